@@ -1,0 +1,82 @@
+# ucvgl: `make help` lists what there is. Settings are given as `make reproduce PROFILE=tiny`.
+PYTHON        ?= python3
+TORCH_BACKEND ?=
+PROFILE       ?= laptop
+DATA          ?= world
+SEED          ?= 0
+PANORAMA      ?=
+CORES         ?= all
+
+SETTINGS := PROFILE DATA SEED PANORAMA CORES PYTHON TORCH_BACKEND
+# A mistyped setting would silently do something else.
+GIVEN    := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
+UNKNOWN  := $(filter-out $(SETTINGS),$(GIVEN))
+ifneq ($(UNKNOWN),)
+$(error unknown setting: $(UNKNOWN). Known ones: $(SETTINGS))
+endif
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env reproduce test lab lint refresh-notebooks clean
+# Recipes read the settings from the environment, quoted: a path may hold spaces or quotes.
+export PROFILE DATA SEED PANORAMA CORES PYTHON TORCH_BACKEND
+
+BIN   := .venv/bin
+FAISS := $(if $(shell command -v nvidia-smi),gpu,cpu)
+# The environment is made once for a choice of faiss and torch; its stamp's name holds the choice.
+STAMP := .venv/.made-$(FAISS)-$(or $(TORCH_BACKEND),index)
+
+help:
+	@echo 'make reproduce           every table and figure that is not up to date, to figures/'
+	@echo '                         PROFILE=tiny|laptop|paper ($(PROFILE))   DATA=world|<folder> ($(DATA))'
+	@echo '                         SEED=0,1,2 ($(SEED))   CORES=all|<n> ($(CORES))   PANORAMA=<picture>'
+	@echo 'make test                linter, tests, and the notebooks with the tiny profile'
+	@echo 'make lab                 JupyterLab on the notebooks'
+	@echo 'make env                 only the environment, .venv   PYTHON=<python 3.11 or later> ($(PYTHON))'
+	@echo '                         TORCH_BACKEND=cpu|cu128|auto|... (as the package index has it)'
+	@echo 'make lint                ruff, over .py and .ipynb'
+	@echo 'make refresh-notebooks   renew the outputs shown in the committed notebooks'
+	@echo 'make clean               remove the environment and runs/; figures/ stays'
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "make: Python 3.11 or later is needed, $$PYTHON is $$("$$PYTHON" --version 2>&1 || true)." \
+	         "Name another one: make env PYTHON=python3.12" >&2; exit 1; }
+	@if ! $(BIN)/python -c '' 2>/dev/null; then "$$PYTHON" -m venv --clear .venv; fi
+	@rm -f .venv/.made-*
+	@if $(BIN)/python -m pip install --quiet uv; then \
+	    $(BIN)/python -m uv pip install --python $(BIN)/python $${TORCH_BACKEND:+--torch-backend "$$TORCH_BACKEND"} \
+	        -e '.[$(FAISS),test]' -c constraints.txt; \
+	elif [ -z "$$TORCH_BACKEND" ]; then \
+	    echo 'make: uv cannot be installed here; pip does it, more slowly' >&2; \
+	    $(BIN)/python -m pip install -e '.[$(FAISS),test]' -c constraints.txt; \
+	else \
+	    echo 'make: TORCH_BACKEND needs uv, which cannot be installed here; leave it out' >&2; exit 1; \
+	fi
+	@touch $@
+
+reproduce: env
+	@$(BIN)/ucvgl reproduce --profile "$$PROFILE" --data "$$DATA" --seed "$$SEED" --panorama "$$PANORAMA" --cores "$$CORES"
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The notebooks' kernels may warn; in the tests of the package a warning is an error.
+test: lint
+	$(BIN)/python -m pytest
+	@if compgen -G 'notebooks/*.ipynb' >/dev/null; then set -x; \
+	    UCVGL_PROFILE=tiny $(BIN)/python -m pytest --nbval-lax --nbval-current-env -o filterwarnings= notebooks; fi
+
+lab: env
+	$(BIN)/jupyter lab notebooks
+
+refresh-notebooks: env
+	$(BIN)/ucvgl refresh-notebooks
+
+clean:
+	rm -rf .venv runs .pytest_cache .ruff_cache .hypothesis ucvgl.egg-info

@@ -1,0 +1,92 @@
+"""The command line: `ucvgl --help`. Bad input is one line on stderr and exit status 2."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ucvgl.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Cross-view geo-localisation, step by step.")
+
+Profile = Annotated[str, typer.Option(help="tiny (tests), laptop (readers) or paper (results).")]
+Data = Annotated[str, typer.Option(help="'world', the embedded city, or the root folder of a data set.")]
+
+
+def _pairs(entries: list[str]) -> dict[str, str]:
+    """`name=value` entries as a mapping; InputError for an entry without '=' or a name given twice."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if not (name and equals) or name in found:
+            raise InputError("--set", expected="name=value, each name once", found=repr(entry), todo="Correct it.")
+        found[name] = value
+    return found
+
+
+@app.command()
+def notebook(
+    name: Annotated[str, typer.Argument(help="The notebook's name without suffix, as 01_projection.")],
+    out: Annotated[Path, typer.Option(help="The folder to write; it is replaced when the run is complete.")],
+    profile: Profile = "laptop",
+    data: Data = "world",
+    seed: Annotated[int, typer.Option(help="Seed of everything random in it.")] = 0,
+    parameter: Annotated[list[str] | None, typer.Option("--set", help="Another parameter, as name=value.")] = None,
+) -> None:
+    """Execute one notebook: its executed copy, artefacts and results.json go to a folder."""
+    from ucvgl import engine
+
+    try:
+        engine.run_notebook(name, profile=profile, data=data, seed=seed, extra=_pairs(parameter or []), out=out)
+    except engine.NotebookError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def publish(
+    runs: Annotated[list[Path], typer.Argument(help="Finished runs of one notebook: their folders, one a seed.")],
+    out: Annotated[Path, typer.Option(help="The folder to write, as figures/laptop/01_projection.")],
+) -> None:
+    """Merge the runs of one notebook, a folder a seed, into one folder of tables and figures."""
+    from ucvgl import results
+
+    results.publish(runs, out)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
+def reproduce(
+    context: typer.Context,
+    profile: Profile = "laptop",
+    data: Data = "world",
+    seed: Annotated[str, typer.Option(help="One seed, or several separated by commas.")] = "0",
+    panorama: Annotated[str, typer.Option(help="A panorama of yours for the notebooks that take one.")] = "",
+    cores: Annotated[str, typer.Option(help="How many CPU cores to use, or 'all'.")] = "all",
+) -> None:
+    """Regenerate every table and figure that is not up to date. What follows `--` is handed to Snakemake."""
+    from ucvgl import engine
+
+    more = context.args
+    raise typer.Exit(engine.reproduce(profile=profile, data=data, seed=seed, panorama=panorama, cores=cores, more=more))
+
+
+@app.command("refresh-notebooks")
+def refresh_notebooks() -> None:
+    """Renew the outputs shown in the committed notebooks (laptop profile, embedded world, seed 0)."""
+    from ucvgl import engine
+
+    raise typer.Exit(engine.refresh_notebooks())
+
+
+def main() -> None:
+    """The `ucvgl` command."""
+    try:
+        app()
+    except InputError as error:
+        sys.stderr.write(f"ucvgl: {error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
