@@ -1,0 +1,8 @@
+"""The embedded world: a procedural city seen from the street, the air and above, with the truth behind each picture.
+
+styles      what kind of place is built             city        its raster layers, from a seed
+appearance  season, sun, shadows, traffic           render      rays from an eye through those layers
+places      stops of drives along the streets       views       tiles, panoramas, photos, drone images
+sensor      exposure, noise, bytes                  difficulty  how far panorama and tile differ
+pairs       all of it as a data set
+"""

@@ -1,0 +1,317 @@
+"""How a city looks on a given day: season, sun, clouds, cast shadows, which cars are there, lamps at night.
+
+Everything that doesn't depend on the observer is worked out once per city and day, as a pyramid of lit colours, so that
+rendering a view only looks colours up. Albedo times (ambient + sun * visibility * cosine), in display space: this is
+a world to learn matching in, not a photometric simulation.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ucvgl.errors import InputError
+from ucvgl.world.city import CARS, FACADES, TRUNK, City, Kind
+from ucvgl.world.noise import between, unit
+
+SEASONS = ("spring", "summer", "autumn", "winter")
+LEVELS = 6  # of the colour pyramid: 1, 2, 4 .. 32 pixels
+CAR_HEIGHT_M, BONNET_HEIGHT_M = 1.45, 0.85
+CAR_COLOURS = (
+    (236, 236, 236),
+    (30, 32, 36),
+    (150, 152, 156),
+    (90, 94, 100),
+    (150, 34, 32),
+    (36, 62, 118),
+    (182, 170, 140),
+)
+STRIP = 512  # rows lit at a time: bounds memory
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The day of a picture.
+
+    season: spring, summer, autumn or winter; snow: share of ground and roofs under snow, 0..1.
+    sun_azimuth_deg: clockwise from north; sun_elevation_deg: above the horizon; below 0 it is night and lamps are lit.
+    cloud: 0 clear with hard shadows .. 1 overcast without.
+    traffic: an integer; two days with different numbers have partly different parked cars.
+    """
+
+    season: str = "summer"
+    sun_azimuth_deg: float = 165.0
+    sun_elevation_deg: float = 50.0
+    cloud: float = 0.1
+    snow: float = 0.0
+    traffic: int = 0
+
+    def __post_init__(self) -> None:
+        if self.season not in SEASONS:
+            raise InputError(
+                "season", expected=f"one of {', '.join(SEASONS)}", found=repr(self.season), todo="Pick one."
+            )
+        for name in ("cloud", "snow"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(name, expected="a share in [0, 1]", found=getattr(self, name), todo="Correct it.")
+        if not -90 <= self.sun_elevation_deg <= 90:
+            raise InputError(
+                "sun_elevation_deg", expected="degrees in [-90, 90]", found=self.sun_elevation_deg, todo="Correct it."
+            )
+
+    @property
+    def night(self) -> bool:
+        return self.sun_elevation_deg < 0
+
+    @property
+    def sun(self) -> tuple[float, float, float]:
+        """Unit vector towards the sun: east, north, up."""
+        azimuth, elevation = math.radians(self.sun_azimuth_deg), math.radians(max(self.sun_elevation_deg, 12.0))
+        return (
+            math.sin(azimuth) * math.cos(elevation),
+            math.cos(azimuth) * math.cos(elevation),
+            math.sin(elevation),
+        )
+
+    @property
+    def ambient(self) -> tuple[float, float, float]:
+        """Light from the whole sky, per colour channel."""
+        if self.night:
+            return (0.10, 0.11, 0.16)
+        level = 0.46 + 0.44 * self.cloud
+        return (0.93 * level, 0.99 * level, 1.10 * level)
+
+    @property
+    def direct(self) -> tuple[float, float, float]:
+        """Sunlight on a surface that faces the sun, scaled so that flat ground in the sun reflects its albedo."""
+        if self.night:
+            return (0.0, 0.0, 0.0)
+        level = (1.02 - 0.46 - 0.44 * self.cloud) / self.sun[2]
+        warm = 0.12 * max(0.0, 1 - self.sun_elevation_deg / 40)
+        return (level * (1 + warm), level, level * (1 - 1.4 * warm))
+
+    @property
+    def leaf_cover(self) -> float:
+        """The share of a crown that hides what is behind it."""
+        return {"spring": 0.86, "summer": 0.95, "autumn": 0.85, "winter": 0.34}[self.season]
+
+
+# what a season does to lawns and to leaves: a colour and how much of it is mixed in
+LAWNS = {"spring": ((104, 140, 66), 0.5), "summer": ((112, 120, 62), 0.15), "autumn": ((138, 122, 72), 0.45),
+         "winter": ((132, 126, 100), 0.55)}  # fmt: skip
+LEAVES = {"spring": ((98, 126, 58), (138, 156, 84)), "summer": ((56, 80, 40), (92, 112, 56)),
+          "autumn": ((128, 84, 40), (190, 150, 58)), "winter": ((98, 86, 76), (120, 110, 100))}  # fmt: skip
+NEEDLES = ((42, 62, 44), (60, 80, 56))
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Tables by object number, on the device; walls (FACADES, 3) in 0..1; car_colour (TRUNK + 1, 3) by
+    minus the object number.
+
+    window: (FACADES, 4): distance between windows in metres, share of it that is glass, share of a floor's height,
+        share of windows lit at night.
+    """
+
+    walls: Tensor
+    window: Tensor
+    car_colour: Tensor
+
+
+def _car_of(number: np.ndarray) -> np.ndarray:
+    """Which car a number belongs to: cabin and bonnet of one car share it."""
+    return (number - 1) % CARS
+
+
+def make_objects(city: City, device: torch.device) -> Objects:
+    """Draw the colours of facades and cars of a city."""
+    variant = np.arange(FACADES)
+    walls = np.asarray(city.style.walls, np.float32)[(unit(city.seed, 80, variant) * len(city.style.walls)).astype(int)]
+    walls = walls * between(0.85, 1.1, city.seed, 81, variant)[:, None]
+    tall = city.style.floors[1] > 6
+    window = np.stack(
+        [
+            between(2.0, 3.8, city.seed, 82, variant),
+            between(0.34, 0.82 if tall else 0.58, city.seed, 83, variant),
+            between(0.42, 0.74 if tall else 0.6, city.seed, 84, variant),
+            between(0.1, 0.6, city.seed, 85, variant),
+        ],
+        -1,
+    )
+    car = _car_of(np.arange(TRUNK + 1))
+    cars = np.asarray(CAR_COLOURS, np.float32)[(unit(city.seed, 86, car) * len(CAR_COLOURS)).astype(int)]
+    return Objects(
+        torch.from_numpy(np.clip(walls, 0, 255) / np.float32(255)).to(device),
+        torch.from_numpy(window.astype(np.float32)).to(device),
+        torch.from_numpy(cars / np.float32(255)).to(device),
+    )
+
+
+def car_heights(city: City, condition: Condition, device: torch.device) -> Tensor:
+    """Height in metres that each car site adds on that day, by minus the object number: (TRUNK + 1,); 0 where empty."""
+    number = np.arange(TRUNK + 1)
+    there = unit(city.seed, 90, condition.traffic, _car_of(number)) < np.float32(0.72)
+    there &= (number > 0) & (number < TRUNK)
+    height = np.where(number <= CARS, np.float32(CAR_HEIGHT_M), np.float32(BONNET_HEIGHT_M))
+    return torch.from_numpy(there * height).to(device)
+
+
+@dataclass(frozen=True)
+class Lit:
+    """Lit colours of one city on one day, as a pyramid.
+
+    texels: uint8 (sum of pixels of all levels, 4): red, green, blue and class; level by level, row by row.
+    offsets, sizes: first texel and pixels a side of each level.
+    ceiling: int16 (N, N): height in cm below which a point stands in shadow.
+    """
+
+    texels: Tensor
+    offsets: Tensor
+    sizes: Tensor
+    ceiling: Tensor
+
+
+def shadow_ceiling(height: Tensor, resolution_m: float, condition: Condition) -> Tensor:
+    """The height below which each pixel is in shadow, float32 (N, N) metres; height: what casts, metres.
+
+    One sweep away from the sun: a row's ceiling is the higher of the row before and its ceiling, moved sideways along
+    the sun's azimuth and lowered by the sun's slope. Linear in the number of pixels.
+    """
+    if condition.night or condition.cloud >= 1:
+        return torch.full_like(height, -1000.0)
+    east, north, up = condition.sun
+    by_rows = abs(north) >= abs(east)
+    field = height if by_rows else height.t()
+    # rows run south, columns run east; walk away from the sun
+    major, minor = (-north, east) if by_rows else (east, -north)
+    order = range(field.shape[0] - 1, -1, -1) if major > 0 else range(field.shape[0])
+    drop = resolution_m / abs(major) * up
+    shift = minor / abs(major)  # columns to look towards the sun, a row back
+    whole, part = math.floor(shift), shift - math.floor(shift)
+    pad = abs(whole) + 2
+    ceiling = torch.empty_like(field)
+    above = torch.full((field.shape[1] + 2 * pad,), -1000.0, device=height.device)
+    for row in order:
+        near = above[pad + whole : pad + whole + field.shape[1]]
+        far = above[pad + whole + 1 : pad + whole + 1 + field.shape[1]]
+        torch.sub(torch.lerp(near, far, part), drop, out=ceiling[row])
+        torch.maximum(ceiling[row], field[row], out=above[pad : pad + field.shape[1]])
+    return ceiling if by_rows else ceiling.t().contiguous()
+
+
+def light_city(
+    city: City, layers: dict[str, Tensor], objects: Objects, condition: Condition, *, from_above: bool
+) -> Lit:
+    """Work out the lit colours of a city on a day.
+
+    from_above: with crowns on top, as an aircraft sees it; else the ground under them, as a pedestrian does.
+    """
+    relief = layers["relief"]
+    device = relief.device
+    cars = car_heights(city, condition, device)
+    car_site = (-relief[..., 3].int()).clamp(0, TRUNK)
+    solid = relief[..., 0].float() * 0.01 + cars[car_site]
+    crown = (relief[..., 0].float() + relief[..., 2].float()) * 0.01
+    leafy = (relief[..., 2] > 0) & (layers["dither"] < condition.leaf_cover)
+    ceiling = shadow_ceiling(torch.where(leafy, crown, solid), city.resolution_m, condition)
+    base = []
+    for first in range(0, relief.shape[0], STRIP):
+        rows = slice(first, first + STRIP)
+        base.append(_light_rows(city, layers, objects, condition, cars, rows, solid, crown, leafy, ceiling, from_above))
+    texels, sizes = _pyramid(torch.cat(base))
+    counts = torch.tensor([0] + [size * size for size in sizes[:-1]], device=device)
+    return Lit(texels, counts.cumsum(0).int(), torch.tensor(sizes, device=device, dtype=torch.int32), _to_cm(ceiling))
+
+
+def _to_cm(metres: Tensor) -> Tensor:
+    return (metres * 100).round().clamp(-32000, 32000).to(torch.int16)
+
+
+def _light_rows(
+    city: City, layers: dict[str, Tensor], objects: Objects, condition: Condition, cars: Tensor, rows: slice,
+    solid: Tensor, crown: Tensor, leafy: Tensor, ceiling: Tensor, from_above: bool,
+) -> Tensor:  # fmt: skip
+    """Lit colours and classes of some rows: uint8 (rows, N, 4)."""
+    device = solid.device
+    surface, relief, extra = layers["surface"][rows], layers["relief"][rows], layers["extra"][rows]
+    dither = layers["dither"][rows]
+    kind = surface[..., 3]
+    colour = surface[..., :3].float() / 255
+    colour = _season_ground(colour, kind, dither, condition)
+    site = (-relief[..., 3].int()).clamp(0, TRUNK)
+    parked = cars[site] > 0
+    colour = torch.where(parked[..., None], objects.car_colour[site], colour)
+    kind = torch.where(parked, torch.full_like(kind, Kind.CAR), kind)
+    shaded_by = leafy[rows]
+    top = solid
+    if from_above:
+        tint = extra[..., 1]
+        leaves = leaf_colour(tint, condition)
+        leaves = leaves * (0.75 + 0.4 * dither)[..., None]
+        if condition.snow > 0:
+            leaves = leaves + (0.9 - leaves) * 0.4 * condition.snow
+        colour = torch.where(shaded_by[..., None], leaves, colour)
+        kind = torch.where(shaded_by, torch.full_like(kind, Kind.TREE), kind)
+        top = torch.where(leafy, crown, solid)
+    height = top[rows]
+    # slope of the top surface, limited so that a wall's foot doesn't turn black
+    east_slope = torch.zeros_like(height)
+    east_slope[:, 1:-1] = (height[:, 2:] - height[:, :-2]) / (2 * city.resolution_m)
+    first, last = rows.start, rows.start + height.shape[0]
+    above = top[max(first - 1, 0) : last - 1] if first else torch.cat([top[:1], top[: last - 1]])
+    below = top[first + 1 : last + 1]
+    below = below if below.shape[0] == height.shape[0] else torch.cat([below, top[-1:]])
+    north_slope = (above - below) / (2 * city.resolution_m)
+    east_slope, north_slope = east_slope.clamp(-1.2, 1.2), north_slope.clamp(-1.2, 1.2)
+    sun_east, sun_north, sun_up = condition.sun
+    cosine = (sun_up - east_slope * sun_east - north_slope * sun_north) / torch.sqrt(
+        1 + east_slope.square() + north_slope.square()
+    )
+    seen = ((height - ceiling[rows]) / 0.4 + 0.5).clamp(0, 1)  # a soft edge of 40 cm
+    sunlight = cosine.clamp(min=0) * seen
+    sky = torch.ones_like(height) if from_above else 1 - 0.22 * shaded_by.float()
+    light = sky[..., None] * torch.tensor(condition.ambient, device=device)
+    light = light + sunlight[..., None] * torch.tensor(condition.direct, device=device)
+    if condition.night:
+        light = light + (extra[..., 0].float() / 255)[..., None] * torch.tensor((0.9, 0.68, 0.40), device=device)
+    lit = (colour * light * 255).clamp(0, 255).round().to(torch.uint8)
+    return torch.cat([lit, kind[..., None]], -1)
+
+
+def _season_ground(colour: Tensor, kind: Tensor, dither: Tensor, condition: Condition) -> Tensor:
+    """Lawns turn with the season; snow lies on lawns and roofs, less on paths, hardly on roads."""
+    target, share = LAWNS[condition.season]
+    target = torch.tensor(target, device=colour.device) / 255
+    lawn = (kind == Kind.GRASS)[..., None]
+    colour = torch.where(lawn, colour + (target - colour) * share, colour)
+    if condition.snow > 0:
+        catches = torch.tensor([0.15, 0.1, 0.1, 0.45, 0.7, 1.0, 0.2, 0.92, 0, 0.5, 0.3, 0], device=colour.device)
+        share = (catches[kind.int()] * condition.snow * (0.7 + 0.5 * dither)).clamp(0, 1)[..., None]
+        colour = colour + (torch.tensor((0.93, 0.94, 0.97), device=colour.device) - colour) * share
+    return colour
+
+
+def leaf_colour(tint: Tensor, condition: Condition) -> Tensor:
+    """Colour of crowns from their tint, whose lowest bit says conifer."""
+    low, high = (torch.tensor(c, device=tint.device) / 255 for c in LEAVES[condition.season])
+    needle_low, needle_high = (torch.tensor(c, device=tint.device) / 255 for c in NEEDLES)
+    mix = (tint >> 1).float()[..., None] / 127
+    leaves = low + (high - low) * mix
+    needles = needle_low + (needle_high - needle_low) * mix
+    return torch.where((tint & 1).bool()[..., None], needles, leaves)
+
+
+def _pyramid(base: Tensor) -> tuple[Tensor, list[int]]:
+    """Halve (N, N, 4) again and again: colours by averaging, classes by picking."""
+    levels, sizes = [base.reshape(-1, 4)], [base.shape[0]]
+    colour, kind = base[..., :3].permute(2, 0, 1), base[..., 3]
+    for _ in range(LEVELS - 1):
+        size = colour.shape[-1] // 2
+        colour = torch.stack([F.avg_pool2d(plane[None].float(), 2)[0].round().to(torch.uint8) for plane in colour])
+        kind = kind[1::2, 1::2][:size, :size]
+        levels.append(torch.cat([colour.permute(1, 2, 0), kind[..., None]], -1).reshape(-1, 4))
+        sizes.append(size)
+    return torch.cat(levels).contiguous(), sizes

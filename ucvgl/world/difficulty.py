@@ -1,0 +1,149 @@
+"""How hard the world is: each nuisance a number, three named levels, and what a level does to N pictures.
+
+The feasibility study behind this project found flat ground, exact centring and shared colours far too easy, and all
+nuisances at full strength out of reach of the method's cold start. So difficulty is a setting.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ucvgl.errors import InputError
+from ucvgl.world.appearance import Condition
+from ucvgl.world.noise import between, hash32, unit
+from ucvgl.world.sensor import Sensor
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """The nuisances between a panorama and its tile.
+
+    Spreads are standard deviations of a bell that ends at three of them.
+    """
+
+    name: str
+    camera_height_m: tuple[float, float]  # lowest, highest; the method assumes the middle
+    heading_deg: float  # spread of the panorama's heading error
+    tilt_deg: float  # spread of pitch and of roll
+    tile_shift_m: float  # spread of the tile's centre, in each direction
+    gain: float  # spread of exposure, and a third of it per channel for white balance
+    gamma: float  # spread of the tone curve's exponent
+    noise: float  # peak of sensor noise, share of white
+    blur_px: float  # of the panorama, standard deviation
+    same_day: bool  # street and satellite on one day: same season, sun and cars
+    seasons: tuple[str, ...]  # of the street-level drives, if not the same day
+
+
+LEVELS = {
+    level.name: level
+    for level in (
+        Difficulty(
+            name="easy", camera_height_m=(2.5, 2.5), heading_deg=0, tilt_deg=0, tile_shift_m=0, gain=0, gamma=0, noise=0.0,
+            blur_px=0, same_day=True, seasons=("summer",),
+        ),
+        Difficulty(
+            name="medium", camera_height_m=(1.9, 3.1), heading_deg=3.5, tilt_deg=0.8, tile_shift_m=2.5, gain=0.18,
+            gamma=0.12, noise=0.05, blur_px=0.5, same_day=False, seasons=("spring", "summer", "autumn"),
+        ),
+        Difficulty(
+            name="hard", camera_height_m=(1.6, 3.4), heading_deg=7, tilt_deg=1.5, tile_shift_m=4.5, gain=0.28, gamma=0.20,
+            noise=0.08, blur_px=0.9, same_day=False, seasons=("spring", "summer", "autumn", "winter"),
+        ),
+    )
+}  # fmt: skip
+DEFAULT_LEVEL = "medium"
+DRIVES = 3  # street-level days of a city
+STOPS_A_DRIVE = 40  # neighbouring places that were passed on one day
+
+
+def level_named(name: str) -> Difficulty:
+    """The level of that name; InputError lists the known ones."""
+    if name not in LEVELS:
+        raise InputError(
+            "difficulty", expected=f"one of {', '.join(LEVELS)}", found=repr(name), todo="Pick one of them."
+        )
+    return LEVELS[name]
+
+
+@dataclass(frozen=True)
+class Nuisance:
+    """What a level drew for N places: poses of the cameras, shifts of the tiles, days and sensors."""
+
+    camera_height_m: NDArray[np.float32]
+    heading_deg: NDArray[np.float32]
+    pitch_deg: NDArray[np.float32]
+    roll_deg: NDArray[np.float32]
+    tile_shift_m: NDArray[np.float32]  # (N, 2) east, north
+    day: NDArray[np.int32]  # index into `days`
+    days: tuple[Condition, ...]
+    satellite_day: Condition
+    ground_sensor: Sensor
+    satellite_sensor: Sensor
+
+
+def bell(*keys: object) -> NDArray[np.float32]:
+    """A bell-shaped draw of standard deviation 1 that ends at 3: three uniform draws, summed (exact on any platform)."""
+    return 2 * (unit(*keys, 0) + unit(*keys, 1) + unit(*keys, 2)) - 3
+
+
+def satellite_condition(seed: int) -> Condition:
+    """The day a city's satellite mosaic was taken: a clear summer's late morning."""
+    return Condition(
+        "summer", float(between(135, 175, seed, 201)[0]), float(between(48, 60, seed, 202)[0]), 0.05, 0.0, 1
+    )
+
+
+def drive_conditions(level: Difficulty, seed: int) -> tuple[Condition, ...]:
+    """The days of a city's street-level drives."""
+    if level.same_day:
+        return (satellite_condition(seed),)
+    days = []
+    for drive in range(DRIVES):
+        season = level.seasons[int(hash32(seed, 203, drive)[0]) % len(level.seasons)]
+        low, high = (18, 30) if season == "winter" else (28, 58)
+        days.append(
+            Condition(
+                season,
+                float(between(95, 265, seed, 204, drive)[0]),
+                float(between(low, high, seed, 205, drive)[0]),
+                float(between(0.0, 0.9, seed, 206, drive)[0]),
+                0.0,
+                2 + drive,
+            )
+        )
+    return tuple(days)
+
+
+def draw_nuisance(level: Difficulty, count: int, seed: int, device: torch.device | str = "cpu") -> Nuisance:
+    """Draw the nuisances of `count` places of a city; the same for the same level, seed and place number."""
+    place = np.arange(count)
+
+    def spread(scale: float, key: int) -> NDArray[np.float32]:
+        return np.float32(scale) * bell(seed, key, place)
+
+    def sensor(key: int, strength: float, blur_px: float) -> Sensor:
+        exposure = spread(level.gain * strength, key)[:, None]
+        balance = np.stack([spread(level.gain * strength / 3, key + 1 + channel) for channel in range(3)], -1)
+        gain = np.maximum(1 + exposure + balance, np.float32(0.3))
+        gamma = np.maximum(1 + spread(level.gamma * strength, key + 4), np.float32(0.4))
+        return Sensor(
+            torch.from_numpy(gain).to(device), torch.from_numpy(gamma).to(device),
+            torch.full((count,), level.noise * strength, device=device),
+            torch.from_numpy(hash32(seed, key + 5, place).astype(np.int32)).to(device), blur_px,
+        )  # fmt: skip
+
+    days = drive_conditions(level, seed)
+    return Nuisance(
+        camera_height_m=between(*level.camera_height_m, seed, 210, place),
+        heading_deg=spread(level.heading_deg, 211),
+        pitch_deg=spread(level.tilt_deg, 212),
+        roll_deg=spread(level.tilt_deg, 213),
+        tile_shift_m=np.stack([spread(level.tile_shift_m, 214), spread(level.tile_shift_m, 215)], -1),
+        day=(hash32(seed, 216, place // STOPS_A_DRIVE) % np.uint32(len(days))).astype(np.int32),
+        days=days,
+        satellite_day=satellite_condition(seed),
+        ground_sensor=sensor(220, 1.0, level.blur_px),
+        satellite_sensor=sensor(230, 0.3, 0.0),
+    )

@@ -1,0 +1,100 @@
+"""Where pictures are taken: stops of drives along the streets of a city, with the heading of travel."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from ucvgl.errors import InputError
+from ucvgl.world.city import City
+from ucvgl.world.noise import hash32, unit
+
+MARGIN_M = 45.0  # from the city's edge: half a tile and what a panorama shows well
+
+
+@dataclass(frozen=True)
+class Places:
+    """Stops in the order they are driven; float32 (N,) each.
+
+    east_m, north_m: in the city's frame; heading_deg: of travel, clockwise from north; drive: number of the street
+    that is driven, so that stops of one drive follow each other.
+    """
+
+    east_m: NDArray[np.float32]
+    north_m: NDArray[np.float32]
+    heading_deg: NDArray[np.float32]
+    drive: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.east_m)
+
+    def take(self, index: NDArray) -> "Places":
+        """The stops at those indices."""
+        return Places(self.east_m[index], self.north_m[index], self.heading_deg[index], self.drive[index])
+
+
+def check_inside(city: City, east_m: NDArray, north_m: NDArray, margin_m: float = 0.0) -> None:
+    """InputError naming the first place outside the city, or nearer to its edge than `margin_m`."""
+    low, high = margin_m, city.size_m - margin_m
+    inside = (east_m >= low) & (east_m <= high) & (north_m >= low) & (north_m <= high)  # False for NaN too
+    if not np.all(inside):
+        bad = int(np.nonzero(~inside)[0][0])
+        raise InputError(
+            f"place {bad}",
+            expected=f"east and north in [{low:g}, {high:g}] m of city '{city.style.name}' (seed {city.seed})",
+            found=f"({east_m[bad]:.1f}, {north_m[bad]:.1f})",
+            todo="Choose places inside, or build a larger city (size_m).",
+        )
+
+
+def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -> Places:
+    """Stops every `spacing_m` metres along all streets, on the right-hand lane or quay, none nearer than 0.6 spacings.
+
+    How densely they stand is the user's choice: panoramas of CVUSA are far apart, VIGOR's tiles overlap.
+    """
+    if not spacing_m > 0:
+        raise InputError("spacing_m", expected="metres above 0", found=spacing_m, todo="CVUSA-like: 25, VIGOR-like: 8.")
+    plan = city.plan
+    parts = []
+    for axis, (lines, cross, half, water) in enumerate(
+        [
+            (plan.lines_u, plan.lines_v, plan.half_u, plan.water_u),
+            (plan.lines_v, plan.lines_u, plan.half_v.T, plan.water_v.T),
+        ]
+    ):
+        for street in range(len(lines)):
+            side = 1.0 if unit(city.seed, 97, axis, street)[0] < 0.5 else -1.0  # which way it is driven
+            start = cross[0] + float(unit(city.seed, 98, axis, street)[0]) * spacing_m
+            along = np.arange(start, cross[-1], spacing_m)
+            segment = np.clip(np.searchsorted(cross, along, "right") - 1, 0, half.shape[1] - 1)
+            width, wet = half[street, segment], water[street, segment]
+            # a lane beside the parked cars, the middle of narrow streets, the quay of canals
+            offset = side * np.where(wet > 0, (wet + width) / 2, np.clip(width - 3.6, 0, 0.32 * width))
+            on_line = np.full_like(along, lines[street]) + offset
+            ahead = along + (0.5 if axis == 0 else -0.5) * side
+            here = plan.unbend(*((on_line, along) if axis == 0 else (along, on_line)))
+            there = plan.unbend(*((on_line, ahead) if axis == 0 else (ahead, on_line)))
+            heading = np.degrees(np.arctan2(there[0] - here[0], there[1] - here[1])) % 360
+            order = np.arange(len(along))[:: 1 if (side > 0) == (axis == 0) else -1]
+            keep = order[width[order] > 0]
+            number = np.full(len(keep), axis * 1000 + street)
+            parts.append(np.stack([here[0][keep], here[1][keep], heading[keep], number], -1))
+    stops = np.concatenate(parts)
+    inside = np.all((stops[:, :2] >= margin_m) & (stops[:, :2] <= city.size_m - margin_m), -1)
+    stops = stops[inside]
+    close = cKDTree(stops[:, :2]).query_pairs(0.6 * spacing_m, output_type="ndarray")
+    stops = np.delete(stops, np.unique(close.max(-1)), 0) if len(close) else stops
+    east, north, heading = (stops[:, k].astype(np.float32) for k in range(3))
+    return Places(east, north, heading, stops[:, 3].astype(np.int32))
+
+
+def choose(places: Places, count: int, seed: int) -> Places:
+    """`count` stops drawn without replacement, kept in driving order; InputError if there are fewer."""
+    if count > len(places):
+        raise InputError(
+            "number of places", expected=f"at most {len(places)} at this spacing", found=count,
+            todo="Shorten spacing_m, enlarge the city or use more cities.",
+        )  # fmt: skip
+    order = np.argsort(hash32(seed, 99, np.arange(len(places))), kind="stable")
+    return places.take(np.sort(order[:count]))

@@ -1,0 +1,403 @@
+"""The ray caster: one vertical fan of rays per image column, through a height field with tree crowns.
+
+A column looks along one azimuth. Along it the relief is read at log-spaced ranges once, whatever the number of rows;
+the running maximum of its slope says, by binary search, at which range each row's ray first meets something solid.
+Crowns float, so they are met where the running maximum of their tops and the running minimum of their undersides both
+admit the ray. Between two ranges the meeting point is interpolated, so that flat ground is met exactly.
+
+Equirectangular panoramas and level perspective photos have vertical columns and are cast directly; tilted cameras
+are cut out of a panorama (see views.py). Differs from a full ray tracer in that nothing overhangs but crowns.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ucvgl.world.appearance import (
+    BONNET_HEIGHT_M,
+    CAR_HEIGHT_M,
+    Condition,
+    Lit,
+    Objects,
+    car_heights,
+    leaf_colour,
+    light_city,
+    make_objects,
+)
+from ucvgl.world.city import CARS, FLOOR_M, TRUNK, City, Kind
+from ucvgl.world.noise import Noise, unit
+
+RANGE_MIN_M, RANGE_MAX_M = 1.0, 170.0
+LEAF_M = 0.16  # edge of the cubes that a crown's holes and mottle are made of
+DITHER = 256  # a table of random numbers, this many a side
+CHUNK_RAYS = 1 << 18  # rays in flight: enough to amortise a kernel's start, few enough for a laptop's cache
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A batch of pictures and the truth behind them.
+
+    rgb: float32 (B, 3, H, W) in 0..1, before the sensor; depth_m: float32 (B, H, W) along the ray, inf for sky;
+    kind: uint8 (B, H, W), the class (city.Kind). Ground is what city.GROUND lists, and nothing beyond the range of
+    170 m counts as seen: it shows haze and has the class SKY.
+    """
+
+    rgb: Tensor
+    depth_m: Tensor
+    kind: Tensor
+
+
+class Scene:
+    """A city on a device, with the lit days it was last seen on."""
+
+    def __init__(self, city: City, device: torch.device | str = "cpu", *, keep_days: int = 4) -> None:
+        self.city, self.device, self.keep_days = city, torch.device(device), keep_days
+        self.pixels = city.relief.shape[0]
+        self.layers = {
+            name: torch.from_numpy(getattr(city, name)).to(self.device)
+            for name in ("relief", "surface", "facade", "extra")
+        }
+        grain = torch.from_numpy(unit(city.seed, 95, torch.arange(DITHER * DITHER).numpy()))
+        self.dither = grain.to(self.device)
+        square = grain.reshape(DITHER, DITHER).repeat(-(-self.pixels // DITHER), -(-self.pixels // DITHER))
+        self.layers["dither"] = square[: self.pixels, : self.pixels].to(self.device)
+        # one 8-byte word a pixel: a single gather brings solid height, crown and object
+        self.relief_words = self.layers["relief"].reshape(-1, 4).view(torch.int64).reshape(-1)
+        self.facade_words = self.layers["facade"].reshape(-1, 4).view(torch.int32).reshape(-1)
+        self.numbers = self.layers["relief"].reshape(-1, 4)[:, 3].contiguous()
+        self.objects: Objects = make_objects(city, self.device)
+        self._days: dict[tuple[Condition, bool], Lit] = {}
+        self.clouds = torch.from_numpy(_cloud_texture(city.seed)).to(self.device)
+
+    def lit(self, condition: Condition, *, from_above: bool) -> Lit:
+        """Lit colours on that day, kept for the last few days asked for."""
+        key = (condition, from_above)
+        if key not in self._days:
+            while len(self._days) >= self.keep_days:
+                self._days.pop(next(iter(self._days)))
+            self._days[key] = light_city(self.city, self.layers, self.objects, condition, from_above=from_above)
+        return self._days[key]
+
+    def pixel(self, east: Tensor, north: Tensor) -> tuple[Tensor, Tensor]:
+        """Continuous pixel coordinates (column, row) of points in metres; pixel centres are at halves."""
+        return east / self.city.resolution_m, self.pixels - north / self.city.resolution_m
+
+    def word_index(self, column: Tensor, row: Tensor) -> Tensor:
+        """Flat index of the pixel under continuous coordinates, clamped to the city."""
+        last = self.pixels - 1
+        return row.to(torch.int32).clamp_(0, last) * self.pixels + column.to(torch.int32).clamp_(0, last)
+
+    def ground_height(self, east: Tensor, north: Tensor) -> Tensor:
+        """Height of ground and buildings without cars, metres above datum."""
+        return self.layers["relief"].reshape(-1, 4)[self.word_index(*self.pixel(east, north)).long(), 0].float() * 0.01
+
+
+def _cloud_texture(seed: int) -> "torch.Tensor":
+    """Cloud density over (64 elevations, 512 azimuths), periodic in azimuth, float32 in 0..1."""
+    azimuth = np.arange(512, dtype=np.float32)
+    elevation = np.arange(64, dtype=np.float32)
+    total = np.zeros((64, 512), np.float32)
+    for octave, cell in enumerate((64.0, 32.0, 16.0, 8.0)):
+        noise = Noise.make(512 + cell, cell, seed, 96, octave)
+        noise.lattice[:, 2 + int(512 / cell) :] = noise.lattice[:, 2 : 2 + noise.lattice.shape[1] - 2 - int(512 / cell)]
+        total += noise.grid(azimuth, elevation * 3) / 2 ** (octave + 1)
+    return np.clip((total - 0.42) * 4, 0, 1)
+
+
+def texels_at(lit: Lit, column: Tensor, row: Tensor, footprint_px: Tensor) -> tuple[Tensor, Tensor]:
+    """Colours (..., 3) in 0..1 and classes at continuous pixel coordinates, each from the level its footprint asks for.
+
+    Bilinear in the chosen level; the class is that of the nearest texel.
+    """
+    level = (torch.log2(footprint_px.clamp(min=1)) + 0.5).to(torch.int32).clamp_(0, len(lit.sizes) - 1)
+    size, offset = lit.sizes[level], lit.offsets[level]
+    scale = torch.exp2(-level.float())
+    x, y = column * scale - 0.5, row * scale - 0.5
+    x0, y0 = torch.floor(x), torch.floor(y)
+    tx, ty = (x - x0).clamp(0, 1), (y - y0).clamp(0, 1)
+    last = size - 1
+    left, right = x0.int().clamp(min=0).minimum(last), (x0.int() + 1).clamp(min=0).minimum(last)
+    up, down = (
+        offset + y0.int().clamp(min=0).minimum(last) * size,
+        offset + (y0.int() + 1).clamp(min=0).minimum(last) * size,
+    )
+    words = lit.texels.view(torch.int32).reshape(-1)
+    corner = [words[up + left], words[up + right], words[down + left], words[down + right]]
+    weight = [(1 - tx) * (1 - ty), tx * (1 - ty), (1 - tx) * ty, tx * ty]
+    channels = []
+    for shift in (0, 8, 16):
+        planes = [((word >> shift) & 255).float() * w for word, w in zip(corner, weight, strict=True)]
+        channels.append((planes[0] + planes[1] + planes[2] + planes[3]) * (1 / 255))
+    nearest = torch.where(
+        ty < 0.5, torch.where(tx < 0.5, corner[0], corner[1]), torch.where(tx < 0.5, corner[2], corner[3])
+    )
+    return torch.stack(channels, -1), ((nearest >> 24) & 255).to(torch.uint8)
+
+
+def cast_columns(
+    scene: Scene, condition: Condition, east: Tensor, north: Tensor, eye_m: Tensor, azimuth: Tensor, slope: Tensor,
+    pixel_rad: float, *, ranges: int | None = None, range_max_m: float = RANGE_MAX_M,
+) -> Rendered:  # fmt: skip
+    """Cast columns of rays.
+
+    Args:
+        east, north, eye_m: (B,) position in the city and height of the eye above datum, metres.
+        azimuth: (B, W) radians clockwise from north, one per column.
+        slope: (B or 1, W or 1, H) rise over run of each ray.
+        pixel_rad: angle of a pixel, radians: how far colours are averaged.
+        ranges: number of ranges along a column; more for larger pictures.
+    """
+    batch, width = azimuth.shape
+    height = slope.shape[-1]
+    chunk = max(1, CHUNK_RAYS // (width * height))
+    parts = []
+    for first in range(0, batch, chunk):
+        here = slice(first, first + chunk)
+        rays = slope[here] if slope.shape[0] == batch else slope
+        parts.append(
+            _cast(scene, condition, east[here], north[here], eye_m[here], azimuth[here], rays, pixel_rad,
+                  ranges or max(112, height), range_max_m)
+        )  # fmt: skip
+    return Rendered(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
+@dataclass(frozen=True)
+class _Hits:
+    """Rays of one kind, picked out of a chunk, as flat vectors of one length M.
+
+    ray: place in the flattened (B, W, H); sin, cos: of the azimuth; slope: rise over run; run_m: horizontal distance;
+    column, row: where the ray ends, in pixels of the map; eye_m: height of the eye above datum; width_m: a pixel's
+    width at that distance.
+    """
+
+    ray: Tensor
+    sin: Tensor
+    cos: Tensor
+    slope: Tensor
+    run_m: Tensor
+    column: Tensor
+    row: Tensor
+    eye_m: Tensor
+    width_m: Tensor
+
+
+def _cast(
+    scene: Scene, condition: Condition, east: Tensor, north: Tensor, eye_m: Tensor, azimuth: Tensor, slope: Tensor,
+    pixel_rad: float, ranges: int, range_max_m: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """A chunk of columns: rgb (B, 3, H, W), depth (B, H, W), class (B, H, W)."""
+    device = scene.device
+    batch, width = azimuth.shape
+    rows = slope.shape[-1]
+    res = scene.city.resolution_m
+    steps = torch.linspace(0, 1, ranges, device=device)
+    r = RANGE_MIN_M * torch.exp(steps * math.log(range_max_m / RANGE_MIN_M))  # (R,)
+    sin, cos = torch.sin(azimuth), torch.cos(azimuth)  # (B, W)
+    eye_col, eye_row = scene.pixel(east, north)
+    column = eye_col[:, None, None] + (sin / res)[..., None] * r  # (B, W, R)
+    row = eye_row[:, None, None] - (cos / res)[..., None] * r
+    at = scene.word_index(column, row)
+    relief = scene.relief_words[at].view(torch.int16).reshape(batch, width, ranges, 4)
+    number = relief[..., 3].to(torch.int32)
+    parked = car_heights(scene.city, condition, device)[(-number).clamp_(0, TRUNK)]
+    ground = relief[..., 0].float() * 0.01 - eye_m[:, None, None]  # relative to the eye
+    z = ground + parked
+    inverse = 1 / r
+    solid_max = torch.cummax(z * inverse, -1).values
+    rays = slope.expand(batch, width, rows).contiguous()  # (B, W, H)
+    hit = torch.searchsorted(solid_max, rays)  # first range whose slope reaches the ray
+    missed = hit == ranges
+    hit = hit.clamp_(max=ranges - 1)
+    first = hit == 0
+    before = (hit - 1).clamp_(min=0)
+    z_hit, z_before = z.gather(-1, hit), z.gather(-1, before)
+    r_hit, r_before = r[hit], torch.where(first, 0.0, r[before])
+    z_before = torch.where(first, z_hit, z_before)  # nearer than the first range the ground is taken as level
+    run, rise = r_hit - r_before, z_hit - z_before
+    # an object that rises faster than a roof can: its side. The gap between two ranges hides where: take its middle
+    wall = (rise > 0.3 + 1.2 * run) & (number.gather(-1, hit) != 0) & ~missed
+    share = torch.where(wall, 0.5, ((rays * r_before - z_before) / (rise - rays * run)).clamp_(0, 1))
+    distance = r_before + share * run
+
+    top, under = relief[..., 2], relief[..., 1]
+    crown = top > 0
+    high = torch.where(crown, (ground + top * 0.01) * inverse, -1e9)
+    low = torch.where(crown, (ground + under * 0.01) * inverse, 1e9)
+    leaf = torch.maximum(
+        torch.searchsorted(torch.cummax(high, -1).values, rays),
+        torch.searchsorted(-torch.cummin(low, -1).values, -rays),
+    )
+    in_crown = leaf < ranges
+    leaf = leaf.clamp_(max=ranges - 1)
+    leaf_r = r[leaf]
+    in_crown &= (high.gather(-1, leaf) >= rays) & (low.gather(-1, leaf) <= rays) & (missed | (leaf_r < distance))
+
+    def pick(mask: Tensor, run_m: Tensor) -> _Hits:
+        ray = mask.reshape(-1).nonzero().squeeze(1)
+        fan, place = ray // rows, ray // (rows * width)
+        run_m = run_m.reshape(-1)[ray]
+        sin_m, cos_m = sin.reshape(-1)[fan], cos.reshape(-1)[fan]
+        return _Hits(
+            ray, sin_m, cos_m, rays.reshape(-1)[ray], run_m, eye_col[place] + sin_m * run_m * (1 / res),
+            eye_row[place] - cos_m * run_m * (1 / res), eye_m[place], run_m * pixel_rad,
+        )  # fmt: skip
+
+    def fan_values(values: Tensor, index: Tensor, ray: Tensor) -> Tensor:
+        """values (B, W, R) at the range index (B, W, H) of each ray."""
+        return values.reshape(-1)[(ray // rows) * ranges + index.reshape(-1)[ray]]
+
+    lit = scene.lit(condition, from_above=False)
+    leaves = pick(in_crown, leaf_r)
+    grain = _leaf_grain(scene, leaves)
+    there = grain < condition.leaf_cover  # leaves have holes: one sees what is behind
+    in_crown.view(-1)[leaves.ray] = there
+    leaves = pick(in_crown, leaf_r)
+    walls = pick(wall & ~in_crown, distance)
+    open_sky = missed & ~in_crown
+    tops = pick(~(wall | missed | in_crown), distance)
+    horizon, sky = _sky(scene, condition, azimuth, rays, east + north, open_sky)
+
+    colour = torch.empty(batch * width * rows, 3, device=device)
+    kind = torch.empty(batch * width * rows, dtype=torch.uint8, device=device)
+    colour[open_sky.reshape(-1)] = sky
+    kind[open_sky.reshape(-1)] = Kind.SKY
+    for hits, (rgb, classes) in (
+        (tops, _shade_tops(scene, lit, tops)),
+        (walls, _shade_walls(scene, condition, lit, walls, fan_values(at, hit, walls.ray), fan_values(z, hit, walls.ray))),
+        (
+            leaves,
+            _shade_leaves(
+                scene, condition, lit, leaves, grain[there], fan_values(at, leaf, leaves.ray),
+                fan_values(high, leaf, leaves.ray), fan_values(low, leaf, leaves.ray),
+            ),
+        ),
+    ):  # fmt: skip
+        haze = (1 - torch.exp(hits.run_m * (-1 / 700)))[:, None]
+        colour[hits.ray] = rgb + (horizon - rgb) * haze
+        kind[hits.ray] = classes
+    depth = torch.where(in_crown, leaf_r, distance) * (1 + rays.square()).sqrt()
+    depth = torch.where(open_sky, torch.inf, depth)
+    colour = colour.reshape(batch, width, rows, 3).permute(0, 3, 2, 1)
+    return colour, depth.transpose(1, 2), kind.reshape(batch, width, rows).transpose(1, 2)
+
+
+def _shade_tops(scene: Scene, lit: Lit, hits: _Hits) -> tuple[Tensor, Tensor]:
+    """Ground, roofs and tops of cars: the lit map, at the level that a pixel's footprint asks for."""
+    # a pixel's footprint is longer than wide, the more so the flatter the ray: two samples along it, each as long as wide
+    # to the square root, keep what is painted on the road apart
+    res = scene.city.resolution_m
+    longer = (1 + hits.slope.square()) / hits.slope.abs().clamp(min=0.02)
+    reach = hits.width_m * (longer * (0.25 / res)).clamp(max=40.0)
+    footprint = hits.width_m * (longer * 0.5).clamp(min=1.0).sqrt() / res
+    near, kind = texels_at(lit, hits.column - hits.sin * reach, hits.row + hits.cos * reach, footprint)
+    far, _ = texels_at(lit, hits.column + hits.sin * reach, hits.row - hits.cos * reach, footprint)
+    return (near + far) * 0.5, kind
+
+
+def _shade_walls(
+    scene: Scene, condition: Condition, lit: Lit, hits: _Hits, at: Tensor, top_z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Facades with windows, sides of cars, trunks and hedges.
+
+    at: (M,) flat index of the map's pixel behind the wall; top_z: (M,) its height above the eye, metres.
+    """
+    number = scene.numbers[at].int()
+    building = number > 0
+    is_car = (number < 0) & (number > -TRUNK)
+    variant = number.clamp(0)
+    facade = scene.facade_words[at]
+    normal_east = ((facade & 255).float() - 128) * (1 / 127)
+    normal_north = (((facade >> 8) & 255).float() - 128) * (1 / 127)
+    along_m = ((facade >> 16) & 255).float() * 0.25
+    tall_m = ((facade >> 24) & 255).float() * 0.25
+    z = hits.slope * hits.run_m
+    above_ground = z - (top_z - tall_m)
+
+    window = scene.objects.window[variant]
+    u, floor = along_m / window[:, 0], above_ground * (1 / FLOOR_M)
+    blur = hits.width_m * 0.5 + 0.08
+    to_frame_u = (0.5 * window[:, 1] - (u - u.floor() - 0.5).abs()) * window[:, 0]
+    to_frame_v = (0.5 * window[:, 2] - (floor - floor.floor() - 0.52).abs()) * FLOOR_M
+    glass = (to_frame_u / blur + 0.5).clamp_(0, 1) * (to_frame_v / blur + 0.5).clamp_(0, 1)
+    room = scene.dither[(u.int() * 37 + floor.int() * 101 + variant * 17) & (DITHER * DITHER - 1)]
+
+    # the wall faces the sun, and stands above the shadow's ceiling just in front of it
+    sun_east, sun_north, _ = condition.sun
+    round_about = -(
+        hits.sin * sun_east + hits.cos * sun_north
+    )  # cars, trunks and hedges show the observer their middle
+    facing = torch.where(building, normal_east * sun_east + normal_north * sun_north, round_about).clamp_(min=0)
+    front = scene.word_index(hits.column + normal_east * 3, hits.row - normal_north * 3)
+    ceiling = lit.ceiling.reshape(-1)[front] * 0.01 - hits.eye_m
+    sunlit = ((z - ceiling) * 2).clamp_(0, 1) * facing
+    light = _colour(scene, condition.ambient) * 0.86 + sunlit[:, None] * _colour(scene, condition.direct)
+
+    if condition.night:
+        on = (room < window[:, 3])[:, None]
+        pane = torch.where(on, _colour(scene, (0.95, 0.78, 0.46)), _colour(scene, (0.03, 0.03, 0.05)))
+    else:
+        pane = (_colour(scene, (0.20, 0.24, 0.29)) + (room * 0.16)[:, None]) * (0.45 + 0.55 * light)
+    wall = scene.objects.walls[variant] * light * torch.where(above_ground < 0.5, 0.82, 1.0)[:, None]
+    wall = wall + (pane - wall) * glass[:, None]
+    car = scene.objects.car_colour[(-number).clamp(0, TRUNK)] * light
+    below_roof = top_z - z
+    cabin = number >= -CARS  # windows all round; the bonnet has none
+    greenhouse = (cabin & (below_roof > 0.12) & (below_roof < CAR_HEIGHT_M - BONNET_HEIGHT_M))[:, None]
+    car = torch.where(greenhouse, _colour(scene, (0.12, 0.13, 0.15)) * (0.4 + light), car)
+    green = texels_at(lit, at % scene.pixels + 0.5, at // scene.pixels + 0.5, torch.ones_like(z))[0] * 0.8
+    colour = torch.where(building[:, None], wall, torch.where(is_car[:, None], car, green))
+    kind = torch.where(building, int(Kind.WALL), torch.where(is_car, int(Kind.CAR), int(Kind.TREE)))
+    return colour, kind.to(torch.uint8)
+
+
+def _leaf_grain(scene: Scene, hits: _Hits) -> Tensor:
+    """A random number for each cube of a crown, (M,) in [0, 1)."""
+    per_cube = scene.city.resolution_m / LEAF_M
+    x, y = (hits.column * per_cube).int(), (hits.row * per_cube).int()
+    z = ((hits.slope * hits.run_m + hits.eye_m) / LEAF_M).int()
+    return scene.dither[(x * 73 + y * 151 + z * 3001) & (DITHER * DITHER - 1)]
+
+
+def _shade_leaves(
+    scene: Scene, condition: Condition, lit: Lit, hits: _Hits, grain: Tensor, at: Tensor, high: Tensor, low: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Crowns: tinted by tree, lighter towards the top and in the sun, mottled by leaf.
+
+    at: (M,) the map's pixel; high, low: (M,) slopes of the crown's top and underside there.
+    """
+    colour = leaf_colour(scene.layers["extra"].reshape(-1, 2)[at, 1], condition)
+    up = ((hits.slope - low) / (high - low).clamp(min=1e-3)).clamp_(0, 1)
+    ceiling = lit.ceiling.reshape(-1)[at] * 0.01 - hits.eye_m
+    sunlit = ((hits.slope * hits.run_m - ceiling + 1.5) / 2).clamp_(0, 1)
+    light = _colour(scene, condition.ambient) * (0.7 + 0.3 * up)[:, None]
+    light = light + ((0.25 + 0.6 * up) * sunlit * condition.sun[2])[:, None] * _colour(scene, condition.direct)
+    return colour * light * (0.72 + 0.5 * grain)[:, None], torch.full_like(at, int(Kind.TREE), dtype=torch.uint8)
+
+
+def _sky(
+    scene: Scene, condition: Condition, azimuth: Tensor, rays: Tensor, shift: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Colour at the horizon (3,) and of the sky where mask (B, W, H) says, (M, 3); clouds differ from place to place."""
+    if condition.night:
+        zenith, horizon, cloud = (0.02, 0.03, 0.07), (0.10, 0.10, 0.13), (0.12, 0.11, 0.12)
+    else:
+        zenith, horizon, cloud = (0.33, 0.52, 0.80), (0.78, 0.86, 0.93), (0.95, 0.95, 0.95)
+    zenith, horizon, cloud = (_colour(scene, c) for c in (zenith, horizon, cloud))
+    if not condition.night:
+        dull = _colour(scene, (0.74, 0.76, 0.79))
+        zenith, horizon = (c + (dull - c) * condition.cloud for c in (zenith, horizon))
+    slope = rays[mask]
+    up = (slope / (1 + slope.square()).sqrt()).clamp_(0, 0.999)
+    turn = ((azimuth / (2 * math.pi) + shift[:, None] * 0.037) * 512).int() & 511  # (B, W)
+    turn = turn[..., None].expand(rays.shape)[mask]
+    # looking up, a cloud layer is near and its clouds are wide: sample its texture by 1 / slope
+    density = scene.clouds.reshape(-1)[(64 * up.sqrt()).int() * 512 + turn] * (0.25 + 0.6 * condition.cloud)
+    sky = horizon + (zenith - horizon) * up.pow(0.6)[:, None]
+    return horizon, sky + (cloud - sky) * density[:, None]
+
+
+def _colour(scene: Scene, rgb: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(rgb, device=scene.device)
