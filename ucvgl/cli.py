@@ -79,6 +79,32 @@ def refresh_notebooks() -> None:
     raise typer.Exit(engine.refresh_notebooks())
 
 
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: is one complete, and what to mend.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.callback()
+def _data() -> None:
+    """Keeps `check` a command of its own."""
+
+
+@data_app.command()
+def check(
+    name: Annotated[
+        str, typer.Argument(help="cvusa, cvact, vigor, university1652, sues200, msls, ..., folders or auto.")
+    ],
+    root: Annotated[Path, typer.Argument(help="The data set's folder.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Decode a sample of the images instead of all.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say whether a data set is complete and what to mend. Exit status: 0 complete, 1 findings, 2 not usable."""
+    from ucvgl.datasets.check import check as check_dataset
+
+    report = check_dataset(name, root, quick=quick, progress=not as_json)
+    typer.echo(report.json() if as_json else report.text())
+    raise typer.Exit(report.exit_status)
+
+
 def main() -> None:
     """The `ucvgl` command."""
     try:

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ucvgl.errors import InputError
-from ucvgl.world.city import CARS, FACADES, TRUNK, City, Kind
+from ucvgl.world.city import City
+from ucvgl.world.kinds import CARS, FACADES, TRUNK, Kind
 from ucvgl.world.noise import between, unit
 
 SEASONS = ("spring", "summer", "autumn", "winter")
@@ -57,6 +58,10 @@ class Condition:
         for name in ("cloud", "snow"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(name, expected="a share in [0, 1]", found=getattr(self, name), todo="Correct it.")
+        if not math.isfinite(self.sun_azimuth_deg):
+            raise InputError(
+                "sun_azimuth_deg", expected="finite degrees", found=self.sun_azimuth_deg, todo="Correct it."
+            )
         if not -90 <= self.sun_elevation_deg <= 90:
             raise InputError(
                 "sun_elevation_deg", expected="degrees in [-90, 90]", found=self.sun_elevation_deg, todo="Correct it."
@@ -64,6 +69,7 @@ class Condition:
 
     @property
     def night(self) -> bool:
+        """The sun is below the horizon."""
         return self.sun_elevation_deg < 0
 
     @property
@@ -270,7 +276,8 @@ def _light_rows(
     cosine = (sun_up - east_slope * sun_east - north_slope * sun_north) / torch.sqrt(
         1 + east_slope.square() + north_slope.square()
     )
-    seen = ((height - ceiling[rows]) / 0.4 + 0.5).clamp(0, 1)  # a soft edge of 40 cm
+    # a soft edge of 40 cm, below the ceiling: flat ground, which is its own ceiling, lies all in the sun
+    seen = ((height - ceiling[rows]) / 0.4 + 1).clamp(0, 1)
     sunlight = cosine.clamp(min=0) * seen
     sky = torch.ones_like(height) if from_above else 1 - 0.22 * shaded_by.float()
     light = sky[..., None] * torch.tensor(condition.ambient, device=device)

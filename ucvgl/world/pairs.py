@@ -5,7 +5,6 @@ Rendered once and kept under runs/worlds/<hash of the settings>; later calls map
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -36,7 +35,10 @@ RENDER_BATCH = 32
 def _source_digest() -> str:
     """SHA-256 over the code that makes the pictures: an edited renderer never serves yesterday's pictures."""
     folder = Path(__file__).parent
-    files = sorted(folder.glob("*.py")) + [folder.parent / "projection.py", folder.parent / "rays.py"]
+    files = [
+        *sorted(folder.glob("*.py")),
+        *(folder.parent / f"{name}.py" for name in ("projection", "rays", "resampling")),
+    ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -113,7 +115,7 @@ def render_pairs(config: WorldConfig, *, device: torch.device | str = "cpu", pro
             scratch.mkdir()
             _render_into(scratch, config, torch.device(device), progress)
             try:
-                os.replace(scratch, folder)
+                scratch.replace(folder)
             except OSError:  # another process rendered the same world meanwhile
                 if not folder.exists():
                     raise
@@ -127,7 +129,7 @@ def load_pairs(folder: Path) -> Pairs:
         path = folder / f"{name}.npy"
         try:
             arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:  # EOFError: an empty file
             raise InputError(
                 path,
                 expected="an array of a rendered world",
@@ -190,8 +192,10 @@ def city_of(config: WorldConfig, number: int, count: int, device: torch.device |
     city = make_city(
         style_named(config.styles[number]), city_seed, size_m=config.city_size_m, resolution_m=config.resolution_m
     )
-    places = choose(street_places(city, config.spacing_m, margin_m=config.span_m / 2 + 10), count, city_seed)
-    nuisance = draw_nuisance(level_named(config.difficulty), count, city_seed, device)
+    level = level_named(config.difficulty)
+    margin = config.span_m / 2 + max(10.0, 3.1 * level.tile_shift_m)  # room for a tile shifted as far as it can be
+    places = choose(street_places(city, config.spacing_m, margin_m=margin), count, city_seed)
+    nuisance = draw_nuisance(level, count, city_seed, device)
     return Scene(city, device), places, nuisance
 
 

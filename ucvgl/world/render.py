@@ -27,10 +27,12 @@ from ucvgl.world.appearance import (
     light_city,
     make_objects,
 )
-from ucvgl.world.city import CARS, FLOOR_M, TRUNK, City, Kind
+from ucvgl.world.city import City
+from ucvgl.world.kinds import CARS, FLOOR_M, TRUNK, Kind
 from ucvgl.world.noise import Noise, unit
 
 RANGE_MIN_M, RANGE_MAX_M = 1.0, 170.0
+TWO_SAMPLES_PX = 0.4  # a footprint that reaches this many pixels of the map to either side is sampled twice
 LEAF_M = 0.16  # edge of the cubes that a crown's holes and mottle are made of
 DITHER = 256  # a table of random numbers, this many a side
 CHUNK_RAYS = 1 << 18  # rays in flight: enough to amortise a kernel's start, few enough for a laptop's cache
@@ -107,13 +109,18 @@ def _cloud_texture(seed: int) -> "torch.Tensor":
     return np.clip((total - 0.42) * 4, 0, 1)
 
 
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """Rows of a table (N, ...) at an index of any shape: values[index], several times faster on a CPU."""
+    return values.index_select(0, index.reshape(-1)).reshape(*index.shape, *values.shape[1:])
+
+
 def texels_at(lit: Lit, column: Tensor, row: Tensor, footprint_px: Tensor) -> tuple[Tensor, Tensor]:
     """Colours (..., 3) in 0..1 and classes at continuous pixel coordinates, each from the level its footprint asks for.
 
     Bilinear in the chosen level; the class is that of the nearest texel.
     """
     level = (torch.log2(footprint_px.clamp(min=1)) + 0.5).to(torch.int32).clamp_(0, len(lit.sizes) - 1)
-    size, offset = lit.sizes[level], lit.offsets[level]
+    size, offset = _at(lit.sizes, level), _at(lit.offsets, level)
     scale = torch.exp2(-level.float())
     x, y = column * scale - 0.5, row * scale - 0.5
     x0, y0 = torch.floor(x), torch.floor(y)
@@ -125,7 +132,7 @@ def texels_at(lit: Lit, column: Tensor, row: Tensor, footprint_px: Tensor) -> tu
         offset + (y0.int() + 1).clamp(min=0).minimum(last) * size,
     )
     words = lit.texels.view(torch.int32).reshape(-1)
-    corner = [words[up + left], words[up + right], words[down + left], words[down + right]]
+    corner = [_at(words, index) for index in (up + left, up + right, down + left, down + right)]
     weight = [(1 - tx) * (1 - ty), tx * (1 - ty), (1 - tx) * ty, tx * ty]
     channels = []
     for shift in (0, 8, 16):
@@ -143,12 +150,9 @@ def cast_columns(
 ) -> Rendered:  # fmt: skip
     """Cast columns of rays.
 
-    Args:
-        east, north, eye_m: (B,) position in the city and height of the eye above datum, metres.
-        azimuth: (B, W) radians clockwise from north, one per column.
-        slope: (B or 1, W or 1, H) rise over run of each ray.
-        pixel_rad: angle of a pixel, radians: how far colours are averaged.
-        ranges: number of ranges along a column; more for larger pictures.
+    east, north, eye_m: (B,) position in the city and height of the eye above datum, metres; azimuth: (B, W) radians clockwise
+    from north, one per column; slope: (B or 1, W or 1, H) rise over run of each ray; pixel_rad: angle of a pixel, radians: how
+    far colours are averaged; ranges: number of ranges along a column, more for larger pictures.
     """
     batch, width = azimuth.shape
     height = slope.shape[-1]
@@ -200,9 +204,9 @@ def _cast(
     column = eye_col[:, None, None] + (sin / res)[..., None] * r  # (B, W, R)
     row = eye_row[:, None, None] - (cos / res)[..., None] * r
     at = scene.word_index(column, row)
-    relief = scene.relief_words[at].view(torch.int16).reshape(batch, width, ranges, 4)
+    relief = _at(scene.relief_words, at).view(torch.int16).reshape(batch, width, ranges, 4)
     number = relief[..., 3].to(torch.int32)
-    parked = car_heights(scene.city, condition, device)[(-number).clamp_(0, TRUNK)]
+    parked = _at(car_heights(scene.city, condition, device), (-number).clamp_(0, TRUNK))
     ground = relief[..., 0].float() * 0.01 - eye_m[:, None, None]  # relative to the eye
     z = ground + parked
     inverse = 1 / r
@@ -214,11 +218,15 @@ def _cast(
     first = hit == 0
     before = (hit - 1).clamp_(min=0)
     z_hit, z_before = z.gather(-1, hit), z.gather(-1, before)
-    r_hit, r_before = r[hit], torch.where(first, 0.0, r[before])
+    r_hit, r_before = _at(r, hit), torch.where(first, 0.0, _at(r, before))
     z_before = torch.where(first, z_hit, z_before)  # nearer than the first range the ground is taken as level
     run, rise = r_hit - r_before, z_hit - z_before
-    # an object that rises faster than a roof can: its side. The gap between two ranges hides where: take its middle
-    wall = (rise > 0.3 + 1.2 * run) & (number.gather(-1, hit) != 0) & ~missed
+    # an object that rises faster than a roof can, or from the ground: its side. The gap between two ranges hides where:
+    # take its middle
+    stands = torch.where((number > -TRUNK) & (number < 0) & (parked == 0), 0, number)  # what is there on the day
+    number_hit, number_before = stands.gather(-1, hit), stands.gather(-1, before)
+    from_ground = (number_before <= 0) & (number_before != number_hit)
+    wall = (rise > torch.where(from_ground, 0.3, 0.3 + 1.2 * run)) & (number_hit != 0) & ~missed
     share = torch.where(wall, 0.5, ((rays * r_before - z_before) / (rise - rays * run)).clamp_(0, 1))
     distance = r_before + share * run
 
@@ -232,22 +240,22 @@ def _cast(
     )
     in_crown = leaf < ranges
     leaf = leaf.clamp_(max=ranges - 1)
-    leaf_r = r[leaf]
+    leaf_r = _at(r, leaf)
     in_crown &= (high.gather(-1, leaf) >= rays) & (low.gather(-1, leaf) <= rays) & (missed | (leaf_r < distance))
 
     def pick(mask: Tensor, run_m: Tensor) -> _Hits:
         ray = mask.reshape(-1).nonzero().squeeze(1)
         fan, place = ray // rows, ray // (rows * width)
-        run_m = run_m.reshape(-1)[ray]
-        sin_m, cos_m = sin.reshape(-1)[fan], cos.reshape(-1)[fan]
+        run_m = _at(run_m.reshape(-1), ray)
+        sin_m, cos_m = _at(sin.reshape(-1), fan), _at(cos.reshape(-1), fan)
         return _Hits(
-            ray, sin_m, cos_m, rays.reshape(-1)[ray], run_m, eye_col[place] + sin_m * run_m * (1 / res),
-            eye_row[place] - cos_m * run_m * (1 / res), eye_m[place], run_m * pixel_rad,
+            ray, sin_m, cos_m, _at(rays.reshape(-1), ray), run_m, _at(eye_col, place) + sin_m * run_m * (1 / res),
+            _at(eye_row, place) - cos_m * run_m * (1 / res), _at(eye_m, place), run_m * pixel_rad,
         )  # fmt: skip
 
     def fan_values(values: Tensor, index: Tensor, ray: Tensor) -> Tensor:
         """values (B, W, R) at the range index (B, W, H) of each ray."""
-        return values.reshape(-1)[(ray // rows) * ranges + index.reshape(-1)[ray]]
+        return _at(values.reshape(-1), (ray // rows) * ranges + _at(index.reshape(-1), ray))
 
     lit = scene.lit(condition, from_above=False)
     leaves = pick(in_crown, leaf_r)
@@ -285,16 +293,22 @@ def _cast(
 
 
 def _shade_tops(scene: Scene, lit: Lit, hits: _Hits) -> tuple[Tensor, Tensor]:
-    """Ground, roofs and tops of cars: the lit map, at the level that a pixel's footprint asks for."""
-    # a pixel's footprint is longer than wide, the more so the flatter the ray: two samples along it, each as long as wide
-    # to the square root, keep what is painted on the road apart
+    """Ground, roofs and tops of cars: the lit map, at the level that a pixel's footprint asks for.
+
+    A footprint is longer than wide, the more so the flatter the ray; where that shows, two samples along it keep apart what
+    is painted on the road.
+    """
     res = scene.city.resolution_m
     longer = (1 + hits.slope.square()) / hits.slope.abs().clamp(min=0.02)
     reach = hits.width_m * (longer * (0.25 / res)).clamp(max=40.0)
     footprint = hits.width_m * (longer * 0.5).clamp(min=1.0).sqrt() / res
-    near, kind = texels_at(lit, hits.column - hits.sin * reach, hits.row + hits.cos * reach, footprint)
-    far, _ = texels_at(lit, hits.column + hits.sin * reach, hits.row - hits.cos * reach, footprint)
-    return (near + far) * 0.5, kind
+    reach = torch.where(reach > TWO_SAMPLES_PX, reach, 0.0)
+    east, north = hits.sin * reach, hits.cos * reach
+    colour, _ = texels_at(lit, hits.column - east, hits.row + north, footprint)
+    far = reach.nonzero().squeeze(1)
+    second, _ = texels_at(lit, (hits.column + east)[far], (hits.row - north)[far], footprint[far])
+    colour[far] = (colour[far] + second) * 0.5
+    return colour, _at(lit.texels[:, 3], scene.word_index(hits.column, hits.row))  # the class just where the ray ends
 
 
 def _shade_walls(
@@ -304,11 +318,11 @@ def _shade_walls(
 
     at: (M,) flat index of the map's pixel behind the wall; top_z: (M,) its height above the eye, metres.
     """
-    number = scene.numbers[at].int()
+    number = _at(scene.numbers, at).int()
     building = number > 0
     is_car = (number < 0) & (number > -TRUNK)
     variant = number.clamp(0)
-    facade = scene.facade_words[at]
+    facade = _at(scene.facade_words, at)
     normal_east = ((facade & 255).float() - 128) * (1 / 127)
     normal_north = (((facade >> 8) & 255).float() - 128) * (1 / 127)
     along_m = ((facade >> 16) & 255).float() * 0.25
@@ -316,13 +330,13 @@ def _shade_walls(
     z = hits.slope * hits.run_m
     above_ground = z - (top_z - tall_m)
 
-    window = scene.objects.window[variant]
+    window = _at(scene.objects.window, variant)
     u, floor = along_m / window[:, 0], above_ground * (1 / FLOOR_M)
     blur = hits.width_m * 0.5 + 0.08
     to_frame_u = (0.5 * window[:, 1] - (u - u.floor() - 0.5).abs()) * window[:, 0]
     to_frame_v = (0.5 * window[:, 2] - (floor - floor.floor() - 0.52).abs()) * FLOOR_M
     glass = (to_frame_u / blur + 0.5).clamp_(0, 1) * (to_frame_v / blur + 0.5).clamp_(0, 1)
-    room = scene.dither[(u.int() * 37 + floor.int() * 101 + variant * 17) & (DITHER * DITHER - 1)]
+    room = _at(scene.dither, (u.int() * 37 + floor.int() * 101 + variant * 17) & (DITHER * DITHER - 1))
 
     # the wall faces the sun, and stands above the shadow's ceiling just in front of it
     sun_east, sun_north, _ = condition.sun
@@ -331,7 +345,7 @@ def _shade_walls(
     )  # cars, trunks and hedges show the observer their middle
     facing = torch.where(building, normal_east * sun_east + normal_north * sun_north, round_about).clamp_(min=0)
     front = scene.word_index(hits.column + normal_east * 3, hits.row - normal_north * 3)
-    ceiling = lit.ceiling.reshape(-1)[front] * 0.01 - hits.eye_m
+    ceiling = _at(lit.ceiling.reshape(-1), front) * 0.01 - hits.eye_m
     sunlit = ((z - ceiling) * 2).clamp_(0, 1) * facing
     light = _colour(scene, condition.ambient) * 0.86 + sunlit[:, None] * _colour(scene, condition.direct)
 
@@ -340,9 +354,9 @@ def _shade_walls(
         pane = torch.where(on, _colour(scene, (0.95, 0.78, 0.46)), _colour(scene, (0.03, 0.03, 0.05)))
     else:
         pane = (_colour(scene, (0.20, 0.24, 0.29)) + (room * 0.16)[:, None]) * (0.45 + 0.55 * light)
-    wall = scene.objects.walls[variant] * light * torch.where(above_ground < 0.5, 0.82, 1.0)[:, None]
+    wall = _at(scene.objects.walls, variant) * light * torch.where(above_ground < 0.5, 0.82, 1.0)[:, None]
     wall = wall + (pane - wall) * glass[:, None]
-    car = scene.objects.car_colour[(-number).clamp(0, TRUNK)] * light
+    car = _at(scene.objects.car_colour, (-number).clamp(0, TRUNK)) * light
     below_roof = top_z - z
     cabin = number >= -CARS  # windows all round; the bonnet has none
     greenhouse = (cabin & (below_roof > 0.12) & (below_roof < CAR_HEIGHT_M - BONNET_HEIGHT_M))[:, None]
@@ -358,7 +372,7 @@ def _leaf_grain(scene: Scene, hits: _Hits) -> Tensor:
     per_cube = scene.city.resolution_m / LEAF_M
     x, y = (hits.column * per_cube).int(), (hits.row * per_cube).int()
     z = ((hits.slope * hits.run_m + hits.eye_m) / LEAF_M).int()
-    return scene.dither[(x * 73 + y * 151 + z * 3001) & (DITHER * DITHER - 1)]
+    return _at(scene.dither, (x * 73 + y * 151 + z * 3001) & (DITHER * DITHER - 1))
 
 
 def _shade_leaves(
@@ -368,9 +382,9 @@ def _shade_leaves(
 
     at: (M,) the map's pixel; high, low: (M,) slopes of the crown's top and underside there.
     """
-    colour = leaf_colour(scene.layers["extra"].reshape(-1, 2)[at, 1], condition)
+    colour = leaf_colour(_at(scene.layers["extra"].reshape(-1, 2), at)[:, 1], condition)
     up = ((hits.slope - low) / (high - low).clamp(min=1e-3)).clamp_(0, 1)
-    ceiling = lit.ceiling.reshape(-1)[at] * 0.01 - hits.eye_m
+    ceiling = _at(lit.ceiling.reshape(-1), at) * 0.01 - hits.eye_m
     sunlit = ((hits.slope * hits.run_m - ceiling + 1.5) / 2).clamp_(0, 1)
     light = _colour(scene, condition.ambient) * (0.7 + 0.3 * up)[:, None]
     light = light + ((0.25 + 0.6 * up) * sunlit * condition.sun[2])[:, None] * _colour(scene, condition.direct)
@@ -394,8 +408,9 @@ def _sky(
     turn = ((azimuth / (2 * math.pi) + shift[:, None] * 0.037) * 512).int() & 511  # (B, W)
     turn = turn[..., None].expand(rays.shape)[mask]
     # looking up, a cloud layer is near and its clouds are wide: sample its texture by 1 / slope
-    density = scene.clouds.reshape(-1)[(64 * up.sqrt()).int() * 512 + turn] * (0.25 + 0.6 * condition.cloud)
-    sky = horizon + (zenith - horizon) * up.pow(0.6)[:, None]
+    density = _at(scene.clouds.reshape(-1), (64 * up.sqrt()).int() * 512 + turn) * (0.25 + 0.6 * condition.cloud)
+    # up to the power 0.6; pow itself rounds otherwise at the end of a vector, and pictures would depend on the batch
+    sky = horizon + (zenith - horizon) * (up.log() * 0.6).exp()[:, None]
     return horizon, sky + (cloud - sky) * density[:, None]
 
 

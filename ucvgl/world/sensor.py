@@ -1,11 +1,11 @@
 """What a camera's sensor does to a picture: exposure, white balance, tone, blur and noise; gives bytes."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2 import functional as V
 
 from ucvgl.errors import InputError
 
@@ -45,14 +45,31 @@ def expose(rgb: Tensor, sensor: Sensor) -> Tensor:
     if len(sensor.gain) != len(rgb):
         raise InputError("sensor", expected=f"{len(rgb)} cameras", found=len(sensor.gain), todo="Give one per picture.")
     if sensor.blur_px > 0:
-        size = 2 * int(2 * sensor.blur_px + 0.999) + 1
-        rgb = V.gaussian_blur(rgb, [size, size], [sensor.blur_px, sensor.blur_px])
+        rgb = _blur(_blur(rgb, sensor.blur_px, -1), sensor.blur_px, -2)
     out = (rgb * sensor.gain[:, :, None, None]).clamp(0, 1)
     if not bool((sensor.gamma == 1).all()):
-        out = out.clamp(min=1e-4).pow(sensor.gamma[:, None, None, None])
+        # a power by way of logarithms: pow itself rounds otherwise at the end of a vector, so depends on the batch
+        out = out.clamp_(min=1e-4).log_().mul_(sensor.gamma[:, None, None, None]).exp_()
     if bool((sensor.noise > 0).any()):
         out = out + sensor.noise[:, None, None, None] * _noise(out, sensor.seed)
     return (out * 255).clamp(0, 255).round().to(torch.uint8)
+
+
+def _blur(rgb: Tensor, sigma_px: float, axis: int) -> Tensor:
+    """Gaussian blur along one axis, out to two standard deviations, reflecting at the edges: a sum of shifted pictures."""
+    reach = min(math.ceil(2 * sigma_px - 1e-3), rgb.shape[axis] - 1)
+    weight = [math.exp(-0.5 * (step / sigma_px) ** 2) for step in range(reach + 1)]
+    total = weight[0] + 2 * sum(weight[1:])
+    out = rgb * (weight[0] / total)
+    size = rgb.shape[axis]
+    for step in range(1, reach + 1):
+        share = weight[step] / total
+        out.narrow(axis, 0, size - step).add_(rgb.narrow(axis, step, size - step), alpha=share)
+        out.narrow(axis, step, size - step).add_(rgb.narrow(axis, 0, size - step), alpha=share)
+        # the edge pixel itself is not repeated
+        out.narrow(axis, 0, step).add_(rgb.narrow(axis, 1, step).flip(axis), alpha=share)
+        out.narrow(axis, size - step, step).add_(rgb.narrow(axis, size - 1 - step, step).flip(axis), alpha=share)
+    return out
 
 
 def _noise(like: Tensor, seed: Tensor) -> Tensor:
@@ -61,8 +78,9 @@ def _noise(like: Tensor, seed: Tensor) -> Tensor:
     counter = (
         torch.arange(pixels, device=like.device, dtype=torch.int32)[None] + seed.to(torch.int32)[:, None] * 668265263
     )
-    counter = (counter ^ (counter >> 15)) * 739982445  # int32 products wrap around, on every device
-    counter = (counter ^ (counter >> 12)) * 695872825
-    counter = counter ^ (counter >> 15)
+    # int32 products wrap around, on every device; shifts copy the sign downwards, which the masks undo
+    counter = (counter ^ ((counter >> 15) & 0x1FFFF)) * 739982445
+    counter = (counter ^ ((counter >> 12) & 0xFFFFF)) * 695872825
+    counter = counter ^ ((counter >> 15) & 0x1FFFF)
     half = (counter & 0xFFFF).float() + ((counter >> 16) & 0xFFFF).float()
     return (half * (1 / 65535) - 1).reshape(len(like), 1, *like.shape[-2:])

@@ -10,14 +10,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ucvgl.errors import InputError
-from ucvgl.projection import perspective_view, rotate_panorama
-from ucvgl.world.appearance import Condition
-from ucvgl.world.city import GROUND, Kind
+from ucvgl.projection import perspective_grid, sample_panorama
+from ucvgl.rays import attitude_matrix, panorama_pixel_to_ray, ray_to_panorama
+from ucvgl.world.appearance import Condition, car_heights
+from ucvgl.world.kinds import GROUND, TRUNK, Kind
 from ucvgl.world.places import check_inside
 from ucvgl.world.render import Rendered, Scene, cast_columns, texels_at
 
+TILTED_AT_ONCE = 8  # panoramas: bounds the memory of their sampling grids
+DRONE_RANGE_M = 400.0  # how far a drone sees along the ground
 DRONE_ROWS = 384  # of the panorama that drone images and tilted photos are cut from, at least
 
 
@@ -61,19 +65,26 @@ def satellite_tiles(
     Raises:
         InputError: a span or size that isn't positive, a tile that reaches beyond the city.
     """
-    _check(scene, east_m, north_m, span_m / 2, span_m=span_m, size_px=size_px)
-    steps = ((torch.arange(size_px, device=scene.device) + 0.5) / size_px - 0.5) * span_m
-    right, up = steps[None, None, :], -steps[None, :, None]
     turn = torch.zeros_like(east_m) if heading_deg is None else torch.deg2rad(heading_deg)
     sin, cos = torch.sin(turn)[:, None, None], torch.cos(turn)[:, None, None]
+    corner = (
+        float((sin.abs() + cos.abs()).max()) if heading_deg is not None else 1.0
+    )  # a turned tile's reach, in half spans
+    _check(scene, east_m, north_m, span_m / 2 * corner - 1e-3, span_m=span_m, size_px=size_px)
+    steps = ((torch.arange(size_px, device=scene.device) + 0.5) / size_px - 0.5) * span_m
+    right, up = steps[None, None, :], -steps[None, :, None]
     east = east_m[:, None, None] + right * cos + up * sin
     north = north_m[:, None, None] - right * sin + up * cos
     column, row = scene.pixel(east, north)
     footprint = torch.full_like(column, span_m / size_px / scene.city.resolution_m)
     rgb, kind = texels_at(scene.lit(condition, from_above=from_above), column, row, footprint)
-    relief = scene.layers["relief"].reshape(-1, 4)[scene.word_index(column, row)]
-    crown = relief[..., 2].clamp(min=0).int() if from_above else 0
-    height = (relief[..., 0] + crown) * 0.01
+    at = scene.word_index(column, row)
+    relief = scene.layers["relief"].reshape(-1, 4)[at].int()
+    height = relief[..., 0] * 0.01
+    height = height + car_heights(scene.city, condition, scene.device)[(-relief[..., 3]).clamp(0, TRUNK)]
+    if from_above:
+        leafy = (relief[..., 2] > 0) & (scene.layers["dither"].reshape(-1)[at] < condition.leaf_cover)
+        height = torch.where(leafy, (relief[..., 0] + relief[..., 2]) * 0.01, height)
     return Tiles(rgb.permute(0, 3, 1, 2), height, kind)
 
 
@@ -102,8 +113,21 @@ def panoramas(
     if pitch_deg is None and roll_deg is None:
         return level
     still = torch.zeros_like(east_m)
-    tilt = (still, still if pitch_deg is None else pitch_deg, still if roll_deg is None else roll_deg)
-    return _resample(level, lambda images, mode: rotate_panorama(images, *tilt, mode=mode))
+    turn = attitude_matrix(still, still if pitch_deg is None else pitch_deg, still if roll_deg is None else roll_deg)
+    if not bool(turn.isfinite().all()):
+        raise InputError(
+            "tilt", expected="finite angles in degrees", found="nan or inf", todo="Correct pitch and roll."
+        )
+    row, column = torch.meshgrid(
+        torch.arange(height_px, device=scene.device), torch.arange(width, device=scene.device), indexing="ij"
+    )
+    rays = panorama_pixel_to_ray(torch.stack([column, row], -1).float(), height_px)  # (H, W, 3)
+    parts = []
+    for turns, *images in zip(
+        *(x.split(TILTED_AT_ONCE) for x in (turn, level.rgb, level.depth_m, level.kind)), strict=True
+    ):
+        parts.append(_cut(Rendered(*images), ray_to_panorama(torch.einsum("hwi,gji->ghwj", rays, turns), height_px)))
+    return Rendered(*(torch.cat(fields) for fields in zip(*((p.rgb, p.depth_m, p.kind) for p in parts), strict=True)))
 
 
 def photos(
@@ -137,7 +161,8 @@ def drone_images(
     The drone stands back so that the place is in the middle of the image: at altitude / tan(-pitch) metres.
 
     Raises:
-        InputError: a pitch outside [-85, -20], a field of view outside (0, 120], a drone outside the city.
+        InputError: a pitch outside [-85, -20], a field of view outside (0, 120], a drone outside the city, or farther than
+            300 m from the place.
     """
     _check(scene, east_m, north_m, 0.0, size_px=size_px, altitude_m=float(altitude_m.min()))
     if not -85 <= pitch_deg <= -20:
@@ -147,6 +172,12 @@ def drone_images(
     if not 0 < fov_deg <= 120:
         raise InputError("fov_deg", expected="degrees in (0, 120]", found=fov_deg, todo="A drone camera has about 60.")
     back = altitude_m / math.tan(math.radians(-pitch_deg))
+    if float(back.max()) > 0.75 * DRONE_RANGE_M:
+        highest = 0.75 * DRONE_RANGE_M * math.tan(math.radians(-pitch_deg))
+        raise InputError(
+            "altitude_m", expected=f"at most {highest:.0f} m at a pitch of {pitch_deg:g} degrees",
+            found=f"{float(altitude_m.max()):g} m", todo="Fly lower or look down more steeply.",
+        )  # fmt: skip
     turn = torch.deg2rad(heading_deg)
     eye_east, eye_north = east_m - back * torch.sin(turn), north_m - back * torch.cos(turn)
     check_inside(scene.city, eye_east.cpu().numpy(), eye_north.cpu().numpy())
@@ -155,19 +186,29 @@ def drone_images(
     width = 2 * rows
     azimuth = ((torch.arange(width, device=scene.device) + 0.5) / width - 0.5) * (2 * math.pi) + turn[:, None]
     latitude = (0.5 - (torch.arange(rows, device=scene.device) + 0.5) / rows) * math.pi
-    sphere = cast_columns(
-        scene, condition, eye_east, eye_north, eye_m, azimuth, torch.tan(latitude)[None, None], math.pi / rows,
-        ranges=320, range_max_m=400,
+    pixels = perspective_grid(rows, (size_px, size_px), fov_deg, 0.0, pitch_deg, 0.0)
+    across, down = _span(pixels[..., 0], width), _span(pixels[..., 1], rows)
+    part = cast_columns(
+        scene, condition, eye_east, eye_north, eye_m, azimuth[:, across], torch.tan(latitude)[None, None, down],
+        math.pi / rows, ranges=320, range_max_m=DRONE_RANGE_M,
     )  # fmt: skip
-    still = torch.zeros_like(east_m)
-    pitch = torch.full_like(east_m, pitch_deg)
-    return _resample(
-        sphere,
-        lambda images, mode: perspective_view(images, (size_px, size_px), fov_deg, still, pitch, still, mode=mode),
+    unseen = (across.start, width - across.stop, down.start, rows - down.stop)
+    sphere = Rendered(*(functional.pad(field, unseen) for field in (part.rgb, part.depth_m, part.kind)))
+    return _cut(sphere, pixels.to(scene.device))
+
+
+def _span(pixels: Tensor, size: int) -> slice:
+    """The rows or columns of a panorama that are read at these pixels; all of them where it may wrap around."""
+    first, last = math.floor(float(pixels.min())) - 1, math.floor(float(pixels.max())) + 3
+    return slice(first, last) if first >= 0 and last <= size else slice(0, size)
+
+
+def _cut(level: Rendered, pixels: Tensor) -> Rendered:
+    """Cut views out of panoramas at their pixels (B or 1, h, w, 2): colours smoothly, truth to the nearest ray."""
+    height, width = level.kind.shape[-2:]
+    column, row = pixels.round().long().unbind(-1)
+    at = (row.clamp(0, height - 1) * width + column % width).flatten(1).expand(len(level.kind), -1)
+    depth, kind = (
+        truth.flatten(1).gather(1, at).reshape(-1, *pixels.shape[1:3]) for truth in (level.depth_m, level.kind)
     )
-
-
-def _resample(rendered: Rendered, cut) -> Rendered:  # noqa: ANN001 (a function of images and interpolation mode)
-    """Cut a view out of a panorama: colours smoothly, truth to the nearest ray."""
-    kind = cut(rendered.kind[:, None].float(), "nearest")[:, 0].round().to(torch.uint8)
-    return Rendered(cut(rendered.rgb, "bilinear"), cut(rendered.depth_m[:, None], "nearest")[:, 0], kind)
+    return Rendered(sample_panorama(level.rgb, pixels), depth, kind)

@@ -1,0 +1,49 @@
+"""The two descriptors that need no learning."""
+
+import torch
+from torchvision.transforms.v2 import functional as V
+
+from ucvgl.methods.baselines import centred_by_domain, colour_descriptor, pixel_descriptor
+
+
+def pictures(count: int = 6, size: int = 48) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, 6, 6, generator=generator)
+    return (V.resize(coarse, [size, size], antialias=True) * 255).to(torch.uint8)
+
+
+def test_pixels_ignore_light_and_contrast() -> None:
+    images = pictures().float()
+    dimmed = images * 0.6 + 20
+    similarity = (pixel_descriptor(images) * pixel_descriptor(dimmed)).sum(1)
+    torch.testing.assert_close(similarity, torch.ones(6), atol=1e-5, rtol=0)
+
+
+def test_pixels_weigh_the_centre() -> None:
+    """A change in the middle moves the descriptor more than the same change in a corner."""
+    images = pictures(1).float()
+    base = pixel_descriptor(images)
+    middle, corner = images.clone(), images.clone()
+    middle[..., 18:30, 18:30] += 80
+    corner[..., :12, :12] += 80
+    moved = [float((pixel_descriptor(changed) - base).norm()) for changed in (middle, corner)]
+    assert moved[0] > 3 * moved[1]
+
+
+def test_colours_do_not_know_where() -> None:
+    images = pictures()
+    shuffled = images.flatten(2)[:, :, torch.randperm(48 * 48, generator=torch.Generator().manual_seed(1))]
+    torch.testing.assert_close(colour_descriptor(shuffled.reshape(images.shape)), colour_descriptor(images))
+
+
+def test_colours_by_hand() -> None:
+    image = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    image[0, :, 0, 0] = 255  # one white pixel, three black: bins 511 and 0
+    descriptor = colour_descriptor(image)[0]
+    torch.testing.assert_close(descriptor[[0, 511]], torch.tensor([0.75, 0.25]).sqrt())
+    assert int((descriptor > 0).sum()) == 2
+
+
+def test_a_common_shift_of_a_domain_is_removed() -> None:
+    descriptors = torch.nn.functional.normalize(torch.randn(20, 8, generator=torch.Generator().manual_seed(2)), dim=1)
+    torch.testing.assert_close(centred_by_domain(descriptors + 3), centred_by_domain(descriptors))

@@ -1,0 +1,173 @@
+"""Augmentations: the paired heading turn against a scene, exact identities, reproducible draws."""
+
+import pytest
+import torch
+
+from ucvgl import augment as a
+from ucvgl.errors import InputError
+
+BEARINGS = {"north": 0, "east": 90, "south": 180, "west": 270}
+
+
+def scene(bearing_deg, width=64, side=32):
+    """A panorama and a tile in which one object stands at a bearing (clockwise from north) of the camera."""
+    panorama, tile = torch.zeros(1, 3, 16, width), torch.zeros(1, 3, side, side)
+    column = int(((bearing_deg / 360 + 0.5) % 1) * width)  # north in the centre column, east to the right
+    panorama[..., 8:12, column] = 1
+    angle = torch.deg2rad(torch.tensor(float(bearing_deg)))
+    row, col = side / 2 - 0.5 - 10 * angle.cos(), side / 2 - 0.5 + 10 * angle.sin()  # up is north, right is east
+    tile[..., int(row.round()), int(col.round())] = 1
+    return panorama, tile
+
+
+def bearing_in_panorama(panorama):
+    column = int(panorama[0, 0, 9].argmax())
+    return (column / panorama.shape[3] - 0.5) % 1 * 360
+
+
+def bearing_in_tile(tile):
+    row, col = divmod(int(tile[0, 0].argmax()), tile.shape[3])
+    centre = tile.shape[2] / 2 - 0.5
+    return float(torch.rad2deg(torch.atan2(torch.tensor(col - centre), torch.tensor(centre - row)))) % 360
+
+
+@pytest.mark.parametrize("bearing", BEARINGS.values(), ids=BEARINGS)
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3, 4, -1])
+def test_a_turn_keeps_panorama_and_tile_together(bearing, quarters):
+    panorama, tile = a.turn_pair(*scene(bearing), torch.tensor([quarters]))
+    expected = (bearing - 90 * quarters) % 360  # counter-clockwise: bearings decrease
+    assert bearing_in_panorama(panorama) == pytest.approx(expected)
+    assert abs((bearing_in_tile(tile) - expected + 180) % 360 - 180) < 5
+
+
+def test_an_object_in_the_east_comes_to_the_top_and_the_centre():
+    panorama, tile = a.turn_pair(*scene(90), torch.tensor([1]))
+    assert tile[0, 0, :8].sum() == 1
+    assert panorama[0, 0, 9].argmax() == 32
+    back = a.turn_pair(panorama, tile, torch.tensor([3]))
+    assert torch.equal(back[0], scene(90)[0])
+    assert torch.equal(back[1], scene(90)[1])
+
+
+@pytest.mark.parametrize("bearing", [0, 45, 90, 180, 270])
+def test_a_flip_keeps_panorama_and_tile_together(bearing):
+    panorama, tile = a.flip_pair(*scene(bearing), torch.tensor([True]))
+    step = 360 / 64
+    assert (
+        abs((bearing_in_panorama(panorama) + bearing + 180) % 360 - 180) <= step
+    )  # the middle lies between two columns
+    assert abs((bearing_in_tile(tile) + bearing + 180) % 360 - 180) < 5
+
+
+def test_pairs_move_each_by_itself_and_reproducibly():
+    panorama, tile = torch.rand(64, 3, 8, 16), torch.rand(64, 3, 8, 8)
+    settings = a.Augmentation(turn=0.5, flip=0.5)
+    one = a.move_pair(panorama, tile, settings, torch.Generator().manual_seed(3))
+    two = a.move_pair(panorama, tile, settings, torch.Generator().manual_seed(3))
+    assert all(torch.equal(x, y) for x, y in zip(one, two, strict=True))
+    still = (one[1] == tile).flatten(1).all(1).float().mean()
+    assert 0.1 < still < 0.45  # a quarter expected
+    assert torch.equal((one[1] == tile).flatten(1).all(1), (one[0] == panorama).flatten(1).all(1))
+
+
+def test_nothing_changes_with_probability_zero():
+    images = torch.rand(4, 3, 12, 20)
+    generator = torch.Generator().manual_seed(0)
+    assert torch.allclose(a.augment(images, a.NONE, generator), images, atol=1e-6)
+    panorama, _ = a.move_pair(images, torch.rand(4, 3, 8, 8), a.NONE, generator)
+    assert torch.equal(panorama, images)
+
+
+@pytest.mark.parametrize("settings", [a.UCVGL, a.SAMPLE4GEO])
+def test_augmented_images_stay_images(settings):
+    images = torch.rand(32, 3, 24, 40)
+    out = a.augment(images, settings, torch.Generator().manual_seed(1))
+    assert out.shape == images.shape
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert out.isfinite().all()
+    assert not torch.equal(out, images)
+    assert torch.equal(out, a.augment(images, settings, torch.Generator().manual_seed(1)))
+    assert not torch.equal(out, a.augment(images, settings, torch.Generator().manual_seed(2)))
+
+
+def test_hue_turns_once_around_and_keeps_grey():
+    matrices = a._hue_matrix(torch.tensor([0.0, 2 * torch.pi, 1.0]))
+    assert torch.allclose(matrices[:2], torch.eye(3).expand(2, 3, 3), atol=1e-5)
+    grey = torch.full((1, 3, 4, 4), 0.3)
+    assert torch.allclose(a.recolour(grey, matrices[2:], torch.zeros(1, 3)), grey, atol=1e-3)
+
+
+def test_colour_change_is_brightness_then_contrast_then_saturation_then_hue_then_grey():
+    """Against the steps one after the other, without clipping between them."""
+    images = 0.3 + 0.3 * torch.rand(6, 3, 5, 7)
+    colour = (torch.rand(6, 4) * 2 - 1) * torch.tensor((0.2, 0.2, 0.2, 0.1))
+    colour[5] = 0
+    grey = torch.tensor([False, False, True, False, False, False])
+    ours = a.recolour(images, *a.colour_change(images, colour, grey))
+    weights = torch.tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
+    for i, image in enumerate(images):
+        b, c, s, h = colour[i].tolist()
+        x = image * (1 + b)
+        mean = (x * weights).sum(0).mean()
+        x = mean + (x - mean) * (1 + c)
+        luma = (x * weights).sum(0)
+        x = luma + (x - luma) * (1 + s)
+        x = torch.einsum("kc,chw->khw", a._hue_matrix(torch.tensor([h * 2 * torch.pi]))[0], x)
+        if grey[i]:
+            x = (x * weights).sum(0).expand(3, -1, -1)
+        assert torch.allclose(ours[i], x.clamp(0, 1), atol=1e-5)
+    assert torch.allclose(ours[5], images[5], atol=1e-6)
+
+
+def test_parts_of_a_batch_and_the_whole_are_the_same():
+    images = torch.randint(0, 256, (9, 3, 40, 64), dtype=torch.uint8)
+    draws = a.draw(9, a.SAMPLE4GEO, torch.Generator().manual_seed(5))
+    whole = a.apply(images, draws)
+    assert torch.allclose(a.augment(images, a.SAMPLE4GEO, torch.Generator().manual_seed(5)), whole, atol=1e-6)
+    parts = [a.apply(images[r], draws.part(r)) for r in (slice(0, 4), slice(4, 9))]
+    assert torch.allclose(torch.cat(parts), whole, atol=1e-6)
+    assert torch.allclose(a.apply(a.to_float(images), draws), whole, atol=1e-6)
+
+
+def test_blur_keeps_flat_images_and_the_mean_of_a_point():
+    assert torch.allclose(a.blur3(torch.full((1, 3, 5, 7), 0.4)), torch.full((1, 3, 5, 7), 0.4))
+    point = torch.zeros(1, 3, 7, 7)
+    point[..., 3, 3] = 1
+    soft = a.blur3(point)
+    assert soft[0, 0, 3, 3] == 0.25
+    assert soft[0, 0].sum() == pytest.approx(1)
+
+
+def test_dropout_drops_a_part_of_the_chosen_images():
+    images = torch.ones(200, 3, 40, 60)
+    only_dropout = a.Augmentation(*[0.0] * 10, dropout=0.5)
+    out = a.augment(images, only_dropout, torch.Generator().manual_seed(0))
+    part = (out == 0).float().mean(dim=(1, 2, 3))
+    assert 0.35 < (part > 0).float().mean() < 0.65
+    some = part[part > 0]
+    assert 0.1 < some.mean() < 0.5
+    assert some.max() < 0.8
+    assert torch.equal((out == 0).any(1), (out == 0).all(1))  # every channel
+    assert images.min() == 1  # the images given are left as they were
+
+
+def test_crop_of_everything_is_the_image():
+    images = torch.rand(3, 3, 9, 13)
+    assert torch.allclose(a.resized_crop(images, 1.0, torch.Generator().manual_seed(0)), images, atol=1e-5)
+    assert a.resized_crop(images, 0.75, torch.Generator().manual_seed(0)).shape == images.shape
+
+
+def test_bad_shapes_and_settings():
+    with pytest.raises(InputError, match="divisible by 4"):
+        a.turn_pair(torch.zeros(1, 3, 4, 6), torch.zeros(1, 3, 4, 4), torch.tensor([1]))
+    with pytest.raises(InputError, match="square"):
+        a.turn_pair(torch.zeros(1, 3, 4, 8), torch.zeros(1, 3, 4, 6), torch.tensor([1]))
+    with pytest.raises(InputError, match="turn"):
+        a.Augmentation(turn=1.5)
+
+
+def test_normalise_of_the_mean_is_zero():
+    flat = torch.tensor(a.IMAGENET_MEAN).view(1, 3, 1, 1).expand(2, 3, 4, 4)
+    assert torch.allclose(a.normalise(flat), torch.zeros(2, 3, 4, 4), atol=1e-6)
+    assert a.to_float(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).max() == 1

@@ -1,0 +1,161 @@
+"""Positions against published distances and coordinates, and neighbours against the brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ucvgl.errors import InputError
+from ucvgl.positions import (
+    Metres,
+    Neighbours,
+    Positions,
+    Wgs84,
+    distances,
+    from_metres,
+    from_utm,
+    haversine,
+    looks_swapped,
+    to_metres,
+    to_utm,
+)
+
+
+def wgs84(*rows):
+    return Positions(np.array(rows, float), Wgs84())
+
+
+def test_haversine_of_known_city_pairs():
+    # Rosetta Code, "Haversine formula": Nashville BNA to Los Angeles LAX is 2887.26 km at a radius of 6372.8 km
+    km = haversine(np.array([36.12, -86.67]), np.array([33.94, -118.40])) / 1000 * 6372.8 / 6371.0088
+    assert km == pytest.approx(2887.2599, abs=1e-3)
+    # Williams, "Aviation Formulary": LAX (33 57 N, 118 24 W) to JFK (40 38 N, 73 47 W) is 0.623585 rad, 2144 nautical miles
+    radians = haversine(np.array([33 + 57 / 60, -118.4]), np.array([40 + 38 / 60, -(73 + 47 / 60)])) / 6_371_008.8
+    assert radians == pytest.approx(0.623585, abs=2e-6)
+    # antipodes and the same point
+    assert haversine(np.array([0.0, 0.0]), np.array([0.0, 180.0])) == pytest.approx(np.pi * 6_371_008.8)
+    assert haversine(np.array([[52.0, 4.0]]), np.array([[52.0, 4.0]]))[0] == 0
+
+
+def test_transverse_mercator_keeps_the_geodesic_of_flinders_peak_and_buninyong():
+    # Geocentric Datum of Australia Technical Manual (GRS80, equal to WGS84 here to 0.1 mm): 54,972.271 m
+    flinders = -(37 + 57 / 60 + 3.72030 / 3600), 144 + 25 / 60 + 29.52440 / 3600
+    buninyong = -(37 + 39 / 60 + 10.15610 / 3600), 143 + 55 / 60 + 35.38390 / 3600
+    local = to_metres(wgs84(flinders, buninyong))
+    straight = float(np.hypot(*(local.values[0] - local.values[1])))
+    x = local.values[:, 0]  # the projection's scale along a line: 1 + (x1^2 + x1 x2 + x2^2) / 6 R^2, here 2e-6
+    scale = 1 + (x[0] ** 2 + x[0] * x[1] + x[1] ** 2) / (6 * 6_371_000**2)
+    assert straight / scale == pytest.approx(54_972.271, abs=1e-3)
+    assert distances(wgs84(flinders), wgs84(buninyong))[0] == pytest.approx(54_972.271, rel=3e-3)  # the sphere
+
+
+def test_utm_of_a_published_point_and_back():
+    # the example of the `utm` package's documentation: 51.2 N, 7.5 E is 395201.31 E, 5673135.24 N, zone 32 U
+    east, north, zone, letter = to_utm([51.2], [7.5])
+    assert (zone, letter) == (32, "U")
+    assert (east[0], north[0]) == pytest.approx((395201.3103811303, 5673135.241182375), abs=1e-3)
+    lat, lon = from_utm(east, north, 32, south=False)
+    assert (lat[0], lon[0]) == pytest.approx((51.2, 7.5), abs=1e-11)
+    east, north, zone, letter = to_utm([-35.28], [149.13])  # Canberra
+    assert (zone, letter) == (55, "H")
+    assert 6e6 < north[0] < 6.2e6
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(-84, 84), st.floats(-180, 180), st.floats(-30_000, 30_000), st.floats(-30_000, 30_000))
+def test_local_metres_there_and_back(lat, lon, east, north):
+    degrees = from_metres(np.array([[east, north]]), (lat, lon))
+    if abs(degrees[0, 0]) > 89:
+        return
+    back = to_metres(Positions(degrees, Wgs84()), (lat, lon))
+    assert back.values[0] == pytest.approx((east, north), abs=1e-5)
+    away = haversine(degrees[0], np.array([lat, lon]))
+    assert away == pytest.approx(np.hypot(east, north), rel=7e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("frame", [Wgs84(), Metres("test")])
+def test_neighbours_equal_the_brute_force(frame):
+    rng = np.random.default_rng(0)
+    scale = (1e-3, 1e-3) if isinstance(frame, Wgs84) else (100, 100)
+    base = (60.17, 24.94) if isinstance(frame, Wgs84) else (5e5, 6.6e6)
+    a = Positions(base + rng.normal(size=(300, 2)) * scale, frame)
+    b = Positions(np.concatenate([base + rng.normal(size=(40, 2)) * scale, a.values[:10]]), frame)
+    dense = np.stack([distances(Positions(np.repeat(row[None], len(a), 0), frame), a) for row in b.values])
+    offsets, found = Neighbours(a).within(b, 60.0)
+    for i in range(len(b)):
+        mine = found[offsets[i] : offsets[i + 1]]
+        assert set(mine) == set(np.flatnonzero(dense[i] <= 60.0))
+        assert np.all(np.diff(dense[i][mine]) >= -1e-6)  # nearest first
+    indices, metres = Neighbours(a).nearest(b, 5)
+    assert metres == pytest.approx(np.sort(dense, axis=1)[:, :5], abs=1e-6)
+    assert np.take_along_axis(dense, indices, 1) == pytest.approx(metres, abs=1e-6)
+
+
+def test_skip_self_finds_twins_but_not_itself():
+    p = Positions(np.array([[0, 0], [0, 0], [0, 0], [10, 0]], float), Metres("test"))
+    indices, metres = Neighbours(p).nearest(p, 3, skip_self=True)
+    for i in range(4):
+        assert i not in indices[i]
+        assert -1 not in indices[i]
+    assert metres[0].tolist() == [0, 0, 10]
+    indices, metres = Neighbours(p).nearest(p, 6, skip_self=True)
+    assert indices[0, 3:].tolist() == [-1] * 3
+    assert np.isinf(metres[0, 3:]).all()
+
+
+def test_neighbours_over_the_date_line_and_at_the_pole():
+    p = wgs84((0, 179.9999), (0, -179.9999), (89.9999, 0), (89.9999, 180))
+    offsets, found = Neighbours(p).within(p, 30.0)
+    assert [sorted(found[offsets[i] : offsets[i + 1]]) for i in range(4)] == [[0, 1], [0, 1], [2, 3], [2, 3]]
+
+
+def test_a_place_exactly_at_the_radius_is_in():
+    p = Positions(np.array([[584_744.9, 4_476_709.9], [584_769.9, 4_476_709.9]]), Metres("UTM"))
+    offsets, found = Neighbours(p).within(p, 25.0)
+    assert offsets.tolist() == [0, 2, 4]
+    assert found.tolist() == [0, 1, 1, 0]
+
+
+def test_unknown_positions_are_never_found():
+    p = Positions(np.array([[0, 0], [np.nan, np.nan], [1, 0]]), Metres("test"))
+    offsets, found = Neighbours(p).within(p, 5)
+    assert offsets.tolist() == [0, 2, 2, 4]
+    assert set(found) == {0, 2}
+    with pytest.raises(InputError, match="unknown"):
+        Neighbours(p).nearest(p, 1)
+    with pytest.raises(InputError):
+        Neighbours(Positions(np.full((2, 2), np.nan), Metres("test")))
+
+
+def test_swapped_columns_are_recognised():
+    with pytest.raises(InputError, match="look swapped"):
+        wgs84((-122.3, 47.6))
+    helsinki = wgs84((60.17, 24.94), (60.18, 24.95))
+    assert looks_swapped(wgs84((24.94, 60.17)), helsinki)
+    assert not looks_swapped(wgs84((60.2, 24.9)), helsinki)
+    assert not looks_swapped(wgs84((10.0, 10.0)), helsinki)
+
+
+@pytest.mark.parametrize(
+    "values", [[[1.0]], [[np.inf, 0]], [[np.nan, 0]], [[91, 181]], [1.0, 2.0], [["a", "b"]], np.zeros((2, 3))]
+)
+def test_bad_positions(values):
+    with pytest.raises(InputError):
+        Positions(values, Wgs84())
+
+
+def test_frames_do_not_mix():
+    with pytest.raises(InputError, match="frame"):
+        distances(wgs84((0, 0)), Positions(np.zeros((1, 2)), Metres("x")))
+    with pytest.raises(InputError, match="frame"):
+        Neighbours(Positions(np.zeros((1, 2)), Metres("UTM 55S"))).within(
+            Positions(np.zeros((1, 2)), Metres("UTM 10N")), 1
+        )
+
+
+def test_a_hundred_thousand_positions_are_quick():
+    rng = np.random.default_rng(0)
+    p = Positions(rng.uniform(0, 30_000, (100_000, 2)), Metres("test"))
+    offsets, found = Neighbours(p).within(p, 50)
+    assert len(offsets) == 100_001
+    assert len(found) >= 100_000

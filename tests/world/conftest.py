@@ -1,0 +1,22 @@
+"""Small cities, built once for all tests of the world."""
+
+import pytest
+
+from ucvgl.world.city import City, make_city
+from ucvgl.world.render import Scene
+from ucvgl.world.styles import STYLES
+
+
+@pytest.fixture(scope="session")
+def cities() -> dict[str, City]:
+    return {name: make_city(style, 3, size_m=224, resolution_m=0.5) for name, style in STYLES.items()}
+
+
+@pytest.fixture(scope="session")
+def garden(cities) -> City:
+    return cities["garden"]
+
+
+@pytest.fixture(scope="session")
+def scene(garden) -> Scene:
+    return Scene(garden)

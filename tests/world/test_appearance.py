@@ -1,0 +1,216 @@
+"""Days: shadows against a march towards the sun, the colour pyramid, seasons, night, traffic, bad input."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from handmade import GROUND_M, RESOLUTION_M, box, crown, handmade_city, patch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ucvgl.errors import InputError
+from ucvgl.world.appearance import Condition, car_heights, shadow_ceiling
+from ucvgl.world.kinds import CARS, TRUNK, Kind
+from ucvgl.world.render import Scene
+
+CLEAR = Condition(cloud=0.0, sun_elevation_deg=45.0)
+CPU = torch.device("cpu")
+
+
+def marched_ceiling(height, resolution_m, condition):
+    """For each pixel the highest line of sight to the sun that something blocks, found by walking towards the sun."""
+    east, north, up = condition.sun
+    flat = math.hypot(east, north)
+    count = len(height)
+    rows, cols = np.indices(height.shape)
+    best = np.full(height.shape, -1000.0)
+    for run in np.arange(resolution_m / 2, count * resolution_m * 1.5, resolution_m / 4):
+        r = np.floor(rows + 0.5 - run * north / flat / resolution_m).astype(int)
+        c = np.floor(cols + 0.5 + run * east / flat / resolution_m).astype(int)
+        inside = (r >= 0) & (r < count) & (c >= 0) & (c < count) & ((r != rows) | (c != cols))
+        casts = height[r.clip(0, count - 1), c.clip(0, count - 1)] - run * up / flat
+        best = np.where(inside, np.maximum(best, casts), best)
+    return best
+
+
+@pytest.mark.parametrize("azimuth", [10.0, 70.0, 120.0, 165.0, 200.0, 250.0, 290.0, 340.0, 0.0, 90.0, 225.0])
+def test_shadows_are_those_of_a_march_towards_the_sun(garden, azimuth):
+    # The sweep interpolates between two pixels of the row before it, so that edges blur on the way: nine tenths of the
+    # ceilings lie within half a metre (a pixel), and the pixels on the wrong side of a shadow's edge are few.
+    height = garden.relief[100:260, 100:260, 0] / 100
+    condition = Condition(sun_azimuth_deg=azimuth, sun_elevation_deg=40, cloud=0)
+    ceiling = shadow_ceiling(torch.from_numpy(height).float(), 0.5, condition).numpy()
+    expected = marched_ceiling(height, 0.5, condition)
+    blocked = expected > -100
+    assert np.quantile(np.abs(ceiling - expected)[blocked], 0.9) < 0.5
+    assert ((ceiling > height) == (expected > height)).mean() > 0.93
+    assert 0.08 < (expected > height).mean() < 0.3  # there is shadow, and there is sun
+
+
+@pytest.mark.parametrize("azimuth", [0.0, 90.0, 180.0, 270.0])
+def test_a_box_casts_a_shadow_as_long_as_it_is_high_at_45_degrees(azimuth):
+    count, high = 64, 8.0
+    height = torch.zeros(count, count)
+    height[28:36, 28:36] = high
+    ceiling = shadow_ceiling(height, 0.5, Condition(sun_azimuth_deg=azimuth, sun_elevation_deg=45, cloud=0))
+    # turn the picture so that the sun stands in the north: the shadow falls to the south
+    turned = torch.rot90(ceiling, round(azimuth / 90))
+    below = turned[36:, 32]
+    np.testing.assert_allclose(below[:16], high - 0.5 * np.arange(1, 17), atol=1e-3)
+    assert (turned[36:52, 32] > -0.01).all()  # 8 m of shadow
+    assert (below[17:] < 0).all()
+    assert (turned[:28, 32] < 0).all()  # none towards the sun
+    assert (turned[40, [20, 44]] < 0).all()  # none aside
+
+
+def test_no_shadows_under_clouds_and_at_night():
+    height = torch.rand(20, 20) * 10
+    for condition in (Condition(cloud=1), Condition(sun_elevation_deg=-3)):
+        assert (shadow_ceiling(height, 0.5, condition) < -100).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(-720, 720), st.floats(-90, 90), st.floats(0, 1))
+def test_light_is_finite_and_the_sun_is_a_direction(azimuth, elevation, cloud):
+    condition = Condition(sun_azimuth_deg=azimuth, sun_elevation_deg=elevation, cloud=cloud)
+    assert math.isclose(math.hypot(*condition.sun), 1, rel_tol=1e-9)
+    assert condition.sun[2] > 0
+    assert all(0 <= c < 4 for c in (*condition.ambient, *condition.direct))
+    assert condition.night == (elevation < 0)
+
+
+@pytest.mark.parametrize("resolution", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("elevation", [15, 30, 60])
+def test_level_ground_in_the_sun_shows_its_albedo_at_any_resolution(resolution, elevation):
+    city = replace(handmade_city(), resolution_m=resolution)
+    lit = Scene(city).lit(Condition(sun_elevation_deg=elevation, cloud=0.0), from_above=True)
+    middle = lit.texels[200 * 400 + 200, :3].float()
+    assert (middle - 100).abs().max() < 8  # 100 is what the city is painted with; the light is slightly coloured
+
+
+def test_the_pyramid_keeps_the_mean(scene):
+    lit = scene.lit(CLEAR, from_above=True)
+    means = []
+    for offset, size in zip(lit.offsets.tolist(), lit.sizes.tolist(), strict=True):
+        level = lit.texels[offset : offset + size * size]
+        means.append(level[:, :3].float().mean(0))
+        assert set(level[:, 3].unique().tolist()) <= {int(k) for k in Kind}
+    assert lit.sizes.tolist() == [448, 224, 112, 56, 28, 14]
+    assert lit.offsets[-1] + lit.sizes[-1] ** 2 == len(lit.texels)
+    torch.testing.assert_close(torch.stack(means), means[0].expand(6, 3), atol=0.6, rtol=0)  # rounding of five halvings
+
+
+def test_strips_of_rows_do_not_show(garden, monkeypatch):
+    whole = Scene(garden).lit(CLEAR, from_above=True)
+    monkeypatch.setattr("ucvgl.world.appearance.STRIP", 100)
+    parts = Scene(garden).lit(CLEAR, from_above=True)
+    assert torch.equal(whole.texels, parts.texels)
+
+
+def test_night_is_dark_but_for_lamps(scene, garden):
+    day, night = (
+        scene.lit(c, from_above=True).texels[: 448 * 448, :3].float() for c in (CLEAR, Condition(sun_elevation_deg=-10))
+    )
+    lamp = torch.from_numpy(garden.extra[..., 0].reshape(-1))
+    assert night[lamp == 0].mean() < 0.2 * day.mean()
+    assert night[lamp > 200].mean() > 3 * night[lamp == 0].mean()
+
+
+def test_seasons_turn_lawns_and_leave_roads(scene, garden):
+    kind = torch.from_numpy(garden.surface[..., 3].reshape(-1))
+    views = {
+        s: scene.lit(Condition(season=s), from_above=False).texels[: 448 * 448, :3].float()
+        for s in ("summer", "winter")
+    }
+    change = (views["summer"] - views["winter"]).abs().mean(-1)
+    # shadows of trees move with their leaves: compare medians
+    assert change[kind == Kind.GRASS].median() > 8
+    assert change[kind == Kind.ROAD].median() < 2
+
+
+def test_snow_lies_on_lawns_and_hardly_on_roads(scene, garden):
+    kind = torch.from_numpy(garden.surface[..., 3].reshape(-1))
+    plain, snowy = (
+        scene.lit(Condition("winter", snow=s), from_above=False).texels[: 448 * 448, :3].float().mean(-1)
+        for s in (0.0, 1.0)
+    )
+    gain = snowy - plain
+    assert gain[kind == Kind.GRASS].mean() > 3 * gain[kind == Kind.ROAD].mean() > 0
+
+
+def test_trees_hide_the_ground_from_above_only():
+    city = handmade_city(crown(100, 100, 6, 2.5, 8))
+    scene = Scene(city)
+    at = 200 * 400 + 200
+    assert scene.lit(CLEAR, from_above=True).texels[at, 3] == Kind.TREE
+    assert scene.lit(CLEAR, from_above=False).texels[at, 3] == Kind.ROAD
+
+
+def test_traffic_changes_some_cars_and_not_all(garden):
+    days = [car_heights(garden, Condition(traffic=t), CPU) for t in (0, 1)]
+    assert all(len(day) == TRUNK + 1 and day[0] == 0 == day[TRUNK] for day in days)
+    there = [day[1 : CARS + 1] > 0 for day in days]
+    assert all(0.6 < t.float().mean() < 0.85 for t in there)
+    assert 0.2 < (there[0] != there[1]).float().mean() < 0.6
+    for day, cabin in zip(days, there, strict=True):  # a car comes with its bonnet
+        assert torch.equal(day[CARS + 1 : TRUNK] > 0, cabin)
+    assert torch.equal(days[0], car_heights(garden, Condition(traffic=0, season="winter"), CPU))
+
+
+def test_a_parked_car_is_painted_and_casts_a_shadow():
+    car = next(n for n in range(1, CARS) if float(car_heights(handmade_city(), CLEAR, CPU)[n]) > 0)
+
+    def park(city, x, y):
+        inside = (x > 98) & (x < 102) & (y > 99) & (y < 101)
+        city.relief[inside, 3] = -car
+
+    lit = Scene(handmade_city(park)).lit(Condition(sun_azimuth_deg=180, sun_elevation_deg=45, cloud=0), from_above=True)
+    rows = lit.texels[: 400 * 400].reshape(400, 400, 4)
+    assert rows[200, 200, 3] == Kind.CAR
+    assert rows[196, 200, :3].float().mean() < 70  # to the north, 1 m off
+    assert rows[204, 200, :3].float().mean() > 90
+
+
+def test_a_painted_patch_keeps_its_colour_and_place():
+    city = handmade_city(patch(100, 110, 100, 110, (200, 40, 40), Kind.MARKING))
+    lit = Scene(city).lit(Condition(cloud=1), from_above=True).texels[: 400 * 400].reshape(400, 400, 4)
+    assert lit[190, 210, 3] == Kind.MARKING  # rows count from the north
+    assert lit[210, 190, 3] == Kind.ROAD
+    assert lit[190, 210, 0] > 3 * lit[190, 210, 1]
+
+
+def test_a_scene_keeps_only_the_last_days(garden):
+    scene = Scene(garden, keep_days=2)
+    first = scene.lit(Condition(traffic=1), from_above=True)
+    assert scene.lit(Condition(traffic=1), from_above=True) is first
+    for day in (2, 3):
+        scene.lit(Condition(traffic=day), from_above=True)
+    assert scene.lit(Condition(traffic=1), from_above=True) is not first
+
+
+def test_a_box_darkens_what_lies_behind_it():
+    scene = Scene(handmade_city(box(95, 105, 95, 105, top_m=6)))
+    lit = scene.lit(Condition(sun_azimuth_deg=180, sun_elevation_deg=45, cloud=0), from_above=False)
+    rows = lit.texels[: 400 * 400].reshape(400, 400, 4)[..., 1].float()
+    north, south = (round((200 - y) / RESOLUTION_M) for y in (108, 92))
+    assert rows[north, 200] < 0.7 * rows[south, 200]
+    ceiling = lit.ceiling[north, 200] / 100
+    assert abs(float(ceiling) - (GROUND_M + 3)) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"season": "monsoon"}, "season"),
+        ({"cloud": 1.1}, "cloud"),
+        ({"cloud": float("nan")}, "cloud"),
+        ({"snow": -0.1}, "snow"),
+        ({"sun_elevation_deg": 91}, "sun_elevation_deg"),
+        ({"sun_azimuth_deg": float("inf")}, "sun_azimuth_deg"),
+    ],
+)
+def test_a_bad_day_is_named(setting, named):
+    with pytest.raises(InputError, match=named):
+        Condition(**setting)

@@ -1,0 +1,92 @@
+"""Hashes and noise: golden values that another platform must give too, ranges, and the two ways to sample."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ucvgl.world.noise import Noise, between, hash32, smoothstep, unit
+
+GOLDEN_HASHES = [[33350994], [2801655874], [527226509], [3434613449, 3342258810, 1640582951, 1476251302]]
+GOLDEN_NOISE = [
+    "0x1.e59e320000000p-3",
+    "0x1.4738780000000p-1",
+    "0x1.7492080000000p-2",
+    "0x1.27021c0000000p-4",
+    "0x1.14f3340000000p-1",
+]
+QUICK = settings(max_examples=40, deadline=None)
+
+
+def test_hashes_are_the_same_bits_on_every_platform():
+    assert hash32(0).tolist() == GOLDEN_HASHES[0]
+    assert hash32(1, 2, 3).tolist() == GOLDEN_HASHES[1]
+    assert hash32(-1, 2**31, 2**40 + 5).tolist() == GOLDEN_HASHES[2]
+    assert hash32(7, np.arange(4)).tolist() == GOLDEN_HASHES[3]
+
+
+def test_noise_is_the_same_bits_on_every_platform():
+    noise = Noise.make(100, 7.5, 3, 1)
+    x = np.linspace(0, 100, 5, dtype=np.float32)
+    assert [value.hex() for value in noise.at(x, x[::-1].copy()).tolist()] == GOLDEN_NOISE
+
+
+def test_keys_broadcast_and_floats_count_by_their_whole_part():
+    assert hash32(1, np.arange(3)[:, None], np.arange(4)).shape == (3, 4)
+    np.testing.assert_array_equal(hash32(5, np.float32(3.7)), hash32(5, 3))
+
+
+def test_hashes_look_random():
+    values = unit(11, np.arange(100_000))
+    assert abs(values.mean() - 0.5) < 0.005
+    assert np.histogram(values, 20, (0, 1))[0].min() > 4700
+    assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.01
+
+
+@QUICK
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4))
+def test_unit_numbers_are_in_the_half_open_range_and_depend_on_each_key(keys):
+    value = unit(*keys)[0]
+    assert 0 <= value < 1
+    assert value.dtype == np.float32
+    for place in range(len(keys)):
+        other = [key ^ (k == place) for k, key in enumerate(keys)]
+        assert hash32(*other)[0] != hash32(*keys)[0]
+
+
+def test_between_keeps_its_bounds_elementwise():
+    low, high = np.float32([0, 10, -5]), np.float32([1, 20, -4])
+    values = between(low, high, 1, np.arange(1000)[:, None])
+    assert (values >= low).all()
+    assert (values < high).all()
+
+
+def test_smoothstep_joins_its_ends_flat():
+    t = np.array([0, 1e-4, 0.5, 1 - 1e-4, 1])
+    assert smoothstep(t)[[0, 2, 4]].tolist() == [0, 0.5, 1]
+    assert smoothstep(t)[1] < 1e-7
+    assert 1 - smoothstep(t)[3] < 1e-7
+
+
+@QUICK
+@given(
+    hnp.arrays(np.float32, st.integers(1, 9), elements=st.floats(-30, 130, width=32)),
+    hnp.arrays(np.float32, st.integers(1, 9), elements=st.floats(-30, 130, width=32)),
+)
+def test_a_grid_of_noise_is_the_noise_at_its_points(x, y):
+    noise = Noise.make(100, 7.5, 3, 1)
+    grid = noise.grid(x, y)
+    points = noise.at(*(np.ascontiguousarray(g) for g in np.broadcast_arrays(x[None, :], y[:, None])))
+    np.testing.assert_array_equal(grid, points)
+    assert grid.shape == (len(y), len(x))
+    assert grid.min() >= 0
+    assert grid.max() <= 1
+
+
+@pytest.mark.parametrize("cell", [2.0, 7.5, 60.0])
+def test_noise_is_continuous_across_cells(cell):
+    noise = Noise.make(100, cell, 5)
+    x = np.float32(np.arange(1, 9) * cell)
+    step = np.abs(noise.at(x, x) - noise.at(x - np.float32(1e-3), x))
+    assert step.max() < 1e-3

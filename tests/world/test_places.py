@@ -1,0 +1,125 @@
+"""Places: on the street, spaced, facing along it, on the right-hand side, chosen without replacement."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial import cKDTree
+
+from ucvgl.errors import InputError
+from ucvgl.world.kinds import Kind
+from ucvgl.world.places import MARGIN_M, Places, check_inside, choose, street_places
+
+
+@pytest.fixture(params=["garden", "old_town", "downtown", "canal"])
+def city(cities, request):
+    return cities[request.param]
+
+
+def numbered(count: int) -> Places:
+    run = np.arange(count, dtype=np.float32)
+    return Places(run, 2 * run, run % 360, np.arange(count, dtype=np.int32) // 10)
+
+
+def test_stops_are_on_the_carriageway_or_the_quay(city):
+    places = street_places(city, 5, margin_m=20)
+    col = (places.east_m / 0.5).astype(int)
+    row = (448 - places.north_m / 0.5).astype(int)
+    assert len(places) > 60
+    assert np.isin(city.surface[row, col, 3], [Kind.ROAD, Kind.MARKING, Kind.CROSSING]).all()
+    assert (city.relief[row, col, 3] == 0).mean() > 0.95  # hardly ever inside a parked car
+
+
+@pytest.mark.parametrize("spacing", [4.0, 12.0, 25.0])
+def test_stops_keep_their_distance_and_their_margin(city, spacing):
+    places = street_places(city, spacing)
+    points = np.stack([places.east_m, places.north_m], -1)
+    nearest = cKDTree(points).query(points, 2)[0][:, 1]
+    assert nearest.min() >= 0.6 * spacing - 1e-3
+    assert points.min() >= MARGIN_M
+    assert points.max() <= 224 - MARGIN_M
+    same = np.diff(places.drive) == 0
+    along = np.hypot(*np.diff(points, axis=0).T)[same]
+    assert 0.65 * spacing < np.median(along) < 1.5 * spacing  # the bent grid stretches streets a little
+
+
+def test_stops_face_the_next_stop_of_their_drive(city):
+    places = street_places(city, 3, margin_m=20)
+    step = np.diff(np.stack([places.east_m, places.north_m]), axis=1)
+    direction = np.degrees(np.arctan2(*step))
+    middle = places.heading_deg[:-1] + ((np.diff(places.heading_deg) + 180) % 360 - 180) / 2
+    off = np.abs((direction - middle + 180) % 360 - 180)
+    following = (np.diff(places.drive) == 0) & (np.hypot(*step) < 6)
+    assert following.sum() > 50
+    assert np.median(off[following]) < 1
+    assert np.quantile(off[following], 0.97) < 12  # where a lane shifts with the street's width
+
+
+def test_stops_are_right_of_the_middle_of_the_street(city):
+    places = street_places(city, 6, margin_m=20)
+    turn = np.radians(places.heading_deg.astype(float))
+    points = np.stack([places.east_m, places.north_m]).astype(float)
+    left = points + 0.5 * np.stack([-np.cos(turn), np.sin(turn)])
+
+    def from_middle(where):
+        u, v = city.plan.bend(*where)
+        axis, street = places.drive // 1000, places.drive % 1000
+        lines_u, lines_v = city.plan.lines_u, city.plan.lines_v
+        line = np.where(
+            axis == 0, lines_u[np.minimum(street, len(lines_u) - 1)], lines_v[np.minimum(street, len(lines_v) - 1)]
+        )
+        return np.abs(np.where(axis == 0, u, v) - line)
+
+    beside = from_middle(points) > 0.6  # narrow streets are driven in the middle
+    assert beside.any() == (city.style.name != "old_town")
+    assert (from_middle(left) < from_middle(points))[beside].all()
+
+
+def test_stops_do_not_depend_on_what_was_asked_before(city):
+    a, b = street_places(city, 7), street_places(city, 7)
+    np.testing.assert_array_equal(a.east_m, b.east_m)
+    assert a.east_m.dtype == np.float32
+    assert (a.heading_deg >= 0).all()
+    assert (a.heading_deg <= 360).all()
+
+
+def test_a_margin_as_wide_as_the_city_leaves_no_places(garden):
+    assert len(street_places(garden, 10, margin_m=112)) == 0
+
+
+@pytest.mark.parametrize("spacing", [0, -3, float("nan")])
+def test_a_spacing_must_be_positive(garden, spacing):
+    with pytest.raises(InputError, match="spacing_m"):
+        street_places(garden, spacing)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 200), st.data(), st.integers(0, 2**31))
+def test_choosing_is_without_replacement_and_in_order(total, data, seed):
+    count = data.draw(st.integers(0, total))
+    chosen = choose(numbered(total), count, seed)
+    assert len(chosen) == count
+    assert (np.diff(chosen.east_m) > 0).all()
+    np.testing.assert_array_equal(chosen.north_m, 2 * chosen.east_m)
+    np.testing.assert_array_equal(choose(numbered(total), count, seed).east_m, chosen.east_m)
+
+
+def test_choosing_takes_every_place_alike():
+    taken = np.zeros(40)
+    for seed in range(400):
+        taken[choose(numbered(40), 10, seed).east_m.astype(int)] += 1
+    assert 60 < taken.min() < taken.max() < 145
+
+
+def test_more_places_than_there_are_is_an_error():
+    with pytest.raises(InputError, match="at most 5 at this spacing, found 6"):
+        choose(numbered(5), 6, 0)
+
+
+def test_the_first_place_outside_is_named(garden):
+    inside = np.array([10.0, 100.0, 214.0], np.float32)
+    check_inside(garden, inside, inside, 10)
+    with pytest.raises(InputError, match=r"place 1: .*\[10, 214\].*found \(9\.0, 50\.0\)"):
+        check_inside(garden, np.array([50.0, 9.0, 500]), np.array([50.0, 50, 50]), 10)
+    with pytest.raises(InputError, match="place 0"):
+        check_inside(garden, np.array([np.nan]), np.array([50.0]))

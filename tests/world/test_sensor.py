@@ -1,0 +1,93 @@
+"""Sensors: exposure, tone, blur and noise against hand-sized examples."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as V
+
+from ucvgl.errors import InputError
+from ucvgl.world.sensor import Sensor, expose
+
+
+def picture(count: int = 2, rows: int = 12, columns: int = 24) -> torch.Tensor:
+    return torch.rand(count, 3, rows, columns, generator=torch.Generator().manual_seed(1))
+
+
+def sensor(count: int = 2, *, gain=(1.0, 1.0, 1.0), gamma=1.0, noise=0.0, seed=0, blur_px=0.0) -> Sensor:
+    return Sensor(
+        torch.tensor([gain] * count), torch.full((count,), gamma), torch.full((count,), noise),
+        torch.arange(seed, seed + count, dtype=torch.int32), blur_px,
+    )  # fmt: skip
+
+
+def test_a_neutral_sensor_only_rounds():
+    rgb = picture()
+    rgb[0, 0, 0, :3] = torch.tensor([-0.1, 1.2, 0.5])
+    out = expose(rgb, Sensor.neutral(2))
+    assert out.dtype == torch.uint8
+    assert torch.equal(out, (rgb.clamp(0, 1) * 255).round().to(torch.uint8))
+    assert out[0, 0, 0, :3].tolist() == [0, 255, 128]
+
+
+def test_exposure_does_not_change_what_it_was_given():
+    rgb = picture()
+    before = rgb.clone()
+    expose(rgb, sensor(gain=(1.2, 1, 0.8), gamma=0.8, noise=0.1, blur_px=0.7))
+    assert torch.equal(rgb, before)
+
+
+def test_gain_is_per_channel_and_gamma_bends_the_middle():
+    grey = torch.full((1, 3, 2, 2), 0.5)
+    assert expose(grey, sensor(1, gain=(1.2, 1.0, 0.4)))[0, :, 0, 0].tolist() == [153, 128, 51]
+    assert expose(grey, sensor(1, gamma=2.0))[0, 0, 0, 0] == round(255 * 0.25)
+    ends = torch.tensor([0.0, 1.0]).expand(1, 3, 1, 2)
+    assert expose(ends, sensor(1, gamma=0.5))[0, 0, 0].tolist() == [3, 255]  # black is held at 1e-4, its root is 1 %
+
+
+def test_noise_is_bounded_grey_triangular_and_repeatable():
+    grey = torch.full((2, 3, 64, 128), 0.5)
+    out = expose(grey, sensor(noise=0.2, seed=5))
+    change = out.float() / 255 - 0.5
+    assert torch.equal(out, expose(grey, sensor(noise=0.2, seed=5)))
+    assert torch.equal(out[:, 0], out[:, 2])  # luminance only
+    assert 0.19 < change.abs().max() < 0.2 + 1 / 255
+    assert change.mean().abs() < 0.005
+    assert float(change.std()) == pytest.approx(0.2 / 6**0.5, rel=0.03)  # a triangle's
+    correlation = np.corrcoef(change[0, 0].flatten(), change[1, 0].flatten())[0, 1]
+    assert abs(correlation) < 0.05  # another seed is other noise
+    rows = change[0, 0]
+    assert abs(np.corrcoef(rows[:, 1:].flatten(), rows[:, :-1].flatten())[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("blur_px", [0.4, 0.7, 0.9, 1.6])
+def test_blur_is_a_gaussian_to_two_standard_deviations(blur_px):
+    rgb = picture()
+    size = 2 * int(np.ceil(2 * blur_px - 1e-3)) + 1
+    expected = V.gaussian_blur(rgb, [size, size], [blur_px, blur_px])
+    out = expose(rgb, sensor(blur_px=blur_px)).float()
+    assert (out - (expected * 255)).abs().max() <= 0.51
+
+
+def test_a_tiny_picture_can_be_blurred():
+    assert expose(torch.rand(1, 3, 1, 2), sensor(1, blur_px=1.6)).shape == (1, 3, 1, 2)
+
+
+def test_a_picture_does_not_depend_on_its_batch():
+    rgb = picture(5, 13, 27)
+    cameras = sensor(5, gain=(1.1, 0.9, 1.0), gamma=1.3, noise=0.05, blur_px=0.7)
+    batch = expose(rgb, cameras)
+    for k in range(5):
+        assert torch.equal(batch[[k]], expose(rgb[[k]], cameras.take(np.array([k]))))
+
+
+def test_taking_cameras_keeps_their_settings():
+    cameras = sensor(4, seed=10, blur_px=0.3)
+    few = cameras.take(np.array([3, 1]))
+    assert few.seed.tolist() == [13, 11]
+    assert few.blur_px == 0.3
+    assert len(few.gain) == 2
+
+
+def test_another_number_of_cameras_is_an_error():
+    with pytest.raises(InputError, match="expected 2 cameras, found 3"):
+        expose(picture(), Sensor.neutral(3))

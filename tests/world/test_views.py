@@ -1,0 +1,292 @@
+"""Products: which way they face, that they agree with each other and with their truth, and bad input."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from handmade import GROUND_M, box, crown, handmade_city, patch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ucvgl.errors import InputError
+from ucvgl.world.appearance import Condition
+from ucvgl.world.kinds import GROUND, Kind
+from ucvgl.world.places import street_places
+from ucvgl.world.render import Scene
+from ucvgl.world.views import drone_images, ground_mask, panoramas, photos, satellite_tiles
+
+DAY = Condition(cloud=0.0)
+DULL = Condition(cloud=1.0)
+NORTH_EAST = patch(108, 112, 106, 110, (250, 20, 20), Kind.CROSSING)  # about (110, 108) of 200
+
+
+def at(*places: tuple[float, float]) -> tuple[torch.Tensor, torch.Tensor]:
+    east, north = zip(*places, strict=True)
+    return torch.tensor(east, dtype=torch.float32), torch.tensor(north, dtype=torch.float32)
+
+
+def stops(scene, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    places = street_places(scene.city, 15, margin_m=60)
+    return torch.from_numpy(places.east_m[:count]), torch.from_numpy(places.north_m[:count])
+
+
+def full(value: float, count: int = 1) -> torch.Tensor:
+    return torch.full((count,), float(value))
+
+
+# ---- satellite tiles -------------------------------------------------------------------------------------------------
+
+
+def test_up_is_north_and_right_is_east_in_a_tile():
+    tile = satellite_tiles(Scene(handmade_city(NORTH_EAST)), DULL, *at((100, 100)), span_m=40, size_px=80)
+    rows, cols = (tile.kind[0] == Kind.CROSSING).nonzero(as_tuple=True)
+    # half a metre a pixel, the middle between pixels 39 and 40
+    assert (rows.min(), rows.max(), cols.min(), cols.max()) == (20, 27, 56, 63)
+    inside = tile.rgb[0, :, 20:28, 56:64].mean((1, 2))
+    assert inside[0] > 3 * inside[1]
+
+
+def test_a_tile_is_the_city_itself_at_its_resolution(scene, garden):
+    tile = satellite_tiles(scene, DULL, *at((112, 112)), span_m=60, size_px=120, from_above=False)
+    middle = slice(224 - 60, 224 + 60)
+    lit = scene.lit(DULL, from_above=False).texels[: 448 * 448].reshape(448, 448, 4)[middle, middle]
+    torch.testing.assert_close(tile.rgb[0], lit[..., :3].permute(2, 0, 1) / 255, atol=1e-3, rtol=0)
+    assert torch.equal(tile.kind[0], lit[..., 3])
+    solid = garden.relief[middle, middle, 0] / 100
+    parked = (lit[..., 3] == Kind.CAR).numpy()
+    np.testing.assert_allclose(tile.height_m[0].numpy()[~parked], solid[~parked], atol=0.01)
+    assert (tile.height_m[0].numpy() - solid)[parked].min() > 0.5
+
+
+def test_turning_a_tile_to_the_east_is_a_quarter_counter_clockwise(scene):
+    east, north = stops(scene, 3)
+    options = {"span_m": 40, "size_px": 64}
+    upright = satellite_tiles(scene, DAY, east, north, **options)
+    turned = satellite_tiles(scene, DAY, east, north, heading_deg=full(90, 3), **options)
+    torch.testing.assert_close(turned.rgb, torch.rot90(upright.rgb, 1, (-2, -1)), atol=0.02, rtol=0)
+    assert (turned.kind == torch.rot90(upright.kind, 1, (-2, -1))).float().mean() > 0.995
+    # what lies east is on top
+    marked = Scene(handmade_city(patch(110, 114, 98, 102, (250, 20, 20), Kind.CROSSING)))
+    tile = satellite_tiles(marked, DULL, *at((100, 100)), heading_deg=full(90), **options)
+    rows, cols = (tile.kind[0] == Kind.CROSSING).nonzero(as_tuple=True)
+    assert rows.float().mean() < 16
+    assert abs(cols.float().mean() - 31.5) < 1
+
+
+def test_a_tile_shows_crowns_from_above_or_the_ground_beneath():
+    scene = Scene(handmade_city(crown(100, 100, 5, 2.5, 9.0)))
+    views = [satellite_tiles(scene, DAY, *at((100, 100)), span_m=20, size_px=41, from_above=f) for f in (True, False)]
+    summer = views[0].kind[0, 12:29, 12:29] == Kind.TREE
+    assert summer.float().mean() > 0.85
+    assert float((views[0].height_m[0, 20, 12:29] - GROUND_M).median()) == pytest.approx(9, abs=0.01)
+    assert (views[1].kind == Kind.ROAD).all()
+    assert (views[1].height_m == GROUND_M).all()
+
+
+# ---- panoramas -------------------------------------------------------------------------------------------------------
+
+
+def test_turning_a_camera_to_the_east_rolls_its_panorama_to_the_left(scene):
+    east, north = stops(scene, 3)
+    level = panoramas(scene, DAY, east, north, full(2.5, 3), height_px=32)
+    turned = panoramas(scene, DAY, east, north, full(2.5, 3), height_px=32, heading_deg=full(90, 3))
+    for name in ("rgb", "depth_m", "kind"):
+        rolled, seen = torch.roll(getattr(level, name), -16, -1), getattr(turned, name)
+        close = (rolled == seen) | ((rolled.float() - seen.float()).abs() <= 2e-3 * rolled.float().abs())
+        assert close.float().mean() > 0.98  # the same rays but for the last bit of their azimuths
+        assert (torch.roll(getattr(level, name), 16, -1) == seen).float().mean() < 0.9
+
+
+@settings(max_examples=10, deadline=None)
+@given(columns=st.integers(-64, 64), pitch=st.floats(-5, 5), roll=st.floats(-5, 5))
+def test_any_turn_by_whole_columns_is_a_roll(columns, pitch, roll):
+    scene = Scene(handmade_city(NORTH_EAST, box(100, 130, 120, 140, top_m=9)))
+    place, heading = (*at((100, 100)), full(2.5)), columns * 360 / 64
+    tilt = {"height_px": 32, "pitch_deg": full(pitch), "roll_deg": full(roll)}
+    turned = panoramas(scene, DULL, *place, heading_deg=full(heading), height_px=32)
+    level = panoramas(scene, DULL, *place, height_px=32)
+    assert (turned.kind == torch.roll(level.kind, -columns, -1)).float().mean() > 0.99
+    tilted = panoramas(scene, DULL, *place, heading_deg=full(heading), **tilt)
+    assert ((tilted.depth_m > 0) & (tilted.rgb.amin(1) >= 0)).all()
+
+
+def test_east_is_right_of_the_centre_of_a_panorama():
+    view = panoramas(Scene(handmade_city(NORTH_EAST)), DULL, *at((100, 100)), full(2.5), height_px=128)
+    rows, cols = (view.kind[0] == Kind.CROSSING).nonzero(as_tuple=True)
+    azimuth = math.degrees(math.atan2(10, 8))
+    assert (cols.float().mean() + 0.5 - 128) / 256 * 360 == pytest.approx(azimuth, abs=1.5)
+    down = math.degrees(math.atan2(2.5, math.hypot(10, 8)))
+    assert (rows.float().mean() + 0.5 - 64) / 128 * 180 == pytest.approx(down, abs=1)
+
+
+def test_a_camera_that_looks_up_sees_the_world_lower():
+    scene, pitch = Scene(handmade_city()), 12.0
+    view = panoramas(scene, DULL, *at((100, 100)), full(2.5), height_px=96, pitch_deg=full(pitch))
+    rows = torch.arange(96)
+    elevation = torch.deg2rad(90 - (rows + 0.5) / 96 * 180 + pitch)  # in the centre columns
+    ahead = view.depth_m[0, :, 95:97].mean(-1)
+    ground = elevation < -0.15
+    expected = 2.5 / torch.sin(-elevation)
+    # the truth is that of the nearest ray of a level panorama, half a row off
+    slack = expected / torch.tan(-elevation) * math.pi / 96
+    within = ground & (rows < 88)
+    assert ((ahead - expected).abs()[within] <= slack[within] + 1e-3).all()
+    assert (view.kind[0, :, 0] == Kind.ROAD).sum() > 52 > 44 > (view.kind[0, :, 96] == Kind.ROAD).sum()
+
+
+def test_a_camera_rolled_to_the_right_sees_the_world_on_its_right_higher():
+    view = panoramas(Scene(handmade_city()), DULL, *at((100, 100)), full(2.5), height_px=96, roll_deg=full(12.0))
+    ground = (view.kind[0] == Kind.ROAD).sum(0)
+    assert ground[144] > 52 > 44 > ground[48]  # at azimuth 90 and -90
+
+
+def test_a_tilt_of_nothing_changes_nothing(scene):
+    east, north = stops(scene, 2)
+    level = panoramas(scene, DAY, east, north, full(2.5, 2), height_px=32)
+    still = panoramas(scene, DAY, east, north, full(2.5, 2), height_px=32, pitch_deg=full(0, 2), roll_deg=full(0, 2))
+    assert torch.equal(level.kind, still.kind)
+    torch.testing.assert_close(level.depth_m, still.depth_m)
+    torch.testing.assert_close(level.rgb, still.rgb, atol=2e-3, rtol=0)
+
+
+def test_tilted_panoramas_are_cut_a_few_at_a_time(scene, monkeypatch):
+    east, north = stops(scene, 3)
+    options = {"height_px": 32, "pitch_deg": torch.tensor([1.0, -3, 2]), "roll_deg": torch.tensor([0.0, 2, -1])}
+    whole = panoramas(scene, DAY, east, north, full(2.5, 3), **options)
+    monkeypatch.setattr("ucvgl.world.views.TILTED_AT_ONCE", 2)
+    parts = panoramas(scene, DAY, east, north, full(2.5, 3), **options)
+    assert torch.equal(whole.rgb, parts.rgb)
+    assert torch.equal(whole.depth_m, parts.depth_m)
+
+
+def test_camera_height_is_above_the_ground_below(scene):
+    east, north = stops(scene, 4)
+    heights = torch.tensor([1.5, 2.0, 2.5, 3.0])
+    view = panoramas(scene, DAY, east, north, heights, height_px=64)
+    torch.testing.assert_close(view.depth_m[:, -1].mean(-1), heights, atol=0.03, rtol=0)
+
+
+# ---- photos and drones -----------------------------------------------------------------------------------------------
+
+
+def test_a_photo_is_a_piece_of_the_panorama(scene):
+    east, north = stops(scene, 3)
+    heading = torch.tensor([20.0, 140.0, 300.0])
+    rows, columns, fov, high = 49, 65, 70.0, 256
+    photo = photos(scene, DULL, east, north, full(2.5, 3), heading, size_px=(rows, columns), fov_deg=fov)
+    panorama = panoramas(scene, DULL, east, north, full(2.5, 3), height_px=high)
+    focal = columns / 2 / math.tan(math.radians(fov) / 2)
+    right, up = torch.meshgrid(
+        torch.arange(columns) - (columns - 1) / 2, (rows - 1) / 2 - torch.arange(rows), indexing="xy"
+    )
+    azimuth = torch.rad2deg(torch.atan2(right, torch.tensor(focal))) + heading[:, None, None]
+    latitude = torch.rad2deg(torch.atan2(up, torch.hypot(right, torch.tensor(focal))))
+    column = ((azimuth / 360 + 0.5) * 2 * high).long() % (2 * high)
+    row = ((0.5 - latitude / 180) * high).long().expand_as(column)
+    image = torch.arange(3)[:, None, None]
+    assert (photo.kind == panorama.kind[image, row, column]).float().mean() > 0.93
+    ours, theirs = photo.depth_m, panorama.depth_m[image, row, column]
+    near = (ours - theirs).abs() < 0.06 * theirs
+    both = ours.isfinite() & theirs.isfinite()
+    assert near[both].float().mean() > 0.93
+    assert (photo.rgb - panorama.rgb.permute(0, 2, 3, 1)[image, row, column].permute(0, 3, 1, 2)).abs().mean() < 0.05
+    middle = (slice(None), rows // 2, columns // 2)
+    assert torch.equal(
+        photo.kind[middle], panorama.kind[torch.arange(3), row[:, rows // 2, columns // 2], column[middle]]
+    )
+
+
+def test_straight_lines_stay_straight_in_a_photo():
+    scene = Scene(handmade_city(box(0, 200, 120, 130, top_m=4)))
+    photo = photos(scene, DULL, *at((100, 100)), full(2.5), full(0), size_px=(96, 128), fov_deg=80)
+    wall = (photo.kind[0] == Kind.WALL).sum(0)
+    assert wall.max() - wall.min() <= 5  # a panorama would bend the roof's edge; ranges differ by half a step
+    forward = photo.depth_m[0, 44] * torch.cos(torch.atan((torch.arange(128) - 63.5) / 76.3))
+    torch.testing.assert_close(forward, full(20, 128), atol=1.2, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("altitude", "pitch", "heading"), [(40.0, -50.0, 0.0), (25.0, -30.0, 130.0), (60.0, -80.0, 250.0)]
+)
+def test_a_drone_has_its_place_in_the_middle(altitude, pitch, heading):
+    scene = Scene(handmade_city(patch(98, 102, 98, 102, (250, 20, 20), Kind.CROSSING)))
+    view = drone_images(scene, DULL, *at((100, 100)), full(altitude), full(heading), size_px=65, pitch_deg=pitch)
+    assert view.kind[0, 32, 32] == Kind.CROSSING
+    assert float(view.depth_m[0, 32, 32]) == pytest.approx(altitude / math.sin(math.radians(-pitch)), rel=0.01)
+    assert view.rgb[0, 0, 32, 32] > 2 * view.rgb[0, 1, 32, 32]
+    assert view.rgb.shape == (1, 3, 65, 65)
+
+
+def test_what_a_drone_has_ahead_is_up_in_its_image():
+    scene = Scene(handmade_city(NORTH_EAST))
+    view = drone_images(scene, DULL, *at((100, 108)), full(40), full(90), size_px=64)  # the mark lies ahead, 10 m
+    rows, cols = (view.kind[0] == Kind.CROSSING).nonzero(as_tuple=True)
+    assert rows.float().mean() < 28
+    assert abs(cols.float().mean() - 31.5) < 1.5
+
+
+# ---- truth and bad input ---------------------------------------------------------------------------------------------
+
+
+def test_truth_has_the_shape_of_the_picture(scene):
+    east, north = stops(scene, 2)
+    for view, (rows, columns) in (
+        (panoramas(scene, DAY, east, north, full(2.5, 2), height_px=32), (32, 64)),
+        (panoramas(scene, DAY, east, north, full(2.5, 2), height_px=32, roll_deg=full(1, 2)), (32, 64)),
+        (photos(scene, DAY, east, north, full(2.5, 2), full(0, 2), size_px=(24, 40)), (24, 40)),
+        (drone_images(scene, DAY, east * 0 + 112, north * 0 + 112, full(40, 2), full(0, 2), size_px=32), (32, 32)),
+    ):
+        assert view.rgb.shape == (2, 3, rows, columns)
+        assert view.depth_m.shape == view.kind.shape == (2, rows, columns)
+        assert (view.rgb.dtype, view.depth_m.dtype, view.kind.dtype) == (torch.float32, torch.float32, torch.uint8)
+        assert torch.equal(view.depth_m.isinf(), view.kind == Kind.SKY)
+    tile = satellite_tiles(scene, DAY, east, north, span_m=30, size_px=20)
+    assert tile.rgb.shape == (2, 3, 20, 20)
+    assert tile.height_m.shape == tile.kind.shape == (2, 20, 20)
+
+
+def test_the_ground_is_what_one_can_stand_on():
+    mask = ground_mask(torch.arange(len(Kind), dtype=torch.uint8))
+    assert [k for k in Kind if mask[k]] == list(GROUND)
+    assert not mask[[Kind.ROOF, Kind.WALL, Kind.CAR, Kind.TREE, Kind.SKY]].any()
+
+
+PLACE = (*at((100, 100)),)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda s: satellite_tiles(s, DAY, *PLACE, span_m=-1, size_px=8), "span_m"),
+        (lambda s: satellite_tiles(s, DAY, *PLACE, span_m=float("nan"), size_px=8), "span_m"),
+        (lambda s: satellite_tiles(s, DAY, *PLACE, span_m=10, size_px=0), "size_px"),
+        (lambda s: satellite_tiles(s, DAY, *at((100, 100), (20, 100)), span_m=50, size_px=8), "place 1"),
+        (lambda s: satellite_tiles(s, DAY, *at((30, 100)), span_m=50, size_px=8, heading_deg=full(45)), "place 0"),
+        (lambda s: panoramas(s, DAY, *at((100, 201)), full(2.5)), "place 0"),
+        (lambda s: panoramas(s, DAY, *at((math.nan, 100)), full(2.5)), "place 0"),
+        (lambda s: panoramas(s, DAY, *PLACE, full(0)), "camera_height_m"),
+        (lambda s: panoramas(s, DAY, *PLACE, full(2.5), height_px=0), "height_px"),
+        (lambda s: panoramas(s, DAY, *PLACE, full(2.5), height_px=16, pitch_deg=full(math.nan)), "tilt"),
+        (lambda s: photos(s, DAY, *PLACE, full(2.5), full(0), fov_deg=180), "fov_deg"),
+        (lambda s: photos(s, DAY, *PLACE, full(2.5), full(0), fov_deg=0), "fov_deg"),
+        (lambda s: photos(s, DAY, *PLACE, full(2.5), full(0), size_px=(0, 10)), "height_px"),
+        (lambda s: photos(s, DAY, *at((-1, 100)), full(2.5), full(0)), "place 0"),
+        (lambda s: drone_images(s, DAY, *PLACE, full(40), full(0), pitch_deg=-90), "pitch_deg"),
+        (lambda s: drone_images(s, DAY, *PLACE, full(40), full(0), pitch_deg=10), "pitch_deg"),
+        (lambda s: drone_images(s, DAY, *PLACE, full(40), full(0), fov_deg=121), "fov_deg"),
+        (lambda s: drone_images(s, DAY, *PLACE, full(-4), full(0)), "altitude_m"),
+        (lambda s: drone_images(s, DAY, *PLACE, full(150), full(0)), "place 0"),  # it would fly south of the city
+        (lambda s: drone_images(s, DAY, *PLACE, full(200), full(0), pitch_deg=-20), "altitude_m"),
+    ],
+)
+def test_bad_requests_are_named(make, named):
+    with pytest.raises(InputError, match=named):
+        make(Scene(handmade_city()))
+
+
+def test_tiles_at_the_very_edge_are_allowed():
+    scene = Scene(handmade_city())
+    for heading in (None, full(90), full(180)):
+        tile = satellite_tiles(scene, DAY, *at((25, 175)), span_m=50, size_px=8, heading_deg=heading)
+        assert tile.rgb.isfinite().all()

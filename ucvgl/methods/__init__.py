@@ -1,0 +1,1 @@
+"""What the notebooks do, a module each: frozen settings, experiments composed from the rest of the package."""

@@ -1,0 +1,46 @@
+"""Matching without learning: how far plain pixels and plain colours get. What a learned method has to beat."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as V
+
+
+def pixel_descriptor(images: Tensor, *, size_px: int = 32, blur_px: float = 1.5, centre: float = 0.45) -> Tensor:
+    """Blurred, centre-weighted, standardised pixels: (B, 3, S, S) uint8 or float -> (B, 3 * size_px**2) float32, unit length.
+
+    A dot product of two is a weighted normalised correlation. Far ground is smeared in a top view, so a Gaussian weight
+    trusts the middle.
+
+    Args:
+        images: square pictures.
+        size_px: images are averaged down to this.
+        blur_px: standard deviation of the blur, in pixels of the small image.
+        centre: standard deviation of the Gaussian weight, as a share of half the width.
+    """
+    small = F.interpolate(images.float(), (size_px, size_px), mode="area")
+    kernel = 2 * int(2 * blur_px + 0.999) + 1
+    small = V.gaussian_blur(small, [kernel, kernel], [blur_px, blur_px])
+    steps = (torch.arange(size_px, device=images.device) + 0.5) * (2 / size_px) - 1
+    weight = torch.exp(-(steps[:, None].square() + steps[None].square()) / (2 * centre**2))
+    weight = weight / weight.sum()
+    mean = (small * weight).sum((-2, -1), keepdim=True)
+    return F.normalize(((small - mean) * weight.sqrt()).flatten(1), dim=1)
+
+
+def colour_descriptor(images: Tensor, *, bins: int = 8) -> Tensor:
+    """Joint colour histogram, (B, 3, H, W) uint8 -> (B, bins**3) float32 of unit length: what is there, not where.
+
+    Square roots of the counts, so that a dot product is the Bhattacharyya coefficient.
+    """
+    level = (images.int() * bins) // 256  # (B, 3, H, W)
+    code = ((level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]).flatten(1).long()
+    counts = torch.zeros(len(images), bins**3, device=images.device).scatter_add_(
+        1, code, torch.ones_like(code, dtype=torch.float32)
+    )
+    return F.normalize(counts.sqrt(), dim=1)
+
+
+def centred_by_domain(descriptors: Tensor) -> Tensor:
+    """Subtract the domain's mean and renormalise: removes what all images of one view share, as its light or its sensor."""
+    return F.normalize(descriptors - descriptors.mean(0), dim=1)
