@@ -15,5 +15,13 @@ class InputError(ValueError):
         super().__init__(where, expected, found, todo)
         self.where, self.expected, self.found, self.todo = str(where), expected, str(found), todo
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survives the way out of a worker process, which keyword arguments alone would not."""
+        return _rebuild, (self.where, self.expected, self.found, self.todo)
+
     def __str__(self) -> str:
         return f"{self.where}: expected {self.expected}, found {self.found}. {self.todo}"
+
+
+def _rebuild(where: str, expected: str, found: str, todo: str) -> InputError:
+    return InputError(where, expected=expected, found=found, todo=todo)

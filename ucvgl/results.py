@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from PIL import Image
 
 from ucvgl import __version__, paths
 from ucvgl.errors import InputError
@@ -329,6 +330,7 @@ class Run:
         data_id: that, as a short name.
         seed: of everything random in the notebook.
         folder: where its artefacts go.
+        measured_on: the data id that tables and figures name.
         started: `time.monotonic()` at the start, in seconds.
         artefacts: what was saved, in order: file, kind, caption.
     """
@@ -339,6 +341,7 @@ class Run:
     data_id: str
     seed: int
     folder: Path
+    measured_on: str = WORLD
     started: float = field(default_factory=time.monotonic)
     artefacts: list[dict[str, str]] = field(default_factory=list)
 
@@ -351,7 +354,7 @@ class Run:
         configs = [] if settings is None else list(settings) if isinstance(settings, (list, tuple)) else [settings]
         return {
             "notebook": self.notebook,
-            "data": self.data_id,
+            "data": self.measured_on,
             "profile": self.profile,
             "seeds": [self.seed],
             "settings": [{"type": type(c).__name__, "hash": config_hash(c), "values": _settings(c)} for c in configs],
@@ -366,7 +369,7 @@ class Run:
         taken = [a["file"] for a in self.artefacts if Path(a["file"]).stem == Path(file).stem and a["file"] != file]
         if taken:
             raise InputError(file, expected="a name of its own", found=f"{taken[0]} beside it", todo="Rename one.")
-        note = data_note(self.data_id, self.profile, [self.seed])
+        note = data_note(self.measured_on, self.profile, [self.seed])
         recipe = {"file": file, "caption": caption, "note": note, **self.provenance(settings)}
         write_json(self.folder / f"{Path(file).stem}.json", recipe)
         self.artefacts = [a for a in self.artefacts if a["file"] != file]  # a cell that was run again
@@ -394,8 +397,9 @@ class Run:
             dpi=dpi,
             bbox_inches="tight",
             metadata={"Software": None},  # the same picture, byte for byte, from another matplotlib
-            pil_kwargs={"optimize": True},
         )
+        with Image.open(partial) as picture:  # 256 colours: photographs at a third of the size, for a repository
+            picture.convert("RGB").quantize(256).save(partial, format="PNG", optimize=True)
         partial.replace(path)
         self._saved(path.name, "figure", caption, settings)
         return path
@@ -453,7 +457,7 @@ class Run:
         write_text(
             self.folder / f"{name}.csv", frame.to_csv(index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
         )
-        note = data_note(self.data_id, self.profile, [self.seed])
+        note = data_note(self.measured_on, self.profile, [self.seed])
         text = render_table([pd.read_csv(self.folder / f"{name}.csv")], caption, note)
         write_text(self.folder / f"{name}.md", text)
         self._saved(f"{name}.csv", "table", caption, settings)
@@ -482,7 +486,7 @@ class Run:
         return path
 
 
-def start(notebook: str, *, profile: str, data: str, seed: int) -> Run:
+def start(notebook: str, *, profile: str, data: str, seed: int, always_world: bool = False) -> Run:
     """Opens a run: call it in the set-up cell of a notebook, after the `parameters` cell.
 
     Args:
@@ -490,6 +494,7 @@ def start(notebook: str, *, profile: str, data: str, seed: int) -> Run:
         profile: one of PROFILES; the environment variable UCVGL_PROFILE overrides it (for CI).
         data: 'world' or the root folder of a data set.
         seed: a whole number >= 0.
+        always_world: the notebook's numbers are the embedded world's whatever the data set, and its tables say so.
 
     Returns:
         The run. It writes to the folder the engine chose (UCVGL_RUN_FOLDER); when a reader steps through, to a folder
@@ -503,7 +508,9 @@ def start(notebook: str, *, profile: str, data: str, seed: int) -> Run:
     chosen = os.environ.get("UCVGL_RUN_FOLDER")
     folder = Path(chosen) if chosen else run_folder(f"{notebook}-interactive", profile=profile, data=data, seed=seed)
     folder.mkdir(parents=True, exist_ok=True)
-    return Run(notebook, profile, data, data_id(data), seed, folder)
+    return Run(
+        notebook, profile, data, data_id(data), seed, folder, measured_on=WORLD if always_world else data_id(data)
+    )
 
 
 def run_folder(notebook: str, *, profile: str, data: str, seed: int) -> Path:

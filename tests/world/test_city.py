@@ -13,10 +13,10 @@ from ucvgl.world.styles import CANAL, GARDEN, STYLES, style_named
 # What every platform must give for seed 3, 224 m at 0.5 m, the first 16 digits. Edited rules change them: look at the city,
 # then paste what the failing test shows.
 GOLDEN = {
-    "garden": "b5bcd2642fb42468",
+    "garden": "1f6e677e8264aff4",
     "old_town": "c4d28c59bf91d9d5",
-    "downtown": "87d66cc52bf63f8f",
-    "canal": "b0fb1b78b532c6b1",
+    "downtown": "3b3260c13f8a0719",
+    "canal": "0717dc20d9ed1553",
 }
 STYLE_NAMES = sorted(STYLES)
 

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2 import functional as V
 
 from ucvgl import paths
+from ucvgl.datasets import decode_file, open_dataset
 from ucvgl.errors import InputError
 from ucvgl.figures import class_picture, depth_picture, sheet
 from ucvgl.methods.projection_study import StudyConfig, tensors, top_views
-from ucvgl.projection import complete_panorama, polar_view, top_view
+from ucvgl.projection import CVUSA_OFFSET_PX, complete_panorama, polar_view, top_view
 from ucvgl.rays import TopView
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import make_city
@@ -176,40 +176,45 @@ def level_sheet(config: StudyConfig, place: int = 0) -> dict[str, list[Tensor]]:
     return columns
 
 
-def read_picture(path: str | Path) -> Tensor:
-    """A picture file as (3, H, W) uint8; InputError names a file that is absent, empty, truncated or no picture."""
-    path = Path(path).expanduser()
-    try:
-        return decode_image(str(path), ImageReadMode.RGB, apply_exif_orientation=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            path, expected="a readable JPEG or PNG picture", found=reason, todo="Check the path, or download it again."
-        ) from error
-
-
-def real_panorama(argument: str) -> tuple[Tensor, str] | None:
+def real_panorama(argument: str, data: str = "world") -> tuple[Tensor, str] | None:
     """A real panorama (1, 3, H, 2H) uint8, at most 2048 wide, and its credit; None if none is named or at hand.
 
-    argument: a file, or '' for the sample of the City of Amsterdam where that lies in the samples folder.
+    argument: a file, or '' for the first ground image of the data set, or for the sample of the City of Amsterdam where that
+    lies in the samples folder. A strip of CVUSA's shape is completed as CVUSA's are, another one around the horizon.
 
     Raises:
-        InputError: the file can't be read, or is neither 2:1 nor a strip of a whole turn, wider than 2:1.
+        InputError: the file or data set can't be read, or the picture is no whole turn: 2:1, or a wider strip.
     """
     sample = paths.samples() / "amsterdam" / "pano_0005_001111.jpg"
-    path, credit = (Path(argument), f"your picture {Path(argument).name}") if argument else (sample, AMSTERDAM)
-    if not argument and not sample.exists():
+    if argument:
+        where, picture, credit = (
+            argument,
+            decode_file(str(Path(argument).expanduser())),
+            f"your picture {Path(argument).name}",
+        )
+    elif data != "world":
+        views = open_dataset("auto", data)
+        where, picture, credit = (
+            f"{data}, ground image 0",
+            views.ground.read(0),
+            f"the first ground image of {views.name}",
+        )
+    elif sample.exists():
+        where, picture, credit = str(sample), decode_file(str(sample)), AMSTERDAM
+    else:
         return None
-    picture = read_picture(path)[None]
     rows, columns = picture.shape[-2:]
     if columns < 2 * rows:
         raise InputError(
-            path, expected="a panorama of a whole turn: 2:1, or a wider strip", found=f"{columns}x{rows} pixels",
+            where, expected="a panorama of a whole turn: 2:1, or a wider strip", found=f"{columns}x{rows} pixels",
             todo="Crop or stitch it to 360 degrees first.",
         )  # fmt: skip
     width = min(columns // 2 * 2, 2048)
-    picture = V.resize(picture, [round(rows * width / columns), width], antialias=True)
-    return (picture if width == 2 * picture.shape[-2] else complete_panorama(picture, offset_px=0)), credit
+    picture = V.resize(picture[None], [round(rows * width / columns), width], antialias=True)
+    if width == 2 * picture.shape[-2]:
+        return picture, credit
+    cvusa = abs(columns / rows - 1232 / 224) < 0.02
+    return complete_panorama(picture, offset_px=round(CVUSA_OFFSET_PX * width / 1232) if cvusa else 0), credit
 
 
 def real_figure(real: tuple[Tensor, str] | None, settings: TopView) -> Figure | None:

@@ -136,8 +136,9 @@ def lay_streets(plan: Plan, local: Local, canvas: Canvas) -> None:
     canvas.paint(local.road, Kind.ROAD, style.asphalt)
     canvas.colour[pavement & (local.kerb_m < F(0.25))] = F((196, 194, 188))
     canvas.height += np.where(local.road, F(0), F(0.12))
-    for street, key in ((local.northward, 41), (local.eastward, 43)):
-        mark_street(street, canvas)
+    # traffic keeps right: going north on the east side, going east on the south side
+    for street, key, right in ((local.northward, 41, 1), (local.eastward, 43, -1)):
+        mark_street(street, canvas, right)
         park_cars(plan, street, canvas, key)
     north, east = local.northward, local.eastward
     # bridges: a street that crosses keeps its carriageway
@@ -149,14 +150,15 @@ def lay_streets(plan: Plan, local: Local, canvas: Canvas) -> None:
     canvas.cars[water] = 0
 
 
-def mark_street(street: Street, canvas: Canvas) -> None:
-    """Centre and lane lines, stop lines, zebra crossings at the junctions."""
+def mark_street(street: Street, canvas: Canvas, right: int) -> None:
+    """Centre and lane lines, stop lines on the lane that comes to a junction, zebra crossings; right: its side going ahead."""
     to_crossing = np.minimum(street.behind, street.ahead)
     away = np.abs(street.across)
     dash = street.on & street.marked & (wrapped(street.along / 6, 1) < 0.5) & (to_crossing > 6)
     centre = dash & (away < F(0.16))
     lanes = dash & (street.half > 8) & (np.abs(away - street.half / 2) < F(0.14))
-    stop = street.on & (to_crossing > F(5.2)) & (to_crossing < F(5.7)) & (street.half > 3.5) & (street.across > 0)
+    comes = np.where(street.across * right > 0, street.ahead, street.behind)  # what this lane's traffic comes to
+    stop = street.on & (comes > F(5.2)) & (comes < F(5.7)) & (street.half > 3.5)
     stripe = wrapped(street.across + F(0.25), 1) < 0.5
     zebra = street.on & (to_crossing > 1) & (to_crossing < 4.2) & stripe & (away < street.half - F(0.4))
     canvas.paint(centre | lanes | stop, Kind.MARKING, (216, 214, 206))

@@ -44,11 +44,11 @@ LEVELS = {
             blur_px=0, same_day=True, seasons=("summer",),
         ),
         Difficulty(
-            name="medium", camera_height_m=(1.9, 3.1), heading_deg=3.5, tilt_deg=0.8, tile_shift_m=2.5, gain=0.18,
-            gamma=0.12, noise=0.05, blur_px=0.5, same_day=False, seasons=("spring", "summer", "autumn"),
+            name="medium", camera_height_m=(1.8, 3.2), heading_deg=4.5, tilt_deg=1.0, tile_shift_m=3.2, gain=0.20,
+            gamma=0.14, noise=0.05, blur_px=0.6, same_day=False, seasons=("spring", "summer", "autumn"),
         ),
         Difficulty(
-            name="hard", camera_height_m=(1.6, 3.4), heading_deg=7, tilt_deg=1.5, tile_shift_m=4.5, gain=0.28, gamma=0.20,
+            name="hard", camera_height_m=(1.6, 3.4), heading_deg=8, tilt_deg=1.6, tile_shift_m=5.0, gain=0.30, gamma=0.20,
             noise=0.08, blur_px=0.9, same_day=False, seasons=("spring", "summer", "autumn", "winter"),
         ),
     )

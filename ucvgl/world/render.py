@@ -31,7 +31,7 @@ from ucvgl.world.city import City
 from ucvgl.world.kinds import CARS, FLOOR_M, TRUNK, Kind
 from ucvgl.world.noise import Noise, unit
 
-RANGE_MIN_M, RANGE_MAX_M = 1.0, 170.0
+RANGE_MIN_M, RANGE_MAX_M = 0.6, 170.0
 TWO_SAMPLES_PX = 0.4  # a footprint that reaches this many pixels of the map to either side is sampled twice
 LEAF_M = 0.16  # edge of the cubes that a crown's holes and mottle are made of
 DITHER = 256  # a table of random numbers, this many a side
