@@ -79,13 +79,8 @@ def refresh_notebooks() -> None:
     raise typer.Exit(engine.refresh_notebooks())
 
 
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: is one complete, and what to mend.")
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: check one, or export the embedded world as one.")
 app.add_typer(data_app, name="data")
-
-
-@data_app.callback()
-def _data() -> None:
-    """Keeps `check` a command of its own."""
 
 
 @data_app.command()
@@ -103,6 +98,35 @@ def check(
     report = check_dataset(name, root, quick=quick, progress=not as_json)
     typer.echo(report.json() if as_json else report.text())
     raise typer.Exit(report.exit_status)
+
+
+@data_app.command()
+def export(
+    source: Annotated[str, typer.Argument(help="'world', the embedded city.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write: absent or empty.")],
+    layout: Annotated[str, typer.Option(help="cvusa, cvact, vigor, university1652, sues200 or vpr.")],
+    places: Annotated[int, typer.Option(help="How many places, over all cities.")] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of the cities and of everything drawn.")] = 0,
+    style: Annotated[list[str] | None, typer.Option(help="A city's style; repeat it. Else garden and canal.")] = None,
+    difficulty: Annotated[str, typer.Option(help="easy, medium or hard.")] = "medium",
+    span_m: Annotated[float, typer.Option(help="Edge of a tile on the ground, metres.")] = 50.0,
+    tile_px: Annotated[int, typer.Option(help="Edge of a tile.")] = 128,
+    panorama_px: Annotated[int, typer.Option(help="Height of a panorama; CVUSA's strips show 224/616 of it.")] = 128,
+    photo_px: Annotated[int, typer.Option(help="Edge of a drone image, width of a photo.")] = 128,
+    city_size_m: Annotated[float, typer.Option(help="Edge of a city, metres.")] = 768.0,
+    resolution_m: Annotated[float, typer.Option(help="Of the city's rasters, metres a pixel.")] = 0.25,
+) -> None:
+    """Write the embedded world in the layout of a published data set; the folder appears when it is complete."""
+    if source != "world":
+        raise InputError("data export", expected="world", found=repr(source), todo="Only that one is exported.")
+    from ucvgl.datasets.export import export_world
+
+    root = export_world(
+        layout, out, places=places, seed=seed, styles=tuple(style or ("garden", "canal")), difficulty=difficulty,
+        span_m=span_m, tile_px=tile_px, panorama_px=panorama_px, photo_px=photo_px, city_size_m=city_size_m,
+        resolution_m=resolution_m,
+    )  # fmt: skip
+    typer.echo(f"Written: {root}. Check it with: ucvgl data check {layout} {root}")
 
 
 def main() -> None:
