@@ -64,7 +64,7 @@ def test_committed_with_outputs_and_small(notebook: nbformat.NotebookNode, reque
     assert len(bare) <= 1 + len(code_cells(notebook)) // 4, "run make refresh-notebooks"
     text = json.dumps(notebook)
     assert '"output_type": "error"' not in text
-    assert not re.search(r"(/home/|/root/|/tmp/|/Users/)", text), "a path of one machine"
+    assert not re.search(r"/(home|root|tmp|Users)/", text), "a path of one machine"
     assert f"{paths.ROOT}/" not in text, "a path of this machine"
     assert any("profile laptop" in json.dumps(cell.outputs) for cell in code_cells(notebook)), (
         "outputs of the laptop profile"

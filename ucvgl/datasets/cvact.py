@@ -25,6 +25,7 @@ from ucvgl.datasets.views import FileImages, Positives, Views
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Neighbours, Positions
 
+# from general knowledge of the data set, checked against no copy of it: a mismatch in `data check` may be these' fault
 PUBLISHED = {"train": 35_532, "val": 8_884, "test": 92_802}
 SIZES = {"ground": (832, 1664), "satellite": (1200, 1200)}
 _SETS = {"train": ("trainSet", "trainInd"), "val": ("valSet", "valInd"), "test": ("valSetAll", "valInd")}
