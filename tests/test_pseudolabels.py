@@ -1,0 +1,399 @@
+"""Pseudo-labels against naive loops, by hand, their schedule, given labels, epochs of pairs, and bad input."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from test_search import Largest
+
+from ucvgl import pseudolabels as p
+from ucvgl.datasets.views import Positives
+from ucvgl.errors import InputError
+from ucvgl.pseudolabels import MiningRule, PseudoLabels, mine
+from ucvgl.reranking import csls_neighbours
+from ucvgl.search import both_ways
+
+ANY = MiningRule(threshold=0)
+
+
+def views(n, m, seed=0, width=4):
+    """Random unit vectors in float64: no equals."""
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(F.normalize(torch.randn(c, width, generator=generator, dtype=torch.float64), dim=1) for c in (n, m))
+
+
+def labelled(satellite, margin=None, given_=None):
+    satellite = torch.tensor(satellite, dtype=torch.int64)
+    margin = torch.zeros(len(satellite)) if margin is None else torch.tensor(margin)
+    marks = torch.zeros(len(satellite), dtype=torch.bool) if given_ is None else torch.tensor(given_)
+    return PseudoLabels(satellite, margin, satellite >= 0, marks)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# mining
+
+
+@given(
+    st.integers(1, 25), st.integers(2, 25), st.integers(1, 4), st.sampled_from([0, 0.02, 0.1, 0.5]), st.integers(0, 99)
+)
+def test_mining_is_the_rule_in_loops(n, m, share, threshold, seed):
+    x, y = views(n, m, seed)
+    cosine = (x @ y.T).numpy()
+    for need_mutual in (True, False):
+        expected = []
+        for i in range(n):
+            first, second = sorted(range(m), key=lambda j: -cosine[i, j])[:2]
+            nearest = sorted(range(n), key=lambda g: -cosine[g, first])[:share]
+            ok = (i in nearest or not need_mutual) and cosine[i, first] - cosine[i, second] >= threshold
+            expected.append(first if ok else -1)
+        labels = mine(x, y, MiningRule(need_mutual, threshold, share), chunk_bytes=333)
+        assert labels.satellite.tolist() == expected
+        assert labels.count == sum(s >= 0 for s in expected)
+        assert labels.coverage == labels.count / n
+        assert not labels.given.any()
+        assert labels.pairs().tolist() == [[i, s] for i, s in enumerate(expected) if s >= 0]
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 99))
+def test_mutual_pairs_are_the_same_seen_from_the_other_side(n, m, seed):
+    both = both_ways(*views(n, m, seed), 1, 1)
+    pairs = {(i, int(both.ground_index[i, 0])) for i in p.mutual(both).nonzero()[:, 0].tolist()}
+    other = both.swapped()
+    assert pairs == {(int(other.ground_index[j, 0]), j) for j in p.mutual(other).nonzero()[:, 0].tolist()}
+    assert pairs  # the closest pair of all is always mutual
+
+
+@given(st.integers(1, 20), st.integers(2, 20), st.integers(0, 99), st.sampled_from([None, 0.5]))
+def test_images_in_another_order_get_the_same_labels(n, m, seed, keep):
+    x, y = views(n, m, seed)
+    px, py = torch.randperm(n, generator=generator(seed)), torch.randperm(m, generator=generator(seed + 1))
+    rule = MiningRule(threshold=0.01, keep=keep, share=2)
+    labels, moved = mine(x, y, rule), mine(x[px], y[py], rule)
+    back = torch.where(moved.satellite >= 0, py[moved.satellite], -1)
+    assert torch.equal(back, labels.satellite[px])
+    torch.testing.assert_close(moved.margin, labels.margin[px])
+    assert torch.equal(moved.mutual, labels.mutual[px])
+
+
+def test_by_hand():
+    """Ground 0 and 1 both like tile 0, which likes 0; ground 2 and tile 1 agree, by a hair."""
+    ground = torch.tensor([[1.0, 0, 0], [0.8, 0, 0.6], [0.7, 0.71, 0]])
+    satellite = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])
+    labels = mine(ground, satellite, ANY)
+    assert labels.satellite.tolist() == [0, -1, 1]
+    assert labels.mutual.tolist() == [True, False, True]
+    np.testing.assert_allclose(labels.margin, [1, 0.8, 0.01], atol=1e-6)
+    assert mine(ground, satellite, MiningRule()).satellite.tolist() == [0, -1, -1]  # the paper's 0.05
+    assert mine(ground, satellite, dataclasses.replace(ANY, share=2)).satellite.tolist() == [0, 0, 1]
+    assert mine(ground, satellite, dataclasses.replace(ANY, mutual=False)).satellite.tolist() == [0, 0, 1]
+    assert mine(ground, satellite, dataclasses.replace(ANY, keep=0.5)).satellite.tolist() == [0, -1, -1]
+    assert mine(ground, satellite, dataclasses.replace(ANY, keep=0.5, mutual=False)).satellite.tolist() == [0, -1, -1]
+    assert mine(ground, satellite, dataclasses.replace(ANY, keep=0.0)).count == 0
+
+
+def test_a_margin_on_the_threshold_is_enough():
+    ground, satellite = torch.eye(2), torch.tensor([[1.0, 0.5], [0.0, 1.0]])
+    labels = mine(ground, satellite, MiningRule(threshold=0.5))
+    assert labels.margin.tolist() == [1.0, 0.5]
+    assert labels.satellite.tolist() == [0, 1]
+    assert mine(ground, satellite, MiningRule(threshold=0.5001)).satellite.tolist() == [0, -1]
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.29, 0.5, 0.999, 1.0])
+def test_keep_takes_the_best_margins(keep):
+    x, y = views(300, 300, width=6)
+    everything, some = mine(x, y, ANY), mine(x, y, MiningRule(threshold=0, keep=keep))
+    assert some.count == math.floor(keep * everything.count + 1e-9)
+    kept, left = some.satellite >= 0, (everything.satellite >= 0) & (some.satellite < 0)
+    assert (everything.satellite[kept] == some.satellite[kept]).all()
+    if kept.any() and left.any():
+        assert some.margin[kept].min() >= some.margin[left].max()
+    # the scale of the margins does not matter to it, while it does to the threshold
+    assert torch.equal(mine(0.1 * x, y, MiningRule(threshold=0, keep=keep)).satellite, some.satellite)
+
+
+def test_of_equal_margins_keep_takes_the_lower_index():
+    x = torch.eye(100)
+    assert mine(x, x, MiningRule(keep=0.29)).satellite.tolist() == [*range(29), *[-1] * 71]
+
+
+def test_no_mutual_match_gives_no_label():
+    """Of three ground images alike only the one nearest to the tile can match, and the threshold forbids that one."""
+    ground = torch.tensor([[1.0, 0.9], [1.0, 0.95], [1.0, 0.99]])
+    labels = mine(ground, torch.eye(2), MiningRule(threshold=0.2))
+    assert labels.count == 0
+    assert labels.coverage == 0
+    assert labels.pairs().shape == (0, 2)
+
+
+def test_a_collapsed_embedding_gives_one_pair_at_most():
+    labels = mine(torch.ones(50, 3), torch.ones(40, 3), ANY)
+    assert labels.satellite.tolist() == [0, *[-1] * 49]
+    assert mine(torch.ones(50, 3), torch.ones(40, 3), MiningRule()).count == 0
+
+
+def test_rescored_neighbours_take_the_place_of_cosines():
+    x, y = views(30, 30)
+    both = csls_neighbours(x, y, 2, 1)
+    labels = p.select(both, ANY)
+    assert torch.equal(labels.margin, both.ground_score[:, 0] - both.ground_score[:, 1])
+    some = labels.satellite >= 0
+    assert some.any()
+    assert torch.equal(labels.satellite[some], both.ground_index[some, 0])
+    assert torch.equal(both.satellite_index[labels.satellite[some], 0], some.nonzero()[:, 0])
+
+
+def test_nothing_of_n_by_n_is_held():
+    x, y = views(1500, 1500, width=8)
+    with Largest() as largest:
+        mine(x, y, MiningRule(threshold=0, keep=0.5), chunk_bytes=1 << 16)
+        p.quality(both_ways(x, y, 5, 5, chunk_bytes=1 << 16))
+    assert largest.numel <= 1500 * 8  # the embeddings; a block holds 8,192
+
+
+def test_bad_input_of_mining():
+    x, y = views(4, 3)
+    with pytest.raises(InputError, match="a satellite set of one image"):
+        mine(x, y[:1], ANY)
+    with pytest.raises(InputError, match="a satellite set of one image"):
+        p.quality(both_ways(x, y[:1], 1, 1))
+    with pytest.raises(InputError, match="NaN"):
+        mine(x * math.nan, y, ANY)
+    with pytest.raises(InputError, match="at least one"):
+        mine(x[:0], y, ANY)
+    with pytest.raises(InputError, match="at least one"):
+        mine(x, y[:0], ANY)
+    with pytest.raises(InputError, match="k_ground: expected 2"):
+        p.margins(both_ways(x, y, 1, 1))
+    with pytest.raises(InputError, match="k_satellite: expected 3"):
+        p.mutual(both_ways(x, y, 2, 2), share=3)
+    with pytest.raises(InputError, match="k_satellite: expected 4"):
+        p.quality(both_ways(x, y, 3, 3))
+    assert mine(x, y, MiningRule(threshold=0, share=99)).count == 4  # more than there are: all
+    with pytest.raises(InputError, match="pseudo-labels"):
+        PseudoLabels(torch.zeros(3), torch.zeros(3), torch.zeros(3), torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("threshold", -0.1), ("threshold", math.nan), ("share", 0), ("keep", 1.5), ("keep", -0.1), ("keep", math.nan)],
+)
+def test_bad_rules(field, value):
+    with pytest.raises(InputError, match=field):
+        MiningRule(**{field: value})
+
+
+# the schedule
+
+
+def test_the_threshold_falls_along_a_cosine():
+    assert p.threshold_at(0, 40, 0.05) == 0.05
+    assert p.threshold_at(20, 40, 0.05) == pytest.approx(0.025)
+    assert p.threshold_at(40, 40, 0.05) == pytest.approx(0)
+    assert p.threshold_at(10, 40, 1.0) == pytest.approx((1 + math.sqrt(0.5)) / 2)
+    falling = [p.threshold_at(e, 40, 0.05) for e in range(41)]
+    assert falling == sorted(falling, reverse=True)
+    assert min(falling) >= 0
+    for epoch, epochs in ((-1, 40), (41, 40), (0, 0), (math.nan, 40)):
+        with pytest.raises(InputError, match="epoch"):
+            p.threshold_at(epoch, epochs, 0.05)
+
+
+def test_a_rule_over_the_epochs():
+    rule = MiningRule(threshold=0.04, share=3, keep=0.2)
+    assert rule.at(0, 10) == rule
+    assert rule.at(5, 10).threshold == pytest.approx(0.02)
+    assert rule.at(5, 10).keep == pytest.approx(0.6)
+    assert rule.at(10, 10).keep == pytest.approx(1)
+    assert rule.at(10, 10).share == 3
+    assert MiningRule().at(7, 10).keep is None
+
+
+# given labels
+
+
+@given(st.integers(0, 60), st.floats(0, 1), st.one_of(st.none(), st.integers(0, 50)))
+def test_a_part_of_the_labels_is_given(n, ratio, seed):
+    best = torch.arange(n) * 3 % 17
+    best[::4] = -1  # unknown
+    given_ = p.given_subset(best, ratio, seed=seed)
+    some = given_ >= 0
+    known = int((best >= 0).sum())
+    assert int(some.sum()) == round(ratio * known)
+    assert torch.equal(given_[some], best[some])
+    assert torch.equal(given_, p.given_subset(best.numpy(), ratio, seed=seed))
+    more = p.given_subset(best, min(1, ratio + 0.2), seed=seed)
+    assert torch.equal(more[some], given_[some])  # a greater part contains a smaller one
+
+
+def test_the_papers_subset_is_the_first_in_file_order():
+    best = torch.tensor([4, 3, 2, 1, 0])
+    assert p.given_subset(best, 0.4, seed=None).tolist() == [4, 3, -1, -1, -1]
+    drawn = {tuple(p.given_subset(best, 0.4, seed=s).tolist()) for s in range(20)}
+    assert len(drawn) > 3
+    assert best.tolist() == [4, 3, 2, 1, 0]
+    for ratio in (-0.01, 1.01, 10, math.nan):
+        with pytest.raises(InputError, match="label ratio: expected 0 to 1"):
+            p.given_subset(best, ratio, seed=0)
+
+
+def test_given_labels_take_the_place_of_mined_ones():
+    mined = labelled([5, 6, 7, -1, 2], margin=[0.1, 0.2, 0.3, 0.4, 0.5])
+    given_ = torch.tensor([-1, 5, 7, 3, -1])
+    mixed = p.mix_given(mined, given_)
+    assert mixed.satellite.tolist() == [-1, 5, 7, 3, 2]  # ground 0 claimed tile 5, which belongs to ground 1
+    assert mixed.given.tolist() == [False, True, True, True, False]
+    assert torch.equal(mixed.margin, mined.margin)
+    assert p.mix_given(mined, given_, share=2).satellite.tolist() == [5, 5, 7, 3, 2]
+    shared = torch.tensor([-1, 4, 4, -1, -1])  # given ones may share a tile whatever the rule
+    assert p.mix_given(mined, shared).satellite.tolist() == [5, 4, 4, -1, 2]
+    none = torch.full((5,), -1)
+    assert torch.equal(p.mix_given(mined, none).satellite, mined.satellite)
+    assert mined.satellite.tolist() == [5, 6, 7, -1, 2]
+    for wrong in (given_[:4], torch.tensor([-2, 0, 0, 0, 0]), given_.float()):
+        with pytest.raises(InputError, match="given labels"):
+            p.mix_given(mined, wrong)
+
+
+# pairs to train on
+
+
+@given(st.integers(1, 120), st.data())
+def test_few_labels_are_repeated_to_about_an_epoch(n, data):
+    count = data.draw(st.integers(1, n))
+    satellite = [-1] * n
+    for i in range(count):
+        satellite[(i * 7919) % n if math.gcd(7919, n) == 1 else i] = i
+    labels = labelled(satellite)
+    items = p.epoch_items(labels, n + 5, generator(data.draw(st.integers(0, 99))), few=1.0)
+    if labels.count == n:  # not fewer than n: every ground image once
+        assert sorted(items.ground.tolist()) == list(range(n))
+        return
+    assert items.matched.all()
+    assert torch.equal(items.satellite, labels.satellite[items.ground])
+    assert abs(len(items) - n) <= labels.count / 2
+    times = torch.bincount(items.ground, minlength=n)
+    assert len(set(times[labels.satellite >= 0].tolist())) == 1  # whole passes
+    assert not times[labels.satellite < 0].any()
+    for batch in items.ground.unfold(0, min(len(items), labels.count // 2 + 1), 1).tolist():
+        assert len(set(batch)) == len(batch)
+
+
+def test_every_pass_is_in_another_order():
+    items = p.epoch_items(labelled([*range(20), *[-1] * 80]), 100, generator())
+    passes = items.ground.view(5, 20)
+    assert len({tuple(row) for row in passes.tolist()}) == 5
+    assert len(set(map(tuple, passes.sort(dim=1).values.tolist()))) == 1
+
+
+@given(st.integers(1, 60), st.integers(0, 60), st.integers(0, 99))
+def test_enough_labels_train_on_every_ground_image(n, extra, seed):
+    count = math.ceil(0.4 * n)
+    labels = labelled([*range(count), *[-1] * (n - count)])
+    items = p.epoch_items(labels, count + extra, generator(seed))
+    assert torch.equal(items.matched, labels.satellite[items.ground] >= 0)
+    assert torch.equal(items.satellite[items.matched], labels.satellite[items.ground[items.matched]])
+    random = items.satellite[~items.matched]
+    if extra == 0:  # every satellite image is taken: nothing to set beside the others
+        assert sorted(items.ground.tolist()) == list(range(count))
+        return
+    assert sorted(items.ground.tolist()) == list(range(n))
+    assert ((random >= count) & (random < count + extra)).all()
+    times = torch.bincount(random - count, minlength=extra)
+    assert times.max() - times.min() <= 1  # used again only when all have been used
+
+
+def test_the_switch_is_at_the_papers_share():
+    below, at = (labelled([*range(c), *[-1] * (100 - c)]) for c in (39, 40))
+    assert p.epoch_items(below, 100, generator()).matched.all()
+    assert len(p.epoch_items(below, 100, generator())) == 117  # three passes over 39
+    assert int(p.epoch_items(at, 100, generator()).matched.sum()) == 40
+    assert len(p.epoch_items(at, 100, generator())) == 100
+    assert not p.epoch_items(below, 100, generator(), few=0.0).matched.all()
+
+
+def test_epochs_are_drawn_from_the_generator_alone():
+    labels = labelled([*range(50), *[-1] * 50])
+    one, again, other = (p.epoch_items(labels, 100, generator(s)) for s in (1, 1, 2))
+    assert torch.equal(one.ground, again.ground)
+    assert torch.equal(one.satellite, again.satellite)
+    assert not torch.equal(one.ground, other.ground)
+    assert labels.satellite[60] == -1
+
+
+def test_bad_input_of_epochs():
+    with pytest.raises(InputError, match=r"no pseudo-label for 3 images.*Lower the threshold"):
+        p.epoch_items(labelled([-1, -1, -1]), 5, generator())
+    with pytest.raises(InputError, match="no pseudo-label"):
+        p.epoch_items(labelled([]), 5, generator(), few=0.0)
+    with pytest.raises(InputError, match="below 5"):
+        p.epoch_items(labelled([5, 0]), 5, generator())
+    with pytest.raises(InputError, match="few"):
+        p.epoch_items(labelled([1, 0]), 5, generator(), few=40)
+
+
+# quality, with and without truth
+
+
+@given(st.integers(1, 20), st.integers(2, 20), st.integers(0, 99))
+def test_quality_is_what_loops_count(n, m, seed):
+    from scipy.stats import skew
+
+    x, y = views(n, m, seed)
+    cosine = (x @ y.T).numpy()
+    found, cycle, met, margin = np.zeros(m), 0, 0, 0.0
+    for i in range(n):
+        order = np.argsort(-cosine[i])
+        back = np.argsort(-cosine[:, order[0]])
+        met, cycle = met + (back[0] == i), cycle + (i in back[:5])
+        margin += cosine[i, order[0]] - cosine[i, order[1]]
+        found[order[:5]] += 1
+    hubness = 0.0 if np.ptp(found) == 0 else skew(found)
+    measured = p.quality(both_ways(x, y, min(5, m), min(5, n)))
+    expected = {"mutual_rate": met / n, "mean_margin": margin / n, "cycle": cycle / n, "hubness": hubness}
+    assert measured == pytest.approx(expected, abs=1e-9)
+
+
+def test_quality_falls_with_noise_and_needs_no_label():
+    clean = F.normalize(torch.randn(200, 16, generator=generator(0)), dim=1)
+    noise = torch.randn(200, 16, generator=generator(1))
+    measured = [p.quality(both_ways(F.normalize(clean + s * noise, dim=1), clean, 5, 5)) for s in (0.01, 0.2, 1.0)]
+    for name in ("mutual_rate", "mean_margin", "cycle"):
+        values = [m[name] for m in measured]
+        assert values == sorted(values, reverse=True)
+        assert values[0] > values[2]
+    assert measured[0]["mutual_rate"] == 1
+    hub = torch.cat([clean, F.normalize(clean.mean(0, keepdim=True), dim=1)])
+    drawn = F.normalize(clean + 3 * hub[-1], dim=1)
+    assert p.quality(both_ways(drawn, hub, 5, 5))["hubness"] > measured[0]["hubness"] + 1
+
+
+def test_correctness_counts_mined_labels_whose_truth_is_known():
+    truth = Positives.of([[3], [1, 0], [], None, [2], [4]])
+    labels = labelled([3, 0, 1, 2, -1, 0])
+    assert p.correctness(labels, truth) == pytest.approx(2 / 4)  # 0 and 1 right, 2 and 5 wrong, 3 unknown, 4 unlabelled
+    marked = dataclasses.replace(labels, given=torch.tensor([True, False, False, False, False, False]))
+    assert p.correctness(marked, truth) == pytest.approx(1 / 3)
+    assert math.isnan(p.correctness(labelled([-1] * 6), truth))
+    assert math.isnan(p.correctness(labels, Positives.unknown(6)))
+    assert p.correctness(labelled([9]), Positives.of([[1]])) == 0  # beyond every index of the truth
+    with pytest.raises(InputError, match="positives"):
+        p.correctness(labels, Positives.unknown(5))
+
+
+@given(st.integers(1, 30), st.integers(0, 99))
+def test_correctness_is_membership(n, seed):
+    rng = np.random.default_rng(seed)
+    rows = [None if rng.random() < 0.2 else rng.permutation(6)[: rng.integers(0, 4)] for _ in range(n)]
+    satellite = rng.integers(-1, 6, n)
+    right = [s in r for s, r in zip(satellite.tolist(), rows, strict=True) if s >= 0 and r is not None]
+    share = p.correctness(labelled(satellite.tolist()), Positives.of(rows))
+    assert share == pytest.approx(float(np.mean(right))) if right else math.isnan(share)
