@@ -106,14 +106,29 @@ def turn_pair(panorama: Tensor, tile: Tensor, quarters: Tensor) -> tuple[Tensor,
         raise InputError("panorama", expected="a width divisible by 4", found=width, todo="Resize the panoramas.")
     if tile.shape[2] != tile.shape[3]:
         raise InputError("tile", expected="a square", found=tuple(tile.shape), todo="Resize the tiles.")
-    quarters = quarters.to(tile.device) % 4
-    panorama, tile = panorama.clone(), tile.clone()
+    return roll_panoramas(panorama, quarters), turn_squares(tile, quarters)
+
+
+def turn_squares(images: Tensor, quarters: Tensor) -> Tensor:
+    """Turn tiles or top views (B, C, S, S), each by so many (B,) quarters counter-clockwise."""
+    quarters = quarters.to(images.device) % 4
+    images = images.clone()
     for k in (1, 2, 3):
         rows = (quarters == k).nonzero()[:, 0]
         if len(rows):
-            tile[rows] = torch.rot90(tile[rows], k, dims=(2, 3))
-            panorama[rows] = panorama[rows].roll(-k * width // 4, dims=3)
-    return panorama, tile
+            images[rows] = torch.rot90(images[rows], k, dims=(2, 3))
+    return images
+
+
+def roll_panoramas(images: Tensor, quarters: Tensor) -> Tensor:
+    """Roll panoramas (B, C, H, W) as `turn_squares` turns their tiles: left by so many (B,) quarters of the width."""
+    quarters = quarters.to(images.device) % 4
+    images = images.clone()
+    for k in (1, 2, 3):
+        rows = (quarters == k).nonzero()[:, 0]
+        if len(rows):
+            images[rows] = images[rows].roll(-k * images.shape[3] // 4, dims=3)
+    return images
 
 
 def flip_pair(panorama: Tensor, tile: Tensor, flipped: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 QUALITY_K = 5  # neighbours each way that `quality` looks at
 
+
+class NoPseudoLabels(InputError):
+    """Mining found no pair to train on, and none was given."""
+
+
 # ----------------------------------------------------------------------------------------------------------- the rule
 
 
@@ -266,13 +271,14 @@ def epoch_items(labels: PseudoLabels, satellites: int, generator: Generator, *, 
         indices, on the CPU.
 
     Raises:
-        InputError: no pseudo-label; a label that is no satellite index; `few` outside 0..1.
+        NoPseudoLabels: there is none.
+        InputError: a label that is no satellite index; `few` outside 0..1.
     """
     _check_part("few", few)
     satellite = labels.satellite.cpu()
     ground = (satellite >= 0).nonzero()[:, 0]
     if not len(ground):
-        raise InputError(
+        raise NoPseudoLabels(
             "training pairs", expected="at least one pseudo-label", found=f"no pseudo-label for {len(labels)} images",
             todo="Lower the threshold, raise `keep` or `share`, give some labels, or pretrain the encoders for longer.",
         )  # fmt: skip

@@ -43,12 +43,13 @@ LEVELS = {
             name="easy", camera_height_m=(2.5, 2.5), heading_deg=0, tilt_deg=0, tile_shift_m=0, gain=0, gamma=0, noise=0.0,
             blur_px=0, same_day=True, seasons=("summer",),
         ),
+        # the default: UCVGL's cold start, by small encoders, lands where it was published (notebook 02)
         Difficulty(
-            name="medium", camera_height_m=(1.8, 3.2), heading_deg=4.5, tilt_deg=1.0, tile_shift_m=3.2, gain=0.20,
-            gamma=0.14, noise=0.05, blur_px=0.6, same_day=False, seasons=("spring", "summer", "autumn"),
+            name="medium", camera_height_m=(2.1, 2.9), heading_deg=2.5, tilt_deg=0.7, tile_shift_m=2.0, gain=0.25,
+            gamma=0.18, noise=0.05, blur_px=0.6, same_day=False, seasons=("spring", "summer", "autumn"),
         ),
         Difficulty(
-            name="hard", camera_height_m=(1.6, 3.4), heading_deg=8, tilt_deg=1.6, tile_shift_m=5.0, gain=0.30, gamma=0.20,
+            name="hard", camera_height_m=(1.8, 3.2), heading_deg=4.5, tilt_deg=1.0, tile_shift_m=3.2, gain=0.30, gamma=0.20,
             noise=0.08, blur_px=0.9, same_day=False, seasons=("spring", "summer", "autumn", "winter"),
         ),
     )

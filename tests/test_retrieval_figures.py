@@ -1,0 +1,359 @@
+"""Figures of a retrieval run: what is drawn is what was given, with one row, nothing right, everything labelled, gaps."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.colors import to_hex
+from scipy.stats import spearmanr
+
+from ucvgl import retrieval_figures as r
+from ucvgl.errors import InputError
+
+mpl.use("agg")
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    for number in plt.get_fignums():
+        plt.figure(number).canvas.draw()  # warnings are errors: layouts that do not fit, glyphs a font lacks
+    plt.close("all")
+
+
+def heights(axes, colour):
+    """Heights of a histogram's bars of one colour, from the left."""
+    bars = [p for p in axes.patches if to_hex(p.get_facecolor()) == colour and p.get_height() > 0]
+    return [round(p.get_height()) for p in sorted(bars, key=lambda p: p.get_x())]
+
+
+def legend_texts(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+def test_each_stage_has_a_panel_with_its_losses() -> None:
+    rows = {
+        "first": [{"epoch": e, "loss": 3.0 - e, "seconds": 2.0} for e in range(3)],
+        "second": [{"epoch": 0, "loss": float("nan"), "seconds": 1.0}, {"epoch": 1, "loss": 0.5, "seconds": 2.0}],
+        "one epoch": [{"epoch": 0, "loss": 1.0, "seconds": 4.0}],
+    }
+    axes = r.loss_plot(rows).axes
+    assert [a.get_title() for a in axes] == ["first: 3 × 2.0 s", "second: 2 × 1.5 s", "one epoch: 1 × 4.0 s"]
+    assert axes[0].lines[0].get_ydata().tolist() == [3.0, 2.0, 1.0]
+    assert np.isnan(axes[1].lines[0].get_ydata()[0])
+    assert all(a.get_xlabel() == "epoch" for a in axes)
+
+
+def test_many_stages_wrap() -> None:
+    figure = r.loss_plot({str(k): [{"epoch": 0, "loss": 1.0, "seconds": 1.0}] for k in range(5)})
+    assert len(figure.axes) == 5
+    assert figure.axes[4].get_subplotspec().rowspan.start == 1
+
+
+@pytest.mark.parametrize("rows", [{}, {"stage": []}, {"stage": [{"epoch": 0, "loss": 1.0}]}])
+def test_loss_plot_names_what_is_missing(rows) -> None:
+    with pytest.raises(InputError):
+        r.loss_plot(rows)
+
+
+def test_similarities_stand_in_the_order_of_the_drive() -> None:
+    before = torch.arange(16.0).view(4, 4) / 16
+    after = torch.eye(4)
+    order = torch.tensor([2, 0, 3])
+    figure = r.similarity_structure(before, after, order)
+    images = [a.images[0] for a in figure.axes[:2]]
+    naive = [[float(before[i, j]) for j in (2, 0, 3)] for i in (2, 0, 3)]
+    assert np.asarray(images[0].get_array()).tolist() == naive
+    assert images[0].get_clim() == images[1].get_clim() == (0.0, 1.0)  # one colour scale
+    # before: row 2 is greatest at 3, row 0 at 3, row 3 at 3: one of three
+    assert "33 %" in figure.axes[0].get_title()
+    assert "100 %" in figure.axes[1].get_title()
+    assert figure.axes[3].get_title() == "Median of right pairs 1.00, of others 0.00"
+    assert legend_texts(figure) == ["other pairs", "right pairs"]
+
+
+def test_histograms_of_pairs_add_up_to_100_percent() -> None:
+    similar = torch.rand(6, 6, generator=torch.Generator().manual_seed(0))
+    axes = r.similarity_structure(similar, similar, torch.arange(6)).axes[2]
+    for colour in (r.RIGHT_COLOUR, r.NONE_COLOUR):
+        bars = [p.get_height() for p in axes.patches if to_hex(p.get_facecolor()) == colour]
+        assert sum(bars) == pytest.approx(100)
+
+
+def test_similarities_all_equal_are_drawn() -> None:
+    assert r.similarity_structure(torch.ones(3, 3), torch.ones(3, 3), torch.arange(3)).axes[0].images
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "order"),
+    [
+        (torch.zeros(3, 4), torch.zeros(3, 4), [0, 1]),
+        (torch.zeros(3, 3), torch.zeros(4, 4), [0, 1]),
+        (torch.zeros(3, 3), torch.full((3, 3), torch.nan), [0, 1]),
+        (torch.zeros(3, 3), torch.zeros(3, 3), [0]),
+        (torch.zeros(3, 3), torch.zeros(3, 3), [0, 0]),
+        (torch.zeros(3, 3), torch.zeros(3, 3), [0, 3]),
+        (torch.zeros(3, 3), torch.zeros(3, 3), [-1, 0]),
+    ],
+)
+def test_wrong_similarities_are_told(before, after, order) -> None:
+    with pytest.raises(InputError):
+        r.similarity_structure(before, after, torch.tensor(order))
+
+
+# -------------------------------------------------------------------------------------------------------- pseudo-labels
+
+
+def test_a_curve_for_each_rule_and_its_point_in_use() -> None:
+    frame = pd.DataFrame({
+        "rule": ["a", "a", "a", "b"],
+        "coverage": [40.0, 20.0, 0.0, 30.0],
+        "precision": [50.0, 80.0, np.nan, 60.0],
+        "chosen": [False, True, False, False],
+    })  # fmt: skip
+    axes = r.precision_coverage(frame).axes[0]
+    curves = {line.get_label(): line for line in axes.lines}
+    assert curves["a"].get_xydata().tolist() == [[40, 50], [20, 80]]  # no label, no precision
+    assert curves["a: in use"].get_xydata().tolist() == [[20, 80]]
+    assert curves["b"].get_xydata().tolist() == [[30, 60]]
+    assert curves["a"].get_linestyle() != curves["b"].get_linestyle()
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["a", "a: in use", "b"]
+    axes = r.precision_coverage(frame.drop(columns="chosen")).axes[0]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_margins_are_split_by_mutual_and_right() -> None:
+    margin = torch.tensor([0.0, 0.01, 0.05, 0.1, 0.1, 0.02])
+    right = torch.tensor([True, False, True, True, False, False])
+    mutual = torch.tensor([True, True, True, True, False, False])
+    figure = r.margin_histogram(margin, right, mutual, 0.05)
+    left, other = figure.axes
+    assert (heights(left, r.RIGHT_COLOUR), heights(left, r.WRONG_COLOUR)) == ([1, 1, 1], [1])
+    assert (heights(other, r.RIGHT_COLOUR), heights(other, r.WRONG_COLOUR)) == ([], [1, 1])
+    # a margin at the threshold counts, as in mining
+    assert left.get_title() == "Mutual: 4, 75 % of them right\nkept by the threshold: 2, 100 % of them right"
+    assert other.get_title().startswith("Not mutual: 2, 0 % of them right")
+    lines = [line for line in left.lines if line.get_label() == "threshold"]
+    assert lines[0].get_xdata()[0] == 0.05
+    assert legend_texts(figure) == ["nearest tile is right", "nearest tile is wrong", "removed", "threshold"]
+
+
+@pytest.mark.parametrize("all_of", ["right", "wrong", "mutual", "not mutual", "zero", "above"])
+def test_margins_of_one_kind(all_of) -> None:
+    margin = torch.zeros(3) if all_of == "zero" else torch.tensor([0.1, 0.2, 0.3])
+    right = torch.full((3,), all_of == "right")
+    figure = r.margin_histogram(margin, right, torch.full((3,), all_of == "mutual"), 0.9 if all_of == "above" else 0.05)
+    bars = sum(sum(heights(a, c)) for a in figure.axes for c in (r.RIGHT_COLOUR, r.WRONG_COLOUR))
+    assert bars == 3
+    assert (figure.axes[0].get_title() == "Mutual: none\nkept by the threshold: none") == (all_of != "mutual")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (torch.zeros(0), torch.zeros(0).bool(), torch.zeros(0).bool()),
+        (torch.zeros(2), torch.zeros(3).bool(), torch.zeros(2).bool()),
+        (torch.tensor([0.0, torch.nan]), torch.zeros(2).bool(), torch.zeros(2).bool()),
+        (torch.zeros(2, 1), torch.zeros(2, 1).bool(), torch.zeros(2, 1).bool()),
+    ],
+)
+def test_wrong_margins_are_told(wrong) -> None:
+    with pytest.raises(InputError, match="margins"):
+        r.margin_histogram(*wrong, 0.1)
+
+
+def outline(area):
+    """The upper edge of an area from `fill_between`: epoch -> value."""
+    points = area.get_paths()[0].vertices
+    return {x: points[points[:, 0] == x, 1].max() for x in np.unique(points[:, 0])}
+
+
+def test_labels_by_epoch_as_counts_and_as_percent() -> None:
+    counts = pd.DataFrame({"epoch": [1, 0], "labels": [100, 40], "correct": [80, 20]})
+    figure = r.labels_plot(counts)
+    right, wrong = figure.axes[0].collections
+    assert outline(right) == {0: 20, 1: 80}
+    assert outline(wrong) == {0: 40, 1: 100}
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[0, 40], [1, 100]]  # in the order of epochs
+    assert len(figure.axes) == 1
+    percent = pd.DataFrame({"epoch": [0, 1], "labels": [40.0, 50.0], "correct": [50.0, 80.0]})
+    figure = r.labels_plot(percent, unit="percent")
+    assert outline(figure.axes[0].collections[0]) == {0: 20, 1: 40}
+    assert figure.axes[0].get_ylabel() == "ground images (%)"
+
+
+def test_threshold_and_recall_have_panels_of_their_own() -> None:
+    frame = pd.DataFrame({"epoch": [0, 1, 2], "labels": [0, 2, 3], "correct": [np.nan, 1, 2],
+                          "threshold": [0.05, 0.02, 0.0], "r_at_1": [10.0, np.nan, 30.0]})  # fmt: skip
+    areas, threshold, recall = r.labels_plot(frame).axes
+    assert outline(areas.collections[0])[0] == 0  # no labels, none of them right
+    assert threshold.lines[0].get_ydata().tolist() == [0.05, 0.02, 0.0]
+    assert recall.lines[0].get_xydata().tolist() == [[0, 10], [2, 30]]  # epochs without a test are bridged
+    assert (recall.get_ylabel(), threshold.get_ylabel()) == ("R@1 (%)", "margin asked for (cosine)")
+
+
+def test_one_epoch_and_all_labelled() -> None:
+    figure = r.labels_plot(pd.DataFrame({"epoch": [3], "labels": [7], "correct": [7]}))
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[3, 7]]
+
+
+def test_wrong_label_tables_are_told() -> None:
+    frame = pd.DataFrame({"epoch": [0], "labels": [4], "correct": [66]})
+    with pytest.raises(InputError, match="correct"):
+        r.labels_plot(frame)
+    assert r.labels_plot(frame, unit="percent").axes
+    with pytest.raises(InputError, match="unit"):
+        r.labels_plot(frame, unit="parts")  # type: ignore[arg-type]
+    for wrong in (frame.drop(columns="labels"), frame[:0]):
+        with pytest.raises(InputError, match="labels"):
+            r.labels_plot(wrong)
+
+
+def test_measures_against_truth() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"epoch": range(6), "r_at_1": rng.random(6), "mutual_rate": rng.random(6), "flat": 1.0})
+    frame.loc[5, "mutual_rate"] = np.nan
+    figure = r.quality_plot(frame, ["mutual_rate", "flat"])
+    first, second, bar = figure.axes
+    expected = spearmanr(frame["mutual_rate"][:5], frame["r_at_1"][:5]).statistic
+    assert first.get_title() == f"rank correlation {expected:+.2f}"
+    assert second.get_title() == "rank correlation not defined"
+    assert first.collections[0].get_offsets().tolist() == frame[["mutual_rate", "r_at_1"]][:5].to_numpy().tolist()
+    assert (first.get_xlabel(), first.get_ylabel(), bar.get_ylabel()) == ("mutual rate", "R@1 (%)", "epoch")
+    assert len(r.quality_plot(frame[:1].drop(columns="epoch"), ["flat"]).axes) == 1
+    for measures in ([], ["missing"]):
+        with pytest.raises(InputError, match="quality"):
+            r.quality_plot(frame, measures)
+    with pytest.raises(InputError, match="quality"):
+        r.quality_plot(frame[5:], ["mutual_rate"])
+
+
+# ------------------------------------------------------------------------------------------------- pictures, maps, bars
+
+
+def test_rows_show_every_picture_with_its_mark() -> None:
+    wide, square = torch.zeros(3, 4, 8), torch.ones(3, 4, 4)
+    right = torch.tensor([[True, False, False], [False, False, False]])
+    tiles = [[square] * 3] * 2
+    figure = r.retrieval_rows([wide] * 2, [square] * 2, tiles, right, ["first", "second"])
+    grid = np.array(figure.axes).reshape(2, 5)
+    assert all(len(a.images) == 1 for a in figure.axes)
+    assert [a.get_title() for a in grid[0]] == ["first", "top view", "1", "2", "3"]
+    assert grid[1, 0].get_title() == "second"
+    marks = [[a.texts[0].get_text() for a in row[2:]] for row in grid]
+    assert marks == [[r.TICK, r.CROSS, r.CROSS], [r.CROSS] * 3]
+    edges = [[to_hex(a.patches[0].get_edgecolor()) for a in row[2:]] for row in grid]
+    assert edges == [[r.RIGHT_COLOUR, r.WRONG_COLOUR, r.WRONG_COLOUR], [r.WRONG_COLOUR] * 3]
+    assert not grid[0, 0].patches
+    assert len(r.retrieval_rows([wide], None, [[square]], torch.tensor([[True]])).axes) == 2
+
+
+@pytest.mark.parametrize("fault", ["no query", "top views", "lists", "right", "captions", "no tile"])
+def test_rows_that_do_not_fit_are_told(fault) -> None:
+    image = torch.zeros(3, 4, 4)
+    ground, views, tiles, right, captions = (
+        [image] * 2,
+        [image] * 2,
+        [[image] * 2] * 2,
+        torch.zeros(2, 2).bool(),
+        ["a", "b"],
+    )
+    if fault == "no query":
+        ground, views, tiles, right, captions = [], [], [], torch.zeros(0, 2).bool(), []
+    elif fault == "no tile":
+        tiles, right = [[], []], torch.zeros(2, 0).bool()
+    elif fault == "lists":
+        tiles = [[image] * 2, [image]]
+    views = views[:1] if fault == "top views" else views
+    right = right[:, :1] if fault == "right" else right
+    captions = captions[:1] if fault == "captions" else captions
+    with pytest.raises(InputError, match="retrieval rows"):
+        r.retrieval_rows(ground, views, tiles, right, captions)
+
+
+def matches():
+    at = torch.tensor([[0.0, 0.0], [10.0, 10.0], [20.0, 5.0], [30.0, 30.0]])
+    to = torch.tensor([[1.0, 0.0], [40.0, 10.0], [torch.nan, torch.nan], [torch.nan, torch.nan]])
+    return at, to, torch.tensor([r.RIGHT, r.WRONG, r.UNLABELLED, r.WRONG])
+
+
+def drawn(axes):
+    return {c.get_label(): c for c in axes.collections}
+
+
+def test_map_shows_matches_and_lines_of_the_wrong_ones() -> None:
+    figure = r.match_map(*matches())
+    parts = drawn(figure.axes[0])
+    assert figure.axes[0].get_title() == "1 right, 2 wrong, 1 without a label"
+    assert parts["right"].get_offsets().tolist() == [[0, 0]]
+    assert parts["wrong"].get_offsets().tolist() == [[10, 10], [30, 30]]
+    assert parts["no label"].get_offsets().tolist() == [[20, 5]]
+    segments = parts["from a wrong one to where it was put"].get_segments()
+    assert [s.tolist() for s in segments] == [[[10, 10], [40, 10]]]  # the other one lies in another city
+    assert not figure.axes[0].images
+
+
+def test_a_map_for_each_city_on_its_picture() -> None:
+    at, to, status = matches()
+    picture = torch.zeros(3, 8, 8)
+    figure = r.match_map(at, to, status, city=["b", "a", "b", "a"], background={"a": picture}, size_m=50.0)
+    assert [a.get_title() for a in figure.axes] == [
+        "b\n1 right, 0 wrong, 1 without a label",
+        "a\n0 right, 2 wrong, 0 without a label",
+    ]
+    assert [len(a.images) for a in figure.axes] == [0, 1]
+    assert list(figure.axes[1].images[0].get_extent()) == [0, 50, 0, 50]
+    assert len(r.match_map(at, to, status, background=picture, size_m=50.0).axes[0].images) == 1
+
+
+@pytest.mark.parametrize("status", [r.RIGHT, r.WRONG, r.UNLABELLED])
+def test_maps_of_one_place_and_one_status(status) -> None:
+    figure = r.match_map(torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([status]))
+    assert sum(len(c.get_offsets()) for n, c in drawn(figure.axes[0]).items() if not n.startswith("from")) == 1
+
+
+def test_wrong_maps_are_told() -> None:
+    at, to, status = matches()
+    faults = [
+        {"position": at[:3]}, {"matched_position": to[:, :1]}, {"status": status + 1}, {"city": ["a"]},
+        {"position": to}, {"background": torch.zeros(3, 2, 2)},
+        {"position": at[:0], "matched_position": to[:0], "status": status[:0]},
+    ]  # fmt: skip
+    for fault in faults:
+        with pytest.raises(InputError, match="match map"):
+            r.match_map(**{"position": at, "matched_position": to, "status": status, **fault})
+
+
+def test_bars_beside_published_ones() -> None:
+    frame = pd.DataFrame({"method": ["full", "part", "full", "part"], "r_at_1": [50.0, 20.0, 60.0, 20.0]})
+    figure = r.ablation_bars(frame, published=[87.9, None], labels=("a world", "CVUSA"))
+    axes = figure.axes[0]
+    ours, theirs = [c for c in axes.containers if hasattr(c, "patches")]
+    assert [bar.get_width() for bar in ours] == [55.0, 20.0]  # the mean of the seeds
+    assert theirs[0].get_width() == 87.9
+    assert [t.get_text() for t in axes.texts] == ["55.0", "20.0", "87.9", "not known"]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["full", "part"]
+    assert axes.yaxis_inverted()
+    assert ours[0].get_y() < theirs[0].get_y()  # ours above
+    assert legend_texts(figure) == ["a world", "CVUSA"]
+    assert axes.get_xlabel() == "R@1 (%)"
+    spread = next(c for c in axes.collections).get_segments()
+    assert spread[0][:, 0].tolist() == [50.0, 60.0]
+
+
+def test_bars_without_published_ones() -> None:
+    frame = pd.DataFrame({"without": ["a"], "ap": [12.3]})
+    figure = r.ablation_bars(frame, "ap", name="without")
+    assert [t.get_text() for t in figure.axes[0].texts] == ["12.3"]
+    assert not figure.legends
+    assert not figure.axes[0].collections  # one seed has no spread
+    with pytest.raises(InputError, match="published"):
+        r.ablation_bars(frame, "ap", name="without", published=[1.0, 2.0])
+    for wrong in (frame, pd.DataFrame({"method": [], "r_at_1": []})):
+        with pytest.raises(InputError, match="bars"):
+            r.ablation_bars(wrong)

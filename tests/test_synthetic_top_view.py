@@ -1,0 +1,108 @@
+"""Synthetic top views: sharp to the horizon, smeared beyond it, moved as a pose says."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ucvgl.errors import InputError
+from ucvgl.synthetic_top_view import Occlusion, Pose, horizon, jitter_pose, smear, synthetic_top_view
+
+SIZE = 32
+PLAIN = Occlusion(wall=0.0, shade=0.0)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(count=6, seed=1):
+    return torch.rand(count, 3, SIZE, SIZE, generator=generator(seed))
+
+
+def radius():
+    steps = (torch.arange(SIZE) + 0.5) * (2 / SIZE) - 1
+    x, y = torch.meshgrid(steps, steps, indexing="xy")
+    return torch.hypot(x, y)
+
+
+def test_what_is_nearer_than_every_occluder_stays():
+    images = noise()
+    out = smear(images, Occlusion(), generator())
+    near = radius() < Occlusion().nearest
+    assert near.sum() > 10
+    torch.testing.assert_close(out[..., near], images[..., near], atol=1e-5, rtol=0)
+
+
+def test_open_country_is_left_as_it_is():
+    images = noise()
+    torch.testing.assert_close(smear(images, replace(Occlusion(), open_share=1.0), generator()), images, atol=1e-5, rtol=0)
+
+
+def test_beyond_the_horizon_the_colour_is_that_at_its_foot():
+    """A tile whose colour is its radius becomes the lesser of radius and horizon, where nothing is painted."""
+    far = radius().clamp(max=1.0)
+    tile = far.expand(4, 3, SIZE, SIZE)
+    settings = replace(PLAIN, nearest=0.4, farthest=0.8)
+    seen = horizon(4, SIZE, settings, generator(3))
+    out = smear(tile, settings, generator(3))
+    expected = torch.minimum(far, seen)
+    error = (out[:, 0] - expected).abs()
+    inside = (radius() > 0.2) & (radius() < 0.9)
+    assert error[:, inside].mean() < 0.01  # the sampling rounds where the ring of the horizon is thin
+    assert error[:, inside].max() < 0.06
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_share_of_open_directions(share):
+    seen = horizon(300, 16, replace(Occlusion(), open_share=share), generator())
+    assert float((seen > 1.5).float().mean()) == pytest.approx(share, abs=0.04)
+
+
+def test_horizon_depends_on_azimuth_alone():
+    seen = horizon(8, SIZE, Occlusion(), generator())
+    centre = SIZE // 2
+    for step in range(1, 8):  # along the diagonal, one azimuth
+        assert torch.equal(seen[:, centre, centre], seen[:, centre + step, centre + step])
+    assert all(4 <= len(picture.unique()) <= Occlusion().directions for picture in horizon(
+        20, 64, replace(Occlusion(), open_share=0.0), generator()))  # fmt: skip
+
+
+def test_no_pose_leaves_the_image():
+    images = noise()
+    torch.testing.assert_close(jitter_pose(images, Pose(0, 0, 0), generator()), images, atol=1e-5, rtol=0)
+
+
+def test_each_image_is_moved_by_itself_and_within_its_pose():
+    """A bright dot beside the centre lands no farther than turn, scale and shift allow."""
+    images = torch.zeros(200, 1, 65, 65)
+    images[:, 0, 32, 48] = 1.0  # half way to the right
+    moved = jitter_pose(images, Pose(turn_deg=10, scale=0.1, shift=0.1), generator())
+    steps = torch.arange(65.0)
+    weight = moved[:, 0] / moved[:, 0].sum((1, 2), keepdim=True)
+    x, y = (weight.sum(1) * steps).sum(1) - 32, (weight.sum(2) * steps).sum(1) - 32
+    half = 65 / 2
+    distance = torch.hypot(x - 16, y)
+    most = 16 * (1 / 0.9 - 1) + 0.1 * half / 0.9 * math.sqrt(2) + 16 / 0.9 * math.radians(10) + 1
+    assert distance.max() < most
+    assert len({round(float(d), 3) for d in distance}) > 150
+
+
+def test_synthetic_top_view_is_the_generators_alone():
+    images = noise()
+    first, again, other = (synthetic_top_view(images, Pose(), Occlusion(), generator(seed)) for seed in (5, 5, 6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert 0 <= first.min() <= first.max() <= 1
+
+
+@pytest.mark.parametrize("name,value", [("turn_deg", 90), ("scale", 1.0), ("shift", -0.1)])
+def test_bad_pose(name, value):
+    with pytest.raises(InputError, match=name):
+        Pose(**{name: value})
+
+
+def test_only_squares():
+    with pytest.raises(InputError, match="squares"):
+        smear(torch.zeros(1, 3, 8, 16), Occlusion(), generator())

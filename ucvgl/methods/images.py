@@ -1,0 +1,155 @@
+"""What UCVGL's stages read: panoramas, their top views and satellite tiles, in arrays of equal sizes on disk.
+
+Projected once and mapped from disk after that, so that data sets larger than memory are read by the page. No label is
+among them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ucvgl.datasets import Positives, Views, open_dataset
+from ucvgl.datasets.decoding import batches
+from ucvgl.datasets.views import ArrayImages
+from ucvgl.errors import InputError
+from ucvgl.positions import Metres, Positions
+from ucvgl.projection import complete_panorama, top_view
+from ucvgl.rays import TopView
+from ucvgl.results import WORLD
+from ucvgl.stages import run_stage
+from ucvgl.world.pairs import Pairs, WorldConfig, render_pairs
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The pictures that encoders are given."""
+
+    panorama_px: tuple[int, int] = (384, 384)  # height, width, squeezed into it; UCVGL (384, 384), on VIGOR (384, 768)
+    tile_px: int = 384  # of tiles and top views; UCVGL 384
+    fov_deg: float = 175.0  # of the top view, across; UCVGL 175 on CVUSA, 170 on CVACT
+    camera_height_m: float = 2.5  # the projection's guess; with the field of view it sets the top view's span
+
+    @property
+    def top_view(self) -> TopView:
+        """The projection's settings."""
+        return TopView(self.tile_px, self.fov_deg, self.camera_height_m)
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """N ground images and M satellite tiles, uint8, in memory or mapped from disk. Nothing says which belong together.
+
+    Args:
+        panorama: (N, 3, H, W).
+        top_view: (N, 3, S, S), of the same panoramas.
+        tile: (M, 3, S, S).
+        data_id: names these images; the same for the same files and settings.
+    """
+
+    panorama: Tensor
+    top_view: Tensor
+    tile: Tensor
+    data_id: str
+
+    def __len__(self) -> int:
+        return len(self.panorama)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set in two parts; places of the second are never trained on."""
+
+    name: str
+    train: Views
+    test: Views
+
+
+def world_views(pairs: Pairs, split: str) -> Views:
+    """The world's pairs as a data set: panorama i belongs to tile i."""
+    ids = tuple(f"{split}-{i:06d}" for i in range(len(pairs)))
+    frame = Metres("embedded world")
+    ground = ArrayImages(ids, pairs.panorama, Positions(np.asarray(pairs.position_m, np.float64), frame))
+    tiles = ArrayImages(ids, pairs.tile, Positions(np.asarray(pairs.tile_m, np.float64), frame))
+    return Views(WORLD, split, ground, tiles, Positives.one_each(np.arange(len(pairs))))
+
+
+def open_splits(data: str, train: WorldConfig, test: WorldConfig) -> Splits:
+    """Training and test part of the embedded world, or of a data set that lies in the folder `data`.
+
+    Raises:
+        InputError: the folder's layout is not recognised, or it lacks a part.
+    """
+    if data == WORLD:
+        return Splits(WORLD, world_views(render_pairs(train), "train"), world_views(render_pairs(test), "test"))
+    return Splits(Path(data).name, open_dataset("auto", data, "train"), open_dataset("auto", data, "val"))
+
+
+def prepare(views: Views, config: ImageConfig, *, progress: bool = True) -> Images:
+    """Reads, projects and resizes all images of a data set, once: the next call maps them from the run cache.
+
+    Args:
+        views: its labels are not looked at.
+        config: the sizes and the projection.
+        progress: show a bar.
+
+    Raises:
+        InputError: an image that cannot be read.
+    """
+    hidden = views.without_labels()
+    stage = run_stage("images", config, hidden.data_id(), lambda folder: _write(hidden, config, folder, progress))
+    arrays = {}
+    for name in ("panorama", "top_view", "tile"):
+        path = stage.folder / f"{name}.npy"
+        try:
+            # copy-on-write: torch wants writable memory, and nothing writes to it
+            arrays[name] = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(path, expected="an array of images", found=error, todo=f"Delete {stage.folder}.") from None
+    return Images(**arrays, data_id=stage.folder.name)
+
+
+def _write(views: Views, config: ImageConfig, folder: Path, progress: bool) -> dict[str, int]:
+    size = config.tile_px
+    counts = {"ground": len(views.ground), "satellite": len(views.satellite)}
+    native = tuple(views.ground.read(0).shape[1:])
+    with tqdm(total=sum(counts.values()), desc="projecting", unit="image", disable=not progress) as bar:
+        panoramas = _array(folder, "panorama", (counts["ground"], 3, *config.panorama_px))
+        tops = _array(folder, "top_view", (counts["ground"], 3, size, size))
+        for rows, images in _batches(views.ground, native):
+            panoramas[rows] = resized(images, config.panorama_px).numpy()
+            whole = images if images.shape[3] == 2 * images.shape[2] else complete_panorama(images)
+            tops[rows] = top_view(whole, config.top_view).numpy()
+            bar.update(len(images))
+        tiles = _array(folder, "tile", (counts["satellite"], 3, size, size))
+        for rows, images in _batches(views.satellite, (size, size)):
+            tiles[rows] = images.numpy()
+            bar.update(len(images))
+    for array in (panoramas, tops, tiles):
+        array.flush()
+    return counts
+
+
+def _array(folder: Path, name: str, shape: tuple[int, ...]) -> np.memmap:
+    return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
+
+
+def _batches(images: object, size: tuple[int, int]) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """All images in batches: from an array as they lie there, from files by worker processes."""
+    workers = 0 if isinstance(images, ArrayImages) else 2
+    for rows, pictures in batches(images, size, BATCH, workers=workers):
+        yield rows.numpy(), pictures
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """uint8 (B, 3, H, W) -> uint8 at `size`, averaging over the pixels that fall together."""
+    if tuple(images.shape[2:]) == tuple(size):
+        return images
+    return F.interpolate(images.float(), size, mode="area").round().to(torch.uint8)
