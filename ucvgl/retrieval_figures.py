@@ -116,7 +116,7 @@ def margin_histogram(margin: Tensor, right: Tensor, mutual: Tensor, threshold: f
     top = max(float(margin.max()), threshold)
     margin_panel(left, margin[mutual], right[mutual], threshold, top=top, removed_to=threshold)
     margin_panel(other, margin[~mutual], right[~mutual], threshold, top=top, removed_to=top)
-    kept = counted(right[mutual & (margin > threshold)])
+    kept = counted(right[mutual & (margin >= threshold)])
     left.set(title=f"Mutual: {counted(right[mutual])}\nkept by the threshold: {kept}", ylabel="ground images")
     other.set_title(f"Not mutual: {counted(right[~mutual])}\nkept by mutual matching: none")
     _legend_beneath(figure, left)

@@ -329,3 +329,26 @@ def ablation_names() -> dict[str, str]:
     """The rows of the ablation: the parts of step 5, those of the cold start, and the full method."""
     parts = {key: f"cold start without {name[4:]}" for key, name in PARTS.items() if key != "full"}
     return STEPS | parts | {"full": "nothing: the full method"}
+
+
+def harder_table(profile: str, seed: int, level: str = "hard", *, progress: bool = True) -> pd.DataFrame:
+    """Plain pixels, the cold start, the curriculum without labels and with all, at a harder level of the world."""
+    settings = study(profile, seed, level=level)
+    given = material(settings, WORLD, progress=progress)
+    stage = pretrain(given.images, settings.start, given.truth, progress=progress)
+    labels = first_labels(stage, settings.start, settings.curriculum, given.images)
+    names = {"full": "UCVGL, 0 % labels", "labels_100": "100 % labels"}
+    learnt = curriculum_table(settings, given, names, "method", progress=progress)
+    rows = [
+        {"part": PIXELS, "method": "pixels of the top view, no learning", **pixel_row(settings, given)},
+        {
+            "part": "cold_start",
+            "method": "cold start",
+            **stage.numbers["recall"],
+            **found_and_right(labels, given.truth),
+        },
+    ]
+    kept = [name for name in rows[0] if name not in ("found", "right")]
+    frame = pd.concat([pd.DataFrame(rows)[kept], learnt[[name for name in kept if name in learnt]]], ignore_index=True)
+    frame.insert(0, "level", level)
+    return frame
