@@ -37,7 +37,9 @@ def test_what_is_nearer_than_every_occluder_stays():
 
 def test_open_country_is_left_as_it_is():
     images = noise()
-    torch.testing.assert_close(smear(images, replace(Occlusion(), open_share=1.0), generator()), images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        smear(images, replace(Occlusion(), open_share=1.0), generator()), images, atol=1e-5, rtol=0
+    )
 
 
 def test_beyond_the_horizon_the_colour_is_that_at_its_foot():
@@ -97,7 +99,7 @@ def test_synthetic_top_view_is_the_generators_alone():
     assert 0 <= first.min() <= first.max() <= 1
 
 
-@pytest.mark.parametrize("name,value", [("turn_deg", 90), ("scale", 1.0), ("shift", -0.1)])
+@pytest.mark.parametrize(("name", "value"), [("turn_deg", 90), ("scale", 1.0), ("shift", -0.1)])
 def test_bad_pose(name, value):
     with pytest.raises(InputError, match=name):
         Pose(**{name: value})

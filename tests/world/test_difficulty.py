@@ -21,7 +21,7 @@ from ucvgl.world.difficulty import (
     satellite_condition,
 )
 
-SPREADS = ("heading_deg", "tilt_deg", "tile_shift_m", "gain", "gamma", "noise", "blur_px")
+SPREADS = ("heading_deg", "tilt_deg", "tile_shift_m", "gain", "gamma", "noise", "blur_px", "haze")
 ARRAYS = ("camera_height_m", "heading_deg", "pitch_deg", "roll_deg", "tile_shift_m", "day")
 
 

@@ -1,12 +1,14 @@
 """Sensors: exposure, tone, blur and noise against hand-sized examples."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torchvision.transforms.v2 import functional as V
 
 from ucvgl.errors import InputError
-from ucvgl.world.sensor import Sensor, expose
+from ucvgl.world.sensor import AIRLIGHT, Sensor, expose
 
 
 def picture(count: int = 2, rows: int = 12, columns: int = 24) -> torch.Tensor:
@@ -91,3 +93,20 @@ def test_taking_cameras_keeps_their_settings():
 def test_another_number_of_cameras_is_an_error():
     with pytest.raises(InputError, match="expected 2 cameras, found 3"):
         expose(picture(), Sensor.neutral(3))
+
+
+def test_haze_by_hand() -> None:
+    """Half of a grey-and-red picture's colour goes to its grey at a haze of a third, then a third to the airlight."""
+    rgb = torch.tensor([0.5, 0.5, 0.5, 1.0, 0.0, 0.0]).view(2, 3, 1, 1)
+    clear, hazy = (expose(rgb, replace(Sensor.neutral(2), haze=haze)).float() / 255 for haze in (0.0, 1 / 3))
+    assert torch.equal(clear.flatten(), (rgb * 255).round().flatten() / 255)
+    air = torch.tensor(AIRLIGHT).view(3, 1, 1)
+    torch.testing.assert_close(hazy[0], 0.5 * 2 / 3 + air / 3, atol=1 / 255, rtol=0)
+    red = torch.tensor([0.65, 0.15, 0.15]).view(3, 1, 1)  # half red, half its grey of 0.3
+    torch.testing.assert_close(hazy[1], red * 2 / 3 + air / 3, atol=1 / 255, rtol=0)
+
+
+def test_full_haze_is_air_alone() -> None:
+    rgb = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    out = expose(rgb, replace(Sensor.neutral(2), haze=1.0)).float() / 255
+    assert (out - torch.tensor(AIRLIGHT).view(1, 3, 1, 1)).abs().max() < 1 / 255

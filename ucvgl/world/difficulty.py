@@ -32,6 +32,7 @@ class Difficulty:
     gamma: float  # spread of the tone curve's exponent
     noise: float  # peak of sensor noise, share of white
     blur_px: float  # of the panorama, standard deviation
+    haze: float  # in the satellite's pictures: part of the light that the air scatters in
     same_day: bool  # street and satellite on one day: same season, sun and cars
     seasons: tuple[str, ...]  # of the street-level drives, if not the same day
 
@@ -41,16 +42,16 @@ LEVELS = {
     for level in (
         Difficulty(
             name="easy", camera_height_m=(2.5, 2.5), heading_deg=0, tilt_deg=0, tile_shift_m=0, gain=0, gamma=0, noise=0.0,
-            blur_px=0, same_day=True, seasons=("summer",),
+            blur_px=0, haze=0.0, same_day=True, seasons=("summer",),
         ),
         # the default: UCVGL's cold start, by small encoders, lands where it was published (notebook 02)
         Difficulty(
             name="medium", camera_height_m=(2.1, 2.9), heading_deg=2.5, tilt_deg=0.7, tile_shift_m=2.0, gain=0.25,
-            gamma=0.18, noise=0.05, blur_px=0.6, same_day=False, seasons=("spring", "summer", "autumn"),
+            gamma=0.18, noise=0.05, blur_px=0.6, haze=0.3, same_day=False, seasons=("spring", "summer", "autumn"),
         ),
         Difficulty(
             name="hard", camera_height_m=(1.8, 3.2), heading_deg=4.5, tilt_deg=1.0, tile_shift_m=3.2, gain=0.30, gamma=0.20,
-            noise=0.08, blur_px=0.9, same_day=False, seasons=("spring", "summer", "autumn", "winter"),
+            noise=0.08, blur_px=0.9, haze=0.4, same_day=False, seasons=("spring", "summer", "autumn", "winter"),
         ),
     )
 }  # fmt: skip
@@ -124,7 +125,7 @@ def draw_nuisance(level: Difficulty, count: int, seed: int, device: torch.device
     def spread(scale: float, key: int) -> NDArray[np.float32]:
         return np.float32(scale) * bell(seed, key, place)
 
-    def sensor(key: int, strength: float, blur_px: float) -> Sensor:
+    def sensor(key: int, strength: float, blur_px: float, haze: float) -> Sensor:
         exposure = spread(level.gain * strength, key)[:, None]
         balance = np.stack([spread(level.gain * strength / 3, key + 1 + channel) for channel in range(3)], -1)
         gain = np.maximum(1 + exposure + balance, np.float32(0.3))
@@ -132,7 +133,7 @@ def draw_nuisance(level: Difficulty, count: int, seed: int, device: torch.device
         return Sensor(
             torch.from_numpy(gain).to(device), torch.from_numpy(gamma).to(device),
             torch.full((count,), level.noise * strength, device=device),
-            torch.from_numpy(hash32(seed, key + 5, place).astype(np.int32)).to(device), blur_px,
+            torch.from_numpy(hash32(seed, key + 5, place).astype(np.int32)).to(device), blur_px, haze,
         )  # fmt: skip
 
     days = drive_conditions(level, seed)
@@ -145,6 +146,6 @@ def draw_nuisance(level: Difficulty, count: int, seed: int, device: torch.device
         day=(hash32(seed, 216, place // STOPS_A_DRIVE) % np.uint32(len(days))).astype(np.int32),
         days=days,
         satellite_day=satellite_condition(seed),
-        ground_sensor=sensor(220, 1.0, level.blur_px),
-        satellite_sensor=sensor(230, 0.3, 0.0),
+        ground_sensor=sensor(220, 1.0, level.blur_px, 0.0),
+        satellite_sensor=sensor(230, 0.3, 0.0, level.haze),
     )

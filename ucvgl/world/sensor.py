@@ -15,7 +15,8 @@ class Sensor:
     """One camera per picture, float32 tensors on the pictures' device.
 
     gain: (B, 3) exposure times white balance per channel, 1 neutral; gamma: (B,) tone curve, 1 neutral;
-    noise: (B,) peak of the noise in 0..1; seed: (B,) int32, picks the noise; blur_px: standard deviation, 0 off.
+    noise: (B,) peak of the noise in 0..1; seed: (B,) int32, picks the noise; blur_px: standard deviation, 0 off;
+    haze: part of the light that the air between scatters in, 0 none: it greys colours and lifts them to a pale blue.
     """
 
     gain: Tensor
@@ -23,6 +24,7 @@ class Sensor:
     noise: Tensor
     seed: Tensor
     blur_px: float = 0.0
+    haze: float = 0.0
 
     @classmethod
     def neutral(cls, count: int, device: torch.device | str = "cpu") -> "Sensor":
@@ -33,7 +35,7 @@ class Sensor:
     def take(self, index: NDArray) -> "Sensor":
         """The cameras of some pictures."""
         at = torch.from_numpy(index).to(self.gain.device)
-        return Sensor(self.gain[at], self.gamma[at], self.noise[at], self.seed[at], self.blur_px)
+        return Sensor(self.gain[at], self.gamma[at], self.noise[at], self.seed[at], self.blur_px, self.haze)
 
 
 def expose(rgb: Tensor, sensor: Sensor) -> Tensor:
@@ -46,6 +48,8 @@ def expose(rgb: Tensor, sensor: Sensor) -> Tensor:
         raise InputError("sensor", expected=f"{len(rgb)} cameras", found=len(sensor.gain), todo="Give one per picture.")
     if sensor.blur_px > 0:
         rgb = _blur(_blur(rgb, sensor.blur_px, -1), sensor.blur_px, -2)
+    if sensor.haze > 0:
+        rgb = _hazy(rgb, sensor.haze)
     out = (rgb * sensor.gain[:, :, None, None]).clamp(0, 1)
     if not bool((sensor.gamma == 1).all()):
         # a power by way of logarithms: pow itself rounds otherwise at the end of a vector, so depends on the batch
@@ -53,6 +57,18 @@ def expose(rgb: Tensor, sensor: Sensor) -> Tensor:
     if bool((sensor.noise > 0).any()):
         out = out + sensor.noise[:, None, None, None] * _noise(out, sensor.seed)
     return (out * 255).clamp(0, 255).round().to(torch.uint8)
+
+
+AIRLIGHT = (0.60, 0.66, 0.74)  # a pale blue
+
+
+def _hazy(rgb: Tensor, haze: float) -> Tensor:
+    """Colours through air: mixed with their own grey, by 1.5 times the haze, and then with the airlight."""
+    red, green, blue = rgb.unbind(1)
+    grey = (red * 0.3 + green * 0.59 + blue * 0.11).unsqueeze(1)
+    mixed = min(1.0, 1.5 * haze)
+    air = torch.tensor(AIRLIGHT, device=rgb.device).view(1, 3, 1, 1)
+    return (rgb * (1 - mixed) + grey * mixed) * (1 - haze) + air * haze
 
 
 def _blur(rgb: Tensor, sigma_px: float, axis: int) -> Tensor:

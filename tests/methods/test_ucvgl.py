@@ -1,0 +1,273 @@
+"""UCVGL's stages on toy images: what they see, what they keep, and that 0 % labels means none."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ucvgl.augment import NONE, Augmentation, turn_pair
+from ucvgl.cyclegan import CycleGanConfig
+from ucvgl.datasets import Positives
+from ucvgl.errors import InputError
+from ucvgl.methods import ucvgl
+from ucvgl.methods.images import Images
+from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, Truth, curriculum, pretrain, pretrained_model
+from ucvgl.models import EncoderConfig
+from ucvgl.optimisation import TrainingConfig
+from ucvgl.pseudolabels import MiningRule, NoPseudoLabels
+from ucvgl.synthetic_top_view import Occlusion, Pose
+
+N, SIZE = 24, 16
+ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
+TRAINING = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3)
+START = Pretraining(
+    ENCODER, ENCODER, "top view", translation=Translation("statistics"), intra=replace(TRAINING, epochs=1),
+    cross=TRAINING, pose=Pose(), occlusion=Occlusion(),
+)  # fmt: skip
+STEPS = Curriculum(START, training=TRAINING, rule=MiningRule(threshold=0.0))
+
+
+@pytest.fixture(autouse=True)
+def _runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+
+
+def toy(seed=0, data_id="toy"):
+    """Tiles of large blocks, top views of the same places with noise, panoramas that are anything."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 256, (N, 3, 4, 4)).repeat(4, 2).repeat(4, 3)
+    noisy = np.clip(blocks + rng.normal(0, 12, blocks.shape), 0, 255)
+    panorama = rng.integers(0, 256, (N, 3, SIZE, 2 * SIZE))
+    return Images(*(torch.from_numpy(a.astype(np.uint8)) for a in (panorama, noisy, blocks)), data_id)
+
+
+def truth(order=None):
+    best = np.arange(N) if order is None else order
+    return Truth(Positives.one_each(best), Positives.one_each(best), toy(1, "held-out"))
+
+
+def weights(stage):
+    return load_file(stage.folder / ucvgl.BEST)
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+# ------------------------------------------------------------------------------------------------- unlabelled means unlabelled
+
+
+def test_without_labels_the_truth_changes_nothing_but_the_measures():
+    """The same weights, labels and epoch whatever the true pairs are; only recall and `correct` differ."""
+    shuffled = truth(np.random.default_rng(5).permutation(N))
+    first, second = (curriculum(toy(), STEPS, known, progress=False) for known in (truth(), shuffled))
+    assert not second.loaded  # its measures are others
+    assert same(weights(first), weights(second))
+    assert first.numbers["epoch"] == second.numbers["epoch"]
+    rows = list(zip(first.numbers["rows"], second.numbers["rows"], strict=True))
+    assert all(a["labels"] == b["labels"] and a["loss"] == b["loss"] for a, b in rows)
+    assert any(a["test_r_at_10"] != b["test_r_at_10"] for a, b in rows)
+
+
+# ------------------------------------------------------------------------------------------------------- steps 1 to 4
+
+
+@pytest.mark.parametrize("part", ["projection", "fakes", "intra", "cross", "synthetic", "both trainings"])
+def test_each_part_can_be_left_out(part):
+    start = {
+        "projection": replace(START, projection=False, ground=replace(ENCODER, image_px=(SIZE, 2 * SIZE))),
+        "fakes": replace(START, translation=Translation("none")),
+        "intra": replace(START, intra=None),
+        "cross": replace(START, cross=None),
+        "synthetic": replace(START, occlusion=None),
+        "both trainings": replace(START, intra=None, cross=None),
+    }[part]
+    stage = pretrain(toy(), start, truth(), progress=False)
+    assert len(stage.numbers["intra"]) == (0 if start.intra is None else 1)
+    assert len(stage.numbers["cross"]) == (0 if start.cross is None else 2)
+    assert 0 <= stage.numbers["recall"]["r_at_1"] <= stage.numbers["recall"]["r_at_10"] <= 100
+    untouched = ucvgl.new_model(start).state_dict()
+    moved = any(not torch.equal(untouched[name], value) for name, value in weights(stage).items())
+    assert moved == (part != "both trainings")
+
+
+def test_stages_chain_from_the_cache():
+    said = pretrain(toy(), START, truth(), progress=False)
+    again = pretrain(toy(), START, truth(), progress=False)
+    assert not said.loaded
+    assert again.loaded
+    # what comes later does not make step 3 run again
+    assert ucvgl.intra_view(toy(), replace(START, cross=None, occlusion=None), progress=False).loaded
+    assert not ucvgl.intra_view(toy(), replace(START, seed=1), progress=False).loaded
+    model = pretrained_model(again, START)
+    assert same(weights(again), {name: model.state_dict()[name] for name in weights(again)})
+
+
+def test_fakes_have_the_tiles_colours():
+    images = replace_tiles(toy(), lambda tile: (tile // 4 + 150).to(torch.uint8))
+    colours = {
+        kind: ucvgl.fake_satellites(images, replace(START, translation=Translation(kind))).float().mean((0, 2, 3))
+        for kind in ("none", "statistics")
+    }
+    target = images.tile.float().mean((0, 2, 3))
+    assert (colours["statistics"] - target).abs().max() < 4 < (colours["none"] - target).abs().max()
+    without = ucvgl.fake_satellites(images, replace(START, projection=False, translation=Translation("none")))
+    assert without.shape == images.tile.shape
+    assert torch.equal(without[..., 0, 0], images.panorama[..., 0, :2].float().mean(-1).round().to(torch.uint8))
+
+
+def replace_tiles(images, change):
+    return Images(images.panorama, images.top_view, change(images.tile), images.data_id)
+
+
+def test_cyclegan_is_trained_once():
+    gan = CycleGanConfig(load_px=16, crop_px=16, channels=4, blocks=1, downsamplings=1, discriminator_channels=4,
+                         discriminator_layers=1, batch=4, epochs=1, decay_epochs=0, steps_per_epoch=2)  # fmt: skip
+    start = replace(START, translation=Translation("cyclegan", gan))
+    first, second = (ucvgl.fake_satellites(toy(), start, progress=False) for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.shape == (N, 3, SIZE, SIZE)
+
+
+def test_panorama_and_square_move_together():
+    images = toy()
+    settings = Augmentation(1.0, 0.5, *([0.0] * 9))
+    panorama, tile = images.panorama[:8], images.tile[:8]
+    moved = ucvgl.move_together((panorama, tile), (True, False), settings, torch.Generator().manual_seed(3))
+    draws = torch.Generator().manual_seed(3)
+    flipped = (torch.rand(8, generator=draws) < 0.5).view(-1, 1, 1, 1)
+    quarters = torch.randint(1, 4, (8,), generator=draws)
+    expected = turn_pair(*(torch.where(flipped, image.flip(3), image) for image in (panorama, tile)), quarters)
+    assert all(torch.equal(a, b) for a, b in zip(moved, expected, strict=True))
+
+
+def test_cross_view_reads_top_views_with_the_encoder_that_knows_them():
+    images = toy()
+    for ground_input in ("top view", "panorama"):
+        ground = replace(ENCODER, image_px=(SIZE, 2 * SIZE)) if ground_input == "panorama" else ENCODER
+        config = replace(START, ground=ground, ground_input=ground_input, augmentation=NONE)
+        task = ucvgl.CrossView(ucvgl.ground_input(images, config), images.top_view, images.tile, config)
+        batch = task.batch(torch.arange(4), torch.Generator().manual_seed(0))
+        model = ucvgl.new_model(config).eval()
+        embeddings = task.embed(model, batch.inputs)
+        assert [tuple(e.shape) for e in embeddings] == [(4, model.ground.dim)] * 4
+        reader = model.satellite if ground_input == "panorama" else model.ground
+        torch.testing.assert_close(embeddings[2], reader(batch.inputs[2]))
+
+
+# ------------------------------------------------------------------------------------------------------------- step 5
+
+
+def test_given_labels_alone_are_trained_on_as_they_are():
+    steps = replace(STEPS, label_ratio=1.0, pretrained=False)
+    task = ucvgl.PseudoPairs(toy(), torch.arange(N), steps)
+    order = task.order(0, ucvgl.new_model(START), torch.Generator().manual_seed(0))
+    assert len(order) == N
+    assert torch.equal(task.pairs.ground, task.pairs.satellite)
+    assert bool(task.pairs.matched.all())
+    part = replace(STEPS, label_ratio=0.25, mine=False)
+    given = torch.where(torch.arange(N) < 6, torch.arange(N), -1)
+    task = ucvgl.PseudoPairs(toy(), given, part)
+    task.order(0, ucvgl.new_model(START), torch.Generator().manual_seed(0))
+    assert set(task.pairs.ground.tolist()) == set(range(6))
+
+
+def test_supervised_learns_the_toy():
+    config = replace(TRAINING, epochs=12, learning_rate=3e-3)
+    steps = replace(STEPS, label_ratio=1.0, pretrained=False, training=config, augmentation=NONE)
+    stage = curriculum(toy(), steps, truth(), progress=False)
+    assert stage.numbers["epoch"] == 11
+    assert stage.numbers["rows"][-1]["loss"] < 0.6 * stage.numbers["rows"][0]["loss"]
+    assert stage.numbers["recall"]["r_at_5"] > 3 * 100 * 5 / N / 2
+
+
+def test_without_curriculum_labels_are_mined_once():
+    steps = replace(STEPS, training=replace(TRAINING, epochs=3))
+    counts = {
+        refresh: [row["labels"] for row in curriculum(
+            toy(), replace(steps, refresh=refresh), truth(), progress=False).numbers["rows"]]
+        for refresh in (False, True)
+    }  # fmt: skip
+    assert len(set(counts[False])) == 1
+    assert counts[True][0] == counts[False][0]
+
+
+def test_no_pseudo_label_is_an_error_that_says_what_to_do():
+    with pytest.raises(NoPseudoLabels, match="Lower the threshold"):
+        curriculum(toy(), replace(STEPS, rule=MiningRule(threshold=5.0)), truth(), progress=False)
+
+
+def test_interrupted_curriculum_goes_on_to_the_same_weights(monkeypatch, tmp_path):
+    whole = curriculum(toy(), STEPS, truth(), progress=False)
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "other"))
+    real = ucvgl.PseudoPairs.order
+
+    def killed(self, epoch, model, generator):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return real(self, epoch, model, generator)
+
+    monkeypatch.setattr(ucvgl.PseudoPairs, "order", killed)
+    with pytest.raises(KeyboardInterrupt):
+        curriculum(toy(), STEPS, truth(), progress=False)
+    monkeypatch.setattr(ucvgl.PseudoPairs, "order", real)
+    resumed = curriculum(toy(), STEPS, truth(), progress=False)
+    assert resumed.resumed
+    assert same(weights(whole), weights(resumed))
+    strip = [{k: v for k, v in row.items() if "second" not in k} for row in resumed.numbers["rows"]]
+    assert strip == [{k: v for k, v in row.items() if "second" not in k} for row in whole.numbers["rows"]]
+
+
+def test_state_survives():
+    task = ucvgl.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
+    task.order(0, ucvgl.new_model(START), torch.Generator().manual_seed(0))
+    other = ucvgl.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
+    other.load_state(task.state())
+    for name in ("labels", "pairs"):
+        assert all(torch.equal(a, b) for a, b in zip(
+            vars(getattr(task, name)).values(), vars(getattr(other, name)).values(), strict=True))  # fmt: skip
+    fresh = ucvgl.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
+    fresh.load_state({})
+    assert fresh.labels is None
+
+
+@pytest.mark.parametrize(("rates", "epoch"), [([0.1, 0.3, 0.2], 1), ([0.2, 0.2, 0.1], 1), ([0.0], 0)])
+def test_epoch_is_chosen_by_the_label_free_measure(rates, epoch):
+    rows = [{ucvgl.CHOSEN_BY: rate, "test_r_at_1": -rate} for rate in rates]
+    assert ucvgl.chosen_epoch(rows, STEPS) == epoch
+    assert ucvgl.chosen_epoch(rows, replace(STEPS, label_ratio=1.0)) == len(rows) - 1
+
+
+# ---------------------------------------------------------------------------------------------------------- measures, input
+
+
+def test_evaluate_by_hand():
+    ground = torch.eye(4)
+    satellite = torch.eye(4)[[1, 0, 2, 3]]
+    recall = ucvgl.evaluate(ucvgl.Descriptors(ground, satellite), Positives.of([[1], [0], [0], None]))
+    assert recall["r_at_1"] == pytest.approx(200 / 3)  # the unknown one does not count
+    assert recall["r_at_5"] == 100
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Translation("gan"),
+        lambda: replace(START, ground_input="polar"),
+        lambda: replace(STEPS, label_ratio=1.5),
+        lambda: replace(STEPS, label_ratio=-0.1),
+        lambda: replace(STEPS, mine=False),
+    ],
+)
+def test_bad_settings(make):
+    with pytest.raises(InputError):
+        make()
+
+
+def test_one_tile_is_refused():
+    images = toy()
+    lone = Images(images.panorama, images.top_view, images.tile[:1], "lone")
+    with pytest.raises(InputError, match="satellite"):
+        curriculum(lone, replace(STEPS, start=replace(START, intra=None, cross=None)), truth(), progress=False)
