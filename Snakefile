@@ -50,7 +50,8 @@ rule notebook:
         data=PLAN.data,
         extra=lambda wildcards: [f"--set={pair}" for pair in job(wildcards).extra],
         out=lambda wildcards, output: output[0].removesuffix("/results.json"),
-    threads: engine.threads(workflow.resource_settings.cores, PLAN.width, gpu=GPU)
+    threads:
+        lambda wildcards: engine.threads(workflow.resource_settings.cores, PLAN.width, alone=GPU or job(wildcards).alone)
     resources:
         gpu=int(GPU),
     shell:

@@ -176,11 +176,11 @@ def test_a_picture_goes_to_the_notebooks_that_take_one_and_its_content_counts(st
 
 
 @pytest.mark.parametrize(
-    ("cores", "width", "gpu", "expected"),
+    ("cores", "width", "alone", "expected"),
     [(8, 1, False, 8), (8, 2, False, 4), (2, 6, False, 1), (8, 6, True, 8), (None, 6, False, engine.CLUSTER_THREADS)],
 )
-def test_cores_are_shared_by_the_jobs_side_by_side(cores, width, gpu, expected):
-    assert engine.threads(cores, width, gpu=gpu) == expected
+def test_cores_are_shared_by_the_jobs_side_by_side(cores, width, alone, expected):
+    assert engine.threads(cores, width, alone=alone) == expected
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@
 `reproduce` calls Snakemake.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,10 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ucvgl import paths
 from ucvgl.errors import InputError
+from ucvgl.locks import locked
 from ucvgl.results import (
     PROFILES,
     WORLD,
@@ -34,6 +34,7 @@ from ucvgl.results import (
     run_folder,
     write_text,
 )
+from ucvgl.scorecard import write_scorecard
 from ucvgl.sources import (
     REQUIRED,
     cell_source,
@@ -46,6 +47,7 @@ from ucvgl.sources import (
     read_notebook,
     source_fingerprint,
     suggest,
+    trains,
 )
 
 SETTINGS = ("profile", "data", "seed", "panorama")  # keys of the Snakefile's config
@@ -57,29 +59,6 @@ class NotebookError(RuntimeError):
 
 
 # --------------------------------------------------------------------------------------------------------- one notebook
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool, busy: str) -> Iterator[IO[str]]:
-    """Holds the operating system's lock on a file: it ends with its process, however that ends.
-
-    Args:
-        path: the lock file; made if need be, never removed.
-        wait: wait for the lock (saying so on stderr), or raise InputError if another process has it.
-        busy: what that other process is doing, as a clause.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                raise InputError(
-                    path.parent, expected="no other process at work here", found=busy, todo="Wait for it, or end it."
-                ) from None
-            sys.stderr.write(f"{busy}: waiting for it\n")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
 
 
 @contextmanager
@@ -219,6 +198,7 @@ class Job:
         needs: the results.json of the runs it reads.
         fingerprint: what must stay the same for its results to hold.
         extra: further parameters, as `name=value`.
+        alone: it uses all cores by itself, as training does; jobs then take turns.
     """
 
     notebook: str
@@ -226,6 +206,7 @@ class Job:
     needs: tuple[str, ...]
     fingerprint: str
     extra: tuple[str, ...]
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -329,9 +310,10 @@ def plan(config: Mapping[str, Any]) -> Plan:
     jobs = {}
     for name in names:
         mark, given = fingerprint(name), tuple(f"{k}={v}" for k, v in extra.items() if k in known[name])
+        alone = trains(paths.notebooks() / f"{name}.ipynb")
         for seed in seeds:
             above = (run_folder(n, profile=profile, data=data, seed=seed) / "results.json" for n in edges[name])
-            jobs[name, seed] = Job(name, seed, tuple(map(str, above)), mark, given)
+            jobs[name, seed] = Job(name, seed, tuple(map(str, above)), mark, given, alone)
     ranks = list(levels.values())
     width = max((ranks.count(rank) for rank in ranks), default=1) * len(seeds)
     return Plan(profile, data, data_id(data), seeds, tuple(names), jobs, width)
@@ -350,17 +332,17 @@ def _panorama(text: str, known: Mapping[str, Mapping[str, Any]]) -> str:
     return str(path)
 
 
-def threads(cores: int | None, width: int, *, gpu: bool) -> int:
+def threads(cores: int | None, width: int, *, alone: bool) -> int:
     """CPU threads for each job: the machine's cores shared by the jobs that can run side by side.
 
     Args:
         cores: what Snakemake may use here; None on a cluster.
         width: how many jobs can run side by side.
-        gpu: with one, jobs take turns on it, so each gets all cores.
+        alone: the job takes turns with the others, on a GPU or because it trains, so it gets all cores.
     """
     if not cores:
         return CLUSTER_THREADS
-    return cores if gpu else max(1, cores // max(1, min(width, cores)))
+    return cores if alone else max(1, cores // max(1, min(width, cores)))
 
 
 def has_gpu() -> bool:
@@ -419,6 +401,7 @@ def reproduce(
     if {"-n", "--dry-run", "--dryrun"} & set(more):
         return status
     if status == 0:
+        write_scorecard(_figure_root(todo))
         what = f"{made} of {len(before)} were renewed" if made else "everything was up to date, nothing was run"
         sys.stderr.write(f"{what} ({seconds:.0f} s); tables and figures: {_figure_root(todo)}\n")
     else:

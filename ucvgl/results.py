@@ -109,7 +109,8 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a setting must be made of numbers, texts, sequences and mappings, not {type(value).__name__}")
 
 
-def _settings(config: Any) -> dict[str, Any]:
+def plain_settings(config: Any) -> dict[str, Any]:
+    """A dataclass instance as JSON can hold it; InputError if it is none, TypeError for a field that has no such form."""
     if not is_dataclass(config) or isinstance(config, type):
         raise InputError(
             "settings",
@@ -130,7 +131,7 @@ def config_hash(config: Any) -> str:
         InputError: it is no dataclass instance.
         TypeError: a field has no form in JSON.
     """
-    text = json.dumps([type(config).__name__, _settings(config)], sort_keys=True, separators=(",", ":"))
+    text = json.dumps([type(config).__name__, plain_settings(config)], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -357,7 +358,9 @@ class Run:
             "data": self.measured_on,
             "profile": self.profile,
             "seeds": [self.seed],
-            "settings": [{"type": type(c).__name__, "hash": config_hash(c), "values": _settings(c)} for c in configs],
+            "settings": [
+                {"type": type(c).__name__, "hash": config_hash(c), "values": plain_settings(c)} for c in configs
+            ],
             "versions": versions(),
             "commit": commit(),
             "device": device(),

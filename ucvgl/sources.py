@@ -75,6 +75,11 @@ def needs(notebook: Path) -> list[str]:
     return list(read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("needs", []))
 
 
+def trains(notebook: Path) -> bool:
+    """Whether a notebook trains (`metadata.ucvgl.trains`): it then gets all cores, and jobs take turns."""
+    return bool(read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("trains", False))
+
+
 def parameters(notebook: Path) -> dict[str, Any]:
     """The parameters of a notebook with their defaults, in order: the assignments in its cell tagged `parameters`.
 

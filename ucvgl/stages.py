@@ -18,9 +18,9 @@ from typing import Any
 from tqdm import tqdm
 
 from ucvgl import paths
-from ucvgl.engine import locked
 from ucvgl.errors import InputError
-from ucvgl.results import _settings, config_hash, replace_folder, write_json
+from ucvgl.locks import locked
+from ucvgl.results import config_hash, plain_settings, replace_folder, write_json
 
 FORMAT = 1  # of the folder; a new one makes every stage run again
 CONFIG, RESULT = "config.json", "result.json"
@@ -77,7 +77,7 @@ def stage_folder(stage: str, config: Any, data_id: str) -> Path:
 def _key(stage: str, config: Any, data_id: str) -> _Key:
     if not data_id:
         raise InputError("data_id", expected="a name for the data", found="''", todo="Use ucvgl.results.data_id.")
-    return _Key(FORMAT, stage, data_id, type(config).__name__, _settings(config))
+    return _Key(FORMAT, stage, data_id, type(config).__name__, plain_settings(config))
 
 
 def run_stage(
@@ -104,7 +104,7 @@ def run_stage(
     """
     folder = stage_folder(stage, config, data_id)
     partial = folder.with_name(f".{folder.name}.partial")
-    key = _settings(_key(stage, config, data_id))
+    key = plain_settings(_key(stage, config, data_id))
     place = _place()
     first = place is None or place.is_main_process
     with ExitStack() as lock:

@@ -190,11 +190,12 @@ def rescored(found: Descriptors) -> dict[str, BothWays]:
     """Neighbours by the cosine, and by each of the further re-rankings."""
     ground, satellite = found.ground, found.satellite
     most = min(20, len(ground), len(satellite))
+    k = (min(LISTED, most),) * 2
     return {
         "cosine": neighbours(found),
-        "csls": reranking.csls_neighbours(ground, satellite, k=min(10, most)),
-        "inverted": reranking.inverted_softmax_neighbours(ground, satellite),
-        "reciprocal": reranking.k_reciprocal_neighbours(ground, satellite, k=most, expansion=min(6, most)),
+        "csls": reranking.csls_neighbours(ground, satellite, *k, k=min(10, most)),
+        "inverted": reranking.inverted_softmax_neighbours(ground, satellite, *k),
+        "reciprocal": reranking.k_reciprocal_neighbours(ground, satellite, *k, k=most, expansion=min(6, most)),
     }
 
 
