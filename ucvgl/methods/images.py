@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ucvgl.datasets import Positives, Views, open_dataset
+from ucvgl.datasets import Positives, Views, detect_layout, open_dataset
 from ucvgl.datasets.decoding import batches
 from ucvgl.datasets.views import ArrayImages
 from ucvgl.errors import InputError
@@ -89,7 +89,9 @@ def open_splits(data: str, train: WorldConfig, test: WorldConfig) -> Splits:
     """
     if data == WORLD:
         return Splits(WORLD, world_views(render_pairs(train), "train"), world_views(render_pairs(test), "test"))
-    return Splits(Path(data).name, open_dataset("auto", data, "train"), open_dataset("auto", data, "val"))
+    name = detect_layout(data)
+    held_out = "test" if name == "vigor" else "val"  # what the paper evaluates on; VIGOR has no third part
+    return Splits(name, open_dataset(name, data, "train"), open_dataset(name, data, held_out))
 
 
 def prepare(views: Views, config: ImageConfig, *, progress: bool = True) -> Images:

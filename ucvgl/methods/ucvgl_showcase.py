@@ -27,11 +27,14 @@ from ucvgl.methods.ucvgl_study import (
     found_and_right,
     translated,
 )
+from ucvgl.positions import Metres
 from ucvgl.pseudolabels import MiningRule, PseudoLabels, margins, mutual, select, threshold_at
+from ucvgl.results import WORLD
 from ucvgl.scorecard import Comparison, Gap
 from ucvgl.search import BothWays
 from ucvgl.stages import StageResult
 from ucvgl.synthetic_top_view import jitter_pose, synthetic_top_view
+from ucvgl.world.pairs import CITY_GAP_M
 
 SHOWN = (0, 40, 80, 120)  # places whose pictures are shown: of different drives
 DRIVE = 64  # places along a drive whose similarities are drawn
@@ -235,41 +238,29 @@ def rule_sweep(found: Descriptors, given: Material, threshold: float) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def map_arguments(given: Material, labels: PseudoLabels, *, held_out: bool = False) -> dict[str, Tensor] | None:
-    """Arguments of figures' map of matches: where each ground image is, where its label puts it, and whether that is right.
+def map_arguments(given: Material, labels: PseudoLabels, *, held_out: bool = False) -> dict[str, object] | None:
+    """Arguments of figures' map of matches: where each ground image is, where its label puts it, whether that is right.
 
-    None where the data set has no positions.
+    None where the data set has no positions in metres. The world's cities lie 10 km apart: each gets a map of its own.
     """
     views = given.splits.test if held_out else given.splits.train
     at, tiles = views.ground.positions, views.satellite.positions
-    if at is None or tiles is None:
+    if at is None or tiles is None or not (isinstance(at.frame, Metres) and isinstance(tiles.frame, Metres)):
         return None
     truth = given.truth.test if held_out else given.truth.train
     some = labels.satellite >= 0
-    to = torch.full((len(at), 2), torch.nan, dtype=torch.float64)
+    here, to = torch.from_numpy(np.array(at.values)), torch.full((len(at), 2), torch.nan, dtype=torch.float64)
     to[some] = torch.from_numpy(np.array(tiles.values))[labels.satellite[some]]
-    best = torch.from_numpy(truth.best())
-    status = torch.where(some, (labels.satellite == best).long(), -1)
-    here = torch.from_numpy(np.array(at.values))
-    to[(to - here).norm(dim=1) > FAR_M] = torch.nan  # in another city: a line would leave the map
-    return {"position": here, "matched_position": to, "status": status}
-
-
-FAR_M = 5000.0
-
-
-def city_names(position: Tensor) -> list[str]:
-    """City 1, city 2, ... of positions that lie 10 km apart, as the world's cities do."""
-    return [f"city {int(east // 10_000) + 1}" for east in position[:, 0].tolist()]
-
-
-def local(arguments: dict[str, Tensor]) -> dict[str, object]:
-    """The same with each city's east counted from its own edge, and a map for each city."""
-    names = city_names(arguments["position"])
-    edge = torch.zeros_like(arguments["position"])
-    edge[:, 0] = (arguments["position"][:, 0] // 10_000) * 10_000
-    moved = {key: arguments[key] - edge for key in ("position", "matched_position")}
-    return {**moved, "status": arguments["status"], "city": names if len(set(names)) > 1 else None}
+    status = torch.where(some, (labels.satellite == torch.from_numpy(truth.best())).long(), -1)
+    if given.splits.name != WORLD:
+        corner = here.amin(0)
+        return {"position": here - corner, "matched_position": to - corner, "status": status, "city": None}
+    number = (here[:, 0] // CITY_GAP_M).long()
+    elsewhere = some & ((to[:, 0] // CITY_GAP_M).nan_to_num().long() != number)
+    to[elsewhere] = torch.nan  # its line would leave the map
+    corner = torch.stack([number * CITY_GAP_M, torch.zeros(len(number))], -1).double()
+    city = [f"city {n + 1}" for n in number.tolist()] if len(number.unique()) > 1 else None
+    return {"position": here - corner, "matched_position": to - corner, "status": status, "city": city}
 
 
 def all_nearest(held: Retrieved) -> PseudoLabels:
@@ -410,7 +401,7 @@ def main_conclusion(frame: pd.DataFrame) -> str:
     return f"no labels over all labels, R@1: {ratio:.2f} here; published {' and '.join(said)}"
 
 
-def error_sentence(places: dict[str, Tensor] | None) -> str:
+def error_sentence(places: dict[str, object] | None) -> str:
     """How far wrong matches lie from where they should."""
     if places is None:
         return "no positions: no map"

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ucvgl.augment import UCVGL
 from ucvgl.cyclegan import CycleGanConfig
+from ucvgl.datasets import detect_layout
 from ucvgl.errors import InputError
 from ucvgl.methods.baselines import centred_by_domain, pixel_descriptor
 from ucvgl.methods.images import ImageConfig, Images, Splits, open_splits, prepare
@@ -133,8 +134,8 @@ PUBLISHED = {
 
 
 def _paper(seed: int, level: str, data: str) -> Study:
-    name = next((key for key in PUBLISHED if key in data.lower()), "cvact")
-    fov_deg, threshold, ground_px = PUBLISHED[name]
+    name = "cvact" if data == WORLD else detect_layout(data)
+    fov_deg, threshold, ground_px = PUBLISHED.get(name, PUBLISHED["cvact"])
     world = _world(seed, level, 35_532, 8_884, 6000.0, spacing_m=24.0, panorama_px=512, tile_px=384)
     if data == WORLD:
         view = TopView.from_span(384, 50.0)
@@ -145,8 +146,9 @@ def _paper(seed: int, level: str, data: str) -> Study:
     training = TrainingConfig(precision="bf16", prefetch=True, seed=seed)  # UCVGL's, but for fp32
     intra, cross, last = (replace(training, epochs=count) for count in (12, 16, 40))
     start = Pretraining(ground, satellite, intra=intra, cross=cross, seed=seed)
-    steps = Curriculum(start, training=last, rule=MiningRule(threshold=threshold), first_refresh=6, label_order="file",
-                       seed=seed)  # fmt: skip
+    share = 2 if name == "vigor" else 1  # VIGOR's tiles are shared; ours, the paper asks for one panorama a tile
+    rule = MiningRule(threshold=threshold, share=share)
+    steps = Curriculum(start, training=last, rule=rule, first_refresh=6, label_order="file", seed=seed)
     return Study(*world, images, start, steps, start.translation.gan)
 
 
