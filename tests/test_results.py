@@ -245,3 +245,21 @@ def test_unfinished_or_mixed_runs_are_not_published(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="expected runs of one profile, found"):
         results.publish([folder, tmp_path / "laptop"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "heading", "percent"),
+    [
+        ("r_at_1", "R@1 (%)", True),
+        ("published_r_at_1", "R@1 (%), published", True),
+        ("published_cvact_val_r_at_10", "CVACT VAL R@10 (%), published", True),
+        ("published_cvusa_labels", "CVUSA labels (%), published", True),
+        ("chosen_with_labels_r_at_1", "chosen with labels R@1 (%)", True),
+        ("labels_given", "labels given", False),
+        ("gap_published", "gap published", False),
+        ("camera", "camera", False),
+    ],
+)
+def test_headings_tell_data_set_and_measure(column, heading, percent):
+    assert results._heading(column) == heading
+    assert results._percent(column) == percent

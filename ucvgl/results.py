@@ -224,14 +224,26 @@ def _cell(value: Any, percent: bool) -> str:
     return f"{number:.0f}" if abs(number) >= 1000 else f"{number:.4g}"
 
 
+def _measure(column: str) -> tuple[str, str]:
+    """What stands before a measure in a column's name, and the measure: ('cvusa', 'r_at_1'); ('', '') if it is none."""
+    stem = column.removeprefix("published_")
+    for key in sorted(HEADINGS, key=len, reverse=True):
+        if stem == key or stem.endswith(f"_{key}"):
+            return stem[: -len(key)].rstrip("_"), key
+    return "", ""
+
+
 def _heading(column: str) -> str:
     stem = column.removeprefix("published_")
-    heading = HEADINGS.get(stem, _cell(stem.replace("_", " "), percent=False))
+    before, key = _measure(column)
+    words = _cell((before if key else stem).replace("_", " "), percent=False)
+    words = words.upper() if key and stem != column else words  # data sets: CVUSA, CVACT VAL
+    heading = f"{words} {HEADINGS[key]}".strip() if key else words
     return f"{heading}, published" if stem != column else heading
 
 
 def _percent(column: str) -> bool:
-    return column.removeprefix("published_") in HEADINGS
+    return bool(_measure(column)[1])
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -208,15 +208,21 @@ def neighbours(found: Descriptors, k: int = QUALITY_K) -> BothWays:
 
 
 def fake_satellites(images: Images, config: Pretraining, *, progress: bool = True) -> Tensor:
-    """A fake satellite image of each ground image: (N, 3, S, S) uint8; from the run cache if it was made before."""
-    size = images.tile.shape[-1]
-    source = images.top_view if config.projection else resized(images.panorama, (size, size))
+    """A fake satellite image of each ground image: (N, 3, S, S) uint8; from the run cache if a GAN made them before."""
+    source = _unprojected(images) if not config.projection else images.top_view
     match config.translation.kind:
         case "none":
             return source
         case "statistics":
-            weight = centre_weight(size) if config.projection else None
+            weight = centre_weight(images.tile.shape[-1]) if config.projection else None
             return apply_statistics(source, fit_statistics(source, images.tile, weight=weight))
+    stage = translation(images, config, progress=progress)
+    return torch.from_numpy(np.load(stage.folder / "fakes.npy", mmap_mode="c", allow_pickle=False))
+
+
+def translation(images: Images, config: Pretraining, *, progress: bool = True) -> StageResult:
+    """Trains the CycleGAN of step 2 and translates every ground image, unless the run cache has it."""
+    source = _unprojected(images) if not config.projection else images.top_view
 
     def compute(folder: Path) -> dict[str, float]:
         generator = train_cyclegan(
@@ -225,8 +231,13 @@ def fake_satellites(images: Images, config: Pretraining, *, progress: bool = Tru
         np.save(folder / "fakes.npy", translate(generator, source).cpu().numpy(), allow_pickle=False)
         return {}
 
-    stage = run_stage("translation", config.translation, f"{images.data_id}-{config.projection}", compute)
-    return torch.from_numpy(np.load(stage.folder / "fakes.npy", mmap_mode="c", allow_pickle=False))
+    return run_stage("translation", config.translation, f"{images.data_id}-{config.projection}", compute)
+
+
+def _unprojected(images: Images) -> Tensor:
+    """Panoramas squeezed into the tiles' squares."""
+    size = images.tile.shape[-1]
+    return resized(images.panorama, (size, size))
 
 
 def device() -> torch.device:
