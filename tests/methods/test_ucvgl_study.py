@@ -176,5 +176,9 @@ def test_quality_and_sentences():
     assert "0.50 here; published 0.94 on CVUSA and 0.98 on CVACT" in showcase.main_conclusion(main)
     ratios = pd.DataFrame({"part": ["labelled_only_10", "labels_10"], "r_at_1": [40.0, 50.0]})
     assert showcase.ratio_conclusion(ratios).endswith("R@1 here 40.0 -> 50.0 %; published, CVACT, 56.1 -> 78.9 %")
+    parts = pd.DataFrame({"part": [*study.STEPS, "full"], "r_at_1": [40.0, 60.0, 30.0, 50.0]})
+    assert showcase.ablation_conclusion(parts).startswith(
+        "without mutual matching -10.0 points (published, CVUSA: -73.5)"
+    )
     nothing = PseudoLabels(torch.tensor([-1]), torch.zeros(1), torch.zeros(1).bool(), torch.zeros(1).bool())
     assert study.found_and_right(nothing, None)["correct"] == 0

@@ -362,3 +362,11 @@ def harder_table(profile: str, seed: int, level: str = "hard", *, progress: bool
     frame = pd.concat([pd.DataFrame(rows)[kept], learnt[[name for name in kept if name in learnt]]], ignore_index=True)
     frame.insert(0, "level", level)
     return frame
+
+
+def harder_ablation(profile: str, seed: int, level: str = "hard", *, progress: bool = True) -> pd.DataFrame:
+    """Step 5 with one part removed, at a harder level of the world, where the first labels are as few as published."""
+    settings = study(profile, seed, level=level)
+    given = material(settings, WORLD, progress=progress)
+    names = STEPS | {"full": "nothing: the full method"}
+    return curriculum_table(settings, given, names, "without", progress=progress)
