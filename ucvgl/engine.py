@@ -34,7 +34,7 @@ from ucvgl.results import (
     run_folder,
     write_text,
 )
-from ucvgl.scorecard import write_scorecard
+from ucvgl.scorecard import readme_block, write_scorecard
 from ucvgl.sources import (
     REQUIRED,
     cell_source,
@@ -480,7 +480,7 @@ def _without_root(text: str) -> str:
 
 
 def refresh_notebooks() -> int:
-    """Renews the outputs in the committed notebooks: laptop profile, embedded world, seed 0.
+    """Renews what is committed: outputs in the notebooks (laptop, embedded world, seed 0), the scorecard in README.md.
 
     Returns:
         The exit status of `reproduce`; the notebooks stay untouched unless it is 0.
@@ -490,4 +490,8 @@ def refresh_notebooks() -> int:
         for name in notebooks():
             folder = run_folder(name, profile=PROFILES[1], data=WORLD, seed=0)
             refresh_outputs(folder / "executed.ipynb", paths.notebooks() / f"{name}.ipynb")
+        card, readme = paths.figures() / PROFILES[1] / "scorecard.md", paths.figures().parent / "README.md"
+        if card.is_file() and readme.is_file():
+            text = readme.read_text(encoding="utf-8")
+            write_text(readme, readme_block(text, card.read_text(encoding="utf-8").strip()))
     return status
