@@ -136,6 +136,7 @@ def test_pictures_and_lists(settings, given):
     assert len(rows["ground"]) == len(rows["retrieved"]) == len(rows["right"])
     places = showcase.map_arguments(given, showcase.all_nearest(held), held_out=True)
     assert int((places["status"] == 1).sum()) == int(held.right[:, 0].sum())
+    assert showcase.without_lines(places)["matched_position"].isnan().all()
     assert f"of {count} wrong" in showcase.error_sentence(places)
     trained = showcase.describe_stage(stage, settings.start, given, held_out=False)
     drawn = showcase.map_arguments(given, showcase.all_nearest(showcase.retrieved(trained, given.truth.train)))

@@ -86,10 +86,9 @@ def synthetic_sheet(given: Material, start: Pretraining) -> dict[str, list[Tenso
 def fake_sheet(settings: Study, given: Material) -> dict[str, list[Tensor]]:
     """Top views, what each translation makes of them, and the true tile, which no translation has seen them beside."""
     rows = shown(len(given.images))
-    made = {
-        name: [fake_satellites(given.images, translated(settings, kind))[i] for i in rows]
-        for kind, name in {"statistics": "colours matched", "cyclegan": "CycleGAN"}.items()
-    }
+    kinds = {"statistics": "colours matched", "cyclegan": "CycleGAN"}
+    fakes = {name: fake_satellites(given.images, translated(settings, kind)) for kind, name in kinds.items()}
+    made = {name: [images[i] for i in rows] for name, images in fakes.items()}
     pairs = pair_sheet(given)
     return {"top view": pairs["top view"], **made, "tile": pairs["tile"]}
 
@@ -262,6 +261,11 @@ def map_arguments(given: Material, labels: PseudoLabels, *, held_out: bool = Fal
     corner = torch.stack([number * CITY_GAP_M, torch.zeros(len(number))], -1).double()
     city = [f"city {n + 1}" for n in number.tolist()] if len(number.unique()) > 1 else None
     return {"position": here - corner, "matched_position": to - corner, "status": status, "city": city}
+
+
+def without_lines(places: dict[str, object]) -> dict[str, object]:
+    """The same map without lines to where wrong ones were put: with hundreds of them nothing else could be seen."""
+    return {**places, "matched_position": torch.full_like(places["matched_position"], torch.nan)}
 
 
 def all_nearest(held: Retrieved) -> PseudoLabels:
