@@ -68,7 +68,8 @@ def main() -> None:
         begun = time.perf_counter()
         seconds, recall, parameters = trained(settings, given.images, given.truth, epochs)
         rows.append({
-            "encoder": f"{backbone}, {depth} stages", "weights": "ImageNet" if pretrained != "none" else "random", "learning_rate": rate,
+            "encoder": f"{backbone}, {depth} stages", "weights": "ImageNet" if pretrained != "none" else "random",
+            "learning_rate": rate,
             "parameters_of_both": parameters, "epochs": epochs, "training_s": round(seconds, 1),
             "with_evaluation_s": round(time.perf_counter() - begun, 1),
             **{name: round(value, 1) for name, value in recall.items() if name != "r_at_1_percent"},
