@@ -530,3 +530,14 @@ def test_bad_backbones_and_images():
         encoder(images(1, 32, 64))
     with pytest.raises(InputError, match="to_float"):
         encoder(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+
+
+def test_safa_starts_evenly_on_pretrained_features_and_unevenly_on_random_ones():
+    """Random features averaged over all positions hardly differ between images, and training would not start."""
+    features = torch.rand(4, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        even, uneven = (Safa(16, 2, even=choice).position_weights(features) for choice in (True, False))
+    assert even.std() < 0.02 < 0.1 < uneven.std()
+    encoder = Encoder(EncoderConfig("test_efficientnet", depth=2, image_px=(16, 16)))
+    assert encoder.pool.weight_out.std() > 0.05

@@ -90,17 +90,30 @@ class Safa(nn.Module):
     The maximum over the channels (B, h*w) passes two linear layers, h*w -> h*w // 2 -> h*w, without an activation in
     between; the descriptor is the sum of the features times these weights, the heads one after the other (B, heads * C).
 
-    Source: SAFA (Shi, Liu, Yu, Li; NeurIPS 2019), as used by UCVGL. It starts, by our choice, near equal weights: as
-    average pooling, with little from each head.
+    Source: SAFA (Shi, Liu, Yu, Li; NeurIPS 2019), as used by UCVGL. How it starts is our choice. On pretrained features:
+    near equal weights, as average pooling. On random ones, whose averages hardly differ between images and from where
+    contrastive training was seen not to start at all: with weights as torch's linear layers have them.
+
+    Args:
+        positions: of the feature map, h * w.
+        heads: how many.
+        even: start near equal weights.
     """
 
-    def __init__(self, positions: int, heads: int) -> None:
+    def __init__(self, positions: int, heads: int, *, even: bool = True) -> None:
         super().__init__()
         hidden = max(1, positions // 2)
         self.weight_in = nn.Parameter(torch.randn(heads, positions, hidden) * 0.005)
         self.bias_in = nn.Parameter(torch.full((heads, hidden), 0.1))
         self.weight_out = nn.Parameter(torch.randn(heads, hidden, positions) * 0.005)
         self.bias_out = nn.Parameter(torch.full((heads, positions), 0.1))
+        if not even:
+            for inputs, parameters in (
+                (positions, (self.weight_in, self.bias_in)),
+                (hidden, (self.weight_out, self.bias_out)),
+            ):
+                for parameter in parameters:
+                    nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5)
 
     def position_weights(self, features: Tensor) -> Tensor:
         """Features (B, C, h, w) -> the weight each head gives to each position, (B, heads, h*w)."""
@@ -170,7 +183,10 @@ class Encoder(nn.Module):
         channels, height, width = self._map_shape()
         match config.pooling:
             case "safa":
-                self.pool, pooled = Safa(height * width, config.safa_heads), config.safa_heads * channels
+                self.pool, pooled = (
+                    Safa(height * width, config.safa_heads, even=config.pretrained != "none"),
+                    config.safa_heads * channels,
+                )
             case "gem":
                 self.pool, pooled = Gem(), channels
             case _:
