@@ -452,7 +452,7 @@ def test_a_diverged_training_names_epoch_and_step_and_keeps_the_checkpoint(tmp_p
         t.train_cyclegan(images(3), images(3, seed=1), TINY, tmp_path, progress=False)
     assert len(calls) == 5
     assert len(rows_of(tmp_path)) == 1
-    assert t._read(tmp_path / "checkpoint.safetensors")[1]["epoch"] == 1
+    assert t.checkpoints.read(tmp_path / "checkpoint.safetensors")[0]["epoch"] == 1
     # what was kept is good: it goes on from there
     t.train_cyclegan(images(3), images(3, seed=1), TINY, tmp_path, progress=False)
     assert [row["epoch"] for row in rows_of(tmp_path)] == [1, 2, 3]
@@ -472,7 +472,7 @@ def test_training_refuses_what_does_not_fit(tmp_path):
             t.train_cyclegan(*bad, TINY, tmp_path / "none", progress=False)
     assert not (tmp_path / "none").exists()
     (tmp_path / "checkpoint.safetensors").write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match="checkpoint of this package"):
+    with pytest.raises(InputError, match="whole file of a training"):
         t.train_cyclegan(top, top, TINY, tmp_path, progress=False)
 
 
@@ -544,12 +544,12 @@ def test_a_generator_of_another_architecture_is_refused(tmp_path):
         with pytest.raises(InputError, match=name):
             t.load_generator(path, replace(config, **{name: value}))
     assert not t.load_generator(path, replace(config, lr=1e-3, seed=4)).training  # only the architecture counts
-    with pytest.raises(InputError, match="checkpoint of this package"):
+    with pytest.raises(InputError, match="whole file of a training"):
         t.load_generator(tmp_path / "none.safetensors", config)
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
-    with pytest.raises(InputError, match="checkpoint of this package"):
+    with pytest.raises(InputError, match="whole file of a training"):
         t.load_generator(path, config)
-    t._write(path, {"body.1.weight": torch.zeros(1)}, {"config": asdict(config)})
+    t.checkpoints.write(path, {"body.1.weight": torch.zeros(1)}, {"config": asdict(config)})
     with pytest.raises(InputError, match="generator's weights"):
         t.load_generator(path, config)

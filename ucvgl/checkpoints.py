@@ -37,7 +37,7 @@ def read(path: Path) -> tuple[dict[str, Any], Tensors]:
         with safe_open(path, "pt") as file:
             header = json.loads(file.metadata()[KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(path, expected="a whole file of a training", found=error, todo=f"Restore it, {ANEW}") from None
     if header["format"] != FORMAT:
         raise InputError(path, expected=f"format {FORMAT}", found=header["format"], todo=f"Update ucvgl, {ANEW}")

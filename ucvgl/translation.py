@@ -9,7 +9,6 @@ Images here are uint8 (B, 3, H, W), or float in 0..1; the networks see -1..1.
 import hashlib
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
+from ucvgl import checkpoints
 from ucvgl.cyclegan import (
     ARCHITECTURE,
     PRECISIONS,
@@ -354,7 +352,7 @@ def train_cyclegan(
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoint.exists():
         state = _check_same(checkpoint, identity)
-        training.restore(_read(checkpoint)[0], state["epoch"], state["rows"])
+        training.restore(checkpoints.read(checkpoint)[1], state["epoch"], state["rows"])
     folder.mkdir(parents=True, exist_ok=True)
 
     steps = config.steps_per_epoch or max(1, max(len(top_views), len(satellites)) // config.batch)
@@ -369,12 +367,14 @@ def train_cyclegan(
             row |= dict(zip(LOSSES, losses.tolist(), strict=True))
             training.epoch = epoch + 1
             training.rows.append(row | {"seconds": round(time.perf_counter() - began, 2)})
-            _write(checkpoint, training.tensors(), identity | {"epoch": training.epoch, "rows": training.rows})
+            checkpoints.write(
+                checkpoint, training.tensors(), identity | {"epoch": training.epoch, "rows": training.rows}
+            )
             write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in training.rows))
     # the one that marks the folder as finished comes last
     for name, network in (("generator_back", training.generators[1]), ("generator", training.generators[0])):
         weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-        _write(folder / f"{name}.safetensors", weights, identity | {"epoch": training.epoch})
+        checkpoints.write(folder / f"{name}.safetensors", weights, identity | {"epoch": training.epoch})
     checkpoint.unlink(missing_ok=True)
     return training.generators[0].eval().requires_grad_(False)
 
@@ -488,7 +488,7 @@ def load_generator(path: Path, config: CycleGanConfig) -> nn.Module:
     Raises:
         InputError: no such file, one that is not whole or not ours, or one of another architecture.
     """
-    tensors, metadata = _read(Path(path))
+    metadata, tensors = checkpoints.read(Path(path))
     for name in ARCHITECTURE:
         found = metadata["config"].get(name)
         if found != getattr(config, name):
@@ -509,28 +509,9 @@ def load_generator(path: Path, config: CycleGanConfig) -> nn.Module:
 # --------------------------------------------------------------------------------------------------- files and checks
 
 
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Tensors and plain values as one file, written under a temporary name first."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    save_file(tensors, partial, metadata={"ucvgl": json.dumps(metadata)})
-    partial.replace(path)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and plain values of a file by `_write`; InputError for anything else."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["ucvgl"])  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            path, expected="a checkpoint of this package", found=f"{type(error).__name__}: {error}",
-            todo="Check the path; a damaged file can only be deleted and trained again.",
-        ) from error  # fmt: skip
-
-
 def _check_same(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     """The plain values of a checkpoint that was written with the same configuration and images."""
-    metadata = _read(path)[1]
+    metadata = checkpoints.read(path)[0]
     changed = [name for name, value in identity["config"].items() if metadata["config"].get(name, value) != value]
     if changed or metadata["config"].keys() != identity["config"].keys():
         raise InputError(
