@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import timm
@@ -124,6 +124,75 @@ def test_average_pooling_is_the_mean_over_positions_for_any_size():
     encoder = Encoder(SMALL).eval()
     batch = images(2, 48, 96)
     torch.testing.assert_close(encoder(batch), F.normalize(encoder.features(batch).mean((2, 3)), dim=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "dim"),
+    [("test_convnext", 64), ("convnext_atto", 320), ("tf_efficientnet_lite0", 1280), ("mobilenetv4_conv_small", 1280)],
+)
+def test_the_head_is_what_timm_gives_without_a_classifier(name, dim):
+    torch.manual_seed(0)
+    config = EncoderConfig(name, pooling="head", image_px=(64, 64))
+    encoder = Encoder(config)
+    with torch.no_grad():
+        for key, parameter in encoder.named_parameters():
+            if key.endswith("gamma") or "norm" in key:  # as they start, a missing norm would hardly be seen
+                parameter.uniform_(0.2, 1.0)
+    theirs = timm.create_model(name, num_classes=0)
+    theirs.load_state_dict(encoder.backbone.state_dict())  # every tensor, and no other
+    for batch in (images(3, 64, 64), images(3, 32, 96)):
+        for mode in (True, False):
+            encoder.train(mode), theirs.train(mode)
+            torch.testing.assert_close(encoder(batch), F.normalize(theirs((batch - encoder.mean) / encoder.std), dim=1))
+    assert encoder(batch).shape == (3, encoder.dim) == (3, dim)
+    assert Encoder(replace(config, width=5))(batch).shape == (3, 5)
+    encoder(batch)[:, 0].sum().backward()
+    assert [n for n, p in encoder.named_parameters() if p.grad is None] == []
+    if "convnext" in name:
+        average = F.normalize(encoder.features(batch).mean((2, 3)), dim=1)
+        assert (average * encoder(batch)).sum(1).max() < 0.95
+
+
+def test_the_head_needs_every_stage():
+    with pytest.raises(InputError, match=r"depth.*None with pooling 'head'.*found 3.*'avg'"):
+        replace(SMALL, pooling="head", depth=3)
+    with pytest.raises(InputError, match="one of safa, gem, avg, head"):
+        replace(SMALL, pooling="max")
+
+
+def test_the_heads_weights_are_shared_saved_and_told_from_average_pooling(tmp_path):
+    path = tmp_path / "w.safetensors"
+    config = EncoderConfig("test_convnext", pooling="head", image_px=(32, 64))
+    square = replace(config, image_px=(32, 32))
+    model = two_view_encoder(config, square, shared=True, seed=1)
+    assert model.embed_ground(images(2, 32, 64)).shape == model.embed_satellite(images(2, 32, 32)).shape
+    torch.nn.init.uniform_(model.ground.backbone.head.norm.weight)
+    save_model(model, path)
+    assert same(open_model(path).state_dict(), model.state_dict())
+    head, average = (
+        two_view_encoder(c, c, shared=True, seed=0)
+        for c in (EncoderConfig("resnet18", pooling=p, image_px=(32, 32)) for p in ("head", "avg"))
+    )
+    save_model(average, path)  # a ResNet's head has no tensors of its own
+    with pytest.raises(InputError, match="ground pooling head, as the model's, found avg"):
+        load_model(head, path)
+    batch = images(2, 32, 32)
+    with torch.no_grad():
+        head.load_state_dict(average.state_dict())
+        torch.testing.assert_close(head.eval().embed_ground(batch), average.eval().embed_ground(batch))
+
+
+def test_the_settings_by_which_finished_runs_are_found():
+    assert asdict(EncoderConfig("resnet18")) == {
+        "backbone": "resnet18",
+        "pretrained": "none",
+        "depth": None,
+        "pooling": "safa",
+        "safa_heads": 8,
+        "width": None,
+        "drop_path": 0.0,
+        "image_px": (384, 384),
+    }
 
 
 @pytest.mark.parametrize(

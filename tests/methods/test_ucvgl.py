@@ -135,7 +135,7 @@ def test_panorama_and_square_move_together():
     images = toy()
     settings = Augmentation(1.0, 0.5, *([0.0] * 9))
     panorama, tile = images.panorama[:8], images.tile[:8]
-    moved = ucvgl.move_together((panorama, tile), (True, False), settings, torch.Generator().manual_seed(3))
+    moved = ucvgl.move_together((panorama, tile), ("roll", "turn"), settings, torch.Generator().manual_seed(3))
     draws = torch.Generator().manual_seed(3)
     flipped = (torch.rand(8, generator=draws) < 0.5).view(-1, 1, 1, 1)
     quarters = torch.randint(1, 4, (8,), generator=draws)

@@ -267,6 +267,11 @@ class Positives:
         first[some] = self.indices[self.offsets[:-1][some]]
         return first
 
+    def digest(self) -> str:
+        """Eight hex digits that change with any pair."""
+        arrays = (self.offsets, self.indices, self.known)
+        return hashlib.sha256(b"|".join(array.tobytes() for array in arrays)).hexdigest()[:8]
+
     def same_as(self, other: "Positives | None") -> bool:
         """Equal rows in equal order."""
         return other is not None and all(

@@ -19,7 +19,7 @@ from ucvgl.datasets.decoding import batches
 from ucvgl.datasets.views import ArrayImages
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions
-from ucvgl.projection import complete_panorama, top_view
+from ucvgl.projection import complete_panorama, polar_view, top_view
 from ucvgl.rays import TopView
 from ucvgl.results import WORLD
 from ucvgl.stages import run_stage
@@ -116,6 +116,74 @@ def prepare(views: Views, config: ImageConfig, *, progress: bool = True) -> Imag
         except (OSError, ValueError, EOFError) as error:
             raise InputError(path, expected="an array of images", found=error, todo=f"Delete {stage.folder}.") from None
     return Images(**arrays, data_id=stage.folder.name)
+
+
+@dataclass(frozen=True)
+class _Polar:
+    """How polar tiles are made."""
+
+    height_px: int
+    width_px: int
+
+
+def polar_tiles(images: Images) -> Tensor:
+    """The tiles unrolled around their centres, (M, 3, H, W) as the panoramas; made once, then mapped from disk.
+
+    Source: SAFA (Shi, Liu, Yu, Li; NeurIPS 2019), section 3.1.
+    """
+    height, width = images.panorama.shape[2:]
+
+    def compute(folder: Path) -> dict[str, int]:
+        out = _array(folder, "polar", (len(images.tile), 3, height, width))
+        for first in range(0, len(images.tile), BATCH):
+            rows = slice(first, first + BATCH)
+            out[rows] = polar_view(images.tile[rows], height, width).numpy()
+        out.flush()
+        return {}
+
+    stage = run_stage("polar", _Polar(height, width), images.data_id, compute, say=lambda _: None)
+    return torch.from_numpy(np.load(stage.folder / "polar.npy", mmap_mode="c", allow_pickle=False))
+
+
+def prepare_plain(views: Views, size_px: tuple[int, int], *, progress: bool = True) -> Images:
+    """Reads and resizes all images of a data set without projecting any, once: drone images and their tiles.
+
+    Args:
+        views: its labels are not looked at.
+        size_px: edge of the ground images and of the tiles.
+        progress: show a bar.
+
+    Returns:
+        images whose `panorama` and `top_view` are both the ground image as it is.
+    """
+    hidden = views.without_labels()
+
+    def compute(folder: Path) -> dict[str, int]:
+        with tqdm(
+            total=len(views.ground) + len(views.satellite), desc="reading", unit="image", disable=not progress
+        ) as bar:
+            for name, part, size in (("ground", views.ground, size_px[0]), ("tile", views.satellite, size_px[1])):
+                out = _array(folder, name, (len(part), 3, size, size))
+                for rows, pictures in _batches(part, (size, size)):
+                    out[rows] = pictures.numpy()
+                    bar.update(len(pictures))
+                out.flush()
+        return {}
+
+    stage = run_stage("plain-images", _Plain(*size_px), hidden.data_id(), compute)
+    ground, tile = (
+        torch.from_numpy(np.load(stage.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
+        for name in ("ground", "tile")
+    )
+    return Images(ground, ground, tile, stage.folder.name)
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """The sizes of images that are not projected."""
+
+    ground_px: int
+    tile_px: int
 
 
 def _write(views: Views, config: ImageConfig, folder: Path, progress: bool) -> dict[str, int]:

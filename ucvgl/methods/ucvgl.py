@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from ucvgl.augment import UCVGL, Augmentation, augment, roll_panoramas, to_float, turn_squares
+from ucvgl.augment import UCVGL, Augmentation, Move, augment, move_together, to_float
 from ucvgl.cyclegan import CycleGanConfig
 from ucvgl.datasets import Positives, Views
 from ucvgl.errors import InputError
 from ucvgl.losses import info_nce, soft_info_nce
 from ucvgl.methods.baselines import centred_by_domain
+from ucvgl.methods.common import BEST, EMBED_BATCH, device
 from ucvgl.methods.images import Images, resized
 from ucvgl.models import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
 from ucvgl.optimisation import TrainingConfig
@@ -42,6 +43,7 @@ from ucvgl.pseudolabels import (
 )
 from ucvgl.results import write_json
 from ucvgl.retrieval import ranks_of, recall_at
+from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
 from ucvgl.search import BothWays, both_ways
 from ucvgl.stages import StageResult, run_stage
 from ucvgl.synthetic_top_view import Occlusion, Pose, jitter_pose, synthetic_top_view
@@ -50,8 +52,6 @@ from ucvgl.translation import apply_statistics, centre_weight, fit_statistics, t
 
 VERSION = 1  # of what the stages compute: raised when their numbers change, so that no stage of before is loaded
 KS = (1, 5, 10)
-EMBED_BATCH = 128
-BEST = "best.safetensors"  # the weights of the epoch that the label-free measure chose
 
 
 # ------------------------------------------------------------------------------------------------------------- settings
@@ -240,26 +240,12 @@ def _unprojected(images: Images) -> Tensor:
     return resized(images.panorama, (size, size))
 
 
-def device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 # ----------------------------------------------------------------------------------------------- steps 3 and 4: the tasks
 
 
-def move_together(
-    images: tuple[Tensor, ...], panorama: tuple[bool, ...], settings: Augmentation, generator: Generator
-) -> tuple[Tensor, ...]:
-    """One flip and one quarter turn for all images of a row, whichever the view: squares turn, panoramas roll."""
-    count = len(images[0])
-    flipped = (torch.rand(count, generator=generator) < settings.flip).view(-1, 1, 1, 1)
-    quarters = torch.randint(1, 4, (count,), generator=generator) * (
-        torch.rand(count, generator=generator) < settings.turn
-    )
-    flipped_images = (torch.where(flipped, image.flip(3), image) for image in images)
-    moves = (roll_panoramas if wide else turn_squares for wide in panorama)
-    return tuple(move(image, quarters) for move, image in zip(moves, flipped_images, strict=True))
+def _moves(panorama: bool) -> Move:
+    """How an image follows its heading: panoramas roll, squares turn."""
+    return "roll" if panorama else "turn"
 
 
 @dataclass
@@ -282,7 +268,7 @@ class IntraView(Task):
             tiles = torch.randint(len(self.tile), (len(items),), generator=generator)
         views = []
         for images, panorama in ((self.ground[items], self.config.ground_is_panorama), (self.tile[tiles], False)):
-            (moved,) = move_together((images,), (panorama,), self.config.augmentation, generator)
+            (moved,) = move_together((images,), (_moves(panorama),), self.config.augmentation, generator)
             first, second = (augment(moved, self.config.augmentation, generator) for _ in range(2))
             if self.config.pose is not None and not panorama:
                 second = jitter_pose(second, self.config.pose, generator)
@@ -322,14 +308,17 @@ class CrossView(Task):
         config = self.config
         wide = config.ground_is_panorama
         ground, fake = move_together(
-            (self.ground[items], self.fake[items]), (wide, not config.projection), config.augmentation, generator
+            (self.ground[items], self.fake[items]),
+            (_moves(wide), _moves(not config.projection)),
+            config.augmentation,
+            generator,
         )
         inputs = [augment(image, config.augmentation, generator) for image in (ground, fake)]
         if config.pose is not None and config.projection:
             inputs[1] = jitter_pose(inputs[1], config.pose, generator)
         if self.with_tiles:
             drawn = torch.randint(len(self.tile), (len(items),), generator=generator)
-            (tile,) = move_together((self.tile[drawn],), (False,), config.augmentation, generator)
+            (tile,) = move_together((self.tile[drawn],), ("turn",), config.augmentation, generator)
             view = synthetic_top_view(to_float(tile), config.pose or Pose(0, 0, 0), config.occlusion, generator)
             inputs += [augment(image, config.augmentation, generator) for image in (view, tile)]
         return Batch(tuple(inputs))
@@ -465,6 +454,7 @@ class PseudoPairs(Task):
     images: Images
     given: Tensor  # (N,) int64, -1 where no label is given
     config: Curriculum
+    hard: NeighbourDraw | None = None  # ours: look-alikes of each other meet in a batch; None as UCVGL
     found: Descriptors | None = None  # of the encoders as they are; None: not yet embedded
     labels: PseudoLabels | None = None
     pairs: EpochPairs | None = None
@@ -478,8 +468,10 @@ class PseudoPairs(Task):
         """Mines pairs, unless the labels of before still hold, and draws an epoch of them."""
         config = self.config
         due = self.labels is None or (config.refresh and epoch >= config.first_refresh)
+        found = self.found
+        if found is None and (self.hard is not None or (due and _mines(config))):
+            found = self.look(model)
         if due and _mines(config):
-            found = self.found or self.look(model)
             # without a curriculum there is one mining, with the threshold as it is at first
             rule = config.rule.at(epoch, config.training.epochs) if config.refresh else config.rule
             self.labels = mix_given(select(neighbours(found), rule), self.given, share=rule.share)
@@ -488,7 +480,16 @@ class PseudoPairs(Task):
             self.labels = PseudoLabels(self.given, none, none.bool(), self.given >= 0)
         self.found = None
         self.pairs = epoch_items(self.labels, len(self.images.tile), generator, few=config.few)
-        return torch.arange(len(self.pairs))
+        return torch.arange(len(self.pairs)) if self.hard is None else self._hard_batches(found, generator)
+
+    def _hard_batches(self, found: Descriptors, generator: Generator) -> Tensor:
+        """The epoch's pairs in batches of tiles that look alike (Sample4Geo's similarity sampling), as labels or not."""
+        ground, tile = self.pairs.ground, self.pairs.satellite
+        if len(tile.unique()) < self.config.training.batch_size:
+            return torch.arange(len(self.pairs))  # too few to choose from
+        near = similarity_neighbours(found.ground[ground], found.satellite, self.hard.range, place=tile)
+        size, tiles = self.config.training.batch_size, len(self.images.tile)
+        return neighbour_batches(near, size, generator, self.hard, place=tile, places=tiles)
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """Ground images and the tiles they are paired with."""
@@ -496,7 +497,7 @@ class PseudoPairs(Task):
         ground = ground_input(self.images, config.start)[pairs.ground[items]]
         tile = self.images.tile[pairs.satellite[items]]
         wide = config.start.ground_is_panorama
-        moved = move_together((ground, tile), (wide, False), config.augmentation, generator)
+        moved = move_together((ground, tile), (_moves(wide), "turn"), config.augmentation, generator)
         ground, tile = (augment(image, config.augmentation, generator) for image in moved)
         if config.pose is not None:
             tile = jitter_pose(tile, config.pose, generator)
@@ -537,13 +538,29 @@ class PseudoPairs(Task):
 CHOSEN_BY = "mutual_rate"  # the label-free measure that chooses the epoch; notebook 04 shows how it follows recall
 
 
-def curriculum(images: Images, config: Curriculum, truth: Truth, *, progress: bool = True) -> StageResult:
+@dataclass(frozen=True)
+class _HardCurriculum:
+    """The settings of a curriculum with hard negatives."""
+
+    steps: Curriculum
+    draw: NeighbourDraw
+
+
+def curriculum(
+    images: Images,
+    config: Curriculum,
+    truth: Truth,
+    *,
+    hard: NeighbourDraw | None = None,
+    progress: bool = True,
+) -> StageResult:
     """Step 5 from the run cache, on the encoders of `pretrain`, which it runs first if need be.
 
     Args:
         images: unlabelled.
         config: the method, or a part of it.
         truth: given labels are drawn from its training part, `label_ratio` of them; the rest is for measures alone.
+        hard: ours: batches of pairs whose tiles look alike, by the encoders of the epoch, which need no label for it.
         progress: show bars.
 
     Returns:
@@ -561,7 +578,7 @@ def curriculum(images: Images, config: Curriculum, truth: Truth, *, progress: bo
             load_model(model, pretrain(images, config.start, truth, progress=progress).folder / BEST)
         seed = None if config.label_order == "file" else config.seed
         given = given_subset(truth.train.best(), config.label_ratio, seed=seed)
-        task = PseudoPairs(images, given, config)
+        task = PseudoPairs(images, given, config, hard)
         watch = _Follow(task, truth, folder)
         rows = train(model, task, config.training, folder, name="curriculum", after_epoch=watch, progress=progress)
         epoch = chosen_epoch(rows, config)
@@ -572,7 +589,8 @@ def curriculum(images: Images, config: Curriculum, truth: Truth, *, progress: bo
             "best_recall": _tested(max(rows, key=lambda row: row["test_r_at_1"])),
         }
 
-    return run_stage("curriculum", config, _data_key(images, truth), compute)
+    key = config if hard is None else _HardCurriculum(config, hard)
+    return run_stage("curriculum", key, _data_key(images, truth), compute)
 
 
 def _mines(config: Curriculum) -> bool:

@@ -1,0 +1,374 @@
+"""Batches with hard negatives against a naive walk, neighbours against full sorts, and what bad input says."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ucvgl import sampling
+from ucvgl.errors import InputError
+from ucvgl.positions import Metres, Positions, Wgs84, haversine
+from ucvgl.sampling import (
+    NeighbourDraw,
+    batches_with_sources,
+    geographic_neighbours,
+    neighbour_batches,
+    similarity_neighbours,
+)
+
+SMALL = NeighbourDraw(range=6, nearest=2, drawn=2)
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def random_lists(items, places, own, length, seed):
+    """For each item `length` different places in random order, its own left out; int32."""
+    rng = np.random.default_rng(seed)
+    rows = [[p for p in rng.permutation(places) if p != own[i]][:length] for i in range(items)]
+    return torch.tensor(np.array(rows, dtype=np.int32).reshape(items, length))
+
+
+def by_index(away, k):
+    """A full sort of distances (N, N) by distance and then by index, itself left out."""
+    count = len(away)
+    order = np.lexsort((np.broadcast_to(np.arange(count), away.shape), away))
+    return [[j for j in row if j != i][:k] for i, row in enumerate(order.tolist())]
+
+
+# --------------------------------------------------------------------------------------------------------- neighbours
+
+
+@given(st.integers(2, 40), st.integers(1, 6), st.integers(1, 12), st.data())
+def test_geographic_neighbours_are_a_full_sort_with_ties_and_places_at_one_position(places, side, chunk, data):
+    values = np.random.default_rng(data.draw(st.integers(0, 999))).integers(0, side, (places, 2)).astype(float)
+    k = data.draw(st.integers(1, places - 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "CHUNK", chunk)
+        found = geographic_neighbours(Positions(values, Metres("grid")), k)
+    away = np.hypot(*(values[:, None] - values).transpose(2, 0, 1))  # whole numbers below the root: ties are exact
+    assert found.dtype == torch.int32
+    assert found.tolist() == by_index(away, k)
+
+
+def test_geographic_neighbours_in_degrees_are_those_of_the_haversine():
+    rng = np.random.default_rng(5)
+    values = np.stack([rng.uniform(-85, 85, 150), rng.uniform(-180, 180, 150)], 1)
+    found = geographic_neighbours(Positions(values, Wgs84()), 20)
+    assert found.tolist() == by_index(haversine(values[:, None], values), 20)
+
+
+def test_a_degree_of_longitude_is_short_in_the_north_and_the_date_line_is_no_border():
+    # at 60 degrees north, 1.5 degrees of longitude are 83 km and one of latitude is 111 km
+    north = Positions(np.array([[60.0, 10.0], [61.0, 10.0], [60.0, 11.5]]), Wgs84())
+    assert geographic_neighbours(north, 1)[0].tolist() == [2]
+    line = Positions(np.array([[0.0, 179.9], [0.0, 179.0], [0.0, -179.9]]), Wgs84())
+    assert geographic_neighbours(line, 2)[0].tolist() == [2, 1]
+
+
+def test_all_places_at_one_position_still_have_neighbours():
+    found = geographic_neighbours(Positions(np.full((300, 2), 7.5), Wgs84()), 3)
+    assert found[:5].tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2], [0, 1, 2]]
+    assert found[299].tolist() == [0, 1, 2]
+
+
+def test_missing_positions_and_too_many_neighbours():
+    with pytest.raises(InputError, match=r"positions: expected a position of each place, found none"):
+        geographic_neighbours(None, 3)
+    values = np.arange(10.0).reshape(5, 2)
+    values[[2, 4]] = np.nan
+    with pytest.raises(InputError, match=r"2 of 5 unknown, the first at index 2"):
+        geographic_neighbours(Positions(values, Metres("grid")), 3)
+    for k in (0, 5):
+        with pytest.raises(InputError, match=r"k: expected 1 to 4, the other places of 5"):
+            geographic_neighbours(Positions(np.arange(10.0).reshape(5, 2), Metres("grid")), k)
+
+
+@given(st.integers(2, 25), st.integers(0, 30), st.integers(1, 9), st.data())
+def test_similarity_neighbours_are_a_full_sort_without_the_own_place(places, items, chunk, data):
+    seed = data.draw(st.integers(0, 999))
+    shared = data.draw(st.booleans())
+    items = items if shared else places
+    own = torch.randint(places, (items,), generator=seeded(seed)) if shared else torch.arange(places)
+    # whole numbers: exact in any order of summing, and full of ties
+    query = torch.randint(-2, 3, (items, 3), generator=seeded(seed)).float()
+    reference = torch.randint(-2, 3, (places, 3), generator=seeded(seed + 1)).float()
+    k = data.draw(st.integers(1, places - 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "CHUNK", chunk)
+        found = similarity_neighbours(query, reference, k, place=own if shared else None)
+    for i, row in enumerate((query @ reference.T).tolist()):
+        assert found[i].tolist() == [j for _, j in sorted((-s, j) for j, s in enumerate(row)) if j != own[i]][:k]
+
+
+def test_similarity_neighbours_of_what_does_not_fit():
+    with pytest.raises(InputError, match="4 items, 3 places"):
+        similarity_neighbours(torch.eye(4), torch.eye(4)[:3], 2)
+    with pytest.raises(InputError, match=r"k: expected 1 to 3"):
+        similarity_neighbours(torch.eye(4), torch.eye(4), 4)
+    with pytest.raises(InputError, match=r"place of item 1: expected 0 to 3, found 9"):
+        similarity_neighbours(torch.eye(4)[:2], torch.eye(4), 2, place=torch.tensor([0, 9]))
+    with pytest.raises(InputError, match=r"place: expected whole numbers of shape \(2,\)"):
+        similarity_neighbours(torch.eye(4)[:2], torch.eye(4), 2, place=torch.tensor([0]))
+    with pytest.raises(InputError, match="NaN"):
+        similarity_neighbours(torch.full((2, 3), torch.nan), torch.zeros(2, 3), 1)
+
+
+# ------------------------------------------------------------------------------------------------------------ batches
+
+
+def naive(order, lists, chosen, batch_size, place):
+    """The procedure with lists and sets, one item and one neighbour at a time; `chosen` are the entries that join."""
+    pool, used, done, batch, sources, waiting = list(order), set(), [], [], [], {}
+    places_in = set()
+    returning = []
+    while pool:
+        item = pool.pop(0)
+        if item not in used and place[item] in places_in:
+            waiting.setdefault(place[item], []).append(item)
+        elif item not in used:
+            joined = [item]
+            seen = {place[item]}
+            for column in chosen.get(item, []):
+                near = lists[item][column]
+                unused = [i for i in order if place[i] == near and i not in used]
+                if near not in places_in and near not in seen and unused:
+                    joined.append(unused[0])
+                    seen.add(near)
+            joined = joined[: batch_size - len(batch)]
+            batch += joined
+            sources += [item] * len(joined)
+            used.update(joined)
+            places_in = {place[i] for i in batch}
+            if len(batch) == batch_size:
+                done += batch
+                for i in batch:
+                    unused = [w for w in waiting.get(place[i], []) if w not in used]
+                    if unused:
+                        returning.append(unused.pop())
+                    waiting[place[i]] = unused
+                batch, places_in = [], set()
+        if not pool:
+            pool, returning = returning, []
+    return done, sources[: len(done)]
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """Fills with the entries of its list that were drawn for each item, as the batches are made."""
+    entries, last = {}, []
+    columns, with_candidates = sampling._columns, sampling._with_candidates
+
+    def columns_kept(*args):
+        last.append(columns(*args))
+        return last[-1]
+
+    def kept(block, near, *args):
+        pairs = list(with_candidates(block, near, *args))
+        if near is not None and len(block):
+            entries.update(zip(block.tolist(), last[-1].tolist(), strict=True))
+        return iter(pairs)
+
+    monkeypatch.setattr(sampling, "_columns", columns_kept)
+    monkeypatch.setattr(sampling, "_with_candidates", kept)
+    return entries
+
+
+@pytest.mark.parametrize("block", [1, 5, 64])
+@pytest.mark.parametrize("seed", range(12))
+def test_batches_are_those_of_the_naive_walk(chosen, monkeypatch, block, seed):
+    monkeypatch.setattr(sampling, "BLOCK", block)
+    items = 30 + 3 * seed
+    shared = seed % 3 > 0
+    places = 12 + seed if shared else items
+    place = torch.randint(places, (items,), generator=seeded(seed)) if shared else torch.arange(items)
+    batch_size = [1, 4, 7, 11][seed % 4]
+    lists = random_lists(items, places, place.tolist(), 8, seed)
+    draw = NeighbourDraw(range=8, nearest=seed % 4, drawn=4)
+    extra = {"place": place, "places": places} if shared else {}
+    found, sources = batches_with_sources(lists, batch_size, seeded(seed), draw, **extra)
+    order = torch.randperm(items, generator=seeded(seed)).tolist()
+    expected = naive(order, lists.tolist(), chosen, batch_size, place.tolist())
+    assert len(found) > 0
+    assert (found.tolist(), sources.tolist()) == expected
+
+
+@given(st.integers(7, 60), st.data())
+def test_every_item_once_but_the_tail_and_the_same_again_with_the_same_seed(items, data):
+    batch_size, seed = data.draw(st.integers(1, items)), data.draw(st.integers(0, 9999))
+    lists = random_lists(items, items, range(items), 6, seed) if data.draw(st.booleans()) else None
+    found = neighbour_batches(lists, batch_size, seeded(seed), SMALL, places=items)
+    assert found.dtype == torch.int64
+    assert len(found) == items - items % batch_size
+    assert len(set(found.tolist())) == len(found)
+    assert torch.equal(found, neighbour_batches(lists, batch_size, seeded(seed), SMALL, places=items))
+
+
+@given(st.integers(1, 80), st.integers(1, 15), st.data())
+def test_no_place_twice_in_a_batch_and_only_what_fills_none_is_dropped(items, places, data):
+    seed = data.draw(st.integers(0, 9999))
+    # uneven: low places have most of the items
+    place = (torch.rand(items, generator=seeded(seed)).square() * places).long()
+    names = set(place.tolist())
+    batch_size = data.draw(st.integers(1, len(names)))
+    draw = NeighbourDraw(range=min(6, places - 1), nearest=min(2, places - 1), drawn=0)
+    lists = random_lists(items, places, place.tolist(), draw.range, seed) if data.draw(st.booleans()) else None
+    found = neighbour_batches(lists, batch_size, seeded(seed), draw, place=place, places=places)
+    assert len(set(found.tolist())) == len(found)
+    assert len(found) % batch_size == 0
+    for batch in place[found].view(-1, batch_size).tolist():
+        assert len(set(batch)) == batch_size
+    dropped = set(range(items)) - set(found.tolist())
+    assert len({int(place[i]) for i in dropped}) < batch_size  # not one more batch could be made of them
+
+
+def test_another_seed_gives_another_order():
+    lists = random_lists(200, 200, range(200), 6, 0)
+    assert not torch.equal(neighbour_batches(lists, 8, seeded(0), SMALL), neighbour_batches(lists, 8, seeded(1), SMALL))
+    assert not torch.equal(
+        neighbour_batches(None, 8, seeded(0), places=200), neighbour_batches(None, 8, seeded(1), places=200)
+    )
+
+
+def test_the_nearest_join_in_their_order_as_far_as_there_is_room():
+    # 9 places on a line; neighbours of i: i + 1, i + 2, ... in a ring
+    lists = (torch.arange(9)[:, None] + torch.arange(1, 5)) % 9
+    draw = NeighbourDraw(range=4, nearest=2, drawn=0)
+    for seed in range(20):
+        found, sources = batches_with_sources(lists, 3, seeded(seed), draw)
+        first = torch.randperm(9, generator=seeded(seed))[0].item()
+        assert found[:3].tolist() == [first, (first + 1) % 9, (first + 2) % 9]
+        assert sources[:3].tolist() == [first] * 3
+        two, _ = batches_with_sources(lists, 2, seeded(seed), draw)
+        assert two[:2].tolist() == [first, (first + 1) % 9]
+
+
+def test_sources_are_drawn_items_and_those_that_joined_stand_in_their_lists():
+    lists = random_lists(500, 500, range(500), 20, 3)
+    draw = NeighbourDraw(range=12, nearest=3, drawn=4)
+    found, sources = batches_with_sources(lists, 16, seeded(3), draw)
+    assert torch.equal(found, neighbour_batches(lists, 16, seeded(3), draw))
+    joined = found != sources
+    assert 0.2 < joined.float().mean() < 0.9
+    entry = (lists[sources[joined]] == found[joined][:, None]).int().argmax(1)
+    assert (lists[sources[joined]] == found[joined][:, None]).any(1).all()
+    assert entry.max() < draw.range  # what lies beyond the range never joins
+    used, at = set(), 0
+    while at < len(found):
+        item, room = sources[at].item(), 16 - at % 16
+        brought = 1
+        while at + brought < len(found) and sources[at + brought] == item:
+            brought += 1
+        group = found[at : at + brought].tolist()
+        nearest = [q for q in lists[item, : draw.nearest].tolist() if q not in used]
+        assert group[0] == item
+        assert group[1 : 1 + len(nearest)] == nearest[: room - 1]
+        assert brought <= min(room, 1 + draw.nearest + draw.drawn)
+        used.update(group)
+        at += brought
+
+
+def test_index_0_is_drawn_as_a_neighbour_as_often_as_any():
+    # in a ring all places are alike
+    lists = (torch.arange(60)[:, None] + torch.arange(1, 13)) % 60
+    draw = NeighbourDraw(range=12, nearest=2, drawn=4)
+    joined = torch.zeros(60)
+    generator = seeded(11)
+    for _ in range(300):
+        found, sources = batches_with_sources(lists, 10, generator, draw)
+        joined[found[found != sources]] += 1
+    mean, spread = joined.mean(), joined.std()
+    assert spread < 0.1 * mean
+    assert abs(joined[0] - mean) < 4 * spread
+
+
+def test_each_of_the_rest_is_drawn_equally_often_and_none_twice():
+    draw = NeighbourDraw(range=20, nearest=5, drawn=6)
+    columns = sampling._columns(20_000, draw, seeded(2))
+    assert (columns[:, :5] == np.arange(5)).all()
+    rest = columns[:, 5:]
+    assert rest.shape == (20_000, 6)
+    assert all(len(set(row)) == 6 for row in rest[:1000].tolist())
+    # the first drawn entry alone: 20,000 / 15 expected of each, standard deviation 35
+    for counts in (np.bincount(rest[:, 0], minlength=20)[5:], np.bincount(rest[:, 5], minlength=20)[5:]):
+        assert abs(counts - 20_000 / 15).max() < 180
+    assert (np.bincount(rest.ravel(), minlength=20)[:5] == 0).all()
+
+
+def test_neighbouring_places_bring_their_own_items_and_empty_ones_none():
+    place = torch.tensor([0, 0, 0, 2, 2, 2])  # place 1 has no item
+    lists = torch.tensor([[1, 2]] * 3 + [[1, 0]] * 3)
+    draw = NeighbourDraw(range=2, nearest=2, drawn=0)
+    found, sources = batches_with_sources(lists, 2, seeded(0), draw, place=place, places=3)
+    assert sorted(found.tolist()) == list(range(6))
+    assert sorted(place[found[:2]].tolist()) == [0, 2]
+    assert sources.view(-1, 2)[:, 0].tolist() == sources.view(-1, 2)[:, 1].tolist() == found.view(-1, 2)[:, 0].tolist()
+
+
+def test_one_crowded_place_among_others_ends_and_is_in_every_batch_it_can_be():
+    place = torch.cat([torch.zeros(5000, dtype=torch.int64), torch.arange(1, 41)])
+    found = neighbour_batches(None, 4, seeded(0), place=place)
+    batches = place[found].view(-1, 4)
+    assert (batches == 0).sum(1).max() == 1
+    assert len(batches) >= 10  # 40 other items: at most 13 batches with the crowded place in each, 10 without it
+
+
+def test_long_lists_and_the_defaults_of_the_paper():
+    assert vars(NeighbourDraw()) == {"range": 128, "nearest": 32, "drawn": 32}
+    positions = Positions(np.random.default_rng(0).uniform(0, 1000, (700, 2)), Metres("grid"))
+    found, sources = batches_with_sources(geographic_neighbours(positions, 130), 128, seeded(0))
+    assert len(found) == 640
+    assert (sources[:65] == found[0]).all()  # the first drawn item brings all 64
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("settings", [{"range": -1}, {"nearest": -1}, {"drawn": 1.5}, {"range": 63}])
+def test_a_draw_that_cannot_be(settings):
+    with pytest.raises(InputError, match="neighbour draw"):
+        NeighbourDraw(**settings)
+
+
+def test_lists_that_do_not_fit():
+    lists = random_lists(20, 20, range(20), 6, 0)
+    with pytest.raises(
+        InputError, match=r"a list of 128 or more for each item.* shape \(20, 6\).* Search for 128 neighbours"
+    ):
+        neighbour_batches(lists, 4, seeded(0))
+    with pytest.raises(InputError, match="batch size: expected 1 to 20, the number of places, found 21"):
+        neighbour_batches(lists, 21, seeded(0), SMALL)
+    with pytest.raises(InputError, match="found 0"):
+        neighbour_batches(lists, 0, seeded(0), SMALL)
+    with pytest.raises(InputError, match="int32 or int64"):
+        neighbour_batches(lists.float(), 4, seeded(0), SMALL)
+    for wrong in (20, -1):
+        broken = lists.clone()
+        broken[7, 3] = wrong
+        with pytest.raises(InputError, match=rf"neighbours of item 7: expected places 0 to 19, found {wrong}"):
+            neighbour_batches(broken, 4, seeded(0), SMALL)
+    broken = lists.clone()
+    broken[3, 5] = 3
+    with pytest.raises(InputError, match=r"neighbours of item 3: expected other places than the item's own, found 3"):
+        neighbour_batches(broken, 4, seeded(0), SMALL)
+    with pytest.raises(InputError, match=r"each place once, found place \d+ repeated"):
+        neighbour_batches(lists[:, :1].expand(-1, 6), 4, seeded(0), SMALL)
+
+
+def test_places_that_do_not_fit():
+    place = torch.tensor([0, 0, 1, 1])
+    with pytest.raises(InputError, match="batch size: expected 1 to 2"):
+        neighbour_batches(None, 3, seeded(0), place=place)
+    with pytest.raises(InputError, match="place of item 2: expected 0 to 2, found -1"):
+        neighbour_batches(None, 1, seeded(0), place=torch.tensor([0, 2, -1]))
+    with pytest.raises(InputError, match="one number of items"):
+        neighbour_batches(random_lists(5, 5, range(5), 4, 0), 1, seeded(0), place=place)
+    with pytest.raises(InputError, match="neither neighbours"):
+        neighbour_batches(None, 1, seeded(0))
+    # a list of items where places are due
+    with pytest.raises(InputError, match="places 0 to 1, found 3"):
+        neighbour_batches(
+            torch.tensor([[1], [1], [0], [3]]), 1, seeded(0), NeighbourDraw(range=1, nearest=1, drawn=0), place=place
+        )

@@ -1,0 +1,356 @@
+"""Figures of sampling: what is drawn is what was given, with one place, all drawn, nobody known, seeds, gaps."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+
+from ucvgl import sampling_figures as s
+from ucvgl.errors import InputError
+from ucvgl.figures import PALETTE
+
+mpl.use("agg")
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    for number in plt.get_fignums():
+        plt.figure(number).canvas.draw()  # warnings are errors: layouts that do not fit, glyphs a font lacks
+    plt.close("all")
+
+
+def legend_texts(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+# --------------------------------------------------------------------------------------------------------- pictures
+
+
+def grey(value):
+    return torch.full((3, 4, 4), value, dtype=torch.uint8)
+
+
+def framed(axes):
+    return [to_hex(patch.get_edgecolor()) for patch in axes.patches] == [s.FRAME_COLOUR]
+
+
+def test_a_row_a_sampler_with_its_drawn_places_framed() -> None:
+    tiles = {"random": [grey(1), grey(2), grey(3)], "near": [grey(4), grey(5)]}
+    figure = s.batch_pictures(tiles, {"random": [True, True, False]}, {"near": "those around it"})
+    grid = np.array(figure.axes).reshape(2, 3)
+    shown = [[int(a.images[0].get_array()[0, 0, 0]) if a.images else None for a in row] for row in grid]
+    assert shown == [[1, 2, 3], [4, 5, None]]
+    assert [[framed(a) for a in row] for row in grid] == [[True, True, False], [True, False, False]]
+    assert [part.get_suptitle() for part in figure.subfigs] == ["random", "those around it"]
+    assert len(legend_texts(figure)) == 2
+
+
+def test_long_rows_are_cut_and_all_drawn_need_no_second_name() -> None:
+    tiles = torch.stack([grey(k) for k in range(s.SHOWN + 5)])
+    figure = s.batch_pictures({"random": tiles}, {"random": torch.ones(s.SHOWN + 5, dtype=torch.bool)})
+    assert [int(a.images[0].get_array()[0, 0, 0]) for a in figure.axes] == list(range(s.SHOWN))
+    assert all(framed(a) for a in figure.axes)
+    assert legend_texts(figure) == ["drawn place"]
+
+
+@pytest.mark.parametrize(
+    ("tiles", "marks", "captions"),
+    [
+        ({}, None, None),
+        ({"a": []}, None, None),
+        ({"a": [grey(0)[0]]}, None, None),
+        ({"a": [grey(0)]}, {"a": [True, False]}, None),
+        ({"a": [grey(0)]}, {"b": [True]}, None),
+        ({"a": [grey(0)]}, None, {"b": "no such row"}),
+    ],
+)
+def test_wrong_pictures_are_told(tiles, marks, captions) -> None:
+    with pytest.raises(InputError, match="batch pictures"):
+        s.batch_pictures(tiles, marks, captions)
+
+
+# ------------------------------------------------------------------------------------------------------------- maps
+
+WHERE = torch.tensor([[0.0, 0.0], [3.0, 4.0], [100.0, 0.0], [100.0, 20.0], [50.0, 50.0], [9.0, 9.0]])
+NAN = float("nan")
+
+
+def drawn_at(axes, marker):
+    """Places that a map marks so, with their colours."""
+    kinds = {"all": 0, "joined": 2, "alone": 3, "drawn": 4, "away": 5}  # 1 are the lines
+    dots = axes.collections[kinds[marker]]
+    places = [tuple(place) for place in np.ma.getdata(dots.get_offsets()).tolist()]
+    colours = dots.get_edgecolors() if marker == "away" else dots.get_facecolors()
+    return dict(zip(places, [to_hex(c) for c in colours], strict=len(places) > 0))
+
+
+def segments(axes):
+    return [line.tolist() for line in axes.collections[1].get_segments()]
+
+
+def test_lines_lead_to_the_drawn_places() -> None:
+    items, anchors = torch.tensor([0, 1, 2, 3, 4]), torch.tensor([0, 0, 2, 2, -1])
+    axes = s.batch_map(WHERE, {"near": items}, {"near": anchors}).axes[0]
+    assert axes.get_title() == "near\n5 places, 3 drawn\njoined from 12 m away (median)"  # of 5 and 20 m
+    assert segments(axes) == [[[3, 4], [0, 0]], [[100, 20], [100, 0]]]
+    assert drawn_at(axes, "drawn") == {(0, 0): PALETTE[0], (100, 0): PALETTE[1]}
+    assert drawn_at(axes, "joined") == {(3, 4): PALETTE[0], (100, 20): PALETTE[1]}
+    assert set(drawn_at(axes, "alone")) == {(50, 50)}
+    assert len(axes.collections[0].get_offsets()) == 6
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_aspect()) == ("metres east", "metres north", 1)
+
+
+def test_each_sampler_has_a_map_on_the_same_axes() -> None:
+    batches = {"random": torch.tensor([5, 4, 3]), "near": torch.tensor([0, 1, 5])}
+    figure = s.batch_map(WHERE, batches, {"near": torch.tensor([0, 0, 0])})
+    left, right = figure.axes
+    assert left.get_title() == "random\n3 places, each drawn\n"  # as many lines as its neighbour
+    assert right.get_title().startswith("near\n3 places, 1 drawn\njoined from 9 m")  # of 5 and 12.7 m
+    assert left.get_xlim() == right.get_xlim()
+    assert left.get_ylim() == right.get_ylim()
+    assert not segments(left)
+    assert set(drawn_at(left, "alone").values()) == {s.ALONE_COLOUR}
+    assert legend_texts(figure) == ["all places", "drawn, joined by none", "drawn place", "joined that of its colour"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_any_number_of_maps_names_its_axes(count) -> None:
+    figure = s.batch_map(WHERE, {str(k): torch.tensor([k]) for k in range(count)})
+    assert len(figure.axes) == count
+    columns = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3}[count]
+    assert [bool(a.get_xlabel()) for a in figure.axes] == [k + columns >= count for k in range(count)]
+    assert [bool(a.get_ylabel()) for a in figure.axes] == [k % columns == 0 for k in range(count)]
+
+
+def test_places_of_other_cities_are_left_out_and_counted() -> None:
+    where = WHERE.clone()
+    where[2:4] = NAN
+    items, anchors = torch.tensor([0, 1, 2, 3, 5]), torch.tensor([0, 0, 2, 0, 2])
+    axes = s.batch_map(where, {"both": items}, {"both": anchors}).axes[0]
+    assert axes.get_title() == "both\n5 places, 2 drawn\njoined from 5 m away (median)\n2 not on the map"
+    assert segments(axes) == [[[3, 4], [0, 0]]]
+    assert len(axes.collections[0].get_offsets()) == 4
+    assert set(drawn_at(axes, "joined")) == {(3, 4), (9, 9)}
+    assert set(drawn_at(axes, "drawn")) == {(0, 0)}
+    axes = s.batch_map(where, {"elsewhere": torch.tensor([2, 3])}).axes[0]
+    assert axes.get_title() == "elsewhere\n2 places, each drawn\n2 not on the map"
+
+
+def test_a_drawn_place_of_another_batch_is_hollow() -> None:
+    items, anchors = torch.tensor([3, 5, 1, 0]), torch.tensor([2, 2, 0, 0])  # 2 was drawn for the batch before
+    figure = s.batch_map(WHERE, {"near": items}, {"near": anchors})
+    axes = figure.axes[0]
+    assert "4 places, 1 drawn" in axes.get_title()
+    assert drawn_at(axes, "away") == {(100, 0): s.GROUP_COLOURS[0]}
+    assert drawn_at(axes, "drawn") == {(0, 0): s.GROUP_COLOURS[1]}
+    assert drawn_at(axes, "joined") == {(100, 20): PALETTE[0], (9, 9): PALETTE[0], (3, 4): PALETTE[1]}
+    assert "drawn in another batch" in legend_texts(figure)
+    where = WHERE.clone()
+    where[2] = NAN
+    assert not drawn_at(s.batch_map(where, {"near": items}, {"near": anchors}).axes[0], "away")
+
+
+@st.composite
+def batches(draw):
+    """Different places of ten, each with a drawn place of the batch, or -1."""
+    items = draw(st.lists(st.integers(0, 9), min_size=1, max_size=10, unique=True))
+    drawn = draw(st.lists(st.sampled_from(items), min_size=1, unique=True))
+    return items, [place if place in drawn else draw(st.sampled_from([*drawn, -1])) for place in items]
+
+
+@given(batches())
+def test_every_place_has_one_role_and_the_colour_of_its_drawn_place(batch) -> None:
+    items, anchors = batch
+    _, item, anchor = s.checked_batch(torch.zeros(10, 2), torch.tensor(items), torch.tensor(anchors), "x")
+    colours = dict(zip(items, s.group_colours(item, anchor).tolist(), strict=True))
+    names = {handle.get_label() for handle in s.batch_legend(item, anchor)}
+    expected = {"all places"}
+    for place, joined in zip(items, anchors, strict=True):
+        if joined in (place, -1):
+            followed = any(a == place and i != place for i, a in zip(items, anchors, strict=True))
+            expected.add("drawn place" if followed else "drawn, joined by none")
+            assert (colours[place] == s.ALONE_COLOUR) == (not followed)
+        else:
+            expected.add("joined that of its colour")
+            assert colours[place] == colours[joined] in s.GROUP_COLOURS
+    assert names == expected
+
+
+def test_neighbouring_groups_differ_in_colour() -> None:
+    item = np.arange(12)
+    colours = s.group_colours(item, item - item % 2)
+    assert [colours[2 * k] == colours[2 * k + 1] for k in range(6)] == [True] * 6
+    assert len(set(colours[:10])) == 5
+    assert colours[10] == colours[0]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"batches": {}},
+        {"batches": {"a": torch.tensor([], dtype=torch.long)}},
+        {"batches": {"a": torch.tensor([[0, 1]])}},
+        {"batches": {"a": torch.tensor([0, 6])}},
+        {"batches": {"a": torch.tensor([0, -1])}},
+        {"batches": {"a": torch.tensor([0.0, 1.0])}},
+        {"batches": {"a": torch.tensor([True, False])}},
+        {"anchors": {"a": torch.tensor([0])}},
+        {"anchors": {"a": torch.tensor([0, 6])}},
+        {"anchors": {"a": torch.tensor([0, -2])}},
+        {"anchors": {"a": torch.tensor([0.0, 1.0])}},
+        {"anchors": {"b": torch.tensor([0, 1])}},
+        {"where": WHERE[:, 0]},
+        {"where": torch.zeros(6, 3)},
+        {"where": torch.full((6, 2), NAN)},
+    ],
+)
+def test_wrong_maps_are_told(fault) -> None:
+    good = {"where": WHERE, "batches": {"a": torch.tensor([0, 1])}, "anchors": {"a": torch.tensor([0, 0])}}
+    assert s.batch_map(**good).axes
+    with pytest.raises(InputError, match="batch map"):
+        s.batch_map(**{**good, **fault})
+
+
+# -------------------------------------------------------------------------------------------------------- negatives
+
+
+def test_the_curve_counts_queries_at_or_below() -> None:
+    hard = {"random": [0.1, -0.2, 0.4, 0.1], "near": [0.9]}
+    frame = pd.DataFrame([{"sampler": k, "hardest": v} for k, values in hard.items() for v in values])
+    figure = s.negatives_plot(frame)
+    curves = {line.get_label(): line for line in figure.axes[0].lines if ":" in line.get_label()}
+    assert list(curves) == ["random: median 0.10", "near: median 0.90"] == legend_texts(figure)
+    for (name, values), line in zip(hard.items(), curves.values(), strict=True):
+        x, y = line.get_xdata(), line.get_ydata()
+        assert y[0] == 0, name
+        for at in (*values, 0.0, 0.95):
+            drawn = y[np.searchsorted(x, at, side="right") - 1] if at >= x[0] else 0
+            assert drawn == pytest.approx(100 * sum(v <= at for v in values) / len(values)), name
+    assert len({line.get_linestyle() for line in curves.values()}) == 2
+
+
+@pytest.mark.parametrize("values", [[0.1, 1.2], [0.1, NAN], [NAN, NAN], [-2.0, 0.0], []])
+def test_wrong_negatives_are_told(values) -> None:
+    with pytest.raises(InputError, match="negatives"):
+        s.negatives_plot(pd.DataFrame({"sampler": ["a"] * len(values), "hardest": values}))
+    with pytest.raises(InputError, match="negatives"):
+        s.negatives_plot(pd.DataFrame({"sampler": ["a"], "cosine": [0.1]}))
+
+
+# ----------------------------------------------------------------------------------------------------------- recall
+
+
+def curves_of(axes):
+    return {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+
+
+def recall(rows, columns=("sampler", "epoch", "r_at_1")):
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def test_a_line_a_sampler_in_the_order_of_epochs_with_its_name_at_the_end() -> None:
+    figure = s.recall_curves(recall([("random", 4, 20.0), ("random", 0, 1.0), ("both", 0, 2.0), ("both", 4, 50.0)]))
+    (axes,) = figure.axes
+    assert curves_of(axes) == {"random": [[0, 1], [4, 20]], "both": [[0, 2], [4, 50]]}
+    assert [text.get_text() for text in axes.texts] == ["random 20.0", "both 50.0"]
+    assert [text.xy for text in axes.texts] == [(4, 20), (4, 50)]
+    assert [text.get_color() for text in axes.texts] == [line.get_color() for line in axes.lines]
+    assert not figure.legends
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("epoch", "R@1 (%)", "Recall at 1")
+
+
+def test_names_that_would_cover_each_other_go_beneath() -> None:
+    figure = s.recall_curves(recall([("a", 0, 1.0), ("a", 4, 20.0), ("b", 0, 2.0), ("b", 4, 20.1)]))
+    assert not figure.axes[0].texts
+    assert legend_texts(figure) == ["a", "b"]
+
+
+def test_a_name_that_another_line_would_cross_goes_beneath() -> None:
+    figure = s.recall_curves(recall([("short", 0, 10.0), ("short", 2, 20.0), ("long", 0, 20.0), ("long", 9, 20.2)]))
+    assert legend_texts(figure) == ["short", "long"]
+
+
+def test_another_area_has_a_panel_of_its_own() -> None:
+    rows = [("a", 0, 10.0, 1.0), ("a", 1, 20.0, NAN), ("a", 2, 30.0, 3.0), ("b", 0, 12.0, 2.0), ("b", 2, 60.0, 9.0)]
+    figure = s.recall_curves(recall(rows, ("sampler", "epoch", "r_at_1", "cross_r_at_1")))
+    same, other = figure.axes
+    assert [a.get_title() for a in figure.axes] == ["Same area", "Another area"]
+    assert curves_of(same) == {"a": [[0, 10], [1, 20], [2, 30]], "b": [[0, 12], [2, 60]]}
+    assert curves_of(other) == {"a": [[0, 1], [2, 3]], "b": [[0, 2], [2, 9]]}  # epochs without a test are bridged
+    assert [line.get_color() for line in same.lines] == [line.get_color() for line in other.lines]
+
+
+def test_a_sampler_never_tested_elsewhere_keeps_the_others_colours() -> None:
+    rows = [("a", 0, 10.0, NAN), ("b", 0, 50.0, 9.0)]
+    same, other = s.recall_curves(recall(rows, ("sampler", "epoch", "r_at_1", "cross_r_at_1"))).axes
+    assert curves_of(other)["a"] == []
+    assert other.lines[1].get_color() == same.lines[1].get_color() == PALETTE[1]
+
+
+def test_seeds_give_a_mean_and_a_band() -> None:
+    figure = s.recall_curves(recall([("a", 0, 10.0), ("a", 0, 14.0), ("a", 1, 20.0), ("a", 1, 30.0), ("b", 1, 60.0)]))
+    axes = figure.axes[0]
+    assert curves_of(axes)["a"] == [[0, 12], [1, 25]]
+    (band,) = axes.collections  # one seed has none
+    points = band.get_paths()[0].vertices
+    assert {(x, y) for x, y in points.tolist()} == {(0, 10), (0, 14), (1, 20), (1, 30)}
+
+
+@pytest.mark.parametrize("value", [NAN, -1.0, 101.0])
+def test_wrong_recalls_are_told(value) -> None:
+    with pytest.raises(InputError, match="recall curves: r_at_1"):
+        s.recall_curves(recall([("a", 0, value)]))
+    with pytest.raises(InputError, match="recall curves: cross_r_at_1"):
+        s.recall_curves(recall([("a", 0, 1.0, value)], ("sampler", "epoch", "r_at_1", "cross_r_at_1")))
+    for wrong in (recall([]), pd.DataFrame({"sampler": ["a"], "epoch": [0]})):
+        with pytest.raises(InputError, match="recall curves"):
+            s.recall_curves(wrong)
+
+
+# --------------------------------------------------------------------------------------------------- generalisation
+
+
+def matrix(rows):
+    return pd.DataFrame(rows, columns=["trained_on", "tested_on", "r_at_1"])
+
+
+def test_cells_hold_the_mean_of_their_runs() -> None:
+    rows = [("a", "c", 5.0), ("a", "b", 10.0), ("a", "a", 40.0), ("a", "a", 44.0), ("b", "b", 80.0), ("b", "a", NAN)]
+    figure = s.generalisation_matrix(matrix(rows))
+    axes, bar = figure.axes
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["a", "b"]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["a", "b", "c"]  # same areas on the diagonal
+    table = np.ma.filled(axes.images[0].get_array(), -1).tolist()
+    assert table == [[42, 10, 5], [-1, 80, -1]]
+    texts = {tuple(int(x) for x in t.get_position()): t.get_text() for t in axes.texts}
+    assert texts == {(0, 0): "42.0", (1, 0): "10.0", (2, 0): "5.0", (0, 1): "–", (1, 1): "80.0", (2, 1): "–"}
+    assert [(p.get_x() + 0.46, p.get_y() + 0.46) for p in axes.patches] == [(0, 0), (1, 1)]
+    assert axes.images[0].get_clim() == (0, 80)
+    assert (axes.get_xlabel(), axes.get_ylabel(), bar.get_ylabel()) == ("tested on", "trained on", "R@1 (%)")
+
+
+def test_values_stand_out_from_their_cell() -> None:
+    axes = s.generalisation_matrix(matrix([("a", str(v), float(v)) for v in range(0, 101, 5)])).axes[0]
+    picture = axes.images[0]
+    for text in axes.texts:
+        light = picture.cmap(picture.norm(float(text.get_text())))[:3] @ np.array([0.2126, 0.7152, 0.0722])
+        assert abs(light - {"white": 1.0, "black": 0.0}[text.get_color()]) > 0.35, text.get_text()
+
+
+def test_without_a_same_area_nothing_is_framed() -> None:
+    axes = s.generalisation_matrix(matrix([("a", "b", 0.0)])).axes[0]
+    assert (axes.get_title(), len(axes.patches)) == ("", 0)
+
+
+@pytest.mark.parametrize("rows", [[], [("a", "b", NAN)], [("a", "b", 120.0)], [("a", "b", -1.0)]])
+def test_wrong_matrices_are_told(rows) -> None:
+    with pytest.raises(InputError, match="generalisation"):
+        s.generalisation_matrix(matrix(rows))
+    with pytest.raises(InputError, match="generalisation"):
+        s.generalisation_matrix(pd.DataFrame({"trained_on": ["a"], "r_at_1": [1.0]}))

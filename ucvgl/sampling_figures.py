@@ -1,0 +1,332 @@
+"""Plots of how batches are put together (Sample4Geo, section 3), one function a figure: what is in them and what they do.
+
+Each takes plain tensors and tables and returns a matplotlib figure. A sampler draws a place and lets others join it, its
+neighbours on the ground or in feature space; a place's *drawn place* is the one it joined, itself if it was drawn. In a
+batch the wrong tiles are the negatives of a query. All raise InputError on missing rows or columns, on shapes that do not
+fit, and on NaN where none is named.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from ucvgl.errors import InputError
+from ucvgl.figures import PALETTE, WIDTH_IN, show
+from ucvgl.results import HEADINGS
+from ucvgl.retrieval_figures import LINES, MARKERS
+
+SHOWN = 10  # tiles a row: eleven inches hold no more that can still be told apart
+FRAME_COLOUR = PALETTE[4]  # of a drawn place among pictures, as the outline of a tile on a city map
+GROUP_COLOURS = PALETTE[:5]  # of a drawn place and those that joined it; the sixth, a grey, is too near ALONE_COLOUR
+FAINT_COLOUR, ALONE_COLOUR = "#d4d4d4", "#333333"  # places outside the batch; drawn places that none joined
+
+# ----------------------------------------------------------------------------------------------- what is in one batch
+
+
+def batch_pictures(
+    tiles_by_sampler: Mapping[str, Sequence[Tensor]], marks: Mapping[str, Sequence[bool]] | None = None,
+    captions: Mapping[str, str] | None = None,
+) -> Figure:  # fmt: skip
+    """A row a sampler: the first tiles of one of its batches, drawn places framed, those that joined them unframed.
+
+    tiles_by_sampler: sampler -> tiles (3, S, S), a drawn place first and behind it those that joined it; the first SHOWN
+    are shown. marks: sampler -> for each tile whether it was drawn; None, or a sampler not named: the first alone.
+    captions: sampler -> what to say above its row; its name where there is none.
+    """
+    marks, captions = marks or {}, captions or {}
+    counts = {name: len(tiles) for name, tiles in tiles_by_sampler.items()}
+    _check(bool(counts) and min(counts.values()) > 0, "batch pictures", "at least one tile a sampler", counts or "none",
+           "Take one batch of each sampler.")  # fmt: skip
+    shapes = {tuple(tile.shape) for tiles in tiles_by_sampler.values() for tile in tiles}
+    _check(all(len(shape) == 3 and shape[0] == 3 for shape in shapes), "batch pictures: tiles", "pictures (3, S, S)",
+           sorted(shapes), "Give colour pictures, not batches of them.")  # fmt: skip
+    for kind, given in (("marks", marks), ("captions", captions)):
+        _check_names(f"batch pictures: {kind}", given, counts)
+    for name, row in marks.items():
+        _check(len(row) == counts[name], f"batch pictures: marks of {name}", f"{counts[name]} truth values", len(row),
+               "Give one for each tile.")  # fmt: skip
+    columns = min(SHOWN, max(counts.values()))
+    size = min(WIDTH_IN / columns, 1.6)
+    figure = plt.figure(figsize=(columns * size, len(counts) * (size + 0.24) + 0.3), layout="constrained")
+    parts = figure.subfigures(len(counts), 1, squeeze=False)[:, 0]  # a caption wider than its tile pushes no tile aside
+    every = []
+    for part, (name, tiles) in zip(parts, tiles_by_sampler.items(), strict=True):
+        drawn = [bool(mark) for mark in marks.get(name, [True] + [False] * (len(tiles) - 1))][:SHOWN]
+        every += drawn
+        panels = part.subplots(1, columns, squeeze=False)[0]
+        for axes in panels:
+            axes.set_axis_off()
+        for axes, tile, framed in zip(panels, tiles, drawn, strict=False):
+            show(axes, tile)
+            if framed:
+                axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=FRAME_COLOUR, linewidth=4, clip_on=False,
+                                         transform=axes.transAxes))  # fmt: skip
+        part.suptitle(captions.get(name, name), x=0.004, ha="left", fontsize=10.5)
+    handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=FRAME_COLOUR, linewidth=3, label="drawn place"),
+               Rectangle((0, 0), 1, 1, color=FAINT_COLOUR, label="no frame: joined the drawn place before it")]  # fmt: skip
+    figure.legend(handles=handles[: 1 if all(every) else 2], loc="outside lower center", ncols=2)
+    return figure
+
+
+def batch_map(where: Tensor, batches: Mapping[str, Tensor], anchors: Mapping[str, Tensor] | None = None) -> Figure:
+    """Where the places of one batch lie, a map a sampler: faint dots are all places, lines lead to the drawn ones.
+
+    where: (N, 2) metres east and north, of one city; NaN for a place that is not to be shown (another city). batches:
+    sampler -> (B,) places of one of its batches. anchors: sampler -> (B,) the drawn place that each of them joined,
+    itself if it was drawn, -1 if not known; a sampler not named draws every place alone, as at random. The distance in
+    a title is the median over the places that joined one, as far as both are on the map.
+    """
+    anchors = anchors or {}
+    _check(len(batches) > 0, "batch map", "at least one batch", "none", "Take one batch of each sampler.")
+    _check_names("batch map: anchors", anchors, batches)
+    checked = [checked_batch(where, items, anchors.get(name), f"batch map: {name}") for name, items in batches.items()]
+    columns = 2 if len(batches) in (2, 4) else min(3, len(batches))
+    rows, panel = math.ceil(len(batches) / columns), {1: 5.8, 2: 4.5, 3: WIDTH_IN / 3}[columns]
+    figure, grid = plt.subplots(rows, columns, squeeze=False, layout="constrained", sharex=True, sharey=True,
+                                figsize=(columns * panel, rows * (panel + 0.2) + 0.3))  # fmt: skip
+    for axes in grid.ravel()[len(batches) :]:
+        axes.remove()
+    texts = [draw_batch(axes, *batch) for axes, batch in zip(grid.ravel(), checked, strict=False)]
+    lines = max(len(text) for text in texts)
+    for number, (axes, name, text) in enumerate(zip(grid.ravel(), batches, texts, strict=False)):
+        axes.set_title("\n".join([name, *text] + [""] * (lines - len(text))))  # names stand on one line
+        axes.label_outer()
+        if number + columns >= len(batches):  # the lowest of its column, perhaps above a gap
+            axes.set_xlabel("metres east")
+            axes.xaxis.set_tick_params(labelbottom=True)
+    handles = {handle.get_label(): handle for _, item, anchor in checked for handle in batch_legend(item, anchor)}
+    figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=2 if columns == 1 else 3)
+    return figure
+
+
+def checked_batch(
+    where: Tensor, items: Tensor, anchors: Tensor | None, at: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions (N, 2), places (B,) and the drawn place of each (B,) as arrays, -1 and None replaced; or InputError.
+
+    where: (N, 2) metres, NaN not shown. items: (B,) places. anchors: (B,) drawn places, -1 not known, or None. at: what
+    the error names.
+    """
+    anchors = items if anchors is None else anchors
+    shapes = [tuple(value.shape) for value in (where, items, anchors)]
+    fits = where.ndim == 2 and where.shape[1] == 2 and items.ndim == 1 and len(items) > 0 and shapes[1] == shapes[2]
+    _check(fits, at, "positions (N, 2), places (B,) and their drawn places (B,)", shapes, "Take them from one batch.")
+    places = where.detach().cpu().double().numpy()
+    _check(bool(np.isfinite(places).all(1).any()), at, "positions in metres", "NaN in each", "Leave in one city.")
+    kinds = {items.dtype, anchors.dtype}
+    whole = not any(kind.is_floating_point or kind == torch.bool for kind in kinds)
+    low, high = (int(items.min()), int(anchors.min())), max(int(items.max()), int(anchors.max()))
+    _check(whole and low[0] >= 0 and low[1] >= -1 and high < len(where), at, f"indices of the {len(where)} places",
+           f"{min(low)} to {high}, {kinds}", "Batches hold indices of places: no mask, no rows of a split.")  # fmt: skip
+    item, anchor = items.cpu().long().numpy(), anchors.cpu().long().numpy()
+    return places, item, np.where(anchor < 0, item, anchor)
+
+
+def draw_batch(axes: Axes, places: np.ndarray, item: np.ndarray, anchor: np.ndarray) -> list[str]:
+    """One batch of `checked_batch` on a map of all places; gives back in words how many were drawn and how far apart."""
+    known, colours = np.isfinite(places).all(1), group_colours(item, anchor)
+    joined, drawn, alone = _roles(item, anchor)
+    axes.scatter(*places[known].T, s=9, c=FAINT_COLOUR, linewidths=0, zorder=1)
+    ends = np.stack([places[item], places[anchor]], axis=1)  # (B, 2, 2): from, to; east, north
+    lined = joined & np.isfinite(ends).all((1, 2))
+    axes.add_collection(LineCollection(ends[lined], colors=colours[lined], linewidths=0.8, alpha=0.55, zorder=2))
+    for role, style in (
+        (joined, {"marker": "o", "s": 28, "linewidths": 0.5, "edgecolors": "white"}),
+        (alone, {"marker": "D", "s": 26, "linewidths": 0.5, "edgecolors": "white"}),
+        (drawn, {"marker": "*", "s": 190, "linewidths": 0.9, "edgecolors": "black"}),
+    ):
+        shown = role & known[item]
+        axes.scatter(*places[item[shown]].T, c=colours[shown], zorder=3, **style)
+    away, first = np.unique(anchor[_away(item, anchor)], return_index=True)
+    shown = known[away]
+    axes.scatter(*places[away[shown]].T, c="white", marker="*", s=190, linewidths=1.3, zorder=3,
+                 edgecolors=colours[_away(item, anchor)][first][shown])  # fmt: skip
+    axes.set(xlabel="metres east", ylabel="metres north", aspect="equal")
+    axes.autoscale_view()
+    texts = [f"{len(item)} places, {'each' if not joined.any() else (~joined).sum()} drawn"]
+    if lined.any():
+        apart_m = np.linalg.norm(ends[lined, 0] - ends[lined, 1], axis=1)
+        texts.append(f"joined from {np.median(apart_m):,.0f} m away (median)")
+    outside = int((~known[item]).sum())
+    return texts + ([f"{outside} not on the map"] if outside else [])
+
+
+def batch_legend(item: np.ndarray, anchor: np.ndarray) -> list[Artist]:
+    """The marks that `draw_batch` gives a batch, with their names, in the grey that stands for any colour."""
+    joined, drawn, alone = _roles(item, anchor)
+    grey = "#8a8a8a"
+    marks = [
+        ("all places", True, {"marker": "o", "color": FAINT_COLOUR, "markersize": 4, "linestyle": ""}),
+        ("drawn, joined by none", alone.any(), {"marker": "D", "color": ALONE_COLOUR, "markersize": 5, "linestyle": ""}),
+        ("drawn place", drawn.any(),
+         {"marker": "*", "color": grey, "markersize": 13, "markeredgecolor": "black", "linestyle": ""}),
+        ("drawn in another batch", _away(item, anchor).any(),
+         {"marker": "*", "markerfacecolor": "white", "markersize": 13, "markeredgecolor": grey, "linestyle": ""}),
+        ("joined that of its colour", joined.any(), {"marker": "o", "color": grey, "markersize": 6, "linestyle": "-"}),
+    ]  # fmt: skip
+    return [Line2D([], [], label=name, **style) for name, used, style in marks if used]
+
+
+def _roles(item: np.ndarray, anchor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(B,) bools: joined a drawn place; was drawn, and others joined it; was drawn, and none did."""
+    joined = item != anchor
+    followed = np.isin(item, anchor[joined])
+    return joined, ~joined & followed, ~joined & ~followed
+
+
+def _away(item: np.ndarray, anchor: np.ndarray) -> np.ndarray:
+    """(B,) bool: joined a drawn place that is not in the batch, as where a batch was full before all had joined."""
+    return ~np.isin(anchor, item)
+
+
+def group_colours(item: np.ndarray, anchor: np.ndarray) -> np.ndarray:
+    """(B,) colours: one for all that have the same drawn place, in turn; ALONE_COLOUR for a place that none joined."""
+    groups = list(dict.fromkeys(anchor[item != anchor].tolist()))
+    table = {drawn: GROUP_COLOURS[number % len(GROUP_COLOURS)] for number, drawn in enumerate(groups)}
+    return np.array([table.get(drawn, ALONE_COLOUR) for drawn in anchor.tolist()], dtype=object)
+
+
+# --------------------------------------------------------------------------------------------------- what batches do
+
+
+def negatives_plot(frame: pd.DataFrame) -> Figure:
+    """How hard the negatives are: for each sampler the share of queries whose hardest negative is at most so similar.
+
+    frame: a row a query: sampler, hardest (the greatest cosine between the query and a wrong tile of its own batch).
+    """
+    _check_columns("negatives", frame, ("sampler", "hardest"))
+    values = frame["hardest"].to_numpy(dtype=float)
+    _check(bool((np.abs(values) <= 1.001).all()), "negatives: hardest", "cosines from -1 to 1",
+           f"{frame['hardest'].min()} to {frame['hardest'].max()}, {int(np.isnan(values).sum())} NaN",
+           "Normalise the embeddings, and leave out batches of one.")  # fmt: skip
+    figure, axes = plt.subplots(figsize=(WIDTH_IN * 0.72, 3.9), layout="constrained")
+    axes.axhline(50, color="#bbbbbb", linewidth=0.8, linestyle=":")
+    for number, (sampler, rows) in enumerate(frame.groupby("sampler", sort=False)):
+        ordered = np.sort(rows["hardest"].to_numpy(dtype=float))
+        share = 100 * np.arange(len(ordered) + 1) / len(ordered)  # the first step starts at 0
+        axes.step(np.r_[ordered[0], ordered], share, where="post", color=PALETTE[number % len(PALETTE)], linewidth=1.9,
+                  linestyle=LINES[number % len(LINES)], label=f"{sampler}: median {np.median(ordered):.2f}")  # fmt: skip
+    axes.set(xlabel="cosine of a query and the hardest wrong tile of its batch", ylabel="queries with at most that (%)",
+             ylim=(0, 101), title="The further right, the harder the negatives")  # fmt: skip
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, handlelength=3.2)
+    return figure
+
+
+def recall_curves(frame: pd.DataFrame) -> Figure:
+    """Recall at 1 by epoch, a line a sampler; beside it, if known, that on another area.
+
+    frame: sampler, epoch, r_at_1 (%) and, if known, cross_r_at_1 (%); NaN where not measured. Rows of one sampler and
+    epoch are seeds: the line is their mean, the band their range. Names stand at the ends of the lines, or beneath all
+    panels where they would cover each other.
+    """
+    _check_columns("recall curves", frame, ("sampler", "epoch", "r_at_1"))
+    measures = {"r_at_1": "Recall at 1"}
+    if "cross_r_at_1" in frame:
+        measures = {"r_at_1": "Same area", "cross_r_at_1": "Another area"}
+    for name in measures:
+        _check(bool(frame[name].notna().any() and frame[name].dropna().between(0, 100).all()), f"recall curves: {name}",
+               "percentages from 0 to 100", f"{frame[name].min()} to {frame[name].max()}", "Check its unit.")  # fmt: skip
+    figure, grid = plt.subplots(1, len(measures), squeeze=False, sharex=True, layout="constrained",
+                                figsize=(WIDTH_IN if len(measures) == 2 else WIDTH_IN * 0.72, 3.9))  # fmt: skip
+    names = []
+    for axes, (measure, title) in zip(grid[0], measures.items(), strict=True):
+        names += _recall_lines(axes, frame.dropna(subset=[measure]), list(frame["sampler"].unique()), measure)
+        axes.set(xlabel="epoch", title=title, ylim=(0, None))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    grid[0, 0].set_ylabel(HEADINGS["r_at_1"])
+    if _cover(figure, names):
+        for name in names:
+            name.remove()
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=3.2)
+    return figure
+
+
+def _recall_lines(axes: Axes, frame: pd.DataFrame, samplers: Sequence[str], measure: str) -> list[Artist]:
+    """The lines of one panel; gives back the names at their ends."""
+    names = []
+    for number, sampler in enumerate(samplers):
+        rows = frame[frame["sampler"] == sampler].groupby("epoch")[measure].agg(["mean", "min", "max"])
+        colour = PALETTE[number % len(PALETTE)]
+        axes.plot(rows.index, rows["mean"], color=colour, linestyle=LINES[number % len(LINES)], label=sampler,
+                  marker=MARKERS[number % len(MARKERS)], markersize=4)  # fmt: skip
+        if (rows["max"] > rows["min"]).any():
+            axes.fill_between(rows.index, rows["min"], rows["max"], color=colour, alpha=0.15, linewidth=0)
+        if len(rows):
+            end = (rows.index[-1], rows["mean"].iloc[-1])
+            names.append(axes.annotate(f"{sampler} {end[1]:.1f}", end, (7, 0), textcoords="offset points", va="center",
+                                       color=colour, fontsize=9.5, annotation_clip=False))  # fmt: skip
+    return names
+
+
+def _cover(figure: Figure, names: Sequence[Artist]) -> bool:
+    """Whether names at the ends of lines would cover each other or a line that goes on."""
+    figure.draw_without_rendering()  # only a laid out figure knows where its texts lie
+    boxes = [name.get_window_extent() for name in names]
+    if any(a.overlaps(b) for number, a in enumerate(boxes) for b in boxes[:number]):
+        return True
+    lines = [line.get_path().transformed(line.get_transform()) for axes in figure.axes for line in axes.lines]
+    return any(line.intersects_bbox(box, filled=False) for box in boxes for line in lines)
+
+
+def generalisation_matrix(frame: pd.DataFrame) -> Figure:
+    """Recall at 1 of each training area (a row) on each test area (a column); the same area is framed.
+
+    frame: trained_on, tested_on, r_at_1 (%), a row a run; of several seeds the mean is shown, and a combination that is
+    not in the table, or NaN, as a dash. Areas stand in the order of the table.
+    """
+    _check_columns("generalisation", frame, ("trained_on", "tested_on", "r_at_1"))
+    known = frame["r_at_1"].dropna()
+    _check(bool(len(known) and known.between(0, 100).all()), "generalisation: r_at_1", "percentages from 0 to 100",
+           f"{frame['r_at_1'].min()} to {frame['r_at_1'].max()}", "Check its unit.")  # fmt: skip
+    rows, columns = list(frame["trained_on"].unique()), list(frame["tested_on"].unique())
+    columns.sort(key=lambda name: rows.index(name) if name in rows else len(rows))  # same areas on the diagonal
+    cells = frame.groupby(["trained_on", "tested_on"])["r_at_1"].mean()
+    table = np.array([[cells.get((row, column), np.nan) for column in columns] for row in rows], dtype=float)
+    size = (min(WIDTH_IN, 2.6 + 1.15 * len(columns)), 1.3 + 0.72 * len(rows))
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    top = max(float(known.max()), 1.0)
+    picture = axes.imshow(np.ma.masked_invalid(table), cmap="viridis", vmin=0, vmax=top, aspect="auto")
+    for (row, column), value in np.ndenumerate(table):
+        colour = "black" if math.isnan(value) or value > 0.6 * top else "white"  # viridis is light above
+        axes.text(column, row, "–" if math.isnan(value) else f"{value:.1f}", ha="center", va="center", color=colour)
+        if rows[row] == columns[column]:
+            axes.add_patch(
+                Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor=colour, linewidth=1.8)
+            )
+            axes.set_title("framed: tested where it was trained")
+    axes.set(xticks=range(len(columns)), xticklabels=columns, yticks=range(len(rows)), yticklabels=rows,
+             xlabel="tested on", ylabel="trained on")  # fmt: skip
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(picture, ax=axes, label=HEADINGS["r_at_1"])
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------------------- the checks
+
+
+def _check(fits: bool, where: str, expected: str, found: object, todo: str) -> None:
+    if not fits:
+        raise InputError(where, expected=expected, found=found, todo=todo)
+
+
+def _check_names(where: str, given: Mapping[str, object], samplers: Mapping[str, object]) -> None:
+    unknown = [name for name in given if name not in samplers]
+    _check(not unknown, where, f"samplers among {', '.join(samplers)}", unknown, "Name them as the batches are named.")
+
+
+def _check_columns(where: str, frame: pd.DataFrame, names: Sequence[str]) -> None:
+    missing = [name for name in names if name not in frame]
+    _check(not missing and not frame.empty, where, f"rows with {', '.join(names)}",
+           f"{len(frame)} rows, missing {missing}", "Check where the table was made.")  # fmt: skip
