@@ -6,8 +6,8 @@ import torch
 
 from ucvgl.datasets import ArrayImages, Positives, Views
 from ucvgl.errors import InputError
-from ucvgl.methods.images import ImageConfig, prepare, resized, world_views
-from ucvgl.projection import complete_panorama, top_view
+from ucvgl.methods.images import ImageConfig, polar_tiles, prepare, prepare_plain, resized, world_views
+from ucvgl.projection import complete_panorama, polar_view, top_view
 from ucvgl.world.pairs import WorldConfig, render_pairs
 
 CONFIG = ImageConfig((8, 16), 16, 160.0)
@@ -75,3 +75,23 @@ def test_the_world_as_a_data_set():
     np.testing.assert_allclose(given.ground.positions.values, pairs.position_m)
     np.testing.assert_allclose(given.satellite.positions.values, pairs.tile_m)
     assert torch.equal(given.ground.read(2), torch.from_numpy(np.array(pairs.panorama[2])))
+
+
+def test_polar_tiles_are_made_once():
+    images = prepare(views(rows=32, columns=64), CONFIG, progress=False)
+    found = polar_tiles(images)
+    assert torch.equal(found, polar_view(images.tile, 8, 16))
+    assert torch.equal(polar_tiles(images), found)
+
+
+def test_plain_images_are_not_projected(tmp_path):
+    """Drone images and tiles, each at its own size; the ground image stands for its own top view."""
+    given = views(rows=16, columns=16)
+    images = prepare_plain(given, (16, 8), progress=False)
+    assert torch.equal(images.top_view, torch.stack([given.ground.read(i) for i in range(5)]))
+    assert images.panorama is images.top_view
+    assert torch.equal(images.tile, torch.stack([given.satellite.read(i, (8, 8)) for i in range(5)]))
+    assert prepare_plain(views(rows=16, columns=16, known=False), (16, 8), progress=False).data_id == images.data_id
+    (tmp_path / images.data_id / "tile.npy").write_bytes(b"")
+    with pytest.raises(InputError, match=r"tile\.npy.*Delete"):
+        prepare_plain(given, (16, 8), progress=False)

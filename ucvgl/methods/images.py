@@ -107,15 +107,17 @@ def prepare(views: Views, config: ImageConfig, *, progress: bool = True) -> Imag
     """
     hidden = views.without_labels()
     stage = run_stage("images", config, hidden.data_id(), lambda folder: _write(hidden, config, folder, progress))
-    arrays = {}
-    for name in ("panorama", "top_view", "tile"):
-        path = stage.folder / f"{name}.npy"
-        try:
-            # copy-on-write: torch wants writable memory, and nothing writes to it
-            arrays[name] = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(path, expected="an array of images", found=error, todo=f"Delete {stage.folder}.") from None
+    arrays = {name: _mapped(stage.folder / f"{name}.npy") for name in ("panorama", "top_view", "tile")}
     return Images(**arrays, data_id=stage.folder.name)
+
+
+def _mapped(path: Path) -> Tensor:
+    """An array of images on disk, read by the page."""
+    try:
+        # copy-on-write: torch wants writable memory, and nothing writes to it
+        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(path, expected="an array of images", found=error, todo=f"Delete {path.parent}.") from None
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def polar_tiles(images: Images) -> Tensor:
         return {}
 
     stage = run_stage("polar", _Polar(height, width), images.data_id, compute, say=lambda _: None)
-    return torch.from_numpy(np.load(stage.folder / "polar.npy", mmap_mode="c", allow_pickle=False))
+    return _mapped(stage.folder / "polar.npy")
 
 
 def prepare_plain(views: Views, size_px: tuple[int, int], *, progress: bool = True) -> Images:
@@ -171,10 +173,7 @@ def prepare_plain(views: Views, size_px: tuple[int, int], *, progress: bool = Tr
         return {}
 
     stage = run_stage("plain-images", _Plain(*size_px), hidden.data_id(), compute)
-    ground, tile = (
-        torch.from_numpy(np.load(stage.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
-        for name in ("ground", "tile")
-    )
+    ground, tile = (_mapped(stage.folder / f"{name}.npy") for name in ("ground", "tile"))
     return Images(ground, ground, tile, stage.folder.name)
 
 

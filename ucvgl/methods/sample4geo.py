@@ -37,6 +37,7 @@ BACKBONE = "convnext_base.fb_in22k_ft_in1k_384"
 
 GroundKind = Literal["panorama", "top view", "oblique"]
 TileKind = Literal["tile", "polar"]
+Source = Literal["random", "geographic", "similarity"]  # where the neighbours of an epoch come from
 
 
 # ------------------------------------------------------------------------------------------------------------- settings
@@ -65,7 +66,7 @@ class Sampling:
         """Whether it begins with geographic neighbours."""
         return self.kind in ("geographic", "both")
 
-    def source(self, epoch: int) -> Literal["random", "geographic", "similarity"]:
+    def source(self, epoch: int) -> Source:
         """Where the neighbours of an epoch come from: before the first refresh no similarity is known."""
         if self.kind in ("random", "geographic"):
             return self.kind
@@ -110,6 +111,8 @@ class Labelled:
         semi_positives: tiles that show the place off centre (VIGOR), neither right nor wrong for the hit rate.
         positions: of the tiles, for geographic sampling; None where unknown.
         data_id: names all of these.
+        tiles_ask: whether `ground` holds satellite images that ask and `tile` the ground images that are searched
+            (satellite -> drone).
     """
 
     ground: Tensor
@@ -118,6 +121,7 @@ class Labelled:
     semi_positives: Positives | None
     positions: Positions | None
     data_id: str
+    tiles_ask: bool = False
 
     @staticmethod
     def of(images: Images, views: Views, ground: GroundKind, tile: TileKind = "tile") -> "Labelled":
@@ -139,12 +143,6 @@ class Labelled:
             self, ground=self.ground[torch.from_numpy(rows)], positives=self.positives.take(rows), semi_positives=semi,
             data_id=f"{self.data_id}-{name}",
         )  # fmt: skip
-
-    def swapped(self) -> "Labelled":
-        """Tiles ask, ground images are searched: satellite -> drone."""
-        pairs = self.positives.pairs()
-        rows = [pairs[pairs[:, 1] == tile, 0] for tile in range(len(self.tile))]
-        return Labelled(self.tile, self.ground, Positives.of(rows), None, None, f"{self.data_id}-swapped")
 
     def pairs(self) -> tuple[Tensor, Tensor]:
         """The items trained on: ground images whose tile is known, (P,), and their tiles, (P,)."""
@@ -174,13 +172,21 @@ class SupervisedPairs(Task):
         """Every item once but for the tail, batch after batch."""
         sampling = self.config.sampling
         source = sampling.source(epoch)
-        if source == "similarity" and (self.searched < sampling.refresh_every or epoch % sampling.refresh_every == 0):
-            self.neighbours, self.searched = self._similar(model), epoch
-        elif source == "geographic" and self.neighbours is None:
-            self.neighbours = self._near()
+        stale = self.searched < sampling.refresh_every or epoch % sampling.refresh_every == 0
+        if self.neighbours is None or (source == "similarity" and stale):
+            self.neighbours, self.searched = self.neighbours_by(source, model), epoch
         size = self.config.training.batch_size
         near = self.neighbours if source != "random" else None
         return neighbour_batches(near, size, generator, sampling.draw, place=self.place, places=len(self.tiles))
+
+    def neighbours_by(self, source: Source, model: TwoViewEncoder) -> Tensor | None:
+        """Places near each item's, (P, range), by position or by similarity; None for random batches."""
+        match source:
+            case "geographic":
+                return self._near()
+            case "similarity":
+                return self._similar(model)
+        return None
 
     def _near(self) -> Tensor:
         """Geographic neighbours of each item's place."""
@@ -297,5 +303,6 @@ def evaluate(model: TwoViewEncoder, test: Labelled) -> dict[str, float]:
 
 
 def describe(model: TwoViewEncoder, test: Labelled) -> tuple[Tensor, Tensor]:
-    """Descriptors of all ground images, (N, D), and tiles, (M, D)."""
-    return embed(model.ground, test.ground.split(EMBED_BATCH)), embed(model.satellite, test.tile.split(EMBED_BATCH))
+    """Descriptors of all images that ask, (N, D), and of those searched, (M, D)."""
+    query, gallery = (model.satellite, model.ground) if test.tiles_ask else (model.ground, model.satellite)
+    return embed(query, test.ground.split(EMBED_BATCH)), embed(gallery, test.tile.split(EMBED_BATCH))

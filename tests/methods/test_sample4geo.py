@@ -1,0 +1,322 @@
+"""Sample4Geo on toy images: which pairs meet in a batch, how they move, what is measured."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ucvgl.augment import NONE, SAMPLE4GEO, Augmentation, turn_pair
+from ucvgl.datasets import Positives
+from ucvgl.errors import InputError
+from ucvgl.methods import sample4geo, ucvgl
+from ucvgl.methods.common import BEST
+from ucvgl.methods.images import Images
+from ucvgl.methods.sample4geo import Labelled, Sample4Geo, Sampling, SupervisedPairs, supervise, trained_model
+from ucvgl.models import EncoderConfig
+from ucvgl.optimisation import TrainingConfig
+from ucvgl.positions import Metres, Positions
+from ucvgl.sampling import NeighbourDraw
+
+N, SIZE = 24, 16
+ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
+DRAW = NeighbourDraw(6, 2, 1)
+METHOD = Sample4Geo(
+    ENCODER, ENCODER, ground_kind="top view", training=TrainingConfig(epochs=4, batch_size=8, learning_rate=1e-3),
+    sampling=Sampling("both", DRAW, 2), evaluate_every=2,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+
+
+def labelled(seed=0, positives=None, positions=True, name="toy"):
+    """Tiles of large blocks on a line, 10 m apart, and the same with noise as ground images."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 256, (N, 3, 4, 4)).repeat(4, 2).repeat(4, 3)
+    noisy = np.clip(blocks + rng.normal(0, 12, blocks.shape), 0, 255)
+    ground, tile = (torch.from_numpy(a.astype(np.uint8)) for a in (noisy, blocks))
+    where = Positions(np.stack([10.0 * np.arange(N), np.zeros(N)], 1), Metres("toy")) if positions else None
+    return Labelled(ground, tile, positives or Positives.one_each(np.arange(N)), None, where, f"{name}-{seed}")
+
+
+def weights(stage):
+    return load_file(stage.folder / BEST)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# ------------------------------------------------------------------------------------------------------------ batches
+
+
+@pytest.mark.parametrize(
+    ("kind", "sources"),
+    [
+        ("random", ["random"] * 6),
+        ("geographic", ["geographic"] * 6),
+        ("similarity", ["random", "random", *["similarity"] * 4]),
+        ("both", ["geographic", "geographic", *["similarity"] * 4]),
+    ],
+)
+def test_where_neighbours_come_from(kind, sources):
+    assert [Sampling(kind, DRAW, 2).source(epoch) for epoch in range(6)] == sources
+
+
+def test_paper_schedule():
+    sampling = Sampling()
+    assert (sampling.kind, sampling.refresh_every) == ("both", 4)
+    assert (sampling.draw.range, sampling.draw.nearest, sampling.draw.drawn) == (128, 32, 32)
+    method = Sample4Geo(ENCODER, ENCODER)
+    training = method.training
+    assert (training.epochs, training.batch_size, training.learning_rate, training.warmup_epochs) == (40, 128, 1e-3, 1)
+    assert (method.shared, method.smoothing, method.augmentation) == (True, 0.1, SAMPLE4GEO)
+
+
+def test_similar_places_are_searched_when_due(monkeypatch):
+    """At epochs 2, 4 and 6 of 'refresh every 2', with the encoder as it is then."""
+    task, searched = SupervisedPairs(labelled(), METHOD), []
+    model = sample4geo.new_model(METHOD)
+    real = SupervisedPairs._similar
+    monkeypatch.setattr(SupervisedPairs, "_similar", lambda self, model: searched.append(epoch) or real(self, model))
+    for epoch in range(7):
+        order = task.order(epoch, model, generator(epoch))
+        assert sorted(order.tolist()) == list(range(N))  # three whole batches of eight
+    assert searched == [2, 4, 6]
+    assert model.training  # left as it was
+
+
+def test_geographic_batches_hold_neighbours():
+    """On a line, the two nearest of a drawn place are at most 20 m off, unless they are used already."""
+    method = replace(METHOD, sampling=Sampling("geographic", NeighbourDraw(2, 2, 0)))
+    order = SupervisedPairs(labelled(), method).order(0, None, generator())
+    first = order[:3]
+    assert (first - first[0]).abs().max() <= 2
+    alone = SupervisedPairs(labelled(positions=False), replace(method, sampling=Sampling("random", DRAW)))
+    assert len(alone.order(0, None, generator())) == N
+
+
+def test_similar_batches_hold_look_alikes(monkeypatch):
+    """Ground image i is most like tile i + 12, by embeddings made up for this."""
+    turned = torch.eye(N)
+    shifted = torch.eye(N) + 0.9 * torch.eye(N).roll(12, 1)
+    given = iter([shifted, turned])
+    monkeypatch.setattr(sample4geo, "embed", lambda encoder, batches: next(given))
+    method = replace(METHOD, sampling=Sampling("similarity", NeighbourDraw(1, 1, 0), 1))
+    order = SupervisedPairs(labelled(), method).order(1, sample4geo.new_model(METHOD), generator())
+    pairs = order.view(-1, 2)
+    assert bool(((pairs[:, 0] - pairs[:, 1]).abs() == 12).all())
+
+
+def test_panoramas_of_one_tile_never_meet():
+    shared = Positives.one_each(np.arange(N) // 2)
+    task = SupervisedPairs(labelled(positives=shared), METHOD)
+    model = sample4geo.new_model(METHOD)
+    for epoch in range(3):
+        order = task.order(epoch, model, generator(epoch))
+        assert len(order.unique()) == len(order)
+        assert all(len((batch // 2).unique()) == 8 for batch in order.view(-1, 8))
+
+
+def test_ground_images_without_a_tile_are_left_out():
+    some = Positives.of([[i] if i % 2 else None for i in range(N)])
+    task = SupervisedPairs(labelled(positives=some), replace(METHOD, sampling=Sampling("geographic", DRAW)))
+    order = task.order(0, None, generator())
+    assert len(order) == 8  # of 12
+    batch = task.batch(order, generator())
+    assert torch.equal(task.ground[order] % 2, torch.ones(8, dtype=torch.int64))
+    assert batch.inputs[0].shape == (8, 3, SIZE, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "moves"),
+    [(("panorama", "tile"), "pair"), (("oblique", "tile"), "tile"), (("panorama", "polar"), "rolls")],
+)
+def test_views_move_with_their_heading(kinds, moves):
+    method = replace(METHOD, ground_kind=kinds[0], tile_kind=kinds[1], augmentation=replace(NONE, turn=1.0))
+    task = SupervisedPairs(labelled(), method)
+    items = torch.arange(8)
+    ground, tile = task.batch(items, generator()).inputs
+    images = [(image[:8].float() / 255) for image in (task.given.ground, task.given.tile)]
+    draws = generator()
+    torch.rand(8, generator=draws)
+    quarters = torch.randint(1, 4, (8,), generator=draws)
+    rolled, turned = turn_pair(*images, quarters)
+    expected = {"pair": (rolled, turned), "tile": (images[0], turned)}
+    expected["rolls"] = (rolled, turn_pair(images[1], images[1], quarters)[0])
+    for found, wanted in zip((ground, tile), expected[moves], strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_augmentation_is_drawn_for_each_view():
+    task = SupervisedPairs(labelled(), replace(METHOD, augmentation=Augmentation(0, 0, 1.0, 0.4, 0.4, 0.4)))
+    ground, tile = task.batch(torch.arange(8), generator()).inputs
+    same = SupervisedPairs(replace(labelled(), ground=labelled().tile), task.config)
+    ground, tile = same.batch(torch.arange(8), generator()).inputs
+    assert not torch.equal(ground, tile)
+
+
+# ----------------------------------------------------------------------------------------------------------- training
+
+
+def test_it_learns_and_is_found_again():
+    method = replace(METHOD, augmentation=NONE, training=replace(METHOD.training, epochs=12, learning_rate=3e-3))
+    tests = {"same": labelled(), "cross": labelled(1)}
+    stage = supervise(labelled(), method, tests, progress=False)
+    rows = stage.numbers["rows"]
+    assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
+    assert stage.numbers["recall"]["same"]["r_at_5"] > 2 * 500 / N
+    assert "same_r_at_1" in rows[1]
+    assert "same_r_at_1" not in rows[0]  # every second epoch
+    assert supervise(labelled(), method, tests, progress=False).loaded
+    model = trained_model(stage, method)
+    assert sample4geo.evaluate(model, labelled()) == stage.numbers["recall"]["same"]
+    assert model.shared
+
+
+def test_what_is_tested_changes_no_weight():
+    first = supervise(labelled(), METHOD, {"same": labelled()}, progress=False)
+    order = Positives.one_each(np.random.default_rng(3).permutation(N))
+    second = supervise(labelled(), METHOD, {"same": labelled(positives=order, name="other")}, progress=False)
+    assert not second.loaded
+    assert all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())
+
+
+def test_interrupted_training_goes_on_to_the_same_weights(monkeypatch, tmp_path):
+    """Killed in the second epoch after a refresh: the neighbours of the search before are still used."""
+    method = replace(METHOD, sampling=Sampling("both", DRAW, 1), training=replace(METHOD.training, epochs=3))
+    method = replace(
+        method, sampling=replace(method.sampling, refresh_every=2), training=replace(method.training, epochs=4)
+    )
+    whole = supervise(labelled(), method, {"same": labelled()}, progress=False)
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "other"))
+    real = SupervisedPairs.order
+
+    def killed(self, epoch, model, generator):
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return real(self, epoch, model, generator)
+
+    monkeypatch.setattr(SupervisedPairs, "order", killed)
+    with pytest.raises(KeyboardInterrupt):
+        supervise(labelled(), method, {"same": labelled()}, progress=False)
+    monkeypatch.setattr(SupervisedPairs, "order", real)
+    resumed = supervise(labelled(), method, {"same": labelled()}, progress=False)
+    assert resumed.resumed
+    assert all(torch.equal(value, weights(resumed)[name]) for name, value in weights(whole).items())
+
+
+def test_separate_encoders_and_who_asks():
+    """Where tiles ask, they go through the satellite encoder, and the searched images through the ground encoder."""
+    method = replace(METHOD, shared=False)
+    model = sample4geo.new_model(method)
+    assert not model.shared
+    forth = labelled()
+    back = replace(forth, ground=forth.tile, tile=forth.ground, tiles_ask=True)
+    query, gallery = sample4geo.describe(model, forth)
+    asked, searched = sample4geo.describe(model, back)
+    assert torch.equal(query, searched)
+    assert torch.equal(gallery, asked)
+    assert not torch.allclose(query, sample4geo.describe(model, replace(back, tiles_ask=False))[1])
+
+
+def test_hit_rate_only_with_semi_positives():
+    model = sample4geo.new_model(METHOD).eval()
+    without = sample4geo.evaluate(model, labelled())
+    assert set(without) == {"r_at_1", "r_at_5", "r_at_10", "r_at_1_percent", "ap"}
+    every = Positives.of([[j for j in range(N) if j != i] for i in range(N)])
+    found = sample4geo.evaluate(model, replace(labelled(), semi_positives=every))
+    assert found["hit_rate"] == 100  # nothing is left to be wrong
+    assert {name: found[name] for name in without} == without
+
+
+# ------------------------------------------------------------------------------------------------------------- the data
+
+
+def test_a_part_keeps_all_tiles():
+    part = labelled().take(np.array([3, 5]), "some")
+    assert (len(part), len(part.tile)) == (2, N)
+    assert part.positives.best().tolist() == [3, 5]
+    assert part.data_id != labelled().data_id
+    ground, tile = part.pairs()
+    assert (ground.tolist(), tile.tolist()) == ([0, 1], [3, 5])
+
+
+def test_hard_negatives_over_pseudo_pairs_need_no_label():
+    """UCVGL with look-alikes in a batch: no tile twice in a batch, and the truth changes no weight."""
+    rng = np.random.default_rng(0)
+    given = labelled()
+    panorama = torch.from_numpy(rng.integers(0, 256, (N, 3, SIZE, 2 * SIZE)).astype(np.uint8))
+    images = Images(panorama, given.ground, given.tile, "toy")
+    start = ucvgl.Pretraining(
+        ENCODER, ENCODER, "top view", translation=ucvgl.Translation("none"), intra=None, cross=METHOD.training
+    )
+    steps = ucvgl.Curriculum(start, training=METHOD.training, rule=ucvgl.MiningRule(threshold=0.0))
+    task = ucvgl.PseudoPairs(images, torch.full((N,), -1), steps, DRAW)
+    model = ucvgl.new_model(start).eval()
+    order = task.order(0, model, generator())
+    tiles = task.pairs.satellite[order]
+    assert len(order)
+    assert all(len(batch.unique()) == len(batch) for batch in tiles.split(8))
+    held = Images(panorama, labelled(1).ground, labelled(1).tile, "held-out")
+    stages = []
+    for best in (np.arange(N), rng.permutation(N)):
+        truth = ucvgl.Truth(Positives.one_each(best), Positives.one_each(best), held)
+        stages.append(ucvgl.curriculum(images, steps, truth, hard=DRAW, progress=False))
+    assert all(torch.equal(value, weights(stages[1])[name]) for name, value in weights(stages[0]).items())
+    plain = ucvgl.curriculum(images, steps, truth, progress=False)
+    assert not plain.loaded
+    assert any(not torch.equal(value, weights(plain)[name]) for name, value in weights(stages[1]).items())
+
+
+# ----------------------------------------------------------------------------------------------------------- bad input
+
+
+def bad(**changes):
+    method = replace(METHOD, **{name: value for name, value in changes.items() if name != "given"})
+    supervise(changes.get("given", labelled()), method, {}, progress=False)
+
+
+def test_geographic_sampling_without_positions():
+    with pytest.raises(InputError, match="Geographic sampling needs them"):
+        bad(given=labelled(positions=False))
+
+
+def test_unknown_positions():
+    given = labelled()
+    where = Positions(np.where(np.arange(N)[:, None] == 4, np.nan, given.positions.values), Metres("toy"))
+    with pytest.raises(InputError, match="1 of 24 unknown, the first at index 4"):
+        bad(given=replace(given, positions=where))
+
+
+def test_fewer_places_than_a_batch():
+    with pytest.raises(InputError, match=r"1 to 24, the number of places.*32"):
+        bad(training=replace(METHOD.training, batch_size=32))
+
+
+def test_longer_lists_than_places():
+    with pytest.raises(InputError, match="1 to 23, the other places of 24"):
+        bad(sampling=Sampling("geographic", NeighbourDraw(64, 2, 2)))
+
+
+def test_duplicate_positions_are_no_error():
+    given = labelled()
+    where = Positions(np.zeros((N, 2)), Metres("toy"))
+    order = SupervisedPairs(replace(given, positions=where), METHOD).order(0, None, generator())
+    assert sorted(order.tolist()) == list(range(N))
+
+
+def test_gallery_smaller_than_k():
+    few = replace(labelled().take(np.arange(3), "three"), tile=labelled().tile[:3])
+    with pytest.raises(InputError, match="1 to 3, the number of gallery images"):
+        sample4geo.evaluate(sample4geo.new_model(METHOD), few)
+
+
+@pytest.mark.parametrize("make", [lambda: Sampling("gps"), lambda: Sampling(refresh_every=0)])
+def test_bad_settings(make):
+    with pytest.raises(InputError):
+        make()

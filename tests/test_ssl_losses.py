@@ -1,0 +1,530 @@
+"""Self-supervised losses: against loops, by hand, gradients; masks; stop-gradients; collapse; lightly where installed."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from ucvgl import ssl_losses as s
+from ucvgl.errors import InputError
+
+
+def randn(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def angles(*degrees):
+    radians = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
+    return torch.stack((radians.cos(), radians.sin()), 1)
+
+
+def random_mask(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < 0.4
+
+
+def cos(a, b):
+    dot = sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
+    return dot / math.sqrt(sum(float(x) ** 2 for x in a) * sum(float(y) ** 2 for y in b))
+
+
+sizes = st.integers(1, 6), st.integers(1, 5), st.integers(0, 99)
+two_or_more = st.integers(2, 6), st.integers(1, 5), st.integers(0, 99)
+
+# the formulas, number by number
+
+
+def nt_xent_by_loops(z1, z2, temperature, skip=None):
+    views = [(i, z) for z in (z1, z2) for i, z in enumerate(z)]  # (item, vector)
+    total = 0.0
+    for a, (i, x) in enumerate(views):
+        own, all_others = None, 0.0
+        for b, (j, y) in enumerate(views):
+            if a == b:
+                continue
+            e = math.exp(cos(x, y) / temperature)
+            if i == j:
+                own = e
+            elif skip is not None and (skip[i, j] or skip[j, i]):
+                continue
+            all_others += e
+        total -= math.log(own / all_others)
+    return total / len(views)
+
+
+def moco_by_loops(query, key, queue, temperature, skip=None):
+    total = 0.0
+    for i, q in enumerate(query):
+        own = math.exp(cos(q, key[i]) / temperature)
+        others = [math.exp(cos(q, n) / temperature) for j, n in enumerate(queue) if skip is None or not skip[i, j]]
+        total -= math.log(own / (own + sum(others)))
+    return total / len(query)
+
+
+def triplet_by_loops(query, positive, negatives, margin, squared, present=None):
+    def d(a, b):
+        square = sum((float(x) - float(y)) ** 2 for x, y in zip(a, b, strict=True))
+        return square if squared else math.sqrt(square)
+
+    losses = [
+        max(0.0, d(query[i], positive[i]) + margin - d(query[i], negatives[i, k]))
+        for i in range(len(query))
+        for k in range(negatives.shape[1])
+        if present is None or present[i, k]
+    ]
+    return sum(losses) / len(losses) if losses else 0.0
+
+
+def mean_and_variance(column, correction):
+    mean = sum(column) / len(column)
+    return mean, sum((x - mean) ** 2 for x in column) / (len(column) - correction)
+
+
+def columns(z):
+    return [[float(row[d]) for row in z] for d in range(z.shape[1])]
+
+
+def barlow_by_loops(z1, z2, lambda_, eps=1e-5):
+    first, second = columns(z1), columns(z2)
+    total = 0.0
+    for i, a in enumerate(first):
+        for j, b in enumerate(second):
+            (ma, va), (mb, vb) = mean_and_variance(a, 0), mean_and_variance(b, 0)
+            c = sum((x - ma) * (y - mb) for x, y in zip(a, b, strict=True)) / len(a)
+            c /= math.sqrt(va + eps) * math.sqrt(vb + eps)
+            total += (1 - c) ** 2 if i == j else lambda_ * c**2
+    return total
+
+
+def vicreg_by_loops(z1, z2, weights):
+    n, d = z1.shape
+    distance = sum((float(z1[i, j]) - float(z2[i, j])) ** 2 for i in range(n) for j in range(d)) / (n * d)
+    spread = redundancy = 0.0
+    for z in (z1, z2):
+        cols = columns(z)
+        stats = [mean_and_variance(c, 1) for c in cols]
+        spread += sum(max(0.0, 1 - math.sqrt(v + 1e-4)) for _, v in stats) / d / 2
+        for i in range(d):
+            for j in range(d):
+                if i != j:
+                    both = zip(cols[i], cols[j], strict=True)
+                    redundancy += (sum((x - stats[i][0]) * (y - stats[j][0]) for x, y in both) / (n - 1)) ** 2 / d
+    return weights[0] * distance + weights[1] * spread + weights[2] * redundancy
+
+
+@given(*sizes, st.sampled_from([0.07, 0.5, 2.0]), st.booleans())
+def test_nt_xent_is_the_formula(count, dim, seed, temperature, masked):
+    z1, z2 = randn(count, dim, seed=seed), randn(count, dim, seed=seed + 100)
+    skip = random_mask(count, count, seed=seed) if masked else None
+    expected = nt_xent_by_loops(z1, z2, temperature, skip)
+    assert float(s.nt_xent(z1, z2, temperature, skip)) == pytest.approx(expected, abs=1e-9)
+
+
+@given(*sizes, st.integers(1, 9), st.sampled_from([0.07, 0.5]), st.booleans())
+def test_moco_is_the_formula(count, dim, seed, entries, temperature, masked):
+    query, key = randn(count, dim, seed=seed), randn(count, dim, seed=seed + 100)
+    queue = F.normalize(randn(entries, dim, seed=seed + 200), dim=1)
+    skip = random_mask(count, entries, seed=seed) if masked else None
+    expected = moco_by_loops(query, key, queue, temperature, skip)
+    assert float(s.moco(query, key, queue, temperature, skip)) == pytest.approx(expected, abs=1e-9)
+
+
+@given(*sizes, st.integers(1, 4), st.sampled_from([0.0, 0.1, 1.0]), st.booleans(), st.booleans())
+def test_triplet_is_the_formula(count, dim, seed, k, margin, squared, masked):
+    query, positive = (F.normalize(randn(count, dim, seed=seed + n), dim=1) for n in (0, 100))
+    negatives = F.normalize(randn(count, k, dim, seed=seed + 200), dim=2)
+    present = random_mask(count, k, seed=seed) if masked else None
+    ours = s.triplet(query, positive, negatives, margin, present=present, squared=squared)
+    expected = triplet_by_loops(query, positive, negatives, margin, squared, present)
+    assert float(ours) == pytest.approx(expected, abs=1e-9)
+
+
+@given(*sizes)
+def test_cosine_losses_are_the_formulas(count, dim, seed):
+    p1, z2, p2, z1 = (randn(count, dim, seed=seed + 100 * n) for n in range(4))
+    one = sum(cos(p, z) for p, z in zip(p1, z2, strict=True)) / count
+    two = sum(cos(p, z) for p, z in zip(p2, z1, strict=True)) / count
+    assert float(s.negative_cosine(p1, z2)) == pytest.approx(-one)
+    assert float(s.byol(p1, z2)) == pytest.approx(2 - 2 * one)
+    assert float(s.byol(p1, z2)) == pytest.approx(
+        float((F.normalize(p1, dim=1) - F.normalize(z2, dim=1)).square().sum(1).mean())
+    )
+    assert float(s.simsiam(p1, z2, p2, z1)) == pytest.approx(-(one + two) / 2)
+
+
+@given(*two_or_more, st.sampled_from([0.0051, 0.5]))
+def test_barlow_twins_is_the_formula(count, dim, seed, lambda_):
+    z1, z2 = randn(count, dim, seed=seed), 3 * randn(count, dim, seed=seed + 100) - 5
+    expected = barlow_by_loops(z1, z2, lambda_)
+    assert float(s.barlow_twins(z1, z2, lambda_)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@given(*two_or_more, st.sampled_from([(25.0, 25.0, 1.0), (1.0, 2.0, 3.0)]))
+def test_vicreg_is_the_formula(count, dim, seed, weights):
+    z1, z2 = 0.7 * randn(count, dim, seed=seed), randn(count, dim, seed=seed + 100) + 2
+    expected = vicreg_by_loops(z1, z2, weights)
+    assert float(s.vicreg(z1, z2, *weights)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_defaults_are_the_papers():
+    z1, z2 = randn(5, 3, seed=1), randn(5, 3, seed=2)
+    assert float(s.vicreg(z1, z2)) == float(s.vicreg(z1, z2, 25, 25, 1))
+    assert float(s.barlow_twins(z1, z2)) == float(s.barlow_twins(z1, z2, 0.0051))
+    assert float(s.triplet(z1, z2, z1[:, None])) == float(s.triplet(z1, z2, z1[:, None], 0.1))
+
+
+# against other implementations
+
+
+def test_against_torchs_own():
+    z1, z2 = 2 * randn(7, 4, seed=1) + 1, randn(7, 4, seed=2)
+    normed = [F.batch_norm(z, None, None, training=True, eps=1e-5) for z in (z1, z2)]
+    torch.testing.assert_close(s.cross_correlation(z1, z2), normed[0].T @ normed[1] / 7)
+    torch.testing.assert_close(s.cross_correlation(z1, z2, eps=0), torch.corrcoef(torch.cat((z1, z2), 1).T)[:4, 4:])
+    off = torch.cov(z1.T)
+    off.fill_diagonal_(0)
+    torch.testing.assert_close(s.covariance_loss(z1), off.square().sum() / 4)
+    unit = [F.normalize(z, dim=-1) for z in (z1, z2, randn(7, 5, 4, seed=3))]
+    theirs = torch.nn.TripletMarginLoss(margin=0.1, p=2, reduction="sum", eps=0)
+    total = sum(theirs(unit[0], unit[1], unit[2][:, k]) for k in range(5))
+    torch.testing.assert_close(s.triplet(*unit), total / (7 * 5))
+
+
+def test_against_lightly():
+    # ran with the four losses of lightly 1.5.26; older versions normalise otherwise in Barlow Twins
+    lightly = pytest.importorskip("lightly.loss")
+    z1, z2 = randn(6, 4, seed=1), randn(6, 4, seed=2)
+    torch.testing.assert_close(s.nt_xent(z1, z2, 0.2), lightly.NTXentLoss(temperature=0.2)(z1, z2))
+    torch.testing.assert_close(s.negative_cosine(z1, z2), lightly.NegativeCosineSimilarity()(z1, z2))
+    torch.testing.assert_close(s.barlow_twins(z1, z2), lightly.BarlowTwinsLoss(lambda_param=0.0051)(z1, z2))
+    theirs = lightly.VICRegLoss(lambda_param=25.0, mu_param=25.0, nu_param=1.0)(z1, z2)
+    torch.testing.assert_close(s.vicreg(z1, z2), theirs)
+
+
+# by hand
+
+
+def test_nt_xent_by_hand():
+    # two items at a right angle, both views alike: each view has its positive at cosine 1, two others at 0
+    z = angles(0, 90)
+    assert float(s.nt_xent(z, z, 0.5)) == pytest.approx(math.log(1 + 2 * math.exp(-2)))
+    # all alike: one of 2B - 1
+    assert float(s.nt_xent(*[angles(*[30] * 4)] * 2, 0.07)) == pytest.approx(math.log(7))
+    assert float(s.nt_xent(angles(0), angles(50), 0.07)) == 0  # nothing to tell it from
+
+
+def test_moco_by_hand():
+    # its key at cosine 1, one entry at a right angle, one opposite
+    ours = s.moco(angles(0), 3 * angles(0), angles(90, 180), 1.0)
+    assert float(ours) == pytest.approx(math.log(1 + math.exp(-1) + math.exp(-2)))
+
+
+def test_triplet_by_hand():
+    # at 60 degrees unit vectors are 1 apart, at 180 they are 2 apart, at 90 sqrt(2)
+    negatives = angles(180, 90, 0)[None]
+    losses = 0.0, 0.0, 1.1  # 1 + 0.1 - 2; 1 + 0.1 - 1.41; 1 + 0.1 - 0
+    assert float(s.triplet(angles(0), angles(60), negatives)) == pytest.approx(sum(losses) / 3)
+    # squared, margin 1.5: 1 + 1.5 - 4; - 2; - 0
+    ours = s.triplet(angles(0), angles(60), negatives, 1.5, squared=True)
+    assert float(ours) == pytest.approx((0 + 0.5 + 2.5) / 3)
+    present = torch.tensor([[True, False, True]])
+    assert float(s.triplet(angles(0), angles(60), negatives, present=present)) == pytest.approx(1.1 / 2)
+    assert float(s.triplet(angles(0), angles(60), negatives, present=torch.zeros(1, 3, dtype=torch.bool))) == 0
+
+
+def test_cosine_losses_by_hand():
+    assert float(s.byol(angles(0, 0), 7 * angles(90, 180))) == pytest.approx((2 + 4) / 2)
+    assert float(s.simsiam(angles(0), angles(60), angles(10), angles(10))) == pytest.approx(-(0.5 + 1) / 2)
+    p1, t2, p2, t1 = (randn(4, 3, seed=n) for n in range(4))
+    both = float(s.byol(p1, t2) + s.byol(p2, t1))
+    assert both == pytest.approx(4 + 4 * float(s.simsiam(p1, t2, p2, t1)))
+
+
+def test_barlow_twins_by_hand():
+    # two dimensions of variance 1, without correlation; the second view has the second one turned round
+    z = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]], dtype=torch.float64)
+    turned = z * torch.tensor([1, -1])
+    torch.testing.assert_close(s.cross_correlation(z, turned, eps=0), torch.diag(torch.tensor([1.0, -1])).double())
+    assert float(s.barlow_twins(z, turned)) == pytest.approx((1 + 1) ** 2, rel=1e-4)
+    assert float(s.barlow_twins(z, z)) == pytest.approx(0, abs=1e-9)
+    # both dimensions of the second view are the first's first: C = [[1, 1], [0, 0]]
+    same = z[:, :1].expand(4, 2)
+    assert float(s.barlow_twins(z, same, 0.5)) == pytest.approx(0 + 1 + 0.5 * 1, rel=1e-4)
+    correlation = torch.tensor([[0.5, 3.0], [4.0, 2.0]])
+    assert float(s.cross_invariance(correlation)) == 0.25 + 1
+    assert float(s.cross_redundancy(correlation)) == 9 + 16
+
+
+def test_barlow_twins_does_not_mind_scale_and_shift():
+    z1, z2 = randn(9, 3, seed=1), randn(9, 3, seed=2)
+    torch.testing.assert_close(s.cross_correlation(z1, z2, eps=0), s.cross_correlation(5 * z1 - 2, 0.1 * z2 + 4, eps=0))
+
+
+def test_a_constant_dimension_costs_1_and_has_a_finite_gradient():
+    for dtype, close in ((torch.float64, 1e-9), (torch.float32, 1e-3)):
+        z1, z2 = randn(8, 2, seed=1, dtype=dtype), randn(8, 2, seed=2, dtype=dtype)
+        z1[:, 1] = 0.3
+        z1.requires_grad_()
+        correlation = s.cross_correlation(z1, z2)
+        assert correlation[1].abs().max() < close
+        assert float((1 - correlation[1, 1]).detach() ** 2) == pytest.approx(1, abs=2 * close)
+        for loss in (s.barlow_twins, s.vicreg):
+            (gradient,) = torch.autograd.grad(loss(z1, z2), z1)
+            assert gradient.isfinite().all()
+
+
+def test_vicreg_by_hand():
+    z = torch.tensor([[0.0, 0], [1, 2]], dtype=torch.float64)  # variances 1/2 and 2, covariance 1
+    assert float(s.invariance_loss(z, z + torch.tensor([1, 3]))) == (1 + 9) / 2
+    assert float(s.variance_loss(z, eps=0)) == pytest.approx((1 - math.sqrt(0.5)) / 2)
+    assert float(s.covariance_loss(z)) == pytest.approx((1 + 1) / 2)
+    collapsed = torch.ones(5, 3, dtype=torch.float64)
+    assert float(s.vicreg(collapsed, collapsed)) == pytest.approx(25 * (1 - 0.01))  # sqrt(eps) = 0.01
+
+
+# gradients
+
+
+def mask_of(size):
+    return random_mask(size, size, seed=9)
+
+
+CASES = {
+    "nt_xent": lambda a, b: s.nt_xent(a, b, 0.3),
+    "nt_xent, masked": lambda a, b: s.nt_xent(a, b, 0.3, mask_of(5)),
+    "barlow_twins": lambda a, b: s.barlow_twins(a, b, 0.3),
+    "vicreg": lambda a, b: s.vicreg(a, b),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_are_right_finite_and_symmetric(name):
+    loss = CASES[name]
+    a, b = ((0.8 * randn(5, 3, seed=n)).requires_grad_() for n in (4, 5))
+    assert torch.autograd.gradcheck(loss, (a, b))
+    one, two = loss(a, b), loss(b, a)
+    torch.testing.assert_close(one, two)
+    for x, y in zip(torch.autograd.grad(one, (a, b)), torch.autograd.grad(two, (a, b)), strict=True):
+        assert x.isfinite().all()
+        assert x.abs().max() > 0
+        torch.testing.assert_close(x, y)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_gradients_of_the_triplet(squared):
+    query, positive, negatives = (
+        F.normalize(randn(*shape, seed=n), dim=-1).requires_grad_()
+        for n, shape in enumerate([(4, 3), (4, 3), (4, 2, 3)])
+    )
+    present = torch.tensor([[True, True], [True, False], [False, True], [True, True]])
+
+    def loss(q, p, n):
+        return s.triplet(q, p, n, 0.7, present=present, squared=squared)
+
+    assert torch.autograd.gradcheck(loss, (query, positive, negatives))
+    (gradient,) = torch.autograd.grad(loss(query, positive, negatives), negatives)
+    assert not gradient[~present].any()
+    assert gradient[present].any()
+    # where all are one point the distance has no slope of its own
+    same = torch.ones(2, 3, requires_grad=True)
+    s.triplet(same, same, same[:, None]).backward()
+    assert same.grad.isfinite().all()
+
+
+def test_what_must_get_no_gradient_gets_none():
+    p1, z2, p2, z1 = (randn(4, 3, seed=n).requires_grad_() for n in range(4))
+    s.simsiam(p1, z2, p2, z1).backward()
+    assert z1.grad is None
+    assert z2.grad is None
+    assert p1.grad.abs().max() > 0
+    torch.testing.assert_close(
+        p2.grad, torch.autograd.grad(s.simsiam(p2, z1, p1, z2), p2)[0]
+    )  # the directions weigh the same
+    query, key, queue = (randn(4, 3, seed=n).requires_grad_() for n in (5, 6, 7))
+    (s.byol(query, key) + s.moco(query, key, queue, 0.2)).backward()
+    assert key.grad is None
+    assert queue.grad is None
+    assert query.grad.abs().max() > 0
+
+
+def test_gradients_of_one_sided_losses():
+    query, key, queue = (F.normalize(randn(4, 3, seed=n), dim=1) for n in (5, 6, 7))
+    skip = random_mask(4, 4, seed=3)
+    leaf = query.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda q: s.moco(q, key, queue, 0.3, skip), leaf)
+    assert torch.autograd.gradcheck(lambda q: s.byol(q, key), leaf)
+    assert torch.autograd.gradcheck(lambda q: s.simsiam(q, key, 2 * q, queue), leaf)
+
+
+def test_embeddings_of_length_0_keep_gradients_finite():
+    for loss in (
+        lambda z: s.nt_xent(z, z, 0.1),
+        lambda z: s.moco(z, z, torch.ones(2, 3), 0.1),
+        lambda z: s.byol(z, z),
+        lambda z: s.barlow_twins(z, z),
+        lambda z: s.vicreg(z, z),
+    ):
+        zero = torch.zeros(4, 3, requires_grad=True)
+        loss(zero).backward()
+        assert zero.grad.isfinite().all()
+
+
+# masks
+
+
+def test_a_mark_takes_all_four_combinations_of_views_away():
+    z1, z2 = randn(3, 4, seed=1), randn(3, 4, seed=2)
+    skip = torch.zeros(3, 3, dtype=torch.bool)
+    skip[0, 2] = True
+    ours = s.nt_xent(z1, z2, 0.2, skip)
+    assert float(s.nt_xent(z1, z2, 0.2, skip.T)) == float(ours)
+    # items 0 and 2 each see item 1 alone, item 1 sees both
+    views = F.normalize(torch.cat((z1, z2)), dim=1)
+    logits = views @ views.T / 0.2
+    total = 0.0
+    for view, seen in {
+        0: [3, 1, 4],
+        3: [0, 1, 4],
+        2: [5, 1, 4],
+        5: [2, 1, 4],
+        1: [4, 0, 3, 2, 5],
+        4: [1, 0, 3, 2, 5],
+    }.items():
+        total += float(logits[view, seen].logsumexp(0) - logits[view, seen[0]])
+    assert float(ours) == pytest.approx(total / 6)
+
+
+def test_a_mark_makes_negatives_powerless():
+    z1, z2 = randn(3, 4, seed=1).requires_grad_(), randn(3, 4, seed=2)
+    skip = torch.tensor([[False, True, True], [False] * 3, [False] * 3])
+    s.nt_xent(z1, z2, 0.2, skip).backward()
+    alone = z1[:1].detach().clone().requires_grad_()  # item 0 is nobody's negative and has none
+    s.nt_xent(alone, z2[:1], 0.2).backward()
+    torch.testing.assert_close(z1.grad[0], alone.grad[0])
+    assert not alone.grad.any()
+
+
+def test_a_mask_of_everything_leaves_the_positives():
+    z1, z2 = randn(4, 3, seed=1).requires_grad_(), randn(4, 3, seed=2)
+    loss = s.nt_xent(z1, z2, 0.07, torch.ones(4, 4, dtype=torch.bool))
+    loss = loss + s.moco(z1, z2, z2, 0.07, torch.ones(4, 4, dtype=torch.bool))
+    assert float(loss.detach()) == pytest.approx(0, abs=1e-12)
+    loss.backward()
+    assert z1.grad.isfinite().all()
+    diagonal = torch.eye(4, dtype=torch.bool)
+    torch.testing.assert_close(s.nt_xent(z1, z2, 0.07, diagonal), s.nt_xent(z1, z2, 0.07))
+
+
+# precision
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    a, b, c, d = (randn(12, 16, seed=n).to(dtype) for n in range(4))
+    queue = F.normalize(randn(20, 16, seed=9), dim=1).to(dtype)
+    losses = {
+        "nt_xent": lambda a, b, c, d, q: s.nt_xent(a, b, 0.01),
+        "moco": lambda a, b, c, d, q: s.moco(a, b, q, 0.01),
+        "triplet": lambda a, b, c, d, q: s.triplet(a, b, torch.stack((c, d), 1)),
+        "byol": lambda a, b, c, d, q: s.byol(a, b),
+        "simsiam": lambda a, b, c, d, q: s.simsiam(a, b, c, d),
+        "barlow_twins": lambda a, b, c, d, q: s.barlow_twins(a, b),
+        "vicreg": lambda a, b, c, d, q: s.vicreg(a, b),
+        "embedding_std": lambda a, b, c, d, q: s.embedding_std(a),
+    }
+    exact = [x.double() for x in (a, b, c, d, queue)]
+    for name, loss in losses.items():
+        with torch.autocast("cpu", dtype=dtype):
+            halves, singles = loss(a, b, c, d, queue), loss(*(x.float() for x in (a, b, c, d, queue)))
+        assert halves.dtype == singles.dtype == torch.float32, name
+        for ours in (halves, singles):
+            torch.testing.assert_close(ours, loss(*exact).float(), rtol=1e-5, atol=1e-5, msg=name)
+    leaf = a.clone().requires_grad_()
+    s.nt_xent(leaf, b, 0.07).backward()
+    assert leaf.grad.dtype == dtype
+    assert leaf.grad.isfinite().all()
+
+
+# collapse
+
+
+@given(*two_or_more)
+def test_embedding_std_is_in_0_to_1_and_forgets_lengths(count, dim, seed):
+    z = randn(count, dim, seed=seed)
+    spread = float(s.embedding_std(z))
+    assert -1e-12 <= spread <= 1 + 1e-12
+    lengths = 0.1 + torch.rand(count, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    assert float(s.embedding_std(lengths * z)) == pytest.approx(spread, abs=1e-9)
+    units = [[float(x) / math.sqrt(sum(float(y) ** 2 for y in row)) for x in row] for row in z]
+    deviations = [math.sqrt(mean_and_variance(column, 0)[1]) for column in zip(*units, strict=True)]
+    assert spread == pytest.approx(sum(deviations) / dim * math.sqrt(dim), abs=1e-9)
+
+
+def test_embedding_std_tells_spread_from_collapse():
+    assert float(s.embedding_std(torch.cat((torch.eye(8), -torch.eye(8))))) == pytest.approx(1)
+    assert float(s.embedding_std(randn(2000, 64))) == pytest.approx(1, abs=0.01)
+    assert float(s.embedding_std(torch.ones(9, 4))) == pytest.approx(0, abs=1e-6)
+    # 4 live dimensions of 64
+    assert float(s.embedding_std(F.pad(randn(2000, 4), (0, 60)))) == pytest.approx(math.sqrt(4 / 64), abs=0.01)
+    assert not s.is_collapsed(randn(50, 8))
+    assert s.is_collapsed(torch.ones(50, 8))
+    assert s.is_collapsed(randn(50, 8) * torch.nan)
+    # the threshold's meaning: an even remainder of 0.1 is a mean cosine of 0.99 between items
+    z = F.normalize(randn(4000, 64), dim=1) * 0.1 + math.sqrt(0.99 / 64)
+    assert float(s.embedding_std(z)) == pytest.approx(0.1, abs=0.002)
+    assert float(F.normalize(z, dim=1).mean(0).square().sum()) == pytest.approx(0.99, abs=0.002)
+    assert s.is_collapsed(z, threshold=0.11)
+    assert not s.is_collapsed(z, threshold=0.09)
+    assert not s.embedding_std(randn(5, 3).requires_grad_()).requires_grad
+
+
+# bad input
+
+
+def test_bad_input():
+    z = randn(3, 4)
+    for loss in (
+        lambda a, b: s.nt_xent(a, b, 0.1),
+        lambda a, b: s.moco(a, b, z, 0.1),
+        lambda a, b: s.triplet(a, b, z[:, None]),
+        s.byol,
+        lambda a, b: s.simsiam(z, z, a, b),
+        s.barlow_twins,
+        s.vicreg,
+        s.invariance_loss,
+    ):
+        for other in (randn(3, 5), randn(2, 4), randn(3, 4, 1)):
+            with pytest.raises(InputError, match=r"\(3, 4\) and"):
+                loss(z, other)
+        with pytest.raises(InputError, match="embeddings"):
+            loss(z[:0], z[:0])
+    for loss in (s.variance_loss, s.covariance_loss, s.embedding_std):
+        with pytest.raises(InputError, match="at least 2 items"):
+            loss(z[:1])
+        with pytest.raises(InputError, match=r"\(B, D\)"):
+            loss(z[0])
+    for loss in (s.barlow_twins, s.cross_correlation, s.vicreg):
+        with pytest.raises(InputError, match="at least 2 items"):
+            loss(z[:1], z[:1])
+    for temperature in (0.0, -0.1, math.nan):
+        with pytest.raises(InputError, match="temperature"):
+            s.nt_xent(z, z, temperature)
+        with pytest.raises(InputError, match="temperature"):
+            s.moco(z, z, z, temperature)
+    for queue in (z[:0], randn(3, 5), z[0]):
+        with pytest.raises(InputError, match="queue"):
+            s.moco(z, z, queue, 0.1)
+    for mask in (torch.zeros(3, 3), torch.zeros(3, 2, dtype=torch.bool)):
+        with pytest.raises(InputError, match="not_negative"):
+            s.nt_xent(z, z, 0.1, mask)
+        with pytest.raises(InputError, match="not_negative"):
+            s.moco(z, z, z, 0.1, mask)
+    for negatives in (z, z[:, None, :3], z[:2, None], z[:, None][:, :0]):
+        with pytest.raises(InputError, match="negatives"):
+            s.triplet(z, z, negatives)
+    with pytest.raises(InputError, match="margin"):
+        s.triplet(z, z, z[:, None], -0.1)
+    with pytest.raises(InputError, match="present"):
+        s.triplet(z, z, z[:, None], present=torch.ones(3, 2, dtype=torch.bool))

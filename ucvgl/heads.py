@@ -1,0 +1,223 @@
+"""What stands behind an encoder in VG-SSL: projector, predictor, and NetVLAD's pooling.
+
+Projector and predictor live in training only; a place is recognised by the encoder's own descriptor. One form for all
+methods: hidden layers Linear - batch norm - ReLU, the last layer a Linear alone, as BYOL, Barlow Twins and VICReg have it.
+SimCLR and SimSiam put a batch norm behind the last layer of the projector as well, MoCo v2 has none at all.
+
+Weights are drawn from torch's own generator, like those of every layer: build heads under a seed, as
+`ucvgl.models.two_view_encoder` does.
+"""
+
+import math
+import warnings
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.cluster.vq import kmeans2
+from torch import Tensor, nn
+
+from ucvgl.errors import InputError
+
+
+class Projector(nn.Module):
+    """Embeddings (B, width_in) -> what a loss compares, (B, width); without layers the embeddings themselves.
+
+    Source: VG-SSL (Xiao, Zhu, Loianno; WACV 2025): layers 0-3 and widths 1024-4096 were tried.
+
+    Args:
+        width_in: of the embeddings.
+        width: of the hidden layers and of the last; VG-SSL SimCLR 1024, Barlow Twins 2048, BYOL, SimSiam, VICReg 4096.
+        layers: how many Linear layers; VG-SSL MoCo 0, SimCLR 1, the others 2.
+
+    Attributes:
+        width: of what comes out: `width`, or `width_in` without layers.
+
+    Raises:
+        InputError: a width below 1, or fewer than 0 layers.
+    """
+
+    def __init__(self, width_in: int, width: int, layers: int) -> None:
+        super().__init__()
+        _check_count("Projector: width_in", width_in, 1)
+        _check_count("Projector: width", width, 1)
+        _check_count("Projector: layers", layers, 0)
+        parts: list[nn.Module] = []
+        for number, (inputs, outputs) in enumerate(pairwise([width_in] + [width] * layers), 1):
+            parts += [nn.Linear(inputs, outputs)] if number == layers else _hidden(inputs, outputs)
+        self.layers = nn.Sequential(*parts)
+        self.width_in, self.width = width_in, width if layers else width_in
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """(B, width_in) -> (B, width).
+
+        Raises:
+            InputError: another shape, or a batch of one while a batch norm is training.
+        """
+        _check_batch("Projector", self.layers, embeddings, self.width_in)
+        return self.layers(embeddings)
+
+
+class Predictor(nn.Module):
+    """Linear - batch norm - ReLU - Linear, (B, width) -> (B, width): guesses one view's projection from the other's.
+
+    Source: BYOL (Grill et al.; NeurIPS 2020), section 3.3; SimSiam (Chen, He; CVPR 2021), whose hidden layer is a
+    bottleneck of a quarter of the width.
+
+    Args:
+        width: of the projections.
+        hidden: of the hidden layer; BYOL 4096 between 256 and 256, SimSiam 512 between 2048 and 2048, VG-SSL 4096.
+
+    Raises:
+        InputError: a width below 1.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        _check_count("Predictor: width", width, 1)
+        _check_count("Predictor: hidden", hidden, 1)
+        self.layers = nn.Sequential(*_hidden(width, hidden), nn.Linear(hidden, width))
+        self.width = width
+
+    def forward(self, projections: Tensor) -> Tensor:
+        """(B, width) -> (B, width).
+
+        Raises:
+            InputError: another shape, or a batch of one in training.
+        """
+        _check_batch("Predictor", self.layers, projections, self.width)
+        return self.layers(projections)
+
+
+def _hidden(inputs: int, outputs: int) -> list[nn.Module]:
+    """Without a bias, which the batch norm would take off again."""
+    return [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
+
+
+def _check_count(where: str, count: int, least: int) -> None:
+    if count < least:
+        raise InputError(where, expected=f"at least {least}", found=count, todo="Change this setting.")
+
+
+def _check_batch(where: str, layers: nn.Module, x: Tensor, width: int) -> None:
+    if x.ndim != 2 or x.shape[1] != width:
+        raise InputError(
+            where, expected=f"(B, {width})", found=tuple(x.shape), todo="Give it the width of what stands before it."
+        )
+    if len(x) < 2 and any(isinstance(part, nn.BatchNorm1d) and part.training for part in layers.modules()):
+        raise InputError(
+            where, expected="at least 2 rows in training, whose statistics its batch norm takes", found=len(x),
+            todo="Use a larger batch, or larger chunks of it that leave no single row over.",
+        )  # fmt: skip
+
+
+class NetVlad(nn.Module):
+    """Feature map (B, dim, h, w) -> descriptor (B, clusters * dim), of unit length.
+
+    Local descriptors x are made unit vectors and assigned to the clusters by a softmax, a_k = softmax(w_k x + b_k); for
+    each cluster the residuals a_k (x - c_k) are summed over the positions and normalised; and then all of them together.
+    w, b and c are learnt apart. In float32 at least, under autocast too.
+
+    Source: NetVLAD (Arandjelovic, Gronat, Torii, Pajdla, Sivic; CVPR 2016), equations 3 and 4.
+
+    Args:
+        dim: numbers of a local descriptor, the channels of the map.
+        clusters: 64 in the paper.
+
+    Attributes:
+        width: of the descriptor, clusters * dim.
+
+    Raises:
+        InputError: a dim below 1, or fewer than 2 clusters.
+    """
+
+    def __init__(self, dim: int, clusters: int = 64) -> None:
+        super().__init__()
+        _check_count("NetVlad: dim", dim, 1)
+        _check_count("NetVlad: clusters", clusters, 2)
+        self.assign = nn.Conv2d(dim, clusters, 1)
+        self.centres = nn.Parameter(F.normalize(torch.randn(clusters, dim), dim=1))
+        self.dim, self.width = dim, clusters * dim
+
+    @torch.no_grad()
+    def initialise(self, descriptors: Tensor, seed: int) -> None:
+        """Puts the centres where local descriptors cluster, and assigns by distance: w = 2 alpha c, b = -alpha |c|^2.
+
+        Alpha is such that the nearest centre weighs 100 times as much as the second, on average over the difference of
+        their squared distances: nearly hard, as the paper wants it; the number is our choice.
+
+        Source: NetVLAD, equations 2 and 3, section 3.1.
+
+        Args:
+            descriptors: (n, dim), drawn from the maps of many images; 5,000 of 256 take seconds. Made unit vectors here.
+            seed: of the clustering.
+
+        Raises:
+            InputError: another shape, or as `cluster_centres`.
+        """
+        if descriptors.ndim != 2 or descriptors.shape[1] != self.dim:
+            raise InputError(
+                "NetVlad: descriptors", expected=f"(n, {self.dim})", found=tuple(descriptors.shape),
+                todo="Sample positions of feature maps, a row each.",
+            )  # fmt: skip
+        descriptors = F.normalize(descriptors.detach().double().cpu(), dim=1)
+        centres = cluster_centres(descriptors, len(self.centres), seed).double()
+        # |x - c|^2 = |x|^2 - score: differences of squared distances are differences of scores
+        scores = 2 * descriptors @ centres.T - centres.square().sum(1)  # (n, K)
+        first, second = scores.topk(2, dim=1).values.T
+        alpha = math.log(100) / (first - second).mean()
+        self.centres.copy_(centres)
+        self.assign.weight.copy_(2 * alpha * centres[:, :, None, None])
+        self.assign.bias.copy_(-alpha * centres.square().sum(1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, dim, h, w) -> (B, clusters * dim), one cluster after the other.
+
+        Raises:
+            InputError: another shape.
+        """
+        if features.ndim != 4 or features.shape[1] != self.dim:
+            raise InputError(
+                "NetVlad: features", expected=f"(B, {self.dim}, h, w)", found=tuple(features.shape),
+                todo="Give it the map it was built for.",
+            )  # fmt: skip
+        with torch.autocast(features.device.type, enabled=False):
+            local = F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
+            weights = self.assign(local).softmax(1).flatten(2)  # (B, K, h*w)
+            sums = torch.einsum("bkp,bdp->bkd", weights, local.flatten(2))
+            residuals = sums - weights.sum(2, keepdim=True) * self.centres  # (B, K, dim)
+            return F.normalize(F.normalize(residuals, dim=2).flatten(1), dim=1)
+
+
+def cluster_centres(descriptors: Tensor, clusters: int, seed: int) -> Tensor:
+    """k-means: (n, D) -> the centres (clusters, D), float32 on the CPU; scipy's, with the starts of k-means++.
+
+    A cluster that loses all its members stays where it was.
+
+    Args:
+        descriptors: (n, D), finite.
+        clusters: at most n.
+        seed: of the starts.
+
+    Raises:
+        InputError: NaN or infinity, or fewer different descriptors than clusters.
+    """
+    points = descriptors.detach().double().cpu().numpy()
+    if not np.isfinite(points).all():
+        raise InputError(
+            "cluster_centres: descriptors", expected="finite numbers", found="NaN or infinity",
+            todo="Look for a diverged model, or NaN in the images.",
+        )  # fmt: skip
+    found = len(points)
+    if found >= clusters:
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"):  # empty clusters; no different point left
+            warnings.simplefilter("ignore", UserWarning)
+            centres, _ = kmeans2(points, clusters, iter=30, minit="++", seed=np.random.default_rng(seed))
+        found = len(np.unique(centres, axis=0))
+    if found < clusters:
+        raise InputError(
+            "cluster_centres: descriptors", expected=f"at least {clusters} different rows", found=found,
+            todo="Sample more images or positions, or use fewer clusters.",
+        )  # fmt: skip
+    return torch.from_numpy(centres).float()
