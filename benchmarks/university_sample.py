@@ -204,8 +204,10 @@ def centred(found: Descriptors, part: Unpaired) -> Descriptors:
     return Descriptors(*(F.normalize(values - values[rows].mean(0), dim=1) for values, rows in views))
 
 
-def measured(found: Descriptors, positives: Positives, held: Tensor) -> dict[tuple[str, str], dict[str, float]]:
-    """R@1, R@5 and AP in percent of the held-out rows, by (direction, gallery): 'fold', the held-out, and 'all'."""
+def measured(
+    found: Descriptors, positives: Positives, held: Tensor, ks: Sequence[int] = KS
+) -> dict[tuple[str, str], dict[str, float]]:
+    """R@k and AP in percent of the held-out rows, by (direction, gallery): 'fold', the held-out, and 'all'."""
     pairs = torch.from_numpy(positives.pairs())  # of a building's two names, both are right
     out = {}
     for direction, query, gallery, right in (
@@ -215,8 +217,8 @@ def measured(found: Descriptors, positives: Positives, held: Tensor) -> dict[tup
         right = right[torch.isin(right[:, 0], held)]
         place = torch.full((len(gallery),), -1).index_put_((held,), torch.arange(len(held)))
         alone = torch.stack([place[right[:, 0]], place[right[:, 1]]], 1)
-        out[direction, "fold"] = retrieval_measures(query[held], gallery[held], alone, ks=KS)
-        out[direction, "all"] = retrieval_measures(query, gallery, right, ks=KS)
+        out[direction, "fold"] = retrieval_measures(query[held], gallery[held], alone, ks=ks)
+        out[direction, "all"] = retrieval_measures(query, gallery, right, ks=ks)
     return out
 
 

@@ -338,17 +338,17 @@ def _two_view_encoder(
             found=f"{ground} and {satellite}",
             todo="Make them the same, or share no weights.",
         )
-    with _seeded(2 * seed):
+    with seeded(2 * seed):
         first = Encoder(ground, load_weights=load_weights)
     if shared:
         return TwoViewEncoder(first, first, (ground, satellite))
-    with _seeded(2 * seed + 1):  # odd: so that no seed's satellite encoder is another one's ground encoder
+    with seeded(2 * seed + 1):  # odd: so that no seed's satellite encoder is another one's ground encoder
         second = Encoder(satellite, load_weights=load_weights)
     return TwoViewEncoder(first, second, (ground, satellite))
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Draw from the CPU's generator, seeded, and put it back; torch.manual_seed would reseed the GPUs' as well."""
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
@@ -373,7 +373,7 @@ def try_pretrained(config: EncoderConfig) -> EncoderConfig:
         InputError: as `Encoder`.
     """
     try:
-        with _seeded(0):
+        with seeded(0):
             _backbone(config, load_weights=True)
     except _Unavailable as error:
         log.warning("%s starts from random weights; %s: %s", config.backbone, error.where, error.found)

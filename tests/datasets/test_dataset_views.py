@@ -182,3 +182,17 @@ def test_an_image_bomb_is_refused(tmp_path, monkeypatch):
 def test_views_of_arrays_are_cheap_to_make():
     views = Views("x", "y", trees.images(3, "a"), trees.images(2, "b"), Positives.of([[0], [1], [0, 1]]))
     assert views.positives[2].tolist() == [0, 1]
+
+
+def test_other_pictures_under_the_same_names_have_another_id(tmp_path):
+    """Two folders of one layout: what was computed on the one must not be found for the other."""
+    sets = []
+    for name, value in (("one", 10), ("two", 200), ("copy", 10)):
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            Image.fromarray(np.full((8, 8, 3), value + i, np.uint8)).save(tmp_path / name / f"{i}.png")
+        sets.append(FileImages(str(tmp_path / name), [str(i) for i in range(20)], [f"{i}.png" for i in range(20)]))
+    one, two, copy = (images.fingerprint() for images in sets)
+    assert one == copy != two
+    (tmp_path / "one" / "0.png").unlink()
+    assert sets[0].fingerprint() != one

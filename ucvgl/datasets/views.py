@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -115,8 +116,11 @@ class FileImages:
         )
 
     def fingerprint(self) -> str:
-        """A digest of ids, relative paths and positions; the files themselves are not read."""
-        return _digest(self.ids, self.paths, self.positions)
+        """A digest of ids, relative paths, positions and 16 of the files, evenly spaced: two folders may hold other
+        pictures under the same names."""
+        some = np.unique(np.linspace(0, len(self) - 1, 16).astype(int)) if len(self) else []
+        files = tuple(_file_digest(Path(self.file(int(i)))) for i in some)
+        return _digest(self.ids, (*self.paths, *files), self.positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +178,15 @@ class ArrayImages:
         some = np.unique(np.linspace(0, len(self) - 1, 16).astype(int)) if len(self) else []
         pixels = tuple(hashlib.sha256(np.ascontiguousarray(self.array[self._row(i)])).hexdigest() for i in some)
         return _digest(self.ids, (str(self.array.shape[1:]), *pixels), self.positions)
+
+
+def _file_digest(path: Path) -> str:
+    """Of a file's bytes; of one that cannot be read, which is found out when it is needed, a word."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return "unreadable"
 
 
 def _digest(ids: Sequence[str], more: Sequence[str], positions: Positions | None) -> str:

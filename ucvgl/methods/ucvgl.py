@@ -362,33 +362,33 @@ def pretrain(images: Images, config: Pretraining, truth: Truth, *, progress: boo
 
     def compute(folder: Path) -> dict[str, Any]:
         model = new_model(config).to(device())
-        ground = ground_input(images, config)
-        rows: dict[str, list[Row]] = {"intra": [], "cross": []}
+        rows: dict[str, list[Row]] = {"intra": []}
         if config.intra is not None:
             first = intra_view(images, config, progress=progress)
             load_model(model, first.folder / BEST)
             rows["intra"] = first.numbers["rows"]
-        if config.cross is not None:
-            fakes = fake_satellites(images, config, progress=progress)
-            task = CrossView(ground, fakes, images.tile, config)
-            watch = _Watch(model, images, config, truth)
-            rows["cross"] = train(
-                model, task, config.cross, folder, name="cross-view", after_epoch=watch, progress=progress
-            )
-        save_model(model, folder / BEST)
-        found = describe(model, truth.test_images, config)
-        return {**rows, "recall": evaluate(found, truth.test)}
+        return rows | cross_view(model, images, config, truth, folder, progress=progress)
 
-    return run_stage("cross-view", config, _data_key(images, truth), compute)
+    return run_stage("cross-view", config, data_key(images, truth), compute)
+
+
+def cross_view(
+    model: TwoViewEncoder, images: Images, config: Pretraining, truth: Truth, folder: Path, *, progress: bool = True
+) -> dict[str, Any]:
+    """Step 4 on a model that step 3 has trained, unless it is left out; saves it and measures it. Of `pretrain`."""
+    rows: list[Row] = []
+    if config.cross is not None:
+        fakes = fake_satellites(images, config, progress=progress)
+        task = CrossView(ground_input(images, config), fakes, images.tile, config)
+        watch = _Watch(model, images, config, truth)
+        rows = train(model, task, config.cross, folder, name="cross-view", after_epoch=watch, progress=progress)
+    save_model(model, folder / BEST)
+    return {"cross": rows, "recall": evaluate(describe(model, truth.test_images, config), truth.test)}
 
 
 def intra_view(images: Images, config: Pretraining, *, progress: bool = True) -> StageResult:
     """Step 3 from the run cache; what later steps do differently does not make it run again."""
     assert config.intra is not None
-    key = _IntraKey(
-        config.ground, config.satellite, config.ground_is_panorama, config.intra, config.intra_smoothing,
-        config.augmentation, config.pose, config.seed, config.version,
-    )  # fmt: skip
 
     def compute(folder: Path) -> dict[str, Any]:
         model = new_model(config).to(device())
@@ -397,7 +397,16 @@ def intra_view(images: Images, config: Pretraining, *, progress: bool = True) ->
         save_model(model, folder / BEST)
         return {"rows": rows}
 
-    return run_stage("intra-view", key, images.data_id, compute)
+    return run_stage("intra-view", intra_key(config), images.data_id, compute)
+
+
+def intra_key(config: Pretraining) -> "_IntraKey":
+    """The settings that step 3 depends on."""
+    assert config.intra is not None
+    return _IntraKey(
+        config.ground, config.satellite, config.ground_is_panorama, config.intra, config.intra_smoothing,
+        config.augmentation, config.pose, config.seed, config.version,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -440,7 +449,8 @@ def pretrained_model(stage: StageResult, config: Pretraining) -> TwoViewEncoder:
     return model.to(device()).eval()
 
 
-def _data_key(images: Images, truth: Truth) -> str:
+def data_key(images: Images, truth: Truth) -> str:
+    """Names the images trained on, those tested on and the truth."""
     return f"{images.data_id}+{truth.test_images.data_id}+{truth.digest()}"
 
 
@@ -590,7 +600,7 @@ def curriculum(
         }
 
     key = config if hard is None else _HardCurriculum(config, hard)
-    return run_stage("curriculum", key, _data_key(images, truth), compute)
+    return run_stage("curriculum", key, data_key(images, truth), compute)
 
 
 def _mines(config: Curriculum) -> bool:

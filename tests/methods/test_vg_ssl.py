@@ -1,0 +1,328 @@
+"""VG-SSL on toy places: which pairs are made, what each method compares, and what is kept of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import normalize
+
+from ucvgl import ssl_losses
+from ucvgl.datasets import Positives
+from ucvgl.errors import InputError
+from ucvgl.geopair import near_mask
+from ucvgl.methods import vg_ssl
+from ucvgl.methods.common import BEST
+from ucvgl.methods.learner import METHODS, Learner, SslLoss, published
+from ucvgl.methods.places import Places
+from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, learn, trained_encoder
+from ucvgl.models import EncoderConfig
+from ucvgl.optimisation import TrainingConfig
+from ucvgl.positions import Metres, Positions
+
+N, SIZE = 24, 16
+ENCODER = EncoderConfig("test_efficientnet", depth=2, pooling="gem", width=8, image_px=(SIZE, SIZE))
+TRAINING = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3)
+SMALL = {"negatives": 3, "pool": 10}
+
+
+@pytest.fixture(autouse=True)
+def _runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+
+
+def config(method, queue=12, **changes):
+    loss = SslLoss(method, 2, 8, 8, queue=queue)
+    return VgSsl(**({"encoder": ENCODER, "loss": loss, "training": TRAINING} | SMALL | changes))
+
+
+def learner(setting):
+    return Learner(vg_ssl.untrained_encoder(setting).ground, setting.loss, 0, N)
+
+
+def places(seed=0, step_m=15.0, name="toy"):
+    """A street with a database image every 15 m and a query 4 m behind each, of the same large blocks with noise."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 256, (N, 3, 4, 4)).repeat(4, 2).repeat(4, 3)
+    noisy = np.clip(blocks + rng.normal(0, 12, blocks.shape), 0, 255)
+    database, query = (torch.from_numpy(a.astype(np.uint8)) for a in (blocks, noisy))
+    along = step_m * np.arange(N)
+    where = [Positions(np.stack([along + shift, np.zeros(N)], 1), Metres("street")) for shift in (0.0, 4.0)]
+    rows = [[j for j in range(N) if abs(along[i] + 4 - along[j]) <= 25] for i in range(N)]
+    return Places(database, query, where[0], where[1], Positives.of(rows), name, f"{name}-{seed}")
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def weights(stage):
+    return load_file(stage.folder / BEST)
+
+
+def ordered(method, **changes):
+    """A task that has mined once, its model, and the items of the epoch."""
+    setting = config(method, **changes)
+    task, model = GeoPairs(places(), setting), learner(setting)
+    return task, model, task.order(0, model, generator())
+
+
+# ------------------------------------------------------------------------------------------------------------- pairs
+
+
+def test_positives_lie_within_10_m():
+    task, _, items = ordered("simclr")
+    assert torch.equal(task.positive, torch.arange(N))  # 4 m off; the next image is 11 m off
+    assert sorted(items.tolist()) == list(range(N))
+    assert task.negative is None
+
+
+def test_positive_is_the_best_by_the_encoder_as_it_is(monkeypatch):
+    setting = config("simclr")
+    task, model = GeoPairs(places(step_m=4.0), setting), learner(setting)
+    query = normalize(torch.randn(N, 8, generator=generator(1)), dim=1)
+    database = query.roll(-1, 0)  # query i looks like image i - 1, 8 m off
+    given = iter([query, database])
+    monkeypatch.setattr(vg_ssl, "embed", lambda encoder, batches: next(given))
+    task.order(0, model, generator())
+    assert task.positive[1:].tolist() == list(range(N - 1))
+
+
+def test_queries_without_a_positive_take_no_part():
+    far = places()
+    values = far.query_positions.values.copy()
+    values[3] = (1e4, 0)
+    far = replace(far, query_positions=Positions(values, Metres("street")))
+    task = GeoPairs(far, config("simclr"))
+    assert 3 not in task.items.tolist()
+    assert len(task.items) == N - 1
+    nowhere = replace(far, query_positions=Positions(values + 1e5, Metres("street")))
+    with pytest.raises(InputError, match="within 10 m of one query"):
+        GeoPairs(nowhere, config("simclr"))
+
+
+@pytest.mark.parametrize(("method", "changes", "count"), [
+    ("triplet", {"mining": "full"}, 3), ("triplet", {"mining": "partial"}, 3), ("triplet", {"mining": "random"}, 3),
+    ("simclr", {"geopair": "partial"}, 1),
+])  # fmt: skip
+def test_negatives_lie_beyond_25_m(method, changes, count):
+    task, _, _ = ordered(method, **changes)
+    assert task.negative.shape == (N, count)
+    known = task.negative >= 0
+    assert known.float().mean() > 0.9
+    away = (task.query_m[:, None] - task.database_m[task.negative.clamp(min=0)]).norm(dim=2)
+    assert bool((away[known] > 25).all())
+
+
+def test_an_epoch_can_be_a_part_of_the_queries():
+    _, _, items = ordered("simclr", queries=10)
+    assert len(items) == 10
+
+
+def test_batches_hold_what_the_method_compares():
+    shapes = {
+        ("simclr", "random"): [(8, 3, SIZE, SIZE)] * 2, ("simclr", "partial"): [(8, 3, SIZE, SIZE)] * 4,
+        ("triplet", "random"): [(8, 3, SIZE, SIZE)] * 2 + [(8, 3, 3, SIZE, SIZE)],
+    }  # fmt: skip
+    for (method, geopair), expected in shapes.items():
+        task, _, items = ordered(method, geopair=geopair)
+        batch = task.batch(items[:8], generator())
+        assert [tuple(image.shape) for image in batch.inputs] == expected
+    task, _, items = ordered("simclr", augment=False)
+    query, positive = task.batch(items[:8], generator()).inputs
+    assert torch.equal(query, task.given.query[items[:8]].float() / 255)
+    assert torch.equal(positive, task.given.database[items[:8]].float() / 255)
+
+
+def test_mirrored_and_cropped():
+    """Only the query changes: the positive is shown as it is."""
+    task, _, items = ordered("simclr")
+    query, positive = task.batch(items[:8], generator()).inputs
+    assert torch.equal(positive, task.given.database[items[:8]].float() / 255)
+    assert not torch.equal(query, task.given.query[items[:8]].float() / 255)
+
+
+# ------------------------------------------------------------------------------------------------------------- losses
+
+
+def loss_of(method, **changes):
+    """A method's loss on one batch, its parts and the model in evaluation mode, so that it can be computed again."""
+    task, model, items = ordered(method, augment=False, **changes)
+    model.eval()
+    batch = task.batch(items[:8], generator())
+    parts = task.embed(model, batch.inputs)
+    return task, model, batch, parts, task.loss(model, parts, batch.labels)
+
+
+def test_simclr_leaves_near_places_out_only_if_asked():
+    task, _, batch, parts, loss = loss_of("simclr")
+    near = near_mask(batch.labels[1], batch.labels[1])
+    assert bool(near.any(1).all())
+    torch.testing.assert_close(loss, ssl_losses.nt_xent(*parts, 0.07, near))
+    _, _, _, parts, loss = loss_of("simclr", mask_near=False)
+    torch.testing.assert_close(loss, ssl_losses.nt_xent(*parts, 0.07))
+    masked = ssl_losses.nt_xent(*parts, 0.07, near)
+    assert not torch.allclose(loss, masked)
+    del task
+
+
+def test_partial_adds_a_pair_for_each_query():
+    task, model, batch, parts, loss = loss_of("barlow", geopair="partial")
+    query, positive, first, second = (model(image) for image in batch.inputs)
+    joined = torch.cat((query, first)), torch.cat((positive, second))
+    torch.testing.assert_close(loss, ssl_losses.barlow_twins(*joined, 0.0051))
+    assert len(parts) == 4
+    _, model, batch, _, loss = loss_of("simsiam", geopair="partial")
+    z = [torch.cat((model(batch.inputs[i]), model(batch.inputs[i + 2]))) for i in (0, 1)]
+    expected = ssl_losses.simsiam(model.predictor(z[0]), z[1], model.predictor(z[1]), z[0])
+    torch.testing.assert_close(loss, expected)
+    assert task.negative is not None
+
+
+def test_vicreg_byol_and_simsiam_by_hand():
+    _, model, batch, _, loss = loss_of("vicreg")
+    torch.testing.assert_close(loss, ssl_losses.vicreg(*(model(image) for image in batch.inputs)))
+    _, model, batch, _, loss = loss_of("byol")
+    z = [model(image) for image in batch.inputs]
+    model.copy.eval()
+    t = [model.copy(image) for image in batch.inputs]
+    p = [model.predictor(value) for value in z]
+    torch.testing.assert_close(loss, ssl_losses.byol(p[0], t[1]) + ssl_losses.byol(p[1], t[0]))
+
+
+def test_triplet_by_hand():
+    _, model, batch, _, loss = loss_of("triplet")
+    query, positive = (model(image) for image in batch.inputs[:2])
+    total, count = 0.0, 0
+    for i in range(8):
+        for k in range(3):
+            if batch.labels[2][i, k]:
+                negative = model(batch.inputs[2][i, k : k + 1])[0]
+                gap = (query[i] - positive[i]).norm() - (query[i] - negative).norm() + 0.1
+                total, count = total + gap.clamp(min=0), count + 1
+    torch.testing.assert_close(loss, total / count)
+
+
+def test_mocos_queue_fills_with_keys_of_the_copy():
+    task, model, batch, parts, loss = loss_of("moco", mask_near=False)
+    assert float(loss) == 0  # nothing to tell apart from yet
+    assert int((~model.queue.empty).sum()) == 8
+    torch.testing.assert_close(model.queue.keys[:8], normalize(parts[1], dim=1))
+    again = task.loss(model, parts, batch.labels)
+    expected = ssl_losses.moco(*parts, normalize(parts[1], dim=1), 0.07)
+    torch.testing.assert_close(again, expected)
+    masked, model, batch, parts, _ = loss_of("moco")
+    second = masked.loss(model, parts, batch.labels)
+    near = near_mask(batch.labels[1], batch.labels[1])
+    torch.testing.assert_close(second, ssl_losses.moco(*parts, normalize(parts[1], dim=1), 0.07, near))
+
+
+# --------------------------------------------------------------------------------------------------------------- runs
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_and_is_found_again(method):
+    stage = learn(places(), config(method), {"same": places(), "other": places(1)}, progress=False)
+    assert len(stage.numbers["rows"]) == 2
+    assert all(row["mining_seconds"] > 0 for row in stage.numbers["rows"])
+    moved = vg_ssl.untrained_encoder(config(method)).state_dict()
+    trained = trained_encoder(stage, config(method)).state_dict()
+    assert any(not torch.equal(moved[name], trained[name]) for name in moved)
+    assert not any("projector" in name or "predictor" in name or "queue" in name for name in weights(stage))
+    if not stage.numbers["collapsed"]:
+        assert set(stage.numbers["recall"]["same"]) == {"r_at_1", "r_at_5", "r_at_10", "r_at_20"}
+    assert learn(places(), config(method), {"same": places(), "other": places(1)}, progress=False).loaded
+
+
+@pytest.mark.parametrize("method", ["moco", "byol", "triplet"])
+def test_interrupted_training_goes_on_to_the_same_weights(method, monkeypatch, tmp_path):
+    """Copy, queue and what was mined are in the checkpoint."""
+    setting = config(method, training=replace(TRAINING, epochs=2, checkpoint_steps=1))
+    whole = learn(places(), setting, {}, progress=False)
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "other"))
+    real, calls = GeoPairs.batch, []
+
+    def killed(self, items, generator):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return real(self, items, generator)
+
+    monkeypatch.setattr(GeoPairs, "batch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        learn(places(), setting, {}, progress=False)
+    monkeypatch.setattr(GeoPairs, "batch", real)
+    resumed = learn(places(), setting, {}, progress=False)
+    assert resumed.resumed
+    assert all(torch.equal(value, weights(resumed)[name]) for name, value in weights(whole).items())
+
+
+def test_simclr_learns_the_toy():
+    setting = config("simclr", training=replace(TRAINING, epochs=12, learning_rate=3e-3))
+    stage = learn(places(), setting, {"same": places()}, progress=False)
+    rows = stage.numbers["rows"]
+    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
+    assert (
+        stage.numbers["recall"]["same"]["r_at_1"]
+        >= vg_ssl.evaluate(vg_ssl.untrained_encoder(setting), places())["r_at_1"]
+    )
+    assert stage.numbers["std"] > 0.3
+
+
+def test_a_collapse_is_reported_and_never_shown(monkeypatch):
+    monkeypatch.setattr(vg_ssl, "is_collapsed", lambda embeddings: True)
+    stage = learn(places(), config("byol"), {"same": places()}, progress=False)
+    assert stage.numbers["collapsed"]
+    assert stage.numbers["recall"]["same"] is None
+
+
+def test_evaluate_by_hand(monkeypatch):
+    street = places()
+    query = torch.eye(N)
+    monkeypatch.setattr(vg_ssl, "describe", lambda model, test: (query, query.roll(3, 0)))
+    found = vg_ssl.evaluate(None, street)
+    assert found["r_at_1"] == 0  # the most similar image stands 45 m off
+
+
+# ---------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: config("dino"),
+        lambda: config("simclr", geopair="all"),
+        lambda: config("triplet", mining="hard"),
+        lambda: config("moco", geopair="partial"),
+        lambda: learner(config("moco", queue=25)),
+    ],
+)
+def test_bad_settings(make):
+    with pytest.raises(InputError):
+        make()
+
+
+def test_a_batch_of_one():
+    setting = config("vicreg", training=replace(TRAINING, batch_size=2), queries=1)
+    with pytest.raises(InputError, match="at least 2 items"):
+        learn(places(), setting, {}, progress=False)
+
+
+def test_published_settings():
+    found = {
+        m: (published(m).projector_layers, published(m).projector_width)
+        for m in METHODS
+        if m not in ("triplet", "moco")
+    }
+    assert found == {
+        "simclr": (1, 1024),
+        "byol": (2, 4096),
+        "simsiam": (2, 4096),
+        "barlow": (2, 2048),
+        "vicreg": (2, 4096),
+    }
+    assert published("moco").projector_layers == 0
+    assert (published("moco").momentum, published("byol").momentum) == (0.999, 0.99)
+    assert (published("moco").queue, published("simclr").temperature) == (65_536, 0.07)
+    assert (published("barlow").lambda_, published("vicreg").weights) == (0.0051, (25, 25, 1))

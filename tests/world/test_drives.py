@@ -1,0 +1,412 @@
+"""Drives: what each kind changes between the passes and what it leaves, truth beside the photos, rendered once."""
+
+import shutil
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from ucvgl import paths
+from ucvgl.errors import InputError
+from ucvgl.world import drives as module
+from ucvgl.world.drives import (
+    MANNERS,
+    DriveConfig,
+    Drives,
+    along_streets,
+    drive_days,
+    drives_of,
+    load_drives,
+    photo_truth,
+    render_drives,
+)
+from ucvgl.world.kinds import Kind
+from ucvgl.world.pairs import CITY_GAP_M
+from ucvgl.world.places import Places, street_places
+
+TINY = DriveConfig(
+    styles=("garden", "canal"), places=11, spacing_m=9.0, photo_px=(12, 16), city_size_m=256, resolution_m=0.5
+)
+ONE = replace(TINY, styles=("garden",), places=16)
+PARTS = list(Drives.__dataclass_fields__)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cities_are_built_once():
+    """Building is tested with the city; here it would take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "make_city", cache(module.make_city))
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCVGL_RUNS", str(folder))
+        for kind in MANNERS:
+            render_drives(replace(TINY, kind=kind), progress=False)
+        yield folder
+
+
+@pytest.fixture(params=MANNERS)
+def config(request, runs, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(runs))
+    return replace(TINY, kind=request.param)
+
+
+@pytest.fixture(scope="module")
+def cities():
+    """One city of each kind, with its two passes."""
+    return {kind: drives_of(replace(ONE, kind=kind), 0, 16) for kind in MANNERS}
+
+
+def apart(a, b):
+    """The angle between headings, in degrees."""
+    return np.abs((a - b + 180) % 360 - 180)
+
+
+def test_the_promised_arrays(config):
+    drives = render_drives(config, progress=False)
+    headings = config.manner.headings
+    assert len(drives) == 11
+    assert drives.database.shape == (11 * headings, 3, 12, 16)
+    assert drives.query.shape == (11, 3, 12, 16)
+    for side, count in (("database", 11 * headings), ("query", 11)):
+        assert getattr(drives, side).dtype == np.uint8
+        assert all(photo.std() > 3 for photo in getattr(drives, side))  # none is blank, at night either
+        assert getattr(drives, f"{side}_m").shape == (count, 2)
+        assert getattr(drives, f"{side}_heading_deg").shape == (count,)
+        assert getattr(drives, f"{side}_heading_deg").min() >= 0
+        assert getattr(drives, f"{side}_heading_deg").max() < 360
+        assert getattr(drives, f"{side}_m").dtype == np.float32
+    assert drives.query_stop.tolist() == list(range(11))
+    assert drives.database_stop.tolist() == np.repeat(np.arange(11), headings).tolist()
+
+
+def test_cities_lie_ten_kilometres_apart(config):
+    drives = render_drives(config, progress=False)
+    city = (drives.query_stop >= 6).astype(int)  # six stops in the first city, five in the second
+    for metres, stop in ((drives.query_m, drives.query_stop), (drives.database_m, drives.database_stop)):
+        east = metres[:, 0] - CITY_GAP_M * city[stop]
+        assert ((east > 30) & (east < 226)).all()
+        assert ((metres[:, 1] > 30) & (metres[:, 1] < 226)).all()
+
+
+def test_photos_stand_beside_their_truth(config):
+    """Every photo is the one that the scene shows from the position, heading and day noted for it."""
+    drives = render_drives(config, progress=False)
+    done = {"database": 0, "query": 0}
+    for number, count in enumerate((6, 5)):
+        scene, *passes = drives_of(config, number, count)
+        for side, shots in zip(done, passes, strict=True):
+            rows = slice(done[side], done[side] + len(shots))
+            metres = getattr(drives, f"{side}_m")[rows] - np.float32([number * CITY_GAP_M, 0])
+            np.testing.assert_allclose(metres, np.stack([shots.east_m, shots.north_m], -1), atol=0.002)
+            np.testing.assert_array_equal(getattr(drives, f"{side}_heading_deg")[rows], shots.heading_deg)
+            for i in (0, len(shots) - 1):
+                alone = module.photo_bytes(scene, shots, np.array([i]), config.photo_px)[0].numpy()
+                there = getattr(drives, side)[rows][i]
+                assert np.abs(alone.astype(int) - there).max() <= 1
+            done[side] += len(shots)
+
+
+def test_the_second_time_nothing_is_rendered(config, monkeypatch):
+    first = render_drives(config, progress=False)
+
+    def forbidden(*_):
+        raise AssertionError("rendered again")
+
+    monkeypatch.setattr(module, "_render_into", forbidden)
+    again = render_drives(config)
+    for name in PARTS:
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+
+
+def test_rendering_again_in_other_batches_gives_the_same_bytes(runs, tmp_path, monkeypatch):
+    config = replace(TINY, kind="night")
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    monkeypatch.setattr(module, "RENDER_BATCH", 4)
+    render_drives(config, progress=False)
+    files = sorted((runs / "worlds" / config.digest()).iterdir())
+    assert len(files) == len(PARTS) + 1
+    for file in files:
+        assert file.read_bytes() == (tmp_path / "worlds" / config.digest() / file.name).read_bytes(), file.name
+
+
+def test_settings_name_their_drives():
+    others = [
+        {"kind": "season"}, {"seed": 1}, {"styles": ("garden",)}, {"places": 12}, {"spacing_m": 9.5}, {"fov_deg": 81.0},
+        {"photo_px": (12, 17)}, {"nuisance": 0.5}, {"city_size_m": 260.0}, {"resolution_m": 0.6},
+    ]  # fmt: skip
+    assert len({TINY.digest(), *(replace(TINY, **other).digest() for other in others)}) == len(others) + 1
+    assert TINY.digest() == replace(TINY, photo_px=[12, 16]).digest()
+
+
+def test_an_edited_manner_is_another_set(monkeypatch):
+    before = TINY.digest()
+    monkeypatch.setitem(MANNERS, "car", replace(MANNERS["car"], along_m=4.0))
+    assert TINY.digest() != before
+
+
+def test_kinds_of_one_seed_share_their_streets(cities):
+    east = [passes[1].east_m[:: MANNERS[kind].headings] for kind, passes in cities.items()]
+    for other in east[1:]:
+        np.testing.assert_array_equal(east[0], other)
+
+
+def test_another_seed_is_another_city():
+    scene, database, _ = drives_of(replace(ONE, seed=1), 0, 16)
+    first, other, _ = drives_of(ONE, 0, 16)
+    assert scene.city.seed != first.city.seed
+    assert not np.array_equal(database.east_m, other.east_m)
+
+
+def test_stops_are_those_of_whole_streets():
+    number = np.repeat([0, 3, 1001, 1002], [4, 2, 5, 3])
+    metres = np.arange(14, dtype=np.float32)
+    places = Places(metres, metres, metres, number.astype(np.int32))
+    for seed in range(6):
+        order = along_streets(places, 14, seed)
+        assert sorted(order.east_m) == metres.tolist()
+        assert (np.diff(order.drive) != 0).sum() == 3  # a street is never left and entered again
+        assert (np.diff(order.east_m)[np.diff(order.drive) == 0] == 1).all()  # in driving order
+        part = along_streets(places, 9, seed)
+        assert part.east_m.tolist() == order.east_m[:9].tolist()
+    assert len({tuple(along_streets(places, 14, seed).east_m) for seed in range(6)}) > 1
+
+
+def test_a_drive_moves_by_the_spacing(cities):
+    _, database, _ = cities["car"]
+    steps = np.hypot(np.diff(database.east_m), np.diff(database.north_m))
+    assert np.median(steps) == pytest.approx(ONE.spacing_m, rel=0.15)
+
+
+def test_car_stays_on_the_lane_and_looks_along_it(cities):
+    _, database, query = cities["car"]
+    turn = np.radians(database.heading_deg)
+    away = np.stack([query.east_m - database.east_m, query.north_m - database.north_m])
+    along = away[0] * np.sin(turn) + away[1] * np.cos(turn)
+    aside = away[0] * np.cos(turn) - away[1] * np.sin(turn)
+    slack = 5 * np.sin(np.radians(4.5))  # the heading's own error, seen five metres ahead
+    assert np.abs(along).max() <= 5.0 + 0.01
+    assert np.abs(along).max() > 1
+    assert np.abs(aside).max() <= 0.6 + slack
+    assert apart(query.heading_deg, database.heading_deg).max() <= 2 * 3 * 1.5
+    assert query.days[0].traffic != database.days[0].traffic
+    assert (query.eye_m < database.eye_m).all()
+
+
+def test_the_lane_leads_where_the_drive_goes(cities):
+    """Stops of one street follow each other in the direction of travel."""
+    _, database, _ = cities["season"]  # without heading errors
+    step = np.stack([np.diff(database.east_m), np.diff(database.north_m)])
+    near = np.hypot(*step) < 1.3 * ONE.spacing_m
+    bearing = np.degrees(np.arctan2(*step)) % 360
+    assert near.sum() > 5
+    assert np.median(apart(bearing, database.heading_deg[:-1])[near]) < 10
+
+
+def test_hand_held_looks_all_around_from_the_pavement(cities):
+    scene, database, query = cities["hand_held"]
+    heading = database.heading_deg.reshape(16, 4)
+    assert (apart(heading, np.roll(heading, -1, 1)) > 90 - 9).all()  # quarters, but for the errors
+    assert (apart(heading, np.roll(heading, -1, 1)) < 90 + 9).all()
+    assert len({tuple(stop) for stop in np.stack([database.east_m, database.north_m], -1).tolist()}) == 16
+    nearest = apart(query.heading_deg[:, None], heading).min(1)
+    assert nearest.max() <= 25 + 9.01
+    assert nearest.max() > 8
+    assert query.fov_deg == ONE.fov_deg - 15
+    away = np.hypot(query.east_m - database.east_m[::4], query.north_m - database.north_m[::4])
+    assert away.max() < 12
+    moved = away > 0
+    assert moved.mean() > 0.7
+    at = (scene.pixels - query.north_m / 0.5).astype(int), (query.east_m / 0.5).astype(int)
+    assert (scene.city.surface[at][moved, 3] == Kind.PAVEMENT).all()
+    assert (scene.city.relief[at][moved, 3] == 0).all()  # nothing stands there
+
+
+@pytest.mark.parametrize("kind", ["car", "hand_held", "night"])
+def test_where_nothing_is_free_a_query_stands_at_its_stop(kind, monkeypatch):
+    monkeypatch.setattr(module, "_free", lambda _, east_m, *__: np.zeros(len(east_m), bool))
+    _, database, query = drives_of(replace(ONE, kind=kind), 0, 16)
+    np.testing.assert_array_equal(query.east_m, database.east_m[:: MANNERS[kind].headings])
+    np.testing.assert_array_equal(query.north_m, database.north_m[:: MANNERS[kind].headings])
+
+
+def test_free_ground_is_free_all_around(cities):
+    """Against the rasters, one point at a time."""
+    city = cities["car"][0].city
+    rng = np.random.default_rng(0)
+    east, north = rng.uniform(5, 250, (2, 3000)).astype(np.float32)
+    found = module._free(city, east, north, (Kind.PAVEMENT, Kind.ROAD))
+    assert 0.05 < found.mean() < 0.6
+
+    def pixel(e, n):
+        return int(city.relief.shape[0] - n / 0.5), int(e / 0.5)
+
+    for i in range(3000):
+        around = [(0, 0), (0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)]
+        standing = any(city.relief[pixel(east[i] + e, north[i] + n)][3] for e, n in around)
+        kind = city.surface[pixel(east[i], north[i])][3]
+        assert found[i] == (kind in (Kind.PAVEMENT, Kind.ROAD) and not standing), i
+
+
+def test_season_sees_the_same_geometry(cities):
+    """Depth of every ray that meets no tree in either season is equal; lawns and roofs are white, the trees bare."""
+    scene, database, query = cities["season"]
+    every = np.arange(16)
+    for name in ("east_m", "north_m", "heading_deg", "eye_m", "stop"):
+        np.testing.assert_array_equal(getattr(database, name), getattr(query, name))
+    summer, winter = (photo_truth(scene, shots, every, (24, 32)) for shots in (database, query))
+    solid = (summer.kind != Kind.TREE) & (winter.kind != Kind.TREE)
+    assert solid.float().mean() > 0.6
+    assert torch.equal(summer.depth_m[solid], winter.depth_m[solid])
+    assert torch.equal(summer.kind[solid], winter.kind[solid])
+    leaves = [(view.kind == Kind.TREE).float().mean() for view in (summer, winter)]
+    assert leaves[1] < leaves[0]
+    lawn = solid & (summer.kind == Kind.GRASS)
+    green, white = (view.rgb.permute(0, 2, 3, 1)[lawn] for view in (summer, winter))
+    assert green[:, 1].mean() > green[:, 2].mean() + 0.1
+    assert white.amin(1).mean() > 0.5
+    assert (white.amax(1) - white.amin(1)).mean() < 0.1
+
+
+def test_night_is_dark_with_lit_windows(runs, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(runs))
+    config = replace(TINY, kind="night")
+    drives = render_drives(config, progress=False)
+    day = np.concatenate([drives_of(config, number, count)[2].day for number, count in enumerate((6, 5))])
+    assert set(day) == {0, 1}  # dusk and night
+    light = [np.median(photos) for photos in (drives.database, drives.query[day == 0], drives.query[day == 1])]
+    assert light[0] > 1.25 * light[1]
+    assert light[1] > 1.5 * light[2]
+    assert light[2] < 45
+    assert drives.query[day == 1].max() > 200  # windows and street lamps
+
+
+def test_days_of_the_kinds():
+    (summer,), (winter,) = drive_days("season", 5)
+    assert (summer.season, winter.season) == ("summer", "winter")
+    assert summer.traffic == winter.traffic
+    assert winter.snow > 0.8
+    (before,), (dusk, night) = drive_days("night", 5)
+    assert [day.night for day in (before, dusk, night)] == [False, False, True]
+    for kind in ("car", "hand_held"):
+        (first,), (second,) = drive_days(kind, 5)
+        assert first.sun_azimuth_deg != second.sun_azimuth_deg
+        assert first.traffic != second.traffic
+
+
+def test_a_perfect_camera_has_neither_noise_nor_errors():
+    _, database, query = drives_of(replace(ONE, kind="hand_held", nuisance=0.0), 0, 16)
+    for shots in (database, query):
+        assert (shots.sensor.noise == 0).all()
+        assert (shots.sensor.gain == 1).all()
+        assert (shots.sensor.gamma == 1).all()
+        assert shots.sensor.blur_px == 0
+    heading = database.heading_deg.reshape(16, 4)
+    np.testing.assert_allclose(apart(heading, np.roll(heading, -1, 1)), 90, atol=1e-3)
+
+
+def test_headings_never_reach_a_full_turn():
+    turned = module._turned(np.float32([0, 359, 10]), np.float32([-1e-9, 1, -20]))
+    assert turned.tolist() == [0, 0, 350]
+
+
+def test_night_exposes_longer():
+    _, database, query = drives_of(replace(ONE, kind="night", nuisance=0.0), 0, 16)
+    dark = torch.from_numpy(query.day == 1)
+    assert (database.sensor.gain == 1).all()
+    assert (query.sensor.gain[dark] == module.NIGHT_GAIN).all()
+    assert torch.equal(query.sensor.gain[~dark], torch.tensor(module.DUSK_LIGHT).expand(int((~dark).sum()), 3))
+    noisy = drives_of(replace(ONE, kind="night"), 0, 16)[2]
+    assert noisy.sensor.noise[dark].min() > 2 * noisy.sensor.noise[~dark].max()
+
+
+def test_an_interrupted_rendering_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "photos", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        render_drives(ONE, progress=False)
+    assert list((tmp_path / "worlds").iterdir()) == []
+
+
+def test_two_processes_that_render_the_same_drives_both_get_them(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    theirs = runs / "worlds" / TINY.digest()
+
+    def overtaken(folder, *_):
+        (folder / "query.npy").write_bytes(b"ours")
+        shutil.copytree(theirs, paths.runs() / "worlds" / TINY.digest())  # the other one was first
+
+    monkeypatch.setattr(module, "_render_into", overtaken)
+    np.testing.assert_array_equal(render_drives(TINY, progress=False).query, load_drives(theirs).query)
+    assert [path.name for path in (tmp_path / "worlds").iterdir()] == [TINY.digest()]
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.write_bytes(b""), lambda path: path.unlink()])
+@pytest.mark.parametrize("name", PARTS)
+def test_a_damaged_file_is_named_with_the_remedy(runs, tmp_path, harm, name):
+    copy = shutil.copytree(runs / "worlds" / TINY.digest(), tmp_path / "world")
+    harm(copy / f"{name}.npy")
+    with pytest.raises(InputError, match=rf"{name}\.npy.*Delete"):
+        load_drives(copy)
+
+
+def test_mapped_photos_do_not_reach_the_disk(runs):
+    folder = runs / "worlds" / TINY.digest()
+    before = (folder / "query.npy").read_bytes()
+    load_drives(folder).query[:] = 0
+    assert (folder / "query.npy").read_bytes() == before
+
+
+def test_a_full_disk_is_told_before_rendering(tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: type("usage", (), {"free": 0}))
+    with pytest.raises(InputError, match=r"GB free.*UCVGL_RUNS"):
+        render_drives(ONE, progress=False)
+    assert list((tmp_path / "worlds").iterdir()) == []
+
+
+def test_more_places_than_the_streets_have(tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    with pytest.raises(InputError, match="number of places: expected at most"):
+        render_drives(replace(ONE, places=5000), progress=False)
+    assert list((tmp_path / "worlds").iterdir()) == []
+    scene, _, _ = drives_of(ONE, 0, 1)
+    stops = street_places(scene.city, 9.0, margin_m=module.EDGE_M)
+    assert len(drives_of(ONE, 0, len(stops))[2]) == len(stops)  # every stop there is
+    with pytest.raises(InputError, match=f"at most {len(stops)}"):
+        drives_of(ONE, 0, len(stops) + 1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"kind": "boat"}, "kind: expected one of car"),
+        ({"styles": ()}, "styles"),
+        ({"styles": ("village",)}, "city style"),
+        ({"places": 0}, "places"),
+        ({"places": 2.5}, "places"),
+        ({"spacing_m": -1.0}, "spacing_m"),
+        ({"photo_px": (0, 16)}, "photo_px"),
+        ({"photo_px": (12.5, 16)}, "photo_px"),
+        ({"photo_px": 48}, "photo_px"),
+        ({"photo_px": (1, 2, 3)}, "photo_px"),
+        ({"fov_deg": 180.0}, "fov_deg"),
+        ({"fov_deg": float("nan")}, "fov_deg"),
+        ({"kind": "hand_held", "fov_deg": 15.0}, "fov_deg"),
+        ({"nuisance": -0.1}, "nuisance"),
+        ({"nuisance": float("nan")}, "nuisance"),
+    ],
+)
+def test_bad_settings_are_named(setting, named):
+    with pytest.raises(InputError, match=named):
+        replace(TINY, **setting)

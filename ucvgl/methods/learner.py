@@ -1,0 +1,153 @@
+"""An encoder and what learns beside it: projector, predictor, slow copy, queue; and the six self-supervised losses of a
+pair of views, each by its method's rules (VG-SSL, WACV 2025, section 3.2).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ucvgl.errors import InputError
+from ucvgl.heads import Predictor, Projector
+from ucvgl.models import Encoder, seeded
+from ucvgl.momentum import Queue, momentum_copy, update
+from ucvgl.ssl_losses import barlow_twins, byol, moco, nt_xent, simsiam, vicreg
+
+Method = Literal["triplet", "simclr", "moco", "byol", "simsiam", "barlow", "vicreg"]
+METHODS = ("triplet", "simclr", "moco", "byol", "simsiam", "barlow", "vicreg")
+
+
+@dataclass(frozen=True)
+class SslLoss:
+    """A method and its settings; `published` has the paper's for each."""
+
+    method: Method
+    projector_layers: int = 2  # VG-SSL: triplet and MoCo 0, SimCLR 1, the others 2
+    projector_width: int = 4096  # VG-SSL: SimCLR 1024, Barlow Twins 2048, the others 4096
+    predictor_width: int = 4096  # the hidden layer; BYOL and SimSiam alone
+    temperature: float = 0.07  # SimCLR and MoCo
+    momentum: float = 0.99  # part of the slow copy that stays at each step; MoCo 0.999, BYOL 0.99
+    queue: int = 65_536  # MoCo's keys
+    lambda_: float = 0.0051  # Barlow Twins
+    weights: tuple[float, float, float] = (25.0, 25.0, 1.0)  # VICReg: invariance, variance, covariance
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple(self.weights))  # JSON brings a list
+        if self.method not in METHODS:
+            raise InputError(
+                "SslLoss.method", expected=f"one of {', '.join(METHODS)}", found=repr(self.method), todo="Choose one."
+            )
+
+
+def published(method: Method) -> SslLoss:
+    """The paper's settings of a method (VG-SSL, section 3.2 of papers.md)."""
+    layers = {"triplet": 0, "moco": 0, "simclr": 1}.get(method, 2)
+    width = {"simclr": 1024, "barlow": 2048}.get(method, 4096)
+    return SslLoss(method, layers, width, momentum=0.999 if method == "moco" else 0.99)
+
+
+class Learner(nn.Module):
+    """Images -> what the loss compares.
+
+    Args:
+        encoder: what is kept afterwards.
+        settings: the method.
+        seed: of the heads' weights.
+        items: how many items are trained on; a queue must not be longer.
+
+    Attributes:
+        encoder: as given.
+        projector: behind it; the identity without layers.
+        predictor: BYOL's and SimSiam's, else None.
+        copy: the slow copy of encoder and projector of MoCo and BYOL, else None.
+        queue: MoCo's, else None.
+
+    Raises:
+        InputError: a queue longer than the set, widths that are none.
+    """
+
+    def __init__(self, encoder: Encoder, settings: SslLoss, seed: int, items: int) -> None:
+        super().__init__()
+        self.settings, self.encoder = settings, encoder
+        layers = 0 if settings.method == "triplet" else settings.projector_layers
+        with seeded(seed):
+            self.projector = Projector(encoder.dim, settings.projector_width, layers)
+            predicts = settings.method in ("byol", "simsiam")
+            self.predictor = Predictor(self.projector.width, settings.predictor_width) if predicts else None
+        copied = settings.method in ("moco", "byol")
+        self.copy = momentum_copy(self._embedder(), settings.momentum) if copied else None
+        self.queue = Queue(settings.queue, self.projector.width, set_size=items) if settings.method == "moco" else None
+
+    def _embedder(self) -> nn.Sequential:
+        """The same parameters in a container of their own."""
+        return nn.Sequential(self.encoder, self.projector)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, D)."""
+        return self.projector(self.encoder(images))
+
+    def compared(self, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
+        """Two views of each item -> what `loss` takes: (B, D) each, behind predictor or copy where the method has them.
+
+        Both views pass the networks as one batch, for their batch norms.
+        """
+        if self.settings.method == "moco":
+            with torch.no_grad():
+                key = self.copy(second)
+            return self(first), key
+        joint = torch.cat((first, second))
+        embeddings = self(joint)
+        match self.settings.method:
+            case "byol":
+                with torch.no_grad():
+                    target = self.copy(joint)
+                return *self.predictor(embeddings).chunk(2), *target.chunk(2)
+            case "simsiam":
+                return *self.predictor(embeddings).chunk(2), *embeddings.chunk(2)
+        return embeddings.chunk(2)
+
+    def loss(
+        self,
+        compared: tuple[Tensor, ...],
+        items: Tensor,
+        *,
+        near: Tensor | None = None,
+        near_queue: Tensor | None = None,
+    ) -> Tensor:
+        """The method's loss; MoCo's queue then gets the batch's keys.
+
+        Args:
+            compared: of all processes.
+            items: (B,) int64, what the rows show; MoCo alone.
+            near: (B, B) bool, items that are no negatives of each other; SimCLR alone.
+            near_queue: (B, queue) bool, the same of the queue's keys; MoCo alone.
+        """
+        settings = self.settings
+        match settings.method:
+            case "simclr":
+                return nt_xent(*compared, settings.temperature, near)
+            case "moco":
+                keys, _, empty = self.queue.negatives()
+                skip = empty.expand(len(items), -1)
+                value = moco(*compared, keys, settings.temperature, skip if near_queue is None else skip | near_queue)
+                self.queue.push(compared[1], items)
+                return value
+            case "byol":
+                p1, p2, t1, t2 = compared
+                return byol(p1, t2) + byol(p2, t1)
+            case "simsiam":
+                p1, p2, z1, z2 = compared
+                return simsiam(p1, z2, p2, z1)
+            case "barlow":
+                return barlow_twins(*compared, settings.lambda_)
+            case "vicreg":
+                return vicreg(*compared, *settings.weights)
+        raise InputError(
+            "Learner.loss", expected="a loss of two views", found=settings.method, todo="The triplet loss takes three."
+        )
+
+    def follow(self) -> None:
+        """Moves the copy, after a step of the optimiser."""
+        if self.copy is not None:
+            update(self.copy, self._embedder())

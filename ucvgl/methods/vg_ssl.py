@@ -1,0 +1,266 @@
+"""VG-SSL (Xiao, Zhu, Loianno; WACV 2025): six self-supervised losses for place recognition, beside a triplet baseline.
+
+One encoder for queries and database. A pair is a query and its best positive (see geopair.py); the loss is SimCLR's,
+MoCo v2's, BYOL's, SimSiam's, Barlow Twins' or VICReg's, behind a projector that is dropped afterwards, or the triplet
+loss on mined negatives. Places are compared by the encoder's own descriptors.
+
+Differs from the published code: images within 25 m of each other are no negatives of each other (a switch); the last
+epoch is kept; MoCo's queue starts empty; AdamW instead of Adam.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ucvgl.augment import resized_crop, to_float
+from ucvgl.errors import InputError
+from ucvgl.geopair import POSITIVE_M, best_positives, hardest_negatives, near_mask, random_negatives
+from ucvgl.memory import measure_peak
+from ucvgl.methods.common import BEST, EMBED_BATCH, device
+from ucvgl.methods.learner import Learner, Method, SslLoss
+from ucvgl.methods.places import Places
+from ucvgl.models import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
+from ucvgl.optimisation import TrainingConfig
+from ucvgl.positions import Neighbours
+from ucvgl.retrieval import retrieval_measures
+from ucvgl.ssl_losses import embedding_std, is_collapsed, triplet
+from ucvgl.stages import StageResult, run_stage
+from ucvgl.training import Batch, Task, train
+
+VERSION = 1  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
+KS = (1, 5, 10, 20)
+
+# ------------------------------------------------------------------------------------------------------------- settings
+
+
+@dataclass(frozen=True)
+class VgSsl:
+    """The settings of one method."""
+
+    encoder: EncoderConfig
+    loss: SslLoss
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(learning_rate=1e-5, batch_size=64))
+    geopair: Literal["random", "partial"] = "random"  # 'partial': a hard negative enters as a pair of its own
+    margin: float = 0.1  # triplet; VG-SSL 0.1
+    negatives: int = 10  # of each query; triplet
+    mining: Literal["full", "partial", "random"] = "partial"  # the triplet's negatives: from all, from a part, any
+    pool: int = 1000  # random database images that partial mining looks at, an epoch; VG-SSL 1,000
+    queries: int | None = None  # an epoch; None: all. VG-SSL 10,000
+    mask_near: bool = True  # ours: images within 25 m are no negatives of each other in a batch
+    crop: float = 0.75  # the least part of the area that a random crop keeps; VG-SSL 0.75
+    augment: bool = True  # crops and flips
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        for name, known in (("geopair", ("random", "partial")), ("mining", ("full", "partial", "random"))):
+            if getattr(self, name) not in known:
+                raise InputError(
+                    f"VgSsl.{name}",
+                    expected=f"one of {', '.join(known)}",
+                    found=repr(getattr(self, name)),
+                    todo="Choose one.",
+                )
+        if self.geopair == "partial" and self.method in ("moco", "triplet"):
+            raise InputError(
+                "VgSsl.geopair", expected=f"random with {self.method}", found="partial",
+                todo="MoCo's negatives are in its queue, the triplet's are mined: see `mining`.",
+            )  # fmt: skip
+
+    @property
+    def method(self) -> Method:
+        """Its name."""
+        return self.loss.method
+
+
+# ----------------------------------------------------------------------------------------------------------------- task
+
+
+@dataclass
+class GeoPairs(Task):
+    """Queries and their best positives, mined again before every epoch; with negatives where the method wants them."""
+
+    given: Places
+    config: VgSsl
+    positive: Tensor | None = None  # (Q,) database index, -1: none within 10 m
+    negative: Tensor | None = None  # (Q, k) database index, -1: fewer
+    mining_seconds: float = 0.0  # of the last epoch
+
+    def __post_init__(self) -> None:
+        database, query = self.given.database_positions, self.given.query_positions
+        offsets, near = Neighbours(database).within(query, POSITIVE_M)
+        rows = torch.repeat_interleave(torch.arange(len(query)), torch.from_numpy(offsets).diff())
+        self.pairs = torch.stack([rows, torch.from_numpy(near)], 1)  # (P, 2)
+        self.query_m, self.database_m = (torch.from_numpy(p.values) for p in (query, database))
+        self.items = rows.unique()  # queries that have a positive
+        if not len(self.items):
+            raise InputError(
+                self.given.name, expected=f"a database image within {POSITIVE_M:g} m of one query at least", found="none",
+                todo="Check that both have positions in one frame.",
+            )  # fmt: skip
+
+    def order(self, epoch: int, model: Learner, generator: Generator) -> Tensor:
+        """Mines, and draws the epoch's queries."""
+        begun = time.perf_counter()
+        model.eval()
+        query, database = (_embedded(model, images) for images in (self.given.query, self.given.database))
+        self.positive = best_positives(query, database, self.pairs)
+        self.negative = self._negatives(query, database, generator)
+        model.train()
+        self.mining_seconds = time.perf_counter() - begun
+        drawn = self.items[torch.randperm(len(self.items), generator=generator)]
+        return drawn[: self.config.queries]
+
+    def _negatives(self, query: Tensor, database: Tensor, generator: Generator) -> Tensor | None:
+        config = self.config
+        if config.method != "triplet" and config.geopair == "random":
+            return None
+        k = config.negatives if config.method == "triplet" else 1
+        if config.method == "triplet" and config.mining == "random":
+            return random_negatives(self.query_m, self.database_m, k, generator)
+        pool = torch.arange(len(database))
+        if config.method != "triplet" or config.mining == "partial":
+            pool = torch.randperm(len(database), generator=generator)[: config.pool]
+        found = hardest_negatives(query, database[pool], self.query_m, self.database_m[pool], k)
+        return torch.where(found >= 0, pool[found.clamp(min=0)], -1)
+
+    def batch(self, items: Tensor, generator: Generator) -> Batch:
+        """Query, positive; then the two views of a hard negative (partial), or the negatives (triplet)."""
+        config, database = self.config, self.given.database
+        place = self.query_m[items]
+        inputs = [self._view(self.given.query[items], generator), to_float(database[self.positive[items]])]
+        labels = [items, place]
+        if self.negative is not None:
+            found = self.negative[items]  # (b, k)
+            images = database[found.clamp(min=0)]  # (b, k, 3, H, W)
+            if config.method == "triplet":
+                inputs.append(to_float(images.flatten(0, 1)).view(images.shape))
+            else:
+                inputs += [self._view(images[:, 0], generator) for _ in range(2)]
+            labels += [found >= 0, self.database_m[found[:, 0].clamp(min=0)]]
+        return Batch(tuple(inputs), tuple(labels))
+
+    def _view(self, images: Tensor, generator: Generator) -> Tensor:
+        """A random crop of most of the image, perhaps mirrored."""
+        images = to_float(images)
+        if not self.config.augment:
+            return images
+        flipped = torch.rand(len(images), generator=generator) < 0.5
+        images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images)
+        return resized_crop(images, self.config.crop, generator)
+
+    def embed(self, model: Learner, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What the loss compares; with hard negatives as pairs of their own, two parts for each tensor of it."""
+        if self.config.method == "triplet":
+            negatives = inputs[2].flatten(0, 1)
+            return model(inputs[0]), model(inputs[1]), model(negatives).view(*inputs[2].shape[:2], -1)
+        if len(inputs) == 2:
+            return model.compared(*inputs)
+        query, positive, *views = inputs
+        parts = model.compared(torch.cat((query, views[0])), torch.cat((positive, views[1])))
+        # apart again: the loop gathers rows over processes, which must stay in the order of the labels
+        return tuple(half for part in parts for half in part.chunk(2))
+
+    def loss(self, model: Learner, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
+        """The method's."""
+        items, place, *more = labels
+        if self.config.method == "triplet":
+            return triplet(*embeddings, self.config.margin, present=more[0])
+        if more:
+            embeddings = tuple(torch.cat(embeddings[i : i + 2]) for i in range(0, len(embeddings), 2))
+            place = torch.cat((place, more[1]))
+        if not self.config.mask_near:
+            return model.loss(embeddings, items)
+        if model.queue is None:
+            return model.loss(embeddings, items, near=near_mask(place, place))
+        where = self.query_m.to(place.device)
+        return model.loss(embeddings, items, near_queue=near_mask(place, where[model.queue.items.clamp(min=0)]))
+
+    def after_step(self, model: Learner, progress: float) -> None:
+        """The slow copy, if there is one, follows."""
+        model.follow()
+
+    def state(self) -> dict[str, Tensor]:
+        """What was mined."""
+        mined = {"positive": self.positive, "negative": self.negative}
+        return {name: value for name, value in mined.items() if value is not None}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Takes it back."""
+        for name, value in state.items():
+            setattr(self, name, value.cpu())
+
+
+def _embedded(model: Learner, images: Tensor) -> Tensor:
+    return embed(model.encoder, images.split(EMBED_BATCH))
+
+
+# ------------------------------------------------------------------------------------------------------------------ run
+
+
+def learn(given: Places, config: VgSsl, tests: Mapping[str, Places], *, progress: bool = True) -> StageResult:
+    """Trains with one loss, from the run cache if it was done before.
+
+    Args:
+        given: what is trained on.
+        config: the method.
+        tests: what is measured on, by name; nothing is chosen by it.
+        progress: show a bar.
+
+    Returns:
+        the stage; `trained_encoder` opens its weights; numbers: "rows", a row an epoch with the seconds of mining and the
+        embeddings' standard deviation; "recall", by test, None where the embeddings collapsed; "collapsed"; "std";
+        "peak_mb", memory that training took, None where the system doesn't say; of its last part if it was resumed.
+
+    Raises:
+        InputError: no query has a positive, a queue longer than the set, a batch of one.
+    """
+    key = {name: test.data_id for name, test in tests.items()}
+
+    def compute(folder: Path) -> dict[str, Any]:
+        task = GeoPairs(given, config)
+        views = untrained_encoder(config)
+        model = Learner(views.ground, config.loss, config.training.seed, len(given.query)).to(device())
+
+        def measure(epoch: int, _: nn.Module) -> dict[str, float]:
+            found = _embedded(model, given.query)
+            return {"std": float(embedding_std(found)), "mining_seconds": task.mining_seconds}
+
+        peak = measure_peak(device())
+        rows = train(model, task, config.training, folder, name=config.method, after_epoch=measure, progress=progress)
+        peak_mb = peak()
+        save_model(views, folder / BEST)
+        collapsed = is_collapsed(_embedded(model, given.query))
+        recall = {name: None if collapsed else evaluate(views, test) for name, test in tests.items()}
+        return {"rows": rows, "recall": recall, "collapsed": collapsed, "std": rows[-1]["std"], "peak_mb": peak_mb}
+
+    return run_stage("vg-ssl", config, f"{given.data_id}+{sorted(key.items())}", compute)
+
+
+def trained_encoder(stage: StageResult, config: VgSsl) -> TwoViewEncoder:
+    """The encoder that `learn` left, without projector, on the GPU if there is one."""
+    model = untrained_encoder(config)
+    load_model(model, stage.folder / BEST)
+    return model.to(device()).eval()
+
+
+def untrained_encoder(config: VgSsl) -> TwoViewEncoder:
+    """The encoder as it begins."""
+    model = two_view_encoder(config.encoder, config.encoder, shared=True, seed=config.training.seed)
+    return model.to(memory_format=torch.channels_last).eval()
+
+
+def describe(model: TwoViewEncoder, test: Places) -> tuple[Tensor, Tensor]:
+    """Descriptors of all queries (Q, D) and database images (M, D)."""
+    return tuple(embed(model.ground, images.split(EMBED_BATCH)) for images in (test.query, test.database))  # type: ignore[return-value]
+
+
+def evaluate(model: TwoViewEncoder, test: Places) -> dict[str, float]:
+    """R@1, 5, 10 and 20 in percent: a database image within 25 m among the first; over queries that have any."""
+    ks = [k for k in KS if k <= len(test.database)]
+    found = retrieval_measures(*describe(model, test), torch.from_numpy(test.positives.pairs()), ks=ks)
+    return {f"r_at_{k}": found[f"r_at_{k}"] for k in ks}

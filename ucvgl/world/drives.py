@@ -1,0 +1,415 @@
+"""Drives as a data set: perspective photos of two passes along the same streets, as place recognition has them.
+
+A kind says how the second pass, which asks, differs from the first, which is searched, after the sets of VG-SSL (Xiao,
+Zhu, Loianno; WACV 2025): 'car' after MSLS, 'hand_held' after Pitts30k, 'season' after Nordland, 'night' after Tokyo
+24/7. Rendered once and kept under runs/worlds/<hash of the settings>; later calls map the same bytes from disk. Nothing
+here says which photos belong together: positions do.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ucvgl import paths
+from ucvgl.errors import InputError
+from ucvgl.world import pairs
+from ucvgl.world.appearance import Condition
+from ucvgl.world.city import City, make_city
+from ucvgl.world.difficulty import Difficulty, draw_nuisance
+from ucvgl.world.kinds import Kind
+from ucvgl.world.noise import between, hash32, unit
+from ucvgl.world.pairs import CITY_GAP_M, RENDER_BATCH
+from ucvgl.world.places import Places, street_places
+from ucvgl.world.render import Rendered, Scene
+from ucvgl.world.sensor import Sensor, expose
+from ucvgl.world.styles import style_named
+from ucvgl.world.views import photos
+
+Floats = NDArray[np.float32]
+
+EDGE_M = 40.0  # from the city's edge to the outermost stop, so that a photo shows city
+PAVEMENT_M = np.arange(2.0, 10.01, 0.25, dtype=np.float32)  # beside the lane: where pavement is looked for
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How the query pass of a kind differs from the database pass; all that is 0 is alike."""
+
+    headings: int = 1  # database photos at a stop, evenly all around from the direction of travel
+    along_m: float = 0.0  # how far before or behind the stop a query stands, at most
+    aside_m: float = 0.0  # within the lane, at most
+    pavement: bool = False  # on the pavement instead, to either side of the street
+    turn_deg: float = 0.0  # how far a query is turned away from a database heading, at most
+    fov_deg: float = 0.0  # added to the field of view
+    database_eye_m: tuple[float, float] = (1.9, 2.1)  # above ground: lowest, highest
+    query_eye_m: tuple[float, float] = (1.9, 2.1)
+    still: bool = False  # the very same viewpoints, frame by frame
+
+
+MANNERS = {
+    "car": Manner(along_m=5.0, aside_m=0.6, query_eye_m=(1.3, 1.6)),  # dashboard against roof
+    "hand_held": Manner(headings=4, along_m=5.0, pavement=True, turn_deg=25.0, fov_deg=-15.0, query_eye_m=(1.5, 1.8)),
+    "season": Manner(still=True),  # hits are by position here too: at 10 m, two frames to either side
+    "night": Manner(along_m=3.0, pavement=True, turn_deg=10.0, query_eye_m=(1.5, 1.8)),
+}
+# what photos of one pass differ by: milder than panorama against tile, as both sides are street-level cameras
+CAMERA = Difficulty(
+    name="drive", camera_height_m=(2.0, 2.0), heading_deg=1.5, tilt_deg=0, tile_shift_m=0, gain=0.10, gamma=0.10, noise=0.03,
+    blur_px=0.5, haze=0.0, same_day=True, seasons=("summer",),
+)  # fmt: skip
+SCALED = ("heading_deg", "gain", "gamma", "noise", "blur_px")  # by the setting `nuisance`
+NIGHT_GAIN, NIGHT_NOISE = 1.8, 2.5  # a camera at night exposes longer, and shows more noise
+DUSK_LIGHT = (0.80, 0.64, 0.56)  # red, green, blue that are left of the day when the sun is setting
+DUSK_DEG = 10.0  # the sun's elevation below which it is dusk
+
+
+@dataclass(frozen=True)
+class DriveConfig:
+    """Which streets, driven how, and which photos."""
+
+    kind: str = "car"  # one of MANNERS
+    styles: tuple[str, ...] = ("garden", "downtown")  # one city each
+    seed: int = 0  # of the cities and everything drawn; kinds of one seed share their streets
+    places: int = 300  # stops over all cities; each is asked for once
+    spacing_m: float = 10.0  # between stops; VG-SSL's positives are within 10 m, its hits within 25 m
+    photo_px: tuple[int, int] = (48, 64)  # height, width; VG-SSL 480 x 640
+    fov_deg: float = 80.0  # across, of the database
+    nuisance: float = 1.0  # times what CAMERA says of exposure, tone, noise, blur and heading; 0: a perfect camera
+    city_size_m: float = 512.0
+    resolution_m: float = 0.5  # of the city's rasters
+
+    def __post_init__(self) -> None:
+        if self.kind not in MANNERS:
+            raise InputError("kind", expected=f"one of {', '.join(MANNERS)}", found=repr(self.kind), todo="Pick one.")
+        for name in self.styles:
+            style_named(name)
+        sides = self.photo_px if isinstance(self.photo_px, (tuple, list)) else ()
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise InputError(
+                "photo_px", expected="height and width in pixels, above 0", found=self.photo_px, todo="Try (48, 64)."
+            )
+        object.__setattr__(self, "photo_px", tuple(sides))
+        for name in ("places", "spacing_m"):
+            if not getattr(self, name) > 0:
+                raise InputError(name, expected="a number above 0", found=getattr(self, name), todo="Correct it.")
+        if not isinstance(self.places, int):
+            raise InputError("places", expected="a whole number", found=self.places, todo="Correct it.")
+        if not 0 <= self.nuisance <= 3:
+            raise InputError("nuisance", expected="a factor in [0, 3]", found=self.nuisance, todo="1 is the default.")
+        if not self.styles:
+            raise InputError("styles", expected="at least one city style", found="none", todo="Try ('garden',).")
+        narrowest = max(0.0, -MANNERS[self.kind].fov_deg)
+        if not narrowest < self.fov_deg < 180:
+            raise InputError(
+                "fov_deg", expected=f"degrees in ({narrowest:g}, 180)", found=self.fov_deg, todo="A car's has about 80."
+            )
+
+    @property
+    def manner(self) -> Manner:
+        """How the two passes differ."""
+        return MANNERS[self.kind]
+
+    def digest(self) -> str:
+        """Twelve hex digits that name the rendered drives: settings, what stands behind their names, and the code."""
+        behind = [asdict(style_named(name)) for name in self.styles]
+        behind += [asdict(CAMERA), asdict(self.manner)]
+        text = json.dumps({"code": pairs._source_digest(), "behind": behind, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Drives:
+    """Two passes along the same streets: M database photos, N queries.
+
+    database, query: uint8 (M, 3, H, W), (N, 3, H, W).
+    database_m, query_m: float32 (M, 2), (N, 2), true east and north of the camera. Cities are laid out on a line, 10 km
+        apart.
+    database_heading_deg, query_heading_deg: float32 (M,), (N,), where the camera truly looks, clockwise from north.
+    database_stop, query_stop: int32 (M,), (N,), the stop a photo was taken at, counted over all cities in the order they
+        are driven. Truth to look at; a hit is decided by positions.
+    """
+
+    database: NDArray[np.uint8]
+    query: NDArray[np.uint8]
+    database_m: Floats
+    query_m: Floats
+    database_heading_deg: Floats
+    query_heading_deg: Floats
+    database_stop: NDArray[np.int32]
+    query_stop: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+
+@dataclass(frozen=True)
+class Shots:
+    """One pass through one city: where each of B photos is taken, when, and by which camera; arrays (B,).
+
+    east_m, north_m: in the city's frame; eye_m: of the camera above the ground; stop: its stop in this city.
+    day: index into `days`; fov_deg: of all.
+    """
+
+    east_m: Floats
+    north_m: Floats
+    heading_deg: Floats
+    eye_m: Floats
+    stop: NDArray[np.int32]
+    day: NDArray[np.int32]
+    days: tuple[Condition, ...]
+    sensor: Sensor
+    fov_deg: float
+
+    def __len__(self) -> int:
+        return len(self.east_m)
+
+
+def render_drives(config: DriveConfig, *, device: torch.device | str = "cpu", progress: bool = True) -> Drives:
+    """The photos of both passes: from the cache if they were rendered before, else rendered and kept.
+
+    Args:
+        config: the drives.
+        device: renders.
+        progress: show a bar.
+
+    Raises:
+        InputError: more places asked for than the streets have at that spacing, or no room on the disk.
+    """
+    folder = paths.runs() / "worlds" / config.digest()
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".rendering-") as name:
+            scratch = Path(name) / "drives"
+            scratch.mkdir()
+            _render_into(scratch, config, torch.device(device), progress)
+            try:
+                scratch.replace(folder)
+            except OSError:  # another process rendered the same drives meanwhile
+                if not folder.exists():
+                    raise
+    return load_drives(folder)
+
+
+def load_drives(folder: Path) -> Drives:
+    """Map the arrays of rendered drives; InputError names a file that is missing or damaged and what to do."""
+    arrays = {}
+    for name in Drives.__dataclass_fields__:
+        path = folder / f"{name}.npy"
+        try:
+            # copy-on-write: torch wants writable memory, and nothing writes to it
+            arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:  # EOFError: an empty file
+            raise InputError(
+                path,
+                expected="an array of rendered drives",
+                found=error,
+                todo=f"Delete {folder}; it is rendered again.",
+            ) from error
+    return Drives(**arrays)
+
+
+def _render_into(folder: Path, config: DriveConfig, device: torch.device, progress: bool) -> None:
+    """Render all photos straight into memory-mapped files, so that no set is too large for memory."""
+    (folder / "config.json").write_text(json.dumps(asdict(config), indent=1))
+    counts = {"database": config.places * config.manner.headings, "query": config.places}
+    bytes_needed = 3 * int(np.prod(config.photo_px)) * sum(counts.values())
+    if shutil.disk_usage(folder).free < 1.05 * bytes_needed:
+        raise InputError(
+            folder, expected=f"{bytes_needed / 1e9:.2f} GB free", found="less", todo="Free some, or set UCVGL_RUNS."
+        )
+    out = {
+        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (count, 3, *config.photo_px))
+        for name, count in counts.items()
+    }
+    truth: dict[str, list[NDArray]] = {}
+    done, stops = dict.fromkeys(counts, 0), 0
+    cities = len(config.styles)
+    with tqdm(total=sum(counts.values()), desc="rendering the drives", unit="photo", disable=not progress) as bar:
+        for number, style in enumerate(config.styles):
+            count = config.places // cities + (number < config.places % cities)
+            if not count:
+                continue
+            scene, database, query = drives_of(config, number, count, device)
+            for name, shots in (("database", database), ("query", query)):
+                for here in _batches(shots):
+                    out[name][done[name] + here] = photo_bytes(scene, shots, here, config.photo_px).cpu().numpy()
+                    bar.update(len(here))
+                done[name] += len(shots)
+                metres = np.stack([shots.east_m + np.float32(number * CITY_GAP_M), shots.north_m], -1)
+                for key, array in (("m", metres), ("heading_deg", shots.heading_deg), ("stop", shots.stop + stops)):
+                    truth.setdefault(f"{name}_{key}", []).append(array)
+            stops += count
+            bar.set_postfix(city=style)
+    for array in out.values():
+        array.flush()
+    for name, parts in truth.items():
+        np.save(folder / f"{name}.npy", np.concatenate(parts), allow_pickle=False)
+
+
+def _batches(shots: Shots) -> list[NDArray]:
+    """Indices of photos to render together: of one day."""
+    parts = []
+    for day in np.unique(shots.day):
+        at = np.flatnonzero(shots.day == day)
+        parts += [at[first : first + RENDER_BATCH] for first in range(0, len(at), RENDER_BATCH)]
+    return parts
+
+
+def photo_bytes(scene: Scene, shots: Shots, here: NDArray, size_px: tuple[int, int]) -> Tensor:
+    """The photos at indices `here`, all of one day: uint8 (B, 3, H, W) on the scene's device."""
+    return expose(photo_truth(scene, shots, here, size_px).rgb, shots.sensor.take(here))
+
+
+def photo_truth(scene: Scene, shots: Shots, here: NDArray, size_px: tuple[int, int]) -> Rendered:
+    """What stands before the cameras at indices `here`, all of one day: colours before the sensor, depth and class."""
+    spot = (
+        torch.from_numpy(np.ascontiguousarray(array[here])).to(scene.device)
+        for array in (shots.east_m, shots.north_m, shots.eye_m, shots.heading_deg)
+    )
+    day = shots.days[int(shots.day[here[0]])]
+    return photos(scene, day, *spot, size_px=size_px, fov_deg=shots.fov_deg)
+
+
+def drives_of(
+    config: DriveConfig, number: int, count: int, device: torch.device | str = "cpu"
+) -> tuple[Scene, Shots, Shots]:
+    """City `number` of the drives on a device, and the database and query pass past `count` stops in it.
+
+    Raises:
+        InputError: its streets have fewer stops.
+    """
+    manner = config.manner
+    scaled = {name: getattr(CAMERA, name) * config.nuisance for name in SCALED}
+    seed = int(hash32(config.seed, 300, number)[0] >> 8)
+    style = style_named(config.styles[number])
+    city = make_city(style, seed, size_m=config.city_size_m, resolution_m=config.resolution_m)
+    stops = along_streets(street_places(city, config.spacing_m, margin_m=EDGE_M), count, seed)
+    every, known = np.arange(count), np.arange(count * manner.headings)
+    stop = known // manner.headings
+    database_days, query_days = drive_days(config.kind, seed)
+
+    # of both passes, one after the other
+    drawn = draw_nuisance(replace(CAMERA, **scaled), len(known) + count, seed, device)
+    error = np.zeros_like(drawn.heading_deg) if manner.still else drawn.heading_deg
+    around = np.float32(360 / manner.headings) * (known % manner.headings).astype(np.float32)
+    database = Shots(
+        stops.east_m[stop], stops.north_m[stop], _turned(stops.heading_deg[stop], around, error[: len(known)]),
+        between(*manner.database_eye_m, seed, 500, stop), stop.astype(np.int32), np.zeros(len(known), np.int32),
+        database_days, drawn.ground_sensor.take(known), config.fov_deg,
+    )  # fmt: skip
+
+    asked = stops if manner.still else _beside(city, stops, manner, seed)
+    quarter = (hash32(seed, 501, every) % np.uint32(manner.headings)).astype(np.float32)
+    away = np.float32(manner.turn_deg) * between(-1, 1, seed, 502, every)
+    heading = _turned(stops.heading_deg, np.float32(360 / manner.headings) * quarter, away + error[len(known) :])
+    day = (hash32(seed, 503, every) % np.uint32(len(query_days))).astype(np.int32)
+    query = Shots(
+        asked.east_m, asked.north_m, heading,
+        between(*manner.database_eye_m, seed, 500, every) if manner.still else
+        between(*manner.query_eye_m, seed, 504, every),
+        every.astype(np.int32), day, query_days,
+        _darkened(drawn.ground_sensor.take(len(known) + every), query_days, day), config.fov_deg + manner.fov_deg,
+    )  # fmt: skip
+    return Scene(city, device), database, query
+
+
+def along_streets(places: Places, count: int, seed: int) -> Places:
+    """`count` stops of whole streets, drawn one after the other, the last one cut short; in driving order.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    if count > len(places):
+        raise InputError(
+            "number of places", expected=f"at most {len(places)} at this spacing", found=count,
+            todo="Shorten spacing_m, enlarge the city or use more cities.",
+        )  # fmt: skip
+    streets = np.unique(places.drive)
+    order = streets[np.argsort(hash32(seed, 505, streets), kind="stable")]
+    return places.take(np.concatenate([np.flatnonzero(places.drive == street) for street in order])[:count])
+
+
+def drive_days(kind: str, seed: int) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
+    """The days of a city's database pass and of its query pass."""
+
+    def day(key: int, seasons: tuple[str, ...], traffic: int) -> Condition:
+        azimuth, elevation = float(between(95, 265, seed, 506, key)[0]), float(between(28, 58, seed, 507, key)[0])
+        season = seasons[int(hash32(seed, 508, key)[0]) % len(seasons)]
+        return Condition(season, azimuth, elevation, float(between(0.0, 0.9, seed, 509, key)[0]), 0.0, traffic)
+
+    if kind == "season":  # the same parked cars: nothing but the season differs
+        winter = Condition(
+            "winter", float(between(140, 220, seed, 506, 3)[0]), float(between(14, 22, seed, 507, 3)[0]), 0.6, 1.0, 2
+        )
+        return (replace(day(0, ("summer",), 2), cloud=0.15),), (winter,)
+    seasons = ("summer",) if kind == "hand_held" else ("spring", "summer", "autumn")
+    before = day(0, seasons, 2)
+    if kind == "night":
+        dusk = replace(before, sun_azimuth_deg=285.0, sun_elevation_deg=4.0, cloud=0.5, traffic=3)
+        return (before,), (dusk, replace(dusk, sun_elevation_deg=-12.0, traffic=4))
+    return (before,), (day(1, seasons, 3),)
+
+
+def _darkened(sensor: Sensor, days: tuple[Condition, ...], day: NDArray) -> Sensor:
+    """The cameras of pictures taken at dusk and at night; those of the day as they are."""
+    gain, noise = torch.ones_like(sensor.gain), torch.ones_like(sensor.noise)
+    for number, condition in enumerate(days):
+        rows = torch.from_numpy(np.flatnonzero(day == number)).to(gain.device)
+        if condition.night:
+            gain[rows], noise[rows] = NIGHT_GAIN, NIGHT_NOISE
+        elif condition.sun_elevation_deg < DUSK_DEG:
+            gain[rows] = torch.tensor(DUSK_LIGHT, device=gain.device)
+    return replace(sensor, gain=sensor.gain * gain, noise=sensor.noise * noise)
+
+
+def _turned(heading_deg: Floats, *by_deg: Floats) -> Floats:
+    turn = np.float32(360)
+    return ((heading_deg + sum(by_deg)) % turn % turn).astype(np.float32)  # a hair below 0 first becomes 360 itself
+
+
+def _beside(city: City, stops: Places, manner: Manner, seed: int) -> Places:
+    """Where the query pass stands: near the stops, on free ground; at the stop itself where there is none."""
+    every = np.arange(len(stops))
+    turn = np.radians(stops.heading_deg)
+    ahead, right = np.stack([np.sin(turn), np.cos(turn)]), np.stack([np.cos(turn), -np.sin(turn)])  # (2, N)
+    here = np.stack([stops.east_m, stops.north_m])
+    along = np.float32(manner.along_m) * between(-1, 1, seed, 510, every)
+    # tried one after the other; each (N,) metres ahead and to the right
+    if manner.pavement:
+        side = np.where(unit(seed, 511, every) < np.float32(0.5), np.float32(1), np.float32(-1))
+        tries = [(along * far, side * sign * by) for far in (1, 0) for sign in (1, -1) for by in PAVEMENT_M]
+        ground = (Kind.PAVEMENT,)
+    else:
+        aside = np.float32(manner.aside_m) * between(-1, 1, seed, 512, every)
+        tries = [(along, aside), (along / 2, 0 * aside), (along / 4, 0 * aside)]
+        ground = (Kind.ROAD, Kind.MARKING, Kind.CROSSING, Kind.PAVEMENT)
+    found, open_ = here.copy(), np.ones(len(stops), bool)
+    for far, aside in tries:
+        there = here + ahead * far + right * aside
+        fits = open_ & _free(city, *there, ground)
+        found[:, fits] = there[:, fits]
+        open_ &= ~fits
+    return replace(stops, east_m=found[0].astype(np.float32), north_m=found[1].astype(np.float32))
+
+
+def _free(city: City, east_m: NDArray, north_m: NDArray, ground: tuple[Kind, ...]) -> NDArray[np.bool_]:
+    """Whether these points are on such ground, half a metre away from anything that stands or parks."""
+    pixels = city.relief.shape[0]
+
+    def at(east: NDArray, north: NDArray) -> tuple[NDArray, NDArray]:
+        column = np.clip((east / city.resolution_m).astype(int), 0, pixels - 1)
+        return np.clip((pixels - north / city.resolution_m).astype(int), 0, pixels - 1), column
+
+    free = np.isin(city.surface[at(east_m, north_m)][:, 3], [int(kind) for kind in ground])
+    for east, north in ((0.0, 0.0), (0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5)):
+        free &= city.relief[at(east_m + east, north_m + north)][:, 3] == 0
+    return free
