@@ -5,9 +5,12 @@ PROFILE       ?= laptop
 DATA          ?= world
 SEED          ?= 0
 PANORAMA      ?=
+OTHER         ?=
+DRONE         ?=
+BACKBONE      ?=
 CORES         ?= all
 
-SETTINGS := PROFILE DATA SEED PANORAMA CORES PYTHON TORCH_BACKEND
+SETTINGS := PROFILE DATA SEED PANORAMA OTHER DRONE BACKBONE CORES PYTHON TORCH_BACKEND
 # A mistyped setting would silently do something else.
 GIVEN    := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
 UNKNOWN  := $(filter-out $(SETTINGS),$(GIVEN))
@@ -21,7 +24,7 @@ SHELL       := bash
 .DELETE_ON_ERROR:
 .PHONY: help env reproduce test lab lint refresh-notebooks clean
 # Recipes read the settings from the environment, quoted: a path may hold spaces or quotes.
-export PROFILE DATA SEED PANORAMA CORES PYTHON TORCH_BACKEND
+export PROFILE DATA SEED PANORAMA OTHER DRONE BACKBONE CORES PYTHON TORCH_BACKEND
 
 BIN   := .venv/bin
 FAISS := $(if $(shell command -v nvidia-smi),gpu,cpu)
@@ -32,6 +35,7 @@ help:
 	@echo 'make reproduce           every table and figure that is not up to date, to figures/'
 	@echo '                         PROFILE=tiny|laptop|paper ($(PROFILE))   DATA=world|<folder> ($(DATA))'
 	@echo '                         SEED=0,1,2 ($(SEED))   CORES=all|<n> ($(CORES))   PANORAMA=<picture>'
+	@echo '                         OTHER=<second data set>   DRONE=<University-1652>   BACKBONE=resnet50|deit_small'
 	@echo 'make test                linter, tests, and the notebooks with the tiny profile'
 	@echo 'make lab                 JupyterLab on the notebooks'
 	@echo 'make env                 only the environment, .venv   PYTHON=<python 3.11 or later> ($(PYTHON))'
@@ -60,7 +64,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 reproduce: env
-	@$(BIN)/ucvgl reproduce --profile "$$PROFILE" --data "$$DATA" --seed "$$SEED" --panorama "$$PANORAMA" --cores "$$CORES"
+	@$(BIN)/ucvgl reproduce --profile "$$PROFILE" --data "$$DATA" --seed "$$SEED" --panorama "$$PANORAMA" --other "$$OTHER" \
+	    --drone "$$DRONE" --backbone "$$BACKBONE" --cores "$$CORES"
 
 lint: env
 	$(BIN)/ruff check .

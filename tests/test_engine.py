@@ -120,12 +120,16 @@ def test_bad_input_is_one_clear_error(studio, change, message):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"profil": "tiny"}, "expected only profile, data, seed, panorama, found 'profil'. Did you mean profile"),
+        (
+            {"profil": "tiny"},
+            "expected only profile, data, seed, panorama, other, drone, backbone, found 'profil'. Did you mean profile",
+        ),
         ({"profile": "huge"}, "found 'huge'"),
         ({"data": "/no/such/folder"}, "found '/no/such/folder'"),
         ({"seed": "0,1,0"}, "expected different whole numbers"),
         ({"seed": "0;1"}, "found '0;1'"),
         ({"panorama": "/no/such.jpg"}, "expected a picture file"),
+        ({"drone": "/no/such"}, "expected a notebook with that parameter"),
     ],
 )
 def test_wrong_settings_are_found_before_anything_runs(studio, config, message):
@@ -173,6 +177,18 @@ def test_a_picture_goes_to_the_notebooks_that_take_one_and_its_content_counts(st
     two = engine.plan({"panorama": str(picture)}).jobs
     assert one["01_a", 0].fingerprint != two["01_a", 0].fingerprint
     assert one["02_b", 0] == two["02_b", 0]
+
+
+def test_folders_and_names_go_to_the_notebooks_that_take_them(studio):
+    three = 'profile = "tiny"\ndata = "world"\nseed = 0'
+    write_notebook(studio / "notebooks", "01_a", parameters=f'{three}\nother = ""\nbackbone = "resnet50"')
+    write_notebook(studio / "notebooks", "02_b", parameters=three)
+    (studio / "set").mkdir()
+    jobs = engine.plan({"other": str(studio / "set"), "backbone": "deit_small", "panorama": ""}).jobs
+    assert jobs["01_a", 0].extra == (f"other={studio / 'set'}", "backbone=deit_small")
+    assert jobs["02_b", 0].extra == ()
+    with pytest.raises(InputError, match="expected a folder"):
+        engine.plan({"other": str(studio / "none")})
 
 
 @pytest.mark.parametrize(

@@ -62,13 +62,18 @@ def reproduce(
     data: Data = "world",
     seed: Annotated[str, typer.Option(help="One seed, or several separated by commas.")] = "0",
     panorama: Annotated[str, typer.Option(help="A panorama of yours for the notebooks that take one.")] = "",
+    other: Annotated[str, typer.Option(help="A second data set, for notebook 05's table on generalisation.")] = "",
+    drone: Annotated[str, typer.Option(help="University-1652, for notebook 05's table on drones.")] = "",
+    backbone: Annotated[str, typer.Option(help="Of notebook 06's paper profile: resnet50 or deit_small.")] = "",
     cores: Annotated[str, typer.Option(help="How many CPU cores to use, or 'all'.")] = "all",
 ) -> None:
     """Regenerate every table and figure that is not up to date. What follows `--` is handed to Snakemake."""
     from ucvgl import engine
 
-    more = context.args
-    raise typer.Exit(engine.reproduce(profile=profile, data=data, seed=seed, panorama=panorama, cores=cores, more=more))
+    given = {"panorama": panorama, "other": other, "drone": drone, "backbone": backbone}
+    raise typer.Exit(
+        engine.reproduce(profile=profile, data=data, seed=seed, given=given, cores=cores, more=context.args)
+    )
 
 
 @app.command("refresh-notebooks")
@@ -127,6 +132,29 @@ def export(
         resolution_m=resolution_m,
     )  # fmt: skip
     typer.echo(f"Written: {root}. Check it with: ucvgl data check {layout} {root}")
+
+
+weights_app = typer.Typer(no_args_is_help=True, help="Published weights.")
+app.add_typer(weights_app, name="weights")
+
+
+@weights_app.callback()
+def _weights() -> None:
+    """Published weights."""
+
+
+@weights_app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="As the authors of Sample4Geo published it, a .pth file.")],
+    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    ground_px: Annotated[tuple[int, int], typer.Option(help="Height and width of the ground images.")] = (140, 768),
+    satellite_px: Annotated[tuple[int, int], typer.Option(help="Height and width of the tiles.")] = (384, 384),
+) -> None:
+    """Turn a checkpoint of Sample4Geo's authors into one that ucvgl opens; nothing in it is run."""
+    from ucvgl.sample4geo_weights import convert_sample4geo
+
+    model = convert_sample4geo(checkpoint, target, ground_px, satellite_px)
+    typer.echo(f"Written: {target}, a shared encoder of {model.ground.dim} numbers, scale {float(model.scale):.1f}")
 
 
 def main() -> None:

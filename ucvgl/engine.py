@@ -50,7 +50,8 @@ from ucvgl.sources import (
     trains,
 )
 
-SETTINGS = ("profile", "data", "seed", "panorama")  # keys of the Snakefile's config
+MORE = ("panorama", "other", "drone", "backbone")  # parameters that some notebooks have: a file, two folders, a name
+SETTINGS = ("profile", "data", "seed", *MORE)  # keys of the Snakefile's config
 CLUSTER_THREADS = 4  # for each job where Snakemake is told no cores: an executor plugin with --jobs
 
 
@@ -279,7 +280,8 @@ def plan(config: Mapping[str, Any]) -> Plan:
 
     Args:
         config: `profile` (default 'laptop'), `data` ('world'), `seed` (comma list, '0'), `panorama` (a picture for the
-            notebooks that have that parameter; default none). An empty text means the default.
+            notebooks that have that parameter; default none), likewise `other`, `drone` (folders of data sets) and
+            `backbone` (a name). An empty text means the default.
 
     Raises:
         InputError: an unknown key, profile or data set, a wrong seed, a missing picture, or a notebook that lacks one
@@ -295,9 +297,7 @@ def plan(config: Mapping[str, Any]) -> Plan:
     seeds = _seeds(text.get("seed", "0"))
     names = notebooks()
     known = {name: parameters(paths.notebooks() / f"{name}.ipynb") for name in names}
-    extra: dict[str, str] = {}
-    if "panorama" in text:
-        extra["panorama"] = _panorama(text["panorama"], known)
+    extra = {key: _given(key, text[key], known) for key in MORE if key in text}
     edges = {name: needs(paths.notebooks() / f"{name}.ipynb") for name in names}
     levels = _levels(edges)
 
@@ -319,16 +319,16 @@ def plan(config: Mapping[str, Any]) -> Plan:
     return Plan(profile, data, data_id(data), seeds, tuple(names), jobs, width)
 
 
-def _panorama(text: str, known: Mapping[str, Mapping[str, Any]]) -> str:
+def _given(key: str, text: str, known: Mapping[str, Mapping[str, Any]]) -> str:
+    """A parameter that some notebooks have, checked; paths are made absolute."""
+    if not any(key in names for names in known.values()):
+        raise InputError(key, expected="a notebook with that parameter", found="none", todo=f"Leave {key.upper()} out.")
+    if key == "backbone":
+        return text
     path = Path(text).expanduser().resolve()
-    if not path.is_file():
-        raise InputError(
-            "panorama", expected="a picture file", found=repr(text), todo="Check the spelling of the path."
-        )
-    if not any("panorama" in names for names in known.values()):
-        raise InputError(
-            "panorama", expected="a notebook with that parameter", found="none", todo="Leave PANORAMA out."
-        )
+    what, there = ("a picture file", path.is_file()) if key == "panorama" else ("a folder", path.is_dir())
+    if not there:
+        raise InputError(key, expected=what, found=repr(text), todo="Check the spelling of the path.")
     return str(path)
 
 
@@ -351,7 +351,13 @@ def has_gpu() -> bool:
 
 
 def reproduce(
-    *, profile: str, data: str, seed: str, panorama: str = "", cores: str = "all", more: Sequence[str] = ()
+    *,
+    profile: str,
+    data: str,
+    seed: str,
+    given: Mapping[str, str] | None = None,
+    cores: str = "all",
+    more: Sequence[str] = (),
 ) -> int:
     """Regenerates every table and figure that is not up to date, through Snakemake.
 
@@ -359,7 +365,7 @@ def reproduce(
         profile: one of PROFILES.
         data: 'world' or the root folder of a data set.
         seed: one or several, separated by commas.
-        panorama: a picture for the notebooks with that parameter; '' for none.
+        given: parameters of the notebooks that have them, by name (MORE); '' for none.
         cores: a number, or 'all'.
         more: further arguments for Snakemake, as `--executor slurm --jobs 20`.
 
@@ -369,9 +375,10 @@ def reproduce(
     Raises:
         InputError: bad settings, or another `reproduce` at work in the same folder.
     """
-    config = {"profile": profile, "data": check_data(data), "seed": seed, "panorama": panorama}
-    if panorama:
-        config["panorama"] = str(Path(panorama).expanduser().resolve())
+    config = {"profile": profile, "data": check_data(data), "seed": seed, **(given or {})}
+    for key in {"panorama", "other", "drone"} & config.keys():
+        if config[key]:
+            config[key] = str(Path(config[key]).expanduser().resolve())
     todo = plan(config)
     if cores != "all" and not re.fullmatch(r"[1-9][0-9]*", cores):
         raise InputError("cores", expected="a number >= 1, or 'all'", found=repr(cores), todo="For example CORES=2.")

@@ -137,7 +137,7 @@ def curves(settings: Study, areas: Sequence[Area], names: Mapping[str, str]) -> 
     rows = []
     for part, name in names.items():
         for area in areas:
-            stage = supervise(area.train, with_sampler(settings.method, KINDS[part]), area.tests, progress=False)
+            stage = supervise(area.train, with_sampler(settings, KINDS[part]), area.tests, progress=False)
             for row in stage.numbers["rows"]:
                 found = {
                     f"{'' if test == 'same' else 'cross_'}r_at_1": row.get(f"{test}_r_at_1") for test in area.tests

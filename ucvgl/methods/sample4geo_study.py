@@ -47,6 +47,9 @@ class Flights:
     seed: int = 0
     city_size_m: float = 768.0
     resolution_m: float = 0.4
+    spacing_m: float = 25.0  # between places, so that their tiles differ
+    span_m: float = 90.0  # of a tile: about what the drone sees
+    difficulty: str = "easy"  # University-1652's drone images and tiles are both from Google Earth: one day, one sensor
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Study:
     method: Sample4Geo
     drone: Sample4Geo
     flights: Flights
+    curve_every: int  # epochs between the points of the curves by sampler
 
 
 def study(profile: str, seed: int, *, data: str = WORLD) -> Study:
@@ -66,18 +70,21 @@ def study(profile: str, seed: int, *, data: str = WORLD) -> Study:
     if profile == "paper":
         return _paper(other, seed, data)
     # the paper's batch is 0.4 % of CVUSA; a batch as large for these few places as there would be hard without a sampler
-    training = replace(other.curriculum.training, epochs=3 if profile == "tiny" else 10, batch_size=16)
+    training = replace(other.curriculum.training, epochs=3 if profile == "tiny" else 8, batch_size=16)
     draw = NeighbourDraw(8, 2, 2) if profile == "tiny" else NeighbourDraw(32, 4, 4)
     encoder = replace(other.start.satellite)
     method = Sample4Geo(
         encoder, encoder, ground_kind="top view", training=training, sampling=Sampling("both", draw, 2),
-        augmentation=SAMPLE4GEO, pose=Pose(3.5, 0.075, 0.075), evaluate_every=1 if profile == "tiny" else 2,
+        augmentation=SAMPLE4GEO, pose=Pose(3.5, 0.075, 0.075), evaluate_every=training.epochs,
     )  # fmt: skip
-    flights = Flights(40, 2, 32, 32, ("garden",), seed, 448.0, 0.5) if profile == "tiny" else Flights(seed=seed)
+    flights = (
+        Flights(40, 2, 32, 32, ("garden",), seed, 448.0, 0.5, 12.0, 50.0) if profile == "tiny" else Flights(seed=seed)
+    )
     drone_encoder = replace(encoder, image_px=(flights.image_px,) * 2)
     drone = replace(method, ground=drone_encoder, satellite=drone_encoder, ground_kind="oblique", pose=None,
-                    sampling=Sampling("similarity", draw, 2), training=training)  # fmt: skip
-    return Study(other, other.images, method, drone, flights)
+                    sampling=Sampling("similarity", draw, 2),
+                    training=replace(training, epochs=training.epochs * 3 // 2))  # fmt: skip
+    return Study(other, other.images, method, drone, flights, curve_every=2)
 
 
 def _paper(other: ucvgl_study.Study, seed: int, data: str) -> Study:
@@ -92,7 +99,7 @@ def _paper(other: ucvgl_study.Study, seed: int, data: str) -> Study:
         method, ground=satellite, ground_kind="oblique", sampling=Sampling("random"),
         training=replace(method.training, epochs=1, warmup_epochs=0.1),
     )  # fmt: skip
-    return Study(other, images, method, drone, Flights(1652, 54, 384, 384, seed=seed))
+    return Study(other, images, method, drone, Flights(1652, 54, 384, 384, seed=seed), curve_every=4)
 
 
 # ----------------------------------------------------------------------------------------------------------------- data
@@ -226,7 +233,8 @@ def _exported(flights: Flights, *, progress: bool) -> Path:
             export_world(
                 "university1652", folder / "set", places=flights.places, seed=flights.seed, styles=flights.styles,
                 tile_px=flights.tile_px, photo_px=flights.image_px, drone_views=flights.views, progress=progress,
-                city_size_m=flights.city_size_m, resolution_m=flights.resolution_m,
+                city_size_m=flights.city_size_m, resolution_m=flights.resolution_m, spacing_m=flights.spacing_m,
+                span_m=flights.span_m, difficulty=flights.difficulty,
             )  # fmt: skip
         return {"places": flights.places}
 
@@ -244,9 +252,10 @@ NAMES = {  # by the keys of the published ablation
 KINDS = dict(zip(NAMES, SAMPLERS, strict=True))
 
 
-def with_sampler(method: Sample4Geo, kind: str) -> Sample4Geo:
-    """The method with another sampler."""
-    return replace(method, sampling=replace(method.sampling, kind=kind))
+def with_sampler(settings: Study, kind: str) -> Sample4Geo:
+    """The method with another sampler, measured often enough for a curve."""
+    method = settings.method
+    return replace(method, sampling=replace(method.sampling, kind=kind), evaluate_every=settings.curve_every)
 
 
 def sampling_table(settings: Study, areas: list[Area], *, progress: bool = True) -> pd.DataFrame:
@@ -255,7 +264,7 @@ def sampling_table(settings: Study, areas: list[Area], *, progress: bool = True)
     for part, name in NAMES.items():
         row: dict[str, str | float] = {"part": part, "sampling": name}
         for area in areas:
-            stage = supervise(area.train, with_sampler(settings.method, KINDS[part]), area.tests, progress=progress)
+            stage = supervise(area.train, with_sampler(settings, KINDS[part]), area.tests, progress=progress)
             for test, measures in stage.numbers["recall"].items():
                 prefix = "" if test == "same" else f"{test}_"
                 row |= {f"{prefix}{name}": value for name, value in measures.items() if name != "ap"}
