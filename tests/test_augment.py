@@ -1,5 +1,7 @@
 """Augmentations: the paired heading turn against a scene, exact identities, reproducible draws."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -171,3 +173,15 @@ def test_normalise_of_the_mean_is_zero():
     flat = torch.tensor(a.IMAGENET_MEAN).view(1, 3, 1, 1).expand(2, 3, 4, 4)
     assert torch.allclose(a.normalise(flat), torch.zeros(2, 3, 4, 4), atol=1e-6)
     assert a.to_float(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).max() == 1
+
+
+def test_images_that_stay_are_only_flipped():
+    """A drone's heading says nothing about its tile's: the tile turns, the drone image does not."""
+    images = torch.rand(6, 3, 8, 8)
+    settings = replace(a.NONE, turn=1.0, flip=0.5)
+    drone, tile = a.move_together((images, images), ("stay", "turn"), settings, torch.Generator().manual_seed(0))
+    mirrored = [torch.equal(one, image.flip(2)) for one, image in zip(drone, images, strict=True)]
+    assert all(m or torch.equal(one, image) for m, one, image in zip(mirrored, drone, images, strict=True))
+    assert 0 < sum(mirrored) < 6
+    for one, turned in zip(drone, tile, strict=True):
+        assert any(torch.equal(turned, torch.rot90(one, k, (1, 2))) for k in (1, 2, 3))

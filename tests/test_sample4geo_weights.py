@@ -223,3 +223,20 @@ def test_a_checkpoint_of_the_published_size(tmp_path):
     assert model.log_scale.item() == pytest.approx(0.01)
     assert model.configs[0].image_px == (140, 768)
     assert model.configs[1].image_px == (384, 384)
+
+
+def test_the_command_line_converts(path, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from ucvgl import cli, sample4geo_weights
+
+    real = convert_sample4geo
+    monkeypatch.setattr(sample4geo_weights, "convert_sample4geo", lambda *given: real(*given, backbone=TINY))
+    target = tmp_path / "out" / "weights.safetensors"
+    sizes = ["--ground-px", "32", "64", "--satellite-px", "32", "32"]
+    done = CliRunner().invoke(cli.app, ["weights", "convert", str(path), str(target), *sizes])
+    assert done.exit_code == 0, done.output
+    assert "64 numbers, scale 20.0" in done.output
+    assert [config.image_px for config in open_model(target).configs] == [WIDE, SQUARE]
+    wrong = CliRunner().invoke(cli.app, ["weights", "convert", str(tmp_path / "none.pth"), str(target)])
+    assert isinstance(wrong.exception, InputError)

@@ -92,6 +92,6 @@ def test_plain_images_are_not_projected(tmp_path):
     assert images.panorama is images.top_view
     assert torch.equal(images.tile, torch.stack([given.satellite.read(i, (8, 8)) for i in range(5)]))
     assert prepare_plain(views(rows=16, columns=16, known=False), (16, 8), progress=False).data_id == images.data_id
-    (tmp_path / images.data_id / "tile.npy").write_bytes(b"")
-    with pytest.raises(InputError, match=r"tile\.npy.*Delete"):
+    (tmp_path / images.data_id / "satellite.npy").write_bytes(b"")
+    with pytest.raises(InputError, match=r"satellite\.npy.*Delete"):
         prepare_plain(given, (16, 8), progress=False)

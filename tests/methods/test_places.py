@@ -291,7 +291,7 @@ def test_photos_do_not_depend_on_what_counts_as_a_hit():
     places = prepare_places(given, (8, 10), progress=False)
     other = prepare_places(replace(given, positives=Positives.one_each([1, 0])), (8, 10), progress=False)
     assert places.data_id != other.data_id
-    assert len(list(paths.runs().glob("photos-*"))) == 1
+    assert len(list(paths.runs().glob("plain-images-*"))) == 1
 
 
 def test_no_positions_no_places():
@@ -315,9 +315,9 @@ def test_sizes_are_positive(size):
 def test_a_damaged_array_is_named(tmp_path):
     given = utm_views()
     prepare_places(given, (8, 10), progress=False)
-    (folder,) = (tmp_path / "runs").glob("photos-*")
-    (folder / "query.npy").write_bytes(b"")
-    with pytest.raises(InputError, match=r"query\.npy.*Delete"):
+    (folder,) = (tmp_path / "runs").glob("plain-images-*")
+    (folder / "ground.npy").write_bytes(b"")
+    with pytest.raises(InputError, match=r"ground\.npy.*Delete"):
         prepare_places(given, (8, 10), progress=False)
 
 

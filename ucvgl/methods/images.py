@@ -147,8 +147,52 @@ def polar_tiles(images: Images) -> Tensor:
     return _mapped(stage.folder / "polar.npy")
 
 
+@dataclass(frozen=True)
+class _Sizes:
+    """Height and width of images that are not projected."""
+
+    ground_px: tuple[int, int]
+    satellite_px: tuple[int, int]
+
+
+def read_resized(
+    views: Views, ground_px: tuple[int, int], satellite_px: tuple[int, int], *, progress: bool = True
+) -> tuple[Tensor, Tensor, str]:
+    """Reads and resizes all images of a data set once, without projecting any, and maps them after that.
+
+    Args:
+        views: its labels are not looked at.
+        ground_px: (height, width) of the ground images.
+        satellite_px: of the satellite images.
+        progress: show a bar.
+
+    Returns:
+        ground images uint8 (N, 3, H, W), satellite images (M, 3, H, W), and the id of both.
+
+    Raises:
+        InputError: an image that cannot be read.
+    """
+    hidden = views.without_labels()
+    sides = {"ground": (views.ground, tuple(ground_px)), "satellite": (views.satellite, tuple(satellite_px))}
+
+    def compute(folder: Path) -> dict[str, int]:
+        total = sum(len(images) for images, _ in sides.values())
+        with tqdm(total=total, desc="reading", unit="image", disable=not progress) as bar:
+            for name, (images, size) in sides.items():
+                out = _array(folder, name, (len(images), 3, *size))
+                for rows, pictures in _batches(images, size):
+                    out[rows] = pictures.numpy()
+                    bar.update(len(pictures))
+                out.flush()
+        return {name: len(images) for name, (images, _) in sides.items()}
+
+    stage = run_stage("plain-images", _Sizes(tuple(ground_px), tuple(satellite_px)), hidden.data_id(), compute)
+    ground, satellite = (_mapped(stage.folder / f"{name}.npy") for name in sides)
+    return ground, satellite, stage.folder.name
+
+
 def prepare_plain(views: Views, size_px: tuple[int, int], *, progress: bool = True) -> Images:
-    """Reads and resizes all images of a data set without projecting any, once: drone images and their tiles.
+    """`read_resized` for methods that take panoramas: drone images and their tiles.
 
     Args:
         views: its labels are not looked at.
@@ -158,31 +202,8 @@ def prepare_plain(views: Views, size_px: tuple[int, int], *, progress: bool = Tr
     Returns:
         images whose `panorama` and `top_view` are both the ground image as it is.
     """
-    hidden = views.without_labels()
-
-    def compute(folder: Path) -> dict[str, int]:
-        with tqdm(
-            total=len(views.ground) + len(views.satellite), desc="reading", unit="image", disable=not progress
-        ) as bar:
-            for name, part, size in (("ground", views.ground, size_px[0]), ("tile", views.satellite, size_px[1])):
-                out = _array(folder, name, (len(part), 3, size, size))
-                for rows, pictures in _batches(part, (size, size)):
-                    out[rows] = pictures.numpy()
-                    bar.update(len(pictures))
-                out.flush()
-        return {}
-
-    stage = run_stage("plain-images", _Plain(*size_px), hidden.data_id(), compute)
-    ground, tile = (_mapped(stage.folder / f"{name}.npy") for name in ("ground", "tile"))
-    return Images(ground, ground, tile, stage.folder.name)
-
-
-@dataclass(frozen=True)
-class _Plain:
-    """The sizes of images that are not projected."""
-
-    ground_px: int
-    tile_px: int
+    ground, tile, data_id = read_resized(views, (size_px[0],) * 2, (size_px[1],) * 2, progress=progress)
+    return Images(ground, ground, tile, data_id)
 
 
 def _write(views: Views, config: ImageConfig, folder: Path, progress: bool) -> dict[str, int]:

@@ -12,16 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ucvgl.datasets import PLACE_RECOGNITION, ArrayImages, FileImages, Positives, Views
 from ucvgl.datasets.folders import read_paired_folders
 from ucvgl.datasets.place_recognition import read_place_recognition
 from ucvgl.errors import InputError
-from ucvgl.methods.images import _array, _batches, _mapped
+from ucvgl.methods.images import read_resized
 from ucvgl.positions import Metres, Neighbours, Positions, Wgs84, to_metres
 from ucvgl.results import WORLD
-from ucvgl.stages import run_stage
 from ucvgl.world.drives import DriveConfig, render_drives
 
 HIT_M = 25.0  # VG-SSL and every published protocol of these sets
@@ -226,14 +224,6 @@ def _line(images: FileImages) -> Positions:
     return Positions(values, Metres("frames on a line, one a metre"), images.where)
 
 
-@dataclass(frozen=True)
-class _Photos:
-    """How the photos are resized."""
-
-    height_px: int
-    width_px: int
-
-
 def prepare_places(views: Views, size_px: tuple[int, int], *, progress: bool = True) -> Places:
     """Any data set with positions and positives as places: photos read and resized once, mapped after that.
 
@@ -248,22 +238,7 @@ def prepare_places(views: Views, size_px: tuple[int, int], *, progress: bool = T
     if len(size_px) != 2 or not min(size_px) > 0:
         raise InputError("size_px", expected="height and width above 0", found=size_px, todo="VG-SSL: (480, 640).")
     kept, left_out = _answerable(views)
-    hidden = kept.without_labels()  # photos are the same whatever counts as a hit
-
-    def compute(folder: Path) -> dict[str, int]:
-        sides = {"query": hidden.ground, "database": hidden.satellite}
-        total = sum(len(side) for side in sides.values())
-        with tqdm(total=total, desc="reading", unit="photo", disable=not progress) as bar:
-            for name, side in sides.items():
-                out = _array(folder, name, (len(side), 3, *size_px))
-                for rows, pictures in _batches(side, tuple(size_px)):
-                    out[rows] = pictures.numpy()
-                    bar.update(len(pictures))
-                out.flush()
-        return {name: len(side) for name, side in sides.items()}
-
-    stage = run_stage("photos", _Photos(*size_px), hidden.data_id(), compute)
-    database, query = (_mapped(stage.folder / f"{name}.npy") for name in ("database", "query"))
+    query, database, _ = read_resized(kept, tuple(size_px), tuple(size_px), progress=progress)
     return _places(kept, database, query, f"{kept.data_id()}-{size_px[0]}x{size_px[1]}", left_out)
 
 

@@ -208,7 +208,8 @@ def only(given: Labelled, rows: np.ndarray, name: str) -> Labelled:
 
 
 def open_flights(settings: Study, root: str = "", *, progress: bool = True) -> Area:
-    """Drone images and tiles of places, in both directions: University-1652's folder, or the world exported as one.
+    """Drone images and tiles of places, in both directions: a folder of University-1652 or SUES-200, or the world exported as
+    the former.
 
     The tests 'd2s' and 's2d' ask drone images among tiles and tiles among drone images.
     """
@@ -216,7 +217,7 @@ def open_flights(settings: Study, root: str = "", *, progress: bool = True) -> A
     px = (settings.flights.image_px, settings.flights.tile_px)
 
     def opened(split: str, direction: str) -> Labelled:
-        views = open_dataset("university1652", root, split, direction=direction)
+        views = open_dataset(detect_layout(root), root, split, direction=direction)
         ours = Labelled.of(prepare_plain(views, px, progress=progress), views, "oblique")
         return replace(ours, tiles_ask=direction == "satellite2drone")
 

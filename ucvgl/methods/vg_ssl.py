@@ -95,7 +95,7 @@ class GeoPairs(Task):
         offsets, near = Neighbours(database).within(query, POSITIVE_M)
         rows = torch.repeat_interleave(torch.arange(len(query)), torch.from_numpy(offsets).diff())
         self.pairs = torch.stack([rows, torch.from_numpy(near)], 1)  # (P, 2)
-        self.query_m, self.database_m = (torch.from_numpy(p.values) for p in (query, database))
+        self.query_m, self.database_m = (torch.tensor(p.values) for p in (query, database))
         self.items = rows.unique()  # queries that have a positive
         if not len(self.items):
             raise InputError(

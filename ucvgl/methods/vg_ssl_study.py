@@ -73,7 +73,7 @@ def study(profile: str, seed: int, *, backbone: str = "resnet50") -> Study:
             encoder = EncoderConfig(
                 "tf_efficientnet_lite0", "package", depth=4, pooling="gem", width=128, image_px=(48, 64)
             )
-            training = TrainingConfig(epochs=6, batch_size=32, learning_rate=5e-4, weight_decay=0.05, warmup_epochs=0.5,
+            training = TrainingConfig(epochs=4, batch_size=32, learning_rate=5e-4, weight_decay=0.05, warmup_epochs=0.5,
                                       clip_norm=5.0, seed=seed)  # fmt: skip
             return _study(profile, seed, train, 300, encoder, training, 16)
         case "paper":
@@ -109,8 +109,11 @@ def _study(
     """`shrink`: by how much heads are narrower than the paper's."""
     tests = {kind: replace(train, kind=kind, seed=seed + HELD_OUT_SEED, places=tested) for kind in TESTS}
     plain = VgSsl(encoder, SslLoss("simclr"), training)
-    if profile == "paper":
-        plain = replace(plain, queries=10_000)
+    match profile:
+        case "laptop":
+            plain = replace(plain, queries=600, negatives=2)
+        case "paper":
+            plain = replace(plain, queries=10_000)
     methods = {}
     for key, (method, _, _) in NAMES.items():
         loss = published(method)

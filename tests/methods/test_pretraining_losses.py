@@ -1,0 +1,91 @@
+"""VG-SSL's losses as UCVGL's intra-view pretraining, on toy images."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ucvgl.datasets import Positives
+from ucvgl.methods import ucvgl
+from ucvgl.methods.common import BEST
+from ucvgl.methods.images import Images
+from ucvgl.methods.learner import METHODS, SslLoss
+from ucvgl.methods.pretraining_losses import IntraViewWith, TwoLearners, WithLoss, cold_start_with
+from ucvgl.models import EncoderConfig
+from ucvgl.optimisation import TrainingConfig
+
+N, SIZE = 24, 16
+ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
+TRAINING = TrainingConfig(epochs=1, batch_size=8, learning_rate=1e-3)
+START = ucvgl.Pretraining(
+    ENCODER, ENCODER, "top view", translation=ucvgl.Translation("none"), intra=TRAINING, cross=TRAINING
+)
+
+
+@pytest.fixture(autouse=True)
+def _runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+
+
+def images(seed=0, name="toy"):
+    rng = np.random.default_rng(seed)
+    shapes = ((N, 3, SIZE, 2 * SIZE), (N, 3, SIZE, SIZE), (N, 3, SIZE, SIZE))
+    return Images(*(torch.from_numpy(rng.integers(0, 256, s).astype(np.uint8)) for s in shapes), name)
+
+
+def truth(order=None):
+    best = Positives.one_each(np.arange(N) if order is None else order)
+    return ucvgl.Truth(best, best, images(1, "held-out"))
+
+
+def config(method):
+    return WithLoss(START, SslLoss(method, 0 if method == "moco" else 1, 8, 8, queue=12))
+
+
+def weights(stage):
+    return load_file(stage.folder / BEST)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "triplet"])
+def test_each_loss_trains_both_encoders(method):
+    stage = cold_start_with(images(), config(method), truth(), progress=False)
+    assert len(stage.numbers["intra"]) == len(stage.numbers["cross"]) == 1
+    before = ucvgl.new_model(START).state_dict()
+    after = weights(stage)
+    for view in ("ground", "satellite"):
+        assert any(name.startswith(view) and not torch.equal(before[name], value) for name, value in after.items())
+    assert not any("projector" in name or "queue" in name for name in after)
+    assert ucvgl.pretrained_model(stage, START) is not None
+    assert cold_start_with(images(), config(method), truth(), progress=False).loaded
+
+
+def test_no_label_is_seen():
+    """Whatever the true pairs are, the weights are the same."""
+    first = cold_start_with(images(), config("simclr"), truth(), progress=False)
+    second = cold_start_with(images(), config("simclr"), truth(np.random.default_rng(0).permutation(N)), progress=False)
+    assert not second.loaded
+    assert all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())
+
+
+def test_the_loss_is_the_sum_of_both_views():
+    setting = config("vicreg")
+    model = TwoLearners(ucvgl.new_model(START), setting, (N, N)).eval()
+    given = images()
+    task = IntraViewWith(given.top_view, given.tile, START, setting.loss)
+    batch = task.batch(torch.arange(8), torch.Generator().manual_seed(0))
+    parts = task.embed(model, batch.inputs)
+    assert len(parts) == 4
+    both = task.loss(model, parts, batch.labels)
+    alone = model.ground.loss(parts[:2], batch.labels[0]) + model.satellite.loss(parts[2:], batch.labels[0])
+    torch.testing.assert_close(both, alone)
+    assert model.ground.projector is not model.satellite.projector
+
+
+def test_another_loss_is_another_stage():
+    first, second = (cold_start_with(images(), config(m), truth(), progress=False) for m in ("simclr", "byol"))
+    assert first.folder != second.folder
+    assert not second.loaded
+    longer = replace(config("byol"), start=replace(START, cross=replace(TRAINING, epochs=2)))
+    assert not cold_start_with(images(), longer, truth(), progress=False).loaded
