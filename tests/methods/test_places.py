@@ -18,6 +18,7 @@ from ucvgl.methods.places import (
     Places,
     corridor_places,
     in_metres,
+    joined,
     open_places,
     prepare_places,
     within,
@@ -350,3 +351,21 @@ def test_places_that_contradict_themselves(changes, named):
     assert len(whole()) == 2
     with pytest.raises(InputError, match=named):
         whole(**changes)
+
+
+def test_joined_sets_ask_each_others_databases():
+    one, two = (prepare_places(utm_views((east,), (0.0, 20.0)), (8, 10), progress=False) for east in (0.0, 20.0))
+    both = joined([one, two], "both")
+    assert (len(both), len(both.database)) == (2, 4)
+    assert sorted(both.positives[0].tolist()) == [0, 1, 2, 3]
+    assert torch.equal(both.query[1], two.query[0])
+    assert both.data_id != joined([two, one], "both").data_id
+
+
+def test_joined_sets_are_alike():
+    one = prepare_places(utm_views(), (8, 10), progress=False)
+    other = prepare_places(utm_views(), (8, 12), progress=False)
+    with pytest.raises(InputError, match="photos of one size"):
+        joined([one, other], "both")
+    with pytest.raises(InputError, match="one set of places"):
+        joined([], "none")

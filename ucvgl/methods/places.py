@@ -6,6 +6,7 @@ as failures, a recall is N / (N + left_out) of the one measured here.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,6 +153,33 @@ def world_places(config: DriveConfig, *, device: torch.device | str = "cpu", pro
     if left_out:
         query = query[torch.from_numpy(kept.ground.rows)]
     return _places(kept, torch.from_numpy(drives.database), query, kept.data_id(), left_out)
+
+
+def joined(parts: Sequence[Places], name: str) -> Places:
+    """Several sets of one frame as one: every query asks the databases of all, and what is near is right, whichever set
+    it is from (MSLS holds drives of one street at many times).
+
+    Raises:
+        InputError: no set, photos of two sizes, or positions of two frames.
+    """
+    if not parts:
+        raise InputError(name, expected="one set of places at least", found="none", todo="Name some.")
+    sizes = {tuple(part.database.shape[1:]) for part in parts}
+    frames = {part.database_positions.frame for part in parts}
+    if len(sizes) > 1 or len(frames) > 1:
+        raise InputError(
+            name, expected="photos of one size, positions of one frame",
+            found=f"{sorted(sizes)}, {', '.join(map(str, frames))}", todo="Prepare all sets alike.",
+        )  # fmt: skip
+    (frame,) = frames
+    database, query = (
+        Positions(np.concatenate([getattr(part, side).values for part in parts]), frame, name)
+        for side in ("database_positions", "query_positions")
+    )
+    return Places(
+        torch.cat([part.database for part in parts]), torch.cat([part.query for part in parts]), database, query,
+        within(query, database), name, "+".join(part.data_id for part in parts), sum(part.left_out for part in parts),
+    )  # fmt: skip
 
 
 def open_places(

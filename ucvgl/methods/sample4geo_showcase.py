@@ -19,6 +19,7 @@ from ucvgl.search import top_k
 from ucvgl.stages import StageResult
 
 SAMPLERS = {"random": "random", "geographic": "geographic neighbours", "similarity": "look-alikes (DSS)"}
+MEASURES = ("r_at_1", "r_at_5", "r_at_10", "r_at_1_percent")  # of the published ablation
 BROWSED = 12  # batches of each sampler that the widget steps through
 SHOWN = 10  # tiles of a batch that are shown
 
@@ -174,7 +175,7 @@ def drone_rows(
 
 def sampling_published(frame: pd.DataFrame) -> dict[str, list[float | None]]:
     """What is known of the published ablation: random sampling and the headline."""
-    columns = ("cvact_val_r_at_1", "vigor_same_r_at_1", "vigor_cross_r_at_1")
+    columns = (*(f"cvact_val_{name}" for name in MEASURES), "vigor_same_r_at_1", "vigor_cross_r_at_1")
     return {name: published.column("sample4geo", name, rows=list(frame["part"])) for name in columns}
 
 
@@ -224,7 +225,7 @@ def unlabelled_published(frame: pd.DataFrame) -> dict[str, list[float | None]]:
 def comparisons(sampling: pd.DataFrame, drone: pd.DataFrame | None, unlabelled: pd.DataFrame) -> dict[str, Comparison]:
     """Notebook 05's tables beside the published ones."""
     paper, r1 = "Sample4Geo", "r_at_1"
-    steps = [(name, f"cvact_val_{name}") for name in (r1, "r_at_5", "r_at_10", "r_at_1_percent")]
+    steps = [(name, f"cvact_val_{name}") for name in MEASURES]
     theirs = published.frame("sample4geo", key="part")
     out = {"sampling": Comparison(sampling, theirs, steps, "part", paper, Gap("random over full", "random", "full"))}
     if drone is not None:

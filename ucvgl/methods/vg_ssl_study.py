@@ -9,7 +9,7 @@ import pandas as pd
 from ucvgl.errors import InputError
 from ucvgl.methods import ucvgl_study
 from ucvgl.methods.learner import METHODS, Method, SslLoss, published
-from ucvgl.methods.places import Places, open_places, world_places
+from ucvgl.methods.places import Places, joined, open_places, world_places
 from ucvgl.methods.pretraining_losses import WithLoss, cold_start_with
 from ucvgl.methods.ucvgl import pretrain
 from ucvgl.methods.ucvgl_study import Material, first_labels, found_and_right
@@ -45,7 +45,7 @@ TESTS = {
 class Study:
     """All settings of a profile."""
 
-    train: DriveConfig
+    train: tuple[DriveConfig, ...]  # joined, as MSLS holds all seasons, hours and viewpoints
     tests: Mapping[str, DriveConfig]
     photo_px: tuple[int, int]
     methods: Mapping[str, VgSsl]  # by published key
@@ -63,13 +63,13 @@ def study(profile: str, seed: int, *, backbone: str = "resnet50") -> Study:
     """
     match profile:
         case "tiny":
-            train = DriveConfig("car", ("garden",), seed, 40, photo_px=(24, 32), city_size_m=256.0)
+            train = DriveConfig("car", ("garden",), seed, 20, photo_px=(24, 32), city_size_m=256.0)
             encoder = EncoderConfig("test_efficientnet", depth=2, pooling="gem", width=16, image_px=(24, 32))
             training = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3, weight_decay=0.05, seed=seed)
             return _study(profile, seed, train, 24, encoder, training, 256)
         case "laptop":
             styles = ("garden", "downtown", "canal", "old_town")
-            train = DriveConfig("car", styles, seed, 1000)
+            train = DriveConfig("car", styles, seed, 300)
             encoder = EncoderConfig(
                 "tf_efficientnet_lite0", "package", depth=4, pooling="gem", width=128, image_px=(48, 64)
             )
@@ -120,17 +120,18 @@ def _study(
         if shrink > 1:
             loss = replace(
                 loss, projector_width=max(8, loss.projector_width // shrink),
-                predictor_width=max(8, loss.predictor_width // shrink), queue=train.places // 2, momentum=0.99,
+                predictor_width=max(8, loss.predictor_width // shrink), queue=2 * train.places, momentum=0.99,
             )  # fmt: skip
         partial = method in ("simclr", "barlow", "vicreg")
         methods[key] = replace(
-            plain, loss=loss, geopair="partial" if partial else "random", pool=min(1000, train.places // 2)
+            plain, loss=loss, geopair="partial" if partial else "random", pool=min(1000, 2 * train.places)
         )
     wide = 4096 // shrink
     projectors = tuple((layers, max(8, wide // 2)) for layers in (0, 1, 2, 3)) + tuple(
         (2, max(4, w)) for w in (wide // 4, wide)
     )
-    return Study(train, tests, encoder.image_px, methods, projectors, _small_budget(profile, seed))
+    drives = tuple(replace(train, kind=kind) for kind in TESTS)
+    return Study(drives, tests, encoder.image_px, methods, projectors, _small_budget(profile, seed))
 
 
 def _small_budget(profile: str, seed: int) -> ucvgl_study.Study:
@@ -147,7 +148,8 @@ def open_sets(settings: Study, data: str, *, progress: bool = True) -> tuple[Pla
     """What is trained on, and the test sets by name: drives of the world, or a data set's training and test part."""
     if data == WORLD:
         tests = {name: world_places(config, progress=progress) for name, config in settings.tests.items()}
-        return world_places(settings.train, progress=progress), tests
+        parts = [world_places(config, progress=progress) for config in settings.train]
+        return joined(parts, "embedded world, all drives"), tests
     train, test = (
         open_places(data, split=split, size_px=settings.photo_px, progress=progress) for split in ("train", "test")
     )
