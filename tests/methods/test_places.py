@@ -13,7 +13,7 @@ from ucvgl import paths
 from ucvgl.datasets import ArrayImages, Positives, Views
 from ucvgl.datasets.write import write_vpr
 from ucvgl.errors import InputError
-from ucvgl.methods import places as module
+from ucvgl.methods import images as prepared
 from ucvgl.methods.places import (
     Places,
     corridor_places,
@@ -194,7 +194,7 @@ def test_files_are_read_resized_once_and_named(tmp_path, monkeypatch):
     def forbidden(*_):
         raise AssertionError("read again")
 
-    monkeypatch.setattr(module, "_batches", forbidden)
+    monkeypatch.setattr(prepared, "_batches", forbidden)
     again = open_places(root, (4, 5), progress=False)
     assert torch.equal(again.query, places.query)
     assert again.data_id == places.data_id

@@ -170,6 +170,6 @@ def test_conclusion_by_hand():
         }
     )
     text = showcase.main_conclusion(frame, ["car"])
-    assert "contrastive 75.0, information-maximising 60.0, hard negatives 60.0, self-distillation 45.0" in text
+    assert "contrastive 75.0, hard negatives 60.0, information-maximising 60.0, self-distillation 45.0" in text
     assert "published: contrastive 82.8, information-maximising 78.5" in text
     assert text.endswith("Not above the untrained encoder: BYOL on car, SimSiam on car")

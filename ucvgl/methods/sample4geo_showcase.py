@@ -91,7 +91,7 @@ def _where(given: Labelled, tiles: Tensor) -> Tensor | None:
         return None
     places = given.positions.take(tiles.numpy())
     metres = places if isinstance(places.frame, Metres) else to_metres(places)
-    return torch.from_numpy(metres.values).float()
+    return torch.tensor(metres.values, dtype=torch.float32)
 
 
 def picture_sheet(drawn: Batches, number: int = 0) -> dict[str, object]:
@@ -159,9 +159,8 @@ def drone_rows(
     index = top_k(query, gallery, min(listed, len(gallery)))[1]
     known = torch.from_numpy(test.positives.best())
     right = index == known[:, None]
-    first = right[:, 0]
-    half = count // 2
-    rows = [*first.nonzero()[:half, 0].tolist(), *(~first).nonzero()[: count - half, 0].tolist()]
+    hits, misses = (flags.nonzero()[:, 0].tolist() for flags in (right[:, 0], ~right[:, 0]))
+    rows = (hits[: max(count // 2, count - len(misses))] + misses)[:count]
     return {
         "ground": [test.ground[i] for i in rows],
         "top_views": None,
