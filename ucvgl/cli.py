@@ -154,7 +154,9 @@ def convert(
     from ucvgl.sample4geo_weights import convert_sample4geo
 
     model = convert_sample4geo(checkpoint, target, ground_px, satellite_px)
-    typer.echo(f"Written: {target}, a shared encoder of {model.ground.dim} numbers, scale {float(model.scale.detach()):.1f}")
+    typer.echo(
+        f"Written: {target}, a shared encoder of {model.ground.dim} numbers, scale {float(model.scale.detach()):.1f}"
+    )
 
 
 def main() -> None:
