@@ -15,14 +15,6 @@ from ucvgl.methods.sample4geo import supervise
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    patch = pytest.MonkeyPatch()
-    patch.setenv("UCVGL_RUNS", str(tmp_path_factory.mktemp("runs")))
-    yield
-    patch.undo()
-
-
-@pytest.fixture(scope="module")
 def settings():
     tiny = study.study("tiny", 0)
     return replace(tiny, method=replace(tiny.method, training=replace(tiny.method.training, epochs=2)), curve_every=1)

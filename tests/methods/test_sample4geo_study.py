@@ -16,14 +16,6 @@ from ucvgl.optimisation import TrainingConfig
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    patch = pytest.MonkeyPatch()
-    patch.setenv("UCVGL_RUNS", str(tmp_path_factory.mktemp("runs")))
-    yield
-    patch.undo()
-
-
-@pytest.fixture(scope="module")
 def settings():
     tiny = study.study("tiny", 0)
     one = replace(tiny.method.training, epochs=1)

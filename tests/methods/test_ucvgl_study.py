@@ -17,14 +17,6 @@ from ucvgl.pseudolabels import MiningRule, PseudoLabels
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    patch = pytest.MonkeyPatch()
-    patch.setenv("UCVGL_RUNS", str(tmp_path_factory.mktemp("runs")))
-    yield
-    patch.undo()
-
-
-@pytest.fixture(scope="module")
 def settings():
     tiny = study.study("tiny", 0)
     short = replace(tiny.curriculum.training, epochs=1)

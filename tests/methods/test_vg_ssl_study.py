@@ -16,14 +16,6 @@ from ucvgl.methods.learner import METHODS
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    patch = pytest.MonkeyPatch()
-    patch.setenv("UCVGL_RUNS", str(tmp_path_factory.mktemp("runs")))
-    yield
-    patch.undo()
-
-
-@pytest.fixture(scope="module")
 def settings():
     tiny = study.study("tiny", 0)
     methods = {key: replace(m, training=replace(m.training, epochs=1)) for key, m in tiny.methods.items()}

@@ -61,11 +61,6 @@ class Sampling:
                 "Sampling.refresh_every", expected="1 epoch or more", found=self.refresh_every, todo="Sample4Geo has 4."
             )
 
-    @property
-    def needs_positions(self) -> bool:
-        """Whether it begins with geographic neighbours."""
-        return self.kind in ("geographic", "both")
-
     def source(self, epoch: int) -> Source:
         """Where the neighbours of an epoch come from: before the first refresh no similarity is known."""
         if self.kind in ("random", "geographic"):
