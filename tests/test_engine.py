@@ -268,18 +268,72 @@ def test_a_killed_run_is_finished_by_the_next_call(studio):
     assert not list(runs.glob("*.partial")) + list(runs.glob(".*.partial"))
 
 
+KILLED_ONCE = """\
+import signal, time
+from dataclasses import dataclass
+from pathlib import Path
+from ucvgl.stages import run_stage
+@dataclass(frozen=True)
+class Config:
+    steps: int = 4
+def compute(folder):
+    for step in range(4):
+        with (folder / "steps").open("a") as file:
+            file.write(f"{step}\\n")
+        if step == 2 and not Path(os.environ["TOY_KILLED"]).exists():
+            Path(os.environ["TOY_KILLED"]).touch()
+            os.kill(os.getppid(), signal.SIGKILL)  # the job: `ucvgl notebook`, whose kernel this is
+            time.sleep(600)  # the kernel ends when it sees that
+    return {"steps": (folder / "steps").read_text().split()}
+stage = run_stage("toy", Config(), "world", compute)
+assert stage.resumed and stage.numbers["steps"] == ["0", "1", "2", "0", "1", "2", "3"]
+"""  # a stage that is killed in its third step, goes on from its folder, and finds what it wrote before
+
+
 @pytest.mark.slow
-def test_the_same_snakefile_runs_through_an_executor_plugin(studio):
+def test_on_a_cluster_a_killed_job_is_retried_beside_the_others_and_its_result_is_whole(studio, monkeypatch):
     pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    monkeypatch.setenv("TOY_KILLED", str(studio / "killed"))
+    write_notebook(studio / "notebooks", "01_a", KILLED_ONCE, TABLE)
+    write_notebook(studio / "notebooks", "02_b")
+    more = ["--executor", "cluster-generic", "--profile", str(profile_of_a_cluster(studio))]
+    reproduce("--", *more)
+    assert (studio / "killed").exists()
+    assert executed(studio) == ["01_a 0", "01_a 0", "02_b 0"]
+    assert (studio / "submitted").read_text().split() == ["job"] * 3  # publishing is done here
+    for name in ("01_a", "02_b"):
+        published = studio / "figures" / "tiny" / name
+        assert sorted(p.name for p in published.iterdir()) == ["results.json", "toy.csv", "toy.json", "toy.md"]
+    runs = studio / "runs" / "notebooks" / "tiny" / "world" / "seed0"
+    assert json.loads((runs / "01_a" / "results.json").read_text())["numbers"] == {"best": 20.0}
+    assert sorted(p.name for p in (runs / "01_a").iterdir()) == sorted(p.name for p in (runs / "02_b").iterdir())
+    assert not [path for path in (studio / "runs").rglob("*") if path.name.endswith((".partial", ".failed.ipynb"))]
+
+
+def profile_of_a_cluster(studio):
+    """README's profile for Slurm, with a 'cluster' that starts its jobs here."""
     submit = studio / "submit"
     submit.write_text(f'#!/bin/sh\necho job >> {studio}/submitted\nnohup sh "$1" >/dev/null 2>&1 &\necho $!\n')
     submit.chmod(0o755)
-    write_notebook(studio / "notebooks", "01_a")
-    cluster = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", str(submit), "--jobs", "2"]
-    reproduce("--seed", "0,1", "--", *cluster, "--seconds-between-status-checks", "1")
-    assert executed(studio) == ["01_a 0", "01_a 1"]
-    assert (studio / "submitted").read_text().split() == ["job", "job"]
-    assert (studio / "figures/tiny/01_a/toy.md").is_file()
+    folder = studio / "ucvgl-cluster"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(f"""\
+executor: cluster-generic
+cluster-generic-submit-cmd: {submit}
+seconds-between-status-checks: 1
+jobs: 2
+retries: 2
+latency-wait: 60
+default-resources:
+  runtime: 1440
+  mem_mb: 1000
+set-resources:
+  notebook:
+    gpu: 1
+set-threads:
+  notebook: 1
+""")
+    return folder
 
 
 # ------------------------------------------------------------------------------------------------ outputs in notebooks

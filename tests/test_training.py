@@ -77,6 +77,19 @@ def test_biases_norms_and_scalars_do_not_decay():
         adamw(model.requires_grad_(False), TrainingConfig())
 
 
+def test_the_optimiser_is_torchs_default_on_a_cpu():
+    assert [group["fused"] for group in adamw(Toy(), TrainingConfig()).param_groups] == [None, None]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_the_optimiser_is_one_kernel_if_all_parameters_are_there():
+    model = Toy()
+    model.ground.cuda()
+    assert [group["fused"] for group in adamw(model, TrainingConfig()).param_groups] == [None, None]
+    assert [group["fused"] for group in adamw(model.cuda(), TrainingConfig()).param_groups] == [True, True]
+
+
 # what it does
 
 

@@ -3,6 +3,8 @@
 python training_worker.py kill FOLDER STEPS...   trains in FOLDER/killed, killed after each number of steps, then
         to the end; and in FOLDER/whole without a break
 torchrun --nproc-per-node 2 training_worker.py together FOLDER   the cases of `TOGETHER`, each in a folder there
+torchrun --nproc-per-node 2 training_worker.py share FOLDER      the losses of `LOSSES`, sharded embeddings, and who waits
+torchrun --nproc-per-node 2 training_worker.py fail FOLDER       a stage that fails in the second process alone
 """
 
 import os
@@ -16,7 +18,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ucvgl.errors import InputError
-from ucvgl.processes import processes
+from ucvgl.losses import info_nce
+from ucvgl.methods.learner import Learner, SslLoss
+from ucvgl.processes import agreed, embed_sharded, first_alone, gather_rows, processes
 from ucvgl.stages import run_stage
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
@@ -25,6 +29,16 @@ TOGETHER = {
     "direct": TrainingConfig(epochs=2, batch_size=6, learning_rate=1e-2),
     "cached": TrainingConfig(epochs=2, batch_size=6, learning_rate=1e-2, chunk=2),
 }
+
+JOINT = TrainingConfig(epochs=2, batch_size=6, learning_rate=1e-2)
+LOSSES = {  # name -> the method's settings; None: Sample4Geo's loss with its learnable temperature
+    "info_nce": None,
+    "simclr": SslLoss("simclr", 0),
+    "moco": SslLoss("moco", 0, queue=10, momentum=0.9),
+    "barlow": SslLoss("barlow", 0),
+    "vicreg": SslLoss("vicreg", 0),
+}
+BATCHES = (0, 1, 2, 3, 5)  # of sets that two processes embed: an empty set, an empty shard, even and uneven ones
 
 
 class Toy(nn.Module):
@@ -93,6 +107,68 @@ class Pairs(Task):
         self.labels, self.steps = state["labels"], int(state["steps"])
 
 
+class Contrast(Pairs):
+    """Sample4Geo's loss."""
+
+    def loss(self, model, embeddings, labels):
+        return info_nce(*embeddings, model.log_scale.exp(), label_smoothing=0.1)
+
+
+class Flat(nn.Module):
+    """An encoder without batch norms, whose statistics would be each process's own."""
+
+    dim = 5
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.weight = nn.Parameter(torch.randn(192, 5, generator=generator) / 14)
+
+    def forward(self, images):
+        return F.normalize((images - 0.5).flatten(1) @ self.weight, dim=1)
+
+
+class Views(Pairs):
+    """Two views of each image, for VG-SSL's losses over the rows of all processes."""
+
+    def batch(self, items, generator):
+        return Batch((self.satellite[items], self.satellite[items].flip(3) ** 2), (items,))
+
+    def embed(self, model, inputs):
+        return model.compared(*inputs)
+
+    def loss(self, model, embeddings, labels):
+        return model.loss(embeddings, labels[0])
+
+    def after_step(self, model, progress):
+        super().after_step(model, progress)
+        model.follow()
+
+
+def learnt(name, folder):
+    """Trains with one of LOSSES, in one process or several: the weights, and each step's gradients."""
+    if LOSSES[name] is None:
+        model, task = Toy(dtype=torch.float64), Contrast(noise=0.0, dtype=torch.float64)
+    else:
+        model, task = Learner(Flat(), LOSSES[name], 0, 14).double(), Views(dtype=torch.float64)
+    kept = gradients_kept(model, task)
+    rows = train(model, task, JOINT, folder, progress=False)
+    losses = torch.tensor([row["loss"] for row in rows], dtype=torch.float64)
+    return model.state_dict() | {"step gradients": torch.stack(kept), "epoch losses": losses}
+
+
+def embedded(encoder, batches):
+    """As ucvgl.models.embed: rows of all batches, (0, 5) of none."""
+    with torch.no_grad():
+        return torch.cat([encoder(batch) for batch in batches]) if batches else torch.zeros(0, 5)
+
+
+def some_batches(count):
+    """Of three images each, the last of two."""
+    images = torch.rand(max(0, 3 * count - 1), 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    return images.split(3) if count else ()
+
+
 def measured(epoch, model):
     """A measure that draws from the global generator, as no measure should: it must not disturb the training."""
     return {"drawn": torch.rand(()), "weight": model.log_scale}
@@ -135,8 +211,8 @@ def train_and_kill(folder, moment):
 
 def gradients_kept(model, task):
     """Makes the task keep each step's gradients: AdamW hardly minds their scale, so weights alone would not show it."""
-    kept = []
-    task.on_step = lambda steps: kept.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    kept, learning = [], [p for p in model.parameters() if p.requires_grad]
+    task.on_step = lambda steps: kept.append(torch.cat([p.grad.flatten() for p in learning]))
     return kept
 
 
@@ -167,8 +243,63 @@ def together(folder):
     torch.distributed.destroy_process_group()
 
 
+def share(folder):
+    place = processes()
+    for name in LOSSES:
+        found = learnt(name, folder / name)
+        save_file({k: v.contiguous() for k, v in found.items()}, folder / f"{name}-{place.process_index}.safetensors")
+    encoder = Toy().ground.eval()
+    calls = []
+
+    def embed(batches):
+        calls.append(len(batches))
+        return embedded(encoder, batches)
+
+    found = {str(count): embed_sharded(embed, some_batches(count), place) for count in BATCHES}
+    found["calls"] = torch.tensor(calls)
+    own = torch.arange(3 * place.process_index) + 10 * place.process_index
+    found["integers"], found["pairs"] = gather_rows(own, place), gather_rows(own[:, None] > 10, place)
+    found["agreed"] = torch.tensor(agreed(7 + place.process_index, place))
+    save_file(found, folder / f"shared-{place.process_index}.safetensors")
+
+    def compute(partial):
+        inside = processes()
+        assert (inside.num_processes, inside.is_main_process) == (1, True)
+        rows = train(Toy(), Pairs(), TrainingConfig(epochs=1, batch_size=5), partial, progress=False)  # odd: alone
+        with (folder / "computed").open("a") as file:
+            file.write(f"{place.process_index} ")
+        return {"loss": rows[0]["loss"]}
+
+    def outer(partial):
+        with first_alone():
+            inner = run_stage("inner", JOINT, "toy", compute, say=lambda line: None)
+        return {"inner": inner.loaded, "count": agreed(processes().num_processes, processes())}
+
+    with first_alone():
+        run_stage("before", JOINT, "toy", compute, say=lambda line: None)
+    assert run_stage("outer", JOINT, "toy", outer, say=lambda line: None).numbers == {"inner": False, "count": 2}
+    torch.distributed.destroy_process_group()
+
+
+def fail(folder):
+    place = processes()
+
+    def compute(partial):
+        if place.process_index == 1:
+            raise InputError("toy", expected="a disk", found="none", todo="Buy one.")
+        return {}
+
+    run_stage("toy", JOINT, "toy", compute)
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "kill":
-        kill(Path(sys.argv[2]), [int(moment) for moment in sys.argv[3:]])
-    else:
-        together(Path(sys.argv[2]))
+    torch.set_num_threads(1)
+    match sys.argv[1]:
+        case "kill":
+            kill(Path(sys.argv[2]), [int(moment) for moment in sys.argv[3:]])
+        case "together":
+            together(Path(sys.argv[2]))
+        case "share":
+            share(Path(sys.argv[2]))
+        case "fail":
+            fail(Path(sys.argv[2]))

@@ -62,11 +62,15 @@ def learning_rate(config: TrainingConfig, epochs_done: float) -> float:
 
 
 def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW over what is not frozen, decaying matrices and kernels alone; InputError if everything is frozen."""
+    """AdamW over what is not frozen, decaying matrices and kernels alone; InputError if everything is frozen.
+
+    On CUDA in one kernel for all parameters; elsewhere as torch has it by default.
+    """
     learnt = [p for p in model.parameters() if p.requires_grad]
     if not learnt:
         raise InputError("model", expected="parameters to learn", found="none", todo="Unfreeze some of them.")
     plain = [p for p in learnt if p.ndim < 2 or p.numel() == 1]  # biases, norms, scalars such as the temperature
     decayed = [p for p in learnt if not (p.ndim < 2 or p.numel() == 1)]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate)
+    fused = True if all(p.is_cuda for p in learnt) else None
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=fused)

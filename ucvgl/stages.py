@@ -96,7 +96,8 @@ def run_stage(
         data_id: as in `stage_folder`.
         compute: does the work. It gets the folder to write to, which after a kill still has what was written before,
             and returns what goes into result.json: numbers, texts, lists and dictionaries of them. In several
-            processes (torchrun) each calls it; the first one's result counts.
+            processes (torchrun) all call it at once and train in it together; the first one's result counts. What
+            one process is to do by itself stands in `ucvgl.processes.first_alone()`.
         say: is given one line: whether the stage was loaded or run, and how long it took.
 
     Raises:
@@ -112,8 +113,7 @@ def run_stage(
             mutex = folder.with_name(f".{folder.name}.lock")
             lock.enter_context(locked(mutex, wait=True, busy=f"another process runs {folder.name}"))
             resumed = not folder.exists() and _prepare(partial, key)
-        _wait(place)
-        loaded = folder.exists()
+        loaded = _agreed(place, folder.exists())
         if not loaded:
             begun = time.perf_counter()
             numbers = compute(partial)
@@ -122,7 +122,7 @@ def run_stage(
                 _finish(partial, folder, numbers, time.perf_counter() - begun, resumed)
             _wait(place)
     result = _load(folder, key, loaded)
-    if first:
+    if first and getattr(place, "speaks", True):
         took = f"in {result.seconds:.0f} s" + (", its last part after a stop" if result.resumed else "")
         say(f"{folder.name}: loaded (ran {took})" if loaded else f"{folder.name}: ran {took}")
     return result
@@ -198,6 +198,15 @@ def _place() -> Any:
     from ucvgl.processes import processes
 
     return processes()
+
+
+def _agreed(place: Any, loaded: bool) -> bool:
+    """The first process's answer, once it has the lock: on a shared file system the others may see a folder later."""
+    if place is None:
+        return loaded
+    from ucvgl.processes import agreed
+
+    return bool(agreed(int(loaded), place))
 
 
 def _wait(place: Any) -> None:

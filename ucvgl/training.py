@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from accelerate import PartialState
 from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
@@ -30,7 +29,7 @@ from ucvgl import checkpoints
 from ucvgl.errors import InputError
 from ucvgl.gradient_cache import backward, cached_backward
 from ucvgl.optimisation import TrainingConfig, adamw, learning_rate
-from ucvgl.processes import average_, copy_from_first_, from_first, gather, processes
+from ucvgl.processes import Place, average_, copy_from_first_, from_first, gather, processes
 from ucvgl.results import write_text
 
 CHECKPOINT, WEIGHTS, METRICS = "checkpoint.safetensors", "weights.safetensors", "metrics.jsonl"
@@ -107,7 +106,7 @@ class _Run:
     config: TrainingConfig
     folder: Path
     name: str
-    place: PartialState
+    place: Place
     optimiser: torch.optim.AdamW
     scaler: torch.amp.GradScaler
 
@@ -261,7 +260,8 @@ def _batches(run: _Run, at: _Position, size: int, steps: int) -> Iterator[Batch]
     @torch.no_grad()
     def load(step: int) -> Batch:
         first = step * size + rank * own
-        return run.task.batch(order[first : first + own], _generator(run.config.seed, epoch, step, rank))
+        batch = run.task.batch(order[first : first + own], _generator(run.config.seed, epoch, step, rank))
+        return _pinned(batch) if run.config.prefetch and run.place.device.type == "cuda" else batch
 
     left = range(at.step, steps)
     if not run.config.prefetch:
@@ -275,10 +275,15 @@ def _batches(run: _Run, at: _Position, size: int, steps: int) -> Iterator[Batch]
             yield batch
 
 
+def _pinned(batch: Batch) -> Batch:
+    """The batch in memory that a GPU copies from while it computes; what lies on a device already stays there."""
+    return Batch(*(tuple(v.pin_memory() if v.device.type == "cpu" else v for v in part) for part in batch))
+
+
 # ------------------------------------------------------------------------------------------------------ checks and seeds
 
 
-def _check_place(config: TrainingConfig, place: PartialState) -> None:
+def _check_place(config: TrainingConfig, place: Place) -> None:
     if config.precision == "fp16" and place.device.type != "cuda":
         raise InputError(
             "training: precision", expected=f"fp32 or bf16 on {place.device.type}", found="fp16", todo="Use bf16 or fp32."
@@ -290,7 +295,7 @@ def _check_place(config: TrainingConfig, place: PartialState) -> None:
         )  # fmt: skip
 
 
-def _batch_size(order: Tensor, config: TrainingConfig, place: PartialState, where: str) -> tuple[int, int]:
+def _batch_size(order: Tensor, config: TrainingConfig, place: Place, where: str) -> tuple[int, int]:
     """Pairs in each batch and the number of batches; fewer items than a batch make one smaller batch."""
     if order.ndim != 1 or order.dtype != torch.int64:
         raise InputError(
@@ -306,7 +311,7 @@ def _batch_size(order: Tensor, config: TrainingConfig, place: PartialState, wher
     return size, len(order) // size if size == config.batch_size else 1
 
 
-def _settled(held: list[Tensor], place: PartialState, where: str, steps_done: int) -> float:
+def _settled(held: list[Tensor], place: Place, where: str, steps_done: int) -> float:
     """The sum of the losses held back, which it empties; InputError names the first that is not finite."""
     losses = torch.stack(held).float()
     average_([losses], place)

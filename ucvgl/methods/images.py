@@ -19,6 +19,7 @@ from ucvgl.datasets.decoding import batches
 from ucvgl.datasets.views import ArrayImages
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions
+from ucvgl.processes import first_alone
 from ucvgl.projection import complete_panorama, polar_view, top_view
 from ucvgl.rays import TopView
 from ucvgl.results import WORLD
@@ -88,7 +89,8 @@ def open_splits(data: str, train: WorldConfig, test: WorldConfig) -> Splits:
         InputError: the folder's layout is not recognised, or it lacks a part.
     """
     if data == WORLD:
-        return Splits(WORLD, world_views(render_pairs(train), "train"), world_views(render_pairs(test), "test"))
+        with first_alone():
+            return Splits(WORLD, world_views(render_pairs(train), "train"), world_views(render_pairs(test), "test"))
     name = detect_layout(data)
     held_out = "test" if name == "vigor" else "val"  # what the paper evaluates on; VIGOR has no third part
     return Splits(name, open_dataset(name, data, "train"), open_dataset(name, data, held_out))
@@ -106,7 +108,8 @@ def prepare(views: Views, config: ImageConfig, *, progress: bool = True) -> Imag
         InputError: an image that cannot be read.
     """
     hidden = views.without_labels()
-    stage = run_stage("images", config, hidden.data_id(), lambda folder: _write(hidden, config, folder, progress))
+    with first_alone():
+        stage = run_stage("images", config, hidden.data_id(), lambda folder: _write(hidden, config, folder, progress))
     arrays = {name: _mapped(stage.folder / f"{name}.npy") for name in ("panorama", "top_view", "tile")}
     return Images(**arrays, data_id=stage.folder.name)
 
@@ -143,7 +146,8 @@ def polar_tiles(images: Images) -> Tensor:
         out.flush()
         return {}
 
-    stage = run_stage("polar", _Polar(height, width), images.data_id, compute, say=lambda _: None)
+    with first_alone():
+        stage = run_stage("polar", _Polar(height, width), images.data_id, compute, say=lambda _: None)
     return _mapped(stage.folder / "polar.npy")
 
 
@@ -186,7 +190,8 @@ def read_resized(
                 out.flush()
         return {name: len(images) for name, (images, _) in sides.items()}
 
-    stage = run_stage("plain-images", _Sizes(tuple(ground_px), tuple(satellite_px)), hidden.data_id(), compute)
+    with first_alone():
+        stage = run_stage("plain-images", _Sizes(tuple(ground_px), tuple(satellite_px)), hidden.data_id(), compute)
     ground, satellite = (_mapped(stage.folder / f"{name}.npy") for name in sides)
     return ground, satellite, stage.folder.name
 

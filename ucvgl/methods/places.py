@@ -20,6 +20,7 @@ from ucvgl.datasets.place_recognition import read_place_recognition
 from ucvgl.errors import InputError
 from ucvgl.methods.images import read_resized
 from ucvgl.positions import Metres, Neighbours, Positions, Wgs84, to_metres
+from ucvgl.processes import first_alone
 from ucvgl.results import WORLD
 from ucvgl.world.drives import DriveConfig, render_drives
 
@@ -140,7 +141,8 @@ def world_places(config: DriveConfig, *, device: torch.device | str = "cpu", pro
     Raises:
         InputError: the streets have fewer stops than asked for.
     """
-    drives = render_drives(config, device=device, progress=progress)
+    with first_alone():
+        drives = render_drives(config, device=device, progress=progress)
     frame = Metres("embedded world")
     sides = []
     for side, array, metres in (("q", drives.query, drives.query_m), ("d", drives.database, drives.database_m)):

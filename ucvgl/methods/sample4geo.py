@@ -9,6 +9,7 @@ metres; no gradient is clipped by value (at 100, which small encoders never come
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from ucvgl.methods.images import Images, polar_tiles
 from ucvgl.models import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
 from ucvgl.optimisation import TrainingConfig
 from ucvgl.positions import Positions
+from ucvgl.processes import embed_sharded, processes
 from ucvgl.retrieval import retrieval_measures
 from ucvgl.sampling import NeighbourDraw, geographic_neighbours, neighbour_batches, similarity_neighbours
 from ucvgl.stages import StageResult, run_stage
@@ -300,4 +302,7 @@ def evaluate(model: TwoViewEncoder, test: Labelled) -> dict[str, float]:
 def describe(model: TwoViewEncoder, test: Labelled) -> tuple[Tensor, Tensor]:
     """Descriptors of all images that ask, (N, D), and of those searched, (M, D)."""
     query, gallery = (model.satellite, model.ground) if test.tiles_ask else (model.ground, model.satellite)
-    return embed(query, test.ground.split(EMBED_BATCH)), embed(gallery, test.tile.split(EMBED_BATCH))
+    sides = ((query, test.ground), (gallery, test.tile))
+    return tuple(  # type: ignore[return-value]
+        embed_sharded(partial(embed, encoder), images.split(EMBED_BATCH), processes()) for encoder, images in sides
+    )

@@ -26,6 +26,7 @@ from ucvgl.methods.sample4geo import (
     trained_model,
 )
 from ucvgl.models import EncoderConfig
+from ucvgl.processes import first_alone
 from ucvgl.results import WORLD
 from ucvgl.sampling import NeighbourDraw
 from ucvgl.stages import StageResult, run_stage
@@ -239,7 +240,8 @@ def _exported(flights: Flights, *, progress: bool) -> Path:
             )  # fmt: skip
         return {"places": flights.places}
 
-    return run_stage("flights", flights, world.digest(), compute).folder / "set"
+    with first_alone():
+        return run_stage("flights", flights, world.digest(), compute).folder / "set"
 
 
 # --------------------------------------------------------------------------------------------------------------- tables

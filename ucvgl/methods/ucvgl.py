@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from ucvgl.methods.common import BEST, EMBED_BATCH, device
 from ucvgl.methods.images import Images, resized
 from ucvgl.models import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
 from ucvgl.optimisation import TrainingConfig
+from ucvgl.processes import embed_sharded, first_alone, processes
 from ucvgl.pseudolabels import (
     QUALITY_K,
     EpochPairs,
@@ -183,8 +185,9 @@ def describe(model: TwoViewEncoder, images: Images, config: Pretraining, *, cent
         centre: subtract each view's mean (a view of one image is left as it is): what all images of a view share, its
             light or its sensor, tells no place from another.
     """
-    ground = embed(model.ground, ground_input(images, config).split(EMBED_BATCH))
-    satellite = embed(model.satellite, images.tile.split(EMBED_BATCH))
+    place = processes()
+    ground = embed_sharded(partial(embed, model.ground), ground_input(images, config).split(EMBED_BATCH), place)
+    satellite = embed_sharded(partial(embed, model.satellite), images.tile.split(EMBED_BATCH), place)
     if centre:
         ground, satellite = (centred_by_domain(d) if len(d) > 1 else d for d in (ground, satellite))
     return Descriptors(ground, satellite)
@@ -231,7 +234,8 @@ def translation(images: Images, config: Pretraining, *, progress: bool = True) -
         np.save(folder / "fakes.npy", translate(generator, source).cpu().numpy(), allow_pickle=False)
         return {}
 
-    return run_stage("translation", config.translation, f"{images.data_id}-{config.projection}", compute)
+    with first_alone():
+        return run_stage("translation", config.translation, f"{images.data_id}-{config.projection}", compute)
 
 
 def _unprojected(images: Images) -> Tensor:

@@ -1,0 +1,124 @@
+"""`accelerate launch -m ucvgl.<stage>`: two processes fill the run cache, and one process finds the stages there."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ucvgl.errors import InputError
+from ucvgl.launch import curriculum, main, pretrain, sample4geo, vg_ssl
+from ucvgl.methods import sample4geo_study, ucvgl, ucvgl_study, vg_ssl_study
+from ucvgl.methods.sample4geo import supervise
+
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
+LAUNCH += ["--dynamo_backend", "no"]
+
+
+def launch(runs, module, *options, processes=2):
+    several = ["--multi_gpu", "--num_processes", str(processes)]  # on a machine without a GPU: CPU processes
+    environment = {**os.environ, "UCVGL_RUNS": str(runs), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*LAUNCH, *several, "-m", f"ucvgl.{module}", *options]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_what_two_processes_trained_one_process_loads(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    done = launch(tmp_path, "pretrain", "--profile", "tiny", "--seed", "3", "--no-tables")
+    assert done.returncode == 0, done.stderr
+    assert "profile tiny, seed 3: 2 process(es), cpu" in done.stdout
+
+    def forbidden(*arguments, **more):
+        raise AssertionError("trained or rendered again")
+
+    for where in ("ucvgl.methods.ucvgl.train", "ucvgl.world.pairs._render_into", "ucvgl.methods.images._write"):
+        monkeypatch.setattr(where, forbidden)
+    settings = ucvgl_study.study("tiny", 3)
+    given = ucvgl_study.material(settings, "world", progress=False)
+    stage = ucvgl.pretrain(given.images, settings.start, given.truth, progress=False)
+    assert stage.loaded
+    assert ucvgl.intra_view(given.images, settings.start, progress=False).loaded
+    rows = [json.loads(line) for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
+    assert rows == stage.numbers["cross"]
+    assert len(rows) == settings.start.cross.epochs
+    model = ucvgl.pretrained_model(stage, settings.start)
+    found = ucvgl.evaluate(ucvgl.describe(model, given.truth.test_images, settings.start), given.truth.test)
+    assert found == stage.numbers["recall"]  # two processes evaluated the weights that were saved
+    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")]
+    capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_a_wrong_setting_ends_all_processes_with_one_line_each(tmp_path):
+    done = launch(tmp_path, "curriculum", "--profile", "tiny", "--data", str(tmp_path / "none"))
+    assert done.returncode != 0
+    assert "ucvgl: process 0: data: expected 'world'" in done.stderr
+    assert "InputError" not in done.stderr  # no traceback of ours; the launcher has one of its own
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_input_is_status_2(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["ucvgl.pretrain", "--profile", "huge"])
+    with pytest.raises(SystemExit) as caught:
+        main(pretrain)
+    assert caught.value.code == 2
+    assert "ucvgl: process 0: profile: expected one of tiny, laptop, paper, found 'huge'" in capsys.readouterr().err
+    with pytest.raises(InputError, match="seed"):
+        pretrain("tiny", "world", -1)
+
+
+def again(*arguments, **more):
+    raise AssertionError("trained again")
+
+
+def test_the_curriculum_command_trains_what_notebook_04_reads(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    curriculum("tiny", "world", 0, False)
+    monkeypatch.setattr("ucvgl.methods.ucvgl.train", again)
+    settings = ucvgl_study.study("tiny", 0)
+    given = ucvgl_study.material(settings, "world", progress=False)
+    assert ucvgl.pretrain(given.images, settings.start, given.truth).loaded
+    assert ucvgl.curriculum(given.images, settings.curriculum, given.truth).loaded
+    capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_the_sample4geo_command_trains_what_notebook_05_reads(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    sample4geo("tiny", "world", 0, True)
+    for where in ("sample4geo", "ucvgl"):
+        monkeypatch.setattr(f"ucvgl.methods.{where}.train", again)
+    settings = sample4geo_study.study("tiny", 0)
+    others = sample4geo_study.open_others(settings, "world", "", progress=False)
+    home = next(iter(others.values()))
+    assert supervise(home.train, settings.method, home.tests).loaded
+    areas = sample4geo_study.open_areas(settings, "world", settings.method, progress=False)
+    assert len(sample4geo_study.sampling_table(settings, areas)) == 4
+    assert len(sample4geo_study.drone_table(settings, sample4geo_study.open_flights(settings, progress=False))) == 2
+    assert len(sample4geo_study.architecture_table(settings, "world")) == 5
+    given = ucvgl_study.material(settings.unlabelled, "world", progress=False)
+    assert len(sample4geo_study.unlabelled_table(settings, given)) == 4
+    capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_the_vg_ssl_command_trains_what_notebook_06_reads(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    vg_ssl("tiny", "world", 0, False)
+    monkeypatch.setattr("ucvgl.methods.vg_ssl.train", again)
+    settings = vg_ssl_study.study("tiny", 0)
+    train, tests = vg_ssl_study.open_sets(settings, "world", progress=False)
+    assert len(vg_ssl_study.main_table(settings, train, tests)) == 1 + len(settings.methods)
+    capsys.readouterr()
+
+
+def test_each_command_is_a_module():
+    for name, stage in {
+        "pretrain": pretrain, "curriculum": curriculum, "sample4geo": sample4geo, "vg_ssl": vg_ssl,
+    }.items():  # fmt: skip
+        module = importlib.import_module(f"ucvgl.{name}")
+        assert getattr(module, name) is stage
+        assert f"ucvgl.{name}`" in module.__doc__
