@@ -13,7 +13,20 @@ from torch.nn import functional as F
 
 from ucvgl import models
 from ucvgl.errors import InputError
-from ucvgl.models import Encoder, EncoderConfig, Gem, Safa, embed, load_model, open_model, save_model, two_view_encoder
+from ucvgl.models import (
+    Encoder,
+    EncoderConfig,
+    Gem,
+    Safa,
+    embed,
+    freeze_stages,
+    load_model,
+    open_model,
+    save_model,
+    seeded,
+    start_clusters,
+    two_view_encoder,
+)
 
 SMALL = EncoderConfig("resnet18", depth=2, pooling="avg", image_px=(32, 32))  # 0.16 M parameters
 # what timm's own features_only gives: channels and positions a side at 64 px
@@ -119,6 +132,77 @@ def test_gem_lies_between_the_mean_and_the_greatest():
     assert pool.p.grad != 0
 
 
+def test_unit_gem_pools_features_of_unit_length():
+    torch.manual_seed(6)
+    encoder = Encoder(replace(SMALL, pooling="unit_gem")).eval()
+    batch = images(2, 48, 96)
+    features = encoder.features(batch)
+    expected = Gem()(features / features.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(encoder(batch), F.normalize(expected, dim=1))
+    assert not torch.allclose(encoder(batch), F.normalize(Gem()(features), dim=1), atol=1e-3)
+
+
+def test_netvlad_starts_where_features_cluster():
+    batch = (images(40, 64, 64) * 255).to(torch.uint8)
+    with seeded(0):
+        encoder = Encoder(replace(SMALL, pooling="netvlad")).eval()
+    channels = encoder.features(batch[:1] / 255).shape[1]
+    assert encoder.dim == 64 * channels
+    local = F.normalize(encoder.features(batch / 255).flatten(2).transpose(1, 2).flatten(0, 1), dim=1)
+    before = torch.cdist(local, encoder.pool.centres).min(1).values.mean()
+    start_clusters(encoder, batch, seed=3, count=300)
+    centres = encoder.pool.centres.detach().clone()
+    assert torch.cdist(local, centres).min(1).values.mean() < 0.5 * before
+    start_clusters(encoder, batch, seed=3, count=300)
+    assert torch.equal(encoder.pool.centres, centres)
+    assert embed(encoder, [batch]).norm(dim=1).numpy() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(InputError, match=r"pooling 'netvlad'.*found avg"):
+        start_clusters(Encoder(replace(SMALL, pooling="avg")), batch, 0)
+
+
+def test_the_head_of_a_distilled_deit_is_the_mean_of_its_two_tokens():
+    with seeded(1):
+        config = EncoderConfig("deit_tiny_distilled_patch16_224", pooling="head", width=6, image_px=(224, 224))
+        encoder = Encoder(config).eval()
+    batch = images(1, 224, 224)
+    with torch.no_grad():
+        tokens = encoder.backbone.forward_features((batch - encoder.mean) / encoder.std)
+        expected = F.normalize(encoder.project(tokens[:, :2].mean(1)), dim=1)
+        torch.testing.assert_close(encoder(batch), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "last", "next_"),
+    [
+        ("tf_efficientnet_lite0", 2, "blocks.1.", "blocks.2."),
+        ("resnet50", 1, "bn1", "layer1."),  # its stem ends with an activation
+        ("resnet50", 3, "layer2.", "layer3."),  # VG-SSL
+        ("test_convnext", 1, "stages.0.", "stages.1."),
+    ],
+)
+def test_frozen_stages_are_the_first(name, count, last, next_):
+    encoder = Encoder(EncoderConfig(name, pooling="gem", width=4, image_px=(64, 64)))
+    freeze_stages(encoder, count)
+    frozen = [key for key, p in encoder.backbone.named_parameters() if not p.requires_grad]
+    learnt = [key for key, p in encoder.backbone.named_parameters() if p.requires_grad]
+    assert frozen[-1].startswith(last)
+    assert learnt[0].startswith(next_)
+    assert encoder.project.weight.requires_grad
+    encoder(images(2, 64, 64))[:, 0].sum().backward()
+    assert all(p.grad is None for p in encoder.parameters() if not p.requires_grad)
+
+
+def test_freezing_none_all_or_too_many():
+    encoder = Encoder(SMALL)
+    freeze_stages(encoder, 0)
+    assert all(p.requires_grad for p in encoder.parameters())
+    count = len(encoder.backbone.feature_info)
+    with pytest.raises(InputError, match=f"0 to {count} stages of .*found {count + 1}"):
+        freeze_stages(encoder, count + 1)
+    freeze_stages(encoder, count)
+    assert not any(p.requires_grad for p in encoder.backbone.parameters())
+
+
 def test_average_pooling_is_the_mean_over_positions_for_any_size():
     torch.manual_seed(3)
     encoder = Encoder(SMALL).eval()
@@ -156,7 +240,7 @@ def test_the_head_is_what_timm_gives_without_a_classifier(name, dim):
 def test_the_head_needs_every_stage():
     with pytest.raises(InputError, match=r"depth.*None with pooling 'head'.*found 3.*'avg'"):
         replace(SMALL, pooling="head", depth=3)
-    with pytest.raises(InputError, match="one of safa, gem, avg, head"):
+    with pytest.raises(InputError, match="one of safa, gem, unit_gem, netvlad, avg, head"):
         replace(SMALL, pooling="max")
 
 

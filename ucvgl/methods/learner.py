@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ucvgl.errors import InputError
 from ucvgl.heads import Predictor, Projector
@@ -55,6 +56,8 @@ class Learner(nn.Module):
         settings: the method.
         seed: of the heads' weights.
         items: how many items are trained on; a queue must not be longer.
+        fixed_norms: the encoder's batch norms keep the statistics they came with. For few images unlike those of the
+            pretraining: their own statistics undo more than some epochs can teach.
 
     Attributes:
         encoder: as given.
@@ -67,9 +70,11 @@ class Learner(nn.Module):
         InputError: a queue longer than the set, widths that are none.
     """
 
-    def __init__(self, encoder: Encoder, settings: SslLoss, seed: int, items: int) -> None:
+    def __init__(
+        self, encoder: Encoder, settings: SslLoss, seed: int, items: int, *, fixed_norms: bool = False
+    ) -> None:
         super().__init__()
-        self.settings, self.encoder = settings, encoder
+        self.settings, self.encoder, self.fixed_norms = settings, encoder, fixed_norms
         layers = 0 if settings.method == "triplet" else settings.projector_layers
         with seeded(seed):
             self.projector = Projector(encoder.dim, settings.projector_width, layers)
@@ -82,6 +87,16 @@ class Learner(nn.Module):
     def _embedder(self) -> nn.Sequential:
         """The same parameters in a container of their own."""
         return nn.Sequential(self.encoder, self.projector)
+
+    def train(self, mode: bool = True) -> "Learner":
+        """As in torch, but for norms that are fixed."""
+        super().train(mode)
+        if self.fixed_norms:
+            for network in (self.encoder,) if self.copy is None else (self.encoder, self.copy.module[0]):
+                for part in network.modules():
+                    if isinstance(part, _BatchNorm):
+                        part.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, D)."""

@@ -11,6 +11,7 @@ epoch is kept; MoCo's queue starts empty; AdamW instead of Adam.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +25,19 @@ from ucvgl.memory import measure_peak
 from ucvgl.methods.common import BEST, EMBED_BATCH, device
 from ucvgl.methods.learner import Learner, Method, SslLoss
 from ucvgl.methods.places import Places
-from ucvgl.models import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
+from ucvgl.models import (
+    EncoderConfig,
+    TwoViewEncoder,
+    embed,
+    freeze_stages,
+    load_model,
+    save_model,
+    start_clusters,
+    two_view_encoder,
+)
 from ucvgl.optimisation import TrainingConfig
 from ucvgl.positions import Neighbours
+from ucvgl.processes import embed_sharded, processes
 from ucvgl.retrieval import retrieval_measures
 from ucvgl.ssl_losses import embedding_std, is_collapsed, triplet
 from ucvgl.stages import StageResult, run_stage
@@ -34,6 +45,7 @@ from ucvgl.training import Batch, Task, train
 
 VERSION = 1  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 KS = (1, 5, 10, 20)
+CLUSTERED = 500  # database photos that NetVLAD's clusters come from
 
 # ------------------------------------------------------------------------------------------------------------- settings
 
@@ -54,6 +66,8 @@ class VgSsl:
     mask_near: bool = True  # ours: images within 25 m are no negatives of each other in a batch
     crop: float = 0.75  # the least part of the area that a random crop keeps; VG-SSL 0.75
     augment: bool = True  # crops and flips
+    frozen: int = 0  # first stages of the backbone that stay as they are; VG-SSL all before conv4 of ResNet-50
+    fixed_norms: bool = False  # the encoder's batch norms keep their statistics; VG-SSL trains them
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -196,7 +210,7 @@ class GeoPairs(Task):
 
 
 def _embedded(model: Learner, images: Tensor) -> Tensor:
-    return embed(model.encoder, images.split(EMBED_BATCH))
+    return embed_sharded(partial(embed, model.encoder), images.split(EMBED_BATCH), processes())
 
 
 # ------------------------------------------------------------------------------------------------------------------ run
@@ -223,8 +237,12 @@ def learn(given: Places, config: VgSsl, tests: Mapping[str, Places], *, progress
 
     def compute(folder: Path) -> dict[str, Any]:
         task = GeoPairs(given, config)
-        views = untrained_encoder(config)
-        model = Learner(views.ground, config.loss, config.training.seed, len(given.query)).to(device())
+        views = untrained_encoder(config, given)
+        freeze_stages(views.ground, config.frozen)
+        model = Learner(
+            views.ground, config.loss, config.training.seed, len(given.query), fixed_norms=config.fixed_norms
+        )
+        model = model.to(device())
 
         def measure(epoch: int, _: nn.Module) -> dict[str, float]:
             found = _embedded(model, given.query)
@@ -248,15 +266,20 @@ def trained_encoder(stage: StageResult, config: VgSsl) -> TwoViewEncoder:
     return model.to(device()).eval()
 
 
-def untrained_encoder(config: VgSsl) -> TwoViewEncoder:
-    """The encoder as it begins."""
+def untrained_encoder(config: VgSsl, given: Places | None = None) -> TwoViewEncoder:
+    """The encoder as it begins; NetVLAD's clusters need what is `given` to begin anywhere."""
     model = two_view_encoder(config.encoder, config.encoder, shared=True, seed=config.training.seed)
+    if given is not None and config.encoder.pooling == "netvlad":
+        start_clusters(model.ground, given.database[:CLUSTERED], config.training.seed)
     return model.to(memory_format=torch.channels_last).eval()
 
 
 def describe(model: TwoViewEncoder, test: Places) -> tuple[Tensor, Tensor]:
     """Descriptors of all queries (Q, D) and database images (M, D)."""
-    return tuple(embed(model.ground, images.split(EMBED_BATCH)) for images in (test.query, test.database))  # type: ignore[return-value]
+    sides = (test.query, test.database)
+    return tuple(  # type: ignore[return-value]
+        embed_sharded(partial(embed, model.ground), images.split(EMBED_BATCH), processes()) for images in sides
+    )
 
 
 def evaluate(model: TwoViewEncoder, test: Places) -> dict[str, float]:

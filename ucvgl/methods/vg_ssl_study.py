@@ -19,6 +19,7 @@ from ucvgl.optimisation import TrainingConfig
 from ucvgl.results import WORLD
 from ucvgl.world.drives import DriveConfig
 
+LAPTOP_RATE: dict[Method, float] = {"moco": 5e-4, "simsiam": 2e-4}  # others 1e-3; chosen on drives of a third seed
 HELD_OUT_SEED = 1000  # added to the seed of the cities that are trained on
 
 # by the keys of the published tables: ours, as a reader sees it, and its family
@@ -73,14 +74,16 @@ def study(profile: str, seed: int, *, backbone: str = "resnet50") -> Study:
             encoder = EncoderConfig(
                 "tf_efficientnet_lite0", "package", depth=4, pooling="gem", width=128, image_px=(48, 64)
             )
-            training = TrainingConfig(epochs=4, batch_size=32, learning_rate=5e-4, weight_decay=0.05, warmup_epochs=0.5,
+            training = TrainingConfig(epochs=4, batch_size=32, learning_rate=1e-3, weight_decay=0.05, warmup_epochs=0.5,
                                       clip_norm=5.0, seed=seed)  # fmt: skip
-            return _study(profile, seed, train, 300, encoder, training, 16)
+            return _study(profile, seed, train, 300, encoder, training, 4)
         case "paper":
             styles = ("garden", "downtown", "canal", "old_town")
             train = DriveConfig("car", styles, seed, 10_000, photo_px=(480, 640), city_size_m=2000.0, resolution_m=0.25)
             encoder = {
-                "resnet50": EncoderConfig("resnet50.tv_in1k", "hub", pooling="gem", width=1024, image_px=(480, 640)),
+                "resnet50": EncoderConfig(
+                    "resnet50.tv_in1k", "hub", pooling="unit_gem", width=1024, image_px=(480, 640)
+                ),
                 "deit_small": EncoderConfig(
                     "deit_small_distilled_patch16_224.fb_in1k", "hub", pooling="head", width=256, image_px=(224, 224)
                 ),
@@ -111,9 +114,10 @@ def _study(
     plain = VgSsl(encoder, SslLoss("simclr"), training)
     match profile:
         case "laptop":
-            plain = replace(plain, queries=600, negatives=2)
+            # ImageNet's statistics: those of these small photos take R@1 from 50 to 31 before anything is learnt
+            plain = replace(plain, queries=600, negatives=2, fixed_norms=True)
         case "paper":
-            plain = replace(plain, queries=10_000)
+            plain = replace(plain, queries=10_000, frozen=3 if encoder.backbone.startswith("resnet50") else 0)
     methods = {}
     for key, (method, _, _) in NAMES.items():
         loss = published(method)
@@ -123,12 +127,21 @@ def _study(
                 predictor_width=max(8, loss.predictor_width // shrink), queue=2 * train.places, momentum=0.99,
             )  # fmt: skip
         partial = method in ("simclr", "barlow", "vicreg")
+        its_training = training
+        if profile == "laptop":
+            pairs_alone = method in ("moco", "byol", "simsiam")  # half of the images a query, so twice the epochs
+            its_training = replace(training, epochs=training.epochs * (1 + pairs_alone),
+                                   learning_rate=LAPTOP_RATE.get(method, training.learning_rate))  # fmt: skip
         methods[key] = replace(
-            plain, loss=loss, geopair="partial" if partial else "random", pool=min(1000, 2 * train.places)
+            plain,
+            loss=loss,
+            training=its_training,
+            geopair="partial" if partial else "random",
+            pool=min(1000, 2 * train.places),
         )
     wide = 4096 // shrink
     projectors = tuple((layers, max(8, wide // 2)) for layers in (0, 1, 2, 3)) + tuple(
-        (2, max(4, w)) for w in (wide // 4, wide)
+        (2, max(4, w)) for w in ((wide // 16,) if profile == "laptop" else (wide // 4, wide))
     )
     drives = tuple(replace(train, kind=kind) for kind in TESTS)
     return Study(drives, tests, encoder.image_px, methods, projectors, _small_budget(profile, seed))
@@ -163,7 +176,7 @@ def main_table(settings: Study, train: Places, tests: Mapping[str, Places], *, p
     """A row a method: recall on each test set as <set>_r_at_1 ..., missing where the embeddings collapsed; first the
     encoder as it was."""
     first = next(iter(settings.methods.values()))
-    model = untrained_encoder(first)
+    model = untrained_encoder(first, train)
     rows: list[dict[str, Any]] = [
         {"part": UNTRAINED, "method": "as ImageNet left it", "family": "none"}
         | _columns({name: evaluate(model, test) for name, test in tests.items()})
