@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from ucvgl import retrieval
 from ucvgl.errors import InputError
+from ucvgl.features import write_features
 from ucvgl.retrieval import average_precision, chance_at, places_of, ranks_of, recall_at, retrieval_measures
 
 
@@ -53,6 +55,7 @@ def test_recall_by_hand() -> None:
     [
         (torch.ones(2, 3), torch.ones(4, 5), torch.tensor([0, 1]), "one width"),
         (torch.full((2, 3), torch.nan), torch.ones(4, 3), torch.tensor([0, 1]), "NaN"),
+        (torch.ones(2, 3), torch.zeros(4, 3), torch.tensor([0, 1]), "second set: .* zeros in 4 of 4 rows, first 0"),
         (torch.ones(2, 3), torch.ones(4, 3), torch.tensor([0, 4]), "one gallery index"),
         (torch.ones(2, 3), torch.ones(4, 3), torch.tensor([0]), "one gallery index"),
     ],
@@ -66,9 +69,10 @@ def test_bad_embeddings(query: torch.Tensor, gallery: torch.Tensor, positive: to
 
 
 def embeddings(similarity: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Queries and gallery whose products are exactly the numbers given, a row a query."""
+    """Queries and gallery whose products are exactly the numbers given, a row a query; no row is all zeros."""
     table = torch.tensor(similarity)
-    return torch.eye(len(table)), table.T.contiguous()
+    rows, items = table.shape
+    return torch.cat([torch.eye(rows), torch.zeros(rows, 1)], 1), torch.cat([table.T, torch.ones(items, 1)], 1)
 
 
 def pairs(*rows: tuple[int, int]) -> torch.Tensor:
@@ -275,6 +279,7 @@ def test_chunks_rows_twice_and_their_order_change_no_measure() -> None:
 def test_measures_grow_with_k_and_optimism(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     query, gallery = (torch.randint(-1, 2, (n, 2), generator=generator).float() for n in (8, 15))
+    query, gallery = (torch.cat([*e], 1) for e in ((query, torch.ones(8, 1)), (gallery, torch.ones(15, 1))))
     right = torch.stack(
         [torch.randint(8, (20,), generator=generator), torch.randint(15, (20,), generator=generator)], 1
     )
@@ -299,6 +304,47 @@ def test_what_is_searched_is_left_as_it_was() -> None:
     assert found.count.tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_files_are_measured_as_what_they_hold(tmp_path: Path, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(5)
+    query, gallery = (
+        write_features(tmp_path / f"{n}.npy", [torch.randn(n, 6, generator=generator)], dtype=dtype) for n in (30, 70)
+    )
+    held = query.float().clone(), gallery.float().clone()
+    right = torch.stack([torch.arange(30), torch.randint(70, (30,), generator=generator)], 1)
+    semi = torch.randint(30, (90, 2), generator=generator)
+    expected = retrieval_measures(*held, right, semi_positives=semi)
+    for rows in (1, 4, 1000):
+        with small(rows * 70 * 4, 16):
+            for given_ in ((query, gallery), (held[0], gallery), (query, held[1])):
+                found = retrieval_measures(*given_, right, semi_positives=semi, device="cpu")
+                assert found == pytest.approx(expected)
+                assert torch.equal(ranks_of(*given_, right[:, 1]), ranks_of(*held, right[:, 1]))
+
+
+def test_cells_counted_together_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(6)
+    query, gallery = (torch.randint(1, 3, (n, 3), generator=generator).float() for n in (20, 40))
+    right = torch.randint(20, (50, 2), generator=generator)
+    expected = places_of(query, gallery, right)
+    for cells in (1, 41, 130):
+        monkeypatch.setattr(retrieval, "CELLS", cells)
+        assert torch.equal(places_of(query, gallery, right).wrong_above, expected.wrong_above)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_measures_the_same(tmp_path: Path) -> None:
+    query, gallery = embeddings([[0.5, 0.25, 0.5, 0.125]] * 9)
+    files = [write_features(tmp_path / f"{i}.npy", [v], dtype=torch.float16) for i, v in enumerate((query, gallery))]
+    right, semi = torch.tensor([[i, i % 4] for i in range(9)]), torch.tensor([[i, 2] for i in range(9)])
+    options = {"semi_positives": semi, "ks": (1, 2)}
+    expected = retrieval_measures(query, gallery, right, **options)
+    with small(2 * 4 * 4, 16):
+        assert retrieval_measures(*files, right, device="cuda", **options) == pytest.approx(expected)
+        assert ranks_of(*files, right[:, 1], device="cuda").tolist() == ranks_of(query, gallery, right[:, 1]).tolist()
+
+
 ONES = (torch.ones(2, 3), torch.ones(12, 3))
 
 
@@ -307,6 +353,7 @@ ONES = (torch.ones(2, 3), torch.ones(12, 3))
     [
         ({"gallery": torch.ones(12, 5)}, "one width"),
         ({"gallery": torch.full((12, 3), torch.nan)}, "NaN or infinity in 12 of 12 rows"),
+        ({"query": torch.ones(2, 3) * torch.tensor([[1.0], [0]])}, "first set: .* zeros in 1 of 2 rows, first 1"),
         ({"gallery": torch.ones(9, 3)}, "k: expected 1 to 9.*found 10"),
         ({"ks": (0,)}, "k: expected 1 to 12"),
         ({"gallery": torch.ones(0, 3)}, "gallery images: expected at least one"),

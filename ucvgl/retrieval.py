@@ -8,39 +8,37 @@ bits: a matrix product may round a duplicate image differently.
 Which items are right comes as int64 (P, 2) rows of (query index, gallery index), in any order; a row twice counts once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ucvgl.errors import InputError
-from ucvgl.search import check_embeddings, check_k
+from ucvgl.search import check_embeddings, check_k, device_of, product_dtype
 
-CHUNK_BYTES = 64 << 20  # of similarities held at a time
+CHUNK_BYTES = 128 << 20  # of similarities held at a time, at most: whole rows of the gallery, one at least
+PARTS = 16  # and no more than such a part of the whole product, where that is larger than LEAST_BYTES:
+LEAST_BYTES = 16 << 20  # so small searches stay small
+STREAMED = 4  # times as many where the gallery is moved or converted, which is done again for each of them
+CELLS = 1 << 20  # similarities counted together: they and the result of comparing stay in the processor's cache
 SORT_FROM = 16  # right items of a query, from which sorting its row is faster than a pass over it for each
 
 
-def ranks_of(query: Tensor, gallery: Tensor, positive: Tensor) -> Tensor:
+@torch.no_grad()
+def ranks_of(query: Tensor, gallery: Tensor, positive: Tensor, *, device: torch.device | str | None = None) -> Tensor:
     """Rank of each query's positive in the gallery, from 0; float32 (Q,), halves where ties are.
 
     Args:
         query: (Q, D) embeddings.
         gallery: (R, D) embeddings.
         positive: (Q,) integer indices into the gallery.
+        device: where to compute; the queries' by default.
 
     Raises:
-        InputError: embeddings of different width or with NaN, indices outside the gallery.
+        InputError: embeddings of different width, with NaN or infinity or a row of zeros, indices outside the gallery.
     """
-    if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1]:
-        raise InputError(
-            "embeddings", expected="query (Q, D) and gallery (R, D)", found=f"{tuple(query.shape)}, {tuple(gallery.shape)}",
-            todo="Embed both with models of one width.",
-        )  # fmt: skip
-    if not (torch.isfinite(query).all() and torch.isfinite(gallery).all()):
-        raise InputError(
-            "embeddings", expected="finite numbers", found="NaN or infinity", todo="Look for a diverged model."
-        )
+    check_embeddings(query, gallery, zeros=False)
     if len(positive) != len(query) or (
         len(positive) and not 0 <= int(positive.min()) <= int(positive.max()) < len(gallery)
     ):
@@ -48,14 +46,14 @@ def ranks_of(query: Tensor, gallery: Tensor, positive: Tensor) -> Tensor:
             "positive", expected=f"{len(query)} indices below {len(gallery)}", found=f"{len(positive)} indices",
             todo="Give one gallery index per query.",
         )  # fmt: skip
-    rows = max(1, CHUNK_BYTES // (query.element_size() * max(1, len(gallery))))
-    out = []
-    for first in range(0, len(query), rows):
-        similarity = query[first : first + rows] @ gallery.T  # (rows, R)
-        own = similarity.gather(1, positive[first : first + rows, None])
-        better, equal = (similarity > own).sum(1), (similarity == own).sum(1) - 1
-        out.append(better + equal / 2)
-    return torch.cat(out) if out else torch.zeros(0)
+    device = device_of(query, device)
+    positive = positive.to(device)
+    out = [torch.zeros(0, device=device)]
+    for rows, similarity in _rows(query, gallery, torch.arange(len(query), device=query.device), device):
+        own = similarity.gather(1, positive[rows, None])[:, 0]
+        more, most = _count_passes(similarity, own, torch.ones_like(own, dtype=torch.int64))
+        out.append((more + most - 1) / 2)  # the positive itself is not below it
+    return torch.cat(out)
 
 
 def recall_at(ranks: Tensor, k: Sequence[int]) -> dict[str, float]:
@@ -106,7 +104,13 @@ class Places:
 
 @torch.no_grad()
 def places_of(
-    query: Tensor, gallery: Tensor, positives: Tensor, *, semi_positives: Tensor | None = None, optimistic: bool = False
+    query: Tensor,
+    gallery: Tensor,
+    positives: Tensor,
+    *,
+    semi_positives: Tensor | None = None,
+    optimistic: bool = False,
+    device: torch.device | str | None = None,
 ) -> Places:
     """Where each right item stands among the wrong ones, from one pass over the gallery for each block of queries.
 
@@ -117,32 +121,33 @@ def places_of(
         semi_positives: (S, 2) int64, neither right nor wrong when it comes to the hit rate; a right item among them
             stays right.
         optimistic: ties with wrong items count in favour, as in published code, instead of half each.
+        device: where to compute, and where the result is; the queries' by default.
 
     Raises:
-        InputError: embeddings of different width or with NaN or infinity, indices outside of them, no right item at all.
+        InputError: embeddings of different width, with NaN or infinity or a row of zeros, indices outside of them, no right
+            item at all.
     """
-    check_embeddings(query, gallery)
-    right = _pairs("positives", positives, query, gallery)
+    check_embeddings(query, gallery, zeros=False)
+    device = device_of(query, device)
+    right = _pairs("positives", positives, query, gallery, device)
     if len(right) == 0:
         raise InputError(
             "positives", expected="a right gallery item for one query at least", found="none",
             todo="Give the pairs: without them nothing can be measured.",
         )  # fmt: skip
-    semi = None if semi_positives is None else _pairs("semi_positives", semi_positives, query, gallery)
+    semi = None if semi_positives is None else _pairs("semi_positives", semi_positives, query, gallery, device)
     asked, row, count = right[:, 0].unique_consecutive(return_inverse=True, return_counts=True)
-    rows = max(1, CHUNK_BYTES // (query.element_size() * len(gallery)))
     above, unmasked = [], []
-    for begin in range(0, len(asked), rows):
-        some = asked[begin : begin + rows]
-        block = query[some] @ gallery.T  # (rows, R)
-        cells = _within(row, begin, begin + len(some))
-        own_row, own_column = row[cells] - begin, right[cells, 1]
+    for rows, block in _rows(query, gallery, asked, device):
+        some = asked[rows]
+        cells = _within(row, rows.start, rows.stop)
+        own_row, own_column = row[cells] - rows.start, right[cells, 1]
         own = block[own_row, own_column]
         block[own_row, own_column] = -torch.inf  # only wrong items are left to be counted
         # best first within a row: two stable sorts, the last by the row
         order = own.argsort(descending=True, stable=True)
         own = own[order[own_row[order].argsort(stable=True)]]
-        wrong = _count_above(block, own, count[begin : begin + len(some)], optimistic)
+        wrong = _count_above(block, own, count[rows], optimistic)
         above.append(wrong)
         if semi is not None:
             first = torch.searchsorted(own_row, torch.arange(len(some), device=own_row.device))  # the best of each row
@@ -180,6 +185,7 @@ def retrieval_measures(
     semi_positives: Tensor | None = None,
     ks: Sequence[int] = (1, 5, 10),
     optimistic: bool = False,
+    device: torch.device | str | None = None,
 ) -> dict[str, float]:
     """Every measure of a search, averaged over the queries that have a right item; all in percent but the last two.
 
@@ -190,6 +196,7 @@ def retrieval_measures(
         semi_positives: (S, 2) int64, VIGOR's tiles that show the place off centre.
         ks: of the recalls, each 1 to R.
         optimistic: count ties in favour, as in published code.
+        device: where to compute; the queries' by default.
 
     Returns:
         r_at_<k>: a right item among the first k, semi-positives counting as wrong (VIGOR's published protocol).
@@ -203,7 +210,7 @@ def retrieval_measures(
     """
     for k in ks:
         check_k(k, len(gallery), "gallery images")
-    places = places_of(query, gallery, positives, semi_positives=semi_positives, optimistic=optimistic)
+    places = places_of(query, gallery, positives, semi_positives=semi_positives, optimistic=optimistic, device=device)
     measures = recall_at(places.first, ks)
     measures["r_at_1_percent"] = _percent(places.first < places.one_percent)
     if places.unmasked_above is not None:
@@ -216,8 +223,27 @@ def _percent(hit: Tensor) -> float:
     return 100 * float(hit.float().mean())
 
 
-def _pairs(name: str, pairs: Tensor, query: Tensor, gallery: Tensor) -> Tensor:
-    """The (P, 2) rows sorted, each once, on the queries' device; checked."""
+def _rows(query: Tensor, gallery: Tensor, asked: Tensor, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of `asked`, queries, and their (rows, R) similarities to the whole gallery; to be changed at will."""
+    dtype = product_dtype(query, gallery)
+    whole = len(asked) * len(gallery) * dtype.itemsize
+    held = min(CHUNK_BYTES, max(LEAST_BYTES, whole // PARTS))
+    there = gallery.device == device and gallery.dtype == dtype
+    step = max(1, held * (1 if there else STREAMED) // (dtype.itemsize * max(1, len(gallery))))
+    width = max(1, held // (4 * dtype.itemsize * max(1, gallery.shape[1])))  # items of the gallery moved together
+    for begin in range(0, len(asked), step):
+        some = query[asked[begin : begin + step].to(query.device)].to(device, dtype)
+        if there:
+            block = some @ gallery.T
+        else:
+            block = torch.empty(len(some), len(gallery), dtype=dtype, device=device)
+            for left in range(0, len(gallery), width):
+                block[:, left : left + width] = some @ gallery[left : left + width].to(device, dtype).T
+        yield slice(begin, begin + len(some)), block
+
+
+def _pairs(name: str, pairs: Tensor, query: Tensor, gallery: Tensor, device: torch.device) -> Tensor:
+    """The (P, 2) rows sorted, each once, on the device; checked."""
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype != torch.int64:
         raise InputError(
             name, expected="int64 (P, 2), rows of (query index, gallery index)",
@@ -230,7 +256,7 @@ def _pairs(name: str, pairs: Tensor, query: Tensor, gallery: Tensor) -> Tensor:
                 name, expected=f"{what} indices from 0 to {len(items) - 1}",
                 found=f"{int(index.min())} to {int(index.max())}", todo="Check that the pairs are of these embeddings.",
             )  # fmt: skip
-    return pairs.to(query.device).unique(dim=0)
+    return pairs.to(device).unique(dim=0)
 
 
 def _within(ascending: Tensor, first: int, last: int) -> slice:
@@ -257,12 +283,19 @@ def _count_passes(block: Tensor, own: Tensor, count: Tensor) -> tuple[Tensor, Te
     """How many exceed each of a row's own items, and how many are not below it, (P,) each, by one pass for each."""
     begin = count.cumsum(0) - count
     out = torch.zeros(2, len(own), dtype=torch.int32, device=own.device)
+    width = block.shape[1]
+    step = max(1, CELLS // max(1, width))
+    # comparing into floating point numbers, which a processor adds up faster than truth values; exact to 2**24
+    dtype = torch.float32 if width <= 1 << 24 else torch.float64
+    hit = torch.empty(min(len(block), step), width, dtype=dtype, device=own.device)
     for j in range(int(count.max())):
         having = (count > j).nonzero()[:, 0]
-        at = begin[having] + j
-        rows, value = (block if len(having) == len(block) else block[having]), own[at][:, None]
-        for counted, hit in zip(out, (rows > value, rows >= value), strict=True):
-            counted[at] = hit.view(torch.int8).sum(1, dtype=torch.int32)  # twice as fast as a sum of bool
+        for first in range(0, len(having), step):
+            rows = having[first : first + step]
+            at = begin[rows] + j
+            part = block[first : first + step] if len(having) == len(block) else block[rows]
+            for counted, compare in zip(out, (torch.gt, torch.ge), strict=True):
+                counted[at] = compare(part, own[at][:, None], out=hit[: len(rows)]).sum(1).int()
     return out[0], out[1]
 
 

@@ -1,0 +1,301 @@
+"""VIGOR's whole evaluation from features on disk, its time and its memory; and the same beside the dense matrix.
+
+Features are synthetic and seeded: 52,605 queries and 90,618 tiles of 1,024 numbers, each query near its tile and less near
+to three semi-positives. Every step runs in a process of its own, which starts, maps the files and searches; its peak memory
+is the kernel's (VmHWM), all of the interpreter and the features' pages included. At a size where the dense matrix fits, the
+streamed results are compared with those of the matrix and full sorts, and half precision and faiss with float32.
+
+    python benchmarks/search.py [--queries 52605] [--tiles 90618] [--width 1024] [--dense 8884]
+
+Writes benchmarks/results/search.csv and search.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ucvgl.errors import InputError
+from ucvgl.features import read_features, write_features
+from ucvgl.pseudolabels import mutual
+from ucvgl.results import write_text
+from ucvgl.retrieval import places_of, recall_at, retrieval_measures
+from ucvgl.search import both_ways, top_k
+
+RESULTS = Path(__file__).resolve().parent / "results"
+BATCH = 4096  # rows made and written together
+SEMI = 3  # semi-positives of a query, as in VIGOR
+NEAR, NEARLY = 0.21, 0.15  # weight of a query's tile and of each semi-positive beside noise of length 1
+K = 10  # neighbours in a list
+HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+LIMIT_MB = 2000  # above the features, for the whole evaluation
+
+
+def make(folder: Path, queries: int, tiles: int, width: int, seed: int) -> None:
+    """Features of both views in float32 and float16, and which tiles are right."""
+    generator = torch.Generator().manual_seed(seed)
+    pairs = torch.stack([torch.randperm(tiles, generator=generator)[:queries] for _ in range(1 + SEMI)], 1)
+    np.save(folder / "pairs.npy", pairs.numpy())
+
+    def noise(rows: int) -> Iterator[Tensor]:
+        for first in range(0, rows, BATCH):
+            yield normalize(torch.randn(min(BATCH, rows - first), width, generator=generator))
+
+    tile = write_features(folder / "tiles_float32.npy", noise(tiles), rows=tiles)
+    weight = torch.tensor([NEAR, *[NEARLY] * SEMI])
+    query = write_features(
+        folder / "queries_float32.npy",
+        (
+            normalize(part + torch.einsum("k,bkd->bd", weight, tile[some]))
+            for part, some in zip(noise(queries), pairs.split(BATCH), strict=True)
+        ),
+        rows=queries,
+    )
+    for name, values in (("tiles", tile), ("queries", query)):
+        write_features(folder / f"{name}_float16.npy", values.split(BATCH), rows=len(values), dtype=torch.float16)
+
+
+def read(folder: Path, stored: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries, tiles, and the pairs that are right and semi-positive."""
+    query, tile = (read_features(folder / f"{name}_{stored}.npy") for name in ("queries", "tiles"))
+    pairs = torch.from_numpy(np.load(folder / "pairs.npy", allow_pickle=False))
+    row = torch.arange(len(query))
+    semi = torch.stack([row.repeat_interleave(SEMI), pairs[:, 1:].flatten()], 1)
+    return query, tile, torch.stack([row, pairs[:, 0]], 1), semi
+
+
+def dense(query: Tensor, tile: Tensor, right: Tensor, semi: Tensor) -> dict[str, Tensor | float]:
+    """Measures, lists and mutual matches from the whole matrix and a full sort of each row: the natural procedure."""
+    matrix = query @ tile.T
+    own = matrix.gather(1, right[:, 1:])
+    rank = (matrix > own).sum(1) + ((matrix == own).sum(1) - 1) / 2
+    order = matrix.argsort(dim=1, descending=True, stable=True)
+    nearest, back = order[:, :K].clone(), matrix.argmax(0)
+    both = back[nearest[:, 0]] == torch.arange(len(query))
+    matrix[semi[:, 0], semi[:, 1]] = -torch.inf
+    matrix[right[:, 0], right[:, 1]] = own[:, 0]
+    hit = (matrix > own).sum(1) + ((matrix == own).sum(1) - 1) / 2 < 1
+    measures = recall_at(rank, (1, 5, 10, max(1, len(tile) // 100)))
+    return {"rank": rank, "lists": nearest, "mutual": both, "hit_rate": 100 * float(hit.float().mean()), **measures}
+
+
+def work(step: str, folder: Path, stored: str, half: str | None) -> Callable[[], dict[str, object]]:
+    """What one process does; the features are mapped before the clock starts, but not read."""
+    query, tile, right, semi = read(folder, stored)
+    dtype = HALVES[half] if half else None
+
+    def lists(engine: str) -> dict[str, object]:
+        index = top_k(query, tile, K, dtype=dtype, engine=engine)[1]
+        return {"lists": index}
+
+    def ways() -> dict[str, object]:
+        both = both_ways(query, tile, 2, 2, dtype=dtype)
+        margin = [(s[:, 0] - s[:, 1]).float() for s in (both.ground_score, both.satellite_score)]
+        return {"mutual": mutual(both), "margins": margin[0], "margins_back": margin[1]}
+
+    match step:
+        case "measures":
+            return lambda: dict(retrieval_measures(query, tile, right, semi_positives=semi))
+        case "ranks":
+            return lambda: {"rank": places_of(query, tile, right).first}
+        case "lists":
+            return lambda: lists("torch")
+        case "faiss":
+            return lambda: lists("faiss")
+        case "both ways":
+            return ways
+        case "dense":
+            return lambda: dense(query, tile, right, semi)
+    raise SystemExit(f"no step {step}")
+
+
+def status_mb(field: str) -> float:
+    """A memory field of this process, in MB (Linux)."""
+    return int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
+
+
+def child(asked: argparse.Namespace) -> None:
+    """One step: prints time, memory and single numbers; longer results go into a file."""
+    torch.manual_seed(0)
+    torch.randn(64, 64) @ torch.randn(64, 64)  # threads and library loaded
+    job = work(asked.step, asked.folder, asked.stored, asked.half)
+    before = status_mb("VmRSS")
+    begun = time.perf_counter()
+    try:
+        found = job()
+    except InputError as error:  # faiss is optional
+        print(json.dumps({"refused": str(error)}))
+        return
+    took = time.perf_counter() - begun
+    features = (
+        sum((asked.folder / f"{name}_{asked.stored}.npy").stat().st_size for name in ("queries", "tiles")) / 2**20
+    )
+    peak = status_mb("VmHWM")
+    np.savez(asked.out, **{name: value.numpy() for name, value in found.items() if isinstance(value, Tensor)})
+    numbers = {name: value for name, value in found.items() if not isinstance(value, Tensor)}
+    print(
+        json.dumps(
+            {
+                "seconds": took, "peak_mb": peak, "features_mb": features, "above_features_mb": peak - features,
+                "above_start_mb": peak - before, **numbers,
+            }
+        )
+    )  # fmt: skip
+
+
+def in_a_process(step: str, folder: Path, stored: str = "float32", half: str | None = None) -> dict[str, object]:
+    """`child` in a fresh process: its numbers, and its tensors as arrays."""
+    out = folder / "out.npz"
+    command = [sys.executable, __file__, "--step", step, "--folder", str(folder), "--stored", stored, "--out", str(out)]
+    command += ["--half", half] if half else []
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    if "refused" not in found:
+        with np.load(out, allow_pickle=False) as arrays:
+            found |= dict(arrays)
+        print(f"{step}, {stored}{f', {half} product' if half else ''}: {found['seconds']:.1f} s", flush=True)
+    return found
+
+
+def row(
+    size: str, step: str, found: dict[str, object], note: str, stored: str = "float32", product: str = "float32"
+) -> dict:
+    """A line of the table."""
+    return {
+        "size": size, "step": step, "stored": stored, "product": product, "seconds": round(found["seconds"], 1),
+        "peak_mb": round(found["peak_mb"]), "above_features_mb": round(found["above_features_mb"]),
+        "above_start_mb": round(found["above_start_mb"]), "result": note,
+    }  # fmt: skip
+
+
+def measured(found: dict[str, object]) -> str:
+    """Measures in words."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in found.items() if name.startswith(("r_at", "hit", "ap")))
+
+
+def whole_evaluation(folder: Path, size: str) -> list[dict]:
+    """VIGOR's size: the measures from both kinds of files, lists, and mutual matches with margins."""
+    rows = []
+    for stored in ("float32", "float16"):
+        found = in_a_process("measures", folder, stored)
+        rows.append(row(size, "all measures", found, measured(found), stored))
+    found = in_a_process("lists", folder)
+    rows.append(row(size, f"{K} nearest tiles", found, f"{len(found['lists']):,} lists"))
+    found = in_a_process("both ways", folder)
+    text = f"{int(found['mutual'].sum()):,} mutual, {found['margins'].size + found['margins_back'].size:,} margins"
+    rows.append(row(size, "mutual matches and margins, both ways", found, text))
+    return rows
+
+
+def beside_the_matrix(folder: Path, size: str) -> list[dict]:
+    """Where the matrix fits: the same results? And which of them change in half precision and with faiss."""
+    matrix = in_a_process("dense", folder)
+    rows = [row(size, "matrix and full sorts", matrix, measured(matrix))]
+    found = in_a_process("measures", folder)
+    same = all(abs(found[name] - matrix[name]) < 1e-9 for name in ("r_at_1", "r_at_5", "r_at_10", "hit_rate"))
+    rows.append(row(size, "all measures", found, f"recalls and hit rate {'equal' if same else 'DIFFER'}"))
+    moved = int((in_a_process("ranks", folder)["rank"] != matrix["rank"]).sum())
+    rows[-1]["result"] += f"; {moved} of {len(matrix['rank']):,} ranks differ"
+    for stored, half in (("float32", None), ("float16", None), *(("float32", name) for name in HALVES)):
+        product = half or "float32"
+        found = in_a_process("lists", folder, stored, half)
+        first = int((found["lists"][:, 0] != matrix["lists"][:, 0]).sum())
+        lists = int((found["lists"] != matrix["lists"]).any(1).sum())
+        rows.append(row(size, f"{K} nearest tiles", found, f"{first} nearest, {lists} lists differ", stored, product))
+        found = in_a_process("both ways", folder, stored, half)
+        other = int((found["mutual"] != matrix["mutual"]).sum())
+        rows.append(row(size, "mutual matches and margins", found, f"{other} mutual differ", stored, product))
+    found = in_a_process("faiss", folder)
+    if "refused" in found:
+        print(found["refused"], flush=True)
+    else:
+        lists = int((found["lists"] != matrix["lists"]).any(1).sum())
+        rows.append(row(size, f"{K} nearest tiles, faiss flat", found, f"{lists} lists differ"))
+    return rows
+
+
+def table(frame: pd.DataFrame) -> str:
+    """As Markdown."""
+    rows = [list(frame.columns), ["---"] * frame.shape[1], *frame.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows) + "\n"
+
+
+def processor() -> str:
+    """The processor's name, as Linux tells it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def main() -> None:
+    """Measures, prints and writes the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--queries", type=int, default=52_605, help="VIGOR's test queries, same area")
+    parser.add_argument("--tiles", type=int, default=90_618, help="VIGOR's tiles")
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--dense", type=int, default=8884, help="CVUSA's and CVACT's test pairs")
+    parser.add_argument("--scratch", type=Path, help="where the features lie meanwhile (1 GB); a temporary folder")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    for name in ("--step", "--stored", "--half"):
+        parser.add_argument(name, help="used by the benchmark itself")
+    for name in ("--folder", "--out"):
+        parser.add_argument(name, type=Path, help="used by the benchmark itself")
+    asked = parser.parse_args()
+    if asked.step:
+        child(asked)
+        return
+    load, begun = os.getloadavg()[0], time.perf_counter()
+    rows = []
+    for size, (queries, tiles), measure in (
+        (f"{asked.dense:,} x {asked.dense:,}", (asked.dense, asked.dense), beside_the_matrix),
+        (f"{asked.queries:,} x {asked.tiles:,}", (asked.queries, asked.tiles), whole_evaluation),
+    ):
+        with tempfile.TemporaryDirectory(dir=asked.scratch) as folder:
+            make(Path(folder), queries, tiles, asked.width, seed=0)
+            print(f"{size}: features made, {time.perf_counter() - begun:.0f} s so far", flush=True)
+            rows += measure(Path(folder), size)
+    frame = pd.DataFrame(rows)
+    print(frame.to_string(), flush=True)
+    whole = next(r for r in rows if r["size"] == size and r["step"] == "all measures")
+    at_dense = [r for r in rows if r["size"] != size]
+    matrix, ours = at_dense[0], [r for r in at_dense[1:] if r["stored"] == r["product"] == "float32"][:2]
+    together = sum(r["seconds"] for r in ours)
+    asked.results.mkdir(parents=True, exist_ok=True)
+    write_text(asked.results / "search.csv", frame.to_csv(index=False, lineterminator="\n"))
+    text = (
+        f"# Search\n\n{processor()}, {os.cpu_count()} cores ({platform.machine()}), torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads, load before {load:.1f}. Synthetic features of width {asked.width:,}, read "
+        f"through memory maps; each step once, in a process of its own. peak_mb is all of the process, with the interpreter "
+        f"and the features' pages; above_features_mb is that less the features, above_start_mb that less what the process "
+        f"held when the search began.\n\n"
+        f"**VIGOR's whole evaluation ({size}; R@1, R@5, R@10, R@1 %, hit rate, AP) takes {whole['seconds']} s and "
+        f"{whole['above_features_mb']} MB above the features"
+        f"{'' if whole['above_features_mb'] <= LIMIT_MB else f', MORE than the {LIMIT_MB} aimed at'};** its similarities "
+        f"alone would be {asked.queries * asked.tiles * 4 / 1e9:.1f} GB. At {at_dense[0]['size']} the matrix with full sorts "
+        f"takes {matrix['seconds']} s and {matrix['above_start_mb']} MB above the start; streamed measures and lists "
+        f"together {together:.1f} s and at most {max(r['above_start_mb'] for r in ours)} MB (of which "
+        f"{asked.dense * asked.width * 8 / 2**20:.0f} MB are the features' pages, in all of these).\n\n{table(frame)}\n"
+        f"*differ*: from the matrix in float32. Similarities whose float32 sums differ in the last place may change places. "
+        f"Storing float16 keeps the product in float32. A product in half precision is never taken unless asked for "
+        f"(`dtype=`): where it changes a nearest tile above, it is no substitute for these features, and for others it has "
+        f"to be measured.\n"
+    )
+    write_text(asked.results / "search.md", text)
+
+
+if __name__ == "__main__":
+    main()
