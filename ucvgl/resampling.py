@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ucvgl.errors import InputError
 
-CHUNK_BYTES = {"cpu": 2**25, "cuda": 2**30}  # working memory where dtypes are converted or every image has its own grid
+CHUNK_BYTES = {"cpu": 2**24, "cuda": 2**30}  # working memory where dtypes are converted or every image has its own grid
 
 Mode = Literal["bilinear", "nearest"]
 
