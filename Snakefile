@@ -51,7 +51,7 @@ rule notebook:
         extra=lambda wildcards: [f"--set={pair}" for pair in job(wildcards).extra],
         out=lambda wildcards, output: output[0].removesuffix("/results.json"),
     threads:
-        lambda wildcards: engine.threads(workflow.resource_settings.cores, PLAN.width, alone=GPU or job(wildcards).alone)
+        lambda wildcards: engine.threads(workflow.resource_settings.cores, PLAN.width, alone=GPU)
     resources:
         gpu=int(GPU),
     shell:

@@ -199,6 +199,17 @@ def test_cores_are_shared_by_the_jobs_side_by_side(cores, width, alone, expected
     assert engine.threads(cores, width, alone=alone) == expected
 
 
+def test_the_longest_chain_is_named(studio):
+    for name, need, minutes in (("01_a", [], 5), ("02_b", [], 2), ("03_c", ["02_b"], 1), ("04_d", ["02_b"], 4)):
+        path = write_notebook(studio / "notebooks", name)
+        nb = nbformat.read(path, as_version=4)
+        nb.metadata["ucvgl"] = {"needs": need, "minutes": minutes}
+        nbformat.write(nb, path)
+    found = engine.plan({"profile": "tiny"})
+    assert found.last == "04_d"  # 2 + 4 minutes
+    assert found.width == 2
+
+
 @pytest.mark.slow
 def test_several_jobs_run_then_rest_then_rerun_what_was_edited(studio):
     first = write_notebook(studio / "notebooks", "01_a")

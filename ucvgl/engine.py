@@ -40,6 +40,7 @@ from ucvgl.sources import (
     cell_source,
     cell_tags,
     convert,
+    minutes,
     needs,
     notebook_path,
     notebooks,
@@ -47,7 +48,6 @@ from ucvgl.sources import (
     read_notebook,
     source_fingerprint,
     suggest,
-    trains,
 )
 
 MORE = ("panorama", "other", "drone", "backbone")  # parameters that some notebooks have: a file, two folders, a name
@@ -199,7 +199,6 @@ class Job:
         needs: the results.json of the runs it reads.
         fingerprint: what must stay the same for its results to hold.
         extra: further parameters, as `name=value`.
-        alone: it uses all cores by itself, as training does; jobs then take turns.
     """
 
     notebook: str
@@ -207,7 +206,6 @@ class Job:
     needs: tuple[str, ...]
     fingerprint: str
     extra: tuple[str, ...]
-    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -222,6 +220,7 @@ class Plan:
         notebooks: all names, in order.
         jobs: by notebook and seed.
         width: how many jobs can run side by side.
+        last: the end of the chain of notebooks that takes longest; a job waits least if what leads there begins first.
     """
 
     profile: str
@@ -231,6 +230,7 @@ class Plan:
     notebooks: tuple[str, ...]
     jobs: Mapping[tuple[str, int], Job]
     width: int
+    last: str
 
     def run(self, notebook: str, seed: int) -> str:
         """The results.json of one job."""
@@ -310,13 +310,17 @@ def plan(config: Mapping[str, Any]) -> Plan:
     jobs = {}
     for name in names:
         mark, given = fingerprint(name), tuple(f"{k}={v}" for k, v in extra.items() if k in known[name])
-        alone = trains(paths.notebooks() / f"{name}.ipynb")
         for seed in seeds:
             above = (run_folder(n, profile=profile, data=data, seed=seed) / "results.json" for n in edges[name])
-            jobs[name, seed] = Job(name, seed, tuple(map(str, above)), mark, given, alone)
+            jobs[name, seed] = Job(name, seed, tuple(map(str, above)), mark, given)
+    lengths = {name: minutes(paths.notebooks() / f"{name}.ipynb") for name in names}
+
+    def until(name: str) -> float:  # minutes from the start to its end, if nothing has to wait for a core
+        return lengths[name] + max((until(n) for n in edges[name]), default=0.0)
+
     ranks = list(levels.values())
     width = max((ranks.count(rank) for rank in ranks), default=1) * len(seeds)
-    return Plan(profile, data, data_id(data), seeds, tuple(names), jobs, width)
+    return Plan(profile, data, data_id(data), seeds, tuple(names), jobs, width, max(names, key=until, default=""))
 
 
 def _given(key: str, text: str, known: Mapping[str, Mapping[str, Any]]) -> str:
@@ -338,7 +342,10 @@ def threads(cores: int | None, width: int, *, alone: bool) -> int:
     Args:
         cores: what Snakemake may use here; None on a cluster.
         width: how many jobs can run side by side.
-        alone: the job takes turns with the others, on a GPU or because it trains, so it gets all cores.
+        alone: the job takes turns with the others on the GPU, so it gets all cores.
+
+    Two trainings of one thread side by side get more done than one of two threads after the other: small networks
+    leave a second thread idle for half of the time.
     """
     if not cores:
         return CLUSTER_THREADS
@@ -390,6 +397,8 @@ def reproduce(
     command += ["--quiet", "host", "reason", "rules"]
     if not {"--executor", "-e"} & set(more):  # a cluster takes --jobs instead, and knows its own GPUs
         command += ["--cores", cores, *(["--resources", "gpu=1"] if has_gpu() else [])]
+        if todo.last:
+            command += ["--prioritize", *(todo.run(todo.last, seed) for seed in todo.seeds)]
     command += ["--config", *(f"{key}={value}" for key, value in config.items()), *more]
     begun = time.time()
     with locked(folder / ".reproduce.lock", wait=False, busy="another `make reproduce`") as lock:

@@ -75,9 +75,12 @@ def needs(notebook: Path) -> list[str]:
     return list(read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("needs", []))
 
 
-def trains(notebook: Path) -> bool:
-    """Whether a notebook trains (`metadata.ucvgl.trains`): it then gets all cores, and jobs take turns."""
-    return bool(read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("trains", False))
+def minutes(notebook: Path) -> float:
+    """About how long a notebook takes with the laptop profile and nothing cached (`metadata.ucvgl.minutes`); else 1.
+
+    Jobs are begun by it, the longest chain first; nothing else depends on it.
+    """
+    return float(read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("minutes", 1))
 
 
 def parameters(notebook: Path) -> dict[str, Any]:
