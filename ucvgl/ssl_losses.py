@@ -86,13 +86,13 @@ def moco(query: Tensor, key: Tensor, queue: Tensor, temperature: float, not_nega
             todo="Build the queue with the width of the embeddings.",
         )  # fmt: skip
     query, key = F.normalize(query, dim=1), F.normalize(key.detach(), dim=1)
-    own = (query * key).sum(1, keepdim=True)  # (B, 1)
+    query = query / temperature  # here and not in the product, which is (B, K)
+    own = (query * key).sum(1)  # (B,)
     others = _product(query, queue.detach().to(query.dtype).T)  # (B, K)
     if not_negative is not None:
         _check_mask("moco", not_negative, (len(query), len(queue)))
         others = others.masked_fill(not_negative.to(query.device), -torch.inf)
-    logits = torch.cat((own, others), 1) / temperature
-    return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.int64, device=query.device))
+    return (torch.logaddexp(own, others.logsumexp(1)) - own).mean()  # no copy of (B, K) with the own key in front
 
 
 def triplet(
@@ -266,7 +266,7 @@ def cross_invariance(correlation: Tensor) -> Tensor:
 
 def cross_redundancy(correlation: Tensor) -> Tensor:
     """The sum beside the diagonal of C_ij^2, from (D, D); Barlow Twins, equation 1, second term without lambda."""
-    return _off_diagonal(correlation).square().sum()
+    return _squares_beside_diagonal(correlation)
 
 
 def vicreg(z1: Tensor, z2: Tensor, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0) -> Tensor:
@@ -339,12 +339,12 @@ def covariance_loss(z: Tensor) -> Tensor:
     (z,) = _embeddings("covariance_loss", z, least=2)
     z = z - z.mean(0)
     covariance = _product(z.T, z) / (len(z) - 1)  # (D, D)
-    return _off_diagonal(covariance).square().sum() / z.shape[1]
+    return _squares_beside_diagonal(covariance) / z.shape[1]
 
 
-def _off_diagonal(matrix: Tensor) -> Tensor:
-    """(D, D) -> the same with 0 on the diagonal."""
-    return matrix.masked_fill(torch.eye(len(matrix), dtype=torch.bool, device=matrix.device), 0.0)
+def _squares_beside_diagonal(matrix: Tensor) -> Tensor:
+    """(D, D) -> the sum of the squares of all but the diagonal; as a difference, which copies no (D, D)."""
+    return matrix.square().sum() - matrix.diagonal().square().sum()
 
 
 # -------------------------------------------------------------------------------------------------------------- collapse
