@@ -25,3 +25,17 @@ def test_unknown_elsewhere(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
     (tmp_path / "status").write_text("Name: other\n")
     assert memory.measure_peak(torch.device("cpu"))() is None
+
+
+def test_what_a_step_keeps_by_hand():
+    """y = W x + b, then a square: W, x and y are kept, b is not."""
+    layer, x = torch.nn.Linear(10, 5), torch.rand(3, 10)
+    with memory.saved_for_backward() as saved:
+        layer(x).square().sum()
+    floats = 3 * 10 + 3 * 5
+    parameters = 10 * 5 + 5
+    assert memory.training_bytes(layer, saved) == 4 * (floats + parameters + 3 * parameters)
+    layer.requires_grad_(False)
+    with memory.saved_for_backward() as saved:
+        layer(x).square().sum()
+    assert memory.training_bytes(layer, saved) == 4 * parameters

@@ -83,8 +83,13 @@ def test_positive_is_the_best_by_the_encoder_as_it_is(monkeypatch):
     task, model = GeoPairs(places(step_m=4.0), setting), learner(setting)
     query = normalize(torch.randn(N, 8, generator=generator(1)), dim=1)
     database = query.roll(-1, 0)  # query i looks like image i - 1, 8 m off
-    given = iter([query, database])
-    monkeypatch.setattr(vg_ssl, "embed", lambda encoder, batches: next(given))
+    known = [(task.given.query, query), (task.given.database, database)]
+
+    def embed(_, batches):
+        images = torch.cat(list(batches))
+        return torch.stack([e[i] for image in images for where, e in known for i in range(N) if image.equal(where[i])])
+
+    monkeypatch.setattr(vg_ssl, "embed", embed)
     task.order(0, model, generator())
     assert task.positive[1:].tolist() == list(range(N - 1))
 
@@ -116,8 +121,19 @@ def test_negatives_lie_beyond_25_m(method, changes, count):
 
 
 def test_an_epoch_can_be_a_part_of_the_queries():
-    _, _, items = ordered("simclr", queries=10)
+    task, _, items = ordered("simclr", queries=10, geopair="partial")
     assert len(items) == 10
+    assert sorted((task.positive >= 0).nonzero()[:, 0].tolist()) == sorted(items.tolist())  # nothing mined for others
+    assert not bool((task.negative[task.positive < 0] >= 0).any())
+    whole, _, _ = ordered("simclr", geopair="partial")
+    assert torch.equal(task.positive[items], whole.positive[items])
+
+
+def test_mining_a_part_finds_what_mining_all_would():
+    """With the whole database as the pool; the queries left out do not matter."""
+    part, _, items = ordered("triplet", mining="full", queries=10)
+    whole, _, _ = ordered("triplet", mining="full")
+    assert torch.equal(part.negative[items], whole.negative[items])
 
 
 def test_batches_hold_what_the_method_compares():
@@ -268,6 +284,18 @@ def test_simclr_learns_the_toy():
         >= vg_ssl.evaluate(vg_ssl.untrained_encoder(setting), places())["r_at_1"]
     )
     assert stage.numbers["std"] > 0.3
+
+
+def test_what_a_step_holds_is_the_same_each_time_and_grows_with_what_it_trains_on():
+    given = places()
+    held = {key: vg_ssl.step_bytes(given, setting) for key, setting in {
+        "pairs": config("simclr"), "again": config("simclr"), "with negatives": config("simclr", geopair="partial"),
+        "copy": config("moco"), "longer queue": config("moco", queue=24), "frozen": config("simclr", frozen=1),
+    }.items()}  # fmt: skip
+    assert held["pairs"] == held["again"]
+    assert held["with negatives"] > 1.3 * held["pairs"]
+    assert held["longer queue"] - held["copy"] >= 12 * (8 * 4 + 8)  # keys and items, twice with what is compared
+    assert held["frozen"] < held["pairs"]
 
 
 def test_a_collapse_is_reported_and_never_shown(monkeypatch):

@@ -99,12 +99,14 @@ def test_main_table(main, sets):
 
 def test_other_tables(settings, sets):
     geopair = study.geopair_table(settings, *sets, progress=False)
-    assert geopair["part"].tolist() == list(study.VARIANTS)
+    others = [f"{method}_{name}" for method in ("barlow_twins", "vicreg") for name in ("partial", "random")]
+    assert geopair["part"].tolist() == [*study.VARIANTS, *others]
     projector = study.projector_table(settings, *sets, progress=False)
     assert projector["layers"].tolist() == [0, 1]
     cost = study.cost_table(settings, *sets, progress=False)
     assert cost["part"].tolist()[:3] == ["triplet_full", "triplet_partial", "triplet_random"]
     assert (cost["epoch_seconds"] >= cost["mining_seconds"]).all()
+    assert cost["step_mb"].gt(0).all()
     names = list(sets[1])
     for text in (
         showcase.geopair_conclusion(geopair, names), showcase.projector_conclusion(projector, names),
@@ -136,8 +138,9 @@ def test_pictures_of_the_notebook(settings, sets):
     row = int(torch.arange(len(right))[right.any(1)][0]) if right.any() else 0
     assert set(index[row][right[row]].tolist()) <= set(first.positives[row].tolist())
     assert not set(index[row][~right[row]].tolist()) & set(first.positives[row].tolist())
-    rows = showcase.retrieval_arguments(first, {name: found[name]["car"] for name in found}, ["untrained", "SimCLR"])
-    assert len(rows["retrieved"]) == len(rows["right"])
+    rows = showcase.retrieval_arguments(first, {name: found[name]["car"] for name in found}, ["untrained", "simclr"])
+    assert rows["captions"] == ["untrained", "SimCLR"]
+    assert len(rows["retrieved"]) == len(rows["right"]) == 2
     examples = showcase.pair_examples(tests)
     assert all(len(queries) == len(positives) == 4 for queries, positives in examples.values())
 

@@ -10,7 +10,7 @@ epoch is kept; MoCo's queue starts empty; AdamW instead of Adam.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from ucvgl.augment import resized_crop, to_float
 from ucvgl.errors import InputError
 from ucvgl.geopair import POSITIVE_M, best_positives, hardest_negatives, near_mask, random_negatives
-from ucvgl.memory import measure_peak
+from ucvgl.memory import measure_peak, saved_for_backward, training_bytes
 from ucvgl.methods.common import BEST, EMBED_BATCH, device
 from ucvgl.methods.learner import Learner, Method, SslLoss
 from ucvgl.methods.places import Places
@@ -43,8 +43,9 @@ from ucvgl.ssl_losses import embedding_std, is_collapsed, triplet
 from ucvgl.stages import StageResult, run_stage
 from ucvgl.training import Batch, Task, train
 
-VERSION = 1  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
+VERSION = 2  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 KS = (1, 5, 10, 20)
+SPREAD_OF = 300  # queries, about, that the spread of the embeddings is measured on
 CLUSTERED = 500  # database photos that NetVLAD's clusters come from
 
 # ------------------------------------------------------------------------------------------------------------- settings
@@ -118,29 +119,48 @@ class GeoPairs(Task):
             )  # fmt: skip
 
     def order(self, epoch: int, model: Learner, generator: Generator) -> Tensor:
-        """Mines, and draws the epoch's queries."""
+        """Draws the epoch's queries, and mines for them."""
+        drawn = self.items[torch.randperm(len(self.items), generator=generator)][: self.config.queries]
         begun = time.perf_counter()
         model.eval()
-        query, database = (_embedded(model, images) for images in (self.given.query, self.given.database))
-        self.positive = best_positives(query, database, self.pairs)
-        self.negative = self._negatives(query, database, generator)
+        self._mine(model, drawn, generator)
         model.train()
         self.mining_seconds = time.perf_counter() - begun
-        drawn = self.items[torch.randperm(len(self.items), generator=generator)]
-        return drawn[: self.config.queries]
+        return drawn
 
-    def _negatives(self, query: Tensor, database: Tensor, generator: Generator) -> Tensor | None:
+    def _mine(self, model: Learner, drawn: Tensor, generator: Generator) -> None:
+        """Positives and negatives of the queries drawn; what is no candidate of theirs is not even embedded."""
+        queries, images = len(self.query_m), len(self.database_m)
+        pool = self._pool(images, generator)
+        pairs = self.pairs[_marked(drawn, queries)[self.pairs[:, 0]]]
+        wanted = torch.cat((pairs[:, 1], pool)).unique()
+        query, database = _embedded(model, self.given.query[drawn]), _embedded(model, self.given.database[wanted])
+        row, column = _places(drawn, queries), _places(wanted, images)
+        best = best_positives(query, database, torch.stack([row[pairs[:, 0]], column[pairs[:, 1]]], 1))
+        self.positive = torch.full((queries,), -1)
+        self.positive[drawn] = wanted[best]
         config = self.config
-        if config.method != "triplet" and config.geopair == "random":
-            return None
         k = config.negatives if config.method == "triplet" else 1
         if config.method == "triplet" and config.mining == "random":
-            return random_negatives(self.query_m, self.database_m, k, generator)
-        pool = torch.arange(len(database))
-        if config.method != "triplet" or config.mining == "partial":
-            pool = torch.randperm(len(database), generator=generator)[: config.pool]
-        found = hardest_negatives(query, database[pool], self.query_m, self.database_m[pool], k)
-        return torch.where(found >= 0, pool[found.clamp(min=0)], -1)
+            found = random_negatives(self.query_m[drawn], self.database_m, k, generator)
+        elif len(pool):
+            found = hardest_negatives(query, database[column[pool]], self.query_m[drawn], self.database_m[pool], k)
+            found = torch.where(found >= 0, pool[found.clamp(min=0)], -1)
+        else:
+            return
+        self.negative = torch.full((queries, k), -1)
+        self.negative[drawn] = found
+
+    def _pool(self, images: int, generator: Generator) -> Tensor:
+        """Database images that negatives are mined from; none where none are."""
+        config = self.config
+        if config.method == "triplet":
+            if config.mining == "full":
+                return torch.arange(images)
+            mined = config.mining == "partial"
+        else:
+            mined = config.geopair == "partial"
+        return torch.randperm(images, generator=generator)[: config.pool if mined else 0]
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """Query, positive; then the two views of a hard negative (partial), or the negatives (triplet)."""
@@ -209,6 +229,16 @@ class GeoPairs(Task):
             setattr(self, name, value.cpu())
 
 
+def _marked(index: Tensor, count: int) -> Tensor:
+    """Bool (count,): which are in `index`."""
+    return torch.zeros(count, dtype=torch.bool).index_fill_(0, index, True)
+
+
+def _places(index: Tensor, count: int) -> Tensor:
+    """Int64 (count,): where in `index` each number stands, -1 for none."""
+    return torch.full((count,), -1).scatter_(0, index, torch.arange(len(index)))
+
+
 def _embedded(model: Learner, images: Tensor) -> Tensor:
     return embed_sharded(partial(embed, model.encoder), images.split(EMBED_BATCH), processes())
 
@@ -243,20 +273,37 @@ def learn(given: Places, config: VgSsl, tests: Mapping[str, Places], *, progress
             views.ground, config.loss, config.training.seed, len(given.query), fixed_norms=config.fixed_norms
         )
         model = model.to(device())
+        sample = given.query[:: max(1, len(given.query) // SPREAD_OF)]
 
         def measure(epoch: int, _: nn.Module) -> dict[str, float]:
-            found = _embedded(model, given.query)
+            found = _embedded(model, sample)
             return {"std": float(embedding_std(found)), "mining_seconds": task.mining_seconds}
 
         peak = measure_peak(device())
         rows = train(model, task, config.training, folder, name=config.method, after_epoch=measure, progress=progress)
         peak_mb = peak()
         save_model(views, folder / BEST)
-        collapsed = is_collapsed(_embedded(model, given.query))
+        collapsed = is_collapsed(_embedded(model, sample))
         recall = {name: None if collapsed else evaluate(views, test) for name, test in tests.items()}
         return {"rows": rows, "recall": recall, "collapsed": collapsed, "std": rows[-1]["std"], "peak_mb": peak_mb}
 
     return run_stage("vg-ssl", config, f"{given.data_id}+{sorted(key.items())}", compute)
+
+
+def step_bytes(given: Places, config: VgSsl) -> int:
+    """What one training step holds at the end of its forward pass, inputs aside; the batch norms of the heads included."""
+    task = GeoPairs(given, replace(config, queries=config.training.batch_size))
+    views = untrained_encoder(config, given)
+    freeze_stages(views.ground, config.frozen)
+    model = Learner(views.ground, config.loss, config.training.seed, len(given.query), fixed_norms=config.fixed_norms)
+    model = model.to(device())
+    generator = Generator().manual_seed(config.training.seed)
+    batch = task.batch(task.order(0, model, generator), generator)
+    inputs, labels = (tuple(value.to(device()) for value in part) for part in batch)
+    with saved_for_backward() as saved:
+        task.loss(model, task.embed(model, inputs), labels)
+    own = {value.untyped_storage().data_ptr() for value in inputs}
+    return training_bytes(model, {where: size for where, size in saved.items() if where not in own})
 
 
 def trained_encoder(stage: StageResult, config: VgSsl) -> TwoViewEncoder:

@@ -95,7 +95,7 @@ def retrieval_arguments(test: Places, found: Mapping[str, Found], names: Sequenc
         "top_views": None,
         "retrieved": [[test.database[j] for j in found[name][0][row].tolist()] for name in names],
         "right": torch.stack([found[name][1][row] for name in names]),
-        "captions": list(names),
+        "captions": [next((text for key, text, _ in NAMES.values() if key == name), name) for name in names],
     }
 
 
@@ -190,7 +190,12 @@ def geopair_conclusion(frame: pd.DataFrame, tests: Sequence[str]) -> str:
         "no_mask": "without the mask",
     }
     said = [f"{text} {mean[part] - mean['partial']:+.1f}" for part, text in names.items()]
-    return f"mean R@1 {mean['partial']:.1f} %; {', '.join(said)} points"
+    others = [
+        f"{row.method} without hard negatives {mean[row.part] - mean[row.part.replace('random', 'partial')]:+.1f}"
+        for row in frame.itertuples()
+        if row.part not in names and row.part.endswith("_random")
+    ]
+    return f"mean R@1 {mean['partial']:.1f} %; {', '.join(said + others)} points"
 
 
 def projector_conclusion(frame: pd.DataFrame, tests: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+import torch
 
 from ucvgl.errors import InputError
 from ucvgl.methods import ucvgl_study
@@ -13,7 +14,7 @@ from ucvgl.methods.places import Places, joined, open_places, world_places
 from ucvgl.methods.pretraining_losses import WithLoss, cold_start_with
 from ucvgl.methods.ucvgl import pretrain
 from ucvgl.methods.ucvgl_study import Material, first_labels, found_and_right
-from ucvgl.methods.vg_ssl import VgSsl, evaluate, learn, untrained_encoder
+from ucvgl.methods.vg_ssl import VgSsl, evaluate, learn, step_bytes, untrained_encoder
 from ucvgl.models import EncoderConfig
 from ucvgl.optimisation import TrainingConfig
 from ucvgl.results import WORLD
@@ -115,7 +116,7 @@ def _study(
     match profile:
         case "laptop":
             # ImageNet's statistics: those of these small photos take R@1 from 50 to 31 before anything is learnt
-            plain = replace(plain, queries=600, negatives=2, fixed_norms=True)
+            plain = replace(plain, queries=480, negatives=2, fixed_norms=True)
         case "paper":
             plain = replace(plain, queries=10_000, frozen=3 if encoder.backbone.startswith("resnet50") else 0)
     methods = {}
@@ -140,17 +141,16 @@ def _study(
             pool=min(1000, 2 * train.places),
         )
     wide = 4096 // shrink
-    projectors = tuple((layers, max(8, wide // 2)) for layers in (0, 1, 2, 3)) + tuple(
-        (2, max(4, w)) for w in ((wide // 16,) if profile == "laptop" else (wide // 4, wide))
-    )
+    layers, widths = ((0, 1, 2), (wide // 16,)) if profile == "laptop" else ((0, 1, 2, 3), (wide // 4, wide))
+    projectors = tuple((n, max(8, wide // 2)) for n in layers) + tuple((2, max(4, w)) for w in widths)
     drives = tuple(replace(train, kind=kind) for kind in TESTS)
     return Study(drives, tests, encoder.image_px, methods, projectors, _small_budget(profile, seed))
 
 
 def _small_budget(profile: str, seed: int) -> ucvgl_study.Study:
-    """UCVGL's cold start with half of its cross-view epochs."""
+    """UCVGL's cold start with a third of its cross-view epochs."""
     settings = ucvgl_study.study(profile, seed)
-    cross = replace(settings.start.cross, epochs=max(1, settings.start.cross.epochs // 2))
+    cross = replace(settings.start.cross, epochs=max(1, settings.start.cross.epochs // 3))
     return replace(settings, start=replace(settings.start, cross=cross))
 
 
@@ -218,11 +218,18 @@ def variant(config: VgSsl, key: str) -> VgSsl:
 def geopair_table(
     settings: Study, train: Places, tests: Mapping[str, Places], *, key: str = "simclr", progress: bool = True
 ) -> pd.DataFrame:
-    """How pairs are made, for one method."""
+    """How pairs are made: every variant for one method; for the others that enter hard negatives, without them too."""
     rows = []
-    for name, text in VARIANTS.items():
-        numbers = learn(train, variant(settings.methods[key], name), tests, progress=progress).numbers
-        rows.append({"part": name, "pairs": text} | _columns(_only(numbers["recall"], "r_at_1")))
+    for other, config in settings.methods.items():
+        names = VARIANTS if other == key else ("partial", "random") if config.geopair == "partial" else ()
+        for name in names:
+            numbers = learn(train, variant(config, name), tests, progress=progress).numbers
+            row = {
+                "part": name if other == key else f"{other}_{name}",
+                "method": NAMES[other][1],
+                "pairs": VARIANTS[name],
+            }
+            rows.append(row | _columns(_only(numbers["recall"], "r_at_1")))
     return pd.DataFrame(rows)
 
 
@@ -252,7 +259,8 @@ MINING = {
 
 
 def cost_table(settings: Study, train: Places, tests: Mapping[str, Places], *, progress: bool = True) -> pd.DataFrame:
-    """Seconds an epoch, mining apart, and peak memory: the price of hard negatives. Medians over the epochs."""
+    """Seconds an epoch, mining apart, and the memory of a step: the price of hard negatives. Medians over the epochs; on a
+    GPU the peak memory of the whole training, too (a process's own depends on what ran in it before)."""
     configs = {NAMES[key][1]: config for key, config in settings.methods.items() if key != "triplet"}
     configs = {text: replace(settings.methods["triplet"], mining=kind) for kind, text in MINING.items()} | configs
     rows = []
@@ -266,7 +274,10 @@ def cost_table(settings: Study, train: Places, tests: Mapping[str, Places], *, p
             "epoch_seconds": found["seconds"],
             "mining_seconds": found["mining_seconds"],
         }
-        rows.append(row | {"peak_mb": numbers["peak_mb"]} | _columns(_only(numbers["recall"], "r_at_1")))
+        memory = {"step_mb": step_bytes(train, config) / 2**20}
+        if torch.cuda.is_available():
+            memory["peak_mb"] = numbers["peak_mb"]
+        rows.append(row | memory | _columns(_only(numbers["recall"], "r_at_1")))
     return pd.DataFrame(rows)
 
 
