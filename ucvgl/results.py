@@ -142,8 +142,11 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file under a temporary name and renames it, so that readers see the old or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)  # a full disk, Ctrl-C
 
 
 def write_json(path: Path, value: Any) -> None:

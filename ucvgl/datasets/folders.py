@@ -19,7 +19,20 @@ from ucvgl.datasets.views import FileImages, Positives, Views
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions, Wgs84, from_utm, looks_swapped
 
-_ID = ("id", "file", "filename", "file_name", "name", "image", "path", "key", "grd_id", "sat_id", "panorama_file_name")
+_ID = (
+    "id",
+    "file",
+    "filename",
+    "file_name",
+    "name",
+    "image",
+    "picture",
+    "path",
+    "key",
+    "grd_id",
+    "sat_id",
+    "panorama_file_name",
+)
 _LAT, _LON = ("lat", "latitude", "y_lat"), ("lon", "lng", "long", "longitude", "x_lon")
 _EAST, _NORTH = (
     ("east", "easting", "utm_east", "utm_easting", "x"),
