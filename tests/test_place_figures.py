@@ -290,7 +290,7 @@ def test_wrong_tables_of_methods_are_told() -> None:
 # --------------------------------------------------------------------------------------------------------------- cost
 
 COST = pd.DataFrame({"method": ["triplet", "byol", "triplet", "vicreg"], "mining_seconds": [8.0, 0.0, 10.0, 2.0],
-                     "training_seconds": [30.0, 20.0, 32.0, 198.0], "peak_mb": [3000, None, 3200, 1400]})  # fmt: skip
+                     "training_seconds": [30.0, 20.0, 32.0, 198.0], "step_mb": [3000, None, 3200, 1400]})  # fmt: skip
 
 
 def test_bars_are_mining_and_training_with_memory_at_the_end() -> None:
@@ -300,7 +300,11 @@ def test_bars_are_mining_and_training_with_memory_at_the_end() -> None:
     assert [bar.get_width() for bar in mining] == [9.0, 0.0, 2.0]
     assert [bar.get_width() for bar in training] == [31.0, 20.0, 198.0]
     assert [bar.get_x() for bar in training] == [9.0, 0.0, 2.0]
-    assert [t.get_text() for t in axes.texts] == ["40.0 s, 3,100 MB", "20.0 s, memory not measured", "200 s, 1,400 MB"]
+    assert [t.get_text() for t in axes.texts] == [
+        "40.0 s, 3,100 MB a step",
+        "20.0 s, memory not measured",
+        "200 s, 1,400 MB a step",
+    ]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["Triplet", "BYOL", "VICReg"]
     assert legend_texts(figure) == ["mining", "training"]
     assert axes.yaxis_inverted()
@@ -312,10 +316,10 @@ def test_bars_are_mining_and_training_with_memory_at_the_end() -> None:
     "frame",
     [
         COST[:0],
-        COST.drop(columns="peak_mb"),
+        COST.drop(columns="step_mb"),
         COST.assign(mining_seconds=-1.0),
         COST.assign(training_seconds=NAN),
-        COST.assign(peak_mb=float("inf")),
+        COST.assign(step_mb=float("inf")),
     ],
 )
 def test_wrong_costs_are_told(frame) -> None:

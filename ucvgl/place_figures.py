@@ -268,18 +268,18 @@ def _method_handles(
 
 
 def cost_bars(frame: pd.DataFrame) -> Figure:
-    """Seconds an epoch takes, mining and training as parts of one bar; at its end the peak memory.
+    """Seconds an epoch takes, mining and training as parts of one bar; at its end what a step holds in memory.
 
-    frame: method, mining_seconds, training_seconds (the epoch without its mining), peak_mb (MB; NaN or None where not
+    frame: method, mining_seconds, training_seconds (the epoch without its mining), step_mb (MB; NaN or None where not
     measured); of several rows of a method the mean. Bars stand in the order of the table.
     """
     parts = {"mining_seconds": ("mining", PALETTE[1]), "training_seconds": ("training", PALETTE[0])}
-    _check_columns("cost bars", frame, ("method", *parts, "peak_mb"))
-    for name in (*parts, "peak_mb"):
+    _check_columns("cost bars", frame, ("method", *parts, "step_mb"))
+    for name in (*parts, "step_mb"):
         values = _numbers(frame[name])
-        fits = not (values < 0).any() and not np.isinf(values).any() and (name == "peak_mb" or values.notna().all())
+        fits = not (values < 0).any() and not np.isinf(values).any() and (name == "step_mb" or values.notna().all())
         _check(fits, f"cost bars: {name}", "numbers from 0 on", frame[name].tolist(), "Measure an epoch of each.")
-    columns = [*parts, "peak_mb"]
+    columns = [*parts, "step_mb"]
     means = (
         frame.assign(**{name: _numbers(frame[name]) for name in columns}).groupby("method", sort=False)[columns].mean()
     )
@@ -288,8 +288,8 @@ def cost_bars(frame: pd.DataFrame) -> Figure:
     for name, (label, colour) in parts.items():
         axes.barh(place, means[name], 0.66, left=left, color=colour, label=label)
         left = left + means[name].to_numpy()
-    for y, end, memory in zip(place, left, means["peak_mb"], strict=True):
-        text = "memory not measured" if math.isnan(memory) else f"{memory:,.0f} MB"
+    for y, end, memory in zip(place, left, means["step_mb"], strict=True):
+        text = "memory not measured" if math.isnan(memory) else f"{memory:,.0f} MB a step"
         axes.annotate(
             f"{end:,.{1 if end < 100 else 0}f} s, {text}",
             (end, y),
