@@ -23,7 +23,6 @@ from torch.nn.functional import interpolate
 from ucvgl.errors import InputError
 from ucvgl.figures import PALETTE, WIDTH_IN, as_picture, show
 from ucvgl.results import HEADINGS
-from ucvgl.retrieval_figures import LINES, MARKERS
 
 UNTRAINED = "untrained"  # the backbone as it is given: no row of `method_bars` but a line through all
 FAMILIES = {  # VG-SSL, section 2
@@ -302,51 +301,6 @@ def cost_bars(frame: pd.DataFrame) -> Figure:
              ylim=(len(means) - 0.45, -0.55), xlim=(0, max(1.3 * left.max(), 1e-9)))  # fmt: skip
     axes.tick_params(axis="y", length=0)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
-
-
-def setting_lines(frame: pd.DataFrame, x: str, *, group: str, value: str = "r_at_1") -> Figure:
-    """A measure over a setting on a logarithmic axis, a line for each value of a second one: the projector's table.
-
-    Args:
-        frame: the columns x (positive numbers, as widths; 0, NaN or None: without, as no projector, drawn as a level line),
-            group (as the number of layers) and value (percent); rows of one x and group are seeds, the mean is drawn, with
-            their range. A value of NaN or None: collapsed, said in the legend.
-        x: the setting along the axis.
-        group: the setting that has a line for each of its values.
-        value: the measure.
-    """
-    _check_columns("setting lines", frame, (x, group, value))
-    along = _numbers(frame[x]).fillna(0.0)
-    _check(bool((along >= 0).all() and np.isfinite(along).all() and (along > 0).any()), f"setting lines: {x}",
-           "positive numbers, or 0 for without", frame[x].tolist(), "Check the column.")  # fmt: skip
-    _check_percent(f"setting lines: {value}", frame[value])
-    frame = frame.assign(**{x: along, value: _numbers(frame[value])})
-    figure, axes = plt.subplots(figsize=(WIDTH_IN * 0.72, 3.9), layout="constrained")
-    for number, (name, rows) in enumerate(frame.groupby(group, sort=False, dropna=False)):
-        found = rows.groupby(x)[value].agg(["mean", "min", "max", "count", "size"])
-        notes = [f"no {x.replace('_', ' ')}"] if not (found.index > 0).any() else []
-        for at, row in found[found["count"] < found["size"]].iterrows():
-            some = f"{row['size'] - row['count']:.0f} of {row['size']:.0f} " if row["count"] else ""
-            notes.append(f"{some}{COLLAPSED}" + (f" at {at:g}" if at else ""))
-        label = f"{name} ({', '.join(notes)})" if notes else str(name)
-        colour, line = PALETTE[number % len(PALETTE)], LINES[number % len(LINES)]
-        level, found = found["mean"].get(0.0, math.nan), found[found.index > 0]
-        if len(found):  # NaN leaves a gap; a lone number is a dot
-            axes.plot(found.index, found["mean"], color=colour, linestyle=line, marker=MARKERS[number % len(MARKERS)],
-                      markersize=6, label=label)  # fmt: skip
-            axes.vlines(found.index, found["min"], found["max"], color=colour, linewidth=1.2, alpha=0.7)
-            label = None
-        if not math.isnan(level) or label:
-            axes.axhline(level, color=colour, linestyle=line, linewidth=1.2, label=label)
-    ticks = sorted(set(along[along > 0]))
-    axes.set_xscale("log", base=2)
-    axes.set(xlabel=x.replace("_", " "), ylabel=HEADINGS.get(value, value), xlim=(ticks[0] / 1.3, ticks[-1] * 1.3))
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_xticks([], minor=True)
-    axes.margins(y=0.12)
-    figure.legend(*axes.get_legend_handles_labels(), title=group.replace("_", " "), loc="outside right upper",
-                  handlelength=3.2)  # fmt: skip
     return figure
 
 
