@@ -21,7 +21,7 @@ from ucvgl.errors import InputError
 CHUNK_BYTES = 64 << 20  # of similarities in a block, at most; selecting from it takes about as much again
 PARTS = 16  # a block is no more than such a part of the whole product either, where that is larger than LEAST_BYTES:
 LEAST_BYTES = 16 << 20  # so small searches stay small, and their blocks in the processor's cache
-TALL = 1024  # queries of a block in `top_k`: enough for a fast product; few, since selecting from long rows costs less
+TALL = 256  # queries of a block in `top_k`: enough for a fast product; few, so that a row is seldom cut and selected from twice
 STRIP_BYTES = 1 << 30  # of queries kept on another device while the gallery streams past them
 CHECK_BYTES = 16 << 20  # of embeddings looked at together
 
