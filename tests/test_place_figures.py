@@ -1,5 +1,7 @@
 """Figures of place recognition: what is drawn is what was given, with seeds, collapsed methods, gaps, one photo."""
 
+import io
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -325,3 +327,15 @@ def test_bars_are_mining_and_training_with_memory_at_the_end() -> None:
 def test_wrong_costs_are_told(frame) -> None:
     with pytest.raises(InputError, match="cost bars"):
         p.cost_bars(frame)
+
+
+def test_sheets_are_shown_again_after_they_were_saved() -> None:
+    """As a notebook does, under the notebooks' style; a warning is an error here."""
+    photo, activation = torch.rand(3, 6, 8), torch.rand(1, 3, 4)
+    with plt.rc_context({"figure.constrained_layout.use": True}):
+        for figure in (
+            p.pair_sheet({"car": ([photo], [photo])}),
+            p.activation_sheet([photo], [photo], {"simclr": (activation, activation)}),
+        ):
+            figure.savefig(io.BytesIO(), bbox_inches="tight")
+            figure.canvas.draw()

@@ -339,13 +339,13 @@ def _given(key: str, text: str, known: Mapping[str, Mapping[str, Any]]) -> str:
 def threads(cores: int | None, width: int, *, alone: bool) -> int:
     """CPU threads for each job: the machine's cores shared by the jobs that can run side by side.
 
+    Trainings share them, too: two of one thread get more done than one of two threads after the other, since small
+    networks leave a second thread idle for about half of the time (benchmarks/results/reproduce.md).
+
     Args:
         cores: what Snakemake may use here; None on a cluster.
         width: how many jobs can run side by side.
         alone: the job takes turns with the others on the GPU, so it gets all cores.
-
-    Two trainings of one thread side by side get more done than one of two threads after the other: small networks
-    leave a second thread idle for half of the time.
     """
     if not cores:
         return CLUSTER_THREADS

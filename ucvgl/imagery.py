@@ -5,8 +5,6 @@ tag, or by a statement; anything else is a photo, which needs a horizontal field
 it came from: a table, EXIF (an estimate), or the caller. A position in EXIF is never read unless asked for.
 """
 
-import csv
-import io
 import math
 import os
 import re
@@ -24,8 +22,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ucvgl.datasets.decoding import FORMATS, MAX_PIXELS
-from ucvgl.datasets.files import folder, images_below, lines, numbers
-from ucvgl.datasets.folders import image_position
+from ucvgl.datasets.files import folder, images_below, numbers
+from ucvgl.datasets.folders import image_position, read_table
 from ucvgl.datasets.views import FileImages
 from ucvgl.errors import InputError
 from ucvgl.positions import Positions, Wgs84
@@ -228,27 +226,19 @@ def read_columns(path: Path | str, names: Sequence[str]) -> tuple[list[str], dic
         InputError: no file column or none of the names, a wrong column count, a value that is no number, a file twice.
     """
     path = Path(path)
-    rows = lines(path)
-    separator = max(",;\t", key=rows[0][1].count)
-    try:
-        cells = list(csv.reader(io.StringIO("\n".join(text for _, text in rows)), delimiter=separator, strict=True))
-    except csv.Error as error:
-        raise InputError(path, expected="a CSV", found=str(error), todo="Check its quotes.") from error
-    header = [re.sub(r"[\[(].*?[\])]", "", cell).strip().lower() for cell in cells[0]]
+    (_, header), *rows = read_table(path)
     which = next((header.index(c) for c in FILE_COLUMNS if c in header), None)
     present = [name for name in names if name in header]
-    if which is None or not present or len(cells) != len(rows):
+    if which is None or not present:
         raise InputError(
-            path, expected=f"a header with a file column and {' or '.join(names)}, one row a line",
+            path, expected=f"a header with a file column and {' or '.join(names)}",
             found=f"columns {', '.join(header)[:120]}", todo="Name the columns so.",
         )  # fmt: skip
     files: list[str] = []
     values: dict[str, list[float]] = {name: [] for name in present}
     seen = set()
-    for (number, _), row in zip(rows[1:], cells[1:], strict=True):
+    for number, row in rows:
         where = f"{path}:{number}"
-        if len(row) != len(header):
-            raise InputError(where, expected=f"{len(header)} columns", found=len(row), todo="Complete the row.")
         if row[which] in seen:
             raise InputError(where, expected="every file once", found=repr(row[which]), todo="Remove the repeated row.")
         seen.add(row[which])

@@ -16,6 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.lines import Line2D
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -140,7 +141,9 @@ class _Sheet:
 
     def __init__(self, width_in: float, height_in: float) -> None:
         self.size = (width_in, height_in)
-        self.figure = plt.figure(figsize=self.size, layout="none")
+        # not "none": saving would then fall back on the style's layout, which has nothing to lay out here and warns
+        layout = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
+        self.figure = plt.figure(figsize=self.size, layout=layout)
 
     def panel(self, left: float, top: float, width: float, height: float) -> Axes:
         across, down = self.size

@@ -131,14 +131,11 @@ def _images(root: Path, what: str, table: Path | str | None, tile_names: str | N
 # positions from a table
 
 
-def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
-    """Ids and positions from a CSV with a header; comma, semicolon or tab; units in brackets in the header are ignored.
+def read_table(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV with their line numbers; the first is its header, in small letters, without units in brackets.
 
-    Raises:
-        InputError: no id column, no pair of position columns, a wrong column count, a value that is no number, an id
-            twice.
+    Comma, semicolon or tab. InputError: quotes that do not close, a field over several lines, a wrong column count.
     """
-    path = Path(path)
     rows = lines(path)
     separator = max(",;\t", key=rows[0][1].count)
     try:
@@ -150,6 +147,24 @@ def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
             path, expected="one row a line", found="a quoted field over several lines", todo="Remove line breaks."
         )
     header = [re.sub(r"[\[(].*?[\])]", "", cell).strip().lower() for cell in cells[0]]
+    numbered = [(number, row) for (number, _), row in zip(rows, [header, *cells[1:]], strict=True)]
+    for number, row in numbered:
+        if len(row) != len(header):
+            raise InputError(
+                f"{path}:{number}", expected=f"{len(header)} columns", found=len(row), todo="Complete the row."
+            )
+    return numbered
+
+
+def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
+    """Ids and positions from a CSV with a header; comma, semicolon or tab; units in brackets in the header are ignored.
+
+    Raises:
+        InputError: no id column, no pair of position columns, a wrong column count, a value that is no number, an id
+            twice.
+    """
+    path = Path(path)
+    (first, header), *rows = read_table(path)
 
     def column(candidates: tuple[str, ...]) -> int | None:
         return next((header.index(c) for c in candidates if c in header), None)
@@ -158,16 +173,14 @@ def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
     pair = degrees if None not in degrees else metres
     if which is None or None in pair:
         raise InputError(
-            f"{path}:{rows[0][0]}",
+            f"{path}:{first}",
             expected="a header with an id or file column, and latitude and longitude (or east and north)",
             found=f"columns {', '.join(header)[:120]}",
             todo="Name the columns id, latitude and longitude.",
         )
     ids, values, seen = [], [], set()
-    for (number, _), row in zip(rows[1:], cells[1:], strict=True):
+    for number, row in rows:
         where = f"{path}:{number}"
-        if len(row) != len(header):
-            raise InputError(where, expected=f"{len(header)} columns", found=len(row), todo="Complete the row.")
         if row[which] in seen:
             raise InputError(
                 where, expected="every id once", found=f"{row[which]!r} again", todo="Remove the repeated row."

@@ -267,12 +267,7 @@ def learn(given: Places, config: VgSsl, tests: Mapping[str, Places], *, progress
 
     def compute(folder: Path) -> dict[str, Any]:
         task = GeoPairs(given, config)
-        views = untrained_encoder(config, given)
-        freeze_stages(views.ground, config.frozen)
-        model = Learner(
-            views.ground, config.loss, config.training.seed, len(given.query), fixed_norms=config.fixed_norms
-        )
-        model = model.to(device())
+        views, model = _new_learner(given, config)
         sample = given.query[:: max(1, len(given.query) // SPREAD_OF)]
 
         def measure(epoch: int, _: nn.Module) -> dict[str, float]:
@@ -290,13 +285,18 @@ def learn(given: Places, config: VgSsl, tests: Mapping[str, Places], *, progress
     return run_stage("vg-ssl", config, f"{given.data_id}+{sorted(key.items())}", compute)
 
 
-def step_bytes(given: Places, config: VgSsl) -> int:
-    """What one training step holds at the end of its forward pass, inputs aside; the batch norms of the heads included."""
-    task = GeoPairs(given, replace(config, queries=config.training.batch_size))
+def _new_learner(given: Places, config: VgSsl) -> tuple[TwoViewEncoder, Learner]:
+    """The encoder as it begins, and what trains it, on the GPU if there is one."""
     views = untrained_encoder(config, given)
     freeze_stages(views.ground, config.frozen)
-    model = Learner(views.ground, config.loss, config.training.seed, len(given.query), fixed_norms=config.fixed_norms)
-    model = model.to(device())
+    items, seed = len(given.query), config.training.seed
+    return views, Learner(views.ground, config.loss, seed, items, fixed_norms=config.fixed_norms).to(device())
+
+
+def step_bytes(given: Places, config: VgSsl) -> int:
+    """Bytes that one training step holds at the end of its forward pass, its images aside (`memory.training_bytes`)."""
+    task = GeoPairs(given, replace(config, queries=config.training.batch_size))
+    _, model = _new_learner(given, config)
     generator = Generator().manual_seed(config.training.seed)
     batch = task.batch(task.order(0, model, generator), generator)
     inputs, labels = (tuple(value.to(device()) for value in part) for part in batch)
