@@ -22,7 +22,7 @@ SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env reproduce test lab lint refresh-notebooks clean
+.PHONY: help env reproduce test test-browser lab lint refresh-notebooks clean
 # Recipes read the settings from the environment, quoted: a path may hold spaces or quotes.
 export PROFILE DATA SEED PANORAMA OTHER DRONE BACKBONE CORES PYTHON TORCH_BACKEND
 
@@ -30,6 +30,7 @@ BIN   := .venv/bin
 FAISS := $(if $(shell command -v nvidia-smi),gpu,cpu)
 # The environment is made once for a choice of faiss and torch; its stamp's name holds the choice.
 STAMP := .venv/.made-$(FAISS)-$(or $(TORCH_BACKEND),index)
+BROWSER := .venv/.made-browser
 
 help:
 	@echo 'make reproduce           every table and figure that is not up to date, to figures/'
@@ -37,6 +38,8 @@ help:
 	@echo '                         SEED=0,1,2 ($(SEED))   CORES=all|<n> ($(CORES))   PANORAMA=<picture>'
 	@echo '                         OTHER=<second data set>   DRONE=<University-1652>   BACKBONE=resnet50|deit_small'
 	@echo 'make test                linter, tests, and the notebooks with the tiny profile'
+	@echo 'make test-browser        the notebooks in JupyterLab, and a map page, in chromium; installs it (apt-get) where it is missing'
+	@echo '                         screenshots: UCVGL_SHOTS=<folder> make test-browser'
 	@echo 'make lab                 JupyterLab on the notebooks'
 	@echo 'make env                 only the environment, .venv   PYTHON=<python 3.11 or later> ($(PYTHON))'
 	@echo '                         TORCH_BACKEND=cpu|cu128|auto|... (as the package index has it)'
@@ -76,6 +79,20 @@ test: lint
 	$(BIN)/python -m pytest
 	@if compgen -G 'notebooks/*.ipynb' >/dev/null; then set -x; \
 	    UCVGL_PROFILE=tiny $(BIN)/python -m pytest --nbval-lax --nbval-current-env -o filterwarnings= notebooks; fi
+
+$(BROWSER): $(STAMP)
+	@$(BIN)/python -m pip install --quiet -e '.[browser]' -c constraints.txt
+	@touch $@
+
+test-browser: $(BROWSER)
+	@if ! command -v chromium chromium-browser google-chrome >/dev/null; then \
+	    as=$$([ "$$(id -u)" = 0 ] || echo 'sudo'); \
+	    { command -v apt-get && $$as apt-get update -qq && $$as env DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -y -qq --no-install-recommends chromium chromium-sandbox fonts-liberation; } >/dev/null || { \
+	        echo 'make: no chromium on PATH, and apt-get did not install it. Install chromium or Google Chrome,' \
+	             'then call make test-browser again' >&2; exit 1; }; \
+	fi
+	UCVGL_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
 lab: env
 	$(BIN)/jupyter lab notebooks

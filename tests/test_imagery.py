@@ -164,7 +164,7 @@ def test_the_report(tmp_path):
     assert "3 panoramas and 1 photos can be used, 12 cannot" in text
     assert "fields of view of photos: 1 from exif" in text
     assert "headings: 1 from exif" in text
-    assert "3 without a heading: their centre column will be taken as north" in text
+    assert "\n3 without a heading" in text
     assert "x09.jpg: no whole image" in text
     assert "x10.jpg" not in text
     assert "and 2 more" in text

@@ -298,6 +298,8 @@ def test_the_scripts_arithmetic():
           lengths: [0.3, 1, 4.9, 5, 99, 1000, 2600].map(m.roundLength),
           few: m.chosenFew(places, 0.5, " A "), all: m.chosenFew(places, 0, ""), high: m.chosenFew(places, 0.95, ""),
           colours: [-1, 0, 0.05, 0.5, 1, 2].map((p) => m.colourAt(["#000000", "#ff8040", "#ffffff"], p)),
+          circles: [m.circleSize(6e5, 20, 1), m.circleSize(6e5, 2000, 1), m.circleSize(6e5, 2000, 4), m.circleSize(9, 0, 99)],
+          odds: [0, 0.004, 0.005, 0.5, 0.994, 0.9951, 1].map(m.probabilityText),
           words: [m.radiusText(10, 30), m.radiusText(10, null), m.radiusText(null, null)],
         }));""")
     assert found["corners"][0] == pytest.approx([16, 242])  # the wide side fills 92 %, south is below
@@ -312,6 +314,10 @@ def test_the_scripts_arithmetic():
     assert (found["few"], found["all"], found["high"]) == ([1, 2], [3, 1, 0, 2], [3])
     assert found["colours"] == ["rgb(0, 0, 0)", "rgb(0, 0, 0)", "rgb(26, 13, 6)", "rgb(255, 128, 64)", "rgb(255, 255, 255)",
                                 "rgb(255, 255, 255)"]  # fmt: skip
+    few, crowd, near, speck = found["circles"]
+    assert crowd == 3.5 < few < near <= 11
+    assert speck == 11
+    assert found["odds"] == ["0.00", "< 0.01", "0.01", "0.50", "0.99", "> 0.99", "1.00"]
     assert "30 m with 90 %" in found["words"][0]
     assert "not bounded for 90 %" in found["words"][1]
     assert "does not bound" in found["words"][2]

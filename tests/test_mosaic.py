@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
+from ucvgl.candidates import cut
 from ucvgl.datasets import ArrayImages, Positives, Views
 from ucvgl.datasets.decoding import batches
 from ucvgl.errors import InputError
-from ucvgl.mosaic import cut, from_source, open_mosaic, tile_numbers, to_coordinates
+from ucvgl.mosaic import from_source, open_mosaic, tile_numbers, to_coordinates
 from ucvgl.positions import Positions, Wgs84, from_metres, from_utm, haversine, to_metres, to_utm
 
 HERE = (60.2, 24.9)  # 2 degrees west of UTM zone 35's meridian: its grid is turned there by 1.8 degrees

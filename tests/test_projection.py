@@ -20,6 +20,7 @@ from ucvgl.projection import (
     completion_mask,
     perspective_grid,
     perspective_view,
+    photo_top_view,
     polar_view,
     rotate_panorama,
     sample_panorama,
@@ -424,6 +425,86 @@ def test_the_polar_view_inverts():
     assert (back[..., 0, 0] == -9).all()
 
 
+# ---- photos
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def shown(view: TopView, heading: float, fov: float, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Which pixels of a top view a level photo shows, from the ground's metres alone: surely, and surely not; (S, S) each."""
+    row, column = torch.meshgrid(torch.arange(view.size_px), torch.arange(view.size_px), indexing="ij")
+    east, north = rays.top_view_pixel_to_ground(torch.stack([column, row], -1).to(FINE), view).unbind(-1)
+    turn = math.radians(heading)
+    along = east * math.sin(turn) + north * math.cos(turn)
+    across = east * math.cos(turn) - north * math.sin(turn)
+    wide = math.tan(math.radians(fov) / 2)
+    deep = wide * size[0] / size[1]  # square pixels: the tangent below the horizon at the lower edge
+    off = torch.maximum(across.abs() / along / wide, view.camera_height_m / along / deep)  # 1 at the photo's edge
+    return (along > 0) & (off < 0.98), (along <= 0) | (off > 1.02)
+
+
+@pytest.mark.parametrize("size", [(120, 160), (160, 120)])
+@pytest.mark.parametrize(("heading", "fov"), [(0.0, 60.0), (73.0, 90.0), (-145.0, 110.0), (270.0, 40.0)])
+def test_a_photos_top_view_is_the_panoramas_in_its_sector(heading, fov, size):
+    panorama, view = panorama_of(smooth, 180), TopView.from_span(41, 20.0)
+    photo = perspective_view(panorama, size, fov, heading)
+    found = photo_top_view(photo, fov, view, heading_deg=torch.tensor([heading], dtype=FINE), fill=-7.0)[0, 0]
+    inside, outside = shown(view, heading, fov, size)
+    assert 10 < inside.sum() < 41 * 41 / 2
+    assert (inside | outside).float().mean() > 0.95
+    torch.testing.assert_close(found[inside], top_view(panorama, view)[0, 0][inside], atol=5e-3, rtol=0)
+    assert (found[outside] == -7).all()
+
+
+def test_a_photos_attitude_is_undone():
+    panorama, view = panorama_of(smooth, 180), TopView.from_span(41, 20.0)
+    photo = perspective_view(panorama, (120, 160), 90.0, 30.0, -12.0, 5.0)
+    north = torch.tensor([30.0], dtype=FINE)
+    found = photo_top_view(photo, 90.0, view, heading_deg=north, pitch_deg=-12.0, roll_deg=5.0, fill=-7.0)
+    seen = found != -7
+    assert seen.sum() > 100
+    torch.testing.assert_close(found[seen], top_view(panorama, view)[seen], atol=5e-3, rtol=0)
+
+
+def test_a_photos_top_view_by_hand():
+    row, column = torch.meshgrid(torch.arange(4.0, dtype=FINE), torch.arange(4.0, dtype=FINE), indexing="ij")
+    photo = (10 * row + column)[None, None]  # 4 x 4 pixels of 90 degrees: a focal length of 2
+    view = TopView.from_span(8, 8.0, 1.0)  # a metre a pixel, the camera one metre above the ground
+    found = photo_top_view(photo, 90.0, view, heading_deg=torch.tensor([0.0, 90.0], dtype=FINE), fill=-1.0)[:, 0]
+    # half a metre to the right, 2.5 ahead: column 1.5 + 2 * 0.5 / 2.5, row 1.5 + 2 * 1 / 2.5
+    assert found[0, 1, 4] == pytest.approx(10 * 2.3 + 1.9)
+    assert found[1, 4, 6] == pytest.approx(10 * 2.3 + 1.9)
+    assert found[0, 2, 4] == pytest.approx(10 * (1.5 + 2 / 1.5) + 1.5 + 1 / 1.5)
+    assert found[0, 3, 4] == -1  # half a metre ahead, below the frame
+    assert (found[0, 4:] == -1).all()  # behind
+    assert (found[1, :, :4] == -1).all()
+    assert found[0, 1, 7] == -1  # 3.5 to the right at 2.5 ahead: beyond 45 degrees
+
+
+def test_one_image_at_many_headings_is_as_many_images():
+    heading = torch.tensor([0.0, 10.0, 200.0, -33.0])
+    picture = (noise(1, 3, 32, 64) * 255).byte()
+    many = picture.expand(4, -1, -1, -1)
+    for image, call in (
+        (picture, lambda p: top_view(p, TopView(20, 150), heading_deg=heading)),
+        (picture.float(), lambda p: top_view(p, TopView(20, 150), heading_deg=heading)),
+        (picture[..., :40], lambda p: photo_top_view(p, 70.0, TopView(20, 170), heading_deg=heading)),
+    ):
+        found, expected = call(image), call(image.expand(4, -1, -1, -1))
+        assert found.shape == (4, 3, 20, 20)
+        assert found.dtype == image.dtype
+        assert (found.float() - expected.float()).abs().max() <= (1 if image.dtype == torch.uint8 else 1e-2)
+    assert rotate_panorama(many, heading).shape == rotate_panorama(picture, heading).shape
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32])
+def test_a_photos_dtype_comes_back(dtype):
+    photo, heading = noise(2, 3, 24, 32) * 255, torch.tensor([0.0, 120.0])
+    exact = photo_top_view(photo.to(dtype).double(), 90.0, TopView(20, 150), heading_deg=heading.double())
+    found = photo_top_view(photo.to(dtype), 90.0, TopView(20, 150), heading_deg=heading)
+    assert found.dtype == dtype
+    assert (found.double() - exact).abs().max() <= (0.51 if dtype == torch.uint8 else 0.2)
+
+
 # ---- gradients, dtypes, caches, threads
 # ----------------------------------------------------------------------------------
 
@@ -438,6 +519,8 @@ def test_the_polar_view_inverts():
         lambda p: polar_view(p[..., :6], 3, 5),
         lambda p: tile_from_polar(p, 5),
         lambda p: complete_panorama(p[:, :, :4], offset_px=1),
+        lambda p: top_view(p[:1], TopView(4, 160), heading_deg=torch.tensor([3.0, 181.0], dtype=FINE)),
+        lambda p: photo_top_view(p, 90.0, TopView(6, 150), heading_deg=torch.tensor([3.0, 181.0], dtype=FINE)),
     ],
 )
 def test_gradients_reach_the_image(view):
@@ -474,6 +557,7 @@ def test_an_empty_batch_stays_empty():
     assert top_view(none.byte(), TopView(10, 90), heading_deg=torch.zeros(0)).shape == (0, 3, 10, 10)
     assert perspective_view(none, (4, 6), 60.0).shape == (0, 3, 4, 6)
     assert polar_view(none[..., :16], 8, 24).shape == (0, 3, 8, 24)
+    assert photo_top_view(none, 60.0, TopView(10, 90), heading_deg=torch.zeros(0)).shape == (0, 3, 10, 10)
 
 
 def test_layout_in_memory_does_not_matter():
@@ -599,6 +683,17 @@ BAD = {
     "pitch nan": (lambda: rotate_panorama(PANORAMA, 0.0, math.nan), "pitch_deg"),
     "headings nan": (lambda: rotate_panorama(PANORAMA, torch.tensor([0.0, math.nan])), "heading_deg.*nan"),
     "too many headings": (lambda: top_view(PANORAMA, heading_deg=torch.zeros(3)), r"heading_deg.*\(2,\)"),
+    "a photo of 180": (lambda: photo_top_view(STRIP, 180.0, heading_deg=torch.zeros(1)), "fov_deg"),
+    "a photo's headings": (lambda: photo_top_view(PANORAMA, 60.0, heading_deg=torch.zeros(3)), r"heading_deg.*\(2,\)"),
+    "a photo's heading": (
+        lambda: photo_top_view(STRIP, 60.0, heading_deg=torch.tensor([math.inf])),
+        "heading_deg.*inf",
+    ),
+    "a photo's pitch": (
+        lambda: photo_top_view(STRIP, 60.0, heading_deg=torch.zeros(1), pitch_deg=math.nan),
+        "pitch_deg",
+    ),
+    "one photo": (lambda: photo_top_view(STRIP[0], 60.0, heading_deg=torch.zeros(1)), r"image\[None\]"),
     "whole headings": (lambda: top_view(PANORAMA, heading_deg=torch.zeros(2).long()), "floating"),
     "grids": (lambda: sample_panorama(PANORAMA, torch.zeros(3, 4, 4, 2)), r"shape \(1 or 2, h, w, 2\)"),
     "points": (lambda: sample_panorama(PANORAMA, torch.zeros(1, 4, 4, 3)), "pixels"),

@@ -1,6 +1,9 @@
 """The command line: `ucvgl --help`. Bad input is one line on stderr and exit status 2."""
 
+import json
+import shlex
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -84,6 +87,77 @@ def refresh_notebooks() -> None:
     raise typer.Exit(engine.refresh_notebooks())
 
 
+@app.command()
+def locate(
+    ground: Annotated[Path, typer.Option(help="Folder of street panoramas or photos; no positions are needed.")],
+    tiles: Annotated[Path, typer.Option(help="Folder of satellite tiles: z/x/y names, GeoTIFF, or with a table.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: absent, empty, or of an earlier run.")],
+    ground_table: Annotated[Path | None, typer.Option(help="CSV: file, and heading_deg, fov_deg or both.")] = None,
+    tiles_table: Annotated[
+        Path | None, typer.Option(help="CSV: file, latitude, longitude, metres_per_pixel or span_m.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="panorama or photo, if the pictures' shape does not tell.")] = None,
+    fov: Annotated[float | None, typer.Option(help="Degrees across photos that do not say theirs.")] = None,
+    heading: Annotated[
+        float | None, typer.Option(help="Degrees that the centre shows, if not told; 0 is north. Else searched for.")
+    ] = None,
+    camera_height: Annotated[float, typer.Option(help="Metres above the ground.")] = 2.5,
+    crop_offset: Annotated[int, typer.Option(help="Pixels from a cropped panorama's middle down to its horizon.")] = 0,
+    scheme: Annotated[str, typer.Option(help="xyz or tms: how tile names count rows.")] = "xyz",
+    zoom: Annotated[int | None, typer.Option(help="The level to use, where there are several.")] = None,
+    epsg: Annotated[int | None, typer.Option(help="Coordinate system of tiles that do not say theirs.")] = None,
+    span: Annotated[float, typer.Option(help="Edge of a candidate in metres.")] = 50.0,
+    stride: Annotated[
+        float | None, typer.Option(help="Metres between candidates; a quarter of the span if not said.")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="world (committed), scratch, or a .safetensors file.")] = "world",
+    ground_input: Annotated[
+        str, typer.Option(help="'top view' or 'panorama': what that file's encoder reads.")
+    ] = "top view",
+    epochs: Annotated[int, typer.Option(help="Of training on this imagery, without labels; 0: none.")] = 10,
+    turns: Annotated[int, typer.Option(help="Headings tried for a picture without one; a multiple of 4.")] = 24,
+    truth: Annotated[
+        Path | None, typer.Option(help="CSV of known positions: file, latitude, longitude; evaluates.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="The same, to train on.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and for how long.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result for machines, on stdout.")] = False,
+) -> None:
+    """Place street pictures on a map by satellite tiles of the area. Exit status: 0 written, 2 not usable, 130 stopped."""
+    from ucvgl.locate import Request, look, plan, plan_text
+    from ucvgl.locate import locate as run
+
+    def one_of(name: str, value: str | None, *known: str) -> None:
+        if value is not None and value not in known:
+            raise InputError(f"--{name}", expected=" or ".join(known), found=repr(value), todo="Choose one.")
+
+    one_of("kind", kind, "panorama", "photo")
+    one_of("scheme", scheme, "xyz", "tms")
+    one_of("ground-input", ground_input, "top view", "panorama")
+    request = Request(
+        ground=ground, tiles=tiles, out=out, ground_table=ground_table, tiles_table=tiles_table,
+        kind=kind, fov_deg=fov, heading_deg=heading, camera_height_m=camera_height, crop_offset_px=crop_offset,  # type: ignore[arg-type]
+        scheme=scheme, zoom=zoom, epsg=epsg, span_m=span, stride_m=stride,  # type: ignore[arg-type]
+        checkpoint=checkpoint, ground_input=ground_input, epochs=epochs, turns=turns,  # type: ignore[arg-type]
+        truth=truth, labels=labels, seed=seed,
+    )  # fmt: skip
+    try:
+        # stages say what they do; with --json stdout is for the JSON alone
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            if dry_run:
+                looked = look(request, progress=not as_json)
+                found = plan(request, looked)
+                text = f"{looked.text()}\n{plan_text(found)}"
+            else:
+                outcome = run(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
+                found, text = outcome.summary(), outcome.text()
+    except KeyboardInterrupt:
+        typer.echo("ucvgl: stopped; what was computed is kept, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(json.dumps(found, indent=2) if as_json else text)
+
+
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: check one, or export the embedded world as one.")
 app.add_typer(data_app, name="data")
 
@@ -132,6 +206,33 @@ def export(
         resolution_m=resolution_m,
     )  # fmt: skip
     typer.echo(f"Written: {root}. Check it with: ucvgl data check {layout} {root}")
+
+
+@data_app.command()
+def city(
+    out: Annotated[Path, typer.Argument(help="The folder to write: absent or empty.")],
+    style: Annotated[str, typer.Option(help="garden, canal, old_town or downtown.")] = "downtown",
+    places: Annotated[int, typer.Option(help="How many pictures.")] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of the city and of everything drawn.")] = 0,
+    tiles: Annotated[str, typer.Option(help="xyz, or csv for tiles with a table of positions.")] = "xyz",
+    aligned: Annotated[bool, typer.Option(help="Panoramas' centres show north; else the direction of travel.")] = True,
+    photo_fov: Annotated[
+        float | None, typer.Option(help="Photos of so many degrees across instead of panoramas.")
+    ] = None,
+    difficulty: Annotated[str, typer.Option(help="easy, medium or hard.")] = "medium",
+) -> None:
+    """Write a synthetic city as unlabelled pictures and positioned tiles, for `ucvgl locate`; beside them the truth."""
+    from ucvgl.datasets.own_city import export_own_city
+
+    root = export_own_city(
+        out, style, places, seed, tiles=tiles, aligned=aligned, photo_fov_deg=photo_fov, difficulty=difficulty,  # type: ignore[arg-type]
+        panorama_px=128 if photo_fov is None else 512,
+    )  # fmt: skip
+    tables = {"--ground-table": root / "ground.csv", "--tiles-table": root / "tiles.csv"}
+    more = [word for option, path in tables.items() if path.exists() for word in (option, str(path))]
+    more += ["--heading", "0"] if aligned and photo_fov is None else []
+    words = ["ucvgl", "locate", "--ground", f"{root}/ground", "--tiles", f"{root}/tiles", *more, "--out", "FOLDER"]
+    typer.echo(f"Written: {root}. Its places: {shlex.join(words)}")
 
 
 weights_app = typer.Typer(no_args_is_help=True, help="Published weights.")

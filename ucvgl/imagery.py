@@ -143,7 +143,7 @@ class Ground:
         if sources:
             rows.append("headings: " + ", ".join(f"{n:,} from {s}" for s, n in sorted(sources.items())))
         if counts["without heading"]:
-            rows.append(f"{counts['without heading']:,} without a heading: their centre column will be taken as north")
+            rows.append(f"{counts['without heading']:,} without a heading")
         rows += [f"unusable: {p.file}: {p.reason_unusable}" for p in bad[:SHOWN]]
         if len(bad) > SHOWN:
             rows.append(f"unusable: and {len(bad) - SHOWN:,} more")

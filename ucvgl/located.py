@@ -420,10 +420,10 @@ def advice(report: Report, located: Sequence[Located]) -> list[str]:
             f"A few candidates are found far too often (hubness {last.hubness:.1f}): re-rank, and look for blank tiles, "
             "water or forest among them."
         )
-    if len(report.rounds) > 1 and last.mutual_rate > 1.1 * report.rounds[-2].mutual_rate:
+    if len(report.rounds) > 1 and last.labels is not None and last.mutual_rate > 1.1 * report.rounds[-2].mutual_rate:
         found.append("Mutual matches were still growing in the last round: more rounds.")
-    if report.stride_m > report.radius_m:
-        worst = report.stride_m / math.sqrt(2)
+    worst = report.stride_m / math.sqrt(2)
+    if worst > report.radius_m:
         found.append(
             f"Candidates stand {report.stride_m:g} m apart, so the nearest may be {worst:.0f} m off: "
             f"a stride of {report.radius_m:g} m or less."

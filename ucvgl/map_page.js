@@ -68,6 +68,18 @@ function chosenFew(places, least, text) {
     .sort((a, b) => places[b].p - places[a].p || a - b);
 }
 
+/** Radius of a place's circle: 7 pixels and a little more when zoomed in, less where many share the area. */
+function circleSize(area, count, zoom) {
+  const room = (Math.sqrt(area / Math.max(1, count)) * zoom) / 5;
+  return Math.max(3.5, Math.min(11, room, 1.2 * Math.log2(4 * zoom + 1) + 4));
+}
+
+/** A probability with two digits that never rounds to certainty. */
+function probabilityText(p) {
+  if (p > 0 && p < 0.005) return "< 0.01";
+  return p >= 0.995 && p < 1 ? "> 0.99" : p.toFixed(2);
+}
+
 /** What is known of the distance to the true place, in words. */
 function radiusText(r50, r90) {
   if (r50 === null) return "The evidence does not bound where it is.";
@@ -120,7 +132,7 @@ function start() {
       const [right, top] = at(high);
       paper.drawImage(image, left, top, right - left, bottom - top);
     }
-    const size = Math.min(11, Math.max(5, 1.2 * Math.log2(view.scale / limits[0] + 1) + 4));
+    const size = circleSize(width * height, shown.length, view.scale / (4 * limits[0]));
     for (const i of [...shown].reverse()) circle(at(points[i]), size, colourAt(scale, places[i].p), 1.5);
     if (chosen >= 0) {
       const own = places[chosen];
@@ -141,6 +153,9 @@ function start() {
         paper.fillText(String(rank + 1), x, y + 1);
       });
       circle(centre, size + 4, colourAt(scale, own.p), 4);
+    }
+    if (backgrounds.every(({ image }) => image.complete)) {
+      document.documentElement.dataset.painted ??= String(Math.round(performance.now())); // milliseconds, for tests
     }
     const room = 150;
     const metres = roundLength(room * metresAPixel(view));
@@ -313,13 +328,18 @@ function start() {
     const panel = find("chosen");
     const rows = [
       make("h2", place.name),
-      make("p", `Probability ${place.p.toFixed(2)}. ${radiusText(place.r50, place.r90)}`),
+      make("p", `Probability ${probabilityText(place.p)}. ${radiusText(place.r50, place.r90)}`),
       make("p", `${place.lat.toFixed(6)}, ${place.lon.toFixed(6)}`
         + (place.heading === null ? "" : `; its centre looks to ${place.heading.toFixed(0)}°`)),
       ...place.notes.map((note) => make("p", `Note: ${note}.`)),
       small("ground", i, `The picture ${place.name}`, "ground"),
     ];
-    if (pictures.top[i]) rows.push(make("h3", "Seen from above"), small("top", i, `Top view of ${place.name}`, "top"));
+    const grid = make("div", undefined, "grid"); // the top view beside what it is to be compared with
+    if (pictures.top[i]) {
+      const above = make("div");
+      above.append(small("top", i, `Top view of ${place.name}`), make("div", "Its top view"));
+      grid.append(above);
+    }
     const list = make("ol");
     place.best.forEach(([tile, , , score, away], rank) => {
       const item = make("li");
@@ -328,7 +348,9 @@ function start() {
       item.append(make("div", tiles[tile]));
       list.append(item);
     });
-    rows.push(make("h3", "Best candidates"), list);
+    grid.append(list);
+    rows.push(make("h3", pictures.top[i] ? "Seen from above, and its best candidates" : "Best candidates"), grid);
+    rows.push(make("p", `On the map: ${place.r50 === null ? "" : "a circle of 50 %, and "}the other candidates by number.`, "hint"));
     panel.replaceChildren(...rows);
     for (const button of find("list").querySelectorAll("button")) {
       button.setAttribute("aria-current", String(Number(button.dataset.place) === i));
@@ -338,7 +360,7 @@ function start() {
       const away = x < 40 || y < 40 || x > width - 40 || y > height - 40;
       view = { x: away ? points[i][0] : view.x, y: away ? points[i][1] : view.y, scale: view.scale };
     }
-    panel.scrollIntoView({ block: "nearest" });
+    panel.scrollIntoView({ block: "start" }); // its name first, however long it is and wherever the list was
     draw();
   }
 
@@ -358,7 +380,7 @@ function start() {
       button.setAttribute("aria-current", String(i === chosen));
       const dot = make("span", undefined, "dot");
       dot.style.background = colourAt(scale, places[i].p);
-      button.append(dot, make("span", places[i].name, "name"), make("span", places[i].p.toFixed(2)));
+      button.append(dot, make("span", places[i].name, "name"), make("span", probabilityText(places[i].p)));
       const item = make("li");
       item.append(button);
       return item;
@@ -382,4 +404,6 @@ function start() {
 }
 
 if (typeof document !== "undefined") start();
-else module.exports = { project, toPixel, toPoint, fitted, zoomed, metresAPixel, roundLength, colourAt, chosenFew, radiusText };
+else module.exports = {
+  project, toPixel, toPoint, fitted, zoomed, metresAPixel, roundLength, colourAt, chosenFew, circleSize, probabilityText, radiusText,
+};

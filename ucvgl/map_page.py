@@ -134,12 +134,12 @@ def mosaic(
     scale = min(scale, side / span_m)  # no larger than the tiles are
     height, width = (max(1, round(m * scale)) for m in (height_m, width_m))
     sheet = Image.new("RGB", (width, height), (grey, grey, grey))
-    edge = max(1, round(span_m * scale))
     for i, (lat, lon) in enumerate(centres.values):
-        picture = Image.fromarray(as_picture(image(i))).resize((edge, edge), Image.Resampling.BOX)
-        left = round((lon - half_lon - west) / (east - west) * width)
-        top = round((north - lat - half_lat) / (north - south) * height)
-        sheet.paste(picture, (left, top))
+        # both edges are rounded, so that neighbours meet
+        left, right = (round((lon + side - west) / (east - west) * width) for side in (-half_lon, half_lon))
+        top, below = (round((north - lat + side) / (north - south) * height) for side in (-half_lat, half_lat))
+        size = max(1, right - left), max(1, below - top)
+        sheet.paste(Image.fromarray(as_picture(image(i))).resize(size, Image.Resampling.BOX), (left, top))
     pixels = torch.from_numpy(np.array(sheet)).permute(2, 0, 1)
     return Background(pixels, float(south), float(west), float(north), float(east))
 

@@ -111,9 +111,9 @@ def top_view(
     """The ground plane seen from above, north up and level: (B, C, H, 2H) -> (B, C, S, S).
 
     The settings' attitude is undone; an angle given here takes its place, a tensor (B,) where every panorama has its
-    own (a number is cached, a tensor is not). Defaults are UCVGL's for CVUSA. Walls and trees are smeared outwards:
-    only what is ground lands where it stands. InputError: not 2:1 (complete a crop first), channels, rank, dtype, an
-    angle not finite.
+    own (a number is cached, a tensor is not); for one panorama (T,) gives T views of it. Defaults are UCVGL's for CVUSA.
+    Walls and trees are smeared outwards: only what is ground lands where it stands. InputError: not 2:1 (complete a crop
+    first), channels, rank, dtype, an angle not finite.
     """
     check_panorama(panorama)
     if not isinstance(settings, TopView):
@@ -144,6 +144,52 @@ def perspective_view(
     """
     check_panorama(panorama)
     return _view(panorama, _pinhole(size_px, fov_deg), (heading_deg, pitch_deg, roll_deg), undo=False, mode=mode)
+
+
+def photo_top_view(
+    photo: Tensor,
+    photo_fov_deg: float,
+    settings: TopView = TopView(),  # noqa: B008 - frozen, so sharing the default is safe
+    *,
+    heading_deg: Tensor,
+    pitch_deg: float = 0.0,
+    roll_deg: float = 0.0,
+    fill: float = 0.0,
+) -> Tensor:
+    """The ground that a pinhole photo shows, from above and north up: (B, C, h, w) -> (B, C, S, S); the rest is `fill`.
+
+    The inverse of `perspective_view` on flat ground, ours: the papers project panoramas alone. Only a sector in the
+    direction of the heading is seen, from the lower edge of the photo outwards.
+
+    Args:
+        photo: upright, of one size.
+        photo_fov_deg: full angle across the photo's width, in (0, 180).
+        settings: of the top view; its own attitude is not looked at.
+        heading_deg: (B,) of the camera, clockwise from north; for one photo (T,) gives T views of it.
+        pitch_deg: nose up.
+        roll_deg: right side down.
+        fill: in the photo's own units.
+
+    Raises:
+        InputError: channels, rank, dtype, an angle not finite, or a field of view out of range.
+    """
+    check_images("photo", photo)
+    height, width = photo.shape[-2:]
+    focal = _pinhole((height, width), photo_fov_deg).focal_px
+    lens = _Lens("down", settings.size_px, settings.size_px, settings.focal_px)
+    dtype = compute_dtype(photo)
+    with torch.autocast(photo.device.type, enabled=False):
+        with torch.no_grad():
+            turn = _turn((heading_deg, pitch_deg, roll_deg), _many(photo), photo.device, dtype)
+            turn = turn if len(photo) == 1 else turn.expand(len(photo), -1, -1)
+            right, ahead, up = torch.einsum("hwi,gij->ghwj", _rays(lens, photo.device, dtype), turn).unbind(-1)
+            depth = ahead.clamp_min(1e-6)
+            column = (width - 1) / 2 + focal * right / depth
+            row = (height - 1) / 2 - focal * up / depth
+            seen = (ahead > 1e-6) & (column > -0.5) & (column < width - 0.5) & (row > -0.5) & (row < height - 0.5)
+            pixels = torch.stack([column.clamp(0, width - 1), row.clamp(0, height - 1)], -1)
+        view = _resampled(photo, pixels, wrap=False, mode="bilinear")
+    return torch.where(seen.unsqueeze(1), view, torch.full_like(view, fill))
 
 
 def rotate_panorama(
@@ -349,8 +395,13 @@ def _view(panorama: Tensor, lens: _Lens, attitude: tuple[Angle, Angle, Angle], *
             numbers = tuple(check_number(name, a, unit="deg") for name, a in zip(ANGLES, attitude, strict=True))
             return resample(panorama, _fixed_grid(lens, numbers, undo, height, panorama.device, dtype), mode)
         with torch.no_grad():
-            turn = _turn(attitude, len(panorama), panorama.device, dtype)
-            turn = (turn.mT if undo else turn).expand(len(panorama), -1, -1)  # (B, 3, 3)
+            turn = _turn(attitude, _many(panorama), panorama.device, dtype)
+            turn = turn.mT if undo else turn  # (G, 3, 3)
+        if len(panorama) == 1:
+            with torch.no_grad():
+                pixels = _look(lens, turn, height)
+            return _resampled(panorama, pixels, wrap=True, mode=mode)
+        turn = turn.expand(len(panorama), -1, -1)  # (B, 3, 3)
         pixel_bytes = 60  # rays, angles, points: about 15 floats for each output pixel
         size = images_at_once(panorama, pixel_bytes * lens.height_px * lens.width_px)
         parts = []
@@ -359,6 +410,25 @@ def _view(panorama: Tensor, lens: _Lens, attitude: tuple[Angle, Angle, Angle], *
                 grid = grid_at(_look(lens, turns, height), height, width, wrap=True)
             parts.append(resample(images, grid, mode))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _many(images: Tensor) -> int | None:
+    """How many angles there must be: as many as images, or for one image any number."""
+    return None if len(images) == 1 else len(images)
+
+
+def _resampled(images: Tensor, pixels: Tensor, *, wrap: bool, mode: Mode) -> Tensor:
+    """Images (B, C, H, W) at pixels (B, h, w, 2); one image at (G, h, w, 2), below each other: it is converted once."""
+    height, width = images.shape[-2:]
+    views, rows, columns = pixels.shape[:3]
+    if len(images) == 1:
+        pixels = pixels.reshape(1, views * rows, columns, 2)
+    with torch.no_grad():
+        grid = grid_at(pixels, height, width, wrap=wrap)
+    found = resample(images, grid, mode)
+    if len(images) == 1:
+        found = found.reshape(images.shape[1], views, rows, columns).transpose(0, 1).contiguous()
+    return found
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------

@@ -123,7 +123,9 @@ class _Row:
     def draw(self, query: int, index: Tensor, right: Tensor) -> None:
         """Show a query with its tiles: index (k,) and right (k,)."""
         for picture, images in zip(self.before, self.queries, strict=True):
-            picture.value = as_jpeg(images[query])
+            image = images[query]
+            # a page shows a picture of given height alone as small as it is
+            picture.width, picture.value = round(TILE_PX * image.shape[-1] / image.shape[-2]), as_jpeg(image)
         for picture, tile, correct in zip(self.found, index.tolist(), right.tolist(), strict=True):
             picture.value = as_jpeg(framed(self.tiles[tile], correct))
 

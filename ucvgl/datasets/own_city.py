@@ -2,7 +2,7 @@
 
 Two folders, as a reader would bring them, and beside them the truth, for the evaluation alone:
 
-    ground/     panoramas under shuffled names, without positions      ground.csv  their headings, unless north-aligned
+    ground/     panoramas or photos, shuffled, without positions       ground.csv  their headings, unless north-aligned
     tiles/      z/x/y.jpg, or numbered tiles                           tiles.csv   their positions, unless in the names
     truth.csv   where and how each panorama was taken                  city.json   the settings
 
@@ -30,6 +30,7 @@ from ucvgl.datasets.write import JPEG_QUALITY
 from ucvgl.errors import InputError
 from ucvgl.imagery import read_columns
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
+from ucvgl.projection import perspective_view
 from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance
 from ucvgl.world.pairs import RENDER_BATCH, WorldConfig, city_of
 from ucvgl.world.places import Places
@@ -45,7 +46,8 @@ def export_own_city(
     root: Path | str, style: str = "old_town", places: int = 300, seed: int = 0, *,
     tiles: Literal["xyz", "csv"] = "xyz", aligned: bool = True, difficulty: str = DEFAULT_LEVEL, spacing_m: float = 20.0,
     span_m: float = 50.0, zoom: int = 18, tile_px: int = 256, panorama_px: int = 128, city_size_m: float = 1000.0,
-    resolution_m: float = 0.4, origin: tuple[float, float] = ORIGIN, device: torch.device | str = "cpu",
+    resolution_m: float = 0.4, photo_fov_deg: float | None = None,
+    origin: tuple[float, float] = ORIGIN, device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> Path:  # fmt: skip
     """Render a city and write it as two unrelated folders; `root` appears only when it is complete.
@@ -66,6 +68,8 @@ def export_own_city(
         panorama_px: height of a panorama, its width is twice that.
         city_size_m: edge of the city.
         resolution_m: of the city's rasters.
+        photo_fov_deg: photos of so many degrees across instead of panoramas, 4:3, in any direction, cut from panoramas of
+            `panorama_px` (give 512); ground.csv then has the compass and the field of view. None: panoramas.
         origin: latitude and longitude of the city's south-western corner.
         device: renders.
         progress: show a bar.
@@ -97,7 +101,7 @@ def export_own_city(
             tqdm(total=places + len(names), desc="rendering the city", unit="image", disable=not progress) as bar,
         ):
             scratch = Path(name) / "city"
-            heading = _ground(scratch, scene, stops, nuisance, panorama_px, seed, origin, aligned, bar)
+            heading = _ground(scratch, scene, stops, nuisance, panorama_px, seed, origin, aligned, photo_fov_deg, bar)
             _tiles(scratch / "tiles", scene, nuisance, centre_m, edge_m, names, tile_px, bar)
             if tiles == "csv":
                 degrees = from_metres(centre_m, origin)
@@ -110,7 +114,8 @@ def export_own_city(
                 "style": style, "seed": seed, "places": places, "tiles": tiles, "aligned": aligned, "difficulty": difficulty,
                 "spacing_m": spacing_m, "span_m": span_m, "zoom": zoom, "tile_px": tile_px, "panorama_px": panorama_px,
                 "city_size_m": city_size_m, "resolution_m": resolution_m, "origin": list(origin),
-                "heading_error_deg": float(np.abs(heading).max()), "note": "a synthetic city at a made-up place",
+                "photo_fov_deg": photo_fov_deg, "heading_error_deg": float(np.abs(heading).max()),
+                "note": "a synthetic city at a made-up place",
             }  # fmt: skip
             (scratch / "city.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
             if root.is_dir():
@@ -132,12 +137,15 @@ def read_truth(path: Path | str) -> tuple[list[str], Positions, NDArray[np.float
 
 def _ground(
     root: Path, scene: Scene, stops: Places, nuisance: Nuisance, rows: int, seed: int, origin: tuple[float, float],
-    aligned: bool, bar: tqdm,
+    aligned: bool, photo_fov_deg: float | None, bar: tqdm,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Write the panoramas and truth.csv; returns the errors of the headings in degrees."""
+    """Write the pictures and truth.csv; returns the errors of the headings in degrees."""
     count = len(stops)
     error = nuisance.heading_deg
-    faces = error if aligned else (stops.heading_deg + error) % 360  # what the centre column really shows
+    compass = np.zeros(count, np.float32) if aligned else stops.heading_deg
+    if photo_fov_deg is not None:
+        compass = np.random.default_rng([seed, 411]).uniform(0, 360, count).astype(np.float32)
+    faces = (compass + error) % 360 if compass.any() else error  # what the centre column really shows
     order = np.random.default_rng([seed, 410]).permutation(count)
     names = [f"pano_{k:05d}.jpg" for k in np.argsort(order)]  # stop order[k] has the name k
     (root / "ground").mkdir(parents=True)
@@ -155,15 +163,19 @@ def _ground(
                 scene, nuisance.days[day], east, north, height, height_px=rows, heading_deg=heading, **tilt
             )
             images = expose(view.rgb, nuisance.ground_sensor.take(here))
+            if photo_fov_deg is not None:  # the panorama's centre column is the photo's
+                images = perspective_view(images, (rows * 3 // 4, rows), photo_fov_deg)
             for i, image in zip(here, images, strict=True):
                 _write(image, root / "ground" / names[i])
             bar.update(len(here))
     degrees = from_metres(np.stack([stops.east_m, stops.north_m], -1).astype(np.float64), origin)
     truth = [(names[i], f"{degrees[i, 0]:.8f}", f"{degrees[i, 1]:.8f}", f"{float(faces[i]) % 360:.3f}") for i in order]
     _table(root / "truth.csv", ("file", "latitude", "longitude", "heading_deg"), truth)
-    if not aligned:
-        compass = [(names[i], f"{float(stops.heading_deg[i]) % 360:.3f}") for i in order]
-        _table(root / "ground.csv", ("file", "heading_deg"), compass)
+    if not aligned or photo_fov_deg is not None:
+        known = [(names[i], f"{float(compass[i]) % 360:.3f}") for i in order]
+        if photo_fov_deg is not None:
+            known = [(*row, f"{photo_fov_deg:g}") for row in known]
+        _table(root / "ground.csv", ("file", "heading_deg", "fov_deg")[: len(known[0])], known)
     return error
 
 

@@ -350,18 +350,18 @@ def new_model(config: Pretraining) -> TwoViewEncoder:
     )
 
 
-def pretrain(images: Images, config: Pretraining, truth: Truth, *, progress: bool = True) -> StageResult:
+def pretrain(images: Images, config: Pretraining, truth: Truth | None, *, progress: bool = True) -> StageResult:
     """Steps 2 to 4 from the run cache; the numbers hold the losses, and measures of every epoch.
 
     Args:
         images: unlabelled.
         config: what is trained; with `intra` and `cross` both None the encoders stay as they began.
-        truth: for measures that choose nothing.
+        truth: for measures that choose nothing; None where nothing is known.
         progress: show bars.
 
     Returns:
         the stage: `pretrained_model` opens its weights; numbers: "intra" and "cross", the rows of training; "recall" of
-        the held-out part.
+        the held-out part, empty without truth.
     """
 
     def compute(folder: Path) -> dict[str, Any]:
@@ -377,8 +377,9 @@ def pretrain(images: Images, config: Pretraining, truth: Truth, *, progress: boo
 
 
 def cross_view(
-    model: TwoViewEncoder, images: Images, config: Pretraining, truth: Truth, folder: Path, *, progress: bool = True
-) -> dict[str, Any]:
+    model: TwoViewEncoder, images: Images, config: Pretraining, truth: Truth | None, folder: Path, *,
+    progress: bool = True,
+) -> dict[str, Any]:  # fmt: skip
     """Step 4 on a model that step 3 has trained, unless it is left out; saves it and measures it. Of `pretrain`."""
     rows: list[Row] = []
     if config.cross is not None:
@@ -387,7 +388,8 @@ def cross_view(
         watch = _Watch(model, images, config, truth)
         rows = train(model, task, config.cross, folder, name="cross-view", after_epoch=watch, progress=progress)
     save_model(model, folder / BEST)
-    return {"cross": rows, "recall": evaluate(describe(model, truth.test_images, config), truth.test)}
+    recall = {} if truth is None else evaluate(describe(model, truth.test_images, config), truth.test)
+    return {"cross": rows, "recall": recall}
 
 
 def intra_view(images: Images, config: Pretraining, *, progress: bool = True) -> StageResult:
@@ -435,14 +437,20 @@ class _Watch:
     model: TwoViewEncoder
     images: Images
     config: Pretraining
-    truth: Truth
+    truth: Truth | None
 
     def __call__(self, epoch: int, model: nn.Module) -> dict[str, float]:
         measures = quality(neighbours(describe(self.model, self.images, self.config)))
-        return measures | _recall(describe(self.model, self.truth.test_images, self.config), self.truth)
+        return measures | _recall(self.model, self.config, self.truth)
 
 
-def _recall(found: Descriptors, truth: Truth) -> dict[str, float]:
+def _recall(
+    model: TwoViewEncoder, config: Pretraining, truth: Truth | None, *, centre: bool = True
+) -> dict[str, float]:
+    """Recall on what is held out, for the log; nothing where nothing is known."""
+    if truth is None:
+        return {}
+    found = describe(model, truth.test_images, config, centre=centre)
     return {f"test_{name}": value for name, value in evaluate(found, truth.test).items()}
 
 
@@ -453,8 +461,10 @@ def pretrained_model(stage: StageResult, config: Pretraining) -> TwoViewEncoder:
     return model.to(device()).eval()
 
 
-def data_key(images: Images, truth: Truth) -> str:
+def data_key(images: Images, truth: Truth | None) -> str:
     """Names the images trained on, those tested on and the truth."""
+    if truth is None:
+        return images.data_id
     return f"{images.data_id}+{truth.test_images.data_id}+{truth.digest()}"
 
 
@@ -592,9 +602,9 @@ def curriculum(
             load_model(model, pretrain(images, config.start, truth, progress=progress).folder / BEST)
         seed = None if config.label_order == "file" else config.seed
         given = given_subset(truth.train.best(), config.label_ratio, seed=seed)
-        task = PseudoPairs(images, given, config, hard)
-        watch = _Follow(task, truth, folder)
-        rows = train(model, task, config.training, folder, name="curriculum", after_epoch=watch, progress=progress)
+        rows = train_on_pseudo_labels(
+            model, images, config, folder, given=given, truth=truth, hard=hard, progress=progress
+        )
         epoch = chosen_epoch(rows, config)
         return {
             "rows": rows,
@@ -605,6 +615,30 @@ def curriculum(
 
     key = config if hard is None else _HardCurriculum(config, hard)
     return run_stage("curriculum", key, data_key(images, truth), compute)
+
+
+def train_on_pseudo_labels(
+    model: TwoViewEncoder, images: Images, config: Curriculum, folder: Path, *, given: Tensor, truth: Truth | None,
+    hard: NeighbourDraw | None = None, progress: bool = True,
+) -> list[Row]:  # fmt: skip
+    """Step 5 on a model as it stands; the weights of the epoch chosen without labels are saved in `folder`.
+
+    Args:
+        model: begins with whatever it has learnt.
+        images: unlabelled.
+        config: the rule, the training; what it says of the start is not looked at.
+        folder: of a stage.
+        given: (N,) int64 labels that are given, -1 where none is.
+        truth: for measures that choose nothing; None where nothing is known.
+        hard: as in `curriculum`.
+        progress: show bars.
+
+    Raises:
+        NoPseudoLabels: none was found, and none given.
+    """
+    task = PseudoPairs(images, given, config, hard)
+    watch = _Follow(task, truth, folder)
+    return train(model, task, config.training, folder, name="curriculum", after_epoch=watch, progress=progress)
 
 
 def _mines(config: Curriculum) -> bool:
@@ -628,7 +662,7 @@ class _Follow:
     """After an epoch: measures, and the weights kept if they are the best yet by the label-free measure."""
 
     task: PseudoPairs
-    truth: Truth
+    truth: Truth | None
     folder: Path
     best: tuple[float, int] = (-math.inf, -1)
 
@@ -642,11 +676,12 @@ class _Follow:
             save_model(model, self.folder / BEST)
             _write_best(self.folder, self.best)
         labels = self.task.labels
-        right = correctness(labels, self.truth.train)
         mined = int(((labels.satellite >= 0) & ~labels.given).sum())
-        found = describe(model, self.truth.test_images, config.start, centre=config.centre)
-        counts = {"labels": float(mined), "correct": 0.0 if math.isnan(right) else right * mined}
-        return counts | measures | _recall(found, self.truth)
+        counts = {"labels": float(mined)}
+        if self.truth is not None:
+            right = correctness(labels, self.truth.train)
+            counts["correct"] = 0.0 if math.isnan(right) else right * mined
+        return counts | measures | _recall(model, config.start, self.truth, centre=config.centre)
 
     def _remember(self) -> None:
         """A resumed run goes on from the best epoch of before."""
