@@ -623,3 +623,20 @@ def test_the_city_says_how_to_place_it(tmp_path, monkeypatch, options, tables, e
         *expected,
         "--out",
     ]
+
+
+def test_a_dry_run_refuses_what_a_run_would_refuse(city, ucvgl, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    code, _, err = ucvgl(*words(city, tmp_path / "mine", "--dry-run"))
+    assert code == 2
+    assert "notes.txt" in err
+    assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["notes.txt"]
+
+
+def test_the_report_says_which_encoders_placed_the_pictures(done):
+    said = " ".join(done.report.assumptions)
+    best = max(done.report.rounds, key=lambda one: one.mutual_rate).mutual_rate
+    kept = next(one for one in reversed(done.report.rounds) if one.mutual_rate == best)
+    expected = {1: "as they came (--epochs 0)"}.get(len(done.report.rounds), f"those kept are: {kept.name},")
+    assert expected in said or "no pseudo-label was found" in said

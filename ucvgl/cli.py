@@ -127,6 +127,7 @@ def locate(
     """Place street pictures on a map by satellite tiles of the area. Exit status: 0 written, 2 not usable, 130 stopped."""
     from ucvgl.locate import Request, look, plan, plan_text
     from ucvgl.locate import locate as run
+    from ucvgl.located import is_claimed
 
     def one_of(name: str, value: str | None, *known: str) -> None:
         if value is not None and value not in known:
@@ -146,6 +147,7 @@ def locate(
         # stages say what they do; with --json stdout is for the JSON alone
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
             if dry_run:
+                is_claimed(out.expanduser().resolve())
                 looked = look(request, progress=not as_json)
                 found = plan(request, looked)
                 text = f"{looked.text()}\n{plan_text(found)}"

@@ -7,7 +7,7 @@ the evaluation after everything is placed, or in training if that is asked for, 
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from ucvgl.located import (
     Comparison,
     Located,
     Report,
+    Round,
     claim_folder,
     compare,
     errors_m,
@@ -556,6 +557,7 @@ def _assumptions(request: Request, looked: Looked, searches: Mapping[str, Search
                 f"the headings of {blind:,} {kind}s were searched for among {request.turns} turns; a picture with a known "
                 "heading is found more often (--heading, or a table)"
             )
+        said.append(_kept(kind, found.rounds, request.epochs))
     if request.heading_deg is not None:
         said.append(f"pictures that do not say their heading show {request.heading_deg:g} degrees in their centre")
     crops = [p for p in looked.ground.usable if p.kind == "panorama" and p.width > 2.2 * p.height]
@@ -577,5 +579,20 @@ def _assumptions(request: Request, looked: Looked, searches: Mapping[str, Search
             "were before that"
         )
     if request.labels is not None:
-        said.append("the positions of --labels were trained on and take no part in the evaluation")
+        given = _given(looked)
+        used = 0 if given is None else int((given >= 0).sum())
+        said.append(
+            f"{used:,} positions of --labels were trained on and take no part in the evaluation; "
+            f"{len(looked.labels) - used:,} others lie where no candidate is, or are of no picture here"
+        )
     return said
+
+
+def _kept(kind: Kind, rounds: Sequence[Round], epochs: int) -> str:
+    """Which encoders placed the pictures; as `adapt` chooses them."""
+    if epochs == 0:
+        return f"the encoders placed the {kind}s as they came (--epochs 0)"
+    if len(rounds) == 1:
+        return f"no pseudo-label was found among the {kind}s, so the encoders stayed as they came"
+    best = max(range(len(rounds)), key=lambda number: (rounds[number].mutual_rate, number))
+    return f"of the encoders for {kind}s those kept are: {rounds[best].name}, which has the most mutual matches"

@@ -32,6 +32,7 @@ from ucvgl.positions import Positions, Wgs84, haversine
 from ucvgl.results import write_json, write_text
 
 MARK = ".ucvgl-located.json"
+ANOTHER = "Choose another folder, or empty this one."
 MARKED = {"made_by": "ucvgl locate", "version": 1}
 COLUMNS = ("picture", "latitude", "longitude", "probability", "radius_m", "radius_90_m", "heading_deg", "notes")
 CANDIDATE_COLUMNS = ("tile", "latitude", "longitude", "score", "distance_m")
@@ -161,23 +162,27 @@ def claim_folder(folder: Path | str) -> Path:
         InputError: it holds something else, is a file, or cannot be written.
     """
     folder = Path(folder).expanduser().resolve()
-    todo = "Choose another folder, or empty this one."
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = sorted(p.name for p in folder.iterdir() if not p.name.startswith(f".{MARK}."))  # of a killed run
-        if MARK not in names:
-            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            _check(
-                not names,
-                folder,
-                f"an absent or empty folder, or one that {MARKED['made_by']} wrote",
-                ascii(shown),
-                todo,
-            )
+        if not is_claimed(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / MARK, MARKED)
     except OSError as error:
-        raise InputError(folder, expected="a folder that can be written", found=error, todo=todo) from error
+        raise InputError(folder, expected="a folder that can be written", found=error, todo=ANOTHER) from error
     return folder
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether an earlier run wrote to this folder; InputError if it is not ours to write in. Changes nothing."""
+    if not folder.exists():
+        return False
+    try:
+        names = sorted(p.name for p in folder.iterdir() if not p.name.startswith(f".{MARK}."))  # of a killed run
+    except OSError as error:
+        raise InputError(folder, expected="a folder that can be written", found=error, todo=ANOTHER) from error
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    expected = f"an absent or empty folder, or one that {MARKED['made_by']} wrote"
+    _check(not names or MARK in names, folder, expected, ascii(shown), ANOTHER)
+    return MARK in names
 
 
 def write_positions(folder: Path, located: Sequence[Located]) -> tuple[Path, Path]:

@@ -50,8 +50,9 @@ def result_map(
         true = metres(true_positions([one.picture for one in located], truth).values)
         known = ~np.isnan(true[:, 0])
         lines = np.stack([at[known], true[known]], axis=1)
+        thin = float(np.clip(40 / max(1, len(lines)), 0.15, 1))  # hundreds of lines would hide the places
         for colour, width in (("black", 2.4), ("white", 1.1)):
-            axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=width, zorder=2))
+            axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=width, alpha=thin, zorder=2))
         axes.scatter(*true[known].T, s=12, marker="s", c="white", edgecolors="black", linewidths=0.7, zorder=3,
                      label="known position")  # fmt: skip
         axes.legend(loc="lower right")

@@ -100,7 +100,7 @@ def _measured(case: Case, epochs: int, judged: Judged) -> dict[str, object]:
     last = judged.found.rounds[-1] if epochs == 0 else max(judged.found.rounds, key=lambda one: one.mutual_rate)
     return {
         "pictures": f"{case.kind}s, {'headings searched for' if case.searched else 'headings known'}",
-        "encoders": "as they came" if epochs == 0 else f"trained on the city, {epochs} epochs",
+        "encoders": "as they came" if epochs == 0 else f"trained on the city for {epochs} epoch{'s' * (epochs > 1)}",
         "placed": len(right),
         "within_10_m": 100 * float(right.mean()),
         "of_best_five": 100 * float((error <= judged.found.evidence.settings.radius_m).any(1).mean()),
@@ -111,17 +111,18 @@ def _measured(case: Case, epochs: int, judged: Judged) -> dict[str, object]:
     }
 
 
-def certainty_table(probability: np.ndarray, right: np.ndarray) -> pd.DataFrame:
-    """The surest quarter, half, three quarters and all of the pictures: what is claimed of them and what is true."""
+def certainty_table(claims: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """Of each city the surest quarter, half, three quarters and all pictures: what is claimed of them and what is true."""
     rows = []
-    for share in SHARES:
-        part = claimed_and_true_precision(probability, right, threshold_for(probability, share))
-        rows.append(
-            {
-                "surest": f"{share:.0%}", "threshold": part.threshold, "placed": part.placed, "claimed": 100 * part.claimed,
-                "right": 100 * part.true, "apart": 100 * (part.claimed - part.true),
-            }
-        )  # fmt: skip
+    for city, (probability, right) in claims.items():
+        for share in SHARES:
+            part = claimed_and_true_precision(probability, right, threshold_for(probability, share))
+            rows.append(
+                {
+                    "city": city, "surest": f"{share:.0%}", "threshold": part.threshold, "placed": part.placed,
+                    "claimed": 100 * part.claimed, "right": 100 * part.true, "apart": 100 * (part.claimed - part.true),
+                }
+            )  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -135,14 +136,13 @@ def cases_conclusion(table: pd.DataFrame) -> str:
     )
 
 
-def certainty_conclusion(table: pd.DataFrame | None) -> str:
-    """What the surest half is worth, in a sentence."""
-    if table is None:
-        return "no known positions: nothing to compare the claims with"
-    half = table.iloc[1]
-    return (
-        f"the surest half, {half['placed']:.0f} pictures with {half['threshold']:.2f} or more: {half['claimed']:.1f} % claimed "
-        f"right, {half['right']:.1f} % right"
+def certainty_conclusion(table: pd.DataFrame) -> str:
+    """What the surest half is worth, in a sentence for each city."""
+    halves = table[table["surest"] == "50%"]
+    return "\n".join(
+        f"{half['city']}: of the surest half, {half['placed']:.0f} pictures with {half['threshold']:.2f} or more, "
+        f"{half['claimed']:.1f} % are claimed right and {half['right']:.1f} % are right"
+        for _, half in halves.iterrows()
     )
 
 
@@ -161,18 +161,17 @@ def probabilities_of(outcome: Outcome) -> np.ndarray:
     return np.array([one.probability for one in outcome.located])
 
 
-def headline(
-    outcome: Outcome, truth: Mapping[str, tuple[float, float]], sure: pd.DataFrame | None
-) -> dict[str, float | None]:
+def headline(outcome: Outcome, truth: Mapping[str, tuple[float, float]], sure: pd.DataFrame) -> dict[str, float | None]:
     """The numbers that a run leaves in results.json."""
     found = compare(outcome.located, truth, outcome.report.radius_m) if truth else None
+    half = sure[(sure["city"] == HERE) & (sure["surest"] == "50%")]
     return {
         "placed": float(len(outcome.located)),
         "within_10_m": None if found is None else 100 * found.recall,
         "median_error_m": None if found is None else found.median_error_m,
         "calibration_error": None if found is None else 100 * found.calibration_error,
-        "half_claimed": None if sure is None else float(sure.iloc[1]["claimed"]),
-        "half_right": None if sure is None else float(sure.iloc[1]["right"]),
+        "half_claimed": float(half["claimed"].iloc[0]) if len(half) else None,
+        "half_right": float(half["right"].iloc[0]) if len(half) else None,
     }
 
 
@@ -229,7 +228,8 @@ def rows_of(outcome: Outcome, looked: Looked, right: np.ndarray) -> dict[str, ob
         "top_view": [view_of(outcome, looked, one.picture) for one in chosen],
         "tiles": [[tile_of(looked, c.tile) for c in one.candidates] for one in chosen],
         "captions": [
-            [f"{c.distance_m:.0f} m away" if k else "its place" for k, c in enumerate(one.candidates)] for one in chosen
+            [f"{c.distance_m:.0f} m away" if k else "taken as its place" for k, c in enumerate(one.candidates)]
+            for one in chosen
         ],
         "right": [
             [None if np.isnan(r) else bool(r) for r in right[outcome.located.index(one)][: len(one.candidates)]]

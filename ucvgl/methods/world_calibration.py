@@ -94,18 +94,19 @@ def request_for(case: Case, city: Path, out: Path) -> Request:
     return request
 
 
-def judge(case: Case, seed: int, *, progress: bool = True, **changes: object) -> Judged:
+def judge(case: Case, seed: int, *, epochs: int | None = None, progress: bool = True) -> Judged:
     """Searches a city of the case as anybody's, then opens its truth.
 
     Args:
         case: which pictures.
         seed: of the city.
+        epochs: of training on the city's imagery; None: the command's default.
         progress: show bars.
-        changes: fields of the request that differ from the command's defaults.
     """
     city = world_city(case, seed, progress=progress)
     with tempfile.TemporaryDirectory() as out:
-        looked = look(replace(request_for(case, city, Path(out)), **changes), progress=progress)  # type: ignore[arg-type]
+        request = request_for(case, city, Path(out))
+        looked = look(request if epochs is None else replace(request, epochs=epochs), progress=False)
     found = search(looked.ground, case.kind, looked.candidates, looked.config, progress=progress)
     where = true_positions(looked.ground.images(case.kind).ids, read_truth(city / "truth.csv"))
     return Judged(looked, found, to_metres(where, looked.mosaic.origin))
