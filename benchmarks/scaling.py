@@ -47,10 +47,10 @@ BATCH = 128  # pairs in a batch, as in the papers
 DRAW = NeighbourDraw()
 REPEATS = 3  # of a run below a second; the median counts
 STEPS = {  # name in the table -> share of the minutes
-    "search": 0.45,
-    "mining": 0.4,
-    "neighbours": 0.1,
-    "batches": 0.05,
+    "search": 0.3,
+    "mining": 0.3,
+    "neighbours": 0.2,
+    "batches": 0.2,
 }
 LABELS = {
     "search": f"search, {K} nearest",
