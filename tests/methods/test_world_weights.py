@@ -13,8 +13,15 @@ from ucvgl.augment import NONE
 from ucvgl.errors import InputError
 from ucvgl.methods.adapt import WORLD_WEIGHTS
 from ucvgl.methods.common import BEST
-from ucvgl.methods.world_weights import WorldPairs, WorldWeights, sector, squares, train_world_weights
-from ucvgl.models import EncoderConfig, embed, open_model
+from ucvgl.methods.world_weights import (
+    WorldPairs,
+    WorldWeights,
+    sector,
+    squares,
+    train_world_weights,
+    write_world_weights,
+)
+from ucvgl.models import EncoderConfig, embed, open_model, save_model, two_view_encoder
 from ucvgl.optimisation import TrainingConfig
 from ucvgl.world.pairs import WorldConfig
 
@@ -235,3 +242,20 @@ def test_the_committed_encoders_open():
     assert WORLD_WEIGHTS.stat().st_size < 8_000_000
     ground, satellite = open_model(WORLD_WEIGHTS).configs
     assert ground.image_px == satellite.image_px == WorldWeights().encoder.image_px
+
+
+def test_what_is_committed_is_half_as_large_and_opens_as_the_same_encoders(tmp_path, monkeypatch):
+    small = EncoderConfig("test_efficientnet", image_px=(32, 32))
+    trained = two_view_encoder(small, small, shared=False, seed=3).eval()
+    save_model(trained, tmp_path / "stage" / BEST)
+    monkeypatch.setattr(
+        "ucvgl.methods.world_weights.train_world_weights",
+        lambda config, progress: SimpleNamespace(folder=tmp_path / "stage"),
+    )
+    write_world_weights(tmp_path / "world.safetensors", progress=False)
+    sizes = [path.stat().st_size for path in (tmp_path / "world.safetensors", tmp_path / "stage" / BEST)]
+    assert sizes[0] < 0.7 * sizes[1]
+    opened = open_model(tmp_path / "world.safetensors").eval()
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    ours, theirs = (embed(model.ground, [images]) for model in (opened, trained))
+    assert (ours * theirs).sum(1).min() > 0.999

@@ -23,7 +23,7 @@ from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device
 from ucvgl.methods.images import BATCH
 from ucvgl.methods.ucvgl_study import SMALL_AUGMENTATION
-from ucvgl.models import EncoderConfig, TwoViewEncoder, save_model, two_view_encoder
+from ucvgl.models import EncoderConfig, TwoViewEncoder, open_model, save_model, two_view_encoder
 from ucvgl.optimisation import TrainingConfig
 from ucvgl.projection import top_view
 from ucvgl.rays import TopView
@@ -187,6 +187,12 @@ def train_world_weights(config: WorldWeights, *, progress: bool = True) -> Stage
         return {"rows": rows}
 
     return run_stage("world-weights", config, config.world.digest(), compute)
+
+
+def write_world_weights(path: Path, config: WorldWeights | None = None, *, progress: bool = True) -> None:
+    """Trains the encoders and writes them as they are committed, in half precision; about half an hour on two cores."""
+    stage = train_world_weights(config or WorldWeights(), progress=progress)
+    save_model(open_model(stage.folder / BEST).half(), path)
 
 
 def _task(pairs: Pairs, config: WorldWeights) -> WorldPairs:
