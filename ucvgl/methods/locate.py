@@ -130,7 +130,7 @@ def describe_turned(model: TwoViewEncoder, images: Images, start: Pretraining) -
     """Descriptors (N, 4 D) and (M, 4 D) of both views in all four quarter turns together, each view and turn centred.
 
     A cosine is then the mean of four, of the same pair turned together. The encoders were trained on such turns but do not
-    answer the same to each, so the mean is surer: ours, worth 7 to 9 points of pictures placed (notebook 07).
+    answer the same to each, so the mean is surer: ours, worth 7 and 9 points of pictures placed in two cities.
     """
     ground = ground_input(images, start)
     turn = roll_panoramas if start.ground_is_panorama else turn_squares
