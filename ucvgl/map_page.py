@@ -135,10 +135,10 @@ def mosaic(
     height, width = (max(1, round(m * scale)) for m in (height_m, width_m))
     sheet = Image.new("RGB", (width, height), (grey, grey, grey))
     for i, (lat, lon) in enumerate(centres.values):
-        # both edges are rounded, so that neighbours meet
+        # both edges are rounded and a pixel is added, so that neighbours meet whatever the rounding of their degrees
         left, right = (round((lon + side - west) / (east - west) * width) for side in (-half_lon, half_lon))
         top, below = (round((north - lat + side) / (north - south) * height) for side in (-half_lat, half_lat))
-        size = max(1, right - left), max(1, below - top)
+        size = max(1, right - left) + 1, max(1, below - top) + 1
         sheet.paste(Image.fromarray(as_picture(image(i))).resize(size, Image.Resampling.BOX), (left, top))
     pixels = torch.from_numpy(np.array(sheet)).permute(2, 0, 1)
     return Background(pixels, float(south), float(west), float(north), float(east))
