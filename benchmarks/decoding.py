@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image, read_file
 
 from ucvgl.augment import UCVGL, augment, normalise_
-from ucvgl.datasets.decoding import decode_file
+from ucvgl.data.decoding import decode_file
 
 try:
     import cv2

@@ -23,9 +23,8 @@ import torch
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
-from ucvgl import projection
-from ucvgl.projection import top_view
-from ucvgl.rays import TopView
+from ucvgl import geometry as projection
+from ucvgl.geometry import TopView, top_view
 
 try:
     import py360convert

@@ -46,21 +46,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # benchmarks/ is no pa
 
 from official import REPOSITORIES, CannotRun, Clone, check_clone, commit_of, in_words
 
-from ucvgl import projection
+from ucvgl import geometry as projection
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
 from ucvgl.errors import InputError
+from ucvgl.geometry import TopView, top_view
 from ucvgl.losses import info_nce
 from ucvgl.memory import measure_peak
 from ucvgl.methods.learner import Learner, published
-from ucvgl.models import EncoderConfig, TwoViewEncoder, two_view_encoder
-from ucvgl.optimisation import TrainingConfig
-from ucvgl.projection import top_view
-from ucvgl.pseudolabels import MiningRule, PseudoLabels, mine
-from ucvgl.rays import TopView
+from ucvgl.metrics import ranks_of, recall_at, retrieval_measures
+from ucvgl.pseudo_labels import MiningRule, PseudoLabels, mine
 from ucvgl.results import commit, write_text
-from ucvgl.retrieval import ranks_of, recall_at, retrieval_measures
 from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
 from ucvgl.ssl_losses import cross_correlation, cross_invariance, cross_redundancy
-from ucvgl.training import Batch, Task, train
+from ucvgl.training import Batch, Task, TrainingConfig, train
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LIMIT_S = 900  # of one process of a row

@@ -32,12 +32,11 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ucvgl.datasets import Positives
+from ucvgl.data import Positives
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
 from ucvgl.methods.sample4geo import Labelled, Sample4Geo, Sampling, SupervisedPairs
-from ucvgl.models import EncoderConfig, TwoViewEncoder, two_view_encoder
-from ucvgl.optimisation import TrainingConfig
 from ucvgl.results import write_text
-from ucvgl.training import Batch
+from ucvgl.training import Batch, TrainingConfig
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LEARNING_RATE = 1e-4  # low enough that rounding does not grow into another training within some dozen steps

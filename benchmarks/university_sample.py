@@ -29,20 +29,19 @@ from torch import Tensor, nn
 
 from ucvgl import paths
 from ucvgl.augment import Augmentation
-from ucvgl.datasets import Positives, Views, read_paired_folders
-from ucvgl.datasets.decoding import resize
+from ucvgl.data import Positives, Views, read_paired_folders
+from ucvgl.data.decoding import resize
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.methods.common import device
 from ucvgl.methods.images import Images
 from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, PseudoPairs, describe
-from ucvgl.models import EncoderConfig, TwoViewEncoder, two_view_encoder
-from ucvgl.optimisation import TrainingConfig
-from ucvgl.pseudolabels import MiningRule, PseudoLabels, correctness
+from ucvgl.metrics import retrieval_measures
+from ucvgl.pseudo_labels import MiningRule, PseudoLabels, correctness
 from ucvgl.results import device as device_name
 from ucvgl.results import versions, write_text
-from ucvgl.retrieval import retrieval_measures
 from ucvgl.synthetic_top_view import Pose
-from ucvgl.training import train
+from ucvgl.training import TrainingConfig, train
 
 SAME = (("0118", "0167"),)  # two names of one building
 TUNED_ON = 0  # the fold whose held-out measures were looked at when the settings were chosen

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ucvgl import figures
-from ucvgl.rays import TopView
+from ucvgl.geometry import TopView
 from ucvgl.world.kinds import CLASS_COLOURS, Kind
 
 mpl.use("agg")

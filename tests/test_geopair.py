@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from ucvgl import geopair as g
+from ucvgl import sampling as g
 from ucvgl.errors import InputError
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ucvgl.errors import InputError
-from ucvgl.gradient_cache import backward, cached_backward
+from ucvgl.training import backward, cached_backward
 
 ROWS = 7
 

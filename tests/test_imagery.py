@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ucvgl.augment import roll_panoramas
-from ucvgl.datasets import batches
+from ucvgl.data import batches
 from ucvgl.errors import InputError
 from ucvgl.imagery import align_north, check_ground, fov_from_35mm, in_threads, read_columns
 

@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from ucvgl import models
-from ucvgl.errors import InputError
-from ucvgl.models import (
+from ucvgl import encoders as models
+from ucvgl.encoders import (
     Encoder,
     EncoderConfig,
     Gem,
@@ -27,6 +26,7 @@ from ucvgl.models import (
     start_clusters,
     two_view_encoder,
 )
+from ucvgl.errors import InputError
 
 SMALL = EncoderConfig("resnet18", depth=2, pooling="avg", image_px=(32, 32))  # 0.16 M parameters
 # what timm's own features_only gives: channels and positions a side at 64 px

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ucvgl import checkpoints
 from ucvgl.errors import InputError
-from ucvgl.momentum import Queue, byol_momentum, momentum_copy, update
+from ucvgl.heads import Queue, byol_momentum, momentum_copy, update
 from ucvgl.ssl_losses import moco
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
 from ucvgl.candidates import cut
-from ucvgl.datasets import ArrayImages, Positives, Views
-from ucvgl.datasets.decoding import batches
+from ucvgl.data import ArrayImages, Positives, Views
+from ucvgl.data.decoding import batches
 from ucvgl.errors import InputError
 from ucvgl.mosaic import from_source, open_mosaic, tile_numbers, to_coordinates
 from ucvgl.positions import Positions, Wgs84, from_metres, from_utm, haversine, to_metres, to_utm

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from training_worker import BATCHES, LOSSES, Toy, embedded, learnt, some_batches
 
-from ucvgl.processes import Alone, agreed, embed_sharded, first_alone, gather_rows, processes
+from ucvgl.distributed import Alone, agreed, embed_sharded, first_alone, gather_rows, processes
 
 WORKER = Path(__file__).with_name("training_worker.py")
 

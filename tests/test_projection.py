@@ -13,9 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from ucvgl import paths, projection, rays, resampling
+from ucvgl import geometry as projection
+from ucvgl import geometry as rays
+from ucvgl import geometry as resampling
+from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.projection import (
+from ucvgl.geometry import (
+    CVACT_TOP_VIEW,
+    CVUSA_TOP_VIEW,
+    TopView,
     complete_panorama,
     completion_mask,
     perspective_grid,
@@ -27,7 +33,6 @@ from ucvgl.projection import (
     tile_from_polar,
     top_view,
 )
-from ucvgl.rays import CVACT_TOP_VIEW, CVUSA_TOP_VIEW, TopView
 
 QUICK = settings(max_examples=25, deadline=None)
 FINE = torch.float64  # where a bound is about the geometry, not about rounding

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_search import Largest
 
-from ucvgl import pseudolabels as p
-from ucvgl.datasets.views import Positives
+from ucvgl import pseudo_labels as p
+from ucvgl.data.views import Positives
 from ucvgl.errors import InputError
-from ucvgl.pseudolabels import MiningRule, PseudoLabels, mine
+from ucvgl.pseudo_labels import MiningRule, PseudoLabels, mine
 from ucvgl.reranking import csls_neighbours
 from ucvgl.search import both_ways
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from ucvgl import published
-from ucvgl.datasets import cvact, cvusa
+from ucvgl.data import cvact, cvusa
 from ucvgl.errors import InputError
 
 ALL = [(name, key) for name in published.names() for key in published.table(name).rows]

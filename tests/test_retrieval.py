@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucvgl import retrieval
+from ucvgl import metrics as retrieval
 from ucvgl.errors import InputError
 from ucvgl.features import write_features
-from ucvgl.retrieval import average_precision, chance_at, places_of, ranks_of, recall_at, retrieval_measures
+from ucvgl.metrics import average_precision, chance_at, places_of, ranks_of, recall_at, retrieval_measures
 
 
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 10_000))

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
+from ucvgl.encoders import open_model
 from ucvgl.errors import InputError
-from ucvgl.models import open_model
 from ucvgl.sample4geo_weights import BACKBONE, convert_sample4geo, load_sample4geo
 
 TINY = "test_convnext"  # 0.2 M parameters, 64 numbers a descriptor; ends as ConvNeXt-Base does

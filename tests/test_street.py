@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 from ucvgl import street
-from ucvgl.datasets.decoding import resize
+from ucvgl.data.decoding import resize
 from ucvgl.errors import InputError
+from ucvgl.geometry import complete_panorama, perspective_view, photo_top_view, top_view
 from ucvgl.imagery import check_ground
-from ucvgl.projection import complete_panorama, perspective_view, photo_top_view, top_view
 from ucvgl.street import StreetConfig, north_up, street_views
 
 CONFIG = StreetConfig(size_px=(24, 24), span_m=20.0)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from scipy import linalg
 from torch.nn import functional as F
 
-from ucvgl import cyclegan as c
+from ucvgl import translation as c
 from ucvgl import translation as t
 from ucvgl.errors import InputError
 

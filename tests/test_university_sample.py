@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from ucvgl import paths
-from ucvgl.datasets import Positives
+from ucvgl.data import Positives
+from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods.ucvgl import Descriptors
-from ucvgl.models import EncoderConfig
-from ucvgl.optimisation import TrainingConfig
-from ucvgl.pseudolabels import MiningRule
+from ucvgl.pseudo_labels import MiningRule
+from ucvgl.training import TrainingConfig
 
 
 def _benchmark():

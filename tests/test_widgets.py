@@ -5,7 +5,7 @@ import io
 import torch
 from PIL import Image
 
-from ucvgl.rays import TopView
+from ucvgl.geometry import TopView
 from ucvgl.widgets import as_bytes, as_jpeg, projection_explorer
 
 

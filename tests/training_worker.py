@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from ucvgl.distributed import agreed, embed_sharded, first_alone, gather_rows, processes
 from ucvgl.errors import InputError
 from ucvgl.losses import info_nce
 from ucvgl.methods.learner import Learner, SslLoss
-from ucvgl.processes import agreed, embed_sharded, first_alone, gather_rows, processes
 from ucvgl.stages import run_stage
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
@@ -158,7 +158,7 @@ def learnt(name, folder):
 
 
 def embedded(encoder, batches):
-    """As ucvgl.models.embed: rows of all batches, (0, 5) of none."""
+    """As ucvgl.encoders.embed: rows of all batches, (0, 5) of none."""
     with torch.no_grad():
         return torch.cat([encoder(batch) for batch in batches]) if batches else torch.zeros(0, 5)
 

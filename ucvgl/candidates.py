@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ucvgl.datasets.decoding import resize
+from ucvgl.data.decoding import resize
 from ucvgl.errors import InputError
+from ucvgl.geometry import check_number, check_pixels
 from ucvgl.mosaic import Mosaic, to_coordinates
 from ucvgl.positions import Positions, Wgs84, from_metres
-from ucvgl.rays import check_number, check_pixels
 
 SPAN_M = 50.0  # edge of a candidate: what the embedded world's encoders learnt (WorldConfig, laptop profile)
 SIZE_PX = 64  # of a candidate, as WorldConfig.tile_px; the laptop's encoders then read 48

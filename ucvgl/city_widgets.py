@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from ucvgl.confidence import BEST, claimed_and_true_precision
-from ucvgl.datasets.decoding import resize
+from ucvgl.data.decoding import resize
 from ucvgl.errors import InputError
 from ucvgl.figures import PALETTE
 from ucvgl.located import Located

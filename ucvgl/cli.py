@@ -174,7 +174,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Say whether a data set is complete and what to mend. Exit status: 0 complete, 1 findings, 2 not usable."""
-    from ucvgl.datasets.check import check as check_dataset
+    from ucvgl.data.check import check as check_dataset
 
     report = check_dataset(name, root, quick=quick, progress=not as_json)
     typer.echo(report.json() if as_json else report.text())
@@ -200,7 +200,7 @@ def export(
     """Write the embedded world in the layout of a published data set; the folder appears when it is complete."""
     if source != "world":
         raise InputError("data export", expected="world", found=repr(source), todo="Only that one is exported.")
-    from ucvgl.datasets.export import export_world
+    from ucvgl.data.export import export_world
 
     root = export_world(
         layout, out, places=places, seed=seed, styles=tuple(style or ("garden", "canal")), difficulty=difficulty,
@@ -224,7 +224,7 @@ def city(
     difficulty: Annotated[str, typer.Option(help="easy, medium or hard.")] = "medium",
 ) -> None:
     """Write a synthetic city as unlabelled pictures and positioned tiles, for `ucvgl locate`; beside them the truth."""
-    from ucvgl.datasets.own_city import export_own_city
+    from ucvgl.data.own_city import export_own_city
 
     root = export_own_city(
         out, style, places, seed, tiles=tiles, aligned=aligned, photo_fov_deg=photo_fov, difficulty=difficulty,  # type: ignore[arg-type]

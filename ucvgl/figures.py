@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Arc, FancyArrowPatch, Polygon, Rectangle
 from torch import Tensor
 
-from ucvgl.rays import TopView
+from ucvgl.geometry import TopView
 from ucvgl.world.kinds import CLASS_COLOURS, Kind
 
 PALETTE = ("#1f6f8b", "#e07a3f", "#6b8f3c", "#8a5a9e", "#b8323a", "#555555")

@@ -21,13 +21,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ucvgl.datasets.decoding import FORMATS, MAX_PIXELS
-from ucvgl.datasets.files import folder, images_below, numbers
-from ucvgl.datasets.folders import image_position, read_table
-from ucvgl.datasets.views import FileImages
+from ucvgl.data.decoding import FORMATS, MAX_PIXELS
+from ucvgl.data.files import folder, images_below, numbers
+from ucvgl.data.folders import image_position, read_table
+from ucvgl.data.views import FileImages
 from ucvgl.errors import InputError
+from ucvgl.geometry import check_number
 from ucvgl.positions import Positions, Wgs84
-from ucvgl.rays import check_number
 
 WHOLE = (1.96, 2.04)  # width over height of a whole panorama
 STRIP = (3.5, 9.0)  # of a strip of one; CVUSA's 5.5

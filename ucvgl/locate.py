@@ -22,7 +22,8 @@ from torch import Tensor
 from ucvgl import paths
 from ucvgl.candidates import SPAN_M, Candidates, cut
 from ucvgl.confidence import Calibration, recalibrated
-from ucvgl.datasets.decoding import decode_file
+from ucvgl.data.decoding import decode_file
+from ucvgl.encoders import TwoViewEncoder, embed, open_model
 from ucvgl.errors import InputError
 from ucvgl.imagery import Ground, Kind, check_ground
 from ucvgl.located import (
@@ -44,7 +45,6 @@ from ucvgl.methods.adapt import SCRATCH, SCRATCH_PX, WORLD_WEIGHTS, AdaptConfig
 from ucvgl.methods.common import EMBED_BATCH
 from ucvgl.methods.common import device as torch_device
 from ucvgl.methods.locate import LocateConfig, Search, place, search, world_calibration
-from ucvgl.models import TwoViewEncoder, embed, open_model
 from ucvgl.mosaic import Mosaic, open_mosaic
 from ucvgl.positions import to_metres
 from ucvgl.results import device

@@ -26,7 +26,7 @@ from ucvgl.confidence import (
     radius,
     threshold_for,
 )
-from ucvgl.datasets.folders import read_position_table
+from ucvgl.data.folders import read_position_table
 from ucvgl.errors import InputError
 from ucvgl.positions import Positions, Wgs84, haversine
 from ucvgl.results import write_json, write_text

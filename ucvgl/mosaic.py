@@ -19,10 +19,10 @@ from PIL import Image
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ucvgl.datasets.decoding import FORMATS, decode_file
-from ucvgl.datasets.files import folder, images_below, numbers
-from ucvgl.datasets.folders import read_position_table
-from ucvgl.datasets.views import FileImages
+from ucvgl.data.decoding import FORMATS, decode_file
+from ucvgl.data.files import folder, images_below, numbers
+from ucvgl.data.folders import read_position_table
+from ucvgl.data.views import FileImages
 from ucvgl.errors import InputError
 from ucvgl.imagery import in_threads, match_rows, read_columns
 from ucvgl.positions import Metres, Positions, Wgs84, from_metres, from_utm, to_metres, to_utm

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, check_tensors, fill_tensors, save_model, two_view_encoder
 from ucvgl.errors import InputError
-from ucvgl.models import EncoderConfig, TwoViewEncoder, check_tensors, fill_tensors, save_model, two_view_encoder
 
 BACKBONE = "convnext_base.fb_in22k_ft_in1k_384"  # of every published checkpoint
 _FORM = "a state dict with a timm backbone under 'model.' and 'logit_scale'"
@@ -64,7 +64,7 @@ def convert_sample4geo(
     *,
     backbone: str = BACKBONE,
 ) -> TwoViewEncoder:
-    """Write a published checkpoint as safetensors, which `ucvgl.models.open_model` opens, and return the model.
+    """Write a published checkpoint as safetensors, which `ucvgl.encoders.open_model` opens, and return the model.
 
     Args: as `load_sample4geo`, and
         target: the .safetensors file to write, atomically.

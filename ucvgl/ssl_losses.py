@@ -66,7 +66,7 @@ def moco(query: Tensor, key: Tensor, queue: Tensor, temperature: float, not_nega
     Args:
         query: (B, D), of the encoder that learns.
         key: (B, D), of the momentum encoder, which saw the other view.
-        queue: (K, D), keys of earlier batches, as `ucvgl.momentum.Queue` holds them: of unit length, which is not done
+        queue: (K, D), keys of earlier batches, as `ucvgl.heads.Queue` holds them: of unit length, which is not done
             again here.
         temperature: above 0; VG-SSL 0.07.
         not_negative: (B, K) bool, entries of the queue that are no negatives of a query: places within 25 m of it, and

@@ -97,7 +97,7 @@ def run_stage(
         compute: does the work. It gets the folder to write to, which after a kill still has what was written before,
             and returns what goes into result.json: numbers, texts, lists and dictionaries of them. In several
             processes (torchrun) all call it at once and train in it together; the first one's result counts. What
-            one process is to do by itself stands in `ucvgl.processes.first_alone()`.
+            one process is to do by itself stands in `ucvgl.distributed.first_alone()`.
         say: is given one line: whether the stage was loaded or run, and how long it took.
 
     Raises:
@@ -195,7 +195,7 @@ def _place() -> Any:
     """This process's place among several; None if it is alone, where accelerate need not be loaded."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
-    from ucvgl.processes import processes
+    from ucvgl.distributed import processes
 
     return processes()
 
@@ -204,7 +204,7 @@ def _agreed(place: Any, loaded: bool) -> bool:
     """The first process's answer, once it has the lock: on a shared file system the others may see a folder later."""
     if place is None:
         return loaded
-    from ucvgl.processes import agreed
+    from ucvgl.distributed import agreed
 
     return bool(agreed(int(loaded), place))
 

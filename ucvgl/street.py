@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ucvgl.datasets.decoding import decode_file, resize
+from ucvgl.data.decoding import decode_file, resize
 from ucvgl.errors import InputError
+from ucvgl.geometry import TopView, check_number, complete_panorama, photo_top_view, top_view
 from ucvgl.imagery import WHOLE, Ground, Kind, Picture, align_north, in_threads
-from ucvgl.projection import complete_panorama, photo_top_view, top_view
-from ucvgl.rays import TopView, check_number
 
 READ_PX = 1024  # what an encoder of 64 px needs of a picture 360 degrees wide, and more
 BATCH = 32  # pictures whose views are made before they are handed on

@@ -1,4 +1,18 @@
-"""One training loop: mixed precision, gradient caching, several processes, resume after a kill, progress, metrics.
+"""How long and how fast to train: the settings, the optimiser (AdamW, as all three papers) and its learning rate.
+
+The learning rate follows half a cosine by step (UCVGL: by epoch), after a linear warm-up.
+
+Gradients of a loss over a whole batch of embeddings, with only a few images' activations in memory at a time.
+
+Gradient caching (Gao, Zhang, Han, Callan 2021, 'Scaling deep contrastive learning batch size under memory limited
+setup', section 3): embed all chunks without a graph; differentiate the loss by the embeddings; embed each chunk again,
+with a graph, from the same random state, and send its rows of that gradient back through it. The result is the gradient
+of the whole batch, for the price of one more forward pass.
+
+Batch normalisation is the exception: in training it normalises by the statistics of the chunk, not of the batch. Its
+running statistics are updated once for each chunk, in the second pass alone.
+
+One training loop: mixed precision, gradient caching, several processes, resume after a kill, progress, metrics.
 
 What is learnt is a `Task`: which items make an epoch, how a batch is loaded, embedded, and what it costs. The loop
 knows nothing of views or labels.
@@ -16,21 +30,176 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
 from ucvgl import checkpoints
+from ucvgl.distributed import Place, average_, copy_from_first_, from_first, gather, processes
 from ucvgl.errors import InputError
-from ucvgl.gradient_cache import backward, cached_backward
-from ucvgl.optimisation import TrainingConfig, adamw, learning_rate
-from ucvgl.processes import Place, average_, copy_from_first_, from_first, gather, processes
 from ucvgl.results import write_text
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long, how fast and how exactly to train; the defaults are UCVGL's where it is known (official code)."""
+
+    epochs: int = 40  # of the curriculum; its two stages before have 12 and 16; Sample4Geo 40
+    batch_size: int = 128  # pairs, over all processes together
+    learning_rate: float = 1e-4  # the highest; Sample4Geo 1e-3
+    weight_decay: float = 0.01  # torch's default; never on biases, norms and scalars
+    warmup_epochs: float = 0.0  # linear from 0; Sample4Geo 1
+    min_lr_share: float = 0.0  # of learning_rate, at the end of the cosine
+    clip_norm: float | None = None  # of the whole gradient; None: off (Sample4Geo clips each value at 100)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; fp16 needs CUDA; Sample4Geo mixed
+    chunk: int | None = None  # images of a view embedded at a time, by gradient caching; None: the batch at once
+    checkpoint_steps: int | None = None  # steps between checkpoints inside an epoch; None: at each epoch's end alone
+    prefetch: bool = False  # load the next batch in a thread while this one trains; worth it with a GPU
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        def check(name: str, right: bool, expected: str) -> None:
+            if not right:
+                raise InputError(
+                    f"training: {name}", expected=expected, found=repr(getattr(self, name)), todo="Choose another."
+                )
+
+        for name, least in (("epochs", 1), ("batch_size", 2), ("chunk", 1), ("checkpoint_steps", 1), ("seed", 0)):
+            value = getattr(self, name)
+            optional = name in ("chunk", "checkpoint_steps")
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+            check(name, whole or (optional and value is None), f"a whole number >= {least}{' or None' * optional}")
+        check("learning_rate", 0 < self.learning_rate < math.inf, "a number > 0")
+        check("weight_decay", 0 <= self.weight_decay < math.inf, "a number >= 0")
+        check("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"0 to less than epochs ({self.epochs})")
+        check("min_lr_share", 0 <= self.min_lr_share <= 1, "0 to 1")
+        check("clip_norm", self.clip_norm is None or 0 < self.clip_norm < math.inf, "a number > 0, or None")
+        check("precision", self.precision in PRECISIONS, "fp32, bf16 or fp16")
+
+
+def learning_rate(config: TrainingConfig, epochs_done: float) -> float:
+    """Linear from 0 over the warm-up, then half a cosine down to min_lr_share of the highest."""
+    if epochs_done < config.warmup_epochs:
+        return config.learning_rate * epochs_done / config.warmup_epochs
+    part = (epochs_done - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
+    share = config.min_lr_share + (1 - config.min_lr_share) * (1 + math.cos(math.pi * part)) / 2
+    return config.learning_rate * share
+
+
+def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW over what is not frozen, decaying matrices and kernels alone; InputError if everything is frozen.
+
+    On CUDA in one kernel for all parameters; elsewhere as torch has it by default.
+    """
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    if not learnt:
+        raise InputError("model", expected="parameters to learn", found="none", todo="Unfreeze some of them.")
+    plain = [p for p in learnt if p.ndim < 2 or p.numel() == 1]  # biases, norms, scalars such as the temperature
+    decayed = [p for p in learnt if not (p.ndim < 2 or p.numel() == 1)]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    fused = True if all(p.is_cuda for p in learnt) else None
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=fused)
+
+
+Embed = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+Loss = Callable[[tuple[Tensor, ...]], Tensor]
+
+
+def backward(embed: Embed, inputs: tuple[Tensor, ...], loss: Loss, scale: Loss | None = None) -> Tensor:
+    """One forward and one backward pass over the whole batch: what `cached_backward` must equal.
+
+    Args:
+        embed: (b, ...) inputs -> (b, D) embeddings, any number of each.
+        inputs: tensors of one first dimension B.
+        loss: (B, D) embeddings -> a scalar.
+        scale: of the loss before the backward pass, as torch's GradScaler gives it; None leaves it as it is.
+
+    Returns:
+        the loss, without its graph; gradients are added to the parameters' `.grad`.
+    """
+    value = loss(embed(inputs))
+    (scale(value) if scale else value).backward()
+    return value.detach()
+
+
+def cached_backward(
+    embed: Embed, inputs: tuple[Tensor, ...], loss: Loss, scale: Loss | None = None, *, chunk: int, model: nn.Module
+) -> Tensor:
+    """As `backward`, with the activations of `chunk` rows held at a time.
+
+    Args:
+        embed: as in `backward`; its rows must not depend on each other.
+        inputs: as in `backward`.
+        loss: as in `backward`; computed once, its own parameters get their gradient as ever.
+        scale: as in `backward`.
+        chunk: rows embedded at a time, at least 1.
+        model: the model in `embed`, whose batch norms must not update twice.
+
+    Raises:
+        InputError: a chunk below 1.
+    """
+    if chunk < 1:
+        raise InputError("chunk", expected="at least 1 image", found=chunk, todo="Give None for the whole batch.")
+    if chunk >= len(inputs[0]):
+        return backward(embed, inputs, loss, scale)
+    device = inputs[0].device
+    rows = [slice(start, start + chunk) for start in range(0, len(inputs[0]), chunk)]
+    states, parts = [], []
+    with torch.no_grad(), _running_statistics_kept(model):
+        for row in rows:
+            states.append(_random_state(device))
+            parts.append(embed(tuple(value[row] for value in inputs)))
+    leaves = tuple(torch.cat(part).requires_grad_() for part in zip(*parts, strict=True))  # (B, D) each
+    value = loss(leaves)
+    (scale(value) if scale else value).backward()
+    after = _random_state(device)
+    for row, state in zip(rows, states, strict=True):
+        _set_random_state(device, state)
+        embeddings = embed(tuple(value[row] for value in inputs))
+        pairs = [(e, leaf.grad[row]) for e, leaf in zip(embeddings, leaves, strict=True) if _learns(e, leaf)]
+        if pairs:
+            torch.autograd.backward(*zip(*pairs, strict=True))
+    _set_random_state(device, after)
+    return value.detach()
+
+
+def _learns(embedding: Tensor, leaf: Tensor) -> bool:
+    """Whether there is a way from the loss to the parameters: not for a frozen encoder, nor for an unused output."""
+    return embedding.requires_grad and leaf.grad is not None
+
+
+def _random_state(device: torch.device) -> tuple[Tensor, ...]:
+    """The states of torch's own generators, which dropout and drop path draw from."""
+    state = (torch.get_rng_state(),)
+    return (*state, torch.get_device_module(device).get_rng_state()) if device.type != "cpu" else state
+
+
+def _set_random_state(device: torch.device, state: tuple[Tensor, ...]) -> None:
+    torch.set_rng_state(state[0])
+    if device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(state[1])
+
+
+@contextmanager
+def _running_statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Batch norms in training normalise as ever, but leave their running mean and variance alone."""
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
 
 CHECKPOINT, WEIGHTS, METRICS = "checkpoint.safetensors", "weights.safetensors", "metrics.jsonl"
 LOSSES_HELD = 20  # losses left on a GPU before they are looked at: each look waits for it

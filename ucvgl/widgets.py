@@ -8,8 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ucvgl.figures import as_picture
-from ucvgl.projection import top_view
-from ucvgl.rays import TopView
+from ucvgl.geometry import TopView, top_view
 
 PICTURE_PX = 300
 

@@ -6,12 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ucvgl.datasets.own_city import ORIGIN
+from ucvgl.data.own_city import ORIGIN
+from ucvgl.geometry import TopView, top_view
 from ucvgl.located import Candidate, Located
 from ucvgl.map_page import Background, map_page, write_map_page
 from ucvgl.positions import from_metres
-from ucvgl.projection import top_view
-from ucvgl.rays import TopView
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import make_city
 from ucvgl.world.places import choose, street_places

@@ -6,13 +6,13 @@ import pytest
 import torch
 from test_ucvgl import ENCODER, SIZE, N, toy
 
+from ucvgl.encoders import save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.methods import adapt as module
 from ucvgl.methods import ucvgl
 from ucvgl.methods.adapt import SCRATCH, AdaptConfig, adapt, starting_model
 from ucvgl.methods.ucvgl import describe, neighbours
-from ucvgl.models import save_model, two_view_encoder
-from ucvgl.pseudolabels import quality
+from ucvgl.pseudo_labels import quality
 
 RIGHT = torch.arange(N)
 

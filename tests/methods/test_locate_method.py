@@ -10,8 +10,10 @@ from PIL import Image
 
 from ucvgl.candidates import cut
 from ucvgl.confidence import Calibration, EvidenceSettings
-from ucvgl.datasets.own_city import export_own_city
+from ucvgl.data.own_city import export_own_city
+from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
+from ucvgl.geometry import top_view
 from ucvgl.imagery import check_ground
 from ucvgl.methods import locate as module
 from ucvgl.methods.adapt import AdaptConfig
@@ -28,9 +30,7 @@ from ucvgl.methods.locate import (
     search,
     world_calibration,
 )
-from ucvgl.models import EncoderConfig, save_model, two_view_encoder
 from ucvgl.mosaic import open_mosaic
-from ucvgl.projection import top_view
 from ucvgl.street import StreetConfig, north_up
 
 SIZE, PLACES = 32, 9

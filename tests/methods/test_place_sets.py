@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ucvgl import paths
-from ucvgl.datasets import ArrayImages, Positives, Views
-from ucvgl.datasets.write import write_vpr
+from ucvgl.data import ArrayImages, Positives, Views
+from ucvgl.data.write import write_vpr
 from ucvgl.errors import InputError
 from ucvgl.methods import images as prepared
 from ucvgl.methods.places import (

@@ -7,14 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ucvgl.datasets import Positives
+from ucvgl.data import Positives
+from ucvgl.encoders import EncoderConfig
 from ucvgl.methods import ucvgl
 from ucvgl.methods.common import BEST
 from ucvgl.methods.images import Images
 from ucvgl.methods.learner import METHODS, SslLoss
 from ucvgl.methods.pretraining_losses import IntraViewWith, TwoLearners, WithLoss, cold_start_with
-from ucvgl.models import EncoderConfig
-from ucvgl.optimisation import TrainingConfig
+from ucvgl.training import TrainingConfig
 
 N, SIZE = 24, 16
 ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)

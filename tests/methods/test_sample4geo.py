@@ -8,16 +8,16 @@ import torch
 from safetensors.torch import load_file
 
 from ucvgl.augment import NONE, SAMPLE4GEO, Augmentation, turn_pair
-from ucvgl.datasets import Positives
+from ucvgl.data import Positives
+from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods import sample4geo, ucvgl
 from ucvgl.methods.common import BEST
 from ucvgl.methods.images import Images
 from ucvgl.methods.sample4geo import Labelled, Sample4Geo, Sampling, SupervisedPairs, supervise, trained_model
-from ucvgl.models import EncoderConfig
-from ucvgl.optimisation import TrainingConfig
 from ucvgl.positions import Metres, Positions
 from ucvgl.sampling import NeighbourDraw
+from ucvgl.training import TrainingConfig
 
 N, SIZE = 24, 16
 ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from ucvgl import published
-from ucvgl.datasets.export import export_world
+from ucvgl.data.export import export_world
 from ucvgl.errors import InputError
 from ucvgl.methods import sample4geo_study as study
 from ucvgl.methods import ucvgl_study
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
-from ucvgl.optimisation import TrainingConfig
+from ucvgl.training import TrainingConfig
 
 
 @pytest.fixture(scope="module")

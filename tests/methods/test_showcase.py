@@ -8,9 +8,9 @@ from PIL import Image
 
 from ucvgl import paths
 from ucvgl.errors import InputError
+from ucvgl.geometry import TopView
 from ucvgl.methods import showcase
 from ucvgl.methods.projection_study import study_config
-from ucvgl.rays import TopView
 
 CONFIG = study_config("tiny", 0)
 

@@ -8,16 +8,16 @@ import torch
 from safetensors.torch import load_file
 
 from ucvgl.augment import NONE, Augmentation, turn_pair
-from ucvgl.cyclegan import CycleGanConfig
-from ucvgl.datasets import Positives
+from ucvgl.data import Positives
+from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods import ucvgl
 from ucvgl.methods.images import Images
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, Truth, curriculum, pretrain, pretrained_model
-from ucvgl.models import EncoderConfig
-from ucvgl.optimisation import TrainingConfig
-from ucvgl.pseudolabels import MiningRule, NoPseudoLabels
+from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels
 from ucvgl.synthetic_top_view import Occlusion, Pose
+from ucvgl.training import TrainingConfig
+from ucvgl.translation import CycleGanConfig
 
 N, SIZE = 24, 16
 ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from ucvgl import published, scorecard
-from ucvgl.datasets import Positives
+from ucvgl.data import Positives
 from ucvgl.errors import InputError
 from ucvgl.methods import ucvgl_showcase as showcase
 from ucvgl.methods import ucvgl_study as study
 from ucvgl.methods.ucvgl import Descriptors
-from ucvgl.pseudolabels import MiningRule, PseudoLabels
+from ucvgl.pseudo_labels import MiningRule, PseudoLabels
 
 
 @pytest.fixture(scope="module")

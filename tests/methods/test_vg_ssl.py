@@ -9,17 +9,17 @@ from safetensors.torch import load_file
 from torch.nn.functional import normalize
 
 from ucvgl import ssl_losses
-from ucvgl.datasets import Positives
+from ucvgl.data import Positives
+from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
-from ucvgl.geopair import near_mask
 from ucvgl.methods import vg_ssl
 from ucvgl.methods.common import BEST
 from ucvgl.methods.learner import METHODS, Learner, SslLoss, published
 from ucvgl.methods.places import Places
 from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, learn, trained_encoder
-from ucvgl.models import EncoderConfig
-from ucvgl.optimisation import TrainingConfig
 from ucvgl.positions import Metres, Positions
+from ucvgl.sampling import near_mask
+from ucvgl.training import TrainingConfig
 
 N, SIZE = 24, 16
 ENCODER = EncoderConfig("test_efficientnet", depth=2, pooling="gem", width=8, image_px=(SIZE, SIZE))

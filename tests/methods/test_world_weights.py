@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ucvgl.augment import NONE
+from ucvgl.encoders import EncoderConfig, embed, open_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.methods.adapt import WORLD_WEIGHTS
 from ucvgl.methods.common import BEST
@@ -21,8 +22,7 @@ from ucvgl.methods.world_weights import (
     train_world_weights,
     write_world_weights,
 )
-from ucvgl.models import EncoderConfig, embed, open_model, save_model, two_view_encoder
-from ucvgl.optimisation import TrainingConfig
+from ucvgl.training import TrainingConfig
 from ucvgl.world.pairs import WorldConfig
 
 SIZE = 32

@@ -14,14 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ucvgl.datasets import Positives, Views, detect_layout, open_dataset
-from ucvgl.datasets.decoding import batches
-from ucvgl.datasets.views import ArrayImages
+from ucvgl.data import Positives, Views, detect_layout, open_dataset
+from ucvgl.data.decoding import batches
+from ucvgl.data.views import ArrayImages
+from ucvgl.distributed import first_alone
 from ucvgl.errors import InputError
+from ucvgl.geometry import TopView, complete_panorama, polar_view, top_view
 from ucvgl.positions import Metres, Positions
-from ucvgl.processes import first_alone
-from ucvgl.projection import complete_panorama, polar_view, top_view
-from ucvgl.rays import TopView
 from ucvgl.results import WORLD
 from ucvgl.stages import run_stage
 from ucvgl.world.pairs import Pairs, WorldConfig, render_pairs

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ucvgl.encoders import Encoder, seeded
 from ucvgl.errors import InputError
-from ucvgl.heads import Predictor, Projector
-from ucvgl.models import Encoder, seeded
-from ucvgl.momentum import Queue, momentum_copy, update
+from ucvgl.heads import Predictor, Projector, Queue, momentum_copy, update
 from ucvgl.ssl_losses import barlow_twins, byol, moco, nt_xent, simsiam, vicreg
 
 Method = Literal["triplet", "simclr", "moco", "byol", "simsiam", "barlow", "vicreg"]

@@ -18,6 +18,8 @@ from tqdm.auto import tqdm
 from ucvgl.augment import roll_panoramas, turn_squares
 from ucvgl.candidates import Candidates
 from ucvgl.confidence import Calibration, Evidence, evidence, load_calibration
+from ucvgl.distributed import embed_sharded, processes
+from ucvgl.encoders import Encoder, TwoViewEncoder, embed
 from ucvgl.errors import InputError
 from ucvgl.imagery import Ground, Kind
 from ucvgl.located import Located, Round, place_all
@@ -26,8 +28,6 @@ from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import EMBED_BATCH
 from ucvgl.methods.images import Images
 from ucvgl.methods.ucvgl import Descriptors, Pretraining, ground_input
-from ucvgl.models import Encoder, TwoViewEncoder, embed
-from ucvgl.processes import embed_sharded, processes
 from ucvgl.reranking import csls_neighbours
 from ucvgl.search import BothWays, top_k
 from ucvgl.stages import StageResult, run_stage

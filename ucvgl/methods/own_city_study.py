@@ -9,7 +9,7 @@ import pandas as pd
 from torch import Tensor
 
 from ucvgl.confidence import BEST, calibration_error, claimed_and_true_precision, probabilities, threshold_for
-from ucvgl.datasets.decoding import decode_file
+from ucvgl.data.decoding import decode_file
 from ucvgl.errors import InputError
 from ucvgl.imagery import Kind
 from ucvgl.locate import Looked, Outcome, Request, background, calibration

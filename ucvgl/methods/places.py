@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ucvgl.datasets import PLACE_RECOGNITION, ArrayImages, FileImages, Positives, Views
-from ucvgl.datasets.folders import read_paired_folders
-from ucvgl.datasets.place_recognition import read_place_recognition
+from ucvgl.data import PLACE_RECOGNITION, ArrayImages, FileImages, Positives, Views
+from ucvgl.data.folders import read_paired_folders
+from ucvgl.data.place_recognition import read_place_recognition
+from ucvgl.distributed import first_alone
 from ucvgl.errors import InputError
 from ucvgl.methods.images import read_resized
 from ucvgl.positions import Metres, Neighbours, Positions, Wgs84, to_metres
-from ucvgl.processes import first_alone
 from ucvgl.results import WORLD
 from ucvgl.world.drives import DriveConfig, render_drives
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Generator, Tensor, nn
 
+from ucvgl.encoders import TwoViewEncoder, load_model, save_model
 from ucvgl.methods.common import BEST, device
 from ucvgl.methods.images import Images
 from ucvgl.methods.learner import Learner, SslLoss
@@ -23,7 +24,6 @@ from ucvgl.methods.ucvgl import (
     intra_key,
     new_model,
 )
-from ucvgl.models import TwoViewEncoder, load_model, save_model
 from ucvgl.stages import StageResult, run_stage
 from ucvgl.training import Batch, train
 

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from ucvgl.errors import InputError
+from ucvgl.geometry import TopView, attitude_matrix, panorama_pixel_to_ray, ray_to_ground, top_view
 from ucvgl.methods.baselines import centred_by_domain, colour_descriptor, pixel_descriptor
-from ucvgl.projection import top_view
-from ucvgl.rays import TopView, attitude_matrix, panorama_pixel_to_ray, ray_to_ground
-from ucvgl.retrieval import chance_at, ranks_of, recall_at
+from ucvgl.metrics import chance_at, ranks_of, recall_at
 from ucvgl.world.appearance import Condition
 from ucvgl.world.difficulty import DEFAULT_LEVEL, LEVELS, Difficulty
 from ucvgl.world.pairs import Pairs, WorldConfig, city_of, render_pairs

@@ -18,20 +18,19 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ucvgl.augment import SAMPLE4GEO, Augmentation, augment, move_together
-from ucvgl.datasets import Positives, Views
+from ucvgl.data import Positives, Views
+from ucvgl.distributed import embed_sharded, processes
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.losses import info_nce
 from ucvgl.methods.common import BEST, EMBED_BATCH, device
 from ucvgl.methods.images import Images, polar_tiles
-from ucvgl.models import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
-from ucvgl.optimisation import TrainingConfig
+from ucvgl.metrics import retrieval_measures
 from ucvgl.positions import Positions
-from ucvgl.processes import embed_sharded, processes
-from ucvgl.retrieval import retrieval_measures
 from ucvgl.sampling import NeighbourDraw, geographic_neighbours, neighbour_batches, similarity_neighbours
 from ucvgl.stages import StageResult, run_stage
 from ucvgl.synthetic_top_view import Pose, jitter_pose
-from ucvgl.training import Batch, Row, Task, train
+from ucvgl.training import Batch, Row, Task, TrainingConfig, train
 
 VERSION = 1  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 SAMPLERS = ("random", "geographic", "similarity", "both")

@@ -9,8 +9,10 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from ucvgl.augment import SAMPLE4GEO
-from ucvgl.datasets import Positives, Views, detect_layout, open_dataset
-from ucvgl.datasets.export import export_world
+from ucvgl.data import Positives, Views, detect_layout, open_dataset
+from ucvgl.data.export import export_world
+from ucvgl.distributed import first_alone
+from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods import ucvgl, ucvgl_study
 from ucvgl.methods.images import ImageConfig, open_splits, prepare, prepare_plain
@@ -25,8 +27,6 @@ from ucvgl.methods.sample4geo import (
     supervise,
     trained_model,
 )
-from ucvgl.models import EncoderConfig
-from ucvgl.processes import first_alone
 from ucvgl.results import WORLD
 from ucvgl.sampling import NeighbourDraw
 from ucvgl.stages import StageResult, run_stage

@@ -11,12 +11,11 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
 from ucvgl import paths
-from ucvgl.datasets import decode_file, open_dataset
+from ucvgl.data import decode_file, open_dataset
 from ucvgl.errors import InputError
 from ucvgl.figures import class_picture, depth_picture, sheet
+from ucvgl.geometry import CVUSA_OFFSET_PX, TopView, complete_panorama, polar_view, top_view
 from ucvgl.methods.projection_study import StudyConfig, tensors, top_views
-from ucvgl.projection import CVUSA_OFFSET_PX, complete_panorama, polar_view, top_view
-from ucvgl.rays import TopView
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import make_city
 from ucvgl.world.difficulty import LEVELS

@@ -21,17 +21,16 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ucvgl.augment import UCVGL, Augmentation, Move, augment, move_together, to_float
-from ucvgl.cyclegan import CycleGanConfig
-from ucvgl.datasets import Positives, Views
+from ucvgl.data import Positives, Views
+from ucvgl.distributed import embed_sharded, first_alone, processes
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.losses import info_nce, soft_info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, EMBED_BATCH, device
 from ucvgl.methods.images import Images, resized
-from ucvgl.models import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
-from ucvgl.optimisation import TrainingConfig
-from ucvgl.processes import embed_sharded, first_alone, processes
-from ucvgl.pseudolabels import (
+from ucvgl.metrics import ranks_of, recall_at
+from ucvgl.pseudo_labels import (
     QUALITY_K,
     EpochPairs,
     MiningRule,
@@ -44,13 +43,12 @@ from ucvgl.pseudolabels import (
     select,
 )
 from ucvgl.results import write_json
-from ucvgl.retrieval import ranks_of, recall_at
 from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
 from ucvgl.search import BothWays, both_ways
 from ucvgl.stages import StageResult, run_stage
 from ucvgl.synthetic_top_view import Occlusion, Pose, jitter_pose, synthetic_top_view
-from ucvgl.training import Batch, Row, Task, train
-from ucvgl.translation import apply_statistics, centre_weight, fit_statistics, train_cyclegan, translate
+from ucvgl.training import Batch, Row, Task, TrainingConfig, train
+from ucvgl.translation import CycleGanConfig, apply_statistics, centre_weight, fit_statistics, train_cyclegan, translate
 
 VERSION = 1  # of what the stages compute: raised when their numbers change, so that no stage of before is loaded
 KS = (1, 5, 10)

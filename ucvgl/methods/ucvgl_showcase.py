@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from ucvgl import published, reranking
 from ucvgl.augment import augment, to_float
-from ucvgl.datasets import Positives
+from ucvgl.data import Positives
 from ucvgl.methods.ucvgl import (
     Descriptors,
     Pretraining,
@@ -29,7 +29,7 @@ from ucvgl.methods.ucvgl_study import (
     translated,
 )
 from ucvgl.positions import Metres
-from ucvgl.pseudolabels import MiningRule, PseudoLabels, margins, mutual, select, threshold_at
+from ucvgl.pseudo_labels import MiningRule, PseudoLabels, margins, mutual, select, threshold_at
 from ucvgl.results import WORLD
 from ucvgl.scorecard import Comparison, Gap
 from ucvgl.search import BothWays

@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 
 from ucvgl.augment import UCVGL
-from ucvgl.cyclegan import CycleGanConfig
-from ucvgl.datasets import detect_layout
+from ucvgl.data import detect_layout
+from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
+from ucvgl.geometry import TopView
 from ucvgl.methods.baselines import centred_by_domain, pixel_descriptor
 from ucvgl.methods.images import ImageConfig, Images, Splits, open_splits, prepare
 from ucvgl.methods.ucvgl import (
@@ -26,14 +27,13 @@ from ucvgl.methods.ucvgl import (
     pretrained_model,
     translation,
 )
-from ucvgl.models import EncoderConfig
-from ucvgl.optimisation import TrainingConfig
-from ucvgl.pseudolabels import MiningRule, NoPseudoLabels, PseudoLabels, correctness, select
-from ucvgl.rays import TopView
+from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels, PseudoLabels, correctness, select
 from ucvgl.results import WORLD
 from ucvgl.stages import StageResult
 from ucvgl.synthetic_top_view import Occlusion, Pose
+from ucvgl.training import TrainingConfig
 from ucvgl.translation import LAPTOP as SMALL
+from ucvgl.translation import CycleGanConfig
 from ucvgl.world.difficulty import DEFAULT_LEVEL
 from ucvgl.world.pairs import WorldConfig
 

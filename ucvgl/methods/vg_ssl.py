@@ -19,13 +19,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ucvgl.augment import resized_crop, to_float
-from ucvgl.errors import InputError
-from ucvgl.geopair import POSITIVE_M, best_positives, hardest_negatives, near_mask, random_negatives
-from ucvgl.memory import measure_peak, saved_for_backward, training_bytes
-from ucvgl.methods.common import BEST, EMBED_BATCH, device
-from ucvgl.methods.learner import Learner, Method, SslLoss
-from ucvgl.methods.places import Places
-from ucvgl.models import (
+from ucvgl.distributed import embed_sharded, processes
+from ucvgl.encoders import (
     EncoderConfig,
     TwoViewEncoder,
     embed,
@@ -35,13 +30,17 @@ from ucvgl.models import (
     start_clusters,
     two_view_encoder,
 )
-from ucvgl.optimisation import TrainingConfig
+from ucvgl.errors import InputError
+from ucvgl.memory import measure_peak, saved_for_backward, training_bytes
+from ucvgl.methods.common import BEST, EMBED_BATCH, device
+from ucvgl.methods.learner import Learner, Method, SslLoss
+from ucvgl.methods.places import Places
+from ucvgl.metrics import retrieval_measures
 from ucvgl.positions import Neighbours
-from ucvgl.processes import embed_sharded, processes
-from ucvgl.retrieval import retrieval_measures
+from ucvgl.sampling import POSITIVE_M, best_positives, hardest_negatives, near_mask, random_negatives
 from ucvgl.ssl_losses import embedding_std, is_collapsed, triplet
 from ucvgl.stages import StageResult, run_stage
-from ucvgl.training import Batch, Task, train
+from ucvgl.training import Batch, Task, TrainingConfig, train
 
 VERSION = 2  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 KS = (1, 5, 10, 20)

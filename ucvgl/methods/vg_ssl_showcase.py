@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ucvgl import published
 from ucvgl.augment import to_float
+from ucvgl.encoders import TwoViewEncoder
 from ucvgl.methods.places import Places
 from ucvgl.methods.vg_ssl import describe, learn, trained_encoder, untrained_encoder
 from ucvgl.methods.vg_ssl_study import NAMES, TESTS, UNTRAINED, Study
-from ucvgl.models import TwoViewEncoder
 from ucvgl.scorecard import Comparison, Gap
 from ucvgl.search import top_k
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods import ucvgl_study
 from ucvgl.methods.learner import METHODS, Method, SslLoss, published
@@ -15,9 +16,8 @@ from ucvgl.methods.pretraining_losses import WithLoss, cold_start_with
 from ucvgl.methods.ucvgl import pretrain
 from ucvgl.methods.ucvgl_study import Material, first_labels, found_and_right
 from ucvgl.methods.vg_ssl import VgSsl, evaluate, learn, step_bytes, untrained_encoder
-from ucvgl.models import EncoderConfig
-from ucvgl.optimisation import TrainingConfig
 from ucvgl.results import WORLD
+from ucvgl.training import TrainingConfig
 from ucvgl.world.drives import DriveConfig
 
 LAPTOP_RATE: dict[Method, float] = {"moco": 5e-4, "simsiam": 2e-4}  # others 1e-3; chosen on drives of a third seed

@@ -14,7 +14,7 @@ import numpy as np
 
 from ucvgl import paths
 from ucvgl.confidence import Calibration, Evidence, fit_calibration, placed_right, save_calibration
-from ucvgl.datasets.own_city import export_own_city
+from ucvgl.data.own_city import export_own_city
 from ucvgl.imagery import Kind
 from ucvgl.locate import Looked, Request, look
 from ucvgl.located import read_truth, true_positions

@@ -17,18 +17,16 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from ucvgl.augment import Augmentation, augment, move_together, to_float
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, open_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
+from ucvgl.geometry import TopView, top_view
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device
 from ucvgl.methods.images import BATCH
 from ucvgl.methods.ucvgl_study import SMALL_AUGMENTATION
-from ucvgl.models import EncoderConfig, TwoViewEncoder, open_model, save_model, two_view_encoder
-from ucvgl.optimisation import TrainingConfig
-from ucvgl.projection import top_view
-from ucvgl.rays import TopView
 from ucvgl.stages import StageResult, run_stage
-from ucvgl.training import Batch, Task, train
+from ucvgl.training import Batch, Task, TrainingConfig, train
 from ucvgl.world.pairs import Pairs, WorldConfig, render_pairs
 
 SPAN_M = 50.0  # of a top view and of a candidate

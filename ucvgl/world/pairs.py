@@ -37,7 +37,7 @@ def _source_digest() -> str:
     folder = Path(__file__).parent
     files = [
         *sorted(folder.glob("*.py")),
-        *(folder.parent / f"{name}.py" for name in ("projection", "rays", "resampling")),
+        *(folder.parent / f"{name}.py" for name in ("geometry",)),
     ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

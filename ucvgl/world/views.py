@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ucvgl.errors import InputError
-from ucvgl.projection import perspective_grid, sample_panorama
-from ucvgl.rays import attitude_matrix, panorama_pixel_to_ray, ray_to_panorama
+from ucvgl.geometry import attitude_matrix, panorama_pixel_to_ray, perspective_grid, ray_to_panorama, sample_panorama
 from ucvgl.world.appearance import Condition, car_heights
 from ucvgl.world.kinds import GROUND, TRUNK, Kind
 from ucvgl.world.places import check_inside

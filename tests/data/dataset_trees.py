@@ -1,0 +1,111 @@
+"""Small synthetic data sets in every layout, for the tests of readers, writers and the check."""
+
+import numpy as np
+
+from ucvgl.data import ArrayImages, Positives, Views
+from ucvgl.data import write as w
+from ucvgl.positions import Metres, Positions, Wgs84
+
+
+def images(count, prefix, seed=0, height=16, width=32, positions=None, ids=None):
+    """Smooth random images, so that JPEG changes them little; ids of one length."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(30, 220, (count, 3, 2, 2), dtype=np.uint8)
+    array = coarse.repeat(height // 2, 2).repeat(width // 2, 3)
+    return ArrayImages(ids or tuple(f"{prefix}{i:05d}" for i in range(count)), array, positions)
+
+
+def paired(name, split, count, seed=0, frame="wgs84", prefix="p"):
+    """`count` pairs, positions about 100 m apart (or degrees of Helsinki)."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.divmod(np.arange(count), 10), axis=1) * 100.0 + rng.uniform(-10, 10, (count, 2))
+    if frame == "wgs84":
+        places = Positions(np.round(np.array([60.17, 24.94]) + grid / 1e5, 6), Wgs84())
+    else:
+        places = Positions(np.round(np.array([690_000.0, 6_090_000.0]) + grid, 2), Metres("UTM"))
+    ground = images(count, prefix, seed, 8, 32, places)
+    tiles = images(count, prefix, seed + 1, 16, 16, places)
+    return Views(name, split, ground, tiles, Positives.one_each(np.arange(count)))
+
+
+def cvusa(root, **options):
+    splits = {"train": paired("cvusa", "train", 6), "val": paired("cvusa", "val", 4, seed=5)}
+    return splits, w.write_cvusa(splits, root, **options)
+
+
+def cvact(root):
+    splits = {
+        "train": paired("cvact", "train", 6, 0, "metres", "t"),
+        "val": paired("cvact", "val", 4, 5, "metres", "v"),
+        "test": paired("cvact", "test", 5, 9, "metres", "x"),
+    }
+    return splits, w.write_cvact(splits, root)
+
+
+def vigor_city(seed):
+    """Eight tiles on a 2 x 4 grid, five panoramas of which two share a tile; offsets in pixels."""
+    rng = np.random.default_rng(seed)
+    corner = np.array([40.0 + seed, -74.0])
+    grid = np.stack(np.divmod(np.arange(8), 4), axis=1) * 0.0003
+    tiles = Positions(np.round(corner + grid, 6), Wgs84())
+    best = np.array([0, 0, 1, 5, 6])
+    here = Positions(np.round(tiles.values[best] + rng.uniform(-5e-5, 5e-5, (5, 2)), 6), Wgs84())
+    semi = [[(b + s) % 8 for s in (1, 2, 3)] for b in best]
+    offsets = np.round(rng.uniform(-160, 160, (5, 4, 2)), 6)
+    return Views(
+        "vigor",
+        "all",
+        images(5, f"c{seed}", seed, 16, 32, here),
+        images(8, f"s{seed}", seed + 50, 16, 16, tiles),
+        Positives.one_each(best),
+        Positives.of(semi),
+        offsets,
+    )
+
+
+def vigor(root, corrected=False):
+    cities = {c: vigor_city(i) for i, c in enumerate(("NewYork", "Seattle", "SanFrancisco", "Chicago"))}
+    train = {c: [0, 2, 4] for c in cities}
+    return cities, w.write_vigor(cities, train, root, corrected)
+
+
+def drones(count, per, seed=0):
+    ground = images(count * per, "d", seed, 16, 16)
+    tiles = images(count, "s", seed + 1, 16, 16)
+    return Views("university1652", "all", ground, tiles, Positives.one_each(np.repeat(np.arange(count), per)))
+
+
+def university1652(root):
+    train, test = drones(3, 2), drones(5, 3, seed=3)
+    return (train, test), w.write_university1652(train, test, [0, 2, 3], root)
+
+
+def sues200(root):
+    heights = {h: (drones(1, 11, seed=h), drones(5, 2, seed=h + 1)) for h in (150, 300)}
+    return heights, w.write_sues200(heights, [3, 4], root)
+
+
+def vpr_split(name, split, queries, database, seed=0):
+    rng = np.random.default_rng(seed)
+    places = np.round(np.array([584_700.0, 4_476_700.0]) + rng.uniform(0, 120, (queries + database, 2)), 2)
+    q, d = (Positions(p, Metres("UTM")) for p in (places[:queries], places[queries:]))
+    near = np.hypot(*(q.values[:, None] - d.values[None]).transpose(2, 0, 1))
+    rows = [np.array([j for j in np.argsort(row, kind="stable") if row[j] <= 25], np.int64) for row in near]
+    return Views(
+        name, split, images(queries, "q", seed, 12, 16, q), images(database, "d", seed, 12, 16, d), Positives.of(rows)
+    )
+
+
+def vpr(root):
+    splits = {s: vpr_split("vpr", s, 5, 12, i) for i, s in enumerate(("train", "val", "test"))}
+    return splits, w.write_vpr(splits, root)
+
+
+LAYOUTS = {
+    "cvusa": cvusa,
+    "cvact": cvact,
+    "vigor": vigor,
+    "university1652": university1652,
+    "sues200": sues200,
+    "vpr": vpr,
+}
