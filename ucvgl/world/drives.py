@@ -6,36 +6,30 @@ Zhu, Loianno; WACV 2025): 'car' after MSLS, 'hand_held' after Pitts30k, 'season'
 here says which photos belong together: positions do.
 """
 
-import hashlib
-import json
-import shutil
-import tempfile
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from ucvgl import paths
+from ucvgl.data.container import Dataset, Positives
 from ucvgl.errors import InputError
-from ucvgl.world import pairs
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import City, make_city
 from ucvgl.world.difficulty import Difficulty, draw_nuisance
 from ucvgl.world.kinds import Kind
 from ucvgl.world.noise import between, hash32, unit
-from ucvgl.world.pairs import CITY_GAP_M, RENDER_BATCH
 from ucvgl.world.places import Places, street_places
 from ucvgl.world.render import Rendered, Scene
+from ucvgl.world.rendering import Side, batched, city_seed, rendered
 from ucvgl.world.sensor import Sensor, expose
 from ucvgl.world.styles import style_named
 from ucvgl.world.views import photos
 
 Floats = NDArray[np.float32]
 
+HIT_M = 25.0  # VG-SSL and every published protocol of place recognition
 EDGE_M = 40.0  # from the city's edge to the outermost stop, so that a photo shows city
 PAVEMENT_M = np.arange(2.0, 10.01, 0.25, dtype=np.float32)  # beside the lane: where pavement is looked for
 
@@ -118,38 +112,6 @@ class DriveConfig:
         """How the two passes differ."""
         return MANNERS[self.kind]
 
-    def digest(self) -> str:
-        """Twelve hex digits that name the rendered drives: settings, what stands behind their names, and the code."""
-        behind = [asdict(style_named(name)) for name in self.styles]
-        behind += [asdict(CAMERA), asdict(self.manner)]
-        text = json.dumps({"code": pairs._source_digest(), "behind": behind, **asdict(self)}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True)
-class Drives:
-    """Two passes along the same streets: M database photos, N queries.
-
-    database, query: uint8 (M, 3, H, W), (N, 3, H, W).
-    database_m, query_m: float32 (M, 2), (N, 2), true east and north of the camera. Cities are laid out on a line, 10 km
-        apart.
-    database_heading_deg, query_heading_deg: float32 (M,), (N,), where the camera truly looks, clockwise from north.
-    database_stop, query_stop: int32 (M,), (N,), the stop a photo was taken at, counted over all cities in the order they
-        are driven. Truth to look at; a hit is decided by positions.
-    """
-
-    database: NDArray[np.uint8]
-    query: NDArray[np.uint8]
-    database_m: Floats
-    query_m: Floats
-    database_heading_deg: Floats
-    query_heading_deg: Floats
-    database_stop: NDArray[np.int32]
-    query_stop: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return len(self.query)
-
 
 @dataclass(frozen=True)
 class Shots:
@@ -173,95 +135,42 @@ class Shots:
         return len(self.east_m)
 
 
-def render_drives(config: DriveConfig, *, device: torch.device | str = "cpu", progress: bool = True) -> Drives:
-    """The photos of both passes: from the cache if they were rendered before, else rendered and kept.
+def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", progress: bool = True) -> Dataset:
+    """Two passes along the same streets: queries against a gallery; a hit is within 25 m. Rendered once.
 
     Args:
         config: the drives.
         device: renders.
         progress: show a bar.
 
+    Returns:
+        photos uint8 (N, 3, H, W) and (M, 3, H, W), with true positions; queries without a hit are left out.
+
     Raises:
         InputError: more places asked for than the streets have at that spacing, or no room on the disk.
     """
-    folder = paths.runs() / "worlds" / config.digest()
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".rendering-") as name:
-            scratch = Path(name) / "drives"
-            scratch.mkdir()
-            _render_into(scratch, config, torch.device(device), progress)
-            try:
-                scratch.replace(folder)
-            except OSError:  # another process rendered the same drives meanwhile
-                if not folder.exists():
-                    raise
-    return load_drives(folder)
+    counts = {"gallery": config.places * config.manner.headings, "query": config.places}
+    shapes = {name: (count, 3, *config.photo_px) for name, count in counts.items()}
+    ids = {"gallery": lambda i: f"d{i:06d}", "query": lambda i: f"q{i:06d}"}
+    behind = [CAMERA, config.manner]
+    sides = rendered(config, shapes, lambda *city: _sides(config, *city, device), behind, ids, progress=progress)
+    hits = Positives.within(sides["query"].positions, sides["gallery"].positions, HIT_M)
+    name, split = f"world-{config.kind}", f"seed-{config.seed}"
+    return Dataset(
+        name, split, sides["query"], sides["gallery"], hits, note=f"A hit is within {HIT_M:g} m."
+    ).answerable()
 
 
-def load_drives(folder: Path) -> Drives:
-    """Map the arrays of rendered drives; InputError names a file that is missing or damaged and what to do."""
-    arrays = {}
-    for name in Drives.__dataclass_fields__:
-        path = folder / f"{name}.npy"
-        try:
-            # copy-on-write: torch wants writable memory, and nothing writes to it
-            arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:  # EOFError: an empty file
-            raise InputError(
-                path,
-                expected="an array of rendered drives",
-                found=error,
-                todo=f"Delete {folder}; it is rendered again.",
-            ) from error
-    return Drives(**arrays)
+def _sides(config: DriveConfig, number: int, count: int, device: torch.device | str) -> dict[str, Side]:
+    scene, database, query = drives_of(config, number, count, device)
 
+    def side(shots: Shots) -> Side:
+        days = [np.flatnonzero(shots.day == day) for day in np.unique(shots.day)]  # rendered together: of one day
+        batches = [at[rows] for at in days for rows in batched(len(at))]
+        metres = np.stack([shots.east_m, shots.north_m], -1)
+        return Side(metres, batches, lambda rows: photo_bytes(scene, shots, rows, config.photo_px))
 
-def _render_into(folder: Path, config: DriveConfig, device: torch.device, progress: bool) -> None:
-    """Render all photos straight into memory-mapped files, so that no set is too large for memory."""
-    (folder / "config.json").write_text(json.dumps(asdict(config), indent=1))
-    counts = {"database": config.places * config.manner.headings, "query": config.places}
-    bytes_needed = 3 * int(np.prod(config.photo_px)) * sum(counts.values())
-    if shutil.disk_usage(folder).free < 1.05 * bytes_needed:
-        raise InputError(
-            folder, expected=f"{bytes_needed / 1e9:.2f} GB free", found="less", todo="Free some, or set UCVGL_RUNS."
-        )
-    out = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (count, 3, *config.photo_px))
-        for name, count in counts.items()
-    }
-    truth: dict[str, list[NDArray]] = {}
-    done, stops = dict.fromkeys(counts, 0), 0
-    cities = len(config.styles)
-    with tqdm(total=sum(counts.values()), desc="rendering the drives", unit="photo", disable=not progress) as bar:
-        for number, style in enumerate(config.styles):
-            count = config.places // cities + (number < config.places % cities)
-            if not count:
-                continue
-            scene, database, query = drives_of(config, number, count, device)
-            for name, shots in (("database", database), ("query", query)):
-                for here in _batches(shots):
-                    out[name][done[name] + here] = photo_bytes(scene, shots, here, config.photo_px).cpu().numpy()
-                    bar.update(len(here))
-                done[name] += len(shots)
-                metres = np.stack([shots.east_m + np.float32(number * CITY_GAP_M), shots.north_m], -1)
-                for key, array in (("m", metres), ("heading_deg", shots.heading_deg), ("stop", shots.stop + stops)):
-                    truth.setdefault(f"{name}_{key}", []).append(array)
-            stops += count
-            bar.set_postfix(city=style)
-    for array in out.values():
-        array.flush()
-    for name, parts in truth.items():
-        np.save(folder / f"{name}.npy", np.concatenate(parts), allow_pickle=False)
-
-
-def _batches(shots: Shots) -> list[NDArray]:
-    """Indices of photos to render together: of one day."""
-    parts = []
-    for day in np.unique(shots.day):
-        at = np.flatnonzero(shots.day == day)
-        parts += [at[first : first + RENDER_BATCH] for first in range(0, len(at), RENDER_BATCH)]
-    return parts
+    return {"gallery": side(database), "query": side(query)}
 
 
 def photo_bytes(scene: Scene, shots: Shots, here: NDArray, size_px: tuple[int, int]) -> Tensor:
@@ -289,7 +198,7 @@ def drives_of(
     """
     manner = config.manner
     scaled = {name: getattr(CAMERA, name) * config.nuisance for name in SCALED}
-    seed = int(hash32(config.seed, 300, number)[0] >> 8)
+    seed = city_seed(config, number)
     style = style_named(config.styles[number])
     city = make_city(style, seed, size_m=config.city_size_m, resolution_m=config.resolution_m)
     stops = along_streets(street_places(city, config.spacing_m, margin_m=EDGE_M), count, seed)
