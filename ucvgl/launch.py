@@ -22,7 +22,8 @@ from ucvgl.errors import InputError
 from ucvgl.methods import sample4geo_study, ucvgl_study, vg_ssl_study
 from ucvgl.methods import ucvgl as method
 from ucvgl.methods.sample4geo import supervise
-from ucvgl.methods.ucvgl_study import Material, Study
+from ucvgl.data.container import Parts
+from ucvgl.methods.ucvgl_study import Study
 from ucvgl.methods.vg_ssl import learn
 from ucvgl.results import WORLD, check_data, check_profile, check_seed
 
@@ -57,7 +58,7 @@ def _together(profile: str, data: str, seed: int) -> Iterator[str]:
         dist.destroy_process_group()
 
 
-def _material(settings: Study, data: str) -> Material:
+def _material(settings: Study, data: str) -> Parts:
     """The pictures, rendered and projected by the first process."""
     with first_alone():
         return ucvgl_study.material(settings, data, progress=processes().is_main_process)
@@ -68,7 +69,7 @@ def pretrain(profile: Profile = "laptop", data: Data = WORLD, seed: Seed = 0, ta
     with _together(profile, data, seed) as root:
         settings = ucvgl_study.study(profile, seed, data=root)
         given = _material(settings, root)
-        method.pretrain(given.images, settings.start, given.truth)
+        method.pretrain(given.unlabelled, settings.start, given)
         if tables:
             ucvgl_study.cold_start_table(settings, given)
             ucvgl_study.translation_table(settings, given)
@@ -79,7 +80,7 @@ def curriculum(profile: Profile = "laptop", data: Data = WORLD, seed: Seed = 0, 
     with _together(profile, data, seed) as root:
         settings = ucvgl_study.study(profile, seed, data=root)
         given = _material(settings, root)
-        method.curriculum(given.images, settings.curriculum, given.truth)
+        method.curriculum(given.unlabelled, settings.curriculum, given)
         if not tables:
             return
         names = ucvgl_study.MAIN | ucvgl_study.RATIOS | ucvgl_study.ablation_names()

@@ -7,9 +7,9 @@ published code of UCVGL and Sample4Geo does. Readers return it with files behind
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -265,6 +265,7 @@ class Dataset:
         left_out: relative paths of files that are absent or unreadable, where the user let them be skipped.
         strip_offset: of panoramas cropped to a strip: how far above the middle of the whole panorama the strip's middle
             lies, as a fraction of its width; UCVGL's value for CVUSA is 20 / 1232.
+        swapped: whether satellite images are the queries (satellite -> drone).
 
     Raises:
         InputError: rows that disagree with the images, an index outside the gallery, a side without images.
@@ -280,6 +281,7 @@ class Dataset:
     note: str = ""
     left_out: tuple[str, ...] = field(default=(), repr=False)
     strip_offset: float = 0.0
+    swapped: bool = False
 
     def __post_init__(self) -> None:
         where = f"{self.name} {self.split}"
@@ -338,3 +340,36 @@ class Dataset:
         labels = [rows.digest() for rows in (self.positives, self.semi_positives) if rows is not None]
         parts = [self.name, self.split, self.query.digest(), self.gallery.digest(), *labels, repr(self.strip_offset)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+
+
+class Parts(NamedTuple):
+    """A data set in parts: places of the tests are never trained on, and nothing is chosen by them."""
+
+    train: Dataset
+    tests: Mapping[str, Dataset]  # by name
+
+    @property
+    def test(self) -> Dataset:
+        """The first of the tests."""
+        return next(iter(self.tests.values()))
+
+    @property
+    def unlabelled(self) -> Dataset:
+        """What a method that claims 0 % labels trains on."""
+        return self.train.without_labels()
+
+
+def joined(parts: Sequence[Dataset], name: str, radius_m: float) -> Dataset:
+    """Several sets of one frame and size as one: every query is looked up in all galleries, and what is near is right,
+    whichever set it is from (MSLS holds drives of one street at many times)."""
+    sides = []
+    for side in ("query", "gallery"):
+        sets = [getattr(part, side) for part in parts]
+        values = np.concatenate([images.positions.values for images in sets])
+        sides.append(ArrayImages(
+            tuple(f"{number}/{i}" for number, images in enumerate(sets) for i in images.ids),
+            torch.cat([images[:] for images in sets]), Positions(values, sets[0].positions.frame, name),
+            hashlib.sha256(" ".join(images.digest() for images in sets).encode()).hexdigest()[:16],
+        ))  # fmt: skip
+    hits = Positives.within(sides[0].positions, sides[1].positions, radius_m)
+    return Dataset(name, "all", sides[0], sides[1], hits)

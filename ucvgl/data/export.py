@@ -3,7 +3,7 @@
 Whoever has no data set runs everything on such an export; whoever has one sees what the code expects. Splits are by
 place, in driving order, so that the parts lie on different streets as far as that goes. Positions are the world's
 metres, put at a stated origin: WGS84 for CVUSA and VIGOR, made-up UTM for CVACT and place recognition. The pictures of
-CVUSA and CVACT are those of `render_pairs`, and stay in its cache.
+CVUSA and CVACT are those of `world_pairs`, and stay in its cache.
 """
 
 import math
@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ucvgl.data import cvact, place_recognition
 from ucvgl.data.university import HEIGHTS
-from ucvgl.data.views import ArrayImages, Positives, Views
+from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.data.vigor import CITIES
 from ucvgl.data.write import (
     write_cvact,
@@ -34,7 +34,8 @@ from ucvgl.positions import Neighbours, Positions, Wgs84, from_metres
 from ucvgl.world.appearance import Condition
 from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance, draw_nuisance, level_named
 from ucvgl.world.noise import between
-from ucvgl.world.pairs import CITY_GAP_M, RENDER_BATCH, WorldConfig, city_of, render_pairs
+from ucvgl.world.pairs import WorldConfig, city_of, world_pairs
+from ucvgl.world.rendering import CITY_GAP_M, RENDER_BATCH, shares
 from ucvgl.world.places import Places
 from ucvgl.world.render import Scene
 from ucvgl.world.sensor import Sensor, expose
@@ -146,25 +147,25 @@ def _absent_or_empty(root: Path | str) -> Path:
 
 
 def _cvusa(job: _Job, root: Path) -> None:
-    pairs = render_pairs(job.world, device=job.device, progress=job.progress)
+    pairs = world_pairs(job.world, device=job.device, progress=job.progress)
     strip = max(1, round(job.world.panorama_px * STRIP))
     first = (job.world.panorama_px - strip) // 2
-    strips = pairs.panorama[:, :, first : first + strip]
+    strips = pairs.query.pixels[:, :, first : first + strip]
     ids = [f"{i:07d}" for i in range(len(pairs))]
     ground, tiles = (
-        ArrayImages(ids, array, Positions(from_metres(np.float64(metres), CVUSA_ORIGIN), Wgs84()))
-        for array, metres in ((strips, pairs.position_m), (pairs.tile, pairs.tile_m))
+        ArrayImages(ids, pixels, Positions(from_metres(where.values, CVUSA_ORIGIN), Wgs84()))
+        for pixels, where in ((strips, pairs.query.positions), (pairs.gallery.pixels, pairs.gallery.positions))
     )
-    parts = _parts(np.bincount(pairs.city), (4, 1))
+    parts = _parts(shares(job.world), (4, 1))
     write_cvusa({s: _paired("cvusa", s, ground, tiles, p) for s, p in zip(("train", "val"), parts, strict=True)}, root)
 
 
 def _cvact(job: _Job, root: Path) -> None:
-    pairs = render_pairs(job.world, device=job.device, progress=job.progress)
+    pairs = world_pairs(job.world, device=job.device, progress=job.progress)
     ids = [f"{i:022d}" for i in range(len(pairs))]  # as long as the published ones
-    ground = ArrayImages(ids, pairs.panorama, _utm(pairs.position_m, cvact.UTM))
-    tiles = ArrayImages(ids, pairs.tile, _utm(pairs.tile_m, cvact.UTM))
-    parts = _parts(np.bincount(pairs.city), (3, 1, 1))
+    ground = ArrayImages(ids, pairs.query.pixels, _utm(pairs.query.positions.values, cvact.UTM))
+    tiles = ArrayImages(ids, pairs.gallery.pixels, _utm(pairs.gallery.positions.values, cvact.UTM))
+    parts = _parts(shares(job.world), (3, 1, 1))
     splits = ("train", "val", "test")
     write_cvact({s: _paired("cvact", s, ground, tiles, p) for s, p in zip(splits, parts, strict=True)}, root)
 
@@ -191,7 +192,7 @@ def _vigor(job: _Job, root: Path) -> None:
             tiles = job.pictures(f"{city}-tiles", len(centre), world.tile_px, world.tile_px)
             drawn = draw_nuisance(level_named(world.difficulty), len(centre), scene.city.seed, job.device)
             _tiles(job, tiles, scene, nuisance, centre, drawn.satellite_sensor)
-            cities[city] = Views(
+            cities[city] = Dataset(
                 "vigor", "all",
                 ArrayImages([f"pano{i:06d}" for i in range(len(here))], ground, _six(here, city)),
                 ArrayImages([f"tile{i:06d}" for i in range(len(centre))], tiles, _six(centre, city)),
@@ -204,7 +205,7 @@ def _vigor(job: _Job, root: Path) -> None:
 def _university1652(job: _Job, root: Path) -> None:
     altitudes = np.linspace(*DRONE_ALTITUDES_M, job.drone_views)
     tiles, drones = _flights(job, altitudes, DRONE_PITCH_DEG, 60.0)
-    learned, asked, distractors = _parts(_share(job.world), (3, 1, 1))
+    learned, asked, distractors = _parts(shares(job.world), (3, 1, 1))
     tested = np.concatenate([asked, distractors])
     train, test = (_buildings("university1652", tiles, drones, some) for some in (learned, tested))
     write_university1652(train, test, range(len(asked)), root)
@@ -214,7 +215,7 @@ def _sues200(job: _Job, root: Path) -> None:
     """The galleries hold every place, as the benchmark's split has it: the training places are the distractors."""
     altitudes = np.repeat(np.float64(HEIGHTS), job.drone_views)
     tiles, drones = _flights(job, altitudes, SUES_PITCH_DEG, SUES_FOV_DEG)
-    learned, asked = _parts(_share(job.world), (3, 2))
+    learned, asked = _parts(shares(job.world), (3, 2))
     every, heights = np.arange(len(tiles)), {}
     for k, height in enumerate(HEIGHTS):
         views = slice(k * job.drone_views, (k + 1) * job.drone_views)
@@ -253,10 +254,10 @@ def _vpr(job: _Job, root: Path) -> None:
         for prefix, array, where in zip("dq", passes, metres, strict=True)
     )
     splits = {}
-    for split, some in zip(("train", "val", "test"), _parts(_share(world), (3, 1, 1)), strict=True):
+    for split, some in zip(("train", "val", "test"), _parts(shares(world), (3, 1, 1)), strict=True):
         ground, known = queries.subset(some), database.subset(some)
         offsets, near = Neighbours(known.positions).within(ground.positions, 25.0)
-        splits[split] = Views("vpr", split, ground, known, Positives(offsets, near, np.ones(len(some), bool)))
+        splits[split] = Dataset("vpr", split, ground, known, Positives(offsets, near, np.ones(len(some), bool)))
     write_vpr(splits, root)
 
 
@@ -268,16 +269,10 @@ LAYOUTS: dict[str, Callable[[_Job, Path], None]] = {
 # shared
 
 
-def _share(world: WorldConfig) -> list[int]:
-    """How many places each city has, as `render_pairs` shares them out."""
-    cities = len(world.styles)
-    return [world.places // cities + (k < world.places % cities) for k in range(cities)]
-
-
 def _cities(job: _Job, reach_m: float) -> Iterator[tuple[int, Scene, Places, Nuisance]]:
     """Each city with its places, all at least half of `reach_m` from its edge."""
     wide = replace(job.world, span_m=max(job.world.span_m, reach_m))
-    for number, count in enumerate(_share(job.world)):
+    for number, count in enumerate(shares(job.world)):
         yield number, *city_of(wide, number, count, job.device)
 
 
@@ -294,17 +289,17 @@ def _parts(counts: list[int] | np.ndarray, shares: tuple[int, ...]) -> list[np.n
     return [np.concatenate(part) for part in parts]
 
 
-def _paired(name: str, split: str, ground: ArrayImages, tiles: ArrayImages, some: np.ndarray) -> Views:
-    return Views(name, split, ground.subset(some), tiles.subset(some), Positives.one_each(np.arange(len(some))))
+def _paired(name: str, split: str, ground: ArrayImages, tiles: ArrayImages, some: np.ndarray) -> Dataset:
+    return Dataset(name, split, ground.subset(some), tiles.subset(some), Positives.one_each(np.arange(len(some))))
 
 
-def _buildings(name: str, tiles: np.ndarray, drones: np.ndarray, some: np.ndarray) -> Views:
+def _buildings(name: str, tiles: np.ndarray, drones: np.ndarray, some: np.ndarray) -> Dataset:
     """Drone images (N, V, 3, H, W) of some places against their tiles."""
     views = drones.shape[1]
     ground = [f"place{i:06d}-{v:02d}" for i in some for v in range(views)]
     rows = (some[:, None] * views + np.arange(views)).ravel()
     flat = ArrayImages([str(i) for i in range(len(tiles) * views)], drones.reshape(-1, *drones.shape[2:])).subset(rows)
-    return Views(
+    return Dataset(
         name, "all", replace(flat, ids=tuple(ground)), ArrayImages([f"place{i:06d}" for i in some], tiles, rows=some),
         Positives.one_each(np.repeat(np.arange(len(some)), views)),
     )  # fmt: skip

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ucvgl.data.container import Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, open_model
 from ucvgl.errors import InputError
 from ucvgl.located import Round
 from ucvgl.methods.common import BEST, device
-from ucvgl.methods.images import Images
 from ucvgl.methods.ucvgl import (
     CHOSEN_BY,
     Curriculum,
@@ -74,17 +74,19 @@ class AdaptConfig:
             raise InputError("epochs", expected="0 or more", found=self.epochs, todo="0 leaves the encoders alone.")
 
 
-def starting_model(images: Images, config: AdaptConfig, *, progress: bool = True) -> tuple[TwoViewEncoder, Pretraining]:
+def starting_model(
+    images: Dataset, config: AdaptConfig, *, progress: bool = True
+) -> tuple[TwoViewEncoder, Pretraining]:
     """The encoders to begin with, and how they are used; from scratch they are pretrained first, from the run cache."""
     if config.start == SCRATCH:
-        start = _from_scratch(len(images), images.tile.shape[-1], config)
+        start = _from_scratch(len(images), images.gallery.size[0], config)
         return pretrained_model(pretrain(images, start, None, progress=progress), start), start
     model = open_model(config.start).to(device()).eval()
     return model, Pretraining(*model.configs, ground_input=config.given, intra=None, cross=None)
 
 
 def adapt(
-    model: TwoViewEncoder, start: Pretraining, images: Images, config: AdaptConfig, given: Tensor | None = None, *,
+    model: TwoViewEncoder, start: Pretraining, images: Dataset, config: AdaptConfig, given: Tensor | None = None, *,
     progress: bool = True,
 ) -> tuple[TwoViewEncoder, list[Round]]:  # fmt: skip
     """The encoders after training on these images, from the run cache.
@@ -121,7 +123,7 @@ def adapt(
         return {"rows": rows}
 
     labels = hashlib.sha256(known.numpy().tobytes()).hexdigest()[:12]
-    stage = run_stage("adapt", config, f"{images.data_id}+{labels}", compute)
+    stage = run_stage("adapt", config, f"{images.digest()}+{labels}", compute)
     rows = stage.numbers["rows"]
     rounds += [_round(f"epoch {number}", row) for number, row in enumerate(rows, 1)]
     if not rows or rows[chosen_epoch(rows, steps)][CHOSEN_BY] < before[CHOSEN_BY]:

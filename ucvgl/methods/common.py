@@ -1,6 +1,13 @@
 """What all methods share: where they compute, how many images at a time, what their weights are called."""
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
+
+from ucvgl.data.container import ArrayImages
+from ucvgl.distributed import embed_sharded, processes
+from ucvgl.encoders import Encoder, embed
 
 EMBED_BATCH = 128  # images embedded at a time
 BEST = "best.safetensors"  # the weights a stage hands on; of the chosen epoch where one is chosen
@@ -9,3 +16,12 @@ BEST = "best.safetensors"  # the weights a stage hands on; of the chosen epoch w
 def device() -> torch.device:
     """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def embed_all(encoder: Encoder, images: ArrayImages) -> Tensor:
+    """(N, D) descriptors of all images; of several processes each embeds a part, and all get the whole."""
+
+    def embed_rows(parts: Sequence[Tensor]) -> Tensor:
+        return embed(encoder, (images[rows] for rows in parts))
+
+    return embed_sharded(embed_rows, torch.arange(len(images)).split(EMBED_BATCH), processes())

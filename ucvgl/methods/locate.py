@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from ucvgl.augment import roll_panoramas, turn_squares
 from ucvgl.candidates import Candidates
 from ucvgl.confidence import Calibration, Evidence, evidence, load_calibration
+from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.distributed import embed_sharded, processes
 from ucvgl.encoders import Encoder, TwoViewEncoder, embed
 from ucvgl.errors import InputError
@@ -26,7 +27,6 @@ from ucvgl.located import Located, Round, place_all
 from ucvgl.methods.adapt import AdaptConfig, adapt, starting_model
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import EMBED_BATCH
-from ucvgl.methods.images import Images
 from ucvgl.methods.ucvgl import Descriptors, Pretraining, ground_input
 from ucvgl.reranking import csls_neighbours
 from ucvgl.search import BothWays, top_k
@@ -72,7 +72,7 @@ class Search:
     """
 
     kind: Kind
-    images: Images
+    images: Dataset
     headings_deg: Tensor
     known: Tensor
     both: BothWays
@@ -117,7 +117,7 @@ def search(
 
 
 def retrieve(
-    model: TwoViewEncoder, start: Pretraining, images: Images, candidates: Candidates
+    model: TwoViewEncoder, start: Pretraining, images: Dataset, candidates: Candidates
 ) -> tuple[BothWays, Evidence]:
     """Neighbours both ways, re-ranked by CSLS, and the evidence they are."""
     found = describe_turned(model, images, start)
@@ -126,7 +126,7 @@ def retrieve(
     return both, evidence(both, candidates.positions_m)
 
 
-def describe_turned(model: TwoViewEncoder, images: Images, start: Pretraining) -> Descriptors:
+def describe_turned(model: TwoViewEncoder, images: Dataset, start: Pretraining) -> Descriptors:
     """Descriptors (N, 4 D) and (M, 4 D) of both views in all four quarter turns together, each view and turn centred.
 
     A cosine is then the mean of four, of the same pair turned together. The encoders were trained on such turns but do not
@@ -136,17 +136,17 @@ def describe_turned(model: TwoViewEncoder, images: Images, start: Pretraining) -
     turn = roll_panoramas if start.ground_is_panorama else turn_squares
     return Descriptors(
         _together([_embedded(model.ground, ground, turn, quarters) for quarters in range(4)]),
-        _together([_embedded(model.satellite, images.tile, turn_squares, quarters) for quarters in range(4)]),
+        _together([_embedded(model.satellite, images.gallery, turn_squares, quarters) for quarters in range(4)]),
     )
 
 
-def _embedded(encoder: Encoder, images: Tensor, turn: Callable[[Tensor, Tensor], Tensor], quarters: int) -> Tensor:
+def _embedded(encoder: Encoder, images: ArrayImages, turn: Callable[[Tensor, Tensor], Tensor], quarters: int) -> Tensor:
     """(N, D) of all images, turned counter-clockwise by so many quarters."""
 
     def embed_turned(parts: Sequence[Tensor]) -> Tensor:
-        return embed(encoder, (turn(part, torch.full((len(part),), quarters)) for part in parts))
+        return embed(encoder, (turn(images[rows], torch.full((len(rows),), quarters)) for rows in parts))
 
-    return embed_sharded(embed_turned, images.split(EMBED_BATCH), processes())
+    return embed_sharded(embed_turned, torch.arange(len(images)).split(EMBED_BATCH), processes())
 
 
 def _together(turned: Sequence[Tensor]) -> Tensor:
@@ -201,7 +201,7 @@ def picture_stage(
         out.flush()
         return {"pictures": len(files)}
 
-    return run_stage("street-views", key, files.fingerprint(), compute)
+    return run_stage("street-views", key, files.digest(), compute)
 
 
 @dataclass(frozen=True)
@@ -236,13 +236,17 @@ def _array(path: Path, shape: tuple[int, ...]) -> np.memmap:
     return out
 
 
-def _images(pictures: StageResult, tiles: StageResult) -> Images:
+def _images(pictures: StageResult, tiles: StageResult) -> Dataset:
     """The encoder's input; panorama and top view are one, since an encoder reads one of them."""
     ground, tile = (
         torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))  # copy-on-write, and nothing writes
         for path in (pictures.folder / "ground.npy", tiles.folder / "tile.npy")
     )
-    return Images(ground, ground, tile, f"{pictures.folder.name}+{tiles.folder.name}")
+    query, gallery = (
+        ArrayImages(tuple(map(str, range(len(pixels)))), pixels, source=stage.folder.name)
+        for pixels, stage in ((ground, pictures), (tile, tiles))
+    )
+    return Dataset("locate", "all", query, gallery, Positives.unknown(len(query)), top_view=query)
 
 
 # --------------------------------------------------------------------------------------------------------------- headings
@@ -258,7 +262,7 @@ class _Turns:
 
 @torch.no_grad()
 def find_headings(
-    ground: Ground, kind: Kind, headings_deg: Tensor, images: Images, model: TwoViewEncoder, config: LocateConfig, *,
+    ground: Ground, kind: Kind, headings_deg: Tensor, images: Dataset, model: TwoViewEncoder, config: LocateConfig, *,
     progress: bool = True,
 ) -> Tensor:  # fmt: skip
     """Headings (N,) degrees, those that are NaN replaced by the turn at which a picture finds its best candidate.
@@ -279,12 +283,12 @@ def find_headings(
         alone = alone.view(len(without.pictures), config.turns, -1)
         # a view of heading h turned counter-clockwise by a quarter is the view of heading h - 90
         query = torch.cat([alone.roll(k * config.turns // 4, 1) for k in range(4)], -1).flatten(0, 1)
-        gallery = [_embedded(model.satellite, images.tile, turn_squares, quarters) for quarters in range(4)]
+        gallery = [_embedded(model.satellite, images.gallery, turn_squares, quarters) for quarters in range(4)]
         score, _ = top_k(query, _together(gallery), 1)
         found = headings_deg.clone()
         found[blind] = turns[score.view(-1, config.turns).argmax(1)]
         return {"headings_deg": found.tolist()}
 
     key = _Turns(replace(config, adapt=replace(config.adapt, epochs=0)), tuple(headings_deg.nan_to_num(-1.0).tolist()))
-    stage = run_stage("headings", key, images.data_id, compute)
+    stage = run_stage("headings", key, images.digest(), compute)
     return torch.tensor(stage.numbers["headings_deg"], dtype=torch.float64)

@@ -10,14 +10,13 @@ from typing import Any
 
 from torch import Generator, Tensor, nn
 
+from ucvgl.data.container import Dataset, Parts
 from ucvgl.encoders import TwoViewEncoder, load_model, save_model
 from ucvgl.methods.common import BEST, device
-from ucvgl.methods.images import Images
 from ucvgl.methods.learner import Learner, SslLoss
 from ucvgl.methods.ucvgl import (
     IntraView,
     Pretraining,
-    Truth,
     cross_view,
     data_key,
     ground_input,
@@ -84,15 +83,15 @@ class IntraViewWith(IntraView):
         model.satellite.follow()
 
 
-def cold_start_with(images: Images, config: WithLoss, truth: Truth, *, progress: bool = True) -> StageResult:
+def cold_start_with(data: Dataset, config: WithLoss, truth: Parts, *, progress: bool = True) -> StageResult:
     """The cold start with another intra-view loss, from the run cache; numbers and weights as `pretrain`'s."""
     start = config.start
     assert start.intra is not None
 
     def intra(folder: Path) -> dict[str, Any]:
         views = new_model(start).to(device())
-        model = TwoLearners(views, config, (len(images), len(images.tile))).to(device())
-        task = IntraViewWith(ground_input(images, start), images.tile, start, config.loss)
+        model = TwoLearners(views, config, (len(data), len(data.gallery))).to(device())
+        task = IntraViewWith(ground_input(data, start), data.gallery, start, config.loss)
         name = f"intra-view, {config.loss.method}"
         rows = train(model, task, start.intra, folder, name=name, progress=progress)
         save_model(views, folder / BEST)
@@ -100,9 +99,9 @@ def cold_start_with(images: Images, config: WithLoss, truth: Truth, *, progress:
 
     def compute(folder: Path) -> dict[str, Any]:
         key = _IntraWith(intra_key(start), config.loss, config.version)
-        first = run_stage("intra-view-with", key, images.data_id, intra)
+        first = run_stage("intra-view-with", key, data.digest(), intra)
         views = new_model(start).to(device())
         load_model(views, first.folder / BEST)
-        return {"intra": first.numbers["rows"]} | cross_view(views, images, start, truth, folder, progress=progress)
+        return {"intra": first.numbers["rows"]} | cross_view(views, data, start, truth, folder, progress=progress)
 
-    return run_stage("cold-start-with", config, data_key(images, truth), compute)
+    return run_stage("cold-start-with", config, data_key(data, truth), compute)

@@ -11,13 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ucvgl.data.container import Dataset
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, attitude_matrix, panorama_pixel_to_ray, ray_to_ground, top_view
 from ucvgl.methods.baselines import centred_by_domain, colour_descriptor, pixel_descriptor
 from ucvgl.metrics import chance_at, ranks_of, recall_at
 from ucvgl.world.appearance import Condition
 from ucvgl.world.difficulty import DEFAULT_LEVEL, LEVELS, Difficulty
-from ucvgl.world.pairs import Pairs, WorldConfig, city_of, render_pairs
+from ucvgl.world.pairs import WorldConfig, city_of, world_pairs
 from ucvgl.world.places import Places
 from ucvgl.world.render import Scene
 from ucvgl.world.views import ground_mask, panoramas, satellite_tiles
@@ -161,14 +162,10 @@ def _share_below(values: Tensor, share: float) -> float:
     return float(values.kthvalue(max(1, round(share * len(values)))).values) if len(values) else float("nan")
 
 
-def top_views(pairs: Pairs, config: WorldConfig, camera_height_m: float = 2.5) -> Tensor:
+def top_views(pairs: Dataset, config: WorldConfig, camera_height_m: float = 2.5) -> Tensor:
     """Top views of all panoramas at the tiles' span and size, uint8 (N, 3, S, S), a batch at a time."""
     settings = TopView.from_span(config.tile_px, config.span_m, camera_height_m)
-    parts = [
-        top_view(torch.from_numpy(pairs.panorama[first : first + BATCH].copy()), settings)
-        for first in range(0, len(pairs), BATCH)
-    ]
-    return torch.cat(parts)
+    return torch.cat([top_view(part, settings) for part in pairs.query.batches(BATCH)])
 
 
 def difficulty_table(config: StudyConfig, *, device: torch.device | str = "cpu", progress: bool = True) -> pd.DataFrame:
@@ -176,8 +173,8 @@ def difficulty_table(config: StudyConfig, *, device: torch.device | str = "cpu",
     rows = []
     for level in LEVELS:
         world = replace(config.world, difficulty=level)
-        pairs = render_pairs(world, device=device, progress=progress)
-        views, tiles = top_views(pairs, world, config.camera_height_m), torch.from_numpy(pairs.tile[:].copy())
+        pairs = world_pairs(world, device=device, progress=progress)
+        views, tiles = top_views(pairs, world, config.camera_height_m), pairs.gallery[:]
         for name, describe in ((PIXELS, pixel_descriptor), ("colours alone", colour_descriptor)):
             query, gallery = centred_by_domain(describe(views)), centred_by_domain(describe(tiles))
             ranks = ranks_of(query, gallery, torch.arange(len(query)))

@@ -8,25 +8,20 @@ metres; no gradient is clipped by value (at 100, which small encoders never come
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
 from ucvgl.augment import SAMPLE4GEO, Augmentation, augment, move_together
-from ucvgl.data import Positives, Views
-from ucvgl.distributed import embed_sharded, processes
+from ucvgl.data.container import Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.losses import info_nce
-from ucvgl.methods.common import BEST, EMBED_BATCH, device
-from ucvgl.methods.images import Images, polar_tiles
+from ucvgl.methods.common import BEST, EMBED_BATCH, device, embed_all
 from ucvgl.metrics import retrieval_measures
-from ucvgl.positions import Positions
 from ucvgl.sampling import NeighbourDraw, geographic_neighbours, neighbour_batches, similarity_neighbours
 from ucvgl.stages import StageResult, run_stage
 from ucvgl.synthetic_top_view import Pose, jitter_pose
@@ -93,60 +88,6 @@ class Sample4Geo:
     version: int = VERSION
 
 
-# ----------------------------------------------------------------------------------------------------------------- data
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """Ground images, tiles, and which belong together.
-
-    Args:
-        ground: uint8 (N, 3, H, W).
-        tile: uint8 (M, 3, S, S), or polar (M, 3, H, W).
-        positives: tiles that are right for each ground image.
-        semi_positives: tiles that show the place off centre (VIGOR), neither right nor wrong for the hit rate.
-        positions: of the tiles, for geographic sampling; None where unknown.
-        data_id: names all of these.
-        tiles_ask: whether `ground` holds satellite images that ask and `tile` the ground images that are searched
-            (satellite -> drone).
-    """
-
-    ground: Tensor
-    tile: Tensor
-    positives: Positives
-    semi_positives: Positives | None
-    positions: Positions | None
-    data_id: str
-    tiles_ask: bool = False
-
-    @staticmethod
-    def of(images: Images, views: Views, ground: GroundKind, tile: TileKind = "tile") -> "Labelled":
-        """Prepared images with the labels of the data set they were made from."""
-        tiles = polar_tiles(images) if tile == "polar" else images.tile
-        data_id = f"{images.data_id}-{ground}-{tile}-{views.positives.digest()}".replace(" ", "-")
-        return Labelled(
-            images.panorama if ground == "panorama" else images.top_view, tiles, views.positives, views.semi_positives,
-            views.satellite.positions, data_id,
-        )  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self.ground)
-
-    def take(self, rows: np.ndarray, name: str) -> "Labelled":
-        """Some of the ground images against all tiles; `name` tells this part from others."""
-        semi = None if self.semi_positives is None else self.semi_positives.take(rows)
-        return replace(
-            self, ground=self.ground[torch.from_numpy(rows)], positives=self.positives.take(rows), semi_positives=semi,
-            data_id=f"{self.data_id}-{name}",
-        )  # fmt: skip
-
-    def pairs(self) -> tuple[Tensor, Tensor]:
-        """The items trained on: ground images whose tile is known, (P,), and their tiles, (P,)."""
-        best = torch.from_numpy(self.positives.best())
-        ground = (best >= 0).nonzero()[:, 0]
-        return ground, best[ground]
-
-
 # ------------------------------------------------------------------------------------------------------------- learning
 
 
@@ -154,13 +95,15 @@ class Labelled:
 class SupervisedPairs(Task):
     """Pairs of ground image and tile, in batches of places that are hard to tell apart."""
 
-    given: Labelled
+    given: Dataset
     config: Sample4Geo
     neighbours: Tensor | None = None  # (P, range) places near each item's, of the last search
     searched: int = -1  # the epoch of that search; -1: none yet
 
     def __post_init__(self) -> None:
-        self.ground, tile = self.given.pairs()
+        best = self.given.positives.best()
+        self.ground = (best >= 0).nonzero()[:, 0]  # (P,) the items: ground images whose tile is known
+        tile = best[self.ground]
         # a place is a tile that some ground image belongs to; `tiles` says which
         self.tiles, self.place = tile.unique(return_inverse=True)
 
@@ -186,15 +129,15 @@ class SupervisedPairs(Task):
 
     def _near(self) -> Tensor:
         """Geographic neighbours of each item's place."""
-        positions = self.given.positions
+        positions = self.given.gallery.positions
         known = None if positions is None else positions.take(self.tiles.numpy())
         return geographic_neighbours(known, self.config.sampling.draw.range)[self.place]
 
     def _similar(self, model: TwoViewEncoder) -> Tensor:
         """The places whose tiles are most similar to each item's ground image."""
         model.eval()
-        query = embed(model.ground, (self.given.ground[rows] for rows in self.ground.split(EMBED_BATCH)))
-        tile = embed(model.satellite, (self.given.tile[rows] for rows in self.tiles.split(EMBED_BATCH)))
+        query = embed(model.ground, (self.given.query[rows] for rows in self.ground.split(EMBED_BATCH)))
+        tile = embed(model.satellite, (self.given.gallery[rows] for rows in self.tiles.split(EMBED_BATCH)))
         model.train()
         return similarity_neighbours(query, tile, self.config.sampling.draw.range, place=self.place)
 
@@ -202,7 +145,7 @@ class SupervisedPairs(Task):
         """Ground images and their tiles, moved together and augmented each by itself."""
         config = self.config
         tiles = self.tiles[self.place[items]]
-        ground, tile = self.given.ground[self.ground[items]], self.given.tile[tiles]
+        ground, tile = self.given.query[self.ground[items]], self.given.gallery[tiles]
         moves = {"panorama": "roll", "top view": "turn", "oblique": "stay", "polar": "roll", "tile": "turn"}
         kinds = (moves[config.ground_kind], moves[config.tile_kind])
         moved = move_together((ground, tile), kinds, config.augmentation, generator)
@@ -245,7 +188,7 @@ def trained_model(stage: StageResult, config: Sample4Geo) -> TwoViewEncoder:
 
 
 def supervise(
-    given: Labelled, config: Sample4Geo, tests: Mapping[str, Labelled], *, progress: bool = True
+    given: Dataset, config: Sample4Geo, tests: Mapping[str, Dataset], *, progress: bool = True
 ) -> StageResult:
     """Trains on all pairs, from the run cache if it was done before.
 
@@ -263,7 +206,7 @@ def supervise(
         InputError: geographic sampling without positions, fewer places than a batch, neighbour lists longer than there
             are places.
     """
-    key = {name: test.data_id for name, test in tests.items()}
+    key = {name: test.digest() for name, test in tests.items()}
 
     def compute(folder: Path) -> dict[str, Any]:
         model = new_model(config).to(device())
@@ -279,29 +222,26 @@ def supervise(
         save_model(model, folder / BEST)
         return {"rows": rows, "recall": {name: _measures_of(name, rows[-1]) for name in tests}}
 
-    return run_stage("sample4geo", config, f"{given.data_id}+{sorted(key.items())}", compute)
+    return run_stage("sample4geo", config, f"{given.digest()}+{sorted(key.items())}", compute)
 
 
 def _measures_of(test: str, row: Row) -> dict[str, float]:
     return {name.removeprefix(f"{test}_"): value for name, value in row.items() if name.startswith(f"{test}_")}
 
 
-def evaluate(model: TwoViewEncoder, test: Labelled) -> dict[str, float]:
+def evaluate(model: TwoViewEncoder, test: Dataset) -> dict[str, float]:
     """R@1, 5, 10 and 1 %, average precision and, with semi-positives, the hit rate; in percent.
 
     Raises:
         InputError: a gallery of fewer than 10 tiles, embeddings that are not finite.
     """
     query, gallery = describe(model, test)
-    semi = None if test.semi_positives is None else torch.from_numpy(test.semi_positives.pairs())
-    found = retrieval_measures(query, gallery, torch.from_numpy(test.positives.pairs()), semi_positives=semi)
+    semi = None if test.semi_positives is None else test.semi_positives.pairs()
+    found = retrieval_measures(query, gallery, test.positives.pairs(), semi_positives=semi)
     return {name: value for name, value in found.items() if name not in ("queries", "left_out")}
 
 
-def describe(model: TwoViewEncoder, test: Labelled) -> tuple[Tensor, Tensor]:
-    """Descriptors of all images that ask, (N, D), and of those searched, (M, D)."""
-    query, gallery = (model.satellite, model.ground) if test.tiles_ask else (model.ground, model.satellite)
-    sides = ((query, test.ground), (gallery, test.tile))
-    return tuple(  # type: ignore[return-value]
-        embed_sharded(partial(embed, encoder), images.split(EMBED_BATCH), processes()) for encoder, images in sides
-    )
+def describe(model: TwoViewEncoder, test: Dataset) -> tuple[Tensor, Tensor]:
+    """Descriptors of all queries, (N, D), and of the gallery, (M, D)."""
+    query, gallery = (model.satellite, model.ground) if test.swapped else (model.ground, model.satellite)
+    return embed_all(query, test.query), embed_all(gallery, test.gallery)

@@ -8,9 +8,9 @@ import torch
 from torch import Generator, Tensor
 
 from ucvgl import published
-from ucvgl.methods import ucvgl_study
-from ucvgl.methods.sample4geo import Labelled, Sample4Geo, SupervisedPairs, describe, supervise, trained_model
-from ucvgl.methods.sample4geo_study import KINDS, Area, Study, with_sampler
+from ucvgl.data.container import ArrayImages, Dataset, Parts
+from ucvgl.methods.sample4geo import Sample4Geo, SupervisedPairs, describe, supervise, trained_model
+from ucvgl.methods.sample4geo_study import KINDS, Study, with_sampler
 from ucvgl.methods.ucvgl import curriculum
 from ucvgl.positions import Metres, to_metres
 from ucvgl.sampling import batches_with_sources
@@ -32,30 +32,30 @@ class Batches:
     """An epoch's batches of each sampler, over the same places.
 
     Args:
-        ground: (P, 3, H, W) the items' ground images.
-        tile: (P, 3, S, S) and their tiles.
+        ground: P, the items' ground images.
+        tile: P, and their tiles.
         where_m: (P, 2) metres east and north, or None where positions are not known.
         items: sampler -> (batches, B).
         sources: sampler -> (batches, B), the drawn item that each joined, itself if it was drawn.
         hardest: sampler, hardest: the greatest cosine of each query with a wrong tile of its batch.
     """
 
-    ground: Tensor
-    tile: Tensor
+    ground: ArrayImages
+    tile: ArrayImages
     where_m: Tensor | None
     items: dict[str, Tensor]
     sources: dict[str, Tensor]
     hardest: pd.DataFrame
 
 
-def batches(given: Labelled, stage: StageResult, method: Sample4Geo, *, seed: int) -> Batches:
+def batches(given: Dataset, stage: StageResult, method: Sample4Geo, *, seed: int) -> Batches:
     """Draws an epoch with each sampler, the similar places as the trained encoders see them."""
     task, model = SupervisedPairs(given, method), trained_model(stage, method)
     size, draw = method.training.batch_size, method.sampling.draw
     query, tile = (part[rows] for part, rows in zip(describe(model, given), (task.ground, task.tiles), strict=True))
     items, sources, hardest = {}, {}, []
     for source, name in SAMPLERS.items():
-        if source == "geographic" and given.positions is None:
+        if source == "geographic" and given.gallery.positions is None:
             continue
         near = task.neighbours_by(source, model)
         drawn = batches_with_sources(
@@ -66,7 +66,8 @@ def batches(given: Labelled, stage: StageResult, method: Sample4Geo, *, seed: in
         hardest.append(pd.DataFrame({"sampler": name, "hardest": cosine.tolist()}))
     tiles = task.tiles[task.place]
     return Batches(
-        given.ground[task.ground], given.tile[tiles], _where(given, tiles), items, sources, pd.concat(hardest, ignore_index=True)
+        given.query.subset(task.ground), given.gallery.subset(tiles), _where(given, tiles), items, sources,
+        pd.concat(hardest, ignore_index=True),
     )  # fmt: skip
 
 
@@ -86,10 +87,10 @@ def hardest_negatives(query: Tensor, tile: Tensor, items: Tensor) -> Tensor:
     return similarity.masked_fill(own, -torch.inf).amax(2).flatten().clamp(-1, 1)
 
 
-def _where(given: Labelled, tiles: Tensor) -> Tensor | None:
-    if given.positions is None:
+def _where(given: Dataset, tiles: Tensor) -> Tensor | None:
+    if given.gallery.positions is None:
         return None
-    places = given.positions.take(tiles.numpy())
+    places = given.gallery.positions.take(tiles.numpy())
     metres = places if isinstance(places.frame, Metres) else to_metres(places)
     return torch.tensor(metres.values, dtype=torch.float32)
 
@@ -118,7 +119,7 @@ def browser_arguments(drawn: Batches) -> dict[str, object]:
     """Arguments of `batch_browser`: the first batches of each sampler."""
     where = drawn.where_m if drawn.where_m is not None else torch.zeros(len(drawn.tile), 2)
     return {
-        "tiles": drawn.tile, "ground": drawn.ground, "where": where,
+        "tiles": drawn.tile[:], "ground": drawn.ground[:], "where": where,
         "batches": {name: batch[:BROWSED] for name, batch in drawn.items.items()},
         "anchors": {name: batch[:BROWSED] for name, batch in drawn.sources.items()},
     }  # fmt: skip
@@ -133,7 +134,7 @@ def hardest_sentence(drawn: Batches) -> str:
 # -------------------------------------------------------------------------------------------------------------- curves
 
 
-def curves(settings: Study, areas: Sequence[Area], names: Mapping[str, str]) -> pd.DataFrame:
+def curves(settings: Study, areas: Sequence[Parts], names: Mapping[str, str]) -> pd.DataFrame:
     """R@1 by epoch of each sampler, from the stages that the sampling table has trained."""
     rows = []
     for part, name in names.items():
@@ -152,19 +153,19 @@ def curves(settings: Study, areas: Sequence[Area], names: Mapping[str, str]) -> 
 
 
 def drone_rows(
-    stage: StageResult, method: Sample4Geo, test: Labelled, *, count: int = 4, listed: int = 5
+    stage: StageResult, method: Sample4Geo, test: Dataset, *, count: int = 4, listed: int = 5
 ) -> dict[str, object]:
     """Arguments of `retrieval_rows`: drone images and the tiles found for them, half of them right if there are such."""
     query, gallery = describe(trained_model(stage, method), test)
     index = top_k(query, gallery, min(listed, len(gallery)))[1]
-    known = torch.from_numpy(test.positives.best())
+    known = test.positives.best()
     right = index == known[:, None]
     hits, misses = (flags.nonzero()[:, 0].tolist() for flags in (right[:, 0], ~right[:, 0]))
     rows = (hits[: max(count // 2, count - len(misses))] + misses)[:count]
     return {
-        "ground": [test.ground[i] for i in rows],
+        "ground": [test.query[i] for i in rows],
         "top_views": None,
-        "retrieved": [[test.tile[j] for j in index[i].tolist()] for i in rows],
+        "retrieved": [[test.gallery[j] for j in index[i].tolist()] for i in rows],
         "right": right[rows],
     }
 
@@ -302,11 +303,11 @@ def unlabelled_conclusion(frame: pd.DataFrame) -> str:
     )
 
 
-def unlabelled_curves(settings: Study, given: ucvgl_study.Material) -> pd.DataFrame:
+def unlabelled_curves(settings: Study, given: Parts) -> pd.DataFrame:
     """R@1 and the part of right labels by epoch, with random batches of pseudo-pairs and with look-alikes."""
     rows = []
     for hard in (None, settings.method.sampling.draw):
-        stage = curriculum(given.images, settings.unlabelled.curriculum, given.truth, hard=hard, progress=False)
+        stage = curriculum(given.unlabelled, settings.unlabelled.curriculum, given, hard=hard, progress=False)
         name = "look-alikes" if hard else "random batches"
         for row in stage.numbers["rows"]:
             rows.append({"sampler": name, "epoch": row["epoch"] + 1, "r_at_1": row["test_r_at_1"]})

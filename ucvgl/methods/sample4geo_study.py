@@ -1,7 +1,7 @@
 """Notebook 05: which data, which encoders, for how long; and its tables, a row for each variant of the method."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +9,18 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from ucvgl.augment import SAMPLE4GEO
-from ucvgl.data import Positives, Views, detect_layout, open_dataset
+from ucvgl.data import detect_layout, open_dataset
+from ucvgl.data.cache import made_once
+from ucvgl.data.container import Dataset, Parts, Positives
 from ucvgl.data.export import export_world
-from ucvgl.distributed import first_alone
+from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods import ucvgl, ucvgl_study
-from ucvgl.methods.images import ImageConfig, open_splits, prepare, prepare_plain
 from ucvgl.methods.sample4geo import (
     BACKBONE,
     SAMPLERS,
     GroundKind,
-    Labelled,
     Sample4Geo,
     Sampling,
     TileKind,
@@ -29,9 +29,9 @@ from ucvgl.methods.sample4geo import (
 )
 from ucvgl.results import WORLD
 from ucvgl.sampling import NeighbourDraw
-from ucvgl.stages import StageResult, run_stage
+from ucvgl.stages import StageResult
 from ucvgl.synthetic_top_view import Pose
-from ucvgl.world.pairs import CITY_GAP_M, WorldConfig
+from ucvgl.world.rendering import CITY_GAP_M, source_digest
 
 HELD_OUT = 4  # every fourth place of a city that is trained on is tested, as VIGOR's same area
 
@@ -58,7 +58,7 @@ class Study:
     """All settings of a profile."""
 
     unlabelled: ucvgl_study.Study  # UCVGL's, whose world, encoders and budget notebook 05 shares
-    images: ImageConfig
+    images: Preparation
     method: Sample4Geo
     drone: Sample4Geo
     flights: Flights
@@ -91,7 +91,7 @@ def study(profile: str, seed: int, *, data: str = WORLD) -> Study:
 def _paper(other: ucvgl_study.Study, seed: int, data: str) -> Study:
     name = WORLD if data == WORLD else detect_layout(data)
     ground_px = (384, 768) if name == "vigor" else (140, 768)
-    images = replace(other.images, panorama_px=ground_px)
+    images = replace(other.images, query_px=ground_px)
     satellite = EncoderConfig(BACKBONE, "hub", pooling="head", image_px=(384, 384))
     ground = replace(satellite, image_px=ground_px)
     method = Sample4Geo(ground, satellite)
@@ -106,15 +106,7 @@ def _paper(other: ucvgl_study.Study, seed: int, data: str) -> Study:
 # ----------------------------------------------------------------------------------------------------------------- data
 
 
-@dataclass(frozen=True, eq=False)
-class Area:
-    """What is trained on, and what is measured on: the 'same' area, the 'cross' area, or both."""
-
-    train: Labelled
-    tests: Mapping[str, Labelled]
-
-
-def open_areas(settings: Study, data: str, method: Sample4Geo, *, progress: bool = True) -> list[Area]:
+def open_areas(settings: Study, data: str, method: Sample4Geo, *, progress: bool = True) -> list[Parts]:
     """The data of the tables on sampling and architecture.
 
     The world: trained on three quarters of the places of two cities; 'same' asks for the others among all tiles of these
@@ -131,36 +123,33 @@ def open_areas(settings: Study, data: str, method: Sample4Geo, *, progress: bool
     if data == WORLD:
         trained, unseen = _world(settings, *kinds, progress=progress)
         learnt, held = split_rows(len(trained))
-        tests = {"same": trained.take(held, "held-out"), "cross": unseen}
-        return [Area(trained.take(learnt, "trained-on"), tests)]
+        return [Parts(trained.take(learnt), {"same": trained.take(held), "cross": unseen})]
     name = detect_layout(data)
+
+    def opened(split: str, **more: str) -> Dataset:
+        return _labelled(settings, open_dataset(name, data, split, **more), *kinds, progress=progress)
+
     if name == "vigor":
-        return [
-            Area(
-                _labelled(settings, open_dataset(name, data, "train", area=area), *kinds, progress=progress),
-                {area: _labelled(settings, open_dataset(name, data, "test", area=area), *kinds, progress=progress)},
-            )
-            for area in ("same", "cross")
-        ]
-    train, held_out = (open_dataset(name, data, split) for split in ("train", "val"))
-    test = {"same": _labelled(settings, held_out, *kinds, progress=progress)}
-    return [Area(_labelled(settings, train, *kinds, progress=progress), test)]
+        return [Parts(opened("train", area=area), {area: opened("test", area=area)}) for area in ("same", "cross")]
+    return [Parts(opened("train"), {"same": opened("val")})]
 
 
-def _labelled(settings: Study, views: Views, ground: GroundKind, tile: TileKind, *, progress: bool) -> Labelled:
-    return Labelled.of(prepare(views, settings.images, progress=progress), views, ground, tile)
+def _labelled(settings: Study, data: Dataset, ground: GroundKind, tile: TileKind, *, progress: bool) -> Dataset:
+    """Images made ready, the queries as the encoder is given them."""
+    ready = prepare(data, replace(settings.images, polar=tile == "polar"), progress=progress)
+    return ready if ground == "panorama" else replace(ready, query=ready.top_view)
 
 
-def _world(settings: Study, ground: GroundKind, tile: TileKind, *, progress: bool) -> tuple[Labelled, Labelled]:
+def _world(settings: Study, ground: GroundKind, tile: TileKind, *, progress: bool) -> tuple[Dataset, Dataset]:
     """All places of the two cities that are trained on, and the third city; tiles that show a place beside its own are
     semi-positives."""
     other = settings.unlabelled
-    splits = open_splits(WORLD, other.train, other.test)
-    parts = []
-    for views in (splits.train, splits.test):
-        semi = covering(views.ground.positions.values, views.satellite.positions.values, other.train.span_m)
-        parts.append(_labelled(settings, replace(views, semi_positives=semi), ground, tile, progress=progress))
-    return parts[0], parts[1]
+    parts = ucvgl_study.open_parts(WORLD, other.train, other.test, progress=progress)
+    out = []
+    for data in (parts.train, parts.test):
+        semi = covering(data.query.positions.values, data.gallery.positions.values, other.train.span_m)
+        out.append(_labelled(settings, replace(data, semi_positives=semi), ground, tile, progress=progress))
+    return out[0], out[1]
 
 
 def split_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -187,61 +176,56 @@ def covering(place_m: np.ndarray, tile_m: np.ndarray, span_m: float) -> Positive
     return Positives.of(rows)
 
 
-def styles(settings: Study, method: Sample4Geo, *, progress: bool = True) -> dict[str, Area]:
+def styles(settings: Study, method: Sample4Geo, *, progress: bool = True) -> dict[str, Parts]:
     """The two cities that are trained on, by the names of their styles, each with the held-out places of both as tests."""
     whole, _ = _world(settings, method.ground_kind, method.tile_kind, progress=progress)
-    city = (whole.positions.values[:, 0] // CITY_GAP_M).astype(np.int64)
-    names = settings.unlabelled.train.styles
+    city = (whole.gallery.positions.values[:, 0] // CITY_GAP_M).astype(np.int64)
     learnt, held = {}, {}
-    for number, name in enumerate(names):
-        part = only(whole, np.flatnonzero(city == number), name)
+    for number, name in enumerate(settings.unlabelled.train.styles):
+        part = only(whole, np.flatnonzero(city == number))
         rows, rest = split_rows(len(part))
-        learnt[name], held[name] = part.take(rows, "trained-on"), part.take(rest, "held-out")
-    return {name: Area(learnt[name], held) for name in names}
+        learnt[name], held[name] = part.take(rows), part.take(rest)
+    return {name: Parts(learnt[name], held) for name in learnt}
 
 
-def only(given: Labelled, rows: np.ndarray, name: str) -> Labelled:
-    """The places at `rows` of a data set whose ground image i belongs to tile i, without all other tiles."""
+def only(data: Dataset, rows: np.ndarray) -> Dataset:
+    """The places at `rows` of a data set whose query i belongs to gallery image i, without all other tiles."""
     return replace(
-        given.take(rows, name), tile=given.tile[rows], positives=Positives.one_each(np.arange(len(rows))),
-        semi_positives=None, positions=None if given.positions is None else given.positions.take(rows),
+        data.take(rows), gallery=data.gallery.subset(rows), positives=Positives.one_each(np.arange(len(rows))),
+        semi_positives=None,
     )  # fmt: skip
 
 
-def open_flights(settings: Study, root: str = "", *, progress: bool = True) -> Area:
+def open_flights(settings: Study, root: str = "", *, progress: bool = True) -> Parts:
     """Drone images and tiles of places, in both directions: a folder of University-1652 or SUES-200, or the world exported as
     the former.
 
     The tests 'd2s' and 's2d' ask drone images among tiles and tiles among drone images.
     """
     root = root or str(_exported(settings.flights, progress=progress))
-    px = (settings.flights.image_px, settings.flights.tile_px)
+    size = (settings.flights.image_px,) * 2, (settings.flights.tile_px,) * 2
 
-    def opened(split: str, direction: str) -> Labelled:
-        views = open_dataset(detect_layout(root), root, split, direction=direction)
-        ours = Labelled.of(prepare_plain(views, px, progress=progress), views, "oblique")
-        return replace(ours, tiles_ask=direction == "satellite2drone")
+    def opened(split: str, direction: str) -> Dataset:
+        swapped = direction == "satellite2drone"
+        data = open_dataset(detect_layout(root), root, split, direction=direction)
+        return prepare(replace(data, swapped=swapped), Preparation(*size), progress=progress)
 
     tests = {"d2s": opened("test", "drone2satellite"), "s2d": opened("test", "satellite2drone")}
-    return Area(opened("train", "drone2satellite"), tests)
+    return Parts(opened("train", "drone2satellite"), tests)
 
 
 def _exported(flights: Flights, *, progress: bool) -> Path:
     """The world's drone images in files, as University-1652's; rendered once."""
-    world = WorldConfig(flights.styles, flights.seed, flights.places, city_size_m=flights.city_size_m)
 
-    def compute(folder: Path) -> dict[str, int]:
-        if not (folder / "set").exists():  # it appears when it is whole
-            export_world(
-                "university1652", folder / "set", places=flights.places, seed=flights.seed, styles=flights.styles,
-                tile_px=flights.tile_px, photo_px=flights.image_px, drone_views=flights.views, progress=progress,
-                city_size_m=flights.city_size_m, resolution_m=flights.resolution_m, spacing_m=flights.spacing_m,
-                span_m=flights.span_m, difficulty=flights.difficulty,
-            )  # fmt: skip
-        return {"places": flights.places}
+    def export(folder: Path) -> None:
+        export_world(
+            "university1652", folder / "set", places=flights.places, seed=flights.seed, styles=flights.styles,
+            tile_px=flights.tile_px, photo_px=flights.image_px, drone_views=flights.views, progress=progress,
+            city_size_m=flights.city_size_m, resolution_m=flights.resolution_m, spacing_m=flights.spacing_m,
+            span_m=flights.span_m, difficulty=flights.difficulty,
+        )  # fmt: skip
 
-    with first_alone():
-        return run_stage("flights", flights, world.digest(), compute).folder / "set"
+    return made_once("flights", {"code": source_digest(), **asdict(flights)}, export) / "set"
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
@@ -261,7 +245,7 @@ def with_sampler(settings: Study, kind: str) -> Sample4Geo:
     return replace(method, sampling=replace(method.sampling, kind=kind), evaluate_every=settings.curve_every)
 
 
-def sampling_table(settings: Study, areas: list[Area], *, progress: bool = True) -> pd.DataFrame:
+def sampling_table(settings: Study, areas: list[Parts], *, progress: bool = True) -> pd.DataFrame:
     """A row a sampler: recall and hit rate in the same area, and, where there is one, in another, as cross_..."""
     rows = []
     for part, name in NAMES.items():
@@ -275,7 +259,7 @@ def sampling_table(settings: Study, areas: list[Area], *, progress: bool = True)
     return pd.DataFrame(rows)
 
 
-def generalisation_table(settings: Study, cities: Mapping[str, Area], *, progress: bool = True) -> pd.DataFrame:
+def generalisation_table(settings: Study, cities: Mapping[str, Parts], *, progress: bool = True) -> pd.DataFrame:
     """A row for each style trained on and each tested on; the test places are never trained on."""
     rows = []
     for trained_on, area in cities.items():
@@ -287,7 +271,7 @@ def generalisation_table(settings: Study, cities: Mapping[str, Area], *, progres
     return pd.DataFrame(rows)
 
 
-def open_others(settings: Study, data: str, other: str, *, progress: bool = True) -> dict[str, Area]:
+def open_others(settings: Study, data: str, other: str, *, progress: bool = True) -> dict[str, Parts]:
     """What the table on generalisation trains and tests on: the world's two styles, or two data sets; empty if there is
     only one."""
     if data == WORLD:
@@ -295,7 +279,7 @@ def open_others(settings: Study, data: str, other: str, *, progress: bool = True
     return data_sets(settings, (data, other), progress=progress) if other else {}
 
 
-def data_sets(settings: Study, roots: Sequence[str], *, progress: bool = True) -> dict[str, Area]:
+def data_sets(settings: Study, roots: Sequence[str], *, progress: bool = True) -> dict[str, Parts]:
     """Real data sets by name, each with the validation parts of all as tests (CVUSA -> CVACT and back)."""
     parts = {}
     kinds = (settings.method.ground_kind, settings.method.tile_kind)
@@ -304,13 +288,13 @@ def data_sets(settings: Study, roots: Sequence[str], *, progress: bool = True) -
         splits = ("train", "test" if name == "vigor" else "val")
         parts[name] = [_labelled(settings, open_dataset(name, root, s), *kinds, progress=progress) for s in splits]
     tests = {name: test for name, (_, test) in parts.items()}
-    return {name: Area(train, tests) for name, (train, _) in parts.items()}
+    return {name: Parts(train, tests) for name, (train, _) in parts.items()}
 
 
 DIRECTIONS = {"d2s": "drone -> satellite", "s2d": "satellite -> drone"}
 
 
-def drone_table(settings: Study, flights: Area, *, progress: bool = True) -> pd.DataFrame:
+def drone_table(settings: Study, flights: Parts, *, progress: bool = True) -> pd.DataFrame:
     """Both directions from one training, with average precision."""
     stage = supervise(flights.train, settings.drone, flights.tests, progress=progress)
     return pd.DataFrame(
@@ -327,9 +311,9 @@ ARCHITECTURES = {
 }
 
 
-def architecture(method: Sample4Geo, part: str, images: ImageConfig) -> Sample4Geo:
+def architecture(method: Sample4Geo, part: str, images: Preparation) -> Sample4Geo:
     """The method of a row of the architecture table."""
-    wide = replace(method.ground, image_px=images.panorama_px)
+    wide = replace(method.ground, image_px=images.query_px)
     raw = replace(method, ground=wide, ground_kind="panorama", shared=False)
     match part:
         case "full":
@@ -341,11 +325,11 @@ def architecture(method: Sample4Geo, part: str, images: ImageConfig) -> Sample4G
         case "raw":
             return raw
         case "polar":
-            return replace(raw, satellite=replace(method.satellite, image_px=images.panorama_px), tile_kind="polar")
+            return replace(raw, satellite=replace(method.satellite, image_px=images.query_px), tile_kind="polar")
     raise InputError("part", expected=f"one of {', '.join(ARCHITECTURES)}", found=repr(part), todo="Choose one.")
 
 
-def _one_area(settings: Study, data: str, method: Sample4Geo, *, progress: bool) -> Area:
+def _one_area(settings: Study, data: str, method: Sample4Geo, *, progress: bool) -> Parts:
     """The world's first city, half as much to train on; or the data set's (first) protocol. Its own test comes first."""
     if data == WORLD:
         return next(iter(styles(settings, method, progress=progress).values()))
@@ -376,19 +360,19 @@ UNLABELLED = {
 }
 
 
-def unlabelled_table(settings: Study, given: ucvgl_study.Material, *, progress: bool = True) -> pd.DataFrame:
+def unlabelled_table(settings: Study, given: Parts, *, progress: bool = True) -> pd.DataFrame:
     """With labels and without: the same encoders, data, augmentation, epochs and measure (descriptors centred)."""
     other, rows = settings.unlabelled, []
     for part, name in UNLABELLED.items():
         if part.startswith("ucvgl"):
             hard = settings.method.sampling.draw if part == "ucvgl_hard" else None
-            found = ucvgl.curriculum(given.images, other.curriculum, given.truth, hard=hard, progress=progress).numbers
+            found = ucvgl.curriculum(given.unlabelled, other.curriculum, given, hard=hard, progress=progress).numbers
             recall, seconds = found["recall"], sum(row["seconds"] for row in found["rows"])
         else:
             method = on_same_terms(settings, "random" if part == "random" else "similarity")
             stage = supervised(settings, given, method, progress=progress)
             model = trained_model(stage, method)
-            recall = ucvgl.evaluate(ucvgl.describe(model, given.truth.test_images, other.start), given.truth.test)
+            recall = ucvgl.evaluate(ucvgl.describe(model, given.test, other.start), given.test.positives)
             seconds = sum(row["seconds"] for row in stage.numbers["rows"])
         rows.append({"part": part, "method": name, **recall, "seconds": round(seconds, 1)})
     return pd.DataFrame(rows)
@@ -406,12 +390,10 @@ def on_same_terms(settings: Study, kind: str) -> Sample4Geo:
     )  # fmt: skip
 
 
-def supervised(
-    settings: Study, given: ucvgl_study.Material, method: Sample4Geo, *, progress: bool = True
-) -> StageResult:
+def supervised(settings: Study, given: Parts, method: Sample4Geo, *, progress: bool = True) -> StageResult:
     """Sample4Geo on all labels of UCVGL's study."""
     train, test = (
-        Labelled.of(images, views, method.ground_kind)
-        for images, views in ((given.images, given.splits.train), (given.truth.test_images, given.splits.test))
+        part if method.ground_kind == "panorama" else replace(part, query=part.top_view)
+        for part in (given.train, given.test)
     )
     return supervise(train, method, {"cross": test}, progress=progress)

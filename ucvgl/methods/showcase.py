@@ -20,7 +20,7 @@ from ucvgl.world.appearance import Condition
 from ucvgl.world.city import make_city
 from ucvgl.world.difficulty import LEVELS
 from ucvgl.world.kinds import Kind
-from ucvgl.world.pairs import render_pairs
+from ucvgl.world.pairs import world_pairs
 from ucvgl.world.places import Places, street_places
 from ucvgl.world.render import Scene
 from ucvgl.world.styles import STYLES, style_named
@@ -167,10 +167,10 @@ def level_sheet(config: StudyConfig, place: int = 0) -> dict[str, list[Tensor]]:
     columns: dict[str, list[Tensor]] = {name: [] for name in ("tile", "panorama", "top view")}
     for level in LEVELS:
         world = replace(config.world, difficulty=level)
-        pairs = render_pairs(world)
-        one = replace(pairs, panorama=pairs.panorama[place : place + 1])
-        columns["tile"].append(torch.from_numpy(pairs.tile[place].copy()))
-        columns["panorama"].append(torch.from_numpy(pairs.panorama[place].copy()))
+        pairs = world_pairs(world)
+        one = pairs.take([place])
+        columns["tile"].append(pairs.gallery[place])
+        columns["panorama"].append(pairs.query[place])
         columns["top view"].append(top_views(one, world, config.camera_height_m)[0])
     return columns
 
@@ -192,11 +192,11 @@ def real_panorama(argument: str, data: str = "world") -> tuple[Tensor, str] | No
             f"your picture {Path(argument).name}",
         )
     elif data != "world":
-        views = open_dataset("auto", data)
+        opened = open_dataset("auto", data)
         where, picture, credit = (
             f"{data}, ground image 0",
-            views.ground.read(0),
-            f"the first ground image of {views.name}",
+            opened.query.read(0),
+            f"the first ground image of {opened.name}",
         )
     elif sample.exists():
         where, picture, credit = str(sample), decode_file(str(sample)), AMSTERDAM

@@ -2,17 +2,15 @@
 
 The five steps of the paper as stages of the run cache, each found there or run:
 translate (step 2, after the projection of step 1), pretrain (steps 3 and 4), curriculum (step 5). No stage is given a
-label unless the method is told to be given some; truth enters through `Truth`, in measures that choose nothing.
+label unless the method is told to be given some; truth enters as `Parts`, in measures that choose nothing.
 
 Ours, each a setting that can be switched off: poses jittered between the two images of a pair; tiles with synthetic top
 views (see synthetic_top_view); descriptors centred for each view; an epoch chosen by a label-free measure.
 """
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,14 +19,14 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ucvgl.augment import UCVGL, Augmentation, Move, augment, move_together, to_float
-from ucvgl.data import Positives, Views
-from ucvgl.distributed import embed_sharded, first_alone, processes
-from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
+from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
+from ucvgl.data.prepare import resized
+from ucvgl.distributed import first_alone
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.losses import info_nce, soft_info_nce
 from ucvgl.methods.baselines import centred_by_domain
-from ucvgl.methods.common import BEST, EMBED_BATCH, device
-from ucvgl.methods.images import Images, resized
+from ucvgl.methods.common import BEST, device, embed_all
 from ucvgl.metrics import ranks_of, recall_at
 from ucvgl.pseudo_labels import (
     QUALITY_K,
@@ -138,28 +136,6 @@ class Curriculum:
                              todo="Mine pseudo-labels, or give some labels.")  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------------------------- truth
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """What only evaluation knows: the pairs of the images trained on, and a part of the data set that is held out."""
-
-    train: Positives
-    test: Positives
-    test_images: Images
-
-    @staticmethod
-    def of(train: Views, test: Views, test_images: Images) -> "Truth":
-        """From the two parts of a data set."""
-        return Truth(train.positives, test.positives, test_images)
-
-    def digest(self) -> str:
-        """Eight hex digits that change with any pair: corrected labels make the stages run again."""
-        arrays = (a for p in (self.train, self.test) for a in (p.offsets, p.indices, p.known))
-        return hashlib.sha256(b"|".join(array.tobytes() for array in arrays)).hexdigest()[:8]
-
-
 @dataclass(frozen=True, eq=False)
 class Descriptors:
     """Both views of a set of images, (N, D) and (M, D), ready to be compared by dot products."""
@@ -168,24 +144,22 @@ class Descriptors:
     satellite: Tensor
 
 
-def ground_input(images: Images, config: Pretraining) -> Tensor:
-    """What the ground encoder is given: (N, 3, H, W) uint8."""
-    return images.panorama if config.ground_is_panorama else images.top_view
+def ground_input(data: Dataset, config: Pretraining) -> ArrayImages:
+    """What the ground encoder is given: N images (3, H, W) uint8."""
+    return data.query if config.ground_is_panorama else data.top_view
 
 
-def describe(model: TwoViewEncoder, images: Images, config: Pretraining, *, centre: bool = True) -> Descriptors:
+def describe(model: TwoViewEncoder, data: Dataset, config: Pretraining, *, centre: bool = True) -> Descriptors:
     """Embeds all images of both views.
 
     Args:
         model: the encoders.
-        images: N ground images, M tiles.
+        data: N ground images, M tiles.
         config: says what the ground encoder is given.
         centre: subtract each view's mean (a view of one image is left as it is): what all images of a view share, its
             light or its sensor, tells no place from another.
     """
-    place = processes()
-    ground = embed_sharded(partial(embed, model.ground), ground_input(images, config).split(EMBED_BATCH), place)
-    satellite = embed_sharded(partial(embed, model.satellite), images.tile.split(EMBED_BATCH), place)
+    ground, satellite = embed_all(model.ground, ground_input(data, config)), embed_all(model.satellite, data.gallery)
     if centre:
         ground, satellite = (centred_by_domain(d) if len(d) > 1 else d for d in (ground, satellite))
     return Descriptors(ground, satellite)
@@ -193,7 +167,7 @@ def describe(model: TwoViewEncoder, images: Images, config: Pretraining, *, cent
 
 def evaluate(found: Descriptors, positives: Positives) -> dict[str, float]:
     """Recall at 1, 5, 10 and 1 % of the gallery, in percent, over ground images whose tile is known."""
-    best = torch.from_numpy(positives.best())
+    best = positives.best()
     known = (best >= 0).nonzero()[:, 0]
     ranks = ranks_of(found.ground[known], found.satellite, best[known])
     one_percent = max(1, len(found.satellite) // 100)
@@ -208,38 +182,38 @@ def neighbours(found: Descriptors, k: int = QUALITY_K) -> BothWays:
 # ------------------------------------------------------------------------------------------------ step 2: fake satellites
 
 
-def fake_satellites(images: Images, config: Pretraining, *, progress: bool = True) -> Tensor:
+def fake_satellites(data: Dataset, config: Pretraining, *, progress: bool = True) -> Tensor:
     """A fake satellite image of each ground image: (N, 3, S, S) uint8; from the run cache if a GAN made them before."""
-    source = _unprojected(images) if not config.projection else images.top_view
+    source = _unprojected(data) if not config.projection else data.top_view[:]
     match config.translation.kind:
         case "none":
             return source
         case "statistics":
-            weight = centre_weight(images.tile.shape[-1]) if config.projection else None
-            return apply_statistics(source, fit_statistics(source, images.tile, weight=weight))
-    stage = translation(images, config, progress=progress)
+            weight = centre_weight(data.gallery.size[0]) if config.projection else None
+            return apply_statistics(source, fit_statistics(source, data.gallery[:], weight=weight))
+    stage = translation(data, config, progress=progress)
     return torch.from_numpy(np.load(stage.folder / "fakes.npy", mmap_mode="c", allow_pickle=False))
 
 
-def translation(images: Images, config: Pretraining, *, progress: bool = True) -> StageResult:
+def translation(data: Dataset, config: Pretraining, *, progress: bool = True) -> StageResult:
     """Trains the CycleGAN of step 2 and translates every ground image, unless the run cache has it."""
-    source = _unprojected(images) if not config.projection else images.top_view
+    source = _unprojected(data) if not config.projection else data.top_view[:]
 
     def compute(folder: Path) -> dict[str, float]:
         generator = train_cyclegan(
-            source, images.tile, config.translation.gan, folder, device=device(), progress=progress
+            source, data.gallery[:], config.translation.gan, folder, device=device(), progress=progress
         )
         np.save(folder / "fakes.npy", translate(generator, source).cpu().numpy(), allow_pickle=False)
         return {}
 
     with first_alone():
-        return run_stage("translation", config.translation, f"{images.data_id}-{config.projection}", compute)
+        return run_stage("translation", config.translation, f"{data.digest()}-{config.projection}", compute)
 
 
-def _unprojected(images: Images) -> Tensor:
+def _unprojected(data: Dataset) -> Tensor:
     """Panoramas squeezed into the tiles' squares."""
-    size = images.tile.shape[-1]
-    return resized(images.panorama, (size, size))
+    size = data.gallery.size[0]
+    return resized(data.query[:], (size, size))
 
 
 # ----------------------------------------------------------------------------------------------- steps 3 and 4: the tasks
@@ -255,8 +229,8 @@ class IntraView(Task):
     """Step 3: two augmentations of a ground image attract, and so do two of a tile. Row i of the one is a stranger to
     row i of the other."""
 
-    ground: Tensor
-    tile: Tensor
+    ground: ArrayImages
+    tile: ArrayImages
     config: Pretraining
 
     def order(self, epoch: int, model: nn.Module, generator: Generator) -> Tensor:
@@ -291,9 +265,9 @@ class IntraView(Task):
 class CrossView(Task):
     """Step 4: a ground image and its own fake satellite image attract; ours: a tile and its own synthetic top view too."""
 
-    ground: Tensor
+    ground: ArrayImages
     fake: Tensor
-    tile: Tensor
+    tile: ArrayImages
     config: Pretraining
 
     @property
@@ -348,11 +322,11 @@ def new_model(config: Pretraining) -> TwoViewEncoder:
     )
 
 
-def pretrain(images: Images, config: Pretraining, truth: Truth | None, *, progress: bool = True) -> StageResult:
+def pretrain(data: Dataset, config: Pretraining, truth: Parts | None, *, progress: bool = True) -> StageResult:
     """Steps 2 to 4 from the run cache; the numbers hold the losses, and measures of every epoch.
 
     Args:
-        images: unlabelled.
+        data: unlabelled.
         config: what is trained; with `intra` and `cross` both None the encoders stay as they began.
         truth: for measures that choose nothing; None where nothing is known.
         progress: show bars.
@@ -366,42 +340,42 @@ def pretrain(images: Images, config: Pretraining, truth: Truth | None, *, progre
         model = new_model(config).to(device())
         rows: dict[str, list[Row]] = {"intra": []}
         if config.intra is not None:
-            first = intra_view(images, config, progress=progress)
+            first = intra_view(data, config, progress=progress)
             load_model(model, first.folder / BEST)
             rows["intra"] = first.numbers["rows"]
-        return rows | cross_view(model, images, config, truth, folder, progress=progress)
+        return rows | cross_view(model, data, config, truth, folder, progress=progress)
 
-    return run_stage("cross-view", config, data_key(images, truth), compute)
+    return run_stage("cross-view", config, data_key(data, truth), compute)
 
 
 def cross_view(
-    model: TwoViewEncoder, images: Images, config: Pretraining, truth: Truth | None, folder: Path, *,
+    model: TwoViewEncoder, data: Dataset, config: Pretraining, truth: Parts | None, folder: Path, *,
     progress: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """Step 4 on a model that step 3 has trained, unless it is left out; saves it and measures it. Of `pretrain`."""
     rows: list[Row] = []
     if config.cross is not None:
-        fakes = fake_satellites(images, config, progress=progress)
-        task = CrossView(ground_input(images, config), fakes, images.tile, config)
-        watch = _Watch(model, images, config, truth)
+        fakes = fake_satellites(data, config, progress=progress)
+        task = CrossView(ground_input(data, config), fakes, data.gallery, config)
+        watch = _Watch(model, data, config, truth)
         rows = train(model, task, config.cross, folder, name="cross-view", after_epoch=watch, progress=progress)
     save_model(model, folder / BEST)
-    recall = {} if truth is None else evaluate(describe(model, truth.test_images, config), truth.test)
+    recall = {} if truth is None else evaluate(describe(model, truth.test, config), truth.test.positives)
     return {"cross": rows, "recall": recall}
 
 
-def intra_view(images: Images, config: Pretraining, *, progress: bool = True) -> StageResult:
+def intra_view(data: Dataset, config: Pretraining, *, progress: bool = True) -> StageResult:
     """Step 3 from the run cache; what later steps do differently does not make it run again."""
     assert config.intra is not None
 
     def compute(folder: Path) -> dict[str, Any]:
         model = new_model(config).to(device())
-        task = IntraView(ground_input(images, config), images.tile, config)
+        task = IntraView(ground_input(data, config), data.gallery, config)
         rows = train(model, task, config.intra, folder, name="intra-view", progress=progress)
         save_model(model, folder / BEST)
         return {"rows": rows}
 
-    return run_stage("intra-view", intra_key(config), images.data_id, compute)
+    return run_stage("intra-view", intra_key(config), data.digest(), compute)
 
 
 def intra_key(config: Pretraining) -> "_IntraKey":
@@ -433,23 +407,23 @@ class _Watch:
     """After an epoch: label-free measures, and beside them recall, which nothing reads but the tables."""
 
     model: TwoViewEncoder
-    images: Images
+    data: Dataset
     config: Pretraining
-    truth: Truth | None
+    truth: Parts | None
 
     def __call__(self, epoch: int, model: nn.Module) -> dict[str, float]:
-        measures = quality(neighbours(describe(self.model, self.images, self.config)))
+        measures = quality(neighbours(describe(self.model, self.data, self.config)))
         return measures | _recall(self.model, self.config, self.truth)
 
 
 def _recall(
-    model: TwoViewEncoder, config: Pretraining, truth: Truth | None, *, centre: bool = True
+    model: TwoViewEncoder, config: Pretraining, truth: Parts | None, *, centre: bool = True
 ) -> dict[str, float]:
     """Recall on what is held out, for the log; nothing where nothing is known."""
     if truth is None:
         return {}
-    found = describe(model, truth.test_images, config, centre=centre)
-    return {f"test_{name}": value for name, value in evaluate(found, truth.test).items()}
+    found = describe(model, truth.test, config, centre=centre)
+    return {f"test_{name}": value for name, value in evaluate(found, truth.test.positives).items()}
 
 
 def pretrained_model(stage: StageResult, config: Pretraining) -> TwoViewEncoder:
@@ -459,11 +433,11 @@ def pretrained_model(stage: StageResult, config: Pretraining) -> TwoViewEncoder:
     return model.to(device()).eval()
 
 
-def data_key(images: Images, truth: Truth | None) -> str:
+def data_key(data: Dataset, truth: Parts | None) -> str:
     """Names the images trained on, those tested on and the truth."""
     if truth is None:
-        return images.data_id
-    return f"{images.data_id}+{truth.test_images.data_id}+{truth.digest()}"
+        return data.digest()
+    return f"{data.digest()}+{truth.test_data.digest()}+{truth.digest()}"
 
 
 # ------------------------------------------------------------------------------------------------------ step 5: the task
@@ -473,7 +447,7 @@ def data_key(images: Images, truth: Truth | None) -> str:
 class PseudoPairs(Task):
     """Step 5: pairs mined anew before each epoch train the two encoders with the soft InfoNCE."""
 
-    images: Images
+    data: Dataset
     given: Tensor  # (N,) int64, -1 where no label is given
     config: Curriculum
     hard: NeighbourDraw | None = None  # ours: look-alikes of each other meet in a batch; None as UCVGL
@@ -483,7 +457,7 @@ class PseudoPairs(Task):
 
     def look(self, model: TwoViewEncoder) -> Descriptors:
         """Embeds the images trained on, and keeps the descriptors for the next mining."""
-        self.found = describe(model, self.images, self.config.start, centre=self.config.centre)
+        self.found = describe(model, self.data, self.config.start, centre=self.config.centre)
         return self.found
 
     def order(self, epoch: int, model: nn.Module, generator: Generator) -> Tensor:
@@ -501,7 +475,7 @@ class PseudoPairs(Task):
             none = torch.zeros(len(self.given))
             self.labels = PseudoLabels(self.given, none, none.bool(), self.given >= 0)
         self.found = None
-        self.pairs = epoch_items(self.labels, len(self.images.tile), generator, few=config.few)
+        self.pairs = epoch_items(self.labels, len(self.data.gallery), generator, few=config.few)
         return torch.arange(len(self.pairs)) if self.hard is None else self._hard_batches(found, generator)
 
     def _hard_batches(self, found: Descriptors, generator: Generator) -> Tensor:
@@ -510,14 +484,14 @@ class PseudoPairs(Task):
         if len(tile.unique()) < self.config.training.batch_size:
             return torch.arange(len(self.pairs))  # too few to choose from
         near = similarity_neighbours(found.ground[ground], found.satellite, self.hard.range, place=tile)
-        size, tiles = self.config.training.batch_size, len(self.images.tile)
+        size, tiles = self.config.training.batch_size, len(self.data.gallery)
         return neighbour_batches(near, size, generator, self.hard, place=tile, places=tiles)
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """Ground images and the tiles they are paired with."""
         config, pairs = self.config, self.pairs
-        ground = ground_input(self.images, config.start)[pairs.ground[items]]
-        tile = self.images.tile[pairs.satellite[items]]
+        ground = ground_input(self.data, config.start)[pairs.ground[items]]
+        tile = self.data.gallery[pairs.satellite[items]]
         wide = config.start.ground_is_panorama
         moved = move_together((ground, tile), (_moves(wide), "turn"), config.augmentation, generator)
         ground, tile = (augment(image, config.augmentation, generator) for image in moved)
@@ -569,9 +543,9 @@ class _HardCurriculum:
 
 
 def curriculum(
-    images: Images,
+    data: Dataset,
     config: Curriculum,
-    truth: Truth,
+    truth: Parts,
     *,
     hard: NeighbourDraw | None = None,
     progress: bool = True,
@@ -579,7 +553,7 @@ def curriculum(
     """Step 5 from the run cache, on the encoders of `pretrain`, which it runs first if need be.
 
     Args:
-        images: unlabelled.
+        data: unlabelled.
         config: the method, or a part of it.
         truth: given labels are drawn from its training part, `label_ratio` of them; the rest is for measures alone.
         hard: ours: batches of pairs whose tiles look alike, by the encoders of the epoch, which need no label for it.
@@ -597,11 +571,11 @@ def curriculum(
     def compute(folder: Path) -> dict[str, Any]:
         model = new_model(config.start).to(device())
         if config.pretrained:
-            load_model(model, pretrain(images, config.start, truth, progress=progress).folder / BEST)
+            load_model(model, pretrain(data, config.start, truth, progress=progress).folder / BEST)
         seed = None if config.label_order == "file" else config.seed
-        given = given_subset(truth.train.best(), config.label_ratio, seed=seed)
+        given = given_subset(truth.train.positives.best(), config.label_ratio, seed=seed)
         rows = train_on_pseudo_labels(
-            model, images, config, folder, given=given, truth=truth, hard=hard, progress=progress
+            model, data, config, folder, given=given, truth=truth, hard=hard, progress=progress
         )
         epoch = chosen_epoch(rows, config)
         return {
@@ -612,18 +586,18 @@ def curriculum(
         }
 
     key = config if hard is None else _HardCurriculum(config, hard)
-    return run_stage("curriculum", key, data_key(images, truth), compute)
+    return run_stage("curriculum", key, data_key(data, truth), compute)
 
 
 def train_on_pseudo_labels(
-    model: TwoViewEncoder, images: Images, config: Curriculum, folder: Path, *, given: Tensor, truth: Truth | None,
+    model: TwoViewEncoder, data: Dataset, config: Curriculum, folder: Path, *, given: Tensor, truth: Parts | None,
     hard: NeighbourDraw | None = None, progress: bool = True,
 ) -> list[Row]:  # fmt: skip
     """Step 5 on a model as it stands; the weights of the epoch chosen without labels are saved in `folder`.
 
     Args:
         model: begins with whatever it has learnt.
-        images: unlabelled.
+        data: unlabelled.
         config: the rule, the training; what it says of the start is not looked at.
         folder: of a stage.
         given: (N,) int64 labels that are given, -1 where none is.
@@ -634,7 +608,7 @@ def train_on_pseudo_labels(
     Raises:
         NoPseudoLabels: none was found, and none given.
     """
-    task = PseudoPairs(images, given, config, hard)
+    task = PseudoPairs(data, given, config, hard)
     watch = _Follow(task, truth, folder)
     return train(model, task, config.training, folder, name="curriculum", after_epoch=watch, progress=progress)
 
@@ -660,7 +634,7 @@ class _Follow:
     """After an epoch: measures, and the weights kept if they are the best yet by the label-free measure."""
 
     task: PseudoPairs
-    truth: Truth | None
+    truth: Parts | None
     folder: Path
     best: tuple[float, int] = (-math.inf, -1)
 
@@ -677,7 +651,7 @@ class _Follow:
         mined = int(((labels.satellite >= 0) & ~labels.given).sum())
         counts = {"labels": float(mined)}
         if self.truth is not None:
-            right = correctness(labels, self.truth.train)
+            right = correctness(labels, self.truth.train.positives)
             counts["correct"] = 0.0 if math.isnan(right) else right * mined
         return counts | measures | _recall(model, config.start, self.truth, centre=config.centre)
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from ucvgl import published, reranking
 from ucvgl.augment import augment, to_float
-from ucvgl.data import Positives
+from ucvgl.data.container import Parts, Positives
 from ucvgl.methods.ucvgl import (
     Descriptors,
     Pretraining,
@@ -23,7 +23,6 @@ from ucvgl.methods.ucvgl import (
 from ucvgl.methods.ucvgl_study import (
     PARTS,
     STEPS,
-    Material,
     Study,
     found_and_right,
     translated,
@@ -35,7 +34,7 @@ from ucvgl.scorecard import Comparison, Gap
 from ucvgl.search import BothWays
 from ucvgl.stages import StageResult
 from ucvgl.synthetic_top_view import jitter_pose, synthetic_top_view
-from ucvgl.world.pairs import CITY_GAP_M
+from ucvgl.world.rendering import CITY_GAP_M
 
 SHOWN = (0, 40, 80, 120)  # places whose pictures are shown: of different drives
 DRIVE = 64  # places along a drive whose similarities are drawn
@@ -50,21 +49,21 @@ def shown(count: int) -> list[int]:
     return sorted({place % count for place in SHOWN})
 
 
-def pair_sheet(given: Material) -> dict[str, list[Tensor]]:
+def pair_sheet(given: Parts) -> dict[str, list[Tensor]]:
     """Panorama, top view and tile of a few places that are trained on. Pairs are known to this picture alone."""
-    rows, images = shown(len(given.images)), given.images
-    best = given.truth.train.best()
+    rows, data = shown(len(given.train)), given.train
+    best = data.positives.best()
     return {
-        "panorama": [images.panorama[i] for i in rows],
-        "top view": [images.top_view[i] for i in rows],
-        "tile": [images.tile[max(0, int(best[i]))] for i in rows],
+        "panorama": [data.query[i] for i in rows],
+        "top view": [data.top_view[i] for i in rows],
+        "tile": [data.gallery[max(0, int(best[i]))] for i in rows],
     }
 
 
-def augmentation_sheet(given: Material, start: Pretraining) -> dict[str, list[Tensor]]:
+def augmentation_sheet(given: Parts, start: Pretraining) -> dict[str, list[Tensor]]:
     """Ground images and tiles, three augmentations of each, and with the pose moved as well."""
-    rows = shown(len(given.images))[:2]
-    pictures = torch.cat([given.images.top_view[rows], given.images.tile[rows]])
+    rows = shown(len(given.train))[:2]
+    pictures = torch.cat([given.train.top_view[rows], given.train.gallery[rows]])
     generator = Generator().manual_seed(0)
     versions = {f"version {k}": augment(pictures, start.augmentation, generator) for k in (1, 2, 3)}
     if start.pose is not None:
@@ -72,35 +71,35 @@ def augmentation_sheet(given: Material, start: Pretraining) -> dict[str, list[Te
     return {"as it is": list(to_float(pictures)), **{name: list(images) for name, images in versions.items()}}
 
 
-def synthetic_sheet(given: Material, start: Pretraining) -> dict[str, list[Tensor]]:
+def synthetic_sheet(given: Parts, start: Pretraining) -> dict[str, list[Tensor]]:
     """Tiles, three synthetic top views of each, and, for the eye to compare, the real top views of the same rows."""
-    rows = shown(len(given.images))[:3]
-    tiles = to_float(given.images.tile[rows])
+    rows = shown(len(given.train))[:3]
+    tiles = to_float(given.train.gallery[rows])
     generator = Generator().manual_seed(0)
     versions = {
         f"synthetic {k}": list(synthetic_top_view(tiles, start.pose, start.occlusion, generator)) for k in (1, 2, 3)
     }
-    return {"tile": list(tiles), **versions, "real top view": list(to_float(given.images.top_view[rows]))}
+    return {"tile": list(tiles), **versions, "real top view": list(to_float(given.train.top_view[rows]))}
 
 
-def fake_sheet(settings: Study, given: Material) -> dict[str, list[Tensor]]:
+def fake_sheet(settings: Study, given: Parts) -> dict[str, list[Tensor]]:
     """Top views, what each translation makes of them, and the true tile, which no translation has seen them beside."""
-    rows = shown(len(given.images))
+    rows = shown(len(given.train))
     kinds = {"statistics": "colours matched", "cyclegan": "CycleGAN"}
-    fakes = {name: fake_satellites(given.images, translated(settings, kind)) for kind, name in kinds.items()}
+    fakes = {name: fake_satellites(given.unlabelled, translated(settings, kind)) for kind, name in kinds.items()}
     made = {name: [images[i] for i in rows] for name, images in fakes.items()}
     pairs = pair_sheet(given)
     return {"top view": pairs["top view"], **made, "tile": pairs["tile"]}
 
 
-def similarities(settings: Study, given: Material, stage: StageResult | None) -> Tensor:
+def similarities(settings: Study, given: Parts, stage: StageResult | None) -> Tensor:
     """Cosines of all ground images and tiles that are held out, (N, M): with the encoders of a stage, or untrained ones."""
     start = settings.start
     model = new_model(start).eval() if stage is None else pretrained_model(stage, start)
-    held = given.truth.test_images
+    held = given.test.without_labels()
     if len(held) > 4 * DRIVE:
-        some = slice(0, DRIVE)
-        held = replace(held, panorama=held.panorama[some], top_view=held.top_view[some], tile=held.tile[some])
+        held = held.take(range(DRIVE))
+        held = replace(held, gallery=held.gallery.subset(range(DRIVE)))
     found = describe(model, held, start)
     return found.ground @ found.satellite.T
 
@@ -156,14 +155,14 @@ def retrieved(found: Descriptors, positives: Positives) -> Retrieved:
     return Retrieved(found, both, margins(both), mutual(both), torch.from_numpy(right))
 
 
-def row_sheet(given: Material, held: Retrieved, *, wrong: int = 2, rights: int = 2) -> dict[str, object]:
+def row_sheet(given: Parts, held: Retrieved, *, wrong: int = 2, rights: int = 2) -> dict[str, object]:
     """Arguments of figures' retrieval rows: a few queries whose first tile is right, and a few whose is wrong."""
-    images, first = given.truth.test_images, held.right[:, 0]
+    data, first = given.test, held.right[:, 0]
     rows = [*first.nonzero()[:rights, 0].tolist(), *(~first).nonzero()[:wrong, 0].tolist()]
     return {
-        "ground": [images.panorama[i] for i in rows],
-        "top_views": [images.top_view[i] for i in rows],
-        "retrieved": [[images.tile[j] for j in held.both.ground_index[i].tolist()] for i in rows],
+        "ground": [data.query[i] for i in rows],
+        "top_views": [data.top_view[i] for i in rows],
+        "retrieved": [[data.gallery[j] for j in held.both.ground_index[i].tolist()] for i in rows],
         "right": held.right[rows],
         "captions": [
             f"margin {float(held.margin[i]):.3f}, {'mutual' if held.mutual[i] else 'not mutual'}" for i in rows
@@ -210,20 +209,20 @@ def _rule(rule: str, threshold: float) -> MiningRule:
     return MiningRule(mutual=rule not in ("nearest", "threshold"), threshold=threshold)
 
 
-def rule_table(found: Descriptors, given: Material, threshold: float) -> pd.DataFrame:
+def rule_table(found: Descriptors, given: Parts, threshold: float) -> pd.DataFrame:
     """A row a rule: labels found and right among the images trained on, and R@1 after the re-ranking."""
     scores = rescored(found)
-    best = torch.from_numpy(given.truth.train.best())
+    best = given.train.positives.best()
     rows = []
     for rule, name in RULES.items():
         both = _lists(rule, scores)
         labels = select(both, _rule(rule, threshold if rule in ("threshold", "both") else 0.0))
         first = 100 * float((both.ground_index[:, 0] == best).float().mean())
-        rows.append({"part": rule, "rule": name, "r_at_1": first, **found_and_right(labels, given.truth)})
+        rows.append({"part": rule, "rule": name, "r_at_1": first, **found_and_right(labels, given)})
     return pd.DataFrame(rows)
 
 
-def rule_sweep(found: Descriptors, given: Material, threshold: float) -> pd.DataFrame:
+def rule_sweep(found: Descriptors, given: Parts, threshold: float) -> pd.DataFrame:
     """Coverage and precision of each rule over its own threshold: `rule`, `coverage`, `precision`, `chosen`."""
     scores, rows = rescored(found), []
     for rule in ("threshold", "both", "csls", "inverted", "reciprocal"):
@@ -231,28 +230,27 @@ def rule_sweep(found: Descriptors, given: Material, threshold: float) -> pd.Data
         steps = margins(both).double().quantile(torch.linspace(0, 0.99, 34).double()).tolist()
         chosen = threshold if rule == "both" else None
         for step in sorted({*(max(0.0, s) for s in steps), *([chosen] if chosen is not None else [])}):
-            counts = found_and_right(select(both, _rule(rule, step)), given.truth)
+            counts = found_and_right(select(both, _rule(rule, step)), given)
             precision = counts["correct"] if counts["found"] else float("nan")
             rows.append({"rule": RULES[rule].removesuffix(": UCVGL"), "coverage": counts["labels"],
                          "precision": precision, "chosen": step == chosen})  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def map_arguments(given: Material, labels: PseudoLabels, *, held_out: bool = False) -> dict[str, object] | None:
+def map_arguments(given: Parts, labels: PseudoLabels, *, held_out: bool = False) -> dict[str, object] | None:
     """Arguments of figures' map of matches: where each ground image is, where its label puts it, whether that is right.
 
     None where the data set has no positions in metres. The world's cities lie 10 km apart: each gets a map of its own.
     """
-    views = given.splits.test if held_out else given.splits.train
-    at, tiles = views.ground.positions, views.satellite.positions
+    data = given.test if held_out else given.train
+    at, tiles = data.query.positions, data.gallery.positions
     if at is None or tiles is None or not (isinstance(at.frame, Metres) and isinstance(tiles.frame, Metres)):
         return None
-    truth = given.truth.test if held_out else given.truth.train
     some = labels.satellite >= 0
     here, to = torch.from_numpy(np.array(at.values)), torch.full((len(at), 2), torch.nan, dtype=torch.float64)
     to[some] = torch.from_numpy(np.array(tiles.values))[labels.satellite[some]]
-    status = torch.where(some, (labels.satellite == torch.from_numpy(truth.best())).long(), -1)
-    if given.splits.name != WORLD:
+    status = torch.where(some, (labels.satellite == data.positives.best()).long(), -1)
+    if given.train.name != WORLD:
         corner = here.amin(0)
         return {"position": here - corner, "matched_position": to - corner, "status": status, "city": None}
     number = (here[:, 0] // CITY_GAP_M).long()
@@ -300,11 +298,11 @@ def rank_correlations(frame: pd.DataFrame) -> dict[str, float]:
 
 
 def describe_stage(
-    stage: StageResult, start: Pretraining, given: Material, *, held_out: bool, centre: bool = True
+    stage: StageResult, start: Pretraining, given: Parts, *, held_out: bool, centre: bool = True
 ) -> Descriptors:
     """Descriptors of the held-out part, or of the images trained on, by the encoders of a stage."""
-    images = given.truth.test_images if held_out else given.images
-    return describe(pretrained_model(stage, start), images, start, centre=centre)
+    data = given.test if held_out else given.unlabelled
+    return describe(pretrained_model(stage, start), data, start, centre=centre)
 
 
 # ------------------------------------------------------------------------------------------------------ published beside ours
@@ -381,9 +379,9 @@ def rules_conclusion(frame: pd.DataFrame) -> str:
     return "; ".join(said)
 
 
-def label_sentence(labels: PseudoLabels, given: Material) -> str:
+def label_sentence(labels: PseudoLabels, given: Parts) -> str:
     """How many labels, and how many of them right."""
-    counts = found_and_right(labels, given.truth)
+    counts = found_and_right(labels, given)
     return f"{counts['found']:,} of {len(labels):,} panoramas have a label, {counts['right']:,} of them the right one"
 
 

@@ -7,18 +7,18 @@ from typing import Any
 import pandas as pd
 
 from ucvgl.augment import UCVGL
-from ucvgl.data import detect_layout
+from ucvgl.data import detect_layout, open_dataset
+from ucvgl.data.container import Dataset, Parts
+from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView
 from ucvgl.methods.baselines import centred_by_domain, pixel_descriptor
-from ucvgl.methods.images import ImageConfig, Images, Splits, open_splits, prepare
 from ucvgl.methods.ucvgl import (
     Curriculum,
     Descriptors,
     Pretraining,
     Translation,
-    Truth,
     curriculum,
     describe,
     evaluate,
@@ -35,7 +35,7 @@ from ucvgl.training import TrainingConfig
 from ucvgl.translation import LAPTOP as SMALL
 from ucvgl.translation import CycleGanConfig
 from ucvgl.world.difficulty import DEFAULT_LEVEL
-from ucvgl.world.pairs import WorldConfig
+from ucvgl.world.pairs import WorldConfig, world_pairs
 
 HELD_OUT_SEED = 1000  # added to the seed of the cities that are trained on
 
@@ -46,19 +46,10 @@ class Study:
 
     train: WorldConfig
     test: WorldConfig  # another city
-    images: ImageConfig
+    images: Preparation
     start: Pretraining
     curriculum: Curriculum
     gan: CycleGanConfig  # for the comparison of translations; what is used stands in `start`
-
-
-@dataclass(frozen=True, eq=False)
-class Material:
-    """A data set made ready: the pictures, without labels, and the truth, for evaluation."""
-
-    splits: Splits
-    images: Images
-    truth: Truth
 
 
 def study(profile: str, seed: int, *, data: str = WORLD, level: str = DEFAULT_LEVEL) -> Study:
@@ -93,10 +84,10 @@ SMALL_AUGMENTATION = replace(UCVGL, jitter=0.8, brightness=0.3, contrast=0.3, sa
 
 def _small(
     seed: int, tile_px: int, epochs: tuple[int, int, int], batch: int, backbone: str, pretrained: str
-) -> tuple[ImageConfig, Pretraining, Curriculum]:
+) -> tuple[Preparation, Pretraining, Curriculum]:
     """Encoders that a laptop trains from scratch in a minute, on top views of `tile_px` pixels."""
     view = TopView.from_span(tile_px, 50.0)
-    images = ImageConfig((tile_px, 2 * tile_px), tile_px, view.fov_deg, view.camera_height_m)
+    images = Preparation((tile_px, 2 * tile_px), (tile_px, tile_px), view)
     encoder = EncoderConfig(backbone, pretrained, depth=3, image_px=(tile_px, tile_px))
     training = TrainingConfig(batch_size=batch, learning_rate=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0,
                               seed=seed)  # fmt: skip
@@ -141,7 +132,7 @@ def _paper(seed: int, level: str, data: str) -> Study:
     if data == WORLD:
         view = TopView.from_span(384, 50.0)
         fov_deg, ground_px = view.fov_deg, (384, 768)
-    images = ImageConfig(ground_px, 384, fov_deg)
+    images = Preparation(ground_px, (384, 384), TopView(384, fov_deg))
     satellite = EncoderConfig("convnext_small.fb_in22k_ft_in1k_384", "hub", drop_path=0.2, image_px=(384, 384))
     ground = replace(satellite, image_px=ground_px)
     training = TrainingConfig(precision="bf16", prefetch=True, seed=seed)  # UCVGL's, but for fp32
@@ -153,11 +144,26 @@ def _paper(seed: int, level: str, data: str) -> Study:
     return Study(*world, images, start, steps, start.translation.gan)
 
 
-def material(settings: Study, data: str, *, progress: bool = True) -> Material:
-    """Opens, renders or loads the data and projects it; the labels stay in `truth` and `splits`."""
-    splits = open_splits(data, settings.train, settings.test)
-    images, held_out = (prepare(views, settings.images, progress=progress) for views in (splits.train, splits.test))
-    return Material(splits, images, Truth.of(splits.train, splits.test, held_out))
+def open_parts(data: str, train: WorldConfig, test: WorldConfig, *, progress: bool = True) -> Parts:
+    """Training and test part of the embedded world, or of a data set that lies in the folder `data`.
+
+    Raises:
+        InputError: the folder's layout is not recognised, or it lacks a part.
+    """
+    if data == WORLD:
+        return Parts(
+            world_pairs(train, "train", progress=progress), {"test": world_pairs(test, "test", progress=progress)}
+        )
+    name = detect_layout(data)
+    held_out = "test" if name == "vigor" else "val"  # what the paper evaluates on; VIGOR has no third part
+    return Parts(open_dataset(name, data, "train"), {held_out: open_dataset(name, data, held_out)})
+
+
+def material(settings: Study, data: str, *, progress: bool = True) -> Parts:
+    """Opens, renders or loads the data and projects it."""
+    parts = open_parts(data, settings.train, settings.test, progress=progress)
+    tests = {name: prepare(test, settings.images, progress=progress) for name, test in parts.tests.items()}
+    return Parts(prepare(parts.train, settings.images, progress=progress), tests)
 
 
 # --------------------------------------------------------------------------------------------------- notebook 02: the table
@@ -193,30 +199,30 @@ def without(start: Pretraining, part: str) -> Pretraining:
     raise InputError("part", expected=f"one of {', '.join([*PARTS, OURS])}", found=repr(part), todo="Choose one.")
 
 
-def first_labels(stage: StageResult, settings: Pretraining, steps: Curriculum, images: Images) -> PseudoLabels:
+def first_labels(stage: StageResult, settings: Pretraining, steps: Curriculum, data: Dataset) -> PseudoLabels:
     """What the rule of the first epoch labels, with the encoders of the cold start."""
-    found = describe(pretrained_model(stage, settings), images, settings, centre=steps.centre)
+    found = describe(pretrained_model(stage, settings), data, settings, centre=steps.centre)
     return select(neighbours(found), steps.rule)
 
 
-def found_and_right(labels: PseudoLabels, truth: Truth) -> dict[str, float]:
+def found_and_right(labels: PseudoLabels, truth: Parts) -> dict[str, float]:
     """Labels found and right, as counts; `labels` of all ground images and `correct` of the labels, in percent."""
-    right = correctness(labels, truth.train) if labels.count else 0.0
+    right = correctness(labels, truth.train.positives) if labels.count else 0.0
     return {
         "found": labels.count, "right": round(right * labels.count), "labels": 100 * labels.coverage,
         "correct": 100 * right,
     }  # fmt: skip
 
 
-def cold_start_table(settings: Study, given: Material, *, progress: bool = True) -> pd.DataFrame:
+def cold_start_table(settings: Study, given: Parts, *, progress: bool = True) -> pd.DataFrame:
     """A row for each part removed, then ours without the synthetic top views, then plain pixels."""
     rows = []
     for part in (*PARTS, OURS):
         start = without(settings.start, part)
-        stage = pretrain(given.images, start, given.truth, progress=progress)
-        labels = first_labels(stage, start, settings.curriculum, given.images)
+        stage = pretrain(given.unlabelled, start, given, progress=progress)
+        labels = first_labels(stage, start, settings.curriculum, given.unlabelled)
         name = PARTS.get(part, "(f) synthetic top views, which are ours")
-        rows.append({"part": part, "without": name, **stage.numbers["recall"], **found_and_right(labels, given.truth)})
+        rows.append({"part": part, "without": name, **stage.numbers["recall"], **found_and_right(labels, given)})
     rows.append({"part": PIXELS, "without": "all learning: pixels of the top view", **pixel_row(settings, given)})
     return pd.DataFrame(rows)
 
@@ -234,29 +240,29 @@ def translated(settings: Study, kind: str) -> Pretraining:
     return replace(settings.start, translation=made)
 
 
-def translation_table(settings: Study, given: Material, *, progress: bool = True) -> pd.DataFrame:
+def translation_table(settings: Study, given: Parts, *, progress: bool = True) -> pd.DataFrame:
     """Is a GAN needed? A row for each way to make fake satellite images, with the seconds that training it takes."""
     rows = []
     for kind, name in TRANSLATIONS.items():
         start = translated(settings, kind)
-        stage = pretrain(given.images, start, given.truth, progress=progress)
-        labels = first_labels(stage, start, settings.curriculum, given.images)
-        counts = found_and_right(labels, given.truth)
-        seconds = translation(given.images, start, progress=progress).seconds if kind == "cyclegan" else 0.0
+        stage = pretrain(given.unlabelled, start, given, progress=progress)
+        labels = first_labels(stage, start, settings.curriculum, given.unlabelled)
+        counts = found_and_right(labels, given)
+        seconds = translation(given.unlabelled, start, progress=progress).seconds if kind == "cyclegan" else 0.0
         rows.append({"translation": name, **stage.numbers["recall"], **counts, "seconds": round(seconds, 1)})
     return pd.DataFrame(rows)
 
 
-def pixel_row(settings: Study, given: Material) -> dict[str, float]:
+def pixel_row(settings: Study, given: Parts) -> dict[str, float]:
     """Recall and first labels of comparing blurred pixels of top view and tile, without any learning."""
-    held, train = given.truth.test_images, given.images
+    held, train = given.test, given.unlabelled
     labels = select(neighbours(pixels_of(train)), settings.curriculum.rule)
-    return evaluate(pixels_of(held), given.truth.test) | found_and_right(labels, given.truth)
+    return evaluate(pixels_of(held), given.test.positives) | found_and_right(labels, given)
 
 
-def pixels_of(images: Images) -> Descriptors:
+def pixels_of(data: Dataset) -> Descriptors:
     """Blurred pixels of top views and tiles as descriptors."""
-    return Descriptors(*(centred_by_domain(pixel_descriptor(views)) for views in (images.top_view, images.tile)))
+    return Descriptors(*(centred_by_domain(pixel_descriptor(views)) for views in (data.top_view[:], data.gallery[:])))
 
 
 # ------------------------------------------------------------------------------------------------ notebook 04: the tables
@@ -305,18 +311,18 @@ def variant(steps: Curriculum, key: str) -> Curriculum:
     return replace(steps, start=without(steps.start, key))
 
 
-def curriculum_row(steps: Curriculum, given: Material, *, progress: bool = True) -> dict[str, float | None]:
+def curriculum_row(steps: Curriculum, given: Parts, *, progress: bool = True) -> dict[str, float | None]:
     """Recall at the epoch chosen without labels, and beside it at the best; the labels of the last epoch.
 
     Where no label is found the encoders stay as the cold start left them.
     """
     try:
-        found = curriculum(given.images, steps, given.truth, progress=progress).numbers
+        found = curriculum(given.unlabelled, steps, given, progress=progress).numbers
     except NoPseudoLabels:
-        recall = pretrain(given.images, steps.start, given.truth, progress=progress).numbers["recall"]
+        recall = pretrain(given.unlabelled, steps.start, given, progress=progress).numbers["recall"]
         return {**recall, "chosen_with_labels_r_at_1": recall["r_at_1"], "labels": 0.0, "correct": None, "epoch": None}
     last = found["rows"][-1]
-    count = len(given.images)
+    count = len(given.unlabelled)
     return {
         **found["recall"], "chosen_with_labels_r_at_1": found["best_recall"]["r_at_1"],
         "labels": 100 * last["labels"] / count,
@@ -325,7 +331,7 @@ def curriculum_row(steps: Curriculum, given: Material, *, progress: bool = True)
 
 
 def curriculum_table(
-    settings: Study, given: Material, names: Mapping[str, str], column: str, *, progress: bool = True
+    settings: Study, given: Parts, names: Mapping[str, str], column: str, *, progress: bool = True
 ) -> pd.DataFrame:
     """A row for each variant named, keyed as published in `part`, its text in `column`."""
     rows = []
@@ -345,8 +351,8 @@ def harder_table(profile: str, seed: int, level: str = "hard", *, progress: bool
     """Plain pixels, the cold start, the curriculum without labels and with all, at a harder level of the world."""
     settings = study(profile, seed, level=level)
     given = material(settings, WORLD, progress=progress)
-    stage = pretrain(given.images, settings.start, given.truth, progress=progress)
-    labels = first_labels(stage, settings.start, settings.curriculum, given.images)
+    stage = pretrain(given.unlabelled, settings.start, given, progress=progress)
+    labels = first_labels(stage, settings.start, settings.curriculum, given.unlabelled)
     names = {"full": "UCVGL, 0 % labels", "labels_100": "100 % labels"}
     learnt = curriculum_table(settings, given, names, "method", progress=progress)
     rows = [
@@ -355,7 +361,7 @@ def harder_table(profile: str, seed: int, level: str = "hard", *, progress: bool
             "part": "cold_start",
             "method": "cold start",
             **stage.numbers["recall"],
-            **found_and_right(labels, given.truth),
+            **found_and_right(labels, given),
         },
     ]
     kept = [name for name in rows[0] if name not in ("found", "right")]

@@ -11,7 +11,6 @@ epoch is kept; MoCo's queue starts empty; AdamW instead of Adam.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +18,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ucvgl.augment import resized_crop, to_float
-from ucvgl.distributed import embed_sharded, processes
+from ucvgl.data.container import ArrayImages, Dataset
 from ucvgl.encoders import (
     EncoderConfig,
     TwoViewEncoder,
-    embed,
     freeze_stages,
     load_model,
     save_model,
@@ -32,9 +30,8 @@ from ucvgl.encoders import (
 )
 from ucvgl.errors import InputError
 from ucvgl.memory import measure_peak, saved_for_backward, training_bytes
-from ucvgl.methods.common import BEST, EMBED_BATCH, device
+from ucvgl.methods.common import BEST, device, embed_all
 from ucvgl.methods.learner import Learner, Method, SslLoss
-from ucvgl.methods.places import Places
 from ucvgl.metrics import retrieval_measures
 from ucvgl.positions import Neighbours
 from ucvgl.sampling import POSITIVE_M, best_positives, hardest_negatives, near_mask, random_negatives
@@ -98,14 +95,14 @@ class VgSsl:
 class GeoPairs(Task):
     """Queries and their best positives, mined again before every epoch; with negatives where the method wants them."""
 
-    given: Places
+    given: Dataset
     config: VgSsl
     positive: Tensor | None = None  # (Q,) database index, -1: none within 10 m
     negative: Tensor | None = None  # (Q, k) database index, -1: fewer
     mining_seconds: float = 0.0  # of the last epoch
 
     def __post_init__(self) -> None:
-        database, query = self.given.database_positions, self.given.query_positions
+        database, query = self.given.gallery.positions, self.given.query.positions
         offsets, near = Neighbours(database).within(query, POSITIVE_M)
         rows = torch.repeat_interleave(torch.arange(len(query)), torch.from_numpy(offsets).diff())
         self.pairs = torch.stack([rows, torch.from_numpy(near)], 1)  # (P, 2)
@@ -133,7 +130,10 @@ class GeoPairs(Task):
         pool = self._pool(images, generator)
         pairs = self.pairs[_marked(drawn, queries)[self.pairs[:, 0]]]
         wanted = torch.cat((pairs[:, 1], pool)).unique()
-        query, database = _embedded(model, self.given.query[drawn]), _embedded(model, self.given.database[wanted])
+        query, database = (
+            _embedded(model, self.given.query.subset(drawn)),
+            _embedded(model, self.given.gallery.subset(wanted)),
+        )
         row, column = _places(drawn, queries), _places(wanted, images)
         best = best_positives(query, database, torch.stack([row[pairs[:, 0]], column[pairs[:, 1]]], 1))
         self.positive = torch.full((queries,), -1)
@@ -163,7 +163,7 @@ class GeoPairs(Task):
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """Query, positive; then the two views of a hard negative (partial), or the negatives (triplet)."""
-        config, database = self.config, self.given.database
+        config, database = self.config, self.given.gallery
         place = self.query_m[items]
         inputs = [self._view(self.given.query[items], generator), to_float(database[self.positive[items]])]
         labels = [items, place]
@@ -238,14 +238,14 @@ def _places(index: Tensor, count: int) -> Tensor:
     return torch.full((count,), -1).scatter_(0, index, torch.arange(len(index)))
 
 
-def _embedded(model: Learner, images: Tensor) -> Tensor:
-    return embed_sharded(partial(embed, model.encoder), images.split(EMBED_BATCH), processes())
+def _embedded(model: Learner, images: ArrayImages) -> Tensor:
+    return embed_all(model.encoder, images)
 
 
 # ------------------------------------------------------------------------------------------------------------------ run
 
 
-def learn(given: Places, config: VgSsl, tests: Mapping[str, Places], *, progress: bool = True) -> StageResult:
+def learn(given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], *, progress: bool = True) -> StageResult:
     """Trains with one loss, from the run cache if it was done before.
 
     Args:
@@ -262,12 +262,12 @@ def learn(given: Places, config: VgSsl, tests: Mapping[str, Places], *, progress
     Raises:
         InputError: no query has a positive, a queue longer than the set, a batch of one.
     """
-    key = {name: test.data_id for name, test in tests.items()}
+    key = {name: test.digest() for name, test in tests.items()}
 
     def compute(folder: Path) -> dict[str, Any]:
         task = GeoPairs(given, config)
         views, model = _new_learner(given, config)
-        sample = given.query[:: max(1, len(given.query) // SPREAD_OF)]
+        sample = given.query.subset(range(0, len(given.query), max(1, len(given.query) // SPREAD_OF)))
 
         def measure(epoch: int, _: nn.Module) -> dict[str, float]:
             found = _embedded(model, sample)
@@ -281,10 +281,10 @@ def learn(given: Places, config: VgSsl, tests: Mapping[str, Places], *, progress
         recall = {name: None if collapsed else evaluate(views, test) for name, test in tests.items()}
         return {"rows": rows, "recall": recall, "collapsed": collapsed, "std": rows[-1]["std"], "peak_mb": peak_mb}
 
-    return run_stage("vg-ssl", config, f"{given.data_id}+{sorted(key.items())}", compute)
+    return run_stage("vg-ssl", config, f"{given.digest()}+{sorted(key.items())}", compute)
 
 
-def _new_learner(given: Places, config: VgSsl) -> tuple[TwoViewEncoder, Learner]:
+def _new_learner(given: Dataset, config: VgSsl) -> tuple[TwoViewEncoder, Learner]:
     """The encoder as it begins, and what trains it, on the GPU if there is one."""
     views = untrained_encoder(config, given)
     freeze_stages(views.ground, config.frozen)
@@ -292,7 +292,7 @@ def _new_learner(given: Places, config: VgSsl) -> tuple[TwoViewEncoder, Learner]
     return views, Learner(views.ground, config.loss, seed, items, fixed_norms=config.fixed_norms).to(device())
 
 
-def step_bytes(given: Places, config: VgSsl) -> int:
+def step_bytes(given: Dataset, config: VgSsl) -> int:
     """Bytes that one training step holds at the end of its forward pass, its images aside (`memory.training_bytes`)."""
     task = GeoPairs(given, replace(config, queries=config.training.batch_size))
     _, model = _new_learner(given, config)
@@ -312,24 +312,21 @@ def trained_encoder(stage: StageResult, config: VgSsl) -> TwoViewEncoder:
     return model.to(device()).eval()
 
 
-def untrained_encoder(config: VgSsl, given: Places | None = None) -> TwoViewEncoder:
+def untrained_encoder(config: VgSsl, given: Dataset | None = None) -> TwoViewEncoder:
     """The encoder as it begins; NetVLAD's clusters need what is `given` to begin anywhere."""
     model = two_view_encoder(config.encoder, config.encoder, shared=True, seed=config.training.seed)
     if given is not None and config.encoder.pooling == "netvlad":
-        start_clusters(model.ground, given.database[:CLUSTERED], config.training.seed)
+        start_clusters(model.ground, given.gallery[:CLUSTERED], config.training.seed)
     return model.to(memory_format=torch.channels_last).eval()
 
 
-def describe(model: TwoViewEncoder, test: Places) -> tuple[Tensor, Tensor]:
+def describe(model: TwoViewEncoder, test: Dataset) -> tuple[Tensor, Tensor]:
     """Descriptors of all queries (Q, D) and database images (M, D)."""
-    sides = (test.query, test.database)
-    return tuple(  # type: ignore[return-value]
-        embed_sharded(partial(embed, model.ground), images.split(EMBED_BATCH), processes()) for images in sides
-    )
+    return embed_all(model.ground, test.query), embed_all(model.ground, test.gallery)
 
 
-def evaluate(model: TwoViewEncoder, test: Places) -> dict[str, float]:
+def evaluate(model: TwoViewEncoder, test: Dataset) -> dict[str, float]:
     """R@1, 5, 10 and 20 in percent: a database image within 25 m among the first; over queries that have any."""
-    ks = [k for k in KS if k <= len(test.database)]
-    found = retrieval_measures(*describe(model, test), torch.from_numpy(test.positives.pairs()), ks=ks)
+    ks = [k for k in KS if k <= len(test.gallery)]
+    found = retrieval_measures(*describe(model, test), test.positives.pairs(), ks=ks)
     return {f"r_at_{k}": found[f"r_at_{k}"] for k in ks}

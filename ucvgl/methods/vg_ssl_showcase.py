@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ucvgl import published
 from ucvgl.augment import to_float
+from ucvgl.data.container import Dataset
 from ucvgl.encoders import TwoViewEncoder
-from ucvgl.methods.places import Places
 from ucvgl.methods.vg_ssl import describe, learn, trained_encoder, untrained_encoder
 from ucvgl.methods.vg_ssl_study import NAMES, TESTS, UNTRAINED, Study
 from ucvgl.scorecard import Comparison, Gap
@@ -24,19 +24,19 @@ COLLAPSED = "collapsed"
 # -------------------------------------------------------------------------------------------------------------- pictures
 
 
-def pair_examples(tests: Mapping[str, Places], count: int = 4) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
+def pair_examples(tests: Mapping[str, Dataset], count: int = 4) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
     """Queries of each test set and the database photo nearest to them."""
     out = {}
     for name, test in tests.items():
         rows = np.linspace(0, len(test) - 1, min(count, len(test))).astype(int)
         best = test.positives.best()
         out[f"{name}: as {TESTS[name][0]}" if name in TESTS else name] = (
-            [test.query[i] for i in rows], [test.database[int(best[i])] for i in rows],
+            [test.query[i] for i in rows], [test.gallery[int(best[i])] for i in rows],
         )  # fmt: skip
     return out
 
 
-def encoders(settings: Study, train: Places, tests: Mapping[str, Places]) -> dict[str, TwoViewEncoder]:
+def encoders(settings: Study, train: Dataset, tests: Mapping[str, Dataset]) -> dict[str, TwoViewEncoder]:
     """The untrained encoder and each method's, from the run cache; a collapsed one is left out."""
     found = {UNTRAINED: untrained_encoder(next(iter(settings.methods.values())), train)}
     for key, config in settings.methods.items():
@@ -54,11 +54,11 @@ def activation_map(model: TwoViewEncoder, images: Tensor) -> Tensor:
     return maps.float().norm(dim=1).cpu().clone()
 
 
-def activation_arguments(models: Mapping[str, TwoViewEncoder], test: Places, rows: Sequence[int]) -> dict[str, object]:
+def activation_arguments(models: Mapping[str, TwoViewEncoder], test: Dataset, rows: Sequence[int]) -> dict[str, object]:
     """Arguments of `activation_sheet`: a few queries of a test set and their nearest positives."""
     rows = [row % len(test) for row in rows]
     best = test.positives.best()
-    query, positive = test.query[rows], test.database[[int(best[row]) for row in rows]]
+    query, positive = test.query[rows], test.gallery[[int(best[row]) for row in rows]]
     maps = {name: (activation_map(model, query), activation_map(model, positive)) for name, model in models.items()}
     return {"query": list(query), "positive": list(positive), "maps": maps}
 
@@ -66,7 +66,7 @@ def activation_arguments(models: Mapping[str, TwoViewEncoder], test: Places, row
 Found = tuple[Tensor, Tensor]  # index (Q, k) and right (Q, k)
 
 
-def retrieved(model: TwoViewEncoder, test: Places, k: int = LISTED) -> Found:
+def retrieved(model: TwoViewEncoder, test: Dataset, k: int = LISTED) -> Found:
     """The nearest database photos of each query, and which of them are right."""
     query, database = describe(model, test)
     index = top_k(query, database, min(k, len(database)))[1]
@@ -74,17 +74,17 @@ def retrieved(model: TwoViewEncoder, test: Places, k: int = LISTED) -> Found:
     return index, torch.from_numpy(np.stack(right))
 
 
-def all_retrieved(models: Mapping[str, TwoViewEncoder], tests: Mapping[str, Places]) -> dict[str, dict[str, Found]]:
+def all_retrieved(models: Mapping[str, TwoViewEncoder], tests: Mapping[str, Dataset]) -> dict[str, dict[str, Found]]:
     """Of each model on each test set: what `place_browser` takes."""
     return {name: {test: retrieved(model, given) for test, given in tests.items()} for name, model in models.items()}
 
 
-def photos(tests: Mapping[str, Places]) -> dict[str, tuple[Tensor, Tensor]]:
+def photos(tests: Mapping[str, Dataset]) -> dict[str, tuple[Tensor, Tensor]]:
     """Queries and database of each test set."""
-    return {name: (test.query, test.database) for name, test in tests.items()}
+    return {name: (test.query[:], test.gallery[:]) for name, test in tests.items()}
 
 
-def retrieval_arguments(test: Places, found: Mapping[str, Found], names: Sequence[str]) -> dict[str, object]:
+def retrieval_arguments(test: Dataset, found: Mapping[str, Found], names: Sequence[str]) -> dict[str, object]:
     """Arguments of `retrieval_rows`: one query, the first that the last of the methods gets right and the first wrong."""
     names = [name for name in names if name in found]
     right = {name: found[name][1][:, 0] for name in names}
@@ -93,7 +93,7 @@ def retrieval_arguments(test: Places, found: Mapping[str, Found], names: Sequenc
     return {
         "ground": [test.query[row] for _ in names],
         "top_views": None,
-        "retrieved": [[test.database[j] for j in found[name][0][row].tolist()] for name in names],
+        "retrieved": [[test.gallery[j] for j in found[name][0][row].tolist()] for name in names],
         "right": torch.stack([found[name][1][row] for name in names]),
         "captions": [next((text for key, text, _ in NAMES.values() if key == name), name) for name in names],
     }

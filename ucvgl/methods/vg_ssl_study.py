@@ -7,18 +7,20 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ucvgl.data import open_dataset
+from ucvgl.data.container import Dataset, Parts, joined
+from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods import ucvgl_study
 from ucvgl.methods.learner import METHODS, Method, SslLoss, published
-from ucvgl.methods.places import Places, joined, open_places, world_places
 from ucvgl.methods.pretraining_losses import WithLoss, cold_start_with
 from ucvgl.methods.ucvgl import pretrain
-from ucvgl.methods.ucvgl_study import Material, first_labels, found_and_right
+from ucvgl.methods.ucvgl_study import first_labels, found_and_right
 from ucvgl.methods.vg_ssl import VgSsl, evaluate, learn, step_bytes, untrained_encoder
 from ucvgl.results import WORLD
 from ucvgl.training import TrainingConfig
-from ucvgl.world.drives import DriveConfig
+from ucvgl.world.drives import HIT_M, DriveConfig, world_drives
 
 LAPTOP_RATE: dict[Method, float] = {"moco": 5e-4, "simsiam": 2e-4}  # others 1e-3; chosen on drives of a third seed
 HELD_OUT_SEED = 1000  # added to the seed of the cities that are trained on
@@ -157,14 +159,15 @@ def _small_budget(profile: str, seed: int) -> ucvgl_study.Study:
 # ----------------------------------------------------------------------------------------------------------------- data
 
 
-def open_sets(settings: Study, data: str, *, progress: bool = True) -> tuple[Places, dict[str, Places]]:
+def open_sets(settings: Study, data: str, *, progress: bool = True) -> tuple[Dataset, dict[str, Dataset]]:
     """What is trained on, and the test sets by name: drives of the world, or a data set's training and test part."""
     if data == WORLD:
-        tests = {name: world_places(config, progress=progress) for name, config in settings.tests.items()}
-        parts = [world_places(config, progress=progress) for config in settings.train]
-        return joined(parts, "embedded world, all drives"), tests
+        tests = {name: world_drives(config, progress=progress) for name, config in settings.tests.items()}
+        parts = [world_drives(config, progress=progress) for config in settings.train]
+        return joined(parts, "embedded world, all drives", HIT_M), tests
+    size = Preparation(settings.photo_px, settings.photo_px)
     train, test = (
-        open_places(data, split=split, size_px=settings.photo_px, progress=progress) for split in ("train", "test")
+        prepare(open_dataset("auto", data, split).answerable(), size, progress=progress) for split in ("train", "test")
     )
     return train, {test.name: test}
 
@@ -172,7 +175,7 @@ def open_sets(settings: Study, data: str, *, progress: bool = True) -> tuple[Pla
 # --------------------------------------------------------------------------------------------------------------- tables
 
 
-def main_table(settings: Study, train: Places, tests: Mapping[str, Places], *, progress: bool = True) -> pd.DataFrame:
+def main_table(settings: Study, train: Dataset, tests: Mapping[str, Dataset], *, progress: bool = True) -> pd.DataFrame:
     """A row a method: recall on each test set as <set>_r_at_1 ..., missing where the embeddings collapsed; first the
     encoder as it was."""
     first = next(iter(settings.methods.values()))
@@ -216,7 +219,7 @@ def variant(config: VgSsl, key: str) -> VgSsl:
 
 
 def geopair_table(
-    settings: Study, train: Places, tests: Mapping[str, Places], *, key: str = "simclr", progress: bool = True
+    settings: Study, train: Dataset, tests: Mapping[str, Dataset], *, key: str = "simclr", progress: bool = True
 ) -> pd.DataFrame:
     """How pairs are made: every variant for one method; for the others that enter hard negatives, without them too."""
     rows = []
@@ -234,7 +237,7 @@ def geopair_table(
 
 
 def projector_table(
-    settings: Study, train: Places, tests: Mapping[str, Places], *, key: str = "barlow_twins", progress: bool = True
+    settings: Study, train: Dataset, tests: Mapping[str, Dataset], *, key: str = "barlow_twins", progress: bool = True
 ) -> pd.DataFrame:
     """Layers and width of the projector, for one method."""
     rows = []
@@ -258,7 +261,7 @@ MINING = {
 }
 
 
-def cost_table(settings: Study, train: Places, tests: Mapping[str, Places], *, progress: bool = True) -> pd.DataFrame:
+def cost_table(settings: Study, train: Dataset, tests: Mapping[str, Dataset], *, progress: bool = True) -> pd.DataFrame:
     """Seconds an epoch, mining apart, and the memory of a step: the price of hard negatives. Medians over the epochs; on a
     GPU the peak memory of the whole training, too (a process's own depends on what ran in it before)."""
     configs = {NAMES[key][1]: config for key, config in settings.methods.items() if key != "triplet"}
@@ -281,21 +284,21 @@ def cost_table(settings: Study, train: Places, tests: Mapping[str, Places], *, p
     return pd.DataFrame(rows)
 
 
-def pretraining_table(settings: Study, given: Material, *, progress: bool = True) -> pd.DataFrame:
+def pretraining_table(settings: Study, given: Parts, *, progress: bool = True) -> pd.DataFrame:
     """UCVGL's cold start with each of the six losses as its intra-view pretraining, with InfoNCE, and with none."""
     other = settings.cold_start
     plain = {"none": replace(other.start, intra=None), "info_nce": other.start}
     names = {"none": "none", "info_nce": "InfoNCE: UCVGL"}
     rows = []
     for part, start in plain.items():
-        rows.append((part, names[part], pretrain(given.images, start, given.truth, progress=progress)))
+        rows.append((part, names[part], pretrain(given.unlabelled, start, given, progress=progress)))
     for key, (method, name, _) in NAMES.items():
         if method != "triplet":
-            config = WithLoss(other.start, heads(settings.methods[key].loss, len(given.images)))
-            rows.append((key, name, cold_start_with(given.images, config, given.truth, progress=progress)))
+            config = WithLoss(other.start, heads(settings.methods[key].loss, len(given.unlabelled)))
+            rows.append((key, name, cold_start_with(given.unlabelled, config, given, progress=progress)))
     return pd.DataFrame(
         {"part": part, "intra_view": name, **stage.numbers["recall"]}
-        | found_and_right(first_labels(stage, other.start, other.curriculum, given.images), given.truth)
+        | found_and_right(first_labels(stage, other.start, other.curriculum, given.unlabelled), given)
         for part, name, stage in rows
     )
 

@@ -17,17 +17,18 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from ucvgl.augment import Augmentation, augment, move_together, to_float
+from ucvgl.data.container import Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, open_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, top_view
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device
-from ucvgl.methods.images import BATCH
+from ucvgl.data.prepare import BATCH
 from ucvgl.methods.ucvgl_study import SMALL_AUGMENTATION
 from ucvgl.stages import StageResult, run_stage
 from ucvgl.training import Batch, Task, TrainingConfig, train
-from ucvgl.world.pairs import Pairs, WorldConfig, render_pairs
+from ucvgl.world.pairs import WorldConfig, world_pairs
 
 SPAN_M = 50.0  # of a top view and of a candidate
 CITIES = ("garden", "canal") * 4  # the styles learnt from; old_town is kept for the calibration, downtown for its check
@@ -175,7 +176,7 @@ def top_views(panoramas: Tensor, view: TopView) -> Tensor:
 
 def train_world_weights(config: WorldWeights, *, progress: bool = True) -> StageResult:
     """Trains the encoders from the run cache; the stage's folder holds best.safetensors, which `models.open_model` opens."""
-    pairs = render_pairs(config.world, progress=progress)
+    pairs = world_pairs(config.world, progress=progress)
 
     def compute(folder: Path) -> dict[str, Any]:
         model = two_view_encoder(config.encoder, config.encoder, shared=False, seed=config.seed)
@@ -184,7 +185,7 @@ def train_world_weights(config: WorldWeights, *, progress: bool = True) -> Stage
         save_model(model, folder / BEST)
         return {"rows": rows}
 
-    return run_stage("world-weights", config, config.world.digest(), compute)
+    return run_stage("world-weights", config, pairs.digest(), compute)
 
 
 def write_world_weights(path: Path, config: WorldWeights | None = None, *, progress: bool = True) -> None:
@@ -193,8 +194,7 @@ def write_world_weights(path: Path, config: WorldWeights | None = None, *, progr
     save_model(open_model(stage.folder / BEST).half(), path)
 
 
-def _task(pairs: Pairs, config: WorldWeights) -> WorldPairs:
-    panoramas = torch.from_numpy(np.array(pairs.panorama))
-    views = top_views(panoramas, TopView.from_span(config.size_px, SPAN_M))
-    camera = torch.from_numpy(pairs.position_m - pairs.tile_m)
-    return WorldPairs(views, torch.from_numpy(np.array(pairs.tile)), camera, config)
+def _task(pairs: Dataset, config: WorldWeights) -> WorldPairs:
+    views = top_views(pairs.query[:], TopView.from_span(config.size_px, SPAN_M))
+    camera = torch.from_numpy((pairs.query.positions.values - pairs.gallery.positions.values).astype(np.float32))
+    return WorldPairs(views, pairs.gallery[:], camera, config)
