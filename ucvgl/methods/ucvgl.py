@@ -437,7 +437,7 @@ def data_key(data: Dataset, truth: Parts | None) -> str:
     """Names the images trained on, those tested on and the truth."""
     if truth is None:
         return data.digest()
-    return f"{data.digest()}+{truth.test_data.digest()}+{truth.digest()}"
+    return f"{data.digest()}+{truth.test.digest()}+{truth.train.positives.digest()}"
 
 
 # ------------------------------------------------------------------------------------------------------ step 5: the task
