@@ -1,6 +1,5 @@
 """Drives: what each kind changes between the passes and what it leaves, truth beside the photos, rendered once."""
 
-import shutil
 from dataclasses import replace
 from functools import cache
 
@@ -8,29 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.world import drives as module
 from ucvgl.world.drives import (
     MANNERS,
     DriveConfig,
-    Drives,
     along_streets,
     drive_days,
     drives_of,
-    load_drives,
     photo_truth,
-    render_drives,
+    world_drives,
 )
 from ucvgl.world.kinds import Kind
-from ucvgl.world.pairs import CITY_GAP_M
 from ucvgl.world.places import Places, street_places
+from ucvgl.world.rendering import CITY_GAP_M
 
 TINY = DriveConfig(
     styles=("garden", "canal"), places=11, spacing_m=9.0, photo_px=(12, 16), city_size_m=256, resolution_m=0.5
 )
 ONE = replace(TINY, styles=("garden",), places=16)
-PARTS = list(Drives.__dataclass_fields__)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,8 +41,6 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UCVGL_RUNS", str(folder))
-        for kind in MANNERS:
-            render_drives(replace(TINY, kind=kind), progress=False)
         yield folder
 
 
@@ -68,87 +61,45 @@ def apart(a, b):
     return np.abs((a - b + 180) % 360 - 180)
 
 
-def test_the_promised_arrays(config):
-    drives = render_drives(config, progress=False)
-    headings = config.manner.headings
+def test_drives_are_a_data_set(config):
+    drives = world_drives(config, progress=False)
+    assert len(drives.gallery) == 11 * config.manner.headings
     assert len(drives) == 11
-    assert drives.database.shape == (11 * headings, 3, 12, 16)
-    assert drives.query.shape == (11, 3, 12, 16)
-    for side, count in (("database", 11 * headings), ("query", 11)):
-        assert getattr(drives, side).dtype == np.uint8
-        assert all(photo.std() > 3 for photo in getattr(drives, side))  # none is blank, at night either
-        assert getattr(drives, f"{side}_m").shape == (count, 2)
-        assert getattr(drives, f"{side}_heading_deg").shape == (count,)
-        assert getattr(drives, f"{side}_heading_deg").min() >= 0
-        assert getattr(drives, f"{side}_heading_deg").max() < 360
-        assert getattr(drives, f"{side}_m").dtype == np.float32
-    assert drives.query_stop.tolist() == list(range(11))
-    assert drives.database_stop.tolist() == np.repeat(np.arange(11), headings).tolist()
+    assert drives.query.size == drives.gallery.size == (12, 16)
+    assert all(
+        photo.float().std() > 3 for photo in (*drives.query[:], *drives.gallery[:])
+    )  # none blank, at night either
+    city = np.repeat([0, 1], [6, 5])  # six stops in the first city, five in the second
+    for images, at in ((drives.query, city), (drives.gallery, np.repeat(city, config.manner.headings))):
+        metres = images.positions.values - np.stack([CITY_GAP_M * at, 0 * at], -1)
+        assert ((metres > 30) & (metres < 226)).all()
 
 
-def test_cities_lie_ten_kilometres_apart(config):
-    drives = render_drives(config, progress=False)
-    city = (drives.query_stop >= 6).astype(int)  # six stops in the first city, five in the second
-    for metres, stop in ((drives.query_m, drives.query_stop), (drives.database_m, drives.database_stop)):
-        east = metres[:, 0] - CITY_GAP_M * city[stop]
-        assert ((east > 30) & (east < 226)).all()
-        assert ((metres[:, 1] > 30) & (metres[:, 1] < 226)).all()
+def test_positives_are_the_photos_within_25_m(config):
+    drives = world_drives(config, progress=False)
+    here, there = drives.query.positions.values, drives.gallery.positions.values
+    away = np.linalg.norm(here[:, None] - there[None], axis=-1)
+    for row, metres in enumerate(away):
+        found = drives.positives[row]
+        assert sorted(found) == np.flatnonzero(metres <= 25).tolist()
+        assert (np.diff(metres[found]) >= 0).all()
 
 
 def test_photos_stand_beside_their_truth(config):
     """Every photo is the one that the scene shows from the position, heading and day noted for it."""
-    drives = render_drives(config, progress=False)
-    done = {"database": 0, "query": 0}
+    drives = world_drives(config, progress=False)
+    done = {"gallery": 0, "query": 0}
     for number, count in enumerate((6, 5)):
         scene, *passes = drives_of(config, number, count)
         for side, shots in zip(done, passes, strict=True):
+            images = getattr(drives, side)
             rows = slice(done[side], done[side] + len(shots))
-            metres = getattr(drives, f"{side}_m")[rows] - np.float32([number * CITY_GAP_M, 0])
+            metres = images.positions.values[rows] - np.float32([number * CITY_GAP_M, 0])
             np.testing.assert_allclose(metres, np.stack([shots.east_m, shots.north_m], -1), atol=0.002)
-            np.testing.assert_array_equal(getattr(drives, f"{side}_heading_deg")[rows], shots.heading_deg)
             for i in (0, len(shots) - 1):
-                alone = module.photo_bytes(scene, shots, np.array([i]), config.photo_px)[0].numpy()
-                there = getattr(drives, side)[rows][i]
-                assert np.abs(alone.astype(int) - there).max() <= 1
+                alone = module.photo_bytes(scene, shots, np.array([i]), config.photo_px)[0]
+                assert (alone.int() - images[rows][i]).abs().max() <= 1
             done[side] += len(shots)
-
-
-def test_the_second_time_nothing_is_rendered(config, monkeypatch):
-    first = render_drives(config, progress=False)
-
-    def forbidden(*_):
-        raise AssertionError("rendered again")
-
-    monkeypatch.setattr(module, "_render_into", forbidden)
-    again = render_drives(config)
-    for name in PARTS:
-        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
-
-
-def test_rendering_again_in_other_batches_gives_the_same_bytes(runs, tmp_path, monkeypatch):
-    config = replace(TINY, kind="night")
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-    monkeypatch.setattr(module, "RENDER_BATCH", 4)
-    render_drives(config, progress=False)
-    files = sorted((runs / "worlds" / config.digest()).iterdir())
-    assert len(files) == len(PARTS) + 1
-    for file in files:
-        assert file.read_bytes() == (tmp_path / "worlds" / config.digest() / file.name).read_bytes(), file.name
-
-
-def test_settings_name_their_drives():
-    others = [
-        {"kind": "season"}, {"seed": 1}, {"styles": ("garden",)}, {"places": 12}, {"spacing_m": 9.5}, {"fov_deg": 81.0},
-        {"photo_px": (12, 17)}, {"nuisance": 0.5}, {"city_size_m": 260.0}, {"resolution_m": 0.6},
-    ]  # fmt: skip
-    assert len({TINY.digest(), *(replace(TINY, **other).digest() for other in others)}) == len(others) + 1
-    assert TINY.digest() == replace(TINY, photo_px=[12, 16]).digest()
-
-
-def test_an_edited_manner_is_another_set(monkeypatch):
-    before = TINY.digest()
-    monkeypatch.setitem(MANNERS, "car", replace(MANNERS["car"], along_m=4.0))
-    assert TINY.digest() != before
 
 
 def test_kinds_of_one_seed_share_their_streets(cities):
@@ -277,14 +228,15 @@ def test_season_sees_the_same_geometry(cities):
 def test_night_is_dark_with_lit_windows(runs, monkeypatch):
     monkeypatch.setenv("UCVGL_RUNS", str(runs))
     config = replace(TINY, kind="night")
-    drives = render_drives(config, progress=False)
+    drives = world_drives(config, progress=False)
     day = np.concatenate([drives_of(config, number, count)[2].day for number, count in enumerate((6, 5))])
     assert set(day) == {0, 1}  # dusk and night
-    light = [np.median(photos) for photos in (drives.database, drives.query[day == 0], drives.query[day == 1])]
+    query = drives.query[:].numpy()
+    light = [np.median(photos) for photos in (drives.gallery[:], query[day == 0], query[day == 1])]
     assert light[0] > 1.25 * light[1]
     assert light[1] > 1.5 * light[2]
     assert light[2] < 45
-    assert drives.query[day == 1].max() > 200  # windows and street lamps
+    assert query[day == 1].max() > 200  # windows and street lamps
 
 
 def test_days_of_the_kinds():
@@ -326,59 +278,10 @@ def test_night_exposes_longer():
     assert noisy.sensor.noise[dark].min() > 2 * noisy.sensor.noise[~dark].max()
 
 
-def test_an_interrupted_rendering_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, "photos", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        render_drives(ONE, progress=False)
-    assert list((tmp_path / "worlds").iterdir()) == []
-
-
-def test_two_processes_that_render_the_same_drives_both_get_them(runs, tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-    theirs = runs / "worlds" / TINY.digest()
-
-    def overtaken(folder, *_):
-        (folder / "query.npy").write_bytes(b"ours")
-        shutil.copytree(theirs, paths.runs() / "worlds" / TINY.digest())  # the other one was first
-
-    monkeypatch.setattr(module, "_render_into", overtaken)
-    np.testing.assert_array_equal(render_drives(TINY, progress=False).query, load_drives(theirs).query)
-    assert [path.name for path in (tmp_path / "worlds").iterdir()] == [TINY.digest()]
-
-
-@pytest.mark.parametrize("harm", [lambda path: path.write_bytes(b""), lambda path: path.unlink()])
-@pytest.mark.parametrize("name", PARTS)
-def test_a_damaged_file_is_named_with_the_remedy(runs, tmp_path, harm, name):
-    copy = shutil.copytree(runs / "worlds" / TINY.digest(), tmp_path / "world")
-    harm(copy / f"{name}.npy")
-    with pytest.raises(InputError, match=rf"{name}\.npy.*Delete"):
-        load_drives(copy)
-
-
-def test_mapped_photos_do_not_reach_the_disk(runs):
-    folder = runs / "worlds" / TINY.digest()
-    before = (folder / "query.npy").read_bytes()
-    load_drives(folder).query[:] = 0
-    assert (folder / "query.npy").read_bytes() == before
-
-
-def test_a_full_disk_is_told_before_rendering(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: type("usage", (), {"free": 0}))
-    with pytest.raises(InputError, match=r"GB free.*UCVGL_RUNS"):
-        render_drives(ONE, progress=False)
-    assert list((tmp_path / "worlds").iterdir()) == []
-
-
 def test_more_places_than_the_streets_have(tmp_path, monkeypatch):
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
     with pytest.raises(InputError, match="number of places: expected at most"):
-        render_drives(replace(ONE, places=5000), progress=False)
+        world_drives(replace(ONE, places=5000), progress=False)
     assert list((tmp_path / "worlds").iterdir()) == []
     scene, _, _ = drives_of(ONE, 0, 1)
     stops = street_places(scene.city, 9.0, margin_m=module.EDGE_M)

@@ -1,17 +1,15 @@
-"""Worlds as data sets: rendered once, the same bytes, whole or not at all, errors that name the file."""
+"""Pairs of panorama and tile: what a world holds, the same bytes at every rendering, settings that name it."""
 
-import shutil
-from collections import namedtuple
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.world import pairs as module
+from ucvgl.world import rendering
 from ucvgl.world.difficulty import LEVELS
-from ucvgl.world.pairs import CITY_GAP_M, Pairs, WorldConfig, city_of, load_pairs, render_pairs
+from ucvgl.world.pairs import WorldConfig, city_of, world_pairs
+from ucvgl.world.rendering import CITY_GAP_M
 
 TINY = WorldConfig(
     styles=("garden", "canal"), places=9, spacing_m=10, span_m=30, tile_px=16, panorama_px=16, city_size_m=200,
@@ -24,138 +22,58 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UCVGL_RUNS", str(folder))
-        render_pairs(TINY, progress=False)
         yield folder
 
 
 @pytest.fixture
-def pairs(runs, monkeypatch) -> Pairs:
-    monkeypatch.setenv("UCVGL_RUNS", str(runs))
-    return render_pairs(TINY, progress=False)
+def pairs(runs):
+    return world_pairs(TINY, "train", progress=False)
 
 
-@pytest.fixture
-def copy(runs, tmp_path):
-    """A copy of the rendered world that may be damaged."""
-    return shutil.copytree(runs / "worlds" / TINY.digest(), tmp_path / "world")
-
-
-def arrays(pairs):
-    return {name: np.array(getattr(pairs, name)) for name in Pairs.__dataclass_fields__}
-
-
-def test_a_world_has_the_promised_arrays(pairs):
-    assert len(pairs) == 9
-    assert pairs.panorama.shape == (9, 3, 16, 32)
-    assert pairs.tile.shape == (9, 3, 16, 16)
-    assert pairs.panorama.dtype == pairs.tile.dtype == np.uint8
-    assert pairs.position_m.shape == pairs.tile_m.shape == (9, 2)
-    assert pairs.city.tolist() == [0] * 5 + [1] * 4
-    assert all(picture.std() > 10 for picture in (*pairs.panorama, *pairs.tile))  # none is blank
-    level = LEVELS[TINY.difficulty]
-    assert np.abs(pairs.tile_m - pairs.position_m).max() <= 3 * level.tile_shift_m + 0.01
-    assert np.abs(pairs.heading_deg).max() <= 3 * level.heading_deg
-    east = pairs.position_m[:, 0] - CITY_GAP_M * pairs.city
+def test_a_world_is_a_data_set(pairs):
+    assert len(pairs) == len(pairs.gallery) == 9
+    assert pairs.query[:].shape == (9, 3, 16, 32)
+    assert pairs.gallery[:].shape == (9, 3, 16, 16)
+    assert all(picture.float().std() > 10 for picture in (*pairs.query[:], *pairs.gallery[:]))  # none is blank
+    assert pairs.positives.best().tolist() == list(range(9))
+    assert pairs.query.ids[3] == "train-000003"
+    here, centre = pairs.query.positions.values, pairs.gallery.positions.values
+    assert np.abs(centre - here).max() <= 3 * LEVELS[TINY.difficulty].tile_shift_m + 0.01
+    east = here[:, 0] - CITY_GAP_M * np.repeat([0, 1], [5, 4])
     assert ((east > 0) & (east < 200)).all()
 
 
 def test_the_second_time_nothing_is_rendered(pairs, monkeypatch):
-    def forbidden(*_):
-        raise AssertionError("rendered again")
-
-    monkeypatch.setattr(module, "_render_into", forbidden)
-    again = render_pairs(TINY)
-    for name, array in arrays(pairs).items():
-        np.testing.assert_array_equal(array, getattr(again, name))
+    monkeypatch.setattr(rendering, "_render", None)
+    again = world_pairs(TINY, "train")
+    assert (again.query[:] == pairs.query[:]).all()
+    assert again.digest() == pairs.digest()
 
 
-def test_rendering_again_gives_the_same_bytes(pairs, runs, tmp_path, monkeypatch):
-    first = (runs / "worlds" / TINY.digest()).iterdir()
+def test_rendering_again_in_other_batches_gives_the_same_bytes(pairs, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-    monkeypatch.setattr(module, "RENDER_BATCH", 4)
-    render_pairs(TINY, progress=False)
-    for file in first:
-        assert file.read_bytes() == (tmp_path / "worlds" / TINY.digest() / file.name).read_bytes(), file.name
-
-
-def test_a_progress_bar_is_shown_when_asked_for(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-    render_pairs(replace(TINY, places=2, styles=("garden",), difficulty="easy"))
+    monkeypatch.setattr(rendering, "RENDER_BATCH", 4)
+    again = world_pairs(TINY, "train")
     assert "rendering the world: 100%" in capsys.readouterr().err
+    assert (again.query[:] == pairs.query[:]).all()
+    assert (again.gallery[:] == pairs.gallery[:]).all()
+    assert (again.query.positions.values == pairs.query.positions.values).all()
 
 
-def test_settings_name_their_world():
+def test_settings_and_levels_name_their_world(pairs, monkeypatch):
+    small = replace(TINY, styles=("garden",), places=2)
     names = {
-        config.digest()
-        for config in (
-            TINY, replace(TINY, seed=1), replace(TINY, difficulty="hard"), replace(TINY, styles=("garden",)),
-            replace(TINY, span_m=31),
-        )
-    }  # fmt: skip
-    assert len(names) == 5
-    assert TINY.digest() == replace(TINY).digest()
-    assert len(TINY.digest()) == 12
-
-
-def test_an_edited_level_is_another_world(monkeypatch):
-    before = TINY.digest()
+        world_pairs(c, progress=False).query.source for c in (small, replace(small, seed=1), replace(small, span_m=31))
+    }
     monkeypatch.setitem(LEVELS, "medium", replace(LEVELS["medium"], noise=0.5))
-    assert TINY.digest() != before
-
-
-def test_an_interrupted_rendering_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, "satellite_tiles", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        render_pairs(TINY, progress=False)
-    assert list((tmp_path / "worlds").iterdir()) == []
-
-
-def test_two_processes_that_render_the_same_world_both_get_it(pairs, tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-    render = module._render_into
-
-    def overtaken(folder, *rest):
-        render(folder, *rest)
-        shutil.copytree(folder, paths.runs() / "worlds" / TINY.digest())  # the other one was first
-
-    monkeypatch.setattr(module, "_render_into", overtaken)
-    np.testing.assert_array_equal(render_pairs(TINY, progress=False).tile, pairs.tile)
-    assert [path.name for path in (tmp_path / "worlds").iterdir()] == [TINY.digest()]
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-@pytest.mark.parametrize(
-    "harm",
-    [cut, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"x" * 500), lambda path: path.unlink()],
-)
-@pytest.mark.parametrize("name", ["panorama", "tile", "city"])
-def test_a_damaged_file_is_named_with_the_remedy(copy, harm, name):
-    harm(copy / f"{name}.npy")
-    with pytest.raises(InputError, match=rf"{name}\.npy.*Delete"):
-        load_pairs(copy)
-
-
-def test_a_full_disk_is_told_before_rendering(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage(10, 10, 0))
-    with pytest.raises(InputError, match=r"GB free.*UCVGL_RUNS"):
-        render_pairs(TINY, progress=False)
-    assert list((tmp_path / "worlds").iterdir()) == []
+    names.add(world_pairs(small, progress=False).query.source)  # an edited level is another world
+    assert len(names) == 4
 
 
 def test_more_places_than_available_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
     with pytest.raises(InputError, match="number of places: expected at most"):
-        render_pairs(replace(TINY, places=5000), progress=False)
+        world_pairs(replace(TINY, places=5000), progress=False)
     assert list((tmp_path / "worlds").iterdir()) == []
 
 

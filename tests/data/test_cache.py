@@ -1,0 +1,86 @@
+"""Folders made once: the same again, whole or not at all, damage named with its remedy."""
+
+import numpy as np
+import pytest
+
+from ucvgl import paths
+from ucvgl.data import cache
+from ucvgl.data.cache import made_once, mapped, new_images
+from ucvgl.errors import InputError
+
+KEY = {"places": 3, "size": (2, 2)}
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    return tmp_path
+
+
+def write(folder):
+    images = new_images(folder, "query", (3, 3, 2, 2))
+    images[:] = 7
+    images.flush()
+
+
+def forbidden(_):
+    raise AssertionError("made again")
+
+
+def test_made_once_then_mapped():
+    folder = made_once("images", KEY, write)
+    assert made_once("images", KEY, forbidden) == folder
+    assert (mapped(folder, "query") == 7).all()
+    assert made_once("images", KEY | {"places": 4}, write) != folder
+
+
+def test_an_interrupted_making_leaves_nothing_behind(runs):
+    def interrupt(folder):
+        write(folder)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made_once("images", KEY, interrupt)
+    assert list((runs / "images").iterdir()) == []
+
+
+def test_two_processes_that_make_the_same_both_get_it(runs):
+    def overtaken(folder):
+        write(folder)
+        made_once("images", KEY, write)  # the other one was first
+
+    folder = made_once("images", KEY, overtaken)
+    assert [path.name for path in (runs / "images").iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-5]), lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"x" * 500), lambda path: path.unlink(),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_named_with_the_remedy(harm):
+    folder = made_once("images", KEY, write)
+    harm(folder / "query.npy")
+    with pytest.raises(InputError, match=r"query\.npy.*Delete"):
+        mapped(folder, "query")
+
+
+def test_mapped_images_do_not_reach_the_disk():
+    folder = made_once("images", KEY, write)
+    before = (folder / "query.npy").read_bytes()
+    mapped(folder, "query")[:] = 0
+    assert (folder / "query.npy").read_bytes() == before
+
+
+def test_a_full_disk_is_told_before_anything_is_made(runs, monkeypatch):
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("usage", (), {"free": 0}))
+    with pytest.raises(InputError, match=r"GB free.*UCVGL_RUNS"):
+        made_once("images", KEY, write)
+    assert list((runs / "images").iterdir()) == []
+
+
+def test_arrays_lie_below_the_runs_folder(runs):
+    assert made_once("images", KEY, write).parent == paths.runs() / "images"
+    assert np.load(made_once("images", KEY, write) / "query.npy").shape == (3, 3, 2, 2)
