@@ -14,7 +14,14 @@ from matplotlib.patches import Arc, FancyArrowPatch, Polygon, Rectangle
 from torch import Tensor
 
 from ucvgl.geometry import TopView
-from ucvgl.world.kinds import CLASS_COLOURS, Kind
+from ucvgl.world.kinds import Kind
+
+CLASS_COLOURS: dict[Kind, tuple[int, int, int]] = {
+    Kind.ROAD: (110, 110, 115), Kind.MARKING: (240, 240, 240), Kind.CROSSING: (250, 220, 90),
+    Kind.PAVEMENT: (190, 170, 160), Kind.PAVING: (205, 190, 150), Kind.GRASS: (130, 190, 90),
+    Kind.WATER: (70, 130, 200), Kind.ROOF: (200, 90, 70), Kind.WALL: (230, 160, 120), Kind.CAR: (160, 60, 170),
+    Kind.TREE: (40, 120, 50), Kind.SKY: (200, 225, 245),
+}  # fmt: skip
 
 PALETTE = ("#1f6f8b", "#e07a3f", "#6b8f3c", "#8a5a9e", "#b8323a", "#555555")
 WIDTH_IN = 11.0

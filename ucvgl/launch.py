@@ -17,12 +17,12 @@ from typing import Annotated
 import torch.distributed as dist
 import typer
 
+from ucvgl.data.container import Parts
 from ucvgl.distributed import first_alone, processes
 from ucvgl.errors import InputError
 from ucvgl.methods import sample4geo_study, ucvgl_study, vg_ssl_study
 from ucvgl.methods import ucvgl as method
 from ucvgl.methods.sample4geo import supervise
-from ucvgl.data.container import Parts
 from ucvgl.methods.ucvgl_study import Study
 from ucvgl.methods.vg_ssl import learn
 from ucvgl.results import WORLD, check_data, check_profile, check_seed

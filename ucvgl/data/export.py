@@ -18,8 +18,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ucvgl.data import cvact, place_recognition
-from ucvgl.data.university import HEIGHTS
 from ucvgl.data.container import ArrayImages, Dataset, Positives
+from ucvgl.data.university import HEIGHTS
 from ucvgl.data.vigor import CITIES
 from ucvgl.data.write import (
     write_cvact,
@@ -35,9 +35,9 @@ from ucvgl.world.appearance import Condition
 from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance, draw_nuisance, level_named
 from ucvgl.world.noise import between
 from ucvgl.world.pairs import WorldConfig, city_of, world_pairs
-from ucvgl.world.rendering import CITY_GAP_M, RENDER_BATCH, shares
 from ucvgl.world.places import Places
 from ucvgl.world.render import Scene
+from ucvgl.world.rendering import CITY_GAP_M, RENDER_BATCH, shares
 from ucvgl.world.sensor import Sensor, expose
 from ucvgl.world.views import drone_images, panoramas, photos, satellite_tiles
 

@@ -33,9 +33,9 @@ from ucvgl.imagery import read_columns
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance
 from ucvgl.world.pairs import WorldConfig, city_of
-from ucvgl.world.rendering import RENDER_BATCH
 from ucvgl.world.places import Places
 from ucvgl.world.render import Scene
+from ucvgl.world.rendering import RENDER_BATCH
 from ucvgl.world.sensor import Sensor, expose
 from ucvgl.world.views import panoramas, satellite_tiles
 

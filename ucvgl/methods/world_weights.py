@@ -18,13 +18,13 @@ from torch import Generator, Tensor, nn
 
 from ucvgl.augment import Augmentation, augment, move_together, to_float
 from ucvgl.data.container import Dataset
+from ucvgl.data.prepare import BATCH
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, open_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, top_view
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device
-from ucvgl.data.prepare import BATCH
 from ucvgl.methods.ucvgl_study import SMALL_AUGMENTATION
 from ucvgl.stages import StageResult, run_stage
 from ucvgl.training import Batch, Task, TrainingConfig, train

@@ -21,15 +21,8 @@ from ucvgl.world.noise import between, unit
 SEASONS = ("spring", "summer", "autumn", "winter")
 LEVELS = 6  # of the colour pyramid: 1, 2, 4 .. 32 pixels
 CAR_HEIGHT_M, BONNET_HEIGHT_M = 1.45, 0.85
-CAR_COLOURS = (
-    (236, 236, 236),
-    (30, 32, 36),
-    (150, 152, 156),
-    (90, 94, 100),
-    (150, 34, 32),
-    (36, 62, 118),
-    (182, 170, 140),
-)
+CAR_COLOURS = ((236, 236, 236), (30, 32, 36), (150, 152, 156), (90, 94, 100), (150, 34, 32), (36, 62, 118),
+               (182, 170, 140))  # fmt: skip
 STRIP = 512  # rows lit at a time: bounds memory
 
 
@@ -51,21 +44,13 @@ class Condition:
     traffic: int = 0
 
     def __post_init__(self) -> None:
-        if self.season not in SEASONS:
-            raise InputError(
-                "season", expected=f"one of {', '.join(SEASONS)}", found=repr(self.season), todo="Pick one."
-            )
-        for name in ("cloud", "snow"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(name, expected="a share in [0, 1]", found=getattr(self, name), todo="Correct it.")
-        if not math.isfinite(self.sun_azimuth_deg):
-            raise InputError(
-                "sun_azimuth_deg", expected="finite degrees", found=self.sun_azimuth_deg, todo="Correct it."
-            )
-        if not -90 <= self.sun_elevation_deg <= 90:
-            raise InputError(
-                "sun_elevation_deg", expected="degrees in [-90, 90]", found=self.sun_elevation_deg, todo="Correct it."
-            )
+        low = {"cloud": 0.0, "snow": 0.0, "sun_azimuth_deg": -360.0, "sun_elevation_deg": -90.0}
+        high = {"cloud": 1.0, "snow": 1.0, "sun_azimuth_deg": 360.0, "sun_elevation_deg": 90.0}
+        wrong = [name for name in low if not low[name] <= getattr(self, name) <= high[name]]
+        if self.season not in SEASONS or wrong:
+            name = wrong[0] if wrong else "season"
+            right = f"{low[name]:g} to {high[name]:g}" if wrong else f"one of {', '.join(SEASONS)}"
+            raise InputError(name, expected=right, found=getattr(self, name), todo="Correct it.")
 
     @property
     def night(self) -> bool:
@@ -76,11 +61,8 @@ class Condition:
     def sun(self) -> tuple[float, float, float]:
         """Unit vector towards the sun: east, north, up."""
         azimuth, elevation = math.radians(self.sun_azimuth_deg), math.radians(max(self.sun_elevation_deg, 12.0))
-        return (
-            math.sin(azimuth) * math.cos(elevation),
-            math.cos(azimuth) * math.cos(elevation),
-            math.sin(elevation),
-        )
+        flat = math.cos(elevation)
+        return math.sin(azimuth) * flat, math.cos(azimuth) * flat, math.sin(elevation)
 
     @property
     def ambient(self) -> tuple[float, float, float]:
@@ -138,15 +120,8 @@ def make_objects(city: City, device: torch.device) -> Objects:
     walls = np.asarray(city.style.walls, np.float32)[(unit(city.seed, 80, variant) * len(city.style.walls)).astype(int)]
     walls = walls * between(0.85, 1.1, city.seed, 81, variant)[:, None]
     tall = city.style.floors[1] > 6
-    window = np.stack(
-        [
-            between(2.0, 3.8, city.seed, 82, variant),
-            between(0.34, 0.82 if tall else 0.58, city.seed, 83, variant),
-            between(0.42, 0.74 if tall else 0.6, city.seed, 84, variant),
-            between(0.1, 0.6, city.seed, 85, variant),
-        ],
-        -1,
-    )
+    bounds = ((2.0, 3.8), (0.34, 0.82 if tall else 0.58), (0.42, 0.74 if tall else 0.6), (0.1, 0.6))
+    window = np.stack([between(*pair, city.seed, 82 + k, variant) for k, pair in enumerate(bounds)], -1)
     car = _car_of(np.arange(TRUNK + 1))
     cars = np.asarray(CAR_COLOURS, np.float32)[(unit(city.seed, 86, car) * len(CAR_COLOURS)).astype(int)]
     return Objects(
@@ -228,12 +203,9 @@ def light_city(
         rows = slice(first, first + STRIP)
         base.append(_light_rows(city, layers, objects, condition, cars, rows, solid, crown, leafy, ceiling, from_above))
     texels, sizes = _pyramid(torch.cat(base))
+    ceiling_cm = (ceiling * 100).round().clamp(-32000, 32000).to(torch.int16)
     counts = torch.tensor([0] + [size * size for size in sizes[:-1]], device=device)
-    return Lit(texels, counts.cumsum(0).int(), torch.tensor(sizes, device=device, dtype=torch.int32), _to_cm(ceiling))
-
-
-def _to_cm(metres: Tensor) -> Tensor:
-    return (metres * 100).round().clamp(-32000, 32000).to(torch.int16)
+    return Lit(texels, counts.cumsum(0).int(), torch.tensor(sizes, device=device, dtype=torch.int32), ceiling_cm)
 
 
 def _light_rows(
@@ -254,9 +226,7 @@ def _light_rows(
     shaded_by = leafy[rows]
     top = solid
     if from_above:
-        tint = extra[..., 1]
-        leaves = leaf_colour(tint, condition)
-        leaves = leaves * (0.75 + 0.4 * dither)[..., None]
+        leaves = leaf_colour(extra[..., 1], condition) * (0.75 + 0.4 * dither)[..., None]
         if condition.snow > 0:
             leaves = leaves + (0.9 - leaves) * 0.4 * condition.snow
         colour = torch.where(shaded_by[..., None], leaves, colour)

@@ -8,7 +8,6 @@ tables of hashes (see noise.py).
 Frame: metres east (x) and north (y) from the south-west corner. Rasters are north up: row 0 is the northern edge.
 """
 
-import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,13 +49,6 @@ class City:
     extra: NDArray[np.uint8]
     plan: Plan
 
-    def digest(self) -> str:
-        """SHA-256 over all layers: the same on every platform for the same style, seed, size and resolution."""
-        sha = hashlib.sha256()
-        for layer in (self.relief, self.surface, self.facade, self.extra):
-            sha.update(np.ascontiguousarray(layer).astype(layer.dtype.newbyteorder("<"), copy=False).tobytes())
-        return sha.hexdigest()
-
 
 def make_city(style: CityStyle, seed: int, *, size_m: float = 768.0, resolution_m: float = 0.25) -> City:
     """Build a city.
@@ -68,23 +60,15 @@ def make_city(style: CityStyle, seed: int, *, size_m: float = 768.0, resolution_
         resolution_m: metres a pixel; 0.25 shows lane lines, 0.5 halves time and quarters memory.
 
     Raises:
-        InputError: a seed, size or resolution outside its bounds, more than 32,000 pixels a side.
+        InputError: a seed, size or resolution outside its bounds.
     """
-    if not 0 <= seed < 2**32:
-        raise InputError(
-            "world seed", expected="an integer from 0 to 2^32 - 1", found=seed, todo="Choose another seed."
-        )
-    if not 200 <= size_m <= 8000:
-        raise InputError(
-            "size_m", expected="200 to 8000 metres", found=size_m, todo="Build several cities for more area."
-        )
-    if not 0.1 <= resolution_m <= 1:
-        raise InputError("resolution_m", expected="0.1 to 1 metre a pixel", found=resolution_m, todo="Use 0.25.")
-    if size_m / resolution_m > PIXELS_MAX:
-        raise InputError(
-            "size_m", expected=f"at most {PIXELS_MAX * resolution_m:g} m at {resolution_m:g} m a pixel", found=size_m,
-            todo="Build several cities for more area, or take coarser pixels.",
-        )  # fmt: skip
+    for name, value, low, high in (
+        ("world seed", seed, 0, 2**32 - 1), ("resolution_m", resolution_m, 0.1, 1.0),
+        ("size_m", size_m, 200, min(8000, PIXELS_MAX * resolution_m)),
+    ):  # fmt: skip
+        if not low <= value <= high:
+            todo = "Choose another seed, coarser pixels (0.25), or several cities for more area."
+            raise InputError(name, expected=f"{low:g} to {high:g}", found=value, todo=todo)
     plan = make_plan(style, seed, size_m)
     builder = Builder(plan, make_lots(plan), resolution_m)
     count = builder.count

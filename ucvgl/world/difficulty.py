@@ -63,9 +63,7 @@ STOPS_A_DRIVE = 40  # neighbouring places that were passed on one day
 def level_named(name: str) -> Difficulty:
     """The level of that name; InputError lists the known ones."""
     if name not in LEVELS:
-        raise InputError(
-            "difficulty", expected=f"one of {', '.join(LEVELS)}", found=repr(name), todo="Pick one of them."
-        )
+        raise InputError("difficulty", expected=f"one of {', '.join(LEVELS)}", found=repr(name), todo="Pick one.")
     return LEVELS[name]
 
 
@@ -105,16 +103,9 @@ def drive_conditions(level: Difficulty, seed: int) -> tuple[Condition, ...]:
     for drive in range(DRIVES):
         season = level.seasons[int(hash32(seed, 203, drive)[0]) % len(level.seasons)]
         low, high = (18, 30) if season == "winter" else (28, 58)
-        days.append(
-            Condition(
-                season,
-                float(between(95, 265, seed, 204, drive)[0]),
-                float(between(low, high, seed, 205, drive)[0]),
-                float(between(0.0, 0.9, seed, 206, drive)[0]),
-                0.0,
-                2 + drive,
-            )
-        )
+        drawn = ((95, 265, seed, 204), (low, high, seed, 205), (0.0, 0.9, seed, 206))
+        azimuth, elevation, cloud = (float(between(*keys, drive)[0]) for keys in drawn)
+        days.append(Condition(season, azimuth, elevation, cloud, 0.0, 2 + drive))
     return tuple(days)
 
 

@@ -2,8 +2,7 @@
 
 A kind says how the second pass, which asks, differs from the first, which is searched, after the sets of VG-SSL (Xiao,
 Zhu, Loianno; WACV 2025): 'car' after MSLS, 'hand_held' after Pitts30k, 'season' after Nordland, 'night' after Tokyo
-24/7. Rendered once and kept under runs/worlds/<hash of the settings>; later calls map the same bytes from disk. Nothing
-here says which photos belong together: positions do.
+24/7. Positions say which photos belong together.
 """
 
 from dataclasses import dataclass, replace
@@ -82,30 +81,26 @@ class DriveConfig:
     resolution_m: float = 0.5  # of the city's rasters
 
     def __post_init__(self) -> None:
-        if self.kind not in MANNERS:
-            raise InputError("kind", expected=f"one of {', '.join(MANNERS)}", found=repr(self.kind), todo="Pick one.")
         for name in self.styles:
             style_named(name)
         sides = self.photo_px if isinstance(self.photo_px, (tuple, list)) else ()
-        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise InputError(
-                "photo_px", expected="height and width in pixels, above 0", found=self.photo_px, todo="Try (48, 64)."
-            )
+        narrowest = max(0.0, -MANNERS[self.kind].fov_deg) if self.kind in MANNERS else 0.0
+        checks = {
+            "kind": (self.kind in MANNERS, f"one of {', '.join(MANNERS)}"),
+            "styles": (len(self.styles) > 0, "at least one city style"),
+            "places": (isinstance(self.places, int) and self.places > 0, "a whole number above 0"),
+            "spacing_m": (self.spacing_m > 0, "metres above 0"),
+            "photo_px": (
+                len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides),
+                "height and width",
+            ),
+            "fov_deg": (narrowest < self.fov_deg < 180, f"degrees in ({narrowest:g}, 180)"),
+            "nuisance": (0 <= self.nuisance <= 3, "a factor in [0, 3]"),
+        }
+        for name, (right, expected) in checks.items():
+            if not right:
+                raise InputError(name, expected=expected, found=repr(getattr(self, name)), todo="Correct it.")
         object.__setattr__(self, "photo_px", tuple(sides))
-        for name in ("places", "spacing_m"):
-            if not getattr(self, name) > 0:
-                raise InputError(name, expected="a number above 0", found=getattr(self, name), todo="Correct it.")
-        if not isinstance(self.places, int):
-            raise InputError("places", expected="a whole number", found=self.places, todo="Correct it.")
-        if not 0 <= self.nuisance <= 3:
-            raise InputError("nuisance", expected="a factor in [0, 3]", found=self.nuisance, todo="1 is the default.")
-        if not self.styles:
-            raise InputError("styles", expected="at least one city style", found="none", todo="Try ('garden',).")
-        narrowest = max(0.0, -MANNERS[self.kind].fov_deg)
-        if not narrowest < self.fov_deg < 180:
-            raise InputError(
-                "fov_deg", expected=f"degrees in ({narrowest:g}, 180)", found=self.fov_deg, todo="A car's has about 80."
-            )
 
     @property
     def manner(self) -> Manner:

@@ -21,12 +21,6 @@ class Kind(IntEnum):
 
 
 GROUND = (Kind.ROAD, Kind.MARKING, Kind.CROSSING, Kind.PAVEMENT, Kind.PAVING, Kind.GRASS, Kind.WATER)
-CLASS_COLOURS: dict[Kind, tuple[int, int, int]] = {
-    Kind.ROAD: (110, 110, 115), Kind.MARKING: (240, 240, 240), Kind.CROSSING: (250, 220, 90),
-    Kind.PAVEMENT: (190, 170, 160), Kind.PAVING: (205, 190, 150), Kind.GRASS: (130, 190, 90),
-    Kind.WATER: (70, 130, 200), Kind.ROOF: (200, 90, 70), Kind.WALL: (230, 160, 120), Kind.CAR: (160, 60, 170),
-    Kind.TREE: (40, 120, 50), Kind.SKY: (200, 225, 245),
-}  # fmt: skip
 
 FACADES = 4096  # kinds of facade; a building's hash picks one: object numbers 1..FACADES - 1
 CARS = 512  # kinds of car, likewise; the day decides which are there. Numbers -1..-CARS are cabins, the next bonnets

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from ucvgl.errors import InputError
 from ucvgl.world.city import City
@@ -34,18 +35,17 @@ class Places:
         return Places(self.east_m[index], self.north_m[index], self.heading_deg[index], self.drive[index])
 
 
-def check_inside(city: City, east_m: NDArray, north_m: NDArray, margin_m: float = 0.0) -> None:
-    """InputError naming the first place outside the city, or nearer to its edge than `margin_m`."""
+def check_inside(city: City, east_m: Tensor, north_m: Tensor, margin_m: float = 0.0) -> None:
+    """InputError naming the first place outside the city, or nearer to its edge than `margin_m`: nothing is there."""
     low, high = margin_m, city.size_m - margin_m
+    east_m, north_m = east_m.cpu().numpy(), north_m.cpu().numpy()
     inside = (east_m >= low) & (east_m <= high) & (north_m >= low) & (north_m <= high)  # False for NaN too
     if not np.all(inside):
         bad = int(np.nonzero(~inside)[0][0])
         raise InputError(
-            f"place {bad}",
-            expected=f"east and north in [{low:g}, {high:g}] m of city '{city.style.name}' (seed {city.seed})",
-            found=f"({east_m[bad]:.1f}, {north_m[bad]:.1f})",
-            todo="Choose places inside, or build a larger city (size_m).",
-        )
+            f"place {bad}", expected=f"east and north in [{low:g}, {high:g}] m of city '{city.style.name}'",
+            found=f"({east_m[bad]:.1f}, {north_m[bad]:.1f})", todo="Choose places inside, or build a larger city (size_m).",
+        )  # fmt: skip
 
 
 def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -> Places:
@@ -53,16 +53,11 @@ def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -
 
     How densely they stand is the user's choice: panoramas of CVUSA are far apart, VIGOR's tiles overlap.
     """
-    if not spacing_m > 0:
-        raise InputError("spacing_m", expected="metres above 0", found=spacing_m, todo="CVUSA-like: 25, VIGOR-like: 8.")
     plan = city.plan
     parts = []
-    for axis, (lines, cross, half, water) in enumerate(
-        [
-            (plan.lines_u, plan.lines_v, plan.half_u, plan.water_u),
-            (plan.lines_v, plan.lines_u, plan.half_v.T, plan.water_v.T),
-        ]
-    ):
+    along_v = (plan.lines_u, plan.lines_v, plan.half_u, plan.water_u)
+    along_u = (plan.lines_v, plan.lines_u, plan.half_v.T, plan.water_v.T)
+    for axis, (lines, cross, half, water) in enumerate((along_v, along_u)):
         for street in range(len(lines)):
             side = 1.0 if unit(city.seed, 97, axis, street)[0] < 0.5 else -1.0  # which way it is driven
             start = cross[0] + float(unit(city.seed, 98, axis, street)[0]) * spacing_m

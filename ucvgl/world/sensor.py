@@ -7,8 +7,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ucvgl.errors import InputError
-
 
 @dataclass(frozen=True)
 class Sensor:
@@ -26,12 +24,6 @@ class Sensor:
     blur_px: float = 0.0
     haze: float = 0.0
 
-    @classmethod
-    def neutral(cls, count: int, device: torch.device | str = "cpu") -> "Sensor":
-        """A perfect camera for each of `count` pictures."""
-        one = torch.ones(count, device=device)
-        return cls(one[:, None].expand(-1, 3), one, 0 * one, torch.zeros(count, dtype=torch.int32, device=device))
-
     def take(self, index: NDArray) -> "Sensor":
         """The cameras of some pictures."""
         at = torch.from_numpy(index).to(self.gain.device)
@@ -39,13 +31,7 @@ class Sensor:
 
 
 def expose(rgb: Tensor, sensor: Sensor) -> Tensor:
-    """Pictures as bytes: (B, 3, H, W) float in 0..1 -> uint8, the same on any device up to one grey level.
-
-    Raises:
-        InputError: the sensor holds another number of cameras than there are pictures.
-    """
-    if len(sensor.gain) != len(rgb):
-        raise InputError("sensor", expected=f"{len(rgb)} cameras", found=len(sensor.gain), todo="Give one per picture.")
+    """Pictures as bytes: (B, 3, H, W) float in 0..1 -> uint8, the same on any device up to one grey level."""
     if sensor.blur_px > 0:
         rgb = _blur(_blur(rgb, sensor.blur_px, -1), sensor.blur_px, -2)
     if sensor.haze > 0:

@@ -100,7 +100,5 @@ STYLES = {style.name: style for style in (GARDEN, OLD_TOWN, DOWNTOWN, CANAL)}
 def style_named(name: str) -> CityStyle:
     """The style of that name; InputError lists the known ones."""
     if name not in STYLES:
-        raise InputError(
-            "city style", expected=f"one of {', '.join(STYLES)}", found=repr(name), todo="Pick one of them."
-        )
+        raise InputError("city style", expected=f"one of {', '.join(STYLES)}", found=repr(name), todo="Pick one.")
     return STYLES[name]
