@@ -18,8 +18,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ucvgl.data import cvact, place_recognition
+from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.data.university import HEIGHTS
-from ucvgl.data.views import ArrayImages, Positives, Views
 from ucvgl.data.vigor import CITIES
 from ucvgl.data.write import (
     write_cvact,
@@ -172,7 +172,7 @@ def _cvact(job: _Job, root: Path) -> None:
 def _vigor(job: _Job, root: Path) -> None:
     """Tiles on a grid of half a span: a panorama lies in the middle quarter of one and beside it in three."""
     world, step = job.world, job.world.span_m / 2
-    cities, train = {}, {}
+    cities, offsets_px, train = {}, {}, {}
     with job.bar(world.places) as bar:
         # twice the span away from the edge, so that all four tiles around a place are in the city
         for number, scene, places, nuisance in _cities(job, 2 * world.span_m):
@@ -191,14 +191,15 @@ def _vigor(job: _Job, root: Path) -> None:
             tiles = job.pictures(f"{city}-tiles", len(centre), world.tile_px, world.tile_px)
             drawn = draw_nuisance(level_named(world.difficulty), len(centre), scene.city.seed, job.device)
             _tiles(job, tiles, scene, nuisance, centre, drawn.satellite_sensor)
-            cities[city] = Views(
+            cities[city] = Dataset(
                 "vigor", "all",
                 ArrayImages([f"pano{i:06d}" for i in range(len(here))], ground, _six(here, city)),
                 ArrayImages([f"tile{i:06d}" for i in range(len(centre))], tiles, _six(centre, city)),
-                Positives.one_each(tile_of[:, 0]), Positives.of(list(tile_of[:, 1:])), away * VIGOR_TILE_PX / world.span_m,
+                Positives.one_each(tile_of[:, 0]), Positives.of(list(tile_of[:, 1:])),
             )  # fmt: skip
+            offsets_px[city] = away * VIGOR_TILE_PX / world.span_m
             train[city] = _parts([len(here)], (1, 1))[0]
-    write_vigor(cities, train, root)
+    write_vigor(cities, offsets_px, train, root)
 
 
 def _university1652(job: _Job, root: Path) -> None:
@@ -256,7 +257,7 @@ def _vpr(job: _Job, root: Path) -> None:
     for split, some in zip(("train", "val", "test"), _parts(_share(world), (3, 1, 1)), strict=True):
         ground, known = queries.subset(some), database.subset(some)
         offsets, near = Neighbours(known.positions).within(ground.positions, 25.0)
-        splits[split] = Views("vpr", split, ground, known, Positives(offsets, near, np.ones(len(some), bool)))
+        splits[split] = Dataset("vpr", split, ground, known, Positives(offsets, near, np.ones(len(some), bool)))
     write_vpr(splits, root)
 
 
@@ -294,17 +295,17 @@ def _parts(counts: list[int] | np.ndarray, shares: tuple[int, ...]) -> list[np.n
     return [np.concatenate(part) for part in parts]
 
 
-def _paired(name: str, split: str, ground: ArrayImages, tiles: ArrayImages, some: np.ndarray) -> Views:
-    return Views(name, split, ground.subset(some), tiles.subset(some), Positives.one_each(np.arange(len(some))))
+def _paired(name: str, split: str, ground: ArrayImages, tiles: ArrayImages, some: np.ndarray) -> Dataset:
+    return Dataset(name, split, ground.subset(some), tiles.subset(some), Positives.one_each(np.arange(len(some))))
 
 
-def _buildings(name: str, tiles: np.ndarray, drones: np.ndarray, some: np.ndarray) -> Views:
+def _buildings(name: str, tiles: np.ndarray, drones: np.ndarray, some: np.ndarray) -> Dataset:
     """Drone images (N, V, 3, H, W) of some places against their tiles."""
     views = drones.shape[1]
     ground = [f"place{i:06d}-{v:02d}" for i in some for v in range(views)]
     rows = (some[:, None] * views + np.arange(views)).ravel()
     flat = ArrayImages([str(i) for i in range(len(tiles) * views)], drones.reshape(-1, *drones.shape[2:])).subset(rows)
-    return Views(
+    return Dataset(
         name, "all", replace(flat, ids=tuple(ground)), ArrayImages([f"place{i:06d}" for i in some], tiles, rows=some),
         Positives.one_each(np.repeat(np.arange(len(some)), views)),
     )  # fmt: skip

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ucvgl.data import PLACE_RECOGNITION, ArrayImages, FileImages, Positives, Views
-from ucvgl.data.folders import read_paired_folders
+from ucvgl.data.pairs import read_pairs as read_paired_folders
 from ucvgl.data.place_recognition import read_place_recognition
 from ucvgl.distributed import first_alone
 from ucvgl.errors import InputError
