@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from ucvgl import cli, located, results
 from ucvgl import locate as module
 from ucvgl.confidence import Calibration, EvidenceSettings
-from ucvgl.data import own_city
-from ucvgl.data.own_city import export_own_city
+from ucvgl import own_city
+from ucvgl.own_city import export_own_city
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.locate import Request, background, locate, look, plan, plan_text

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
 from ucvgl.candidates import cut
-from ucvgl.data import ArrayImages, Positives, Views
+from ucvgl.data import ArrayImages, Dataset, Positives
 from ucvgl.data.decoding import batches
 from ucvgl.errors import InputError
 from ucvgl.mosaic import from_source, open_mosaic, tile_numbers, to_coordinates
@@ -281,18 +281,18 @@ def test_candidates_are_an_image_set(tmp_path):
     assert not again._cache.held
     assert torch.equal(again.read(2), whole[2])
     ground = ArrayImages(("a",), np.zeros((1, 3, 4, 8), np.uint8))
-    assert len(Views("own", "all", ground, candidates, Positives.unknown(1)).data_id()) == 12
+    assert len(Dataset("own", "all", ground, candidates, Positives.unknown(1)).digest()) == 12
 
 
-def test_fingerprints(tmp_path):
+def test_digests(tmp_path):
     mosaic = open_mosaic(write_pyramid(tmp_path, across=3, down=2))
     one = cut(mosaic, 40.0, 50.0, 16)
-    found = {one.fingerprint(), cut(open_mosaic(tmp_path), 40.0, 50.0, 16).fingerprint()}
+    found = {one.digest(), cut(open_mosaic(tmp_path), 40.0, 50.0, 16).fingerprint()}
     assert len(found) == 1
     others = [cut(mosaic, 40.0, 40.0, 16), cut(mosaic, 41.0, 50.0, 16), cut(mosaic, 40.0, 50.0, 17), one.subset([0])]
-    found |= {other.fingerprint() for other in others}
+    found |= {other.digest() for other in others}
     save(tmp_path / mosaic.files[0], np.zeros((64, 64, 3), np.uint8))
-    found.add(cut(open_mosaic(tmp_path), 40.0, 50.0, 16).fingerprint())
+    found.add(cut(open_mosaic(tmp_path), 40.0, 50.0, 16).digest())
     assert len(found) == 6
 
 

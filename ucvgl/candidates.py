@@ -40,7 +40,7 @@ class _Layout(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Square candidate tiles, north up, cut when they are read; an image set, so `Views` takes it as its satellite side.
+    """Square candidate tiles, north up, cut when they are read; an image set, so `Dataset` takes it as its gallery.
 
     Neighbours in this order share source tiles. Where source tiles overlap they are averaged.
 
@@ -114,9 +114,9 @@ class Candidates:
             positions=self.positions.take(index), covered=self.covered[index], _rows=self._rows[index],
         )  # fmt: skip
 
-    def fingerprint(self) -> str:
+    def digest(self) -> str:
         """A digest of the source, the settings and the centres."""
-        text = f"{self.mosaic.fingerprint()} {self.span_m!r} {self.size_px}"
+        text = f"{self.mosaic.digest()} {self.span_m!r} {self.size_px}"
         return hashlib.sha256(text.encode() + self.centre_m.tobytes()).hexdigest()[:16]
 
 

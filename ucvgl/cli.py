@@ -1,6 +1,7 @@
 """The command line: `ucvgl --help`. Bad input is one line on stderr and exit status 2."""
 
 import json
+import os
 import shlex
 import sys
 from contextlib import nullcontext, redirect_stdout
@@ -15,6 +16,16 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Cross-view g
 
 Profile = Annotated[str, typer.Option(help="tiny (tests), laptop (readers) or paper (results).")]
 Data = Annotated[str, typer.Option(help="'world', the embedded city, or the root folder of a data set.")]
+
+Skip = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read; counted in notes.")
+]
+
+
+def _skip_unreadable(skip: bool) -> None:
+    """What this process and those it starts (kernels, Snakemake's jobs) do with unreadable images."""
+    if skip:
+        os.environ["UCVGL_SKIP_UNREADABLE"] = "1"
 
 
 def _pairs(entries: list[str]) -> dict[str, str]:
@@ -36,10 +47,12 @@ def notebook(
     data: Data = "world",
     seed: Annotated[int, typer.Option(help="Seed of everything random in it.")] = 0,
     parameter: Annotated[list[str] | None, typer.Option("--set", help="Another parameter, as name=value.")] = None,
+    skip_unreadable: Skip = False,
 ) -> None:
     """Execute one notebook: its executed copy, artefacts and results.json go to a folder."""
     from ucvgl import engine
 
+    _skip_unreadable(skip_unreadable)
     try:
         engine.run_notebook(name, profile=profile, data=data, seed=seed, extra=_pairs(parameter or []), out=out)
     except engine.NotebookError as error:
@@ -69,10 +82,12 @@ def reproduce(
     drone: Annotated[str, typer.Option(help="University-1652, for notebook 05's table on drones.")] = "",
     backbone: Annotated[str, typer.Option(help="Of notebook 06's paper profile: resnet50 or deit_small.")] = "",
     cores: Annotated[str, typer.Option(help="How many CPU cores to use, or 'all'.")] = "all",
+    skip_unreadable: Skip = False,
 ) -> None:
     """Regenerate every table and figure that is not up to date. What follows `--` is handed to Snakemake."""
     from ucvgl import engine
 
+    _skip_unreadable(skip_unreadable)
     given = {"panorama": panorama, "other": other, "drone": drone, "backbone": backbone}
     raise typer.Exit(
         engine.reproduce(profile=profile, data=data, seed=seed, given=given, cores=cores, more=context.args)
@@ -224,7 +239,7 @@ def city(
     difficulty: Annotated[str, typer.Option(help="easy, medium or hard.")] = "medium",
 ) -> None:
     """Write a synthetic city as unlabelled pictures and positioned tiles, for `ucvgl locate`; beside them the truth."""
-    from ucvgl.data.own_city import export_own_city
+    from ucvgl.own_city import export_own_city
 
     root = export_own_city(
         out, style, places, seed, tiles=tiles, aligned=aligned, photo_fov_deg=photo_fov, difficulty=difficulty,  # type: ignore[arg-type]

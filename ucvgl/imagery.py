@@ -21,10 +21,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ucvgl.data.container import FileImages
 from ucvgl.data.decoding import FORMATS, MAX_PIXELS
-from ucvgl.data.files import folder, images_below, numbers
-from ucvgl.data.folders import image_position, read_table
-from ucvgl.data.views import FileImages
+from ucvgl.data.files import folder, images_below, numbers, read_table
+from ucvgl.data.folders import image_position
 from ucvgl.errors import InputError
 from ucvgl.geometry import check_number
 from ucvgl.positions import Positions, Wgs84

@@ -26,7 +26,7 @@ from ucvgl.confidence import (
     radius,
     threshold_for,
 )
-from ucvgl.data.folders import read_position_table
+from ucvgl.data.files import read_position_table
 from ucvgl.errors import InputError
 from ucvgl.positions import Positions, Wgs84, haversine
 from ucvgl.results import write_json, write_text
@@ -292,7 +292,7 @@ def read_truth(path: Path | str) -> dict[str, tuple[float, float]]:
     """Known positions from a CSV with a header: an id or file column, latitude and longitude; by that id.
 
     Raises:
-        InputError: as `datasets.folders.read_position_table`; east and north in place of degrees.
+        InputError: as `data.files.read_position_table`; east and north in place of degrees.
     """
     names, positions = read_position_table(path)
     _check(isinstance(positions.frame, Wgs84), path, "latitude and longitude", positions.frame, "Give WGS84 degrees.")

@@ -19,10 +19,9 @@ from PIL import Image
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from ucvgl.data.container import FileImages
 from ucvgl.data.decoding import FORMATS, decode_file
-from ucvgl.data.files import folder, images_below, numbers
-from ucvgl.data.folders import read_position_table
-from ucvgl.data.views import FileImages
+from ucvgl.data.files import folder, images_below, numbers, read_position_table
 from ucvgl.errors import InputError
 from ucvgl.imagery import in_threads, match_rows, read_columns
 from ucvgl.positions import Metres, Positions, Wgs84, from_metres, from_utm, to_metres, to_utm
@@ -102,9 +101,9 @@ class Mosaic:
             )  # fmt: skip
         return image
 
-    def fingerprint(self) -> str:
+    def digest(self) -> str:
         """A digest that changes with names, positions and, as far as is cheap, pixels."""
-        files = FileImages(self.root, self.files, self.files).fingerprint()
+        files = FileImages(self.root, self.files, self.files).digest()
         return hashlib.sha256(files.encode() + self.corners_m.tobytes() + self.size_px.tobytes()).hexdigest()[:16]
 
     def text(self) -> str:

@@ -18,7 +18,7 @@ from ucvgl.errors import InputError
 from ucvgl.search import CHUNK_BYTES, BothWays, both_ways
 
 if TYPE_CHECKING:
-    from ucvgl.data.views import Positives
+    from ucvgl.data.container import Positives
 
 
 QUALITY_K = 5  # neighbours each way that `quality` looks at

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ucvgl.data.own_city import ORIGIN
+from ucvgl.own_city import ORIGIN
 from ucvgl.geometry import TopView, top_view
 from ucvgl.located import Candidate, Located
 from ucvgl.map_page import Background, map_page, write_map_page

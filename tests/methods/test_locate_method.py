@@ -10,7 +10,7 @@ from PIL import Image
 
 from ucvgl.candidates import cut
 from ucvgl.confidence import Calibration, EvidenceSettings
-from ucvgl.data.own_city import export_own_city
+from ucvgl.own_city import export_own_city
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.geometry import top_view

@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ucvgl.data import (
+    FRAMES,
     NAMES,
     PLACE_RECOGNITION,
     cvact,
@@ -28,10 +29,10 @@ from ucvgl.data import (
     university,
     vigor,
 )
+from ucvgl.data.container import Dataset, FileImages
 from ucvgl.data.decoding import decode_file
-from ucvgl.data.files import folder, images_below
-from ucvgl.data.views import FileImages, Views
-from ucvgl.data.write import MARKER
+from ucvgl.data.files import folder, images_below, read_marker
+from ucvgl.data.frames import frame_folders
 from ucvgl.errors import InputError
 from ucvgl.positions import Wgs84, distances
 
@@ -133,10 +134,10 @@ def check(
     try:
         folder(root, "the folder of the data set")
         name = detect_layout(root) if name == "auto" else name
-        marker = _read_marker(Path(root))
+        marker = read_marker(Path(root))
     except InputError as error:
         return Report(name, str(root), quick, (_unusable("split all", error),))
-    parts: dict[str, Views] = {}
+    parts: dict[str, Dataset] = {}
     for label, read in _parts(name, Path(root)):
         views = _read_part(label, read, rows)
         if views is not None:
@@ -155,29 +156,11 @@ def _unusable(item: str, error: InputError) -> Row:
     return Row(item, f"{error.where}: {error.expected}", str(error.found), 1, "unusable", error.todo)
 
 
-def _read_marker(root: Path) -> dict | None:
-    path = root / MARKER
-    if not path.is_file():
-        return None
-    try:
-        marker = json.loads(path.read_text(encoding="utf-8"))
-        counts = {k: (int(g), int(s)) for k, (g, s) in marker["counts"].items()}
-        sizes = {k: [(int(h), int(w)) for h, w in marker["sizes"][k]] for k in ("ground", "satellite")}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            path,
-            expected="the counts of an export",
-            found=f"{type(error).__name__}: {error}"[:120],
-            todo="Export again.",
-        ) from error
-    return {"counts": counts, "sizes": sizes}
-
-
-def _parts(name: str, root: Path) -> list[tuple[str, Callable[[str], Views]]]:
+def _parts(name: str, root: Path) -> list[tuple[str, Callable[[str], Dataset]]]:
     """Every split of a data set: its label, and how to read it with or without absent files."""
 
-    def part(split: str | None, drops: bool = True, **options: object) -> Callable[[str], Views]:
-        return lambda missing: open_dataset(name, root, split, **({"missing": missing} if drops else {}), **options)
+    def part(split: str | None, **options: object) -> Callable[[str], Dataset]:
+        return lambda missing: open_dataset(name, root, split, missing=missing, skip_unreadable=False, **options)
 
     match name:
         case "cvusa":
@@ -189,35 +172,35 @@ def _parts(name: str, root: Path) -> list[tuple[str, Callable[[str], Views]]]:
             return [(f"{a}-{s}", part(s, area=a)) for a in ("same", "cross") for s in ("train", "test")]
         case "university1652":
             both = ("drone2satellite", "satellite2drone")
-            return [("train", part("train", False))] + [(f"test {d}", part("test", False, direction=d)) for d in both]
+            return [("train", part("train"))] + [(f"test {d}", part("test", direction=d)) for d in both]
         case "sues200":
             heights = [
                 h for h in university.HEIGHTS if any((root / k / str(h)).is_dir() for k in ("Training", "Testing"))
             ]
             return [
-                (f"{split} {h} m {d}", part(split, False, height_m=h, direction=d))
+                (f"{split} {h} m {d}", part(split, height_m=h, direction=d))
                 for h in heights or university.HEIGHTS
                 for split, d in (("train", "drone2satellite"), ("test", "drone2satellite"), ("test", "satellite2drone"))
             ]
-        case "folders" | "pairs":
-            return [("all", part(None, False))]
+        case _ if name in ("folders", "pairs", *FRAMES) or (name == "nordland" and frame_folders(root)):
+            return [("all", part("all"))]
     base = root / "images" if (root / "images").is_dir() else root
     splits = [s for s in ("train", "val", "test") if (base / s).is_dir()]
-    return [(split, part(split, False)) for split in splits or ("test",)]
+    return [(split, part(split)) for split in splits or ("test",)]
 
 
 def _has_cvact_test(root: Path) -> bool:
     return (root / "ANU_data_test").is_dir() or not (root / "ANU_data_small").is_dir()
 
 
-def _read_part(label: str, read: Callable[[str], Views], rows: list[Row]) -> Views | None:
+def _read_part(label: str, read: Callable[[str], Dataset], rows: list[Row]) -> Dataset | None:
     item = f"split {label}"
     try:
         views = read("error")
     except InputError as error:
         first = error
     else:
-        rows.append(Row(item, "readable lists and files", f"{len(views.ground):,} against {len(views.satellite):,}"))
+        rows.append(Row(item, "readable lists and files", f"{len(views.query):,} against {len(views.gallery):,}"))
         return views
     try:
         views = read("drop")
@@ -258,13 +241,13 @@ def _published(name: str, label: str) -> tuple[int | None, int | None]:
     return place_recognition.PUBLISHED.get((name, label), (None, None))
 
 
-def _counts(name: str, label: str, views: Views, marker: dict | None) -> Row:
-    found = len(views.ground), len(views.satellite)
+def _counts(name: str, label: str, views: Dataset, marker: dict | None) -> Row:
+    found = len(views.query), len(views.gallery)
     item = f"counts {label}"
-    shown = f"{found[0]:,} ground, {found[1]:,} satellite"
+    shown = f"{found[0]:,} queries, {found[1]:,} gallery"
     if marker is not None and label in marker["counts"]:
         expected = marker["counts"][label]
-        wanted = f"{expected[0]:,} ground, {expected[1]:,} satellite (exported)"
+        wanted = f"{expected[0]:,} queries, {expected[1]:,} gallery (exported)"
         if found == expected:
             return Row(item, wanted, shown)
         missing = max(abs(n - f) for n, f in zip(expected, found, strict=True))
@@ -273,9 +256,7 @@ def _counts(name: str, label: str, views: Views, marker: dict | None) -> Row:
     expected = _published(name, label)
     if expected == (None, None):
         return Row(item, "no published count is known here", shown, status="note")
-    wanted = ", ".join(
-        f"{n:,} {side}" for n, side in zip(expected, ("ground", "satellite"), strict=True) if n is not None
-    )
+    wanted = ", ".join(f"{n:,} {side}" for n, side in zip(expected, ("query", "gallery"), strict=True) if n is not None)
     short = [max(0, n - f) for n, f in zip(expected, found, strict=True) if n is not None]
     if all(n is None or n == f for n, f in zip(expected, found, strict=True)):
         return Row(item, wanted, shown)
@@ -283,13 +264,13 @@ def _counts(name: str, label: str, views: Views, marker: dict | None) -> Row:
     return Row(item, f"{wanted} (published)", shown, max(short), "finding", todo)
 
 
-def _positions(name: str, label: str, views: Views) -> list[Row]:
+def _positions(name: str, label: str, views: Dataset) -> list[Row]:
     rows = []
-    for side in ("ground", "satellite"):
+    for side in ("query", "gallery"):
         places = getattr(views, side).positions
         item = f"positions {label} {side}"
         if places is None:
-            if side == "ground" and name in ("cvusa", "folders"):
+            if side == "query" and name in ("cvusa", "folders"):
                 todo = {
                     "cvusa": "Sampling by distance needs split_locations/all.csv; everything else works without.",
                     "folders": "Maps and sampling by distance need a CSV, EXIF GPS or GeoTIFF; training does not.",
@@ -311,7 +292,7 @@ def _positions(name: str, label: str, views: Views) -> list[Row]:
             )
         else:
             rows.append(Row(item, "inside the world", found))
-    if views.ground.positions is not None and views.satellite.positions is not None:
+    if views.query.positions is not None and views.gallery.positions is not None:
         rows += _far_pairs(label, views)
     return rows
 
@@ -325,26 +306,26 @@ def _swapped_in_conus(values: np.ndarray) -> bool:
     return not inside(*middle) and inside(middle[1], middle[0])
 
 
-def _far_pairs(label: str, views: Views, limit_m: float = 1_000.0) -> list[Row]:
+def _far_pairs(label: str, views: Dataset, limit_m: float = 1_000.0) -> list[Row]:
     """Pairs whose positions lie a kilometre apart: one of the two is wrong."""
-    pairs = views.positives.pairs()
-    ground, satellite = views.ground.positions, views.satellite.positions
-    if len(pairs) == 0 or ground.frame != satellite.frame:
+    pairs = views.positives.pairs().numpy()
+    query, gallery = views.query.positions, views.gallery.positions
+    if len(pairs) == 0 or query is None or gallery is None or query.frame != gallery.frame:
         return []
-    away = distances(ground.take(pairs[:, 0]), satellite.take(pairs[:, 1]))
+    away = distances(query.take(pairs[:, 0]), gallery.take(pairs[:, 1]))
     far = np.flatnonzero(away > limit_m)
     item = f"pairs {label}"
     if len(far) == 0:
         return [Row(item, "within 1 km of each other", f"at most {np.nanmax(away, initial=0):.0f} m")]
-    some = ", ".join(views.ground.ids[i] for i in pairs[far[:_SHOWN], 0])
+    some = ", ".join(views.query.ids[i] for i in pairs[far[:_SHOWN], 0])
     todo = "The position of one of the two is wrong (rows shifted, or another release's list)."
     return [Row(item, "within 1 km of each other", f"{len(far):,} further: {some}", len(far), "finding", todo)]
 
 
-def _unused(name: str, label: str, views: Views) -> list[Row]:
+def _unused(name: str, label: str, views: Dataset) -> list[Row]:
     if not views.positives.known.any():
         return []
-    used = np.zeros(len(views.satellite), bool)
+    used = np.zeros(len(views.gallery), bool)
     used[views.positives.indices] = True
     if views.semi_positives is not None:
         used[views.semi_positives.indices] = True
@@ -352,7 +333,7 @@ def _unused(name: str, label: str, views: Views) -> list[Row]:
     item = f"tiles {label}"
     if len(unused) == 0:
         return [Row(item, "each used by a ground image", "all used")]
-    some = ", ".join(views.satellite.ids[i] for i in unused[:_SHOWN])
+    some = ", ".join(views.gallery.ids[i] for i in unused[:_SHOWN])
     if name in ("cvusa", "cvact"):
         todo = "This layout has a tile for each panorama; the list is damaged."
         return [
@@ -361,7 +342,7 @@ def _unused(name: str, label: str, views: Views) -> list[Row]:
     return [Row(item, "unused ones are distractors here", f"{len(unused):,} of {len(used):,} unused", status="note")]
 
 
-def _overlaps(name: str, parts: dict[str, Views]) -> list[Row]:
+def _overlaps(name: str, parts: dict[str, Dataset]) -> list[Row]:
     """Ground images in two splits that must not share any."""
     rows = []
     keys = list(parts)
@@ -391,18 +372,18 @@ def _must_be_disjoint(name: str, a: str, b: str) -> bool:
     return not (name in PLACE_RECOGNITION and {a, b} == {"val", "test"})
 
 
-def _identity(name: str, views: Views) -> set[str]:
+def _identity(name: str, views: Dataset) -> set[str]:
     """What must not occur twice: the ground image, or the building."""
     if name in ("university1652", "sues200"):
-        return {i.partition("/")[0] for i in views.ground.ids}
-    return set(views.ground.ids)
+        return {i.partition("/")[0] for i in views.query.ids}
+    return set(views.query.ids)
 
 
-def _unlisted(name: str, root: Path, parts: dict[str, Views]) -> list[Row]:
+def _unlisted(name: str, root: Path, parts: dict[str, Dataset]) -> list[Row]:
     """Tiles in the folders that no list names."""
     if name not in ("cvusa", "vigor") or not parts:
         return []
-    listed = {path for views in parts.values() for path in views.satellite.paths}
+    listed = {path for views in parts.values() for path in views.gallery.paths}
     left_out = {path for views in parts.values() for path in views.left_out}
     folders = sorted({path.rpartition("/")[0] for path in listed})
     try:
@@ -431,10 +412,10 @@ def _sizes(name: str) -> dict[str, tuple[int, int]]:
 
 
 def _images(
-    name: str, parts: dict[str, Views], marker: dict | None, quick: bool, workers: int | None, progress: bool
+    name: str, parts: dict[str, Dataset], marker: dict | None, quick: bool, workers: int | None, progress: bool
 ) -> list[Row]:
     """Every image decoded once, in parallel; unreadable ones and wrong sizes."""
-    files: dict[str, dict[str, None]] = {"ground": {}, "satellite": {}}
+    files: dict[str, dict[str, None]] = {"query": {}, "gallery": {}}
     for views in parts.values():
         for side in files:
             images: FileImages = getattr(views, side)

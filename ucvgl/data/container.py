@@ -232,6 +232,13 @@ class Positives:
         """The rows at `rows`, in that order."""
         return Positives.of([self[int(row)] for row in rows])
 
+    def renumbered(self, numbers: np.ndarray) -> "Positives":
+        """With gallery index i as `numbers[i]`; an index whose number is -1 goes."""
+        kept = numbers[self.indices] >= 0
+        row = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        counts = np.bincount(row[kept], minlength=len(self))
+        return Positives(np.cumsum([0, *counts]), numbers[self.indices[kept]], self.known)
+
     def pairs(self) -> Tensor:
         """(P, 2) int64: every (query, gallery) pair, row by row."""
         query = np.repeat(np.arange(len(self)), np.diff(self.offsets))
@@ -314,13 +321,38 @@ class Dataset:
         note = f"{self.note} Labels hidden.".strip()
         return replace(self, positives=Positives.unknown(len(self)), semi_positives=None, note=note)
 
-    def take(self, rows: Rows) -> "Dataset":
-        """The data set with these queries alone; every gallery image stays."""
-        semi = None if self.semi_positives is None else self.semi_positives.take(rows)
-        top = None if self.top_view is None else self.top_view.subset(rows)
-        return replace(
-            self, query=self.query.subset(rows), positives=self.positives.take(rows), semi_positives=semi, top_view=top
-        )
+    def take(self, rows: Rows, gallery: Rows | None = None) -> "Dataset":
+        """The data set with these queries alone; and, if given, with these gallery images alone."""
+        kept = {
+            "query": self.query.subset(rows), "positives": self.positives.take(rows),
+            "semi_positives": self.semi_positives and self.semi_positives.take(rows),
+            "top_view": self.top_view and self.top_view.subset(rows),
+        }  # fmt: skip
+        if gallery is not None:
+            numbers = np.full(len(self.gallery), -1)
+            numbers[np.asarray(gallery, np.int64)] = np.arange(len(gallery))
+            kept["gallery"] = self.gallery.subset(gallery)
+            for name in ("positives", "semi_positives"):
+                kept[name] = kept[name] and kept[name].renumbered(numbers)
+        return replace(self, **kept)
+
+    def require(self, purpose: str, *, labels: bool = False, positions: bool = False) -> None:
+        """InputError, before anything runs, where `purpose` needs what this data set does not have.
+
+        Args:
+            purpose: what needs it, as "supervised training".
+            labels: pairs are known.
+            positions: every query has a known position.
+        """
+        where = f"{self.name} {self.split}"
+        if labels and not self.labelled:
+            raise InputError(
+                where, expected="pairs", found="none: this layout has no pairs", todo=f"{purpose} needs them."
+            )
+        at = self.query.positions
+        if positions and (at is None or not at.known.all()):
+            found = "none" if at is None else f"{int((~at.known).sum())} of {len(at)} unknown"
+            raise InputError(where, expected="a position for every query", found=found, todo=f"{purpose} needs them.")
 
     def answerable(self) -> "Dataset":
         """Without the queries that no gallery image is right for; the note says how many. InputError if none is left."""

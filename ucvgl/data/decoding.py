@@ -1,13 +1,12 @@
 """Read, decode, resize, batch: images from files to uint8 tensors, in worker processes, none ever left out silently.
 
-Pillow decodes (JPEG in draft mode, which scales by 1/2, 1/4 or 1/8 while decoding) and torch resizes, cheaper than Pillow
-does; torchvision.io costs a fifth less still at large sizes, but is deprecated since 0.29 and to be removed. The
-measurement behind the choice is benchmarks/results/decoding.md. A file that is absent, empty, truncated or no image raises
-an InputError that names it, where the published loops' `cv2.imread` returns a half-grey image, or None.
+Pillow decodes (JPEG in draft mode, which scales by 1/2, 1/4 or 1/8 while decoding) and torch resizes, which is cheaper than
+Pillow's resizing; the measurement is benchmarks/results/decoding.md. A file that is absent, empty, truncated or no image
+raises an InputError that names it, where the published loops' `cv2.imread` returns a half-grey image, or None.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,10 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 from ucvgl.errors import InputError
 
 if TYPE_CHECKING:
-    from ucvgl.data.views import ImageSet
+    from ucvgl.data.container import ImageSet
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 MAX_PIXELS = 178_956_970  # Pillow's own guard against decompression bombs; a 19,000 x 9,500 panorama is just larger
+_ORIENTATION = 0x0112
+T = TypeVar("T")
 
 
 def decode_file(path: str, size: tuple[int, int] | None = None) -> Tensor:
@@ -34,15 +35,12 @@ def decode_file(path: str, size: tuple[int, int] | None = None) -> Tensor:
     Raises:
         InputError: the file is absent, empty, truncated, too large or no image.
     """
-    try:
-        with open(path, "rb") as file:
-            return resize(_decode(file, path, size), size)
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(path, expected="an image", found="no such file", todo="Copy the image there.") from error
-    except Exception as error:  # decoders raise whatever a damaged byte leads them to
-        raise _damaged(path, error) from error
+    return resize(_opened(path, lambda image: _pixels(image, size)), size)
+
+
+def image_size(path: str) -> tuple[int, int]:
+    """(height, width) that `decode_file` will return, from the header alone; InputError as there."""
+    return _opened(path, lambda image: image.size if _orientation(image) > 4 else image.size[::-1])
 
 
 def resize(image: Tensor, size: tuple[int, int] | None) -> Tensor:
@@ -52,14 +50,33 @@ def resize(image: Tensor, size: tuple[int, int] | None) -> Tensor:
     return image.contiguous()
 
 
-def _decode(file: BinaryIO, path: str, size: tuple[int, int] | None) -> Tensor:
-    image = Image.open(file, formats=FORMATS)
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            path, expected=f"at most {MAX_PIXELS:,} pixels", found=f"{width} x {height}", todo="Scale the image down."
-        )
-    turned = image.getexif().get(0x0112, 1) != 1
+def _opened(path: str, use: Callable[[Image.Image], T]) -> T:
+    try:
+        with open(path, "rb") as file:
+            image = Image.open(file, formats=FORMATS)
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(path, expected=f"at most {MAX_PIXELS:,} pixels", found=f"{image.width} x {image.height}",
+                                 todo="Scale the image down.")  # fmt: skip
+            return use(image)
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(path, expected="an image", found="no such file", todo="Copy the image there.") from error
+    except Exception as error:  # decoders raise whatever a damaged byte leads them to
+        raise InputError(path, expected="a whole image (JPEG, PNG, TIFF, WebP or BMP)",
+                         found=f"{type(error).__name__}: {error}"[:200],
+                         todo="Copy the file again; it is empty, truncated or no image.") from error  # fmt: skip
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged tags do not spoil an image
+        return 1
+
+
+def _pixels(image: Image.Image, size: tuple[int, int] | None) -> Tensor:
+    turned = _orientation(image) != 1
     if size is not None and not turned:
         image.draft("RGB", (size[1], size[0]))  # JPEG only; never smaller than asked
     if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255
@@ -68,17 +85,8 @@ def _decode(file: BinaryIO, path: str, size: tuple[int, int] | None) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W), a view
 
 
-def _damaged(path: str, error: Exception) -> InputError:
-    return InputError(
-        path,
-        expected="a whole image (JPEG, PNG, TIFF, WebP or BMP)",
-        found=f"{type(error).__name__}: {error}"[:200],
-        todo="Copy the file again; it is empty, truncated or no image.",
-    )
-
-
 class _Reader(Dataset):
-    """Index -> (image, None) or (None, the four parts of an InputError): a worker's exception would lose its type on the way."""
+    """Index -> (index, image or InputError's four parts): a worker's exception would lose its type on the way."""
 
     def __init__(self, images: "ImageSet", size: tuple[int, int]) -> None:
         self.images, self.size = images, size
@@ -86,17 +94,16 @@ class _Reader(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor | None, tuple[str, ...] | None]:
+    def __getitem__(self, index: int) -> tuple[int, Tensor | tuple[str, ...]]:
         try:
-            return index, self.images.read(int(index), self.size), None
+            return index, self.images.read(int(index), self.size)
         except InputError as error:
-            return index, None, (error.where, error.expected, str(error.found), error.todo)
+            return index, (error.where, error.expected, str(error.found), error.todo)
 
 
-def _collate(rows: list[tuple[int, Tensor | None, tuple[str, ...] | None]]) -> tuple[Tensor, Tensor | None, object]:
-    failure = next((fault for _, _, fault in rows if fault is not None), None)
-    images = None if failure else torch.stack([image for _, image, _ in rows])
-    return torch.tensor([index for index, _, _ in rows]), images, failure
+def _collate(rows: list[tuple[int, Any]]) -> tuple[Tensor, Tensor | tuple[str, ...]]:
+    failure = next((image for _, image in rows if isinstance(image, tuple)), None)
+    return torch.tensor([index for index, _ in rows]), failure or torch.stack([image for _, image in rows])
 
 
 def _start_worker(_: int) -> None:
@@ -105,13 +112,9 @@ def _start_worker(_: int) -> None:
 
 
 def batches(
-    images: "ImageSet",
-    size: tuple[int, int],
-    batch_size: int,
-    order: Sequence[int] | np.ndarray | None = None,
-    workers: int = 2,
-    pin: bool = False,
-) -> Iterator[tuple[Tensor, Tensor]]:
+    images: "ImageSet", size: tuple[int, int], batch_size: int, order: Sequence[int] | np.ndarray | None = None,
+    workers: int = 2, pin: bool = False,
+) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """Images in batches, decoded and resized in worker processes, in exactly the order asked for.
 
     Args:
@@ -137,29 +140,8 @@ def batches(
         worker_init_fn=_start_worker if workers else None,
         pin_memory=pin,
     )
-    for indices, pixels, failure in loader:
-        if failure is not None:
-            where, expected, found, todo = failure
+    for indices, pixels in loader:
+        if not isinstance(pixels, Tensor):
+            where, expected, found, todo = pixels
             raise InputError(where, expected=expected, found=found, todo=todo)
         yield indices, pixels
-
-
-def pair_batches(
-    ground: "ImageSet",
-    satellite: "ImageSet",
-    pairs: np.ndarray,
-    ground_size: tuple[int, int],
-    satellite_size: tuple[int, int],
-    batch_size: int,
-    workers: int = 2,
-    pin: bool = False,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Batches of pairs: (B, 2) int64, ground uint8 (B, 3, H, W), satellite uint8 (B, 3, h, w), in the order of `pairs` (P, 2)."""
-    pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
-    split = (workers + 1) // 2, workers // 2
-    if workers == 1:
-        split = (1, 1)
-    left = batches(ground, ground_size, batch_size, pairs[:, 0], split[0], pin)
-    right = batches(satellite, satellite_size, batch_size, pairs[:, 1], split[1], pin)
-    for (i, first), (j, second) in zip(left, right, strict=True):
-        yield torch.stack([i, j], dim=1), first, second

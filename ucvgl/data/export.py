@@ -173,7 +173,7 @@ def _cvact(job: _Job, root: Path) -> None:
 def _vigor(job: _Job, root: Path) -> None:
     """Tiles on a grid of half a span: a panorama lies in the middle quarter of one and beside it in three."""
     world, step = job.world, job.world.span_m / 2
-    cities, train = {}, {}
+    cities, offsets_px, train = {}, {}, {}
     with job.bar(world.places) as bar:
         # twice the span away from the edge, so that all four tiles around a place are in the city
         for number, scene, places, nuisance in _cities(job, 2 * world.span_m):
@@ -196,10 +196,11 @@ def _vigor(job: _Job, root: Path) -> None:
                 "vigor", "all",
                 ArrayImages([f"pano{i:06d}" for i in range(len(here))], ground, _six(here, city)),
                 ArrayImages([f"tile{i:06d}" for i in range(len(centre))], tiles, _six(centre, city)),
-                Positives.one_each(tile_of[:, 0]), Positives.of(list(tile_of[:, 1:])), away * VIGOR_TILE_PX / world.span_m,
+                Positives.one_each(tile_of[:, 0]), Positives.of(list(tile_of[:, 1:])),
             )  # fmt: skip
+            offsets_px[city] = away * VIGOR_TILE_PX / world.span_m
             train[city] = _parts([len(here)], (1, 1))[0]
-    write_vigor(cities, train, root)
+    write_vigor(cities, offsets_px, train, root)
 
 
 def _university1652(job: _Job, root: Path) -> None:

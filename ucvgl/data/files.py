@@ -1,43 +1,193 @@
-"""Reading folders and text lists so that every fault is named with its file and line. Nothing read here is ever executed."""
+"""Folders, lists and tables, read so that every fault is named with its file and line. Nothing read here is ever executed.
 
+One guard for every reader: links are followed (without loops), hidden and generated files passed over, endings taken in
+any case, names compared in one Unicode form (NFC), empty cells of a table are unknown values.
+"""
+
+import csv
+import json
 import os
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from ucvgl.errors import InputError
+from ucvgl.positions import Metres, Positions, Wgs84
 
+MARKER = "ucvgl-export.json"  # what an export of ours says of itself
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
-_LIST_LIMIT_BYTES = 1 << 30
+# what lies beside images and is no image: tables, notes, world files
+_SIDE_ENDINGS = (
+    ".csv", ".tsv", ".txt", ".json", ".geojson", ".xml", ".md", ".html", ".pdf", ".kml", ".gpx", ".db", ".ini", ".log", ".py",
+    ".mat", ".npy", ".npz", ".zip", ".tfw", ".jgw", ".pgw", ".bpw", ".wld", ".tfwx", ".prj", ".ovr", ".aux", ".sha256", ".md5",
+)  # fmt: skip
+# what systems leave behind (and everything whose name begins with a dot: ._name, .ipynb_checkpoints, .DS_Store)
+_GENERATED = {
+    "__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found", "thumbs",
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__",
+}  # fmt: skip
+_ID = (
+    "id", "file", "filename", "file_name", "name", "image", "picture", "path", "key", "grd_id", "sat_id", "panorama_file_name",
+)  # fmt: skip
+_DEGREES = ("lat", "latitude", "y_lat"), ("lon", "lng", "long", "longitude", "x_lon")
+_METRES = ("east", "easting", "utm_east", "utm_easting", "x"), ("north", "northing", "utm_north", "utm_northing", "y")
+
+
+# folders
 
 
 def folder(path: Path | str, what: str) -> Path:
-    """An existing folder.
-
-    Raises:
-        InputError: it is absent or no folder.
-    """
+    """An existing folder; InputError says which folder above it exists, and what that holds."""
     path = Path(path)
-    try:
-        found = path.is_dir()
-    except (OSError, ValueError) as error:
-        raise InputError(path, expected=what, found=str(error), todo="Give the folder of the data set.") from error
-    if not found:
-        nearest = next((p for p in path.parents if p.is_dir()), None)
-        inside = _first_names(nearest) if nearest else ""
-        raise InputError(
-            path,
-            expected=what,
-            found=f"no such folder ({nearest} holds: {inside or 'nothing'})",
-            todo="Give the folder that holds it, or unpack the data set there.",
-        )
+    if not path.is_dir():
+        nearest = next((p for p in path.parents if p.is_dir()), Path())
+        raise InputError(path, expected=what, found=f"no such folder ({nearest} holds: {_holds(nearest)})",
+                         todo="Give the folder that holds it, or unpack the data set there.")  # fmt: skip
     return path
 
 
-def _first_names(path: Path) -> str:
-    return ", ".join(sorted(ascii(p.name)[1:-1] for p in path.iterdir())[:8])
+def _holds(path: Path) -> str:
+    return ", ".join(sorted(ascii(p.name)[1:-1] for p in path.iterdir())[:8]) or "nothing"
+
+
+def one_of(what: str, value: object, allowed: Iterable[object], todo: str) -> None:
+    """InputError unless `value` (a split, a direction, ...) is one of `allowed`."""
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise InputError(what, expected=f"one of {', '.join(map(str, allowed))}", found=value, todo=todo)
+
+
+def is_generated(name: str) -> bool:
+    """Whether a file or folder is hidden, or was left behind by a system and is no part of a data set."""
+    return name.startswith(".") or name.casefold() in _GENERATED
+
+
+def nfc(name: str) -> str:
+    """The name in the Unicode form that ids have: a Mac writes e and an accent where others write one letter."""
+    return unicodedata.normalize("NFC", name)
+
+
+def walk(root: Path) -> tuple[list[str], list[str]]:
+    """Images below `root`, and the files passed over because their kind is not read; sorted relative paths.
+
+    Raises:
+        InputError: a name is not UTF-8, a folder cannot be read.
+    """
+    images: list[str] = []
+    others: list[str] = []
+
+    def enter(path: Path, below: str, above: frozenset[tuple[int, int]]) -> None:
+        try:
+            stat = path.stat()
+            here = (stat.st_dev, stat.st_ino)
+            if here in above:  # a link back to a folder above
+                return
+            with os.scandir(path) as entries:
+                held = [(entry.name, entry.is_dir()) for entry in entries if not is_generated(entry.name)]
+        except OSError as error:
+            raise InputError(path, expected="a readable folder", found=error, todo="Correct or remove it.") from error
+        for name, is_folder in held:
+            utf8(name, path)
+            if is_folder:
+                enter(path / name, f"{below}{name}/", above | {here})
+            elif name.lower().endswith(IMAGE_ENDINGS):
+                images.append(below + name)
+            elif not name.lower().endswith(_SIDE_ENDINGS):
+                others.append(below + name)
+
+    enter(Path(root), "", frozenset())
+    return sorted(images, key=nfc), sorted(others, key=nfc)
+
+
+def images_below(root: Path) -> list[str]:
+    """The image files below `root`, in subfolders too, as sorted relative paths."""
+    return walk(root)[0]
+
+
+def passed_over(files: Sequence[str]) -> str:
+    """A sentence for a data set's note that counts and names files whose kind is not read; empty if there are none."""
+    if not files:
+        return ""
+    some = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
+    return f" {len(files)} files passed over, of kinds that are not read: {some}."
+
+
+def folders_in(root: Path) -> list[str]:
+    """The names of the folders in `root`, sorted."""
+    with os.scandir(root) as entries:
+        return sorted(utf8(e.name, root) for e in entries if e.is_dir() and not is_generated(e.name))
+
+
+def utf8(name: str, where: object) -> str:
+    """A file name that is valid UTF-8 (elsewhere Python keeps undecodable bytes as lone surrogates)."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(where, expected="file names in UTF-8", found=ascii(name),
+                         todo="Rename the file; it was made under another encoding.") from error  # fmt: skip
+    return name
+
+
+def inside(name: str, where: object) -> str:
+    """A relative path that stays in the data set's folder; a list must not be able to read other files."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or not path.parts or ".." in path.parts or ":" in path.parts[0][:3]:
+        raise InputError(where, expected="a path inside the data set's folder", found=repr(name),
+                         todo="Use paths relative to that folder.")  # fmt: skip
+    return str(path)
+
+
+def on_disk(root: Path | str, names: Iterable[str]) -> list[str | None]:
+    """Listed relative paths as they lie below `root`, in another Unicode form or letter case if need be; None: absent.
+
+    Each folder is listed once, not a look-up a file.
+    """
+    exact: dict[str, set[str]] = {}
+    alike: dict[str, dict[str, str]] = {}
+    found: list[str | None] = []
+    for name in names:
+        parent, slash, leaf = name.rpartition("/")
+        if parent not in exact:
+            try:
+                with os.scandir(f"{root}{os.sep}{parent}") as entries:
+                    exact[parent] = {e.name for e in entries if e.is_file()}
+            except OSError:
+                exact[parent] = set()
+        if leaf in exact[parent]:
+            found.append(name)
+            continue
+        if parent not in alike:
+            alike[parent] = {}
+            for held in exact[parent]:  # two files that differ in case alone stand for neither
+                key = nfc(held).casefold()
+                alike[parent][key] = "" if key in alike[parent] else held
+        other = alike[parent].get(nfc(leaf).casefold())
+        found.append(parent + slash + other if other else None)
+    return found
+
+
+def read_marker(root: Path) -> dict[str, Any] | None:
+    """What an export of ours says of itself: counts, sizes, strip_offset; None where `root` is no export."""
+    path = root / MARKER
+    if not path.is_file():
+        return None
+    try:
+        marker = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            "counts": {part: (int(n), int(m)) for part, (n, m) in marker["counts"].items()},
+            "sizes": {side: [(int(h), int(w)) for h, w in sizes] for side, sizes in marker["sizes"].items()},
+            "strip_offset": float(marker.get("strip_offset", 0)),
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, expected="the counts of an export", found=f"{type(error).__name__}: {error}"[:120],
+                         todo="Export again.") from error  # fmt: skip
+
+
+# lists and tables
 
 
 def lines(path: Path) -> list[tuple[int, str]]:
@@ -47,55 +197,32 @@ def lines(path: Path) -> list[tuple[int, str]]:
         InputError: the file is absent, empty, or not UTF-8 text.
     """
     try:
-        raw = _bytes(path)
+        raw = path.read_bytes()
     except FileNotFoundError as error:
-        nearest = path.parent if path.parent.is_dir() else None
-        held = _first_names(nearest) if nearest else "not there either"
-        raise InputError(
-            path,
-            expected="this list of the data set",
-            found=f"no such file (its folder holds: {held or 'nothing'})",
-            todo="Unpack the data set's lists there, or give another folder.",
-        ) from error
-    rows = []
-    for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        try:
-            text = line.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path}:{number}", expected="UTF-8 text", found=repr(line[:40]), todo="Save the list as UTF-8."
-            ) from error
-        if any(unicodedata.category(c) == "Cc" and c != "\t" for c in text):
-            raise InputError(
-                f"{path}:{number}", expected="text", found=repr(text[:40]), todo="The file is damaged: copy it again."
-            )
-        if text:
-            rows.append((number, text))
+        held = _holds(path.parent) if path.parent.is_dir() else "not there either"
+        raise InputError(path, expected="this list of the data set", found=f"no such file (its folder holds: {held})",
+                         todo="Unpack the data set's lists there, or give another folder.") from error  # fmt: skip
+    except OSError as error:
+        raise InputError(path, expected="a readable file", found=error, todo="Check its permissions.") from error
+    try:
+        text = nfc(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}:{raw[: error.start].count(10) + 1}", expected="UTF-8 text",
+                         found=repr(raw[error.start : error.start + 20]), todo="Save the list as UTF-8.") from error  # fmt: skip
+    damage = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", text)
+    if damage:
+        raise InputError(f"{path}:{text[: damage.start()].count(chr(10)) + 1}", expected="text",
+                         found=repr(damage.group()), todo="The file is damaged: copy it again.")  # fmt: skip
+    rows = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise InputError(path, expected="at least one line", found="an empty list", todo="Copy the list again.")
     return rows
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        if path.is_file() and path.stat().st_size > _LIST_LIMIT_BYTES:
-            raise InputError(path, expected="a list of at most 1 GiB", found="a larger file", todo="Is this the list?")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
-        raise InputError(
-            path, expected="a readable file", found=str(error), todo="Check the path and its permissions."
-        ) from error
+def columns(path: Path, separator: str | None, counts: Iterable[int]) -> list[tuple[str, list[str]]]:
+    """The lines of a list split into columns, each with where it stands; None splits at blanks.
 
-
-def columns(path: Path, separator: str | None, counts: Iterable[int]) -> list[tuple[int, list[str]]]:
-    """The lines of a list split into columns, with their numbers.
-
-    Args:
-        path: the list.
-        separator: None splits at blanks.
-        counts: the column counts that are right.
+    `counts` are the numbers of columns that are right.
     """
     counts = tuple(counts)
     table = []
@@ -103,17 +230,18 @@ def columns(path: Path, separator: str | None, counts: Iterable[int]) -> list[tu
         cells = [cell.strip() for cell in text.split(separator)]
         if len(cells) not in counts or not all(cells):
             raise InputError(
-                f"{path}:{number}",
-                expected=f"{' or '.join(map(str, counts))} columns, none empty",
-                found=f"{len(cells)}: {text[:80]!r}",
-                todo="Compare the line with the data set's own list.",
-            )
-        table.append((number, cells))
+                f"{path}:{number}", expected=f"{' or '.join(map(str, counts))} columns, none empty",
+                found=f"{len(cells)}: {text[:80]!r}", todo="Compare the line with the data set's own list.",
+            )  # fmt: skip
+        table.append((f"{path}:{number}", cells))
     return table
 
 
-def numbers(where: object, cells: Iterable[str]) -> list[float]:
-    """Finite numbers from text cells."""
+def numbers(where: object, cells: Iterable[str], *, may_be_empty: bool = False) -> list[float]:
+    """Finite numbers from text cells; NaN for all of them where all are empty and may be."""
+    cells = [cell.strip() for cell in cells]
+    if may_be_empty and not any(cells):
+        return [float("nan")] * len(cells)
     values = []
     for cell in cells:
         try:
@@ -126,93 +254,94 @@ def numbers(where: object, cells: Iterable[str]) -> list[float]:
     return values
 
 
-def inside(name: str, where: object) -> str:
-    """A relative path that stays in the data set's folder.
+def degrees(wheres: Sequence[object], values: Sequence[Sequence[float]], where: str) -> Positions:
+    """Latitudes and longitudes, (N, 2); InputError names the line of the first that is not on the Earth."""
+    values = np.asarray(values, np.float64).reshape(-1, 2)
+    wrong = np.flatnonzero((np.abs(values) > (90, 180)).any(1))
+    if len(wrong):
+        Positions(values[wrong[:1]], Wgs84(), str(wheres[wrong[0]]))  # raises
+    return Positions(values, Wgs84(), where)
 
-    Raises:
-        InputError: it is absolute or climbs out; a list must not be able to read other files.
+
+def read_table(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV with their line numbers; the first is its header, in small letters, without units in brackets.
+
+    Comma, semicolon or tab. InputError: quotes that do not close, a field over several lines, a wrong column count, which
+    pandas fills up in silence.
     """
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0][:3]:
-        raise InputError(
-            where,
-            expected="a path inside the data set's folder",
-            found=repr(name),
-            todo="Use paths relative to that folder.",
-        )
-    return str(path)
-
-
-def absent(root: Path, names: Iterable[str]) -> set[str]:
-    """Those of the relative paths `names` that are no files below `root`; each folder is listed once, not a look-up a file."""
-    held: dict[str, set[str]] = {}
-    gone = set()
-    for name in names:
-        parent, _, leaf = name.rpartition("/")
-        if parent not in held:
-            try:
-                with os.scandir(root / parent) as entries:
-                    held[parent] = {e.name for e in entries if e.is_file()}
-            except (OSError, ValueError):
-                held[parent] = set()
-        if leaf not in held[parent]:
-            gone.add(name)
-    return gone
-
-
-def require(root: Path, named: Iterable[tuple[object, str]], drop: bool) -> set[str]:
-    """Check that the files a list names are there.
-
-    Args:
-        root: the folder the paths count from.
-        named: (where, relative path) pairs.
-        drop: return the absent ones instead of raising; the caller says in its note how many it left out.
-
-    Raises:
-        InputError: a file is absent and `drop` is false; it names the first and counts the rest.
-    """
-    named = list(named)
-    gone = absent(root, (name for _, name in named))
-    if gone and not drop:
-        where, name = next((w, n) for w, n in named if n in gone)
-        raise InputError(
-            where,
-            expected=f"the file {root / name}",
-            found=f"no such file ({len(gone)} of {len(named)} listed files are absent)",
-            todo="Copy the missing images, or read with missing='drop', which says what it left out.",
-        )
-    return gone
-
-
-def images_below(root: Path, endings: tuple[str, ...] = IMAGE_ENDINGS) -> list[str]:
-    """The image files below `root`, in subfolders too, as sorted relative paths.
-
-    Raises:
-        InputError: a name is not UTF-8.
-    """
-    found = []
-    for parent, folders, names in os.walk(root):
-        folders.sort()
-        below = Path(parent).relative_to(root).as_posix()
-        found += [utf8(f"{below}/{n}".removeprefix("./"), root) for n in names if n.lower().endswith(endings)]
-    return sorted(found)
-
-
-def folders_in(root: Path) -> list[str]:
-    """The names of the folders in `root`, sorted."""
-    with os.scandir(root) as entries:
-        return sorted(utf8(e.name, root) for e in entries if e.is_dir())
-
-
-def utf8(name: str, where: object) -> str:
-    """A file name that is valid UTF-8 (elsewhere Python keeps undecodable bytes as lone surrogates)."""
+    rows = lines(path)
+    separator = max(",;\t", key=rows[0][1].count)
     try:
-        name.encode("utf-8")
-    except UnicodeEncodeError as error:
+        cells = list(csv.reader([text for _, text in rows], delimiter=separator, strict=True))
+    except csv.Error as error:
+        raise InputError(path, expected="a CSV", found=error, todo="Check its quotes.") from error
+    if len(cells) != len(rows):
+        raise InputError(path, expected="one row a line", found="a quoted field over several lines",
+                         todo="Remove line breaks.")  # fmt: skip
+    header = [re.sub(r"[\[(].*?[\])]", "", cell).strip().lower() for cell in cells[0]]
+    for (number, _), row in zip(rows, cells, strict=True):
+        if len(row) != len(header):
+            raise InputError(f"{path}:{number}", expected=f"{len(header)} columns", found=len(row),
+                             todo="Complete the row.")  # fmt: skip
+    return [(number, row) for (number, _), row in zip(rows, [header, *cells[1:]], strict=True)]
+
+
+def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
+    """Ids and positions from a CSV with a header: an id or file column, and latitude and longitude, or east and north.
+
+    Raises:
+        InputError: no id column, no pair of position columns, a wrong column count, a value that is no number, an id twice.
+    """
+    path = Path(path)
+    (first, header), *rows = read_table(path)
+
+    def column(candidates: tuple[str, ...]) -> int | None:
+        return next((header.index(c) for c in candidates if c in header), None)
+
+    which, metres = column(_ID), [column(names) for names in _METRES]
+    pair = [column(names) for names in _DEGREES]
+    is_degrees = None not in pair
+    pair = pair if is_degrees else metres
+    if which is None or None in pair:
         raise InputError(
-            where,
-            expected="file names in UTF-8",
-            found=ascii(name),
-            todo="Rename the file; it was made under another encoding.",
-        ) from error
-    return name
+            f"{path}:{first}", expected="a header with an id or file column, and latitude and longitude (or east and north)",
+            found=f"columns {', '.join(header)[:120]}", todo="Name the columns id, latitude and longitude.",
+        )  # fmt: skip
+    wheres = [f"{path}:{number}" for number, _ in rows]
+    values = [
+        numbers(where, [row[i] for i in pair], may_be_empty=True) for where, (_, row) in zip(wheres, rows, strict=True)
+    ]
+    ids = [row[which].strip() for _, row in rows]
+    seen: set[str] = set()
+    for where, name in zip(wheres, ids, strict=True):
+        if not name or name in seen:
+            raise InputError(where, expected="every id once", found=f"{name!r} again" if name else "none",
+                             todo="Remove the repeated row, or name it.")  # fmt: skip
+        seen.add(name)
+    if is_degrees:
+        return ids, degrees(wheres, values, str(path))
+    frame = Metres(f"the frame of {path.name}")
+    return ids, Positions(np.array(values, np.float64).reshape(-1, 2), frame, str(path))
+
+
+def table_rows(names: Sequence[str], ids: Sequence[str], where: object) -> np.ndarray:
+    """(N,) int64: the table's row of each file, -1 for none; a table may leave out folders and endings.
+
+    Raises:
+        InputError: no file has a row, or one row would stand for two files.
+    """
+    row = {identifier: i for i, identifier in enumerate(ids)}
+    found, taken = np.full(len(names), -1, np.int64), {}
+    for i, name in enumerate(map(nfc, names)):
+        leaf = name.rpartition("/")[2]
+        key = next((k for k in (name, name.rpartition(".")[0], leaf, leaf.rpartition(".")[0]) if k in row), None)
+        if key is None:
+            continue
+        if key in taken:
+            raise InputError(where, expected="a row a file", found=f"{key!r}, which stands for {taken[key]} and {name}",
+                             todo="Give the files with their folders and endings.")  # fmt: skip
+        found[i], taken[key] = row[key], name
+    if not taken:
+        raise InputError(where, expected=f"ids such as {names[0]!r}", found=f"ids such as {ids[0]!r}" if ids else "no rows",
+                         todo="The table's ids are file names, with or without folder and ending.")  # fmt: skip
+    return found

@@ -1,17 +1,14 @@
-"""Place recognition: photographs against a database of photographs, in the form of the deep visual geo-localisation
-benchmark.
+"""Place recognition: photos against a database of photos, in the form of the deep visual geo-localisation benchmark.
 
-    <root>/images/{train,val,test}/{database,queries}/**/@<easting>@<northing>@...@.jpg         (Berton et al., CVPR
-    2022)
+    <root>/images/{train,val,test}/{database,queries}/**/@<easting>@<northing>@...@.jpg         (Berton et al., CVPR 2022)
 
-The name's fields, between `@`: UTM easting, northing, zone, letter, latitude, longitude, pano id, tile, heading, pitch,
-roll, height, timestamp, note, extension; only the first two must be filled. Used for Pitts30k and Pitts250k (Torii et
-al.), Mapillary street-level sequences (MSLS, Warburg et al.), Tokyo 24/7, Nordland, St Lucia, SVOX, Eynsham and others.
+The name's fields, between `@`: UTM easting, northing, zone, letter, latitude, longitude, pano id, tile, heading, pitch, roll,
+height, timestamp, note, extension; only the first two must be filled. Used for Pitts30k and Pitts250k (Torii et al.),
+Mapillary street-level sequences (MSLS, Warburg et al.), Tokyo 24/7, Nordland, St Lucia, SVOX, Eynsham and others.
 
-A hit is a database image within 25 m. Nordland's positions are made up (a straight line): there a hit is a frame, in
-the pano id field, at most `frames` away. MSLS validation has two published protocols, of 740 and of 750 queries; a
-folder holds whatever was copied into it, so the note says which of the two the number of queries is, or neither, and a
-list of the queries can be given.
+A hit is a database image within 25 m. Nordland's positions are made up (a straight line): there a hit is a frame, in the pano
+id field, at most `frames` away. MSLS validation has two published protocols, of 740 and of 750 queries; the note says which of
+the two the number of queries is, or neither.
 """
 
 import os
@@ -19,70 +16,71 @@ from pathlib import Path
 
 import numpy as np
 
-from ucvgl.data.files import folder, images_below, lines, numbers
-from ucvgl.data.mat5 import read_mat
-from ucvgl.data.views import FileImages, Positives, Views
+from ucvgl.data.container import Dataset, FileImages, Positives
+from ucvgl.data.files import folder, nfc, numbers, one_of, passed_over, walk
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Neighbours, Positions
 
+SPLITS = ("train", "val", "test")
+HIT_M = 25.0
 MSLS_PROTOCOLS = (740, 750)
 PUBLISHED = {("pitts30k", "test"): (6_816, 10_000), ("tokyo247", "test"): (315, 75_984)}
 UTM = Metres("UTM of the file names")
+ON_A_LINE = Metres("frames on a line, one a metre")
 _PANO_ID = 7
 
 
 def read_place_recognition(
-    root: Path | str,
-    split: str = "test",
-    name: str = "vpr",
-    radius_m: float = 25.0,
-    frames: int | None = None,
-    queries_list: Path | str | None = None,
-    queries_folder: str = "queries",
-) -> Views:
-    """One split: N queries (`ground`) against M database images (`satellite`), every database image within reach a
-    positive.
+    root: Path | str, split: str = "test", name: str = "vpr", frames: int | None = None
+) -> Dataset:
+    """One split: N queries against M database images, every database image within reach a positive, the nearest first.
 
     Args:
         root: the folder that holds images/ (or train/, val/, test/ themselves).
         split: "train", "val" or "test".
         name: the data set; "nordland" counts frames (10 by default), "msls" names its protocol in the note.
-        radius_m: a hit is within so many metres; 25 in every published protocol.
-        frames: a hit is at most so many frames away instead; the frame is the pano id field. Papers use 1, 2 or 10: say
-            which.
-        queries_list: a text file with one query a line (its file name, or the pano id): only these are queries.
-        queries_folder: the folder's name where a data set has several, such as "queries_v1".
-
-    Raises:
-        InputError: a folder is absent or empty, a name has no position, a listed query is not there.
+        frames: a hit is at most so many frames away instead of 25 m; papers use 1, 2 or 10: say which.
     """
-    if split not in ("train", "val", "test"):
-        raise InputError("split", expected="train, val or test", found=split, todo="Choose one of these.")
+    one_of("split", split, SPLITS, "Choose one of these.")
     root = folder(root, "the folder that holds images/")
-    base = root / "images" / split if (root / "images").is_dir() else root / split
-    if name == "nordland" and frames is None:
+    base = root / "images" if (root / "images").is_dir() else root
+    held = [part for part in SPLITS if (base / part).is_dir()]
+    if held and split not in held:
+        todo = "It is for measuring alone: train on another set, such as MSLS or the embedded world, and test here."
+        raise InputError(base / split, expected=f"a {split} part", found=f"{' and '.join(held)} alone",
+                         todo=todo if held == ["test"] else "Unpack the rest, or choose another part.")  # fmt: skip
+    query, odd = _images(root, base / split / "queries")
+    gallery, odd_too = _images(root, base / split / "database")
+    if frames is None and name == "nordland":
         frames = 10
-    queries = _images(root, base / queries_folder)
-    database = _images(root, base / "database")
-    if queries_list is not None:
-        queries = _only(queries, Path(queries_list))
     if frames is None:
-        positives = _within(queries.positions, database.positions, radius_m)
-        note = f"A hit is within {radius_m:g} m (UTM)."
+        for side in (query, gallery):
+            if np.abs(side.positions.values).max() <= 180:
+                found = f"{side.positions.values[0].tolist()}, which look like degrees"
+                raise InputError(side.where, expected="UTM easting and northing in metres in the file names", found=found,
+                                 todo="Rename the files with the data set's own formatting script.")  # fmt: skip
+        positives, note = within(query.positions, gallery.positions, HIT_M), f"A hit is within {HIT_M:g} m (UTM)."
     else:
-        positives = _within_frames(queries, database, frames)
+        positives = within(_on_a_line(query), _on_a_line(gallery), frames)
         note = f"A hit is at most {frames} frames away."
-    without = int((np.diff(positives.offsets) == 0).sum())
-    note += f" {without} of {len(queries)} queries have no right image; they count as failures." if without else ""
+    note += without_hit(positives)
     if name == "msls":
-        note += _msls_protocol(len(queries))
-    return Views(name, split, queries, database, positives, note=note)
+        known = len(query) in MSLS_PROTOCOLS
+        note += f" MSLS protocol of {len(query)} queries." if known else (
+            f" MSLS with {len(query)} queries: neither published protocol (740 or 750 queries).")  # fmt: skip
+    return Dataset(name, split, query, gallery, positives, note=note + passed_over(odd + odd_too))
 
 
-def _msls_protocol(count: int) -> str:
-    if count in MSLS_PROTOCOLS:
-        return f" MSLS protocol of {count} queries."
-    return f" MSLS with {count} queries: neither published protocol (740 or 750 queries)."
+def within(query: Positions, gallery: Positions, metres: float) -> Positives:
+    """For each query the gallery images at most so many metres away, the nearest first; both in one frame."""
+    offsets, found = Neighbours(gallery).within(query, float(metres))
+    return Positives(offsets, found, np.ones(len(query), bool))
+
+
+def without_hit(positives: Positives) -> str:
+    """A sentence for the note that counts queries without any right image; empty if there are none."""
+    count = int((np.diff(positives.offsets) == 0).sum())
+    return f" {count} of {len(positives)} queries have no right image; they count as failures." if count else ""
 
 
 def fields(path: str) -> list[str]:
@@ -90,143 +88,27 @@ def fields(path: str) -> list[str]:
     return path.rpartition("/")[2].split("@")
 
 
-def _images(root: Path, path: Path) -> FileImages:
+def _images(root: Path, path: Path) -> tuple[FileImages, list[str]]:
     path = folder(path, "a folder of images named @easting@northing@...")
-    names = images_below(path)
+    names, odd = walk(path)
     if not names:
         raise InputError(path, expected="images", found="none", todo="Copy the images there, or unpack the data set.")
     utm = np.empty((len(names), 2))
     for i, name in enumerate(names):
         cells = fields(name)
         if len(cells) < 4 or cells[0].strip():
-            raise InputError(
-                path / name,
-                expected="a name of the form @easting@northing@...@.jpg",
-                found=name,
-                todo="Rename the files with the data set's own formatting script.",
-            )
+            raise InputError(path / name, expected="a name of the form @easting@northing@...@.jpg", found=name,
+                             todo="Rename the files with the data set's own formatting script.")  # fmt: skip
         utm[i] = numbers(path / name, cells[1:3])
     relative = os.path.relpath(path, root).replace(os.sep, "/")
-    paths = tuple(f"{relative}/{name}" for name in names)
-    return FileImages(str(root), tuple(names), paths, Positions(utm, UTM, str(path)), str(path))
+    paths = [f"{relative}/{name}" for name in names]
+    return FileImages(str(root), list(map(nfc, names)), paths, Positions(utm, UTM, str(path)), str(path)), odd
 
 
-def _only(queries: FileImages, path: Path) -> FileImages:
-    """The queries a list names, in the list's order."""
-    index: dict[str, int] = {}
-    for i, name in enumerate(queries.ids):
-        cells = fields(name)
-        for key in (name, name.rpartition("/")[2], cells[_PANO_ID] if len(cells) > _PANO_ID else ""):
-            if key:
-                index.setdefault(key, i)
-    rows = []
-    for number, text in lines(path):
-        key = text if text in index else text.rpartition("/")[2].rpartition(".")[0] or text
-        if key not in index:
-            raise InputError(
-                f"{path}:{number}", expected="a query of the folder", found=text[:80], todo="Use this data set's list."
-            )
-        rows.append(index[key])
-    return queries.subset(rows)
-
-
-def _within(queries: Positions, database: Positions, metres: float) -> Positives:
-    offsets, found = Neighbours(database).within(queries, metres)
-    return Positives(offsets, found, np.ones(len(queries), bool))
-
-
-def _within_frames(queries: FileImages, database: FileImages, tolerance: int) -> Positives:
-    """By the frame number in the pano id field, on a line of frames one metre apart: no dense comparison either."""
-
-    def line(images: FileImages) -> Positions:
-        values = np.zeros((len(images), 2))
-        for i, name in enumerate(images.ids):
-            cells = fields(name)
-            values[i, 0] = numbers(images.file(i), [cells[_PANO_ID] if len(cells) > _PANO_ID else ""])[0]
-        return Positions(values, Metres("frames"))
-
-    return _within(line(queries), line(database), float(tolerance))
-
-
-def from_positions(
-    name: str,
-    split: str,
-    root: Path | str,
-    queries: tuple[list[str], np.ndarray],
-    database: tuple[list[str], np.ndarray],
-    radius_m: float = 25.0,
-) -> Views:
-    """Views from two lists of (paths below `root`, UTM (N, 2)); the images may be elsewhere until they are read."""
-    images = []
-    for what, (paths, utm) in (("queries", queries), ("database", database)):
-        places = Positions(utm, UTM, f"{name} {what}")
-        images.append(FileImages(str(root), tuple(paths), tuple(paths), places, f"{name} {what}"))
-    positives = _within(images[0].positions, images[1].positions, radius_m)
-    return Views(name, split, images[0], images[1], positives, note=f"A hit is within {radius_m:g} m (UTM).")
-
-
-def read_dbstruct(path: Path | str, root: Path | str, name: str = "vpr", radius_m: float | None = None) -> Views:
-    """The MATLAB structure `dbStruct` of NetVLAD's and Patch-NetVLAD's data sets: names, UTM and the distance of a hit.
-
-    Args:
-        path: the .mat (or .db) file.
-        root: the folder the image names count from.
-        name: what the data set is called in results.
-        radius_m: metres of a hit; the file's own posDistThr by default.
-    """
-    path = Path(path)
-    record = read_mat(path, ["dbStruct"])["dbStruct"]
-    try:
-        names = [["".join(cell).strip() for cell in record[key]] for key in ("qImageFns", "dbImageFns")]
-        utm = [np.array(record[key], np.float64) for key in ("utmQ", "utmDb")]
-        utm = [u.T if u.shape[0] == 2 and u.shape != (len(n), 2) else u for u, n in zip(utm, names, strict=True)]
-        radius = float(np.ravel(record["posDistThr"])[0]) if radius_m is None else radius_m
-    except (KeyError, TypeError, ValueError, IndexError) as error:  # a structure of another shape or kind
-        raise InputError(
-            path,
-            expected="dbStruct with qImageFns, dbImageFns, utmQ, utmDb and posDistThr",
-            found=f"{type(error).__name__}: {error}"[:160],
-            todo="Is this a data set of NetVLAD's form?",
-        ) from error
-    return from_positions(name, "test", root, (names[0], utm[0]), (names[1], utm[1]), radius)
-
-
-def read_npz(
-    path: Path | str,
-    root: Path | str,
-    query_names: Path | str,
-    database_names: Path | str | None = None,
-    name: str = "vpr",
-    radius_m: float | None = None,
-) -> Views:
-    """Patch-NetVLAD's ground-truth archive (utmQ, utmDb, posDistThr) with its name lists; pickled arrays are refused.
-
-    Args:
-        path: the .npz file.
-        root: the folder the image names count from.
-        query_names: a text file, a name a line in the order of utmQ.
-        name: what the data set is called in results.
-        radius_m: metres of a hit; the file's own posDistThr by default.
-        database_names: None names the database images by their number, for reading positions alone.
-    """
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            utm_q, utm_db = np.asarray(data["utmQ"], np.float64), np.asarray(data["utmDb"], np.float64)
-            radius = float(data["posDistThr"]) if radius_m is None else radius_m
-    except Exception as error:  # zip, npy and pickle refusals
-        raise InputError(
-            path,
-            expected="an npz of plain arrays utmQ, utmDb and posDistThr",
-            found=f"{type(error).__name__}: {error}"[:160],
-            todo="Pickled files are not opened: they can run code. Save plain arrays.",
-        ) from error
-    names = []
-    for listed, utm, what in ((query_names, utm_q, "query"), (database_names, utm_db, "database")):
-        rows = [f"{what}/{i:06d}" for i in range(len(utm))] if listed is None else [t for _, t in lines(Path(listed))]
-        if len(rows) != len(utm):
-            raise InputError(
-                listed, expected=f"{len(utm)} names, one a position", found=len(rows), todo="Use lists of one release."
-            )
-        names.append([row.removeprefix("./") for row in rows])
-    return from_positions(name, "test", root, (names[0], utm_q), (names[1], utm_db), radius)
+def _on_a_line(images: FileImages) -> Positions:
+    """By the frame number in the pano id field: no dense comparison either."""
+    at = [
+        (numbers(images.file(i), fields(name)[_PANO_ID : _PANO_ID + 1] or [""])[0], 0.0)
+        for i, name in enumerate(images.ids)
+    ]
+    return Positions(np.array(at), ON_A_LINE, images.where)

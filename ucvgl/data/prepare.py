@@ -13,8 +13,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ucvgl.data.cache import made_once, mapped, new_images
-from ucvgl.data.container import ArrayImages, Dataset, ImageSet
-from ucvgl.data.decoding import batches
+from ucvgl.data.container import ArrayImages, Dataset, FileImages, ImageSet
+from ucvgl.data.decoding import batches, image_size
+from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, complete_panorama, polar_view, top_view
 
 BATCH = 64
@@ -68,13 +69,10 @@ def _write(folder: Path, data: Dataset, config: Preparation, progress: bool) -> 
         top = new_images(folder, "top_view", (len(data.query), 3, config.top_view.size_px, config.top_view.size_px))
         arrays.append(top)
     with tqdm(total=len(query) + len(gallery), desc="images", unit="image", disable=not progress) as bar:
-        # a projection wants the panorama's own pixels, and panoramas of one folder may differ in size
-        native = None if config.top_view else config.query_px
-        for rows, images in _batches(data.query, native):
+        for rows, images in _native(data.query) if config.top_view else _batches(data.query, config.query_px):
             query[rows] = resized(images, config.query_px).numpy()
             if config.top_view:
-                whole = images if images.shape[3] == 2 * images.shape[2] else complete_panorama(images)
-                top[rows] = top_view(whole, config.top_view).numpy()
+                top[rows] = top_view(_whole(images, data), config.top_view).numpy()
             bar.update(len(rows))
         for rows, images in _batches(data.gallery, config.gallery_px):
             gallery[rows] = (polar_view(images, *config.query_px) if config.polar else images).numpy()
@@ -83,11 +81,37 @@ def _write(folder: Path, data: Dataset, config: Preparation, progress: bool) -> 
         array.flush()
 
 
-def _batches(images: ImageSet, size: tuple[int, int] | None) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """All images in batches: from a tensor as they lie there, from files by worker processes."""
+def _whole(images: Tensor, data: Dataset) -> Tensor:
+    """Panoramas of one size, completed if they are strips: uint8 (B, 3, H, W) -> (B, 3, W/2, W)."""
+    height, width = images.shape[2:]
+    if width == 2 * height:
+        return images
+    above = (width // 2 - height) // 2 - round(data.strip_offset * width)  # rows to be filled
+    if width % 2 or not 0 <= above <= width // 2 - height:
+        raise InputError(
+            f"{data.name} {data.split}: panoramas", expected="whole ones (2:1), or strips of even width that fit into one",
+            found=f"{width} x {height} px, the middle {data.strip_offset * width:.0f} px above the horizon",
+            todo="Remove or crop the images of this size.",
+        )  # fmt: skip
+    return complete_panorama(images, offset_px=round(data.strip_offset * width))
+
+
+def _native(images: ImageSet) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """All images in batches of one size each: a projection wants a panorama's own pixels, and sizes differ in a folder."""
+    if isinstance(images, FileImages):
+        sizes = np.array([image_size(images.file(i)) for i in range(len(images))])
+    else:
+        sizes = np.array([images.read(0).shape[1:]] * len(images))
+    for size in np.unique(sizes, axis=0):
+        yield from _batches(images, tuple(size.tolist()), np.flatnonzero((sizes == size).all(1)))
+
+
+def _batches(
+    images: ImageSet, size: tuple[int, int], order: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Images in batches, all in order by default: from a tensor as they lie there, from files by worker processes."""
     workers = 0 if isinstance(images, ArrayImages) else 2
-    native = tuple(images.read(0).shape[1:]) if size is None else size
-    for rows, pixels in batches(images, native, BATCH, workers=workers):
+    for rows, pixels in batches(images, size, BATCH, order, workers=workers):
         yield rows.numpy(), pixels
 
 

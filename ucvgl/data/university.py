@@ -1,5 +1,4 @@
-"""University-1652 (Zheng et al., ACM MM 2020) and SUES-200 (Zhu et al., TCSVT 2023): many drone images of one building,
-one tile.
+"""University-1652 (Zheng et al., ACM MM 2020) and SUES-200 (Zhu et al., TCSVT 2023): many drone images of a building, one tile.
 
     University-1652                                            SUES-200 (a height: 150, 200, 250 or 300 metres)
     <root>/train/drone/<building>/image-01.jpeg ... (54)        <root>/Training/<height>/drone/<place>/0.jpg ... (50)
@@ -8,23 +7,22 @@ one tile.
     <root>/test/gallery_satellite/<building>/...                <root>/Testing/<height>/gallery_satellite/<place>/...
     <root>/test/query_satellite, gallery_drone                  <root>/Testing/<height>/query_satellite, gallery_drone
 
-The folder's name is the building. Galleries hold buildings that no query shows (distractors): they count. Published
-counts: University-1652 has 701 training buildings; its test has 37,855 drone queries against 951 tiles, and 701 tile
-queries against 51,355 drone images. SUES-200 has 120 training and 80 test places, 50 drone images at each height,
-galleries of all 200 places.
+The folder's name is the building. Galleries hold buildings that no query shows (distractors): they count. Published counts:
+University-1652 has 701 training buildings; its test has 37,855 drone queries against 951 tiles, and 701 tile queries against
+51,355 drone images. SUES-200 has 120 training and 80 test places, 50 drone images at each height, galleries of all 200.
 """
 
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from ucvgl.data.files import folder, folders_in, images_below
-from ucvgl.data.views import FileImages, Positives, Views
+from ucvgl.data.container import Dataset, FileImages, Positives
+from ucvgl.data.files import folder, folders_in, nfc, one_of, passed_over, walk
 from ucvgl.errors import InputError
 
 Direction = Literal["drone2satellite", "satellite2drone"]
+DIRECTIONS = ("drone2satellite", "satellite2drone")
 PUBLISHED = {
     ("university1652", "test", "drone2satellite"): (37_855, 951),
     ("university1652", "test", "satellite2drone"): (701, 51_355),
@@ -33,131 +31,74 @@ PUBLISHED = {
     ("sues200", "test", "satellite2drone"): (80, 10_000),
 }
 # from general knowledge, checked against no copy of the data set, as are the counts and sizes of SUES-200
-SIZES = {"ground": (512, 512), "satellite": (512, 512)}
+SIZES = {"query": (512, 512), "gallery": (512, 512)}
 HEIGHTS = (150, 200, 250, 300)
 
 
-def read_university1652(
-    root: Path | str,
-    split: str = "test",
-    direction: Direction = "drone2satellite",
-    same_building: Iterable[tuple[str, str]] = (),
-) -> Views:
-    """One split of University-1652; `ground` is the querying side of the direction, `satellite` its gallery.
-
-    Args:
-        root: the folder that holds train/ and test/.
-        split: "train" or "test".
-        direction: "drone2satellite" or "satellite2drone".
-        same_building: pairs of folder names that show one building; an image of one is then right for the other too.
+def read_university1652(root: Path | str, split: str = "test", direction: Direction = "drone2satellite") -> Dataset:
+    """One split ("train" or "test") of University-1652; the direction says what is looked up in what.
 
     Raises:
         InputError: a folder is absent or empty, or a query's building is not in the gallery.
     """
     root = folder(root, "the folder of University-1652, holding train/ and test/")
-    return _read("university1652", root, {"train": "train", "test": "test"}, split, direction, same_building, "")
+    return _read("university1652", root, {"train": "train", "test": "test"}, split, direction, "")
 
 
 def read_sues200(
     root: Path | str, split: str = "test", direction: Direction = "drone2satellite", height_m: int = 150
-) -> Views:
-    """One split of SUES-200 at one drone height; as `read_university1652`.
-
-    Args:
-        root: the folder that holds Training/ and Testing/.
-        split: "train" or "test".
-        direction: "drone2satellite" or "satellite2drone".
-        height_m: 150, 200, 250 or 300.
-
-    Raises:
-        InputError: as `read_university1652`; also where the archive was not yet split into Training and Testing.
-    """
-    if height_m not in HEIGHTS:
-        raise InputError("height_m", expected=f"one of {HEIGHTS}", found=height_m, todo="SUES-200 was flown at these.")
+) -> Dataset:
+    """One split of SUES-200 at one drone height (150, 200, 250 or 300); as `read_university1652`."""
+    one_of("height_m", height_m, HEIGHTS, "SUES-200 was flown at these.")
     root = folder(root, "the folder of SUES-200, holding Training/ and Testing/")
     if (root / "satellite-view").is_dir() and not (root / "Testing").is_dir():
         raise InputError(
-            root,
-            expected="Training/ and Testing/",
-            found="the archive before splitting (satellite-view/)",
+            root, expected="Training/ and Testing/", found="the archive before splitting (satellite-view/)",
             todo="Split it with the benchmark's own script: 120 places to Training, all 200 to the galleries.",
-        )
+        )  # fmt: skip
     folders = {"train": f"Training/{height_m}", "test": f"Testing/{height_m}"}
-    return _read("sues200", root, folders, split, direction, (), f"Drone at {height_m} m.")
+    return _read("sues200", root, folders, split, direction, f"Drone at {height_m} m.")
 
 
-def _read(
-    name: str,
-    root: Path,
-    folders: dict[str, str],
-    split: str,
-    direction: str,
-    same: Iterable[tuple[str, str]],
-    note: str,
-) -> Views:
-    if split not in folders or direction not in ("drone2satellite", "satellite2drone"):
-        raise InputError(
-            "split, direction",
-            expected="train or test, drone2satellite or satellite2drone",
-            found=f"{split}, {direction}",
-            todo="Choose one of these four.",
-        )
-    query, gallery = direction.split("2")
+def _read(name: str, root: Path, folders: dict[str, str], split: str, direction: str, note: str) -> Dataset:
+    one_of("split", split, folders, "This layout has these two.")
+    one_of("direction", direction, DIRECTIONS, "Choose one of these two.")
     prefixes = ("", "") if split == "train" else ("query_", "gallery_")
-    base = root / folders[split]
-    queries, query_buildings = _buildings(root, base / f"{prefixes[0]}{query}")
-    found, gallery_buildings = _buildings(root, base / f"{prefixes[1]}{gallery}")
-    alias: dict[str, str] = {}
-    for a, b in same:
-        alias[_first(alias, b)] = _first(alias, a)
-    of_building: dict[str, list[int]] = {}
-    for i, building in enumerate(gallery_buildings):
-        of_building.setdefault(_first(alias, building), []).append(i)
-    rows = []
-    for path, building in zip(queries.paths, query_buildings, strict=True):
-        right = of_building.get(_first(alias, building))
-        if right is None:
-            raise InputError(
-                root / path,
-                expected=f"building {building} in {base / (prefixes[1] + gallery)}",
-                found="no such folder",
-                todo="Copy the gallery again; every query's building is in it.",
-            )
-        # an image of the very same folder before one of a folder that shows the same building
-        rows.append(sorted(right, key=lambda i: (gallery_buildings[i] != building, i)))
-    distractors = len(set(gallery_buildings) - set(query_buildings))
-    note = f"{note} {direction}; {distractors} buildings of the gallery are distractors.".strip()
-    return Views(name, split, queries, found, Positives.of(rows), note=note)
+    bases = [
+        root / folders[split] / (prefix + side) for prefix, side in zip(prefixes, direction.split("2"), strict=True)
+    ]
+    (query, query_of, odd), (gallery, gallery_of, odd_too) = (_buildings(root, base) for base in bases)
+    images_of: dict[str, list[int]] = {}
+    for i, building in enumerate(gallery_of):
+        images_of.setdefault(building, []).append(i)
+    for path, building in zip(query.paths, query_of, strict=True):
+        if building not in images_of:
+            raise InputError(root / path, expected=f"building {building} in {bases[1]}", found="no such folder",
+                             todo="Copy the gallery again; every query's building is in it.")  # fmt: skip
+    note += f" {direction}; {len(set(gallery_of) - set(query_of))} buildings of the gallery are distractors."
+    positives = Positives.of([images_of[building] for building in query_of])
+    return Dataset(name, split, query, gallery, positives, note=(note + passed_over(odd + odd_too)).strip())
 
 
-def _first(alias: dict[str, str], building: str) -> str:
-    while building in alias and alias[building] != building:
-        building = alias[building]
-    return building
-
-
-def _buildings(root: Path, path: Path) -> tuple[FileImages, list[str]]:
-    """The images of a folder of buildings, and the building of each."""
+def _buildings(root: Path, path: Path) -> tuple[FileImages, list[str], list[str]]:
+    """The images of a folder of buildings, the building of each, and files passed over."""
     path = folder(path, "a folder of buildings")
-    paths, buildings = [], []
+    paths, buildings, odd = [], [], []
     for building in folders_in(path):
-        images = sorted(images_below(path / building), key=_natural)
+        images, others = walk(path / building)
         if not images:
-            raise InputError(
-                path / building,
-                expected="images of this building",
-                found="none",
-                todo="Copy the folder again, or remove it.",
-            )
-        paths += [f"{building}/{image}" for image in images]
-        buildings += [building] * len(images)
+            raise InputError(path / building, expected="images of this building", found="none",
+                             todo="Copy the folder again, or remove it.")  # fmt: skip
+        paths += [f"{building}/{image}" for image in sorted(images, key=_natural)]
+        buildings += [nfc(building)] * len(images)
+        odd += [f"{building}/{other}" for other in others]
     if not paths:
         raise InputError(path, expected="a folder a building", found="none", todo="Unpack the data set here.")
     relative = os.path.relpath(path, root).replace(os.sep, "/")
     # the whole name is the id where two files differ in their ending alone
-    stems = [p.rpartition(".")[0] for p in paths]
-    ids = tuple(stems if len(set(stems)) == len(stems) else paths)
-    return FileImages(str(root), ids, tuple(f"{relative}/{p}" for p in paths), None, str(path)), buildings
+    stems = [nfc(p.rpartition(".")[0]) for p in paths]
+    ids = stems if len(set(stems)) == len(stems) else [nfc(p) for p in paths]
+    return FileImages(str(root), ids, [f"{relative}/{p}" for p in paths], None, str(path)), buildings, odd
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -225,7 +225,7 @@ def candidate_stage(candidates: Candidates, *, progress: bool = True) -> StageRe
         out.flush()
         return {"candidates": len(candidates)}
 
-    return run_stage("candidates", _Tiles(candidates.span_m, candidates.size_px), candidates.fingerprint(), compute)
+    return run_stage("candidates", _Tiles(candidates.span_m, candidates.size_px), candidates.digest(), compute)
 
 
 def _array(path: Path, shape: tuple[int, ...]) -> np.memmap:

@@ -190,10 +190,7 @@ def styles(settings: Study, method: Sample4Geo, *, progress: bool = True) -> dic
 
 def only(data: Dataset, rows: np.ndarray) -> Dataset:
     """The places at `rows` of a data set whose query i belongs to gallery image i, without all other tiles."""
-    return replace(
-        data.take(rows), gallery=data.gallery.subset(rows), positives=Positives.one_each(np.arange(len(rows))),
-        semi_positives=None,
-    )  # fmt: skip
+    return replace(data.take(rows, rows), semi_positives=None)
 
 
 def open_flights(settings: Study, root: str = "", *, progress: bool = True) -> Parts:

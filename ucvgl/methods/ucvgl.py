@@ -360,7 +360,7 @@ def cross_view(
         watch = _Watch(model, data, config, truth)
         rows = train(model, task, config.cross, folder, name="cross-view", after_epoch=watch, progress=progress)
     save_model(model, folder / BEST)
-    recall = {} if truth is None else evaluate(describe(model, truth.test, config), truth.test.positives)
+    recall = {} if _unmeasured(truth) else evaluate(describe(model, truth.test, config), truth.test.positives)
     return {"cross": rows, "recall": recall}
 
 
@@ -420,7 +420,7 @@ def _recall(
     model: TwoViewEncoder, config: Pretraining, truth: Parts | None, *, centre: bool = True
 ) -> dict[str, float]:
     """Recall on what is held out, for the log; nothing where nothing is known."""
-    if truth is None:
+    if _unmeasured(truth):
         return {}
     found = describe(model, truth.test, config, centre=centre)
     return {f"test_{name}": value for name, value in evaluate(found, truth.test.positives).items()}
@@ -435,9 +435,14 @@ def pretrained_model(stage: StageResult, config: Pretraining) -> TwoViewEncoder:
 
 def data_key(data: Dataset, truth: Parts | None) -> str:
     """Names the images trained on, those tested on and the truth."""
-    if truth is None:
+    if _unmeasured(truth):
         return data.digest()
     return f"{data.digest()}+{truth.test.digest()}+{truth.train.positives.digest()}"
+
+
+def _unmeasured(truth: Parts | None) -> bool:
+    """Whether no recall can be measured: no pairs are known, or there is no held-out part."""
+    return truth is None or not truth.tests
 
 
 # ------------------------------------------------------------------------------------------------------ step 5: the task
@@ -582,7 +587,7 @@ def curriculum(
             "rows": rows,
             "epoch": epoch,
             "recall": _tested(rows[epoch]),
-            "best_recall": _tested(max(rows, key=lambda row: row["test_r_at_1"])),
+            "best_recall": _tested(max(rows, key=lambda row: row.get("test_r_at_1", 0.0))),
         }
 
     key = config if hard is None else _HardCurriculum(config, hard)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ucvgl.augment import UCVGL
-from ucvgl.data import detect_layout, open_dataset
+from ucvgl.data import detect_layout, open_dataset, parts
 from ucvgl.data.container import Dataset, Parts
 from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.encoders import EncoderConfig
@@ -155,15 +155,33 @@ def open_parts(data: str, train: WorldConfig, test: WorldConfig, *, progress: bo
             world_pairs(train, "train", progress=progress), {"test": world_pairs(test, "test", progress=progress)}
         )
     name = detect_layout(data)
-    held_out = "test" if name == "vigor" else "val"  # what the paper evaluates on; VIGOR has no third part
-    return Parts(open_dataset(name, data, "train"), {held_out: open_dataset(name, data, held_out)})
+    there = parts(name, data)
+    # what the paper evaluates on is the validation part; VIGOR has none, and own folders have no pairs to measure by
+    held_out = next((part for part in ("val", "test") if part in there), None)
+    tests = {} if held_out is None else {held_out: open_dataset(name, data, held_out)}
+    return Parts(open_dataset(name, data, "train"), tests)
 
 
-def material(settings: Study, data: str, *, progress: bool = True) -> Parts:
-    """Opens, renders or loads the data and projects it."""
-    parts = open_parts(data, settings.train, settings.test, progress=progress)
-    tests = {name: prepare(test, settings.images, progress=progress) for name, test in parts.tests.items()}
-    return Parts(prepare(parts.train, settings.images, progress=progress), tests)
+def material(settings: Study, data: str, *, measured: bool = True, progress: bool = True) -> Parts:
+    """Opens, renders or loads the data and projects it.
+
+    Args:
+        settings: of the profile.
+        data: the world, or a data set's root.
+        measured: tables are wanted, so pairs must be known in a part that is held out.
+        progress: show bars.
+
+    Raises:
+        InputError: as `open_parts`; or no pairs to measure by.
+    """
+    opened = open_parts(data, settings.train, settings.test, progress=progress)
+    if measured and not any(test.labelled for test in opened.tests.values()):
+        raise InputError(
+            data, expected="a held-out part with known pairs, for the notebook's tables", found="no pairs in this layout",
+            todo="`ucvgl train curriculum --data ... --no-tables` trains without labels; recall cannot be measured.",
+        )  # fmt: skip
+    tests = {name: prepare(test, settings.images, progress=progress) for name, test in opened.tests.items()}
+    return Parts(prepare(opened.train, settings.images, progress=progress), tests)
 
 
 # --------------------------------------------------------------------------------------------------- notebook 02: the table

@@ -14,11 +14,11 @@ import numpy as np
 
 from ucvgl import paths
 from ucvgl.confidence import Calibration, Evidence, fit_calibration, placed_right, save_calibration
-from ucvgl.data.own_city import export_own_city
 from ucvgl.imagery import Kind
 from ucvgl.locate import Looked, Request, look
 from ucvgl.located import read_truth, true_positions
 from ucvgl.methods.locate import Search, calibration_name, search
+from ucvgl.own_city import export_own_city
 from ucvgl.positions import Positions, to_metres
 
 STYLE = "old_town"  # the encoders learnt from garden and canal; downtown is left for the check

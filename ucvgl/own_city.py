@@ -25,7 +25,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ucvgl.data.folders import read_position_table, tile_centre
+from ucvgl.data.files import read_position_table
+from ucvgl.data.folders import tile_centre
 from ucvgl.data.write import JPEG_QUALITY
 from ucvgl.errors import InputError
 from ucvgl.geometry import perspective_view

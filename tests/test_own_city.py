@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ucvgl.candidates import cut
-from ucvgl.data.own_city import ORIGIN, export_own_city, read_truth
+from ucvgl.own_city import ORIGIN, export_own_city, read_truth
 from ucvgl.errors import InputError
 from ucvgl.imagery import align_north, check_ground
 from ucvgl.mosaic import open_mosaic
