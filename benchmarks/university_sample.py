@@ -37,9 +37,10 @@ from ucvgl.methods.common import device
 from ucvgl.methods.images import Images
 from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, PseudoPairs, describe
 from ucvgl.metrics import retrieval_measures
+from ucvgl.paths import write_text
 from ucvgl.pseudo_labels import MiningRule, PseudoLabels, correctness
 from ucvgl.results import device as device_name
-from ucvgl.results import versions, write_text
+from ucvgl.results import versions
 from ucvgl.synthetic_top_view import Pose
 from ucvgl.training import TrainingConfig, train
 

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from ucvgl import cli, located, results
+from ucvgl import cli, located, paths
 from ucvgl import locate as module
 from ucvgl.confidence import Calibration, EvidenceSettings
 from ucvgl.data import own_city
@@ -584,9 +584,9 @@ def test_a_full_disk_while_writing_leaves_the_files_of_before(city, done, ucvgl,
     assert not module.plt.get_fignums()
 
 
-def test_results_module_writes_whole_files_or_none():
+def test_reports_are_written_whole_or_not_at_all():
     """What the test above stands on: every text goes through `write_text`."""
-    assert located.write_text is results.write_text
+    assert located.write_text is paths.write_text
 
 
 # ------------------------------------------------------------------------------------------------------------------ the city

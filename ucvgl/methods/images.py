@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ucvgl.data import Positives, Views, detect_layout, open_dataset
 from ucvgl.data.decoding import batches
 from ucvgl.data.views import ArrayImages
-from ucvgl.distributed import first_alone
+from ucvgl.distributed import main_process_first
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, complete_panorama, polar_view, top_view
 from ucvgl.positions import Metres, Positions
@@ -88,7 +88,7 @@ def open_splits(data: str, train: WorldConfig, test: WorldConfig) -> Splits:
         InputError: the folder's layout is not recognised, or it lacks a part.
     """
     if data == WORLD:
-        with first_alone():
+        with main_process_first():
             return Splits(WORLD, world_views(render_pairs(train), "train"), world_views(render_pairs(test), "test"))
     name = detect_layout(data)
     held_out = "test" if name == "vigor" else "val"  # what the paper evaluates on; VIGOR has no third part
@@ -107,7 +107,7 @@ def prepare(views: Views, config: ImageConfig, *, progress: bool = True) -> Imag
         InputError: an image that cannot be read.
     """
     hidden = views.without_labels()
-    with first_alone():
+    with main_process_first():
         stage = run_stage("images", config, hidden.data_id(), lambda folder: _write(hidden, config, folder, progress))
     arrays = {name: _mapped(stage.folder / f"{name}.npy") for name in ("panorama", "top_view", "tile")}
     return Images(**arrays, data_id=stage.folder.name)
@@ -145,7 +145,7 @@ def polar_tiles(images: Images) -> Tensor:
         out.flush()
         return {}
 
-    with first_alone():
+    with main_process_first():
         stage = run_stage("polar", _Polar(height, width), images.data_id, compute, say=lambda _: None)
     return _mapped(stage.folder / "polar.npy")
 
@@ -189,7 +189,7 @@ def read_resized(
                 out.flush()
         return {name: len(images) for name, (images, _) in sides.items()}
 
-    with first_alone():
+    with main_process_first():
         stage = run_stage("plain-images", _Sizes(tuple(ground_px), tuple(satellite_px)), hidden.data_id(), compute)
     ground, satellite = (_mapped(stage.folder / f"{name}.npy") for name in sides)
     return ground, satellite, stage.folder.name

@@ -17,7 +17,7 @@ from torch import Tensor
 from ucvgl.data import PLACE_RECOGNITION, ArrayImages, FileImages, Positives, Views
 from ucvgl.data.folders import read_paired_folders
 from ucvgl.data.place_recognition import read_place_recognition
-from ucvgl.distributed import first_alone
+from ucvgl.distributed import main_process_first
 from ucvgl.errors import InputError
 from ucvgl.methods.images import read_resized
 from ucvgl.positions import Metres, Neighbours, Positions, Wgs84, to_metres
@@ -141,7 +141,7 @@ def world_places(config: DriveConfig, *, device: torch.device | str = "cpu", pro
     Raises:
         InputError: the streets have fewer stops than asked for.
     """
-    with first_alone():
+    with main_process_first():
         drives = render_drives(config, device=device, progress=progress)
     frame = Metres("embedded world")
     sides = []

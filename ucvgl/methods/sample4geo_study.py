@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from ucvgl.augment import SAMPLE4GEO
 from ucvgl.data import Positives, Views, detect_layout, open_dataset
 from ucvgl.data.export import export_world
-from ucvgl.distributed import first_alone
+from ucvgl.distributed import main_process_first
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods import ucvgl, ucvgl_study
@@ -95,7 +95,8 @@ def _paper(other: ucvgl_study.Study, seed: int, data: str) -> Study:
     satellite = EncoderConfig(BACKBONE, "hub", pooling="head", image_px=(384, 384))
     ground = replace(satellite, image_px=ground_px)
     method = Sample4Geo(ground, satellite)
-    method = replace(method, training=replace(method.training, seed=seed, prefetch=True))
+    # ConvNeXt-B and a batch of 128 at 384 px need more than 16 GB at once: 16 images of a view at a time, the same gradient
+    method = replace(method, training=replace(method.training, seed=seed, chunk=16, prefetch=True))
     drone = replace(
         method, ground=satellite, ground_kind="oblique", sampling=Sampling("random"),
         training=replace(method.training, epochs=1, warmup_epochs=0.1),
@@ -240,7 +241,7 @@ def _exported(flights: Flights, *, progress: bool) -> Path:
             )  # fmt: skip
         return {"places": flights.places}
 
-    with first_alone():
+    with main_process_first():
         return run_stage("flights", flights, world.digest(), compute).folder / "set"
 
 

@@ -22,7 +22,7 @@ from torch import Generator, Tensor, nn
 
 from ucvgl.augment import UCVGL, Augmentation, Move, augment, move_together, to_float
 from ucvgl.data import Positives, Views
-from ucvgl.distributed import embed_sharded, first_alone, processes
+from ucvgl.distributed import embed_sharded, main_process_first, processes
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.losses import info_nce, soft_info_nce
@@ -30,6 +30,7 @@ from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, EMBED_BATCH, device
 from ucvgl.methods.images import Images, resized
 from ucvgl.metrics import ranks_of, recall_at
+from ucvgl.paths import write_json
 from ucvgl.pseudo_labels import (
     QUALITY_K,
     EpochPairs,
@@ -42,7 +43,6 @@ from ucvgl.pseudo_labels import (
     quality,
     select,
 )
-from ucvgl.results import write_json
 from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
 from ucvgl.search import BothWays, both_ways
 from ucvgl.stages import StageResult, run_stage
@@ -232,7 +232,7 @@ def translation(images: Images, config: Pretraining, *, progress: bool = True) -
         np.save(folder / "fakes.npy", translate(generator, source).cpu().numpy(), allow_pickle=False)
         return {}
 
-    with first_alone():
+    with main_process_first():
         return run_stage("translation", config.translation, f"{images.data_id}-{config.projection}", compute)
 
 
