@@ -88,7 +88,7 @@ def test_what_the_main_process_computed_first_the_others_find(shared):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path):
+def test_two_processes_train_as_one_and_resume_bit_for_bit(tmp_path):
     done = launch("together", tmp_path)
     assert done.returncode == 0, done.stderr
     for name, config in TOGETHER.items():
@@ -106,22 +106,12 @@ def test_two_processes_train_as_one(tmp_path):
             assert torch.equal(found["labels"], task.labels)
             torch.testing.assert_close(found["gradients"], torch.stack(gradients), rtol=1e-8, atol=1e-10)
         assert not torch.equal(task.labels, torch.arange(14))  # mining did change the labels
-    for rank in (0, 1):
+    for rank in (0, 1):  # stopped and resumed, and without a break
+        stopped, whole = (load_file(tmp_path / f"{name}-{rank}.safetensors") for name in ("stopped", "whole"))
+        assert_same_weights(stopped, whole)
         assert "a multiple of the 2 processes, found 5" in (tmp_path / f"odd-{rank}.txt").read_text()
     said = [line.split(": ")[1].split()[0] for line in done.stdout.splitlines() if line.startswith("toy-")]
     assert said == ["ran", "loaded"]
-
-
-@pytest.mark.slow
-def test_two_processes_that_were_stopped_go_on_bit_for_bit(tmp_path):
-    done = launch("stop", tmp_path)
-    assert done.returncode == 0, done.stderr
-    one, other, *whole = (
-        load_file(tmp_path / f"{name}-{rank}.safetensors") for name in ("stopped", "whole") for rank in (0, 1)
-    )
-    assert_same_weights(one, whole[0])
-    assert_same_weights(other, whole[1])
-    assert_same_weights(one, other)
 
 
 @pytest.mark.slow

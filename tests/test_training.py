@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
-from training_worker import KILLED, Pairs, Toy, assert_same_weights, killable, measured
+from training_worker import KILLED, Pairs, Toy, assert_same_weights, killable, measured, stop_at
 
 from ucvgl import checkpoints
 from ucvgl.errors import InputError
@@ -46,14 +46,6 @@ def run(folder, config=SHORT, model=None, task=None, **more):
 
 def timeless(rows):
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
-
-
-def stop_at(step):
-    def stop(steps):
-        if steps == step:
-            raise KeyboardInterrupt
-
-    return stop
 
 
 def saved_weights(folder):

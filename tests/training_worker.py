@@ -2,8 +2,7 @@
 
 python training_worker.py kill FOLDER STEPS...   trains in FOLDER/killed, killed after each number of steps, then
         to the end; and in FOLDER/whole without a break
-torchrun --nproc-per-node 2 training_worker.py together FOLDER   the cases of `TOGETHER`, each in a folder there
-torchrun --nproc-per-node 2 training_worker.py stop FOLDER       stopped in the third epoch, and resumed
+torchrun --nproc-per-node 2 training_worker.py together FOLDER   the cases of `TOGETHER`, and one that is resumed
 torchrun --nproc-per-node 2 training_worker.py share FOLDER      the losses of `LOSSES`, sharded embeddings, and who waits
 torchrun --nproc-per-node 2 training_worker.py fail FOLDER       a stage that fails in the second process alone
 """
@@ -184,6 +183,16 @@ def killable(folder, on_step):
     return model, rows
 
 
+def stop_at(step):
+    """For `on_step`: a stop after that many steps."""
+
+    def stop(steps):
+        if steps == step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
 def assert_same_weights(one, two):
     one, two = (weights if isinstance(weights, dict) else weights.state_dict() for weights in (one, two))
     assert one.keys() == two.keys()
@@ -237,6 +246,11 @@ def together(folder):
         save_file(model.state_dict(), folder / f"{name}-{place.process_index}.safetensors")
         found = {"labels": task.labels, "gradients": torch.stack(kept)}
         save_file(found, folder / f"{name}-{place.process_index}-found.safetensors")
+    with suppress(KeyboardInterrupt):
+        killable(folder / "stopped", stop_at(5))  # both processes, in the second epoch
+    for name in ("stopped", "whole"):
+        model, _ = killable(folder / name, lambda steps: None)
+        save_file(model.state_dict(), folder / f"{name}-{place.process_index}.safetensors")
     try:
         train(Toy(), Pairs(), TrainingConfig(epochs=1, batch_size=5), folder / "odd", progress=False)
     except InputError as error:
@@ -249,22 +263,6 @@ def together(folder):
     for _ in range(2):
         done = run_stage("toy", TOGETHER["direct"], "toy", compute, say=lambda line: sys.stdout.write(f"{line}\n"))
         assert done.numbers["rank"] == 0
-    torch.distributed.destroy_process_group()
-
-
-def stop(folder):
-    """Both processes stop at one step, as a launcher stops them; then they go on."""
-    place = processes()
-
-    def stopping(steps):
-        if steps == 5:
-            raise KeyboardInterrupt
-
-    with suppress(KeyboardInterrupt):
-        killable(folder / "stopped", stopping)
-    for name in ("stopped", "whole"):
-        model, _ = killable(folder / name, lambda steps: None)
-        save_file(model.state_dict(), folder / f"{name}-{place.process_index}.safetensors")
     torch.distributed.destroy_process_group()
 
 
@@ -324,8 +322,6 @@ if __name__ == "__main__":
             kill(Path(sys.argv[2]), [int(moment) for moment in sys.argv[3:]])
         case "together":
             together(Path(sys.argv[2]))
-        case "stop":
-            stop(Path(sys.argv[2]))
         case "share":
             share(Path(sys.argv[2]))
         case "fail":

@@ -405,6 +405,7 @@ def _resume(
         checkpoints.load_optimiser(optimiser, checkpoints.without("optimiser.", tensors))
         scaler.load_state_dict(header["scaler"])
         task.load_state(checkpoints.without("task.", tensors))
+    model.eval()  # as the epoch before left it: the next may begin with mining
     return header["rows"]
 
 
