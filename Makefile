@@ -74,11 +74,14 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# The notebooks' kernels may warn; in the tests of the package a warning is an error.
+# Two workers of one thread each: with more threads they would crawl. Stages that two notebooks share are computed by one
+# and waited for by the other. The notebooks' kernels may warn; in the tests of the package a warning is an error.
+test: export OMP_NUM_THREADS := 1
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 	@if compgen -G 'notebooks/*.ipynb' >/dev/null; then set -x; \
-	    UCVGL_PROFILE=tiny $(BIN)/python -m pytest --nbval-lax --nbval-current-env -o filterwarnings= notebooks; fi
+	    UCVGL_PROFILE=tiny $(BIN)/python -m pytest --nbval-lax --nbval-current-env -n 2 --dist loadfile \
+	        -o filterwarnings= notebooks; fi
 
 $(BROWSER): $(STAMP)
 	@$(BIN)/python -m pip install --quiet -e '.[browser]' -c constraints.txt

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-
 from ucvgl.methods.images import Images
+
 from ucvgl.methods.ucvgl import PseudoPairs, Truth, describe, evaluate, new_model
 from ucvgl.methods.ucvgl_study import Study, material, study, supervised
-from ucvgl.results import WORLD, write_text
+from ucvgl.paths import write_text
+from ucvgl.results import WORLD
 from ucvgl.training import train
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -30,8 +30,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ucvgl.paths import write_text
 from ucvgl.positions import Positions, Wgs84
-from ucvgl.results import write_text
 from ucvgl.sampling import NeighbourDraw, geographic_neighbours, neighbour_batches, similarity_neighbours
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -32,9 +32,9 @@ from matplotlib.axes import Axes
 from torch.nn.functional import normalize
 
 from ucvgl.figures import PALETTE, WIDTH_IN, use_style
+from ucvgl.paths import write_text
 from ucvgl.positions import Positions, Wgs84
 from ucvgl.pseudo_labels import MiningRule, mine
-from ucvgl.results import write_text
 from ucvgl.sampling import NeighbourDraw, geographic_neighbours, neighbour_batches
 from ucvgl.search import top_k
 

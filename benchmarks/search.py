@@ -31,8 +31,8 @@ from torch.nn.functional import normalize
 from ucvgl.errors import InputError
 from ucvgl.features import read_features, write_features
 from ucvgl.metrics import places_of, recall_at, retrieval_measures
+from ucvgl.paths import write_text
 from ucvgl.pseudo_labels import mutual
-from ucvgl.results import write_text
 from ucvgl.search import both_ways, top_k
 
 RESULTS = Path(__file__).resolve().parent / "results"

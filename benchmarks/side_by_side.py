@@ -51,11 +51,11 @@ from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, top_view
 from ucvgl.losses import info_nce
-from ucvgl.memory import measure_peak
 from ucvgl.methods.learner import Learner, published
 from ucvgl.metrics import ranks_of, recall_at, retrieval_measures
+from ucvgl.paths import write_text
 from ucvgl.pseudo_labels import MiningRule, PseudoLabels, mine
-from ucvgl.results import commit, write_text
+from ucvgl.results import commit
 from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
 from ucvgl.ssl_losses import cross_correlation, cross_invariance, cross_redundancy
 from ucvgl.training import Batch, Task, TrainingConfig, train
@@ -568,7 +568,7 @@ def training_step(clone: Clone, sizes: Sizes, device: torch.device) -> Pair:
         return (stamps[-1] - stamps[0]) / sizes.steps, float(mean)
 
     config = TrainingConfig(
-        epochs=1, batch_size=count, learning_rate=1e-4, weight_decay=0.0, min_lr_share=1.0, precision=precision
+        epochs=1, batch_size=count, learning_rate=1e-4, weight_decay=0.0, min_lr_ratio=1.0, precision=precision
     )
 
     def own() -> tuple[float, float]:
@@ -741,14 +741,17 @@ def _peak(call: Callable[[], Any], device: torch.device) -> dict[str, Any]:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back, or it would be used again without being seen
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        return {"peak_mb": (torch.cuda.max_memory_allocated(device) - before) / 2**20}
+    if sys.platform.startswith("linux"):  # elsewhere, what the process had at most before may hide some of it
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is the present from here on
+    unit = 2**20 if sys.platform == "darwin" else 2**10
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak = measure_peak(device)
     call()
-    added = peak()
-    if added is None:  # not Linux: what the process had at most before may hide a part
-        unit = 2**20 if sys.platform == "darwin" else 2**10
-        added = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit
-    return {"peak_mb": added}
+    return {"peak_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit}
 
 
 def _process(number: int, folder: str, sizes: Sizes, device: str, what: str, threads: int, out: str) -> None:

@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ucvgl.data import Positives
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
 from ucvgl.methods.sample4geo import Labelled, Sample4Geo, Sampling, SupervisedPairs
-from ucvgl.results import write_text
+from ucvgl.paths import write_text
 from ucvgl.training import Batch, TrainingConfig
 
 RESULTS = Path(__file__).resolve().parent / "results"

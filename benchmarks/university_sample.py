@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from ucvgl.methods.images import Images
 
 from ucvgl import paths
 from ucvgl.augment import Augmentation
@@ -34,12 +35,12 @@ from ucvgl.data.decoding import resize
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.methods.common import device
-from ucvgl.methods.images import Images
 from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, PseudoPairs, describe
 from ucvgl.metrics import retrieval_measures
+from ucvgl.paths import write_text
 from ucvgl.pseudo_labels import MiningRule, PseudoLabels, correctness
 from ucvgl.results import device as device_name
-from ucvgl.results import versions, write_text
+from ucvgl.results import versions
 from ucvgl.synthetic_top_view import Pose
 from ucvgl.training import TrainingConfig, train
 

@@ -1,6 +1,23 @@
-"""One profile for all property tests: the same examples at every run, and no time limit on a busy machine."""
+"""The same examples of property tests at every run, no time limit on a busy machine; one thread for each xdist worker."""
 
+import os
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("ucvgl", deadline=None, derandomize=True)
 settings.load_profile("ucvgl")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers that share the cores: with more threads each, all of them crawl
+    os.environ["OMP_NUM_THREADS"] = "1"  # of what the tests start, too
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """With `--dist loadgroup` a file's tests share a worker, for its fixtures; those that start processes share another."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))

@@ -1,6 +1,5 @@
-"""`accelerate launch -m ucvgl.<stage>`: two processes fill the run cache, and one process finds the stages there."""
+"""`accelerate launch -m ucvgl.cli train`: two processes fill the run cache, and one process finds the stages there."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -8,19 +7,20 @@ import sys
 
 import pytest
 
-from ucvgl.errors import InputError
-from ucvgl.launch import curriculum, main, pretrain, sample4geo, vg_ssl
+from ucvgl import cli
+from ucvgl.launch import curriculum, sample4geo, vg_ssl
 from ucvgl.methods import sample4geo_study, ucvgl, ucvgl_study, vg_ssl_study
 from ucvgl.methods.sample4geo import supervise
 
+pytestmark = pytest.mark.xdist_group("processes")
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
 LAUNCH += ["--dynamo_backend", "no"]
 
 
-def launch(runs, module, *options, processes=2):
-    several = ["--multi_gpu", "--num_processes", str(processes)]  # on a machine without a GPU: CPU processes
+def launch(runs, stage, *options):
+    several = ["--multi_gpu", "--num_processes", "2"]  # on a machine without a GPU: CPU processes
     environment = {**os.environ, "UCVGL_RUNS": str(runs), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [*LAUNCH, *several, "-m", f"ucvgl.{module}", *options]
+    command = [*LAUNCH, *several, "-m", "ucvgl.cli", "train", stage, *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -54,20 +54,23 @@ def test_what_two_processes_trained_one_process_loads(tmp_path, monkeypatch, cap
 def test_a_wrong_setting_ends_all_processes_with_one_line_each(tmp_path):
     done = launch(tmp_path, "curriculum", "--profile", "tiny", "--data", str(tmp_path / "none"))
     assert done.returncode != 0
-    assert "ucvgl: process 0: data: expected 'world'" in done.stderr
+    assert "ucvgl: data: expected 'world'" in done.stderr
     assert "InputError" not in done.stderr  # no traceback of ours; the launcher has one of its own
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_input_is_status_2(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("stage", ["pretrain", "curriculum", "sample4geo", "vg_ssl"])
+def test_bad_input_is_status_2(stage, monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["ucvgl.pretrain", "--profile", "huge"])
-    with pytest.raises(SystemExit) as caught:
-        main(pretrain)
-    assert caught.value.code == 2
-    assert "ucvgl: process 0: profile: expected one of tiny, laptop, paper, found 'huge'" in capsys.readouterr().err
-    with pytest.raises(InputError, match="seed"):
-        pretrain("tiny", "world", -1)
+    for option, value, expected in (
+        ("--profile", "huge", "profile: expected one of tiny, laptop, paper, found 'huge'"),
+        ("--seed", "-1", "seed: expected a whole number"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["ucvgl", "train", stage, option, value])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 2
+        assert f"ucvgl: {expected}" in capsys.readouterr().err
 
 
 def again(*arguments, **more):
@@ -113,12 +116,3 @@ def test_the_vg_ssl_command_trains_what_notebook_06_reads(tmp_path, monkeypatch,
     train, tests = vg_ssl_study.open_sets(settings, "world", progress=False)
     assert len(vg_ssl_study.main_table(settings, train, tests)) == 1 + len(settings.methods)
     capsys.readouterr()
-
-
-def test_each_command_is_a_module():
-    for name, stage in {
-        "pretrain": pretrain, "curriculum": curriculum, "sample4geo": sample4geo, "vg_ssl": vg_ssl,
-    }.items():  # fmt: skip
-        module = importlib.import_module(f"ucvgl.{name}")
-        assert getattr(module, name) is stage
-        assert f"ucvgl.{name}`" in module.__doc__

@@ -1,8 +1,8 @@
-"""A toy task and its model for the tests of training; run as a script: trainings that are killed, or that are several.
+"""A toy task and its model for the tests of training; run as a script: trainings that are killed, or by two processes.
 
 python training_worker.py kill FOLDER STEPS...   trains in FOLDER/killed, killed after each number of steps, then
         to the end; and in FOLDER/whole without a break
-torchrun --nproc-per-node 2 training_worker.py together FOLDER   the cases of `TOGETHER`, each in a folder there
+torchrun --nproc-per-node 2 training_worker.py together FOLDER   the cases of `TOGETHER`, and one that is resumed
 torchrun --nproc-per-node 2 training_worker.py share FOLDER      the losses of `LOSSES`, sharded embeddings, and who waits
 torchrun --nproc-per-node 2 training_worker.py fail FOLDER       a stage that fails in the second process alone
 """
@@ -10,6 +10,7 @@ torchrun --nproc-per-node 2 training_worker.py fail FOLDER       a stage that fa
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -17,14 +18,14 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from ucvgl.distributed import agreed, embed_sharded, first_alone, gather_rows, processes
+from ucvgl.distributed import embed_sharded, from_first, gather, main_process_first, processes
 from ucvgl.errors import InputError
 from ucvgl.losses import info_nce
 from ucvgl.methods.learner import Learner, SslLoss
 from ucvgl.stages import run_stage
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
-KILLED = TrainingConfig(epochs=4, batch_size=4, learning_rate=3e-3, warmup_epochs=1, checkpoint_steps=2, seed=3)
+KILLED = TrainingConfig(epochs=4, batch_size=4, learning_rate=3e-3, warmup_epochs=1, seed=3)
 TOGETHER = {
     "direct": TrainingConfig(epochs=2, batch_size=6, learning_rate=1e-2),
     "cached": TrainingConfig(epochs=2, batch_size=6, learning_rate=1e-2, chunk=2),
@@ -171,15 +172,32 @@ def some_batches(count):
 
 def measured(epoch, model):
     """A measure that draws from the global generator, as no measure should: it must not disturb the training."""
-    return {"drawn": torch.rand(()), "weight": model.log_scale}
+    return {"drawn": float(torch.rand(())), "weight": float(model.log_scale.detach())}
 
 
 def killable(folder, on_step):
-    """The training that is killed: dropout, batch norm, mined labels, checkpoints inside the epochs."""
+    """The training that is killed: dropout, batch norm, mined labels."""
     model = Toy(dropout=0.3, norm=True)
     task = Pairs(mined=True, on_step=on_step)
     rows = train(model, task, KILLED, folder, after_epoch=measured, progress=False)
     return model, rows
+
+
+def stop_at(step):
+    """For `on_step`: a stop after that many steps."""
+
+    def stop(steps):
+        if steps == step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def assert_same_weights(one, two):
+    one, two = (weights if isinstance(weights, dict) else weights.state_dict() for weights in (one, two))
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
 
 
 def kill(folder, moments):
@@ -228,6 +246,11 @@ def together(folder):
         save_file(model.state_dict(), folder / f"{name}-{place.process_index}.safetensors")
         found = {"labels": task.labels, "gradients": torch.stack(kept)}
         save_file(found, folder / f"{name}-{place.process_index}-found.safetensors")
+    with suppress(KeyboardInterrupt):
+        killable(folder / "stopped", stop_at(5))  # both processes, in the second epoch
+    for name in ("stopped", "whole"):
+        model, _ = killable(folder / name, lambda steps: None)
+        save_file(model.state_dict(), folder / f"{name}-{place.process_index}.safetensors")
     try:
         train(Toy(), Pairs(), TrainingConfig(epochs=1, batch_size=5), folder / "odd", progress=False)
     except InputError as error:
@@ -257,9 +280,9 @@ def share(folder):
 
     found = {str(count): embed_sharded(embed, some_batches(count), place) for count in BATCHES}
     found["calls"] = torch.tensor(calls)
-    own = torch.arange(3 * place.process_index) + 10 * place.process_index
-    found["integers"], found["pairs"] = gather_rows(own, place), gather_rows(own[:, None] > 10, place)
-    found["agreed"] = torch.tensor(agreed(7 + place.process_index, place))
+    own = torch.arange(2) + 10 * place.process_index
+    found["integers"], found["pairs"] = gather((own, own[:, None] > 0), place)
+    found["agreed"] = torch.tensor(from_first(7 + place.process_index, place))
     save_file(found, folder / f"shared-{place.process_index}.safetensors")
 
     def compute(partial):
@@ -271,11 +294,11 @@ def share(folder):
         return {"loss": rows[0]["loss"]}
 
     def outer(partial):
-        with first_alone():
+        with main_process_first():
             inner = run_stage("inner", JOINT, "toy", compute, say=lambda line: None)
-        return {"inner": inner.loaded, "count": agreed(processes().num_processes, processes())}
+        return {"inner": inner.loaded, "count": from_first(processes().num_processes, processes())}
 
-    with first_alone():
+    with main_process_first():
         run_stage("before", JOINT, "toy", compute, say=lambda line: None)
     assert run_stage("outer", JOINT, "toy", outer, say=lambda line: None).numbers == {"inner": False, "count": 2}
     torch.distributed.destroy_process_group()

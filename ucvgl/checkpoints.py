@@ -44,14 +44,6 @@ def read(path: Path) -> tuple[dict[str, Any], Tensors]:
     return header, tensors
 
 
-def check_config(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises InputError, naming each setting that differs, if a training is resumed with other settings."""
-    differing = [key for key in sorted(now.keys() | then) if now.get(key) != then.get(key)]
-    if differing:
-        old, new = (", ".join(f"{key}={part.get(key)!r}" for key in differing) for part in (then, now))
-        raise InputError(path, expected=f"the settings it began with: {old}", found=new, todo=f"Restore them, {ANEW}")
-
-
 def weights_of(model: nn.Module) -> Tensors:
     """The state dict, with what several modules share under its first name alone."""
     first: dict[int, str] = {}
@@ -63,32 +55,27 @@ def load_weights(path: Path, model: nn.Module, weights: Tensors) -> None:
     """Copies weights into the model where it is; InputError names the first that is missing, new or of another shape."""
     own = weights_of(model)
     for name in sorted(own.keys() | weights):
-        then, now = (tuple(part[name].shape) if name in part else "nothing" for part in (weights, own))
+        then, now = (tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (weights, own))
         if then != now:
-            raise InputError(
-                path, expected=f"the model it began with: {name} {then}", found=now, todo=f"Restore it, {ANEW}"
-            )
+            expected = f"the model it began with: {name} {then}"
+            raise InputError(path, expected=expected, found=now, todo=f"Restore it, {ANEW}")
     for name, value in own.items():
         value.copy_(weights[name])
 
 
-def optimiser_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> Tensors:
-    """The optimiser's tensors as '<parameter>.<name>'."""
-    names = {id(p): name for name, p in model.named_parameters()}
-    return {f"{names[id(p)]}.{key}": value for p, kept in optimiser.state.items() for key, value in kept.items()}
+def optimiser_state(optimiser: torch.optim.Optimizer) -> Tensors:
+    """The optimiser's tensors as '<number of the parameter>.<name>'."""
+    state = optimiser.state_dict()["state"]
+    return {f"{number}.{key}": value for number, kept in state.items() for key, value in kept.items()}
 
 
-def load_optimiser(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: Tensors) -> None:
-    """Gives back what `optimiser_state` took; InputError if it has a parameter that is frozen now."""
-    names = {id(p): name for name, p in model.named_parameters()}
-    learnt = {names[id(p)]: i for i, p in enumerate(p for g in optimiser.param_groups for p in g["params"])}
-    kept: dict[int, Tensors] = {}
-    for key, value in state.items():
-        name, _, part = key.rpartition(".")
-        if name not in learnt:
-            raise InputError(path, expected=f"{name} to be learnt", found="it frozen", todo=f"Unfreeze it, {ANEW}")
-        kept.setdefault(learnt[name], {})[part] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": kept})
+def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Tensors) -> None:
+    """Gives back what `optimiser_state` took; the optimiser must have the same parameters in the same order."""
+    state: dict[int, Tensors] = {}
+    for name, value in tensors.items():
+        number, _, key = name.partition(".")
+        state.setdefault(int(number), {})[key] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
 def prefixed(prefix: str, tensors: Tensors) -> Tensors:

@@ -16,6 +16,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Cross-view g
 
 Profile = Annotated[str, typer.Option(help="tiny (tests), laptop (readers) or paper (results).")]
 Data = Annotated[str, typer.Option(help="'world', the embedded city, or the root folder of a data set.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random in it.")]
+Tables = Annotated[bool, typer.Option(help="Also the trainings of the notebook's tables, a row each.")]
 
 Skip = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read; counted in notes.")
@@ -45,7 +47,7 @@ def notebook(
     out: Annotated[Path, typer.Option(help="The folder to write; it is replaced when the run is complete.")],
     profile: Profile = "laptop",
     data: Data = "world",
-    seed: Annotated[int, typer.Option(help="Seed of everything random in it.")] = 0,
+    seed: Seed = 0,
     parameter: Annotated[list[str] | None, typer.Option("--set", help="Another parameter, as name=value.")] = None,
     skip_unreadable: Skip = False,
 ) -> None:
@@ -173,6 +175,53 @@ def locate(
         typer.echo("ucvgl: stopped; what was computed is kept, and the same command goes on from there", err=True)
         raise typer.Exit(130) from None
     typer.echo(json.dumps(found, indent=2) if as_json else text)
+
+
+train_app = typer.Typer(
+    no_args_is_help=True,
+    help="The trainings that a notebook reads, into the run cache; several processes train together with "
+    "`accelerate launch --multi_gpu --num_processes N -m ucvgl.cli train ...`.",
+)
+app.add_typer(train_app, name="train")
+
+
+@train_app.command()
+def pretrain(profile: Profile = "laptop", data: Data = "world", seed: Seed = 0, tables: Tables = True) -> None:
+    """UCVGL's cold start, which notebooks 02 and 03 read."""
+    from ucvgl import launch
+
+    launch.pretrain(profile, data, seed, tables)
+
+
+@train_app.command()
+def curriculum(profile: Profile = "laptop", data: Data = "world", seed: Seed = 0, tables: Tables = True) -> None:
+    """UCVGL's curriculum, which notebook 04 reads, on its cold start."""
+    from ucvgl import launch
+
+    launch.curriculum(profile, data, seed, tables)
+
+
+@train_app.command()
+def sample4geo(
+    profile: Profile = "laptop", data: Data = "world", seed: Seed = 0, tables: Tables = True,
+    other: Annotated[str, typer.Option(help="A second data set, for the table on generalisation.")] = "",
+    drone: Annotated[str, typer.Option(help="University-1652, for the table on drones.")] = "",
+) -> None:  # fmt: skip
+    """Sample4Geo's trainings, which notebook 05 reads."""
+    from ucvgl import launch
+
+    launch.sample4geo(profile, data, seed, tables, other, drone)
+
+
+@train_app.command("vg_ssl")
+def vg_ssl(
+    profile: Profile = "laptop", data: Data = "world", seed: Seed = 0, tables: Tables = True,
+    backbone: Annotated[str, typer.Option(help="Of the paper profile: resnet50 or deit_small.")] = "resnet50",
+) -> None:  # fmt: skip
+    """VG-SSL's seven methods and its tables, which notebook 06 reads."""
+    from ucvgl import launch
+
+    launch.vg_ssl(profile, data, seed, tables, backbone)
 
 
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: check one, or export the embedded world as one.")

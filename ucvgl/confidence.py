@@ -25,8 +25,8 @@ from scipy.special import expit, logit
 from torch import Tensor
 
 from ucvgl.errors import InputError
+from ucvgl.paths import write_json
 from ucvgl.positions import Metres, Positions
-from ucvgl.results import write_json
 from ucvgl.search import BothWays, top_k
 
 VERSION = 1  # of the file

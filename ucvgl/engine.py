@@ -22,18 +22,8 @@ from typing import Any
 from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.locks import locked
-from ucvgl.results import (
-    PROFILES,
-    WORLD,
-    check_data,
-    check_profile,
-    check_seed,
-    data_id,
-    figure_folder,
-    replace_folder,
-    run_folder,
-    write_text,
-)
+from ucvgl.paths import replace_folder, write_text
+from ucvgl.results import PROFILES, WORLD, check_data, check_profile, check_seed, data_id, figure_folder, run_folder
 from ucvgl.scorecard import readme_block, write_scorecard
 from ucvgl.sources import (
     REQUIRED,

@@ -1,45 +1,23 @@
-"""What `accelerate launch -m ucvgl.<stage>` starts: the trainings that a notebook reads, by several processes together.
+"""What `ucvgl train` trains, alone or by several processes together: the trainings that a notebook reads.
 
-    accelerate launch -m ucvgl.pretrain      notebooks 02 and 03        --profile paper --data ROOT --seed 0
-    accelerate launch -m ucvgl.curriculum    notebook 04
-    accelerate launch -m ucvgl.sample4geo    notebook 05, with --other and --drone
-    accelerate launch -m ucvgl.vg_ssl        notebook 06, with --backbone
-
-Each calls the functions that the notebook's cells call, with the settings of the same profile: the stages have the same
-names in the run cache, and the notebook then loads them. `--no-tables` trains the method itself and no row beside it.
+Each function calls what the notebook's cells call, with the settings of the same profile: the stages have the same names
+in the run cache, and the notebook then loads them. Without `tables` the method itself is trained and no row beside it.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
 
 import torch.distributed as dist
-import typer
 
 from ucvgl.data.container import Parts
-from ucvgl.distributed import first_alone, processes
-from ucvgl.errors import InputError
+from ucvgl.distributed import main_process_first, processes
 from ucvgl.methods import sample4geo_study, ucvgl_study, vg_ssl_study
 from ucvgl.methods import ucvgl as method
 from ucvgl.methods.sample4geo import supervise
 from ucvgl.methods.ucvgl_study import Study
 from ucvgl.methods.vg_ssl import learn
 from ucvgl.results import WORLD, check_data, check_profile, check_seed
-
-Profile = Annotated[str, typer.Option(help="tiny (tests), laptop (readers) or paper (results).")]
-Data = Annotated[str, typer.Option(help="'world', the embedded city, or the root folder of a data set.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random in it.")]
-Tables = Annotated[bool, typer.Option(help="Also the trainings of the notebook's tables, a row each.")]
-
-
-def main(stage: Callable[..., None]) -> None:
-    """Runs one of the stages below with the options of the command line; bad input ends every process, with status 2."""
-    try:
-        typer.run(stage)
-    except InputError as error:
-        sys.stderr.write(f"ucvgl: process {processes().process_index}: {error}\n")
-        sys.exit(2)
 
 
 @contextmanager
@@ -60,11 +38,11 @@ def _together(profile: str, data: str, seed: int) -> Iterator[str]:
 
 def _material(settings: Study, data: str) -> Parts:
     """The pictures, rendered and projected by the first process."""
-    with first_alone():
+    with main_process_first():
         return ucvgl_study.material(settings, data, progress=processes().is_main_process)
 
 
-def pretrain(profile: Profile = "laptop", data: Data = WORLD, seed: Seed = 0, tables: Tables = True) -> None:
+def pretrain(profile: str, data: str, seed: int, tables: bool) -> None:
     """UCVGL's cold start, which notebooks 02 and 03 read."""
     with _together(profile, data, seed) as root:
         settings = ucvgl_study.study(profile, seed, data=root)
@@ -75,7 +53,7 @@ def pretrain(profile: Profile = "laptop", data: Data = WORLD, seed: Seed = 0, ta
             ucvgl_study.translation_table(settings, given)
 
 
-def curriculum(profile: Profile = "laptop", data: Data = WORLD, seed: Seed = 0, tables: Tables = True) -> None:
+def curriculum(profile: str, data: str, seed: int, tables: bool) -> None:
     """UCVGL's curriculum, which notebook 04 reads, on its cold start."""
     with _together(profile, data, seed) as root:
         settings = ucvgl_study.study(profile, seed, data=root)
@@ -91,18 +69,11 @@ def curriculum(profile: Profile = "laptop", data: Data = WORLD, seed: Seed = 0, 
             ucvgl_study.harder_ablation(profile, seed)
 
 
-def sample4geo(
-    profile: Profile = "laptop",
-    data: Data = WORLD,
-    seed: Seed = 0,
-    tables: Tables = True,
-    other: Annotated[str, typer.Option(help="A second data set, for the table on generalisation.")] = "",
-    drone: Annotated[str, typer.Option(help="University-1652, for the table on drones.")] = "",
-) -> None:
+def sample4geo(profile: str, data: str, seed: int, tables: bool, other: str = "", drone: str = "") -> None:
     """Sample4Geo's trainings, which notebook 05 reads."""
     with _together(profile, data, seed) as root:
         settings = sample4geo_study.study(profile, seed, data=root)
-        with first_alone():
+        with main_process_first():
             areas = sample4geo_study.open_areas(settings, root, settings.method)
             others = sample4geo_study.open_others(settings, root, other)
         home = next(iter(others.values()), areas[0])
@@ -113,24 +84,18 @@ def sample4geo(
         if others:
             sample4geo_study.generalisation_table(settings, others)
         if drone or root == WORLD:
-            with first_alone():
+            with main_process_first():
                 flights = sample4geo_study.open_flights(settings, drone)
             sample4geo_study.drone_table(settings, flights)
         sample4geo_study.architecture_table(settings, root)
         sample4geo_study.unlabelled_table(settings, _material(settings.unlabelled, root))
 
 
-def vg_ssl(
-    profile: Profile = "laptop",
-    data: Data = WORLD,
-    seed: Seed = 0,
-    tables: Tables = True,
-    backbone: Annotated[str, typer.Option(help="Of the paper profile: resnet50 or deit_small.")] = "resnet50",
-) -> None:
+def vg_ssl(profile: str, data: str, seed: int, tables: bool, backbone: str = "resnet50") -> None:
     """VG-SSL's seven methods and its tables, which notebook 06 reads."""
     with _together(profile, data, seed) as root:
         settings = vg_ssl_study.study(profile, seed, backbone=backbone)
-        with first_alone():
+        with main_process_first():
             train, tests = vg_ssl_study.open_sets(settings, root)
         for config in settings.methods.values():
             learn(train, config, tests)

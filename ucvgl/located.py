@@ -28,8 +28,8 @@ from ucvgl.confidence import (
 )
 from ucvgl.data.files import read_position_table
 from ucvgl.errors import InputError
+from ucvgl.paths import write_json, write_text
 from ucvgl.positions import Positions, Wgs84, haversine
-from ucvgl.results import write_json, write_text
 
 MARK = ".ucvgl-located.json"
 ANOTHER = "Choose another folder, or empty this one."

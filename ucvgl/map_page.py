@@ -25,8 +25,8 @@ from torch import Tensor
 from ucvgl.errors import InputError
 from ucvgl.figures import as_picture
 from ucvgl.located import Located
+from ucvgl.paths import write_text
 from ucvgl.positions import EARTH_RADIUS_M, Positions, Wgs84
-from ucvgl.results import write_text
 
 # The colours of a probability from 0 to 1: matplotlib's 'plasma', told apart by every common kind of colour vision, by its
 # lightness alone on grey paper, and absent from vegetation and asphalt.

@@ -1,7 +1,11 @@
-"""Absolute folders, each with one environment variable, so that the working directory never matters."""
+"""Absolute folders, each with one environment variable, and files that are written whole or not at all."""
 
+import json
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,5 +30,50 @@ def figures() -> Path:
 
 
 def samples() -> Path:
-    """Real sample data for tests and one notebook cell; may be absent (UCVGL_SAMPLES)."""
-    return _folder("UCVGL_SAMPLES", ROOT.parent / "shared" / "data")
+    """Real sample data for tests and one notebook cell (UCVGL_SAMPLES); where that is unset, a folder that never exists."""
+    return _folder("UCVGL_SAMPLES", Path(os.devnull, "UCVGL_SAMPLES is not set"))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it; raises TypeError for what has no such form."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((plain(item) for item in value), key=repr)
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item") and not getattr(value, "shape", ()):  # a numpy or torch scalar
+        value = value.item()
+    if hasattr(value, "value") and hasattr(value, "name"):  # an enum member
+        return plain(value.value)
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise TypeError(f"a setting must be made of numbers, texts, sequences and mappings, not {type(value).__name__}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file under a temporary name and renames it, so that readers see the old or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)  # a full disk, Ctrl-C
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON atomically, indented, keys in their given order; NaN and infinity raise ValueError."""
+    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Puts the finished folder `new` in the place of `target` (same file system), removing what was there."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.replace(old)
+    new.replace(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -26,6 +26,7 @@ from PIL import Image
 
 from ucvgl import __version__, paths
 from ucvgl.errors import InputError
+from ucvgl.paths import plain, replace_folder, write_json, write_text
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -90,25 +91,6 @@ def data_id(data: str) -> str:
     return f"{slug}-{hashlib.sha256(data.encode()).hexdigest()[:6]}"
 
 
-def _plain(value: Any) -> Any:
-    """A settings value as JSON can hold it; raises TypeError for what has no such form."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((_plain(item) for item in value), key=repr)
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "item") and not getattr(value, "shape", ()):  # a numpy or torch scalar
-        value = value.item()
-    if hasattr(value, "value") and hasattr(value, "name"):  # an enum member
-        return _plain(value.value)
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    raise TypeError(f"a setting must be made of numbers, texts, sequences and mappings, not {type(value).__name__}")
-
-
 def plain_settings(config: Any) -> dict[str, Any]:
     """A dataclass instance as JSON can hold it; InputError if it is none, TypeError for a field that has no such form."""
     if not is_dataclass(config) or isinstance(config, type):
@@ -118,7 +100,7 @@ def plain_settings(config: Any) -> dict[str, Any]:
             found=type(config).__name__,
             todo="Pass the frozen dataclass that the stage ran with.",
         )
-    return _plain(asdict(config))
+    return plain(asdict(config))
 
 
 def config_hash(config: Any) -> str:
@@ -133,35 +115,6 @@ def config_hash(config: Any) -> str:
     """
     text = json.dumps([type(config).__name__, plain_settings(config)], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-# ------------------------------------------------------------------------------------------------------- atomic writing
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file under a temporary name and renames it, so that readers see the old or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)  # a full disk, Ctrl-C
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically, indented, keys in their given order; NaN and infinity raise ValueError."""
-    write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def replace_folder(new: Path, target: Path) -> None:
-    """Puts the finished folder `new` in the place of `target` (same file system), removing what was there."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.replace(old)
-    new.replace(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 # ----------------------------------------------------------------------------------------------------------- provenance
@@ -493,14 +446,14 @@ class Run:
         Raises:
             InputError: a number is NaN or infinite.
         """
-        plain = _plain(numbers)
-        for key, value in plain.items():
+        headline = plain(numbers)
+        for key, value in headline.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(
                     f"finish({key}=...)", expected="a finite number", found=value, todo="Pass None for 'not measured'."
                 )
         path = self.folder / "results.json"
-        write_json(path, {"numbers": plain, "artefacts": self.artefacts, **self.provenance()})
+        write_json(path, {"numbers": headline, "artefacts": self.artefacts, **self.provenance()})
         return path
 
 

@@ -20,7 +20,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ucvgl.errors import InputError
-from ucvgl.results import FLOAT_FORMAT, render_table, write_json, write_text
+from ucvgl.paths import write_json, write_text
+from ucvgl.results import FLOAT_FORMAT, render_table
 
 COLUMNS = (
     "table", "paper", "key", "measure", "published", "pairs", "pairs_published", "orderings_kept",

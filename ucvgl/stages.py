@@ -1,7 +1,7 @@
 """The run cache: a stage, which is a computation with settings on a data set, is run once and loaded ever after.
 
 Its folder runs/<stage>-<hash of settings and data> holds config.json, result.json, and whatever the stage wrote:
-weights.safetensors, metrics.jsonl. It is worked on under another name, `.<stage>-<hash>.partial`, which outlives a
+training.safetensors, metrics.jsonl. It is worked on under another name, `.<stage>-<hash>.partial`, which outlives a
 killed run so that training in it resumes, and gets its own name when the stage is done.
 """
 
@@ -20,7 +20,8 @@ from tqdm import tqdm
 from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.locks import locked
-from ucvgl.results import config_hash, plain_settings, replace_folder, write_json
+from ucvgl.paths import replace_folder, write_json
+from ucvgl.results import config_hash, plain_settings
 
 FORMAT = 1  # of the folder; a new one makes every stage run again
 CONFIG, RESULT = "config.json", "result.json"
@@ -97,7 +98,7 @@ def run_stage(
         compute: does the work. It gets the folder to write to, which after a kill still has what was written before,
             and returns what goes into result.json: numbers, texts, lists and dictionaries of them. In several
             processes (torchrun) all call it at once and train in it together; the first one's result counts. What
-            one process is to do by itself stands in `ucvgl.distributed.first_alone()`.
+            one process is to do by itself stands in `ucvgl.distributed.main_process_first()`.
         say: is given one line: whether the stage was loaded or run, and how long it took.
 
     Raises:
@@ -122,7 +123,7 @@ def run_stage(
                 _finish(partial, folder, numbers, time.perf_counter() - begun, resumed)
             _wait(place)
     result = _load(folder, key, loaded)
-    if first and getattr(place, "speaks", True):
+    if os.environ.get("RANK", "0") == "0":  # of several processes one says it, even where each is its own main process
         took = f"in {result.seconds:.0f} s" + (", its last part after a stop" if result.resumed else "")
         say(f"{folder.name}: loaded (ran {took})" if loaded else f"{folder.name}: ran {took}")
     return result
@@ -201,12 +202,12 @@ def _place() -> Any:
 
 
 def _agreed(place: Any, loaded: bool) -> bool:
-    """The first process's answer, once it has the lock: on a shared file system the others may see a folder later."""
+    """The main process's answer, once it has the lock: on a shared file system the others may see a folder later."""
     if place is None:
         return loaded
-    from ucvgl.distributed import agreed
+    from ucvgl.distributed import from_first
 
-    return bool(agreed(int(loaded), place))
+    return from_first(loaded, place)
 
 
 def _wait(place: Any) -> None:

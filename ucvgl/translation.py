@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from ucvgl import checkpoints
 from ucvgl.errors import InputError
-from ucvgl.results import write_text
+from ucvgl.paths import write_text
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ARCHITECTURE = ("channels", "blocks", "downsamplings", "patch", "residual")  # what a generator's weights depend on

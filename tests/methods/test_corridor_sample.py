@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ucvgl.methods.places import Places, corridor_places, within
 
 from ucvgl import paths
-from ucvgl.methods.places import Places, corridor_places, within
 from ucvgl.methods.vg_ssl import evaluate, learn, untrained_encoder
 from ucvgl.methods.vg_ssl_study import study
 from ucvgl.positions import Positions

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from ucvgl.methods.images import ImageConfig, polar_tiles, prepare, prepare_plain, resized, world_views
 
 from ucvgl.data import ArrayImages, Positives, Views
 from ucvgl.errors import InputError
 from ucvgl.geometry import complete_panorama, polar_view, top_view
-from ucvgl.methods.images import ImageConfig, polar_tiles, prepare, prepare_plain, resized, world_views
 from ucvgl.world.pairs import WorldConfig, render_pairs
 
 CONFIG = ImageConfig((8, 16), 16, 160.0)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ucvgl.methods.images import Images
 
 from ucvgl.candidates import cut
 from ucvgl.confidence import Calibration, EvidenceSettings
-from ucvgl.own_city import export_own_city
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.geometry import top_view
@@ -18,7 +18,6 @@ from ucvgl.imagery import check_ground
 from ucvgl.methods import locate as module
 from ucvgl.methods.adapt import AdaptConfig
 from ucvgl.methods.baselines import pixel_descriptor
-from ucvgl.methods.images import Images
 from ucvgl.methods.locate import (
     NO_HEADING,
     LocateConfig,
@@ -31,6 +30,7 @@ from ucvgl.methods.locate import (
     world_calibration,
 )
 from ucvgl.mosaic import open_mosaic
+from ucvgl.own_city import export_own_city
 from ucvgl.street import StreetConfig, north_up
 
 SIZE, PLACES = 32, 9

@@ -8,12 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-
-from ucvgl import paths
-from ucvgl.data import ArrayImages, Positives, Views
-from ucvgl.data.write import write_vpr
-from ucvgl.errors import InputError
-from ucvgl.methods import images as prepared
 from ucvgl.methods.places import (
     Places,
     corridor_places,
@@ -24,6 +18,12 @@ from ucvgl.methods.places import (
     within,
     world_places,
 )
+
+from ucvgl import paths
+from ucvgl.data import ArrayImages, Positives, Views
+from ucvgl.data.write import write_vpr
+from ucvgl.errors import InputError
+from ucvgl.methods import images as prepared
 from ucvgl.positions import Metres, Positions, Wgs84, from_metres
 from ucvgl.world.drives import DriveConfig, render_drives
 

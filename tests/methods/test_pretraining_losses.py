@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from ucvgl.methods.images import Images
 
 from ucvgl.data import Positives
 from ucvgl.encoders import EncoderConfig
 from ucvgl.methods import ucvgl
 from ucvgl.methods.common import BEST
-from ucvgl.methods.images import Images
 from ucvgl.methods.learner import METHODS, SslLoss
 from ucvgl.methods.pretraining_losses import IntraViewWith, TwoLearners, WithLoss, cold_start_with
 from ucvgl.training import TrainingConfig

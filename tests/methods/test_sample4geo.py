@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from ucvgl.methods.images import Images
 
 from ucvgl.augment import NONE, SAMPLE4GEO, Augmentation, turn_pair
 from ucvgl.data import Positives
@@ -13,7 +14,6 @@ from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods import sample4geo, ucvgl
 from ucvgl.methods.common import BEST
-from ucvgl.methods.images import Images
 from ucvgl.methods.sample4geo import Labelled, Sample4Geo, Sampling, SupervisedPairs, supervise, trained_model
 from ucvgl.positions import Metres, Positions
 from ucvgl.sampling import NeighbourDraw

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from ucvgl.methods.images import Images
 
 from ucvgl.augment import NONE, Augmentation, turn_pair
 from ucvgl.data import Positives
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods import ucvgl
-from ucvgl.methods.images import Images
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, Truth, curriculum, pretrain, pretrained_model
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels
 from ucvgl.synthetic_top_view import Occlusion, Pose

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn.functional import normalize
+from ucvgl.methods.places import Places
 
 from ucvgl import ssl_losses
 from ucvgl.data import Positives
@@ -15,7 +16,6 @@ from ucvgl.errors import InputError
 from ucvgl.methods import vg_ssl
 from ucvgl.methods.common import BEST
 from ucvgl.methods.learner import METHODS, Learner, SslLoss, published
-from ucvgl.methods.places import Places
 from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, learn, trained_encoder
 from ucvgl.positions import Metres, Positions
 from ucvgl.sampling import near_mask
@@ -254,7 +254,7 @@ def test_every_method_trains_and_is_found_again(method):
 @pytest.mark.parametrize("method", ["moco", "byol", "triplet"])
 def test_interrupted_training_goes_on_to_the_same_weights(method, monkeypatch, tmp_path):
     """Copy, queue and what was mined are in the checkpoint."""
-    setting = config(method, training=replace(TRAINING, epochs=2, checkpoint_steps=1))
+    setting = config(method, training=replace(TRAINING, epochs=2))
     whole = learn(places(), setting, {}, progress=False)
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "other"))
     real, calls = GeoPairs.batch, []
@@ -284,6 +284,16 @@ def test_simclr_learns_the_toy():
         >= vg_ssl.evaluate(vg_ssl.untrained_encoder(setting), places())["r_at_1"]
     )
     assert stage.numbers["std"] > 0.3
+
+
+def test_what_a_step_holds_by_hand():
+    """y = W x + b, then a square: W and y are kept beside x, the input; b is not."""
+    layer, x = torch.nn.Linear(10, 5), torch.rand(3, 10)
+    parameters = 10 * 5 + 5
+    held = vg_ssl.training_bytes(layer, [x], lambda: layer(x).square().sum())
+    assert held == 4 * (3 * 5 + parameters + 3 * parameters)
+    layer.requires_grad_(False)
+    assert vg_ssl.training_bytes(layer, [x], lambda: layer(x).square().sum()) == 4 * parameters
 
 
 def test_what_a_step_holds_is_the_same_each_time_and_grows_with_what_it_trains_on():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ucvgl import paths
-from ucvgl.distributed import first_alone
+from ucvgl.distributed import main_process_first
 from ucvgl.errors import InputError
 
 
@@ -27,7 +27,7 @@ def made_once(kind: str, key: Mapping[str, Any], make: Callable[[Path], None]) -
     """
     text = json.dumps(key, sort_keys=True)
     folder = paths.runs() / kind / hashlib.sha256(text.encode()).hexdigest()[:12]
-    with first_alone():
+    with main_process_first():
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:

@@ -4,7 +4,7 @@ Neither paper has this. Everything else of the cold start stays as it is. The he
 and no label is known to it, so no image is left out as a negative.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,8 @@ def cold_start_with(data: Dataset, config: WithLoss, truth: Parts, *, progress: 
         model = TwoLearners(views, config, (len(data), len(data.gallery))).to(device())
         task = IntraViewWith(ground_input(data, start), data.gallery, start, config.loss)
         name = f"intra-view, {config.loss.method}"
-        rows = train(model, task, start.intra, folder, name=name, progress=progress)
+        whole = replace(start.intra, chunk=None)  # the projectors' batch norms want the whole batch
+        rows = train(model, task, whole, folder, name=name, progress=progress)
         save_model(views, folder / BEST)
         return {"rows": rows}
 

@@ -95,7 +95,8 @@ def _paper(other: ucvgl_study.Study, seed: int, data: str) -> Study:
     satellite = EncoderConfig(BACKBONE, "hub", pooling="head", image_px=(384, 384))
     ground = replace(satellite, image_px=ground_px)
     method = Sample4Geo(ground, satellite)
-    method = replace(method, training=replace(method.training, seed=seed, prefetch=True))
+    # ConvNeXt-B and a batch of 128 at 384 px need more than 16 GB at once: 16 images of a view at a time, the same gradient
+    method = replace(method, training=replace(method.training, seed=seed, chunk=16, prefetch=True))
     drone = replace(
         method, ground=satellite, ground_kind="oblique", sampling=Sampling("random"),
         training=replace(method.training, epochs=1, warmup_epochs=0.1),

@@ -21,13 +21,14 @@ from torch import Generator, Tensor, nn
 from ucvgl.augment import UCVGL, Augmentation, Move, augment, move_together, to_float
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.data.prepare import resized
-from ucvgl.distributed import first_alone
+from ucvgl.distributed import main_process_first
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.losses import info_nce, soft_info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device, embed_all
 from ucvgl.metrics import ranks_of, recall_at
+from ucvgl.paths import write_json
 from ucvgl.pseudo_labels import (
     QUALITY_K,
     EpochPairs,
@@ -40,7 +41,6 @@ from ucvgl.pseudo_labels import (
     quality,
     select,
 )
-from ucvgl.results import write_json
 from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
 from ucvgl.search import BothWays, both_ways
 from ucvgl.stages import StageResult, run_stage
@@ -206,7 +206,7 @@ def translation(data: Dataset, config: Pretraining, *, progress: bool = True) ->
         np.save(folder / "fakes.npy", translate(generator, source).cpu().numpy(), allow_pickle=False)
         return {}
 
-    with first_alone():
+    with main_process_first():
         return run_stage("translation", config.translation, f"{data.digest()}-{config.projection}", compute)
 
 

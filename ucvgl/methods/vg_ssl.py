@@ -9,7 +9,7 @@ epoch is kept; MoCo's queue starts empty; AdamW instead of Adam.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,6 @@ from ucvgl.encoders import (
     two_view_encoder,
 )
 from ucvgl.errors import InputError
-from ucvgl.memory import measure_peak, saved_for_backward, training_bytes
 from ucvgl.methods.common import BEST, device, embed_all
 from ucvgl.methods.learner import Learner, Method, SslLoss
 from ucvgl.metrics import retrieval_measures
@@ -257,7 +256,7 @@ def learn(given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], *, progre
     Returns:
         the stage; `trained_encoder` opens its weights; numbers: "rows", a row an epoch with the seconds of mining and the
         embeddings' standard deviation; "recall", by test, None where the embeddings collapsed; "collapsed"; "std";
-        "peak_mb", memory that training took, None where the system doesn't say; of its last part if it was resumed.
+        "peak_mb", memory that training took on a GPU, else None; of its last part if it was resumed.
 
     Raises:
         InputError: no query has a positive, a queue longer than the set, a batch of one.
@@ -273,9 +272,12 @@ def learn(given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], *, progre
             found = _embedded(model, sample)
             return {"std": float(embedding_std(found)), "mining_seconds": task.mining_seconds}
 
-        peak = measure_peak(device())
+        on_gpu = device().type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+            begun = torch.cuda.memory_allocated()
         rows = train(model, task, config.training, folder, name=config.method, after_epoch=measure, progress=progress)
-        peak_mb = peak()
+        peak_mb = (torch.cuda.max_memory_allocated() - begun) / 2**20 if on_gpu else None
         save_model(views, folder / BEST)
         collapsed = is_collapsed(_embedded(model, sample))
         recall = {name: None if collapsed else evaluate(views, test) for name, test in tests.items()}
@@ -299,10 +301,25 @@ def step_bytes(given: Dataset, config: VgSsl) -> int:
     generator = Generator().manual_seed(config.training.seed)
     batch = task.batch(task.order(0, model, generator), generator)
     inputs, labels = (tuple(value.to(device()) for value in part) for part in batch)
-    with saved_for_backward() as saved:
-        task.loss(model, task.embed(model, inputs), labels)
-    own = {value.untyped_storage().data_ptr() for value in inputs}
-    return training_bytes(model, {where: size for where, size in saved.items() if where not in own})
+    return training_bytes(model, inputs, lambda: task.loss(model, task.embed(model, inputs), labels))
+
+
+def training_bytes(model: nn.Module, inputs: Sequence[Tensor], loss: Callable[[], object]) -> int:
+    """What is held after the forward pass `loss`: what autograd keeps for the backward pass, the model with its buffers, and
+    for each parameter that learns a gradient and AdamW's two moments; without the inputs. The same on every machine."""
+    held = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in (*model.parameters(), *model.buffers())}
+
+    def keep(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()  # held, so that no address is used twice
+        held[storage.data_ptr()] = storage
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        loss()
+    for value in inputs:
+        held.pop(value.untyped_storage().data_ptr(), None)
+    learnt = sum(3 * p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    return sum(storage.nbytes() for storage in held.values()) + learnt
 
 
 def trained_encoder(stage: StageResult, config: VgSsl) -> TwoViewEncoder:
