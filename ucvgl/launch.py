@@ -36,17 +36,20 @@ def _together(profile: str, data: str, seed: int) -> Iterator[str]:
         dist.destroy_process_group()
 
 
-def _material(settings: Study, data: str) -> Parts:
-    """The pictures, rendered and projected by the first process."""
+def _material(settings: Study, data: str, *, measured: bool = True) -> Parts:
+    """The images, rendered and projected by the main process; says so where nothing can be measured by them."""
     with main_process_first():
-        return ucvgl_study.material(settings, data, progress=processes().is_main_process)
+        given = ucvgl_study.material(settings, data, measured=measured, progress=processes().is_main_process)
+    if not given.tests and processes().is_main_process:
+        sys.stdout.write("trained without labels; recall cannot be measured: no pairs are known\n")
+    return given
 
 
 def pretrain(profile: str, data: str, seed: int, tables: bool) -> None:
     """UCVGL's cold start, which notebooks 02 and 03 read."""
     with _together(profile, data, seed) as root:
         settings = ucvgl_study.study(profile, seed, data=root)
-        given = _material(settings, root)
+        given = _material(settings, root, measured=tables)
         method.pretrain(given.unlabelled, settings.start, given)
         if tables:
             ucvgl_study.cold_start_table(settings, given)
@@ -57,7 +60,7 @@ def curriculum(profile: str, data: str, seed: int, tables: bool) -> None:
     """UCVGL's curriculum, which notebook 04 reads, on its cold start."""
     with _together(profile, data, seed) as root:
         settings = ucvgl_study.study(profile, seed, data=root)
-        given = _material(settings, root)
+        given = _material(settings, root, measured=tables)
         method.curriculum(given.unlabelled, settings.curriculum, given)
         if not tables:
             return

@@ -111,6 +111,8 @@ class SupervisedPairs(Task):
         """Every item once but for the tail, batch after batch."""
         sampling = self.config.sampling
         source = sampling.source(epoch)
+        if source == "geographic" and sampling.kind == "both" and self.given.gallery.positions is None:
+            source = "random"  # no positions: as similarity sampling begins
         stale = self.searched < sampling.refresh_every or epoch % sampling.refresh_every == 0
         if self.neighbours is None or (source == "similarity" and stale):
             self.neighbours, self.searched = self.neighbours_by(source, model), epoch

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from ucvgl import published
 from ucvgl.data.container import ArrayImages, Dataset, Parts
 from ucvgl.methods.sample4geo import Sample4Geo, SupervisedPairs, describe, supervise, trained_model
-from ucvgl.methods.sample4geo_study import KINDS, Study, with_sampler
+from ucvgl.methods.sample4geo_study import KINDS, Study, sampler_names, with_sampler
 from ucvgl.methods.ucvgl import curriculum
 from ucvgl.positions import Metres, to_metres
 from ucvgl.sampling import batches_with_sources
@@ -138,6 +138,8 @@ def curves(settings: Study, areas: Sequence[Parts], names: Mapping[str, str]) ->
     """R@1 by epoch of each sampler, from the stages that the sampling table has trained."""
     rows = []
     for part, name in names.items():
+        if part not in sampler_names(areas):
+            continue
         for area in areas:
             stage = supervise(area.train, with_sampler(settings, KINDS[part]), area.tests, progress=False)
             for row in stage.numbers["rows"]:

@@ -132,7 +132,9 @@ def open_areas(settings: Study, data: str, method: Sample4Geo, *, progress: bool
 
     if name == "vigor":
         return [Parts(opened("train", area=area), {area: opened("test", area=area)}) for area in ("same", "cross")]
-    return [Parts(opened("train"), {"same": opened("val")})]
+    train = opened("train")
+    train.require("supervised training", labels=True)
+    return [Parts(train, {"same": opened("val")})]
 
 
 def _labelled(settings: Study, data: Dataset, ground: GroundKind, tile: TileKind, *, progress: bool) -> Dataset:
@@ -151,6 +153,17 @@ def _world(settings: Study, ground: GroundKind, tile: TileKind, *, progress: boo
         semi = covering(data.query.positions.values, data.gallery.positions.values, other.train.span_m)
         out.append(_labelled(settings, replace(data, semi_positives=semi), ground, tile, progress=progress))
     return out[0], out[1]
+
+
+def located(data: Dataset) -> bool:
+    """Whether every gallery image has a position, by which geographic sampling draws."""
+    return data.gallery.positions is not None and bool(data.gallery.positions.known.all())
+
+
+def sampler_names(areas: list[Parts]) -> dict[str, str]:
+    """The rows of the sampling table: where positions are not known, those that need none."""
+    known = all(located(area.train) for area in areas)
+    return {part: name for part, name in NAMES.items() if known or KINDS[part] in ("random", "similarity")}
 
 
 def split_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -246,7 +259,7 @@ def with_sampler(settings: Study, kind: str) -> Sample4Geo:
 def sampling_table(settings: Study, areas: list[Parts], *, progress: bool = True) -> pd.DataFrame:
     """A row a sampler: recall and hit rate in the same area, and, where there is one, in another, as cross_..."""
     rows = []
-    for part, name in NAMES.items():
+    for part, name in sampler_names(areas).items():
         row: dict[str, str | float] = {"part": part, "sampling": name}
         for area in areas:
             stage = supervise(area.train, with_sampler(settings, KINDS[part]), area.tests, progress=progress)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ucvgl.data import open_dataset
+from ucvgl.data import detect_layout, open_dataset, parts
 from ucvgl.data.container import Dataset, Parts, joined
 from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.encoders import EncoderConfig
@@ -163,13 +163,20 @@ def open_sets(settings: Study, data: str, *, progress: bool = True) -> tuple[Dat
     """What is trained on, and the test sets by name: drives of the world, or a data set's training and test part."""
     if data == WORLD:
         tests = {name: world_drives(config, progress=progress) for name, config in settings.tests.items()}
-        parts = [world_drives(config, progress=progress) for config in settings.train]
-        return joined(parts, "embedded world, all drives", HIT_M), tests
+        drives = [world_drives(config, progress=progress) for config in settings.train]
+        return joined(drives, "embedded world, all drives", HIT_M), tests
     size = Preparation(settings.photo_px, settings.photo_px)
-    train, test = (
-        prepare(open_dataset("auto", data, split).answerable(), size, progress=progress) for split in ("train", "test")
-    )
-    return train, {test.name: test}
+    name = detect_layout(data)
+
+    def opened(split: str) -> Dataset:
+        return prepare(open_dataset(name, data, split).answerable(), size, progress=progress)
+
+    test = opened("test")
+    if "train" in parts(name, data):
+        return opened("train"), {test.name: test}
+    # a set that is there to be measured on, as Tokyo 24/7: trained on the world's drives
+    drives = [prepare(world_drives(config, progress=progress), size, progress=progress) for config in settings.train]
+    return joined(drives, "embedded world, all drives", HIT_M), {test.name: test}
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
