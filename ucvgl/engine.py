@@ -30,6 +30,7 @@ from ucvgl.sources import (
     cell_source,
     cell_tags,
     convert,
+    fits,
     minutes,
     needs,
     notebook_path,
@@ -211,6 +212,7 @@ class Plan:
         jobs: by notebook and seed.
         width: how many jobs can run side by side.
         last: the end of the chain of notebooks that takes longest; a job waits least if what leads there begins first.
+        left_out: notebooks that are not for data of this layout.
     """
 
     profile: str
@@ -221,6 +223,7 @@ class Plan:
     jobs: Mapping[tuple[str, int], Job]
     width: int
     last: str
+    left_out: tuple[str, ...] = ()
 
     def run(self, notebook: str, seed: int) -> str:
         """The results.json of one job."""
@@ -282,10 +285,17 @@ def plan(config: Mapping[str, Any]) -> Plan:
             raise InputError(
                 "settings", expected=f"only {', '.join(SETTINGS)}", found=repr(key), todo=suggest(key, SETTINGS)
             )
+    left_out: list[str] = []
     text = {key: str(value) for key, value in config.items() if value not in (None, "")}
     profile, data = check_profile(text.get("profile", "laptop")), check_data(text.get("data", WORLD))
     seeds = _seeds(text.get("seed", "0"))
     names = notebooks()
+    if data != WORLD:
+        from ucvgl.data import detect_layout  # takes seconds to import: torch
+
+        layout, files = detect_layout(data), files_digest(data)
+        left_out = [name for name in names if not fits(paths.notebooks() / f"{name}.ipynb", layout)]
+        names = [name for name in names if name not in left_out]
     known = {name: parameters(paths.notebooks() / f"{name}.ipynb") for name in names}
     extra = {key: _given(key, text[key], known) for key in MORE if key in text}
     edges = {name: needs(paths.notebooks() / f"{name}.ipynb") for name in names}
@@ -293,6 +303,8 @@ def plan(config: Mapping[str, Any]) -> Plan:
 
     def fingerprint(name: str) -> str:  # of the notebook, of those it needs, and of the picture it is given
         own = [source_fingerprint(paths.notebooks() / f"{name}.ipynb"), *(fingerprint(n) for n in edges[name])]
+        if data != WORLD:
+            own.append(files)
         if "panorama" in extra and "panorama" in known[name]:
             own.append(hashlib.sha256(Path(extra["panorama"]).read_bytes()).hexdigest())
         return hashlib.sha256(json.dumps(own).encode()).hexdigest() if len(own) > 1 else own[0]
@@ -310,7 +322,24 @@ def plan(config: Mapping[str, Any]) -> Plan:
 
     ranks = list(levels.values())
     width = max((ranks.count(rank) for rank in ranks), default=1) * len(seeds)
-    return Plan(profile, data, data_id(data), seeds, tuple(names), jobs, width, max(names, key=until, default=""))
+    last = max(names, key=until, default="")
+    return Plan(profile, data, data_id(data), seeds, tuple(names), jobs, width, last, tuple(left_out))
+
+
+def files_digest(root: str) -> str:
+    """Changes with the name, the size or the time of any file below a data set's folder; links are followed, once."""
+    digest, seen = hashlib.sha256(), set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        if os.path.realpath(folder) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name)
+            stat = path.stat() if path.exists() else None
+            digest.update(f"{path} {stat and (stat.st_size, stat.st_mtime_ns)}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _given(key: str, text: str, known: Mapping[str, Mapping[str, Any]]) -> str:
@@ -379,6 +408,8 @@ def reproduce(
     todo = plan(config)
     if cores != "all" and not re.fullmatch(r"[1-9][0-9]*", cores):
         raise InputError("cores", expected="a number >= 1, or 'all'", found=repr(cores), todo="For example CORES=2.")
+    if todo.left_out:
+        sys.stderr.write(f"not for data of this layout, left out: {', '.join(todo.left_out)}\n")
     folder = paths.runs()
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")]
     command += ["--directory", str(folder), "--rerun-incomplete", "--rerun-triggers", "code", "input", "params"]

@@ -75,6 +75,12 @@ def needs(notebook: Path) -> list[str]:
     return list(read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("needs", []))
 
 
+def fits(notebook: Path, layout: str) -> bool:
+    """Whether a notebook is for data of that layout: `metadata.ucvgl.layouts`, a list of names; without one it is for all."""
+    layouts = read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("layouts")
+    return layouts is None or layout in layouts
+
+
 def minutes(notebook: Path) -> float:
     """About how long a notebook takes with the laptop profile and nothing cached (`metadata.ucvgl.minutes`); else 1.
 
