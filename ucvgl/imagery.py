@@ -25,8 +25,7 @@ from ucvgl.data.decoding import FORMATS, MAX_PIXELS
 from ucvgl.data.files import folder, images_below, numbers
 from ucvgl.data.folders import image_position, read_table
 from ucvgl.data.views import FileImages
-from ucvgl.errors import InputError
-from ucvgl.geometry import check_number
+from ucvgl.errors import InputError, check_number
 from ucvgl.positions import Positions, Wgs84
 
 WHOLE = (1.96, 2.04)  # width over height of a whole panorama

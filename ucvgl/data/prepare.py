@@ -73,7 +73,8 @@ def _write(folder: Path, data: Dataset, config: Preparation, progress: bool) -> 
         for rows, images in _batches(data.query, native):
             query[rows] = resized(images, config.query_px).numpy()
             if config.top_view:
-                whole = images if images.shape[3] == 2 * images.shape[2] else complete_panorama(images)
+                is_strip = images.shape[3] != 2 * images.shape[2]
+                whole = complete_panorama(images, strip_offset=data.strip_offset) if is_strip else images
                 top[rows] = top_view(whole, config.top_view).numpy()
             bar.update(len(rows))
         for rows, images in _batches(data.gallery, config.gallery_px):
