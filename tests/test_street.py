@@ -85,7 +85,10 @@ def test_a_cropped_panorama_is_completed(offset, width):
     assert apart(found, top_view(whole, config.top_view)) < 0.1
     if width == 128:
         seen = (
-            top_view(complete_panorama(torch.full_like(strip, 255)[None], strip_offset=offset / 128), config.top_view)[0] == 255
+            top_view(complete_panorama(torch.full_like(strip, 255)[None], strip_offset=offset / 128), config.top_view)[
+                0
+            ]
+            == 255
         )
         assert seen.sum() > 300
         complete = top_view(panorama(64)[None], config.top_view)[0]

@@ -200,7 +200,7 @@ def top_view(panorama: Tensor, settings: TopView = TopView(), *, heading_deg: Te
     """
     height = panorama.shape[-2]
     if heading_deg is None:
-        return sample_panorama(panorama, _fixed_top_view_pixels(settings, height))
+        return sample_panorama(panorama, fixed_top_view_pixels(settings, height))
     heading_deg = heading_deg.to(panorama.device, _float_of(panorama))
     return sample_panorama(panorama, top_view_pixels(settings, height, heading_deg))
 
@@ -215,7 +215,8 @@ def top_view_pixels(settings: TopView, panorama_height_px: int, heading_deg: Ten
 
 @lru_cache(maxsize=16)  # a grid of 750 x 750 takes 9 MB
 @torch.inference_mode(False)  # an inference tensor, once cached, could never take part in training
-def _fixed_top_view_pixels(settings: TopView, panorama_height_px: int) -> Tensor:
+def fixed_top_view_pixels(settings: TopView, panorama_height_px: int) -> Tensor:
+    """As `top_view_pixels`, at the settings' own heading: (1, S, S, 2) float64, worked out once."""
     heading_deg = torch.tensor([settings.heading_deg], dtype=torch.float64)
     return top_view_pixels(settings, panorama_height_px, heading_deg)
 
