@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from ucvgl.methods.images import Images
 
 from ucvgl import paths
-from ucvgl.augment import Augmentation
+from ucvgl.augment import Augmentation, Pose
 from ucvgl.data import Positives, Views, read_paired_folders
 from ucvgl.data.decoding import resize
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
@@ -41,7 +41,6 @@ from ucvgl.paths import write_text
 from ucvgl.pseudo_labels import MiningRule, PseudoLabels, correctness
 from ucvgl.results import device as device_name
 from ucvgl.results import versions
-from ucvgl.synthetic_top_view import Pose
 from ucvgl.training import TrainingConfig, train
 
 SAME = (("0118", "0167"),)  # two names of one building

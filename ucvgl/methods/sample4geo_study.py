@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from ucvgl.augment import SAMPLE4GEO
+from ucvgl.augment import SAMPLE4GEO, Pose
 from ucvgl.data import detect_layout, open_dataset
 from ucvgl.data.cache import made_once
 from ucvgl.data.container import Dataset, Parts, Positives
@@ -30,7 +30,6 @@ from ucvgl.methods.sample4geo import (
 from ucvgl.results import WORLD
 from ucvgl.sampling import NeighbourDraw
 from ucvgl.stages import StageResult
-from ucvgl.synthetic_top_view import Pose
 from ucvgl.world.rendering import CITY_GAP_M, source_digest
 
 HELD_OUT = 4  # every fourth place of a city that is trained on is tested, as VIGOR's same area

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from ucvgl.augment import UCVGL, Augmentation, Move, augment, move_together, to_float
+from ucvgl.augment import UCVGL, Augmentation, Move, Pose, augment, jitter_pose, move_together, to_float
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.data.prepare import resized
 from ucvgl.distributed import main_process_first
@@ -44,7 +44,7 @@ from ucvgl.pseudo_labels import (
 from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
 from ucvgl.search import BothWays, both_ways
 from ucvgl.stages import StageResult, run_stage
-from ucvgl.synthetic_top_view import Occlusion, Pose, jitter_pose, synthetic_top_view
+from ucvgl.synthetic_top_view import Occlusion, synthetic_top_view
 from ucvgl.training import Batch, Row, Task, TrainingConfig, train
 from ucvgl.translation import CycleGanConfig, apply_statistics, centre_weight, fit_statistics, train_cyclegan, translate
 
