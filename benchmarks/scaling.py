@@ -230,13 +230,13 @@ BEYOND = f"""## Past one machine
 
 The dashed lines assume that everything still fits and nothing else becomes slow; they are no measurement.
 
-- **Search and mining** are the product, N^2 D. Split the queries over devices, each with the whole gallery streaming past it
-  from its memory map (`device=`), and join the lists: P devices take 1/P of the time. Mining also needs the nearest ground
-  images of each tile: each device has a list for every tile, and these are merged once, P N k numbers in all. At 10^7 and
-  1,024 numbers the features of one view are 41 GB in float32, 20 GB stored as float16.
-- From a few million on, exact search may be more than is needed: `InvertedLists` (faiss) looks at a part of the gallery, and
-  `part_found` on a sample of the queries says what is lost. For mining, geography helps more: a panorama with a rough
-  position can only match tiles within reach, which makes the work N times the tiles in reach.
+- **Search and mining** are the product, N^2 D. Split the queries over devices, let the gallery pass by each in parts, and join
+  the lists: P devices take 1/P of the time. Mining also needs the nearest ground images of each tile: each device has a list
+  for every tile, and these are merged once, P N k numbers in all. At 10^7 and 1,024 numbers the features of one view are
+  41 GB in float32, 20 GB stored as float16.
+- From a few million on, exact search may be more than is needed: faiss's inverted lists look at a part of the gallery. For
+  mining, geography helps more: a panorama with a rough position can only match tiles within reach, which makes the work N
+  times the tiles in reach.
 - **Neighbours on the map**: the lists themselves are N x {DRAW.range} int32, 5 GB at 10^7. Split the map into cells with a
   margin, one process a cell, and keep the lists on disk. **Batches** walk over the lists in one process: read them from a
   memory map, or draw each region's batches apart and shuffle their order.

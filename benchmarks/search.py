@@ -3,7 +3,7 @@
 Features are synthetic and seeded: 52,605 queries and 90,618 tiles of 1,024 numbers, each query near its tile and less near
 to three semi-positives. Every step runs in a process of its own, which starts, maps the files and searches; its peak memory
 is the kernel's (VmHWM), all of the interpreter and the features' pages included. At a size where the dense matrix fits, the
-streamed results are compared with those of the matrix and full sorts, and half precision and faiss with float32.
+streamed results are compared with those of the matrix and full sorts, those of faiss too.
 
     python benchmarks/search.py [--queries 52605] [--tiles 90618] [--width 1024] [--dense 8884]
 
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +28,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ucvgl.errors import InputError
-from ucvgl.features import read_features, write_features
 from ucvgl.metrics import places_of, recall_at, retrieval_measures
 from ucvgl.paths import write_text
 from ucvgl.pseudo_labels import mutual
@@ -40,37 +38,34 @@ BATCH = 4096  # rows made and written together
 SEMI = 3  # semi-positives of a query, as in VIGOR
 NEAR, NEARLY = 0.21, 0.15  # weight of a query's tile and of each semi-positive beside noise of length 1
 K = 10  # neighbours in a list
-HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 LIMIT_MB = 2000  # above the features, for the whole evaluation
 
 
 def make(folder: Path, queries: int, tiles: int, width: int, seed: int) -> None:
-    """Features of both views in float32 and float16, and which tiles are right."""
+    """Features of both views, and which tiles are right."""
     generator = torch.Generator().manual_seed(seed)
     pairs = torch.stack([torch.randperm(tiles, generator=generator)[:queries] for _ in range(1 + SEMI)], 1)
     np.save(folder / "pairs.npy", pairs.numpy())
-
-    def noise(rows: int) -> Iterator[Tensor]:
-        for first in range(0, rows, BATCH):
-            yield normalize(torch.randn(min(BATCH, rows - first), width, generator=generator))
-
-    tile = write_features(folder / "tiles_float32.npy", noise(tiles), rows=tiles)
     weight = torch.tensor([NEAR, *[NEARLY] * SEMI])
-    query = write_features(
-        folder / "queries_float32.npy",
-        (
-            normalize(part + torch.einsum("k,bkd->bd", weight, tile[some]))
-            for part, some in zip(noise(queries), pairs.split(BATCH), strict=True)
-        ),
-        rows=queries,
+    tile, query = (
+        np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=(count, width))
+        for name, count in (("tiles", tiles), ("queries", queries))
     )
-    for name, values in (("tiles", tile), ("queries", query)):
-        write_features(folder / f"{name}_float16.npy", values.split(BATCH), rows=len(values), dtype=torch.float16)
+
+    def noise(rows: int) -> Tensor:
+        return normalize(torch.randn(rows, width, generator=generator))
+
+    for first in range(0, tiles, BATCH):
+        tile[first : first + BATCH] = noise(min(BATCH, tiles - first)).numpy()
+    for first, some in zip(range(0, queries, BATCH), pairs.split(BATCH), strict=True):
+        near = torch.einsum("k,bkd->bd", weight, torch.from_numpy(tile[some.numpy()]))
+        query[first : first + BATCH] = normalize(noise(len(some)) + near).numpy()
 
 
-def read(folder: Path, stored: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def read(folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Queries, tiles, and the pairs that are right and semi-positive."""
-    query, tile = (read_features(folder / f"{name}_{stored}.npy") for name in ("queries", "tiles"))
+    # mapped copy on write, which is never done: a read-only map would be warned of
+    query, tile = (torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in ("queries", "tiles"))
     pairs = torch.from_numpy(np.load(folder / "pairs.npy", allow_pickle=False))
     row = torch.arange(len(query))
     semi = torch.stack([row.repeat_interleave(SEMI), pairs[:, 1:].flatten()], 1)
@@ -92,18 +87,13 @@ def dense(query: Tensor, tile: Tensor, right: Tensor, semi: Tensor) -> dict[str,
     return {"rank": rank, "lists": nearest, "mutual": both, "hit_rate": 100 * float(hit.float().mean()), **measures}
 
 
-def work(step: str, folder: Path, stored: str, half: str | None) -> Callable[[], dict[str, object]]:
+def work(step: str, folder: Path) -> Callable[[], dict[str, object]]:
     """What one process does; the features are mapped before the clock starts, but not read."""
-    query, tile, right, semi = read(folder, stored)
-    dtype = HALVES[half] if half else None
-
-    def lists(engine: str) -> dict[str, object]:
-        index = top_k(query, tile, K, dtype=dtype, engine=engine)[1]
-        return {"lists": index}
+    query, tile, right, semi = read(folder)
 
     def ways() -> dict[str, object]:
-        both = both_ways(query, tile, 2, 2, dtype=dtype)
-        margin = [(s[:, 0] - s[:, 1]).float() for s in (both.ground_score, both.satellite_score)]
+        both = both_ways(query, tile, 2, 2)
+        margin = [s[:, 0] - s[:, 1] for s in (both.ground_score, both.satellite_score)]
         return {"mutual": mutual(both), "margins": margin[0], "margins_back": margin[1]}
 
     match step:
@@ -112,9 +102,9 @@ def work(step: str, folder: Path, stored: str, half: str | None) -> Callable[[],
         case "ranks":
             return lambda: {"rank": places_of(query, tile, right).first}
         case "lists":
-            return lambda: lists("torch")
+            return lambda: {"lists": top_k(query, tile, K)[1]}
         case "faiss":
-            return lambda: lists("faiss")
+            return lambda: {"lists": top_k(query, tile, K, engine="faiss")[1]}
         case "both ways":
             return ways
         case "dense":
@@ -131,18 +121,16 @@ def child(asked: argparse.Namespace) -> None:
     """One step: prints time, memory and single numbers; longer results go into a file."""
     torch.manual_seed(0)
     torch.randn(64, 64) @ torch.randn(64, 64)  # threads and library loaded
-    job = work(asked.step, asked.folder, asked.stored, asked.half)
+    job = work(asked.step, asked.folder)
     before = status_mb("VmRSS")
     begun = time.perf_counter()
     try:
         found = job()
-    except InputError as error:  # faiss is optional
+    except ImportError as error:  # faiss is optional
         print(json.dumps({"refused": str(error)}))
         return
     took = time.perf_counter() - begun
-    features = (
-        sum((asked.folder / f"{name}_{asked.stored}.npy").stat().st_size for name in ("queries", "tiles")) / 2**20
-    )
+    features = sum((asked.folder / f"{name}.npy").stat().st_size for name in ("queries", "tiles")) / 2**20
     peak = status_mb("VmHWM")
     np.savez(asked.out, **{name: value.numpy() for name, value in found.items() if isinstance(value, Tensor)})
     numbers = {name: value for name, value in found.items() if not isinstance(value, Tensor)}
@@ -156,26 +144,23 @@ def child(asked: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
-def in_a_process(step: str, folder: Path, stored: str = "float32", half: str | None = None) -> dict[str, object]:
+def in_a_process(step: str, folder: Path) -> dict[str, object]:
     """`child` in a fresh process: its numbers, and its tensors as arrays."""
     out = folder / "out.npz"
-    command = [sys.executable, __file__, "--step", step, "--folder", str(folder), "--stored", stored, "--out", str(out)]
-    command += ["--half", half] if half else []
+    command = [sys.executable, __file__, "--step", step, "--folder", str(folder), "--out", str(out)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     if "refused" not in found:
         with np.load(out, allow_pickle=False) as arrays:
             found |= dict(arrays)
-        print(f"{step}, {stored}{f', {half} product' if half else ''}: {found['seconds']:.1f} s", flush=True)
+        print(f"{step}: {found['seconds']:.1f} s", flush=True)
     return found
 
 
-def row(
-    size: str, step: str, found: dict[str, object], note: str, stored: str = "float32", product: str = "float32"
-) -> dict:
+def row(size: str, step: str, found: dict[str, object], note: str) -> dict:
     """A line of the table."""
     return {
-        "size": size, "step": step, "stored": stored, "product": product, "seconds": round(found["seconds"], 1),
+        "size": size, "step": step, "seconds": round(found["seconds"], 1),
         "peak_mb": round(found["peak_mb"]), "above_features_mb": round(found["above_features_mb"]),
         "above_start_mb": round(found["above_start_mb"]), "result": note,
     }  # fmt: skip
@@ -187,11 +172,9 @@ def measured(found: dict[str, object]) -> str:
 
 
 def whole_evaluation(folder: Path, size: str) -> list[dict]:
-    """VIGOR's size: the measures from both kinds of files, lists, and mutual matches with margins."""
-    rows = []
-    for stored in ("float32", "float16"):
-        found = in_a_process("measures", folder, stored)
-        rows.append(row(size, "all measures", found, measured(found), stored))
+    """VIGOR's size: the measures, lists, and mutual matches with margins."""
+    found = in_a_process("measures", folder)
+    rows = [row(size, "all measures", found, measured(found))]
     found = in_a_process("lists", folder)
     rows.append(row(size, f"{K} nearest tiles", found, f"{len(found['lists']):,} lists"))
     found = in_a_process("both ways", folder)
@@ -201,7 +184,7 @@ def whole_evaluation(folder: Path, size: str) -> list[dict]:
 
 
 def beside_the_matrix(folder: Path, size: str) -> list[dict]:
-    """Where the matrix fits: the same results? And which of them change in half precision and with faiss."""
+    """Where the matrix fits: the same results? And of faiss."""
     matrix = in_a_process("dense", folder)
     rows = [row(size, "matrix and full sorts", matrix, measured(matrix))]
     found = in_a_process("measures", folder)
@@ -209,15 +192,13 @@ def beside_the_matrix(folder: Path, size: str) -> list[dict]:
     rows.append(row(size, "all measures", found, f"recalls and hit rate {'equal' if same else 'DIFFER'}"))
     moved = int((in_a_process("ranks", folder)["rank"] != matrix["rank"]).sum())
     rows[-1]["result"] += f"; {moved} of {len(matrix['rank']):,} ranks differ"
-    for stored, half in (("float32", None), ("float16", None), *(("float32", name) for name in HALVES)):
-        product = half or "float32"
-        found = in_a_process("lists", folder, stored, half)
-        first = int((found["lists"][:, 0] != matrix["lists"][:, 0]).sum())
-        lists = int((found["lists"] != matrix["lists"]).any(1).sum())
-        rows.append(row(size, f"{K} nearest tiles", found, f"{first} nearest, {lists} lists differ", stored, product))
-        found = in_a_process("both ways", folder, stored, half)
-        other = int((found["mutual"] != matrix["mutual"]).sum())
-        rows.append(row(size, "mutual matches and margins", found, f"{other} mutual differ", stored, product))
+    found = in_a_process("lists", folder)
+    lists = int((found["lists"] != matrix["lists"]).any(1).sum())
+    rows.append(row(size, f"{K} nearest tiles", found, f"{lists} lists differ"))
+    found = in_a_process("both ways", folder)
+    rows.append(
+        row(size, "mutual matches and margins", found, f"{int((found['mutual'] != matrix['mutual']).sum())} differ")
+    )
     found = in_a_process("faiss", folder)
     if "refused" in found:
         print(found["refused"], flush=True)
@@ -250,8 +231,7 @@ def main() -> None:
     parser.add_argument("--dense", type=int, default=8884, help="CVUSA's and CVACT's test pairs")
     parser.add_argument("--scratch", type=Path, help="where the features lie meanwhile (1 GB); a temporary folder")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    for name in ("--step", "--stored", "--half"):
-        parser.add_argument(name, help="used by the benchmark itself")
+    parser.add_argument("--step", help="used by the benchmark itself")
     for name in ("--folder", "--out"):
         parser.add_argument(name, type=Path, help="used by the benchmark itself")
     asked = parser.parse_args()
@@ -272,7 +252,7 @@ def main() -> None:
     print(frame.to_string(), flush=True)
     whole = next(r for r in rows if r["size"] == size and r["step"] == "all measures")
     at_dense = [r for r in rows if r["size"] != size]
-    matrix, ours = at_dense[0], [r for r in at_dense[1:] if r["stored"] == r["product"] == "float32"][:2]
+    matrix, ours = at_dense[0], at_dense[1:3]
     together = sum(r["seconds"] for r in ours)
     asked.results.mkdir(parents=True, exist_ok=True)
     write_text(asked.results / "search.csv", frame.to_csv(index=False, lineterminator="\n"))
@@ -289,10 +269,7 @@ def main() -> None:
         f"takes {matrix['seconds']} s and {matrix['above_start_mb']} MB above the start; streamed measures and lists "
         f"together {together:.1f} s and at most {max(r['above_start_mb'] for r in ours)} MB (of which "
         f"{asked.dense * asked.width * 8 / 2**20:.0f} MB are the features' pages, in all of these).\n\n{table(frame)}\n"
-        f"*differ*: from the matrix in float32. Similarities whose float32 sums differ in the last place may change places. "
-        f"Storing float16 keeps the product in float32. A product in half precision is never taken unless asked for "
-        f"(`dtype=`): where it changes a nearest tile above, it is no substitute for these features, and for others it has "
-        f"to be measured.\n"
+        f"*differ*: from the matrix. Similarities whose float32 sums differ in the last place may change places.\n"
     )
     write_text(asked.results / "search.md", text)
 

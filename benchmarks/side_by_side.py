@@ -251,7 +251,7 @@ def recall(clone: Clone, sizes: Sizes, _: torch.device, *, beyond: bool, all_mea
 
     def ours() -> dict[str, float]:
         if all_measures:
-            return retrieval_measures(query, gallery, pairs, ks=KS, optimistic=True)
+            return retrieval_measures(query, gallery, pairs, ks=KS)
         found = recall_at(ranks_of(query, gallery, own), [*KS, count // 100])
         return found | {"r_at_1_percent": found[f"r_at_{count // 100}"]}
 
@@ -273,7 +273,7 @@ def recall_vigor(clone: Clone, sizes: Sizes, _: torch.device) -> Pair:
     semi = torch.stack([own.repeat_interleave(3), labels[:, 1:].flatten()], 1)
 
     def ours() -> dict[str, float]:
-        return retrieval_measures(query, gallery, positives, semi_positives=semi, ks=KS, optimistic=True)
+        return retrieval_measures(query, gallery, positives, semi_positives=semi, ks=KS)
 
     return Pair(
         lambda: printed_by(scores, query, gallery, labels, own, step_size=1000, ranks=KS),

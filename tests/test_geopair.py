@@ -120,7 +120,6 @@ def test_near_by_loop(seed, radius):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: g.best_positives(torch.ones(2, 3), torch.ones(2, 4), torch.tensor([[0, 0]])),
         lambda: g.best_positives(torch.ones(2, 3), torch.ones(2, 3), torch.tensor([[0, 2]])),
         lambda: g.best_positives(torch.ones(2, 3), torch.ones(2, 3), torch.tensor([[-1, 0]])),
         lambda: g.best_positives(torch.ones(2, 3), torch.ones(2, 3), torch.tensor([[0.0, 0.0]])),

@@ -149,24 +149,16 @@ def margins(both: BothWays) -> Tensor:
     return both.ground_score[:, 0] - both.ground_score[:, 1]
 
 
-def mine(
-    ground: Tensor,
-    satellite: Tensor,
-    rule: MiningRule,
-    *,
-    chunk_bytes: int = CHUNK_BYTES,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-) -> PseudoLabels:
+def mine(ground: Tensor, satellite: Tensor, rule: MiningRule, *, chunk_bytes: int = CHUNK_BYTES) -> PseudoLabels:
     """Pseudo-labels from the embeddings of ground (N, D) and satellite images (M, D), by cosine.
 
-    The options are those of `search.both_ways`.
+    `chunk_bytes` as in `search.both_ways`.
 
     Raises:
-        InputError: NaN, infinity or a row of zeros, different widths, no ground image, a satellite set of one image.
+        InputError: NaN or infinity, a satellite set of one image.
     """
     k = (min(2, len(satellite)), min(rule.share, max(1, len(ground))))
-    return select(both_ways(ground, satellite, *k, chunk_bytes=chunk_bytes, device=device, dtype=dtype), rule)
+    return select(both_ways(ground, satellite, *k, chunk_bytes=chunk_bytes), rule)
 
 
 def select(both: BothWays, rule: MiningRule) -> PseudoLabels:

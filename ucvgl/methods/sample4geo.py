@@ -234,7 +234,7 @@ def evaluate(model: TwoViewEncoder, test: Dataset) -> dict[str, float]:
     """R@1, 5, 10 and 1 %, average precision and, with semi-positives, the hit rate; in percent.
 
     Raises:
-        InputError: a gallery of fewer than 10 tiles, embeddings that are not finite.
+        InputError: embeddings that are not finite.
     """
     query, gallery = describe(model, test)
     semi = None if test.semi_positives is None else test.semi_positives.pairs()

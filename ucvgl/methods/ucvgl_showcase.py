@@ -183,7 +183,6 @@ RULES = {
     "both": "mutual matching and threshold: UCVGL",
     "csls": "ours: CSLS, mutual",
     "inverted": "ours: inverted softmax, mutual",
-    "reciprocal": "ours: k-reciprocal, mutual",
 }
 
 
@@ -196,7 +195,6 @@ def rescored(found: Descriptors) -> dict[str, BothWays]:
         "cosine": neighbours(found),
         "csls": reranking.csls_neighbours(ground, satellite, *k, k=min(10, most)),
         "inverted": reranking.inverted_softmax_neighbours(ground, satellite, *k),
-        "reciprocal": reranking.k_reciprocal_neighbours(ground, satellite, *k, k=most, expansion=min(6, most)),
     }
 
 
@@ -224,7 +222,7 @@ def rule_table(found: Descriptors, given: Parts, threshold: float) -> pd.DataFra
 def rule_sweep(found: Descriptors, given: Parts, threshold: float) -> pd.DataFrame:
     """Coverage and precision of each rule over its own threshold: `rule`, `coverage`, `precision`, `chosen`."""
     scores, rows = rescored(found), []
-    for rule in ("threshold", "both", "csls", "inverted", "reciprocal"):
+    for rule in ("threshold", "both", "csls", "inverted"):
         both = _lists(rule, scores)
         steps = margins(both).double().quantile(torch.linspace(0, 0.99, 34).double()).tolist()
         chosen = threshold if rule == "both" else None

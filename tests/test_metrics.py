@@ -1,0 +1,279 @@
+"""Ranks and measures against full sorts and hand-sized cases, with ties, masks and whatever the blocks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ucvgl import metrics
+from ucvgl.errors import InputError
+from ucvgl.metrics import average_precision, chance_at, places_of, ranks_of, recall_at, retrieval_measures
+
+
+@given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 10_000))
+def test_ranks_equal_a_full_sort(queries: int, items: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    query, gallery = torch.randn(queries, 5, generator=generator), torch.randn(items, 5, generator=generator)
+    positive = torch.randint(items, (queries,), generator=generator)
+    order = (query @ gallery.T).argsort(dim=1, descending=True)
+    expected = (order == positive[:, None]).int().argmax(1)
+    assert torch.equal(ranks_of(query, gallery, positive), expected.float())
+
+
+def test_a_collapsed_embedding_is_not_rewarded() -> None:
+    """Published code counts ties in favour: everything equal would be R@1 100 %. Here it is the middle of the list."""
+    ranks = ranks_of(torch.ones(4, 3), torch.ones(9, 3), torch.tensor([0, 3, 5, 8]))
+    assert ranks.tolist() == [4.0] * 4
+    assert recall_at(ranks, (1, 5)) == {"r_at_1": 0.0, "r_at_5": 100.0}
+
+
+def test_recall_by_hand() -> None:
+    found = recall_at(torch.tensor([0.0, 1.0, 4.0, 9.0]), (1, 5, 10))
+    assert found == {"r_at_1": 25.0, "r_at_5": 75.0, "r_at_10": 100.0}
+    assert chance_at(200, (1, 10)) == {"r_at_1": 0.5, "r_at_10": 5.0}
+    assert chance_at(5, (10,)) == {"r_at_10": 100.0}
+
+
+def test_a_diverged_model_is_not_measured() -> None:
+    with pytest.raises(InputError, match="NaN"):
+        ranks_of(torch.full((2, 3), torch.nan), torch.ones(4, 3), torch.tensor([0, 1]))
+
+
+def test_no_query_has_no_ranks() -> None:
+    assert ranks_of(torch.ones(0, 3), torch.ones(4, 3), torch.zeros(0, dtype=torch.int64)).shape == (0,)
+
+
+# several right items
+
+
+def embeddings(similarity: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries and gallery whose products are exactly the numbers given, a row a query."""
+    table = torch.tensor(similarity)
+    return torch.eye(len(table)), table.T.contiguous()
+
+
+def pairs(*rows: tuple[int, int]) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.int64).reshape(-1, 2)
+
+
+@contextmanager
+def small(chunk_bytes: int, cells: int) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(metrics, "CELLS", cells)
+        yield
+
+
+def sorted_ranks(similarity: list[float], right: set[int]) -> list[float]:
+    """The oracle: rank of the j-th right item from 0, the mean of equals in the best and in the worst order."""
+    orders = []
+    for right_first in (True, False):
+        order = sorted(range(len(similarity)), key=lambda i: (-similarity[i], (i in right) != right_first))
+        orders.append([place for place, item in enumerate(order) if item in right])
+    return [(best + worst) / 2 for best, worst in zip(*orders, strict=True)]
+
+
+def naive_precision(ranks: list[float]) -> float:
+    total = 0.0
+    for j, rank in enumerate(ranks):
+        before = j / rank if rank > 0 else 1.0
+        total += (before + (j + 1) / (rank + 1)) / 2
+    return total / len(ranks)
+
+
+def naive_measures(
+    table: list[list[float]], right: list[set[int]], semi: list[set[int]] | None, ks: list[int]
+) -> dict[str, float]:
+    asked = [i for i in range(len(table)) if right[i]]
+    ranks = {i: sorted_ranks(table[i], right[i]) for i in asked}
+    out = {f"r_at_{k}": 100 * sum(ranks[i][0] < k for i in asked) / len(asked) for k in ks}
+    one_percent = max(1, len(table[0]) // 100)
+    out["r_at_1_percent"] = 100 * sum(ranks[i][0] < one_percent for i in asked) / len(asked)
+    if semi is not None:
+        hits = 0
+        for i in asked:  # the masked tiles are really taken out of the list
+            kept = [item for item in range(len(table[i])) if item in right[i] or item not in semi[i]]
+            left = {new for new, item in enumerate(kept) if item in right[i]}
+            hits += sorted_ranks([table[i][item] for item in kept], left)[0] < 1
+        out["hit_rate"] = 100 * hits / len(asked)
+    out["ap"] = 100 * sum(naive_precision(ranks[i]) for i in asked) / len(asked)
+    return out | {"queries": len(asked), "left_out": len(table) - len(asked)}
+
+
+def flat(sets: list[set[int]]) -> torch.Tensor:
+    return pairs(*[(i, item) for i, items in enumerate(sets) for item in items])
+
+
+@given(st.data(), st.sampled_from([1, 60, 1 << 20]), st.sampled_from([1, 20, 1 << 20]))
+def test_measures_equal_full_sorts_with_many_ties(data: st.DataObject, chunk_bytes: int, cells: int) -> None:
+    queries, items = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 9))
+    numbers = st.lists(st.integers(-2, 2).map(float), min_size=items, max_size=items)
+    table = data.draw(st.lists(numbers, min_size=queries, max_size=queries))
+    sets = st.lists(st.sets(st.integers(0, items - 1)), min_size=queries, max_size=queries)
+    right = data.draw(sets.filter(any))
+    semi = data.draw(st.none() | sets)
+    ks = sorted({1, items, (items + 1) // 2})
+    query, gallery = embeddings(table)
+    masked = None if semi is None else flat(semi)
+    with small(chunk_bytes, cells):
+        found = retrieval_measures(query, gallery, flat(right), semi_positives=masked, ks=ks)
+    assert found == pytest.approx(naive_measures(table, right, semi, ks), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_measures_equal_full_sorts_of_embeddings(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(1)
+    query, gallery = (torch.randn(n, 6, generator=generator).to(dtype) for n in (12, 230))
+    right = [set(torch.randperm(230, generator=generator)[:count].tolist()) for count in (1, 0, 3, 20, 1, 2) * 2]
+    semi = [set(torch.randperm(230, generator=generator)[:30].tolist()) for _ in range(12)]
+    with small(3 * 230 * 4, 1000):
+        found = retrieval_measures(query, gallery, flat(right), semi_positives=flat(semi))
+    table = (query.double() @ gallery.double().T).tolist()
+    assert found == pytest.approx(naive_measures(table, right, semi, [1, 5, 10]), rel=1e-5)
+    assert found["left_out"] == 2
+
+
+def test_one_right_item_each_is_the_search_by_ranks() -> None:
+    generator = torch.Generator().manual_seed(2)
+    query, gallery = torch.randn(40, 4, generator=generator), torch.randn(300, 4, generator=generator)
+    positive = torch.randint(300, (40,), generator=generator)
+    ranks = ranks_of(query, gallery, positive)
+    rows = torch.stack([torch.arange(40), positive], 1)
+    assert torch.equal(places_of(query, gallery, rows).first, ranks)
+    found = retrieval_measures(query, gallery, rows)
+    assert {name: found[name] for name in ("r_at_1", "r_at_5", "r_at_10")} == recall_at(ranks, (1, 5, 10))
+    assert found["r_at_1_percent"] == recall_at(ranks, (3,))["r_at_3"]
+    assert "hit_rate" not in found
+
+
+def test_average_precision_by_hand() -> None:
+    query, gallery = embeddings([[0.9, 0.8, 0.7, 0.6, 0.5]])
+
+    def ap(*right: int) -> float:
+        return average_precision(places_of(query, gallery, pairs(*[(0, item) for item in right]))).item()
+
+    assert ap(0) == ap(0, 1, 2, 3, 4) == 1
+    assert ap(4) == pytest.approx((0 / 4 + 1 / 5) / 2)
+    assert ap(0, 2) == pytest.approx((1 + (1 / 2 + 2 / 3) / 2) / 2)
+    assert ap(3, 1) == pytest.approx(((0 / 1 + 1 / 2) / 2 + (1 / 3 + 2 / 4) / 2) / 2)
+
+
+def test_ties_by_hand() -> None:
+    """Two right (0, 3) and two wrong items share the first similarity: their places are 1 and 2 in the mean."""
+    query, gallery = embeddings([[0.5, 0.5, 0.5, 0.5, 0.1]])
+    right = pairs((0, 0), (0, 3))
+    found = places_of(query, gallery, right)
+    assert found.wrong_above.tolist() == [1.0, 1.0]  # the second stands one lower for the first right item
+    assert average_precision(found).item() == pytest.approx(((0 / 1 + 1 / 2) / 2 + (1 / 2 + 2 / 3) / 2) / 2)
+    # right items that tie among themselves cost nothing
+    assert places_of(query, gallery, pairs(*[(0, item) for item in range(4)])).first.tolist() == [0.0]
+
+
+def test_semi_positives_are_masked_for_the_hit_rate_alone() -> None:
+    query, gallery = embeddings([[0.9, 0.8, 0.7, 0.1], [0.9, 0.8, 0.7, 0.1], [0.1, 0.8, 0.7, 0.1]])
+    right = pairs((0, 2), (1, 2), (2, 2))
+    semi = pairs((0, 0), (0, 1), (0, 3), (1, 0), (2, 2), (2, 3))  # enough; one wrong is left; the right one itself
+    found = retrieval_measures(query, gallery, right, semi_positives=semi, ks=(1, 2, 3))
+    assert found["r_at_1"] == 0
+    assert found["r_at_2"] == pytest.approx(100 / 3)
+    assert found["hit_rate"] == pytest.approx(100 / 3)
+    assert retrieval_measures(query, gallery, right, semi_positives=pairs(), ks=(1,))["hit_rate"] == 0
+    tied_query, tied = embeddings([[0.7, 0.7, 0.7, 0.7]])
+    for count, above in enumerate((1.5, 1.0, 0.5, 0.0)):
+        masked = pairs(*[(0, item) for item in range(count)])
+        places = places_of(tied_query, tied, pairs((0, 3)), semi_positives=masked)
+        assert places.unmasked_above is not None
+        assert places.unmasked_above.tolist() == [above]
+
+
+def test_semi_positives_of_a_query_left_out_mask_nothing_of_its_neighbour() -> None:
+    query, gallery = embeddings([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1]])
+    right, semi = pairs((0, 1), (2, 1)), pairs((1, 0), (2, 0), (3, 0))
+    places = places_of(query, gallery, right, semi_positives=semi)
+    assert places.unmasked_above is not None
+    assert places.unmasked_above.tolist() == [1.0, 0.0]
+    assert retrieval_measures(query, gallery, right, semi_positives=semi[:1], ks=(1,))["hit_rate"] == 0
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_collapsed_embedding_gets_no_more_than_chance(count: int) -> None:
+    query, gallery = torch.ones(10, 3), torch.ones(400, 3)
+    right = torch.stack([torch.arange(10).repeat_interleave(count), torch.arange(10 * count)], 1)
+    found = retrieval_measures(query, gallery, right, semi_positives=pairs())
+    chance = chance_at(400, (1, 5, 10))
+    assert all(found[name] <= chance[name] for name in chance)
+    assert found["hit_rate"] == 0
+    # by a random order, by which the mean precision is a little above what the mean places give
+    generator = torch.Generator().manual_seed(3)
+    shuffled = [sorted(torch.randperm(400, generator=generator)[:count].tolist()) for _ in range(500)]
+    by_chance = 100 * sum(naive_precision(ranks) for ranks in shuffled) / 500
+    assert 0.2 <= found["ap"] <= by_chance < 10
+
+
+def test_one_percent_is_rounded_down_and_at_least_one() -> None:
+    for items, k in ((1, 1), (99, 1), (100, 1), (199, 1), (200, 2), (1999, 19)):
+        table = torch.arange(items, 0, -1.0)[None]
+        for rank in {k - 1, min(k, items - 1)}:
+            found = retrieval_measures(torch.ones(1, 1), table.T, pairs((0, rank)), ks=(1,))
+            assert found["r_at_1_percent"] == (100 if rank < k else 0)
+
+
+def test_chunks_rows_twice_and_their_order_change_no_measure() -> None:
+    generator = torch.Generator().manual_seed(4)
+    query, gallery = torch.randn(30, 5, generator=generator), torch.randn(80, 5, generator=generator)
+    right = torch.randint(30, (60, 2), generator=generator)
+    semi = torch.randint(30, (60, 2), generator=generator)
+    whole = retrieval_measures(query, gallery, right, semi_positives=semi)
+    assert 0 < whole["left_out"] < 30
+    for rows in (1, 7):
+        with small(rows * 80 * 4, rows):
+            assert retrieval_measures(query, gallery, right, semi_positives=semi) == pytest.approx(whole)
+    twice = torch.cat([right, right]).flip(0)
+    assert retrieval_measures(query, gallery, twice, semi_positives=torch.cat([semi, semi])) == whole
+
+
+@given(st.integers(0, 10_000))
+def test_measures_grow_with_k_and_masks(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    query, gallery = (torch.randint(-1, 2, (n, 3), generator=generator).float() for n in (8, 15))
+    right, semi = (torch.randint(8, (20, 2), generator=generator) for _ in range(2))
+    found = retrieval_measures(query, gallery, right, semi_positives=semi)
+    assert found["r_at_1"] <= found["hit_rate"] + 1e-4
+    assert 0 < found["ap"] <= 100 + 1e-4
+    assert found["r_at_1"] <= found["r_at_5"] <= found["r_at_10"] <= 100
+
+
+def test_what_is_searched_is_left_as_it_was() -> None:
+    query, gallery = torch.eye(3, requires_grad=True), torch.eye(3)
+    found = places_of(query, gallery, pairs((0, 0), (2, 1)))
+    assert torch.equal(query.detach(), torch.eye(3))
+    assert not found.wrong_above.requires_grad
+    assert found.query.tolist() == [0, 2]
+    assert found.count.tolist() == [1, 1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_measures_the_same() -> None:
+    query, gallery = embeddings([[0.5, 0.25, 0.5, 0.125]] * 9)
+    right, semi = torch.tensor([[i, i % 4] for i in range(9)]), torch.tensor([[i, 2] for i in range(9)])
+    options = {"semi_positives": semi, "ks": (1, 2)}
+    expected = retrieval_measures(query, gallery, right, **options)
+    with small(2 * 4 * 4, 4):
+        assert retrieval_measures(query.cuda(), gallery.cuda(), right, **options) == pytest.approx(expected)
+        assert torch.equal(
+            ranks_of(query.cuda(), gallery.cuda(), right[:, 1]).cpu(), ranks_of(query, gallery, right[:, 1])
+        )
+
+
+@pytest.mark.parametrize("wrong", [(1, 12), (1, -1), (2, 1)])
+def test_pairs_of_other_embeddings_are_not_measured(wrong: tuple[int, int]) -> None:
+    """Neither -1 for an unknown item nor an index too large may silently become another pair."""
+    for positives, semi in ((pairs((0, 1), wrong), None), (pairs((0, 1)), pairs(wrong))):
+        with pytest.raises(AssertionError, match="other embeddings"):
+            retrieval_measures(torch.ones(2, 3), torch.ones(12, 3), positives, semi_positives=semi)
+    with pytest.raises(AssertionError, match="no query has a right item"):
+        retrieval_measures(torch.ones(2, 3), torch.ones(12, 3), pairs())
