@@ -478,7 +478,7 @@ def ssl_loss(clone: Clone, sizes: Sizes, _: torch.device, *, method: str) -> Pai
 def _same_predictor(theirs: nn.Sequential, learner: Learner) -> None:
     """Gives our predictor their weights; the first bias, which the batch norm takes off again, becomes 0."""
     linear = [layer for layer in theirs if isinstance(layer, nn.Linear)]
-    own = [layer for layer in learner.predictor.layers if isinstance(layer, nn.Linear)]
+    own = [layer for layer in learner.predictor if isinstance(layer, nn.Linear)]
     with torch.no_grad():
         for a, b in zip(linear, own, strict=True):
             if b.bias is None:

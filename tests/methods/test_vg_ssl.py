@@ -391,11 +391,3 @@ def test_frozen_stages_stay_and_the_rest_learns():
     same = {k for k in start if "running" not in k and "num_batches" not in k and torch.equal(start[k], end[k])}
     assert any("conv_stem" in k for k in same)
     assert not any("project" in k for k in same)
-
-
-def test_netvlads_clusters_come_from_the_database():
-    setting = config("simclr", encoder=replace(ENCODER, pooling="netvlad", width=None))
-    given = places()
-    first, other = (vg_ssl.untrained_encoder(setting, data).ground.pool.centres for data in (given, places(seed=5)))
-    assert not torch.equal(first, other)
-    assert learn(given, setting, {"toy": given}, progress=False).numbers["recall"]["toy"]["r_at_5"] > 0

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ucvgl.encoders import Encoder, seeded
 from ucvgl.errors import InputError
-from ucvgl.heads import Predictor, Projector, Queue, momentum_copy, update
+from ucvgl.heads import Predictor, Projector, Queue, momentum_encoder
 from ucvgl.ssl_losses import barlow_twins, byol, moco, nt_xent, simsiam, vicreg
 
 Method = Literal["triplet", "simclr", "moco", "byol", "simsiam", "barlow", "vicreg"]
@@ -80,8 +80,8 @@ class Learner(nn.Module):
             predicts = settings.method in ("byol", "simsiam")
             self.predictor = Predictor(self.projector.width, settings.predictor_width) if predicts else None
         copied = settings.method in ("moco", "byol")
-        self.copy = momentum_copy(self._embedder(), settings.momentum) if copied else None
-        self.queue = Queue(settings.queue, self.projector.width, set_size=items) if settings.method == "moco" else None
+        self.copy = momentum_encoder(self._embedder(), settings.momentum) if copied else None
+        self.queue = Queue(settings.queue, self.projector.width, items) if settings.method == "moco" else None
 
     def _embedder(self) -> nn.Sequential:
         """The same parameters in a container of their own."""
@@ -164,4 +164,4 @@ class Learner(nn.Module):
     def follow(self) -> None:
         """Moves the copy, after a step of the optimiser."""
         if self.copy is not None:
-            update(self.copy, self._embedder())
+            self.copy.update(self._embedder())

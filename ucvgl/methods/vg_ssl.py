@@ -25,7 +25,6 @@ from ucvgl.encoders import (
     freeze_stages,
     load_model,
     save_model,
-    start_clusters,
     two_view_encoder,
 )
 from ucvgl.errors import InputError
@@ -41,7 +40,6 @@ from ucvgl.training import Batch, Task, TrainingConfig, train
 VERSION = 2  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 KS = (1, 5, 10, 20)
 SPREAD_OF = 300  # queries, about, that the spread of the embeddings is measured on
-CLUSTERED = 500  # database photos that NetVLAD's clusters come from
 
 # ------------------------------------------------------------------------------------------------------------- settings
 
@@ -288,7 +286,7 @@ def learn(given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], *, progre
 
 def _new_learner(given: Dataset, config: VgSsl) -> tuple[TwoViewEncoder, Learner]:
     """The encoder as it begins, and what trains it, on the GPU if there is one."""
-    views = untrained_encoder(config, given)
+    views = untrained_encoder(config)
     freeze_stages(views.ground, config.frozen)
     items, seed = len(given.query), config.training.seed
     return views, Learner(views.ground, config.loss, seed, items, fixed_norms=config.fixed_norms).to(device())
@@ -329,11 +327,9 @@ def trained_encoder(stage: StageResult, config: VgSsl) -> TwoViewEncoder:
     return model.to(device()).eval()
 
 
-def untrained_encoder(config: VgSsl, given: Dataset | None = None) -> TwoViewEncoder:
-    """The encoder as it begins; NetVLAD's clusters need what is `given` to begin anywhere."""
+def untrained_encoder(config: VgSsl) -> TwoViewEncoder:
+    """The encoder as it begins."""
     model = two_view_encoder(config.encoder, config.encoder, shared=True, seed=config.training.seed)
-    if given is not None and config.encoder.pooling == "netvlad":
-        start_clusters(model.ground, given.gallery[:CLUSTERED], config.training.seed)
     return model.to(memory_format=torch.channels_last).eval()
 
 

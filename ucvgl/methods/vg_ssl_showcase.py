@@ -38,7 +38,7 @@ def pair_examples(tests: Mapping[str, Dataset], count: int = 4) -> dict[str, tup
 
 def encoders(settings: Study, train: Dataset, tests: Mapping[str, Dataset]) -> dict[str, TwoViewEncoder]:
     """The untrained encoder and each method's, from the run cache; a collapsed one is left out."""
-    found = {UNTRAINED: untrained_encoder(next(iter(settings.methods.values())), train)}
+    found = {UNTRAINED: untrained_encoder(next(iter(settings.methods.values())))}
     for key, config in settings.methods.items():
         stage = learn(train, config, tests, progress=False)
         if not stage.numbers["collapsed"]:

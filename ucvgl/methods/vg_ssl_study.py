@@ -186,7 +186,7 @@ def main_table(settings: Study, train: Dataset, tests: Mapping[str, Dataset], *,
     """A row a method: recall on each test set as <set>_r_at_1 ..., missing where the embeddings collapsed; first the
     encoder as it was."""
     first = next(iter(settings.methods.values()))
-    model = untrained_encoder(first, train)
+    model = untrained_encoder(first)
     rows: list[dict[str, Any]] = [
         {"part": UNTRAINED, "method": "as ImageNet left it", "family": "none"}
         | _columns({name: evaluate(model, test) for name, test in tests.items()})
