@@ -93,8 +93,7 @@ def gather(tensors: tuple[Tensor, ...], place: Place) -> tuple[Tensor, ...]:
 def embed_sharded(embed: Callable[[Sequence[Tensor]], Tensor], batches: Sequence[Tensor], place: Place) -> Tensor:
     """What `embed(batches)` (N, D) returns, each process embedding some of the batches; the same in all, bit for bit.
 
-    All processes call it, with the same batches; `embed` may be `partial(ucvgl.encoders.embed, encoder)`, and gives
-    (0, D) of no batch.
+    All processes call it, with the same batches; of no batch `embed` gives (0, D), as `ucvgl.encoders.embed` does.
     """
     if place.num_processes == 1:
         return embed(batches)
