@@ -17,7 +17,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Cross-view g
 Profile = Annotated[str, typer.Option(help="tiny (tests), laptop (readers) or paper (results).")]
 Data = Annotated[str, typer.Option(help="'world', the embedded city, or the root folder of a data set.")]
 
-Skip = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read; counted in notes.")]
+Skip = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read; counted in notes.")
+]
 
 
 def _skip_unreadable(skip: bool) -> None:
