@@ -1,8 +1,9 @@
 """Small synthetic data sets in every layout, for the tests of readers, writers and the check."""
 
 import numpy as np
+from PIL import Image
 
-from ucvgl.data import ArrayImages, Positives, Views
+from ucvgl.data import ArrayImages, Dataset, Positives
 from ucvgl.data import write as w
 from ucvgl.positions import Metres, Positions, Wgs84
 
@@ -25,7 +26,7 @@ def paired(name, split, count, seed=0, frame="wgs84", prefix="p"):
         places = Positions(np.round(np.array([690_000.0, 6_090_000.0]) + grid, 2), Metres("UTM"))
     ground = images(count, prefix, seed, 8, 32, places)
     tiles = images(count, prefix, seed + 1, 16, 16, places)
-    return Views(name, split, ground, tiles, Positives.one_each(np.arange(count)))
+    return Dataset(name, split, ground, tiles, Positives.one_each(np.arange(count)))
 
 
 def cvusa(root, **options):
@@ -43,7 +44,7 @@ def cvact(root):
 
 
 def vigor_city(seed):
-    """Eight tiles on a 2 x 4 grid, five panoramas of which two share a tile; offsets in pixels."""
+    """Eight tiles on a 2 x 4 grid, five panoramas of which two share a tile; and their offsets in pixels."""
     rng = np.random.default_rng(seed)
     corner = np.array([40.0 + seed, -74.0])
     grid = np.stack(np.divmod(np.arange(8), 4), axis=1) * 0.0003
@@ -52,27 +53,28 @@ def vigor_city(seed):
     here = Positions(np.round(tiles.values[best] + rng.uniform(-5e-5, 5e-5, (5, 2)), 6), Wgs84())
     semi = [[(b + s) % 8 for s in (1, 2, 3)] for b in best]
     offsets = np.round(rng.uniform(-160, 160, (5, 4, 2)), 6)
-    return Views(
+    return Dataset(
         "vigor",
         "all",
         images(5, f"c{seed}", seed, 16, 32, here),
         images(8, f"s{seed}", seed + 50, 16, 16, tiles),
         Positives.one_each(best),
         Positives.of(semi),
-        offsets,
-    )
+    ), offsets
 
 
 def vigor(root, corrected=False):
     cities = {c: vigor_city(i) for i, c in enumerate(("NewYork", "Seattle", "SanFrancisco", "Chicago"))}
     train = {c: [0, 2, 4] for c in cities}
-    return cities, w.write_vigor(cities, train, root, corrected)
+    offsets = {c: of for c, (_, of) in cities.items()}
+    cities = {c: data for c, (data, _) in cities.items()}
+    return cities, w.write_vigor(cities, offsets, train, root, corrected)
 
 
 def drones(count, per, seed=0):
     ground = images(count * per, "d", seed, 16, 16)
     tiles = images(count, "s", seed + 1, 16, 16)
-    return Views("university1652", "all", ground, tiles, Positives.one_each(np.repeat(np.arange(count), per)))
+    return Dataset("university1652", "all", ground, tiles, Positives.one_each(np.repeat(np.arange(count), per)))
 
 
 def university1652(root):
@@ -91,7 +93,7 @@ def vpr_split(name, split, queries, database, seed=0):
     q, d = (Positions(p, Metres("UTM")) for p in (places[:queries], places[queries:]))
     near = np.hypot(*(q.values[:, None] - d.values[None]).transpose(2, 0, 1))
     rows = [np.array([j for j in np.argsort(row, kind="stable") if row[j] <= 25], np.int64) for row in near]
-    return Views(
+    return Dataset(
         name, split, images(queries, "q", seed, 12, 16, q), images(database, "d", seed, 12, 16, d), Positives.of(rows)
     )
 
@@ -109,3 +111,44 @@ LAYOUTS = {
     "sues200": sues200,
     "vpr": vpr,
 }
+
+
+def same(a, b):
+    """Equal positives or positions."""
+    if a is None or b is None:
+        return a is b
+    names = ("offsets", "indices", "known") if hasattr(a, "offsets") else ("values",)
+    return all(np.array_equal(getattr(a, n), getattr(b, n), equal_nan=n == "values") for n in names)
+
+
+def close(a, b, tolerance=12):
+    """JPEG keeps smooth pictures within a few levels."""
+    return abs(a.int() - b.int()).float().mean() < tolerance
+
+
+def same_pictures(read, written):
+    return all(close(read.read(i), written.read(i)) for i in range(len(written)))
+
+
+def texture(height, width, seed=0):
+    """Smooth random colours, uint8 (h, w, 3)."""
+    small = np.random.default_rng(seed).integers(40, 215, (max(height // 8, 2), max(width // 8, 2), 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def jpeg(path, array=None, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(texture(16, 16) if array is None else array).save(path, format="JPEG", **options)
+
+
+def gps(lat, lon):
+    """EXIF with that position."""
+    exif = Image.Exif()
+
+    def parts(value):
+        degrees, rest = divmod(abs(value), 1)
+        minutes, rest = divmod(rest * 60, 1)
+        return degrees, minutes, round(rest * 60, 6)
+
+    exif[0x8825] = {1: "S" if lat < 0 else "N", 2: parts(lat), 3: "W" if lon < 0 else "E", 4: parts(lon)}
+    return exif

@@ -36,7 +36,7 @@ def test_counts_are_compared_with_the_published_ones_without_the_marker(tmp_path
     report = check("cvusa", root, progress=False)
     assert report.exit_status == 1
     assert finding(report, "counts train").expected.startswith("35,532")
-    assert "1232 x 224" in finding(report, "sizes ground").expected
+    assert "1232 x 224" in finding(report, "sizes query").expected
 
 
 def test_rows_lost_since_the_export(tmp_path):
@@ -64,7 +64,7 @@ def test_wrong_sizes_and_unlisted_tiles(tmp_path):
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(root / "bingmap/19/0000003.jpg")
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(root / "bingmap/19/0000099.jpg")
     report = check("cvusa", root, progress=False)
-    row = finding(report, "sizes satellite")
+    row = finding(report, "sizes gallery")
     assert row.missing == 1
     assert "9 x 9: 1" in row.found
     assert "0000003.jpg is 9 x 9" in row.todo
@@ -104,7 +104,7 @@ def test_missing_files_are_counted_and_the_rest_is_still_checked(tmp_path):
     row = finding(report, "split train")
     assert row.missing == 2
     assert "t00001_grdView.jpg" in row.found
-    assert any(r.item == "images ground" and r.status == "ok" for r in report.rows)
+    assert any(r.item == "images query" and r.status == "ok" for r in report.rows)
 
 
 def test_command_line(tmp_path, monkeypatch, capsys):

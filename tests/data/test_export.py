@@ -2,11 +2,12 @@
 
 import sys
 
+import dataset_trees as trees
 import numpy as np
 import pytest
 
 from ucvgl import cli
-from ucvgl.data import export, open_dataset, read_vigor
+from ucvgl.data import export, open_dataset
 from ucvgl.data.check import check
 from ucvgl.data.export import export_world
 from ucvgl.data.place_recognition import fields
@@ -51,61 +52,58 @@ def assert_same_pictures(read, written):
 @pytest.mark.parametrize(("layout", "counts"), [("cvusa", [20, 4]), ("cvact", [16, 4, 4])])
 def test_pairs(layout, counts, tmp_path, monkeypatch):
     (splits,) = exported(layout, tmp_path / "set", monkeypatch)
-    assert [len(v.ground) for v in splits.values()] == counts
+    assert [len(v.query) for v in splits.values()] == counts
     for split, written in splits.items():
         read = open_dataset(layout, tmp_path / "set", split)
         assert np.array_equal(read.positives.best(), written.positives.best())
-        assert np.array_equal(read.ground.positions.values, written.ground.positions.values)
-        assert_same_pictures(read.ground, written.ground)
-        assert_same_pictures(read.satellite, written.satellite)
+        assert np.array_equal(read.query.positions.values, written.query.positions.values)
+        assert_same_pictures(read.query, written.query)
+        assert_same_pictures(read.gallery, written.gallery)
         if layout == "cvusa":
-            assert read.satellite.positions.same_as(written.satellite.positions)
-            assert read.ground.read(0).shape == (3, 12, 64)  # 224/616 of 32 rows
-            shift = distances(read.ground.positions, read.satellite.positions)
+            assert trees.same(read.gallery.positions, written.gallery.positions)
+            assert read.strip_offset == 0  # cut around the horizon, and the marker says so
+            assert read.query.read(0).shape == (3, 12, 64)  # 224/616 of 32 rows
+            shift = distances(read.query.positions, read.gallery.positions)
             assert 0 < shift.max() < 3 * 2.5 * np.sqrt(2) + 0.1  # the medium level's bell ends at three spreads
         else:
-            assert all(len(name) == 22 for name in read.ground.ids)
+            assert all(len(name) == 22 for name in read.query.ids)
 
 
 def test_vigor(tmp_path, monkeypatch):
-    cities, train = exported("vigor", tmp_path / "set", monkeypatch)
-    assert [len(v.ground) for v in cities.values()] == [6, 6, 6, 6]
-    for city, written in cities.items():
-        parts = {s: read_vigor(tmp_path / "set", s, "same", cities=(city,)) for s in ("train", "test")}
-        assert [len(v.ground) for v in parts.values()] == [3, 3]
-        read = read_vigor(tmp_path / "set", "train", "cross", cities=(city,))
-        assert read.positives.same_as(written.positives)
-        assert read.semi_positives.same_as(written.semi_positives)
-        assert np.array_equal(read.offsets_px, written.offsets_px)
-        assert np.array_equal(read.ground.positions.values, written.ground.positions.values)
-        assert np.array_equal(read.satellite.positions.values, written.satellite.positions.values)
-        assert parts["train"].ground.ids == tuple(read.ground.ids[i] for i in train[city])
-        assert_same_pictures(read.ground, written.ground)
-        assert all((read.satellite.read(i) == written.satellite.read(i)).all() for i in range(len(read.satellite)))
-
-
-def test_vigor_offsets_are_the_geometry(tmp_path):
     """In the middle quarter of one tile alone, inside three more; and the offsets point from camera to centre."""
-    export_world("vigor", tmp_path / "set", **SMALL)
-    views = read_vigor(tmp_path / "set", "test", "same", cities=("Seattle",))
-    origin = export.VIGOR_ORIGINS["Seattle"]
-    camera, centre = (
-        to_metres(Positions(x.positions.values, Wgs84()), origin).values for x in (views.ground, views.satellite)
-    )
-    for i, here in enumerate(camera):
-        near = np.flatnonzero(np.abs(centre - here).max(1) < 12 - 0.2)
-        labelled = np.r_[views.positives[i], views.semi_positives[i]]
-        assert set(near) <= set(labelled)
-        middle = np.flatnonzero(np.abs(centre - here).max(1) < 6 - 0.2)
-        assert set(middle) <= set(views.positives[i])
-        away = (centre[labelled] - here)[:, ::-1] * 640 / 24
-        assert np.abs(away - views.offsets_px[i]).max() < 0.2 * 640 / 24  # names hold a microdegree, 0.1 m
-        assert np.abs(views.offsets_px[i, 0]).max() <= 160
-        assert np.abs(views.offsets_px[i]).max() <= 320
+    cities, offsets_px, train = exported("vigor", tmp_path / "set", monkeypatch)
+    same = open_dataset("vigor", tmp_path / "set", "train")
+    cross = {s: open_dataset("vigor", tmp_path / "set", s, area="cross") for s in ("train", "test")}
+    for city, written in cities.items():
+        read = cross["train" if city in ("NewYork", "Seattle") else "test"]
+        queries, tiles = (
+            [i for i, name in enumerate(side.ids) if name.startswith(f"{city}/")] for side in (read.query, read.gallery)
+        )
+        read = read.take(queries, tiles)
+        assert len(read) == 6
+        assert trees.same(read.positives, written.positives)
+        assert trees.same(read.semi_positives, written.semi_positives)
+        assert_same_pictures(read.query, written.query)
+        assert all((read.gallery.read(i) == written.gallery.read(i)).all() for i in range(len(tiles)))
+        assert [name for name in same.query.ids if name.startswith(f"{city}/")] == [
+            read.query.ids[i] for i in train[city]
+        ]
+        camera, centre = (
+            to_metres(Positions(side.positions.values, Wgs84()), export.VIGOR_ORIGINS[city]).values
+            for side in (read.query, read.gallery)
+        )
+        for i, here in enumerate(camera):
+            near, middle = (set(np.flatnonzero(np.abs(centre - here).max(1) < edge - 0.2)) for edge in (12, 6))
+            labelled = np.r_[read.positives[i], read.semi_positives[i]]
+            assert near <= set(labelled)
+            assert middle <= set(read.positives[i])
+            away = (centre[labelled] - here)[:, ::-1] * 640 / 24
+            assert np.abs(away - offsets_px[city][i]).max() < 0.2 * 640 / 24  # names hold a microdegree, 0.1 m
+            assert np.abs(offsets_px[city][i, 0]).max() <= 160
 
 
 def of_queried(views, queried):
-    return views.take_ground(np.flatnonzero(np.isin(views.positives.best(), list(queried))))
+    return views.take(np.flatnonzero(np.isin(views.positives.best(), list(queried))))
 
 
 def assert_same_buildings(root, layout, parts, queried, **options):
@@ -113,10 +111,10 @@ def assert_same_buildings(root, layout, parts, queried, **options):
     for split, written in (("train", train), ("test", of_queried(test, queried))):
         read = open_dataset(layout, root, split, **options)
         assert np.array_equal(read.positives.best(), written.positives.best())
-        assert_same_pictures(read.ground, written.ground)
-        assert_same_pictures(read.satellite, written.satellite)
+        assert_same_pictures(read.query, written.query)
+        assert_same_pictures(read.gallery, written.gallery)
     back = open_dataset(layout, root, "test", direction="satellite2drone", **options)
-    assert (len(back.ground), len(back.satellite)) == (len(queried), len(test.ground))
+    assert (len(back.query), len(back.gallery)) == (len(queried), len(test.query))
     place = test.positives.best()
     assert [sorted(place[row]) for row in map(back.positives.__getitem__, range(len(queried)))] == [
         [q] * 2 for q in sorted(queried)
@@ -125,9 +123,9 @@ def assert_same_buildings(root, layout, parts, queried, **options):
 
 def test_university1652(tmp_path, monkeypatch):
     train, test, queried = exported("university1652", tmp_path / "set", monkeypatch)
-    assert len(train.satellite) + len(test.satellite) == 24
-    assert len(queried) < len(test.satellite)  # the rest are distractors
-    assert not set(train.satellite.ids) & set(test.satellite.ids)
+    assert len(train.gallery) + len(test.gallery) == 24
+    assert len(queried) < len(test.gallery)  # the rest are distractors
+    assert not set(train.gallery.ids) & set(test.gallery.ids)
     assert_same_buildings(tmp_path / "set", "university1652", (train, test), queried)
 
 
@@ -135,9 +133,9 @@ def test_sues200(tmp_path, monkeypatch):
     heights, queried = exported("sues200", tmp_path / "set", monkeypatch, places=12)
     assert list(heights) == [150, 200, 250, 300]
     for height, parts in heights.items():
-        assert len(parts[1].satellite) == 12
+        assert len(parts[1].gallery) == 12
         assert_same_buildings(tmp_path / "set", "sues200", parts, queried, height_m=height)
-    low, high = (heights[h][1].ground.read(0).int() for h in (150, 300))
+    low, high = (heights[h][1].query.read(0).int() for h in (150, 300))
     assert (low - high).abs().float().mean() > 5
 
 
@@ -148,16 +146,16 @@ def test_vpr(difficulty, tmp_path, monkeypatch):
     for split, written in splits.items():
         read = open_dataset("vpr", tmp_path / "set", split)
         orders = []
-        for a, b in ((read.ground, written.ground), (read.satellite, written.satellite)):
+        for a, b in ((read.query, written.query), (read.gallery, written.gallery)):
             order = [b.ids.index(fields(name)[7]) for name in a.ids]
             assert np.array_equal(a.positions.values, b.positions.values[order])
             assert_same_pictures(a, b.subset(order))
             orders.append(order)
-        for i, row in enumerate(map(read.positives.__getitem__, range(len(read.ground)))):
+        for i, row in enumerate(map(read.positives.__getitem__, range(len(read.query)))):
             assert {orders[1][j] for j in row} == set(written.positives[orders[0][i]].tolist())
-            own = written.satellite.ids.index(f"d{written.ground.ids[orders[0][i]][1:]}")
+            own = written.gallery.ids.index(f"d{written.query.ids[orders[0][i]][1:]}")
             assert own in {orders[1][j] for j in row}  # both passes stopped there
-        found += len(read.ground)
+        found += len(read.query)
     assert found == 24
 
 

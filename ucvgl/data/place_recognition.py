@@ -55,8 +55,9 @@ def read_place_recognition(
         frames = 10
     if frames is None:
         for side in (query, gallery):
-            if np.abs(side.positions.values).max() <= 180:
-                found = f"{side.positions.values[0].tolist()}, which look like degrees"
+            at = side.positions.values
+            if np.abs(at).max() <= 180 and at[:, 0].any():  # easting 0 everywhere: a made-up line, as Nordland's
+                found = f"{at[0].tolist()}, which look like degrees"
                 raise InputError(side.where, expected="UTM easting and northing in metres in the file names", found=found,
                                  todo="Rename the files with the data set's own formatting script.")  # fmt: skip
         positives, note = within(query.positions, gallery.positions, HIT_M), f"A hit is within {HIT_M:g} m (UTM)."

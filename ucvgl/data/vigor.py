@@ -83,6 +83,7 @@ def _read_city(root: Path, city: str, split: str, area: str, corrected: bool) ->
             if name not in listed:
                 raise InputError(where, expected=f"tiles of {tile_list}", found=name,
                                  todo="Use the lists of one release together.")  # fmt: skip
+        numbers(where, cells[2::3] + cells[3::3])  # offsets: looked at so that a shifted column is found
         path = inside(f"{panorama_folder}/{cells[0]}", where)
         panoramas.append((where, f"{city}/{cells[0]}", path, [f"{city}/{name}" for name in names]))
     return tiles, panoramas

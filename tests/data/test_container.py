@@ -1,0 +1,85 @@
+"""The container: image sets, positives, parts of a data set, and the refusal of what does not fit together."""
+
+from dataclasses import replace
+
+import dataset_trees as trees
+import numpy as np
+import pytest
+from PIL import Image
+
+from ucvgl.data import ArrayImages, FileImages, Positives
+from ucvgl.errors import InputError
+from ucvgl.positions import Metres, Positions
+
+
+def test_positives_are_flat_and_read_like_lists():
+    rows = Positives.of([[3, 1], None, [], np.array([2])])
+    assert [None if row is None else row.tolist() for row in rows] == [[3, 1], None, [], [2]]
+    assert rows.best().tolist() == [3, -1, -1, 2]
+    assert rows.pairs().tolist() == [[0, 3], [0, 1], [3, 2]]
+    assert trees.same(rows.take(np.array([3, 1])), Positives.of([[2], None]))
+    assert trees.same(rows.renumbered(np.array([-1, 1, -1, 0])), Positives.of([[0, 1], None, [], []]))
+    assert Positives.unknown(3)[2] is None
+    assert Positives.one_each([5, 5])[1].tolist() == [5]
+    with pytest.raises(ValueError, match="read-only"):
+        rows.indices[0] = 9
+
+
+def test_a_data_set_refuses_what_does_not_fit():
+    data = trees.paired("x", "train", 4)
+    for wrong in (Positives.one_each([0, 1, 2]), Positives.one_each([0, 1, 2, 4]), Positives.one_each([-1, 0, 1, 2])):
+        with pytest.raises(InputError, match="positives"):
+            replace(data, positives=wrong)
+    with pytest.raises(InputError, match="at least one"):
+        replace(data, gallery=ArrayImages((), np.zeros((0, 3, 2, 2), np.uint8)), positives=Positives.unknown(4))
+    with pytest.raises(InputError, match="repeated, first 'a'"):
+        ArrayImages(("a", "b", "a"), np.zeros((3, 3, 2, 2), np.uint8))
+    with pytest.raises(InputError, match="2 positions"):
+        ArrayImages(("a",), np.zeros((1, 3, 2, 2), np.uint8), Positions(np.zeros((2, 2)), Metres("x")))
+
+
+def test_unlabelled_means_unlabelled_and_is_said_before_anything_runs():
+    data, _ = trees.vigor_city(1)
+    hidden = data.without_labels()
+    assert all(hidden.positives[i] is None for i in range(5))
+    assert hidden.semi_positives is None
+    assert "hidden" in hidden.note
+    assert hidden.digest() != data.digest()
+    data.require("supervised training", labels=True, positions=True)
+    with pytest.raises(InputError, match=r"no pairs\. supervised training needs them"):
+        hidden.require("supervised training", labels=True)
+    with pytest.raises(InputError, match="position for every query"):
+        replace(data, query=replace(data.query, positions=None)).require("sampling by distance", positions=True)
+
+
+def test_parts_of_queries_and_of_the_gallery():
+    data, _ = trees.vigor_city(1)
+    part = data.take([4, 0])
+    assert part.query.ids == (data.query.ids[4], data.query.ids[0])
+    assert len(part.gallery) == 8
+    assert part.positives[0].tolist() == data.positives[4].tolist()
+    assert part.query.positions.values[0].tolist() == data.query.positions.values[4].tolist()
+    fewer = data.take(range(5), [6, 5, 0])  # positives are tiles 0, 0, 1, 5, 6
+    assert [row.tolist() for row in fewer.positives] == [[2], [2], [], [1], [0]]
+    assert fewer.gallery.ids == tuple(data.gallery.ids[i] for i in (6, 5, 0))
+    assert fewer.semi_positives[4].tolist() == [2]  # of tiles 7, 0 and 1, tile 0 is left
+
+
+def test_arrays_may_be_memory_maps(tmp_path):
+    array = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (2, 3, 8, 16))
+    array[1] = 7
+    images = ArrayImages(("a", "b"), np.load(tmp_path / "a.npy", mmap_mode="c"))
+    assert images.read(1).unique().tolist() == [7]
+    assert tuple(images.read(0, (4, 4)).shape) == (3, 4, 4)
+    assert images.subset([1]).read(0).unique().tolist() == [7]
+    assert images.digest() == ArrayImages(("a", "b"), np.array(array)).digest() != images.subset([1]).digest()
+
+
+def test_another_file_under_the_same_name_is_another_data_set(tmp_path):
+    for i in range(3):
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(tmp_path / f"{i}.png")
+    images = FileImages(str(tmp_path), "012", [f"{i}.png" for i in range(3)])
+    before = images.digest()
+    assert images.digest() == before
+    Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save(tmp_path / "1.png")
+    assert images.digest() != before

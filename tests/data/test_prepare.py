@@ -1,0 +1,51 @@
+"""From files to arrays: sizes, projections, once and then mapped; every panorama by its own size."""
+
+import dataset_trees as trees
+import numpy as np
+import pytest
+import torch
+
+from ucvgl.data import open_dataset
+from ucvgl.data.prepare import Preparation, prepare
+from ucvgl.errors import InputError
+from ucvgl.geometry import TopView, polar_view, top_view
+
+
+@pytest.fixture(autouse=True)
+def _runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))
+
+
+def test_files_become_arrays_once(tmp_path, monkeypatch):
+    _, root = trees.cvact(tmp_path / "set")
+    data = open_dataset("cvact", root, "val")
+    ready = prepare(data, Preparation((4, 16), (12, 12)), progress=False)
+    assert (ready.query.size, ready.gallery.size, ready.top_view) == ((4, 16), (12, 12), None)
+    assert torch.equal(ready.gallery[:2], torch.stack([data.gallery.read(i, (12, 12)) for i in (0, 1)]))
+    assert ready.query.ids == data.query.ids
+    assert trees.same(ready.positives, data.positives)
+    monkeypatch.setattr("ucvgl.data.prepare._write", None)
+    again = prepare(data.without_labels(), Preparation((4, 16), (12, 12)), progress=False)  # no label is looked at
+    assert again.query.digest() == ready.query.digest()
+    assert not again.labelled
+
+
+def test_top_views_and_polar_tiles_are_those_of_the_geometry(tmp_path):
+    data = trees.paired("x", "train", 3)
+    whole = trees.images(3, "w", 2, 16, 32)
+    data = type(data)("x", "train", whole, data.gallery, data.positives)
+    view = TopView(size_px=16)
+    ready = prepare(data, Preparation((8, 16), (16, 16), view), progress=False)
+    assert torch.equal(ready.top_view[:], top_view(whole[:], view))
+    polar = prepare(data, Preparation((8, 16), (16, 16), polar=True), progress=False).gallery
+    assert torch.equal(polar[:], polar_view(data.gallery[:], 8, 16))
+
+
+def test_a_strip_that_fits_into_no_panorama_is_named(tmp_path):
+    _, root = trees.cvusa(tmp_path / "set")
+    trees.jpeg(root / "streetview/panos/0000002.jpg", np.zeros((15, 32, 3), np.uint8))
+    (root / "ucvgl-export.json").unlink()
+    data = open_dataset("cvusa", root, "train")
+    assert data.strip_offset == 20 / 1232
+    with pytest.raises(InputError, match="32 x 15 px"):
+        prepare(data, Preparation((8, 32), (16, 16), TopView(size_px=16)), progress=False)
