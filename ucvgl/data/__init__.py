@@ -15,7 +15,6 @@ from ucvgl.data.guard import skip_by_default, without_absent, without_unreadable
 from ucvgl.data.pairs import read_pairs
 from ucvgl.data.place_recognition import SPLITS, read_place_recognition
 from ucvgl.data.university import read_sues200, read_university1652
-from ucvgl.data.views import Views  # noqa: F401 - until ucvgl.methods is ported
 from ucvgl.data.vigor import CITIES, read_vigor
 from ucvgl.errors import InputError
 
