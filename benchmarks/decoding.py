@@ -30,8 +30,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image, read_file
 
-from ucvgl.augment import UCVGL, augment, normalise_
+from ucvgl.augment import UCVGL, augment
 from ucvgl.data.decoding import decode_file
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation, as pretrained encoders expect
 
 try:
     import cv2
@@ -151,7 +153,8 @@ def run(paths: list[str], size: tuple[int, int], decoder: str, workers: int) -> 
     )
     for batch in loader:
         if batch.dtype == torch.uint8:
-            batch = normalise_(augment(batch, UCVGL, generator))
+            mean, std = (batch.new_tensor(v, dtype=torch.float32).view(3, 1, 1) for v in IMAGENET)
+            batch = augment(batch, UCVGL, generator).sub_(mean).div_(std)
         assert batch.dtype == torch.float32
     del loader
     return len(paths) / (time.perf_counter() - start), 1e3 * (cpu_seconds() - used) / len(paths)

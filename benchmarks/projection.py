@@ -23,7 +23,7 @@ import torch
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
-from ucvgl import geometry as projection
+from ucvgl import geometry
 from ucvgl.geometry import TopView, top_view
 
 try:
@@ -131,7 +131,7 @@ def measure(height: int, size: int, batch: int, repeats: int, device: torch.devi
     )
     if disagreement > 2e-3:
         raise SystemExit(f"the two top views differ by {disagreement:.2g}: nothing to time")
-    projection._fixed_grid.cache_clear()
+    geometry.fixed_top_view_pixels.cache_clear()
     started = time.perf_counter()
     wait(top_view(panoramas[:1], view))
     first = time.perf_counter() - started

@@ -46,7 +46,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # benchmarks/ is no pa
 
 from official import REPOSITORIES, CannotRun, Clone, check_clone, commit_of, in_words
 
-from ucvgl import geometry as projection
+from ucvgl import geometry
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, top_view
@@ -165,12 +165,6 @@ def panoramas(count: int, height: int) -> Tensor:
     return (127 + 60 * waves * elevation.cos()).round().byte()
 
 
-def forget_grids() -> None:
-    """The next top view builds its grid again."""
-    projection._fixed_grid.cache_clear()
-    projection._rays.cache_clear()
-
-
 def top_views(clone: Clone, sizes: Sizes, _: torch.device, *, count: int, grids: str) -> Pair:
     """`count` panoramas (0: a batch); grids: 'kept' by ours, 'built' by both, 'given' to both."""
     build = clone.get("utils", "get_BEV_projection", "CFP/GeometricProjection")
@@ -191,7 +185,7 @@ def top_views(clone: Clone, sizes: Sizes, _: torch.device, *, count: int, grids:
 
     def ours() -> Tensor:
         if grids == "built":
-            forget_grids()
+            geometry.fixed_top_view_pixels.cache_clear()
         return top_view(images, view)
 
     def agree(_: list[np.ndarray], found: Tensor) -> Verdict:

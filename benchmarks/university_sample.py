@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ucvgl import paths
-from ucvgl.augment import Augmentation
+from ucvgl.augment import Augmentation, Pose
 from ucvgl.data import Dataset, Positives, open_dataset
 from ucvgl.data.decoding import resize
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
@@ -40,7 +40,6 @@ from ucvgl.metrics import retrieval_measures
 from ucvgl.pseudo_labels import MiningRule, PseudoLabels, correctness
 from ucvgl.results import device as device_name
 from ucvgl.results import versions, write_text
-from ucvgl.synthetic_top_view import Pose
 from ucvgl.training import TrainingConfig, train
 
 SAME = (("0118", "0167"),)  # two names of one building

@@ -1,5 +1,6 @@
 """Augmentations: the paired heading turn against a scene, exact identities, reproducible draws."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -33,27 +34,33 @@ def bearing_in_tile(tile):
     return float(torch.rad2deg(torch.atan2(torch.tensor(col - centre), torch.tensor(centre - row)))) % 360
 
 
+def turned(panorama, tile, quarters):
+    quarters = torch.tensor([quarters])
+    return a.roll_panoramas(panorama, quarters), a.turn_squares(tile, quarters)
+
+
 @pytest.mark.parametrize("bearing", BEARINGS.values(), ids=BEARINGS)
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3, 4, -1])
 def test_a_turn_keeps_panorama_and_tile_together(bearing, quarters):
-    panorama, tile = a.turn_pair(*scene(bearing), torch.tensor([quarters]))
+    panorama, tile = turned(*scene(bearing), quarters)
     expected = (bearing - 90 * quarters) % 360  # counter-clockwise: bearings decrease
     assert bearing_in_panorama(panorama) == pytest.approx(expected)
     assert abs((bearing_in_tile(tile) - expected + 180) % 360 - 180) < 5
 
 
 def test_an_object_in_the_east_comes_to_the_top_and_the_centre():
-    panorama, tile = a.turn_pair(*scene(90), torch.tensor([1]))
+    panorama, tile = turned(*scene(90), 1)
     assert tile[0, 0, :8].sum() == 1
     assert panorama[0, 0, 9].argmax() == 32
-    back = a.turn_pair(panorama, tile, torch.tensor([3]))
+    back = turned(panorama, tile, 3)
     assert torch.equal(back[0], scene(90)[0])
     assert torch.equal(back[1], scene(90)[1])
 
 
 @pytest.mark.parametrize("bearing", [0, 45, 90, 180, 270])
 def test_a_flip_keeps_panorama_and_tile_together(bearing):
-    panorama, tile = a.flip_pair(*scene(bearing), torch.tensor([True]))
+    flip = replace(a.NONE, flip=1.0)
+    panorama, tile = a.move_together(scene(bearing), ("roll", "turn"), flip, torch.Generator())
     step = 360 / 64
     assert (
         abs((bearing_in_panorama(panorama) + bearing + 180) % 360 - 180) <= step
@@ -62,22 +69,19 @@ def test_a_flip_keeps_panorama_and_tile_together(bearing):
 
 
 def test_pairs_move_each_by_itself_and_reproducibly():
-    panorama, tile = torch.rand(64, 3, 8, 16), torch.rand(64, 3, 8, 8)
-    settings = a.Augmentation(turn=0.5, flip=0.5)
-    one = a.move_pair(panorama, tile, settings, torch.Generator().manual_seed(3))
-    two = a.move_pair(panorama, tile, settings, torch.Generator().manual_seed(3))
+    pair, settings = (torch.rand(64, 3, 8, 16), torch.rand(64, 3, 8, 8)), a.Augmentation(turn=0.5, flip=0.5)
+    one, two = (a.move_together(pair, ("roll", "turn"), settings, torch.Generator().manual_seed(3)) for _ in range(2))
     assert all(torch.equal(x, y) for x, y in zip(one, two, strict=True))
-    still = (one[1] == tile).flatten(1).all(1).float().mean()
-    assert 0.1 < still < 0.45  # a quarter expected
-    assert torch.equal((one[1] == tile).flatten(1).all(1), (one[0] == panorama).flatten(1).all(1))
+    still = [(moved == image).flatten(1).all(1) for moved, image in zip(one, pair, strict=True)]
+    assert 0.1 < still[0].float().mean() < 0.45  # a quarter expected
+    assert torch.equal(*still)
 
 
 def test_nothing_changes_with_probability_zero():
     images = torch.rand(4, 3, 12, 20)
     generator = torch.Generator().manual_seed(0)
     assert torch.allclose(a.augment(images, a.NONE, generator), images, atol=1e-6)
-    panorama, _ = a.move_pair(images, torch.rand(4, 3, 8, 8), a.NONE, generator)
-    assert torch.equal(panorama, images)
+    assert torch.equal(a.move_together((images,), ("roll",), a.NONE, generator)[0], images)
 
 
 @pytest.mark.parametrize("settings", [a.UCVGL, a.SAMPLE4GEO])
@@ -94,7 +98,7 @@ def test_augmented_images_stay_images(settings):
 
 
 def test_hue_turns_once_around_and_keeps_grey():
-    matrices = a._hue_matrix(torch.tensor([0.0, 2 * torch.pi, 1.0]))
+    matrices = a.hue_matrix(torch.tensor([0.0, 2 * torch.pi, 1.0]))
     assert torch.allclose(matrices[:2], torch.eye(3).expand(2, 3, 3), atol=1e-5)
     grey = torch.full((1, 3, 4, 4), 0.3)
     assert torch.allclose(a.recolour(grey, matrices[2:], torch.zeros(1, 3)), grey, atol=1e-3)
@@ -115,7 +119,7 @@ def test_colour_change_is_brightness_then_contrast_then_saturation_then_hue_then
         x = mean + (x - mean) * (1 + c)
         luma = (x * weights).sum(0)
         x = luma + (x - luma) * (1 + s)
-        x = torch.einsum("kc,chw->khw", a._hue_matrix(torch.tensor([h * 2 * torch.pi]))[0], x)
+        x = torch.einsum("kc,chw->khw", a.hue_matrix(torch.tensor([h * 2 * torch.pi]))[0], x)
         if grey[i]:
             x = (x * weights).sum(0).expand(3, -1, -1)
         assert torch.allclose(ours[i], x.clamp(0, 1), atol=1e-5)
@@ -160,19 +164,12 @@ def test_crop_of_everything_is_the_image():
     assert a.resized_crop(images, 0.75, torch.Generator().manual_seed(0)).shape == images.shape
 
 
-def test_bad_shapes_and_settings():
-    with pytest.raises(InputError, match="divisible by 4"):
-        a.turn_pair(torch.zeros(1, 3, 4, 6), torch.zeros(1, 3, 4, 4), torch.tensor([1]))
-    with pytest.raises(InputError, match="square"):
-        a.turn_pair(torch.zeros(1, 3, 4, 8), torch.zeros(1, 3, 4, 6), torch.tensor([1]))
-    with pytest.raises(InputError, match="turn"):
-        a.Augmentation(turn=1.5)
-
-
-def test_normalise_of_the_mean_is_zero():
-    flat = torch.tensor(a.IMAGENET_MEAN).view(1, 3, 1, 1).expand(2, 3, 4, 4)
-    assert torch.allclose(a.normalise(flat), torch.zeros(2, 3, 4, 4), atol=1e-6)
-    assert a.to_float(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).max() == 1
+@pytest.mark.parametrize("settings", [(a.Augmentation, "turn", 1.5), (a.Pose, "turn_deg", 90), (a.Pose, "scale", 1.0),
+                                      (a.Pose, "shift", -0.1)])  # fmt: skip
+def test_bad_settings(settings):
+    kind, name, value = settings
+    with pytest.raises(InputError, match=name):
+        kind(**{name: value})
 
 
 def test_images_that_stay_are_only_flipped():
@@ -185,3 +182,25 @@ def test_images_that_stay_are_only_flipped():
     assert 0 < sum(mirrored) < 6
     for one, turned in zip(drone, tile, strict=True):
         assert any(torch.equal(turned, torch.rot90(one, k, (1, 2))) for k in (1, 2, 3))
+
+
+def test_no_pose_leaves_the_image():
+    images = torch.rand(6, 3, 32, 32)
+    torch.testing.assert_close(
+        a.jitter_pose(images, a.Pose(0, 0, 0), torch.Generator().manual_seed(0)), images, atol=1e-5, rtol=0
+    )
+
+
+def test_each_image_is_moved_by_itself_and_within_its_pose():
+    """A bright dot beside the centre lands no farther than turn, scale and shift allow."""
+    images = torch.zeros(200, 1, 65, 65)
+    images[:, 0, 32, 48] = 1.0  # half way to the right
+    moved = a.jitter_pose(images, a.Pose(turn_deg=10, scale=0.1, shift=0.1), torch.Generator().manual_seed(0))
+    steps = torch.arange(65.0)
+    weight = moved[:, 0] / moved[:, 0].sum((1, 2), keepdim=True)
+    x, y = (weight.sum(1) * steps).sum(1) - 32, (weight.sum(2) * steps).sum(1) - 32
+    half = 65 / 2
+    distance = torch.hypot(x - 16, y)
+    most = 16 * (1 / 0.9 - 1) + 0.1 * half / 0.9 * math.sqrt(2) + 16 / 0.9 * math.radians(10) + 1
+    assert distance.max() < most
+    assert len({round(float(d), 3) for d in distance}) > 150

@@ -15,15 +15,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from ucvgl import cli, located, results
+from ucvgl import cli, located, own_city, results
 from ucvgl import locate as module
 from ucvgl.confidence import Calibration, EvidenceSettings
-from ucvgl import own_city
-from ucvgl.own_city import export_own_city
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.locate import Request, background, locate, look, plan, plan_text
 from ucvgl.located import MARK, read_positions, read_truth, true_positions
+from ucvgl.own_city import export_own_city
 from ucvgl.positions import to_metres
 
 SIZE, PLACES = 32, 24

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from ucvgl.candidates import cut
-from ucvgl.own_city import ORIGIN, export_own_city, read_truth
 from ucvgl.errors import InputError
 from ucvgl.imagery import align_north, check_ground
 from ucvgl.mosaic import open_mosaic
+from ucvgl.own_city import ORIGIN, export_own_city, read_truth
 from ucvgl.positions import Neighbours, Positions, Wgs84, to_metres
 from ucvgl.world.city import make_city
 from ucvgl.world.difficulty import satellite_condition

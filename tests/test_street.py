@@ -81,11 +81,14 @@ def test_a_cropped_panorama_is_completed(offset, width):
     strip = panorama(64, width)[:, 16 - offset : 48 - offset]  # the horizon, row 32, is `offset` rows below its middle
     config = StreetConfig(size_px=(24, 24), span_m=20.0, crop_offset_px=offset)
     found = north_up(strip, "panorama", NORTH, config)
-    whole = complete_panorama(strip[None, :, :, :128], offset_px=offset)
+    whole = complete_panorama(strip[None, :, :, :128], strip_offset=offset / 128)
     assert apart(found, top_view(whole, config.top_view)) < 0.1
     if width == 128:
         seen = (
-            top_view(complete_panorama(torch.full_like(strip, 255)[None], offset_px=offset), config.top_view)[0] == 255
+            top_view(complete_panorama(torch.full_like(strip, 255)[None], strip_offset=offset / 128), config.top_view)[
+                0
+            ]
+            == 255
         )
         assert seen.sum() > 300
         complete = top_view(panorama(64)[None], config.top_view)[0]
@@ -93,7 +96,7 @@ def test_a_cropped_panorama_is_completed(offset, width):
 
 
 def test_an_offset_beyond_the_panorama_is_told():
-    with pytest.raises(InputError, match="offset_px=40"):
+    with pytest.raises(InputError, match="40 px above the horizon"):
         north_up(panorama()[:, 16:48], "panorama", NORTH, StreetConfig(size_px=(24, 24), crop_offset_px=40))
 
 

@@ -1,13 +1,12 @@
-"""Synthetic top views: sharp to the horizon, smeared beyond it, moved as a pose says."""
+"""Synthetic top views: sharp to the horizon, smeared beyond it."""
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from ucvgl.errors import InputError
-from ucvgl.synthetic_top_view import Occlusion, Pose, horizon, jitter_pose, smear, synthetic_top_view
+from ucvgl.augment import Pose
+from ucvgl.synthetic_top_view import Occlusion, horizon, smear, synthetic_top_view
 
 SIZE = 32
 PLAIN = Occlusion(wall=0.0, shade=0.0)
@@ -71,40 +70,9 @@ def test_horizon_depends_on_azimuth_alone():
         20, 64, replace(Occlusion(), open_share=0.0), generator()))  # fmt: skip
 
 
-def test_no_pose_leaves_the_image():
-    images = noise()
-    torch.testing.assert_close(jitter_pose(images, Pose(0, 0, 0), generator()), images, atol=1e-5, rtol=0)
-
-
-def test_each_image_is_moved_by_itself_and_within_its_pose():
-    """A bright dot beside the centre lands no farther than turn, scale and shift allow."""
-    images = torch.zeros(200, 1, 65, 65)
-    images[:, 0, 32, 48] = 1.0  # half way to the right
-    moved = jitter_pose(images, Pose(turn_deg=10, scale=0.1, shift=0.1), generator())
-    steps = torch.arange(65.0)
-    weight = moved[:, 0] / moved[:, 0].sum((1, 2), keepdim=True)
-    x, y = (weight.sum(1) * steps).sum(1) - 32, (weight.sum(2) * steps).sum(1) - 32
-    half = 65 / 2
-    distance = torch.hypot(x - 16, y)
-    most = 16 * (1 / 0.9 - 1) + 0.1 * half / 0.9 * math.sqrt(2) + 16 / 0.9 * math.radians(10) + 1
-    assert distance.max() < most
-    assert len({round(float(d), 3) for d in distance}) > 150
-
-
 def test_synthetic_top_view_is_the_generators_alone():
     images = noise()
     first, again, other = (synthetic_top_view(images, Pose(), Occlusion(), generator(seed)) for seed in (5, 5, 6))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert 0 <= first.min() <= first.max() <= 1
-
-
-@pytest.mark.parametrize(("name", "value"), [("turn_deg", 90), ("scale", 1.0), ("shift", -0.1)])
-def test_bad_pose(name, value):
-    with pytest.raises(InputError, match=name):
-        Pose(**{name: value})
-
-
-def test_only_squares():
-    with pytest.raises(InputError, match="squares"):
-        smear(torch.zeros(1, 3, 8, 16), Occlusion(), generator())

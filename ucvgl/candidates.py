@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ucvgl.data.decoding import resize
-from ucvgl.errors import InputError
-from ucvgl.geometry import check_number, check_pixels
+from ucvgl.errors import InputError, check_number, check_pixels
 from ucvgl.mosaic import Mosaic, to_coordinates
 from ucvgl.positions import Positions, Wgs84, from_metres
 

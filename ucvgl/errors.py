@@ -1,5 +1,8 @@
 """The one error that bad input raises: it names the place, the expectation, the finding and the remedy."""
 
+import math
+from numbers import Real
+
 
 class InputError(ValueError):
     """Bad input, told so that the reader can mend it without opening the code.
@@ -25,3 +28,21 @@ class InputError(ValueError):
 
 def _rebuild(where: str, expected: str, found: str, todo: str) -> InputError:
     return InputError(where, expected=expected, found=found, todo=todo)
+
+
+def check_number(where: str, value: object, *, unit: str = "", low: float = -math.inf, high: float = math.inf) -> float:
+    """A setting that has to be a finite number strictly between low and high, as a float; or InputError."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if real and math.isfinite(value) and low < value < high:
+        return float(value)
+    bounds = f" above {low:g}" * (low > -math.inf) + " and" * (low > -math.inf and high < math.inf)
+    bounds += f" below {high:g}" * (high < math.inf)
+    expected = f"a finite number{bounds} {unit}".rstrip()
+    raise InputError(where, expected=expected, found=repr(value), todo="Give one such number.")
+
+
+def check_pixels(where: str, value: object) -> int:
+    """A setting that has to be a whole number of pixels, at least 1; or InputError."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise InputError(where, expected="a whole number of pixels, at least 1", found=repr(value), todo="Give an int.")

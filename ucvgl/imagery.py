@@ -25,8 +25,7 @@ from ucvgl.data.container import FileImages
 from ucvgl.data.decoding import FORMATS, MAX_PIXELS
 from ucvgl.data.files import folder, images_below, numbers, read_table
 from ucvgl.data.folders import image_position
-from ucvgl.errors import InputError
-from ucvgl.geometry import check_number
+from ucvgl.errors import InputError, check_number
 from ucvgl.positions import Positions, Wgs84
 
 WHOLE = (1.96, 2.04)  # width over height of a whole panorama
@@ -196,7 +195,7 @@ def check_ground(
 def align_north(panoramas: Tensor, heading_deg: Tensor) -> Tensor:
     """Rolls panoramas (B, C, H, W) whose centre columns show headings (B,) so that north comes to the centre.
 
-    To the nearest column, as augment.turn_pair's quarters are whole columns; NaN leaves a panorama as it is.
+    To the nearest column, as the quarters of `augment.roll_panoramas` are; NaN leaves a panorama as it is.
     """
     width = panoramas.shape[3]
     shift = (heading_deg.nan_to_num(0.0).to(panoramas.device, torch.float64) / 360 * width).round().long()  # (B,)

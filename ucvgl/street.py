@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ucvgl.data.decoding import decode_file, resize
-from ucvgl.errors import InputError
-from ucvgl.geometry import TopView, check_number, complete_panorama, photo_top_view, top_view
+from ucvgl.errors import InputError, check_number
+from ucvgl.geometry import TopView, complete_panorama, photo_top_view, top_view
 from ucvgl.imagery import WHOLE, Ground, Kind, Picture, align_north, in_threads
 
 READ_PX = 1024  # what an encoder of 64 px needs of a picture 360 degrees wide, and more
@@ -78,7 +78,7 @@ def north_up(
                 "photos", expected="panoramas, which this encoder reads", found="a photo",
                 todo="Use an encoder of top views, or --kind panorama if these are panoramas.",
             )  # fmt: skip
-        return photo_top_view(picture[None], float(fov_deg or 0), config.top_view, heading_deg=headings_deg)
+        return photo_top_view(picture[None], float(fov_deg or 0), config.top_view, headings_deg)
     if config.given == "panorama":
         small = resize(picture, config.size_px)
         return align_north(small.repeat(len(headings_deg), 1, 1, 1), headings_deg)
@@ -86,7 +86,7 @@ def north_up(
     if WHOLE[0] <= width / height <= WHOLE[1]:  # a few rows or columns off 2:1 are the stitching's, not a crop
         whole = resize(picture, (even // 2, even))[None]
     else:
-        whole = complete_panorama(picture[None, :, :, :even], offset_px=config.crop_offset_px)
+        whole = complete_panorama(picture[None, :, :, :even], strip_offset=config.crop_offset_px / even)
     return top_view(whole, config.top_view, heading_deg=headings_deg)
 
 

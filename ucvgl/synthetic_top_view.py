@@ -1,11 +1,9 @@
 """What the flat-ground projection would make of a satellite tile: a top view whose true tile is known.
 
 A top view is sharp up to the first wall, car or crown in each direction and smeared along the ray beyond it, and it is
-never quite centred, turned or scaled as its tile. Both can be put into a satellite tile, without a label: the tile and
-its synthetic top view are a pair that teaches the encoders to look past smears.
-
-Ours, not in UCVGL, whose CycleGAN goes the other way only (top view -> satellite). Without it, small encoders trained
-from scratch on a few thousand pairs learn to recognise the smears themselves, which no real tile has.
+never quite centred, turned or scaled as its tile. Both can be put into a satellite tile, without a label. Ours, not in
+UCVGL, whose CycleGAN goes the other way only (top view -> satellite): without it, small encoders trained from scratch on
+a few thousand pairs learn to recognise the smears themselves, which no real tile has.
 """
 
 import math
@@ -15,30 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ucvgl.errors import InputError
-
-
-@dataclass(frozen=True)
-class Pose:
-    """How far a top view and its tile may lie apart; each drawn evenly from minus to plus the value.
-
-    The values are what an engineer would guess of a street-level camera's GPS and compass, not the world's truth.
-    """
-
-    turn_deg: float = 7.0  # error of the heading
-    scale: float = 0.15  # error of the assumed camera height, as a part of it
-    shift: float = 0.15  # error of the position, as a part of half the span: about 4 m of 25
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0 <= value < (90 if name == "turn_deg" else 1):
-                raise InputError(f"pose: {name}", expected="a spread >= 0, turns below 90, parts below 1", found=value,
-                                 todo="Correct it.")  # fmt: skip
+from ucvgl.augment import Pose, jitter_pose
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """What stands around a camera, in parts of half the tile's width."""
+    """What stands around a camera, as fractions of half the tile's width."""
 
     nearest: float = 0.19  # of an occluder: a kerb-side car at 5 m of 25
     farthest: float = 1.1
@@ -46,25 +26,6 @@ class Occlusion:
     directions: int = 16  # most occluders around a camera; at least 4
     wall: float = 0.8  # how much of a smear may be the occluder's own colour; the rest is the ground at its foot
     shade: float = 0.4  # how much a smear may darken outwards
-
-
-def jitter_pose(images: Tensor, pose: Pose, generator: Generator) -> Tensor:
-    """Turn, scale and shift each image by itself; what enters at the edges is mirrored.
-
-    Args:
-        images: float (B, C, S, S).
-        pose: the spreads.
-        generator: of every random number, on the CPU.
-    """
-    count = len(images)
-    draws = torch.rand(4, count, generator=generator) * 2 - 1
-    turn, scale = draws[0] * math.radians(pose.turn_deg), 1 + draws[1] * pose.scale
-    theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = turn.cos() * scale
-    theta[:, 0, 1], theta[:, 1, 0] = -turn.sin() * scale, turn.sin() * scale
-    theta[:, :, 2] = draws[2:].T * pose.shift
-    grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def horizon(count: int, size_px: int, settings: Occlusion, generator: Generator) -> Tensor:
@@ -87,17 +48,9 @@ def horizon(count: int, size_px: int, settings: Occlusion, generator: Generator)
 def smear(images: Tensor, settings: Occlusion, generator: Generator) -> Tensor:
     """Draw out what stands at the horizon along the rays beyond it, in a colour between the ground's and a wall's.
 
-    Args:
-        images: float in 0..1, (B, 3, S, S), the camera in the middle.
-        settings: of the occluders.
-        generator: of every random number, on the CPU.
-
-    Raises:
-        InputError: images that are not square.
+    Float in 0..1, (B, 3, S, S), the camera in the middle; random numbers from a generator on the CPU.
     """
-    count, _, height, width = images.shape
-    if height != width:
-        raise InputError("images", expected="squares", found=tuple(images.shape), todo="Give top views or tiles.")
+    count, _, _, width = images.shape
     x, y = _coordinates(width)
     radius = torch.hypot(x, y).clamp(min=1e-3)
     seen = horizon(count, width, settings, generator)

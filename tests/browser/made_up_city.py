@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ucvgl.own_city import ORIGIN
 from ucvgl.geometry import TopView, top_view
 from ucvgl.located import Candidate, Located
 from ucvgl.map_page import Background, map_page, write_map_page
+from ucvgl.own_city import ORIGIN
 from ucvgl.positions import from_metres
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import make_city

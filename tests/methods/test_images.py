@@ -6,7 +6,7 @@ import torch
 
 from ucvgl.data import ArrayImages, Positives, Views
 from ucvgl.errors import InputError
-from ucvgl.geometry import complete_panorama, polar_view, top_view
+from ucvgl.geometry import CVUSA_STRIP_OFFSET, complete_panorama, polar_view, top_view
 from ucvgl.methods.images import ImageConfig, polar_tiles, prepare, prepare_plain, resized, world_views
 from ucvgl.world.pairs import WorldConfig, render_pairs
 
@@ -40,7 +40,9 @@ def test_a_strip_is_completed_before_it_is_projected():
     given = views()
     images = prepare(given, CONFIG, progress=False)
     strips = torch.stack([given.ground.read(i) for i in range(5)])
-    assert torch.equal(images.top_view, top_view(complete_panorama(strips), CONFIG.top_view))
+    assert torch.equal(
+        images.top_view, top_view(complete_panorama(strips, strip_offset=CVUSA_STRIP_OFFSET), CONFIG.top_view)
+    )
 
 
 def test_labels_are_not_looked_at_and_the_second_call_maps():

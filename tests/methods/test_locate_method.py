@@ -10,7 +10,6 @@ from PIL import Image
 
 from ucvgl.candidates import cut
 from ucvgl.confidence import Calibration, EvidenceSettings
-from ucvgl.own_city import export_own_city
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.geometry import top_view
@@ -31,6 +30,7 @@ from ucvgl.methods.locate import (
     world_calibration,
 )
 from ucvgl.mosaic import open_mosaic
+from ucvgl.own_city import export_own_city
 from ucvgl.street import StreetConfig, north_up
 
 SIZE, PLACES = 32, 9

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ucvgl.augment import NONE, SAMPLE4GEO, Augmentation, turn_pair
+from ucvgl.augment import NONE, SAMPLE4GEO, Augmentation, roll_panoramas, turn_squares
 from ucvgl.data import Positives
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
@@ -145,9 +145,9 @@ def test_views_move_with_their_heading(kinds, moves):
     draws = generator()
     torch.rand(8, generator=draws)
     quarters = torch.randint(1, 4, (8,), generator=draws)
-    rolled, turned = turn_pair(*images, quarters)
+    rolled, turned = roll_panoramas(images[0], quarters), turn_squares(images[1], quarters)
     expected = {"pair": (rolled, turned), "tile": (images[0], turned)}
-    expected["rolls"] = (rolled, turn_pair(images[1], images[1], quarters)[0])
+    expected["rolls"] = (rolled, roll_panoramas(images[1], quarters))
     for found, wanted in zip((ground, tile), expected[moves], strict=True):
         torch.testing.assert_close(found, wanted)
 

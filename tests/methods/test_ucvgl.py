@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ucvgl.augment import NONE, Augmentation, turn_pair
+from ucvgl.augment import NONE, Augmentation, Pose, roll_panoramas, turn_squares
 from ucvgl.data import Positives
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
@@ -15,7 +15,7 @@ from ucvgl.methods import ucvgl
 from ucvgl.methods.images import Images
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, Truth, curriculum, pretrain, pretrained_model
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels
-from ucvgl.synthetic_top_view import Occlusion, Pose
+from ucvgl.synthetic_top_view import Occlusion
 from ucvgl.training import TrainingConfig
 from ucvgl.translation import CycleGanConfig
 
@@ -139,7 +139,8 @@ def test_panorama_and_square_move_together():
     draws = torch.Generator().manual_seed(3)
     flipped = (torch.rand(8, generator=draws) < 0.5).view(-1, 1, 1, 1)
     quarters = torch.randint(1, 4, (8,), generator=draws)
-    expected = turn_pair(*(torch.where(flipped, image.flip(3), image) for image in (panorama, tile)), quarters)
+    panorama, tile = (torch.where(flipped, image.flip(3), image) for image in (panorama, tile))
+    expected = roll_panoramas(panorama, quarters), turn_squares(tile, quarters)
     assert all(torch.equal(a, b) for a, b in zip(moved, expected, strict=True))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ucvgl.data.decoding import decode_file, resize
 from ucvgl.errors import InputError
-from ucvgl.positions import Positions
+from ucvgl.positions import Neighbours, Positions
 
 Rows = Sequence[int] | np.ndarray | Tensor
 
@@ -214,6 +214,12 @@ class Positives:
         return Positives(np.arange(len(indices) + 1), indices, np.ones(len(indices), bool))
 
     @staticmethod
+    def within(query: Positions, gallery: Positions, radius_m: float) -> "Positives":
+        """The gallery images at most `radius_m` metres from each query, nearest first; positions of one frame."""
+        offsets, indices = Neighbours(gallery).within(query, radius_m)
+        return Positives(offsets, indices, np.ones(len(query), bool))
+
+    @staticmethod
     def unknown(count: int) -> "Positives":
         """Pairs of `count` queries that nobody knows."""
         return Positives(np.zeros(count + 1), (), np.zeros(count, bool))
@@ -347,6 +353,19 @@ class Dataset:
         if positions and (at is None or not at.known.all()):
             found = "none" if at is None else f"{int((~at.known).sum())} of {len(at)} unknown"
             raise InputError(where, expected="a position for every query", found=found, todo=f"{purpose} needs them.")
+
+    def answerable(self) -> "Dataset":
+        """Without the queries that no gallery image is right for; the note says how many. InputError if none is left."""
+        rows = (self.positives.best() >= 0).nonzero()[:, 0]
+        if len(rows) == len(self):
+            return self
+        if not len(rows):
+            raise InputError(
+                f"{self.name} {self.split}", expected="a query with a right gallery image", found="none",
+                todo="Are queries and gallery of one place, and their positions in one frame?",
+            )  # fmt: skip
+        note = f"{self.note} {len(self) - len(rows)} of {len(self)} queries have no positive and are left out.".strip()
+        return replace(self.take(rows), note=note)
 
     def digest(self) -> str:
         """Twelve hex digits of ids, files, positions and labels: what stands for the data in the run cache."""

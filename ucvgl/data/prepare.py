@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 from ucvgl.data.cache import made_once, mapped, new_images
 from ucvgl.data.container import ArrayImages, Dataset, FileImages, ImageSet
 from ucvgl.data.decoding import batches, image_size
-from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, complete_panorama, polar_view, top_view
 
 BATCH = 64
@@ -72,28 +71,15 @@ def _write(folder: Path, data: Dataset, config: Preparation, progress: bool) -> 
         for rows, images in _native(data.query) if config.top_view else _batches(data.query, config.query_px):
             query[rows] = resized(images, config.query_px).numpy()
             if config.top_view:
-                top[rows] = top_view(_whole(images, data), config.top_view).numpy()
+                is_strip = images.shape[3] != 2 * images.shape[2]
+                whole = complete_panorama(images, strip_offset=data.strip_offset) if is_strip else images
+                top[rows] = top_view(whole, config.top_view).numpy()
             bar.update(len(rows))
         for rows, images in _batches(data.gallery, config.gallery_px):
             gallery[rows] = (polar_view(images, *config.query_px) if config.polar else images).numpy()
             bar.update(len(rows))
     for array in arrays:
         array.flush()
-
-
-def _whole(images: Tensor, data: Dataset) -> Tensor:
-    """Panoramas of one size, completed if they are strips: uint8 (B, 3, H, W) -> (B, 3, W/2, W)."""
-    height, width = images.shape[2:]
-    if width == 2 * height:
-        return images
-    above = (width // 2 - height) // 2 - round(data.strip_offset * width)  # rows to be filled
-    if width % 2 or not 0 <= above <= width // 2 - height:
-        raise InputError(
-            f"{data.name} {data.split}: panoramas", expected="whole ones (2:1), or strips of even width that fit into one",
-            found=f"{width} x {height} px, the middle {data.strip_offset * width:.0f} px above the horizon",
-            todo="Remove or crop the images of this size.",
-        )  # fmt: skip
-    return complete_panorama(images, offset_px=round(data.strip_offset * width))
 
 
 def _native(images: ImageSet) -> Iterator[tuple[np.ndarray, Tensor]]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ucvgl.augment import Pose
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, open_model
 from ucvgl.errors import InputError
 from ucvgl.located import Round
@@ -34,7 +35,7 @@ from ucvgl.methods.ucvgl import (
 from ucvgl.methods.ucvgl_study import SMALL_AUGMENTATION
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels, quality
 from ucvgl.stages import run_stage
-from ucvgl.synthetic_top_view import Occlusion, Pose
+from ucvgl.synthetic_top_view import Occlusion
 from ucvgl.training import TrainingConfig
 
 WORLD_WEIGHTS = Path(__file__).parents[1] / "weights" / "world.safetensors"  # committed; `world_weights` trained them

@@ -19,7 +19,7 @@ from ucvgl.data.decoding import batches
 from ucvgl.data.views import ArrayImages
 from ucvgl.distributed import first_alone
 from ucvgl.errors import InputError
-from ucvgl.geometry import TopView, complete_panorama, polar_view, top_view
+from ucvgl.geometry import CVUSA_STRIP_OFFSET, TopView, complete_panorama, polar_view, top_view
 from ucvgl.positions import Metres, Positions
 from ucvgl.results import WORLD
 from ucvgl.stages import run_stage
@@ -219,7 +219,8 @@ def _write(views: Views, config: ImageConfig, folder: Path, progress: bool) -> d
         tops = _array(folder, "top_view", (counts["ground"], 3, size, size))
         for rows, images in _batches(views.ground, native):
             panoramas[rows] = resized(images, config.panorama_px).numpy()
-            whole = images if images.shape[3] == 2 * images.shape[2] else complete_panorama(images)
+            is_strip = images.shape[3] != 2 * images.shape[2]
+            whole = complete_panorama(images, strip_offset=CVUSA_STRIP_OFFSET) if is_strip else images
             tops[rows] = top_view(whole, config.top_view).numpy()
             bar.update(len(images))
         tiles = _array(folder, "tile", (counts["satellite"], 3, size, size))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from ucvgl.augment import SAMPLE4GEO, Augmentation, augment, move_together
+from ucvgl.augment import SAMPLE4GEO, Augmentation, Pose, augment, jitter_pose, move_together
 from ucvgl.data import Positives, Views
 from ucvgl.distributed import embed_sharded, processes
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
@@ -29,7 +29,6 @@ from ucvgl.metrics import retrieval_measures
 from ucvgl.positions import Positions
 from ucvgl.sampling import NeighbourDraw, geographic_neighbours, neighbour_batches, similarity_neighbours
 from ucvgl.stages import StageResult, run_stage
-from ucvgl.synthetic_top_view import Pose, jitter_pose
 from ucvgl.training import Batch, Row, Task, TrainingConfig, train
 
 VERSION = 1  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded

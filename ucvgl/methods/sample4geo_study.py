@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from ucvgl.augment import SAMPLE4GEO
+from ucvgl.augment import SAMPLE4GEO, Pose
 from ucvgl.data import Positives, Views, detect_layout, open_dataset
 from ucvgl.data.export import export_world
 from ucvgl.distributed import first_alone
@@ -30,7 +30,6 @@ from ucvgl.methods.sample4geo import (
 from ucvgl.results import WORLD
 from ucvgl.sampling import NeighbourDraw
 from ucvgl.stages import StageResult, run_stage
-from ucvgl.synthetic_top_view import Pose
 from ucvgl.world.pairs import CITY_GAP_M, WorldConfig
 
 HELD_OUT = 4  # every fourth place of a city that is trained on is tested, as VIGOR's same area

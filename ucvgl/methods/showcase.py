@@ -14,7 +14,7 @@ from ucvgl import paths
 from ucvgl.data import decode_file, open_dataset
 from ucvgl.errors import InputError
 from ucvgl.figures import class_picture, depth_picture, sheet
-from ucvgl.geometry import CVUSA_OFFSET_PX, TopView, complete_panorama, polar_view, top_view
+from ucvgl.geometry import CVUSA_STRIP_OFFSET, TopView, complete_panorama, polar_view, top_view
 from ucvgl.methods.projection_study import StudyConfig, tensors, top_views
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import make_city
@@ -125,10 +125,9 @@ def steps(scene: Scene, places: Places, config: StudyConfig, *, crop_share: floa
     panorama = panoramas(scene, Condition(), east, north, height, height_px=size).rgb
     tile = satellite_tiles(scene, Condition(), east, north, span_m=span, size_px=size).rgb
     rows = round(size * crop_share)
-    offset = round(size * 20 / 616)
-    first = (size - rows) // 2 - offset
+    first = (size - rows) // 2 - round(CVUSA_STRIP_OFFSET * 2 * size)
     crop = panorama[..., first : first + rows, :]
-    completed = complete_panorama(crop, offset_px=offset)
+    completed = complete_panorama(crop, strip_offset=CVUSA_STRIP_OFFSET)
     settings = TopView.from_span(size, span, config.camera_height_m)
     return {
         "panorama": panorama[0],
@@ -213,7 +212,7 @@ def real_panorama(argument: str, data: str = "world") -> tuple[Tensor, str] | No
     if width == 2 * picture.shape[-2]:
         return picture, credit
     cvusa = abs(columns / rows - 1232 / 224) < 0.02
-    return complete_panorama(picture, offset_px=round(CVUSA_OFFSET_PX * width / 1232) if cvusa else 0), credit
+    return complete_panorama(picture, strip_offset=CVUSA_STRIP_OFFSET if cvusa else 0.0), credit
 
 
 def real_figure(real: tuple[Tensor, str] | None, settings: TopView) -> Figure | None:

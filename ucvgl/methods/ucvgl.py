@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from ucvgl.augment import UCVGL, Augmentation, Move, augment, move_together, to_float
+from ucvgl.augment import UCVGL, Augmentation, Move, Pose, augment, jitter_pose, move_together, to_float
 from ucvgl.data import Positives, Views
 from ucvgl.distributed import embed_sharded, first_alone, processes
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
@@ -46,7 +46,7 @@ from ucvgl.results import write_json
 from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
 from ucvgl.search import BothWays, both_ways
 from ucvgl.stages import StageResult, run_stage
-from ucvgl.synthetic_top_view import Occlusion, Pose, jitter_pose, synthetic_top_view
+from ucvgl.synthetic_top_view import Occlusion, synthetic_top_view
 from ucvgl.training import Batch, Row, Task, TrainingConfig, train
 from ucvgl.translation import CycleGanConfig, apply_statistics, centre_weight, fit_statistics, train_cyclegan, translate
 

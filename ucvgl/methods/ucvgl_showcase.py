@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from ucvgl import published, reranking
-from ucvgl.augment import augment, to_float
+from ucvgl.augment import augment, jitter_pose, to_float
 from ucvgl.data import Positives
 from ucvgl.methods.ucvgl import (
     Descriptors,
@@ -34,7 +34,7 @@ from ucvgl.results import WORLD
 from ucvgl.scorecard import Comparison, Gap
 from ucvgl.search import BothWays
 from ucvgl.stages import StageResult
-from ucvgl.synthetic_top_view import jitter_pose, synthetic_top_view
+from ucvgl.synthetic_top_view import synthetic_top_view
 from ucvgl.world.pairs import CITY_GAP_M
 
 SHOWN = (0, 40, 80, 120)  # places whose pictures are shown: of different drives

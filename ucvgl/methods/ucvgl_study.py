@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ucvgl.augment import UCVGL
+from ucvgl.augment import UCVGL, Pose
 from ucvgl.data import detect_layout
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
@@ -30,7 +30,7 @@ from ucvgl.methods.ucvgl import (
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels, PseudoLabels, correctness, select
 from ucvgl.results import WORLD
 from ucvgl.stages import StageResult
-from ucvgl.synthetic_top_view import Occlusion, Pose
+from ucvgl.synthetic_top_view import Occlusion
 from ucvgl.training import TrainingConfig
 from ucvgl.translation import LAPTOP as SMALL
 from ucvgl.translation import CycleGanConfig

@@ -1,0 +1,526 @@
+"""Geometry: hand-sized cases, round trips, py360convert as oracle, seam and poles, strips, gradients, dtypes."""
+
+import dataclasses
+import math
+from unittest import mock
+
+import numpy as np
+import py360convert
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from ucvgl import geometry, paths
+from ucvgl.errors import InputError
+from ucvgl.geometry import (
+    CVACT_TOP_VIEW,
+    CVUSA_STRIP_OFFSET,
+    CVUSA_TOP_VIEW,
+    TopView,
+    complete_panorama,
+    perspective_grid,
+    perspective_view,
+    photo_top_view,
+    pixel_grid,
+    polar_view,
+    sample_panorama,
+    top_view,
+)
+
+QUICK = settings(max_examples=25, deadline=None)
+FINE = torch.float64  # where a bound is about the geometry, not about rounding
+
+
+def noise(*shape: int, dtype: torch.dtype = FINE, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=FINE).to(dtype)
+
+
+def fine(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=FINE)
+
+
+def panorama_of(function, height: int, dtype: torch.dtype = FINE) -> Tensor:
+    """A panorama whose value is a function of (east, north, up) of the unit ray: (1, 1, H, 2H)."""
+    ray = geometry.panorama_pixel_to_ray(pixel_grid(height, 2 * height), height)
+    return function(*ray.unbind(-1))[None, None].to(dtype)
+
+
+def smooth(east: Tensor, north: Tensor, up: Tensor) -> Tensor:
+    return 0.5 + 0.2 * east - 0.15 * north * up + 0.1 * (2 * east * north + up)
+
+
+def looking_down(view: TopView) -> Tensor:
+    """Unit rays of a top view's pixels, from its settings in words: (S, S, 3)."""
+    column, row = pixel_grid(view.size_px, view.size_px).unbind(-1)
+    half = math.tan(math.radians(view.fov_deg / 2))
+    east, north = ((column + 0.5) / view.size_px * 2 - 1) * half, (1 - (row + 0.5) / view.size_px * 2) * half
+    return torch.nn.functional.normalize(torch.stack([east, north, torch.full_like(east, -1)], -1), dim=-1)
+
+
+angles = st.floats(-180, 180)
+
+# ---- points: pixel, ray, ground
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "ray"),
+    [
+        (3.5, 1.5, (0, 1, 0)),  # the centre is north, on the horizon
+        (5.5, 1.5, (1, 0, 0)),  # a quarter to the right is east
+        (1.5, 1.5, (-1, 0, 0)),
+        (-0.5, 1.5, (0, -1, 0)),
+        (3.5, -0.5, (0, 0, 1)),
+        (3.5, 3.5, (0, 0, -1)),
+        (3.5, 2.5, (0, math.sqrt(0.5), -math.sqrt(0.5))),
+    ],
+)
+def test_panorama_pixels_look_where_the_convention_says(column, row, ray):
+    found = geometry.panorama_pixel_to_ray(fine(column, row), 4)
+    torch.testing.assert_close(found, fine(*ray), atol=1e-12, rtol=0)
+
+
+def test_azimuth_and_latitude_follow_the_formula():
+    ray = geometry.panorama_pixel_to_ray(fine(10, 7), 32)
+    azimuth, latitude = math.degrees(math.atan2(ray[0], ray[1])), math.degrees(math.asin(ray[2]))
+    assert azimuth == pytest.approx((10.5 / 64 - 0.5) * 360)
+    assert latitude == pytest.approx(90 - 7.5 / 32 * 180)
+
+
+@QUICK
+@given(st.floats(-0.49, 255.49), st.floats(-0.49, 127.49))
+def test_panorama_pixel_ray_pixel(column, row):
+    ray = geometry.panorama_pixel_to_ray(fine(column, row), 128)
+    assert ray.norm().item() == pytest.approx(1)
+    torch.testing.assert_close(geometry.ray_to_panorama(3 * ray, 128), fine(column, row), atol=1e-6, rtol=0)
+
+
+def test_top_view_settings_by_hand():
+    view = TopView(size_px=100, fov_deg=90, camera_height_m=2)
+    assert view.focal_px == pytest.approx(50)
+    assert view.span_m == pytest.approx(4)
+    assert TopView.from_span(100, 4, 2) == view
+    assert (CVUSA_TOP_VIEW.size_px, CVUSA_TOP_VIEW.fov_deg) == (750, 175)
+    assert (CVACT_TOP_VIEW.size_px, CVACT_TOP_VIEW.fov_deg) == (1200, 170)
+    corner = geometry.ray_to_ground(geometry.top_view_pixel_to_ray(fine(-0.5, -0.5), view), 2.0)
+    torch.testing.assert_close(corner, fine(-2, 2))  # upper left: west, north
+
+
+@QUICK
+@given(st.builds(TopView, st.integers(1, 900), st.floats(20, 179), st.floats(0.5, 5)), st.floats(0, 1), st.floats(0, 1))
+def test_a_top_view_is_a_tile_of_its_span(view, x, y):
+    pixel = fine(x, y) * view.size_px - 0.5
+    ground = geometry.ray_to_ground(geometry.top_view_pixel_to_ray(pixel, view), view.camera_height_m)
+    back = geometry.ground_to_tile_pixel(ground, view.size_px, view.span_m)
+    torch.testing.assert_close(back, pixel, atol=1e-7, rtol=0)
+
+
+def test_ray_to_ground_by_hand():
+    ray = torch.tensor([[3.0, 0, -3], [0, 2, -1], [0, 0, -7], [1, 0, 0], [0, 1, 1]], dtype=FINE)
+    ground = geometry.ray_to_ground(ray, 1.5)
+    torch.testing.assert_close(ground[:3], torch.tensor([[1.5, 0], [0, 3], [0, 0]], dtype=FINE))
+    assert ground[3:].isnan().all()  # the horizon and the sky never meet the ground
+
+
+# ---- attitude
+
+
+def rodrigues(axis: np.ndarray, angle: float) -> np.ndarray:
+    """Right-handed rotation about a unit axis, from Rodrigues' formula and not from Euler matrices."""
+    x, y, z = axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
+
+
+def attitude_by_hand(heading: float, pitch: float, roll: float) -> np.ndarray:
+    """The camera's own axes, turned one after the other as the words say."""
+    right, forward, up = np.eye(3)
+    turn = rodrigues(up, -math.radians(heading))  # clockwise, seen from above
+    right, forward = turn @ right, turn @ forward
+    turn = rodrigues(right, math.radians(pitch))  # the nose up
+    forward, up = turn @ forward, turn @ up
+    turn = rodrigues(forward, math.radians(roll))  # the right side down
+    return np.stack([turn @ right, forward, turn @ up], axis=1)
+
+
+@QUICK
+@given(angles, angles, angles)
+def test_attitude_matrix_is_the_described_rotation(heading, pitch, roll):
+    found = geometry.attitude_matrix(*fine(heading, pitch, roll))
+    np.testing.assert_allclose(found.numpy(), attitude_by_hand(heading, pitch, roll), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("attitude", "axis", "points_to"),
+    [
+        ((90.0, 0.0, 0.0), 1, (1, 0, 0)),  # heading 90: forward is east
+        ((0.0, 90.0, 0.0), 1, (0, 0, 1)),  # pitch 90: forward is up
+        ((0.0, 0.0, 90.0), 0, (0, 0, -1)),  # roll 90: right is down
+        ((0.0, -90.0, 0.0), 2, (0, 1, 0)),  # looking down, the photo's upper edge is north
+    ],
+)
+def test_attitude_signs(attitude, axis, points_to):
+    matrix = geometry.attitude_matrix(*fine(*attitude))
+    torch.testing.assert_close(matrix[:, axis], fine(*points_to), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("attitude", [(0.0, 0.0, 0.0), (40.0, 0.0, 0.0), (-75.0, 12.0, -8.0), (200.0, -30.0, 25.0)])
+def test_views_agree_with_the_signal_on_the_sphere(attitude):
+    """A smooth function of the ray is known everywhere, so each view is compared with that."""
+    matrix = torch.from_numpy(attitude_by_hand(*attitude))
+
+    def seen_by_camera(*ray):
+        return smooth(*torch.einsum("ij,jhw->ihw", matrix, torch.stack(ray)))
+
+    taken, view = panorama_of(seen_by_camera, 256), TopView(64, 150, 2.5, *attitude)
+    truth = smooth(*looking_down(view).unbind(-1))
+    torch.testing.assert_close(top_view(taken, view)[0, 0], truth, atol=1e-4, rtol=0)
+
+    photo = perspective_view(panorama_of(smooth, 256), (32, 48), 70.0, *attitude)
+    right, up = np.meshgrid(np.arange(48) - 23.5, 15.5 - np.arange(32))
+    ray = np.stack([right, np.full_like(right, 24 / math.tan(math.radians(35))), up])
+    truth = smooth(*torch.einsum("ij,jhw->ihw", matrix, torch.from_numpy(ray / np.linalg.norm(ray, axis=0))))
+    torch.testing.assert_close(photo[0, 0], truth, atol=1e-4, rtol=0)
+
+
+def test_each_panorama_may_have_its_own_heading():
+    panorama, heading, view = noise(3, 3, 32, 64), fine(0, 33, -170), TopView(24, 140, pitch_deg=5, roll_deg=4)
+    together = top_view(panorama, view, heading_deg=heading)
+    many = top_view(panorama[:1], view, heading_deg=heading)  # or one has many
+    for i in range(3):
+        turned = dataclasses.replace(view, heading_deg=heading[i].item())
+        torch.testing.assert_close(together[i : i + 1], top_view(panorama[i : i + 1], turned), atol=1e-9, rtol=0)
+        torch.testing.assert_close(many[i : i + 1], top_view(panorama[:1], turned), atol=1e-9, rtol=0)
+    with pytest.raises(AssertionError, match="heading"):
+        top_view(panorama, view, heading_deg=torch.tensor([0.0, math.nan, 0.0]))
+
+
+# ---- heading turns
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3, -1])
+def test_quarter_turns_of_tile_and_panorama_belong_together(quarters):
+    """A tile turned counter-clockwise by a quarter is its panorama rolled to the left by a quarter, and the reverse."""
+    # an even size: straight down, in the middle of an odd one, a panorama of noise has no one value
+    panorama, view = noise(2, 3, 32, 64), TopView(40, 160)
+    rolled = panorama.roll(-quarters * 16, -1)
+    turned = torch.rot90(top_view(panorama, view), quarters, (-2, -1))
+    torch.testing.assert_close(top_view(rolled, view), turned, atol=1e-9, rtol=0)
+    tile = noise(2, 3, 30, 30)
+    turned = polar_view(torch.rot90(tile, quarters, (-2, -1)), 16, 64)
+    torch.testing.assert_close(turned, polar_view(tile, 16, 64).roll(-quarters * 16, -1), atol=1e-9, rtol=0)
+
+
+@QUICK
+@given(st.integers(-64, 64))
+def test_a_roll_of_the_columns_is_a_heading(columns):
+    panorama, heading = noise(1, 1, 32, 64), columns / 64 * 360
+    rolled = panorama.roll(-columns, -1)  # what a camera with its centre column at this heading records
+    straight, undone = top_view(panorama, TopView(20, 150)), top_view(rolled, TopView(20, 150, heading_deg=heading))
+    torch.testing.assert_close(undone, straight, atol=1e-9, rtol=0)
+
+
+def test_marks_land_where_they_stand():
+    """A blob on the ground 3 m east and 1 m south shows at that place in the top view, and in its polar view."""
+    view = TopView.from_span(121, 12.0, camera_height_m=2.0)
+    target = torch.nn.functional.normalize(fine(3, -1, -2), dim=0)
+    panorama = panorama_of(lambda *ray: torch.exp(300 * (torch.stack(ray, -1) @ target - 1)), 256)
+    top = top_view(panorama, view)
+    row, column = divmod(top.argmax().item(), 121)
+    assert (column, row) == (90, 70)  # 10 px a metre from the centre (60, 60): east right, south down
+    row, column = divmod(polar_view(top, 60, 240).argmax().item(), 240)
+    ground = geometry.polar_pixel_to_ground(fine(column, row), 60, 240, 12.0)
+    torch.testing.assert_close(ground, fine(3, -1), atol=0.1, rtol=0)
+
+
+# ---- py360convert
+
+
+def e2p(panorama: Tensor, fov_deg: float, attitude: tuple, size: tuple[int, int]) -> Tensor:
+    """Its image plane ends in pixel centres where ours ends in pixel edges: so its field of view is a bit narrower.
+
+    It would sample with OpenCV where that is installed, which rounds places to 1/32 pixel: too coarse for an oracle.
+    """
+    half, (height, width) = math.tan(math.radians(fov_deg) / 2), size
+    wide = 2 * math.degrees(math.atan(half * (width - 1) / width))
+    high = 2 * math.degrees(math.atan(half * (height - 1) / width))
+    heading, pitch, roll = attitude
+    image = panorama.permute(1, 2, 0).numpy()
+    with mock.patch.object(py360convert.utils, "cv2", None):
+        py360convert.utils.EquirecSampler.from_perspective.cache_clear()
+        view = py360convert.e2p(image, (wide, high), heading, pitch, size, in_rot_deg=roll)
+    return torch.from_numpy(view).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize(("size", "fov"), [(64, 90), (75, 175), (60, 170)])
+def test_top_view_is_py360converts_downward_view(size, fov):
+    panorama = noise(2, 3, 64, 128)
+    for image, view in zip(panorama, top_view(panorama, TopView(size, fov)), strict=True):
+        # its rays are single precision: 1e-5 of noise that spans 0 to 1; its upper edge is north as ours
+        torch.testing.assert_close(view, e2p(image, fov, (0, -90, 0), (size, size)), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("attitude", [(0.0, 0.0, 0.0), (30.0, 10.0, 0.0), (-120.0, -35.0, 20.0), (180.0, 80.0, -70.0)])
+def test_perspective_view_is_py360converts(attitude):
+    panorama, size = noise(1, 3, 64, 128), (40, 60)
+    ours = perspective_view(panorama, size, 85.0, *attitude)[0]
+    torch.testing.assert_close(ours, e2p(panorama[0], 85.0, attitude, size), atol=1e-4, rtol=0)
+    grid = perspective_grid(64, size, 85.0, *attitude)
+    assert (grid.dtype, grid.shape) == (torch.float32, (1, 40, 60, 2))
+    torch.testing.assert_close(sample_panorama(panorama, grid)[0], ours, atol=1e-3, rtol=0)
+
+
+# ---- seam and poles
+
+
+def padded(panorama: Tensor, grid: Tensor) -> Tensor:
+    """The plain way over the seam and the poles: pad by a column and a row first."""
+    height, width = panorama.shape[-2:]
+    half = width // 2
+    whole = torch.cat([panorama[:, :, :1].roll(half, -1), panorama, panorama[:, :, -1:].roll(half, -1)], 2)
+    whole = torch.cat([whole[..., -1:], whole, whole[..., :1]], 3)
+    points = (2 * (grid + 1) + 1) / torch.tensor([width + 2, height + 2]) - 1
+    return torch.nn.functional.grid_sample(whole, points.expand(len(panorama), -1, -1, -1), align_corners=False)
+
+
+def test_seam_and_poles_against_a_padded_copy():
+    panorama, grid = noise(2, 3, 16, 32), noise(2, 60, 60, 2, seed=2) * torch.tensor([32, 16]) - 0.5
+    for some in (slice(None), slice(0, 1)):  # a grid for each, and one for both
+        found = sample_panorama(panorama, grid[some])
+        torch.testing.assert_close(found, padded(panorama, grid[some]), atol=1e-12, rtol=0)
+        away = sample_panorama(panorama.roll(7, -1), grid[some] + torch.tensor([7 + 64, 0]))  # any column is right
+        torch.testing.assert_close(away, found, atol=1e-9, rtol=0)
+
+
+def test_no_seam_and_no_hole_at_the_nadir():
+    """South lies on the seam: a signal smooth on the sphere must be as smooth there, and at the pole, as elsewhere."""
+    view = TopView(400, 100)
+    top = top_view(panorama_of(smooth, 64, torch.float32), view)[0, 0]
+    error = (top - smooth(*looking_down(view).unbind(-1))).abs()
+    assert error.max() < 1e-3
+    assert error[200:, 195:205].max() <= 1.5 * error[:200, 195:205].max()  # southwards no worse than northwards
+    steps = top.diff(dim=1).abs()
+    assert steps[200:, 198:201].max() <= 1.5 * steps[:200, 198:201].max()
+
+
+def test_only_whole_panoramas_are_projected():
+    with pytest.raises(AssertionError, match="complete_panorama"):
+        top_view(torch.zeros(1, 3, 224, 1232))
+
+
+# ---- strips
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "offset", "first"),
+    [(224, 1232, CVUSA_STRIP_OFFSET, 176), (112, 616, CVUSA_STRIP_OFFSET, 88), (47, 256, 0.0, 40)],
+)
+def test_a_strip_is_placed_by_its_own_size(height, width, offset, first):
+    strip = noise(1, 3, height, width, dtype=torch.float32)
+    whole = complete_panorama(strip, strip_offset=offset)
+    assert whole.shape == (1, 3, width // 2, width)
+    assert torch.equal(whole[:, :, first : first + height], strip)
+    assert whole.count_nonzero() == strip.count_nonzero()  # the rest is black
+
+
+@pytest.mark.parametrize(
+    ("shape", "offset", "horizon", "radius_rows"),
+    [
+        ((112, 616), CVUSA_STRIP_OFFSET, 66, (82, 85)),
+        ((224, 1232), CVUSA_STRIP_OFFSET, 132, (164, 170)),
+        ((47, 256), 0.0, 24, (30, 32)),
+    ],
+    ids=["half", "full", "as_exported"],
+)
+def test_case_strip_offset(shape, offset, horizon, radius_rows):
+    """A line 10 degrees below the horizon is a ring of radius tan(80 deg) camera heights, whatever the strip's size."""
+    strip = torch.zeros(1, 3, *shape)
+    strip[:, 2, :horizon], strip[:, 1, horizon:] = 1, 1
+    strip[..., slice(*radius_rows), :] = torch.tensor([1.0, 0, 0]).view(3, 1, 1)
+    red, green, _ = top_view(complete_panorama(strip, strip_offset=offset), TopView(128, 175))[0]
+    radius = (pixel_grid(128, 128) - 63.5).norm(dim=-1)
+    found = radius[(red > 0.5) & (green < 0.4)].median().item()
+    assert found / 64 * math.tan(math.radians(87.5)) == pytest.approx(math.tan(math.radians(80)), rel=0.06)
+
+
+@pytest.mark.parametrize(("shape", "offset", "message"), [((4, 17), 0.0, "even width"), ((9, 16), 0.0, "fit the 8"),
+                                                          ((4, 16), 0.5, "8 px above the horizon")])  # fmt: skip
+def test_a_strip_that_does_not_fit(shape, offset, message):
+    with pytest.raises(InputError, match=message):
+        complete_panorama(torch.zeros(1, 3, *shape), strip_offset=offset)
+
+
+# ---- polar view, photos
+
+
+def test_polar_view_by_hand():
+    tile = noise(1, 1, 8, 8)
+    polar = polar_view(tile, 2, 4)  # rows at radius 3 and 1 px, columns at azimuth -135, -45, 45, 135 deg
+    x = 3.5 + 3 * math.sqrt(0.5) - 5  # beyond column 5, at azimuth 45 and radius 3
+    y = 3.5 - 3 * math.sqrt(0.5) - 1  # below row 1
+    near = tile[0, 0, 1:3, 5:7]
+    expected = fine(1 - y, y) @ near @ fine(1 - x, x)
+    assert polar[0, 0, 0, 2].item() == pytest.approx(expected.item())
+
+
+def test_a_photos_top_view_by_hand():
+    column, row = pixel_grid(4, 4).unbind(-1)
+    photo = (10 * row + column + 1)[None, None]  # 4 x 4 pixels of 90 degrees: a focal length of 2
+    view = TopView.from_span(8, 8.0, 1.0)  # a metre a pixel, the camera one metre above the ground
+    found = photo_top_view(photo, 90.0, view, fine(0, 90))[:, 0]
+    # half a metre to the right, 2.5 ahead: column 1.5 + 2 * 0.5 / 2.5, row 1.5 + 2 * 1 / 2.5
+    assert found[0, 1, 4] == pytest.approx(1 + 10 * 2.3 + 1.9)
+    assert found[1, 4, 6] == pytest.approx(1 + 10 * 2.3 + 1.9)
+    assert found[0, 2, 4] == pytest.approx(1 + 10 * (1.5 + 2 / 1.5) + 1.5 + 1 / 1.5)
+    assert found[0, 3, 4] == 0  # half a metre ahead, below the frame
+    assert (found[0, 4:] == 0).all()  # behind
+    assert (found[1, :, :4] == 0).all()
+    assert found[0, 1, 7] == 0  # 3.5 to the right at 2.5 ahead: beyond 45 degrees
+
+
+@pytest.mark.parametrize("size", [(120, 160), (160, 120)])
+@pytest.mark.parametrize(("heading", "fov"), [(0.0, 60.0), (-145.0, 110.0), (270.0, 40.0)])
+def test_a_photos_top_view_is_the_panoramas_in_its_sector(heading, fov, size):
+    panorama, view = panorama_of(smooth, 180), TopView.from_span(41, 20.0)
+    found = photo_top_view(perspective_view(panorama, size, fov, heading), fov, view, fine(heading))[0, 0]
+    seen = found != 0  # the signal itself is above 0
+    torch.testing.assert_close(found[seen], top_view(panorama, view)[0, 0][seen], atol=5e-3, rtol=0)
+    east, north, _ = looking_down(view).unbind(-1)
+    off = (torch.atan2(east, north).rad2deg() - heading + 180) % 360 - 180
+    assert 10 < seen.sum() < 41 * 41 / 2
+    assert (off[seen].abs() <= fov / 2 + 1e-6).all()
+
+
+# ---- gradients, dtypes, batches
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda p: top_view(p, TopView(7, 160, pitch_deg=3)),
+        lambda p: top_view(p, TopView(5, 160), heading_deg=fine(3, 181)),
+        lambda p: top_view(p[:1], TopView(4, 160), heading_deg=fine(3, 181)),
+        lambda p: perspective_view(p, (4, 5), 100.0, 170.0),
+        lambda p: polar_view(p[..., :6], 3, 5),
+        lambda p: complete_panorama(p[:, :, :4], strip_offset=1 / 12),
+        lambda p: photo_top_view(p, 90.0, TopView(6, 150), fine(3, 181)),
+    ],
+)
+def test_gradients_reach_the_image(view):
+    assert torch.autograd.gradcheck(view, (noise(2, 1, 6, 12).requires_grad_(),))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [3, 2 * geometry.AT_ONCE + 1])  # a few at a time, put together again
+def test_dtypes_come_back(dtype, count):
+    panorama, heading, view = (noise(count, 1, 32, 64) * 255).to(dtype), torch.full((count,), 20.0), TopView(30, 150)
+    for call in (
+        lambda p: top_view(p, view),
+        lambda p: top_view(p, view, heading_deg=heading),
+        lambda p: top_view(p[:1], view, heading_deg=heading),
+        lambda p: photo_top_view(p[..., :40], 80.0, view, heading),
+    ):
+        exact, found = call(panorama.double()), call(panorama)
+        assert found.dtype == dtype
+        bound = 0.51 if dtype == torch.uint8 else 255 * max(torch.finfo(dtype).eps, 1e-4)
+        assert (found.double() - exact).abs().max() <= bound
+
+
+def test_layout_in_memory_does_not_matter():
+    panorama = noise(2, 3, 32, 64, dtype=torch.float32)
+    last = panorama.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(top_view(last, TopView(30, 150)), top_view(panorama, TopView(30, 150)))
+
+
+def test_a_grid_is_built_once_and_serves_training_after_inference():
+    geometry.fixed_top_view_pixels.cache_clear()
+    panorama = noise(1, 1, 16, 32, dtype=torch.float32)
+    with torch.inference_mode():
+        top_view(panorama, TopView(9, 150))
+    top_view(panorama.requires_grad_(), TopView(9, np.float64(150))).sum().backward()
+    assert panorama.grad.abs().sum() > 0
+    assert geometry.fixed_top_view_pixels.cache_info().misses == 1
+
+
+def test_autocast_does_not_move_points():
+    panorama, heading = noise(2, 3, 64, 128, dtype=torch.float32), torch.tensor([11.0, 77.0])
+    calls = [lambda: top_view(panorama, TopView(50, 170), heading_deg=heading), lambda: top_view(panorama)]
+    for call in calls:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = call()
+        assert torch.equal(found, call())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_agrees_with_the_cpu():
+    panorama, heading = noise(4, 3, 128, 256, dtype=torch.float32), torch.tensor([0.0, 30.0, 179.0, -90.0])
+    calls = [
+        lambda p: top_view(p, TopView(100, 170, pitch_deg=2)),
+        lambda p: top_view(p, TopView(100, 170), heading_deg=heading),
+        lambda p: perspective_view(p, (40, 60), 80.0, 30.0, -10.0),
+        lambda p: photo_top_view(p[..., :150], 80.0, TopView(40, 150), heading),
+        lambda p: polar_view(p[..., :128], 32, 128),
+    ]
+    for call in calls:
+        torch.testing.assert_close(call(panorama.cuda()).cpu(), call(panorama), atol=1e-3, rtol=0)
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"fov_deg": 0}, "TopView.fov_deg: expected a finite number above 0 and below 180 deg, found 0"),
+        ({"fov_deg": 180}, "fov_deg"),
+        ({"fov_deg": math.nan}, "fov_deg"),
+        ({"fov_deg": "170"}, "fov_deg"),
+        ({"camera_height_m": 0}, "camera_height_m"),
+        ({"size_px": 0}, "size_px"),
+        ({"size_px": 7.5}, "size_px"),
+        ({"heading_deg": math.inf}, "heading_deg"),
+    ],
+)
+def test_bad_settings_are_one_clear_error(values, message):
+    with pytest.raises(InputError, match=message):
+        TopView(**values)
+
+
+# ---- real samples
+
+
+def read(path) -> Tensor:
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
+
+
+def sample_files(pattern: str) -> list:
+    files = sorted(paths.samples().glob(pattern))
+    if not files:
+        pytest.skip(f"no sample {pattern} under {paths.samples()} (UCVGL_SAMPLES)")
+    return files
+
+
+def test_a_real_panorama_of_amsterdam():
+    panorama = read(sample_files("amsterdam/*.jpg")[0])
+    panorama = torch.nn.functional.interpolate(panorama.float(), (512, 1024), mode="area")
+    top = top_view(panorama / 255, TopView(200, 165, heading_deg=274.85, pitch_deg=-7.13, roll_deg=0.35))
+    assert top.shape == (1, 3, 200, 200)
+    assert top.isfinite().all()
+    assert 0.05 < top.std() < 0.5
+
+
+def test_real_strips_of_cvusa():
+    strips = torch.cat([read(f) for f in sample_files("cvusa/imgs/ground*.jpg")])
+
+    def projected(images):
+        return top_view(complete_panorama(images, strip_offset=CVUSA_STRIP_OFFSET), CVUSA_TOP_VIEW)
+
+    tops, real = projected(strips), projected(torch.full_like(strips, 255)) == 255
+    assert 0.5 < real.float().mean() < 1
+    assert 20 < tops[real].float().mean() < 235
+    assert tops[real].float().std() > 10
+    assert (tops[:, :, 374:376, 374:376] == 0).all()  # the strip doesn't reach the ground below the camera
