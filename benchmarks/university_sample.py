@@ -30,7 +30,7 @@ from ucvgl.methods.images import Images
 
 from ucvgl import paths
 from ucvgl.augment import Augmentation, Pose
-from ucvgl.data import Positives, Views, read_paired_folders
+from ucvgl.data import Dataset, Positives, open_dataset
 from ucvgl.data.decoding import resize
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
 from ucvgl.errors import InputError
@@ -82,20 +82,25 @@ class Recipe:
 # ------------------------------------------------------------------------------------------------------------- the images
 
 
-def read_sample() -> Views:
+def read_sample() -> Dataset:
     """The 250 pairs.
 
     Raises:
         InputError: no such folder.
     """
-    return read_paired_folders(paths.samples() / "university1652", same=SAME, name="university1652-sample")
+    data = open_dataset("pairs", paths.samples() / "university1652")
+    row = {name: i for i, name in enumerate(data.gallery.ids)}
+    rows = [positives.tolist() for positives in data.positives]
+    for one, other in (*SAME, *(pair[::-1] for pair in SAME)):  # both images of a building that is two folders are right
+        rows[row[f"{one}.jpg"]].append(row[f"{other}.jpg"])
+    return replace(data, name="university1652-sample", positives=Positives.of(rows))
 
 
-def pictures(views: Views, recipe: Recipe) -> tuple[Tensor, Tensor]:
+def pictures(views: Dataset, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """The middles of the drone images and the whole tiles, uint8 (N, 3, H, W) and (M, 3, H, W)."""
     size = recipe.encoder.image_px
-    drone = [resize(middle_of(views.ground.read(i), recipe.middle), size) for i in range(len(views.ground))]
-    return torch.stack(drone), torch.stack([views.satellite.read(i, size) for i in range(len(views.satellite))])
+    drone = [resize(middle_of(views.query.read(i), recipe.middle), size) for i in range(len(views.query))]
+    return torch.stack(drone), torch.stack([views.gallery.read(i, size) for i in range(len(views.gallery))])
 
 
 def middle_of(image: Tensor, part: float) -> Tensor:
@@ -331,7 +336,7 @@ def main() -> None:
     begun = time.perf_counter()
     recipe, views = Recipe(seed=asked.seed), read_sample()
     drone, tile = pictures(views, recipe)
-    fold = folds_of([name.rpartition(".")[0] for name in views.ground.ids], SAME, recipe.folds, 0)
+    fold = folds_of([name.rpartition(".")[0] for name in views.query.ids], SAME, recipe.folds, 0)
     folds = []
     for held_out in range(recipe.folds):
         folds.append(run_fold(drone, tile, fold, held_out, views.positives, recipe, supervised=asked.supervised))

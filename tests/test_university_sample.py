@@ -89,7 +89,7 @@ def test_pictures_are_the_middle_and_the_whole_at_the_encoders_size():
 
         return Side()
 
-    views = SimpleNamespace(ground=side(drone), satellite=side(tile))
+    views = SimpleNamespace(query=side(drone), gallery=side(tile))
     found = us.pictures(views, replace(TINY, middle=0.5))
     assert found[0].equal(drone[:, :, 16:48, 16:48])  # 32 pixels: not resized
     assert found[1].shape == (2, 3, 32, 32)

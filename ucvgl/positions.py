@@ -81,7 +81,7 @@ def _check_degrees(values: np.ndarray, where: str) -> None:
     if outside.any():
         row = int(outside.argmax())
         lat, lon = values[row]
-        swapped = abs(lon) <= 90 and abs(lat) <= 180
+        swapped = bool(abs(lon) <= 90 and abs(lat) <= 180)
         raise InputError(
             f"{where}, row {row + 1}", expected="latitude in -90..90 and longitude in -180..180 degrees",
             found=f"{lat:g}, {lon:g}" + " (latitude and longitude look swapped)" * swapped,

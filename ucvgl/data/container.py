@@ -7,6 +7,7 @@ published code of UCVGL and Sample4Geo does. Readers return it with files behind
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
@@ -136,7 +137,8 @@ class ArrayImages:
 
     def __post_init__(self) -> None:
         if isinstance(self.pixels, np.ndarray):
-            object.__setattr__(self, "pixels", torch.from_numpy(self.pixels))
+            with warnings.catch_warnings(action="ignore"):  # the array may be read-only: nothing writes to it
+                object.__setattr__(self, "pixels", torch.from_numpy(self.pixels))
         assert self.pixels.dtype == torch.uint8
         object.__setattr__(self, "ids", _checked(self.ids, len(self), self.positions, self.source or "images"))
 

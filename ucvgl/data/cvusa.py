@@ -18,11 +18,11 @@ import numpy as np
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.files import columns, degrees, folder, inside, lines, numbers, one_of, read_marker
 from ucvgl.errors import InputError
+from ucvgl.geometry import CVUSA_STRIP_OFFSET
 from ucvgl.positions import Positions
 
 PUBLISHED = {"train": 35_532, "val": 8_884}
 SIZES = {"query": (224, 1232), "gallery": (750, 750)}
-STRIP_OFFSET = 20 / 1232
 
 
 def read_cvusa(root: Path | str, split: str = "val") -> Dataset:
@@ -39,7 +39,7 @@ def read_cvusa(root: Path | str, split: str = "val") -> Dataset:
         FileImages(str(root), _stems(panoramas), panoramas, panorama_at, str(path)),
         FileImages(str(root), _stems(tiles), tiles, tile_at, str(path)),
         Positives.one_each(np.arange(len(rows))),
-        strip_offset=STRIP_OFFSET if marker is None else marker["strip_offset"],
+        strip_offset=CVUSA_STRIP_OFFSET if marker is None else marker["strip_offset"],
     )  # fmt: skip
 
 

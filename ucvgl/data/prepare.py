@@ -71,7 +71,9 @@ def _write(folder: Path, data: Dataset, config: Preparation, progress: bool) -> 
         for rows, images in _native(data.query) if config.top_view else _batches(data.query, config.query_px):
             query[rows] = resized(images, config.query_px).numpy()
             if config.top_view:
-                top[rows] = top_view(_whole(images, data.strip_offset), config.top_view).numpy()
+                is_strip = images.shape[3] != 2 * images.shape[2]
+                whole = complete_panorama(images, strip_offset=data.strip_offset) if is_strip else images
+                top[rows] = top_view(whole, config.top_view).numpy()
             bar.update(len(rows))
         for rows, images in _batches(data.gallery, config.gallery_px):
             gallery[rows] = (polar_view(images, *config.query_px) if config.polar else images).numpy()
@@ -88,12 +90,6 @@ def _native(images: ImageSet) -> Iterator[tuple[np.ndarray, Tensor]]:
         sizes = np.array([images.read(0).shape[1:]] * len(images))
     for size in np.unique(sizes, axis=0):
         yield from _batches(images, tuple(size.tolist()), np.flatnonzero((sizes == size).all(1)))
-
-
-def _whole(images: Tensor, strip_offset: float) -> Tensor:
-    """Panoramas of one size, completed if they are strips: uint8 (B, 3, H, W) -> (B, 3, W/2, W)."""
-    whole = images.shape[3] == 2 * images.shape[2]
-    return images if whole else complete_panorama(images, strip_offset=strip_offset)
 
 
 def _batches(
