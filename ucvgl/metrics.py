@@ -84,28 +84,30 @@ def places_of(query: Tensor, gallery: Tensor, positives: Tensor, *, semi_positiv
         InputError: embeddings with NaN or infinity.
     """
     check_embeddings(query, gallery)
-    asked, column = _sorted_pairs(positives, query, gallery)
-    asked, row, count = asked.unique_consecutive(return_inverse=True, return_counts=True)
+    measured, column = _sorted_pairs(positives, query, gallery)
+    measured, row, count = measured.unique_consecutive(return_inverse=True, return_counts=True)  # (A,), (P,), (A,)
     semi_query, semi_column = _sorted_pairs(positives[:0] if semi_positives is None else semi_positives, query, gallery)
-    measured = torch.isin(semi_query, asked)
-    semi_row, semi_column = torch.searchsorted(asked, semi_query[measured]), semi_column[measured]
-    above, masked = (torch.zeros(len(e), device=query.device) for e in (row, asked))
+    known = torch.isin(semi_query, measured)
+    semi_row, semi_column = torch.searchsorted(measured, semi_query[known]), semi_column[known]
+    above, masked = (torch.zeros(len(e), device=query.device) for e in (row, measured))
 
     gallery = gallery.to(product_dtype(query, gallery))
     step = max(1, CHUNK_BYTES // (gallery.element_size() * len(gallery)))
-    for start in range(0, len(asked), step):
-        similarity = query[asked[start : start + step]].to(gallery.dtype) @ gallery.T  # (B, R)
+    for start in range(0, len(measured), step):
+        similarity = query[measured[start : start + step]].to(gallery.dtype) @ gallery.T  # (B, R)
         some = _between(row, start, start + step)
-        own = similarity[row[some] - start, column[some]]
-        similarity[row[some] - start, column[some]] = -torch.inf  # only wrong items are left to be counted
-        above[some] = _count_above(similarity, row[some] - start, own)
-        best = torch.full_like(similarity[:, 0], -torch.inf).scatter_reduce(0, row[some] - start, own, "amax")
+        at, right = row[some] - start, column[some]
+        own = similarity[at, right]
+        similarity[at, right] = -torch.inf  # only wrong items are left to be counted
+        above[some] = _count_above(similarity, at, own)
+        best = torch.full_like(similarity[:, 0], -torch.inf).scatter_reduce(0, at, own, "amax")  # (B,)
         some = _between(semi_row, start, start + step)
-        score = similarity[semi_row[some] - start, semi_column[some]]
-        masked.index_add_(0, semi_row[some], ((score - best[semi_row[some] - start]).sign().float() + 1) / 2)
+        at = semi_row[some] - start
+        difference = similarity[at, semi_column[some]] - best[at]
+        masked.index_add_(0, semi_row[some], (difference.sign().float() + 1) / 2)  # greater 1, equal 1/2, less 0
     order = above.argsort(stable=True)
     above = above[order[row[order].argsort(stable=True)]]  # within each query the best first
-    places = Places(asked, count, above, None)
+    places = Places(measured, count, above, None)
     return places if semi_positives is None else replace(places, unmasked_above=places.first - masked)
 
 
@@ -150,9 +152,6 @@ def retrieval_measures(
         hit_rate: the first is right once semi-positives are masked out (VIGOR); only with semi_positives.
         ap: mean of `average_precision`.
         queries, left_out: how many queries were measured, and how many were not for want of a right item.
-
-    Raises:
-        InputError: embeddings with NaN or infinity.
     """
     assert len(positives), "no query has a right item"
     places = places_of(query, gallery, positives, semi_positives=semi_positives)

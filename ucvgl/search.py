@@ -1,9 +1,8 @@
 """Exact nearest neighbours by inner product, in blocks: the product of two sets is walked and never held whole.
 
-UCVGL, section 3.4, matches images of two views both ways; its code holds two dense N x N matrices for that. Among equal
-similarities the lower index comes first, whatever the block size. Equal means the same bits: a matrix product may round a
-duplicate image differently in another block. The sets lie on one device, the result as well. Half precision is a way to
-store embeddings: products are float32.
+UCVGL, section 3.4, matches two views both ways; its code holds two dense N x N matrices. Among equal similarities the lower
+index comes first, whatever the block size; equal means the same bits, and a matrix product may round a duplicate image
+differently in another block. Sets and result lie on one device. Embeddings in half precision are multiplied in float32.
 """
 
 from collections.abc import Iterator

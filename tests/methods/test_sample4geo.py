@@ -310,12 +310,6 @@ def test_duplicate_positions_are_no_error():
     assert sorted(order.tolist()) == list(range(N))
 
 
-def test_gallery_smaller_than_k():
-    few = replace(labelled().take(np.arange(3), "three"), tile=labelled().tile[:3])
-    with pytest.raises(InputError, match="1 to 3, the number of gallery images"):
-        sample4geo.evaluate(sample4geo.new_model(METHOD), few)
-
-
 @pytest.mark.parametrize("make", [lambda: Sampling("gps"), lambda: Sampling(refresh_every=0)])
 def test_bad_settings(make):
     with pytest.raises(InputError):
