@@ -72,8 +72,8 @@ class Positions:
 
     def same_as(self, other: "Positions | None") -> bool:
         """Equal frame and equal values, NaN equal to NaN."""
-        equal_frame = other is not None and self.frame == other.frame
-        return equal_frame and np.array_equal(self.values, other.values, equal_nan=True)
+        same_frame = other is not None and self.frame == other.frame
+        return same_frame and np.array_equal(self.values, other.values, equal_nan=True)
 
 
 def _check_degrees(values: np.ndarray, where: str) -> None:
@@ -163,7 +163,7 @@ def to_utm(
     All positions are put into one zone and hemisphere, the first one's by default, so that distances between them make
     sense. The exceptions of the grid in Norway and Svalbard are not applied.
     """
-    lat, lon = np.atleast_1d(np.asarray(lat_deg, np.float64)), np.atleast_1d(np.asarray(lon_deg, np.float64))
+    lat, lon = np.atleast_1d(lat_deg, lon_deg)
     zone = int((lon[0] + 180) // 6) % 60 + 1 if zone is None else zone
     letter = "CDEFGHJKLMNPQRSTUVWXX"[int(np.clip((lat[0] + 80) // 8, 0, 20))]
     return *_utm(zone, south=lat[0] < 0)(lon, lat), zone, letter
@@ -171,8 +171,7 @@ def to_utm(
 
 def from_utm(east_m: np.ndarray, north_m: np.ndarray, zone: int, south: bool) -> tuple[np.ndarray, np.ndarray]:
     """UTM easting and northing in metres -> latitude and longitude in degrees."""
-    east, north = np.atleast_1d(np.asarray(east_m, np.float64)), np.atleast_1d(np.asarray(north_m, np.float64))
-    lon, lat = _utm(zone, south)(east, north, inverse=True)
+    lon, lat = _utm(zone, south)(*np.atleast_1d(east_m, north_m), inverse=True)
     return lat, lon
 
 
