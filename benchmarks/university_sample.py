@@ -214,7 +214,7 @@ def measured(
     found: Descriptors, positives: Positives, held: Tensor, ks: Sequence[int] = KS
 ) -> dict[tuple[str, str], dict[str, float]]:
     """R@k and AP in percent of the held-out rows, by (direction, gallery): 'fold', the held-out, and 'all'."""
-    pairs = torch.from_numpy(positives.pairs())  # of a building's two names, both are right
+    pairs = positives.pairs()  # of a building's two names, both are right
     out = {}
     for direction, query, gallery, right in (
         (DIRECTIONS[0], found.ground, found.satellite, pairs),
@@ -263,7 +263,7 @@ def run_fold(
     }  # fmt: skip
     truth = reordered(positives, part)
     if supervised:
-        taught, _ = adapted(part.images, recipe, torch.from_numpy(truth.best()))
+        taught, _ = adapted(part.images, recipe, truth.best())
         described["supervised"] = centred(found(taught), part)
     right = [round(correctness(epoch, truth) * epoch.count) if epoch.count else 0 for epoch in labels]
     return Fold({name: measured(d, positives, held) for name, d in described.items()}, labels, right, model)

@@ -364,7 +364,7 @@ def correctness(labels: PseudoLabels, positives: "Positives") -> float:
     ground, satellite = rows.cpu().numpy(), labels.satellite[rows].cpu().numpy()
     known = positives.known[ground]
     ground, satellite = ground[known], satellite[known]
-    true = positives.pairs()
+    true = positives.pairs().numpy()
     width = 1 + max(int(true[:, 1].max(initial=0)), int(satellite.max(initial=0)))
     right = np.isin(ground * width + satellite, true[:, 0] * width + true[:, 1])
     return float(right.mean()) if len(right) else math.nan

@@ -141,7 +141,7 @@ class Labelled:
 
     def pairs(self) -> tuple[Tensor, Tensor]:
         """The items trained on: ground images whose tile is known, (P,), and their tiles, (P,)."""
-        best = torch.from_numpy(self.positives.best())
+        best = self.positives.best()
         ground = (best >= 0).nonzero()[:, 0]
         return ground, best[ground]
 
@@ -292,8 +292,8 @@ def evaluate(model: TwoViewEncoder, test: Labelled) -> dict[str, float]:
         InputError: a gallery of fewer than 10 tiles, embeddings that are not finite.
     """
     query, gallery = describe(model, test)
-    semi = None if test.semi_positives is None else torch.from_numpy(test.semi_positives.pairs())
-    found = retrieval_measures(query, gallery, torch.from_numpy(test.positives.pairs()), semi_positives=semi)
+    semi = None if test.semi_positives is None else test.semi_positives.pairs()
+    found = retrieval_measures(query, gallery, test.positives.pairs(), semi_positives=semi)
     return {name: value for name, value in found.items() if name not in ("queries", "left_out")}
 
 

@@ -157,7 +157,7 @@ def drone_rows(
     """Arguments of `retrieval_rows`: drone images and the tiles found for them, half of them right if there are such."""
     query, gallery = describe(trained_model(stage, method), test)
     index = top_k(query, gallery, min(listed, len(gallery)))[1]
-    known = torch.from_numpy(test.positives.best())
+    known = test.positives.best()
     right = index == known[:, None]
     hits, misses = (flags.nonzero()[:, 0].tolist() for flags in (right[:, 0], ~right[:, 0]))
     rows = (hits[: max(count // 2, count - len(misses))] + misses)[:count]

@@ -193,7 +193,7 @@ def describe(model: TwoViewEncoder, images: Images, config: Pretraining, *, cent
 
 def evaluate(found: Descriptors, positives: Positives) -> dict[str, float]:
     """Recall at 1, 5, 10 and 1 % of the gallery, in percent, over ground images whose tile is known."""
-    best = torch.from_numpy(positives.best())
+    best = positives.best()
     known = (best >= 0).nonzero()[:, 0]
     ranks = ranks_of(found.ground[known], found.satellite, best[known])
     one_percent = max(1, len(found.satellite) // 100)

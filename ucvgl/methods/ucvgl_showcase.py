@@ -213,7 +213,7 @@ def _rule(rule: str, threshold: float) -> MiningRule:
 def rule_table(found: Descriptors, given: Material, threshold: float) -> pd.DataFrame:
     """A row a rule: labels found and right among the images trained on, and R@1 after the re-ranking."""
     scores = rescored(found)
-    best = torch.from_numpy(given.truth.train.best())
+    best = given.truth.train.best()
     rows = []
     for rule, name in RULES.items():
         both = _lists(rule, scores)
@@ -251,7 +251,7 @@ def map_arguments(given: Material, labels: PseudoLabels, *, held_out: bool = Fal
     some = labels.satellite >= 0
     here, to = torch.from_numpy(np.array(at.values)), torch.full((len(at), 2), torch.nan, dtype=torch.float64)
     to[some] = torch.from_numpy(np.array(tiles.values))[labels.satellite[some]]
-    status = torch.where(some, (labels.satellite == torch.from_numpy(truth.best())).long(), -1)
+    status = torch.where(some, (labels.satellite == truth.best()).long(), -1)
     if given.splits.name != WORLD:
         corner = here.amin(0)
         return {"position": here - corner, "matched_position": to - corner, "status": status, "city": None}

@@ -331,5 +331,5 @@ def describe(model: TwoViewEncoder, test: Places) -> tuple[Tensor, Tensor]:
 def evaluate(model: TwoViewEncoder, test: Places) -> dict[str, float]:
     """R@1, 5, 10 and 20 in percent: a database image within 25 m among the first; over queries that have any."""
     ks = [k for k in KS if k <= len(test.database)]
-    found = retrieval_measures(*describe(model, test), torch.from_numpy(test.positives.pairs()), ks=ks)
+    found = retrieval_measures(*describe(model, test), test.positives.pairs(), ks=ks)
     return {f"r_at_{k}": found[f"r_at_{k}"] for k in ks}
