@@ -46,7 +46,7 @@ def trained(settings: Study, images: Images, truth: Truth, epochs: int) -> tuple
     """Seconds of training, recall in the held-out city, and parameters."""
     steps = supervised(replace(settings.curriculum, training=replace(settings.curriculum.training, epochs=epochs)))
     model = new_model(settings.start)
-    task = PseudoPairs(images, torch.from_numpy(truth.train.best()), steps)
+    task = PseudoPairs(images, truth.train.best(), steps)
     with tempfile.TemporaryDirectory() as folder:
         rows = train(model, task, steps.training, Path(folder), progress=False)
     recall = evaluate(describe(model, truth.test_images, settings.start), truth.test)

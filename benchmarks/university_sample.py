@@ -91,7 +91,10 @@ def read_sample() -> Dataset:
     data = open_dataset("pairs", paths.samples() / "university1652")
     row = {name: i for i, name in enumerate(data.gallery.ids)}
     rows = [positives.tolist() for positives in data.positives]
-    for one, other in (*SAME, *(pair[::-1] for pair in SAME)):  # both images of a building that is two folders are right
+    for one, other in (
+        *SAME,
+        *(pair[::-1] for pair in SAME),
+    ):  # both images of a building that is two folders are right
         rows[row[f"{one}.jpg"]].append(row[f"{other}.jpg"])
     return replace(data, name="university1652-sample", positives=Positives.of(rows))
 
@@ -212,7 +215,7 @@ def measured(
     found: Descriptors, positives: Positives, held: Tensor, ks: Sequence[int] = KS
 ) -> dict[tuple[str, str], dict[str, float]]:
     """R@k and AP in percent of the held-out rows, by (direction, gallery): 'fold', the held-out, and 'all'."""
-    pairs = torch.from_numpy(positives.pairs())  # of a building's two names, both are right
+    pairs = positives.pairs()  # of a building's two names, both are right
     out = {}
     for direction, query, gallery, right in (
         (DIRECTIONS[0], found.ground, found.satellite, pairs),
@@ -261,7 +264,7 @@ def run_fold(
     }  # fmt: skip
     truth = reordered(positives, part)
     if supervised:
-        taught, _ = adapted(part.images, recipe, torch.from_numpy(truth.best()))
+        taught, _ = adapted(part.images, recipe, truth.best())
         described["supervised"] = centred(found(taught), part)
     right = [round(correctness(epoch, truth) * epoch.count) if epoch.count else 0 for epoch in labels]
     return Fold({name: measured(d, positives, held) for name, d in described.items()}, labels, right, model)

@@ -287,7 +287,7 @@ def test_candidates_are_an_image_set(tmp_path):
 def test_digests(tmp_path):
     mosaic = open_mosaic(write_pyramid(tmp_path, across=3, down=2))
     one = cut(mosaic, 40.0, 50.0, 16)
-    found = {one.digest(), cut(open_mosaic(tmp_path), 40.0, 50.0, 16).fingerprint()}
+    found = {one.digest(), cut(open_mosaic(tmp_path), 40.0, 50.0, 16).digest()}
     assert len(found) == 1
     others = [cut(mosaic, 40.0, 40.0, 16), cut(mosaic, 41.0, 50.0, 16), cut(mosaic, 40.0, 50.0, 17), one.subset([0])]
     found |= {other.digest() for other in others}

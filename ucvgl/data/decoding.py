@@ -6,6 +6,7 @@ raises an InputError that names it, where the published loops' `cv2.imread` retu
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -63,8 +64,8 @@ def _opened(path: str, use: Callable[[Image.Image], T]) -> T:
     except FileNotFoundError as error:
         raise InputError(path, expected="an image", found="no such file", todo="Copy the image there.") from error
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
-        raise InputError(path, expected="a whole image (JPEG, PNG, TIFF, WebP or BMP)",
-                         found=f"{type(error).__name__}: {error}"[:200],
+        found = f"{type(error).__name__}: {error}"[:200] if Path(path).stat().st_size else "an empty file"
+        raise InputError(path, expected="a whole image (JPEG, PNG, TIFF, WebP or BMP)", found=found,
                          todo="Copy the file again; it is empty, truncated or no image.") from error  # fmt: skip
 
 
