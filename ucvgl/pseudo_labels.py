@@ -175,10 +175,7 @@ def epoch_items(labels: PseudoLabels, satellites: int, generator: Generator, *, 
     beside a random satellite image that no label uses. If there are fewer of these than unlabelled ground images, they
     are used again in whole shuffled rounds; if there is none, unlabelled ground images are left out.
 
-    Labels are mined, or mixed with given ones; `satellites` is the number of satellite images; 0.4 is the paper's.
-
-    Raises:
-        NoPseudoLabels: there is none.
+    `satellites` is the number of satellite images; few: 0.4 in the paper. Raises NoPseudoLabels where there is none.
     """
     satellite = labels.satellite.cpu()
     matched = satellite >= 0
@@ -210,7 +207,9 @@ def _shuffled(values: Tensor, generator: Generator) -> Tensor:
 def quality(both: BothWays) -> dict[str, float]:
     """Measures of a pair of encoders that need no label, to choose an epoch or a threshold by. O(N k).
 
-    Takes lists of `QUALITY_K` or more (or of all images where there are fewer). Returns:
+    Takes lists of `QUALITY_K` or more, or of all images where there are fewer.
+
+    Returns:
         mutual_rate: fraction of the ground images whose nearest satellite image has them as its nearest.
         mean_margin: mean of `margins`.
         cycle: fraction of the ground images among the 5 nearest ground images of their nearest satellite image.
