@@ -34,9 +34,9 @@ from torch.nn.functional import normalize
 from ucvgl.figures import PALETTE, WIDTH_IN, use_style
 from ucvgl.paths import write_text
 from ucvgl.positions import Positions, Wgs84
-from ucvgl.pseudo_labels import MiningRule, mine
+from ucvgl.pseudo_labels import MiningRule, select
 from ucvgl.sampling import NeighbourDraw, geographic_neighbours, neighbour_batches
-from ucvgl.search import top_k
+from ucvgl.search import both_ways, top_k
 
 RESULTS = Path(__file__).resolve().parent / "results"
 COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -77,7 +77,7 @@ def job(step: str, places: int) -> Callable[[], object]:
         ground = normalize(satellite + 0.1 * torch.randn(places, WIDTH, generator=generator))
         if step == "search":
             return lambda: top_k(ground, satellite, K)
-        return lambda: mine(ground, satellite, MiningRule())
+        return lambda: select(both_ways(ground, satellite, 2, 1), MiningRule())
     if step == "neighbours":
         positions = scattered(places)
         return lambda: geographic_neighbours(positions, DRAW.range)

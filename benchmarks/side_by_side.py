@@ -54,10 +54,11 @@ from ucvgl.losses import info_nce
 from ucvgl.methods.learner import Learner, published
 from ucvgl.metrics import ranks_of, recall_at, retrieval_measures
 from ucvgl.paths import write_text
-from ucvgl.pseudo_labels import MiningRule, PseudoLabels, mine
+from ucvgl.pseudo_labels import MiningRule, PseudoLabels, select
 from ucvgl.results import commit
 from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
-from ucvgl.ssl_losses import cross_correlation, cross_invariance, cross_redundancy
+from ucvgl.search import both_ways
+from ucvgl.ssl_losses import cross_correlation, off_diagonal_squares
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -378,7 +379,7 @@ def pseudo_labels(clone: Clone, sizes: Sizes, _: torch.device, *, vigor: bool) -
         torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
 
     def agree(theirs: dict[int, int], found: PseudoLabels) -> Verdict:
-        ours = {int(g): int(s) for g, s in found.pairs()}
+        ours = {g: s for g, s in enumerate(found.satellite.tolist()) if s >= 0}
         differ = {int(g) for g, s in theirs.items() if ours.get(int(g)) != int(s)}
         differ |= {g for g in ours if g not in theirs}
         # a margin at the threshold, or two ground images as near to a tile, may fall either way in the last bit
@@ -389,7 +390,7 @@ def pseudo_labels(clone: Clone, sizes: Sizes, _: torch.device, *, vigor: bool) -
 
     return Pair(
         lambda: official_mine(loader, _AsTheyAre(), args, 0),
-        lambda: mine(ground, satellite, MiningRule(threshold=MINING_THRESHOLD)),
+        lambda: select(both_ways(ground, satellite, 2, 1), MiningRule(threshold=MINING_THRESHOLD)),
         agree,
     )
 
@@ -493,7 +494,8 @@ def _barlow_as_there(learner: Learner, first: Tensor, second: Tensor) -> Tensor:
     z1, z2 = learner.compared(first, second)
     shrunk = (len(z1) - 1) / len(z1)
     correlation = shrunk * cross_correlation(z1, z2, eps=1e-4 * shrunk)
-    return cross_invariance(correlation) + learner.settings.lambda_ * cross_redundancy(correlation)
+    invariance = (1 - correlation.diagonal()).square().sum()
+    return invariance + learner.settings.lambda_ * off_diagonal_squares(correlation)
 
 
 # ---------------------------------------------------------------------------------------------------------- training step
@@ -639,7 +641,7 @@ def _all_rows() -> list[Row]:
     for vigor in (False, True):
         rows.append(Row(
             f"pseudo-labels{chr(44) + ' VIGOR' + chr(39) + 's form' if vigor else ''}", "UCVGL",
-            f"get_pseudo_labels{'_vigor' if vigor else ''}", "mine", square, partial(pseudo_labels, vigor=vigor),
+            f"get_pseudo_labels{'_vigor' if vigor else ''}", "select", square, partial(pseudo_labels, vigor=vigor),
             "from descriptors: identity in the place of their encoders, gathered over one process",
         ))  # fmt: skip
     for method, name in (

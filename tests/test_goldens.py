@@ -15,6 +15,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ucvgl.cyclegan import CycleGanConfig
+from ucvgl.datasets import Positives
+from ucvgl.datasets.export import export_world
+from ucvgl.datasets.own_city import export_own_city
+from ucvgl.methods.places import Places, within, world_places
+from ucvgl.models import EncoderConfig, embed, open_model, two_view_encoder
+from ucvgl.optimisation import TrainingConfig
+from ucvgl.rays import TopView
 
 from ucvgl import (
     augment,
@@ -35,18 +43,10 @@ from ucvgl import (
     translation,
 )
 from ucvgl import positions as places_on_earth
-from ucvgl.cyclegan import CycleGanConfig
-from ucvgl.datasets import Positives
-from ucvgl.datasets.export import export_world
-from ucvgl.datasets.own_city import export_own_city
 from ucvgl.methods import baselines, images, sample4geo, ucvgl, vg_ssl, world_weights
 from ucvgl.methods.adapt import WORLD_WEIGHTS
 from ucvgl.methods.learner import METHODS, Learner, SslLoss
-from ucvgl.methods.places import Places, within, world_places
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
-from ucvgl.models import EncoderConfig, embed, open_model, two_view_encoder
-from ucvgl.optimisation import TrainingConfig
-from ucvgl.rays import TopView
 from ucvgl.training import train
 from ucvgl.world import views
 from ucvgl.world.appearance import Condition
