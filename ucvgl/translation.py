@@ -30,10 +30,7 @@ LOSSES = ("adversarial", "cycle", "identity", "discriminator_satellite", "discri
 
 
 def centre_weight(size_px: int, spread: float = 0.45) -> Tensor:
-    """A Gaussian weight (size_px, size_px) for the middle of a top view, where the ground is not smeared.
-
-    `spread`: standard deviation over half the side; 0.45 as in `pixel_descriptor`.
-    """
+    """A Gaussian weight (size_px, size_px) for the middle of a top view, where the ground is not smeared; spread in half sides."""
     steps = (torch.arange(size_px) + 0.5) * (2 / size_px) - 1
     return torch.exp(-(steps[:, None].square() + steps[None].square()) / (2 * spread**2))
 
@@ -68,9 +65,8 @@ def _colours(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         centred = pixels - means[-1][..., None]
         covariances.append((centred * weight) @ centred.mT)
     centres = torch.cat(means)  # (B, 3)
-    mean = centres.mean(0)
     # the law of total covariance: around the images' own means, plus of those means
-    return mean, torch.cat(covariances).mean(0) + (centres - mean).T @ (centres - mean) / len(centres)
+    return centres.mean(0), torch.cat(covariances).mean(0) + torch.cov(centres.T, correction=0)
 
 
 def _power(matrix: Tensor, exponent: float) -> Tensor:
@@ -148,11 +144,8 @@ class CycleGanConfig:
         # reflection needs one pixel more than it pads; the discriminators must have at least one output
         least = max(2 * self.stride, 4 * self.patch, 3 << self.discriminator_layers)
         fits = self.crop_px % self.stride == 0 and least <= self.crop_px <= self.load_px
-        check(
-            "crop_px",
-            fits,
-            f"a multiple of {self.stride} (patch * 2**downsamplings), {least} to load_px, {self.load_px}",
-        )
+        sizes = f"a multiple of {self.stride} (patch * 2**downsamplings), {least} to load_px, {self.load_px}"
+        check("crop_px", fits, sizes)
 
     @property
     def stride(self) -> int:
@@ -176,7 +169,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         first, second = (_conv(channels, channels, 3) for _ in range(2))
-        self.body = nn.Sequential(*first, _norm(channels), nn.ReLU(inplace=True), *second, _norm(channels))
+        self.body = nn.Sequential(first, _norm(channels), nn.ReLU(inplace=True), second, _norm(channels))
 
     def forward(self, images: Tensor) -> Tensor:
         """Add the body's output to the input."""
@@ -191,15 +184,15 @@ class ResnetGenerator(nn.Module):
         width, folded = config.channels, 3 * config.patch**2
         self.patch, self.residual = config.patch, config.residual
         kernel = 7 if config.patch == 1 else 3  # the paper's 7 px; a cell of a patch is wide enough with 3
-        layers: list[nn.Module] = [*_conv(folded, width, kernel), _norm(width), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [_conv(folded, width, kernel), _norm(width), nn.ReLU(inplace=True)]
         for _ in range(config.downsamplings):
             width *= 2
             layers += [nn.Conv2d(width // 2, width, 3, stride=2, padding=1), _norm(width), nn.ReLU(inplace=True)]
         layers += [ResidualBlock(width) for _ in range(config.blocks)]
         for _ in range(config.downsamplings):
             width //= 2
-            layers += [nn.Upsample(scale_factor=2), *_conv(2 * width, width, 3), _norm(width), nn.ReLU(inplace=True)]
-        self.body = nn.Sequential(*layers, *_conv(width, folded, kernel))
+            layers += [nn.Upsample(scale_factor=2), _conv(2 * width, width, 3), _norm(width), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*layers, _conv(width, folded, kernel))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in -1..1 to the same; H and W are multiples of the configuration's `stride`."""
@@ -221,9 +214,9 @@ class PatchDiscriminator(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(width, 1, 4, padding=1))
 
 
-def _conv(inside: int, out: int, kernel: int) -> tuple[nn.Module, nn.Module]:
+def _conv(inside: int, out: int, kernel: int) -> nn.Module:
     """A convolution that reflects the image at its border, so that no dark frame grows."""
-    return nn.ReflectionPad2d(kernel // 2), nn.Conv2d(inside, out, kernel)
+    return nn.Conv2d(inside, out, kernel, padding=kernel // 2, padding_mode="reflect")
 
 
 def _norm(channels: int) -> nn.Module:
@@ -310,7 +303,9 @@ class _CycleGan(nn.Module):
             satellite_scores, top_scores = self.discriminators[0](fake_satellite), self.discriminators[1](fake_top)
             adversarial = adversarial_loss(satellite_scores, True) + adversarial_loss(top_scores, True)
             loss = adversarial + config.lambda_cycle * (cycle + config.lambda_identity * identity)  # equation 3
-        self._descend(loss)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
 
         self.discriminators.requires_grad_(True)
         losses = []
@@ -319,20 +314,16 @@ class _CycleGan(nn.Module):
             shown = torch.cat([real, pool.exchange(fake.detach().float(), draws)])
             with precision:
                 losses.append(discriminator_loss(*discriminator(shown).split(count)))
-        self._descend(losses[0] + losses[1])
-        return torch.stack([adversarial, cycle, identity, *losses]).detach().float()
-
-    def _descend(self, loss: Tensor) -> None:
         self.optimiser.zero_grad()
-        loss.backward()
+        (losses[0] + losses[1]).backward()
         self.optimiser.step()
+        return torch.stack([adversarial, cycle, identity, *losses]).detach().float()
 
     def everything(self) -> dict[str, Tensor]:
         """All that the next step depends on: weights, the optimiser's moments and the pools."""
         weights = checkpoints.prefixed("weights.", self.state_dict())
         moments = checkpoints.prefixed("moments.", checkpoints.optimiser_state(self, self.optimiser))
-        pools = {f"pool.{i}": pool.images for i, pool in enumerate(self.pools) if pool.images is not None}
-        return weights | moments | pools
+        return weights | moments | {f"pool.{i}": p.images for i, p in enumerate(self.pools) if p.images is not None}
 
     def restore(self, path: Path, saved: dict[str, Tensor]) -> None:
         """Take up where `everything` was saved, in the file `path`."""
@@ -348,14 +339,12 @@ def train_cyclegan(
 ) -> nn.Module:  # fmt: skip
     """Train a CycleGAN on two unpaired sets and give its generator from top views to satellite images, in eval mode.
 
-    After each epoch `folder` has checkpoint.safetensors and metrics.jsonl (a row an epoch). A run that was stopped goes on
-    from there, on a CPU bit for bit as if it had not been. At the end the checkpoint gives way to generator.safetensors; a
-    finished folder is loaded.
+    After each epoch `folder` has checkpoint.safetensors, from which a stopped run goes on (on a CPU bit for bit as if it had
+    not been stopped), and metrics.jsonl; at the end generator.safetensors, which is loaded if it is there.
 
     Args:
         top_views: uint8 (N, 3, S, S), N at least 2; may be memory-mapped, only batches are copied.
-        satellites: uint8 (M, 3, S, S), M at least 2: an epoch passes over the larger set. A discriminator that knows one
-            real image only teaches to draw that image; use `fit_statistics` there.
+        satellites: uint8 (M, 3, S, S), M at least 2, as a discriminator that knows one real image teaches to draw it.
         config: sizes, weights and schedule.
         folder: where the state is kept, of these images; made if it does not exist.
         device: where to train; the random draws are the CPU's for every device.
@@ -364,10 +353,8 @@ def train_cyclegan(
     Raises:
         InputError: a folder with another configuration, or a loss that is no longer finite; the last checkpoint stays.
     """
-    settings, steps = (
-        asdict(config),
-        config.steps_per_epoch or max(len(top_views), len(satellites)) // config.batch or 1,
-    )
+    settings = asdict(config)
+    steps = config.steps_per_epoch or max(len(top_views), len(satellites)) // config.batch or 1
     checkpoint, finished = folder / "checkpoint.safetensors", folder / "generator.safetensors"
     if finished.exists():
         checkpoints.check_config(finished, checkpoints.read(finished)[0]["config"], settings)
@@ -403,11 +390,7 @@ def _epoch(
     config, began = gan.config, time.perf_counter()
     gan.optimiser.param_groups[0]["lr"] = lr
     draws = _draws(config.seed, "order", epoch)
-    # whole permutations, one after the other; (steps, batch)
-    orders = [
-        torch.cat([torch.randperm(len(images), generator=draws) for _ in range(math.ceil(steps * config.batch / len(images)))])
-        [: steps * config.batch].view(steps, -1) for images in (top_views, satellites)
-    ]  # fmt: skip
+    orders = [_order(len(images), steps * config.batch, draws).view(steps, -1) for images in (top_views, satellites)]
     losses: list[Tensor] = []
     for step, (some, others) in enumerate(zip(*orders, strict=True), start=1):
         draws = _draws(config.seed, "step", epoch, step - 1)
@@ -422,6 +405,11 @@ def _epoch(
             bar.set_postfix(cycle=f"{last['cycle']:.3f}", adversarial=f"{last['adversarial']:.3f}")
     means = torch.stack(losses).cpu().mean(0).tolist()
     return dict(zip(LOSSES, means, strict=True)) | {"seconds": round(time.perf_counter() - began, 2)}
+
+
+def _order(count: int, wanted: int, draws: Generator) -> Tensor:
+    """`wanted` indices below `count`: whole permutations, one after the other."""
+    return torch.cat([torch.randperm(count, generator=draws) for _ in range(math.ceil(wanted / count))])[:wanted]
 
 
 def augment(images: Tensor, config: CycleGanConfig, draws: Generator) -> Tensor:
