@@ -10,38 +10,17 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ucvgl.data.decoding import decode_file, resize
+from ucvgl.data.decoding import ImageSet, decode_file, resize
 from ucvgl.errors import InputError
 from ucvgl.positions import Neighbours, Positions
 
 Rows = Sequence[int] | np.ndarray | Tensor
-
-
-class ImageSet(Protocol):
-    """Ordered images, each with an id and, if known, a position; pixels are read when asked for."""
-
-    ids: tuple[str, ...]
-    positions: Positions | None
-
-    def __len__(self) -> int: ...
-
-    def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
-        """Image `index` as uint8 (3, H, W), RGB; resized to `size` (height, width) if given."""
-        ...
-
-    def subset(self, rows: Rows) -> "ImageSet":
-        """The images at `rows`, in that order."""
-        ...
-
-    def digest(self) -> str:
-        """Changes whenever ids, positions or images change."""
-        ...
 
 
 def _checked(ids: Sequence[str], count: int, positions: Positions | None, where: str) -> tuple[str, ...]:

@@ -7,15 +7,18 @@
                                                  tile, then of the panorama
 
 The paths are taken from the lists, so that lists naming other folders (the crossnet subset says `bingmap/input0003932.png`)
-read as well. The published strips lie 20 px of 1232 above the panorama's middle (UCVGL's completion); an export of ours says
-in its marker file where its own lie. Published counts: 35,532 training and 8,884 validation pairs.
+read as well. The published strips lie 20 px of 1232 above the panorama's middle (UCVGL's completion), and so do copies of them at
+another scale; an export of ours says in its marker file where its own lie; strips of other proportions are taken for
+centred. Published counts: 35,532 training and 8,884 validation pairs.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ucvgl.data.container import Dataset, FileImages, Positives
+from ucvgl.data.decoding import image_size
 from ucvgl.data.files import columns, degrees, folder, inside, lines, numbers, one_of, read_marker
 from ucvgl.errors import InputError
 from ucvgl.geometry import CVUSA_STRIP_OFFSET
@@ -39,8 +42,18 @@ def read_cvusa(root: Path | str, split: str = "val") -> Dataset:
         FileImages(str(root), _stems(panoramas), panoramas, panorama_at, str(path)),
         FileImages(str(root), _stems(tiles), tiles, tile_at, str(path)),
         Positives.one_each(np.arange(len(rows))),
-        strip_offset=CVUSA_STRIP_OFFSET if marker is None else marker["strip_offset"],
+        strip_offset=_strip_offset(root, panoramas) if marker is None else marker["strip_offset"],
     )  # fmt: skip
+
+
+def _strip_offset(root: Path, panoramas: list[str]) -> float:
+    """The published one for strips of the published proportions at any scale, by the first strip; others lie in the middle."""
+    for name in panoramas:
+        with suppress(InputError):  # absent or damaged: said when it is read
+            height, width = image_size(str(root / name))
+            if width != 2 * height:
+                return CVUSA_STRIP_OFFSET if 224 * width == 1232 * height else 0.0
+    return 0.0
 
 
 def _stems(names: list[str]) -> list[str]:

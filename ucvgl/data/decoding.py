@@ -7,7 +7,7 @@ raises an InputError that names it, where the published loops' `cv2.imread` retu
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,14 +16,33 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ucvgl.errors import InputError
-
-if TYPE_CHECKING:
-    from ucvgl.data.container import ImageSet
+from ucvgl.positions import Positions
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 MAX_PIXELS = 178_956_970  # Pillow's own guard against decompression bombs; a 19,000 x 9,500 panorama is just larger
 _ORIENTATION = 0x0112
 T = TypeVar("T")
+
+
+class ImageSet(Protocol):
+    """Ordered images, each with an id and, if known, a position; pixels are read when asked for."""
+
+    ids: tuple[str, ...]
+    positions: Positions | None
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
+        """Image `index` as uint8 (3, H, W), RGB; resized to `size` (height, width) if given."""
+        ...
+
+    def subset(self, rows: Any) -> "ImageSet":
+        """The images at `rows`, in that order."""
+        ...
+
+    def digest(self) -> str:
+        """Changes whenever ids, positions or images change."""
+        ...
 
 
 def decode_file(path: str, size: tuple[int, int] | None = None) -> Tensor:
