@@ -66,6 +66,7 @@ def _symmetric(
     query: Tensor, reference: Tensor, scale: Tensor | float, target: Tensor,
     smoothing: float, not_negative: Tensor | None, no_match: int = 0,
 ) -> Tensor:  # fmt: skip
+    """The mean cross-entropy along the logits' rows and columns, with `no_match` columns of zeros behind either."""
     # in float32 under autocast too: at a logit of 14 bfloat16 numbers lie 1/16 apart, more than a match and the next best
     with torch.autocast(query.device.type, enabled=False):
         query, reference = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (query, reference))

@@ -99,6 +99,9 @@ def mutual(both: BothWays, *, share: int = 1) -> Tensor:
 
 def margins(both: BothWays) -> Tensor:
     """(N,) float: how far each ground image's nearest satellite image is ahead of the second, 0 or more."""
+    if len(both.satellite_index) == 1:
+        todo = "Add satellite images: with one there is nothing to choose from."
+        raise InputError("margins", expected="two satellite images or more", found="a satellite set of one", todo=todo)
     return both.ground_score[:, 0] - both.ground_score[:, 1]
 
 
