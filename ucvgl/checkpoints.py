@@ -44,6 +44,15 @@ def read(path: Path) -> tuple[dict[str, Any], Tensors]:
     return header, tensors
 
 
+def check_settings(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    """InputError that names each setting in which a training differs from the one whose file this is."""
+    differing = [key for key in sorted(now.keys() | then) if now.get(key) != then.get(key)]
+    if differing:
+        old, new = (", ".join(f"{key}={settings.get(key)!r}" for key in differing) for settings in (then, now))
+        todo = "Restore them, or delete the folder to begin anew."
+        raise InputError(path, expected=f"the settings it began with: {old}", found=new, todo=todo)
+
+
 def weights_of(model: nn.Module) -> Tensors:
     """The state dict, with what several modules share under its first name alone."""
     first: dict[int, str] = {}

@@ -394,12 +394,7 @@ def _resume(
     if not path.is_file():
         return []
     header, tensors = checkpoints.read(path)
-    then, now = header["settings"], _settings(config, model)
-    differing = [key for key in sorted(now.keys() | then) if now.get(key) != then.get(key)]
-    if differing:
-        old, new = (", ".join(f"{key}={settings.get(key)!r}" for key in differing) for settings in (then, now))
-        todo = "Restore them, or delete the folder to begin anew."
-        raise InputError(path, expected=f"the settings it began with: {old}", found=new, todo=todo)
+    checkpoints.check_settings(path, header["settings"], _settings(config, model))
     checkpoints.load_weights(path, model, checkpoints.without("model.", tensors))
     if len(header["rows"]) < config.epochs:
         checkpoints.load_optimiser(optimiser, checkpoints.without("optimiser.", tensors))

@@ -322,13 +322,13 @@ class _CycleGan(nn.Module):
     def everything(self) -> dict[str, Tensor]:
         """All that the next step depends on: weights, the optimiser's moments and the pools."""
         weights = checkpoints.prefixed("weights.", self.state_dict())
-        moments = checkpoints.prefixed("moments.", checkpoints.optimiser_state(self, self.optimiser))
+        moments = checkpoints.prefixed("moments.", checkpoints.optimiser_state(self.optimiser))
         return weights | moments | {f"pool.{i}": p.images for i, p in enumerate(self.pools) if p.images is not None}
 
-    def restore(self, path: Path, saved: dict[str, Tensor]) -> None:
-        """Take up where `everything` was saved, in the file `path`."""
+    def restore(self, saved: dict[str, Tensor]) -> None:
+        """Take up where `everything` was saved."""
         self.load_state_dict(checkpoints.without("weights.", saved))
-        checkpoints.load_optimiser(path, self, self.optimiser, checkpoints.without("moments.", saved))
+        checkpoints.load_optimiser(self.optimiser, checkpoints.without("moments.", saved))
         for i, images in checkpoints.without("pool.", saved).items():
             self.pools[int(i)].images = images.to(self.device)
 
@@ -357,13 +357,13 @@ def train_cyclegan(
     steps = config.steps_per_epoch or max(len(top_views), len(satellites)) // config.batch or 1
     checkpoint, finished = folder / "checkpoint.safetensors", folder / "generator.safetensors"
     if finished.exists():
-        checkpoints.check_config(finished, checkpoints.read(finished)[0]["config"], settings)
+        checkpoints.check_settings(finished, checkpoints.read(finished)[0]["config"], settings)
         return load_generator(finished).to(device)
     gan, rows = _CycleGan(config, torch.device(device)), []
     if checkpoint.exists():
         header, saved = checkpoints.read(checkpoint)
-        checkpoints.check_config(checkpoint, header["config"], settings)
-        gan.restore(checkpoint, saved)
+        checkpoints.check_settings(checkpoint, header["config"], settings)
+        gan.restore(saved)
         rows = header["rows"]
     folder.mkdir(parents=True, exist_ok=True)
     total = (config.epochs + config.decay_epochs) * steps
