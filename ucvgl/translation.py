@@ -143,11 +143,7 @@ class CycleGanConfig:
         # reflection needs one pixel more than it pads; the discriminators must have at least one output
         least = max(2 * self.stride, 4 * self.patch, 3 << self.discriminator_layers)
         fits = self.crop_px % self.stride == 0 and least <= self.crop_px <= self.load_px
-        check(
-            "crop_px",
-            fits,
-            f"a multiple of patch * 2**downsamplings, {self.stride}, from {least} to load_px, {self.load_px}",
-        )
+        check("crop_px", fits, f"a multiple of {self.stride} (patch * 2**downsamplings), {least} to load_px, {self.load_px}")  # fmt: skip
 
     @property
     def stride(self) -> int:
