@@ -35,14 +35,14 @@ def centre_weight(size_px: int, spread: float = 0.45) -> Tensor:
 
 
 def fit_statistics(top_views: Tensor, satellites: Tensor, *, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The linear map that gives the top views' colours the satellite images' mean and covariance and changes them least
-    (Monge-Kantorovich; Pitie and Kokaram, 2007). A direction in which the top views do not vary is not stretched.
+    """The linear map that gives top views the satellite images' mean and covariance of colours, and changes them least.
+
+    Monge-Kantorovich (Pitie and Kokaram, 2007). A direction in which the top views do not vary is not stretched.
 
     Args:
         top_views: (N, 3, S, S).
         satellites: (M, 3, S, S); need not show the same places, nor as many.
-        weight: (S, S), not negative, of each pixel in both sets: what lies at one distance from the camera counts the same
-            in both; 0 keeps out what a top view does not see. None: all pixels alike.
+        weight: (S, S), not negative, of each pixel in both sets; 0 keeps out what a top view does not see. None: all alike.
 
     Returns:
         float64 matrix (3, 3) and offset (3,), for colours in 0..1.
@@ -143,7 +143,7 @@ class CycleGanConfig:
         # reflection needs one pixel more than it pads; the discriminators must have at least one output
         least = max(2 * self.stride, 4 * self.patch, 3 << self.discriminator_layers)
         fits = self.crop_px % self.stride == 0 and least <= self.crop_px <= self.load_px
-        check("crop_px", fits, f"a multiple of {self.stride} (patch * 2**downsamplings), {least} to load_px, {self.load_px}")  # fmt: skip
+        check("crop_px", fits, f"a multiple of patch * 2**downsamplings ({self.stride}), {least} to load_px ({self.load_px})")  # fmt: skip
 
     @property
     def stride(self) -> int:
@@ -343,7 +343,7 @@ def train_cyclegan(
         satellites: uint8 (M, 3, S, S), M at least 2, as a discriminator that knows one real image teaches to draw it.
         config: sizes, weights and schedule.
         folder: where the state is kept, of these images; made if it does not exist.
-        device: where to train; the random draws are the CPU's for every device.
+        device: where to train; random draws are the CPU's.
         progress: show a bar with the time left.
 
     Raises:
