@@ -5,7 +5,6 @@ Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks,
 Differs from the CycleGAN's paper: upsampling resizes and convolves instead of a transposed convolution, whose 3 x 3 kernel
 at stride 2 covers pixels unevenly and prints a checkerboard that an encoder would learn from; quarter turns as augmentation;
 several images a step; `patch` and `residual`, off by default, which make 64-px images trainable without a GPU.
-Images are uint8 (B, 3, S, S), or float in 0..1 for colour statistics; the networks see -1..1.
 """
 
 import hashlib
@@ -47,8 +46,8 @@ def fit_statistics(top_views: Tensor, satellites: Tensor, *, weight: Tensor | No
     Returns:
         float64 matrix (3, 3) and offset (3,), for colours in 0..1.
     """
-    weight = (torch.ones(top_views.shape[2:]) if weight is None else weight.cpu()).flatten().double()  # (S * S,)
-    weight = weight / weight.sum()
+    weight = torch.ones(top_views.shape[2:]) if weight is None else weight.cpu()
+    weight = weight.flatten().double() / weight.double().sum()  # (S * S,)
     (source_mean, source), (target_mean, target) = (_colours(images, weight) for images in (top_views, satellites))
     root, inverse = _power(source, 0.5), _power(source, -0.5)
     matrix = inverse @ _power(root @ target @ root, 0.5) @ inverse
@@ -142,8 +141,8 @@ class CycleGanConfig:
         check("precision", self.precision in ("fp32", "bf16"), "fp32 or bf16")
         # reflection needs one pixel more than it pads; the discriminators must have at least one output
         least = max(2 * self.stride, 4 * self.patch, 3 << self.discriminator_layers)
-        fits = self.crop_px % self.stride == 0 and least <= self.crop_px <= self.load_px
-        check("crop_px", fits, f"a multiple of patch * 2**downsamplings ({self.stride}), {least} to load_px ({self.load_px})")  # fmt: skip
+        sizes = f"a multiple of {self.stride} (patch * 2**downsamplings), {least} to load_px, {self.load_px}"
+        check("crop_px", self.crop_px % self.stride == 0 and least <= self.crop_px <= self.load_px, sizes)
 
     @property
     def stride(self) -> int:
@@ -151,8 +150,7 @@ class CycleGanConfig:
         return self.patch << self.downsamplings
 
 
-# For 64-px images without a GPU, in minutes: the best balanced of four settings tried by eye on 1,000 images, each once, so that
-# no single value is shown to matter. After 900 steps it had changed colours and edges; walls were still smeared.
+# For 64-px images without a GPU, in minutes: the best balanced of four settings tried by eye, each once, on 1,000 images.
 LAPTOP = CycleGanConfig(
     load_px=64, crop_px=64, channels=16, blocks=3, downsamplings=1, patch=2, residual=True, discriminator_channels=8,
     discriminator_layers=2, lambda_cycle=2.0, lambda_identity=0.0, lr=5e-4, batch=4, epochs=5, decay_epochs=5,
@@ -224,10 +222,7 @@ def _norm(channels: int) -> nn.Module:
 def initialise(network: nn.Module, generator: Generator) -> nn.Module:
     """Weights from N(0, 0.02), biases 0 (Zhu et al., section 7.1), in place; from a generator on the CPU, as the network."""
     for parameter in network.parameters():
-        if parameter.ndim > 1:
-            nn.init.normal_(parameter, 0, 0.02, generator=generator)
-        else:
-            nn.init.zeros_(parameter)
+        nn.init.normal_(parameter, 0, 0.02, generator=generator) if parameter.ndim > 1 else nn.init.zeros_(parameter)
     return network
 
 
@@ -275,7 +270,7 @@ class _CycleGan(nn.Module):
         super().__init__()
         self.config, self.device, draws = config, device, _draws(config.seed, "weights")
         self.to_satellite, self.to_top = (initialise(ResnetGenerator(config), draws) for _ in range(2))
-        # of satellite images and of top views, as everything below that comes in pairs
+        # of satellite images and of top views, as all that comes in pairs
         self.discriminators = nn.ModuleList(initialise(PatchDiscriminator(config), draws) for _ in range(2))
         self.pools = [ImagePool(config.pool), ImagePool(config.pool)]
         # one for all: it passes over parameters without a gradient, the discriminators' or the generators' by turns
