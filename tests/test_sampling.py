@@ -1,10 +1,11 @@
-"""Batches with hard negatives against a naive walk, neighbours against full sorts, and what bad input says."""
+"""Batches with hard negatives against a naive walk; neighbours, positives and negatives against full sorts."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import normalize
 
 from ucvgl import sampling
 from ucvgl.errors import InputError
@@ -103,19 +104,6 @@ def test_similarity_neighbours_are_a_full_sort_without_the_own_place(places, ite
         assert found[i].tolist() == [j for _, j in sorted((-s, j) for j, s in enumerate(row)) if j != own[i]][:k]
 
 
-def test_similarity_neighbours_of_what_does_not_fit():
-    with pytest.raises(InputError, match="4 items, 3 places"):
-        similarity_neighbours(torch.eye(4), torch.eye(4)[:3], 2)
-    with pytest.raises(InputError, match=r"k: expected 1 to 3"):
-        similarity_neighbours(torch.eye(4), torch.eye(4), 4)
-    with pytest.raises(InputError, match=r"place of item 1: expected 0 to 3, found 9"):
-        similarity_neighbours(torch.eye(4)[:2], torch.eye(4), 2, place=torch.tensor([0, 9]))
-    with pytest.raises(InputError, match=r"place: expected whole numbers of shape \(2,\)"):
-        similarity_neighbours(torch.eye(4)[:2], torch.eye(4), 2, place=torch.tensor([0]))
-    with pytest.raises(InputError, match="NaN"):
-        similarity_neighbours(torch.full((2, 3), torch.nan), torch.zeros(2, 3), 1)
-
-
 # ------------------------------------------------------------------------------------------------------------ batches
 
 
@@ -159,20 +147,19 @@ def naive(order, lists, chosen, batch_size, place):
 def chosen(monkeypatch):
     """Fills with the entries of its list that were drawn for each item, as the batches are made."""
     entries, last = {}, []
-    columns, with_candidates = sampling._columns, sampling._with_candidates
+    columns, candidates = sampling._columns, sampling._candidates
 
     def columns_kept(*args):
         last.append(columns(*args))
         return last[-1]
 
-    def kept(block, near, *args):
-        pairs = list(with_candidates(block, near, *args))
-        if near is not None and len(block):
-            entries.update(zip(block.tolist(), last[-1].tolist(), strict=True))
-        return iter(pairs)
+    def candidates_kept(block, near, *args):
+        found = candidates(block, near, *args)
+        entries.update(zip(block.tolist(), last[-1].tolist(), strict=True))
+        return found
 
     monkeypatch.setattr(sampling, "_columns", columns_kept)
-    monkeypatch.setattr(sampling, "_with_candidates", kept)
+    monkeypatch.setattr(sampling, "_candidates", candidates_kept)
     return entries
 
 
@@ -224,14 +211,6 @@ def test_no_place_twice_in_a_batch_and_only_what_fills_none_is_dropped(items, pl
     assert len({int(place[i]) for i in dropped}) < batch_size  # not one more batch could be made of them
 
 
-def test_another_seed_gives_another_order():
-    lists = random_lists(200, 200, range(200), 6, 0)
-    assert not torch.equal(neighbour_batches(lists, 8, seeded(0), SMALL), neighbour_batches(lists, 8, seeded(1), SMALL))
-    assert not torch.equal(
-        neighbour_batches(None, 8, seeded(0), places=200), neighbour_batches(None, 8, seeded(1), places=200)
-    )
-
-
 def test_the_nearest_join_in_their_order_as_far_as_there_is_room():
     # 9 places on a line; neighbours of i: i + 1, i + 2, ... in a ring
     lists = (torch.arange(9)[:, None] + torch.arange(1, 5)) % 9
@@ -255,19 +234,6 @@ def test_sources_are_drawn_items_and_those_that_joined_stand_in_their_lists():
     entry = (lists[sources[joined]] == found[joined][:, None]).int().argmax(1)
     assert (lists[sources[joined]] == found[joined][:, None]).any(1).all()
     assert entry.max() < draw.range  # what lies beyond the range never joins
-    used, at = set(), 0
-    while at < len(found):
-        item, room = sources[at].item(), 16 - at % 16
-        brought = 1
-        while at + brought < len(found) and sources[at + brought] == item:
-            brought += 1
-        group = found[at : at + brought].tolist()
-        nearest = [q for q in lists[item, : draw.nearest].tolist() if q not in used]
-        assert group[0] == item
-        assert group[1 : 1 + len(nearest)] == nearest[: room - 1]
-        assert brought <= min(room, 1 + draw.nearest + draw.drawn)
-        used.update(group)
-        at += brought
 
 
 def test_index_0_is_drawn_as_a_neighbour_as_often_as_any():
@@ -332,43 +298,103 @@ def test_a_draw_that_cannot_be(settings):
         NeighbourDraw(**settings)
 
 
-def test_lists_that_do_not_fit():
-    lists = random_lists(20, 20, range(20), 6, 0)
-    with pytest.raises(
-        InputError, match=r"a list of 128 or more for each item.* shape \(20, 6\).* Search for 128 neighbours"
-    ):
-        neighbour_batches(lists, 4, seeded(0))
-    with pytest.raises(InputError, match="batch size: expected 1 to 20, the number of places, found 21"):
-        neighbour_batches(lists, 21, seeded(0), SMALL)
-    with pytest.raises(InputError, match="found 0"):
-        neighbour_batches(lists, 0, seeded(0), SMALL)
-    with pytest.raises(InputError, match="int32 or int64"):
-        neighbour_batches(lists.float(), 4, seeded(0), SMALL)
-    for wrong in (20, -1):
-        broken = lists.clone()
-        broken[7, 3] = wrong
-        with pytest.raises(InputError, match=rf"neighbours of item 7: expected places 0 to 19, found {wrong}"):
-            neighbour_batches(broken, 4, seeded(0), SMALL)
-    broken = lists.clone()
-    broken[3, 5] = 3
-    with pytest.raises(InputError, match=r"neighbours of item 3: expected other places than the item's own, found 3"):
-        neighbour_batches(broken, 4, seeded(0), SMALL)
-    with pytest.raises(InputError, match=r"each place once, found place \d+ repeated"):
-        neighbour_batches(lists[:, :1].expand(-1, 6), 4, seeded(0), SMALL)
+def test_a_batch_of_more_places_than_there_are_and_a_list_that_repeats_one():
+    with pytest.raises(InputError, match="batch size: expected 1 to 2, the number of places, found 3"):
+        neighbour_batches(None, 3, seeded(0), place=torch.tensor([0, 0, 1, 1]))
+    with pytest.raises(AssertionError, match="twice"):
+        neighbour_batches(torch.tensor([[1, 1], [0, 0], [0, 0]]), 3, seeded(0), NeighbourDraw(2, 2, 0))
 
 
-def test_places_that_do_not_fit():
-    place = torch.tensor([0, 0, 1, 1])
-    with pytest.raises(InputError, match="batch size: expected 1 to 2"):
-        neighbour_batches(None, 3, seeded(0), place=place)
-    with pytest.raises(InputError, match="place of item 2: expected 0 to 2, found -1"):
-        neighbour_batches(None, 1, seeded(0), place=torch.tensor([0, 2, -1]))
-    with pytest.raises(InputError, match="one number of items"):
-        neighbour_batches(random_lists(5, 5, range(5), 4, 0), 1, seeded(0), place=place)
-    with pytest.raises(InputError, match="neither neighbours"):
-        neighbour_batches(None, 1, seeded(0))
-    # a list of items where places are due
-    with pytest.raises(InputError, match="places 0 to 1, found 3"):
-        neighbour_batches(
-            torch.tensor([[1], [1], [0], [3]]), 1, seeded(0), NeighbourDraw(range=1, nearest=1, drawn=0), place=place
-        )
+# ------------------------------------------------------------------------------------------------------------ GeoPair
+
+
+def scene(seed, queries=9, images=20, spread=60.0):
+    rng = torch.Generator().manual_seed(seed)
+    embed = [normalize(torch.randn(n, 4, generator=rng), dim=1) for n in (queries, images)]
+    metres = [spread * torch.rand(n, 2, generator=rng, dtype=torch.float64) for n in (queries, images)]
+    return *embed, *metres
+
+
+def loop_near(a, b, radius):
+    return [[float((p - q).norm()) <= radius for q in b] for p in a]
+
+
+def pairs_within(query_m, database_m, radius):
+    near = loop_near(query_m, database_m, radius)
+    rows = [(i, j) for i, row in enumerate(near) for j, hit in enumerate(row) if hit]
+    return torch.tensor(rows, dtype=torch.int64).reshape(-1, 2)
+
+
+@given(st.integers(0, 2**16))
+def test_best_positive_by_loop(seed):
+    query, database, query_m, database_m = scene(seed)
+    pairs = pairs_within(query_m, database_m, 15.0)
+    found = sampling.best_positives(
+        query, database, pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))]
+    )
+    for i, best in enumerate(found.tolist()):
+        near = pairs[pairs[:, 0] == i, 1].tolist()
+        if not near:
+            assert best == -1
+            continue
+        assert best in near
+        assert float(query[i] @ database[best]) == pytest.approx(max(float(query[i] @ database[j]) for j in near))
+
+
+def test_of_equals_the_first_named():
+    query, database = torch.ones(1, 2), torch.ones(3, 2)
+    assert sampling.best_positives(query, database, torch.tensor([[0, 2], [0, 1]])).tolist() == [2]
+
+
+def test_no_pair_at_all():
+    none = torch.zeros(0, 2, dtype=torch.int64)
+    assert sampling.best_positives(torch.ones(2, 3), torch.ones(4, 3), none).tolist() == [-1, -1]
+
+
+@given(st.integers(0, 2**16), st.integers(1, 25))
+def test_hardest_negatives_by_full_sort(seed, k):
+    query, pool, query_m, pool_m = scene(seed)
+    found = sampling.hardest_negatives(query, pool, query_m, pool_m, k)
+    assert found.shape == (9, k)
+    near = loop_near(query_m, pool_m, 25.0)
+    for i, row in enumerate(found.tolist()):
+        far = sorted((j for j in range(20) if not near[i][j]), key=lambda j: -float(query[i] @ pool[j]))[:k]
+        assert [j for j in row if j >= 0] == far
+        assert row[len(far) :] == [-1] * (k - len(far))
+
+
+def test_negatives_are_searched_in_chunks(monkeypatch):
+    query, pool, query_m, pool_m = scene(3, queries=30)
+    whole = sampling.hardest_negatives(query, pool, query_m, pool_m, 4)
+    monkeypatch.setattr(sampling, "QUERY_CHUNK", 7)
+    assert torch.equal(sampling.hardest_negatives(query, pool, query_m, pool_m, 4), whole)
+
+
+def test_random_negatives_are_far_distinct_and_even():
+    """Over many draws each far image comes up as often as any other."""
+    query_m, database_m = torch.tensor([[0.0, 0.0]]), torch.tensor([[float(x), 0.0] for x in (10, 20, 30, 40, 50, 60)])
+    counts = np.zeros(6)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(400):
+        found = sampling.random_negatives(query_m, database_m, 2, generator)[0].tolist()
+        assert len(set(found)) == 2
+        counts[found] += 1
+    assert counts[:2].sum() == 0  # within 25 m
+    assert np.abs(counts[2:] / 200 - 1).max() < 0.25
+    assert sampling.random_negatives(query_m, database_m, 6, generator)[0].tolist()[4:] == [-1, -1]
+
+
+def test_near_keeps_metres_at_utm_coordinates():
+    """A radius decided to a centimetre at coordinates of five million metres, given as float32 would not hold it."""
+    place = torch.tensor([[500_000.0, 5_400_000.0]], dtype=torch.float64)
+    others = place + torch.tensor([[25.0, 0.0], [25.01, 0.0], [0.0, -24.99]], dtype=torch.float64)
+    assert sampling.near_mask(place, others).tolist() == [[True, False, True]]
+
+
+@given(st.integers(0, 2**16), st.floats(0, 80))
+def test_near_by_loop(seed, radius):
+    _, _, a, b = scene(seed)
+    distance = torch.tensor([[float((p - q).norm()) for q in b] for p in a])
+    found = sampling.near_mask(a, b, radius)
+    clear = (distance - radius).abs() > 1e-4
+    assert torch.equal(found[clear], (distance <= radius)[clear])

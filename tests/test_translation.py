@@ -333,15 +333,16 @@ def test_one_step_is_the_papers_objective():
 
 
 def test_no_identity_loss_is_the_identity_loss_weighted_zero():
-    batches = [torch.rand(2, 3, 16, 16) * 2 - 1 for _ in range(2)]
+    draws = torch.Generator().manual_seed(1)
+    batches = [torch.rand(2, 3, 16, 16, generator=draws) * 2 - 1 for _ in range(2)]
     ends = []
     for weight in (0.0, 1e-12):
         training = t._CycleGan(replace(TINY, lambda_identity=weight), torch.device("cpu"))
-        losses = training.step(*batches, torch.Generator().manual_seed(0))
-        assert (losses[2] == 0) == (weight == 0)
-        ends.append((losses[[0, 1, 3, 4]], training.state_dict()))
-    assert torch.allclose(ends[0][0], ends[1][0], atol=1e-6)
-    assert all(torch.allclose(ends[0][1][name], ends[1][1][name], atol=1e-5) for name in ends[0][1])
+        draws = torch.Generator().manual_seed(0)
+        losses = torch.stack([training.step(*batches, draws) for _ in range(3)])
+        assert bool((losses[:, 2] == 0).all()) == (weight == 0)
+        ends.append(losses[:, [0, 1, 3, 4]])
+    assert torch.allclose(*ends, atol=1e-4)
 
 
 def test_training_lowers_the_cycle_loss_and_learns_a_colour(tmp_path):

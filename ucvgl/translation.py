@@ -5,7 +5,6 @@ Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks,
 Differs from the CycleGAN's paper: upsampling resizes and convolves instead of a transposed convolution, whose 3 x 3 kernel
 at stride 2 covers pixels unevenly and prints a checkerboard that an encoder would learn from; quarter turns as augmentation;
 several images a step; `patch` and `residual`, off by default, which make 64-px images trainable without a GPU.
-Images are uint8 (B, 3, S, S), or float in 0..1 for colour statistics; the networks see -1..1.
 """
 
 import hashlib
@@ -25,8 +24,7 @@ from ucvgl.errors import InputError
 
 CHUNK = 64  # images whose colours are taken at a time
 CHECK_EVERY = 50  # steps between looks at the losses, which make a GPU wait
-# of metrics.jsonl, unweighted
-LOSSES = ("adversarial", "cycle", "identity", "discriminator_satellite", "discriminator_top")
+LOSSES = ("adversarial", "cycle", "identity", "discriminator_satellite", "discriminator_top")  # unweighted, as recorded
 
 
 def centre_weight(size_px: int, spread: float = 0.45) -> Tensor:
@@ -36,20 +34,20 @@ def centre_weight(size_px: int, spread: float = 0.45) -> Tensor:
 
 
 def fit_statistics(top_views: Tensor, satellites: Tensor, *, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The linear map that gives the top views' colours the satellite images' mean and covariance and changes them least
-    (Monge-Kantorovich; Pitie and Kokaram, 2007). A direction in which the top views do not vary is not stretched.
+    """The linear map that gives top views the satellite images' mean and covariance of colours, and changes them least.
+
+    Monge-Kantorovich (Pitie and Kokaram, 2007). A direction in which the top views do not vary is not stretched.
 
     Args:
         top_views: (N, 3, S, S).
         satellites: (M, 3, S, S); need not show the same places, nor as many.
-        weight: (S, S), not negative, of each pixel in both sets: what lies at one distance from the camera counts the same
-            in both; 0 keeps out what a top view does not see. None: all pixels alike.
+        weight: (S, S), not negative, of each pixel in both sets; 0 keeps out what a top view does not see. None: all alike.
 
     Returns:
         float64 matrix (3, 3) and offset (3,), for colours in 0..1.
     """
-    weight = torch.ones(top_views.shape[2:]) if weight is None else weight
-    weight = weight.flatten().double().cpu() / weight.sum(dtype=torch.float64).cpu()  # (S * S,)
+    weight = torch.ones(top_views.shape[2:]) if weight is None else weight.cpu()
+    weight = weight.flatten().double() / weight.double().sum()  # (S * S,)
     (source_mean, source), (target_mean, target) = (_colours(images, weight) for images in (top_views, satellites))
     root, inverse = _power(source, 0.5), _power(source, -0.5)
     matrix = inverse @ _power(root @ target @ root, 0.5) @ inverse
@@ -136,16 +134,15 @@ class CycleGanConfig:
             if type(getattr(type(self), name)) is int or (name == "steps_per_epoch" and value is not None):
                 least = 0 if name in ("decay_epochs", "downsamplings", "pool", "blocks", "seed") else 1
                 check(name, type(value) is int and value >= least, f"a whole number of at least {least}")
-        check("lambda_cycle", 0 <= self.lambda_cycle < math.inf, "a number of at least 0")
-        check("lambda_identity", 0 <= self.lambda_identity < math.inf, "a number of at least 0")
+        for name in ("lambda_cycle", "lambda_identity"):
+            check(name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
         check("beta1", 0 <= self.beta1 < 1, "0 to below 1")
         check("lr", 0 < self.lr < 1, "above 0 and below 1")
         check("precision", self.precision in ("fp32", "bf16"), "fp32 or bf16")
         # reflection needs one pixel more than it pads; the discriminators must have at least one output
         least = max(2 * self.stride, 4 * self.patch, 3 << self.discriminator_layers)
-        fits = self.crop_px % self.stride == 0 and least <= self.crop_px <= self.load_px
         sizes = f"a multiple of {self.stride} (patch * 2**downsamplings), {least} to load_px, {self.load_px}"
-        check("crop_px", fits, sizes)
+        check("crop_px", self.crop_px % self.stride == 0 and least <= self.crop_px <= self.load_px, sizes)
 
     @property
     def stride(self) -> int:
@@ -153,9 +150,7 @@ class CycleGanConfig:
         return self.patch << self.downsamplings
 
 
-# For 64-px images without a GPU, in minutes: starts near the identity, no identity loss, a weak cycle, few channels. The best
-# balanced of four settings that were tried by eye on 1,000 images, each once and differing in several values, so that no
-# single value is shown to matter. After 900 steps it had changed colours and edges; walls were still smeared.
+# For 64-px images without a GPU, in minutes: the best balanced of four settings tried by eye, each once, on 1,000 images.
 LAPTOP = CycleGanConfig(
     load_px=64, crop_px=64, channels=16, blocks=3, downsamplings=1, patch=2, residual=True, discriminator_channels=8,
     discriminator_layers=2, lambda_cycle=2.0, lambda_identity=0.0, lr=5e-4, batch=4, epochs=5, decay_epochs=5,
@@ -195,7 +190,7 @@ class ResnetGenerator(nn.Module):
         self.body = nn.Sequential(*layers, _conv(width, folded, kernel))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in -1..1 to the same; H and W are multiples of the configuration's `stride`."""
+        """H and W are multiples of the configuration's `stride`."""
         change = F.pixel_shuffle(self.body(F.pixel_unshuffle(images, self.patch)), self.patch)
         # shrunk a little, as atanh(1) is infinite: with no change, the output is 0.99 of the input
         return torch.tanh(change + torch.atanh(0.99 * images) if self.residual else change)
@@ -227,10 +222,7 @@ def _norm(channels: int) -> nn.Module:
 def initialise(network: nn.Module, generator: Generator) -> nn.Module:
     """Weights from N(0, 0.02), biases 0 (Zhu et al., section 7.1), in place; from a generator on the CPU, as the network."""
     for parameter in network.parameters():
-        if parameter.ndim > 1:
-            nn.init.normal_(parameter, 0, 0.02, generator=generator)
-        else:
-            nn.init.zeros_(parameter)
+        nn.init.normal_(parameter, 0, 0.02, generator=generator) if parameter.ndim > 1 else nn.init.zeros_(parameter)
     return network
 
 
@@ -278,7 +270,7 @@ class _CycleGan(nn.Module):
         super().__init__()
         self.config, self.device, draws = config, device, _draws(config.seed, "weights")
         self.to_satellite, self.to_top = (initialise(ResnetGenerator(config), draws) for _ in range(2))
-        # of satellite images and of top views, as everything below that comes in pairs
+        # of satellite images and of top views, as all that comes in pairs
         self.discriminators = nn.ModuleList(initialise(PatchDiscriminator(config), draws) for _ in range(2))
         self.pools = [ImagePool(config.pool), ImagePool(config.pool)]
         # one for all: it passes over parameters without a gradient, the discriminators' or the generators' by turns
@@ -300,16 +292,15 @@ class _CycleGan(nn.Module):
                 fake_top, top_again = self.to_top(torch.cat([satellite, fake_satellite])).split(count)
                 identity = top.new_zeros(())
             cycle = F.l1_loss(top_again, top) + F.l1_loss(self.to_satellite(fake_top), satellite)  # equation 2
-            satellite_scores, top_scores = self.discriminators[0](fake_satellite), self.discriminators[1](fake_top)
-            adversarial = adversarial_loss(satellite_scores, True) + adversarial_loss(top_scores, True)
+            scores = self.discriminators[0](fake_satellite), self.discriminators[1](fake_top)
+            adversarial = adversarial_loss(scores[0], True) + adversarial_loss(scores[1], True)
             loss = adversarial + config.lambda_cycle * (cycle + config.lambda_identity * identity)  # equation 3
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
 
         self.discriminators.requires_grad_(True)
-        losses = []
-        pairs = ((satellite, fake_satellite), (top, fake_top))
+        losses, pairs = [], ((satellite, fake_satellite), (top, fake_top))
         for discriminator, pool, (real, fake) in zip(self.discriminators, self.pools, pairs, strict=True):
             shown = torch.cat([real, pool.exchange(fake.detach().float(), draws)])
             with precision:
@@ -347,7 +338,7 @@ def train_cyclegan(
         satellites: uint8 (M, 3, S, S), M at least 2, as a discriminator that knows one real image teaches to draw it.
         config: sizes, weights and schedule.
         folder: where the state is kept, of these images; made if it does not exist.
-        device: where to train; the random draws are the CPU's for every device.
+        device: where to train; random draws are the CPU's.
         progress: show a bar with the time left.
 
     Raises:
@@ -436,6 +427,7 @@ def _draws(seed: int, *names: str | int) -> Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
+@torch.no_grad()
 def translate(generator: nn.Module, images: Tensor, batch: int = 64) -> Tensor:
     """Fake satellite images of top views: uint8 (B, 3, H, W) to the same, on the images' device, `batch` at a time.
 
@@ -443,10 +435,9 @@ def translate(generator: nn.Module, images: Tensor, batch: int = 64) -> Tensor:
     """
     assert images.dtype == torch.uint8, images.dtype
     device, out = next(generator.parameters()).device, torch.empty_like(images)
-    with torch.no_grad():
-        for chunk, result in zip(images.split(batch), out.split(batch), strict=True):
-            fakes = generator(chunk.to(device).float() / 127.5 - 1)
-            result.copy_(((fakes.float() + 1) * 127.5).round().clamp(0, 255))
+    for chunk, result in zip(images.split(batch), out.split(batch), strict=True):
+        fakes = generator(chunk.to(device).float() / 127.5 - 1)
+        result.copy_(((fakes.float() + 1) * 127.5).round().clamp(0, 255))
     return out
 
 
