@@ -29,9 +29,9 @@ def paired(name, split, count, seed=0, frame="wgs84", prefix="p"):
     return Dataset(name, split, ground, tiles, Positives.one_each(np.arange(count)))
 
 
-def cvusa(root, **options):
+def cvusa(root):
     splits = {"train": paired("cvusa", "train", 6), "val": paired("cvusa", "val", 4, seed=5)}
-    return splits, w.write_cvusa(splits, root, **options)
+    return splits, w.write_cvusa(splits, root)
 
 
 def cvact(root):
@@ -63,12 +63,12 @@ def vigor_city(seed):
     ), offsets
 
 
-def vigor(root, corrected=False):
+def vigor(root):
     cities = {c: vigor_city(i) for i, c in enumerate(("NewYork", "Seattle", "SanFrancisco", "Chicago"))}
     train = {c: [0, 2, 4] for c in cities}
     offsets = {c: of for c, (_, of) in cities.items()}
     cities = {c: data for c, (data, _) in cities.items()}
-    return cities, w.write_vigor(cities, offsets, train, root, corrected)
+    return cities, w.write_vigor(cities, offsets, train, root)
 
 
 def drones(count, per, seed=0):

@@ -9,7 +9,7 @@ import pytest
 from ucvgl import cli
 from ucvgl.data import export, open_dataset
 from ucvgl.data.check import check
-from ucvgl.data.export import export_world
+from ucvgl.world.export import export_world
 from ucvgl.data.place_recognition import fields
 from ucvgl.errors import InputError
 from ucvgl.positions import Positions, Wgs84, distances, to_metres
