@@ -63,12 +63,18 @@ def vigor_city(seed):
     ), offsets
 
 
-def vigor(root):
+def vigor(root, corrected=False):
     cities = {c: vigor_city(i) for i, c in enumerate(("NewYork", "Seattle", "SanFrancisco", "Chicago"))}
     train = {c: [0, 2, 4] for c in cities}
     offsets = {c: of for c, (_, of) in cities.items()}
     cities = {c: data for c, (data, _) in cities.items()}
-    return cities, w.write_vigor(cities, offsets, train, root)
+    w.write_vigor(cities, offsets, train, root)
+    for path in (root / "splits").rglob("*.txt") if corrected else ():
+        name = path.name if "satellite" in path.name else f"{path.stem}__corrected.txt"
+        copy = root / "splits__corrected" / path.parent.name / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    return cities, root
 
 
 def drones(count, per, seed=0):
