@@ -264,7 +264,7 @@ def export(
     """Write the embedded world in the layout of a published data set; the folder appears when it is complete."""
     if source != "world":
         raise InputError("data export", expected="world", found=repr(source), todo="Only that one is exported.")
-    from ucvgl.data.export import export_world
+    from ucvgl.world.export import export_world
 
     root = export_world(
         layout, out, places=places, seed=seed, styles=tuple(style or ("garden", "canal")), difficulty=difficulty,

@@ -29,9 +29,9 @@ def paired(name, split, count, seed=0, frame="wgs84", prefix="p"):
     return Dataset(name, split, ground, tiles, Positives.one_each(np.arange(count)))
 
 
-def cvusa(root, **options):
+def cvusa(root):
     splits = {"train": paired("cvusa", "train", 6), "val": paired("cvusa", "val", 4, seed=5)}
-    return splits, w.write_cvusa(splits, root, **options)
+    return splits, w.write_cvusa(splits, root)
 
 
 def cvact(root):
@@ -68,7 +68,13 @@ def vigor(root, corrected=False):
     train = {c: [0, 2, 4] for c in cities}
     offsets = {c: of for c, (_, of) in cities.items()}
     cities = {c: data for c, (data, _) in cities.items()}
-    return cities, w.write_vigor(cities, offsets, train, root, corrected)
+    w.write_vigor(cities, offsets, train, root)
+    for path in (root / "splits").rglob("*.txt") if corrected else ():
+        name = path.name if "satellite" in path.name else f"{path.stem}__corrected.txt"
+        copy = root / "splits__corrected" / path.parent.name / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    return cities, root
 
 
 def drones(count, per, seed=0):

@@ -7,9 +7,11 @@ from ucvgl.data import open_dataset
 
 
 @pytest.mark.parametrize("columns", [2, 3])
-@pytest.mark.parametrize("ending", ["jpg", "png"])
-def test_round_trip(columns, ending, tmp_path):
-    splits, root = trees.cvusa(tmp_path / "set", columns=columns, ending=ending)
+def test_round_trip(columns, tmp_path):
+    """The official lists name an annotation in a third column."""
+    splits, root = trees.cvusa(tmp_path / "set")
+    for path in (root / "splits").iterdir():
+        path.write_text("".join(",".join(row.split(",")[:columns]) + "\n" for row in path.read_text().split()))
     start = 0
     for split, written in splits.items():
         read = open_dataset("cvusa", root, split)
@@ -18,8 +20,6 @@ def test_round_trip(columns, ending, tmp_path):
         for side in ("query", "gallery"):
             assert trees.same(getattr(read, side).positions, getattr(written, side).positions)
             assert trees.same_pictures(getattr(read, side), getattr(written, side))
-        if ending == "png":
-            assert all((read.query.read(i) == written.query.read(i)).all() for i in range(len(written)))
         start += len(written)
 
 

@@ -1,4 +1,4 @@
-"""Place recognition by names with `@`: written and read back, degrees, frames, MSLS's protocols."""
+"""Place recognition by names with `@`: written and read back, frames, MSLS's protocols."""
 
 import re
 from dataclasses import replace
@@ -11,7 +11,6 @@ from ucvgl.data import open_dataset, parts
 from ucvgl.data import write as w
 from ucvgl.data.place_recognition import fields
 from ucvgl.errors import InputError
-from ucvgl.positions import to_utm
 
 
 def test_round_trip(tmp_path):
@@ -33,18 +32,11 @@ def test_round_trip(tmp_path):
     assert re.fullmatch(r"@0\d{6}\.\d\d@\d{7}\.\d\d@@@@@q00000@@@@@@@@\.jpg", first)
 
 
-def test_degrees_become_the_fields_of_the_official_names(tmp_path):
-    data = trees.paired("vpr", "test", 3)
-    read = open_dataset("vpr", w.write_vpr({"test": data}, tmp_path / "set"))
-    assert read.positives.best().tolist() == [0, 1, 2]
-    cells = fields(read.query.ids[0])
-    assert (len(cells), cells[3:5], cells[5][:5], cells[6][:6]) == (16, ["35", "V"], "060.1", "0024.9")
-    east, north, _, _ = to_utm(*data.query.positions.values.T)
-    assert read.query.positions.values == pytest.approx(np.stack([east, north], 1)[np.argsort(east)], abs=0.006)
-
-
 def test_nordland_counts_frames(tmp_path):
-    root = w.write_vpr({"test": trees.paired("nordland", "test", 30, frame="metres")}, tmp_path / "set", frames=True)
+    root = tmp_path / "set"
+    for k in range(30):
+        for side in ("database", "queries"):
+            trees.jpeg(root / "images" / "test" / side / f"@0@{k * 25 / 10.5:07.1f}@@@@@{k}@@@@@@@@.jpg")
     read = open_dataset("nordland", root)
     assert "10 frames" in read.note
     assert sorted(read.positives[15]) == list(range(5, 26))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ucvgl.data import open_dataset, parts, read_position_table
+from ucvgl.data.check import PUBLISHED
 from ucvgl.data.files import columns
-from ucvgl.data.university import PUBLISHED
 from ucvgl.errors import InputError
 from ucvgl.paths import samples
 from ucvgl.positions import Neighbours, distances, from_utm, to_utm
@@ -101,9 +101,9 @@ def test_university_name_lists_are_the_trees_the_reader_expects(tmp_path):
     """The official lists name 701 tile queries and 51,355 drone images of 951 buildings: the published counts."""
     queries = columns(sample("university1652", "query_name.txt"), None, (1,))
     gallery = columns(sample("university1652", "gallery_name.txt"), None, (1,))
-    assert (len(queries), len(gallery)) == PUBLISHED["university1652", "test", "satellite2drone"]
+    assert (len(queries), len(gallery)) == PUBLISHED["university1652"]["test satellite2drone"]
     buildings = {cells[0].split("/")[-2] for _, cells in gallery}
-    assert len(buildings) == PUBLISHED["university1652", "test", "drone2satellite"][1]
+    assert len(buildings) == PUBLISHED["university1652"]["test drone2satellite"][1]
     # build the part of the tree that names three buildings, from the real names, and read it
     for rows in (queries, gallery):
         for _, (name,) in rows:

@@ -216,7 +216,10 @@ def test_nordland_counts_frames(tmp_path):
         ArrayImages([f"{prefix}{f:03d}" for f in frames], np.zeros((30, 3, 4, 4), np.uint8), line) for prefix in "qd"
     ]
     views = Views("nordland", "test", *sides, Positives.one_each(frames))
-    root = write_vpr({"test": views}, tmp_path / "set", frames=True)
+    root = write_vpr({"test": views}, tmp_path / "set")
+    for path in root.rglob("@*.jpg"):
+        frame = int(path.name.split("@")[7][1:])
+        path.rename(path.with_name(f"@0@{frame * 25 / 10.5:07.1f}@@@@@{frame}@@@@@@@@.jpg"))
     places = open_places(root, (4, 4), name="nordland", frames=2, progress=False)
     assert [sorted(row) for row in rows_of(places.positives)] == [
         [j for j in frames if abs(i - j) <= 2] for i in frames

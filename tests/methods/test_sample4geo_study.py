@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ucvgl import published
-from ucvgl.data.export import export_world
+from ucvgl.world.export import export_world
 from ucvgl.errors import InputError
 from ucvgl.methods import sample4geo_study as study
 from ucvgl.methods import ucvgl_study

@@ -22,9 +22,6 @@ from ucvgl.data.files import folder, inside, one_of, utf8
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Neighbours, Positions
 
-# from general knowledge of the data set, checked against no copy of it: a mismatch in `data check` may be these' fault
-PUBLISHED = {"train": 35_532, "val": 8_884, "test": 92_802}
-SIZES = {"query": (832, 1664), "gallery": (1200, 1200)}
 _SETS = {"train": ("trainSet", "trainInd"), "val": ("valSet", "valInd"), "test": ("valSetAll", "valInd")}
 HIT_M = 5.0  # in the large test
 UTM = Metres("UTM of ACT_data.mat")

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ucvgl.data.container import Dataset, FileImages
+from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.files import folder, folders_in, nfc, one_of, passed_over, walk
-from ucvgl.data.place_recognition import ON_A_LINE, within, without_hit
+from ucvgl.data.place_recognition import ON_A_LINE, without_hit
 from ucvgl.errors import InputError
 from ucvgl.positions import Positions
 
@@ -81,7 +81,7 @@ def read_frames(
         positions = Positions(np.stack([at[rows], np.zeros(len(rows))], 1), ON_A_LINE, str(root / side))
         kept = [paths[i] for i in rows]
         images.append(FileImages(str(root), [nfc(path) for path in kept], kept, positions, str(root / side)))
-    positives = within(images[0].positions, images[1].positions, reach)
+    positives = Positives.within(images[0].positions, images[1].positions, reach)
     note = f"{pair[0]} in {pair[1]}; a hit is at most {reach} frames away" + (
         f" (numbers in steps of {step})" * (step > 1)
     )

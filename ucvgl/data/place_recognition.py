@@ -19,12 +19,11 @@ import numpy as np
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.files import folder, nfc, numbers, one_of, passed_over, walk
 from ucvgl.errors import InputError
-from ucvgl.positions import Metres, Neighbours, Positions
+from ucvgl.positions import Metres, Positions
 
 SPLITS = ("train", "val", "test")
 HIT_M = 25.0
 MSLS_PROTOCOLS = (740, 750)
-PUBLISHED = {("pitts30k", "test"): (6_816, 10_000), ("tokyo247", "test"): (315, 75_984)}
 UTM = Metres("UTM of the file names")
 ON_A_LINE = Metres("frames on a line, one a metre")
 _PANO_ID = 7
@@ -60,9 +59,12 @@ def read_place_recognition(
                 found = f"{at[0].tolist()}, which look like degrees"
                 raise InputError(side.where, expected="UTM easting and northing in metres in the file names", found=found,
                                  todo="Rename the files with the data set's own formatting script.")  # fmt: skip
-        positives, note = within(query.positions, gallery.positions, HIT_M), f"A hit is within {HIT_M:g} m (UTM)."
+        positives, note = (
+            Positives.within(query.positions, gallery.positions, HIT_M),
+            f"A hit is within {HIT_M:g} m (UTM).",
+        )
     else:
-        positives = within(_on_a_line(query), _on_a_line(gallery), frames)
+        positives = Positives.within(_on_a_line(query), _on_a_line(gallery), frames)
         note = f"A hit is at most {frames} frames away."
     note += without_hit(positives)
     if name == "msls":
@@ -70,12 +72,6 @@ def read_place_recognition(
         note += f" MSLS protocol of {len(query)} queries." if known else (
             f" MSLS with {len(query)} queries: neither published protocol (740 or 750 queries).")  # fmt: skip
     return Dataset(name, split, query, gallery, positives, note=note + passed_over(odd + odd_too))
-
-
-def within(query: Positions, gallery: Positions, metres: float) -> Positives:
-    """For each query the gallery images at most so many metres away, the nearest first; both in one frame."""
-    offsets, found = Neighbours(gallery).within(query, float(metres))
-    return Positives(offsets, found, np.ones(len(query), bool))
 
 
 def without_hit(positives: Positives) -> str:

@@ -23,15 +23,6 @@ from ucvgl.errors import InputError
 
 Direction = Literal["drone2satellite", "satellite2drone"]
 DIRECTIONS = ("drone2satellite", "satellite2drone")
-PUBLISHED = {
-    ("university1652", "test", "drone2satellite"): (37_855, 951),
-    ("university1652", "test", "satellite2drone"): (701, 51_355),
-    ("sues200", "train", "drone2satellite"): (6_000, 120),
-    ("sues200", "test", "drone2satellite"): (4_000, 200),
-    ("sues200", "test", "satellite2drone"): (80, 10_000),
-}
-# from general knowledge, checked against no copy of the data set, as are the counts and sizes of SUES-200
-SIZES = {"query": (512, 512), "gallery": (512, 512)}
 HEIGHTS = (150, 200, 250, 300)
 
 

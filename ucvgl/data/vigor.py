@@ -23,9 +23,6 @@ from ucvgl.positions import Positions
 
 CITIES = ("NewYork", "Seattle", "SanFrancisco", "Chicago")
 CROSS = {"train": ("NewYork", "Seattle"), "test": ("SanFrancisco", "Chicago")}
-# (same, test) is in the project's notes; the others are from general knowledge: both areas add up to 105,214 panoramas
-PUBLISHED = {("same", "train"): 52_609, ("same", "test"): 52_605, ("cross", "train"): 51_520, ("cross", "test"): 53_694}
-SIZES = {"query": (1024, 2048), "gallery": (640, 640)}
 
 
 def read_vigor(root: Path | str, split: str = "test", area: Literal["same", "cross"] = "same") -> Dataset:

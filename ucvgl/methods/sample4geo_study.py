@@ -12,7 +12,7 @@ from ucvgl.augment import SAMPLE4GEO, Pose
 from ucvgl.data import detect_layout, open_dataset
 from ucvgl.data.cache import made_once
 from ucvgl.data.container import Dataset, Parts, Positives
-from ucvgl.data.export import export_world
+from ucvgl.world.export import export_world
 from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
