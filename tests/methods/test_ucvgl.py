@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from ucvgl.methods.images import Images
 
 from ucvgl.augment import NONE, Augmentation, Pose, roll_panoramas, turn_squares
-from ucvgl.data import Positives
+from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods import ucvgl
-from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, Truth, curriculum, pretrain, pretrained_model
+from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, curriculum, pretrain, pretrained_model
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels
 from ucvgl.synthetic_top_view import Occlusion
 from ucvgl.training import TrainingConfig
@@ -40,12 +39,14 @@ def toy(seed=0, data_id="toy"):
     blocks = rng.integers(0, 256, (N, 3, 4, 4)).repeat(4, 2).repeat(4, 3)
     noisy = np.clip(blocks + rng.normal(0, 12, blocks.shape), 0, 255)
     panorama = rng.integers(0, 256, (N, 3, SIZE, 2 * SIZE))
-    return Images(*(torch.from_numpy(a.astype(np.uint8)) for a in (panorama, noisy, blocks)), data_id)
+    sides = [ArrayImages(map(str, range(N)), torch.from_numpy(a.astype(np.uint8)), source=f"{data_id}{k}")
+             for k, a in enumerate((panorama, blocks, noisy))]  # fmt: skip
+    return Dataset("toy", "train", sides[0], sides[1], Positives.unknown(N), top_view=sides[2])
 
 
 def truth(order=None):
-    best = np.arange(N) if order is None else order
-    return Truth(Positives.one_each(best), Positives.one_each(best), toy(1, "held-out"))
+    pairs = Positives.one_each(np.arange(N) if order is None else order)
+    return Parts(replace(toy(), positives=pairs), {"test": replace(toy(1, "held-out"), positives=pairs)})
 
 
 def weights(stage):
@@ -111,15 +112,15 @@ def test_fakes_have_the_tiles_colours():
         kind: ucvgl.fake_satellites(images, replace(START, translation=Translation(kind))).float().mean((0, 2, 3))
         for kind in ("none", "statistics")
     }
-    target = images.tile.float().mean((0, 2, 3))
+    target = images.gallery[:].float().mean((0, 2, 3))
     assert (colours["statistics"] - target).abs().max() < 4 < (colours["none"] - target).abs().max()
     without = ucvgl.fake_satellites(images, replace(START, projection=False, translation=Translation("none")))
-    assert without.shape == images.tile.shape
-    assert torch.equal(without[..., 0, 0], images.panorama[..., 0, :2].float().mean(-1).round().to(torch.uint8))
+    assert without.shape == images.gallery[:].shape
+    assert torch.equal(without[..., 0, 0], images.query[:][..., 0, :2].float().mean(-1).round().to(torch.uint8))
 
 
 def replace_tiles(images, change):
-    return Images(images.panorama, images.top_view, change(images.tile), images.data_id)
+    return replace(images, gallery=replace(images.gallery, pixels=change(images.gallery.pixels), source=None))
 
 
 def test_cyclegan_is_trained_once():
@@ -134,7 +135,7 @@ def test_cyclegan_is_trained_once():
 def test_panorama_and_square_move_together():
     images = toy()
     settings = Augmentation(1.0, 0.5, *([0.0] * 9))
-    panorama, tile = images.panorama[:8], images.tile[:8]
+    panorama, tile = images.query[:8], images.gallery[:8]
     moved = ucvgl.move_together((panorama, tile), ("roll", "turn"), settings, torch.Generator().manual_seed(3))
     draws = torch.Generator().manual_seed(3)
     flipped = (torch.rand(8, generator=draws) < 0.5).view(-1, 1, 1, 1)
@@ -149,7 +150,7 @@ def test_cross_view_reads_top_views_with_the_encoder_that_knows_them():
     for ground_input in ("top view", "panorama"):
         ground = replace(ENCODER, image_px=(SIZE, 2 * SIZE)) if ground_input == "panorama" else ENCODER
         config = replace(START, ground=ground, ground_input=ground_input, augmentation=NONE)
-        task = ucvgl.CrossView(ucvgl.ground_input(images, config), images.top_view, images.tile, config)
+        task = ucvgl.CrossView(ucvgl.ground_input(images, config), images.top_view[:], images.gallery, config)
         batch = task.batch(torch.arange(4), torch.Generator().manual_seed(0))
         model = ucvgl.new_model(config).eval()
         embeddings = task.embed(model, batch.inputs)
@@ -268,7 +269,6 @@ def test_bad_settings(make):
 
 
 def test_one_tile_is_refused():
-    images = toy()
-    lone = Images(images.panorama, images.top_view, images.tile[:1], "lone")
+    lone = replace(toy(), gallery=toy().gallery.subset([0]))
     with pytest.raises(InputError, match="satellite"):
         curriculum(lone, replace(STEPS, start=replace(START, intra=None, cross=None)), truth(), progress=False)
