@@ -249,7 +249,7 @@ def check(
 def export(
     source: Annotated[str, typer.Argument(help="'world', the embedded city.")],
     out: Annotated[Path, typer.Argument(help="The folder to write: absent or empty.")],
-    layout: Annotated[str, typer.Option(help="cvusa, cvact, vigor, university1652, sues200 or vpr.")],
+    layout: Annotated[str, typer.Option(help="cvusa, cvact, vigor, university1652, sues200, vpr or frames.")],
     places: Annotated[int, typer.Option(help="How many places, over all cities.")] = 300,
     seed: Annotated[int, typer.Option(help="Seed of the cities and of everything drawn.")] = 0,
     style: Annotated[list[str] | None, typer.Option(help="A city's style; repeat it. Else garden and canal.")] = None,

@@ -12,7 +12,6 @@ The city lies at a made-up place in the North Atlantic.
 import csv
 import io
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from tqdm.auto import tqdm
 
 from ucvgl.data.files import read_position_table
 from ucvgl.data.folders import tile_centre
-from ucvgl.data.write import JPEG_QUALITY
+from ucvgl.data.write import JPEG_QUALITY, new_folder
 from ucvgl.errors import InputError
 from ucvgl.geometry import perspective_view
 from ucvgl.imagery import read_columns
@@ -81,11 +80,6 @@ def export_own_city(
     """
     if tiles not in ("xyz", "csv"):
         raise InputError("tiles", expected="'xyz' or 'csv'", found=repr(tiles), todo="Choose one.")
-    root = Path(root).resolve()
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(
-            root, expected="an absent or empty folder", found="something there", todo="Choose another folder."
-        )
     config = WorldConfig(
         (style,), seed, places, spacing_m, difficulty, span_m, tile_px, panorama_px, city_size_m, resolution_m
     )
@@ -94,40 +88,29 @@ def export_own_city(
         raise InputError(
             "city_size_m", expected="room for a whole tile", found=f"{city_size_m:g} m", todo="Enlarge it, or the zoom."
         )
-    # a tile that would reach over the city's edge is not there, so places keep a tile's edge more away from it
-    scene, stops, nuisance = city_of(replace(config, span_m=span_m + 2 * float(edge_m.max())), 0, places, device)
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-exporting-") as name,
-            tqdm(total=places + len(names), desc="rendering the city", unit="image", disable=not progress) as bar,
-        ):
-            scratch = Path(name) / "city"
-            heading = _ground(scratch, scene, stops, nuisance, panorama_px, seed, origin, aligned, photo_fov_deg, bar)
-            _tiles(scratch / "tiles", scene, nuisance, centre_m, edge_m, names, tile_px, bar)
-            if tiles == "csv":
-                degrees = from_metres(centre_m, origin)
-                rows = [
-                    (leaf, f"{lat:.8f}", f"{lon:.8f}", repr(edge / tile_px))
-                    for leaf, (lat, lon), edge in zip(names, degrees, edge_m.tolist(), strict=True)
-                ]
-                _table(scratch / "tiles.csv", ("file", "latitude", "longitude", "metres_per_pixel"), rows)
-            settings = {
-                "style": style, "seed": seed, "places": places, "tiles": tiles, "aligned": aligned, "difficulty": difficulty,
-                "spacing_m": spacing_m, "span_m": span_m, "zoom": zoom, "tile_px": tile_px, "panorama_px": panorama_px,
-                "city_size_m": city_size_m, "resolution_m": resolution_m, "origin": list(origin),
-                "photo_fov_deg": photo_fov_deg, "heading_error_deg": float(np.abs(heading).max()),
-                "note": "a synthetic city at a made-up place",
-            }  # fmt: skip
-            (scratch / "city.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-            if root.is_dir():
-                root.rmdir()
-            scratch.replace(root)
-    except OSError as error:
-        raise InputError(
-            root, expected="a folder to write", found=error, todo="Choose another, or free space."
-        ) from error
-    return root
+    with new_folder(root) as scratch:
+        # a tile that would reach over the city's edge is not there, so places keep a tile's edge more away from it
+        scene, stops, nuisance = city_of(replace(config, span_m=span_m + 2 * float(edge_m.max())), 0, places, device)
+        bar = tqdm(total=places + len(names), desc="rendering the city", unit="image", disable=not progress)
+        heading = _ground(scratch, scene, stops, nuisance, panorama_px, seed, origin, aligned, photo_fov_deg, bar)
+        _tiles(scratch / "tiles", scene, nuisance, centre_m, edge_m, names, tile_px, bar)
+        if tiles == "csv":
+            degrees = from_metres(centre_m, origin)
+            rows = [
+                (leaf, f"{lat:.8f}", f"{lon:.8f}", repr(edge / tile_px))
+                for leaf, (lat, lon), edge in zip(names, degrees, edge_m.tolist(), strict=True)
+            ]
+            _table(scratch / "tiles.csv", ("file", "latitude", "longitude", "metres_per_pixel"), rows)
+        settings = {
+            "style": style, "seed": seed, "places": places, "tiles": tiles, "aligned": aligned, "difficulty": difficulty,
+            "spacing_m": spacing_m, "span_m": span_m, "zoom": zoom, "tile_px": tile_px, "panorama_px": panorama_px,
+            "city_size_m": city_size_m, "resolution_m": resolution_m, "origin": list(origin),
+            "photo_fov_deg": photo_fov_deg, "heading_error_deg": float(np.abs(heading).max()),
+            "note": "a synthetic city at a made-up place",
+        }  # fmt: skip
+        (scratch / "city.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        bar.close()
+    return Path(root).resolve()
 
 
 def read_truth(path: Path | str) -> tuple[list[str], Positions, NDArray[np.float64]]:
@@ -150,7 +133,7 @@ def _ground(
     faces = (compass + error) % 360 if compass.any() else error  # what the centre column really shows
     order = np.random.default_rng([seed, 410]).permutation(count)
     names = [f"pano_{k:05d}.jpg" for k in np.argsort(order)]  # stop order[k] has the name k
-    (root / "ground").mkdir(parents=True)
+    (root / "ground").mkdir()
     for day in np.unique(nuisance.day):
         at = np.flatnonzero(nuisance.day == day)
         for first in range(0, len(at), RENDER_BATCH):

@@ -1,120 +1,148 @@
-"""`data check`: complete exports, each kind of finding with its next step, exit status and JSON."""
+"""Bad input: one InputError that names the file and line, and a row of `data check` with the next step; damage at random."""
 
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import dataset_trees as trees
 import numpy as np
 import pytest
+import scipy.io
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from ucvgl import cli
+from ucvgl.data import NAMES, detect_layout, open_dataset
 from ucvgl.data.check import check
+from ucvgl.errors import InputError
+
+LISTS = {
+    "cvusa": "splits/val-19zl.csv", "cvact": "ACT_data.mat", "vigor": "splits/Chicago/same_area_balanced_test.txt",
+}  # fmt: skip
 
 
-def finding(report, item, status="finding"):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Every layout, written once."""
+    base = tmp_path_factory.mktemp("whole")
+    for name, write in trees.LAYOUTS.items():
+        write(base / name)
+    return base
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    return lambda name: shutil.copytree(whole / name, tmp_path / name)
+
+
+def read_all(name, root):
+    """Read the default split and every image of it."""
+    data = open_dataset(name, root, missing="error")
+    for images in (data.query, data.gallery):
+        for i in range(len(images)):
+            assert images.read(i).shape[0] == 3
+    return data
+
+
+def finding(name, root, item, status="finding"):
+    report = check(name, root, progress=False)
     row = next(r for r in report.rows if r.item.startswith(item) and r.status == status)
-    assert row.todo, row
+    assert row.todo
+    assert report.exit_status == (0 if status == "note" else 1)
+    assert row.item in report.text()
     return row
 
 
-@pytest.mark.parametrize("quick", [False, True])
+# what `data check` says
+
+
 @pytest.mark.parametrize("name", trees.LAYOUTS)
-def test_every_export_is_complete(name, quick, tmp_path):
-    trees.LAYOUTS[name](tmp_path / "set")
-    report = check("auto", tmp_path / "set", quick=quick, progress=False)
-    assert report.exit_status == 0, report.text()
-    assert report.name == name
-    assert "complete" in report.text()
-    assert any(r.item.startswith("images") for r in report.rows)
+def test_every_export_is_complete(name, whole):
+    for quick in (False, True):
+        report = check("auto", whole / name, quick=quick, progress=False)
+        assert (report.name, report.exit_status) == (name, 0), report.text()
+        assert "complete" in report.text()
 
 
-def test_counts_are_compared_with_the_published_ones_without_the_marker(tmp_path):
-    _, root = trees.cvusa(tmp_path / "set")
+def test_published_counts_and_sizes(copy):
+    root = copy("cvusa")
     (root / "ucvgl-export.json").unlink()
-    report = check("cvusa", root, progress=False)
-    assert report.exit_status == 1
-    assert finding(report, "counts train").expected.startswith("35,532")
-    assert "1232 x 224" in finding(report, "sizes query").expected
+    assert finding("cvusa", root, "counts train").expected.startswith("35,532")
+    assert "1232 x 224" in finding("cvusa", root, "sizes query").expected
 
 
-def test_rows_lost_since_the_export(tmp_path):
-    _, root = trees.vigor(tmp_path / "set")
+def test_rows_lost_since_the_export(copy):
+    root = copy("vigor")
     path = root / "splits/Chicago/same_area_balanced_train.txt"
-    path.write_text("\n".join(path.read_text().split("\n")[1:]))
-    assert finding(check("vigor", root, progress=False), "counts same-train").missing == 1
+    path.write_text(path.read_text().partition("\n")[2])
+    assert finding("vigor", root, "counts same-train").missing == 1
 
 
-def test_overlapping_splits(tmp_path):
-    _, root = trees.cvusa(tmp_path / "set")
+def test_overlapping_splits(copy):
+    root = copy("cvusa")
     train, val = root / "splits/train-19zl.csv", root / "splits/val-19zl.csv"
     val.write_text(val.read_text() + train.read_text().split("\n")[0] + "\n")
-    row = finding(check("cvusa", root, progress=False), "overlap train / val")
-    assert row.missing == 1
-    assert "0000001" in row.found
-    _, root = trees.university1652(tmp_path / "uni")
+    assert finding("cvusa", root, "overlap train / val").found == "1 in both: 0000001"
+    root = copy("university1652")
     shutil.copytree(root / "train/drone/0001", root / "test/query_drone/0001")
     shutil.copytree(root / "train/satellite/0001", root / "test/gallery_satellite/0001")
-    assert "0001" in finding(check("university1652", root, progress=False), "overlap train").found
+    assert "0001" in finding("university1652", root, "overlap train").found
 
 
-def test_wrong_sizes_and_unlisted_tiles(tmp_path):
-    _, root = trees.cvusa(tmp_path / "set")
+def test_sizes_unlisted_tiles_and_positions(copy):
+    root = copy("cvusa")
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(root / "bingmap/19/0000003.jpg")
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(root / "bingmap/19/0000099.jpg")
-    report = check("cvusa", root, progress=False)
-    row = finding(report, "sizes gallery")
-    assert row.missing == 1
-    assert "0000003.jpg is 9 x 9" in row.found
-    assert "0000099.jpg" in finding(report, "tile folders", "note").found
-
-
-def test_positions_that_do_not_fit_their_pairs(tmp_path):
-    _, root = trees.cvusa(tmp_path / "set")
     path = root / "split_locations/all.csv"
-    rows = path.read_text().split("\n")
-    cells = rows[2].split(",")
-    rows[2] = ",".join([*cells[:2], "61.5", cells[3], "0"])
-    path.write_text("\n".join(rows))
-    assert "0000003" in finding(check("cvusa", root, progress=False), "pairs train").found
-
-
-def test_a_part_that_cannot_be_read_is_a_finding_and_all_parts_are_unusable(tmp_path):
-    _, root = trees.cvusa(tmp_path / "set")
-    (root / "splits/val-19zl.csv").unlink()
+    rows = [row.split(",") for row in path.read_text().split()]
+    rows[2][2] = "61.5"
+    path.write_text("\n".join(map(",".join, rows)))
+    assert "0000003.jpg is 9 x 9" in finding("cvusa", root, "sizes gallery").found
+    assert "0000003" in finding("cvusa", root, "pairs train").found
     report = check("cvusa", root, progress=False)
-    assert report.exit_status == 1
-    assert "val-19zl.csv" in finding(report, "split val", "unusable").expected
+    assert any(r.item == "tile folders" and r.status == "note" and "0000099.jpg" in r.found for r in report.rows)
+
+
+def test_absent_parts(copy, tmp_path):
+    root = copy("cvusa")
+    (root / "splits/val-19zl.csv").unlink()
+    assert "val-19zl.csv" in finding("cvusa", root, "split val", "unusable").expected
     (root / "splits/train-19zl.csv").write_text("")
-    assert check("cvusa", root, progress=False).exit_status == 2
-    assert check("cvusa", tmp_path / "absent", progress=False).exit_status == 2
     (tmp_path / "empty").mkdir()
-    assert check("auto", tmp_path / "empty", progress=False).exit_status == 2
-    (root / "ucvgl-export.json").write_text("{")
-    assert check("cvusa", root, progress=False).exit_status == 2
+    (copy("cvact") / "ucvgl-export.json").write_text("{")
+    for name, folder in (("cvusa", "cvusa"), ("cvusa", "absent"), ("auto", "empty"), ("cvact", "cvact")):
+        assert check(name, tmp_path / folder, progress=False).exit_status == 2
 
 
-def test_missing_files_are_counted_and_the_rest_is_still_checked(tmp_path):
-    _, root = trees.cvact(tmp_path / "set")
-    for i in (1, 3):
-        (root / f"ANU_data_small/streetview/t{i:05d}_grdView.jpg").unlink()
-    report = check("cvact", root, progress=False)
-    row = finding(report, "split train")
-    assert row.missing == 2
-    assert "t00001_grdView.jpg" in row.found
+@pytest.mark.parametrize("name", LISTS)
+def test_absent_files(name, copy):
+    """Counted and named; what is left is read and checked."""
+    root = copy(name)
+    plain = open_dataset(name, root)
+    Path(plain.query.file(1)).unlink()
+    with pytest.raises(InputError, match="absent"):
+        open_dataset(name, root, missing="error")
+    left = open_dataset(name, root, missing="drop")
+    assert left.query.ids == plain.query.ids[:1] + plain.query.ids[2:]
+    assert "1 of" in left.note
+    assert left.left_out == (plain.query.paths[1],)
+    if name == "cvusa":  # the pair goes as a whole, and the others stay together
+        assert left.gallery.ids == left.query.ids
+    report = check(name, root, progress=False)
+    assert any(plain.query.paths[1] in r.found and r.item.startswith("split") for r in report.rows)
     assert any(r.item == "images query" and r.status == "ok" for r in report.rows)
 
 
-def test_command_line(tmp_path, monkeypatch, capsys):
-    _, root = trees.cvusa(tmp_path / "set")
-
+def test_command_line(copy, monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ucvgl", "data", "check", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
+        with pytest.raises(SystemExit) as ended:
             cli.main()
-        return exit_.value.code, capsys.readouterr()
+        return ended.value.code, capsys.readouterr()
 
+    root = copy("cvusa")
     code, said = run("cvusa", root)
     assert code == 0
     assert "complete" in said.out
@@ -123,7 +151,205 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     report = json.loads(said.out)
     assert code == report["exit_status"] == 1
     assert any("0000003.jpg" in r["found"] for r in report["rows"])
-    assert run("cvusa", tmp_path / "absent", "--quick")[0] == 2
+    assert run("cvusa", root / "absent", "--quick")[0] == 2
     code, said = run("cvsua", root)
     assert code == 2
     assert "cvusa, cvact" in said.err
+
+
+# what the readers say
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_missing_or_empty_list(name, copy):
+    path = copy(name) / LISTS[name]
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="expected"):
+        read_all(name, path.parents[LISTS[name].count("/")])
+    path.unlink()
+    with pytest.raises(InputError, match=path.name.replace(".", r"\.")):
+        read_all(name, path.parents[LISTS[name].count("/")])
+
+
+@pytest.mark.parametrize("name", ["cvusa", "vigor"])
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda text: text.replace(b"\n", b" extra,extra,extra,extra\n", 1), ":1: expected"),
+        (lambda text: text.split(b"\n")[0].split(b",")[0].split(b" ")[0] + b"\n", ":1: expected"),
+        (lambda text: text.replace(b"0", b"\xff\xfe", 1), ":1: expected UTF-8"),
+        (lambda text: text.replace(b"\n", b"\x00\n", 1), ":1: expected text"),
+        (lambda text: b"\n" + text[:-1] + b",\n", "expected"),
+    ],
+)
+def test_a_malformed_line(name, damage, says, copy):
+    root = copy(name)
+    path = root / LISTS[name]
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=says):
+        read_all(name, root)
+
+
+def test_a_list_cannot_reach_out_of_its_folder(copy):
+    root = copy("cvusa")
+    for name in ("../secret.jpg", "/etc/hostname", "C:/x.jpg", "..\\secret.jpg"):
+        (root / LISTS["cvusa"]).write_text(f"{name},streetview/panos/0000001.jpg\n")
+        with pytest.raises(InputError, match="inside"):
+            open_dataset("cvusa", root)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
+def test_a_damaged_image(damage, copy):
+    root = copy("sues200")
+    path = root / "Testing/150/gallery_satellite/0004/0.png"
+    raw = path.read_bytes()
+    path.write_bytes({"truncated": raw[: len(raw) * 2 // 3], "empty": b"", "text": b"not an image"}[damage])
+    with pytest.raises(InputError, match=r"0004.0\.png"):
+        read_all("sues200", root)
+    assert str(path) in finding("sues200", root, "images").found
+
+
+def test_repeated_and_unlisted_rows(copy):
+    root = copy("cvusa")
+    path = root / LISTS["cvusa"]
+    path.write_text(path.read_text() + path.read_text().split("\n")[0] + "\n")
+    with pytest.raises(InputError, match="repeated"):
+        open_dataset("cvusa", root)
+    root = copy("vigor")
+    path = root / "splits/Chicago/satellite_list.txt"
+    text = path.read_text()
+    path.write_text(text + text.split("\n")[0] + "\n")
+    with pytest.raises(InputError, match=r"satellite_list\.txt:9"):
+        open_dataset("vigor", root)
+    path.write_text(text.partition("\n")[2])
+    with pytest.raises(InputError, match=r"same_area_balanced_test\.txt:\d"):
+        open_dataset("vigor", root)
+
+
+def test_swapped_latitude_and_longitude(copy):
+    root = copy("cvusa")
+    (root / "split_locations/all.csv").write_text("-122.3,47.6,-122.3,47.6,0\n" * 10)
+    with pytest.raises(InputError, match="look swapped"):
+        open_dataset("cvusa", root)
+
+
+TWO = {"panoIds": np.array(["a", "b"]), "utm": np.zeros((2, 2))}
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {"other": np.zeros(3)},
+        {"panoIds": np.zeros(3), "utm": np.zeros((3, 2)), "valSet": np.zeros(3)},
+        {**TWO, "utm": np.zeros((3, 2)), "valSet": {"valInd": [[1]]}},
+        {**TWO, "valSet": {"valInd": [[3]]}},
+        {**TWO, "valSet": {"valInd": [[0]]}},
+        {**TWO, "utm": np.full((2, 2), np.nan), "valSet": {"valInd": [[1]]}},
+        {**TWO, "panoIds": np.array(["../a", "../b"]), "valSet": {"valInd": [[1]]}},
+        {**TWO, "panoIds": np.array(["a", "a"]), "valSet": {"valInd": [[1], [2]]}},
+        b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM\x89HDF\r\n\x1a\n" + bytes(600),
+        b"PK\x03\x04" + bytes(200),
+        b"x",
+    ],
+)
+def test_a_mat_file_of_another_kind(contents, copy):
+    root = copy("cvact")
+    if isinstance(contents, bytes):
+        (root / "ACT_data.mat").write_bytes(contents)
+    else:
+        scipy.io.savemat(root / "ACT_data.mat", contents)
+    with pytest.raises(InputError, match=r"ACT_data\.mat"):
+        open_dataset("cvact", root)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps file names as bytes")
+def test_file_names(copy):
+    root = copy("vpr")
+    path = min((root / "images/test/queries").iterdir())
+    path.rename(path.with_name(path.name.replace("q0", "q\udcff")))  # how Python writes the lone byte ff
+    with pytest.raises(InputError, match="UTF-8"):
+        read_all("vpr", root)
+    assert check("vpr", root, progress=False).exit_status == 1
+    path = min((root / "images/train/database").iterdir())
+    path.rename(path.with_name("photo.jpg"))
+    with pytest.raises(InputError, match=r"photo\.jpg"):
+        open_dataset("vpr", root, "train")
+
+
+def test_a_query_whose_building_is_not_in_the_gallery(copy):
+    root = copy("university1652")
+    shutil.rmtree(root / "test/gallery_satellite/0003")
+    with pytest.raises(InputError, match="0003"):
+        read_all("university1652", root)
+    (root / "test/query_drone/0099").mkdir()
+    with pytest.raises(InputError, match="0099"):
+        read_all("university1652", root)
+
+
+def test_unknown_names_and_options(tmp_path, copy):
+    for name, options, says in (
+        ("cvuas", {}, "cvusa, cvact"), ("cvusa", {"pitch": 3}, "pitch"), ("cvusa", {"split": "test"}, "train, val"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=says):
+            open_dataset(name, tmp_path, **options)
+    with pytest.raises(InputError, match="layout"):
+        detect_layout(tmp_path)
+    for name in (*NAMES, "auto"):
+        with pytest.raises(InputError):
+            open_dataset(name, tmp_path / "absent")
+
+
+def named(data):
+    return [{data.gallery.ids[j] for j in row} for row in data.positives]
+
+
+def _damage(root, data):
+    """One random damage to one random file; returns what it was."""
+    files = sorted(p for p in root.rglob("*") if p.is_file() and p.name != "ucvgl-export.json")
+    lists = [p for p in files if p.suffix in (".csv", ".txt", ".mat")]
+    path = data.draw(st.sampled_from(lists if lists and data.draw(st.booleans()) else files))
+    raw = path.read_bytes()
+    kind = data.draw(st.sampled_from(["cut", "delete", "zero", "flip", "line", "swap", "rename", "folder", "insert"]))
+    at = data.draw(st.integers(0, max(len(raw) - 1, 0)))
+    rows = raw.split(b"\n")
+    row = data.draw(st.integers(0, len(rows) - 1))
+    match kind:
+        case "delete":
+            path.unlink()
+        case "rename":
+            path.rename(
+                path.with_name(data.draw(st.sampled_from(["x.jpg", "@@@.jpg", "@1@2", "@x@y@.jpg", "é.png", " "])))
+            )
+        case "folder":
+            shutil.rmtree(path.parent)
+        case _:
+            path.write_bytes({
+                "cut": raw[:at], "zero": b"", "flip": raw[:at] + data.draw(st.binary(min_size=1, max_size=1)) + raw[at + 1 :],
+                "line": b"\n".join(rows[:row] + rows[row + 1 :]), "swap": data.draw(st.sampled_from(files)).read_bytes(),
+                "insert": raw[:at] + data.draw(st.binary(min_size=1, max_size=20)) + raw[at:],
+            }[kind])  # fmt: skip
+    return kind
+
+
+@pytest.mark.parametrize("name", trees.LAYOUTS)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@given(data=st.data())
+def test_damage_gives_the_error_or_a_correct_reading(name, whole, tmp_path, data):
+    root = tmp_path / "damaged"
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(whole / name, root)
+    plain = open_dataset(name, root)
+    kind, read = _damage(root, data), None
+    try:
+        read = read_all(name, root)
+    except InputError as error:
+        said = error.where + error.todo
+    assert read is not None or said
+    if read is not None and kind in ("cut", "zero", "delete", "line", "folder"):
+        # nothing is invented: what is still read was there before
+        right = dict(zip(plain.query.ids, named(plain), strict=True))
+        assert all(some <= right[query] for query, some in zip(read.query.ids, named(read), strict=True))
+    report = check(name, root, quick=True, progress=False)
+    assert report.exit_status in (0, 1, 2)
+    assert report.text()
+    assert report.json()

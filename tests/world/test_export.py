@@ -110,7 +110,7 @@ def test_drones(layout, tmp_path, monkeypatch):
             assert_same_images(read.gallery, written.gallery)
         back = open_dataset(layout, tmp_path / "set", "test", direction="satellite2drone", **options)
         assert (len(back), len(back.gallery)) == (len(queried), len(test))
-        place = test.positives.best()
+        place = test.positives.best().numpy()
         assert [place[row].tolist() for row in back.positives] == [[tile] * 2 for tile in sorted(queried)]
         assert len(queried) < len(test.gallery)  # the rest are distractors
         assert bool(set(train.gallery.ids) & set(test.gallery.ids)) == (layout == "sues200")
