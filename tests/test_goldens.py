@@ -128,13 +128,9 @@ SHARED = torch.from_numpy(MASK | MASK.T)  # rows that share a tile, the diagonal
 @golden
 def info_nce():
     query, reference, scale = unit(0, 6, 8), unit(1, 6, 8), torch.tensor(1 / 0.07)
-    options = {
-        "plain": {},
-        "smoothing 0.1": {"label_smoothing": 0.1},
-        "smoothing 0.3": {"label_smoothing": 0.3},
-        "shared": {"not_negative": SHARED},
-        "shared, smoothing": {"not_negative": SHARED, "label_smoothing": 0.1},
-    }
+    options = {"plain": {}, "smoothing 0.1": {"label_smoothing": 0.1}, "smoothing 0.3": {"label_smoothing": 0.3},
+               "shared": {"not_negative": SHARED},
+               "shared, smoothing": {"not_negative": SHARED, "label_smoothing": 0.1}}  # fmt: skip
     loss, one = losses.info_nce, (query[:1], reference[:1])
     return {name: with_gradients(loss, query, reference, scale, **more) for name, more in options.items()} | {
         "number as scale": with_gradients(loss, query, reference, scale=10.0),
@@ -231,18 +227,15 @@ def learners():
     for method in METHODS[1:]:  # the triplet loss takes negatives: see contrastive_losses
         encoder = two_view_encoder(SMALL, SMALL, shared=True, seed=0).ground
         settings = SslLoss(method, 2, 16, predictor_width=8, momentum=0.9, queue=6)
-        learner, values = Learner(encoder, settings, 0, items=8).train(), []
+        learner, found[method] = Learner(encoder, settings, 0, items=8).train(), []
+        optimiser = torch.optim.SGD(learner.parameters(), lr=0.001)
         for step in range(2):
             value = learner.loss(learner.compared(*(view.roll(step, 0) for view in shown)), items, near=near)
-            learner.zero_grad()
+            optimiser.zero_grad()
             value.backward()
-            values.append(value.detach())
-            with torch.no_grad():
-                for parameter in learner.parameters():
-                    if parameter.grad is not None:
-                        parameter -= 0.001 * parameter.grad
+            optimiser.step()
             learner.follow()
-        found[method] = values
+            found[method].append(value)
     return found
 
 
