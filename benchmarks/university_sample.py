@@ -266,7 +266,9 @@ def run_fold(
     if supervised:
         taught, _ = adapted(part.images, recipe, truth.best())
         described["supervised"] = centred(found(taught), part)
-    right = [round(correctness(epoch, truth) * epoch.count) if epoch.count else 0 for epoch in labels]
+    right = [
+        round(correctness(epoch, truth.pairs(), truth.known) * epoch.count) if epoch.count else 0 for epoch in labels
+    ]
     return Fold({name: measured(d, positives, held) for name, d in described.items()}, labels, right, model)
 
 

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from ucvgl import published
-from ucvgl.world.export import export_world
 from ucvgl.errors import InputError
 from ucvgl.methods import sample4geo_study as study
 from ucvgl.methods import ucvgl_study
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
 from ucvgl.training import TrainingConfig
+from ucvgl.world.export import export_world
 
 
 @pytest.fixture(scope="module")

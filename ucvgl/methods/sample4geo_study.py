@@ -12,7 +12,6 @@ from ucvgl.augment import SAMPLE4GEO, Pose
 from ucvgl.data import detect_layout, open_dataset
 from ucvgl.data.cache import made_once
 from ucvgl.data.container import Dataset, Parts, Positives
-from ucvgl.world.export import export_world
 from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
@@ -30,6 +29,7 @@ from ucvgl.methods.sample4geo import (
 from ucvgl.results import WORLD
 from ucvgl.sampling import NeighbourDraw
 from ucvgl.stages import StageResult
+from ucvgl.world.export import export_world
 from ucvgl.world.rendering import CITY_GAP_M, source_digest
 
 HELD_OUT = 4  # every fourth place of a city that is trained on is tested, as VIGOR's same area
