@@ -117,9 +117,8 @@ class Pose:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not 0 <= value < (90 if name == "turn_deg" else 1):
-                expected = "a spread >= 0, turns below 90, fractions below 1"
-                raise InputError(f"pose: {name}", expected=expected, found=value, todo="Correct it.")
+            if not 0 <= value < (most := 90 if name == "turn_deg" else 1):
+                raise InputError(f"pose: {name}", expected=f"0 to below {most}", found=value, todo="Correct it.")
 
 
 def jitter_pose(images: Tensor, pose: Pose, generator: Generator) -> Tensor:

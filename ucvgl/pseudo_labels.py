@@ -229,7 +229,7 @@ def correctness(labels: PseudoLabels, pairs: Tensor, known: Tensor) -> float:
     `pairs` (P, 2) int64 are the right rows of (ground, satellite), `known` (N,) bool whether a ground image's are known.
     Labels that were given and unknown images are left out; NaN where no label is left.
     """
-    mined = (labels.satellite >= 0) & ~labels.given & torch.as_tensor(known, device=labels.given.device)
+    mined = (labels.satellite >= 0) & ~labels.given & known.to(labels.given.device)
     pairs = pairs.to(labels.satellite)
     right = torch.zeros_like(mined)
     right[pairs[labels.satellite[pairs[:, 0]] == pairs[:, 1], 0]] = True

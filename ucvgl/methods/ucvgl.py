@@ -657,7 +657,7 @@ class _Follow:
         counts = {"labels": float(mined)}
         if self.truth is not None:
             positives = self.truth.train.positives
-            right = correctness(labels, positives.pairs(), positives.known)
+            right = correctness(labels, positives.pairs(), torch.tensor(positives.known))
             counts["correct"] = 0.0 if math.isnan(right) else right * mined
         return counts | measures | _recall(model, config.start, self.truth, centre=config.centre)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+import torch
 
 from ucvgl.augment import UCVGL, Pose
 from ucvgl.data import detect_layout, open_dataset, parts
@@ -234,7 +235,7 @@ def first_labels(stage: StageResult, settings: Pretraining, steps: Curriculum, d
 def found_and_right(labels: PseudoLabels, truth: Parts) -> dict[str, float]:
     """Labels found and right, as counts; `labels` of all ground images and `correct` of the labels, in percent."""
     positives = truth.train.positives
-    right = correctness(labels, positives.pairs(), positives.known) if labels.count else 0.0
+    right = correctness(labels, positives.pairs(), torch.tensor(positives.known)) if labels.count else 0.0
     return {
         "found": labels.count, "right": round(right * labels.count), "labels": 100 * labels.coverage,
         "correct": 100 * right,
