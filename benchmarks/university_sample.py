@@ -263,10 +263,11 @@ def run_fold(
         "zero-shot, not centred": plain, "zero-shot": centred(plain, part), "adapted": centred(found(model), part)
     }  # fmt: skip
     truth = reordered(positives, part)
+    known_pairs = truth.pairs(), torch.tensor(truth.known)
     if supervised:
         taught, _ = adapted(part.images, recipe, truth.best())
         described["supervised"] = centred(found(taught), part)
-    right = [round(correctness(epoch, truth) * epoch.count) if epoch.count else 0 for epoch in labels]
+    right = [round(correctness(epoch, *known_pairs) * epoch.count) if epoch.count else 0 for epoch in labels]
     return Fold({name: measured(d, positives, held) for name, d in described.items()}, labels, right, model)
 
 

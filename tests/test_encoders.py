@@ -16,7 +16,6 @@ from ucvgl.encoders import (
     Gem,
     Safa,
     embed,
-    freeze_stages,
     load_model,
     open_model,
     save_model,
@@ -148,27 +147,6 @@ def test_the_head_of_a_distilled_deit_is_the_mean_of_its_two_tokens():
         tokens = encoder.backbone.forward_features((batch - encoder.mean) / encoder.std)
         expected = F.normalize(encoder.project(tokens[:, :2].mean(1)), dim=1)
         torch.testing.assert_close(encoder(batch), expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "count", "last", "next_"),
-    [
-        ("tf_efficientnet_lite0", 2, "blocks.1.", "blocks.2."),
-        ("resnet50", 1, "bn1", "layer1."),  # its stem ends with an activation
-        ("resnet50", 3, "layer2.", "layer3."),  # VG-SSL
-        ("test_convnext", 1, "stages.0.", "stages.1."),
-        ("test_convnext", 0, None, "stem."),
-        ("test_convnext", 4, "stages.3.", None),
-    ],
-)
-def test_frozen_stages_are_the_first(name, count, last, next_):
-    encoder = Encoder(EncoderConfig(name, pooling="gem", width=4, image_px=(64, 64)))
-    freeze_stages(encoder, count)
-    frozen = [key for key, p in encoder.backbone.named_parameters() if not p.requires_grad]
-    learnt = [key for key, p in encoder.backbone.named_parameters() if p.requires_grad]
-    assert frozen[-1].startswith(last) if last else not frozen
-    assert learnt[0].startswith(next_) if next_ else not learnt
-    assert encoder.project.weight.requires_grad
 
 
 @pytest.mark.parametrize(
@@ -435,7 +413,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path, monkeypatch):
         filename.write_bytes(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(encoders, "save_file", full_disk)
+    monkeypatch.setattr(encoders.checkpoints, "save_file", full_disk)
     with pytest.raises(OSError, match="no space"):
         save_model(pair(seed=2), path)
     assert path.read_bytes() == old

@@ -370,7 +370,9 @@ def pseudo_labels():
     for name, first in rules.items():
         for epoch in (0, 6, 20):
             labels = mining.select(both, first.at(epoch, 40))
-            right = mining.correctness(labels, Positives.one_each(order.numpy()))
+            right = mining.correctness(
+                labels, Positives.one_each(order.numpy()).pairs(), torch.ones(len(order), dtype=torch.bool)
+            )
             found[f"rule {name}, epoch {epoch}"] = labels_of(labels) | {"right": right}
     return found
 

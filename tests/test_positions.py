@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ucvgl.data.folders import looks_swapped
 from ucvgl.errors import InputError
 from ucvgl.positions import (
     Metres,
@@ -15,7 +16,6 @@ from ucvgl.positions import (
     from_metres,
     from_utm,
     haversine,
-    looks_swapped,
     to_metres,
     to_utm,
 )

@@ -318,9 +318,12 @@ def test_quality_falls_with_noise_and_needs_no_label():
 def test_correctness_counts_mined_labels_whose_truth_is_known():
     truth = Positives.of([[3], [1, 0], [], None, [2], [4]])
     labels = labelled([3, 0, 1, 2, -1, 0])
-    assert p.correctness(labels, truth) == pytest.approx(2 / 4)  # 0 and 1 right, 2 and 5 wrong, 3 unknown, 4 unlabelled
+    right = truth.pairs(), torch.tensor(truth.known)
+    assert p.correctness(labels, *right) == pytest.approx(
+        2 / 4
+    )  # 0 and 1 right, 2 and 5 wrong, 3 unknown, 4 unlabelled
     marked = dataclasses.replace(labels, given=torch.tensor([True, False, False, False, False, False]))
-    assert p.correctness(marked, truth) == pytest.approx(1 / 3)
-    assert math.isnan(p.correctness(labelled([-1] * 6), truth))
-    assert math.isnan(p.correctness(labels, Positives.unknown(6)))
-    assert p.correctness(labelled([9]), Positives.of([[1]])) == 0  # beyond every index of the truth
+    assert p.correctness(marked, *right) == pytest.approx(1 / 3)
+    assert math.isnan(p.correctness(labelled([-1] * 6), *right))
+    assert math.isnan(p.correctness(labels, right[0][:0], torch.zeros(6, dtype=torch.bool)))
+    assert p.correctness(labelled([9]), torch.tensor([[0, 1]]), torch.ones(1, dtype=torch.bool)) == 0

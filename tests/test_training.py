@@ -388,7 +388,7 @@ def test_other_settings_or_another_model_cannot_go_on(tmp_path, finished):
         run(tmp_path, model=frozen)
     other = Toy(dropout=0.3)
     other.ground[5] = nn.Linear(36, 6)
-    with pytest.raises(InputError, match=r"ground.5.bias \(5,\), found \(6,\)"):
+    with pytest.raises(InputError, match=r"ground.5.bias \(5,\) instead of \(6,\)"):
         run(tmp_path, model=other)
     path = tmp_path / CHECKPOINT
     whole = path.read_bytes()

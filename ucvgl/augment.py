@@ -49,11 +49,10 @@ class Augmentation:
 
 UCVGL = Augmentation()
 SAMPLE4GEO = Augmentation(0.75, 0.5, 0.5, 0.15, 0.15, 0.15, 0.15, 0.0, 0.3, 0.5, 0.3)
-NONE = Augmentation(*([0.0] * 11))
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 (B, 3, H, W) -> float32 in 0..1."""
+    """uint8 (B, 3, H, W) -> float32 in 0..1, a new tensor."""
     return images.float().div_(255)
 
 
@@ -87,14 +86,10 @@ Move = Literal["roll", "turn", "stay"]
 def move_together(
     images: Sequence[Tensor], moves: Sequence[Move], settings: Augmentation, generator: Generator
 ) -> tuple[Tensor, ...]:
-    """One flip and one quarter turn drawn for all images of a row, whichever the view.
+    """One flip and one quarter turn drawn for all images (B, C, H, W) of a place, whichever the view.
 
-    Args:
-        images: (B, C, H, W) each, of the same B places.
-        moves: how each follows the turn: panoramas 'roll', squares that are north up 'turn', and images whose heading
-            says nothing about the tile's, as a drone's, 'stay'. All are flipped.
-        settings: the probabilities of flip and turn.
-        generator: the source of every random number, on the CPU.
+    `moves` is how each view follows the turn: panoramas 'roll', squares that are north up 'turn', and images whose heading
+    says nothing about the tile's, as a drone's, 'stay'. All are flipped. The generator is on the CPU.
     """
     count = len(images[0])
     flipped = (torch.rand(count, generator=generator) < settings.flip).view(-1, 1, 1, 1)
@@ -122,19 +117,16 @@ class Pose:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not 0 <= value < (90 if name == "turn_deg" else 1):
-                expected = "a spread >= 0, turns below 90, fractions below 1"
-                raise InputError(f"pose: {name}", expected=expected, found=value, todo="Correct it.")
+            if not 0 <= value < (most := 90 if name == "turn_deg" else 1):
+                raise InputError(f"pose: {name}", expected=f"0 to below {most}", found=value, todo="Correct it.")
 
 
 def jitter_pose(images: Tensor, pose: Pose, generator: Generator) -> Tensor:
     """Turn, scale and shift each image, float (B, C, S, S); what enters at the edges is mirrored."""
     draws = torch.rand(4, len(images), generator=generator) * 2 - 1
     turn, scale = draws[0] * math.radians(pose.turn_deg), 1 + draws[1] * pose.scale
-    theta = torch.zeros(len(images), 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = turn.cos() * scale
-    theta[:, 0, 1], theta[:, 1, 0] = -turn.sin() * scale, turn.sin() * scale
-    theta[:, :, 2] = draws[2:].T * pose.shift
+    cos, sin, (x, y) = turn.cos() * scale, turn.sin() * scale, draws[2:] * pose.shift
+    theta = torch.stack([cos, -sin, x, sin, cos, y], 1).view(-1, 2, 3)
     grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
@@ -143,10 +135,9 @@ def resized_crop(images: Tensor, least: float, generator: Generator) -> Tensor:
     """A random crop of `least`..1 of each image's area, resized back (VG-SSL: 0.75 to 1); float (B, C, H, W)."""
     draws = torch.rand(3, len(images), generator=generator, device=generator.device).to(images.device)
     scale = (least + (1 - least) * draws[0]).sqrt()
-    shift = (1 - scale) * (draws[1:] * 2 - 1)  # (2, B), in the grid's -1..1
-    theta = images.new_zeros(len(images), 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = scale
-    theta[:, 0, 2], theta[:, 1, 2] = shift
+    x, y = (1 - scale) * (draws[1:] * 2 - 1)  # (B,) each, in the grid's -1..1
+    zero = torch.zeros_like(scale)
+    theta = torch.stack([scale, zero, x, zero, scale, y], 1).view(-1, 2, 3).to(images)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
@@ -165,10 +156,6 @@ class Draws:
     dropped: Tensor  # (B,) bool, which lose a grid or rectangles
     as_grid: Tensor  # (B,) bool, which of those lose a grid
     places: Tensor  # (B, 5, 25) numbers in 0..1 that place the grid or the rectangles
-
-    def part(self, rows: slice) -> "Draws":
-        """The draws of some of the images."""
-        return Draws(*(value[rows] for value in vars(self).values()))
 
 
 def draw(count: int, settings: Augmentation, generator: Generator) -> Draws:
@@ -191,8 +178,8 @@ def augment(images: Tensor, settings: Augmentation, generator: Generator) -> Ten
     """
     draws = draw(len(images), settings, generator)
     step = max(1, AT_ONCE // images[0].numel()) if images.device.type == "cpu" else len(images)
-    parts = [slice(start, start + step) for start in range(0, len(images), step)]
-    return torch.cat([apply(images[rows], draws.part(rows)) for rows in parts])
+    parts = zip(images.split(step), *(value.split(step) for value in vars(draws).values()), strict=True)
+    return torch.cat([apply(some, Draws(*values)) for some, *values in parts])
 
 
 def apply(images: Tensor, draws: Draws) -> Tensor:
@@ -239,11 +226,9 @@ def recolour(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
 def hue_matrix(angle: Tensor) -> Tensor:
     """(B,) radians -> (B, 3, 3): the turn of the plane of I and Q that leaves Y, the luma, as it is."""
     to_yiq = torch.tensor((LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)), dtype=torch.float64)
-    turn = torch.zeros(len(angle), 3, 3, dtype=torch.float64)
     cos, sin = angle.double().cos(), angle.double().sin()
-    turn[:, 0, 0] = 1
-    turn[:, 1, 1] = turn[:, 2, 2] = cos
-    turn[:, 1, 2], turn[:, 2, 1] = -sin, sin
+    one, zero = torch.ones_like(cos), torch.zeros_like(cos)
+    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
     return (torch.linalg.inv(to_yiq) @ turn @ to_yiq).float()
 
 

@@ -5,6 +5,7 @@ Nothing is pickled.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,31 @@ ANEW = "or delete the folder to begin anew."
 Tensors = dict[str, Tensor]
 
 
-def write(path: Path, tensors: Tensors, header: dict[str, Any]) -> None:
-    """Writes both atomically."""
+def save(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
+    """Writes a safetensors file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(copies, partial, {KEY: json.dumps({"format": FORMAT, **header})})
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # contiguous copies: safetensors refuses channels-last tensors, and views of one storage
+    save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, partial, metadata)
     partial.replace(path)
+
+
+def load(path: Path) -> tuple[dict[str, str], Tensors]:
+    """The metadata and the tensors of a safetensors file."""
+    with safe_open(path, "pt") as file:
+        return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+
+
+def write(path: Path, tensors: Tensors, header: dict[str, Any]) -> None:
+    """Writes a training's tensors and header."""
+    save(path, tensors, {KEY: json.dumps({"format": FORMAT, **header})})
 
 
 def read(path: Path) -> tuple[dict[str, Any], Tensors]:
     """The header and the tensors; InputError if the file is damaged, of another kind or of another format."""
     try:
-        with safe_open(path, "pt") as file:
-            header = json.loads(file.metadata()[KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        metadata, tensors = load(path)
+        header = json.loads(metadata[KEY])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(path, expected="a whole file of a training", found=error, todo=f"Restore it, {ANEW}") from None
     if header["format"] != FORMAT:
@@ -61,15 +72,21 @@ def weights_of(model: nn.Module) -> Tensors:
 
 
 def load_weights(path: Path, model: nn.Module, weights: Tensors) -> None:
-    """Copies weights into the model where it is; InputError names the first that is missing, new or of another shape."""
-    own = weights_of(model)
-    for name in sorted(own.keys() | weights):
-        then, now = (tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (weights, own))
-        if then != now:
-            expected = f"the model it began with: {name} {then}"
-            raise InputError(path, expected=expected, found=now, todo=f"Restore it, {ANEW}")
-    for name, value in own.items():
-        value.copy_(weights[name])
+    """`fill` of the model that a training goes on with."""
+    fill(path, weights_of(model), weights, f"Restore the model it began with, {ANEW}")
+
+
+@torch.no_grad()
+def fill(path: str | Path, own: Tensors, weights: Tensors, todo: str) -> None:
+    """Copies a file's tensors into one's own of the same names, in place; InputError, and no change, if any differs."""
+    ours, theirs = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (own, weights))
+    different = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+    if different:
+        first = [f"{name} {theirs.get(name, 'missing')} instead of {ours.get(name, 'none')}" for name in different[:3]]
+        found = f"{len(different)} differences: {', '.join(first)}{', ...' if len(different) > 3 else ''}"
+        raise InputError(path, expected=f"the {len(own)} tensors of the model", found=found, todo=todo)
+    for name, tensor in own.items():
+        tensor.copy_(weights[name])
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> Tensors:

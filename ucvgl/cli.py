@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from ucvgl.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Cross-view geo-localisation, step by step.")
 
-Profile = Annotated[str, typer.Option(help="tiny (tests), laptop (readers) or paper (results).")]
-Data = Annotated[str, typer.Option(help="'world', the embedded city, or the root folder of a data set.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random in it.")]
-Tables = Annotated[bool, typer.Option(help="Also the trainings of the notebook's tables, a row each.")]
+Profile = Annotated[str, Option(help="tiny (tests), laptop (readers) or paper (results).")]
+Data = Annotated[str, Option(help="'world', the embedded city, or the root folder of a data set.")]
+Seed = Annotated[int, Option(help="Seed of everything random in it.")]
+Tables = Annotated[bool, Option(help="Also the trainings of the notebook's tables, a row each.")]
 
-Skip = Annotated[
-    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read; counted in notes.")
-]
+Skip = Annotated[bool, Option("--skip-unreadable", help="Leave out images that cannot be read; counted in notes.")]
 
 
 def _skip_unreadable(skip: bool) -> None:
@@ -43,12 +42,12 @@ def _pairs(entries: list[str]) -> dict[str, str]:
 
 @app.command()
 def notebook(
-    name: Annotated[str, typer.Argument(help="The notebook's name without suffix, as 01_projection.")],
-    out: Annotated[Path, typer.Option(help="The folder to write; it is replaced when the run is complete.")],
+    name: Annotated[str, Argument(help="The notebook's name without suffix, as 01_projection.")],
+    out: Annotated[Path, Option(help="The folder to write; it is replaced when the run is complete.")],
     profile: Profile = "laptop",
     data: Data = "world",
     seed: Seed = 0,
-    parameter: Annotated[list[str] | None, typer.Option("--set", help="Another parameter, as name=value.")] = None,
+    parameter: Annotated[list[str] | None, Option("--set", help="Another parameter, as name=value.")] = None,
     skip_unreadable: Skip = False,
 ) -> None:
     """Execute one notebook: its executed copy, artefacts and results.json go to a folder."""
@@ -64,8 +63,8 @@ def notebook(
 
 @app.command()
 def publish(
-    runs: Annotated[list[Path], typer.Argument(help="Finished runs of one notebook: their folders, one a seed.")],
-    out: Annotated[Path, typer.Option(help="The folder to write, as figures/laptop/01_projection.")],
+    runs: Annotated[list[Path], Argument(help="Finished runs of one notebook: their folders, one a seed.")],
+    out: Annotated[Path, Option(help="The folder to write, as figures/laptop/01_projection.")],
 ) -> None:
     """Merge the runs of one notebook, a folder a seed, into one folder of tables and figures."""
     from ucvgl import results
@@ -78,12 +77,12 @@ def reproduce(
     context: typer.Context,
     profile: Profile = "laptop",
     data: Data = "world",
-    seed: Annotated[str, typer.Option(help="One seed, or several separated by commas.")] = "0",
-    panorama: Annotated[str, typer.Option(help="A panorama of yours for the notebooks that take one.")] = "",
-    other: Annotated[str, typer.Option(help="A second data set, for notebook 05's table on generalisation.")] = "",
-    drone: Annotated[str, typer.Option(help="University-1652, for notebook 05's table on drones.")] = "",
-    backbone: Annotated[str, typer.Option(help="Of notebook 06's paper profile: resnet50 or deit_small.")] = "",
-    cores: Annotated[str, typer.Option(help="How many CPU cores to use, or 'all'.")] = "all",
+    seed: Annotated[str, Option(help="One seed, or several separated by commas.")] = "0",
+    panorama: Annotated[str, Option(help="A panorama of yours for the notebooks that take one.")] = "",
+    other: Annotated[str, Option(help="A second data set, for notebook 05's table on generalisation.")] = "",
+    drone: Annotated[str, Option(help="University-1652, for notebook 05's table on drones.")] = "",
+    backbone: Annotated[str, Option(help="Of notebook 06's paper profile: resnet50 or deit_small.")] = "",
+    cores: Annotated[str, Option(help="How many CPU cores to use, or 'all'.")] = "all",
     skip_unreadable: Skip = False,
 ) -> None:
     """Regenerate every table and figure that is not up to date. What follows `--` is handed to Snakemake."""
@@ -91,9 +90,8 @@ def reproduce(
 
     _skip_unreadable(skip_unreadable)
     given = {"panorama": panorama, "other": other, "drone": drone, "backbone": backbone}
-    raise typer.Exit(
-        engine.reproduce(profile=profile, data=data, seed=seed, given=given, cores=cores, more=context.args)
-    )
+    status = engine.reproduce(profile=profile, data=data, seed=seed, given=given, cores=cores, more=context.args)
+    raise typer.Exit(status)
 
 
 @app.command("refresh-notebooks")
@@ -106,40 +104,36 @@ def refresh_notebooks() -> None:
 
 @app.command()
 def locate(
-    ground: Annotated[Path, typer.Option(help="Folder of street panoramas or photos; no positions are needed.")],
-    tiles: Annotated[Path, typer.Option(help="Folder of satellite tiles: z/x/y names, GeoTIFF, or with a table.")],
-    out: Annotated[Path, typer.Option(help="Folder to write: absent, empty, or of an earlier run.")],
-    ground_table: Annotated[Path | None, typer.Option(help="CSV: file, and heading_deg, fov_deg or both.")] = None,
+    ground: Annotated[Path, Option(help="Folder of street panoramas or photos; no positions are needed.")],
+    tiles: Annotated[Path, Option(help="Folder of satellite tiles: z/x/y names, GeoTIFF, or with a table.")],
+    out: Annotated[Path, Option(help="Folder to write: absent, empty, or of an earlier run.")],
+    ground_table: Annotated[Path | None, Option(help="CSV: file, and heading_deg, fov_deg or both.")] = None,
     tiles_table: Annotated[
-        Path | None, typer.Option(help="CSV: file, latitude, longitude, metres_per_pixel or span_m.")
+        Path | None, Option(help="CSV: file, latitude, longitude, metres_per_pixel or span_m.")
     ] = None,
-    kind: Annotated[str | None, typer.Option(help="panorama or photo, if the pictures' shape does not tell.")] = None,
-    fov: Annotated[float | None, typer.Option(help="Degrees across photos that do not say theirs.")] = None,
+    kind: Annotated[str | None, Option(help="panorama or photo, if the pictures' shape does not tell.")] = None,
+    fov: Annotated[float | None, Option(help="Degrees across photos that do not say theirs.")] = None,
     heading: Annotated[
-        float | None, typer.Option(help="Degrees that the centre shows, if not told; 0 is north. Else searched for.")
+        float | None, Option(help="Degrees that the centre shows, if not told; 0 is north. Else searched for.")
     ] = None,
-    camera_height: Annotated[float, typer.Option(help="Metres above the ground.")] = 2.5,
-    crop_offset: Annotated[int, typer.Option(help="Pixels from a cropped panorama's middle down to its horizon.")] = 0,
-    scheme: Annotated[str, typer.Option(help="xyz or tms: how tile names count rows.")] = "xyz",
-    zoom: Annotated[int | None, typer.Option(help="The level to use, where there are several.")] = None,
-    epsg: Annotated[int | None, typer.Option(help="Coordinate system of tiles that do not say theirs.")] = None,
-    span: Annotated[float, typer.Option(help="Edge of a candidate in metres.")] = 50.0,
+    camera_height: Annotated[float, Option(help="Metres above the ground.")] = 2.5,
+    crop_offset: Annotated[int, Option(help="Pixels from a cropped panorama's middle down to its horizon.")] = 0,
+    scheme: Annotated[str, Option(help="xyz or tms: how tile names count rows.")] = "xyz",
+    zoom: Annotated[int | None, Option(help="The level to use, where there are several.")] = None,
+    epsg: Annotated[int | None, Option(help="Coordinate system of tiles that do not say theirs.")] = None,
+    span: Annotated[float, Option(help="Edge of a candidate in metres.")] = 50.0,
     stride: Annotated[
-        float | None, typer.Option(help="Metres between candidates; a quarter of the span if not said.")
+        float | None, Option(help="Metres between candidates; a quarter of the span if not said.")
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="world (committed), scratch, or a .safetensors file.")] = "world",
-    ground_input: Annotated[
-        str, typer.Option(help="'top view' or 'panorama': what that file's encoder reads.")
-    ] = "top view",
-    epochs: Annotated[int, typer.Option(help="Of training on this imagery, without labels; 0: none.")] = 10,
-    turns: Annotated[int, typer.Option(help="Headings tried for a picture without one; a multiple of 4.")] = 24,
-    truth: Annotated[
-        Path | None, typer.Option(help="CSV of known positions: file, latitude, longitude; evaluates.")
-    ] = None,
-    labels: Annotated[Path | None, typer.Option(help="The same, to train on.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and for how long.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The result for machines, on stdout.")] = False,
+    checkpoint: Annotated[str, Option(help="world (committed), scratch, or a .safetensors file.")] = "world",
+    ground_input: Annotated[str, Option(help="'top view' or 'panorama': what that file's encoder reads.")] = "top view",
+    epochs: Annotated[int, Option(help="Of training on this imagery, without labels; 0: none.")] = 10,
+    turns: Annotated[int, Option(help="Headings tried for a picture without one; a multiple of 4.")] = 24,
+    truth: Annotated[Path | None, Option(help="CSV of known positions: file, latitude, longitude; evaluates.")] = None,
+    labels: Annotated[Path | None, Option(help="The same, to train on.")] = None,
+    seed: Annotated[int, Option(help="Seed of everything random.")] = 0,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be done, and for how long.")] = False,
+    as_json: Annotated[bool, Option("--json", help="The result for machines, on stdout.")] = False,
 ) -> None:
     """Place street pictures on a map by satellite tiles of the area. Exit status: 0 written, 2 not usable, 130 stopped."""
     from ucvgl.locate import Request, look, plan, plan_text
@@ -204,8 +198,8 @@ def curriculum(profile: Profile = "laptop", data: Data = "world", seed: Seed = 0
 @train_app.command()
 def sample4geo(
     profile: Profile = "laptop", data: Data = "world", seed: Seed = 0, tables: Tables = True,
-    other: Annotated[str, typer.Option(help="A second data set, for the table on generalisation.")] = "",
-    drone: Annotated[str, typer.Option(help="University-1652, for the table on drones.")] = "",
+    other: Annotated[str, Option(help="A second data set, for the table on generalisation.")] = "",
+    drone: Annotated[str, Option(help="University-1652, for the table on drones.")] = "",
 ) -> None:  # fmt: skip
     """Sample4Geo's trainings, which notebook 05 reads."""
     from ucvgl import launch
@@ -216,7 +210,7 @@ def sample4geo(
 @train_app.command("vg_ssl")
 def vg_ssl(
     profile: Profile = "laptop", data: Data = "world", seed: Seed = 0, tables: Tables = True,
-    backbone: Annotated[str, typer.Option(help="Of the paper profile: resnet50 or deit_small.")] = "resnet50",
+    backbone: Annotated[str, Option(help="Of the paper profile: resnet50 or deit_small.")] = "resnet50",
 ) -> None:  # fmt: skip
     """VG-SSL's seven methods and its tables, which notebook 06 reads."""
     from ucvgl import launch
@@ -230,12 +224,10 @@ app.add_typer(data_app, name="data")
 
 @data_app.command()
 def check(
-    name: Annotated[
-        str, typer.Argument(help="cvusa, cvact, vigor, university1652, sues200, msls, ..., folders or auto.")
-    ],
-    root: Annotated[Path, typer.Argument(help="The data set's folder.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Decode a sample of the images instead of all.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    name: Annotated[str, Argument(help="cvusa, cvact, vigor, university1652, sues200, msls, ..., folders or auto.")],
+    root: Annotated[Path, Argument(help="The data set's folder.")],
+    quick: Annotated[bool, Option("--quick", help="Decode a sample of the images instead of all.")] = False,
+    as_json: Annotated[bool, Option("--json", help="For machines.")] = False,
 ) -> None:
     """Say whether a data set is complete and what to mend. Exit status: 0 complete, 1 findings, 2 not usable."""
     from ucvgl.data.check import check as check_dataset
@@ -247,19 +239,19 @@ def check(
 
 @data_app.command()
 def export(
-    source: Annotated[str, typer.Argument(help="'world', the embedded city.")],
-    out: Annotated[Path, typer.Argument(help="The folder to write: absent or empty.")],
-    layout: Annotated[str, typer.Option(help="cvusa, cvact, vigor, university1652, sues200, vpr or frames.")],
-    places: Annotated[int, typer.Option(help="How many places, over all cities.")] = 300,
-    seed: Annotated[int, typer.Option(help="Seed of the cities and of everything drawn.")] = 0,
-    style: Annotated[list[str] | None, typer.Option(help="A city's style; repeat it. Else garden and canal.")] = None,
-    difficulty: Annotated[str, typer.Option(help="easy, medium or hard.")] = "medium",
-    span_m: Annotated[float, typer.Option(help="Edge of a tile on the ground, metres.")] = 50.0,
-    tile_px: Annotated[int, typer.Option(help="Edge of a tile.")] = 128,
-    panorama_px: Annotated[int, typer.Option(help="Height of a panorama; CVUSA's strips show 224/616 of it.")] = 128,
-    photo_px: Annotated[int, typer.Option(help="Edge of a drone image, width of a photo.")] = 128,
-    city_size_m: Annotated[float, typer.Option(help="Edge of a city, metres.")] = 768.0,
-    resolution_m: Annotated[float, typer.Option(help="Of the city's rasters, metres a pixel.")] = 0.25,
+    source: Annotated[str, Argument(help="'world', the embedded city.")],
+    out: Annotated[Path, Argument(help="The folder to write: absent or empty.")],
+    layout: Annotated[str, Option(help="cvusa, cvact, vigor, university1652, sues200, vpr or frames.")],
+    places: Annotated[int, Option(help="How many places, over all cities.")] = 300,
+    seed: Annotated[int, Option(help="Seed of the cities and of everything drawn.")] = 0,
+    style: Annotated[list[str] | None, Option(help="A city's style; repeat it. Else garden and canal.")] = None,
+    difficulty: Annotated[str, Option(help="easy, medium or hard.")] = "medium",
+    span_m: Annotated[float, Option(help="Edge of a tile on the ground, metres.")] = 50.0,
+    tile_px: Annotated[int, Option(help="Edge of a tile.")] = 128,
+    panorama_px: Annotated[int, Option(help="Height of a panorama; CVUSA's strips show 224/616 of it.")] = 128,
+    photo_px: Annotated[int, Option(help="Edge of a drone image, width of a photo.")] = 128,
+    city_size_m: Annotated[float, Option(help="Edge of a city, metres.")] = 768.0,
+    resolution_m: Annotated[float, Option(help="Of the city's rasters, metres a pixel.")] = 0.25,
 ) -> None:
     """Write the embedded world in the layout of a published data set; the folder appears when it is complete."""
     if source != "world":
@@ -276,16 +268,14 @@ def export(
 
 @data_app.command()
 def city(
-    out: Annotated[Path, typer.Argument(help="The folder to write: absent or empty.")],
-    style: Annotated[str, typer.Option(help="garden, canal, old_town or downtown.")] = "downtown",
-    places: Annotated[int, typer.Option(help="How many pictures.")] = 300,
-    seed: Annotated[int, typer.Option(help="Seed of the city and of everything drawn.")] = 0,
-    tiles: Annotated[str, typer.Option(help="xyz, or csv for tiles with a table of positions.")] = "xyz",
-    aligned: Annotated[bool, typer.Option(help="Panoramas' centres show north; else the direction of travel.")] = True,
-    photo_fov: Annotated[
-        float | None, typer.Option(help="Photos of so many degrees across instead of panoramas.")
-    ] = None,
-    difficulty: Annotated[str, typer.Option(help="easy, medium or hard.")] = "medium",
+    out: Annotated[Path, Argument(help="The folder to write: absent or empty.")],
+    style: Annotated[str, Option(help="garden, canal, old_town or downtown.")] = "downtown",
+    places: Annotated[int, Option(help="How many pictures.")] = 300,
+    seed: Annotated[int, Option(help="Seed of the city and of everything drawn.")] = 0,
+    tiles: Annotated[str, Option(help="xyz, or csv for tiles with a table of positions.")] = "xyz",
+    aligned: Annotated[bool, Option(help="Panoramas' centres show north; else the direction of travel.")] = True,
+    photo_fov: Annotated[float | None, Option(help="Photos of so many degrees across instead of panoramas.")] = None,
+    difficulty: Annotated[str, Option(help="easy, medium or hard.")] = "medium",
 ) -> None:
     """Write a synthetic city as unlabelled pictures and positioned tiles, for `ucvgl locate`; beside them the truth."""
     from ucvgl.own_city import export_own_city
@@ -312,18 +302,17 @@ def _weights() -> None:
 
 @weights_app.command()
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="As the authors of Sample4Geo published it, a .pth file.")],
-    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
-    ground_px: Annotated[tuple[int, int], typer.Option(help="Height and width of the ground images.")] = (140, 768),
-    satellite_px: Annotated[tuple[int, int], typer.Option(help="Height and width of the tiles.")] = (384, 384),
+    checkpoint: Annotated[Path, Argument(help="As the authors of Sample4Geo published it, a .pth file.")],
+    target: Annotated[Path, Argument(help="The .safetensors file to write.")],
+    ground_px: Annotated[tuple[int, int], Option(help="Height and width of the ground images.")] = (140, 768),
+    satellite_px: Annotated[tuple[int, int], Option(help="Height and width of the tiles.")] = (384, 384),
 ) -> None:
     """Turn a checkpoint of Sample4Geo's authors into one that ucvgl opens; nothing in it is run."""
     from ucvgl.sample4geo_weights import convert_sample4geo
 
     model = convert_sample4geo(checkpoint, target, ground_px, satellite_px)
-    typer.echo(
-        f"Written: {target}, a shared encoder of {model.ground.dim} numbers, scale {float(model.scale.detach()):.1f}"
-    )
+    scale = float(model.scale.detach())
+    typer.echo(f"Written: {target}, a shared encoder of {model.ground.dim} numbers, scale {scale:.1f}")
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -20,10 +19,10 @@ from pathlib import Path
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ucvgl import checkpoints
 from ucvgl.augment import to_float
 from ucvgl.errors import InputError
 
@@ -121,10 +120,10 @@ class Gem(nn.Module):
 
 
 class UnitFeatures(nn.Module):
-    """Scale the features of each position to unit length, in float32: (B, C, h, w) -> (B, C, h, w)."""
+    """Scale the features of each position to unit length, in float32."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """As above."""
+        """(B, C, h, w) -> (B, C, h, w)."""
         return F.normalize(features.float(), dim=1)
 
 
@@ -203,11 +202,8 @@ class Encoder(nn.Module):
 class TwoViewEncoder(nn.Module):
     """A ground and a satellite encoder, and the learnable scale of their similarities.
 
-    Attributes:
-        ground: the encoder of panoramas.
-        satellite: the encoder of tiles; the same module where the weights are shared.
-        configs: the settings of the two.
-        log_scale: scalar parameter, minus the logarithm of the temperature; log(1 / 0.07) at first (UCVGL, Sample4Geo).
+    `satellite`, of tiles, is the same module as `ground`, of panoramas, where the weights are shared; `log_scale` is minus
+    the logarithm of the temperature, log(1 / 0.07) at first (UCVGL, Sample4Geo).
     """
 
     def __init__(self, ground: Encoder, satellite: Encoder, configs: tuple[EncoderConfig, EncoderConfig]) -> None:
@@ -231,13 +227,9 @@ class TwoViewEncoder(nn.Module):
 
 
 def two_view_encoder(ground: EncoderConfig, satellite: EncoderConfig, shared: bool, seed: int) -> TwoViewEncoder:
-    """Build the encoders of both views on the CPU, their initial weights drawn from a seed.
+    """Build the encoders of both views on the CPU, their initial weights drawn from a seed of their own.
 
-    Args:
-        ground: settings of the panoramas' encoder.
-        satellite: settings of the tiles' encoder.
-        shared: one encoder for both (Sample4Geo), or one each (UCVGL), initialised differently where not pretrained.
-        seed: of the weights; the global random state stays as it was.
+    One encoder is shared by both views (Sample4Geo), or each has its own (UCVGL), initialised differently.
 
     Raises:
         InputError: as `Encoder`; descriptors of two widths; shared weights with settings that differ in more than
@@ -269,23 +261,6 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         yield
-
-
-def freeze_stages(encoder: Encoder, count: int) -> None:
-    """Freeze the backbone up to the end of its first `count` stages, as timm's features_only counts them.
-
-    Batch norms of frozen stages still follow the batches where they are in training mode.
-    """
-    stages = [f"{info['module']}." for info in encoder.backbone.feature_info]
-    assert 0 <= count <= len(stages), f"{count} of {len(stages)} stages"
-    named = list(encoder.backbone.named_parameters())  # in the order in which they are used
-    inside = [i for i, (name, _) in enumerate(named) if name.startswith(tuple(stages[:count]))]
-    if inside:
-        end = inside[-1] + 1
-    else:  # no stage, or a stem that ends with an activation, as ResNet's: all before the next stage
-        end = next(i for i, (name, _) in enumerate(named) if name.startswith(stages[count])) if count else 0
-    for _, parameter in named[:end]:
-        parameter.requires_grad_(False)
 
 
 def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
@@ -365,7 +340,7 @@ def _fill_from_package(backbone: nn.Module) -> None:
     own = backbone.state_dict()
     kinds, own_kinds = ([name.rpartition(".")[2] for name in tensors] for tensors in (state, own))  # weight, bias, ...
     assert kinds == own_kinds, "this version of timm has another order of tensors"
-    fill_tensors(path, own, dict(zip(own, state.values(), strict=True)), "Install the tested version of timm.")
+    checkpoints.fill(path, own, dict(zip(own, state.values(), strict=True)), "Install the tested version of timm.")
 
 
 # ------------------------------------------------------------------------------------------------------------ checkpoints
@@ -373,14 +348,8 @@ def _fill_from_package(backbone: nn.Module) -> None:
 
 def save_model(model: TwoViewEncoder, path: str | Path) -> None:
     """Write weights, scale and settings to a .safetensors file, atomically; shared weights once."""
-    path = Path(path)
     settings = {"ground": asdict(model.configs[0]), "satellite": asdict(model.configs[1]), "shared": model.shared}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    # copies: safetensors refuses channels-last tensors
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in _state(model).items()}
-    save_file(tensors, partial, metadata={"format": "pt", "ucvgl": json.dumps(settings)})
-    partial.replace(path)
+    checkpoints.save(Path(path), checkpoints.weights_of(model), {"format": "pt", "ucvgl": json.dumps(settings)})
 
 
 def load_model(model: TwoViewEncoder, path: str | Path) -> None:
@@ -395,7 +364,7 @@ def load_model(model: TwoViewEncoder, path: str | Path) -> None:
     expected, found = ([(c.backbone, c.pooling, c.safa_heads) for c in pair] for pair in (model.configs, configs))
     if expected != found:
         raise InputError(path, expected=f"backbone, pooling and heads {expected}", found=found, todo=todo)
-    fill_tensors(path, _state(model), state, todo)
+    checkpoints.fill(path, checkpoints.weights_of(model), state, todo)
 
 
 def open_model(path: str | Path) -> TwoViewEncoder:
@@ -407,21 +376,15 @@ def open_model(path: str | Path) -> TwoViewEncoder:
     ground, satellite, shared, state = _read(path)
     model = two_view_encoder(*(replace(config, pretrained="none") for config in (ground, satellite)), shared, seed=0)
     model.configs = ground, satellite  # as saved
-    fill_tensors(path, _state(model), state, "Save the model again with this version of timm.")
+    checkpoints.fill(path, checkpoints.weights_of(model), state, "Save the model again with this version of timm.")
     return model
-
-
-def _state(model: TwoViewEncoder) -> dict[str, Tensor]:
-    """The state dict, with shared weights under the ground encoder's names alone."""
-    return {n: t for n, t in model.state_dict().items() if not (model.shared and n.startswith("satellite."))}
 
 
 def _read(path: str | Path) -> tuple[EncoderConfig, EncoderConfig, bool, dict[str, Tensor]]:
     """The settings of both encoders, whether they share weights, and the tensors."""
     try:
-        with safe_open(path, framework="pt") as file:
-            settings = json.loads(file.metadata()["ucvgl"])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+        metadata, state = checkpoints.load(Path(path))
+        settings = json.loads(metadata["ucvgl"])
         return EncoderConfig(**settings["ground"]), EncoderConfig(**settings["satellite"]), settings["shared"], state
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(
@@ -429,20 +392,3 @@ def _read(path: str | Path) -> tuple[EncoderConfig, EncoderConfig, bool, dict[st
             found=f"{type(error).__name__}: {error}" if Path(path).exists() else "no such file",
             todo="Check the path, or save the model with ucvgl.encoders.save_model of this version.",
         ) from error  # fmt: skip
-
-
-@torch.no_grad()
-def fill_tensors(path: str | Path, own: dict[str, Tensor], state: dict[str, Tensor], todo: str) -> None:
-    """Copy a file's tensors into one's own of the same names, in place, and only if all names and shapes agree.
-
-    Raises:
-        InputError: other names or shapes.
-    """
-    ours, theirs = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (own, state))
-    different = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
-    if different:
-        first = [f"{name} {theirs.get(name, 'missing')} instead of {ours.get(name, 'none')}" for name in different[:3]]
-        found = f"{len(different)} differences: {', '.join(first)}{', ...' if len(different) > 3 else ''}"
-        raise InputError(path, expected=f"the {len(own)} tensors of the model", found=found, todo=todo)
-    for name, tensor in own.items():
-        tensor.copy_(state[name])

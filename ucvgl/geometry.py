@@ -222,13 +222,9 @@ def fixed_top_view_pixels(settings: TopView, panorama_height_px: int) -> Tensor:
 
 
 def perspective_view(
-    panorama: Tensor,
-    size_px: tuple[int, int],
-    fov_deg: float,
-    heading_deg: float = 0.0,
-    pitch_deg: float = 0.0,
-    roll_deg: float = 0.0,
-) -> Tensor:
+    panorama: Tensor, size_px: tuple[int, int], fov_deg: float,
+    heading_deg: float = 0.0, pitch_deg: float = 0.0, roll_deg: float = 0.0,
+) -> Tensor:  # fmt: skip
     """What a pinhole camera with this attitude records: (B, C, H, 2H) level panoramas -> (B, C, h, w) photos.
 
     size_px: (height, width); fov_deg: full angle across the width, in (0, 180); heading clockwise from north, pitch
@@ -239,15 +235,9 @@ def perspective_view(
 
 
 def perspective_grid(
-    panorama_height_px: int,
-    size_px: tuple[int, int],
-    fov_deg: float,
-    heading_deg: float = 0.0,
-    pitch_deg: float = 0.0,
-    roll_deg: float = 0.0,
-    *,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
+    panorama_height_px: int, size_px: tuple[int, int], fov_deg: float,
+    heading_deg: float = 0.0, pitch_deg: float = 0.0, roll_deg: float = 0.0, *, dtype: torch.dtype = torch.float32,
+) -> Tensor:  # fmt: skip
     """Where `perspective_view` looks: panorama pixels (1, h, w, 2); for a renderer that has its own panoramas."""
     height, width = size_px
     column, row = pixel_grid(height, width).unbind(-1)
@@ -263,11 +253,8 @@ def photo_top_view(photo: Tensor, photo_fov_deg: float, settings: TopView, headi
     The inverse of `perspective_view` on flat ground, ours: the papers project panoramas alone. Only a sector in the
     direction of the heading is seen, from the lower edge of the photo outwards; the rest is black.
 
-    Args:
-        photo: upright.
-        photo_fov_deg: full angle across the photo's width, in (0, 180).
-        settings: of the top view; its own attitude is not looked at.
-        heading_deg: (B,) of the camera, clockwise from north; for one photo (T,) gives T views of it.
+    photo_fov_deg: full angle across the photo's width, in (0, 180); heading_deg: (B,) of the camera, clockwise from north;
+    for one photo (T,) gives T views of it. The attitude in `settings` is not used.
     """
     height, width = photo.shape[-2:]
     focal = focal_px(width, photo_fov_deg)
@@ -350,15 +337,9 @@ def _sample(images: Tensor, pixels: Tensor, *, sphere: bool = False) -> Tensor:
 def _mend_seam_and_poles(view: Tensor, source: Tensor, column: Tensor, row: Tensor, first: int, height: int) -> None:
     """Sample again, in place, the few pixels whose four neighbours straddle the seam or a pole.
 
-    Padding the panorama by a column and a row would do the same, but copy all of it.
-
-    Args:
-        view: (B, C, h, w), as sampled with the border repeated.
-        source: (B, C, rows, W), the panorama's rows from `first` on.
-        column: (B or 1, h, w) in [-0.5, W - 0.5].
-        row: (B or 1, h, w) in [-0.5, H - 0.5].
-        first: row of the panorama.
-        height: H.
+    Padding the panorama by a column and a row would do the same, but copy all of it. `view` (B, C, h, w) was sampled with
+    the border repeated from `source` (B, C, rows, W), the panorama's rows from `first` on; `height` is H, column and row
+    are (B or 1, h, w).
     """
     width = source.shape[-1]
     straddles = (column < 0) | (column > width - 1) | (row < 0) | (row > height - 1)

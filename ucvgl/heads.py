@@ -79,18 +79,13 @@ class Queue(nn.Module):
         dim: width of a key.
         set_size: number of items in the training set.
 
-    Attributes:
-        keys: (size, dim) float32, of unit length; 0 where empty.
-        items: (size,) int64, the item of each key; -1 where empty.
-        pushed: int64 scalar, keys pushed since the start; the next goes to entry pushed % size.
-
     Raises:
         InputError: a queue longer than the training set.
     """
 
-    keys: Tensor
-    items: Tensor
-    pushed: Tensor
+    keys: Tensor  # (size, dim) float32, of unit length; 0 where empty
+    items: Tensor  # (size,) int64, the item of each key; -1 where empty
+    pushed: Tensor  # int64 scalar, keys pushed since the start; the next goes to entry pushed % size
 
     def __init__(self, size: int, dim: int, set_size: int) -> None:
         super().__init__()
@@ -114,13 +109,9 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def push(self, keys: Tensor, items: Tensor) -> None:
-        """Add a batch, after the loss whose positives it was; of more keys than entries the last stay.
+        """Add keys (B, dim), normalised here, and their items (B,), after the loss whose positives they were.
 
-        In distributed training each process pushes the gathered keys of all.
-
-        Args:
-            keys: (B, dim), normalised here.
-            items: (B,) int64, 0 or more.
+        Of more keys than entries the last stay. In distributed training each process pushes the gathered keys of all.
         """
         size, count = len(self.keys), len(keys)
         kept = min(count, size)

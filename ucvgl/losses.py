@@ -11,13 +11,9 @@ from torch import Tensor
 
 
 def info_nce(
-    query: Tensor,
-    reference: Tensor,
-    scale: Tensor | float,
-    *,
-    label_smoothing: float = 0.0,
-    not_negative: Tensor | None = None,
-) -> Tensor:
+    query: Tensor, reference: Tensor, scale: Tensor | float, *,
+    label_smoothing: float = 0.0, not_negative: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Symmetric InfoNCE: the mean cross-entropy of scale * query @ reference.T along its rows and along its columns.
 
     Source: Sample4Geo (Deuser, Habel, Oswald; ICCV 2023); UCVGL (Li, Qian, Xia; CVPR 2024).
@@ -35,14 +31,9 @@ def info_nce(
 
 
 def soft_info_nce(
-    query: Tensor,
-    reference: Tensor,
-    scale: Tensor | float,
-    matched: Tensor,
-    *,
-    label_smoothing: float = 0.0,
-    not_negative: Tensor | None = None,
-) -> Tensor:
+    query: Tensor, reference: Tensor, scale: Tensor | float, matched: Tensor, *,
+    label_smoothing: float = 0.0, not_negative: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Symmetric InfoNCE with one more class, 'no match', whose logit is always 0: the target of rows without a pair.
 
     An unmatched query thus pushes all references below a similarity of 0, the random one of its own row among them, and

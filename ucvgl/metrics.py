@@ -23,13 +23,7 @@ CELLS = 1 << 20  # similarities counted together: they stay in the processor's c
 def ranks_of(query: Tensor, gallery: Tensor, positive: Tensor) -> Tensor:
     """Rank of each query's positive in the gallery, from 0; float32 (Q,), halves where ties are.
 
-    Args:
-        query: (Q, D) embeddings.
-        gallery: (R, D) embeddings.
-        positive: (Q,) integer indices into the gallery.
-
-    Raises:
-        InputError: embeddings with NaN or infinity.
+    From (Q, D) and (R, D) embeddings and (Q,) integer indices into the gallery; InputError where they have NaN or infinity.
     """
     own = torch.arange(len(query), device=positive.device)
     return places_of(query, gallery, torch.stack([own, positive], 1)).wrong_above
@@ -47,21 +41,16 @@ def chance_at(gallery: int, k: Sequence[int]) -> dict[str, float]:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where the right items stand in the gallery, for the A queries that have any.
+    """Where the right items stand in the gallery, for the A queries that have any."""
 
-    Args:
-        query: (A,) int64, these queries, ascending.
-        count: (A,) int64, how many right items each has.
-        wrong_above: (P,) float32, how many wrong items stand above a right item, those of equal similarity counting half.
-            The queries one after the other, within each the best right item first.
-        unmasked_above: (A,) float32, the same of each query's best right item when its semi-positives are masked out;
-            None where none were given.
-    """
-
-    query: Tensor
-    count: Tensor
+    query: Tensor  # (A,) int64, these queries, ascending
+    count: Tensor  # (A,) int64, how many right items each has
+    # (P,) float32, how many wrong items stand above a right item, those of equal similarity counting half: the queries one
+    # after the other, within each the best right item first
     wrong_above: Tensor
-    unmasked_above: Tensor | None
+    unmasked_above: (
+        Tensor | None
+    )  # (A,) float32, of the best right item with semi-positives masked out; None without any
 
     @property
     def first(self) -> Tensor:
@@ -130,13 +119,9 @@ def average_precision(places: Places) -> Tensor:
 
 
 def retrieval_measures(
-    query: Tensor,
-    gallery: Tensor,
-    positives: Tensor,
-    *,
-    semi_positives: Tensor | None = None,
-    ks: Sequence[int] = (1, 5, 10),
-) -> dict[str, float]:
+    query: Tensor, gallery: Tensor, positives: Tensor, *,
+    semi_positives: Tensor | None = None, ks: Sequence[int] = (1, 5, 10),
+) -> dict[str, float]:  # fmt: skip
     """Every measure of a search, averaged over the queries that have a right item; all in percent but the last two.
 
     Args:

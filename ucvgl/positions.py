@@ -33,9 +33,7 @@ class Metres:
 class Positions:
     """Positions of N images, immutable; a row of NaN is an image whose position is not known.
 
-    Raises:
-        InputError: no numbers, half-known rows, infinite values, or degrees outside the Earth (swapped columns are
-            recognised).
+    InputError for no numbers, half-known rows, infinite values, or degrees outside the Earth.
     """
 
     values: np.ndarray  # (N, 2) float64; latitude and longitude, or east and north, as `frame` says
@@ -70,11 +68,6 @@ class Positions:
         """The positions at `indices`, in that order."""
         return Positions(self.values[np.asarray(indices, dtype=np.int64)], self.frame, self.where)
 
-    def same_as(self, other: "Positions | None") -> bool:
-        """Equal frame and equal values, NaN equal to NaN."""
-        same_frame = other is not None and self.frame == other.frame
-        return same_frame and np.array_equal(self.values, other.values, equal_nan=True)
-
 
 def _check_degrees(values: np.ndarray, where: str) -> None:
     outside = (np.abs(values) > (90, 180)).any(1)
@@ -87,18 +80,6 @@ def _check_degrees(values: np.ndarray, where: str) -> None:
             found=f"{lat:g}, {lon:g}" + " (latitude and longitude look swapped)" * swapped,
             todo="Put the latitude first." if swapped else "Correct the position, or give metres as `Metres`.",
         )  # fmt: skip
-
-
-def looks_swapped(values: Positions, reference: Positions, far_m: float = 100_000.0) -> bool:
-    """Whether latitude and longitude are swapped: the medians lie `far_m` metres apart, but not with columns exchanged.
-
-    False for positions in metres and where nothing is known.
-    """
-    if not all(isinstance(p.frame, Wgs84) and p.known.any() for p in (values, reference)):
-        return False
-    here, there = (np.median(p.values[p.known], axis=0) for p in (values, reference))
-    turned = here[::-1]
-    return bool(abs(turned[0]) <= 90 and haversine(here, there) > far_m >= haversine(turned, there))
 
 
 def haversine(a_deg: np.ndarray, b_deg: np.ndarray) -> np.ndarray:
@@ -128,11 +109,8 @@ def to_metres(positions: Positions, origin: tuple[float, float] | None = None) -
     """WGS84 to metres east and north of an origin, by a transverse Mercator projection of scale 1 at its meridian.
 
     The projection's own scale remains, 1 + x^2 / (2 R^2) at x metres east: 0.003 % at 50 km, 0.012 % at 100 km. Across a
-    continent use the great-circle distances of `Neighbours` instead.
-
-    Args:
-        positions: in `Wgs84`; unknown ones stay unknown.
-        origin: latitude and longitude in degrees; the middle of the known positions by default.
+    continent use the great-circle distances of `Neighbours` instead. Unknown positions stay unknown; the origin is
+    latitude and longitude in degrees, the middle of the known positions by default.
     """
     _check_frame(positions, Wgs84())
     if origin is None:
@@ -208,22 +186,18 @@ class Neighbours:
     def within(self, queries: Positions, radius_m: float) -> tuple[np.ndarray, np.ndarray]:
         """Every position within `radius_m` metres (inclusive) of each of Q queries, nearest first, then by index.
 
-        Returns:
-            offsets (Q + 1,) int64 and indices (M,) int64: query i has `indices[offsets[i] : offsets[i + 1]]`. A query
-            without a known position has none.
+        Offsets (Q + 1,) and indices (M,), int64: query i has `indices[offsets[i] : offsets[i + 1]]`, none if it is unknown.
         """
         known = np.flatnonzero(queries.known)
         points = self._points(queries.take(known))
         # a hair more than asked, as a chord is no longer than its arc, then cut by the distance itself
-        found = self._tree.query_ball_point(points, radius_m * (1 + 1e-12) + 1e-6, workers=-1)
-        counts, indices = np.zeros(len(queries), np.int64), [np.zeros(0, np.int64)]
-        for query, point, hits in zip(known, points, found, strict=True):
-            hits = np.asarray(hits, np.int64)
-            away = self._arc(np.linalg.norm(self._tree.data[hits] - point, axis=1))
-            hits = hits[np.lexsort((hits, away))]
-            counts[query] = (away <= radius_m + 1e-6).sum()  # a micrometre: the rounding of coordinates near 1e7 m
-            indices.append(self._rows[hits[: counts[query]]])
-        return np.concatenate([[0], np.cumsum(counts)]), np.concatenate(indices)
+        lists = self._tree.query_ball_point(points, radius_m * (1 + 1e-12) + 1e-6, workers=-1)
+        owner, hits = np.repeat(np.arange(len(known)), [*map(len, lists)]), np.array([i for x in lists for i in x], int)
+        away = self._arc(np.linalg.norm(self._tree.data[hits] - points[owner], axis=1))
+        order = np.lexsort((hits, away, owner))
+        order = order[away[order] <= radius_m + 1e-6]  # a micrometre: the rounding of coordinates near 1e7 m
+        counts = np.bincount(known[owner[order]], minlength=len(queries))
+        return np.concatenate([[0], np.cumsum(counts)]), self._rows[hits[order]]
 
     def nearest(self, queries: Positions, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k nearest known positions to each of Q known queries, nearest first: indices and metres, (Q, k) each."""

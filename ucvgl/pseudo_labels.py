@@ -8,16 +8,12 @@ margins (`keep`) for encoders whose margins are not those of the paper. Only `co
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
 
 from ucvgl.errors import InputError
 from ucvgl.search import BothWays
-
-if TYPE_CHECKING:
-    from ucvgl.data.container import Positives
 
 QUALITY_K = 5  # neighbours each way that `quality` takes
 
@@ -125,10 +121,8 @@ def select(both: BothWays, rule: MiningRule) -> PseudoLabels:
 def given_subset(best: Tensor, ratio: float, *, seed: int | None) -> Tensor:
     """The labels of a semi-supervised run: a fraction of the known ones, the others hidden; int64 (N,), -1 where hidden.
 
-    Args:
-        best: (N,) int64, the right satellite image of each ground image, -1 where unknown; as `Positives.best()`.
-        ratio: the fraction of the known labels that is given, rounded to a whole number of labels.
-        seed: draws the subset, a greater ratio containing a smaller one; None: the first in file order, as in the paper.
+    `best` (N,) int64 is the right satellite image of each ground image, -1 where unknown. The seed draws the subset, a
+    greater ratio containing a smaller one; without it the first in file order are given, as in the paper.
     """
     best = torch.as_tensor(best)
     known = (best >= 0).nonzero()[:, 0]
@@ -139,12 +133,9 @@ def given_subset(best: Tensor, ratio: float, *, seed: int | None) -> Tensor:
 
 
 def mix_given(labels: PseudoLabels, given: Tensor, *, share: int = 1) -> PseudoLabels:
-    """Given labels in the place of mined ones, and marked as given.
+    """Given labels, (N,) int64 satellite indices and -1 where unknown, in the place of mined ones, and marked as given.
 
-    Args:
-        labels: mined ones of N ground images.
-        given: (N,) int64 satellite indices, -1 where unknown. They may share a tile.
-        share: as in `MiningRule`; with 1 a mined label goes if its satellite image was given to another ground image.
+    With a `share` of 1 (see `MiningRule`) a mined label goes if its satellite image was given to another ground image.
     """
     given = given.to(labels.satellite)
     known = given >= 0
@@ -232,12 +223,14 @@ def quality(both: BothWays) -> dict[str, float]:
     }
 
 
-def correctness(labels: PseudoLabels, positives: "Positives") -> float:
+def correctness(labels: PseudoLabels, pairs: Tensor, known: Tensor) -> float:
     """The fraction of the mined labels that are right: the only function here that sees true pairs, for evaluation alone.
 
-    Given labels and ground images whose pairs are unknown are left out; NaN where no label is left.
+    `pairs` (P, 2) int64 are the right rows of (ground, satellite), `known` (N,) bool whether a ground image's are known.
+    Labels that were given and unknown images are left out; NaN where no label is left.
     """
-    assert len(positives) == len(labels), "positives of another split"
-    mined = labels.satellite.masked_fill(labels.given, -1).tolist()
-    right = [tile in positives[i] for i, tile in enumerate(mined) if tile >= 0 and positives.known[i]]
-    return sum(right) / len(right) if right else math.nan
+    mined = (labels.satellite >= 0) & ~labels.given & known.to(labels.given.device)
+    pairs = pairs.to(labels.satellite)
+    right = torch.zeros_like(mined)
+    right[pairs[labels.satellite[pairs[:, 0]] == pairs[:, 1], 0]] = True
+    return float(right[mined].double().mean())  # of nothing: NaN

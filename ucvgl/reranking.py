@@ -24,13 +24,8 @@ def csls_neighbours(
     The score is 2 cos(x, y) - r(x) - r(y), r an image's mean cosine with its k nearest of the other view: an image near
     to everything loses. Margins are on twice the scale of the cosine's.
 
-    Args:
-        ground: (N, D) embeddings.
-        satellite: (M, D) embeddings.
-        k_ground: satellite images for each ground image, 1 to M.
-        k_satellite: ground images for each satellite image, 1 to N.
-        k: neighbours in the local scale, or all images where there are fewer; Conneau et al.: 10.
-        chunk_bytes: most bytes of similarities in a block.
+    k is how many neighbours make the local scale (all images where there are fewer; Conneau et al.: 10); the other
+    arguments are those of `search.both_ways`.
     """
     near = both_ways(ground, satellite, min(k, len(satellite)), min(k, len(ground)), chunk_bytes=chunk_bytes)
     of_ground, of_satellite = near.ground_score.mean(1), near.satellite_score.mean(1)
@@ -49,14 +44,7 @@ def inverted_softmax_neighbours(
     The score of gallery image y for query x is cos(x, y) - T log mean exp(cos(x', y) / T), the mean over all queries x':
     T times the logarithm of the published probability (but for a constant), so margins keep the cosine's scale. Queries
     are ground images in one direction and satellite images in the other: a pair has two scores.
-
-    Args:
-        ground: (N, D) embeddings.
-        satellite: (M, D) embeddings.
-        k_ground: satellite images for each ground image, 1 to M.
-        k_satellite: ground images for each satellite image, 1 to N.
-        temperature: T; Smith et al. learn it, here it is where UCVGL's loss begins.
-        chunk_bytes: most bytes of similarities in a block.
+    Smith et al. learn the temperature T; here it is where UCVGL's loss begins. Arguments as in `search.both_ways`.
     """
     of_ground, of_satellite = (x.new_full((len(x),), -torch.inf) for x in (ground, satellite))
     for rows, columns, product in blocks(ground, satellite, chunk_bytes):

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ucvgl.encoders import EncoderConfig, TwoViewEncoder, fill_tensors, save_model, two_view_encoder
+from ucvgl.checkpoints import fill
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, save_model, two_view_encoder
 from ucvgl.errors import InputError
 
 BACKBONE = "convnext_base.fb_in22k_ft_in1k_384"  # of every published checkpoint
@@ -35,7 +36,7 @@ def load_sample4geo(path: str | Path, ground_px: tuple[int, int], satellite_px: 
     own = {f"model.{name}": tensor for name, tensor in model.ground.backbone.state_dict().items()}
     own["logit_scale"] = model.log_scale
     todo = "Give a checkpoint as the authors published it, as it was downloaded and unpacked."
-    fill_tensors(path, own, state, todo)
+    fill(path, own, state, todo)
     return model
 
 

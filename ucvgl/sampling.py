@@ -28,11 +28,7 @@ QUERY_CHUNK = 1024  # queries compared with all images at a time
 
 @dataclass(frozen=True)
 class NeighbourDraw:
-    """Which neighbours join a drawn pair; the defaults are Sample4Geo's (section 3, official code).
-
-    Raises:
-        InputError: a negative number, or more to join than looked at.
-    """
+    """Which neighbours join a drawn pair; the defaults are Sample4Geo's (section 3, official code)."""
 
     range: int = 128  # entries of a neighbour list that are looked at
     nearest: int = 32  # of those, the first so many join
@@ -54,17 +50,9 @@ class NeighbourDraw:
 def geographic_neighbours(positions: Positions | None, k: int) -> Tensor:
     """GPS sampling: the k nearest other places of each place, nearest first, equally near ones by the lower index.
 
-    On WGS84 distances are rounded at about a nanometre, so only places at one position count as equally near there.
-
-    Args:
-        positions: of P places, all known, in degrees or in metres as their frame says.
-        k: neighbours of each, 1 to P - 1.
-
-    Returns:
-        int32 (P, k), half the memory of int64. For items that share places: `geographic_neighbours(...)[place]`.
-
-    Raises:
-        InputError: no positions, unknown ones, or k out of range.
+    On WGS84 distances are rounded at about a nanometre, so only places at one position count as equally near there. All P
+    positions must be known, in degrees or metres as their frame says; k is 1 to P - 1. int32 (P, k), half the memory of
+    int64; for items that share places: `geographic_neighbours(...)[place]`.
     """
     if positions is None:
         raise InputError("positions", expected="a position of each place", found="none",
@@ -114,9 +102,6 @@ def similarity_neighbours(query: Tensor, reference: Tensor, k: int, *, place: Te
 
     Returns:
         int32 (N, k) places, on the CPU, where batches are drawn.
-
-    Raises:
-        InputError: embeddings that are not finite, or k out of range.
     """
     _check_k(k, len(reference))
     own = torch.arange(len(query)) if place is None else place.cpu()
@@ -246,12 +231,8 @@ class _Pool:
     """The unused items of each place, and the places of the current batch.
 
     A closed place is in the current batch, or has no item left. What the batch changes in its places is brought up to date
-    when it is full, for all of them together: until then they are closed.
-
-    Args:
-        order: (N,) all items in random order, the order in which a place gives its items away.
-        of_item: (N,) the place of each item.
-        sizes: (P,) items of each place.
+    when it is full, for all of them together: until then they are closed. A place gives its items away in `order` (N,);
+    `of_item` (N,) is the place of each item, `sizes` (P,) the items of each place.
     """
 
     def __init__(self, order: np.ndarray, of_item: np.ndarray, sizes: np.ndarray) -> None:
@@ -320,13 +301,8 @@ class _Pool:
 def best_positives(query: Tensor, database: Tensor, pairs: Tensor) -> Tensor:
     """The most similar of each query's positives; of equals the one named first.
 
-    Args:
-        query: (Q, D) embeddings.
-        database: (M, D) embeddings.
-        pairs: (P, 2) int64 rows of (query, database image): the images within 10 m, any number a query.
-
-    Returns:
-        int64 (Q,), -1 for a query without any.
+    From (Q, D) and (M, D) embeddings and int64 (P, 2) rows of (query, database image), the images within 10 m, any number a
+    query; int64 (Q,), -1 for a query without any.
     """
     score = torch.cat([(query[p[:, 0]] * database[p[:, 1]]).sum(1) for p in pairs.split(64 * QUERY_CHUNK)])  # (P,)
     # by query, then the highest score first; stable, so that of equals the first named stays first
@@ -349,7 +325,7 @@ def hardest_negatives(
         query_m: (Q, 2) metres east and north.
         pool_m: (R, 2), in the same frame.
         k: negatives of each query, the hardest first.
-        radius_m: how far a negative is at least; 25 m.
+        radius_m: how far a negative is at least.
     """
     chunks = zip(query.split(QUERY_CHUNK), query_m.split(QUERY_CHUNK), strict=True)
     return torch.cat([_far(rows @ pool.T, near_mask(rows_m, pool_m, radius_m), k) for rows, rows_m in chunks])
@@ -358,7 +334,7 @@ def hardest_negatives(
 def random_negatives(
     query_m: Tensor, database_m: Tensor, k: int, generator: Generator, *, radius_m: float = NEGATIVE_M
 ) -> Tensor:
-    """k distinct random images that lie more than `radius_m` from each query. Args and returns as `hardest_negatives`."""
+    """k distinct random images that lie more than `radius_m` from each query; arguments and result of `hardest_negatives`."""
     near = (near_mask(rows_m, database_m, radius_m) for rows_m in query_m.split(QUERY_CHUNK))
     return torch.cat([_far(torch.rand(mask.shape, generator=generator), mask, k) for mask in near])
 

@@ -24,19 +24,12 @@ Lists = tuple[Tensor, Tensor]  # similarities (Q, k), best first, and int64 indi
 
 @dataclass(frozen=True, eq=False)
 class BothWays:
-    """The nearest satellite images of N ground images and the nearest ground images of M satellite images, best first.
+    """The nearest satellite images of N ground images and the nearest ground images of M satellite images, best first."""
 
-    Args:
-        ground_score: (N, k_ground) float, similarity of ground image i and satellite image `ground_index[i, j]`.
-        ground_index: (N, k_ground) int64 satellite indices.
-        satellite_score: (M, k_satellite) float.
-        satellite_index: (M, k_satellite) int64 ground indices.
-    """
-
-    ground_score: Tensor
-    ground_index: Tensor
-    satellite_score: Tensor
-    satellite_index: Tensor
+    ground_score: Tensor  # (N, k_ground) float, similarity of ground image i and satellite image `ground_index[i, j]`
+    ground_index: Tensor  # (N, k_ground) int64 satellite indices
+    satellite_score: Tensor  # (M, k_satellite) float
+    satellite_index: Tensor  # (M, k_satellite) int64 ground indices
 
 
 @torch.no_grad()

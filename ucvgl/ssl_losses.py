@@ -103,16 +103,12 @@ def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def byol(prediction: Tensor, target: Tensor) -> Tensor:
-    """The squared distance of unit vectors, 2 - 2 cos(prediction, target), in one direction, the mean over the items.
+    """The squared distance of unit vectors, 2 - 2 cos(prediction, target), (B, D) each, the mean over the items.
 
-    The paper's loss is the sum of both directions, byol(p1, t2) + byol(p2, t1): p1 predicted by the online network
-    from view 1, t2 projected by the momentum network from view 2.
+    One direction: the paper's loss is the sum of both, byol(p1, t2) + byol(p2, t1), p1 predicted by the online network
+    from view 1, t2 projected by the momentum encoder from view 2; targets get no gradient.
 
     Source: BYOL (Grill et al.; NeurIPS 2020), equation 2.
-
-    Args:
-        prediction: (B, D), of the online network's predictor.
-        target: (B, D), of the momentum network's projector, from the other view; gets no gradient.
     """
     return 2 + 2 * negative_cosine(prediction, target)
 
@@ -120,13 +116,9 @@ def byol(prediction: Tensor, target: Tensor) -> Tensor:
 def simsiam(p1: Tensor, z2: Tensor, p2: Tensor, z1: Tensor) -> Tensor:
     """The mean of the negative cosines of both directions, (D(p1, z2) + D(p2, z1)) / 2; z1 and z2 get no gradient.
 
-    Source: SimSiam (Chen, He; CVPR 2021), equation 4.
+    (B, D) each: p1 predicted and z1 projected from view 1, p2 and z2 from view 2, by the same network.
 
-    Args:
-        p1: (B, D), predicted from view 1.
-        z2: (B, D), projected from view 2, by the same network.
-        p2: (B, D), predicted from view 2.
-        z1: (B, D), projected from view 1.
+    Source: SimSiam (Chen, He; CVPR 2021), equation 4.
     """
     return (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
 

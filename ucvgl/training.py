@@ -144,15 +144,9 @@ class Task(Protocol):
 
 
 def train(
-    model: nn.Module,
-    task: Task,
-    config: TrainingConfig,
-    folder: Path,
-    *,
-    name: str = "training",
-    after_epoch: Callable[[int, nn.Module], dict[str, float]] | None = None,
-    progress: bool = True,
-) -> list[Row]:
+    model: nn.Module, task: Task, config: TrainingConfig, folder: Path, *, name: str = "training",
+    after_epoch: Callable[[int, nn.Module], dict[str, float]] | None = None, progress: bool = True,
+) -> list[Row]:  # fmt: skip
     """Trains `model` in place, or goes on after the last whole epoch that `folder` has, or loads a finished training.
 
     Args:
@@ -220,14 +214,8 @@ def train(
             optimiser.zero_grad()
             average_([b for b in model.buffers() if b.is_floating_point()], place)  # running means and variances
             seconds = time.perf_counter() - begun
-            loss_mean = _finite(f"{where}, loss", sum(torch.stack(losses).tolist()) / steps, DIVERGED)
-            row = {
-                "epoch": epoch,
-                "loss": loss_mean,
-                "lr": lr,
-                "seconds": seconds,
-                "images_per_second": images / seconds,
-            }
+            mean = _finite(f"{where}, loss", sum(torch.stack(losses).tolist()) / steps, DIVERGED)
+            row = {"epoch": epoch, "loss": mean, "lr": lr, "seconds": seconds, "images_per_second": images / seconds}
             model.eval()
             _seed(config.seed, epoch, "after")
             for key, value in (after_epoch(epoch, model) if after_epoch else {}).items():
@@ -263,11 +251,6 @@ def embed_in_chunks(
     each chunk again, from the same random state, and send its rows of that gradient back through it. This is what
     torch's activation checkpointing does with each chunk as one segment. The gradient is that of the whole batch, for
     the price of one more forward pass; `embed` must treat rows by themselves, which batch norms do not.
-
-    Args:
-        embed: (b, ...) inputs -> (b, D) embeddings, any number of each.
-        inputs: tensors of one first dimension B.
-        chunk: rows embedded at a time.
     """
     chunks = zip(*(value.split(chunk) for value in inputs), strict=True)
     parts = [checkpoint(embed, *rows, use_reentrant=False) for rows in chunks]
@@ -323,9 +306,8 @@ DIVERGED = "Lower learning_rate, set clip_norm, or use bf16 or fp32; the last wh
 def _check(config: TrainingConfig, model: nn.Module, place: Place) -> None:
     """What the settings cannot know by themselves."""
     if config.precision == "fp16" and place.device.type != "cuda":
-        raise InputError(
-            "training: precision", expected=f"fp32 or bf16 on {place.device.type}", found="fp16", todo="Use bf16 or fp32."
-        )  # fmt: skip
+        expected = f"fp32 or bf16 on {place.device.type}"
+        raise InputError("training: precision", expected=expected, found="fp16", todo="Use bf16 or fp32.")
     if config.batch_size % place.num_processes:
         raise InputError(
             "training: batch_size", expected=f"a multiple of the {place.num_processes} processes",

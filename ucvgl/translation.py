@@ -38,13 +38,9 @@ def fit_statistics(top_views: Tensor, satellites: Tensor, *, weight: Tensor | No
 
     Monge-Kantorovich (Pitie and Kokaram, 2007). A direction in which the top views do not vary is not stretched.
 
-    Args:
-        top_views: (N, 3, S, S).
-        satellites: (M, 3, S, S); need not show the same places, nor as many.
-        weight: (S, S), not negative, of each pixel in both sets; 0 keeps out what a top view does not see. None: all alike.
-
-    Returns:
-        float64 matrix (3, 3) and offset (3,), for colours in 0..1.
+    The sets, (N, 3, S, S) and (M, 3, S, S), need not show the same places. `weight` (S, S), not negative, is of each pixel in
+    both; 0 keeps out what a top view does not see; None: all alike. Returns a float64 matrix (3, 3) and offset (3,), for
+    colours in 0..1.
     """
     weight = torch.ones(top_views.shape[2:]) if weight is None else weight.cpu()
     weight = weight.flatten().double() / weight.double().sum()  # (S * S,)
@@ -76,10 +72,7 @@ def _power(matrix: Tensor, exponent: float) -> Tensor:
 
 
 def apply_statistics(images: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
-    """Top views (B, 3, H, W) in the satellite images' colours, clipped; uint8 in, uint8 out, and float in 0..1 likewise.
-
-    `statistics` is the matrix and offset from `fit_statistics`.
-    """
+    """Top views (B, 3, H, W), uint8 or float in 0..1, in the colours of `fit_statistics`, clipped; as they came."""
     out = torch.empty_like(images)
     for chunk, result in zip(images.split(CHUNK), out.split(CHUNK), strict=True):
         colours = _unit(chunk)
@@ -148,14 +141,6 @@ class CycleGanConfig:
     def stride(self) -> int:
         """The sides of images must be divisible by this: pixels a cell of the innermost layers."""
         return self.patch << self.downsamplings
-
-
-# For 64-px images without a GPU, in minutes: the best balanced of four settings tried by eye, each once, on 1,000 images.
-LAPTOP = CycleGanConfig(
-    load_px=64, crop_px=64, channels=16, blocks=3, downsamplings=1, patch=2, residual=True, discriminator_channels=8,
-    discriminator_layers=2, lambda_cycle=2.0, lambda_identity=0.0, lr=5e-4, batch=4, epochs=5, decay_epochs=5,
-    steps_per_epoch=200,
-)  # fmt: skip
 
 
 class ResidualBlock(nn.Module):
@@ -333,16 +318,10 @@ def train_cyclegan(
     After each epoch `folder` has checkpoint.safetensors, from which a stopped run goes on (on a CPU bit for bit as if it had
     not been stopped), and metrics.jsonl; at the end generator.safetensors, which is loaded if it is there.
 
-    Args:
-        top_views: uint8 (N, 3, S, S), N at least 2; may be memory-mapped, only batches are copied.
-        satellites: uint8 (M, 3, S, S), M at least 2, as a discriminator that knows one real image teaches to draw it.
-        config: sizes, weights and schedule.
-        folder: where the state is kept, of these images; made if it does not exist.
-        device: where to train; random draws are the CPU's.
-        progress: show a bar with the time left.
+    The sets are uint8 (N, 3, S, S) and (M, 3, S, S), two images each at least, as a discriminator that knows one real image
+    teaches to draw it; they may be memory-mapped, only batches are copied. Random draws are the CPU's on any device.
 
-    Raises:
-        InputError: a folder with another configuration, or a loss that is no longer finite; the last checkpoint stays.
+    InputError for a folder with another configuration, or a loss that is no longer finite; the last checkpoint stays.
     """
     settings = asdict(config)
     steps = config.steps_per_epoch or max(len(top_views), len(satellites)) // config.batch or 1

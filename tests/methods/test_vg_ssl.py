@@ -11,7 +11,7 @@ from ucvgl.methods.places import Places
 
 from ucvgl import ssl_losses
 from ucvgl.data import Positives
-from ucvgl.encoders import EncoderConfig
+from ucvgl.encoders import Encoder, EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods import vg_ssl
 from ucvgl.methods.common import BEST
@@ -201,8 +201,8 @@ def test_vicreg_byol_and_simsiam_by_hand():
     torch.testing.assert_close(loss, ssl_losses.vicreg(*(model(image) for image in batch.inputs)))
     _, model, batch, _, loss = loss_of("byol")
     z = [model(image) for image in batch.inputs]
-    model.copy.eval()
-    t = [model.copy(image) for image in batch.inputs]
+    model.momentum.eval()
+    t = [model.momentum(image) for image in batch.inputs]
     p = [model.predictor(value) for value in z]
     torch.testing.assert_close(loss, ssl_losses.byol(p[0], t[1]) + ssl_losses.byol(p[1], t[0]))
 
@@ -391,3 +391,24 @@ def test_frozen_stages_stay_and_the_rest_learns():
     same = {k for k in start if "running" not in k and "num_batches" not in k and torch.equal(start[k], end[k])}
     assert any("conv_stem" in k for k in same)
     assert not any("project" in k for k in same)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "last", "next_"),
+    [
+        ("tf_efficientnet_lite0", 2, "blocks.1.", "blocks.2."),
+        ("resnet50", 1, "bn1", "layer1."),  # its stem ends with an activation
+        ("resnet50", 3, "layer2.", "layer3."),  # VG-SSL
+        ("test_convnext", 1, "stages.0.", "stages.1."),
+        ("test_convnext", 0, None, "stem."),
+        ("test_convnext", 4, "stages.3.", None),
+    ],
+)
+def test_frozen_stages_are_the_first(name, count, last, next_):
+    encoder = Encoder(EncoderConfig(name, pooling="gem", width=4, image_px=(64, 64)))
+    vg_ssl.freeze_stages(encoder, count)
+    frozen = [key for key, p in encoder.backbone.named_parameters() if not p.requires_grad]
+    learnt = [key for key, p in encoder.backbone.named_parameters() if p.requires_grad]
+    assert frozen[-1].startswith(last) if last else not frozen
+    assert learnt[0].startswith(next_) if next_ else not learnt
+    assert encoder.project.weight.requires_grad

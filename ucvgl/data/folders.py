@@ -16,7 +16,7 @@ from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.decoding import FORMATS
 from ucvgl.data.files import degrees, folder, nfc, one_of, passed_over, read_position_table, table_rows, walk
 from ucvgl.errors import InputError
-from ucvgl.positions import Positions, Wgs84, looks_swapped
+from ucvgl.positions import Positions, Wgs84, haversine
 
 SPLITS = ("all", "train")
 
@@ -136,3 +136,15 @@ def image_position(path: Path | str) -> tuple[float, float] | None:
     lat, lon = (-lat if south == "S" else lat), (-lon if west == "W" else lon)
     possible = abs(lat) <= 90 and abs(lon) <= 180 and (lat, lon) != (0, 0)  # zeros: the camera had no fix
     return (lat, lon) if possible else nothing
+
+
+def looks_swapped(values: Positions, reference: Positions, far_m: float = 100_000.0) -> bool:
+    """Whether latitude and longitude are swapped: the medians lie `far_m` metres apart, but not with columns exchanged.
+
+    False for positions in metres and where nothing is known.
+    """
+    if not all(isinstance(p.frame, Wgs84) and p.known.any() for p in (values, reference)):
+        return False
+    here, there = (np.median(p.values[p.known], axis=0) for p in (values, reference))
+    turned = here[::-1]
+    return bool(abs(turned[0]) <= 90 and haversine(here, there) > far_m >= haversine(turned, there))

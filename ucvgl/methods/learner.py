@@ -1,4 +1,4 @@
-"""An encoder and what learns beside it: projector, predictor, slow copy, queue; and the six self-supervised losses of a
+"""An encoder and what learns beside it: projector, predictor, momentum encoder, queue; and the six self-supervised losses of a
 pair of views, each by its method's rules (VG-SSL, WACV 2025, section 3.2).
 """
 
@@ -27,7 +27,7 @@ class SslLoss:
     projector_width: int = 4096  # VG-SSL: SimCLR 1024, Barlow Twins 2048, the others 4096
     predictor_width: int = 4096  # the hidden layer; BYOL and SimSiam alone
     temperature: float = 0.07  # SimCLR and MoCo
-    momentum: float = 0.99  # part of the slow copy that stays at each step; MoCo 0.999, BYOL 0.99
+    momentum: float = 0.99  # fraction of the momentum encoder that stays at each step; MoCo 0.999, BYOL 0.99
     queue: int = 65_536  # MoCo's keys
     lambda_: float = 0.0051  # Barlow Twins
     weights: tuple[float, float, float] = (25.0, 25.0, 1.0)  # VICReg: invariance, variance, covariance
@@ -62,7 +62,7 @@ class Learner(nn.Module):
         encoder: as given.
         projector: behind it; the identity without layers.
         predictor: BYOL's and SimSiam's, else None.
-        copy: the slow copy of encoder and projector of MoCo and BYOL, else None.
+        momentum: the momentum encoder of MoCo and BYOL, with its projector, else None.
         queue: MoCo's, else None.
 
     Raises:
@@ -79,8 +79,8 @@ class Learner(nn.Module):
             self.projector = Projector(encoder.dim, settings.projector_width, layers)
             predicts = settings.method in ("byol", "simsiam")
             self.predictor = Predictor(self.projector.width, settings.predictor_width) if predicts else None
-        copied = settings.method in ("moco", "byol")
-        self.copy = momentum_encoder(self._embedder(), settings.momentum) if copied else None
+        momentum = settings.method in ("moco", "byol")
+        self.momentum = momentum_encoder(self._embedder(), settings.momentum) if momentum else None
         self.queue = Queue(settings.queue, self.projector.width, items) if settings.method == "moco" else None
 
     def _embedder(self) -> nn.Sequential:
@@ -91,7 +91,7 @@ class Learner(nn.Module):
         """As in torch, but for norms that are fixed."""
         super().train(mode)
         if self.fixed_norms:
-            for network in (self.encoder,) if self.copy is None else (self.encoder, self.copy.module[0]):
+            for network in (self.encoder,) if self.momentum is None else (self.encoder, self.momentum.module[0]):
                 for part in network.modules():
                     if isinstance(part, _BatchNorm):
                         part.eval()
@@ -102,33 +102,29 @@ class Learner(nn.Module):
         return self.projector(self.encoder(images))
 
     def compared(self, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
-        """Two views of each item -> what `loss` takes: (B, D) each, behind predictor or copy where the method has them.
+        """Two views of each item -> what `loss` takes: (B, D) each, behind predictor or momentum encoder where it has them.
 
         Both views pass the networks as one batch, for their batch norms.
         """
         if self.settings.method == "moco":
             with torch.no_grad():
-                key = self.copy(second)
+                key = self.momentum(second)
             return self(first), key
         joint = torch.cat((first, second))
         embeddings = self(joint)
         match self.settings.method:
             case "byol":
                 with torch.no_grad():
-                    target = self.copy(joint)
+                    target = self.momentum(joint)
                 return *self.predictor(embeddings).chunk(2), *target.chunk(2)
             case "simsiam":
                 return *self.predictor(embeddings).chunk(2), *embeddings.chunk(2)
         return embeddings.chunk(2)
 
     def loss(
-        self,
-        compared: tuple[Tensor, ...],
-        items: Tensor,
-        *,
-        near: Tensor | None = None,
-        near_queue: Tensor | None = None,
-    ) -> Tensor:
+        self, compared: tuple[Tensor, ...], items: Tensor, *,
+        near: Tensor | None = None, near_queue: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """The method's loss; MoCo's queue then gets the batch's keys.
 
         Args:
@@ -162,6 +158,6 @@ class Learner(nn.Module):
         )
 
     def follow(self) -> None:
-        """Moves the copy, after a step of the optimiser."""
-        if self.copy is not None:
-            self.copy.update(self._embedder())
+        """Moves the momentum encoder, after a step of the optimiser."""
+        if self.momentum is not None:
+            self.momentum.update(self._embedder())

@@ -78,7 +78,7 @@ class IntraViewWith(IntraView):
         return model.ground.loss(embeddings[:half], labels[0]) + model.satellite.loss(embeddings[half:], labels[0])
 
     def after_step(self, model: TwoLearners, progress: float) -> None:  # type: ignore[override]
-        """The slow copies follow."""
+        """The momentum encoders follow."""
         model.ground.follow()
         model.satellite.follow()
 

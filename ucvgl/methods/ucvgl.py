@@ -656,7 +656,8 @@ class _Follow:
         mined = int(((labels.satellite >= 0) & ~labels.given).sum())
         counts = {"labels": float(mined)}
         if self.truth is not None:
-            right = correctness(labels, self.truth.train.positives)
+            positives = self.truth.train.positives
+            right = correctness(labels, positives.pairs(), torch.tensor(positives.known))
             counts["correct"] = 0.0 if math.isnan(right) else right * mined
         return counts | measures | _recall(model, config.start, self.truth, centre=config.centre)
 

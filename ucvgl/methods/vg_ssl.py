@@ -19,14 +19,7 @@ from torch import Generator, Tensor, nn
 
 from ucvgl.augment import resized_crop, to_float
 from ucvgl.data.container import ArrayImages, Dataset
-from ucvgl.encoders import (
-    EncoderConfig,
-    TwoViewEncoder,
-    freeze_stages,
-    load_model,
-    save_model,
-    two_view_encoder,
-)
+from ucvgl.encoders import Encoder, EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.methods.common import BEST, device, embed_all
 from ucvgl.methods.learner import Learner, Method, SslLoss
@@ -67,12 +60,8 @@ class VgSsl:
     def __post_init__(self) -> None:
         for name, known in (("geopair", ("random", "partial")), ("mining", ("full", "partial", "random"))):
             if getattr(self, name) not in known:
-                raise InputError(
-                    f"VgSsl.{name}",
-                    expected=f"one of {', '.join(known)}",
-                    found=repr(getattr(self, name)),
-                    todo="Choose one.",
-                )
+                raise InputError(f"VgSsl.{name}", expected=f"one of {', '.join(known)}",
+                                 found=repr(getattr(self, name)), todo="Choose one.")  # fmt: skip
         if self.geopair == "partial" and self.method in ("moco", "triplet"):
             raise InputError(
                 "VgSsl.geopair", expected=f"random with {self.method}", found="partial",
@@ -211,7 +200,7 @@ class GeoPairs(Task):
         return model.loss(embeddings, items, near_queue=near_mask(place, where[model.queue.items.clamp(min=0)]))
 
     def after_step(self, model: Learner, progress: float) -> None:
-        """The slow copy, if there is one, follows."""
+        """The momentum encoder, if there is one, follows."""
         model.follow()
 
     def state(self) -> dict[str, Tensor]:
@@ -290,6 +279,23 @@ def _new_learner(given: Dataset, config: VgSsl) -> tuple[TwoViewEncoder, Learner
     freeze_stages(views.ground, config.frozen)
     items, seed = len(given.query), config.training.seed
     return views, Learner(views.ground, config.loss, seed, items, fixed_norms=config.fixed_norms).to(device())
+
+
+def freeze_stages(encoder: Encoder, count: int) -> None:
+    """Freeze the backbone up to the end of its first `count` stages, as timm's features_only counts them.
+
+    Batch norms of frozen stages still follow the batches where they are in training mode.
+    """
+    stages = [f"{info['module']}." for info in encoder.backbone.feature_info]
+    assert 0 <= count <= len(stages), f"{count} of {len(stages)} stages"
+    named = list(encoder.backbone.named_parameters())  # in the order in which they are used
+    inside = [i for i, (name, _) in enumerate(named) if name.startswith(tuple(stages[:count]))]
+    if inside:
+        end = inside[-1] + 1
+    else:  # no stage, or a stem that ends with an activation, as ResNet's: all before the next stage
+        end = next(i for i, (name, _) in enumerate(named) if name.startswith(stages[count])) if count else 0
+    for _, parameter in named[:end]:
+        parameter.requires_grad_(False)
 
 
 def step_bytes(given: Dataset, config: VgSsl) -> int:
