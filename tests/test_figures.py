@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from ucvgl import figures
+from ucvgl.figures import CLASS_COLOURS
 from ucvgl.geometry import TopView
-from ucvgl.world.kinds import CLASS_COLOURS, Kind
+from ucvgl.world.kinds import Kind
 
 mpl.use("agg")
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ucvgl.data import ArrayImages, FileImages, Positives
+from ucvgl.data import ArrayImages, Dataset, FileImages, Positives
+from ucvgl.data.container import Parts, joined
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions
 
@@ -83,3 +84,43 @@ def test_another_file_under_the_same_name_is_another_data_set(tmp_path):
     assert images.digest() == before
     Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save(tmp_path / "1.png")
     assert images.digest() != before
+
+
+def street(name, along, value):
+    """Photos of one grey along a street, a query 4 m behind each of the gallery's."""
+    pixels = np.full((len(along), 3, 2, 2), value, np.uint8)
+    sides = [
+        ArrayImages(map(str, range(len(along))), pixels.copy(), Positions(np.stack([at, 0 * at], 1), Metres("street")), f"{name}{k}")
+        for k, at in enumerate((np.array(along) + 4.0, np.array(along) + 0.0))
+    ]  # fmt: skip
+    return Dataset(name, "all", *sides, Positives.within(sides[0].positions, sides[1].positions, 25.0))
+
+
+def test_positives_within_a_distance_come_nearest_first():
+    data = street("a", [0, 20, 500], 1)
+    assert [data.positives[i].tolist() for i in range(3)] == [[0, 1], [1, 0], [2]]
+
+
+def test_queries_without_an_answer_are_left_out_and_counted():
+    data = street("a", [0, 20, 500], 1)
+    data = data.take(range(3), [0, 1])
+    left = data.answerable()
+    assert (len(data), len(left)) == (3, 2)
+    assert "1 of 3 queries have no positive" in left.note
+    with pytest.raises(InputError, match="a query with a right gallery image"):
+        data.take([2]).answerable()
+
+
+def test_joined_sets_are_looked_up_in_each_others_galleries():
+    both = joined([street("a", [0, 500], 1), street("b", [10], 2)], "both", 25.0)
+    assert (len(both), len(both.gallery)) == (3, 3)
+    assert both.positives[0].tolist() == [0, 2]  # the first set's own at 4 m, the second's at 6 m
+    assert both.query[2:].unique().tolist() == [2]
+
+
+def test_parts_hide_the_labels():
+    data = street("a", [0, 500], 1)
+    parts = Parts(data, {"test": data})
+    assert parts.test is data
+    assert not parts.unlabelled.labelled
+    assert parts.unlabelled.digest() != data.digest()

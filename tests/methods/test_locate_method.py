@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from ucvgl.methods.images import Images
 
 from ucvgl.candidates import cut
 from ucvgl.confidence import Calibration, EvidenceSettings
+from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.geometry import top_view
@@ -92,8 +92,8 @@ def test_a_search_places_every_picture(city, config, known):
     assert found.kind == "panorama"
     assert found.known.tolist() == [known] * PLACES
     assert set(found.headings_deg.tolist()) <= ({0.0} if known else {0.0, 90.0, 180.0, 270.0})
-    assert found.images.top_view.shape == (PLACES, 3, SIZE, SIZE)
-    assert len(found.images.tile) == len(city.candidates)
+    assert found.images.top_view[:].shape == (PLACES, 3, SIZE, SIZE)
+    assert len(found.images.gallery) == len(city.candidates)
     assert found.evidence.values.shape == (PLACES, 4)
     assert found.evidence.best.shape == (PLACES, 5)
     assert found.both.ground_index.shape == (PLACES, 20)
@@ -194,9 +194,14 @@ def turned(tmp_path, monkeypatch, runs):
     )
     return SimpleNamespace(
         headings=torch.tensor(headings, dtype=torch.float64), ground=check_ground(folder), folder=folder,
-        images=Images(tile, tile, tile, f"toy {tmp_path.name}"), model=SimpleNamespace(ground=None, satellite=None),
+        images=toy_set(tile, f"toy {tmp_path.name}"), model=SimpleNamespace(ground=None, satellite=None),
         config=LocateConfig(AdaptConfig("a file", "a digest"), street, TURNS),
     )  # fmt: skip
+
+
+def toy_set(tile, name):
+    images = ArrayImages(map(str, range(len(tile))), tile, source=name)
+    return Dataset(name, "all", images, images, Positives.unknown(len(tile)), top_view=images)
 
 
 def headings_of(t, known, config=None, images=None):

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from ucvgl.methods.images import Images
 
-from ucvgl.data import Positives
+from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.encoders import EncoderConfig
 from ucvgl.methods import ucvgl
 from ucvgl.methods.common import BEST
@@ -32,12 +31,16 @@ def _runs(tmp_path, monkeypatch):
 def images(seed=0, name="toy"):
     rng = np.random.default_rng(seed)
     shapes = ((N, 3, SIZE, 2 * SIZE), (N, 3, SIZE, SIZE), (N, 3, SIZE, SIZE))
-    return Images(*(torch.from_numpy(rng.integers(0, 256, s).astype(np.uint8)) for s in shapes), name)
+    panorama, top, tile = (
+        ArrayImages(map(str, range(N)), torch.from_numpy(rng.integers(0, 256, s).astype(np.uint8)), source=f"{name}{k}")
+        for k, s in enumerate(shapes)
+    )
+    return Dataset(name, "all", panorama, tile, Positives.unknown(N), top_view=top)
 
 
 def truth(order=None):
     best = Positives.one_each(np.arange(N) if order is None else order)
-    return ucvgl.Truth(best, best, images(1, "held-out"))
+    return Parts(replace(images(), positives=best), {"test": replace(images(1, "held-out"), positives=best)})
 
 
 def config(method):
@@ -73,7 +76,7 @@ def test_the_loss_is_the_sum_of_both_views():
     setting = config("vicreg")
     model = TwoLearners(ucvgl.new_model(START), setting, (N, N)).eval()
     given = images()
-    task = IntraViewWith(given.top_view, given.tile, START, setting.loss)
+    task = IntraViewWith(given.top_view, given.gallery, START, setting.loss)
     batch = task.batch(torch.arange(8), torch.Generator().manual_seed(0))
     parts = task.embed(model, batch.inputs)
     assert len(parts) == 4

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from ucvgl.methods.images import Images
 
-from ucvgl.augment import NONE, SAMPLE4GEO, Augmentation, roll_panoramas, turn_squares
-from ucvgl.data import Positives
+from ucvgl.augment import SAMPLE4GEO, Augmentation, roll_panoramas, turn_squares
+from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods import sample4geo, ucvgl
 from ucvgl.methods.common import BEST
-from ucvgl.methods.sample4geo import Labelled, Sample4Geo, Sampling, SupervisedPairs, supervise, trained_model
+from ucvgl.methods.sample4geo import Sample4Geo, Sampling, SupervisedPairs, supervise, trained_model
 from ucvgl.positions import Metres, Positions
 from ucvgl.sampling import NeighbourDraw
 from ucvgl.training import TrainingConfig
 
 N, SIZE = 24, 16
+NONE = Augmentation(*[0.0] * 11)
 ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
 DRAW = NeighbourDraw(6, 2, 1)
 METHOD = Sample4Geo(
@@ -40,7 +40,15 @@ def labelled(seed=0, positives=None, positions=True, name="toy"):
     noisy = np.clip(blocks + rng.normal(0, 12, blocks.shape), 0, 255)
     ground, tile = (torch.from_numpy(a.astype(np.uint8)) for a in (noisy, blocks))
     where = Positions(np.stack([10.0 * np.arange(N), np.zeros(N)], 1), Metres("toy")) if positions else None
-    return Labelled(ground, tile, positives or Positives.one_each(np.arange(N)), None, where, f"{name}-{seed}")
+    query, gallery = (
+        ArrayImages(map(str, range(N)), pixels, at, f"{name}-{seed}-{k}")
+        for k, (pixels, at) in enumerate(((ground, None), (tile, where)))
+    )
+    return Dataset(name, "all", query, gallery, positives or Positives.one_each(np.arange(N)))
+
+
+def moved(data, where):
+    return replace(data, gallery=replace(data.gallery, positions=where))
 
 
 def weights(stage):
@@ -141,7 +149,7 @@ def test_views_move_with_their_heading(kinds, moves):
     task = SupervisedPairs(labelled(), method)
     items = torch.arange(8)
     ground, tile = task.batch(items, generator()).inputs
-    images = [(image[:8].float() / 255) for image in (task.given.ground, task.given.tile)]
+    images = [(image[:8].float() / 255) for image in (task.given.query, task.given.gallery)]
     draws = generator()
     torch.rand(8, generator=draws)
     quarters = torch.randint(1, 4, (8,), generator=draws)
@@ -155,7 +163,7 @@ def test_views_move_with_their_heading(kinds, moves):
 def test_augmentation_is_drawn_for_each_view():
     task = SupervisedPairs(labelled(), replace(METHOD, augmentation=Augmentation(0, 0, 1.0, 0.4, 0.4, 0.4)))
     ground, tile = task.batch(torch.arange(8), generator()).inputs
-    same = SupervisedPairs(replace(labelled(), ground=labelled().tile), task.config)
+    same = SupervisedPairs(replace(labelled(), query=labelled().gallery), task.config)
     ground, tile = same.batch(torch.arange(8), generator()).inputs
     assert not torch.equal(ground, tile)
 
@@ -216,12 +224,12 @@ def test_separate_encoders_and_who_asks():
     model = sample4geo.new_model(method)
     assert not model.shared
     forth = labelled()
-    back = replace(forth, ground=forth.tile, tile=forth.ground, tiles_ask=True)
+    back = replace(forth, query=forth.gallery, gallery=forth.query, swapped=True)
     query, gallery = sample4geo.describe(model, forth)
     asked, searched = sample4geo.describe(model, back)
     assert torch.equal(query, searched)
     assert torch.equal(gallery, asked)
-    assert not torch.allclose(query, sample4geo.describe(model, replace(back, tiles_ask=False))[1])
+    assert not torch.allclose(query, sample4geo.describe(model, replace(back, swapped=False))[1])
 
 
 def test_hit_rate_only_with_semi_positives():
@@ -238,20 +246,15 @@ def test_hit_rate_only_with_semi_positives():
 
 
 def test_a_part_keeps_all_tiles():
-    part = labelled().take(np.array([3, 5]), "some")
-    assert (len(part), len(part.tile)) == (2, N)
-    assert part.positives.best().tolist() == [3, 5]
-    assert part.data_id != labelled().data_id
-    ground, tile = part.pairs()
-    assert (ground.tolist(), tile.tolist()) == ([0, 1], [3, 5])
+    task = SupervisedPairs(labelled().take([3, 5]), METHOD)
+    assert (task.ground.tolist(), task.tiles[task.place].tolist()) == ([0, 1], [3, 5])
 
 
 def test_hard_negatives_over_pseudo_pairs_need_no_label():
     """UCVGL with look-alikes in a batch: no tile twice in a batch, and the truth changes no weight."""
     rng = np.random.default_rng(0)
     given = labelled()
-    panorama = torch.from_numpy(rng.integers(0, 256, (N, 3, SIZE, 2 * SIZE)).astype(np.uint8))
-    images = Images(panorama, given.ground, given.tile, "toy")
+    images = replace(given.without_labels(), top_view=given.query)
     start = ucvgl.Pretraining(
         ENCODER, ENCODER, "top view", translation=ucvgl.Translation("none"), intra=None, cross=METHOD.training
     )
@@ -262,10 +265,11 @@ def test_hard_negatives_over_pseudo_pairs_need_no_label():
     tiles = task.pairs.satellite[order]
     assert len(order)
     assert all(len(batch.unique()) == len(batch) for batch in tiles.split(8))
-    held = Images(panorama, labelled(1).ground, labelled(1).tile, "held-out")
+    held = replace(labelled(1), top_view=labelled(1).query)
     stages = []
     for best in (np.arange(N), rng.permutation(N)):
-        truth = ucvgl.Truth(Positives.one_each(best), Positives.one_each(best), held)
+        pairs = Positives.one_each(best)
+        truth = Parts(replace(given, positives=pairs), {"test": replace(held, positives=pairs)})
         stages.append(ucvgl.curriculum(images, steps, truth, hard=DRAW, progress=False))
     assert all(torch.equal(value, weights(stages[1])[name]) for name, value in weights(stages[0]).items())
     plain = ucvgl.curriculum(images, steps, truth, progress=False)
@@ -283,14 +287,21 @@ def bad(**changes):
 
 def test_geographic_sampling_without_positions():
     with pytest.raises(InputError, match="Geographic sampling needs them"):
-        bad(given=labelled(positions=False))
+        bad(given=labelled(positions=False), sampling=Sampling("geographic", DRAW))
+
+
+def test_case_cvusa_positions():
+    """Without positions the first batches are random, as similarity sampling's."""
+    task = SupervisedPairs(labelled(positions=False), METHOD)
+    assert sorted(task.order(0, None, generator()).tolist()) == list(range(N))
+    assert task.neighbours is None
 
 
 def test_unknown_positions():
     given = labelled()
-    where = Positions(np.where(np.arange(N)[:, None] == 4, np.nan, given.positions.values), Metres("toy"))
+    where = Positions(np.where(np.arange(N)[:, None] == 4, np.nan, given.gallery.positions.values), Metres("toy"))
     with pytest.raises(InputError, match="1 of 24 unknown, the first at index 4"):
-        bad(given=replace(given, positions=where))
+        bad(given=moved(given, where))
 
 
 def test_fewer_places_than_a_batch():
@@ -306,7 +317,7 @@ def test_longer_lists_than_places():
 def test_duplicate_positions_are_no_error():
     given = labelled()
     where = Positions(np.zeros((N, 2)), Metres("toy"))
-    order = SupervisedPairs(replace(given, positions=where), METHOD).order(0, None, generator())
+    order = SupervisedPairs(moved(given, where), METHOD).order(0, None, generator())
     assert sorted(order.tolist()) == list(range(N))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ucvgl.augment import NONE, Augmentation, Pose, roll_panoramas, turn_squares
+from ucvgl.augment import Augmentation, Pose, roll_panoramas, turn_squares
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
@@ -19,6 +19,7 @@ from ucvgl.training import TrainingConfig
 from ucvgl.translation import CycleGanConfig
 
 N, SIZE = 24, 16
+NONE = Augmentation(*[0.0] * 11)
 ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
 TRAINING = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3)
 START = Pretraining(

@@ -7,13 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn.functional import normalize
-from ucvgl.methods.places import Places
 
 from ucvgl import ssl_losses
-from ucvgl.data import Positives
+from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.encoders import Encoder, EncoderConfig
 from ucvgl.errors import InputError
-from ucvgl.methods import vg_ssl
+from ucvgl.methods import common, vg_ssl
 from ucvgl.methods.common import BEST
 from ucvgl.methods.learner import METHODS, Learner, SslLoss, published
 from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, learn, trained_encoder
@@ -50,7 +49,15 @@ def places(seed=0, step_m=15.0, name="toy"):
     along = step_m * np.arange(N)
     where = [Positions(np.stack([along + shift, np.zeros(N)], 1), Metres("street")) for shift in (0.0, 4.0)]
     rows = [[j for j in range(N) if abs(along[i] + 4 - along[j]) <= 25] for i in range(N)]
-    return Places(database, query, where[0], where[1], Positives.of(rows), name, f"{name}-{seed}")
+    gallery, asked = (
+        ArrayImages(map(str, range(N)), pixels, at, f"{name}-{seed}-{k}")
+        for k, (pixels, at) in enumerate(((database, where[0]), (query, where[1])))
+    )
+    return Dataset(name, "all", asked, gallery, Positives.of(rows))
+
+
+def asked_at(data, values):
+    return replace(data, query=replace(data.query, positions=Positions(values, Metres("street"))))
 
 
 def generator(seed=0):
@@ -83,26 +90,26 @@ def test_positive_is_the_best_by_the_encoder_as_it_is(monkeypatch):
     task, model = GeoPairs(places(step_m=4.0), setting), learner(setting)
     query = normalize(torch.randn(N, 8, generator=generator(1)), dim=1)
     database = query.roll(-1, 0)  # query i looks like image i - 1, 8 m off
-    known = [(task.given.query, query), (task.given.database, database)]
+    known = [(task.given.query, query), (task.given.gallery, database)]
 
     def embed(_, batches):
         images = torch.cat(list(batches))
         return torch.stack([e[i] for image in images for where, e in known for i in range(N) if image.equal(where[i])])
 
-    monkeypatch.setattr(vg_ssl, "embed", embed)
+    monkeypatch.setattr(common, "embed", embed)
     task.order(0, model, generator())
     assert task.positive[1:].tolist() == list(range(N - 1))
 
 
 def test_queries_without_a_positive_take_no_part():
     far = places()
-    values = far.query_positions.values.copy()
+    values = far.query.positions.values.copy()
     values[3] = (1e4, 0)
-    far = replace(far, query_positions=Positions(values, Metres("street")))
+    far = asked_at(far, values)
     task = GeoPairs(far, config("simclr"))
     assert 3 not in task.items.tolist()
     assert len(task.items) == N - 1
-    nowhere = replace(far, query_positions=Positions(values + 1e5, Metres("street")))
+    nowhere = asked_at(far, values + 1e5)
     with pytest.raises(InputError, match="within 10 m of one query"):
         GeoPairs(nowhere, config("simclr"))
 
@@ -148,14 +155,14 @@ def test_batches_hold_what_the_method_compares():
     task, _, items = ordered("simclr", augment=False)
     query, positive = task.batch(items[:8], generator()).inputs
     assert torch.equal(query, task.given.query[items[:8]].float() / 255)
-    assert torch.equal(positive, task.given.database[items[:8]].float() / 255)
+    assert torch.equal(positive, task.given.gallery[items[:8]].float() / 255)
 
 
 def test_mirrored_and_cropped():
     """Only the query changes: the positive is shown as it is."""
     task, _, items = ordered("simclr")
     query, positive = task.batch(items[:8], generator()).inputs
-    assert torch.equal(positive, task.given.database[items[:8]].float() / 255)
+    assert torch.equal(positive, task.given.gallery[items[:8]].float() / 255)
     assert not torch.equal(query, task.given.query[items[:8]].float() / 255)
 
 

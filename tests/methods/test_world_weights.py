@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ucvgl.augment import NONE
+from ucvgl.augment import Augmentation
 from ucvgl.encoders import EncoderConfig, embed, open_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.methods.adapt import WORLD_WEIGHTS
@@ -32,7 +32,7 @@ TINY = WorldWeights(
                       resolution_m=0.5),
     encoder=ENCODER, training=TrainingConfig(epochs=1, batch_size=4, learning_rate=1e-3),
 )  # fmt: skip
-STILL = replace(TINY, augmentation=NONE, near_m=0.0, turn_deg=0.0, scale=0.0, photos=0.0)
+STILL = replace(TINY, augmentation=Augmentation(*[0.0] * 11), near_m=0.0, turn_deg=0.0, scale=0.0, photos=0.0)
 
 
 def one(*values):
