@@ -18,9 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from ucvgl.methods.images import Images
 
-from ucvgl.methods.ucvgl import PseudoPairs, Truth, describe, evaluate, new_model
+from ucvgl.methods.ucvgl import PseudoPairs, describe, evaluate, new_model
 from ucvgl.methods.ucvgl_study import Study, material, study, supervised
 from ucvgl.paths import write_text
 from ucvgl.results import WORLD
@@ -42,14 +41,14 @@ def with_encoder(settings: Study, backbone: str, pretrained: str, depth: int, ra
     return replace(settings, start=start, curriculum=replace(settings.curriculum, start=start, training=training))
 
 
-def trained(settings: Study, images: Images, truth: Truth, epochs: int) -> tuple[float, dict[str, float], int]:
+def trained(settings: Study, given: Parts, epochs: int) -> tuple[float, dict[str, float], int]:
     """Seconds of training, recall in the held-out city, and parameters."""
     steps = supervised(replace(settings.curriculum, training=replace(settings.curriculum.training, epochs=epochs)))
     model = new_model(settings.start)
-    task = PseudoPairs(images, truth.train.best(), steps)
+    task = PseudoPairs(given.unlabelled, given.train.positives.best(), steps)
     with tempfile.TemporaryDirectory() as folder:
         rows = train(model, task, steps.training, Path(folder), progress=False)
-    recall = evaluate(describe(model, truth.test_images, settings.start), truth.test)
+    recall = evaluate(describe(model, given.test, settings.start), given.test.positives)
     return sum(row["seconds"] for row in rows), recall, sum(p.numel() for p in model.parameters())
 
 
@@ -64,10 +63,10 @@ def main() -> None:
     rows = []
     for backbone, pretrained, depth, rate in CANDIDATES:
         settings = with_encoder(base, backbone, pretrained, depth, rate)
-        probe, _, _ = trained(settings, given.images, given.truth, 1)
+        probe, _, _ = trained(settings, given, 1)
         epochs = max(2, round(asked.seconds / probe))
         begun = time.perf_counter()
-        seconds, recall, parameters = trained(settings, given.images, given.truth, epochs)
+        seconds, recall, parameters = trained(settings, given, epochs)
         rows.append({
             "encoder": f"{backbone}, {depth} stages", "weights": "ImageNet" if pretrained != "none" else "random",
             "learning_rate": rate,
@@ -84,8 +83,8 @@ def main() -> None:
     ]
     note = (
         f"# Encoders for the laptop profile\n\nAll labels given, about {asked.seconds:g} s of training each, "
-        f"{len(given.images):,} pairs of {base.images.tile_px} x {base.images.tile_px} pixels of the embedded world, seed "
-        f"{asked.seed}; recall among {len(given.truth.test_images):,} tiles of another city. {os.cpu_count()} cores "
+        f"{len(given.train):,} pairs of {base.images.gallery_px[0]} x {base.images.gallery_px[1]} pixels of the embedded world, seed "
+        f"{asked.seed}; recall among {len(given.test):,} tiles of another city. {os.cpu_count()} cores "
         f"({platform.machine()}), torch {torch.__version__}, {torch.get_num_threads()} threads.\n\n"
     )
     write_text(RESULTS / "encoders.md", note + "\n".join(lines) + "\n")

@@ -32,9 +32,9 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ucvgl.data import Positives
+from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
-from ucvgl.methods.sample4geo import Labelled, Sample4Geo, Sampling, SupervisedPairs
+from ucvgl.methods.sample4geo import Sample4Geo, Sampling, SupervisedPairs
 from ucvgl.paths import write_text
 from ucvgl.training import Batch, TrainingConfig
 
@@ -75,8 +75,11 @@ class Size:
 class Moved:
     """Images on the CPU whose rows go to the device before anything is done to them."""
 
-    def __init__(self, images: Tensor, device: torch.device) -> None:
-        self.images, self.device = images, device
+    def __init__(self, images: ArrayImages, device: torch.device) -> None:
+        self.images, self.device, self.positions = images, device, None
+
+    def __len__(self) -> int:
+        return len(self.images)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """uint8 (b, 3, H, W), on the device."""
@@ -171,7 +174,7 @@ def settings(size: Size) -> Sample4Geo:
     )  # fmt: skip
 
 
-def images(size: Size) -> Labelled:
+def images(size: Size) -> Dataset:
     """Smooth random pictures, uint8, in pairs."""
     count, generator = PAIRS * size.batch, Generator().manual_seed(0)
     pictures = []
@@ -181,15 +184,18 @@ def images(size: Size) -> Labelled:
         for rows in torch.arange(count).split(64):
             whole[rows] = (torch.nn.functional.interpolate(coarse[rows], (height, width)) * 255).to(torch.uint8)
         pictures.append(whole)
-    return Labelled(*pictures, Positives.one_each(np.arange(count)), None, None, "random")
+    query, gallery = (
+        ArrayImages(map(str, range(count)), pixels, source=f"random-{k}") for k, pixels in enumerate(pictures)
+    )
+    return Dataset("random", "all", query, gallery, Positives.one_each(np.arange(count)))
 
 
 def variant(
-    name: str, switches: Switches, size: Size, given: Labelled, start: TwoViewEncoder, device: torch.device
+    name: str, switches: Switches, size: Size, given: Dataset, start: TwoViewEncoder, device: torch.device
 ) -> Variant:
     """A copy of the model at its beginning, with the given switches."""
     if switches.on_device:
-        given = replace(given, ground=Moved(given.ground, device), tile=Moved(given.tile, device))
+        given = replace(given, query=Moved(given.query, device), gallery=Moved(given.gallery, device))
     return Variant(name, switches, device, SupervisedPairs(given, settings(size)), copy.deepcopy(start))
 
 

@@ -26,11 +26,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from ucvgl.methods.images import Images
 
 from ucvgl import paths
 from ucvgl.augment import Augmentation, Pose
-from ucvgl.data import Dataset, Positives, open_dataset
+from ucvgl.data import ArrayImages, Dataset, Positives, open_dataset
 from ucvgl.data.decoding import resize
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
 from ucvgl.errors import InputError
@@ -137,7 +136,7 @@ def folds_of(names: Sequence[str], same: Sequence[tuple[str, str]], count: int, 
 class Unpaired:
     """The images adapted on, each view in an order of its own; `ground` and `satellite` say which they were."""
 
-    images: Images
+    images: Dataset
     ground: Tensor  # (n,) int64 rows of the drone images
     satellite: Tensor  # (m,) int64 rows of the tiles
 
@@ -146,7 +145,13 @@ def unpaired(drone: Tensor, tile: Tensor, rows: Tensor, seed: int) -> Unpaired:
     """The images at `rows` of both views, shuffled independently: no place in the one says anything of the other."""
     generator = torch.Generator().manual_seed(seed)
     ground, satellite = (rows[torch.randperm(len(rows), generator=generator)] for _ in range(2))
-    return Unpaired(Images(drone[ground], drone[ground], tile[satellite], "unpaired"), ground, satellite)
+    return Unpaired(unlabelled(drone[ground], tile[satellite]), ground, satellite)
+
+
+def unlabelled(drone: Tensor, tile: Tensor) -> Dataset:
+    """Both views as a data set whose pairs nobody knows."""
+    query, gallery = (ArrayImages(map(str, range(len(images))), images) for images in (drone, tile))
+    return Dataset("university1652-sample", "unpaired", query, gallery, Positives.unknown(len(query)), top_view=query)
 
 
 def reordered(positives: Positives, part: Unpaired) -> Positives:
@@ -180,7 +185,7 @@ def zero_shot(recipe: Recipe) -> TwoViewEncoder:
     return model.to(device(), memory_format=torch.channels_last).eval()
 
 
-def adapted(images: Images, recipe: Recipe, given: Tensor | None = None) -> tuple[TwoViewEncoder, list[PseudoLabels]]:
+def adapted(images: Dataset, recipe: Recipe, given: Tensor | None = None) -> tuple[TwoViewEncoder, list[PseudoLabels]]:
     """The encoder after the curriculum, and the labels of each epoch. Without `given` no label comes in here.
 
     Args:
@@ -252,7 +257,7 @@ def run_fold(
     """Adapts on all folds but one and measures on that one; `positives` is for measures and the supervised row alone."""
     held = (fold == held_out).nonzero()[:, 0]
     part = unpaired(drone, tile, (fold != held_out).nonzero()[:, 0], recipe.seed)
-    everything = Images(drone, drone, tile, "all")
+    everything = unlabelled(drone, tile)
 
     def found(model: TwoViewEncoder) -> Descriptors:
         return describe(model, everything, recipe.curriculum.start, centre=False)

@@ -25,8 +25,9 @@ import torch
 
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import make_city
-from ucvgl.world.pairs import RENDER_BATCH, WorldConfig, _panorama_bytes, city_of, render_pairs
+from ucvgl.world.pairs import WorldConfig, city_of, panorama_bytes, world_pairs
 from ucvgl.world.render import Scene
+from ucvgl.world.rendering import RENDER_BATCH
 from ucvgl.world.sensor import expose
 from ucvgl.world.styles import STYLES
 from ucvgl.world.views import drone_images, photos, satellite_tiles
@@ -81,7 +82,7 @@ def pictures(size: int, repeats: int, device: torch.device) -> None:
 
         def panoramas(scene=scene, places=places, nuisance=nuisance) -> None:  # noqa: ANN001
             for here in batches():
-                _panorama_bytes(scene, places, nuisance, here, size)
+                panorama_bytes(scene, places, nuisance, here, size)
 
         works[f"panoramas {size}x{2 * size}, {level}"] = (PLACES, panoramas)
 
@@ -142,8 +143,8 @@ def render_some(places: int, size: int, folder: str) -> str:
     config = WorldConfig(
         styles=("garden", "canal"), places=places, panorama_px=size, city_size_m=city_m, difficulty="hard"
     )
-    pairs = render_pairs(config, progress=False)
-    return hashlib.sha256(pairs.panorama.tobytes() + pairs.tile.tobytes()).hexdigest()[:16]
+    pairs = world_pairs(config, progress=False)
+    return hashlib.sha256(pairs.query[:].numpy().tobytes() + pairs.gallery[:].numpy().tobytes()).hexdigest()[:16]
 
 
 def in_subprocess(threads: int | None, places: int, size: int) -> tuple[str, float, float]:

@@ -102,8 +102,8 @@ def test_both_views_are_shuffled_and_the_truth_follows():
     tile = drone + 100
     rows = torch.arange(40)[::2]
     part = us.unpaired(drone, tile, rows, 0)
-    assert part.images.panorama[:, 0, 0, 0].long().equal(part.ground)
-    assert part.images.tile[:, 0, 0, 0].long().equal(part.satellite + 100)
+    assert part.images.query[:][:, 0, 0, 0].long().equal(part.ground)
+    assert part.images.gallery[:][:, 0, 0, 0].long().equal(part.satellite + 100)
     assert part.ground.sort().values.equal(rows)
     assert part.satellite.sort().values.equal(rows)
     assert (part.ground == part.satellite).float().mean() < 0.3  # not one order for both

@@ -86,11 +86,15 @@ def test_another_file_under_the_same_name_is_another_data_set(tmp_path):
     assert images.digest() != before
 
 
+def where(at):
+    return Positions(np.stack([at, 0 * at], 1), Metres("street"))
+
+
 def street(name, along, value):
     """Photos of one grey along a street, a query 4 m behind each of the gallery's."""
     pixels = np.full((len(along), 3, 2, 2), value, np.uint8)
     sides = [
-        ArrayImages(map(str, range(len(along))), pixels.copy(), Positions(np.stack([at, 0 * at], 1), Metres("street")), f"{name}{k}")
+        ArrayImages(map(str, range(len(along))), pixels.copy(), where(at), f"{name}{k}")
         for k, at in enumerate((np.array(along) + 4.0, np.array(along) + 0.0))
     ]  # fmt: skip
     return Dataset(name, "all", *sides, Positives.within(sides[0].positions, sides[1].positions, 25.0))
