@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from ucvgl.data.container import Parts
 from ucvgl.methods.ucvgl import PseudoPairs, describe, evaluate, new_model
 from ucvgl.methods.ucvgl_study import Study, material, study, supervised
 from ucvgl.paths import write_text
@@ -83,8 +84,8 @@ def main() -> None:
     ]
     note = (
         f"# Encoders for the laptop profile\n\nAll labels given, about {asked.seconds:g} s of training each, "
-        f"{len(given.train):,} pairs of {base.images.gallery_px[0]} x {base.images.gallery_px[1]} pixels of the embedded world, seed "
-        f"{asked.seed}; recall among {len(given.test):,} tiles of another city. {os.cpu_count()} cores "
+        f"{len(given.train):,} pairs of {base.images.gallery_px[0]} x {base.images.gallery_px[1]} pixels of the embedded world, "
+        f"seed {asked.seed}; recall among {len(given.test):,} tiles of another city. {os.cpu_count()} cores "
         f"({platform.machine()}), torch {torch.__version__}, {torch.get_num_threads()} threads.\n\n"
     )
     write_text(RESULTS / "encoders.md", note + "\n".join(lines) + "\n")
