@@ -33,18 +33,18 @@ def test_what_two_processes_trained_one_process_loads(tmp_path, monkeypatch, cap
     def forbidden(*arguments, **more):
         raise AssertionError("trained or rendered again")
 
-    for where in ("ucvgl.methods.ucvgl.train", "ucvgl.world.pairs._render_into", "ucvgl.methods.images._write"):
+    for where in ("ucvgl.methods.ucvgl.train", "ucvgl.world.rendering._render", "ucvgl.data.prepare._write"):
         monkeypatch.setattr(where, forbidden)
     settings = ucvgl_study.study("tiny", 3)
     given = ucvgl_study.material(settings, "world", progress=False)
-    stage = ucvgl.pretrain(given.images, settings.start, given.truth, progress=False)
+    stage = ucvgl.pretrain(given.unlabelled, settings.start, given, progress=False)
     assert stage.loaded
-    assert ucvgl.intra_view(given.images, settings.start, progress=False).loaded
+    assert ucvgl.intra_view(given.unlabelled, settings.start, progress=False).loaded
     rows = [json.loads(line) for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
     assert rows == stage.numbers["cross"]
     assert len(rows) == settings.start.cross.epochs
     model = ucvgl.pretrained_model(stage, settings.start)
-    found = ucvgl.evaluate(ucvgl.describe(model, given.truth.test_images, settings.start), given.truth.test)
+    found = ucvgl.evaluate(ucvgl.describe(model, given.test, settings.start), given.test.positives)
     assert found == stage.numbers["recall"]  # two processes evaluated the weights that were saved
     assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")]
     capsys.readouterr()
@@ -83,8 +83,8 @@ def test_the_curriculum_command_trains_what_notebook_04_reads(tmp_path, monkeypa
     monkeypatch.setattr("ucvgl.methods.ucvgl.train", again)
     settings = ucvgl_study.study("tiny", 0)
     given = ucvgl_study.material(settings, "world", progress=False)
-    assert ucvgl.pretrain(given.images, settings.start, given.truth).loaded
-    assert ucvgl.curriculum(given.images, settings.curriculum, given.truth).loaded
+    assert ucvgl.pretrain(given.unlabelled, settings.start, given).loaded
+    assert ucvgl.curriculum(given.unlabelled, settings.curriculum, given).loaded
     capsys.readouterr()
 
 

@@ -226,7 +226,7 @@ def test_the_supervised_row_is_given_the_true_pairs(blobs):
     """With them all pairs are labels, so another truth gives other weights."""
     drone, tile = blobs
     part = us.unpaired(drone, tile, torch.arange(24), 0)
-    best = torch.from_numpy(us.reordered(Positives.one_each(np.arange(24)), part).best())
+    best = us.reordered(Positives.one_each(np.arange(24)), part).best()
     model, labels = us.adapted(part.images, TINY, best)
     assert labels[-1].satellite.equal(best)
     assert labels[-1].given.all()

@@ -43,9 +43,8 @@ def test_top_views_and_polar_tiles_are_those_of_the_geometry(tmp_path):
 
 def test_a_strip_that_fits_into_no_panorama_is_named(tmp_path):
     _, root = trees.cvusa(tmp_path / "set")
-    trees.jpeg(root / "streetview/panos/0000002.jpg", np.zeros((15, 32, 3), np.uint8))
+    trees.jpeg(root / "streetview/panos/0000002.jpg", np.zeros((20, 32, 3), np.uint8))
     (root / "ucvgl-export.json").unlink()
     data = open_dataset("cvusa", root, "train")
-    assert data.strip_offset == 20 / 1232
-    with pytest.raises(InputError, match="32 x 15 px"):
+    with pytest.raises(InputError, match="32 x 20 px"):
         prepare(data, Preparation((8, 32), (16, 16), TopView(size_px=16)), progress=False)

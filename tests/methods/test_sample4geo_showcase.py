@@ -55,7 +55,7 @@ def test_batches_of_each_sampler(settings, home):
 
 
 def test_without_positions_there_is_no_map(settings, home):
-    train = replace(home.train, positions=None)
+    train = replace(home.train, gallery=replace(home.train.gallery, positions=None))
     stage = supervise(home.train, settings.method, home.tests, progress=False)
     drawn = showcase.batches(train, stage, settings.method, seed=0)
     assert list(drawn.items) == ["random", "look-alikes (DSS)"]

@@ -37,7 +37,7 @@ def test_paper_profile_has_the_published_settings(monkeypatch):
     for name, ground_px in (("cvusa", (140, 768)), ("cvact", (140, 768)), ("vigor", (384, 768))):
         settings = study.study("paper", 0, data=f"/data/{name}")
         method = settings.method
-        assert settings.images.panorama_px == method.ground.image_px == ground_px
+        assert settings.images.query_px == method.ground.image_px == ground_px
         assert method.ground.backbone == method.satellite.backbone == "convnext_base.fb_in22k_ft_in1k_384"
         assert (method.ground.pooling, method.shared, method.smoothing, method.pose) == ("head", True, 0.1, None)
         assert method.sampling == Sampling()
@@ -105,13 +105,13 @@ def test_areas_of_the_world(runs, settings):
     (area,) = study.open_areas(settings, "world", settings.method, progress=False)
     same, cross = area.tests["same"], area.tests["cross"]
     assert (len(area.train), len(same), len(cross)) == (36, 12, 32)
-    assert len(area.train.tile) == len(same.tile) == 48
-    assert not set(area.train.positives.best()) & set(same.positives.best())
+    assert len(area.train.gallery) == len(same.gallery) == 48
+    assert not set(area.train.positives.best().tolist()) & set(same.positives.best().tolist())
     assert same.semi_positives is not None
-    assert len(area.train.positions) == 48
+    assert study.located(area.train)
     polar = study.architecture(settings.method, "polar", settings.images)
     (wide,) = study.open_areas(settings, "world", polar, progress=False)
-    assert wide.train.tile.shape[2:] == wide.train.ground.shape[2:] == settings.images.panorama_px
+    assert wide.train.gallery.size == wide.train.query.size == settings.images.query_px
 
 
 def test_styles_are_apart(runs, settings):
@@ -119,9 +119,9 @@ def test_styles_are_apart(runs, settings):
     assert list(cities) == ["garden", "canal"]
     for name, area in cities.items():
         assert set(area.tests) == {"garden", "canal"}
-        assert (len(area.train), len(area.train.tile), len(area.tests[name])) == (18, 24, 6)
-        assert np.ptp(area.train.positions.values[:, 0]) < 1000  # one city
-    first, second = (area.train.positions.values[:, 0].mean() for area in cities.values())
+        assert (len(area.train), len(area.train.gallery), len(area.tests[name])) == (18, 24, 6)
+        assert np.ptp(area.train.gallery.positions.values[:, 0]) < 1000  # one city
+    first, second = (area.train.gallery.positions.values[:, 0].mean() for area in cities.values())
     assert second - first > 5000
 
 
@@ -137,8 +137,8 @@ def test_areas_of_real_layouts(runs, settings, tmp_path, layout):
     else:
         assert [list(area.tests) for area in areas] == [["same"]]
     for area in areas:
-        assert area.train.positions is not None
-        assert area.train.ground.shape[2:] == (32, 32)  # top views, as the profile's encoders take
+        assert study.located(area.train)
+        assert area.train.query.size == (32, 32)  # top views, as the profile's encoders take
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
@@ -169,16 +169,16 @@ def test_generalisation_table(runs, settings):
 def test_drone_table_in_both_directions(runs, settings):
     flights = study.open_flights(settings, progress=False)
     d2s, s2d = flights.tests["d2s"], flights.tests["s2d"]
-    assert not d2s.tiles_ask
-    assert s2d.tiles_ask
+    assert not d2s.swapped
+    assert s2d.swapped
     assert len(d2s) == 2 * len(s2d)  # two drone images of each place that is asked for
-    assert len(s2d.tile) == 2 * len(d2s.tile)  # distractors among both
-    assert len(d2s.tile) > len(s2d)
+    assert len(s2d.gallery) == 2 * len(d2s.gallery)  # distractors among both
+    assert len(d2s.gallery) > len(s2d)
     assert len(s2d.positives[0]) == 2
     table = study.drone_table(settings, flights, progress=False)
     assert table["part"].tolist() == ["d2s", "s2d"]
     check_percent(table, ["r_at_1", "ap"])
-    assert study.open_flights(settings, progress=False).train.data_id == flights.train.data_id
+    assert study.open_flights(settings, progress=False).train.digest() == flights.train.digest()
 
 
 def test_architecture_table(runs, settings):

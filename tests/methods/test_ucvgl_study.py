@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from ucvgl import published, scorecard
-from ucvgl.data import Positives
+from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.errors import InputError
 from ucvgl.methods import ucvgl_showcase as showcase
 from ucvgl.methods import ucvgl_study as study
 from ucvgl.methods.ucvgl import Descriptors
 from ucvgl.pseudo_labels import MiningRule, PseudoLabels
+from ucvgl.stages import StageResult
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_paper_profile_has_the_published_settings(monkeypatch):
     monkeypatch.setattr(study, "detect_layout", lambda data: data.removeprefix("/data/"))
     for name, fov, threshold in (("cvusa", 175, 0.05), ("cvact", 170, 0.025), ("vigor", 170, 0.035)):
         settings = study.study("paper", 0, data=f"/data/{name}")
-        assert settings.images.fov_deg == fov
+        assert settings.images.top_view.fov_deg == fov
         assert settings.curriculum.rule == MiningRule(threshold=threshold, share=2 if name == "vigor" else 1)
         assert settings.start.ground_input == "panorama"
         assert (settings.start.pose, settings.start.occlusion) == (None, None)
@@ -42,7 +43,7 @@ def test_paper_profile_has_the_published_settings(monkeypatch):
         assert settings.start.translation.kind == "cyclegan"
         assert settings.curriculum.label_order == "file"
         assert settings.curriculum.first_refresh == 6
-    assert study.study("paper", 0, data="/data/vigor").images.panorama_px == (384, 768)
+    assert study.study("paper", 0, data="/data/vigor").images.query_px == (384, 768)
     assert study.study("paper", 0).train.places == 35_532  # a world of CVUSA's size
 
 
@@ -83,7 +84,7 @@ def test_cold_start_table(settings, given):
     assert list(table["part"]) == [*study.PARTS, study.OURS, study.PIXELS]
     assert table["r_at_1"].between(0, 100).all()
     assert (table["right"] <= table["found"]).all()
-    np.testing.assert_allclose(table["labels"], 100 * table["found"] / len(given.images))
+    np.testing.assert_allclose(table["labels"], 100 * table["found"] / len(given.train))
     pixels = table.iloc[-1]
     assert pixels["r_at_1"] > 30  # no learning is needed for a few dozen places
     beside = showcase.cold_start_published(table)
@@ -107,20 +108,20 @@ def test_no_label_leaves_the_cold_start(settings, given):
     steps = replace(settings.curriculum, rule=MiningRule(threshold=5.0))
     row = study.curriculum_row(steps, given, progress=False)
     assert (row["labels"], row["correct"], row["epoch"]) == (0.0, None, None)
-    start = study.pretrain(given.images, steps.start, given.truth, progress=False)
+    start = study.pretrain(given.unlabelled, steps.start, given, progress=False)
     assert row["r_at_1"] == start.numbers["recall"]["r_at_1"]
 
 
 def test_pictures_and_lists(settings, given):
-    stage = study.pretrain(given.images, settings.start, given.truth, progress=False)
+    stage = study.pretrain(given.unlabelled, settings.start, given, progress=False)
     for sheet in (
         showcase.pair_sheet(given), showcase.augmentation_sheet(given, settings.start),
         showcase.synthetic_sheet(given, settings.start), showcase.fake_sheet(settings, given),
     ):  # fmt: skip
         assert len({len(column) for column in sheet.values()}) == 1
     found = showcase.describe_stage(stage, settings.start, given, held_out=True)
-    held = showcase.retrieved(found, given.truth.test)
-    count = len(given.truth.test_images)
+    held = showcase.retrieved(found, given.test.positives)
+    count = len(given.test)
     assert held.right.shape == (count, 5)
     best = (found.ground @ found.satellite.T).argmax(1)
     assert torch.equal(held.right[:, 0], best == torch.arange(count))
@@ -131,7 +132,7 @@ def test_pictures_and_lists(settings, given):
     assert showcase.without_lines(places)["matched_position"].isnan().all()
     assert f"of {count} wrong" in showcase.error_sentence(places)
     trained = showcase.describe_stage(stage, settings.start, given, held_out=False)
-    drawn = showcase.map_arguments(given, showcase.all_nearest(showcase.retrieved(trained, given.truth.train)))
+    drawn = showcase.map_arguments(given, showcase.all_nearest(showcase.retrieved(trained, given.train.positives)))
     assert set(drawn["city"]) == {"city 1", "city 2"}
     assert drawn["position"].max() < 300  # each city on its own map
 
@@ -142,8 +143,8 @@ def test_rules_by_hand():
     ground[3] = torch.tensor([0.9, 0.0, 0.0, 0.1])
     satellite = torch.eye(4)
     found = Descriptors(torch.nn.functional.normalize(ground, dim=1), satellite)
-    truth = study.Truth(Positives.one_each(np.arange(4)), Positives.one_each(np.arange(4)), None)
-    material = study.Material(None, ground, truth)
+    images = ArrayImages(map(str, range(4)), torch.zeros(4, 3, 1, 1, dtype=torch.uint8))
+    material = Parts(Dataset("toy", "train", images, images, Positives.one_each(np.arange(4))), {})
     table = showcase.rule_table(found, material, 0.5).set_index("part")
     assert table.loc["nearest", ["found", "right"]].tolist() == [4, 3]
     assert table.loc["mutual", ["found", "right"]].tolist() == [3, 3]
@@ -156,13 +157,13 @@ def test_rules_by_hand():
 def test_quality_and_sentences():
     rows = [{"epoch": e, "labels": 10.0 * e, "correct": 8.0 * e, "test_r_at_1": e, "mutual_rate": e / 10,
              "mean_margin": -e, "cycle": 0.5, "hubness": e % 2} for e in range(4)]  # fmt: skip
-    stage = study.StageResult(None, {"rows": rows, "epoch": 3}, False, 1.0, False)
+    stage = StageResult(None, {"rows": rows, "epoch": 3}, False, 1.0, False)
     frame = showcase.quality_frame([stage])
     found = showcase.rank_correlations(frame)
     assert found["mutual_rate"] == pytest.approx(1)
     assert found["mean_margin"] == pytest.approx(-1)
     assert found["cycle"] == 0
-    cold = study.StageResult(None, {"recall": {"r_at_1": 0.5}, "cross": []}, False, 1.0, False)
+    cold = StageResult(None, {"recall": {"r_at_1": 0.5}, "cross": []}, False, 1.0, False)
     assert "R@1 0.5 -> 3.0 %" in showcase.epochs_sentence(cold, stage)
     assert showcase.epoch_frame(stage, 0.1)["threshold"].iloc[0] == 0.1
     main = pd.DataFrame({"part": ["ucvgl_s_0", "ucvgl_s_100"], "r_at_1": [40.0, 80.0]})

@@ -84,7 +84,7 @@ def test_each_variant_changes_one_thing(key):
 def test_sets_are_apart(settings, sets):
     train, tests = sets
     assert list(tests) == list(study.TESTS)
-    assert len({train.data_id, *(test.data_id for test in tests.values())}) == 5
+    assert len({train.digest(), *(test.digest() for test in tests.values())}) == 5
     assert all(len(test) <= 24 for test in tests.values())
 
 
