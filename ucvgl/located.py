@@ -352,7 +352,7 @@ def compare(located: Sequence[Located], truth: Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Round:
-    """One round of adaptation, by measures that need no label (`pseudolabels.quality`).
+    """One round of adaptation, by measures that need no label (`pseudo_labels.quality`).
 
     Args:
         name: as "before adaptation" or "round 3".

@@ -475,7 +475,9 @@ class PseudoPairs(Task):
         if due and _mines(config):
             # without a curriculum there is one mining, with the threshold as it is at first
             rule = config.rule.at(epoch, config.training.epochs) if config.refresh else config.rule
-            self.labels = mix_given(select(neighbours(found), rule), self.given, share=rule.share)
+            self.labels = mix_given(
+                select(neighbours(found, max(QUALITY_K, rule.share)), rule), self.given, share=rule.share
+            )
         elif self.labels is None:
             none = torch.zeros(len(self.given))
             self.labels = PseudoLabels(self.given, none, none.bool(), self.given >= 0)

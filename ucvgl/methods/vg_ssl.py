@@ -1,6 +1,6 @@
 """VG-SSL (Xiao, Zhu, Loianno; WACV 2025): six self-supervised losses for place recognition, beside a triplet baseline.
 
-One encoder for queries and database. A pair is a query and its best positive (see geopair.py); the loss is SimCLR's,
+One encoder for queries and database. A pair is a query and its best positive (see sampling.py); the loss is SimCLR's,
 MoCo v2's, BYOL's, SimSiam's, Barlow Twins' or VICReg's, behind a projector that is dropped afterwards, or the triplet
 loss on mined negatives. Places are compared by the encoder's own descriptors.
 

@@ -175,7 +175,7 @@ def top_views(panoramas: Tensor, view: TopView) -> Tensor:
 
 
 def train_world_weights(config: WorldWeights, *, progress: bool = True) -> StageResult:
-    """Trains the encoders from the run cache; the stage's folder holds best.safetensors, which `models.open_model` opens."""
+    """Trains the encoders from the run cache; the stage's folder holds best.safetensors, which `encoders.open_model` opens."""
     pairs = world_pairs(config.world, progress=progress)
 
     def compute(folder: Path) -> dict[str, Any]:
