@@ -90,10 +90,7 @@ def read_sample() -> Dataset:
     data = open_dataset("pairs", paths.samples() / "university1652")
     row = {name: i for i, name in enumerate(data.gallery.ids)}
     rows = [positives.tolist() for positives in data.positives]
-    for one, other in (
-        *SAME,
-        *(pair[::-1] for pair in SAME),
-    ):  # both images of a building that is two folders are right
+    for one, other in (*SAME, *(pair[::-1] for pair in SAME)):  # a building of two folders has two right images
         rows[row[f"{one}.jpg"]].append(row[f"{other}.jpg"])
     return replace(data, name="university1652-sample", positives=Positives.of(rows))
 

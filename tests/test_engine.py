@@ -191,6 +191,54 @@ def test_folders_and_names_go_to_the_notebooks_that_take_them(studio):
         engine.plan({"other": str(studio / "none")})
 
 
+@pytest.fixture
+def own(tmp_path):
+    """A data set of own folders; its files are never decoded here."""
+    for side in ("ground", "satellite"):
+        (tmp_path / "own" / side).mkdir(parents=True)
+        for k in range(2):
+            (tmp_path / "own" / side / f"{k}.jpg").write_bytes(bytes(k + 1))
+    return tmp_path / "own"
+
+
+def test_reproduce_layout(studio, own, capfd):
+    """Notebooks that are not for this layout are left out, and that is said; on the world all run."""
+    write_notebook(studio / "notebooks", "01_a")
+    write_notebook(studio / "notebooks", "02_b", layouts=("folders", "cvusa"))
+    write_notebook(studio / "notebooks", "03_c", layouts=("vpr",))
+    found = engine.plan({"data": str(own)})
+    assert (found.notebooks, found.left_out) == (("01_a", "02_b"), ("03_c",))
+    assert engine.plan({}).left_out == ()
+    status = engine.reproduce(profile="tiny", data=str(own), seed="0", more=["--dry-run"])
+    said = capfd.readouterr()
+    assert status == 0
+    assert "not for data of this layout, left out: 03_c" in said.err
+    assert re.search(r"notebook +2\n", said.out + said.err)
+
+
+def test_stale_cache(studio, own):
+    """A file that is replaced, added or taken away makes its data set's jobs run again, and no others."""
+    write_notebook(studio / "notebooks", "01_a")
+    marks, world = [engine.plan({"data": str(own)}).jobs["01_a", 0]], engine.plan({}).jobs
+    (own / "ground" / "1.jpg").write_bytes((own / "ground" / "0.jpg").read_bytes())
+    marks.append(engine.plan({"data": str(own)}).jobs["01_a", 0])
+    (own / "ground" / "2.jpg").write_bytes(b"2")
+    marks.append(engine.plan({"data": str(own)}).jobs["01_a", 0])
+    (own / "satellite" / "1.jpg").unlink()
+    marks.append(engine.plan({"data": str(own)}).jobs["01_a", 0])
+    assert len({job.fingerprint for job in marks}) == 4
+    assert engine.plan({"data": str(own)}).jobs["01_a", 0] == marks[-1]
+    assert engine.plan({}).jobs == world
+
+
+def test_links_to_folders_are_followed_once(own):
+    (own / "satellite" / "around").symlink_to(own)  # a circle
+    before = engine.files_digest(str(own))
+    assert engine.files_digest(str(own)) == before
+    (own / "satellite" / "gone.jpg").symlink_to(own / "none.jpg")  # a link to nothing
+    assert engine.files_digest(str(own)) != before
+
+
 @pytest.mark.parametrize(
     ("cores", "width", "alone", "expected"),
     [(8, 1, False, 8), (8, 2, False, 4), (2, 6, False, 1), (8, 6, True, 8), (None, 6, False, engine.CLUSTER_THREADS)],

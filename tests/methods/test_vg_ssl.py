@@ -1,34 +1,29 @@
 """VG-SSL on toy places: which pairs are made, what each method compares, and what is kept of it."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.nn.functional import normalize
+from toy_sets import SIZE, N, blocks, generator, image_set, killed_and_resumed, same, weights
 
 from ucvgl import ssl_losses
-from ucvgl.data.container import ArrayImages, Dataset, Positives
+from ucvgl.data.container import Dataset, Positives
 from ucvgl.encoders import Encoder, EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods import common, vg_ssl
-from ucvgl.methods.common import BEST
 from ucvgl.methods.learner import METHODS, Learner, SslLoss, published
 from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, learn, trained_encoder
 from ucvgl.positions import Metres, Positions
 from ucvgl.sampling import near_mask
 from ucvgl.training import TrainingConfig
 
-N, SIZE = 24, 16
+pytestmark = pytest.mark.usefixtures("fresh_runs")
 ENCODER = EncoderConfig("test_efficientnet", depth=2, pooling="gem", width=8, image_px=(SIZE, SIZE))
 TRAINING = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3)
 SMALL = {"negatives": 3, "pool": 10}
-
-
-@pytest.fixture(autouse=True)
-def _runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
 
 
 def config(method, queue=12, **changes):
@@ -42,30 +37,16 @@ def learner(setting):
 
 def places(seed=0, step_m=15.0, name="toy"):
     """A street with a database image every 15 m and a query 4 m behind each, of the same large blocks with noise."""
-    rng = np.random.default_rng(seed)
-    blocks = rng.integers(0, 256, (N, 3, 4, 4)).repeat(4, 2).repeat(4, 3)
-    noisy = np.clip(blocks + rng.normal(0, 12, blocks.shape), 0, 255)
-    database, query = (torch.from_numpy(a.astype(np.uint8)) for a in (blocks, noisy))
+    database, query = blocks(np.random.default_rng(seed))
     along = step_m * np.arange(N)
     where = [Positions(np.stack([along + shift, np.zeros(N)], 1), Metres("street")) for shift in (0.0, 4.0)]
     rows = [[j for j in range(N) if abs(along[i] + 4 - along[j]) <= 25] for i in range(N)]
-    gallery, asked = (
-        ArrayImages(map(str, range(N)), pixels, at, f"{name}-{seed}-{k}")
-        for k, (pixels, at) in enumerate(((database, where[0]), (query, where[1])))
-    )
-    return Dataset(name, "all", asked, gallery, Positives.of(rows))
+    gallery, query = (image_set(p, f"{name}-{seed}-{k}", where[k]) for k, p in enumerate((database, query)))
+    return Dataset(name, "all", query, gallery, Positives.of(rows))
 
 
 def asked_at(data, values):
     return replace(data, query=replace(data.query, positions=Positions(values, Metres("street"))))
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def weights(stage):
-    return load_file(stage.folder / BEST)
 
 
 def ordered(method, **changes):
@@ -179,7 +160,7 @@ def loss_of(method, **changes):
 
 
 def test_simclr_leaves_near_places_out_only_if_asked():
-    task, _, batch, parts, loss = loss_of("simclr")
+    _, _, batch, parts, loss = loss_of("simclr")
     near = near_mask(batch.labels[1], batch.labels[1])
     assert bool(near.any(1).all())
     torch.testing.assert_close(loss, ssl_losses.nt_xent(*parts, 0.07, near))
@@ -187,7 +168,6 @@ def test_simclr_leaves_near_places_out_only_if_asked():
     torch.testing.assert_close(loss, ssl_losses.nt_xent(*parts, 0.07))
     masked = ssl_losses.nt_xent(*parts, 0.07, near)
     assert not torch.allclose(loss, masked)
-    del task
 
 
 def test_partial_adds_a_pair_for_each_query():
@@ -227,7 +207,7 @@ def test_triplet_by_hand():
     torch.testing.assert_close(loss, total / count)
 
 
-def test_mocos_queue_fills_with_keys_of_the_copy():
+def test_mocos_queue_fills_with_keys_of_the_momentum_encoder():
     task, model, batch, parts, loss = loss_of("moco", mask_near=False)
     assert float(loss.detach()) == 0  # nothing to tell apart from yet
     assert int((~model.queue.empty).sum()) == 8
@@ -260,25 +240,16 @@ def test_every_method_trains_and_is_found_again(method):
 
 @pytest.mark.parametrize("method", ["moco", "byol", "triplet"])
 def test_interrupted_training_goes_on_to_the_same_weights(method, monkeypatch, tmp_path):
-    """Copy, queue and what was mined are in the checkpoint."""
-    setting = config(method, training=replace(TRAINING, epochs=2))
+    """Momentum encoder, queue and what was mined are in the checkpoint."""
+    setting = config(method)
     whole = learn(places(), setting, {}, progress=False)
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "other"))
-    real, calls = GeoPairs.batch, []
-
-    def killed(self, items, generator):
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return real(self, items, generator)
-
-    monkeypatch.setattr(GeoPairs, "batch", killed)
-    with pytest.raises(KeyboardInterrupt):
-        learn(places(), setting, {}, progress=False)
-    monkeypatch.setattr(GeoPairs, "batch", real)
-    resumed = learn(places(), setting, {}, progress=False)
+    calls = itertools.count(1)
+    resumed = killed_and_resumed(
+        monkeypatch, tmp_path / "other", GeoPairs, "batch", lambda *_: next(calls) == 5,
+        lambda: learn(places(), setting, {}, progress=False),
+    )  # fmt: skip
     assert resumed.resumed
-    assert all(torch.equal(value, weights(resumed)[name]) for name, value in weights(whole).items())
+    assert same(weights(whole), weights(resumed))
 
 
 def test_simclr_learns_the_toy():
@@ -286,10 +257,8 @@ def test_simclr_learns_the_toy():
     stage = learn(places(), setting, {"same": places()}, progress=False)
     rows = stage.numbers["rows"]
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
-    assert (
-        stage.numbers["recall"]["same"]["r_at_1"]
-        >= vg_ssl.evaluate(vg_ssl.untrained_encoder(setting), places())["r_at_1"]
-    )
+    before = vg_ssl.evaluate(vg_ssl.untrained_encoder(setting), places())
+    assert stage.numbers["recall"]["same"]["r_at_1"] >= before["r_at_1"]
     assert stage.numbers["std"] > 0.3
 
 
@@ -307,11 +276,11 @@ def test_what_a_step_holds_is_the_same_each_time_and_grows_with_what_it_trains_o
     given = places()
     held = {key: vg_ssl.step_bytes(given, setting) for key, setting in {
         "pairs": config("simclr"), "again": config("simclr"), "with negatives": config("simclr", geopair="partial"),
-        "copy": config("moco"), "longer queue": config("moco", queue=24), "frozen": config("simclr", frozen=1),
+        "moco": config("moco"), "longer queue": config("moco", queue=24), "frozen": config("simclr", frozen=1),
     }.items()}  # fmt: skip
     assert held["pairs"] == held["again"]
     assert held["with negatives"] > 1.3 * held["pairs"]
-    assert held["longer queue"] - held["copy"] >= 12 * (8 * 4 + 8)  # keys and items, twice with what is compared
+    assert held["longer queue"] - held["moco"] >= 12 * (8 * 4 + 8)  # keys and items, twice with what is compared
     assert held["frozen"] < held["pairs"]
 
 
@@ -333,16 +302,10 @@ def test_evaluate_by_hand(monkeypatch):
 # ---------------------------------------------------------------------------------------------------------- bad input
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: config("dino"),
-        lambda: config("simclr", geopair="all"),
-        lambda: config("triplet", mining="hard"),
-        lambda: config("moco", geopair="partial"),
-        lambda: learner(config("moco", queue=25)),
-    ],
-)
+@pytest.mark.parametrize("make", [
+    lambda: config("dino"), lambda: config("simclr", geopair="all"), lambda: config("triplet", mining="hard"),
+    lambda: config("moco", geopair="partial"), lambda: learner(config("moco", queue=25)),
+])  # fmt: skip
 def test_bad_settings(make):
     with pytest.raises(InputError):
         make()
@@ -355,18 +318,8 @@ def test_a_batch_of_one():
 
 
 def test_published_settings():
-    found = {
-        m: (published(m).projector_layers, published(m).projector_width)
-        for m in METHODS
-        if m not in ("triplet", "moco")
-    }
-    assert found == {
-        "simclr": (1, 1024),
-        "byol": (2, 4096),
-        "simsiam": (2, 4096),
-        "barlow": (2, 2048),
-        "vicreg": (2, 4096),
-    }
+    widths = {"simclr": (1, 1024), "byol": (2, 4096), "simsiam": (2, 4096), "barlow": (2, 2048), "vicreg": (2, 4096)}
+    assert {m: (published(m).projector_layers, published(m).projector_width) for m in widths} == widths
     assert published("moco").projector_layers == 0
     assert (published("moco").momentum, published("byol").momentum) == (0.999, 0.99)
     assert (published("moco").queue, published("simclr").temperature) == (65_536, 0.07)
@@ -374,7 +327,7 @@ def test_published_settings():
 
 
 @pytest.mark.parametrize("method", ["simclr", "byol"])
-def test_fixed_norms_keep_their_statistics_in_encoder_and_copy(method):
+def test_fixed_norms_keep_their_statistics(method):
     def statistics(model):
         return {k: v.clone() for k, v in model.named_buffers() if "running_mean" in k}
 
@@ -386,7 +339,7 @@ def test_fixed_norms_keep_their_statistics_in_encoder_and_copy(method):
         model.compared(*torch.rand(2, 4, 3, SIZE, SIZE))
         changed = {k for k, v in statistics(model).items() if not torch.equal(v, before[k])}
         assert any(k.startswith("projector") for k in changed)
-        of_encoder = {k for k in changed if k.startswith(("encoder", "copy.module.0"))}
+        of_encoder = {k for k in changed if k.startswith(("encoder", "momentum.module.0"))}
         assert bool(of_encoder) is not fixed
         assert model.encoder.backbone.conv_stem.training  # the rest is in training mode
 

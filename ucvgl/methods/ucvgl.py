@@ -434,10 +434,12 @@ def pretrained_model(stage: StageResult, config: Pretraining) -> TwoViewEncoder:
 
 
 def data_key(data: Dataset, truth: Parts | None) -> str:
-    """Names the images trained on, those tested on and the truth."""
-    if _unmeasured(truth):
-        return data.digest()
-    return f"{data.digest()}+{truth.test.digest()}+{truth.train.positives.digest()}"
+    """Names the images trained on, those tested on and the truth: some labels of it may be given."""
+    names = [data.digest()]
+    if truth is not None:
+        names += [test.digest() for test in list(truth.tests.values())[:1]]
+        names += [truth.train.positives.digest()] if truth.tests or truth.train.labelled else []
+    return "+".join(names)
 
 
 def _unmeasured(truth: Parts | None) -> bool:

@@ -299,7 +299,7 @@ def freeze_stages(encoder: Encoder, count: int) -> None:
 
 
 def step_bytes(given: Dataset, config: VgSsl) -> int:
-    """Bytes that one training step holds at the end of its forward pass, its images aside (`memory.training_bytes`)."""
+    """Bytes that one training step holds at the end of its forward pass, its images aside (see `training_bytes`)."""
     task = GeoPairs(given, replace(config, queries=config.training.batch_size))
     _, model = _new_learner(given, config)
     generator = Generator().manual_seed(config.training.seed)
@@ -330,13 +330,13 @@ def trained_encoder(stage: StageResult, config: VgSsl) -> TwoViewEncoder:
     """The encoder that `learn` left, without projector, on the GPU if there is one."""
     model = untrained_encoder(config)
     load_model(model, stage.folder / BEST)
-    return model.to(device()).eval()
+    return model
 
 
 def untrained_encoder(config: VgSsl) -> TwoViewEncoder:
-    """The encoder as it begins."""
+    """The encoder as it begins, on the GPU if there is one."""
     model = two_view_encoder(config.encoder, config.encoder, shared=True, seed=config.training.seed)
-    return model.to(memory_format=torch.channels_last).eval()
+    return model.to(device(), memory_format=torch.channels_last).eval()
 
 
 def describe(model: TwoViewEncoder, test: Dataset) -> tuple[Tensor, Tensor]:
