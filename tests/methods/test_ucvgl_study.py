@@ -154,7 +154,7 @@ def test_rules_by_hand():
     assert sweep["coverage"].between(0, 100).all()
 
 
-def test_quality_and_sentences():
+def test_quality_and_sentences(given):
     rows = [{"epoch": e, "labels": 10.0 * e, "correct": 8.0 * e, "test_r_at_1": e, "mutual_rate": e / 10,
              "mean_margin": -e, "cycle": 0.5, "hubness": e % 2} for e in range(4)]  # fmt: skip
     stage = StageResult(None, {"rows": rows, "epoch": 3}, False, 1.0, False)
@@ -175,4 +175,4 @@ def test_quality_and_sentences():
         "without mutual matching -10.0 points (published, CVUSA: -73.5)"
     )
     nothing = PseudoLabels(torch.tensor([-1]), torch.zeros(1), torch.zeros(1).bool(), torch.zeros(1).bool())
-    assert study.found_and_right(nothing, None)["correct"] == 0
+    assert study.found_and_right(nothing, given)["correct"] == 0
