@@ -48,9 +48,8 @@ class Places:
     # (P,) float32, how many wrong items stand above a right item, those of equal similarity counting half: the queries one
     # after the other, within each the best right item first
     wrong_above: Tensor
-    unmasked_above: (
-        Tensor | None
-    )  # (A,) float32, of the best right item with semi-positives masked out; None without any
+    # (A,) float32, of the best right item with semi-positives masked out; None without any
+    unmasked_above: Tensor | None
 
     @property
     def first(self) -> Tensor:

@@ -2,10 +2,12 @@
 
 import dataset_trees as trees
 import pytest
+import torch
 
 from ucvgl.data import detect_layout, open_dataset, parts
 from ucvgl.data.decoding import batches
 from ucvgl.errors import InputError
+from ucvgl.metrics import retrieval_measures
 
 
 def frames(root, side, numbers, name="{:07d}.jpg", size=(6, 8)):
@@ -41,7 +43,9 @@ def test_unequal_folders_and_gaps(tmp_path):
     frames(frames(tmp_path, "query", [0, 1, 2, 3, 20]), "ref", [*range(3), *range(8, 14)])
     data = open_dataset("frames", tmp_path, frames=1)
     assert by_number(data) == {0: [0, 1], 1: [1, 0, 2], 2: [2, 1], 3: [2], 20: []}
-    assert "1 of 5 queries have no right image" in data.note
+    assert "1 of 5 queries have no right image; recall leaves them out" in data.note
+    query, gallery = (torch.eye(9)[: len(side)] for side in (data.query, data.gallery))
+    assert retrieval_measures(query, gallery, data.positives.pairs())["left_out"] == 1  # as the note says
 
 
 def test_every_tenth_frame_counts_as_one(tmp_path):

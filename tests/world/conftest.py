@@ -1,5 +1,8 @@
 """Small cities, built once for all tests of the world."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from ucvgl.world.city import City, make_city
@@ -20,3 +23,12 @@ def garden(cities) -> City:
 @pytest.fixture(scope="session")
 def scene(garden) -> Scene:
     return Scene(garden)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One run cache for all tests of a file: what the first renders, the others load."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCVGL_RUNS", str(folder))
+        yield folder

@@ -36,14 +36,6 @@ def _cities_are_built_once():
         yield
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCVGL_RUNS", str(folder))
-        yield folder
-
-
 @pytest.fixture(params=MANNERS)
 def config(request, runs, monkeypatch):
     monkeypatch.setenv("UCVGL_RUNS", str(runs))

@@ -17,14 +17,6 @@ TINY = WorldConfig(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCVGL_RUNS", str(folder))
-        yield folder
-
-
 @pytest.fixture
 def pairs(runs):
     return world_pairs(TINY, "train", progress=False)

@@ -81,9 +81,7 @@ def _read_mat(path: Path, split: str) -> tuple[list[str], np.ndarray]:
             and 0 <= here.min() <= here.max() < len(ids)
         ):
             raise ValueError(f"{len(rows)} indices of {len(ids)} ids, or a position that is not finite")
-    except (
-        Exception
-    ) as error:  # absent, MATLAB 7.3, damaged, another shape or kind: the library raises whatever it meets
+    except Exception as error:  # absent, MATLAB 7.3, damaged, another shape: the library raises whatever it meets
         raise InputError(
             path, expected=f"MATLAB 5 variables panoIds (A), utm (A, 2) and {name}.{field}, numbers from 1 to A",
             found=f"{type(error).__name__}: {error}"[:160], todo="Copy CVACT's own ACT_data.mat there again.",

@@ -6,8 +6,8 @@
 
 The last number in a file's name is its frame; where all numbers are multiples of a step (every tenth frame of Nordland),
 frames count in that step. A hit is a frame at most `frames` away, so the positions are frames on a line, one a metre. Folders
-of unequal length and gaps in the numbering do no harm: a query without a frame in reach counts as a failure, and the note says
-how many do. Frames of several sizes are brought to one size when they are prepared.
+of unequal length and gaps in the numbering do no harm: recall leaves out a query without a frame in reach, and the note says how
+many there are. Frames of several sizes are brought to one size when they are prepared.
 """
 
 import math

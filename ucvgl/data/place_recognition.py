@@ -77,7 +77,7 @@ def read_place_recognition(
 def without_hit(positives: Positives) -> str:
     """A sentence for the note that counts queries without any right image; empty if there are none."""
     count = int((np.diff(positives.offsets) == 0).sum())
-    return f" {count} of {len(positives)} queries have no right image; they count as failures." if count else ""
+    return f" {count} of {len(positives)} queries have no right image; recall leaves them out." if count else ""
 
 
 def fields(path: str) -> list[str]:
