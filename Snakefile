@@ -6,7 +6,7 @@
 import re
 import sys
 
-from ucvgl import engine
+from ucvgl.lab import graph as engine
 from ucvgl.errors import InputError
 
 try:

@@ -20,10 +20,10 @@ import pandas as pd
 import torch
 
 from ucvgl.data.container import Parts
+from ucvgl.lab.results import WORLD
 from ucvgl.methods.ucvgl import PseudoPairs, describe, evaluate, new_model
-from ucvgl.methods.ucvgl_study import Study, material, study, supervised
 from ucvgl.paths import write_text
-from ucvgl.results import WORLD
+from ucvgl.studies.ucvgl_study import Study, material, study, supervised
 from ucvgl.training import train
 
 RESULTS = Path(__file__).resolve().parent / "results"

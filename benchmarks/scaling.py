@@ -31,7 +31,7 @@ import torch
 from matplotlib.axes import Axes
 from torch.nn.functional import normalize
 
-from ucvgl.figures import PALETTE, WIDTH_IN, use_style
+from ucvgl.lab.plots import PALETTE, WIDTH_IN, use_style
 from ucvgl.paths import write_text
 from ucvgl.positions import Positions, Wgs84
 from ucvgl.pseudo_labels import MiningRule, select

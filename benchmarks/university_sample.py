@@ -33,13 +33,13 @@ from ucvgl.data import ArrayImages, Dataset, Positives, open_dataset
 from ucvgl.data.decoding import resize
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
 from ucvgl.errors import InputError
+from ucvgl.lab.results import device as device_name
+from ucvgl.lab.results import versions
 from ucvgl.methods.common import device
 from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, PseudoPairs, describe
 from ucvgl.metrics import retrieval_measures
 from ucvgl.paths import write_text
 from ucvgl.pseudo_labels import MiningRule, PseudoLabels, correctness
-from ucvgl.results import device as device_name
-from ucvgl.results import versions
 from ucvgl.training import TrainingConfig, train
 
 SAME = (("0118", "0167"),)  # two names of one building

@@ -21,3 +21,17 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run cache of the module's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCVGL_RUNS", str(tmp_path_factory.mktemp("runs")))
+        yield
+
+
+@pytest.fixture
+def fresh_runs(tmp_path, monkeypatch):
+    """A run cache of the test's own."""
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))

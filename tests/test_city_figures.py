@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 
 from ucvgl import city_figures as f
 from ucvgl.errors import InputError
-from ucvgl.figures import WIDTH_IN, use_style
+from ucvgl.lab.plots import WIDTH_IN, use_style
 from ucvgl.located import Round
 from ucvgl.map_page import Background
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres

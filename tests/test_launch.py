@@ -9,8 +9,9 @@ import pytest
 
 from ucvgl import cli
 from ucvgl.launch import curriculum, sample4geo, vg_ssl
-from ucvgl.methods import sample4geo_study, ucvgl, ucvgl_study, vg_ssl_study
+from ucvgl.methods import ucvgl
 from ucvgl.methods.sample4geo import supervise
+from ucvgl.studies import sample4geo_study, ucvgl_study, vg_ssl_study
 
 pytestmark = pytest.mark.xdist_group("processes")
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]

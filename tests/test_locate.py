@@ -164,7 +164,7 @@ def test_json_is_all_that_stdout_gets(city, ucvgl, tmp_path):
 
 
 def test_the_same_again_gives_the_same_from_the_cache(city, done, tmp_path, monkeypatch):
-    monkeypatch.setattr("ucvgl.methods.adapt.train_on_pseudo_labels", None)  # would fail if it were trained again
+    monkeypatch.setattr("ucvgl.studies.adapt.train_on_pseudo_labels", None)  # would fail if it were trained again
     again = locate(request(city, tmp_path / "out", truth=city.truth), progress=False)
     assert again.located == done.located
 

@@ -9,7 +9,7 @@ import torch
 from ucvgl import map_figures as f
 from ucvgl.confidence import calibration_error, reliability
 from ucvgl.errors import InputError
-from ucvgl.figures import use_style
+from ucvgl.lab.plots import use_style
 from ucvgl.located import Candidate, Located
 from ucvgl.map_page import Background
 from ucvgl.positions import from_metres

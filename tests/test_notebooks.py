@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from ucvgl import paths
-from ucvgl.sources import REQUIRED
+from ucvgl.lab.sources import REQUIRED
 
 NOTEBOOKS = sorted(paths.notebooks().glob("[0-9][0-9]_*.ipynb"))
 

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 
 from ucvgl import place_figures as p
 from ucvgl.errors import InputError
-from ucvgl.figures import PALETTE
+from ucvgl.lab.plots import PALETTE
 from ucvgl.methods.learner import METHODS
 
 mpl.use("agg")

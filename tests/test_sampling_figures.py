@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 
 from ucvgl import sampling_figures as s
 from ucvgl.errors import InputError
-from ucvgl.figures import PALETTE
+from ucvgl.lab.plots import PALETTE
 
 mpl.use("agg")
 

@@ -16,7 +16,7 @@ draw = True"""
 
 SETUP = """\
 import os, pandas as pd
-from ucvgl import results
+from ucvgl.lab import results
 run = results.start("{name}", profile=profile, data=data, seed=seed)
 with open(os.environ["TOY_LOG"], "a") as log:
     log.write("{name} " + str(seed) + "\\n")"""

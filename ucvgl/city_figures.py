@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ucvgl.confidence import BEST
 from ucvgl.errors import InputError
-from ucvgl.figures import PALETTE, WIDTH_IN, as_picture, show
+from ucvgl.lab.plots import PALETTE, WIDTH_IN, as_picture, show
 from ucvgl.located import Round
 from ucvgl.map_figures import round_length
 from ucvgl.map_page import Background

@@ -20,11 +20,11 @@ from torch import Tensor
 from ucvgl.confidence import BEST, claimed_and_true_precision
 from ucvgl.data.decoding import resize
 from ucvgl.errors import InputError
-from ucvgl.figures import PALETTE
+from ucvgl.lab.plots import PALETTE
+from ucvgl.lab.widgets import as_bytes, as_jpeg
 from ucvgl.located import Located
 from ucvgl.retrieval_figures import NONE_COLOUR, RIGHT_COLOUR, WRONG_COLOUR
 from ucvgl.retrieval_widgets import ALL, ONLY_RIGHT, ONLY_WRONG, TILE_PX, framed
-from ucvgl.widgets import as_bytes, as_jpeg
 
 PLOT_IN, DPI = 8.8, 100  # a plot of 880 pixels
 SURE, UNSURE = "sure", "unsure"

@@ -51,7 +51,7 @@ def notebook(
     skip_unreadable: Skip = False,
 ) -> None:
     """Execute one notebook: its executed copy, artefacts and results.json go to a folder."""
-    from ucvgl import engine
+    from ucvgl.lab import graph as engine
 
     _skip_unreadable(skip_unreadable)
     try:
@@ -67,7 +67,7 @@ def publish(
     out: Annotated[Path, Option(help="The folder to write, as figures/laptop/01_projection.")],
 ) -> None:
     """Merge the runs of one notebook, a folder a seed, into one folder of tables and figures."""
-    from ucvgl import results
+    from ucvgl.lab import results
 
     results.publish(runs, out)
 
@@ -86,7 +86,7 @@ def reproduce(
     skip_unreadable: Skip = False,
 ) -> None:
     """Regenerate every table and figure that is not up to date. What follows `--` is handed to Snakemake."""
-    from ucvgl import engine
+    from ucvgl.lab import graph as engine
 
     _skip_unreadable(skip_unreadable)
     given = {"panorama": panorama, "other": other, "drone": drone, "backbone": backbone}
@@ -97,7 +97,7 @@ def reproduce(
 @app.command("refresh-notebooks")
 def refresh_notebooks() -> None:
     """Renew the outputs shown in the committed notebooks (laptop profile, embedded world, seed 0)."""
-    from ucvgl import engine
+    from ucvgl.lab import graph as engine
 
     raise typer.Exit(engine.refresh_notebooks())
 

@@ -12,12 +12,12 @@ import torch.distributed as dist
 
 from ucvgl.data.container import Parts
 from ucvgl.distributed import main_process_first, processes
-from ucvgl.methods import sample4geo_study, ucvgl_study, vg_ssl_study
+from ucvgl.lab.results import WORLD, check_data, check_profile, check_seed
 from ucvgl.methods import ucvgl as method
 from ucvgl.methods.sample4geo import supervise
-from ucvgl.methods.ucvgl_study import Study
 from ucvgl.methods.vg_ssl import learn
-from ucvgl.results import WORLD, check_data, check_profile, check_seed
+from ucvgl.studies import sample4geo_study, ucvgl_study, vg_ssl_study
+from ucvgl.studies.ucvgl_study import Study
 
 
 @contextmanager

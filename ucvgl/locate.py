@@ -26,6 +26,7 @@ from ucvgl.data.decoding import decode_file
 from ucvgl.encoders import TwoViewEncoder, embed, open_model
 from ucvgl.errors import InputError
 from ucvgl.imagery import Ground, Kind, check_ground
+from ucvgl.lab.results import device
 from ucvgl.located import (
     Comparison,
     Located,
@@ -41,14 +42,13 @@ from ucvgl.located import (
 )
 from ucvgl.map_figures import reliability_diagram, result_map
 from ucvgl.map_page import Background, PageSettings, map_page, mosaic, write_map_page
-from ucvgl.methods.adapt import SCRATCH, SCRATCH_PX, WORLD_WEIGHTS, AdaptConfig
 from ucvgl.methods.common import EMBED_BATCH
 from ucvgl.methods.common import device as torch_device
-from ucvgl.methods.locate import LocateConfig, Search, place, search, world_calibration
 from ucvgl.mosaic import Mosaic, open_mosaic
 from ucvgl.positions import to_metres
-from ucvgl.results import device
 from ucvgl.street import StreetConfig, north_up, read_picture
+from ucvgl.studies.adapt import SCRATCH, SCRATCH_PX, WORLD_WEIGHTS, AdaptConfig
+from ucvgl.studies.locate import LocateConfig, Search, place, search, world_calibration
 
 # squares along the longer edge of the map's background; whole ones fit, so up to half a one is lost at an edge
 BACKGROUND_PARTS = 48

@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from ucvgl.confidence import calibration_error, reliability
 from ucvgl.errors import InputError
-from ucvgl.figures import PALETTE, WIDTH_IN, as_picture
+from ucvgl.lab.plots import PALETTE, WIDTH_IN, as_picture
 from ucvgl.located import Located, true_positions
 from ucvgl.map_page import Background
 from ucvgl.positions import Positions, Wgs84, to_metres

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ucvgl.errors import InputError
+from ucvgl.lab.widgets import as_jpeg
 from ucvgl.retrieval_widgets import ALL, ONLY_RIGHT, ONLY_WRONG, TILE_PX, framed
-from ucvgl.widgets import as_jpeg
 
 SHOWN = 5  # database photos of a query
 Photos = tuple[Sequence[Tensor], Sequence[Tensor]]  # queries, database; pictures (3, H, W)

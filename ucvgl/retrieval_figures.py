@@ -20,8 +20,8 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from ucvgl.errors import InputError
-from ucvgl.figures import PALETTE, WIDTH_IN, as_picture, show
-from ucvgl.results import HEADINGS
+from ucvgl.lab.plots import PALETTE, WIDTH_IN, as_picture, show
+from ucvgl.lab.results import HEADINGS
 
 RIGHT_COLOUR, WRONG_COLOUR, NONE_COLOUR = "#009e73", "#d55e00", "#9a9a9a"
 TICK, CROSS = "\N{CHECK MARK}", "\N{BALLOT X}"

@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ucvgl.errors import InputError
-from ucvgl.figures import as_picture
+from ucvgl.lab.plots import as_picture
+from ucvgl.lab.widgets import as_jpeg
 from ucvgl.retrieval_figures import (
     NONE_COLOUR,
     RIGHT_COLOUR,
@@ -23,7 +24,6 @@ from ucvgl.retrieval_figures import (
     counted,
     margin_panel,
 )
-from ucvgl.widgets import as_jpeg
 
 TILE_PX = 150  # height of a picture in a row
 FRAME_PX = 7

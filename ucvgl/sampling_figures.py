@@ -22,8 +22,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ucvgl.errors import InputError
-from ucvgl.figures import PALETTE, WIDTH_IN, show
-from ucvgl.results import HEADINGS
+from ucvgl.lab.plots import PALETTE, WIDTH_IN, show
+from ucvgl.lab.results import HEADINGS
 from ucvgl.retrieval_figures import LINES, MARKERS
 
 SHOWN = 10  # tiles a row: eleven inches hold no more that can still be told apart

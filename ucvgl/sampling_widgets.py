@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ucvgl.errors import InputError
-from ucvgl.figures import as_picture
+from ucvgl.lab.plots import as_picture
 from ucvgl.sampling_figures import batch_legend, checked_batch, draw_batch, group_colours
 
 TILE_PX = 72  # edge of a tile in the grid; a ground image is fitted into twice that by that

@@ -9,7 +9,7 @@ from ucvgl import paths
 from ucvgl.data import open_dataset
 from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.methods.vg_ssl import evaluate, learn, untrained_encoder
-from ucvgl.methods.vg_ssl_study import study
+from ucvgl.studies.vg_ssl_study import study
 
 
 def part(data, first, last):

@@ -19,11 +19,11 @@ from ucvgl.augment import SAMPLE4GEO, Augmentation, Pose, augment, jitter_pose, 
 from ucvgl.data.container import Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
+from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.losses import info_nce
 from ucvgl.methods.common import BEST, EMBED_BATCH, device, embed_all
 from ucvgl.metrics import retrieval_measures
 from ucvgl.sampling import NeighbourDraw, geographic_neighbours, neighbour_batches, similarity_neighbours
-from ucvgl.stages import StageResult, run_stage
 from ucvgl.training import Batch, Row, Task, TrainingConfig, train
 
 VERSION = 1  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded

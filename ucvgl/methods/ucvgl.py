@@ -24,6 +24,7 @@ from ucvgl.data.prepare import resized
 from ucvgl.distributed import main_process_first
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
+from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.losses import info_nce, soft_info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device, embed_all
@@ -43,7 +44,6 @@ from ucvgl.pseudo_labels import (
 )
 from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
 from ucvgl.search import BothWays, both_ways
-from ucvgl.stages import StageResult, run_stage
 from ucvgl.synthetic_top_view import Occlusion, synthetic_top_view
 from ucvgl.training import Batch, Row, Task, TrainingConfig, train
 from ucvgl.translation import CycleGanConfig, apply_statistics, centre_weight, fit_statistics, train_cyclegan, translate

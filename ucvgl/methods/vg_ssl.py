@@ -21,13 +21,13 @@ from ucvgl.augment import resized_crop, to_float
 from ucvgl.data.container import ArrayImages, Dataset
 from ucvgl.encoders import Encoder, EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
+from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.methods.common import BEST, device, embed_all
 from ucvgl.methods.learner import Learner, Method, SslLoss
 from ucvgl.metrics import retrieval_measures
 from ucvgl.positions import Neighbours
 from ucvgl.sampling import POSITIVE_M, best_positives, hardest_negatives, near_mask, random_negatives
 from ucvgl.ssl_losses import embedding_std, is_collapsed, triplet
-from ucvgl.stages import StageResult, run_stage
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
 VERSION = 2  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded

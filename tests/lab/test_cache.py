@@ -1,0 +1,206 @@
+"""The run cache: run once, loaded after; what a kill leaves; damaged and foreign folders; two processes at once."""
+
+import json
+import shutil
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ucvgl.errors import InputError
+from ucvgl.lab.cache import run_stage, stage_folder
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.1
+
+
+@dataclass(frozen=True)
+class Config:
+    epochs: int = 3
+    sizes: tuple[int, ...] = (1, 2)
+    inner: Inner = field(default_factory=Inner)
+    folder: Path = Path("somewhere")
+
+
+@dataclass(frozen=True)
+class Other:
+    epochs: int = 3
+    sizes: tuple[int, ...] = (1, 2)
+    inner: Inner = field(default_factory=Inner)
+    folder: Path = Path("somewhere")
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+class Stage:
+    """A computation that counts its calls, writes a file and may be killed after that."""
+
+    def __init__(self, numbers=None, killed=0):
+        self.numbers, self.killed, self.calls, self.said = numbers or {"r_at_1": 12.5}, killed, 0, []
+
+    def compute(self, folder):
+        self.calls += 1
+        with (folder / "weights").open("a") as file:
+            file.write(f"{self.calls} ")
+        if self.calls <= self.killed:
+            raise KeyboardInterrupt
+        return self.numbers
+
+    def run(self, config=None, stage="intra-view", data_id="world"):
+        return run_stage(stage, config or Config(), data_id, self.compute, say=self.said.append)
+
+
+def test_a_stage_is_run_once_and_loaded_after(runs):
+    stage = Stage({"r_at_1": 12.5, "rows": ({"epoch": 0}, {"epoch": 1}), "best": None})
+    one, two = stage.run(), stage.run()
+    assert stage.calls == 1
+    assert (one.loaded, two.loaded) == (False, True)
+    assert one.numbers == two.numbers == {"r_at_1": 12.5, "rows": [{"epoch": 0}, {"epoch": 1}], "best": None}
+    assert one.folder == two.folder == stage_folder("intra-view", Config(), "world")
+    assert one.seconds == two.seconds >= 0
+    assert not one.resumed
+    name = one.folder.name
+    assert stage.said == [f"{name}: ran in 0 s", f"{name}: loaded (ran in 0 s)"]
+    assert sorted(path.name for path in one.folder.iterdir()) == ["config.json", "result.json", "weights"]
+    assert sorted(path.name for path in runs.iterdir()) == [f".{name}.lock", name]
+    config = json.loads((one.folder / "config.json").read_text())
+    assert config["settings"] == {"epochs": 3, "sizes": [1, 2], "inner": {"rate": 0.1}, "folder": "somewhere"}
+    assert (config["stage"], config["data_id"], config["settings_type"]) == ("intra-view", "world", "Config")
+
+
+def test_it_speaks_through_tqdm_if_nothing_else_is_given(capsys):
+    run_stage("toy", Config(), "world", lambda folder: {})
+    assert capsys.readouterr().out.startswith("toy-")
+
+
+def test_each_stage_setting_and_data_set_has_a_folder_of_its_own(runs):
+    folders = [
+        stage_folder("intra-view", Config(), "world"),
+        stage_folder("cross-view", Config(), "world"),
+        stage_folder("intra-view", Config(epochs=4), "world"),
+        stage_folder("intra-view", Config(inner=Inner(0.2)), "world"),
+        stage_folder("intra-view", Other(), "world"),
+        stage_folder("intra-view", Config(), "cvusa-123456"),
+    ]
+    assert len({path.name.rsplit("-", 1)[1] for path in folders}) == len(folders)
+    assert all(path.parent == runs for path in folders)
+    assert stage_folder("intra-view", Config(sizes=[1, 2]), "world") == folders[0]  # a list or a tuple: the same JSON
+
+
+def test_the_hash_is_the_same_tomorrow():
+    """If this fails, everybody's stages run again: raise FORMAT on purpose, or leave the key alone."""
+    assert stage_folder("intra-view", Inner(), "world").name == "intra-view-172e79cc0d40"
+
+
+@pytest.mark.parametrize("stage", ["", "Intra", "a b", "../a", "-a", ".a"])
+def test_a_stage_needs_a_plain_name(stage):
+    with pytest.raises(InputError, match="lower-case letters"):
+        stage_folder(stage, Config(), "world")
+
+
+def test_settings_are_a_dataclass_and_data_has_a_name():
+    with pytest.raises(InputError, match="dataclass"):
+        stage_folder("a", {"epochs": 3}, "world")
+    with pytest.raises(InputError, match="data_id"):
+        stage_folder("a", Config(), "")
+
+
+def test_what_a_killed_run_wrote_is_there_when_it_goes_on(runs):
+    stage = Stage(killed=2)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            stage.run()
+        assert not stage_folder("intra-view", Config(), "world").exists()
+    done = stage.run()
+    assert (done.folder / "weights").read_text() == "1 2 3 "
+    assert done.resumed
+    assert stage.said == [f"{done.folder.name}: ran in 0 s, its last part after a stop"]
+    assert len(list(runs.iterdir())) == 2  # the folder and its lock
+    assert stage.run().resumed
+
+
+def test_an_unfinished_folder_with_other_settings_cannot_go_on(runs):
+    stage = Stage(killed=1)
+    with pytest.raises(KeyboardInterrupt):
+        stage.run()
+    path = next(runs.glob(".*.partial")) / "config.json"
+    path.write_text(path.read_text().replace('"rate": 0.1', '"rate": 0.3').replace('"world"', '"cvusa"'))
+    with pytest.raises(InputError, match=r"data_id, settings\.inner\.rate differ.*Delete the folder") as caught:
+        stage.run()
+    assert str(path.parent) in str(caught.value)
+    assert stage.calls == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda f: (f / "result.json").unlink(), lambda f: (f / "result.json").write_text("{"),
+     lambda f: (f / "result.json").write_text("[]"), lambda f: (f / "result.json").write_text("{}"),
+     lambda f: (f / "result.json").write_bytes(b"\xff"), lambda f: (f / "config.json").unlink(),
+     lambda f: (f / "config.json").write_text("null")],
+    ids=["no result", "half a result", "a list", "empty", "not text", "no config", "null config"],
+)  # fmt: skip
+def test_a_damaged_folder_is_named_and_to_be_deleted(damage):
+    stage = Stage()
+    folder = stage.run().folder
+    damage(folder)
+    with pytest.raises(InputError, match="Delete the folder; the stage is then run again") as caught:
+        stage.run()
+    assert str(folder) in str(caught.value)
+    assert stage.calls == 1
+    shutil.rmtree(folder)
+    assert not stage.run().loaded
+
+
+@pytest.mark.parametrize("numbers", [{"loss": float("nan")}, {"model": object()}])
+def test_a_result_without_a_form_in_json_is_refused(numbers, runs):
+    with pytest.raises(InputError, match=r"result of intra-view-.*expected finite numbers"):
+        Stage(numbers).run()
+    assert not stage_folder("intra-view", Config(), "world").exists()
+    assert not Stage().run().loaded  # the work is not lost: what was written is still there
+
+
+def test_a_second_one_waits_for_the_first_and_loads(capfd):
+    """Two threads stand for two processes: the lock is held by the open file, not by the process."""
+    stage, entered, go_on = Stage(), threading.Event(), threading.Event()
+    plain = stage.compute
+
+    def slow(folder):
+        entered.set()
+        assert go_on.wait(60)
+        return plain(folder)
+
+    stage.compute = slow
+    done = []
+    threads = [threading.Thread(target=lambda: done.append(stage.run())) for _ in range(2)]
+    threads[0].start()
+    assert entered.wait(60)
+    threads[1].start()
+    told, end = "", time.monotonic() + 60
+    while "waiting for it" not in told and time.monotonic() < end:
+        told += capfd.readouterr().err
+        time.sleep(0.01)
+    assert "another process runs intra-view-" in told
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert stage.calls == 1
+    assert sorted(result.loaded for result in done) == [False, True]
+
+
+def test_a_stage_may_run_stages():
+    inner = Stage()
+
+    def compute(folder):
+        return {"inner": inner.run(stage="inner").numbers}
+
+    done = run_stage("outer", Config(), "world", compute, say=inner.said.append)
+    assert done.numbers == {"inner": {"r_at_1": 12.5}}
+    assert len(inner.said) == 2

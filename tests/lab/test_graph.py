@@ -1,0 +1,458 @@
+"""The engine, with toy notebooks: one notebook, the graph, interruptions, a cluster, and what bad input says."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from toys import TABLE, edit_notebook, write_notebook
+
+from ucvgl.errors import InputError
+from ucvgl.lab import graph as engine
+from ucvgl.paths import ROOT
+
+UCVGL = [sys.executable, "-m", "ucvgl.cli"]
+
+
+@pytest.fixture
+def studio(tmp_path, monkeypatch):
+    """A folder with notebooks, runs and figures of its own, for this process and those it starts."""
+    for name in ("notebooks", "runs", "figures"):
+        monkeypatch.setenv(f"UCVGL_{name.upper()}", str(tmp_path / name))
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+    monkeypatch.delenv("UCVGL_PROFILE", raising=False)
+    (tmp_path / "notebooks").mkdir()
+    return tmp_path
+
+
+def executed(studio):
+    """Which notebooks have run since the last call, each with its seed."""
+    log = studio / "log"
+    lines = sorted(log.read_text().splitlines()) if log.exists() else []
+    log.unlink(missing_ok=True)
+    return lines
+
+
+def reproduce(*arguments, check=True):
+    done = subprocess.run([*UCVGL, "reproduce", "--profile", "tiny", *arguments], capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+# --------------------------------------------------------------------------------------------------------- one notebook
+
+
+def test_a_notebook_leaves_its_results_and_nothing_else(studio, monkeypatch):
+    monkeypatch.setenv("UCVGL_PROFILE", "paper")  # must not reach the kernel: the profile is a parameter
+    monkeypatch.chdir("/")
+    write_notebook(studio / "notebooks", "01_toy", TABLE, "import sys; print(sys.executable, rounds, span_m, draw)")
+    extra = {"rounds": "5", "span_m": "7", "draw": "false"}
+    out = studio / "runs" / "somewhere"
+    path = engine.run_notebook("01_toy", profile="tiny", data="world", seed=3, extra=extra, out=out)
+    found = json.loads(path.read_text())
+    assert (found["profile"], found["seeds"], found["numbers"]) == ("tiny", [3], {"best": 23.0})
+    names = ["executed.ipynb", "results.json", "toy.csv", "toy.json", "toy.md"]
+    assert sorted(p.name for p in out.iterdir()) == names
+    assert [p.name for p in (studio / "runs").iterdir() if not p.name.endswith(".lock")] == ["somewhere"]
+    text = (out / "executed.ipynb").read_text()
+    assert f"{sys.executable} 5 7.0 False" in text
+    assert os.environ["UCVGL_PROFILE"] == "paper"
+
+
+def test_a_failing_cell_is_named_and_the_notebook_kept(studio):
+    write_notebook(studio / "notebooks", "01_toy", "x = 1", "\n# divide\ny = 1 / 0")
+    out = studio / "runs" / "toy"
+    out.mkdir(parents=True)
+    (out / "results.json").write_text("{}")
+    command = [*UCVGL, "notebook", "01_toy", "--profile", "tiny", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "cell 5 of 6 failed, the one that begins '# divide'" in done.stderr
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "Traceback" not in done.stderr
+    kept = studio / "runs" / "toy.failed.ipynb"
+    assert str(kept) in done.stderr
+    assert any("ZeroDivisionError" in str(cell.get("outputs")) for cell in nbformat.read(kept, as_version=4).cells)
+    assert (out / "results.json").read_text() == "{}"  # what was there before stays
+
+
+def test_a_notebook_that_never_finishes_its_run_is_told(studio):
+    path = write_notebook(studio / "notebooks", "01_toy", "x = 1")
+    edit_notebook(path, "run.finish(best=20.0 + seed)", "pass")
+    with pytest.raises(engine.NotebookError, match=r"no results\.json"):
+        engine.run_notebook("01_toy", profile="tiny", data="world", seed=0, out=studio / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "01_tyo"}, "expected one of 01_toy, found '01_tyo'. Did you mean 01_toy?"),
+        ({"profile": "small"}, "expected one of tiny, laptop, paper, found 'small'"),
+        ({"data": "/no/such/folder"}, "expected 'world' .* or the root folder of a data set, found '/no/such/folder'"),
+        ({"data": ""}, "data: expected 'world'"),
+        ({"seed": -1}, "expected a whole number >= 0, found -1"),
+        (
+            {"extra": {"round": "5"}},
+            r"parameters: panorama, span_m, rounds, draw, found 'round'. Did you mean rounds\?",
+        ),
+        ({"extra": {"seed": "5"}}, "Use --seed"),
+        ({"extra": {"rounds": "many"}}, "parameter rounds: expected a int, like 3, found 'many'"),
+    ],
+)
+def test_bad_input_is_one_clear_error(studio, change, message):
+    write_notebook(studio / "notebooks", "01_toy")
+    given = {"name": "01_toy", "profile": "tiny", "data": "world", "seed": 0, "out": studio / "out"} | change
+    with pytest.raises(InputError, match=message):
+        engine.run_notebook(given.pop("name"), **given)
+    assert not (studio / "out").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------ the graph
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"profil": "tiny"},
+            "expected only profile, data, seed, panorama, other, drone, backbone, found 'profil'. Did you mean profile",
+        ),
+        ({"profile": "huge"}, "found 'huge'"),
+        ({"data": "/no/such/folder"}, "found '/no/such/folder'"),
+        ({"seed": "0,1,0"}, "expected different whole numbers"),
+        ({"seed": "0;1"}, "found '0;1'"),
+        ({"panorama": "/no/such.jpg"}, "expected a picture file"),
+        ({"drone": "/no/such"}, "expected a notebook with that parameter"),
+    ],
+)
+def test_wrong_settings_are_found_before_anything_runs(studio, config, message):
+    write_notebook(studio / "notebooks", "01_toy")
+    with pytest.raises(InputError, match=message):
+        engine.plan(config)
+
+
+def test_the_snakefile_refuses_wrong_settings_by_itself(studio):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(studio)]
+    done = subprocess.run([*command, "-n", "--config", "profil=tiny"], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "found 'profil'" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("needs", [("03_none",), ("02_b",), ("01_a",)])
+def test_needs_must_name_notebooks_without_circles(studio, needs):
+    write_notebook(studio / "notebooks", "01_a", needs=needs)
+    write_notebook(studio / "notebooks", "02_b", needs=("01_a",))
+    with pytest.raises(InputError, match=r"metadata\.ucvgl\.needs"):
+        engine.plan({})
+
+
+def test_an_edit_upstream_changes_the_fingerprints_downstream(studio):
+    first = write_notebook(studio / "notebooks", "01_a")
+    write_notebook(studio / "notebooks", "02_b", needs=("01_a",))
+    write_notebook(studio / "notebooks", "03_c")
+    before = engine.plan({}).jobs
+    edit_notebook(first, "A toy", "Another toy")
+    after = engine.plan({}).jobs
+    changed = [name for name, seed in before if before[name, seed].fingerprint != after[name, seed].fingerprint]
+    assert changed == ["01_a", "02_b"]
+    assert Path(after["02_b", 0].needs[0]).parts[-3:] == ("seed0", "01_a", "results.json")
+
+
+def test_a_picture_goes_to_the_notebooks_that_take_one_and_its_content_counts(studio):
+    write_notebook(studio / "notebooks", "01_a")
+    write_notebook(studio / "notebooks", "02_b", parameters='profile = "tiny"\ndata = "world"\nseed = 0')
+    picture = studio / "my picture.jpg"
+    picture.write_bytes(b"one")
+    one = engine.plan({"panorama": str(picture)}).jobs
+    assert one["01_a", 0].extra == (f"panorama={picture}",)
+    assert one["02_b", 0].extra == ()
+    picture.write_bytes(b"two")
+    two = engine.plan({"panorama": str(picture)}).jobs
+    assert one["01_a", 0].fingerprint != two["01_a", 0].fingerprint
+    assert one["02_b", 0] == two["02_b", 0]
+
+
+def test_folders_and_names_go_to_the_notebooks_that_take_them(studio):
+    three = 'profile = "tiny"\ndata = "world"\nseed = 0'
+    write_notebook(studio / "notebooks", "01_a", parameters=f'{three}\nother = ""\nbackbone = "resnet50"')
+    write_notebook(studio / "notebooks", "02_b", parameters=three)
+    (studio / "set").mkdir()
+    jobs = engine.plan({"other": str(studio / "set"), "backbone": "deit_small", "panorama": ""}).jobs
+    assert jobs["01_a", 0].extra == (f"other={studio / 'set'}", "backbone=deit_small")
+    assert jobs["02_b", 0].extra == ()
+    with pytest.raises(InputError, match="expected a folder"):
+        engine.plan({"other": str(studio / "none")})
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A data set of own folders; its files are never decoded here."""
+    for side in ("ground", "satellite"):
+        (tmp_path / "own" / side).mkdir(parents=True)
+        for k in range(2):
+            (tmp_path / "own" / side / f"{k}.jpg").write_bytes(bytes(k + 1))
+    return tmp_path / "own"
+
+
+def test_reproduce_layout(studio, own, capfd):
+    """Notebooks that are not for this layout are left out, and that is said; on the world all run."""
+    write_notebook(studio / "notebooks", "01_a")
+    write_notebook(studio / "notebooks", "02_b", layouts=("folders", "cvusa"))
+    write_notebook(studio / "notebooks", "03_c", layouts=("vpr",))
+    found = engine.plan({"data": str(own)})
+    assert (found.notebooks, found.left_out) == (("01_a", "02_b"), ("03_c",))
+    assert engine.plan({}).left_out == ()
+    status = engine.reproduce(profile="tiny", data=str(own), seed="0", more=["--dry-run"])
+    said = capfd.readouterr()
+    assert status == 0
+    assert "not for data of this layout, left out: 03_c" in said.err
+    assert re.search(r"notebook +2\n", said.out + said.err)
+
+
+def test_stale_cache(studio, own):
+    """A file that is replaced, added or taken away makes its data set's jobs run again, and no others."""
+    write_notebook(studio / "notebooks", "01_a")
+    marks, world = [engine.plan({"data": str(own)}).jobs["01_a", 0]], engine.plan({}).jobs
+    (own / "ground" / "1.jpg").write_bytes((own / "ground" / "0.jpg").read_bytes())
+    marks.append(engine.plan({"data": str(own)}).jobs["01_a", 0])
+    (own / "ground" / "2.jpg").write_bytes(b"2")
+    marks.append(engine.plan({"data": str(own)}).jobs["01_a", 0])
+    (own / "satellite" / "1.jpg").unlink()
+    marks.append(engine.plan({"data": str(own)}).jobs["01_a", 0])
+    assert len({job.fingerprint for job in marks}) == 4
+    assert engine.plan({"data": str(own)}).jobs["01_a", 0] == marks[-1]
+    assert engine.plan({}).jobs == world
+
+
+def test_links_to_folders_are_followed_once(own):
+    (own / "satellite" / "around").symlink_to(own)  # a circle
+    before = engine.files_digest(str(own))
+    assert engine.files_digest(str(own)) == before
+    (own / "satellite" / "gone.jpg").symlink_to(own / "none.jpg")  # a link to nothing
+    assert engine.files_digest(str(own)) != before
+
+
+@pytest.mark.parametrize(
+    ("cores", "width", "alone", "expected"),
+    [(8, 1, False, 8), (8, 2, False, 4), (2, 6, False, 1), (8, 6, True, 8), (None, 6, False, engine.CLUSTER_THREADS)],
+)
+def test_cores_are_shared_by_the_jobs_side_by_side(cores, width, alone, expected):
+    assert engine.threads(cores, width, alone=alone) == expected
+
+
+def test_the_longest_chain_is_named(studio):
+    for name, need, minutes in (("01_a", [], 5), ("02_b", [], 2), ("03_c", ["02_b"], 1), ("04_d", ["02_b"], 4)):
+        path = write_notebook(studio / "notebooks", name)
+        nb = nbformat.read(path, as_version=4)
+        nb.metadata["ucvgl"] = {"needs": need, "minutes": minutes}
+        nbformat.write(nb, path)
+    found = engine.plan({"profile": "tiny"})
+    assert found.last == "04_d"  # 2 + 4 minutes
+    assert found.width == 2
+
+
+@pytest.mark.slow
+def test_several_jobs_run_then_rest_then_rerun_what_was_edited(studio):
+    first = write_notebook(studio / "notebooks", "01_a")
+    write_notebook(studio / "notebooks", "02_b")
+    reproduce("--seed", "0,1", "--cores", "2")
+    assert executed(studio) == ["01_a 0", "01_a 1", "02_b 0", "02_b 1"]
+    published = studio / "figures" / "tiny" / "01_a"
+    assert sorted(p.name for p in published.iterdir()) == ["results.json", "toy.csv", "toy.json", "toy.md"]
+    assert json.loads((published / "results.json").read_text())["numbers"] == {"0": {"best": 20.0}, "1": {"best": 21.0}}
+
+    first.touch()
+    done = reproduce("--seed", "0,1", "--cores", "2")
+    assert "everything was up to date, nothing was run" in done.stderr
+    assert executed(studio) == []
+
+    # in a fresh clone figures/ is there and runs/ is not: everything is to be made
+    (studio / "runs").rename(studio / "elsewhere")
+    done = reproduce("--seed", "0,1", "--cores", "2", "--", "--dry-run", "--quiet", "rules")
+    assert re.search(r"notebook +4\npublish +2\n", done.stdout + done.stderr)
+    shutil.rmtree(studio / "runs")
+    (studio / "elsewhere").rename(studio / "runs")
+
+    # an edited notebook is run again, alone; one that fails stops its own jobs, not the others
+    edit_notebook(first, '"toy"', '"renamed"')
+    write_notebook(studio / "notebooks", "03_c", "raise RuntimeError('no such city')")
+    done = reproduce("--seed", "0,1", "--cores", "2", check=False)
+    assert done.returncode == 1
+    summary = done.stderr[done.stderr.index("At least one job") :]
+    assert "03_c seed 0: cell 4 of 5 failed" in summary
+    assert "RuntimeError: no such city" in summary
+    assert "seed0/03_c.failed.ipynb" in summary
+    assert executed(studio) == ["01_a 0", "01_a 1", "03_c 0", "03_c 1"]
+    assert not (studio / "figures" / "tiny" / "03_c").exists()
+    assert sorted(p.name for p in published.iterdir()) == ["renamed.csv", "renamed.json", "renamed.md", "results.json"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_finished_by_the_next_call(studio):
+    gate = studio / "gate"
+    wait = (
+        f"import time, pathlib\nfor _ in range(2400):\n    time.sleep(0.1 * (not pathlib.Path({str(gate)!r}).exists()))"
+    )
+    write_notebook(studio / "notebooks", "01_a")
+    write_notebook(studio / "notebooks", "02_b", wait, TABLE)
+    child = subprocess.Popen(
+        [*UCVGL, "reproduce", "--profile", "tiny", "--cores", "2"],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    runs = studio / "runs" / "notebooks" / "tiny" / "world" / "seed0"
+    deadline = time.monotonic() + 240
+    while not ((runs / "01_a" / "results.json").exists() and (runs / ".02_b.partial" / "executed.ipynb").exists()):
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.1)
+    with pytest.raises(InputError, match="another `make reproduce`"):
+        engine.reproduce(profile="tiny", data="world", seed="0")
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    assert not (runs / "02_b" / "results.json").exists()
+    executed(studio)
+    gate.touch()
+    reproduce("--cores", "2")
+    assert "02_b 0" in executed(studio)
+    assert (studio / "figures" / "tiny" / "02_b" / "toy.csv").is_file()
+    assert not list(runs.glob("*.partial")) + list(runs.glob(".*.partial"))
+
+
+KILLED_ONCE = """\
+import signal, time
+from dataclasses import dataclass
+from pathlib import Path
+from ucvgl.lab.cache import run_stage
+@dataclass(frozen=True)
+class Config:
+    steps: int = 4
+def compute(folder):
+    for step in range(4):
+        with (folder / "steps").open("a") as file:
+            file.write(f"{step}\\n")
+        if step == 2 and not Path(os.environ["TOY_KILLED"]).exists():
+            Path(os.environ["TOY_KILLED"]).touch()
+            os.kill(os.getppid(), signal.SIGKILL)  # the job: `ucvgl notebook`, whose kernel this is
+            time.sleep(600)  # the kernel ends when it sees that
+    return {"steps": (folder / "steps").read_text().split()}
+stage = run_stage("toy", Config(), "world", compute)
+assert stage.resumed and stage.numbers["steps"] == ["0", "1", "2", "0", "1", "2", "3"]
+"""  # a stage that is killed in its third step, goes on from its folder, and finds what it wrote before
+
+
+@pytest.mark.slow
+def test_on_a_cluster_a_killed_job_is_retried_beside_the_others_and_its_result_is_whole(studio, monkeypatch):
+    pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    monkeypatch.setenv("TOY_KILLED", str(studio / "killed"))
+    write_notebook(studio / "notebooks", "01_a", KILLED_ONCE, TABLE)
+    write_notebook(studio / "notebooks", "02_b")
+    more = ["--executor", "cluster-generic", "--profile", str(profile_of_a_cluster(studio))]
+    reproduce("--", *more)
+    assert (studio / "killed").exists()
+    assert executed(studio) == ["01_a 0", "01_a 0", "02_b 0"]
+    assert (studio / "submitted").read_text().split() == ["job"] * 3  # publishing is done here
+    for name in ("01_a", "02_b"):
+        published = studio / "figures" / "tiny" / name
+        assert sorted(p.name for p in published.iterdir()) == ["results.json", "toy.csv", "toy.json", "toy.md"]
+    runs = studio / "runs" / "notebooks" / "tiny" / "world" / "seed0"
+    assert json.loads((runs / "01_a" / "results.json").read_text())["numbers"] == {"best": 20.0}
+    assert sorted(p.name for p in (runs / "01_a").iterdir()) == sorted(p.name for p in (runs / "02_b").iterdir())
+    assert not [path for path in (studio / "runs").rglob("*") if path.name.endswith((".partial", ".failed.ipynb"))]
+
+
+def profile_of_a_cluster(studio):
+    """README's profile for Slurm, with a 'cluster' that starts its jobs here."""
+    submit = studio / "submit"
+    submit.write_text(f'#!/bin/sh\necho job >> {studio}/submitted\nnohup sh "$1" >/dev/null 2>&1 &\necho $!\n')
+    submit.chmod(0o755)
+    folder = studio / "ucvgl-cluster"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(f"""\
+executor: cluster-generic
+cluster-generic-submit-cmd: {submit}
+seconds-between-status-checks: 1
+jobs: 2
+retries: 2
+latency-wait: 60
+default-resources:
+  runtime: 1440
+  mem_mb: 1000
+set-resources:
+  notebook:
+    gpu: 1
+set-threads:
+  notebook: 1
+""")
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------ outputs in notebooks
+
+
+def test_refreshed_outputs_are_stable_and_name_no_folder_of_this_machine(studio):
+    source = write_notebook(
+        studio / "notebooks",
+        "01_toy",
+        TABLE,
+        "import sys\nfor i in range(3): sys.stderr.write(f'\\r {i}/3 [00:01, 9.0it/s]')",
+        "from ucvgl.paths import ROOT\nprint('saved', ROOT / 'figures')",
+        "raise_later = 1\nraise_later",
+    )
+    out = studio / "run"
+    engine.run_notebook("01_toy", profile="tiny", data="world", seed=0, out=out)
+    engine.refresh_outputs(out / "executed.ipynb", source)
+    first = source.read_text()
+    notebook = nbformat.reads(first, as_version=4)
+    nbformat.validate(notebook)
+    assert "papermill" not in first
+    assert str(ROOT) not in first
+    assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"] == [1, 2, 3, 4, 5, 6, 7]
+    assert "| a | 10.0 |" in notebook.cells[3].outputs[0].data["text/markdown"]
+    assert notebook.cells[4].outputs == []
+    assert notebook.cells[5].outputs[0].text == "saved figures\n"
+    engine.refresh_outputs(out / "executed.ipynb", source)
+    assert source.read_text() == first
+    edit_notebook(source, "raise_later", "never")
+    with pytest.raises(InputError, match="expected the cells that were executed"):
+        engine.refresh_outputs(out / "executed.ipynb", source)
+
+
+# ------------------------------------------------------------------------------------------------------- make and cli
+
+
+def make(*arguments):
+    return subprocess.run(["make", "--no-print-directory", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_make_refuses_a_mistyped_setting():
+    done = make("reproduce", "PROFIL=tiny")
+    assert done.returncode != 0
+    assert "unknown setting: PROFIL. Known ones: PROFILE DATA SEED" in done.stderr
+
+
+def test_make_help_lists_the_targets():
+    done = make()
+    assert all(f"make {t}" in done.stdout for t in ("reproduce", "test", "lab", "env", "lint", "clean"))
+
+
+def test_make_hands_the_backend_to_uv_and_names_the_stamp_by_it():
+    done = make("--dry-run", "env", "TORCH_BACKEND=cpu", "--always-make")
+    assert '--torch-backend "$TORCH_BACKEND"' in done.stdout
+    assert "touch .venv/.made-" in done.stdout
+    assert "-cpu" in done.stdout.splitlines()[-1]
+
+
+def test_bad_input_on_the_command_line_is_one_line_and_status_2(studio):
+    done = subprocess.run([*UCVGL, "reproduce", "--profile", "laptp"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("ucvgl: profile: expected one of tiny, laptop, paper, found 'laptp'")
+    assert done.stderr.count("\n") == 1

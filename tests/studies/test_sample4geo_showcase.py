@@ -1,0 +1,138 @@
+"""What notebook 05 shows: batches, hardest negatives, published columns and sentences."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from ucvgl.lab import published
+from ucvgl.lab import score as scorecard
+from ucvgl.methods.sample4geo import supervise
+from ucvgl.studies import sample4geo_showcase as showcase
+from ucvgl.studies import sample4geo_study as study
+
+
+@pytest.fixture(scope="module")
+def settings():
+    tiny = study.study("tiny", 0)
+    return replace(tiny, method=replace(tiny.method, training=replace(tiny.method.training, epochs=2)), curve_every=1)
+
+
+@pytest.fixture(scope="module")
+def home(runs, settings):
+    return study.styles(settings, settings.method, progress=False)["garden"]
+
+
+def test_hardest_negatives_by_loop():
+    rng = torch.Generator().manual_seed(0)
+    query, tile = (normalize(torch.randn(12, 5, generator=rng), dim=1) for _ in range(2))
+    items = torch.randperm(12, generator=rng).view(3, 4)
+    found = showcase.hardest_negatives(query, tile, items).view(3, 4)
+    for batch, row in zip(items.tolist(), found, strict=True):
+        for i, value in zip(batch, row, strict=True):
+            assert float(value) == pytest.approx(max(float(query[i] @ tile[j]) for j in batch if j != i))
+
+
+def test_batches_of_each_sampler(settings, home):
+    stage = supervise(home.train, settings.method, home.tests, progress=False)
+    drawn = showcase.batches(home.train, stage, settings.method, seed=0)
+    assert list(drawn.items) == list(drawn.sources) == ["random", "geographic neighbours", "look-alikes (DSS)"]
+    assert torch.equal(drawn.items["random"], drawn.sources["random"])
+    joined = drawn.items["geographic neighbours"] != drawn.sources["geographic neighbours"]
+    assert bool(joined.any())
+    items, sources = (part["geographic neighbours"] for part in (drawn.items, drawn.sources))
+    away = (drawn.where_m[items] - drawn.where_m[sources]).norm(dim=2)
+    assert float(away[joined].median()) < 80  # of a city of 256 m
+    assert len(drawn.hardest) == sum(items.numel() for items in drawn.items.values())
+    sheet = showcase.picture_sheet(drawn)
+    assert all(marks[0] for marks in sheet["marks"].values())
+    places = showcase.map_arguments(drawn)
+    assert places["where"].shape == (18, 2)
+    assert "look-alikes" in showcase.hardest_sentence(drawn)
+    assert showcase.browser_arguments(drawn)["batches"].keys() == drawn.items.keys()
+
+
+def test_without_positions_there_is_no_map(settings, home):
+    train = replace(home.train, gallery=replace(home.train.gallery, positions=None))
+    stage = supervise(home.train, settings.method, home.tests, progress=False)
+    drawn = showcase.batches(train, stage, settings.method, seed=0)
+    assert list(drawn.items) == ["random", "look-alikes (DSS)"]
+    assert showcase.map_arguments(drawn) is None
+    assert showcase.browser_arguments(drawn)["where"].shape == (18, 2)
+
+
+def test_curves_have_a_point_an_epoch(runs, settings):
+    areas = study.open_areas(settings, "world", settings.method, progress=False)
+    study.sampling_table(settings, areas, progress=False)
+    frame = showcase.curves(settings, areas, {"random": "random", "full": "both"})
+    assert frame["epoch"].tolist() == [1, 2, 1, 2]
+    assert frame[["r_at_1", "cross_r_at_1"]].notna().all(axis=None)
+
+
+def test_drone_rows(runs, settings):
+    flights = study.open_flights(settings, progress=False)
+    stage = supervise(flights.train, settings.drone, flights.tests, progress=False)
+    rows = showcase.drone_rows(stage, settings.drone, flights.tests["d2s"])
+    assert len(rows["ground"]) == len(rows["retrieved"]) == len(rows["right"]) == 4
+    hits = rows["right"][:, 0].tolist()
+    assert hits == sorted(hits, reverse=True)  # right ones first
+
+
+# ---------------------------------------------------------------------------------------------------- published, sentences
+
+
+def sampling_frame():
+    return pd.DataFrame(
+        {"part": list(study.NAMES), "r_at_1": [50.0, 52, 53, 55], "r_at_5": [70.0, 71, 72, 73], "r_at_10": [80.0] * 4,
+         "r_at_1_percent": [90.0, 89, 88, 87], "cross_r_at_1": [40.0, 41, 39, 44]}
+    )  # fmt: skip
+
+
+def test_sampling_beside_published():
+    theirs = showcase.sampling_published(sampling_frame())
+    assert theirs["cvact_val_r_at_1"] == [pytest.approx(87.4944), None, None, 90.81]
+    text = showcase.sampling_conclusion(sampling_frame())
+    assert "50.0 % at random; geographic +2.0, look-alikes +3.0, both +5.0 points in the same area" in text
+    assert "40.0 % in another: geographic +1.0, look-alikes -1.0, both +4.0" in text
+    assert text.endswith("both +3.3")
+    assert "another" not in showcase.sampling_conclusion(sampling_frame().drop(columns="cross_r_at_1"))
+
+
+def test_generalisation_by_hand():
+    frame = pd.DataFrame(
+        {"trained_on": ["a", "a", "b", "b"], "tested_on": ["a", "b", "a", "b"], "r_at_1": [80.0, 20, 30, 70]}
+    )
+    assert showcase.generalisation_published(frame)["cvusa_cvact_r_at_1"] == [98.68, 56.62, 44.95, 90.81]
+    text = showcase.generalisation_conclusion(frame)
+    assert "75.0 % in its own style, 25.0 % in the other: 0.33 of it" in text
+    assert text.endswith("0.54")
+
+
+def test_drone_and_unlabelled_by_hand():
+    drone = pd.DataFrame({"part": ["d2s", "s2d"], "direction": list(study.DIRECTIONS.values()), "r_at_1": [45.0, 60],
+                          "ap": [50.0, 40]})  # fmt: skip
+    assert showcase.drone_published(drone) == {
+        "university1652_r_at_1": [92.65, 95.14],
+        "university1652_ap": [93.81, 91.39],
+    }
+    assert "drone -> satellite R@1 45.0, AP 50.0 (published 92.65, 93.81)" in showcase.drone_conclusion(drone)
+    unlabelled = pd.DataFrame({"part": list(study.UNLABELLED), "r_at_1": [60.0, 63, 70, 68]})
+    assert showcase.unlabelled_published(unlabelled)["cvact_val_r_at_1"] == [84.58, None, pytest.approx(87.4944), 90.81]
+    assert "+3.0 of a gap of 10.0 points" in showcase.unlabelled_conclusion(unlabelled)
+    score = scorecard.scorecard(showcase.comparisons(sampling_frame(), drone, unlabelled))
+    kept = score.set_index(["table", "published"])["orderings_kept"]
+    assert kept["sampling", "cvact_val_r_at_1"] == 100
+    assert kept["drone", "university1652_ap"] == 100
+    assert kept["unlabelled", "cvact_val_r_at_1"] == pytest.approx(100 * 2 / 3)
+    assert set(showcase.comparisons(sampling_frame(), None, unlabelled)) == {"sampling", "unlabelled"}
+
+
+def test_architecture_by_hand():
+    frame = pd.DataFrame(
+        {"part": ["full", "separate"], "network": ["as it is", "separate weights"], "r_at_1": [50.0, 55.5]}
+    )
+    assert showcase.architecture_conclusion(frame) == "R@1 50.0 % as it is; separate weights +5.5"
+    assert np.isfinite(published.value("sample4geo", "full", "vigor_same_r_at_1"))

@@ -1,0 +1,179 @@
+"""The tables of notebooks 02 to 04 on the tiny profile, and the settings of each profile beside the paper's."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
+from ucvgl.errors import InputError
+from ucvgl.lab import published
+from ucvgl.lab import score as scorecard
+from ucvgl.lab.cache import StageResult
+from ucvgl.methods.ucvgl import Descriptors
+from ucvgl.pseudo_labels import MiningRule, PseudoLabels
+from ucvgl.studies import ucvgl_showcase as showcase
+from ucvgl.studies import ucvgl_study as study
+
+
+@pytest.fixture(scope="module")
+def settings():
+    tiny = study.study("tiny", 0)
+    short = replace(tiny.curriculum.training, epochs=1)
+    start = replace(tiny.start, intra=short, cross=short)
+    return replace(tiny, start=start, curriculum=replace(tiny.curriculum, start=start, training=short))
+
+
+@pytest.fixture(scope="module")
+def given(runs, settings):
+    return study.material(settings, "world", progress=False)
+
+
+def test_paper_profile_has_the_published_settings(monkeypatch):
+    monkeypatch.setattr(study, "detect_layout", lambda data: data.removeprefix("/data/"))
+    for name, fov, threshold in (("cvusa", 175, 0.05), ("cvact", 170, 0.025), ("vigor", 170, 0.035)):
+        settings = study.study("paper", 0, data=f"/data/{name}")
+        assert settings.images.top_view.fov_deg == fov
+        assert settings.curriculum.rule == MiningRule(threshold=threshold, share=2 if name == "vigor" else 1)
+        assert settings.start.ground_input == "panorama"
+        assert (settings.start.pose, settings.start.occlusion) == (None, None)
+        epochs = [settings.start.intra.epochs, settings.start.cross.epochs, settings.curriculum.training.epochs]
+        assert epochs == [12, 16, 40]
+        assert settings.start.translation.kind == "cyclegan"
+        assert settings.curriculum.label_order == "file"
+        assert settings.curriculum.first_refresh == 6
+    assert study.study("paper", 0, data="/data/vigor").images.query_px == (384, 768)
+    assert study.study("paper", 0).train.places == 35_532  # a world of CVUSA's size
+
+
+def test_unknown_profile_and_part():
+    with pytest.raises(InputError, match="tiny, laptop or paper"):
+        study.study("huge", 0)
+    with pytest.raises(InputError, match="no_projection"):
+        study.without(study.study("tiny", 0).start, "no_luck")
+
+
+@pytest.mark.parametrize("part", [*study.PARTS, study.OURS])
+def test_each_row_of_the_cold_start_changes_one_thing(part):
+    start = study.study("laptop", 0).start
+    changed = study.without(start, part)
+    fields = {name for name in vars(start) if getattr(start, name) != getattr(changed, name)}
+    expected = {
+        "no_projection": {"projection", "ground"}, "no_fakes": {"translation"}, "no_intra_view": {"intra"},
+        "no_cross_view": {"cross"}, "full": set(), "no_synthetic": {"occlusion"},
+    }  # fmt: skip
+    assert fields == expected[part]
+
+
+def test_every_published_row_has_a_variant():
+    steps = study.study("laptop", 0).curriculum
+    assert set(study.PARTS) == set(published.frame("ucvgl_cold")["row"])
+    assert set(study.RATIOS) == set(published.frame("ucvgl_semi_cvact")["row"])
+    assert set(study.STEPS) | {"full"} == set(published.frame("ucvgl_rerank")["row"])
+    assert set(study.MAIN) - {"pretrained_100"} <= set(published.frame("ucvgl_main")["row"])
+    variants = [study.variant(steps, key) for key in (*study.RATIOS, *study.STEPS)]
+    assert len(set(map(repr, variants))) == len(variants)
+    assert [study.variant(steps, f"labels_{k}").label_ratio for k in (1, 5, 10, 20, 100)] == [0.01, 0.05, 0.1, 0.2, 1.0]
+    assert study.variant(steps, "full") == steps
+    assert not study.variant(steps, "labelled_only_10").mine
+
+
+def test_cold_start_table(settings, given):
+    table = study.cold_start_table(settings, given, progress=False)
+    assert list(table["part"]) == [*study.PARTS, study.OURS, study.PIXELS]
+    assert table["r_at_1"].between(0, 100).all()
+    assert (table["right"] <= table["found"]).all()
+    np.testing.assert_allclose(table["labels"], 100 * table["found"] / len(given.train))
+    pixels = table.iloc[-1]
+    assert pixels["r_at_1"] > 30  # no learning is needed for a few dozen places
+    beside = showcase.cold_start_published(table)
+    assert beside["cvusa_r_at_1"][4] == 17.96
+    assert beside["cvusa_r_at_1"][5:] == [None, None]
+    assert "plain pixels" in showcase.cold_conclusion(table)
+
+
+def test_tables_of_the_curriculum_and_their_score(settings, given):
+    names = {"full": "full", "no_mutual": "a", "no_threshold": "b", "no_curriculum": "c"}
+    table = study.curriculum_table(settings, given, names, "without", progress=False)
+    assert list(table["part"]) == list(names)
+    assert table["r_at_1"].le(table["chosen_with_labels_r_at_1"]).all()
+    assert table.loc[1, "labels"] > table.loc[0, "labels"]  # without mutual matching more is labelled
+    pair = showcase.comparison("ucvgl_rerank", table, [("r_at_1", "cvusa_r_at_1")], ("x", "no_curriculum", "full"))
+    score = scorecard.scorecard({"ablation": pair})
+    assert score["pairs"].tolist() == [6]
+
+
+def test_no_label_leaves_the_cold_start(settings, given):
+    steps = replace(settings.curriculum, rule=MiningRule(threshold=5.0))
+    row = study.curriculum_row(steps, given, progress=False)
+    assert (row["labels"], row["correct"], row["epoch"]) == (0.0, None, None)
+    start = study.pretrain(given.unlabelled, steps.start, given, progress=False)
+    assert row["r_at_1"] == start.numbers["recall"]["r_at_1"]
+
+
+def test_pictures_and_lists(settings, given):
+    stage = study.pretrain(given.unlabelled, settings.start, given, progress=False)
+    for sheet in (
+        showcase.pair_sheet(given), showcase.augmentation_sheet(given, settings.start),
+        showcase.synthetic_sheet(given, settings.start), showcase.fake_sheet(settings, given),
+    ):  # fmt: skip
+        assert len({len(column) for column in sheet.values()}) == 1
+    found = showcase.describe_stage(stage, settings.start, given, held_out=True)
+    held = showcase.retrieved(found, given.test.positives)
+    count = len(given.test)
+    assert held.right.shape == (count, 5)
+    best = (found.ground @ found.satellite.T).argmax(1)
+    assert torch.equal(held.right[:, 0], best == torch.arange(count))
+    rows = showcase.row_sheet(given, held)
+    assert len(rows["ground"]) == len(rows["retrieved"]) == len(rows["right"])
+    places = showcase.map_arguments(given, showcase.all_nearest(held), held_out=True)
+    assert int((places["status"] == 1).sum()) == int(held.right[:, 0].sum())
+    assert showcase.without_lines(places)["matched_position"].isnan().all()
+    assert f"of {count} wrong" in showcase.error_sentence(places)
+    trained = showcase.describe_stage(stage, settings.start, given, held_out=False)
+    drawn = showcase.map_arguments(given, showcase.all_nearest(showcase.retrieved(trained, given.train.positives)))
+    assert set(drawn["city"]) == {"city 1", "city 2"}
+    assert drawn["position"].max() < 300  # each city on its own map
+
+
+def test_rules_by_hand():
+    """Four pairs, one wrong and not mutual: mutual matching removes just that."""
+    ground = torch.eye(4)
+    ground[3] = torch.tensor([0.9, 0.0, 0.0, 0.1])
+    satellite = torch.eye(4)
+    found = Descriptors(torch.nn.functional.normalize(ground, dim=1), satellite)
+    images = ArrayImages(map(str, range(4)), torch.zeros(4, 3, 1, 1, dtype=torch.uint8))
+    material = Parts(Dataset("toy", "train", images, images, Positives.one_each(np.arange(4))), {})
+    table = showcase.rule_table(found, material, 0.5).set_index("part")
+    assert table.loc["nearest", ["found", "right"]].tolist() == [4, 3]
+    assert table.loc["mutual", ["found", "right"]].tolist() == [3, 3]
+    assert showcase.rules_published(table.reset_index())["cvusa_correct"][3] == pytest.approx(100 * 968 / 1477)
+    sweep = showcase.rule_sweep(found, material, 0.5)
+    assert sweep["chosen"].sum() == 1
+    assert sweep["coverage"].between(0, 100).all()
+
+
+def test_quality_and_sentences(given):
+    rows = [{"epoch": e, "labels": 10.0 * e, "correct": 8.0 * e, "test_r_at_1": e, "mutual_rate": e / 10,
+             "mean_margin": -e, "cycle": 0.5, "hubness": e % 2} for e in range(4)]  # fmt: skip
+    stage = StageResult(None, {"rows": rows, "epoch": 3}, False, 1.0, False)
+    frame = showcase.quality_frame([stage])
+    found = showcase.rank_correlations(frame)
+    assert found["mutual_rate"] == pytest.approx(1)
+    assert found["mean_margin"] == pytest.approx(-1)
+    assert found["cycle"] == 0
+    cold = StageResult(None, {"recall": {"r_at_1": 0.5}, "cross": []}, False, 1.0, False)
+    assert "R@1 0.5 -> 3.0 %" in showcase.epochs_sentence(cold, stage)
+    assert showcase.epoch_frame(stage, 0.1)["threshold"].iloc[0] == 0.1
+    main = pd.DataFrame({"part": ["ucvgl_s_0", "ucvgl_s_100"], "r_at_1": [40.0, 80.0]})
+    assert "0.50 here; published 0.94 on CVUSA and 0.98 on CVACT" in showcase.main_conclusion(main)
+    ratios = pd.DataFrame({"part": ["labelled_only_10", "labels_10"], "r_at_1": [40.0, 50.0]})
+    assert showcase.ratio_conclusion(ratios).endswith("R@1 here 40.0 -> 50.0 %; published, CVACT, 56.1 -> 78.9 %")
+    parts = pd.DataFrame({"part": [*study.STEPS, "full"], "r_at_1": [40.0, 60.0, 30.0, 50.0]})
+    assert showcase.ablation_conclusion(parts).startswith(
+        "without mutual matching -10.0 points (published, CVUSA: -73.5)"
+    )
+    nothing = PseudoLabels(torch.tensor([-1]), torch.zeros(1), torch.zeros(1).bool(), torch.zeros(1).bool())
+    assert study.found_and_right(nothing, given)["correct"] == 0

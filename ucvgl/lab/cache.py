@@ -1,0 +1,215 @@
+"""The run cache: a stage, which is a computation with settings on a data set, is run once and loaded ever after.
+
+Its folder runs/<stage>-<hash of settings and data> holds config.json, result.json, and whatever the stage wrote:
+training.safetensors, metrics.jsonl. It is worked on under another name, `.<stage>-<hash>.partial`, which outlives a
+killed run so that training in it resumes, and gets its own name when the stage is done.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ucvgl import paths
+from ucvgl.errors import InputError
+from ucvgl.lab.locks import locked
+from ucvgl.lab.results import config_hash, plain_settings
+from ucvgl.paths import replace_folder, write_json
+
+FORMAT = 1  # of the folder; a new one makes every stage run again
+CONFIG, RESULT = "config.json", "result.json"
+
+
+@dataclass(frozen=True)
+class _Key:
+    """All that tells one run of a stage from another; no version of a package is in it, nor a device."""
+
+    format: int
+    stage: str
+    data_id: str
+    settings_type: str
+    settings: Any
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A stage's folder and what it found.
+
+    Attributes:
+        folder: complete; not to be written to.
+        numbers: what the stage returned, as it comes back from JSON.
+        loaded: whether it was found complete.
+        seconds: what its run took; if that was resumed, its last part.
+        resumed: whether that run went on from a killed one.
+    """
+
+    folder: Path
+    numbers: dict[str, Any]
+    loaded: bool
+    seconds: float
+    resumed: bool
+
+
+def stage_folder(stage: str, config: Any, data_id: str) -> Path:
+    """Where a stage with these settings on this data keeps its results; need not exist.
+
+    Args:
+        stage: lower-case letters, digits, '-' and '_'.
+        config: a frozen dataclass, nested if need be.
+        data_id: of the data set, as ucvgl.lab.results.data_id gives it, or of anything else the stage reads.
+
+    Raises:
+        InputError: a name that is no folder's, no data id, or settings that are no dataclass.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", stage):
+        raise InputError(
+            "stage", expected="lower-case letters, digits, '-' and '_'", found=repr(stage), todo="Rename it."
+        )
+    return paths.runs() / f"{stage}-{config_hash(_key(stage, config, data_id))}"
+
+
+def _key(stage: str, config: Any, data_id: str) -> _Key:
+    if not data_id:
+        raise InputError("data_id", expected="a name for the data", found="''", todo="Use ucvgl.lab.results.data_id.")
+    return _Key(FORMAT, stage, data_id, type(config).__name__, plain_settings(config))
+
+
+def run_stage(
+    stage: str,
+    config: Any,
+    data_id: str,
+    compute: Callable[[Path], dict[str, Any]],
+    *,
+    say: Callable[[str], object] = tqdm.write,
+) -> StageResult:
+    """Loads the stage if its folder is complete, otherwise runs it; a second process waits for the first and loads.
+
+    Args:
+        stage: as in `stage_folder`.
+        config: as in `stage_folder`.
+        data_id: as in `stage_folder`.
+        compute: does the work. It gets the folder to write to, which after a kill still has what was written before,
+            and returns what goes into result.json: numbers, texts, lists and dictionaries of them. In several
+            processes (torchrun) all call it at once and train in it together; the first one's result counts. What
+            one process is to do by itself stands in `ucvgl.distributed.main_process_first()`.
+        say: is given one line: whether the stage was loaded or run, and how long it took.
+
+    Raises:
+        InputError: the folder is damaged, an unfinished one has other settings, or the result has no form in JSON.
+    """
+    folder = stage_folder(stage, config, data_id)
+    partial = folder.with_name(f".{folder.name}.partial")
+    key = plain_settings(_key(stage, config, data_id))
+    place = _place()
+    first = place is None or place.is_main_process
+    with ExitStack() as lock:
+        if first:
+            mutex = folder.with_name(f".{folder.name}.lock")
+            lock.enter_context(locked(mutex, wait=True, busy=f"another process runs {folder.name}"))
+            resumed = not folder.exists() and _prepare(partial, key)
+        loaded = _agreed(place, folder.exists())
+        if not loaded:
+            begun = time.perf_counter()
+            numbers = compute(partial)
+            _wait(place)
+            if first:
+                _finish(partial, folder, numbers, time.perf_counter() - begun, resumed)
+            _wait(place)
+    result = _load(folder, key, loaded)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one says it, even where each is its own main process
+        took = f"in {result.seconds:.0f} s" + (", its last part after a stop" if result.resumed else "")
+        say(f"{folder.name}: loaded (ran {took})" if loaded else f"{folder.name}: ran {took}")
+    return result
+
+
+def _prepare(partial: Path, key: dict[str, Any]) -> bool:
+    """Makes the working folder, or checks that the one left by a killed run is this stage's; true if there was one."""
+    partial.mkdir(parents=True, exist_ok=True)
+    if not (partial / CONFIG).exists():
+        write_json(partial / CONFIG, key)
+        return False
+    _check_config(partial, key)
+    return True
+
+
+def _finish(partial: Path, folder: Path, numbers: dict[str, Any], seconds: float, resumed: bool) -> None:
+    result = {"seconds": seconds, "resumed": resumed, "numbers": numbers}
+    try:
+        write_json(partial / RESULT, result)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"result of {folder.name}", expected="finite numbers, texts, lists and dictionaries", found=error,
+            todo="Return plain values.",
+        ) from None  # fmt: skip
+    replace_folder(partial, folder)
+
+
+def _load(folder: Path, key: dict[str, Any], loaded: bool) -> StageResult:
+    _check_config(folder, key)
+    result = _read(folder, RESULT)
+    try:
+        return StageResult(folder, dict(result["numbers"]), loaded, float(result["seconds"]), bool(result["resumed"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, f"{RESULT} without a readable {error}") from None
+
+
+def _check_config(folder: Path, key: dict[str, Any]) -> None:
+    then, now = _read(folder, CONFIG), json.loads(json.dumps(key))
+    if then != now:
+        differing = sorted(_differing(then, now))
+        raise InputError(
+            folder, expected=f"a folder begun with the settings of now: {', '.join(differing)} differ",
+            found=f"others in {CONFIG}", todo="Delete the folder; the stage is then run again.",
+        )  # fmt: skip
+
+
+def _differing(then: Any, now: Any, name: str = "") -> set[str]:
+    """The dotted names of the settings in which two configurations differ."""
+    if not (isinstance(then, dict) and isinstance(now, dict)):
+        return set() if then == now else {name or "all"}
+    names = then.keys() | now.keys()
+    return {d for k in names for d in _differing(then.get(k), now.get(k), f"{name}.{k}".lstrip("."))}
+
+
+def _read(folder: Path, name: str) -> Any:
+    try:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, f"{name}: {error}") from None
+
+
+def _damaged(folder: Path, found: str) -> InputError:
+    return InputError(
+        folder, expected=f"a whole stage, with {CONFIG} and {RESULT}", found=found,
+        todo="Delete the folder; the stage is then run again.",
+    )  # fmt: skip
+
+
+def _place() -> Any:
+    """This process's place among several; None if it is alone, where accelerate need not be loaded."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    from ucvgl.distributed import processes
+
+    return processes()
+
+
+def _agreed(place: Any, loaded: bool) -> bool:
+    """The main process's answer, once it has the lock: on a shared file system the others may see a folder later."""
+    if place is None:
+        return loaded
+    from ucvgl.distributed import from_first
+
+    return from_first(loaded, place)
+
+
+def _wait(place: Any) -> None:
+    if place is not None:
+        place.wait_for_everyone()

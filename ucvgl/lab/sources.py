@@ -1,0 +1,222 @@
+"""Notebooks as sources: which there are, their parameters, what they need, and their fingerprints.
+
+A job is up to date as long as its fingerprint is: a hash of the notebook's cells and of the modules of this package
+that it imports, directly or not. Dates of files play no part: a fresh checkout reruns nothing that no edit touched.
+"""
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ucvgl import paths
+from ucvgl.errors import InputError
+
+PACKAGE = Path(__file__).resolve().parent.parent
+REQUIRED = ("profile", "data", "seed")  # parameters that every notebook has
+
+
+def notebooks() -> list[str]:
+    """The names of the notebooks, without suffix, in order."""
+    return sorted(path.stem for path in paths.notebooks().glob("*.ipynb"))
+
+
+def suggest(word: str, known: Sequence[str]) -> str:
+    """The next step for a word that is none of `known`: the closest one, if any is close."""
+    close = get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]}?" if close else "Choose one of these."
+
+
+def notebook_path(name: str) -> Path:
+    """The file of a notebook; InputError if there is none of that name."""
+    known = notebooks()
+    if name not in known:
+        raise InputError(
+            "notebook",
+            expected=f"one of {', '.join(known) or '(none exists yet)'}",
+            found=repr(name),
+            todo=suggest(name, known),
+        )
+    return paths.notebooks() / f"{name}.ipynb"
+
+
+def read_notebook(notebook: Path) -> dict[str, Any]:
+    """A notebook as JSON; InputError if it is missing or broken."""
+    try:
+        content = json.loads(notebook.read_text(encoding="utf-8"))
+        content["cells"] = list(content["cells"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            notebook,
+            expected="a Jupyter notebook (format 4)",
+            found=f"{type(error).__name__}: {error}",
+            todo="Open and save it in JupyterLab, or restore it from git.",
+        ) from error
+    return content
+
+
+def cell_source(cell: Mapping[str, Any]) -> str:
+    """The text of a cell, which a notebook file may hold in lines."""
+    source = cell.get("source", "")
+    return source if isinstance(source, str) else "".join(source)
+
+
+def cell_tags(cell: Mapping[str, Any]) -> list[str]:
+    """The tags of a cell."""
+    return list(cell.get("metadata", {}).get("tags", []))
+
+
+def needs(notebook: Path) -> list[str]:
+    """The notebooks whose results this one reads: `metadata.ucvgl.needs`, a list of names; mostly empty."""
+    return list(read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("needs", []))
+
+
+def fits(notebook: Path, layout: str) -> bool:
+    """Whether a notebook is for data of that layout: `metadata.ucvgl.layouts`, a list of names; without one it is for all."""
+    layouts = read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("layouts")
+    return layouts is None or layout in layouts
+
+
+def minutes(notebook: Path) -> float:
+    """About how long a notebook takes with the laptop profile and nothing cached (`metadata.ucvgl.minutes`); else 1.
+
+    Jobs are begun by it, the longest chain first; nothing else depends on it.
+    """
+    return float(read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("minutes", 1))
+
+
+def parameters(notebook: Path) -> dict[str, Any]:
+    """The parameters of a notebook with their defaults, in order: the assignments in its cell tagged `parameters`.
+
+    papermill's own inspection does not see `panorama: str | None = None` (its pattern knows no `|`), hence this.
+
+    Raises:
+        InputError: no such cell, a default that is not a plain value, or `profile`, `data` or `seed` missing.
+    """
+    cells = [cell for cell in read_notebook(notebook)["cells"] if "parameters" in cell_tags(cell)]
+    found: dict[str, Any] = {}
+    for statement in ast.parse(cell_source(cells[0])).body if cells else []:
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
+        if isinstance(target, ast.Name) and isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value:
+            try:
+                found[target.id] = ast.literal_eval(statement.value)
+            except ValueError as error:
+                raise InputError(
+                    f"{notebook.name}, parameter {target.id}",
+                    expected="a plain value: a number, a text, True, False or None",
+                    found=ast.unparse(statement.value),
+                    todo="Compute it in a later cell.",
+                ) from error
+    missing = [name for name in REQUIRED if name not in found]
+    if missing:
+        raise InputError(
+            notebook.name,
+            expected=f"a cell tagged 'parameters' that sets {', '.join(REQUIRED)}",
+            found=f"no {', '.join(missing)}" if cells else "no such cell",
+            todo="Add it: every notebook takes these three.",
+        )
+    return found
+
+
+def convert(where: str, text: str, default: Any) -> Any:
+    """A parameter given as text, in the type of its default; texts for a default of None."""
+    if default is None or isinstance(default, str):
+        return text
+    try:
+        value = {"true": True, "false": False}.get(text.lower()) if isinstance(default, bool) else None
+        value = value if isinstance(default, bool) else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = None
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not type(default):
+        kind = type(default).__name__
+        raise InputError(where, expected=f"a {kind}, like {default!r}", found=repr(text), todo="Give such a value.")
+    return value
+
+
+# --------------------------------------------------------------------------------------------------------- fingerprints
+
+
+def _tree(source: str) -> ast.AST:
+    """The syntax of a cell; where IPython's extras (`%magic`, `!command`) stand in the way, that of its imports."""
+    try:
+        return ast.parse(source)
+    except SyntaxError:
+        body: list[ast.stmt] = []
+        for line in source.splitlines():
+            if re.match(r"\s*(import|from)\s", line):
+                try:
+                    body += ast.parse(line.strip()).body
+                except SyntaxError:
+                    continue
+        return ast.Module(body=body, type_ignores=[])
+
+
+def _imports(tree: ast.AST, package: str) -> set[str]:
+    """The dotted names a source imports; `package` is where its relative imports start, '' in a notebook."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found.add(base)
+            found.update(f"{base}.{alias.name}" for alias in node.names)  # each may be a module or just a name in one
+    return found
+
+
+def _module_files(name: str, package: Path) -> list[Path]:
+    """The files that importing a dotted name executes: the __init__ of each package on the way, and the module."""
+    first, *rest = name.split(".")
+    if first != package.name:
+        return []
+    files, folder = [package / "__init__.py"], package
+    for part in rest:
+        if (folder / f"{part}.py").is_file():
+            files.append(folder / f"{part}.py")
+            break
+        folder /= part
+        if not folder.is_dir():
+            break
+        files.append(folder / "__init__.py")
+    return [file for file in files if file.is_file()]
+
+
+def modules_of(notebook: Path, package: Path = PACKAGE) -> list[Path]:
+    """The source files of `package` that a notebook imports, directly or through others, sorted."""
+    names: set[str] = set()
+    for cell in read_notebook(notebook)["cells"]:
+        if cell.get("cell_type") == "code":
+            names |= _imports(_tree(cell_source(cell)), "")
+    seen: set[Path] = set()
+    waiting = [file for name in names for file in _module_files(name, package)]
+    while waiting:
+        file = waiting.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        inside = ".".join(file.relative_to(package.parent).parent.parts)  # the package that a module's '.' stands for
+        for name in _imports(_tree(file.read_text(encoding="utf-8")), inside):
+            waiting += _module_files(name, package)
+    return sorted(seen)
+
+
+def source_fingerprint(notebook: Path, package: Path = PACKAGE) -> str:
+    """SHA-256 over a notebook's cells (kind, tags, source; not outputs) and over the modules of `package` it imports.
+
+    Args:
+        notebook: the file.
+        package: the package's folder; modules of other packages do not count, nor do data files.
+    """
+    digest = hashlib.sha256()
+    for cell in read_notebook(notebook)["cells"]:
+        digest.update(json.dumps([cell.get("cell_type"), sorted(cell_tags(cell)), cell_source(cell)]).encode())
+    for file in modules_of(notebook, package):
+        digest.update(json.dumps([file.relative_to(package).as_posix(), file.read_text(encoding="utf-8")]).encode())
+    return digest.hexdigest()

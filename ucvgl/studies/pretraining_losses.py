@@ -1,0 +1,108 @@
+"""Across the papers: VG-SSL's six losses in the place of UCVGL's InfoNCE as intra-view pretraining (its step 3).
+
+Neither paper has this. Everything else of the cold start stays as it is. The heads are dropped before step 4. No position
+and no label is known to it, so no image is left out as a negative.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Generator, Tensor, nn
+
+from ucvgl.data.container import Dataset, Parts
+from ucvgl.encoders import TwoViewEncoder, load_model, save_model
+from ucvgl.lab.cache import StageResult, run_stage
+from ucvgl.methods.common import BEST, device
+from ucvgl.methods.learner import Learner, SslLoss
+from ucvgl.methods.ucvgl import (
+    IntraView,
+    Pretraining,
+    cross_view,
+    data_key,
+    ground_input,
+    intra_key,
+    new_model,
+)
+from ucvgl.training import Batch, train
+
+VERSION = 1  # of what the stage computes
+
+
+@dataclass(frozen=True)
+class WithLoss:
+    """The cold start with another intra-view loss; of `start`, its version tells old stages from new ones."""
+
+    start: Pretraining
+    loss: SslLoss
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class _IntraWith:
+    """What step 3 depends on."""
+
+    intra: Any
+    loss: SslLoss
+    version: int
+
+
+class TwoLearners(nn.Module):
+    """The encoders of both views, each with heads of its own."""
+
+    def __init__(self, views: TwoViewEncoder, config: WithLoss, items: tuple[int, int]) -> None:
+        super().__init__()
+        seed = 2 * config.start.seed
+        self.ground = Learner(views.ground, config.loss, seed, items[0])
+        self.satellite = Learner(views.satellite, config.loss, seed + 1, items[1])
+
+
+@dataclass
+class IntraViewWith(IntraView):
+    """Step 3 with one of the six losses, for each view by itself."""
+
+    ssl: SslLoss
+
+    def batch(self, items: Tensor, generator: Generator) -> Batch:
+        """As `IntraView`, and which images they are."""
+        drawn = super().batch(items, generator)
+        return Batch(drawn.inputs, (items,))
+
+    def embed(self, model: TwoLearners, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """What the losses compare: the ground view's, then the satellite view's."""
+        return *model.ground.compared(*inputs[:2]), *model.satellite.compared(*inputs[2:])
+
+    def loss(self, model: TwoLearners, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:  # type: ignore[override]
+        """Their sum."""
+        half = len(embeddings) // 2
+        return model.ground.loss(embeddings[:half], labels[0]) + model.satellite.loss(embeddings[half:], labels[0])
+
+    def after_step(self, model: TwoLearners, progress: float) -> None:  # type: ignore[override]
+        """The momentum encoders follow."""
+        model.ground.follow()
+        model.satellite.follow()
+
+
+def cold_start_with(data: Dataset, config: WithLoss, truth: Parts, *, progress: bool = True) -> StageResult:
+    """The cold start with another intra-view loss, from the run cache; numbers and weights as `pretrain`'s."""
+    start = config.start
+    assert start.intra is not None
+
+    def intra(folder: Path) -> dict[str, Any]:
+        views = new_model(start).to(device())
+        model = TwoLearners(views, config, (len(data), len(data.gallery))).to(device())
+        task = IntraViewWith(ground_input(data, start), data.gallery, start, config.loss)
+        name = f"intra-view, {config.loss.method}"
+        whole = replace(start.intra, chunk=None)  # the projectors' batch norms want the whole batch
+        rows = train(model, task, whole, folder, name=name, progress=progress)
+        save_model(views, folder / BEST)
+        return {"rows": rows}
+
+    def compute(folder: Path) -> dict[str, Any]:
+        key = _IntraWith(intra_key(start), config.loss, config.version)
+        first = run_stage("intra-view-with", key, data.digest(), intra)
+        views = new_model(start).to(device())
+        load_model(views, first.folder / BEST)
+        return {"intra": first.numbers["rows"]} | cross_view(views, data, start, truth, folder, progress=progress)
+
+    return run_stage("cold-start-with", config, data_key(data, truth), compute)

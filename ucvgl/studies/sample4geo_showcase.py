@@ -1,0 +1,316 @@
+"""What notebook 05 shows: batches of each sampler, how hard their negatives are, curves, and sentences with the numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Generator, Tensor
+
+from ucvgl.data.container import ArrayImages, Dataset, Parts
+from ucvgl.lab import published
+from ucvgl.lab.cache import StageResult
+from ucvgl.lab.score import Comparison, Gap
+from ucvgl.methods.sample4geo import Sample4Geo, SupervisedPairs, describe, supervise, trained_model
+from ucvgl.methods.ucvgl import curriculum
+from ucvgl.positions import Metres, to_metres
+from ucvgl.sampling import batches_with_sources
+from ucvgl.search import top_k
+from ucvgl.studies.sample4geo_study import KINDS, Study, sampler_names, with_sampler
+
+SAMPLERS = {"random": "random", "geographic": "geographic neighbours", "similarity": "look-alikes (DSS)"}
+MEASURES = ("r_at_1", "r_at_5", "r_at_10", "r_at_1_percent")  # of the published ablation
+BROWSED = 12  # batches of each sampler that the widget steps through
+SHOWN = 10  # tiles of a batch that are shown
+
+
+# ------------------------------------------------------------------------------------------------------------- batches
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """An epoch's batches of each sampler, over the same places.
+
+    Args:
+        ground: P, the items' ground images.
+        tile: P, and their tiles.
+        where_m: (P, 2) metres east and north, or None where positions are not known.
+        items: sampler -> (batches, B).
+        sources: sampler -> (batches, B), the drawn item that each joined, itself if it was drawn.
+        hardest: sampler, hardest: the greatest cosine of each query with a wrong tile of its batch.
+    """
+
+    ground: ArrayImages
+    tile: ArrayImages
+    where_m: Tensor | None
+    items: dict[str, Tensor]
+    sources: dict[str, Tensor]
+    hardest: pd.DataFrame
+
+
+def batches(given: Dataset, stage: StageResult, method: Sample4Geo, *, seed: int) -> Batches:
+    """Draws an epoch with each sampler, the similar places as the trained encoders see them."""
+    task, model = SupervisedPairs(given, method), trained_model(stage, method)
+    size, draw = method.training.batch_size, method.sampling.draw
+    query, tile = (part[rows] for part, rows in zip(describe(model, given), (task.ground, task.tiles), strict=True))
+    items, sources, hardest = {}, {}, []
+    for source, name in SAMPLERS.items():
+        if source == "geographic" and given.gallery.positions is None:
+            continue
+        near = task.neighbours_by(source, model)
+        drawn = batches_with_sources(
+            near, size, Generator().manual_seed(seed), draw, place=task.place, places=len(task.tiles)
+        )
+        items[name], sources[name] = (part.view(-1, size) for part in drawn)
+        cosine = hardest_negatives(query, tile[task.place], items[name])
+        hardest.append(pd.DataFrame({"sampler": name, "hardest": cosine.tolist()}))
+    tiles = task.tiles[task.place]
+    return Batches(
+        given.query.subset(task.ground), given.gallery.subset(tiles), _where(given, tiles), items, sources,
+        pd.concat(hardest, ignore_index=True),
+    )  # fmt: skip
+
+
+def hardest_negatives(query: Tensor, tile: Tensor, items: Tensor) -> Tensor:
+    """The greatest cosine of each query with another's tile in its batch.
+
+    Args:
+        query: (P, D) descriptors of the items' ground images.
+        tile: (P, D) of their tiles.
+        items: (batches, B) indices.
+
+    Returns:
+        (batches * B,).
+    """
+    similarity = query[items] @ tile[items].transpose(1, 2)  # (batches, B, B)
+    own = torch.eye(items.shape[1], dtype=torch.bool)
+    return similarity.masked_fill(own, -torch.inf).amax(2).flatten().clamp(-1, 1)
+
+
+def _where(given: Dataset, tiles: Tensor) -> Tensor | None:
+    if given.gallery.positions is None:
+        return None
+    places = given.gallery.positions.take(tiles.numpy())
+    metres = places if isinstance(places.frame, Metres) else to_metres(places)
+    return torch.tensor(metres.values, dtype=torch.float32)
+
+
+def picture_sheet(drawn: Batches, number: int = 0) -> dict[str, object]:
+    """Arguments of `batch_pictures`: the first drawn tile of one batch of each sampler, and those behind it."""
+    rows = {name: batch[number][:SHOWN] for name, batch in drawn.items.items()}
+    return {
+        "tiles_by_sampler": {name: [drawn.tile[i] for i in items] for name, items in rows.items()},
+        "marks": {name: (drawn.sources[name][number][:SHOWN] == items).tolist() for name, items in rows.items()},
+    }
+
+
+def map_arguments(drawn: Batches, number: int = 0) -> dict[str, object] | None:
+    """Arguments of `batch_map`; None without positions."""
+    if drawn.where_m is None:
+        return None
+    return {
+        "where": drawn.where_m,
+        "batches": {name: batch[number] for name, batch in drawn.items.items()},
+        "anchors": {name: batch[number] for name, batch in drawn.sources.items()},
+    }
+
+
+def browser_arguments(drawn: Batches) -> dict[str, object]:
+    """Arguments of `batch_browser`: the first batches of each sampler."""
+    where = drawn.where_m if drawn.where_m is not None else torch.zeros(len(drawn.tile), 2)
+    return {
+        "tiles": drawn.tile[:], "ground": drawn.ground[:], "where": where,
+        "batches": {name: batch[:BROWSED] for name, batch in drawn.items.items()},
+        "anchors": {name: batch[:BROWSED] for name, batch in drawn.sources.items()},
+    }  # fmt: skip
+
+
+def hardest_sentence(drawn: Batches) -> str:
+    """The medians of the hardest negatives."""
+    medians = drawn.hardest.groupby("sampler", sort=False)["hardest"].median()
+    return "the hardest negative of a query, median cosine: " + ", ".join(f"{k} {v:.2f}" for k, v in medians.items())
+
+
+# -------------------------------------------------------------------------------------------------------------- curves
+
+
+def curves(settings: Study, areas: Sequence[Parts], names: Mapping[str, str]) -> pd.DataFrame:
+    """R@1 by epoch of each sampler, from the stages that the sampling table has trained."""
+    rows = []
+    for part, name in names.items():
+        if part not in sampler_names(areas):
+            continue
+        for area in areas:
+            stage = supervise(area.train, with_sampler(settings, KINDS[part]), area.tests, progress=False)
+            for row in stage.numbers["rows"]:
+                found = {
+                    f"{'' if test == 'same' else 'cross_'}r_at_1": row.get(f"{test}_r_at_1") for test in area.tests
+                }
+                if any(value is not None for value in found.values()):
+                    rows.append({"sampler": name, "epoch": row["epoch"] + 1, **found})
+    return pd.DataFrame(rows)
+
+
+# ----------------------------------------------------------------------------------------------------------- retrieval
+
+
+def drone_rows(
+    stage: StageResult, method: Sample4Geo, test: Dataset, *, count: int = 4, listed: int = 5
+) -> dict[str, object]:
+    """Arguments of `retrieval_rows`: drone images and the tiles found for them, half of them right if there are such."""
+    query, gallery = describe(trained_model(stage, method), test)
+    index = top_k(query, gallery, min(listed, len(gallery)))[1]
+    known = test.positives.best()
+    right = index == known[:, None]
+    hits, misses = (flags.nonzero()[:, 0].tolist() for flags in (right[:, 0], ~right[:, 0]))
+    rows = (hits[: max(count // 2, count - len(misses))] + misses)[:count]
+    return {
+        "ground": [test.query[i] for i in rows],
+        "top_views": None,
+        "retrieved": [[test.gallery[j] for j in index[i].tolist()] for i in rows],
+        "right": right[rows],
+    }
+
+
+# ---------------------------------------------------------------------------------------------- published beside ours
+
+
+def sampling_published(frame: pd.DataFrame) -> dict[str, list[float | None]]:
+    """What is known of the published ablation: random sampling and the headline."""
+    columns = (*(f"cvact_val_{name}" for name in MEASURES), "vigor_same_r_at_1", "vigor_cross_r_at_1")
+    return {name: published.column("sample4geo", name, rows=list(frame["part"])) for name in columns}
+
+
+def generalisation_published(frame: pd.DataFrame) -> dict[str, list[float | None]]:
+    """CVUSA stands beside the first style, CVACT beside the second: which is which is arbitrary."""
+    values = ("cvusa_r_at_1", "cvusa_to_cvact_val_r_at_1", "cvact_to_cvusa_r_at_1", "cvact_val_r_at_1")
+    rows = [published.value("sample4geo", "full", name) for name in values]
+    return {"cvusa_cvact_r_at_1": rows if len(frame) == len(rows) else [None] * len(frame)}
+
+
+def _drone_frame() -> pd.DataFrame:
+    """University-1652's headline with a row a direction."""
+    measures, rows = ("r_at_1", "ap"), []
+    for part in ("d2s", "s2d"):
+        known = {
+            f"university1652_{m}": published.value("sample4geo_u1652", "sample4geo", f"{part}_{m}") for m in measures
+        }
+        rows.append({"part": part, **known})
+    return pd.DataFrame(rows)
+
+
+def drone_published(frame: pd.DataFrame) -> dict[str, list[float | None]]:
+    """Both directions as published on University-1652."""
+    theirs = _drone_frame().set_index("part").loc[list(frame["part"])]
+    return {name: theirs[name].tolist() for name in theirs}
+
+
+def _unlabelled_frame() -> pd.DataFrame:
+    """The published methods with and without labels, on both data sets."""
+    rows = {
+        "ucvgl": ("ucvgl_main", "ucvgl_b_0"), "ucvgl_hard": None, "random": ("sample4geo", "random"),
+        "sample4geo": ("sample4geo", "full"),
+    }  # fmt: skip
+    columns = ("cvusa_r_at_1", "cvact_val_r_at_1")
+    out = {"part": list(rows)} | {
+        name: [None if row is None else published.value(*row, name) for row in rows.values()] for name in columns
+    }
+    return pd.DataFrame(out).astype(dict.fromkeys(columns, "float64"))
+
+
+def unlabelled_published(frame: pd.DataFrame) -> dict[str, list[float | None]]:
+    """UCVGL's ConvNeXt-B without labels, and Sample4Geo with all."""
+    theirs = _unlabelled_frame().set_index("part").loc[list(frame["part"])]
+    return {name: [None if pd.isna(v) else v for v in theirs[name]] for name in theirs}
+
+
+def comparisons(sampling: pd.DataFrame, drone: pd.DataFrame | None, unlabelled: pd.DataFrame) -> dict[str, Comparison]:
+    """Notebook 05's tables beside the published ones."""
+    paper, r1 = "Sample4Geo", "r_at_1"
+    steps = [(name, f"cvact_val_{name}") for name in MEASURES]
+    theirs = published.frame("sample4geo", key="part")
+    out = {"sampling": Comparison(sampling, theirs, steps, "part", paper, Gap("random over full", "random", "full"))}
+    if drone is not None:
+        measures = [(name, f"university1652_{name}") for name in (r1, "ap")]
+        gap = Gap("drone -> satellite over back", "d2s", "s2d")
+        out["drone"] = Comparison(drone, _drone_frame(), measures, "part", paper, gap)
+    both = [(r1, "cvusa_r_at_1"), (r1, "cvact_val_r_at_1")]
+    gap = Gap("0 % over 100 % labels", "ucvgl", "sample4geo")
+    out["unlabelled"] = Comparison(unlabelled, _unlabelled_frame(), both, "part", f"UCVGL and {paper}", gap)
+    return out
+
+
+# ------------------------------------------------------------------------------------------------------------ sentences
+
+
+def sampling_conclusion(frame: pd.DataFrame) -> str:
+    """What each sampler adds to random batches."""
+    rows = frame.set_index("part")
+
+    def gain(part: str, measure: str) -> str:
+        return f"{rows.loc[part, measure] - rows.loc['random', measure]:+.1f}"
+
+    names = {"gps_only": "geographic", "dss_only": "look-alikes", "full": "both"}
+    said = [f"{text} {gain(part, 'r_at_1')}" for part, text in names.items()]
+    text = f"R@1 {rows.loc['random', 'r_at_1']:.1f} % at random; {', '.join(said)} points in the same area"
+    if "cross_r_at_1" in rows:
+        other = [f"{text} {gain(part, 'cross_r_at_1')}" for part, text in names.items()]
+        text += f"; {rows.loc['random', 'cross_r_at_1']:.1f} % in another: {', '.join(other)}"
+    theirs = published.frame("sample4geo", key="part").set_index("part")["cvact_val_r_at_1"]
+    return f"{text}. Published (CVACT): both {theirs['full'] - theirs['random']:+.1f}"
+
+
+def generalisation_conclusion(frame: pd.DataFrame) -> str:
+    """Own style against the other, ours and published."""
+    own = frame["trained_on"] == frame["tested_on"]
+    here = frame.groupby(own)["r_at_1"].mean()
+    theirs = generalisation_published(frame)["cvusa_cvact_r_at_1"]
+    kept = here.get(False, float("nan")) / max(here.get(True, 0.0), 1e-9)
+    mine, other = here.get(True, float("nan")), here.get(False, float("nan"))
+    text = f"R@1 {mine:.1f} % in its own style, {other:.1f} % in the other: {kept:.2f} of it"
+    if None in theirs:
+        return text
+    return f"{text}; published (CVUSA, CVACT): {(theirs[1] + theirs[2]) / (theirs[0] + theirs[3]):.2f}"
+
+
+def drone_conclusion(frame: pd.DataFrame) -> str:
+    """Both directions, ours and published."""
+    ours, theirs = frame.set_index("part"), _drone_frame().set_index("part")
+    said = [
+        f"{ours.loc[part, 'direction']} R@1 {ours.loc[part, 'r_at_1']:.1f}, AP {ours.loc[part, 'ap']:.1f} "
+        f"(published {theirs.loc[part, 'university1652_r_at_1']:.2f}, {theirs.loc[part, 'university1652_ap']:.2f})"
+        for part in ours.index
+    ]
+    return "; ".join(said)
+
+
+def architecture_conclusion(frame: pd.DataFrame) -> str:
+    """What each change costs or gains."""
+    rows = frame.set_index("part")
+    full = rows.loc["full", "r_at_1"]
+    said = [
+        f"{rows.loc[part, 'network']} {rows.loc[part, 'r_at_1'] - full:+.1f}" for part in rows.index if part != "full"
+    ]
+    return f"R@1 {full:.1f} % as it is; {'; '.join(said)}"
+
+
+def unlabelled_conclusion(frame: pd.DataFrame) -> str:
+    """How much of the gap between no labels and all of them look-alikes close."""
+    ours = frame.set_index("part")["r_at_1"]
+    best = max(ours["random"], ours["sample4geo"])
+    gap, closed = best - ours["ucvgl"], ours["ucvgl_hard"] - ours["ucvgl"]
+    return (
+        f"R@1 without labels {ours['ucvgl']:.1f} %, with look-alikes {ours['ucvgl_hard']:.1f} %; with all labels "
+        f"{ours['random']:.1f} % (random) and {ours['sample4geo']:.1f} % (look-alikes): {closed:+.1f} of a gap of {gap:.1f} points"
+    )
+
+
+def unlabelled_curves(settings: Study, given: Parts) -> pd.DataFrame:
+    """R@1 and the part of right labels by epoch, with random batches of pseudo-pairs and with look-alikes."""
+    rows = []
+    for hard in (None, settings.method.sampling.draw):
+        stage = curriculum(given.unlabelled, settings.unlabelled.curriculum, given, hard=hard, progress=False)
+        name = "look-alikes" if hard else "random batches"
+        for row in stage.numbers["rows"]:
+            rows.append({"sampler": name, "epoch": row["epoch"] + 1, "r_at_1": row["test_r_at_1"]})
+    return pd.DataFrame(rows)
