@@ -6,8 +6,8 @@ import nbformat
 import pytest
 from toys import PARAMETERS, edit_notebook, write_notebook
 
-from ucvgl.lab import sources
 from ucvgl.errors import InputError
+from ucvgl.lab import sources
 
 
 def test_parameters_and_their_defaults(tmp_path):
