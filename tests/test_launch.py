@@ -8,9 +8,10 @@ import sys
 import pytest
 
 from ucvgl import cli
+from ucvgl.lab import stages
+from ucvgl.lab.stages import supervise
 from ucvgl.launch import curriculum, sample4geo, vg_ssl
 from ucvgl.methods import ucvgl
-from ucvgl.methods.sample4geo import supervise
 from ucvgl.studies import sample4geo_study, ucvgl_study, vg_ssl_study
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -38,13 +39,13 @@ def test_what_two_processes_trained_one_process_loads(tmp_path, monkeypatch, cap
         monkeypatch.setattr(where, forbidden)
     settings = ucvgl_study.study("tiny", 3)
     given = ucvgl_study.material(settings, "world", progress=False)
-    stage = ucvgl.pretrain(given.unlabelled, settings.start, given, progress=False)
+    stage = stages.pretrain(given.unlabelled, settings.start, given, progress=False)
     assert stage.loaded
-    assert ucvgl.intra_view(given.unlabelled, settings.start, progress=False).loaded
+    assert stages.intra_view(given.unlabelled, settings.start, progress=False).loaded
     rows = [json.loads(line) for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
     assert rows == stage.numbers["cross"]
     assert len(rows) == settings.start.cross.epochs
-    model = ucvgl.pretrained_model(stage, settings.start)
+    model = ucvgl.pretrained_model(stage.folder, settings.start)
     found = ucvgl.evaluate(ucvgl.describe(model, given.test, settings.start), given.test.positives)
     assert found == stage.numbers["recall"]  # two processes evaluated the weights that were saved
     assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")]
@@ -84,8 +85,8 @@ def test_the_curriculum_command_trains_what_notebook_04_reads(tmp_path, monkeypa
     monkeypatch.setattr("ucvgl.methods.ucvgl.train", again)
     settings = ucvgl_study.study("tiny", 0)
     given = ucvgl_study.material(settings, "world", progress=False)
-    assert ucvgl.pretrain(given.unlabelled, settings.start, given).loaded
-    assert ucvgl.curriculum(given.unlabelled, settings.curriculum, given).loaded
+    assert stages.pretrain(given.unlabelled, settings.start, given).loaded
+    assert stages.curriculum(given.unlabelled, settings.curriculum, given).loaded
     capsys.readouterr()
 
 

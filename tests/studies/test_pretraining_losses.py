@@ -45,7 +45,7 @@ def test_each_loss_trains_both_encoders(method):
     for view in ("ground", "satellite"):
         assert any(name.startswith(view) and not torch.equal(before[name], value) for name, value in after.items())
     assert not any("projector" in name or "queue" in name for name in after)
-    assert ucvgl.pretrained_model(stage, START) is not None
+    assert ucvgl.pretrained_model(stage.folder, START) is not None
     assert cold_start_with(images(), config(method), truth(), progress=False).loaded
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from ucvgl.lab import published
 from ucvgl.lab import score as scorecard
-from ucvgl.methods.sample4geo import supervise
+from ucvgl.lab.stages import supervise
 from ucvgl.studies import sample4geo_showcase as showcase
 from ucvgl.studies import sample4geo_study as study
 
