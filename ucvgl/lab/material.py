@@ -60,7 +60,7 @@ def material(settings: UcvglSettings, data: str, *, measured: bool = True, progr
     if measured and not any(test.labelled for test in opened.tests.values()):
         raise InputError(
             data, expected="a held-out part with known pairs, for the notebook's tables", found="no pairs in this layout",
-            todo="`ucvgl train curriculum --data ... --no-tables` trains without labels; recall cannot be measured.",
+            todo="`ucvgl train 04/main/ucvgl_s_0 --data ...` trains without labels; recall cannot be measured.",
         )  # fmt: skip
     tests = {name: prepare(test, settings.images, progress=progress) for name, test in opened.tests.items()}
     return Parts(prepare(opened.train, settings.images, progress=progress), tests)
