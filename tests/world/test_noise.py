@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ucvgl.world.noise import Noise, between, hash32, smoothstep, unit
+from ucvgl.world.noise import Noise, between, hash32, unit
 
 GOLDEN_HASHES = [[33350994], [2801655874], [527226509], [3434613449, 3342258810, 1640582951, 1476251302]]
 GOLDEN_NOISE = [
@@ -60,13 +60,6 @@ def test_between_keeps_its_bounds_elementwise():
     values = between(low, high, 1, np.arange(1000)[:, None])
     assert (values >= low).all()
     assert (values < high).all()
-
-
-def test_smoothstep_joins_its_ends_flat():
-    t = np.array([0, 1e-4, 0.5, 1 - 1e-4, 1])
-    assert smoothstep(t)[[0, 2, 4]].tolist() == [0, 0.5, 1]
-    assert smoothstep(t)[1] < 1e-7
-    assert 1 - smoothstep(t)[3] < 1e-7
 
 
 @QUICK

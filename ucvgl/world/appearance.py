@@ -15,12 +15,12 @@ from torch.nn import functional as F
 
 from ucvgl.errors import InputError
 from ucvgl.world.city import City
-from ucvgl.world.kinds import CARS, FACADES, TRUNK, Kind
+from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FACADES, TRUNK, Kind
 from ucvgl.world.noise import between, unit
 
 SEASONS = ("spring", "summer", "autumn", "winter")
 LEVELS = 6  # of the colour pyramid: 1, 2, 4 .. 32 pixels
-CAR_HEIGHT_M, BONNET_HEIGHT_M = 1.45, 0.85
+
 CAR_COLOURS = ((236, 236, 236), (30, 32, 36), (150, 152, 156), (90, 94, 100), (150, 34, 32), (36, 62, 118),
                (182, 170, 140))  # fmt: skip
 STRIP = 512  # rows lit at a time: bounds memory

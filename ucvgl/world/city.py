@@ -19,7 +19,7 @@ from ucvgl.errors import InputError
 from ucvgl.world.build import Builder
 from ucvgl.world.kinds import TRUNK, Kind
 from ucvgl.world.noise import between, unit
-from ucvgl.world.plan import Plan, make_lots, make_plan
+from ucvgl.world.plan import Lots, Plan
 from ucvgl.world.styles import CityStyle
 
 STRIP_ROWS = 128
@@ -69,20 +69,18 @@ def make_city(style: CityStyle, seed: int, *, size_m: float = 768.0, resolution_
         if not low <= value <= high:
             todo = "Choose another seed, coarser pixels (0.25), or several cities for more area."
             raise InputError(name, expected=f"{low:g} to {high:g}", found=value, todo=todo)
-    plan = make_plan(style, seed, size_m)
-    builder = Builder(plan, make_lots(plan), resolution_m)
+    plan = Plan(style, seed, size_m)
+    builder = Builder(plan, Lots(plan), resolution_m)
     count = builder.count
-    city = City(
-        style, seed, size_m, resolution_m,
-        relief=np.zeros((count, count, 4), np.int16), surface=np.zeros((count, count, 4), np.uint8),
-        facade=np.zeros((count, count, 4), np.uint8), extra=np.zeros((count, count, 2), np.uint8), plan=plan,
-    )  # fmt: skip
+    channels = ((4, np.int16), (4, np.uint8), (4, np.uint8), (2, np.uint8))
+    layers = [np.zeros((count, count, channel), dtype) for channel, dtype in channels]
+    city = City(style, seed, size_m, resolution_m, *layers, plan)
 
     def build(first: int) -> None:
         # a single row left over belongs to the strip before: facades need the slope from row to row
         rows = slice(first, first + STRIP_ROWS if first + STRIP_ROWS < count - 1 else count)
-        layers = builder.strip(rows)
-        city.relief[rows], city.surface[rows], city.facade[rows], city.extra[rows] = layers
+        for layer, strip in zip(layers, builder.strip(rows), strict=True):
+            layer[rows] = strip
 
     # numpy lets go of the interpreter lock inside its loops, and strips are independent: threads change nothing but time
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -124,9 +122,8 @@ def _plant(city: City, row: int, col: int, tree: int, ground: int) -> None:
     cols = slice(max(col - reach, 0), min(col + reach + 1, pixels))
     dy = (np.arange(rows.start, rows.stop, dtype=np.float32) - row)[:, None] * np.float32(city.resolution_m)
     dx = (np.arange(cols.start, cols.stop, dtype=np.float32) - col)[None, :] * np.float32(city.resolution_m)
-    rim = unit(
-        city.seed, 71, tree, np.arange(rows.start, rows.stop)[:, None] // 3, np.arange(cols.start, cols.stop) // 3
-    )
+    blot = np.arange(rows.start, rows.stop)[:, None] // 3, np.arange(cols.start, cols.stop) // 3
+    rim = unit(city.seed, 71, tree, *blot)
     distance = np.sqrt(dx * dx + dy * dy) / (radius * (np.float32(0.82) + np.float32(0.36) * rim))
     relief, surface = city.relief[rows, cols], city.surface[rows, cols]
     crown = (distance < 1) & (surface[..., 3] != Kind.ROOF)
