@@ -9,8 +9,8 @@ from handmade import GROUND_M, box, crown, handmade_city, patch
 from marcher import march
 
 from ucvgl.world import render
-from ucvgl.world.appearance import CAR_HEIGHT_M, Condition, car_heights
-from ucvgl.world.kinds import CARS, Kind
+from ucvgl.world.appearance import Condition, car_heights
+from ucvgl.world.kinds import CAR_HEIGHT_M, CARS, Kind
 from ucvgl.world.places import choose, street_places
 from ucvgl.world.render import RANGE_MAX_M, RANGE_MIN_M, Rendered, Scene, cast_columns, texels_at
 from ucvgl.world.views import panoramas
@@ -183,7 +183,7 @@ def test_a_batch_is_its_single_images(scene):
     for k in range(3):
         east, north = torch.from_numpy(places.east_m[[k]]), torch.from_numpy(places.north_m[[k]])
         one = panoramas(scene, DAY, east, north, torch.tensor([2.5]), height_px=32, heading_deg=heading[[k]])
-        assert same(one, Rendered(batch.rgb[[k]], batch.depth_m[[k]], batch.kind[[k]]))
+        assert same(one, Rendered(batch.rgb[[k]], batch.kind[[k]], batch.depth_m[[k]]))
 
 
 @pytest.mark.parametrize("chunk", [1, 5000])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ucvgl.data.files import one_of
 from ucvgl.errors import InputError
 from ucvgl.world.city import City
 from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FACADES, TRUNK, Kind
@@ -44,13 +45,11 @@ class Condition:
     traffic: int = 0
 
     def __post_init__(self) -> None:
-        low = {"cloud": 0.0, "snow": 0.0, "sun_azimuth_deg": -360.0, "sun_elevation_deg": -90.0}
-        high = {"cloud": 1.0, "snow": 1.0, "sun_azimuth_deg": 360.0, "sun_elevation_deg": 90.0}
-        wrong = [name for name in low if not low[name] <= getattr(self, name) <= high[name]]
-        if self.season not in SEASONS or wrong:
-            name = wrong[0] if wrong else "season"
-            right = f"{low[name]:g} to {high[name]:g}" if wrong else f"one of {', '.join(SEASONS)}"
-            raise InputError(name, expected=right, found=getattr(self, name), todo="Correct it.")
+        one_of("season", self.season, SEASONS, "Correct it.")
+        bounds = {"cloud": (0, 1), "snow": (0, 1), "sun_azimuth_deg": (-360, 360), "sun_elevation_deg": (-90, 90)}
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                raise InputError(name, expected=f"{low} to {high}", found=getattr(self, name), todo="Correct it.")
 
     @property
     def night(self) -> bool:
@@ -97,16 +96,11 @@ NEEDLES = ((42, 62, 44), (60, 80, 56))
 
 @dataclass(frozen=True)
 class Objects:
-    """Tables by object number, on the device; walls (FACADES, 3) in 0..1; car_colour (TRUNK + 1, 3) by
-    minus the object number.
+    """Tables by object number, on the device."""
 
-    window: (FACADES, 4): distance between windows in metres, share of it that is glass, share of a floor's height,
-        share of windows lit at night.
-    """
-
-    walls: Tensor
-    window: Tensor
-    car_colour: Tensor
+    walls: Tensor  # (FACADES, 3) in 0..1
+    window: Tensor  # (FACADES, 4): metres between windows; shares: of that and of a floor that is glass, lit at night
+    car_colour: Tensor  # (TRUNK + 1, 3) in 0..1, by minus the object number
 
 
 def _car_of(number: np.ndarray) -> np.ndarray:
@@ -124,11 +118,8 @@ def make_objects(city: City, device: torch.device) -> Objects:
     window = np.stack([between(*pair, city.seed, 82 + k, variant) for k, pair in enumerate(bounds)], -1)
     car = _car_of(np.arange(TRUNK + 1))
     cars = np.asarray(CAR_COLOURS, np.float32)[(unit(city.seed, 86, car) * len(CAR_COLOURS)).astype(int)]
-    return Objects(
-        torch.from_numpy(np.clip(walls, 0, 255) / np.float32(255)).to(device),
-        torch.from_numpy(window.astype(np.float32)).to(device),
-        torch.from_numpy(cars / np.float32(255)).to(device),
-    )
+    tables = np.clip(walls, 0, 255) / np.float32(255), window.astype(np.float32), cars / np.float32(255)
+    return Objects(*(torch.from_numpy(table).to(device) for table in tables))
 
 
 def car_heights(city: City, condition: Condition, device: torch.device) -> Tensor:
@@ -142,17 +133,12 @@ def car_heights(city: City, condition: Condition, device: torch.device) -> Tenso
 
 @dataclass(frozen=True)
 class Lit:
-    """Lit colours of one city on one day, as a pyramid.
+    """Lit colours of one city on one day, as a pyramid."""
 
-    texels: uint8 (sum of pixels of all levels, 4): red, green, blue and class; level by level, row by row.
-    offsets, sizes: first texel and pixels a side of each level.
-    ceiling: int16 (N, N): height in cm below which a point stands in shadow.
-    """
-
-    texels: Tensor
-    offsets: Tensor
-    sizes: Tensor
-    ceiling: Tensor
+    texels: Tensor  # uint8 (pixels of all levels, 4): red, green, blue and class; level by level, row by row
+    offsets: Tensor  # (LEVELS,) first texel of each level
+    sizes: Tensor  # (LEVELS,) pixels a side
+    ceiling: Tensor  # int16 (N, N): height in cm below which a point stands in shadow
 
 
 def shadow_ceiling(height: Tensor, resolution_m: float, condition: Condition) -> Tensor:
@@ -197,11 +183,17 @@ def light_city(
     solid = relief[..., 0].float() * 0.01 + cars[car_site]
     crown = (relief[..., 0].float() + relief[..., 2].float()) * 0.01
     leafy = (relief[..., 2] > 0) & (layers["dither"] < condition.leaf_cover)
-    ceiling = shadow_ceiling(torch.where(leafy, crown, solid), city.resolution_m, condition)
+    covered = torch.where(leafy, crown, solid)
+    ceiling = shadow_ceiling(covered, city.resolution_m, condition)
+    top = F.pad((covered if from_above else solid)[None], (0, 0, 1, 1), mode="replicate")[
+        0
+    ]  # a row more at either edge
     base = []
-    for first in range(0, relief.shape[0], STRIP):
-        rows = slice(first, first + STRIP)
-        base.append(_light_rows(city, layers, objects, condition, cars, rows, solid, crown, leafy, ceiling, from_above))
+    for first in range(0, len(relief), STRIP):
+        rows = slice(first, min(first + STRIP, len(relief)))
+        base.append(
+            _light_rows(city, layers, objects, condition, cars, rows, top, leafy[rows], ceiling[rows], from_above)
+        )
     texels, sizes = _pyramid(torch.cat(base))
     ceiling_cm = (ceiling * 100).round().clamp(-32000, 32000).to(torch.int16)
     counts = torch.tensor([0] + [size * size for size in sizes[:-1]], device=device)
@@ -210,46 +202,37 @@ def light_city(
 
 def _light_rows(
     city: City, layers: dict[str, Tensor], objects: Objects, condition: Condition, cars: Tensor, rows: slice,
-    solid: Tensor, crown: Tensor, leafy: Tensor, ceiling: Tensor, from_above: bool,
+    top: Tensor, leafy: Tensor, ceiling: Tensor, from_above: bool,
 ) -> Tensor:  # fmt: skip
-    """Lit colours and classes of some rows: uint8 (rows, N, 4)."""
-    device = solid.device
+    """Lit colours and classes of some rows: uint8 (rows, N, 4); top: (all rows + 2, N), what the light falls on, metres."""
+    device = top.device
     surface, relief, extra = layers["surface"][rows], layers["relief"][rows], layers["extra"][rows]
     dither = layers["dither"][rows]
     kind = surface[..., 3]
-    colour = surface[..., :3].float() / 255
-    colour = _season_ground(colour, kind, dither, condition)
+    colour = _season_ground(surface[..., :3].float() / 255, kind, dither, condition)
     site = (-relief[..., 3].int()).clamp(0, TRUNK)
     parked = cars[site] > 0
     colour = torch.where(parked[..., None], objects.car_colour[site], colour)
-    kind = torch.where(parked, torch.full_like(kind, Kind.CAR), kind)
-    shaded_by = leafy[rows]
-    top = solid
+    kind = kind.masked_fill(parked, Kind.CAR)
     if from_above:
         leaves = leaf_colour(extra[..., 1], condition) * (0.75 + 0.4 * dither)[..., None]
         if condition.snow > 0:
             leaves = leaves + (0.9 - leaves) * 0.4 * condition.snow
-        colour = torch.where(shaded_by[..., None], leaves, colour)
-        kind = torch.where(shaded_by, torch.full_like(kind, Kind.TREE), kind)
-        top = torch.where(leafy, crown, solid)
-    height = top[rows]
+        colour = torch.where(leafy[..., None], leaves, colour)
+        kind = kind.masked_fill(leafy, Kind.TREE)
+    above, height, below = (top[rows.start + k : rows.stop + k] for k in range(3))
     # slope of the top surface, limited so that a wall's foot doesn't turn black
     east_slope = torch.zeros_like(height)
     east_slope[:, 1:-1] = (height[:, 2:] - height[:, :-2]) / (2 * city.resolution_m)
-    first, last = rows.start, rows.start + height.shape[0]
-    above = top[max(first - 1, 0) : last - 1] if first else torch.cat([top[:1], top[: last - 1]])
-    below = top[first + 1 : last + 1]
-    below = below if below.shape[0] == height.shape[0] else torch.cat([below, top[-1:]])
     north_slope = (above - below) / (2 * city.resolution_m)
     east_slope, north_slope = east_slope.clamp(-1.2, 1.2), north_slope.clamp(-1.2, 1.2)
     sun_east, sun_north, sun_up = condition.sun
-    cosine = (sun_up - east_slope * sun_east - north_slope * sun_north) / torch.sqrt(
-        1 + east_slope.square() + north_slope.square()
-    )
+    steepness = torch.sqrt(1 + east_slope.square() + north_slope.square())
+    cosine = (sun_up - east_slope * sun_east - north_slope * sun_north) / steepness
     # a soft edge of 40 cm, below the ceiling: flat ground, which is its own ceiling, lies all in the sun
-    seen = ((height - ceiling[rows]) / 0.4 + 1).clamp(0, 1)
+    seen = ((height - ceiling) / 0.4 + 1).clamp(0, 1)
     sunlight = cosine.clamp(min=0) * seen
-    sky = torch.ones_like(height) if from_above else 1 - 0.22 * shaded_by.float()
+    sky = torch.ones_like(height) if from_above else 1 - 0.22 * leafy.float()
     light = sky[..., None] * torch.tensor(condition.ambient, device=device)
     light = light + sunlight[..., None] * torch.tensor(condition.direct, device=device)
     if condition.night:
