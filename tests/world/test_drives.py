@@ -15,12 +15,13 @@ from ucvgl.world.drives import (
     along_streets,
     drive_days,
     drives_of,
-    photo_truth,
+    shown,
     world_drives,
 )
 from ucvgl.world.kinds import Kind
 from ucvgl.world.places import Places, street_places
 from ucvgl.world.rendering import CITY_GAP_M
+from ucvgl.world.sensor import expose
 
 TINY = DriveConfig(
     styles=("garden", "canal"), places=11, spacing_m=9.0, photo_px=(12, 16), city_size_m=256, resolution_m=0.5
@@ -85,13 +86,15 @@ def test_photos_stand_beside_their_truth(config):
         scene, *passes = drives_of(config, number, count)
         for side, shots in zip(done, passes, strict=True):
             images = getattr(drives, side)
-            rows = slice(done[side], done[side] + len(shots))
+            rows = slice(done[side], done[side] + len(shots.east_m))
             metres = images.positions.values[rows] - np.float32([number * CITY_GAP_M, 0])
             np.testing.assert_allclose(metres, np.stack([shots.east_m, shots.north_m], -1), atol=0.002)
-            for i in (0, len(shots) - 1):
-                alone = module.photo_bytes(scene, shots, np.array([i]), config.photo_px)[0]
+            for i in (0, len(shots.east_m) - 1):
+                alone = expose(
+                    shown(scene, shots, np.array([i]), config.photo_px).rgb, shots.sensor.take(np.array([i]))
+                )[0]
                 assert (alone.int() - images[rows][i]).abs().max() <= 1
-            done[side] += len(shots)
+            done[side] += len(shots.east_m)
 
 
 def test_kinds_of_one_seed_share_their_streets(cities):
@@ -201,9 +204,9 @@ def test_season_sees_the_same_geometry(cities):
     """Depth of every ray that meets no tree in either season is equal; lawns and roofs are white, the trees bare."""
     scene, database, query = cities["season"]
     every = np.arange(16)
-    for name in ("east_m", "north_m", "heading_deg", "eye_m", "stop"):
+    for name in ("east_m", "north_m", "heading_deg", "eye_m"):
         np.testing.assert_array_equal(getattr(database, name), getattr(query, name))
-    summer, winter = (photo_truth(scene, shots, every, (24, 32)) for shots in (database, query))
+    summer, winter = (shown(scene, shots, every, (24, 32)) for shots in (database, query))
     solid = (summer.kind != Kind.TREE) & (winter.kind != Kind.TREE)
     assert solid.float().mean() > 0.6
     assert torch.equal(summer.depth_m[solid], winter.depth_m[solid])
@@ -277,7 +280,7 @@ def test_more_places_than_the_streets_have(tmp_path, monkeypatch):
     assert list((tmp_path / "worlds").iterdir()) == []
     scene, _, _ = drives_of(ONE, 0, 1)
     stops = street_places(scene.city, 9.0, margin_m=module.EDGE_M)
-    assert len(drives_of(ONE, 0, len(stops))[2]) == len(stops)  # every stop there is
+    assert len(drives_of(ONE, 0, len(stops))[2].day) == len(stops)  # every stop there is
     with pytest.raises(InputError, match=f"at most {len(stops)}"):
         drives_of(ONE, 0, len(stops) + 1)
 

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from ucvgl.errors import InputError
 from ucvgl.world.kinds import Kind
-from ucvgl.world.places import MARGIN_M, Places, check_inside, choose, street_places
+from ucvgl.world.places import MARGIN_M, Places, choose, street_places
 
 
 @pytest.fixture(params=["garden", "old_town", "downtown", "canal"])
@@ -109,12 +108,3 @@ def test_choosing_takes_every_place_alike():
 def test_more_places_than_there_are_is_an_error():
     with pytest.raises(InputError, match="at most 5 at this spacing, found 6"):
         choose(numbered(5), 6, 0)
-
-
-def test_the_first_place_outside_is_named(garden):
-    inside = torch.tensor([10.0, 100.0, 214.0])
-    check_inside(garden, inside, inside, 10)
-    with pytest.raises(InputError, match=r"place 1: .*\[10, 214\].*found \(9\.0, 50\.0\)"):
-        check_inside(garden, torch.tensor([50.0, 9.0, 500]), torch.tensor([50.0, 50, 50]), 10)
-    with pytest.raises(InputError, match="place 0"):
-        check_inside(garden, torch.tensor([np.nan]), torch.tensor([50.0]))

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from ucvgl.data.cache import made_once, mapped, new_images
 from ucvgl.data.container import ArrayImages
+from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions
 from ucvgl.world.noise import hash32
 from ucvgl.world.styles import style_named
@@ -32,21 +33,30 @@ class Config(Protocol):
     styles: tuple[str, ...]
     seed: int
     places: int
+    spacing_m: float
+
+
+def check_settings(config: Config, own: Mapping[str, tuple[bool, str]]) -> None:
+    """InputError for the first wrong setting; own: of this kind of config alone, name -> (whether it is right, what is)."""
+    for name in config.styles:
+        style_named(name)
+    checks = {
+        "styles": (len(config.styles) > 0, "at least one city style"),
+        "places": (isinstance(config.places, int) and config.places > 0, "a whole number above 0"),
+        "spacing_m": (config.spacing_m > 0, "metres above 0"),
+    }
+    for name, (right, expected) in {**checks, **own}.items():
+        if not right:
+            raise InputError(name, expected=expected, found=repr(getattr(config, name)), todo="Correct it.")
 
 
 @dataclass(frozen=True)
 class Side:
-    """The pictures of one city on one side: queries or gallery.
+    """The pictures of one city on one side: queries or gallery."""
 
-    Args:
-        metres: float32 (n, 2), true east and north in the city's frame.
-        batches: rows to render together.
-        picture: rows (B,) -> uint8 (B, 3, H, W).
-    """
-
-    metres: NDArray[np.float32]
-    batches: Sequence[NDArray]
-    picture: Callable[[NDArray], Tensor]
+    metres: NDArray[np.float32]  # (n, 2), true east and north in the city's frame
+    batches: Sequence[NDArray]  # rows to render together
+    picture: Callable[[NDArray], Tensor]  # rows (B,) -> uint8 (B, 3, H, W)
 
 
 @lru_cache(maxsize=1)

@@ -21,7 +21,6 @@ from ucvgl.geometry import (
 )
 from ucvgl.world.appearance import Condition
 from ucvgl.world.kinds import GROUND, Kind
-from ucvgl.world.places import check_inside
 from ucvgl.world.render import Rendered, Scene, cast_columns, texels_at
 
 TILTED_AT_ONCE = 8  # panoramas: bounds the memory of their sampling grids
@@ -45,14 +44,11 @@ def satellite_tiles(
     heading_deg: (B,) what is up in the tile; north if not given.
     from_above: as an aircraft sees it; if False, the ground beneath the crowns, lit as a pedestrian sees it: the truth
         that a projected panorama is compared with.
-
-    Raises:
-        InputError: a tile that reaches beyond the city.
     """
     turn = torch.zeros_like(east_m) if heading_deg is None else torch.deg2rad(heading_deg)
     sin, cos = torch.sin(turn)[:, None, None], torch.cos(turn)[:, None, None]
     corner = float((sin.abs() + cos.abs()).max()) if heading_deg is not None else 1.0  # a turned tile's reach
-    check_inside(scene.city, east_m, north_m, span_m / 2 * corner - 1e-3)
+    _assert_inside(scene, east_m, north_m, span_m / 2 * corner - 1e-3)
     steps = ((torch.arange(size_px, device=scene.device) + 0.5) / size_px - 0.5) * span_m
     right, up = steps[None, None, :], -steps[None, :, None]
     east = east_m[:, None, None] + right * cos + up * sin
@@ -71,11 +67,8 @@ def panoramas(
 
     heading_deg: (B,) what the centre column shows, north if not given; pitch_deg, roll_deg: (B,) the camera's tilt, level
     if not given. Truth is cut with the picture, to the nearest ray.
-
-    Raises:
-        InputError: a place outside the city.
     """
-    check_inside(scene.city, east_m, north_m)
+    _assert_inside(scene, east_m, north_m)
     still = torch.zeros_like(east_m)
     azimuth, slope = _columns_and_rows(scene, height_px)
     azimuth = azimuth + torch.deg2rad(still if heading_deg is None else heading_deg)[:, None]
@@ -97,13 +90,9 @@ def photos(
     scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, camera_height_m: Tensor, heading_deg: Tensor, *,
     size_px: tuple[int, int] = (96, 128), fov_deg: float = 80.0,
 ) -> Rendered:  # fmt: skip
-    """Level perspective photos (height, width), horizontal field of view `fov_deg`, looking along a heading.
-
-    Raises:
-        InputError: a place outside the city.
-    """
+    """Level perspective photos (height, width), horizontal field of view `fov_deg`, looking along a heading."""
     rows, columns = size_px
-    check_inside(scene.city, east_m, north_m)
+    _assert_inside(scene, east_m, north_m)
     focal = columns / 2 / math.tan(math.radians(fov_deg) / 2)
     aside = torch.atan((torch.arange(columns, device=scene.device) + 0.5 - columns / 2) / focal)  # (W,)
     rise = (rows / 2 - 0.5 - torch.arange(rows, device=scene.device)) / focal  # (H,)
@@ -120,17 +109,14 @@ def drone_images(
     """Oblique square images from a drone that looks at the place from `altitude_m` above its ground, along a heading.
 
     The drone stands back so that the place is in the middle of the image: at altitude / tan(-pitch) metres.
-
-    Raises:
-        InputError: a place or a drone outside the city.
     """
-    check_inside(scene.city, east_m, north_m)
+    _assert_inside(scene, east_m, north_m)
     assert -85 <= pitch_deg <= -20  # straight down is a tile
     back = altitude_m / math.tan(math.radians(-pitch_deg))
     assert float(back.max()) <= 0.75 * DRONE_RANGE_M
     turn = torch.deg2rad(heading_deg)
     eye_east, eye_north = east_m - back * torch.sin(turn), north_m - back * torch.cos(turn)
-    check_inside(scene.city, eye_east, eye_north)
+    _assert_inside(scene, eye_east, eye_north)
     eye_m = scene.ground_height(east_m, north_m) + altitude_m
     rows = max(DRONE_ROWS, int(1.5 * size_px * 180 / fov_deg / 2))
     azimuth, slope = _columns_and_rows(scene, rows)
@@ -143,6 +129,12 @@ def drone_images(
     unseen = (across.start, 2 * rows - across.stop, down.start, rows - down.stop)
     sphere = (functional.pad(field, unseen) for field in (part.rgb, part.kind, part.depth_m))
     return Rendered(*_cut(*sphere, pixels.to(scene.device)))
+
+
+def _assert_inside(scene: Scene, east_m: Tensor, north_m: Tensor, margin_m: float = 0.0) -> None:
+    """Nothing is beyond the city's edge, but rasters are read with clamped indices and would show something."""
+    low, high = margin_m, scene.city.size_m - margin_m
+    assert all(bool(((x >= low) & (x <= high)).all()) for x in (east_m, north_m)), f"outside {low:g} to {high:g} m"
 
 
 def _columns_and_rows(scene: Scene, height_px: int) -> tuple[Tensor, Tensor]:
