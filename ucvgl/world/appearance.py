@@ -20,6 +20,7 @@ from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FACADES, TRUN
 from ucvgl.world.noise import between, unit
 
 SEASONS = ("spring", "summer", "autumn", "winter")
+Layers = dict[str, Tensor]  # of a city, by name
 LEVELS = 6  # of the colour pyramid: 1, 2, 4 .. 32 pixels
 
 CAR_COLOURS = ((236, 236, 236), (30, 32, 36), (150, 152, 156), (90, 94, 100), (150, 34, 32), (36, 62, 118),
@@ -169,9 +170,7 @@ def shadow_ceiling(height: Tensor, resolution_m: float, condition: Condition) ->
     return ceiling if by_rows else ceiling.t().contiguous()
 
 
-def light_city(
-    city: City, layers: dict[str, Tensor], objects: Objects, condition: Condition, *, from_above: bool
-) -> Lit:
+def light_city(city: City, layers: Layers, objects: Objects, condition: Condition, *, from_above: bool) -> Lit:
     """Work out the lit colours of a city on a day.
 
     from_above: with crowns on top, as an aircraft sees it; else the ground under them, as a pedestrian does.
@@ -185,15 +184,13 @@ def light_city(
     leafy = (relief[..., 2] > 0) & (layers["dither"] < condition.leaf_cover)
     covered = torch.where(leafy, crown, solid)
     ceiling = shadow_ceiling(covered, city.resolution_m, condition)
-    top = F.pad((covered if from_above else solid)[None], (0, 0, 1, 1), mode="replicate")[
-        0
-    ]  # a row more at either edge
-    base = []
-    for first in range(0, len(relief), STRIP):
-        rows = slice(first, min(first + STRIP, len(relief)))
-        base.append(
-            _light_rows(city, layers, objects, condition, cars, rows, top, leafy[rows], ceiling[rows], from_above)
-        )
+    top = (covered if from_above else solid)[None]
+    top = F.pad(top, (0, 0, 1, 1), mode="replicate")[0]  # a row more at either edge
+    strips = (slice(first, min(first + STRIP, len(relief))) for first in range(0, len(relief), STRIP))
+    base = [
+        _light_rows(city, layers, objects, condition, cars, rows, top, leafy[rows], ceiling[rows], from_above)
+        for rows in strips
+    ]
     texels, sizes = _pyramid(torch.cat(base))
     ceiling_cm = (ceiling * 100).round().clamp(-32000, 32000).to(torch.int16)
     counts = torch.tensor([0] + [size * size for size in sizes[:-1]], device=device)
@@ -201,7 +198,7 @@ def light_city(
 
 
 def _light_rows(
-    city: City, layers: dict[str, Tensor], objects: Objects, condition: Condition, cars: Tensor, rows: slice,
+    city: City, layers: Layers, objects: Objects, condition: Condition, cars: Tensor, rows: slice,
     top: Tensor, leafy: Tensor, ceiling: Tensor, from_above: bool,
 ) -> Tensor:  # fmt: skip
     """Lit colours and classes of some rows: uint8 (rows, N, 4); top: (all rows + 2, N), what the light falls on, metres."""

@@ -13,7 +13,6 @@ from ucvgl.world.local import Local, Mask, Street
 from ucvgl.world.noise import Floats, Noise, hash32, unit
 from ucvgl.world.plan import CARPARK, HOUSE, PARK, Lots, Plan
 
-Layers = tuple[NDArray[np.int16], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 F = np.float32  # so that no number of the rules widens the arrays to float64
 
 
@@ -45,7 +44,7 @@ class Builder:
         self.mottle = tuple(Noise.make(size, cell, seed, key) for cell, key in ((9.0, 7), (2.2, 8), (0.7, 9)))
         self.paths = Noise.make(size, 42.0, seed, 30)
 
-    def strip(self, rows: slice) -> Layers:
+    def strip(self, rows: slice) -> tuple[NDArray, NDArray, NDArray, NDArray]:
         """Relief, surface, facade and extra layers of some rows (see City)."""
         plan, lots = self.plan, self.lots
         x, y = self.x, self.y[rows]

@@ -51,16 +51,10 @@ class City:
 
 
 def make_city(style: CityStyle, seed: int, *, size_m: float = 768.0, resolution_m: float = 0.25) -> City:
-    """Build a city.
+    """Build a city of one of styles.STYLES; another seed, 0 to 2^32 - 1, is another city.
 
-    Args:
-        style: what is built (styles.STYLES).
-        seed: any integer from 0 to 2^32 - 1; another seed is another city of the same style.
-        size_m: edge length in metres, 200 to 8000.
-        resolution_m: metres a pixel; 0.25 shows lane lines, 0.5 halves time and quarters memory.
-
-    Raises:
-        InputError: a seed, size or resolution outside its bounds.
+    size_m: edge, 200 to 8000; resolution_m: of a pixel; 0.25 shows lane lines, 0.5 halves time and quarters memory.
+    InputError outside these bounds.
     """
     for name, value, low, high in (
         ("world seed", seed, 0, 2**32 - 1), ("resolution_m", resolution_m, 0.1, 1.0),
@@ -100,11 +94,9 @@ def plant_trees(city: City) -> None:
     at_col = np.clip((x / np.float32(city.resolution_m)).astype(np.int64), 0, pixels - 1)
     at_row = np.clip(pixels - 1 - (y / np.float32(city.resolution_m)).astype(np.int64), 0, pixels - 1)
     ground = city.surface[at_row, at_col, 3]
-    share = np.where(ground == Kind.GRASS, style.garden_trees, 0)
-    share = np.where(ground == Kind.PAVEMENT, style.street_trees, share)
-    share = np.where(ground == Kind.PAVING, 0.04, share)
-    taken = unit(seed, 62, row, col) < share
-    for tree in np.nonzero(taken)[0]:
+    share = np.zeros(len(Kind))
+    share[[Kind.GRASS, Kind.PAVEMENT, Kind.PAVING]] = style.garden_trees, style.street_trees, 0.04
+    for tree in np.nonzero(unit(seed, 62, row, col) < share[ground])[0]:
         _plant(city, int(at_row[tree]), int(at_col[tree]), int(row[tree]) * count + int(col[tree]), ground[tree])
 
 

@@ -108,18 +108,10 @@ class Shots:
 
 
 def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", progress: bool = True) -> Dataset:
-    """Two passes along the same streets: queries against a gallery; a hit is within 25 m. Rendered once.
+    """Two passes along the same streets: query and gallery photos, uint8 (3, H, W), with true positions; rendered once.
 
-    Args:
-        config: the drives.
-        device: renders.
-        progress: show a bar.
-
-    Returns:
-        photos uint8 (N, 3, H, W) and (M, 3, H, W), with true positions; queries without a hit are left out.
-
-    Raises:
-        InputError: more places asked for than the streets have at that spacing, or no room on the disk.
+    A hit is within 25 m; queries without one are left out. InputError if the streets have fewer places at that spacing, or
+    there is no room on the disk.
     """
     counts = {"gallery": config.places * config.manner.headings, "query": config.places}
     shapes = {name: (count, 3, *config.photo_px) for name, count in counts.items()}
@@ -230,8 +222,8 @@ def _darkened(sensor: Sensor, days: tuple[Condition, ...], day: NDArray) -> Sens
 
 
 def _turned(heading_deg: Floats, *by_deg: Floats) -> Floats:
-    turn = np.float32(360)
-    return ((heading_deg + sum(by_deg)) % turn % turn).astype(np.float32)  # a hair below 0 first becomes 360 itself
+    # a hair below 0 first becomes 360 itself
+    return ((heading_deg + sum(by_deg)) % np.float32(360) % np.float32(360)).astype(np.float32)
 
 
 def _beside(city: City, stops: Places, manner: Manner, seed: int) -> Places:

@@ -42,19 +42,10 @@ class WorldConfig:
 def world_pairs(
     config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu", progress: bool = True
 ) -> Dataset:
-    """N places; query i is a panorama, gallery image i the tile of the same place. Rendered once.
+    """N places: query i is a panorama, uint8 (3, H, 2H), gallery image i the tile (3, S, S) of the same place; rendered once.
 
-    Args:
-        config: the world.
-        split: what this part is called.
-        device: renders.
-        progress: show a bar.
-
-    Returns:
-        panoramas uint8 (N, 3, H, 2H) and tiles (N, 3, S, S), with true positions in metres.
-
-    Raises:
-        InputError: more places asked for than the cities have at that spacing, or no room on the disk.
+    `split` is what this part is called; positions are true, in metres. InputError if the cities have fewer places at that
+    spacing, or there is no room on the disk.
     """
     count, rows, tile = config.places, config.panorama_px, config.tile_px
     shapes = {"query": (count, 3, rows, 2 * rows), "gallery": (count, 3, tile, tile)}

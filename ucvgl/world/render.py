@@ -43,14 +43,11 @@ class Scene:
     def __init__(self, city: City, device: torch.device | str = "cpu", *, keep_days: int = 4) -> None:
         self.city, self.device, self.keep_days = city, torch.device(device), keep_days
         self.pixels = city.relief.shape[0]
-        self.layers = {
-            name: torch.from_numpy(getattr(city, name)).to(self.device)
-            for name in ("relief", "surface", "facade", "extra")
-        }
-        grain = torch.from_numpy(unit(city.seed, 95, torch.arange(DITHER * DITHER).numpy()))
-        self.dither = grain.to(self.device)
-        square = grain.reshape(DITHER, DITHER).repeat(-(-self.pixels // DITHER), -(-self.pixels // DITHER))
-        self.layers["dither"] = square[: self.pixels, : self.pixels].to(self.device)
+        names = ("relief", "surface", "facade", "extra")
+        self.layers = {name: torch.from_numpy(getattr(city, name)).to(self.device) for name in names}
+        self.dither = torch.from_numpy(unit(city.seed, 95, np.arange(DITHER * DITHER))).to(self.device)
+        square = self.dither.reshape(DITHER, DITHER).repeat(-(-self.pixels // DITHER), -(-self.pixels // DITHER))
+        self.layers["dither"] = square[: self.pixels, : self.pixels]
         # one 8-byte word a pixel: a single gather brings solid height, crown and object
         self.relief_words = self.layers["relief"].reshape(-1, 4).view(torch.int64).reshape(-1)
         self.facade_words = self.layers["facade"].reshape(-1, 4).view(torch.int32).reshape(-1)
@@ -63,7 +60,7 @@ class Scene:
         """Lit colours on that day, kept for the last few days asked for."""
         key = (condition, from_above)
         if key not in self._days:
-            while len(self._days) >= self.keep_days:
+            if len(self._days) == self.keep_days:
                 self._days.pop(next(iter(self._days)))
             self._days[key] = light_city(self.city, self.layers, self.objects, condition, from_above=from_above)
         return self._days[key]
@@ -136,15 +133,12 @@ def cast_columns(
     """
     (batch, width), height = azimuth.shape, slope.shape[-1]
     chunk = max(1, CHUNK_RAYS // (width * height))
-    parts = []
-    for first in range(0, batch, chunk):
-        here = slice(first, first + chunk)
-        rays = slope[here] if slope.shape[0] == batch else slope
-        parts.append(
-            _cast(scene, condition, east[here], north[here], eye_m[here], azimuth[here], rays, pixel_rad,
-                  ranges or max(112, height), range_max_m)
-        )  # fmt: skip
-    return Rendered(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+    slope = slope.expand(batch, width, height)
+    parts = [
+        _cast(scene, condition, *rays, pixel_rad, ranges or max(112, height), range_max_m)
+        for rays in zip(*(values.split(chunk) for values in (east, north, eye_m, azimuth, slope)), strict=True)
+    ]
+    return Rendered(*map(torch.cat, zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -184,7 +178,7 @@ def _cast(
     z = ground + parked
     inverse = 1 / r
     solid_max = torch.cummax(z * inverse, -1).values
-    rays = slope.expand(batch, width, rows).contiguous()  # (B, W, H)
+    rays = slope.contiguous()  # (B, W, H)
     hit = torch.searchsorted(solid_max, rays)  # first range whose slope reaches the ray
     missed = hit == ranges
     hit = hit.clamp_(max=ranges - 1)
@@ -207,10 +201,8 @@ def _cast(
     crown = top > 0
     high = torch.where(crown, (ground + top * 0.01) * inverse, -1e9)
     low = torch.where(crown, (ground + under * 0.01) * inverse, 1e9)
-    leaf = torch.maximum(
-        torch.searchsorted(torch.cummax(high, -1).values, rays),
-        torch.searchsorted(-torch.cummin(low, -1).values, -rays),
-    )
+    leaf = torch.searchsorted(torch.cummax(high, -1).values, rays)
+    leaf = torch.maximum(leaf, torch.searchsorted(-torch.cummin(low, -1).values, -rays))
     in_crown = leaf < ranges
     leaf = leaf.clamp_(max=ranges - 1)
     leaf_r = _at(r, leaf)

@@ -84,24 +84,12 @@ def rendered(
 ) -> dict[str, ArrayImages]:  # fmt: skip
     """The images of both sides: from the cache if they were rendered before, else rendered and kept.
 
-    Args:
-        config: a frozen dataclass; what it holds names the pictures.
-        shapes: of all images of a side, (N, 3, H, W).
-        city: its number and how many places it has -> its sides.
-        behind: dataclasses that names in the settings stand for (styles, levels); they name the pictures too.
-        ids: the id of each image, by its number.
-        progress: show a bar.
-
-    Raises:
-        InputError: no room on the disk, or fewer places in a city than asked for.
+    shapes: of all images of a side, (N, 3, H, W); city: its number and how many places it has -> its sides; ids: of each image
+    by its number. The frozen dataclass `config`, and those that names in it stand for (`behind`: levels), name the pictures.
+    InputError if there is no room on the disk, or a city has fewer places.
     """
-    parts = [style_named(name) for name in config.styles] + list(behind)
-    key = {
-        "code": source_digest(),
-        "kind": type(config).__name__,
-        "behind": [asdict(p) for p in parts],
-        **asdict(config),
-    }
+    named = [asdict(part) for part in [*(style_named(name) for name in config.styles), *behind]]
+    key = {"code": source_digest(), "kind": type(config).__name__, "behind": named, **asdict(config)}
     folder = made_once("worlds", key, lambda folder: _render(folder, config, shapes, city, progress))
     sides = {}
     for name, shape in shapes.items():

@@ -11,14 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ucvgl.geometry import (
-    attitude_matrix,
-    panorama_pixel_to_ray,
-    perspective_grid,
-    pixel_grid,
-    ray_to_panorama,
-    sample_panorama,
-)
+from ucvgl import geometry
 from ucvgl.world.appearance import Condition
 from ucvgl.world.kinds import GROUND, Kind
 from ucvgl.world.render import Rendered, Scene, cast_columns, texels_at
@@ -76,12 +69,12 @@ def panoramas(
     level = cast_columns(scene, condition, east_m, north_m, eye_m, azimuth, slope, math.pi / height_px)
     if pitch_deg is None and roll_deg is None:
         return level
-    turn = attitude_matrix(still, still if pitch_deg is None else pitch_deg, still if roll_deg is None else roll_deg)
-    pixels = pixel_grid(height_px, 2 * height_px).to(scene.device, torch.float32)
-    rays = panorama_pixel_to_ray(pixels, height_px)  # (H, W, 3)
+    turn = geometry.attitude_matrix(still, *(still if angle is None else angle for angle in (pitch_deg, roll_deg)))
+    pixels = geometry.pixel_grid(height_px, 2 * height_px).to(scene.device, torch.float32)
+    rays = geometry.panorama_pixel_to_ray(pixels, height_px)  # (H, W, 3)
     parts = []
     for some in torch.arange(len(turn)).split(TILTED_AT_ONCE):
-        pixels = ray_to_panorama(torch.einsum("hwi,gji->ghwj", rays, turn[some]), height_px)
+        pixels = geometry.ray_to_panorama(torch.einsum("hwi,gji->ghwj", rays, turn[some]), height_px)
         parts.append(_cut(level.rgb[some], level.kind[some], level.depth_m[some], pixels))
     return Rendered(*map(torch.cat, zip(*parts, strict=True)))
 
@@ -120,7 +113,7 @@ def drone_images(
     eye_m = scene.ground_height(east_m, north_m) + altitude_m
     rows = max(DRONE_ROWS, int(1.5 * size_px * 180 / fov_deg / 2))
     azimuth, slope = _columns_and_rows(scene, rows)
-    pixels = perspective_grid(rows, (size_px, size_px), fov_deg, 0.0, pitch_deg, 0.0)
+    pixels = geometry.perspective_grid(rows, (size_px, size_px), fov_deg, 0.0, pitch_deg, 0.0)
     across, down = _span(pixels[..., 0], 2 * rows), _span(pixels[..., 1], rows)
     part = cast_columns(
         scene, condition, eye_east, eye_north, eye_m, azimuth[across] + turn[:, None], slope[..., down], math.pi / rows,
@@ -157,4 +150,4 @@ def _cut(rgb: Tensor, kind: Tensor, depth_m: Tensor, pixels: Tensor) -> tuple[Te
     column, row = pixels.round().long().unbind(-1)
     at = (row.clamp(0, height - 1) * width + column % width).flatten(1).expand(len(kind), -1)
     kind, depth_m = (truth.flatten(1).gather(1, at).reshape(-1, *pixels.shape[1:3]) for truth in (kind, depth_m))
-    return sample_panorama(rgb, pixels), kind, depth_m
+    return geometry.sample_panorama(rgb, pixels), kind, depth_m
