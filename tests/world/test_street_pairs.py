@@ -80,25 +80,10 @@ def test_shifted_tiles_stay_inside_the_city(difficulty):
     assert len(nuisance.day) == 40
 
 
-def test_cities_of_one_style_differ():
-    config = replace(TINY, styles=("garden", "garden"))
-    scenes = [city_of(config, number, 2, "cpu")[0] for number in (0, 1)]
-    assert scenes[0].city.seed != scenes[1].city.seed
-
-
-@pytest.mark.parametrize(
-    ("setting", "named"),
-    [
-        ({"styles": ()}, "styles"),
-        ({"styles": ("village",)}, "city style"),
-        ({"difficulty": "brutal"}, "difficulty"),
-        ({"places": 0}, "places"),
-        ({"spacing_m": -1}, "spacing_m"),
-        ({"span_m": 0}, "span_m"),
-        ({"tile_px": 0}, "tile_px"),
-        ({"panorama_px": -2}, "panorama_px"),
-    ],
-)
+@pytest.mark.parametrize(("setting", "named"), [
+    ({"styles": ()}, "styles"), ({"styles": ("village",)}, "city style"), ({"difficulty": "brutal"}, "difficulty"),
+    ({"places": 0}, "places"), ({"spacing_m": -1}, "spacing_m"), ({"panorama_px": -2}, "panorama_px"),
+])  # fmt: skip
 def test_bad_settings_are_named(setting, named):
     with pytest.raises(InputError, match=named):
         replace(TINY, **setting)
