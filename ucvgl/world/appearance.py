@@ -19,31 +19,25 @@ from ucvgl.world.city import City
 from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FACADES, TRUNK, Kind
 from ucvgl.world.noise import between, unit
 
-SEASONS = ("spring", "summer", "autumn", "winter")
 Layers = dict[str, Tensor]  # of a city, by name
+SEASONS = ("spring", "summer", "autumn", "winter")
 LEVELS = 6  # of the colour pyramid: 1, 2, 4 .. 32 pixels
-
 CAR_COLOURS = ((236, 236, 236), (30, 32, 36), (150, 152, 156), (90, 94, 100), (150, 34, 32), (36, 62, 118),
                (182, 170, 140))  # fmt: skip
+CAR_OF = (np.arange(TRUNK + 1) - 1) % CARS  # which car it is, by minus the object number: cabin and bonnet share it
 STRIP = 512  # rows lit at a time: bounds memory
 
 
 @dataclass(frozen=True)
 class Condition:
-    """The day of a picture.
+    """The day of a picture."""
 
-    season: spring, summer, autumn or winter; snow: share of ground and roofs under snow, 0..1.
-    sun_azimuth_deg: clockwise from north; sun_elevation_deg: above the horizon; below 0 it is night and lamps are lit.
-    cloud: 0 clear with hard shadows .. 1 overcast without.
-    traffic: an integer; two days with different numbers have partly different parked cars.
-    """
-
-    season: str = "summer"
-    sun_azimuth_deg: float = 165.0
-    sun_elevation_deg: float = 50.0
-    cloud: float = 0.1
-    snow: float = 0.0
-    traffic: int = 0
+    season: str = "summer"  # one of SEASONS
+    sun_azimuth_deg: float = 165.0  # clockwise from north
+    sun_elevation_deg: float = 50.0  # above the horizon; below 0 it is night and lamps are lit
+    cloud: float = 0.1  # 0 clear with hard shadows .. 1 overcast without
+    snow: float = 0.0  # share of ground and roofs under snow, 0..1
+    traffic: int = 0  # two days with different numbers have partly different parked cars
 
     def __post_init__(self) -> None:
         one_of("season", self.season, SEASONS, "Correct it.")
@@ -104,11 +98,6 @@ class Objects:
     car_colour: Tensor  # (TRUNK + 1, 3) in 0..1, by minus the object number
 
 
-def _car_of(number: np.ndarray) -> np.ndarray:
-    """Which car a number belongs to: cabin and bonnet of one car share it."""
-    return (number - 1) % CARS
-
-
 def make_objects(city: City, device: torch.device) -> Objects:
     """Draw the colours of facades and cars of a city."""
     variant = np.arange(FACADES)
@@ -117,8 +106,7 @@ def make_objects(city: City, device: torch.device) -> Objects:
     tall = city.style.floors[1] > 6
     bounds = ((2.0, 3.8), (0.34, 0.82 if tall else 0.58), (0.42, 0.74 if tall else 0.6), (0.1, 0.6))
     window = np.stack([between(*pair, city.seed, 82 + k, variant) for k, pair in enumerate(bounds)], -1)
-    car = _car_of(np.arange(TRUNK + 1))
-    cars = np.asarray(CAR_COLOURS, np.float32)[(unit(city.seed, 86, car) * len(CAR_COLOURS)).astype(int)]
+    cars = np.asarray(CAR_COLOURS, np.float32)[(unit(city.seed, 86, CAR_OF) * len(CAR_COLOURS)).astype(int)]
     tables = np.clip(walls, 0, 255) / np.float32(255), window.astype(np.float32), cars / np.float32(255)
     return Objects(*(torch.from_numpy(table).to(device) for table in tables))
 
@@ -126,7 +114,7 @@ def make_objects(city: City, device: torch.device) -> Objects:
 def car_heights(city: City, condition: Condition, device: torch.device) -> Tensor:
     """Height in metres that each car site adds on that day, by minus the object number: (TRUNK + 1,); 0 where empty."""
     number = np.arange(TRUNK + 1)
-    there = unit(city.seed, 90, condition.traffic, _car_of(number)) < np.float32(0.72)
+    there = unit(city.seed, 90, condition.traffic, CAR_OF) < np.float32(0.72)
     there &= (number > 0) & (number < TRUNK)
     height = np.where(number <= CARS, np.float32(CAR_HEIGHT_M), np.float32(BONNET_HEIGHT_M))
     return torch.from_numpy(there * height).to(device)

@@ -51,10 +51,10 @@ class City:
 
 
 def make_city(style: CityStyle, seed: int, *, size_m: float = 768.0, resolution_m: float = 0.25) -> City:
-    """Build a city of one of styles.STYLES; another seed, 0 to 2^32 - 1, is another city.
+    """Build a city of a style; another seed, 0 to 2^32 - 1, is another city of it.
 
-    size_m: edge, 200 to 8000; resolution_m: of a pixel; 0.25 shows lane lines, 0.5 halves time and quarters memory.
-    InputError outside these bounds.
+    size_m: edge, 200 to 8000 metres; resolution_m: metres a pixel, 0.1 to 1; 0.25 shows lane lines, 0.5 halves time and
+    quarters memory. InputError outside these bounds.
     """
     for name, value, low, high in (
         ("world seed", seed, 0, 2**32 - 1), ("resolution_m", resolution_m, 0.1, 1.0),

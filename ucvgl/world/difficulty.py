@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ucvgl.errors import InputError
+from ucvgl.data.files import one_of
 from ucvgl.world.appearance import Condition
 from ucvgl.world.noise import Floats, between, hash32, unit
 from ucvgl.world.sensor import Sensor
@@ -59,8 +59,7 @@ STOPS_A_DRIVE = 40  # neighbouring places that were passed on one day
 
 def level_named(name: str) -> Difficulty:
     """The level of that name; InputError lists the known ones."""
-    if name not in LEVELS:
-        raise InputError("difficulty", expected=f"one of {', '.join(LEVELS)}", found=repr(name), todo="Pick one.")
+    one_of("difficulty", name, LEVELS, "Pick one.")
     return LEVELS[name]
 
 
@@ -125,10 +124,14 @@ def draw_nuisance(level: Difficulty, count: int, seed: int, device: torch.device
 
     days = drive_conditions(level, seed)
     return Nuisance(
-        camera_height_m=between(*level.camera_height_m, seed, 210, place), heading_deg=spread(level.heading_deg, 211),
-        pitch_deg=spread(level.tilt_deg, 212), roll_deg=spread(level.tilt_deg, 213),
+        camera_height_m=between(*level.camera_height_m, seed, 210, place),
+        heading_deg=spread(level.heading_deg, 211),
+        pitch_deg=spread(level.tilt_deg, 212),
+        roll_deg=spread(level.tilt_deg, 213),
         tile_shift_m=np.stack([spread(level.tile_shift_m, key) for key in (214, 215)], -1),
-        day=(hash32(seed, 216, place // STOPS_A_DRIVE) % np.uint32(len(days))).astype(np.int32), days=days,
-        satellite_day=satellite_condition(seed), ground_sensor=sensor(220, 1.0, level.blur_px, 0.0),
+        day=(hash32(seed, 216, place // STOPS_A_DRIVE) % np.uint32(len(days))).astype(np.int32),
+        days=days,
+        satellite_day=satellite_condition(seed),
+        ground_sensor=sensor(220, 1.0, level.blur_px, 0.0),
         satellite_sensor=sensor(230, 0.3, 0.0, level.haze),
-    )  # fmt: skip
+    )

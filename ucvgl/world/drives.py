@@ -80,11 +80,13 @@ class DriveConfig:
         sides = self.photo_px if isinstance(self.photo_px, (tuple, list)) else ()
         narrowest = max(0.0, -MANNERS[self.kind].fov_deg) if self.kind in MANNERS else 0.0
         pixels = len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)
-        check_settings(self, {
-            "kind": (self.kind in MANNERS, f"one of {', '.join(MANNERS)}"), "photo_px": (pixels, "height and width"),
+        own = {
+            "kind": (self.kind in MANNERS, f"one of {', '.join(MANNERS)}"),
+            "photo_px": (pixels, "height and width"),
             "fov_deg": (narrowest < self.fov_deg < 180, f"degrees in ({narrowest:g}, 180)"),
             "nuisance": (0 <= self.nuisance <= 3, "a factor in [0, 3]"),
-        })  # fmt: skip
+        }
+        check_settings(self, own)
         object.__setattr__(self, "photo_px", tuple(sides))
 
     @property
@@ -108,10 +110,10 @@ class Shots:
 
 
 def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", progress: bool = True) -> Dataset:
-    """Two passes along the same streets: query and gallery photos, uint8 (3, H, W), with true positions; rendered once.
+    """Two passes along the same streets: queries against a gallery; a hit is within 25 m. Rendered once.
 
-    A hit is within 25 m; queries without one are left out. InputError if the streets have fewer places at that spacing, or
-    there is no room on the disk.
+    Photos are uint8 (3, H, W), with true positions in metres; queries without a hit are left out. InputError if the streets
+    have fewer places at that spacing, or there is no room on the disk.
     """
     counts = {"gallery": config.places * config.manner.headings, "query": config.places}
     shapes = {name: (count, 3, *config.photo_px) for name, count in counts.items()}
@@ -131,7 +133,7 @@ def _sides(config: DriveConfig, number: int, count: int, device: torch.device | 
         batches = [at[rows] for at in days for rows in batched(len(at))]
         metres = np.stack([shots.east_m, shots.north_m], -1)
         size = config.photo_px
-        return Side(metres, batches, lambda at: expose(shown(scene, shots, at, size).rgb, shots.sensor.take(at)))
+        return Side(metres, batches, lambda rows: expose(shown(scene, shots, rows, size).rgb, shots.sensor.take(rows)))
 
     return {"gallery": side(database), "query": side(query)}
 
@@ -146,7 +148,7 @@ def shown(scene: Scene, shots: Shots, here: NDArray, size_px: tuple[int, int]) -
 def drives_of(
     config: DriveConfig, number: int, count: int, device: torch.device | str = "cpu"
 ) -> tuple[Scene, Shots, Shots]:
-    """City `number` of the drives on a device, and the database and query pass past `count` stops in it; or InputError."""
+    """City `number` of the drives, and the database and query pass past `count` stops; InputError if it has fewer."""
     manner = config.manner
     scaled = {name: getattr(CAMERA, name) * config.nuisance for name in SCALED}
     seed = city_seed(config, number)
@@ -172,17 +174,17 @@ def drives_of(
     away = np.float32(manner.turn_deg) * between(-1, 1, seed, 502, every)
     heading = _turned(stops.heading_deg, np.float32(360 / manner.headings) * quarter, away + error[len(known) :])
     day = (hash32(seed, 503, every) % np.uint32(len(query_days))).astype(np.int32)
+    eye_m, key = (manner.database_eye_m, 500) if manner.still else (manner.query_eye_m, 504)
+    sensor = _darkened(drawn.ground_sensor.take(len(known) + every), query_days, day)
     query = Shots(
-        asked.east_m, asked.north_m, heading,
-        between(*manner.database_eye_m, seed, 500, every) if manner.still else
-        between(*manner.query_eye_m, seed, 504, every),
-        day, query_days, _darkened(drawn.ground_sensor.take(len(known) + every), query_days, day), config.fov_deg + manner.fov_deg,
+        asked.east_m, asked.north_m, heading, between(*eye_m, seed, key, every), day, query_days, sensor,
+        config.fov_deg + manner.fov_deg,
     )  # fmt: skip
     return Scene(city, device), database, query
 
 
 def along_streets(places: Places, count: int, seed: int) -> Places:
-    """`count` stops of whole streets, drawn one after the other, the last one cut short, in driving order; or InputError."""
+    """`count` stops of whole streets, one after the other, the last one cut short; InputError if there are fewer."""
     places.check(count)
     streets = np.unique(places.drive)
     order = streets[np.argsort(hash32(seed, 505, streets), kind="stable")]

@@ -42,10 +42,10 @@ class WorldConfig:
 def world_pairs(
     config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu", progress: bool = True
 ) -> Dataset:
-    """N places: query i is a panorama, uint8 (3, H, 2H), gallery image i the tile (3, S, S) of the same place; rendered once.
+    """N places; query i is a panorama, gallery image i the tile of the same place. Rendered once.
 
-    `split` is what this part is called; positions are true, in metres. InputError if the cities have fewer places at that
-    spacing, or there is no room on the disk.
+    Panoramas are uint8 (3, H, 2H), tiles (3, S, S), with true positions in metres; `split` is what this part is called.
+    InputError if the cities have fewer places at that spacing, or there is no room on the disk.
     """
     count, rows, tile = config.places, config.panorama_px, config.tile_px
     shapes = {"query": (count, 3, rows, 2 * rows), "gallery": (count, 3, tile, tile)}
@@ -62,8 +62,7 @@ def _sides(config: WorldConfig, number: int, count: int, device: torch.device | 
 
     def tile(rows: NDArray) -> Tensor:
         east, north = (torch.from_numpy(centre[rows, k]).to(device) for k in range(2))
-        day, size = nuisance.satellite_day, config.tile_px
-        view = satellite_tiles(scene, day, east, north, span_m=config.span_m, size_px=size)
+        view = satellite_tiles(scene, nuisance.satellite_day, east, north, span_m=config.span_m, size_px=config.tile_px)
         return expose(view.rgb, nuisance.satellite_sensor.take(rows))
 
     def panorama(rows: NDArray) -> Tensor:
@@ -87,14 +86,14 @@ def city_of(config: WorldConfig, number: int, count: int, device: torch.device |
 def panorama_bytes(scene: Scene, places: Places, nuisance: Nuisance, here: NDArray, rows: int) -> Tensor:
     """Panoramas of some places, those of one day at a time, as bytes on the scene's device."""
     out = torch.empty((len(here), 3, rows, 2 * rows), dtype=torch.uint8, device=scene.device)
-    tilted = bool(np.any(nuisance.pitch_deg[here]) or np.any(nuisance.roll_deg[here]))
-    pose = places.east_m, places.north_m, nuisance.camera_height_m, nuisance.heading_deg
-    tilt = (nuisance.pitch_deg, nuisance.roll_deg) if tilted else ()
+    poses = np.stack([
+        places.east_m, places.north_m, nuisance.camera_height_m, nuisance.heading_deg, nuisance.pitch_deg, nuisance.roll_deg,
+    ])  # fmt: skip
     for day in np.unique(nuisance.day[here]):
         slot = np.nonzero(nuisance.day[here] == day)[0]
         at = here[slot]
-        east, north, eye, *angles = (torch.from_numpy(array[at]).to(scene.device) for array in pose + tilt)
-        turned = dict(zip(("heading_deg", "pitch_deg", "roll_deg"), angles, strict=False))
-        view = panoramas(scene, nuisance.days[day], east, north, eye, height_px=rows, **turned)
+        east, north, height, heading, pitch, roll = torch.from_numpy(poses[:, at]).to(scene.device)
+        tilt = {"pitch_deg": pitch, "roll_deg": roll}
+        view = panoramas(scene, nuisance.days[day], east, north, height, height_px=rows, heading_deg=heading, **tilt)
         out[torch.from_numpy(slot).to(scene.device)] = expose(view.rgb, nuisance.ground_sensor.take(at))
     return out

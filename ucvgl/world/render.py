@@ -232,6 +232,8 @@ def _cast(
     open_sky = missed & ~in_crown
     tops = pick(~(wall | missed | in_crown), distance)
     horizon, sky = _sky(scene, condition, azimuth, rays, east + north, open_sky)
+    behind_walls = (fan_values(values, hit, walls.ray) for values in (at, z))
+    behind_leaves = (fan_values(values, leaf, leaves.ray) for values in (at, high, low))
 
     colour = torch.empty(batch * width * rows, 3, device=device)
     kind = torch.empty(batch * width * rows, dtype=torch.uint8, device=device)
@@ -239,10 +241,9 @@ def _cast(
     kind[open_sky.reshape(-1)] = Kind.SKY
     for hits, (rgb, classes) in (
         (tops, _shade_tops(scene, lit, tops)),
-        (walls, _shade_walls(scene, condition, lit, walls, *(fan_values(x, hit, walls.ray) for x in (at, z)))),
-        (leaves, _shade_leaves(scene, condition, lit, leaves, grain[there],
-                               *(fan_values(x, leaf, leaves.ray) for x in (at, high, low)))),
-    ):  # fmt: skip
+        (walls, _shade_walls(scene, condition, lit, walls, *behind_walls)),
+        (leaves, _shade_leaves(scene, condition, lit, leaves, grain[there], *behind_leaves)),
+    ):
         haze = (1 - torch.exp(hits.run_m * (-1 / 700)))[:, None]
         colour[hits.ray] = rgb + (horizon - rgb) * haze
         kind[hits.ray] = classes

@@ -37,7 +37,7 @@ class Config(Protocol):
 
 
 def check_settings(config: Config, own: Mapping[str, tuple[bool, str]]) -> None:
-    """InputError for the first wrong setting; own: of this kind of config alone, name -> (whether it is right, what is)."""
+    """InputError for the first wrong setting; own: those of one kind of config, name -> (is it right, what is expected)."""
     for name in config.styles:
         style_named(name)
     checks = {
@@ -84,8 +84,9 @@ def rendered(
 ) -> dict[str, ArrayImages]:  # fmt: skip
     """The images of both sides: from the cache if they were rendered before, else rendered and kept.
 
-    shapes: of all images of a side, (N, 3, H, W); city: its number and how many places it has -> its sides; ids: of each image
-    by its number. The frozen dataclass `config`, and those that names in it stand for (`behind`: levels), name the pictures.
+    config: a frozen dataclass; what it holds names the pictures, and so do the dataclasses `behind` names in it (levels).
+    shapes: of all images of a side, (N, 3, H, W); ids: of each image, by its number.
+    city: its number and how many places it has -> its sides.
     InputError if there is no room on the disk, or a city has fewer places.
     """
     named = [asdict(part) for part in [*(style_named(name) for name in config.styles), *behind]]

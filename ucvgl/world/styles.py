@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ucvgl.errors import InputError
+from ucvgl.data.files import one_of
 
 Colour = tuple[int, int, int]
 
@@ -54,7 +54,8 @@ GARDEN = CityStyle(
     parked_cars=0.30, lane_lines=0.35,
     walls=((222, 212, 196), (196, 176, 150), (170, 92, 70), (205, 205, 200), (150, 158, 160), (226, 206, 160)),
     roofs_pitched=((96, 88, 84), (120, 100, 86), (128, 72, 58), (76, 78, 84), (104, 110, 104)),
-    roofs_flat=((150, 148, 142), (118, 116, 112)), asphalt=(98, 97, 96), pavement=(176, 172, 162), lawn=(92, 122, 58),
+    roofs_flat=((150, 148, 142), (118, 116, 112)),
+    asphalt=(98, 97, 96), pavement=(176, 172, 162), lawn=(92, 122, 58),
 )  # fmt: skip
 
 OLD_TOWN = CityStyle(
@@ -65,7 +66,8 @@ OLD_TOWN = CityStyle(
     parked_cars=0.45, lane_lines=0.12,
     walls=((214, 178, 126), (226, 200, 150), (190, 138, 108), (206, 190, 172), (168, 106, 82), (220, 214, 198)),
     roofs_pitched=((164, 84, 58), (148, 74, 54), (178, 102, 72), (120, 84, 72)),
-    roofs_flat=((160, 150, 138), (128, 120, 112)), asphalt=(112, 108, 104), pavement=(160, 150, 138), lawn=(98, 120, 62),
+    roofs_flat=((160, 150, 138), (128, 120, 112)),
+    asphalt=(112, 108, 104), pavement=(160, 150, 138), lawn=(98, 120, 62),
 )  # fmt: skip
 
 DOWNTOWN = CityStyle(
@@ -88,7 +90,8 @@ CANAL = CityStyle(
     parked_cars=0.5, lane_lines=0.2,
     walls=((140, 72, 56), (118, 66, 54), (164, 96, 72), (214, 206, 192), (92, 72, 66), (180, 150, 118)),
     roofs_pitched=((92, 84, 84), (140, 76, 60), (104, 90, 84), (72, 72, 78)),
-    roofs_flat=((140, 136, 130), (104, 102, 100)), asphalt=(120, 112, 106), pavement=(158, 138, 124), lawn=(86, 122, 58),
+    roofs_flat=((140, 136, 130), (104, 102, 100)),
+    asphalt=(120, 112, 106), pavement=(158, 138, 124), lawn=(86, 122, 58),
 )  # fmt: skip
 
 STYLES = {style.name: style for style in (GARDEN, OLD_TOWN, DOWNTOWN, CANAL)}
@@ -96,6 +99,5 @@ STYLES = {style.name: style for style in (GARDEN, OLD_TOWN, DOWNTOWN, CANAL)}
 
 def style_named(name: str) -> CityStyle:
     """The style of that name; InputError lists the known ones."""
-    if name not in STYLES:
-        raise InputError("city style", expected=f"one of {', '.join(STYLES)}", found=repr(name), todo="Pick one.")
+    one_of("city style", name, STYLES, "Pick one.")
     return STYLES[name]

@@ -67,9 +67,10 @@ def panoramas(
     azimuth = azimuth + torch.deg2rad(still if heading_deg is None else heading_deg)[:, None]
     eye_m = scene.ground_height(east_m, north_m) + camera_height_m
     level = cast_columns(scene, condition, east_m, north_m, eye_m, azimuth, slope, math.pi / height_px)
-    if pitch_deg is None and roll_deg is None:
+    pitch_deg, roll_deg = (still if angle is None else angle for angle in (pitch_deg, roll_deg))
+    if not (bool(pitch_deg.any()) or bool(roll_deg.any())):
         return level
-    turn = geometry.attitude_matrix(still, *(still if angle is None else angle for angle in (pitch_deg, roll_deg)))
+    turn = geometry.attitude_matrix(still, pitch_deg, roll_deg)
     pixels = geometry.pixel_grid(height_px, 2 * height_px).to(scene.device, torch.float32)
     rays = geometry.panorama_pixel_to_ray(pixels, height_px)  # (H, W, 3)
     parts = []
@@ -125,7 +126,10 @@ def drone_images(
 
 
 def _assert_inside(scene: Scene, east_m: Tensor, north_m: Tensor, margin_m: float = 0.0) -> None:
-    """Nothing is beyond the city's edge, but rasters are read with clamped indices and would show something."""
+    """Nothing is beyond the city's edge, but rasters are read with clamped indices and would show something.
+
+    No setting leads there: every camera stands at a stop of `street_places`, whose margin is as wide as what is shown of it.
+    """
     low, high = margin_m, scene.city.size_m - margin_m
     assert all(bool(((x >= low) & (x <= high)).all()) for x in (east_m, north_m)), f"outside {low:g} to {high:g} m"
 
