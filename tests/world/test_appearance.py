@@ -184,10 +184,17 @@ def test_a_box_darkens_what_lies_behind_it():
     assert abs(float(ceiling) - (GROUND_M + 3)) < 0.6
 
 
-@pytest.mark.parametrize(("setting", "named"), [
-    ({"season": "monsoon"}, "season"), ({"cloud": 1.1}, "cloud"), ({"cloud": float("nan")}, "cloud"),
-    ({"sun_azimuth_deg": float("inf")}, "sun_azimuth_deg"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"season": "monsoon"}, "season"),
+        ({"cloud": 1.1}, "cloud"),
+        ({"cloud": float("nan")}, "cloud"),
+        ({"snow": -0.1}, "snow"),
+        ({"sun_elevation_deg": 91}, "sun_elevation_deg"),
+        ({"sun_azimuth_deg": float("inf")}, "sun_azimuth_deg"),
+    ],
+)
 def test_a_bad_day_is_named(setting, named):
     with pytest.raises(InputError, match=named):
         Condition(**setting)

@@ -13,8 +13,12 @@ from ucvgl.world.styles import CANAL, GARDEN, STYLES, style_named
 
 # What every platform must give for seed 3, 224 m at 0.5 m, the first 16 digits. Edited rules change them: look at the city,
 # then paste what the failing test shows.
-GOLDEN = {"garden": "1f6e677e8264aff4", "old_town": "c4d28c59bf91d9d5", "downtown": "3b3260c13f8a0719",
-          "canal": "0717dc20d9ed1553"}  # fmt: skip
+GOLDEN = {
+    "garden": "1f6e677e8264aff4",
+    "old_town": "c4d28c59bf91d9d5",
+    "downtown": "3b3260c13f8a0719",
+    "canal": "0717dc20d9ed1553",
+}
 STYLE_NAMES = sorted(STYLES)
 
 
@@ -48,6 +52,13 @@ def test_another_seed_is_another_city(garden):
     other = make_city(GARDEN, 4, size_m=224, resolution_m=0.5)
     assert digest(other) != digest(garden)
     assert (other.surface[..., 3] != garden.surface[..., 3]).mean() > 0.3
+
+
+def test_another_size_is_cut_from_the_same_plan_of_streets():
+    # streets start beyond the south-west corner and are drawn one by one, so a larger city continues a smaller one
+    small = make_city(GARDEN, 3, size_m=200, resolution_m=1).plan
+    large = make_city(GARDEN, 3, size_m=300, resolution_m=1).plan
+    np.testing.assert_array_equal(small.lines_u, large.lines_u[: len(small.lines_u)])
 
 
 def test_heights_are_gentle_ground_and_moderate_buildings(city):
@@ -141,10 +152,24 @@ def test_a_last_strip_of_one_row_is_built_too():
     assert (city.relief[-1, :, 0] > 0).all()
 
 
-@pytest.mark.parametrize(("seed", "setting", "named"), [
-    (-1, {}, "world seed"), (0, {"size_m": 199}, "size_m"), (0, {"size_m": float("nan")}, "size_m"),
-    (0, {"resolution_m": 2}, "resolution_m"), (0, {"size_m": 4000, "resolution_m": 0.1}, "size_m"),
-])  # fmt: skip
+def test_a_coarser_city_shows_the_same_place(garden):
+    coarse = make_city(GARDEN, 3, size_m=224, resolution_m=1)
+    assert (coarse.surface[..., 3] == garden.surface[1::2, ::2, 3]).mean() > 0.85
+
+
+@pytest.mark.parametrize(
+    ("seed", "setting", "named"),
+    [
+        (-1, {}, "world seed"),
+        (2**32, {}, "world seed"),
+        (0, {"size_m": 199}, "size_m"),
+        (0, {"size_m": 8001}, "size_m"),
+        (0, {"size_m": float("nan")}, "size_m"),
+        (0, {"resolution_m": 0.05}, "resolution_m"),
+        (0, {"resolution_m": 2}, "resolution_m"),
+        (0, {"size_m": 4000, "resolution_m": 0.1}, "size_m"),
+    ],
+)
 def test_bad_settings_are_named(seed, setting, named):
     assert PIXELS_MAX < 4000 / 0.1
     with pytest.raises(InputError, match=named):

@@ -1,5 +1,7 @@
 """Levels: their bounds, their order, and that they draw the same for the same place."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,7 @@ def test_a_bell_has_standard_deviation_one_and_ends_at_three():
 
 def test_levels_are_ordered_in_every_nuisance():
     easy, medium, hard = (LEVELS[name] for name in ("easy", "medium", "hard"))
+    assert {f.name for f in fields(easy)} == {"name", "camera_height_m", "same_day", "seasons", *SPREADS}
     for name in SPREADS:
         assert getattr(easy, name) == 0 < getattr(medium, name) < getattr(hard, name), name
     for lower, higher in ((easy, medium), (medium, hard)):

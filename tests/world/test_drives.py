@@ -95,6 +95,16 @@ def test_kinds_of_one_seed_share_their_streets(cities):
         np.testing.assert_array_equal(east[0], other)
 
 
+def test_a_drive_moves_by_the_spacing_along_its_lane(cities):
+    _, database, _ = cities["season"]  # without heading errors
+    step = np.stack([np.diff(database.east_m), np.diff(database.north_m)])
+    assert np.median(np.hypot(*step)) == pytest.approx(ONE.spacing_m, rel=0.15)
+    near = np.hypot(*step) < 1.3 * ONE.spacing_m  # of one street
+    assert near.sum() > 5
+    bearing = np.degrees(np.arctan2(*step)) % 360
+    assert np.median(apart(bearing, database.heading_deg[:-1])[near]) < 10
+
+
 def test_stops_are_those_of_whole_streets():
     number = np.repeat([0, 3, 1001, 1002], [4, 2, 5, 3])
     metres = np.arange(14, dtype=np.float32)
@@ -249,12 +259,26 @@ def test_more_places_than_the_streets_have(tmp_path, monkeypatch):
     assert list((tmp_path / "worlds").iterdir()) == []
 
 
-@pytest.mark.parametrize(("setting", "named"), [
-    ({"kind": "boat"}, "kind: expected one of car"), ({"styles": ()}, "styles"), ({"styles": ("village",)}, "city style"),
-    ({"places": 0}, "places"), ({"places": 2.5}, "places"), ({"spacing_m": -1.0}, "spacing_m"),
-    ({"photo_px": (12.5, 16)}, "photo_px"), ({"photo_px": 48}, "photo_px"), ({"fov_deg": float("nan")}, "fov_deg"),
-    ({"kind": "hand_held", "fov_deg": 15.0}, "fov_deg"), ({"nuisance": -0.1}, "nuisance"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"kind": "boat"}, "kind: expected one of car"),
+        ({"styles": ()}, "styles"),
+        ({"styles": ("village",)}, "city style"),
+        ({"places": 0}, "places"),
+        ({"places": 2.5}, "places"),
+        ({"spacing_m": -1.0}, "spacing_m"),
+        ({"photo_px": (0, 16)}, "photo_px"),
+        ({"photo_px": (12.5, 16)}, "photo_px"),
+        ({"photo_px": 48}, "photo_px"),
+        ({"photo_px": (1, 2, 3)}, "photo_px"),
+        ({"fov_deg": 180.0}, "fov_deg"),
+        ({"fov_deg": float("nan")}, "fov_deg"),
+        ({"kind": "hand_held", "fov_deg": 15.0}, "fov_deg"),
+        ({"nuisance": -0.1}, "nuisance"),
+        ({"nuisance": float("nan")}, "nuisance"),
+    ],
+)
 def test_bad_settings_are_named(setting, named):
     with pytest.raises(InputError, match=named):
         replace(TINY, **setting)

@@ -9,8 +9,13 @@ from hypothesis.extra import numpy as hnp
 from ucvgl.world.noise import Noise, hash32, unit
 
 GOLDEN_HASHES = [[33350994], [2801655874], [527226509], [3434613449, 3342258810, 1640582951, 1476251302]]
-GOLDEN_NOISE = ["0x1.e59e320000000p-3", "0x1.4738780000000p-1", "0x1.7492080000000p-2", "0x1.27021c0000000p-4",
-                "0x1.14f3340000000p-1"]  # fmt: skip
+GOLDEN_NOISE = [
+    "0x1.e59e320000000p-3",
+    "0x1.4738780000000p-1",
+    "0x1.7492080000000p-2",
+    "0x1.27021c0000000p-4",
+    "0x1.14f3340000000p-1",
+]
 QUICK = settings(max_examples=40, deadline=None)
 
 

@@ -76,6 +76,14 @@ def test_a_low_wall_far_away_is_still_a_wall_and_ends_at_its_height(distance):
     assert seen.kind[0, :, 0].tolist() == [Kind.SKY, Kind.WALL]
 
 
+def test_a_flat_roof_is_seen_from_above_and_has_its_depth():
+    scene = Scene(handmade_city(box(90, 110, 110, 140, top_m=6)))
+    elevation = -45.0
+    seen = look(scene, [0.0], [elevation], eye_m=26)
+    assert seen.kind.item() == Kind.ROOF
+    assert seen.depth_m.item() == pytest.approx(20 * math.sqrt(2), rel=1e-3)
+
+
 def test_a_crown_floats_over_what_is_behind_and_below(monkeypatch):
     monkeypatch.setattr(Condition, "leaf_cover", property(lambda _: 1.0))
     scene = Scene(handmade_city(crown(100, 115, 3, 3.0, 8.0), box(0, 200, 130, 150, top_m=5)))

@@ -30,6 +30,13 @@ def test_a_neutral_sensor_only_rounds():
     assert out[0, 0, 0, :3].tolist() == [0, 255, 128]
 
 
+def test_exposure_does_not_change_what_it_was_given():
+    rgb = picture()
+    before = rgb.clone()
+    expose(rgb, sensor(gain=(1.2, 1, 0.8), gamma=0.8, noise=0.1, blur_px=0.7))
+    assert torch.equal(rgb, before)
+
+
 def test_gain_is_per_channel_and_gamma_bends_the_middle():
     grey = torch.full((1, 3, 2, 2), 0.5)
     assert expose(grey, sensor(1, gain=(1.2, 1.0, 0.4)))[0, :, 0, 0].tolist() == [153, 128, 51]
@@ -60,6 +67,10 @@ def test_blur_is_a_gaussian_to_two_standard_deviations(blur_px):
     expected = V.gaussian_blur(rgb, [size, size], [blur_px, blur_px])
     out = expose(rgb, sensor(blur_px=blur_px)).float()
     assert (out - (expected * 255)).abs().max() <= 0.51
+
+
+def test_a_tiny_picture_can_be_blurred():
+    assert expose(torch.rand(1, 3, 1, 2), sensor(1, blur_px=1.6)).shape == (1, 3, 1, 2)
 
 
 def test_a_picture_does_not_depend_on_its_batch():

@@ -77,15 +77,17 @@ def test_a_tile_shows_crowns_from_above_or_the_ground_beneath():
 # ---- panoramas -------------------------------------------------------------------------------------------------------
 
 
-def test_turning_a_camera_to_the_east_rolls_its_panorama_to_the_left(scene):
+@pytest.mark.parametrize("columns", [16, -7, 32])  # of 64: to the east, a little to the west, about
+def test_turning_a_camera_to_the_right_rolls_its_panorama_to_the_left(scene, columns):
     east, north = stops(scene, 3)
     level = panoramas(scene, DAY, east, north, full(2.5, 3), height_px=32)
-    turned = panoramas(scene, DAY, east, north, full(2.5, 3), height_px=32, heading_deg=full(90, 3))
+    heading_deg = full(columns * 360 / 64, 3)
+    turned = panoramas(scene, DAY, east, north, full(2.5, 3), height_px=32, heading_deg=heading_deg)
     for name in ("rgb", "depth_m", "kind"):
-        rolled, seen = torch.roll(getattr(level, name), -16, -1), getattr(turned, name)
+        rolled, seen = torch.roll(getattr(level, name), -columns, -1), getattr(turned, name)
         close = (rolled == seen) | ((rolled.float() - seen.float()).abs() <= 2e-3 * rolled.float().abs())
         assert close.float().mean() > 0.98  # the same rays but for the last bit of their azimuths
-        assert (torch.roll(getattr(level, name), 16, -1) == seen).float().mean() < 0.9
+        assert (torch.roll(getattr(level, name), 8 - columns, -1) == seen).float().mean() < 0.9
 
 
 def test_east_is_right_of_the_centre_of_a_panorama():
@@ -116,6 +118,17 @@ def test_a_camera_rolled_to_the_right_sees_the_world_on_its_right_higher():
     view = panoramas(Scene(handmade_city()), DULL, *at((100, 100)), full(2.5), height_px=96, roll_deg=full(12.0))
     ground = (view.kind[0] == Kind.ROAD).sum(0)
     assert ground[144] > 52 > 44 > ground[48]  # at azimuth 90 and -90
+
+
+@pytest.mark.parametrize("tilt_deg", [0.0, 1e-5])  # not cut at all; cut, along the same rays
+def test_a_tilt_of_nothing_changes_nothing(scene, tilt_deg):
+    east, north = stops(scene, 2)
+    tilt = {"pitch_deg": full(tilt_deg, 2), "roll_deg": full(tilt_deg, 2)}
+    level = panoramas(scene, DAY, east, north, full(2.5, 2), height_px=32)
+    still = panoramas(scene, DAY, east, north, full(2.5, 2), height_px=32, **tilt)
+    assert torch.equal(level.kind, still.kind)
+    torch.testing.assert_close(level.depth_m, still.depth_m)
+    torch.testing.assert_close(level.rgb, still.rgb, atol=2e-3, rtol=0)
 
 
 def test_tilted_panoramas_are_cut_a_few_at_a_time(scene, monkeypatch):
