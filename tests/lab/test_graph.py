@@ -15,8 +15,8 @@ from toys import TABLE, edit_notebook, write_notebook
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab import graph
-from ucvgl.paths import ROOT
+from ucvgl.lab import graph, rows
+from ucvgl.paths import ROOT, write_json
 
 UCVGL = [sys.executable, "-m", "ucvgl.cli"]
 
@@ -176,6 +176,117 @@ def test_links_to_folders_are_followed_once(own):
     assert paths.files_digest(str(own)) != before
 
 
+# ------------------------------------------------------------------------------------------------------------ rows as jobs
+
+ROWS = ("02/cold_start/full", "06/main/simclr")
+
+
+def test_a_notebook_waits_for_the_stages_of_its_rows(studio):
+    write_notebook(studio / "notebooks", "02_b", rows=ROWS)
+    write_notebook(studio / "notebooks", "03_c")
+    found = graph.plan({"profile": "tiny", "seed": "0,1", "job_seconds": "0"})
+    stages = {job.key: job for job in found.stages}
+    (first, second), (alone, _) = ([job for job in found.notebooks if job.name == name] for name in ("02_b", "03_c"))
+    kinds = [key.rpartition("-")[0] for key in first.stages]
+    assert kinds == ["images", "intra-view", "cross-view", "drives", "vg-ssl"]
+    assert alone.stages == ()
+    assert set(first.stages) & set(second.stages) == {first.stages[0], first.stages[3]}  # what is rendered
+    images, intra, cross = (stages[key] for key in first.stages[:3])
+    assert (images.needs, intra.needs, cross.needs) == ((), (images.key,), (images.key, intra.key))
+    assert images.priority > intra.priority > cross.priority
+    assert found.row_names["02/cold_start/full"] == (cross.key, second.stages[2])
+    assert len(found.row_names) > 70
+
+
+def test_a_short_stage_is_left_to_those_that_need_it(studio, monkeypatch):
+    rates = studio / "rates.csv"
+    rates.write_text("work,device,images_per_second\n")
+    monkeypatch.setattr(graph, "RATES", rates)
+    write_notebook(studio / "notebooks", "02_b", rows=ROWS)
+    every = {job.key: job for job in graph.plan({"profile": "tiny"}).stages}
+    assert all(job.is_job for job in every.values() if job.seconds is None)  # not known: may be long
+    work = {stage.key: stage.work for stage in rows.all_stages(rows.rows("tiny", "world", 0)).values()}
+    device = "GPU" if graph.has_gpu() else "CPU"
+    fast = [f'"{name}",{device},{1e-3 if name.startswith("rendering") else 1e9}' for name in {*work.values()} if name]
+    rates.write_text("work,device,images_per_second\n" + "\n".join(fast) + "\n")
+    some = {job.key: job for job in graph.plan({"profile": "tiny", "job_seconds": "1"}).stages}
+    assert {key for key, job in some.items() if job.is_job} == {
+        key for key in some if work[key].startswith("rendering")
+    }
+    curricula = [job for key, job in some.items() if key.startswith("curriculum")]
+    assert all(len(job.needs) == 1 and job.needs[0].startswith("images") for job in curricula)
+
+
+def test_a_dry_run_says_what_is_cached_and_about_how_long_the_rest_takes(studio):
+    write_notebook(studio / "notebooks", "02_b", rows=ROWS)
+    found = graph.plan({"profile": "tiny", "seed": "0,1"})
+    before = graph.dry_run(found, 2).splitlines()
+    (line,) = (line for line in before if line.startswith("02/cold_start/full"))
+    assert line.split()[2] == "0/2"
+    assert f"need {len(found.stages)} stages; 0 are in the cache" in before[-3]
+    key = found.row_names["02/cold_start/full"][1]
+    write_json(graph.marker(key), {})
+    after = graph.dry_run(found, 2).splitlines()
+    assert next(line for line in after if line.startswith("02/cold_start/full")).split()[2] == "1/2"
+    assert "; 1 are in the cache" in after[-3]
+
+
+def test_a_plan_is_kept_until_something_it_depends_on_changes(studio, monkeypatch):
+    path = write_notebook(studio / "notebooks", "02_b", rows=ROWS)
+    config = {"profile": "tiny", "data": "world", "seed": "0"}
+    first, file = graph.kept_plan(config)
+    assert graph.read_plan(file) == first
+    monkeypatch.setattr(graph, "plan", lambda config: pytest.fail("planned again"))
+    assert graph.kept_plan(config) == (first, file)
+    file.write_text("{")  # a damaged file is no plan
+    monkeypatch.undo()
+    monkeypatch.setenv("UCVGL_RUNS", str(studio / "runs"))
+    monkeypatch.setenv("UCVGL_NOTEBOOKS", str(studio / "notebooks"))
+    assert graph.kept_plan(config)[0] == first
+    edit_notebook(path, "A toy", "Another toy")
+    assert graph.kept_plan(config)[1] != file
+
+
+@pytest.mark.slow
+def test_rows_train_side_by_side_and_a_killed_run_keeps_them(studio):
+    write_notebook(studio / "notebooks", "02_b", rows=ROWS)
+    options = ("--cores", "2", "--job-seconds", "0")
+    found = graph.plan({"profile": "tiny", "job_seconds": "0"})
+    marks = {key: graph.marker(key) for key in found.notebooks[0].stages}
+    child = subprocess.Popen([*UCVGL, "reproduce", "--profile", "tiny", *options], start_new_session=True,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not list((studio / "runs").glob("*-*/result.json")):  # the first training is done
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.1)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    kept = {path: path.stat().st_mtime_ns for path in (studio / "runs").glob("*-*/result.json")}
+    reproduce(*options)
+    assert executed(studio) == ["02_b 0"]
+    assert all(mark.exists() for mark in marks.values())
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    spans = {key.rpartition("-")[0]: span(mark) for key, mark in marks.items()}
+    for one, other in (
+        ("images", "drives"),
+        ("cross-view", "vg-ssl"),
+        ("intra-view", "vg-ssl"),
+        ("intra-view", "drives"),
+    ):
+        if spans[one][0] < spans[other][1] and spans[other][0] < spans[one][1]:
+            break
+    else:
+        pytest.fail(f"no two stages ran at once: {spans}")
+    assert "everything was up to date" in reproduce(*options).stderr
+
+
+def span(mark):
+    """When a stage's job began and ended."""
+    end = mark.stat().st_mtime
+    return end - json.loads(mark.read_text())["seconds"], end
+
+
 @pytest.mark.parametrize(
     ("cores", "width", "alone", "expected"),
     [(8, 1, False, 8), (8, 2, False, 4), (2, 6, False, 1), (8, 6, True, 8), (None, 6, False, graph.CLUSTER_THREADS)],
@@ -281,12 +392,12 @@ def test_on_a_cluster_a_killed_job_is_retried_beside_the_others_and_its_result_i
     pytest.importorskip("snakemake_executor_plugin_cluster_generic")
     monkeypatch.setenv("TOY_KILLED", str(studio / "killed"))
     write_notebook(studio / "notebooks", "01_a", KILLED_ONCE, TABLE)
-    write_notebook(studio / "notebooks", "02_b")
+    write_notebook(studio / "notebooks", "02_b", rows=ROWS[1:])
     more = ["--executor", "cluster-generic", "--profile", str(profile_of_a_cluster(studio))]
-    reproduce("--", *more)
+    reproduce("--job-seconds", "0", "--", *more)
     assert (studio / "killed").exists()
     assert executed(studio) == ["01_a 0", "01_a 0", "02_b 0"]
-    assert (studio / "submitted").read_text().split() == ["job"] * 3  # publishing is done here
+    assert (studio / "submitted").read_text().split() == ["job"] * 5  # two stages, too; publishing is done here
     for name in ("01_a", "02_b"):
         published = studio / "figures" / "tiny" / name
         assert sorted(p.name for p in published.iterdir()) == ["results.json", "toy.csv", "toy.json", "toy.md"]

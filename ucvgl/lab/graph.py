@@ -319,9 +319,8 @@ def kept_plan(config: Mapping[str, Any]) -> tuple[Plan, Path]:
     try:
         return read_plan(path), path
     except (OSError, ValueError, TypeError, KeyError):
-        found = plan(config)
-        write_json(path, asdict(found))
-        return found, path
+        write_json(path, asdict(plan(config)))
+        return read_plan(path), path
 
 
 def read_plan(path: Path) -> Plan:
