@@ -427,8 +427,11 @@ default-resources:
 set-resources:
   notebook:
     gpu: 1
+  stage:
+    gpu: 1
 set-threads:
   notebook: 1
+  stage: 1
 """)
     return folder
 
