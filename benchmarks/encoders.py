@@ -23,7 +23,7 @@ from ucvgl.data.container import Parts
 from ucvgl.lab.material import material
 from ucvgl.lab.profiles import UcvglSettings, ucvgl
 from ucvgl.lab.results import WORLD
-from ucvgl.lab.rows import variant
+from ucvgl.lab.variants import variant
 from ucvgl.methods.ucvgl import PseudoPairs, describe, evaluate, new_model
 from ucvgl.paths import write_text
 from ucvgl.training import train

@@ -22,7 +22,7 @@ from torch import Generator
 
 from ucvgl.augment import UCVGL, augment
 from ucvgl.encoders import Encoder, EncoderConfig
-from ucvgl.lab import profiles, rows
+from ucvgl.lab import profiles, rows, variants
 from ucvgl.lab.graph import RATES
 from ucvgl.methods.common import device
 from ucvgl.paths import write_text
@@ -87,13 +87,13 @@ def wanted() -> dict[str, Callable[[], float]]:
         big = profile == "paper"
         batch = (32 if torch.cuda.is_available() else 4) if big else 32
         one, two, three = profiles.ucvgl(profile, 0), profiles.sample4geo(profile, 0), profiles.vg_ssl(profile, 0)
-        raw, polar = (rows.architecture(two, part) for part in ("raw", "polar"))
-        wide = rows.without(one.start, "no_projection").ground
+        raw, polar = (variants.architecture(two, part) for part in ("raw", "polar"))
+        wide = variants.without(one.start, "no_projection").ground
         encoders = {one.start.ground, wide, two.method.ground, two.drone.ground, raw.ground, polar.ground}
         settings = one.curriculum.training
         for config in encoders | {three.methods["simclr"].encoder}:
             found[rows.training_of(config)] = lambda c=config, b=batch, s=settings: training(c, s, b)
-        for gan in {one.gan, one.start.translation.gan, rows.translated(one, "cyclegan").translation.gan}:
+        for gan in {one.gan, one.start.translation.gan, variants.translated(one, "cyclegan").translation.gan}:
             found[rows.gan_training_of(gan)] = lambda g=gan: translation(g)
         world, drive = one.train, three.train[0]
         found[rows.rendering_of("panoramas and tiles", world.panorama_px)] = lambda c=world: rendering(_pairs, c)

@@ -94,22 +94,22 @@ def reproduce(
     skip_unreadable: Skip = False,
 ) -> None:
     """Regenerate every table and figure that is not up to date. What follows `--` is handed to Snakemake."""
-    from ucvgl.lab import graph
+    from ucvgl.lab.reproduce import reproduce as run
 
     _skip_unreadable(skip_unreadable)
     config = {
         "profile": profile, "data": data, "seed": seed, "rows": rows, "panorama": panorama, "other": other, "drone": drone,
         "backbone": backbone, "job_seconds": job_seconds,
     }  # fmt: skip
-    raise typer.Exit(graph.reproduce(config, cores=cores, dry=dry_run, more=context.args))
+    raise typer.Exit(run(config, cores=cores, dry=dry_run, more=context.args))
 
 
 @app.command("refresh-notebooks")
 def refresh_notebooks() -> None:
     """Renew the outputs shown in the committed notebooks (laptop profile, embedded world, seed 0)."""
-    from ucvgl.lab import graph
+    from ucvgl.lab.reproduce import refresh_notebooks as run
 
-    raise typer.Exit(graph.refresh_notebooks())
+    raise typer.Exit(run())
 
 
 @app.command()

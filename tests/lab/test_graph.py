@@ -16,6 +16,7 @@ from toys import TABLE, edit_notebook, write_notebook
 from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab import graph, rows
+from ucvgl.lab.reproduce import reproduce as reproduce_here
 from ucvgl.paths import ROOT, write_json
 
 UCVGL = [sys.executable, "-m", "ucvgl.cli"]
@@ -146,7 +147,7 @@ def test_reproduce_layout(studio, own, capfd):
     found = graph.plan({"data": str(own)})
     assert (found.names, found.left_out) == (["01_a", "02_b"], ("03_c",))
     assert graph.plan({}).left_out == ()
-    status = graph.reproduce({"profile": "tiny", "data": str(own)}, more=["--dry-run"])
+    status = reproduce_here({"profile": "tiny", "data": str(own)}, more=["--dry-run"])
     said = capfd.readouterr()
     assert status == 0
     assert "not for data of this layout, left out: 03_c" in said.err

@@ -1,60 +1,11 @@
-"""Rows and their stages: published rows, one change each, what is shared, keys, the choice of rows."""
+"""Rows and their stages: order, keys, what is shared, the choice of rows."""
 
 import pytest
 
 from ucvgl.errors import InputError
-from ucvgl.lab import profiles, published, rows
+from ucvgl.lab import rows
 
 PROFILES = ("tiny", "laptop", "paper")
-
-
-@pytest.mark.parametrize("part", rows.COLD_START)
-def test_each_row_of_the_cold_start_changes_one_thing(part):
-    start = profiles.ucvgl("laptop", 0).start
-    changed = rows.without(start, part)
-    fields = {name for name in vars(start) if getattr(start, name) != getattr(changed, name)}
-    expected = {
-        "no_projection": {"projection", "ground"}, "no_fakes": {"translation"}, "no_intra_view": {"intra"},
-        "no_cross_view": {"cross"}, "full": set(), "no_synthetic": {"occlusion"},
-    }  # fmt: skip
-    assert fields == expected[part]
-
-
-def test_every_published_row_has_a_variant():
-    steps = profiles.ucvgl("laptop", 0).curriculum
-    assert set(rows.COLD_START[:-1]) == set(published.frame("ucvgl_cold")["row"])
-    assert set(rows.RATIOS) == set(published.frame("ucvgl_semi_cvact")["row"])
-    assert set(rows.STEPS) == set(published.frame("ucvgl_rerank")["row"])
-    assert set(rows.MAIN) - {"pretrained_100"} <= set(published.frame("ucvgl_main")["row"])
-    variants = [rows.variant(steps, key) for key in (*rows.RATIOS, *rows.STEPS)]
-    assert len(set(map(repr, variants))) == len(variants)
-    assert [rows.variant(steps, f"labels_{k}").label_ratio for k in (1, 5, 10, 20, 100)] == [0.01, 0.05, 0.1, 0.2, 1.0]
-    assert rows.variant(steps, "full") == steps
-    assert not rows.variant(steps, "labelled_only_10").mine
-
-
-@pytest.mark.parametrize("part", rows.ARCHITECTURES)
-def test_each_row_of_the_architecture_table_changes_what_it_says(part):
-    settings = profiles.sample4geo("laptop", 0)
-    changed = rows.architecture(settings, part)
-    fields = {name for name in vars(changed) if getattr(changed, name) != getattr(settings.method, name)}
-    expected = {
-        "full": set(), "separate": {"shared"}, "no_smoothing": {"smoothing"}, "raw": {"ground", "ground_kind", "shared"},
-        "polar": {"ground", "satellite", "ground_kind", "tile_kind", "shared"},
-    }  # fmt: skip
-    assert fields == expected[part]
-
-
-@pytest.mark.parametrize("key", rows.PAIRS)
-def test_each_variant_changes_one_thing(key):
-    config = profiles.vg_ssl("laptop", 0).methods["simclr"]
-    changed = rows.pairs_variant(config, key)
-    fields = {name for name in vars(config) if getattr(config, name) != getattr(changed, name)}
-    expected = {"partial": set(), "random": {"geopair"}, "no_augmentation": {"augment"}, "no_mask": {"mask_near"}}
-    assert fields == expected[key]
-
-
-# ------------------------------------------------------------------------------------------------------------ rows and stages
 
 
 @pytest.mark.parametrize("profile", PROFILES)

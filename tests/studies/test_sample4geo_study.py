@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ucvgl.lab import material, published, rows
+from ucvgl.lab import material, published, variants
 from ucvgl.methods.sample4geo import SAMPLERS
 from ucvgl.studies import sample4geo_study as study
 from ucvgl.studies import ucvgl_study
@@ -71,7 +71,7 @@ def test_areas_of_the_world(runs, settings):
     assert not set(area.train.positives.best().tolist()) & set(same.positives.best().tolist())
     assert same.semi_positives is not None
     assert study.located(area.train)
-    polar = rows.architecture(settings, "polar")
+    polar = variants.architecture(settings, "polar")
     (wide,) = study.open_areas(settings, "world", polar, progress=False)
     assert wide.train.gallery.size == wide.train.query.size == settings.images.query_px
 

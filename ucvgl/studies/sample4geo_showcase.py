@@ -11,9 +11,9 @@ from ucvgl.data.container import ArrayImages, Dataset, Parts
 from ucvgl.lab import published
 from ucvgl.lab.cache import StageResult
 from ucvgl.lab.profiles import Sample4GeoSettings
-from ucvgl.lab.rows import with_sampler
 from ucvgl.lab.score import Comparison, Gap
 from ucvgl.lab.stages import curriculum, supervise
+from ucvgl.lab.variants import with_sampler
 from ucvgl.methods.sample4geo import Sample4Geo, SupervisedPairs, describe, trained_model
 from ucvgl.positions import Metres, to_metres
 from ucvgl.sampling import batches_with_sources

@@ -12,8 +12,9 @@ from ucvgl.lab.material import (
     one_area,
 )
 from ucvgl.lab.profiles import Sample4GeoSettings
-from ucvgl.lab.rows import SAMPLING, architecture, chosen, on_same_terms, with_sampler
+from ucvgl.lab.rows import chosen
 from ucvgl.lab.stages import supervise
+from ucvgl.lab.variants import SAMPLING, architecture, on_same_terms, with_sampler
 from ucvgl.methods import ucvgl
 from ucvgl.methods.sample4geo import trained_model
 

@@ -15,9 +15,9 @@ from ucvgl.lab import published
 from ucvgl.lab.cache import StageResult
 from ucvgl.lab.profiles import UcvglSettings
 from ucvgl.lab.results import WORLD
-from ucvgl.lab.rows import translated
 from ucvgl.lab.score import Comparison, Gap
 from ucvgl.lab.stages import gan_folder
+from ucvgl.lab.variants import translated
 from ucvgl.methods.ucvgl import (
     Descriptors,
     Pretraining,

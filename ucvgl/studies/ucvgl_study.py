@@ -12,8 +12,8 @@ from ucvgl.lab.material import material
 from ucvgl.lab.profiles import UcvglSettings
 from ucvgl.lab.profiles import ucvgl as study
 from ucvgl.lab.results import WORLD
-from ucvgl.lab.rows import translated, variant, without
 from ucvgl.lab.stages import curriculum, pretrain, translation
+from ucvgl.lab.variants import translated, variant, without
 from ucvgl.methods.baselines import centred_by_domain, pixel_descriptor
 from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, describe, evaluate, neighbours, pretrained_model
 from ucvgl.pseudo_labels import NoPseudoLabels, PseudoLabels, correctness, select

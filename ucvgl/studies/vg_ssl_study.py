@@ -9,9 +9,10 @@ import torch
 
 from ucvgl.data.container import Dataset, Parts
 from ucvgl.lab.profiles import VgSslSettings
-from ucvgl.lab.rows import MINING as MINED
-from ucvgl.lab.rows import chosen, pairs_rows, projector_rows, with_loss
+from ucvgl.lab.rows import chosen
 from ucvgl.lab.stages import cold_start_with, learn, pretrain
+from ucvgl.lab.variants import MINING as MINED
+from ucvgl.lab.variants import pairs_rows, projector_rows, with_loss
 from ucvgl.methods.learner import METHODS, Method
 from ucvgl.methods.vg_ssl import evaluate, step_bytes, untrained_encoder
 from ucvgl.studies.ucvgl_study import first_labels, found_and_right
