@@ -71,7 +71,6 @@ rule stage:
 
 rule notebook:
     input:
-        lambda wildcards: list(job(wildcards).needs),
         lambda wildcards: marks(job(wildcards).stages),
     output:
         str(RUNS / f"notebooks/{PLAN.profile}/{PLAN.data_id}/seed{{seed}}/{{notebook}}/results.json"),

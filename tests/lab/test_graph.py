@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from toys import TABLE, edit_notebook, write_notebook
@@ -83,24 +82,14 @@ def test_the_snakefile_says_what_to_call_instead(studio):
     assert "Call `make reproduce`" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("needs", [("03_none",), ("02_b",), ("01_a",)])
-def test_needs_must_name_notebooks_without_circles(studio, needs):
-    write_notebook(studio / "notebooks", "01_a", needs=needs)
-    write_notebook(studio / "notebooks", "02_b", needs=("01_a",))
-    with pytest.raises(InputError, match=r"metadata\.ucvgl\.needs"):
-        graph.plan({})
-
-
-def test_an_edit_upstream_changes_the_fingerprints_downstream(studio):
+def test_an_edit_changes_the_fingerprint_of_its_notebook_and_the_choice_of_rows_that_of_all(studio):
     first = write_notebook(studio / "notebooks", "01_a")
-    write_notebook(studio / "notebooks", "02_b", needs=("01_a",))
-    write_notebook(studio / "notebooks", "03_c")
-    before = planned({})
+    write_notebook(studio / "notebooks", "02_b")
+    before, few = planned({}), planned({"rows": "headline"})
     edit_notebook(first, "A toy", "Another toy")
     after = planned({})
-    changed = [name for name, seed in before if before[name, seed].fingerprint != after[name, seed].fingerprint]
-    assert changed == ["01_a", "02_b"]
-    assert Path(after["02_b", 0].needs[0]).parts[-3:] == ("seed0", "01_a", "results.json")
+    assert [name for name, seed in before if before[name, seed] != after[name, seed]] == ["01_a"]
+    assert all(before[key].fingerprint != few[key].fingerprint for key in before)
 
 
 def test_a_picture_goes_to_the_notebooks_that_take_one_and_its_content_counts(studio):
@@ -280,6 +269,28 @@ def test_rows_train_side_by_side_and_a_killed_run_keeps_them(studio):
     else:
         pytest.fail(f"no two stages ran at once: {spans}")
     assert "everything was up to date" in reproduce(*options).stderr
+
+
+@pytest.mark.slow
+def test_a_row_that_fails_is_named_with_its_notebook_and_the_others_go_on(studio):
+    write_notebook(studio / "notebooks", "02_b", rows=ROWS[1:])
+    reproduce("--job-seconds", "0")
+    executed(studio)
+    (stage,) = (studio / "runs").glob("vg-ssl-*/result.json")
+    stage.write_text("{")
+    (mark,) = (studio / "runs" / "stages").glob("vg-ssl-*.json")
+    mark.unlink()
+    write_notebook(studio / "notebooks", "03_c")
+    done = reproduce("--job-seconds", "0", check=False)
+    assert done.returncode == 1
+    assert "a whole stage, with config.json and result.json" in done.stderr
+    assert f"{stage.parent}: expected" in done.stderr
+    assert "02_b seed 0: not run, these of its rows are missing: 06/main/simclr" in done.stderr
+    assert executed(studio) == ["03_c 0"]
+    assert (studio / "figures" / "tiny" / "03_c" / "toy.csv").is_file()
+    shutil.rmtree(stage.parent)
+    reproduce("--job-seconds", "0")
+    assert mark.is_file()
 
 
 def span(mark):

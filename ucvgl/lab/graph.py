@@ -59,7 +59,6 @@ class NotebookJob:
     Attributes:
         name: of the notebook.
         seed: its seed.
-        needs: results.json of the notebooks it reads.
         stages: keys of the stages that its rows need.
         fingerprint: what must stay the same for its results to hold.
         extra: further parameters, as `name=value`.
@@ -67,7 +66,6 @@ class NotebookJob:
 
     name: str
     seed: int
-    needs: tuple[str, ...]
     stages: tuple[str, ...]
     fingerprint: str
     extra: tuple[str, ...]
@@ -159,9 +157,8 @@ def plan(config: Mapping[str, Any]) -> Plan:
     known = {name: parameters(paths.notebooks() / f"{name}.ipynb") for name in names}
     about = {name: metadata(paths.notebooks() / f"{name}.ipynb") for name in names}
     extra = {key: _given(key, text[key], known) for key in MORE if key in text}
-    edges = {name: list(about[name].get("needs", ())) for name in names}
-    _check_edges(edges)
-    fingerprints = _fingerprints(names, edges, data, which, extra, known)
+    fingerprints = {name: _fingerprint(name, data, which, extra.get("panorama") if "panorama" in known[name] else None)
+                    for name in names}  # fmt: skip
 
     row_names: dict[str, tuple[str, ...]] = {}
     stages: dict[str, StageJob] = {}
@@ -182,8 +179,7 @@ def plan(config: Mapping[str, Any]) -> Plan:
                 of_notebook[name, seed] = tuple(lab_rows.all_stages([r for r in found if r.name.startswith(starts)]))
     jobs = [
         NotebookJob(
-            name, seed, tuple(str(run_folder(n, profile=profile, data=data, seed=seed) / "results.json") for n in edges[name]),
-            of_notebook.get((name, seed), ()), fingerprints[name],
+            name, seed, of_notebook.get((name, seed), ()), fingerprints[name],
             tuple(f"{k}={v}" for k, v in extra.items() if k in known[name]),
         )
         for name in names for seed in seeds
@@ -227,24 +223,16 @@ def _rates() -> dict[str, float]:
                 if row["device"].startswith("CPU") != has_gpu()}  # fmt: skip
 
 
-def _fingerprints(
-    names: Sequence[str], edges: Mapping[str, Sequence[str]], data: str, which: str, extra: Mapping[str, str],
-    known: Mapping[str, Mapping[str, Any]],
-) -> dict[str, str]:  # fmt: skip
-    """By notebook: of its source, of those it needs, of the rows, the data's files and the picture it is given."""
-    files = "" if data == WORLD else paths.files_digest(data)
-    own: dict[str, str] = {}
-
-    def fingerprint(name: str) -> str:
-        if name not in own:
-            parts = [source_fingerprint(paths.notebooks() / f"{name}.ipynb"), files, which]
-            parts += [fingerprint(need) for need in edges[name]]
-            if "panorama" in extra and "panorama" in known[name]:
-                parts.append(hashlib.sha256(Path(extra["panorama"]).read_bytes()).hexdigest())
-            own[name] = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        return own[name]
-
-    return {name: fingerprint(name) for name in names}
+def _fingerprint(name: str, data: str, which: str, panorama: str | None) -> str:
+    """Of a notebook's source, the rows, the data's files and the picture it is given."""
+    parts = [
+        source_fingerprint(paths.notebooks() / f"{name}.ipynb"),
+        "" if data == WORLD else paths.files_digest(data),
+        which,
+    ]
+    if panorama is not None:
+        parts.append(hashlib.sha256(Path(panorama).read_bytes()).hexdigest())
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -279,23 +267,6 @@ def _given(key: str, text: str, known: Mapping[str, Mapping[str, Any]]) -> str:
     if not there:
         raise InputError(key, expected=what, found=repr(text), todo="Check the spelling of the path.")
     return str(path)
-
-
-def _check_edges(edges: Mapping[str, Sequence[str]]) -> None:
-    """InputError for an unknown name or a circle in `needs`."""
-
-    def follow(name: str, above: tuple[str, ...]) -> None:
-        if name not in edges or name in above:
-            raise InputError(
-                f"{above[-1]}.ipynb, metadata.ucvgl.needs", found=repr(name),
-                expected=f"notebooks that come before it, out of {', '.join(edges)}",
-                todo="Correct the list in the notebook's metadata.",
-            )  # fmt: skip
-        for need in edges[name]:
-            follow(need, (*above, name))
-
-    for name in edges:
-        follow(name, ())
 
 
 # ------------------------------------------------------------------------------------------------------------ kept plans

@@ -31,22 +31,15 @@ class NotebookError(RuntimeError):
 
 
 @contextmanager
-def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Sets (or, for None, unsets) environment variables for a while: a kernel inherits this process's."""
-    before = {name: os.environ.get(name) for name in changes}
-
-    def apply(values: Mapping[str, str | None]) -> None:
-        for name, value in values.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-    apply(changes)
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a while: a kernel inherits this process's."""
+    before = dict(os.environ)
+    os.environ.update(changes)
     try:
         yield
     finally:
-        apply(before)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _own_kernel(folder: Path) -> None:
@@ -110,7 +103,7 @@ def run_notebook(
         shutil.rmtree(partial, ignore_errors=True)
         _own_kernel(partial / "jupyter")
         environment = {
-            "UCVGL_PROFILE": None,  # the profile is a parameter here
+            "UCVGL_PROFILE": "",  # the profile is a parameter here
             "UCVGL_RUN_FOLDER": str(partial),
             "JUPYTER_PATH": os.pathsep.join(filter(None, [str(partial / "jupyter"), os.environ.get("JUPYTER_PATH")])),
         }
