@@ -66,7 +66,7 @@ def test_unknown_choices():
 
 def test_every_method_and_set_is_named():
     assert {method for method, _, _ in study.NAMES.values()} == set(METHODS)
-    columns = published.table("vg_ssl_r50").columns
+    columns = set(published.frame("vg_ssl_r50"))
     assert all(f"{prefix}_r_at_1" in columns for _, prefix in study.TESTS.values())
 
 
