@@ -122,11 +122,12 @@ def test_drone_and_unlabelled_by_hand():
     unlabelled = pd.DataFrame({"part": list(study.UNLABELLED), "r_at_1": [60.0, 63, 70, 68]})
     assert showcase.unlabelled_published(unlabelled)["cvact_val_r_at_1"] == [84.58, None, pytest.approx(87.4944), 90.81]
     assert "+3.0 of a gap of 10.0 points" in showcase.unlabelled_conclusion(unlabelled)
-    score = scorecard.scorecard(showcase.comparisons(sampling_frame(), drone, unlabelled))
-    kept = score.set_index(["table", "published"])["orderings_kept"]
-    assert kept["sampling", "cvact_val_r_at_1"] == 100
-    assert kept["drone", "university1652_ap"] == 100
-    assert kept["unlabelled", "cvact_val_r_at_1"] == pytest.approx(100 * 2 / 3)
+    queries = dict.fromkeys(("sampling", "drone", "unlabelled"), 10_000)
+    score = scorecard.scorecard(showcase.comparisons(sampling_frame(), drone, unlabelled), queries)
+    kept = score.set_index(["table", "measure"])[["kept", "contradicted"]].T.to_dict("list")
+    assert kept["sampling", "r_at_1"] == [1, 0]
+    assert kept["drone", "ap"] == [1, 0]
+    assert kept["unlabelled", "r_at_1"] == [2, 1]
     assert set(showcase.comparisons(sampling_frame(), None, unlabelled)) == {"sampling", "unlabelled"}
 
 

@@ -100,9 +100,9 @@ def test_tables_of_the_curriculum_and_their_score(settings, given):
     assert list(table["part"]) == list(names)
     assert table["r_at_1"].le(table["chosen_with_labels_r_at_1"]).all()
     assert table.loc[1, "labels"] > table.loc[0, "labels"]  # without mutual matching more is labelled
-    pair = showcase.comparison("ucvgl_rerank", table, [("r_at_1", "cvusa_r_at_1")], ("x", "no_curriculum", "full"))
-    score = scorecard.scorecard({"ablation": pair})
-    assert score["pairs"].tolist() == [6]
+    pair = showcase.comparison("ucvgl_rerank", table, ["cvusa_r_at_1"], ("no_curriculum", "full"))
+    score = scorecard.scorecard({"ablation": pair}, {"ablation": len(given.test)})
+    assert score[list(scorecard.VERDICTS)].sum(axis=1).tolist() == [6]
 
 
 def test_no_label_leaves_the_cold_start(settings, given):

@@ -22,10 +22,10 @@ def commit() -> str | None:
         command = ["git", "-C", str(paths.ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
 
-    sources = (".", ":(exclude)figures", ":(exclude)notebooks")
     try:
         top, head = git("rev-parse", "--show-toplevel"), git("rev-parse", "--verify", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", *sources)
+        sources = ("--", ".", ":(exclude)figures", ":(exclude)notebooks")
+        changed = git("status", "--porcelain", "--untracked-files=no", *sources)
     except (OSError, subprocess.SubprocessError):
         return None
     return None if Path(top).resolve() != paths.ROOT else f"{head}-dirty" if changed else head

@@ -127,8 +127,8 @@ class Run:
         """The file of an artefact, noted in the list; two of one name would write one recipe, <name>.json."""
         file = f"{name}.{'png' if kind == 'figure' else 'csv'}"
         self.artefacts = [a for a in self.artefacts if a["file"] != file]  # a cell that was run again
-        taken = ["results", *(Path(a["file"]).stem for a in self.artefacts)]
-        assert name not in taken, f"{name!r} is taken by another artefact"
+        taken = name in ("results", *(Path(a["file"]).stem for a in self.artefacts))
+        assert not taken, f"{name!r} is taken by another artefact"
         self.artefacts.append({"file": file, "kind": kind, "caption": caption})
         return file
 
@@ -145,8 +145,8 @@ class Run:
             picture.convert("RGB").quantize(256).save(partial, format="PNG", optimize=True)
         partial.replace(path)
         note = tables.note(self.measured_on, self.profile, [self.seed])
-        recipe = {"file": path.name, "caption": caption, "note": note, **self.provenance(settings)}
-        write_json(path.with_suffix(".json"), recipe)
+        recipe = {"file": path.name, "caption": caption, "note": note}
+        write_json(path.with_suffix(".json"), recipe | self.provenance(settings))
         return path
 
     def save_table(
@@ -243,12 +243,12 @@ def publish(folders: Sequence[Path], out: Path) -> Path:
             counts = [recipe["queries"] for recipe in recipes if recipe["queries"] is not None]
             recipe = recipes[0] | _together(recipes) | {"queries": min(counts, default=None)}
             _write_table(partial / file, pd.concat([tables.read(path) for path in saved]), recipe)
-        else:
-            shutil.copyfile(saved[0], partial / file)
-            write_json((partial / file).with_suffix(".json"), recipes[0])
+            continue
+        shutil.copyfile(saved[0], partial / file)
+        write_json((partial / file).with_suffix(".json"), recipes[0])
     numbers = {str(result["seeds"][0]): result["numbers"] for result in results}
-    merged = {"numbers": numbers, "artefacts": list(artefacts.values()), **_together(results)}
-    write_json(partial / "results.json", results[0] | merged)
+    merged = results[0] | {"numbers": numbers, "artefacts": list(artefacts.values())} | _together(results)
+    write_json(partial / "results.json", merged)
     replace_folder(partial, out)
     return out / "results.json"
 

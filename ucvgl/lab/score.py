@@ -167,7 +167,7 @@ def markdown(frame: pd.DataFrame, note: str) -> str:
     counts = ", ".join(f"{frame[name].sum()} {name}" for name in VERDICTS)
     caption = (
         f"Reproduction score: {counts}, of {frame['pairs_published'].sum()} published pairs of rows. A pair is decided where the "
-        f"published values differ by more than {RESOLVED:g} points, in one direction if there are several columns, and ours by more "
+        f"published values differ by more than {RESOLVED:g} points, several columns in one direction, and ours by more "
         f"than twice the standard error of their difference"
         f"{'' if frame['seeds'].min() > 1 else ': with one seed, the sampling error of the queries alone'}."
     )

@@ -77,8 +77,7 @@ def _over_seeds(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame | None:
             if not all(type(number) in (int, float) and not math.isnan(number) for number in numbers):
                 return None
             mean, spread = statistics.mean(numbers), statistics.stdev(numbers)
-            digits = (".1f", ".1f") if percent(column) else (".4g", ".2g")
-            merged.loc[row, column] = f"{mean:{digits[0]}} ± {spread:{digits[1]}}"
+            merged.loc[row, column] = f"{mean:.1f} ± {spread:.1f}" if percent(column) else f"{mean:.4g} ± {spread:.2g}"
     return merged
 
 
@@ -105,9 +104,8 @@ def note(data: str, profile: str, seeds: Sequence[int], queries: int | None = No
     A recall p of n independent `queries` has a standard error of sqrt(p (1 - p) / n), which is greatest at 50 %; None
     stands for a table without recalls.
     """
-    where = f"the data set {data}"
-    if data == WORLD:
-        where = "the embedded world, a synthetic city: not comparable with numbers on CVUSA or any other real data set"
+    world = "the embedded world, a synthetic city: not comparable with numbers on CVUSA or any other real data set"
+    where = world if data == WORLD else f"the data set {data}"
     text = f"Measured on {where}; profile {profile}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     if queries is None:
         return text
