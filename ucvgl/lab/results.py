@@ -1,8 +1,7 @@
 """What a notebook leaves behind: figures, tables, headline numbers, each with the recipe that made it beside it.
 
-A notebook calls `start`, saves through the `Run` it gets, and closes with `run.finish(...)`, which writes results.json:
-the edge of the graph in the Snakefile. `publish` then merges the seeds into `figures/`. Everything is written to a
-temporary name and renamed, so that a killed run leaves nothing half-written.
+A notebook calls `start`, saves through the `Run` it gets, and closes with `run.finish(...)`, which writes results.json, the
+edge of the Snakefile's graph. `publish` merges the seeds into `figures/`. A killed run leaves nothing half-written.
 """
 
 import hashlib
@@ -183,8 +182,7 @@ class Run:
             frame.insert(0, "seed", self.seed)
         path = self.folder / self._add(name, "table", caption)
         recipe = {"file": path.name, "caption": caption, "note": "", "queries": queries, **self.provenance(settings)}
-        if queries is not None:
-            self.queries[name] = queries
+        self.queries |= {} if queries is None else {name: queries}
         return Markdown(_write_table(path, frame, recipe))
 
     def finish(self, **numbers: float | str | None) -> Path:
@@ -234,7 +232,6 @@ def publish(folders: Sequence[Path], out: Path) -> Path:
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-
     artefacts = {a["file"]: a for result in reversed(results) for a in result["artefacts"]}  # the first seed's caption
     for file, artefact in artefacts.items():
         saved = [folder / file for folder in folders if (folder / file).exists()]
