@@ -1,4 +1,4 @@
-"""The engine, with toy notebooks: one notebook, the graph, interruptions, a cluster, and what bad input says."""
+"""The graph, with toy notebooks and with real rows: plans, interruptions, a cluster, and what bad input says."""
 
 import json
 import os
@@ -10,26 +10,15 @@ import sys
 import time
 from pathlib import Path
 
-import nbformat
 import pytest
 from toys import TABLE, edit_notebook, write_notebook
 
+from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab import graph as engine
+from ucvgl.lab import graph
 from ucvgl.paths import ROOT
 
 UCVGL = [sys.executable, "-m", "ucvgl.cli"]
-
-
-@pytest.fixture
-def studio(tmp_path, monkeypatch):
-    """A folder with notebooks, runs and figures of its own, for this process and those it starts."""
-    for name in ("notebooks", "runs", "figures"):
-        monkeypatch.setenv(f"UCVGL_{name.upper()}", str(tmp_path / name))
-    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
-    monkeypatch.delenv("UCVGL_PROFILE", raising=False)
-    (tmp_path / "notebooks").mkdir()
-    return tmp_path
 
 
 def executed(studio):
@@ -46,74 +35,6 @@ def reproduce(*arguments, check=True):
     return done
 
 
-# --------------------------------------------------------------------------------------------------------- one notebook
-
-
-def test_a_notebook_leaves_its_results_and_nothing_else(studio, monkeypatch):
-    monkeypatch.setenv("UCVGL_PROFILE", "paper")  # must not reach the kernel: the profile is a parameter
-    monkeypatch.chdir("/")
-    write_notebook(studio / "notebooks", "01_toy", TABLE, "import sys; print(sys.executable, rounds, span_m, draw)")
-    extra = {"rounds": "5", "span_m": "7", "draw": "false"}
-    out = studio / "runs" / "somewhere"
-    path = engine.run_notebook("01_toy", profile="tiny", data="world", seed=3, extra=extra, out=out)
-    found = json.loads(path.read_text())
-    assert (found["profile"], found["seeds"], found["numbers"]) == ("tiny", [3], {"best": 23.0})
-    names = ["executed.ipynb", "results.json", "toy.csv", "toy.json", "toy.md"]
-    assert sorted(p.name for p in out.iterdir()) == names
-    assert [p.name for p in (studio / "runs").iterdir() if not p.name.endswith(".lock")] == ["somewhere"]
-    text = (out / "executed.ipynb").read_text()
-    assert f"{sys.executable} 5 7.0 False" in text
-    assert os.environ["UCVGL_PROFILE"] == "paper"
-
-
-def test_a_failing_cell_is_named_and_the_notebook_kept(studio):
-    write_notebook(studio / "notebooks", "01_toy", "x = 1", "\n# divide\ny = 1 / 0")
-    out = studio / "runs" / "toy"
-    out.mkdir(parents=True)
-    (out / "results.json").write_text("{}")
-    command = [*UCVGL, "notebook", "01_toy", "--profile", "tiny", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "cell 5 of 6 failed, the one that begins '# divide'" in done.stderr
-    assert "ZeroDivisionError: division by zero" in done.stderr
-    assert "Traceback" not in done.stderr
-    kept = studio / "runs" / "toy.failed.ipynb"
-    assert str(kept) in done.stderr
-    assert any("ZeroDivisionError" in str(cell.get("outputs")) for cell in nbformat.read(kept, as_version=4).cells)
-    assert (out / "results.json").read_text() == "{}"  # what was there before stays
-
-
-def test_a_notebook_that_never_finishes_its_run_is_told(studio):
-    path = write_notebook(studio / "notebooks", "01_toy", "x = 1")
-    edit_notebook(path, "run.finish(best=20.0 + seed)", "pass")
-    with pytest.raises(engine.NotebookError, match=r"no results\.json"):
-        engine.run_notebook("01_toy", profile="tiny", data="world", seed=0, out=studio / "out")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"name": "01_tyo"}, "expected one of 01_toy, found '01_tyo'. Did you mean 01_toy?"),
-        ({"profile": "small"}, "expected one of tiny, laptop, paper, found 'small'"),
-        ({"data": "/no/such/folder"}, "expected 'world' .* or the root folder of a data set, found '/no/such/folder'"),
-        ({"data": ""}, "data: expected 'world'"),
-        ({"seed": -1}, "expected a whole number >= 0, found -1"),
-        (
-            {"extra": {"round": "5"}},
-            r"parameters: panorama, span_m, rounds, draw, found 'round'. Did you mean rounds\?",
-        ),
-        ({"extra": {"seed": "5"}}, "Use --seed"),
-        ({"extra": {"rounds": "many"}}, "parameter rounds: expected a int, like 3, found 'many'"),
-    ],
-)
-def test_bad_input_is_one_clear_error(studio, change, message):
-    write_notebook(studio / "notebooks", "01_toy")
-    given = {"name": "01_toy", "profile": "tiny", "data": "world", "seed": 0, "out": studio / "out"} | change
-    with pytest.raises(InputError, match=message):
-        engine.run_notebook(given.pop("name"), **given)
-    assert not (studio / "out").exists()
-
-
 # ------------------------------------------------------------------------------------------------------------ the graph
 
 
@@ -122,27 +43,43 @@ def test_bad_input_is_one_clear_error(studio, change, message):
     [
         (
             {"profil": "tiny"},
-            "expected only profile, data, seed, panorama, other, drone, backbone, found 'profil'. Did you mean profile",
+            "expected only profile, data, seed, rows, .*, found 'profil'. Did you mean profile",
         ),
         ({"profile": "huge"}, "found 'huge'"),
         ({"data": "/no/such/folder"}, "found '/no/such/folder'"),
         ({"seed": "0,1,0"}, "expected different whole numbers"),
         ({"seed": "0;1"}, "found '0;1'"),
         ({"panorama": "/no/such.jpg"}, "expected a picture file"),
+        ({"rows": "hedline"}, "expected all or headline, found 'hedline'. Did you mean headline"),
+        ({"job_seconds": "soon"}, "expected a number of seconds"),
         ({"drone": "/no/such"}, "expected a notebook with that parameter"),
     ],
 )
 def test_wrong_settings_are_found_before_anything_runs(studio, config, message):
     write_notebook(studio / "notebooks", "01_toy")
     with pytest.raises(InputError, match=message):
-        engine.plan(config)
+        graph.plan(config)
 
 
-def test_the_snakefile_refuses_wrong_settings_by_itself(studio):
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(studio)]
-    done = subprocess.run([*command, "-n", "--config", "profil=tiny"], capture_output=True, text=True)
+def planned(config):
+    """A plan's notebook jobs by name and seed."""
+    return {(job.name, job.seed): job for job in graph.plan(config).notebooks}
+
+
+def test_the_snakefile_says_what_to_call_instead(studio):
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+        "--directory",
+        str(studio),
+        "-n",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "found 'profil'" in done.stdout + done.stderr
+    assert "Call `make reproduce`" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("needs", [("03_none",), ("02_b",), ("01_a",)])
@@ -150,16 +87,16 @@ def test_needs_must_name_notebooks_without_circles(studio, needs):
     write_notebook(studio / "notebooks", "01_a", needs=needs)
     write_notebook(studio / "notebooks", "02_b", needs=("01_a",))
     with pytest.raises(InputError, match=r"metadata\.ucvgl\.needs"):
-        engine.plan({})
+        graph.plan({})
 
 
 def test_an_edit_upstream_changes_the_fingerprints_downstream(studio):
     first = write_notebook(studio / "notebooks", "01_a")
     write_notebook(studio / "notebooks", "02_b", needs=("01_a",))
     write_notebook(studio / "notebooks", "03_c")
-    before = engine.plan({}).jobs
+    before = planned({})
     edit_notebook(first, "A toy", "Another toy")
-    after = engine.plan({}).jobs
+    after = planned({})
     changed = [name for name, seed in before if before[name, seed].fingerprint != after[name, seed].fingerprint]
     assert changed == ["01_a", "02_b"]
     assert Path(after["02_b", 0].needs[0]).parts[-3:] == ("seed0", "01_a", "results.json")
@@ -170,11 +107,11 @@ def test_a_picture_goes_to_the_notebooks_that_take_one_and_its_content_counts(st
     write_notebook(studio / "notebooks", "02_b", parameters='profile = "tiny"\ndata = "world"\nseed = 0')
     picture = studio / "my picture.jpg"
     picture.write_bytes(b"one")
-    one = engine.plan({"panorama": str(picture)}).jobs
+    one = planned({"panorama": str(picture)})
     assert one["01_a", 0].extra == (f"panorama={picture}",)
     assert one["02_b", 0].extra == ()
     picture.write_bytes(b"two")
-    two = engine.plan({"panorama": str(picture)}).jobs
+    two = planned({"panorama": str(picture)})
     assert one["01_a", 0].fingerprint != two["01_a", 0].fingerprint
     assert one["02_b", 0] == two["02_b", 0]
 
@@ -184,11 +121,11 @@ def test_folders_and_names_go_to_the_notebooks_that_take_them(studio):
     write_notebook(studio / "notebooks", "01_a", parameters=f'{three}\nother = ""\nbackbone = "resnet50"')
     write_notebook(studio / "notebooks", "02_b", parameters=three)
     (studio / "set").mkdir()
-    jobs = engine.plan({"other": str(studio / "set"), "backbone": "deit_small", "panorama": ""}).jobs
+    jobs = planned({"other": str(studio / "set"), "backbone": "deit_small", "panorama": ""})
     assert jobs["01_a", 0].extra == (f"other={studio / 'set'}", "backbone=deit_small")
     assert jobs["02_b", 0].extra == ()
     with pytest.raises(InputError, match="expected a folder"):
-        engine.plan({"other": str(studio / "none")})
+        graph.plan({"other": str(studio / "none")})
 
 
 @pytest.fixture
@@ -206,10 +143,10 @@ def test_reproduce_layout(studio, own, capfd):
     write_notebook(studio / "notebooks", "01_a")
     write_notebook(studio / "notebooks", "02_b", layouts=("folders", "cvusa"))
     write_notebook(studio / "notebooks", "03_c", layouts=("vpr",))
-    found = engine.plan({"data": str(own)})
-    assert (found.notebooks, found.left_out) == (("01_a", "02_b"), ("03_c",))
-    assert engine.plan({}).left_out == ()
-    status = engine.reproduce(profile="tiny", data=str(own), seed="0", more=["--dry-run"])
+    found = graph.plan({"data": str(own)})
+    assert (found.names, found.left_out) == (["01_a", "02_b"], ("03_c",))
+    assert graph.plan({}).left_out == ()
+    status = graph.reproduce({"profile": "tiny", "data": str(own)}, more=["--dry-run"])
     said = capfd.readouterr()
     assert status == 0
     assert "not for data of this layout, left out: 03_c" in said.err
@@ -219,43 +156,32 @@ def test_reproduce_layout(studio, own, capfd):
 def test_stale_cache(studio, own):
     """A file that is replaced, added or taken away makes its data set's jobs run again, and no others."""
     write_notebook(studio / "notebooks", "01_a")
-    marks, world = [engine.plan({"data": str(own)}).jobs["01_a", 0]], engine.plan({}).jobs
+    marks, world = [planned({"data": str(own)})["01_a", 0]], planned({})
     (own / "ground" / "1.jpg").write_bytes((own / "ground" / "0.jpg").read_bytes())
-    marks.append(engine.plan({"data": str(own)}).jobs["01_a", 0])
+    marks.append(planned({"data": str(own)})["01_a", 0])
     (own / "ground" / "2.jpg").write_bytes(b"2")
-    marks.append(engine.plan({"data": str(own)}).jobs["01_a", 0])
+    marks.append(planned({"data": str(own)})["01_a", 0])
     (own / "satellite" / "1.jpg").unlink()
-    marks.append(engine.plan({"data": str(own)}).jobs["01_a", 0])
+    marks.append(planned({"data": str(own)})["01_a", 0])
     assert len({job.fingerprint for job in marks}) == 4
-    assert engine.plan({"data": str(own)}).jobs["01_a", 0] == marks[-1]
-    assert engine.plan({}).jobs == world
+    assert planned({"data": str(own)})["01_a", 0] == marks[-1]
+    assert planned({}) == world
 
 
 def test_links_to_folders_are_followed_once(own):
     (own / "satellite" / "around").symlink_to(own)  # a circle
-    before = engine.files_digest(str(own))
-    assert engine.files_digest(str(own)) == before
+    before = paths.files_digest(str(own))
+    assert paths.files_digest(str(own)) == before
     (own / "satellite" / "gone.jpg").symlink_to(own / "none.jpg")  # a link to nothing
-    assert engine.files_digest(str(own)) != before
+    assert paths.files_digest(str(own)) != before
 
 
 @pytest.mark.parametrize(
     ("cores", "width", "alone", "expected"),
-    [(8, 1, False, 8), (8, 2, False, 4), (2, 6, False, 1), (8, 6, True, 8), (None, 6, False, engine.CLUSTER_THREADS)],
+    [(8, 1, False, 8), (8, 2, False, 4), (2, 6, False, 1), (8, 6, True, 8), (None, 6, False, graph.CLUSTER_THREADS)],
 )
 def test_cores_are_shared_by_the_jobs_side_by_side(cores, width, alone, expected):
-    assert engine.threads(cores, width, alone=alone) == expected
-
-
-def test_the_longest_chain_is_named(studio):
-    for name, need, minutes in (("01_a", [], 5), ("02_b", [], 2), ("03_c", ["02_b"], 1), ("04_d", ["02_b"], 4)):
-        path = write_notebook(studio / "notebooks", name)
-        nb = nbformat.read(path, as_version=4)
-        nb.metadata["ucvgl"] = {"needs": need, "minutes": minutes}
-        nbformat.write(nb, path)
-    found = engine.plan({"profile": "tiny"})
-    assert found.last == "04_d"  # 2 + 4 minutes
-    assert found.width == 2
+    assert graph.threads(cores, width, alone=alone) == expected
 
 
 @pytest.mark.slow
@@ -314,8 +240,9 @@ def test_a_killed_run_is_finished_by_the_next_call(studio):
         assert time.monotonic() < deadline
         assert child.poll() is None
         time.sleep(0.1)
-    with pytest.raises(InputError, match="another `make reproduce`"):
-        engine.reproduce(profile="tiny", data="world", seed="0")
+    second = reproduce(check=False)
+    assert second.returncode == 1
+    assert "another `make reproduce` is at work here" in second.stdout + second.stderr
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     assert not (runs / "02_b" / "results.json").exists()
@@ -393,37 +320,6 @@ set-threads:
   notebook: 1
 """)
     return folder
-
-
-# ------------------------------------------------------------------------------------------------ outputs in notebooks
-
-
-def test_refreshed_outputs_are_stable_and_name_no_folder_of_this_machine(studio):
-    source = write_notebook(
-        studio / "notebooks",
-        "01_toy",
-        TABLE,
-        "import sys\nfor i in range(3): sys.stderr.write(f'\\r {i}/3 [00:01, 9.0it/s]')",
-        "from ucvgl.paths import ROOT\nprint('saved', ROOT / 'figures')",
-        "raise_later = 1\nraise_later",
-    )
-    out = studio / "run"
-    engine.run_notebook("01_toy", profile="tiny", data="world", seed=0, out=out)
-    engine.refresh_outputs(out / "executed.ipynb", source)
-    first = source.read_text()
-    notebook = nbformat.reads(first, as_version=4)
-    nbformat.validate(notebook)
-    assert "papermill" not in first
-    assert str(ROOT) not in first
-    assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"] == [1, 2, 3, 4, 5, 6, 7]
-    assert "| a | 10.0 |" in notebook.cells[3].outputs[0].data["text/markdown"]
-    assert notebook.cells[4].outputs == []
-    assert notebook.cells[5].outputs[0].text == "saved figures\n"
-    engine.refresh_outputs(out / "executed.ipynb", source)
-    assert source.read_text() == first
-    edit_notebook(source, "raise_later", "never")
-    with pytest.raises(InputError, match="expected the cells that were executed"):
-        engine.refresh_outputs(out / "executed.ipynb", source)
 
 
 # ------------------------------------------------------------------------------------------------------- make and cli

@@ -52,6 +52,14 @@ def test_wrong_beliefs_cost_what_the_formula_says(scene: Scene) -> None:
     assert float((turned[near] / distance[near]).median()) == pytest.approx(0.1745, abs=0.005)
 
 
+def test_places_keep_the_outermost_ring_away_from_the_edge() -> None:
+    """However small the world's tiles are: nothing is beyond the city's edge."""
+    config = replace(CONFIG, world=replace(CONFIG.world, span_m=2.0), accuracy_places=40)
+    _, places = study.accuracy_scene(config)
+    for metres in (places.east_m, places.north_m):
+        assert study.RINGS_M[-1] <= metres.min() < metres.max() <= config.world.city_size_m - study.RINGS_M[-1]
+
+
 def test_rings() -> None:
     assert study.ring_of(torch.tensor([0.0, 4.9, 5.0, 24.9, 25.0, 90.0])).tolist() == [0, 0, 1, 4, -1, -1]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from ucvgl.lab import published
+from ucvgl.lab import material, published
 from ucvgl.lab import score as scorecard
-from ucvgl.methods.sample4geo import supervise
+from ucvgl.lab.stages import supervise
 from ucvgl.studies import sample4geo_showcase as showcase
 from ucvgl.studies import sample4geo_study as study
 
@@ -23,7 +23,7 @@ def settings():
 
 @pytest.fixture(scope="module")
 def home(runs, settings):
-    return study.styles(settings, settings.method, progress=False)["garden"]
+    return material.styles(settings, settings.method, progress=False)["garden"]
 
 
 def test_hardest_negatives_by_loop():

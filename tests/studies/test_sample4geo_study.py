@@ -6,12 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ucvgl.errors import InputError
-from ucvgl.lab import published
-from ucvgl.methods.sample4geo import SAMPLERS, Sampling
+from ucvgl.lab import material, published, rows
+from ucvgl.methods.sample4geo import SAMPLERS
 from ucvgl.studies import sample4geo_study as study
 from ucvgl.studies import ucvgl_study
-from ucvgl.training import TrainingConfig
 from ucvgl.world.export import export_world
 
 
@@ -31,45 +29,9 @@ def settings():
 # ----------------------------------------------------------------------------------------------------------- settings
 
 
-def test_paper_profile_has_the_published_settings(monkeypatch):
-    for module in (study, ucvgl_study):
-        monkeypatch.setattr(module, "detect_layout", lambda data: data.removeprefix("/data/"))
-    for name, ground_px in (("cvusa", (140, 768)), ("cvact", (140, 768)), ("vigor", (384, 768))):
-        settings = study.study("paper", 0, data=f"/data/{name}")
-        method = settings.method
-        assert settings.images.query_px == method.ground.image_px == ground_px
-        assert method.ground.backbone == method.satellite.backbone == "convnext_base.fb_in22k_ft_in1k_384"
-        assert (method.ground.pooling, method.shared, method.smoothing, method.pose) == ("head", True, 0.1, None)
-        assert method.sampling == Sampling()
-        expected = TrainingConfig(learning_rate=1e-3, warmup_epochs=1.0, precision="bf16", chunk=16, prefetch=True)
-        assert method.training == expected
-    assert study.study("paper", 3).method.training.seed == 3
-    assert settings.drone.training.epochs == 1  # University-1652 gets worse after that
-
-
-def test_unknown_profile_and_part():
-    with pytest.raises(InputError, match="tiny, laptop or paper"):
-        study.study("huge", 0)
-    settings = study.study("laptop", 0)
-    with pytest.raises(InputError, match="no_smoothing"):
-        study.architecture(settings.method, "no_luck", settings.images)
-
-
 def test_tables_have_the_published_rows():
     assert set(study.NAMES) == set(published.frame("sample4geo")["row"])
     assert tuple(study.KINDS.values()) == SAMPLERS
-
-
-@pytest.mark.parametrize("part", study.ARCHITECTURES)
-def test_each_row_of_the_architecture_table_changes_what_it_says(part):
-    settings = study.study("laptop", 0)
-    changed = study.architecture(settings.method, part, settings.images)
-    fields = {name for name in vars(changed) if getattr(changed, name) != getattr(settings.method, name)}
-    expected = {
-        "full": set(), "separate": {"shared"}, "no_smoothing": {"smoothing"}, "raw": {"ground", "ground_kind", "shared"},
-        "polar": {"ground", "satellite", "ground_kind", "tile_kind", "shared"},
-    }  # fmt: skip
-    assert fields == expected[part]
 
 
 def test_same_terms_are_the_same():
@@ -88,7 +50,7 @@ def test_covering_tiles_by_brute_force():
     rng = np.random.default_rng(0)
     tiles = rng.uniform(0, 100, (40, 2))
     places = tiles + rng.uniform(-3, 3, tiles.shape)
-    found = study.covering(places, tiles, 30.0)
+    found = material.covering(places, tiles, 30.0)
     for i, place in enumerate(places):
         shows = [j for j in range(40) if j != i and np.abs(tiles[j] - place).max() <= 15]
         shows.sort(key=lambda j: np.hypot(*(tiles[j] - place)))
@@ -96,7 +58,7 @@ def test_covering_tiles_by_brute_force():
 
 
 def test_split_rows():
-    learnt, held = study.split_rows(10)
+    learnt, held = material.split_rows(10)
     assert held.tolist() == [3, 7]
     assert sorted([*learnt, *held]) == list(range(10))
 
@@ -109,13 +71,13 @@ def test_areas_of_the_world(runs, settings):
     assert not set(area.train.positives.best().tolist()) & set(same.positives.best().tolist())
     assert same.semi_positives is not None
     assert study.located(area.train)
-    polar = study.architecture(settings.method, "polar", settings.images)
+    polar = rows.architecture(settings, "polar")
     (wide,) = study.open_areas(settings, "world", polar, progress=False)
     assert wide.train.gallery.size == wide.train.query.size == settings.images.query_px
 
 
 def test_styles_are_apart(runs, settings):
-    cities = study.styles(settings, settings.method, progress=False)
+    cities = material.styles(settings, settings.method, progress=False)
     assert list(cities) == ["garden", "canal"]
     for name, area in cities.items():
         assert set(area.tests) == {"garden", "canal"}
@@ -160,7 +122,7 @@ def test_sampling_table(runs, settings):
 
 def test_generalisation_table(runs, settings):
     table = study.generalisation_table(
-        settings, study.styles(settings, settings.method, progress=False), progress=False
+        settings, material.styles(settings, settings.method, progress=False), progress=False
     )
     assert table["part"].tolist() == ["garden_to_garden", "garden_to_canal", "canal_to_garden", "canal_to_canal"]
     check_percent(table, ["r_at_1", "r_at_5"])

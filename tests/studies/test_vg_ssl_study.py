@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 
-from ucvgl.errors import InputError
 from ucvgl.lab import published
 from ucvgl.lab import score as scorecard
 from ucvgl.methods.learner import METHODS
@@ -40,43 +39,10 @@ def main(settings, sets):
 # ----------------------------------------------------------------------------------------------------------- settings
 
 
-@pytest.mark.parametrize(("backbone", "width", "batch"), [("resnet50", 1024, 64), ("deit_small", 256, 32)])
-def test_paper_profile_has_the_published_settings(backbone, width, batch):
-    settings = study.study("paper", 0, backbone=backbone)
-    methods = settings.methods
-    assert set(methods) == set(published.frame("vg_ssl_r50")["row"]) == set(published.frame("vg_ssl_deit_s")["row"])
-    for config in methods.values():
-        assert config.encoder.width == width
-        assert (config.training.learning_rate, config.training.batch_size, config.queries) == (1e-5, batch, 10_000)
-    partial = {key for key, config in methods.items() if config.geopair == "partial"}
-    assert partial == {"simclr", "barlow_twins", "vicreg"}
-    assert methods["simclr"].loss.projector_width == 1024
-    assert methods["mocov2"].loss.queue == 65_536
-    assert methods["triplet"].margin == 0.1
-
-
-def test_unknown_choices():
-    with pytest.raises(InputError, match="tiny, laptop or paper"):
-        study.study("huge", 0)
-    with pytest.raises(InputError, match="resnet50 or deit_small"):
-        study.study("paper", 0, backbone="vgg16")
-    with pytest.raises(InputError, match="no_mask"):
-        study.variant(study.study("tiny", 0).methods["simclr"], "no_luck")
-
-
 def test_every_method_and_set_is_named():
     assert {method for method, _, _ in study.NAMES.values()} == set(METHODS)
     columns = set(published.frame("vg_ssl_r50"))
     assert all(f"{prefix}_r_at_1" in columns for _, prefix in study.TESTS.values())
-
-
-@pytest.mark.parametrize("key", study.VARIANTS)
-def test_each_variant_changes_one_thing(key):
-    config = study.study("laptop", 0).methods["simclr"]
-    changed = study.variant(config, key)
-    fields = {name for name in vars(config) if getattr(config, name) != getattr(changed, name)}
-    expected = {"partial": set(), "random": {"geopair"}, "no_augmentation": {"augment"}, "no_mask": {"mask_near"}}
-    assert fields == expected[key]
 
 
 # --------------------------------------------------------------------------------------------------------------- tables

@@ -70,23 +70,19 @@ def cell_tags(cell: Mapping[str, Any]) -> list[str]:
     return list(cell.get("metadata", {}).get("tags", []))
 
 
-def needs(notebook: Path) -> list[str]:
-    """The notebooks whose results this one reads: `metadata.ucvgl.needs`, a list of names; mostly empty."""
-    return list(read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("needs", []))
+def metadata(notebook: Path) -> dict[str, Any]:
+    """What a notebook says of itself to the graph: `metadata.ucvgl`, mostly empty.
+
+    `needs`: names of notebooks whose results it reads; `rows`: beginnings of the names of the rows it shows (`lab.rows`);
+    `layouts`: those of the data it is for, without which it is for all.
+    """
+    return read_notebook(notebook).get("metadata", {}).get("ucvgl", {})
 
 
 def fits(notebook: Path, layout: str) -> bool:
-    """Whether a notebook is for data of that layout: `metadata.ucvgl.layouts`, a list of names; without one it is for all."""
-    layouts = read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("layouts")
+    """Whether a notebook is for data of that layout."""
+    layouts = metadata(notebook).get("layouts")
     return layouts is None or layout in layouts
-
-
-def minutes(notebook: Path) -> float:
-    """About how long a notebook takes with the laptop profile and nothing cached (`metadata.ucvgl.minutes`); else 1.
-
-    Jobs are begun by it, the longest chain first; nothing else depends on it.
-    """
-    return float(read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("minutes", 1))
 
 
 def parameters(notebook: Path) -> dict[str, Any]:

@@ -197,7 +197,8 @@ def at_default(table: pd.DataFrame) -> float:
 
 def accuracy_scene(config: StudyConfig, device: torch.device | str = "cpu") -> tuple[Scene, Places]:
     """The first city of the study's world and the places over which the projection's error is measured."""
-    scene, places, _ = city_of(config.world, 0, config.accuracy_places, device)
+    world = replace(config.world, span_m=max(config.world.span_m, 2.0 * RINGS_M[-1]))  # room for the outermost ring
+    scene, places, _ = city_of(world, 0, config.accuracy_places, device)
     return scene, places
 
 

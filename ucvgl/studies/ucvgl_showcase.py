@@ -13,8 +13,11 @@ from ucvgl.augment import augment, jitter_pose, to_float
 from ucvgl.data.container import Parts, Positives
 from ucvgl.lab import published
 from ucvgl.lab.cache import StageResult
+from ucvgl.lab.profiles import UcvglSettings
 from ucvgl.lab.results import WORLD
+from ucvgl.lab.rows import translated
 from ucvgl.lab.score import Comparison
+from ucvgl.lab.stages import gan_folder
 from ucvgl.methods.ucvgl import (
     Descriptors,
     Pretraining,
@@ -27,13 +30,7 @@ from ucvgl.methods.ucvgl import (
 from ucvgl.positions import Metres
 from ucvgl.pseudo_labels import MiningRule, PseudoLabels, margins, mutual, select, threshold_at
 from ucvgl.search import BothWays
-from ucvgl.studies.ucvgl_study import (
-    PARTS,
-    STEPS,
-    Study,
-    found_and_right,
-    translated,
-)
+from ucvgl.studies.ucvgl_study import PARTS, STEPS, found_and_right
 from ucvgl.synthetic_top_view import synthetic_top_view
 from ucvgl.world.rendering import CITY_GAP_M
 
@@ -83,20 +80,22 @@ def synthetic_sheet(given: Parts, start: Pretraining) -> dict[str, list[Tensor]]
     return {"tile": list(tiles), **versions, "real top view": list(to_float(given.train.top_view[rows]))}
 
 
-def fake_sheet(settings: Study, given: Parts) -> dict[str, list[Tensor]]:
+def fake_sheet(settings: UcvglSettings, given: Parts) -> dict[str, list[Tensor]]:
     """Top views, what each translation makes of them, and the true tile, which no translation has seen them beside."""
     rows = shown(len(given.train))
     kinds = {"statistics": "colours matched", "cyclegan": "CycleGAN"}
-    fakes = {name: fake_satellites(given.unlabelled, translated(settings, kind)) for kind, name in kinds.items()}
+    starts = {name: translated(settings, kind) for kind, name in kinds.items()}
+    unlabelled = given.unlabelled
+    fakes = {name: fake_satellites(unlabelled, s, gan_folder(unlabelled, s)) for name, s in starts.items()}
     made = {name: [images[i] for i in rows] for name, images in fakes.items()}
     pairs = pair_sheet(given)
     return {"top view": pairs["top view"], **made, "tile": pairs["tile"]}
 
 
-def similarities(settings: Study, given: Parts, stage: StageResult | None) -> Tensor:
+def similarities(settings: UcvglSettings, given: Parts, stage: StageResult | None) -> Tensor:
     """Cosines of all ground images and tiles that are held out, (N, M): with the encoders of a stage, or untrained ones."""
     start = settings.start
-    model = new_model(start).eval() if stage is None else pretrained_model(stage, start)
+    model = new_model(start).eval() if stage is None else pretrained_model(stage.folder, start)
     held = given.test.without_labels()
     if len(held) > 4 * DRIVE:
         held = held.take(range(DRIVE), range(DRIVE))
@@ -300,7 +299,7 @@ def describe_stage(
 ) -> Descriptors:
     """Descriptors of the held-out part, or of the images trained on, by the encoders of a stage."""
     data = given.test if held_out else given.unlabelled
-    return describe(pretrained_model(stage, start), data, start, centre=centre)
+    return describe(pretrained_model(stage.folder, start), data, start, centre=centre)
 
 
 # ------------------------------------------------------------------------------------------------------ published beside ours

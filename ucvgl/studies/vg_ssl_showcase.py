@@ -11,10 +11,12 @@ from ucvgl.augment import to_float
 from ucvgl.data.container import Dataset
 from ucvgl.encoders import TwoViewEncoder
 from ucvgl.lab import published
+from ucvgl.lab.profiles import VgSslSettings
 from ucvgl.lab.score import Comparison
-from ucvgl.methods.vg_ssl import describe, learn, trained_encoder, untrained_encoder
+from ucvgl.lab.stages import learn
+from ucvgl.methods.vg_ssl import describe, trained_encoder, untrained_encoder
 from ucvgl.search import top_k
-from ucvgl.studies.vg_ssl_study import NAMES, TESTS, UNTRAINED, Study
+from ucvgl.studies.vg_ssl_study import NAMES, TESTS, UNTRAINED
 
 TABLE = "vg_ssl_r50"  # published with ResNet-50; published.json has DeiT-S too
 LISTED = 5
@@ -36,13 +38,13 @@ def pair_examples(tests: Mapping[str, Dataset], count: int = 4) -> dict[str, tup
     return out
 
 
-def encoders(settings: Study, train: Dataset, tests: Mapping[str, Dataset]) -> dict[str, TwoViewEncoder]:
+def encoders(settings: VgSslSettings, train: Dataset, tests: Mapping[str, Dataset]) -> dict[str, TwoViewEncoder]:
     """The untrained encoder and each method's, from the run cache; a collapsed one is left out."""
     found = {UNTRAINED: untrained_encoder(next(iter(settings.methods.values())))}
     for key, config in settings.methods.items():
         stage = learn(train, config, tests, progress=False)
         if not stage.numbers["collapsed"]:
-            found[NAMES[key][0]] = trained_encoder(stage, config)
+            found[NAMES[key][0]] = trained_encoder(stage.folder, config)
     return found
 
 
