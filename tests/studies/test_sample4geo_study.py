@@ -6,16 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ucvgl.lab import material, published, variants
+from ucvgl.lab import material, profiles, published, variants
 from ucvgl.methods.sample4geo import SAMPLERS
 from ucvgl.studies import sample4geo_study as study
-from ucvgl.studies import ucvgl_study
 from ucvgl.world.export import export_world
 
 
 @pytest.fixture(scope="module")
 def settings():
-    tiny = study.study("tiny", 0)
+    tiny = profiles.sample4geo("tiny", 0)
     one = replace(tiny.method.training, epochs=1)
     short = replace(tiny.unlabelled.curriculum.training, epochs=1)
     start = replace(tiny.unlabelled.start, intra=short, cross=short)
@@ -31,12 +30,12 @@ def settings():
 
 def test_tables_have_the_published_rows():
     assert set(study.NAMES) == set(published.frame("sample4geo")["row"])
-    assert tuple(study.KINDS.values()) == SAMPLERS
+    assert tuple(variants.SAMPLING.values()) == SAMPLERS
 
 
 def test_same_terms_are_the_same():
-    settings = study.study("laptop", 0)
-    method, steps = study.on_same_terms(settings, "similarity"), settings.unlabelled.curriculum
+    settings = profiles.sample4geo("laptop", 0)
+    method, steps = variants.on_same_terms(settings, "similarity"), settings.unlabelled.curriculum
     assert (method.ground, method.satellite) == (steps.start.ground, steps.start.satellite)
     assert (method.training, method.augmentation, method.pose) == (steps.training, steps.augmentation, steps.pose)
     assert not method.shared
@@ -64,15 +63,15 @@ def test_split_rows():
 
 
 def test_areas_of_the_world(runs, settings):
-    (area,) = study.open_areas(settings, "world", settings.method, progress=False)
+    (area,) = material.open_areas(settings, "world", settings.method, progress=False)
     same, cross = area.tests["same"], area.tests["cross"]
     assert (len(area.train), len(same), len(cross)) == (36, 12, 32)
     assert len(area.train.gallery) == len(same.gallery) == 48
     assert not set(area.train.positives.best().tolist()) & set(same.positives.best().tolist())
     assert same.semi_positives is not None
-    assert study.located(area.train)
+    assert material.located(area.train)
     polar = variants.architecture(settings, "polar")
-    (wide,) = study.open_areas(settings, "world", polar, progress=False)
+    (wide,) = material.open_areas(settings, "world", polar, progress=False)
     assert wide.train.gallery.size == wide.train.query.size == settings.images.query_px
 
 
@@ -92,14 +91,14 @@ def test_areas_of_real_layouts(runs, settings, tmp_path, layout):
     root = tmp_path / layout
     export_world(layout, root, places=24, styles=("garden",), tile_px=16, panorama_px=128, city_size_m=256.0,
                  resolution_m=0.5, progress=False)  # fmt: skip
-    areas = study.open_areas(settings, str(root), settings.method, progress=False)
+    areas = material.open_areas(settings, str(root), settings.method, progress=False)
     if layout == "vigor":
         assert [list(area.tests) for area in areas] == [["same"], ["cross"]]
         assert areas[0].tests["same"].semi_positives is not None
     else:
         assert [list(area.tests) for area in areas] == [["same"]]
     for area in areas:
-        assert study.located(area.train)
+        assert material.located(area.train)
         assert area.train.query.size == (32, 32)  # top views, as the profile's encoders take
 
 
@@ -112,7 +111,7 @@ def check_percent(frame, names):
 
 
 def test_sampling_table(runs, settings):
-    areas = study.open_areas(settings, "world", settings.method, progress=False)
+    areas = material.open_areas(settings, "world", settings.method, progress=False)
     table = study.sampling_table(settings, areas, progress=False)
     assert table["part"].tolist() == ["random", "gps_only", "dss_only", "full"]
     check_percent(table, ["r_at_1", "r_at_10", "r_at_1_percent", "hit_rate", "cross_r_at_1", "cross_hit_rate"])
@@ -129,7 +128,7 @@ def test_generalisation_table(runs, settings):
 
 
 def test_drone_table_in_both_directions(runs, settings):
-    flights = study.open_flights(settings, progress=False)
+    flights = material.open_flights(settings, progress=False)
     d2s, s2d = flights.tests["d2s"], flights.tests["s2d"]
     assert not d2s.swapped
     assert s2d.swapped
@@ -140,7 +139,7 @@ def test_drone_table_in_both_directions(runs, settings):
     table = study.drone_table(settings, flights, progress=False)
     assert table["part"].tolist() == ["d2s", "s2d"]
     check_percent(table, ["r_at_1", "ap"])
-    assert study.open_flights(settings, progress=False).train.digest() == flights.train.digest()
+    assert material.open_flights(settings, progress=False).train.digest() == flights.train.digest()
 
 
 def test_architecture_table(runs, settings):
@@ -151,7 +150,7 @@ def test_architecture_table(runs, settings):
 
 
 def test_unlabelled_table(runs, settings):
-    given = ucvgl_study.material(settings.unlabelled, "world", progress=False)
+    given = material.material(settings.unlabelled, "world", progress=False)
     table = study.unlabelled_table(settings, given, progress=False)
     assert table["part"].tolist() == list(study.UNLABELLED)
     check_percent(table, ["r_at_1", "r_at_1_percent"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
+from ucvgl.lab import material, profiles
 from ucvgl.lab import score as scorecard
 from ucvgl.lab.cache import StageResult
 from ucvgl.methods.ucvgl import Descriptors
@@ -18,7 +19,7 @@ from ucvgl.studies import ucvgl_study as study
 
 @pytest.fixture(scope="module")
 def settings():
-    tiny = study.study("tiny", 0)
+    tiny = profiles.ucvgl("tiny", 0)
     short = replace(tiny.curriculum.training, epochs=1)
     start = replace(tiny.start, intra=short, cross=short)
     return replace(tiny, start=start, curriculum=replace(tiny.curriculum, start=start, training=short))
@@ -26,7 +27,7 @@ def settings():
 
 @pytest.fixture(scope="module")
 def given(runs, settings):
-    return study.material(settings, "world", progress=False)
+    return material.material(settings, "world", progress=False)
 
 
 def test_cold_start_table(settings, given):
@@ -45,13 +46,13 @@ def test_cold_start_table(settings, given):
 
 def test_tables_of_the_curriculum_and_their_score(settings, given):
     names = {"full": "full", "no_mutual": "a", "no_threshold": "b", "no_curriculum": "c"}
-    table = study.curriculum_table(settings, given, names, "without", progress=False)
+    table = study.curriculum_table(settings, given, "04/ablation", names, "without", progress=False)
     assert list(table["part"]) == list(names)
     assert table["r_at_1"].le(table["chosen_with_labels_r_at_1"]).all()
     assert table.loc[1, "labels"] > table.loc[0, "labels"]  # without mutual matching more is labelled
-    pair = showcase.comparison("ucvgl_rerank", table, [("r_at_1", "cvusa_r_at_1")], ("x", "no_curriculum", "full"))
-    score = scorecard.scorecard({"ablation": pair})
-    assert score["pairs"].tolist() == [6]
+    pair = showcase.comparison("ucvgl_rerank", table, ["cvusa_r_at_1"], ("no_curriculum", "full"))
+    score = scorecard.scorecard({"ablation": pair}, {"ablation": len(given.test)})
+    assert score[list(scorecard.VERDICTS)].sum(axis=1).tolist() == [6]
 
 
 def test_no_label_leaves_the_cold_start(settings, given):

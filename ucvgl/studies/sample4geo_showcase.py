@@ -11,7 +11,7 @@ from ucvgl.data.container import ArrayImages, Dataset, Parts
 from ucvgl.lab import published
 from ucvgl.lab.cache import StageResult
 from ucvgl.lab.profiles import Sample4GeoSettings
-from ucvgl.lab.score import Comparison, Gap
+from ucvgl.lab.score import Comparison
 from ucvgl.lab.stages import curriculum, supervise
 from ucvgl.lab.variants import with_sampler
 from ucvgl.methods.sample4geo import Sample4Geo, SupervisedPairs, describe, trained_model
@@ -229,15 +229,13 @@ def unlabelled_published(frame: pd.DataFrame) -> dict[str, list[float | None]]:
 def comparisons(sampling: pd.DataFrame, drone: pd.DataFrame | None, unlabelled: pd.DataFrame) -> dict[str, Comparison]:
     """Notebook 05's tables beside the published ones."""
     paper, r1 = "Sample4Geo", "r_at_1"
-    steps = [(name, f"cvact_val_{name}") for name in MEASURES]
+    both = [(r1, "cvusa_r_at_1"), (r1, "cvact_val_r_at_1")]
     theirs = published.frame("sample4geo", key="part")
-    out = {"sampling": Comparison(sampling, theirs, steps, "part", paper, Gap("random over full", "random", "full"))}
+    out = {"sampling": Comparison(sampling, theirs, both[1:], "part", paper, ("random", "full"))}
     if drone is not None:
         measures = [(name, f"university1652_{name}") for name in (r1, "ap")]
-        gap = Gap("drone -> satellite over back", "d2s", "s2d")
-        out["drone"] = Comparison(drone, _drone_frame(), measures, "part", paper, gap)
-    both = [(r1, "cvusa_r_at_1"), (r1, "cvact_val_r_at_1")]
-    gap = Gap("0 % over 100 % labels", "ucvgl", "sample4geo")
+        out["drone"] = Comparison(drone, _drone_frame(), measures, "part", paper, ("d2s", "s2d"))
+    gap = ("ucvgl", "sample4geo")
     out["unlabelled"] = Comparison(unlabelled, _unlabelled_frame(), both, "part", f"UCVGL and {paper}", gap)
     return out
 
