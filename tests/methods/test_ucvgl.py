@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_sets import ENCODER, SIZE, N, blocks, generator, image_set, killed_and_resumed, same, weights
+from toy_sets import ENCODER, SIZE, N, generator, killed_and_resumed, same, toy, weights
 
 from ucvgl.augment import Augmentation, Pose, roll_panoramas, turn_squares
-from ucvgl.data.container import Dataset, Parts, Positives
+from ucvgl.data.container import Parts, Positives
 from ucvgl.errors import InputError
 from ucvgl.lab import stages
 from ucvgl.lab.stages import curriculum, pretrain
@@ -27,15 +27,6 @@ START = Pretraining(
     cross=TRAINING, pose=Pose(), occlusion=Occlusion(),
 )  # fmt: skip
 STEPS = Curriculum(START, training=TRAINING, rule=MiningRule(threshold=0.0))
-
-
-def toy(seed=0, data_id="toy"):
-    """Tiles of large blocks, top views of the same places with noise, panoramas that are anything."""
-    rng = np.random.default_rng(seed)
-    clean, noisy = blocks(rng)
-    panorama = rng.integers(0, 256, (N, 3, SIZE, 2 * SIZE))
-    sides = [image_set(pixels, f"{data_id}{k}") for k, pixels in enumerate((panorama, clean, noisy))]
-    return Dataset("toy", "train", sides[0], sides[1], Positives.unknown(N), top_view=sides[2])
 
 
 def truth(order=None):

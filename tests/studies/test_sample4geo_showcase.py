@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from ucvgl.lab import material, published
+from ucvgl.lab import material, profiles, published
 from ucvgl.lab import score as scorecard
 from ucvgl.lab.stages import supervise
 from ucvgl.studies import sample4geo_showcase as showcase
