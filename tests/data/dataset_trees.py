@@ -123,7 +123,7 @@ def same(a, b):
     """Equal positives or positions."""
     if a is None or b is None:
         return a is b
-    names = ("offsets", "indices", "known") if hasattr(a, "offsets") else ("values",)
+    names = ("query", "gallery", "known") if hasattr(a, "known") and hasattr(a, "gallery") else ("values",)
     return all(np.array_equal(getattr(a, n), getattr(b, n), equal_nan=n == "values") for n in names)
 
 

@@ -1,6 +1,5 @@
 """Readers of the published data sets' layouts and of own folders: one door, `open_dataset`, and one container, `Dataset`."""
 
-from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ from ucvgl.data.decoding import batches, decode_file
 from ucvgl.data.files import folder, one_of, read_position_table
 from ucvgl.data.folders import read_folders
 from ucvgl.data.frames import frame_folders, read_frames
-from ucvgl.data.guard import skip_by_default, without_absent, without_unreadable
+from ucvgl.data.guard import guarded
 from ucvgl.data.pairs import read_pairs
 from ucvgl.data.place_recognition import SPLITS, read_place_recognition
 from ucvgl.data.university import read_sues200, read_university1652
@@ -54,19 +53,12 @@ def open_dataset(
     """
     name = detect_layout(root) if name == "auto" else name
     one_of("data set", name, NAMES, "Choose one, or 'auto'.")
-    reader = READERS[name]
-    if name == "nordland" and not _benchmark(Path(root)):
-        reader = read_frames
-    known = [word for word in signature(reader).parameters if word not in ("root", "split", "name")]
-    for word in options:
-        one_of(f"option of {name}", word, known, "See the reader's docstring.")
+    reader = read_frames if name == "nordland" and not _benchmark(Path(root)) else READERS[name]
     if name in PLACE_RECOGNITION or name in FRAMES:
         options["name"] = name
     data = reader(root, **({} if split is None else {"split": split}), **options)
-    together = name in ("cvusa", "cvact")
-    data = without_absent(data, drop=(missing or ("drop" if name == "cvact" else "error")) == "drop", pairs=together)
-    skip = skip_by_default() if skip_unreadable is None else skip_unreadable
-    return without_unreadable(data, pairs=together) if skip else data
+    drop = (missing or ("drop" if name == "cvact" else "error")) == "drop"
+    return guarded(data, drop=drop, pairs=name in ("cvusa", "cvact"), skip=skip_unreadable)
 
 
 def parts(name: str, root: Path | str) -> tuple[str, ...]:

@@ -226,9 +226,9 @@ def _pairs(name: str, label: str, data: Dataset) -> Iterator[Row]:
         todo = "The position of one of the two is wrong (rows shifted, or another release's list)."
         fine = f"at most {np.nanmax(away, initial=0):.0f} m"
         yield _row(f"pairs {label}", f"within {FAR_M / 1000:g} km of each other", far, "further", todo, fine=fine)
-    used = np.isin(np.arange(len(data.gallery)), data.positives.indices)
+    used = np.isin(np.arange(len(data.gallery)), data.positives.gallery)
     if data.semi_positives is not None:
-        used[data.semi_positives.indices] = True
+        used[data.semi_positives.gallery] = True
     unused = [data.gallery.ids[i] for i in np.flatnonzero(~used)]
     paired = name in ("cvusa", "cvact")
     expected = "each used by a query" if paired else "unused ones are distractors here"

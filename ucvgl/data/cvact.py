@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from ucvgl.data.container import Dataset, FileImages, Positives
-from ucvgl.data.files import folder, inside, one_of, utf8
+from ucvgl.data.files import folder, one_of
 from ucvgl.errors import InputError
-from ucvgl.positions import Metres, Neighbours, Positions
+from ucvgl.positions import Metres, Positions
 
 _SETS = {"train": ("trainSet", "trainInd"), "val": ("valSet", "valInd"), "test": ("valSetAll", "valInd")}
 HIT_M = 5.0  # in the large test
@@ -33,24 +33,17 @@ def read_cvact(root: Path | str, split: str = "val") -> Dataset:
     root = folder(root, "the folder of CVACT, holding ACT_data.mat")
     path = root / "ACT_data.mat"
     names, utm = _read_mat(path, split)
-    base = _image_folder(root, split)
-    panoramas = [inside(f"{base}streetview/{name}_grdView.jpg", path) for name in names]
-    tiles = [inside(f"{base}satview_polish/{name}_satView_polish.jpg", path) for name in names]
-    places = Positions(utm, UTM, str(path))
-    near = split == "test"
-    return Dataset(
-        "cvact", split,
-        FileImages(str(root), names, panoramas, places, str(path)), FileImages(str(root), names, tiles, places, str(path)),
-        _own_then_near(places) if near else Positives.one_each(np.arange(len(names))),
-        note=f"A hit is any tile within {HIT_M:g} m (UTM)." if near else "A hit is the panorama's own tile.",
-    )  # fmt: skip
-
-
-def _own_then_near(places: Positions) -> Positives:
-    """Panorama i's own tile i, then every other tile within reach, nearest first."""
-    offsets, found = Neighbours(places).within(places, HIT_M)
-    rows = [found[offsets[i] : offsets[i + 1]] for i in range(len(places))]
-    return Positives.of([np.concatenate([[i], row[row != i]]) for i, row in enumerate(rows)])
+    base, places = _image_folder(root, split), Positions(utm, UTM, str(path))
+    query, gallery = (
+        FileImages(str(root), names, [base + pattern.format(name) for name in names], places, str(path))
+        for pattern in ("streetview/{}_grdView.jpg", "satview_polish/{}_satView_polish.jpg")
+    )
+    positives, note = Positives.one_each(np.arange(len(names))), "A hit is the panorama's own tile."
+    if split == "test":
+        near = Positives.within(places, places, HIT_M)  # nearest first; its own comes before another at the same place
+        positives = Positives.of([np.concatenate([[i], row[row != i]]) for i, row in enumerate(near)])
+        note = f"A hit is any tile within {HIT_M:g} m (UTM)."
+    return Dataset("cvact", split, query, gallery, positives, note=note)
 
 
 def _image_folder(root: Path, split: str) -> str:
@@ -90,5 +83,4 @@ def _read_mat(path: Path, split: str) -> tuple[list[str], np.ndarray]:
     for one in names:
         if not one or not one.isprintable() or "/" in one or "\\" in one:
             raise InputError(path, expected="panorama ids", found=repr(one[:40]), todo="Copy the file again.")
-        utf8(one, path)
     return names, utm[here]

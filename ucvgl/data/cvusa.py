@@ -32,13 +32,12 @@ def read_cvusa(root: Path | str, split: str = "val") -> Dataset:
     path = root / "splits" / f"{split}-19zl.csv"
     rows = columns(path, ",", (2, 3))
     tiles, panoramas = ([inside(cells[k], where) for where, cells in rows] for k in (0, 1))
-    tile_at, panorama_at = _positions(root, _stems(tiles))
+    stems = [[name.rpartition("/")[2].rpartition(".")[0] or name for name in side] for side in (panoramas, tiles)]
+    tile_at, panorama_at = _positions(root, stems[1])
     marker = read_marker(root)
     return Dataset(
-        "cvusa", split,
-        FileImages(str(root), _stems(panoramas), panoramas, panorama_at, str(path)),
-        FileImages(str(root), _stems(tiles), tiles, tile_at, str(path)),
-        Positives.one_each(np.arange(len(rows))),
+        "cvusa", split, FileImages(str(root), stems[0], panoramas, panorama_at, str(path)),
+        FileImages(str(root), stems[1], tiles, tile_at, str(path)), Positives.one_each(np.arange(len(rows))),
         strip_offset=_strip_offset(root, panoramas) if marker is None else marker["strip_offset"],
     )  # fmt: skip
 
@@ -53,27 +52,21 @@ def _strip_offset(root: Path, panoramas: list[str]) -> float:
     return 0.0
 
 
-def _stems(names: list[str]) -> list[str]:
-    return [name.rpartition("/")[2].rpartition(".")[0] or name for name in names]
-
-
-def _positions(root: Path, stems: list[str]) -> tuple[Positions | None, Positions | None]:
+def _positions(root: Path, stems: list[str]) -> tuple[Positions | None, ...]:
     """Of tiles and of panoramas, from row n for the tile named n; None without the file or without numbered tiles."""
     places = (root / "split_locations" / "all.csv", root / "all.csv", root / "splits" / "all.csv")
     path = next((path for path in places if path.is_file()), None)
     if path is None or not all(stem.isascii() and stem.isdigit() for stem in stems):
         return None, None
     table = dict(lines(path))
-    wheres, values = [], []
-    for stem in stems:
-        if not 1 <= int(stem) <= max(table):
-            raise InputError(path, expected=f"a row for tile {stem}", found=f"{max(table)} rows",
+    last, wheres, values = max(table), [f"{path}:{int(stem)}" for stem in stems], []
+    for where, stem in zip(wheres, stems, strict=True):
+        if not 1 <= int(stem) <= last:
+            raise InputError(path, expected=f"a row for tile {stem}", found=f"{last} rows",
                              todo="Use the location list of the whole data set: its row n belongs to tile n.")  # fmt: skip
-        wheres.append(f"{path}:{int(stem)}")
         cells = table.get(int(stem), ",,,").split(",")
         if len(cells) < 4:
-            raise InputError(wheres[-1], expected="tile latitude, longitude, panorama latitude, longitude",
+            raise InputError(where, expected="tile latitude, longitude, panorama latitude, longitude",
                              found=f"{len(cells)} columns", todo="Copy the list again.")  # fmt: skip
-        values.append([numbers(wheres[-1], cells[k : k + 2], may_be_empty=True) for k in (0, 2)])
-    both = np.array(values)  # (N, 2, 2)
-    return degrees(wheres, both[:, 0], str(path)), degrees(wheres, both[:, 1], str(path))
+        values.append([numbers(where, cells[k : k + 2], may_be_empty=True) for k in (0, 2)])
+    return tuple(degrees(wheres, side, str(path)) for side in np.moveaxis(values, 1, 0))

@@ -5,9 +5,10 @@ Pillow's resizing; the measurement is benchmarks/results/decoding.md. A file tha
 raises an InputError that names it, where the published loops' `cv2.imread` returns a half-grey image, or None.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,33 +17,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ucvgl.errors import InputError
-from ucvgl.positions import Positions
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 MAX_PIXELS = 178_956_970  # Pillow's own guard against decompression bombs; a 19,000 x 9,500 panorama is just larger
 _ORIENTATION = 0x0112
-T = TypeVar("T")
 
 
-class ImageSet(Protocol):
-    """Ordered images, each with an id and, if known, a position; pixels are read when asked for."""
-
-    ids: tuple[str, ...]
-    positions: Positions | None
-
+class _Images(Protocol):
     def __len__(self) -> int: ...
 
-    def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
-        """Image `index` as uint8 (3, H, W), RGB; resized to `size` (height, width) if given."""
-        ...
-
-    def subset(self, rows: Any) -> "ImageSet":
-        """The images at `rows`, in that order."""
-        ...
-
-    def digest(self) -> str:
-        """Changes whenever ids, positions or images change."""
-        ...
+    def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor: ...
 
 
 def decode_file(path: str, size: tuple[int, int] | None = None) -> Tensor:
@@ -55,12 +39,15 @@ def decode_file(path: str, size: tuple[int, int] | None = None) -> Tensor:
     Raises:
         InputError: the file is absent, empty, truncated, too large or no image.
     """
-    return resize(_opened(path, lambda image: _pixels(image, size)), size)
+    with _opened(path) as image:
+        pixels = _pixels(image, size)
+    return resize(pixels, size)
 
 
 def image_size(path: str) -> tuple[int, int]:
     """(height, width) that `decode_file` will return, from the header alone; InputError as there."""
-    return _opened(path, lambda image: image.size if _orientation(image) > 4 else image.size[::-1])
+    with _opened(path) as image:
+        return image.size if _orientation(image) > 4 else image.size[::-1]
 
 
 def resize(image: Tensor, size: tuple[int, int] | None) -> Tensor:
@@ -70,14 +57,15 @@ def resize(image: Tensor, size: tuple[int, int] | None) -> Tensor:
     return image.contiguous()
 
 
-def _opened(path: str, use: Callable[[Image.Image], T]) -> T:
+@contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
     try:
         with open(path, "rb") as file:
             image = Image.open(file, formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(path, expected=f"at most {MAX_PIXELS:,} pixels", found=f"{image.width} x {image.height}",
                                  todo="Scale the image down.")  # fmt: skip
-            return use(image)
+            yield image
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -105,25 +93,17 @@ def _pixels(image: Image.Image, size: tuple[int, int] | None) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W), a view
 
 
-class _Reader(Dataset):
-    """Index -> (index, image or InputError's four parts): a worker's exception would lose its type on the way."""
+class _Batches(Dataset):
+    """Indices -> (indices, images) or an InputError, which would lose its type were it raised in a worker process."""
 
-    def __init__(self, images: "ImageSet", size: tuple[int, int]) -> None:
+    def __init__(self, images: _Images, size: tuple[int, int]) -> None:
         self.images, self.size = images, size
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor | tuple[str, ...]]:
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor] | InputError:
         try:
-            return index, self.images.read(int(index), self.size)
+            return torch.tensor(indices), torch.stack([self.images.read(i, self.size) for i in indices])
         except InputError as error:
-            return index, (error.where, error.expected, str(error.found), error.todo)
-
-
-def _collate(rows: list[tuple[int, Any]]) -> tuple[Tensor, Tensor | tuple[str, ...]]:
-    failure = next((image for _, image in rows if isinstance(image, tuple)), None)
-    return torch.tensor([index for index, _ in rows]), failure or torch.stack([image for _, image in rows])
+            return error
 
 
 def _start_worker(_: int) -> None:
@@ -132,8 +112,8 @@ def _start_worker(_: int) -> None:
 
 
 def batches(
-    images: "ImageSet", size: tuple[int, int], batch_size: int, order: Sequence[int] | np.ndarray | None = None,
-    workers: int = 2, pin: bool = False,
+    images: _Images, size: tuple[int, int], batch_size: int, order: Sequence[int] | np.ndarray | None = None,
+    workers: int = 2,
 ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """Images in batches, decoded and resized in worker processes, in exactly the order asked for.
 
@@ -143,7 +123,6 @@ def batches(
         batch_size: images a batch; the last batch is shorter, never dropped.
         order: indices to read, repeats allowed; all in order by default.
         workers: processes; 0 decodes in this one.
-        pin: pinned memory, for a faster copy to a GPU.
 
     Yields:
         indices (B,) int64 and images uint8 (B, 3, H, W).
@@ -151,17 +130,12 @@ def batches(
     Raises:
         InputError: an image could not be read; it names the file.
     """
-    order = np.arange(len(images)) if order is None else np.asarray(order, np.int64)
-    loader = DataLoader(
-        _Reader(images, (int(size[0]), int(size[1]))),
-        batch_sampler=[order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)],
-        num_workers=workers,
-        collate_fn=_collate,
-        worker_init_fn=_start_worker if workers else None,
-        pin_memory=pin,
-    )
-    for indices, pixels in loader:
-        if not isinstance(pixels, Tensor):
-            where, expected, found, todo = pixels
-            raise InputError(where, expected=expected, found=found, todo=todo)
-        yield indices, pixels
+    order = list(range(len(images))) if order is None else [int(index) for index in order]
+    rows = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    start = _start_worker if workers else None
+    for batch in DataLoader(
+        _Batches(images, tuple(size)), None, sampler=rows, num_workers=workers, worker_init_fn=start
+    ):
+        if isinstance(batch, InputError):
+            raise batch
+        yield tuple(batch)

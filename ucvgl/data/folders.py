@@ -5,7 +5,9 @@ EXIF GPS tags. An image without any has an unknown position, and so has one whos
 those. Without pairs nothing can be tested: there is a training part alone, for methods that need no labels.
 """
 
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,11 +16,9 @@ from PIL import Image
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.decoding import FORMATS
-from ucvgl.data.files import degrees, folder, nfc, one_of, passed_over, read_position_table, table_rows, walk
+from ucvgl.data.files import image_folder, one_of, read_position_table, table_rows
 from ucvgl.errors import InputError
 from ucvgl.positions import Positions, Wgs84, haversine
-
-SPLITS = ("all", "train")
 
 
 def read_folders(
@@ -42,12 +42,11 @@ def read_folders(
         InputError: a folder is absent or empty, a table is wrong, one side's latitude and longitude look swapped, or a part to
             test on is asked for.
     """
-    one_of(
-        "split", split, SPLITS, "Own folders without pairs have no part to test on: recall cannot be measured on them."
-    )
+    todo = "Own folders without pairs have no part to test on: recall cannot be measured on them."
+    one_of("split", split, ("all", "train"), todo)
     root = Path(root)
-    queries, told = _images(root / query, "photos or panoramas", query_csv, None)
-    tiles, told_too = _images(root / gallery, "tiles", gallery_csv, tile_names)
+    queries, wrong = _images(root / query, "photos or panoramas", query_csv, None)
+    tiles, wrong_too = _images(root / gallery, "tiles", gallery_csv, tile_names)
     if None not in (queries.positions, tiles.positions) and looks_swapped(queries.positions, tiles.positions):
         raise InputError(
             query_csv or root / query, expected="positions near the tiles",
@@ -56,27 +55,29 @@ def read_folders(
         )  # fmt: skip
     known = [0 if side.positions is None else int(side.positions.known.sum()) for side in (queries, tiles)]
     note = f"No pairs. Positions known for {known[0]} of {len(queries)} queries and {known[1]} of {len(tiles)} tiles."
-    return Dataset("folders", split, queries, tiles, Positives.unknown(len(queries)), note=note + told + told_too)
+    for files in filter(None, (wrong, wrong_too)):
+        note += f" {len(files)} files with damaged or impossible positions in their tags, such as {files[0]}."
+    return Dataset("folders", split, queries, tiles, Positives.unknown(len(queries)), note=note)
 
 
-def _images(root: Path, what: str, table: Path | str | None, tile_names: str | None) -> tuple[FileImages, str]:
-    root = folder(root, f"a folder of {what}")
-    names, odd = walk(root)
-    if not names:
-        raise InputError(root, expected=f"images ({what})", found="none" + passed_over(odd),
-                         todo="Copy JPEG, PNG, TIFF or WebP images there.")  # fmt: skip
-    told = passed_over(odd)
+def _images(root: Path, what: str, table: Path | str | None, tile_names: str | None) -> tuple[FileImages, list[str]]:
+    """Images with their positions, and files whose tags hold no position that is possible."""
+    images, wrong = image_folder(root, "", what), []
     if table is not None:
         ids, places = read_position_table(table)
-        at = table_rows(names, ids, table)
+        at = table_rows(images.ids, ids, table)
         positions = Positions(np.where(at[:, None] >= 0, places.values[at], np.nan), places.frame, str(table))
     elif tile_names is not None:
-        positions = _from_tile_names(root, names, tile_names)
+        one_of("tile_names", tile_names, ("xyz", "tms"), "Say how the rows are counted.")
+        values = [_named_centre(root, name, tile_names) for name in images.paths]
+        positions = Positions(values, Wgs84(), str(root))
     else:
-        positions, wrong = _from_tags(root, names)
-        if wrong:
-            told += f" {len(wrong)} files with damaged or impossible positions in their tags, such as {wrong[0]}."
-    return FileImages(str(root), list(map(nfc, names)), names, positions, str(root)), told
+        unknown = math.nan, math.nan
+        tags = [image_position(root / name) for name in images.paths]
+        wrong = [name for name, at in zip(images.paths, tags, strict=True) if at and math.isnan(at[0])]
+        found = Positions([at or unknown for at in tags], Wgs84(), str(root))
+        positions = found if found.known.any() else None
+    return replace(images, positions=positions), wrong
 
 
 def tile_centre(zoom: int, x: float, y: float, scheme: str = "xyz") -> tuple[float, float]:
@@ -87,30 +88,13 @@ def tile_centre(zoom: int, x: float, y: float, scheme: str = "xyz") -> tuple[flo
     return float(lat), (x + 0.5) / side * 360 - 180
 
 
-def _from_tile_names(root: Path, names: list[str], scheme: str) -> Positions:
-    one_of("tile_names", scheme, ("xyz", "tms"), "Say how the rows are counted.")
-    values = []
-    for name in names:
-        match = re.search(r"(?<!\d)(\d{1,2})[/_-](\d{1,9})[/_-](\d{1,9})$", name.rpartition(".")[0])
-        zoom, x, y = (int(g) for g in match.groups()) if match else (0, 1, 1)
-        if zoom > 30 or not (x < 1 << zoom and y < 1 << zoom):
-            raise InputError(root / name, expected="z/x/y (or z_x_y), x and y below 2^z", found=name,
-                             todo="Rename the tile, or give positions in a CSV.")  # fmt: skip
-        values.append(tile_centre(zoom, x, y, scheme))
-    return Positions(np.array(values), Wgs84(), str(root))
-
-
-def _from_tags(root: Path, names: list[str]) -> tuple[Positions | None, list[str]]:
-    """Positions by EXIF, None if no image has one, and the files whose tags hold no position that is possible."""
-    values, wrong = np.full((len(names), 2), np.nan), []
-    for i, name in enumerate(names):
-        found = image_position(root / name)
-        if found is None:
-            continue
-        if np.isnan(found[0]):
-            wrong.append(name)
-        values[i] = found
-    return (None if np.isnan(values).all() else degrees(names, values, str(root))), wrong
+def _named_centre(root: Path, name: str, scheme: str) -> tuple[float, float]:
+    match = re.search(r"(?<!\d)(\d{1,2})[/_-](\d{1,9})[/_-](\d{1,9})$", name.rpartition(".")[0])
+    zoom, x, y = map(int, match.groups()) if match else (0, 1, 1)
+    if zoom > 30 or max(x, y) >= 1 << zoom:
+        raise InputError(root / name, expected="z/x/y (or z_x_y), x and y below 2^z", found=name,
+                         todo="Rename the tile, or give positions in a CSV.")  # fmt: skip
+    return tile_centre(zoom, x, y, scheme)
 
 
 def image_position(path: Path | str) -> tuple[float, float] | None:
@@ -138,8 +122,8 @@ def image_position(path: Path | str) -> tuple[float, float] | None:
     return (lat, lon) if possible else nothing
 
 
-def looks_swapped(values: Positions, reference: Positions, far_m: float = 100_000.0) -> bool:
-    """Whether latitude and longitude are swapped: the medians lie `far_m` metres apart, but not with columns exchanged.
+def looks_swapped(values: Positions, reference: Positions) -> bool:
+    """Whether latitude and longitude are swapped: the medians lie 100 km apart, but not with columns exchanged.
 
     False for positions in metres and where nothing is known.
     """
@@ -147,4 +131,4 @@ def looks_swapped(values: Positions, reference: Positions, far_m: float = 100_00
         return False
     here, there = (np.median(p.values[p.known], axis=0) for p in (values, reference))
     turned = here[::-1]
-    return bool(abs(turned[0]) <= 90 and haversine(here, there) > far_m >= haversine(turned, there))
+    return bool(abs(turned[0]) <= 90 and haversine(here, there) > 1e5 >= haversine(turned, there))

@@ -12,13 +12,14 @@ many there are. Frames of several sizes are brought to one size when they are pr
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ucvgl.data.container import Dataset, FileImages, Positives
-from ucvgl.data.files import folder, folders_in, nfc, one_of, passed_over, walk
-from ucvgl.data.place_recognition import ON_A_LINE, without_hit
+from ucvgl.data.files import folder, folders_in, image_folder, nfc, one_of
+from ucvgl.data.place_recognition import ON_A_LINE
 from ucvgl.errors import InputError
 from ucvgl.positions import Positions
 
@@ -67,40 +68,37 @@ def read_frames(
         )  # fmt: skip
     reach = HIT_FRAMES.get(name, 2) if frames is None else frames
     sides = [_numbered(root, side) for side in pair]
-    counted = np.concatenate([at for _, at, _ in sides])
-    step = int(np.gcd.reduce(counted - counted.min())) or 1
-    line = [(at - counted.min()) // step for _, at, _ in sides]
+    first = min(at.min() for _, at in sides)
+    step = int(np.gcd.reduce(np.concatenate([at for _, at in sides]) - first)) or 1
+    line = [(at - first) // step for _, at in sides]
     cut = math.ceil(TRAINING * (max(at.max() for at in line) + 1))
     images = []
-    for (paths, _, _), at, side in zip(sides, line, pair, strict=True):
+    for (side, _), at in zip(sides, line, strict=True):
         keep = {"all": at >= 0, "train": at < cut, "test": at >= cut + reach}[split]
         rows = np.flatnonzero(keep)[np.argsort(at[keep])]
         if not len(rows):
-            raise InputError(root / side, expected=f"frames of the {split} part", found=f"none of {len(at)}",
+            raise InputError(side.where, expected=f"frames of the {split} part", found=f"none of {len(at)}",
                              todo="The line is too short to be divided: use split 'all'.")  # fmt: skip
-        positions = Positions(np.stack([at[rows], np.zeros(len(rows))], 1), ON_A_LINE, str(root / side))
-        kept = [paths[i] for i in rows]
-        images.append(FileImages(str(root), [nfc(path) for path in kept], kept, positions, str(root / side)))
+        positions = Positions(np.stack([at[rows], np.zeros(len(rows))], 1), ON_A_LINE, side.where)
+        images.append(replace(side.subset(rows), positions=positions))
     positives = Positives.within(images[0].positions, images[1].positions, reach)
-    note = f"{pair[0]} in {pair[1]}; a hit is at most {reach} frames away" + (
-        f" (numbers in steps of {step})" * (step > 1)
+    note = f"{pair[0]} in {pair[1]}; a hit is at most {reach} frames away" + f" (numbers in steps of {step})" * (
+        step > 1
     )
-    odd = [f"{side}/{file}" for (_, _, others), side in zip(sides, pair, strict=True) for file in others]
-    return Dataset(name, split, *images, positives, note=f"{note}.{without_hit(positives)}{passed_over(odd)}")
+    return Dataset(name, split, *images, positives, note=f"{note}.")
 
 
-def _numbered(root: Path, side: str) -> tuple[list[str], np.ndarray, list[str]]:
-    """Paths below `root`, their numbers, and files passed over."""
-    names, odd = walk(root / side)
-    found = [re.findall(r"[0-9]+", name.rpartition("/")[2].rpartition(".")[0]) for name in names]
-    missing = next((name for name, digits in zip(names, found, strict=True) if not digits), None)
-    if missing or not names:
-        raise InputError(root / side / (missing or ""), expected="frames with a number in their names",
-                         found=missing or "no image", todo="Number the frames of both folders alike.")  # fmt: skip
-    at = np.array([int(digits[-1][-15:]) for digits in found])
-    of: dict[int, str] = {}
-    for number, name in zip(at.tolist(), names, strict=True):
-        if of.setdefault(number, name) != name:
-            raise InputError(root / side / name, expected="every number once", found=f"{number} in {of[number]} too",
+def _numbered(root: Path, side: str) -> tuple[FileImages, np.ndarray]:
+    """The frames of a folder and their numbers."""
+    images = image_folder(root, side, "frames with a number in their names")
+    path_of: dict[int, str] = {}
+    for i, path in enumerate(images.paths):
+        digits = re.findall(r"[0-9]+", path.rpartition("/")[2].rpartition(".")[0])
+        if not digits:
+            raise InputError(images.file(i), expected="frames with a number in their names", found=path,
+                             todo="Number the frames of both folders alike.")  # fmt: skip
+        number = int(digits[-1][-15:])
+        if path_of.setdefault(number, path) != path:
+            raise InputError(images.file(i), expected="every number once", found=f"{number} in {path_of[number]} too",
                              todo="Keep one file a frame.")  # fmt: skip
-    return [f"{side}/{name}" for name in names], at, odd
+    return replace(images, ids=map(nfc, images.paths)), np.array(list(path_of))

@@ -1,6 +1,5 @@
 """The guard that every data set passes once its lists are read: are the files there, and, if asked, can they be read."""
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,32 +10,37 @@ from tqdm.auto import tqdm
 
 from ucvgl.data.cache import made_once
 from ucvgl.data.container import Dataset, FileImages
-from ucvgl.data.decoding import decode_file
 from ucvgl.data.files import on_disk
 from ucvgl.errors import InputError
 
 SKIP = "UCVGL_SKIP_UNREADABLE"
 
 
-def skip_by_default() -> bool:
-    """Whether the environment asks that unreadable images be left out (`ucvgl reproduce --skip-unreadable`)."""
-    return os.environ.get(SKIP, "0").lower() not in ("", "0", "false", "no")
-
-
-def without_absent(data: Dataset, *, drop: bool, pairs: bool) -> Dataset:
-    """The data set with its files as they lie on disk.
+def guarded(data: Dataset, *, drop: bool, pairs: bool, skip: bool | None = None) -> Dataset:
+    """The data set with its files as they lie on disk; the note tells what was passed over and left out.
 
     Args:
         data: as its lists say.
-        drop: leave absent files out, and say so in the note.
+        drop: leave absent files out.
         pairs: query i and gallery image i go together.
+        skip: leave out empty, truncated and otherwise unreadable images too; all are decoded, once. By default as the
+            environment says (`ucvgl reproduce --skip-unreadable`).
 
     Raises:
         InputError: a file is absent and `drop` is false; it names the first and counts the rest. Or all are absent.
     """
-    found = [on_disk(side.root, side.paths) for side in (data.query, data.gallery)]
+    sides = data.query, data.gallery
+    note = data.note
+    unanswered = int((data.positives.known & (data.positives.best().numpy() < 0)).sum())
+    if unanswered:
+        note += f" {unanswered} of {len(data)} queries have no right image; recall leaves them out."
+    others = [*data.query.others, *data.gallery.others]
+    if others:
+        some = ", ".join(others[:3]) + ", ..." * (len(others) > 3)
+        note += f" {len(others)} files passed over, of kinds that are not read: {some}."
+    found = [on_disk(side.root, side.paths) for side in sides]
     gone = [np.array([path is None for path in paths]) for paths in found]
-    for side, absent in zip((data.query, data.gallery), gone, strict=True):
+    for side, absent in zip(sides, gone, strict=True):
         if absent.any() and not drop:
             listed = len(gone[0]) + len(gone[1])
             raise InputError(
@@ -46,20 +50,20 @@ def without_absent(data: Dataset, *, drop: bool, pairs: bool) -> Dataset:
             )  # fmt: skip
     query, gallery = (
         replace(side, paths=[path or listed for path, listed in zip(paths, side.paths, strict=True)])
-        for side, paths in zip((data.query, data.gallery), found, strict=True)
+        for side, paths in zip(sides, found, strict=True)
     )
-    return _left_out(replace(data, query=query, gallery=gallery), *gone, pairs=pairs, why="absent")
-
-
-def without_unreadable(data: Dataset, *, pairs: bool) -> Dataset:
-    """The data set without empty, truncated and otherwise unreadable images, counted in the note; all are decoded, once."""
-    return _left_out(data, *(_unreadable(side) for side in (data.query, data.gallery)), pairs=pairs, why="unreadable")
+    data = _left_out(replace(data, query=query, gallery=gallery, note=note), *gone, pairs=pairs, why="absent")
+    if skip is None:
+        skip = os.environ.get("UCVGL_SKIP_UNREADABLE", "0").lower() not in ("", "0", "false", "no")
+    if skip:
+        return _left_out(data, _unreadable(data.query), _unreadable(data.gallery), pairs=pairs, why="unreadable")
+    return data
 
 
 def _unreadable(images: FileImages) -> np.ndarray:
     def fails(index: int) -> bool:
         try:
-            decode_file(images.file(index), (32, 32))
+            images.read(index, (32, 32))
         except InputError:
             return True
         return False
@@ -67,26 +71,22 @@ def _unreadable(images: FileImages) -> np.ndarray:
     def look(folder: Path) -> None:
         rows = tqdm(range(len(images)), desc="looking for unreadable images", unit="image")
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
-            (folder / "rows.json").write_text(json.dumps([i for i, bad in enumerate(pool.map(fails, rows)) if bad]))
+            np.save(folder / "bad.npy", np.fromiter(pool.map(fails, rows), bool))
 
-    folder = made_once("unreadable", {"images": images.digest()}, look)
-    bad = np.zeros(len(images), bool)
-    bad[json.loads((folder / "rows.json").read_text())] = True
-    return bad
+    return np.load(made_once("unreadable", {"images": images.digest()}, look) / "bad.npy")
 
 
 def _left_out(data: Dataset, query: np.ndarray, gallery: np.ndarray, *, pairs: bool, why: str) -> Dataset:
     """The data set without the images of two masks, and without queries that had a right image and now have none."""
     if not (query.any() or gallery.any()):
         return data
-    paths = [data.query.paths[i] for i in np.flatnonzero(query)] + [
-        data.gallery.paths[i] for i in np.flatnonzero(gallery)
-    ]
+    sides = (data.query, query), (data.gallery, gallery)
+    paths = [images.paths[i] for images, mask in sides for i in np.flatnonzero(mask)]
     if pairs:
         query = gallery = query | gallery
     else:
         kept = data.positives.renumbered(np.where(gallery, -1, 0))
-        query = query | ((np.diff(data.positives.offsets) > 0) & (np.diff(kept.offsets) == 0))
+        query = query | ((data.positives.best() >= 0) & (kept.best() < 0)).numpy()
     if query.all() or gallery.all():
         raise InputError(f"{data.name} {data.split}", expected="images", found=f"none left, all {why}",
                          todo=f"Copy them again; the first is {paths[0]}.")  # fmt: skip

@@ -7,9 +7,8 @@ run and on every machine. What is trained on is never asked for in the test.
 import hashlib
 from pathlib import Path
 
-from ucvgl.data.container import Dataset, FileImages, Positives
-from ucvgl.data.files import folder, nfc, one_of, passed_over, walk
-from ucvgl.data.place_recognition import without_hit
+from ucvgl.data.container import Dataset, Positives
+from ucvgl.data.files import folder, image_folder, one_of
 from ucvgl.errors import InputError
 
 SPLITS = {"all": (0.0, 1.0), "train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
@@ -32,21 +31,20 @@ def read_pairs(
     """
     one_of("split", split, SPLITS, "Parts of own pairs.")
     root = folder(root, f"a folder holding {query}/ and {gallery}/")
-    sides, odd = [], []
+    sides, rows_of = [], []  # images, and the row of each name without ending
     for side in (query, gallery):
-        paths, others = walk(folder(root / side, "a folder of images named as those of the other side"))
-        odd += [f"{side}/{other}" for other in others]
-        by_stem: dict[str, str] = {}
-        for path in paths:
-            stem = nfc(path.rpartition(".")[0])
-            if by_stem.setdefault(stem, path) != path:
-                raise InputError(root / side / path, expected="every name once", found=f"{by_stem[stem]} too",
+        images, row_of = image_folder(root, side, "images named as those of the other side"), {}
+        for i, name in enumerate(images.ids):
+            other = row_of.setdefault(name.rpartition(".")[0], i)
+            if other != i:
+                raise InputError(images.file(i), expected="every name once", found=f"{images.ids[other]} too",
                                  todo="Equal names are pairs: keep one of the two.")  # fmt: skip
-        sides.append(by_stem)
-    common = sides[0].keys() & sides[1].keys()
+        sides.append(images)
+        rows_of.append(row_of)
+    common = rows_of[0].keys() & rows_of[1].keys()
     if not common:
-        some = [next(iter(side), "nothing") for side in sides]
-        raise InputError(root, expected=f"equal names in {query}/ and {gallery}/", found=f"{some[0]}, {some[1]}, none equal",
+        some = ", ".join(next(iter(row_of)) for row_of in rows_of)
+        raise InputError(root, expected=f"equal names in {query}/ and {gallery}/", found=f"{some}, none equal",
                          todo="Rename them, or use the layout 'folders', which has no pairs.")  # fmt: skip
     if split != "all" and len(common) < LEAST:
         raise InputError(root, expected=f"at least {LEAST} pairs to hold some out", found=len(common),
@@ -54,17 +52,13 @@ def read_pairs(
     # in the order of the names' hashes; paired and unpaired names apart, so that every part has its share of both
     low, high = SPLITS[split]
     part: set[str] = set()
-    for group in (common, sides[0].keys() ^ sides[1].keys()):
+    for group in (common, rows_of[0].keys() ^ rows_of[1].keys()):
         ordered = sorted(group, key=lambda stem: hashlib.sha256(stem.encode()).digest())
         part.update(ordered[round(low * len(ordered)) : round(high * len(ordered))])
-    stems = [[stem for stem in side if stem in part] for side in sides]
-    row = {stem: i for i, stem in enumerate(stems[1])}
-    positives = Positives.of([[row[stem]] if stem in row else [] for stem in stems[0]])
+    stems = [[stem for stem in row_of if stem in part] for row_of in rows_of]
     images = [
-        FileImages(str(root), [nfc(by_stem[stem]) for stem in some], [f"{side}/{by_stem[stem]}" for stem in some], None,
-                   str(root / side))
-        for side, by_stem, some in zip((query, gallery), sides, stems, strict=True)
-    ]  # fmt: skip
-    note = f"Pairs by file name.{without_hit(positives)}"
-    note += " The parts are drawn by the names' hashes." if split != "all" else ""
-    return Dataset("pairs", split, *images, positives, note=note + passed_over(odd))
+        side.subset([row_of[stem] for stem in some]) for side, row_of, some in zip(sides, rows_of, stems, strict=True)
+    ]
+    row = {stem: [i] for i, stem in enumerate(stems[1])}
+    note = "Pairs by file name." + " The parts are drawn by the names' hashes." * (split != "all")
+    return Dataset("pairs", split, *images, Positives.of([row.get(stem, []) for stem in stems[0]]), note=note)

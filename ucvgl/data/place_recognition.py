@@ -11,13 +11,13 @@ id field, at most `frames` away. MSLS validation has two published protocols, of
 the two the number of queries is, or neither.
 """
 
-import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ucvgl.data.container import Dataset, FileImages, Positives
-from ucvgl.data.files import folder, nfc, numbers, one_of, passed_over, walk
+from ucvgl.data.files import folder, image_folder, numbers, one_of
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions
 
@@ -42,42 +42,25 @@ def read_place_recognition(
     """
     one_of("split", split, SPLITS, "Choose one of these.")
     root = folder(root, "the folder that holds images/")
-    base = root / "images" if (root / "images").is_dir() else root
-    held = [part for part in SPLITS if (base / part).is_dir()]
+    base = "images/" if (root / "images").is_dir() else ""
+    held = [part for part in SPLITS if (root / base / part).is_dir()]
     if held and split not in held:
         todo = "It is for measuring alone: train on another set, such as MSLS or the embedded world, and test here."
-        raise InputError(base / split, expected=f"a {split} part", found=f"{' and '.join(held)} alone",
+        raise InputError(root / base / split, expected=f"a {split} part", found=f"{' and '.join(held)} alone",
                          todo=todo if held == ["test"] else "Unpack the rest, or choose another part.")  # fmt: skip
-    query, odd = _images(root, base / split / "queries")
-    gallery, odd_too = _images(root, base / split / "database")
+    query, gallery = (_images(root, f"{base}{split}/{side}") for side in ("queries", "database"))
     if frames is None and name == "nordland":
         frames = 10
     if frames is None:
-        for side in (query, gallery):
-            at = side.positions.values
-            if np.abs(at).max() <= 180 and at[:, 0].any():  # easting 0 everywhere: a made-up line, as Nordland's
-                found = f"{at[0].tolist()}, which look like degrees"
-                raise InputError(side.where, expected="UTM easting and northing in metres in the file names", found=found,
-                                 todo="Rename the files with the data set's own formatting script.")  # fmt: skip
-        positives, note = (
-            Positives.within(query.positions, gallery.positions, HIT_M),
-            f"A hit is within {HIT_M:g} m (UTM).",
-        )
+        positives, note = _near(query, gallery), f"A hit is within {HIT_M:g} m (UTM)."
     else:
         positives = Positives.within(_on_a_line(query), _on_a_line(gallery), frames)
         note = f"A hit is at most {frames} frames away."
-    note += without_hit(positives)
-    if name == "msls":
-        known = len(query) in MSLS_PROTOCOLS
-        note += f" MSLS protocol of {len(query)} queries." if known else (
-            f" MSLS with {len(query)} queries: neither published protocol (740 or 750 queries).")  # fmt: skip
-    return Dataset(name, split, query, gallery, positives, note=note + passed_over(odd + odd_too))
-
-
-def without_hit(positives: Positives) -> str:
-    """A sentence for the note that counts queries without any right image; empty if there are none."""
-    count = int((np.diff(positives.offsets) == 0).sum())
-    return f" {count} of {len(positives)} queries have no right image; recall leaves them out." if count else ""
+    if name == "msls" and len(query) in MSLS_PROTOCOLS:
+        note += f" MSLS protocol of {len(query)} queries."
+    elif name == "msls":
+        note += f" MSLS with {len(query)} queries: neither published protocol (740 or 750 queries)."
+    return Dataset(name, split, query, gallery, positives, note=note)
 
 
 def fields(path: str) -> list[str]:
@@ -85,27 +68,29 @@ def fields(path: str) -> list[str]:
     return path.rpartition("/")[2].split("@")
 
 
-def _images(root: Path, path: Path) -> tuple[FileImages, list[str]]:
-    path = folder(path, "a folder of images named @easting@northing@...")
-    names, odd = walk(path)
-    if not names:
-        raise InputError(path, expected="images", found="none", todo="Copy the images there, or unpack the data set.")
-    utm = np.empty((len(names), 2))
-    for i, name in enumerate(names):
+def _images(root: Path, below: str) -> FileImages:
+    images = image_folder(root, below, "images named @easting@northing@...")
+    utm = []
+    for i, name in enumerate(images.ids):
         cells = fields(name)
         if len(cells) < 4 or cells[0].strip():
-            raise InputError(path / name, expected="a name of the form @easting@northing@...@.jpg", found=name,
+            raise InputError(images.file(i), expected="a name of the form @easting@northing@...@.jpg", found=name,
                              todo="Rename the files with the data set's own formatting script.")  # fmt: skip
-        utm[i] = numbers(path / name, cells[1:3])
-    relative = os.path.relpath(path, root).replace(os.sep, "/")
-    paths = [f"{relative}/{name}" for name in names]
-    return FileImages(str(root), list(map(nfc, names)), paths, Positions(utm, UTM, str(path)), str(path)), odd
+        utm.append(numbers(images.file(i), cells[1:3]))
+    return replace(images, positions=Positions(utm, UTM, images.where))
+
+
+def _near(query: FileImages, gallery: FileImages) -> Positives:
+    for side in (query, gallery):
+        at = side.positions.values
+        if np.abs(at).max() <= 180 and at[:, 0].any():  # easting 0 everywhere: a made-up line, as Nordland's
+            found = f"{at[0].tolist()}, which look like degrees"
+            raise InputError(side.where, expected="UTM easting and northing in metres in the file names", found=found,
+                             todo="Rename the files with the data set's own formatting script.")  # fmt: skip
+    return Positives.within(query.positions, gallery.positions, HIT_M)
 
 
 def _on_a_line(images: FileImages) -> Positions:
-    """By the frame number in the pano id field: no dense comparison either."""
-    at = [
-        (numbers(images.file(i), fields(name)[_PANO_ID : _PANO_ID + 1] or [""])[0], 0.0)
-        for i, name in enumerate(images.ids)
-    ]
-    return Positions(np.array(at), ON_A_LINE, images.where)
+    """By the frame number in the pano id field."""
+    cells = [fields(name)[_PANO_ID : _PANO_ID + 1] or [""] for name in images.ids]
+    return Positions([(*numbers(images.file(i), cell), 0.0) for i, cell in enumerate(cells)], ON_A_LINE, images.where)

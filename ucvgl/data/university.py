@@ -12,13 +12,13 @@ University-1652 has 701 training buildings; its test has 37,855 drone queries ag
 51,355 drone images. SUES-200 has 120 training and 80 test places, 50 drone images at each height, galleries of all 200.
 """
 
-import os
 import re
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ucvgl.data.container import Dataset, FileImages, Positives
-from ucvgl.data.files import folder, folders_in, nfc, one_of, passed_over, walk
+from ucvgl.data.files import folder, folders_in, image_folder, nfc, one_of
 from ucvgl.errors import InputError
 
 Direction = Literal["drone2satellite", "satellite2drone"]
@@ -55,41 +55,35 @@ def _read(name: str, root: Path, folders: dict[str, str], split: str, direction:
     one_of("split", split, folders, "This layout has these two.")
     one_of("direction", direction, DIRECTIONS, "Choose one of these two.")
     prefixes = ("", "") if split == "train" else ("query_", "gallery_")
-    bases = [
-        root / folders[split] / (prefix + side) for prefix, side in zip(prefixes, direction.split("2"), strict=True)
-    ]
-    (query, query_of, odd), (gallery, gallery_of, odd_too) = (_buildings(root, base) for base in bases)
+    bases = [f"{folders[split]}/{prefix}{side}" for prefix, side in zip(prefixes, direction.split("2"), strict=True)]
+    (query, query_of), (gallery, gallery_of) = (_buildings(root, base) for base in bases)
     images_of: dict[str, list[int]] = {}
     for i, building in enumerate(gallery_of):
         images_of.setdefault(building, []).append(i)
-    for path, building in zip(query.paths, query_of, strict=True):
+    for i, building in enumerate(query_of):
         if building not in images_of:
-            raise InputError(root / path, expected=f"building {building} in {bases[1]}", found="no such folder",
+            raise InputError(query.file(i), expected=f"building {building} in {root / bases[1]}", found="no such folder",
                              todo="Copy the gallery again; every query's building is in it.")  # fmt: skip
     note += f" {direction}; {len(set(gallery_of) - set(query_of))} buildings of the gallery are distractors."
-    positives = Positives.of([images_of[building] for building in query_of])
-    return Dataset(name, split, query, gallery, positives, note=(note + passed_over(odd + odd_too)).strip())
+    return Dataset(name, split, query, gallery, Positives.of([images_of[b] for b in query_of]), note=note.strip())
 
 
-def _buildings(root: Path, path: Path) -> tuple[FileImages, list[str], list[str]]:
-    """The images of a folder of buildings, the building of each, and files passed over."""
-    path = folder(path, "a folder of buildings")
-    paths, buildings, odd = [], [], []
-    for building in folders_in(path):
-        images, others = walk(path / building)
-        if not images:
-            raise InputError(path / building, expected="images of this building", found="none",
+def _buildings(root: Path, below: str) -> tuple[FileImages, list[str]]:
+    """The images in a folder of buildings, and the building of each."""
+    images = image_folder(root, below, "buildings")
+    building_of = [PurePosixPath(path).relative_to(below).parts[0] for path in images.paths]
+    filled = set(building_of)
+    for building in folders_in(root / below) or [""]:
+        if building not in filled:
+            raise InputError(root / below / building, expected="images of this building", found="none",
                              todo="Copy the folder again, or remove it.")  # fmt: skip
-        paths += [f"{building}/{image}" for image in sorted(images, key=_natural)]
-        buildings += [nfc(building)] * len(images)
-        odd += [f"{building}/{other}" for other in others]
-    if not paths:
-        raise InputError(path, expected="a folder a building", found="none", todo="Unpack the data set here.")
-    relative = os.path.relpath(path, root).replace(os.sep, "/")
+    rows = [i for i, name in enumerate(images.ids) if "/" in name]
+    rows.sort(key=lambda i: (building_of[i], _natural(images.ids[i])))
+    images = images.subset(rows)
     # the whole name is the id where two files differ in their ending alone
-    stems = [nfc(p.rpartition(".")[0]) for p in paths]
-    ids = stems if len(set(stems)) == len(stems) else [nfc(p) for p in paths]
-    return FileImages(str(root), ids, [f"{relative}/{p}" for p in paths], None, str(path)), buildings, odd
+    stems = [name.rpartition(".")[0] for name in images.ids]
+    images = replace(images, ids=stems) if len(set(stems)) == len(stems) else images
+    return images, [nfc(building_of[i]) for i in rows]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -13,8 +13,11 @@ cities. Cross area: trained on New York and Seattle, tested on San Francisco and
 counts: 90,618 tiles and 105,214 panoramas.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.files import columns, degrees, folder, inside, lines, numbers, one_of
@@ -37,59 +40,52 @@ def read_vigor(root: Path | str, split: str = "test", area: Literal["same", "cro
     one_of("area", area, ("same", "cross"), "VIGOR has these two.")
     root = folder(root, "the folder of VIGOR, holding splits/")
     corrected = (root / "splits__corrected").is_dir()
-    tiles: list[tuple[str, str, str]] = []  # where, id, path
-    panoramas: list[tuple[str, str, str, list[str]]] = []  # where, id, path, ids of tiles: the positive first
+    lists = root / ("splits__corrected" if corrected else "splits")
+    labels = ("pano_label_balanced" if area == "cross" else f"same_area_balanced_{split}") + "__corrected" * corrected
+    tiles: dict[str, tuple[str, str]] = {}  # id -> where it is listed, path
+    panoramas: list[tuple[str, str, str, list[str]]] = []  # id, where, path, ids of tiles: the positive first
     for city in CITIES if area == "same" else CROSS[split]:
-        city_tiles, city_panoramas = _read_city(root, city, split, area, corrected)
-        tiles += city_tiles
-        panoramas += city_panoramas
-    row = {name: i for i, (_, name, _) in enumerate(tiles)}
-    query, gallery = (
-        FileImages(
-            str(root), [one[1] for one in side], [one[2] for one in side], _positions(side), str(root / "splits")
+        by_kind = (root / "ground" / city).is_dir()
+        ground, satellite = (
+            (f"ground/{city}", f"satellite/{city}") if by_kind else (f"{city}/panorama", f"{city}/satellite")
         )
-        for side in (panoramas, tiles)
+        tile_list = lists / city / "satellite_list.txt"
+        if corrected and not tile_list.is_file():
+            tile_list = root / "splits" / city / "satellite_list.txt"
+        for line, name in lines(tile_list):
+            where = f"{tile_list}:{line}"
+            if f"{city}/{name}" in tiles:
+                raise InputError(
+                    where, expected="every tile once", found=f"{name} again", todo="Remove the repeated line."
+                )
+            tiles[f"{city}/{name}"] = where, inside(f"{satellite}/{name}", where)
+        for where, cells in columns(lists / city / f"{labels}.txt", None, (13,)):
+            for name in cells[1::3]:
+                if f"{city}/{name}" not in tiles:
+                    raise InputError(where, expected=f"tiles of {tile_list}", found=name,
+                                     todo="Use the lists of one release together.")  # fmt: skip
+            numbers(where, cells[2::3] + cells[3::3])  # offsets: looked at so that a shifted column is found
+            path = inside(f"{ground}/{cells[0]}", where)
+            panoramas.append((f"{city}/{cells[0]}", where, path, [f"{city}/{name}" for name in cells[1::3]]))
+    row = {name: i for i, name in enumerate(tiles)}
+    query, gallery = (
+        FileImages(str(root), ids, paths, _positions(ids, wheres), str(root / "splits"))
+        for ids, wheres, paths, *_ in (
+            zip(*panoramas, strict=True),
+            zip(*((i, *v) for i, v in tiles.items()), strict=True),
+        )
     )
+    labelled = np.array([[row[name] for name in names] for *_, names in panoramas])  # (N, 4)
     return Dataset(
-        "vigor", f"{area}-{split}", query, gallery, Positives.one_each([row[one[3][0]] for one in panoramas]),
-        Positives.of([[row[name] for name in one[3][1:]] for one in panoramas]),
+        "vigor", f"{area}-{split}", query, gallery, Positives.one_each(labelled[:, 0]), Positives.of(labelled[:, 1:]),
         note=f"{area}-area, {'corrected' if corrected else 'original'} labels.",
     )  # fmt: skip
 
 
-def _read_city(root: Path, city: str, split: str, area: str, corrected: bool) -> tuple[list, list]:
-    lists = root / ("splits__corrected" if corrected else "splits") / city
-    tile_list = lists / "satellite_list.txt"
-    if corrected and not tile_list.is_file():
-        tile_list = root / "splits" / city / "satellite_list.txt"
-    by_kind = (root / "ground" / city).is_dir()
-    panorama_folder = f"ground/{city}" if by_kind else f"{city}/panorama"
-    tile_folder = f"satellite/{city}" if by_kind else f"{city}/satellite"
-    tiles, listed = [], set()
-    for line, name in lines(tile_list):
-        where = f"{tile_list}:{line}"
-        if name in listed:
-            raise InputError(where, expected="every tile once", found=f"{name} again", todo="Remove the repeated line.")
-        listed.add(name)
-        tiles.append((where, f"{city}/{name}", inside(f"{tile_folder}/{name}", where)))
-    stem = "pano_label_balanced" if area == "cross" else f"same_area_balanced_{split}"
-    panoramas = []
-    for where, cells in columns(lists / f"{stem}{'__corrected' if corrected else ''}.txt", None, (13,)):
-        names = cells[1::3]
-        for name in names:
-            if name not in listed:
-                raise InputError(where, expected=f"tiles of {tile_list}", found=name,
-                                 todo="Use the lists of one release together.")  # fmt: skip
-        numbers(where, cells[2::3] + cells[3::3])  # offsets: looked at so that a shifted column is found
-        path = inside(f"{panorama_folder}/{cells[0]}", where)
-        panoramas.append((where, f"{city}/{cells[0]}", path, [f"{city}/{name}" for name in names]))
-    return tiles, panoramas
-
-
-def _positions(rows: list) -> Positions:
+def _positions(ids: Sequence[str], wheres: Sequence[str]) -> Positions:
     """Latitude and longitude from the names: <id>,<lat>,<lon>,.jpg and satellite_<lat>_<lon>.png."""
     values = []
-    for where, name, *_ in rows:
+    for name, where in zip(ids, wheres, strict=True):
         leaf = name.rpartition("/")[2]
         cells = leaf.split(",")[-3:-1] if "," in leaf else leaf.rpartition(".")[0].split("_")[-2:]
         if len(cells) != 2:
@@ -98,4 +94,4 @@ def _positions(rows: list) -> Positions:
                 todo="Keep VIGOR's own file names: <id>,<lat>,<lon>,.jpg and satellite_<lat>_<lon>.png.",
             )  # fmt: skip
         values.append(numbers(where, cells))
-    return degrees([row[0] for row in rows], values, "VIGOR file names")
+    return degrees(wheres, values, "VIGOR file names")
