@@ -64,23 +64,14 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class FileImages(ImageSet):
-    """Images in files below a folder.
+    """Images in files below a folder."""
 
-    Args:
-        root: the data set's folder.
-        ids: an id an image, each once.
-        paths: the file of each image, relative to `root`.
-        positions: a position an image, or None.
-        where: the list or folder the images came from, for error messages.
-        others: relative paths of files beside them that are of a kind that is not read.
-    """
-
-    root: str
-    ids: tuple[str, ...]
-    paths: tuple[str, ...]
+    root: str  # the data set's folder
+    ids: tuple[str, ...]  # each once
+    paths: tuple[str, ...]  # the file of each image, relative to `root`
     positions: Positions | None = None
-    where: str = "image set"
-    others: tuple[str, ...] = ()
+    where: str = "image set"  # the list or folder the images came from, for error messages
+    others: tuple[str, ...] = ()  # relative paths of files beside them, of kinds that are not read
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", tuple(self.paths))
@@ -111,21 +102,13 @@ class FileImages(ImageSet):
 
 @dataclass(frozen=True, eq=False)
 class ArrayImages(ImageSet):
-    """Images of one size in one tensor, in memory or mapped from disk.
+    """Images of one size in one tensor, in memory or mapped from disk; a subset shares the tensor and copies nothing."""
 
-    Args:
-        ids: an id an image, each once.
-        pixels: uint8 (K, 3, H, W), RGB.
-        positions: a position an image, or None.
-        source: names the pixels where they come from the run cache; None: they are hashed when a digest is asked for.
-        rows: int64 (N,), which of the K each image is; None: all in order. A subset shares the tensor and copies nothing.
-    """
-
-    ids: tuple[str, ...]
-    pixels: Tensor
+    ids: tuple[str, ...]  # each once
+    pixels: Tensor  # uint8 (K, 3, H, W), RGB
     positions: Positions | None = None
-    source: str | None = None
-    rows: Tensor | None = None
+    source: str | None = None  # names pixels of the run cache; others are hashed when a digest is asked for
+    rows: Tensor | None = None  # int64 (N,), which of the K each image is; None: all in order
 
     def __post_init__(self) -> None:
         with warnings.catch_warnings(action="ignore"):  # an array may be read-only: nothing writes to it
@@ -164,16 +147,11 @@ class Positives:
     """Which gallery images are right for each of N queries, stored flat so that 1e5 rows are cheap.
 
     `positives[i]` is an int64 array of gallery indices, the best first (empty: known to have none), or None where unknown.
-
-    Args:
-        query: int64 (P,), ascending; `gallery[p]` is right for query `query[p]`.
-        gallery: int64 (P,), the best of each query first.
-        known: (N,) bool.
     """
 
-    query: np.ndarray
-    gallery: np.ndarray
-    known: np.ndarray
+    query: np.ndarray  # int64 (P,), ascending; `gallery[p]` is right for query `query[p]`
+    gallery: np.ndarray  # int64 (P,), the best of each query first
+    known: np.ndarray  # (N,) bool
 
     def __post_init__(self) -> None:
         for name, dtype in (("query", np.int64), ("gallery", np.int64), ("known", bool)):
@@ -238,34 +216,21 @@ class Positives:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """N queries, M gallery images, and which belong together.
+    """N queries, M gallery images, and which belong together."""
 
-    Args:
-        name: the data set ("cvusa", "vigor", ...).
-        split: the part ("train", "val", "test", ...).
-        query: the images that are looked up.
-        gallery: the images that are searched.
-        positives: gallery indices right for each query, the best first; None where unknown.
-        semi_positives: VIGOR's tiles that show the place but off centre; None in every other data set.
-        top_view: the queries projected to the ground plane, where `prepare` was asked for it.
-        note: what a reader of results must know (protocol, what was left out); printed beside results.
-        left_out: relative paths of files that are absent or unreadable, where the user let them be skipped.
-        strip_offset: of panoramas cropped to a strip: how far above the middle of the whole panorama the strip's middle
-            lies, as a fraction of its width; UCVGL's value for CVUSA is 20 / 1232.
-        swapped: whether satellite images are the queries (satellite -> drone).
-    """
-
-    name: str
-    split: str
-    query: ImageSet
-    gallery: ImageSet
+    name: str  # "cvusa", "vigor", ...
+    split: str  # "train", "val", "test", ...
+    query: ImageSet  # what is looked up
+    gallery: ImageSet  # what is searched
     positives: Positives
-    semi_positives: Positives | None = None
-    top_view: ImageSet | None = None
-    note: str = ""
-    left_out: tuple[str, ...] = field(default=(), repr=False)
+    semi_positives: Positives | None = None  # VIGOR's tiles that show the place but off centre
+    top_view: ImageSet | None = None  # the queries projected to the ground plane, where `prepare` was asked for it
+    note: str = ""  # what a reader of results must know (protocol, what was left out); printed beside results
+    left_out: tuple[str, ...] = field(default=(), repr=False)  # paths of files absent or unreadable
+    # of panoramas cropped to a strip: how far above the middle of the whole panorama the strip's middle lies, as a fraction of
+    # its width; UCVGL's value for CVUSA is 20 / 1232
     strip_offset: float = 0.0
-    swapped: bool = False
+    swapped: bool = False  # satellite images are the queries (satellite -> drone)
 
     def __post_init__(self) -> None:
         assert min(len(self.query), len(self.gallery)) > 0, f"{self.name} {self.split}: a side without images"
@@ -302,18 +267,14 @@ class Dataset:
         return replace(self, **kept)
 
     def require(self, purpose: str, *, labels: bool = False, positions: bool = False) -> None:
-        """InputError, before anything runs, where `purpose` needs what this data set does not have.
+        """InputError, before anything runs, where `purpose` ("supervised training") needs what this data set does not have.
 
-        Args:
-            purpose: what needs it, as "supervised training".
-            labels: pairs are known.
-            positions: every query has a known position.
+        `labels`: pairs are known; `positions`: every query has a known position.
         """
         where = f"{self.name} {self.split}"
         if labels and not self.labelled:
-            raise InputError(
-                where, expected="pairs", found="none: this layout has no pairs", todo=f"{purpose} needs them."
-            )
+            found = "none: this layout has no pairs"
+            raise InputError(where, expected="pairs", found=found, todo=f"{purpose} needs them.")
         at = self.query.positions
         if positions and (at is None or not at.known.all()):
             found = "none" if at is None else f"{int((~at.known).sum())} of {len(at)} unknown"

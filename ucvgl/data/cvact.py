@@ -1,16 +1,8 @@
-"""CVACT: panoramas of Canberra and the satellite tile of each (Liu and Li, CVPR 2019).
+"""CVACT: panoramas of Canberra and the satellite tile of each (Liu and Li, CVPR 2019); notebooks/DATA.md has the tree.
 
-    <root>/ACT_data.mat                                   panoIds, utm, trainSet.trainInd, valSet.valInd, valSetAll.valInd
-    <root>/ANU_data_small/streetview/<id>_grdView.jpg      1664 x 832, equirectangular, north in the middle
-    <root>/ANU_data_small/satview_polish/<id>_satView_polish.jpg      1200 x 1200, north up
-    <root>/ANU_data_test/streetview, satview_polish        the large test set
-
-The images may also lie in <root>/streetview and <root>/satview_polish. Indices in the MAT file count from 1.
-
-Published counts: 35,532 training, 8,884 validation, 92,802 test pairs. The published archives lack a few images: such pairs
-are left out and counted, as the authors' reader does. In the large test a retrieved tile is right within 5 m of the query by
-UTM, the authors' evaluation (`RecallGeo.m`); Sample4Geo's released code counts the query's own tile alone. The authors'
-Python reader holds UTM in 32 bits, 0.5 m apart in Canberra; here they have 64.
+Indices in the MAT file count from 1. In the large test a retrieved tile is right within 5 m of the query by UTM, the authors'
+evaluation (`RecallGeo.m`); Sample4Geo's released code counts the query's own tile alone. The authors' Python reader holds UTM
+in 32 bits, 0.5 m apart in Canberra; here they have 64.
 """
 
 from pathlib import Path

@@ -1,15 +1,8 @@
-"""CVUSA: panoramas of the United States and the satellite tile of each (Zhai et al., CVPR 2017; Workman et al., ICCV 2015).
+"""CVUSA: panoramas of the United States and the tile of each (Zhai et al., CVPR 2017; Workman et al., ICCV 2015); DATA.md.
 
-    <root>/splits/train-19zl.csv, val-19zl.csv   tile,panorama[,annotation]; final newline optional
-    <root>/bingmap/19/0000001.jpg                750 x 750, north up
-    <root>/streetview/panos/0000001.jpg          1232 x 224, a strip of an equirectangular panorama, north in the middle
-    <root>/split_locations/all.csv               optional, also at the root: row n is pair n, latitude and longitude of the
-                                                 tile, then of the panorama
-
-The paths are taken from the lists, so that lists naming other folders (the crossnet subset says `bingmap/input0003932.png`)
-read as well. The published strips lie 20 px of 1232 above the panorama's middle (UCVGL's completion), and so do copies of them at
-another scale; an export of ours says in its marker file where its own lie; strips of other proportions are taken for
-centred. Published counts: 35,532 training and 8,884 validation pairs.
+Paths are taken from the lists, so that those naming other folders (the crossnet subset: `bingmap/input0003932.png`) read as well.
+The published strips lie 20 px of 1232 above the panorama's middle (UCVGL's completion), and so do copies of them at another
+scale; an export of ours says in its marker file where its own lie; strips of other proportions are taken for centred.
 """
 
 from contextlib import suppress

@@ -5,7 +5,9 @@ Pillow's resizing; the measurement is benchmarks/results/decoding.md. A file tha
 raises an InputError that names it, where the published loops' `cv2.imread` returns a half-grey image, or None.
 """
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +17,7 @@ import torch
 from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 
 from ucvgl.errors import InputError
 
@@ -30,14 +33,9 @@ class _Images(Protocol):
 
 
 def decode_file(path: str, size: tuple[int, int] | None = None) -> Tensor:
-    """One image file -> uint8 (3, H, W), RGB, turned upright by its EXIF orientation.
+    """One JPEG, PNG, TIFF, WebP or BMP file -> uint8 (3, H, W), RGB, turned upright by its EXIF orientation.
 
-    Args:
-        path: JPEG, PNG, TIFF, WebP or BMP.
-        size: (height, width) to resize to, antialiased; None keeps the image's own.
-
-    Raises:
-        InputError: the file is absent, empty, truncated, too large or no image.
+    Resized to `size` (height, width), antialiased, if given. InputError: absent, empty, truncated, too large or no image.
     """
     with _opened(path) as image:
         pixels = _pixels(image, size)
@@ -48,6 +46,21 @@ def image_size(path: str) -> tuple[int, int]:
     """(height, width) that `decode_file` will return, from the header alone; InputError as there."""
     with _opened(path) as image:
         return image.size if _orientation(image) > 4 else image.size[::-1]
+
+
+def decode_all(
+    paths: Sequence[str], what: str, size: tuple[int, int] | None = None, progress: bool = True
+) -> list[tuple[int, int] | InputError]:
+    """(height, width) of every file as `decode_file` returns it, or its error; in parallel, with a bar called `what`."""
+
+    def look(path: str) -> tuple[int, int] | InputError:
+        try:
+            return tuple(decode_file(path, size).shape[1:])
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
+        return list(tqdm(pool.map(look, paths), what, len(paths), unit="image", disable=not progress))
 
 
 def resize(image: Tensor, size: tuple[int, int] | None) -> Tensor:
@@ -115,14 +128,9 @@ def batches(
     images: _Images, size: tuple[int, int], batch_size: int, order: Sequence[int] | np.ndarray | None = None,
     workers: int = 2,
 ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-    """Images in batches, decoded and resized in worker processes, in exactly the order asked for.
+    """Images in batches of `size` (height, width), decoded and resized in worker processes, in exactly the order asked for.
 
-    Args:
-        images: any image set.
-        size: (height, width) of the batch.
-        batch_size: images a batch; the last batch is shorter, never dropped.
-        order: indices to read, repeats allowed; all in order by default.
-        workers: processes; 0 decodes in this one.
+    The last batch is shorter, never dropped; `order` holds indices, repeats allowed. 0 workers decode in this process.
 
     Yields:
         indices (B,) int64 and images uint8 (B, 3, H, W).

@@ -1,10 +1,12 @@
-"""Own imagery: a folder of panoramas or photos, a folder of tiles, and no pairs.
+"""Own imagery: two folders whose equal file names are pairs, or two folders without pairs.
 
-Positions are optional and come, in this order, from a CSV beside the images, from tile names (z/x/y, XYZ or TMS rows), or from
-EXIF GPS tags. An image without any has an unknown position, and so has one whose tags are damaged or impossible: the note counts
-those. Without pairs nothing can be tested: there is a training part alone, for methods that need no labels.
+Nothing says which pairs to train and which to test on, so the parts are drawn: 60, 20 and 20 % by a hash of the name, the same
+in every run and on every machine. Without pairs nothing can be tested: there is a training part alone.
+Positions are optional and come, in this order, from a CSV, from tile names (z/x/y, XYZ or TMS rows), or from EXIF GPS tags. An
+image without any has an unknown position, and so has one whose tags are damaged or impossible: the note counts those.
 """
 
+import hashlib
 import math
 import re
 from dataclasses import replace
@@ -16,9 +18,52 @@ from PIL import Image
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.decoding import FORMATS
-from ucvgl.data.files import image_folder, one_of, read_position_table, table_rows
+from ucvgl.data.files import folder, image_folder, one_of, read_position_table, table_rows
 from ucvgl.errors import InputError
 from ucvgl.positions import Positions, Wgs84, haversine
+
+SPLITS = {"all": (0.0, 1.0), "train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
+LEAST = 20  # pairs that can be divided
+
+
+def read_pairs(root: Path | str, split: str = "all", query: str = "drone", gallery: str = "satellite") -> Dataset:
+    """N queries and M gallery images, pairs by file name: "all", or the part "train", "val" or "test", which is drawn.
+
+    InputError: a folder is absent or empty, a name occurs twice, no name is in both, too few pairs to be divided.
+    """
+    one_of("split", split, SPLITS, "Parts of own pairs.")
+    root = folder(root, f"a folder holding {query}/ and {gallery}/")
+    sides, rows_of = [], []  # images, and the row of each name without ending
+    for side in (query, gallery):
+        images, row_of = image_folder(root, side, "images named as those of the other side"), {}
+        for i, name in enumerate(images.ids):
+            other = row_of.setdefault(name.rpartition(".")[0], i)
+            if other != i:
+                raise InputError(images.file(i), expected="every name once", found=f"{images.ids[other]} too",
+                                 todo="Equal names are pairs: keep one of the two.")  # fmt: skip
+        sides.append(images)
+        rows_of.append(row_of)
+    common = rows_of[0].keys() & rows_of[1].keys()
+    if not common:
+        some = ", ".join(next(iter(row_of)) for row_of in rows_of)
+        raise InputError(root, expected=f"equal names in {query}/ and {gallery}/", found=f"{some}, none equal",
+                         todo="Rename them, or use the layout 'folders', which has no pairs.")  # fmt: skip
+    if split != "all" and len(common) < LEAST:
+        raise InputError(root, expected=f"at least {LEAST} pairs to hold some out", found=len(common),
+                         todo="Add pairs, or train on another set and test on these with split 'all'.")  # fmt: skip
+    # in the order of the names' hashes; paired and unpaired names apart, so that every part has its share of both
+    low, high = SPLITS[split]
+    part: set[str] = set()
+    for group in (common, rows_of[0].keys() ^ rows_of[1].keys()):
+        ordered = sorted(group, key=lambda stem: hashlib.sha256(stem.encode()).digest())
+        part.update(ordered[round(low * len(ordered)) : round(high * len(ordered))])
+    stems = [[stem for stem in row_of if stem in part] for row_of in rows_of]
+    images = [
+        side.subset([row_of[stem] for stem in some]) for side, row_of, some in zip(sides, rows_of, stems, strict=True)
+    ]
+    row = {stem: [i] for i, stem in enumerate(stems[1])}
+    note = "Pairs by file name." + " The parts are drawn by the names' hashes." * (split != "all")
+    return Dataset("pairs", split, *images, Positives.of([row.get(stem, []) for stem in stems[0]]), note=note)
 
 
 def read_folders(
@@ -26,21 +71,11 @@ def read_folders(
     query_csv: Path | str | None = None, gallery_csv: Path | str | None = None,
     tile_names: Literal["xyz", "tms"] | None = None,
 ) -> Dataset:  # fmt: skip
-    """N photos or panoramas and M tiles, pairs unknown.
+    """N photos or panoramas and M tiles in two folders of `root`, pairs unknown; the splits "all" and "train" are the same.
 
-    Args:
-        root: the folder that holds both.
-        split: "all" or "train", which are the same.
-        query: the folder of photos or panoramas, subfolders included.
-        gallery: the folder of tiles.
-        query_csv: positions of the queries: a header, an id or file column, latitude and longitude, or east and north.
-        gallery_csv: the same for tiles.
-        tile_names: tiles are named z/x/y (or z_x_y, z-x-y): "xyz" counts rows from the north, "tms" from the south. The
-            position is the tile's centre.
-
-    Raises:
-        InputError: a folder is absent or empty, a table is wrong, one side's latitude and longitude look swapped, or a part to
-            test on is asked for.
+    Positions come from `query_csv` and `gallery_csv` (a header; an id or file column; latitude and longitude, or east and north);
+    or from tiles named z/x/y (or z_x_y, z-x-y), whose rows "xyz" counts from the north and "tms" from the south.
+    InputError: a folder is absent or empty, a table is wrong, one side's latitude and longitude look swapped.
     """
     todo = "Own folders without pairs have no part to test on: recall cannot be measured on them."
     one_of("split", split, ("all", "train"), todo)

@@ -1,15 +1,6 @@
-"""University-1652 (Zheng et al., ACM MM 2020) and SUES-200 (Zhu et al., TCSVT 2023): many drone images of a building, one tile.
+"""University-1652 (Zheng et al., ACM MM 2020), SUES-200 (Zhu et al., TCSVT 2023): many drone images of a building, one tile.
 
-    University-1652                                            SUES-200 (a height: 150, 200, 250 or 300 metres)
-    <root>/train/drone/<building>/image-01.jpeg ... (54)        <root>/Training/<height>/drone/<place>/0.jpg ... (50)
-    <root>/train/satellite/<building>/<building>.jpg            <root>/Training/<height>/satellite/<place>/0.png
-    <root>/test/query_drone/<building>/...                      <root>/Testing/<height>/query_drone/<place>/...
-    <root>/test/gallery_satellite/<building>/...                <root>/Testing/<height>/gallery_satellite/<place>/...
-    <root>/test/query_satellite, gallery_drone                  <root>/Testing/<height>/query_satellite, gallery_drone
-
-The folder's name is the building. Galleries hold buildings that no query shows (distractors): they count. Published counts:
-University-1652 has 701 training buildings; its test has 37,855 drone queries against 951 tiles, and 701 tile queries against
-51,355 drone images. SUES-200 has 120 training and 80 test places, 50 drone images at each height, galleries of all 200.
+A folder's name is the building. Galleries hold buildings that no query shows (distractors): they count.
 """
 
 import re

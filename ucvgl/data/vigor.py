@@ -1,16 +1,8 @@
-"""VIGOR: panoramas of four cities, tiles that cover them densely, shared tiles, and semi-positives (Zhu et al., CVPR 2021).
+"""VIGOR: panoramas of four cities, tiles that cover them densely, shared tiles, semi-positives (Zhu et al., CVPR 2021).
 
-    <root>/splits/<City>/satellite_list.txt                     a tile a line, satellite_<lat>_<lon>.png
-    <root>/splits/<City>/same_area_balanced_train.txt, ..._test.txt, pano_label_balanced.txt      a panorama a line, 13
-        columns: <panorama> <tile> <d_lat> <d_lon> and three times <semi-positive> <d_lat> <d_lon>
-    <root>/<City>/panorama/<id>,<lat>,<lon>,.jpg                 2048 x 1024, equirectangular, north in the middle
-    <root>/<City>/satellite/satellite_<lat>_<lon>.png            640 x 640, north up
-    <root>/splits__corrected/<City>/..._balanced_train__corrected.txt      corrected by SliceMatch (CVPR 2023)
-
-Offsets (pixels from the panorama to the tile's centre) are not read: no method here uses them. Images may also lie in
-<root>/ground/<City> and <root>/satellite/<City>, as Sample4Geo reads them. Same area: train and test lists of all four
-cities. Cross area: trained on New York and Seattle, tested on San Francisco and Chicago, every panorama of each. Published
-counts: 90,618 tiles and 105,214 panoramas.
+A line of a list has 13 columns: <panorama> <tile> <d_lat> <d_lon>, then <semi-positive> <d_lat> <d_lon> three times. The offsets
+(pixels to the tile's centre) are not used. Same area: train and test lists of all four cities. Cross area: trained on New York
+and Seattle, tested on San Francisco and Chicago, every panorama of each. Corrected labels are SliceMatch's (CVPR 2023).
 """
 
 from collections.abc import Sequence
@@ -31,10 +23,7 @@ CROSS = {"train": ("NewYork", "Seattle"), "test": ("SanFrancisco", "Chicago")}
 def read_vigor(root: Path | str, split: str = "test", area: Literal["same", "cross"] = "same") -> Dataset:
     """One split of VIGOR: N panoramas against every tile of its cities (M); one positive and three semi-positives each.
 
-    Args:
-        root: the data set's folder; the corrected labels are taken if they are there, and the note says so.
-        split: "train" or "test".
-        area: "same" or "cross".
+    `area` is "same" or "cross". The corrected labels are taken if they are there, and the note says so.
     """
     one_of("split", split, CROSS, "VIGOR has these two.")
     one_of("area", area, ("same", "cross"), "VIGOR has these two.")
