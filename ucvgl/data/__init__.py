@@ -27,6 +27,12 @@ READERS = {
     **dict.fromkeys(FRAMES, read_frames), "folders": read_folders, "pairs": read_pairs,
 }  # fmt: skip
 NAMES = tuple(READERS)
+PARTS = {  # of layouts whose splits may be there or not: what is there if a split is
+    "cvusa": {"train": "splits/train-19zl.csv", "val": "splits/val-19zl.csv"},
+    "cvact": {"train": "ANU_data_small", "val": "ANU_data_small", "test": "ANU_data_test"},
+    "university1652": {"train": "train", "test": "test"}, "sues200": {"train": "Training", "test": "Testing"},
+    "vpr": dict(zip(SPLITS, SPLITS, strict=True)), "folders": {"train": ""}, "pairs": {"train": "", "val": "", "test": ""},
+}  # fmt: skip
 
 __all__ = [
     "FRAMES", "NAMES", "PLACE_RECOGNITION", "ArrayImages", "Dataset", "FileImages", "ImageSet", "Positives", "batches",
@@ -63,8 +69,7 @@ def open_dataset(
 def _guarded(data: Dataset, *, drop: bool, pairs: bool, skip: bool | None) -> Dataset:
     """The data set with its files as they lie on disk, `pairs`: query i and gallery image i go together; the note tells what
     was passed over and left out."""
-    sides = data.query, data.gallery
-    note = data.note
+    sides, note = (data.query, data.gallery), data.note
     unanswered = int((data.positives.known & (data.positives.best().numpy() < 0)).sum())
     if unanswered:
         note += f" {unanswered} of {len(data)} queries have no right image; recall leaves them out."
@@ -76,10 +81,10 @@ def _guarded(data: Dataset, *, drop: bool, pairs: bool, skip: bool | None) -> Da
     gone = [np.array([path is None for path in paths]) for paths in found]
     for side, absent in zip(sides, gone, strict=True):
         if absent.any() and not drop:
-            listed = len(gone[0]) + len(gone[1])
+            every = np.concatenate(gone)
             raise InputError(
                 side.where, expected=f"the file {side.file(int(absent.argmax()))}",
-                found=f"no such file ({gone[0].sum() + gone[1].sum()} of {listed} listed files are absent)",
+                found=f"no such file ({every.sum()} of {len(every)} listed files are absent)",
                 todo="Copy the missing images, or read with missing='drop', which says what it left out.",
             )  # fmt: skip
     query, gallery = (
@@ -126,30 +131,16 @@ def _left_out(data: Dataset, query: np.ndarray, gallery: np.ndarray, *, pairs: b
 
 
 def parts(name: str, root: Path | str) -> tuple[str, ...]:
-    """The splits that `root` has: what a caller may open, found without reading the lists.
+    """The splits that `root` has: what a caller may open, found without reading the lists; all where none is recognised.
 
     No "train": for measuring alone (Tokyo 24/7, Nordland as published). "train" alone: own folders without pairs, on which
     recall cannot be measured.
     """
     root = Path(root)
-    here = {split: split for split in ("train", "test")}  # by split, the folder or list that holds it
-    if name == "cvusa":
-        here = {split: f"splits/{split}-19zl.csv" for split in ("train", "val")}
-    elif name == "cvact" and not (root / "ANU_data_small").is_dir() and not (root / "ANU_data_test").is_dir():
-        return "train", "val", "test"
-    elif name == "cvact":
-        here = {"train": "ANU_data_small", "val": "ANU_data_small", "test": "ANU_data_test"}
-    elif name == "sues200":
-        here = {"train": "Training", "test": "Testing"}
-    elif name == "folders":
-        return ("train",)
-    elif name == "pairs":
-        return "train", "val", "test"
-    elif name in PLACE_RECOGNITION and _benchmark(root):
-        here = {split: f"images/{split}" if (root / "images").is_dir() else split for split in SPLITS}
-    elif name != "university1652":
-        return "train", "test"  # VIGOR, frames on a line
-    return tuple(split for split, path in here.items() if (root / path).exists())
+    if name in PLACE_RECOGNITION and _benchmark(root):
+        name, root = "vpr", root / "images" if (root / "images").is_dir() else root
+    paths = PARTS.get(name, {"train": "", "test": ""})
+    return tuple(split for split, path in paths.items() if (root / path).exists()) or tuple(paths)
 
 
 def _benchmark(root: Path) -> bool:

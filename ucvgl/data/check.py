@@ -7,7 +7,7 @@ CVUSA's are from general knowledge, checked against no copy: a finding about one
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from ucvgl.data import NAMES, PLACE_RECOGNITION, detect_layout, open_dataset, parts
 from ucvgl.data.container import Dataset, FileImages
 from ucvgl.data.decoding import decode_all
-from ucvgl.data.files import folder, images_below, one_of, read_marker
+from ucvgl.data.files import folder, one_of, read_marker
 from ucvgl.data.place_recognition import frame_folders
 from ucvgl.data.university import DIRECTIONS, HEIGHTS
 from ucvgl.errors import InputError
@@ -43,13 +43,13 @@ SIZES = {  # height, width of queries and gallery images
 CHECKS = {  # what is right, what else there may be, what that is ("note": nothing need be done), the next step
     "split": ("readable lists, every listed file", "absent", "finding",
               "Copy these files again; until then missing='drop' reads the rest and says so."),
+    "counts": ("no published count is known here", "is other", "finding",
+               "Results will not compare with the paper's; get the whole data set, or say that this is a part of it."),
     "positions": ("a position an image", "unknown", "note", "Give the rest, or leave it."),
     "pairs": ("within 1 km of each other", "further", "finding",
               "The position of one of the two is wrong (rows shifted, or another release's list)."),
     "overlap": ("none in both", "in both", "finding",
                 "Testing on training images means nothing: remove them from one of the two lists."),
-    "tile folders": ("only listed tiles", "unlisted", "note",
-                     "Harmless; if they should be used, the lists are not those of this release."),
     "images": ("readable", "unreadable", "finding", "Copy these files again."),
     "sizes": ("no size is prescribed", "of another size", "finding", "Resized or cropped copies change results."),
 }  # fmt: skip
@@ -118,6 +118,7 @@ def check(name: str, root: Path | str, quick: bool = False, progress: bool = Tru
 def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
     sets: dict[str, Dataset] = {}
     splits, marker = _splits(name, root), read_marker(root)
+    source, counts = ("exported", marker["counts"]) if marker else ("published", PUBLISHED.get(name, {}))
     for label, options in splits.items():
         try:
             data = sets[label] = open_dataset(name, root, missing="drop", skip_unreadable=False, **options)
@@ -125,7 +126,11 @@ def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
             yield Row(f"split {label}", f"{error.where}: {error.expected}", error.found, 1, "unusable", error.todo)
             continue
         yield _row("split", label, data.left_out, f"{len(data.query):,} against {len(data.gallery):,}")
-        yield _counts(label, data, ("exported", marker["counts"]) if marker else ("published", PUBLISHED.get(name, {})))
+        have = {"queries": len(data.query), "gallery": len(data.gallery)}
+        wanted = dict(zip(have, counts.get(label, (None, None)), strict=True))
+        wrong = [f"{n:,} {what}" for what, n in have.items() if wanted[what] not in (n, None)]
+        shown = [", ".join(f"{n:,} {what}" for what, n in some.items() if n) for some in (have, wanted)]
+        yield _row("counts", label, wrong, shown[0], shown[1] and f"{shown[1]} ({source})")
         for side, images in (("query", data.query), ("gallery", data.gallery)):
             if images.positions is not None:
                 (south, west), (north, east) = (
@@ -147,14 +152,22 @@ def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
             by_building = "direction" in splits[a]
             one, two = ({i.partition("/")[0] if by_building else i for i in sets[x].query.ids} for x in (a, b))
             yield _row("overlap", f"{a} / {b}", sorted(one & two))
-    if name in ("cvusa", "vigor"):
-        listed = {path for data in sets.values() for path in (*data.gallery.paths, *data.left_out)}
-        bases = {path.rpartition("/")[0] for data in sets.values() for path in data.gallery.paths}
-        held = {f"{base}/{image}" for base in bases for image in images_below(root / base)}
-        yield _row("tile folders", "", sorted(held - listed))
     for k, side in enumerate(("query", "gallery")):
         right = marker["sizes"][side] if marker else [SIZES[name][k]] if name in SIZES else []
-        yield from _images(side, [getattr(data, side) for data in sets.values()], right, quick, progress)
+        files = dict.fromkeys(file for data in sets.values() for file in _files(getattr(data, side), quick))
+        found = dict(zip(files, decode_all(list(files), f"decoding {side}", progress=progress), strict=True))
+        broken = [f"{path} ({error.found})" for path, error in found.items() if isinstance(error, InputError)]
+        yield _row("images", side, broken, "all decoded", f"{len(files):,} readable")
+        sizes = {path: f"{size[1]} x {size[0]}" for path, size in found.items() if not isinstance(size, InputError)}
+        allowed = [f"{w} x {h}" for h, w in sorted(right)]
+        wrong = [f"{path} is {size}" for path, size in sizes.items() if allowed and size not in allowed]
+        fine = ", ".join(f"{size}: {count:,}" for size, count in Counter(sizes.values()).most_common(5))
+        yield _row("sizes", side, wrong, fine, " or ".join(allowed))
+
+
+def _files(images: FileImages, quick: bool) -> list[str]:
+    count = min(QUICK_IMAGES, len(images)) if quick else len(images)
+    return [images.file(int(i)) for i in np.linspace(0, len(images) - 1, count)]
 
 
 def _row(check: str, label: str, bad: Sequence[str], fine: str = "none", expected: str = "") -> Row:
@@ -173,40 +186,8 @@ def _splits(name: str, root: Path) -> dict[str, dict[str, Any]]:
     if name == "university1652":
         return {s if s == "train" else f"{s} {d}": {"split": s, "direction": d} for s, d in flights}
     if name == "sues200":
-        there = [h for h in HEIGHTS if any((root / part / str(h)).is_dir() for part in ("Training", "Testing"))]
-        heights = there or HEIGHTS
+        heights = [h for h in HEIGHTS if [*root.glob(f"T*ing/{h}")]] or HEIGHTS
         return {f"{s} {h} m {d}": {"split": s, "height_m": h, "direction": d} for h in heights for s, d in flights}
     has_parts = name == "cvact" or (name in PLACE_RECOGNITION and not frame_folders(root))
     splits = ("train", "val") if name == "cvusa" else parts(name, root) if has_parts else ("all",)
     return {split: {"split": split} for split in splits}
-
-
-def _counts(label: str, data: Dataset, known: tuple[str, Mapping[str, tuple[int, int | None]]]) -> Row:
-    item, found = f"counts {label}", (len(data.query), len(data.gallery))
-    source, counts = known
-    shown = "{:,} queries, {:,} gallery"
-    if label not in counts:
-        return Row(item, "no published count is known here", shown.format(*found), status="note")
-    right = [count if n is None else n for n, count in zip(counts[label], found, strict=True)]
-    missing = max(abs(n - count) for n, count in zip(right, found, strict=True))
-    todo = "Get the whole data set, or say that this is a part of it: results will not compare with the paper's."
-    return Row(item, f"{shown.format(*right)} ({source})", shown.format(*found), missing,
-               "finding" if missing else "ok", todo if missing else "")  # fmt: skip
-
-
-def _images(
-    side: str, sets: list[FileImages], right: Sequence[tuple[int, int]], quick: bool, progress: bool
-) -> Iterator[Row]:
-    """Every image of a side decoded once; unreadable ones and wrong sizes."""
-    files: dict[str, None] = {}
-    for images in sets:
-        count = min(QUICK_IMAGES, len(images)) if quick else len(images)
-        files |= {images.file(int(i)): None for i in np.linspace(0, len(images) - 1, count)}
-    found = dict(zip(files, decode_all(list(files), f"decoding {side}", progress=progress), strict=True))
-    broken = [f"{path} ({error.found})" for path, error in found.items() if isinstance(error, InputError)]
-    yield _row("images", side, broken, "all decoded", f"{len(files):,} readable")
-    sizes = {path: "{1} x {0}".format(*size) for path, size in found.items() if not isinstance(size, InputError)}
-    allowed = [f"{w} x {h}" for h, w in sorted(right)]
-    wrong = [f"{path} is {size}" for path, size in sizes.items() if allowed and size not in allowed]
-    fine = ", ".join(f"{size}: {count:,}" for size, count in Counter(sizes.values()).most_common(5))
-    yield _row("sizes", side, wrong, fine, " or ".join(allowed))

@@ -42,13 +42,6 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
-        """Image `index` as uint8 (3, H, W), RGB; resized to `size` (height, width) if given.
-
-        InputError names a file that is absent, empty, truncated or no image.
-        """
-        raise NotImplementedError
-
     def subset(self, rows: Rows) -> Self:
         """The images at `rows`, in that order."""
         at = np.asarray(rows, np.int64)
@@ -82,7 +75,7 @@ class FileImages(ImageSet):
         return f"{self.root}{os.sep}{self.paths[index]}"
 
     def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
-        """As `ImageSet.read`."""
+        """Image `index` as uint8 (3, H, W), RGB, of `size` (height, width) if given; InputError names an unreadable file."""
         return decode_file(self.file(index), size)
 
     def _pixels(self, at: np.ndarray) -> dict[str, tuple[str, ...]]:
@@ -130,7 +123,7 @@ class ArrayImages(ImageSet):
         return (self[first : first + batch_size] for first in range(0, len(self), batch_size))
 
     def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
-        """As `ImageSet.read`."""
+        """Image `index` as uint8 (3, H, W), RGB; resized to `size` (height, width) if given."""
         return resize(self[slice(index, index + 1)][0].clone(), size)
 
     def _pixels(self, at: np.ndarray) -> dict[str, Tensor]:

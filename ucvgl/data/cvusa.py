@@ -12,10 +12,10 @@ import numpy as np
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.decoding import image_size
-from ucvgl.data.files import columns, degrees, folder, inside, lines, numbers, one_of, read_marker
+from ucvgl.data.files import columns, folder, inside, lat_lon, lines, one_of, read_marker
 from ucvgl.errors import InputError
 from ucvgl.geometry import CVUSA_STRIP_OFFSET
-from ucvgl.positions import Positions
+from ucvgl.positions import Positions, Wgs84
 
 
 def read_cvusa(root: Path | str, split: str = "val") -> Dataset:
@@ -52,8 +52,9 @@ def _positions(root: Path, stems: list[str]) -> tuple[Positions | None, ...]:
     if path is None or not all(stem.isascii() and stem.isdigit() for stem in stems):
         return None, None
     table = dict(lines(path))
-    last, wheres, values = max(table), [f"{path}:{int(stem)}" for stem in stems], []
-    for where, stem in zip(wheres, stems, strict=True):
+    last, values = max(table), []
+    for stem in stems:
+        where = f"{path}:{int(stem)}"
         if not 1 <= int(stem) <= last:
             raise InputError(path, expected=f"a row for tile {stem}", found=f"{last} rows",
                              todo="Use the location list of the whole data set: its row n belongs to tile n.")  # fmt: skip
@@ -61,5 +62,5 @@ def _positions(root: Path, stems: list[str]) -> tuple[Positions | None, ...]:
         if len(cells) < 4:
             raise InputError(where, expected="tile latitude, longitude, panorama latitude, longitude",
                              found=f"{len(cells)} columns", todo="Copy the list again.")  # fmt: skip
-        values.append([numbers(where, cells[k : k + 2], may_be_empty=True) for k in (0, 2)])
-    return tuple(degrees(wheres, side, str(path)) for side in np.moveaxis(values, 1, 0))
+        values.append([lat_lon(where, cells[k : k + 2]) for k in (0, 2)])
+    return tuple(Positions(side, Wgs84(), str(path)) for side in np.moveaxis(values, 1, 0))

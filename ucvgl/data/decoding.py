@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -24,12 +24,6 @@ from ucvgl.errors import InputError
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 MAX_PIXELS = 178_956_970  # Pillow's own guard against decompression bombs; a 19,000 x 9,500 panorama is just larger
 _ORIENTATION = 0x0112
-
-
-class _Images(Protocol):
-    def __len__(self) -> int: ...
-
-    def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor: ...
 
 
 def decode_file(path: str, size: tuple[int, int] | None = None) -> Tensor:
@@ -109,7 +103,7 @@ def _pixels(image: Image.Image, size: tuple[int, int] | None) -> Tensor:
 class _Batches(Dataset):
     """Indices -> (indices, images) or an InputError, which would lose its type were it raised in a worker process."""
 
-    def __init__(self, images: _Images, size: tuple[int, int]) -> None:
+    def __init__(self, images: Any, size: tuple[int, int]) -> None:
         self.images, self.size = images, size
 
     def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor] | InputError:
@@ -119,13 +113,8 @@ class _Batches(Dataset):
             return error
 
 
-def _start_worker(_: int) -> None:
-    torch.set_num_threads(1)
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-
-
 def batches(
-    images: _Images, size: tuple[int, int], batch_size: int, order: Sequence[int] | np.ndarray | None = None,
+    images: Any, size: tuple[int, int], batch_size: int, order: Sequence[int] | np.ndarray | None = None,
     workers: int = 2,
 ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """Images in batches of `size` (height, width), decoded and resized in worker processes, in exactly the order asked for.
@@ -140,10 +129,7 @@ def batches(
     """
     order = list(range(len(images))) if order is None else [int(index) for index in order]
     rows = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
-    start = _start_worker if workers else None
-    for batch in DataLoader(
-        _Batches(images, tuple(size)), None, sampler=rows, num_workers=workers, worker_init_fn=start
-    ):
+    for batch in DataLoader(_Batches(images, tuple(size)), None, sampler=rows, num_workers=workers):
         if isinstance(batch, InputError):
             raise batch
         yield tuple(batch)

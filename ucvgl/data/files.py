@@ -40,9 +40,6 @@ _DEGREES = ("lat", "latitude", "y_lat"), ("lon", "lng", "long", "longitude", "x_
 _METRES = ("east", "easting", "utm_east", "utm_easting", "x"), ("north", "northing", "utm_north", "utm_northing", "y")
 
 
-# folders
-
-
 def folder(path: Path | str, what: str) -> Path:
     """An existing folder; InputError says which folder above it exists, and what that holds."""
     path = Path(path)
@@ -173,17 +170,12 @@ def read_marker(root: Path) -> dict[str, Any] | None:
         return None
     try:
         marker = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "counts": {part: (int(n), int(m)) for part, (n, m) in marker["counts"].items()},
-            "sizes": {side: [(int(h), int(w)) for h, w in sizes] for side, sizes in marker["sizes"].items()},
-            "strip_offset": float(marker.get("strip_offset", 0)),
-        }
+        counts = {part: (int(n), int(m)) for part, (n, m) in marker["counts"].items()}
+        sizes = {side: [(int(h), int(w)) for h, w in sizes] for side, sizes in marker["sizes"].items()}
+        return {"counts": counts, "sizes": sizes, "strip_offset": float(marker.get("strip_offset", 0))}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(path, expected="the counts of an export", found=f"{type(error).__name__}: {error}"[:120],
-                         todo="Export again.") from error  # fmt: skip
-
-
-# lists and tables
+        found = f"{type(error).__name__}: {error}"[:120]
+        raise InputError(path, expected="the counts of an export", found=found, todo="Export again.") from error
 
 
 def lines(path: Path) -> list[tuple[int, str]]:
@@ -199,15 +191,14 @@ def lines(path: Path) -> list[tuple[int, str]]:
         found = f"no such file (its folder holds: {held})" if isinstance(error, FileNotFoundError) else error
         raise InputError(path, expected="this list of the data set", found=found,
                          todo="Unpack the data set's lists there, or give another folder.") from error  # fmt: skip
-    try:
-        text = nfc(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}:{raw[: error.start].count(10) + 1}", expected="UTF-8 text",
-                         found=repr(raw[error.start : error.start + 20]), todo="Save the list as UTF-8.") from error  # fmt: skip
-    damage = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", text)
+    text = nfc(raw.decode("utf-8-sig", "surrogateescape"))
+    damage = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\udc80-\udcff]", text)
     if damage:
-        raise InputError(f"{path}:{text[: damage.start()].count(chr(10)) + 1}", expected="text",
-                         found=repr(damage.group()), todo="The file is damaged: copy it again.")  # fmt: skip
+        at = damage.start()
+        raise InputError(
+            f"{path}:{text[:at].count(chr(10)) + 1}", expected="UTF-8 text" if damage.group() >= "\udc80" else "text",
+            found=text[at : at + 20].encode("utf-8", "surrogateescape"), todo="Save the list as UTF-8, or copy it again: the file is damaged.",
+        )  # fmt: skip
     rows = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise InputError(path, expected="at least one line", found="an empty list", todo="Copy the list again.")
@@ -245,12 +236,12 @@ def numbers(where: object, cells: Iterable[str], *, may_be_empty: bool = False) 
     return [float(cell) for cell in cells]
 
 
-def degrees(wheres: Sequence[object], values: Sequence[Sequence[float]], where: str) -> Positions:
-    """Latitudes and longitudes, (N, 2); InputError names the line of the first that is not on the Earth."""
-    values = np.asarray(values, np.float64).reshape(-1, 2)
-    for row in np.flatnonzero((np.abs(values) > (90, 180)).any(1))[:1]:
-        Positions(values[[row]], Wgs84(), str(wheres[row]))  # raises
-    return Positions(values, Wgs84(), where)
+def lat_lon(where: object, cells: Iterable[str]) -> list[float]:
+    """Latitude and longitude in degrees from two text cells, NaN twice where both are empty."""
+    lat, lon = numbers(where, cells, may_be_empty=True)
+    if abs(lat) > 90 or abs(lon) > 180:
+        Positions([[lat, lon]], Wgs84(), str(where))  # raises, and says whether the two look swapped
+    return [lat, lon]
 
 
 def read_table(path: Path) -> list[tuple[int, list[str]]]:
@@ -296,19 +287,15 @@ def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
             f"{path}:{first}", expected="a header with an id or file column, and latitude and longitude (or east and north)",
             found=f"columns {', '.join(header)[:120]}", todo="Name the columns id, latitude and longitude.",
         )  # fmt: skip
-    lines_of: dict[str, str] = {}  # id -> where it stands
-    values = []
+    values: dict[str, list[float]] = {}  # by id
     for number, row in rows:
-        where, name = f"{path}:{number}", row[which].strip()
-        if not name or name in lines_of:
+        where, name, cells = f"{path}:{number}", row[which].strip(), [row[i] for i in pair]
+        if not name or name in values:
             raise InputError(where, expected="every id once", found=f"{name!r} again" if name else "none",
                              todo="Remove the repeated row, or name it.")  # fmt: skip
-        lines_of[name] = where
-        values.append(numbers(where, [row[i] for i in pair], may_be_empty=True))
-    if is_degrees:
-        return list(lines_of), degrees([*lines_of.values()], values, str(path))
-    metres = np.reshape(values, (-1, 2))
-    return list(lines_of), Positions(metres, Metres(f"the frame of {path.name}"), str(path))
+        values[name] = lat_lon(where, cells) if is_degrees else numbers(where, cells, may_be_empty=True)
+    frame = Wgs84() if is_degrees else Metres(f"the frame of {path.name}")
+    return list(values), Positions(list(values.values()), frame, str(path))
 
 
 def table_rows(names: Sequence[str], ids: Sequence[str], where: object) -> np.ndarray:

@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 
 from ucvgl.data.container import Dataset, FileImages, Positives
-from ucvgl.data.files import columns, degrees, folder, inside, lines, numbers, one_of
+from ucvgl.data.files import columns, folder, inside, lat_lon, lines, numbers, one_of
 from ucvgl.errors import InputError
-from ucvgl.positions import Positions
+from ucvgl.positions import Positions, Wgs84
 
 CITIES = ("NewYork", "Seattle", "SanFrancisco", "Chicago")
 CROSS = {"train": ("NewYork", "Seattle"), "test": ("SanFrancisco", "Chicago")}
@@ -82,5 +82,5 @@ def _positions(ids: Sequence[str], wheres: Sequence[str]) -> Positions:
                 where, expected="latitude and longitude in the file's name", found=leaf,
                 todo="Keep VIGOR's own file names: <id>,<lat>,<lon>,.jpg and satellite_<lat>_<lon>.png.",
             )  # fmt: skip
-        values.append(numbers(where, cells))
-    return degrees(wheres, values, "VIGOR file names")
+        values.append(lat_lon(where, cells))
+    return Positions(values, Wgs84(), "VIGOR file names")
