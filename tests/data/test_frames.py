@@ -88,7 +88,7 @@ def test_what_is_no_line_of_frames(tmp_path):
     with pytest.raises(InputError, match="every number once"):
         open_dataset("frames", tmp_path / "b")
     (frames(tmp_path / "c", "query", [0]) / "ref").mkdir()
-    with pytest.raises(InputError, match="Number the frames"):
+    with pytest.raises(InputError, match="frames with a number in their names"):
         open_dataset("frames", tmp_path / "c")
     with pytest.raises(InputError, match="query/ref"):
         open_dataset("frames", tmp_path)

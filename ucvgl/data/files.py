@@ -197,7 +197,8 @@ def lines(path: Path) -> list[tuple[int, str]]:
         at = damage.start()
         raise InputError(
             f"{path}:{text[:at].count(chr(10)) + 1}", expected="UTF-8 text" if damage.group() >= "\udc80" else "text",
-            found=text[at : at + 20].encode("utf-8", "surrogateescape"), todo="Save the list as UTF-8, or copy it again: the file is damaged.",
+            found=text[at : at + 20].encode("utf-8", "surrogateescape"),
+            todo="Save the list as UTF-8, or copy it again: the file is damaged.",
         )  # fmt: skip
     rows = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
