@@ -140,10 +140,9 @@ def read_frames(
         positions = Positions(np.stack([at[rows], np.zeros(len(rows))], 1), ON_A_LINE, side.where)
         images.append(replace(side.subset(rows), positions=positions))
     positives = Positives.within(images[0].positions, images[1].positions, reach)
-    note = f"{pair[0]} in {pair[1]}; a hit is at most {reach} frames away" + f" (numbers in steps of {step})" * (
-        step > 1
-    )
-    return Dataset(name, split, *images, positives, note=f"{note}.")
+    steps = f" (numbers in steps of {step})" * (step > 1)
+    note = f"{pair[0]} in {pair[1]}; a hit is at most {reach} frames away{steps}."
+    return Dataset(name, split, *images, positives, note=note)
 
 
 def _numbered(root: Path, side: str) -> tuple[FileImages, np.ndarray]:

@@ -5,7 +5,7 @@ A folder's name is the building. Galleries hold buildings that no query shows (d
 
 import re
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from ucvgl.data.container import Dataset, FileImages, Positives
@@ -62,19 +62,16 @@ def _read(name: str, root: Path, folders: dict[str, str], split: str, direction:
 def _buildings(root: Path, below: str) -> tuple[FileImages, list[str]]:
     """The images in a folder of buildings, and the building of each."""
     images = image_folder(root, below, "buildings")
-    building_of = [PurePosixPath(path).relative_to(below).parts[0] for path in images.paths]
-    filled = set(building_of)
-    for building in folders_in(root / below) or [""]:
-        if building not in filled:
-            raise InputError(root / below / building, expected="images of this building", found="none",
-                             todo="Copy the folder again, or remove it.")  # fmt: skip
     rows = [i for i, name in enumerate(images.ids) if "/" in name]
-    rows.sort(key=lambda i: (building_of[i], _natural(images.ids[i])))
-    images = images.subset(rows)
+    images = images.subset(sorted(rows, key=lambda i: [_natural(part) for part in images.ids[i].split("/", 1)]))
+    building_of = [name.partition("/")[0] for name in images.ids]
+    empty = sorted({nfc(name) for name in folders_in(root / below)} - set(building_of)) if rows else [""]
+    if empty:
+        raise InputError(root / below / empty[0], expected="images of this building", found="none",
+                         todo="Copy the folder again, or remove it.")  # fmt: skip
     # the whole name is the id where two files differ in their ending alone
     stems = [name.rpartition(".")[0] for name in images.ids]
-    images = replace(images, ids=stems) if len(set(stems)) == len(stems) else images
-    return images, [nfc(building_of[i]) for i in rows]
+    return replace(images, ids=stems if len(set(stems)) == len(stems) else images.ids), building_of
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -5,7 +5,6 @@ A line of a list has 13 columns: <panorama> <tile> <d_lat> <d_lon>, then <semi-p
 and Seattle, tested on San Francisco and Chicago, every panorama of each. Corrected labels are SliceMatch's (CVPR 2023).
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -31,56 +30,51 @@ def read_vigor(root: Path | str, split: str = "test", area: Literal["same", "cro
     corrected = (root / "splits__corrected").is_dir()
     lists = root / ("splits__corrected" if corrected else "splits")
     labels = ("pano_label_balanced" if area == "cross" else f"same_area_balanced_{split}") + "__corrected" * corrected
-    tiles: dict[str, tuple[str, str]] = {}  # id -> where it is listed, path
-    panoramas: list[tuple[str, str, str, list[str]]] = []  # id, where, path, ids of tiles: the positive first
+    tiles: dict[str, tuple[str, list[float]]] = {}  # id -> path, position
+    panoramas: list[
+        tuple[str, str, list[float], list[str]]
+    ] = []  # id, path, position, ids of tiles: the positive first
     for city in CITIES if area == "same" else CROSS[split]:
         by_kind = (root / "ground" / city).is_dir()
-        ground, satellite = (
-            (f"ground/{city}", f"satellite/{city}") if by_kind else (f"{city}/panorama", f"{city}/satellite")
-        )
+        ground = f"ground/{city}" if by_kind else f"{city}/panorama"
+        satellite = f"satellite/{city}" if by_kind else f"{city}/satellite"
         tile_list = lists / city / "satellite_list.txt"
         if corrected and not tile_list.is_file():
             tile_list = root / "splits" / city / "satellite_list.txt"
         for line, name in lines(tile_list):
-            where = f"{tile_list}:{line}"
-            if f"{city}/{name}" in tiles:
-                raise InputError(
-                    where, expected="every tile once", found=f"{name} again", todo="Remove the repeated line."
-                )
-            tiles[f"{city}/{name}"] = where, inside(f"{satellite}/{name}", where)
+            where, tile = f"{tile_list}:{line}", f"{city}/{name}"
+            if tile in tiles:
+                todo = "Remove the repeated line."
+                raise InputError(where, expected="every tile once", found=f"{name} again", todo=todo)
+            tiles[tile] = inside(f"{satellite}/{name}", where), _position(name, where)
         for where, cells in columns(lists / city / f"{labels}.txt", None, (13,)):
             for name in cells[1::3]:
                 if f"{city}/{name}" not in tiles:
                     raise InputError(where, expected=f"tiles of {tile_list}", found=name,
                                      todo="Use the lists of one release together.")  # fmt: skip
             numbers(where, cells[2::3] + cells[3::3])  # offsets: looked at so that a shifted column is found
+            names = [f"{city}/{name}" for name in cells]
             path = inside(f"{ground}/{cells[0]}", where)
-            panoramas.append((f"{city}/{cells[0]}", where, path, [f"{city}/{name}" for name in cells[1::3]]))
+            panoramas.append((names[0], path, _position(cells[0], where), names[1::3]))
     row = {name: i for i, name in enumerate(tiles)}
+    ids, *found, names = zip(*panoramas, strict=True)
     query, gallery = (
-        FileImages(str(root), ids, paths, _positions(ids, wheres), str(root / "splits"))
-        for ids, wheres, paths, *_ in (
-            zip(*panoramas, strict=True),
-            zip(*((i, *v) for i, v in tiles.items()), strict=True),
-        )
+        FileImages(str(root), ids, paths, Positions(at, Wgs84(), "VIGOR file names"), str(root / "splits"))
+        for ids, (paths, at) in ((ids, found), (tuple(tiles), zip(*tiles.values(), strict=True)))
     )
-    labelled = np.array([[row[name] for name in names] for *_, names in panoramas])  # (N, 4)
+    labelled = np.array([[row[name] for name in some] for some in names])  # (N, 4)
     return Dataset(
         "vigor", f"{area}-{split}", query, gallery, Positives.one_each(labelled[:, 0]), Positives.of(labelled[:, 1:]),
         note=f"{area}-area, {'corrected' if corrected else 'original'} labels.",
     )  # fmt: skip
 
 
-def _positions(ids: Sequence[str], wheres: Sequence[str]) -> Positions:
-    """Latitude and longitude from the names: <id>,<lat>,<lon>,.jpg and satellite_<lat>_<lon>.png."""
-    values = []
-    for name, where in zip(ids, wheres, strict=True):
-        leaf = name.rpartition("/")[2]
-        cells = leaf.split(",")[-3:-1] if "," in leaf else leaf.rpartition(".")[0].split("_")[-2:]
-        if len(cells) != 2:
-            raise InputError(
-                where, expected="latitude and longitude in the file's name", found=leaf,
-                todo="Keep VIGOR's own file names: <id>,<lat>,<lon>,.jpg and satellite_<lat>_<lon>.png.",
-            )  # fmt: skip
-        values.append(lat_lon(where, cells))
-    return Positions(values, Wgs84(), "VIGOR file names")
+def _position(name: str, where: str) -> list[float]:
+    """Latitude and longitude from a name: <id>,<lat>,<lon>,.jpg or satellite_<lat>_<lon>.png."""
+    cells = name.split(",")[-3:-1] if "," in name else name.rpartition(".")[0].split("_")[-2:]
+    if len(cells) != 2:
+        raise InputError(
+            where, expected="latitude and longitude in the file's name", found=name,
+            todo="Keep VIGOR's own file names: <id>,<lat>,<lon>,.jpg and satellite_<lat>_<lon>.png.",
+        )  # fmt: skip
+    return lat_lon(where, cells)
