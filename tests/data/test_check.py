@@ -236,16 +236,13 @@ TWO = {"panoIds": np.array(["a", "b"]), "utm": np.zeros((2, 2))}
 @pytest.mark.parametrize(
     "contents",
     [
-        {"other": np.zeros(3)},
         {"panoIds": np.zeros(3), "utm": np.zeros((3, 2)), "valSet": np.zeros(3)},
         {**TWO, "utm": np.zeros((3, 2)), "valSet": {"valInd": [[1]]}},
         {**TWO, "valSet": {"valInd": [[3]]}},
-        {**TWO, "valSet": {"valInd": [[0]]}},
         {**TWO, "utm": np.full((2, 2), np.nan), "valSet": {"valInd": [[1]]}},
         {**TWO, "panoIds": np.array(["../a", "../b"]), "valSet": {"valInd": [[1]]}},
         {**TWO, "panoIds": np.array(["a", "a"]), "valSet": {"valInd": [[1], [2]]}},
         b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM\x89HDF\r\n\x1a\n" + bytes(600),
-        b"PK\x03\x04" + bytes(200),
         b"x",
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ucvgl.data import ArrayImages, Dataset, FileImages, Positives
-from ucvgl.data.container import Parts, joined
+from ucvgl.data.container import joined
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions
 
@@ -116,11 +116,3 @@ def test_joined_sets_are_looked_up_in_each_others_galleries():
     assert (len(both), len(both.gallery)) == (3, 3)
     assert both.positives[0].tolist() == [0, 2]  # the first set's own at 4 m, the second's at 6 m
     assert both.query[2:].unique().tolist() == [2]
-
-
-def test_parts_hide_the_labels():
-    data = street("a", [0, 500], 1)
-    parts = Parts(data, {"test": data})
-    assert parts.test is data
-    assert not parts.unlabelled.labelled
-    assert parts.unlabelled.digest() != data.digest()

@@ -43,7 +43,7 @@ SIZES = {  # height, width of queries and gallery images
 CHECKS = {  # what is right, what else there may be, what that is ("note": nothing need be done), the next step
     "split": ("readable lists, every listed file", "absent", "finding",
               "Copy these files again; until then missing='drop' reads the rest and says so."),
-    "counts": ("no published count is known here", "is other", "finding",
+    "counts": ("no published count is known here", "not as expected", "finding",
                "Results will not compare with the paper's; get the whole data set, or say that this is a part of it."),
     "positions": ("a position an image", "unknown", "note", "Give the rest, or leave it."),
     "pairs": ("within 1 km of each other", "further", "finding",

@@ -59,20 +59,16 @@ def _read_mat(path: Path, split: str) -> tuple[list[str], np.ndarray]:
         rows = np.atleast_1d(np.asarray(data[name][field], np.float64)).ravel()
         utm = utm.T if utm.shape == (2, len(ids)) != (2, 2) else utm.reshape(len(ids), 2)
         here = rows.astype(np.int64) - 1
-        if not (
-            len(rows)
-            and np.isfinite(utm).all()
-            and (here == rows - 1).all()
-            and 0 <= here.min() <= here.max() < len(ids)
-        ):
+        whole = np.isfinite(utm).all() and len(rows) and (here == rows - 1).all()
+        if not whole or not 0 <= here.min() <= here.max() < len(ids):
             raise ValueError(f"{len(rows)} indices of {len(ids)} ids, or a position that is not finite")
+        names = [ids[i] for i in here]
+        wrong = [name for name in names if not name or not name.isprintable() or set(name) & set("/\\")]
+        if wrong:
+            raise ValueError(f"an id {wrong[0][:40]!r}")
     except Exception as error:  # absent, MATLAB 7.3, damaged, another shape: the library raises whatever it meets
         raise InputError(
             path, expected=f"MATLAB 5 variables panoIds (A), utm (A, 2) and {name}.{field}, numbers from 1 to A",
             found=f"{type(error).__name__}: {error}"[:160], todo="Copy CVACT's own ACT_data.mat there again.",
         ) from error  # fmt: skip
-    names = [ids[i] for i in here]
-    for one in names:
-        if not one or not one.isprintable() or "/" in one or "\\" in one:
-            raise InputError(path, expected="panorama ids", found=repr(one[:40]), todo="Copy the file again.")
     return names, utm[here]
