@@ -109,7 +109,7 @@ def same(a, b):
     """Equal positives or positions."""
     if a is None or b is None:
         return a is b
-    names = ("query", "gallery", "known") if isinstance(a, Positives) else ("values",)
+    names = ("query", "indices", "known") if isinstance(a, Positives) else ("values",)
     return all(np.array_equal(getattr(a, n), getattr(b, n), equal_nan=n == "values") for n in names)
 
 

@@ -23,7 +23,7 @@ def test_positives_are_flat_and_read_like_lists():
     assert Positives.unknown(3)[2] is None
     assert Positives.one_each([5, 5])[1].tolist() == [5]
     with pytest.raises(ValueError, match="read-only"):
-        rows.gallery[0] = 9
+        rows.indices[0] = 9
 
 
 def test_a_data_set_refuses_what_does_not_fit():

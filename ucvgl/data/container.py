@@ -142,12 +142,12 @@ class Positives:
     `positives[i]` is an int64 array of gallery indices, the best first (empty: known to have none), or None where unknown.
     """
 
-    query: np.ndarray  # int64 (P,), ascending; `gallery[p]` is right for query `query[p]`
-    gallery: np.ndarray  # int64 (P,), the best of each query first
+    query: np.ndarray  # int64 (P,), ascending; gallery image `indices[p]` is right for query `query[p]`
+    indices: np.ndarray  # int64 (P,), the best of each query first
     known: np.ndarray  # (N,) bool
 
     def __post_init__(self) -> None:
-        for name, dtype in (("query", np.int64), ("gallery", np.int64), ("known", bool)):
+        for name, dtype in (("query", np.int64), ("indices", np.int64), ("known", bool)):
             value = np.array(getattr(self, name), dtype=dtype)
             value.setflags(write=False)
             object.__setattr__(self, name, value)
@@ -179,7 +179,7 @@ class Positives:
         return len(self.known)
 
     def __getitem__(self, index: int) -> np.ndarray | None:
-        return self.gallery[slice(*np.searchsorted(self.query, [index, index + 1]))] if self.known[index] else None
+        return self.indices[slice(*np.searchsorted(self.query, [index, index + 1]))] if self.known[index] else None
 
     def take(self, rows: Rows) -> "Positives":
         """The rows at `rows`, in that order."""
@@ -187,23 +187,23 @@ class Positives:
 
     def renumbered(self, numbers: np.ndarray) -> "Positives":
         """With gallery index i as `numbers[i]`; an index whose number is -1 goes."""
-        kept = numbers[self.gallery] >= 0
-        return Positives(self.query[kept], numbers[self.gallery[kept]], self.known)
+        kept = numbers[self.indices] >= 0
+        return Positives(self.query[kept], numbers[self.indices[kept]], self.known)
 
     def pairs(self) -> Tensor:
         """(P, 2) int64: every (query, gallery) pair, row by row."""
-        return torch.from_numpy(np.stack([self.query, self.gallery], axis=1))
+        return torch.from_numpy(np.stack([self.query, self.indices], axis=1))
 
     def best(self) -> Tensor:
         """(N,) int64: the best gallery index of each query, -1 where there is none or it is unknown."""
         rows, first = np.unique(self.query, return_index=True)
         best = torch.full((len(self),), -1)
-        best[rows] = torch.from_numpy(self.gallery[first])
+        best[rows] = torch.from_numpy(self.indices[first])
         return best
 
     def digest(self) -> str:
         """Eight hex digits that change with any pair."""
-        arrays = (self.query, self.gallery, self.known)
+        arrays = (self.query, self.indices, self.known)
         return hashlib.sha256(b"|".join(array.tobytes() for array in arrays)).hexdigest()[:8]
 
 
@@ -229,7 +229,7 @@ class Dataset:
         assert min(len(self.query), len(self.gallery)) > 0, f"{self.name} {self.split}: a side without images"
         for rows in (self.positives, self.semi_positives):
             assert rows is None or len(rows) == len(self.query)
-            assert rows is None or ((rows.gallery >= 0) & (rows.gallery < len(self.gallery))).all()
+            assert rows is None or ((rows.indices >= 0) & (rows.indices < len(self.gallery))).all()
 
     def __len__(self) -> int:
         return len(self.query)
