@@ -2,7 +2,7 @@
 
 Indices in the MAT file count from 1. In the large test a retrieved tile is right within 5 m of the query by UTM, the authors'
 evaluation (`RecallGeo.m`); Sample4Geo's released code counts the query's own tile alone. The authors' Python reader holds UTM
-in 32 bits, 0.5 m apart in Canberra; here they have 64.
+in 32 bits, 0.5 m apart in Canberra; here they have 64. Published counts: 35,532 training, 8,884 validation, 92,802 test pairs.
 """
 
 from pathlib import Path
