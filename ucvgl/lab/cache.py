@@ -5,6 +5,7 @@ training.safetensors, metrics.jsonl. It is worked on under another name, `.<stag
 killed run so that training in it resumes, and gets its own name when the stage is done.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -20,23 +21,13 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ucvgl import paths
+from ucvgl.distributed import from_first, processes
 from ucvgl.errors import InputError
-from ucvgl.lab.results import config_hash, plain_settings
+from ucvgl.lab.results import plain_settings
 from ucvgl.paths import replace_folder, write_json
 
 FORMAT = 1  # of the folder; a new one makes every stage run again
 CONFIG, RESULT = "config.json", "result.json"
-
-
-@dataclass(frozen=True)
-class _Key:
-    """All that tells one run of a stage from another; no version of a package is in it, nor a device."""
-
-    format: int
-    stage: str
-    data_id: str
-    settings_type: str
-    settings: Any
 
 
 @dataclass(frozen=True)
@@ -58,28 +49,30 @@ class StageResult:
     resumed: bool
 
 
-def stage_folder(stage: str, config: Any, data_id: str) -> Path:
-    """Where a stage with these settings on this data keeps its results; need not exist.
+def stage_key(stage: str, config: Any, data_id: str) -> dict[str, Any]:
+    """All that tells one run of a stage from another; no version of a package is in it, nor a device.
 
     Args:
         stage: lower-case letters, digits, '-' and '_'.
         config: a frozen dataclass, nested if need be.
-        data_id: of the data set, as ucvgl.lab.results.data_id gives it, or of anything else the stage reads.
-
-    Raises:
-        InputError: a name that is no folder's, no data id, or settings that are no dataclass.
+        data_id: a name for the data set, or for anything else the stage reads.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", stage):
-        raise InputError(
-            "stage", expected="lower-case letters, digits, '-' and '_'", found=repr(stage), todo="Rename it."
-        )
-    return paths.runs() / f"{stage}-{config_hash(_key(stage, config, data_id))}"
+    assert re.fullmatch(r"[a-z0-9][a-z0-9_-]*", stage), stage
+    assert data_id
+    kind = type(config).__name__
+    return {
+        "format": FORMAT,
+        "stage": stage,
+        "data_id": data_id,
+        "settings_type": kind,
+        "settings": plain_settings(config),
+    }
 
 
-def _key(stage: str, config: Any, data_id: str) -> _Key:
-    if not data_id:
-        raise InputError("data_id", expected="a name for the data", found="''", todo="Use ucvgl.lab.results.data_id.")
-    return _Key(FORMAT, stage, data_id, type(config).__name__, plain_settings(config))
+def stage_folder(key: dict[str, Any]) -> Path:
+    """Where a stage keeps its results; need not exist."""
+    text = json.dumps(key, sort_keys=True, separators=(",", ":"))
+    return paths.runs() / f"{key['stage']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def run_stage(
@@ -93,9 +86,9 @@ def run_stage(
     """Loads the stage if its folder is complete, otherwise runs it; a second process waits for the first and loads.
 
     Args:
-        stage: as in `stage_folder`.
-        config: as in `stage_folder`.
-        data_id: as in `stage_folder`.
+        stage: as in `stage_key`.
+        config: as in `stage_key`.
+        data_id: as in `stage_key`.
         compute: does the work. It gets the folder to write to, which after a kill still has what was written before,
             and returns what goes into result.json: numbers, texts, lists and dictionaries of them. In several
             processes (torchrun) all call it at once and train in it together; the first one's result counts. What
@@ -105,24 +98,24 @@ def run_stage(
     Raises:
         InputError: the folder is damaged, an unfinished one has other settings, or the result has no form in JSON.
     """
-    folder = stage_folder(stage, config, data_id)
+    key = stage_key(stage, config, data_id)
+    folder = stage_folder(key)
     partial = folder.with_name(f".{folder.name}.partial")
-    key = plain_settings(_key(stage, config, data_id))
-    place = _place()
-    first = place is None or place.is_main_process
+    place = processes()
     with ExitStack() as lock:
-        if first:
+        if place.is_main_process:
             mutex = folder.with_name(f".{folder.name}.lock")
             lock.enter_context(waiting_for(mutex, f"another process runs {folder.name}"))
             resumed = not folder.exists() and _prepare(partial, key)
-        loaded = _agreed(place, folder.exists())
+        # the main process's answer, once it has the lock: on a shared file system the others may see a folder later
+        loaded = from_first(folder.exists(), place)
         if not loaded:
             begun = time.perf_counter()
             numbers = compute(partial)
-            _wait(place)
-            if first:
+            place.wait_for_everyone()
+            if place.is_main_process:
                 _finish(partial, folder, numbers, time.perf_counter() - begun, resumed)
-            _wait(place)
+            place.wait_for_everyone()
     result = _load(folder, key, loaded)
     if os.environ.get("RANK", "0") == "0":  # of several processes one says it, even where each is its own main process
         took = f"in {result.seconds:.0f} s" + (", its last part after a stop" if result.resumed else "")
@@ -207,26 +200,3 @@ def _damaged(folder: Path, found: str) -> InputError:
         folder, expected=f"a whole stage, with {CONFIG} and {RESULT}", found=found,
         todo="Delete the folder; the stage is then run again.",
     )  # fmt: skip
-
-
-def _place() -> Any:
-    """This process's place among several; None if it is alone, where accelerate need not be loaded."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return None
-    from ucvgl.distributed import processes
-
-    return processes()
-
-
-def _agreed(place: Any, loaded: bool) -> bool:
-    """The main process's answer, once it has the lock: on a shared file system the others may see a folder later."""
-    if place is None:
-        return loaded
-    from ucvgl.distributed import from_first
-
-    return from_first(loaded, place)
-
-
-def _wait(place: Any) -> None:
-    if place is not None:
-        place.wait_for_everyone()
