@@ -1,7 +1,8 @@
-"""Figures of a city that pictures are searched in: what its folders hold, what was found, how the adaptation went.
+"""Figures of a city that pictures are searched in: its folders, what was found, the adaptation, the stride, the certainty.
 
-Each takes plain tensors and arrays, knows no method, and returns a matplotlib figure. Right and wrong have the colours and
-marks of retrieval_figures; a candidate whose truth is not known has neither. All raise InputError on shapes that do not fit.
+Each takes plain tensors and arrays, knows no method, and returns a matplotlib figure; a `_look` is a figure by its sentence,
+as `widgets.explore` shows it. Right and wrong have the colours and marks of retrieval_figures; a candidate whose truth is
+not known has neither. Sheets of pictures raise InputError on shapes that do not fit.
 """
 
 import math
