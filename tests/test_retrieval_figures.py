@@ -167,6 +167,33 @@ def test_wrong_margins_are_told(wrong) -> None:
         r.margin_histogram(*wrong, 0.1)
 
 
+MARGIN = torch.tensor([0.00, 0.02, 0.06, 0.10, 0.20])
+NEAREST_RIGHT = torch.tensor([False, True, False, True, True])
+
+
+def test_every_threshold_agrees_with_a_loop() -> None:
+    for threshold in (0.0, 0.01, 0.06, 0.15, 0.2):  # a margin of exactly 0.06 counts, though float32 has it below 0.06
+        for candidate in (torch.tensor([True, True, True, False, True]), torch.ones(5).bool()):
+            labelled = [i for i in range(5) if MARGIN[i] >= threshold and candidate[i]]
+            right = [i for i in labelled if NEAREST_RIGHT[i]]
+            ((sentence, figure),) = r.threshold_look(MARGIN, NEAREST_RIGHT, candidate, threshold).items()
+            assert sentence == (
+                f"labels: {len(labelled)}, {100 * len(right) / len(labelled):.0f} % of them right "
+                f"({20 * len(labelled):.1f} % of 5 ground images)"
+            )
+            above, below = figure.axes
+            assert sum(heights(above, r.RIGHT_COLOUR)) == int((candidate & NEAREST_RIGHT).sum())
+            widths = [20 * len(right), 20 * (len(labelled) - len(right)), 100 - 20 * len(labelled)]
+            assert [bar.get_width() for bar in below.patches] == pytest.approx(widths)
+
+
+def test_a_threshold_without_candidates() -> None:
+    none = torch.zeros(5).bool()
+    assert list(r.threshold_look(MARGIN, none, none, 0.0)) == ["labels: none (0.0 % of 5 ground images)"]
+    with pytest.raises(InputError, match="margins"):
+        r.threshold_look(MARGIN[:2], NEAREST_RIGHT, none, 0.0)
+
+
 def outline(area):
     """The upper edge of an area from `fill_between`: epoch -> value."""
     points = area.get_paths()[0].vertices

@@ -20,10 +20,9 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from ucvgl.errors import InputError
-from ucvgl.lab.plots import PALETTE, WIDTH_IN, as_picture, show
+from ucvgl.lab.plots import NONE_COLOUR, PALETTE, RIGHT_COLOUR, WIDTH_IN, WRONG_COLOUR, as_picture, show
 from ucvgl.lab.tables import HEADINGS
 
-RIGHT_COLOUR, WRONG_COLOUR, NONE_COLOUR = "#009e73", "#d55e00", "#9a9a9a"
 TICK, CROSS = "\N{CHECK MARK}", "\N{BALLOT X}"
 RIGHT, WRONG, UNLABELLED = 1, 0, -1  # the status of a match on `match_map`
 LINES, MARKERS = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
@@ -121,6 +120,33 @@ def margin_histogram(margin: Tensor, right: Tensor, mutual: Tensor, threshold: f
     other.set_title(f"Not mutual: {counted(right[~mutual])}\nkept by mutual matching: none")
     _legend_beneath(figure, left)
     return figure
+
+
+def threshold_look(margin: Tensor, right: Tensor, candidate: Tensor, threshold: float) -> dict[str, Figure]:
+    """What a threshold labels, counted in a sentence: the candidates' margins, and beneath them a bar of all ground images.
+
+    margin, right: (N,) as of `margin_histogram`. candidate: (N,) bool, may have a label at all. threshold: least margin.
+    """
+    margins, is_right, is_candidate = checked_margins(margin, right, candidate)
+    labelled = is_candidate & (margins >= threshold)
+    figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH_IN, 4.4), height_ratios=(5, 1), layout="constrained")
+    margin_panel(
+        above, margins[is_candidate], is_right[is_candidate], threshold, top=float(margins.max()), removed_to=threshold
+    )
+    above.set_ylabel("candidates")
+    start = 0.0
+    parts = {"right label": (labelled & is_right, RIGHT_COLOUR), "wrong label": (labelled & ~is_right, WRONG_COLOUR),
+             "no label": (~labelled, NONE_COLOUR)}  # fmt: skip
+    for name, (rows, colour) in parts.items():
+        share = 100 * float(rows.mean())
+        below.barh(0, share, left=start, color=colour, edgecolor="white")
+        if share > 14:  # a narrower part has no room for its name
+            below.text(start + share / 2, 0, f"{name}: {share:.0f} %", ha="center", va="center", color="black")
+        start += share
+    below.set(xlim=(0, 100), yticks=[], xlabel="ground images (%)")
+    figure.legend(*above.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    share = 100 * labelled.mean()
+    return {f"labels: {counted(is_right[labelled])} ({share:.1f} % of {len(margins):,} ground images)": figure}
 
 
 def checked_margins(margin: Tensor, right: Tensor, mutual: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

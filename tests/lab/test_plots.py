@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import ImageColor
 
 from ucvgl.geometry import TopView
 from ucvgl.lab import plots as figures
@@ -66,3 +67,40 @@ def test_map_outlines_the_tile() -> None:
     figure = figures.city_map(torch.zeros(3, 16, 16), 100.0, np.array([50.0, 20.0]), np.array([50.0, 30.0]), 1, 10.0)
     patch = figure.axes[0].patches[0]
     assert (patch.get_x(), patch.get_y(), patch.get_width()) == (15.0, 25.0, 10.0)
+
+
+# ----------------------------------------------------------------------------------------------- what was retrieved
+
+
+def test_a_strip_keeps_each_shape_and_may_be_framed() -> None:
+    pictures = [torch.zeros(3, 20, 40), torch.full((3, 8, 8), 0.5), torch.full((3, 30, 10), 255, dtype=torch.uint8)]
+    strip, edge = figures.strip(pictures), figures.STRIP_PX
+    assert strip.shape == (3, edge, 2 * edge + edge + edge // 3)
+    assert [int(strip[0, edge // 2, x]) for x in (edge, 2 * edge + edge // 2, 3 * edge + 20)] == [0, 128, 255]
+    framed = figures.strip(pictures, "#ff0000", frame_px=6)
+    assert framed.shape == strip.shape
+    changed = (framed != strip).any(0)
+    assert changed[:6].all()
+    assert changed[:, :6].all()
+    assert not changed[6:-6, 6:-6].any()
+    assert framed[:, -1, 9].tolist() == [255, 0, 0]
+
+
+def test_ranked_pictures_carry_a_mark_besides_the_colour() -> None:
+    gallery = torch.arange(0, 200, 40, dtype=torch.uint8)[:, None, None, None].expand(5, 3, 8, 16)
+    found = figures.ranked(gallery, torch.tensor([4, 1, 2]), [1.0, 0.0, np.nan])
+    assert list(found) == ["1, right", "2, wrong", "3"]
+    assert [int(picture[0, 150, 300]) for picture in found.values()] == [160, 40, 80]
+    corners = [tuple(picture[:, -1, -1].tolist()) for picture in found.values()]
+    colours = [ImageColor.getrgb(colour) for colour in (figures.RIGHT_COLOUR, figures.WRONG_COLOUR)]
+    assert corners == [*colours, (80, 80, 80)]
+    tick, cross, none = ((picture == 255).all(0) for picture in found.values())
+    assert tick.any()
+    assert cross.any()
+    assert not torch.equal(tick, cross)
+    assert not none.any()
+
+
+def test_ranked_pictures_with_notes_and_truth_values() -> None:
+    found = figures.ranked(torch.zeros(2, 3, 8, 8), [1, 0], torch.tensor([False, True]), ["score 0.9", "score 0.8"])
+    assert list(found) == ["1: score 0.9, wrong", "2: score 0.8, right"]

@@ -1,12 +1,22 @@
-"""A control is moved and its picture changes."""
+"""A control is moved and its picture changes; filters, orders and buttons choose the rows that are drawn."""
 
 import io
 
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
 import torch
 from PIL import Image
 
 from ucvgl.geometry import TopView
-from ucvgl.lab.widgets import as_bytes, as_jpeg, projection_explorer
+from ucvgl.lab.widgets import as_bytes, as_jpeg, browse, explore, hits, projection_explorer
+
+MARGIN = [0.3, 0.1, 0.4, 0.2, np.nan]
+QUERIES = pd.DataFrame({"query": range(5), "nearest": [True, False, False, True, False], "margin": MARGIN})
+METHODS = pd.concat(
+    [QUERIES.assign(method="simclr"), QUERIES.iloc[[0, 1, 3]].assign(method="byol", nearest=[False, True, True])]
+)
 
 
 def explorer():
@@ -42,3 +52,185 @@ def test_bytes_round_trip() -> None:
     image = torch.rand(3, 8, 8)
     assert (as_bytes(image).float() / 255 - image).abs().max() < 1 / 255
     assert Image.open(io.BytesIO(as_jpeg(image))).size == (8, 8)
+
+
+# ------------------------------------------------------------------------------------------------------------- browse
+
+
+def grey(value: int, height: int = 8, width: int = 16) -> torch.Tensor:
+    return torch.full((3, height, width), value, dtype=torch.uint8)
+
+
+class Browser:
+    """A browser by its parts; `drawn` holds each row that was drawn."""
+
+    def __init__(self, rows: pd.DataFrame, **settings) -> None:
+        self.drawn = []
+        leaf, choices, self.said, self.box = browse(rows, self._draw, **settings).children
+        self.previous, self.place, self.next = leaf.children
+        self.knobs = {knob.description: knob for knob in choices.children}
+
+    def _draw(self, row: dict) -> dict[str, torch.Tensor]:
+        self.drawn.append(row)
+        pictures = {f"picture {row['query']}": grey(40 * row["query"])}
+        return pictures | ({"its tile": grey(255, 8, 8)} if row["query"] % 2 else {})
+
+    def pictures(self) -> dict[str, float]:
+        """The mean grey of each picture on show, by its caption."""
+        cells = [cell.children for cell in self.box.children]
+        return {label.value: np.array(Image.open(io.BytesIO(image.value))).mean().round() for image, label in cells}
+
+    def leafed(self) -> list[int]:
+        """The queries of the rows that are shown, one after another."""
+        seen = []
+        for place in range(1, self.place.max + 1):
+            self.place.value = place
+            seen.append(self.drawn[-1]["query"])
+        return seen
+
+
+def test_a_row_is_drawn_and_said() -> None:
+    browser = Browser(QUERIES, filters={"nearest": "all"})
+    assert browser.said.value == "1 of 5: query 0; nearest right; margin 0.3"
+    assert browser.pictures() == {"picture 0": 0}
+    browser.place.value = 2
+    assert browser.said.value == "2 of 5: query 1; nearest wrong; margin 0.1"
+    assert browser.pictures() == {"picture 1": 40, "its tile": 255}
+    image = browser.box.children[0].children[0]
+    assert (image.format, image.width, image.height) == ("jpeg", "300", "150")
+    browser.place.value = 5
+    assert browser.said.value == "5 of 5: query 4; nearest wrong; margin none"
+    assert browser.pictures() == {"picture 4": 160}
+    assert browser.drawn[-1]["nearest"] is False
+
+
+def test_buttons_stay_within_the_rows() -> None:
+    browser = Browser(QUERIES, filters={})
+    assert (browser.previous.description, browser.next.description) == ("previous", "next")
+    browser.previous.click()
+    assert browser.place.value == 1
+    for _ in range(7):
+        browser.next.click()
+    assert browser.said.value.startswith("5 of 5: query 4")
+    browser.previous.click()
+    assert browser.said.value.startswith("4 of 5: query 3")
+
+
+def test_filters_choose_rows() -> None:
+    browser = Browser(QUERIES, filters={"nearest": "wrong", "margin": "all"})
+    nearest, margin = browser.knobs["nearest"], browser.knobs["margin"]
+    assert nearest.options == ("all", "right", "wrong")
+    assert (margin.min, margin.max) == (0.1, 0.4)
+    assert browser.leafed() == [1, 2, 4]  # where the margin is not known, too
+    margin.value = (0.2, 0.4)
+    assert browser.leafed() == [2]
+    nearest.value = "all"
+    assert browser.leafed() == [0, 2, 3]
+    margin.value = (0.1, 0.4)
+    nearest.value = "right"
+    assert browser.leafed() == [0, 3]
+    assert Browser(QUERIES, filters={"query": (1, 3)}).leafed() == [1, 2, 3]
+
+
+def test_filters_that_leave_nothing_say_so_and_can_be_left() -> None:
+    browser = Browser(QUERIES, filters={"nearest": "right", "margin": "all"})
+    browser.knobs["margin"].value = (0.35, 0.4)
+    assert browser.said.value == "no row fits these filters"
+    assert browser.place.disabled
+    assert browser.pictures() == {}
+    browser.knobs["nearest"].value = "all"
+    assert not browser.place.disabled
+    assert browser.said.value.startswith("1 of 1: query 2")
+    assert browser.pictures() == {"picture 2": 80}
+
+
+def test_rows_are_sorted() -> None:
+    browser = Browser(QUERIES, filters={"nearest": "all"}, sort=["margin", "nearest"])
+    order = browser.knobs["sort by"]
+    assert order.options[:3] == ("as listed", "margin, rising", "margin, falling")
+    for by, expected in {"margin, rising": [1, 3, 0, 2, 4], "margin, falling": [2, 0, 3, 1, 4],
+                         "nearest, rising": [0, 3, 1, 2, 4], "as listed": [0, 1, 2, 3, 4]}.items():  # fmt: skip
+        order.value = by
+        assert browser.leafed() == expected
+    browser.knobs["nearest"].value = "wrong"
+    order.value = "margin, falling"
+    assert browser.leafed() == [2, 1, 4]
+
+
+def test_a_row_stays_when_it_is_still_shown() -> None:
+    browser = Browser(QUERIES, filters={"nearest": "all"}, sort=["margin"])
+    browser.place.value = 3
+    browser.knobs["nearest"].value = "wrong"
+    assert browser.said.value.startswith("2 of 3: query 2")
+    browser.knobs["sort by"].value = "margin, falling"
+    assert browser.said.value.startswith("1 of 3: query 2")
+    browser.knobs["nearest"].value = "right"
+    assert browser.said.value.startswith("1 of 2: query 0")
+
+
+def test_a_query_stays_when_the_method_changes() -> None:
+    browser = Browser(METHODS, filters={"method": "simclr", "nearest": "all"}, keep=["query"])
+    assert browser.knobs["method"].options == ("all", "simclr", "byol")
+    assert browser.place.max == 5
+    browser.place.value = 4
+    browser.knobs["method"].value = "byol"
+    assert browser.said.value.startswith("3 of 3: query 3; nearest right; margin 0.2; method byol")
+    browser.knobs["nearest"].value = "wrong"
+    assert browser.said.value.startswith("1 of 1: query 0; nearest wrong")
+    browser.knobs["method"].value = "simclr"
+    assert browser.said.value.startswith("1 of 3: query 1")
+    browser.knobs["method"].value = browser.knobs["nearest"].value = "all"
+    assert browser.leafed() == [0, 1, 2, 3, 4, 0, 1, 3]
+
+
+def test_one_move_draws_once() -> None:
+    browser = Browser(METHODS, filters={"method": "simclr"}, keep=["query"])
+    browser.place.value = 4
+    browser.drawn.clear()
+    browser.knobs["method"].value = "byol"  # moves the slider too
+    assert [row["method"] for row in browser.drawn] == ["byol"]
+    browser.next.click()  # already the last
+    assert len(browser.drawn) == 1
+
+
+def test_names_are_shown_as_they_are() -> None:
+    rows = pd.DataFrame({"query": [0], "picture": ["<img src=x>"]})
+    assert Browser(rows, filters={"picture": "all"}).said.value == "1 of 1: query 0; picture &lt;img src=x&gt;"
+
+
+def test_a_column_of_one_number_or_none_can_be_filtered() -> None:
+    rows = QUERIES.assign(same=2.0, unknown=np.nan)
+    assert Browser(rows, filters={"same": "all", "unknown": "all"}).leafed() == [0, 1, 2, 3, 4]
+
+
+def test_hits_count_from_the_nearest() -> None:
+    right = torch.tensor([[True, False, True], [False, False, True], [False, False, False], [False, True, True]])
+    table = hits(right)
+    assert table["nearest"].tolist() == [True, False, False, False]
+    assert table["first right at"].tolist() == pytest.approx([1, 3, np.nan, 2], nan_ok=True)
+    assert set(table["R@1 of all queries (%)"]) == {25.0}
+    browser = Browser(table, filters={"first right at": (2, 3)})
+    assert browser.said.value == "1 of 2: query 1; nearest wrong; first right at 3; R@1 of all queries (%) 25"
+
+
+# ------------------------------------------------------------------------------------------------------------ explore
+
+
+def test_knobs_are_given_in_their_order_and_a_plot_is_drawn() -> None:
+    calls = []
+
+    def draw(height: float, wide: bool) -> dict[str, plt.Figure]:
+        calls.append((height, wide))
+        return {f"height {height:g}": plt.figure(figsize=(4 if wide else 2, height), layout="constrained")}
+
+    controls, pictures = explore(draw, {"height (in)": (1.0, 0.5, 3.0, 0.25), "wide": True}).children
+    height, wide = controls.children
+    image, label = pictures.children[0].children
+    assert (height.description, wide.description) == ("height (in)", "wide")
+    assert Image.open(io.BytesIO(image.value)).size == (320, 80)
+    height.value, wide.value = 2.0, False
+    assert calls == [(1.0, True), (2.0, True), (2.0, False)]
+    assert label.value == "height 2"
+    assert image.format == "png"
+    assert Image.open(io.BytesIO(image.value)).size == (160, 160)
+    assert not plt.get_fignums()  # nothing left for the notebook to show once more

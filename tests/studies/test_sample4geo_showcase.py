@@ -52,7 +52,18 @@ def test_batches_of_each_sampler(settings, home):
     places = showcase.map_arguments(drawn)
     assert places["where"].shape == (18, 2)
     assert "look-alikes" in showcase.hardest_sentence(drawn)
-    assert showcase.browser_arguments(drawn)["batches"].keys() == drawn.items.keys()
+    rows = showcase.browsed(drawn)
+    assert rows.groupby("sampler").size().to_dict() == {name: len(batch) for name, batch in drawn.items.items()}
+    name, number = "geographic neighbours", 1
+    look = showcase.batch_look(drawn, name, number)
+    places = drawn.items[name][number - 1].tolist()
+    *captions, last = look
+    assert last == "on the map"
+    assert [int(caption.split(",")[0]) for caption in captions] == places[: showcase.BROWSED]
+    joined = (drawn.items[name][0] != drawn.sources[name][0]).tolist()
+    assert [caption.endswith("drawn") for caption in captions] == [not one for one in joined[: showcase.BROWSED]]
+    row = rows[(rows["sampler"] == name) & (rows["batch"] == number)]
+    assert row["drawn places"].item() == joined.count(False)
 
 
 def test_without_positions_there_is_no_map(settings, home):
@@ -61,7 +72,7 @@ def test_without_positions_there_is_no_map(settings, home):
     drawn = showcase.batches(train, stage, settings.method, seed=0)
     assert list(drawn.items) == ["random", "look-alikes (DSS)"]
     assert showcase.map_arguments(drawn) is None
-    assert showcase.browser_arguments(drawn)["where"].shape == (18, 2)
+    assert "on the map" not in showcase.batch_look(drawn, "random", 1)
 
 
 def test_curves_have_a_point_an_epoch(runs, settings):

@@ -11,6 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc, FancyArrowPatch, Polygon, Rectangle
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ucvgl.geometry import TopView
@@ -25,6 +26,10 @@ CLASS_COLOURS: dict[Kind, tuple[int, int, int]] = {
 
 PALETTE = ("#1f6f8b", "#e07a3f", "#6b8f3c", "#8a5a9e", "#b8323a", "#555555")
 WIDTH_IN = 11.0
+# The green and the vermilion of Okabe and Ito, which colour-blind readers tell apart; pictures also carry a tick or a cross.
+RIGHT_COLOUR, WRONG_COLOUR, NONE_COLOUR = "#009e73", "#d55e00", "#9a9a9a"
+STRIP_PX = 300  # height of a strip: twice that on the page, for dense screens
+TICK_LINE, CROSS_LINE = ((14, 28), (24, 42), (42, 14)), ((14, 14), (42, 42), (28, 28), (42, 14), (14, 42))
 
 
 def use_style() -> None:
@@ -209,3 +214,42 @@ def knob_sheet(rows: Mapping[str, Sequence[tuple[str, Tensor]]], tile: Tensor) -
         show(axes_row[-1], tile, "the real tile")
         axes_row[0].text(-0.05, 0.5, knob, rotation=90, ha="right", va="center", transform=axes_row[0].transAxes)
     return figure
+
+
+def ranked(
+    gallery: Sequence[Tensor], index: Sequence[int], right: Sequence[float], notes: Sequence[str] = ()
+) -> dict[str, Tensor]:
+    """What was retrieved, the nearest first, by its caption: in a green frame with a tick, or in a red one with a cross.
+
+    gallery: pictures (3, H, W). index: the k that were retrieved. right: k truth values, NaN where not known, and no
+    frame. notes: k texts for the captions, or none.
+    """
+    found = {}
+    for rank, (row, true) in enumerate(zip(index, right, strict=True), 1):
+        name, picture = f"{rank}: {notes[rank - 1]}" if notes else str(rank), [gallery[int(row)]]
+        if true != true:
+            found[name] = strip(picture)
+        elif true:
+            found[f"{name}, right"] = strip(picture, RIGHT_COLOUR, TICK_LINE)
+        else:
+            found[f"{name}, wrong"] = strip(picture, WRONG_COLOUR, CROSS_LINE)
+    return found
+
+
+def strip(
+    pictures: Sequence[Tensor], frame: str = "", mark: Sequence[tuple[int, int]] = (), *, frame_px: int = 14
+) -> Tensor:
+    """Pictures of any shape side by side, (3, STRIP_PX, W) uint8, in a frame of a colour, or none.
+
+    mark: corners of a white line in the upper left, which has the colour of the frame.
+    """
+    scaled = [Image.fromarray(as_picture(picture)) for picture in pictures]
+    scaled = [image.resize((max(1, round(STRIP_PX * image.width / image.height)), STRIP_PX)) for image in scaled]
+    sheet = Image.fromarray(np.concatenate([np.asarray(image) for image in scaled], axis=1))
+    pen = ImageDraw.Draw(sheet)
+    if frame:
+        pen.rectangle((0, 0, sheet.width - 1, sheet.height - 1), outline=frame, width=frame_px)
+    if mark:
+        pen.rectangle((0, 0, 56, 56), fill=frame)
+        pen.line(mark, fill="white", width=6)
+    return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)

@@ -12,9 +12,10 @@ from ucvgl.confidence import BEST, calibration_error, claimed_and_true_precision
 from ucvgl.data.decoding import decode_file
 from ucvgl.errors import InputError
 from ucvgl.imagery import Kind
+from ucvgl.lab.plots import ranked
 from ucvgl.lab.results import WORLD
 from ucvgl.locate import Looked, Outcome, Request, background, calibration
-from ucvgl.located import compare, errors_m, read_truth
+from ucvgl.located import Located, compare, errors_m, read_truth
 from ucvgl.studies.world_calibration import Case, Judged, judge, request_for, world_city
 
 HERE, AGAIN = "this city", "a fresh city of the calibration's style"
@@ -237,6 +238,35 @@ def rows_of(outcome: Outcome, looked: Looked, right: np.ndarray) -> dict[str, ob
         ],
         "titles": [f"claimed {one.probability:.2f}" for one in chosen],
     }
+
+
+def candidates_of(outcome: Outcome, looked: Looked, name: str, right: np.ndarray) -> dict[str, Tensor]:
+    """The best candidates of a picture, the first being its place, framed where `right`, (N, 5), is known, by captions."""
+    number = next(number for number, one in enumerate(outcome.located) if one.picture == name)
+    best = outcome.located[number].candidates
+    notes = [f"score {c.score:.3f}, {f'{c.distance_m:,.0f} m away' if k else 'the place'}" for k, c in enumerate(best)]
+    return ranked([tile_of(looked, c.tile) for c in best], range(len(best)), right[number, : len(best)], notes)
+
+
+def browsed(outcome: Outcome, right: np.ndarray) -> pd.DataFrame:
+    """A row a picture: its name, whether its place is right, how sure that is, and in words what a reader should know of it."""
+    known = {1.0: "right", 0.0: "wrong"}
+    return pd.DataFrame(
+        {"picture": one.picture, "place": known.get(first, "not known"), "probability": one.probability,
+         "in words": in_words(one, outcome.report.radius_m)}
+        for one, first in zip(outcome.located, right[:, 0].tolist(), strict=True)
+    )  # fmt: skip
+
+
+def in_words(one: Located, radius_m: float) -> str:
+    """How sure a place is, and what a reader should know of it."""
+    text = f"{100 * one.probability:.0f} % sure that it was taken within {radius_m:g} m of candidate 1"
+    for level, radius in ((50, one.radius_m), (90, one.radius_90_m)):
+        if radius is None:
+            text += f"; how far with {level} % is not known"
+        elif radius > radius_m:  # else it is said already
+            text += f"; {level} % sure of {radius:,.0f} m"
+    return "; ".join([text, *one.notes])
 
 
 def picture_of(looked: Looked, name: str, longest_px: int = 512) -> Tensor:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from ucvgl.data.container import ArrayImages, Dataset, Parts
 from ucvgl.lab import published
 from ucvgl.lab.cache import StageResult
+from ucvgl.lab.plots import strip
 from ucvgl.lab.profiles import Sample4GeoSettings
 from ucvgl.lab.score import Comparison
 from ucvgl.lab.stages import curriculum, supervise
@@ -17,12 +19,13 @@ from ucvgl.lab.variants import with_sampler
 from ucvgl.methods.sample4geo import Sample4Geo, SupervisedPairs, describe, trained_model
 from ucvgl.positions import Metres, to_metres
 from ucvgl.sampling import batches_with_sources
+from ucvgl.sampling_figures import batch_map, group_colours
 from ucvgl.search import top_k
 from ucvgl.studies.sample4geo_study import sampler_names
 
 SAMPLERS = {"random": "random", "geographic": "geographic neighbours", "similarity": "look-alikes (DSS)"}
 MEASURES = ("r_at_1", "r_at_5", "r_at_10", "r_at_1_percent")  # of the published ablation
-BROWSED = 12  # batches of each sampler that the widget steps through
+BROWSED = 12  # places of a batch that are shown beside its map
 SHOWN = 10  # tiles of a batch that are shown
 
 
@@ -117,14 +120,30 @@ def map_arguments(drawn: Batches, number: int = 0) -> dict[str, object] | None:
     }
 
 
-def browser_arguments(drawn: Batches) -> dict[str, object]:
-    """Arguments of `batch_browser`: the first batches of each sampler."""
-    where = drawn.where_m if drawn.where_m is not None else torch.zeros(len(drawn.tile), 2)
-    return {
-        "tiles": drawn.tile[:], "ground": drawn.ground[:], "where": where,
-        "batches": {name: batch[:BROWSED] for name, batch in drawn.items.items()},
-        "anchors": {name: batch[:BROWSED] for name, batch in drawn.sources.items()},
-    }  # fmt: skip
+def browsed(drawn: Batches) -> pd.DataFrame:
+    """A row a batch: its sampler, its number, and how many of its places were drawn."""
+    return pd.DataFrame(
+        {"sampler": name, "batch": number, "drawn places": int((batch == source).sum())}
+        for name, items in drawn.items.items()
+        for number, (batch, source) in enumerate(zip(items, drawn.sources[name], strict=True), 1)
+    )
+
+
+def batch_look(drawn: Batches, sampler: str, number: int) -> dict[str, Tensor | Figure]:
+    """A batch, counted from 1: its first places, ground image and tile, and its map, where positions are known.
+
+    A place has the colour that it has on the map; a drawn place has a broad frame, one that joined it a thin one.
+    """
+    item, source = drawn.items[sampler][number - 1], drawn.sources[sampler][number - 1]
+    colours = group_colours(item.numpy(), source.numpy())
+    pairs = {
+        f"{place}, {'drawn' if place == joined else f'joined {joined}'}": strip(
+            [drawn.ground[place], drawn.tile[place]], colour, frame_px=20 if place == joined else 6
+        )
+        for place, joined, colour in zip(item.tolist()[:BROWSED], source.tolist(), colours, strict=False)
+    }
+    where = drawn.where_m
+    return pairs | ({} if where is None else {"on the map": batch_map(where, {sampler: item}, {sampler: source})})
 
 
 def hardest_sentence(drawn: Batches) -> str:

@@ -77,13 +77,8 @@ def retrieved(model: TwoViewEncoder, test: Dataset, k: int = LISTED) -> Found:
 
 
 def all_retrieved(models: Mapping[str, TwoViewEncoder], tests: Mapping[str, Dataset]) -> dict[str, dict[str, Found]]:
-    """Of each model on each test set: what `place_browser` takes."""
+    """Of each model on each test set."""
     return {name: {test: retrieved(model, given) for test, given in tests.items()} for name, model in models.items()}
-
-
-def photos(tests: Mapping[str, Dataset]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Queries and database of each test set."""
-    return {name: (test.query[:], test.gallery[:]) for name, test in tests.items()}
 
 
 def retrieval_arguments(test: Dataset, found: Mapping[str, Found], names: Sequence[str]) -> dict[str, object]:
