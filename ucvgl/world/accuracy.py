@@ -1,0 +1,50 @@
+"""How far the flat-ground projection is from the truth: what a picture of the world is believed to show, and what it shows.
+
+The projection of UCVGL's first step (section 3.2) believes that the camera is level, heads north and stands at a known
+height above flat ground. The embedded world knows how far each pixel is, so the error of that belief is measured.
+"""
+
+import torch
+from torch import Tensor
+
+from ucvgl.geometry import TopView, attitude_matrix, panorama_pixel_to_ray, pixel_grid, ray_to_ground, top_view
+from ucvgl.world.render import Rendered
+from ucvgl.world.views import Tiles, ground_mask
+
+
+def position_errors(view: Rendered, believed: TopView, within_m: float) -> tuple[Tensor, Tensor]:
+    """How far from its true spot each ground pixel is put: errors and true distances from the camera, metres, flat (M,).
+
+    Args:
+        view: (B, H, 2H) panoramas of level cameras that head north.
+        believed: the height and attitude that the projection takes the camera to have.
+        within_m: pixels of ground that is farther off are left out.
+    """
+    rows = view.kind.shape[-2]
+    ray = panorama_pixel_to_ray(pixel_grid(rows, 2 * rows).to(view.depth_m), rows)  # (H, W, 3)
+    truth = ray[..., :2] * view.depth_m[..., None]  # (B, H, W, 2)
+    turn = attitude_matrix(*(ray.new_tensor(a) for a in (believed.heading_deg, believed.pitch_deg, believed.roll_deg)))
+    placed = ray_to_ground(ray @ turn.T, believed.camera_height_m)  # (H, W, 2)
+    distance = truth.norm(dim=-1)
+    counts = ground_mask(view.kind) & (distance < within_m) & placed.isfinite().all(-1)
+    return (placed - truth).norm(dim=-1)[counts], distance[counts]
+
+
+def colour_errors(view: Rendered, ground: Tiles, settings: TopView) -> tuple[Tensor, Tensor, Tensor]:
+    """Top views against the orthographic ground in the same light, pixel on pixel, each (B, S, S).
+
+    Args:
+        view: (B, H, 2H) panoramas of level cameras that head north, at the settings' height.
+        ground: tiles of the settings' span and size around the same places, `from_above=False`.
+        settings: of the top view.
+
+    Returns:
+        Mean error of the three channels in grey levels of 255, nan where not both truths show ground; whether the panorama
+        saw ground there; distance from the camera, metres.
+    """
+    seen = top_view(ground_mask(view.kind)[:, None].float(), settings)[:, 0] > 0.99
+    error = (top_view(view.rgb, settings) - ground.rgb).abs().mean(1) * 255
+    size = settings.size_px
+    steps = (torch.arange(size, device=error.device) + 0.5 - size / 2) * (settings.span_m / size)
+    distance = torch.hypot(steps[:, None], steps[None]).expand_as(error)
+    return error.where(seen & ground_mask(ground.kind), torch.nan), seen, distance
