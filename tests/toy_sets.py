@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ucvgl.data.container import ArrayImages
+from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.encoders import EncoderConfig
 from ucvgl.methods.common import BEST
 
