@@ -8,9 +8,10 @@ PANORAMA      ?=
 OTHER         ?=
 DRONE         ?=
 BACKBONE      ?=
+ROWS          ?=
 CORES         ?= all
 
-SETTINGS := PROFILE DATA SEED PANORAMA OTHER DRONE BACKBONE CORES PYTHON TORCH_BACKEND
+SETTINGS := PROFILE DATA SEED ROWS PANORAMA OTHER DRONE BACKBONE CORES PYTHON TORCH_BACKEND
 # A mistyped setting would silently do something else.
 GIVEN    := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
 UNKNOWN  := $(filter-out $(SETTINGS),$(GIVEN))
@@ -24,7 +25,7 @@ SHELL       := bash
 .DELETE_ON_ERROR:
 .PHONY: help env reproduce test test-browser lab lint refresh-notebooks clean
 # Recipes read the settings from the environment, quoted: a path may hold spaces or quotes.
-export PROFILE DATA SEED PANORAMA OTHER DRONE BACKBONE CORES PYTHON TORCH_BACKEND
+export PROFILE DATA SEED ROWS PANORAMA OTHER DRONE BACKBONE CORES PYTHON TORCH_BACKEND
 
 BIN   := .venv/bin
 FAISS := $(if $(shell command -v nvidia-smi),gpu,cpu)
@@ -35,6 +36,7 @@ BROWSER := .venv/.made-browser
 help:
 	@echo 'make reproduce           every table and figure that is not up to date, to figures/'
 	@echo '                         PROFILE=tiny|laptop|paper ($(PROFILE))   DATA=world|<folder> ($(DATA))'
+	@echo '                         ROWS=all|headline (headline for the paper profile, else all)'
 	@echo '                         SEED=0,1,2 ($(SEED))   CORES=all|<n> ($(CORES))   PANORAMA=<picture>'
 	@echo '                         OTHER=<second data set>   DRONE=<University-1652>   BACKBONE=resnet50|deit_small'
 	@echo 'make test                linter, tests, and the notebooks with the tiny profile'
@@ -67,7 +69,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 reproduce: env
-	@$(BIN)/ucvgl reproduce --profile "$$PROFILE" --data "$$DATA" --seed "$$SEED" --panorama "$$PANORAMA" --other "$$OTHER" \
+	@$(BIN)/ucvgl reproduce --profile "$$PROFILE" --data "$$DATA" --seed "$$SEED" --rows "$$ROWS" --panorama "$$PANORAMA" --other "$$OTHER" \
 	    --drone "$$DRONE" --backbone "$$BACKBONE" --cores "$$CORES"
 
 lint: env

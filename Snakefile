@@ -1,25 +1,42 @@
-# The graph of `make reproduce`: a job for each notebook and seed; its results.json is the edge; one `publish` a notebook
-# merges the seeds into figures/. Everything that can be wrong with the settings is found in `plan`, before anything runs.
+# The graph of `ucvgl reproduce`, which plans it (ucvgl/lab/graph.py), keeps the plan in a file and hands it over:
+# a job for each stage that the rows of the tables need, then one for each notebook and seed, which finds all in the run
+# cache, and one `publish` a notebook, which merges the seeds into figures/.
 #
-# `ucvgl reproduce` calls it with the right options (README, 'On a cluster'): results are compared by their parameters and
-# code, never by the dates of files.
-import re
+# Results are compared by their parameters and code, never by the dates of files (README, 'On a cluster').
+import shlex
 import sys
+from pathlib import Path
 
-from ucvgl.lab import graph as engine
-from ucvgl.errors import InputError
+from filelock import FileLock, Timeout
 
-try:
-    PLAN = engine.plan(config)
-except InputError as error:
-    raise WorkflowError(str(error))
+from ucvgl.lab import graph
 
+if "plan" not in config:
+    raise WorkflowError("Call `make reproduce` or `ucvgl reproduce`, which plans what is to be done.")
+PLAN = graph.read_plan(Path(config["plan"]))
+RUNS = graph.paths.runs()
+STAGES = {stage.key: stage for stage in PLAN.stages if stage.is_job}
+NOTEBOOKS = {(job.name, job.seed): job for job in PLAN.notebooks}
 PYTHON = sys.executable
-GPU = engine.has_gpu()
+GPU = graph.has_gpu()
+WIDTH = max(len(STAGES), len(PLAN.notebooks))
+OPTIONS = f"--profile {PLAN.profile} --data {shlex.quote(PLAN.data)}"
+MORE = " ".join(f"--{key} {shlex.quote(text)}" for key, text in PLAN.more.items() if key != "panorama")
+
+if workflow.is_main_process and not workflow.dryrun:  # held until this process ends, however it ends
+    LOCK = FileLock(RUNS / ".reproduce.lock")
+    try:
+        LOCK.acquire(blocking=False)
+    except Timeout:
+        raise WorkflowError(f"{RUNS}: another `make reproduce` is at work here. Wait for it, or end it.")
 
 
 def job(wildcards):
-    return PLAN.jobs[wildcards.notebook, int(wildcards.seed)]
+    return NOTEBOOKS[wildcards.notebook, int(wildcards.seed)]
+
+
+def marks(keys):
+    return [str(graph.marker(key)) for key in keys if key in STAGES]
 
 
 localrules:
@@ -28,46 +45,56 @@ localrules:
 
 
 wildcard_constraints:
-    notebook="|".join(map(re.escape, PLAN.notebooks)) or "none",
     seed="[0-9]+",
-    profile=PLAN.profile,
-    data_id=PLAN.data_id,
 
 
 rule all:
     input:
-        [PLAN.run(*key) for key in PLAN.jobs],
-        [PLAN.published(name) for name in PLAN.notebooks],
+        [PLAN.run(*key) for key in NOTEBOOKS],
+        [PLAN.published(name) for name in PLAN.names],
+
+
+rule stage:
+    input:
+        lambda wildcards: marks(STAGES[wildcards.key].needs),
+    output:
+        str(graph.marker("{key}")),
+    params:
+        seed=lambda wildcards: STAGES[wildcards.key].seed,
+    priority: lambda wildcards: STAGES[wildcards.key].priority
+    threads: lambda wildcards: graph.threads(workflow.resource_settings.cores, WIDTH, alone=GPU)
+    resources:
+        gpu=int(GPU),
+    shell:
+        "OMP_NUM_THREADS={threads} {PYTHON:q} -m ucvgl.cli train {wildcards.key:q} {OPTIONS} {MORE} --seed {params.seed}"
 
 
 rule notebook:
     input:
-        lambda wildcards: list(job(wildcards).needs),
+        lambda wildcards: marks(job(wildcards).stages),
     output:
-        str(engine.paths.runs() / "notebooks/{profile}/{data_id}/seed{seed}/{notebook}/results.json"),
+        str(RUNS / f"notebooks/{PLAN.profile}/{PLAN.data_id}/seed{{seed}}/{{notebook}}/results.json"),
     params:
         fingerprint=lambda wildcards: job(wildcards).fingerprint,
-        data=PLAN.data,
         extra=lambda wildcards: [f"--set={pair}" for pair in job(wildcards).extra],
         out=lambda wildcards, output: output[0].removesuffix("/results.json"),
-    threads:
-        lambda wildcards: engine.threads(workflow.resource_settings.cores, PLAN.width, alone=GPU)
+    threads: lambda wildcards: graph.threads(workflow.resource_settings.cores, WIDTH, alone=GPU)
     resources:
         gpu=int(GPU),
     shell:
-        "OMP_NUM_THREADS={threads} {PYTHON:q} -m ucvgl.cli notebook {wildcards.notebook:q} --profile {wildcards.profile:q}"
-        " --data {params.data:q} --seed {wildcards.seed:q} {params.extra:q} --out {params.out:q}"
+        "OMP_NUM_THREADS={threads} UCVGL_ROWS={PLAN.rows} {PYTHON:q} -m ucvgl.cli notebook {wildcards.notebook:q} {OPTIONS}"
+        " --seed {wildcards.seed:q} {params.extra:q} --out {params.out:q}"
 
 
 rule publish:
     input:
         lambda wildcards: [PLAN.run(wildcards.notebook, seed) for seed in PLAN.seeds],
     output:
-        str(engine.figure_folder("{notebook}", profile=PLAN.profile, data=PLAN.data) / "results.json"),
+        str(graph.figure_folder("{notebook}", profile=PLAN.profile, data=PLAN.data) / "results.json"),
         # figures/ may come from git: that this checkout has published them is noted in runs/
-        touch(str(engine.paths.runs() / f"notebooks/{PLAN.profile}/{PLAN.data_id}/published/{{notebook}}")),
+        touch(str(RUNS / f"notebooks/{PLAN.profile}/{PLAN.data_id}/published/{{notebook}}")),
     params:
-        fingerprint=lambda wildcards: PLAN.jobs[wildcards.notebook, PLAN.seeds[0]].fingerprint,
+        fingerprint=lambda wildcards: NOTEBOOKS[wildcards.notebook, PLAN.seeds[0]].fingerprint,
         runs=lambda wildcards, input: [path.removesuffix("/results.json") for path in input],
         out=lambda wildcards, output: output[0].removesuffix("/results.json"),
     shell:

@@ -20,10 +20,12 @@ import pandas as pd
 import torch
 
 from ucvgl.data.container import Parts
+from ucvgl.lab.material import material
+from ucvgl.lab.profiles import UcvglSettings, ucvgl
 from ucvgl.lab.results import WORLD
+from ucvgl.lab.variants import variant
 from ucvgl.methods.ucvgl import PseudoPairs, describe, evaluate, new_model
 from ucvgl.paths import write_text
-from ucvgl.studies.ucvgl_study import Study, material, study, supervised
 from ucvgl.training import train
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -34,7 +36,7 @@ CANDIDATES = (  # backbone, weights, stages, learning rate
 )
 
 
-def with_encoder(settings: Study, backbone: str, pretrained: str, depth: int, rate: float) -> Study:
+def with_encoder(settings: UcvglSettings, backbone: str, pretrained: str, depth: int, rate: float) -> UcvglSettings:
     """The study with another encoder and its learning rate."""
     encoder = replace(settings.start.ground, backbone=backbone, pretrained=pretrained, depth=depth)
     start = replace(settings.start, ground=encoder, satellite=encoder)
@@ -42,9 +44,10 @@ def with_encoder(settings: Study, backbone: str, pretrained: str, depth: int, ra
     return replace(settings, start=start, curriculum=replace(settings.curriculum, start=start, training=training))
 
 
-def trained(settings: Study, given: Parts, epochs: int) -> tuple[float, dict[str, float], int]:
+def trained(settings: UcvglSettings, given: Parts, epochs: int) -> tuple[float, dict[str, float], int]:
     """Seconds of training, recall in the held-out city, and parameters."""
-    steps = supervised(replace(settings.curriculum, training=replace(settings.curriculum.training, epochs=epochs)))
+    steps = replace(settings.curriculum, training=replace(settings.curriculum.training, epochs=epochs))
+    steps = variant(steps, "labels_100")
     model = new_model(settings.start)
     task = PseudoPairs(given.unlabelled, given.train.positives.best(), steps)
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +62,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=45.0, help="of training, each candidate")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    base = study("laptop", asked.seed)
+    base = ucvgl("laptop", asked.seed)
     given = material(base, WORLD)
     rows = []
     for backbone, pretrained, depth, rate in CANDIDATES:

@@ -717,7 +717,7 @@ def trainings(folder):
     steps = ucvgl.Curriculum(start, training=SHORT, rule=mining.MiningRule(threshold=0.001), pose=start.pose)
     unknown = torch.full((24,), -1)
     some = torch.where(torch.arange(24) % 3 == 0, torch.arange(24).flip(0), -1)
-    draw, fakes = sampling.NeighbourDraw(8, 2, 2), ucvgl.fake_satellites(mine, start, progress=False)
+    draw, fakes = sampling.NeighbourDraw(8, 2, 2), ucvgl.fake_satellites(mine, start)
     tasks = {
         "intra-view": ucvgl.IntraView(mine.top_view, mine.gallery, start),
         "cross-view": ucvgl.CrossView(mine.top_view, fakes, mine.gallery, start),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ucvgl.data.container import ArrayImages
+from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.encoders import EncoderConfig
 from ucvgl.methods.common import BEST
 
@@ -54,3 +54,12 @@ def killed_and_resumed(monkeypatch, runs, task, method, due, run):
         with pytest.raises(KeyboardInterrupt):
             run()
     return run()
+
+
+def toy(seed=0, data_id="toy"):
+    """Tiles of large blocks, top views of the same places with noise, panoramas that are anything."""
+    rng = np.random.default_rng(seed)
+    clean, noisy = blocks(rng)
+    panorama = rng.integers(0, 256, (N, 3, SIZE, 2 * SIZE))
+    sides = [image_set(pixels, f"{data_id}{k}") for k, pixels in enumerate((panorama, clean, noisy))]
+    return Dataset("toy", "train", sides[0], sides[1], Positives.unknown(N), top_view=sides[2])

@@ -9,7 +9,7 @@ PARAMETERS = """\
 profile: str = "laptop"  # tiny, laptop or paper
 data: str = "world"
 seed: int = 0
-panorama: str | None = None
+panorama = ""
 span_m = 50.0
 rounds = 3
 draw = True"""
@@ -27,8 +27,8 @@ run.save_table(frame, "toy", caption="A toy.", published={"r_at_1": [12.0, None]
 
 
 def write_notebook(
-    folder: Path, name: str, *cells: str, needs: tuple[str, ...] = (), parameters: str = PARAMETERS,
-    layouts: tuple[str, ...] | None = None,
+    folder: Path, name: str, *cells: str, parameters: str = PARAMETERS,
+    layouts: tuple[str, ...] | None = None, rows: tuple[str, ...] = (),
 ) -> Path:  # fmt: skip
     """A notebook of the house's skeleton around `cells`; without cells it saves one table."""
     tagged = new_code_cell(parameters, id="parameters")
@@ -38,7 +38,7 @@ def write_notebook(
     metadata = {
         "kernelspec": {"name": "no_such_kernel", "display_name": "?", "language": "python"},
         "language_info": {"name": "python"},
-        "ucvgl": {"needs": list(needs)} | ({} if layouts is None else {"layouts": list(layouts)}),
+        "ucvgl": {"rows": list(rows)} | ({} if layouts is None else {"layouts": list(layouts)}),
     }
     title = new_markdown_cell("# A toy", id="title")
     path = folder / f"{name}.ipynb"

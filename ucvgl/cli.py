@@ -18,8 +18,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Cross-view g
 Profile = Annotated[str, Option(help="tiny (tests), laptop (readers) or paper (results).")]
 Data = Annotated[str, Option(help="'world', the embedded city, or the root folder of a data set.")]
 Seed = Annotated[int, Option(help="Seed of everything random in it.")]
-Tables = Annotated[bool, Option(help="Also the trainings of the notebook's tables, a row each.")]
-
+Other = Annotated[str, Option(help="A second data set, for notebook 05's table on generalisation.")]
+Drone = Annotated[str, Option(help="University-1652, for notebook 05's table on drones.")]
+Backbone = Annotated[str, Option(help="Of notebook 06's paper profile: resnet50 or deit_small.")]
 Skip = Annotated[bool, Option("--skip-unreadable", help="Leave out images that cannot be read; counted in notes.")]
 
 
@@ -51,12 +52,12 @@ def notebook(
     skip_unreadable: Skip = False,
 ) -> None:
     """Execute one notebook: its executed copy, artefacts and results.json go to a folder."""
-    from ucvgl.lab import graph as engine
+    from ucvgl.lab.runner import NotebookError, run_notebook
 
     _skip_unreadable(skip_unreadable)
     try:
-        engine.run_notebook(name, profile=profile, data=data, seed=seed, extra=_pairs(parameter or []), out=out)
-    except engine.NotebookError as error:
+        run_notebook(name, profile=profile, data=data, seed=seed, extra=_pairs(parameter or []), out=out)
+    except NotebookError as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from error
 
@@ -78,28 +79,37 @@ def reproduce(
     profile: Profile = "laptop",
     data: Data = "world",
     seed: Annotated[str, Option(help="One seed, or several separated by commas.")] = "0",
+    rows: Annotated[
+        str, Option(help="all, or headline: fewer rows, every notebook; the paper profile's default.")
+    ] = "",
     panorama: Annotated[str, Option(help="A panorama of yours for the notebooks that take one.")] = "",
-    other: Annotated[str, Option(help="A second data set, for notebook 05's table on generalisation.")] = "",
-    drone: Annotated[str, Option(help="University-1652, for notebook 05's table on drones.")] = "",
-    backbone: Annotated[str, Option(help="Of notebook 06's paper profile: resnet50 or deit_small.")] = "",
+    other: Other = "",
+    drone: Drone = "",
+    backbone: Backbone = "",
     cores: Annotated[str, Option(help="How many CPU cores to use, or 'all'.")] = "all",
+    job_seconds: Annotated[str, Option(help="Trainings estimated to be shorter are left to the notebooks.")] = "",
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Print the rows, what is cached, and about how long it takes.")
+    ] = False,
     skip_unreadable: Skip = False,
 ) -> None:
     """Regenerate every table and figure that is not up to date. What follows `--` is handed to Snakemake."""
-    from ucvgl.lab import graph as engine
+    from ucvgl.lab.reproduce import reproduce as run
 
     _skip_unreadable(skip_unreadable)
-    given = {"panorama": panorama, "other": other, "drone": drone, "backbone": backbone}
-    status = engine.reproduce(profile=profile, data=data, seed=seed, given=given, cores=cores, more=context.args)
-    raise typer.Exit(status)
+    config = {
+        "profile": profile, "data": data, "seed": seed, "rows": rows, "panorama": panorama, "other": other, "drone": drone,
+        "backbone": backbone, "job_seconds": job_seconds,
+    }  # fmt: skip
+    raise typer.Exit(run(config, cores=cores, dry=dry_run, more=context.args))
 
 
 @app.command("refresh-notebooks")
 def refresh_notebooks() -> None:
     """Renew the outputs shown in the committed notebooks (laptop profile, embedded world, seed 0)."""
-    from ucvgl.lab import graph as engine
+    from ucvgl.lab.reproduce import refresh_notebooks as run
 
-    raise typer.Exit(engine.refresh_notebooks())
+    raise typer.Exit(run())
 
 
 @app.command()
@@ -171,51 +181,21 @@ def locate(
     typer.echo(json.dumps(found, indent=2) if as_json else text)
 
 
-train_app = typer.Typer(
-    no_args_is_help=True,
-    help="The trainings that a notebook reads, into the run cache; several processes train together with "
-    "`accelerate launch --multi_gpu --num_processes N -m ucvgl.cli train ...`.",
-)
-app.add_typer(train_app, name="train")
+@app.command()
+def train(
+    rows: Annotated[list[str], Argument(help="As 04/ablation/no_mutual; 04/ablation for a table, 05 for a notebook.")],
+    profile: Profile = "laptop",
+    data: Data = "world",
+    seed: Seed = 0,
+    other: Other = "",
+    drone: Drone = "",
+    backbone: Backbone = "",
+) -> None:
+    """Train rows of the tables, into the run cache. Several processes train each together with
+    `accelerate launch --multi_gpu --num_processes N -m ucvgl.cli train ROW`; `reproduce --dry-run` lists the rows."""
+    from ucvgl.lab.train import train as run
 
-
-@train_app.command()
-def pretrain(profile: Profile = "laptop", data: Data = "world", seed: Seed = 0, tables: Tables = True) -> None:
-    """UCVGL's cold start, which notebooks 02 and 03 read."""
-    from ucvgl import launch
-
-    launch.pretrain(profile, data, seed, tables)
-
-
-@train_app.command()
-def curriculum(profile: Profile = "laptop", data: Data = "world", seed: Seed = 0, tables: Tables = True) -> None:
-    """UCVGL's curriculum, which notebook 04 reads, on its cold start."""
-    from ucvgl import launch
-
-    launch.curriculum(profile, data, seed, tables)
-
-
-@train_app.command()
-def sample4geo(
-    profile: Profile = "laptop", data: Data = "world", seed: Seed = 0, tables: Tables = True,
-    other: Annotated[str, Option(help="A second data set, for the table on generalisation.")] = "",
-    drone: Annotated[str, Option(help="University-1652, for the table on drones.")] = "",
-) -> None:  # fmt: skip
-    """Sample4Geo's trainings, which notebook 05 reads."""
-    from ucvgl import launch
-
-    launch.sample4geo(profile, data, seed, tables, other, drone)
-
-
-@train_app.command("vg_ssl")
-def vg_ssl(
-    profile: Profile = "laptop", data: Data = "world", seed: Seed = 0, tables: Tables = True,
-    backbone: Annotated[str, Option(help="Of the paper profile: resnet50 or deit_small.")] = "resnet50",
-) -> None:  # fmt: skip
-    """VG-SSL's seven methods and its tables, which notebook 06 reads."""
-    from ucvgl import launch
-
-    launch.vg_ssl(profile, data, seed, tables, backbone)
+    run(rows, profile, data, seed, other=other, drone=drone, backbone=backbone)
 
 
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: check one, or export the embedded world as one.")

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import timm
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -299,6 +298,8 @@ def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
 
 def _backbone(config: EncoderConfig) -> nn.Module:
     """The complete timm model without classifier, filled with pretrained weights before anything is cut off."""
+    import timm  # here, since it takes longer to load than all else, and settings are read without it
+
     name = config.backbone
     options = {"drop_path_rate": config.drop_path} if config.drop_path else {}  # not every backbone knows it
     try:

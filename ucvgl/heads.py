@@ -6,13 +6,16 @@ last layer as well, MoCo v2 has none at all. Weights are drawn from torch's own 
 """
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from ucvgl.errors import InputError
+
+if TYPE_CHECKING:
+    from timm.utils import ModelEmaV3
 
 
 def _hidden(width_in: int, width: int) -> list[nn.Module]:
@@ -52,7 +55,7 @@ class Predictor(nn.Sequential):
         super().__init__(*_hidden(width, hidden), nn.Linear(hidden, width))
 
 
-def momentum_encoder(model: nn.Module, momentum: float = 0.999) -> ModelEmaV3:
+def momentum_encoder(model: nn.Module, momentum: float = 0.999) -> "ModelEmaV3":
     """A copy whose `update(model)`, after each step, moves its parameters to momentum * own + (1 - momentum) * model's.
 
     It is called like the model, has no gradients and stays in training mode: its batch norms use the statistics of the
@@ -64,6 +67,8 @@ def momentum_encoder(model: nn.Module, momentum: float = 0.999) -> ModelEmaV3:
         model: the encoder, with its projector if it has one, without the predictor.
         momentum: MoCo 0.999, VG-SSL's BYOL 0.99.
     """
+    from timm.utils import ModelEmaV3  # here, since timm takes longer to load than all else
+
     return ModelEmaV3(model, decay=momentum, exclude_buffers=True).requires_grad_(False).train()
 
 

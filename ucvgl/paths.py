@@ -1,5 +1,6 @@
 """Absolute folders, each with one environment variable, and files that are written whole or not at all."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -32,6 +33,22 @@ def figures() -> Path:
 def samples() -> Path:
     """Real sample data for tests and one notebook cell (UCVGL_SAMPLES); where that is unset, a folder that never exists."""
     return _folder("UCVGL_SAMPLES", Path(os.devnull, "UCVGL_SAMPLES is not set"))
+
+
+def files_digest(root: str) -> str:
+    """Changes with the name, the size or the time of any file below a data set's folder; links are followed, once."""
+    digest, seen = hashlib.sha256(), set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        if os.path.realpath(folder) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name)
+            stat = path.stat() if path.exists() else None
+            digest.update(f"{path} {stat and (stat.st_size, stat.st_mtime_ns)}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def plain(value: Any) -> Any:

@@ -23,7 +23,7 @@ from torch.nn.functional import interpolate
 
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import PALETTE, WIDTH_IN, as_picture, show
-from ucvgl.lab.results import HEADINGS
+from ucvgl.lab.tables import HEADINGS
 
 UNTRAINED = "untrained"  # the backbone as it is given: no row of `method_bars` but a line through all
 FAMILIES = {  # VG-SSL, section 2

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import PALETTE, WIDTH_IN, as_picture, show
-from ucvgl.lab.results import HEADINGS
+from ucvgl.lab.tables import HEADINGS
 
 RIGHT_COLOUR, WRONG_COLOUR, NONE_COLOUR = "#009e73", "#d55e00", "#9a9a9a"
 TICK, CROSS = "\N{CHECK MARK}", "\N{BALLOT X}"

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import PALETTE, WIDTH_IN, show
-from ucvgl.lab.results import HEADINGS
+from ucvgl.lab.tables import HEADINGS
 from ucvgl.retrieval_figures import LINES, MARKERS
 
 SHOWN = 10  # tiles a row: eleven inches hold no more that can still be told apart

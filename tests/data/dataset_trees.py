@@ -53,14 +53,8 @@ def vigor_city(seed):
     here = Positions(np.round(tiles.values[best] + rng.uniform(-5e-5, 5e-5, (5, 2)), 6), Wgs84())
     semi = [[(b + s) % 8 for s in (1, 2, 3)] for b in best]
     offsets = np.round(rng.uniform(-160, 160, (5, 4, 2)), 6)
-    return Dataset(
-        "vigor",
-        "all",
-        images(5, f"c{seed}", seed, 16, 32, here),
-        images(8, f"s{seed}", seed + 50, 16, 16, tiles),
-        Positives.one_each(best),
-        Positives.of(semi),
-    ), offsets
+    ground, satellite = images(5, f"c{seed}", seed, 16, 32, here), images(8, f"s{seed}", seed + 50, 16, 16, tiles)
+    return Dataset("vigor", "all", ground, satellite, Positives.one_each(best), Positives.of(semi)), offsets
 
 
 def vigor(root, corrected=False):
@@ -98,10 +92,9 @@ def vpr_split(name, split, queries, database, seed=0):
     places = np.round(np.array([584_700.0, 4_476_700.0]) + rng.uniform(0, 120, (queries + database, 2)), 2)
     q, d = (Positions(p, Metres("UTM")) for p in (places[:queries], places[queries:]))
     near = np.hypot(*(q.values[:, None] - d.values[None]).transpose(2, 0, 1))
-    rows = [np.array([j for j in np.argsort(row, kind="stable") if row[j] <= 25], np.int64) for row in near]
-    return Dataset(
-        name, split, images(queries, "q", seed, 12, 16, q), images(database, "d", seed, 12, 16, d), Positives.of(rows)
-    )
+    rows = [[j for j in np.argsort(row, kind="stable") if row[j] <= 25] for row in near]
+    sides = images(queries, "q", seed, 12, 16, q), images(database, "d", seed, 12, 16, d)
+    return Dataset(name, split, *sides, Positives.of(rows))
 
 
 def vpr(root):
@@ -109,21 +102,14 @@ def vpr(root):
     return splits, w.write_vpr(splits, root)
 
 
-LAYOUTS = {
-    "cvusa": cvusa,
-    "cvact": cvact,
-    "vigor": vigor,
-    "university1652": university1652,
-    "sues200": sues200,
-    "vpr": vpr,
-}
+LAYOUTS = {f.__name__: f for f in (cvusa, cvact, vigor, university1652, sues200, vpr)}
 
 
 def same(a, b):
     """Equal positives or positions."""
     if a is None or b is None:
         return a is b
-    names = ("offsets", "indices", "known") if hasattr(a, "offsets") else ("values",)
+    names = ("query", "indices", "known") if isinstance(a, Positives) else ("values",)
     return all(np.array_equal(getattr(a, n), getattr(b, n), equal_nan=n == "values") for n in names)
 
 

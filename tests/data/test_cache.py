@@ -1,9 +1,7 @@
 """Folders made once: the same again, whole or not at all, damage named with its remedy."""
 
-import numpy as np
 import pytest
 
-from ucvgl import paths
 from ucvgl.data import cache
 from ucvgl.data.cache import made_once, mapped, new_images
 from ucvgl.errors import InputError
@@ -79,8 +77,3 @@ def test_a_full_disk_is_told_before_anything_is_made(runs, monkeypatch):
     with pytest.raises(InputError, match=r"GB free.*UCVGL_RUNS"):
         made_once("images", KEY, write)
     assert list((runs / "images").iterdir()) == []
-
-
-def test_arrays_lie_below_the_runs_folder(runs):
-    assert made_once("images", KEY, write).parent == paths.runs() / "images"
-    assert np.load(made_once("images", KEY, write) / "query.npy").shape == (3, 3, 2, 2)

@@ -1,11 +1,11 @@
-"""Own imagery: positions from tables, EXIF and tile names; none of them needed. And tables by themselves."""
+"""Own imagery: pairs by equal names; positions from tables, EXIF and tile names, none of them needed."""
 
 import dataset_trees as trees
 import numpy as np
 import pytest
 from PIL import Image
 
-from ucvgl.data import open_dataset, parts, read_position_table
+from ucvgl.data import detect_layout, open_dataset, parts, read_position_table
 from ucvgl.data.folders import tile_centre
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres
@@ -108,3 +108,29 @@ def test_absent_and_empty_folders(tmp_path):
     (tmp_path / "ground").mkdir()
     with pytest.raises(InputError, match="photos or panoramas"):
         open_dataset("folders", tmp_path)
+
+
+def test_equal_names_are_pairs(tmp_path):
+    for i in range(3):
+        trees.jpeg(tmp_path / "drone" / "deeper" / f"{i}.JPG")
+        trees.jpeg(tmp_path / "satellite" / "deeper" / f"{i + 1}.jpeg")
+    assert detect_layout(tmp_path) == "pairs"
+    data = open_dataset("auto", tmp_path)
+    assert [row.tolist() for row in data.positives] == [[], [0], [1]]
+    assert "1 of 3 queries have no right image" in data.note
+    other = open_dataset("pairs", tmp_path, query="satellite", gallery="drone")
+    assert other.positives.best().tolist() == [1, 2, -1]
+    with pytest.raises(InputError, match="at least 20 pairs"):
+        open_dataset("pairs", tmp_path, "train")
+    trees.jpeg(tmp_path / "drone" / "deeper" / "2.png")
+    with pytest.raises(InputError, match="every name once"):
+        open_dataset("pairs", tmp_path)
+
+
+def test_no_equal_names(tmp_path):
+    trees.jpeg(tmp_path / "drone" / "a.jpg")
+    trees.jpeg(tmp_path / "satellite" / "b.jpg")
+    with pytest.raises(InputError, match="a, b, none equal"):
+        open_dataset("pairs", tmp_path)
+    with pytest.raises(InputError, match="one of all, train, val, test"):
+        open_dataset("pairs", tmp_path, "dev")

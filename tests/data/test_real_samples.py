@@ -3,7 +3,6 @@
 import csv
 import shutil
 
-import numpy as np
 import pytest
 
 from ucvgl.data import open_dataset, parts, read_position_table
@@ -11,7 +10,6 @@ from ucvgl.data.check import PUBLISHED
 from ucvgl.data.files import columns
 from ucvgl.errors import InputError
 from ucvgl.paths import samples
-from ucvgl.positions import Neighbours, distances, from_utm, to_utm
 
 
 def sample(*parts):
@@ -119,19 +117,9 @@ def test_university_name_lists_are_the_trees_the_reader_expects(tmp_path):
 
 
 def test_helsinki_positions():
-    path = sample("helsinki", "CVH3D_validation_set.csv")
-    ids, positions = read_position_table(path)
-    assert len(ids) == 7_485
-    assert ids[0] == "2404297846368594"
-    assert positions.values[:, 0].min() > 60.0
-    assert positions.values[:, 0].max() < 60.5
-    indices, metres = Neighbours(positions).nearest(positions, 2)
-    by_hand = distances(positions.take(indices[:, 1]), positions)
-    assert metres[:, 1] == pytest.approx(by_hand, abs=1e-6)
-    east, north, zone, _ = to_utm(*positions.values.T)
-    assert zone == 35
-    back = np.stack(from_utm(east, north, 35, south=False), 1)
-    assert np.abs(back - positions.values).max() < 1e-9
+    ids, positions = read_position_table(sample("helsinki", "CVH3D_validation_set.csv"))
+    assert (len(ids), ids[0]) == (7_485, "2404297846368594")
+    assert 60.0 < positions.values[:, 0].min() < positions.values[:, 0].max() < 60.5
 
 
 def test_helsinki_pictures_with_their_positions(tmp_path):

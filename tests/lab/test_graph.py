@@ -1,4 +1,4 @@
-"""The engine, with toy notebooks: one notebook, the graph, interruptions, a cluster, and what bad input says."""
+"""The graph, with toy notebooks and with real rows: plans, interruptions, a cluster, and what bad input says."""
 
 import json
 import os
@@ -8,28 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import nbformat
 import pytest
 from toys import TABLE, edit_notebook, write_notebook
 
+from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab import graph as engine
-from ucvgl.paths import ROOT
+from ucvgl.lab import graph, rows
+from ucvgl.lab.reproduce import reproduce as reproduce_here
+from ucvgl.paths import ROOT, write_json
 
 UCVGL = [sys.executable, "-m", "ucvgl.cli"]
-
-
-@pytest.fixture
-def studio(tmp_path, monkeypatch):
-    """A folder with notebooks, runs and figures of its own, for this process and those it starts."""
-    for name in ("notebooks", "runs", "figures"):
-        monkeypatch.setenv(f"UCVGL_{name.upper()}", str(tmp_path / name))
-    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
-    monkeypatch.delenv("UCVGL_PROFILE", raising=False)
-    (tmp_path / "notebooks").mkdir()
-    return tmp_path
 
 
 def executed(studio):
@@ -46,74 +35,6 @@ def reproduce(*arguments, check=True):
     return done
 
 
-# --------------------------------------------------------------------------------------------------------- one notebook
-
-
-def test_a_notebook_leaves_its_results_and_nothing_else(studio, monkeypatch):
-    monkeypatch.setenv("UCVGL_PROFILE", "paper")  # must not reach the kernel: the profile is a parameter
-    monkeypatch.chdir("/")
-    write_notebook(studio / "notebooks", "01_toy", TABLE, "import sys; print(sys.executable, rounds, span_m, draw)")
-    extra = {"rounds": "5", "span_m": "7", "draw": "false"}
-    out = studio / "runs" / "somewhere"
-    path = engine.run_notebook("01_toy", profile="tiny", data="world", seed=3, extra=extra, out=out)
-    found = json.loads(path.read_text())
-    assert (found["profile"], found["seeds"], found["numbers"]) == ("tiny", [3], {"best": 23.0})
-    names = ["executed.ipynb", "results.json", "toy.csv", "toy.json", "toy.md"]
-    assert sorted(p.name for p in out.iterdir()) == names
-    assert [p.name for p in (studio / "runs").iterdir() if not p.name.endswith(".lock")] == ["somewhere"]
-    text = (out / "executed.ipynb").read_text()
-    assert f"{sys.executable} 5 7.0 False" in text
-    assert os.environ["UCVGL_PROFILE"] == "paper"
-
-
-def test_a_failing_cell_is_named_and_the_notebook_kept(studio):
-    write_notebook(studio / "notebooks", "01_toy", "x = 1", "\n# divide\ny = 1 / 0")
-    out = studio / "runs" / "toy"
-    out.mkdir(parents=True)
-    (out / "results.json").write_text("{}")
-    command = [*UCVGL, "notebook", "01_toy", "--profile", "tiny", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "cell 5 of 6 failed, the one that begins '# divide'" in done.stderr
-    assert "ZeroDivisionError: division by zero" in done.stderr
-    assert "Traceback" not in done.stderr
-    kept = studio / "runs" / "toy.failed.ipynb"
-    assert str(kept) in done.stderr
-    assert any("ZeroDivisionError" in str(cell.get("outputs")) for cell in nbformat.read(kept, as_version=4).cells)
-    assert (out / "results.json").read_text() == "{}"  # what was there before stays
-
-
-def test_a_notebook_that_never_finishes_its_run_is_told(studio):
-    path = write_notebook(studio / "notebooks", "01_toy", "x = 1")
-    edit_notebook(path, "run.finish(best=20.0 + seed)", "pass")
-    with pytest.raises(engine.NotebookError, match=r"no results\.json"):
-        engine.run_notebook("01_toy", profile="tiny", data="world", seed=0, out=studio / "out")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"name": "01_tyo"}, "expected one of 01_toy, found '01_tyo'. Did you mean 01_toy?"),
-        ({"profile": "small"}, "expected one of tiny, laptop, paper, found 'small'"),
-        ({"data": "/no/such/folder"}, "expected 'world' .* or the root folder of a data set, found '/no/such/folder'"),
-        ({"data": ""}, "data: expected 'world'"),
-        ({"seed": -1}, "expected a whole number >= 0, found -1"),
-        (
-            {"extra": {"round": "5"}},
-            r"parameters: panorama, span_m, rounds, draw, found 'round'. Did you mean rounds\?",
-        ),
-        ({"extra": {"seed": "5"}}, "Use --seed"),
-        ({"extra": {"rounds": "many"}}, "parameter rounds: expected a int, like 3, found 'many'"),
-    ],
-)
-def test_bad_input_is_one_clear_error(studio, change, message):
-    write_notebook(studio / "notebooks", "01_toy")
-    given = {"name": "01_toy", "profile": "tiny", "data": "world", "seed": 0, "out": studio / "out"} | change
-    with pytest.raises(InputError, match=message):
-        engine.run_notebook(given.pop("name"), **given)
-    assert not (studio / "out").exists()
-
-
 # ------------------------------------------------------------------------------------------------------------ the graph
 
 
@@ -122,47 +43,53 @@ def test_bad_input_is_one_clear_error(studio, change, message):
     [
         (
             {"profil": "tiny"},
-            "expected only profile, data, seed, panorama, other, drone, backbone, found 'profil'. Did you mean profile",
+            "expected only profile, data, seed, rows, .*, found 'profil'. Did you mean profile",
         ),
         ({"profile": "huge"}, "found 'huge'"),
         ({"data": "/no/such/folder"}, "found '/no/such/folder'"),
         ({"seed": "0,1,0"}, "expected different whole numbers"),
         ({"seed": "0;1"}, "found '0;1'"),
         ({"panorama": "/no/such.jpg"}, "expected a picture file"),
+        ({"rows": "hedline"}, "expected all or headline, found 'hedline'. Did you mean headline"),
+        ({"job_seconds": "soon"}, "expected a number of seconds"),
         ({"drone": "/no/such"}, "expected a notebook with that parameter"),
     ],
 )
 def test_wrong_settings_are_found_before_anything_runs(studio, config, message):
     write_notebook(studio / "notebooks", "01_toy")
     with pytest.raises(InputError, match=message):
-        engine.plan(config)
+        graph.plan(config)
 
 
-def test_the_snakefile_refuses_wrong_settings_by_itself(studio):
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(studio)]
-    done = subprocess.run([*command, "-n", "--config", "profil=tiny"], capture_output=True, text=True)
+def planned(config):
+    """A plan's notebook jobs by name and seed."""
+    return {(job.name, job.seed): job for job in graph.plan(config).notebooks}
+
+
+def test_the_snakefile_says_what_to_call_instead(studio):
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+        "--directory",
+        str(studio),
+        "-n",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "found 'profil'" in done.stdout + done.stderr
+    assert "Call `make reproduce`" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("needs", [("03_none",), ("02_b",), ("01_a",)])
-def test_needs_must_name_notebooks_without_circles(studio, needs):
-    write_notebook(studio / "notebooks", "01_a", needs=needs)
-    write_notebook(studio / "notebooks", "02_b", needs=("01_a",))
-    with pytest.raises(InputError, match=r"metadata\.ucvgl\.needs"):
-        engine.plan({})
-
-
-def test_an_edit_upstream_changes_the_fingerprints_downstream(studio):
+def test_an_edit_changes_the_fingerprint_of_its_notebook_and_the_choice_of_rows_that_of_all(studio):
     first = write_notebook(studio / "notebooks", "01_a")
-    write_notebook(studio / "notebooks", "02_b", needs=("01_a",))
-    write_notebook(studio / "notebooks", "03_c")
-    before = engine.plan({}).jobs
+    write_notebook(studio / "notebooks", "02_b")
+    before, few = planned({}), planned({"rows": "headline"})
     edit_notebook(first, "A toy", "Another toy")
-    after = engine.plan({}).jobs
-    changed = [name for name, seed in before if before[name, seed].fingerprint != after[name, seed].fingerprint]
-    assert changed == ["01_a", "02_b"]
-    assert Path(after["02_b", 0].needs[0]).parts[-3:] == ("seed0", "01_a", "results.json")
+    after = planned({})
+    assert [name for name, seed in before if before[name, seed] != after[name, seed]] == ["01_a"]
+    assert all(before[key].fingerprint != few[key].fingerprint for key in before)
 
 
 def test_a_picture_goes_to_the_notebooks_that_take_one_and_its_content_counts(studio):
@@ -170,11 +97,11 @@ def test_a_picture_goes_to_the_notebooks_that_take_one_and_its_content_counts(st
     write_notebook(studio / "notebooks", "02_b", parameters='profile = "tiny"\ndata = "world"\nseed = 0')
     picture = studio / "my picture.jpg"
     picture.write_bytes(b"one")
-    one = engine.plan({"panorama": str(picture)}).jobs
+    one = planned({"panorama": str(picture)})
     assert one["01_a", 0].extra == (f"panorama={picture}",)
     assert one["02_b", 0].extra == ()
     picture.write_bytes(b"two")
-    two = engine.plan({"panorama": str(picture)}).jobs
+    two = planned({"panorama": str(picture)})
     assert one["01_a", 0].fingerprint != two["01_a", 0].fingerprint
     assert one["02_b", 0] == two["02_b", 0]
 
@@ -184,11 +111,11 @@ def test_folders_and_names_go_to_the_notebooks_that_take_them(studio):
     write_notebook(studio / "notebooks", "01_a", parameters=f'{three}\nother = ""\nbackbone = "resnet50"')
     write_notebook(studio / "notebooks", "02_b", parameters=three)
     (studio / "set").mkdir()
-    jobs = engine.plan({"other": str(studio / "set"), "backbone": "deit_small", "panorama": ""}).jobs
+    jobs = planned({"other": str(studio / "set"), "backbone": "deit_small", "panorama": ""})
     assert jobs["01_a", 0].extra == (f"other={studio / 'set'}", "backbone=deit_small")
     assert jobs["02_b", 0].extra == ()
     with pytest.raises(InputError, match="expected a folder"):
-        engine.plan({"other": str(studio / "none")})
+        graph.plan({"other": str(studio / "none")})
 
 
 @pytest.fixture
@@ -206,10 +133,10 @@ def test_reproduce_layout(studio, own, capfd):
     write_notebook(studio / "notebooks", "01_a")
     write_notebook(studio / "notebooks", "02_b", layouts=("folders", "cvusa"))
     write_notebook(studio / "notebooks", "03_c", layouts=("vpr",))
-    found = engine.plan({"data": str(own)})
-    assert (found.notebooks, found.left_out) == (("01_a", "02_b"), ("03_c",))
-    assert engine.plan({}).left_out == ()
-    status = engine.reproduce(profile="tiny", data=str(own), seed="0", more=["--dry-run"])
+    found = graph.plan({"data": str(own)})
+    assert (found.names, found.left_out) == (["01_a", "02_b"], ("03_c",))
+    assert graph.plan({}).left_out == ()
+    status = reproduce_here({"profile": "tiny", "data": str(own)}, more=["--dry-run"])
     said = capfd.readouterr()
     assert status == 0
     assert "not for data of this layout, left out: 03_c" in said.err
@@ -219,43 +146,165 @@ def test_reproduce_layout(studio, own, capfd):
 def test_stale_cache(studio, own):
     """A file that is replaced, added or taken away makes its data set's jobs run again, and no others."""
     write_notebook(studio / "notebooks", "01_a")
-    marks, world = [engine.plan({"data": str(own)}).jobs["01_a", 0]], engine.plan({}).jobs
+    marks, world = [planned({"data": str(own)})["01_a", 0]], planned({})
     (own / "ground" / "1.jpg").write_bytes((own / "ground" / "0.jpg").read_bytes())
-    marks.append(engine.plan({"data": str(own)}).jobs["01_a", 0])
+    marks.append(planned({"data": str(own)})["01_a", 0])
     (own / "ground" / "2.jpg").write_bytes(b"2")
-    marks.append(engine.plan({"data": str(own)}).jobs["01_a", 0])
+    marks.append(planned({"data": str(own)})["01_a", 0])
     (own / "satellite" / "1.jpg").unlink()
-    marks.append(engine.plan({"data": str(own)}).jobs["01_a", 0])
+    marks.append(planned({"data": str(own)})["01_a", 0])
     assert len({job.fingerprint for job in marks}) == 4
-    assert engine.plan({"data": str(own)}).jobs["01_a", 0] == marks[-1]
-    assert engine.plan({}).jobs == world
+    assert planned({"data": str(own)})["01_a", 0] == marks[-1]
+    assert planned({}) == world
 
 
 def test_links_to_folders_are_followed_once(own):
     (own / "satellite" / "around").symlink_to(own)  # a circle
-    before = engine.files_digest(str(own))
-    assert engine.files_digest(str(own)) == before
+    before = paths.files_digest(str(own))
+    assert paths.files_digest(str(own)) == before
     (own / "satellite" / "gone.jpg").symlink_to(own / "none.jpg")  # a link to nothing
-    assert engine.files_digest(str(own)) != before
+    assert paths.files_digest(str(own)) != before
+
+
+# ------------------------------------------------------------------------------------------------------------ rows as jobs
+
+ROWS = ("02/cold_start/full", "06/main/simclr")
+
+
+def test_a_notebook_waits_for_the_stages_of_its_rows(studio):
+    write_notebook(studio / "notebooks", "02_b", rows=ROWS)
+    write_notebook(studio / "notebooks", "03_c")
+    found = graph.plan({"profile": "tiny", "seed": "0,1", "job_seconds": "0"})
+    stages = {job.key: job for job in found.stages}
+    (first, second), (alone, _) = ([job for job in found.notebooks if job.name == name] for name in ("02_b", "03_c"))
+    kinds = [key.rpartition("-")[0] for key in first.stages]
+    assert kinds == ["images", "intra-view", "cross-view", "drives", "vg-ssl"]
+    assert alone.stages == ()
+    assert set(first.stages) & set(second.stages) == {first.stages[0], first.stages[3]}  # what is rendered
+    images, intra, cross = (stages[key] for key in first.stages[:3])
+    assert (images.needs, intra.needs, cross.needs) == ((), (images.key,), (images.key, intra.key))
+    assert images.priority > intra.priority > cross.priority
+    assert found.row_names["02/cold_start/full"] == (cross.key, second.stages[2])
+    assert len(found.row_names) > 70
+
+
+def test_a_short_stage_is_left_to_those_that_need_it(studio, monkeypatch):
+    rates = studio / "rates.csv"
+    rates.write_text("work,device,images_per_second\n")
+    monkeypatch.setattr(graph, "RATES", rates)
+    write_notebook(studio / "notebooks", "02_b", rows=ROWS)
+    every = {job.key: job for job in graph.plan({"profile": "tiny"}).stages}
+    assert all(job.is_job for job in every.values() if job.seconds is None)  # not known: may be long
+    work = {stage.key: stage.work for stage in rows.all_stages(rows.rows("tiny", "world", 0)).values()}
+    device = "GPU" if graph.has_gpu() else "CPU"
+    fast = [f'"{name}",{device},{1e-3 if name.startswith("rendering") else 1e9}' for name in {*work.values()} if name]
+    rates.write_text("work,device,images_per_second\n" + "\n".join(fast) + "\n")
+    some = {job.key: job for job in graph.plan({"profile": "tiny", "job_seconds": "1"}).stages}
+    assert {key for key, job in some.items() if job.is_job} == {
+        key for key in some if work[key].startswith("rendering")
+    }
+    curricula = [job for key, job in some.items() if key.startswith("curriculum")]
+    assert all(len(job.needs) == 1 and job.needs[0].startswith("images") for job in curricula)
+
+
+def test_a_dry_run_says_what_is_cached_and_about_how_long_the_rest_takes(studio):
+    write_notebook(studio / "notebooks", "02_b", rows=ROWS)
+    found = graph.plan({"profile": "tiny", "seed": "0,1"})
+    before = graph.dry_run(found, 2).splitlines()
+    (line,) = (line for line in before if line.startswith("02/cold_start/full"))
+    assert line.split()[2] == "0/2"
+    assert f"need {len(found.stages)} stages; 0 are in the cache" in before[-3]
+    key = found.row_names["02/cold_start/full"][1]
+    write_json(graph.marker(key), {})
+    after = graph.dry_run(found, 2).splitlines()
+    assert next(line for line in after if line.startswith("02/cold_start/full")).split()[2] == "1/2"
+    assert "; 1 are in the cache" in after[-3]
+
+
+def test_a_plan_is_kept_until_something_it_depends_on_changes(studio, monkeypatch):
+    path = write_notebook(studio / "notebooks", "02_b", rows=ROWS)
+    config = {"profile": "tiny", "data": "world", "seed": "0"}
+    first, file = graph.kept_plan(config)
+    assert graph.read_plan(file) == first
+    monkeypatch.setattr(graph, "plan", lambda config: pytest.fail("planned again"))
+    assert graph.kept_plan(config) == (first, file)
+    file.write_text("{")  # a damaged file is no plan
+    monkeypatch.undo()
+    monkeypatch.setenv("UCVGL_RUNS", str(studio / "runs"))
+    monkeypatch.setenv("UCVGL_NOTEBOOKS", str(studio / "notebooks"))
+    assert graph.kept_plan(config)[0] == first
+    edit_notebook(path, "A toy", "Another toy")
+    assert graph.kept_plan(config)[1] != file
+
+
+@pytest.mark.slow
+def test_rows_train_side_by_side_and_a_killed_run_keeps_them(studio):
+    write_notebook(studio / "notebooks", "02_b", rows=ROWS)
+    options = ("--cores", "2", "--job-seconds", "0")
+    found = graph.plan({"profile": "tiny", "job_seconds": "0"})
+    marks = {key: graph.marker(key) for key in found.notebooks[0].stages}
+    child = subprocess.Popen([*UCVGL, "reproduce", "--profile", "tiny", *options], start_new_session=True,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not list((studio / "runs").glob("*-*/result.json")):  # the first training is done
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.1)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    kept = {path: path.stat().st_mtime_ns for path in (studio / "runs").glob("*-*/result.json")}
+    reproduce(*options)
+    assert executed(studio) == ["02_b 0"]
+    assert all(mark.exists() for mark in marks.values())
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    spans = {key.rpartition("-")[0]: span(mark) for key, mark in marks.items()}
+    for one, other in (
+        ("images", "drives"),
+        ("cross-view", "vg-ssl"),
+        ("intra-view", "vg-ssl"),
+        ("intra-view", "drives"),
+    ):
+        if spans[one][0] < spans[other][1] and spans[other][0] < spans[one][1]:
+            break
+    else:
+        pytest.fail(f"no two stages ran at once: {spans}")
+    assert "everything was up to date" in reproduce(*options).stderr
+
+
+@pytest.mark.slow
+def test_a_row_that_fails_is_named_with_its_notebook_and_the_others_go_on(studio):
+    write_notebook(studio / "notebooks", "02_b", rows=ROWS[1:])
+    reproduce("--job-seconds", "0")
+    executed(studio)
+    (stage,) = (studio / "runs").glob("vg-ssl-*/result.json")
+    stage.write_text("{")
+    (mark,) = (studio / "runs" / "stages").glob("vg-ssl-*.json")
+    mark.unlink()
+    write_notebook(studio / "notebooks", "03_c")
+    done = reproduce("--job-seconds", "0", check=False)
+    assert done.returncode == 1
+    assert "a whole stage, with config.json and result.json" in done.stderr
+    assert f"{stage.parent}: expected" in done.stderr
+    assert "02_b seed 0: not run, these of its rows are missing: 06/main/simclr" in done.stderr
+    assert executed(studio) == ["03_c 0"]
+    assert (studio / "figures" / "tiny" / "03_c" / "toy.csv").is_file()
+    shutil.rmtree(stage.parent)
+    reproduce("--job-seconds", "0")
+    assert mark.is_file()
+
+
+def span(mark):
+    """When a stage's job began and ended."""
+    end = mark.stat().st_mtime
+    return end - json.loads(mark.read_text())["seconds"], end
 
 
 @pytest.mark.parametrize(
     ("cores", "width", "alone", "expected"),
-    [(8, 1, False, 8), (8, 2, False, 4), (2, 6, False, 1), (8, 6, True, 8), (None, 6, False, engine.CLUSTER_THREADS)],
+    [(8, 1, False, 8), (8, 2, False, 4), (2, 6, False, 1), (8, 6, True, 8), (None, 6, False, graph.CLUSTER_THREADS)],
 )
 def test_cores_are_shared_by_the_jobs_side_by_side(cores, width, alone, expected):
-    assert engine.threads(cores, width, alone=alone) == expected
-
-
-def test_the_longest_chain_is_named(studio):
-    for name, need, minutes in (("01_a", [], 5), ("02_b", [], 2), ("03_c", ["02_b"], 1), ("04_d", ["02_b"], 4)):
-        path = write_notebook(studio / "notebooks", name)
-        nb = nbformat.read(path, as_version=4)
-        nb.metadata["ucvgl"] = {"needs": need, "minutes": minutes}
-        nbformat.write(nb, path)
-    found = engine.plan({"profile": "tiny"})
-    assert found.last == "04_d"  # 2 + 4 minutes
-    assert found.width == 2
+    assert graph.threads(cores, width, alone=alone) == expected
 
 
 @pytest.mark.slow
@@ -314,8 +363,9 @@ def test_a_killed_run_is_finished_by_the_next_call(studio):
         assert time.monotonic() < deadline
         assert child.poll() is None
         time.sleep(0.1)
-    with pytest.raises(InputError, match="another `make reproduce`"):
-        engine.reproduce(profile="tiny", data="world", seed="0")
+    second = reproduce(check=False)
+    assert second.returncode == 1
+    assert "another `make reproduce` is at work here" in second.stdout + second.stderr
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     assert not (runs / "02_b" / "results.json").exists()
@@ -354,12 +404,12 @@ def test_on_a_cluster_a_killed_job_is_retried_beside_the_others_and_its_result_i
     pytest.importorskip("snakemake_executor_plugin_cluster_generic")
     monkeypatch.setenv("TOY_KILLED", str(studio / "killed"))
     write_notebook(studio / "notebooks", "01_a", KILLED_ONCE, TABLE)
-    write_notebook(studio / "notebooks", "02_b")
+    write_notebook(studio / "notebooks", "02_b", rows=ROWS[1:])
     more = ["--executor", "cluster-generic", "--profile", str(profile_of_a_cluster(studio))]
-    reproduce("--", *more)
+    reproduce("--job-seconds", "0", "--", *more)
     assert (studio / "killed").exists()
     assert executed(studio) == ["01_a 0", "01_a 0", "02_b 0"]
-    assert (studio / "submitted").read_text().split() == ["job"] * 3  # publishing is done here
+    assert (studio / "submitted").read_text().split() == ["job"] * 5  # two stages, too; publishing is done here
     for name in ("01_a", "02_b"):
         published = studio / "figures" / "tiny" / name
         assert sorted(p.name for p in published.iterdir()) == ["results.json", "toy.csv", "toy.json", "toy.md"]
@@ -389,41 +439,13 @@ default-resources:
 set-resources:
   notebook:
     gpu: 1
+  stage:
+    gpu: 1
 set-threads:
   notebook: 1
+  stage: 1
 """)
     return folder
-
-
-# ------------------------------------------------------------------------------------------------ outputs in notebooks
-
-
-def test_refreshed_outputs_are_stable_and_name_no_folder_of_this_machine(studio):
-    source = write_notebook(
-        studio / "notebooks",
-        "01_toy",
-        TABLE,
-        "import sys\nfor i in range(3): sys.stderr.write(f'\\r {i}/3 [00:01, 9.0it/s]')",
-        "from ucvgl.paths import ROOT\nprint('saved', ROOT / 'figures')",
-        "raise_later = 1\nraise_later",
-    )
-    out = studio / "run"
-    engine.run_notebook("01_toy", profile="tiny", data="world", seed=0, out=out)
-    engine.refresh_outputs(out / "executed.ipynb", source)
-    first = source.read_text()
-    notebook = nbformat.reads(first, as_version=4)
-    nbformat.validate(notebook)
-    assert "papermill" not in first
-    assert str(ROOT) not in first
-    assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"] == [1, 2, 3, 4, 5, 6, 7]
-    assert "| a | 10.0 |" in notebook.cells[3].outputs[0].data["text/markdown"]
-    assert notebook.cells[4].outputs == []
-    assert notebook.cells[5].outputs[0].text == "saved figures\n"
-    engine.refresh_outputs(out / "executed.ipynb", source)
-    assert source.read_text() == first
-    edit_notebook(source, "raise_later", "never")
-    with pytest.raises(InputError, match="expected the cells that were executed"):
-        engine.refresh_outputs(out / "executed.ipynb", source)
 
 
 # ------------------------------------------------------------------------------------------------------- make and cli

@@ -1,12 +1,15 @@
-"""Profiles: each has its sizes, larger from one to the next; no other name is known."""
+"""The profiles' settings beside the papers'; what seeds share; unknown choices."""
 
 import pytest
 
 from ucvgl.errors import InputError
-from ucvgl.lab import profiles
+from ucvgl.lab import profiles, published
+from ucvgl.methods.sample4geo import Sampling
+from ucvgl.pseudo_labels import MiningRule
+from ucvgl.training import TrainingConfig
 
 
-def test_sizes_grow_from_profile_to_profile() -> None:
+def test_projection_sizes_grow_from_profile_to_profile():
     tiny, laptop, paper = (profiles.projection(name, 7) for name in ("tiny", "laptop", "paper"))
     for name in ("accuracy_places", "accuracy_panorama_px", "picture_px"):
         assert getattr(tiny, name) < getattr(laptop, name) < getattr(paper, name)
@@ -14,6 +17,67 @@ def test_sizes_grow_from_profile_to_profile() -> None:
     assert {tiny.world.seed, laptop.world.seed, paper.world.seed} == {7}
 
 
-def test_unknown_profile() -> None:
-    with pytest.raises(InputError, match="tiny, laptop or paper"):
-        profiles.projection("huge", 0)
+def test_ucvgl_paper_profile_has_the_published_settings(monkeypatch):
+    monkeypatch.setattr(profiles, "detect_layout", lambda data: data.removeprefix("/data/"))
+    for name, fov, threshold in (("cvusa", 175, 0.05), ("cvact", 170, 0.025), ("vigor", 170, 0.035)):
+        settings = profiles.ucvgl("paper", 0, data=f"/data/{name}")
+        assert settings.images.top_view.fov_deg == fov
+        assert settings.curriculum.rule == MiningRule(threshold=threshold, share=2 if name == "vigor" else 1)
+        assert settings.start.ground_input == "panorama"
+        assert (settings.start.pose, settings.start.occlusion) == (None, None)
+        epochs = [settings.start.intra.epochs, settings.start.cross.epochs, settings.curriculum.training.epochs]
+        assert epochs == [12, 16, 40]
+        assert settings.start.translation.kind == "cyclegan"
+        assert settings.curriculum.label_order == "file"
+        assert settings.curriculum.first_refresh == 6
+    assert profiles.ucvgl("paper", 0, data="/data/vigor").images.query_px == (384, 768)
+    assert profiles.ucvgl("paper", 0).train.places == 35_532  # a world of CVUSA's size
+
+
+def test_sample4geo_paper_profile_has_the_published_settings(monkeypatch):
+    monkeypatch.setattr(profiles, "detect_layout", lambda data: data.removeprefix("/data/"))
+    for name, ground_px in (("cvusa", (140, 768)), ("cvact", (140, 768)), ("vigor", (384, 768))):
+        settings = profiles.sample4geo("paper", 0, data=f"/data/{name}")
+        method = settings.method
+        assert settings.images.query_px == method.ground.image_px == ground_px
+        assert method.ground.backbone == method.satellite.backbone == "convnext_base.fb_in22k_ft_in1k_384"
+        assert (method.ground.pooling, method.shared, method.smoothing, method.pose) == ("head", True, 0.1, None)
+        assert method.sampling == Sampling()
+        expected = TrainingConfig(learning_rate=1e-3, warmup_epochs=1.0, precision="bf16", chunk=16, prefetch=True)
+        assert method.training == expected
+    assert profiles.sample4geo("paper", 3).method.training.seed == 3
+    assert settings.drone.training.epochs == 1  # University-1652 gets worse after that
+
+
+@pytest.mark.parametrize(("backbone", "width", "batch"), [("resnet50", 1024, 64), ("deit_small", 256, 32)])
+def test_vg_ssl_paper_profile_has_the_published_settings(backbone, width, batch):
+    settings = profiles.vg_ssl("paper", 0, backbone=backbone)
+    methods = settings.methods
+    assert set(methods) == set(published.frame("vg_ssl_r50")["row"]) == set(published.frame("vg_ssl_deit_s")["row"])
+    for config in methods.values():
+        assert config.encoder.width == width
+        assert (config.training.learning_rate, config.training.batch_size, config.queries) == (1e-5, batch, 10_000)
+    partial = {key for key, config in methods.items() if config.geopair == "partial"}
+    assert partial == {"simclr", "barlow_twins", "vicreg"}
+    assert methods["simclr"].loss.projector_width == 1024
+    assert methods["mocov2"].loss.queue == 65_536
+    assert methods["triplet"].margin == 0.1
+
+
+def test_unknown_choices():
+    for settings in (profiles.projection, profiles.ucvgl, profiles.sample4geo, profiles.vg_ssl):
+        with pytest.raises(InputError, match="tiny, laptop, paper"):
+            settings("huge", 0)
+    with pytest.raises(InputError, match="resnet50 or deit_small"):
+        profiles.vg_ssl("paper", 0, backbone="vgg16")
+
+
+def test_seeds_share_the_world_and_nothing_that_is_trained():
+    first, second = (profiles.ucvgl("laptop", seed) for seed in (0, 1))
+    assert (first.train, first.test, first.images) == (second.train, second.test, second.images)
+    assert first.train.seed != first.test.seed
+    for one, other in ((first.start, second.start), (first.curriculum, second.curriculum), (first.gan, second.gan)):
+        assert one.seed != other.seed
+    first, second = (profiles.vg_ssl("laptop", seed) for seed in (0, 1))
+    assert (first.train, first.tests) == (second.train, second.tests)
+    assert all(first.methods[key].training.seed != second.methods[key].training.seed for key in first.methods)

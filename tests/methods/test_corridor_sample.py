@@ -8,7 +8,8 @@ import pytest
 from ucvgl import paths
 from ucvgl.data import open_dataset
 from ucvgl.data.prepare import Preparation, prepare
-from ucvgl.methods.vg_ssl import evaluate, learn, untrained_encoder
+from ucvgl.lab.stages import learn
+from ucvgl.methods.vg_ssl import evaluate, untrained_encoder
 from ucvgl.studies.vg_ssl_study import study
 
 

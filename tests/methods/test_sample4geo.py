@@ -10,8 +10,10 @@ from toy_sets import ENCODER, SIZE, N, blocks, generator, image_set, killed_and_
 from ucvgl.augment import SAMPLE4GEO, Augmentation, roll_panoramas, turn_squares
 from ucvgl.data.container import Dataset, Parts, Positives
 from ucvgl.errors import InputError
+from ucvgl.lab import stages
+from ucvgl.lab.stages import supervise
 from ucvgl.methods import sample4geo, ucvgl
-from ucvgl.methods.sample4geo import Sample4Geo, Sampling, SupervisedPairs, supervise, trained_model
+from ucvgl.methods.sample4geo import Sample4Geo, Sampling, SupervisedPairs, trained_model
 from ucvgl.positions import Metres, Positions
 from ucvgl.sampling import NeighbourDraw
 from ucvgl.training import TrainingConfig
@@ -158,7 +160,7 @@ def test_it_learns_and_is_found_again():
     assert "same_r_at_1" in rows[1]
     assert "same_r_at_1" not in rows[0]  # every second epoch
     assert supervise(labelled(), method, tests, progress=False).loaded
-    model = trained_model(stage, method)
+    model = trained_model(stage.folder, method)
     assert sample4geo.evaluate(model, labelled()) == stage.numbers["recall"]["same"]
     assert model.shared
 
@@ -230,15 +232,15 @@ def test_hard_negatives_over_pseudo_pairs_need_no_label():
     assert len(order)
     assert all(len(batch.unique()) == len(batch) for batch in tiles.split(8))
     held = replace(labelled(1), top_view=labelled(1).query)
-    stages = []
+    runs = []
     for best in (np.arange(N), rng.permutation(N)):
         pairs = Positives.one_each(best)
         truth = Parts(replace(given, positives=pairs), {"test": replace(held, positives=pairs)})
-        stages.append(ucvgl.curriculum(images, steps, truth, hard=DRAW, progress=False))
-    assert same(weights(stages[0]), weights(stages[1]))
-    plain = ucvgl.curriculum(images, steps, truth, progress=False)
+        runs.append(stages.curriculum(images, steps, truth, hard=DRAW, progress=False))
+    assert same(weights(runs[0]), weights(runs[1]))
+    plain = stages.curriculum(images, steps, truth, progress=False)
     assert not plain.loaded
-    assert not same(weights(stages[1]), weights(plain))
+    assert not same(weights(runs[1]), weights(plain))
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input

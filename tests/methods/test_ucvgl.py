@@ -5,13 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_sets import ENCODER, SIZE, N, blocks, generator, image_set, killed_and_resumed, same, weights
+from toy_sets import ENCODER, SIZE, N, generator, killed_and_resumed, same, toy, weights
 
 from ucvgl.augment import Augmentation, Pose, roll_panoramas, turn_squares
-from ucvgl.data.container import Dataset, Parts, Positives
+from ucvgl.data.container import Parts, Positives
 from ucvgl.errors import InputError
+from ucvgl.lab import stages
+from ucvgl.lab.stages import curriculum, pretrain
 from ucvgl.methods import ucvgl
-from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, curriculum, pretrain, pretrained_model
+from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, pretrained_model
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels
 from ucvgl.synthetic_top_view import Occlusion
 from ucvgl.training import TrainingConfig
@@ -25,15 +27,6 @@ START = Pretraining(
     cross=TRAINING, pose=Pose(), occlusion=Occlusion(),
 )  # fmt: skip
 STEPS = Curriculum(START, training=TRAINING, rule=MiningRule(threshold=0.0))
-
-
-def toy(seed=0, data_id="toy"):
-    """Tiles of large blocks, top views of the same places with noise, panoramas that are anything."""
-    rng = np.random.default_rng(seed)
-    clean, noisy = blocks(rng)
-    panorama = rng.integers(0, 256, (N, 3, SIZE, 2 * SIZE))
-    sides = [image_set(pixels, f"{data_id}{k}") for k, pixels in enumerate((panorama, clean, noisy))]
-    return Dataset("toy", "train", sides[0], sides[1], Positives.unknown(N), top_view=sides[2])
 
 
 def truth(order=None):
@@ -84,9 +77,9 @@ def test_stages_chain_from_the_cache():
     assert not said.loaded
     assert again.loaded
     # what comes later does not make step 3 run again
-    assert ucvgl.intra_view(toy(), replace(START, cross=None, occlusion=None), progress=False).loaded
-    assert not ucvgl.intra_view(toy(), replace(START, seed=1), progress=False).loaded
-    model = pretrained_model(again, START)
+    assert stages.intra_view(toy(), replace(START, cross=None, occlusion=None), progress=False).loaded
+    assert not stages.intra_view(toy(), replace(START, seed=1), progress=False).loaded
+    model = pretrained_model(again.folder, START)
     assert same(weights(again), {name: model.state_dict()[name] for name in weights(again)})
 
 
@@ -108,7 +101,9 @@ def test_cyclegan_is_trained_once():
     gan = CycleGanConfig(load_px=16, crop_px=16, channels=4, blocks=1, downsamplings=1, discriminator_channels=4,
                          discriminator_layers=1, batch=4, epochs=1, decay_epochs=0, steps_per_epoch=2)  # fmt: skip
     start = replace(START, translation=Translation("cyclegan", gan))
-    first, second = (ucvgl.fake_satellites(toy(), start, progress=False) for _ in range(2))
+    first, second = (
+        ucvgl.fake_satellites(toy(), start, stages.gan_folder(toy(), start, progress=False)) for _ in range(2)
+    )
     assert torch.equal(first, second)
     assert first.shape == (N, 3, SIZE, SIZE)
 
@@ -159,9 +154,9 @@ def test_given_labels_alone_are_trained_on_as_they_are():
 
 def test_given_labels_count_where_nothing_is_held_out():
     known = [Parts(part.train, {}) for part in (truth(), truth(np.roll(np.arange(N), 1)))]
-    keys = {ucvgl.data_key(toy(), part) for part in (*known, Parts(toy(), {}))}
+    keys = {stages.data_key(toy(), part) for part in (*known, Parts(toy(), {}))}
     assert len(keys) == 3
-    assert ucvgl.data_key(toy(), None) in keys
+    assert stages.data_key(toy(), None) in keys
 
 
 def test_supervised_learns_the_toy():

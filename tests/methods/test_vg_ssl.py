@@ -13,9 +13,10 @@ from ucvgl import ssl_losses
 from ucvgl.data.container import Dataset, Positives
 from ucvgl.encoders import Encoder, EncoderConfig
 from ucvgl.errors import InputError
+from ucvgl.lab.stages import learn
 from ucvgl.methods import common, vg_ssl
 from ucvgl.methods.learner import METHODS, Learner, SslLoss, published
-from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, learn, trained_encoder
+from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, trained_encoder
 from ucvgl.positions import Metres, Positions
 from ucvgl.sampling import near_mask
 from ucvgl.training import TrainingConfig
@@ -230,7 +231,7 @@ def test_every_method_trains_and_is_found_again(method):
     assert len(stage.numbers["rows"]) == 2
     assert all(row["mining_seconds"] > 0 for row in stage.numbers["rows"])
     moved = vg_ssl.untrained_encoder(config(method)).state_dict()
-    trained = trained_encoder(stage, config(method)).state_dict()
+    trained = trained_encoder(stage.folder, config(method)).state_dict()
     assert any(not torch.equal(moved[name], trained[name]) for name in moved)
     assert not any("projector" in name or "predictor" in name or "queue" in name for name in weights(stage))
     if not stage.numbers["collapsed"]:
@@ -347,7 +348,7 @@ def test_fixed_norms_keep_their_statistics(method):
 def test_frozen_stages_stay_and_the_rest_learns():
     setting = config("simclr", frozen=1)
     stage = learn(places(), setting, {}, progress=False)
-    start, end = vg_ssl.untrained_encoder(setting).state_dict(), trained_encoder(stage, setting).state_dict()
+    start, end = vg_ssl.untrained_encoder(setting).state_dict(), trained_encoder(stage.folder, setting).state_dict()
     same = {k for k in start if "running" not in k and "num_batches" not in k and torch.equal(start[k], end[k])}
     assert any("conv_stem" in k for k in same)
     assert not any("project" in k for k in same)

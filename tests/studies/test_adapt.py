@@ -5,8 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from test_ucvgl import toy
-from toy_sets import ENCODER, SIZE, N, killed_and_resumed
+from toy_sets import ENCODER, SIZE, N, killed_and_resumed, toy
 from toy_sets import same as equal
 
 from ucvgl.encoders import save_model, two_view_encoder

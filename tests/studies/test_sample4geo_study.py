@@ -6,18 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ucvgl.errors import InputError
-from ucvgl.lab import published
-from ucvgl.methods.sample4geo import SAMPLERS, Sampling
+from ucvgl.lab import material, profiles, published, variants
+from ucvgl.methods.sample4geo import SAMPLERS
 from ucvgl.studies import sample4geo_study as study
-from ucvgl.studies import ucvgl_study
-from ucvgl.training import TrainingConfig
 from ucvgl.world.export import export_world
 
 
 @pytest.fixture(scope="module")
 def settings():
-    tiny = study.study("tiny", 0)
+    tiny = profiles.sample4geo("tiny", 0)
     one = replace(tiny.method.training, epochs=1)
     short = replace(tiny.unlabelled.curriculum.training, epochs=1)
     start = replace(tiny.unlabelled.start, intra=short, cross=short)
@@ -31,50 +28,14 @@ def settings():
 # ----------------------------------------------------------------------------------------------------------- settings
 
 
-def test_paper_profile_has_the_published_settings(monkeypatch):
-    for module in (study, ucvgl_study):
-        monkeypatch.setattr(module, "detect_layout", lambda data: data.removeprefix("/data/"))
-    for name, ground_px in (("cvusa", (140, 768)), ("cvact", (140, 768)), ("vigor", (384, 768))):
-        settings = study.study("paper", 0, data=f"/data/{name}")
-        method = settings.method
-        assert settings.images.query_px == method.ground.image_px == ground_px
-        assert method.ground.backbone == method.satellite.backbone == "convnext_base.fb_in22k_ft_in1k_384"
-        assert (method.ground.pooling, method.shared, method.smoothing, method.pose) == ("head", True, 0.1, None)
-        assert method.sampling == Sampling()
-        expected = TrainingConfig(learning_rate=1e-3, warmup_epochs=1.0, precision="bf16", chunk=16, prefetch=True)
-        assert method.training == expected
-    assert study.study("paper", 3).method.training.seed == 3
-    assert settings.drone.training.epochs == 1  # University-1652 gets worse after that
-
-
-def test_unknown_profile_and_part():
-    with pytest.raises(InputError, match="tiny, laptop or paper"):
-        study.study("huge", 0)
-    settings = study.study("laptop", 0)
-    with pytest.raises(InputError, match="no_smoothing"):
-        study.architecture(settings.method, "no_luck", settings.images)
-
-
 def test_tables_have_the_published_rows():
     assert set(study.NAMES) == set(published.frame("sample4geo")["row"])
-    assert tuple(study.KINDS.values()) == SAMPLERS
-
-
-@pytest.mark.parametrize("part", study.ARCHITECTURES)
-def test_each_row_of_the_architecture_table_changes_what_it_says(part):
-    settings = study.study("laptop", 0)
-    changed = study.architecture(settings.method, part, settings.images)
-    fields = {name for name in vars(changed) if getattr(changed, name) != getattr(settings.method, name)}
-    expected = {
-        "full": set(), "separate": {"shared"}, "no_smoothing": {"smoothing"}, "raw": {"ground", "ground_kind", "shared"},
-        "polar": {"ground", "satellite", "ground_kind", "tile_kind", "shared"},
-    }  # fmt: skip
-    assert fields == expected[part]
+    assert tuple(variants.SAMPLING.values()) == SAMPLERS
 
 
 def test_same_terms_are_the_same():
-    settings = study.study("laptop", 0)
-    method, steps = study.on_same_terms(settings, "similarity"), settings.unlabelled.curriculum
+    settings = profiles.sample4geo("laptop", 0)
+    method, steps = variants.on_same_terms(settings, "similarity"), settings.unlabelled.curriculum
     assert (method.ground, method.satellite) == (steps.start.ground, steps.start.satellite)
     assert (method.training, method.augmentation, method.pose) == (steps.training, steps.augmentation, steps.pose)
     assert not method.shared
@@ -88,7 +49,7 @@ def test_covering_tiles_by_brute_force():
     rng = np.random.default_rng(0)
     tiles = rng.uniform(0, 100, (40, 2))
     places = tiles + rng.uniform(-3, 3, tiles.shape)
-    found = study.covering(places, tiles, 30.0)
+    found = material.covering(places, tiles, 30.0)
     for i, place in enumerate(places):
         shows = [j for j in range(40) if j != i and np.abs(tiles[j] - place).max() <= 15]
         shows.sort(key=lambda j: np.hypot(*(tiles[j] - place)))
@@ -96,26 +57,26 @@ def test_covering_tiles_by_brute_force():
 
 
 def test_split_rows():
-    learnt, held = study.split_rows(10)
+    learnt, held = material.split_rows(10)
     assert held.tolist() == [3, 7]
     assert sorted([*learnt, *held]) == list(range(10))
 
 
 def test_areas_of_the_world(runs, settings):
-    (area,) = study.open_areas(settings, "world", settings.method, progress=False)
+    (area,) = material.open_areas(settings, "world", settings.method, progress=False)
     same, cross = area.tests["same"], area.tests["cross"]
     assert (len(area.train), len(same), len(cross)) == (36, 12, 32)
     assert len(area.train.gallery) == len(same.gallery) == 48
     assert not set(area.train.positives.best().tolist()) & set(same.positives.best().tolist())
     assert same.semi_positives is not None
-    assert study.located(area.train)
-    polar = study.architecture(settings.method, "polar", settings.images)
-    (wide,) = study.open_areas(settings, "world", polar, progress=False)
+    assert material.located(area.train)
+    polar = variants.architecture(settings, "polar")
+    (wide,) = material.open_areas(settings, "world", polar, progress=False)
     assert wide.train.gallery.size == wide.train.query.size == settings.images.query_px
 
 
 def test_styles_are_apart(runs, settings):
-    cities = study.styles(settings, settings.method, progress=False)
+    cities = material.styles(settings, settings.method, progress=False)
     assert list(cities) == ["garden", "canal"]
     for name, area in cities.items():
         assert set(area.tests) == {"garden", "canal"}
@@ -130,14 +91,14 @@ def test_areas_of_real_layouts(runs, settings, tmp_path, layout):
     root = tmp_path / layout
     export_world(layout, root, places=24, styles=("garden",), tile_px=16, panorama_px=128, city_size_m=256.0,
                  resolution_m=0.5, progress=False)  # fmt: skip
-    areas = study.open_areas(settings, str(root), settings.method, progress=False)
+    areas = material.open_areas(settings, str(root), settings.method, progress=False)
     if layout == "vigor":
         assert [list(area.tests) for area in areas] == [["same"], ["cross"]]
         assert areas[0].tests["same"].semi_positives is not None
     else:
         assert [list(area.tests) for area in areas] == [["same"]]
     for area in areas:
-        assert study.located(area.train)
+        assert material.located(area.train)
         assert area.train.query.size == (32, 32)  # top views, as the profile's encoders take
 
 
@@ -150,7 +111,7 @@ def check_percent(frame, names):
 
 
 def test_sampling_table(runs, settings):
-    areas = study.open_areas(settings, "world", settings.method, progress=False)
+    areas = material.open_areas(settings, "world", settings.method, progress=False)
     table = study.sampling_table(settings, areas, progress=False)
     assert table["part"].tolist() == ["random", "gps_only", "dss_only", "full"]
     check_percent(table, ["r_at_1", "r_at_10", "r_at_1_percent", "hit_rate", "cross_r_at_1", "cross_hit_rate"])
@@ -160,14 +121,14 @@ def test_sampling_table(runs, settings):
 
 def test_generalisation_table(runs, settings):
     table = study.generalisation_table(
-        settings, study.styles(settings, settings.method, progress=False), progress=False
+        settings, material.styles(settings, settings.method, progress=False), progress=False
     )
     assert table["part"].tolist() == ["garden_to_garden", "garden_to_canal", "canal_to_garden", "canal_to_canal"]
     check_percent(table, ["r_at_1", "r_at_5"])
 
 
 def test_drone_table_in_both_directions(runs, settings):
-    flights = study.open_flights(settings, progress=False)
+    flights = material.open_flights(settings, progress=False)
     d2s, s2d = flights.tests["d2s"], flights.tests["s2d"]
     assert not d2s.swapped
     assert s2d.swapped
@@ -178,7 +139,7 @@ def test_drone_table_in_both_directions(runs, settings):
     table = study.drone_table(settings, flights, progress=False)
     assert table["part"].tolist() == ["d2s", "s2d"]
     check_percent(table, ["r_at_1", "ap"])
-    assert study.open_flights(settings, progress=False).train.digest() == flights.train.digest()
+    assert material.open_flights(settings, progress=False).train.digest() == flights.train.digest()
 
 
 def test_architecture_table(runs, settings):
@@ -189,7 +150,7 @@ def test_architecture_table(runs, settings):
 
 
 def test_unlabelled_table(runs, settings):
-    given = ucvgl_study.material(settings.unlabelled, "world", progress=False)
+    given = material.material(settings.unlabelled, "world", progress=False)
     table = study.unlabelled_table(settings, given, progress=False)
     assert table["part"].tolist() == list(study.UNLABELLED)
     check_percent(table, ["r_at_1", "r_at_1_percent"])

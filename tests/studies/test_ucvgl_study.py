@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
-from ucvgl.errors import InputError
-from ucvgl.lab import published
+from ucvgl.lab import material, profiles
 from ucvgl.lab import score as scorecard
 from ucvgl.lab.cache import StageResult
 from ucvgl.methods.ucvgl import Descriptors
@@ -20,7 +19,7 @@ from ucvgl.studies import ucvgl_study as study
 
 @pytest.fixture(scope="module")
 def settings():
-    tiny = study.study("tiny", 0)
+    tiny = profiles.ucvgl("tiny", 0)
     short = replace(tiny.curriculum.training, epochs=1)
     start = replace(tiny.start, intra=short, cross=short)
     return replace(tiny, start=start, curriculum=replace(tiny.curriculum, start=start, training=short))
@@ -28,56 +27,7 @@ def settings():
 
 @pytest.fixture(scope="module")
 def given(runs, settings):
-    return study.material(settings, "world", progress=False)
-
-
-def test_paper_profile_has_the_published_settings(monkeypatch):
-    monkeypatch.setattr(study, "detect_layout", lambda data: data.removeprefix("/data/"))
-    for name, fov, threshold in (("cvusa", 175, 0.05), ("cvact", 170, 0.025), ("vigor", 170, 0.035)):
-        settings = study.study("paper", 0, data=f"/data/{name}")
-        assert settings.images.top_view.fov_deg == fov
-        assert settings.curriculum.rule == MiningRule(threshold=threshold, share=2 if name == "vigor" else 1)
-        assert settings.start.ground_input == "panorama"
-        assert (settings.start.pose, settings.start.occlusion) == (None, None)
-        epochs = [settings.start.intra.epochs, settings.start.cross.epochs, settings.curriculum.training.epochs]
-        assert epochs == [12, 16, 40]
-        assert settings.start.translation.kind == "cyclegan"
-        assert settings.curriculum.label_order == "file"
-        assert settings.curriculum.first_refresh == 6
-    assert study.study("paper", 0, data="/data/vigor").images.query_px == (384, 768)
-    assert study.study("paper", 0).train.places == 35_532  # a world of CVUSA's size
-
-
-def test_unknown_profile_and_part():
-    with pytest.raises(InputError, match="tiny, laptop or paper"):
-        study.study("huge", 0)
-    with pytest.raises(InputError, match="no_projection"):
-        study.without(study.study("tiny", 0).start, "no_luck")
-
-
-@pytest.mark.parametrize("part", [*study.PARTS, study.OURS])
-def test_each_row_of_the_cold_start_changes_one_thing(part):
-    start = study.study("laptop", 0).start
-    changed = study.without(start, part)
-    fields = {name for name in vars(start) if getattr(start, name) != getattr(changed, name)}
-    expected = {
-        "no_projection": {"projection", "ground"}, "no_fakes": {"translation"}, "no_intra_view": {"intra"},
-        "no_cross_view": {"cross"}, "full": set(), "no_synthetic": {"occlusion"},
-    }  # fmt: skip
-    assert fields == expected[part]
-
-
-def test_every_published_row_has_a_variant():
-    steps = study.study("laptop", 0).curriculum
-    assert set(study.PARTS) == set(published.frame("ucvgl_cold")["row"])
-    assert set(study.RATIOS) == set(published.frame("ucvgl_semi_cvact")["row"])
-    assert set(study.STEPS) | {"full"} == set(published.frame("ucvgl_rerank")["row"])
-    assert set(study.MAIN) - {"pretrained_100"} <= set(published.frame("ucvgl_main")["row"])
-    variants = [study.variant(steps, key) for key in (*study.RATIOS, *study.STEPS)]
-    assert len(set(map(repr, variants))) == len(variants)
-    assert [study.variant(steps, f"labels_{k}").label_ratio for k in (1, 5, 10, 20, 100)] == [0.01, 0.05, 0.1, 0.2, 1.0]
-    assert study.variant(steps, "full") == steps
-    assert not study.variant(steps, "labelled_only_10").mine
+    return material.material(settings, "world", progress=False)
 
 
 def test_cold_start_table(settings, given):
@@ -96,13 +46,13 @@ def test_cold_start_table(settings, given):
 
 def test_tables_of_the_curriculum_and_their_score(settings, given):
     names = {"full": "full", "no_mutual": "a", "no_threshold": "b", "no_curriculum": "c"}
-    table = study.curriculum_table(settings, given, names, "without", progress=False)
+    table = study.curriculum_table(settings, given, "04/ablation", names, "without", progress=False)
     assert list(table["part"]) == list(names)
     assert table["r_at_1"].le(table["chosen_with_labels_r_at_1"]).all()
     assert table.loc[1, "labels"] > table.loc[0, "labels"]  # without mutual matching more is labelled
-    pair = showcase.comparison("ucvgl_rerank", table, [("r_at_1", "cvusa_r_at_1")], ("x", "no_curriculum", "full"))
-    score = scorecard.scorecard({"ablation": pair})
-    assert score["pairs"].tolist() == [6]
+    pair = showcase.comparison("ucvgl_rerank", table, ["cvusa_r_at_1"], ("no_curriculum", "full"))
+    score = scorecard.scorecard({"ablation": pair}, {"ablation": len(given.test)})
+    assert score[list(scorecard.VERDICTS)].sum(axis=1).tolist() == [6]
 
 
 def test_no_label_leaves_the_cold_start(settings, given):

@@ -7,18 +7,16 @@ import pandas as pd
 import pytest
 import torch
 
-from ucvgl.errors import InputError
-from ucvgl.lab import published
+from ucvgl.lab import material, profiles, published
 from ucvgl.lab import score as scorecard
 from ucvgl.methods.learner import METHODS
-from ucvgl.studies import ucvgl_study
 from ucvgl.studies import vg_ssl_showcase as showcase
 from ucvgl.studies import vg_ssl_study as study
 
 
 @pytest.fixture(scope="module")
 def settings():
-    tiny = study.study("tiny", 0)
+    tiny = profiles.vg_ssl("tiny", 0)
     methods = {key: replace(m, training=replace(m.training, epochs=1)) for key, m in tiny.methods.items()}
     other = tiny.cold_start
     one = replace(other.start.cross, epochs=1)
@@ -29,7 +27,7 @@ def settings():
 
 @pytest.fixture(scope="module")
 def sets(runs, settings):
-    return study.open_sets(settings, "world", progress=False)
+    return material.open_sets(settings, "world", progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -40,43 +38,10 @@ def main(settings, sets):
 # ----------------------------------------------------------------------------------------------------------- settings
 
 
-@pytest.mark.parametrize(("backbone", "width", "batch"), [("resnet50", 1024, 64), ("deit_small", 256, 32)])
-def test_paper_profile_has_the_published_settings(backbone, width, batch):
-    settings = study.study("paper", 0, backbone=backbone)
-    methods = settings.methods
-    assert set(methods) == set(published.frame("vg_ssl_r50")["row"]) == set(published.frame("vg_ssl_deit_s")["row"])
-    for config in methods.values():
-        assert config.encoder.width == width
-        assert (config.training.learning_rate, config.training.batch_size, config.queries) == (1e-5, batch, 10_000)
-    partial = {key for key, config in methods.items() if config.geopair == "partial"}
-    assert partial == {"simclr", "barlow_twins", "vicreg"}
-    assert methods["simclr"].loss.projector_width == 1024
-    assert methods["mocov2"].loss.queue == 65_536
-    assert methods["triplet"].margin == 0.1
-
-
-def test_unknown_choices():
-    with pytest.raises(InputError, match="tiny, laptop or paper"):
-        study.study("huge", 0)
-    with pytest.raises(InputError, match="resnet50 or deit_small"):
-        study.study("paper", 0, backbone="vgg16")
-    with pytest.raises(InputError, match="no_mask"):
-        study.variant(study.study("tiny", 0).methods["simclr"], "no_luck")
-
-
 def test_every_method_and_set_is_named():
     assert {method for method, _, _ in study.NAMES.values()} == set(METHODS)
-    columns = published.table("vg_ssl_r50").columns
+    columns = set(published.frame("vg_ssl_r50"))
     assert all(f"{prefix}_r_at_1" in columns for _, prefix in study.TESTS.values())
-
-
-@pytest.mark.parametrize("key", study.VARIANTS)
-def test_each_variant_changes_one_thing(key):
-    config = study.study("laptop", 0).methods["simclr"]
-    changed = study.variant(config, key)
-    fields = {name for name in vars(config) if getattr(config, name) != getattr(changed, name)}
-    expected = {"partial": set(), "random": {"geopair"}, "no_augmentation": {"augment"}, "no_mask": {"mask_near"}}
-    assert fields == expected[key]
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
@@ -117,7 +82,7 @@ def test_other_tables(settings, sets):
 
 
 def test_pretraining_table(runs, settings):
-    given = ucvgl_study.material(settings.cold_start, "world", progress=False)
+    given = material.material(settings.cold_start, "world", progress=False)
     table = study.pretraining_table(settings, given, progress=False)
     assert table["part"].tolist() == ["none", "info_nce", *(key for key in study.NAMES if key != "triplet")]
     assert table["r_at_1"].between(0, 100).all()
@@ -148,8 +113,8 @@ def test_pictures_of_the_notebook(settings, sets):
 
 def test_comparison_with_the_published_table(main, sets):
     names = list(sets[1])
-    score = scorecard.scorecard(showcase.comparisons(main, names))
-    assert score["pairs_published"].between(20, 21).all()  # of seven rows; equal published values are no pair
+    score = scorecard.scorecard(showcase.comparisons(main, names), {"main": 300})
+    assert (score["pairs_published"] == 21).all()  # of seven rows
     assert len(score) == 4
     theirs = showcase.main_published(main, names)
     assert list(theirs) == [f"{prefix}_r_at_1" for _, prefix in study.TESTS.values()]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ucvgl.world.city import City
 from ucvgl.world.kinds import Kind
-from ucvgl.world.plan import make_plan
+from ucvgl.world.plan import Plan
 from ucvgl.world.styles import GARDEN
 
 SIZE_M, RESOLUTION_M, GROUND_M = 200.0, 0.5, 5.0
@@ -21,7 +21,7 @@ def handmade_city(*draws: Draw) -> City:
         GARDEN, 0, SIZE_M, RESOLUTION_M,
         relief=np.zeros((count, count, 4), np.int16), surface=np.full((count, count, 4), 100, np.uint8),
         facade=np.zeros((count, count, 4), np.uint8), extra=np.zeros((count, count, 2), np.uint8),
-        plan=make_plan(GARDEN, 0, SIZE_M),
+        plan=Plan(GARDEN, 0, SIZE_M),
     )  # fmt: skip
     city.relief[..., 0] = round(100 * GROUND_M)
     city.surface[..., 3] = Kind.ROAD

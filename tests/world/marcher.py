@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ucvgl.world.appearance import BONNET_HEIGHT_M, CAR_HEIGHT_M, Condition
+from ucvgl.world.appearance import Condition
 from ucvgl.world.city import City
-from ucvgl.world.kinds import CARS, TRUNK, Kind
+from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, TRUNK, Kind
 from ucvgl.world.noise import unit
 
 

@@ -14,7 +14,7 @@ from ucvgl.world.kinds import Kind
 from ucvgl.world.places import choose, street_places
 from ucvgl.world.render import Rendered, Scene
 from ucvgl.world.styles import GARDEN
-from ucvgl.world.views import Tiles, panoramas, satellite_tiles
+from ucvgl.world.views import panoramas, satellite_tiles
 
 RIGHT = TopView(camera_height_m=2.5)
 
@@ -22,7 +22,7 @@ RIGHT = TopView(camera_height_m=2.5)
 @dataclass(frozen=True)
 class Seen:
     view: Rendered
-    ground: Tiles
+    ground: Rendered
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_flat_ground_is_placed_exactly() -> None:
     latitude = (0.5 - (torch.arange(rows) + 0.5) / rows) * torch.pi
     depth = torch.where(latitude < 0, 2.5 / torch.sin(-latitude), torch.inf)[:, None].expand(rows, 2 * rows)[None]
     kind = torch.where(depth.isfinite(), int(Kind.ROAD), int(Kind.SKY)).to(torch.uint8)
-    view = Rendered(torch.zeros(1, 3, rows, 2 * rows), depth, kind)
+    view = Rendered(rgb=torch.zeros(1, 3, rows, 2 * rows), kind=kind, depth_m=depth)
     error, distance = position_errors(view, RIGHT, within_m=10)
     assert 9 < float(distance.max()) < 10
     assert float(error.max()) < 1e-4

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from handmade import GROUND_M, RESOLUTION_M, box, crown, handmade_city, patch
+from handmade import GROUND_M, RESOLUTION_M, box, handmade_city
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -140,14 +140,6 @@ def test_snow_lies_on_lawns_and_hardly_on_roads(scene, garden):
     assert gain[kind == Kind.GRASS].mean() > 3 * gain[kind == Kind.ROAD].mean() > 0
 
 
-def test_trees_hide_the_ground_from_above_only():
-    city = handmade_city(crown(100, 100, 6, 2.5, 8))
-    scene = Scene(city)
-    at = 200 * 400 + 200
-    assert scene.lit(CLEAR, from_above=True).texels[at, 3] == Kind.TREE
-    assert scene.lit(CLEAR, from_above=False).texels[at, 3] == Kind.ROAD
-
-
 def test_traffic_changes_some_cars_and_not_all(garden):
     days = [car_heights(garden, Condition(traffic=t), CPU) for t in (0, 1)]
     assert all(len(day) == TRUNK + 1 and day[0] == 0 == day[TRUNK] for day in days)
@@ -171,14 +163,6 @@ def test_a_parked_car_is_painted_and_casts_a_shadow():
     assert rows[200, 200, 3] == Kind.CAR
     assert rows[196, 200, :3].float().mean() < 70  # to the north, 1 m off
     assert rows[204, 200, :3].float().mean() > 90
-
-
-def test_a_painted_patch_keeps_its_colour_and_place():
-    city = handmade_city(patch(100, 110, 100, 110, (200, 40, 40), Kind.MARKING))
-    lit = Scene(city).lit(Condition(cloud=1), from_above=True).texels[: 400 * 400].reshape(400, 400, 4)
-    assert lit[190, 210, 3] == Kind.MARKING  # rows count from the north
-    assert lit[210, 190, 3] == Kind.ROAD
-    assert lit[190, 210, 0] > 3 * lit[190, 210, 1]
 
 
 def test_a_scene_keeps_only_the_last_days(garden):

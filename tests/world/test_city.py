@@ -61,12 +61,6 @@ def test_another_size_is_cut_from_the_same_plan_of_streets():
     np.testing.assert_array_equal(small.lines_u, large.lines_u[: len(small.lines_u)])
 
 
-def test_layers_have_their_shapes(city):
-    assert city.relief.shape == city.surface.shape == city.facade.shape == (448, 448, 4)
-    assert city.extra.shape == (448, 448, 2)
-    assert [layer.dtype for layer in (city.relief, city.surface)] == [np.int16, np.uint8]
-
-
 def test_heights_are_gentle_ground_and_moderate_buildings(city):
     kind, height = city.surface[..., 3], city.relief[..., 0] / 100
     road = height[kind == Kind.ROAD]

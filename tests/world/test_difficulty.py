@@ -8,18 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ucvgl.errors import InputError
-from ucvgl.world.difficulty import (
-    DEFAULT_LEVEL,
-    DRIVES,
-    LEVELS,
-    STOPS_A_DRIVE,
-    bell,
-    draw_nuisance,
-    drive_conditions,
-    level_named,
-    satellite_condition,
-)
+from ucvgl.world import difficulty as module
+from ucvgl.world.difficulty import DRIVES, LEVELS, bell, draw_nuisance, satellite_condition
 
 SPREADS = ("heading_deg", "tilt_deg", "tile_shift_m", "gain", "gamma", "noise", "blur_px", "haze")
 ARRAYS = ("camera_height_m", "heading_deg", "pitch_deg", "roll_deg", "tile_shift_m", "day")
@@ -34,6 +24,7 @@ def test_a_bell_has_standard_deviation_one_and_ends_at_three():
 
 def test_levels_are_ordered_in_every_nuisance():
     easy, medium, hard = (LEVELS[name] for name in ("easy", "medium", "hard"))
+    assert {f.name for f in fields(easy)} == {"name", "camera_height_m", "same_day", "seasons", *SPREADS}
     for name in SPREADS:
         assert getattr(easy, name) == 0 < getattr(medium, name) < getattr(hard, name), name
     for lower, higher in ((easy, medium), (medium, hard)):
@@ -42,7 +33,6 @@ def test_levels_are_ordered_in_every_nuisance():
         )
         assert set(lower.seasons) <= set(higher.seasons)
     assert {sum(level.camera_height_m) / 2 for level in LEVELS.values()} == {2.5}  # what the method assumes
-    assert level_named(DEFAULT_LEVEL) is medium
 
 
 @settings(max_examples=25, deadline=None)
@@ -103,21 +93,11 @@ def test_easy_has_no_nuisance_but_the_viewpoint():
 
 
 def test_drives_are_days_of_neighbouring_places():
-    days = drive_conditions(LEVELS["hard"], 4)
+    days = module.drive_conditions(LEVELS["hard"], 4)
     assert len(days) == DRIVES == len(set(days))
     assert not any(day.night for day in days)
     assert len({day.traffic for day in (*days, satellite_condition(4))}) == DRIVES + 1
     drawn = draw_nuisance(LEVELS["hard"], 400, 4)
-    groups = drawn.day.reshape(-1, STOPS_A_DRIVE)
+    groups = drawn.day.reshape(-1, module.STOPS_A_DRIVE)
     assert (groups == groups[:, :1]).all()
     assert len(np.unique(groups)) > 1
-
-
-def test_every_number_of_a_level_is_named():
-    assert {f.name for f in fields(LEVELS["easy"])} == {"name", "camera_height_m", "same_day", "seasons", *SPREADS}
-    assert all(name == level.name for name, level in LEVELS.items())
-
-
-def test_an_unknown_level_is_told_the_known_ones():
-    with pytest.raises(InputError, match="easy, medium, hard"):
-        level_named("brutal")

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from ucvgl.errors import InputError
 from ucvgl.world.kinds import Kind
-from ucvgl.world.places import MARGIN_M, Places, check_inside, choose, street_places
+from ucvgl.world.places import MARGIN_M, Places, choose, street_places
 
 
 @pytest.fixture(params=["garden", "old_town", "downtown", "canal"])
@@ -76,18 +75,6 @@ def test_stops_are_right_of_the_middle_of_the_street(city):
     assert (from_middle(left) < from_middle(points))[beside].all()
 
 
-def test_stops_do_not_depend_on_what_was_asked_before(city):
-    a, b = street_places(city, 7), street_places(city, 7)
-    np.testing.assert_array_equal(a.east_m, b.east_m)
-    assert a.east_m.dtype == np.float32
-    assert (a.heading_deg >= 0).all()
-    assert (a.heading_deg <= 360).all()
-
-
-def test_a_margin_as_wide_as_the_city_leaves_no_places(garden):
-    assert len(street_places(garden, 10, margin_m=112)) == 0
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 200), st.data(), st.integers(0, 2**31))
 def test_choosing_is_without_replacement_and_in_order(total, data, seed):
@@ -109,12 +96,3 @@ def test_choosing_takes_every_place_alike():
 def test_more_places_than_there_are_is_an_error():
     with pytest.raises(InputError, match="at most 5 at this spacing, found 6"):
         choose(numbered(5), 6, 0)
-
-
-def test_the_first_place_outside_is_named(garden):
-    inside = torch.tensor([10.0, 100.0, 214.0])
-    check_inside(garden, inside, inside, 10)
-    with pytest.raises(InputError, match=r"place 1: .*\[10, 214\].*found \(9\.0, 50\.0\)"):
-        check_inside(garden, torch.tensor([50.0, 9.0, 500]), torch.tensor([50.0, 50, 50]), 10)
-    with pytest.raises(InputError, match="place 0"):
-        check_inside(garden, torch.tensor([np.nan]), torch.tensor([50.0]))

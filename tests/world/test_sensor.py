@@ -81,14 +81,6 @@ def test_a_picture_does_not_depend_on_its_batch():
         assert torch.equal(batch[[k]], expose(rgb[[k]], cameras.take(np.array([k]))))
 
 
-def test_taking_cameras_keeps_their_settings():
-    cameras = sensor(4, seed=10, blur_px=0.3)
-    few = cameras.take(np.array([3, 1]))
-    assert few.seed.tolist() == [13, 11]
-    assert few.blur_px == 0.3
-    assert len(few.gain) == 2
-
-
 def test_haze_by_hand() -> None:
     """Half of a grey-and-red picture's colour goes to its grey at a haze of a third, then a third to the airlight."""
     rgb = torch.tensor([0.5, 0.5, 0.5, 1.0, 0.0, 0.0]).view(2, 3, 1, 1)

@@ -9,7 +9,7 @@ from ucvgl.errors import InputError
 from ucvgl.world import rendering
 from ucvgl.world.difficulty import LEVELS
 from ucvgl.world.pairs import WorldConfig, city_of, world_pairs
-from ucvgl.world.rendering import CITY_GAP_M
+from ucvgl.world.rendering import CITY_GAP_M, city_seed
 
 TINY = WorldConfig(
     styles=("garden", "canal"), places=9, spacing_m=10, span_m=30, tile_px=16, panorama_px=16, city_size_m=200,
@@ -80,10 +80,14 @@ def test_shifted_tiles_stay_inside_the_city(difficulty):
     assert len(nuisance.day) == 40
 
 
-def test_cities_of_one_style_differ():
-    config = replace(TINY, styles=("garden", "garden"))
-    scenes = [city_of(config, number, 2, "cpu")[0] for number in (0, 1)]
-    assert scenes[0].city.seed != scenes[1].city.seed
+def test_a_city_without_room_for_its_tiles_has_no_places():
+    with pytest.raises(InputError, match=r"number of places: expected at most 0 .*enlarge the city"):
+        city_of(replace(TINY, span_m=190), 0, 1, "cpu")
+
+
+def test_every_city_of_every_seed_is_another():
+    seeds = {city_seed(replace(TINY, seed=seed), number) for seed in range(3) for number in range(3)}
+    assert len(seeds) == 9
 
 
 @pytest.mark.parametrize(
@@ -91,7 +95,7 @@ def test_cities_of_one_style_differ():
     [
         ({"styles": ()}, "styles"),
         ({"styles": ("village",)}, "city style"),
-        ({"difficulty": "brutal"}, "difficulty"),
+        ({"difficulty": "brutal"}, "difficulty: expected one of easy, medium, hard"),
         ({"places": 0}, "places"),
         ({"spacing_m": -1}, "spacing_m"),
         ({"span_m": 0}, "span_m"),

@@ -5,10 +5,7 @@ import math
 import pytest
 import torch
 from handmade import box, crown, handmade_city, patch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ucvgl.errors import InputError
 from ucvgl.world.appearance import Condition
 from ucvgl.world.kinds import GROUND, Kind
 from ucvgl.world.places import street_places
@@ -80,28 +77,17 @@ def test_a_tile_shows_crowns_from_above_or_the_ground_beneath():
 # ---- panoramas -------------------------------------------------------------------------------------------------------
 
 
-def test_turning_a_camera_to_the_east_rolls_its_panorama_to_the_left(scene):
+@pytest.mark.parametrize("columns", [16, -7, 32])  # of 64: to the east, a little to the west, about
+def test_turning_a_camera_to_the_right_rolls_its_panorama_to_the_left(scene, columns):
     east, north = stops(scene, 3)
     level = panoramas(scene, DAY, east, north, full(2.5, 3), height_px=32)
-    turned = panoramas(scene, DAY, east, north, full(2.5, 3), height_px=32, heading_deg=full(90, 3))
+    heading_deg = full(columns * 360 / 64, 3)
+    turned = panoramas(scene, DAY, east, north, full(2.5, 3), height_px=32, heading_deg=heading_deg)
     for name in ("rgb", "depth_m", "kind"):
-        rolled, seen = torch.roll(getattr(level, name), -16, -1), getattr(turned, name)
+        rolled, seen = torch.roll(getattr(level, name), -columns, -1), getattr(turned, name)
         close = (rolled == seen) | ((rolled.float() - seen.float()).abs() <= 2e-3 * rolled.float().abs())
         assert close.float().mean() > 0.98  # the same rays but for the last bit of their azimuths
-        assert (torch.roll(getattr(level, name), 16, -1) == seen).float().mean() < 0.9
-
-
-@settings(max_examples=10, deadline=None)
-@given(columns=st.integers(-64, 64), pitch=st.floats(-5, 5), roll=st.floats(-5, 5))
-def test_any_turn_by_whole_columns_is_a_roll(columns, pitch, roll):
-    scene = Scene(handmade_city(NORTH_EAST, box(100, 130, 120, 140, top_m=9)))
-    place, heading = (*at((100, 100)), full(2.5)), columns * 360 / 64
-    tilt = {"height_px": 32, "pitch_deg": full(pitch), "roll_deg": full(roll)}
-    turned = panoramas(scene, DULL, *place, heading_deg=full(heading), height_px=32)
-    level = panoramas(scene, DULL, *place, height_px=32)
-    assert (turned.kind == torch.roll(level.kind, -columns, -1)).float().mean() > 0.99
-    tilted = panoramas(scene, DULL, *place, heading_deg=full(heading), **tilt)
-    assert ((tilted.depth_m > 0) & (tilted.rgb.amin(1) >= 0)).all()
+        assert (torch.roll(getattr(level, name), 8 - columns, -1) == seen).float().mean() < 0.9
 
 
 def test_east_is_right_of_the_centre_of_a_panorama():
@@ -134,10 +120,12 @@ def test_a_camera_rolled_to_the_right_sees_the_world_on_its_right_higher():
     assert ground[144] > 52 > 44 > ground[48]  # at azimuth 90 and -90
 
 
-def test_a_tilt_of_nothing_changes_nothing(scene):
+@pytest.mark.parametrize("tilt_deg", [0.0, 1e-5])  # not cut at all; cut, along the same rays
+def test_a_tilt_of_nothing_changes_nothing(scene, tilt_deg):
     east, north = stops(scene, 2)
+    tilt = {"pitch_deg": full(tilt_deg, 2), "roll_deg": full(tilt_deg, 2)}
     level = panoramas(scene, DAY, east, north, full(2.5, 2), height_px=32)
-    still = panoramas(scene, DAY, east, north, full(2.5, 2), height_px=32, pitch_deg=full(0, 2), roll_deg=full(0, 2))
+    still = panoramas(scene, DAY, east, north, full(2.5, 2), height_px=32, **tilt)
     assert torch.equal(level.kind, still.kind)
     torch.testing.assert_close(level.depth_m, still.depth_m)
     torch.testing.assert_close(level.rgb, still.rgb, atol=2e-3, rtol=0)
@@ -219,7 +207,7 @@ def test_what_a_drone_has_ahead_is_up_in_its_image():
     assert abs(cols.float().mean() - 31.5) < 1.5
 
 
-# ---- truth and bad input ---------------------------------------------------------------------------------------------
+# ---- truth -------------------------------------------------------------------------------------------------------
 
 
 def test_truth_has_the_shape_of_the_picture(scene):
@@ -245,22 +233,18 @@ def test_the_ground_is_what_one_can_stand_on():
     assert not mask[[Kind.ROOF, Kind.WALL, Kind.CAR, Kind.TREE, Kind.SKY]].any()
 
 
-PLACE = (*at((100, 100)),)
-
-
 @pytest.mark.parametrize(
-    ("make", "named"),
+    "make",
     [
-        (lambda s: satellite_tiles(s, DAY, *at((100, 100), (20, 100)), span_m=50, size_px=8), "place 1"),
-        (lambda s: satellite_tiles(s, DAY, *at((30, 100)), span_m=50, size_px=8, heading_deg=full(45)), "place 0"),
-        (lambda s: panoramas(s, DAY, *at((100, 201)), full(2.5)), "place 0"),
-        (lambda s: panoramas(s, DAY, *at((math.nan, 100)), full(2.5)), "place 0"),
-        (lambda s: photos(s, DAY, *at((-1, 100)), full(2.5), full(0)), "place 0"),
-        (lambda s: drone_images(s, DAY, *PLACE, full(150), full(0)), "place 0"),  # it would fly south of the city
+        lambda s: satellite_tiles(s, DAY, *at((100, 100), (20, 100)), span_m=50, size_px=8),
+        lambda s: satellite_tiles(s, DAY, *at((30, 100)), span_m=50, size_px=8, heading_deg=full(45)),
+        lambda s: panoramas(s, DAY, *at((math.nan, 100)), full(2.5)),
+        lambda s: photos(s, DAY, *at((-1, 100)), full(2.5), full(0)),
+        lambda s: drone_images(s, DAY, *at((100, 100)), full(150), full(0)),  # it would fly south of the city
     ],
 )
-def test_bad_requests_are_named(make, named):
-    with pytest.raises(InputError, match=named):
+def test_nothing_is_shown_from_outside_the_city(make):
+    with pytest.raises(AssertionError, match="outside"):
         make(Scene(handmade_city()))
 
 

@@ -1,19 +1,20 @@
 """Readers of the published data sets' layouts and of own folders: one door, `open_dataset`, and one container, `Dataset`."""
 
-from inspect import signature
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from ucvgl.data.cache import made_once
 from ucvgl.data.container import ArrayImages, Dataset, FileImages, ImageSet, Positives
 from ucvgl.data.cvact import read_cvact
 from ucvgl.data.cvusa import read_cvusa
-from ucvgl.data.decoding import batches, decode_file
-from ucvgl.data.files import folder, one_of, read_position_table
-from ucvgl.data.folders import read_folders
-from ucvgl.data.frames import frame_folders, read_frames
-from ucvgl.data.guard import skip_by_default, without_absent, without_unreadable
-from ucvgl.data.pairs import read_pairs
-from ucvgl.data.place_recognition import SPLITS, read_place_recognition
+from ucvgl.data.decoding import batches, decode_all, decode_file
+from ucvgl.data.files import folder, on_disk, one_of, read_position_table
+from ucvgl.data.folders import read_folders, read_pairs
+from ucvgl.data.place_recognition import SPLITS, frame_folders, read_frames, read_place_recognition
 from ucvgl.data.university import read_sues200, read_university1652
 from ucvgl.data.vigor import CITIES, read_vigor
 from ucvgl.errors import InputError
@@ -26,6 +27,12 @@ READERS = {
     **dict.fromkeys(FRAMES, read_frames), "folders": read_folders, "pairs": read_pairs,
 }  # fmt: skip
 NAMES = tuple(READERS)
+PARTS = {  # of layouts whose splits may be there or not: what is there if a split is
+    "cvusa": {"train": "splits/train-19zl.csv", "val": "splits/val-19zl.csv"},
+    "cvact": {"train": "ANU_data_small", "val": "ANU_data_small", "test": "ANU_data_test"},
+    "university1652": {"train": "train", "test": "test"}, "sues200": {"train": "Training", "test": "Testing"},
+    "vpr": dict(zip(SPLITS, SPLITS, strict=True)), "folders": {"train": ""}, "pairs": {"train": "", "val": "", "test": ""},
+}  # fmt: skip
 
 __all__ = [
     "FRAMES", "NAMES", "PLACE_RECOGNITION", "ArrayImages", "Dataset", "FileImages", "ImageSet", "Positives", "batches",
@@ -37,66 +44,103 @@ def open_dataset(
     name: str, root: Path | str, split: str | None = None, *, missing: Literal["error", "drop"] | None = None,
     skip_unreadable: bool | None = None, **options: Any,
 ) -> Dataset:  # fmt: skip
-    """A data set by its name, its files looked for before anything runs.
+    """A data set by its name ("auto": by the layout of `root`), its files looked for before anything runs.
 
     Args:
-        name: one of `NAMES`, or "auto" to recognise the layout of `root`.
+        name: one of `NAMES`, or "auto".
         root: the data set's folder.
         split: the part; each reader's own default.
-        missing: "error" raises on the first listed file that is absent; "drop" leaves absent ones out and says how many. By
+        missing: what becomes of listed files that are absent: "error" raises, "drop" leaves them out and says how many. By
             default "drop" for CVACT, whose published archives lack a few, else "error".
         skip_unreadable: leave out images that cannot be decoded, and say how many; by default as the environment variable
-            UCVGL_SKIP_UNREADABLE says, else an image that cannot be read is an error when it is read.
+            UCVGL_SKIP_UNREADABLE says. Else such an image is an error when it is read.
         **options: the reader's further arguments.
-
-    Raises:
-        InputError: the name, an option or the data set is wrong.
     """
     name = detect_layout(root) if name == "auto" else name
     one_of("data set", name, NAMES, "Choose one, or 'auto'.")
-    reader = READERS[name]
-    if name == "nordland" and not _benchmark(Path(root)):
-        reader = read_frames
-    known = [word for word in signature(reader).parameters if word not in ("root", "split", "name")]
-    for word in options:
-        one_of(f"option of {name}", word, known, "See the reader's docstring.")
+    reader = read_frames if name == "nordland" and not _benchmark(Path(root)) else READERS[name]
     if name in PLACE_RECOGNITION or name in FRAMES:
         options["name"] = name
     data = reader(root, **({} if split is None else {"split": split}), **options)
-    together = name in ("cvusa", "cvact")
-    data = without_absent(data, drop=(missing or ("drop" if name == "cvact" else "error")) == "drop", pairs=together)
-    skip = skip_by_default() if skip_unreadable is None else skip_unreadable
-    return without_unreadable(data, pairs=together) if skip else data
+    drop = (missing or ("drop" if name == "cvact" else "error")) == "drop"
+    return _guarded(data, drop=drop, pairs=name in ("cvusa", "cvact"), skip=skip_unreadable)
+
+
+def _guarded(data: Dataset, *, drop: bool, pairs: bool, skip: bool | None) -> Dataset:
+    """The data set with its files as they lie on disk, `pairs`: query i and gallery image i go together; the note tells what
+    was passed over and left out."""
+    sides, note = (data.query, data.gallery), data.note
+    unanswered = int((data.positives.known & (data.positives.best().numpy() < 0)).sum())
+    if unanswered:
+        note += f" {unanswered} of {len(data)} queries have no right image; recall leaves them out."
+    others = [*data.query.others, *data.gallery.others]
+    if others:
+        some = ", ".join(others[:3]) + ", ..." * (len(others) > 3)
+        note += f" {len(others)} files passed over, of kinds that are not read: {some}."
+    found = [on_disk(side.root, side.paths) for side in sides]
+    gone = [np.array([path is None for path in paths]) for paths in found]
+    for side, absent in zip(sides, gone, strict=True):
+        if absent.any() and not drop:
+            every = np.concatenate(gone)
+            raise InputError(
+                side.where, expected=f"the file {side.file(int(absent.argmax()))}",
+                found=f"no such file ({every.sum()} of {len(every)} listed files are absent)",
+                todo="Copy the missing images, or read with missing='drop', which says what it left out.",
+            )  # fmt: skip
+    query, gallery = (
+        replace(side, paths=[path or listed for path, listed in zip(paths, side.paths, strict=True)])
+        for side, paths in zip(sides, found, strict=True)
+    )
+    data = _left_out(replace(data, query=query, gallery=gallery, note=note), *gone, pairs=pairs, why="absent")
+    if skip is None:
+        skip = os.environ.get("UCVGL_SKIP_UNREADABLE", "0").lower() not in ("", "0", "false", "no")
+    if skip:
+        return _left_out(data, _unreadable(data.query), _unreadable(data.gallery), pairs=pairs, why="unreadable")
+    return data
+
+
+def _unreadable(images: FileImages) -> np.ndarray:
+    def look(folder: Path) -> None:
+        found = decode_all([images.file(i) for i in range(len(images))], "looking for unreadable images", (32, 32))
+        np.save(folder / "bad.npy", [isinstance(size, InputError) for size in found])
+
+    return np.load(made_once("unreadable", {"images": images.digest()}, look) / "bad.npy")
+
+
+def _left_out(data: Dataset, query: np.ndarray, gallery: np.ndarray, *, pairs: bool, why: str) -> Dataset:
+    """The data set without the images of two masks, and without queries that had a right image and now have none."""
+    if not (query.any() or gallery.any()):
+        return data
+    sides = (data.query, query), (data.gallery, gallery)
+    paths = [images.paths[i] for images, mask in sides for i in np.flatnonzero(mask)]
+    if pairs:
+        query = gallery = query | gallery
+    else:
+        kept = data.positives.renumbered(np.where(gallery, -1, 0))
+        query = query | ((data.positives.best() >= 0) & (kept.best() < 0)).numpy()
+    if query.all() or gallery.all():
+        raise InputError(f"{data.name} {data.split}", expected="images", found=f"none left, all {why}",
+                         todo=f"Copy them again; the first is {paths[0]}.")  # fmt: skip
+    counts = f"{query.sum()} of {len(query)} {'pairs' if pairs else 'queries'}"
+    if not pairs and gallery.any():
+        counts += f" and {gallery.sum()} of {len(gallery)} gallery images"
+    return replace(
+        data.take(np.flatnonzero(~query), np.flatnonzero(~gallery)), left_out=tuple(sorted({*data.left_out, *paths})),
+        note=f"{data.note} {counts} left out, files {why}.".strip(),
+    )  # fmt: skip
 
 
 def parts(name: str, root: Path | str) -> tuple[str, ...]:
-    """The splits that `root` has: what a caller may open, found without reading the lists.
+    """The splits that `root` has: what a caller may open, found without reading the lists; all where none is recognised.
 
     No "train": for measuring alone (Tokyo 24/7, Nordland as published). "train" alone: own folders without pairs, on which
     recall cannot be measured.
     """
     root = Path(root)
-    match name:
-        case "cvusa":
-            return tuple(part for part in ("train", "val") if (root / f"splits/{part}-19zl.csv").is_file())
-        case "cvact":
-            small = not (root / "ANU_data_test").is_dir() or (root / "ANU_data_small").is_dir()
-            test = (root / "ANU_data_test").is_dir() or not (root / "ANU_data_small").is_dir()
-            return ("train", "val") * small + ("test",) * test
-        case "university1652":
-            return tuple(part for part in ("train", "test") if (root / part).is_dir())
-        case "sues200":
-            return tuple(
-                part for part in ("train", "test") if (root / {"train": "Training", "test": "Testing"}[part]).is_dir()
-            )
-        case "folders":
-            return ("train",)
-        case "pairs":
-            return ("train", "val", "test")
-        case _ if name in PLACE_RECOGNITION and _benchmark(root):
-            base = root / "images" if (root / "images").is_dir() else root
-            return tuple(part for part in SPLITS if (base / part).is_dir())
-    return ("train", "test")  # VIGOR, frames on a line
+    if name in PLACE_RECOGNITION and _benchmark(root):
+        name, root = "vpr", root / "images" if (root / "images").is_dir() else root
+    paths = PARTS.get(name, {"train": "", "test": ""})
+    return tuple(split for split, path in paths.items() if (root / path).exists()) or tuple(paths)
 
 
 def _benchmark(root: Path) -> bool:

@@ -6,23 +6,20 @@ CVUSA's are from general knowledge, checked against no copy: a finding about one
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ucvgl.data import NAMES, PLACE_RECOGNITION, detect_layout, open_dataset, parts
 from ucvgl.data.container import Dataset, FileImages
-from ucvgl.data.decoding import decode_file
-from ucvgl.data.files import folder, images_below, one_of, read_marker
-from ucvgl.data.frames import frame_folders
+from ucvgl.data.decoding import decode_all
+from ucvgl.data.files import folder, one_of, read_marker
+from ucvgl.data.place_recognition import frame_folders
 from ucvgl.data.university import DIRECTIONS, HEIGHTS
 from ucvgl.errors import InputError
 from ucvgl.positions import distances
@@ -43,13 +40,21 @@ SIZES = {  # height, width of queries and gallery images
     "cvusa": ((224, 1232), (750, 750)), "cvact": ((832, 1664), (1200, 1200)), "vigor": ((1024, 2048), (640, 640)),
     "university1652": ((512, 512), (512, 512)), "sues200": ((512, 512), (512, 512)),
 }  # fmt: skip
-WITHOUT_POSITIONS = {
-    "cvusa": "Sampling by distance needs split_locations/all.csv; everything else works without.",
-    "folders": "Maps and sampling by distance need a CSV, EXIF GPS or GeoTIFF; training does not.",
-}
+CHECKS = {  # what is right, what else there may be, what that is ("note": nothing need be done), the next step
+    "split": ("readable lists, every listed file", "absent", "finding",
+              "Copy these files again; until then missing='drop' reads the rest and says so."),
+    "counts": ("no published count is known here", "not as expected", "finding",
+               "Results will not compare with the paper's; get the whole data set, or say that this is a part of it."),
+    "positions": ("a position an image", "unknown", "note", "Give the rest, or leave it."),
+    "pairs": ("within 1 km of each other", "further", "finding",
+              "The position of one of the two is wrong (rows shifted, or another release's list)."),
+    "overlap": ("none in both", "in both", "finding",
+                "Testing on training images means nothing: remove them from one of the two lists."),
+    "images": ("readable", "unreadable", "finding", "Copy these files again."),
+    "sizes": ("no size is prescribed", "of another size", "finding", "Resized or cropped copies change results."),
+}  # fmt: skip
 QUICK_IMAGES = 200  # a side and split, with --quick
 FAR_M = 1_000.0  # no pair lies farther apart
-SIDES = ("query", "gallery")
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Row:
     expected: str
     found: str
     missing: int = 0
-    status: Literal["ok", "note", "finding", "unusable"] = "ok"  # "unusable": a part cannot be read
+    status: str = "ok"  # or "note", "finding", "unusable": a part cannot be read
     todo: str = ""  # the next step
 
 
@@ -76,29 +81,22 @@ class Report:
     @property
     def exit_status(self) -> int:
         """0 complete, 1 findings, 2 not usable: no part of the data set can be read."""
-        splits = [row.status for row in self.rows if row.item.startswith("split ")]
-        if all(status == "unusable" for status in splits):
-            return 2
-        return int(any(row.status in ("finding", "unusable") for row in self.rows))
+        status = {row.status for row in self.rows}
+        usable = any(row.item.startswith("split ") and row.status != "unusable" for row in self.rows)
+        return int(bool(status & {"finding", "unusable"})) if usable else 2
 
     def json(self) -> str:
         """The report for machines."""
-        head = {"name": self.name, "root": self.root, "quick": self.quick, "exit_status": self.exit_status}
-        return json.dumps({**head, "rows": [asdict(row) for row in self.rows]}, indent=1)
+        return json.dumps({**asdict(self), "exit_status": self.exit_status}, indent=1)
 
     def text(self) -> str:
         """The report for people: a table, then the next steps."""
-        signs = {"ok": "ok", "note": "note", "finding": "FIND", "unusable": "FAIL"}
-        table = [("", "item", "expected", "found", "missing")]
-        for r in self.rows:
-            expected, found = (text if len(text) <= 56 else text[:53] + "..." for text in (r.expected, r.found))
-            table.append((signs[r.status], r.item, expected, found, str(r.missing or "-")))
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
-        steps = [f"- {r.item}: {r.found} {r.todo}" for r in self.rows if r.todo and r.status != "ok"]
         verdict = ("complete", "findings", "not usable")[self.exit_status]
-        title = f"{self.name} in {self.root}: {verdict}" + " (quick: a sample of the images)" * self.quick
-        return "\n".join([title, *lines, *(["", "Next steps", *steps] if steps else [])])
+        lines = [f"{self.name} in {self.root}: {verdict}" + " (quick: a sample of the images)" * self.quick]
+        for row in (Row("item", "expected", "found", status="status"), *self.rows):
+            lines.append(f"{row.status:8}  {row.item:32}  {row.expected:.56}  |  {row.found:.56}")
+        steps = [f"- {row.item}: {row.found} {row.todo}" for row in self.rows if row.todo]
+        return "\n".join([*lines, *["", "Next steps"] * bool(steps), *steps])
 
 
 def check(name: str, root: Path | str, quick: bool = False, progress: bool = True) -> Report:
@@ -113,164 +111,83 @@ def check(name: str, root: Path | str, quick: bool = False, progress: bool = Tru
         name = detect_layout(root) if name == "auto" else name
         rows.extend(_rows(name, Path(root), quick, progress))
     except InputError as error:
-        rows.append(_unusable("files", error))
+        rows.append(Row("files", f"{error.where}: {error.expected}", error.found, 1, "unusable", error.todo))
     return Report(name, str(root), quick, tuple(rows))
 
 
 def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
     sets: dict[str, Dataset] = {}
     splits, marker = _splits(name, root), read_marker(root)
+    source, counts = ("exported", marker["counts"]) if marker else ("published", PUBLISHED.get(name, {}))
     for label, options in splits.items():
         try:
-            data = open_dataset(name, root, missing="drop", skip_unreadable=False, **options)
+            data = sets[label] = open_dataset(name, root, missing="drop", skip_unreadable=False, **options)
         except InputError as error:
-            yield _unusable(f"split {label}", error)
+            yield Row(f"split {label}", f"{error.where}: {error.expected}", error.found, 1, "unusable", error.todo)
             continue
-        sets[label] = data
-        yield _row(
-            f"split {label}", "readable lists, every listed file", data.left_out, "absent",
-            "Copy these files again; until then missing='drop' reads the rest and says so.",
-            fine=f"{len(data.query):,} against {len(data.gallery):,}",
-        )  # fmt: skip
-        yield _counts(name, label, data, marker)
-        yield from _positions(name, label, data)
-        yield from _pairs(name, label, data)
+        yield _row("split", label, data.left_out, f"{len(data.query):,} against {len(data.gallery):,}")
+        have = {"queries": len(data.query), "gallery": len(data.gallery)}
+        wanted = dict(zip(have, counts.get(label, (None, None)), strict=True))
+        wrong = [f"{n:,} {what}" for what, n in have.items() if wanted[what] not in (n, None)]
+        shown = [", ".join(f"{n:,} {what}" for what, n in some.items() if n) for some in (have, wanted)]
+        yield _row("counts", label, wrong, shown[0], shown[1] and f"{shown[1]} ({source})")
+        for side, images in (("query", data.query), ("gallery", data.gallery)):
+            if images.positions is not None:
+                (south, west), (north, east) = (
+                    edge(images.positions.values, axis=0) for edge in (np.nanmin, np.nanmax)
+                )
+                unknown = [images.ids[i] for i in np.flatnonzero(~images.positions.known)]
+                yield _row("positions", f"{label} {side}", unknown, f"{south:.4f}..{north:.4f}, {west:.4f}..{east:.4f}")
+        query, gallery, pairs = data.query.positions, data.gallery.positions, data.positives.pairs().numpy()
+        if len(pairs) and query is not None and gallery is not None and query.frame == gallery.frame:
+            away = distances(query.take(pairs[:, 0]), gallery.take(pairs[:, 1]))
+            far = [data.query.ids[i] for i in pairs[away > FAR_M, 0]]
+            yield _row("pairs", label, far, f"at most {np.nanmax(away, initial=0):.0f} m")
+    if not sets:
+        return
     for a, b in combinations(sets, 2):  # splits that differ in nothing but their name must not share a query
         # MSLS is published without a test set of its own: the formatting script links test to val
         linked = name in PLACE_RECOGNITION and {a, b} == {"val", "test"}
         if not linked and splits[a] | {"split": ""} == splits[b] | {"split": ""}:
-            shown = [set(sets[label].query.ids) for label in (a, b)]
-            if "direction" in splits[a]:  # by building
-                shown = [{i.partition("/")[0] for i in ids} for ids in shown]
-            todo = "Testing on training images means nothing: remove them from one of the two lists."
-            yield _row(f"overlap {a} / {b}", "none in both", sorted(shown[0] & shown[1]), "in both", todo)
-    if name in ("cvusa", "vigor") and sets:
-        yield _unlisted(root, sets)
-    for side, published in zip(SIDES, SIZES.get(name, (None, None)), strict=True):
-        right = marker["sizes"][side] if marker else [published] * (published is not None)
-        yield from _images(side, [getattr(data, side) for data in sets.values()], right, quick, progress)
+            by_building = "direction" in splits[a]
+            one, two = ({i.partition("/")[0] if by_building else i for i in sets[x].query.ids} for x in (a, b))
+            yield _row("overlap", f"{a} / {b}", sorted(one & two))
+    for k, side in enumerate(("query", "gallery")):
+        right = marker["sizes"][side] if marker else [SIZES[name][k]] if name in SIZES else []
+        files = dict.fromkeys(file for data in sets.values() for file in _files(getattr(data, side), quick))
+        found = dict(zip(files, decode_all(list(files), f"decoding {side}", progress=progress), strict=True))
+        broken = [f"{path} ({error.found})" for path, error in found.items() if isinstance(error, InputError)]
+        yield _row("images", side, broken, "all decoded", f"{len(files):,} readable")
+        sizes = {path: f"{size[1]} x {size[0]}" for path, size in found.items() if not isinstance(size, InputError)}
+        allowed = [f"{w} x {h}" for h, w in sorted(right)]
+        wrong = [f"{path} is {size}" for path, size in sizes.items() if allowed and size not in allowed]
+        fine = ", ".join(f"{size}: {count:,}" for size, count in Counter(sizes.values()).most_common(5))
+        yield _row("sizes", side, wrong, fine, " or ".join(allowed))
 
 
-def _row(
-    item: str, expected: str, bad: Sequence[str], what: str, todo: str, *, fine: str = "none", note: bool = False
-) -> Row:
+def _files(images: FileImages, quick: bool) -> list[str]:
+    count = min(QUICK_IMAGES, len(images)) if quick else len(images)
+    return [images.file(int(i)) for i in np.linspace(0, len(images) - 1, count)]
+
+
+def _row(check: str, label: str, bad: Sequence[str], fine: str = "none", expected: str = "") -> Row:
     """What was found is `fine` where nothing is bad, else how many are, and the first."""
-    if not bad:
-        return Row(item, expected, fine)
-    found = f"{len(bad):,} {what}: {', '.join(bad[:5])}" + ", ..." * (len(bad) > 5)
-    return Row(item, expected, found, len(bad), "note" if note else "finding", todo)
-
-
-def _unusable(item: str, error: InputError) -> Row:
-    return Row(item, f"{error.where}: {error.expected}", error.found, 1, "unusable", error.todo)
+    right, what, status, todo = CHECKS[check]
+    found = f"{len(bad):,} {what}: {', '.join(bad[:5])}" + ", ..." * (len(bad) > 5) if bad else fine
+    item = f"{check} {label}".strip()
+    return Row(item, expected or right, found, len(bad), status if bad else "ok", todo if bad else "")
 
 
 def _splits(name: str, root: Path) -> dict[str, dict[str, Any]]:
     """By the label of each split, what `open_dataset` is given."""
-    both = ("train", DIRECTIONS[0]), *(("test", direction) for direction in DIRECTIONS)
-    match name:
-        case "vigor":
-            return {f"{a}-{s}": {"split": s, "area": a} for a in ("same", "cross") for s in ("train", "test")}
-        case "university1652":
-            return {s if s == "train" else f"{s} {d}": {"split": s, "direction": d} for s, d in both}
-        case "sues200":
-            there = [h for h in HEIGHTS if any((root / part / str(h)).is_dir() for part in ("Training", "Testing"))]
-            return {
-                f"{s} {h} m {d}": {"split": s, "height_m": h, "direction": d} for h in there or HEIGHTS for s, d in both
-            }
-        case "cvusa":
-            splits = ("train", "val")  # a missing list is a finding
-        case _ if name == "cvact" or (name in PLACE_RECOGNITION and not frame_folders(root)):
-            splits = parts(name, root)
-        case _:
-            splits = ("all",)
+    flights = [("train", DIRECTIONS[0]), *(("test", direction) for direction in DIRECTIONS)]
+    if name == "vigor":
+        return {f"{a}-{s}": {"split": s, "area": a} for a in ("same", "cross") for s in ("train", "test")}
+    if name == "university1652":
+        return {s if s == "train" else f"{s} {d}": {"split": s, "direction": d} for s, d in flights}
+    if name == "sues200":
+        heights = [h for h in HEIGHTS if [*root.glob(f"T*ing/{h}")]] or HEIGHTS
+        return {f"{s} {h} m {d}": {"split": s, "height_m": h, "direction": d} for h in heights for s, d in flights}
+    has_parts = name == "cvact" or (name in PLACE_RECOGNITION and not frame_folders(root))
+    splits = ("train", "val") if name == "cvusa" else parts(name, root) if has_parts else ("all",)
     return {split: {"split": split} for split in splits}
-
-
-def _counts(name: str, label: str, data: Dataset, marker: dict | None) -> Row:
-    found = len(data.query), len(data.gallery)
-    shown = f"{found[0]:,} queries, {found[1]:,} gallery"
-    source, counts = ("published", PUBLISHED.get(name, {})) if marker is None else ("exported", marker["counts"])
-    if label not in counts:
-        return Row(f"counts {label}", "no published count is known here", shown, status="note")
-    right = {what: n for what, n in zip(("queries", "gallery"), counts[label], strict=True) if n is not None}
-    wanted = ", ".join(f"{n:,} {what}" for what, n in right.items()) + f" ({source})"
-    missing = max(abs(n - f) for n, f in zip(counts[label], found, strict=True) if n is not None)
-    todo = "Results will not compare with the paper's; get the whole data set, or say that this is a part of it."
-    if marker is not None:
-        todo = "Files or list rows were lost (or added) since the export; export again."
-    return Row(f"counts {label}", wanted, shown, missing, "finding" if missing else "ok", todo if missing else "")
-
-
-def _positions(name: str, label: str, data: Dataset) -> Iterator[Row]:
-    for side in SIDES:
-        item, at = f"positions {label} {side}", getattr(data, side).positions
-        if at is not None:
-            low, high = np.nanmin(at.values, axis=0), np.nanmax(at.values, axis=0)
-            fine = f"{low[0]:.4f}..{high[0]:.4f}, {low[1]:.4f}..{high[1]:.4f}"
-            unknown = [getattr(data, side).ids[i] for i in np.flatnonzero(~at.known)]
-            todo = "Give the rest, or leave it."
-            yield _row(item, "a position an image", unknown, "unknown", todo, fine=fine, note=True)
-        elif side == "query" and name in WITHOUT_POSITIONS:
-            yield Row(item, "optional", "none", status="note", todo=WITHOUT_POSITIONS[name])
-
-
-def _pairs(name: str, label: str, data: Dataset) -> Iterator[Row]:
-    pairs = data.positives.pairs().numpy()
-    if not len(pairs):
-        return
-    query, gallery = data.query.positions, data.gallery.positions
-    if query is not None and gallery is not None and query.frame == gallery.frame:
-        away = distances(query.take(pairs[:, 0]), gallery.take(pairs[:, 1]))
-        far = [data.query.ids[i] for i in pairs[away > FAR_M, 0]]
-        todo = "The position of one of the two is wrong (rows shifted, or another release's list)."
-        fine = f"at most {np.nanmax(away, initial=0):.0f} m"
-        yield _row(f"pairs {label}", f"within {FAR_M / 1000:g} km of each other", far, "further", todo, fine=fine)
-    used = np.isin(np.arange(len(data.gallery)), data.positives.indices)
-    if data.semi_positives is not None:
-        used[data.semi_positives.indices] = True
-    unused = [data.gallery.ids[i] for i in np.flatnonzero(~used)]
-    paired = name in ("cvusa", "cvact")
-    expected = "each used by a query" if paired else "unused ones are distractors here"
-    todo = "This layout has a tile for each panorama; the list is damaged." if paired else ""
-    yield _row(f"tiles {label}", expected, unused, "unused", todo, fine="all used", note=not paired)
-
-
-def _unlisted(root: Path, sets: dict[str, Dataset]) -> Row:
-    """Tiles in the folders that no list names."""
-    listed = {path for data in sets.values() for path in (*data.gallery.paths, *data.left_out)}
-    bases = sorted({path.rpartition("/")[0] for data in sets.values() for path in data.gallery.paths})
-    held = {f"{base}/{image}" for base in bases for image in images_below(root / base)}
-    todo = "Harmless; if they should be used, the lists are not those of this release."
-    return _row("tile folders", "only listed tiles", sorted(held - listed), "unlisted", todo, note=True)
-
-
-def _images(
-    side: str, sets: list[FileImages], right: Sequence[tuple[int, int]], quick: bool, progress: bool
-) -> Iterator[Row]:
-    """Every image of a side decoded once, in parallel; unreadable ones and wrong sizes."""
-    files: dict[str, None] = {}
-    for images in sets:
-        count = min(QUICK_IMAGES, len(images)) if quick else len(images)
-        files.update((images.file(int(i)), None) for i in np.linspace(0, len(images) - 1, count).astype(int))
-    if not files:
-        return
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
-        bar = tqdm(pool.map(_size, files), f"decoding {side}", len(files), unit="image", disable=not progress)
-        found = dict(zip(files, bar, strict=True))
-    broken = [f"{path} ({error.found})" for path, error in found.items() if isinstance(error, InputError)]
-    expected, todo = f"{len(files):,} readable", "Copy these files again."
-    yield _row(f"images {side}", expected, broken, "unreadable", todo, fine="all decoded")
-    sizes = {path: f"{size[1]} x {size[0]}" for path, size in found.items() if not isinstance(size, InputError)}
-    allowed = [f"{w} x {h}" for h, w in sorted(right)]
-    wrong = [f"{path} is {size}" for path, size in sizes.items() if allowed and size not in allowed]
-    fine = ", ".join(f"{size}: {count:,}" for size, count in Counter(sizes.values()).most_common(5))
-    expected, todo = " or ".join(allowed) or "no size is prescribed", "Resized or cropped copies change results."
-    yield _row(f"sizes {side}", expected, wrong, "of another size", todo, fine=fine)
-
-
-def _size(path: str) -> tuple[int, int] | InputError:
-    try:
-        return tuple(decode_file(path).shape[1:])
-    except InputError as error:
-        return error

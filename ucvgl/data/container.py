@@ -10,79 +10,76 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ucvgl.data.decoding import ImageSet, decode_file, resize
+from ucvgl.data.decoding import decode_file, resize
 from ucvgl.errors import InputError
 from ucvgl.positions import Neighbours, Positions
 
 Rows = Sequence[int] | np.ndarray | Tensor
 
 
-def _checked(ids: Sequence[str], count: int, positions: Positions | None, where: str) -> tuple[str, ...]:
-    ids = tuple(ids)
-    if len(ids) != count or (positions is not None and len(positions) != count):
-        found = f"{len(ids)} ids" + (f", {len(positions)} positions" if positions is not None else "")
-        raise InputError(where, expected=f"an id (and a position, or none) for each of {count} images", found=found,
-                         todo="Complete the lists.")  # fmt: skip
-    if len(set(ids)) != count:
-        seen: set[str] = set()
-        twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-        raise InputError(where, expected="every id once", found=f"{count - len(set(ids))} repeated, first {twice!r}",
-                         todo="Remove the repeated rows or files.")  # fmt: skip
-    return ids
+class ImageSet:
+    """Ordered images, each with an id and, if known, a position; pixels are read when they are asked for."""
 
-
-def _digest(parts: Sequence[str], positions: Positions | None) -> str:
-    digest = hashlib.sha256("\n".join(parts).encode())
-    if positions is not None:
-        digest.update(repr(positions.frame).encode() + np.ascontiguousarray(positions.values).tobytes())
-    return digest.hexdigest()[:16]
-
-
-@dataclass(frozen=True, eq=False)
-class FileImages:
-    """Images in files below a folder.
-
-    Args:
-        root: the data set's folder.
-        ids: an id an image, each once.
-        paths: the file of each image, relative to `root`.
-        positions: a position an image, or None.
-        where: the list or folder the images came from, for error messages.
-    """
-
-    root: str
     ids: tuple[str, ...]
-    paths: tuple[str, ...]
-    positions: Positions | None = None
-    where: str = "image set"
+    positions: Positions | None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "paths", tuple(self.paths))
-        object.__setattr__(self, "ids", _checked(self.ids, len(self.paths), self.positions, self.where))
+    def _check(self, count: int, where: str) -> None:
+        object.__setattr__(self, "ids", tuple(self.ids))
+        assert len(self.ids) == count
+        assert self.positions is None or len(self.positions) == count
+        seen: set[str] = set()
+        repeated = [name for name in self.ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+        if repeated:
+            raise InputError(where, expected="every id once", found=f"{len(repeated)} repeated, first {repeated[0]!r}",
+                             todo="Remove the repeated rows or files.")  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def subset(self, rows: Rows) -> Self:
+        """The images at `rows`, in that order."""
+        at = np.asarray(rows, np.int64)
+        ids = tuple(self.ids[i] for i in at)
+        return replace(self, ids=ids, positions=self.positions and self.positions.take(at), **self._pixels(at))
+
+    def _digest(self, parts: Sequence[str]) -> str:
+        digest = hashlib.sha256("\n".join(parts).encode())
+        if self.positions is not None:
+            digest.update(repr(self.positions.frame).encode() + np.ascontiguousarray(self.positions.values).tobytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class FileImages(ImageSet):
+    """Images in files below a folder."""
+
+    root: str  # the data set's folder
+    ids: tuple[str, ...]  # each once
+    paths: tuple[str, ...]  # the file of each image, relative to `root`
+    positions: Positions | None = None
+    where: str = "image set"  # the list or folder the images came from, for error messages
+    others: tuple[str, ...] = ()  # relative paths of files beside them, of kinds that are not read
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paths", tuple(self.paths))
+        self._check(len(self.paths), self.where)
 
     def file(self, index: int) -> str:
         """The absolute path of image `index`."""
         return f"{self.root}{os.sep}{self.paths[index]}"
 
     def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
-        """As `ImageSet.read`; InputError names a file that is absent, empty, truncated or no image."""
+        """Image `index` as uint8 (3, H, W), RGB, of `size` (height, width) if given; InputError names an unreadable file."""
         return decode_file(self.file(index), size)
 
-    def subset(self, rows: Rows) -> "FileImages":
-        """The images at `rows`, in that order."""
-        at = np.asarray(rows, np.int64)
-        positions = None if self.positions is None else self.positions.take(at)
-        ids, paths = (tuple(names[i] for i in at) for names in (self.ids, self.paths))
-        return FileImages(self.root, ids, paths, positions, self.where)
+    def _pixels(self, at: np.ndarray) -> dict[str, tuple[str, ...]]:
+        return {"paths": tuple(self.paths[i] for i in at)}
 
     def digest(self) -> str:
         """Of ids, paths, positions, and every file's size and time of change: an exchanged file is another data set."""
@@ -93,36 +90,24 @@ class FileImages:
                 stats.append(f"{stat.st_size} {stat.st_mtime_ns}")
             except OSError:  # reported when the file is read
                 stats.append("absent")
-        return _digest([*self.ids, *self.paths, *stats], self.positions)
+        return self._digest([*self.ids, *self.paths, *stats])
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayImages:
-    """Images of one size in one tensor, in memory or mapped from disk.
+class ArrayImages(ImageSet):
+    """Images of one size in one tensor, in memory or mapped from disk; a subset shares the tensor and copies nothing."""
 
-    Args:
-        ids: an id an image, each once.
-        pixels: uint8 (K, 3, H, W), RGB.
-        positions: a position an image, or None.
-        source: names the pixels where they come from the run cache; None: they are hashed when a digest is asked for.
-        rows: int64 (N,), which of the K each image is; None: all in order. A subset shares the tensor and copies nothing.
-    """
-
-    ids: tuple[str, ...]
-    pixels: Tensor
+    ids: tuple[str, ...]  # each once
+    pixels: Tensor  # uint8 (K, 3, H, W), RGB
     positions: Positions | None = None
-    source: str | None = None
-    rows: Tensor | None = None
+    source: str | None = None  # names pixels of the run cache; others are hashed when a digest is asked for
+    rows: Tensor | None = None  # int64 (N,), which of the K each image is; None: all in order
 
     def __post_init__(self) -> None:
-        if isinstance(self.pixels, np.ndarray):
-            with warnings.catch_warnings(action="ignore"):  # the array may be read-only: nothing writes to it
-                object.__setattr__(self, "pixels", torch.from_numpy(self.pixels))
+        with warnings.catch_warnings(action="ignore"):  # an array may be read-only: nothing writes to it
+            object.__setattr__(self, "pixels", torch.as_tensor(self.pixels))
         assert self.pixels.dtype == torch.uint8
-        object.__setattr__(self, "ids", _checked(self.ids, len(self), self.positions, self.source or "images"))
-
-    def __len__(self) -> int:
-        return len(self.pixels if self.rows is None else self.rows)
+        self._check(len(self.pixels if self.rows is None else self.rows), self.source or "images")
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """The images at `rows`, (B,) int64 or a slice -> uint8 (B, 3, H, W)."""
@@ -138,76 +123,63 @@ class ArrayImages:
         return (self[first : first + batch_size] for first in range(0, len(self), batch_size))
 
     def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
-        """As `ImageSet.read`."""
+        """Image `index` as uint8 (3, H, W), RGB; resized to `size` (height, width) if given."""
         return resize(self[slice(index, index + 1)][0].clone(), size)
 
-    def subset(self, rows: Rows) -> "ArrayImages":
-        """The images at `rows`, in that order."""
-        at = torch.as_tensor(np.asarray(rows, np.int64))
-        positions = None if self.positions is None else self.positions.take(at.numpy())
-        own = at if self.rows is None else self.rows[at]
-        return ArrayImages(tuple(self.ids[i] for i in at.tolist()), self.pixels, positions, self.source, own)
+    def _pixels(self, at: np.ndarray) -> dict[str, Tensor]:
+        return {"rows": torch.from_numpy(at) if self.rows is None else self.rows[at]}
 
     def digest(self) -> str:
         """Of ids, positions and pixels, or the name of the pixels' source."""
         source = self.source or hashlib.sha256(np.ascontiguousarray(self.pixels.numpy())).hexdigest()
-        return _digest([source, *self.ids], self.positions)
+        return self._digest([source, *self.ids])
 
 
 @dataclass(frozen=True, eq=False)
 class Positives:
-    """Which of M gallery images are right for each of N queries, stored flat so that 1e5 rows are cheap.
+    """Which gallery images are right for each of N queries, stored flat so that 1e5 rows are cheap.
 
     `positives[i]` is an int64 array of gallery indices, the best first (empty: known to have none), or None where unknown.
-
-    Args:
-        offsets: (N + 1,) int64; row i is `indices[offsets[i] : offsets[i + 1]]`.
-        indices: int64, all rows one after the other.
-        known: (N,) bool.
     """
 
-    offsets: np.ndarray
-    indices: np.ndarray
-    known: np.ndarray
+    query: np.ndarray  # int64 (P,), ascending; gallery image `indices[p]` is right for query `query[p]`
+    indices: np.ndarray  # int64 (P,), the best of each query first
+    known: np.ndarray  # (N,) bool
 
     def __post_init__(self) -> None:
-        for name, dtype in (("offsets", np.int64), ("indices", np.int64), ("known", bool)):
+        for name, dtype in (("query", np.int64), ("indices", np.int64), ("known", bool)):
             value = np.array(getattr(self, name), dtype=dtype)
             value.setflags(write=False)
             object.__setattr__(self, name, value)
-        lengths = np.diff(self.offsets)
-        assert len(self.offsets) == len(self.known) + 1
-        assert self.offsets[-1] == len(self.indices)
-        assert (lengths >= 0).all()
 
     @staticmethod
     def of(rows: Sequence[Sequence[int] | np.ndarray | None]) -> "Positives":
         """From a list for each query, or None where unknown."""
         flat = [np.asarray(() if row is None else row, np.int64) for row in rows]
-        offsets = np.cumsum([0, *map(len, flat)])
-        return Positives(offsets, np.concatenate([np.zeros(0, np.int64), *flat]), [row is not None for row in rows])
+        query = np.repeat(np.arange(len(flat)), [len(row) for row in flat])
+        return Positives(query, np.concatenate([np.zeros(0, np.int64), *flat]), [row is not None for row in rows])
 
     @staticmethod
     def one_each(indices: Sequence[int] | np.ndarray) -> "Positives":
         """Exactly one gallery image for each query."""
-        return Positives(np.arange(len(indices) + 1), indices, np.ones(len(indices), bool))
+        return Positives(np.arange(len(indices)), indices, np.ones(len(indices)))
 
     @staticmethod
     def within(query: Positions, gallery: Positions, radius_m: float) -> "Positives":
         """The gallery images at most `radius_m` metres from each query, nearest first; positions of one frame."""
         offsets, indices = Neighbours(gallery).within(query, radius_m)
-        return Positives(offsets, indices, np.ones(len(query), bool))
+        return Positives(np.repeat(np.arange(len(query)), np.diff(offsets)), indices, np.ones(len(query)))
 
     @staticmethod
     def unknown(count: int) -> "Positives":
         """Pairs of `count` queries that nobody knows."""
-        return Positives(np.zeros(count + 1), (), np.zeros(count, bool))
+        return Positives((), (), np.zeros(count))
 
     def __len__(self) -> int:
         return len(self.known)
 
     def __getitem__(self, index: int) -> np.ndarray | None:
-        return self.indices[self.offsets[index] : self.offsets[index + 1]] if self.known[index] else None
+        return self.indices[slice(*np.searchsorted(self.query, [index, index + 1]))] if self.known[index] else None
 
     def take(self, rows: Rows) -> "Positives":
         """The rows at `rows`, in that order."""
@@ -216,78 +188,48 @@ class Positives:
     def renumbered(self, numbers: np.ndarray) -> "Positives":
         """With gallery index i as `numbers[i]`; an index whose number is -1 goes."""
         kept = numbers[self.indices] >= 0
-        row = np.repeat(np.arange(len(self)), np.diff(self.offsets))
-        counts = np.bincount(row[kept], minlength=len(self))
-        return Positives(np.cumsum([0, *counts]), numbers[self.indices[kept]], self.known)
+        return Positives(self.query[kept], numbers[self.indices[kept]], self.known)
 
     def pairs(self) -> Tensor:
         """(P, 2) int64: every (query, gallery) pair, row by row."""
-        query = np.repeat(np.arange(len(self)), np.diff(self.offsets))
-        return torch.from_numpy(np.stack([query, self.indices], axis=1))
+        return torch.from_numpy(np.stack([self.query, self.indices], axis=1))
 
     def best(self) -> Tensor:
         """(N,) int64: the best gallery index of each query, -1 where there is none or it is unknown."""
-        first, some = np.full(len(self), -1, np.int64), np.diff(self.offsets) > 0
-        first[some] = self.indices[self.offsets[:-1][some]]
-        return torch.from_numpy(first)
+        rows, first = np.unique(self.query, return_index=True)
+        best = torch.full((len(self),), -1)
+        best[rows] = torch.from_numpy(self.indices[first])
+        return best
 
     def digest(self) -> str:
         """Eight hex digits that change with any pair."""
-        arrays = (self.offsets, self.indices, self.known)
+        arrays = (self.query, self.indices, self.known)
         return hashlib.sha256(b"|".join(array.tobytes() for array in arrays)).hexdigest()[:8]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """N queries, M gallery images, and which belong together.
+    """N queries, M gallery images, and which belong together."""
 
-    Args:
-        name: the data set ("cvusa", "vigor", ...).
-        split: the part ("train", "val", "test", ...).
-        query: the images that are looked up.
-        gallery: the images that are searched.
-        positives: gallery indices right for each query, the best first; None where unknown.
-        semi_positives: VIGOR's tiles that show the place but off centre; None in every other data set.
-        top_view: the queries projected to the ground plane, where `prepare` was asked for it.
-        note: what a reader of results must know (protocol, what was left out); printed beside results.
-        left_out: relative paths of files that are absent or unreadable, where the user let them be skipped.
-        strip_offset: of panoramas cropped to a strip: how far above the middle of the whole panorama the strip's middle
-            lies, as a fraction of its width; UCVGL's value for CVUSA is 20 / 1232.
-        swapped: whether satellite images are the queries (satellite -> drone).
-
-    Raises:
-        InputError: rows that disagree with the images, an index outside the gallery, a side without images.
-    """
-
-    name: str
-    split: str
-    query: ImageSet
-    gallery: ImageSet
+    name: str  # "cvusa", "vigor", ...
+    split: str  # "train", "val", "test", ...
+    query: ImageSet  # what is looked up
+    gallery: ImageSet  # what is searched
     positives: Positives
-    semi_positives: Positives | None = None
-    top_view: ImageSet | None = None
-    note: str = ""
-    left_out: tuple[str, ...] = field(default=(), repr=False)
+    semi_positives: Positives | None = None  # VIGOR's tiles that show the place but off centre
+    top_view: ImageSet | None = None  # the queries projected to the ground plane, where `prepare` was asked for it
+    note: str = ""  # what a reader of results must know (protocol, what was left out); printed beside results
+    left_out: tuple[str, ...] = field(default=(), repr=False)  # paths of files absent or unreadable
+    # of panoramas cropped to a strip: how far above the middle of the whole panorama the strip's middle lies, as a fraction of
+    # its width; UCVGL's value for CVUSA is 20 / 1232
     strip_offset: float = 0.0
-    swapped: bool = False
+    swapped: bool = False  # satellite images are the queries (satellite -> drone)
 
     def __post_init__(self) -> None:
-        where = f"{self.name} {self.split}"
-        for what, images in (("query", self.query), ("gallery", self.gallery)):
-            if len(images) == 0:
-                raise InputError(
-                    f"{where}: {what}", expected="at least one image", found="none", todo="Check the folder."
-                )
-        for what, rows in (("positives", self.positives), ("semi_positives", self.semi_positives)):
-            if rows is None:
-                continue
-            wrong = rows.indices[(rows.indices < 0) | (rows.indices >= len(self.gallery))]
-            if len(rows) != len(self.query) or len(wrong):
-                found = f"{len(rows)} rows" + (f", index {wrong[0]}" if len(wrong) else "")
-                raise InputError(
-                    f"{where}: {what}", expected=f"{len(self.query)} rows of indices below {len(self.gallery)}",
-                    found=found, todo="Correct the pairs.",
-                )  # fmt: skip
+        assert min(len(self.query), len(self.gallery)) > 0, f"{self.name} {self.split}: a side without images"
+        for rows in (self.positives, self.semi_positives):
+            assert rows is None or len(rows) == len(self.query)
+            assert rows is None or ((rows.indices >= 0) & (rows.indices < len(self.gallery))).all()
 
     def __len__(self) -> int:
         return len(self.query)
@@ -318,18 +260,14 @@ class Dataset:
         return replace(self, **kept)
 
     def require(self, purpose: str, *, labels: bool = False, positions: bool = False) -> None:
-        """InputError, before anything runs, where `purpose` needs what this data set does not have.
+        """InputError, before anything runs, where `purpose` ("supervised training") needs what this data set does not have.
 
-        Args:
-            purpose: what needs it, as "supervised training".
-            labels: pairs are known.
-            positions: every query has a known position.
+        `labels`: pairs are known; `positions`: every query has a known position.
         """
         where = f"{self.name} {self.split}"
         if labels and not self.labelled:
-            raise InputError(
-                where, expected="pairs", found="none: this layout has no pairs", todo=f"{purpose} needs them."
-            )
+            found = "none: this layout has no pairs"
+            raise InputError(where, expected="pairs", found=found, todo=f"{purpose} needs them.")
         at = self.query.positions
         if positions and (at is None or not at.known.all()):
             found = "none" if at is None else f"{int((~at.known).sum())} of {len(at)} unknown"

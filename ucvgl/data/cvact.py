@@ -1,16 +1,8 @@
-"""CVACT: panoramas of Canberra and the satellite tile of each (Liu and Li, CVPR 2019).
+"""CVACT: panoramas of Canberra and the satellite tile of each (Liu and Li, CVPR 2019); notebooks/DATA.md has the tree.
 
-    <root>/ACT_data.mat                                   panoIds, utm, trainSet.trainInd, valSet.valInd, valSetAll.valInd
-    <root>/ANU_data_small/streetview/<id>_grdView.jpg      1664 x 832, equirectangular, north in the middle
-    <root>/ANU_data_small/satview_polish/<id>_satView_polish.jpg      1200 x 1200, north up
-    <root>/ANU_data_test/streetview, satview_polish        the large test set
-
-The images may also lie in <root>/streetview and <root>/satview_polish. Indices in the MAT file count from 1.
-
-Published counts: 35,532 training, 8,884 validation, 92,802 test pairs. The published archives lack a few images: such pairs
-are left out and counted, as the authors' reader does. In the large test a retrieved tile is right within 5 m of the query by
-UTM, the authors' evaluation (`RecallGeo.m`); Sample4Geo's released code counts the query's own tile alone. The authors'
-Python reader holds UTM in 32 bits, 0.5 m apart in Canberra; here they have 64.
+Indices in the MAT file count from 1. In the large test a retrieved tile is right within 5 m of the query by UTM, the authors'
+evaluation (`RecallGeo.m`); Sample4Geo's released code counts the query's own tile alone. The authors' Python reader holds UTM
+in 32 bits, 0.5 m apart in Canberra; here they have 64. Published counts: 35,532 training, 8,884 validation, 92,802 test pairs.
 """
 
 from pathlib import Path
@@ -18,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ucvgl.data.container import Dataset, FileImages, Positives
-from ucvgl.data.files import folder, inside, one_of, utf8
+from ucvgl.data.files import folder, one_of
 from ucvgl.errors import InputError
-from ucvgl.positions import Metres, Neighbours, Positions
+from ucvgl.positions import Metres, Positions
 
 _SETS = {"train": ("trainSet", "trainInd"), "val": ("valSet", "valInd"), "test": ("valSetAll", "valInd")}
 HIT_M = 5.0  # in the large test
@@ -33,24 +25,17 @@ def read_cvact(root: Path | str, split: str = "val") -> Dataset:
     root = folder(root, "the folder of CVACT, holding ACT_data.mat")
     path = root / "ACT_data.mat"
     names, utm = _read_mat(path, split)
-    base = _image_folder(root, split)
-    panoramas = [inside(f"{base}streetview/{name}_grdView.jpg", path) for name in names]
-    tiles = [inside(f"{base}satview_polish/{name}_satView_polish.jpg", path) for name in names]
-    places = Positions(utm, UTM, str(path))
-    near = split == "test"
-    return Dataset(
-        "cvact", split,
-        FileImages(str(root), names, panoramas, places, str(path)), FileImages(str(root), names, tiles, places, str(path)),
-        _own_then_near(places) if near else Positives.one_each(np.arange(len(names))),
-        note=f"A hit is any tile within {HIT_M:g} m (UTM)." if near else "A hit is the panorama's own tile.",
-    )  # fmt: skip
-
-
-def _own_then_near(places: Positions) -> Positives:
-    """Panorama i's own tile i, then every other tile within reach, nearest first."""
-    offsets, found = Neighbours(places).within(places, HIT_M)
-    rows = [found[offsets[i] : offsets[i + 1]] for i in range(len(places))]
-    return Positives.of([np.concatenate([[i], row[row != i]]) for i, row in enumerate(rows)])
+    base, places = _image_folder(root, split), Positions(utm, UTM, str(path))
+    query, gallery = (
+        FileImages(str(root), names, [base + pattern.format(name) for name in names], places, str(path))
+        for pattern in ("streetview/{}_grdView.jpg", "satview_polish/{}_satView_polish.jpg")
+    )
+    positives, note = Positives.one_each(np.arange(len(names))), "A hit is the panorama's own tile."
+    if split == "test":
+        near = Positives.within(places, places, HIT_M)  # nearest first; its own comes before another at the same place
+        positives = Positives.of([np.concatenate([[i], row[row != i]]) for i, row in enumerate(near)])
+        note = f"A hit is any tile within {HIT_M:g} m (UTM)."
+    return Dataset("cvact", split, query, gallery, positives, note=note)
 
 
 def _image_folder(root: Path, split: str) -> str:
@@ -74,21 +59,16 @@ def _read_mat(path: Path, split: str) -> tuple[list[str], np.ndarray]:
         rows = np.atleast_1d(np.asarray(data[name][field], np.float64)).ravel()
         utm = utm.T if utm.shape == (2, len(ids)) != (2, 2) else utm.reshape(len(ids), 2)
         here = rows.astype(np.int64) - 1
-        if not (
-            len(rows)
-            and np.isfinite(utm).all()
-            and (here == rows - 1).all()
-            and 0 <= here.min() <= here.max() < len(ids)
-        ):
+        whole = np.isfinite(utm).all() and len(rows) and (here == rows - 1).all()
+        if not whole or not 0 <= here.min() <= here.max() < len(ids):
             raise ValueError(f"{len(rows)} indices of {len(ids)} ids, or a position that is not finite")
+        names = [ids[i] for i in here]
+        wrong = [name for name in names if not name or not name.isprintable() or set(name) & set("/\\")]
+        if wrong:
+            raise ValueError(f"an id {wrong[0][:40]!r}")
     except Exception as error:  # absent, MATLAB 7.3, damaged, another shape: the library raises whatever it meets
         raise InputError(
             path, expected=f"MATLAB 5 variables panoIds (A), utm (A, 2) and {name}.{field}, numbers from 1 to A",
             found=f"{type(error).__name__}: {error}"[:160], todo="Copy CVACT's own ACT_data.mat there again.",
         ) from error  # fmt: skip
-    names = [ids[i] for i in here]
-    for one in names:
-        if not one or not one.isprintable() or "/" in one or "\\" in one:
-            raise InputError(path, expected="panorama ids", found=repr(one[:40]), todo="Copy the file again.")
-        utf8(one, path)
     return names, utm[here]

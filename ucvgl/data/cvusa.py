@@ -1,15 +1,9 @@
-"""CVUSA: panoramas of the United States and the satellite tile of each (Zhai et al., CVPR 2017; Workman et al., ICCV 2015).
+"""CVUSA: panoramas of the United States and the tile of each (Zhai et al., CVPR 2017; Workman et al., ICCV 2015).
 
-    <root>/splits/train-19zl.csv, val-19zl.csv   tile,panorama[,annotation]; final newline optional
-    <root>/bingmap/19/0000001.jpg                750 x 750, north up
-    <root>/streetview/panos/0000001.jpg          1232 x 224, a strip of an equirectangular panorama, north in the middle
-    <root>/split_locations/all.csv               optional, also at the root: row n is pair n, latitude and longitude of the
-                                                 tile, then of the panorama
-
-The paths are taken from the lists, so that lists naming other folders (the crossnet subset says `bingmap/input0003932.png`)
-read as well. The published strips lie 20 px of 1232 above the panorama's middle (UCVGL's completion), and so do copies of them at
-another scale; an export of ours says in its marker file where its own lie; strips of other proportions are taken for
-centred. Published counts: 35,532 training and 8,884 validation pairs.
+Paths are taken from the lists, so that those naming other folders (the crossnet subset: `bingmap/input0003932.png`) read as well.
+The published strips lie 20 px of 1232 above the panorama's middle (UCVGL's completion), and so do copies of them at another
+scale; an export of ours says in its marker file where its own lie; strips of other proportions are taken for centred.
+Published counts: 35,532 training and 8,884 validation pairs.
 """
 
 from contextlib import suppress
@@ -19,10 +13,10 @@ import numpy as np
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.decoding import image_size
-from ucvgl.data.files import columns, degrees, folder, inside, lines, numbers, one_of, read_marker
+from ucvgl.data.files import columns, folder, inside, lat_lon, lines, one_of, read_marker
 from ucvgl.errors import InputError
 from ucvgl.geometry import CVUSA_STRIP_OFFSET
-from ucvgl.positions import Positions
+from ucvgl.positions import Positions, Wgs84
 
 
 def read_cvusa(root: Path | str, split: str = "val") -> Dataset:
@@ -32,13 +26,12 @@ def read_cvusa(root: Path | str, split: str = "val") -> Dataset:
     path = root / "splits" / f"{split}-19zl.csv"
     rows = columns(path, ",", (2, 3))
     tiles, panoramas = ([inside(cells[k], where) for where, cells in rows] for k in (0, 1))
-    tile_at, panorama_at = _positions(root, _stems(tiles))
+    stems = [[name.rpartition("/")[2].rpartition(".")[0] or name for name in side] for side in (panoramas, tiles)]
+    tile_at, panorama_at = _positions(root, stems[1])
     marker = read_marker(root)
     return Dataset(
-        "cvusa", split,
-        FileImages(str(root), _stems(panoramas), panoramas, panorama_at, str(path)),
-        FileImages(str(root), _stems(tiles), tiles, tile_at, str(path)),
-        Positives.one_each(np.arange(len(rows))),
+        "cvusa", split, FileImages(str(root), stems[0], panoramas, panorama_at, str(path)),
+        FileImages(str(root), stems[1], tiles, tile_at, str(path)), Positives.one_each(np.arange(len(rows))),
         strip_offset=_strip_offset(root, panoramas) if marker is None else marker["strip_offset"],
     )  # fmt: skip
 
@@ -53,27 +46,22 @@ def _strip_offset(root: Path, panoramas: list[str]) -> float:
     return 0.0
 
 
-def _stems(names: list[str]) -> list[str]:
-    return [name.rpartition("/")[2].rpartition(".")[0] or name for name in names]
-
-
-def _positions(root: Path, stems: list[str]) -> tuple[Positions | None, Positions | None]:
+def _positions(root: Path, stems: list[str]) -> tuple[Positions | None, ...]:
     """Of tiles and of panoramas, from row n for the tile named n; None without the file or without numbered tiles."""
     places = (root / "split_locations" / "all.csv", root / "all.csv", root / "splits" / "all.csv")
     path = next((path for path in places if path.is_file()), None)
     if path is None or not all(stem.isascii() and stem.isdigit() for stem in stems):
         return None, None
     table = dict(lines(path))
-    wheres, values = [], []
+    last, values = max(table), []
     for stem in stems:
-        if not 1 <= int(stem) <= max(table):
-            raise InputError(path, expected=f"a row for tile {stem}", found=f"{max(table)} rows",
+        where = f"{path}:{int(stem)}"
+        if not 1 <= int(stem) <= last:
+            raise InputError(path, expected=f"a row for tile {stem}", found=f"{last} rows",
                              todo="Use the location list of the whole data set: its row n belongs to tile n.")  # fmt: skip
-        wheres.append(f"{path}:{int(stem)}")
         cells = table.get(int(stem), ",,,").split(",")
         if len(cells) < 4:
-            raise InputError(wheres[-1], expected="tile latitude, longitude, panorama latitude, longitude",
+            raise InputError(where, expected="tile latitude, longitude, panorama latitude, longitude",
                              found=f"{len(cells)} columns", todo="Copy the list again.")  # fmt: skip
-        values.append([numbers(wheres[-1], cells[k : k + 2], may_be_empty=True) for k in (0, 2)])
-    both = np.array(values)  # (N, 2, 2)
-    return degrees(wheres, both[:, 0], str(path)), degrees(wheres, both[:, 1], str(path))
+        values.append([lat_lon(where, cells[k : k + 2]) for k in (0, 2)])
+    return tuple(Positions(side, Wgs84(), str(path)) for side in np.moveaxis(values, 1, 0))

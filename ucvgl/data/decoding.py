@@ -5,62 +5,56 @@ Pillow's resizing; the measurement is benchmarks/results/decoding.md. A file tha
 raises an InputError that names it, where the published loops' `cv2.imread` returns a half-grey image, or None.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 
 from ucvgl.errors import InputError
-from ucvgl.positions import Positions
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 MAX_PIXELS = 178_956_970  # Pillow's own guard against decompression bombs; a 19,000 x 9,500 panorama is just larger
 _ORIENTATION = 0x0112
-T = TypeVar("T")
-
-
-class ImageSet(Protocol):
-    """Ordered images, each with an id and, if known, a position; pixels are read when asked for."""
-
-    ids: tuple[str, ...]
-    positions: Positions | None
-
-    def __len__(self) -> int: ...
-
-    def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
-        """Image `index` as uint8 (3, H, W), RGB; resized to `size` (height, width) if given."""
-        ...
-
-    def subset(self, rows: Any) -> "ImageSet":
-        """The images at `rows`, in that order."""
-        ...
-
-    def digest(self) -> str:
-        """Changes whenever ids, positions or images change."""
-        ...
 
 
 def decode_file(path: str, size: tuple[int, int] | None = None) -> Tensor:
-    """One image file -> uint8 (3, H, W), RGB, turned upright by its EXIF orientation.
+    """One JPEG, PNG, TIFF, WebP or BMP file -> uint8 (3, H, W), RGB, turned upright by its EXIF orientation.
 
-    Args:
-        path: JPEG, PNG, TIFF, WebP or BMP.
-        size: (height, width) to resize to, antialiased; None keeps the image's own.
-
-    Raises:
-        InputError: the file is absent, empty, truncated, too large or no image.
+    Resized to `size` (height, width), antialiased, if given. InputError: absent, empty, truncated, too large or no image.
     """
-    return resize(_opened(path, lambda image: _pixels(image, size)), size)
+    with _opened(path) as image:
+        pixels = _pixels(image, size)
+    return resize(pixels, size)
 
 
 def image_size(path: str) -> tuple[int, int]:
     """(height, width) that `decode_file` will return, from the header alone; InputError as there."""
-    return _opened(path, lambda image: image.size if _orientation(image) > 4 else image.size[::-1])
+    with _opened(path) as image:
+        return image.size if _orientation(image) > 4 else image.size[::-1]
+
+
+def decode_all(
+    paths: Sequence[str], what: str, size: tuple[int, int] | None = None, progress: bool = True
+) -> list[tuple[int, int] | InputError]:
+    """(height, width) of every file as `decode_file` returns it, or its error; in parallel, with a bar called `what`."""
+
+    def look(path: str) -> tuple[int, int] | InputError:
+        try:
+            return tuple(decode_file(path, size).shape[1:])
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
+        return list(tqdm(pool.map(look, paths), what, len(paths), unit="image", disable=not progress))
 
 
 def resize(image: Tensor, size: tuple[int, int] | None) -> Tensor:
@@ -70,14 +64,15 @@ def resize(image: Tensor, size: tuple[int, int] | None) -> Tensor:
     return image.contiguous()
 
 
-def _opened(path: str, use: Callable[[Image.Image], T]) -> T:
+@contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
     try:
         with open(path, "rb") as file:
             image = Image.open(file, formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(path, expected=f"at most {MAX_PIXELS:,} pixels", found=f"{image.width} x {image.height}",
                                  todo="Scale the image down.")  # fmt: skip
-            return use(image)
+            yield image
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -105,45 +100,26 @@ def _pixels(image: Image.Image, size: tuple[int, int] | None) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W), a view
 
 
-class _Reader(Dataset):
-    """Index -> (index, image or InputError's four parts): a worker's exception would lose its type on the way."""
+class _Batches(Dataset):
+    """Indices -> (indices, images) or an InputError, which would lose its type were it raised in a worker process."""
 
-    def __init__(self, images: "ImageSet", size: tuple[int, int]) -> None:
+    def __init__(self, images: Any, size: tuple[int, int]) -> None:
         self.images, self.size = images, size
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor | tuple[str, ...]]:
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor] | InputError:
         try:
-            return index, self.images.read(int(index), self.size)
+            return torch.tensor(indices), torch.stack([self.images.read(i, self.size) for i in indices])
         except InputError as error:
-            return index, (error.where, error.expected, str(error.found), error.todo)
-
-
-def _collate(rows: list[tuple[int, Any]]) -> tuple[Tensor, Tensor | tuple[str, ...]]:
-    failure = next((image for _, image in rows if isinstance(image, tuple)), None)
-    return torch.tensor([index for index, _ in rows]), failure or torch.stack([image for _, image in rows])
-
-
-def _start_worker(_: int) -> None:
-    torch.set_num_threads(1)
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
+            return error
 
 
 def batches(
-    images: "ImageSet", size: tuple[int, int], batch_size: int, order: Sequence[int] | np.ndarray | None = None,
-    workers: int = 2, pin: bool = False,
+    images: Any, size: tuple[int, int], batch_size: int, order: Sequence[int] | np.ndarray | None = None,
+    workers: int = 2,
 ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-    """Images in batches, decoded and resized in worker processes, in exactly the order asked for.
+    """Images in batches of `size` (height, width), decoded and resized in worker processes, in exactly the order asked for.
 
-    Args:
-        images: any image set.
-        size: (height, width) of the batch.
-        batch_size: images a batch; the last batch is shorter, never dropped.
-        order: indices to read, repeats allowed; all in order by default.
-        workers: processes; 0 decodes in this one.
-        pin: pinned memory, for a faster copy to a GPU.
+    The last batch is shorter, never dropped; `order` holds indices, repeats allowed. 0 workers decode in this process.
 
     Yields:
         indices (B,) int64 and images uint8 (B, 3, H, W).
@@ -151,17 +127,9 @@ def batches(
     Raises:
         InputError: an image could not be read; it names the file.
     """
-    order = np.arange(len(images)) if order is None else np.asarray(order, np.int64)
-    loader = DataLoader(
-        _Reader(images, (int(size[0]), int(size[1]))),
-        batch_sampler=[order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)],
-        num_workers=workers,
-        collate_fn=_collate,
-        worker_init_fn=_start_worker if workers else None,
-        pin_memory=pin,
-    )
-    for indices, pixels in loader:
-        if not isinstance(pixels, Tensor):
-            where, expected, found, todo = pixels
-            raise InputError(where, expected=expected, found=found, todo=todo)
-        yield indices, pixels
+    order = list(range(len(images))) if order is None else [int(index) for index in order]
+    rows = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    for batch in DataLoader(_Batches(images, tuple(size)), None, sampler=rows, num_workers=workers):
+        if isinstance(batch, InputError):
+            raise batch
+        yield tuple(batch)

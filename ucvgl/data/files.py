@@ -6,15 +6,18 @@ any case, names compared in one Unicode form (NFC), empty cells of a table are u
 
 import csv
 import json
+import math
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from ucvgl.data.container import FileImages
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions, Wgs84
 
@@ -35,9 +38,6 @@ _ID = (
 )  # fmt: skip
 _DEGREES = ("lat", "latitude", "y_lat"), ("lon", "lng", "long", "longitude", "x_lon")
 _METRES = ("east", "easting", "utm_east", "utm_easting", "x"), ("north", "northing", "utm_north", "utm_northing", "y")
-
-
-# folders
 
 
 def folder(path: Path | str, what: str) -> Path:
@@ -80,26 +80,21 @@ def walk(root: Path) -> tuple[list[str], list[str]]:
     images: list[str] = []
     others: list[str] = []
 
-    def enter(path: Path, below: str, above: frozenset[tuple[int, int]]) -> None:
-        try:
-            stat = path.stat()
-            here = (stat.st_dev, stat.st_ino)
-            if here in above:  # a link back to a folder above
-                return
-            with os.scandir(path) as entries:
-                held = [(entry.name, entry.is_dir()) for entry in entries if not is_generated(entry.name)]
-        except OSError as error:
-            raise InputError(path, expected="a readable folder", found=error, todo="Correct or remove it.") from error
-        for name, is_folder in held:
-            utf8(name, path)
-            if is_folder:
-                enter(path / name, f"{below}{name}/", above | {here})
-            elif name.lower().endswith(IMAGE_ENDINGS):
-                images.append(below + name)
-            elif not name.lower().endswith(_SIDE_ENDINGS):
-                others.append(below + name)
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            error.filename, expected="a readable folder", found=error, todo="Correct or remove it."
+        ) from error
 
-    enter(Path(root), "", frozenset())
+    for base, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        here, below = Path(base).resolve(), Path(base).relative_to(root).as_posix()
+        folders[:] = [
+            name for name in folders if not is_generated(utf8(name, base))
+            and not here.is_relative_to(Path(base, name).resolve())  # a link back to a folder above
+        ]  # fmt: skip
+        for name in names:
+            ending = PurePosixPath(utf8(name, base)).suffix.lower()
+            if not is_generated(name) and ending not in _SIDE_ENDINGS:
+                (images if ending in IMAGE_ENDINGS else others).append(f"{below}/{name}".removeprefix("./"))
     return sorted(images, key=nfc), sorted(others, key=nfc)
 
 
@@ -108,12 +103,16 @@ def images_below(root: Path) -> list[str]:
     return walk(root)[0]
 
 
-def passed_over(files: Sequence[str]) -> str:
-    """A sentence for a data set's note that counts and names files whose kind is not read; empty if there are none."""
-    if not files:
-        return ""
-    some = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
-    return f" {len(files)} files passed over, of kinds that are not read: {some}."
+def image_folder(root: Path, below: str, what: str) -> FileImages:
+    """The images below `root`/`below`; ids are their paths there. InputError: no such folder, or nothing in it."""
+    path = folder(root / below, f"a folder of {what}")
+    names, others = walk(path)
+    if not names:
+        raise InputError(path, expected=f"images ({what})", found=", ".join(["none", *others[:3]]),
+                         todo="Copy JPEG, PNG, TIFF or WebP images there.")  # fmt: skip
+    start = f"{below}/" * bool(below)
+    paths, others = ([start + name for name in some] for some in (names, others))
+    return FileImages(str(root), map(nfc, names), paths, None, str(path), tuple(others))
 
 
 def folders_in(root: Path) -> list[str]:
@@ -146,26 +145,20 @@ def on_disk(root: Path | str, names: Iterable[str]) -> list[str | None]:
 
     Each folder is listed once, not a look-up a file.
     """
-    exact: dict[str, set[str]] = {}
-    alike: dict[str, dict[str, str]] = {}
+    listed: dict[str, tuple[set[str], dict[str, str]]] = {}  # folder -> its files, and by folded name
     found: list[str | None] = []
     for name in names:
         parent, slash, leaf = name.rpartition("/")
-        if parent not in exact:
-            try:
-                with os.scandir(f"{root}{os.sep}{parent}") as entries:
-                    exact[parent] = {e.name for e in entries if e.is_file()}
-            except OSError:
-                exact[parent] = set()
-        if leaf in exact[parent]:
-            found.append(name)
-            continue
-        if parent not in alike:
-            alike[parent] = {}
-            for held in exact[parent]:  # two files that differ in case alone stand for neither
+        if parent not in listed:
+            exact, alike = set(), {}
+            with suppress(OSError), os.scandir(f"{root}{os.sep}{parent}") as entries:
+                exact = {entry.name for entry in entries if entry.is_file()}
+            for held in exact:  # two files that differ in case alone stand for neither
                 key = nfc(held).casefold()
-                alike[parent][key] = "" if key in alike[parent] else held
-        other = alike[parent].get(nfc(leaf).casefold())
+                alike[key] = "" if key in alike else held
+            listed[parent] = exact, alike
+        exact, alike = listed[parent]
+        other = leaf if leaf in exact else alike.get(nfc(leaf).casefold())
         found.append(parent + slash + other if other else None)
     return found
 
@@ -177,17 +170,12 @@ def read_marker(root: Path) -> dict[str, Any] | None:
         return None
     try:
         marker = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "counts": {part: (int(n), int(m)) for part, (n, m) in marker["counts"].items()},
-            "sizes": {side: [(int(h), int(w)) for h, w in sizes] for side, sizes in marker["sizes"].items()},
-            "strip_offset": float(marker.get("strip_offset", 0)),
-        }
+        counts = {part: (int(n), int(m)) for part, (n, m) in marker["counts"].items()}
+        sizes = {side: [(int(h), int(w)) for h, w in sizes] for side, sizes in marker["sizes"].items()}
+        return {"counts": counts, "sizes": sizes, "strip_offset": float(marker.get("strip_offset", 0))}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(path, expected="the counts of an export", found=f"{type(error).__name__}: {error}"[:120],
-                         todo="Export again.") from error  # fmt: skip
-
-
-# lists and tables
+        found = f"{type(error).__name__}: {error}"[:120]
+        raise InputError(path, expected="the counts of an export", found=found, todo="Export again.") from error
 
 
 def lines(path: Path) -> list[tuple[int, str]]:
@@ -198,21 +186,20 @@ def lines(path: Path) -> list[tuple[int, str]]:
     """
     try:
         raw = path.read_bytes()
-    except FileNotFoundError as error:
-        held = _holds(path.parent) if path.parent.is_dir() else "not there either"
-        raise InputError(path, expected="this list of the data set", found=f"no such file (its folder holds: {held})",
-                         todo="Unpack the data set's lists there, or give another folder.") from error  # fmt: skip
     except OSError as error:
-        raise InputError(path, expected="a readable file", found=error, todo="Check its permissions.") from error
-    try:
-        text = nfc(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}:{raw[: error.start].count(10) + 1}", expected="UTF-8 text",
-                         found=repr(raw[error.start : error.start + 20]), todo="Save the list as UTF-8.") from error  # fmt: skip
-    damage = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", text)
+        held = _holds(path.parent) if path.parent.is_dir() else "not there either"
+        found = f"no such file (its folder holds: {held})" if isinstance(error, FileNotFoundError) else error
+        raise InputError(path, expected="this list of the data set", found=found,
+                         todo="Unpack the data set's lists there, or give another folder.") from error  # fmt: skip
+    text = nfc(raw.decode("utf-8-sig", "surrogateescape"))
+    damage = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\udc80-\udcff]", text)
     if damage:
-        raise InputError(f"{path}:{text[: damage.start()].count(chr(10)) + 1}", expected="text",
-                         found=repr(damage.group()), todo="The file is damaged: copy it again.")  # fmt: skip
+        at = damage.start()
+        raise InputError(
+            f"{path}:{text[:at].count(chr(10)) + 1}", expected="UTF-8 text" if damage.group() >= "\udc80" else "text",
+            found=text[at : at + 20].encode("utf-8", "surrogateescape"),
+            todo="Save the list as UTF-8, or copy it again: the file is damaged.",
+        )  # fmt: skip
     rows = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise InputError(path, expected="at least one line", found="an empty list", todo="Copy the list again.")
@@ -241,26 +228,21 @@ def numbers(where: object, cells: Iterable[str], *, may_be_empty: bool = False) 
     """Finite numbers from text cells; NaN for all of them where all are empty and may be."""
     cells = [cell.strip() for cell in cells]
     if may_be_empty and not any(cells):
-        return [float("nan")] * len(cells)
-    values = []
+        return [math.nan] * len(cells)
     for cell in cells:
-        try:
-            value = float(cell)
-        except ValueError:
-            value = float("nan")
-        if not np.isfinite(value):
-            raise InputError(where, expected="a finite number", found=repr(cell[:40]), todo="Correct the number.")
-        values.append(value)
-    return values
+        with suppress(ValueError):
+            if math.isfinite(float(cell)):
+                continue
+        raise InputError(where, expected="a finite number", found=repr(cell[:40]), todo="Correct the number.")
+    return [float(cell) for cell in cells]
 
 
-def degrees(wheres: Sequence[object], values: Sequence[Sequence[float]], where: str) -> Positions:
-    """Latitudes and longitudes, (N, 2); InputError names the line of the first that is not on the Earth."""
-    values = np.asarray(values, np.float64).reshape(-1, 2)
-    wrong = np.flatnonzero((np.abs(values) > (90, 180)).any(1))
-    if len(wrong):
-        Positions(values[wrong[:1]], Wgs84(), str(wheres[wrong[0]]))  # raises
-    return Positions(values, Wgs84(), where)
+def lat_lon(where: object, cells: Iterable[str]) -> list[float]:
+    """Latitude and longitude in degrees from two text cells, NaN twice where both are empty."""
+    lat, lon = numbers(where, cells, may_be_empty=True)
+    if abs(lat) > 90 or abs(lon) > 180:
+        Positions([[lat, lon]], Wgs84(), str(where))  # raises, and says whether the two look swapped
+    return [lat, lon]
 
 
 def read_table(path: Path) -> list[tuple[int, list[str]]]:
@@ -295,33 +277,26 @@ def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
     path = Path(path)
     (first, header), *rows = read_table(path)
 
-    def column(candidates: tuple[str, ...]) -> int | None:
-        return next((header.index(c) for c in candidates if c in header), None)
+    def column(names: tuple[str, ...]) -> int | None:
+        return next((header.index(name) for name in names if name in header), None)
 
-    which, metres = column(_ID), [column(names) for names in _METRES]
-    pair = [column(names) for names in _DEGREES]
+    which, *pair = (column(names) for names in (_ID, *_DEGREES))
     is_degrees = None not in pair
-    pair = pair if is_degrees else metres
+    pair = pair if is_degrees else [column(names) for names in _METRES]
     if which is None or None in pair:
         raise InputError(
             f"{path}:{first}", expected="a header with an id or file column, and latitude and longitude (or east and north)",
             found=f"columns {', '.join(header)[:120]}", todo="Name the columns id, latitude and longitude.",
         )  # fmt: skip
-    wheres = [f"{path}:{number}" for number, _ in rows]
-    values = [
-        numbers(where, [row[i] for i in pair], may_be_empty=True) for where, (_, row) in zip(wheres, rows, strict=True)
-    ]
-    ids = [row[which].strip() for _, row in rows]
-    seen: set[str] = set()
-    for where, name in zip(wheres, ids, strict=True):
-        if not name or name in seen:
+    values: dict[str, list[float]] = {}  # by id
+    for number, row in rows:
+        where, name, cells = f"{path}:{number}", row[which].strip(), [row[i] for i in pair]
+        if not name or name in values:
             raise InputError(where, expected="every id once", found=f"{name!r} again" if name else "none",
                              todo="Remove the repeated row, or name it.")  # fmt: skip
-        seen.add(name)
-    if is_degrees:
-        return ids, degrees(wheres, values, str(path))
-    frame = Metres(f"the frame of {path.name}")
-    return ids, Positions(np.array(values, np.float64).reshape(-1, 2), frame, str(path))
+        values[name] = lat_lon(where, cells) if is_degrees else numbers(where, cells, may_be_empty=True)
+    frame = Wgs84() if is_degrees else Metres(f"the frame of {path.name}")
+    return list(values), Positions(list(values.values()), frame, str(path))
 
 
 def table_rows(names: Sequence[str], ids: Sequence[str], where: object) -> np.ndarray:

@@ -1,11 +1,15 @@
-"""Own imagery: a folder of panoramas or photos, a folder of tiles, and no pairs.
+"""Own imagery: two folders whose equal file names are pairs, or two folders without pairs.
 
-Positions are optional and come, in this order, from a CSV beside the images, from tile names (z/x/y, XYZ or TMS rows), or from
-EXIF GPS tags. An image without any has an unknown position, and so has one whose tags are damaged or impossible: the note counts
-those. Without pairs nothing can be tested: there is a training part alone, for methods that need no labels.
+Nothing says which pairs to train and which to test on, so the parts are drawn: 60, 20 and 20 % by a hash of the name, the same
+in every run and on every machine. Without pairs nothing can be tested: there is a training part alone.
+Positions are optional and come, in this order, from a CSV, from tile names (z/x/y, XYZ or TMS rows), or from EXIF GPS tags. An
+image without any has an unknown position, and so has one whose tags are damaged or impossible: the note counts those.
 """
 
+import hashlib
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,11 +18,52 @@ from PIL import Image
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.decoding import FORMATS
-from ucvgl.data.files import degrees, folder, nfc, one_of, passed_over, read_position_table, table_rows, walk
+from ucvgl.data.files import folder, image_folder, one_of, read_position_table, table_rows
 from ucvgl.errors import InputError
 from ucvgl.positions import Positions, Wgs84, haversine
 
-SPLITS = ("all", "train")
+SPLITS = {"all": (0.0, 1.0), "train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
+LEAST = 20  # pairs that can be divided
+
+
+def read_pairs(root: Path | str, split: str = "all", query: str = "drone", gallery: str = "satellite") -> Dataset:
+    """N queries and M gallery images, pairs by file name: "all", or the part "train", "val" or "test", which is drawn.
+
+    InputError: a folder is absent or empty, a name occurs twice, no name is in both, too few pairs to be divided.
+    """
+    one_of("split", split, SPLITS, "Parts of own pairs.")
+    root = folder(root, f"a folder holding {query}/ and {gallery}/")
+    sides, rows_of = [], []  # images, and the row of each name without ending
+    for side in (query, gallery):
+        images, row_of = image_folder(root, side, "images named as those of the other side"), {}
+        for i, name in enumerate(images.ids):
+            other = row_of.setdefault(name.rpartition(".")[0], i)
+            if other != i:
+                raise InputError(images.file(i), expected="every name once", found=f"{images.ids[other]} too",
+                                 todo="Equal names are pairs: keep one of the two.")  # fmt: skip
+        sides.append(images)
+        rows_of.append(row_of)
+    common = rows_of[0].keys() & rows_of[1].keys()
+    if not common:
+        some = ", ".join(next(iter(row_of)) for row_of in rows_of)
+        raise InputError(root, expected=f"equal names in {query}/ and {gallery}/", found=f"{some}, none equal",
+                         todo="Rename them, or use the layout 'folders', which has no pairs.")  # fmt: skip
+    if split != "all" and len(common) < LEAST:
+        raise InputError(root, expected=f"at least {LEAST} pairs to hold some out", found=len(common),
+                         todo="Add pairs, or train on another set and test on these with split 'all'.")  # fmt: skip
+    # in the order of the names' hashes; paired and unpaired names apart, so that every part has its share of both
+    low, high = SPLITS[split]
+    part: set[str] = set()
+    for group in (common, rows_of[0].keys() ^ rows_of[1].keys()):
+        ordered = sorted(group, key=lambda stem: hashlib.sha256(stem.encode()).digest())
+        part.update(ordered[round(low * len(ordered)) : round(high * len(ordered))])
+    stems = [[stem for stem in row_of if stem in part] for row_of in rows_of]
+    images = [
+        side.subset([row_of[stem] for stem in some]) for side, row_of, some in zip(sides, rows_of, stems, strict=True)
+    ]
+    row = {stem: [i] for i, stem in enumerate(stems[1])}
+    note = "Pairs by file name." + " The parts are drawn by the names' hashes." * (split != "all")
+    return Dataset("pairs", split, *images, Positives.of([row.get(stem, []) for stem in stems[0]]), note=note)
 
 
 def read_folders(
@@ -26,28 +71,17 @@ def read_folders(
     query_csv: Path | str | None = None, gallery_csv: Path | str | None = None,
     tile_names: Literal["xyz", "tms"] | None = None,
 ) -> Dataset:  # fmt: skip
-    """N photos or panoramas and M tiles, pairs unknown.
+    """N photos or panoramas and M tiles in two folders of `root`, pairs unknown; the splits "all" and "train" are the same.
 
-    Args:
-        root: the folder that holds both.
-        split: "all" or "train", which are the same.
-        query: the folder of photos or panoramas, subfolders included.
-        gallery: the folder of tiles.
-        query_csv: positions of the queries: a header, an id or file column, latitude and longitude, or east and north.
-        gallery_csv: the same for tiles.
-        tile_names: tiles are named z/x/y (or z_x_y, z-x-y): "xyz" counts rows from the north, "tms" from the south. The
-            position is the tile's centre.
-
-    Raises:
-        InputError: a folder is absent or empty, a table is wrong, one side's latitude and longitude look swapped, or a part to
-            test on is asked for.
+    Positions come from `query_csv` and `gallery_csv` (a header; an id or file column; latitude and longitude, or east and north);
+    or from tiles named z/x/y (or z_x_y, z-x-y), whose rows "xyz" counts from the north and "tms" from the south.
+    InputError: a folder is absent or empty, a table is wrong, one side's latitude and longitude look swapped.
     """
-    one_of(
-        "split", split, SPLITS, "Own folders without pairs have no part to test on: recall cannot be measured on them."
-    )
+    todo = "Own folders without pairs have no part to test on: recall cannot be measured on them."
+    one_of("split", split, ("all", "train"), todo)
     root = Path(root)
-    queries, told = _images(root / query, "photos or panoramas", query_csv, None)
-    tiles, told_too = _images(root / gallery, "tiles", gallery_csv, tile_names)
+    queries, wrong = _images(root / query, "photos or panoramas", query_csv, None)
+    tiles, wrong_too = _images(root / gallery, "tiles", gallery_csv, tile_names)
     if None not in (queries.positions, tiles.positions) and looks_swapped(queries.positions, tiles.positions):
         raise InputError(
             query_csv or root / query, expected="positions near the tiles",
@@ -56,27 +90,29 @@ def read_folders(
         )  # fmt: skip
     known = [0 if side.positions is None else int(side.positions.known.sum()) for side in (queries, tiles)]
     note = f"No pairs. Positions known for {known[0]} of {len(queries)} queries and {known[1]} of {len(tiles)} tiles."
-    return Dataset("folders", split, queries, tiles, Positives.unknown(len(queries)), note=note + told + told_too)
+    for files in filter(None, (wrong, wrong_too)):
+        note += f" {len(files)} files with damaged or impossible positions in their tags, such as {files[0]}."
+    return Dataset("folders", split, queries, tiles, Positives.unknown(len(queries)), note=note)
 
 
-def _images(root: Path, what: str, table: Path | str | None, tile_names: str | None) -> tuple[FileImages, str]:
-    root = folder(root, f"a folder of {what}")
-    names, odd = walk(root)
-    if not names:
-        raise InputError(root, expected=f"images ({what})", found="none" + passed_over(odd),
-                         todo="Copy JPEG, PNG, TIFF or WebP images there.")  # fmt: skip
-    told = passed_over(odd)
+def _images(root: Path, what: str, table: Path | str | None, tile_names: str | None) -> tuple[FileImages, list[str]]:
+    """Images with their positions, and files whose tags hold no position that is possible."""
+    images, wrong = image_folder(root, "", what), []
     if table is not None:
         ids, places = read_position_table(table)
-        at = table_rows(names, ids, table)
+        at = table_rows(images.ids, ids, table)
         positions = Positions(np.where(at[:, None] >= 0, places.values[at], np.nan), places.frame, str(table))
     elif tile_names is not None:
-        positions = _from_tile_names(root, names, tile_names)
+        one_of("tile_names", tile_names, ("xyz", "tms"), "Say how the rows are counted.")
+        values = [_named_centre(root, name, tile_names) for name in images.paths]
+        positions = Positions(values, Wgs84(), str(root))
     else:
-        positions, wrong = _from_tags(root, names)
-        if wrong:
-            told += f" {len(wrong)} files with damaged or impossible positions in their tags, such as {wrong[0]}."
-    return FileImages(str(root), list(map(nfc, names)), names, positions, str(root)), told
+        unknown = math.nan, math.nan
+        tags = [image_position(root / name) for name in images.paths]
+        wrong = [name for name, at in zip(images.paths, tags, strict=True) if at and math.isnan(at[0])]
+        found = Positions([at or unknown for at in tags], Wgs84(), str(root))
+        positions = found if found.known.any() else None
+    return replace(images, positions=positions), wrong
 
 
 def tile_centre(zoom: int, x: float, y: float, scheme: str = "xyz") -> tuple[float, float]:
@@ -87,30 +123,13 @@ def tile_centre(zoom: int, x: float, y: float, scheme: str = "xyz") -> tuple[flo
     return float(lat), (x + 0.5) / side * 360 - 180
 
 
-def _from_tile_names(root: Path, names: list[str], scheme: str) -> Positions:
-    one_of("tile_names", scheme, ("xyz", "tms"), "Say how the rows are counted.")
-    values = []
-    for name in names:
-        match = re.search(r"(?<!\d)(\d{1,2})[/_-](\d{1,9})[/_-](\d{1,9})$", name.rpartition(".")[0])
-        zoom, x, y = (int(g) for g in match.groups()) if match else (0, 1, 1)
-        if zoom > 30 or not (x < 1 << zoom and y < 1 << zoom):
-            raise InputError(root / name, expected="z/x/y (or z_x_y), x and y below 2^z", found=name,
-                             todo="Rename the tile, or give positions in a CSV.")  # fmt: skip
-        values.append(tile_centre(zoom, x, y, scheme))
-    return Positions(np.array(values), Wgs84(), str(root))
-
-
-def _from_tags(root: Path, names: list[str]) -> tuple[Positions | None, list[str]]:
-    """Positions by EXIF, None if no image has one, and the files whose tags hold no position that is possible."""
-    values, wrong = np.full((len(names), 2), np.nan), []
-    for i, name in enumerate(names):
-        found = image_position(root / name)
-        if found is None:
-            continue
-        if np.isnan(found[0]):
-            wrong.append(name)
-        values[i] = found
-    return (None if np.isnan(values).all() else degrees(names, values, str(root))), wrong
+def _named_centre(root: Path, name: str, scheme: str) -> tuple[float, float]:
+    match = re.search(r"(?<!\d)(\d{1,2})[/_-](\d{1,9})[/_-](\d{1,9})$", name.rpartition(".")[0])
+    zoom, x, y = map(int, match.groups()) if match else (0, 1, 1)
+    if zoom > 30 or max(x, y) >= 1 << zoom:
+        raise InputError(root / name, expected="z/x/y (or z_x_y), x and y below 2^z", found=name,
+                         todo="Rename the tile, or give positions in a CSV.")  # fmt: skip
+    return tile_centre(zoom, x, y, scheme)
 
 
 def image_position(path: Path | str) -> tuple[float, float] | None:
@@ -138,8 +157,8 @@ def image_position(path: Path | str) -> tuple[float, float] | None:
     return (lat, lon) if possible else nothing
 
 
-def looks_swapped(values: Positions, reference: Positions, far_m: float = 100_000.0) -> bool:
-    """Whether latitude and longitude are swapped: the medians lie `far_m` metres apart, but not with columns exchanged.
+def looks_swapped(values: Positions, reference: Positions) -> bool:
+    """Whether latitude and longitude are swapped: the medians lie 100 km apart, but not with columns exchanged.
 
     False for positions in metres and where nothing is known.
     """
@@ -147,4 +166,4 @@ def looks_swapped(values: Positions, reference: Positions, far_m: float = 100_00
         return False
     here, there = (np.median(p.values[p.known], axis=0) for p in (values, reference))
     turned = here[::-1]
-    return bool(abs(turned[0]) <= 90 and haversine(here, there) > far_m >= haversine(turned, there))
+    return bool(abs(turned[0]) <= 90 and haversine(here, there) > 1e5 >= haversine(turned, there))

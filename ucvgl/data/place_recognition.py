@@ -1,23 +1,21 @@
-"""Place recognition: photos against a database of photos, in the form of the deep visual geo-localisation benchmark.
+"""Place recognition: photos against a database of photos, in the two forms such data come in.
 
-    <root>/images/{train,val,test}/{database,queries}/**/@<easting>@<northing>@...@.jpg         (Berton et al., CVPR 2022)
+In the form of the deep visual geo-localisation benchmark (Berton et al., CVPR 2022), names under
+images/{train,val,test}/{database,queries} are @easting@northing@zone@letter@lat@lon@pano id@...@.jpg, and a hit is within 25 m.
 
-The name's fields, between `@`: UTM easting, northing, zone, letter, latitude, longitude, pano id, tile, heading, pitch, roll,
-height, timestamp, note, extension; only the first two must be filled. Used for Pitts30k and Pitts250k (Torii et al.),
-Mapillary street-level sequences (MSLS, Warburg et al.), Tokyo 24/7, Nordland, St Lucia, SVOX, Eynsham and others.
-
-A hit is a database image within 25 m. Nordland's positions are made up (a straight line): there a hit is a frame, in the pano
-id field, at most `frames` away. MSLS validation has two published protocols, of 740 and of 750 queries; the note says which of
-the two the number of queries is, or neither.
+In two folders numbered alike (one route filmed twice, under two conditions) the last number in a file's name is its frame, and a
+hit is a frame at most so many away. Folders may be of unequal length, numbers may have gaps.
 """
 
-import os
+import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ucvgl.data.container import Dataset, FileImages, Positives
-from ucvgl.data.files import folder, nfc, numbers, one_of, passed_over, walk
+from ucvgl.data.files import folder, folders_in, image_folder, nfc, numbers, one_of
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions
 
@@ -27,6 +25,13 @@ MSLS_PROTOCOLS = (740, 750)
 UTM = Metres("UTM of the file names")
 ON_A_LINE = Metres("frames on a line, one a metre")
 _PANO_ID = 7
+# (query, gallery): the first pair of which both are there
+FOLDERS = (
+    ("query", "ref"), ("query", "reference"), ("winter", "summer"), ("fall", "summer"), ("spring", "summer"),
+    ("night_right", "day_right"), ("day_left", "day_right"), ("night", "day"),
+)  # fmt: skip
+HIT_FRAMES = {"sped": 0, "essex3in1": 0}  # every other: 2, as the ground truth of Corridor and Gardens Point allows
+TRAINING = 0.7  # of the line, from its beginning
 
 
 def read_place_recognition(
@@ -34,50 +39,30 @@ def read_place_recognition(
 ) -> Dataset:
     """One split: N queries against M database images, every database image within reach a positive, the nearest first.
 
-    Args:
-        root: the folder that holds images/ (or train/, val/, test/ themselves).
-        split: "train", "val" or "test".
-        name: the data set; "nordland" counts frames (10 by default), "msls" names its protocol in the note.
-        frames: a hit is at most so many frames away instead of 25 m; papers use 1, 2 or 10: say which.
+    `root` holds images/ (or train/, val/, test/ themselves). With `frames` a hit is at most so many frames away instead of 25 m
+    ("nordland": 10 by default; papers use 1, 2 or 10).
     """
     one_of("split", split, SPLITS, "Choose one of these.")
     root = folder(root, "the folder that holds images/")
-    base = root / "images" if (root / "images").is_dir() else root
-    held = [part for part in SPLITS if (base / part).is_dir()]
+    base = "images/" if (root / "images").is_dir() else ""
+    held = [part for part in SPLITS if (root / base / part).is_dir()]
     if held and split not in held:
         todo = "It is for measuring alone: train on another set, such as MSLS or the embedded world, and test here."
-        raise InputError(base / split, expected=f"a {split} part", found=f"{' and '.join(held)} alone",
+        raise InputError(root / base / split, expected=f"a {split} part", found=f"{' and '.join(held)} alone",
                          todo=todo if held == ["test"] else "Unpack the rest, or choose another part.")  # fmt: skip
-    query, odd = _images(root, base / split / "queries")
-    gallery, odd_too = _images(root, base / split / "database")
+    query, gallery = (_images(root, f"{base}{split}/{side}") for side in ("queries", "database"))
     if frames is None and name == "nordland":
         frames = 10
     if frames is None:
-        for side in (query, gallery):
-            at = side.positions.values
-            if np.abs(at).max() <= 180 and at[:, 0].any():  # easting 0 everywhere: a made-up line, as Nordland's
-                found = f"{at[0].tolist()}, which look like degrees"
-                raise InputError(side.where, expected="UTM easting and northing in metres in the file names", found=found,
-                                 todo="Rename the files with the data set's own formatting script.")  # fmt: skip
-        positives, note = (
-            Positives.within(query.positions, gallery.positions, HIT_M),
-            f"A hit is within {HIT_M:g} m (UTM).",
-        )
+        positives, note = _near(query, gallery), f"A hit is within {HIT_M:g} m (UTM)."
     else:
         positives = Positives.within(_on_a_line(query), _on_a_line(gallery), frames)
         note = f"A hit is at most {frames} frames away."
-    note += without_hit(positives)
-    if name == "msls":
-        known = len(query) in MSLS_PROTOCOLS
-        note += f" MSLS protocol of {len(query)} queries." if known else (
-            f" MSLS with {len(query)} queries: neither published protocol (740 or 750 queries).")  # fmt: skip
-    return Dataset(name, split, query, gallery, positives, note=note + passed_over(odd + odd_too))
-
-
-def without_hit(positives: Positives) -> str:
-    """A sentence for the note that counts queries without any right image; empty if there are none."""
-    count = int((np.diff(positives.offsets) == 0).sum())
-    return f" {count} of {len(positives)} queries have no right image; recall leaves them out." if count else ""
+    if name == "msls" and len(query) in MSLS_PROTOCOLS:
+        note += f" MSLS protocol of {len(query)} queries."
+    elif name == "msls":
+        note += f" MSLS with {len(query)} queries: neither published protocol (740 or 750 queries)."
+    return Dataset(name, split, query, gallery, positives, note=note)
 
 
 def fields(path: str) -> list[str]:
@@ -85,27 +70,92 @@ def fields(path: str) -> list[str]:
     return path.rpartition("/")[2].split("@")
 
 
-def _images(root: Path, path: Path) -> tuple[FileImages, list[str]]:
-    path = folder(path, "a folder of images named @easting@northing@...")
-    names, odd = walk(path)
-    if not names:
-        raise InputError(path, expected="images", found="none", todo="Copy the images there, or unpack the data set.")
-    utm = np.empty((len(names), 2))
-    for i, name in enumerate(names):
+def _images(root: Path, below: str) -> FileImages:
+    images = image_folder(root, below, "images named @easting@northing@...")
+    utm = []
+    for i, name in enumerate(images.ids):
         cells = fields(name)
         if len(cells) < 4 or cells[0].strip():
-            raise InputError(path / name, expected="a name of the form @easting@northing@...@.jpg", found=name,
+            raise InputError(images.file(i), expected="a name of the form @easting@northing@...@.jpg", found=name,
                              todo="Rename the files with the data set's own formatting script.")  # fmt: skip
-        utm[i] = numbers(path / name, cells[1:3])
-    relative = os.path.relpath(path, root).replace(os.sep, "/")
-    paths = [f"{relative}/{name}" for name in names]
-    return FileImages(str(root), list(map(nfc, names)), paths, Positions(utm, UTM, str(path)), str(path)), odd
+        utm.append(numbers(images.file(i), cells[1:3]))
+    return replace(images, positions=Positions(utm, UTM, images.where))
+
+
+def _near(query: FileImages, gallery: FileImages) -> Positives:
+    for side in (query, gallery):
+        at = side.positions.values
+        if np.abs(at).max() <= 180 and at[:, 0].any():  # easting 0 everywhere: a made-up line, as Nordland's
+            found = f"{at[0].tolist()}, which look like degrees"
+            raise InputError(side.where, expected="UTM easting and northing in metres in the file names", found=found,
+                             todo="Rename the files with the data set's own formatting script.")  # fmt: skip
+    return Positives.within(query.positions, gallery.positions, HIT_M)
 
 
 def _on_a_line(images: FileImages) -> Positions:
-    """By the frame number in the pano id field: no dense comparison either."""
-    at = [
-        (numbers(images.file(i), fields(name)[_PANO_ID : _PANO_ID + 1] or [""])[0], 0.0)
-        for i, name in enumerate(images.ids)
-    ]
-    return Positions(np.array(at), ON_A_LINE, images.where)
+    """By the frame number in the pano id field."""
+    cells = [fields(name)[_PANO_ID : _PANO_ID + 1] or [""] for name in images.ids]
+    return Positions([(*numbers(images.file(i), cell), 0.0) for i, cell in enumerate(cells)], ON_A_LINE, images.where)
+
+
+def frame_folders(root: Path, query: str | None = None, gallery: str | None = None) -> tuple[str, str] | None:
+    """The names of the two folders as they are on disk, or None; the names known here, or those given."""
+    held = {name.casefold(): name for name in folders_in(root)}
+    pairs = [(query or a, gallery or b) for a, b in FOLDERS]
+    return next(((held[a.casefold()], held[b.casefold()]) for a, b in pairs
+                 if a.casefold() in held and b.casefold() in held and a != b), None)  # fmt: skip
+
+
+def read_frames(
+    root: Path | str, split: str = "all", name: str = "frames", frames: int | None = None, query: str | None = None,
+    gallery: str | None = None,
+) -> Dataset:  # fmt: skip
+    """N queries and M gallery frames of one line: "all", "train" (the first 70 %), or "test" (the rest but what is in reach of it).
+
+    A hit is at most `frames` away: by default 2, 0 for SPED and Essex3IN1, which are no routes. `query` and `gallery` are the
+    folders, by default the first of `FOLDERS` that are there. InputError: a folder is absent or empty, a name holds no number,
+    two files of a folder have one number, a part is empty.
+    """
+    one_of("split", split, ("all", "train", "test"), "Frames on a line have these parts.")
+    root = folder(root, "a folder holding two folders of frames")
+    pair = frame_folders(root, query, gallery)
+    if pair is None:
+        raise InputError(
+            root, expected=f"two folders such as {', '.join('/'.join(pair) for pair in FOLDERS[:3])}",
+            found=", ".join(folders_in(root)[:8]) or "no folder", todo="Say which with query= and gallery=.",
+        )  # fmt: skip
+    reach = HIT_FRAMES.get(name, 2) if frames is None else frames
+    sides = [_numbered(root, side) for side in pair]
+    first = min(at.min() for _, at in sides)
+    step = int(np.gcd.reduce(np.concatenate([at for _, at in sides]) - first)) or 1
+    line = [(at - first) // step for _, at in sides]
+    cut = math.ceil(TRAINING * (max(at.max() for at in line) + 1))
+    images = []
+    for (side, _), at in zip(sides, line, strict=True):
+        keep = {"all": at >= 0, "train": at < cut, "test": at >= cut + reach}[split]
+        rows = np.flatnonzero(keep)[np.argsort(at[keep])]
+        if not len(rows):
+            raise InputError(side.where, expected=f"frames of the {split} part", found=f"none of {len(at)}",
+                             todo="The line is too short to be divided: use split 'all'.")  # fmt: skip
+        positions = Positions(np.stack([at[rows], np.zeros(len(rows))], 1), ON_A_LINE, side.where)
+        images.append(replace(side.subset(rows), positions=positions))
+    positives = Positives.within(images[0].positions, images[1].positions, reach)
+    steps = f" (numbers in steps of {step})" * (step > 1)
+    note = f"{pair[0]} in {pair[1]}; a hit is at most {reach} frames away{steps}."
+    return Dataset(name, split, *images, positives, note=note)
+
+
+def _numbered(root: Path, side: str) -> tuple[FileImages, np.ndarray]:
+    """The frames of a folder and their numbers."""
+    images = image_folder(root, side, "frames with a number in their names")
+    path_of: dict[int, str] = {}
+    for i, path in enumerate(images.paths):
+        digits = re.findall(r"[0-9]+", path.rpartition("/")[2].rpartition(".")[0])
+        if not digits:
+            raise InputError(images.file(i), expected="frames with a number in their names", found=path,
+                             todo="Number the frames of both folders alike.")  # fmt: skip
+        number = int(digits[-1][-15:])
+        if path_of.setdefault(number, path) != path:
+            raise InputError(images.file(i), expected="every number once", found=f"{number} in {path_of[number]} too",
+                             todo="Keep one file a frame.")  # fmt: skip
+    return replace(images, ids=map(nfc, images.paths)), np.array(list(path_of))

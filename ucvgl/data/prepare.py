@@ -32,73 +32,52 @@ class Preparation:
 
 
 def prepare(data: Dataset, config: Preparation, *, progress: bool = True) -> Dataset:
-    """The data set with tensors behind it; its labels come along untouched.
+    """The data set with tensors behind it, as `config` says; its labels come along untouched.
 
-    Args:
-        data: N queries, M gallery images.
-        config: the sizes and the projection.
-        progress: show a bar.
-
-    Returns:
-        query uint8 (N, 3, H, W), gallery (M, 3, h, w), and top_view (N, 3, S, S) if there is a projection.
-
-    Raises:
-        InputError: an image that cannot be read, no room on the disk.
+    query uint8 (N, 3, H, W), gallery (M, 3, h, w), and top_view (N, 3, S, S) if there is a projection. InputError: an image
+    cannot be read, the disk has no room.
     """
     key = {
         "version": VERSION, "query": data.query.digest(), "gallery": data.gallery.digest(),
         "strip_offset": data.strip_offset, **asdict(config),
     }  # fmt: skip
     folder = made_once("images", key, lambda folder: _write(folder, data, config, progress))
-
-    def ready(name: str, images: ImageSet) -> ArrayImages:
-        return ArrayImages(images.ids, mapped(folder, name), images.positions, f"{folder.name}-{name}")
-
-    top = ready("top_view", data.query) if config.top_view else None
-    return replace(data, query=ready("query", data.query), gallery=ready("gallery", data.gallery), top_view=top)
+    sides = {"query": data.query, "gallery": data.gallery} | ({"top_view": data.query} if config.top_view else {})
+    return replace(data, **{
+        name: ArrayImages(images.ids, mapped(folder, name), images.positions, f"{folder.name}-{name}")
+        for name, images in sides.items()
+    })  # fmt: skip
 
 
 def _write(folder: Path, data: Dataset, config: Preparation, progress: bool) -> None:
-    query = new_images(folder, "query", (len(data.query), 3, *config.query_px))
-    gallery = new_images(
-        folder, "gallery", (len(data.gallery), 3, *(config.query_px if config.polar else config.gallery_px))
-    )
-    arrays = [query, gallery]
+    shapes = {"query": config.query_px, "gallery": config.query_px if config.polar else config.gallery_px}
     if config.top_view:
-        top = new_images(folder, "top_view", (len(data.query), 3, config.top_view.size_px, config.top_view.size_px))
-        arrays.append(top)
-    with tqdm(total=len(query) + len(gallery), desc="images", unit="image", disable=not progress) as bar:
-        for rows, images in _native(data.query) if config.top_view else _batches(data.query, config.query_px):
-            query[rows] = resized(images, config.query_px).numpy()
+        shapes["top_view"] = config.top_view.size_px, config.top_view.size_px
+    counts = {"query": len(data.query), "gallery": len(data.gallery), "top_view": len(data.query)}
+    out = {name: new_images(folder, name, (counts[name], 3, *shape)) for name, shape in shapes.items()}
+    with tqdm(total=len(data.query) + len(data.gallery), desc="images", unit="image", disable=not progress) as bar:
+        for rows, images in _batches(data.query, None if config.top_view else config.query_px):
+            out["query"][rows] = resized(images, config.query_px).numpy()
             if config.top_view:
                 is_strip = images.shape[3] != 2 * images.shape[2]
                 whole = complete_panorama(images, strip_offset=data.strip_offset) if is_strip else images
-                top[rows] = top_view(whole, config.top_view).numpy()
+                out["top_view"][rows] = top_view(whole, config.top_view).numpy()
             bar.update(len(rows))
         for rows, images in _batches(data.gallery, config.gallery_px):
-            gallery[rows] = (polar_view(images, *config.query_px) if config.polar else images).numpy()
+            out["gallery"][rows] = (polar_view(images, *config.query_px) if config.polar else images).numpy()
             bar.update(len(rows))
-    for array in arrays:
+    for array in out.values():
         array.flush()
 
 
-def _native(images: ImageSet) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """All images in batches of one size each: a projection wants a panorama's own pixels, and sizes differ in a folder."""
-    if isinstance(images, FileImages):
-        sizes = np.array([image_size(images.file(i)) for i in range(len(images))])
-    else:
-        sizes = np.array([images.read(0).shape[1:]] * len(images))
-    for size in np.unique(sizes, axis=0):
-        yield from _batches(images, tuple(size.tolist()), np.flatnonzero((sizes == size).all(1)))
-
-
-def _batches(
-    images: ImageSet, size: tuple[int, int], order: np.ndarray | None = None
-) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Images in batches, all in order by default: from a tensor as they lie there, from files by worker processes."""
-    workers = 0 if isinstance(images, ArrayImages) else 2
-    for rows, pixels in batches(images, size, BATCH, order, workers=workers):
-        yield rows.numpy(), pixels
+def _batches(images: ImageSet, size: tuple[int, int] | None) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """All images in batches of `size`; None: of their own sizes, as a projection wants a panorama's own pixels."""
+    in_files = isinstance(images, FileImages)
+    sizes = np.array([size or (image_size(images.file(i)) if in_files else images.size) for i in range(len(images))])
+    for own in np.unique(sizes, axis=0):
+        some = np.flatnonzero((sizes == own).all(1))
+        for rows, pixels in batches(images, tuple(own.tolist()), BATCH, some, workers=2 if in_files else 0):
+            yield rows.numpy(), pixels
 
 
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,24 +1,15 @@
-"""University-1652 (Zheng et al., ACM MM 2020) and SUES-200 (Zhu et al., TCSVT 2023): many drone images of a building, one tile.
+"""University-1652 (Zheng et al., ACM MM 2020), SUES-200 (Zhu et al., TCSVT 2023): many drone images of a building, one tile.
 
-    University-1652                                            SUES-200 (a height: 150, 200, 250 or 300 metres)
-    <root>/train/drone/<building>/image-01.jpeg ... (54)        <root>/Training/<height>/drone/<place>/0.jpg ... (50)
-    <root>/train/satellite/<building>/<building>.jpg            <root>/Training/<height>/satellite/<place>/0.png
-    <root>/test/query_drone/<building>/...                      <root>/Testing/<height>/query_drone/<place>/...
-    <root>/test/gallery_satellite/<building>/...                <root>/Testing/<height>/gallery_satellite/<place>/...
-    <root>/test/query_satellite, gallery_drone                  <root>/Testing/<height>/query_satellite, gallery_drone
-
-The folder's name is the building. Galleries hold buildings that no query shows (distractors): they count. Published counts:
-University-1652 has 701 training buildings; its test has 37,855 drone queries against 951 tiles, and 701 tile queries against
-51,355 drone images. SUES-200 has 120 training and 80 test places, 50 drone images at each height, galleries of all 200.
+A folder's name is the building. Galleries hold buildings that no query shows (distractors): they count.
 """
 
-import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from ucvgl.data.container import Dataset, FileImages, Positives
-from ucvgl.data.files import folder, folders_in, nfc, one_of, passed_over, walk
+from ucvgl.data.files import folder, folders_in, image_folder, nfc, one_of
 from ucvgl.errors import InputError
 
 Direction = Literal["drone2satellite", "satellite2drone"]
@@ -55,41 +46,32 @@ def _read(name: str, root: Path, folders: dict[str, str], split: str, direction:
     one_of("split", split, folders, "This layout has these two.")
     one_of("direction", direction, DIRECTIONS, "Choose one of these two.")
     prefixes = ("", "") if split == "train" else ("query_", "gallery_")
-    bases = [
-        root / folders[split] / (prefix + side) for prefix, side in zip(prefixes, direction.split("2"), strict=True)
-    ]
-    (query, query_of, odd), (gallery, gallery_of, odd_too) = (_buildings(root, base) for base in bases)
+    bases = [f"{folders[split]}/{prefix}{side}" for prefix, side in zip(prefixes, direction.split("2"), strict=True)]
+    (query, query_of), (gallery, gallery_of) = (_buildings(root, base) for base in bases)
     images_of: dict[str, list[int]] = {}
     for i, building in enumerate(gallery_of):
         images_of.setdefault(building, []).append(i)
-    for path, building in zip(query.paths, query_of, strict=True):
+    for i, building in enumerate(query_of):
         if building not in images_of:
-            raise InputError(root / path, expected=f"building {building} in {bases[1]}", found="no such folder",
+            raise InputError(query.file(i), expected=f"building {building} in {root / bases[1]}", found="no such folder",
                              todo="Copy the gallery again; every query's building is in it.")  # fmt: skip
     note += f" {direction}; {len(set(gallery_of) - set(query_of))} buildings of the gallery are distractors."
-    positives = Positives.of([images_of[building] for building in query_of])
-    return Dataset(name, split, query, gallery, positives, note=(note + passed_over(odd + odd_too)).strip())
+    return Dataset(name, split, query, gallery, Positives.of([images_of[b] for b in query_of]), note=note.strip())
 
 
-def _buildings(root: Path, path: Path) -> tuple[FileImages, list[str], list[str]]:
-    """The images of a folder of buildings, the building of each, and files passed over."""
-    path = folder(path, "a folder of buildings")
-    paths, buildings, odd = [], [], []
-    for building in folders_in(path):
-        images, others = walk(path / building)
-        if not images:
-            raise InputError(path / building, expected="images of this building", found="none",
-                             todo="Copy the folder again, or remove it.")  # fmt: skip
-        paths += [f"{building}/{image}" for image in sorted(images, key=_natural)]
-        buildings += [nfc(building)] * len(images)
-        odd += [f"{building}/{other}" for other in others]
-    if not paths:
-        raise InputError(path, expected="a folder a building", found="none", todo="Unpack the data set here.")
-    relative = os.path.relpath(path, root).replace(os.sep, "/")
+def _buildings(root: Path, below: str) -> tuple[FileImages, list[str]]:
+    """The images in a folder of buildings, and the building of each."""
+    images = image_folder(root, below, "buildings")
+    rows = [i for i, name in enumerate(images.ids) if "/" in name]
+    images = images.subset(sorted(rows, key=lambda i: [_natural(part) for part in images.ids[i].split("/", 1)]))
+    building_of = [name.partition("/")[0] for name in images.ids]
+    empty = sorted({nfc(name) for name in folders_in(root / below)} - set(building_of)) if rows else [""]
+    if empty:
+        raise InputError(root / below / empty[0], expected="images of this building", found="none",
+                         todo="Copy the folder again, or remove it.")  # fmt: skip
     # the whole name is the id where two files differ in their ending alone
-    stems = [nfc(p.rpartition(".")[0]) for p in paths]
-    ids = stems if len(set(stems)) == len(stems) else [nfc(p) for p in paths]
-    return FileImages(str(root), ids, [f"{relative}/{p}" for p in paths], None, str(path)), buildings, odd
+    stems = [name.rpartition(".")[0] for name in images.ids]
+    return replace(images, ids=stems if len(set(stems)) == len(stems) else images.ids), building_of
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

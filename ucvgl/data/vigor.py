@@ -1,25 +1,19 @@
-"""VIGOR: panoramas of four cities, tiles that cover them densely, shared tiles, and semi-positives (Zhu et al., CVPR 2021).
+"""VIGOR: panoramas of four cities, tiles that cover them densely, shared tiles, semi-positives (Zhu et al., CVPR 2021).
 
-    <root>/splits/<City>/satellite_list.txt                     a tile a line, satellite_<lat>_<lon>.png
-    <root>/splits/<City>/same_area_balanced_train.txt, ..._test.txt, pano_label_balanced.txt      a panorama a line, 13
-        columns: <panorama> <tile> <d_lat> <d_lon> and three times <semi-positive> <d_lat> <d_lon>
-    <root>/<City>/panorama/<id>,<lat>,<lon>,.jpg                 2048 x 1024, equirectangular, north in the middle
-    <root>/<City>/satellite/satellite_<lat>_<lon>.png            640 x 640, north up
-    <root>/splits__corrected/<City>/..._balanced_train__corrected.txt      corrected by SliceMatch (CVPR 2023)
-
-Offsets (pixels from the panorama to the tile's centre) are not read: no method here uses them. Images may also lie in
-<root>/ground/<City> and <root>/satellite/<City>, as Sample4Geo reads them. Same area: train and test lists of all four
-cities. Cross area: trained on New York and Seattle, tested on San Francisco and Chicago, every panorama of each. Published
-counts: 90,618 tiles and 105,214 panoramas.
+A line of a list has 13 columns: <panorama> <tile> <d_lat> <d_lon>, then <semi-positive> <d_lat> <d_lon> three times. The offsets
+(pixels to the tile's centre) are not used. Same area: train and test lists of all four cities. Cross area: trained on New York
+and Seattle, tested on San Francisco and Chicago, every panorama of each. Corrected labels are SliceMatch's (CVPR 2023).
 """
 
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from ucvgl.data.container import Dataset, FileImages, Positives
-from ucvgl.data.files import columns, degrees, folder, inside, lines, numbers, one_of
+from ucvgl.data.files import columns, folder, inside, lat_lon, lines, numbers, one_of
 from ucvgl.errors import InputError
-from ucvgl.positions import Positions
+from ucvgl.positions import Positions, Wgs84
 
 CITIES = ("NewYork", "Seattle", "SanFrancisco", "Chicago")
 CROSS = {"train": ("NewYork", "Seattle"), "test": ("SanFrancisco", "Chicago")}
@@ -28,74 +22,59 @@ CROSS = {"train": ("NewYork", "Seattle"), "test": ("SanFrancisco", "Chicago")}
 def read_vigor(root: Path | str, split: str = "test", area: Literal["same", "cross"] = "same") -> Dataset:
     """One split of VIGOR: N panoramas against every tile of its cities (M); one positive and three semi-positives each.
 
-    Args:
-        root: the data set's folder; the corrected labels are taken if they are there, and the note says so.
-        split: "train" or "test".
-        area: "same" or "cross".
+    `area` is "same" or "cross". The corrected labels are taken if they are there, and the note says so.
     """
     one_of("split", split, CROSS, "VIGOR has these two.")
     one_of("area", area, ("same", "cross"), "VIGOR has these two.")
     root = folder(root, "the folder of VIGOR, holding splits/")
     corrected = (root / "splits__corrected").is_dir()
-    tiles: list[tuple[str, str, str]] = []  # where, id, path
-    panoramas: list[tuple[str, str, str, list[str]]] = []  # where, id, path, ids of tiles: the positive first
+    lists = root / ("splits__corrected" if corrected else "splits")
+    labels = ("pano_label_balanced" if area == "cross" else f"same_area_balanced_{split}") + "__corrected" * corrected
+    tiles: dict[str, tuple[str, list[float]]] = {}  # id -> path, position
+    panoramas: list[
+        tuple[str, str, list[float], list[str]]
+    ] = []  # id, path, position, ids of tiles: the positive first
     for city in CITIES if area == "same" else CROSS[split]:
-        city_tiles, city_panoramas = _read_city(root, city, split, area, corrected)
-        tiles += city_tiles
-        panoramas += city_panoramas
-    row = {name: i for i, (_, name, _) in enumerate(tiles)}
+        by_kind = (root / "ground" / city).is_dir()
+        ground = f"ground/{city}" if by_kind else f"{city}/panorama"
+        satellite = f"satellite/{city}" if by_kind else f"{city}/satellite"
+        tile_list = lists / city / "satellite_list.txt"
+        if corrected and not tile_list.is_file():
+            tile_list = root / "splits" / city / "satellite_list.txt"
+        for line, name in lines(tile_list):
+            where, tile = f"{tile_list}:{line}", f"{city}/{name}"
+            if tile in tiles:
+                todo = "Remove the repeated line."
+                raise InputError(where, expected="every tile once", found=f"{name} again", todo=todo)
+            tiles[tile] = inside(f"{satellite}/{name}", where), _position(name, where)
+        for where, cells in columns(lists / city / f"{labels}.txt", None, (13,)):
+            for name in cells[1::3]:
+                if f"{city}/{name}" not in tiles:
+                    raise InputError(where, expected=f"tiles of {tile_list}", found=name,
+                                     todo="Use the lists of one release together.")  # fmt: skip
+            numbers(where, cells[2::3] + cells[3::3])  # offsets: looked at so that a shifted column is found
+            names = [f"{city}/{name}" for name in cells]
+            path = inside(f"{ground}/{cells[0]}", where)
+            panoramas.append((names[0], path, _position(cells[0], where), names[1::3]))
+    row = {name: i for i, name in enumerate(tiles)}
+    ids, *found, names = zip(*panoramas, strict=True)
     query, gallery = (
-        FileImages(
-            str(root), [one[1] for one in side], [one[2] for one in side], _positions(side), str(root / "splits")
-        )
-        for side in (panoramas, tiles)
+        FileImages(str(root), ids, paths, Positions(at, Wgs84(), "VIGOR file names"), str(root / "splits"))
+        for ids, (paths, at) in ((ids, found), (tuple(tiles), zip(*tiles.values(), strict=True)))
     )
+    labelled = np.array([[row[name] for name in some] for some in names])  # (N, 4)
     return Dataset(
-        "vigor", f"{area}-{split}", query, gallery, Positives.one_each([row[one[3][0]] for one in panoramas]),
-        Positives.of([[row[name] for name in one[3][1:]] for one in panoramas]),
+        "vigor", f"{area}-{split}", query, gallery, Positives.one_each(labelled[:, 0]), Positives.of(labelled[:, 1:]),
         note=f"{area}-area, {'corrected' if corrected else 'original'} labels.",
     )  # fmt: skip
 
 
-def _read_city(root: Path, city: str, split: str, area: str, corrected: bool) -> tuple[list, list]:
-    lists = root / ("splits__corrected" if corrected else "splits") / city
-    tile_list = lists / "satellite_list.txt"
-    if corrected and not tile_list.is_file():
-        tile_list = root / "splits" / city / "satellite_list.txt"
-    by_kind = (root / "ground" / city).is_dir()
-    panorama_folder = f"ground/{city}" if by_kind else f"{city}/panorama"
-    tile_folder = f"satellite/{city}" if by_kind else f"{city}/satellite"
-    tiles, listed = [], set()
-    for line, name in lines(tile_list):
-        where = f"{tile_list}:{line}"
-        if name in listed:
-            raise InputError(where, expected="every tile once", found=f"{name} again", todo="Remove the repeated line.")
-        listed.add(name)
-        tiles.append((where, f"{city}/{name}", inside(f"{tile_folder}/{name}", where)))
-    stem = "pano_label_balanced" if area == "cross" else f"same_area_balanced_{split}"
-    panoramas = []
-    for where, cells in columns(lists / f"{stem}{'__corrected' if corrected else ''}.txt", None, (13,)):
-        names = cells[1::3]
-        for name in names:
-            if name not in listed:
-                raise InputError(where, expected=f"tiles of {tile_list}", found=name,
-                                 todo="Use the lists of one release together.")  # fmt: skip
-        numbers(where, cells[2::3] + cells[3::3])  # offsets: looked at so that a shifted column is found
-        path = inside(f"{panorama_folder}/{cells[0]}", where)
-        panoramas.append((where, f"{city}/{cells[0]}", path, [f"{city}/{name}" for name in names]))
-    return tiles, panoramas
-
-
-def _positions(rows: list) -> Positions:
-    """Latitude and longitude from the names: <id>,<lat>,<lon>,.jpg and satellite_<lat>_<lon>.png."""
-    values = []
-    for where, name, *_ in rows:
-        leaf = name.rpartition("/")[2]
-        cells = leaf.split(",")[-3:-1] if "," in leaf else leaf.rpartition(".")[0].split("_")[-2:]
-        if len(cells) != 2:
-            raise InputError(
-                where, expected="latitude and longitude in the file's name", found=leaf,
-                todo="Keep VIGOR's own file names: <id>,<lat>,<lon>,.jpg and satellite_<lat>_<lon>.png.",
-            )  # fmt: skip
-        values.append(numbers(where, cells))
-    return degrees([row[0] for row in rows], values, "VIGOR file names")
+def _position(name: str, where: str) -> list[float]:
+    """Latitude and longitude from a name: <id>,<lat>,<lon>,.jpg or satellite_<lat>_<lon>.png."""
+    cells = name.split(",")[-3:-1] if "," in name else name.rpartition(".")[0].split("_")[-2:]
+    if len(cells) != 2:
+        raise InputError(
+            where, expected="latitude and longitude in the file's name", found=name,
+            todo="Keep VIGOR's own file names: <id>,<lat>,<lon>,.jpg and satellite_<lat>_<lon>.png.",
+        )  # fmt: skip
+    return lat_lon(where, cells)

@@ -37,11 +37,10 @@ def write_cvusa(splits: Mapping[str, Dataset], root: Path | str) -> Path:
             paths = [f"bingmap/19/{number}.jpg", f"streetview/panos/{number}.jpg"]
             files += zip(paths, [(data.gallery, tile), (data.query, i)], strict=True)
             rows.append(",".join([*paths, f"streetview/annotations/{number}.png"]))  # the official lists name one
-            where = [*data.gallery.positions.values[tile].tolist(), *data.query.positions.values[i].tolist()]
-            places.append(",".join([*map(repr, where), "0"]))  # the published fifth column is not documented
+            at = [*data.gallery.positions.values[tile].tolist(), *data.query.positions.values[i].tolist()]
+            places.append(",".join([*map(repr, at), "0"]))  # the published fifth column is not documented
         files.append((f"splits/{split}-19zl.csv", rows))
-    files.append(("split_locations/all.csv", places))
-    return _write("cvusa", root, files, _counts(splits), splits.values())
+    return _write("cvusa", root, [*files, ("split_locations/all.csv", places)], splits)
 
 
 def write_cvact(splits: Mapping[str, Dataset], root: Path | str) -> Path:
@@ -53,24 +52,18 @@ def write_cvact(splits: Mapping[str, Dataset], root: Path | str) -> Path:
     utm: dict[str, np.ndarray] = {}  # a panorama may be in two splits
     for split, data in splits.items():
         base = "ANU_data_test" if split == "test" else "ANU_data_small"
-        for i, tile in enumerate(data.positives.best().tolist()):
-            name = data.query.ids[i]
+        for i, (name, tile) in enumerate(zip(data.query.ids, data.positives.best().tolist(), strict=True)):
             utm.setdefault(name, data.query.positions.values[i])
             files.append((f"{base}/streetview/{name}_grdView.jpg", (data.query, i)))
             files.append((f"{base}/satview_polish/{name}_satView_polish.jpg", (data.gallery, tile)))
     row, metres = {name: i for i, name in enumerate(utm)}, np.array(list(utm.values()))
-
-    def part(split: str, field: str) -> dict[str, np.ndarray]:
+    contents: dict[str, Any] = {"panoIds": np.array(list(row)), "utm": metres}
+    for split, part, field in (
+        ("train", "trainSet", "trainInd"), ("val", "valSet", "valInd"), ("test", "valSetAll", "valInd"),
+    ):  # fmt: skip
         rows = np.array([row[name] for name in splits[split].query.ids] if split in splits else (), np.int32)
-        return {"utm": metres[rows], field: rows[:, None] + np.int32(1)}
-
-    parts = {
-        "trainSet": part("train", "trainInd"),
-        "valSet": part("val", "valInd"),
-        "valSetAll": part("test", "valInd"),
-    }
-    files.append(("ACT_data.mat", {"panoIds": np.array(list(row)), "utm": metres, **parts}))
-    return _write("cvact", root, files, _counts(splits), splits.values())
+        contents[part] = {"utm": metres[rows], field: rows[:, None] + np.int32(1)}
+    return _write("cvact", root, [*files, ("ACT_data.mat", contents)], splits)
 
 
 def write_vigor(
@@ -79,12 +72,9 @@ def write_vigor(
 ) -> Path:  # fmt: skip
     """VIGOR: a data set a city, each panorama with one positive and three semi-positives.
 
-    Args:
-        cities: city -> data set with positions in WGS84, which become the file names, to 6 decimals as in VIGOR.
-        offsets_px: city -> (N, 4, 2) rows and columns in pixels of the 640-pixel tile from the panorama to the centres of the
-            positive and the semi-positives (north and east positive).
-        train: city -> the panoramas of the same-area training list; the rest are its test list.
-        root: an absent or empty folder.
+    Positions in WGS84 become the file names, to 6 decimals as in VIGOR. `offsets_px` are (N, 4, 2) rows and columns in pixels of
+    the 640-pixel tile from the panorama to the centres of the positive and the semi-positives (north and east positive);
+    `train` has the panoramas of the same-area training list, the rest are its test list.
     """
     files: Files = []
     for city, data in cities.items():
@@ -94,62 +84,63 @@ def write_vigor(
         for i, (name, (lat, lon)) in enumerate(zip(data.query.ids, data.query.positions.values, strict=True)):
             cells = [f"{name},{lat:.6f},{lon:.6f},.jpg"]
             files.append((f"{city}/panorama/{cells[0]}", (data.query, i)))
-            tiles = [*data.positives[i], *data.semi_positives[i]]
-            for tile, away in zip(tiles, offsets_px[city][i].tolist(), strict=True):
+            for tile, away in zip(
+                [*data.positives[i], *data.semi_positives[i]], offsets_px[city][i].tolist(), strict=True
+            ):
                 cells += [names[tile], *map(repr, away)]
             labels.append(" ".join(cells))
-        chosen = {int(i) for i in train[city]}
-        files += [
-            (f"splits/{city}/satellite_list.txt", names),
-            (f"splits/{city}/pano_label_balanced.txt", labels),
-            (f"splits/{city}/same_area_balanced_train.txt", [row for i, row in enumerate(labels) if i in chosen]),
-            (f"splits/{city}/same_area_balanced_test.txt", [row for i, row in enumerate(labels) if i not in chosen]),
-        ]
+        chosen = set(map(int, train[city]))
+        lists = {
+            "satellite_list": names, "pano_label_balanced": labels,
+            "same_area_balanced_train": [row for i, row in enumerate(labels) if i in chosen],
+            "same_area_balanced_test": [row for i, row in enumerate(labels) if i not in chosen],
+        }  # fmt: skip
+        files += [(f"splits/{city}/{name}.txt", rows) for name, rows in lists.items()]
+    learned = sum(len(train[city]) for city in cities)
+    rest, tiles = sum(map(len, cities.values())) - learned, sum(len(data.gallery) for data in cities.values())
     counts = {}
-    for split in ("train", "test"):
-        learned = sum(len(train[city]) for city in cities)
-        same = learned if split == "train" else sum(len(data.query) for data in cities.values()) - learned
-        counts[f"same-{split}"] = same, sum(len(data.gallery) for data in cities.values())
+    for split, same in (("train", learned), ("test", rest)):
         cross = [cities[city] for city in CROSS[split]]
-        counts[f"cross-{split}"] = sum(len(data.query) for data in cross), sum(len(data.gallery) for data in cross)
-    return _write("vigor", root, files, counts, cities.values())
+        counts[f"same-{split}"] = same, tiles
+        counts[f"cross-{split}"] = sum(map(len, cross)), sum(len(data.gallery) for data in cross)
+    return _write("vigor", root, files, cities, counts)
 
 
 def write_university1652(train: Dataset, test: Dataset, queried: Sequence[int], root: Path | str) -> Path:
     """University-1652: drone images against a tile a building; test tiles not in `queried` are distractors."""
-    learned, tested, asked = len(train.gallery), len(test.gallery), sorted(set(queried))
-    # buildings are numbered through: no number in both parts
-    names = [f"{i:04d}" for i in range(learned + tested)]
-    image, tile = "image-{:02d}.jpeg", "{}.jpg"
-    files = _buildings(train, range(learned), names[:learned], "train/{}", image, 1, tile)
-    for kind, some in (("query", asked), ("gallery", range(tested))):
-        files += _buildings(test, some, names[learned:], f"test/{kind}_{{}}", image, 1, tile)
-    counts = {"train": (len(train.query), learned), **_drone_counts(test, asked, "test")}
-    return _write("university1652", root, files, counts, (train, test))
+    learned, tested = len(train.gallery), len(test.gallery)
+    names = [f"{i:04d}" for i in range(learned + tested)]  # numbered through: no number in both parts
+    files = _buildings(train, range(learned), names[:learned], "train/{}", "image-{:02d}.jpeg", 1, "{}.jpg")
+    for kind, some in (("query", sorted(set(queried))), ("gallery", range(tested))):
+        files += _buildings(test, some, names[learned:], f"test/{kind}_{{}}", "image-{:02d}.jpeg", 1, "{}.jpg")
+    counts = {"train": (len(train.query), learned), **_drone_counts(test, queried, "test")}
+    return _write("university1652", root, files, {"train": train, "test": test}, counts)
 
 
 def write_sues200(heights: Mapping[int, tuple[Dataset, Dataset]], queried: Sequence[int], root: Path | str) -> Path:
     """SUES-200: height -> (train, test), drone images against a tile a place; as the benchmark's split has it, the test
     galleries hold every place (the training places are distractors), and `queried` are the tiles that are looked for."""
     files: Files = []
-    counts, asked = {}, sorted(set(queried))
+    counts: Counts = {}
     for height, (train, test) in heights.items():
         tiles = dict.fromkeys([*test.gallery.ids, *train.gallery.ids])  # one number a place, wherever it occurs
         number = {name: f"{i:04d}" for i, name in enumerate(tiles, 1)}
-        of_train, of_test = ([number[i] for i in data.gallery.ids] for data in (train, test))
-        files += _buildings(train, range(len(of_train)), of_train, f"Training/{height}/{{}}", "{}.jpg", 0, "0.png")
-        for kind, some in (("query", asked), ("gallery", range(len(of_test)))):
-            files += _buildings(test, some, of_test, f"Testing/{height}/{kind}_{{}}", "{}.jpg", 0, "0.png")
-        counts[f"train {height} m drone2satellite"] = len(train.query), len(of_train)
-        counts |= _drone_counts(test, asked, f"test {height} m")
-    return _write("sues200", root, files, counts, [data for pair in heights.values() for data in pair])
+        for data, some, folder in (
+            (train, range(len(train.gallery)), f"Training/{height}/{{}}"),
+            (test, sorted(set(queried)), f"Testing/{height}/query_{{}}"),
+            (test, range(len(test.gallery)), f"Testing/{height}/gallery_{{}}"),
+        ):
+            files += _buildings(data, some, [number[i] for i in data.gallery.ids], folder, "{}.jpg", 0, "0.png")
+        counts[f"train {height} m drone2satellite"] = len(train.query), len(train.gallery)
+        counts |= _drone_counts(test, queried, f"test {height} m")
+    return _write("sues200", root, files, {str(k): data for k, data in enumerate(sum(heights.values(), ()))}, counts)
 
 
-def _drone_counts(test: Dataset, asked: Sequence[int], label: str) -> Counts:
-    queries = int(np.isin(test.positives.best(), asked).sum())
+def _drone_counts(test: Dataset, queried: Sequence[int], label: str) -> Counts:
+    queries = int(np.isin(test.positives.best(), list(queried)).sum())
     return {
         f"{label} drone2satellite": (queries, len(test.gallery)),
-        f"{label} satellite2drone": (len(asked), len(test.query)),
+        f"{label} satellite2drone": (len(set(queried)), len(test.query)),
     }
 
 
@@ -158,13 +149,11 @@ def _buildings(
 ) -> Files:
     """A folder a building: its tile, and its drone images numbered from `first`."""
     files: Files = []
-    of_tile: dict[int, list[int]] = {}
-    for i, tile in enumerate(data.positives.best().tolist()):
-        of_tile.setdefault(tile, []).append(i)
+    tile_of = data.positives.best().numpy()
     for tile in tiles:
         name = names[tile]
         files.append((f"{folder.format('satellite')}/{name}/{tile_name.format(name)}", (data.gallery, tile)))
-        for number, i in enumerate(of_tile.get(tile, ()), first):
+        for number, i in enumerate(np.flatnonzero(tile_of == tile).tolist(), first):
             files.append((f"{folder.format('drone')}/{name}/{image.format(number)}", (data.query, i)))
     return files
 
@@ -177,26 +166,21 @@ def write_vpr(splits: Mapping[str, Dataset], root: Path | str) -> Path:
             for i, (name, (east, north)) in enumerate(zip(images.ids, images.positions.values, strict=True)):
                 file = f"@{east:010.2f}@{north:010.2f}@@@@@{name}@@@@@@@@.jpg"  # to the centimetre, as the official scripts
                 files.append((f"images/{split}/{folder}/{file}", (images, i)))
-    return _write("vpr", root, files, _counts(splits), splits.values())
+    return _write("vpr", root, files, splits)
 
 
 def write_frames(data: Dataset, numbers: Sequence[int], root: Path | str) -> Path:
     """Frames on a line: query/ and reference/, numbered alike; `numbers` are those of both sides."""
-    files: Files = []
-    for folder, images in (("query", data.query), ("reference", data.gallery)):
-        files += [(f"{folder}/{number:06d}.jpg", (images, i)) for i, number in enumerate(numbers)]
-    return _write("frames", root, files, _counts({"all": data}), [data])
-
-
-# shared
+    sides = (("query", data.query), ("reference", data.gallery))
+    files = [(f"{name}/{number:06d}.jpg", (side, i)) for name, side in sides for i, number in enumerate(numbers)]
+    return _write("frames", root, files, {"all": data})
 
 
 @contextmanager
 def new_folder(root: Path | str) -> Iterator[Path]:
     """A scratch folder that becomes `root` when all is written; where anything fails it is removed, and nothing is left.
 
-    Raises:
-        InputError: `root` is a file or holds something, or cannot be written.
+    InputError: `root` is a file or holds something, or cannot be written.
     """
     root = Path(root).resolve()
     try:
@@ -212,16 +196,18 @@ def new_folder(root: Path | str) -> Iterator[Path]:
                 root.rmdir()
             made.replace(root)
     except OSError as error:
-        raise InputError(
-            root, expected="a folder to write", found=error, todo="Choose another, or free space."
-        ) from error
+        todo = "Choose another, or free space."
+        raise InputError(root, expected="a folder to write", found=error, todo=todo) from error
 
 
-def _write(layout: str, root: Path | str, files: Files, counts: Counts, sets: Iterable[Dataset]) -> Path:
-    sets = list(sets)
-    sizes = {side: sorted({tuple(getattr(s, side).read(0).shape[1:]) for s in sets}) for side in ("query", "gallery")}
-    (strip_offset,) = {data.strip_offset for data in sets}
-    marker = {"layout": layout, "counts": counts, "sizes": sizes, "strip_offset": strip_offset}
+def _write(
+    layout: str, root: Path | str, files: Files, sets: Mapping[str, Dataset], counts: Counts | None = None
+) -> Path:
+    """Every file, and beside them what was written; `counts` are those of `sets` by default."""
+    sizes = {side: sorted({tuple(getattr(data, side).read(0).shape[1:]) for data in sets.values()})
+             for side in ("query", "gallery")}  # fmt: skip
+    (strip_offset,) = {data.strip_offset for data in sets.values()}
+    counts = counts or {split: (len(data.query), len(data.gallery)) for split, data in sets.items()}
     with new_folder(root) as folder:
         for name, contents in files:
             path = folder / name
@@ -238,9 +224,6 @@ def _write(layout: str, root: Path | str, files: Files, counts: Counts, sets: It
                     {"compress_level": 1} if path.suffix == ".png" else {"quality": JPEG_QUALITY, "subsampling": 0}
                 )
                 image.save(path, format="PNG" if path.suffix == ".png" else "JPEG", **options)
+        marker = {"layout": layout, "counts": counts, "sizes": sizes, "strip_offset": strip_offset}
         (folder / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
     return Path(root)
-
-
-def _counts(splits: Mapping[str, Dataset]) -> Counts:
-    return {split: (len(data.query), len(data.gallery)) for split, data in splits.items()}

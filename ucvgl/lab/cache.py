@@ -8,18 +8,19 @@ killed run so that training in it resumes, and gets its own name when the stage 
 import json
 import os
 import re
+import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab.locks import locked
 from ucvgl.lab.results import config_hash, plain_settings
 from ucvgl.paths import replace_folder, write_json
 
@@ -112,7 +113,7 @@ def run_stage(
     with ExitStack() as lock:
         if first:
             mutex = folder.with_name(f".{folder.name}.lock")
-            lock.enter_context(locked(mutex, wait=True, busy=f"another process runs {folder.name}"))
+            lock.enter_context(waiting_for(mutex, f"another process runs {folder.name}"))
             resumed = not folder.exists() and _prepare(partial, key)
         loaded = _agreed(place, folder.exists())
         if not loaded:
@@ -127,6 +128,22 @@ def run_stage(
         took = f"in {result.seconds:.0f} s" + (", its last part after a stop" if result.resumed else "")
         say(f"{folder.name}: loaded (ran {took})" if loaded else f"{folder.name}: ran {took}")
     return result
+
+
+@contextmanager
+def waiting_for(path: Path, busy: str) -> Iterator[None]:
+    """Holds the lock on a file, which ends with its process, however that ends; where another has it, says `busy` and waits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        sys.stderr.write(f"{busy}: waiting for it\n")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _prepare(partial: Path, key: dict[str, Any]) -> bool:

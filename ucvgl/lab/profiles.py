@@ -1,9 +1,35 @@
-"""What each profile makes of a notebook: sizes and budgets, side by side, so that two profiles can be compared line by line."""
+"""The profiles tiny, laptop and paper: which images, which encoders, for how long, for each of the papers.
 
-from dataclasses import dataclass
+A seed is of the training; the embedded world stays the same for every seed, as a data set of photographs would.
+"""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ucvgl.augment import SAMPLE4GEO, UCVGL, Pose
+from ucvgl.data import detect_layout
+from ucvgl.data.prepare import Preparation
+from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
+from ucvgl.geometry import TopView
+from ucvgl.lab.results import WORLD, check_profile
+from ucvgl.methods.learner import Method, SslLoss, published
+from ucvgl.methods.sample4geo import BACKBONE, Sample4Geo, Sampling
+from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
+from ucvgl.methods.vg_ssl import VgSsl
+from ucvgl.pseudo_labels import MiningRule
+from ucvgl.sampling import NeighbourDraw
+from ucvgl.synthetic_top_view import Occlusion
+from ucvgl.training import TrainingConfig
+from ucvgl.translation import CycleGanConfig
+from ucvgl.world.difficulty import DEFAULT_LEVEL
+from ucvgl.world.drives import DriveConfig
 from ucvgl.world.pairs import WorldConfig
+
+WORLD_SEED, HELD_OUT_SEED = 0, 1000  # of the cities that are trained on, and of those that are held out
+STYLES = ("garden", "downtown", "canal", "old_town")  # of the cities that drives lead through
+
+# ---------------------------------------------------------------------------------------------- projection, notebook 01
 
 
 @dataclass(frozen=True)
@@ -19,14 +45,285 @@ class Projection:
 
 def projection(profile: str, seed: int) -> Projection:
     """Notebook 01's sizes; InputError for an unknown profile."""
-    match profile:
+    match check_profile(profile):
         case "tiny":
             world = WorldConfig(("garden",), seed, 40, panorama_px=64, tile_px=32, city_size_m=256, resolution_m=0.5)
             return Projection(world, accuracy_places=8, accuracy_panorama_px=128, picture_px=128)
         case "laptop":
             world = WorldConfig(("garden", "canal"), seed, 1000, panorama_px=128, tile_px=64)
             return Projection(world, accuracy_places=64, accuracy_panorama_px=256, picture_px=256)
+    world = WorldConfig(("garden", "canal"), seed, 2000, panorama_px=512, tile_px=384, city_size_m=1500)
+    return Projection(world, accuracy_places=256, accuracy_panorama_px=512, picture_px=512)
+
+
+# ------------------------------------------------------------------------------------------------- UCVGL, notebooks 02 to 04
+
+
+@dataclass(frozen=True)
+class UcvglSettings:
+    """UCVGL's settings in a profile."""
+
+    train: WorldConfig
+    test: WorldConfig  # another city
+    images: Preparation
+    start: Pretraining
+    curriculum: Curriculum
+    gan: CycleGanConfig  # for the comparison of translations; what is used stands in `start`
+
+
+# For 48-px images without a GPU, a minute on two cores; chosen by how its fakes look and by the balance of its losses.
+SMALL_GAN = CycleGanConfig(
+    load_px=48, crop_px=48, channels=16, blocks=3, downsamplings=1, patch=2, residual=True, discriminator_channels=8,
+    discriminator_layers=2, lambda_cycle=2.0, lambda_identity=0.0, lr=5e-4, batch=4, epochs=3, decay_epochs=3,
+    steps_per_epoch=150,
+)  # fmt: skip
+SMALL_AUGMENTATION = replace(UCVGL, jitter=0.8, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.075, grey=0.1,
+                             blur=0.3, dropout=0.3)  # fmt: skip
+# by data set: field of view of the top view, first threshold, ground image; UCVGL's
+PUBLISHED = {
+    "cvusa": (175.0, 0.05, (384, 384)),
+    "cvact": (170.0, 0.025, (384, 384)),
+    "vigor": (170.0, 0.035, (384, 768)),
+}
+
+
+def ucvgl(profile: str, seed: int, *, data: str = WORLD, level: str = DEFAULT_LEVEL) -> UcvglSettings:
+    """UCVGL's settings.
+
+    Args:
+        profile: tiny, laptop or paper; InputError for another.
+        seed: of the training.
+        data: the world, or a data set's root: CVUSA, CVACT and VIGOR have their own projection and threshold.
+        level: of the world's difficulty.
+    """
+    match check_profile(profile):
+        case "tiny":
+            world = _world(level, 48, 32, 256.0, 12.0, (64, 32), 0.5)
+            gan = replace(
+                SMALL_GAN, load_px=32, crop_px=32, channels=8, blocks=1, epochs=1, decay_epochs=1, steps_per_epoch=4
+            )
+            images, start, steps = _small(seed, 32, (1, 2, 3), 16, "test_efficientnet", "none")
+            # encoders that learnt next to nothing: without a lower threshold most rows would find no label at all
+            return UcvglSettings(*world, images, start, replace(steps, rule=MiningRule(threshold=0.02)), gan)
+        case "laptop":
+            world = _world(level, 2000, 1000, 1200.0, 20.0, (128, 64), 0.4)
+            small = _small(seed, 48, (2, 5, 10), 64, "tf_efficientnet_lite0", "package")
+            return UcvglSettings(*world, *small, replace(SMALL_GAN, seed=seed))
+    return _ucvgl_paper(seed, level, data)
+
+
+def _world(
+    level: str, train: int, test: int, city_m: float, spacing_m: float, height_px: tuple[int, int], resolution_m: float
+) -> tuple[WorldConfig, WorldConfig]:
+    first = WorldConfig(
+        ("garden", "canal"), WORLD_SEED, train, difficulty=level, city_size_m=city_m, spacing_m=spacing_m,
+        panorama_px=height_px[0], tile_px=height_px[1], resolution_m=resolution_m,
+    )  # fmt: skip
+    return first, replace(first, styles=("garden",), seed=WORLD_SEED + HELD_OUT_SEED, places=test)
+
+
+def _small(
+    seed: int, tile_px: int, epochs: tuple[int, int, int], batch: int, backbone: str, pretrained: str
+) -> tuple[Preparation, Pretraining, Curriculum]:
+    """Encoders that a laptop trains from scratch in a minute, on top views of `tile_px` pixels."""
+    images = Preparation((tile_px, 2 * tile_px), (tile_px, tile_px), TopView.from_span(tile_px, 50.0))
+    encoder = EncoderConfig(backbone, pretrained, depth=3, image_px=(tile_px, tile_px))
+    training = TrainingConfig(batch_size=batch, learning_rate=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0,
+                              seed=seed)  # fmt: skip
+    intra, cross, last = (replace(training, epochs=count) for count in epochs)
+    intra = replace(intra, learning_rate=5e-4)  # faster, and the two encoders lose what ImageNet gave them in common
+    start = Pretraining(
+        encoder, encoder, "top view", translation=Translation("statistics"), intra=intra, cross=cross,
+        cross_smoothing=0.1, augmentation=SMALL_AUGMENTATION, pose=Pose(), occlusion=Occlusion(), seed=seed,
+    )  # fmt: skip
+    steps = Curriculum(start, training=last, rule=MiningRule(threshold=0.1), smoothing=0.2,
+                       augmentation=SMALL_AUGMENTATION, pose=Pose(3.5, 0.075, 0.075), seed=seed)  # fmt: skip
+    return images, start, steps
+
+
+def _ucvgl_paper(seed: int, level: str, data: str) -> UcvglSettings:
+    name = "cvact" if data == WORLD else detect_layout(data)
+    fov_deg, threshold, ground_px = PUBLISHED.get(name, PUBLISHED["cvact"])
+    world = _world(level, 35_532, 8_884, 6000.0, 24.0, (512, 384), WorldConfig.resolution_m)
+    if data == WORLD:
+        fov_deg, ground_px = TopView.from_span(384, 50.0).fov_deg, (384, 768)
+    images = Preparation(ground_px, (384, 384), TopView(384, fov_deg))
+    satellite = EncoderConfig("convnext_small.fb_in22k_ft_in1k_384", "hub", drop_path=0.2, image_px=(384, 384))
+    ground = replace(satellite, image_px=ground_px)
+    # UCVGL's, but for fp32; a batch of 128 at 384 px needs more than 16 GB at once: 16 images of a view at a time, which
+    # changes no gradient, for one more forward pass
+    training = TrainingConfig(precision="bf16", chunk=16, prefetch=True, seed=seed)
+    intra, cross, last = (replace(training, epochs=count) for count in (12, 16, 40))
+    start = Pretraining(ground, satellite, intra=intra, cross=cross, seed=seed)
+    share = 2 if name == "vigor" else 1  # VIGOR's tiles are shared; ours, the paper asks for one panorama a tile
+    rule = MiningRule(threshold=threshold, share=share)
+    steps = Curriculum(start, training=last, rule=rule, first_refresh=6, label_order="file", seed=seed)
+    return UcvglSettings(*world, images, start, steps, start.translation.gan)
+
+
+# --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
+
+
+@dataclass(frozen=True)
+class Flights:
+    """The drone images rendered where no data set is given: University-1652's layout."""
+
+    places: int = 300
+    views: int = 2  # drone images of a place; University-1652 54
+    image_px: int = 64
+    tile_px: int = 64
+    styles: tuple[str, ...] = ("garden", "canal")
+    seed: int = WORLD_SEED
+    city_size_m: float = 768.0
+    resolution_m: float = 0.4
+    spacing_m: float = 25.0  # between places, so that their tiles differ
+    span_m: float = 90.0  # of a tile: about what the drone sees
+    difficulty: str = "easy"  # University-1652's drone images and tiles are both from Google Earth: one day, one sensor
+
+
+@dataclass(frozen=True)
+class Sample4GeoSettings:
+    """Sample4Geo's settings in a profile."""
+
+    unlabelled: UcvglSettings  # UCVGL's, whose world, encoders and budget notebook 05 shares
+    images: Preparation
+    method: Sample4Geo
+    drone: Sample4Geo
+    flights: Flights
+    curve_every: int  # epochs between the points of the curves by sampler
+
+
+def sample4geo(profile: str, seed: int, *, data: str = WORLD) -> Sample4GeoSettings:
+    """Sample4Geo's settings; arguments as `ucvgl`."""
+    other = ucvgl(profile, seed, data=data)
+    tiny = profile == "tiny"
+    if profile == "paper":
+        return _sample4geo_paper(other, seed, data)
+    # the paper's batch is 0.4 % of CVUSA; a batch as large for these few places as there would be hard without a sampler
+    training = replace(other.curriculum.training, epochs=3 if tiny else 8, batch_size=16)
+    draw = NeighbourDraw(8, 2, 2) if tiny else NeighbourDraw(32, 4, 4)
+    encoder = other.start.satellite
+    method = Sample4Geo(
+        encoder, encoder, ground_kind="top view", training=training, sampling=Sampling("both", draw, 2),
+        augmentation=SAMPLE4GEO, pose=Pose(3.5, 0.075, 0.075), evaluate_every=training.epochs,
+    )  # fmt: skip
+    flights = Flights(40, 2, 32, 32, ("garden",), WORLD_SEED, 448.0, 0.5, 12.0, 50.0) if tiny else Flights()
+    drone_encoder = replace(encoder, image_px=(flights.image_px,) * 2)
+    drone = replace(method, ground=drone_encoder, satellite=drone_encoder, ground_kind="oblique", pose=None,
+                    sampling=Sampling("similarity", draw, 2),
+                    training=replace(training, epochs=training.epochs * 3 // 2))  # fmt: skip
+    return Sample4GeoSettings(other, other.images, method, drone, flights, curve_every=2)
+
+
+def _sample4geo_paper(other: UcvglSettings, seed: int, data: str) -> Sample4GeoSettings:
+    name = WORLD if data == WORLD else detect_layout(data)
+    ground_px = (384, 768) if name == "vigor" else (140, 768)
+    satellite = EncoderConfig(BACKBONE, "hub", pooling="head", image_px=(384, 384))
+    method = Sample4Geo(replace(satellite, image_px=ground_px), satellite)
+    # ConvNeXt-B and a batch of 128 at 384 px need more than 16 GB at once: 16 images of a view at a time, the same gradient
+    method = replace(method, training=replace(method.training, seed=seed, chunk=16, prefetch=True))
+    drone = replace(
+        method, ground=satellite, ground_kind="oblique", sampling=Sampling("random"),
+        training=replace(method.training, epochs=1, warmup_epochs=0.1),
+    )  # fmt: skip
+    images, flights = replace(other.images, query_px=ground_px), Flights(1652, 54, 384, 384)
+    return Sample4GeoSettings(other, images, method, drone, flights, curve_every=4)
+
+
+# ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
+
+# the methods by the keys of the published tables, in their order
+SSL_METHODS: dict[str, Method] = {
+    "triplet": "triplet", "simclr": "simclr", "mocov2": "moco", "barlow_twins": "barlow", "vicreg": "vicreg", "byol": "byol",
+    "simsiam": "simsiam",
+}  # fmt: skip
+LAPTOP_RATE: dict[Method, float] = {"moco": 5e-4, "simsiam": 2e-4}  # others 1e-3; chosen on drives of a third seed
+DRIVES = ("car", "hand_held", "night", "season")  # stand for MSLS, Pitts30k, Tokyo 24/7 and Nordland
+
+
+@dataclass(frozen=True)
+class VgSslSettings:
+    """VG-SSL's settings in a profile."""
+
+    train: tuple[DriveConfig, ...]  # joined, as MSLS holds all seasons, hours and viewpoints
+    tests: Mapping[str, DriveConfig]
+    photo_px: tuple[int, int]
+    methods: Mapping[str, VgSsl]  # by published key
+    projectors: tuple[tuple[int, int], ...]  # layers and width of the projector table
+    cold_start: UcvglSettings  # UCVGL's, on the small budget of the table across the papers
+
+
+def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSettings:
+    """VG-SSL's settings.
+
+    Args:
+        profile: tiny, laptop or paper; InputError for another.
+        seed: of the training.
+        backbone: of the paper profile: resnet50 (GeM, 1024 numbers) or deit_small (class token, 256); InputError for another.
+    """
+    match check_profile(profile):
+        case "tiny":
+            train = DriveConfig("car", ("garden",), WORLD_SEED, 20, photo_px=(24, 32), city_size_m=256.0)
+            encoder = EncoderConfig("test_efficientnet", depth=2, pooling="gem", width=16, image_px=(24, 32))
+            training = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3, weight_decay=0.05, seed=seed)
+            return _vg_ssl(profile, seed, train, 24, encoder, training, 256)
+        case "laptop":
+            train = DriveConfig("car", STYLES, WORLD_SEED, 300)
+            encoder = EncoderConfig(
+                "tf_efficientnet_lite0", "package", depth=4, pooling="gem", width=128, image_px=(48, 64)
+            )
+            training = TrainingConfig(epochs=4, batch_size=32, learning_rate=1e-3, weight_decay=0.05, warmup_epochs=0.5,
+                                      clip_norm=5.0, seed=seed)  # fmt: skip
+            return _vg_ssl(profile, seed, train, 300, encoder, training, 4)
+    train = DriveConfig("car", STYLES, WORLD_SEED, 10_000, photo_px=(480, 640), city_size_m=2000.0, resolution_m=0.25)
+    encoders = {
+        "resnet50": EncoderConfig("resnet50.tv_in1k", "hub", pooling="unit_gem", width=1024, image_px=(480, 640)),
+        "deit_small": EncoderConfig(
+            "deit_small_distilled_patch16_224.fb_in1k", "hub", pooling="head", width=256, image_px=(224, 224)
+        ),
+    }
+    if backbone not in encoders:
+        raise InputError("backbone", expected="resnet50 or deit_small", found=repr(backbone), todo="Choose one.")
+    training = TrainingConfig(
+        epochs=30, batch_size=64 if backbone == "resnet50" else 32, learning_rate=1e-5, precision="bf16", prefetch=True,
+        seed=seed,
+    )  # fmt: skip
+    return _vg_ssl(profile, seed, train, 2000, encoders[backbone], training, 1)
+
+
+def _vg_ssl(
+    profile: str, seed: int, train: DriveConfig, tested: int, encoder: EncoderConfig, training: TrainingConfig, shrink: int
+) -> VgSslSettings:  # fmt: skip
+    """`shrink`: by how much heads are narrower than the paper's."""
+    plain = VgSsl(encoder, SslLoss("simclr"), training)
+    match profile:
+        case "laptop":
+            # ImageNet's statistics: those of these small photos take R@1 from 50 to 31 before anything is learnt
+            plain = replace(plain, queries=480, negatives=2, fixed_norms=True)
         case "paper":
-            world = WorldConfig(("garden", "canal"), seed, 2000, panorama_px=512, tile_px=384, city_size_m=1500)
-            return Projection(world, accuracy_places=256, accuracy_panorama_px=512, picture_px=512)
-    raise InputError("profile", expected="tiny, laptop or paper", found=repr(profile), todo="Choose one.")
+            plain = replace(plain, queries=10_000, frozen=3 if encoder.backbone.startswith("resnet50") else 0)
+    methods = {}
+    for key, method in SSL_METHODS.items():
+        loss, its_training = published(method), training
+        if shrink > 1:
+            loss = replace(
+                loss, projector_width=max(8, loss.projector_width // shrink),
+                predictor_width=max(8, loss.predictor_width // shrink), queue=2 * train.places, momentum=0.99,
+            )  # fmt: skip
+        if profile == "laptop":
+            pairs_alone = method in ("moco", "byol", "simsiam")  # half of the images a query, so twice the epochs
+            its_training = replace(training, epochs=training.epochs * (1 + pairs_alone),
+                                   learning_rate=LAPTOP_RATE.get(method, training.learning_rate))  # fmt: skip
+        methods[key] = replace(
+            plain, loss=loss, training=its_training, pool=min(1000, 2 * train.places),
+            geopair="partial" if method in ("simclr", "barlow", "vicreg") else "random",
+        )  # fmt: skip
+    wide = 4096 // shrink
+    layers, widths = ((0, 1, 2), (wide // 16,)) if profile == "laptop" else ((0, 1, 2, 3), (wide // 4, wide))
+    projectors = tuple((n, max(8, wide // 2)) for n in layers) + tuple((2, max(4, w)) for w in widths)
+    tests = {kind: replace(train, kind=kind, seed=WORLD_SEED + HELD_OUT_SEED, places=tested) for kind in DRIVES}
+    drives = tuple(replace(train, kind=kind) for kind in DRIVES)
+    other = ucvgl(profile, seed)  # with a third of its cross-view epochs
+    cross = replace(other.start.cross, epochs=max(1, other.start.cross.epochs // 3))
+    cold_start = replace(other, start=replace(other.start, cross=cross))
+    return VgSslSettings(drives, tests, encoder.image_px, methods, projectors, cold_start)

@@ -1,13 +1,14 @@
-"""The reproduction score: how far our tables say what the published ones say, without comparing absolute numbers.
+"""The reproduction score: which orderings of a published table's rows ours keeps, and which it contradicts. Of no paper; ours.
 
-On the embedded world no number can equal a published one, but the conclusions can: which of two settings is better, and
-by what factor. For each published table: the share of its pairwise orderings that ours has too, and the ratio of its
-headline gap beside ours. Of no paper; ours.
+On the embedded world no number can equal a published one, but the conclusions can: which of two settings is better. Two rows
+are compared only where the paper tells them apart by more than RESOLVED points and we by more than twice the pooled standard
+error; everything else is undecided. The same two rows against several published columns (CVUSA, CVACT) are one comparison.
 
-A notebook saves `scorecard(...)` as its table `scorecard`, and the tables it scored under the same names with their
-published columns. `write_scorecard` then collects the notebooks and scores again over all seeds.
+A notebook saves `scorecard(...)` as its table `scorecard`, and the tables it scored under the same names, with their published
+columns and their numbers of queries. `write_scorecard` then collects the notebooks and compares again over all seeds.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -17,286 +18,114 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from ucvgl.errors import InputError
-from ucvgl.lab.results import FLOAT_FORMAT, render_table
+from ucvgl.lab import tables
 from ucvgl.paths import write_json, write_text
 
+RESOLVED = (
+    2.0  # points that published values have to differ by; none of the published tables states a spread of its own
+)
+VERDICTS = ("kept", "contradicted", "undecided")
 COLUMNS = (
-    "table", "paper", "key", "measure", "published", "pairs", "pairs_published", "orderings_kept",
-    "orderings_within_spread", "gap", "gap_ours", "gap_published",
+    "table", "paper", "key", "measure", "published", "seeds", "queries", *VERDICTS, "pairs_published", "gap", "gap_ours",
+    "gap_error", "gap_published",
 )  # fmt: skip
-SHOWN = {
-    "notebook": "notebook",
-    "paper": "paper",
-    "table": "table",
-    "measure": "measure",
-    "published": "published column",
-    "pairs": "pairs",
-    "pairs_published": "of published",
-    "orderings_kept": "orderings kept (%)",
-    "orderings_within_spread": "pairs within spread",
-    "gap": "gap",
-    "gap_ours": "gap, ours",
-    "gap_published": "gap, published",
-}
 OPEN, CLOSE = "<!-- scorecard -->", "<!-- /scorecard -->"
 
 
 @dataclass(frozen=True)
-class Orderings:
-    """How many of the compared pairs of rows stand in the published order.
-
-    Attributes:
-        agree: 1 for each pair in the published order, 0.5 for each that is too close to tell, summed.
-        pairs: pairs compared.
-        within: of those, the ones too close to tell.
-    """
-
-    agree: float
-    pairs: int
-    within: int = 0
-
-    @property
-    def share(self) -> float | None:
-        """`agree` in percent of `pairs`; None where there was nothing to compare."""
-        return 100 * self.agree / self.pairs if self.pairs else None
-
-
-@dataclass(frozen=True)
-class Gap:
-    """The ratio of two rows that sums a table up.
-
-    Attributes:
-        text: as '0 % over 100 % labels'.
-        numerator: key of a row.
-        denominator: key of another.
-    """
-
-    text: str
-    numerator: str
-    denominator: str
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """One of our tables beside the published one, as `score_table` takes them.
+    """One of our tables beside the published one."""
 
-    Attributes:
-        ours: a row a key (and seed, if there is a `seed` column).
-        published: a row a key.
-        measures: (our column, published column), one or more.
-        key: the column that names the rows in both.
-        paper: where the published table is from.
-        gap: its headline gap; None for none.
-    """
-
-    ours: pd.DataFrame
-    published: pd.DataFrame
-    measures: Sequence[tuple[str, str]]
-    key: str
-    paper: str
-    gap: Gap | None = None
+    ours: pd.DataFrame  # a row a key (and seed, if there is a `seed` column), measures in percent
+    published: pd.DataFrame  # a row a key, in percent; NaN: not published
+    measures: Sequence[tuple[str, str]]  # (our column, published column); one of ours may stand beside several
+    key: str  # the column that names the rows in both
+    paper: str  # where the published table is from
+    gap: tuple[str, str] | None = None  # the rows whose ratio sums the table up; None for none
 
 
-# -------------------------------------------------------------------------------------------------------- the arithmetic
+def standard_error(recalls: Sequence[float], queries: int) -> float:
+    """Of the mean of one row's recalls over seeds, in points: the spread over seeds and the sampling of queries, in quadrature.
 
-
-def pairwise_orderings(
-    ours: Sequence[float | None] | ArrayLike,
-    published: Sequence[float | None] | ArrayLike,
-    spread: float | ArrayLike = 0.0,
-) -> Orderings:
-    """Counts the pairs of rows that stand in the published order in our table too.
-
-    A pair counts 1 if ours differ in the published direction by more than the spread, 0 if in the other direction by
-    more than it, 0.5 if |a - b| <= sqrt(spread_a^2 + spread_b^2): the standard deviation of the difference of two
-    independent runs. With spread 0 (one seed) only exact ties count 0.5. Pairs whose published values are equal, and rows
-    that lack either value (None or NaN), are skipped.
+    With one seed the sampling error alone. It is that of independent queries, sqrt(p (1 - p) / n): too large for the
+    difference of two rows tested on the same queries, and for average precision.
 
     Args:
-        ours: (n,) measures.
-        published: (n,) the same rows, published.
-        spread: (n,) or one number: standard deviation of ours over seeds, in the unit of `ours`.
-
-    Raises:
-        InputError: different lengths, an infinite value, a negative or undefined spread.
+        recalls: (k,) in percent, one a seed.
+        queries: n, that each of them rests on.
     """
-    a, p = (np.asarray(values, dtype=float) for values in (ours, published))  # (n,), None becomes NaN
-    s = np.asarray(spread, dtype=float)
-    if a.ndim != 1 or a.shape != p.shape or s.shape not in ((), a.shape):
-        raise InputError(
-            "orderings",
-            expected="as many published values as ours, (n,), and one spread or (n,)",
-            found=f"shapes {a.shape}, {p.shape} and {s.shape}",
-            todo="Align the two tables by their row keys.",
-        )
-    if np.isinf(a).any() or np.isinf(p).any() or not np.isfinite(s).all() or (s < 0).any():
-        raise InputError(
-            "orderings",
-            expected="finite values and a spread >= 0",
-            found="an infinite value, or a negative or undefined spread",
-            todo="Give None for what was not measured, and spread 0 for one seed.",
-        )
-    known = ~(np.isnan(a) | np.isnan(p))
-    a, p, s = a[known], p[known], np.broadcast_to(s, known.shape)[known]
-    first, second = np.triu_indices(len(a), k=1)  # each pair once
-    theirs = np.sign(p[first] - p[second])
-    difference = a[first] - a[second]
-    compared = theirs != 0
-    within = np.abs(difference) <= np.hypot(s[first], s[second])
-    kept = ~within & (np.sign(difference) == theirs)
-    tied = int((compared & within).sum())
-    return Orderings(float((compared & kept).sum() + 0.5 * tied), int(compared.sum()), tied)
+    p = np.clip(np.mean(recalls) / 100, 0, 1)
+    spread = np.std(recalls, ddof=1) / math.sqrt(len(recalls)) if len(recalls) > 1 else 0.0
+    return float(np.hypot(spread, 100 * math.sqrt(p * (1 - p) / queries)))
 
 
-def headline_ratio(numerator: float | None, denominator: float | None) -> float | None:
-    """numerator / denominator; None where either is not known (None, NaN) or the denominator is 0."""
-    if numerator is None or denominator is None or math.isnan(numerator) or math.isnan(denominator) or denominator == 0:
-        return None
-    return float(numerator) / float(denominator)
-
-
-# ------------------------------------------------------------------------------------------------------------ a table
-
-
-def _check_keys(name: str, frame: pd.DataFrame, columns: Sequence[str], unique: Sequence[str]) -> None:
-    missing = [column for column in columns if column not in frame]
-    if missing:
-        raise InputError(
-            f"scorecard of {name}",
-            expected=f"columns {', '.join(columns)}",
-            found=f"no {', '.join(missing)} among {', '.join(map(str, frame.columns))}",
-            todo="Correct the measures or the key.",
-        )
-    twice = frame[frame.duplicated(list(unique))]
-    if len(twice):
-        raise InputError(
-            f"scorecard of {name}",
-            expected=f"each {' and '.join(unique)} once",
-            found=f"{twice[list(unique)].iloc[0].tolist()} again",
-            todo="Score a table with one row a setting.",
-        )
-
-
-def score_table(
-    name: str,
-    ours: pd.DataFrame,
-    published: pd.DataFrame,
-    measures: Sequence[tuple[str, str]],
-    key: str,
-    *,
-    paper: str = "",
-    gap: Gap | None = None,
-) -> list[dict[str, Any]]:
-    """Scores one table, a row for each measure.
-
-    Over several seeds a row counts with its mean, and its spread is the standard deviation (n - 1) over the seeds that
-    measured it, 0 for one. The gap is the mean of the seeds' ratios.
+def verdict(difference: float, error: float, published: Sequence[float]) -> str:
+    """One of VERDICTS on two rows.
 
     Args:
-        name: the name that the notebook saves the table under.
-        ours: a row a key; with a `seed` column, a row a key and seed. Rows that were not published take no part.
-        published: a row a key. Rows that ours lacks count in `pairs_published` alone.
-        measures: (our column, published column), one or more.
-        key: the column that names the rows in both.
-        paper: where the published table is from.
-        gap: the headline gap; None for none.
-
-    Returns:
-        Dicts with COLUMNS: `orderings_kept` in percent (None: nothing to compare), `orderings_within_spread` in pairs,
-        gaps as ratios.
-
-    Raises:
-        InputError: no measure, a missing column, a key that stands twice, or a gap between rows that neither table has.
+        difference: of our means, in points.
+        error: its standard error, the rows' own in quadrature.
+        published: differences of the same rows, one a published column; those that resolve the pair have to agree.
     """
-    if not measures:
-        raise InputError(f"scorecard of {name}", expected="at least one measure", found="none", todo="Name one.")
-    seeded = ours if "seed" in ours else ours.assign(seed=0)
-    _check_keys(name, seeded, [key, *dict.fromkeys(m for m, _ in measures)], ["seed", key])
-    _check_keys(name, published, [key, *dict.fromkeys(m for _, m in measures)], [key])
-    if gap is not None and (unknown := {gap.numerator, gap.denominator} - set(published[key])):
-        raise InputError(
-            f"scorecard of {name}, gap '{gap.text}'",
-            expected=f"rows among {', '.join(map(str, published[key]))}",
-            found=", ".join(sorted(map(repr, unknown))),
-            todo="Name published rows.",
-        )
-    rows = []
-    for measure, column in measures:
-        by_seed = seeded.assign(**{measure: seeded[measure].astype("float64")}).pivot(
-            index=key, columns="seed", values=measure
-        )
-        theirs = published.set_index(key)[column].astype("float64")  # (rows,)
-        mine = by_seed.reindex(theirs.index)  # (rows, seeds)
-        orderings = pairwise_orderings(mine.mean(axis=1), theirs, mine.std(axis=1, ddof=1).fillna(0.0))
-        ratios = [] if gap is None else [
-            headline_ratio(mine.at[gap.numerator, seed], mine.at[gap.denominator, seed]) for seed in mine.columns
-        ]  # fmt: skip
-        rows.append(
-            {
-                "table": name,
-                "paper": paper,
-                "key": key,
-                "measure": measure,
-                "published": column,
-                "pairs": orderings.pairs,
-                "pairs_published": pairwise_orderings(theirs, theirs).pairs,
-                "orderings_kept": orderings.share,
-                "orderings_within_spread": orderings.within,
-                "gap": None if gap is None else gap.text,
-                "gap_ours": _mean(ratios),
-                "gap_published": None
-                if gap is None
-                else headline_ratio(theirs[gap.numerator], theirs[gap.denominator]),
+    directions = {math.copysign(1, theirs) for theirs in published if abs(theirs) > RESOLVED}
+    if len(directions) != 1 or abs(difference) <= 2 * error:
+        return "undecided"
+    return "kept" if math.copysign(1, difference) in directions else "contradicted"
+
+
+def compare(name: str, table: Comparison, queries: int) -> list[dict[str, Any]]:
+    """Scores one table, saved as `name`, whose recalls rest on `queries`: a dict with COLUMNS for each of our measures.
+
+    Rows that ours lacks, or without a value, count in `pairs_published` alone. The gap is the ratio of the two rows' means,
+    its error propagated from theirs, and `gap_published` has one ratio a published column.
+    """
+    ours = table.ours if "seed" in table.ours else table.ours.assign(seed=0)
+    assert not ours.duplicated(["seed", table.key]).any(), f"{name}: a row stands twice, and would count as two seeds"
+    published, scored = table.published.set_index(table.key), []
+    for measure in dict.fromkeys(ours_ for ours_, _ in table.measures):
+        columns = [column for ours_, column in table.measures if ours_ == measure]
+        theirs = published[columns].astype("float64")
+        seeds = {key: rows.astype("float64").dropna() for key, rows in ours.groupby(table.key)[measure]}
+        seeds = {key: rows.to_numpy() for key, rows in seeds.items() if len(rows) and key in theirs.index}
+        mean = {key: float(rows.mean()) for key, rows in seeds.items()}
+        error = {key: standard_error(rows, queries) for key, rows in seeds.items()}
+        counts = dict.fromkeys((*VERDICTS, "pairs_published"), 0)
+        for a, b in itertools.combinations(theirs.index, 2):
+            differences = (theirs.loc[a] - theirs.loc[b]).dropna().tolist()
+            counts["pairs_published"] += bool(differences)
+            if differences and a in mean and b in mean:
+                counts[verdict(mean[a] - mean[b], math.hypot(error[a], error[b]), differences)] += 1
+        row = {"table": name, "paper": table.paper, "key": table.key, "measure": measure}
+        row |= {"published": ", ".join(columns), "seeds": ours["seed"].nunique(), "queries": queries, **counts}
+        if table.gap is not None and set(table.gap) <= set(mean) and mean[table.gap[1]] > 0:
+            a, b = table.gap
+            ratio = mean[a] / mean[b]
+            row |= {
+                "gap": f"{a} / {b}",
+                "gap_ours": ratio,
+                "gap_error": math.hypot(error[a], ratio * error[b]) / mean[b],
             }
-        )
-    return rows
+            row["gap_published"] = ", ".join(f"{value:.2f}" for value in (theirs.loc[a] / theirs.loc[b]).dropna())
+        scored.append(row)
+    return scored
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean; None if there is no value or one of them is not known."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+def scorecard(comparisons: Mapping[str, Comparison], queries: Mapping[str, int]) -> pd.DataFrame:
+    """Scores several tables, a row a table and measure, with COLUMNS; save it as the table `scorecard`.
 
-
-def scorecard(tables: Mapping[str, Comparison]) -> pd.DataFrame:
-    """Scores several tables: a row a table and measure, with COLUMNS; save it as the table `scorecard`.
-
-    Args:
-        tables: by the names that the notebook saves them under.
+    Both mappings are by the names that the notebook saved the tables under; `queries` is `run.queries`.
     """
-    rows = [
-        row
-        for name, c in tables.items()
-        for row in score_table(name, c.ours, c.published, c.measures, c.key, paper=c.paper, gap=c.gap)
-    ]
-    return _frame(rows, COLUMNS)
-
-
-def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    frame = pd.DataFrame(list(rows), columns=list(columns))
-    numbers = ["orderings_kept", "gap_ours", "gap_published"]
-    return frame.astype(dict.fromkeys(numbers, "float64"))  # a column of None alone would be of objects
-
-
-# ------------------------------------------------------------------------------------------- over notebooks, and README
+    rows = [row for name, table in comparisons.items() for row in compare(name, table, queries[name])]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def write_scorecard(figures_folder: Path) -> Path | None:
-    """Collects the scorecards of the published notebooks into `scorecard.csv`, `.md` and, with the recipes, `.json`.
+    """Collects the published notebooks' scorecards into `scorecard.csv`, `.md` and, with the recipes, `.json`.
 
-    The orderings are scored again from the published tables, over all their seeds; gaps are averaged over the seeds.
-
-    Args:
-        figures_folder: `figures/<profile>`, with a folder a notebook.
-
-    Returns:
-        The path of the Markdown; None, and nothing is left there, where no notebook has a scorecard.
-
-    Raises:
-        InputError: a scored table is not beside its scorecard, or lacks its key, measure or published column.
+    The tables are compared again, over all their seeds. `figures_folder` is figures/<profile>, with a folder a notebook.
+    Gives the path of the Markdown; None, and nothing is left there, where no notebook has a scorecard.
     """
     target = figures_folder / "scorecard.csv"
     pieces = sorted(figures_folder.glob("[!.]*/scorecard.csv"))  # a folder with a dot is still being written
@@ -304,85 +133,52 @@ def write_scorecard(figures_folder: Path) -> Path | None:
         for suffix in (".csv", ".md", ".json"):
             target.with_suffix(suffix).unlink(missing_ok=True)
         return None
-    rows, recipes = [], {}
-    for piece in pieces:
-        rows += _collect(piece)
-        recipes[piece.parent.name] = json.loads(piece.with_suffix(".json").read_text(encoding="utf-8"))
-    notes = dict.fromkeys(recipe["note"] for recipe in recipes.values())
-    frame = _frame(rows, ["notebook", *COLUMNS])
-    write_text(target, frame.to_csv(index=False, float_format=FLOAT_FORMAT, lineterminator="\n"))
-    write_text(target.with_suffix(".md"), markdown(frame, "; ".join(notes)))
+    frame = pd.DataFrame([row for piece in pieces for row in _again(piece)], columns=["notebook", *COLUMNS])
+    recipes = {piece.parent.name: _recipe(piece) for piece in pieces}
+    write_text(target, frame.to_csv(index=False, float_format=tables.FLOAT_FORMAT, lineterminator="\n"))
+    note = "; ".join(dict.fromkeys(recipe["note"] for recipe in recipes.values()))
+    write_text(target.with_suffix(".md"), markdown(frame, note))
     write_json(target.with_suffix(".json"), {"file": target.name, "collected_from": recipes})
     return target.with_suffix(".md")
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """A saved table; only an empty cell is 'not known', so that a setting may be called None."""
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+def _recipe(table: Path) -> dict[str, Any]:
+    return json.loads(table.with_suffix(".json").read_text(encoding="utf-8"))
 
 
-def _collect(piece: Path) -> list[dict[str, Any]]:
-    """A published notebook's scorecard with one row a table and measure, over its seeds."""
-    saved = _read(piece)
+def _again(piece: Path) -> list[dict[str, Any]]:
+    """The rows of a published notebook's scorecard, from the tables beside it."""
     rows = []
-    for (name, measure, column), group in saved.groupby(["table", "measure", "published"], sort=False):
-        path = piece.with_name(f"{name}.csv")
-        beside = f"published_{column}"
-        first = group.iloc[0]
-        try:
-            table = _read(path)
-        except OSError as error:
-            raise InputError(
-                path,
-                expected="the table that the scorecard beside it scores",
-                found=error,
-                todo="Save the table under the name it has in the scorecard.",
-            ) from error
-        _check_keys(str(path), table, [first["key"], measure, beside], ["seed", first["key"]])
-        theirs = table[[first["key"], beside]].drop_duplicates(first["key"])
-        (scored,) = score_table(name, table, theirs, [(measure, beside)], first["key"])
-        gaps = group["gap_ours"].tolist()
-        rows.append(
-            {
-                "notebook": piece.parent.name,
-                **{c: first[c] for c in ("table", "paper", "key", "measure", "published", "pairs_published", "gap")},
-                **{c: scored[c] for c in ("pairs", "orderings_kept", "orderings_within_spread")},
-                "gap_ours": _mean([None if math.isnan(gap) else gap for gap in gaps]),
-                "gap_published": first["gap_published"],
-            }
-        )
+    for saved in tables.read(piece).drop_duplicates(["table", "measure"]).to_dict("records"):
+        path, key = piece.with_name(f"{saved['table']}.csv"), saved["key"]
+        table = tables.read(path)
+        measures = [(saved["measure"], column) for column in saved["published"].split(", ")]
+        theirs = table.drop_duplicates(key)[[key, *(f"published_{column}" for _, column in measures)]]
+        theirs = theirs.rename(columns=lambda name: name.removeprefix("published_"))
+        gap = tuple(saved["gap"].split(" / ")) if isinstance(saved["gap"], str) else None
+        comparison = Comparison(table, theirs, measures, key, saved["paper"], gap)
+        (row,) = compare(saved["table"], comparison, _recipe(path)["queries"])
+        rows.append(row | {"notebook": piece.parent.name, "pairs_published": saved["pairs_published"]})
     return rows
 
 
 def markdown(frame: pd.DataFrame, note: str) -> str:
-    """A collected scorecard as its reader sees it.
-
-    Args:
-        frame: COLUMNS, and `notebook` where there are several.
-        note: what it was measured on.
-    """
-    pairs = int(frame["pairs"].sum())
-    agree = float((frame["orderings_kept"].fillna(0.0) * frame["pairs"]).sum())
-    total = f"{agree / pairs:.1f} % of {pairs} compared orderings kept" if pairs else "no ordering could be compared"
+    """A collected scorecard as its reader sees it: the counts in the caption, a row a table, the note of what was measured."""
+    counts = ", ".join(f"{frame[name].sum()} {name}" for name in VERDICTS)
     caption = (
-        f"Reproduction score: {total}. An ordering is a pair of settings that the paper tells apart; "
-        "pairs within the seed spread (with one seed: exact ties) count half."
+        f"Reproduction score: {counts}, of {frame['pairs_published'].sum()} published pairs of rows. A pair is decided where the "
+        f"published values differ by more than {RESOLVED:g} points, several columns in one direction, and ours by more "
+        f"than twice the standard error of their difference"
+        f"{'' if frame['seeds'].min() > 1 else ': with one seed, the sampling error of the queries alone'}."
     )
-    shown = frame[[c for c in SHOWN if c in frame]].rename(columns=SHOWN)
-    shown["orderings kept (%)"] = [None if math.isnan(v) else f"{v:.0f}" for v in frame["orderings_kept"]]
-    return render_table([shown.assign(seed=0)], caption, note)  # render_table drops the only seed
+    gaps = zip(frame["gap_ours"], frame["gap_error"], strict=True)
+    shown = frame.drop(columns=["key", "gap_error"])
+    shown["gap_ours"] = [None if pd.isna(ratio) else f"{ratio:.2f} ± {error:.2f}" for ratio, error in gaps]
+    return tables.render(shown.assign(seed=0), caption, note)  # one table: `seeds` says over how many
 
 
 def readme_block(text: str, table: str) -> str:
-    """Puts `table` between the two marker comments of `text`, in the place of what stood there.
-
-    Args:
-        text: of README, with OPEN and then CLOSE, each once.
-        table: Markdown.
-
-    Raises:
-        InputError: a marker is missing or stands twice, or they are in the wrong order.
-    """
+    """Puts `table`, of Markdown, between the two marker comments of README's `text`, in the place of what stood there."""
     if text.count(OPEN) != 1 or text.count(CLOSE) != 1 or text.index(OPEN) > text.index(CLOSE):
         raise InputError(
             "README",
@@ -391,5 +187,4 @@ def readme_block(text: str, table: str) -> str:
             todo="Put the two comments where the scorecard is to stand.",
         )
     before, rest = text.split(OPEN)
-    after = rest.split(CLOSE)[1]
-    return f"{before}{OPEN}\n{table.strip()}\n{CLOSE}{after}"
+    return f"{before}{OPEN}\n{table.strip()}\n{CLOSE}{rest.split(CLOSE)[1]}"

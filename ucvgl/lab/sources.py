@@ -8,8 +8,10 @@ import ast
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
@@ -70,55 +72,45 @@ def cell_tags(cell: Mapping[str, Any]) -> list[str]:
     return list(cell.get("metadata", {}).get("tags", []))
 
 
-def needs(notebook: Path) -> list[str]:
-    """The notebooks whose results this one reads: `metadata.ucvgl.needs`, a list of names; mostly empty."""
-    return list(read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("needs", []))
+def metadata(notebook: Path) -> dict[str, Any]:
+    """What a notebook says of itself to the graph: `metadata.ucvgl`, mostly empty.
+
+    `needs`: names of notebooks whose results it reads; `rows`: beginnings of the names of the rows it shows (`lab.rows`);
+    `layouts`: those of the data it is for, without which it is for all.
+    """
+    return read_notebook(notebook).get("metadata", {}).get("ucvgl", {})
 
 
 def fits(notebook: Path, layout: str) -> bool:
-    """Whether a notebook is for data of that layout: `metadata.ucvgl.layouts`, a list of names; without one it is for all."""
-    layouts = read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("layouts")
+    """Whether a notebook is for data of that layout."""
+    layouts = metadata(notebook).get("layouts")
     return layouts is None or layout in layouts
 
 
-def minutes(notebook: Path) -> float:
-    """About how long a notebook takes with the laptop profile and nothing cached (`metadata.ucvgl.minutes`); else 1.
-
-    Jobs are begun by it, the longest chain first; nothing else depends on it.
-    """
-    return float(read_notebook(notebook).get("metadata", {}).get("ucvgl", {}).get("minutes", 1))
-
-
 def parameters(notebook: Path) -> dict[str, Any]:
-    """The parameters of a notebook with their defaults, in order: the assignments in its cell tagged `parameters`.
-
-    papermill's own inspection does not see `panorama: str | None = None` (its pattern knows no `|`), hence this.
+    """The parameters of a notebook with their defaults, in order, as papermill finds them in its cell tagged `parameters`.
 
     Raises:
-        InputError: no such cell, a default that is not a plain value, or `profile`, `data` or `seed` missing.
+        InputError: a default that is not a plain value, or `profile`, `data` or `seed` missing.
     """
-    cells = [cell for cell in read_notebook(notebook)["cells"] if "parameters" in cell_tags(cell)]
+    import papermill  # takes a second to load
+
+    read_notebook(notebook)  # the error for a broken file
     found: dict[str, Any] = {}
-    for statement in ast.parse(cell_source(cells[0])).body if cells else []:
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
-        if isinstance(target, ast.Name) and isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value:
-            try:
-                found[target.id] = ast.literal_eval(statement.value)
-            except ValueError as error:
-                raise InputError(
-                    f"{notebook.name}, parameter {target.id}",
-                    expected="a plain value: a number, a text, True, False or None",
-                    found=ast.unparse(statement.value),
-                    todo="Compute it in a later cell.",
-                ) from error
+    for name, parameter in papermill.inspect_notebook(str(notebook)).items():
+        try:
+            found[name] = ast.literal_eval(parameter["default"])
+        except (ValueError, SyntaxError) as error:
+            raise InputError(
+                f"{notebook.name}, parameter {name}", expected="a plain value: a number, a text, True, False or None",
+                found=parameter["default"], todo="Compute it in a later cell.",
+            ) from error  # fmt: skip
     missing = [name for name in REQUIRED if name not in found]
     if missing:
         raise InputError(
-            notebook.name,
-            expected=f"a cell tagged 'parameters' that sets {', '.join(REQUIRED)}",
-            found=f"no {', '.join(missing)}" if cells else "no such cell",
-            todo="Add it: every notebook takes these three.",
-        )
+            notebook.name, expected=f"a cell tagged 'parameters' that sets {', '.join(REQUIRED)}",
+            found=f"no {', '.join(missing)}", todo="Add it: every notebook takes these three.",
+        )  # fmt: skip
     return found
 
 
@@ -139,72 +131,25 @@ def convert(where: str, text: str, default: Any) -> Any:
     return value
 
 
-# --------------------------------------------------------------------------------------------------------- fingerprints
-
-
-def _tree(source: str) -> ast.AST:
-    """The syntax of a cell; where IPython's extras (`%magic`, `!command`) stand in the way, that of its imports."""
-    try:
-        return ast.parse(source)
-    except SyntaxError:
-        body: list[ast.stmt] = []
-        for line in source.splitlines():
-            if re.match(r"\s*(import|from)\s", line):
-                try:
-                    body += ast.parse(line.strip()).body
-                except SyntaxError:
-                    continue
-        return ast.Module(body=body, type_ignores=[])
-
-
-def _imports(tree: ast.AST, package: str) -> set[str]:
-    """The dotted names a source imports; `package` is where its relative imports start, '' in a notebook."""
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            found.add(base)
-            found.update(f"{base}.{alias.name}" for alias in node.names)  # each may be a module or just a name in one
-    return found
-
-
-def _module_files(name: str, package: Path) -> list[Path]:
-    """The files that importing a dotted name executes: the __init__ of each package on the way, and the module."""
-    first, *rest = name.split(".")
-    if first != package.name:
-        return []
-    files, folder = [package / "__init__.py"], package
-    for part in rest:
-        if (folder / f"{part}.py").is_file():
-            files.append(folder / f"{part}.py")
-            break
-        folder /= part
-        if not folder.is_dir():
-            break
-        files.append(folder / "__init__.py")
-    return [file for file in files if file.is_file()]
-
-
 def modules_of(notebook: Path, package: Path = PACKAGE) -> list[Path]:
     """The source files of `package` that a notebook imports, directly or through others, sorted."""
-    names: set[str] = set()
-    for cell in read_notebook(notebook)["cells"]:
-        if cell.get("cell_type") == "code":
-            names |= _imports(_tree(cell_source(cell)), "")
-    seen: set[Path] = set()
-    waiting = [file for name in names for file in _module_files(name, package)]
-    while waiting:
-        file = waiting.pop()
-        if file in seen:
-            continue
-        seen.add(file)
-        inside = ".".join(file.relative_to(package.parent).parent.parts)  # the package that a module's '.' stands for
-        for name in _imports(_tree(file.read_text(encoding="utf-8")), inside):
-            waiting += _module_files(name, package)
-    return sorted(seen)
+    cells = [cell_source(cell) for cell in read_notebook(notebook)["cells"] if cell.get("cell_type") == "code"]
+    finder = ModuleFinder([str(package.parent)])
+    with tempfile.NamedTemporaryFile("w", suffix=".py", encoding="utf-8") as script:
+        script.write("\n".join(map(_without_magic, cells)))
+        script.flush()
+        finder.run_script(script.name)
+    files = [Path(module.__file__ or "") for module in finder.modules.values()]
+    return sorted(file for file in files if file.is_relative_to(package))
+
+
+def _without_magic(source: str) -> str:
+    """A cell as Python; where IPython's extras (`%magic`, `!command`) stand in the way, its imports alone."""
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return "\n".join(line.strip() for line in source.splitlines() if re.match(r"\s*(import|from)\s", line))
+    return source
 
 
 def source_fingerprint(notebook: Path, package: Path = PACKAGE) -> str:

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as V
 
 
 def pixel_descriptor(images: Tensor, *, size_px: int = 32, blur_px: float = 1.5, centre: float = 0.45) -> Tensor:
@@ -18,6 +17,8 @@ def pixel_descriptor(images: Tensor, *, size_px: int = 32, blur_px: float = 1.5,
         blur_px: standard deviation of the blur, in pixels of the small image.
         centre: standard deviation of the Gaussian weight, as a share of half the width.
     """
+    from torchvision.transforms.v2 import functional as V  # here, since it takes seconds to load
+
     small = F.interpolate(images.float(), (size_px, size_px), mode="area")
     kernel = 2 * int(2 * blur_px + 0.999) + 1
     small = V.gaussian_blur(small, [kernel, kernel], [blur_px, blur_px])

@@ -19,7 +19,6 @@ from ucvgl.augment import SAMPLE4GEO, Augmentation, Pose, augment, jitter_pose, 
 from ucvgl.data.container import Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
-from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.losses import info_nce
 from ucvgl.methods.common import BEST, EMBED_BATCH, device, embed_all
 from ucvgl.metrics import retrieval_measures
@@ -181,49 +180,45 @@ def new_model(config: Sample4Geo) -> TwoViewEncoder:
     return model.to(memory_format=torch.channels_last)
 
 
-def trained_model(stage: StageResult, config: Sample4Geo) -> TwoViewEncoder:
-    """The encoders that `supervise` left, on the GPU if there is one."""
+def trained_model(folder: Path, config: Sample4Geo) -> TwoViewEncoder:
+    """The encoders that `supervise` left in its folder, on the GPU if there is one."""
     model = new_model(config)
-    load_model(model, stage.folder / BEST)
+    load_model(model, folder / BEST)
     return model.to(device()).eval()
 
 
 def supervise(
-    given: Dataset, config: Sample4Geo, tests: Mapping[str, Dataset], *, progress: bool = True
-) -> StageResult:
-    """Trains on all pairs, from the run cache if it was done before.
+    given: Dataset, config: Sample4Geo, tests: Mapping[str, Dataset], folder: Path, *, progress: bool = True
+) -> dict[str, Any]:
+    """Trains on all pairs; `trained_model` opens the weights it leaves.
 
     Args:
         given: what is trained on.
         config: the method's settings.
         tests: what is measured on, by name; nothing is chosen by it.
+        folder: to write to.
         progress: show a bar.
 
     Returns:
-        the stage; `trained_model` opens its weights; numbers: "rows", a row an epoch, with the tests' measures every
-        `evaluate_every` epochs, as `<test>_r_at_1`; "recall", by test, after the last epoch.
+        "rows", a row an epoch, with the tests' measures every `evaluate_every` epochs, as `<test>_r_at_1`; "recall", by
+        test, after the last epoch.
 
     Raises:
         InputError: geographic sampling without positions, fewer places than a batch, neighbour lists longer than there
             are places.
     """
-    key = {name: test.digest() for name, test in tests.items()}
+    model = new_model(config).to(device())
+    task = SupervisedPairs(given, config)
 
-    def compute(folder: Path) -> dict[str, Any]:
-        model = new_model(config).to(device())
-        task = SupervisedPairs(given, config)
+    def measure(epoch: int, _: nn.Module) -> dict[str, float]:
+        if (epoch + 1) % config.evaluate_every and epoch + 1 != config.training.epochs:
+            return {}
+        found = {name: evaluate(model, test) for name, test in tests.items()}
+        return {f"{name}_{k}": value for name, measures in found.items() for k, value in measures.items()}
 
-        def measure(epoch: int, _: nn.Module) -> dict[str, float]:
-            if (epoch + 1) % config.evaluate_every and epoch + 1 != config.training.epochs:
-                return {}
-            found = {name: evaluate(model, test) for name, test in tests.items()}
-            return {f"{name}_{k}": value for name, measures in found.items() for k, value in measures.items()}
-
-        rows = train(model, task, config.training, folder, name="sample4geo", after_epoch=measure, progress=progress)
-        save_model(model, folder / BEST)
-        return {"rows": rows, "recall": {name: _measures_of(name, rows[-1]) for name in tests}}
-
-    return run_stage("sample4geo", config, f"{given.digest()}+{sorted(key.items())}", compute)
+    rows = train(model, task, config.training, folder, name="sample4geo", after_epoch=measure, progress=progress)
+    save_model(model, folder / BEST)
+    return {"rows": rows, "recall": {name: _measures_of(name, rows[-1]) for name in tests}}
 
 
 def _measures_of(test: str, row: Row) -> dict[str, float]:

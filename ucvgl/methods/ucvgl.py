@@ -1,8 +1,8 @@
 """UCVGL (Li, Qian, Xia; CVPR 2024): from unpaired panoramas and satellite tiles to encoders that match them.
 
-The five steps of the paper as stages of the run cache, each found there or run:
-translate (step 2, after the projection of step 1), pretrain (steps 3 and 4), curriculum (step 5). No stage is given a
-label unless the method is told to be given some; truth enters as `Parts`, in measures that choose nothing.
+The five steps of the paper, each a function that writes to a folder and returns its numbers (`lab.stages` keeps them in the
+run cache): train_translation (step 2, after the projection of step 1), intra_view (3), pretrain (4), curriculum (5). No step is
+given a label unless the method is told to be given some; truth enters as `Parts`, in measures that choose nothing.
 
 Ours, each a setting that can be switched off: poses jittered between the two images of a pair; tiles with synthetic top
 views (see synthetic_top_view); descriptors centred for each view; an epoch chosen by a label-free measure.
@@ -21,10 +21,8 @@ from torch import Generator, Tensor, nn
 from ucvgl.augment import UCVGL, Augmentation, Move, Pose, augment, jitter_pose, move_together, to_float
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.data.prepare import resized
-from ucvgl.distributed import main_process_first
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
-from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.losses import info_nce, soft_info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device, embed_all
@@ -182,8 +180,8 @@ def neighbours(found: Descriptors, k: int = QUALITY_K) -> BothWays:
 # ------------------------------------------------------------------------------------------------ step 2: fake satellites
 
 
-def fake_satellites(data: Dataset, config: Pretraining, *, progress: bool = True) -> Tensor:
-    """A fake satellite image of each ground image: (N, 3, S, S) uint8; from the run cache if a GAN made them before."""
+def fake_satellites(data: Dataset, config: Pretraining, gan: Path | None = None) -> Tensor:
+    """A fake satellite image of each ground image: (N, 3, S, S) uint8; those of a GAN stand in the folder of its training."""
     source = _unprojected(data) if not config.projection else data.top_view[:]
     match config.translation.kind:
         case "none":
@@ -191,23 +189,16 @@ def fake_satellites(data: Dataset, config: Pretraining, *, progress: bool = True
         case "statistics":
             weight = centre_weight(data.gallery.size[0]) if config.projection else None
             return apply_statistics(source, fit_statistics(source, data.gallery[:], weight=weight))
-    stage = translation(data, config, progress=progress)
-    return torch.from_numpy(np.load(stage.folder / "fakes.npy", mmap_mode="c", allow_pickle=False))
+    assert gan is not None
+    return torch.from_numpy(np.load(gan / "fakes.npy", mmap_mode="c", allow_pickle=False))
 
 
-def translation(data: Dataset, config: Pretraining, *, progress: bool = True) -> StageResult:
-    """Trains the CycleGAN of step 2 and translates every ground image, unless the run cache has it."""
+def train_translation(data: Dataset, config: Pretraining, folder: Path, *, progress: bool = True) -> dict[str, float]:
+    """Trains the CycleGAN of step 2 and translates every ground image, to fakes.npy; it has no numbers."""
     source = _unprojected(data) if not config.projection else data.top_view[:]
-
-    def compute(folder: Path) -> dict[str, float]:
-        generator = train_cyclegan(
-            source, data.gallery[:], config.translation.gan, folder, device=device(), progress=progress
-        )
-        np.save(folder / "fakes.npy", translate(generator, source).cpu().numpy(), allow_pickle=False)
-        return {}
-
-    with main_process_first():
-        return run_stage("translation", config.translation, f"{data.digest()}-{config.projection}", compute)
+    gan = train_cyclegan(source, data.gallery[:], config.translation.gan, folder, device=device(), progress=progress)
+    np.save(folder / "fakes.npy", translate(gan, source).cpu().numpy(), allow_pickle=False)
+    return {}
 
 
 def _unprojected(data: Dataset) -> Tensor:
@@ -322,41 +313,37 @@ def new_model(config: Pretraining) -> TwoViewEncoder:
     )
 
 
-def pretrain(data: Dataset, config: Pretraining, truth: Parts | None, *, progress: bool = True) -> StageResult:
-    """Steps 2 to 4 from the run cache; the numbers hold the losses, and measures of every epoch.
+def intra_view(data: Dataset, config: Pretraining, folder: Path, *, progress: bool = True) -> dict[str, Any]:
+    """Step 3; numbers: "rows", a row an epoch. What later steps do differently plays no part (see `intra_key`)."""
+    assert config.intra is not None
+    model = new_model(config).to(device())
+    task = IntraView(ground_input(data, config), data.gallery, config)
+    rows = train(model, task, config.intra, folder, name="intra-view", progress=progress)
+    save_model(model, folder / BEST)
+    return {"rows": rows}
+
+
+def pretrain(
+    model: TwoViewEncoder, data: Dataset, config: Pretraining, truth: Parts | None, folder: Path, *,
+    gan: Path | None = None, progress: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Step 4, unless it is left out, on a model that step 3 has trained, unless that is.
 
     Args:
+        model: on its device; `pretrained_model` opens the weights it leaves in `folder`.
         data: unlabelled.
         config: what is trained; with `intra` and `cross` both None the encoders stay as they began.
         truth: for measures that choose nothing; None where nothing is known.
+        folder: to write to.
+        gan: folder of `train_translation`, where fakes come from a GAN.
         progress: show bars.
 
     Returns:
-        the stage: `pretrained_model` opens its weights; numbers: "intra" and "cross", the rows of training; "recall" of
-        the held-out part, empty without truth.
+        "cross", a row an epoch; "recall" of the held-out part, empty without truth.
     """
-
-    def compute(folder: Path) -> dict[str, Any]:
-        model = new_model(config).to(device())
-        rows: dict[str, list[Row]] = {"intra": []}
-        if config.intra is not None:
-            first = intra_view(data, config, progress=progress)
-            load_model(model, first.folder / BEST)
-            rows["intra"] = first.numbers["rows"]
-        return rows | cross_view(model, data, config, truth, folder, progress=progress)
-
-    return run_stage("cross-view", config, data_key(data, truth), compute)
-
-
-def cross_view(
-    model: TwoViewEncoder, data: Dataset, config: Pretraining, truth: Parts | None, folder: Path, *,
-    progress: bool = True,
-) -> dict[str, Any]:  # fmt: skip
-    """Step 4 on a model that step 3 has trained, unless it is left out; saves it and measures it. Of `pretrain`."""
     rows: list[Row] = []
     if config.cross is not None:
-        fakes = fake_satellites(data, config, progress=progress)
-        task = CrossView(ground_input(data, config), fakes, data.gallery, config)
+        task = CrossView(ground_input(data, config), fake_satellites(data, config, gan), data.gallery, config)
         watch = _Watch(model, data, config, truth)
         rows = train(model, task, config.cross, folder, name="cross-view", after_epoch=watch, progress=progress)
     save_model(model, folder / BEST)
@@ -364,31 +351,17 @@ def cross_view(
     return {"cross": rows, "recall": recall}
 
 
-def intra_view(data: Dataset, config: Pretraining, *, progress: bool = True) -> StageResult:
-    """Step 3 from the run cache; what later steps do differently does not make it run again."""
-    assert config.intra is not None
-
-    def compute(folder: Path) -> dict[str, Any]:
-        model = new_model(config).to(device())
-        task = IntraView(ground_input(data, config), data.gallery, config)
-        rows = train(model, task, config.intra, folder, name="intra-view", progress=progress)
-        save_model(model, folder / BEST)
-        return {"rows": rows}
-
-    return run_stage("intra-view", intra_key(config), data.digest(), compute)
-
-
-def intra_key(config: Pretraining) -> "_IntraKey":
+def intra_key(config: Pretraining) -> "IntraKey":
     """The settings that step 3 depends on."""
     assert config.intra is not None
-    return _IntraKey(
+    return IntraKey(
         config.ground, config.satellite, config.ground_is_panorama, config.intra, config.intra_smoothing,
         config.augmentation, config.pose, config.seed, config.version,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _IntraKey:
+class IntraKey:
     """The settings that step 3 depends on."""
 
     ground: EncoderConfig
@@ -426,20 +399,11 @@ def _recall(
     return {f"test_{name}": value for name, value in evaluate(found, truth.test.positives).items()}
 
 
-def pretrained_model(stage: StageResult, config: Pretraining) -> TwoViewEncoder:
-    """The encoders that a stage of `pretrain` or `curriculum` left, on the GPU if there is one."""
+def pretrained_model(folder: Path, config: Pretraining) -> TwoViewEncoder:
+    """The encoders that `pretrain` or `curriculum` left in their folder, on the GPU if there is one."""
     model = new_model(config)
-    load_model(model, stage.folder / BEST)
+    load_model(model, folder / BEST)
     return model.to(device()).eval()
-
-
-def data_key(data: Dataset, truth: Parts | None) -> str:
-    """Names the images trained on, those tested on and the truth: some labels of it may be given."""
-    names = [data.digest()]
-    if truth is not None:
-        names += [test.digest() for test in list(truth.tests.values())[:1]]
-        names += [truth.train.positives.digest()] if truth.tests or truth.train.labelled else []
-    return "+".join(names)
 
 
 def _unmeasured(truth: Parts | None) -> bool:
@@ -543,59 +507,38 @@ class PseudoPairs(Task):
 CHOSEN_BY = "mutual_rate"  # the label-free measure that chooses the epoch; notebook 04 shows how it follows recall
 
 
-@dataclass(frozen=True)
-class _HardCurriculum:
-    """The settings of a curriculum with hard negatives."""
-
-    steps: Curriculum
-    draw: NeighbourDraw
-
-
 def curriculum(
-    data: Dataset,
-    config: Curriculum,
-    truth: Parts,
-    *,
-    hard: NeighbourDraw | None = None,
-    progress: bool = True,
-) -> StageResult:
-    """Step 5 from the run cache, on the encoders of `pretrain`, which it runs first if need be.
+    data: Dataset, config: Curriculum, truth: Parts, folder: Path, *, pretrained: Path | None,
+    hard: NeighbourDraw | None = None, progress: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Step 5, on the encoders of `pretrain`.
 
     Args:
         data: unlabelled.
         config: the method, or a part of it.
         truth: given labels are drawn from its training part, `label_ratio` of them; the rest is for measures alone.
-        hard: ours: batches of pairs whose tiles look alike, by the encoders of the epoch, which need no label for it.
+        folder: to write to.
+        pretrained: folder of `pretrain`; None begins with random weights.
+        hard: ours: batches of pairs whose tiles are similar, by the encoders of the epoch, which need no label for it.
         progress: show bars.
 
     Returns:
-        the stage; numbers: "rows", a row an epoch with labels found, the part that was right (`correct`), label-free
-        measures and recall after it; "epoch" chosen without labels (with all labels given: the last); "recall" there;
-        "best_recall", where labels would have chosen.
+        "rows", a row an epoch with labels found, the part that was right (`correct`), label-free measures and recall
+        after it; "epoch" chosen without labels (with all labels given: the last); "recall" there; "best_recall", where
+        labels would have chosen.
 
     Raises:
-        InputError: no pseudo-label was found.
+        NoPseudoLabels: none was found, and none given.
     """
-
-    def compute(folder: Path) -> dict[str, Any]:
-        model = new_model(config.start).to(device())
-        if config.pretrained:
-            load_model(model, pretrain(data, config.start, truth, progress=progress).folder / BEST)
-        seed = None if config.label_order == "file" else config.seed
-        given = given_subset(truth.train.positives.best(), config.label_ratio, seed=seed)
-        rows = train_on_pseudo_labels(
-            model, data, config, folder, given=given, truth=truth, hard=hard, progress=progress
-        )
-        epoch = chosen_epoch(rows, config)
-        return {
-            "rows": rows,
-            "epoch": epoch,
-            "recall": _tested(rows[epoch]),
-            "best_recall": _tested(max(rows, key=lambda row: row.get("test_r_at_1", 0.0))),
-        }
-
-    key = config if hard is None else _HardCurriculum(config, hard)
-    return run_stage("curriculum", key, data_key(data, truth), compute)
+    model = new_model(config.start).to(device())
+    if pretrained is not None:
+        load_model(model, pretrained / BEST)
+    seed = None if config.label_order == "file" else config.seed
+    given = given_subset(truth.train.positives.best(), config.label_ratio, seed=seed)
+    rows = train_on_pseudo_labels(model, data, config, folder, given=given, truth=truth, hard=hard, progress=progress)
+    epoch = chosen_epoch(rows, config)
+    best = max(rows, key=lambda row: row.get("test_r_at_1", 0.0))
+    return {"rows": rows, "epoch": epoch, "recall": _tested(rows[epoch]), "best_recall": _tested(best)}
 
 
 def train_on_pseudo_labels(

@@ -21,7 +21,6 @@ from ucvgl.augment import resized_crop, to_float
 from ucvgl.data.container import ArrayImages, Dataset
 from ucvgl.encoders import Encoder, EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
-from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.methods.common import BEST, device, embed_all
 from ucvgl.methods.learner import Learner, Method, SslLoss
 from ucvgl.metrics import retrieval_measures
@@ -231,46 +230,44 @@ def _embedded(model: Learner, images: ArrayImages) -> Tensor:
 # ------------------------------------------------------------------------------------------------------------------ run
 
 
-def learn(given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], *, progress: bool = True) -> StageResult:
-    """Trains with one loss, from the run cache if it was done before.
+def learn(
+    given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], folder: Path, *, progress: bool = True
+) -> dict[str, Any]:
+    """Trains with one loss; `trained_encoder` opens the weights it leaves.
 
     Args:
         given: what is trained on.
         config: the method.
         tests: what is measured on, by name; nothing is chosen by it.
+        folder: to write to.
         progress: show a bar.
 
     Returns:
-        the stage; `trained_encoder` opens its weights; numbers: "rows", a row an epoch with the seconds of mining and the
-        embeddings' standard deviation; "recall", by test, None where the embeddings collapsed; "collapsed"; "std";
-        "peak_mb", memory that training took on a GPU, else None; of its last part if it was resumed.
+        "rows", a row an epoch with the seconds of mining and the embeddings' standard deviation; "recall", by test, None
+        where the embeddings collapsed; "collapsed"; "std"; "peak_mb", memory that training took on a GPU, else None; of
+        its last part if it was resumed.
 
     Raises:
         InputError: no query has a positive, a queue longer than the set, a batch of one.
     """
-    key = {name: test.digest() for name, test in tests.items()}
+    task = GeoPairs(given, config)
+    views, model = _new_learner(given, config)
+    sample = given.query.subset(range(0, len(given.query), max(1, len(given.query) // SPREAD_OF)))
 
-    def compute(folder: Path) -> dict[str, Any]:
-        task = GeoPairs(given, config)
-        views, model = _new_learner(given, config)
-        sample = given.query.subset(range(0, len(given.query), max(1, len(given.query) // SPREAD_OF)))
+    def measure(epoch: int, _: nn.Module) -> dict[str, float]:
+        found = _embedded(model, sample)
+        return {"std": float(embedding_std(found)), "mining_seconds": task.mining_seconds}
 
-        def measure(epoch: int, _: nn.Module) -> dict[str, float]:
-            found = _embedded(model, sample)
-            return {"std": float(embedding_std(found)), "mining_seconds": task.mining_seconds}
-
-        on_gpu = device().type == "cuda"
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-            begun = torch.cuda.memory_allocated()
-        rows = train(model, task, config.training, folder, name=config.method, after_epoch=measure, progress=progress)
-        peak_mb = (torch.cuda.max_memory_allocated() - begun) / 2**20 if on_gpu else None
-        save_model(views, folder / BEST)
-        collapsed = is_collapsed(_embedded(model, sample))
-        recall = {name: None if collapsed else evaluate(views, test) for name, test in tests.items()}
-        return {"rows": rows, "recall": recall, "collapsed": collapsed, "std": rows[-1]["std"], "peak_mb": peak_mb}
-
-    return run_stage("vg-ssl", config, f"{given.digest()}+{sorted(key.items())}", compute)
+    on_gpu = device().type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+        begun = torch.cuda.memory_allocated()
+    rows = train(model, task, config.training, folder, name=config.method, after_epoch=measure, progress=progress)
+    peak_mb = (torch.cuda.max_memory_allocated() - begun) / 2**20 if on_gpu else None
+    save_model(views, folder / BEST)
+    collapsed = is_collapsed(_embedded(model, sample))
+    recall = {name: None if collapsed else evaluate(views, test) for name, test in tests.items()}
+    return {"rows": rows, "recall": recall, "collapsed": collapsed, "std": rows[-1]["std"], "peak_mb": peak_mb}
 
 
 def _new_learner(given: Dataset, config: VgSsl) -> tuple[TwoViewEncoder, Learner]:
@@ -326,10 +323,10 @@ def training_bytes(model: nn.Module, inputs: Sequence[Tensor], loss: Callable[[]
     return sum(storage.nbytes() for storage in held.values()) + learnt
 
 
-def trained_encoder(stage: StageResult, config: VgSsl) -> TwoViewEncoder:
-    """The encoder that `learn` left, without projector, on the GPU if there is one."""
+def trained_encoder(folder: Path, config: VgSsl) -> TwoViewEncoder:
+    """The encoder that `learn` left in its folder, without projector, on the GPU if there is one."""
     model = untrained_encoder(config)
-    load_model(model, stage.folder / BEST)
+    load_model(model, folder / BEST)
     return model
 
 

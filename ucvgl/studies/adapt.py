@@ -19,6 +19,8 @@ from ucvgl.data.container import Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, open_model
 from ucvgl.errors import InputError
 from ucvgl.lab.cache import run_stage
+from ucvgl.lab.profiles import SMALL_AUGMENTATION
+from ucvgl.lab.stages import pretrain
 from ucvgl.located import Round
 from ucvgl.methods.common import BEST, device
 from ucvgl.methods.ucvgl import (
@@ -29,12 +31,10 @@ from ucvgl.methods.ucvgl import (
     chosen_epoch,
     describe,
     neighbours,
-    pretrain,
     pretrained_model,
     train_on_pseudo_labels,
 )
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels, quality
-from ucvgl.studies.ucvgl_study import SMALL_AUGMENTATION
 from ucvgl.synthetic_top_view import Occlusion
 from ucvgl.training import TrainingConfig
 
@@ -81,7 +81,7 @@ def starting_model(
     """The encoders to begin with, and how they are used; from scratch they are pretrained first, from the run cache."""
     if config.start == SCRATCH:
         start = _from_scratch(len(images), images.gallery.size[0], config)
-        return pretrained_model(pretrain(images, start, None, progress=progress), start), start
+        return pretrained_model(pretrain(images, start, None, progress=progress).folder, start), start
     model = open_model(config.start).to(device()).eval()
     return model, Pretraining(*model.configs, ground_input=config.given, intra=None, cross=None)
 

@@ -10,13 +10,15 @@ from torch import Generator, Tensor
 from ucvgl.data.container import ArrayImages, Dataset, Parts
 from ucvgl.lab import published
 from ucvgl.lab.cache import StageResult
-from ucvgl.lab.score import Comparison, Gap
-from ucvgl.methods.sample4geo import Sample4Geo, SupervisedPairs, describe, supervise, trained_model
-from ucvgl.methods.ucvgl import curriculum
+from ucvgl.lab.profiles import Sample4GeoSettings
+from ucvgl.lab.score import Comparison
+from ucvgl.lab.stages import curriculum, supervise
+from ucvgl.lab.variants import with_sampler
+from ucvgl.methods.sample4geo import Sample4Geo, SupervisedPairs, describe, trained_model
 from ucvgl.positions import Metres, to_metres
 from ucvgl.sampling import batches_with_sources
 from ucvgl.search import top_k
-from ucvgl.studies.sample4geo_study import KINDS, Study, sampler_names, with_sampler
+from ucvgl.studies.sample4geo_study import sampler_names
 
 SAMPLERS = {"random": "random", "geographic": "geographic neighbours", "similarity": "look-alikes (DSS)"}
 MEASURES = ("r_at_1", "r_at_5", "r_at_10", "r_at_1_percent")  # of the published ablation
@@ -50,7 +52,7 @@ class Batches:
 
 def batches(given: Dataset, stage: StageResult, method: Sample4Geo, *, seed: int) -> Batches:
     """Draws an epoch with each sampler, the similar places as the trained encoders see them."""
-    task, model = SupervisedPairs(given, method), trained_model(stage, method)
+    task, model = SupervisedPairs(given, method), trained_model(stage.folder, method)
     size, draw = method.training.batch_size, method.sampling.draw
     query, tile = (part[rows] for part, rows in zip(describe(model, given), (task.ground, task.tiles), strict=True))
     items, sources, hardest = {}, {}, []
@@ -134,14 +136,14 @@ def hardest_sentence(drawn: Batches) -> str:
 # -------------------------------------------------------------------------------------------------------------- curves
 
 
-def curves(settings: Study, areas: Sequence[Parts], names: Mapping[str, str]) -> pd.DataFrame:
+def curves(settings: Sample4GeoSettings, areas: Sequence[Parts], names: Mapping[str, str]) -> pd.DataFrame:
     """R@1 by epoch of each sampler, from the stages that the sampling table has trained."""
     rows = []
     for part, name in names.items():
         if part not in sampler_names(areas):
             continue
         for area in areas:
-            stage = supervise(area.train, with_sampler(settings, KINDS[part]), area.tests, progress=False)
+            stage = supervise(area.train, with_sampler(settings, part), area.tests, progress=False)
             for row in stage.numbers["rows"]:
                 found = {
                     f"{'' if test == 'same' else 'cross_'}r_at_1": row.get(f"{test}_r_at_1") for test in area.tests
@@ -158,7 +160,7 @@ def drone_rows(
     stage: StageResult, method: Sample4Geo, test: Dataset, *, count: int = 4, listed: int = 5
 ) -> dict[str, object]:
     """Arguments of `retrieval_rows`: drone images and the tiles found for them, half of them right if there are such."""
-    query, gallery = describe(trained_model(stage, method), test)
+    query, gallery = describe(trained_model(stage.folder, method), test)
     index = top_k(query, gallery, min(listed, len(gallery)))[1]
     known = test.positives.best()
     right = index == known[:, None]
@@ -227,15 +229,13 @@ def unlabelled_published(frame: pd.DataFrame) -> dict[str, list[float | None]]:
 def comparisons(sampling: pd.DataFrame, drone: pd.DataFrame | None, unlabelled: pd.DataFrame) -> dict[str, Comparison]:
     """Notebook 05's tables beside the published ones."""
     paper, r1 = "Sample4Geo", "r_at_1"
-    steps = [(name, f"cvact_val_{name}") for name in MEASURES]
+    both = [(r1, "cvusa_r_at_1"), (r1, "cvact_val_r_at_1")]
     theirs = published.frame("sample4geo", key="part")
-    out = {"sampling": Comparison(sampling, theirs, steps, "part", paper, Gap("random over full", "random", "full"))}
+    out = {"sampling": Comparison(sampling, theirs, both[1:], "part", paper, ("random", "full"))}
     if drone is not None:
         measures = [(name, f"university1652_{name}") for name in (r1, "ap")]
-        gap = Gap("drone -> satellite over back", "d2s", "s2d")
-        out["drone"] = Comparison(drone, _drone_frame(), measures, "part", paper, gap)
-    both = [(r1, "cvusa_r_at_1"), (r1, "cvact_val_r_at_1")]
-    gap = Gap("0 % over 100 % labels", "ucvgl", "sample4geo")
+        out["drone"] = Comparison(drone, _drone_frame(), measures, "part", paper, ("d2s", "s2d"))
+    gap = ("ucvgl", "sample4geo")
     out["unlabelled"] = Comparison(unlabelled, _unlabelled_frame(), both, "part", f"UCVGL and {paper}", gap)
     return out
 
@@ -305,7 +305,7 @@ def unlabelled_conclusion(frame: pd.DataFrame) -> str:
     )
 
 
-def unlabelled_curves(settings: Study, given: Parts) -> pd.DataFrame:
+def unlabelled_curves(settings: Sample4GeoSettings, given: Parts) -> pd.DataFrame:
     """R@1 and the part of right labels by epoch, with random batches of pseudo-pairs and with look-alikes."""
     rows = []
     for hard in (None, settings.method.sampling.draw):

@@ -11,10 +11,12 @@ from ucvgl.augment import to_float
 from ucvgl.data.container import Dataset
 from ucvgl.encoders import TwoViewEncoder
 from ucvgl.lab import published
-from ucvgl.lab.score import Comparison, Gap
-from ucvgl.methods.vg_ssl import describe, learn, trained_encoder, untrained_encoder
+from ucvgl.lab.profiles import VgSslSettings
+from ucvgl.lab.score import Comparison
+from ucvgl.lab.stages import learn
+from ucvgl.methods.vg_ssl import describe, trained_encoder, untrained_encoder
 from ucvgl.search import top_k
-from ucvgl.studies.vg_ssl_study import NAMES, TESTS, UNTRAINED, Study
+from ucvgl.studies.vg_ssl_study import NAMES, TESTS, UNTRAINED
 
 TABLE = "vg_ssl_r50"  # published with ResNet-50; published.json has DeiT-S too
 LISTED = 5
@@ -36,13 +38,13 @@ def pair_examples(tests: Mapping[str, Dataset], count: int = 4) -> dict[str, tup
     return out
 
 
-def encoders(settings: Study, train: Dataset, tests: Mapping[str, Dataset]) -> dict[str, TwoViewEncoder]:
+def encoders(settings: VgSslSettings, train: Dataset, tests: Mapping[str, Dataset]) -> dict[str, TwoViewEncoder]:
     """The untrained encoder and each method's, from the run cache; a collapsed one is left out."""
     found = {UNTRAINED: untrained_encoder(next(iter(settings.methods.values())))}
     for key, config in settings.methods.items():
         stage = learn(train, config, tests, progress=False)
         if not stage.numbers["collapsed"]:
-            found[NAMES[key][0]] = trained_encoder(stage, config)
+            found[NAMES[key][0]] = trained_encoder(stage.folder, config)
     return found
 
 
@@ -125,14 +127,14 @@ def published_long(tests: Sequence[str]) -> pd.DataFrame | None:
 
 def columns_of(tests: Sequence[str], measures: Sequence[str] = ("r_at_1",)) -> list[tuple[str, str]]:
     """(ours, published) columns of the main table, for test sets that have a published counterpart."""
-    known = published.table(TABLE).columns
+    known = list(published.frame(TABLE))
     prefixes = {test: TESTS[test][1] if test in TESTS else next((c for c in _prefixes(known) if c.startswith(test)), "")
                 for test in tests}  # fmt: skip
     pairs = [(f"{test}_{m}", f"{prefix}_{m}") for test, prefix in prefixes.items() for m in measures]
     return [(ours, theirs) for ours, theirs in pairs if theirs in known]
 
 
-def _prefixes(columns: Mapping[str, str]) -> list[str]:
+def _prefixes(columns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name.removesuffix("_r_at_1") for name in columns if name.endswith("_r_at_1")))
 
 
@@ -146,7 +148,7 @@ def comparisons(frame: pd.DataFrame, tests: Sequence[str]) -> dict[str, Comparis
     """The main table beside the published one."""
     steps = columns_of(tests)
     theirs = published.frame(TABLE, key="part")
-    gap = Gap("SimSiam over SimCLR", "simsiam", "simclr")
+    gap = ("simsiam", "simclr")
     return {"main": Comparison(frame, theirs, steps, "part", "VG-SSL", gap)} if steps else {}
 
 

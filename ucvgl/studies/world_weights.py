@@ -23,10 +23,10 @@ from ucvgl.encoders import EncoderConfig, TwoViewEncoder, open_model, save_model
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, top_view
 from ucvgl.lab.cache import StageResult, run_stage
+from ucvgl.lab.profiles import SMALL_AUGMENTATION
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device
-from ucvgl.studies.ucvgl_study import SMALL_AUGMENTATION
 from ucvgl.training import Batch, Task, TrainingConfig, train
 from ucvgl.world.pairs import WorldConfig, world_pairs
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ucvgl.geometry import TopView, attitude_matrix, panorama_pixel_to_ray, pixel_grid, ray_to_ground, top_view
 from ucvgl.world.render import Rendered
-from ucvgl.world.views import Tiles, ground_mask
+from ucvgl.world.views import ground_mask
 
 
 def position_errors(view: Rendered, believed: TopView, within_m: float) -> tuple[Tensor, Tensor]:
@@ -30,7 +30,7 @@ def position_errors(view: Rendered, believed: TopView, within_m: float) -> tuple
     return (placed - truth).norm(dim=-1)[counts], distance[counts]
 
 
-def colour_errors(view: Rendered, ground: Tiles, settings: TopView) -> tuple[Tensor, Tensor, Tensor]:
+def colour_errors(view: Rendered, ground: Rendered, settings: TopView) -> tuple[Tensor, Tensor, Tensor]:
     """Top views against the orthographic ground in the same light, pixel on pixel, each (B, S, S).
 
     Args:

@@ -13,44 +13,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ucvgl.data.files import one_of
 from ucvgl.errors import InputError
 from ucvgl.world.city import City
-from ucvgl.world.kinds import CARS, FACADES, TRUNK, Kind
+from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FACADES, TRUNK, Kind
 from ucvgl.world.noise import between, unit
 
+Layers = dict[str, Tensor]  # of a city, by name
 SEASONS = ("spring", "summer", "autumn", "winter")
 LEVELS = 6  # of the colour pyramid: 1, 2, 4 .. 32 pixels
-CAR_HEIGHT_M, BONNET_HEIGHT_M = 1.45, 0.85
 CAR_COLOURS = ((236, 236, 236), (30, 32, 36), (150, 152, 156), (90, 94, 100), (150, 34, 32), (36, 62, 118),
                (182, 170, 140))  # fmt: skip
+CAR_OF = (np.arange(TRUNK + 1) - 1) % CARS  # which car it is, by minus the object number: cabin and bonnet share it
 STRIP = 512  # rows lit at a time: bounds memory
 
 
 @dataclass(frozen=True)
 class Condition:
-    """The day of a picture.
+    """The day of a picture."""
 
-    season: spring, summer, autumn or winter; snow: share of ground and roofs under snow, 0..1.
-    sun_azimuth_deg: clockwise from north; sun_elevation_deg: above the horizon; below 0 it is night and lamps are lit.
-    cloud: 0 clear with hard shadows .. 1 overcast without.
-    traffic: an integer; two days with different numbers have partly different parked cars.
-    """
-
-    season: str = "summer"
-    sun_azimuth_deg: float = 165.0
-    sun_elevation_deg: float = 50.0
-    cloud: float = 0.1
-    snow: float = 0.0
-    traffic: int = 0
+    season: str = "summer"  # one of SEASONS
+    sun_azimuth_deg: float = 165.0  # clockwise from north
+    sun_elevation_deg: float = 50.0  # above the horizon; below 0 it is night and lamps are lit
+    cloud: float = 0.1  # 0 clear with hard shadows .. 1 overcast without
+    snow: float = 0.0  # share of ground and roofs under snow, 0..1
+    traffic: int = 0  # two days with different numbers have partly different parked cars
 
     def __post_init__(self) -> None:
-        low = {"cloud": 0.0, "snow": 0.0, "sun_azimuth_deg": -360.0, "sun_elevation_deg": -90.0}
-        high = {"cloud": 1.0, "snow": 1.0, "sun_azimuth_deg": 360.0, "sun_elevation_deg": 90.0}
-        wrong = [name for name in low if not low[name] <= getattr(self, name) <= high[name]]
-        if self.season not in SEASONS or wrong:
-            name = wrong[0] if wrong else "season"
-            right = f"{low[name]:g} to {high[name]:g}" if wrong else f"one of {', '.join(SEASONS)}"
-            raise InputError(name, expected=right, found=getattr(self, name), todo="Correct it.")
+        one_of("season", self.season, SEASONS, "Correct it.")
+        bounds = {"cloud": (0, 1), "snow": (0, 1), "sun_azimuth_deg": (-360, 360), "sun_elevation_deg": (-90, 90)}
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                raise InputError(name, expected=f"{low} to {high}", found=getattr(self, name), todo="Correct it.")
 
     @property
     def night(self) -> bool:
@@ -97,21 +91,11 @@ NEEDLES = ((42, 62, 44), (60, 80, 56))
 
 @dataclass(frozen=True)
 class Objects:
-    """Tables by object number, on the device; walls (FACADES, 3) in 0..1; car_colour (TRUNK + 1, 3) by
-    minus the object number.
+    """Tables by object number, on the device."""
 
-    window: (FACADES, 4): distance between windows in metres, share of it that is glass, share of a floor's height,
-        share of windows lit at night.
-    """
-
-    walls: Tensor
-    window: Tensor
-    car_colour: Tensor
-
-
-def _car_of(number: np.ndarray) -> np.ndarray:
-    """Which car a number belongs to: cabin and bonnet of one car share it."""
-    return (number - 1) % CARS
+    walls: Tensor  # (FACADES, 3) in 0..1
+    window: Tensor  # (FACADES, 4): metres between windows; shares: of that and of a floor that is glass, lit at night
+    car_colour: Tensor  # (TRUNK + 1, 3) in 0..1, by minus the object number
 
 
 def make_objects(city: City, device: torch.device) -> Objects:
@@ -122,19 +106,15 @@ def make_objects(city: City, device: torch.device) -> Objects:
     tall = city.style.floors[1] > 6
     bounds = ((2.0, 3.8), (0.34, 0.82 if tall else 0.58), (0.42, 0.74 if tall else 0.6), (0.1, 0.6))
     window = np.stack([between(*pair, city.seed, 82 + k, variant) for k, pair in enumerate(bounds)], -1)
-    car = _car_of(np.arange(TRUNK + 1))
-    cars = np.asarray(CAR_COLOURS, np.float32)[(unit(city.seed, 86, car) * len(CAR_COLOURS)).astype(int)]
-    return Objects(
-        torch.from_numpy(np.clip(walls, 0, 255) / np.float32(255)).to(device),
-        torch.from_numpy(window.astype(np.float32)).to(device),
-        torch.from_numpy(cars / np.float32(255)).to(device),
-    )
+    cars = np.asarray(CAR_COLOURS, np.float32)[(unit(city.seed, 86, CAR_OF) * len(CAR_COLOURS)).astype(int)]
+    tables = np.clip(walls, 0, 255) / np.float32(255), window.astype(np.float32), cars / np.float32(255)
+    return Objects(*(torch.from_numpy(table).to(device) for table in tables))
 
 
 def car_heights(city: City, condition: Condition, device: torch.device) -> Tensor:
     """Height in metres that each car site adds on that day, by minus the object number: (TRUNK + 1,); 0 where empty."""
     number = np.arange(TRUNK + 1)
-    there = unit(city.seed, 90, condition.traffic, _car_of(number)) < np.float32(0.72)
+    there = unit(city.seed, 90, condition.traffic, CAR_OF) < np.float32(0.72)
     there &= (number > 0) & (number < TRUNK)
     height = np.where(number <= CARS, np.float32(CAR_HEIGHT_M), np.float32(BONNET_HEIGHT_M))
     return torch.from_numpy(there * height).to(device)
@@ -142,17 +122,12 @@ def car_heights(city: City, condition: Condition, device: torch.device) -> Tenso
 
 @dataclass(frozen=True)
 class Lit:
-    """Lit colours of one city on one day, as a pyramid.
+    """Lit colours of one city on one day, as a pyramid."""
 
-    texels: uint8 (sum of pixels of all levels, 4): red, green, blue and class; level by level, row by row.
-    offsets, sizes: first texel and pixels a side of each level.
-    ceiling: int16 (N, N): height in cm below which a point stands in shadow.
-    """
-
-    texels: Tensor
-    offsets: Tensor
-    sizes: Tensor
-    ceiling: Tensor
+    texels: Tensor  # uint8 (pixels of all levels, 4): red, green, blue and class; level by level, row by row
+    offsets: Tensor  # (LEVELS,) first texel of each level
+    sizes: Tensor  # (LEVELS,) pixels a side
+    ceiling: Tensor  # int16 (N, N): height in cm below which a point stands in shadow
 
 
 def shadow_ceiling(height: Tensor, resolution_m: float, condition: Condition) -> Tensor:
@@ -183,9 +158,7 @@ def shadow_ceiling(height: Tensor, resolution_m: float, condition: Condition) ->
     return ceiling if by_rows else ceiling.t().contiguous()
 
 
-def light_city(
-    city: City, layers: dict[str, Tensor], objects: Objects, condition: Condition, *, from_above: bool
-) -> Lit:
+def light_city(city: City, layers: Layers, objects: Objects, condition: Condition, *, from_above: bool) -> Lit:
     """Work out the lit colours of a city on a day.
 
     from_above: with crowns on top, as an aircraft sees it; else the ground under them, as a pedestrian does.
@@ -197,11 +170,15 @@ def light_city(
     solid = relief[..., 0].float() * 0.01 + cars[car_site]
     crown = (relief[..., 0].float() + relief[..., 2].float()) * 0.01
     leafy = (relief[..., 2] > 0) & (layers["dither"] < condition.leaf_cover)
-    ceiling = shadow_ceiling(torch.where(leafy, crown, solid), city.resolution_m, condition)
-    base = []
-    for first in range(0, relief.shape[0], STRIP):
-        rows = slice(first, first + STRIP)
-        base.append(_light_rows(city, layers, objects, condition, cars, rows, solid, crown, leafy, ceiling, from_above))
+    covered = torch.where(leafy, crown, solid)
+    ceiling = shadow_ceiling(covered, city.resolution_m, condition)
+    top = (covered if from_above else solid)[None]
+    top = F.pad(top, (0, 0, 1, 1), mode="replicate")[0]  # a row more at either edge
+    strips = (slice(first, min(first + STRIP, len(relief))) for first in range(0, len(relief), STRIP))
+    base = [
+        _light_rows(city, layers, objects, condition, cars, rows, top, leafy[rows], ceiling[rows], from_above)
+        for rows in strips
+    ]
     texels, sizes = _pyramid(torch.cat(base))
     ceiling_cm = (ceiling * 100).round().clamp(-32000, 32000).to(torch.int16)
     counts = torch.tensor([0] + [size * size for size in sizes[:-1]], device=device)
@@ -209,47 +186,38 @@ def light_city(
 
 
 def _light_rows(
-    city: City, layers: dict[str, Tensor], objects: Objects, condition: Condition, cars: Tensor, rows: slice,
-    solid: Tensor, crown: Tensor, leafy: Tensor, ceiling: Tensor, from_above: bool,
+    city: City, layers: Layers, objects: Objects, condition: Condition, cars: Tensor, rows: slice,
+    top: Tensor, leafy: Tensor, ceiling: Tensor, from_above: bool,
 ) -> Tensor:  # fmt: skip
-    """Lit colours and classes of some rows: uint8 (rows, N, 4)."""
-    device = solid.device
+    """Lit colours and classes of some rows: uint8 (rows, N, 4); top: (all rows + 2, N), what the light falls on, metres."""
+    device = top.device
     surface, relief, extra = layers["surface"][rows], layers["relief"][rows], layers["extra"][rows]
     dither = layers["dither"][rows]
     kind = surface[..., 3]
-    colour = surface[..., :3].float() / 255
-    colour = _season_ground(colour, kind, dither, condition)
+    colour = _season_ground(surface[..., :3].float() / 255, kind, dither, condition)
     site = (-relief[..., 3].int()).clamp(0, TRUNK)
     parked = cars[site] > 0
     colour = torch.where(parked[..., None], objects.car_colour[site], colour)
-    kind = torch.where(parked, torch.full_like(kind, Kind.CAR), kind)
-    shaded_by = leafy[rows]
-    top = solid
+    kind = kind.masked_fill(parked, Kind.CAR)
     if from_above:
         leaves = leaf_colour(extra[..., 1], condition) * (0.75 + 0.4 * dither)[..., None]
         if condition.snow > 0:
             leaves = leaves + (0.9 - leaves) * 0.4 * condition.snow
-        colour = torch.where(shaded_by[..., None], leaves, colour)
-        kind = torch.where(shaded_by, torch.full_like(kind, Kind.TREE), kind)
-        top = torch.where(leafy, crown, solid)
-    height = top[rows]
+        colour = torch.where(leafy[..., None], leaves, colour)
+        kind = kind.masked_fill(leafy, Kind.TREE)
+    above, height, below = (top[rows.start + k : rows.stop + k] for k in range(3))
     # slope of the top surface, limited so that a wall's foot doesn't turn black
     east_slope = torch.zeros_like(height)
     east_slope[:, 1:-1] = (height[:, 2:] - height[:, :-2]) / (2 * city.resolution_m)
-    first, last = rows.start, rows.start + height.shape[0]
-    above = top[max(first - 1, 0) : last - 1] if first else torch.cat([top[:1], top[: last - 1]])
-    below = top[first + 1 : last + 1]
-    below = below if below.shape[0] == height.shape[0] else torch.cat([below, top[-1:]])
     north_slope = (above - below) / (2 * city.resolution_m)
     east_slope, north_slope = east_slope.clamp(-1.2, 1.2), north_slope.clamp(-1.2, 1.2)
     sun_east, sun_north, sun_up = condition.sun
-    cosine = (sun_up - east_slope * sun_east - north_slope * sun_north) / torch.sqrt(
-        1 + east_slope.square() + north_slope.square()
-    )
+    steepness = torch.sqrt(1 + east_slope.square() + north_slope.square())
+    cosine = (sun_up - east_slope * sun_east - north_slope * sun_north) / steepness
     # a soft edge of 40 cm, below the ceiling: flat ground, which is its own ceiling, lies all in the sun
-    seen = ((height - ceiling[rows]) / 0.4 + 1).clamp(0, 1)
+    seen = ((height - ceiling) / 0.4 + 1).clamp(0, 1)
     sunlight = cosine.clamp(min=0) * seen
-    sky = torch.ones_like(height) if from_above else 1 - 0.22 * shaded_by.float()
+    sky = torch.ones_like(height) if from_above else 1 - 0.22 * leafy.float()
     light = sky[..., None] * torch.tensor(condition.ambient, device=device)
     light = light + sunlight[..., None] * torch.tensor(condition.direct, device=device)
     if condition.night:

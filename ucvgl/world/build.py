@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ucvgl.world.kinds import CARS, TRUNK, Kind
-from ucvgl.world.local import Local, Mask, Street, locate
+from ucvgl.world.local import Local, Mask, Street
 from ucvgl.world.noise import Floats, Noise, hash32, unit
 from ucvgl.world.plan import CARPARK, HOUSE, PARK, Lots, Plan
 
-Layers = tuple[NDArray[np.int16], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 F = np.float32  # so that no number of the rules widens the arrays to float64
 
 
@@ -45,11 +44,11 @@ class Builder:
         self.mottle = tuple(Noise.make(size, cell, seed, key) for cell, key in ((9.0, 7), (2.2, 8), (0.7, 9)))
         self.paths = Noise.make(size, 42.0, seed, 30)
 
-    def strip(self, rows: slice) -> Layers:
+    def strip(self, rows: slice) -> tuple[NDArray, NDArray, NDArray, NDArray]:
         """Relief, surface, facade and extra layers of some rows (see City)."""
         plan, lots = self.plan, self.lots
         x, y = self.x, self.y[rows]
-        local = locate(plan, x, y)
+        local = Local(plan, x, y)
         mottle = [noise.grid(x, y) for noise in self.mottle]
         ground = 4 + 6 * self.relief[0].grid(x, y) + F(1.2) * self.relief[1].grid(x, y)
         canvas = lay_ground(plan, lots, local, mottle, ground)
@@ -64,9 +63,8 @@ class Builder:
 
         relief = np.zeros((*local.u.shape, 4), np.int16)
         relief[..., 0] = np.rint(canvas.height * 100).astype(np.int16)
-        relief[..., 3] = np.where(
-            buildings.built, lots.facade[local.lot], np.where(hedge, np.int16(-TRUNK), canvas.cars)
-        )
+        standing = np.where(hedge, np.int16(-TRUNK), canvas.cars)
+        relief[..., 3] = np.where(buildings.built, lots.facade[local.lot], standing)
         surface = np.concatenate([colour, canvas.kind[..., None]], -1)
         extra = np.zeros((*local.u.shape, 2), np.uint8)
         extra[..., 0] = lamp_light(local)
@@ -94,9 +92,8 @@ def pave_lots(plan: Plan, lots: Lots, local: Local, canvas: Canvas) -> Mask:
     lot, front = local.lot, local.q < lots.setback[local.lot]
     house = lots.use[lot] == HOUSE
     green = lots.green[lot] | (lots.use[lot] == PARK)
-    drive = (
-        house & (np.abs(local.p - lots.drive[lot] * local.frontage) < 1.5) & green & (local.q < lots.setback[lot] + 3)
-    )
+    beside = np.abs(local.p - lots.drive[lot] * local.frontage) < 1.5
+    drive = house & beside & green & (local.q < lots.setback[lot] + 3)
     door = house & (np.abs(local.p - lots.shift[lot] * local.frontage) < F(0.7)) & front
     canvas.paint(drive | door, Kind.PAVING, tuple(0.96 * c for c in plan.style.pavement))
     return drive | door
@@ -142,9 +139,8 @@ def lay_streets(plan: Plan, local: Local, canvas: Canvas) -> None:
         park_cars(plan, street, canvas, key)
     north, east = local.northward, local.eastward
     # bridges: a street that crosses keeps its carriageway
-    water = ((np.abs(north.across) < north.water) & ~local.any_eastward) | (
-        (np.abs(east.across) < east.water) & east.on
-    )
+    water = (np.abs(north.across) < north.water) & ~local.any_eastward
+    water |= (np.abs(east.across) < east.water) & east.on
     canvas.paint(water, Kind.WATER, (62, 78, 76))
     canvas.height -= F(1.3) * water
     canvas.cars[water] = 0
@@ -184,9 +180,8 @@ def park_cars(plan: Plan, street: Street, canvas: Canvas, key: int) -> None:
 
 @dataclass(frozen=True)
 class Buildings:
-    """Houses and their wings, per pixel: where, how tall, and the distances to their walls that facades need."""
+    """Houses and their wings, per pixel: where, how tall, and the distances that facades need; metres."""
 
-    house: Mask
     built: Mask
     tall: Floats
     to_side: Floats  # inside the nearer side wall
@@ -229,7 +224,7 @@ def raise_buildings(lots: Lots, local: Local, canvas: Canvas) -> Buildings:
     canvas.height += tall
     canvas.cars[built] = 0
     return Buildings(
-        house, built, tall, to_side=np.where(house, side, wing_side), to_back=np.where(house, back, wing_back),
+        built, tall, to_side=np.where(house, side, wing_side), to_back=np.where(house, back, wing_back),
         from_middle=p - np.where(house, shift, lots.wing_shift[lot] * local.frontage),
         behind_middle=q > np.where(house, setback + deep / 2, setback + deep), from_front=q - setback,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from ucvgl.errors import InputError
 from ucvgl.world.build import Builder
 from ucvgl.world.kinds import TRUNK, Kind
 from ucvgl.world.noise import between, unit
-from ucvgl.world.plan import Plan, make_lots, make_plan
+from ucvgl.world.plan import Lots, Plan
 from ucvgl.world.styles import CityStyle
 
 STRIP_ROWS = 128
@@ -51,16 +51,10 @@ class City:
 
 
 def make_city(style: CityStyle, seed: int, *, size_m: float = 768.0, resolution_m: float = 0.25) -> City:
-    """Build a city.
+    """Build a city of a style; another seed, 0 to 2^32 - 1, is another city of it.
 
-    Args:
-        style: what is built (styles.STYLES).
-        seed: any integer from 0 to 2^32 - 1; another seed is another city of the same style.
-        size_m: edge length in metres, 200 to 8000.
-        resolution_m: metres a pixel; 0.25 shows lane lines, 0.5 halves time and quarters memory.
-
-    Raises:
-        InputError: a seed, size or resolution outside its bounds.
+    size_m: edge, 200 to 8000 metres; resolution_m: metres a pixel, 0.1 to 1; 0.25 shows lane lines, 0.5 halves time and
+    quarters memory. InputError outside these bounds.
     """
     for name, value, low, high in (
         ("world seed", seed, 0, 2**32 - 1), ("resolution_m", resolution_m, 0.1, 1.0),
@@ -69,20 +63,18 @@ def make_city(style: CityStyle, seed: int, *, size_m: float = 768.0, resolution_
         if not low <= value <= high:
             todo = "Choose another seed, coarser pixels (0.25), or several cities for more area."
             raise InputError(name, expected=f"{low:g} to {high:g}", found=value, todo=todo)
-    plan = make_plan(style, seed, size_m)
-    builder = Builder(plan, make_lots(plan), resolution_m)
+    plan = Plan(style, seed, size_m)
+    builder = Builder(plan, Lots(plan), resolution_m)
     count = builder.count
-    city = City(
-        style, seed, size_m, resolution_m,
-        relief=np.zeros((count, count, 4), np.int16), surface=np.zeros((count, count, 4), np.uint8),
-        facade=np.zeros((count, count, 4), np.uint8), extra=np.zeros((count, count, 2), np.uint8), plan=plan,
-    )  # fmt: skip
+    channels = ((4, np.int16), (4, np.uint8), (4, np.uint8), (2, np.uint8))
+    layers = [np.zeros((count, count, channel), dtype) for channel, dtype in channels]
+    city = City(style, seed, size_m, resolution_m, *layers, plan)
 
     def build(first: int) -> None:
         # a single row left over belongs to the strip before: facades need the slope from row to row
         rows = slice(first, first + STRIP_ROWS if first + STRIP_ROWS < count - 1 else count)
-        layers = builder.strip(rows)
-        city.relief[rows], city.surface[rows], city.facade[rows], city.extra[rows] = layers
+        for layer, strip in zip(layers, builder.strip(rows), strict=True):
+            layer[rows] = strip
 
     # numpy lets go of the interpreter lock inside its loops, and strips are independent: threads change nothing but time
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -102,11 +94,9 @@ def plant_trees(city: City) -> None:
     at_col = np.clip((x / np.float32(city.resolution_m)).astype(np.int64), 0, pixels - 1)
     at_row = np.clip(pixels - 1 - (y / np.float32(city.resolution_m)).astype(np.int64), 0, pixels - 1)
     ground = city.surface[at_row, at_col, 3]
-    share = np.where(ground == Kind.GRASS, style.garden_trees, 0)
-    share = np.where(ground == Kind.PAVEMENT, style.street_trees, share)
-    share = np.where(ground == Kind.PAVING, 0.04, share)
-    taken = unit(seed, 62, row, col) < share
-    for tree in np.nonzero(taken)[0]:
+    share = np.zeros(len(Kind))
+    share[[Kind.GRASS, Kind.PAVEMENT, Kind.PAVING]] = style.garden_trees, style.street_trees, 0.04
+    for tree in np.nonzero(unit(seed, 62, row, col) < share[ground])[0]:
         _plant(city, int(at_row[tree]), int(at_col[tree]), int(row[tree]) * count + int(col[tree]), ground[tree])
 
 
@@ -124,9 +114,8 @@ def _plant(city: City, row: int, col: int, tree: int, ground: int) -> None:
     cols = slice(max(col - reach, 0), min(col + reach + 1, pixels))
     dy = (np.arange(rows.start, rows.stop, dtype=np.float32) - row)[:, None] * np.float32(city.resolution_m)
     dx = (np.arange(cols.start, cols.stop, dtype=np.float32) - col)[None, :] * np.float32(city.resolution_m)
-    rim = unit(
-        city.seed, 71, tree, np.arange(rows.start, rows.stop)[:, None] // 3, np.arange(cols.start, cols.stop) // 3
-    )
+    blot = np.arange(rows.start, rows.stop)[:, None] // 3, np.arange(cols.start, cols.stop) // 3
+    rim = unit(city.seed, 71, tree, *blot)
     distance = np.sqrt(dx * dx + dy * dy) / (radius * (np.float32(0.82) + np.float32(0.36) * rim))
     relief, surface = city.relief[rows, cols], city.surface[rows, cols]
     crown = (distance < 1) & (surface[..., 3] != Kind.ROOF)

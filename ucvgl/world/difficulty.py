@@ -10,18 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ucvgl.errors import InputError
+from ucvgl.data.files import one_of
 from ucvgl.world.appearance import Condition
-from ucvgl.world.noise import between, hash32, unit
+from ucvgl.world.noise import Floats, between, hash32, unit
 from ucvgl.world.sensor import Sensor
 
 
 @dataclass(frozen=True)
 class Difficulty:
-    """The nuisances between a panorama and its tile.
-
-    Spreads are standard deviations of a bell that ends at three of them.
-    """
+    """The nuisances between a panorama and its tile; spreads are standard deviations of a bell that ends at three."""
 
     name: str
     camera_height_m: tuple[float, float]  # lowest, highest; the method assumes the middle
@@ -62,8 +59,7 @@ STOPS_A_DRIVE = 40  # neighbouring places that were passed on one day
 
 def level_named(name: str) -> Difficulty:
     """The level of that name; InputError lists the known ones."""
-    if name not in LEVELS:
-        raise InputError("difficulty", expected=f"one of {', '.join(LEVELS)}", found=repr(name), todo="Pick one.")
+    one_of("difficulty", name, LEVELS, "Pick one.")
     return LEVELS[name]
 
 
@@ -71,11 +67,11 @@ def level_named(name: str) -> Difficulty:
 class Nuisance:
     """What a level drew for N places: poses of the cameras, shifts of the tiles, days and sensors."""
 
-    camera_height_m: NDArray[np.float32]
-    heading_deg: NDArray[np.float32]
-    pitch_deg: NDArray[np.float32]
-    roll_deg: NDArray[np.float32]
-    tile_shift_m: NDArray[np.float32]  # (N, 2) east, north
+    camera_height_m: Floats
+    heading_deg: Floats
+    pitch_deg: Floats
+    roll_deg: Floats
+    tile_shift_m: Floats  # (N, 2) east, north
     day: NDArray[np.int32]  # index into `days`
     days: tuple[Condition, ...]
     satellite_day: Condition
@@ -83,16 +79,15 @@ class Nuisance:
     satellite_sensor: Sensor
 
 
-def bell(*keys: object) -> NDArray[np.float32]:
+def bell(*keys: object) -> Floats:
     """A bell-shaped draw of standard deviation 1 that ends at 3: three uniform draws, summed (exact on any platform)."""
     return 2 * (unit(*keys, 0) + unit(*keys, 1) + unit(*keys, 2)) - 3
 
 
 def satellite_condition(seed: int) -> Condition:
     """The day a city's satellite mosaic was taken: a clear summer's late morning."""
-    return Condition(
-        "summer", float(between(135, 175, seed, 201)[0]), float(between(48, 60, seed, 202)[0]), 0.05, 0.0, 1
-    )
+    azimuth, elevation = between(135, 175, seed, 201)[0], between(48, 60, seed, 202)[0]
+    return Condition("summer", float(azimuth), float(elevation), 0.05, 0.0, 1)
 
 
 def drive_conditions(level: Difficulty, seed: int) -> tuple[Condition, ...]:
@@ -113,7 +108,7 @@ def draw_nuisance(level: Difficulty, count: int, seed: int, device: torch.device
     """Draw the nuisances of `count` places of a city; the same for the same level, seed and place number."""
     place = np.arange(count)
 
-    def spread(scale: float, key: int) -> NDArray[np.float32]:
+    def spread(scale: float, key: int) -> Floats:
         return np.float32(scale) * bell(seed, key, place)
 
     def sensor(key: int, strength: float, blur_px: float, haze: float) -> Sensor:
@@ -133,7 +128,7 @@ def draw_nuisance(level: Difficulty, count: int, seed: int, device: torch.device
         heading_deg=spread(level.heading_deg, 211),
         pitch_deg=spread(level.tilt_deg, 212),
         roll_deg=spread(level.tilt_deg, 213),
-        tile_shift_m=np.stack([spread(level.tile_shift_m, 214), spread(level.tile_shift_m, 215)], -1),
+        tile_shift_m=np.stack([spread(level.tile_shift_m, key) for key in (214, 215)], -1),
         day=(hash32(seed, 216, place // STOPS_A_DRIVE) % np.uint32(len(days))).astype(np.int32),
         days=days,
         satellite_day=satellite_condition(seed),

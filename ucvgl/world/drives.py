@@ -10,23 +10,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ucvgl.data.container import Dataset, Positives
-from ucvgl.errors import InputError
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import City, make_city
 from ucvgl.world.difficulty import Difficulty, draw_nuisance
 from ucvgl.world.kinds import Kind
-from ucvgl.world.noise import between, hash32, unit
+from ucvgl.world.noise import Floats, between, hash32, unit
 from ucvgl.world.places import Places, street_places
 from ucvgl.world.render import Rendered, Scene
-from ucvgl.world.rendering import Side, batched, city_seed, rendered
+from ucvgl.world.rendering import Side, batched, check_settings, city_seed, rendered
 from ucvgl.world.sensor import Sensor, expose
 from ucvgl.world.styles import style_named
 from ucvgl.world.views import photos
-
-Floats = NDArray[np.float32]
 
 HIT_M = 25.0  # VG-SSL and every published protocol of place recognition
 EDGE_M = 40.0  # from the city's edge to the outermost stop, so that a photo shows city
@@ -81,25 +77,16 @@ class DriveConfig:
     resolution_m: float = 0.5  # of the city's rasters
 
     def __post_init__(self) -> None:
-        for name in self.styles:
-            style_named(name)
         sides = self.photo_px if isinstance(self.photo_px, (tuple, list)) else ()
         narrowest = max(0.0, -MANNERS[self.kind].fov_deg) if self.kind in MANNERS else 0.0
-        checks = {
+        pixels = len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)
+        own = {
             "kind": (self.kind in MANNERS, f"one of {', '.join(MANNERS)}"),
-            "styles": (len(self.styles) > 0, "at least one city style"),
-            "places": (isinstance(self.places, int) and self.places > 0, "a whole number above 0"),
-            "spacing_m": (self.spacing_m > 0, "metres above 0"),
-            "photo_px": (
-                len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides),
-                "height and width",
-            ),
+            "photo_px": (pixels, "height and width"),
             "fov_deg": (narrowest < self.fov_deg < 180, f"degrees in ({narrowest:g}, 180)"),
             "nuisance": (0 <= self.nuisance <= 3, "a factor in [0, 3]"),
         }
-        for name, (right, expected) in checks.items():
-            if not right:
-                raise InputError(name, expected=expected, found=repr(getattr(self, name)), todo="Correct it.")
+        check_settings(self, own)
         object.__setattr__(self, "photo_px", tuple(sides))
 
     @property
@@ -110,39 +97,23 @@ class DriveConfig:
 
 @dataclass(frozen=True)
 class Shots:
-    """One pass through one city: where each of B photos is taken, when, and by which camera; arrays (B,).
+    """One pass through one city: where each of B photos is taken, when, and by which camera; arrays (B,)."""
 
-    east_m, north_m: in the city's frame; eye_m: of the camera above the ground; stop: its stop in this city.
-    day: index into `days`; fov_deg: of all.
-    """
-
-    east_m: Floats
+    east_m: Floats  # in the city's frame
     north_m: Floats
     heading_deg: Floats
-    eye_m: Floats
-    stop: NDArray[np.int32]
-    day: NDArray[np.int32]
+    eye_m: Floats  # of the camera above the ground
+    day: NDArray[np.int32]  # index into `days`
     days: tuple[Condition, ...]
     sensor: Sensor
     fov_deg: float
-
-    def __len__(self) -> int:
-        return len(self.east_m)
 
 
 def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", progress: bool = True) -> Dataset:
     """Two passes along the same streets: queries against a gallery; a hit is within 25 m. Rendered once.
 
-    Args:
-        config: the drives.
-        device: renders.
-        progress: show a bar.
-
-    Returns:
-        photos uint8 (N, 3, H, W) and (M, 3, H, W), with true positions; queries without a hit are left out.
-
-    Raises:
-        InputError: more places asked for than the streets have at that spacing, or no room on the disk.
+    Photos are uint8 (3, H, W), with true positions in metres; queries without a hit are left out. InputError if the streets
+    have fewer places at that spacing, or there is no room on the disk.
     """
     counts = {"gallery": config.places * config.manner.headings, "query": config.places}
     shapes = {name: (count, 3, *config.photo_px) for name, count in counts.items()}
@@ -150,10 +121,8 @@ def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", pro
     behind = [CAMERA, config.manner]
     sides = rendered(config, shapes, lambda *city: _sides(config, *city, device), behind, ids, progress=progress)
     hits = Positives.within(sides["query"].positions, sides["gallery"].positions, HIT_M)
-    name, split = f"world-{config.kind}", f"seed-{config.seed}"
-    return Dataset(
-        name, split, sides["query"], sides["gallery"], hits, note=f"A hit is within {HIT_M:g} m."
-    ).answerable()
+    name, split, note = f"world-{config.kind}", f"seed-{config.seed}", f"A hit is within {HIT_M:g} m."
+    return Dataset(name, split, sides["query"], sides["gallery"], hits, note=note).answerable()
 
 
 def _sides(config: DriveConfig, number: int, count: int, device: torch.device | str) -> dict[str, Side]:
@@ -163,34 +132,23 @@ def _sides(config: DriveConfig, number: int, count: int, device: torch.device | 
         days = [np.flatnonzero(shots.day == day) for day in np.unique(shots.day)]  # rendered together: of one day
         batches = [at[rows] for at in days for rows in batched(len(at))]
         metres = np.stack([shots.east_m, shots.north_m], -1)
-        return Side(metres, batches, lambda rows: photo_bytes(scene, shots, rows, config.photo_px))
+        size = config.photo_px
+        return Side(metres, batches, lambda rows: expose(shown(scene, shots, rows, size).rgb, shots.sensor.take(rows)))
 
     return {"gallery": side(database), "query": side(query)}
 
 
-def photo_bytes(scene: Scene, shots: Shots, here: NDArray, size_px: tuple[int, int]) -> Tensor:
-    """The photos at indices `here`, all of one day: uint8 (B, 3, H, W) on the scene's device."""
-    return expose(photo_truth(scene, shots, here, size_px).rgb, shots.sensor.take(here))
-
-
-def photo_truth(scene: Scene, shots: Shots, here: NDArray, size_px: tuple[int, int]) -> Rendered:
-    """What stands before the cameras at indices `here`, all of one day: colours before the sensor, depth and class."""
-    spot = (
-        torch.from_numpy(np.ascontiguousarray(array[here])).to(scene.device)
-        for array in (shots.east_m, shots.north_m, shots.eye_m, shots.heading_deg)
-    )
-    day = shots.days[int(shots.day[here[0]])]
-    return photos(scene, day, *spot, size_px=size_px, fov_deg=shots.fov_deg)
+def shown(scene: Scene, shots: Shots, here: NDArray, size_px: tuple[int, int]) -> Rendered:
+    """What stands before the cameras at indices `here`, all of one day: colours before the sensor, class and depth."""
+    arrays = shots.east_m, shots.north_m, shots.eye_m, shots.heading_deg
+    spot = (torch.from_numpy(array[here]).to(scene.device) for array in arrays)
+    return photos(scene, shots.days[shots.day[here[0]]], *spot, size_px=size_px, fov_deg=shots.fov_deg)
 
 
 def drives_of(
     config: DriveConfig, number: int, count: int, device: torch.device | str = "cpu"
 ) -> tuple[Scene, Shots, Shots]:
-    """City `number` of the drives on a device, and the database and query pass past `count` stops in it.
-
-    Raises:
-        InputError: its streets have fewer stops.
-    """
+    """City `number` of the drives, and the database and query pass past `count` stops; InputError if it has fewer."""
     manner = config.manner
     scaled = {name: getattr(CAMERA, name) * config.nuisance for name in SCALED}
     seed = city_seed(config, number)
@@ -207,8 +165,8 @@ def drives_of(
     around = np.float32(360 / manner.headings) * (known % manner.headings).astype(np.float32)
     database = Shots(
         stops.east_m[stop], stops.north_m[stop], _turned(stops.heading_deg[stop], around, error[: len(known)]),
-        between(*manner.database_eye_m, seed, 500, stop), stop.astype(np.int32), np.zeros(len(known), np.int32),
-        database_days, drawn.ground_sensor.take(known), config.fov_deg,
+        between(*manner.database_eye_m, seed, 500, stop), np.zeros(len(known), np.int32), database_days,
+        drawn.ground_sensor.take(known), config.fov_deg,
     )  # fmt: skip
 
     asked = stops if manner.still else _beside(city, stops, manner, seed)
@@ -216,27 +174,18 @@ def drives_of(
     away = np.float32(manner.turn_deg) * between(-1, 1, seed, 502, every)
     heading = _turned(stops.heading_deg, np.float32(360 / manner.headings) * quarter, away + error[len(known) :])
     day = (hash32(seed, 503, every) % np.uint32(len(query_days))).astype(np.int32)
+    eye_m, key = (manner.database_eye_m, 500) if manner.still else (manner.query_eye_m, 504)
+    sensor = _darkened(drawn.ground_sensor.take(len(known) + every), query_days, day)
     query = Shots(
-        asked.east_m, asked.north_m, heading,
-        between(*manner.database_eye_m, seed, 500, every) if manner.still else
-        between(*manner.query_eye_m, seed, 504, every),
-        every.astype(np.int32), day, query_days,
-        _darkened(drawn.ground_sensor.take(len(known) + every), query_days, day), config.fov_deg + manner.fov_deg,
+        asked.east_m, asked.north_m, heading, between(*eye_m, seed, key, every), day, query_days, sensor,
+        config.fov_deg + manner.fov_deg,
     )  # fmt: skip
     return Scene(city, device), database, query
 
 
 def along_streets(places: Places, count: int, seed: int) -> Places:
-    """`count` stops of whole streets, drawn one after the other, the last one cut short; in driving order.
-
-    Raises:
-        InputError: there are fewer.
-    """
-    if count > len(places):
-        raise InputError(
-            "number of places", expected=f"at most {len(places)} at this spacing", found=count,
-            todo="Shorten spacing_m, enlarge the city or use more cities.",
-        )  # fmt: skip
+    """`count` stops of whole streets, one after the other, the last one cut short; InputError if there are fewer."""
+    places.check(count)
     streets = np.unique(places.drive)
     order = streets[np.argsort(hash32(seed, 505, streets), kind="stable")]
     return places.take(np.concatenate([np.flatnonzero(places.drive == street) for street in order])[:count])
@@ -251,9 +200,8 @@ def drive_days(kind: str, seed: int) -> tuple[tuple[Condition, ...], tuple[Condi
         return Condition(season, azimuth, elevation, float(between(0.0, 0.9, seed, 509, key)[0]), 0.0, traffic)
 
     if kind == "season":  # the same parked cars: nothing but the season differs
-        winter = Condition(
-            "winter", float(between(140, 220, seed, 506, 3)[0]), float(between(14, 22, seed, 507, 3)[0]), 0.6, 1.0, 2
-        )
+        azimuth, elevation = between(140, 220, seed, 506, 3)[0], between(14, 22, seed, 507, 3)[0]
+        winter = Condition("winter", float(azimuth), float(elevation), 0.6, 1.0, 2)
         return (replace(day(0, ("summer",), 2), cloud=0.15),), (winter,)
     seasons = ("summer",) if kind == "hand_held" else ("spring", "summer", "autumn")
     before = day(0, seasons, 2)
@@ -276,8 +224,8 @@ def _darkened(sensor: Sensor, days: tuple[Condition, ...], day: NDArray) -> Sens
 
 
 def _turned(heading_deg: Floats, *by_deg: Floats) -> Floats:
-    turn = np.float32(360)
-    return ((heading_deg + sum(by_deg)) % turn % turn).astype(np.float32)  # a hair below 0 first becomes 360 itself
+    # a hair below 0 first becomes 360 itself
+    return ((heading_deg + sum(by_deg)) % np.float32(360) % np.float32(360)).astype(np.float32)
 
 
 def _beside(city: City, stops: Places, manner: Manner, seed: int) -> Places:

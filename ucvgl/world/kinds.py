@@ -6,18 +6,7 @@ from enum import IntEnum
 class Kind(IntEnum):
     """What a pixel shows: the class truth of every product."""
 
-    ROAD = 0
-    MARKING = 1
-    CROSSING = 2
-    PAVEMENT = 3
-    PAVING = 4
-    GRASS = 5
-    WATER = 6
-    ROOF = 7
-    WALL = 8
-    CAR = 9
-    TREE = 10
-    SKY = 11
+    ROAD, MARKING, CROSSING, PAVEMENT, PAVING, GRASS, WATER, ROOF, WALL, CAR, TREE, SKY = range(12)
 
 
 GROUND = (Kind.ROAD, Kind.MARKING, Kind.CROSSING, Kind.PAVEMENT, Kind.PAVING, Kind.GRASS, Kind.WATER)
@@ -26,3 +15,4 @@ FACADES = 4096  # kinds of facade; a building's hash picks one: object numbers 1
 CARS = 512  # kinds of car, likewise; the day decides which are there. Numbers -1..-CARS are cabins, the next bonnets
 TRUNK = 2 * CARS + 1  # the object number of tree trunks and hedges, as a negative number like the cars
 FLOOR_M = 3.0
+CAR_HEIGHT_M, BONNET_HEIGHT_M = 1.45, 0.85

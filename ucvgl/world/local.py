@@ -13,103 +13,69 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Street:
-    """The nearest street of one direction, per pixel of a strip; metres.
+    """The nearest street of one direction, per pixel of a strip; metres."""
 
-    on: on its carriageway and on no street of the other direction; across: from its centre line, positive to the east or
-    north; half: half its width; along: along the bent grid; behind, ahead: to the edge of the junction passed and of the
-    next one, 99 more than to the line of a street that is missing there; marked: with lane lines; line: its number;
-    to_kerb: to the nearer kerb, without sign; water: half the width of the water in its middle.
-    """
-
-    on: Mask
-    across: Floats
-    half: Floats
-    along: Floats
-    behind: Floats
-    ahead: Floats
-    marked: Mask
-    line: NDArray[np.int64]
-    to_kerb: Floats
-    water: Floats
+    on: Mask  # on its carriageway and on no street of the other direction
+    across: Floats  # from its centre line, positive to the east or north
+    half: Floats  # half its width
+    along: Floats  # in the bent grid
+    behind: Floats  # to the edge of the junction passed; 99 more than to the line of a street that is missing there
+    ahead: Floats  # the same to the next junction
+    marked: Mask  # with lane lines
+    line: NDArray[np.int64]  # its number
+    to_kerb: Floats  # the nearer one, without sign
+    water: Floats  # half the width of the water in its middle
 
 
-@dataclass(frozen=True)
 class Local:
-    """Where each pixel of a strip is; (rows, N) arrays, metres.
+    """Where each pixel of a strip is; (rows, N) arrays, metres."""
 
-    u, v: in the bent grid; northward, eastward: the nearest streets that run that way; road: on either; any_eastward: on
-    a street that runs east, junctions included; kerb_m: to the nearest carriageway, negative on it; inner: to the edge
-    of the block behind its pavements, negative outside.
-    along_u: whether the block is longer along u; far_row: in the row of lots on the block's far side; p: along the street
-    from the lot's middle; q: away from the street, from the pavement; depth, frontage: of the lot; lot: its row in Lots.
-    """
+    def __init__(self, plan: Plan, x: Floats, y: Floats) -> None:
+        """On the grid of x (N,) and y (rows,), metres."""
+        bend = np.float32(2 * plan.style.bend_m)
+        self.u = u = x[None, :] + bend * (plan.bend_x.grid(x, y) - np.float32(0.5))  # in the bent grid
+        self.v = v = y[:, None] + bend * (plan.bend_y.grid(x, y) - np.float32(0.5))
+        i, j = _interval(plan.lines_u, u), _interval(plan.lines_v, v)
 
-    u: Floats
-    v: Floats
-    northward: Street
-    eastward: Street
-    road: Mask
-    any_eastward: Mask
-    kerb_m: Floats
-    inner: Floats
-    along_u: Mask
-    far_row: Mask
-    p: Floats
-    q: Floats
-    depth: Floats
-    frontage: Floats
-    lot: NDArray[np.int64]
+        west, east = u - plan.lines_u[i], plan.lines_u[i + 1] - u
+        south, north = v - plan.lines_v[j], plan.lines_v[j + 1] - v
+        half_w, half_e = plan.half_u[i, j], plan.half_u[i + 1, j]
+        half_s, half_n = plan.half_v[i, j], plan.half_v[i, j + 1]
+        edge_w, edge_e, edge_s, edge_n = west - half_w, east - half_e, south - half_s, north - half_n
+        on_u, on_v = (edge_w < 0) | (edge_e < 0), (edge_s < 0) | (edge_n < 0)
+        far_u, far_v = edge_e < edge_w, edge_n < edge_s
+        ii, jj = i + far_u, j + far_v  # the nearest street lines
+        self.northward = Street(
+            on=on_u & ~on_v, across=np.where(far_u, -east, west), half=plan.half_u[ii, j], along=v,
+            behind=np.where(half_s > 0, edge_s, south + 99), ahead=np.where(half_n > 0, edge_n, north + 99),
+            marked=plan.marked_u[ii, j], line=ii, to_kerb=np.minimum(np.abs(edge_w), np.abs(edge_e)),
+            water=plan.water_u[ii, j],
+        )  # fmt: skip
+        self.eastward = Street(
+            on=on_v & ~on_u, across=np.where(far_v, -north, south), half=plan.half_v[i, jj], along=u,
+            behind=np.where(half_w > 0, edge_w, west + 99), ahead=np.where(half_e > 0, edge_e, east + 99),
+            marked=plan.marked_v[i, jj], line=jj, to_kerb=np.minimum(np.abs(edge_s), np.abs(edge_n)),
+            water=plan.water_v[i, jj],
+        )  # fmt: skip
+        self.road, self.any_eastward = on_u | on_v, on_v  # on a street; on one that runs east, junctions included
+        self.kerb_m = np.minimum(np.minimum(edge_w, edge_e), np.minimum(edge_s, edge_n))  # negative on a carriageway
 
-
-def locate(plan: Plan, x: Floats, y: Floats) -> Local:
-    """Local coordinates on the grid of x (N,) and y (rows,), metres."""
-    bend = np.float32(2 * plan.style.bend_m)
-    u = x[None, :] + bend * (plan.bend_x.grid(x, y) - np.float32(0.5))
-    v = y[:, None] + bend * (plan.bend_y.grid(x, y) - np.float32(0.5))
-    i, j = _interval(plan.lines_u, u), _interval(plan.lines_v, v)
-
-    west, east = u - plan.lines_u[i], plan.lines_u[i + 1] - u
-    south, north = v - plan.lines_v[j], plan.lines_v[j + 1] - v
-    half_w, half_e = plan.half_u[i, j], plan.half_u[i + 1, j]
-    half_s, half_n = plan.half_v[i, j], plan.half_v[i, j + 1]
-    edge_w, edge_e, edge_s, edge_n = west - half_w, east - half_e, south - half_s, north - half_n
-    on_u, on_v = (edge_w < 0) | (edge_e < 0), (edge_s < 0) | (edge_n < 0)
-    far_u, far_v = edge_e < edge_w, edge_n < edge_s
-    ii, jj = i + far_u, j + far_v  # the nearest street lines
-    northward = Street(
-        on=on_u & ~on_v, across=np.where(far_u, -east, west), half=plan.half_u[ii, j], along=v,
-        behind=np.where(half_s > 0, edge_s, south + 99), ahead=np.where(half_n > 0, edge_n, north + 99),
-        marked=plan.marked_u[ii, j], line=ii, to_kerb=np.minimum(np.abs(edge_w), np.abs(edge_e)),
-        water=plan.water_u[ii, j],
-    )  # fmt: skip
-    eastward = Street(
-        on=on_v & ~on_u, across=np.where(far_v, -north, south), half=plan.half_v[i, jj], along=u,
-        behind=np.where(half_w > 0, edge_w, west + 99), ahead=np.where(half_e > 0, edge_e, east + 99),
-        marked=plan.marked_v[i, jj], line=jj, to_kerb=np.minimum(np.abs(edge_s), np.abs(edge_n)),
-        water=plan.water_v[i, jj],
-    )  # fmt: skip
-
-    # the block's inner rectangle, behind the pavements; two rows of lots along its longer side
-    in_w, in_e = edge_w - plan.walk_u[i, j], edge_e - plan.walk_u[i + 1, j]
-    in_s, in_n = edge_s - plan.walk_v[i, j], edge_n - plan.walk_v[i, j + 1]
-    width_u, width_v = in_w + in_e, in_s + in_n
-    along_u = width_u >= width_v
-    length = np.where(along_u, width_u, width_v)
-    far_row = np.where(along_u, in_n < in_s, in_e < in_w)
-    lots_along = np.clip(np.floor(length / np.float32(plan.style.lot_m)), 1, LOTS_ALONG)
-    frontage = length / lots_along
-    p = np.where(along_u, in_w, in_s)
-    place = np.clip(np.floor(p / frontage), 0, lots_along - 1)
-    block = i * (len(plan.lines_v) - 1) + j
-    return Local(
-        u=u, v=v, northward=northward, eastward=eastward, road=on_u | on_v, any_eastward=on_v,
-        kerb_m=np.minimum(np.minimum(edge_w, edge_e), np.minimum(edge_s, edge_n)),
-        inner=np.minimum(np.minimum(in_w, in_e), np.minimum(in_s, in_n)),
-        along_u=along_u, far_row=far_row, p=p - (place + np.float32(0.5)) * frontage,
-        q=np.where(along_u, np.minimum(in_s, in_n), np.minimum(in_w, in_e)),
-        depth=np.where(along_u, width_v, width_u) / 2, frontage=frontage,
-        lot=(block * 2 + far_row) * LOTS_ALONG + place.astype(np.int64),
-    )  # fmt: skip
+        # the block's inner rectangle, behind the pavements; two rows of lots along its longer side
+        in_w, in_e = edge_w - plan.walk_u[i, j], edge_e - plan.walk_u[i + 1, j]
+        in_s, in_n = edge_s - plan.walk_v[i, j], edge_n - plan.walk_v[i, j + 1]
+        self.inner = np.minimum(np.minimum(in_w, in_e), np.minimum(in_s, in_n))  # to its edge, negative outside
+        width_u, width_v = in_w + in_e, in_s + in_n
+        self.along_u = along_u = width_u >= width_v  # the block is longer along u
+        length = np.where(along_u, width_u, width_v)
+        self.far_row = np.where(along_u, in_n < in_s, in_e < in_w)  # in the row of lots on its far side
+        lots_along = np.clip(np.floor(length / np.float32(plan.style.lot_m)), 1, LOTS_ALONG)
+        self.frontage, self.depth = length / lots_along, np.where(along_u, width_v, width_u) / 2  # of the lot
+        p = np.where(along_u, in_w, in_s)
+        place = np.clip(np.floor(p / self.frontage), 0, lots_along - 1)
+        self.p = p - (place + np.float32(0.5)) * self.frontage  # along the street from the lot's middle
+        self.q = np.where(along_u, np.minimum(in_s, in_n), np.minimum(in_w, in_e))  # away from it, from the pavement
+        block = i * (len(plan.lines_v) - 1) + j
+        self.lot = (block * 2 + self.far_row) * LOTS_ALONG + place.astype(np.int64)  # its row in Lots
 
 
 def _interval(lines: Floats, values: Floats) -> NDArray[np.int64]:

@@ -35,14 +35,9 @@ def between(low: ArrayLike, high: ArrayLike, *keys: ArrayLike) -> Floats:
     return low32 + (high32 - low32) * unit(*keys)
 
 
-def smoothstep(t: NDArray) -> NDArray:
-    """The cubic 3t^2 - 2t^3 on [0, 1]."""
-    return t * t * (3 - 2 * t)
-
-
 @dataclass(frozen=True)
 class Noise:
-    """Value noise in [0, 1): random values on a lattice of `cell_m`, joined by the smoothstep cubic."""
+    """Value noise in [0, 1): random values on a lattice of `cell_m`, joined by the cubic 3t^2 - 2t^3."""
 
     lattice: Floats
     cell_m: float
@@ -55,10 +50,10 @@ class Noise:
         return cls(unit(*keys, rows, cols), cell_m)
 
     def _split(self, metres: NDArray) -> tuple[NDArray[np.int32], NDArray]:
-        scaled = metres / metres.dtype.type(self.cell_m) + 2
-        scaled = np.clip(scaled, 0, self.lattice.shape[0] - 2)
+        scaled = np.clip(metres / metres.dtype.type(self.cell_m) + 2, 0, self.lattice.shape[0] - 2)
         index = np.floor(scaled)
-        return index.astype(np.int32), smoothstep(scaled - index)
+        t = scaled - index
+        return index.astype(np.int32), t * t * (3 - 2 * t)
 
     def grid(self, x_m: NDArray, y_m: NDArray) -> NDArray:
         """Noise on the grid of x (W,) and y (H,): (H, W). Separable, so cheap."""

@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ucvgl.data.container import Dataset, Positives
-from ucvgl.errors import InputError
 from ucvgl.world.city import make_city
 from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance, draw_nuisance, level_named
 from ucvgl.world.places import Places, choose, street_places
 from ucvgl.world.render import Scene
-from ucvgl.world.rendering import Side, batched, city_seed, rendered
+from ucvgl.world.rendering import Side, batched, check_settings, city_seed, rendered
 from ucvgl.world.sensor import expose
 from ucvgl.world.styles import style_named
 from ucvgl.world.views import panoramas, satellite_tiles
@@ -26,9 +25,7 @@ class WorldConfig:
     styles: tuple[str, ...] = ("garden",)  # one city each
     seed: int = 0
     places: int = 1000  # over all cities
-    spacing_m: float = (
-        12.0  # between stops along a street; VIGOR's tiles overlap like this, CVUSA's stand farther apart
-    )
+    spacing_m: float = 12.0  # between stops along a street; VIGOR's tiles overlap like this, CVUSA's are farther apart
     difficulty: str = DEFAULT_LEVEL
     span_m: float = 50.0  # edge of a tile on the ground; CVUSA's zoom-19 tiles span about 70
     tile_px: int = 64  # the paper's 384
@@ -37,14 +34,9 @@ class WorldConfig:
     resolution_m: float = 0.25  # of the city's rasters
 
     def __post_init__(self) -> None:
-        for name in self.styles:
-            style_named(name)
         level_named(self.difficulty)
-        for name in ("places", "spacing_m", "span_m", "tile_px", "panorama_px"):
-            if not getattr(self, name) > 0:
-                raise InputError(name, expected="a number above 0", found=getattr(self, name), todo="Correct it.")
-        if not self.styles:
-            raise InputError("styles", expected="at least one city style", found="none", todo="Try ('garden',).")
+        sizes = ("span_m", "tile_px", "panorama_px")
+        check_settings(self, {name: (getattr(self, name) > 0, "a number above 0") for name in sizes})
 
 
 def world_pairs(
@@ -52,17 +44,8 @@ def world_pairs(
 ) -> Dataset:
     """N places; query i is a panorama, gallery image i the tile of the same place. Rendered once.
 
-    Args:
-        config: the world.
-        split: what this part is called.
-        device: renders.
-        progress: show a bar.
-
-    Returns:
-        panoramas uint8 (N, 3, H, 2H) and tiles (N, 3, S, S), with true positions in metres.
-
-    Raises:
-        InputError: more places asked for than the cities have at that spacing, or no room on the disk.
+    Panoramas are uint8 (3, H, 2H), tiles (3, S, S), with true positions in metres; `split` is what this part is called.
+    InputError if the cities have fewer places at that spacing, or there is no room on the disk.
     """
     count, rows, tile = config.places, config.panorama_px, config.tile_px
     shapes = {"query": (count, 3, rows, 2 * rows), "gallery": (count, 3, tile, tile)}
@@ -79,8 +62,7 @@ def _sides(config: WorldConfig, number: int, count: int, device: torch.device | 
 
     def tile(rows: NDArray) -> Tensor:
         east, north = (torch.from_numpy(centre[rows, k]).to(device) for k in range(2))
-        day, size = nuisance.satellite_day, config.tile_px
-        view = satellite_tiles(scene, day, east, north, span_m=config.span_m, size_px=size)
+        view = satellite_tiles(scene, nuisance.satellite_day, east, north, span_m=config.span_m, size_px=config.tile_px)
         return expose(view.rgb, nuisance.satellite_sensor.take(rows))
 
     def panorama(rows: NDArray) -> Tensor:
@@ -92,9 +74,8 @@ def _sides(config: WorldConfig, number: int, count: int, device: torch.device | 
 def city_of(config: WorldConfig, number: int, count: int, device: torch.device | str) -> tuple[Scene, Places, Nuisance]:
     """City `number` of a world on a device, `count` places in it, and what its level drew for them."""
     seed = city_seed(config, number)
-    city = make_city(
-        style_named(config.styles[number]), seed, size_m=config.city_size_m, resolution_m=config.resolution_m
-    )
+    style = style_named(config.styles[number])
+    city = make_city(style, seed, size_m=config.city_size_m, resolution_m=config.resolution_m)
     level = level_named(config.difficulty)
     margin = config.span_m / 2 + max(10.0, 3.1 * level.tile_shift_m)  # room for a tile shifted as far as it can be
     places = choose(street_places(city, config.spacing_m, margin_m=margin), count, seed)
@@ -105,19 +86,14 @@ def city_of(config: WorldConfig, number: int, count: int, device: torch.device |
 def panorama_bytes(scene: Scene, places: Places, nuisance: Nuisance, here: NDArray, rows: int) -> Tensor:
     """Panoramas of some places, those of one day at a time, as bytes on the scene's device."""
     out = torch.empty((len(here), 3, rows, 2 * rows), dtype=torch.uint8, device=scene.device)
-    tilted = bool(np.any(nuisance.pitch_deg[here]) or np.any(nuisance.roll_deg[here]))
-
-    def device(array: NDArray, at: NDArray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array[at])).to(scene.device)
-
+    poses = np.stack([
+        places.east_m, places.north_m, nuisance.camera_height_m, nuisance.heading_deg, nuisance.pitch_deg, nuisance.roll_deg,
+    ])  # fmt: skip
     for day in np.unique(nuisance.day[here]):
         slot = np.nonzero(nuisance.day[here] == day)[0]
         at = here[slot]
-        view = panoramas(
-            scene, nuisance.days[day], device(places.east_m, at), device(places.north_m, at),
-            device(nuisance.camera_height_m, at), height_px=rows, heading_deg=device(nuisance.heading_deg, at),
-            pitch_deg=device(nuisance.pitch_deg, at) if tilted else None,
-            roll_deg=device(nuisance.roll_deg, at) if tilted else None,
-        )  # fmt: skip
+        east, north, height, heading, pitch, roll = torch.from_numpy(poses[:, at]).to(scene.device)
+        tilt = {"pitch_deg": pitch, "roll_deg": roll}
+        view = panoramas(scene, nuisance.days[day], east, north, height, height_px=rows, heading_deg=heading, **tilt)
         out[torch.from_numpy(slot).to(scene.device)] = expose(view.rgb, nuisance.ground_sensor.take(at))
     return out

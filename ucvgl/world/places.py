@@ -5,27 +5,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from torch import Tensor
 
 from ucvgl.errors import InputError
 from ucvgl.world.city import City
-from ucvgl.world.noise import hash32, unit
+from ucvgl.world.noise import Floats, hash32, unit
 
 MARGIN_M = 45.0  # from the city's edge: half a tile and what a panorama shows well
 
 
 @dataclass(frozen=True)
 class Places:
-    """Stops in the order they are driven; float32 (N,) each.
+    """Stops in the order they are driven; (N,) each."""
 
-    east_m, north_m: in the city's frame; heading_deg: of travel, clockwise from north; drive: number of the street
-    that is driven, so that stops of one drive follow each other.
-    """
-
-    east_m: NDArray[np.float32]
-    north_m: NDArray[np.float32]
-    heading_deg: NDArray[np.float32]
-    drive: NDArray[np.int32]
+    east_m: Floats  # in the city's frame
+    north_m: Floats
+    heading_deg: Floats  # of travel, clockwise from north
+    drive: NDArray[np.int32]  # number of the street that is driven; stops of one drive follow each other
 
     def __len__(self) -> int:
         return len(self.east_m)
@@ -34,18 +29,13 @@ class Places:
         """The stops at those indices."""
         return Places(self.east_m[index], self.north_m[index], self.heading_deg[index], self.drive[index])
 
-
-def check_inside(city: City, east_m: Tensor, north_m: Tensor, margin_m: float = 0.0) -> None:
-    """InputError naming the first place outside the city, or nearer to its edge than `margin_m`: nothing is there."""
-    low, high = margin_m, city.size_m - margin_m
-    east_m, north_m = east_m.cpu().numpy(), north_m.cpu().numpy()
-    inside = (east_m >= low) & (east_m <= high) & (north_m >= low) & (north_m <= high)  # False for NaN too
-    if not np.all(inside):
-        bad = int(np.nonzero(~inside)[0][0])
-        raise InputError(
-            f"place {bad}", expected=f"east and north in [{low:g}, {high:g}] m of city '{city.style.name}'",
-            found=f"({east_m[bad]:.1f}, {north_m[bad]:.1f})", todo="Choose places inside, or build a larger city (size_m).",
-        )  # fmt: skip
+    def check(self, count: int) -> None:
+        """InputError if there are fewer than `count`."""
+        if count > len(self):
+            raise InputError(
+                "number of places", expected=f"at most {len(self)} at this spacing", found=count,
+                todo="Shorten spacing_m, enlarge the city or use more cities.",
+            )  # fmt: skip
 
 
 def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -> Places:
@@ -76,8 +66,7 @@ def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -
             number = np.full(len(keep), axis * 1000 + street)
             parts.append(np.stack([here[0][keep], here[1][keep], heading[keep], number], -1))
     stops = np.concatenate(parts)
-    inside = np.all((stops[:, :2] >= margin_m) & (stops[:, :2] <= city.size_m - margin_m), -1)
-    stops = stops[inside]
+    stops = stops[np.all((stops[:, :2] >= margin_m) & (stops[:, :2] <= city.size_m - margin_m), -1)]
     close = cKDTree(stops[:, :2]).query_pairs(0.6 * spacing_m, output_type="ndarray")
     stops = np.delete(stops, np.unique(close.max(-1)), 0) if len(close) else stops
     east, north, heading = (stops[:, k].astype(np.float32) for k in range(3))
@@ -86,10 +75,6 @@ def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -
 
 def choose(places: Places, count: int, seed: int) -> Places:
     """`count` stops drawn without replacement, kept in driving order; InputError if there are fewer."""
-    if count > len(places):
-        raise InputError(
-            "number of places", expected=f"at most {len(places)} at this spacing", found=count,
-            todo="Shorten spacing_m, enlarge the city or use more cities.",
-        )  # fmt: skip
+    places.check(count)
     order = np.argsort(hash32(seed, 99, np.arange(len(places))), kind="stable")
     return places.take(np.sort(order[:count]))

@@ -16,19 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ucvgl.world.appearance import (
-    BONNET_HEIGHT_M,
-    CAR_HEIGHT_M,
-    Condition,
-    Lit,
-    Objects,
-    car_heights,
-    leaf_colour,
-    light_city,
-    make_objects,
-)
+from ucvgl.world.appearance import Condition, Lit, car_heights, leaf_colour, light_city, make_objects
 from ucvgl.world.city import City
-from ucvgl.world.kinds import CARS, FLOOR_M, TRUNK, Kind
+from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FLOOR_M, TRUNK, Kind
 from ucvgl.world.noise import Noise, unit
 
 RANGE_MIN_M, RANGE_MAX_M = 0.6, 170.0
@@ -40,16 +30,11 @@ CHUNK_RAYS = 1 << 18  # rays in flight: enough to amortise a kernel's start, few
 
 @dataclass(frozen=True)
 class Rendered:
-    """A batch of pictures and the truth behind them.
+    """A batch of pictures and the truth behind them; nothing beyond the range of 170 m counts as seen: it is SKY."""
 
-    rgb: float32 (B, 3, H, W) in 0..1, before the sensor; depth_m: float32 (B, H, W) along the ray, inf for sky;
-    kind: uint8 (B, H, W), the class (city.Kind). Ground is what city.GROUND lists, and nothing beyond the range of
-    170 m counts as seen: it shows haze and has the class SKY.
-    """
-
-    rgb: Tensor
-    depth_m: Tensor
-    kind: Tensor
+    rgb: Tensor  # float32 (B, 3, H, W) in 0..1, before the sensor
+    kind: Tensor  # uint8 (B, H, W), the class (kinds.Kind)
+    depth_m: Tensor | None = None  # float32 (B, H, W) along the ray, inf for sky; tiles have none
 
 
 class Scene:
@@ -58,19 +43,16 @@ class Scene:
     def __init__(self, city: City, device: torch.device | str = "cpu", *, keep_days: int = 4) -> None:
         self.city, self.device, self.keep_days = city, torch.device(device), keep_days
         self.pixels = city.relief.shape[0]
-        self.layers = {
-            name: torch.from_numpy(getattr(city, name)).to(self.device)
-            for name in ("relief", "surface", "facade", "extra")
-        }
-        grain = torch.from_numpy(unit(city.seed, 95, torch.arange(DITHER * DITHER).numpy()))
-        self.dither = grain.to(self.device)
-        square = grain.reshape(DITHER, DITHER).repeat(-(-self.pixels // DITHER), -(-self.pixels // DITHER))
-        self.layers["dither"] = square[: self.pixels, : self.pixels].to(self.device)
+        names = ("relief", "surface", "facade", "extra")
+        self.layers = {name: torch.from_numpy(getattr(city, name)).to(self.device) for name in names}
+        self.dither = torch.from_numpy(unit(city.seed, 95, np.arange(DITHER * DITHER))).to(self.device)
+        square = self.dither.reshape(DITHER, DITHER).repeat(-(-self.pixels // DITHER), -(-self.pixels // DITHER))
+        self.layers["dither"] = square[: self.pixels, : self.pixels]
         # one 8-byte word a pixel: a single gather brings solid height, crown and object
         self.relief_words = self.layers["relief"].reshape(-1, 4).view(torch.int64).reshape(-1)
         self.facade_words = self.layers["facade"].reshape(-1, 4).view(torch.int32).reshape(-1)
         self.numbers = self.layers["relief"].reshape(-1, 4)[:, 3].contiguous()
-        self.objects: Objects = make_objects(city, self.device)
+        self.objects = make_objects(city, self.device)
         self._days: dict[tuple[Condition, bool], Lit] = {}
         self.clouds = torch.from_numpy(_cloud_texture(city.seed)).to(self.device)
 
@@ -78,7 +60,7 @@ class Scene:
         """Lit colours on that day, kept for the last few days asked for."""
         key = (condition, from_above)
         if key not in self._days:
-            while len(self._days) >= self.keep_days:
+            if len(self._days) == self.keep_days:
                 self._days.pop(next(iter(self._days)))
             self._days[key] = light_city(self.city, self.layers, self.objects, condition, from_above=from_above)
         return self._days[key]
@@ -97,10 +79,9 @@ class Scene:
         return self.layers["relief"].reshape(-1, 4)[self.word_index(*self.pixel(east, north)).long(), 0].float() * 0.01
 
 
-def _cloud_texture(seed: int) -> "torch.Tensor":
+def _cloud_texture(seed: int) -> np.ndarray:
     """Cloud density over (64 elevations, 512 azimuths), periodic in azimuth, float32 in 0..1."""
-    azimuth = np.arange(512, dtype=np.float32)
-    elevation = np.arange(64, dtype=np.float32)
+    azimuth, elevation = np.arange(512, dtype=np.float32), np.arange(64, dtype=np.float32)
     total = np.zeros((64, 512), np.float32)
     for octave, cell in enumerate((64.0, 32.0, 16.0, 8.0)):
         noise = Noise.make(512 + cell, cell, seed, 96, octave)
@@ -126,11 +107,8 @@ def texels_at(lit: Lit, column: Tensor, row: Tensor, footprint_px: Tensor) -> tu
     x0, y0 = torch.floor(x), torch.floor(y)
     tx, ty = (x - x0).clamp(0, 1), (y - y0).clamp(0, 1)
     last = size - 1
-    left, right = x0.int().clamp(min=0).minimum(last), (x0.int() + 1).clamp(min=0).minimum(last)
-    up, down = (
-        offset + y0.int().clamp(min=0).minimum(last) * size,
-        offset + (y0.int() + 1).clamp(min=0).minimum(last) * size,
-    )
+    left, right = ((x0.int() + k).clamp(min=0).minimum(last) for k in (0, 1))
+    up, down = (offset + (y0.int() + k).clamp(min=0).minimum(last) * size for k in (0, 1))
     words = lit.texels.view(torch.int32).reshape(-1)
     corner = [_at(words, index) for index in (up + left, up + right, down + left, down + right)]
     weight = [(1 - tx) * (1 - ty), tx * (1 - ty), (1 - tx) * ty, tx * ty]
@@ -138,9 +116,8 @@ def texels_at(lit: Lit, column: Tensor, row: Tensor, footprint_px: Tensor) -> tu
     for shift in (0, 8, 16):
         planes = [((word >> shift) & 255).float() * w for word, w in zip(corner, weight, strict=True)]
         channels.append((planes[0] + planes[1] + planes[2] + planes[3]) * (1 / 255))
-    nearest = torch.where(
-        ty < 0.5, torch.where(tx < 0.5, corner[0], corner[1]), torch.where(tx < 0.5, corner[2], corner[3])
-    )
+    upper, lower = (torch.where(tx < 0.5, corner[k], corner[k + 1]) for k in (0, 2))
+    nearest = torch.where(ty < 0.5, upper, lower)
     return torch.stack(channels, -1), ((nearest >> 24) & 255).to(torch.uint8)
 
 
@@ -154,48 +131,38 @@ def cast_columns(
     from north, one per column; slope: (B or 1, W or 1, H) rise over run of each ray; pixel_rad: angle of a pixel, radians: how
     far colours are averaged; ranges: number of ranges along a column, more for larger pictures.
     """
-    batch, width = azimuth.shape
-    height = slope.shape[-1]
+    (batch, width), height = azimuth.shape, slope.shape[-1]
     chunk = max(1, CHUNK_RAYS // (width * height))
-    parts = []
-    for first in range(0, batch, chunk):
-        here = slice(first, first + chunk)
-        rays = slope[here] if slope.shape[0] == batch else slope
-        parts.append(
-            _cast(scene, condition, east[here], north[here], eye_m[here], azimuth[here], rays, pixel_rad,
-                  ranges or max(112, height), range_max_m)
-        )  # fmt: skip
-    return Rendered(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+    slope = slope.expand(batch, width, height)
+    parts = [
+        _cast(scene, condition, *rays, pixel_rad, ranges or max(112, height), range_max_m)
+        for rays in zip(*(values.split(chunk) for values in (east, north, eye_m, azimuth, slope)), strict=True)
+    ]
+    return Rendered(*map(torch.cat, zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)
 class _Hits:
-    """Rays of one kind, picked out of a chunk, as flat vectors of one length M.
+    """Rays of one kind, picked out of a chunk, as flat vectors of one length M."""
 
-    ray: place in the flattened (B, W, H); sin, cos: of the azimuth; slope: rise over run; run_m: horizontal distance;
-    column, row: where the ray ends, in pixels of the map; eye_m: height of the eye above datum; width_m: a pixel's
-    width at that distance.
-    """
-
-    ray: Tensor
-    sin: Tensor
+    ray: Tensor  # place in the flattened (B, W, H)
+    sin: Tensor  # of the azimuth
     cos: Tensor
-    slope: Tensor
-    run_m: Tensor
-    column: Tensor
+    slope: Tensor  # rise over run
+    run_m: Tensor  # horizontal distance
+    column: Tensor  # where the ray ends, in pixels of the map
     row: Tensor
-    eye_m: Tensor
-    width_m: Tensor
+    eye_m: Tensor  # height of the eye above datum
+    width_m: Tensor  # of a pixel at that distance
 
 
 def _cast(
     scene: Scene, condition: Condition, east: Tensor, north: Tensor, eye_m: Tensor, azimuth: Tensor, slope: Tensor,
     pixel_rad: float, ranges: int, range_max_m: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """A chunk of columns: rgb (B, 3, H, W), depth (B, H, W), class (B, H, W)."""
+    """A chunk of columns: rgb (B, 3, H, W), class (B, H, W), depth (B, H, W)."""
     device = scene.device
-    batch, width = azimuth.shape
-    rows = slope.shape[-1]
+    (batch, width), rows = azimuth.shape, slope.shape[-1]
     res = scene.city.resolution_m
     steps = torch.linspace(0, 1, ranges, device=device)
     r = RANGE_MIN_M * torch.exp(steps * math.log(range_max_m / RANGE_MIN_M))  # (R,)
@@ -211,7 +178,7 @@ def _cast(
     z = ground + parked
     inverse = 1 / r
     solid_max = torch.cummax(z * inverse, -1).values
-    rays = slope.expand(batch, width, rows).contiguous()  # (B, W, H)
+    rays = slope.contiguous()  # (B, W, H)
     hit = torch.searchsorted(solid_max, rays)  # first range whose slope reaches the ray
     missed = hit == ranges
     hit = hit.clamp_(max=ranges - 1)
@@ -234,10 +201,8 @@ def _cast(
     crown = top > 0
     high = torch.where(crown, (ground + top * 0.01) * inverse, -1e9)
     low = torch.where(crown, (ground + under * 0.01) * inverse, 1e9)
-    leaf = torch.maximum(
-        torch.searchsorted(torch.cummax(high, -1).values, rays),
-        torch.searchsorted(-torch.cummin(low, -1).values, -rays),
-    )
+    leaf = torch.searchsorted(torch.cummax(high, -1).values, rays)
+    leaf = torch.maximum(leaf, torch.searchsorted(-torch.cummin(low, -1).values, -rays))
     in_crown = leaf < ranges
     leaf = leaf.clamp_(max=ranges - 1)
     leaf_r = _at(r, leaf)
@@ -267,6 +232,8 @@ def _cast(
     open_sky = missed & ~in_crown
     tops = pick(~(wall | missed | in_crown), distance)
     horizon, sky = _sky(scene, condition, azimuth, rays, east + north, open_sky)
+    behind_walls = (fan_values(values, hit, walls.ray) for values in (at, z))
+    behind_leaves = (fan_values(values, leaf, leaves.ray) for values in (at, high, low))
 
     colour = torch.empty(batch * width * rows, 3, device=device)
     kind = torch.empty(batch * width * rows, dtype=torch.uint8, device=device)
@@ -274,22 +241,16 @@ def _cast(
     kind[open_sky.reshape(-1)] = Kind.SKY
     for hits, (rgb, classes) in (
         (tops, _shade_tops(scene, lit, tops)),
-        (walls, _shade_walls(scene, condition, lit, walls, fan_values(at, hit, walls.ray), fan_values(z, hit, walls.ray))),
-        (
-            leaves,
-            _shade_leaves(
-                scene, condition, lit, leaves, grain[there], fan_values(at, leaf, leaves.ray),
-                fan_values(high, leaf, leaves.ray), fan_values(low, leaf, leaves.ray),
-            ),
-        ),
-    ):  # fmt: skip
+        (walls, _shade_walls(scene, condition, lit, walls, *behind_walls)),
+        (leaves, _shade_leaves(scene, condition, lit, leaves, grain[there], *behind_leaves)),
+    ):
         haze = (1 - torch.exp(hits.run_m * (-1 / 700)))[:, None]
         colour[hits.ray] = rgb + (horizon - rgb) * haze
         kind[hits.ray] = classes
     depth = torch.where(in_crown, leaf_r, distance) * (1 + rays.square()).sqrt()
     depth = torch.where(open_sky, torch.inf, depth)
     colour = colour.reshape(batch, width, rows, 3).permute(0, 3, 2, 1)
-    return colour, depth.transpose(1, 2), kind.reshape(batch, width, rows).transpose(1, 2)
+    return colour, kind.reshape(batch, width, rows).transpose(1, 2), depth.transpose(1, 2)
 
 
 def _shade_tops(scene: Scene, lit: Lit, hits: _Hits) -> tuple[Tensor, Tensor]:
@@ -319,14 +280,11 @@ def _shade_walls(
     at: (M,) flat index of the map's pixel behind the wall; top_z: (M,) its height above the eye, metres.
     """
     number = _at(scene.numbers, at).int()
-    building = number > 0
-    is_car = (number < 0) & (number > -TRUNK)
+    building, is_car = number > 0, (number < 0) & (number > -TRUNK)
     variant = number.clamp(0)
-    facade = _at(scene.facade_words, at)
-    normal_east = ((facade & 255).float() - 128) * (1 / 127)
-    normal_north = (((facade >> 8) & 255).float() - 128) * (1 / 127)
-    along_m = ((facade >> 16) & 255).float() * 0.25
-    tall_m = ((facade >> 24) & 255).float() * 0.25
+    facade = [((_at(scene.facade_words, at) >> shift) & 255).float() for shift in (0, 8, 16, 24)]
+    normal_east, normal_north = ((steps - 128) * (1 / 127) for steps in facade[:2])
+    along_m, tall_m = (quarters * 0.25 for quarters in facade[2:])
     z = hits.slope * hits.run_m
     above_ground = z - (top_z - tall_m)
 
@@ -340,9 +298,8 @@ def _shade_walls(
 
     # the wall faces the sun, and stands above the shadow's ceiling just in front of it
     sun_east, sun_north, _ = condition.sun
-    round_about = -(
-        hits.sin * sun_east + hits.cos * sun_north
-    )  # cars, trunks and hedges show the observer their middle
+    # cars, trunks and hedges show the observer their middle
+    round_about = -(hits.sin * sun_east + hits.cos * sun_north)
     facing = torch.where(building, normal_east * sun_east + normal_north * sun_north, round_about).clamp_(min=0)
     front = scene.word_index(hits.column + normal_east * 3, hits.row - normal_north * 3)
     ceiling = _at(lit.ceiling.reshape(-1), front) * 0.01 - hits.eye_m
@@ -399,9 +356,8 @@ def _sky(
         zenith, horizon, cloud = (0.02, 0.03, 0.07), (0.10, 0.10, 0.13), (0.12, 0.11, 0.12)
     else:
         zenith, horizon, cloud = (0.33, 0.52, 0.80), (0.78, 0.86, 0.93), (0.95, 0.95, 0.95)
-    zenith, horizon, cloud = (_colour(scene, c) for c in (zenith, horizon, cloud))
+    zenith, horizon, cloud, dull = (_colour(scene, c) for c in (zenith, horizon, cloud, (0.74, 0.76, 0.79)))
     if not condition.night:
-        dull = _colour(scene, (0.74, 0.76, 0.79))
         zenith, horizon = (c + (dull - c) * condition.cloud for c in (zenith, horizon))
     slope = rays[mask]
     up = (slope / (1 + slope.square()).sqrt()).clamp_(0, 0.999)

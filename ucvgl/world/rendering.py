@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from ucvgl.data.cache import made_once, mapped, new_images
 from ucvgl.data.container import ArrayImages
+from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions
 from ucvgl.world.noise import hash32
 from ucvgl.world.styles import style_named
@@ -32,21 +33,30 @@ class Config(Protocol):
     styles: tuple[str, ...]
     seed: int
     places: int
+    spacing_m: float
+
+
+def check_settings(config: Config, own: Mapping[str, tuple[bool, str]]) -> None:
+    """InputError for the first wrong setting; own: those of one kind of config, name -> (is it right, what is expected)."""
+    for name in config.styles:
+        style_named(name)
+    checks = {
+        "styles": (len(config.styles) > 0, "at least one city style"),
+        "places": (isinstance(config.places, int) and config.places > 0, "a whole number above 0"),
+        "spacing_m": (config.spacing_m > 0, "metres above 0"),
+    }
+    for name, (right, expected) in {**checks, **own}.items():
+        if not right:
+            raise InputError(name, expected=expected, found=repr(getattr(config, name)), todo="Correct it.")
 
 
 @dataclass(frozen=True)
 class Side:
-    """The pictures of one city on one side: queries or gallery.
+    """The pictures of one city on one side: queries or gallery."""
 
-    Args:
-        metres: float32 (n, 2), true east and north in the city's frame.
-        batches: rows to render together.
-        picture: rows (B,) -> uint8 (B, 3, H, W).
-    """
-
-    metres: NDArray[np.float32]
-    batches: Sequence[NDArray]
-    picture: Callable[[NDArray], Tensor]
+    metres: NDArray[np.float32]  # (n, 2), true east and north in the city's frame
+    batches: Sequence[NDArray]  # rows to render together
+    picture: Callable[[NDArray], Tensor]  # rows (B,) -> uint8 (B, 3, H, W)
 
 
 @lru_cache(maxsize=1)
@@ -74,24 +84,13 @@ def rendered(
 ) -> dict[str, ArrayImages]:  # fmt: skip
     """The images of both sides: from the cache if they were rendered before, else rendered and kept.
 
-    Args:
-        config: a frozen dataclass; what it holds names the pictures.
-        shapes: of all images of a side, (N, 3, H, W).
-        city: its number and how many places it has -> its sides.
-        behind: dataclasses that names in the settings stand for (styles, levels); they name the pictures too.
-        ids: the id of each image, by its number.
-        progress: show a bar.
-
-    Raises:
-        InputError: no room on the disk, or fewer places in a city than asked for.
+    config: a frozen dataclass; what it holds names the pictures, and so do the dataclasses `behind` names in it (levels).
+    shapes: of all images of a side, (N, 3, H, W); ids: of each image, by its number.
+    city: its number and how many places it has -> its sides.
+    InputError if there is no room on the disk, or a city has fewer places.
     """
-    parts = [style_named(name) for name in config.styles] + list(behind)
-    key = {
-        "code": source_digest(),
-        "kind": type(config).__name__,
-        "behind": [asdict(p) for p in parts],
-        **asdict(config),
-    }
+    named = [asdict(part) for part in [*(style_named(name) for name in config.styles), *behind]]
+    key = {"code": source_digest(), "kind": type(config).__name__, "behind": named, **asdict(config)}
     folder = made_once("worlds", key, lambda folder: _render(folder, config, shapes, city, progress))
     sides = {}
     for name, shape in shapes.items():

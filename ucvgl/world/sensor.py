@@ -10,19 +10,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sensor:
-    """One camera per picture, float32 tensors on the pictures' device.
+    """One camera per picture, float32 tensors on the pictures' device."""
 
-    gain: (B, 3) exposure times white balance per channel, 1 neutral; gamma: (B,) tone curve, 1 neutral;
-    noise: (B,) peak of the noise in 0..1; seed: (B,) int32, picks the noise; blur_px: standard deviation, 0 off;
-    haze: part of the light that the air between scatters in, 0 none: it greys colours and lifts them to a pale blue.
-    """
-
-    gain: Tensor
-    gamma: Tensor
-    noise: Tensor
-    seed: Tensor
-    blur_px: float = 0.0
-    haze: float = 0.0
+    gain: Tensor  # (B, 3) exposure times white balance per channel, 1 neutral
+    gamma: Tensor  # (B,) tone curve, 1 neutral
+    noise: Tensor  # (B,) peak of the noise in 0..1
+    seed: Tensor  # (B,) int32, picks the noise
+    blur_px: float = 0.0  # standard deviation, 0 off
+    haze: float = 0.0  # part of the light that the air between scatters in: greys colours and lifts them to a pale blue
 
     def take(self, index: NDArray) -> "Sensor":
         """The cameras of some pictures."""
@@ -77,9 +72,8 @@ def _blur(rgb: Tensor, sigma_px: float, axis: int) -> Tensor:
 def _noise(like: Tensor, seed: Tensor) -> Tensor:
     """Noise in -1..1 with a triangular density from an integer hash of seed and pixel, (B, 1, H, W): luminance only."""
     pixels = like.shape[-2] * like.shape[-1]
-    counter = (
-        torch.arange(pixels, device=like.device, dtype=torch.int32)[None] + seed.to(torch.int32)[:, None] * 668265263
-    )
+    pixel = torch.arange(pixels, device=like.device, dtype=torch.int32)
+    counter = pixel[None] + seed.to(torch.int32)[:, None] * 668265263
     # int32 products wrap around, on every device; shifts copy the sign downwards, which the masks undo
     counter = (counter ^ ((counter >> 15) & 0x1FFFF)) * 739982445
     counter = (counter ^ ((counter >> 12) & 0xFFFFF)) * 695872825

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ucvgl.errors import InputError
+from ucvgl.data.files import one_of
 
 Colour = tuple[int, int, int]
 
@@ -99,6 +99,5 @@ STYLES = {style.name: style for style in (GARDEN, OLD_TOWN, DOWNTOWN, CANAL)}
 
 def style_named(name: str) -> CityStyle:
     """The style of that name; InputError lists the known ones."""
-    if name not in STYLES:
-        raise InputError("city style", expected=f"one of {', '.join(STYLES)}", found=repr(name), todo="Pick one.")
+    one_of("city style", name, STYLES, "Pick one.")
     return STYLES[name]

@@ -6,29 +6,19 @@ clockwise; headings are degrees clockwise from north.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ucvgl.geometry import attitude_matrix, panorama_pixel_to_ray, perspective_grid, ray_to_panorama, sample_panorama
+from ucvgl import geometry
 from ucvgl.world.appearance import Condition
 from ucvgl.world.kinds import GROUND, Kind
-from ucvgl.world.places import check_inside
 from ucvgl.world.render import Rendered, Scene, cast_columns, texels_at
 
 TILTED_AT_ONCE = 8  # panoramas: bounds the memory of their sampling grids
 DRONE_RANGE_M = 400.0  # how far a drone sees along the ground
 DRONE_ROWS = 384  # of the panorama that drone images and tilted photos are cut from, at least
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """Satellite tiles: rgb float32 (B, 3, S, S) in 0..1; kind uint8 (B, S, S), the class."""
-
-    rgb: Tensor
-    kind: Tensor
 
 
 def ground_mask(kind: Tensor) -> Tensor:
@@ -41,20 +31,17 @@ def ground_mask(kind: Tensor) -> Tensor:
 def satellite_tiles(
     scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, *, span_m: float, size_px: int,
     heading_deg: Tensor | None = None, from_above: bool = True,
-) -> Tiles:  # fmt: skip
+) -> Rendered:  # fmt: skip
     """Orthographic tiles `span_m` metres across, centred at the places.
 
     heading_deg: (B,) what is up in the tile; north if not given.
     from_above: as an aircraft sees it; if False, the ground beneath the crowns, lit as a pedestrian sees it: the truth
         that a projected panorama is compared with.
-
-    Raises:
-        InputError: a tile that reaches beyond the city.
     """
     turn = torch.zeros_like(east_m) if heading_deg is None else torch.deg2rad(heading_deg)
     sin, cos = torch.sin(turn)[:, None, None], torch.cos(turn)[:, None, None]
     corner = float((sin.abs() + cos.abs()).max()) if heading_deg is not None else 1.0  # a turned tile's reach
-    check_inside(scene.city, east_m, north_m, span_m / 2 * corner - 1e-3)
+    _assert_inside(scene, east_m, north_m, span_m / 2 * corner - 1e-3)
     steps = ((torch.arange(size_px, device=scene.device) + 0.5) / size_px - 0.5) * span_m
     right, up = steps[None, None, :], -steps[None, :, None]
     east = east_m[:, None, None] + right * cos + up * sin
@@ -62,7 +49,7 @@ def satellite_tiles(
     column, row = scene.pixel(east, north)
     footprint = torch.full_like(column, span_m / size_px / scene.city.resolution_m)
     rgb, kind = texels_at(scene.lit(condition, from_above=from_above), column, row, footprint)
-    return Tiles(rgb.permute(0, 3, 1, 2), kind)
+    return Rendered(rgb.permute(0, 3, 1, 2), kind)
 
 
 def panoramas(
@@ -73,47 +60,33 @@ def panoramas(
 
     heading_deg: (B,) what the centre column shows, north if not given; pitch_deg, roll_deg: (B,) the camera's tilt, level
     if not given. Truth is cut with the picture, to the nearest ray.
-
-    Raises:
-        InputError: a place outside the city.
     """
-    check_inside(scene.city, east_m, north_m)
-    width = 2 * height_px
-    azimuth = ((torch.arange(width, device=scene.device) + 0.5) / width - 0.5) * (2 * math.pi)
-    turn = torch.zeros_like(east_m) if heading_deg is None else torch.deg2rad(heading_deg)
-    latitude = (0.5 - (torch.arange(height_px, device=scene.device) + 0.5) / height_px) * math.pi
-    eye_m = scene.ground_height(east_m, north_m) + camera_height_m
-    level = cast_columns(
-        scene, condition, east_m, north_m, eye_m, azimuth + turn[:, None], torch.tan(latitude)[None, None],
-        math.pi / height_px,
-    )  # fmt: skip
-    if pitch_deg is None and roll_deg is None:
-        return level
+    _assert_inside(scene, east_m, north_m)
     still = torch.zeros_like(east_m)
-    turn = attitude_matrix(still, still if pitch_deg is None else pitch_deg, still if roll_deg is None else roll_deg)
-    row, column = torch.meshgrid(
-        torch.arange(height_px, device=scene.device), torch.arange(width, device=scene.device), indexing="ij"
-    )
-    rays = panorama_pixel_to_ray(torch.stack([column, row], -1).float(), height_px)  # (H, W, 3)
+    azimuth, slope = _columns_and_rows(scene, height_px)
+    azimuth = azimuth + torch.deg2rad(still if heading_deg is None else heading_deg)[:, None]
+    eye_m = scene.ground_height(east_m, north_m) + camera_height_m
+    level = cast_columns(scene, condition, east_m, north_m, eye_m, azimuth, slope, math.pi / height_px)
+    pitch_deg, roll_deg = (still if angle is None else angle for angle in (pitch_deg, roll_deg))
+    if not (bool(pitch_deg.any()) or bool(roll_deg.any())):
+        return level
+    turn = geometry.attitude_matrix(still, pitch_deg, roll_deg)
+    pixels = geometry.pixel_grid(height_px, 2 * height_px).to(scene.device, torch.float32)
+    rays = geometry.panorama_pixel_to_ray(pixels, height_px)  # (H, W, 3)
     parts = []
-    for turns, *images in zip(
-        *(x.split(TILTED_AT_ONCE) for x in (turn, level.rgb, level.depth_m, level.kind)), strict=True
-    ):
-        parts.append(_cut(Rendered(*images), ray_to_panorama(torch.einsum("hwi,gji->ghwj", rays, turns), height_px)))
-    return Rendered(*(torch.cat(fields) for fields in zip(*((p.rgb, p.depth_m, p.kind) for p in parts), strict=True)))
+    for some in torch.arange(len(turn)).split(TILTED_AT_ONCE):
+        pixels = geometry.ray_to_panorama(torch.einsum("hwi,gji->ghwj", rays, turn[some]), height_px)
+        parts.append(_cut(level.rgb[some], level.kind[some], level.depth_m[some], pixels))
+    return Rendered(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def photos(
     scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, camera_height_m: Tensor, heading_deg: Tensor, *,
     size_px: tuple[int, int] = (96, 128), fov_deg: float = 80.0,
 ) -> Rendered:  # fmt: skip
-    """Level perspective photos (height, width), horizontal field of view `fov_deg`, looking along a heading.
-
-    Raises:
-        InputError: a place outside the city.
-    """
+    """Level perspective photos (height, width), horizontal field of view `fov_deg`, looking along a heading."""
     rows, columns = size_px
-    check_inside(scene.city, east_m, north_m)
+    _assert_inside(scene, east_m, north_m)
     focal = columns / 2 / math.tan(math.radians(fov_deg) / 2)
     aside = torch.atan((torch.arange(columns, device=scene.device) + 0.5 - columns / 2) / focal)  # (W,)
     rise = (rows / 2 - 0.5 - torch.arange(rows, device=scene.device)) / focal  # (H,)
@@ -130,31 +103,43 @@ def drone_images(
     """Oblique square images from a drone that looks at the place from `altitude_m` above its ground, along a heading.
 
     The drone stands back so that the place is in the middle of the image: at altitude / tan(-pitch) metres.
-
-    Raises:
-        InputError: a place or a drone outside the city.
     """
-    check_inside(scene.city, east_m, north_m)
+    _assert_inside(scene, east_m, north_m)
     assert -85 <= pitch_deg <= -20  # straight down is a tile
     back = altitude_m / math.tan(math.radians(-pitch_deg))
     assert float(back.max()) <= 0.75 * DRONE_RANGE_M
     turn = torch.deg2rad(heading_deg)
     eye_east, eye_north = east_m - back * torch.sin(turn), north_m - back * torch.cos(turn)
-    check_inside(scene.city, eye_east, eye_north)
+    _assert_inside(scene, eye_east, eye_north)
     eye_m = scene.ground_height(east_m, north_m) + altitude_m
     rows = max(DRONE_ROWS, int(1.5 * size_px * 180 / fov_deg / 2))
-    width = 2 * rows
-    azimuth = ((torch.arange(width, device=scene.device) + 0.5) / width - 0.5) * (2 * math.pi) + turn[:, None]
-    latitude = (0.5 - (torch.arange(rows, device=scene.device) + 0.5) / rows) * math.pi
-    pixels = perspective_grid(rows, (size_px, size_px), fov_deg, 0.0, pitch_deg, 0.0)
-    across, down = _span(pixels[..., 0], width), _span(pixels[..., 1], rows)
+    azimuth, slope = _columns_and_rows(scene, rows)
+    pixels = geometry.perspective_grid(rows, (size_px, size_px), fov_deg, 0.0, pitch_deg, 0.0)
+    across, down = _span(pixels[..., 0], 2 * rows), _span(pixels[..., 1], rows)
     part = cast_columns(
-        scene, condition, eye_east, eye_north, eye_m, azimuth[:, across], torch.tan(latitude)[None, None, down],
-        math.pi / rows, ranges=320, range_max_m=DRONE_RANGE_M,
+        scene, condition, eye_east, eye_north, eye_m, azimuth[across] + turn[:, None], slope[..., down], math.pi / rows,
+        ranges=320, range_max_m=DRONE_RANGE_M,
     )  # fmt: skip
-    unseen = (across.start, width - across.stop, down.start, rows - down.stop)
-    sphere = Rendered(*(functional.pad(field, unseen) for field in (part.rgb, part.depth_m, part.kind)))
-    return _cut(sphere, pixels.to(scene.device))
+    unseen = (across.start, 2 * rows - across.stop, down.start, rows - down.stop)
+    sphere = (functional.pad(field, unseen) for field in (part.rgb, part.kind, part.depth_m))
+    return Rendered(*_cut(*sphere, pixels.to(scene.device)))
+
+
+def _assert_inside(scene: Scene, east_m: Tensor, north_m: Tensor, margin_m: float = 0.0) -> None:
+    """Nothing is beyond the city's edge, but rasters are read with clamped indices and would show something.
+
+    No setting leads there: every camera stands at a stop of `street_places`, whose margin is as wide as what is shown of it.
+    """
+    low, high = margin_m, scene.city.size_m - margin_m
+    assert all(bool(((x >= low) & (x <= high)).all()) for x in (east_m, north_m)), f"outside {low:g} to {high:g} m"
+
+
+def _columns_and_rows(scene: Scene, height_px: int) -> tuple[Tensor, Tensor]:
+    """Azimuths in radians (2 H,) and slopes (1, 1, H) of the rays of a panorama's pixels."""
+    width = 2 * height_px
+    azimuth = ((torch.arange(width, device=scene.device) + 0.5) / width - 0.5) * (2 * math.pi)
+    latitude = (0.5 - (torch.arange(height_px, device=scene.device) + 0.5) / height_px) * math.pi
+    return azimuth, torch.tan(latitude)[None, None]
 
 
 def _span(pixels: Tensor, size: int) -> slice:
@@ -163,12 +148,10 @@ def _span(pixels: Tensor, size: int) -> slice:
     return slice(first, last) if first >= 0 and last <= size else slice(0, size)
 
 
-def _cut(level: Rendered, pixels: Tensor) -> Rendered:
+def _cut(rgb: Tensor, kind: Tensor, depth_m: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Cut views out of panoramas at their pixels (B or 1, h, w, 2): colours smoothly, truth to the nearest ray."""
-    height, width = level.kind.shape[-2:]
+    height, width = kind.shape[-2:]
     column, row = pixels.round().long().unbind(-1)
-    at = (row.clamp(0, height - 1) * width + column % width).flatten(1).expand(len(level.kind), -1)
-    depth, kind = (
-        truth.flatten(1).gather(1, at).reshape(-1, *pixels.shape[1:3]) for truth in (level.depth_m, level.kind)
-    )
-    return Rendered(sample_panorama(level.rgb, pixels), depth, kind)
+    at = (row.clamp(0, height - 1) * width + column % width).flatten(1).expand(len(kind), -1)
+    kind, depth_m = (truth.flatten(1).gather(1, at).reshape(-1, *pixels.shape[1:3]) for truth in (kind, depth_m))
+    return geometry.sample_panorama(rgb, pixels), kind, depth_m

@@ -6,24 +6,14 @@ and no label is known to it, so no image is left out as a negative.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Generator, Tensor, nn
 
-from ucvgl.data.container import Dataset, Parts
-from ucvgl.encoders import TwoViewEncoder, load_model, save_model
-from ucvgl.lab.cache import StageResult, run_stage
+from ucvgl.data.container import Dataset
+from ucvgl.encoders import TwoViewEncoder, save_model
 from ucvgl.methods.common import BEST, device
 from ucvgl.methods.learner import Learner, SslLoss
-from ucvgl.methods.ucvgl import (
-    IntraView,
-    Pretraining,
-    cross_view,
-    data_key,
-    ground_input,
-    intra_key,
-    new_model,
-)
+from ucvgl.methods.ucvgl import IntraView, Pretraining, ground_input, new_model
 from ucvgl.training import Batch, train
 
 VERSION = 1  # of what the stage computes
@@ -36,15 +26,6 @@ class WithLoss:
     start: Pretraining
     loss: SslLoss
     version: int = VERSION
-
-
-@dataclass(frozen=True)
-class _IntraWith:
-    """What step 3 depends on."""
-
-    intra: Any
-    loss: SslLoss
-    version: int
 
 
 class TwoLearners(nn.Module):
@@ -83,26 +64,17 @@ class IntraViewWith(IntraView):
         model.satellite.follow()
 
 
-def cold_start_with(data: Dataset, config: WithLoss, truth: Parts, *, progress: bool = True) -> StageResult:
-    """The cold start with another intra-view loss, from the run cache; numbers and weights as `pretrain`'s."""
+def intra_view_with(
+    data: Dataset, config: WithLoss, folder: Path, *, progress: bool = True
+) -> dict[str, list[dict[str, float]]]:
+    """Step 3 with another loss; numbers as `ucvgl.intra_view`'s."""
     start = config.start
     assert start.intra is not None
-
-    def intra(folder: Path) -> dict[str, Any]:
-        views = new_model(start).to(device())
-        model = TwoLearners(views, config, (len(data), len(data.gallery))).to(device())
-        task = IntraViewWith(ground_input(data, start), data.gallery, start, config.loss)
-        name = f"intra-view, {config.loss.method}"
-        whole = replace(start.intra, chunk=None)  # the projectors' batch norms want the whole batch
-        rows = train(model, task, whole, folder, name=name, progress=progress)
-        save_model(views, folder / BEST)
-        return {"rows": rows}
-
-    def compute(folder: Path) -> dict[str, Any]:
-        key = _IntraWith(intra_key(start), config.loss, config.version)
-        first = run_stage("intra-view-with", key, data.digest(), intra)
-        views = new_model(start).to(device())
-        load_model(views, first.folder / BEST)
-        return {"intra": first.numbers["rows"]} | cross_view(views, data, start, truth, folder, progress=progress)
-
-    return run_stage("cold-start-with", config, data_key(data, truth), compute)
+    views = new_model(start).to(device())
+    model = TwoLearners(views, config, (len(data), len(data.gallery))).to(device())
+    task = IntraViewWith(ground_input(data, start), data.gallery, start, config.loss)
+    whole = replace(start.intra, chunk=None)  # the projectors' batch norms want the whole batch
+    name = f"intra-view, {config.loss.method}"
+    rows = train(model, task, whole, folder, name=name, progress=progress)
+    save_model(views, folder / BEST)
+    return {"rows": rows}

@@ -8,9 +8,10 @@ import torch
 from toy_sets import ENCODER, SIZE, N, image_set, same, weights
 
 from ucvgl.data.container import Dataset, Parts, Positives
+from ucvgl.lab.stages import cold_start_with
 from ucvgl.methods import ucvgl
 from ucvgl.methods.learner import METHODS, SslLoss
-from ucvgl.studies.pretraining_losses import IntraViewWith, TwoLearners, WithLoss, cold_start_with
+from ucvgl.methods.pretraining_losses import IntraViewWith, TwoLearners, WithLoss
 from ucvgl.training import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("fresh_runs")
@@ -45,7 +46,7 @@ def test_each_loss_trains_both_encoders(method):
     for view in ("ground", "satellite"):
         assert any(name.startswith(view) and not torch.equal(before[name], value) for name, value in after.items())
     assert not any("projector" in name or "queue" in name for name in after)
-    assert ucvgl.pretrained_model(stage, START) is not None
+    assert ucvgl.pretrained_model(stage.folder, START) is not None
     assert cold_start_with(images(), config(method), truth(), progress=False).loaded
 
 

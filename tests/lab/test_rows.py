@@ -1,0 +1,55 @@
+"""Rows and their stages: order, keys, what is shared, the choice of rows."""
+
+import pytest
+
+from ucvgl.errors import InputError
+from ucvgl.lab import rows
+
+PROFILES = ("tiny", "laptop", "paper")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_each_row_has_a_name_of_its_own_and_each_stage_follows_what_it_needs(profile):
+    found = rows.rows(profile, "world", 0)
+    assert len({row.name for row in found}) == len(found)
+    seen = set()
+    for key, stage in rows.all_stages(found).items():
+        assert {need.key for need in stage.needs} <= seen
+        seen.add(key)
+    assert {row.stage.key for row in found} <= seen
+
+
+def test_equal_stages_have_one_key_in_every_process_and_other_settings_another():
+    def named(profile, seed):
+        return {row.name: row.stage.key for row in rows.rows(profile, "world", seed)}
+
+    assert named("laptop", 0) == named("laptop", 0)
+    assert named("laptop", 0)["05/unlabelled/ucvgl"] == named("laptop", 0)["04/main/ucvgl_s_0"]
+    first, second = named("laptop", 0), named("laptop", 1)
+    assert all(first[name] != second[name] for name in first)
+    assert not set(named("tiny", 0).values()) & set(first.values())
+
+
+def test_seeds_share_what_depends_on_none():
+    stages = [rows.all_stages(rows.rows("laptop", "world", seed)) for seed in (0, 1, 2)]
+    shared = set(stages[0]) & set(stages[1]) & set(stages[2])
+    assert {stages[0][key].name for key in shared} >= {"images", "drives"}
+    assert len(set().union(*stages)) == sum(map(len, stages)) - 2 * len(shared)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_headline_has_a_row_of_every_table_and_less_to_train(profile):
+    every, some = rows.rows(profile, "world", 0), rows.rows(profile, "world", 0, which="headline")
+    tables = {row.name.rpartition("/")[0] for row in every}
+    assert {row.name.rpartition("/")[0] for row in some} == tables == set(rows.HEADLINE)
+    assert len(rows.all_stages(some)) < 0.5 * len(rows.all_stages(every))
+
+
+def test_a_table_shows_the_rows_that_are_asked_for(monkeypatch):
+    names = {"full": "all", "no_fakes": "without fakes"}
+    assert rows.chosen("02/cold_start", names) == names
+    monkeypatch.setenv("UCVGL_ROWS", "headline")
+    assert rows.chosen("02/cold_start", names) == {"full": "all"}
+    monkeypatch.setenv("UCVGL_ROWS", "most")
+    with pytest.raises(InputError, match="all or headline, found 'most'"):
+        rows.chosen("02/cold_start", names)

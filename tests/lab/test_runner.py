@@ -1,0 +1,109 @@
+"""One notebook executed: what it leaves, what a failing cell says, bad input; the outputs that are committed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from toys import TABLE, edit_notebook, write_notebook
+
+from ucvgl.errors import InputError
+from ucvgl.lab import runner
+from ucvgl.paths import ROOT
+
+UCVGL = [sys.executable, "-m", "ucvgl.cli"]
+
+
+def test_a_notebook_leaves_its_results_and_nothing_else(studio, monkeypatch):
+    monkeypatch.setenv("UCVGL_PROFILE", "paper")  # must not reach the kernel: the profile is a parameter
+    monkeypatch.chdir("/")
+    write_notebook(studio / "notebooks", "01_toy", TABLE, "import sys; print(sys.executable, rounds, span_m, draw)")
+    extra = {"rounds": "5", "span_m": "7", "draw": "false"}
+    out = studio / "runs" / "somewhere"
+    path = runner.run_notebook("01_toy", profile="tiny", data="world", seed=3, extra=extra, out=out)
+    found = json.loads(path.read_text())
+    assert (found["profile"], found["seeds"], found["numbers"]) == ("tiny", [3], {"best": 23.0})
+    names = ["executed.ipynb", "results.json", "toy.csv", "toy.json", "toy.md"]
+    assert sorted(p.name for p in out.iterdir()) == names
+    assert [p.name for p in (studio / "runs").iterdir() if not p.name.endswith(".lock")] == ["somewhere"]
+    text = (out / "executed.ipynb").read_text()
+    assert f"{sys.executable} 5 7.0 False" in text
+    assert os.environ["UCVGL_PROFILE"] == "paper"
+
+
+def test_a_failing_cell_is_named_and_the_notebook_kept(studio):
+    write_notebook(studio / "notebooks", "01_toy", "x = 1", "\n# divide\ny = 1 / 0")
+    out = studio / "runs" / "toy"
+    out.mkdir(parents=True)
+    (out / "results.json").write_text("{}")
+    command = [*UCVGL, "notebook", "01_toy", "--profile", "tiny", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "cell 5 of 6 failed, the one that begins '# divide'" in done.stderr
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "Traceback" not in done.stderr
+    kept = studio / "runs" / "toy.failed.ipynb"
+    assert str(kept) in done.stderr
+    assert any("ZeroDivisionError" in str(cell.get("outputs")) for cell in nbformat.read(kept, as_version=4).cells)
+    assert (out / "results.json").read_text() == "{}"  # what was there before stays
+
+
+def test_a_notebook_that_never_finishes_its_run_is_told(studio):
+    path = write_notebook(studio / "notebooks", "01_toy", "x = 1")
+    edit_notebook(path, "run.finish(best=20.0 + seed)", "pass")
+    with pytest.raises(runner.NotebookError, match=r"no results\.json"):
+        runner.run_notebook("01_toy", profile="tiny", data="world", seed=0, out=studio / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "01_tyo"}, "expected one of 01_toy, found '01_tyo'. Did you mean 01_toy?"),
+        ({"profile": "small"}, "expected one of tiny, laptop, paper, found 'small'"),
+        ({"data": "/no/such/folder"}, "expected 'world' .* or the root folder of a data set, found '/no/such/folder'"),
+        ({"data": ""}, "data: expected 'world'"),
+        ({"seed": -1}, "expected a whole number >= 0, found -1"),
+        (
+            {"extra": {"round": "5"}},
+            r"parameters: panorama, span_m, rounds, draw, found 'round'. Did you mean rounds\?",
+        ),
+        ({"extra": {"seed": "5"}}, "Use --seed"),
+        ({"extra": {"rounds": "many"}}, "parameter rounds: expected a int, like 3, found 'many'"),
+    ],
+)
+def test_bad_input_is_one_clear_error(studio, change, message):
+    write_notebook(studio / "notebooks", "01_toy")
+    given = {"name": "01_toy", "profile": "tiny", "data": "world", "seed": 0, "out": studio / "out"} | change
+    with pytest.raises(InputError, match=message):
+        runner.run_notebook(given.pop("name"), **given)
+    assert not (studio / "out").exists()
+
+
+def test_refreshed_outputs_are_stable_and_name_no_folder_of_this_machine(studio):
+    source = write_notebook(
+        studio / "notebooks",
+        "01_toy",
+        TABLE,
+        "import sys\nfor i in range(3): sys.stderr.write(f'\\r {i}/3 [00:01, 9.0it/s]')",
+        "from ucvgl.paths import ROOT\nprint('saved', ROOT / 'figures')",
+        "raise_later = 1\nraise_later",
+    )
+    out = studio / "run"
+    runner.run_notebook("01_toy", profile="tiny", data="world", seed=0, out=out)
+    runner.refresh_outputs(out / "executed.ipynb", source)
+    first = source.read_text()
+    notebook = nbformat.reads(first, as_version=4)
+    nbformat.validate(notebook)
+    assert "papermill" not in first
+    assert str(ROOT) not in first
+    assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"] == [1, 2, 3, 4, 5, 6, 7]
+    assert "| a | 10.0 |" in notebook.cells[3].outputs[0].data["text/markdown"]
+    assert notebook.cells[4].outputs == []
+    assert notebook.cells[5].outputs[0].text == "saved figures\n"
+    runner.refresh_outputs(out / "executed.ipynb", source)
+    assert source.read_text() == first
+    edit_notebook(source, "raise_later", "never")
+    with pytest.raises(InputError, match="expected the cells that were executed"):
+        runner.refresh_outputs(out / "executed.ipynb", source)

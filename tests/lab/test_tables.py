@@ -1,0 +1,65 @@
+"""Tables in Markdown: cells, headings, seeds, notes."""
+
+import pandas as pd
+import pytest
+
+from ucvgl.lab import tables
+
+
+def table(seed=0, recall=57.634, **more):
+    return pd.DataFrame({"seed": seed, "method": ["a|b", "c"], "r_at_1": [recall, 20.0], "tiles": [300, 4000], **more})
+
+
+def body(*frames):
+    return tables.render(pd.concat(frames), "A toy.", "Note").splitlines()[2:-2]
+
+
+def test_one_seed_shows_its_rows():
+    text = tables.render(table(published_r_at_1=[91.23, None]), "A toy.", "Note")
+    assert text == (
+        "A toy.\n\n| method | R@1 (%) | tiles | R@1 (%), published |\n| --- | --- | --- | --- |\n"
+        "| a\\|b | 57.6 | 300 | 91.2 |\n| c | 20.0 | 4000 | - |\n\n*Note.*\n"
+    )
+
+
+def test_seeds_are_merged_with_mean_and_standard_deviation():
+    frames = [table(seed, 57.0 + seed) for seed in (0, 1, 2)]
+    assert body(*frames)[2:] == ["| a\\|b | 58.0 ± 1.0 | 300 |", "| c | 20.0 | 4000 |"]
+    assert "*Note; where seeds differ: mean ± standard deviation.*" in tables.render(
+        pd.concat(frames), "A toy.", "Note"
+    )
+
+
+@pytest.mark.parametrize(
+    "other", [table(1).iloc[:1], table(1).assign(method="d"), table(1, recall=None), table(1).assign(flag=True)]
+)
+def test_seeds_that_do_not_match_show_every_row(other):
+    lines = body(table(flag=False) if "flag" in other else table(), other)
+    assert lines[0].startswith("| seed | method |")
+    assert sum(line.startswith("| 1 |") for line in lines) == len(other)
+
+
+@pytest.mark.parametrize(
+    ("column", "heading", "percent"),
+    [
+        ("r_at_1", "R@1 (%)", True),
+        ("published_r_at_1_percent", "R@1% (%), published", True),
+        ("published_cvact_val_r_at_10", "CVACT VAL R@10 (%), published", True),
+        ("chosen_with_labels_r_at_1", "chosen with labels R@1 (%)", True),
+        ("labels_given", "labels given", False),
+    ],
+)
+def test_headings_tell_data_set_and_measure(column, heading, percent):
+    assert tables.heading(column) == heading
+    assert tables.percent(column) == percent
+
+
+def test_the_note_gives_the_sampling_error_of_the_queries():
+    plain = tables.note("cvact-12ab", "laptop", [0])
+    assert plain == "Measured on the data set cvact-12ab; profile laptop, seed 0"
+    error = "a recall of 2,500 queries has a standard error of up to 1.0 points of its own"  # 100 x 0.5 / sqrt(2500)
+    one = tables.note("cvact-12ab", "laptop", [0], 2500)
+    assert one == f"{plain}; one seed, so the spread over seeds is not known; {error}"
+    assert tables.note("world", "tiny", [0, 1], 2500).endswith(
+        f"other real data set; profile tiny, seeds 0, 1; {error}"
+    )

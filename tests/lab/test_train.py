@@ -1,0 +1,143 @@
+"""`ucvgl train`: rows and stages into the run cache, alone or by two processes; the tables then find them there."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from ucvgl import cli
+from ucvgl.lab import material, profiles, rows, stages
+from ucvgl.lab.graph import marker
+from ucvgl.lab.train import train
+from ucvgl.methods import ucvgl
+from ucvgl.studies import sample4geo_study, ucvgl_study, vg_ssl_study
+
+pytestmark = pytest.mark.xdist_group("processes")
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
+LAUNCH += ["--dynamo_backend", "no"]
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+
+
+def launch(runs, row, *options):
+    several = ["--multi_gpu", "--num_processes", "2"]  # on a machine without a GPU: CPU processes
+    environment = {**os.environ, "UCVGL_RUNS": str(runs), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*LAUNCH, *several, "-m", "ucvgl.cli", "train", row, *options]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def again(*arguments, **more):
+    raise AssertionError("trained or rendered again")
+
+
+def test_what_two_processes_trained_one_process_loads(tmp_path, monkeypatch, capsys):
+    done = launch(tmp_path, "02/cold_start/full", "--profile", "tiny", "--seed", "3")
+    assert done.returncode == 0, done.stderr
+    assert "profile tiny, seed 3: 2 process(es), cpu" in done.stdout
+    for where in ("ucvgl.methods.ucvgl.train", "ucvgl.world.rendering._render", "ucvgl.data.prepare._write"):
+        monkeypatch.setattr(where, again)
+    settings = profiles.ucvgl("tiny", 3)
+    given = material.material(settings, "world", progress=False)
+    stage = stages.pretrain(given.unlabelled, settings.start, given, progress=False)
+    assert stage.loaded
+    assert stages.intra_view(given.unlabelled, settings.start, progress=False).loaded
+    lines = [json.loads(line) for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines == stage.numbers["cross"]
+    assert len(lines) == settings.start.cross.epochs
+    model = ucvgl.pretrained_model(stage.folder, settings.start)
+    found = ucvgl.evaluate(ucvgl.describe(model, given.test, settings.start), given.test.positives)
+    assert found == stage.numbers["recall"]  # two processes evaluated the weights that were saved
+    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")]
+    row = next(row for row in rows.rows("tiny", "world", 3) if row.name == "02/cold_start/full")
+    assert all(marker(key).is_file() for key in rows.all_stages([row]))
+    capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_a_wrong_setting_ends_all_processes_with_one_line_each(tmp_path):
+    done = launch(tmp_path, "04", "--profile", "tiny", "--data", str(tmp_path / "none"))
+    assert done.returncode != 0
+    assert "ucvgl: data: expected 'world'" in done.stderr
+    assert "InputError" not in done.stderr  # no traceback of ours; the launcher has one of its own
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["04", "--profile", "huge"], "profile: expected one of tiny, laptop, paper, found 'huge'"),
+        (["04", "--seed", "-1"], "seed: expected a whole number"),
+        (["04/ablation/no_mutal"], "row: expected a row or a table, such as .*Did you mean 04/ablation/no_mutual"),
+        (["02/cold_start/ful"], "found '02/cold_start/ful'"),
+    ],
+)
+def test_bad_input_is_status_2(arguments, expected, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["ucvgl", "train", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    assert re.search(f"ucvgl: .*{expected}", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_single_stage_is_run_by_its_key(capsys):
+    row = next(row for row in rows.rows("tiny", "world", 0) if row.name == "06/main/simclr")
+    (first,) = row.stage.needs
+    train([first.key], "tiny", "world", 0)
+    assert marker(first.key).is_file()
+    assert not marker(row.stage.key).is_file()
+    assert "1 process(es)" in capsys.readouterr().out
+
+
+def test_the_tables_have_the_rows_that_are_trained():
+    of_table = {}
+    for row in rows.rows("tiny", "world", 0):
+        table, _, key = row.name.rpartition("/")
+        of_table.setdefault(table, []).append(key)
+    shown = {
+        "02/cold_start": [*ucvgl_study.PARTS, ucvgl_study.OURS], "02/translation": [*ucvgl_study.TRANSLATIONS],
+        "04/main": [*ucvgl_study.MAIN], "04/label_ratio": [*ucvgl_study.RATIOS],
+        "04/ablation": [*ucvgl_study.ablation_names()], "04/ablation_hard": [*ucvgl_study.STEPS, "full"],
+        "05/sampling": [*sample4geo_study.NAMES], "05/architecture": [*sample4geo_study.ARCHITECTURES],
+        "05/unlabelled": [*sample4geo_study.UNLABELLED], "06/main": [*vg_ssl_study.NAMES],
+        "06/cost": [f"triplet_{kind}" for kind in vg_ssl_study.MINING],
+    }  # fmt: skip
+    assert {table: of_table[table] for table in shown} == shown
+
+
+@pytest.mark.slow
+def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch, capsys):
+    monkeypatch.setenv("UCVGL_ROWS", "headline")
+    train([row.name for row in rows.rows("tiny", "world", 0, which="headline")], "tiny", "world", 0)
+    for where in ("ucvgl", "sample4geo", "vg_ssl", "pretraining_losses"):
+        monkeypatch.setattr(f"ucvgl.methods.{where}.train", again)
+    monkeypatch.setattr("ucvgl.methods.ucvgl.train_cyclegan", again)
+    settings = profiles.ucvgl("tiny", 0)
+    given = material.material(settings, "world", progress=False)
+    assert ucvgl_study.cold_start_table(settings, given)["part"].tolist() == ["full", "pixels"]
+    assert len(ucvgl_study.translation_table(settings, given)) == 1
+    for table, names in (("04/main", ucvgl_study.MAIN), ("04/ablation", ucvgl_study.ablation_names())):
+        assert len(ucvgl_study.curriculum_table(settings, given, table, names, "text")) == len(rows.HEADLINE[table])
+    assert len(ucvgl_study.harder_table("tiny", 0)) == 3
+    settings = profiles.sample4geo("tiny", 0)
+    areas = material.open_areas(settings, "world", settings.method, progress=False)
+    assert len(sample4geo_study.sampling_table(settings, areas)) == 2
+    others = material.open_others(settings, "world", "", progress=False)
+    assert len(sample4geo_study.generalisation_table(settings, others)) == 2
+    assert len(sample4geo_study.drone_table(settings, material.open_flights(settings, progress=False))) == 2
+    assert len(sample4geo_study.architecture_table(settings, "world")) == 1
+    assert len(sample4geo_study.unlabelled_table(settings, given)) == 2
+    settings = profiles.vg_ssl("tiny", 0)
+    sets = material.open_sets(settings, "world", progress=False)
+    assert len(vg_ssl_study.main_table(settings, *sets)) == 1 + len(settings.methods)
+    assert len(vg_ssl_study.geopair_table(settings, *sets)) == 1
+    assert len(vg_ssl_study.projector_table(settings, *sets)) == 1
+    small = material.material(settings.cold_start, "world", progress=False)
+    assert vg_ssl_study.pretraining_table(settings, small)["part"].tolist() == ["info_nce"]
+    capsys.readouterr()

@@ -1,0 +1,257 @@
+"""The images that rows train on and are measured by: the embedded world's, or those of a data set's folder.
+
+Labels come along; a stage that claims to do without is given `Parts.unlabelled`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ucvgl.data import detect_layout, open_dataset, parts
+from ucvgl.data.cache import made_once
+from ucvgl.data.container import Dataset, Parts, Positives, joined
+from ucvgl.data.prepare import Preparation, prepare
+from ucvgl.errors import InputError
+from ucvgl.lab.profiles import Flights, Sample4GeoSettings, UcvglSettings, VgSslSettings
+from ucvgl.lab.results import WORLD
+from ucvgl.methods.sample4geo import GroundKind, Sample4Geo, TileKind
+from ucvgl.world.drives import HIT_M, world_drives
+from ucvgl.world.export import export_world
+from ucvgl.world.pairs import WorldConfig, world_pairs
+from ucvgl.world.rendering import CITY_GAP_M, source_digest
+
+HELD_OUT = 4  # every fourth place of a city that is trained on is tested, as VIGOR's same area
+
+
+def open_parts(data: str, train: WorldConfig, test: WorldConfig, *, progress: bool = True) -> Parts:
+    """Training and test part of the embedded world, or of a data set that lies in the folder `data`.
+
+    Raises:
+        InputError: the folder's layout is not recognised, or it lacks a part.
+    """
+    if data == WORLD:
+        return Parts(
+            world_pairs(train, "train", progress=progress), {"test": world_pairs(test, "test", progress=progress)}
+        )
+    name = detect_layout(data)
+    there = parts(name, data)
+    # what the paper evaluates on is the validation part; VIGOR has none, and own folders have no pairs to measure by
+    held_out = next((part for part in ("val", "test") if part in there), None)
+    tests = {} if held_out is None else {held_out: open_dataset(name, data, held_out)}
+    return Parts(open_dataset(name, data, "train"), tests)
+
+
+def material(settings: UcvglSettings, data: str, *, measured: bool = True, progress: bool = True) -> Parts:
+    """Opens, renders or loads the data and projects it.
+
+    Args:
+        settings: of the profile.
+        data: the world, or a data set's root.
+        measured: tables are wanted, so pairs must be known in a part that is held out.
+        progress: show bars.
+
+    Raises:
+        InputError: as `open_parts`; or no pairs to measure by.
+    """
+    opened = open_parts(data, settings.train, settings.test, progress=progress)
+    if measured and not any(test.labelled for test in opened.tests.values()):
+        raise InputError(
+            data, expected="a held-out part with known pairs, for the notebook's tables", found="no pairs in this layout",
+            todo="`ucvgl train 04/main/ucvgl_s_0 --data ...` trains without labels; recall cannot be measured.",
+        )  # fmt: skip
+    tests = {name: prepare(test, settings.images, progress=progress) for name, test in opened.tests.items()}
+    return Parts(prepare(opened.train, settings.images, progress=progress), tests)
+
+
+def listed(settings: UcvglSettings, data: str) -> Parts:
+    """What `material` opens, with its images still in their files: how many there are, and whether places are known."""
+    return open_parts(data, settings.train, settings.test, progress=False)
+
+
+def located(data: Dataset) -> bool:
+    """Whether every gallery image has a position, by which geographic sampling draws."""
+    return data.gallery.positions is not None and bool(data.gallery.positions.known.all())
+
+
+def for_supervision(method: Sample4Geo, given: Parts) -> Parts:
+    """UCVGL's images as Sample4Geo is given them, the held-out city as its test 'cross'."""
+    train, test = (
+        part if method.ground_kind == "panorama" else replace(part, query=part.top_view)
+        for part in (given.train, given.test)
+    )
+    return Parts(train, {"cross": test})
+
+
+def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, progress: bool = True) -> list[Parts]:
+    """The data of the tables on sampling and architecture.
+
+    The world: trained on three quarters of the places of two cities; 'same' asks for the others among all tiles of these
+    cities, 'cross' for the places of a third city among its own. VIGOR: its two protocols, each with its own training
+    part. Any other data set: its training and its validation part.
+
+    Args:
+        settings: of the profile.
+        data: the world, or a data set's root.
+        method: says which view of the images is wanted.
+        progress: show bars.
+    """
+    kinds = (method.ground_kind, method.tile_kind)
+    if data == WORLD:
+        trained, unseen = _world(settings, *kinds, progress=progress)
+        learnt, held = split_rows(len(trained))
+        return [Parts(trained.take(learnt), {"same": trained.take(held), "cross": unseen})]
+    name = detect_layout(data)
+
+    def opened(split: str, **more: str) -> Dataset:
+        return _labelled(settings, open_dataset(name, data, split, **more), *kinds, progress=progress)
+
+    if name == "vigor":
+        return [Parts(opened("train", area=area), {area: opened("test", area=area)}) for area in ("same", "cross")]
+    train = opened("train")
+    train.require("supervised training", labels=True)
+    return [Parts(train, {"same": opened("val")})]
+
+
+def _labelled(
+    settings: Sample4GeoSettings, data: Dataset, ground: GroundKind, tile: TileKind, *, progress: bool
+) -> Dataset:
+    """Images made ready, the queries as the encoder is given them."""
+    ready = prepare(data, replace(settings.images, polar=tile == "polar"), progress=progress)
+    return ready if ground == "panorama" else replace(ready, query=ready.top_view)
+
+
+def _world(
+    settings: Sample4GeoSettings, ground: GroundKind, tile: TileKind, *, progress: bool
+) -> tuple[Dataset, Dataset]:
+    """All places of the two cities that are trained on, and the third city; tiles that show a place beside its own are
+    semi-positives."""
+    other = settings.unlabelled
+    out = []
+    opened = open_parts(WORLD, other.train, other.test, progress=progress)
+    for data in (opened.train, opened.test):
+        semi = covering(data.query.positions.values, data.gallery.positions.values, other.train.span_m)
+        out.append(_labelled(settings, replace(data, semi_positives=semi), ground, tile, progress=progress))
+    return out[0], out[1]
+
+
+def split_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on, and every fourth row, to test on."""
+    rows = np.arange(count)
+    held = rows % HELD_OUT == HELD_OUT - 1
+    return rows[~held], rows[held]
+
+
+def covering(place_m: np.ndarray, tile_m: np.ndarray, span_m: float) -> Positives:
+    """Tiles other than its own that show each place, the nearest centre first, as VIGOR's semi-positives.
+
+    Args:
+        place_m: (N, 2) east and north of the places.
+        tile_m: (N, 2) of the centres of their tiles.
+        span_m: edge of a tile.
+    """
+    found = cKDTree(tile_m).query_ball_point(place_m, span_m / 2, p=np.inf)
+    rows = []
+    for own, hits in enumerate(found):
+        others = np.array([hit for hit in hits if hit != own], np.int64)
+        away = np.hypot(*(tile_m[others] - place_m[own]).T)
+        rows.append(others[np.argsort(away, kind="stable")])
+    return Positives.of(rows)
+
+
+def styles(settings: Sample4GeoSettings, method: Sample4Geo, *, progress: bool = True) -> dict[str, Parts]:
+    """The two cities that are trained on, by the names of their styles, each with the held-out places of both as tests."""
+    whole, _ = _world(settings, method.ground_kind, method.tile_kind, progress=progress)
+    city = (whole.gallery.positions.values[:, 0] // CITY_GAP_M).astype(np.int64)
+    learnt, held = {}, {}
+    for number, name in enumerate(settings.unlabelled.train.styles):
+        part = only(whole, np.flatnonzero(city == number))
+        rows, rest = split_rows(len(part))
+        learnt[name], held[name] = part.take(rows), part.take(rest)
+    return {name: Parts(learnt[name], held) for name in learnt}
+
+
+def only(data: Dataset, rows: np.ndarray) -> Dataset:
+    """The places at `rows` of a data set whose query i belongs to gallery image i, without all other tiles."""
+    return replace(data.take(rows, rows), semi_positives=None)
+
+
+def open_flights(settings: Sample4GeoSettings, root: str = "", *, progress: bool = True) -> Parts:
+    """Drone images and tiles of places, in both directions: a folder of University-1652 or SUES-200, or the world exported as
+    the former.
+
+    The tests 'd2s' and 's2d' ask drone images among tiles and tiles among drone images.
+    """
+    root = root or str(_exported(settings.flights, progress=progress))
+    size = (settings.flights.image_px,) * 2, (settings.flights.tile_px,) * 2
+
+    def opened(split: str, direction: str) -> Dataset:
+        swapped = direction == "satellite2drone"
+        data = open_dataset(detect_layout(root), root, split, direction=direction)
+        return prepare(replace(data, swapped=swapped), Preparation(*size), progress=progress)
+
+    tests = {"d2s": opened("test", "drone2satellite"), "s2d": opened("test", "satellite2drone")}
+    return Parts(opened("train", "drone2satellite"), tests)
+
+
+def _exported(flights: Flights, *, progress: bool) -> Path:
+    """The world's drone images in files, as University-1652's; rendered once."""
+
+    def export(folder: Path) -> None:
+        export_world(
+            "university1652", folder / "set", places=flights.places, seed=flights.seed, styles=flights.styles,
+            tile_px=flights.tile_px, photo_px=flights.image_px, drone_views=flights.views, progress=progress,
+            city_size_m=flights.city_size_m, resolution_m=flights.resolution_m, spacing_m=flights.spacing_m,
+            span_m=flights.span_m, difficulty=flights.difficulty,
+        )  # fmt: skip
+
+    return made_once("flights", {"code": source_digest(), **asdict(flights)}, export) / "set"
+
+
+def open_others(settings: Sample4GeoSettings, data: str, other: str, *, progress: bool = True) -> dict[str, Parts]:
+    """What the table on generalisation trains and tests on: the world's two styles, or two data sets; empty if there is
+    only one."""
+    if data == WORLD:
+        return styles(settings, settings.method, progress=progress)
+    return data_sets(settings, (data, other), progress=progress) if other else {}
+
+
+def data_sets(settings: Sample4GeoSettings, roots: Sequence[str], *, progress: bool = True) -> dict[str, Parts]:
+    """Real data sets by name, each with the validation parts of all as tests (CVUSA -> CVACT and back)."""
+    found = {}
+    kinds = (settings.method.ground_kind, settings.method.tile_kind)
+    for root in roots:
+        name = detect_layout(root)
+        splits = ("train", "test" if name == "vigor" else "val")
+        found[name] = [_labelled(settings, open_dataset(name, root, s), *kinds, progress=progress) for s in splits]
+    tests = {name: test for name, (_, test) in found.items()}
+    return {name: Parts(train, tests) for name, (train, _) in found.items()}
+
+
+def one_area(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, progress: bool) -> Parts:
+    """The world's first city, half as much to train on; or the data set's (first) protocol. Its own test comes first."""
+    if data == WORLD:
+        return next(iter(styles(settings, method, progress=progress).values()))
+    return open_areas(settings, data, method, progress=progress)[0]
+
+
+def open_sets(settings: VgSslSettings, data: str, *, progress: bool = True) -> tuple[Dataset, dict[str, Dataset]]:
+    """What is trained on, and the test sets by name: drives of the world, or a data set's training and test part."""
+    if data == WORLD:
+        tests = {name: world_drives(config, progress=progress) for name, config in settings.tests.items()}
+        drives = [world_drives(config, progress=progress) for config in settings.train]
+        return joined(drives, "embedded world, all drives", HIT_M), tests
+    size = Preparation(settings.photo_px, settings.photo_px)
+    name = detect_layout(data)
+
+    def opened(split: str) -> Dataset:
+        return prepare(open_dataset(name, data, split).answerable(), size, progress=progress)
+
+    test = opened("test")
+    if "train" in parts(name, data):
+        return opened("train"), {test.name: test}
+    # a set that is there to be measured on, as Tokyo 24/7: trained on the world's drives
+    drives = [prepare(world_drives(config, progress=progress), size, progress=progress) for config in settings.train]
+    return joined(drives, "embedded world, all drives", HIT_M), {test.name: test}

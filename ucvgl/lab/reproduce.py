@@ -1,0 +1,116 @@
+"""`make reproduce`: the plan handed to Snakemake, and what is said at its end; the outputs of the committed notebooks."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ucvgl import paths
+from ucvgl.errors import InputError
+from ucvgl.lab.graph import Plan, cached, dry_run, has_gpu, kept_plan
+from ucvgl.lab.results import WORLD, check_data, figure_folder, run_folder
+from ucvgl.lab.runner import failure, refresh_outputs
+from ucvgl.lab.score import readme_block, write_scorecard
+from ucvgl.lab.sources import notebooks
+from ucvgl.paths import write_text
+
+
+def reproduce(config: Mapping[str, str], *, cores: str = "all", dry: bool = False, more: Sequence[str] = ()) -> int:
+    """Regenerates every table and figure that is not up to date, through Snakemake.
+
+    Args:
+        config: as `plan`.
+        cores: a number, or 'all'.
+        dry: only say what would be done.
+        more: further arguments for Snakemake, as `--executor slurm --jobs 20`.
+
+    Returns:
+        Snakemake's exit status: 0 if everything is now up to date.
+
+    Raises:
+        InputError: bad settings.
+    """
+    config = {**config, "data": check_data(config.get("data", WORLD))}
+    for key in {"panorama", "other", "drone"} & config.keys():
+        if config[key]:
+            config[key] = str(Path(config[key]).expanduser().resolve())
+    if cores != "all" and not re.fullmatch(r"[1-9][0-9]*", cores):
+        raise InputError("cores", expected="a number >= 1, or 'all'", found=repr(cores), todo="For example CORES=2.")
+    todo, path = kept_plan(config)
+    if todo.left_out:
+        sys.stderr.write(f"not for data of this layout, left out: {', '.join(todo.left_out)}\n")
+    if dry:
+        sys.stdout.write(dry_run(todo, os.cpu_count() or 1 if cores == "all" else int(cores)) + "\n")
+        return 0
+    folder = paths.runs()
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")]
+    command += ["--directory", str(folder), "--rerun-incomplete", "--rerun-triggers", "code", "input", "params"]
+    command += ["--keep-going"]  # a job that fails stops those that need it, not the others
+    command += ["--nolock"]  # Snakemake's own outlives a killed run; the Snakefile holds one that ends with its process
+    command += ["--quiet", "host", "reason", "rules"]
+    if not {"--executor", "-e"} & set(more):  # a cluster takes --jobs instead, and knows its own GPUs
+        command += ["--cores", cores, *(["--resources", "gpu=1"] if has_gpu() else [])]
+    command += ["--config", f"plan={path}", *more]
+    begun, before = time.time(), _marks(todo)
+    child = subprocess.Popen(command)
+    before_us = signal.signal(signal.SIGTERM, lambda *_: child.terminate())  # it lets running jobs end
+    while True:
+        try:
+            status = child.wait()
+            break
+        except KeyboardInterrupt:  # the terminal has told Snakemake and its jobs as well: let them end
+            continue
+    signal.signal(signal.SIGTERM, before_us)
+    made, seconds = sum(before[path] != mark for path, mark in _marks(todo).items()), time.time() - begun
+    if {"-n", "--dry-run", "--dryrun"} & set(more):
+        return status
+    if status == 0:
+        root = figure_folder("x", profile=todo.profile, data=todo.data).parent
+        write_scorecard(root)
+        what = f"{made} of {len(before)} were renewed" if made else "everything was up to date, nothing was run"
+        sys.stderr.write(f"{what} ({seconds:.0f} s); tables and figures: {root}\n")
+    else:
+        sys.stderr.write("".join(_missing(todo, begun)))
+        sys.stderr.write(f"stopped after {seconds:.0f} s; what is finished is kept, the next call goes on from there\n")
+    return status
+
+
+def _missing(todo: Plan, begun: float) -> Iterator[str]:
+    """What stands in the way of each notebook that was not run: a cell, or rows."""
+    rows = {key: name for name, keys in reversed(todo.row_names.items()) for key in keys}
+    jobs = {job.key for job in todo.stages if job.is_job}
+    for job in todo.notebooks:
+        failed = run_folder(f"{job.name}.failed.ipynb", profile=todo.profile, data=todo.data, seed=job.seed)
+        missing = [rows.get(key, key) for key in job.stages if key in jobs and not cached(key)]
+        if failed.is_file() and failed.stat().st_mtime >= begun:
+            yield f"\n{job.name} seed {job.seed}: {failure(failed)}\n  in {failed}\n\n"
+        elif missing:
+            yield f"\n{job.name} seed {job.seed}: not run, these of its rows are missing: {', '.join(missing)}\n\n"
+
+
+def _marks(todo: Plan) -> dict[str, int | None]:
+    """The time stamps of all results, to tell afterwards which were made."""
+    results = [todo.run(job.name, job.seed) for job in todo.notebooks] + [todo.published(name) for name in todo.names]
+    return {path: Path(path).stat().st_mtime_ns if Path(path).exists() else None for path in results}
+
+
+def refresh_notebooks() -> int:
+    """Renews what is committed: outputs in the notebooks (laptop, embedded world, seed 0), the score in README.md.
+
+    Returns:
+        The exit status of `reproduce`; the notebooks stay untouched unless it is 0.
+    """
+    status = reproduce({"profile": "laptop"})
+    if status == 0:
+        for name in notebooks():
+            folder = run_folder(name, profile="laptop", data=WORLD, seed=0)
+            refresh_outputs(folder / "executed.ipynb", paths.notebooks() / f"{name}.ipynb")
+        card, readme = paths.figures() / "laptop" / "scorecard.md", paths.figures().parent / "README.md"
+        if card.is_file() and readme.is_file():
+            text = readme.read_text(encoding="utf-8")
+            write_text(readme, readme_block(text, card.read_text(encoding="utf-8").strip()))
+    return status

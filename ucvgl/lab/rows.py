@@ -1,0 +1,382 @@
+"""The rows of the tables, and what each has to train: the unit of work of `make reproduce`.
+
+A row is a line of a table in a notebook; a stage is one computation that the run cache keeps, such as a training. Rows share
+stages, and so do seeds where a stage does not depend on one (the rendered world). The Snakefile makes a job of each stage.
+"""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ucvgl.data import detect_layout
+from ucvgl.data.container import Parts
+from ucvgl.encoders import EncoderConfig
+from ucvgl.errors import InputError
+from ucvgl.lab import material, profiles, stages
+from ucvgl.lab.results import WORLD, plain_settings
+from ucvgl.lab.variants import (
+    ABLATION,
+    ARCHITECTURES,
+    COLD_START,
+    MAIN,
+    MINING,
+    RATIOS,
+    SAMPLING,
+    STEPS,
+    TRANSLATIONS,
+    UNLABELLED,
+    architecture,
+    on_same_terms,
+    pairs_rows,
+    projector_rows,
+    translated,
+    variant,
+    with_loss,
+    with_sampler,
+    without,
+)
+from ucvgl.methods.pretraining_losses import WithLoss
+from ucvgl.methods.sample4geo import Sample4Geo
+from ucvgl.methods.ucvgl import Curriculum, Pretraining, intra_key
+from ucvgl.methods.vg_ssl import VgSsl
+from ucvgl.paths import files_digest
+from ucvgl.pseudo_labels import NoPseudoLabels
+from ucvgl.training import TrainingConfig
+from ucvgl.translation import CycleGanConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One computation that the run cache keeps.
+
+    Attributes:
+        name: as in the run cache.
+        settings: all it depends on, the images included; of dataclasses, numbers and texts.
+        run: computes it, or finds it.
+        needs: stages it begins with.
+        passes: images that are rendered, or that go through an encoder forwards and backwards, about; for the estimate.
+        work: what is done with each, a line of rates.csv; '' where that takes no time to speak of.
+    """
+
+    name: str
+    settings: tuple[Any, ...]
+    run: Callable[[], object] = field(repr=False, compare=False)
+    needs: tuple["Stage", ...] = ()
+    passes: int = 0
+    work: str = ""
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Its name and twelve hex digits of its settings: the same for the rows and seeds that share it."""
+        values = [plain_settings(value) if hasattr(value, "__dataclass_fields__") else value for value in self.settings]
+        text = json.dumps([self.name, values], sort_keys=True, default=str)
+        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table.
+
+    Attributes:
+        name: '<number of the notebook>/<table>/<key>', as '04/ablation/no_mutual'.
+        stage: what it shows.
+        headline: whether ROWS=headline has it.
+    """
+
+    name: str
+    stage: Stage
+    headline: bool
+
+
+_Line = tuple[str, str, Stage]  # table, key, stage
+
+
+# By table: the keys of the rows that ROWS=headline keeps: one a method, and what a notebook's figures cannot do without.
+HEADLINE: Mapping[str, tuple[str, ...]] = {
+    "02/cold_start": ("full",),
+    "02/translation": ("statistics",),
+    "04/main": ("ucvgl_s_0", "ucvgl_s_100"),
+    "04/label_ratio": ("labels_100",),
+    "04/ablation": ("full",),
+    "04/harder": ("cold_start", "full"),
+    "04/ablation_hard": ("full",),
+    "05/sampling": ("random", "full"),
+    "05/generalisation": ("garden", "cvusa", "cvact", "vigor"),
+    "05/drone": ("full",),
+    "05/architecture": ("full",),
+    "05/unlabelled": ("ucvgl", "sample4geo"),
+    "06/main": tuple(profiles.SSL_METHODS),
+    "06/geopair": ("partial",),
+    "06/projector": ("2x512", "2x8", "2x2048"),
+    "06/cost": ("triplet_full",),
+    "06/pretraining_losses": ("info_nce",),
+}
+
+# -------------------------------------------------------------------------------------------------- UCVGL, notebooks 02 to 04
+
+
+@dataclass(frozen=True)
+class _Ucvgl:
+    """UCVGL's stages on one set of images."""
+
+    settings: profiles.UcvglSettings
+    images: Stage
+    given: Callable[[], Parts] = field(compare=False)
+    count: int  # of ground images trained on
+
+    @staticmethod
+    def of(settings: profiles.UcvglSettings, data: str) -> "_Ucvgl":
+        given = functools.cache(lambda: material.material(settings, data, measured=False))
+        world = settings.train
+        rendered = (world.places + settings.test.places, rendering_of("panoramas and tiles", world.panorama_px))
+        source = _source(data, world, settings.test)
+        images = Stage("images", (*source, settings.images), given, (), *(rendered if data == WORLD else (0, "")))
+        count = settings.train.places if data == WORLD else len(material.listed(settings, data).train)
+        return _Ucvgl(settings, images, given, count)
+
+    def cold_start(self, start: Pretraining) -> Stage:
+        needs, place = [self.images], self.images.settings
+        if start.intra is not None:
+            needs.append(Stage(
+                "intra-view", (intra_key(start), *place), lambda: stages.intra_view(self.given().unlabelled, start),
+                (self.images,), _passes(start.intra, 4 * self.count), training_of(start.ground),
+            ))  # fmt: skip
+        if start.cross is not None and start.translation.kind == "cyclegan":
+            needs.append(Stage(
+                "translation", (start.translation, start.projection, *place),
+                lambda: stages.translation(self.given().unlabelled, start), (self.images,),
+                _gan_images(start.translation.gan), gan_training_of(start.translation.gan),
+            ))  # fmt: skip
+        views = 4 if start.occlusion is not None and start.projection else 2
+        return Stage(
+            "cross-view", (start, *place), lambda: stages.pretrain(self.given().unlabelled, start, self.given()),
+            tuple(needs), _passes(start.cross, views * self.count), training_of(start.ground),
+        )  # fmt: skip
+
+    def curriculum(self, steps: Curriculum, hard: Any = None) -> Stage:
+        def run() -> object:
+            try:
+                return stages.curriculum(self.given().unlabelled, steps, self.given(), hard=hard)
+            except NoPseudoLabels:  # the row shows the cold start, and says that nothing was found
+                return None
+
+        first = self.cold_start(steps.start) if steps.pretrained else self.images
+        # embedded for mining after each epoch: a third of a step's work
+        passes = _passes(steps.training, int(2 * self.count * (4 / 3)))
+        return Stage(
+            "curriculum", (steps, hard, *self.images.settings), run, (first,), passes, training_of(steps.start.ground)
+        )
+
+
+def training_of(encoder: EncoderConfig) -> str:
+    """A line of rates.csv."""
+    depth = "" if encoder.depth is None else f" to stage {encoder.depth}"
+    return f"training {encoder.backbone}{depth}, {encoder.image_px[0]} x {encoder.image_px[1]} px"
+
+
+def gan_training_of(gan: CycleGanConfig) -> str:
+    """A line of rates.csv."""
+    return f"training CycleGAN of {gan.channels} channels and {gan.blocks} blocks, {gan.crop_px} px"
+
+
+def _gan_images(gan: CycleGanConfig) -> int:
+    return (gan.epochs + gan.decay_epochs) * gan.batch * (gan.steps_per_epoch or 0)
+
+
+def rendering_of(what: str, height_px: int) -> str:
+    """A line of rates.csv."""
+    return f"rendering {what}, {height_px} px high"
+
+
+def _passes(training: TrainingConfig | None, each_epoch: int) -> int:
+    return 0 if training is None else training.epochs * each_epoch
+
+
+def _source(data: str, *world: Any) -> tuple[Any, ...]:
+    """What names the images: the world's settings, or a folder's name with the names, sizes and times of its files."""
+    return world if data == WORLD else (data, files_digest(data))
+
+
+def ucvgl_rows(profile: str, data: str, seed: int) -> Iterator[_Line]:
+    """(table, key, stage) of notebooks 02 and 04; 03 looks at the first of them."""
+    settings = profiles.ucvgl(profile, seed, data=data)
+    own = _Ucvgl.of(settings, data)
+    for part in COLD_START:
+        yield "02/cold_start", part, own.cold_start(without(settings.start, part))
+    for kind in TRANSLATIONS:
+        yield "02/translation", kind, own.cold_start(translated(settings, kind))
+    for table, keys in (("04/main", MAIN), ("04/label_ratio", RATIOS), ("04/ablation", ABLATION)):
+        for key in keys:
+            yield table, key, own.curriculum(variant(settings.curriculum, key))
+    if data != WORLD:
+        return
+    settings = profiles.ucvgl(profile, seed, level="hard")
+    hard = _Ucvgl.of(settings, data)
+    yield "04/harder", "cold_start", hard.cold_start(settings.start)
+    for table, keys in (("04/harder", ("full", "labels_100")), ("04/ablation_hard", STEPS)):
+        for key in keys:
+            yield table, key, hard.curriculum(variant(settings.curriculum, key))
+
+
+# --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
+
+
+def sample4geo_rows(profile: str, data: str, seed: int, other: str, drone: str) -> Iterator[_Line]:
+    """(table, key, stage) of notebook 05; `other` and `drone` as its parameters."""
+    settings = profiles.sample4geo(profile, seed, data=data)
+    given = _Ucvgl.of(settings.unlabelled, data)
+    source = _source(data, settings.unlabelled.train, settings.unlabelled.test)
+    method, count = settings.method, given.count
+
+    def stage(config: Sample4Geo, areas: Callable[[], list[Parts]], images: tuple[Any, ...], count: int) -> Stage:
+        def run() -> None:
+            for area in areas():
+                stages.supervise(area.train, config, area.tests)
+
+        passes = _passes(config.training, 2 * count)
+        return Stage("sample4geo", (config, *images), run, (given.images,), passes, training_of(config.ground))
+
+    located = data == WORLD or material.located(material.listed(settings.unlabelled, data).train)
+    for key, kind in SAMPLING.items():
+        if located or kind in ("random", "similarity"):
+            config = with_sampler(settings, key)
+            areas = functools.partial(material.open_areas, settings, data, config)
+            yield "05/sampling", key, stage(config, areas, ("areas", *source), count * 3 // 4)
+    if other or data == WORLD:
+        opened = functools.cache(lambda: list(material.open_others(settings, data, other).values()))
+        for number, name in enumerate(settings.unlabelled.train.styles if data == WORLD else (data, other)):
+            images = ("trained on", number, *source, *(_source(other) if other else ()))
+            yield "05/generalisation", name, stage(method, lambda n=number: [opened()[n]], images, count * 3 // 8)
+    if drone or data == WORLD:
+        flights = settings.flights
+        images = _source(drone) if drone else (flights,)
+        opened = functools.partial(material.open_flights, settings, drone)
+        count_of = 37_854 if drone else flights.places * flights.views  # University-1652's training drone images
+        yield "05/drone", "full", stage(settings.drone, lambda: [opened()], images, count_of)
+    for part in ARCHITECTURES:
+        config = architecture(settings, part)
+        area = functools.partial(material.one_area, settings, data, config)
+        yield "05/architecture", part, stage(config, lambda area=area: [area()], ("one area", *source), count * 3 // 8)
+    for key in UNLABELLED:
+        if key.startswith("ucvgl"):
+            draw = method.sampling.draw if key == "ucvgl_hard" else None
+            yield "05/unlabelled", key, given.curriculum(settings.unlabelled.curriculum, draw)
+        else:
+            config = on_same_terms(settings, "random" if key == "random" else "similarity")
+            whole = functools.partial(material.for_supervision, config)
+            yield (
+                "05/unlabelled",
+                key,
+                stage(config, lambda whole=whole: [whole(given.given())], ("all", *source), count),
+            )
+
+
+# ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
+
+PLACE_RECOGNITION = ("vpr", "nordland", "gardens_point", "frames")  # layouts of data sets of photos
+
+
+def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_Line]:
+    """(table, key, stage) of notebook 06; `backbone` as its parameter."""
+    settings = profiles.vg_ssl(profile, seed, backbone=backbone or "resnet50")
+    opened = functools.cache(lambda: material.open_sets(settings, data))
+    photos = 2 * sum(drive.places for drive in (*settings.train, *settings.tests.values()))
+    source = _source(data, settings.train, tuple(settings.tests.items()))
+    drives = Stage("drives", source, opened, (), photos, rendering_of("photos", settings.photo_px[0]))
+
+    def stage(config: VgSsl) -> Stage:
+        # a query, its positive and, of the partial form, a hard negative and its own positive; by the published epoch
+        queries = config.queries or sum(drive.places for drive in settings.train)
+        passes = _passes(
+            config.training, queries * (4 if config.geopair == "partial" or config.loss.method == "triplet" else 2)
+        )
+        return Stage("vg-ssl", (config, *drives.settings), lambda: stages.learn(opened()[0], config, opened()[1]), (drives,),
+                     passes, training_of(config.encoder))  # fmt: skip
+
+    for key, config in settings.methods.items():
+        yield "06/main", key, stage(config)
+    for key, _, config in pairs_rows(settings):
+        yield "06/geopair", key, stage(config)
+    for key, config in projector_rows(settings):
+        yield "06/projector", key, stage(config)
+    for kind in MINING:
+        yield "06/cost", f"triplet_{kind}", stage(replace(settings.methods["triplet"], mining=kind))
+    if data != WORLD:
+        return
+    other = _Ucvgl.of(settings.cold_start, WORLD)
+    start = settings.cold_start.start
+    yield "06/pretraining_losses", "none", other.cold_start(replace(start, intra=None))
+    yield "06/pretraining_losses", "info_nce", other.cold_start(start)
+    for key in settings.methods:
+        if key != "triplet":
+            config = with_loss(settings, key, other.count)
+            plain = other.cold_start(start)
+            run = functools.partial(_cold_start_with, other.given, config)
+            yield "06/pretraining_losses", key, replace(plain, name="cold-start-with", settings=(config, *other.images.settings),
+                                                        run=run, needs=(other.images,))  # fmt: skip
+
+
+def _cold_start_with(given: Callable[[], Parts], config: WithLoss) -> None:
+    stages.cold_start_with(given().unlabelled, config, given())
+
+
+# ------------------------------------------------------------------------------------------------------------ all of a profile
+
+
+def rows(
+    profile: str, data: str, seed: int, *, which: str = "all", other: str = "", drone: str = "", backbone: str = ""
+) -> list[Row]:
+    """All rows of a profile, in the order of the notebooks.
+
+    Args:
+        profile: tiny, laptop or paper.
+        data: the world, or a data set's root.
+        seed: of the training.
+        which: all, or headline; InputError for another.
+        other: of notebook 05, a second data set; '' for none.
+        drone: of notebook 05, University-1652; '' for none.
+        backbone: of notebook 06; '' for its default.
+    """
+    check_rows(which)
+    found = []
+    photos = data != WORLD and detect_layout(data) in PLACE_RECOGNITION
+    if not photos:
+        found += [*ucvgl_rows(profile, data, seed), *sample4geo_rows(profile, data, seed, other, drone)]
+    if photos or data == WORLD:
+        found += vg_ssl_rows(profile, data, seed, backbone)
+    return [
+        Row(f"{table}/{key}", stage, key in HEADLINE[table])
+        for table, key, stage in found
+        if which == "all" or key in HEADLINE[table]
+    ]
+
+
+def check_rows(which: str) -> str:
+    """Gives `which` back if it is all or headline; raises InputError otherwise."""
+    if which not in ("all", "headline"):
+        raise InputError("rows", expected="all or headline", found=repr(which), todo="Choose one.")
+    return which
+
+
+def chosen(table: str, names: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a table's rows, by key, those that UCVGL_ROWS (all, or headline) asks for."""
+    every = check_rows(os.environ.get("UCVGL_ROWS") or "all") == "all"
+    return {key: text for key, text in names.items() if every or key in HEADLINE[table]}
+
+
+def all_stages(wanted: Sequence[Row]) -> dict[str, Stage]:
+    """The stages that rows need, by key, each after those that it needs; what rows share stands there once."""
+    found: dict[str, Stage] = {}
+
+    def add(stage: Stage) -> None:
+        for need in stage.needs:
+            add(need)
+        found.setdefault(stage.key, stage)
+
+    for row in wanted:
+        add(row.stage)
+    return found

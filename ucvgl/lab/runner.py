@@ -1,0 +1,200 @@
+"""One notebook executed through papermill, as a job of the graph, and its outputs as they are committed."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ucvgl import paths
+from ucvgl.errors import InputError
+from ucvgl.lab.cache import waiting_for
+from ucvgl.lab.results import check_data, check_profile, check_seed
+from ucvgl.lab.sources import (
+    REQUIRED,
+    cell_source,
+    cell_tags,
+    convert,
+    notebook_path,
+    parameters,
+    read_notebook,
+    suggest,
+)
+from ucvgl.paths import replace_folder, write_text
+
+
+class NotebookError(RuntimeError):
+    """A notebook did not run to its end; the message says where, why, and where the partly executed one is."""
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a while: a kernel inherits this process's."""
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _own_kernel(folder: Path) -> None:
+    """Writes a kernel named python3 that is the running interpreter, whatever kernels are registered elsewhere."""
+    from ipykernel.kernelspec import get_kernel_dict
+
+    spec = get_kernel_dict(["--log-level=50"])  # its notes on sockets and on shutting down tell a reader nothing
+    write_text(folder / "kernels" / "python3" / "kernel.json", json.dumps(spec))
+
+
+def _notebook_parameters(
+    name: str, *, profile: str, data: str, seed: int, extra: Mapping[str, str]
+) -> tuple[Path, dict[str, Any]]:
+    notebook = notebook_path(name)
+    known = parameters(notebook)
+    given: dict[str, Any] = {"profile": check_profile(profile), "data": check_data(data), "seed": check_seed(seed)}
+    for key, text in extra.items():
+        if key not in known or key in REQUIRED:
+            free = [k for k in known if k not in REQUIRED]
+            raise InputError(
+                f"{name}, parameter {key}",
+                expected=f"one of the notebook's parameters: {', '.join(free) or '(it has no others)'}",
+                found=repr(key),
+                todo=suggest(key, free) if key not in REQUIRED else f"Use --{key}.",
+            )
+        given[key] = convert(f"{name}, parameter {key}", text, known[key])
+    return notebook, given
+
+
+def run_notebook(
+    name: str, *, profile: str, data: str, seed: int, extra: Mapping[str, str] | None = None, out: Path
+) -> Path:
+    """Executes one notebook and leaves its executed copy, its artefacts and results.json in the folder `out`.
+
+    The folder appears when everything is complete, in the place of an older one; a killed run leaves no trace in it. If
+    a cell fails, the partly executed notebook is kept beside it, as `<out>.failed.ipynb`.
+
+    Args:
+        name: the notebook's name without suffix.
+        profile: one of PROFILES.
+        data: 'world' or the root folder of a data set.
+        seed: a whole number >= 0.
+        extra: further parameters of the notebook as texts, converted to the types of their defaults.
+        out: the folder to write.
+
+    Returns:
+        The path of results.json.
+
+    Raises:
+        InputError: an unknown notebook, profile, data set or parameter, or a value of the wrong type.
+        NotebookError: a cell failed, the kernel died, or the notebook never called `run.finish`.
+    """
+    notebook, given = _notebook_parameters(name, profile=profile, data=data, seed=seed, extra=extra or {})
+    import nbclient.exceptions
+    import papermill
+
+    out = out.resolve()
+    partial, failed = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.name}.failed.ipynb")
+    label = f"{name} seed {seed}"
+    with waiting_for(out.with_name(f".{out.name}.lock"), f"another process runs {label}"):
+        shutil.rmtree(partial, ignore_errors=True)
+        _own_kernel(partial / "jupyter")
+        environment = {
+            "UCVGL_PROFILE": "",  # the profile is a parameter here
+            "UCVGL_RUN_FOLDER": str(partial),
+            "JUPYTER_PATH": os.pathsep.join(filter(None, [str(partial / "jupyter"), os.environ.get("JUPYTER_PATH")])),
+        }
+        bar = {"desc": label, "mininterval": 0.5 if sys.stderr.isatty() else 5, "file": sys.stderr}
+        executed = partial / "executed.ipynb"
+        try:
+            with _environment(environment):
+                papermill.execute_notebook(notebook, executed, given, kernel_name="python3", progress_bar=bar)
+            if not (partial / "results.json").is_file():
+                raise NotebookError(f"{label}: ran to its end without run.finish(...), so it has no results.json")
+        except papermill.PapermillExecutionError as error:
+            raise NotebookError(f"{label}: {failure(executed)}\n{_keep(executed, failed)}") from error
+        except nbclient.exceptions.DeadKernelError as error:
+            text = (
+                "the kernel died: out of memory, most often (try PROFILE=tiny, or CORES=1 for one notebook at a time)"
+            )
+            raise NotebookError(f"{label}: {text}\n{_keep(executed, failed)}") from error
+        shutil.rmtree(partial / "jupyter")
+        replace_folder(partial, out)
+        failed.unlink(missing_ok=True)
+    return out / "results.json"
+
+
+def _keep(executed: Path, failed: Path) -> str:
+    if executed.exists():
+        executed.replace(failed)
+    shutil.rmtree(executed.parent, ignore_errors=True)
+    return f"the partly executed notebook: {failed}"
+
+
+def failure(executed: Path) -> str:
+    """Which cell of the source notebook failed, by number and first line, and why."""
+    cells = [c for c in read_notebook(executed)["cells"] if "papermill-error-cell-tag" not in cell_tags(c)]
+    ours = [c for c in cells if "injected-parameters" not in cell_tags(c)]
+    for cell in cells:
+        error = next((o for o in cell.get("outputs", []) if o.get("output_type") == "error"), None)
+        if error is not None:
+            place = f"cell {ours.index(cell) + 1} of {len(ours)}" if cell in ours else "the cell of given parameters"
+            lines = [line for line in cell_source(cell).splitlines() if line.strip()] or [""]
+            return f"{place} failed, the one that begins {lines[0]!r}\n  {error['ename']}: {error['evalue']}"
+    return "stopped half-way"
+
+
+def refresh_outputs(executed: Path, source: Path) -> None:
+    """Copies the outputs of an executed notebook into the committed one, without what changes from run to run.
+
+    Left out: papermill's notes and its cell, timings, the state of widgets, progress bars, and the folder this checkout
+    lies in. Sources and metadata of the committed notebook stay as they are.
+
+    Raises:
+        InputError: the cells of the two differ: the notebook was edited since.
+    """
+    import nbformat
+
+    notebook = nbformat.read(source, as_version=4)
+    done = [c for c in nbformat.read(executed, as_version=4).cells if "injected-parameters" not in cell_tags(c)]
+    if [(c.cell_type, c.source) for c in done] != [(c.cell_type, c.source) for c in notebook.cells]:
+        raise InputError(
+            source.name, expected="the cells that were executed", found="others", todo="Run `make reproduce` first."
+        )
+    count = 0
+    for old, new in zip(notebook.cells, done, strict=True):
+        if old.cell_type != "code":
+            continue
+        count += bool(new.source.strip())
+        old.execution_count = count if new.source.strip() else None
+        old.outputs = [kept for output in new.outputs if (kept := _clean(output, count)) is not None]
+        for key in ("papermill", "execution", "ExecuteTime"):
+            old.metadata.pop(key, None)
+    for key in ("papermill", "widgets"):
+        notebook.metadata.pop(key, None)
+    write_text(source, nbformat.writes(notebook) + "\n")
+
+
+def _clean(output: Any, count: int) -> Any:
+    """One output as it is committed; None for progress bars and widgets, which are nothing without their kernel."""
+    if output.output_type == "stream":
+        text = "\n".join(line for line in output.text.split("\n") if "\r" not in line and "it/s]" not in line)
+        if output.name == "stderr" and not text.strip():
+            return None
+        output.text = _without_root(text)
+    data = output.get("data", {})
+    if "application/vnd.jupyter.widget-view+json" in data:
+        return None
+    for kind, text in data.items():
+        if kind.startswith("text/") and isinstance(text, str):
+            data[kind] = _without_root(text)
+    if "execution_count" in output:
+        output.execution_count = count
+    return output
+
+
+def _without_root(text: str) -> str:
+    return text.replace(f"{paths.ROOT}/", "").replace(str(paths.ROOT), ".")

@@ -1,0 +1,141 @@
+"""The methods' trainings in the run cache: each is found there, resumed there, or run.
+
+A name stands for the same step in its method's file, which computes it; here is what it depends on: the key of its folder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ucvgl.data.container import Dataset, Parts
+from ucvgl.distributed import main_process_first
+from ucvgl.encoders import load_model
+from ucvgl.lab.cache import StageResult, run_stage
+from ucvgl.methods import sample4geo, ucvgl, vg_ssl
+from ucvgl.methods.common import BEST, device
+from ucvgl.methods.learner import SslLoss
+from ucvgl.methods.pretraining_losses import WithLoss, intra_view_with
+from ucvgl.sampling import NeighbourDraw
+
+
+def translation(data: Dataset, config: ucvgl.Pretraining, *, progress: bool = True) -> StageResult:
+    """UCVGL, step 2: the CycleGAN and the fake satellite images it makes; of several processes one trains it."""
+
+    def compute(folder: Path) -> dict[str, Any]:
+        return ucvgl.train_translation(data, config, folder, progress=progress)
+
+    with main_process_first():
+        return run_stage("translation", config.translation, f"{data.digest()}-{config.projection}", compute)
+
+
+def intra_view(data: Dataset, config: ucvgl.Pretraining, *, progress: bool = True) -> StageResult:
+    """UCVGL, step 3."""
+
+    def compute(folder: Path) -> dict[str, Any]:
+        return ucvgl.intra_view(data, config, folder, progress=progress)
+
+    return run_stage("intra-view", ucvgl.intra_key(config), data.digest(), compute)
+
+
+def gan_folder(data: Dataset, config: ucvgl.Pretraining, *, progress: bool = True) -> Path | None:
+    """Where the GAN that makes the fakes of step 4 stands, trained first if need be; None where none does."""
+    return translation(data, config, progress=progress).folder if config.translation.kind == "cyclegan" else None
+
+
+def pretrain(data: Dataset, config: ucvgl.Pretraining, truth: Parts | None, *, progress: bool = True) -> StageResult:
+    """UCVGL, steps 2 to 4: the cold start. Its numbers are step 4's, and step 3's losses as "intra"."""
+
+    def compute(folder: Path) -> dict[str, Any]:
+        first = None if config.intra is None else intra_view(data, config, progress=progress)
+        return _cross_view(first, data, config, truth, folder, progress)
+
+    return run_stage("cross-view", config, data_key(data, truth), compute)
+
+
+def _cross_view(
+    first: StageResult | None, data: Dataset, config: ucvgl.Pretraining, truth: Parts | None, folder: Path, progress: bool
+) -> dict[str, Any]:  # fmt: skip
+    model = ucvgl.new_model(config).to(device())
+    if first is not None:
+        load_model(model, first.folder / BEST)
+    gan = None if config.cross is None else gan_folder(data, config, progress=progress)
+    numbers = ucvgl.pretrain(model, data, config, truth, folder, gan=gan, progress=progress)
+    return {"intra": [] if first is None else first.numbers["rows"]} | numbers
+
+
+@dataclass(frozen=True)
+class _IntraWith:
+    """What step 3 with another loss depends on."""
+
+    intra: ucvgl.IntraKey
+    loss: SslLoss
+    version: int
+
+
+def cold_start_with(data: Dataset, config: WithLoss, truth: Parts, *, progress: bool = True) -> StageResult:
+    """The cold start with one of VG-SSL's losses as its step 3; numbers and weights as `pretrain`'s."""
+
+    def intra(folder: Path) -> dict[str, Any]:
+        return intra_view_with(data, config, folder, progress=progress)
+
+    def compute(folder: Path) -> dict[str, Any]:
+        key = _IntraWith(ucvgl.intra_key(config.start), config.loss, config.version)
+        first = run_stage("intra-view-with", key, data.digest(), intra)
+        return _cross_view(first, data, config.start, truth, folder, progress)
+
+    return run_stage("cold-start-with", config, data_key(data, truth), compute)
+
+
+@dataclass(frozen=True)
+class _HardCurriculum:
+    """The settings of a curriculum with hard negatives."""
+
+    steps: ucvgl.Curriculum
+    draw: NeighbourDraw
+
+
+def curriculum(
+    data: Dataset, config: ucvgl.Curriculum, truth: Parts, *, hard: NeighbourDraw | None = None, progress: bool = True
+) -> StageResult:
+    """UCVGL, step 5, on its cold start, which is run first if need be."""
+
+    def compute(folder: Path) -> dict[str, Any]:
+        before = pretrain(data, config.start, truth, progress=progress).folder if config.pretrained else None
+        return ucvgl.curriculum(data, config, truth, folder, pretrained=before, hard=hard, progress=progress)
+
+    key = config if hard is None else _HardCurriculum(config, hard)
+    return run_stage("curriculum", key, data_key(data, truth), compute)
+
+
+def data_key(data: Dataset, truth: Parts | None) -> str:
+    """Names the images trained on, those tested on and the truth: some labels of it may be given."""
+    names = [data.digest()]
+    if truth is not None:
+        names += [test.digest() for test in list(truth.tests.values())[:1]]
+        names += [truth.train.positives.digest()] if truth.tests or truth.train.labelled else []
+    return "+".join(names)
+
+
+def supervise(
+    given: Dataset, config: sample4geo.Sample4Geo, tests: Mapping[str, Dataset], *, progress: bool = True
+) -> StageResult:
+    """Sample4Geo."""
+
+    def compute(folder: Path) -> dict[str, Any]:
+        return sample4geo.supervise(given, config, tests, folder, progress=progress)
+
+    return run_stage("sample4geo", config, _with_tests(given, tests), compute)
+
+
+def learn(given: Dataset, config: vg_ssl.VgSsl, tests: Mapping[str, Dataset], *, progress: bool = True) -> StageResult:
+    """VG-SSL, one loss."""
+
+    def compute(folder: Path) -> dict[str, Any]:
+        return vg_ssl.learn(given, config, tests, folder, progress=progress)
+
+    return run_stage("vg-ssl", config, _with_tests(given, tests), compute)
+
+
+def _with_tests(given: Dataset, tests: Mapping[str, Dataset]) -> str:
+    return f"{given.digest()}+{sorted((name, test.digest()) for name, test in tests.items())}"

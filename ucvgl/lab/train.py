@@ -1,0 +1,74 @@
+"""What `ucvgl train` trains: rows of the tables or single stages, by one process or by several together.
+
+The stages have the same names in the run cache as those of a notebook's cells, which then load them.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+import torch.distributed as dist
+
+from ucvgl.data.container import Parts
+from ucvgl.distributed import processes
+from ucvgl.errors import InputError
+from ucvgl.lab import rows as lab_rows
+from ucvgl.lab.graph import marker
+from ucvgl.lab.results import check_data, check_profile, check_seed, device
+from ucvgl.lab.rows import Row, Stage, all_stages
+from ucvgl.lab.sources import suggest
+from ucvgl.paths import write_json
+
+
+def train(
+    names: Sequence[str], profile: str, data: str, seed: int, *, other: str = "", drone: str = "", backbone: str = ""
+) -> None:
+    """Computes stages that the run cache lacks, and notes for the graph that it has them.
+
+    Args:
+        names: of rows, as '04/ablation/no_mutual'; beginnings of such names, as '04/ablation' for a whole table or '05/' for
+            a notebook; or keys of single stages.
+        profile: tiny, laptop or paper.
+        data: the world, or a data set's root.
+        seed: of the training.
+        other: as in `lab.rows.rows`.
+        drone: as there.
+        backbone: as there.
+
+    Raises:
+        InputError: a name that is none of these, or bad settings.
+    """
+    if int(os.environ.get("RANK", "0")) > 0:
+        os.environ["TQDM_DISABLE"] = "1"  # one process shows the bars
+    check_seed(seed)
+    data = check_data(data)
+    known = lab_rows.rows(check_profile(profile), data, seed, other=other, drone=drone, backbone=backbone)
+    wanted = {key: stage for name in names for key, stage in _find(name, known).items()}
+    place = processes()
+    if place.is_main_process:
+        sys.stdout.write(f"profile {profile}, seed {seed}: {place.num_processes} process(es), {place.device.type}\n")
+        sys.stdout.flush()
+    for key, stage in wanted.items():
+        begun = time.time()
+        found = stage.run()
+        if place.is_main_process:
+            if isinstance(found, Parts) and not any(test.labelled for test in found.tests.values()):
+                sys.stdout.write("no pairs are known in a held-out part: recall cannot be measured\n")
+            write_json(marker(key), {"seconds": round(time.time() - begun, 1), "device": device()})
+        place.wait_for_everyone()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _find(name: str, known: Sequence[Row]) -> dict[str, Stage]:
+    """The stages of the rows whose names are `name` or begin with it, or the one stage of that key."""
+    rows = [row for row in known if f"{row.name}/".startswith(f"{name.rstrip('/')}/")]
+    if rows:
+        return all_stages(rows)
+    stages = all_stages(known)
+    if name not in stages:
+        tables = dict.fromkeys(row.name.rpartition("/")[0] for row in known)
+        raise InputError("row", expected=f"a row or a table, such as {', '.join(tables)}", found=repr(name),
+                         todo=suggest(name, [row.name for row in known]))  # fmt: skip
+    return {name: stages[name]}

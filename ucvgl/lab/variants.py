@@ -1,0 +1,148 @@
+"""What each row of the tables changes of its method, by the published key where there is one."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ucvgl.lab.profiles import Sample4GeoSettings, UcvglSettings, VgSslSettings
+from ucvgl.methods.pretraining_losses import WithLoss
+from ucvgl.methods.sample4geo import SAMPLERS, Sample4Geo
+from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
+from ucvgl.methods.vg_ssl import VgSsl
+
+# -------------------------------------------------------------------------------------------------- UCVGL, notebooks 02 to 04
+
+COLD_START = ("no_projection", "no_fakes", "no_intra_view", "no_cross_view", "full", "no_synthetic")  # the last is ours
+TRANSLATIONS = ("none", "statistics", "cyclegan")
+MAIN = ("ucvgl_s_0", "ucvgl_b_10", "ucvgl_s_100", "pretrained_100")
+RATIOS = ("labelled_only_10", "labels_1", "labels_5", "labels_10", "labels_20", "labels_100")
+STEPS = ("no_mutual", "no_threshold", "no_curriculum", "full")  # step 5 with one part removed
+ABLATION = (*STEPS[:-1], *COLD_START[:4], "full")
+
+
+def without(start: Pretraining, part: str) -> Pretraining:
+    """The cold start with one part removed, by its key in COLD_START."""
+    match part:
+        case "no_projection":
+            wide = (start.ground.image_px[0], 2 * start.ground.image_px[0])
+            ground = replace(start.ground, image_px=wide) if start.ground_input == "top view" else start.ground
+            return replace(start, projection=False, ground=ground)
+        case "no_fakes":
+            return replace(start, translation=Translation("none"))
+        case "no_intra_view":
+            return replace(start, intra=None)
+        case "no_cross_view":
+            return replace(start, cross=None)
+        case "no_synthetic":
+            return replace(start, occlusion=None)
+    assert part == "full", part
+    return start
+
+
+def translated(settings: UcvglSettings, kind: str) -> Pretraining:
+    """The cold start with another way from the top view to the fake satellite image."""
+    made = Translation(kind, settings.gan) if kind == "cyclegan" else Translation(kind)
+    return replace(settings.start, translation=made)
+
+
+def variant(steps: Curriculum, key: str) -> Curriculum:
+    """The curriculum of a row, by its published key."""
+    match key:
+        case "ucvgl_s_0" | "full":
+            return steps
+        case "ucvgl_b_10":
+            return replace(steps, label_ratio=0.1)
+        case "ucvgl_s_100" | "labels_100":
+            return replace(steps, label_ratio=1.0, pretrained=False)
+        case "pretrained_100":
+            return replace(steps, label_ratio=1.0)
+        case "labelled_only_10":
+            return replace(steps, label_ratio=0.1, pretrained=False, mine=False)
+        case "labels_1" | "labels_5" | "labels_10" | "labels_20":
+            return replace(steps, label_ratio=int(key.removeprefix("labels_")) / 100, pretrained=False)
+        case "no_mutual":
+            return replace(steps, rule=replace(steps.rule, mutual=False))
+        case "no_threshold":
+            return replace(steps, rule=replace(steps.rule, threshold=0.0))
+        case "no_curriculum":
+            return replace(steps, refresh=False)
+    return replace(steps, start=without(steps.start, key))
+
+
+# --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
+
+SAMPLING = dict(zip(("random", "gps_only", "dss_only", "full"), SAMPLERS, strict=True))
+ARCHITECTURES = ("full", "separate", "no_smoothing", "raw", "polar")
+UNLABELLED = ("ucvgl", "ucvgl_hard", "random", "sample4geo")
+
+
+def with_sampler(settings: Sample4GeoSettings, key: str) -> Sample4Geo:
+    """The method with another sampler, measured often enough for a curve."""
+    sampling = replace(settings.method.sampling, kind=SAMPLING[key])
+    return replace(settings.method, sampling=sampling, evaluate_every=settings.curve_every)
+
+
+def architecture(settings: Sample4GeoSettings, part: str) -> Sample4Geo:
+    """The method of a row of the architecture table."""
+    method, px = settings.method, settings.images.query_px
+    raw = replace(method, ground=replace(method.ground, image_px=px), ground_kind="panorama", shared=False)
+    match part:
+        case "separate":
+            return replace(method, shared=False)
+        case "no_smoothing":
+            return replace(method, smoothing=0.0)
+        case "raw":
+            return raw
+        case "polar":
+            return replace(raw, satellite=replace(method.satellite, image_px=px), tile_kind="polar")
+    assert part == "full", part
+    return method
+
+
+def on_same_terms(settings: Sample4GeoSettings, kind: str) -> Sample4Geo:
+    """Sample4Geo with the encoders, augmentation and budget of UCVGL's curriculum."""
+    steps = settings.unlabelled.curriculum
+    start = steps.start
+    return Sample4Geo(
+        start.ground, start.satellite, shared=False, ground_kind="panorama" if start.ground_is_panorama else "top view",
+        training=steps.training, sampling=replace(settings.method.sampling, kind=kind), smoothing=steps.smoothing,
+        augmentation=steps.augmentation, pose=steps.pose, evaluate_every=settings.method.evaluate_every,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
+
+PAIRS = ("partial", "random", "no_augmentation", "no_mask")
+MINING = ("full", "partial", "random")  # what the triplet's negatives are mined from
+
+
+def pairs_variant(config: VgSsl, key: str) -> VgSsl:
+    """The method of a row of the GeoPair table."""
+    match key:
+        case "no_augmentation":
+            return replace(config, augment=False)
+        case "no_mask":
+            return replace(config, mask_near=False)
+    assert key in ("partial", "random"), key
+    return replace(config, geopair=key)
+
+
+def pairs_rows(settings: VgSslSettings, of: str = "simclr") -> Iterator[tuple[str, str, VgSsl]]:
+    """(key, method's key, method) of the GeoPair table: every variant of one method; of the others that enter hard negatives
+    as pairs, with and without them."""
+    for method, config in settings.methods.items():
+        for key in PAIRS if method == of else PAIRS[:2] if config.geopair == "partial" else ():
+            yield key if method == of else f"{method}_{key}", method, pairs_variant(config, key)
+
+
+def projector_rows(settings: VgSslSettings, of: str = "barlow_twins") -> Iterator[tuple[str, VgSsl]]:
+    """(key, method) of the table on layers and width of the projector, for one method."""
+    for layers, width in settings.projectors:
+        config = settings.methods[of]
+        loss = replace(config.loss, projector_layers=layers, projector_width=width)
+        yield f"{layers}x{width}", replace(config, loss=loss)
+
+
+def with_loss(settings: VgSslSettings, key: str, items: int) -> WithLoss:
+    """UCVGL's cold start with one of the six losses in step 3; its queue holds half of the images at most."""
+    loss = settings.methods[key].loss
+    return WithLoss(settings.cold_start.start, replace(loss, queue=min(loss.queue, max(1, items // 2))))
