@@ -24,6 +24,7 @@ from ucvgl.augment import UCVGL, augment
 from ucvgl.encoders import Encoder, EncoderConfig
 from ucvgl.lab import profiles, rows, variants
 from ucvgl.lab.graph import RATES
+from ucvgl.lab.results import WORLD
 from ucvgl.methods.common import device
 from ucvgl.paths import write_text
 from ucvgl.training import TrainingConfig
@@ -83,7 +84,9 @@ def rendering(render: Callable[[WorldConfig | DriveConfig], object], config: Wor
 def wanted() -> dict[str, Callable[[], float]]:
     """By line of rates.csv: what measures it."""
     found: dict[str, Callable[[], float]] = {}
+    needed: set[str] = set()
     for profile in ("tiny", "laptop", "paper"):
+        needed |= {stage.work for stage in rows.all_stages(rows.rows(profile, WORLD, 0)).values()}
         big = profile == "paper"
         batch = (32 if torch.cuda.is_available() else 4) if big else 32
         one, two, three = profiles.ucvgl(profile, 0), profiles.sample4geo(profile, 0), profiles.vg_ssl(profile, 0)
@@ -98,7 +101,7 @@ def wanted() -> dict[str, Callable[[], float]]:
         world, drive = one.train, three.train[0]
         found[rows.rendering_of("panoramas and tiles", world.panorama_px)] = lambda c=world: rendering(_pairs, c)
         found[rows.rendering_of("photos", three.photo_px[0])] = lambda c=drive: 2 * rendering(_drives, c)
-    return found
+    return {work: measure for work, measure in found.items() if work in needed}
 
 
 def _pairs(config: WorldConfig) -> object:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import ImageColor
 
-from ucvgl.geometry import TopView
 from ucvgl.lab import plots as figures
 from ucvgl.lab.plots import CLASS_COLOURS
 from ucvgl.world.kinds import Kind
@@ -39,34 +38,23 @@ def test_sheets_hold_every_picture() -> None:
     wide, square = torch.zeros(3, 8, 16), torch.zeros(3, 8, 8)
     figure = figures.sheet({"a": [wide, wide], "b": [square, square]}, row_labels=["x", "y"])
     assert [axes.get_title() for axes in figure.axes] == ["a", "b", "", ""]
-    figure = figures.montage([wide] * 3, ["1", "2", "3"], columns=2)
+    figure = figures.montage([wide] * 3, ["1", "2", "3"], columns=2, row_labels=["first", "second"])
     assert [axes.get_title() for axes in figure.axes] == ["1", "2", "3", ""]
-    figure = figures.knob_sheet({"k": [("l", square), ("r", square)]}, square)
-    assert [axes.get_title() for axes in figure.axes] == ["l", "r", "the real tile"]
+    assert [figure.axes[k].texts[0].get_text() for k in (0, 2)] == ["first", "second"]
 
 
-def test_diagram_states_its_numbers() -> None:
-    texts = [text.get_text() for text in figures.geometry_diagram(TopView.from_span(64, 40.0, 2.0)).axes[0].texts]
-    assert any("40 m" in text for text in texts)
-    assert any("h = 2 m" in text for text in texts)
+def test_number_maps_write_every_number_in_its_place() -> None:
+    figure = figures.number_maps({"a": torch.tensor([[1.4, 2.6], [3.0, 4.0]]), "b": torch.zeros(2, 2)})
+    assert [axes.get_title() for axes in figure.axes] == ["a", "b"]
+    texts = sorted(figure.axes[0].texts, key=lambda text: (text.get_position()[1], text.get_position()[0]))
+    assert [text.get_text() for text in texts] == ["1", "3", "3", "4"]
 
 
-def test_plots_draw_every_row() -> None:
-    rows = [
-        {"assumption": a, "from_m": 0, "to_m": 5, "median_error_m": 1.0, "p90_error_m": 2.0, "seen_as_ground": 50.0}
-        for a in ("exact", "other")
-    ]
-    left = figures.accuracy_plot(pd.DataFrame(rows)).axes[0]
-    assert [text.get_text() for text in left.get_legend().get_texts()] == ["exact", "other"]
+def test_bars_draw_every_row() -> None:
     table = pd.DataFrame([{"level": "easy", "method": m, "r_at_1": r} for m, r in (("pixels", 60.0), ("chance", 0.1))])
-    heights = [bar.get_height() for bar in figures.difficulty_plot(table).axes[0].patches if bar.get_height()]
-    assert heights == [60.0, 0.1]
-
-
-def test_map_outlines_the_tile() -> None:
-    figure = figures.city_map(torch.zeros(3, 16, 16), 100.0, np.array([50.0, 20.0]), np.array([50.0, 30.0]), 1, 10.0)
-    patch = figure.axes[0].patches[0]
-    assert (patch.get_x(), patch.get_y(), patch.get_width()) == (15.0, 25.0, 10.0)
+    axes = figures.bars(table, "level", "r_at_1", "method").axes[0]
+    assert [bar.get_height() for bar in axes.patches if bar.get_height()] == [60.0, 0.1]
+    assert [text.get_text() for text in axes.texts] == ["60.0", "0.1"]
 
 
 # ----------------------------------------------------------------------------------------------- what was retrieved

@@ -1,4 +1,4 @@
-"""Plots and picture sheets, one function a figure; each takes plain tensors and tables and returns a matplotlib figure."""
+"""What the notebooks draw with: one look, sheets of pictures, maps of numbers, bars. A figure of its own is drawn in its cell."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,9 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Arc, FancyArrowPatch, Polygon, Rectangle
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ucvgl.geometry import TopView
 from ucvgl.world.kinds import Kind
 
 CLASS_COLOURS: dict[Kind, tuple[int, int, int]] = {
@@ -92,13 +90,15 @@ def sheet(
     for column, (title, images) in enumerate(columns.items()):
         for row, image in enumerate(images):
             show(grid[row][column], image, title if row == 0 else "")
-    for row, label in enumerate(row_labels):
-        grid[row][0].text(-0.03, 0.5, label, rotation=90, ha="right", va="center", transform=grid[row][0].transAxes)
+    _label_rows(grid, row_labels)
     return figure
 
 
-def montage(pictures: Sequence[Tensor], titles: Sequence[str], *, columns: int, width_in: float = WIDTH_IN) -> Figure:
-    """Pictures of one shape, each with its own title, row by row."""
+def montage(
+    pictures: Sequence[Tensor], titles: Sequence[str], *, columns: int, row_labels: Sequence[str] = (),
+    width_in: float = WIDTH_IN,
+) -> Figure:  # fmt: skip
+    """Pictures (3, H, W) of one shape, each with its own title, row by row."""
     rows = math.ceil(len(pictures) / columns)
     ratio = pictures[0].shape[-2] / pictures[0].shape[-1]
     figure, grid = plt.subplots(
@@ -108,112 +108,41 @@ def montage(pictures: Sequence[Tensor], titles: Sequence[str], *, columns: int, 
         axes.set_axis_off()
     for axes, picture, title in zip(grid.ravel(), pictures, titles, strict=False):
         show(axes, picture, title)
+    _label_rows(grid, row_labels)
     return figure
 
 
-def city_map(
-    picture: Tensor, size_m: float, east_m: np.ndarray, north_m: np.ndarray, chosen: int, span_m: float
-) -> Figure:
-    """A city from above with the stops of its drives, one of them with the outline of its tile."""
-    figure, axes = plt.subplots(figsize=(7.2, 6.6))
-    axes.imshow(as_picture(picture), extent=(0, size_m, 0, size_m))
-    axes.scatter(east_m, north_m, s=7, c="white", edgecolors="black", linewidths=0.4, label="places")
-    at = (float(east_m[chosen]) - span_m / 2, float(north_m[chosen]) - span_m / 2)
-    axes.add_patch(
-        Rectangle(at, span_m, span_m, fill=False, edgecolor=PALETTE[4], linewidth=2.2, label="tile of one place")
-    )
-    axes.set(xlabel="metres east", ylabel="metres north")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+def number_maps(maps: Mapping[str, Tensor], *, form: str = "{:.0f}", width_in: float = WIDTH_IN) -> Figure:
+    """Small matrices (H, W) side by side, each number written into its cell: what a method computes on the way.
+
+    maps: title -> numbers; form: how a number is written.
+    """
+    figure, grid = plt.subplots(1, len(maps), squeeze=False, figsize=(width_in, width_in / len(maps) + 0.35))
+    for axes, (title, numbers) in zip(grid[0], maps.items(), strict=True):
+        sns.heatmap(
+            numbers.detach().cpu().numpy(), annot=np.vectorize(form.format)(numbers.detach().cpu()), fmt="", square=True,
+            cbar=False, cmap="vlag", ax=axes, xticklabels=False, yticklabels=False, annot_kws={"fontsize": 8},
+        )  # fmt: skip
+        axes.set_title(title)
     return figure
 
 
-def geometry_diagram(settings: TopView, ring_m: float = 10.0) -> Figure:
-    """The projection in a side view: a ray that leaves the camera downwards meets the ground at h * tan(angle)."""
-    height, half = settings.camera_height_m, settings.span_m / 2
-    figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.7))
-    axes.axhline(0, color="#7a6a55", linewidth=2)
-    axes.fill_between([-half * 1.12, half * 1.12], -1.1, 0, color="#e8e0d2", zorder=0)
-    axes.plot(
-        0, height, marker="o", markersize=26, markerfacecolor="none", markeredgecolor=PALETTE[0], markeredgewidth=1.8
-    )
-    axes.text(0, height + 0.75, "panorama:\na sphere of rays", ha="center", va="bottom", color=PALETTE[0])
-    axes.add_patch(
-        Polygon([(0, height), (-half, 0), (half, 0)], closed=True, color=PALETTE[1], alpha=0.13, linewidth=0)
-    )
-    axes.plot([0, ring_m], [height, 0], color=PALETTE[1], linewidth=2)
-    axes.plot([0, 0], [height, 0], color="black", linestyle=":", linewidth=1.2)
-    axes.text(-0.25, height / 2, f"h = {height:g} m", ha="right", va="center")
-    angle = math.degrees(math.atan2(ring_m, height))
-    axes.add_patch(Arc((0, height), 2.4, 2.4, theta1=270, theta2=270 + angle, color="black"))
-    axes.text(0.55, height - 1.55, r"$\alpha$", fontsize=13)
-    axes.annotate(
-        rf"ground at $r = h\,\tan\alpha$ = {ring_m:g} m", (ring_m, 0), (ring_m + 6, 1.75), ha="center",
-        arrowprops={"arrowstyle": "->", "color": PALETTE[1]},
-    )  # fmt: skip
-    wall = half * 0.62
-    axes.add_patch(Rectangle((-wall - 5, 0), 5, 4.3, color="#b9a58c"))
-    axes.text(-wall - 2.5, 2.1, "house", ha="center", va="center")
-    axes.plot([0, -wall], [height, 1.1], color=PALETTE[4], linewidth=1.8)
-    reach = wall * height / (height - 1.1)
-    axes.plot([-wall, -reach], [1.1, 0], color=PALETTE[4], linewidth=1.3, linestyle="--")
-    axes.text(-wall + 0.5, 2.35, "what stands up is\nsmeared outwards", ha="left", va="bottom", color=PALETTE[4])
-    axes.add_patch(FancyArrowPatch((-half, -0.75), (half, -0.75), arrowstyle="<->", mutation_scale=12, color="black"))
-    axes.text(
-        0, -0.68, rf"top view: $2\,h\,\tan(\mathrm{{fov}}/2)$ = {settings.span_m:.0f} m", ha="center", va="bottom"
-    )
-    axes.set(
-        xlim=(-half * 1.12, half * 1.12), ylim=(-1.1, height + 3.0), xlabel="metres from the camera", ylabel="metres up"
-    )
-    return figure
+def bars(frame: pd.DataFrame, x: str, y: str, hue: str, *, form: str = "%.1f") -> Figure:
+    """A bar for each row of a table, in groups, its height written on top.
 
-
-def accuracy_plot(table: pd.DataFrame) -> Figure:
-    """Position error by distance ring: median as a line, 90th percentile as a thin one; a panel each for error and view."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_IN, 3.8), width_ratios=(1.5, 1))
-    for colour, (name, rows) in zip(PALETTE, table.groupby("assumption", sort=False), strict=False):
-        middle = (rows["from_m"] + rows["to_m"]) / 2
-        left.plot(middle, rows["median_error_m"], marker="o", color=colour, label=name)
-        left.plot(middle, rows["p90_error_m"], color=colour, linewidth=0.9, linestyle="--")
-    left.set(
-        xlabel="distance from the camera (m)",
-        ylabel="error on the ground (m)",
-        title="Median (dots) and 90th percentile (dashed)",
-    )
-    left.set_ylim(bottom=0)
-    left.legend()
-    exact = table[table["assumption"] == "exact"]
-    middle = (exact["from_m"] + exact["to_m"]) / 2
-    right.bar(middle, exact["seen_as_ground"], width=4, color=PALETTE[2], alpha=0.75)
-    right.set(xlabel="distance from the camera (m)", ylabel="seen as ground (%)", ylim=(0, 100),
-              title="How much of the ground the panorama shows")  # fmt: skip
-    return figure
-
-
-def difficulty_plot(table: pd.DataFrame) -> Figure:
-    """Recall at 1 of each method at each level, side by side."""
+    x, y, hue: columns: the group, the height, the colour; form: how a height is written.
+    """
     figure, axes = plt.subplots(figsize=(8.2, 3.4))
-    sns.barplot(table, x="level", y="r_at_1", hue="method", ax=axes)
-    for bars in axes.containers:
-        axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=9)
-    axes.axhline(15, color="#999999", linestyle=":", linewidth=1)
-    axes.text(2.48, 15.6, "aim for the default: below 15", ha="right", fontsize=9, color="#666666")
-    axes.set(xlabel="difficulty", ylabel="R@1 (%)", title="Matching without learning")
+    sns.barplot(frame, x=x, y=y, hue=hue, ax=axes)
+    for container in axes.containers:
+        axes.bar_label(container, fmt=form, padding=2, fontsize=9)
     axes.legend(title=None)
     return figure
 
 
-def knob_sheet(rows: Mapping[str, Sequence[tuple[str, Tensor]]], tile: Tensor) -> Figure:
-    """One knob a row: the top view at several settings of it, the real tile at the end of each row."""
-    count = max(len(settings) for settings in rows.values()) + 1
-    figure, grid = plt.subplots(
-        len(rows), count, squeeze=False, figsize=(WIDTH_IN, len(rows) * (WIDTH_IN / count + 0.25))
-    )
-    for axes_row, (knob, settings) in zip(grid, rows.items(), strict=True):
-        for axes, (label, image) in zip(axes_row, settings, strict=False):
-            show(axes, image, label)
-        show(axes_row[-1], tile, "the real tile")
-        axes_row[0].text(-0.05, 0.5, knob, rotation=90, ha="right", va="center", transform=axes_row[0].transAxes)
-    return figure
+def _label_rows(grid: np.ndarray, labels: Sequence[str]) -> None:
+    for axes, label in zip(grid[:, 0], labels, strict=False):
+        axes.text(-0.04, 0.5, label, rotation=90, ha="right", va="center", transform=axes.transAxes)
 
 
 def ranked(

@@ -1,0 +1,105 @@
+"""The projection's error equals what the formula says of a wrong belief, and what remains of a right one is relief."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ucvgl.geometry import TopView
+from ucvgl.methods.projection import (
+    CANDIDATES,
+    MARGIN_M,
+    SIZE_M,
+    SPACING_M,
+    colour_errors,
+    example_city,
+    position_errors,
+)
+from ucvgl.world.appearance import Condition
+from ucvgl.world.city import make_city
+from ucvgl.world.kinds import Kind
+from ucvgl.world.places import choose, street_places
+from ucvgl.world.render import Rendered, Scene
+from ucvgl.world.styles import GARDEN
+from ucvgl.world.views import panoramas, satellite_tiles
+
+RIGHT = TopView(camera_height_m=2.5)
+
+
+@dataclass(frozen=True)
+class Seen:
+    view: Rendered
+    ground: Rendered
+
+
+@pytest.fixture(scope="module")
+def seen() -> Seen:
+    scene = Scene(make_city(GARDEN, 1, size_m=256, resolution_m=0.25))
+    places = choose(street_places(scene.city, 15), 8, 0)
+    east, north = torch.from_numpy(places.east_m), torch.from_numpy(places.north_m)
+    view = panoramas(scene, Condition(), east, north, torch.full_like(east, 2.5), height_px=128)
+    return Seen(view, satellite_tiles(scene, Condition(), east, north, span_m=50.0, size_px=128, from_above=False))
+
+
+def median_by_ring(values: Tensor, distance: Tensor) -> list[float]:
+    rings = [(distance >= low) & (distance < low + 5) for low in range(0, 15, 5)]
+    return [float(values[ring].nanmedian()) for ring in rings]
+
+
+def test_ground_lands_where_it_is(seen: Seen) -> None:
+    """With all beliefs right only relief and kerbs remain: centimetres near the camera, more with distance."""
+    near, middle, far = median_by_ring(*position_errors(seen.view, RIGHT, within_m=25))
+    assert near < 0.05
+    assert near < middle < 0.35
+    assert middle < far < 1.0
+
+
+def test_flat_ground_is_placed_exactly() -> None:
+    """A made-up panorama of level ground, 2.5 m below: no error at all; and only what is near enough is counted."""
+    rows = 64
+    latitude = (0.5 - (torch.arange(rows) + 0.5) / rows) * torch.pi
+    depth = torch.where(latitude < 0, 2.5 / torch.sin(-latitude), torch.inf)[:, None].expand(rows, 2 * rows)[None]
+    kind = torch.where(depth.isfinite(), int(Kind.ROAD), int(Kind.SKY)).to(torch.uint8)
+    view = Rendered(rgb=torch.zeros(1, 3, rows, 2 * rows), kind=kind, depth_m=depth)
+    error, distance = position_errors(view, RIGHT, within_m=10)
+    assert 9 < float(distance.max()) < 10
+    assert float(error.max()) < 1e-4
+    turned, distance = position_errors(view, replace(RIGHT, heading_deg=10.0), within_m=10)
+    torch.testing.assert_close(turned, distance * 2 * torch.sin(torch.tensor(5.0).deg2rad()), rtol=1e-4, atol=1e-4)
+    low, distance = position_errors(view, replace(RIGHT, camera_height_m=2.0), within_m=10)
+    torch.testing.assert_close(low, distance * 0.2, rtol=1e-4, atol=1e-4)
+
+
+def test_walls_and_sky_are_not_ground(seen: Seen) -> None:
+    none = replace(seen.view, kind=torch.full_like(seen.view.kind, int(Kind.WALL)))
+    assert len(position_errors(none, RIGHT, within_m=25)[0]) == 0
+
+
+def test_top_view_equals_the_orthographic_ground_near_the_camera(seen: Seen) -> None:
+    """On pixels that both truths call ground: colour error, of 255, below 5 within 5 m and below 14 within 10 m."""
+    error, ground, distance = colour_errors(seen.view, seen.ground, TopView.from_span(128, 50.0, 2.5))
+    assert error.shape == ground.shape == distance.shape == (8, 128, 128)
+    assert float(error[distance < 5].nanmean()) < 5
+    assert float(error[(distance >= 5) & (distance < 10)].nanmean()) < 14
+    assert error[~ground].isnan().all()
+    assert ground[distance < 5].float().mean() > ground[(distance >= 20) & (distance < 25)].float().mean()
+
+
+def test_most_varied_place_comes_first_and_none_is_lost() -> None:
+    scene, places = example_city("garden", 0, resolution_m=0.5)
+    assert scene.city.size_m == SIZE_M
+    plain = street_places(scene.city, SPACING_M, margin_m=MARGIN_M)
+    assert sorted(zip(places.east_m, places.north_m, strict=True)) == sorted(
+        zip(plain.east_m, plain.north_m, strict=True)
+    )
+    looked_at = places.take(slice(CANDIDATES))
+    east, north = torch.from_numpy(looked_at.east_m), torch.from_numpy(looked_at.north_m)
+    kind = panoramas(scene, Condition(), east, north, torch.full_like(east, 2.5), height_px=32).kind
+    variety = []
+    for seen in kind.flatten(1):
+        share = F.one_hot(seen.long(), len(Kind)).float().mean(0)[: Kind.SKY]
+        variety.append(float(-(share[share > 0] * share[share > 0].log()).sum()))
+    assert variety == sorted(variety, reverse=True)
+    assert variety[0] > variety[-1]

@@ -1,0 +1,82 @@
+"""Notebook 01: a city to look at, and how far the flat-ground projection is from what the world knows to be true.
+
+The projection of UCVGL's first step (section 3.2) believes that the camera is level, heads north and stands at a known
+height above flat ground. The embedded world knows how far each pixel is, so the error of that belief is measured.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ucvgl.geometry import TopView, attitude_matrix, panorama_pixel_to_ray, pixel_grid, ray_to_ground, top_view
+from ucvgl.world.appearance import Condition
+from ucvgl.world.city import make_city
+from ucvgl.world.kinds import Kind
+from ucvgl.world.places import Places, street_places
+from ucvgl.world.render import Rendered, Scene
+from ucvgl.world.styles import style_named
+from ucvgl.world.views import ground_mask, panoramas
+
+SIZE_M = 360.0
+SPACING_M = 15.0  # between stops
+MARGIN_M = 85.0  # to the edge: half a tile and what a panorama shows well
+CANDIDATES = 24  # stops whose panoramas are compared
+
+
+def position_errors(view: Rendered, believed: TopView, within_m: float) -> tuple[Tensor, Tensor]:
+    """How far from its true spot each ground pixel is put: errors and true distances from the camera, metres, flat (M,).
+
+    Args:
+        view: (B, H, 2H) panoramas of level cameras that head north.
+        believed: the height and attitude that the projection takes the camera to have.
+        within_m: pixels of ground that is farther off are left out.
+    """
+    rows = view.kind.shape[-2]
+    ray = panorama_pixel_to_ray(pixel_grid(rows, 2 * rows).to(view.depth_m), rows)  # (H, W, 3)
+    truth = ray[..., :2] * view.depth_m[..., None]  # (B, H, W, 2)
+    turn = attitude_matrix(*(ray.new_tensor(a) for a in (believed.heading_deg, believed.pitch_deg, believed.roll_deg)))
+    placed = ray_to_ground(ray @ turn.T, believed.camera_height_m)  # (H, W, 2)
+    distance = truth.norm(dim=-1)
+    counts = ground_mask(view.kind) & (distance < within_m) & placed.isfinite().all(-1)
+    return (placed - truth).norm(dim=-1)[counts], distance[counts]
+
+
+def colour_errors(view: Rendered, ground: Rendered, settings: TopView) -> tuple[Tensor, Tensor, Tensor]:
+    """Top views against the orthographic ground in the same light, pixel on pixel, each (B, S, S).
+
+    Args:
+        view: (B, H, 2H) panoramas of level cameras that head north, at the settings' height.
+        ground: tiles of the settings' span and size around the same places, `from_above=False`.
+        settings: of the top view.
+
+    Returns:
+        Mean error of the three channels in grey levels of 255, nan where not both truths show ground; whether the panorama
+        saw ground there; distance from the camera, metres.
+    """
+    seen = top_view(ground_mask(view.kind)[:, None].float(), settings)[:, 0] > 0.99
+    error = (top_view(view.rgb, settings) - ground.rgb).abs().mean(1) * 255
+    size = settings.size_px
+    steps = (torch.arange(size, device=error.device) + 0.5 - size / 2) * (settings.span_m / size)
+    distance = torch.hypot(steps[:, None], steps[None]).expand_as(error)
+    return error.where(seen & ground_mask(ground.kind), torch.nan), seen, distance
+
+
+def example_city(
+    style: str, seed: int, resolution_m: float = 0.25, device: torch.device | str = "cpu"
+) -> tuple[Scene, Places]:
+    """A small city of a style, and the stops of its drives, the most varied first.
+
+    Most varied is the panorama that shows the most kinds of things, the most evenly: the largest entropy of classes,
+    sky left out. Only some stops, spread over the city, are looked at; the others follow in driving order.
+    """
+    scene = Scene(make_city(style_named(style), seed, size_m=SIZE_M, resolution_m=resolution_m), device)
+    places = street_places(scene.city, SPACING_M, margin_m=MARGIN_M)
+    some = np.linspace(0, len(places) - 1, min(CANDIDATES, len(places))).astype(int)
+    east, north = (torch.from_numpy(x[some]).to(scene.device) for x in (places.east_m, places.north_m))
+    kind = panoramas(scene, Condition(), east, north, torch.full_like(east, 2.5), height_px=32).kind.flatten(1)
+    share = F.one_hot(kind.long(), len(Kind)).float().mean(1)  # (C, kinds)
+    share[:, Kind.SKY] = 0
+    entropy = -(share * (share + 1e-9).log()).sum(1)
+    first = some[entropy.argsort(descending=True, stable=True).cpu().numpy()]
+    return scene, places.take(np.concatenate([first, np.setdiff1d(np.arange(len(places)), first)]))
