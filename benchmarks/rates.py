@@ -61,13 +61,16 @@ def training(config: EncoderConfig, settings: TrainingConfig, batch: int) -> flo
 
 
 def translation(config: CycleGanConfig) -> float:
-    """Images a second of training a CycleGAN."""
-    few = replace(config, epochs=1, decay_epochs=0, steps_per_epoch=STEPS + 1)
+    """Images a second of training a CycleGAN, from the difference of two numbers of steps."""
     images = torch.randint(256, (2 * config.batch + 2, 3, config.load_px, config.load_px), dtype=torch.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        begun = time.perf_counter()
-        train_cyclegan(images, images.flip(0), few, Path(folder), device=device(), progress=False)
-    return (STEPS + 1) * config.batch / (time.perf_counter() - begun)
+    seconds, counts = [], (1, 2) if config.crop_px > 128 else (1, 1 + STEPS)
+    for steps in (counts[0], *counts):  # once for what the first step loads
+        few = replace(config, epochs=1, decay_epochs=0, steps_per_epoch=steps)
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.perf_counter()
+            train_cyclegan(images, images.flip(0), few, Path(folder), device=device(), progress=False)
+            seconds.append(time.perf_counter() - begun)
+    return (counts[1] - counts[0]) * config.batch / max(seconds[-1] - seconds[-2], 1e-3)
 
 
 def rendering(render: Callable[[WorldConfig | DriveConfig], object], config: WorldConfig | DriveConfig) -> float:

@@ -230,7 +230,7 @@ def data_sets(settings: Sample4GeoSettings, roots: Sequence[str], *, progress: b
     return {name: Parts(train, tests) for name, (train, _) in found.items()}
 
 
-def one_area(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, progress: bool) -> Parts:
+def one_area(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, progress: bool = True) -> Parts:
     """The world's first city, half as much to train on; or the data set's (first) protocol. Its own test comes first."""
     if data == WORLD:
         return next(iter(styles(settings, method, progress=progress).values()))

@@ -247,16 +247,16 @@ def sample4geo_rows(profile: str, data: str, seed: int, other: str, drone: str) 
             areas = functools.partial(material.open_areas, settings, data, config)
             yield "05/sampling", key, stage(config, areas, ("areas", *source), count * 3 // 4)
     if other or data == WORLD:
-        opened = functools.cache(lambda: list(material.open_others(settings, data, other).values()))
+        cities = functools.cache(lambda: list(material.open_others(settings, data, other).values()))
         for number, name in enumerate(settings.unlabelled.train.styles if data == WORLD else (data, other)):
             images = ("trained on", number, *source, *(_source(other) if other else ()))
-            yield "05/generalisation", name, stage(method, lambda n=number: [opened()[n]], images, count * 3 // 8)
+            yield "05/generalisation", name, stage(method, lambda n=number: [cities()[n]], images, count * 3 // 8)
     if drone or data == WORLD:
         flights = settings.flights
         images = _source(drone) if drone else (flights,)
-        opened = functools.partial(material.open_flights, settings, drone)
+        flown = functools.partial(material.open_flights, settings, drone)
         count_of = 37_854 if drone else flights.places * flights.views  # University-1652's training drone images
-        yield "05/drone", "full", stage(settings.drone, lambda: [opened()], images, count_of)
+        yield "05/drone", "full", stage(settings.drone, lambda: [flown()], images, count_of)
     for part in ARCHITECTURES:
         config = architecture(settings, part)
         area = functools.partial(material.one_area, settings, data, config)
