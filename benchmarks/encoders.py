@@ -22,7 +22,7 @@ import torch
 from ucvgl.data.container import Parts
 from ucvgl.lab.material import material
 from ucvgl.lab.profiles import UcvglSettings, ucvgl
-from ucvgl.lab.results import WORLD
+from ucvgl.lab.settings import WORLD
 from ucvgl.lab.variants import variant
 from ucvgl.methods.ucvgl import PseudoPairs, describe, evaluate, new_model
 from ucvgl.paths import write_text

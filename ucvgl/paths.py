@@ -1,12 +1,16 @@
-"""Absolute folders, each with one environment variable, and files that are written whole or not at all."""
+"""Absolute folders, each with one environment variable; files that are written whole or not at all; locks on them."""
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -94,3 +98,19 @@ def replace_folder(new: Path, target: Path) -> None:
         target.replace(old)
     new.replace(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def waiting_for(path: Path, busy: str) -> Iterator[None]:
+    """Holds the lock on a file, which ends with its process, however that ends; where another has it, says `busy` and waits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        sys.stderr.write(f"{busy}: waiting for it\n")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -9,22 +9,20 @@ import hashlib
 import json
 import os
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ucvgl import paths
 from ucvgl.distributed import from_first, processes
 from ucvgl.errors import InputError
 from ucvgl.lab.results import plain_settings
-from ucvgl.paths import replace_folder, write_json
+from ucvgl.paths import replace_folder, waiting_for, write_json
 
 FORMAT = 1  # of the folder; a new one makes every stage run again
 CONFIG, RESULT = "config.json", "result.json"
@@ -121,22 +119,6 @@ def run_stage(
         took = f"in {result.seconds:.0f} s" + (", its last part after a stop" if result.resumed else "")
         say(f"{folder.name}: loaded (ran {took})" if loaded else f"{folder.name}: ran {took}")
     return result
-
-
-@contextmanager
-def waiting_for(path: Path, busy: str) -> Iterator[None]:
-    """Holds the lock on a file, which ends with its process, however that ends; where another has it, says `busy` and waits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        sys.stderr.write(f"{busy}: waiting for it\n")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _prepare(partial: Path, key: dict[str, Any]) -> bool:

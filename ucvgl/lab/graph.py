@@ -15,7 +15,7 @@ from typing import Any
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab.results import WORLD, check_data, check_profile, data_id, figure_folder, run_folder
+from ucvgl.lab.settings import WORLD, check_data, check_profile, data_id, figure_folder, run_folder
 from ucvgl.lab.sources import PACKAGE, fits, metadata, notebooks, parameters, source_fingerprint, suggest
 from ucvgl.paths import write_json
 

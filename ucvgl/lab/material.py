@@ -16,7 +16,7 @@ from ucvgl.data.container import Dataset, Parts, Positives, joined
 from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.errors import InputError
 from ucvgl.lab.profiles import Flights, Sample4GeoSettings, UcvglSettings, VgSslSettings
-from ucvgl.lab.results import WORLD
+from ucvgl.lab.settings import WORLD
 from ucvgl.methods.sample4geo import GroundKind, Sample4Geo, TileKind
 from ucvgl.world.drives import HIT_M, world_drives
 from ucvgl.world.export import export_world

@@ -12,7 +12,7 @@ from ucvgl.data.prepare import Preparation
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView
-from ucvgl.lab.results import WORLD, check_profile
+from ucvgl.lab.settings import WORLD, check_profile
 from ucvgl.methods.learner import Method, SslLoss, published
 from ucvgl.methods.sample4geo import BACKBONE, Sample4Geo, Sampling
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation

@@ -12,9 +12,8 @@ from pathlib import Path
 from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab.graph import Plan, cached, dry_run, has_gpu, kept_plan
-from ucvgl.lab.results import WORLD, check_data, figure_folder, run_folder
 from ucvgl.lab.runner import failure, refresh_outputs
-from ucvgl.lab.score import readme_block, write_scorecard
+from ucvgl.lab.settings import WORLD, check_data, figure_folder, run_folder
 from ucvgl.lab.sources import notebooks
 from ucvgl.paths import write_text
 
@@ -69,6 +68,8 @@ def reproduce(config: Mapping[str, str], *, cores: str = "all", dry: bool = Fals
     if {"-n", "--dry-run", "--dryrun"} & set(more):
         return status
     if status == 0:
+        from ucvgl.lab.score import write_scorecard  # pandas takes seconds to load
+
         root = figure_folder("x", profile=todo.profile, data=todo.data).parent
         write_scorecard(root)
         what = f"{made} of {len(before)} were renewed" if made else "everything was up to date, nothing was run"
@@ -104,6 +105,8 @@ def refresh_notebooks() -> int:
     Returns:
         The exit status of `reproduce`; the notebooks stay untouched unless it is 0.
     """
+    from ucvgl.lab.score import readme_block
+
     status = reproduce({"profile": "laptop"})
     if status == 0:
         for name in notebooks():

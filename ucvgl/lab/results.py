@@ -7,7 +7,6 @@ edge of the Snakefile's graph. `publish` merges the seeds into `figures/`. A kil
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -19,52 +18,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab import tables
 from ucvgl.lab.provenance import commit, device, versions
-from ucvgl.lab.tables import WORLD
+from ucvgl.lab.settings import WORLD, check_data, check_profile, check_seed, data_id, run_folder
 from ucvgl.paths import plain, replace_folder, write_json, write_text
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
     from matplotlib.figure import Figure
-
-PROFILES = ("tiny", "laptop", "paper")
-
-
-def check_profile(profile: str) -> str:
-    """Gives `profile` back if it is one of PROFILES; raises InputError otherwise."""
-    if profile not in PROFILES:
-        raise InputError("profile", expected=f"one of {', '.join(PROFILES)}", found=repr(profile), todo="Choose one.")
-    return profile
-
-
-def check_data(data: str) -> str:
-    """Gives 'world' back, or the absolute path of an existing folder; raises InputError for anything else."""
-    if data == WORLD:
-        return WORLD
-    folder = Path(data).expanduser().resolve()
-    if not data or not folder.is_dir():
-        expected = "'world' (the embedded city) or the root folder of a data set"
-        raise InputError("data", expected=expected, found=repr(data), todo="Check the path; DATA.md lists the layouts.")
-    return str(folder)
-
-
-def check_seed(seed: int) -> int:
-    """Gives `seed` back if it is a whole number of at least 0; raises InputError otherwise."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError("seed", expected="a whole number >= 0", found=repr(seed), todo="Choose another seed.")
-    return seed
-
-
-def data_id(data: str) -> str:
-    """A short name for a data set, safe in a path: 'world', or the folder's name and six hex digits of its path."""
-    data = check_data(data)
-    if data == WORLD:
-        return WORLD
-    slug = re.sub(r"[^a-z0-9]+", "-", Path(data).name.lower()).strip("-") or "data"
-    return f"{slug}-{hashlib.sha256(data.encode()).hexdigest()[:6]}"
 
 
 def plain_settings(config: Any) -> dict[str, Any]:
@@ -76,16 +38,6 @@ def config_hash(config: Any) -> str:
     """Twelve hex digits that name a dataclass instance: SHA-256 of its type's name and its fields as canonical JSON."""
     text = json.dumps([type(config).__name__, plain_settings(config)], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def run_folder(notebook: str, *, profile: str, data: str, seed: int) -> Path:
-    """Where one notebook's run with these settings is kept, under runs/."""
-    return paths.runs() / "notebooks" / profile / data_id(data) / f"seed{seed}" / notebook
-
-
-def figure_folder(notebook: str, *, profile: str, data: str) -> Path:
-    """Where one notebook's merged results are published, under figures/."""
-    return paths.figures() / (profile if data == WORLD else f"{profile}-{data_id(data)}") / notebook
 
 
 @dataclass
@@ -112,6 +64,7 @@ class Run:
             "notebook": self.notebook,
             "data": self.measured_on,
             "profile": self.profile,
+            "rows": os.environ.get("UCVGL_ROWS") or "all",
             "seeds": [self.seed],
             "settings": [
                 {"type": type(c).__name__, "hash": config_hash(c), "values": plain_settings(c)} for c in configs

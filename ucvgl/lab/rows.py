@@ -17,7 +17,8 @@ from ucvgl.data.container import Parts
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.lab import material, profiles, stages
-from ucvgl.lab.results import WORLD, plain_settings
+from ucvgl.lab.results import plain_settings
+from ucvgl.lab.settings import WORLD
 from ucvgl.lab.variants import (
     ABLATION,
     ARCHITECTURES,

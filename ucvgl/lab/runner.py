@@ -11,8 +11,7 @@ from typing import Any
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab.cache import waiting_for
-from ucvgl.lab.results import check_data, check_profile, check_seed
+from ucvgl.lab.settings import check_data, check_profile, check_seed
 from ucvgl.lab.sources import (
     REQUIRED,
     cell_source,
@@ -23,7 +22,7 @@ from ucvgl.lab.sources import (
     read_notebook,
     suggest,
 )
-from ucvgl.paths import replace_folder, write_text
+from ucvgl.paths import replace_folder, waiting_for, write_text
 
 
 class NotebookError(RuntimeError):

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-WORLD = "world"  # the embedded world, as a data set's name
+from ucvgl.lab.settings import WORLD
+
 FLOAT_FORMAT = "%.6g"  # of numbers in CSV files
 
 # How the columns of measures are headed in Markdown; any other column keeps its name, with spaces.

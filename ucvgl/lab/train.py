@@ -15,8 +15,9 @@ from ucvgl.distributed import processes
 from ucvgl.errors import InputError
 from ucvgl.lab import rows as lab_rows
 from ucvgl.lab.graph import marker
-from ucvgl.lab.results import check_data, check_profile, check_seed, device
+from ucvgl.lab.results import device
 from ucvgl.lab.rows import Row, Stage, all_stages
+from ucvgl.lab.settings import check_data, check_profile, check_seed
 from ucvgl.lab.sources import suggest
 from ucvgl.paths import write_json
 
