@@ -1,8 +1,10 @@
 """Parameters and fingerprints of notebooks."""
 
+import ast
 import json
 
 import nbformat
+import papermill
 import pytest
 from toys import PARAMETERS, edit_notebook, write_notebook
 
@@ -23,6 +25,12 @@ def test_parameters_and_their_defaults(tmp_path):
     }
 
 
+def test_papermill_finds_the_same(tmp_path):
+    path = write_notebook(tmp_path, "01_toy")
+    theirs = {name: ast.literal_eval(each["default"]) for name, each in papermill.inspect_notebook(str(path)).items()}
+    assert list(sources.parameters(path).items()) == list(theirs.items())
+
+
 @pytest.mark.parametrize("name", sources.REQUIRED)
 def test_a_notebook_without_one_of_the_three_is_refused(tmp_path, name):
     lines = [line for line in PARAMETERS.splitlines() if not line.startswith(name)]
@@ -33,7 +41,7 @@ def test_a_notebook_without_one_of_the_three_is_refused(tmp_path, name):
 
 def test_a_computed_default_is_refused(tmp_path):
     path = write_notebook(tmp_path, "01_toy", parameters=PARAMETERS + "\nsize = 2 * rounds")
-    with pytest.raises(InputError, match=r"parameter size: expected a plain value.*found 2 \* rounds"):
+    with pytest.raises(InputError, match=r"names with plain values.*found size = 2 \* rounds"):
         sources.parameters(path)
 
 

@@ -88,23 +88,24 @@ def fits(notebook: Path, layout: str) -> bool:
 
 
 def parameters(notebook: Path) -> dict[str, Any]:
-    """The parameters of a notebook with their defaults, in order, as papermill finds them in its cell tagged `parameters`.
+    """The parameters of a notebook with their defaults, in order: the assignments in its cell tagged `parameters`.
+
+    As papermill finds them, which a test holds; papermill itself takes seconds to load.
 
     Raises:
         InputError: a default that is not a plain value, or `profile`, `data` or `seed` missing.
     """
-    import papermill  # takes a second to load
-
-    read_notebook(notebook)  # the error for a broken file
+    cells = [cell_source(cell) for cell in read_notebook(notebook)["cells"] if "parameters" in cell_tags(cell)]
     found: dict[str, Any] = {}
-    for name, parameter in papermill.inspect_notebook(str(notebook)).items():
+    for statement in ast.parse(cells[0]).body if cells else []:
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
         try:
-            found[name] = ast.literal_eval(parameter["default"])
-        except (ValueError, SyntaxError) as error:
+            found[target.id] = ast.literal_eval(statement.value)
+        except (ValueError, AttributeError):
             raise InputError(
-                f"{notebook.name}, parameter {name}", expected="a plain value: a number, a text, True, False or None",
-                found=parameter["default"], todo="Compute it in a later cell.",
-            ) from error  # fmt: skip
+                f"{notebook.name}, cell of parameters", expected="names with plain values: numbers, texts, True, False",
+                found=ast.unparse(statement), todo="Compute it in a later cell.",
+            ) from None  # fmt: skip
     missing = [name for name in REQUIRED if name not in found]
     if missing:
         raise InputError(
