@@ -6,7 +6,7 @@ import shlex
 import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
@@ -30,33 +30,20 @@ def _skip_unreadable(skip: bool) -> None:
         os.environ["UCVGL_SKIP_UNREADABLE"] = "1"
 
 
-def _pairs(entries: list[str]) -> dict[str, str]:
-    """`name=value` entries as a mapping; InputError for an entry without '=' or a name given twice."""
-    found: dict[str, str] = {}
-    for entry in entries:
-        name, equals, value = entry.partition("=")
-        if not (name and equals) or name in found:
-            raise InputError("--set", expected="name=value, each name once", found=repr(entry), todo="Correct it.")
-        found[name] = value
-    return found
-
-
 @app.command()
 def notebook(
     name: Annotated[str, Argument(help="The notebook's name without suffix, as 01_projection.")],
     out: Annotated[Path, Option(help="The folder to write; it is replaced when the run is complete.")],
-    profile: Profile = "laptop",
-    data: Data = "world",
-    seed: Seed = 0,
+    profile: Profile = "laptop", data: Data = "world", seed: Seed = 0,
     parameter: Annotated[list[str] | None, Option("--set", help="Another parameter, as name=value.")] = None,
     skip_unreadable: Skip = False,
-) -> None:
+) -> None:  # fmt: skip
     """Execute one notebook: its executed copy, artefacts and results.json go to a folder."""
     from ucvgl.lab.runner import NotebookError, run_notebook
 
     _skip_unreadable(skip_unreadable)
     try:
-        run_notebook(name, profile=profile, data=data, seed=seed, extra=_pairs(parameter or []), out=out)
+        run_notebook(name, profile=profile, data=data, seed=seed, extra=parameter or (), out=out)
     except NotebookError as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from error
@@ -121,14 +108,14 @@ def locate(
     tiles_table: Annotated[
         Path | None, Option(help="CSV: file, latitude, longitude, metres_per_pixel or span_m.")
     ] = None,
-    kind: Annotated[str | None, Option(help="panorama or photo, if the pictures' shape does not tell.")] = None,
+    kind: Annotated[Literal["panorama", "photo"] | None, Option(help="If the pictures' shape does not tell.")] = None,
     fov: Annotated[float | None, Option(help="Degrees across photos that do not say theirs.")] = None,
     heading: Annotated[
         float | None, Option(help="Degrees that the centre shows, if not told; 0 is north. Else searched for.")
     ] = None,
     camera_height: Annotated[float, Option(help="Metres above the ground.")] = 2.5,
     crop_offset: Annotated[int, Option(help="Pixels from a cropped panorama's middle down to its horizon.")] = 0,
-    scheme: Annotated[str, Option(help="xyz or tms: how tile names count rows.")] = "xyz",
+    scheme: Annotated[Literal["xyz", "tms"], Option(help="How tile names count rows.")] = "xyz",
     zoom: Annotated[int | None, Option(help="The level to use, where there are several.")] = None,
     epsg: Annotated[int | None, Option(help="Coordinate system of tiles that do not say theirs.")] = None,
     span: Annotated[float, Option(help="Edge of a candidate in metres.")] = 50.0,
@@ -136,7 +123,7 @@ def locate(
         float | None, Option(help="Metres between candidates; a quarter of the span if not said.")
     ] = None,
     checkpoint: Annotated[str, Option(help="world (committed), scratch, or a .safetensors file.")] = "world",
-    ground_input: Annotated[str, Option(help="'top view' or 'panorama': what that file's encoder reads.")] = "top view",
+    ground_input: Annotated[Literal["top view", "panorama"], Option(help="What its encoder reads.")] = "top view",
     epochs: Annotated[int, Option(help="Of training on this imagery, without labels; 0: none.")] = 10,
     turns: Annotated[int, Option(help="Headings tried for a picture without one; a multiple of 4.")] = 24,
     truth: Annotated[Path | None, Option(help="CSV of known positions: file, latitude, longitude; evaluates.")] = None,
@@ -150,18 +137,11 @@ def locate(
     from ucvgl.locate import locate as run
     from ucvgl.located import is_claimed
 
-    def one_of(name: str, value: str | None, *known: str) -> None:
-        if value is not None and value not in known:
-            raise InputError(f"--{name}", expected=" or ".join(known), found=repr(value), todo="Choose one.")
-
-    one_of("kind", kind, "panorama", "photo")
-    one_of("scheme", scheme, "xyz", "tms")
-    one_of("ground-input", ground_input, "top view", "panorama")
     request = Request(
         ground=ground, tiles=tiles, out=out, ground_table=ground_table, tiles_table=tiles_table,
-        kind=kind, fov_deg=fov, heading_deg=heading, camera_height_m=camera_height, crop_offset_px=crop_offset,  # type: ignore[arg-type]
-        scheme=scheme, zoom=zoom, epsg=epsg, span_m=span, stride_m=stride,  # type: ignore[arg-type]
-        checkpoint=checkpoint, ground_input=ground_input, epochs=epochs, turns=turns,  # type: ignore[arg-type]
+        kind=kind, fov_deg=fov, heading_deg=heading, camera_height_m=camera_height, crop_offset_px=crop_offset,
+        scheme=scheme, zoom=zoom, epsg=epsg, span_m=span, stride_m=stride,
+        checkpoint=checkpoint, ground_input=ground_input, epochs=epochs, turns=turns,
         truth=truth, labels=labels, seed=seed,
     )  # fmt: skip
     try:
@@ -184,13 +164,9 @@ def locate(
 @app.command()
 def train(
     rows: Annotated[list[str], Argument(help="As 04/ablation/no_mutual; 04/ablation for a table, 05 for a notebook.")],
-    profile: Profile = "laptop",
-    data: Data = "world",
-    seed: Seed = 0,
-    other: Other = "",
-    drone: Drone = "",
-    backbone: Backbone = "",
-) -> None:
+    profile: Profile = "laptop", data: Data = "world", seed: Seed = 0,
+    other: Other = "", drone: Drone = "", backbone: Backbone = "",
+) -> None:  # fmt: skip
     """Train rows of the tables, into the run cache. Several processes train each together with
     `accelerate launch --multi_gpu --num_processes N -m ucvgl.cli train ROW`; `reproduce --dry-run` lists the rows."""
     from ucvgl.lab.train import train as run

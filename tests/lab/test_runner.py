@@ -20,7 +20,7 @@ def test_a_notebook_leaves_its_results_and_nothing_else(studio, monkeypatch):
     monkeypatch.setenv("UCVGL_PROFILE", "paper")  # must not reach the kernel: the profile is a parameter
     monkeypatch.chdir("/")
     write_notebook(studio / "notebooks", "01_toy", TABLE, "import sys; print(sys.executable, rounds, span_m, draw)")
-    extra = {"rounds": "5", "span_m": "7", "draw": "false"}
+    extra = ["rounds=5", "span_m=7", "draw=false"]
     out = studio / "runs" / "somewhere"
     path = runner.run_notebook("01_toy", profile="tiny", data="world", seed=3, extra=extra, out=out)
     found = json.loads(path.read_text())
@@ -66,11 +66,13 @@ def test_a_notebook_that_never_finishes_its_run_is_told(studio):
         ({"data": ""}, "data: expected 'world'"),
         ({"seed": -1}, "expected a whole number >= 0, found -1"),
         (
-            {"extra": {"round": "5"}},
+            {"extra": ["round=5"]},
             r"parameters: panorama, span_m, rounds, draw, found 'round'. Did you mean rounds\?",
         ),
-        ({"extra": {"seed": "5"}}, "Use --seed"),
-        ({"extra": {"rounds": "many"}}, "parameter rounds: expected a int, like 3, found 'many'"),
+        ({"extra": ["seed=5"]}, "Use --seed"),
+        ({"extra": ["rounds"]}, "expected name=value, each name once, found 'rounds'"),
+        ({"extra": ["rounds=1", "rounds=2"]}, "expected name=value, each name once, found 'rounds=2'"),
+        ({"extra": ["rounds=many"]}, "parameter rounds: expected a int, like 3, found 'many'"),
     ],
 )
 def test_bad_input_is_one_clear_error(studio, change, message):

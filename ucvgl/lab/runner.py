@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,27 +50,25 @@ def _own_kernel(folder: Path) -> None:
 
 
 def _notebook_parameters(
-    name: str, *, profile: str, data: str, seed: int, extra: Mapping[str, str]
+    name: str, *, profile: str, data: str, seed: int, extra: Sequence[str]
 ) -> tuple[Path, dict[str, Any]]:
     notebook = notebook_path(name)
     known = parameters(notebook)
     given: dict[str, Any] = {"profile": check_profile(profile), "data": check_data(data), "seed": check_seed(seed)}
-    for key, text in extra.items():
-        if key not in known or key in REQUIRED:
-            free = [k for k in known if k not in REQUIRED]
-            raise InputError(
-                f"{name}, parameter {key}",
-                expected=f"one of the notebook's parameters: {', '.join(free) or '(it has no others)'}",
-                found=repr(key),
-                todo=suggest(key, free) if key not in REQUIRED else f"Use --{key}.",
-            )
+    free = [key for key in known if key not in REQUIRED]
+    for entry in extra:
+        key, equals, text = entry.partition("=")
+        if not (key and equals) or key in given.keys() - set(REQUIRED):
+            raise InputError("--set", expected="name=value, each name once", found=repr(entry), todo="Correct it.")
+        if key not in free:
+            expected = f"one of the notebook's parameters: {', '.join(free) or '(it has no others)'}"
+            todo = f"Use --{key}." if key in REQUIRED else suggest(key, free)
+            raise InputError(f"{name}, parameter {key}", expected=expected, found=repr(key), todo=todo)
         given[key] = convert(f"{name}, parameter {key}", text, known[key])
     return notebook, given
 
 
-def run_notebook(
-    name: str, *, profile: str, data: str, seed: int, extra: Mapping[str, str] | None = None, out: Path
-) -> Path:
+def run_notebook(name: str, *, profile: str, data: str, seed: int, extra: Sequence[str] = (), out: Path) -> Path:
     """Executes one notebook and leaves its executed copy, its artefacts and results.json in the folder `out`.
 
     The folder appears when everything is complete, in the place of an older one; a killed run leaves no trace in it. If
@@ -81,7 +79,7 @@ def run_notebook(
         profile: one of PROFILES.
         data: 'world' or the root folder of a data set.
         seed: a whole number >= 0.
-        extra: further parameters of the notebook as texts, converted to the types of their defaults.
+        extra: further parameters of the notebook, as `name=value`, converted to the types of their defaults.
         out: the folder to write.
 
     Returns:
@@ -91,7 +89,7 @@ def run_notebook(
         InputError: an unknown notebook, profile, data set or parameter, or a value of the wrong type.
         NotebookError: a cell failed, the kernel died, or the notebook never called `run.finish`.
     """
-    notebook, given = _notebook_parameters(name, profile=profile, data=data, seed=seed, extra=extra or {})
+    notebook, given = _notebook_parameters(name, profile=profile, data=data, seed=seed, extra=extra)
     import nbclient.exceptions
     import papermill
 
