@@ -76,7 +76,7 @@ def _batches(images: ImageSet, size: tuple[int, int] | None) -> Iterator[tuple[n
     sizes = np.array([size or (image_size(images.file(i)) if in_files else images.size) for i in range(len(images))])
     for own in np.unique(sizes, axis=0):
         some = np.flatnonzero((sizes == own).all(1))
-        for rows, pixels in batches(images, tuple(own.tolist()), BATCH, some, workers=2 if in_files else 0):
+        for rows, pixels in batches(images, tuple(own.tolist()), BATCH, some):
             yield rows.numpy(), pixels
 
 
