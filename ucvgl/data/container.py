@@ -8,7 +8,9 @@ published code of UCVGL and Sample4Geo does. Readers return it with files behind
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
@@ -33,8 +35,7 @@ class ImageSet:
         object.__setattr__(self, "ids", tuple(self.ids))
         assert len(self.ids) == count
         assert self.positions is None or len(self.positions) == count
-        seen: set[str] = set()
-        repeated = [name for name in self.ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+        repeated = [name for name, times in Counter(self.ids).items() if times > 1]
         if repeated:
             raise InputError(where, expected="every id once", found=f"{len(repeated)} repeated, first {repeated[0]!r}",
                              todo="Remove the repeated rows or files.")  # fmt: skip
@@ -85,11 +86,9 @@ class FileImages(ImageSet):
         """Of ids, paths, positions, and every file's size and time of change: an exchanged file is another data set."""
         stats = []
         for index in range(len(self)):
-            try:
+            with suppress(OSError):  # absent: reported when it is read
                 stat = os.stat(self.file(index))  # noqa: PTH116 - twice as fast as a Path, and there may be 1e5 files
-                stats.append(f"{stat.st_size} {stat.st_mtime_ns}")
-            except OSError:  # reported when the file is read
-                stats.append("absent")
+                stats.append(f"{index} {stat.st_size} {stat.st_mtime_ns}")
         return self._digest([*self.ids, *self.paths, *stats])
 
 
@@ -117,10 +116,6 @@ class ArrayImages(ImageSet):
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         return self.pixels.shape[2], self.pixels.shape[3]
-
-    def batches(self, batch_size: int) -> Iterator[Tensor]:
-        """All images in order, uint8 (B, 3, H, W) each, the last one shorter."""
-        return (self[first : first + batch_size] for first in range(0, len(self), batch_size))
 
     def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
         """Image `index` as uint8 (3, H, W), RGB; resized to `size` (height, width) if given."""
@@ -259,19 +254,11 @@ class Dataset:
                 kept[name] = kept[name] and kept[name].renumbered(numbers)
         return replace(self, **kept)
 
-    def require(self, purpose: str, *, labels: bool = False, positions: bool = False) -> None:
-        """InputError, before anything runs, where `purpose` ("supervised training") needs what this data set does not have.
-
-        `labels`: pairs are known; `positions`: every query has a known position.
-        """
-        where = f"{self.name} {self.split}"
-        if labels and not self.labelled:
-            found = "none: this layout has no pairs"
-            raise InputError(where, expected="pairs", found=found, todo=f"{purpose} needs them.")
-        at = self.query.positions
-        if positions and (at is None or not at.known.all()):
-            found = "none" if at is None else f"{int((~at.known).sum())} of {len(at)} unknown"
-            raise InputError(where, expected="a position for every query", found=found, todo=f"{purpose} needs them.")
+    def require_labels(self, purpose: str) -> None:
+        """InputError, before anything runs, where `purpose` ("supervised training") needs pairs and none is known."""
+        if not self.labelled:
+            raise InputError(f"{self.name} {self.split}", expected="pairs", found="none: this layout has no pairs",
+                             todo=f"{purpose} needs them.")  # fmt: skip
 
     def answerable(self) -> "Dataset":
         """Without the queries that no gallery image is right for; the note says how many. InputError if none is left."""
@@ -279,10 +266,8 @@ class Dataset:
         if len(rows) == len(self):
             return self
         if not len(rows):
-            raise InputError(
-                f"{self.name} {self.split}", expected="a query with a right gallery image", found="none",
-                todo="Are queries and gallery of one place, and their positions in one frame?",
-            )  # fmt: skip
+            raise InputError(f"{self.name} {self.split}", expected="a query with a right gallery image", found="none",
+                             todo="Are queries and gallery of one place, and in one frame?")  # fmt: skip
         note = f"{self.note} {len(self) - len(rows)} of {len(self)} queries have no positive and are left out.".strip()
         return replace(self.take(rows), note=note)
 

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -140,18 +141,18 @@ def inside(name: str, where: object) -> str:
     return str(path)
 
 
-def on_disk(root: Path | str, names: Iterable[str]) -> list[str | None]:
-    """Listed relative paths as they lie below `root`, in another Unicode form or letter case if need be; None: absent.
+def on_disk(images: FileImages) -> tuple[FileImages, np.ndarray]:
+    """Listed images with their paths as they lie on disk, in another Unicode form or letter case if need be; which are absent.
 
     Each folder is listed once, not a look-up a file.
     """
     listed: dict[str, tuple[set[str], dict[str, str]]] = {}  # folder -> its files, and by folded name
-    found: list[str | None] = []
-    for name in names:
+    found: list[str] = []
+    for name in images.paths:
         parent, slash, leaf = name.rpartition("/")
         if parent not in listed:
             exact, alike = set(), {}
-            with suppress(OSError), os.scandir(f"{root}{os.sep}{parent}") as entries:
+            with suppress(OSError), os.scandir(f"{images.root}{os.sep}{parent}") as entries:
                 exact = {entry.name for entry in entries if entry.is_file()}
             for held in exact:  # two files that differ in case alone stand for neither
                 key = nfc(held).casefold()
@@ -159,8 +160,9 @@ def on_disk(root: Path | str, names: Iterable[str]) -> list[str | None]:
             listed[parent] = exact, alike
         exact, alike = listed[parent]
         other = leaf if leaf in exact else alike.get(nfc(leaf).casefold())
-        found.append(parent + slash + other if other else None)
-    return found
+        found.append(parent + slash + other if other else "")
+    paths = [path or name for path, name in zip(found, images.paths, strict=True)]
+    return replace(images, paths=paths), np.array([not path for path in found])
 
 
 def read_marker(root: Path) -> dict[str, Any] | None:
@@ -248,24 +250,25 @@ def lat_lon(where: object, cells: Iterable[str]) -> list[float]:
 def read_table(path: Path) -> list[tuple[int, list[str]]]:
     """The rows of a CSV with their line numbers; the first is its header, in small letters, without units in brackets.
 
-    Comma, semicolon or tab. InputError: quotes that do not close, a field over several lines, a wrong column count, which
-    pandas fills up in silence.
+    Comma, semicolon or tab. InputError: quotes that do not close in their line, a wrong column count, which pandas fills up in
+    silence.
     """
     rows = lines(path)
-    separator = max(",;\t", key=rows[0][1].count)
-    try:
-        cells = list(csv.reader([text for _, text in rows], delimiter=separator, strict=True))
-    except csv.Error as error:
-        raise InputError(path, expected="a CSV", found=error, todo="Check its quotes.") from error
-    if len(cells) != len(rows):
-        raise InputError(path, expected="one row a line", found="a quoted field over several lines",
-                         todo="Remove line breaks.")  # fmt: skip
-    header = [re.sub(r"[\[(].*?[\])]", "", cell).strip().lower() for cell in cells[0]]
-    for (number, _), row in zip(rows, cells, strict=True):
-        if len(row) != len(header):
-            raise InputError(f"{path}:{number}", expected=f"{len(header)} columns", found=len(row),
+    separator, table = max(",;\t", key=rows[0][1].count), []
+    for number, text in rows:
+        try:
+            (cells,) = csv.reader([text], delimiter=separator, strict=True)
+        except csv.Error as error:
+            raise InputError(
+                f"{path}:{number}", expected="a row of a CSV", found=error, todo="Check its quotes."
+            ) from error
+        if len(cells) != len(table[0][1] if table else cells):
+            raise InputError(f"{path}:{number}", expected=f"{len(table[0][1])} columns", found=len(cells),
                              todo="Complete the row.")  # fmt: skip
-    return [(number, row) for (number, _), row in zip(rows, [header, *cells[1:]], strict=True)]
+        table.append(
+            (number, cells if table else [re.sub(r"[\[(].*?[\])]", "", cell).strip().lower() for cell in cells])
+        )
+    return table
 
 
 def read_position_table(path: Path | str) -> tuple[list[str], Positions]:

@@ -165,7 +165,7 @@ def _share_below(values: Tensor, share: float) -> float:
 def top_views(pairs: Dataset, config: WorldConfig, camera_height_m: float = 2.5) -> Tensor:
     """Top views of all panoramas at the tiles' span and size, uint8 (N, 3, S, S), a batch at a time."""
     settings = TopView.from_span(config.tile_px, config.span_m, camera_height_m)
-    return torch.cat([top_view(part, settings) for part in pairs.query.batches(BATCH)])
+    return torch.cat([top_view(part, settings) for part in pairs.query[:].split(BATCH)])
 
 
 def difficulty_table(config: StudyConfig, *, device: torch.device | str = "cpu", progress: bool = True) -> pd.DataFrame:
