@@ -1,4 +1,4 @@
-"""Own imagery: pairs by equal names; positions from tables, EXIF and tile names, none of them needed."""
+"""Own imagery: pairs by equal names; positions from tables and EXIF, none of them needed."""
 
 import dataset_trees as trees
 import numpy as np
@@ -85,21 +85,13 @@ def test_exif_positions(folders):
     assert places.known.tolist() == [True, True, False, False, False]
 
 
-def test_tile_names(folders):
+def test_tile_centre():
+    """The published formula from degrees to tile numbers (OpenStreetMap wiki, "Slippy map tilenames") leads back to the tile."""
     assert tile_centre(0, 0, 0) == pytest.approx((0, 0))
-    for name in ("17/74595/37926.png", "17_74596_37926.png"):
-        trees.jpeg(folders / "tiles" / name)
-    tiles = open_dataset("folders", folders, gallery="tiles", tile_names="xyz").gallery.positions
-    # the published formula from degrees to tile numbers (OpenStreetMap wiki, "Slippy map tilenames") leads back to the tile
-    for (lat, lon), x in zip(tiles.values, (74595, 74596), strict=True):
-        phi = np.radians(lat)
-        assert 2**17 * (lon + 180) / 360 == pytest.approx(x + 0.5)
-        assert 2**17 * (1 - np.log(np.tan(phi) + 1 / np.cos(phi)) / np.pi) / 2 == pytest.approx(37926.5)
-    south = open_dataset("folders", folders, gallery="tiles", tile_names="tms").gallery.positions
-    assert south.values == pytest.approx(tiles.values * [-1, 1])
-    trees.jpeg(folders / "tiles" / "3" / "9" / "1.png")
-    with pytest.raises(InputError, match=r"1\.png"):
-        open_dataset("folders", folders, gallery="tiles", tile_names="xyz")
+    lat, lon = tile_centre(17, 74595, 37926)
+    phi = np.radians(lat)
+    assert 2**17 * (lon + 180) / 360 == pytest.approx(74595.5)
+    assert 2**17 * (1 - np.log(np.tan(phi) + 1 / np.cos(phi)) / np.pi) / 2 == pytest.approx(37926.5)
 
 
 def test_absent_and_empty_folders(tmp_path):

@@ -61,7 +61,7 @@ def test_msls_says_its_protocol(count, tmp_path):
     data = replace(data, query=trees.images(count, "q", 0, 2, 2, data.query.positions), gallery=trees.images(
         3, "d", 0, 2, 2, data.gallery.positions.take([0, 1, 2])), positives=trees.Positives.of([[]] * count))  # fmt: skip
     read = open_dataset("msls", w.write_vpr({"val": data}, tmp_path / "set"), "val")
-    assert (f"MSLS protocol of {count} queries" in read.note) == (count == 740)
+    assert (f"MSLS with {count} queries, a published protocol" in read.note) == (count == 740)
     assert ("neither published protocol" in read.note) == (count == 20)
 
 

@@ -25,7 +25,11 @@ def read_cvact(root: Path | str, split: str = "val") -> Dataset:
     root = folder(root, "the folder of CVACT, holding ACT_data.mat")
     path = root / "ACT_data.mat"
     names, utm = _read_mat(path, split)
-    base, places = _image_folder(root, split), Positions(utm, UTM, str(path))
+    own, places = "ANU_data_test" if split == "test" else "ANU_data_small", Positions(utm, UTM, str(path))
+    base = next((base for base in (f"{own}/", "") if (root / base / "streetview").is_dir()), None)
+    if base is None:
+        raise InputError(root, expected=f"{own}/streetview or streetview", found="neither",
+                         todo="Unpack the images below the folder of ACT_data.mat.")  # fmt: skip
     query, gallery = (
         FileImages(str(root), names, [base + pattern.format(name) for name in names], places, str(path))
         for pattern in ("streetview/{}_grdView.jpg", "satview_polish/{}_satView_polish.jpg")
@@ -36,15 +40,6 @@ def read_cvact(root: Path | str, split: str = "val") -> Dataset:
         positives = Positives.of([np.concatenate([[i], row[row != i]]) for i, row in enumerate(near)])
         note = f"A hit is any tile within {HIT_M:g} m (UTM)."
     return Dataset("cvact", split, query, gallery, positives, note=note)
-
-
-def _image_folder(root: Path, split: str) -> str:
-    own = "ANU_data_test" if split == "test" else "ANU_data_small"
-    for base in (f"{own}/", ""):
-        if (root / base / "streetview").is_dir():
-            return base
-    raise InputError(root, expected=f"{own}/streetview or streetview", found="neither",
-                     todo="Unpack the images below the folder of ACT_data.mat.")  # fmt: skip
 
 
 def _read_mat(path: Path, split: str) -> tuple[list[str], np.ndarray]:

@@ -10,9 +10,11 @@ import math
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import filterfalse
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,6 +36,7 @@ _GENERATED = {
     "__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found", "thumbs",
     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__",
 }  # fmt: skip
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how Python keeps bytes of a file name that are none
 _ID = (
     "id", "file", "filename", "file_name", "name", "image", "picture", "path", "key", "grd_id", "sat_id", "panorama_file_name",
 )  # fmt: skip
@@ -62,8 +65,7 @@ def one_of(what: str, value: object, allowed: Iterable[object], todo: str) -> No
         raise InputError(what, expected=f"one of {', '.join(map(str, allowed))}", found=value, todo=todo)
 
 
-def is_generated(name: str) -> bool:
-    """Whether a file or folder is hidden, or was left behind by a system and is no part of a data set."""
+def _is_generated(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _GENERATED
 
 
@@ -75,8 +77,7 @@ def nfc(name: str) -> str:
 def walk(root: Path) -> tuple[list[str], list[str]]:
     """Images below `root`, and the files passed over because their kind is not read; sorted relative paths.
 
-    Raises:
-        InputError: a name is not UTF-8, a folder cannot be read.
+    InputError: a name is not UTF-8, a folder cannot be read.
     """
     images: list[str] = []
     others: list[str] = []
@@ -87,14 +88,15 @@ def walk(root: Path) -> tuple[list[str], list[str]]:
         ) from error
 
     for base, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        for name in filter(_NOT_UTF8.search, folders + names):
+            raise InputError(base, expected="file names in UTF-8", found=ascii(name),
+                             todo="Rename the file; it was made under another encoding.")  # fmt: skip
         here, below = Path(base).resolve(), Path(base).relative_to(root).as_posix()
-        folders[:] = [
-            name for name in folders if not is_generated(utf8(name, base))
-            and not here.is_relative_to(Path(base, name).resolve())  # a link back to a folder above
-        ]  # fmt: skip
-        for name in names:
-            ending = PurePosixPath(utf8(name, base)).suffix.lower()
-            if not is_generated(name) and ending not in _SIDE_ENDINGS:
+        # not the hidden ones, nor a link back to a folder above
+        folders[:] = [f for f in folders if not (_is_generated(f) or here.is_relative_to(Path(base, f).resolve()))]
+        for name in filterfalse(_is_generated, names):
+            ending = PurePosixPath(name).suffix.lower()
+            if ending not in _SIDE_ENDINGS:
                 (images if ending in IMAGE_ENDINGS else others).append(f"{below}/{name}".removeprefix("./"))
     return sorted(images, key=nfc), sorted(others, key=nfc)
 
@@ -119,17 +121,7 @@ def image_folder(root: Path, below: str, what: str) -> FileImages:
 def folders_in(root: Path) -> list[str]:
     """The names of the folders in `root`, sorted."""
     with os.scandir(root) as entries:
-        return sorted(utf8(e.name, root) for e in entries if e.is_dir() and not is_generated(e.name))
-
-
-def utf8(name: str, where: object) -> str:
-    """A file name that is valid UTF-8 (elsewhere Python keeps undecodable bytes as lone surrogates)."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(where, expected="file names in UTF-8", found=ascii(name),
-                         todo="Rename the file; it was made under another encoding.") from error  # fmt: skip
-    return name
+        return sorted(entry.name for entry in entries if entry.is_dir() and not _is_generated(entry.name))
 
 
 def inside(name: str, where: object) -> str:
@@ -146,23 +138,24 @@ def on_disk(images: FileImages) -> tuple[FileImages, np.ndarray]:
 
     Each folder is listed once, not a look-up a file.
     """
-    listed: dict[str, tuple[set[str], dict[str, str]]] = {}  # folder -> its files, and by folded name
+    listed: dict[str, dict[str, str]] = {}  # folder -> its files, by name and by folded name
     found: list[str] = []
     for name in images.paths:
         parent, slash, leaf = name.rpartition("/")
         if parent not in listed:
-            exact, alike = set(), {}
+            held: list[str] = []
             with suppress(OSError), os.scandir(f"{images.root}{os.sep}{parent}") as entries:
-                exact = {entry.name for entry in entries if entry.is_file()}
-            for held in exact:  # two files that differ in case alone stand for neither
-                key = nfc(held).casefold()
-                alike[key] = "" if key in alike else held
-            listed[parent] = exact, alike
-        exact, alike = listed[parent]
-        other = leaf if leaf in exact else alike.get(nfc(leaf).casefold())
+                held = [entry.name for entry in entries if entry.is_file()]
+            alike = Counter(map(_folded, held))  # two files that differ in case alone stand for neither
+            listed[parent] = {_folded(file): file for file in held if alike[_folded(file)] == 1} | {f: f for f in held}
+        other = listed[parent].get(leaf) or listed[parent].get(_folded(leaf))
         found.append(parent + slash + other if other else "")
     paths = [path or name for path, name in zip(found, images.paths, strict=True)]
     return replace(images, paths=paths), np.array([not path for path in found])
+
+
+def _folded(name: str) -> str:
+    return nfc(name).casefold()
 
 
 def read_marker(root: Path) -> dict[str, Any] | None:

@@ -2,16 +2,14 @@
 
 Nothing says which pairs to train and which to test on, so the parts are drawn: 60, 20 and 20 % by a hash of the name, the same
 in every run and on every machine. Without pairs nothing can be tested: there is a training part alone.
-Positions are optional and come, in this order, from a CSV, from tile names (z/x/y, XYZ or TMS rows), or from EXIF GPS tags. An
-image without any has an unknown position, and so has one whose tags are damaged or impossible: the note counts those.
+Positions are optional and come from a CSV, or else from EXIF GPS tags. An image without any has an unknown position, and so has
+one whose tags are damaged or impossible: the note counts those.
 """
 
 import hashlib
 import math
-import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -69,25 +67,21 @@ def read_pairs(root: Path | str, split: str = "all", query: str = "drone", galle
 def read_folders(
     root: Path | str, split: str = "all", query: str = "ground", gallery: str = "satellite",
     query_csv: Path | str | None = None, gallery_csv: Path | str | None = None,
-    tile_names: Literal["xyz", "tms"] | None = None,
 ) -> Dataset:  # fmt: skip
     """N photos or panoramas and M tiles in two folders of `root`, pairs unknown; the splits "all" and "train" are the same.
 
-    Positions come from `query_csv` and `gallery_csv` (a header; an id or file column; latitude and longitude, or east and north);
-    or from tiles named z/x/y (or z_x_y, z-x-y), whose rows "xyz" counts from the north and "tms" from the south.
+    Positions come from `query_csv` and `gallery_csv` (a header; an id or file column; latitude and longitude, or east and north).
     InputError: a folder is absent or empty, a table is wrong, one side's latitude and longitude look swapped.
     """
     todo = "Own folders without pairs have no part to test on: recall cannot be measured on them."
     one_of("split", split, ("all", "train"), todo)
     root = Path(root)
-    queries, wrong = _images(root / query, "photos or panoramas", query_csv, None)
-    tiles, wrong_too = _images(root / gallery, "tiles", gallery_csv, tile_names)
+    queries, wrong = _images(root / query, "photos or panoramas", query_csv)
+    tiles, wrong_too = _images(root / gallery, "tiles", gallery_csv)
     if None not in (queries.positions, tiles.positions) and looks_swapped(queries.positions, tiles.positions):
-        raise InputError(
-            query_csv or root / query, expected="positions near the tiles",
-            found="positions far away that come near when latitude and longitude are exchanged",
-            todo="Exchange the two columns of the side that is wrong.",
-        )  # fmt: skip
+        raise InputError(query_csv or root / query, expected="positions near the tiles",
+                         found="some far away that come near when latitude and longitude are exchanged",
+                         todo="Exchange the two columns of the side that is wrong.")  # fmt: skip
     known = [0 if side.positions is None else int(side.positions.known.sum()) for side in (queries, tiles)]
     note = f"No pairs. Positions known for {known[0]} of {len(queries)} queries and {known[1]} of {len(tiles)} tiles."
     for files in filter(None, (wrong, wrong_too)):
@@ -95,17 +89,13 @@ def read_folders(
     return Dataset("folders", split, queries, tiles, Positives.unknown(len(queries)), note=note)
 
 
-def _images(root: Path, what: str, table: Path | str | None, tile_names: str | None) -> tuple[FileImages, list[str]]:
+def _images(root: Path, what: str, table: Path | str | None) -> tuple[FileImages, list[str]]:
     """Images with their positions, and files whose tags hold no position that is possible."""
     images, wrong = image_folder(root, "", what), []
     if table is not None:
         ids, places = read_position_table(table)
         at = table_rows(images.ids, ids, table)
         positions = Positions(np.where(at[:, None] >= 0, places.values[at], np.nan), places.frame, str(table))
-    elif tile_names is not None:
-        one_of("tile_names", tile_names, ("xyz", "tms"), "Say how the rows are counted.")
-        values = [_named_centre(root, name, tile_names) for name in images.paths]
-        positions = Positions(values, Wgs84(), str(root))
     else:
         unknown = math.nan, math.nan
         tags = [image_position(root / name) for name in images.paths]
@@ -115,21 +105,10 @@ def _images(root: Path, what: str, table: Path | str | None, tile_names: str | N
     return replace(images, positions=positions), wrong
 
 
-def tile_centre(zoom: int, x: float, y: float, scheme: str = "xyz") -> tuple[float, float]:
-    """Latitude and longitude in degrees of a Web Mercator tile's centre; "tms" counts rows from the south."""
-    side = 1 << zoom
-    row = side - 1 - y if scheme == "tms" else y
-    lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * (row + 0.5) / side))))
-    return float(lat), (x + 0.5) / side * 360 - 180
-
-
-def _named_centre(root: Path, name: str, scheme: str) -> tuple[float, float]:
-    match = re.search(r"(?<!\d)(\d{1,2})[/_-](\d{1,9})[/_-](\d{1,9})$", name.rpartition(".")[0])
-    zoom, x, y = map(int, match.groups()) if match else (0, 1, 1)
-    if zoom > 30 or max(x, y) >= 1 << zoom:
-        raise InputError(root / name, expected="z/x/y (or z_x_y), x and y below 2^z", found=name,
-                         todo="Rename the tile, or give positions in a CSV.")  # fmt: skip
-    return tile_centre(zoom, x, y, scheme)
+def tile_centre(zoom: int, x: float, y: float) -> tuple[float, float]:
+    """Latitude and longitude in degrees of the centre of a Web Mercator tile, its row counted from the north."""
+    lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * (y + 0.5) / (1 << zoom)))))
+    return float(lat), (x + 0.5) / (1 << zoom) * 360 - 180
 
 
 def image_position(path: Path | str) -> tuple[float, float] | None:

@@ -21,10 +21,10 @@ from ucvgl.positions import Metres, Positions
 
 SPLITS = ("train", "val", "test")
 HIT_M = 25.0
-MSLS_PROTOCOLS = (740, 750)
 UTM = Metres("UTM of the file names")
 ON_A_LINE = Metres("frames on a line, one a metre")
 _PANO_ID = 7
+RENAME = "Rename the files with the data set's own formatting script."
 # (query, gallery): the first pair of which both are there
 FOLDERS = (
     ("query", "ref"), ("query", "reference"), ("winter", "summer"), ("fall", "summer"), ("spring", "summer"),
@@ -54,14 +54,18 @@ def read_place_recognition(
     if frames is None and name == "nordland":
         frames = 10
     if frames is None:
-        positives, note = _near(query, gallery), f"A hit is within {HIT_M:g} m (UTM)."
+        for side, at in ((side, side.positions.values) for side in (query, gallery)):
+            if np.abs(at).max() <= 180 and at[:, 0].any():  # easting 0 everywhere: a made-up line, as Nordland's
+                raise InputError(side.where, expected="UTM easting and northing in metres in the file names",
+                                 found=f"{at[0].tolist()}, which look like degrees", todo=RENAME)  # fmt: skip
+        positives = Positives.within(query.positions, gallery.positions, HIT_M)
+        note = f"A hit is within {HIT_M:g} m (UTM)."
     else:
         positives = Positives.within(_on_a_line(query), _on_a_line(gallery), frames)
         note = f"A hit is at most {frames} frames away."
-    if name == "msls" and len(query) in MSLS_PROTOCOLS:
-        note += f" MSLS protocol of {len(query)} queries."
-    elif name == "msls":
-        note += f" MSLS with {len(query)} queries: neither published protocol (740 or 750 queries)."
+    if name == "msls":
+        note += f" MSLS with {len(query)} queries, "
+        note += "a published protocol." if len(query) in (740, 750) else "neither published protocol (740 or 750)."
     return Dataset(name, split, query, gallery, positives, note=note)
 
 
@@ -77,19 +81,9 @@ def _images(root: Path, below: str) -> FileImages:
         cells = fields(name)
         if len(cells) < 4 or cells[0].strip():
             raise InputError(images.file(i), expected="a name of the form @easting@northing@...@.jpg", found=name,
-                             todo="Rename the files with the data set's own formatting script.")  # fmt: skip
+                             todo=RENAME)  # fmt: skip
         utm.append(numbers(images.file(i), cells[1:3]))
     return replace(images, positions=Positions(utm, UTM, images.where))
-
-
-def _near(query: FileImages, gallery: FileImages) -> Positives:
-    for side in (query, gallery):
-        at = side.positions.values
-        if np.abs(at).max() <= 180 and at[:, 0].any():  # easting 0 everywhere: a made-up line, as Nordland's
-            found = f"{at[0].tolist()}, which look like degrees"
-            raise InputError(side.where, expected="UTM easting and northing in metres in the file names", found=found,
-                             todo="Rename the files with the data set's own formatting script.")  # fmt: skip
-    return Positives.within(query.positions, gallery.positions, HIT_M)
 
 
 def _on_a_line(images: FileImages) -> Positions:

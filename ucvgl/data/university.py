@@ -20,8 +20,7 @@ HEIGHTS = (150, 200, 250, 300)
 def read_university1652(root: Path | str, split: str = "test", direction: Direction = "drone2satellite") -> Dataset:
     """One split ("train" or "test") of University-1652; the direction says what is looked up in what.
 
-    Raises:
-        InputError: a folder is absent or empty, or a query's building is not in the gallery.
+    InputError: a folder is absent or empty, or a query's building is not in the gallery.
     """
     root = folder(root, "the folder of University-1652, holding train/ and test/")
     return _read("university1652", root, {"train": "train", "test": "test"}, split, direction, "")
@@ -33,11 +32,7 @@ def read_sues200(
     """One split of SUES-200 at one drone height (150, 200, 250 or 300); as `read_university1652`."""
     one_of("height_m", height_m, HEIGHTS, "SUES-200 was flown at these.")
     root = folder(root, "the folder of SUES-200, holding Training/ and Testing/")
-    if (root / "satellite-view").is_dir() and not (root / "Testing").is_dir():
-        raise InputError(
-            root, expected="Training/ and Testing/", found="the archive before splitting (satellite-view/)",
-            todo="Split it with the benchmark's own script: 120 places to Training, all 200 to the galleries.",
-        )  # fmt: skip
+    folder(root / "Testing", "the archive's images as the benchmark's own script splits them (Training/, Testing/)")
     folders = {"train": f"Training/{height_m}", "test": f"Testing/{height_m}"}
     return _read("sues200", root, folders, split, direction, f"Drone at {height_m} m.")
 
