@@ -115,7 +115,7 @@ def test_equal_names_are_pairs(tmp_path):
     with pytest.raises(InputError, match="at least 20 pairs"):
         open_dataset("pairs", tmp_path, "train")
     trees.jpeg(tmp_path / "drone" / "deeper" / "2.png")
-    with pytest.raises(InputError, match="every name once"):
+    with pytest.raises(InputError, match="every id once, found 1 repeated, first 'deeper/2'"):
         open_dataset("pairs", tmp_path)
 
 

@@ -68,11 +68,9 @@ def open_dataset(
     (query, gone), (gallery, gone_too) = on_disk(data.query), on_disk(data.gallery)
     absent = [images.file(i) for images, at in ((query, gone), (gallery, gone_too)) for i in np.flatnonzero(at)]
     if absent and (missing or ("drop" if name == "cvact" else "error")) == "error":
-        raise InputError(
-            query.where, expected=f"the file {absent[0]}",
-            found=f"no such file ({len(absent)} of {len(query) + len(gallery)} listed files are absent)",
-            todo="Copy the missing images, or read with missing='drop', which says what it left out.",
-        )  # fmt: skip
+        count = f"{len(absent)} of {len(query) + len(gallery)} listed files are absent"
+        raise InputError(query.where, expected=f"the file {absent[0]}", found=f"no such file ({count})",
+                         todo="Copy the missing images, or read with missing='drop', which says so.")  # fmt: skip
     data = _left_out(replace(data, query=query, gallery=gallery, note=note), gone, gone_too, "absent")
     if skip_unreadable is None:
         skip_unreadable = os.environ.get("UCVGL_SKIP_UNREADABLE", "0").lower() not in ("", "0", "false", "no")
@@ -127,11 +125,7 @@ def splits_of(name: str, root: Path) -> dict[str, dict[str, Any]]:
 
 
 def parts(name: str, root: Path | str) -> tuple[str, ...]:
-    """The splits that `root` has: what a caller may open, found without reading the lists; all where none is recognised.
-
-    No "train": for measuring alone (Tokyo 24/7, Nordland as published). "train" alone: own folders without pairs, on which
-    recall cannot be measured.
-    """
+    """The splits that `root` has, found without reading the lists; no "train": for measuring alone; all if none is recognised."""
     root = Path(root)
     if name in PLACE_RECOGNITION and _benchmark(root):
         name, root = "vpr", root / "images" if (root / "images").is_dir() else root
@@ -163,7 +157,5 @@ def detect_layout(root: Path | str) -> str:
     if pair is not None:
         return {"summer": "nordland", "day_right": "gardens_point"}.get(pair[1].casefold(), "frames")
     held = ", ".join(sorted(p.name for p in root.iterdir())[:8])
-    raise InputError(
-        root, expected="a layout of " + ", ".join(NAMES), found=f"a folder holding {held or 'nothing'}",
-        todo="Compare it with the trees of notebooks/DATA.md.",
-    )  # fmt: skip
+    raise InputError(root, expected="a layout of " + ", ".join(NAMES), found=f"a folder holding {held or 'nothing'}",
+                     todo="Compare it with the trees of notebooks/DATA.md.")  # fmt: skip

@@ -34,22 +34,17 @@ PUBLISHED = {  # queries, gallery images
     "pitts30k": {"test": (6_816, 10_000)},
     "tokyo247": {"test": (315, 75_984)},
 }  # fmt: skip
-SIZES = {  # height, width of queries and gallery images
-    "cvusa": ((224, 1232), (750, 750)), "cvact": ((832, 1664), (1200, 1200)), "vigor": ((1024, 2048), (640, 640)),
-    "university1652": ((512, 512), (512, 512)), "sues200": ((512, 512), (512, 512)),
-}  # fmt: skip
-CHECKS = {  # what is right, what else there may be, what that is ("note": nothing need be done), the next step
-    "split": ("readable lists, every listed file", "absent", "finding",
-              "Copy these files again; until then missing='drop' reads the rest and says so."),
-    "counts": ("no published count is known here", "not as expected", "finding",
-               "Results will not compare with the paper's; get the whole data set, or say that this is a part of it."),
-    "positions": ("a position an image", "unknown", "note", "Give the rest, or leave it."),
-    "pairs": ("within 1 km of each other", "further", "finding",
-              "The position of one of the two is wrong (rows shifted, or another release's list)."),
-    "overlap": ("none in both", "in both", "finding",
-                "Testing on training images means nothing: remove them from one of the two lists."),
-    "images": ("readable", "unreadable", "finding", "Copy these files again."),
-    "sizes": ("no size is prescribed", "of another size", "finding", "Resized or cropped copies change results."),
+SIZES = {name: {"query": [query], "gallery": [gallery]} for name, query, gallery in (  # height, width
+    ("cvusa", (224, 1232), (750, 750)), ("cvact", (832, 1664), (1200, 1200)), ("vigor", (1024, 2048), (640, 640)),
+    ("university1652", (512, 512), (512, 512)), ("sues200", (512, 512), (512, 512)),
+)}  # fmt: skip
+CHECKS = {  # what is right, what else there may be, the next step
+    "split": ("readable lists, every listed file", "absent", "Copy them again; missing='drop' reads the rest and says so."),
+    "counts": ("no published count is known", "not as expected", "Get the whole set; results of a part do not compare."),
+    "pairs": ("within 1 km of each other", "further", "A position is wrong (rows shifted, or another release's list)."),
+    "overlap": ("none in both", "in both", "Testing on training images means nothing: remove them from one of the two lists."),
+    "images": ("readable", "unreadable", "Copy these files again."),
+    "sizes": ("no size is prescribed", "of another size", "Resized or cropped copies change results."),
 }  # fmt: skip
 QUICK_IMAGES = 200  # at most, a side, with --quick
 FAR_M = 1_000.0  # no pair lies farther apart
@@ -63,7 +58,7 @@ class Row:
     expected: str
     found: str
     missing: int = 0
-    status: str = "ok"  # or "note", "finding", "unusable": a part cannot be read
+    status: str = "ok"  # or "finding", "unusable": a part cannot be read
     todo: str = ""  # the next step
 
 
@@ -92,10 +87,7 @@ class Report:
 
 
 def check(name: str, root: Path | str, quick: bool = False, progress: bool = True) -> Report:
-    """Check a data set called `name` ("auto": recognised), with a bar while images are decoded.
-
-    `quick` decodes 200 images a side instead of all. A root that is absent or empty gives exit status 2.
-    """
+    """Check a data set called `name` ("auto": recognised), with a bar while images are decoded: at most 200 a side if `quick`."""
     one_of("data set", name, ("auto", *NAMES), "Choose one.")
     rows: list[Row] = []
     try:
@@ -105,14 +97,15 @@ def check(name: str, root: Path | str, quick: bool = False, progress: bool = Tru
     except InputError as error:
         rows.append(Row("files", f"{error.where}: {error.expected}", error.found, 1, "unusable", error.todo))
     usable = any(row.item.startswith("split ") and row.status != "unusable" for row in rows)
-    wrong = any(row.status in ("finding", "unusable") for row in rows)
+    wrong = any(row.status != "ok" for row in rows)
     return Report(name, str(root), quick, tuple(rows), int(wrong) if usable else 2)
 
 
 def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
     sets: dict[str, Dataset] = {}
-    splits, marker = splits_of(name, root), read_marker(root)
-    source, counts = ("exported", marker["counts"]) if marker else ("published", PUBLISHED.get(name, {}))
+    splits, marker, source = splits_of(name, root), read_marker(root), "exported"
+    if marker is None:
+        marker, source = {"counts": PUBLISHED.get(name, {}), "sizes": SIZES.get(name, {})}, "published"
     said = "{:,} queries, {:,} gallery".format
     for label, options in splits.items():
         try:
@@ -120,14 +113,11 @@ def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
         except InputError as error:
             yield Row(f"split {label}", f"{error.where}: {error.expected}", error.found, 1, "unusable", error.todo)
             continue
-        have, wanted = (len(data.query), len(data.gallery)), counts.get(label)
-        yield _row("split", label, data.left_out, said(*have))
-        wrong = [said(*have)] if wanted not in (None, have) else []
+        have, wanted = [len(data.query), len(data.gallery)], marker["counts"].get(label)
+        yield _row("split", label, data.left_out, f"{said(*have)}. {data.note}")
+        wrong = [said(*have)] if wanted and [*wanted] != have else []
         yield _row("counts", label, wrong, said(*have), wanted and f"{said(*wanted)} ({source})")
         query, gallery, pairs = data.query.positions, data.gallery.positions, data.positives.pairs().numpy()
-        for side, ids, at in (("query", data.query.ids, query), ("gallery", data.gallery.ids, gallery)):
-            if at is not None:
-                yield _row("positions", f"{label} {side}", [ids[i] for i in np.flatnonzero(~at.known)], "all known")
         if len(pairs) and query is not None and gallery is not None and query.frame == gallery.frame:
             away = distances(query.take(pairs[:, 0]), gallery.take(pairs[:, 1]))
             far = [data.query.ids[i] for i in pairs[away > FAR_M, 0]]
@@ -139,8 +129,7 @@ def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
             by_building = "direction" in splits[a]
             one, two = ({i.partition("/")[0] if by_building else i for i in sets[x].query.ids} for x in (a, b))
             yield _row("overlap", f"{a} / {b}", sorted(one & two))
-    for k, side in enumerate(("query", "gallery")) if sets else ():
-        right = marker["sizes"][side] if marker else [SIZES[name][k]] if name in SIZES else []
+    for side in ("query", "gallery") if sets else ():
         every = [getattr(data, side) for data in sets.values()]
         files = list(dict.fromkeys(images.file(i) for images in every for i in range(len(images))))
         files = files[:: -(-len(files) // QUICK_IMAGES) if quick else 1]
@@ -148,7 +137,7 @@ def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
         broken = [f"{path} ({error.found})" for path, error in found.items() if isinstance(error, InputError)]
         yield _row("images", side, broken, "all decoded", f"{len(files):,} readable")
         sizes = {path: f"{size[1]} x {size[0]}" for path, size in found.items() if not isinstance(size, InputError)}
-        allowed = [f"{w} x {h}" for h, w in sorted(right)]
+        allowed = [f"{w} x {h}" for h, w in sorted(marker["sizes"].get(side, ()))]
         wrong = [f"{path} is {size}" for path, size in sizes.items() if allowed and size not in allowed]
         fine = ", ".join(f"{size}: {count:,}" for size, count in Counter(sizes.values()).most_common(5))
         yield _row("sizes", side, wrong, fine, " or ".join(allowed))
@@ -156,8 +145,6 @@ def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
 
 def _row(check: str, label: str, bad: Sequence[str], fine: str = "none", expected: str | None = None) -> Row:
     """What was found is `fine` where nothing is bad, else how many are, and the first."""
-    right, what, status, todo = CHECKS[check]
-    if not bad:
-        return Row(f"{check} {label}", expected or right, fine)
-    found = f"{len(bad):,} {what}: {', '.join(bad[:5])}" + ", ..." * (len(bad) > 5)
-    return Row(f"{check} {label}", expected or right, found, len(bad), status, todo)
+    right, what, todo = CHECKS[check]
+    found = f"{len(bad):,} {what}: {', '.join(bad[:5])}" + ", ..." * (len(bad) > 5) if bad else fine
+    return Row(f"{check} {label}", expected or right, found, len(bad), *(("finding", todo) if bad else ()))

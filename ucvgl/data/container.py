@@ -241,18 +241,14 @@ class Dataset:
 
     def take(self, rows: Rows, gallery: Rows | None = None) -> "Dataset":
         """The data set with these queries alone; and, if given, with these gallery images alone."""
-        kept = {
-            "query": self.query.subset(rows), "positives": self.positives.take(rows),
-            "semi_positives": self.semi_positives and self.semi_positives.take(rows),
-            "top_view": self.top_view and self.top_view.subset(rows),
-        }  # fmt: skip
+        positives, semi = (some and some.take(rows) for some in (self.positives, self.semi_positives))
+        kept = self.gallery
         if gallery is not None:
-            numbers = np.full(len(self.gallery), -1)
+            kept, numbers = self.gallery.subset(gallery), np.full(len(self.gallery), -1)
             numbers[np.asarray(gallery, np.int64)] = np.arange(len(gallery))
-            kept["gallery"] = self.gallery.subset(gallery)
-            for name in ("positives", "semi_positives"):
-                kept[name] = kept[name] and kept[name].renumbered(numbers)
-        return replace(self, **kept)
+            positives, semi = (some and some.renumbered(numbers) for some in (positives, semi))
+        return replace(self, query=self.query.subset(rows), gallery=kept, positives=positives, semi_positives=semi,
+                       top_view=self.top_view and self.top_view.subset(rows))  # fmt: skip
 
     def require_labels(self, purpose: str) -> None:
         """InputError, before anything runs, where `purpose` ("supervised training") needs pairs and none is known."""
@@ -268,8 +264,8 @@ class Dataset:
         if not len(rows):
             raise InputError(f"{self.name} {self.split}", expected="a query with a right gallery image", found="none",
                              todo="Are queries and gallery of one place, and in one frame?")  # fmt: skip
-        note = f"{self.note} {len(self) - len(rows)} of {len(self)} queries have no positive and are left out.".strip()
-        return replace(self.take(rows), note=note)
+        left_out = f"{len(self) - len(rows)} of {len(self)} queries have no positive and are left out."
+        return replace(self.take(rows), note=f"{self.note} {left_out}".strip())
 
     def digest(self) -> str:
         """Twelve hex digits of ids, files, positions and labels: what stands for the data in the run cache."""
@@ -301,11 +297,8 @@ def joined(parts: Sequence[Dataset], name: str, radius_m: float) -> Dataset:
     sides = []
     for side in ("query", "gallery"):
         sets = [getattr(part, side) for part in parts]
-        values = np.concatenate([images.positions.values for images in sets])
-        sides.append(ArrayImages(
-            tuple(f"{number}/{i}" for number, images in enumerate(sets) for i in images.ids),
-            torch.cat([images[:] for images in sets]), Positions(values, sets[0].positions.frame, name),
-            hashlib.sha256(" ".join(images.digest() for images in sets).encode()).hexdigest()[:16],
-        ))  # fmt: skip
-    hits = Positives.within(sides[0].positions, sides[1].positions, radius_m)
-    return Dataset(name, "all", sides[0], sides[1], hits)
+        at = Positions(np.concatenate([images.positions.values for images in sets]), sets[0].positions.frame, name)
+        ids = [f"{number}/{i}" for number, images in enumerate(sets) for i in images.ids]
+        source = " ".join(images.digest() for images in sets)
+        sides.append(ArrayImages(ids, torch.cat([images[:] for images in sets]), at, source))
+    return Dataset(name, "all", *sides, Positives.within(sides[0].positions, sides[1].positions, radius_m))

@@ -10,10 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.decoding import image_size
-from ucvgl.data.files import columns, folder, inside, lat_lon, lines, one_of, read_marker
+from ucvgl.data.files import columns, folder, inside, one_of, read_marker
 from ucvgl.errors import InputError
 from ucvgl.geometry import CVUSA_STRIP_OFFSET
 from ucvgl.positions import Positions, Wgs84
@@ -52,16 +53,14 @@ def _positions(root: Path, stems: list[str]) -> tuple[Positions | None, ...]:
     path = next((path for path in places if path.is_file()), None)
     if path is None or not all(stem.isascii() and stem.isdigit() for stem in stems):
         return None, None
-    table = dict(lines(path))
-    last, values = max(table), []
-    for stem in stems:
-        where = f"{path}:{int(stem)}"
-        if not 1 <= int(stem) <= last:
-            raise InputError(path, expected=f"a row for tile {stem}", found=f"{last} rows",
-                             todo="Use the location list of the whole data set: its row n belongs to tile n.")  # fmt: skip
-        cells = table.get(int(stem), ",,,").split(",")
-        if len(cells) < 4:
-            raise InputError(where, expected="tile latitude, longitude, panorama latitude, longitude",
-                             found=f"{len(cells)} columns", todo="Copy the list again.")  # fmt: skip
-        values.append([lat_lon(where, cells[k : k + 2]) for k in (0, 2)])
-    return tuple(Positions(side, Wgs84(), str(path)) for side in np.moveaxis(values, 1, 0))
+    try:
+        table = pd.read_csv(path, header=None, usecols=range(4), dtype=str, skip_blank_lines=False)
+        values = table.astype(float).to_numpy()  # by Python's own conversion, which loses no digit
+    except (OSError, ValueError) as error:
+        raise InputError(path, expected="rows of tile latitude, longitude, panorama latitude, longitude", found=error,
+                         todo="Copy the list again.") from error  # fmt: skip
+    rows = np.array([int(stem) for stem in stems])
+    if not 1 <= rows.min() <= rows.max() <= len(values):
+        raise InputError(path, expected=f"rows 1 to {rows.max()}, for the tiles numbered so", found=f"{len(values)} rows",
+                         todo="Use the location list of the whole data set.")  # fmt: skip
+    return tuple(Positions(values[:, k : k + 2], Wgs84(), str(path)).take(rows - 1) for k in (0, 2))

@@ -134,10 +134,7 @@ def inside(name: str, where: object) -> str:
 
 
 def on_disk(images: FileImages) -> tuple[FileImages, np.ndarray]:
-    """Listed images with their paths as they lie on disk, in another Unicode form or letter case if need be; which are absent.
-
-    Each folder is listed once, not a look-up a file.
-    """
+    """Listed images with their paths as they lie on disk, in another Unicode form or letter case if need be; which are absent."""
     listed: dict[str, dict[str, str]] = {}  # folder -> its files, by name and by folded name
     found: list[str] = []
     for name in images.paths:
@@ -161,23 +158,16 @@ def _folded(name: str) -> str:
 def read_marker(root: Path) -> dict[str, Any] | None:
     """What an export of ours says of itself: counts, sizes, strip_offset; None where `root` is no export."""
     path = root / MARKER
-    if not path.is_file():
-        return None
     try:
-        marker = json.loads(path.read_text(encoding="utf-8"))
-        counts = {part: (int(n), int(m)) for part, (n, m) in marker["counts"].items()}
-        sizes = {side: [(int(h), int(w)) for h, w in sizes] for side, sizes in marker["sizes"].items()}
-        return {"counts": counts, "sizes": sizes, "strip_offset": float(marker.get("strip_offset", 0))}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        found = f"{type(error).__name__}: {error}"[:120]
-        raise InputError(path, expected="the counts of an export", found=found, todo="Export again.") from error
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError) as error:
+        raise InputError(path, expected="what an export says of itself", found=error, todo="Export again.") from error
 
 
 def lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a text list that hold something, with their numbers from 1; the final newline is optional.
 
-    Raises:
-        InputError: the file is absent, empty, or not UTF-8 text.
+    InputError: the file is absent, empty, or not UTF-8 text.
     """
     try:
         raw = path.read_bytes()
@@ -190,11 +180,9 @@ def lines(path: Path) -> list[tuple[int, str]]:
     damage = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\udc80-\udcff]", text)
     if damage:
         at = damage.start()
-        raise InputError(
-            f"{path}:{text[:at].count(chr(10)) + 1}", expected="UTF-8 text" if damage.group() >= "\udc80" else "text",
-            found=text[at : at + 20].encode("utf-8", "surrogateescape"),
-            todo="Save the list as UTF-8, or copy it again: the file is damaged.",
-        )  # fmt: skip
+        raise InputError(f"{path}:{text.count(chr(10), 0, at) + 1}", found=text[at : at + 20].encode("utf-8", "surrogateescape"),
+                         expected="UTF-8 text" if damage.group() >= "\udc80" else "text",
+                         todo="Save the list as UTF-8, or copy it again: the file is damaged.")  # fmt: skip
     rows = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise InputError(path, expected="at least one line", found="an empty list", todo="Copy the list again.")
@@ -202,19 +190,14 @@ def lines(path: Path) -> list[tuple[int, str]]:
 
 
 def columns(path: Path, separator: str | None, counts: Iterable[int]) -> list[tuple[str, list[str]]]:
-    """The lines of a list split into columns, each with where it stands; None splits at blanks.
-
-    `counts` are the numbers of columns that are right.
-    """
+    """The lines of a list split into columns (None: at blanks), each with where it stands; `counts` columns are right."""
     counts = tuple(counts)
     table = []
     for number, text in lines(path):
         cells = [cell.strip() for cell in text.split(separator)]
         if len(cells) not in counts or not all(cells):
-            raise InputError(
-                f"{path}:{number}", expected=f"{' or '.join(map(str, counts))} columns, none empty",
-                found=f"{len(cells)}: {text[:80]!r}", todo="Compare the line with the data set's own list.",
-            )  # fmt: skip
+            raise InputError(f"{path}:{number}", expected=f"{' or '.join(map(str, counts))} columns, none empty",
+                             found=f"{len(cells)}: {text[:80]!r}", todo="Compare it with the published list.")  # fmt: skip
         table.append((f"{path}:{number}", cells))
     return table
 
@@ -243,8 +226,7 @@ def lat_lon(where: object, cells: Iterable[str]) -> list[float]:
 def read_table(path: Path) -> list[tuple[int, list[str]]]:
     """The rows of a CSV with their line numbers; the first is its header, in small letters, without units in brackets.
 
-    Comma, semicolon or tab. InputError: quotes that do not close in their line, a wrong column count, which pandas fills up in
-    silence.
+    InputError: quotes that do not close in their line, a wrong column count, which pandas fills up in silence.
     """
     rows = lines(path)
     separator, table = max(",;\t", key=rows[0][1].count), []
@@ -267,8 +249,7 @@ def read_table(path: Path) -> list[tuple[int, list[str]]]:
 def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
     """Ids and positions from a CSV with a header: an id or file column, and latitude and longitude, or east and north.
 
-    Raises:
-        InputError: no id column, no pair of position columns, a wrong column count, a value that is no number, an id twice.
+    InputError: no id column, no pair of position columns, a wrong column count, a value that is no number, an id twice.
     """
     path = Path(path)
     (first, header), *rows = read_table(path)
@@ -280,10 +261,8 @@ def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
     is_degrees = None not in pair
     pair = pair if is_degrees else [column(names) for names in _METRES]
     if which is None or None in pair:
-        raise InputError(
-            f"{path}:{first}", expected="a header with an id or file column, and latitude and longitude (or east and north)",
-            found=f"columns {', '.join(header)[:120]}", todo="Name the columns id, latitude and longitude.",
-        )  # fmt: skip
+        raise InputError(f"{path}:{first}", expected="a header with id or file, latitude and longitude (or east and north)",
+                         found=f"columns {', '.join(header)[:120]}", todo="Name the columns so.")  # fmt: skip
     values: dict[str, list[float]] = {}  # by id
     for number, row in rows:
         where, name, cells = f"{path}:{number}", row[which].strip(), [row[i] for i in pair]
@@ -298,8 +277,7 @@ def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
 def table_rows(names: Sequence[str], ids: Sequence[str], where: object) -> np.ndarray:
     """(N,) int64: the table's row of each file, -1 for none; a table may leave out folders and endings.
 
-    Raises:
-        InputError: no file has a row, or one row would stand for two files.
+    InputError: no file has a row, or one row would stand for two files.
     """
     row = {identifier: i for i, identifier in enumerate(ids)}
     found, taken = np.full(len(names), -1, np.int64), {}

@@ -31,20 +31,13 @@ def read_pairs(root: Path | str, split: str = "all", query: str = "drone", galle
     """
     one_of("split", split, SPLITS, "Parts of own pairs.")
     root = folder(root, f"a folder holding {query}/ and {gallery}/")
-    sides, rows_of = [], []  # images, and the row of each name without ending
-    for side in (query, gallery):
-        images, row_of = image_folder(root, side, "images named as those of the other side"), {}
-        for i, name in enumerate(images.ids):
-            other = row_of.setdefault(name.rpartition(".")[0], i)
-            if other != i:
-                raise InputError(images.file(i), expected="every name once", found=f"{images.ids[other]} too",
-                                 todo="Equal names are pairs: keep one of the two.")  # fmt: skip
-        sides.append(images)
-        rows_of.append(row_of)
-    common = rows_of[0].keys() & rows_of[1].keys()
+    sides = [image_folder(root, side, "images named as those of the other side") for side in (query, gallery)]
+    # by names without ending: replace refuses two of one name
+    stems = [replace(side, ids=[name.rpartition(".")[0] for name in side.ids]).ids for side in sides]
+    common = set(stems[0]) & set(stems[1])
     if not common:
-        some = ", ".join(next(iter(row_of)) for row_of in rows_of)
-        raise InputError(root, expected=f"equal names in {query}/ and {gallery}/", found=f"{some}, none equal",
+        raise InputError(root, expected=f"equal names in {query}/ and {gallery}/",
+                         found=f"{stems[0][0]}, {stems[1][0]}, none equal",
                          todo="Rename them, or use the layout 'folders', which has no pairs.")  # fmt: skip
     if split != "all" and len(common) < LEAST:
         raise InputError(root, expected=f"at least {LEAST} pairs to hold some out", found=len(common),
@@ -52,16 +45,14 @@ def read_pairs(root: Path | str, split: str = "all", query: str = "drone", galle
     # in the order of the names' hashes; paired and unpaired names apart, so that every part has its share of both
     low, high = SPLITS[split]
     part: set[str] = set()
-    for group in (common, rows_of[0].keys() ^ rows_of[1].keys()):
+    for group in (common, set(stems[0]) ^ set(stems[1])):
         ordered = sorted(group, key=lambda stem: hashlib.sha256(stem.encode()).digest())
         part.update(ordered[round(low * len(ordered)) : round(high * len(ordered))])
-    stems = [[stem for stem in row_of if stem in part] for row_of in rows_of]
-    images = [
-        side.subset([row_of[stem] for stem in some]) for side, row_of, some in zip(sides, rows_of, stems, strict=True)
-    ]
-    row = {stem: [i] for i, stem in enumerate(stems[1])}
+    rows = [[i for i, stem in enumerate(some) if stem in part] for some in stems]
+    number = {stems[1][j]: [k] for k, j in enumerate(rows[1])}
+    positives = Positives.of([number.get(stems[0][i], []) for i in rows[0]])
     note = "Pairs by file name." + " The parts are drawn by the names' hashes." * (split != "all")
-    return Dataset("pairs", split, *images, Positives.of([row.get(stem, []) for stem in stems[0]]), note=note)
+    return Dataset("pairs", split, sides[0].subset(rows[0]), sides[1].subset(rows[1]), positives, note=note)
 
 
 def read_folders(
@@ -97,10 +88,9 @@ def _images(root: Path, what: str, table: Path | str | None) -> tuple[FileImages
         at = table_rows(images.ids, ids, table)
         positions = Positions(np.where(at[:, None] >= 0, places.values[at], np.nan), places.frame, str(table))
     else:
-        unknown = math.nan, math.nan
         tags = [image_position(root / name) for name in images.paths]
         wrong = [name for name, at in zip(images.paths, tags, strict=True) if at and math.isnan(at[0])]
-        found = Positions([at or unknown for at in tags], Wgs84(), str(root))
+        found = Positions([at or (math.nan, math.nan) for at in tags], Wgs84(), str(root))
         positions = found if found.known.any() else None
     return replace(images, positions=positions), wrong
 
@@ -112,11 +102,8 @@ def tile_centre(zoom: int, x: float, y: float) -> tuple[float, float]:
 
 
 def image_position(path: Path | str) -> tuple[float, float] | None:
-    """Latitude and longitude in degrees by EXIF GPS; None if the image has none, NaN twice if they are damaged or impossible.
-
-    Damaged tags do not spoil an image, and an image that cannot be read is found out when it is decoded.
-    """
-    nothing = float("nan"), float("nan")
+    """Latitude and longitude in degrees by EXIF GPS; None if the image has none, NaN twice if they are damaged or impossible."""
+    nothing = math.nan, math.nan
     try:
         file = Image.open(path, formats=FORMATS)
     except Exception:  # as Pillow's decoders raise
@@ -137,12 +124,8 @@ def image_position(path: Path | str) -> tuple[float, float] | None:
 
 
 def looks_swapped(values: Positions, reference: Positions) -> bool:
-    """Whether latitude and longitude are swapped: the medians lie 100 km apart, but not with columns exchanged.
-
-    False for positions in metres and where nothing is known.
-    """
+    """Whether the medians of positions in degrees lie 100 km apart, but not with latitude and longitude exchanged."""
     if not all(isinstance(p.frame, Wgs84) and p.known.any() for p in (values, reference)):
         return False
     here, there = (np.median(p.values[p.known], axis=0) for p in (values, reference))
-    turned = here[::-1]
-    return bool(abs(turned[0]) <= 90 and haversine(here, there) > 1e5 >= haversine(turned, there))
+    return bool(abs(here[1]) <= 90 and haversine(here, there) > 1e5 >= haversine(here[::-1], there))

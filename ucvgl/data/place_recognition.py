@@ -92,32 +92,25 @@ def _on_a_line(images: FileImages) -> Positions:
     return Positions([(*numbers(images.file(i), cell), 0.0) for i, cell in enumerate(cells)], ON_A_LINE, images.where)
 
 
-def frame_folders(root: Path, query: str | None = None, gallery: str | None = None) -> tuple[str, str] | None:
-    """The names of the two folders as they are on disk, or None; the names known here, or those given."""
+def frame_folders(root: Path) -> tuple[str, str] | None:
+    """The names of the two folders as they are on disk, or None."""
     held = {name.casefold(): name for name in folders_in(root)}
-    pairs = [(query or a, gallery or b) for a, b in FOLDERS]
-    return next(((held[a.casefold()], held[b.casefold()]) for a, b in pairs
-                 if a.casefold() in held and b.casefold() in held and a != b), None)  # fmt: skip
+    return next(((held[query], held[gallery]) for query, gallery in FOLDERS if {query, gallery} <= held.keys()), None)
 
 
-def read_frames(
-    root: Path | str, split: str = "all", name: str = "frames", frames: int | None = None, query: str | None = None,
-    gallery: str | None = None,
-) -> Dataset:  # fmt: skip
+def read_frames(root: Path | str, split: str = "all", name: str = "frames", frames: int | None = None) -> Dataset:
     """N queries and M gallery frames of one line: "all", "train" (the first 70 %), or "test" (the rest but what is in reach of it).
 
-    A hit is at most `frames` away: by default 2, 0 for SPED and Essex3IN1, which are no routes. `query` and `gallery` are the
-    folders, by default the first of `FOLDERS` that are there. InputError: a folder is absent or empty, a name holds no number,
-    two files of a folder have one number, a part is empty.
+    A hit is at most `frames` away: by default 2, 0 for SPED and Essex3IN1, which are no routes. The folders are the first of
+    `FOLDERS` that are there. InputError: a folder is absent or empty, a name holds no number, two files of a folder have one
+    number, a part is empty.
     """
     one_of("split", split, ("all", "train", "test"), "Frames on a line have these parts.")
     root = folder(root, "a folder holding two folders of frames")
-    pair = frame_folders(root, query, gallery)
+    pair = frame_folders(root)
     if pair is None:
-        raise InputError(
-            root, expected=f"two folders such as {', '.join('/'.join(pair) for pair in FOLDERS[:3])}",
-            found=", ".join(folders_in(root)[:8]) or "no folder", todo="Say which with query= and gallery=.",
-        )  # fmt: skip
+        raise InputError(root, expected=f"two folders, one of {', '.join('/'.join(pair) for pair in FOLDERS)}",
+                         found=", ".join(folders_in(root)[:8]) or "no folder", todo="Name the two so.")  # fmt: skip
     reach = HIT_FRAMES.get(name, 2) if frames is None else frames
     sides = [_numbered(root, side) for side in pair]
     first = min(at.min() for _, at in sides)
@@ -142,14 +135,12 @@ def read_frames(
 def _numbered(root: Path, side: str) -> tuple[FileImages, np.ndarray]:
     """The frames of a folder and their numbers."""
     images = image_folder(root, side, "frames with a number in their names")
-    path_of: dict[int, str] = {}
+    at = []
     for i, path in enumerate(images.paths):
         digits = re.findall(r"[0-9]+", path.rpartition("/")[2].rpartition(".")[0])
         if not digits:
             raise InputError(images.file(i), expected="frames with a number in their names", found=path,
                              todo="Number the frames of both folders alike.")  # fmt: skip
-        number = int(digits[-1][-15:])
-        if path_of.setdefault(number, path) != path:
-            raise InputError(images.file(i), expected="every number once", found=f"{number} in {path_of[number]} too",
-                             todo="Keep one file a frame.")  # fmt: skip
-    return replace(images, ids=map(nfc, images.paths)), np.array(list(path_of))
+        at.append(int(digits[-1][-15:]))
+    replace(images, ids=[f"frame {number}" for number in at])  # refuses two files of one number
+    return replace(images, ids=map(nfc, images.paths)), np.array(at)

@@ -159,10 +159,7 @@ def write_frames(data: Dataset, numbers: Sequence[int], root: Path | str) -> Pat
 
 @contextmanager
 def new_folder(root: Path | str) -> Iterator[Path]:
-    """A scratch folder that becomes `root` when all is written; where anything fails it is removed, and nothing is left.
-
-    InputError: `root` is a file or holds something, or cannot be written.
-    """
+    """A scratch folder that becomes `root` when all is written, or is removed; InputError: `root` holds something, or is a file."""
     root = Path(root).resolve()
     try:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
