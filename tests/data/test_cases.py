@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ucvgl.data import open_dataset, parts
-from ucvgl.data.files import images_below, walk
+from ucvgl.data.files import walk
 from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView
@@ -181,7 +181,7 @@ def test_links_case_and_unicode_forms(tmp_path):
     trees.jpeg(tmp_path / "satellite" / f"{unicodedata.normalize('NFC', accent)}.jpg")
     (tmp_path / "drone" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "drone" / "circle").symlink_to(tmp_path / "drone")
-    assert images_below(tmp_path / "drone") == [f"{accent}.Jpeg", "linked/b.JPG"]
+    assert walk(tmp_path / "drone")[0] == [f"{accent}.Jpeg", "linked/b.JPG"]
     data = open_dataset("pairs", tmp_path)
     assert data.query.ids == ("Genève.Jpeg", "linked/b.JPG")
     assert data.positives.best().tolist() == [0, -1]

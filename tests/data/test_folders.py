@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from ucvgl.data import detect_layout, open_dataset, parts, read_position_table
-from ucvgl.data.folders import tile_centre
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres
 
@@ -83,15 +82,6 @@ def test_exif_positions(folders):
     places = open_dataset("folders", folders).query.positions
     assert places.values[:2] == pytest.approx(np.array([[60.1699, 24.9384], [-33.8568, -151.2153]]), abs=1e-6)
     assert places.known.tolist() == [True, True, False, False, False]
-
-
-def test_tile_centre():
-    """The published formula from degrees to tile numbers (OpenStreetMap wiki, "Slippy map tilenames") leads back to the tile."""
-    assert tile_centre(0, 0, 0) == pytest.approx((0, 0))
-    lat, lon = tile_centre(17, 74595, 37926)
-    phi = np.radians(lat)
-    assert 2**17 * (lon + 180) / 360 == pytest.approx(74595.5)
-    assert 2**17 * (1 - np.log(np.tan(phi) + 1 / np.cos(phi)) / np.pi) / 2 == pytest.approx(37926.5)
 
 
 def test_absent_and_empty_folders(tmp_path):

@@ -57,14 +57,12 @@ def open_dataset(
     if name in PLACE_RECOGNITION or name in FRAMES:
         options["name"] = name
     data = reader(root, **({} if split is None else {"split": split}), **options)
-    note = data.note
-    unanswered = int((data.positives.known & (data.positives.best().numpy() < 0)).sum())
+    note, unanswered = data.note, int((data.positives.known & (data.positives.best().numpy() < 0)).sum())
     if unanswered:
         note += f" {unanswered} of {len(data)} queries have no right image; recall leaves them out."
     others = [*data.query.others, *data.gallery.others]
     if others:
-        some = ", ".join(others[:3]) + ", ..." * (len(others) > 3)
-        note += f" {len(others)} files passed over, of kinds that are not read: {some}."
+        note += f" {len(others)} files passed over, of kinds that are not read: {', '.join(others[:3])}."
     (query, gone), (gallery, gone_too) = on_disk(data.query), on_disk(data.gallery)
     absent = [images.file(i) for images, at in ((query, gone), (gallery, gone_too)) for i in np.flatnonzero(at)]
     if absent and (missing or ("drop" if name == "cvact" else "error")) == "error":
@@ -141,15 +139,12 @@ def detect_layout(root: Path | str) -> str:
     """The name of the layout in `root`, by the files that only it has; InputError if none is recognised."""
     root = folder(root, "the folder of a data set")
     signs = {
-        "cvact": ("ACT_data.mat",),
-        "cvusa": ("splits/train-19zl.csv", "splits/val-19zl.csv"),
-        "vigor": tuple(f"splits/{city}" for city in CITIES),
+        "cvact": ("ACT_data.mat",), "cvusa": ("splits/train-19zl.csv", "splits/val-19zl.csv"),
+        "vigor": tuple(f"splits/{city}" for city in CITIES), "sues200": ("Testing", "Training", "satellite-view"),
         "university1652": ("test/query_drone", "train/drone", "test/gallery_satellite"),
-        "sues200": ("Testing", "Training", "satellite-view"),
         "vpr": ("images/test", "images/val", "images/train", "test/database", "val/database", "train/database"),
-        "folders": ("ground",),
-        "pairs": ("drone",),
-    }
+        "folders": ("ground",), "pairs": ("drone",),
+    }  # fmt: skip
     for name, paths in signs.items():
         if any((root / path).exists() for path in paths):
             return name

@@ -113,7 +113,7 @@ def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
         except InputError as error:
             yield Row(f"split {label}", f"{error.where}: {error.expected}", error.found, 1, "unusable", error.todo)
             continue
-        have, wanted = [len(data.query), len(data.gallery)], marker["counts"].get(label)
+        have, wanted = [len(data.query), len(data.gallery)], marker.get("counts", {}).get(label)
         yield _row("split", label, data.left_out, f"{said(*have)}. {data.note}")
         wrong = [said(*have)] if wanted and [*wanted] != have else []
         yield _row("counts", label, wrong, said(*have), wanted and f"{said(*wanted)} ({source})")
@@ -137,7 +137,7 @@ def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
         broken = [f"{path} ({error.found})" for path, error in found.items() if isinstance(error, InputError)]
         yield _row("images", side, broken, "all decoded", f"{len(files):,} readable")
         sizes = {path: f"{size[1]} x {size[0]}" for path, size in found.items() if not isinstance(size, InputError)}
-        allowed = [f"{w} x {h}" for h, w in sorted(marker["sizes"].get(side, ()))]
+        allowed = [f"{w} x {h}" for h, w in sorted(marker.get("sizes", {}).get(side, ()))]
         wrong = [f"{path} is {size}" for path, size in sizes.items() if allowed and size not in allowed]
         fine = ", ".join(f"{size}: {count:,}" for size, count in Counter(sizes.values()).most_common(5))
         yield _row("sizes", side, wrong, fine, " or ".join(allowed))

@@ -46,8 +46,8 @@ class ImageSet:
     def subset(self, rows: Rows) -> Self:
         """The images at `rows`, in that order."""
         at = np.asarray(rows, np.int64)
-        ids = tuple(self.ids[i] for i in at)
-        return replace(self, ids=ids, positions=self.positions and self.positions.take(at), **self._pixels(at))
+        positions = self.positions and self.positions.take(at)
+        return replace(self, ids=[self.ids[i] for i in at], positions=positions, **self._pixels(at))
 
     def _digest(self, parts: Sequence[str]) -> str:
         digest = hashlib.sha256("\n".join(parts).encode())

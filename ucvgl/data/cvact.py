@@ -8,20 +8,21 @@ in 32 bits, 0.5 m apart in Canberra; here they have 64. Published counts: 35,532
 from pathlib import Path
 
 import numpy as np
+from scipy.io import loadmat
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.files import folder, one_of
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions
 
-_SETS = {"train": ("trainSet", "trainInd"), "val": ("valSet", "valInd"), "test": ("valSetAll", "valInd")}
+SETS = {"train": ("trainSet", "trainInd"), "val": ("valSet", "valInd"), "test": ("valSetAll", "valInd")}
 HIT_M = 5.0  # in the large test
 UTM = Metres("UTM of ACT_data.mat")
 
 
 def read_cvact(root: Path | str, split: str = "val") -> Dataset:
     """One split ("train", "val" or "test", the large one): N panoramas, N tiles; panorama i's own tile is i, and comes first."""
-    one_of("split", split, _SETS, "CVACT has these three.")
+    one_of("split", split, SETS, "CVACT has these three.")
     root = folder(root, "the folder of CVACT, holding ACT_data.mat")
     path = root / "ACT_data.mat"
     names, utm = _read_mat(path, split)
@@ -44,9 +45,7 @@ def read_cvact(root: Path | str, split: str = "val") -> Dataset:
 
 def _read_mat(path: Path, split: str) -> tuple[list[str], np.ndarray]:
     """Ids and UTM east and north (N, 2) of a split."""
-    from scipy.io import loadmat
-
-    name, field = _SETS[split]
+    name, field = SETS[split]
     try:
         data = loadmat(path, variable_names=["panoIds", "utm", name], simplify_cells=True)
         ids = [str(i).rstrip() for i in np.atleast_1d(data["panoIds"])]  # shorter ones are filled up with blanks

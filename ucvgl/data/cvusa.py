@@ -29,11 +29,11 @@ def read_cvusa(root: Path | str, split: str = "val") -> Dataset:
     tiles, panoramas = ([inside(cells[k], where) for where, cells in rows] for k in (0, 1))
     stems = [[name.rpartition("/")[2].rpartition(".")[0] or name for name in side] for side in (panoramas, tiles)]
     tile_at, panorama_at = _positions(root, stems[1])
-    marker = read_marker(root)
+    marker = read_marker(root) or {"strip_offset": _strip_offset(root, panoramas)}
     return Dataset(
         "cvusa", split, FileImages(str(root), stems[0], panoramas, panorama_at, str(path)),
         FileImages(str(root), stems[1], tiles, tile_at, str(path)), Positives.one_each(np.arange(len(rows))),
-        strip_offset=_strip_offset(root, panoramas) if marker is None else marker["strip_offset"],
+        strip_offset=float(marker.get("strip_offset", 0)),
     )  # fmt: skip
 
 
@@ -61,6 +61,6 @@ def _positions(root: Path, stems: list[str]) -> tuple[Positions | None, ...]:
                          todo="Copy the list again.") from error  # fmt: skip
     rows = np.array([int(stem) for stem in stems])
     if not 1 <= rows.min() <= rows.max() <= len(values):
-        raise InputError(path, expected=f"rows 1 to {rows.max()}, for the tiles numbered so", found=f"{len(values)} rows",
+        raise InputError(path, expected=f"a row each for tiles {rows.min()} to {rows.max()}", found=f"{len(values)} rows",
                          todo="Use the location list of the whole data set.")  # fmt: skip
     return tuple(Positions(values[:, k : k + 2], Wgs84(), str(path)).take(rows - 1) for k in (0, 2))

@@ -99,8 +99,7 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Images of `size` (height, width) in batches, indices (B,) int64 and images uint8 (B, 3, H, W), in exactly that order.
 
-    The last batch is shorter, never dropped; `order` holds indices, repeats allowed. Threads call `images.read`, so it must not
-    change anything. InputError names an unreadable file.
+    The last batch is shorter, never dropped; `order` may repeat one. Threads call `images.read`. InputError: an unreadable file.
     """
     rows = torch.arange(len(images)) if order is None else torch.as_tensor(order)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

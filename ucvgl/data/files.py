@@ -83,9 +83,7 @@ def walk(root: Path) -> tuple[list[str], list[str]]:
     others: list[str] = []
 
     def refuse(error: OSError) -> None:
-        raise InputError(
-            error.filename, expected="a readable folder", found=error, todo="Correct or remove it."
-        ) from error
+        raise InputError(error.filename, expected="a readable folder", found=error, todo="Remove it.") from error
 
     for base, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         for name in filter(_NOT_UTF8.search, folders + names):
@@ -99,11 +97,6 @@ def walk(root: Path) -> tuple[list[str], list[str]]:
             if ending not in _SIDE_ENDINGS:
                 (images if ending in IMAGE_ENDINGS else others).append(f"{below}/{name}".removeprefix("./"))
     return sorted(images, key=nfc), sorted(others, key=nfc)
-
-
-def images_below(root: Path) -> list[str]:
-    """The image files below `root`, in subfolders too, as sorted relative paths."""
-    return walk(root)[0]
 
 
 def image_folder(root: Path, below: str, what: str) -> FileImages:
@@ -136,23 +129,20 @@ def inside(name: str, where: object) -> str:
 def on_disk(images: FileImages) -> tuple[FileImages, np.ndarray]:
     """Listed images with their paths as they lie on disk, in another Unicode form or letter case if need be; which are absent."""
     listed: dict[str, dict[str, str]] = {}  # folder -> its files, by name and by folded name
-    found: list[str] = []
+    paths, absent = [], []
     for name in images.paths:
         parent, slash, leaf = name.rpartition("/")
         if parent not in listed:
             held: list[str] = []
             with suppress(OSError), os.scandir(f"{images.root}{os.sep}{parent}") as entries:
                 held = [entry.name for entry in entries if entry.is_file()]
-            alike = Counter(map(_folded, held))  # two files that differ in case alone stand for neither
-            listed[parent] = {_folded(file): file for file in held if alike[_folded(file)] == 1} | {f: f for f in held}
-        other = listed[parent].get(leaf) or listed[parent].get(_folded(leaf))
-        found.append(parent + slash + other if other else "")
-    paths = [path or name for path, name in zip(found, images.paths, strict=True)]
-    return replace(images, paths=paths), np.array([not path for path in found])
-
-
-def _folded(name: str) -> str:
-    return nfc(name).casefold()
+            folded = {file: nfc(file).casefold() for file in held}
+            alike = Counter(folded.values())  # two files that differ in case alone stand for neither
+            listed[parent] = {key: file for file, key in folded.items() if alike[key] == 1} | {f: f for f in held}
+        other = listed[parent].get(leaf) or listed[parent].get(nfc(leaf).casefold())
+        paths.append(parent + slash + other if other else name)
+        absent.append(other is None)
+    return replace(images, paths=paths), np.array(absent)
 
 
 def read_marker(root: Path) -> dict[str, Any] | None:
@@ -180,8 +170,8 @@ def lines(path: Path) -> list[tuple[int, str]]:
     damage = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\udc80-\udcff]", text)
     if damage:
         at = damage.start()
-        raise InputError(f"{path}:{text.count(chr(10), 0, at) + 1}", found=text[at : at + 20].encode("utf-8", "surrogateescape"),
-                         expected="UTF-8 text" if damage.group() >= "\udc80" else "text",
+        where, found = f"{path}:{text.count(chr(10), 0, at) + 1}", text[at : at + 20].encode("utf-8", "surrogateescape")
+        raise InputError(where, expected="UTF-8 text" if damage.group() >= "\udc80" else "text", found=found,
                          todo="Save the list as UTF-8, or copy it again: the file is damaged.")  # fmt: skip
     rows = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
@@ -234,9 +224,7 @@ def read_table(path: Path) -> list[tuple[int, list[str]]]:
         try:
             (cells,) = csv.reader([text], delimiter=separator, strict=True)
         except csv.Error as error:
-            raise InputError(
-                f"{path}:{number}", expected="a row of a CSV", found=error, todo="Check its quotes."
-            ) from error
+            raise InputError(f"{path}:{number}", expected="a CSV", found=error, todo="Check its quotes.") from error
         if len(cells) != len(table[0][1] if table else cells):
             raise InputError(f"{path}:{number}", expected=f"{len(table[0][1])} columns", found=len(cells),
                              todo="Complete the row.")  # fmt: skip
@@ -254,12 +242,11 @@ def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
     path = Path(path)
     (first, header), *rows = read_table(path)
 
-    def column(names: tuple[str, ...]) -> int | None:
-        return next((header.index(name) for name in names if name in header), None)
-
-    which, *pair = (column(names) for names in (_ID, *_DEGREES))
-    is_degrees = None not in pair
-    pair = pair if is_degrees else [column(names) for names in _METRES]
+    which, lat, lon, east, north = (
+        next((header.index(name) for name in names if name in header), None) for names in (_ID, *_DEGREES, *_METRES)
+    )
+    is_degrees = None not in (lat, lon)
+    pair = (lat, lon) if is_degrees else (east, north)
     if which is None or None in pair:
         raise InputError(f"{path}:{first}", expected="a header with id or file, latitude and longitude (or east and north)",
                          found=f"columns {', '.join(header)[:120]}", todo="Name the columns so.")  # fmt: skip
@@ -284,12 +271,11 @@ def table_rows(names: Sequence[str], ids: Sequence[str], where: object) -> np.nd
     for i, name in enumerate(map(nfc, names)):
         leaf = name.rpartition("/")[2]
         key = next((k for k in (name, name.rpartition(".")[0], leaf, leaf.rpartition(".")[0]) if k in row), None)
-        if key is None:
-            continue
         if key in taken:
             raise InputError(where, expected="a row a file", found=f"{key!r}, which stands for {taken[key]} and {name}",
                              todo="Give the files with their folders and endings.")  # fmt: skip
-        found[i], taken[key] = row[key], name
+        if key is not None:
+            found[i], taken[key] = row[key], name
     if not taken:
         raise InputError(where, expected=f"ids such as {names[0]!r}", found=f"ids such as {ids[0]!r}" if ids else "no rows",
                          todo="The table's ids are file names, with or without folder and ending.")  # fmt: skip

@@ -64,8 +64,7 @@ def read_folders(
     Positions come from `query_csv` and `gallery_csv` (a header; an id or file column; latitude and longitude, or east and north).
     InputError: a folder is absent or empty, a table is wrong, one side's latitude and longitude look swapped.
     """
-    todo = "Own folders without pairs have no part to test on: recall cannot be measured on them."
-    one_of("split", split, ("all", "train"), todo)
+    one_of("split", split, ("all", "train"), "Without pairs there is no part to test on: recall cannot be measured.")
     root = Path(root)
     queries, wrong = _images(root / query, "photos or panoramas", query_csv)
     tiles, wrong_too = _images(root / gallery, "tiles", gallery_csv)
@@ -93,12 +92,6 @@ def _images(root: Path, what: str, table: Path | str | None) -> tuple[FileImages
         found = Positions([at or (math.nan, math.nan) for at in tags], Wgs84(), str(root))
         positions = found if found.known.any() else None
     return replace(images, positions=positions), wrong
-
-
-def tile_centre(zoom: int, x: float, y: float) -> tuple[float, float]:
-    """Latitude and longitude in degrees of the centre of a Web Mercator tile, its row counted from the north."""
-    lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * (y + 0.5) / (1 << zoom)))))
-    return float(lat), (x + 0.5) / (1 << zoom) * 360 - 180
 
 
 def image_position(path: Path | str) -> tuple[float, float] | None:

@@ -51,8 +51,7 @@ def read_place_recognition(
         raise InputError(root / base / split, expected=f"a {split} part", found=f"{' and '.join(held)} alone",
                          todo=todo if held == ["test"] else "Unpack the rest, or choose another part.")  # fmt: skip
     query, gallery = (_images(root, f"{base}{split}/{side}") for side in ("queries", "database"))
-    if frames is None and name == "nordland":
-        frames = 10
+    frames = 10 if frames is None and name == "nordland" else frames
     if frames is None:
         for side, at in ((side, side.positions.values) for side in (query, gallery)):
             if np.abs(at).max() <= 180 and at[:, 0].any():  # easting 0 everywhere: a made-up line, as Nordland's

@@ -6,18 +6,16 @@ A folder's name is the building. Galleries hold buildings that no query shows (d
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.files import folder, folders_in, image_folder, nfc, one_of
 from ucvgl.errors import InputError
 
-Direction = Literal["drone2satellite", "satellite2drone"]
 DIRECTIONS = ("drone2satellite", "satellite2drone")
 HEIGHTS = (150, 200, 250, 300)
 
 
-def read_university1652(root: Path | str, split: str = "test", direction: Direction = "drone2satellite") -> Dataset:
+def read_university1652(root: Path | str, split: str = "test", direction: str = DIRECTIONS[0]) -> Dataset:
     """One split ("train" or "test") of University-1652; the direction says what is looked up in what.
 
     InputError: a folder is absent or empty, or a query's building is not in the gallery.
@@ -26,13 +24,14 @@ def read_university1652(root: Path | str, split: str = "test", direction: Direct
     return _read("university1652", root, {"train": "train", "test": "test"}, split, direction, "")
 
 
-def read_sues200(
-    root: Path | str, split: str = "test", direction: Direction = "drone2satellite", height_m: int = 150
-) -> Dataset:
+def read_sues200(root: Path | str, split: str = "test", direction: str = DIRECTIONS[0], height_m: int = 150) -> Dataset:
     """One split of SUES-200 at one drone height (150, 200, 250 or 300); as `read_university1652`."""
     one_of("height_m", height_m, HEIGHTS, "SUES-200 was flown at these.")
     root = folder(root, "the folder of SUES-200, holding Training/ and Testing/")
-    folder(root / "Testing", "the archive's images as the benchmark's own script splits them (Training/, Testing/)")
+    folder(
+        root / ("Training" if split == "train" else "Testing"),
+        "the archive's images as the benchmark's own script splits them (Training/, Testing/)",
+    )
     folders = {"train": f"Training/{height_m}", "test": f"Testing/{height_m}"}
     return _read("sues200", root, folders, split, direction, f"Drone at {height_m} m.")
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ucvgl.data import open_dataset, splits_of
 from ucvgl.data.container import Dataset, ImageSet
+from ucvgl.data.cvact import SETS
 from ucvgl.data.files import MARKER
 from ucvgl.errors import InputError
 
@@ -58,9 +59,7 @@ def write_cvact(splits: Mapping[str, Dataset], root: Path | str) -> Path:
             files.append((f"{base}/satview_polish/{name}_satView_polish.jpg", (data.gallery, tile)))
     row, metres = {name: i for i, name in enumerate(utm)}, np.array(list(utm.values()))
     contents: dict[str, Any] = {"panoIds": np.array(list(row)), "utm": metres}
-    for split, part, field in (
-        ("train", "trainSet", "trainInd"), ("val", "valSet", "valInd"), ("test", "valSetAll", "valInd"),
-    ):  # fmt: skip
+    for split, (part, field) in SETS.items():
         rows = np.array([row[name] for name in splits[split].query.ids] if split in splits else (), np.int32)
         contents[part] = {"utm": metres[rows], field: rows[:, None] + np.int32(1)}
     return _write("cvact", root, [*files, ("ACT_data.mat", contents)])
@@ -174,8 +173,7 @@ def new_folder(root: Path | str) -> Iterator[Path]:
                 root.rmdir()
             made.replace(root)
     except OSError as error:
-        todo = "Choose another, or free space."
-        raise InputError(root, expected="a folder to write", found=error, todo=todo) from error
+        raise InputError(root, expected="a folder to write", found=error, todo="Choose another one.") from error
 
 
 def _write(layout: str, root: Path | str, files: Files, strip_offset: float = 0.0) -> Path:
@@ -192,10 +190,7 @@ def _write(layout: str, root: Path | str, files: Files, strip_offset: float = 0.
             else:
                 images, index = contents
                 image = Image.fromarray(images.read(index).permute(1, 2, 0).numpy())  # (H, W, 3)
-                if path.suffix == ".png":
-                    image.save(path, compress_level=1)
-                else:
-                    image.save(path, quality=JPEG_QUALITY, subsampling=0)
+                image.save(path, compress_level=1, quality=JPEG_QUALITY, subsampling=0)  # PNG's option, JPEG's two
         sets = {
             label: open_dataset(layout, folder, skip_unreadable=False, **options)
             for label, options in splits_of(layout, folder).items()
