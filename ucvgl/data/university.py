@@ -28,10 +28,8 @@ def read_sues200(root: Path | str, split: str = "test", direction: str = DIRECTI
     """One split of SUES-200 at one drone height (150, 200, 250 or 300); as `read_university1652`."""
     one_of("height_m", height_m, HEIGHTS, "SUES-200 was flown at these.")
     root = folder(root, "the folder of SUES-200, holding Training/ and Testing/")
-    folder(
-        root / ("Training" if split == "train" else "Testing"),
-        "the archive's images as the benchmark's own script splits them (Training/, Testing/)",
-    )
+    own = "Training" if split == "train" else "Testing"
+    folder(root / own, "a part of the archive as the benchmark's own script splits it (Training/, Testing/)")
     folders = {"train": f"Training/{height_m}", "test": f"Testing/{height_m}"}
     return _read("sues200", root, folders, split, direction, f"Drone at {height_m} m.")
 
