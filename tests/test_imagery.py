@@ -147,7 +147,7 @@ def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
     assert ground.counts() == {"panoramas": 3, "photos": 0, "without heading": 0, "unusable": 3}
     images = ground.images("panorama")
     assert images.ids == ("deeper/0.jpg", "deeper/2.jpg", "deeper/3.jpg")
-    (index, pixels), *rest = batches(images, (16, 32), 8, workers=0)
+    (index, pixels), *rest = batches(images, (16, 32), 8)
     assert (index.tolist(), pixels.shape, rest) == ([0, 1, 2], (3, 3, 16, 32), [])
     with pytest.raises(InputError, match=r"a usable photo, found 3 panoramas, 3 unusable"):
         ground.images("photo")

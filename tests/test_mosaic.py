@@ -269,7 +269,7 @@ def test_candidates_are_an_image_set(tmp_path):
     candidates = cut(open_mosaic(write_pyramid(tmp_path)), 40.0, 50.0, 16)
     whole = torch.cat([images for _, images in candidates.batches()])
     assert whole.shape == (len(candidates), 3, 16, 16)
-    index, images = zip(*batches(candidates, (16, 16), 4, workers=0), strict=True)
+    index, images = zip(*batches(candidates, (16, 16), 4), strict=True)
     assert torch.cat(index).tolist() == list(range(len(candidates)))
     assert torch.equal(torch.cat(images), whole)
     assert candidates.read(1, (8, 8)).shape == (3, 8, 8)

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from ucvgl.data.container import FileImages
 from ucvgl.data.decoding import FORMATS, MAX_PIXELS
-from ucvgl.data.files import folder, images_below, numbers, read_table
+from ucvgl.data.files import folder, numbers, read_table, walk
 from ucvgl.data.folders import image_position
 from ucvgl.errors import InputError, check_number
 from ucvgl.positions import Positions, Wgs84
@@ -178,7 +178,7 @@ def check_ground(
         check_number("fov_deg", fov_deg, unit="deg", low=0, high=180)
     if heading_deg is not None:
         heading_deg = check_number("heading_deg", heading_deg, unit="deg") % 360
-    names = images_below(root)
+    names = walk(root)[0]
     if not names:
         raise InputError(
             root, expected="street pictures", found="no image", todo="Copy JPEG, PNG, TIFF, WebP or BMP images there."

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ucvgl.data.container import FileImages
 from ucvgl.data.decoding import FORMATS, decode_file
-from ucvgl.data.files import folder, images_below, numbers, read_position_table
+from ucvgl.data.files import folder, numbers, read_position_table, walk
 from ucvgl.errors import InputError
 from ucvgl.imagery import in_threads, match_rows, read_columns
 from ucvgl.positions import Metres, Positions, Wgs84, from_metres, from_utm, to_metres, to_utm
@@ -152,7 +152,7 @@ def open_mosaic(
         raise InputError("scheme", expected="'xyz' or 'tms'", found=repr(scheme), todo="Say how rows are counted.")
     if epsg is not None:
         _check_epsg("epsg", epsg)
-    names = images_below(root)
+    names = walk(root)[0]
     if not names:
         raise InputError(
             root, expected="satellite tiles", found="no image", todo="Copy PNG, JPEG, TIFF or WebP tiles there."

@@ -25,7 +25,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ucvgl.data.files import read_position_table
-from ucvgl.data.folders import tile_centre
 from ucvgl.data.write import JPEG_QUALITY, new_folder
 from ucvgl.errors import InputError
 from ucvgl.geometry import perspective_view
@@ -203,8 +202,9 @@ def _pyramid(
     found = [(x, y) for y in range(y0, y1 + 1) for x in range(x0, x1 + 1)]
 
     def metres(shift: float) -> NDArray[np.float64]:
-        degrees = np.array([tile_centre(zoom, x + shift, y + shift) for x, y in found])  # half a tile off: a corner
-        return to_metres(Positions(degrees, Wgs84()), origin).values
+        x, y = (np.array(found, np.float64) + 0.5 + shift).T / side  # half a tile off the centre: a corner
+        lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * y))))
+        return to_metres(Positions(np.stack([lat, x * 360 - 180], 1), Wgs84()), origin).values
 
     low, high = metres(-0.5), metres(0.5)  # north-western and south-eastern corners
     # On the ellipsoid Web Mercator's pixels are a quarter of a percent longer to the east than to the north; a tile is

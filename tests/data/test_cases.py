@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from ucvgl.data import open_dataset, parts
-from ucvgl.data.files import images_below, walk
+from ucvgl.data.files import walk
 from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView
+from ucvgl.sampling import geographic_neighbours
 
 APPLE = b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(100)
 
@@ -92,7 +93,7 @@ def test_own_folders(tmp_path):
         trees.jpeg(tmp_path / "satellite" / f"{k}.jpg")
     data = open_dataset("auto", tmp_path, "train")
     with pytest.raises(InputError, match=r"this layout has no pairs\. Supervised training needs them"):
-        data.require("Supervised training", labels=True)
+        data.require_labels("Supervised training")
     with pytest.raises(InputError, match="recall cannot be measured"):
         open_dataset("auto", tmp_path, "val")
 
@@ -100,8 +101,8 @@ def test_own_folders(tmp_path):
 def test_cvusa_positions(tmp_path):
     """all.csv beside the folders, as the subset of CVPR 2017 comes."""
     root = cvusa_tree(tmp_path / "set", [trees.texture(22, 122)] * 4, 3)
-    with pytest.raises(InputError, match="Sampling by distance needs them"):
-        open_dataset("cvusa", root, "train").require("Sampling by distance", positions=True)
+    with pytest.raises(InputError, match="Geographic sampling needs them"):
+        geographic_neighbours(open_dataset("cvusa", root, "train").gallery.positions, 1)
     (root / "all.csv").write_text("".join(f"{39.8 + k / 1e3:.4f},-98.6,{39.9 + k / 1e3:.4f},-98.7\n" for k in range(4)))
     data = open_dataset("cvusa", root, "val")
     assert data.gallery.positions.values.tolist() == [[39.803, -98.6]]
@@ -180,7 +181,7 @@ def test_links_case_and_unicode_forms(tmp_path):
     trees.jpeg(tmp_path / "satellite" / f"{unicodedata.normalize('NFC', accent)}.jpg")
     (tmp_path / "drone" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "drone" / "circle").symlink_to(tmp_path / "drone")
-    assert images_below(tmp_path / "drone") == [f"{accent}.Jpeg", "linked/b.JPG"]
+    assert walk(tmp_path / "drone")[0] == [f"{accent}.Jpeg", "linked/b.JPG"]
     data = open_dataset("pairs", tmp_path)
     assert data.query.ids == ("Genève.Jpeg", "linked/b.JPG")
     assert data.positives.best().tolist() == [0, -1]

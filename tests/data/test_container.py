@@ -42,11 +42,9 @@ def test_unlabelled_means_unlabelled_and_is_said_before_anything_runs():
     assert hidden.semi_positives is None
     assert "hidden" in hidden.note
     assert hidden.digest() != data.digest()
-    data.require("supervised training", labels=True, positions=True)
+    data.require_labels("supervised training")
     with pytest.raises(InputError, match=r"no pairs\. supervised training needs them"):
-        hidden.require("supervised training", labels=True)
-    with pytest.raises(InputError, match="position for every query"):
-        replace(data, query=replace(data.query, positions=None)).require("sampling by distance", positions=True)
+        hidden.require_labels("supervised training")
 
 
 def test_parts_of_queries_and_of_the_gallery():

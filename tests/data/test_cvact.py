@@ -31,6 +31,7 @@ def test_hits_within_five_metres(tmp_path):
     places = data.query.positions.values[0] + np.array([[0, 0], [0, 4], [0, 8], [500, 0]], float)
     places = trees.Positions(places, trees.Metres("UTM"))
     data = replace(data, query=replace(data.query, positions=places), gallery=replace(data.gallery, positions=places))
-    root = w.write_cvact({"val": data, "test": data}, tmp_path / "set")
+    train = trees.paired("cvact", "train", 4, 1, "metres", "t")
+    root = w.write_cvact({"train": train, "val": data, "test": data}, tmp_path / "set")
     assert [row.tolist() for row in open_dataset("cvact", root, "test").positives] == [[0, 1], [1, 0, 2], [2, 1], [3]]
     assert open_dataset("cvact", root, "val").positives.indices.tolist() == [0, 1, 2, 3]

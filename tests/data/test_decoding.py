@@ -1,4 +1,4 @@
-"""Decoding: every mode to RGB, never half an image, batches in order from worker processes."""
+"""Decoding: every mode to RGB, never half an image, batches in order."""
 
 import dataset_trees as trees
 import numpy as np
@@ -11,12 +11,11 @@ from ucvgl.data.decoding import image_size
 from ucvgl.errors import InputError
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_come_in_order_and_whole_or_name_the_damaged_file(workers, tmp_path):
+def test_batches_come_in_order_and_whole_or_name_the_damaged_file(tmp_path):
     _, root = trees.cvusa(tmp_path / "set")
     images = open_dataset("cvusa", root, "train").query
     order = [5, 0, 3, 3, 1]
-    got = list(batches(images, (8, 16), 2, order, workers))
+    got = list(batches(images, (8, 16), 2, order))
     assert torch.cat([i for i, _ in got]).tolist() == order
     assert [len(x) for _, x in got] == [2, 2, 1]
     for indices, pixels in got:
@@ -25,7 +24,7 @@ def test_batches_come_in_order_and_whole_or_name_the_damaged_file(workers, tmp_p
     path = root / "streetview/panos/0000004.jpg"
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(InputError, match=r"0000004\.jpg"):
-        list(batches(images, (8, 16), 2, None, workers))
+        list(batches(images, (8, 16), 2))
 
 
 def test_modes_and_orientation_become_rgb(tmp_path):

@@ -1,4 +1,4 @@
-"""Own imagery: pairs by equal names; positions from tables, EXIF and tile names, none of them needed."""
+"""Own imagery: pairs by equal names; positions from tables and EXIF, none of them needed."""
 
 import dataset_trees as trees
 import numpy as np
@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from ucvgl.data import detect_layout, open_dataset, parts, read_position_table
-from ucvgl.data.folders import tile_centre
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres
 
@@ -85,23 +84,6 @@ def test_exif_positions(folders):
     assert places.known.tolist() == [True, True, False, False, False]
 
 
-def test_tile_names(folders):
-    assert tile_centre(0, 0, 0) == pytest.approx((0, 0))
-    for name in ("17/74595/37926.png", "17_74596_37926.png"):
-        trees.jpeg(folders / "tiles" / name)
-    tiles = open_dataset("folders", folders, gallery="tiles", tile_names="xyz").gallery.positions
-    # the published formula from degrees to tile numbers (OpenStreetMap wiki, "Slippy map tilenames") leads back to the tile
-    for (lat, lon), x in zip(tiles.values, (74595, 74596), strict=True):
-        phi = np.radians(lat)
-        assert 2**17 * (lon + 180) / 360 == pytest.approx(x + 0.5)
-        assert 2**17 * (1 - np.log(np.tan(phi) + 1 / np.cos(phi)) / np.pi) / 2 == pytest.approx(37926.5)
-    south = open_dataset("folders", folders, gallery="tiles", tile_names="tms").gallery.positions
-    assert south.values == pytest.approx(tiles.values * [-1, 1])
-    trees.jpeg(folders / "tiles" / "3" / "9" / "1.png")
-    with pytest.raises(InputError, match=r"1\.png"):
-        open_dataset("folders", folders, gallery="tiles", tile_names="xyz")
-
-
 def test_absent_and_empty_folders(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         open_dataset("folders", tmp_path)
@@ -123,7 +105,7 @@ def test_equal_names_are_pairs(tmp_path):
     with pytest.raises(InputError, match="at least 20 pairs"):
         open_dataset("pairs", tmp_path, "train")
     trees.jpeg(tmp_path / "drone" / "deeper" / "2.png")
-    with pytest.raises(InputError, match="every name once"):
+    with pytest.raises(InputError, match="every id once, found 1 repeated, first 'deeper/2'"):
         open_dataset("pairs", tmp_path)
 
 

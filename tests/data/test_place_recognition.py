@@ -61,7 +61,7 @@ def test_msls_says_its_protocol(count, tmp_path):
     data = replace(data, query=trees.images(count, "q", 0, 2, 2, data.query.positions), gallery=trees.images(
         3, "d", 0, 2, 2, data.gallery.positions.take([0, 1, 2])), positives=trees.Positives.of([[]] * count))  # fmt: skip
     read = open_dataset("msls", w.write_vpr({"val": data}, tmp_path / "set"), "val")
-    assert (f"MSLS protocol of {count} queries" in read.note) == (count == 740)
+    assert (f"MSLS with {count} queries, a published protocol" in read.note) == (count == 740)
     assert ("neither published protocol" in read.note) == (count == 20)
 
 
@@ -122,15 +122,12 @@ def test_training_and_test_part_share_no_frame_and_no_hit(tmp_path):
     assert train.query.ids[0].startswith("night_right")
     assert (list(by_number(train)), list(by_number(test))) == (list(range(28)), list(range(30, 40)))
     assert not {j for row in by_number(train).values() for j in row} & set(by_number(test))
-    other = open_dataset("gardens_point", tmp_path, query="day_left")
-    assert other.query.ids[0].startswith("day_left")
-    assert other.gallery.ids[0].startswith("day_right")
 
 
 def test_sizes_may_differ(tmp_path):
     frames(frames(tmp_path, "query", [0, 1]), "query", [2, 3], size=(4, 5))
     data = open_dataset("frames", frames(tmp_path, "ref", range(4)))
-    assert [tuple(x.shape) for _, x in batches(data.query, (3, 4), 8, workers=0)] == [(4, 3, 3, 4)]
+    assert [tuple(x.shape) for _, x in batches(data.query, (3, 4), 8)] == [(4, 3, 3, 4)]
 
 
 def test_what_is_no_line_of_frames(tmp_path):
@@ -140,7 +137,7 @@ def test_what_is_no_line_of_frames(tmp_path):
         open_dataset("frames", tmp_path / "a")
     frames(frames(tmp_path / "b", "query", [0, 1]), "ref", [0, 1])
     frames(tmp_path / "b", "query", [1], "frame{}.jpg")
-    with pytest.raises(InputError, match="every number once"):
+    with pytest.raises(InputError, match="every id once, found 1 repeated, first 'frame 1'"):
         open_dataset("frames", tmp_path / "b")
     (frames(tmp_path / "c", "query", [0]) / "ref").mkdir()
     with pytest.raises(InputError, match="frames with a number in their names"):

@@ -37,3 +37,7 @@ def test_sues200_heights(tmp_path):
         open_dataset("sues200", root, "train", height_m=200)
     with pytest.raises(InputError, match="flown"):
         open_dataset("sues200", root, height_m=100)
+    (root / "Testing").rename(root / "satellite-view")  # the training part alone is read; the archive as it came is not
+    assert len(open_dataset("sues200", root, "train")) == 11
+    with pytest.raises(InputError, match=r"the benchmark's own script .*holds: Training, satellite-view"):
+        open_dataset("sues200", root, "test")

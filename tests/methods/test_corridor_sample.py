@@ -8,9 +8,9 @@ import pytest
 from ucvgl import paths
 from ucvgl.data import open_dataset
 from ucvgl.data.prepare import Preparation, prepare
+from ucvgl.lab.profiles import vg_ssl
 from ucvgl.lab.stages import learn
 from ucvgl.methods.vg_ssl import evaluate, untrained_encoder
-from ucvgl.studies.vg_ssl_study import study
 
 
 def part(data, first, last):
@@ -30,7 +30,7 @@ def test_half_of_a_corridor_teaches_about_the_other(tmp_path, monkeypatch):
     size = (120, 160)
     data = prepare(open_dataset("corridor", root), Preparation(size, size), progress=False)
     halves = [part(data, 0, 56), part(data, 56, 111)]
-    config = study("laptop", 0).methods["simclr"]
+    config = vg_ssl("laptop", 0).methods["simclr"]
     config = replace(
         config, encoder=replace(config.encoder, image_px=size), geopair="random",
         training=replace(config.training, epochs=10, batch_size=16, learning_rate=5e-4),

@@ -15,7 +15,7 @@ from ucvgl.data.decoding import batches, decode_all, decode_file
 from ucvgl.data.files import folder, on_disk, one_of, read_position_table
 from ucvgl.data.folders import read_folders, read_pairs
 from ucvgl.data.place_recognition import SPLITS, frame_folders, read_frames, read_place_recognition
-from ucvgl.data.university import read_sues200, read_university1652
+from ucvgl.data.university import DIRECTIONS, HEIGHTS, read_sues200, read_university1652
 from ucvgl.data.vigor import CITIES, read_vigor
 from ucvgl.errors import InputError
 
@@ -36,7 +36,7 @@ PARTS = {  # of layouts whose splits may be there or not: what is there if a spl
 
 __all__ = [
     "FRAMES", "NAMES", "PLACE_RECOGNITION", "ArrayImages", "Dataset", "FileImages", "ImageSet", "Positives", "batches",
-    "decode_file", "detect_layout", "open_dataset", "parts", "read_position_table",
+    "decode_file", "detect_layout", "open_dataset", "parts", "read_position_table", "splits_of",
 ]  # fmt: skip
 
 
@@ -44,17 +44,12 @@ def open_dataset(
     name: str, root: Path | str, split: str | None = None, *, missing: Literal["error", "drop"] | None = None,
     skip_unreadable: bool | None = None, **options: Any,
 ) -> Dataset:  # fmt: skip
-    """A data set by its name ("auto": by the layout of `root`), its files looked for before anything runs.
+    """A data set by its name, one of `NAMES` or "auto" (by the layout of `root`), its files looked for before anything runs.
 
-    Args:
-        name: one of `NAMES`, or "auto".
-        root: the data set's folder.
-        split: the part; each reader's own default.
-        missing: what becomes of listed files that are absent: "error" raises, "drop" leaves them out and says how many. By
-            default "drop" for CVACT, whose published archives lack a few, else "error".
-        skip_unreadable: leave out images that cannot be decoded, and say how many; by default as the environment variable
-            UCVGL_SKIP_UNREADABLE says. Else such an image is an error when it is read.
-        **options: the reader's further arguments.
+    `split` is the part, by default the reader's own; `options` are the reader's further arguments. `missing`: what becomes of
+    listed files that are absent: "error" raises (the default), "drop" leaves them out (the default for CVACT, whose published
+    archives lack a few). `skip_unreadable` leaves out images that cannot be decoded, else an error when they are read; by
+    default as UCVGL_SKIP_UNREADABLE says. The note tells what was left out. InputError: as the reader, or nothing is left.
     """
     name = detect_layout(root) if name == "auto" else name
     one_of("data set", name, NAMES, "Choose one, or 'auto'.")
@@ -62,40 +57,23 @@ def open_dataset(
     if name in PLACE_RECOGNITION or name in FRAMES:
         options["name"] = name
     data = reader(root, **({} if split is None else {"split": split}), **options)
-    drop = (missing or ("drop" if name == "cvact" else "error")) == "drop"
-    return _guarded(data, drop=drop, pairs=name in ("cvusa", "cvact"), skip=skip_unreadable)
-
-
-def _guarded(data: Dataset, *, drop: bool, pairs: bool, skip: bool | None) -> Dataset:
-    """The data set with its files as they lie on disk, `pairs`: query i and gallery image i go together; the note tells what
-    was passed over and left out."""
-    sides, note = (data.query, data.gallery), data.note
-    unanswered = int((data.positives.known & (data.positives.best().numpy() < 0)).sum())
+    note, unanswered = data.note, int((data.positives.known & (data.positives.best().numpy() < 0)).sum())
     if unanswered:
         note += f" {unanswered} of {len(data)} queries have no right image; recall leaves them out."
     others = [*data.query.others, *data.gallery.others]
     if others:
-        some = ", ".join(others[:3]) + ", ..." * (len(others) > 3)
-        note += f" {len(others)} files passed over, of kinds that are not read: {some}."
-    found = [on_disk(side.root, side.paths) for side in sides]
-    gone = [np.array([path is None for path in paths]) for paths in found]
-    for side, absent in zip(sides, gone, strict=True):
-        if absent.any() and not drop:
-            every = np.concatenate(gone)
-            raise InputError(
-                side.where, expected=f"the file {side.file(int(absent.argmax()))}",
-                found=f"no such file ({every.sum()} of {len(every)} listed files are absent)",
-                todo="Copy the missing images, or read with missing='drop', which says what it left out.",
-            )  # fmt: skip
-    query, gallery = (
-        replace(side, paths=[path or listed for path, listed in zip(paths, side.paths, strict=True)])
-        for side, paths in zip(sides, found, strict=True)
-    )
-    data = _left_out(replace(data, query=query, gallery=gallery, note=note), *gone, pairs=pairs, why="absent")
-    if skip is None:
-        skip = os.environ.get("UCVGL_SKIP_UNREADABLE", "0").lower() not in ("", "0", "false", "no")
-    if skip:
-        return _left_out(data, _unreadable(data.query), _unreadable(data.gallery), pairs=pairs, why="unreadable")
+        note += f" {len(others)} files passed over, of kinds that are not read: {', '.join(others[:3])}."
+    (query, gone), (gallery, gone_too) = on_disk(data.query), on_disk(data.gallery)
+    absent = [images.file(i) for images, at in ((query, gone), (gallery, gone_too)) for i in np.flatnonzero(at)]
+    if absent and (missing or ("drop" if name == "cvact" else "error")) == "error":
+        count = f"{len(absent)} of {len(query) + len(gallery)} listed files are absent"
+        raise InputError(query.where, expected=f"the file {absent[0]}", found=f"no such file ({count})",
+                         todo="Copy the missing images, or read with missing='drop', which says so.")  # fmt: skip
+    data = _left_out(replace(data, query=query, gallery=gallery, note=note), gone, gone_too, "absent")
+    if skip_unreadable is None:
+        skip_unreadable = os.environ.get("UCVGL_SKIP_UNREADABLE", "0").lower() not in ("", "0", "false", "no")
+    if skip_unreadable:
+        return _left_out(data, _unreadable(data.query), _unreadable(data.gallery), "unreadable")
     return data
 
 
@@ -107,17 +85,16 @@ def _unreadable(images: FileImages) -> np.ndarray:
     return np.load(made_once("unreadable", {"images": images.digest()}, look) / "bad.npy")
 
 
-def _left_out(data: Dataset, query: np.ndarray, gallery: np.ndarray, *, pairs: bool, why: str) -> Dataset:
-    """The data set without the images of two masks, and without queries that had a right image and now have none."""
+def _left_out(data: Dataset, query: np.ndarray, gallery: np.ndarray, why: str) -> Dataset:
+    """The data set without the images of two masks, and without queries that had a right image and now have none; where query
+    i and gallery image i go together, without both."""
     if not (query.any() or gallery.any()):
         return data
-    sides = (data.query, query), (data.gallery, gallery)
+    sides, pairs = ((data.query, query), (data.gallery, gallery)), data.name in ("cvusa", "cvact")
     paths = [images.paths[i] for images, mask in sides for i in np.flatnonzero(mask)]
-    if pairs:
-        query = gallery = query | gallery
-    else:
-        kept = data.positives.renumbered(np.where(gallery, -1, 0))
-        query = query | ((data.positives.best() >= 0) & (kept.best() < 0)).numpy()
+    kept = data.positives.renumbered(np.where(gallery, -1, 0))
+    query = query | (gallery if pairs else ((data.positives.best() >= 0) & (kept.best() < 0)).numpy())
+    gallery = query if pairs else gallery
     if query.all() or gallery.all():
         raise InputError(f"{data.name} {data.split}", expected="images", found=f"none left, all {why}",
                          todo=f"Copy them again; the first is {paths[0]}.")  # fmt: skip
@@ -130,12 +107,23 @@ def _left_out(data: Dataset, query: np.ndarray, gallery: np.ndarray, *, pairs: b
     )  # fmt: skip
 
 
-def parts(name: str, root: Path | str) -> tuple[str, ...]:
-    """The splits that `root` has: what a caller may open, found without reading the lists; all where none is recognised.
+def splits_of(name: str, root: Path) -> dict[str, dict[str, Any]]:
+    """Every split that `data check` looks at and an export counts: by its label, what `open_dataset` is given."""
+    flights = [("train", DIRECTIONS[0]), *(("test", direction) for direction in DIRECTIONS)]
+    if name == "vigor":
+        return {f"{a}-{s}": {"split": s, "area": a} for s in ("train", "test") for a in ("same", "cross")}
+    if name == "university1652":
+        return {s if s == "train" else f"{s} {d}": {"split": s, "direction": d} for s, d in flights}
+    if name == "sues200":
+        heights = [h for h in HEIGHTS if [*root.glob(f"T*ing/{h}")]] or HEIGHTS
+        return {f"{s} {h} m {d}": {"split": s, "height_m": h, "direction": d} for h in heights for s, d in flights}
+    has_parts = name == "cvact" or (name in PLACE_RECOGNITION and not frame_folders(root))
+    splits = ("train", "val") if name == "cvusa" else parts(name, root) if has_parts else ("all",)
+    return {split: {"split": split} for split in splits}
 
-    No "train": for measuring alone (Tokyo 24/7, Nordland as published). "train" alone: own folders without pairs, on which
-    recall cannot be measured.
-    """
+
+def parts(name: str, root: Path | str) -> tuple[str, ...]:
+    """The splits that `root` has, found without reading the lists; no "train": for measuring alone; all if none is recognised."""
     root = Path(root)
     if name in PLACE_RECOGNITION and _benchmark(root):
         name, root = "vpr", root / "images" if (root / "images").is_dir() else root
@@ -151,15 +139,12 @@ def detect_layout(root: Path | str) -> str:
     """The name of the layout in `root`, by the files that only it has; InputError if none is recognised."""
     root = folder(root, "the folder of a data set")
     signs = {
-        "cvact": ("ACT_data.mat",),
-        "cvusa": ("splits/train-19zl.csv", "splits/val-19zl.csv"),
-        "vigor": tuple(f"splits/{city}" for city in CITIES),
+        "cvact": ("ACT_data.mat",), "cvusa": ("splits/train-19zl.csv", "splits/val-19zl.csv"),
+        "vigor": tuple(f"splits/{city}" for city in CITIES), "sues200": ("Testing", "Training", "satellite-view"),
         "university1652": ("test/query_drone", "train/drone", "test/gallery_satellite"),
-        "sues200": ("Testing", "Training", "satellite-view"),
         "vpr": ("images/test", "images/val", "images/train", "test/database", "val/database", "train/database"),
-        "folders": ("ground",),
-        "pairs": ("drone",),
-    }
+        "folders": ("ground",), "pairs": ("drone",),
+    }  # fmt: skip
     for name, paths in signs.items():
         if any((root / path).exists() for path in paths):
             return name
@@ -167,7 +152,5 @@ def detect_layout(root: Path | str) -> str:
     if pair is not None:
         return {"summer": "nordland", "day_right": "gardens_point"}.get(pair[1].casefold(), "frames")
     held = ", ".join(sorted(p.name for p in root.iterdir())[:8])
-    raise InputError(
-        root, expected="a layout of " + ", ".join(NAMES), found=f"a folder holding {held or 'nothing'}",
-        todo="Compare it with the trees of notebooks/DATA.md.",
-    )  # fmt: skip
+    raise InputError(root, expected="a layout of " + ", ".join(NAMES), found=f"a folder holding {held or 'nothing'}",
+                     todo="Compare it with the trees of notebooks/DATA.md.")  # fmt: skip

@@ -20,8 +20,7 @@ from ucvgl.errors import InputError
 def made_once(kind: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
     """The folder runs/<kind>/<hash of key>, made if it is not there; it appears when it is complete.
 
-    `key` is everything the contents depend on, as JSON takes it. `make` writes them into the folder it is given: of several
-    processes the first one does, the others wait.
+    `key` is everything the contents depend on, as JSON takes it. `make` writes into the folder it is given, in one process.
     """
     text = json.dumps(key, sort_keys=True)
     folder = paths.runs() / kind / hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -45,9 +44,8 @@ def new_images(folder: Path, name: str, shape: tuple[int, ...]) -> np.memmap:
     """An array of images to be filled, uint8 on disk; InputError where the disk has no room for it."""
     needed = int(np.prod(shape))
     if shutil.disk_usage(folder).free < 1.05 * needed:
-        raise InputError(
-            folder, expected=f"{needed / 1e9:.2f} GB free", found="less", todo="Free some, or set UCVGL_RUNS."
-        )
+        raise InputError(folder, expected=f"{needed / 1e9:.2f} GB free", found="less",
+                         todo="Free some, or set UCVGL_RUNS.")  # fmt: skip
     return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
 
 
@@ -58,5 +56,4 @@ def mapped(folder: Path, name: str) -> Tensor:
         # copy-on-write: torch wants writable memory, and nothing writes to it
         return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:  # EOFError: an empty file
-        todo = f"Delete {folder}; it is made again."
-        raise InputError(path, expected="an array", found=error, todo=todo) from None
+        raise InputError(path, expected="an array", found=error, todo=f"Delete {folder}; it is made again.") from None

@@ -11,24 +11,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ucvgl.data import NAMES, PLACE_RECOGNITION, detect_layout, open_dataset, parts
-from ucvgl.data.container import Dataset, FileImages
+from ucvgl.data import NAMES, PLACE_RECOGNITION, detect_layout, open_dataset, splits_of
+from ucvgl.data.container import Dataset
 from ucvgl.data.decoding import decode_all
 from ucvgl.data.files import folder, one_of, read_marker
-from ucvgl.data.place_recognition import frame_folders
-from ucvgl.data.university import DIRECTIONS, HEIGHTS
+from ucvgl.data.university import HEIGHTS
 from ucvgl.errors import InputError
 from ucvgl.positions import distances
 
-PUBLISHED = {  # queries, gallery images; None: unknown
+PUBLISHED = {  # queries, gallery images
     "cvusa": {"train": (35_532, 35_532), "val": (8_884, 8_884)},
     "cvact": {"train": (35_532, 35_532), "val": (8_884, 8_884), "test": (92_802, 92_802)},
     "vigor": {"same-train": (52_609, 90_618), "same-test": (52_605, 90_618),
-              "cross-train": (51_520, None), "cross-test": (53_694, None)},
+              "cross-train": (51_520, 44_055), "cross-test": (53_694, 46_563)},
     "university1652": {"test drone2satellite": (37_855, 951), "test satellite2drone": (701, 51_355)},
     "sues200": {f"{part} {height} m {direction}": counts for height in HEIGHTS for part, direction, counts in (
         ("train", "drone2satellite", (6_000, 120)), ("test", "drone2satellite", (4_000, 200)),
@@ -36,24 +34,19 @@ PUBLISHED = {  # queries, gallery images; None: unknown
     "pitts30k": {"test": (6_816, 10_000)},
     "tokyo247": {"test": (315, 75_984)},
 }  # fmt: skip
-SIZES = {  # height, width of queries and gallery images
-    "cvusa": ((224, 1232), (750, 750)), "cvact": ((832, 1664), (1200, 1200)), "vigor": ((1024, 2048), (640, 640)),
-    "university1652": ((512, 512), (512, 512)), "sues200": ((512, 512), (512, 512)),
+SIZES = {name: {"query": [query], "gallery": [gallery]} for name, query, gallery in (  # height, width
+    ("cvusa", (224, 1232), (750, 750)), ("cvact", (832, 1664), (1200, 1200)), ("vigor", (1024, 2048), (640, 640)),
+    ("university1652", (512, 512), (512, 512)), ("sues200", (512, 512), (512, 512)),
+)}  # fmt: skip
+CHECKS = {  # what is right, what else there may be, the next step
+    "split": ("readable lists, every listed file", "absent", "Copy them again; missing='drop' reads the rest and says so."),
+    "counts": ("no published count is known", "not as expected", "Get the whole set; results of a part do not compare."),
+    "pairs": ("within 1 km of each other", "further", "A position is wrong (rows shifted, or another release's list)."),
+    "overlap": ("none in both", "in both", "Testing on training images means nothing: remove them from one of the two lists."),
+    "images": ("readable", "unreadable", "Copy these files again."),
+    "sizes": ("no size is prescribed", "of another size", "Resized or cropped copies change results."),
 }  # fmt: skip
-CHECKS = {  # what is right, what else there may be, what that is ("note": nothing need be done), the next step
-    "split": ("readable lists, every listed file", "absent", "finding",
-              "Copy these files again; until then missing='drop' reads the rest and says so."),
-    "counts": ("no published count is known here", "not as expected", "finding",
-               "Results will not compare with the paper's; get the whole data set, or say that this is a part of it."),
-    "positions": ("a position an image", "unknown", "note", "Give the rest, or leave it."),
-    "pairs": ("within 1 km of each other", "further", "finding",
-              "The position of one of the two is wrong (rows shifted, or another release's list)."),
-    "overlap": ("none in both", "in both", "finding",
-                "Testing on training images means nothing: remove them from one of the two lists."),
-    "images": ("readable", "unreadable", "finding", "Copy these files again."),
-    "sizes": ("no size is prescribed", "of another size", "finding", "Resized or cropped copies change results."),
-}  # fmt: skip
-QUICK_IMAGES = 200  # a side and split, with --quick
+QUICK_IMAGES = 200  # at most, a side, with --quick
 FAR_M = 1_000.0  # no pair lies farther apart
 
 
@@ -65,7 +58,7 @@ class Row:
     expected: str
     found: str
     missing: int = 0
-    status: str = "ok"  # or "note", "finding", "unusable": a part cannot be read
+    status: str = "ok"  # or "finding", "unusable": a part cannot be read
     todo: str = ""  # the next step
 
 
@@ -77,17 +70,11 @@ class Report:
     root: str
     quick: bool
     rows: tuple[Row, ...]
-
-    @property
-    def exit_status(self) -> int:
-        """0 complete, 1 findings, 2 not usable: no part of the data set can be read."""
-        status = {row.status for row in self.rows}
-        usable = any(row.item.startswith("split ") and row.status != "unusable" for row in self.rows)
-        return int(bool(status & {"finding", "unusable"})) if usable else 2
+    exit_status: int  # 0 complete, 1 findings, 2 not usable: no part of the data set can be read
 
     def json(self) -> str:
         """The report for machines."""
-        return json.dumps({**asdict(self), "exit_status": self.exit_status}, indent=1)
+        return json.dumps(asdict(self), indent=1)
 
     def text(self) -> str:
         """The report for people: a table, then the next steps."""
@@ -100,10 +87,7 @@ class Report:
 
 
 def check(name: str, root: Path | str, quick: bool = False, progress: bool = True) -> Report:
-    """Check a data set called `name` ("auto": recognised), with a bar while images are decoded.
-
-    `quick` decodes 200 images a side and split instead of all. A root that is absent or empty gives exit status 2.
-    """
+    """Check a data set called `name` ("auto": recognised), with a bar while images are decoded: at most 200 a side if `quick`."""
     one_of("data set", name, ("auto", *NAMES), "Choose one.")
     rows: list[Row] = []
     try:
@@ -112,39 +96,32 @@ def check(name: str, root: Path | str, quick: bool = False, progress: bool = Tru
         rows.extend(_rows(name, Path(root), quick, progress))
     except InputError as error:
         rows.append(Row("files", f"{error.where}: {error.expected}", error.found, 1, "unusable", error.todo))
-    return Report(name, str(root), quick, tuple(rows))
+    usable = any(row.item.startswith("split ") and row.status != "unusable" for row in rows)
+    wrong = any(row.status != "ok" for row in rows)
+    return Report(name, str(root), quick, tuple(rows), int(wrong) if usable else 2)
 
 
 def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
     sets: dict[str, Dataset] = {}
-    splits, marker = _splits(name, root), read_marker(root)
-    source, counts = ("exported", marker["counts"]) if marker else ("published", PUBLISHED.get(name, {}))
+    splits, marker, source = splits_of(name, root), read_marker(root), "exported"
+    if marker is None:
+        marker, source = {"counts": PUBLISHED.get(name, {}), "sizes": SIZES.get(name, {})}, "published"
+    said = "{:,} queries, {:,} gallery".format
     for label, options in splits.items():
         try:
             data = sets[label] = open_dataset(name, root, missing="drop", skip_unreadable=False, **options)
         except InputError as error:
             yield Row(f"split {label}", f"{error.where}: {error.expected}", error.found, 1, "unusable", error.todo)
             continue
-        yield _row("split", label, data.left_out, f"{len(data.query):,} against {len(data.gallery):,}")
-        have = {"queries": len(data.query), "gallery": len(data.gallery)}
-        wanted = dict(zip(have, counts.get(label, (None, None)), strict=True))
-        wrong = [f"{n:,} {what}" for what, n in have.items() if wanted[what] not in (n, None)]
-        shown = [", ".join(f"{n:,} {what}" for what, n in some.items() if n) for some in (have, wanted)]
-        yield _row("counts", label, wrong, shown[0], shown[1] and f"{shown[1]} ({source})")
-        for side, images in (("query", data.query), ("gallery", data.gallery)):
-            if images.positions is not None:
-                (south, west), (north, east) = (
-                    edge(images.positions.values, axis=0) for edge in (np.nanmin, np.nanmax)
-                )
-                unknown = [images.ids[i] for i in np.flatnonzero(~images.positions.known)]
-                yield _row("positions", f"{label} {side}", unknown, f"{south:.4f}..{north:.4f}, {west:.4f}..{east:.4f}")
+        have, wanted = [len(data.query), len(data.gallery)], marker.get("counts", {}).get(label)
+        yield _row("split", label, data.left_out, f"{said(*have)}. {data.note}")
+        wrong = [said(*have)] if wanted and [*wanted] != have else []
+        yield _row("counts", label, wrong, said(*have), wanted and f"{said(*wanted)} ({source})")
         query, gallery, pairs = data.query.positions, data.gallery.positions, data.positives.pairs().numpy()
         if len(pairs) and query is not None and gallery is not None and query.frame == gallery.frame:
             away = distances(query.take(pairs[:, 0]), gallery.take(pairs[:, 1]))
             far = [data.query.ids[i] for i in pairs[away > FAR_M, 0]]
             yield _row("pairs", label, far, f"at most {np.nanmax(away, initial=0):.0f} m")
-    if not sets:
-        return
     for a, b in combinations(sets, 2):  # splits that differ in nothing but their name must not share a query
         # MSLS is published without a test set of its own: the formatting script links test to val
         linked = name in PLACE_RECOGNITION and {a, b} == {"val", "test"}
@@ -152,42 +129,22 @@ def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
             by_building = "direction" in splits[a]
             one, two = ({i.partition("/")[0] if by_building else i for i in sets[x].query.ids} for x in (a, b))
             yield _row("overlap", f"{a} / {b}", sorted(one & two))
-    for k, side in enumerate(("query", "gallery")):
-        right = marker["sizes"][side] if marker else [SIZES[name][k]] if name in SIZES else []
-        files = dict.fromkeys(file for data in sets.values() for file in _files(getattr(data, side), quick))
-        found = dict(zip(files, decode_all(list(files), f"decoding {side}", progress=progress), strict=True))
+    for side in ("query", "gallery") if sets else ():
+        every = [getattr(data, side) for data in sets.values()]
+        files = list(dict.fromkeys(images.file(i) for images in every for i in range(len(images))))
+        files = files[:: -(-len(files) // QUICK_IMAGES) if quick else 1]
+        found = dict(zip(files, decode_all(files, f"decoding {side}", progress=progress), strict=True))
         broken = [f"{path} ({error.found})" for path, error in found.items() if isinstance(error, InputError)]
         yield _row("images", side, broken, "all decoded", f"{len(files):,} readable")
         sizes = {path: f"{size[1]} x {size[0]}" for path, size in found.items() if not isinstance(size, InputError)}
-        allowed = [f"{w} x {h}" for h, w in sorted(right)]
+        allowed = [f"{w} x {h}" for h, w in sorted(marker.get("sizes", {}).get(side, ()))]
         wrong = [f"{path} is {size}" for path, size in sizes.items() if allowed and size not in allowed]
         fine = ", ".join(f"{size}: {count:,}" for size, count in Counter(sizes.values()).most_common(5))
         yield _row("sizes", side, wrong, fine, " or ".join(allowed))
 
 
-def _files(images: FileImages, quick: bool) -> list[str]:
-    count = min(QUICK_IMAGES, len(images)) if quick else len(images)
-    return [images.file(int(i)) for i in np.linspace(0, len(images) - 1, count)]
-
-
-def _row(check: str, label: str, bad: Sequence[str], fine: str = "none", expected: str = "") -> Row:
+def _row(check: str, label: str, bad: Sequence[str], fine: str = "none", expected: str | None = None) -> Row:
     """What was found is `fine` where nothing is bad, else how many are, and the first."""
-    right, what, status, todo = CHECKS[check]
+    right, what, todo = CHECKS[check]
     found = f"{len(bad):,} {what}: {', '.join(bad[:5])}" + ", ..." * (len(bad) > 5) if bad else fine
-    item = f"{check} {label}".strip()
-    return Row(item, expected or right, found, len(bad), status if bad else "ok", todo if bad else "")
-
-
-def _splits(name: str, root: Path) -> dict[str, dict[str, Any]]:
-    """By the label of each split, what `open_dataset` is given."""
-    flights = [("train", DIRECTIONS[0]), *(("test", direction) for direction in DIRECTIONS)]
-    if name == "vigor":
-        return {f"{a}-{s}": {"split": s, "area": a} for a in ("same", "cross") for s in ("train", "test")}
-    if name == "university1652":
-        return {s if s == "train" else f"{s} {d}": {"split": s, "direction": d} for s, d in flights}
-    if name == "sues200":
-        heights = [h for h in HEIGHTS if [*root.glob(f"T*ing/{h}")]] or HEIGHTS
-        return {f"{s} {h} m {d}": {"split": s, "height_m": h, "direction": d} for h in heights for s, d in flights}
-    has_parts = name == "cvact" or (name in PLACE_RECOGNITION and not frame_folders(root))
-    splits = ("train", "val") if name == "cvusa" else parts(name, root) if has_parts else ("all",)
-    return {split: {"split": split} for split in splits}
+    return Row(f"{check} {label}", expected or right, found, len(bad), *(("finding", todo) if bad else ()))

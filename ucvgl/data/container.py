@@ -8,7 +8,9 @@ published code of UCVGL and Sample4Geo does. Readers return it with files behind
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
@@ -33,8 +35,7 @@ class ImageSet:
         object.__setattr__(self, "ids", tuple(self.ids))
         assert len(self.ids) == count
         assert self.positions is None or len(self.positions) == count
-        seen: set[str] = set()
-        repeated = [name for name in self.ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+        repeated = [name for name, times in Counter(self.ids).items() if times > 1]
         if repeated:
             raise InputError(where, expected="every id once", found=f"{len(repeated)} repeated, first {repeated[0]!r}",
                              todo="Remove the repeated rows or files.")  # fmt: skip
@@ -45,8 +46,8 @@ class ImageSet:
     def subset(self, rows: Rows) -> Self:
         """The images at `rows`, in that order."""
         at = np.asarray(rows, np.int64)
-        ids = tuple(self.ids[i] for i in at)
-        return replace(self, ids=ids, positions=self.positions and self.positions.take(at), **self._pixels(at))
+        positions = self.positions and self.positions.take(at)
+        return replace(self, ids=[self.ids[i] for i in at], positions=positions, **self._pixels(at))
 
     def _digest(self, parts: Sequence[str]) -> str:
         digest = hashlib.sha256("\n".join(parts).encode())
@@ -85,11 +86,9 @@ class FileImages(ImageSet):
         """Of ids, paths, positions, and every file's size and time of change: an exchanged file is another data set."""
         stats = []
         for index in range(len(self)):
-            try:
+            with suppress(OSError):  # absent: reported when it is read
                 stat = os.stat(self.file(index))  # noqa: PTH116 - twice as fast as a Path, and there may be 1e5 files
-                stats.append(f"{stat.st_size} {stat.st_mtime_ns}")
-            except OSError:  # reported when the file is read
-                stats.append("absent")
+                stats.append(f"{index} {stat.st_size} {stat.st_mtime_ns}")
         return self._digest([*self.ids, *self.paths, *stats])
 
 
@@ -117,10 +116,6 @@ class ArrayImages(ImageSet):
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         return self.pixels.shape[2], self.pixels.shape[3]
-
-    def batches(self, batch_size: int) -> Iterator[Tensor]:
-        """All images in order, uint8 (B, 3, H, W) each, the last one shorter."""
-        return (self[first : first + batch_size] for first in range(0, len(self), batch_size))
 
     def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
         """Image `index` as uint8 (3, H, W), RGB; resized to `size` (height, width) if given."""
@@ -246,32 +241,20 @@ class Dataset:
 
     def take(self, rows: Rows, gallery: Rows | None = None) -> "Dataset":
         """The data set with these queries alone; and, if given, with these gallery images alone."""
-        kept = {
-            "query": self.query.subset(rows), "positives": self.positives.take(rows),
-            "semi_positives": self.semi_positives and self.semi_positives.take(rows),
-            "top_view": self.top_view and self.top_view.subset(rows),
-        }  # fmt: skip
+        positives, semi = (some and some.take(rows) for some in (self.positives, self.semi_positives))
+        kept = self.gallery
         if gallery is not None:
-            numbers = np.full(len(self.gallery), -1)
+            kept, numbers = self.gallery.subset(gallery), np.full(len(self.gallery), -1)
             numbers[np.asarray(gallery, np.int64)] = np.arange(len(gallery))
-            kept["gallery"] = self.gallery.subset(gallery)
-            for name in ("positives", "semi_positives"):
-                kept[name] = kept[name] and kept[name].renumbered(numbers)
-        return replace(self, **kept)
+            positives, semi = (some and some.renumbered(numbers) for some in (positives, semi))
+        return replace(self, query=self.query.subset(rows), gallery=kept, positives=positives, semi_positives=semi,
+                       top_view=self.top_view and self.top_view.subset(rows))  # fmt: skip
 
-    def require(self, purpose: str, *, labels: bool = False, positions: bool = False) -> None:
-        """InputError, before anything runs, where `purpose` ("supervised training") needs what this data set does not have.
-
-        `labels`: pairs are known; `positions`: every query has a known position.
-        """
-        where = f"{self.name} {self.split}"
-        if labels and not self.labelled:
-            found = "none: this layout has no pairs"
-            raise InputError(where, expected="pairs", found=found, todo=f"{purpose} needs them.")
-        at = self.query.positions
-        if positions and (at is None or not at.known.all()):
-            found = "none" if at is None else f"{int((~at.known).sum())} of {len(at)} unknown"
-            raise InputError(where, expected="a position for every query", found=found, todo=f"{purpose} needs them.")
+    def require_labels(self, purpose: str) -> None:
+        """InputError, before anything runs, where `purpose` ("supervised training") needs pairs and none is known."""
+        if not self.labelled:
+            raise InputError(f"{self.name} {self.split}", expected="pairs", found="none: this layout has no pairs",
+                             todo=f"{purpose} needs them.")  # fmt: skip
 
     def answerable(self) -> "Dataset":
         """Without the queries that no gallery image is right for; the note says how many. InputError if none is left."""
@@ -279,12 +262,10 @@ class Dataset:
         if len(rows) == len(self):
             return self
         if not len(rows):
-            raise InputError(
-                f"{self.name} {self.split}", expected="a query with a right gallery image", found="none",
-                todo="Are queries and gallery of one place, and their positions in one frame?",
-            )  # fmt: skip
-        note = f"{self.note} {len(self) - len(rows)} of {len(self)} queries have no positive and are left out.".strip()
-        return replace(self.take(rows), note=note)
+            raise InputError(f"{self.name} {self.split}", expected="a query with a right gallery image", found="none",
+                             todo="Are queries and gallery of one place, and in one frame?")  # fmt: skip
+        left_out = f"{len(self) - len(rows)} of {len(self)} queries have no positive and are left out."
+        return replace(self.take(rows), note=f"{self.note} {left_out}".strip())
 
     def digest(self) -> str:
         """Twelve hex digits of ids, files, positions and labels: what stands for the data in the run cache."""
@@ -316,11 +297,8 @@ def joined(parts: Sequence[Dataset], name: str, radius_m: float) -> Dataset:
     sides = []
     for side in ("query", "gallery"):
         sets = [getattr(part, side) for part in parts]
-        values = np.concatenate([images.positions.values for images in sets])
-        sides.append(ArrayImages(
-            tuple(f"{number}/{i}" for number, images in enumerate(sets) for i in images.ids),
-            torch.cat([images[:] for images in sets]), Positions(values, sets[0].positions.frame, name),
-            hashlib.sha256(" ".join(images.digest() for images in sets).encode()).hexdigest()[:16],
-        ))  # fmt: skip
-    hits = Positives.within(sides[0].positions, sides[1].positions, radius_m)
-    return Dataset(name, "all", sides[0], sides[1], hits)
+        at = Positions(np.concatenate([images.positions.values for images in sets]), sets[0].positions.frame, name)
+        ids = [f"{number}/{i}" for number, images in enumerate(sets) for i in images.ids]
+        source = " ".join(images.digest() for images in sets)
+        sides.append(ArrayImages(ids, torch.cat([images[:] for images in sets]), at, source))
+    return Dataset(name, "all", *sides, Positives.within(sides[0].positions, sides[1].positions, radius_m))

@@ -8,24 +8,29 @@ in 32 bits, 0.5 m apart in Canberra; here they have 64. Published counts: 35,532
 from pathlib import Path
 
 import numpy as np
+from scipy.io import loadmat
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.files import folder, one_of
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions
 
-_SETS = {"train": ("trainSet", "trainInd"), "val": ("valSet", "valInd"), "test": ("valSetAll", "valInd")}
+SETS = {"train": ("trainSet", "trainInd"), "val": ("valSet", "valInd"), "test": ("valSetAll", "valInd")}
 HIT_M = 5.0  # in the large test
 UTM = Metres("UTM of ACT_data.mat")
 
 
 def read_cvact(root: Path | str, split: str = "val") -> Dataset:
     """One split ("train", "val" or "test", the large one): N panoramas, N tiles; panorama i's own tile is i, and comes first."""
-    one_of("split", split, _SETS, "CVACT has these three.")
+    one_of("split", split, SETS, "CVACT has these three.")
     root = folder(root, "the folder of CVACT, holding ACT_data.mat")
     path = root / "ACT_data.mat"
     names, utm = _read_mat(path, split)
-    base, places = _image_folder(root, split), Positions(utm, UTM, str(path))
+    own, places = "ANU_data_test" if split == "test" else "ANU_data_small", Positions(utm, UTM, str(path))
+    base = next((base for base in (f"{own}/", "") if (root / base / "streetview").is_dir()), None)
+    if base is None:
+        raise InputError(root, expected=f"{own}/streetview or streetview", found="neither",
+                         todo="Unpack the images below the folder of ACT_data.mat.")  # fmt: skip
     query, gallery = (
         FileImages(str(root), names, [base + pattern.format(name) for name in names], places, str(path))
         for pattern in ("streetview/{}_grdView.jpg", "satview_polish/{}_satView_polish.jpg")
@@ -38,20 +43,9 @@ def read_cvact(root: Path | str, split: str = "val") -> Dataset:
     return Dataset("cvact", split, query, gallery, positives, note=note)
 
 
-def _image_folder(root: Path, split: str) -> str:
-    own = "ANU_data_test" if split == "test" else "ANU_data_small"
-    for base in (f"{own}/", ""):
-        if (root / base / "streetview").is_dir():
-            return base
-    raise InputError(root, expected=f"{own}/streetview or streetview", found="neither",
-                     todo="Unpack the images below the folder of ACT_data.mat.")  # fmt: skip
-
-
 def _read_mat(path: Path, split: str) -> tuple[list[str], np.ndarray]:
     """Ids and UTM east and north (N, 2) of a split."""
-    from scipy.io import loadmat
-
-    name, field = _SETS[split]
+    name, field = SETS[split]
     try:
         data = loadmat(path, variable_names=["panoIds", "utm", name], simplify_cells=True)
         ids = [str(i).rstrip() for i in np.atleast_1d(data["panoIds"])]  # shorter ones are filled up with blanks

@@ -10,10 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.decoding import image_size
-from ucvgl.data.files import columns, folder, inside, lat_lon, lines, one_of, read_marker
+from ucvgl.data.files import columns, folder, inside, one_of, read_marker
 from ucvgl.errors import InputError
 from ucvgl.geometry import CVUSA_STRIP_OFFSET
 from ucvgl.positions import Positions, Wgs84
@@ -28,11 +29,11 @@ def read_cvusa(root: Path | str, split: str = "val") -> Dataset:
     tiles, panoramas = ([inside(cells[k], where) for where, cells in rows] for k in (0, 1))
     stems = [[name.rpartition("/")[2].rpartition(".")[0] or name for name in side] for side in (panoramas, tiles)]
     tile_at, panorama_at = _positions(root, stems[1])
-    marker = read_marker(root)
+    marker = read_marker(root) or {"strip_offset": _strip_offset(root, panoramas)}
     return Dataset(
         "cvusa", split, FileImages(str(root), stems[0], panoramas, panorama_at, str(path)),
         FileImages(str(root), stems[1], tiles, tile_at, str(path)), Positives.one_each(np.arange(len(rows))),
-        strip_offset=_strip_offset(root, panoramas) if marker is None else marker["strip_offset"],
+        strip_offset=float(marker.get("strip_offset", 0)),
     )  # fmt: skip
 
 
@@ -52,16 +53,14 @@ def _positions(root: Path, stems: list[str]) -> tuple[Positions | None, ...]:
     path = next((path for path in places if path.is_file()), None)
     if path is None or not all(stem.isascii() and stem.isdigit() for stem in stems):
         return None, None
-    table = dict(lines(path))
-    last, values = max(table), []
-    for stem in stems:
-        where = f"{path}:{int(stem)}"
-        if not 1 <= int(stem) <= last:
-            raise InputError(path, expected=f"a row for tile {stem}", found=f"{last} rows",
-                             todo="Use the location list of the whole data set: its row n belongs to tile n.")  # fmt: skip
-        cells = table.get(int(stem), ",,,").split(",")
-        if len(cells) < 4:
-            raise InputError(where, expected="tile latitude, longitude, panorama latitude, longitude",
-                             found=f"{len(cells)} columns", todo="Copy the list again.")  # fmt: skip
-        values.append([lat_lon(where, cells[k : k + 2]) for k in (0, 2)])
-    return tuple(Positions(side, Wgs84(), str(path)) for side in np.moveaxis(values, 1, 0))
+    try:
+        table = pd.read_csv(path, header=None, usecols=range(4), dtype=str, skip_blank_lines=False)
+        values = table.astype(float).to_numpy()  # by Python's own conversion, which loses no digit
+    except (OSError, ValueError) as error:
+        raise InputError(path, expected="rows of tile latitude, longitude, panorama latitude, longitude", found=error,
+                         todo="Copy the list again.") from error  # fmt: skip
+    rows = np.array([int(stem) for stem in stems])
+    if not 1 <= rows.min() <= rows.max() <= len(values):
+        raise InputError(path, expected=f"a row each for tiles {rows.min()} to {rows.max()}", found=f"{len(values)} rows",
+                         todo="Use the location list of the whole data set.")  # fmt: skip
+    return tuple(Positions(values[:, k : k + 2], Wgs84(), str(path)).take(rows - 1) for k in (0, 2))

@@ -1,4 +1,4 @@
-"""Read, decode, resize, batch: images from files to uint8 tensors, in worker processes, none ever left out silently.
+"""Read, decode, resize, batch: images from files to uint8 tensors, in threads, none ever left out silently.
 
 Pillow decodes (JPEG in draft mode, which scales by 1/2, 1/4 or 1/8 while decoding) and torch resizes, which is cheaper than
 Pillow's resizing; the measurement is benchmarks/results/decoding.md. A file that is absent, empty, truncated or no image
@@ -14,16 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ucvgl.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 MAX_PIXELS = 178_956_970  # Pillow's own guard against decompression bombs; a 19,000 x 9,500 panorama is just larger
-_ORIENTATION = 0x0112
 
 
 def decode_file(path: str, size: tuple[int, int] | None = None) -> Tensor:
@@ -32,7 +30,13 @@ def decode_file(path: str, size: tuple[int, int] | None = None) -> Tensor:
     Resized to `size` (height, width), antialiased, if given. InputError: absent, empty, truncated, too large or no image.
     """
     with _opened(path) as image:
-        pixels = _pixels(image, size)
+        turned = _orientation(image) != 1
+        if size is not None and not turned:
+            image.draft("RGB", (size[1], size[0]))  # JPEG only; never smaller than asked
+        if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255
+            image = Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8))
+        image = (ImageOps.exif_transpose(image) if turned else image).convert("RGB")
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W), a view
     return resize(pixels, size)
 
 
@@ -85,51 +89,19 @@ def _opened(path: str) -> Iterator[Image.Image]:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged tags do not spoil an image
         return 1
 
 
-def _pixels(image: Image.Image, size: tuple[int, int] | None) -> Tensor:
-    turned = _orientation(image) != 1
-    if size is not None and not turned:
-        image.draft("RGB", (size[1], size[0]))  # JPEG only; never smaller than asked
-    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255
-        image = Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8))
-    image = (ImageOps.exif_transpose(image) if turned else image).convert("RGB")
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W), a view
-
-
-class _Batches(Dataset):
-    """Indices -> (indices, images) or an InputError, which would lose its type were it raised in a worker process."""
-
-    def __init__(self, images: Any, size: tuple[int, int]) -> None:
-        self.images, self.size = images, size
-
-    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor] | InputError:
-        try:
-            return torch.tensor(indices), torch.stack([self.images.read(i, self.size) for i in indices])
-        except InputError as error:
-            return error
-
-
 def batches(
-    images: Any, size: tuple[int, int], batch_size: int, order: Sequence[int] | np.ndarray | None = None,
-    workers: int = 2,
-) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-    """Images in batches of `size` (height, width), decoded and resized in worker processes, in exactly the order asked for.
+    images: Any, size: tuple[int, int], batch_size: int, order: Sequence[int] | np.ndarray | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images of `size` (height, width) in batches, indices (B,) int64 and images uint8 (B, 3, H, W), in exactly that order.
 
-    The last batch is shorter, never dropped; `order` holds indices, repeats allowed. 0 workers decode in this process.
-
-    Yields:
-        indices (B,) int64 and images uint8 (B, 3, H, W).
-
-    Raises:
-        InputError: an image could not be read; it names the file.
+    The last batch is shorter, never dropped; `order` may repeat one. Threads call `images.read`. InputError: an unreadable file.
     """
-    order = list(range(len(images))) if order is None else [int(index) for index in order]
-    rows = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
-    for batch in DataLoader(_Batches(images, tuple(size)), None, sampler=rows, num_workers=workers):
-        if isinstance(batch, InputError):
-            raise batch
-        yield tuple(batch)
+    rows = torch.arange(len(images)) if order is None else torch.as_tensor(order)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for some in rows.split(batch_size):
+            yield some, torch.stack([*pool.map(lambda i: images.read(i, size), some.tolist())])

@@ -10,8 +10,11 @@ import math
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from itertools import filterfalse
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,6 +36,7 @@ _GENERATED = {
     "__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found", "thumbs",
     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__",
 }  # fmt: skip
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how Python keeps bytes of a file name that are none
 _ID = (
     "id", "file", "filename", "file_name", "name", "image", "picture", "path", "key", "grd_id", "sat_id", "panorama_file_name",
 )  # fmt: skip
@@ -61,8 +65,7 @@ def one_of(what: str, value: object, allowed: Iterable[object], todo: str) -> No
         raise InputError(what, expected=f"one of {', '.join(map(str, allowed))}", found=value, todo=todo)
 
 
-def is_generated(name: str) -> bool:
-    """Whether a file or folder is hidden, or was left behind by a system and is no part of a data set."""
+def _is_generated(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _GENERATED
 
 
@@ -74,33 +77,26 @@ def nfc(name: str) -> str:
 def walk(root: Path) -> tuple[list[str], list[str]]:
     """Images below `root`, and the files passed over because their kind is not read; sorted relative paths.
 
-    Raises:
-        InputError: a name is not UTF-8, a folder cannot be read.
+    InputError: a name is not UTF-8, a folder cannot be read.
     """
     images: list[str] = []
     others: list[str] = []
 
     def refuse(error: OSError) -> None:
-        raise InputError(
-            error.filename, expected="a readable folder", found=error, todo="Correct or remove it."
-        ) from error
+        raise InputError(error.filename, expected="a readable folder", found=error, todo="Remove it.") from error
 
     for base, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        for name in filter(_NOT_UTF8.search, folders + names):
+            raise InputError(base, expected="file names in UTF-8", found=ascii(name),
+                             todo="Rename the file; it was made under another encoding.")  # fmt: skip
         here, below = Path(base).resolve(), Path(base).relative_to(root).as_posix()
-        folders[:] = [
-            name for name in folders if not is_generated(utf8(name, base))
-            and not here.is_relative_to(Path(base, name).resolve())  # a link back to a folder above
-        ]  # fmt: skip
-        for name in names:
-            ending = PurePosixPath(utf8(name, base)).suffix.lower()
-            if not is_generated(name) and ending not in _SIDE_ENDINGS:
+        # not the hidden ones, nor a link back to a folder above
+        folders[:] = [f for f in folders if not (_is_generated(f) or here.is_relative_to(Path(base, f).resolve()))]
+        for name in filterfalse(_is_generated, names):
+            ending = PurePosixPath(name).suffix.lower()
+            if ending not in _SIDE_ENDINGS:
                 (images if ending in IMAGE_ENDINGS else others).append(f"{below}/{name}".removeprefix("./"))
     return sorted(images, key=nfc), sorted(others, key=nfc)
-
-
-def images_below(root: Path) -> list[str]:
-    """The image files below `root`, in subfolders too, as sorted relative paths."""
-    return walk(root)[0]
 
 
 def image_folder(root: Path, below: str, what: str) -> FileImages:
@@ -118,17 +114,7 @@ def image_folder(root: Path, below: str, what: str) -> FileImages:
 def folders_in(root: Path) -> list[str]:
     """The names of the folders in `root`, sorted."""
     with os.scandir(root) as entries:
-        return sorted(utf8(e.name, root) for e in entries if e.is_dir() and not is_generated(e.name))
-
-
-def utf8(name: str, where: object) -> str:
-    """A file name that is valid UTF-8 (elsewhere Python keeps undecodable bytes as lone surrogates)."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(where, expected="file names in UTF-8", found=ascii(name),
-                         todo="Rename the file; it was made under another encoding.") from error  # fmt: skip
-    return name
+        return sorted(entry.name for entry in entries if entry.is_dir() and not _is_generated(entry.name))
 
 
 def inside(name: str, where: object) -> str:
@@ -140,49 +126,38 @@ def inside(name: str, where: object) -> str:
     return str(path)
 
 
-def on_disk(root: Path | str, names: Iterable[str]) -> list[str | None]:
-    """Listed relative paths as they lie below `root`, in another Unicode form or letter case if need be; None: absent.
-
-    Each folder is listed once, not a look-up a file.
-    """
-    listed: dict[str, tuple[set[str], dict[str, str]]] = {}  # folder -> its files, and by folded name
-    found: list[str | None] = []
-    for name in names:
+def on_disk(images: FileImages) -> tuple[FileImages, np.ndarray]:
+    """Listed images with their paths as they lie on disk, in another Unicode form or letter case if need be; which are absent."""
+    listed: dict[str, dict[str, str]] = {}  # folder -> its files, by name and by folded name
+    paths, absent = [], []
+    for name in images.paths:
         parent, slash, leaf = name.rpartition("/")
         if parent not in listed:
-            exact, alike = set(), {}
-            with suppress(OSError), os.scandir(f"{root}{os.sep}{parent}") as entries:
-                exact = {entry.name for entry in entries if entry.is_file()}
-            for held in exact:  # two files that differ in case alone stand for neither
-                key = nfc(held).casefold()
-                alike[key] = "" if key in alike else held
-            listed[parent] = exact, alike
-        exact, alike = listed[parent]
-        other = leaf if leaf in exact else alike.get(nfc(leaf).casefold())
-        found.append(parent + slash + other if other else None)
-    return found
+            held: list[str] = []
+            with suppress(OSError), os.scandir(f"{images.root}{os.sep}{parent}") as entries:
+                held = [entry.name for entry in entries if entry.is_file()]
+            folded = {file: nfc(file).casefold() for file in held}
+            alike = Counter(folded.values())  # two files that differ in case alone stand for neither
+            listed[parent] = {key: file for file, key in folded.items() if alike[key] == 1} | {f: f for f in held}
+        other = listed[parent].get(leaf) or listed[parent].get(nfc(leaf).casefold())
+        paths.append(parent + slash + other if other else name)
+        absent.append(other is None)
+    return replace(images, paths=paths), np.array(absent)
 
 
 def read_marker(root: Path) -> dict[str, Any] | None:
     """What an export of ours says of itself: counts, sizes, strip_offset; None where `root` is no export."""
     path = root / MARKER
-    if not path.is_file():
-        return None
     try:
-        marker = json.loads(path.read_text(encoding="utf-8"))
-        counts = {part: (int(n), int(m)) for part, (n, m) in marker["counts"].items()}
-        sizes = {side: [(int(h), int(w)) for h, w in sizes] for side, sizes in marker["sizes"].items()}
-        return {"counts": counts, "sizes": sizes, "strip_offset": float(marker.get("strip_offset", 0))}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        found = f"{type(error).__name__}: {error}"[:120]
-        raise InputError(path, expected="the counts of an export", found=found, todo="Export again.") from error
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError) as error:
+        raise InputError(path, expected="what an export says of itself", found=error, todo="Export again.") from error
 
 
 def lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a text list that hold something, with their numbers from 1; the final newline is optional.
 
-    Raises:
-        InputError: the file is absent, empty, or not UTF-8 text.
+    InputError: the file is absent, empty, or not UTF-8 text.
     """
     try:
         raw = path.read_bytes()
@@ -195,11 +170,9 @@ def lines(path: Path) -> list[tuple[int, str]]:
     damage = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\udc80-\udcff]", text)
     if damage:
         at = damage.start()
-        raise InputError(
-            f"{path}:{text[:at].count(chr(10)) + 1}", expected="UTF-8 text" if damage.group() >= "\udc80" else "text",
-            found=text[at : at + 20].encode("utf-8", "surrogateescape"),
-            todo="Save the list as UTF-8, or copy it again: the file is damaged.",
-        )  # fmt: skip
+        where, found = f"{path}:{text.count(chr(10), 0, at) + 1}", text[at : at + 20].encode("utf-8", "surrogateescape")
+        raise InputError(where, expected="UTF-8 text" if damage.group() >= "\udc80" else "text", found=found,
+                         todo="Save the list as UTF-8, or copy it again: the file is damaged.")  # fmt: skip
     rows = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise InputError(path, expected="at least one line", found="an empty list", todo="Copy the list again.")
@@ -207,19 +180,14 @@ def lines(path: Path) -> list[tuple[int, str]]:
 
 
 def columns(path: Path, separator: str | None, counts: Iterable[int]) -> list[tuple[str, list[str]]]:
-    """The lines of a list split into columns, each with where it stands; None splits at blanks.
-
-    `counts` are the numbers of columns that are right.
-    """
+    """The lines of a list split into columns (None: at blanks), each with where it stands; `counts` columns are right."""
     counts = tuple(counts)
     table = []
     for number, text in lines(path):
         cells = [cell.strip() for cell in text.split(separator)]
         if len(cells) not in counts or not all(cells):
-            raise InputError(
-                f"{path}:{number}", expected=f"{' or '.join(map(str, counts))} columns, none empty",
-                found=f"{len(cells)}: {text[:80]!r}", todo="Compare the line with the data set's own list.",
-            )  # fmt: skip
+            raise InputError(f"{path}:{number}", expected=f"{' or '.join(map(str, counts))} columns, none empty",
+                             found=f"{len(cells)}: {text[:80]!r}", todo="Compare it with the published list.")  # fmt: skip
         table.append((f"{path}:{number}", cells))
     return table
 
@@ -248,46 +216,40 @@ def lat_lon(where: object, cells: Iterable[str]) -> list[float]:
 def read_table(path: Path) -> list[tuple[int, list[str]]]:
     """The rows of a CSV with their line numbers; the first is its header, in small letters, without units in brackets.
 
-    Comma, semicolon or tab. InputError: quotes that do not close, a field over several lines, a wrong column count, which
-    pandas fills up in silence.
+    InputError: quotes that do not close in their line, a wrong column count, which pandas fills up in silence.
     """
     rows = lines(path)
-    separator = max(",;\t", key=rows[0][1].count)
-    try:
-        cells = list(csv.reader([text for _, text in rows], delimiter=separator, strict=True))
-    except csv.Error as error:
-        raise InputError(path, expected="a CSV", found=error, todo="Check its quotes.") from error
-    if len(cells) != len(rows):
-        raise InputError(path, expected="one row a line", found="a quoted field over several lines",
-                         todo="Remove line breaks.")  # fmt: skip
-    header = [re.sub(r"[\[(].*?[\])]", "", cell).strip().lower() for cell in cells[0]]
-    for (number, _), row in zip(rows, cells, strict=True):
-        if len(row) != len(header):
-            raise InputError(f"{path}:{number}", expected=f"{len(header)} columns", found=len(row),
+    separator, table = max(",;\t", key=rows[0][1].count), []
+    for number, text in rows:
+        try:
+            (cells,) = csv.reader([text], delimiter=separator, strict=True)
+        except csv.Error as error:
+            raise InputError(f"{path}:{number}", expected="a CSV", found=error, todo="Check its quotes.") from error
+        if len(cells) != len(table[0][1] if table else cells):
+            raise InputError(f"{path}:{number}", expected=f"{len(table[0][1])} columns", found=len(cells),
                              todo="Complete the row.")  # fmt: skip
-    return [(number, row) for (number, _), row in zip(rows, [header, *cells[1:]], strict=True)]
+        table.append(
+            (number, cells if table else [re.sub(r"[\[(].*?[\])]", "", cell).strip().lower() for cell in cells])
+        )
+    return table
 
 
 def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
     """Ids and positions from a CSV with a header: an id or file column, and latitude and longitude, or east and north.
 
-    Raises:
-        InputError: no id column, no pair of position columns, a wrong column count, a value that is no number, an id twice.
+    InputError: no id column, no pair of position columns, a wrong column count, a value that is no number, an id twice.
     """
     path = Path(path)
     (first, header), *rows = read_table(path)
 
-    def column(names: tuple[str, ...]) -> int | None:
-        return next((header.index(name) for name in names if name in header), None)
-
-    which, *pair = (column(names) for names in (_ID, *_DEGREES))
-    is_degrees = None not in pair
-    pair = pair if is_degrees else [column(names) for names in _METRES]
+    which, lat, lon, east, north = (
+        next((header.index(name) for name in names if name in header), None) for names in (_ID, *_DEGREES, *_METRES)
+    )
+    is_degrees = None not in (lat, lon)
+    pair = (lat, lon) if is_degrees else (east, north)
     if which is None or None in pair:
-        raise InputError(
-            f"{path}:{first}", expected="a header with an id or file column, and latitude and longitude (or east and north)",
-            found=f"columns {', '.join(header)[:120]}", todo="Name the columns id, latitude and longitude.",
-        )  # fmt: skip
+        raise InputError(f"{path}:{first}", expected="a header with id or file, latitude and longitude (or east and north)",
+                         found=f"columns {', '.join(header)[:120]}", todo="Name the columns so.")  # fmt: skip
     values: dict[str, list[float]] = {}  # by id
     for number, row in rows:
         where, name, cells = f"{path}:{number}", row[which].strip(), [row[i] for i in pair]
@@ -302,20 +264,18 @@ def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
 def table_rows(names: Sequence[str], ids: Sequence[str], where: object) -> np.ndarray:
     """(N,) int64: the table's row of each file, -1 for none; a table may leave out folders and endings.
 
-    Raises:
-        InputError: no file has a row, or one row would stand for two files.
+    InputError: no file has a row, or one row would stand for two files.
     """
     row = {identifier: i for i, identifier in enumerate(ids)}
     found, taken = np.full(len(names), -1, np.int64), {}
     for i, name in enumerate(map(nfc, names)):
         leaf = name.rpartition("/")[2]
         key = next((k for k in (name, name.rpartition(".")[0], leaf, leaf.rpartition(".")[0]) if k in row), None)
-        if key is None:
-            continue
         if key in taken:
             raise InputError(where, expected="a row a file", found=f"{key!r}, which stands for {taken[key]} and {name}",
                              todo="Give the files with their folders and endings.")  # fmt: skip
-        found[i], taken[key] = row[key], name
+        if key is not None:
+            found[i], taken[key] = row[key], name
     if not taken:
         raise InputError(where, expected=f"ids such as {names[0]!r}", found=f"ids such as {ids[0]!r}" if ids else "no rows",
                          todo="The table's ids are file names, with or without folder and ending.")  # fmt: skip

@@ -2,16 +2,14 @@
 
 Nothing says which pairs to train and which to test on, so the parts are drawn: 60, 20 and 20 % by a hash of the name, the same
 in every run and on every machine. Without pairs nothing can be tested: there is a training part alone.
-Positions are optional and come, in this order, from a CSV, from tile names (z/x/y, XYZ or TMS rows), or from EXIF GPS tags. An
-image without any has an unknown position, and so has one whose tags are damaged or impossible: the note counts those.
+Positions are optional and come from a CSV, or else from EXIF GPS tags. An image without any has an unknown position, and so has
+one whose tags are damaged or impossible: the note counts those.
 """
 
 import hashlib
 import math
-import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -33,20 +31,13 @@ def read_pairs(root: Path | str, split: str = "all", query: str = "drone", galle
     """
     one_of("split", split, SPLITS, "Parts of own pairs.")
     root = folder(root, f"a folder holding {query}/ and {gallery}/")
-    sides, rows_of = [], []  # images, and the row of each name without ending
-    for side in (query, gallery):
-        images, row_of = image_folder(root, side, "images named as those of the other side"), {}
-        for i, name in enumerate(images.ids):
-            other = row_of.setdefault(name.rpartition(".")[0], i)
-            if other != i:
-                raise InputError(images.file(i), expected="every name once", found=f"{images.ids[other]} too",
-                                 todo="Equal names are pairs: keep one of the two.")  # fmt: skip
-        sides.append(images)
-        rows_of.append(row_of)
-    common = rows_of[0].keys() & rows_of[1].keys()
+    sides = [image_folder(root, side, "images named as those of the other side") for side in (query, gallery)]
+    # by names without ending: replace refuses two of one name
+    stems = [replace(side, ids=[name.rpartition(".")[0] for name in side.ids]).ids for side in sides]
+    common = set(stems[0]) & set(stems[1])
     if not common:
-        some = ", ".join(next(iter(row_of)) for row_of in rows_of)
-        raise InputError(root, expected=f"equal names in {query}/ and {gallery}/", found=f"{some}, none equal",
+        raise InputError(root, expected=f"equal names in {query}/ and {gallery}/",
+                         found=f"{stems[0][0]}, {stems[1][0]}, none equal",
                          todo="Rename them, or use the layout 'folders', which has no pairs.")  # fmt: skip
     if split != "all" and len(common) < LEAST:
         raise InputError(root, expected=f"at least {LEAST} pairs to hold some out", found=len(common),
@@ -54,40 +45,33 @@ def read_pairs(root: Path | str, split: str = "all", query: str = "drone", galle
     # in the order of the names' hashes; paired and unpaired names apart, so that every part has its share of both
     low, high = SPLITS[split]
     part: set[str] = set()
-    for group in (common, rows_of[0].keys() ^ rows_of[1].keys()):
+    for group in (common, set(stems[0]) ^ set(stems[1])):
         ordered = sorted(group, key=lambda stem: hashlib.sha256(stem.encode()).digest())
         part.update(ordered[round(low * len(ordered)) : round(high * len(ordered))])
-    stems = [[stem for stem in row_of if stem in part] for row_of in rows_of]
-    images = [
-        side.subset([row_of[stem] for stem in some]) for side, row_of, some in zip(sides, rows_of, stems, strict=True)
-    ]
-    row = {stem: [i] for i, stem in enumerate(stems[1])}
+    rows = [[i for i, stem in enumerate(some) if stem in part] for some in stems]
+    number = {stems[1][j]: [k] for k, j in enumerate(rows[1])}
+    positives = Positives.of([number.get(stems[0][i], []) for i in rows[0]])
     note = "Pairs by file name." + " The parts are drawn by the names' hashes." * (split != "all")
-    return Dataset("pairs", split, *images, Positives.of([row.get(stem, []) for stem in stems[0]]), note=note)
+    return Dataset("pairs", split, sides[0].subset(rows[0]), sides[1].subset(rows[1]), positives, note=note)
 
 
 def read_folders(
     root: Path | str, split: str = "all", query: str = "ground", gallery: str = "satellite",
     query_csv: Path | str | None = None, gallery_csv: Path | str | None = None,
-    tile_names: Literal["xyz", "tms"] | None = None,
 ) -> Dataset:  # fmt: skip
     """N photos or panoramas and M tiles in two folders of `root`, pairs unknown; the splits "all" and "train" are the same.
 
-    Positions come from `query_csv` and `gallery_csv` (a header; an id or file column; latitude and longitude, or east and north);
-    or from tiles named z/x/y (or z_x_y, z-x-y), whose rows "xyz" counts from the north and "tms" from the south.
+    Positions come from `query_csv` and `gallery_csv` (a header; an id or file column; latitude and longitude, or east and north).
     InputError: a folder is absent or empty, a table is wrong, one side's latitude and longitude look swapped.
     """
-    todo = "Own folders without pairs have no part to test on: recall cannot be measured on them."
-    one_of("split", split, ("all", "train"), todo)
+    one_of("split", split, ("all", "train"), "Without pairs there is no part to test on: recall cannot be measured.")
     root = Path(root)
-    queries, wrong = _images(root / query, "photos or panoramas", query_csv, None)
-    tiles, wrong_too = _images(root / gallery, "tiles", gallery_csv, tile_names)
+    queries, wrong = _images(root / query, "photos or panoramas", query_csv)
+    tiles, wrong_too = _images(root / gallery, "tiles", gallery_csv)
     if None not in (queries.positions, tiles.positions) and looks_swapped(queries.positions, tiles.positions):
-        raise InputError(
-            query_csv or root / query, expected="positions near the tiles",
-            found="positions far away that come near when latitude and longitude are exchanged",
-            todo="Exchange the two columns of the side that is wrong.",
-        )  # fmt: skip
+        raise InputError(query_csv or root / query, expected="positions near the tiles",
+                         found="some far away that come near when latitude and longitude are exchanged",
+                         todo="Exchange the two columns of the side that is wrong.")  # fmt: skip
     known = [0 if side.positions is None else int(side.positions.known.sum()) for side in (queries, tiles)]
     note = f"No pairs. Positions known for {known[0]} of {len(queries)} queries and {known[1]} of {len(tiles)} tiles."
     for files in filter(None, (wrong, wrong_too)):
@@ -95,49 +79,24 @@ def read_folders(
     return Dataset("folders", split, queries, tiles, Positives.unknown(len(queries)), note=note)
 
 
-def _images(root: Path, what: str, table: Path | str | None, tile_names: str | None) -> tuple[FileImages, list[str]]:
+def _images(root: Path, what: str, table: Path | str | None) -> tuple[FileImages, list[str]]:
     """Images with their positions, and files whose tags hold no position that is possible."""
     images, wrong = image_folder(root, "", what), []
     if table is not None:
         ids, places = read_position_table(table)
         at = table_rows(images.ids, ids, table)
         positions = Positions(np.where(at[:, None] >= 0, places.values[at], np.nan), places.frame, str(table))
-    elif tile_names is not None:
-        one_of("tile_names", tile_names, ("xyz", "tms"), "Say how the rows are counted.")
-        values = [_named_centre(root, name, tile_names) for name in images.paths]
-        positions = Positions(values, Wgs84(), str(root))
     else:
-        unknown = math.nan, math.nan
         tags = [image_position(root / name) for name in images.paths]
         wrong = [name for name, at in zip(images.paths, tags, strict=True) if at and math.isnan(at[0])]
-        found = Positions([at or unknown for at in tags], Wgs84(), str(root))
+        found = Positions([at or (math.nan, math.nan) for at in tags], Wgs84(), str(root))
         positions = found if found.known.any() else None
     return replace(images, positions=positions), wrong
 
 
-def tile_centre(zoom: int, x: float, y: float, scheme: str = "xyz") -> tuple[float, float]:
-    """Latitude and longitude in degrees of a Web Mercator tile's centre; "tms" counts rows from the south."""
-    side = 1 << zoom
-    row = side - 1 - y if scheme == "tms" else y
-    lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * (row + 0.5) / side))))
-    return float(lat), (x + 0.5) / side * 360 - 180
-
-
-def _named_centre(root: Path, name: str, scheme: str) -> tuple[float, float]:
-    match = re.search(r"(?<!\d)(\d{1,2})[/_-](\d{1,9})[/_-](\d{1,9})$", name.rpartition(".")[0])
-    zoom, x, y = map(int, match.groups()) if match else (0, 1, 1)
-    if zoom > 30 or max(x, y) >= 1 << zoom:
-        raise InputError(root / name, expected="z/x/y (or z_x_y), x and y below 2^z", found=name,
-                         todo="Rename the tile, or give positions in a CSV.")  # fmt: skip
-    return tile_centre(zoom, x, y, scheme)
-
-
 def image_position(path: Path | str) -> tuple[float, float] | None:
-    """Latitude and longitude in degrees by EXIF GPS; None if the image has none, NaN twice if they are damaged or impossible.
-
-    Damaged tags do not spoil an image, and an image that cannot be read is found out when it is decoded.
-    """
-    nothing = float("nan"), float("nan")
+    """Latitude and longitude in degrees by EXIF GPS; None if the image has none, NaN twice if they are damaged or impossible."""
+    nothing = math.nan, math.nan
     try:
         file = Image.open(path, formats=FORMATS)
     except Exception:  # as Pillow's decoders raise
@@ -158,12 +117,8 @@ def image_position(path: Path | str) -> tuple[float, float] | None:
 
 
 def looks_swapped(values: Positions, reference: Positions) -> bool:
-    """Whether latitude and longitude are swapped: the medians lie 100 km apart, but not with columns exchanged.
-
-    False for positions in metres and where nothing is known.
-    """
+    """Whether the medians of positions in degrees lie 100 km apart, but not with latitude and longitude exchanged."""
     if not all(isinstance(p.frame, Wgs84) and p.known.any() for p in (values, reference)):
         return False
     here, there = (np.median(p.values[p.known], axis=0) for p in (values, reference))
-    turned = here[::-1]
-    return bool(abs(turned[0]) <= 90 and haversine(here, there) > 1e5 >= haversine(turned, there))
+    return bool(abs(here[1]) <= 90 and haversine(here, there) > 1e5 >= haversine(here[::-1], there))

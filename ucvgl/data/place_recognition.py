@@ -21,10 +21,10 @@ from ucvgl.positions import Metres, Positions
 
 SPLITS = ("train", "val", "test")
 HIT_M = 25.0
-MSLS_PROTOCOLS = (740, 750)
 UTM = Metres("UTM of the file names")
 ON_A_LINE = Metres("frames on a line, one a metre")
 _PANO_ID = 7
+RENAME = "Rename the files with the data set's own formatting script."
 # (query, gallery): the first pair of which both are there
 FOLDERS = (
     ("query", "ref"), ("query", "reference"), ("winter", "summer"), ("fall", "summer"), ("spring", "summer"),
@@ -51,17 +51,20 @@ def read_place_recognition(
         raise InputError(root / base / split, expected=f"a {split} part", found=f"{' and '.join(held)} alone",
                          todo=todo if held == ["test"] else "Unpack the rest, or choose another part.")  # fmt: skip
     query, gallery = (_images(root, f"{base}{split}/{side}") for side in ("queries", "database"))
-    if frames is None and name == "nordland":
-        frames = 10
+    frames = 10 if frames is None and name == "nordland" else frames
     if frames is None:
-        positives, note = _near(query, gallery), f"A hit is within {HIT_M:g} m (UTM)."
+        for side, at in ((side, side.positions.values) for side in (query, gallery)):
+            if np.abs(at).max() <= 180 and at[:, 0].any():  # easting 0 everywhere: a made-up line, as Nordland's
+                raise InputError(side.where, expected="UTM easting and northing in metres in the file names",
+                                 found=f"{at[0].tolist()}, which look like degrees", todo=RENAME)  # fmt: skip
+        positives = Positives.within(query.positions, gallery.positions, HIT_M)
+        note = f"A hit is within {HIT_M:g} m (UTM)."
     else:
         positives = Positives.within(_on_a_line(query), _on_a_line(gallery), frames)
         note = f"A hit is at most {frames} frames away."
-    if name == "msls" and len(query) in MSLS_PROTOCOLS:
-        note += f" MSLS protocol of {len(query)} queries."
-    elif name == "msls":
-        note += f" MSLS with {len(query)} queries: neither published protocol (740 or 750 queries)."
+    if name == "msls":
+        note += f" MSLS with {len(query)} queries, "
+        note += "a published protocol." if len(query) in (740, 750) else "neither published protocol (740 or 750)."
     return Dataset(name, split, query, gallery, positives, note=note)
 
 
@@ -77,19 +80,9 @@ def _images(root: Path, below: str) -> FileImages:
         cells = fields(name)
         if len(cells) < 4 or cells[0].strip():
             raise InputError(images.file(i), expected="a name of the form @easting@northing@...@.jpg", found=name,
-                             todo="Rename the files with the data set's own formatting script.")  # fmt: skip
+                             todo=RENAME)  # fmt: skip
         utm.append(numbers(images.file(i), cells[1:3]))
     return replace(images, positions=Positions(utm, UTM, images.where))
-
-
-def _near(query: FileImages, gallery: FileImages) -> Positives:
-    for side in (query, gallery):
-        at = side.positions.values
-        if np.abs(at).max() <= 180 and at[:, 0].any():  # easting 0 everywhere: a made-up line, as Nordland's
-            found = f"{at[0].tolist()}, which look like degrees"
-            raise InputError(side.where, expected="UTM easting and northing in metres in the file names", found=found,
-                             todo="Rename the files with the data set's own formatting script.")  # fmt: skip
-    return Positives.within(query.positions, gallery.positions, HIT_M)
 
 
 def _on_a_line(images: FileImages) -> Positions:
@@ -98,32 +91,25 @@ def _on_a_line(images: FileImages) -> Positions:
     return Positions([(*numbers(images.file(i), cell), 0.0) for i, cell in enumerate(cells)], ON_A_LINE, images.where)
 
 
-def frame_folders(root: Path, query: str | None = None, gallery: str | None = None) -> tuple[str, str] | None:
-    """The names of the two folders as they are on disk, or None; the names known here, or those given."""
+def frame_folders(root: Path) -> tuple[str, str] | None:
+    """The names of the two folders as they are on disk, or None."""
     held = {name.casefold(): name for name in folders_in(root)}
-    pairs = [(query or a, gallery or b) for a, b in FOLDERS]
-    return next(((held[a.casefold()], held[b.casefold()]) for a, b in pairs
-                 if a.casefold() in held and b.casefold() in held and a != b), None)  # fmt: skip
+    return next(((held[query], held[gallery]) for query, gallery in FOLDERS if {query, gallery} <= held.keys()), None)
 
 
-def read_frames(
-    root: Path | str, split: str = "all", name: str = "frames", frames: int | None = None, query: str | None = None,
-    gallery: str | None = None,
-) -> Dataset:  # fmt: skip
+def read_frames(root: Path | str, split: str = "all", name: str = "frames", frames: int | None = None) -> Dataset:
     """N queries and M gallery frames of one line: "all", "train" (the first 70 %), or "test" (the rest but what is in reach of it).
 
-    A hit is at most `frames` away: by default 2, 0 for SPED and Essex3IN1, which are no routes. `query` and `gallery` are the
-    folders, by default the first of `FOLDERS` that are there. InputError: a folder is absent or empty, a name holds no number,
-    two files of a folder have one number, a part is empty.
+    A hit is at most `frames` away: by default 2, 0 for SPED and Essex3IN1, which are no routes. The folders are the first of
+    `FOLDERS` that are there. InputError: a folder is absent or empty, a name holds no number, two files of a folder have one
+    number, a part is empty.
     """
     one_of("split", split, ("all", "train", "test"), "Frames on a line have these parts.")
     root = folder(root, "a folder holding two folders of frames")
-    pair = frame_folders(root, query, gallery)
+    pair = frame_folders(root)
     if pair is None:
-        raise InputError(
-            root, expected=f"two folders such as {', '.join('/'.join(pair) for pair in FOLDERS[:3])}",
-            found=", ".join(folders_in(root)[:8]) or "no folder", todo="Say which with query= and gallery=.",
-        )  # fmt: skip
+        raise InputError(root, expected=f"two folders, one of {', '.join('/'.join(pair) for pair in FOLDERS)}",
+                         found=", ".join(folders_in(root)[:8]) or "no folder", todo="Name the two so.")  # fmt: skip
     reach = HIT_FRAMES.get(name, 2) if frames is None else frames
     sides = [_numbered(root, side) for side in pair]
     first = min(at.min() for _, at in sides)
@@ -148,14 +134,12 @@ def read_frames(
 def _numbered(root: Path, side: str) -> tuple[FileImages, np.ndarray]:
     """The frames of a folder and their numbers."""
     images = image_folder(root, side, "frames with a number in their names")
-    path_of: dict[int, str] = {}
+    at = []
     for i, path in enumerate(images.paths):
         digits = re.findall(r"[0-9]+", path.rpartition("/")[2].rpartition(".")[0])
         if not digits:
             raise InputError(images.file(i), expected="frames with a number in their names", found=path,
                              todo="Number the frames of both folders alike.")  # fmt: skip
-        number = int(digits[-1][-15:])
-        if path_of.setdefault(number, path) != path:
-            raise InputError(images.file(i), expected="every number once", found=f"{number} in {path_of[number]} too",
-                             todo="Keep one file a frame.")  # fmt: skip
-    return replace(images, ids=map(nfc, images.paths)), np.array(list(path_of))
+        at.append(int(digits[-1][-15:]))
+    replace(images, ids=[f"frame {number}" for number in at])  # refuses two files of one number
+    return replace(images, ids=map(nfc, images.paths)), np.array(at)

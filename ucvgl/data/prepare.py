@@ -50,12 +50,13 @@ def prepare(data: Dataset, config: Preparation, *, progress: bool = True) -> Dat
 
 
 def _write(folder: Path, data: Dataset, config: Preparation, progress: bool) -> None:
-    shapes = {"query": config.query_px, "gallery": config.query_px if config.polar else config.gallery_px}
+    n, m = len(data.query), len(data.gallery)
+    tile_px = config.query_px if config.polar else config.gallery_px
+    shapes = {"query": (n, 3, *config.query_px), "gallery": (m, 3, *tile_px)}
     if config.top_view:
-        shapes["top_view"] = config.top_view.size_px, config.top_view.size_px
-    counts = {"query": len(data.query), "gallery": len(data.gallery), "top_view": len(data.query)}
-    out = {name: new_images(folder, name, (counts[name], 3, *shape)) for name, shape in shapes.items()}
-    with tqdm(total=len(data.query) + len(data.gallery), desc="images", unit="image", disable=not progress) as bar:
+        shapes["top_view"] = n, 3, config.top_view.size_px, config.top_view.size_px
+    out = {name: new_images(folder, name, shape) for name, shape in shapes.items()}
+    with tqdm(total=n + m, desc="images", unit="image", disable=not progress) as bar:
         for rows, images in _batches(data.query, None if config.top_view else config.query_px):
             out["query"][rows] = resized(images, config.query_px).numpy()
             if config.top_view:
@@ -76,7 +77,7 @@ def _batches(images: ImageSet, size: tuple[int, int] | None) -> Iterator[tuple[n
     sizes = np.array([size or (image_size(images.file(i)) if in_files else images.size) for i in range(len(images))])
     for own in np.unique(sizes, axis=0):
         some = np.flatnonzero((sizes == own).all(1))
-        for rows, pixels in batches(images, tuple(own.tolist()), BATCH, some, workers=2 if in_files else 0):
+        for rows, pixels in batches(images, tuple(own.tolist()), BATCH, some):
             yield rows.numpy(), pixels
 
 

@@ -6,38 +6,30 @@ A folder's name is the building. Galleries hold buildings that no query shows (d
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.files import folder, folders_in, image_folder, nfc, one_of
 from ucvgl.errors import InputError
 
-Direction = Literal["drone2satellite", "satellite2drone"]
 DIRECTIONS = ("drone2satellite", "satellite2drone")
 HEIGHTS = (150, 200, 250, 300)
 
 
-def read_university1652(root: Path | str, split: str = "test", direction: Direction = "drone2satellite") -> Dataset:
+def read_university1652(root: Path | str, split: str = "test", direction: str = DIRECTIONS[0]) -> Dataset:
     """One split ("train" or "test") of University-1652; the direction says what is looked up in what.
 
-    Raises:
-        InputError: a folder is absent or empty, or a query's building is not in the gallery.
+    InputError: a folder is absent or empty, or a query's building is not in the gallery.
     """
     root = folder(root, "the folder of University-1652, holding train/ and test/")
     return _read("university1652", root, {"train": "train", "test": "test"}, split, direction, "")
 
 
-def read_sues200(
-    root: Path | str, split: str = "test", direction: Direction = "drone2satellite", height_m: int = 150
-) -> Dataset:
+def read_sues200(root: Path | str, split: str = "test", direction: str = DIRECTIONS[0], height_m: int = 150) -> Dataset:
     """One split of SUES-200 at one drone height (150, 200, 250 or 300); as `read_university1652`."""
     one_of("height_m", height_m, HEIGHTS, "SUES-200 was flown at these.")
     root = folder(root, "the folder of SUES-200, holding Training/ and Testing/")
-    if (root / "satellite-view").is_dir() and not (root / "Testing").is_dir():
-        raise InputError(
-            root, expected="Training/ and Testing/", found="the archive before splitting (satellite-view/)",
-            todo="Split it with the benchmark's own script: 120 places to Training, all 200 to the galleries.",
-        )  # fmt: skip
+    own = "Training" if split == "train" else "Testing"
+    folder(root / own, "a part of the archive as the benchmark's own script splits it (Training/, Testing/)")
     folders = {"train": f"Training/{height_m}", "test": f"Testing/{height_m}"}
     return _read("sues200", root, folders, split, direction, f"Drone at {height_m} m.")
 

@@ -31,9 +31,7 @@ def read_vigor(root: Path | str, split: str = "test", area: Literal["same", "cro
     lists = root / ("splits__corrected" if corrected else "splits")
     labels = ("pano_label_balanced" if area == "cross" else f"same_area_balanced_{split}") + "__corrected" * corrected
     tiles: dict[str, tuple[str, list[float]]] = {}  # id -> path, position
-    panoramas: list[
-        tuple[str, str, list[float], list[str]]
-    ] = []  # id, path, position, ids of tiles: the positive first
+    panoramas: list[tuple[str, str, list[float], list[str]]] = []  # id, path, position, tiles: the positive first
     for city in CITIES if area == "same" else CROSS[split]:
         by_kind = (root / "ground" / city).is_dir()
         ground = f"ground/{city}" if by_kind else f"{city}/panorama"
@@ -44,8 +42,7 @@ def read_vigor(root: Path | str, split: str = "test", area: Literal["same", "cro
         for line, name in lines(tile_list):
             where, tile = f"{tile_list}:{line}", f"{city}/{name}"
             if tile in tiles:
-                todo = "Remove the repeated line."
-                raise InputError(where, expected="every tile once", found=f"{name} again", todo=todo)
+                raise InputError(where, expected="every tile once", found=f"{name} again", todo="Remove the line.")
             tiles[tile] = inside(f"{satellite}/{name}", where), _position(name, where)
         for where, cells in columns(lists / city / f"{labels}.txt", None, (13,)):
             for name in cells[1::3]:
@@ -73,8 +70,6 @@ def _position(name: str, where: str) -> list[float]:
     """Latitude and longitude from a name: <id>,<lat>,<lon>,.jpg or satellite_<lat>_<lon>.png."""
     cells = name.split(",")[-3:-1] if "," in name else name.rpartition(".")[0].split("_")[-2:]
     if len(cells) != 2:
-        raise InputError(
-            where, expected="latitude and longitude in the file's name", found=name,
-            todo="Keep VIGOR's own file names: <id>,<lat>,<lon>,.jpg and satellite_<lat>_<lon>.png.",
-        )  # fmt: skip
+        raise InputError(where, expected="a name such as <id>,<lat>,<lon>,.jpg or satellite_<lat>_<lon>.png", found=name,
+                         todo="Keep VIGOR's own file names.")  # fmt: skip
     return lat_lon(where, cells)

@@ -15,15 +15,15 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
+from ucvgl.data import open_dataset, splits_of
 from ucvgl.data.container import Dataset, ImageSet
+from ucvgl.data.cvact import SETS
 from ucvgl.data.files import MARKER
-from ucvgl.data.vigor import CROSS
 from ucvgl.errors import InputError
 
 JPEG_QUALITY = 95
 Contents = tuple[ImageSet, int] | list[str] | dict[str, Any]  # an image, lines of text, variables of a MATLAB file
 Files = list[tuple[str, Contents]]  # by relative path
-Counts = dict[str, tuple[int, int]]  # split -> queries, gallery images
 
 
 def write_cvusa(splits: Mapping[str, Dataset], root: Path | str) -> Path:
@@ -40,7 +40,8 @@ def write_cvusa(splits: Mapping[str, Dataset], root: Path | str) -> Path:
             at = [*data.gallery.positions.values[tile].tolist(), *data.query.positions.values[i].tolist()]
             places.append(",".join([*map(repr, at), "0"]))  # the published fifth column is not documented
         files.append((f"splits/{split}-19zl.csv", rows))
-    return _write("cvusa", root, [*files, ("split_locations/all.csv", places)], splits)
+    (strip_offset,) = {data.strip_offset for data in splits.values()}
+    return _write("cvusa", root, [*files, ("split_locations/all.csv", places)], strip_offset)
 
 
 def write_cvact(splits: Mapping[str, Dataset], root: Path | str) -> Path:
@@ -58,12 +59,10 @@ def write_cvact(splits: Mapping[str, Dataset], root: Path | str) -> Path:
             files.append((f"{base}/satview_polish/{name}_satView_polish.jpg", (data.gallery, tile)))
     row, metres = {name: i for i, name in enumerate(utm)}, np.array(list(utm.values()))
     contents: dict[str, Any] = {"panoIds": np.array(list(row)), "utm": metres}
-    for split, part, field in (
-        ("train", "trainSet", "trainInd"), ("val", "valSet", "valInd"), ("test", "valSetAll", "valInd"),
-    ):  # fmt: skip
+    for split, (part, field) in SETS.items():
         rows = np.array([row[name] for name in splits[split].query.ids] if split in splits else (), np.int32)
         contents[part] = {"utm": metres[rows], field: rows[:, None] + np.int32(1)}
-    return _write("cvact", root, [*files, ("ACT_data.mat", contents)], splits)
+    return _write("cvact", root, [*files, ("ACT_data.mat", contents)])
 
 
 def write_vigor(
@@ -96,14 +95,7 @@ def write_vigor(
             "same_area_balanced_test": [row for i, row in enumerate(labels) if i not in chosen],
         }  # fmt: skip
         files += [(f"splits/{city}/{name}.txt", rows) for name, rows in lists.items()]
-    learned = sum(len(train[city]) for city in cities)
-    rest, tiles = sum(map(len, cities.values())) - learned, sum(len(data.gallery) for data in cities.values())
-    counts = {}
-    for split, same in (("train", learned), ("test", rest)):
-        cross = [cities[city] for city in CROSS[split]]
-        counts[f"same-{split}"] = same, tiles
-        counts[f"cross-{split}"] = sum(map(len, cross)), sum(len(data.gallery) for data in cross)
-    return _write("vigor", root, files, cities, counts)
+    return _write("vigor", root, files)
 
 
 def write_university1652(train: Dataset, test: Dataset, queried: Sequence[int], root: Path | str) -> Path:
@@ -113,15 +105,13 @@ def write_university1652(train: Dataset, test: Dataset, queried: Sequence[int], 
     files = _buildings(train, range(learned), names[:learned], "train/{}", "image-{:02d}.jpeg", 1, "{}.jpg")
     for kind, some in (("query", sorted(set(queried))), ("gallery", range(tested))):
         files += _buildings(test, some, names[learned:], f"test/{kind}_{{}}", "image-{:02d}.jpeg", 1, "{}.jpg")
-    counts = {"train": (len(train.query), learned), **_drone_counts(test, queried, "test")}
-    return _write("university1652", root, files, {"train": train, "test": test}, counts)
+    return _write("university1652", root, files)
 
 
 def write_sues200(heights: Mapping[int, tuple[Dataset, Dataset]], queried: Sequence[int], root: Path | str) -> Path:
     """SUES-200: height -> (train, test), drone images against a tile a place; as the benchmark's split has it, the test
     galleries hold every place (the training places are distractors), and `queried` are the tiles that are looked for."""
     files: Files = []
-    counts: Counts = {}
     for height, (train, test) in heights.items():
         tiles = dict.fromkeys([*test.gallery.ids, *train.gallery.ids])  # one number a place, wherever it occurs
         number = {name: f"{i:04d}" for i, name in enumerate(tiles, 1)}
@@ -131,17 +121,7 @@ def write_sues200(heights: Mapping[int, tuple[Dataset, Dataset]], queried: Seque
             (test, range(len(test.gallery)), f"Testing/{height}/gallery_{{}}"),
         ):
             files += _buildings(data, some, [number[i] for i in data.gallery.ids], folder, "{}.jpg", 0, "0.png")
-        counts[f"train {height} m drone2satellite"] = len(train.query), len(train.gallery)
-        counts |= _drone_counts(test, queried, f"test {height} m")
-    return _write("sues200", root, files, {str(k): data for k, data in enumerate(sum(heights.values(), ()))}, counts)
-
-
-def _drone_counts(test: Dataset, queried: Sequence[int], label: str) -> Counts:
-    queries = int(np.isin(test.positives.best(), list(queried)).sum())
-    return {
-        f"{label} drone2satellite": (queries, len(test.gallery)),
-        f"{label} satellite2drone": (len(set(queried)), len(test.query)),
-    }
+    return _write("sues200", root, files)
 
 
 def _buildings(
@@ -166,22 +146,19 @@ def write_vpr(splits: Mapping[str, Dataset], root: Path | str) -> Path:
             for i, (name, (east, north)) in enumerate(zip(images.ids, images.positions.values, strict=True)):
                 file = f"@{east:010.2f}@{north:010.2f}@@@@@{name}@@@@@@@@.jpg"  # to the centimetre, as the official scripts
                 files.append((f"images/{split}/{folder}/{file}", (images, i)))
-    return _write("vpr", root, files, splits)
+    return _write("vpr", root, files)
 
 
 def write_frames(data: Dataset, numbers: Sequence[int], root: Path | str) -> Path:
     """Frames on a line: query/ and reference/, numbered alike; `numbers` are those of both sides."""
     sides = (("query", data.query), ("reference", data.gallery))
     files = [(f"{name}/{number:06d}.jpg", (side, i)) for name, side in sides for i, number in enumerate(numbers)]
-    return _write("frames", root, files, {"all": data})
+    return _write("frames", root, files)
 
 
 @contextmanager
 def new_folder(root: Path | str) -> Iterator[Path]:
-    """A scratch folder that becomes `root` when all is written; where anything fails it is removed, and nothing is left.
-
-    InputError: `root` is a file or holds something, or cannot be written.
-    """
+    """A scratch folder that becomes `root` when all is written, or is removed; InputError: `root` holds something, or is a file."""
     root = Path(root).resolve()
     try:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -196,18 +173,11 @@ def new_folder(root: Path | str) -> Iterator[Path]:
                 root.rmdir()
             made.replace(root)
     except OSError as error:
-        todo = "Choose another, or free space."
-        raise InputError(root, expected="a folder to write", found=error, todo=todo) from error
+        raise InputError(root, expected="a folder to write", found=error, todo="Choose another one.") from error
 
 
-def _write(
-    layout: str, root: Path | str, files: Files, sets: Mapping[str, Dataset], counts: Counts | None = None
-) -> Path:
-    """Every file, and beside them what was written; `counts` are those of `sets` by default."""
-    sizes = {side: sorted({tuple(getattr(data, side).read(0).shape[1:]) for data in sets.values()})
-             for side in ("query", "gallery")}  # fmt: skip
-    (strip_offset,) = {data.strip_offset for data in sets.values()}
-    counts = counts or {split: (len(data.query), len(data.gallery)) for split, data in sets.items()}
+def _write(layout: str, root: Path | str, files: Files, strip_offset: float = 0.0) -> Path:
+    """Every file, and beside them the counts and sizes of what the reader finds there."""
     with new_folder(root) as folder:
         for name, contents in files:
             path = folder / name
@@ -220,10 +190,14 @@ def _write(
             else:
                 images, index = contents
                 image = Image.fromarray(images.read(index).permute(1, 2, 0).numpy())  # (H, W, 3)
-                options = (
-                    {"compress_level": 1} if path.suffix == ".png" else {"quality": JPEG_QUALITY, "subsampling": 0}
-                )
-                image.save(path, format="PNG" if path.suffix == ".png" else "JPEG", **options)
+                image.save(path, compress_level=1, quality=JPEG_QUALITY, subsampling=0)  # PNG's option, JPEG's two
+        sets = {
+            label: open_dataset(layout, folder, skip_unreadable=False, **options)
+            for label, options in splits_of(layout, folder).items()
+        }
+        counts = {label: (len(data.query), len(data.gallery)) for label, data in sets.items()}
+        sizes = {side: sorted({tuple(getattr(data, side).read(0).shape[1:]) for data in sets.values()})
+                 for side in ("query", "gallery")}  # fmt: skip
         marker = {"layout": layout, "counts": counts, "sizes": sizes, "strip_offset": strip_offset}
         (folder / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
     return Path(root)

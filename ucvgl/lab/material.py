@@ -111,7 +111,7 @@ def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, p
     if name == "vigor":
         return [Parts(opened("train", area=area), {area: opened("test", area=area)}) for area in ("same", "cross")]
     train = opened("train")
-    train.require("supervised training", labels=True)
+    train.require_labels("supervised training")
     return [Parts(train, {"same": opened("val")})]
 
 
