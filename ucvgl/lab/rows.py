@@ -98,10 +98,10 @@ _Line = tuple[str, str, Stage]  # table, key, stage
 # By table: the keys of the rows that ROWS=headline keeps: one a method, and what a notebook's figures cannot do without.
 HEADLINE: Mapping[str, tuple[str, ...]] = {
     "02/cold_start": ("full",),
-    "02/translation": ("statistics",),
+    "02/translation": ("statistics", "cyclegan"),
     "04/main": ("ucvgl_s_0", "ucvgl_s_100"),
     "04/label_ratio": ("labels_100",),
-    "04/ablation": ("full",),
+    "04/ablation": ("no_curriculum", "full"),
     "04/harder": ("cold_start", "full"),
     "04/ablation_hard": ("full",),
     "05/sampling": ("random", "full"),
@@ -113,7 +113,7 @@ HEADLINE: Mapping[str, tuple[str, ...]] = {
     "06/geopair": ("partial",),
     "06/projector": ("2x512", "2x8", "2x2048"),
     "06/cost": ("triplet_full",),
-    "06/pretraining_losses": ("info_nce",),
+    "06/pretraining_losses": ("none", "info_nce"),
 }
 
 # -------------------------------------------------------------------------------------------------- UCVGL, notebooks 02 to 04
