@@ -248,7 +248,8 @@ def sample4geo_rows(profile: str, data: str, seed: int, other: str, drone: str) 
             yield "05/sampling", key, stage(config, areas, ("areas", *source), count * 3 // 4)
     if other or data == WORLD:
         cities = functools.cache(lambda: list(material.open_others(settings, data, other).values()))
-        for number, name in enumerate(settings.unlabelled.train.styles if data == WORLD else (data, other)):
+        names = settings.unlabelled.train.styles if data == WORLD else map(detect_layout, (data, other))
+        for number, name in enumerate(names):
             images = ("trained on", number, *source, *(_source(other) if other else ()))
             yield "05/generalisation", name, stage(method, lambda n=number: [cities()[n]], images, count * 3 // 8)
     if drone or data == WORLD:
