@@ -121,7 +121,7 @@ def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch, capsys
     settings = profiles.ucvgl("tiny", 0)
     given = material.material(settings, "world", progress=False)
     assert ucvgl_study.cold_start_table(settings, given)["part"].tolist() == ["full", "pixels"]
-    assert len(ucvgl_study.translation_table(settings, given)) == 1
+    assert len(ucvgl_study.translation_table(settings, given)) == 2
     for table, names in (("04/main", ucvgl_study.MAIN), ("04/ablation", ucvgl_study.ablation_names())):
         assert len(ucvgl_study.curriculum_table(settings, given, table, names, "text")) == len(rows.HEADLINE[table])
     assert len(ucvgl_study.harder_table("tiny", 0)) == 3
@@ -139,5 +139,5 @@ def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch, capsys
     assert len(vg_ssl_study.geopair_table(settings, *sets)) == 1
     assert len(vg_ssl_study.projector_table(settings, *sets)) == 1
     small = material.material(settings.cold_start, "world", progress=False)
-    assert vg_ssl_study.pretraining_table(settings, small)["part"].tolist() == ["info_nce"]
+    assert vg_ssl_study.pretraining_table(settings, small)["part"].tolist() == ["none", "info_nce"]
     capsys.readouterr()

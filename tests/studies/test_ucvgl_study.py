@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -41,7 +40,6 @@ def test_cold_start_table(settings, given):
     beside = showcase.cold_start_published(table)
     assert beside["cvusa_r_at_1"][4] == 17.96
     assert beside["cvusa_r_at_1"][5:] == [None, None]
-    assert "plain pixels" in showcase.cold_conclusion(table)
 
 
 def test_tables_of_the_curriculum_and_their_score(settings, given):
@@ -81,7 +79,6 @@ def test_pictures_and_lists(settings, given):
     places = showcase.map_arguments(given, showcase.all_nearest(held), held_out=True)
     assert int((places["status"] == 1).sum()) == int(held.right[:, 0].sum())
     assert showcase.without_lines(places)["matched_position"].isnan().all()
-    assert f"of {count} wrong" in showcase.error_sentence(places)
     trained = showcase.describe_stage(stage, settings.start, given, held_out=False)
     drawn = showcase.map_arguments(given, showcase.all_nearest(showcase.retrieved(trained, given.train.positives)))
     assert set(drawn["city"]) == {"city 1", "city 2"}
@@ -105,7 +102,7 @@ def test_rules_by_hand():
     assert sweep["coverage"].between(0, 100).all()
 
 
-def test_quality_and_sentences(given):
+def test_quality_by_epoch(given):
     rows = [{"epoch": e, "labels": 10.0 * e, "correct": 8.0 * e, "test_r_at_1": e, "mutual_rate": e / 10,
              "mean_margin": -e, "cycle": 0.5, "hubness": e % 2} for e in range(4)]  # fmt: skip
     stage = StageResult(None, {"rows": rows, "epoch": 3}, False, 1.0, False)
@@ -114,16 +111,6 @@ def test_quality_and_sentences(given):
     assert found["mutual_rate"] == pytest.approx(1)
     assert found["mean_margin"] == pytest.approx(-1)
     assert found["cycle"] == 0
-    cold = StageResult(None, {"recall": {"r_at_1": 0.5}, "cross": []}, False, 1.0, False)
-    assert "R@1 0.5 -> 3.0 %" in showcase.epochs_sentence(cold, stage)
     assert showcase.epoch_frame(stage, 0.1)["threshold"].iloc[0] == 0.1
-    main = pd.DataFrame({"part": ["ucvgl_s_0", "ucvgl_s_100"], "r_at_1": [40.0, 80.0]})
-    assert "0.50 here; published 0.94 on CVUSA and 0.98 on CVACT" in showcase.main_conclusion(main)
-    ratios = pd.DataFrame({"part": ["labelled_only_10", "labels_10"], "r_at_1": [40.0, 50.0]})
-    assert showcase.ratio_conclusion(ratios).endswith("R@1 here 40.0 -> 50.0 %; published, CVACT, 56.1 -> 78.9 %")
-    parts = pd.DataFrame({"part": [*study.STEPS, "full"], "r_at_1": [40.0, 60.0, 30.0, 50.0]})
-    assert showcase.ablation_conclusion(parts).startswith(
-        "without mutual matching -10.0 points (published, CVUSA: -73.5)"
-    )
     nothing = PseudoLabels(torch.tensor([-1]), torch.zeros(1), torch.zeros(1).bool(), torch.zeros(1).bool())
     assert study.found_and_right(nothing, given)["correct"] == 0

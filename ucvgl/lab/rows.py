@@ -99,10 +99,10 @@ _Line = tuple[str, str, Stage]  # table, key, stage
 # By table: the keys of the rows that ROWS=headline keeps: one a method, and what a notebook's figures cannot do without.
 HEADLINE: Mapping[str, tuple[str, ...]] = {
     "02/cold_start": ("full",),
-    "02/translation": ("statistics",),
+    "02/translation": ("statistics", "cyclegan"),
     "04/main": ("ucvgl_s_0", "ucvgl_s_100"),
     "04/label_ratio": ("labels_100",),
-    "04/ablation": ("full",),
+    "04/ablation": ("no_curriculum", "full"),
     "04/harder": ("cold_start", "full"),
     "04/ablation_hard": ("full",),
     "05/sampling": ("random", "full"),
@@ -114,7 +114,7 @@ HEADLINE: Mapping[str, tuple[str, ...]] = {
     "06/geopair": ("partial",),
     "06/projector": ("2x512", "2x8", "2x2048"),
     "06/cost": ("triplet_full",),
-    "06/pretraining_losses": ("info_nce",),
+    "06/pretraining_losses": ("none", "info_nce"),
 }
 
 # -------------------------------------------------------------------------------------------------- UCVGL, notebooks 02 to 04
@@ -249,7 +249,8 @@ def sample4geo_rows(profile: str, data: str, seed: int, other: str, drone: str) 
             yield "05/sampling", key, stage(config, areas, ("areas", *source), count * 3 // 4)
     if other or data == WORLD:
         cities = functools.cache(lambda: list(material.open_others(settings, data, other).values()))
-        for number, name in enumerate(settings.unlabelled.train.styles if data == WORLD else (data, other)):
+        names = settings.unlabelled.train.styles if data == WORLD else map(detect_layout, (data, other))
+        for number, name in enumerate(names):
             images = ("trained on", number, *source, *(_source(other) if other else ()))
             yield "05/generalisation", name, stage(method, lambda n=number: [cities()[n]], images, count * 3 // 8)
     if drone or data == WORLD:

@@ -127,26 +127,6 @@ def certainty_table(claims: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> pd.D
     return pd.DataFrame(rows)
 
 
-def cases_conclusion(table: pd.DataFrame) -> str:
-    """What the table of cases says, in a sentence."""
-    first, second = table.iloc[0], table.iloc[1]
-    others = "; ".join(f"{row['pictures']} {row['within_10_m']:.1f} %" for _, row in table.iloc[2:].iterrows())
-    return (
-        f"{first['pictures']}: {first['within_10_m']:.1f} % within 10 m with the encoders as they came, "
-        f"{second['within_10_m']:.1f} % after training on the city's own imagery; {others}"
-    )
-
-
-def certainty_conclusion(table: pd.DataFrame) -> str:
-    """What the surest half is worth, in a sentence for each city."""
-    halves = table[table["surest"] == "50%"]
-    return "\n".join(
-        f"{half['city']}: of the surest half, {half['placed']:.0f} pictures with {half['threshold']:.2f} or more, "
-        f"{half['claimed']:.1f} % are claimed right and {half['right']:.1f} % are right"
-        for _, half in halves.iterrows()
-    )
-
-
 def claims(
     settings: CityStudy, outcome: Outcome, right: np.ndarray, *, progress: bool = True
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -183,17 +163,6 @@ def judged_probabilities(case: Case, seed: int, *, progress: bool = True, epochs
 
 
 # ------------------------------------------------------------------------------------------------------- for the pictures
-
-
-def found_sentence(looked: Looked) -> str:
-    """What the folders hold, without saying where they lie."""
-    counts, cut = looked.ground.counts(), looked.candidates
-    low, high = looked.mosaic.bounds_m
-    return (
-        f"{counts['panoramas']:,} panoramas and {counts['photos']:,} photos, {counts['without heading']:,} without a heading, "
-        f"{counts['unusable']:,} unusable; {len(looked.mosaic):,} tiles, {high[0] - low[0]:,.0f} m by "
-        f"{high[1] - low[1]:,.0f} m; {len(cut):,} candidates of {cut.span_m:g} m, {cut.stride_m:g} m apart"
-    )
 
 
 def sheet(looked: Looked, views: Tensor, kind: Kind = "panorama") -> dict[str, object]:

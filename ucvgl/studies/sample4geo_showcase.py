@@ -1,4 +1,4 @@
-"""What notebook 05 shows: batches of each sampler, how hard their negatives are, curves, and sentences with the numbers."""
+"""What notebook 05 shows: batches of each sampler, how hard their negatives are, curves, and the published values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from ucvgl.lab import published
 from ucvgl.lab.cache import StageResult
 from ucvgl.lab.plots import strip
 from ucvgl.lab.profiles import Sample4GeoSettings
+from ucvgl.lab.rows import chosen
 from ucvgl.lab.score import Comparison
 from ucvgl.lab.stages import curriculum, supervise
 from ucvgl.lab.variants import with_sampler
@@ -146,12 +147,6 @@ def batch_look(drawn: Batches, sampler: str, number: int) -> dict[str, Tensor | 
     return pairs | ({} if where is None else {"on the map": batch_map(where, {sampler: item}, {sampler: source})})
 
 
-def hardest_sentence(drawn: Batches) -> str:
-    """The medians of the hardest negatives."""
-    medians = drawn.hardest.groupby("sampler", sort=False)["hardest"].median()
-    return "the hardest negative of a query, median cosine: " + ", ".join(f"{k} {v:.2f}" for k, v in medians.items())
-
-
 # -------------------------------------------------------------------------------------------------------------- curves
 
 
@@ -203,10 +198,11 @@ def sampling_published(frame: pd.DataFrame) -> dict[str, list[float | None]]:
 
 
 def generalisation_published(frame: pd.DataFrame) -> dict[str, list[float | None]]:
-    """CVUSA stands beside the first style, CVACT beside the second: which is which is arbitrary."""
+    """CVUSA stands beside the first style, CVACT beside the second: which is which is arbitrary. Rows as in the table, the
+    later ones left out where only the first style was trained on."""
     values = ("cvusa_r_at_1", "cvusa_to_cvact_val_r_at_1", "cvact_to_cvusa_r_at_1", "cvact_val_r_at_1")
     rows = [published.value("sample4geo", "full", name) for name in values]
-    return {"cvusa_cvact_r_at_1": rows if len(frame) == len(rows) else [None] * len(frame)}
+    return {"cvusa_cvact_r_at_1": rows[: len(frame)]}
 
 
 def _drone_frame() -> pd.DataFrame:
@@ -259,77 +255,12 @@ def comparisons(sampling: pd.DataFrame, drone: pd.DataFrame | None, unlabelled: 
     return out
 
 
-# ------------------------------------------------------------------------------------------------------------ sentences
-
-
-def sampling_conclusion(frame: pd.DataFrame) -> str:
-    """What each sampler adds to random batches."""
-    rows = frame.set_index("part")
-
-    def gain(part: str, measure: str) -> str:
-        return f"{rows.loc[part, measure] - rows.loc['random', measure]:+.1f}"
-
-    names = {"gps_only": "geographic", "dss_only": "look-alikes", "full": "both"}
-    said = [f"{text} {gain(part, 'r_at_1')}" for part, text in names.items()]
-    text = f"R@1 {rows.loc['random', 'r_at_1']:.1f} % at random; {', '.join(said)} points in the same area"
-    if "cross_r_at_1" in rows:
-        other = [f"{text} {gain(part, 'cross_r_at_1')}" for part, text in names.items()]
-        text += f"; {rows.loc['random', 'cross_r_at_1']:.1f} % in another: {', '.join(other)}"
-    theirs = published.frame("sample4geo", key="part").set_index("part")["cvact_val_r_at_1"]
-    return f"{text}. Published (CVACT): both {theirs['full'] - theirs['random']:+.1f}"
-
-
-def generalisation_conclusion(frame: pd.DataFrame) -> str:
-    """Own style against the other, ours and published."""
-    own = frame["trained_on"] == frame["tested_on"]
-    here = frame.groupby(own)["r_at_1"].mean()
-    theirs = generalisation_published(frame)["cvusa_cvact_r_at_1"]
-    kept = here.get(False, float("nan")) / max(here.get(True, 0.0), 1e-9)
-    mine, other = here.get(True, float("nan")), here.get(False, float("nan"))
-    text = f"R@1 {mine:.1f} % in its own style, {other:.1f} % in the other: {kept:.2f} of it"
-    if None in theirs:
-        return text
-    return f"{text}; published (CVUSA, CVACT): {(theirs[1] + theirs[2]) / (theirs[0] + theirs[3]):.2f}"
-
-
-def drone_conclusion(frame: pd.DataFrame) -> str:
-    """Both directions, ours and published."""
-    ours, theirs = frame.set_index("part"), _drone_frame().set_index("part")
-    said = [
-        f"{ours.loc[part, 'direction']} R@1 {ours.loc[part, 'r_at_1']:.1f}, AP {ours.loc[part, 'ap']:.1f} "
-        f"(published {theirs.loc[part, 'university1652_r_at_1']:.2f}, {theirs.loc[part, 'university1652_ap']:.2f})"
-        for part in ours.index
-    ]
-    return "; ".join(said)
-
-
-def architecture_conclusion(frame: pd.DataFrame) -> str:
-    """What each change costs or gains."""
-    rows = frame.set_index("part")
-    full = rows.loc["full", "r_at_1"]
-    said = [
-        f"{rows.loc[part, 'network']} {rows.loc[part, 'r_at_1'] - full:+.1f}" for part in rows.index if part != "full"
-    ]
-    return f"R@1 {full:.1f} % as it is; {'; '.join(said)}"
-
-
-def unlabelled_conclusion(frame: pd.DataFrame) -> str:
-    """How much of the gap between no labels and all of them look-alikes close."""
-    ours = frame.set_index("part")["r_at_1"]
-    best = max(ours["random"], ours["sample4geo"])
-    gap, closed = best - ours["ucvgl"], ours["ucvgl_hard"] - ours["ucvgl"]
-    return (
-        f"R@1 without labels {ours['ucvgl']:.1f} %, with look-alikes {ours['ucvgl_hard']:.1f} %; with all labels "
-        f"{ours['random']:.1f} % (random) and {ours['sample4geo']:.1f} % (look-alikes): {closed:+.1f} of a gap of {gap:.1f} points"
-    )
-
-
 def unlabelled_curves(settings: Sample4GeoSettings, given: Parts) -> pd.DataFrame:
     """R@1 and the part of right labels by epoch, with random batches of pseudo-pairs and with look-alikes."""
     rows = []
-    for hard in (None, settings.method.sampling.draw):
+    for part, name in chosen("05/unlabelled", {"ucvgl": "random batches", "ucvgl_hard": "look-alikes"}).items():
+        hard = settings.method.sampling.draw if part == "ucvgl_hard" else None
         stage = curriculum(given.unlabelled, settings.unlabelled.curriculum, given, hard=hard, progress=False)
-        name = "look-alikes" if hard else "random batches"
         for row in stage.numbers["rows"]:
             rows.append({"sampler": name, "epoch": row["epoch"] + 1, "r_at_1": row["test_r_at_1"]})
     return pd.DataFrame(rows)

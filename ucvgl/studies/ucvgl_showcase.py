@@ -30,7 +30,7 @@ from ucvgl.methods.ucvgl import (
 from ucvgl.positions import Metres
 from ucvgl.pseudo_labels import MiningRule, PseudoLabels, margins, mutual, select, threshold_at
 from ucvgl.search import BothWays
-from ucvgl.studies.ucvgl_study import PARTS, STEPS, found_and_right
+from ucvgl.studies.ucvgl_study import PARTS, found_and_right
 from ucvgl.synthetic_top_view import synthetic_top_view
 from ucvgl.world.rendering import CITY_GAP_M
 
@@ -106,13 +106,6 @@ def similarities(settings: UcvglSettings, given: Parts, stage: StageResult | Non
 def first_places(similarity: Tensor) -> Tensor:
     """The places whose similarities are drawn: neighbours along the first drives."""
     return torch.arange(min(DRIVE, *similarity.shape))
-
-
-def cold_conclusion(frame: pd.DataFrame) -> str:
-    """The cold-start table in a sentence."""
-    recall = frame.set_index("part")["r_at_1"]
-    worst = ", ".join(f"{recall[part]:.1f} % without {PARTS[part][4:]}" for part in PARTS if part != "full")
-    return f"R@1 {recall['full']:.1f} % with every part; {worst}; plain pixels {recall['pixels']:.1f} %"
 
 
 def losses(stage: StageResult) -> dict[str, list[dict[str, float]]]:
@@ -351,79 +344,3 @@ def comparisons(
         "ablation": comparison("ucvgl_rerank", ablation, both, gap),
         **hard,
     }
-
-
-# ------------------------------------------------------------------------------------------------- conclusions, in sentences
-
-
-def rules_conclusion(frame: pd.DataFrame) -> str:
-    """The table of rules in a sentence."""
-    rows = frame.set_index("part")
-    said = [
-        f"{text} {rows.loc[part, 'found']:.0f} labels, {rows.loc[part, 'correct']:.0f} % right"
-        for part, text in (("nearest", "all nearest tiles:"), ("mutual", "mutual ones:"), ("both", "and clear ones:"))
-    ]
-    return "; ".join(said)
-
-
-def label_sentence(labels: PseudoLabels, given: Parts) -> str:
-    """How many labels, and how many of them right."""
-    counts = found_and_right(labels, given)
-    return f"{counts['found']:,} of {len(labels):,} panoramas have a label, {counts['right']:,} of them the right one"
-
-
-def epochs_sentence(cold: StageResult, stage: StageResult) -> str:
-    """From the cold start to the end of the curriculum."""
-    rows, before = stage.numbers["rows"], cold.numbers["recall"]["r_at_1"]
-    first, last = rows[0], rows[-1]
-    return (
-        f"labels {first['labels']:.0f} -> {last['labels']:.0f}, right {first['correct']:.0f} -> {last['correct']:.0f}; "
-        f"R@1 {before:.1f} -> {last['test_r_at_1']:.1f} %; chosen without labels: epoch {stage.numbers['epoch'] + 1}"
-    )
-
-
-def main_conclusion(frame: pd.DataFrame) -> str:
-    """0 % labels over 100 %, ours and published."""
-    ours = frame.set_index("part")["r_at_1"]
-    theirs = published.frame("ucvgl_main", key="part").set_index("part")
-    ratio = ours["ucvgl_s_0"] / max(ours["ucvgl_s_100"], 1e-9)
-    said = [
-        f"{theirs.loc['ucvgl_s_0', column] / theirs.loc['ucvgl_s_100', column]:.2f} on {name}"
-        for name, column in (("CVUSA", "cvusa_r_at_1"), ("CVACT", "cvact_val_r_at_1"))
-    ]
-    return f"no labels over all labels, R@1: {ratio:.2f} here; published {' and '.join(said)}"
-
-
-def ablation_conclusion(frame: pd.DataFrame) -> str:
-    """What leaving out each part of step 5 costs, ours and published."""
-    ours = frame.set_index("part")["r_at_1"]
-    theirs = published.frame("ucvgl_rerank", key="part").set_index("part")["cvusa_r_at_1"]
-    said = [
-        f"{STEPS[part][4:]} {ours[part] - ours['full']:+.1f} points (published, CVUSA: {theirs[part] - theirs['full']:+.1f})"
-        for part in STEPS
-    ]
-    return f"without {'; without '.join(said)}"
-
-
-def ratio_conclusion(frame: pd.DataFrame) -> str:
-    """What mining adds to a tenth of the labels, ours and published."""
-    ours = frame.set_index("part")["r_at_1"]
-    theirs = published.frame("ucvgl_semi_cvact", key="part").set_index("part")["cvact_val_r_at_1"]
-    said = [
-        f"{name} {values['labelled_only_10']:.1f} -> {values['labels_10']:.1f} %"
-        for name, values in (("R@1 here", ours), ("published, CVACT,", theirs))
-    ]
-    return f"a tenth of the labels, alone -> with mining: {'; '.join(said)}"
-
-
-def error_sentence(places: dict[str, object] | None) -> str:
-    """How far wrong matches lie from where they should."""
-    if places is None:
-        return "no positions: no map"
-    wrong = places["status"] == 0
-    far = (places["matched_position"] - places["position"]).norm(dim=1)[wrong]
-    near = float((far < NEAR_M).double().mean()) if len(far) else 0.0
-    return f"{int(wrong.sum())} of {len(wrong)} wrong; {100 * near:.0f} % of them within {NEAR_M:g} m of the true place"
-
-
-NEAR_M = 50.0  # the span of a tile: nearer ones overlap the true one

@@ -1,4 +1,4 @@
-"""What notebook 06 shows: pairs, activation maps, retrieved photos, and sentences with the numbers."""
+"""What notebook 06 shows: pairs, activation maps, retrieved photos, and the published values beside ours."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,6 @@ from ucvgl.studies.vg_ssl_study import NAMES, TESTS, UNTRAINED
 
 TABLE = "vg_ssl_r50"  # published with ResNet-50; published.json has DeiT-S too
 LISTED = 5
-COLLAPSED = "collapsed"
 
 
 # -------------------------------------------------------------------------------------------------------------- pictures
@@ -150,72 +149,3 @@ def comparisons(frame: pd.DataFrame, tests: Sequence[str]) -> dict[str, Comparis
 def cost_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """The cost table as `cost_bars` takes it."""
     return frame.assign(training_seconds=(frame["epoch_seconds"] - frame["mining_seconds"]).clip(lower=0))
-
-
-# -------------------------------------------------------------------------------------------------------------- sentences
-
-
-def family_means(frame: pd.DataFrame, tests: Sequence[str]) -> pd.Series:
-    """Mean R@1 over the test sets of each family's methods; of what did not collapse."""
-    trained = frame[frame["part"] != UNTRAINED]
-    return trained.groupby("family", sort=False)[[f"{test}_r_at_1" for test in tests]].mean().mean(axis=1)
-
-
-def main_conclusion(frame: pd.DataFrame, tests: Sequence[str]) -> str:
-    """The families' order, ours and published, and who did not beat the untrained encoder."""
-    ours = family_means(frame, tests)
-    names = [f"{family} {value:.1f}" for family, value in ours.sort_values(ascending=False).items()]
-    text = f"mean R@1: {', '.join(names)}"
-    steps = columns_of(tests)
-    if steps:
-        theirs = published.frame(TABLE, key="part").set_index("part")[[theirs for _, theirs in steps]].mean(axis=1)
-        by_family = theirs.groupby([NAMES[key][2] for key in theirs.index]).mean().sort_values(ascending=False)
-        text += f"; published: {', '.join(f'{family} {value:.1f}' for family, value in by_family.items())}"
-    start = frame.set_index("part").loc[UNTRAINED]
-    trained = frame[frame["part"] != UNTRAINED]
-    worse = [f"{row.method} on {t}" for row in trained.itertuples() for t in tests
-             if not getattr(row, f"{t}_r_at_1") > start[f"{t}_r_at_1"]]  # fmt: skip
-    return f"{text}. Not above the untrained encoder: {', '.join(worse) or 'none'}"
-
-
-def geopair_conclusion(frame: pd.DataFrame, tests: Sequence[str]) -> str:
-    """What each change of the pairs costs or gains, on average over the test sets."""
-    mean = frame.set_index("part")[[f"{test}_r_at_1" for test in tests]].mean(axis=1)
-    names = {
-        "random": "without hard negatives",
-        "no_augmentation": "without augmentation",
-        "no_mask": "without the mask",
-    }
-    said = [f"{text} {mean[part] - mean['partial']:+.1f}" for part, text in names.items()]
-    others = [
-        f"{row.method} without hard negatives {mean[row.part] - mean[row.part.replace('random', 'partial')]:+.1f}"
-        for row in frame.itertuples()
-        if row.part not in names and row.part.endswith("_random")
-    ]
-    return f"mean R@1 {mean['partial']:.1f} %; {', '.join(said + others)} points"
-
-
-def projector_conclusion(frame: pd.DataFrame, tests: Sequence[str]) -> str:
-    """The best and the worst projector."""
-    mean = frame.set_index("part")[[f"{test}_r_at_1" for test in tests]].mean(axis=1)
-    return f"mean R@1 from {mean.min():.1f} ({mean.idxmin()}) to {mean.max():.1f} % ({mean.idxmax()}), layers x width"
-
-
-def cost_conclusion(frame: pd.DataFrame) -> str:
-    """The price of mining."""
-    rows = frame.set_index("part")
-    share = 100 * rows["mining_seconds"] / rows["epoch_seconds"]
-    return (
-        f"an epoch: triplet with full mining {rows.loc['triplet_full', 'epoch_seconds']:.1f} s ({share['triplet_full']:.0f} % "
-        f"mining), SimCLR {rows.loc['simclr', 'epoch_seconds']:.1f} s ({share['simclr']:.0f} %), "
-        f"BYOL {rows.loc['byol', 'epoch_seconds']:.1f} s ({share['byol']:.0f} %)"
-    )
-
-
-def pretraining_conclusion(frame: pd.DataFrame) -> str:
-    """The cold start with each loss."""
-    rows = frame.set_index("part")
-    said = [
-        f"{row['intra_view']} {row['r_at_1']:.1f}" for _, row in rows.sort_values("r_at_1", ascending=False).iterrows()
-    ]
-    return f"R@1 of the cold start by intra-view loss: {', '.join(said)}"
