@@ -40,7 +40,7 @@ class StageJob:
         seconds: the estimate; None where no rate is known.
         needs: keys of the jobs it waits for.
         is_job: whether it is worth a job of its own.
-        priority: seconds, about, from its beginning to the end of the longest chain that waits for it.
+        priority: milliseconds, about, from its beginning to the end of the longest chain that waits for it.
     """
 
     key: str
@@ -210,10 +210,10 @@ def _prioritised(stages: Mapping[str, StageJob]) -> tuple[StageJob, ...]:
     """What the longest chains wait for comes first."""
     until: dict[str, float] = {}
     for key, job in reversed(stages.items()):
-        until[key] = until.get(key, 0.0) + (job.seconds or 3600.0)
+        until[key] = until.get(key, 0.0) + (3600.0 if job.seconds is None else job.seconds)
         for need in job.needs:
             until[need] = max(until.get(need, 0.0), until[key])
-    return tuple(StageJob(**asdict(job) | {"priority": int(until[key])}) for key, job in stages.items())
+    return tuple(StageJob(**asdict(job) | {"priority": int(1000 * until[key])}) for key, job in stages.items())
 
 
 def _rates() -> dict[str, float]:
