@@ -273,9 +273,10 @@ def test_rows_train_side_by_side_and_a_killed_run_keeps_them(studio):
 
 @pytest.mark.slow
 def test_a_row_that_fails_is_named_with_its_notebook_and_the_others_go_on(studio):
-    write_notebook(studio / "notebooks", "02_b", rows=ROWS[1:])
+    path = write_notebook(studio / "notebooks", "02_b", rows=ROWS[1:])
     reproduce("--job-seconds", "0")
     executed(studio)
+    edit_notebook(path, "A toy", "Another toy")  # to be run again, with a row that is no longer whole
     (stage,) = (studio / "runs").glob("vg-ssl-*/result.json")
     stage.write_text("{")
     (mark,) = (studio / "runs" / "stages").glob("vg-ssl-*.json")
