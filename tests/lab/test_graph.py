@@ -50,8 +50,9 @@ def reproduce(*arguments, check=True):
         ({"seed": "0,1,0"}, "expected different whole numbers"),
         ({"seed": "0;1"}, "found '0;1'"),
         ({"panorama": "/no/such.jpg"}, "expected a picture file"),
-        ({"rows": "hedline"}, "expected all or headline, found 'hedline'. Did you mean headline"),
+        ({"rows": "hedline"}, "expected all or headline, found 'hedline'"),
         ({"job_seconds": "soon"}, "expected a number of seconds"),
+        ({"job_seconds": "nan"}, "expected a number of seconds"),
         ({"drone": "/no/such"}, "expected a notebook with that parameter"),
     ],
 )
@@ -186,6 +187,14 @@ def test_a_notebook_waits_for_the_stages_of_its_rows(studio):
     assert images.priority > intra.priority > cross.priority
     assert found.row_names["02/cold_start/full"] == (cross.key, second.stages[2])
     assert len(found.row_names) > 70
+
+
+def test_without_known_pairs_no_row_is_trained_for_tables_that_cannot_be(studio, own):
+    """Notebook 02 then says at once what is missing; `ucvgl train` still trains without labels."""
+    write_notebook(studio / "notebooks", "02_b", rows=ROWS)
+    found = graph.plan({"profile": "tiny", "data": str(own)})
+    assert (found.stages, found.row_names) == ((), {})
+    assert any(row.name == "04/main/ucvgl_s_0" for row in rows.rows("tiny", str(own), 0))
 
 
 def test_a_short_stage_is_left_to_those_that_need_it(studio, monkeypatch):

@@ -37,6 +37,11 @@ def test_seeds_share_what_depends_on_none():
     assert len(set().union(*stages)) == sum(map(len, stages)) - 2 * len(shared)
 
 
+def test_drone_images_wait_for_nothing_that_they_are_not_made_of():
+    (drone,) = (row for row in rows.rows("laptop", "world", 0) if row.name == "05/drone/full")
+    assert drone.stage.needs == ()
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_headline_has_a_row_of_every_table_and_less_to_train(profile):
     every, some = rows.rows(profile, "world", 0), rows.rows(profile, "world", 0, which="headline")

@@ -146,6 +146,8 @@ class Positives:
             value = np.array(getattr(self, name), dtype=dtype)
             value.setflags(write=False)
             object.__setattr__(self, name, value)
+        assert len(self.query) == len(self.indices)
+        assert (np.diff(self.query) >= 0).all()
 
     @staticmethod
     def of(rows: Sequence[Sequence[int] | np.ndarray | None]) -> "Positives":

@@ -1,21 +1,23 @@
 """The graph of `make reproduce`: a job for each stage of the rows, then one for each notebook, which finds all in the cache.
 
-`plan` reads and checks everything the Snakefile needs before anything runs; `dry_run` prints it; `reproduce` calls Snakemake.
+`plan` reads and checks everything the Snakefile needs before anything runs; `dry_run` says what it is.
 """
 
 import csv
 import hashlib
 import json
+import math
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab.settings import WORLD, check_data, check_profile, data_id, figure_folder, run_folder
+from ucvgl.lab.settings import WORLD, check_data, check_profile, check_rows, data_id, figure_folder, run_folder
 from ucvgl.lab.sources import PACKAGE, fits, metadata, notebooks, parameters, source_fingerprint, suggest
 from ucvgl.paths import write_json
 
@@ -24,9 +26,8 @@ SETTINGS = ("profile", "data", "seed", "rows", "job_seconds", *MORE)
 CLUSTER_THREADS = 4  # for each job where Snakemake is told no cores: an executor plugin with --jobs
 # A shorter stage is left to whatever needs it: that a process begins and loads torch and timm takes half of this.
 JOB_SECONDS = 20.0
-RATES = Path(__file__).with_name(
-    "rates.csv"
-)  # images a second by what is done with them; benchmarks/rates.py measures them
+# images a second by what is done with them; benchmarks/rates.py measures them
+RATES = Path(__file__).with_name("rates.csv")
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,7 @@ class StageJob:
 
     Attributes:
         key: of `lab.rows.Stage`.
-        row: the first row that needs it, by which it is run.
-        seed: of that row.
+        seed: of the first row that needs it.
         seconds: the estimate; None where no rate is known.
         needs: keys of the jobs it waits for.
         is_job: whether it is worth a job of its own.
@@ -44,7 +44,6 @@ class StageJob:
     """
 
     key: str
-    row: str
     seed: int
     seconds: float | None
     needs: tuple[str, ...]
@@ -145,8 +144,8 @@ def plan(config: Mapping[str, Any]) -> Plan:
     text = {key: str(value) for key, value in config.items() if value not in (None, "")}
     profile, data = check_profile(text.get("profile", "laptop")), check_data(text.get("data", WORLD))
     seeds = _seeds(text.get("seed", "0"))
-    which = _choice("rows", text.get("rows") or ("headline" if profile == "paper" else "all"), ("all", "headline"))
-    shortest = _number("job_seconds", text.get("job_seconds", str(JOB_SECONDS)))
+    which = check_rows(text.get("rows") or ("headline" if profile == "paper" else "all"))
+    shortest = _seconds(text.get("job_seconds", str(JOB_SECONDS)))
     names, left_out = notebooks(), []
     if data != WORLD:
         from ucvgl.data import detect_layout  # takes seconds to load: torch
@@ -157,21 +156,20 @@ def plan(config: Mapping[str, Any]) -> Plan:
     known = {name: parameters(paths.notebooks() / f"{name}.ipynb") for name in names}
     about = {name: metadata(paths.notebooks() / f"{name}.ipynb") for name in names}
     extra = {key: _given(key, text[key], known) for key in MORE if key in text}
-    fingerprints = {name: _fingerprint(name, data, which, extra.get("panorama") if "panorama" in known[name] else None)
-                    for name in names}  # fmt: skip
+    files = "" if data == WORLD else paths.files_digest(data)
+    pictures = {name: extra.get("panorama") if "panorama" in known[name] else None for name in names}
+    fingerprints = {name: _fingerprint(name, files, which, pictures[name]) for name in names}
 
     row_names: dict[str, tuple[str, ...]] = {}
     stages: dict[str, StageJob] = {}
     of_notebook: dict[tuple[str, int], tuple[str, ...]] = {}
-    wanted = {
-        name: tuple(about[name].get("rows", ())) for name in names
-    }  # beginnings of the names of the rows it shows
+    wanted = {name: tuple(about[name].get("rows", ())) for name in names}  # how the names of its rows begin
     if any(wanted.values()):
         from ucvgl.lab import rows as lab_rows  # takes seconds to load: torch
 
         options = {key: extra[key] for key in MORE[1:] if key in extra}
         for seed in seeds:
-            found = lab_rows.rows(profile, data, seed, which=which, **options)
+            found = lab_rows.rows(profile, data, seed, which=which, measured=True, **options)
             for row in found:
                 row_names[row.name] = (*row_names.get(row.name, ()), row.stage.key)
                 stages |= _jobs(row, seed, stages, shortest)
@@ -202,7 +200,7 @@ def _jobs(row: Any, seed: int, known: Mapping[str, StageJob], shortest: float) -
         for need in stage.needs:  # what is no job is computed by those that need it, which then wait for what it needs
             job = known.get(need.key) or found[need.key]
             needs |= dict.fromkeys([need.key] if job.is_job else job.needs)
-        found[key] = StageJob(key, row.name, seed, seconds, tuple(needs), seconds is None or seconds >= shortest, 0)
+        found[key] = StageJob(key, seed, seconds, tuple(needs), seconds is None or seconds >= shortest, 0)
     return found
 
 
@@ -213,7 +211,7 @@ def _prioritised(stages: Mapping[str, StageJob]) -> tuple[StageJob, ...]:
         until[key] = until.get(key, 0.0) + (3600.0 if job.seconds is None else job.seconds)
         for need in job.needs:
             until[need] = max(until.get(need, 0.0), until[key])
-    return tuple(StageJob(**asdict(job) | {"priority": int(1000 * until[key])}) for key, job in stages.items())
+    return tuple(replace(job, priority=int(1000 * until[key])) for key, job in stages.items())
 
 
 def _rates() -> dict[str, float]:
@@ -223,13 +221,9 @@ def _rates() -> dict[str, float]:
                 if row["device"].startswith("CPU") != has_gpu()}  # fmt: skip
 
 
-def _fingerprint(name: str, data: str, which: str, panorama: str | None) -> str:
-    """Of a notebook's source, the rows, the data's files and the picture it is given."""
-    parts = [
-        source_fingerprint(paths.notebooks() / f"{name}.ipynb"),
-        "" if data == WORLD else paths.files_digest(data),
-        which,
-    ]
+def _fingerprint(name: str, files: str, which: str, panorama: str | None) -> str:
+    """Of a notebook's source, the data's files (their digest), the choice of rows and the picture it is given."""
+    parts = [source_fingerprint(paths.notebooks() / f"{name}.ipynb"), files, which]
     if panorama is not None:
         parts.append(hashlib.sha256(Path(panorama).read_bytes()).hexdigest())
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -243,17 +237,11 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _choice(where: str, found: str, known: Sequence[str]) -> str:
-    if found not in known:
-        raise InputError(where, expected=" or ".join(known), found=repr(found), todo=suggest(found, known))
-    return found
-
-
-def _number(where: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(where, expected="a number of seconds", found=repr(text), todo="For example 20.") from None
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= float(text) < math.inf:
+            return float(text)
+    raise InputError("job_seconds", expected="a number of seconds", found=repr(text), todo="For example 20.")
 
 
 def _given(key: str, text: str, known: Mapping[str, Mapping[str, Any]]) -> str:
@@ -339,7 +327,7 @@ def threads(cores: int | None, width: int, *, alone: bool) -> int:
     """CPU threads for each job: the machine's cores shared by the jobs that can run side by side.
 
     Trainings share them, too: two of one thread get more done than one of two threads after the other, since small
-    networks leave a second thread idle for about half of the time (benchmarks/results/rows.md).
+    networks leave a second thread idle for about half of the time (benchmarks/results/reproduce.md).
 
     Args:
         cores: what Snakemake may use here; None on a cluster.

@@ -66,11 +66,6 @@ def material(settings: UcvglSettings, data: str, *, measured: bool = True, progr
     return Parts(prepare(opened.train, settings.images, progress=progress), tests)
 
 
-def listed(settings: UcvglSettings, data: str) -> Parts:
-    """What `material` opens, with its images still in their files: how many there are, and whether places are known."""
-    return open_parts(data, settings.train, settings.test, progress=False)
-
-
 def located(data: Dataset) -> bool:
     """Whether every gallery image has a position, by which geographic sampling draws."""
     return data.gallery.positions is not None and bool(data.gallery.positions.known.all())

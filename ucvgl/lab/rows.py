@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ucvgl.data import detect_layout
+from ucvgl.data import FRAMES, PLACE_RECOGNITION, detect_layout
 from ucvgl.data.container import Parts
 from ucvgl.encoders import EncoderConfig
-from ucvgl.errors import InputError
 from ucvgl.lab import material, profiles, stages
 from ucvgl.lab.results import plain_settings
-from ucvgl.lab.settings import WORLD
+from ucvgl.lab.settings import WORLD, check_rows
 from ucvgl.lab.variants import (
     ABLATION,
     ARCHITECTURES,
@@ -85,12 +84,10 @@ class Row:
     Attributes:
         name: '<number of the notebook>/<table>/<key>', as '04/ablation/no_mutual'.
         stage: what it shows.
-        headline: whether ROWS=headline has it.
     """
 
     name: str
     stage: Stage
-    headline: bool
 
 
 _Line = tuple[str, str, Stage]  # table, key, stage
@@ -124,20 +121,31 @@ HEADLINE: Mapping[str, tuple[str, ...]] = {
 class _Ucvgl:
     """UCVGL's stages on one set of images."""
 
-    settings: profiles.UcvglSettings
+    source: tuple[Any, ...]  # what names the images' files, or the world's settings
     images: Stage
     given: Callable[[], Parts] = field(compare=False)
     count: int  # of ground images trained on
+    located: bool  # whether every tile has a position
+    measured: bool  # whether a held-out part has known pairs
 
     @staticmethod
     def of(settings: profiles.UcvglSettings, data: str) -> "_Ucvgl":
         given = functools.cache(lambda: material.material(settings, data, measured=False))
-        world = settings.train
-        rendered = (world.places + settings.test.places, rendering_of("panoramas and tiles", world.panorama_px))
-        source = _source(data, world, settings.test)
-        images = Stage("images", (*source, settings.images), given, (), *(rendered if data == WORLD else (0, "")))
-        count = settings.train.places if data == WORLD else len(material.listed(settings, data).train)
-        return _Ucvgl(settings, images, given, count)
+        world, source = settings.train, _source(data, settings.train, settings.test)
+        if data == WORLD:
+            rendered = world.places + settings.test.places, rendering_of("panoramas and tiles", world.panorama_px)
+            return _Ucvgl(
+                source,
+                Stage("images", (*source, settings.images), given, (), *rendered),
+                given,
+                world.places,
+                True,
+                True,
+            )
+        listed = material.open_parts(data, world, settings.test)  # the lists alone
+        measured = any(test.labelled for test in listed.tests.values())
+        images = Stage("images", (*source, settings.images), given)
+        return _Ucvgl(source, images, given, len(listed.train), material.located(listed.train), measured)
 
     def cold_start(self, start: Pretraining) -> Stage:
         needs, place = [self.images], self.images.settings
@@ -202,10 +210,9 @@ def _source(data: str, *world: Any) -> tuple[Any, ...]:
     return world if data == WORLD else (data, files_digest(data))
 
 
-def ucvgl_rows(profile: str, data: str, seed: int) -> Iterator[_Line]:
+def ucvgl_rows(profile: str, data: str, seed: int, own: _Ucvgl) -> Iterator[_Line]:
     """(table, key, stage) of notebooks 02 and 04; 03 looks at the first of them."""
     settings = profiles.ucvgl(profile, seed, data=data)
-    own = _Ucvgl.of(settings, data)
     for part in COLD_START:
         yield "02/cold_start", part, own.cold_start(without(settings.start, part))
     for kind in TRANSLATIONS:
@@ -216,7 +223,7 @@ def ucvgl_rows(profile: str, data: str, seed: int) -> Iterator[_Line]:
     if data != WORLD:
         return
     settings = profiles.ucvgl(profile, seed, level="hard")
-    hard = _Ucvgl.of(settings, data)
+    hard = _Ucvgl.of(settings, WORLD)
     yield "04/harder", "cold_start", hard.cold_start(settings.start)
     for table, keys in (("04/harder", ("full", "labels_100")), ("04/ablation_hard", STEPS)):
         for key in keys:
@@ -226,24 +233,24 @@ def ucvgl_rows(profile: str, data: str, seed: int) -> Iterator[_Line]:
 # --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
 
 
-def sample4geo_rows(profile: str, data: str, seed: int, other: str, drone: str) -> Iterator[_Line]:
-    """(table, key, stage) of notebook 05; `other` and `drone` as its parameters."""
+def sample4geo_rows(profile: str, data: str, seed: int, given: _Ucvgl, other: str, drone: str) -> Iterator[_Line]:
+    """(table, key, stage) of notebook 05 on UCVGL's images; `other` and `drone` as its parameters."""
     settings = profiles.sample4geo(profile, seed, data=data)
-    given = _Ucvgl.of(settings.unlabelled, data)
-    source = _source(data, settings.unlabelled.train, settings.unlabelled.test)
-    method, count = settings.method, given.count
+    method, source, count = settings.method, given.source, given.count
 
-    def stage(config: Sample4Geo, areas: Callable[[], list[Parts]], images: tuple[Any, ...], count: int) -> Stage:
+    def stage(
+        config: Sample4Geo, areas: Callable[[], list[Parts]], images: tuple[Any, ...], count: int,
+        needs: tuple[Stage, ...] = (given.images,),
+    ) -> Stage:  # fmt: skip
         def run() -> None:
             for area in areas():
                 stages.supervise(area.train, config, area.tests)
 
         passes = _passes(config.training, 2 * count)
-        return Stage("sample4geo", (config, *images), run, (given.images,), passes, training_of(config.ground))
+        return Stage("sample4geo", (config, *images), run, needs, passes, training_of(config.ground))
 
-    located = data == WORLD or material.located(material.listed(settings.unlabelled, data).train)
     for key, kind in SAMPLING.items():
-        if located or kind in ("random", "similarity"):
+        if given.located or kind in ("random", "similarity"):
             config = with_sampler(settings, key)
             areas = functools.partial(material.open_areas, settings, data, config)
             yield "05/sampling", key, stage(config, areas, ("areas", *source), count * 3 // 4)
@@ -258,7 +265,7 @@ def sample4geo_rows(profile: str, data: str, seed: int, other: str, drone: str) 
         images = _source(drone) if drone else (flights,)
         flown = functools.partial(material.open_flights, settings, drone)
         count_of = 37_854 if drone else flights.places * flights.views  # University-1652's training drone images
-        yield "05/drone", "full", stage(settings.drone, lambda: [flown()], images, count_of)
+        yield "05/drone", "full", stage(settings.drone, lambda: [flown()], images, count_of, needs=())
     for part in ARCHITECTURES:
         config = architecture(settings, part)
         area = functools.partial(material.one_area, settings, data, config)
@@ -269,17 +276,15 @@ def sample4geo_rows(profile: str, data: str, seed: int, other: str, drone: str) 
             yield "05/unlabelled", key, given.curriculum(settings.unlabelled.curriculum, draw)
         else:
             config = on_same_terms(settings, "random" if key == "random" else "similarity")
-            whole = functools.partial(material.for_supervision, config)
-            yield (
-                "05/unlabelled",
-                key,
-                stage(config, lambda whole=whole: [whole(given.given())], ("all", *source), count),
-            )
+            whole = functools.partial(_for_supervision, given.given, config)
+            yield "05/unlabelled", key, stage(config, whole, ("all", *source), count)
+
+
+def _for_supervision(given: Callable[[], Parts], config: Sample4Geo) -> list[Parts]:
+    return [material.for_supervision(config, given())]
 
 
 # ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
-
-PLACE_RECOGNITION = ("vpr", "nordland", "gardens_point", "frames")  # layouts of data sets of photos
 
 
 def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_Line]:
@@ -293,9 +298,8 @@ def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_
     def stage(config: VgSsl) -> Stage:
         # a query, its positive and, of the partial form, a hard negative and its own positive; by the published epoch
         queries = config.queries or sum(drive.places for drive in settings.train)
-        passes = _passes(
-            config.training, queries * (4 if config.geopair == "partial" or config.loss.method == "triplet" else 2)
-        )
+        each = 4 if config.geopair == "partial" or config.loss.method == "triplet" else 2
+        passes = _passes(config.training, each * queries)
         return Stage("vg-ssl", (config, *drives.settings), lambda: stages.learn(opened()[0], config, opened()[1]), (drives,),
                      passes, training_of(config.encoder))  # fmt: skip
 
@@ -330,38 +334,32 @@ def _cold_start_with(given: Callable[[], Parts], config: WithLoss) -> None:
 
 
 def rows(
-    profile: str, data: str, seed: int, *, which: str = "all", other: str = "", drone: str = "", backbone: str = ""
-) -> list[Row]:
+    profile: str, data: str, seed: int, *, which: str = "all", measured: bool = False, other: str = "", drone: str = "",
+    backbone: str = "",
+) -> list[Row]:  # fmt: skip
     """All rows of a profile, in the order of the notebooks.
 
     Args:
         profile: tiny, laptop or paper.
         data: the world, or a data set's root.
         seed: of the training.
-        which: all, or headline; InputError for another.
+        which: all, or headline.
+        measured: leave out the rows of notebooks 02 to 05 where no held-out part has known pairs: there is no table then.
         other: of notebook 05, a second data set; '' for none.
         drone: of notebook 05, University-1652; '' for none.
         backbone: of notebook 06; '' for its default.
     """
-    check_rows(which)
-    found = []
-    photos = data != WORLD and detect_layout(data) in PLACE_RECOGNITION
+    found: list[_Line] = []
+    photos = data != WORLD and detect_layout(data) in (*PLACE_RECOGNITION, *FRAMES)
     if not photos:
-        found += [*ucvgl_rows(profile, data, seed), *sample4geo_rows(profile, data, seed, other, drone)]
+        own = _Ucvgl.of(profiles.ucvgl(profile, seed, data=data), data)
+        if own.measured or not measured:
+            found += ucvgl_rows(profile, data, seed, own)
+            found += sample4geo_rows(profile, data, seed, own, other, drone)
     if photos or data == WORLD:
         found += vg_ssl_rows(profile, data, seed, backbone)
-    return [
-        Row(f"{table}/{key}", stage, key in HEADLINE[table])
-        for table, key, stage in found
-        if which == "all" or key in HEADLINE[table]
-    ]
-
-
-def check_rows(which: str) -> str:
-    """Gives `which` back if it is all or headline; raises InputError otherwise."""
-    if which not in ("all", "headline"):
-        raise InputError("rows", expected="all or headline", found=repr(which), todo="Choose one.")
-    return which
+    kept = [line for line in found if which == "all" or line[1] in HEADLINE[line[0]]]
+    return [Row(f"{table}/{key}", stage) for table, key, stage in kept]
 
 
 def chosen(table: str, names: Mapping[str, Any]) -> dict[str, Any]:

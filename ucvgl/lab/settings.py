@@ -36,6 +36,13 @@ def check_seed(seed: int) -> int:
     return seed
 
 
+def check_rows(which: str) -> str:
+    """Gives `which` back if it is all or headline; raises InputError otherwise."""
+    if which not in ("all", "headline"):
+        raise InputError("rows", expected="all or headline", found=repr(which), todo="Choose one.")
+    return which
+
+
 def data_id(data: str) -> str:
     """A short name for a data set, safe in a path: 'world', or the folder's name and six hex digits of its path."""
     data = check_data(data)

@@ -1,4 +1,4 @@
-"""Notebooks as sources: which there are, their parameters, what they need, and their fingerprints.
+"""Notebooks as sources: which there are, their parameters, what they say of themselves, and their fingerprints.
 
 A job is up to date as long as its fingerprint is: a hash of the notebook's cells and of the modules of this package
 that it imports, directly or not. Dates of files play no part: a fresh checkout reruns nothing that no edit touched.

@@ -1,6 +1,7 @@
 """The methods' trainings in the run cache: each is found there, resumed there, or run.
 
-A name stands for the same step in its method's file, which computes it; here is what it depends on: the key of its folder.
+A name stands for the same step in its method's file, which computes it and says what its numbers are; here is what it depends
+on: the key of its folder. `data` is unlabelled, `truth` for measures that choose nothing; all give the stage's folder and numbers.
 """
 
 from collections.abc import Mapping
