@@ -24,7 +24,8 @@ from ucvgl.lab.material import material
 from ucvgl.lab.profiles import UcvglSettings, ucvgl
 from ucvgl.lab.settings import WORLD
 from ucvgl.lab.variants import variant
-from ucvgl.methods.ucvgl import PseudoPairs, describe, evaluate, new_model
+from ucvgl.methods.curriculum import PseudoPairs
+from ucvgl.methods.ucvgl import describe, evaluate, new_model
 from ucvgl.paths import write_text
 from ucvgl.training import train
 

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ucvgl import paths
-from ucvgl.augment import Augmentation, Pose
+from ucvgl.augment import Augmentation, PlacementJitter
 from ucvgl.data import ArrayImages, Dataset, Positives, open_dataset
 from ucvgl.data.decoding import resize
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
@@ -36,7 +36,8 @@ from ucvgl.errors import InputError
 from ucvgl.lab.results import device as device_name
 from ucvgl.lab.results import versions
 from ucvgl.methods.common import device
-from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, PseudoPairs, describe
+from ucvgl.methods.curriculum import PseudoPairs
+from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, describe
 from ucvgl.metrics import retrieval_measures
 from ucvgl.paths import write_text
 from ucvgl.pseudo_labels import MiningRule, PseudoLabels, correctness
@@ -63,7 +64,8 @@ class Recipe:
         default_factory=lambda: TrainingConfig(9, 32, 1e-3, warmup_epochs=0.5, clip_norm=5.0)
     )
     rule: MiningRule = field(default_factory=MiningRule)  # mutual, margin 0.05 falling to 0: the paper's on CVUSA
-    pose: Pose = field(default_factory=lambda: Pose(10.0, 0.15, 0.1))  # beside the quarter turns of a pair
+    # beside the quarter turns of a pair
+    placement: PlacementJitter = field(default_factory=lambda: PlacementJitter(10.0, 0.15, 0.1, 1.0, "reflection"))
     seed: int = 0
 
     @property
@@ -74,7 +76,7 @@ class Recipe:
         )
         return Curriculum(
             start, training=replace(self.training, seed=self.seed), rule=self.rule, few=1.0, augmentation=AUGMENTATION,
-            pose=self.pose, seed=self.seed,
+            placement=self.placement, centre=True, warmup=0, seed=self.seed,
         )  # fmt: skip
 
 

@@ -105,30 +105,41 @@ def move_together(
 
 
 @dataclass(frozen=True)
-class Pose:
-    """Placement jitter: how far a top view and its tile may lie apart, each drawn evenly from minus to plus the value.
+class PlacementJitter:
+    """How far the two images of a pair are moved against each other, each move drawn evenly from minus to plus the value.
 
-    Ours. The values are what an engineer would guess of a street-level camera's GPS and compass, not the world's truth.
+    The defaults are UCVGL's, of every satellite and fake image of its steps 3 to 5 (official code).
     """
 
-    turn_deg: float = 7.0  # error of the heading
-    scale: float = 0.15  # error of the assumed camera height, as a fraction of it
-    shift: float = 0.15  # error of the position, as a fraction of half the span: about 4 m of 25
+    turn_deg: float = 0.0  # a compass errs
+    scale: float = 0.1  # as a fraction; the assumed camera height errs
+    shift: float = 0.125  # of half the edge; a position errs. UCVGL: 6.25 % of the edge
+    probability: float = 0.5  # of moving an image at all
+    padding: Literal["zeros", "reflection"] = "zeros"  # what enters at the edges: black, as in UCVGL, or a mirror image
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0 <= value < (most := 90 if name == "turn_deg" else 1):
-                raise InputError(f"pose: {name}", expected=f"0 to below {most}", found=value, todo="Correct it.")
+        for name, most in (("turn_deg", 90), ("scale", 1), ("shift", 1), ("probability", 1 + 1e-9)):
+            if not 0 <= getattr(self, name) < most:
+                expected = f"0 to below {most}" if name != "probability" else "0 to 1"
+                found = getattr(self, name)
+                raise InputError(f"placement jitter: {name}", expected=expected, found=found, todo="Correct it.")
 
 
-def jitter_pose(images: Tensor, pose: Pose, generator: Generator) -> Tensor:
-    """Turn, scale and shift each image, float (B, C, S, S); what enters at the edges is mirrored."""
+UCVGL_PLACEMENT = PlacementJitter()
+SECOND_VERSION = PlacementJitter(15.0, 0.2, 0.4)  # UCVGL, of the second version of a satellite image in step 3
+STREET_LEVEL = PlacementJitter(7.0, 0.15, 0.15, 1.0, "reflection")  # ours: errors of a street camera's GPS and compass
+
+
+def jitter_placement(images: Tensor, settings: PlacementJitter, generator: Generator) -> Tensor:
+    """Turn, scale and shift some of the images, float (B, C, S, S)."""
     draws = torch.rand(4, len(images), generator=generator) * 2 - 1
-    turn, scale = draws[0] * math.radians(pose.turn_deg), 1 + draws[1] * pose.scale
-    cos, sin, (x, y) = turn.cos() * scale, turn.sin() * scale, draws[2:] * pose.shift
+    if settings.probability < 1:
+        draws = draws * (torch.rand(len(images), generator=generator) < settings.probability)
+    turn, scale = draws[0] * math.radians(settings.turn_deg), 1 + draws[1] * settings.scale
+    cos, sin, (x, y) = turn.cos() * scale, turn.sin() * scale, draws[2:] * settings.shift
     theta = torch.stack([cos, -sin, x, sin, cos, y], 1).view(-1, 2, 3)
     grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    return F.grid_sample(images, grid, padding_mode=settings.padding, align_corners=False)
 
 
 def resized_crop(images: Tensor, least: float, generator: Generator) -> Tensor:

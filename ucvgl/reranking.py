@@ -1,16 +1,20 @@
-"""Neighbours with corrected scores, for pseudo-labels. Ours: the paper's 'fast re-ranking' is `pseudo_labels.select` on cosines.
+"""Other rules for pseudo-labels, without labels. Ours: the paper's 'fast re-ranking' is `pseudo_labels.select` on cosines.
 
-Nearest neighbours in many dimensions have hubs: a few images near to everything, which take the labels of others. Two known
-remedies, without labels and without N x M numbers. Both correct an image's score by a number of its own, which an inner
-product does by itself if every embedding gets a column or two more: [2x, -r(x), 1] . [y, 1, -r(y)]. Embeddings should be
-of unit length and in float32 or better.
+Nearest neighbours in many dimensions have hubs: a few images near to everything, which take the labels of others. Three known
+remedies (CSLS, inverted softmax, Sinkhorn assignment) correct an image's score by a number of its own, which an inner product
+does by itself if every embedding gets a column or two more: [2x, -r(x), 1] . [y, 1, -r(y)]; N x M numbers are never held.
+`agreeing` asks a label's neighbours instead, and `aligned` begins without any training. Embeddings should be of unit length
+and in float32 or better.
 """
 
 import math
+from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ucvgl.pseudo_labels import MiningRule, PseudoLabels, select
 from ucvgl.search import CHUNK_BYTES, BothWays, blocks, both_ways, top_k
 
 
@@ -58,6 +62,71 @@ def inverted_softmax_neighbours(
     to_satellite = top_k(x, _widened(satellite, -of_satellite), k_ground, chunk_bytes=chunk_bytes)
     to_ground = top_k(y, _widened(ground, -of_ground), k_satellite, chunk_bytes=chunk_bytes)
     return BothWays(*to_satellite, *to_ground)
+
+
+@torch.no_grad()
+def sinkhorn_neighbours(
+    ground: Tensor, satellite: Tensor, k_ground: int = 5, k_satellite: int = 5, *, temperature: float = 0.07,
+    rounds: int = 10, chunk_bytes: int = CHUNK_BYTES,
+) -> BothWays:  # fmt: skip
+    """Neighbours by entropic optimal transport (Cuturi 2013): every image of either view has as much to give away as another.
+
+    The score is cos(x, y) - u(x) - v(y): T times the logarithm of the transport plan, u and v found by so many rounds of
+    scaling its rows and its columns. As one view's images compete for the other's, hubs get a high price. One round of
+    columns alone is the inverted softmax. Arguments as in `search.both_ways`.
+    """
+    u, v = ground.new_zeros(len(ground)), satellite.new_zeros(len(satellite))
+    for _ in range(rounds):
+        for ours, other, price, theirs in ((ground, satellite, u, v), (satellite, ground, v, u)):
+            price.fill_(-torch.inf)
+            pairs = _widened(ours, torch.ones_like(price)), _widened(other, -theirs)
+            for rows, _, score in blocks(*pairs, chunk_bytes):
+                price[rows] = torch.logaddexp(price[rows], (score / temperature).logsumexp(1))
+            price.mul_(temperature).sub_(temperature * math.log(len(other)))
+    x, y = _widened(ground, -u, torch.ones_like(u)), _widened(satellite, torch.ones_like(v), -v)
+    return both_ways(x, y, k_ground, k_satellite, chunk_bytes=chunk_bytes)
+
+
+@torch.no_grad()
+def agreeing(labels: PseudoLabels, ground: Tensor, satellite: Tensor, *, k: int = 10) -> PseudoLabels:
+    """The labels that neighbours confirm, the others taken away (after UniABG, AAAI 2026, its graph-filtered labels).
+
+    In each view's own graph two images are joined if each is among the other's k nearest. A label (i, j) stays if a ground
+    image joined to i has a label whose tile is j or joined to j: neighbouring streets lie under neighbouring tiles.
+    """
+
+    def joined(x: Tensor) -> Tensor:
+        near = top_k(x, x, min(k + 1, len(x)))[1]  # (N, k + 1), itself among them
+        there = torch.zeros(len(x), len(x), dtype=torch.bool).scatter_(1, near, True)
+        return there & there.T
+
+    known = (labels.satellite >= 0).nonzero()[:, 0]
+    tile = labels.satellite[known]
+    streets = joined(ground)[known][:, known].fill_diagonal_(False)  # (L, L) between the labelled
+    confirmed = (streets & joined(satellite)[tile][:, tile]).any(1)
+    return replace(labels, satellite=labels.satellite.index_fill(0, known[~confirmed], -1))
+
+
+@torch.no_grad()
+def aligned(ground: Tensor, satellite: Tensor, *, width: int = 64, rounds: int = 10) -> tuple[Tensor, Tensor]:
+    """Both views in one space without training (after VFM-Loc, 2026): a PCA for each view, then orthogonal Procrustes.
+
+    (N, D) and (M, E) of any encoders -> (N, width) and (M, width) of unit length. Mutual matches stand for pairs; the
+    rotation that brings them together best, U V^T of the singular vectors of their cross-covariance, gives better ones.
+    """
+
+    def principal(x: Tensor) -> Tensor:
+        x = x - x.mean(0)
+        axes = torch.linalg.svd(x, full_matrices=False)[2][:width]  # (width, D)
+        axes = axes * (x @ axes.T).pow(3).mean(0).sign()[:, None]  # an axis points to its longer tail, in both views
+        return F.normalize(x @ axes.T, dim=1)
+
+    ground, satellite = principal(ground), principal(satellite)
+    for _ in range(rounds):
+        tile = select(both_ways(ground, satellite, 2, 1), MiningRule(threshold=0.0)).satellite
+        u, _, v = torch.linalg.svd(ground[tile >= 0].T @ satellite[tile[tile >= 0]])
+        ground = ground @ (u @ v)
+    return ground, satellite
 
 
 def _widened(embeddings: Tensor, *columns: Tensor) -> Tensor:

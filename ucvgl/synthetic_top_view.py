@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ucvgl.augment import Pose, jitter_pose
+from ucvgl.augment import STREET_LEVEL, jitter_placement
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def smear(images: Tensor, settings: Occlusion, generator: Generator) -> Tensor:
     return (out * (1 - weight).to(out) + (colour * weight * shade).to(out)).clamp(0, 1)
 
 
-def synthetic_top_view(tiles: Tensor, pose: Pose, occlusion: Occlusion, generator: Generator) -> Tensor:
+def synthetic_top_view(tiles: Tensor, occlusion: Occlusion, generator: Generator) -> Tensor:
     """Tiles, float (B, 3, S, S) -> as a top view of the same spot might look."""
-    return smear(jitter_pose(tiles, pose, generator), occlusion, generator)
+    return smear(jitter_placement(tiles, STREET_LEVEL, generator), occlusion, generator)
 
 
 def _coordinates(size_px: int) -> tuple[Tensor, Tensor]:

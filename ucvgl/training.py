@@ -43,6 +43,8 @@ class TrainingConfig:
     """How long, how fast and how exactly to train; the defaults are UCVGL's where it is known (official code)."""
 
     epochs: int = 40  # of the curriculum; its two stages before have 12 and 16; Sample4Geo 40
+    epochs_before: int = 0  # of the same cosine: what this training goes on with, or skips; UCVGL's step 4: 12
+    epochs_after: int = 0  # of the same cosine, for a training that goes on with this one; UCVGL's step 3: 16
     batch_size: int = 128  # pairs, over all processes together
     learning_rate: float = 1e-4  # the highest; Sample4Geo 1e-3
     weight_decay: float = 0.01  # torch's default; never on biases, norms and scalars
@@ -63,6 +65,8 @@ class TrainingConfig:
             ("batch_size", whole(self.batch_size, 2), "a whole number >= 2"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "a number > 0"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "a number >= 0"),
+            ("epochs_before", whole(self.epochs_before, 0), "a whole number >= 0"),
+            ("epochs_after", whole(self.epochs_after, 0), "a whole number >= 0"),
             ("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"0 to less than epochs ({self.epochs})"),
             ("min_lr_ratio", 0 <= self.min_lr_ratio <= 1, "0 to 1"),
             ("clip_norm", self.clip_norm is None or 0 < self.clip_norm < math.inf, "a number > 0, or None"),
@@ -76,10 +80,15 @@ class TrainingConfig:
 
 
 def learning_rate(config: TrainingConfig, epochs_done: float) -> float:
-    """Linear from 0 over the warm-up, then half a cosine down to min_lr_ratio, by step (UCVGL: by epoch)."""
+    """Linear from 0 over the warm-up, then half a cosine down to min_lr_ratio, by step (UCVGL: by epoch).
+
+    `epochs_done` counts this training's; the cosine runs over those before and after it as well.
+    """
+    epochs_done += config.epochs_before
     if epochs_done < config.warmup_epochs:
         return config.learning_rate * epochs_done / config.warmup_epochs
-    done = (epochs_done - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
+    whole = config.epochs_before + config.epochs + config.epochs_after
+    done = (epochs_done - config.warmup_epochs) / (whole - config.warmup_epochs)
     ratio = config.min_lr_ratio + (1 - config.min_lr_ratio) * (1 + math.cos(math.pi * done)) / 2
     return config.learning_rate * ratio
 
@@ -145,6 +154,7 @@ class Task(Protocol):
 
 def train(
     model: nn.Module, task: Task, config: TrainingConfig, folder: Path, *, name: str = "training",
+    after: Path | None = None,
     after_epoch: Callable[[int, nn.Module], dict[str, float]] | None = None, progress: bool = True,
 ) -> list[Row]:  # fmt: skip
     """Trains `model` in place, or goes on after the last whole epoch that `folder` has, or loads a finished training.
@@ -155,6 +165,7 @@ def train(
         config: how.
         folder: gets training.safetensors and metrics.jsonl after each epoch; on a file system that all processes see.
         name: for the progress bar and messages.
+        after: folder of a finished training with `epochs_after`, whose weights and optimiser this one begins with.
         after_epoch: called in every process with the epoch and the model in evaluation mode; the numbers it returns
             join the epoch's row. A run killed meanwhile repeats the epoch, and then calls it again.
         progress: show a bar, in the main process.
@@ -173,6 +184,8 @@ def train(
     optimiser = adamw(model, config)
     learnt = [p for group in optimiser.param_groups for p in group["params"]]
     scaler = torch.amp.GradScaler(place.device.type, enabled=config.precision == "fp16")
+    if after is not None:
+        _go_on(after / CHECKPOINT, model, optimiser, scaler)
     rows = _resume(folder / CHECKPOINT, model, task, config, optimiser, scaler)
     copy_from_first_(checkpoints.weights_of(model).values(), place)
     on_gpu = place.device.type == "cuda"
@@ -359,9 +372,9 @@ def _save(
     path: Path, model: nn.Module, task: Task, config: TrainingConfig, optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler, rows: list[Row],
 ) -> None:  # fmt: skip
-    """The state after an epoch; after the last one the weights alone."""
+    """The state after an epoch; after the last one the weights alone, unless another training goes on."""
     tensors = checkpoints.prefixed("model.", checkpoints.weights_of(model))
-    if len(rows) < config.epochs:
+    if len(rows) < config.epochs or config.epochs_after:
         tensors |= checkpoints.prefixed("optimiser.", checkpoints.optimiser_state(optimiser))
         tensors |= checkpoints.prefixed("task.", task.state())
     header = {"settings": _settings(config, model), "rows": rows, "scaler": scaler.state_dict()}
@@ -384,6 +397,14 @@ def _resume(
         task.load_state(checkpoints.without("task.", tensors))
     model.eval()  # as the epoch before left it: the next may begin with mining
     return header["rows"]
+
+
+def _go_on(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+    """Weights and optimiser as another training left them."""
+    header, tensors = checkpoints.read(path)
+    checkpoints.load_weights(path, model, checkpoints.without("model.", tensors))
+    checkpoints.load_optimiser(optimiser, checkpoints.without("optimiser.", tensors))
+    scaler.load_state_dict(header["scaler"])
 
 
 def _settings(config: TrainingConfig, model: nn.Module) -> dict[str, object]:

@@ -66,6 +66,11 @@ def material(settings: UcvglSettings, data: str, *, measured: bool = True, progr
     return Parts(prepare(opened.train, settings.images, progress=progress), tests)
 
 
+def fewer(given: Parts) -> Parts:
+    """Every second place of the world to train on, for tables whose every row the budget does not reach."""
+    return given._replace(train=only(given.train, np.arange(0, len(given.train), 2)))
+
+
 def located(data: Dataset) -> bool:
     """Whether every gallery image has a position, by which geographic sampling draws."""
     return data.gallery.positions is not None and bool(data.gallery.positions.known.all())

@@ -140,6 +140,24 @@ def bars(frame: pd.DataFrame, x: str, y: str, hue: str, *, form: str = "%.1f") -
     return figure
 
 
+def diagram(
+    boxes: Mapping[str, tuple[float, float]], arrows: Sequence[tuple[str, str, str]], *, width_in: float = WIDTH_IN
+) -> Figure:
+    """Boxes by their text, at (right, up), and arrows from one box to another with a text each."""
+    right, up = (max(place[axis] for place in boxes.values()) for axis in (0, 1))
+    figure, axes = plt.subplots(figsize=(width_in, 1.3 * up + 1))
+    for text, place in boxes.items():
+        axes.text(*place, text, ha="center", va="center", bbox={"boxstyle": "round,pad=0.5", "facecolor": "#eef3f5"})
+    for start, end, text in arrows:
+        (x, y), (to_x, to_y) = boxes[start], boxes[end]
+        line = {"arrowstyle": "->", "color": PALETTE[0], "shrinkA": 24, "shrinkB": 24}
+        axes.annotate("", (to_x, to_y), (x, y), arrowprops=line)
+        axes.text((x + to_x) / 2, (y + to_y) / 2 + 0.06, text, ha="center", va="bottom", fontsize=8, color=PALETTE[1])
+    axes.set(xlim=(-0.6, right + 0.6), ylim=(-0.5, up + 0.5))
+    axes.set_axis_off()
+    return figure
+
+
 def _label_rows(grid: np.ndarray, labels: Sequence[str]) -> None:
     for axes, label in zip(grid[:, 0], labels, strict=False):
         axes.text(-0.04, 0.5, label, rotation=90, ha="right", va="center", transform=axes.transAxes)

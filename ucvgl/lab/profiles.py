@@ -6,7 +6,7 @@ A seed is of the training; the embedded world stays the same for every seed, as 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ucvgl.augment import SAMPLE4GEO, UCVGL, Pose
+from ucvgl.augment import SAMPLE4GEO, UCVGL, PlacementJitter
 from ucvgl.data import detect_layout
 from ucvgl.data.prepare import Preparation
 from ucvgl.encoders import EncoderConfig
@@ -19,7 +19,6 @@ from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
 from ucvgl.methods.vg_ssl import VgSsl
 from ucvgl.pseudo_labels import MiningRule
 from ucvgl.sampling import NeighbourDraw
-from ucvgl.synthetic_top_view import Occlusion
 from ucvgl.training import TrainingConfig
 from ucvgl.translation import CycleGanConfig
 from ucvgl.world.difficulty import DEFAULT_LEVEL
@@ -102,12 +101,12 @@ def ucvgl(profile: str, seed: int, *, data: str = WORLD, level: str = DEFAULT_LE
             gan = replace(
                 SMALL_GAN, load_px=32, crop_px=32, channels=8, blocks=1, epochs=1, decay_epochs=1, steps_per_epoch=4
             )
-            images, start, steps = _small(seed, 32, (1, 2, 3), 16, "test_efficientnet", "none")
+            images, start, steps = _small(seed, 32, (1, 2, 3), 1, 16, "test_efficientnet", "none")
             # encoders that learnt next to nothing: without a lower threshold most rows would find no label at all
-            return UcvglSettings(*world, images, start, replace(steps, rule=MiningRule(threshold=0.02)), gan)
+            return UcvglSettings(*world, images, start, replace(steps, rule=MiningRule(threshold=0.0)), gan)
         case "laptop":
-            world = _world(level, 2000, 1000, 1200.0, 20.0, (128, 64), 0.4)
-            small = _small(seed, 48, (2, 5, 10), 64, "tf_efficientnet_lite0", "package")
+            world = _world(level, 4000, 1000, 1700.0, 20.0, (128, 64), 0.4)
+            small = _small(seed, 48, (2, 6, 15), 2, 64, "tf_efficientnet_lite0", "package")
             return UcvglSettings(*world, *small, replace(SMALL_GAN, seed=seed))
     return _ucvgl_paper(seed, level, data)
 
@@ -123,21 +122,25 @@ def _world(
 
 
 def _small(
-    seed: int, tile_px: int, epochs: tuple[int, int, int], batch: int, backbone: str, pretrained: str
+    seed: int, tile_px: int, epochs: tuple[int, int, int], warmup: int, batch: int, backbone: str, pretrained: str
 ) -> tuple[Preparation, Pretraining, Curriculum]:
-    """Encoders that a laptop trains from scratch in a minute, on top views of `tile_px` pixels."""
+    """Encoders that a laptop trains in minutes: panoramas of twice `tile_px` by `tile_px` pixels, tiles of `tile_px`."""
     images = Preparation((tile_px, 2 * tile_px), (tile_px, tile_px), TopView.from_span(tile_px, 50.0))
-    encoder = EncoderConfig(backbone, pretrained, depth=3, image_px=(tile_px, tile_px))
+    satellite = EncoderConfig(backbone, pretrained, depth=3, image_px=(tile_px, tile_px))
+    ground = replace(satellite, image_px=images.query_px)
     training = TrainingConfig(batch_size=batch, learning_rate=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0,
                               seed=seed)  # fmt: skip
-    intra, cross, last = (replace(training, epochs=count) for count in epochs)
-    intra = replace(intra, learning_rate=5e-4)  # faster, and the two encoders lose what ImageNet gave them in common
+    first, second, last = epochs
     start = Pretraining(
-        encoder, encoder, "top view", translation=Translation("statistics"), intra=intra, cross=cross,
-        cross_smoothing=0.1, augmentation=SMALL_AUGMENTATION, pose=Pose(), occlusion=Occlusion(), seed=seed,
+        ground, satellite, translation=Translation("statistics"),
+        intra=replace(training, epochs=first, epochs_after=second),
+        cross=replace(training, epochs=second, epochs_before=first),
+        augmentation=SMALL_AUGMENTATION, seed=seed,
     )  # fmt: skip
-    steps = Curriculum(start, training=last, rule=MiningRule(threshold=0.1), smoothing=0.2,
-                       augmentation=SMALL_AUGMENTATION, pose=Pose(3.5, 0.075, 0.075), seed=seed)  # fmt: skip
+    steps = Curriculum(
+        start, training=replace(training, epochs=last), rule=MiningRule(threshold=0.08), warmup=warmup,
+        augmentation=SMALL_AUGMENTATION, seed=seed,
+    )  # fmt: skip
     return images, start, steps
 
 
@@ -153,11 +156,11 @@ def _ucvgl_paper(seed: int, level: str, data: str) -> UcvglSettings:
     # UCVGL's, but for fp32; a batch of 128 at 384 px needs more than 16 GB at once: 16 images of a view at a time, which
     # changes no gradient, for one more forward pass
     training = TrainingConfig(precision="bf16", chunk=16, prefetch=True, seed=seed)
-    intra, cross, last = (replace(training, epochs=count) for count in (12, 16, 40))
+    intra, cross = replace(training, epochs=12, epochs_after=16), replace(training, epochs=16, epochs_before=12)
     start = Pretraining(ground, satellite, intra=intra, cross=cross, seed=seed)
     share = 2 if name == "vigor" else 1  # VIGOR's tiles are shared; ours, the paper asks for one panorama a tile
     rule = MiningRule(threshold=threshold, share=share)
-    steps = Curriculum(start, training=last, rule=rule, first_refresh=6, label_order="file", seed=seed)
+    steps = Curriculum(start, training=training, rule=rule, label_order="file", seed=seed)
     return UcvglSettings(*world, images, start, steps, start.translation.gan)
 
 
@@ -205,11 +208,11 @@ def sample4geo(profile: str, seed: int, *, data: str = WORLD) -> Sample4GeoSetti
     encoder = other.start.satellite
     method = Sample4Geo(
         encoder, encoder, ground_kind="top view", training=training, sampling=Sampling("both", draw, 2),
-        augmentation=SAMPLE4GEO, pose=Pose(3.5, 0.075, 0.075), evaluate_every=training.epochs,
+        augmentation=SAMPLE4GEO, placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), evaluate_every=training.epochs,
     )  # fmt: skip
     flights = Flights(40, 2, 32, 32, ("garden",), WORLD_SEED, 448.0, 0.5, 12.0, 50.0) if tiny else Flights()
     drone_encoder = replace(encoder, image_px=(flights.image_px,) * 2)
-    drone = replace(method, ground=drone_encoder, satellite=drone_encoder, ground_kind="oblique", pose=None,
+    drone = replace(method, ground=drone_encoder, satellite=drone_encoder, ground_kind="oblique", placement=None,
                     sampling=Sampling("similarity", draw, 2),
                     training=replace(training, epochs=training.epochs * 3 // 2))  # fmt: skip
     return Sample4GeoSettings(other, other.images, method, drone, flights, curve_every=2)
@@ -324,6 +327,7 @@ def _vg_ssl(
     tests = {kind: replace(train, kind=kind, seed=WORLD_SEED + HELD_OUT_SEED, places=tested) for kind in DRIVES}
     drives = tuple(replace(train, kind=kind) for kind in DRIVES)
     other = ucvgl(profile, seed)  # with a third of its cross-view epochs
-    cross = replace(other.start.cross, epochs=max(1, other.start.cross.epochs // 3))
-    cold_start = replace(other, start=replace(other.start, cross=cross))
+    count = max(1, other.start.cross.epochs // 3)
+    intra, cross = replace(other.start.intra, epochs_after=count), replace(other.start.cross, epochs=count)
+    cold_start = replace(other, start=replace(other.start, intra=intra, cross=cross))
     return VgSslSettings(drives, tests, encoder.image_px, methods, projectors, cold_start)

@@ -24,13 +24,14 @@ from ucvgl.lab.variants import (
     COLD_START,
     MAIN,
     MINING,
+    OURS,
     RATIOS,
     SAMPLING,
-    STEPS,
     TRANSLATIONS,
     UNLABELLED,
     architecture,
     on_same_terms,
+    ours,
     pairs_rows,
     projector_rows,
     translated,
@@ -98,10 +99,9 @@ HEADLINE: Mapping[str, tuple[str, ...]] = {
     "02/cold_start": ("full",),
     "02/translation": ("statistics", "cyclegan"),
     "04/main": ("ucvgl_s_0", "ucvgl_s_100"),
-    "04/label_ratio": ("labels_100",),
+    "04/label_ratio": ("labels_10",),
     "04/ablation": ("no_curriculum", "full"),
-    "04/harder": ("cold_start", "full"),
-    "04/ablation_hard": ("full",),
+    "04/ours": ("published",),
     "05/sampling": ("random", "full"),
     "05/generalisation": ("garden", "cvusa", "cvact", "vigor"),
     "05/drone": ("full",),
@@ -127,6 +127,7 @@ class _Ucvgl:
     count: int  # of ground images trained on
     located: bool  # whether every tile has a position
     measured: bool  # whether a held-out part has known pairs
+    part: str = ""  # of the images; '' for all
 
     @staticmethod
     def of(settings: profiles.UcvglSettings, data: str) -> "_Ucvgl":
@@ -147,8 +148,13 @@ class _Ucvgl:
         images = Stage("images", (*source, settings.images), given)
         return _Ucvgl(source, images, given, len(listed.train), material.located(listed.train), measured)
 
+    def fewer(self) -> "_Ucvgl":
+        """The same on every second place (see `material.fewer`)."""
+        given = functools.cache(lambda: material.fewer(self.given()))
+        return replace(self, given=given, count=self.count // 2, part="every second place")
+
     def cold_start(self, start: Pretraining) -> Stage:
-        needs, place = [self.images], self.images.settings
+        needs, place = [self.images], (self.part, *self.images.settings)
         if start.intra is not None:
             needs.append(Stage(
                 "intra-view", (intra_key(start), *place), lambda: stages.intra_view(self.given().unlabelled, start),
@@ -176,9 +182,8 @@ class _Ucvgl:
         first = self.cold_start(steps.start) if steps.pretrained else self.images
         # embedded for mining after each epoch: a third of a step's work
         passes = _passes(steps.training, int(2 * self.count * (4 / 3)))
-        return Stage(
-            "curriculum", (steps, hard, *self.images.settings), run, (first,), passes, training_of(steps.start.ground)
-        )
+        settings = (steps, hard, self.part, *self.images.settings)
+        return Stage("curriculum", settings, run, (first,), passes, training_of(steps.start.ground))
 
 
 def training_of(encoder: EncoderConfig) -> str:
@@ -217,17 +222,14 @@ def ucvgl_rows(profile: str, data: str, seed: int, own: _Ucvgl) -> Iterator[_Lin
         yield "02/cold_start", part, own.cold_start(without(settings.start, part))
     for kind in TRANSLATIONS:
         yield "02/translation", kind, own.cold_start(translated(settings, kind))
-    for table, keys in (("04/main", MAIN), ("04/label_ratio", RATIOS), ("04/ablation", ABLATION)):
+    for table, keys in (("04/main", MAIN), ("04/ablation", ABLATION)):
         for key in keys:
             yield table, key, own.curriculum(variant(settings.curriculum, key))
-    if data != WORLD:
-        return
-    settings = profiles.ucvgl(profile, seed, level="hard")
-    hard = _Ucvgl.of(settings, WORLD)
-    yield "04/harder", "cold_start", hard.cold_start(settings.start)
-    for table, keys in (("04/harder", ("full", "labels_100")), ("04/ablation_hard", STEPS)):
-        for key in keys:
-            yield table, key, hard.curriculum(variant(settings.curriculum, key))
+    fewer = own.fewer() if data == WORLD else own
+    for key in RATIOS:
+        yield "04/label_ratio", key, fewer.curriculum(variant(settings.curriculum, key))
+    for key in OURS:
+        yield "04/ours", key, fewer.curriculum(ours(settings.curriculum, key))
 
 
 # --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
@@ -313,9 +315,9 @@ def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_
         yield "06/cost", f"triplet_{kind}", stage(replace(settings.methods["triplet"], mining=kind))
     if data != WORLD:
         return
-    other = _Ucvgl.of(settings.cold_start, WORLD)
+    other = _Ucvgl.of(settings.cold_start, WORLD).fewer()
     start = settings.cold_start.start
-    yield "06/pretraining_losses", "none", other.cold_start(replace(start, intra=None))
+    yield "06/pretraining_losses", "none", other.cold_start(without(start, "no_intra_view"))
     yield "06/pretraining_losses", "info_nce", other.cold_start(start)
     for key in settings.methods:
         if key != "triplet":

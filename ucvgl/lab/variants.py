@@ -8,32 +8,48 @@ from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.methods.sample4geo import SAMPLERS, Sample4Geo
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
 from ucvgl.methods.vg_ssl import VgSsl
+from ucvgl.synthetic_top_view import Occlusion
 
 # -------------------------------------------------------------------------------------------------- UCVGL, notebooks 02 to 04
 
-COLD_START = ("no_projection", "no_fakes", "no_intra_view", "no_cross_view", "full", "no_synthetic")  # the last is ours
-TRANSLATIONS = ("none", "statistics", "cyclegan")
-MAIN = ("ucvgl_s_0", "ucvgl_b_10", "ucvgl_s_100", "pretrained_100")
-RATIOS = ("labelled_only_10", "labels_1", "labels_5", "labels_10", "labels_20", "labels_100")
-STEPS = ("no_mutual", "no_threshold", "no_curriculum", "full")  # step 5 with one part removed
-ABLATION = (*STEPS[:-1], *COLD_START[:4], "full")
+# by the keys of the published tables: what a row leaves out, or is given
+COLD_START = {
+    "no_projection": "(a) BEV projection", "no_fakes": "(b) fake satellite", "no_intra_view": "(c) intra-view SSL",
+    "no_cross_view": "(d) cross-view SSL", "full": "(e) nothing: the full cold start",
+}  # fmt: skip
+TRANSLATIONS = {
+    "none": "none: the top view itself", "statistics": "colours matched to the tiles", "cyclegan": "CycleGAN",
+}  # fmt: skip
+MAIN = {
+    "ucvgl_s_0": "0 %", "ucvgl_b_10": "10 %", "ucvgl_s_100": "100 %, no cold start",
+    "pretrained_100": "100 %, after the cold start (not in the paper)",
+}  # fmt: skip
+RATIOS = {
+    "labelled_only_10": "10 %, labelled part only", "labels_1": "1 %", "labels_5": "5 %", "labels_10": "10 %",
+    "labels_20": "20 %", "labels_100": "100 %",
+}  # fmt: skip
+ABLATION = {
+    "no_mutual": "(a) mutual matching", "no_threshold": "(b) threshold filter", "no_curriculum": "(c) curriculum learning",
+    "full": "nothing: the full method",
+}  # fmt: skip
+OURS = {
+    "published": "as published", "centred": "descriptors centred before they are compared",
+    "synthetic": "tiles with synthetic top views in step 4", "top_views": "top views to the ground encoder (a shortcut)",
+}  # fmt: skip
 
 
 def without(start: Pretraining, part: str) -> Pretraining:
     """The cold start with one part removed, by its key in COLD_START."""
     match part:
         case "no_projection":
-            wide = (start.ground.image_px[0], 2 * start.ground.image_px[0])
-            ground = replace(start.ground, image_px=wide) if start.ground_input == "top view" else start.ground
-            return replace(start, projection=False, ground=ground)
+            return replace(start, projection=False)
         case "no_fakes":
             return replace(start, translation=Translation("none"))
         case "no_intra_view":
-            return replace(start, intra=None)
+            assert start.cross is not None
+            return replace(start, intra=None, cross=replace(start.cross, epochs_before=0))
         case "no_cross_view":
             return replace(start, cross=None)
-        case "no_synthetic":
-            return replace(start, occlusion=None)
     assert part == "full", part
     return start
 
@@ -45,10 +61,8 @@ def translated(settings: UcvglSettings, kind: str) -> Pretraining:
 
 
 def variant(steps: Curriculum, key: str) -> Curriculum:
-    """The curriculum of a row, by its published key."""
+    """The curriculum of a row of MAIN, RATIOS or ABLATION."""
     match key:
-        case "ucvgl_s_0" | "full":
-            return steps
         case "ucvgl_b_10":
             return replace(steps, label_ratio=0.1)
         case "ucvgl_s_100" | "labels_100":
@@ -65,7 +79,23 @@ def variant(steps: Curriculum, key: str) -> Curriculum:
             return replace(steps, rule=replace(steps.rule, threshold=0.0))
         case "no_curriculum":
             return replace(steps, refresh=False)
-    return replace(steps, start=without(steps.start, key))
+    assert key in ("ucvgl_s_0", "full"), key
+    return steps
+
+
+def ours(steps: Curriculum, key: str) -> Curriculum:
+    """The curriculum of a row of OURS, with the cold start it begins with."""
+    start = steps.start
+    match key:
+        case "centred":
+            return replace(steps, centre=True)
+        case "synthetic":
+            return replace(steps, start=replace(start, occlusion=Occlusion()))
+        case "top_views":
+            ground = replace(start.ground, image_px=start.satellite.image_px)
+            return replace(steps, start=replace(start, ground=ground, ground_input="top view"))
+    assert key == "published", key
+    return steps
 
 
 # --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
@@ -105,7 +135,7 @@ def on_same_terms(settings: Sample4GeoSettings, kind: str) -> Sample4Geo:
     return Sample4Geo(
         start.ground, start.satellite, shared=False, ground_kind="panorama" if start.ground_is_panorama else "top view",
         training=steps.training, sampling=replace(settings.method.sampling, kind=kind), smoothing=steps.smoothing,
-        augmentation=steps.augmentation, pose=steps.pose, evaluate_every=settings.method.evaluate_every,
+        augmentation=steps.augmentation, placement=steps.placement, evaluate_every=settings.method.evaluate_every,
     )  # fmt: skip
 
 

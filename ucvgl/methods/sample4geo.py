@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from ucvgl.augment import SAMPLE4GEO, Augmentation, Pose, augment, jitter_pose, move_together
+from ucvgl.augment import SAMPLE4GEO, Augmentation, PlacementJitter, augment, jitter_placement, move_together
 from ucvgl.data.container import Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
@@ -81,7 +81,7 @@ class Sample4Geo:
     sampling: Sampling = field(default_factory=Sampling)
     smoothing: float = 0.1  # of the labels; Sample4Geo 0.1
     augmentation: Augmentation = SAMPLE4GEO
-    pose: Pose | None = None  # ours: tiles moved against their ground image; None as Sample4Geo
+    placement: PlacementJitter | None = None  # ours: tiles moved against their ground image; None as Sample4Geo
     evaluate_every: int = 4  # epochs; Sample4Geo 4
     version: int = VERSION
 
@@ -150,8 +150,8 @@ class SupervisedPairs(Task):
         kinds = (moves[config.ground_kind], moves[config.tile_kind])
         moved = move_together((ground, tile), kinds, config.augmentation, generator)
         ground, tile = (augment(image, config.augmentation, generator) for image in moved)
-        if config.pose is not None and config.tile_kind == "tile":
-            tile = jitter_pose(tile, config.pose, generator)
+        if config.placement is not None and config.tile_kind == "tile":
+            tile = jitter_placement(tile, config.placement, generator)
         return Batch((ground, tile))
 
     def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ucvgl.augment import Pose
+from ucvgl.augment import STREET_LEVEL, PlacementJitter
 from ucvgl.data.container import Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, open_model
 from ucvgl.errors import InputError
@@ -23,17 +23,8 @@ from ucvgl.lab.profiles import SMALL_AUGMENTATION
 from ucvgl.lab.stages import pretrain
 from ucvgl.located import Round
 from ucvgl.methods.common import BEST, device
-from ucvgl.methods.ucvgl import (
-    CHOSEN_BY,
-    Curriculum,
-    Pretraining,
-    Translation,
-    chosen_epoch,
-    describe,
-    neighbours,
-    pretrained_model,
-    train_on_pseudo_labels,
-)
+from ucvgl.methods.curriculum import CHOSEN_BY, train_on_pseudo_labels
+from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, describe, neighbours, pretrained_model
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels, quality
 from ucvgl.synthetic_top_view import Occlusion
 from ucvgl.training import TrainingConfig
@@ -104,15 +95,15 @@ def adapt(
         the encoders, on the GPU if there is one, and a row for them as they came and for each epoch, by measures that
         need no label.
     """
-    before = quality(neighbours(describe(model, images, start)))
+    before = quality(neighbours(describe(model, images, start, centre=True)))
     rounds = [_round("as they came", before)]
     if config.epochs == 0:
         return model, rounds
     known = torch.full((len(images),), -1) if given is None else given
     steps = Curriculum(
         start, training=_training(config, config.epochs, config.learning_rate), smoothing=0.2,
-        rule=MiningRule(threshold=0.0, keep=config.keep), augmentation=SMALL_AUGMENTATION, pose=Pose(3.5, 0.075, 0.075),
-        seed=config.seed,
+        rule=MiningRule(threshold=0.0, keep=config.keep), warmup=0, augmentation=SMALL_AUGMENTATION,
+        placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), centre=True, seed=config.seed,
     )  # fmt: skip
     learner = deepcopy(model)
 
@@ -127,7 +118,7 @@ def adapt(
     stage = run_stage("adapt", config, f"{images.digest()}+{labels}", compute)
     rows = stage.numbers["rows"]
     rounds += [_round(f"epoch {number}", row) for number, row in enumerate(rows, 1)]
-    if not rows or rows[chosen_epoch(rows, steps)][CHOSEN_BY] < before[CHOSEN_BY]:
+    if not rows or rows[-1][CHOSEN_BY] < before[CHOSEN_BY]:
         return model, rounds
     load_model(learner, stage.folder / BEST)
     return learner.eval(), rounds
@@ -144,8 +135,8 @@ def _from_scratch(pictures: int, size_px: int, config: AdaptConfig) -> Pretraini
     encoder = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, image_px=(size_px, size_px))
     return Pretraining(
         encoder, encoder, "top view", translation=Translation("statistics"), intra=_training(config, 2 * more, 5e-4),
-        cross=_training(config, 5 * more, 2e-3), cross_smoothing=0.1, augmentation=SMALL_AUGMENTATION, pose=Pose(),
-        occlusion=Occlusion(), seed=config.seed,
+        cross=_training(config, 5 * more, 2e-3), cross_smoothing=0.1, augmentation=SMALL_AUGMENTATION,
+        placement=STREET_LEVEL, second_placement=STREET_LEVEL, occlusion=Occlusion(), seed=config.seed,
     )  # fmt: skip
 
 

@@ -12,10 +12,11 @@ from ucvgl.lab.profiles import VgSslSettings
 from ucvgl.lab.rows import chosen
 from ucvgl.lab.stages import cold_start_with, learn, pretrain
 from ucvgl.lab.variants import MINING as MINED
-from ucvgl.lab.variants import pairs_rows, projector_rows, with_loss
+from ucvgl.lab.variants import pairs_rows, projector_rows, with_loss, without
+from ucvgl.methods.curriculum import first_labels, label_counts
 from ucvgl.methods.learner import METHODS, Method
+from ucvgl.methods.ucvgl import pretrained_model
 from ucvgl.methods.vg_ssl import evaluate, step_bytes, untrained_encoder
-from ucvgl.studies.ucvgl_study import first_labels, found_and_right
 
 # by the keys of the published tables: ours, as a reader sees it, and its family
 NAMES: dict[str, tuple[Method, str, str]] = {
@@ -140,7 +141,7 @@ def pretraining_table(settings: VgSslSettings, given: Parts, *, progress: bool =
     rows = []
     for key, name in chosen("06/pretraining_losses", names).items():
         if key in ("none", "info_nce"):
-            start = other.start if key == "info_nce" else replace(other.start, intra=None)
+            start = other.start if key == "info_nce" else without(other.start, "no_intra_view")
             stage = pretrain(given.unlabelled, start, given, progress=progress)
         else:
             config = with_loss(settings, key, len(given.unlabelled))
@@ -148,7 +149,9 @@ def pretraining_table(settings: VgSslSettings, given: Parts, *, progress: bool =
         rows.append((key, name, stage))
     return pd.DataFrame(
         {"part": part, "intra_view": name, **stage.numbers["recall"]}
-        | found_and_right(first_labels(stage, other.start, other.curriculum, given.unlabelled), given)
+        | label_counts(
+            first_labels(pretrained_model(stage.folder, other.start), given.unlabelled, other.curriculum), given
+        )
         for part, name, stage in rows
     )
 

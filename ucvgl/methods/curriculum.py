@@ -1,0 +1,250 @@
+"""UCVGL's step 5, the semi-supervised curriculum: pairs mined anew before each epoch train the two encoders (section 3.4).
+
+An epoch: embed everything, keep the pairs that `pseudo_labels.select` believes under the epoch's threshold, train on them with
+the soft InfoNCE. Given labels, where there are some, stand in the place of mined ones. Differs: see `ucvgl`.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ucvgl.augment import augment, jitter_placement, move_together
+from ucvgl.data.container import Dataset, Parts
+from ucvgl.encoders import TwoViewEncoder, load_model, save_model
+from ucvgl.losses import soft_info_nce
+from ucvgl.methods.common import BEST, device
+from ucvgl.methods.ucvgl import (
+    Curriculum,
+    Descriptors,
+    describe,
+    ground_input,
+    held_out_recall,
+    moves,
+    neighbours,
+    new_model,
+)
+from ucvgl.pseudo_labels import (
+    QUALITY_K,
+    EpochPairs,
+    PseudoLabels,
+    correctness,
+    epoch_items,
+    given_subset,
+    mix_given,
+    quality,
+    select,
+)
+from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
+from ucvgl.training import Batch, Row, Task, train
+
+# ------------------------------------------------------------------------------------------------------------- the task
+
+
+@dataclass
+class PseudoPairs(Task):
+    """Step 5: pairs mined anew before each epoch train the two encoders with the soft InfoNCE."""
+
+    data: Dataset
+    given: Tensor  # (N,) int64, -1 where no label is given
+    config: Curriculum
+    hard: NeighbourDraw | None = None  # ours: look-alikes of each other meet in a batch; None as UCVGL
+    found: Descriptors | None = None  # of the encoders as they are; None: not yet embedded
+    labels: PseudoLabels | None = None
+    pairs: EpochPairs | None = None
+
+    def look(self, model: TwoViewEncoder) -> Descriptors:
+        """Embeds the images trained on, and keeps the descriptors for the next mining."""
+        self.found = describe(model, self.data, self.config.start, centre=self.config.centre)
+        return self.found
+
+    def order(self, epoch: int, model: nn.Module, generator: Generator) -> Tensor:
+        """Mines pairs, unless the labels of before still hold, and draws an epoch of them."""
+        config, training = self.config, self.config.training
+        epoch, epochs = epoch + training.epochs_before, training.epochs + training.epochs_before
+        # without a curriculum there is one mining, the first
+        begins = max(config.warmup, training.epochs_before)
+        due = _mines(config) and (epoch >= begins if config.refresh else epoch == begins)
+        found = self.found or (self.look(model) if due or self.hard is not None else None)
+        if due:
+            both = neighbours(found, max(QUALITY_K, config.rule.share))
+            self.labels = mix_given(select(both, config.rule.at(epoch, epochs)), self.given, share=config.rule.share)
+        elif self.labels is None:
+            none = torch.zeros(len(self.given))
+            self.labels = PseudoLabels(self.given, none, none.bool(), self.given >= 0)
+        self.found = None
+        self.pairs = epoch_items(self.labels, len(self.data.gallery), generator, few=config.few)
+        return torch.arange(len(self.pairs)) if self.hard is None else self._hard_batches(found, generator)
+
+    def _hard_batches(self, found: Descriptors, generator: Generator) -> Tensor:
+        """The epoch's pairs in batches of tiles that look alike (Sample4Geo's similarity sampling), as labels or not."""
+        ground, tile = self.pairs.ground, self.pairs.satellite
+        if len(tile.unique()) < self.config.training.batch_size:
+            return torch.arange(len(self.pairs))  # too few to choose from
+        near = similarity_neighbours(found.ground[ground], found.satellite, self.hard.range, place=tile)
+        size, tiles = self.config.training.batch_size, len(self.data.gallery)
+        return neighbour_batches(near, size, generator, self.hard, place=tile, places=tiles)
+
+    def batch(self, items: Tensor, generator: Generator) -> Batch:
+        """Ground images and the tiles they are paired with."""
+        config, pairs = self.config, self.pairs
+        ground = ground_input(self.data, config.start)[pairs.ground[items]]
+        tile = self.data.gallery[pairs.satellite[items]]
+        how = moves(config.start.ground_is_panorama), "turn"
+        moved = move_together((ground, tile), how, config.augmentation, generator)
+        ground, tile = (augment(image, config.augmentation, generator) for image in moved)
+        tile = jitter_placement(tile, config.placement, generator)
+        return Batch((ground, tile), (pairs.matched[items], pairs.ground[items], pairs.satellite[items]))
+
+    def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Two descriptors a row."""
+        return model.ground(inputs[0]), model.satellite(inputs[1])
+
+    def loss(self, model: TwoViewEncoder, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
+        """Soft symmetric InfoNCE. Ours: a pair that a batch holds twice, having few labels, is no negative of itself, and
+        neither are panoramas that may share a tile (`share`)."""
+        matched, ground, satellite = labels
+        same = satellite[:, None] == satellite
+        if self.config.rule.share == 1:
+            same &= ground[:, None] == ground
+        return soft_info_nce(
+            *embeddings, model.scale, matched, label_smoothing=self.config.smoothing, not_negative=same
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """The labels and pairs of the epoch."""
+        if self.labels is None or self.pairs is None:
+            return {}
+        return {f"labels.{k}": v for k, v in vars(self.labels).items()} | {
+            f"pairs.{k}": v for k, v in vars(self.pairs).items()
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Takes them back."""
+        if state:
+            parts = {
+                name: {k.removeprefix(name): v.cpu() for k, v in state.items() if k.startswith(name)}
+                for name in ("labels.", "pairs.")
+            }
+            self.labels, self.pairs = PseudoLabels(**parts["labels."]), EpochPairs(**parts["pairs."])
+
+
+# -------------------------------------------------------------------------------------------------------------- the run
+
+CHOSEN_BY = (
+    "mutual_rate"  # ours: the label-free measure that can choose an epoch; notebook 04 shows how it follows recall
+)
+
+
+def curriculum(
+    data: Dataset, config: Curriculum, truth: Parts, folder: Path, *, pretrained: Path | None,
+    hard: NeighbourDraw | None = None, progress: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Step 5, on the encoders of `pretrain`.
+
+    Args:
+        data: unlabelled.
+        config: the method, or a part of it.
+        truth: given labels are drawn from its training part, `label_ratio` of them; the rest is for measures alone.
+        folder: to write to.
+        pretrained: folder of `pretrain`; None begins with random weights.
+        hard: ours: batches of pairs whose tiles are similar, by the encoders of the epoch, which need no label for it.
+        progress: show bars.
+
+    Returns:
+        "rows", a row an epoch with labels found, the part that was right (`correct`), label-free measures and recall
+        after it; "recall" of the last.
+
+    Raises:
+        NoPseudoLabels: none was found, and none given.
+    """
+    model = new_model(config.start).to(device())
+    if pretrained is not None:
+        fresh = model.log_scale.detach().clone()
+        load_model(model, pretrained / BEST)
+        model.log_scale.data.copy_(fresh)  # as the official code, whose checkpoints lack it
+    seed = None if config.label_order == "file" else config.seed
+    given = given_subset(truth.train.positives.best(), config.label_ratio, seed=seed)
+    rows = train_on_pseudo_labels(model, data, config, folder, given=given, truth=truth, hard=hard, progress=progress)
+    return {"rows": rows, "recall": tested(rows[-1])}
+
+
+def train_on_pseudo_labels(
+    model: TwoViewEncoder, data: Dataset, config: Curriculum, folder: Path, *, given: Tensor, truth: Parts | None,
+    hard: NeighbourDraw | None = None, progress: bool = True,
+) -> list[Row]:  # fmt: skip
+    """Step 5 on a model as it stands; the weights of the last epoch are saved in `folder`.
+
+    Args:
+        model: begins with whatever it has learnt.
+        data: unlabelled.
+        config: the rule, the training; what it says of the start is not looked at.
+        folder: of a stage.
+        given: (N,) int64 labels that are given, -1 where none is.
+        truth: for measures that choose nothing; None where nothing is known.
+        hard: as in `curriculum`.
+        progress: show bars.
+
+    Raises:
+        NoPseudoLabels: none was found, and none given.
+    """
+    if not (given >= 0).any():  # nothing to warm up on: the schedules begin where the warm-up ends
+        left = config.training.epochs - config.warmup
+        config = replace(config, training=replace(config.training, epochs=left, epochs_before=config.warmup))
+    task = PseudoPairs(data, given, config, hard)
+    follow = _Follow(task, truth)
+    rows = train(model, task, config.training, folder, name="curriculum", after_epoch=follow, progress=progress)
+    save_model(model, folder / BEST)
+    return rows
+
+
+def _mines(config: Curriculum) -> bool:
+    """Whether anything is left to mine."""
+    return config.mine and config.label_ratio < 1
+
+
+def chosen_epoch(rows: list[Row]) -> int:
+    """Ours: the epoch that the label-free measure chooses, the later of equals; the last where nothing was mined."""
+    return max(range(len(rows)), key=lambda epoch: (rows[epoch].get(CHOSEN_BY, 0.0), epoch))
+
+
+def tested(row: Row) -> dict[str, float]:
+    """The recall of an epoch's row."""
+    return {name.removeprefix("test_"): value for name, value in row.items() if name.startswith("test_")}
+
+
+def first_labels(model: TwoViewEncoder, data: Dataset, config: Curriculum) -> PseudoLabels:
+    """What the rule labels at epoch 0 with the encoders as they are."""
+    return select(neighbours(describe(model, data, config.start, centre=config.centre)), config.rule)
+
+
+def label_counts(labels: PseudoLabels, truth: Parts) -> dict[str, float]:
+    """How many are labelled and right of them, and the same in percent: `labels` of all ground images, `correct` of those."""
+    positives = truth.train.positives
+    right = correctness(labels, positives.pairs(), torch.tensor(positives.known)) if labels.count else 0.0
+    return {
+        "found": labels.count, "right": round(right * labels.count), "labels": 100 * labels.coverage,
+        "correct": 100 * right,
+    }  # fmt: skip
+
+
+@dataclass
+class _Follow:
+    """After an epoch: its labels and label-free measures, and beside them what was right, which chooses nothing."""
+
+    task: PseudoPairs
+    truth: Parts | None
+
+    def __call__(self, epoch: int, model: nn.Module) -> dict[str, float]:
+        config, labels = self.task.config, self.task.labels
+        measures = quality(neighbours(self.task.look(model))) if _mines(config) else {}
+        mined = int(((labels.satellite >= 0) & ~labels.given).sum())
+        counts = {"labels": float(mined)}
+        if self.truth is not None:
+            positives = self.truth.train.positives
+            right = correctness(labels, positives.pairs(), torch.tensor(positives.known))
+            counts["correct"] = 0.0 if math.isnan(right) else right * mined
+        return counts | measures | held_out_recall(model, config.start, self.truth, centre=config.centre)
