@@ -72,11 +72,18 @@ class Recipe:
     def curriculum(self) -> Curriculum:
         """The settings of the curriculum: no step before it, only labelled images in an epoch."""
         start = Pretraining(
-            self.encoder, self.encoder, "top view", intra=None, cross=None, augmentation=AUGMENTATION, seed=self.seed
+            self.encoder,
+            self.encoder,
+            "top view",
+            intra=None,
+            cross=None,
+            augmentation=AUGMENTATION,
+            centre=True,
+            seed=self.seed,
         )
         return Curriculum(
             start, training=replace(self.training, seed=self.seed), rule=self.rule, few=1.0, augmentation=AUGMENTATION,
-            placement=self.placement, centre=True, warmup=0, seed=self.seed,
+            placement=self.placement, warmup=0, seed=self.seed,
         )  # fmt: skip
 
 
@@ -259,7 +266,7 @@ def run_fold(
     everything = unlabelled(drone, tile)
 
     def found(model: TwoViewEncoder) -> Descriptors:
-        return describe(model, everything, recipe.curriculum.start, centre=False)
+        return describe(model, everything, replace(recipe.curriculum.start, centre=False))
 
     plain = found(zero_shot(recipe))
     model, labels = adapted(part.images, recipe)

@@ -167,8 +167,16 @@ def test_crop_of_everything_is_the_image():
     assert a.resized_crop(images, 0.75, torch.Generator().manual_seed(0)).shape == images.shape
 
 
-@pytest.mark.parametrize("settings", [(a.Augmentation, "turn", 1.5), (a.Pose, "turn_deg", 90), (a.Pose, "scale", 1.0),
-                                      (a.Pose, "shift", -0.1)])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (a.Augmentation, "turn", 1.5),
+        (a.PlacementJitter, "turn_deg", 90),
+        (a.PlacementJitter, "scale", 1.0),
+        (a.PlacementJitter, "shift", -0.1),
+        (a.PlacementJitter, "probability", 1.1),
+    ],
+)
 def test_bad_settings(settings):
     kind, name, value = settings
     with pytest.raises(InputError, match=name):
@@ -190,7 +198,10 @@ def test_images_that_stay_are_only_flipped():
 def test_no_pose_leaves_the_image():
     images = torch.rand(6, 3, 32, 32)
     torch.testing.assert_close(
-        a.jitter_pose(images, a.Pose(0, 0, 0), torch.Generator().manual_seed(0)), images, atol=1e-5, rtol=0
+        a.jitter_placement(images, a.PlacementJitter(0, 0, 0), torch.Generator().manual_seed(0)),
+        images,
+        atol=1e-5,
+        rtol=0,
     )
 
 
@@ -198,7 +209,7 @@ def test_each_image_is_moved_by_itself_and_within_its_pose():
     """A bright dot beside the centre lands no farther than turn, scale and shift allow."""
     images = torch.zeros(200, 1, 65, 65)
     images[:, 0, 32, 48] = 1.0  # half way to the right
-    moved = a.jitter_pose(images, a.Pose(turn_deg=10, scale=0.1, shift=0.1), torch.Generator().manual_seed(0))
+    moved = a.jitter_placement(images, a.PlacementJitter(10, 0.1, 0.1, 1.0), torch.Generator().manual_seed(0))
     steps = torch.arange(65.0)
     weight = moved[:, 0] / moved[:, 0].sum((1, 2), keepdim=True)
     x, y = (weight.sum(1) * steps).sum(1) - 32, (weight.sum(2) * steps).sum(1) - 32
@@ -207,3 +218,11 @@ def test_each_image_is_moved_by_itself_and_within_its_pose():
     most = 16 * (1 / 0.9 - 1) + 0.1 * half / 0.9 * math.sqrt(2) + 16 / 0.9 * math.radians(10) + 1
     assert distance.max() < most
     assert len({round(float(d), 3) for d in distance}) > 150
+
+
+def test_the_papers_placement_moves_half_of_the_images_and_lets_black_in():
+    images = torch.ones(400, 1, 16, 16)
+    moved = a.jitter_placement(images, a.UCVGL_PLACEMENT, torch.Generator().manual_seed(0))
+    kept = torch.isclose(moved, images, atol=1e-5).flatten(1).all(1)
+    assert 0.45 < float(kept.float().mean()) < 0.65  # a few of the others shrink into the image and show no border
+    assert moved[~kept].amin() == 0

@@ -42,7 +42,7 @@ from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.data.prepare import Preparation, prepare, resized
 from ucvgl.encoders import EncoderConfig, embed, open_model, two_view_encoder
 from ucvgl.geometry import TopView
-from ucvgl.methods import baselines, sample4geo, ucvgl, vg_ssl
+from ucvgl.methods import baselines, curriculum, sample4geo, ucvgl, vg_ssl
 from ucvgl.methods.learner import METHODS, Learner, SslLoss
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
 from ucvgl.own_city import export_own_city
@@ -560,16 +560,14 @@ def worlds():
             }
         config = Preparation((20, 40), (24, 24), TopView.from_span(24, 50.0))
         given = prepare(pairs, config, progress=False)
-        pose, occlusion = augment.Pose(), synthetic_top_view.Occlusion()
+        occlusion = synthetic_top_view.Occlusion()
         tiles = given.gallery[:].float() / 255
         parts = {
             "panorama": given.query[:],
             "top view": given.top_view[:],
             "tile": given.gallery[:],
             "polar tile": prepare(pairs, replace(config, top_view=None, polar=True), progress=False).gallery[:],
-            "synthetic top view": as_bytes(
-                synthetic_top_view.synthetic_top_view(tiles, pose, occlusion, generator(seed))
-            ),
+            "synthetic top view": as_bytes(synthetic_top_view.synthetic_top_view(tiles, occlusion, generator(seed))),
         }
         found[f"given to encoders {seed}"] = {name: seen(pixels) for name, pixels in parts.items()}
     return found
@@ -713,17 +711,17 @@ def trainings(folder):
         "waves", "all", in_memory(given), in_memory(given.flip(0, 1), spots(0, 24)), own, None, in_memory(given)
     )
     start = ucvgl.Pretraining(ENCODER, ENCODER, "top view", translation=ucvgl.Translation("statistics"),
-                              pose=augment.Pose(), occlusion=synthetic_top_view.Occlusion())  # fmt: skip
-    steps = ucvgl.Curriculum(start, training=SHORT, rule=mining.MiningRule(threshold=0.001), pose=start.pose)
+                              occlusion=synthetic_top_view.Occlusion())  # fmt: skip
+    steps = ucvgl.Curriculum(start, training=SHORT, rule=mining.MiningRule(threshold=0.001), warmup=0)
     unknown = torch.full((24,), -1)
     some = torch.where(torch.arange(24) % 3 == 0, torch.arange(24).flip(0), -1)
     draw, fakes = sampling.NeighbourDraw(8, 2, 2), ucvgl.fake_satellites(mine, start)
     tasks = {
         "intra-view": ucvgl.IntraView(mine.top_view, mine.gallery, start),
         "cross-view": ucvgl.CrossView(mine.top_view, fakes, mine.gallery, start),
-        "curriculum": ucvgl.PseudoPairs(mine, unknown, steps),
-        "curriculum, some given": ucvgl.PseudoPairs(mine, some, steps),
-        "curriculum, look-alikes": ucvgl.PseudoPairs(mine, some, steps, draw),
+        "curriculum": curriculum.PseudoPairs(mine, unknown, steps),
+        "curriculum, some given": curriculum.PseudoPairs(mine, some, steps),
+        "curriculum, look-alikes": curriculum.PseudoPairs(mine, some, steps, draw),
     }
     found = {name: trained(ucvgl.new_model(start), task, folder / name) for name, task in tasks.items()}
     for kind in SAMPLERS:
@@ -840,13 +838,13 @@ def drawn_augmentations():
             "moved pair": digest(*map(as_bytes, pair)),
             "moved together": digest(*map(as_bytes, three)),
         }
-    pose, occlusion = augment.Pose(), synthetic_top_view.Occlusion()
+    occlusion = synthetic_top_view.Occlusion()
     return found | {
         "resized crop": augment.resized_crop(given[:2], 0.6, generator(4)),
-        "pose": augment.jitter_pose(given[:2], pose, generator(5)),
+        "pose": augment.jitter_placement(given[:2], augment.STREET_LEVEL, generator(5)),
         "horizon": synthetic_top_view.horizon(3, 8, occlusion, generator(6)),
         "smear": synthetic_top_view.smear(given[:2], occlusion, generator(7)),
-        "synthetic top view": synthetic_top_view.synthetic_top_view(given[:2], pose, occlusion, generator(8)),
+        "synthetic top view": synthetic_top_view.synthetic_top_view(given[:2], occlusion, generator(8)),
     }
 
 

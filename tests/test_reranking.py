@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from test_search import Largest
 
-from ucvgl.reranking import csls_neighbours, inverted_softmax_neighbours
+from ucvgl.pseudo_labels import PseudoLabels
+from ucvgl.reranking import agreeing, aligned, csls_neighbours, inverted_softmax_neighbours, sinkhorn_neighbours
 from ucvgl.search import both_ways
 
-ALL = (csls_neighbours, inverted_softmax_neighbours)
+ALL = (csls_neighbours, inverted_softmax_neighbours, sinkhorn_neighbours)
 
 
 def views(n, m, width=6, seed=0, noise=0.4, dtype=torch.float64):
@@ -91,7 +92,7 @@ def test_places_in_another_order_give_the_same_in_that_order(rescore):
     assert torch.equal(px[moved.satellite_index[:, 0]], both.satellite_index[py, 0])
 
 
-@pytest.mark.parametrize("rescore", ALL)
+@pytest.mark.parametrize("rescore", ALL[:2])  # Sinkhorn ends with the columns
 def test_the_two_views_are_treated_alike(rescore):
     x, y = views(20, 14, seed=2)
     one, other = rescore(x, y, 4, 3), rescore(y, x, 3, 4)
@@ -107,3 +108,49 @@ def test_nothing_of_n_by_n_is_held(rescore):
     with Largest() as largest:
         rescore(x, y, 5, 5, chunk_bytes=chunk)
     assert largest.numel <= n * n / 20
+
+
+# ---------------------------------------------------------------------------------------- Sinkhorn, neighbours, alignment
+
+
+@pytest.mark.parametrize("chunk", [64, 1 << 20])
+def test_sinkhorn_scales_rows_and_columns_in_turn(chunk):
+    x, y = views(9, 12)
+    cost, temperature, rounds = x @ y.T, 0.2, 4
+    plan = (cost / temperature).exp()
+    for _ in range(rounds):
+        plan = plan / plan.mean(1, keepdim=True)
+        plan = plan / plan.mean(0, keepdim=True)
+    dense = temperature * plan.log()
+    found = sinkhorn_neighbours(x, y, 4, 3, temperature=temperature, rounds=rounds, chunk_bytes=chunk)
+    same_lists(found, dense, dense.T)
+
+
+def test_sinkhorn_takes_a_hubs_advantage_away():
+    """Tile 0 is everybody's nearest by a little; where all tiles have as much to give, it is the nearest of few."""
+    generator = torch.Generator().manual_seed(0)
+    middle = torch.eye(12, dtype=torch.float64)[0]
+    x = F.normalize(middle + 0.5 * torch.eye(12, dtype=torch.float64)[1:9], dim=1)
+    y = torch.cat([middle[None], F.normalize(x - 0.7 * middle + 0.01 * torch.rand(8, 12, generator=generator), dim=1)])
+    assert both_ways(x, y, 1, 1).ground_index.flatten().tolist() == [0] * 8
+    fair = sinkhorn_neighbours(x, y, 1, 1, temperature=0.05, rounds=50).ground_index.flatten()
+    assert fair.tolist() == list(range(1, 9))
+
+
+def test_a_label_stays_if_a_neighbour_confirms_it():
+    """Six panoramas and tiles in two streets of three: the last label of the second street points into the first."""
+    angle = torch.tensor([0.0, 0.1, 0.2, 2.0, 2.1, 2.2])
+    street = torch.stack([angle.cos(), angle.sin()], 1)
+    satellite = torch.tensor([0, 1, -1, 3, 4, 0])
+    labels = PseudoLabels(satellite, torch.zeros(6), torch.ones(6).bool(), torch.zeros(6).bool())
+    kept = agreeing(labels, street, street, k=2)
+    assert kept.satellite.tolist() == [0, 1, -1, 3, 4, -1]
+
+
+def test_alignment_undoes_a_rotation_without_pairs():
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.linspace(3, 1, 6)
+    places = (torch.rand(300, 6, generator=generator).pow(3) - 0.25) * spread
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=generator))[0]
+    ground, satellite = aligned(places @ turn, places + 0.01 * torch.randn(300, 6, generator=generator), width=6)
+    assert ((ground @ satellite.T).argmax(1) == torch.arange(300)).float().mean() > 0.95

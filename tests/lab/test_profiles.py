@@ -2,6 +2,7 @@
 
 import pytest
 
+from ucvgl.augment import SECOND_VERSION, UCVGL_PLACEMENT
 from ucvgl.errors import InputError
 from ucvgl.lab import profiles, published
 from ucvgl.methods.sample4geo import Sampling
@@ -24,12 +25,14 @@ def test_ucvgl_paper_profile_has_the_published_settings(monkeypatch):
         assert settings.images.top_view.fov_deg == fov
         assert settings.curriculum.rule == MiningRule(threshold=threshold, share=2 if name == "vigor" else 1)
         assert settings.start.ground_input == "panorama"
-        assert (settings.start.pose, settings.start.occlusion) == (None, None)
+        assert (settings.start.placement, settings.start.second_placement) == (UCVGL_PLACEMENT, SECOND_VERSION)
+        assert (settings.start.occlusion, settings.start.centre) == (None, False)
+        assert (settings.start.intra.epochs_after, settings.start.cross.epochs_before) == (16, 12)
         epochs = [settings.start.intra.epochs, settings.start.cross.epochs, settings.curriculum.training.epochs]
         assert epochs == [12, 16, 40]
         assert settings.start.translation.kind == "cyclegan"
         assert settings.curriculum.label_order == "file"
-        assert settings.curriculum.first_refresh == 6
+        assert settings.curriculum.warmup == 6
     assert profiles.ucvgl("paper", 0, data="/data/vigor").images.query_px == (384, 768)
     assert profiles.ucvgl("paper", 0).train.places == 35_532  # a world of CVUSA's size
 
@@ -41,7 +44,7 @@ def test_sample4geo_paper_profile_has_the_published_settings(monkeypatch):
         method = settings.method
         assert settings.images.query_px == method.ground.image_px == ground_px
         assert method.ground.backbone == method.satellite.backbone == "convnext_base.fb_in22k_ft_in1k_384"
-        assert (method.ground.pooling, method.shared, method.smoothing, method.pose) == ("head", True, 0.1, None)
+        assert (method.ground.pooling, method.shared, method.smoothing, method.placement) == ("head", True, 0.1, None)
         assert method.sampling == Sampling()
         expected = TrainingConfig(learning_rate=1e-3, warmup_epochs=1.0, precision="bf16", chunk=16, prefetch=True)
         assert method.training == expected
@@ -70,6 +73,25 @@ def test_unknown_choices():
             settings("huge", 0)
     with pytest.raises(InputError, match="resnet50 or deit_small"):
         profiles.vg_ssl("paper", 0, backbone="vgg16")
+
+
+def test_the_laptop_profile_runs_the_papers_task():
+    """What differs from the paper's profile: sizes, the augmentation's strength, the translation, and centred descriptors."""
+    small, paper = profiles.ucvgl("laptop", 0), profiles.ucvgl("paper", 0)
+    for name in (
+        "ground_input",
+        "projection",
+        "intra_smoothing",
+        "cross_smoothing",
+        "placement",
+        "second_placement",
+        "occlusion",
+    ):
+        assert getattr(small.start, name) == getattr(paper.start, name), name
+    for name in ("pretrained", "mine", "refresh", "few", "smoothing", "label_ratio", "placement"):
+        assert getattr(small.curriculum, name) == getattr(paper.curriculum, name), name
+    assert small.curriculum.rule == MiningRule(threshold=small.curriculum.rule.threshold)
+    assert (small.start.ground.pooling, small.start.ground.safa_heads) == ("safa", 8)
 
 
 def test_seeds_share_the_world_and_nothing_that_is_trained():

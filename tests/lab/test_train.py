@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from ucvgl import cli
-from ucvgl.lab import material, profiles, rows, stages
+from ucvgl.lab import material, profiles, rows, stages, variants
 from ucvgl.lab.graph import marker
 from ucvgl.lab.train import train
 from ucvgl.methods import ucvgl
-from ucvgl.studies import sample4geo_study, ucvgl_study, vg_ssl_study
+from ucvgl.studies import sample4geo_study, vg_ssl_study
 
 pytestmark = pytest.mark.xdist_group("processes")
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
@@ -101,9 +101,9 @@ def test_the_tables_have_the_rows_that_are_trained():
         table, _, key = row.name.rpartition("/")
         of_table.setdefault(table, []).append(key)
     shown = {
-        "02/cold_start": [*ucvgl_study.PARTS, ucvgl_study.OURS], "02/translation": [*ucvgl_study.TRANSLATIONS],
-        "04/main": [*ucvgl_study.MAIN], "04/label_ratio": [*ucvgl_study.RATIOS],
-        "04/ablation": [*ucvgl_study.ablation_names()], "04/ablation_hard": [*ucvgl_study.STEPS, "full"],
+        "02/cold_start": [*variants.COLD_START], "02/translation": [*variants.TRANSLATIONS],
+        "04/main": [*variants.MAIN], "04/label_ratio": [*variants.RATIOS],
+        "04/ablation": [*variants.ABLATION], "04/ours": [*variants.OURS],
         "05/sampling": [*sample4geo_study.NAMES], "05/architecture": [*sample4geo_study.ARCHITECTURES],
         "05/unlabelled": [*sample4geo_study.UNLABELLED], "06/main": [*vg_ssl_study.NAMES],
         "06/cost": [f"triplet_{kind}" for kind in vg_ssl_study.MINING],
@@ -115,16 +115,11 @@ def test_the_tables_have_the_rows_that_are_trained():
 def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch, capsys):
     monkeypatch.setenv("UCVGL_ROWS", "headline")
     train([row.name for row in rows.rows("tiny", "world", 0, which="headline")], "tiny", "world", 0)
-    for where in ("ucvgl", "sample4geo", "vg_ssl", "pretraining_losses"):
+    for where in ("ucvgl", "curriculum", "sample4geo", "vg_ssl", "pretraining_losses"):
         monkeypatch.setattr(f"ucvgl.methods.{where}.train", again)
     monkeypatch.setattr("ucvgl.methods.ucvgl.train_cyclegan", again)
     settings = profiles.ucvgl("tiny", 0)
     given = material.material(settings, "world", progress=False)
-    assert ucvgl_study.cold_start_table(settings, given)["part"].tolist() == ["full", "pixels"]
-    assert len(ucvgl_study.translation_table(settings, given)) == 2
-    for table, names in (("04/main", ucvgl_study.MAIN), ("04/ablation", ucvgl_study.ablation_names())):
-        assert len(ucvgl_study.curriculum_table(settings, given, table, names, "text")) == len(rows.HEADLINE[table])
-    assert len(ucvgl_study.harder_table("tiny", 0)) == 3
     settings = profiles.sample4geo("tiny", 0)
     areas = material.open_areas(settings, "world", settings.method, progress=False)
     assert len(sample4geo_study.sampling_table(settings, areas)) == 2
@@ -138,6 +133,6 @@ def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch, capsys
     assert len(vg_ssl_study.main_table(settings, *sets)) == 1 + len(settings.methods)
     assert len(vg_ssl_study.geopair_table(settings, *sets)) == 1
     assert len(vg_ssl_study.projector_table(settings, *sets)) == 1
-    small = material.material(settings.cold_start, "world", progress=False)
+    small = material.fewer(material.material(settings.cold_start, "world", progress=False))
     assert vg_ssl_study.pretraining_table(settings, small)["part"].tolist() == ["none", "info_nce"]
     capsys.readouterr()

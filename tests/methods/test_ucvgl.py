@@ -7,26 +7,29 @@ import pytest
 import torch
 from toy_sets import ENCODER, SIZE, N, generator, killed_and_resumed, same, toy, weights
 
-from ucvgl.augment import Augmentation, Pose, roll_panoramas, turn_squares
+from ucvgl.augment import Augmentation, PlacementJitter, roll_panoramas, turn_squares
 from ucvgl.data.container import Parts, Positives
 from ucvgl.errors import InputError
 from ucvgl.lab import stages
 from ucvgl.lab.stages import curriculum, pretrain
+from ucvgl.losses import soft_info_nce
+from ucvgl.methods import curriculum as step_5
 from ucvgl.methods import ucvgl
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, pretrained_model
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels
 from ucvgl.synthetic_top_view import Occlusion
-from ucvgl.training import TrainingConfig
+from ucvgl.training import TrainingConfig, learning_rate
 from ucvgl.translation import CycleGanConfig
 
 pytestmark = pytest.mark.usefixtures("fresh_runs")
 NONE = Augmentation(*[0.0] * 11)
 TRAINING = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3)
 START = Pretraining(
-    ENCODER, ENCODER, "top view", translation=Translation("statistics"), intra=replace(TRAINING, epochs=1),
-    cross=TRAINING, pose=Pose(), occlusion=Occlusion(),
+    ENCODER, ENCODER, "top view", translation=Translation("statistics"),
+    intra=replace(TRAINING, epochs=1, epochs_after=2), cross=replace(TRAINING, epochs_before=1), occlusion=Occlusion(),
 )  # fmt: skip
-STEPS = Curriculum(START, training=TRAINING, rule=MiningRule(threshold=0.0))
+STEPS = Curriculum(START, training=TRAINING, rule=MiningRule(threshold=0.0), warmup=0)
+STILL = PlacementJitter(0, 0, 0)
 
 
 def truth(order=None):
@@ -43,7 +46,6 @@ def test_without_labels_the_truth_changes_nothing_but_the_measures():
     first, second = (curriculum(toy(), STEPS, known, progress=False) for known in (truth(), shuffled))
     assert not second.loaded  # its measures are others
     assert same(weights(first), weights(second))
-    assert first.numbers["epoch"] == second.numbers["epoch"]
     rows = list(zip(first.numbers["rows"], second.numbers["rows"], strict=True))
     assert all(a["labels"] == b["labels"] and a["loss"] == b["loss"] for a, b in rows)
     assert any(a["test_r_at_10"] != b["test_r_at_10"] for a, b in rows)
@@ -57,7 +59,7 @@ def test_each_part_can_be_left_out(part):
     start = {
         "projection": replace(START, projection=False, ground=replace(ENCODER, image_px=(SIZE, 2 * SIZE))),
         "fakes": replace(START, translation=Translation("none")),
-        "intra": replace(START, intra=None),
+        "intra": replace(START, intra=None, cross=TRAINING),
         "cross": replace(START, cross=None),
         "synthetic": replace(START, occlusion=None),
         "both trainings": replace(START, intra=None, cross=None),
@@ -140,14 +142,14 @@ def test_cross_view_reads_top_views_with_the_encoder_that_knows_them():
 
 def test_given_labels_alone_are_trained_on_as_they_are():
     steps = replace(STEPS, label_ratio=1.0, pretrained=False)
-    task = ucvgl.PseudoPairs(toy(), torch.arange(N), steps)
+    task = step_5.PseudoPairs(toy(), torch.arange(N), steps)
     order = task.order(0, ucvgl.new_model(START), generator())
     assert len(order) == N
     assert torch.equal(task.pairs.ground, task.pairs.satellite)
     assert bool(task.pairs.matched.all())
     part = replace(STEPS, label_ratio=0.25, mine=False)
     given = torch.where(torch.arange(N) < 6, torch.arange(N), -1)
-    task = ucvgl.PseudoPairs(toy(), given, part)
+    task = step_5.PseudoPairs(toy(), given, part)
     task.order(0, ucvgl.new_model(START), generator())
     assert set(task.pairs.ground.tolist()) == set(range(6))
 
@@ -163,7 +165,6 @@ def test_supervised_learns_the_toy():
     config = replace(TRAINING, epochs=12, learning_rate=3e-3)
     steps = replace(STEPS, label_ratio=1.0, pretrained=False, training=config, augmentation=NONE)
     stage = curriculum(toy(), steps, truth(), progress=False)
-    assert stage.numbers["epoch"] == 11
     assert stage.numbers["rows"][-1]["loss"] < 0.6 * stage.numbers["rows"][0]["loss"]
     assert stage.numbers["recall"]["r_at_5"] > 3 * 100 * 5 / N / 2
 
@@ -187,7 +188,7 @@ def test_no_pseudo_label_is_an_error_that_says_what_to_do():
 def test_interrupted_curriculum_goes_on_to_the_same_weights(monkeypatch, tmp_path):
     whole = curriculum(toy(), STEPS, truth(), progress=False)
     resumed = killed_and_resumed(
-        monkeypatch, tmp_path / "other", ucvgl.PseudoPairs, "order", lambda epoch, *_: epoch == 1,
+        monkeypatch, tmp_path / "other", step_5.PseudoPairs, "order", lambda epoch, *_: epoch == 1,
         lambda: curriculum(toy(), STEPS, truth(), progress=False),
     )  # fmt: skip
     assert resumed.resumed
@@ -197,23 +198,79 @@ def test_interrupted_curriculum_goes_on_to_the_same_weights(monkeypatch, tmp_pat
 
 
 def test_state_survives():
-    task = ucvgl.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
+    task = step_5.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
     task.order(0, ucvgl.new_model(START), generator())
-    other = ucvgl.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
+    other = step_5.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
     other.load_state(task.state())
     for name in ("labels", "pairs"):
         assert all(torch.equal(a, b) for a, b in zip(
             vars(getattr(task, name)).values(), vars(getattr(other, name)).values(), strict=True))  # fmt: skip
-    fresh = ucvgl.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
+    fresh = step_5.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
     fresh.load_state({})
     assert fresh.labels is None
 
 
 @pytest.mark.parametrize(("rates", "epoch"), [([0.1, 0.3, 0.2], 1), ([0.2, 0.2, 0.1], 1), ([0.0], 0)])
 def test_epoch_is_chosen_by_the_label_free_measure(rates, epoch):
-    rows = [{ucvgl.CHOSEN_BY: rate, "test_r_at_1": -rate} for rate in rates]
-    assert ucvgl.chosen_epoch(rows, STEPS) == epoch
-    assert ucvgl.chosen_epoch(rows, replace(STEPS, label_ratio=1.0)) == len(rows) - 1
+    rows = [{step_5.CHOSEN_BY: rate, "test_r_at_1": -rate} for rate in rates]
+    assert step_5.chosen_epoch(rows) == epoch
+    assert step_5.chosen_epoch([{"test_r_at_1": rate} for rate in rates]) == len(rows) - 1  # nothing was mined
+
+
+def test_warm_up_is_skipped_without_labels_and_trains_on_given_ones():
+    """With a warm-up of 2 of 5 epochs: three epochs are left to 0 % labels; a tenth is trained on alone for the first two."""
+    steps = replace(STEPS, training=replace(TRAINING, epochs=5), warmup=2)
+    unlabelled = curriculum(toy(), steps, truth(), progress=False).numbers["rows"]
+    assert len(unlabelled) == 3
+    schedule = replace(steps.training, epochs=3, epochs_before=2)
+    last_step = 1 - 0.5 / (N // TRAINING.batch_size)
+    assert unlabelled[0]["lr"] <= learning_rate(schedule, last_step - 0.5) < learning_rate(steps.training, 1)
+    some = curriculum(toy(), replace(steps, label_ratio=0.25), truth(), progress=False).numbers["rows"]
+    assert [row["labels"] > 0 for row in some] == [False, False, True, True, True]
+
+
+def test_threshold_counts_the_epochs_of_the_warm_up():
+    steps = replace(STEPS, training=replace(TRAINING, epochs=3, epochs_before=2), warmup=2)
+    task = step_5.PseudoPairs(toy(), torch.full((N,), -1), steps)
+    asked = []
+    rule = MiningRule.at
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MiningRule, "at", lambda self, *when: asked.append(when) or rule(self, *when))
+        for epoch in range(3):
+            task.order(epoch, ucvgl.new_model(START), generator())
+    assert asked == [(2, 5), (3, 5), (4, 5)]
+
+
+def test_step_4_goes_on_with_the_optimiser_and_the_cosine_of_step_3():
+    numbers = pretrain(toy(), START, truth(), progress=False).numbers
+    rates = [row["lr"] for row in (*numbers["intra"], *numbers["cross"])]
+    whole = replace(TRAINING, epochs=3)
+    steps = N // TRAINING.batch_size
+    assert rates == pytest.approx([learning_rate(whole, epoch + (steps - 0.5) / steps) for epoch in range(3)])
+    fresh = curriculum(toy(), replace(STEPS, start=replace(START, cross=None)), truth(), progress=False)
+    assert fresh.numbers["rows"]
+
+
+def test_only_the_first_version_of_step_3_is_mirrored():
+    config = replace(START, augmentation=Augmentation(0.0, 1.0, *[0.0] * 9), placement=STILL, second_placement=STILL)
+    images = toy()
+    task = ucvgl.IntraView(ucvgl.ground_input(images, config), images.gallery, config)
+    first, second, tile, other = task.batch(torch.arange(4), generator()).inputs
+    torch.testing.assert_close(first, second.flip(3))
+    torch.testing.assert_close(tile, other.flip(3), atol=1e-5, rtol=0)
+
+
+def test_a_pair_that_stands_twice_in_a_batch_is_no_negative_but_another_panorama_of_its_tile_is():
+    task = step_5.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
+    model, embeddings = ucvgl.new_model(START), tuple(torch.nn.functional.normalize(torch.randn(2, 4, 6), dim=2))
+    matched, tile = torch.ones(4, dtype=torch.bool), torch.tensor([0, 0, 1, 2])
+    twice = task.loss(model, embeddings, (matched, torch.tensor([0, 0, 1, 2]), tile))
+    shared = task.loss(model, embeddings, (matched, torch.arange(4), tile))
+    plain = soft_info_nce(*embeddings, model.scale, matched, label_smoothing=STEPS.smoothing)
+    assert torch.equal(shared, plain)
+    assert twice < plain
+    task.config = replace(STEPS, rule=MiningRule(share=2))
+    assert torch.equal(task.loss(model, embeddings, (matched, torch.arange(4), tile)), twice)
 
 
 # ---------------------------------------------------------------------------------------------------------- measures, input
@@ -231,7 +288,7 @@ def test_evaluate_by_hand():
     ("settings", "wrong"),
     [
         (Translation(), {"kind": "gan"}), (START, {"ground_input": "polar"}), (STEPS, {"label_ratio": 1.5}),
-        (STEPS, {"mine": False}),
+        (STEPS, {"mine": False}), (STEPS, {"warmup": 2}),
     ],
 )  # fmt: skip
 def test_bad_settings(settings, wrong):

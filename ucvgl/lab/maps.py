@@ -28,7 +28,10 @@ class Retrieved:
 def retrieved(found: Descriptors, positives: Positives) -> Retrieved:
     """Neighbours, margins and what is right of them."""
     both = neighbours(found)
-    right = [np.isin(row, known if (known := positives[i]) is not None else []) for i, row in enumerate(both.ground_index.numpy())]
+    right = [
+        np.isin(row, known if (known := positives[i]) is not None else [])
+        for i, row in enumerate(both.ground_index.numpy())
+    ]
     return Retrieved(both, margins(both), mutual(both), torch.from_numpy(np.stack(right)))
 
 

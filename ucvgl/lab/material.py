@@ -128,11 +128,10 @@ def _world(
 ) -> tuple[Dataset, Dataset]:
     """All places of the two cities that are trained on, and the third city; tiles that show a place beside its own are
     semi-positives."""
-    other = settings.unlabelled
     out = []
-    opened = open_parts(WORLD, other.train, other.test, progress=progress)
+    opened = open_parts(WORLD, settings.train, settings.test, progress=progress)
     for data in (opened.train, opened.test):
-        semi = covering(data.query.positions.values, data.gallery.positions.values, other.train.span_m)
+        semi = covering(data.query.positions.values, data.gallery.positions.values, settings.train.span_m)
         out.append(_labelled(settings, replace(data, semi_positives=semi), ground, tile, progress=progress))
     return out[0], out[1]
 
@@ -166,7 +165,7 @@ def styles(settings: Sample4GeoSettings, method: Sample4Geo, *, progress: bool =
     whole, _ = _world(settings, method.ground_kind, method.tile_kind, progress=progress)
     city = (whole.gallery.positions.values[:, 0] // CITY_GAP_M).astype(np.int64)
     learnt, held = {}, {}
-    for number, name in enumerate(settings.unlabelled.train.styles):
+    for number, name in enumerate(settings.train.styles):
         part = only(whole, np.flatnonzero(city == number))
         rows, rest = split_rows(len(part))
         learnt[name], held[name] = part.take(rows), part.take(rest)

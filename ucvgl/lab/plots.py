@@ -146,13 +146,17 @@ def diagram(
     """Boxes by their text, at (right, up), and arrows from one box to another with a text each."""
     right, up = (max(place[axis] for place in boxes.values()) for axis in (0, 1))
     figure, axes = plt.subplots(figsize=(width_in, 1.3 * up + 1))
-    for text, place in boxes.items():
-        axes.text(*place, text, ha="center", va="center", bbox={"boxstyle": "round,pad=0.5", "facecolor": "#eef3f5"})
+    outline = {"boxstyle": "round,pad=0.5", "facecolor": "#eef3f5", "edgecolor": PALETTE[0]}
+    drawn = {text: axes.text(*place, text, ha="center", va="center", bbox=outline) for text, place in boxes.items()}
     for start, end, text in arrows:
         (x, y), (to_x, to_y) = boxes[start], boxes[end]
-        line = {"arrowstyle": "->", "color": PALETTE[0], "shrinkA": 24, "shrinkB": 24}
+        ends = {"patchA": drawn[start].get_bbox_patch(), "patchB": drawn[end].get_bbox_patch()}
+        line = {"arrowstyle": "->", "color": PALETTE[0], "shrinkA": 2, "shrinkB": 2, **ends}
         axes.annotate("", (to_x, to_y), (x, y), arrowprops=line)
-        axes.text((x + to_x) / 2, (y + to_y) / 2 + 0.06, text, ha="center", va="bottom", fontsize=8, color=PALETTE[1])
+        beside = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axes.text(
+            (x + to_x) / 2, (y + to_y) / 2, text, ha="center", va="center", fontsize=9, color=PALETTE[4], bbox=beside
+        )
     axes.set(xlim=(-0.6, right + 0.6), ylim=(-0.5, up + 0.5))
     axes.set_axis_off()
     return figure

@@ -106,7 +106,7 @@ def ucvgl(profile: str, seed: int, *, data: str = WORLD, level: str = DEFAULT_LE
             return UcvglSettings(*world, images, start, replace(steps, rule=MiningRule(threshold=0.0)), gan)
         case "laptop":
             world = _world(level, 4000, 1000, 1700.0, 20.0, (128, 64), 0.4)
-            small = _small(seed, 48, (2, 6, 15), 2, 64, "tf_efficientnet_lite0", "package")
+            small = _small(seed, 48, (1, 8, 15), 2, 64, "tf_efficientnet_lite0", "package")
             return UcvglSettings(*world, *small, replace(SMALL_GAN, seed=seed))
     return _ucvgl_paper(seed, level, data)
 
@@ -131,14 +131,16 @@ def _small(
     training = TrainingConfig(batch_size=batch, learning_rate=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0,
                               seed=seed)  # fmt: skip
     first, second, last = epochs
+    whole = replace(training, learning_rate=6e-3)  # of 2e-3 to 6e-3 the best cold start
     start = Pretraining(
         ground, satellite, translation=Translation("statistics"),
-        intra=replace(training, epochs=first, epochs_after=second),
-        cross=replace(training, epochs=second, epochs_before=first),
-        augmentation=SMALL_AUGMENTATION, seed=seed,
+        intra=replace(whole, epochs=first, epochs_after=second),
+        cross=replace(whole, epochs=second, epochs_before=first),
+        augmentation=SMALL_AUGMENTATION, centre=True, seed=seed,
     )  # fmt: skip
+    last_training = replace(training, epochs=last, learning_rate=5e-3)
     steps = Curriculum(
-        start, training=replace(training, epochs=last), rule=MiningRule(threshold=0.08), warmup=warmup,
+        start, training=last_training, rule=MiningRule(threshold=0.06), warmup=warmup,
         augmentation=SMALL_AUGMENTATION, seed=seed,
     )  # fmt: skip
     return images, start, steps
@@ -188,7 +190,9 @@ class Flights:
 class Sample4GeoSettings:
     """Sample4Geo's settings in a profile."""
 
-    unlabelled: UcvglSettings  # UCVGL's, whose world, encoders and budget notebook 05 shares
+    unlabelled: UcvglSettings  # UCVGL's, whose encoders notebook 05 shares
+    train: WorldConfig
+    test: WorldConfig  # another city
     images: Preparation
     method: Sample4Geo
     drone: Sample4Geo
@@ -203,7 +207,7 @@ def sample4geo(profile: str, seed: int, *, data: str = WORLD) -> Sample4GeoSetti
     if profile == "paper":
         return _sample4geo_paper(other, seed, data)
     # the paper's batch is 0.4 % of CVUSA; a batch as large for these few places as there would be hard without a sampler
-    training = replace(other.curriculum.training, epochs=3 if tiny else 8, batch_size=16)
+    training = replace(other.curriculum.training, epochs=3 if tiny else 8, batch_size=16, learning_rate=2e-3)
     draw = NeighbourDraw(8, 2, 2) if tiny else NeighbourDraw(32, 4, 4)
     encoder = other.start.satellite
     method = Sample4Geo(
@@ -215,7 +219,9 @@ def sample4geo(profile: str, seed: int, *, data: str = WORLD) -> Sample4GeoSetti
     drone = replace(method, ground=drone_encoder, satellite=drone_encoder, ground_kind="oblique", placement=None,
                     sampling=Sampling("similarity", draw, 2),
                     training=replace(training, epochs=training.epochs * 3 // 2))  # fmt: skip
-    return Sample4GeoSettings(other, other.images, method, drone, flights, curve_every=2)
+    small = {} if tiny else {"city_size_m": 1200.0}  # half as many places as UCVGL's
+    worlds = replace(other.train, places=48 if tiny else 2000, **small), replace(other.test, **small)
+    return Sample4GeoSettings(other, *worlds, other.images, method, drone, flights, curve_every=2)
 
 
 def _sample4geo_paper(other: UcvglSettings, seed: int, data: str) -> Sample4GeoSettings:
@@ -230,7 +236,7 @@ def _sample4geo_paper(other: UcvglSettings, seed: int, data: str) -> Sample4GeoS
         training=replace(method.training, epochs=1, warmup_epochs=0.1),
     )  # fmt: skip
     images, flights = replace(other.images, query_px=ground_px), Flights(1652, 54, 384, 384)
-    return Sample4GeoSettings(other, images, method, drone, flights, curve_every=4)
+    return Sample4GeoSettings(other, other.train, other.test, images, method, drone, flights, curve_every=4)
 
 
 # ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06

@@ -101,7 +101,7 @@ HEADLINE: Mapping[str, tuple[str, ...]] = {
     "04/main": ("ucvgl_s_0", "ucvgl_s_100"),
     "04/label_ratio": ("labels_10",),
     "04/ablation": ("no_curriculum", "full"),
-    "04/ours": ("published",),
+    "04/ours": ("main", "raw"),
     "05/sampling": ("random", "full"),
     "05/generalisation": ("garden", "cvusa", "cvact", "vigor"),
     "05/drone": ("full",),
@@ -238,11 +238,15 @@ def ucvgl_rows(profile: str, data: str, seed: int, own: _Ucvgl) -> Iterator[_Lin
 def sample4geo_rows(profile: str, data: str, seed: int, given: _Ucvgl, other: str, drone: str) -> Iterator[_Line]:
     """(table, key, stage) of notebook 05 on UCVGL's images; `other` and `drone` as its parameters."""
     settings = profiles.sample4geo(profile, seed, data=data)
-    method, source, count = settings.method, given.source, given.count
+    method = settings.method
+    # the world's places of this notebook are fewer than UCVGL's
+    smaller = replace(settings.unlabelled, train=settings.train, test=settings.test)
+    own = _Ucvgl.of(smaller, data) if data == WORLD else given
+    source, count = own.source, own.count
 
     def stage(
         config: Sample4Geo, areas: Callable[[], list[Parts]], images: tuple[Any, ...], count: int,
-        needs: tuple[Stage, ...] = (given.images,),
+        needs: tuple[Stage, ...] = (own.images,),
     ) -> Stage:  # fmt: skip
         def run() -> None:
             for area in areas():
@@ -258,7 +262,7 @@ def sample4geo_rows(profile: str, data: str, seed: int, given: _Ucvgl, other: st
             yield "05/sampling", key, stage(config, areas, ("areas", *source), count * 3 // 4)
     if other or data == WORLD:
         cities = functools.cache(lambda: list(material.open_others(settings, data, other).values()))
-        names = settings.unlabelled.train.styles if data == WORLD else map(detect_layout, (data, other))
+        names = settings.train.styles if data == WORLD else map(detect_layout, (data, other))
         for number, name in enumerate(names):
             images = ("trained on", number, *source, *(_source(other) if other else ()))
             yield "05/generalisation", name, stage(method, lambda n=number: [cities()[n]], images, count * 3 // 8)
@@ -279,7 +283,7 @@ def sample4geo_rows(profile: str, data: str, seed: int, given: _Ucvgl, other: st
         else:
             config = on_same_terms(settings, "random" if key == "random" else "similarity")
             whole = functools.partial(_for_supervision, given.given, config)
-            yield "05/unlabelled", key, stage(config, whole, ("all", *source), count)
+            yield "05/unlabelled", key, stage(config, whole, ("all", *given.source), given.count, (given.images,))
 
 
 def _for_supervision(given: Callable[[], Parts], config: Sample4Geo) -> list[Parts]:

@@ -58,7 +58,7 @@ class PseudoPairs(Task):
 
     def look(self, model: TwoViewEncoder) -> Descriptors:
         """Embeds the images trained on, and keeps the descriptors for the next mining."""
-        self.found = describe(model, self.data, self.config.start, centre=self.config.centre)
+        self.found = describe(model, self.data, self.config.start)
         return self.found
 
     def order(self, epoch: int, model: nn.Module, generator: Generator) -> Tensor:
@@ -218,7 +218,7 @@ def tested(row: Row) -> dict[str, float]:
 
 def first_labels(model: TwoViewEncoder, data: Dataset, config: Curriculum) -> PseudoLabels:
     """What the rule labels at epoch 0 with the encoders as they are."""
-    return select(neighbours(describe(model, data, config.start, centre=config.centre)), config.rule)
+    return select(neighbours(describe(model, data, config.start)), config.rule)
 
 
 def label_counts(labels: PseudoLabels, truth: Parts) -> dict[str, float]:
@@ -247,4 +247,4 @@ class _Follow:
             positives = self.truth.train.positives
             right = correctness(labels, positives.pairs(), torch.tensor(positives.known))
             counts["correct"] = 0.0 if math.isnan(right) else right * mined
-        return counts | measures | held_out_recall(model, config.start, self.truth, centre=config.centre)
+        return counts | measures | held_out_recall(model, config.start, self.truth)

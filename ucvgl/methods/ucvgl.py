@@ -86,6 +86,7 @@ class Pretraining:
     placement: PlacementJitter = UCVGL_PLACEMENT  # of tiles and fakes
     second_placement: PlacementJitter = SECOND_VERSION  # of the second version of a tile in step 3
     occlusion: Occlusion | None = None  # ours: tiles with synthetic top views in step 4; None as UCVGL
+    centre: bool = False  # ours: subtract each view's mean descriptor before comparing; UCVGL raw cosines
     seed: int = 0
     version: int = VERSION
 
@@ -119,7 +120,6 @@ class Curriculum:
     label_order: Literal["random", "file"] = "random"  # which are given: UCVGL the first in file order
     augmentation: Augmentation = UCVGL
     placement: PlacementJitter = UCVGL_PLACEMENT  # of tiles
-    centre: bool = False  # ours: subtract each view's mean descriptor before comparing; UCVGL raw cosines
     seed: int = 0
     version: int = VERSION
 
@@ -149,18 +149,14 @@ def ground_input(data: Dataset, config: Pretraining) -> ArrayImages:
     return data.query if config.ground_is_panorama else data.top_view
 
 
-def describe(model: TwoViewEncoder, data: Dataset, config: Pretraining, *, centre: bool = False) -> Descriptors:
-    """Embeds all images of both views.
+def describe(model: TwoViewEncoder, data: Dataset, config: Pretraining) -> Descriptors:
+    """Embeds all images of both views; `config` says what the ground encoder is given.
 
-    Args:
-        model: the encoders.
-        data: N ground images, M tiles.
-        config: says what the ground encoder is given.
-        centre: ours: subtract each view's mean (a view of one image is left as it is): what all images of a view share,
-            its light or its sensor, tells no place from another.
+    Ours, with `config.centre`: each view's mean is subtracted (a view of one image is left as it is). What all images of a
+    view share, its light or its sensor, tells no place from another.
     """
     ground, satellite = embed_all(model.ground, ground_input(data, config)), embed_all(model.satellite, data.gallery)
-    if centre:
+    if config.centre:
         ground, satellite = (centred_by_domain(d) if len(d) > 1 else d for d in (ground, satellite))
     return Descriptors(ground, satellite)
 
@@ -358,7 +354,7 @@ def intra_key(config: Pretraining) -> Pretraining:
     given = "panorama" if config.ground_is_panorama else "top view"
     return replace(
         config, ground_input=given, projection=True, translation=Translation("none"), cross=None, cross_smoothing=0.0,
-        occlusion=None,
+        occlusion=None, centre=False,
     )  # fmt: skip
 
 
@@ -376,14 +372,12 @@ class _Watch:
         return measures | held_out_recall(self.model, self.config, self.truth)
 
 
-def held_out_recall(
-    model: TwoViewEncoder, config: Pretraining, truth: Parts | None, *, centre: bool = False
-) -> dict[str, float]:
+def held_out_recall(model: TwoViewEncoder, config: Pretraining, truth: Parts | None) -> dict[str, float]:
     """Recall on what is held out, for the log; nothing where nothing is known."""
     if unmeasured(truth):
         return {}
-    found = describe(model, truth.test, config, centre=centre)
-    return {f"test_{name}": value for name, value in evaluate(found, truth.test.positives).items()}
+    recall = evaluate(describe(model, truth.test, config), truth.test.positives)
+    return {f"test_{name}": value for name, value in recall.items()}
 
 
 def pretrained_model(folder: Path, config: Pretraining) -> TwoViewEncoder:

@@ -74,7 +74,7 @@ def starting_model(
         start = _from_scratch(len(images), images.gallery.size[0], config)
         return pretrained_model(pretrain(images, start, None, progress=progress).folder, start), start
     model = open_model(config.start).to(device()).eval()
-    return model, Pretraining(*model.configs, ground_input=config.given, intra=None, cross=None)
+    return model, Pretraining(*model.configs, ground_input=config.given, intra=None, cross=None, centre=True)
 
 
 def adapt(
@@ -95,7 +95,7 @@ def adapt(
         the encoders, on the GPU if there is one, and a row for them as they came and for each epoch, by measures that
         need no label.
     """
-    before = quality(neighbours(describe(model, images, start, centre=True)))
+    before = quality(neighbours(describe(model, images, start)))
     rounds = [_round("as they came", before)]
     if config.epochs == 0:
         return model, rounds
@@ -103,7 +103,7 @@ def adapt(
     steps = Curriculum(
         start, training=_training(config, config.epochs, config.learning_rate), smoothing=0.2,
         rule=MiningRule(threshold=0.0, keep=config.keep), warmup=0, augmentation=SMALL_AUGMENTATION,
-        placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), centre=True, seed=config.seed,
+        placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), seed=config.seed,
     )  # fmt: skip
     learner = deepcopy(model)
 
@@ -136,7 +136,8 @@ def _from_scratch(pictures: int, size_px: int, config: AdaptConfig) -> Pretraini
     return Pretraining(
         encoder, encoder, "top view", translation=Translation("statistics"), intra=_training(config, 2 * more, 5e-4),
         cross=_training(config, 5 * more, 2e-3), cross_smoothing=0.1, augmentation=SMALL_AUGMENTATION,
-        placement=STREET_LEVEL, second_placement=STREET_LEVEL, occlusion=Occlusion(), seed=config.seed,
+        placement=STREET_LEVEL, second_placement=STREET_LEVEL, occlusion=Occlusion(), centre=True,
+        seed=config.seed,
     )  # fmt: skip
 
 
