@@ -725,7 +725,7 @@ def trainings(folder):
     }
     found = {name: trained(ucvgl.new_model(start), task, folder / name) for name, task in tasks.items()}
     for kind in SAMPLERS:
-        method = sample4geo.Sample4Geo(ENCODER, ENCODER, ground_kind="top view", training=SHORT, pose=start.pose,
+        method = sample4geo.Sample4Geo(ENCODER, ENCODER, ground_kind="top view", training=SHORT, placement=augment.STREET_LEVEL,
                                        sampling=Sampling(kind, draw, 1))  # fmt: skip
         task = sample4geo.SupervisedPairs(mine, method)
         found[f"Sample4Geo, {kind}"] = trained(sample4geo.new_model(method), task, folder / kind)

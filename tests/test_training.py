@@ -49,6 +49,16 @@ def saved_weights(folder):
     return checkpoints.without("model.", load_file(folder / CHECKPOINT))
 
 
+class InOrder(Pairs):
+    """The same batches in every epoch."""
+
+    def order(self, epoch, model, generator):
+        return torch.arange(len(self.satellite))
+
+    def batch(self, items, generator):
+        return super().batch(items, torch.Generator().manual_seed(0))
+
+
 # settings
 
 
@@ -56,17 +66,34 @@ def saved_weights(folder):
     ("name", "value"),
     [("epochs", 0), ("epochs", 2.0), ("epochs", True), ("batch_size", 1), ("learning_rate", 0), ("learning_rate", math.nan),
      ("weight_decay", -1), ("warmup_epochs", 40), ("warmup_epochs", -1), ("min_lr_ratio", 1.5), ("clip_norm", 0),
-     ("precision", "fp8"), ("chunk", 0), ("seed", -1), ("seed", None)],
+     ("precision", "fp8"), ("chunk", 0), ("epochs_before", -1), ("epochs_after", 0.5), ("seed", -1), ("seed", None)],
 )  # fmt: skip
 def test_bad_settings_are_named(name, value):
     with pytest.raises(InputError, match=f"training: {name}"):
         TrainingConfig(**{name: value})
 
 
+def test_two_trainings_of_one_cosine_are_one_training(tmp_path):
+    """Three epochs at once, or one and then two that go on with its weights and its optimiser."""
+    config = replace(SHORT, epochs=3)
+    whole, rows = run(tmp_path / "whole", config, Toy(), InOrder())
+    first = replace(config, epochs=1, epochs_after=2)
+    run(tmp_path / "first", first, Toy(), InOrder())
+    rest = replace(config, epochs=2, epochs_before=1)
+    model, later = run(tmp_path / "rest", rest, Toy(), InOrder(), after=tmp_path / "first")
+    assert_same_weights(model.state_dict(), whole.state_dict())
+    assert [row["loss"] for row in later] == [row["loss"] for row in rows[1:]]
+    # finished, it is loaded, and not begun again from the first one's weights
+    again, _ = run(tmp_path / "rest", rest, Toy(), InOrder(), after=tmp_path / "first")
+    assert_same_weights(again.state_dict(), whole.state_dict())
+
+
 def test_the_learning_rate_rises_and_falls():
     config = TrainingConfig(epochs=10, learning_rate=2.0, warmup_epochs=2, min_lr_ratio=0.1)
     rates = [learning_rate(config, t) for t in (0, 1, 2, 6, 10)]
     assert rates == pytest.approx([0, 1, 2, 2 * (0.1 + 0.9 / 2), 0.2])
+    part = replace(config, epochs=3, epochs_before=4, epochs_after=3)
+    assert [learning_rate(part, t) for t in (0, 3)] == [learning_rate(config, t) for t in (4, 7)]
     assert learning_rate(TrainingConfig(epochs=4), 1) == pytest.approx(1e-4 * (1 + math.sqrt(0.5)) / 2)
 
 
