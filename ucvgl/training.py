@@ -43,8 +43,6 @@ class TrainingConfig:
     """How long, how fast and how exactly to train; the defaults are UCVGL's where it is known (official code)."""
 
     epochs: int = 40  # of the curriculum; its two stages before have 12 and 16; Sample4Geo 40
-    epochs_before: int = 0  # of the same cosine: what this training goes on with, or skips; UCVGL's step 4: 12
-    epochs_after: int = 0  # of the same cosine, for a training that goes on with this one; UCVGL's step 3: 16
     batch_size: int = 128  # pairs, over all processes together
     learning_rate: float = 1e-4  # the highest; Sample4Geo 1e-3
     weight_decay: float = 0.01  # torch's default; never on biases, norms and scalars
@@ -54,6 +52,8 @@ class TrainingConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; fp16 needs CUDA; Sample4Geo mixed
     chunk: int | None = None  # images of a view embedded at a time (`embed_in_chunks`); None: the batch at once
     prefetch: bool = False  # load the next batch in a thread while this one trains; worth it with a GPU
+    epochs_before: int = 0  # of the same cosine: what this training goes on with, or skips; UCVGL's step 4: 12
+    epochs_after: int = 0  # of the same cosine, for a training that goes on with this one; UCVGL's step 3: 16
     seed: int = 0
 
     def __post_init__(self) -> None:

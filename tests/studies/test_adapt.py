@@ -10,7 +10,7 @@ from toy_sets import same as equal
 
 from ucvgl.encoders import save_model, two_view_encoder
 from ucvgl.errors import InputError
-from ucvgl.methods import ucvgl
+from ucvgl.methods import curriculum, ucvgl
 from ucvgl.methods.ucvgl import describe, neighbours
 from ucvgl.pseudo_labels import quality
 from ucvgl.studies import adapt as module
@@ -157,7 +157,7 @@ def test_what_is_worse_than_before_is_not_kept(config, monkeypatch):
 def test_a_killed_training_goes_on_to_the_same_encoders(config, monkeypatch, tmp_path):
     kept_whatever(monkeypatch)
     _, whole, rows = run(config, RIGHT)
-    epochs, task = [], ucvgl.PseudoPairs
+    epochs, task = [], curriculum.PseudoPairs
     real = task.order
     monkeypatch.setattr(task, "order", lambda self, epoch, *rest: epochs.append(epoch) or real(self, epoch, *rest))
     _, resumed, again = killed_and_resumed(

@@ -169,7 +169,8 @@ def plan(config: Mapping[str, Any]) -> Plan:
 
         options = {key: extra[key] for key in MORE[1:] if key in extra}
         for seed in seeds:
-            found = lab_rows.rows(profile, data, seed, which=which, measured=True, **options)
+            every = lab_rows.rows(profile, data, seed, which=which, measured=True, **options)
+            found = [row for row in every if row.name.startswith(sum(wanted.values(), ()))]
             for row in found:
                 row_names[row.name] = (*row_names.get(row.name, ()), row.stage.key)
                 stages |= _jobs(row, seed, stages, shortest)

@@ -7,6 +7,7 @@ stages, and so do seeds where a stage does not depend on one (the rendered world
 import functools
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -154,11 +155,11 @@ class _Ucvgl:
         return replace(self, given=given, count=self.count // 2, part="every second place")
 
     def cold_start(self, start: Pretraining) -> Stage:
-        needs, place = [self.images], (self.part, *self.images.settings)
+        needs, place, tile = [self.images], (self.part, *self.images.settings), tile_share(start)
         if start.intra is not None:
             needs.append(Stage(
                 "intra-view", (intra_key(start), *place), lambda: stages.intra_view(self.given().unlabelled, start),
-                (self.images,), _passes(start.intra, 4 * self.count), training_of(start.ground),
+                (self.images,), _passes(start.intra, 2 * self.count * (1 + tile)), training_of(start.ground),
             ))  # fmt: skip
         if start.cross is not None and start.translation.kind == "cyclegan":
             needs.append(Stage(
@@ -166,7 +167,7 @@ class _Ucvgl:
                 lambda: stages.translation(self.given().unlabelled, start), (self.images,),
                 _gan_images(start.translation.gan), gan_training_of(start.translation.gan),
             ))  # fmt: skip
-        views = 4 if start.occlusion is not None and start.projection else 2
+        views = 1 + tile * (3 if start.occlusion is not None and start.projection else 1)
         return Stage(
             "cross-view", (start, *place), lambda: stages.pretrain(self.given().unlabelled, start, self.given()),
             tuple(needs), _passes(start.cross, views * self.count), training_of(start.ground),
@@ -180,8 +181,8 @@ class _Ucvgl:
                 return None
 
         first = self.cold_start(steps.start) if steps.pretrained else self.images
-        # embedded for mining after each epoch: a third of a step's work
-        passes = _passes(steps.training, int(2 * self.count * (4 / 3)))
+        # embedded for mining after each epoch: a quarter of a step's work
+        passes = _passes(steps.training, 1.25 * self.count * (1 + tile_share(steps.start)))
         settings = (steps, hard, self.part, *self.images.settings)
         return Stage("curriculum", settings, run, (first,), passes, training_of(steps.start.ground))
 
@@ -190,6 +191,11 @@ def training_of(encoder: EncoderConfig) -> str:
     """A line of rates.csv."""
     depth = "" if encoder.depth is None else f" to stage {encoder.depth}"
     return f"training {encoder.backbone}{depth}, {encoder.image_px[0]} x {encoder.image_px[1]} px"
+
+
+def tile_share(start: Pretraining) -> float:
+    """What a tile costs, in ground images: their pixels' ratio."""
+    return math.prod(start.satellite.image_px) / math.prod(start.ground.image_px)
 
 
 def gan_training_of(gan: CycleGanConfig) -> str:
@@ -206,8 +212,8 @@ def rendering_of(what: str, height_px: int) -> str:
     return f"rendering {what}, {height_px} px high"
 
 
-def _passes(training: TrainingConfig | None, each_epoch: int) -> int:
-    return 0 if training is None else training.epochs * each_epoch
+def _passes(training: TrainingConfig | None, each_epoch: float) -> int:
+    return 0 if training is None else int(training.epochs * each_epoch)
 
 
 def _source(data: str, *world: Any) -> tuple[Any, ...]:
