@@ -92,3 +92,10 @@ def test_ranked_pictures_carry_a_mark_besides_the_colour() -> None:
 def test_ranked_pictures_with_notes_and_truth_values() -> None:
     found = figures.ranked(torch.zeros(2, 3, 8, 8), [1, 0], torch.tensor([False, True]), ["score 0.9", "score 0.8"])
     assert list(found) == ["1: score 0.9, wrong", "2: score 0.8, right"]
+
+
+def test_a_diagram_has_a_box_for_each_text_and_an_arrow_for_each_pair():
+    figure = plots.diagram({"a": (0, 1), "b": (1, 0)}, [("a", "b", "from a to b"), ("b", "a", "")])
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts.count("a") == texts.count("b") == texts.count("from a to b") == 1
+    assert sum(getattr(text, "arrow_patch", None) is not None for text in figure.axes[0].texts) == 2

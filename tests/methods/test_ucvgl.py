@@ -273,6 +273,18 @@ def test_a_pair_that_stands_twice_in_a_batch_is_no_negative_but_another_panorama
     assert torch.equal(task.loss(model, embeddings, (matched, torch.arange(4), tile)), twice)
 
 
+def test_first_labels_are_counted_against_the_truth():
+    steps = replace(STEPS, start=replace(START, intra=None, cross=None))
+    labels = step_5.first_labels(ucvgl.new_model(START).eval(), toy(), steps)
+    counts = step_5.label_counts(labels, truth())
+    right = (labels.satellite == torch.arange(N)).sum().item()
+    assert (counts["found"], counts["right"]) == (labels.count, right)
+    assert counts["labels"] == pytest.approx(100 * labels.count / N)
+    assert counts["correct"] == pytest.approx(100 * right / labels.count)
+    nothing = replace(labels, satellite=torch.full((N,), -1))
+    assert step_5.label_counts(nothing, truth()) == {"found": 0, "right": 0, "labels": 0.0, "correct": 0.0}
+
+
 # ---------------------------------------------------------------------------------------------------------- measures, input
 
 
