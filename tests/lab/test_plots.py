@@ -95,7 +95,7 @@ def test_ranked_pictures_with_notes_and_truth_values() -> None:
 
 
 def test_a_diagram_has_a_box_for_each_text_and_an_arrow_for_each_pair():
-    figure = plots.diagram({"a": (0, 1), "b": (1, 0)}, [("a", "b", "from a to b"), ("b", "a", "")])
+    figure = figures.diagram({"a": (0, 1), "b": (1, 0)}, [("a", "b", "from a to b"), ("b", "a", "")])
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts.count("a") == texts.count("b") == texts.count("from a to b") == 1
     assert sum(getattr(text, "arrow_patch", None) is not None for text in figure.axes[0].texts) == 2
