@@ -13,8 +13,10 @@ from ucvgl.errors import InputError
 from ucvgl.lab import stages
 from ucvgl.lab.stages import supervise
 from ucvgl.methods import sample4geo, ucvgl
+from ucvgl.methods.curriculum import PseudoPairs
 from ucvgl.methods.sample4geo import Sample4Geo, Sampling, SupervisedPairs, trained_model
 from ucvgl.positions import Metres, Positions
+from ucvgl.pseudo_labels import MiningRule
 from ucvgl.sampling import NeighbourDraw
 from ucvgl.training import TrainingConfig
 
@@ -224,8 +226,8 @@ def test_hard_negatives_over_pseudo_pairs_need_no_label():
     start = ucvgl.Pretraining(
         ENCODER, ENCODER, "top view", translation=ucvgl.Translation("none"), intra=None, cross=METHOD.training
     )
-    steps = ucvgl.Curriculum(start, training=METHOD.training, rule=ucvgl.MiningRule(threshold=0.0))
-    task = ucvgl.PseudoPairs(images, torch.full((N,), -1), steps, DRAW)
+    steps = ucvgl.Curriculum(start, training=METHOD.training, rule=MiningRule(threshold=0.0), warmup=0)
+    task = PseudoPairs(images, torch.full((N,), -1), steps, DRAW)
     model = ucvgl.new_model(start).eval()
     order = task.order(0, model, generator())
     tiles = task.pairs.satellite[order]
