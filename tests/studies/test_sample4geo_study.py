@@ -19,7 +19,9 @@ def settings():
     short = replace(tiny.unlabelled.curriculum.training, epochs=1)
     start = replace(tiny.unlabelled.start, intra=short, cross=short)
     other = replace(
-        tiny.unlabelled, start=start, curriculum=replace(tiny.unlabelled.curriculum, start=start, training=short, warmup=0)
+        tiny.unlabelled,
+        start=start,
+        curriculum=replace(tiny.unlabelled.curriculum, start=start, training=short, warmup=0),
     )
     drone = replace(tiny.drone, training=one, sampling=replace(tiny.drone.sampling, kind="random"))
     return replace(tiny, unlabelled=other, method=replace(tiny.method, training=one), drone=drone)
