@@ -224,7 +224,7 @@ def test_warm_up_is_skipped_without_labels_and_trains_on_given_ones():
     assert len(unlabelled) == 3
     schedule = replace(steps.training, epochs=3, epochs_before=2)
     last_step = 1 - 0.5 / (N // TRAINING.batch_size)
-    assert unlabelled[0]["lr"] <= learning_rate(schedule, last_step - 0.5) < learning_rate(steps.training, 1)
+    assert unlabelled[0]["lr"] == pytest.approx(learning_rate(schedule, last_step))
     some = curriculum(toy(), replace(steps, label_ratio=0.25), truth(), progress=False).numbers["rows"]
     assert [row["labels"] > 0 for row in some] == [False, False, True, True, True]
 
@@ -247,8 +247,6 @@ def test_step_4_goes_on_with_the_optimiser_and_the_cosine_of_step_3():
     whole = replace(TRAINING, epochs=3)
     steps = N // TRAINING.batch_size
     assert rates == pytest.approx([learning_rate(whole, epoch + (steps - 0.5) / steps) for epoch in range(3)])
-    fresh = curriculum(toy(), replace(STEPS, start=replace(START, cross=None)), truth(), progress=False)
-    assert fresh.numbers["rows"]
 
 
 def test_only_the_first_version_of_step_3_is_mirrored():

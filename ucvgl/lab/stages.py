@@ -11,7 +11,7 @@ from typing import Any
 
 from ucvgl.data.container import Dataset, Parts
 from ucvgl.distributed import main_process_first
-from ucvgl.encoders import TwoViewEncoder, load_model
+from ucvgl.encoders import load_model
 from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.methods import curriculum as step_5
 from ucvgl.methods import sample4geo, ucvgl, vg_ssl
@@ -49,20 +49,21 @@ def pretrain(data: Dataset, config: ucvgl.Pretraining, truth: Parts | None, *, p
     """UCVGL, steps 2 to 4: the cold start. Its numbers are step 4's, and step 3's losses as "intra"."""
 
     def compute(folder: Path) -> dict[str, Any]:
-        model = ucvgl.new_model(config).to(device())
         first = None if config.intra is None else intra_view(data, config, progress=progress)
-        if first is not None and config.cross is None:
-            load_model(model, first.folder / BEST)
-        after = None if first is None else first.folder
-        return _cross_view(model, after, first, data, config, truth, folder, progress)
+        return _cross_view(first, first, data, config, truth, folder, progress)
 
     return run_stage("cross-view", config, data_key(data, truth), compute)
 
 
 def _cross_view(
-    model: TwoViewEncoder, after: Path | None, first: StageResult | None, data: Dataset, config: ucvgl.Pretraining,
+    first: StageResult | None, goes_on: StageResult | None, data: Dataset, config: ucvgl.Pretraining,
     truth: Parts | None, folder: Path, progress: bool,
 ) -> dict[str, Any]:  # fmt: skip
+    """Step 4 with the weights of `first`, and with the optimiser of `goes_on`."""
+    model = ucvgl.new_model(config).to(device())
+    if first is not None:
+        load_model(model, first.folder / BEST)
+    after = None if goes_on is None else goes_on.folder
     gan = None if config.cross is None else gan_folder(data, config, progress=progress)
     numbers = ucvgl.pretrain(model, data, config, truth, folder, after=after, gan=gan, progress=progress)
     return {"intra": [] if first is None else first.numbers["rows"]} | numbers
@@ -86,9 +87,8 @@ def cold_start_with(data: Dataset, config: WithLoss, truth: Parts, *, progress: 
     def compute(folder: Path) -> dict[str, Any]:
         key = _IntraWith(ucvgl.intra_key(config.start), config.loss, config.version)
         first = run_stage("intra-view-with", key, data.digest(), intra)
-        model = ucvgl.new_model(config.start).to(device())
-        load_model(model, first.folder / BEST)  # another model's optimiser cannot go on
-        return _cross_view(model, None, first, data, config.start, truth, folder, progress)
+        # the optimiser of a model with heads cannot go on
+        return _cross_view(first, None, data, config.start, truth, folder, progress)
 
     return run_stage("cold-start-with", config, data_key(data, truth), compute)
 
