@@ -24,19 +24,15 @@ def made_once(kind: str, key: Mapping[str, Any], make: Callable[[Path], None]) -
     """
     text = json.dumps(key, sort_keys=True)
     folder = paths.runs() / kind / hashlib.sha256(text.encode()).hexdigest()[:12]
-    with main_process_first():
+    lock = folder.with_name(f".{folder.name}.lock")
+    with main_process_first(), paths.waiting_for(lock, f"another process makes {kind}/{folder.name}"):
         if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
                 scratch = Path(name) / "made"
                 scratch.mkdir()
                 (scratch / "key.json").write_text(text)
                 make(scratch)
-                try:
-                    scratch.replace(folder)
-                except OSError:  # another process made the same meanwhile
-                    if not folder.exists():
-                        raise
+                scratch.replace(folder)
     return folder
 
 
