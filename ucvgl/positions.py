@@ -6,7 +6,7 @@ the sphere of mean radius, radians inside (the published geographic sampling han
 radians); projections are pyproj's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pyproj import Proj
@@ -31,7 +31,7 @@ class Metres:
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """Positions of N images, immutable; a row of NaN is an image whose position is not known.
+    """Positions of N images, and where they look if that is known, immutable; a row of NaN is an image whose position is not.
 
     InputError for no numbers, half-known rows, infinite values, or degrees outside the Earth.
     """
@@ -39,6 +39,7 @@ class Positions:
     values: np.ndarray  # (N, 2) float64; latitude and longitude, or east and north, as `frame` says
     frame: Wgs84 | Metres
     where: str = "positions"  # the file the values came from, for error messages
+    heading_deg: np.ndarray | None = None  # (N,) clockwise from north, NaN where unknown; None: unknown for all
 
     def __post_init__(self) -> None:
         try:
@@ -55,6 +56,7 @@ class Positions:
             _check_degrees(values, self.where)
         values.setflags(write=False)
         object.__setattr__(self, "values", values)
+        assert self.heading_deg is None or len(self.heading_deg) == len(values)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -66,7 +68,9 @@ class Positions:
 
     def take(self, indices: np.ndarray) -> "Positions":
         """The positions at `indices`, in that order."""
-        return Positions(self.values[np.asarray(indices, dtype=np.int64)], self.frame, self.where)
+        rows = np.asarray(indices, dtype=np.int64)
+        heading_deg = None if self.heading_deg is None else self.heading_deg[rows]
+        return replace(self, values=self.values[rows], heading_deg=heading_deg)
 
 
 def _check_degrees(values: np.ndarray, where: str) -> None:

@@ -70,6 +70,17 @@ def test_positives_are_the_photos_within_25_m(config):
         assert (np.diff(metres[found]) >= 0).all()
 
 
+def test_headings_come_along(config):
+    """A database photo at hand looks the way of its query; of four at a stop one does."""
+    drives = world_drives(config, progress=False)
+    asked, shown = drives.query.positions.heading_deg, drives.gallery.positions.heading_deg
+    each = config.manner.headings
+    assert len(shown) == each * len(asked)
+    nearest = apart(asked[:, None], shown.reshape(-1, each)).min(1)
+    assert nearest.max() < 45
+    assert (drives.take([3]).query.positions.heading_deg == asked[3]).all()
+
+
 def test_photos_stand_beside_their_truth(config):
     """Every photo is the one that the scene shows from the position, heading and day noted for it."""
     drives = world_drives(config, progress=False)

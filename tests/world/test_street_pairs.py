@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ucvgl.data.cache import new_images
 from ucvgl.errors import InputError
 from ucvgl.world import rendering
 from ucvgl.world.difficulty import LEVELS
@@ -54,12 +55,20 @@ def test_rendering_again_in_other_batches_gives_the_same_bytes(pairs, tmp_path, 
 
 def test_settings_and_levels_name_their_world(pairs, monkeypatch):
     small = replace(TINY, styles=("garden",), places=2)
-    names = {
-        world_pairs(c, progress=False).query.source for c in (small, replace(small, seed=1), replace(small, span_m=31))
-    }
+    worlds = small, replace(small, seed=1), replace(small, span_m=31)
+    names = {world_pairs(c, progress=False).gallery.source for c in worlds}
     monkeypatch.setitem(LEVELS, "medium", replace(LEVELS["medium"], noise=0.5))
-    names.add(world_pairs(small, progress=False).query.source)  # an edited level is another world
+    names.add(world_pairs(small, progress=False).gallery.source)  # an edited level is another world
     assert len(names) == 4
+
+
+def test_new_code_renders_again_but_the_same_pictures_are_the_same_data(pairs, monkeypatch):
+    """So that trainings outlive an edit of the renderer that changes no picture."""
+    monkeypatch.setattr(rendering, "source_digest", lambda: "edited")
+    rendered = []
+    monkeypatch.setattr(rendering, "new_images", lambda *what: rendered.append(what[1]) or new_images(*what))
+    assert world_pairs(TINY, "train", progress=False).digest() == pairs.digest()
+    assert rendered == ["query", "gallery"]
 
 
 def test_more_places_than_available_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):

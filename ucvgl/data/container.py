@@ -53,6 +53,8 @@ class ImageSet:
         digest = hashlib.sha256("\n".join(parts).encode())
         if self.positions is not None:
             digest.update(repr(self.positions.frame).encode() + np.ascontiguousarray(self.positions.values).tobytes())
+            if self.positions.heading_deg is not None:
+                digest.update(np.ascontiguousarray(self.positions.heading_deg).tobytes())
         return digest.hexdigest()[:16]
 
 
@@ -299,7 +301,10 @@ def joined(parts: Sequence[Dataset], name: str, radius_m: float) -> Dataset:
     sides = []
     for side in ("query", "gallery"):
         sets = [getattr(part, side) for part in parts]
-        at = Positions(np.concatenate([images.positions.values for images in sets]), sets[0].positions.frame, name)
+        poses = [images.positions for images in sets]
+        known = all(pose.heading_deg is not None for pose in poses)
+        heading_deg = np.concatenate([pose.heading_deg for pose in poses]) if known else None
+        at = Positions(np.concatenate([pose.values for pose in poses]), poses[0].frame, name, heading_deg)
         ids = [f"{number}/{i}" for number, images in enumerate(sets) for i in images.ids]
         source = " ".join(images.digest() for images in sets)
         sides.append(ArrayImages(ids, torch.cat([images[:] for images in sets]), at, source))

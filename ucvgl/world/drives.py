@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ucvgl.data.container import Dataset, Positives
 from ucvgl.world.appearance import Condition
@@ -133,7 +134,11 @@ def _sides(config: DriveConfig, number: int, count: int, device: torch.device | 
         batches = [at[rows] for at in days for rows in batched(len(at))]
         metres = np.stack([shots.east_m, shots.north_m], -1)
         size = config.photo_px
-        return Side(metres, batches, lambda rows: expose(shown(scene, shots, rows, size).rgb, shots.sensor.take(rows)))
+
+        def picture(rows: NDArray) -> Tensor:
+            return expose(shown(scene, shots, rows, size).rgb, shots.sensor.take(rows))
+
+        return Side(metres, batches, picture, shots.heading_deg)
 
     return {"gallery": side(database), "query": side(query)}
 

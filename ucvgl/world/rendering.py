@@ -57,6 +57,7 @@ class Side:
     metres: NDArray[np.float32]  # (n, 2), true east and north in the city's frame
     batches: Sequence[NDArray]  # rows to render together
     picture: Callable[[NDArray], Tensor]  # rows (B,) -> uint8 (B, 3, H, W)
+    heading_deg: NDArray[np.float32] | None = None  # (n,), where the camera looks, clockwise from north
 
 
 @lru_cache(maxsize=1)
@@ -94,9 +95,10 @@ def rendered(
     folder = made_once("worlds", key, lambda folder: _render(folder, config, shapes, city, progress))
     sides = {}
     for name, shape in shapes.items():
-        positions = Positions(np.load(folder / f"{name}_m.npy").astype(np.float64), FRAME, "embedded world")
+        metres, turned = np.load(folder / f"{name}_m.npy").astype(np.float64), folder / f"{name}_deg.npy"
+        positions = Positions(metres, FRAME, "embedded world", np.load(turned) if turned.exists() else None)
         names = tuple(ids[name](i) for i in range(shape[0]))
-        sides[name] = ArrayImages(names, mapped(folder, name), positions, f"{folder.name}-{name}")
+        sides[name] = ArrayImages(names, mapped(folder, name), positions, (folder / f"{name}.sha256").read_text())
     return sides
 
 
@@ -107,6 +109,7 @@ def _render(
     """Render all pictures straight into memory-mapped files, so that no world is too large for memory."""
     out = {name: new_images(folder, name, shape) for name, shape in shapes.items()}
     metres: dict[str, list[NDArray]] = {name: [] for name in shapes}
+    headings: dict[str, list[NDArray]] = {name: [] for name in shapes}
     done = dict.fromkeys(shapes, 0)
     total = sum(shape[0] for shape in shapes.values())
     with tqdm(total=total, desc="rendering the world", unit="image", disable=not progress) as bar:
@@ -119,10 +122,15 @@ def _render(
                     bar.update(len(rows))
                 done[name] += len(side.metres)
                 metres[name].append(side.metres + np.float32([number * CITY_GAP_M, 0]))
+                headings[name] += [] if side.heading_deg is None else [side.heading_deg]
             bar.set_postfix(city=style)
     for name, array in out.items():
         array.flush()
         np.save(folder / f"{name}_m.npy", np.concatenate(metres[name]), allow_pickle=False)
+        if headings[name]:
+            np.save(folder / f"{name}_deg.npy", np.concatenate(headings[name]), allow_pickle=False)
+        # trainings go by the pixels: new code that renders the same pictures leaves them valid
+        (folder / f"{name}.sha256").write_text(hashlib.sha256(array).hexdigest()[:16])
 
 
 def batched(count: int) -> list[NDArray]:
