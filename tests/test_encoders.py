@@ -149,6 +149,22 @@ def test_the_head_of_a_distilled_deit_is_the_mean_of_its_two_tokens():
         torch.testing.assert_close(encoder(batch), expected)
 
 
+def test_tokens_have_a_layer_each_and_any_image_size_and_want_a_transformer():
+    """VG-SSL's DeiT-S: class and distillation token, position embeddings resized."""
+    torch.manual_seed(1)
+    config = EncoderConfig("deit_tiny_distilled_patch16_224", pooling="tokens", width=8, image_px=(48, 64))
+    encoder, batch = Encoder(config).eval(), images(2, 48, 64)
+    with torch.no_grad():
+        tokens = encoder.backbone.forward_features((batch - encoder.mean) / encoder.std)
+        first, second = (head(tokens[:, i]) for i, head in enumerate(encoder.pool.heads))
+        torch.testing.assert_close(encoder(batch), F.normalize((first + second) / 2, dim=1))
+    assert tokens.shape[1] == 2 + 3 * 4  # patches of 16 pixels
+    with pytest.raises(InputError, match="a transformer with a class token"):
+        Encoder(EncoderConfig("test_efficientnet", pooling="tokens", width=8, image_px=(48, 64)))
+    with pytest.raises(InputError, match="a number with 'tokens'"):
+        EncoderConfig("deit_tiny_distilled_patch16_224", pooling="tokens")
+
+
 @pytest.mark.parametrize(
     ("name", "dim"),
     [("test_convnext", 64), ("test_efficientnet", 256), ("mobilenetv4_conv_small", 1280)],
@@ -493,7 +509,6 @@ def test_settings_that_a_backbone_does_not_take():
         ({"backbone": "resnet18.nobody"}, "Invalid pretrained tag"),
         ({"backbone": "vgg11", "drop_path": 0.1}, "drop_path_rate"),
         ({"depth": 6}, "expected 1 to 5, the stages of test_efficientnet, found 6"),
-        ({"backbone": "vit_tiny_patch16_224", "depth": 1}, "image_px"),
     ):
         with pytest.raises(InputError, match=said):
             Encoder(replace(SMALL, **changes))

