@@ -11,7 +11,8 @@ import torch
 from ucvgl.data import detect_layout, open_dataset, parts
 from ucvgl.data import write as w
 from ucvgl.data.decoding import batches
-from ucvgl.data.place_recognition import fields
+from ucvgl.data.place_recognition import fields, read_frames, without_dark
+from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.errors import InputError
 from ucvgl.metrics import retrieval_measures
 
@@ -90,7 +91,7 @@ def test_a_hit_is_within_so_many_frames(tmp_path):
     assert by_number(data)[3] == [3, 2, 4, 1, 5]
     assert by_number(open_dataset("sped", tmp_path))[3] == [3]
     assert by_number(open_dataset("frames", tmp_path, frames=1))[5] == [5, 4]
-    assert data.query.positions.values[4].tolist() == [4, 0]
+    assert data.query.positions.values[4].tolist() == [40, 0]  # 10 m a frame, so that VG-SSL's distances fit
     assert "at most 2 frames" in data.note
 
 
@@ -122,6 +123,23 @@ def test_training_and_test_part_share_no_frame_and_no_hit(tmp_path):
     assert train.query.ids[0].startswith("night_right")
     assert (list(by_number(train)), list(by_number(test))) == (list(range(28)), list(range(30, 40)))
     assert not {j for row in by_number(train).values() for j in row} & set(by_number(test))
+
+
+def test_folders_and_gap_can_be_chosen(tmp_path):
+    for side in ("day_right", "night_right", "day_left"):
+        frames(tmp_path, side, range(40), "Image{:03d}.jpg")
+    test = read_frames(tmp_path, "test", folders=("day_left", "day_right"), gap=5)
+    assert test.query.ids[0].startswith("day_left")
+    assert list(by_number(test)) == list(range(33, 40))
+
+
+def test_frames_that_are_dark_in_either_season_are_left_out_of_both(tmp_path):
+    frames(frames(tmp_path, "winter", range(6)), "summer", range(6))
+    for side, number in (("winter", 1), ("summer", 4)):
+        trees.jpeg(tmp_path / side / f"{number:07d}.jpg", np.full((6, 8, 3), 7, np.uint8))
+    data = without_dark(prepare(read_frames(tmp_path), Preparation((6, 8), (6, 8)), progress=False))
+    assert by_number(data) == {0: [0, 2], 2: [2, 3, 0], 3: [3, 2, 5], 5: [5, 3]}
+    assert "2 frames too dark" in data.note
 
 
 def test_sizes_may_differ(tmp_path):

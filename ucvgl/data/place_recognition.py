@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.files import folder, folders_in, image_folder, nfc, numbers, one_of
@@ -22,8 +23,9 @@ from ucvgl.positions import Metres, Positions
 SPLITS = ("train", "val", "test")
 HIT_M = 25.0
 UTM = Metres("UTM of the file names")
-ON_A_LINE = Metres("frames on a line, one a metre")
-_PANO_ID = 7
+ON_A_LINE = Metres("frames on a line, ten metres apart")
+FRAME_M = 10.0  # so that VG-SSL's positives (10 m) are at most one frame away, and its negatives (25 m) more than two
+_PANO_ID, _HEADING = 7, 9
 RENAME = "Rename the files with the data set's own formatting script."
 # (query, gallery): the first pair of which both are there
 FOLDERS = (
@@ -60,7 +62,7 @@ def read_place_recognition(
         positives = Positives.within(query.positions, gallery.positions, HIT_M)
         note = f"A hit is within {HIT_M:g} m (UTM)."
     else:
-        positives = Positives.within(_on_a_line(query), _on_a_line(gallery), frames)
+        positives = Positives.within(_on_a_line(query), _on_a_line(gallery), FRAME_M * frames)
         note = f"A hit is at most {frames} frames away."
     if name == "msls":
         note += f" MSLS with {len(query)} queries, "
@@ -69,26 +71,30 @@ def read_place_recognition(
 
 
 def fields(path: str) -> list[str]:
-    """The fields of a name between `@`; field 1 is the easting, 2 the northing, 7 the pano id."""
+    """The fields of a name between `@`: 1 is the easting, 2 the northing, 7 the pano id, 9 the heading, where there is one."""
     return path.rpartition("/")[2].split("@")
 
 
 def _images(root: Path, below: str) -> FileImages:
     images = image_folder(root, below, "images named @easting@northing@...")
-    utm = []
+    utm, heading_deg = [], []
     for i, name in enumerate(images.ids):
         cells = fields(name)
         if len(cells) < 4 or cells[0].strip():
             raise InputError(images.file(i), expected="a name of the form @easting@northing@...@.jpg", found=name,
                              todo=RENAME)  # fmt: skip
         utm.append(numbers(images.file(i), cells[1:3]))
-    return replace(images, positions=Positions(utm, UTM, images.where))
+        cell = "".join(cells[_HEADING : _HEADING + 1])
+        heading_deg.append(float(cell) if re.fullmatch(r"-?\d+(\.\d*)?", cell) else np.nan)
+    turned = None if np.isnan(heading_deg).all() else np.array(heading_deg)
+    return replace(images, positions=Positions(utm, UTM, images.where, turned))
 
 
 def _on_a_line(images: FileImages) -> Positions:
     """By the frame number in the pano id field."""
     cells = [fields(name)[_PANO_ID : _PANO_ID + 1] or [""] for name in images.ids]
-    return Positions([(*numbers(images.file(i), cell), 0.0) for i, cell in enumerate(cells)], ON_A_LINE, images.where)
+    line = [(FRAME_M * numbers(images.file(i), cell)[0], 0.0) for i, cell in enumerate(cells)]
+    return Positions(line, ON_A_LINE, images.where)
 
 
 def frame_folders(root: Path) -> tuple[str, str] | None:
@@ -97,16 +103,20 @@ def frame_folders(root: Path) -> tuple[str, str] | None:
     return next(((held[query], held[gallery]) for query, gallery in FOLDERS if {query, gallery} <= held.keys()), None)
 
 
-def read_frames(root: Path | str, split: str = "all", name: str = "frames", frames: int | None = None) -> Dataset:
-    """N queries and M gallery frames of one line: "all", "train" (the first 70 %), or "test" (the rest but what is in reach of it).
+def read_frames(
+    root: Path | str, split: str = "all", name: str = "frames", frames: int | None = None, *,
+    folders: tuple[str, str] | None = None, gap: int | None = None,
+) -> Dataset:  # fmt: skip
+    """N queries and M gallery frames of one line: "all", "train" (the first 70 %), or "test" (the rest, after a gap).
 
-    A hit is at most `frames` away: by default 2, 0 for SPED and Essex3IN1, which are no routes. The folders are the first of
-    `FOLDERS` that are there. InputError: a folder is absent or empty, a name holds no number, two files of a folder have one
-    number, a part is empty.
+    A hit is at most `frames` away: by default 2, 0 for SPED and Essex3IN1, which are no routes. The gap between the parts is as
+    many frames, unless `gap` says otherwise. The `folders` of queries and gallery are by default the first of FOLDERS that are
+    there. InputError: a folder is absent or empty, a name holds no number, two files of a folder have one number, a part is
+    empty.
     """
     one_of("split", split, ("all", "train", "test"), "Frames on a line have these parts.")
     root = folder(root, "a folder holding two folders of frames")
-    pair = frame_folders(root)
+    pair = folders or frame_folders(root)
     if pair is None:
         raise InputError(root, expected=f"two folders, one of {', '.join('/'.join(pair) for pair in FOLDERS)}",
                          found=", ".join(folders_in(root)[:8]) or "no folder", todo="Name the two so.")  # fmt: skip
@@ -118,14 +128,14 @@ def read_frames(root: Path | str, split: str = "all", name: str = "frames", fram
     cut = math.ceil(TRAINING * (max(at.max() for at in line) + 1))
     images = []
     for (side, _), at in zip(sides, line, strict=True):
-        keep = {"all": at >= 0, "train": at < cut, "test": at >= cut + reach}[split]
+        keep = {"all": at >= 0, "train": at < cut, "test": at >= cut + (reach if gap is None else gap)}[split]
         rows = np.flatnonzero(keep)[np.argsort(at[keep])]
         if not len(rows):
             raise InputError(side.where, expected=f"frames of the {split} part", found=f"none of {len(at)}",
                              todo="The line is too short to be divided: use split 'all'.")  # fmt: skip
-        positions = Positions(np.stack([at[rows], np.zeros(len(rows))], 1), ON_A_LINE, side.where)
+        positions = Positions(np.stack([FRAME_M * at[rows], np.zeros(len(rows))], 1), ON_A_LINE, side.where)
         images.append(replace(side.subset(rows), positions=positions))
-    positives = Positives.within(images[0].positions, images[1].positions, reach)
+    positives = Positives.within(images[0].positions, images[1].positions, FRAME_M * reach)
     steps = f" (numbers in steps of {step})" * (step > 1)
     note = f"{pair[0]} in {pair[1]}; a hit is at most {reach} frames away{steps}."
     return Dataset(name, split, *images, positives, note=note)
@@ -143,3 +153,19 @@ def _numbered(root: Path, side: str) -> tuple[FileImages, np.ndarray]:
         at.append(int(digits[-1][-15:]))
     replace(images, ids=[f"frame {number}" for number in at])  # refuses two files of one number
     return replace(images, ids=map(nfc, images.paths)), np.array(at)
+
+
+def without_dark(data: Dataset, least: float = 4.0) -> Dataset:
+    """Without the frames at which either side is nearly of one colour, as in a tunnel: nothing can be recognised there.
+
+    data: of two folders numbered alike, as `prepare` returns it; least: standard deviation of an image's pixels, in grey
+    levels. The note says how many frames went.
+    """
+    sides = (data.query, data.gallery)
+    at = [images.positions.values[:, 0] for images in sides]
+    dark = [
+        torch.cat([part.float().std((1, 2, 3)) for part in images[:].split(512)]).numpy() < least for images in sides
+    ]
+    gone = np.unique(np.concatenate([frames[rows] for frames, rows in zip(at, dark, strict=True)]))
+    kept = data.take(*(np.flatnonzero(~np.isin(frames, gone)) for frames in at))
+    return replace(kept, note=f"{data.note} {len(gone)} frames too dark to be recognised are left out.")
