@@ -50,9 +50,9 @@ from ucvgl import geometry
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, top_view
+from ucvgl.heads import Learner, published
 from ucvgl.lab.results import commit
 from ucvgl.losses import info_nce
-from ucvgl.methods.learner import Learner, published
 from ucvgl.metrics import ranks_of, recall_at, retrieval_measures
 from ucvgl.paths import write_text
 from ucvgl.pseudo_labels import MiningRule, PseudoLabels, select

@@ -42,8 +42,8 @@ from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.data.prepare import Preparation, prepare, resized
 from ucvgl.encoders import EncoderConfig, embed, open_model, two_view_encoder
 from ucvgl.geometry import TopView
-from ucvgl.methods import baselines, curriculum, sample4geo, ucvgl, vg_ssl
-from ucvgl.methods.learner import METHODS, Learner, SslLoss
+from ucvgl.heads import METHODS, Learner, SslLoss
+from ucvgl.methods import baselines, curriculum, sample4geo, ucvgl
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
 from ucvgl.own_city import export_own_city
 from ucvgl.studies import world_weights
@@ -62,8 +62,7 @@ from ucvgl.world.styles import STYLES
 FOLDER = Path(__file__).parent / "goldens"
 TOLERANCE = 1e-5  # of floats, absolute and relative; all else has to be equal
 # metres are large numbers; training makes small differences larger
-OTHERS = {"positions": 1e-9, "cities": 1e-6, "worlds": 1e-6, "drives": 1e-6, "trainings": 1e-3, "place_trainings": 1e-3,
-          "cycle_gan": 1e-3}  # fmt: skip
+OTHERS = {"positions": 1e-9, "cities": 1e-6, "worlds": 1e-6, "drives": 1e-6, "trainings": 1e-3, "cycle_gan": 1e-3}
 GOLDENS = {}
 SEEDS = (0, 1, 2)
 
@@ -732,24 +731,6 @@ def trainings(folder):
     world = world_weights.WorldWeights(encoder=ENCODER, training=SHORT)
     task = world_weights.WorldPairs(given, as_bytes(pictures(24, 64, 64)), uniform(0, 24, 2) * 6 - 3, world)
     return found | {"world weights": trained(ucvgl.new_model(start), task, folder / "world")}
-
-
-@golden
-def place_trainings(folder):
-    """Two epochs of each method of VG-SSL on 24 photos of waves along a street."""
-    given, found = as_bytes(pictures(24, 24, 32)), {}
-    where = [np.stack([np.arange(24) * 9.0 + shift, np.zeros(24)], 1) for shift in (0.0, 4.0)]
-    database, query = (in_memory(images, metres) for images, metres in zip((given, given.flip(3)), where, strict=True))
-    photos = Dataset("waves", "all", query, database, Positives.within(query.positions, database.positions, 25.0))
-    for method in METHODS:
-        loss = SslLoss(method, 2, 16, predictor_width=8, momentum=0.9, queue=12)
-        pairs = "partial" if method in ("simclr", "barlow", "vicreg") else "random"
-        for how in ("full", "partial", "random") if method == "triplet" else ("partial",):
-            config = vg_ssl.VgSsl(SMALL, loss, SHORT, geopair=pairs, negatives=3, mining=how, pool=12)
-            learner = Learner(vg_ssl.untrained_encoder(config).ground, loss, 0, items=24)
-            name = f"{method}, {how}"
-            found[name] = trained(learner, vg_ssl.GeoPairs(photos, config), folder / name)
-    return found
 
 
 @golden

@@ -20,9 +20,9 @@ from torch import nn
 
 from ucvgl.distributed import embed_sharded, from_first, gather, main_process_first, processes
 from ucvgl.errors import InputError
+from ucvgl.heads import Learner, SslLoss
 from ucvgl.lab.cache import run_stage
 from ucvgl.losses import info_nce
-from ucvgl.methods.learner import Learner, SslLoss
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
 KILLED = TrainingConfig(epochs=4, batch_size=4, learning_rate=3e-3, warmup_epochs=1, seed=3)

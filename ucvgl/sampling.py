@@ -23,6 +23,7 @@ from ucvgl.search import top_k
 CHUNK = 8192  # items searched at a time: a few ten MB beside the result
 BLOCK = 64  # drawn items whose neighbours are gathered at a time; more would look up items that join meanwhile
 POSITIVE_M, NEGATIVE_M = 10.0, 25.0  # VG-SSL, and the place-recognition benchmarks before it
+SAME_WAY_DEG = 45.0  # ours: a photo of the other side of the street shows another place
 QUERY_CHUNK = 1024  # queries compared with all images at a time
 
 
@@ -294,17 +295,30 @@ class _Pool:
 
 # ------------------------------------------------------------------------------------------------------------ GeoPair
 # VG-SSL (Xiao, Zhu, Loianno; WACV 2025), section 3; mining as in NetVLAD (Arandjelovic et al.; CVPR 2016). A query's positive
-# is the image within 10 m that is most similar to it for the encoder as it is, mined again every epoch; images beyond 25 m
-# are negatives. Ours: places within 25 m of each other are no negatives of each other in a batch either (`near_mask`).
+# is the image within 10 m that is nearest to it for the networks as they are, mined again every epoch; images beyond 25 m
+# are negatives. Nearest by the Euclidean distance of what the loss compares, as published. Ours: places within 25 m of each
+# other are no negatives of each other in a batch either (`near_mask`), and a positive looks the way of its query (`same_way`).
+
+
+def same_way(query_deg: np.ndarray | None, database_deg: np.ndarray | None, pairs: Tensor) -> Tensor:
+    """Bool (P,): which of int64 (P, 2) pairs look the same way, within 45 degrees; all of whom a heading is not known.
+
+    query_deg, database_deg: (Q,) and (M,) headings clockwise from north, NaN where unknown, or None.
+    """
+    if query_deg is None or database_deg is None:
+        return torch.ones(len(pairs), dtype=torch.bool)
+    apart = query_deg[pairs[:, 0]] - database_deg[pairs[:, 1]]
+    return ~torch.from_numpy(np.abs((apart + 180) % 360 - 180) > SAME_WAY_DEG)
 
 
 def best_positives(query: Tensor, database: Tensor, pairs: Tensor) -> Tensor:
-    """The most similar of each query's positives; of equals the one named first.
+    """The nearest of each query's positives; of equals the one named first.
 
     From (Q, D) and (M, D) embeddings and int64 (P, 2) rows of (query, database image), the images within 10 m, any number a
     query; int64 (Q,), -1 for a query without any.
     """
-    score = torch.cat([(query[p[:, 0]] * database[p[:, 1]]).sum(1) for p in pairs.split(64 * QUERY_CHUNK)])  # (P,)
+    parts = pairs.split(64 * QUERY_CHUNK)
+    score = torch.cat([-(query[p[:, 0]] - database[p[:, 1]]).square().sum(1) for p in parts])  # (P,)
     # by query, then the highest score first; stable, so that of equals the first named stays first
     order = score.argsort(descending=True, stable=True)
     order = order[pairs[order, 0].argsort(stable=True)]
@@ -317,7 +331,7 @@ def best_positives(query: Tensor, database: Tensor, pairs: Tensor) -> Tensor:
 def hardest_negatives(
     query: Tensor, pool: Tensor, query_m: Tensor, pool_m: Tensor, k: int, *, radius_m: float = NEGATIVE_M
 ) -> Tensor:
-    """The k images of a pool most similar to each query and more than `radius_m` away: int64 (Q, k), -1 where there are fewer.
+    """The k images of a pool nearest to each query and more than `radius_m` away: int64 (Q, k), -1 where there are fewer.
 
     Args:
         query: (Q, D) embeddings.
@@ -328,7 +342,8 @@ def hardest_negatives(
         radius_m: how far a negative is at least.
     """
     chunks = zip(query.split(QUERY_CHUNK), query_m.split(QUERY_CHUNK), strict=True)
-    return torch.cat([_far(rows @ pool.T, near_mask(rows_m, pool_m, radius_m), k) for rows, rows_m in chunks])
+    half = pool.square().sum(1) / 2  # |q - p|^2 = |q|^2 + 2 (|p|^2 / 2 - q p): the query's own length changes no order
+    return torch.cat([_far(rows @ pool.T - half, near_mask(rows_m, pool_m, radius_m), k) for rows, rows_m in chunks])
 
 
 def random_negatives(

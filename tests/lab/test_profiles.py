@@ -62,6 +62,10 @@ def test_vg_ssl_paper_profile_has_the_published_settings(backbone, width, batch)
         assert (config.training.learning_rate, config.training.batch_size, config.queries) == (1e-5, batch, 10_000)
     partial = {key for key, config in methods.items() if config.geopair == "partial"}
     assert partial == {"simclr", "barlow_twins", "vicreg"}
+    augmented = {key for key, config in methods.items() if config.augment}
+    assert augmented == (set(methods) - {"mocov2"} if backbone == "resnet50" else set())
+    assert (encoder := methods["simclr"].encoder).image_px == (480, 640)
+    assert encoder.pooling == ("unit_gem" if backbone == "resnet50" else "tokens")
     assert methods["simclr"].loss.projector_width == 1024
     assert methods["mocov2"].loss.queue == 65_536
     assert methods["triplet"].margin == 0.1
@@ -101,5 +105,7 @@ def test_seeds_share_the_world_and_nothing_that_is_trained():
     for one, other in ((first.start, second.start), (first.curriculum, second.curriculum), (first.gan, second.gan)):
         assert one.seed != other.seed
     first, second = (profiles.vg_ssl("laptop", seed) for seed in (0, 1))
-    assert (first.train, first.tests) == (second.train, second.tests)
+    assert (first.train, first.joined, first.tests) == (second.train, second.joined, second.tests)
+    assert all(drive.kind == "car" for drive in first.train)  # what is tested beside cars was never seen
+    assert {drive.kind for drive in first.joined} == set(first.tests)
     assert all(first.methods[key].training.seed != second.methods[key].training.seed for key in first.methods)

@@ -13,7 +13,7 @@ from ucvgl.lab import material, profiles, rows, stages, variants
 from ucvgl.lab.graph import marker
 from ucvgl.lab.train import train
 from ucvgl.methods import ucvgl
-from ucvgl.studies import sample4geo_study, vg_ssl_study
+from ucvgl.studies import sample4geo_study
 
 pytestmark = pytest.mark.xdist_group("processes")
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
@@ -105,8 +105,8 @@ def test_the_tables_have_the_rows_that_are_trained():
         "04/main": [*variants.MAIN], "04/label_ratio": [*variants.RATIOS],
         "04/ablation": [*variants.ABLATION], "04/ours": [*variants.OURS],
         "05/sampling": [*sample4geo_study.NAMES], "05/architecture": [*sample4geo_study.ARCHITECTURES],
-        "05/unlabelled": [*sample4geo_study.UNLABELLED], "06/main": [*vg_ssl_study.NAMES],
-        "06/cost": [f"triplet_{kind}" for kind in vg_ssl_study.MINING],
+        "05/unlabelled": [*sample4geo_study.UNLABELLED], "06/main": [*variants.SSL], "06/joined": [*variants.JOINED],
+        "06/cost": [f"triplet_{kind}" for kind in variants.MINING], "06/pretraining_losses": [*variants.INTRA],
     }  # fmt: skip
     assert {table: of_table[table] for table in shown} == shown
 
@@ -129,10 +129,8 @@ def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch, capsys
     assert len(sample4geo_study.architecture_table(settings, "world")) == 1
     assert len(sample4geo_study.unlabelled_table(settings, given)) == 2
     settings = profiles.vg_ssl("tiny", 0)
-    sets = material.open_sets(settings, "world", progress=False)
-    assert len(vg_ssl_study.main_table(settings, *sets)) == 1 + len(settings.methods)
-    assert len(vg_ssl_study.geopair_table(settings, *sets)) == 1
-    assert len(vg_ssl_study.projector_table(settings, *sets)) == 1
+    train_set, tests = material.open_sets(settings, "world", progress=False)
+    assert all(stages.learn(train_set, config, tests).loaded for config in settings.methods.values())
     small = material.fewer(material.material(settings.cold_start, "world", progress=False))
-    assert vg_ssl_study.pretraining_table(settings, small)["part"].tolist() == ["none", "info_nce"]
+    assert stages.pretrain(small.unlabelled, settings.cold_start.start, small).loaded
     capsys.readouterr()

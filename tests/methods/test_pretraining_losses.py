@@ -8,9 +8,9 @@ import torch
 from toy_sets import ENCODER, SIZE, N, image_set, same, weights
 
 from ucvgl.data.container import Dataset, Parts, Positives
+from ucvgl.heads import METHODS, SslLoss
 from ucvgl.lab.stages import cold_start_with
 from ucvgl.methods import ucvgl
-from ucvgl.methods.learner import METHODS, SslLoss
 from ucvgl.methods.pretraining_losses import IntraViewWith, TwoLearners, WithLoss
 from ucvgl.training import TrainingConfig
 

@@ -11,14 +11,15 @@ from toy_sets import SIZE, N, blocks, generator, image_set, killed_and_resumed, 
 
 from ucvgl import ssl_losses
 from ucvgl.data.container import Dataset, Positives
-from ucvgl.encoders import Encoder, EncoderConfig
+from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
+from ucvgl.heads import METHODS, Learner, SslLoss, published
+from ucvgl.lab.memory import step_bytes, training_bytes
 from ucvgl.lab.stages import learn
 from ucvgl.methods import common, vg_ssl
-from ucvgl.methods.learner import METHODS, Learner, SslLoss, published
 from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, trained_encoder
 from ucvgl.positions import Metres, Positions
-from ucvgl.sampling import near_mask
+from ucvgl.sampling import near_mask, same_way
 from ucvgl.training import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("fresh_runs")
@@ -68,7 +69,7 @@ def test_positives_lie_within_10_m():
 
 
 def test_positive_is_the_best_by_the_encoder_as_it_is(monkeypatch):
-    setting = config("simclr")
+    setting = config("simclr", loss=SslLoss("simclr", projector_layers=0))
     task, model = GeoPairs(places(step_m=4.0), setting), learner(setting)
     query = normalize(torch.randn(N, 8, generator=generator(1)), dim=1)
     database = query.roll(-1, 0)  # query i looks like image i - 1, 8 m off
@@ -81,6 +82,40 @@ def test_positive_is_the_best_by_the_encoder_as_it_is(monkeypatch):
     monkeypatch.setattr(common, "embed", embed)
     task.order(0, model, generator())
     assert task.positive[1:].tolist() == list(range(N - 1))
+
+
+def test_mining_goes_by_what_the_loss_compares():
+    """The Euclidean distance of projected embeddings, of any length, as published; not the encoder's cosine."""
+    setting = config("simclr")
+    task, model = GeoPairs(places(step_m=4.0), setting), learner(setting)
+    task.order(0, model, generator())
+    model.eval()
+    with torch.no_grad():
+        query, database = (model(side[:].float() / 255) for side in (task.given.query, task.given.gallery))
+    far = torch.cdist(task.query_m, task.database_m) > 10
+    expected = torch.cdist(query.double(), database.double()).masked_fill(far, torch.inf).argmin(1)
+    assert torch.equal(task.positive, expected)
+
+
+def test_a_positive_looks_the_same_way_where_headings_are_known():
+    query, database = np.array([0.0, 350.0, np.nan, 100.0]), np.array([44.0, 46.0, 180.0])
+    pairs = torch.cartesian_prod(torch.arange(4), torch.arange(3))
+    kept = same_way(query, database, pairs).view(4, 3).int().tolist()
+    assert kept == [[1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 0, 0]]
+    assert same_way(None, database, pairs).all()
+    street, headings = places(), np.zeros(N)
+    headings[3] = 90.0
+    sides = [
+        replace(side, positions=replace(side.positions, heading_deg=turned))
+        for side, turned in ((street.query, np.zeros(N)), (street.gallery, headings))
+    ]
+    turned = replace(street, query=sides[0], gallery=sides[1])
+    assert set(range(N)) - set(GeoPairs(turned, config("simclr")).items.tolist()) == {3}
+
+
+def test_a_partial_batch_has_half_the_queries():
+    assert config("simclr", geopair="partial").loop.batch_size == TRAINING.batch_size // 2
+    assert config("simclr").loop == TRAINING
 
 
 def test_queries_without_a_positive_take_no_part():
@@ -140,12 +175,31 @@ def test_batches_hold_what_the_method_compares():
     assert torch.equal(positive, task.given.gallery[items[:8]].float() / 255)
 
 
-def test_mirrored_and_cropped():
-    """Only the query changes: the positive is shown as it is."""
+def test_a_pair_is_never_mirrored_on_one_side():
+    """One coin for query, positive and negatives; crops of the whole area, so that nothing else changes."""
+    seen = set()
+    for method, geopair in (("simclr", "random"), ("simclr", "partial"), ("triplet", "random")):
+        task, _, items = ordered(method, geopair=geopair, crop=1.0)
+        items = items[:8]
+        negative = task.given.gallery[task.negative[items].clamp(min=0)] if task.negative is not None else None
+        plain = [task.given.query[items], task.given.gallery[task.positive[items]]]
+        plain += [] if negative is None else [negative] if method == "triplet" else [negative[:, 0]] * 2
+        for seed in range(6):
+            got = task.batch(items, generator(seed)).inputs
+            coins = [[torch.allclose(g, (p.flip(-1) if turned else p).float() / 255, atol=1e-4) for turned in (0, 1)]
+                     for g, p in zip(got, plain, strict=True)]  # fmt: skip
+            assert all(coin == coins[0] and sum(coin) == 1 for coin in coins)
+            seen.add(coins[0][1])
+    assert seen == {False, True}
+
+
+def test_only_the_query_is_cropped():
     task, _, items = ordered("simclr")
     query, positive = task.batch(items[:8], generator()).inputs
-    assert torch.equal(positive, task.given.gallery[items[:8]].float() / 255)
-    assert not torch.equal(query, task.given.query[items[:8]].float() / 255)
+    plain = [side.float() / 255 for side in (task.given.query[items[:8]], task.given.gallery[task.positive[items[:8]]])]
+    turned = not torch.equal(positive, plain[1])
+    assert torch.equal(positive, plain[1].flip(-1) if turned else plain[1])
+    assert not torch.allclose(query, plain[0].flip(-1) if turned else plain[0], atol=1e-3)
 
 
 # ------------------------------------------------------------------------------------------------------------- losses
@@ -267,22 +321,21 @@ def test_what_a_step_holds_by_hand():
     """y = W x + b, then a square: W and y are kept beside x, the input; b is not."""
     layer, x = torch.nn.Linear(10, 5), torch.rand(3, 10)
     parameters = 10 * 5 + 5
-    held = vg_ssl.training_bytes(layer, [x], lambda: layer(x).square().sum())
+    held = training_bytes(layer, [x], lambda: layer(x).square().sum())
     assert held == 4 * (3 * 5 + parameters + 3 * parameters)
     layer.requires_grad_(False)
-    assert vg_ssl.training_bytes(layer, [x], lambda: layer(x).square().sum()) == 4 * parameters
+    assert training_bytes(layer, [x], lambda: layer(x).square().sum()) == 4 * parameters
 
 
 def test_what_a_step_holds_is_the_same_each_time_and_grows_with_what_it_trains_on():
     given = places()
-    held = {key: vg_ssl.step_bytes(given, setting) for key, setting in {
-        "pairs": config("simclr"), "again": config("simclr"), "with negatives": config("simclr", geopair="partial"),
-        "moco": config("moco"), "longer queue": config("moco", queue=24), "frozen": config("simclr", frozen=1),
+    held = {key: step_bytes(given, setting) for key, setting in {
+        "pairs": config("simclr"), "again": config("simclr"), "with negatives": config("triplet", mining="full"),
+        "moco": config("moco"), "longer queue": config("moco", queue=24),
     }.items()}  # fmt: skip
     assert held["pairs"] == held["again"]
     assert held["with negatives"] > 1.3 * held["pairs"]
     assert held["longer queue"] - held["moco"] >= 12 * (8 * 4 + 8)  # keys and items, twice with what is compared
-    assert held["frozen"] < held["pairs"]
 
 
 def test_a_collapse_is_reported_and_never_shown(monkeypatch):
@@ -343,33 +396,3 @@ def test_fixed_norms_keep_their_statistics(method):
         of_encoder = {k for k in changed if k.startswith(("encoder", "momentum.module.0"))}
         assert bool(of_encoder) is not fixed
         assert model.encoder.backbone.conv_stem.training  # the rest is in training mode
-
-
-def test_frozen_stages_stay_and_the_rest_learns():
-    setting = config("simclr", frozen=1)
-    stage = learn(places(), setting, {}, progress=False)
-    start, end = vg_ssl.untrained_encoder(setting).state_dict(), trained_encoder(stage.folder, setting).state_dict()
-    same = {k for k in start if "running" not in k and "num_batches" not in k and torch.equal(start[k], end[k])}
-    assert any("conv_stem" in k for k in same)
-    assert not any("project" in k for k in same)
-
-
-@pytest.mark.parametrize(
-    ("name", "count", "last", "next_"),
-    [
-        ("tf_efficientnet_lite0", 2, "blocks.1.", "blocks.2."),
-        ("resnet50", 1, "bn1", "layer1."),  # its stem ends with an activation
-        ("resnet50", 3, "layer2.", "layer3."),  # VG-SSL
-        ("test_convnext", 1, "stages.0.", "stages.1."),
-        ("test_convnext", 0, None, "stem."),
-        ("test_convnext", 4, "stages.3.", None),
-    ],
-)
-def test_frozen_stages_are_the_first(name, count, last, next_):
-    encoder = Encoder(EncoderConfig(name, pooling="gem", width=4, image_px=(64, 64)))
-    vg_ssl.freeze_stages(encoder, count)
-    frozen = [key for key, p in encoder.backbone.named_parameters() if not p.requires_grad]
-    learnt = [key for key, p in encoder.backbone.named_parameters() if p.requires_grad]
-    assert frozen[-1].startswith(last) if last else not frozen
-    assert learnt[0].startswith(next_) if next_ else not learnt
-    assert encoder.project.weight.requires_grad

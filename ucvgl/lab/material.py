@@ -6,6 +6,7 @@ Labels come along; a stage that claims to do without is given `Parts.unlabelled`
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -13,16 +14,19 @@ from scipy.spatial import cKDTree
 from ucvgl.data import detect_layout, open_dataset, parts
 from ucvgl.data.cache import made_once
 from ucvgl.data.container import Dataset, Parts, Positives, joined
+from ucvgl.data.place_recognition import read_frames, without_dark
 from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.errors import InputError
 from ucvgl.lab.profiles import Flights, Sample4GeoSettings, UcvglSettings, VgSslSettings
 from ucvgl.lab.settings import WORLD
 from ucvgl.methods.sample4geo import GroundKind, Sample4Geo, TileKind
-from ucvgl.world.drives import HIT_M, world_drives
+from ucvgl.paths import samples
+from ucvgl.world.drives import HIT_M, DriveConfig, world_drives
 from ucvgl.world.export import export_world
 from ucvgl.world.pairs import WorldConfig, world_pairs
 from ucvgl.world.rendering import CITY_GAP_M, source_digest
 
+REAL_FRAMES = ("nordland", "gardens_point", "corridor")
 HELD_OUT = 4  # every fourth place of a city that is trained on is tested, as VIGOR's same area
 
 
@@ -236,12 +240,17 @@ def one_area(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, pro
     return open_areas(settings, data, method, progress=progress)[0]
 
 
+def open_drives(configs: Sequence[DriveConfig], *, progress: bool = True) -> Dataset:
+    """Drives of the world as one training set."""
+    drives = [world_drives(config, progress=progress) for config in configs]
+    return joined(drives, "embedded world, drives", HIT_M)
+
+
 def open_sets(settings: VgSslSettings, data: str, *, progress: bool = True) -> tuple[Dataset, dict[str, Dataset]]:
     """What is trained on, and the test sets by name: drives of the world, or a data set's training and test part."""
     if data == WORLD:
         tests = {name: world_drives(config, progress=progress) for name, config in settings.tests.items()}
-        drives = [world_drives(config, progress=progress) for config in settings.train]
-        return joined(drives, "embedded world, all drives", HIT_M), tests
+        return open_drives(settings.train, progress=progress), tests
     size = Preparation(settings.photo_px, settings.photo_px)
     name = detect_layout(data)
 
@@ -252,5 +261,31 @@ def open_sets(settings: VgSslSettings, data: str, *, progress: bool = True) -> t
     if "train" in parts(name, data):
         return opened("train"), {test.name: test}
     # a set that is there to be measured on, as Tokyo 24/7: trained on the world's drives
-    drives = [prepare(world_drives(config, progress=progress), size, progress=progress) for config in settings.train]
-    return joined(drives, "embedded world, all drives", HIT_M), {test.name: test}
+    return prepare(open_drives(settings.train, progress=progress), size, progress=progress), {test.name: test}
+
+
+def real_frames() -> bool:
+    """Whether Nordland, Gardens Point and Corridor are below the folder of real samples (UCVGL_SAMPLES)."""
+    return all((samples() / name).is_dir() for name in REAL_FRAMES)
+
+
+def open_frames(settings: VgSslSettings, *, progress: bool = True) -> tuple[Dataset, dict[str, Dataset]]:
+    """Real frames: the first 70 % of Nordland to train on; its last part, Gardens Point and Corridor to test on.
+
+    A hit is within 2 frames; of "nordland_within_1" within one. Dark frames of Nordland are left out, 20 frames part its two parts.
+    """
+    root, size = samples(), Preparation(settings.frame_px, settings.frame_px)
+
+    def opened(name: str, split: str = "all", **more: Any) -> Dataset:
+        found = prepare(read_frames(root / name, split, name, **more), size, progress=progress)
+        some = range(min(settings.frames or len(found), len(found), len(found.gallery)))
+        return found.take(some, some) if settings.frames else found
+
+    tests = {
+        "nordland": without_dark(opened("nordland", "test", gap=20)),
+        "nordland_within_1": without_dark(opened("nordland", "test", gap=20, frames=1)),
+        "gardens_day": opened("gardens_point", folders=("day_left", "day_right")),
+        "gardens_night": opened("gardens_point", folders=("night_right", "day_right")),
+        "corridor": opened("corridor"),
+    }
+    return without_dark(opened("nordland", "train")), {name: test.answerable() for name, test in tests.items()}

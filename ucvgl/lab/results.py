@@ -22,7 +22,7 @@ from ucvgl.errors import InputError
 from ucvgl.lab import tables
 from ucvgl.lab.provenance import commit, device, versions
 from ucvgl.lab.settings import WORLD, check_data, check_profile, check_seed, data_id, run_folder
-from ucvgl.paths import plain, replace_folder, write_json, write_text
+from ucvgl.paths import figures, plain, replace_folder, write_json, write_text
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -137,6 +137,20 @@ class Run:
         recipe = {"file": path.name, "caption": caption, "note": "", "queries": queries, **self.provenance(settings)}
         self.queries |= {} if queries is None else {name: queries}
         return Markdown(_write_table(path, frame, recipe))
+
+    def keep(self, name: str) -> "Markdown | str":
+        """A published table once more, where the data it was measured on is absent: this seed's rows, with their own recipe."""
+        path = figures() / self.profile / self.notebook / f"{name}.csv"
+        table = tables.read(path) if path.exists() else pd.DataFrame({"seed": []})
+        rows = table[table["seed"] == self.seed]
+        if rows.empty:
+            return f"{path} has no rows of seed {self.seed}: nothing to show."
+        from IPython.display import Markdown
+
+        recipe = _load(path.with_suffix(".json")) | {"seeds": [self.seed]}
+        file = self._add(name, "table", recipe["caption"])
+        self.queries |= {} if recipe["queries"] is None else {name: recipe["queries"]}
+        return Markdown(_write_table(self.folder / file, rows, recipe))
 
     def finish(self, **numbers: float | str | None) -> Path:
         """Writes results.json, the last call of a notebook: headline numbers (None: not measured), artefacts, recipe."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ucvgl.data import FRAMES, PLACE_RECOGNITION, detect_layout
-from ucvgl.data.container import Parts
+from ucvgl.data.container import Dataset, Parts
 from ucvgl.encoders import EncoderConfig
 from ucvgl.lab import material, profiles, stages
 from ucvgl.lab.results import plain_settings
@@ -23,6 +23,8 @@ from ucvgl.lab.variants import (
     ABLATION,
     ARCHITECTURES,
     COLD_START,
+    INTRA,
+    JOINED,
     MAIN,
     MINING,
     OURS,
@@ -38,6 +40,7 @@ from ucvgl.lab.variants import (
     translated,
     variant,
     with_loss,
+    with_mining,
     with_sampler,
     without,
 )
@@ -45,7 +48,7 @@ from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.methods.sample4geo import Sample4Geo
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, intra_key
 from ucvgl.methods.vg_ssl import VgSsl
-from ucvgl.paths import files_digest
+from ucvgl.paths import files_digest, samples
 from ucvgl.pseudo_labels import NoPseudoLabels
 from ucvgl.training import TrainingConfig
 from ucvgl.translation import CycleGanConfig
@@ -108,9 +111,11 @@ HEADLINE: Mapping[str, tuple[str, ...]] = {
     "05/drone": ("full",),
     "05/architecture": ("full",),
     "05/unlabelled": ("ucvgl", "sample4geo"),
+    "06/real": tuple(profiles.SSL_METHODS),
     "06/main": tuple(profiles.SSL_METHODS),
+    "06/joined": ("simclr",),
     "06/geopair": ("partial",),
-    "06/projector": ("2x512", "2x8", "2x2048"),
+    "06/projector": ("2x256_512", "2x256_16", "2x2048_1024"),
     "06/cost": ("triplet_full",),
     "06/pretraining_losses": ("none", "info_nce"),
 }
@@ -299,43 +304,67 @@ def _for_supervision(given: Callable[[], Parts], config: Sample4Geo) -> list[Par
 # ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
 
 
+NORDLAND_TRAINING = 2386  # frames of its first part, about
+
+
+def _each(config: VgSsl) -> int:
+    """Images a query: its positive, and of the partial form a hard negative twice, or the triplet's negatives."""
+    more = config.negatives if config.method == "triplet" else 2 if config.geopair == "partial" else 0
+    return 2 + more
+
+
 def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_Line]:
     """(table, key, stage) of notebook 06; `backbone` as its parameter."""
     settings = profiles.vg_ssl(profile, seed, backbone=backbone or "resnet50")
     opened = functools.cache(lambda: material.open_sets(settings, data))
-    photos = 2 * sum(drive.places for drive in (*settings.train, *settings.tests.values()))
+    photos = 2 * sum(drive.places for drive in (*settings.train, *settings.joined, *settings.tests.values()))
     source = _source(data, settings.train, tuple(settings.tests.items()))
     drives = Stage("drives", source, opened, (), photos, rendering_of("photos", settings.photo_px[0]))
 
     def stage(config: VgSsl) -> Stage:
-        # a query, its positive and, of the partial form, a hard negative and its own positive; by the published epoch
         queries = config.queries or sum(drive.places for drive in settings.train)
-        each = 4 if config.geopair == "partial" or config.loss.method == "triplet" else 2
-        passes = _passes(config.training, each * queries)
-        return Stage("vg-ssl", (config, *drives.settings), lambda: stages.learn(opened()[0], config, opened()[1]), (drives,),
-                     passes, training_of(config.encoder))  # fmt: skip
+        passes = _passes(config.training, _each(config) * queries)
+        images, run = drives.settings, functools.partial(_learn, opened, config)
+        return Stage("vg-ssl", (config, *images), run, (drives,), passes, training_of(config.encoder))
 
+    if settings.real and data == WORLD and material.real_frames():
+        frames = functools.cache(lambda: material.open_frames(settings))
+        named = settings.frames, *(files_digest(str(samples() / name)) for name in material.REAL_FRAMES)
+        for key, config in settings.real.items():
+            passes = _passes(config.training, _each(config) * (settings.frames or NORDLAND_TRAINING))
+            run = functools.partial(_learn, frames, config)
+            yield "06/real", key, Stage("vg-ssl", (config, *named), run, (), passes, training_of(config.encoder))
     for key, config in settings.methods.items():
         yield "06/main", key, stage(config)
+    if data == WORLD:
+        every = functools.cache(lambda: (material.open_drives(settings.joined), opened()[1]))
+        for key in JOINED:
+            alone, run = stage(settings.methods[key]), functools.partial(_learn, every, settings.methods[key])
+            yield "06/joined", key, replace(alone, settings=(*alone.settings, settings.joined), run=run)
     for key, _, config in pairs_rows(settings):
         yield "06/geopair", key, stage(config)
     for key, config in projector_rows(settings):
         yield "06/projector", key, stage(config)
     for kind in MINING:
-        yield "06/cost", f"triplet_{kind}", stage(replace(settings.methods["triplet"], mining=kind))
+        yield "06/cost", f"triplet_{kind}", stage(with_mining(settings, kind))
     if data != WORLD:
         return
     other = _Ucvgl.of(settings.cold_start, WORLD).fewer()
     start = settings.cold_start.start
     yield "06/pretraining_losses", "none", other.cold_start(without(start, "no_intra_view"))
     yield "06/pretraining_losses", "info_nce", other.cold_start(start)
-    for key in settings.methods:
-        if key != "triplet":
+    for key in INTRA:
+        if key not in ("none", "info_nce"):
             config = with_loss(settings, key, other.count)
             plain = other.cold_start(start)
             run = functools.partial(_cold_start_with, other.given, config)
             yield "06/pretraining_losses", key, replace(plain, name="cold-start-with", settings=(config, *other.images.settings),
                                                         run=run, needs=(other.images,))  # fmt: skip
+
+
+def _learn(given: Callable[[], tuple[Dataset, Mapping[str, Dataset]]], config: VgSsl) -> None:
+    train, tests = given()
+    stages.learn(train, config, tests)
 
 
 def _cold_start_with(given: Callable[[], Parts], config: WithLoss) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 from ucvgl.data.container import Dataset, Parts
 from ucvgl.distributed import main_process_first
 from ucvgl.encoders import load_model
+from ucvgl.heads import SslLoss
 from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.methods import curriculum as step_5
 from ucvgl.methods import sample4geo, ucvgl, vg_ssl
 from ucvgl.methods.common import BEST, device
-from ucvgl.methods.learner import SslLoss
 from ucvgl.methods.pretraining_losses import WithLoss, intra_view_with
 from ucvgl.sampling import NeighbourDraw
 

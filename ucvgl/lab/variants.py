@@ -141,8 +141,29 @@ def on_same_terms(settings: Sample4GeoSettings, kind: str) -> Sample4Geo:
 
 # ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
 
-PAIRS = ("partial", "random", "no_augmentation", "no_mask")
-MINING = ("full", "partial", "random")  # what the triplet's negatives are mined from
+SSL = {
+    "triplet": "Triplet", "simclr": "SimCLR", "mocov2": "MoCo v2", "barlow_twins": "Barlow Twins", "vicreg": "VICReg",
+    "byol": "BYOL", "simsiam": "SimSiam",
+}  # fmt: skip
+FAMILIES = {  # VG-SSL, section 2
+    "triplet": "metric learning", "simclr": "contrastive", "mocov2": "contrastive", "barlow_twins": "information-maximising",
+    "vicreg": "information-maximising", "byol": "self-distillation", "simsiam": "self-distillation",
+}  # fmt: skip
+# test sets -> the published columns' prefix: of the world's drives what they stand for, of real sets their own
+STANDS_FOR = {
+    "car": "msls_val", "hand_held": "pitts30k", "night": "tokyo247", "season": "nordland", "msls": "msls_val",
+    "pitts30k": "pitts30k", "tokyo247": "tokyo247", "nordland": "nordland",
+}  # fmt: skip
+JOINED = ("simclr", "triplet")  # trained on all kinds of drives, too
+PAIRS = {
+    "partial": "partial: with hard negatives as pairs", "random": "random: pairs alone",
+    "no_augmentation": "partial, without crops and mirroring",
+    "no_mask": "partial, near places count as negatives (as published)",
+}  # fmt: skip
+MINING = {  # what the triplet's negatives are mined from
+    "full": "triplet, negatives from all", "partial": "triplet, negatives from a part", "random": "triplet, any negatives",
+}  # fmt: skip
+INTRA = {"none": "none", "info_nce": "InfoNCE: UCVGL"} | {key: name for key, name in SSL.items() if key != "triplet"}
 
 
 def pairs_variant(config: VgSsl, key: str) -> VgSsl:
@@ -160,16 +181,27 @@ def pairs_rows(settings: VgSslSettings, of: str = "simclr") -> Iterator[tuple[st
     """(key, method's key, method) of the GeoPair table: every variant of one method; of the others that enter hard negatives
     as pairs, with and without them."""
     for method, config in settings.methods.items():
-        for key in PAIRS if method == of else PAIRS[:2] if config.geopair == "partial" else ():
+        for key in PAIRS if method == of else ("partial", "random") if config.geopair == "partial" else ():
             yield key if method == of else f"{method}_{key}", method, pairs_variant(config, key)
 
 
+def published_ssl(backbone: str) -> str:
+    """The published table of a backbone."""
+    return "vg_ssl_deit_s" if backbone == "deit_small" else "vg_ssl_r50"
+
+
+def with_mining(settings: VgSslSettings, kind: str) -> VgSsl:
+    """The triplet loss of a row of the cost table."""
+    return replace(settings.methods["triplet"], mining=kind)
+
+
 def projector_rows(settings: VgSslSettings, of: str = "barlow_twins") -> Iterator[tuple[str, VgSsl]]:
-    """(key, method) of the table on layers and width of the projector, for one method."""
-    for layers, width in settings.projectors:
-        config = settings.methods[of]
-        loss = replace(config.loss, projector_layers=layers, projector_width=width)
-        yield f"{layers}x{width}", replace(config, loss=loss)
+    """(key, method) of the table on the projector's layers and width and the descriptor's width, for one method."""
+    config = settings.methods[of]
+    for row in settings.projectors:
+        loss = replace(config.loss, projector_layers=row.layers, projector_width=row.width)
+        encoder = replace(config.encoder, width=row.descriptor)
+        yield f"{row.layers}x{row.width}_{row.descriptor}", replace(config, loss=loss, encoder=encoder)
 
 
 def with_loss(settings: VgSslSettings, key: str, items: int) -> WithLoss:

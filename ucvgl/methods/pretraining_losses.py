@@ -11,8 +11,8 @@ from torch import Generator, Tensor, nn
 
 from ucvgl.data.container import Dataset
 from ucvgl.encoders import TwoViewEncoder, save_model
+from ucvgl.heads import Learner, SslLoss
 from ucvgl.methods.common import BEST, device
-from ucvgl.methods.learner import Learner, SslLoss
 from ucvgl.methods.ucvgl import IntraView, Pretraining, ground_input, new_model
 from ucvgl.training import Batch, train
 

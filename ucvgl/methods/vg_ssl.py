@@ -4,12 +4,13 @@ One encoder for queries and database. A pair is a query and its best positive (s
 MoCo v2's, BYOL's, SimSiam's, Barlow Twins' or VICReg's, behind a projector that is dropped afterwards, or the triplet
 loss on mined negatives. Places are compared by the encoder's own descriptors.
 
-Differs from the published code: images within 25 m of each other are no negatives of each other (a switch); the last
-epoch is kept; MoCo's queue starts empty; AdamW instead of Adam.
+Differs from the published code: images within 25 m of each other are no negatives of each other (a switch); a positive looks the
+same way where headings are known; the last epoch is kept; MoCo's queue starts empty; AdamW with a cosine instead of Adam at a
+constant rate.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,19 +18,20 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
+from ucvgl import checkpoints
 from ucvgl.augment import resized_crop, to_float
 from ucvgl.data.container import ArrayImages, Dataset
-from ucvgl.encoders import Encoder, EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
+from ucvgl.heads import Learner, Method, SslLoss
 from ucvgl.methods.common import BEST, device, embed_all
-from ucvgl.methods.learner import Learner, Method, SslLoss
 from ucvgl.metrics import retrieval_measures
 from ucvgl.positions import Neighbours
-from ucvgl.sampling import POSITIVE_M, best_positives, hardest_negatives, near_mask, random_negatives
+from ucvgl.sampling import CHUNK, POSITIVE_M, best_positives, hardest_negatives, near_mask, random_negatives, same_way
 from ucvgl.ssl_losses import embedding_std, is_collapsed, triplet
-from ucvgl.training import Batch, Task, TrainingConfig, train
+from ucvgl.training import CHECKPOINT, Batch, Task, TrainingConfig, train
 
-VERSION = 2  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
+VERSION = 3  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 KS = (1, 5, 10, 20)
 SPREAD_OF = 300  # queries, about, that the spread of the embeddings is measured on
 
@@ -43,7 +45,8 @@ class VgSsl:
     encoder: EncoderConfig
     loss: SslLoss
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(learning_rate=1e-5, batch_size=64))
-    geopair: Literal["random", "partial"] = "random"  # 'partial': a hard negative enters as a pair of its own
+    # 'partial': a hard negative enters as a pair of its own, and a batch has half as many queries
+    geopair: Literal["random", "partial"] = "random"
     margin: float = 0.1  # triplet; VG-SSL 0.1
     negatives: int = 10  # of each query; triplet
     mining: Literal["full", "partial", "random"] = "partial"  # the triplet's negatives: from all, from a part, any
@@ -52,7 +55,6 @@ class VgSsl:
     mask_near: bool = True  # ours: images within 25 m are no negatives of each other in a batch
     crop: float = 0.75  # the least part of the area that a random crop keeps; VG-SSL 0.75
     augment: bool = True  # crops and flips
-    frozen: int = 0  # first stages of the backbone that stay as they are; VG-SSL all before conv4 of ResNet-50
     fixed_norms: bool = False  # the encoder's batch norms keep their statistics; VG-SSL trains them
     version: int = VERSION
 
@@ -72,6 +74,12 @@ class VgSsl:
         """Its name."""
         return self.loss.method
 
+    @property
+    def loop(self) -> TrainingConfig:
+        """The training, whose batch counts pairs: of the partial form half of them are of a query."""
+        halved = self.geopair == "partial"
+        return replace(self.training, batch_size=self.training.batch_size // 2) if halved else self.training
+
 
 # ----------------------------------------------------------------------------------------------------------------- task
 
@@ -90,13 +98,14 @@ class GeoPairs(Task):
         database, query = self.given.gallery.positions, self.given.query.positions
         offsets, near = Neighbours(database).within(query, POSITIVE_M)
         rows = torch.repeat_interleave(torch.arange(len(query)), torch.from_numpy(offsets).diff())
-        self.pairs = torch.stack([rows, torch.from_numpy(near)], 1)  # (P, 2)
+        pairs = torch.stack([rows, torch.from_numpy(near)], 1)  # (P, 2)
+        self.pairs = pairs[same_way(query.heading_deg, database.heading_deg, pairs)]
         self.query_m, self.database_m = (torch.tensor(p.values) for p in (query, database))
-        self.items = rows.unique()  # queries that have a positive
+        self.items = self.pairs[:, 0].unique()  # queries that have a positive
         if not len(self.items):
             raise InputError(
-                self.given.name, expected=f"a database image within {POSITIVE_M:g} m of one query at least", found="none",
-                todo="Check that both have positions in one frame.",
+                self.given.name, expected=f"a database image within {POSITIVE_M:g} m of one query at least, facing its way",
+                found="none", todo="Check that both have positions in one frame.",
             )  # fmt: skip
 
     def order(self, epoch: int, model: Learner, generator: Generator) -> Tensor:
@@ -111,29 +120,26 @@ class GeoPairs(Task):
 
     def _mine(self, model: Learner, drawn: Tensor, generator: Generator) -> None:
         """Positives and negatives of the queries drawn; what is no candidate of theirs is not even embedded."""
-        queries, images = len(self.query_m), len(self.database_m)
-        pool = self._pool(images, generator)
-        pairs = self.pairs[_marked(drawn, queries)[self.pairs[:, 0]]]
+        config, given = self.config, self.given
+        asked, pairs = drawn.sort().values, self.pairs[torch.isin(self.pairs[:, 0], drawn)]
+        pool = self._pool(len(given.gallery), generator)
         wanted = torch.cat((pairs[:, 1], pool)).unique()
-        query, database = (
-            _embedded(model, self.given.query.subset(drawn)),
-            _embedded(model, self.given.gallery.subset(wanted)),
-        )
-        row, column = _places(drawn, queries), _places(wanted, images)
-        best = best_positives(query, database, torch.stack([row[pairs[:, 0]], column[pairs[:, 1]]], 1))
-        self.positive = torch.full((queries,), -1)
-        self.positive[drawn] = wanted[best]
-        config = self.config
-        k = config.negatives if config.method == "triplet" else 1
+        query, database = (_projected(model, i) for i in (given.query.subset(asked), given.gallery.subset(wanted)))
+        row, column = pairs.T.contiguous()
+        rows = torch.stack([torch.searchsorted(asked, row), torch.searchsorted(wanted, column)], 1)
+        self.positive = torch.full((len(given),), -1)
+        self.positive[asked] = wanted[best_positives(query, database, rows)]
+        k, asked_m = config.negatives if config.method == "triplet" else 1, self.query_m[asked]
         if config.method == "triplet" and config.mining == "random":
-            found = random_negatives(self.query_m[drawn], self.database_m, k, generator)
+            found = random_negatives(asked_m, self.database_m, k, generator)
         elif len(pool):
-            found = hardest_negatives(query, database[column[pool]], self.query_m[drawn], self.database_m[pool], k)
+            candidates = database[torch.searchsorted(wanted, pool)]
+            found = hardest_negatives(query, candidates, asked_m, self.database_m[pool], k)
             found = torch.where(found >= 0, pool[found.clamp(min=0)], -1)
         else:
             return
-        self.negative = torch.full((queries, k), -1)
-        self.negative[drawn] = found
+        self.negative = torch.full((len(given), k), -1)
+        self.negative[asked] = found
 
     def _pool(self, images: int, generator: Generator) -> Tensor:
         """Database images that negatives are mined from; none where none are."""
@@ -147,9 +153,11 @@ class GeoPairs(Task):
         return torch.randperm(images, generator=generator)[: config.pool if mined else 0]
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
-        """Query, positive; then the two views of a hard negative (partial), or the negatives (triplet)."""
+        """Query, positive; then the two views of a hard negative (partial), or the negatives (triplet). One coin mirrors them
+        all: a pair mirrored on one side would be another street."""
         config, database = self.config, self.given.gallery
         place = self.query_m[items]
+        mirrored = config.augment and bool(torch.rand((), generator=generator) < 0.5)
         inputs = [self._view(self.given.query[items], generator), to_float(database[self.positive[items]])]
         labels = [items, place]
         if self.negative is not None:
@@ -160,16 +168,12 @@ class GeoPairs(Task):
             else:
                 inputs += [self._view(images[:, 0], generator) for _ in range(2)]
             labels += [found >= 0, self.database_m[found[:, 0].clamp(min=0)]]
-        return Batch(tuple(inputs), tuple(labels))
+        return Batch(tuple(image.flip(-1) if mirrored else image for image in inputs), tuple(labels))
 
     def _view(self, images: Tensor, generator: Generator) -> Tensor:
-        """A random crop of most of the image, perhaps mirrored."""
+        """A random crop of most of the image."""
         images = to_float(images)
-        if not self.config.augment:
-            return images
-        flipped = torch.rand(len(images), generator=generator) < 0.5
-        images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images)
-        return resized_crop(images, self.config.crop, generator)
+        return resized_crop(images, self.config.crop, generator) if self.config.augment else images
 
     def embed(self, model: Learner, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """What the loss compares; with hard negatives as pairs of their own, two parts for each tensor of it."""
@@ -213,18 +217,10 @@ class GeoPairs(Task):
             setattr(self, name, value.cpu())
 
 
-def _marked(index: Tensor, count: int) -> Tensor:
-    """Bool (count,): which are in `index`."""
-    return torch.zeros(count, dtype=torch.bool).index_fill_(0, index, True)
-
-
-def _places(index: Tensor, count: int) -> Tensor:
-    """Int64 (count,): where in `index` each number stands, -1 for none."""
-    return torch.full((count,), -1).scatter_(0, index, torch.arange(len(index)))
-
-
-def _embedded(model: Learner, images: ArrayImages) -> Tensor:
-    return embed_all(model.encoder, images)
+@torch.no_grad()
+def _projected(model: Learner, images: ArrayImages) -> Tensor:
+    """What the loss compares, by whose distance is mined, as published: (N, D) on the CPU."""
+    return torch.cat([model.projector(z.to(device())).cpu() for z in embed_all(model.encoder, images).split(CHUNK)])
 
 
 # ------------------------------------------------------------------------------------------------------------------ run
@@ -251,76 +247,38 @@ def learn(
         InputError: no query has a positive, a queue longer than the set, a batch of one.
     """
     task = GeoPairs(given, config)
-    views, model = _new_learner(given, config)
+    views, model = new_learner(given, config)
     sample = given.query.subset(range(0, len(given.query), max(1, len(given.query) // SPREAD_OF)))
 
     def measure(epoch: int, _: nn.Module) -> dict[str, float]:
-        found = _embedded(model, sample)
+        found = embed_all(model.encoder, sample)
         return {"std": float(embedding_std(found)), "mining_seconds": task.mining_seconds}
 
     on_gpu = device().type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
         begun = torch.cuda.memory_allocated()
-    rows = train(model, task, config.training, folder, name=config.method, after_epoch=measure, progress=progress)
+    rows = train(model, task, config.loop, folder, name=config.method, after_epoch=measure, progress=progress)
     peak_mb = (torch.cuda.max_memory_allocated() - begun) / 2**20 if on_gpu else None
     save_model(views, folder / BEST)
-    collapsed = is_collapsed(_embedded(model, sample))
+    collapsed = is_collapsed(embed_all(model.encoder, sample))
     recall = {name: None if collapsed else evaluate(views, test) for name, test in tests.items()}
     return {"rows": rows, "recall": recall, "collapsed": collapsed, "std": rows[-1]["std"], "peak_mb": peak_mb}
 
 
-def _new_learner(given: Dataset, config: VgSsl) -> tuple[TwoViewEncoder, Learner]:
-    """The encoder as it begins, and what trains it, on the GPU if there is one."""
+def new_learner(given: Dataset, config: VgSsl) -> tuple[TwoViewEncoder, Learner]:
+    """The encoder as it begins, and what trains it with its heads, on the GPU if there is one."""
     views = untrained_encoder(config)
-    freeze_stages(views.ground, config.frozen)
     items, seed = len(given.query), config.training.seed
     return views, Learner(views.ground, config.loss, seed, items, fixed_norms=config.fixed_norms).to(device())
 
 
-def freeze_stages(encoder: Encoder, count: int) -> None:
-    """Freeze the backbone up to the end of its first `count` stages, as timm's features_only counts them.
-
-    Batch norms of frozen stages still follow the batches where they are in training mode.
-    """
-    stages = [f"{info['module']}." for info in encoder.backbone.feature_info]
-    assert 0 <= count <= len(stages), f"{count} of {len(stages)} stages"
-    named = list(encoder.backbone.named_parameters())  # in the order in which they are used
-    inside = [i for i, (name, _) in enumerate(named) if name.startswith(tuple(stages[:count]))]
-    if inside:
-        end = inside[-1] + 1
-    else:  # no stage, or a stem that ends with an activation, as ResNet's: all before the next stage
-        end = next(i for i, (name, _) in enumerate(named) if name.startswith(stages[count])) if count else 0
-    for _, parameter in named[:end]:
-        parameter.requires_grad_(False)
-
-
-def step_bytes(given: Dataset, config: VgSsl) -> int:
-    """Bytes that one training step holds at the end of its forward pass, its images aside (see `training_bytes`)."""
-    task = GeoPairs(given, replace(config, queries=config.training.batch_size))
-    _, model = _new_learner(given, config)
-    generator = Generator().manual_seed(config.training.seed)
-    batch = task.batch(task.order(0, model, generator), generator)
-    inputs, labels = (tuple(value.to(device()) for value in part) for part in batch)
-    return training_bytes(model, inputs, lambda: task.loss(model, task.embed(model, inputs), labels))
-
-
-def training_bytes(model: nn.Module, inputs: Sequence[Tensor], loss: Callable[[], object]) -> int:
-    """What is held after the forward pass `loss`: what autograd keeps for the backward pass, the model with its buffers, and
-    for each parameter that learns a gradient and AdamW's two moments; without the inputs. The same on every machine."""
-    held = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in (*model.parameters(), *model.buffers())}
-
-    def keep(value: Tensor) -> Tensor:
-        storage = value.untyped_storage()  # held, so that no address is used twice
-        held[storage.data_ptr()] = storage
-        return value
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        loss()
-    for value in inputs:
-        held.pop(value.untyped_storage().data_ptr(), None)
-    learnt = sum(3 * p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    return sum(storage.nbytes() for storage in held.values()) + learnt
+def trained_learner(folder: Path, given: Dataset, config: VgSsl) -> Learner:
+    """The encoder that `learn` left in its folder, with the heads that it was trained with, on the GPU if there is one."""
+    path = folder / CHECKPOINT
+    _, model = new_learner(given, config)
+    checkpoints.load_weights(path, model, checkpoints.without("model.", checkpoints.read(path)[1]))
+    return model.eval()
 
 
 def trained_encoder(folder: Path, config: VgSsl) -> TwoViewEncoder:
