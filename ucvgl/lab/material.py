@@ -269,6 +269,11 @@ def real_frames() -> bool:
     return all((samples() / name).is_dir() for name in REAL_FRAMES)
 
 
+def walk(side: str) -> Dataset:
+    """Gardens Point's frames at their own size: those of the folder `side`, looked up in those of the day, right side."""
+    return read_frames(samples() / "gardens_point", name="gardens_point", folders=(side, "day_right"))
+
+
 def open_frames(settings: VgSslSettings, *, progress: bool = True) -> tuple[Dataset, dict[str, Dataset]]:
     """Real frames: the first 70 % of Nordland to train on; its last part, Gardens Point and Corridor to test on.
 

@@ -19,6 +19,7 @@ HEADINGS = {
     "r_at_1": "R@1 (%)",
     "r_at_5": "R@5 (%)",
     "r_at_10": "R@10 (%)",
+    "r_at_20": "R@20 (%)",
     "r_at_1_percent": "R@1% (%)",
     "hit_rate": "hit rate (%)",
     "ap": "AP (%)",
