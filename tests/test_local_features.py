@@ -132,7 +132,7 @@ def test_xfeat_finds_a_photo_again_in_a_shifted_crop_of_it(xfeat, tmp_path):
         local.local_features(str(tmp_path / f"{name}.png")) for name in ("Image040_crop", "Image040", "Image100")
     )
     assert crop.shape == own.shape == (1000, 64)
-    torch.testing.assert_close(own.norm(dim=1), torch.ones(1000))
+    torch.testing.assert_close(own.norm(dim=1).cpu(), torch.ones(1000))
     assert len(local.mutual_matches(crop, own)) > 400 > 100 > len(local.mutual_matches(crop, other))
     names = ("Image100.png", "Image040.png")
     query = FileImages(str(tmp_path), ("crop",), ("Image040_crop.png",))

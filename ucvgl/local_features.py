@@ -20,7 +20,9 @@ from ucvgl.errors import InputError
 LONGEST_PX = 640  # of the longer side; smaller images keep their size
 SHORTEST_PX = 32  # what XFeat's coarsest map divides by
 LEAST_COSINE = 0.82  # XFeat's own
-FEATURES = 1000  # of an image, at most; XFeat 4,096, which take ten times as long to match
+# of an image, at most; XFeat 4,096. On Gardens Point, night to day, 500, 1,000 and 2,048 give R@1 75.0, 75.5 and 76.0, and
+# matching takes 2, 6 and 50 ms a pair of images, on one core
+FEATURES = 1000
 
 
 def installed() -> bool:
