@@ -247,7 +247,8 @@ SSL_METHODS: dict[str, Method] = {
     "triplet": "triplet", "simclr": "simclr", "mocov2": "moco", "barlow_twins": "barlow", "vicreg": "vicreg", "byol": "byol",
     "simsiam": "simsiam",
 }  # fmt: skip
-# of 3e-4, 1e-3 and 3e-3 the best on the last fifth of Nordland's training part, 4 epochs, each method for itself
+# of 3e-4, 1e-3 and 3e-3 (SimSiam 1e-4, 3e-4, 1e-3) the best on the last fifth of Nordland's training part after 4 epochs, or,
+# where two are within the error, the larger; each method for itself
 LAPTOP_RATE: dict[Method, float] = {
     "triplet": 1e-3, "simclr": 1e-3, "moco": 3e-3, "barlow": 1e-3, "vicreg": 1e-3, "byol": 3e-4, "simsiam": 3e-4,
 }  # fmt: skip
