@@ -15,8 +15,8 @@ from made_up_city import CANDIDATES, write_city_page
 from matplotlib import colormaps
 from PIL import Image
 
-from ucvgl.located import Candidate, Located
-from ucvgl.map_page import Background, map_page, write_map_page
+from ucvgl.locate.located import Candidate, Located
+from ucvgl.locate.map_page import Background, map_page, write_map_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -10,11 +10,11 @@ from toy_sets import same as equal
 
 from ucvgl.encoders import save_model, two_view_encoder
 from ucvgl.errors import InputError
+from ucvgl.locate import adapt as module
+from ucvgl.locate.adapt import SCRATCH, AdaptConfig, adapt, starting_model
 from ucvgl.methods import curriculum, ucvgl
 from ucvgl.methods.ucvgl import describe, neighbours
 from ucvgl.pseudo_labels import quality
-from ucvgl.studies import adapt as module
-from ucvgl.studies.adapt import SCRATCH, AdaptConfig, adapt, starting_model
 
 pytestmark = pytest.mark.usefixtures("fresh_runs")
 RIGHT = torch.arange(N)

@@ -18,9 +18,9 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from ucvgl import map_page as m
 from ucvgl.errors import InputError
-from ucvgl.located import Candidate, Located
+from ucvgl.locate import map_page as m
+from ucvgl.locate.located import Candidate, Located
 from ucvgl.positions import Metres, Positions, Wgs84, from_metres, to_metres
 
 ORIGIN = (60.17, 24.94)

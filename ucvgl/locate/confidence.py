@@ -4,9 +4,6 @@ Ours; UCVGL has only the yes or no of its pseudo-labels (mutual matching and a m
 those two look at, and where the best candidates lie. A logistic regression of it is fitted where truth is known (the
 embedded world) and carried to a place where it is not. Calibration error and diagram: Guo et al. 2017, 'On calibration of
 modern neural networks', section 2, with bins of equal count (Nguyen and O'Connor 2015) instead of equal width.
-Scores must mean the same in both places: of the same encoder, or in the unit of what that encoder sees between tiles. They
-are not measured against the pictures' own scores, which hides how hard a place is: in a made-up city with half as many right
-places that claimed 83 % where 55 % were right, and the scores as they are 64 %.
 What no evidence knows: a gallery many times larger than the one it was fitted on offers more that looks alike, and a picture
 taken outside the tiles' area has no right place at all. `recalibrated` mends such a shift from a few known positions.
 """
@@ -16,26 +13,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import expit, logit
-from torch import Tensor
 
 from ucvgl.errors import InputError
 from ucvgl.paths import write_json
-from ucvgl.positions import Metres, Positions
-from ucvgl.search import BothWays, top_k
+from ucvgl.positions import Positions
+from ucvgl.search import BothWays
 
 VERSION = 1  # of the file
 BEST = 5  # candidates shown and looked at in space
 FEATURES = ("margin", "contrast", "match", "agreement")
-UNIT_SAMPLE = 2000  # tiles that the unit of the scores is measured on
 LEAST = 1e-6  # probabilities are kept this far from 0 and 1
-
-Unit = Literal["cosine", "tiles"]
 
 # ------------------------------------------------------------------------------------------------------- the evidence
 
@@ -51,25 +44,20 @@ class EvidenceSettings:
         k: how much of each picture's list is looked at, 5 or more; all candidates where there are fewer. Long enough to
             reach beyond the candidates that overlap the best.
         k_pictures: how much of a candidate's list of pictures.
-        unit: of scores. 'cosine': as they are, for one encoder in both places. 'tiles': how much lower the k-th of the tiles
-            most like a tile scores than the tile itself (the median), which is what a perfect picture would see; for
-            encoders that spread their embeddings differently, such as one adapted to each place.
     """
 
     radius_m: float = 10.0
     near_m: float = 50.0
     k: int = 20
     k_pictures: int = 5
-    unit: Unit = "cosine"
 
     def __post_init__(self) -> None:
-        _check(0 < self.radius_m <= self.near_m < math.inf, "evidence: radius_m, near_m", "0 < radius_m <= near_m",
-               f"{self.radius_m} and {self.near_m}", "Give metres.")  # fmt: skip
-        for name, value, least in (("k", self.k, BEST), ("k_pictures", self.k_pictures, 1)):
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            _check(whole and value >= least, f"evidence: {name}", f"{least} or more", value, "Give a whole number.")
-        units = get_args(Unit)
-        _check(self.unit in units, "evidence: unit", f"one of {', '.join(units)}", repr(self.unit), "Choose one.")
+        fits = 0 < self.radius_m <= self.near_m < math.inf and self.k >= BEST and self.k_pictures >= 1
+        if not fits:
+            raise InputError(
+                "evidence", expected=f"0 < radius_m <= near_m, k of {BEST} or more, k_pictures of 1 or more", found=self,
+                todo="Correct the settings.",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,15 +82,13 @@ class Evidence:
         return len(self.values)
 
 
-def evidence(
-    both: BothWays, candidates: Positions, settings: EvidenceSettings | None = None, *, satellite: Tensor | None = None
-) -> Evidence:
+def evidence(both: BothWays, candidates: Positions, settings: EvidenceSettings | None = None) -> Evidence:
     """The evidence for each picture's best candidate, from the lists of a retrieval. O(N k), no truth.
 
     With s_1 >= ... >= s_k the scores of a picture's list, and e the first of it that lies elsewhere (e = k where none does,
     so that the margin is what is sure):
-        margin: (s_1 - s_e) / unit.
-        contrast: (s_1 - s_k) / unit.
+        margin: s_1 - s_e.
+        contrast: s_1 - s_k.
         match: 1 / r, r the picture's place in the list of pictures of its best candidate; 1 is a mutual match, 0 is none
             of the first `k_pictures`.
         agreement: the part of the candidates two to five within `near_m` of the best.
@@ -111,69 +97,28 @@ def evidence(
         both: pictures as ground, candidates as satellite; from `search.both_ways` or re-scored (reranking).
         candidates: (M,) where they lie, in metres (`positions.to_metres`).
         settings: EvidenceSettings() by default.
-        satellite: (M, D) the candidates' embeddings, for the unit 'tiles' alone.
-
-    Raises:
-        InputError: lists shorter than asked for, an index of no candidate or picture, a score that is no finite number,
-            positions in degrees or unknown ones, one candidate, no embeddings for the unit 'tiles'.
     """
     settings = settings or EvidenceSettings()
     score, index = both.ground_score.double().cpu().numpy(), both.ground_index.cpu().numpy()
     pictures = both.satellite_index.cpu().numpy()
-    _check_lists(score, index, pictures, candidates, settings)
     k = min(settings.k, len(candidates))
     score, index, pictures = score[:, :k], index[:, :k], pictures[:, : settings.k_pictures]
     where = candidates.values[index]  # (N, k, 2)
     distance = np.hypot(*np.moveaxis(where - where[:, :1], -1, 0))  # (N, k)
     elsewhere = distance > settings.radius_m
     first = np.where(elsewhere.any(1), elsewhere.argmax(1), k - 1)
-    unit = 1.0 if settings.unit == "cosine" else _tile_unit(satellite, len(candidates), k)
     own = pictures[index[:, 0]] == np.arange(len(score))[:, None]  # (N, k_pictures)
     agreeing = distance[:, 1:BEST] <= settings.near_m
     values = np.stack(
         [
-            (score[:, 0] - score[np.arange(len(score)), first]) / unit,
-            (score[:, 0] - score[:, -1]) / unit,
+            score[:, 0] - score[np.arange(len(score)), first],
+            score[:, 0] - score[:, -1],
             np.where(own.any(1), 1 / (1 + own.argmax(1)), 0.0),
             agreeing.mean(1),
         ],
         axis=1,
     )
     return Evidence(values, index[:, :BEST], score[:, :BEST], distance[:, :BEST], settings)
-
-
-def _tile_unit(satellite: Tensor | None, count: int, k: int) -> float:
-    """The median over tiles of how much lower the k-th most like them scores than they do themselves."""
-    _check(satellite is not None and len(satellite) == count, "evidence: satellite", f"{count} embeddings of the candidates",
-           "none" if satellite is None else len(satellite), "The unit 'tiles' is measured on them.")  # fmt: skip
-    score, _ = top_k(satellite[:: max(1, -(-count // UNIT_SAMPLE))], satellite, k)
-    unit = float((score[:, 0] - score[:, -1]).double().median())
-    _check(
-        unit > 0, "evidence: satellite", "embeddings that differ", "the same again and again", "Look for blank tiles."
-    )
-    return unit
-
-
-def _check_lists(
-    score: np.ndarray, index: np.ndarray, pictures: np.ndarray, candidates: Positions, settings: EvidenceSettings
-) -> None:
-    where = "evidence"
-    _check(isinstance(candidates.frame, Metres) and bool(candidates.known.all()), f"{where}: candidates",
-           "known positions in metres", candidates.frame, "Convert with positions.to_metres; drop unknown ones.")  # fmt: skip
-    count, many = len(candidates), len(index)
-    _check(count >= 2 and len(pictures) == count, f"{where}: candidates", f"{len(pictures)} positions, two or more",
-           count, "Give one position for each candidate that was searched.")  # fmt: skip
-    for name, have, least in (
-        ("ground lists", index.shape[1], min(settings.k, count)),
-        ("satellite lists", pictures.shape[1], min(settings.k_pictures, many)),
-    ):
-        _check(have >= least, f"{where}: {name}", f"{least} neighbours or more", have, "Search for longer lists.")
-    inside = score.shape == index.shape and 0 <= index.min(initial=0) <= index.max(initial=0) < count
-    inside = inside and 0 <= pictures.min(initial=0) <= pictures.max(initial=0) < max(1, many)
-    _check(bool(inside), f"{where}: lists", f"indices of {count} candidates and {many} pictures", "others",
-           "Give the lists of one search.")  # fmt: skip
-    falling = bool(np.isfinite(score).all()) and bool((np.diff(score, axis=1) <= 0).all())
-    _check(falling, f"{where}: scores", "finite numbers, the best first", "others", "Look for a diverged model.")
 
 
 def placed_right(evidence: Evidence, candidates: Positions, truth: Positions) -> np.ndarray:
@@ -190,9 +135,7 @@ def placed_right(evidence: Evidence, candidates: Positions, truth: Positions) ->
 
 def _errors(evidence: Evidence, candidates: Positions, truth: Positions) -> np.ndarray:
     """(N, B) metres between each of the best candidates and the truth; NaN where unknown."""
-    _check(truth.frame == candidates.frame and len(truth) == len(evidence), "truth",
-           f"{len(evidence)} positions in the frame {candidates.frame}", f"{len(truth)} in {truth.frame}",
-           "Convert both with positions.to_metres and one origin.")  # fmt: skip
+    assert truth.frame == candidates.frame, f"{truth.frame} and {candidates.frame}"
     return np.hypot(*np.moveaxis(candidates.values[evidence.best] - truth.values[:, None], -1, 0))
 
 
@@ -250,9 +193,11 @@ class Calibration:
             and all(x >= 0 for x in self.later)
             and sum(self.later) <= 1 + 1e-9
         )
-        _check(fits, "calibration", f"version {VERSION}, finite numbers for features of {', '.join(FEATURES)}",
-               f"version {self.version}, {self.names}, {self.mean}, {self.sd}, {self.weight}, {self.later}",
-               "Fit it again.")  # fmt: skip
+        if not fits:
+            raise InputError(
+                "calibration", expected=f"version {VERSION}, finite numbers for features of {', '.join(FEATURES)}", found=self,
+                todo="Fit it again.",
+            )  # fmt: skip
 
 
 def fit_calibration(
@@ -261,8 +206,9 @@ def fit_calibration(
 ) -> Calibration:  # fmt: skip
     """Fits the probability of being right where truth is known: the w, b that minimise log loss + penalty |w|^2 / 2.
 
-    The loss is summed over the pictures, the features are standardised, the bias is free: so the mean probability on these
-    pictures is the part of them that is right. `later` is counted, with one wrong picture added whose truth was nowhere.
+    scikit-learn's logistic regression: the loss is summed over the pictures, the features are standardised, the bias is free:
+    so the mean probability on these pictures is the part of them that is right. `later` is counted, with one wrong picture
+    added whose truth was nowhere.
 
     Args:
         evidence: of N pictures.
@@ -275,32 +221,27 @@ def fit_calibration(
     Raises:
         InputError: none right or none wrong, an unknown feature, a penalty of 0.
     """
-    _check(penalty > 0 and math.isfinite(penalty), "penalty", "above 0", penalty, "1 is a weak one.")
-    _check(bool(names) and set(names) <= set(FEATURES), "names", f"some of {', '.join(FEATURES)}", tuple(names),
-           "Correct the spelling.")  # fmt: skip
+    from sklearn.linear_model import LogisticRegression
+
     error = _errors(evidence, candidates, truth)
     known = ~np.isnan(error[:, 0])
     hits = error[known] <= evidence.settings.radius_m  # (n, B)
     right = hits[:, 0].astype(np.float64)
-    _check(0 < right.sum() < len(right), "truth", "pictures placed right and pictures placed wrong",
-           f"{int(right.sum())} right of {len(right)}", "Calibrate where the retrieval is neither perfect nor lost.")  # fmt: skip
+    if not 0 < right.sum() < len(right):
+        raise InputError(
+            "truth", expected="pictures placed right and pictures placed wrong", found=f"{int(right.sum())} right of {len(right)}",
+            todo="Calibrate where the retrieval is neither perfect nor lost.",
+        )  # fmt: skip
     x = evidence.values[known][:, [FEATURES.index(name) for name in names]]
     mean, sd = x.mean(0), x.std(0)
     sd = np.where(sd > 1e-12, sd, 1.0)
-    z = np.column_stack([(x - mean) / sd, np.ones(len(x))])
-    prior = np.append(np.full(len(names), penalty), 0.0)
-
-    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
-        a = z @ w
-        value = np.logaddexp(0, a).sum() - right @ a + 0.5 * prior @ w**2
-        return float(value), z.T @ (expit(a) - right) + prior * w
-
-    w = _minimum(loss, np.zeros(len(names) + 1))
+    fitted = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=10_000).fit((x - mean) / sd, right)
     wrong = hits[right == 0]
     first = np.where(wrong.any(1), wrong.argmax(1), 0)  # 0: none of the five
     counts = np.bincount(first, minlength=BEST)[1:BEST]
     return Calibration(
-        tuple(names), _floats(mean), _floats(sd), _floats(w[:-1]), float(w[-1]), _floats(counts / (len(wrong) + 1)),
+        tuple(names), _floats(mean), _floats(sd), _floats(fitted.coef_[0]), float(fitted.intercept_[0]),
+        _floats(counts / (len(wrong) + 1)),
         evidence.settings, measured_on, len(right), int(right.sum()),
     )  # fmt: skip
 
@@ -311,8 +252,11 @@ def probabilities(calibration: Calibration, evidence: Evidence) -> np.ndarray:
     Raises:
         InputError: evidence made with other settings than the calibration's.
     """
-    _check(calibration.settings == evidence.settings, "evidence", f"settings {calibration.settings}",
-           evidence.settings, "Make the evidence with the settings of the calibration.")  # fmt: skip
+    if calibration.settings != evidence.settings:
+        raise InputError(
+            "evidence", expected=f"settings {calibration.settings}", found=evidence.settings,
+            todo="Make the evidence with the settings of the calibration.",
+        )  # fmt: skip
     x = evidence.values[:, [FEATURES.index(name) for name in calibration.names]]
     a = (x - calibration.mean) / calibration.sd @ np.array(calibration.weight) + calibration.bias
     return _kept(expit(a / calibration.temperature + calibration.shift))
@@ -329,7 +273,7 @@ def recalibrated(calibration: Calibration, probability: np.ndarray, right: np.nd
         probability: (n,) of the pictures whose truth is known.
         right: (n,) 1 or 0; NaN is left out. None known changes nothing.
     """
-    p, y = _pairs(probability, right, some=False)
+    p, y = _pairs(probability, right)
     x = logit(_kept(p))
 
     def loss(v: np.ndarray) -> tuple[float, np.ndarray]:
@@ -339,7 +283,8 @@ def recalibrated(calibration: Calibration, probability: np.ndarray, right: np.nd
         value = np.logaddexp(0, a).sum() - y @ a + v[0] ** 2 / (2 * 0.25**2) + v[1] ** 2 / 2
         return float(value), np.array([-(off @ scaled) + v[0] / 0.25**2, off.sum() + v[1]])
 
-    log_t, shift = _minimum(loss, np.zeros(2))
+    options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}
+    log_t, shift = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", options=options).x
     t = math.exp(log_t)
     return replace(
         calibration, temperature=calibration.temperature * t, shift=float(calibration.shift / t + shift)
@@ -360,7 +305,6 @@ def radius(calibration: Calibration, evidence: Evidence, probability: np.ndarray
         probability: (N,) from `probabilities`.
         level: above 0, below 1; 0.5 is the circular error probable.
     """
-    _check(0 < level < 1, "level", "above 0 and below 1", level, "0.5 or 0.9, say.")
     others = evidence.best.shape[1] - 1
     reach = np.column_stack([np.zeros(len(evidence)), evidence.distance_m[:, 1:]]) + evidence.settings.radius_m
     p = np.asarray(probability, np.float64)[:, None]
@@ -385,7 +329,10 @@ def load_calibration(path: Path) -> Calibration:
     path = Path(path)
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        settings = EvidenceSettings(**found.pop("settings"))
+        said = found.pop("settings")
+        if said.pop("unit", "cosine") != "cosine":
+            raise ValueError("scores that are no cosines")
+        settings = EvidenceSettings(**said)
         rows = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
         return Calibration(settings=settings, **rows)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # InputError is a ValueError
@@ -428,7 +375,6 @@ def reliability(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> p
         a row a bin that is not empty, ascending: from_p, to_p, claimed (mean probability), true (part that is right), low
         and high (its 95 % interval of Wilson, 1927), pictures.
     """
-    _check(bins >= 1, "bins", "1 or more", bins, "Give a whole number.")
     p, y = _pairs(probability, right)
     ranks = np.searchsorted(np.sort(p), p, side="left")  # of equals the first
     which = ranks * bins // len(p)
@@ -461,33 +407,17 @@ def claimed_and_true_precision(probability: np.ndarray, right: np.ndarray, thres
 def threshold_for(probability: np.ndarray, share: float) -> float:
     """The greatest threshold that at least this part (above 0, to 1) of the pictures reaches."""
     p = np.asarray(probability, np.float64)
-    _check(
-        0 < share <= 1 and len(p) > 0,
-        "share",
-        "above 0, to 1, of some pictures",
-        f"{share} of {len(p)}",
-        "Give a part.",
-    )
     return float(np.sort(p)[::-1][math.ceil(share * len(p) - 1e-9) - 1])
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
 
 
-def _minimum(loss: Any, start: np.ndarray) -> np.ndarray:
-    """Where a smooth function with its gradient is least."""
-    return minimize(loss, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}).x
-
-
-def _pairs(probability: np.ndarray, right: np.ndarray, some: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(probability: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64, without the rows of unknown truth."""
-    p, y = (np.asarray(x.cpu() if isinstance(x, Tensor) else x, np.float64) for x in (probability, right))
-    fits = p.ndim == 1 and p.shape == y.shape and bool(((p >= 0) & (p <= 1)).all())
-    fits = fits and bool((np.isnan(y) | (y == 0) | (y == 1)).all())
-    _check(fits, "probability and right", "(N,) from 0 to 1 and (N,) of 0, 1 or NaN",
-           f"shapes {p.shape} and {y.shape}", "Give the numbers of the same pictures.")  # fmt: skip
+    p, y = np.asarray(probability, np.float64), np.asarray(right, np.float64)
+    assert p.shape == y.shape, f"{p.shape} and {y.shape}"
     known = ~np.isnan(y)
-    _check(bool(known.any()) or not some, "right", "one picture whose truth is known", "none", "Give positions.")
     return p[known], y[known]
 
 
@@ -497,8 +427,3 @@ def _kept(p: np.ndarray) -> np.ndarray:
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:
     return tuple(float(x) for x in values)
-
-
-def _check(fits: bool, where: str, expected: str, found: object, todo: str) -> None:
-    if not fits:
-        raise InputError(where, expected=expected, found=found, todo=todo)

@@ -2,18 +2,22 @@
 
 import csv
 import json
-from dataclasses import replace
+import re
+import sqlite3
+import struct
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyproj import CRS
 
-from ucvgl import located as m
-from ucvgl.confidence import Calibration, Evidence, EvidenceSettings, Precision
 from ucvgl.errors import InputError
-from ucvgl.positions import Metres, Positions, Wgs84, from_metres
+from ucvgl.locate import located as m
+from ucvgl.locate.confidence import Calibration, Evidence, EvidenceSettings, Precision
+from ucvgl.positions import Positions, Wgs84, from_metres
 
 ORIGIN = (60.17, 24.94)
 
@@ -55,31 +59,6 @@ def test_each_picture_stands_at_its_best_candidate():
     assert (first.heading_deg, second.heading_deg) == (270, None)
 
 
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [({"pictures": ["a"]}, "for each picture"), ({"headings_deg": [1.0]}, "for each picture"),
-     ({"tiles": ["t0"]}, "WGS84"), ({"candidates": Positions(np.zeros((5, 2)), Metres("x"))}, "WGS84")],
-)  # fmt: skip
-def test_numbers_that_do_not_fit_are_told(change, match):
-    values = Evidence(np.zeros((2, 4)), np.zeros((2, 5), int), np.zeros((2, 5)), np.zeros((2, 5)), EvidenceSettings())
-    given_ = {"pictures": ["a", "b"], "tiles": list("abcde"), "candidates": Positions(np.zeros((5, 2)), Wgs84()),
-              "evidence": values, "calibration": CALIBRATION, **change}  # fmt: skip
-    with pytest.raises(InputError, match=match):
-        m.place_all(**given_)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"latitude": 91.0}, {"longitude": float("nan")}, {"probability": 1.01}, {"probability": float("nan")}, {"radius_m": -1.0},
-     {"radius_90_m": float("inf")}, {"candidates": ()}, {"candidates": (candidate(),) * 6}, {"heading_deg": 361.0},
-     {"notes": ("one; two",)}, {"notes": ("",)}, {"picture": "\udce9.jpg"}, {"candidates": (candidate(score=float("nan")),)}],
-)  # fmt: skip
-def test_a_place_that_cannot_be_is_told(change):
-    with pytest.raises(InputError, match="located picture") as error:
-        replace(place(), **change)
-    str(error.value).encode()  # can be printed
-
-
 # ----------------------------------------------------------------------------------------------------------- the files
 
 names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
@@ -104,11 +83,28 @@ def places(draw):
 @given(st.lists(places(), max_size=4, unique_by=lambda one: one.picture))
 def test_what_is_written_is_read_back_whatever_the_names(tmp_path_factory, located):
     folder = tmp_path_factory.mktemp("out")
-    table, geojson = m.write_positions(folder, located)
-    assert m.read_positions(table) == located
-    collection = json.loads(geojson.read_text(encoding="utf-8"))
+    m.write_positions(folder, located)
+    with (folder / "positions.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert tuple(header) == m.HEADER
+    for row, one in zip(rows, located, strict=True):
+        given = [
+            one.picture,
+            one.latitude,
+            one.longitude,
+            one.probability,
+            one.radius_m,
+            one.radius_90_m,
+            one.heading_deg,
+        ]
+        read = [row[0], *(float(cell) if cell else None for cell in row[1:7])]
+        assert (read, row[7]) == (given, "; ".join(one.notes))
+        best = [cell for c in one.candidates for cell in (c.tile, c.latitude, c.longitude, c.score, c.distance_m)]
+        assert [type(a)(b) for a, b in zip(best, row[8:], strict=False)] == best
+        assert not any(row[8 + len(best) :])
+    collection = json.loads((folder / "positions.geojson").read_text(encoding="utf-8"))
     assert [f["properties"]["picture"] for f in collection["features"]] == [one.picture for one in located]
-    assert sorted(p.name for p in folder.iterdir()) == ["positions.csv", "positions.geojson"]
+    assert sorted(p.name for p in folder.iterdir()) == sorted(m.WRITTEN)
 
 
 def test_geojson_is_what_rfc_7946_says():
@@ -145,8 +141,8 @@ def test_the_table_is_plain_for_others(tmp_path):
     import pandas as pd
 
     one = place("=1+1.jpg", more=(candidate(20, 0, "u", 0.25, 20.0),))
-    path, _ = m.write_positions(tmp_path, [one])
-    frame = pd.read_csv(path)
+    m.write_positions(tmp_path, [one])
+    frame = pd.read_csv(tmp_path / "positions.csv")
     assert list(frame.columns[:8]) == list(m.COLUMNS)
     assert len(frame.columns) == 8 + 5 * 5
     row = frame.iloc[0]
@@ -154,32 +150,51 @@ def test_the_table_is_plain_for_others(tmp_path):
     assert np.isnan([row["radius_90_m"], row["candidate_3_score"]]).all()
 
 
-def test_a_picture_twice_is_told_and_nothing_is_written(tmp_path):
-    with pytest.raises(InputError, match="each picture once"):
-        m.write_positions(tmp_path, [place(), place()])
-    assert not list(tmp_path.iterdir())
+def test_the_geopackage_is_what_ogc_asks_for(tmp_path):
+    """Requirements of OGC 12-128r18 by their numbers; a point's bytes by clause 2.1.3."""
+    one = place("a.jpg", more=(candidate(20, 0, "u", 0.25, 20.0),), heading_deg=45.0, notes=("dark", "tilted"))
+    m.write_positions(tmp_path, [one, place("b.jpg", east=100.0)])
+    path = tmp_path / "positions.gpkg"
+    assert path.read_bytes()[:16] == b"SQLite format 3\0"  # 1
+    with closing(sqlite3.connect(path)) as base:
 
+        def ask(text):
+            return base.execute(text).fetchall()
 
-@pytest.mark.parametrize(
-    "damage",
-    [lambda rows: rows[0].remove("candidate_5_score"), lambda rows: rows[1].__setitem__(1, "north"),
-     lambda rows: rows[1].__setitem__(3, "1.5"), lambda rows: rows[1].__setitem__(3, ""),
-     lambda rows: rows[1].__delitem__(slice(20, None)), lambda rows: rows[1].append("more")],
-)  # fmt: skip
-def test_a_damaged_table_is_told(tmp_path, damage):
-    path, _ = m.write_positions(tmp_path, [place(more=(candidate(),) * 4)])
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    damage(rows)
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-    with pytest.raises(InputError, match=r"positions\.csv, row 1"):
-        m.read_positions(path)
-
-
-def test_an_absent_table_is_told(tmp_path):
-    with pytest.raises(InputError, match="table of positions"):
-        m.read_positions(tmp_path / "positions.csv")
+        assert ask("PRAGMA application_id") == [(0x47504B47,)]  # 2
+        assert ask("PRAGMA user_version") == [(10300,)]
+        assert ask("PRAGMA integrity_check") == [("ok",)]  # 6
+        assert ask("PRAGMA foreign_key_check") == []  # 7
+        assert {row[0] for row in ask("SELECT srs_id FROM gpkg_spatial_ref_sys")} == {-1, 0, 4326}  # 11
+        (wgs84,) = ask(
+            "SELECT organization, organization_coordsys_id, definition FROM gpkg_spatial_ref_sys WHERE srs_id = 4326"
+        )
+        assert wgs84[:2] == ("EPSG", 4326)
+        assert CRS.from_wkt(wgs84[2]).to_epsg() == 4326
+        (content,) = ask(
+            "SELECT table_name, data_type, min_x, min_y, max_x, max_y, srs_id, last_change FROM gpkg_contents"
+        )  # 13
+        assert (content[:2], content[6]) == (("positions", "features"), 4326)  # 18
+        assert content[2] < content[4]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", content[7])  # 15
+        assert ask("SELECT * FROM gpkg_geometry_columns") == [("positions", "geom", "POINT", 4326, 0, 0)]  # 21 to 28
+        columns = {row[1]: (row[2], row[5]) for row in ask("PRAGMA table_info(positions)")}
+        assert columns["fid"] == ("INTEGER", 1)  # 29
+        assert columns["geom"] == ("POINT", 0)  # 31
+        assert set(m.HEADER) == set(columns) - {"fid", "geom"}
+        assert {kind for kind, _ in columns.values()} <= {"INTEGER", "POINT", "TEXT", "DOUBLE"}  # 5
+        blob, *row = ask("SELECT geom, picture, probability, radius_90_m, notes, candidate_2_tile FROM positions")[0]
+        assert row == ["a.jpg", 0.8, None, "dark; tilted", "u"]
+    magic, version, flags, srs, order, kind, x, y = struct.unpack("<2sBBiBIdd", blob)
+    assert (magic, version, flags, srs, order, kind) == (
+        b"GP",
+        0,
+        1,
+        4326,
+        1,
+        1,
+    )  # 19: little-endian, no envelope, a point
+    assert (x, y) == (one.longitude, one.latitude)
 
 
 # ---------------------------------------------------------------------------------------------------------- the folder
@@ -224,14 +239,14 @@ def test_nothing_is_half_written_when_the_disk_is_full(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OSError, match="No space"):
         m.write_positions(tmp_path, [place("new.jpg")])
-    assert [one.picture for one in m.read_positions(tmp_path / "positions.csv")] == ["old.jpg"]
+    assert "old.jpg" in (tmp_path / "positions.csv").read_text()
 
 
 # ----------------------------------------------------------------------------------------------------- against the truth
 
 
 def truth_of(**where):
-    return {name: tuple(from_metres(np.array([at]), ORIGIN)[0]) for name, at in where.items()}
+    return {f"{name}.jpg": tuple(from_metres(np.array([at]), ORIGIN)[0]) for name, at in where.items()}
 
 
 def test_errors_are_metres_and_unknown_ones_are_left_out():
@@ -259,11 +274,11 @@ def test_truth_is_found_with_or_without_folder_and_ending(key):
 
 
 def test_one_name_for_two_pictures_is_told():
-    with pytest.raises(InputError, match="one picture of that name"):
+    with pytest.raises(InputError, match=r"stands for x/a\.jpg and y/a\.jpg"):
         m.true_positions(["x/a.jpg", "y/a.jpg"], {"a": ORIGIN})
 
 
-@pytest.mark.parametrize(("pictures", "truth"), [(["a"], {"b": ORIGIN}), (["a"], {}), ([], {"a": ORIGIN})])
+@pytest.mark.parametrize(("pictures", "truth"), [(["a"], {"b": ORIGIN}), (["a"], {})])
 def test_truth_of_no_picture_is_told(pictures, truth):
     with pytest.raises(InputError, match="truth"):
         m.true_positions(pictures, truth)
@@ -278,74 +293,16 @@ def test_truth_comes_from_a_table_in_degrees(tmp_path):
         m.read_truth(path)
 
 
-# ----------------------------------------------------------------------------------------------------------- the report
-
-
-def report(**changes):
-    south, west = from_metres(np.array([[-500.0, -500.0]]), ORIGIN)[0]
-    north, east = from_metres(np.array([[500.0, 500.0]]), ORIGIN)[0]
-    given_ = {
-        "command": "ucvgl locate", "found": 3, "unusable": (), "tiles": 9, "candidates": 81, "span_m": 50.0,
-        "stride_m": 10.0, "area": (south, west, north, east), "calibrated_on": "the embedded world",
-    }  # fmt: skip
-    return m.Report(**{**given_, **changes})
-
-
-def rounds(*rates, hubness=0.5):
-    return tuple(m.Round(f"round {i}", 10 * i or None, rate, 0.03, 0.8, hubness, 61.0) for i, rate in enumerate(rates))
-
-
-def test_a_report_says_what_happened():
-    located = [place("a", 0.96), place("b", 0.6), place("c", 0.2)]
-    full = report(
-        rounds=rounds(0.3, 0.5), seconds=(("search", 3.0), ("training", 600.0)), assumptions=("north is up",),
-        unusable=(("bad|name`<b>.jpg", "cut\noff"),), truth=m.compare(located, truth_of(a=(3.0, 4.0))),
-    )  # fmt: skip
-    text = m.report_text(full, located)
-    for line in (
-        "| pictures found | 3 |", "| files left out | 1 |", "| candidates of 50 m, 10 m apart | 81 |",
-        "| 95% or more | 1 | 96% |", "| 50% or more | 2 | 78% |", "| 0% or more | 3 | 59% |",
-        "| round 0 | - | 30.0% | 0.0300 | 80.0% | 0.50 | 1 min 1 s |",
-        "| round 1 | 10 | 50.0% | 0.0300 | 80.0% | 0.50 | 1 min 1 s |",
-        "| placed within 10 m | 100.0% |", "| bad\\|name'&lt;b&gt;.jpg | cut off |", "- north is up", "| all | 10 min 3 s |",
-        "fitted on the embedded world",
-    ):  # fmt: skip
-        assert line in text, line
-    assert "Mutual matches were still growing" in text
-    columns = {}
-    for line in text.splitlines():
-        if line.startswith("|"):
-            columns.setdefault(line.replace("\\|", "").count("|"), []).append(line)
-    assert set(columns) == {3, 4, 8}  # no name has broken a table
-
-
-def test_a_report_without_rounds_truth_or_places_is_short(tmp_path):
-    text = m.write_report(tmp_path, report(), []).read_text()
-    assert "## Quality" not in text
-    assert "## Against" not in text
-    assert "- Nothing stands out." in text
-    assert "| 95% or more | 0 | - |" in text
+def test_a_row_without_a_position_is_a_picture_of_unknown_place(tmp_path):
+    path = tmp_path / "truth.csv"
+    path.write_text("file,latitude,longitude\na.jpg,60.17,24.94\nb.jpg,,\n")
+    assert m.read_truth(path) == {"a.jpg": ORIGIN}
 
 
 @pytest.mark.parametrize(
-    ("changes", "where", "word"),
-    [
-        ({"rounds": rounds(0.05)}, 0.0, "do not fit yet"),
-        ({"rounds": rounds(0.5, hubness=4.0)}, 0.0, "hubness 4.0"),
-        ({"rounds": rounds(0.2, 0.4)}, 0.0, "still growing"),
-        ({"stride_m": 25.0}, 0.0, "stride of 10 m"),
-        ({"unusable": (("a", "b"),)}, 0.0, "could not be used"),
-        ({}, 490.0, "lie at the edge"),
-        ({}, -490.0, "lie at the edge"),
-    ],
+    ("lat", "lon", "says"), [(24.94, 60.17, "exchange"), (48.0, 11.0, r"nearest 1,\d{3} km"), (60.3, 25.0, None)]
 )
-def test_advice_names_what_was_seen_and_nothing_else(changes, where, word):
-    truth = m.compare([place()], truth_of(a=(0.0, 0.0)))
-    found = m.advice(report(truth=truth, **changes), [place(east=where)] * 3)
-    assert len(found) == 1
-    assert word in found[0]
-
-
-def test_advice_asks_for_known_positions_where_there_are_none():
-    assert [line for line in m.advice(report(), [place()]) if "--truth" in line]
-    assert m.advice(report(), []) == []
+def test_known_positions_far_from_the_tiles_are_told(lat, lon, says):
+    truth, tiles = Positions(np.array([[lat, lon], [np.nan, np.nan]]), Wgs84()), Positions(np.array([ORIGIN]), Wgs84())
+    with pytest.raises(InputError, match=says) if says else nullcontext():
+        m.check_near(truth, tiles, "truth.csv")

@@ -16,22 +16,23 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ucvgl.augment import roll_panoramas, turn_squares
-from ucvgl.candidates import Candidates
-from ucvgl.confidence import Calibration, Evidence, evidence, load_calibration
 from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.distributed import embed_sharded, processes
 from ucvgl.encoders import Encoder, TwoViewEncoder, embed
 from ucvgl.errors import InputError
-from ucvgl.imagery import Ground, Kind
 from ucvgl.lab.cache import StageResult, run_stage
-from ucvgl.located import Located, Round, place_all
+from ucvgl.locate.adapt import SCRATCH, AdaptConfig, adapt, starting_model
+from ucvgl.locate.candidates import Candidates
+from ucvgl.locate.confidence import Calibration, Evidence, evidence, load_calibration
+from ucvgl.locate.located import Located, place_all
+from ucvgl.locate.pictures import Ground, Kind
+from ucvgl.locate.report import Round
+from ucvgl.locate.views import StreetConfig, street_views
 from ucvgl.methods.baselines import centred_by_domain
-from ucvgl.methods.common import EMBED_BATCH
+from ucvgl.methods.common import EMBED_BATCH, embed_all
 from ucvgl.methods.ucvgl import Descriptors, Pretraining, ground_input
 from ucvgl.reranking import csls_neighbours
 from ucvgl.search import BothWays, top_k
-from ucvgl.street import StreetConfig, street_views
-from ucvgl.studies.adapt import AdaptConfig, adapt, starting_model
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 NEIGHBOURS, PICTURES = 20, 5  # of a picture and of a candidate, as EvidenceSettings
@@ -107,37 +108,69 @@ def search(
     first = picture_stage(ground, kind, headings.nan_to_num(0.0), config.street, progress=progress)
     tiles = candidate_stage(candidates, progress=progress)
     images = _images(first, tiles)
-    model, start = starting_model(images, config.adapt, progress=progress)
+    came, start = starting_model(images, config.adapt, progress=progress)
+    turned = tile_turns(came, images, config.adapt)
     if not bool(known.all()):
-        headings = find_headings(ground, kind, headings, images, model, config, progress=progress)
+        headings = find_headings(ground, kind, headings, images, came, turned, config, progress=progress)
         images = _images(picture_stage(ground, kind, headings, config.street, progress=progress), tiles)
-    model, rounds = adapt(model, start, images, config.adapt, given, progress=progress)
-    both, found = retrieve(model, start, images, candidates)
+    before = Descriptors(_centred(embed_all(came.ground, ground_input(images, start))), _centred(turned[0]))
+    model, rounds = adapt(came, start, images, config.adapt, given, came=before, progress=progress)
+    if model is not came:
+        turned = tile_turns(model, images, None)
+    both, found = retrieve(Descriptors(picture_turns(model, images, start), _together(turned)), candidates)
     return Search(kind, images, headings, known, both, found, rounds)
 
 
-def retrieve(
-    model: TwoViewEncoder, start: Pretraining, images: Dataset, candidates: Candidates
-) -> tuple[BothWays, Evidence]:
+def retrieve(found: Descriptors, candidates: Candidates) -> tuple[BothWays, Evidence]:
     """Neighbours both ways, re-ranked by CSLS, and the evidence they are."""
-    found = describe_turned(model, images, start)
     k = (min(NEIGHBOURS, len(found.satellite)), min(PICTURES, len(found.ground)))
     both = csls_neighbours(found.ground, found.satellite, *k)
     return both, evidence(both, candidates.positions_m)
 
 
-def describe_turned(model: TwoViewEncoder, images: Dataset, start: Pretraining) -> Descriptors:
-    """Descriptors (N, 4 D) and (M, 4 D) of both views in all four quarter turns together, each view and turn centred.
+# ------------------------------------------------------------------------------------------------------- the descriptors
 
-    A cosine is then the mean of four, of the same pair turned together. The encoders were trained on such turns but do not
-    answer the same to each, so the mean is surer: ours, worth 7 and 9 points of pictures placed in two cities.
+
+@dataclass(frozen=True)
+class _TileTurns:
+    """All that the descriptors of tiles depend on beside the tiles."""
+
+    start: str
+    digest: str
+
+
+def picture_turns(model: TwoViewEncoder, images: Dataset, start: Pretraining) -> Tensor:
+    """Descriptors (N, 4 D) of the pictures in all four quarter turns together, each turn centred.
+
+    A cosine of these and of `tile_turns` is the mean of four, of the same pair turned together. The encoders were trained on
+    such turns but do not answer the same to each, so the mean is surer: ours, worth 7 and 9 points of pictures placed in two
+    cities.
     """
     ground = ground_input(images, start)
     turn = roll_panoramas if start.ground_is_panorama else turn_squares
-    return Descriptors(
-        _together([_embedded(model.ground, ground, turn, quarters) for quarters in range(4)]),
-        _together([_embedded(model.satellite, images.gallery, turn_squares, quarters) for quarters in range(4)]),
-    )
+    return _together([_embedded(model.ground, ground, turn, quarters) for quarters in range(4)])
+
+
+def tile_turns(model: TwoViewEncoder, images: Dataset, came: AdaptConfig | None) -> Sequence[Tensor]:
+    """Descriptors (M, D) of the tiles in each of four quarter turns.
+
+    Those of encoders `came` as a file, which no imagery has changed yet, are made once for a set of tiles, in the run cache:
+    whatever pictures are searched for. None: they have been trained on the imagery.
+    """
+
+    def every_turn() -> list[Tensor]:
+        return [_embedded(model.satellite, images.gallery, turn_squares, quarters).cpu() for quarters in range(4)]
+
+    if came is None or came.start == SCRATCH:
+        return every_turn()
+
+    def compute(folder: Path) -> dict[str, int]:
+        np.save(folder / "turns.npy", torch.stack(every_turn()).numpy(), allow_pickle=False)
+        return {"tiles": len(images.gallery)}
+
+    key = _TileTurns(Path(came.start).name, came.start_digest)
+    stage = run_stage("tile-descriptors", key, images.gallery.source, compute)
+    return list(torch.from_numpy(np.load(stage.folder / "turns.npy", allow_pickle=False)))
 
 
 def _embedded(encoder: Encoder, images: ArrayImages, turn: Callable[[Tensor, Tensor], Tensor], quarters: int) -> Tensor:
@@ -151,14 +184,19 @@ def _embedded(encoder: Encoder, images: ArrayImages, turn: Callable[[Tensor, Ten
 
 def _together(turned: Sequence[Tensor]) -> Tensor:
     """(N, D) of each turn, centred, side by side at unit length."""
-    return torch.cat([centred_by_domain(one) if len(one) > 1 else one for one in turned], -1) / math.sqrt(len(turned))
+    return torch.cat([_centred(one) for one in turned], -1) / math.sqrt(len(turned))
+
+
+def _centred(descriptors: Tensor) -> Tensor:
+    return centred_by_domain(descriptors) if len(descriptors) > 1 else descriptors
 
 
 def place(ground: Ground, candidates: Candidates, found: Search, calibration: Calibration) -> list[Located]:
     """The pictures of a search on the map, in the order of `ground.images(kind)`."""
-    notes: Sequence[Sequence[str]] = [() if known else (NO_HEADING,) for known in found.known.tolist()]
+    pictures = ground.of_kind(found.kind)
+    notes = [p.notes + (NO_HEADING,) * (not known) for p, known in zip(pictures, found.known.tolist(), strict=True)]
     return place_all(
-        ground.images(found.kind).ids, candidates.ids, candidates.positions, found.evidence, calibration,
+        [p.file for p in pictures], candidates.ids, candidates.positions, found.evidence, calibration,
         headings_deg=found.headings_deg.tolist(), notes=notes,
     )  # fmt: skip
 
@@ -168,9 +206,14 @@ def world_calibration(kind: Kind, *, searched: bool) -> Calibration:
     return load_calibration(WEIGHTS / f"{calibration_name(kind, searched=searched)}.json")
 
 
+def calibration_of(found: Search) -> Calibration:
+    """The committed calibration that fits a search: by kind of picture, and by whether any heading was searched for."""
+    return world_calibration(found.kind, searched=not bool(found.known.all()))
+
+
 def calibration_name(kind: Kind, *, searched: bool) -> str:
     """What the calibration of such pictures is called."""
-    return f"{kind}{'-turned' if searched else ''}"
+    return f"{kind}{'-turned' * searched}"
 
 
 # ---------------------------------------------------------------------------------------------------- pictures and tiles
@@ -183,7 +226,7 @@ class _Pictures:
     street: StreetConfig
     kind: Kind
     headings_deg: tuple[float, ...]
-    fov_deg: tuple[float, ...]
+    seen: tuple[tuple[float, ...], ...]  # field of view, and the part of the sphere
 
 
 def picture_stage(
@@ -191,12 +234,14 @@ def picture_stage(
 ) -> StageResult:
     """Makes the encoder's pictures of one kind, in a folder of the run cache: ground.npy (N, 3, h, w) uint8."""
     files = ground.images(kind)
-    fov = tuple(ground.pictures[i].fov_deg or 0.0 for i in ground.rows(kind))
-    key = _Pictures(street, kind, tuple(headings_deg.tolist()), fov)
+    pictures = ground.of_kind(kind)
+    key = _Pictures(
+        street, kind, tuple(headings_deg.tolist()), tuple((p.fov_deg or 0.0, *(p.crop or ())) for p in pictures)
+    )
 
     def compute(folder: Path) -> dict[str, int]:
         out = _array(folder / "ground.npy", (len(files), 3, *street.size_px))
-        for rows, views in street_views(ground, kind, list(headings_deg[:, None]), street, progress=progress):
+        for rows, views in street_views(ground, pictures, list(headings_deg[:, None]), street, progress=progress):
             out[rows] = views[:, 0].numpy()
         out.flush()
         return {"pictures": len(files)}
@@ -262,8 +307,8 @@ class _Turns:
 
 @torch.no_grad()
 def find_headings(
-    ground: Ground, kind: Kind, headings_deg: Tensor, images: Dataset, model: TwoViewEncoder, config: LocateConfig, *,
-    progress: bool = True,
+    ground: Ground, kind: Kind, headings_deg: Tensor, images: Dataset, model: TwoViewEncoder, turned: Sequence[Tensor],
+    config: LocateConfig, *, progress: bool = True,
 ) -> Tensor:  # fmt: skip
     """Headings (N,) degrees, those that are NaN replaced by the turn at which a picture finds its best candidate.
 
@@ -271,20 +316,17 @@ def find_headings(
     highest mean cosine to any candidate in its four quarter turns is taken. Ours.
     """
     blind = headings_deg.isnan()
-    without = replace(
-        ground, pictures=tuple(ground.pictures[i] for i in ground.rows(kind)[blind.numpy()]), positions=None
-    )
+    without = [picture for picture, lost in zip(ground.of_kind(kind), blind.tolist(), strict=True) if lost]
 
     def compute(folder: Path) -> dict[str, list[float]]:
         turns = torch.arange(config.turns, dtype=torch.float64) * (360 / config.turns)
-        views = street_views(without, kind, [turns] * len(without.pictures), config.street, progress=progress)
+        views = street_views(ground, without, [turns] * len(without), config.street, progress=progress)
         parts = (some for _, part in views for some in part.flatten(0, 1).split(EMBED_BATCH))
         alone = centred_by_domain(embed(model.ground, parts))
-        alone = alone.view(len(without.pictures), config.turns, -1)
+        alone = alone.view(len(without), config.turns, -1)
         # a view of heading h turned counter-clockwise by a quarter is the view of heading h - 90
         query = torch.cat([alone.roll(k * config.turns // 4, 1) for k in range(4)], -1).flatten(0, 1)
-        gallery = [_embedded(model.satellite, images.gallery, turn_squares, quarters) for quarters in range(4)]
-        score, _ = top_k(query, _together(gallery), 1)
+        score, _ = top_k(query, _together(turned).to(query), 1)
         found = headings_deg.clone()
         found[blind] = turns[score.view(-1, config.turns).argmax(1)]
         return {"headings_deg": found.tolist()}

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ucvgl import map_figures as f
-from ucvgl.confidence import calibration_error, reliability
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import use_style
-from ucvgl.located import Candidate, Located
-from ucvgl.map_page import Background
+from ucvgl.locate import map_figures as f
+from ucvgl.locate.confidence import calibration_error, reliability
+from ucvgl.locate.located import Candidate, Located
+from ucvgl.locate.map_page import Background
 from ucvgl.positions import from_metres
 
 mpl.use("agg")

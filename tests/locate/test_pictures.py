@@ -5,13 +5,12 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from ucvgl.augment import roll_panoramas
 from ucvgl.data import batches
+from ucvgl.data.files import read_columns
 from ucvgl.errors import InputError
-from ucvgl.imagery import align_north, check_ground, fov_from_35mm, in_threads, read_columns
+from ucvgl.locate.pictures import check_ground, fov_from_35mm, in_threads
 
 
 def picture(path, width, height, exif=None, **options):
@@ -120,18 +119,6 @@ def test_an_unknown_focal_length_is_no_field_of_view(tmp_path):
     assert "without a field of view" in one(tmp_path).reason_unusable
 
 
-def test_positions_are_not_read_unless_asked_for(tmp_path):
-    picture(tmp_path / "a.jpg", 256, 128, tags(place=(60.0, 24.0)))
-    picture(tmp_path / "b.jpg", 256, 128)
-    (tmp_path / "c.jpg").write_bytes(b"nothing")
-    plain = check_ground(tmp_path)
-    assert plain.positions is None
-    assert plain.images("panorama").positions is None
-    asked = check_ground(tmp_path, positions=True)
-    assert asked.positions.known.tolist() == [True, False, False]
-    assert asked.images("panorama").positions.values[0].tolist() == [60, 24]
-
-
 def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
     for k in range(4):
         picture(tmp_path / "deeper" / f"{k}.jpg", 256, 128)
@@ -143,7 +130,7 @@ def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
     (tmp_path / "4.jpg").write_bytes(b"")
     ground = check_ground(tmp_path, heading_deg=0.0)
     assert [p.file for p in ground.unusable] == ["4.jpg", "5.png", "deeper/1.jpg"]
-    assert all("no whole image" in p.reason_unusable for p in ground.unusable)
+    assert [p.reason_unusable[:14] for p in ground.unusable] == ["an empty file", "no whole image", "no whole image"]
     assert ground.counts() == {"panoramas": 3, "photos": 0, "without heading": 0, "unusable": 3}
     images = ground.images("panorama")
     assert images.ids == ("deeper/0.jpg", "deeper/2.jpg", "deeper/3.jpg")
@@ -180,7 +167,7 @@ def test_the_report(tmp_path):
         ("file,fov_deg\na,70\na,71\n", ":3: expected every file once"),
         ("file,fov_deg\na,0\n", "above 0, up to 360 degrees, found 0"),
         ("file,fov_deg\na,361\n", "above 0, up to 360"),
-        ("file,fov_deg\nb,70\n", r"files such as 'a\.png', found files such as 'b'"),
+        ("file,fov_deg\nb,70\n", r"ids such as 'a\.png', found ids such as 'b'"),
         ("file,fov_deg\n", "no rows"),
         ('file,fov_deg\n"a,70\n', "quotes"),
     ],
@@ -228,18 +215,3 @@ def test_an_error_stops_the_threads():
 
 def test_threads_keep_the_order():
     assert in_threads(lambda v: -v, iter(range(50)), 3, False, "looking") == [-v for v in range(50)]
-
-
-def test_alignment_brings_north_to_the_centre():
-    width = 36
-    azimuth = (torch.arange(width) + 0.5) / width * 360 - 180  # what a north-aligned panorama's columns show
-    for heading in (0.0, 90.0, 180.0, 270.0, 350.0, -20.0, 723.0):
-        seen = (azimuth + heading + 180) % 360 - 180  # the same columns, turned
-        image = seen.expand(1, 3, 4, width)
-        aligned = align_north(image, torch.tensor([heading]))[0, 0, 0]
-        off = (aligned - azimuth + 180) % 360 - 180
-        assert off.abs().max() <= 5.0 + 1e-3  # half a column
-    images = torch.arange(2 * 3 * 2 * 8).reshape(2, 3, 2, 8)
-    assert torch.equal(align_north(images, torch.tensor([0.0, math.nan])), images)
-    # a camera that faced east saw what one that faces north sees a quarter to its right
-    assert torch.equal(align_north(roll_panoramas(images, torch.tensor([1, 1])), torch.tensor([90.0, 90.0])), images)

@@ -1,4 +1,4 @@
-"""From folders to evidence: the pictures and candidates that encoders are given, headings, places (ucvgl/methods/locate.py)."""
+"""From folders to evidence: the pictures and candidates that encoders are given, headings, places (search.py)."""
 
 import json
 from types import SimpleNamespace
@@ -8,20 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from ucvgl.candidates import cut
-from ucvgl.confidence import Calibration, EvidenceSettings
 from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.geometry import top_view
-from ucvgl.imagery import check_ground
-from ucvgl.methods.baselines import pixel_descriptor
-from ucvgl.mosaic import open_mosaic
-from ucvgl.own_city import export_own_city
-from ucvgl.street import StreetConfig, north_up
-from ucvgl.studies import locate as module
-from ucvgl.studies.adapt import AdaptConfig
-from ucvgl.studies.locate import (
+from ucvgl.locate import search as module
+from ucvgl.locate.adapt import AdaptConfig
+from ucvgl.locate.candidates import cut
+from ucvgl.locate.confidence import Calibration, EvidenceSettings
+from ucvgl.locate.pictures import check_ground
+from ucvgl.locate.search import (
     NO_HEADING,
     LocateConfig,
     calibration_name,
@@ -32,6 +28,10 @@ from ucvgl.studies.locate import (
     search,
     world_calibration,
 )
+from ucvgl.locate.tiles import open_mosaic
+from ucvgl.locate.views import StreetConfig, north_up
+from ucvgl.methods.baselines import pixel_descriptor
+from ucvgl.world.own_city import export_own_city
 
 SIZE, PLACES = 32, 9
 ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
@@ -101,7 +101,7 @@ def test_a_search_places_every_picture(city, config, known):
     assert [one.name for one in found.rounds] == ["as they came"]
     placed = place(ground, city.candidates, found, MADE_UP)
     assert [one.picture for one in placed] == [f"pano_{k:05d}.jpg" for k in range(PLACES)]
-    assert [one.notes for one in placed] == [() if known else (NO_HEADING,)] * PLACES
+    assert [NO_HEADING in one.notes for one in placed] == [not known] * PLACES
     assert [one.heading_deg for one in placed] == found.headings_deg.tolist()
     best = city.candidates.positions.values[found.evidence.best[:, 0]]
     assert np.allclose([(one.latitude, one.longitude) for one in placed], best, atol=1e-6)
@@ -130,6 +130,21 @@ def test_a_stopped_search_goes_on(city, config, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "candidate_stage", lambda *a, **k: made.append(real(*a, **k)) or made[-1])
     search(city.ground, "panorama", city.candidates, config, progress=False)
     assert [stage.loaded for stage in made] == [True]
+
+
+def test_tiles_are_embedded_once_for_all_runs(city, config, monkeypatch, tmp_path):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    turned, real = [], module.turn_squares
+    monkeypatch.setattr(module, "turn_squares", lambda some, by: turned.append(len(some)) or real(some, by))
+    search(city.ground, "panorama", city.candidates, config, progress=False)
+    every = 4 * (len(city.candidates) + PLACES)
+    assert sum(turned) == every
+    known = check_ground(city.root / "ground", heading_deg=0.0)  # another case, the same tiles
+    search(known, "panorama", city.candidates, config, progress=False)
+    assert sum(turned) == every + 4 * PLACES
+    other = LocateConfig(AdaptConfig(config.adapt.start, "another digest", epochs=0), STREET, turns=4)
+    search(known, "panorama", city.candidates, other, progress=False)
+    assert sum(turned) == 2 * every + 4 * PLACES
 
 
 def test_one_candidate_is_told(city, config):
@@ -205,9 +220,9 @@ def toy_set(tile, name):
 
 
 def headings_of(t, known, config=None, images=None):
-    return find_headings(
-        t.ground, "panorama", known, images or t.images, t.model, config or t.config, progress=False
-    )  # fmt: skip
+    images = images or t.images
+    tiles = module.tile_turns(t.model, images, None)
+    return find_headings(t.ground, "panorama", known, images, t.model, tiles, config or t.config, progress=False)
 
 
 def test_headings_are_found(turned):
@@ -219,9 +234,9 @@ def test_known_headings_stay_and_cost_nothing(turned, monkeypatch):
     seen = []
     real = module.street_views
 
-    def watched(ground, kind, headings, *rest, **options):
-        seen.append(([p.file for p in ground.pictures], len(headings)))
-        return real(ground, kind, headings, *rest, **options)
+    def watched(ground, pictures, headings, *rest, **options):
+        seen.append(([p.file for p in pictures], len(headings)))
+        return real(ground, pictures, headings, *rest, **options)
 
     monkeypatch.setattr(module, "street_views", watched)
     known = turned.headings.clone()

@@ -21,10 +21,18 @@ from ucvgl.errors import InputError
 from ucvgl.lab.cache import run_stage
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
 from ucvgl.lab.stages import pretrain
-from ucvgl.located import Round
+from ucvgl.locate.report import Round
 from ucvgl.methods.common import BEST, device
 from ucvgl.methods.curriculum import CHOSEN_BY, train_on_pseudo_labels
-from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, describe, neighbours, pretrained_model
+from ucvgl.methods.ucvgl import (
+    Curriculum,
+    Descriptors,
+    Pretraining,
+    Translation,
+    describe,
+    neighbours,
+    pretrained_model,
+)
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels, quality
 from ucvgl.synthetic_top_view import Occlusion
 from ucvgl.training import TrainingConfig
@@ -79,7 +87,7 @@ def starting_model(
 
 def adapt(
     model: TwoViewEncoder, start: Pretraining, images: Dataset, config: AdaptConfig, given: Tensor | None = None, *,
-    progress: bool = True,
+    came: Descriptors | None = None, progress: bool = True,
 ) -> tuple[TwoViewEncoder, list[Round]]:  # fmt: skip
     """The encoders after training on these images, from the run cache.
 
@@ -89,13 +97,14 @@ def adapt(
         images: N pictures and M candidates; nothing says which belong together.
         config: how long.
         given: (N,) int64 candidates of pictures whose place is known, -1 elsewhere: semi-supervised; None: none is.
+        came: the images' descriptors by these encoders, if they are known.
         progress: show bars.
 
     Returns:
         the encoders, on the GPU if there is one, and a row for them as they came and for each epoch, by measures that
         need no label.
     """
-    before = quality(neighbours(describe(model, images, start)))
+    before = quality(neighbours(came or describe(model, images, start)))
     rounds = [_round("as they came", before)]
     if config.epochs == 0:
         return model, rounds

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from ucvgl import paths
-from ucvgl.locate import Request, locate
-from ucvgl.located import read_positions
+from ucvgl.locate.run import Request, locate
 
 TILE_M = 200.0  # edge of a tile on the ground
 
@@ -43,7 +42,9 @@ def test_ten_photos_are_placed(helsinki: Path, monkeypatch: pytest.MonkeyPatch) 
         kind="photo", fov_deg=70.0, stride_m=25.0, epochs=1,
     )  # fmt: skip
     outcome = locate(request, progress=False)
-    located = read_positions(outcome.folder / "positions.csv")
+    with (outcome.folder / "positions.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 10
+    located = outcome.located
     assert len(located) == 10
     assert 10 * 6 * 6 <= outcome.report.candidates <= 10 * 7 * 7  # 150 / 25 steps each way; nothing between the tiles
     assert all(60.20 < one.latitude < 60.29 and 24.82 < one.longitude < 24.98 for one in located)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import as_picture
-from ucvgl.located import Located
+from ucvgl.locate.located import Located
 from ucvgl.paths import write_text
 from ucvgl.positions import EARTH_RADIUS_M, Positions, Wgs84
 

@@ -1,5 +1,6 @@
 """`ucvgl locate` as it is called: a small city from two folders to files, and what is said where it cannot."""
 
+import csv
 import errno
 import json
 import shutil
@@ -15,15 +16,23 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from ucvgl import cli, located, own_city, paths
-from ucvgl import locate as module
-from ucvgl.confidence import Calibration, EvidenceSettings
+from ucvgl import cli, paths
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
-from ucvgl.locate import Request, background, locate, look, plan, plan_text
-from ucvgl.located import MARK, read_positions, read_truth, true_positions
-from ucvgl.own_city import export_own_city
+from ucvgl.locate import located, output
+from ucvgl.locate import looked as looking
+from ucvgl.locate import run as module
+from ucvgl.locate import search as searching
+from ucvgl.locate.confidence import Calibration, EvidenceSettings
+from ucvgl.locate.located import MARK, read_truth, true_positions
+from ucvgl.locate.looked import Request, look
+from ucvgl.locate.output import background
+from ucvgl.locate.pictures import BY_SHAPE
+from ucvgl.locate.plan import plan, plan_text
+from ucvgl.locate.run import locate
 from ucvgl.positions import to_metres
+from ucvgl.world import own_city
+from ucvgl.world.own_city import export_own_city
 
 SIZE, PLACES = 32, 24
 ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
@@ -39,7 +48,7 @@ MADE_UP = Calibration(
     10,
     5,
 )
-FILES = ["map.html", "map.png", "positions.csv", "positions.geojson", "report.md"]
+FILES = ["map.html", "map.png", "positions.csv", "positions.geojson", "positions.gpkg", "report.md"]
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -48,13 +57,13 @@ def city(tmp_path_factory):
     """Two folders, encoders that know nothing, and a run cache of the module's own."""
     patch = pytest.MonkeyPatch()
     patch.setenv("UCVGL_RUNS", str(tmp_path_factory.mktemp("runs")))
-    patch.setattr(module, "world_calibration", lambda kind, *, searched: replace(
+    patch.setattr(searching, "world_calibration", lambda kind, *, searched: replace(
         MADE_UP, measured_on=f"made-up {kind}s" + ", turned" * searched))  # fmt: skip
     patch.setattr(
         module, "background", lambda tiles: background(tiles, 256)
     )  # most of the time goes into large pictures
-    patch.setattr(module, "PICTURE_PX", 64)
-    patch.setattr(module, "BACKGROUND_PARTS", 16)
+    patch.setattr(output, "PICTURE_PX", 64)
+    patch.setattr(output, "BACKGROUND_PARTS", 16)
     root = export_own_city(
         tmp_path_factory.mktemp("own") / "city", "downtown", PLACES, spacing_m=8.0, span_m=24.0, zoom=20, tile_px=64,
         panorama_px=32, city_size_m=256.0, resolution_m=0.5, progress=False,
@@ -84,6 +93,21 @@ def done(city, tmp_path_factory):
     """A whole run, with all positions known."""
     out = tmp_path_factory.mktemp("out") / "located"
     return locate(request(city, out, truth=city.truth), command="ucvgl locate ...", progress=False)
+
+
+def read_positions(path):
+    """Rows of positions.csv as the tests look at them."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        SimpleNamespace(
+            picture=row["picture"], latitude=float(row["latitude"]), longitude=float(row["longitude"]),
+            probability=float(row["probability"]), heading_deg=float(row["heading_deg"]) if row["heading_deg"] else None,
+            notes=tuple(filter(None, row["notes"].split("; "))),
+            candidates=[row[f"candidate_{n}_tile"] for n in range(1, 6) if row[f"candidate_{n}_tile"]],
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -129,7 +153,7 @@ def test_every_file_is_written(city, ucvgl, tmp_path):
     assert out.rstrip().endswith(f"open {tmp_path / 'out' / 'map.html'}")
     placed = read_positions(tmp_path / "out" / "positions.csv")
     assert [one.picture for one in placed] == names(city.ground)
-    assert all(len(one.candidates) == 5 and 0 < one.probability < 1 and one.notes == () for one in placed)
+    assert all(len(one.candidates) == 5 and 0 < one.probability < 1 and set(one.notes) <= {BY_SHAPE} for one in placed)
     low, high = own_city.read_truth(city.truth)[1].values.min(0), own_city.read_truth(city.truth)[1].values.max(0)
     assert all((low - 1e-3 < (one.latitude, one.longitude)).all() for one in placed)
     assert all(((one.latitude, one.longitude) < high + 1e-3).all() for one in placed)
@@ -164,7 +188,7 @@ def test_json_is_all_that_stdout_gets(city, ucvgl, tmp_path):
 
 
 def test_the_same_again_gives_the_same_from_the_cache(city, done, tmp_path, monkeypatch):
-    monkeypatch.setattr("ucvgl.studies.adapt.train_on_pseudo_labels", None)  # would fail if it were trained again
+    monkeypatch.setattr("ucvgl.locate.adapt.train_on_pseudo_labels", None)  # would fail if it were trained again
     again = locate(request(city, tmp_path / "out", truth=city.truth), progress=False)
     assert again.located == done.located
 
@@ -208,8 +232,7 @@ def test_a_plan_counts(city, tmp_path):
     assert found["seconds"]["find headings"] == 0
     assert found["seconds_in_all"] == pytest.approx(sum(found["seconds"].values()), abs=0.4)
     assert all(found["seconds"][step] >= 0 for step in found["seconds"])
-    assert [Path(name).name for name in found["writes"]] == ["positions.csv", "positions.geojson", "map.html", "map.png",
-                                                             "report.md", "reliability.png"]  # fmt: skip
+    assert [Path(name).name for name in found["writes"]] == [*output.WRITTEN, output.RELIABILITY]
     blind = replace(asked, heading_deg=None, turns=4)
     assert plan(blind, look(blind, progress=False))["without_heading"] == {"panorama": PLACES}
     assert "All headings are known or stated." in plan_text(found)
@@ -281,15 +304,13 @@ def test_labels_are_the_nearest_candidates(city, tmp_path):
     table.write_text("\n".join([*rows[:3], ",".join(far)]) + "\n")
     looked = look(request(city, "unused", labels=table), progress=False)
     given = module._given(looked)
-    assert given.dtype == torch.int64
-    assert len(given) == PLACES
+    assert set(given) == {row.split(",")[0] for row in rows[1:3]}
     where = to_metres(true_positions(names(city.ground), read_truth(city.truth)), looked.mosaic.origin).values
     for name in (row.split(",")[0] for row in rows[1:3]):
         k = names(city.ground).index(name)
         away = np.hypot(*(looked.candidates.centre_m - where[k]).T)
-        assert given[k] == away.argmin()
-    assert int((given >= 0).sum()) == 2
-    assert module._given(look(request(city, "unused"), progress=False)) is None
+        assert given[name] == away.argmin()
+    assert module._given(look(request(city, "unused"), progress=False)) == {}
 
 
 @pytest.mark.parametrize("option", ["--truth", "--labels"])
@@ -299,7 +320,7 @@ def test_positions_of_other_pictures_are_told_before_any_work(city, ucvgl, tmp_p
     table.write_text("file,latitude,longitude\nsomewhere.jpg,45.0,-30.0\n")
     code, _, said = ucvgl(*words(city, tmp_path / "out", option, table))
     assert code == 2
-    assert "names such as 'pano_00000.jpg'" in said
+    assert "ids such as 'pano_00000.jpg'" in said
 
 
 # ------------------------------------------------------------------------------------------------------- pictures of all kinds
@@ -460,7 +481,7 @@ def bad_truth(city, tmp_path, monkeypatch):
         (no_ground, "nowhere"),
         (tiles_without_positions, "a position for every tile.*4 of 4 tiles without: tilea.jpg"),
         (two_levels, "one zoom level, found zoom 19: 1 tiles, zoom 20"),
-        (mixed_systems, "one coordinate system.*EPSG 4326"),
+        (mixed_systems, "all say where they lie.*1 that say it"),
         (no_checkpoint, "no such file"),
         (text_as_checkpoint, "a safetensors file"),
         (other_checkpoint, "the settings of two encoders"),
@@ -530,7 +551,7 @@ def test_ctrl_c_is_status_130_and_the_files_of_before_stay(city, done, ucvgl, tm
     assert (code, out) == (130, "")
     assert "stopped; what was computed is kept" in said
     assert contents(folder) == before
-    monkeypatch.setattr(module, "look", stopped)
+    monkeypatch.setattr(looking, "look", stopped)
     assert ucvgl(*words(city, folder, "--dry-run"))[0] == 130
 
 
@@ -559,7 +580,7 @@ def test_a_full_disk_while_computing(city, ucvgl, tmp_path, monkeypatch):
 def test_a_full_disk_while_writing_leaves_the_files_of_before(city, done, ucvgl, tmp_path, monkeypatch, file):
     folder = Path(shutil.copytree(done.folder, tmp_path / "out"))
     before = contents(folder)
-    real, real_image = Path.write_text, module.plt.Figure.savefig
+    real, real_image = Path.write_text, output.plt.Figure.savefig
 
     def text(self, *given, **options):
         if self.name.startswith(f".{file}."):
@@ -573,14 +594,20 @@ def test_a_full_disk_while_writing_leaves_the_files_of_before(city, done, ucvgl,
             raise FULL
         return real_image(self, path, **options)
 
+    def geopackage(path, rows):
+        path.write_bytes(b"half of")
+        if file == "positions.gpkg":
+            raise FULL
+
+    monkeypatch.setattr(located, "_write_geopackage", geopackage)
     monkeypatch.setattr(Path, "write_text", text)
-    monkeypatch.setattr(module.plt.Figure, "savefig", image)
+    monkeypatch.setattr(output.plt.Figure, "savefig", image)
     code, _, said = ucvgl(*words(city, folder, "--heading", 0))
     assert code == 2
     assert "No space left on device" in said
     assert contents(folder)[file] == before[file]
     assert set(names(folder)) <= {MARK, *FILES, "reliability.png"}  # nothing half-written
-    assert not module.plt.get_fignums()
+    assert not output.plt.get_fignums()
 
 
 def test_reports_are_written_whole_or_not_at_all():

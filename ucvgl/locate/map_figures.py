@@ -10,11 +10,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from ucvgl.confidence import calibration_error, reliability
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import PALETTE, WIDTH_IN, as_picture
-from ucvgl.located import Located, true_positions
-from ucvgl.map_page import Background
+from ucvgl.locate.confidence import calibration_error, reliability
+from ucvgl.locate.located import Located, true_positions
+from ucvgl.locate.map_page import Background
 from ucvgl.positions import Positions, Wgs84, to_metres
 
 COLOURS = "plasma"  # as map_page.SCALE

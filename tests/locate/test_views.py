@@ -1,16 +1,19 @@
 """Street pictures north up: whatever their shape and heading, what comes out is what a camera that faces north shows."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ucvgl import street
+from ucvgl.augment import roll_panoramas
 from ucvgl.data.decoding import resize
 from ucvgl.errors import InputError
 from ucvgl.geometry import complete_panorama, perspective_view, photo_top_view, top_view
-from ucvgl.imagery import check_ground
-from ucvgl.street import StreetConfig, north_up, street_views
+from ucvgl.locate import views as street
+from ucvgl.locate.pictures import check_ground
+from ucvgl.locate.views import StreetConfig, align_north, north_up, street_views
 
 CONFIG = StreetConfig(size_px=(24, 24), span_m=20.0)
 NORTH = torch.zeros(1, dtype=torch.float64)
@@ -125,12 +128,12 @@ def test_views_of_a_folder_stand_in_its_order(tmp_path, monkeypatch):
     (tmp_path / "4a.png").write_bytes(b"no picture")
     ground = check_ground(tmp_path, fov_deg=80.0)
     headings = [torch.tensor([0.0, 10.0 * k]) for k in range(7)]
-    parts = list(street_views(ground, "panorama", headings, CONFIG))
+    parts = list(street_views(ground, ground.of_kind("panorama"), headings, CONFIG))
     assert [rows for rows, _ in parts] == [slice(0, 3), slice(3, 6), slice(6, 7)]
     views = torch.cat([part for _, part in parts])
     assert views.shape == (7, 2, 3, 24, 24)
     assert views.amax((1, 2, 3, 4)).tolist() == [30 * k + 20 for k in range(7)]
-    ((rows, photo),) = street_views(ground, "photo", [NORTH], CONFIG)
+    ((rows, photo),) = street_views(ground, ground.of_kind("photo"), [NORTH], CONFIG)
     assert rows == slice(0, 1)
     assert sorted(set(photo.unique().tolist())) == [0, 255]
 
@@ -141,7 +144,7 @@ def test_every_view_has_its_own_heading(tmp_path):
         Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / f"{k}.png")
     ground = check_ground(tmp_path)
     headings = [torch.tensor([30.0 * k, -50.0]) for k in range(3)]
-    ((_, views),) = street_views(ground, "panorama", headings, CONFIG)
+    ((_, views),) = street_views(ground, ground.of_kind("panorama"), headings, CONFIG)
     for k in range(3):
         assert torch.equal(views[k], north_up(panorama(seed=k), "panorama", headings[k], CONFIG))
 
@@ -157,3 +160,18 @@ def test_every_view_has_its_own_heading(tmp_path):
 def test_bad_settings(settings, says):
     with pytest.raises(InputError, match=says):
         StreetConfig(**settings)
+
+
+def test_alignment_brings_north_to_the_centre():
+    width = 36
+    azimuth = (torch.arange(width) + 0.5) / width * 360 - 180  # what a north-aligned panorama's columns show
+    for heading in (0.0, 90.0, 180.0, 270.0, 350.0, -20.0, 723.0):
+        seen = (azimuth + heading + 180) % 360 - 180  # the same columns, turned
+        image = seen.expand(1, 3, 4, width)
+        aligned = align_north(image, torch.tensor([heading]))[0, 0, 0]
+        off = (aligned - azimuth + 180) % 360 - 180
+        assert off.abs().max() <= 5.0 + 1e-3  # half a column
+    images = torch.arange(2 * 3 * 2 * 8).reshape(2, 3, 2, 8)
+    assert torch.equal(align_north(images, torch.tensor([0.0, math.nan])), images)
+    # a camera that faced east saw what one that faces north sees a quarter to its right
+    assert torch.equal(align_north(roll_panoramas(images, torch.tensor([1, 1])), torch.tensor([90.0, 90.0])), images)

@@ -24,11 +24,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ucvgl.data.files import read_position_table
+from ucvgl.data.files import read_columns, read_position_table
 from ucvgl.data.write import JPEG_QUALITY, new_folder
 from ucvgl.errors import InputError
 from ucvgl.geometry import perspective_view
-from ucvgl.imagery import read_columns
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance
 from ucvgl.world.pairs import WorldConfig, city_of

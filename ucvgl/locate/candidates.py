@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ucvgl.data.decoding import resize
 from ucvgl.errors import InputError, check_number, check_pixels
-from ucvgl.mosaic import Mosaic, to_coordinates
+from ucvgl.locate import rasters
+from ucvgl.locate.tiles import Mosaic, to_source_coordinates
 from ucvgl.positions import Positions, Wgs84, from_metres
 
 SPAN_M = 50.0  # edge of a candidate: what the embedded world's encoders learnt (WorldConfig, laptop profile)
@@ -163,9 +164,9 @@ def cut(
     grid = np.stack([cells % count[0], cells // count[0]], 1)  # (K, 2) column from the west, row from the south
     centre = first + grid * stride_m
     degrees = from_metres(centre, mosaic.origin)
-    linear = _linear(mosaic, centre, degrees, span_m)
     offsets = np.append(start, len(cell))
-    layout = _Layout(offsets, tile, _to_pixel(mosaic, np.repeat(linear, np.diff(offsets), axis=0), tile))
+    pair = np.repeat(np.arange(len(centre)), np.diff(offsets))  # (P,) whose pair each is
+    layout = _Layout(offsets, tile, _to_pixel(mosaic, _linear(mosaic, centre, degrees, span_m, pair, tile), tile))
     covered = _covered(mosaic, layout, span_m)
     keep = np.flatnonzero(covered >= least_covered - 1e-9)
     if len(keep) == 0:
@@ -202,18 +203,20 @@ def _overlaps(
     return cell[order], tile[order]
 
 
-def _linear(mosaic: Mosaic, centre: np.ndarray, degrees: np.ndarray, span_m: float) -> np.ndarray:
-    """(K, 2, 3) from metres (east, north, 1) about each centre to source coordinates, by central differences."""
-    if mosaic.epsg is None:
-        still = np.broadcast_to(np.eye(2), (len(centre), 2, 2))
-        return np.concatenate([still, centre[:, :, None]], axis=2)
+def _linear(
+    mosaic: Mosaic, centre: np.ndarray, degrees: np.ndarray, span_m: float, pair: np.ndarray, tile: np.ndarray
+) -> np.ndarray:
+    """(P, 2, 3) from metres (east, north, 1) about a candidate's centre to a tile's coordinates, by central differences."""
     half = span_m / 2
-    ends = [
-        to_coordinates(from_metres(centre + np.array(step), mosaic.origin), mosaic.epsg)
-        for step in ((half, 0), (-half, 0), (0, half), (0, -half))
-    ]
-    middle = to_coordinates(degrees, mosaic.epsg)
-    return np.stack([(ends[0] - ends[1]) / span_m, (ends[2] - ends[3]) / span_m, middle], axis=2)
+    places = [degrees, *(from_metres(centre + np.array(step), mosaic.origin)
+                         for step in ((half, 0), (-half, 0), (0, half), (0, -half)))]  # fmt: skip
+    found = np.empty((len(pair), 2, 3))
+    for number, text in enumerate(mosaic.systems):
+        rows = mosaic.system[tile] == number
+        middle, *ends = (to_source_coordinates(some, text) for some in places)
+        linear = np.stack([(ends[0] - ends[1]) / span_m, (ends[2] - ends[3]) / span_m, middle], axis=2)
+        found[rows] = linear[pair[rows]]
+    return found
 
 
 def _to_pixel(mosaic: Mosaic, linear: np.ndarray, tile: np.ndarray) -> np.ndarray:
@@ -236,8 +239,20 @@ def _covered(mosaic: Mosaic, layout: _Layout, span_m: float) -> np.ndarray:
         column, row = np.moveaxis(layout.to_pixel[pairs] @ points, 1, 0)  # (p, C) each
         height, width = mosaic.size_px[layout.tile[pairs]].T[:, :, None]
         inside = (column > -1) & (column < width) & (row > -1) & (row < height)
+        for k in np.flatnonzero([mosaic.ground[i] is not None for i in layout.tile[pairs]]):
+            inside[k] &= _on_ground(mosaic, layout.tile[pairs][k], column[k], row[k])
         shares.append(np.logical_or.reduceat(inside, offsets[:-1] - offsets[0], axis=0).mean(1))
     return np.concatenate(shares)
+
+
+def _on_ground(mosaic: Mosaic, tile: int, column: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """(C,) bool: which points of a tile are ground, by its grid."""
+    grid, size = mosaic.ground[tile], mosaic.size_px[tile]
+    at = [
+        np.clip(((v + 0.5) / n * edge).astype(int), 0, edge - 1)
+        for v, n, edge in zip((row, column), size, grid.shape, strict=True)
+    ]
+    return grid[at[0], at[1]]
 
 
 def _order(mosaic: Mosaic, layout: _Layout, centre: np.ndarray, grid: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -260,7 +275,7 @@ def _reductions(size_px: np.ndarray, ratio: np.ndarray) -> np.ndarray:
 
 
 def _sampled(image: Tensor, column: Tensor, row: Tensor) -> Tensor:
-    """Bilinear samples (4, n, n) of uint8 (3, H, W) at pixels (n, n): colours times weight and the weight.
+    """Bilinear samples (4, n, n) of uint8 (4, H, W), colours and weight, at pixels (n, n): colours times weight and the weight.
 
     Beyond the outermost pixel centres the weight falls to 0 over a pixel. So tiles that lie edge to edge add up, and
     colours are interpolated across their border.
@@ -271,7 +286,8 @@ def _sampled(image: Tensor, column: Tensor, row: Tensor) -> Tensor:
     if right <= left or bottom <= top:
         return torch.zeros(4, *column.shape)
     part = image[:, top:bottom, left:right].float()
-    part = torch.cat([part, torch.ones_like(part[:1])])
+    weight = part[3:] / 255
+    part = torch.cat([part[:3] * weight, weight])
     x, y = (2 * (column - left) + 1) / (right - left) - 1, (2 * (row - top) + 1) / (bottom - top) - 1
     points = torch.stack([x, y], -1).float()
     return F.grid_sample(part[None], points[None], "bilinear", "zeros", align_corners=False)[0]
@@ -284,22 +300,35 @@ class _Cache:
         self.mosaic, self.reduce, self.limit = mosaic, reduce, limit
         self.held: OrderedDict[int, Tensor] = OrderedDict()
         self.bytes = 0
+        self.source = rasters.Source(mosaic.root)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Worker processes start with nothing in it."""
         return _Cache, (self.mosaic, self.reduce, self.limit)
 
     def read(self, tile: int) -> Tensor:
-        """Tile `tile`, shrunk by its factor, uint8 (3, h, w)."""
+        """Tile `tile`, shrunk by its factor: uint8 (4, h, w), colours and weight."""
         if tile in self.held:
             self.held.move_to_end(tile)
             return self.held[tile]
-        image, factor = self.mosaic.read(tile), int(self.reduce[tile])
-        if factor > 1:  # a few rows at a time: a large tile as floats would take four times its bytes
-            strips = (F.avg_pool2d(part.float(), factor) for part in image.split(256 * factor, dim=1))
-            image = torch.cat([strip.round_().to(torch.uint8) for strip in strips], dim=1)
+        mosaic, factor = self.mosaic, int(self.reduce[tile])
+        number = int(mosaic.file[tile])
+        image = self.source.read(mosaic.files[number], mosaic.windows[tile], mosaic.stretch.get(mosaic.kinds[number]))
+        image = _shrunk(torch.from_numpy(image), factor)
         self.held[tile] = image
         self.bytes += image.numel()
         while self.bytes > self.limit and len(self.held) > 1:
             self.bytes -= self.held.popitem(last=False)[1].numel()
         return image
+
+
+def _shrunk(image: Tensor, factor: int) -> Tensor:
+    """uint8 (4, H, W) -> (4, H / factor, W / factor): colours are means of what is ground."""
+    if factor == 1:
+        return image
+    strips = []
+    for part in image.split(256 * factor, dim=1):  # a few rows at a time: as floats it would take four times its bytes
+        weight = F.avg_pool2d(part[3:].float(), factor)
+        colour = F.avg_pool2d(part[:3].float() * (part[3:] > 0), factor) * 255 / weight.clamp_min(1e-6)
+        strips.append(torch.cat([colour, weight]).round_().clamp_(0, 255).to(torch.uint8))
+    return torch.cat(strips, dim=1)

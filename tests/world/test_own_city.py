@@ -8,15 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from ucvgl.candidates import cut
+from ucvgl.data.folders import image_position
 from ucvgl.errors import InputError
-from ucvgl.imagery import align_north, check_ground
-from ucvgl.mosaic import open_mosaic
-from ucvgl.own_city import ORIGIN, export_own_city, read_truth
+from ucvgl.locate.candidates import cut
+from ucvgl.locate.pictures import check_ground
+from ucvgl.locate.tiles import open_mosaic
+from ucvgl.locate.views import align_north
 from ucvgl.positions import Neighbours, Positions, Wgs84, to_metres
 from ucvgl.world.city import make_city
 from ucvgl.world.difficulty import satellite_condition
 from ucvgl.world.noise import hash32
+from ucvgl.world.own_city import ORIGIN, export_own_city, read_truth
 from ucvgl.world.render import Scene
 from ucvgl.world.styles import style_named
 from ucvgl.world.views import panoramas, satellite_tiles
@@ -55,7 +57,7 @@ def alike(a, b):
 
 def test_the_mosaic_is_the_city_from_above(city, scene):
     mosaic = opened(city)
-    assert (mosaic.epsg is None) == (city / "tiles.csv").exists()
+    assert (mosaic.systems != ("EPSG:3857",)) == (city / "tiles.csv").exists()
     low, high = mosaic.bounds_m
     shift = to_metres(Positions(np.array([mosaic.origin]), Wgs84()), ORIGIN).values[0]
     assert (low + shift > -0.3).all()
@@ -121,7 +123,7 @@ def test_every_place_has_a_candidate_around_it(city):
     candidates = cut(opened(city), 24.0)
     _, away = Neighbours(candidates.positions).nearest(places, 1)
     assert away.max() <= 24 / 8 * np.sqrt(2) + 0.05
-    assert check_ground(city / "ground").positions is None
+    assert all(image_position(file) is None for file in (city / "ground").iterdir())
 
 
 def test_names_tell_nothing_of_the_order(city):
