@@ -8,6 +8,7 @@ nothing else is known, and that is said. Where a picture was taken is never read
 import math
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -187,7 +188,9 @@ def check_ground(
             todo="Copy JPEG, PNG, TIFF, WebP or BMP images there.",
         )  # fmt: skip
     known = np.full((len(names), 2), np.nan) if table is None else _known(Path(table), names)
-    seen = in_threads(lambda name: _seen(root / name), names, workers, progress, "checking pictures")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of damaged tags and many pixels: neither spoils a picture
+        seen = in_threads(lambda name: _seen(root / name), names, workers, progress, "checking pictures")
     pictures = tuple(
         _picture(name, one, row, kind, fov_deg, heading_deg)
         for name, one, row in zip(names, seen, known.tolist(), strict=True)

@@ -208,18 +208,15 @@ def _mosaic(root: Path, placed: _Placed, broken: list[tuple[str, str]], others: 
             ground.append(valid)
     of_file, affine = np.array(file, np.int64), np.stack(to_source)
     system = np.array(placed.system, np.int64)[of_file]
-    corners = _corners(affine, np.array([part[2:] for part in parts], np.int64))  # (N, 4, 2)
-    degrees = np.empty_like(corners)
-    for number, text in enumerate(placed.systems):
-        rows = system == number
-        degrees[rows] = from_source(corners[rows].reshape(-1, 2), text).reshape(-1, 4, 2)
+    degrees = _degrees(_corners(affine, np.array([part[2:] for part in parts], np.int64)), system, placed.systems)
     if not np.isfinite(degrees).all():
         where = placed.names[of_file[int(np.argmin(np.isfinite(degrees).all((1, 2))))]]
         raise InputError(
             root / where, expected="a position on the Earth", found="corners outside its coordinate system",
             todo="Say the right system with --epsg, or correct the position.",
         )  # fmt: skip
-    middle = degrees.mean(1)
+    size = np.array([(look.height, look.width) for look in placed.looks], np.int64)
+    middle = _degrees(_corners(placed.affine, size), np.array(placed.system), placed.systems).mean(1)  # of the files
     origin = tuple(float(v) for v in np.round((middle.min(0) + middle.max(0)) / 2, 6))
     corners_m = to_metres(Positions(degrees.reshape(-1, 2), Wgs84(), str(root)), origin).values.reshape(-1, 4, 2)
     kinds = tuple(look.kind for look in placed.looks)
@@ -342,6 +339,15 @@ def _corners(to_source: np.ndarray, size_px: np.ndarray) -> np.ndarray:
     row = np.stack([low, low, height - 0.5, height - 0.5], 1)
     pixels = np.stack([column, row, np.ones_like(row)], -1)  # (N, 4, 3)
     return np.einsum("nij,nkj->nki", to_source, pixels)
+
+
+def _degrees(corners: np.ndarray, system: np.ndarray, systems: Sequence[str]) -> np.ndarray:
+    """(N, 4, 2) latitudes and longitudes of corners in their coordinate systems."""
+    degrees = np.empty_like(corners)
+    for number, text in enumerate(systems):
+        rows = system == number
+        degrees[rows] = from_source(corners[rows].reshape(-1, 2), text).reshape(-1, 4, 2)
+    return degrees
 
 
 def _check_places(mosaic: Mosaic) -> None:
