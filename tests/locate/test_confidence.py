@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 from scipy.stats import binomtest
 
+from ucvgl import metrics
 from ucvgl.errors import InputError
 from ucvgl.locate import confidence as c
 from ucvgl.positions import Metres, Positions
@@ -144,9 +145,9 @@ def test_a_calibration_holds_on_other_pictures():
     found, candidates, truth = simulated(4000, seed=3)
     right = c.placed_right(found, candidates, truth)
     p = c.probabilities(fitted, found)
-    assert c.calibration_error(p, right) < 0.03
+    assert metrics.calibration_error(p, right) < 0.03
     assert fitted.weight[0] == pytest.approx(2.0, abs=0.2)
-    claimed = c.claimed_and_true_precision(p, right, c.threshold_for(p, 0.5))
+    claimed = metrics.claimed_and_true_precision(p, right, metrics.threshold_for(p, 0.5))
     assert abs(claimed.claimed - claimed.true) < 0.03
 
 
@@ -173,8 +174,8 @@ def test_a_calibration_carries_over_to_another_city_as_hard_and_to_a_harder_one(
     found, candidates, truth = a_city(2, hard)
     right, p = c.placed_right(found, candidates, truth), c.probabilities(fitted, found)
     assert right.mean() == pytest.approx(right_part, abs=0.05)
-    assert c.calibration_error(p, right) < error
-    half = c.claimed_and_true_precision(p, right, c.threshold_for(p, 0.5))
+    assert metrics.calibration_error(p, right) < error
+    half = metrics.claimed_and_true_precision(p, right, metrics.threshold_for(p, 0.5))
     assert abs(half.claimed - half.true) < gap
     assert half.true > right.mean() + 0.1  # it tells the right ones from the wrong ones
     away = np.hypot(*(candidates.values[found.best[:, 0]] - truth.values).T)
@@ -328,10 +329,10 @@ def test_the_radius_holds_where_its_model_does():
 
 def test_calibration_error_by_hand():
     p, y = np.array([0.1, 0.1, 0.9, 0.9]), np.array([0, 0, 1, 1])
-    assert c.calibration_error(p, y, bins=2) == pytest.approx(0.1)
-    assert c.calibration_error(p, 1 - y, bins=2) == pytest.approx(0.9)
-    assert c.calibration_error(p, y, bins=1) == pytest.approx(0)  # 0.5 claimed, 0.5 true
-    assert c.calibration_error(np.full(4, 0.5), y) == pytest.approx(0)
+    assert metrics.calibration_error(p, y, bins=2) == pytest.approx(0.1)
+    assert metrics.calibration_error(p, 1 - y, bins=2) == pytest.approx(0.9)
+    assert metrics.calibration_error(p, y, bins=1) == pytest.approx(0)  # 0.5 claimed, 0.5 true
+    assert metrics.calibration_error(np.full(4, 0.5), y) == pytest.approx(0)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 12))
@@ -342,10 +343,10 @@ def test_bins_against_a_plain_split_of_the_sorted(seed, n, bins):
     for rank, i in enumerate(np.argsort(p)):
         groups.setdefault(rank * bins // n, []).append(i)
     expected = sum(len(g) / n * abs(p[g].mean() - y[g].mean()) for g in groups.values())
-    assert c.calibration_error(p, y, bins) == pytest.approx(expected)
+    assert metrics.calibration_error(p, y, bins) == pytest.approx(expected)
     order = rng.permutation(n)
-    assert c.calibration_error(p[order], y[order], bins) == pytest.approx(expected)
-    table = c.reliability(p, y, bins)
+    assert metrics.calibration_error(p[order], y[order], bins) == pytest.approx(expected)
+    table = metrics.reliability(p, y, bins)
     assert table["pictures"].sum() == n
     assert table["pictures"].max() - table["pictures"].min() <= 1
     for _, row in table.iterrows():
@@ -357,15 +358,15 @@ def test_bins_against_a_plain_split_of_the_sorted(seed, n, bins):
 def test_equal_probabilities_share_a_bin_whatever_their_order():
     p, y = np.array([0.5] * 6 + [0.9] * 2), np.array([1, 1, 1, 0, 0, 0, 1, 1])
     for order in (np.arange(8), np.arange(8)[::-1]):
-        assert c.reliability(p[order], y[order], 4)["pictures"].tolist() == [6, 2]
+        assert metrics.reliability(p[order], y[order], 4)["pictures"].tolist() == [6, 2]
 
 
 def test_precision_at_a_threshold_leaves_unknown_ones_out():
     p, y = np.array([0.9, 0.8, 0.7, 0.2, 0.95]), np.array([1, 0, 1, 0, np.nan])
-    found = c.claimed_and_true_precision(p, y, 0.7)
+    found = metrics.claimed_and_true_precision(p, y, 0.7)
     assert (found.placed, found.share) == (3, 0.75)
     assert (found.claimed, found.true) == pytest.approx((0.8, 2 / 3))
-    none = c.claimed_and_true_precision(p, y, 0.99)
+    none = metrics.claimed_and_true_precision(p, y, 0.99)
     assert none.placed == 0
     assert np.isnan([none.claimed, none.true]).all()
 
@@ -373,7 +374,7 @@ def test_precision_at_a_threshold_leaves_unknown_ones_out():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0.01, 1))
 def test_a_threshold_reaches_its_share_and_a_greater_one_does_not(values, share):
     p = np.array(values)
-    at = c.threshold_for(p, share)
+    at = metrics.threshold_for(p, share)
     assert (p >= at).mean() >= share - 1e-9
     greater = p[p > at]
     assert len(greater) / len(p) < share

@@ -16,7 +16,8 @@ from pyproj import CRS
 
 from ucvgl.errors import InputError
 from ucvgl.locate import located as m
-from ucvgl.locate.confidence import Calibration, Evidence, EvidenceSettings, Precision
+from ucvgl.locate.confidence import Calibration, Evidence, EvidenceSettings
+from ucvgl.metrics import Precision
 from ucvgl.positions import Positions, Wgs84, from_metres
 
 ORIGIN = (60.17, 24.94)

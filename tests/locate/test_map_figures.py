@@ -9,9 +9,9 @@ import torch
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import use_style
 from ucvgl.locate import map_figures as f
-from ucvgl.locate.confidence import calibration_error, reliability
 from ucvgl.locate.located import Candidate, Located
 from ucvgl.locate.map_page import Background
+from ucvgl.metrics import calibration_error, reliability
 from ucvgl.positions import from_metres
 
 mpl.use("agg")

@@ -21,7 +21,7 @@ from PIL import Image
 from ucvgl.errors import InputError
 from ucvgl.locate import map_page as m
 from ucvgl.locate.located import Candidate, Located
-from ucvgl.positions import Metres, Positions, Wgs84, from_metres, to_metres
+from ucvgl.positions import from_metres
 
 ORIGIN = (60.17, 24.94)
 EVIL = "</script><img src=x onerror=alert(1)>&amp;{{DATA}}\u2028'\"`.jpg"
@@ -210,60 +210,15 @@ def test_a_budget_below_the_places_themselves_is_told():
         page(settings=m.PageSettings(budget_bytes=5000))
 
 
-@pytest.mark.parametrize("wrong", [{"ground_px": 0}, {"quality": 101}, {"tile_px": 1.5}, {"budget_bytes": True}])
-def test_settings_out_of_range_are_told(wrong):
-    with pytest.raises(InputError, match="page"):
-        m.PageSettings(**wrong)
-
-
 def test_a_page_of_nothing_is_told():
     with pytest.raises(InputError, match="at least one"):
         page([])
-
-
-@pytest.mark.parametrize(
-    "change", [{"image": grey()[0]}, {"south": 61.0}, {"west": 25.0}, {"north": 90.0}, {"image": grey(1, 0, 4)}]
-)
-def test_a_background_that_encloses_nothing_is_told(change):
-    with pytest.raises(InputError, match="background"):
-        background(**change)
 
 
 def test_a_page_is_written_whole(tmp_path):
     text = page()
     assert m.write_map_page(tmp_path / "map.html", text).read_text(encoding="utf-8") == text
     assert [p.name for p in tmp_path.iterdir()] == ["map.html"]
-
-
-# ----------------------------------------------------------------------------------------------------------- the mosaic
-
-
-def test_a_mosaic_puts_each_tile_where_it_is():
-    metres = np.array([[0.0, 0], [100, 0], [0, 100]])  # north-east is missing
-    centres = Positions(from_metres(metres, ORIGIN), Wgs84())
-    found = m.mosaic(lambda i: grey(50 * (i + 1), 10, 10), centres, 100.0)
-    assert found.image.shape == (3, 20, 20)  # no larger than the tiles
-    values = found.image[0].float()
-    assert [
-        values[10:, :10].mean(),
-        values[10:, 10:].mean(),
-        values[:10, :10].mean(),
-        values[:10, 10:].mean(),
-    ] == pytest.approx([50, 100, 150, 214], abs=12)
-    corners = Positions(np.array([[found.south, found.west], [found.north, found.east]]), Wgs84())
-    assert to_metres(corners, ORIGIN).values == pytest.approx(np.array([[-50, -50], [150, 150]]), abs=1.0)
-    small = m.mosaic(lambda i: grey(1, 10, 10), centres, 100.0, longest_px=8)
-    assert small.image.shape == (3, 8, 8)
-
-
-@pytest.mark.parametrize(
-    ("centres", "span"),
-    [(Positions(np.zeros((1, 2)), Metres("x")), 10.0), (Positions(np.zeros((0, 2)), Wgs84()), 10.0),
-     (Positions(np.full((1, 2), np.nan), Wgs84()), 10.0), (Positions(np.zeros((1, 2)), Wgs84()), 0.0)],
-)  # fmt: skip
-def test_a_mosaic_of_no_known_place_is_told(centres, span):
-    with pytest.raises(InputError, match="mosaic"):
-        m.mosaic(lambda i: grey(), centres, span)
 
 
 # ----------------------------------------------------------------------------------------------------------- the script

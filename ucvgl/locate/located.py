@@ -26,13 +26,10 @@ from ucvgl.locate.confidence import (
     Calibration,
     Evidence,
     EvidenceSettings,
-    Precision,
-    calibration_error,
-    claimed_and_true_precision,
     probabilities,
     radius,
-    threshold_for,
 )
+from ucvgl.metrics import Precision, calibration_error, claimed_and_true_precision, threshold_for
 from ucvgl.paths import write_json, write_text
 from ucvgl.positions import Positions, Wgs84, haversine
 

@@ -12,9 +12,9 @@ from matplotlib.patheffects import withStroke
 
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import PALETTE, WIDTH_IN, as_picture
-from ucvgl.locate.confidence import calibration_error, reliability
 from ucvgl.locate.located import Located, true_positions
 from ucvgl.locate.map_page import Background
+from ucvgl.metrics import calibration_error, reliability
 from ucvgl.positions import Positions, Wgs84, to_metres
 
 COLOURS = "plasma"  # as map_page.SCALE

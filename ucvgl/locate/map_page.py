@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -26,7 +24,6 @@ from ucvgl.errors import InputError
 from ucvgl.lab.plots import as_picture
 from ucvgl.locate.located import Located
 from ucvgl.paths import write_text
-from ucvgl.positions import EARTH_RADIUS_M, Positions, Wgs84
 
 # The colours of a probability from 0 to 1: matplotlib's 'plasma', told apart by every common kind of colour vision, by its
 # lightness alone on grey paper, and absent from vegetation and asphalt.
@@ -59,13 +56,6 @@ class PageSettings:
     quality: int = 55
     budget_bytes: int = 25_000_000
 
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"page: {name}", expected="1 or more", found=value, todo="Give a whole number.")
-        if self.quality > 100:
-            raise InputError("page: quality", expected="1 to 100", found=self.quality, todo="Give a lower one.")
-
 
 @dataclass(frozen=True, eq=False)
 class Background:
@@ -77,9 +67,6 @@ class Background:
         west: longitude of the left edge.
         north: latitude of the upper edge.
         east: longitude of the right edge.
-
-    Raises:
-        InputError: another shape, edges that do not enclose anything.
     """
 
     image: Tensor
@@ -87,61 +74,6 @@ class Background:
     west: float
     north: float
     east: float
-
-    def __post_init__(self) -> None:
-        if self.image.ndim != 3 or self.image.shape[0] != 3 or 0 in self.image.shape:
-            raise InputError(
-                "background", expected="(3, H, W)", found=tuple(self.image.shape), todo="Give one picture."
-            )
-        if not (-90 < self.south < self.north < 90 and -180 <= self.west < self.east <= 180):
-            raise InputError(
-                "background: edges", expected="south below north and west below east, in degrees, without a pole",
-                found=(self.south, self.west, self.north, self.east), todo="Check the order: south, west, north, east.",
-            )  # fmt: skip
-
-
-def mosaic(
-    image: Callable[[int], Tensor], centres: Positions, span_m: float, longest_px: int = 2048, *, grey: int = 214
-) -> Background:
-    """A mosaic of square tiles, north up, one pasted over the other in their order; grey where there is none.
-
-    Degrees are taken as a plane grid over the area, whose scale is that of its middle: for one city.
-
-    Args:
-        image: tile index -> (3, S, S) uint8 or float in 0..1; asked for one after the other.
-        centres: (M,) of the tiles, in WGS84.
-        span_m: their edge on the ground.
-        longest_px: longer edge of the mosaic.
-        grey: of the ground without tiles.
-
-    Raises:
-        InputError: no tile, positions in metres or unknown, a span of 0.
-    """
-    fits = isinstance(centres.frame, Wgs84) and len(centres) > 0 and bool(centres.known.all()) and span_m > 0
-    if not fits:
-        raise InputError(
-            "mosaic", expected="known positions in WGS84 and a span above 0",
-            found=f"{len(centres)} in {centres.frame}, {span_m} m", todo="Convert with positions.from_metres.",
-        )  # fmt: skip
-    (south, west), (north, east) = centres.values.min(0), centres.values.max(0)
-    middle = np.radians((south + north) / 2)
-    half_lat = float(np.degrees(span_m / 2 / EARTH_RADIUS_M))
-    half_lon = half_lat / float(np.cos(middle))
-    south, west, north, east = south - half_lat, west - half_lon, north + half_lat, east + half_lon
-    height_m, width_m = (north - south) / half_lat * span_m / 2, (east - west) / half_lon * span_m / 2
-    scale = longest_px / max(height_m, width_m)  # pixels a metre
-    side = image(0).shape[-1]
-    scale = min(scale, side / span_m)  # no larger than the tiles are
-    height, width = (max(1, round(m * scale)) for m in (height_m, width_m))
-    sheet = Image.new("RGB", (width, height), (grey, grey, grey))
-    for i, (lat, lon) in enumerate(centres.values):
-        # both edges are rounded and a pixel is added, so that neighbours meet whatever the rounding of their degrees
-        left, right = (round((lon + side - west) / (east - west) * width) for side in (-half_lon, half_lon))
-        top, below = (round((north - lat + side) / (north - south) * height) for side in (-half_lat, half_lat))
-        size = max(1, right - left) + 1, max(1, below - top) + 1
-        sheet.paste(Image.fromarray(as_picture(image(i))).resize(size, Image.Resampling.BOX), (left, top))
-    pixels = torch.from_numpy(np.array(sheet)).permute(2, 0, 1)
-    return Background(pixels, float(south), float(west), float(north), float(east))
 
 
 # ------------------------------------------------------------------------------------------------------------ the page

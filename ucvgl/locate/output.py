@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from torch import Tensor
 
 from ucvgl.errors import InputError
@@ -15,16 +16,18 @@ from ucvgl.locate.located import WRITTEN as POSITIONS
 from ucvgl.locate.located import Comparison, Located, placed_right
 from ucvgl.locate.looked import Looked, Request
 from ucvgl.locate.map_figures import reliability_diagram, result_map
-from ucvgl.locate.map_page import Background, PageSettings, map_page, mosaic
+from ucvgl.locate.map_page import Background, PageSettings, map_page
 from ucvgl.locate.pictures import BY_SHAPE, MAGNETIC, UNREFERENCED, Kind
 from ucvgl.locate.report import Report, Round
 from ucvgl.locate.search import Search, calibration_of
 from ucvgl.locate.tiles import Mosaic
 from ucvgl.locate.views import read_picture
+from ucvgl.positions import from_metres
 
 # squares along the longer edge of the map's background; whole ones fit, so up to half a one is lost at an edge
 BACKGROUND_PARTS = 48
 BACKGROUND_PX = 2048
+GREY = 214  # of the ground without tiles
 PICTURE_PX = 512  # longer edge at which pictures are read for the page
 LEAST_RECALIBRATED = 20  # known positions from which on the probabilities are corrected by them
 WRITTEN = (*POSITIONS, "map.html", "map.png", "report.md")
@@ -32,12 +35,21 @@ RELIABILITY = "reliability.png"  # only where enough positions are known
 
 
 def background(tiles: Mosaic, longest_px: int = BACKGROUND_PX) -> list[Background]:
-    """The tiles as one picture, north up."""
+    """The tiles as one picture, north up, of squares side by side; grey where no tile is."""
     low, high = tiles.bounds_m
-    edge = float(max(high - low)) / BACKGROUND_PARTS
-    edge = min(edge, float(min(high - low)))
-    parts = cut(tiles, edge, edge, max(16, longest_px // BACKGROUND_PARTS), least_covered=0.02)
-    return [mosaic(lambda i: parts.read(i), parts.positions, parts.span_m, longest_px)]
+    edge = min(float(max(high - low)) / BACKGROUND_PARTS, float(min(high - low)))
+    size = max(16, longest_px // BACKGROUND_PARTS)
+    parts = cut(tiles, edge, edge, size, least_covered=0.02)
+    corner = parts.centre_m.min(0) - edge / 2
+    columns, rows = np.round((parts.centre_m.max(0) - corner) / edge + 0.5).astype(int)
+    sheet = torch.full((3, rows * size, columns * size), GREY, dtype=torch.uint8)
+    for k, (east, north) in enumerate(np.round((parts.centre_m - corner) / edge - 0.5).astype(int).tolist()):
+        top, left = (rows - 1 - north) * size, east * size
+        sheet[:, top : top + size, left : left + size] = parts.read(k)
+    (south, west), (north, east) = from_metres(
+        np.stack([corner, corner + edge * np.array([columns, rows])]), tiles.origin
+    )
+    return [Background(sheet, float(south), float(west), float(north), float(east))]
 
 
 def page_of(

@@ -12,13 +12,14 @@ from ucvgl.data.decoding import decode_file
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import ranked
 from ucvgl.lab.results import WORLD
-from ucvgl.locate.confidence import BEST, calibration_error, claimed_and_true_precision, probabilities, threshold_for
+from ucvgl.locate.confidence import BEST, probabilities
 from ucvgl.locate.located import Located, by_picture, compare, errors_m, read_truth, true_positions
 from ucvgl.locate.looked import Looked, Request
 from ucvgl.locate.output import background
 from ucvgl.locate.pictures import Kind
 from ucvgl.locate.run import Outcome
 from ucvgl.locate.search import calibration_of
+from ucvgl.metrics import calibration_error, claimed_and_true_precision, threshold_for
 from ucvgl.studies.world_calibration import Case, Judged, judge, request_for, world_city
 
 HERE, AGAIN = "this city", "a fresh city of the calibration's style"
