@@ -141,7 +141,14 @@ def test_the_policy_admits_this_script_this_style_and_no_network():
     assert not [
         a for _, a in seen.elements if any(key in ("src", "href", "style") or key.startswith("on") for key in a)
     ]
-    assert not re.search(r"https?://", text)
+    # Leaflet's home, two reports of browsers' faults, and the name of SVG's elements: nothing that is asked for
+    home = ("leafletjs.com", "bugzilla.mozilla.org", "bugs.chromium.org", "www.w3.org")
+    assert set(re.findall(r"https?://([\w.]+)", text)) == set(home)
+    assert "url(" not in text.replace("url(images/", "").replace(
+        "url(#default#VML)", ""
+    )  # of icons that are never shown
+    licence = m.Path(m.__file__).parent / "leaflet" / "LICENSE"
+    assert "Redistribution and use in source and binary forms" in licence.read_text(encoding="utf-8")
 
 
 def test_controls_have_names_for_those_who_do_not_see_them():
@@ -194,9 +201,10 @@ def test_pictures_are_no_larger_than_asked_for_and_keep_their_shape():
 @pytest.mark.parametrize(("part", "width", "complete"), [(0.75, 102, True), (0.3, 58, True), (0.12, 58, False)])
 def test_a_page_keeps_to_its_budget(part, width, complete):
     whole = len(busy(m.PageSettings()).encode())
-    budget = int(part * whole)
+    scripts = sum(len(file.read_bytes()) for file in (m.Path(m.__file__).parent / "leaflet").glob("leaflet.*"))
+    budget = int(part * (whole - scripts)) + scripts
     text = busy(m.PageSettings(budget_bytes=budget))
-    assert 0.3 * budget < len(text.encode()) <= budget
+    assert 0.3 * (budget - scripts) < len(text.encode()) - scripts <= budget - scripts
     kept = json.loads(Seen(text).of("pictures"))
     assert {decoded(text).shape[1] for text in kept["ground"] if text} == {width}
     there = [text is not None for kind in ("ground", "top", "tile") for text in kept[kind]]
@@ -239,33 +247,14 @@ def node(code):
 @needs_node
 def test_the_scripts_arithmetic():
     found = node("""
-        const view = m.fitted([0, 0, 0.002, 0.001], 400, 300);
-        const later = m.zoomed(view, 400, 300, [50, 60], 2, 1, 1e12);
-        const [x, y] = m.project(60.17, 24.94);
         const places = [{name: "b", p: 0.5}, {name: "A", p: 0.9}, {name: "aa", p: 0.5}, {name: "x", p: 1}];
         console.log(JSON.stringify({
-          corners: [m.toPixel(view, 400, 300, [0, 0]), m.toPixel(view, 400, 300, [0.002, 0.001])],
-          back: m.toPoint(view, 400, 300, m.toPixel(view, 400, 300, [0.0003, 0.0007])),
-          still: [m.toPoint(view, 400, 300, [50, 60]), m.toPoint(later, 400, 300, [50, 60])],
-          ratio: later.scale / view.scale,
-          point: m.fitted([1, 1, 1, 1], 100, 100),
-          metres: m.metresAPixel({x, y, scale: 1e6}),
-          lengths: [0.3, 1, 4.9, 5, 99, 1000, 2600].map(m.roundLength),
           few: m.chosenFew(places, 0.5, " A "), all: m.chosenFew(places, 0, ""), high: m.chosenFew(places, 0.95, ""),
           colours: [-1, 0, 0.05, 0.5, 1, 2].map((p) => m.colourAt(["#000000", "#ff8040", "#ffffff"], p)),
           circles: [m.circleSize(6e5, 20, 1), m.circleSize(6e5, 2000, 1), m.circleSize(6e5, 2000, 4), m.circleSize(9, 0, 99)],
           odds: [0, 0.004, 0.005, 0.5, 0.994, 0.9951, 1].map(m.probabilityText),
           words: [m.radiusText(10, 30), m.radiusText(10, null), m.radiusText(null, null)],
         }));""")
-    assert found["corners"][0] == pytest.approx([16, 242])  # the wide side fills 92 %, south is below
-    assert found["corners"][1] == pytest.approx([384, 58])
-    assert found["back"] == pytest.approx([0.0003, 0.0007])
-    assert found["still"][0] == pytest.approx(found["still"][1])
-    assert found["ratio"] == pytest.approx(2)
-    assert found["point"]["scale"] < 1e9
-    # one microradian of longitude at 60.17 degrees north, on the sphere
-    assert found["metres"] == pytest.approx(6.3710088 * np.cos(np.radians(60.17)))
-    assert found["lengths"] == pytest.approx([0.2, 1, 2, 5, 50, 1000, 2000])
     assert (found["few"], found["all"], found["high"]) == ([1, 2], [3, 1, 0, 2], [3])
     assert found["colours"] == ["rgb(0, 0, 0)", "rgb(0, 0, 0)", "rgb(26, 13, 6)", "rgb(255, 128, 64)", "rgb(255, 255, 255)",
                                 "rgb(255, 255, 255)"]  # fmt: skip
@@ -278,9 +267,30 @@ def test_the_scripts_arithmetic():
     assert "does not bound" in found["words"][2]
 
 
-# A page small enough to reason about: elements remember texts, children and listeners; the canvas remembers circles.
+# A page small enough to reason about: elements remember texts, children and listeners; Leaflet is a stand-in that remembers
+# circles and what is done to the map. The real one is clicked on in tests/browser.
 DOM = """
-const circles = [];
+const circles = [], moves = [];
+const layer = (kind, at, options) => ({
+  kind, at, options, on(name, act) { this[name] = act; return this; }, addTo() { return this; }, addLayer() {}, clearLayers() {},
+});
+const box = { extend() {}, isValid: () => true, pad: () => box, contains: () => true };
+const map = {
+  createPane: () => ({ style: {} }), getSize: () => ({ x: 600, y: 400 }), getZoom: () => 3, getBounds: () => box, on() {},
+  setMinZoom() {}, setMaxZoom() {}, fitBounds: () => moves.push("all"), setZoom: (to) => moves.push(to),
+  panBy: (by) => moves.push(by), panTo() {},
+};
+globalThis.L = {
+  map: () => map, canvas: () => ({}), latLngBounds: () => box,
+  layerGroup: () => layer("group"), control: { scale: () => layer("scale") },
+  divIcon: (options) => options, imageOverlay: () => layer("image"), polyline: () => layer("line"), circle: () => layer("ring"),
+  marker: (at, options) => layer("marker", at, options),
+  circleMarker: (at, options) => {
+    const one = layer("circle", at, options);
+    if (options.fillColor) circles.push(one);
+    return one;
+  },
+};
 class Element {
   constructor(tag) { Object.assign(this, {tag, children: [], on: {}, style: {}, dataset: {}, attributes: {}, own: ""}); }
   set textContent(text) { this.own = text; this.children = []; }
@@ -293,12 +303,7 @@ class Element {
   querySelectorAll(tag) { return this.every().filter((e) => e.tag === tag); }
   every() { return this.children.flatMap((c) => [c, ...c.every()]); }
   closest() { return this; }
-  getBoundingClientRect() { return {left: 0, top: 0, width: 600, height: 400}; }
-  setPointerCapture() {}
   scrollIntoView() {}
-  getContext() {
-    return new Proxy({}, { get: (_, key) => key === "arc" ? (x, y) => circles.push([x, y]) : () => {}, set: () => true });
-  }
 }
 const byId = {};
 globalThis.document = {
@@ -306,9 +311,6 @@ globalThis.document = {
   createElement: (tag) => new Element(tag),
   documentElement: new Element("html"),
 };
-globalThis.window = { devicePixelRatio: 2 };
-globalThis.Image = class extends Element { constructor() { super("image"); this.complete = false; } };
-globalThis.ResizeObserver = class { observe() {} };
 globalThis.requestAnimationFrame = (act) => act();
 """
 
@@ -326,9 +328,6 @@ def clicks(tmp_path, text, code):
         require("vm").runInThisContext(require("fs").readFileSync("page.js", "utf-8"));
         const find = (id) => document.getElementById(id);
         const event = (more) => ({{preventDefault() {{}}, button: 0, pointerId: 1, pointerType: "mouse", ...more}});
-        const tap = ([x, y]) => {{
-          for (const kind of ["pointerdown", "pointerup"]) find("canvas").on[kind](event({{clientX: x, clientY: y}}));
-        }};
         {code}"""
     (tmp_path / "program.js").write_text(program)
     done = subprocess.run(["node", "program.js"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
@@ -339,9 +338,9 @@ def clicks(tmp_path, text, code):
 @needs_node
 def test_a_tap_shows_the_picture_its_top_view_and_its_candidates(tmp_path):
     found = clicks(tmp_path, page(), """
-        const first = circles.slice(0, 3);
+        const first = circles.slice(0, 3).map((one) => [one.at[1], one.options.fillColor]);
         const before = find("chosen").textContent;
-        tap([first[1][0] + 5, first[1][1] - 5]);
+        circles[1].click();
         const images = find("chosen").every().filter((e) => e.tag === "img");
         console.log(JSON.stringify({
           before, first, text: find("chosen").textContent, images: images.map((e) => [e.src.slice(0, 23), e.alt]),
@@ -349,8 +348,9 @@ def test_a_tap_shows_the_picture_its_top_view_and_its_candidates(tmp_path):
           count: find("count").textContent, ready: document.documentElement.dataset.ready,
         }));""")  # fmt: skip
     xs = [x for x, _ in found["first"]]
-    assert xs[0] < xs[1] < 600  # the least probable first: a at 0 m, c at 400 m, then the evil one at 200 m
+    assert xs[0] < xs[1]  # the least probable first: a at 0 m, c at 400 m, then the evil one at 200 m
     assert xs[0] < xs[2] < xs[1]
+    assert [colour for _, colour in found["first"]][2] != found["first"][0][1]
     assert found["before"] == ""
     assert found["text"].startswith("c.jpg Probability 0.60. Within 10 m with 50 %; not bounded for 90 %.")
     assert EVIL in found["text"]  # a candidate's name, as text
@@ -369,7 +369,7 @@ def test_a_tap_shows_the_picture_its_top_view_and_its_candidates(tmp_path):
 
 
 @needs_node
-def test_slider_search_list_keys_wheel_drag_and_pinch(tmp_path):
+def test_slider_search_list_and_keys(tmp_path):
     found = clicks(tmp_path, page(), """
         const out = {};
         const names = () => find("list").querySelectorAll("button").map((b) => b.children[1].textContent);
@@ -391,56 +391,26 @@ def test_slider_search_list_keys_wheel_drag_and_pinch(tmp_path):
         };
         key("n"); out.next = find("chosen").textContent.slice(0, 10);
         key("p"); out.back = find("chosen").textContent.slice(0, 5);
-        const where = () => { circles.length = 0; find("least").on.input(); return circles.slice(0, 3); };
-        const start = where();
-        out.start = start;
-        key("ArrowRight"); out.right = where(); key("ArrowLeft");
-        key("ArrowDown"); out.down = where(); key("0");
-        out.again = where();
-        key("+"); out.plus = where(); key("-"); out.minus = where();
+        moves.length = 0;
+        for (const name of ["ArrowRight", "ArrowDown", "0", "+", "-"]) key(name);
+        out.moves = moves;
         out.other = [key("Tab"), key("toString")];
-        find("canvas").on.wheel(event({clientX: start[0][0], clientY: start[0][1], deltaY: -200, deltaMode: 0}));
-        out.wheel = where(); key("0");
-        const pointer = (kind, x, y, id = 1) => find("canvas").on[kind](event({clientX: x, clientY: y, pointerId: id}));
-        pointer("pointerdown", 300, 200); pointer("pointermove", 310, 200);
-        pointer("pointermove", 340, 220); pointer("pointerup", 340, 220);
-        out.drag = where(); key("0");
-        pointer("pointerdown", 200, 200, 1); pointer("pointerdown", 400, 200, 2); pointer("pointermove", 500, 200, 2);
-        pointer("pointerup", 500, 200, 2); pointer("pointerup", 200, 200, 1);
-        out.pinch = where(); key("0");
-        const chosen = find("chosen").textContent;
-        tap([3, 3]); out.kept = chosen === find("chosen").textContent;
         console.log(JSON.stringify(out));""")  # fmt: skip
-    start = np.array(found["start"])
-
-    def moved(key):
-        return np.array(found[key]) - start
-
     assert found["all"] == [EVIL, "c.jpg", "a.jpg"]
     assert (found["high"], found["value"], found["found"]) == ([EVIL, "c.jpg"], "0.50", ["c.jpg"])
     assert found["none"] == [[], "0 of 3 places shown."]
     assert found["listed"] == "a.jpg"
     assert found["next"] == EVIL[:10]
     assert found["back"] == "a.jpg"
-    assert moved("right") == pytest.approx(np.tile([-60, 0], (3, 1)))
-    assert moved("down") == pytest.approx(np.tile([0, -60], (3, 1)))
-    assert moved("again") == pytest.approx(0)
-    middle = np.array([300, 200])
-    assert np.array(found["plus"]) == pytest.approx(middle + 1.5 * (start - middle))
-    assert moved("minus") == pytest.approx(0)
+    assert found["moves"] == [[60, 0], [0, 60], "all", 3.6, 2.4]
     assert found["other"] == [False, False]
-    assert np.array(found["wheel"]) == pytest.approx(start[0] + np.exp(2 / 3) * (start - start[0]))
-    assert moved("drag") == pytest.approx(np.tile([40, 20], (3, 1)))
-    # the fingers' distance grows by half; what lay under the still one stays there
-    assert np.array(found["pinch"]) == pytest.approx(np.array([200, 200]) + 1.5 * (start - np.array([200, 200])))
-    assert found["kept"]
 
 
 @needs_node
 def test_a_place_without_pictures_says_so(tmp_path):
     one = replace(PLACES[0], radius_m=None, heading_deg=None, notes=())
     found = clicks(tmp_path, page([one], ground=lambda i: None, top=None, tile=None), """
-        tap(circles[0]);
+        circles[0].click();
         const images = find("chosen").every().filter((e) => e.tag === "img");
         console.log(JSON.stringify({text: find("chosen").textContent, images: images.length}));""")  # fmt: skip
     assert found["images"] == 0

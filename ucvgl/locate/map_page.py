@@ -3,7 +3,7 @@
 Everything is in the file: style, script, the mosaic, small pictures as WebP. The small pictures are text until a place is
 chosen, so a page with a thousand places opens at once. A content security policy allows this page's own script and style by
 their digests and images from the file itself, nothing else; names of files reach the page as data, never as markup.
-The page's parts are map_page.html, .css and .js beside this file.
+The page's parts are map_page.html, .css and .js beside this file, and Leaflet 1.9.4 (leaflet/, whole, with its licence).
 """
 
 import base64
@@ -30,7 +30,7 @@ from ucvgl.paths import write_text
 SCALE = (
     "#0d0887", "#41049d", "#6a00a8", "#8f0da4", "#b12a90", "#cc4778", "#e16462", "#f2844b", "#fca636", "#fcce25", "#f0f921"
 )  # fmt: skip
-PARTS = ("map_page.html", "map_page.css", "map_page.js")
+PARTS = ("map_page.html", "map_page.css", "map_page.js", "leaflet/leaflet.css", "leaflet/leaflet.js")
 SMALLER = (1.0, 0.8, 0.6, 0.45)  # steps by which the small pictures shrink to fit the page's budget
 SAMPLE = 24  # pictures of a kind that tell how many bytes all will take
 
@@ -119,10 +119,10 @@ def map_page(
         "tiles": tiles,
         "places": [_place(one, number) for one in located],
     }  # fmt: skip
-    parts = {name: Path(__file__).with_name(name).read_text(encoding="utf-8") for name in PARTS}
+    parts = {name: Path(__file__).parent.joinpath(name).read_text(encoding="utf-8") for name in PARTS}
     fixed = sum(len(text.encode()) for text in (*parts.values(), _json(data))) + 1000
     pictures = _small_pictures(located, tiles, ground, top, tile, settings, settings.budget_bytes - fixed)
-    script, style = parts["map_page.js"], parts["map_page.css"]
+    script, style = (f"{parts[f'leaflet/leaflet.{kind}']}\n{parts[f'map_page.{kind}']}" for kind in ("js", "css"))
     filled = {
         "TITLE": html.escape(title),
         "POLICY": f"default-src 'none'; img-src data:; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
