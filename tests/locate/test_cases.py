@@ -349,6 +349,9 @@ def test_kinds_that_are_no_picture_are_named_and_left_out(tmp_path):
     found = open_mosaic(tmp_path)
     assert [name for name, _ in found.unreadable] == ["b.tif", "c.tif", "d.tif"]
     reasons = dict(found.unreadable)
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "f.tif").write_bytes(whole[: len(whole) // 2])
+    assert "See previous" not in dict(open_mosaic(tmp_path).unreadable)["f.tif"]  # but what that was
     assert "complex" in reasons["b.tif"]
     assert reasons["c.tif"] == "an empty file"
     assert "no JPEG, PNG, TIFF" in reasons["d.tif"]
@@ -405,6 +408,8 @@ def test_a_whole_panorama_without_crop_and_one_cut_afterwards(tmp_path):
     assert (found.kind, found.fov_deg, found.heading_deg, found.crop) == ("panorama", 360, 90, None)
     g.save(tmp_path / "b" / "b.jpg", g.texture(512, 1024), xmp=cropped_half())
     assert "it was cut after that was written" in one(tmp_path / "b").reason_unusable
+    stated = one(tmp_path / "b", kind="panorama")
+    assert (stated.fov_deg, stated.crop, stated.reason_unusable) == (360, None, None)
     g.save(tmp_path / "c" / "c.jpg", g.texture(256, 1024), xmp=g.gpano(ProjectionType="cylindrical"))
     assert "cylindrical projection" in one(tmp_path / "c").reason_unusable
     g.save(tmp_path / "d" / "d.jpg", g.texture(256, 1024), xmp=g.cropped(1500, 300, 1024, 256, 2048))

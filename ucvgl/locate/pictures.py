@@ -317,8 +317,11 @@ def _picture(
         return Picture(name, None, 0, 0, reason_unusable=seen.fault)
     size = seen.width, seen.height
     listed, turned = (None if math.isnan(value) else value for value in row)
-    kind, doubt, notes = _kind(seen, listed, kind)
+    stated = kind
+    kind, doubt, notes = _kind(seen, listed, stated)
     crop = seen.crop if kind == "panorama" and seen.projection == "equirectangular" and listed is None else None
+    if stated and _misfit(seen, crop):  # the caller knows better than tags of before an edit
+        crop = None
     fov, fov_source = None, ""
     if kind == "panorama":
         fov, fov_source = (360.0, "format") if crop is None else (360.0 * crop.width, "xmp")

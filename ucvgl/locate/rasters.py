@@ -118,7 +118,12 @@ def look(path: Path, tags: bool, verify: bool) -> Look:
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
-        return Look(fault=f"no whole image ({type(error).__name__}: {error})".replace("\n", " ")[:200])
+        return Look(fault=f"no whole image ({_said(error)})")
+
+
+def _said(error: Exception) -> str:
+    """What a decoder said, or the error behind it, where it only points to that."""
+    return str(error.__cause__ or error).replace("\n", " ")[:160]
 
 
 def _unsupported(file: "DatasetReader") -> str:
@@ -324,5 +329,5 @@ class Source:
         except InputError:
             raise
         except Exception as error:  # decoders raise whatever a damaged byte leads them to
-            found = f"{type(error).__name__}: {error}".replace("\n", " ")[:200] if path.exists() else "no such file"
+            found = _said(error) if path.exists() else "no such file"
             raise InputError(path, expected="a whole tile", found=found, todo="Copy the file again.") from error
