@@ -59,10 +59,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@rm -f .venv/.made-*
 	@if $(BIN)/python -m pip install --quiet uv; then \
 	    $(BIN)/python -m uv pip install --python $(BIN)/python $${TORCH_BACKEND:+--torch-backend "$$TORCH_BACKEND"} \
-	        -e '.[$(FAISS),test]' -c constraints.txt; \
+	        -e '.[$(FAISS),geo,test]' -c constraints.txt; \
 	elif [ -z "$$TORCH_BACKEND" ]; then \
 	    echo 'make: uv cannot be installed here; pip does it, more slowly' >&2; \
-	    $(BIN)/python -m pip install -e '.[$(FAISS),test]' -c constraints.txt; \
+	    $(BIN)/python -m pip install -e '.[$(FAISS),geo,test]' -c constraints.txt; \
 	else \
 	    echo 'make: TORCH_BACKEND needs uv, which cannot be installed here; leave it out' >&2; exit 1; \
 	fi

@@ -43,17 +43,17 @@ from ucvgl.data.prepare import Preparation, prepare, resized
 from ucvgl.encoders import EncoderConfig, embed, open_model, two_view_encoder
 from ucvgl.geometry import TopView
 from ucvgl.heads import METHODS, Learner, SslLoss
+from ucvgl.locate.adapt import WORLD_WEIGHTS
 from ucvgl.methods import baselines, curriculum, sample4geo, ucvgl
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
-from ucvgl.own_city import export_own_city
 from ucvgl.studies import world_weights
-from ucvgl.studies.adapt import WORLD_WEIGHTS
 from ucvgl.training import TrainingConfig, train
 from ucvgl.world import views
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import make_city
 from ucvgl.world.drives import MANNERS, DriveConfig, world_drives
 from ucvgl.world.export import export_world
+from ucvgl.world.own_city import export_own_city
 from ucvgl.world.pairs import WorldConfig, world_pairs
 from ucvgl.world.places import choose, street_places
 from ucvgl.world.render import Scene

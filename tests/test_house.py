@@ -15,7 +15,7 @@ FLAT = (
     "paths",
 )  # fmt: skip
 # a floor may import those before it and itself; what lies above is not listed
-FLOORS = [FLAT, ("data",), ("world",), ("methods", "local_features"), ("lab",)]
+FLOORS = [FLAT, ("data",), ("world",), ("methods", "local_features"), ("lab",), ("locate",)]
 LONGEST = 450
 
 

@@ -115,7 +115,10 @@ def locate(
     ] = None,
     camera_height: Annotated[float, Option(help="Metres above the ground.")] = 2.5,
     crop_offset: Annotated[int, Option(help="Pixels from a cropped panorama's middle down to its horizon.")] = 0,
-    scheme: Annotated[Literal["xyz", "tms"], Option(help="How tile names count rows.")] = "xyz",
+    scheme: Annotated[
+        Literal["xyz", "tms", "zyx"] | None,
+        Option(help="Tile names: xyz, tms (rows from the south) or zyx (ArcGIS: row first); what fits if not said."),
+    ] = None,
     zoom: Annotated[int | None, Option(help="The level to use, where there are several.")] = None,
     epsg: Annotated[int | None, Option(help="Coordinate system of tiles that do not say theirs.")] = None,
     span: Annotated[float, Option(help="Edge of a candidate in metres.")] = 50.0,
@@ -133,9 +136,10 @@ def locate(
     as_json: Annotated[bool, Option("--json", help="The result for machines, on stdout.")] = False,
 ) -> None:
     """Place street pictures on a map by satellite tiles of the area. Exit status: 0 written, 2 not usable, 130 stopped."""
-    from ucvgl.locate import Request, look, plan, plan_text
-    from ucvgl.locate import locate as run
-    from ucvgl.located import is_claimed
+    from ucvgl.locate.located import is_claimed
+    from ucvgl.locate.looked import Request, look
+    from ucvgl.locate.plan import plan, plan_text
+    from ucvgl.locate.run import locate as run
 
     request = Request(
         ground=ground, tiles=tiles, out=out, ground_table=ground_table, tiles_table=tiles_table,
@@ -234,7 +238,7 @@ def city(
     difficulty: Annotated[str, Option(help="easy, medium or hard.")] = "medium",
 ) -> None:
     """Write a synthetic city as unlabelled pictures and positioned tiles, for `ucvgl locate`; beside them the truth."""
-    from ucvgl.own_city import export_own_city
+    from ucvgl.world.own_city import export_own_city
 
     root = export_own_city(
         out, style, places, seed, tiles=tiles, aligned=aligned, photo_fov_deg=photo_fov, difficulty=difficulty,  # type: ignore[arg-type]

@@ -8,13 +8,19 @@ one wrong item, is still within the first.
 Which items are right comes as int64 (P, 2) rows of (query index, gallery index), in any order; a row twice counts once.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ucvgl.search import check_embeddings, product_dtype
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHUNK_BYTES = 64 << 20  # of similarities held at a time: whole rows of the gallery, one at least
 CELLS = 1 << 20  # similarities counted together: they stay in the processor's cache
@@ -172,3 +178,83 @@ def _count_above(similarity: Tensor, row: Tensor, own: Tensor) -> Tensor:
         # greater + equal / 2 = (all + greater - less) / 2: one pass; exact in float32 to 2**24 items
         out[i] = (width + (similarity[row[i]].sub_(own[i, None])).sign_().sum(1)) / 2
     return out
+
+
+# ---------------------------------------------------------------------------- probabilities against what is true
+# Guo et al. 2017, "On calibration of modern neural networks", section 2; bins of equal count (Nguyen and O'Connor 2015).
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What is claimed and what is true of the pictures at or above a threshold.
+
+    Args:
+        threshold: the least probability.
+        placed: how many pictures have it.
+        share: the part of all pictures, 0 to 1.
+        claimed: their mean probability; NaN if there is none.
+        true: the part of them that is right; NaN if there is none.
+    """
+
+    threshold: float
+    placed: int
+    share: float
+    claimed: float
+    true: float
+
+
+def reliability(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> "pd.DataFrame":
+    """Claimed against true by bins of about equal count; equal probabilities share a bin. Guo et al. 2017, section 2.
+
+    Args:
+        probability: (N,) 0 to 1.
+        right: (N,) 1 or 0; NaN is left out.
+        bins: at most so many.
+
+    Returns:
+        a row a bin that is not empty, ascending: from_p, to_p, claimed (mean probability), true (part that is right), low
+        and high (its 95 % interval of Wilson, 1927), pictures.
+    """
+    import pandas as pd
+
+    p, y = _pairs(probability, right)
+    ranks = np.searchsorted(np.sort(p), p, side="left")  # of equals the first
+    which = ranks * bins // len(p)
+    rows = []
+    for one in np.unique(which):
+        some = which == one
+        true, n, z = float(y[some].mean()), int(some.sum()), 1.959964
+        middle = (true + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z * math.sqrt(true * (1 - true) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+        rows.append(
+            (p[some].min(), p[some].max(), p[some].mean(), true, max(0, middle - half), min(1, middle + half), n)
+        )
+    return pd.DataFrame(rows, columns=["from_p", "to_p", "claimed", "true", "low", "high", "pictures"])
+
+
+def calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error, 0 to 1: sum over bins of n_b / N |claimed_b - true_b| (Guo et al. 2017, equation 3)."""
+    table = reliability(probability, right, bins)
+    return float(((table["claimed"] - table["true"]).abs() * table["pictures"]).sum() / table["pictures"].sum())
+
+
+def claimed_and_true_precision(probability: np.ndarray, right: np.ndarray, threshold: float) -> Precision:
+    """What is claimed and what is true of the pictures whose probability is at least `threshold`; NaN in `right` is left out."""
+    p, y = _pairs(probability, right)
+    some = p >= threshold
+    claimed, true = (float(x[some].mean()) if some.any() else math.nan for x in (p, y))
+    return Precision(float(threshold), int(some.sum()), float(some.mean()), claimed, true)
+
+
+def threshold_for(probability: np.ndarray, share: float) -> float:
+    """The greatest threshold that at least this part (above 0, to 1) of the pictures reaches."""
+    p = np.asarray(probability, np.float64)
+    return float(np.sort(p)[::-1][math.ceil(share * len(p) - 1e-9) - 1])
+
+
+def _pairs(probability: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64, without the rows of unknown truth."""
+    p, y = np.asarray(probability, np.float64), np.asarray(right, np.float64)
+    assert p.shape == y.shape, f"{p.shape} and {y.shape}"
+    known = ~np.isnan(y)
+    return p[known], y[known]

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from ucvgl.geometry import TopView, top_view
-from ucvgl.located import Candidate, Located
-from ucvgl.map_page import Background, map_page, write_map_page
-from ucvgl.own_city import ORIGIN
+from ucvgl.locate.located import Candidate, Located
+from ucvgl.locate.map_page import Background, map_page, write_map_page
 from ucvgl.positions import from_metres
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import make_city
+from ucvgl.world.own_city import ORIGIN
 from ucvgl.world.places import choose, street_places
 from ucvgl.world.render import Scene
 from ucvgl.world.styles import style_named

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ucvgl.errors import InputError
-from ucvgl.located import Candidate, Located
+from ucvgl.locate.located import Candidate, Located
 from ucvgl.studies import own_city_study as study
 
 

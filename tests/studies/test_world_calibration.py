@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ucvgl.confidence import Evidence, EvidenceSettings, load_calibration, placed_right
+from ucvgl.locate.confidence import Evidence, EvidenceSettings, load_calibration, placed_right
 from ucvgl.positions import Metres, Positions
 from ucvgl.studies import world_calibration as module
 from ucvgl.studies.world_calibration import CASES, Case, Judged, calibrate, joined, request_for, write_calibrations

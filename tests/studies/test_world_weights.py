@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from ucvgl.augment import Augmentation
 from ucvgl.encoders import EncoderConfig, embed, open_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
+from ucvgl.locate.adapt import WORLD_WEIGHTS
 from ucvgl.methods.common import BEST
-from ucvgl.studies.adapt import WORLD_WEIGHTS
 from ucvgl.studies.world_weights import (
     WorldPairs,
     WorldWeights,

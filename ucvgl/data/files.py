@@ -280,3 +280,32 @@ def table_rows(names: Sequence[str], ids: Sequence[str], where: object) -> np.nd
         raise InputError(where, expected=f"ids such as {names[0]!r}", found=f"ids such as {ids[0]!r}" if ids else "no rows",
                          todo="The table's ids are file names, with or without folder and ending.")  # fmt: skip
     return found
+
+
+def read_columns(path: Path | str, names: Sequence[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Ids and columns of numbers from a CSV with a header: of `names` those that are there, (N,) float64, NaN for an empty cell.
+
+    InputError: no id or file column, none of `names`, a wrong column count, a value that is no number, an id twice.
+    """
+    path = Path(path)
+    (first, header), *rows = read_table(path)
+    which = next((header.index(name) for name in _ID if name in header), None)
+    present = [name for name in names if name in header]
+    if which is None or not present:
+        raise InputError(f"{path}:{first}", expected=f"a header with a file column and {' or '.join(names)}",
+                         found=f"columns {', '.join(header)[:120]}", todo="Name the columns so.")  # fmt: skip
+    ids, cells = [row[which].strip() for _, row in rows], {name: header.index(name) for name in present}
+    first_at: dict[str, int] = {}
+    for k, (number, _) in enumerate(rows):
+        identifier = ids[k]
+        if not identifier or first_at.setdefault(identifier, k) != k:
+            raise InputError(f"{path}:{number}", expected="every file once",
+                             found=f"{identifier!r} again" if identifier else "none",
+                             todo="Remove the repeated row, or name it.")  # fmt: skip
+    values = {
+        name: np.array(
+            [numbers(f"{path}:{number}", [row[at]], may_be_empty=True)[0] for number, row in rows], np.float64
+        )
+        for name, at in cells.items()
+    }
+    return ids, values

@@ -8,14 +8,18 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from ucvgl.confidence import BEST, calibration_error, claimed_and_true_precision, probabilities, threshold_for
 from ucvgl.data.decoding import decode_file
 from ucvgl.errors import InputError
-from ucvgl.imagery import Kind
 from ucvgl.lab.plots import ranked
 from ucvgl.lab.results import WORLD
-from ucvgl.locate import Looked, Outcome, Request, background, calibration
-from ucvgl.located import Located, compare, errors_m, read_truth
+from ucvgl.locate.confidence import BEST, probabilities
+from ucvgl.locate.located import Located, by_picture, compare, errors_m, read_truth, true_positions
+from ucvgl.locate.looked import Looked, Request
+from ucvgl.locate.output import background
+from ucvgl.locate.pictures import Kind
+from ucvgl.locate.run import Outcome
+from ucvgl.locate.search import calibration_of
+from ucvgl.metrics import calibration_error, claimed_and_true_precision, threshold_for
 from ucvgl.studies.world_calibration import Case, Judged, judge, request_for, world_city
 
 HERE, AGAIN = "this city", "a fresh city of the calibration's style"
@@ -97,7 +101,7 @@ def case_table(settings: CityStudy, *, progress: bool = True) -> pd.DataFrame:
 
 def _measured(case: Case, epochs: int, judged: Judged) -> dict[str, object]:
     error, right = judged.errors_m(), judged.right()
-    claimed = probabilities(calibration(judged.found), judged.found.evidence)
+    claimed = probabilities(calibration_of(judged.found), judged.found.evidence)
     last = judged.found.rounds[-1] if epochs == 0 else max(judged.found.rounds, key=lambda one: one.mutual_rate)
     return {
         "pictures": f"{case.kind}s, {'headings searched for' if case.searched else 'headings known'}",
@@ -144,7 +148,7 @@ def probabilities_of(outcome: Outcome) -> np.ndarray:
 
 def headline(outcome: Outcome, truth: Mapping[str, tuple[float, float]], sure: pd.DataFrame) -> dict[str, float | None]:
     """The numbers that a run leaves in results.json."""
-    found = compare(outcome.located, truth, outcome.report.radius_m) if truth else None
+    found = compare(outcome.located, _by_picture(outcome, truth), outcome.report.radius_m) if truth else None
     half = sure[(sure["city"] == HERE) & (sure["surest"] == "50%")]
     return {
         "placed": float(len(outcome.located)),
@@ -159,7 +163,7 @@ def headline(outcome: Outcome, truth: Mapping[str, tuple[float, float]], sure: p
 def judged_probabilities(case: Case, seed: int, *, progress: bool = True, epochs: int) -> tuple[np.ndarray, np.ndarray]:
     """What is claimed of each picture of a city, and whether it is right."""
     judged = judge(case, seed, progress=progress, epochs=epochs)
-    return probabilities(calibration(judged.found), judged.found.evidence), judged.right()
+    return probabilities(calibration_of(judged.found), judged.found.evidence), judged.right()
 
 
 # ------------------------------------------------------------------------------------------------------- for the pictures
@@ -182,8 +186,13 @@ def right_of(outcome: Outcome, truth: Mapping[str, tuple[float, float]]) -> np.n
     """(N, 5) 1 where a candidate is within the radius of the known position, 0 where not, NaN where none is known."""
     if not truth:
         return np.full((len(outcome.located), BEST), np.nan)
-    error = errors_m(outcome.located, truth)
+    error = errors_m(outcome.located, _by_picture(outcome, truth))
     return np.where(np.isnan(error), np.nan, error <= outcome.report.radius_m)
+
+
+def _by_picture(outcome: Outcome, truth: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    names = [one.picture for one in outcome.located]
+    return by_picture(names, true_positions(names, truth))
 
 
 def rows_of(outcome: Outcome, looked: Looked, right: np.ndarray) -> dict[str, object]:

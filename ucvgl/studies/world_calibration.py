@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from ucvgl import paths
-from ucvgl.confidence import Calibration, Evidence, fit_calibration, placed_right, save_calibration
-from ucvgl.imagery import Kind
-from ucvgl.locate import Looked, Request, look
-from ucvgl.located import read_truth, true_positions
-from ucvgl.own_city import export_own_city
+from ucvgl.locate.confidence import Calibration, Evidence, fit_calibration, placed_right, save_calibration
+from ucvgl.locate.located import read_truth, true_positions
+from ucvgl.locate.looked import Looked, Request, look
+from ucvgl.locate.pictures import Kind
+from ucvgl.locate.search import Search, calibration_name, search
 from ucvgl.positions import Positions, to_metres
-from ucvgl.studies.locate import Search, calibration_name, search
+from ucvgl.world.own_city import export_own_city
 
 STYLE = "old_town"  # the encoders learnt from garden and canal; downtown is left for the check
 APART_M = 1e7  # by which cities are moved apart to be looked at as one

@@ -1,0 +1,605 @@
+"""Inputs of people who put pictures on a map, which an earlier edition got wrong: each is right, or one clear error.
+
+Named by their cases; what follows a case is the rest of its kind.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import geo_inputs as g
+import numpy as np
+import pytest
+import rasterio
+import torch
+from PIL import Image
+from pyproj import Transformer
+from rasterio.enums import ColorInterp
+from rasterio.transform import Affine
+from typer.testing import CliRunner
+
+from ucvgl import cli
+from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
+from ucvgl.errors import InputError
+from ucvgl.locate import looked, rasters
+from ucvgl.locate.candidates import cut
+from ucvgl.locate.looked import Request
+from ucvgl.locate.output import report_of
+from ucvgl.locate.pictures import BY_SHAPE, MAGNETIC, UNREFERENCED, check_ground, fov_from_35mm
+from ucvgl.locate.tiles import from_source, open_mosaic
+from ucvgl.locate.views import StreetConfig, read_picture, view_of
+from ucvgl.positions import haversine
+
+XYZ, TMS, ZYX = "{z}/{x}/{y}.png", "{z}/{x}/{t}.png", "{z}/{y}/{x}.png"
+BEFORE = '<TileMap><SRS>EPSG:3857</SRS><BoundingBox minx="{0}" miny="{1}" maxx="{2}" maxy="{3}"/>'
+RESOURCE = BEFORE + '<TileSets profile="{4}"><TileSet href="18" order="18"/></TileSets></TileMap>'
+BOX = (7.3988, 46.1988, 7.4030, 46.2017)
+
+
+def away(mosaic):
+    """Metres from HERE to the middle of the tiles."""
+    return float(haversine(np.array(mosaic.origin), np.array(g.HERE)))
+
+
+# ------------------------------------------------------------------------------------------------------ the tiles' names
+
+
+def test_esri_zyx(tmp_path):
+    """Nothing says that rows come first: it is said what was assumed, and an option mends it."""
+    g.pyramid(tmp_path, ZYX)
+    (note,) = open_mosaic(tmp_path).notes
+    assert "ArcGIS service are z/y/x (--scheme zyx)" in note
+    found = open_mosaic(tmp_path, scheme="zyx")
+    assert away(found) < 300
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(("name", "scheme"), [(XYZ, "xyz"), (TMS, "tms"), (ZYX, "zyx")])
+def test_tiles_of_one_scene_tell_how_they_are_named(tmp_path, name, scheme):
+    g.pyramid(tmp_path, name, one_scene=True)
+    found = open_mosaic(tmp_path)
+    assert away(found) < 300
+    assert found.notes == () if scheme == "xyz" else f"are {scheme}" in found.notes[0]
+
+
+def test_an_exploded_cache_of_arcgis_needs_no_option(tmp_path):
+    g.pyramid(tmp_path, "_alllayers/L{z:02d}/R{y:08x}/C{x:08x}.png")
+    found = open_mosaic(tmp_path)
+    assert away(found) < 300
+    assert found.notes == ()
+
+
+def test_a_folder_of_one_level_is_read_with_its_own_name(tmp_path):
+    g.pyramid(tmp_path, XYZ)
+    assert away(open_mosaic(tmp_path / "18")) < 300
+
+
+def test_gdal2tiles_tms(tmp_path):
+    g.pyramid(tmp_path, TMS)
+    (tmp_path / "tilemapresource.xml").write_text(RESOURCE.format(*BOX, "mercator"))
+    found = open_mosaic(tmp_path)
+    assert away(found) < 300
+    assert "tms, as tilemapresource.xml says" in found.notes[0]
+    assert away(open_mosaic(tmp_path / "18")) < 300  # the manifest lies beside the level
+    with pytest.raises(InputError, match=r"tilemapresource\.xml: expected tile names as --scheme xyz, found .* tms"):
+        open_mosaic(tmp_path, scheme="xyz")
+
+
+@pytest.mark.parametrize(
+    ("name", "manifest", "text"),
+    [
+        (
+            TMS,
+            "tilemapresource.xml",
+            RESOURCE.format(BOX[1], BOX[0], BOX[3], BOX[2], "mercator"),
+        ),  # latitude first, as of old
+        (
+            TMS,
+            "tilemapresource.xml",
+            RESOURCE.format(823_600, 5_813_400, 824_100, 5_814_000, "global-mercator"),
+        ),  # metres
+        (XYZ, "tilemapresource.xml", RESOURCE.format(*BOX, "mercator")),  # left behind by a run with --xyz
+        (TMS, "metadata.json", json.dumps({"scheme": "tms"})),
+        (TMS, "metadata.json", json.dumps({"bounds": ",".join(map(str, BOX))})),
+        (ZYX, "tile.json", json.dumps({"bounds": BOX})),
+        (ZYX, "conf.xml", "<CacheInfo><TileCacheInfo/></CacheInfo>"),
+    ],
+)
+def test_manifests_are_read_and_their_extent_decides(tmp_path, name, manifest, text):
+    g.pyramid(tmp_path, name)
+    (tmp_path / manifest).write_text(text)
+    assert away(open_mosaic(tmp_path)) < 300
+
+
+def test_tiles_in_degrees_are_told(tmp_path):
+    g.pyramid(tmp_path, TMS)
+    (tmp_path / "tilemapresource.xml").write_text(RESOURCE.format(*BOX, "geodetic"))
+    with pytest.raises(InputError, match=r"Web Mercator .* found profile geodetic.*--profile=mercator"):
+        open_mosaic(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------- georeferencing
+
+C, S = np.cos(np.radians(20)) * 0.5, np.sin(np.radians(20)) * 0.5
+FORMS = {
+    "area": (32632, Affine(0.5, 0, g.EAST, 0, -0.5, g.NORTH)),
+    "rotated": (32632, Affine(C, S, g.EAST, S, -C, g.NORTH)),
+    "south": (32756, Affine(0.5, 0, 334_000, 0, -0.5, 6_251_000)),
+    "landsat": (32656, Affine(0.5, 0, 334_000, 0, -0.5, -3_749_000)),
+    "degrees": (4326, Affine(6e-6, 0, 7.4, 0, -4.5e-6, 46.2)),
+    "mercator": (3857, Affine(0.7, 0, 823_765, 0, -0.7, 5_814_230)),
+    "etrs89": (25832, Affine(0.5, 0, g.EAST, 0, -0.5, g.NORTH)),
+    "nad83": (26918, Affine(0.5, 0, 580_000, 0, -0.5, 4_510_000)),
+    "swiss": (2056, Affine(0.5, 0, 2_600_000, 0, -0.5, 1_200_000)),
+    "feet": (2263, Affine(1.5, 0, 984_000, 0, -1.5, 210_000)),
+    "equal area": (3035, Affine(1, 0, 4_100_000, 0, -1, 2_600_000)),
+}
+
+
+@pytest.mark.parametrize("point", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_geotiff_controls(tmp_path, form, point):
+    """The centre of pixel column 10, row 20 lies where rasterio and pyproj say, to a tenth of a millimetre."""
+    epsg, transform = FORMS[form]
+    path = g.geotiff(tmp_path / "a.tif", g.texture(100, 120), crs=f"EPSG:{epsg}", transform=transform)
+    if point:
+        with rasterio.open(path, "r+") as file:
+            file.update_tags(AREA_OR_POINT="Point")
+    mosaic = open_mosaic(tmp_path)
+    found = from_source((mosaic.to_source[0] @ np.array([10, 20, 1.0]))[None], mosaic.systems[0])[0]
+    with rasterio.open(path) as file:
+        lon, lat = Transformer.from_crs(epsg, 4326, always_xy=True).transform(*(file.transform * (10.5, 20.5)))
+    assert haversine(found, np.array([lat, lon])) < 1e-4
+
+
+@pytest.mark.parametrize("suffix", [".pgw", ".PGW", ".pngw", ".wld", ".Wld"])
+@pytest.mark.parametrize("ending", [".png", ".PNG"])
+def test_world_files_in_any_letter_case(tmp_path, suffix, ending):
+    g.save(tmp_path / f"a{ending}", g.texture(100, 120))
+    numbers = (C, S, S, -C, g.EAST + (C + S) / 2, g.NORTH + (S - C) / 2)
+    (tmp_path / f"a{suffix}").write_text("\n".join(map(repr, map(float, numbers))))
+    mosaic = open_mosaic(tmp_path, epsg=32632)
+    assert mosaic.to_source[0] @ np.array([10, 20, 1.0]) == pytest.approx(np.array(FORMS["rotated"][1] * (10.5, 20.5)))
+    with pytest.raises(InputError, match="--epsg"):
+        open_mosaic(tmp_path)
+    (tmp_path / "A.prj").write_text(rasterio.CRS.from_epsg(32632).to_wkt())
+    assert np.allclose(open_mosaic(tmp_path).corners_m, mosaic.corners_m)
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")  # of rasterio, while the test writes
+def test_ground_control_points_are_told(tmp_path):
+    points = [
+        rasterio.control.GroundControlPoint(row, col, g.EAST + col, g.NORTH - row)
+        for row, col in ((0, 0), (0, 9), (9, 0))
+    ]
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", count=1, height=10, width=10, dtype="uint8") as file:
+        file.write(np.zeros((1, 10, 10), np.uint8))
+        file.gcps = points, rasterio.CRS.from_epsg(32632)
+    with pytest.raises(InputError, match=r"3 ground control points.*gdalwarp"):
+        open_mosaic(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------ what pixels mean
+
+
+def middle(root, span_m=50.0):
+    """A candidate in the middle of a mosaic, float (3, 48, 48); and the mosaic."""
+    mosaic = open_mosaic(root)
+    candidates = cut(mosaic, span_m, None, 48)
+    return candidates.read(len(candidates) // 2).float(), mosaic
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_tiff_16bit(tmp_path, bands):
+    """An 11-bit scene is as bright as the same in 8 bits, and the stretch is said."""
+    scene = g.texture(200, 200, 3, 38, 238)[..., :bands]
+    g.geotiff(tmp_path / "byte" / "a.tif", scene)
+    g.geotiff(tmp_path / "wide" / "a.tif", scene.astype(np.uint16) * 8)
+    plain, wide = (middle(tmp_path / name)[0] for name in ("byte", "wide"))
+    assert plain.mean() == pytest.approx(138, abs=15)
+    assert (wide - plain).abs().mean() < 1
+    assert "uint16 from 0 to 2047" in open_mosaic(tmp_path / "wide").text()
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int16", "float32", "uint8"])
+def test_other_ranges_are_stretched_alike_in_all_tiles(tmp_path, kind):
+    """Reflectances of 0 to 10,000 with a few dead pixels: neighbours match, contrast stays, and 8 bits are left alone."""
+    scene = g.texture(100, 200, 3).astype(float) / 255
+    dark, bright = scene[:, :100] * 0.3, scene[:, 100:]
+    for k, part in enumerate((dark, bright)):
+        values = (part * (200 if kind == "uint8" else 3000)).astype(kind)
+        values[5, 5] = 255 if kind == "uint8" else 32_000
+        g.geotiff(tmp_path / f"{k}.tif", values, at=(g.EAST + 100 * k, g.NORTH))
+    mosaic = open_mosaic(tmp_path)
+    candidates = cut(mosaic, 100.0, 50.0, 50)
+    (west, east) = (float(candidates.read(k).float().mean()) for k in (0, len(candidates) - 1))
+    if kind == "uint8":
+        assert (mosaic.notes, west) == ((), pytest.approx(0.3 * 100, abs=8))
+    else:
+        assert len(mosaic.notes) == 1
+        assert west < 0.5 * east
+        assert east > 90
+
+
+@pytest.mark.parametrize("how", ["nodata", "alpha", "mask", "white", "nan"])
+def test_tiff_collar(tmp_path, how):
+    """Two scenes overlap; where the second has no data, the first is seen alone, and not mixed with black."""
+    first = np.full((200, 200, 3), 200, np.uint8)
+    second = first.copy()
+    second[:, :100] = 255 if how == "white" else 0
+    valid = np.zeros((200, 200), np.uint8)
+    valid[:, 100:] = 255
+    options = {"nodata": {"nodata": 0}, "white": {"nodata": 255}, "mask": {"mask": valid}}.get(how, {})
+    if how == "alpha":
+        second = np.dstack([second, valid])
+    if how == "nan":
+        first, second = (a.astype(np.float32) / 255 for a in (first, second))
+        second[:, :100] = np.nan
+    g.geotiff(tmp_path / "a.tif", first)
+    path = g.geotiff(tmp_path / "b.tif", second, at=(g.EAST + 100, g.NORTH), **options)
+    if how == "alpha":
+        with rasterio.open(path, "r+") as file:
+            file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    candidates = cut(open_mosaic(tmp_path), 20.0, 10.0, 32)
+    means = [float(candidates.read(k).float().mean()) for k in range(len(candidates))]
+    assert means == pytest.approx([200] * len(means), abs=4)  # a corner may lie beyond the tiles by a hundredth
+    assert candidates.covered.min() > 0.98
+
+
+@pytest.mark.parametrize("how", ["alpha", "palette", "grey and alpha"])
+def test_what_is_transparent_in_a_tile_is_no_ground(tmp_path, how):
+    """A tile at the edge of a pyramid, its eastern half transparent: candidates there are left out."""
+    pixels = np.zeros((256, 256, 4), np.uint8)
+    pixels[:, :128] = (200, 200, 200, 255)
+    image = Image.fromarray(pixels, "RGBA")
+    if how == "grey and alpha":
+        image = image.convert("LA")
+    options = {}
+    if how == "palette":
+        image = Image.fromarray((pixels[..., 3] > 0).astype(np.uint8), "P")
+        image.putpalette([0, 0, 0, 200, 200, 200])
+        options = {"transparency": 0}
+    path = tmp_path / "17" / "68231" / "46450.png"
+    path.parent.mkdir(parents=True)
+    image.save(path, **options)
+    mosaic = open_mosaic(tmp_path)
+    candidates = cut(mosaic, 20.0, 10.0, 32)
+    assert candidates.left_out >= len(candidates)
+    assert (candidates.centre_m[:, 0] < 0).all()
+    assert torch.stack([candidates.read(k) for k in range(len(candidates))]).unique().tolist() == [200]
+    every = cut(mosaic, 20.0, 10.0, 32, least_covered=1e-3)
+    assert every.covered.min() < 0.6
+
+
+def test_tiff_large(tmp_path, monkeypatch):
+    """Read by windows, none of which is the file, and whose seams do not show."""
+    monkeypatch.setattr(rasters, "PART_PX", 64)
+    scene = g.texture(300, 200, 4)
+    g.geotiff(tmp_path / "large" / "a.tif", scene, tiled=True, blockxsize=32, blockysize=32, compress="deflate")
+    found = cut(open_mosaic(tmp_path / "large"), 50.0, 25.0, 48)
+    assert len(found.mosaic) == 5 * 4
+    assert len(found.mosaic.files) == 1
+    assert "1 tiles" in found.mosaic.text()
+    monkeypatch.undo()
+    whole = cut(open_mosaic(tmp_path / "large"), 50.0, 25.0, 48)
+    assert len(whole.mosaic) == 1
+    assert (set(found.ids), found.mosaic.origin) == (set(whole.ids), whole.mosaic.origin)
+    one, other = (torch.stack([c.read(c.ids.index(name)) for name in whole.ids]).int() for c in (found, whole))
+    assert (one - other).abs().max() <= 1
+
+
+def test_more_pixels_than_pillow_reads(tmp_path):
+    """13,400 x 13,400: the limit of another library is none of ours."""
+    path = tmp_path / "a.tif"
+    profile = {"driver": "GTiff", "count": 1, "height": 13_400, "width": 13_400, "dtype": "uint8", "crs": "EPSG:32632"}
+    where = Affine(0.1, 0, g.EAST, 0, -0.1, g.NORTH)
+    with rasterio.open(path, "w", **profile, transform=where, compress="deflate", sparse_ok=True, tiled=True):
+        pass
+    mosaic = open_mosaic(tmp_path, verify=False)
+    assert mosaic.unreadable == ()
+    assert len(cut(mosaic, 50.0)) > 10_000
+
+
+def test_overviews_and_internal_tiles_change_nothing(tmp_path):
+    scene = g.texture(256, 256, 5)
+    g.geotiff(tmp_path / "plain" / "a.tif", scene)
+    path = g.geotiff(tmp_path / "more" / "a.tif", scene, tiled=True, blockxsize=64, blockysize=64)
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2, 4])
+    one, other = (middle(tmp_path / name, 200.0)[0] for name in ("plain", "more"))
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("how", ["minisblack", "rgb", "bgr", "float", "floatgrey", "palette", "miniswhite"])
+def test_tiff_rgbn(tmp_path, how):
+    """Bands, sample types and palettes come to the colours of the scene."""
+    scene = g.texture(200, 200, 3)
+    g.geotiff(tmp_path / "plain" / "a.tif", scene)
+    pixels, options = np.dstack([scene, scene[:, :, :1]]), {"photometric": "RGB"}
+    if how == "minisblack":
+        options = {"photometric": "MINISBLACK"}
+    elif how.startswith("float"):
+        pixels, options = (scene if how == "float" else scene[:, :, 0]) / np.float32(255), {}
+    elif how == "bgr":
+        pixels, options = np.ascontiguousarray(scene[:, :, ::-1]), {}
+    elif how == "palette":
+        image = Image.fromarray(scene).quantize(200)
+        colours = np.array(image.getpalette()[:600]).reshape(-1, 3).tolist()
+        pixels, options = np.asarray(image), {"colormap": {k: (*c, 255) for k, c in enumerate(colours)}}
+    elif how == "miniswhite":
+        pixels, options = 255 - scene[:, :, 0], {"photometric": "MINISWHITE"}
+    path = g.geotiff(tmp_path / "other" / "a.tif", pixels, **options)
+    if how == "bgr":
+        with rasterio.open(path, "r+") as file:
+            file.colorinterp = [ColorInterp.blue, ColorInterp.green, ColorInterp.red]
+    plain, other = (middle(tmp_path / name)[0] for name in ("plain", "other"))
+    if how in ("floatgrey", "miniswhite"):
+        plain = plain[:1]
+    assert (plain - other).abs().mean() < (8 if how == "palette" else 1)
+
+
+def test_kinds_that_are_no_picture_are_named_and_left_out(tmp_path):
+    scene = g.texture(200, 200, 3)
+    g.geotiff(tmp_path / "a.tif", scene)
+    g.geotiff(tmp_path / "b.tif", scene[..., 0].astype(np.complex64), at=(g.EAST + 200, g.NORTH))
+    (tmp_path / "c.tif").write_bytes(b"")
+    (tmp_path / "d.tif").write_text('<VRTDataset rasterXSize="9" rasterYSize="9"/>')  # would read other files
+    (tmp_path / "e.jp3").write_bytes(b"?")
+    found = open_mosaic(tmp_path)
+    assert [name for name, _ in found.unreadable] == ["b.tif", "c.tif", "d.tif"]
+    reasons = dict(found.unreadable)
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "f.tif").write_bytes(whole[: len(whole) // 2])
+    assert "See previous" not in dict(open_mosaic(tmp_path).unreadable)["f.tif"]  # but what that was
+    assert "complex" in reasons["b.tif"]
+    assert reasons["c.tif"] == "an empty file"
+    assert "no JPEG, PNG, TIFF" in reasons["d.tif"]
+    assert "passed over 1 files of kinds that are not read, such as e.jp3" in found.text()
+
+
+# -------------------------------------------------------------------------------------------------------- street pictures
+
+
+def one(root, **settings):
+    (found,) = check_ground(root, **settings).pictures
+    return found
+
+
+def test_gpano_partial(tmp_path):
+    """Half a turn around east: a red post at heading 45 and a green one at 135 come to lie there; never 360 degrees."""
+    half = np.full((256, 1024, 3), 90, np.uint8)
+    half[:, 246:266], half[:, 758:778] = (255, 0, 0), (0, 255, 0)
+    g.save(tmp_path / "half.jpg", half, quality=95, xmp=cropped_half())
+    found = one(tmp_path)
+    assert (found.kind, found.fov_deg, found.fov_source) == ("panorama", 180, "xmp")
+    assert (found.heading_deg, found.heading_source, found.reason_unusable) == (90, "xmp", None)
+    assert found.crop == (0.25, 300 / 1024, 0.5, 0.25)  # the horizon at row 512 - 300 of 256
+    image = read_picture(check_ground(tmp_path), found)
+    config = StreetConfig(size_px=(96, 96))
+    view = view_of(image, found, torch.tensor([90.0], dtype=torch.float64), config)[0].float()
+    y, x = np.mgrid[:96, :96]
+    for mine, others, heading in ((0, (1, 2), 45), (1, (0, 2), 135)):
+        post = ((view[mine] > 150) & (view[others[0]] < 100) & (view[others[1]] < 100)).numpy()
+        assert post.sum() > 20
+        bearing = np.degrees(np.arctan2(((x - 47.5) * post).sum(), ((47.5 - y) * post).sum())) % 360
+        assert bearing == pytest.approx(heading, abs=3)
+    west = view[:, :, :40]
+    assert float(west.amax()) == 0  # not seen: black
+    turned = view_of(image, found, torch.tensor([180.0], dtype=torch.float64), config)[0].float()
+    assert float(turned[:, :40].amax()) < 40  # half a turn around south
+
+
+def cropped_half(**more):
+    return g.cropped(512, 300, 1024, 256, 2048, PoseHeadingDegrees="90.0", **more)
+
+
+def test_a_heading_of_the_sphere_is_not_that_of_a_part_beside_its_middle(tmp_path):
+    g.save(tmp_path / "a.jpg", g.texture(128, 256), xmp=g.cropped(0, 192, 256, 128, 1024, PoseHeadingDegrees=10))
+    found = one(tmp_path)
+    assert (found.fov_deg, found.heading_deg) == (90, pytest.approx((10 - 135) % 360))
+
+
+def test_a_whole_panorama_without_crop_and_one_cut_afterwards(tmp_path):
+    g.save(
+        tmp_path / "a" / "a.jpg", g.texture(512, 1024), xmp=g.cropped(0, 0, 1024, 512, 1024, PoseHeadingDegrees="90.0")
+    )
+    found = one(tmp_path / "a")
+    assert (found.kind, found.fov_deg, found.heading_deg, found.crop) == ("panorama", 360, 90, None)
+    g.save(tmp_path / "b" / "b.jpg", g.texture(512, 1024), xmp=cropped_half())
+    assert "it was cut after that was written" in one(tmp_path / "b").reason_unusable
+    stated = one(tmp_path / "b", kind="panorama")
+    assert (stated.fov_deg, stated.crop, stated.reason_unusable) == (360, None, None)
+    g.save(tmp_path / "c" / "c.jpg", g.texture(256, 1024), xmp=g.gpano(ProjectionType="cylindrical"))
+    assert "cylindrical projection" in one(tmp_path / "c").reason_unusable
+    g.save(tmp_path / "d" / "d.jpg", g.texture(256, 1024), xmp=g.cropped(1500, 300, 1024, 256, 2048))
+    assert "beyond the sphere" in one(tmp_path / "d").reason_unusable
+
+
+def test_photo_2to1(tmp_path):
+    """Photos of 18:9 by their tags, whatever their shape; a panorama by its edges, and by shape alone only if that is said."""
+    for k in range(3):
+        g.save(tmp_path / "g" / f"IMG_{k}.JPG", g.texture(512, 1024, k), exif=g.tags(90.0, focal35=26))
+    g.save(tmp_path / "g" / "IMG_9.JPG", g.texture(480, 640, 9), exif=g.tags(90.0, focal35=26))
+    ground = check_ground(tmp_path / "g")
+    assert ground.counts() == {"panoramas": 0, "photos": 4, "without heading": 0, "unusable": 0}
+    assert [p.fov_deg for p in ground.pictures[:3]] == [pytest.approx(73.3, abs=0.1)] * 3
+    assert ground.pictures[0].fov_deg == pytest.approx(fov_from_35mm(26, 1024, 512))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "exif", "kind", "reason", "note"),
+    [
+        (g.texture(128, 256), g.tags(focal=4.2), "photo", "without a field of view", None),  # a lens, of unknown field
+        (g.ring(128, 256), g.tags(focal=1.3), "panorama", None, None),  # a 360 camera that lost its XMP
+        (g.ring(128, 256), g.tags(), "panorama", None, None),
+        (g.texture(128, 256), g.tags(), "panorama", None, BY_SHAPE),
+        (g.texture(128, 640), g.tags(focal35=26), None, "edges do not meet", None),  # a telephone's sweep
+        (g.ring(128, 640), g.tags(), "panorama", None, None),
+    ],
+)
+def test_tags_and_edges_count_more_than_shape(tmp_path, pixels, exif, kind, reason, note):
+    g.save(tmp_path / "a.jpg", pixels, exif=exif, quality=95)
+    found = one(tmp_path)
+    assert found.kind == kind
+    assert (reason in (found.reason_unusable or "")) if reason else found.reason_unusable is None
+    assert found.notes == ((note,) if note else ())
+    stated = one(tmp_path, kind="photo", fov_deg=70.0)
+    assert (stated.kind, stated.reason_unusable, stated.notes) == ("photo", None, ())
+
+
+def test_magnetic(tmp_path, made):
+    """Said where it can be read: for each picture, in the dry run, and in the report."""
+    for k in range(3):
+        g.save(tmp_path / "ground" / f"R{k}.JPG", g.ring(64, 128, k), exif=g.tags(30.0 * k, "M"))
+    seen = made(tmp_path)
+    assert [p.notes for p in seen.ground.pictures] == [(MAGNETIC,)] * 3
+    assert "headings: 3 from exif, magnetic" in seen.text()
+    assert any("3 pictures are magnetic" in line for line in assumptions(seen, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("reference", "note", "source"),
+    [
+        ("T", (), "exif"),
+        ("T\0", (), "exif"),
+        ("m", (MAGNETIC,), "exif, magnetic"),
+        ("", (UNREFERENCED,), "exif, unreferenced"),
+    ],
+)
+def test_what_a_heading_refers_to_is_said(tmp_path, made, reference, note, source):
+    g.save(tmp_path / "ground" / "a.jpg", g.ring(64, 128), exif=g.tags(30.0, reference))
+    seen = made(tmp_path)
+    (found,) = seen.ground.pictures
+    assert (found.heading_source, found.notes) == (source, note)
+    assert any("true or magnetic" in line for line in assumptions(seen, tmp_path)) == (source == "exif, unreferenced")
+
+
+def test_a_compass_that_says_0_of_0_says_nothing(tmp_path):
+    g.save(tmp_path / "a.jpg", g.ring(64, 128), exif=g.tags((0, 0)))
+    assert (one(tmp_path).heading_deg, one(tmp_path).notes) == (None, ())
+
+
+def test_same_names(tmp_path, made):
+    """0001.jpg of which camera? Not four headings from two rows."""
+    for camera in "AB":
+        for k in (1, 2):
+            g.save(tmp_path / "ground" / f"cam{camera}" / f"000{k}.jpg", g.ring(64, 128, k))
+    table = tmp_path / "t.csv"
+    says = "'0001.jpg', which stands for camA/0001.jpg and camB/0001.jpg.*with their folders"
+    for option, header, row in (
+        ("ground_table", "heading_deg", "90"),
+        ("truth", "latitude,longitude", "46.2,7.4"),
+        ("labels", "latitude,longitude", "46.2,7.4"),
+    ):  # fmt: skip
+        table.write_text(f"file,{header}\n0001.jpg,{row}\n0002.jpg,{row}\n")
+        with pytest.raises(InputError, match=says):
+            made(tmp_path, **{option: table}, epochs=1)
+    for folder in "ab":
+        g.save(tmp_path / "t" / folder / "0001.png", g.texture(64, 64))
+    table.write_text("file,latitude,longitude,span_m\n0001.png,46.2,7.4,50\n")
+    with pytest.raises(InputError, match=r"stands for a/0001\.png and b/0001\.png"):
+        open_mosaic(tmp_path / "t", table)
+
+
+def test_truth_swapped(tmp_path, made):
+    """Told before the run; and so are positions of another place, and tiles that lie elsewhere by their names."""
+    g.save(tmp_path / "ground" / "p.jpg", g.ring(64, 128))
+    table = tmp_path / "t.csv"
+    for row, says in (
+        ("7.4,46.2", "come near when latitude and longitude are exchanged"), ("48.1,11.6", "positions near the tiles, found .* km"),
+        ("46.2,7.4", None),
+    ):  # fmt: skip
+        table.write_text(f"file,latitude,longitude\np.jpg,{row}\n")
+        for option in ("truth", "labels"):
+            if says is None:
+                assert len(getattr(made(tmp_path, **{option: table}, epochs=1), option)) == 1
+                continue
+            with pytest.raises(InputError, match=says):
+                made(tmp_path, **{option: table}, epochs=1)
+    g.pyramid(tmp_path / "esri", ZYX)
+    with pytest.raises(InputError, match="--scheme"):
+        made(tmp_path, truth=table, tiles=tmp_path / "esri")
+
+
+# --------------------------------------------------------------------------------------------------- files beside the images
+
+
+def test_hidden_and_heic(tmp_path):
+    """Two panoramas; companions of a Mac and thumbnails of a NAS are no pictures of the street, and what is not read is said."""
+    for k in range(2):
+        g.save(tmp_path / f"p{k}.jpg", g.ring(64, 128, k))
+        (tmp_path / f"._p{k}.jpg").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(100))
+        g.save(tmp_path / "@eaDir" / f"p{k}.jpg" / "SYNOPHOTO_THUMB_M.jpg", g.texture(64, 128, k))
+    for name in ("IMG_0007.HEIC", "IMG_0008.avif", "IMG_0009.jfif"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    ground = check_ground(tmp_path)
+    assert [p.file for p in ground.pictures] == ["p0.jpg", "p1.jpg"]
+    assert ground.counts()["panoramas"] == 2
+    assert (
+        "passed over 3 files of kinds that are not read: IMG_0007.HEIC, IMG_0008.avif, IMG_0009.jfif" in ground.text()
+    )
+
+
+def test_zero_bytes(tmp_path):
+    g.save(tmp_path / "a.jpg", g.ring(64, 128))
+    (tmp_path / "b.jpg").write_bytes(b"")
+    good, bad = check_ground(tmp_path).pictures
+    assert (good.reason_unusable, bad.reason_unusable) == (None, "an empty file")
+
+
+def test_bad_exif(tmp_path):
+    """A GPS directory beyond the end of its block, and one cut short: the pictures are whole."""
+    g.save(tmp_path / "a.jpg", g.ring(64, 128))
+    plain = (tmp_path / "a.jpg").read_bytes()
+    for name, block in (
+        ("beyond", b"II*\0\x08\0\0\0\x01\0\x25\x88\x04\0\x01\0\0\0\0\xff\xff\0\0\0\0\0"),
+        ("short", b"II*\0\x08\0\0\0\x09\0\x25\x88\x04\0\x01\0\0\0\x1a\0\0\0\0\0\0\0"),
+    ):
+        segment = b"Exif\0\0" + block
+        (tmp_path / f"{name}.jpg").write_bytes(
+            plain[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + plain[2:]
+        )
+    assert [p.reason_unusable for p in check_ground(tmp_path).pictures] == [None] * 3
+
+
+# --------------------------------------------------------------------------------------------------------- the whole command
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    path = tmp_path_factory.mktemp("encoders") / "tiny.safetensors"
+    small = EncoderConfig("test_efficientnet", depth=2, image_px=(32, 32), safa_heads=2)
+    save_model(two_view_encoder(small, small, shared=False, seed=0), path)
+    return str(path)
+
+
+@pytest.fixture
+def made(encoders):
+    """What `look` says of a folder with ground/ and, unless it is there, a small pyramid."""
+
+    def look(root: Path, **changes):
+        if "tiles" not in changes and not (root / "tiles").exists():
+            g.pyramid(root / "tiles", XYZ)
+        asked = Request(root / "ground", root / "tiles", root / "out", checkpoint=encoders, epochs=0)
+        return looked.look(replace(asked, **changes), progress=False)
+
+    return look
+
+
+def assumptions(seen, root):
+    found = type("Found", (), {"kind": "panorama", "known": torch.tensor([True]), "rounds": []})
+    request = Request(root / "ground", root / "tiles", root / "out", epochs=0)
+    return report_of(request, seen, {"panorama": found}, None, 0, "", {}).assumptions
+
+
+@pytest.mark.parametrize("missing", ["rasterio", "morecantile", "sklearn", "jinja2"])
+def test_without_the_extra_one_error_says_what_to_install(tmp_path, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(InputError, match=rf"extra 'geo' .*no {missing}.*pip install 'ucvgl\[geo\]'"):
+        looked.look(Request(tmp_path, tmp_path, tmp_path / "out"))
+    given = CliRunner().invoke(
+        cli.app, ["locate", "--ground", str(tmp_path), "--tiles", str(tmp_path), "--out", str(tmp_path / "o")]
+    )
+    assert isinstance(given.exception, InputError)
+    assert not (tmp_path / "o" / "positions.csv").exists()

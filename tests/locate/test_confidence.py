@@ -1,0 +1,423 @@
+"""Confidence: the evidence against hand-sized lists and naive loops, the fit against its own gradient, honest numbers."""
+
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+from scipy.stats import binomtest
+
+from ucvgl import metrics
+from ucvgl.errors import InputError
+from ucvgl.locate import confidence as c
+from ucvgl.positions import Metres, Positions
+from ucvgl.search import BothWays, both_ways
+
+FRAME = Metres("a test")
+LINE = Positions(np.array([[0.0, 0], [5, 0], [100, 0], [200, 0], [300, 0], [400, 0]]), FRAME)
+
+
+def lists(ground_score, ground_index, satellite_index):
+    score = torch.tensor(ground_score, dtype=torch.float64)
+    theirs = torch.tensor(satellite_index)
+    return BothWays(score, torch.tensor(ground_index), torch.zeros(theirs.shape), theirs)
+
+
+def two_pictures():
+    return lists(
+        [[0.9, 0.88, 0.7, 0.6, 0.5, 0.4], [0.5, 0.5, 0.4, 0.3, 0.2, 0.1]],
+        [[0, 1, 2, 3, 4, 5], [3, 2, 0, 1, 4, 5]],
+        [[1, 0], [0, 1], [0, 1], [1, 0], [0, 1], [0, 1]],
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- the evidence
+
+
+def test_evidence_by_hand():
+    found = c.evidence(two_pictures(), LINE)
+    # picture 0: the second candidate overlaps the first, so the margin is to the third; its candidate prefers picture 1
+    assert found.values[0] == pytest.approx([0.2, 0.5, 1 / 2, 1 / 4])
+    # picture 1: a tie with a candidate elsewhere; a mutual match; the other four lie far away
+    assert found.values[1] == pytest.approx([0, 0.4, 1, 0])
+    assert found.best.tolist() == [[0, 1, 2, 3, 4], [3, 2, 0, 1, 4]]
+    assert found.distance_m.tolist() == [[0, 5, 100, 200, 300], [0, 100, 200, 195, 100]]
+    assert found.score[0].tolist() == [0.9, 0.88, 0.7, 0.6, 0.5]
+    assert len(found) == 2
+
+
+def test_a_list_that_never_leaves_the_place_counts_what_is_sure():
+    near = Positions(LINE.values / 100, FRAME)
+    assert c.evidence(two_pictures(), near).values[0] == pytest.approx([0.5, 0.5, 0.5, 1])
+
+
+def naive(both, where, settings):
+    rows = []
+    n, k = len(both.ground_index), min(settings.k, len(where))
+    for i in range(n):
+        index = both.ground_index[i, :k].tolist()
+        score = both.ground_score[i, :k].double().tolist()
+        away = [float(np.linalg.norm(where[j] - where[index[0]])) for j in index]
+        first = next((j for j in range(k) if away[j] > settings.radius_m), k - 1)
+        own = both.satellite_index[index[0], : settings.k_pictures].tolist()
+        agree = [d <= settings.near_m for d in away[1:5]]
+        rows.append(
+            [
+                score[0] - score[first],
+                score[0] - score[-1],
+                1 / (own.index(i) + 1) if i in own else 0,
+                sum(agree) / len(agree),
+            ]
+        )
+    return np.array(rows)
+
+
+@given(st.integers(0, 10_000), st.integers(5, 12), st.integers(5, 25))
+def test_evidence_against_plain_loops_and_free_of_a_shift(seed, n, m):
+    generator = torch.Generator().manual_seed(seed)
+    ground, satellite = (torch.randn(size, 4, generator=generator, dtype=torch.float64) for size in (n, m))
+    where = Positions(60 * torch.rand(m, 2, generator=generator).numpy(), FRAME)
+    settings = c.EvidenceSettings(near_m=25, k=8, k_pictures=3)
+    both = both_ways(ground, satellite, min(m, 9), min(n, 4))
+    found = c.evidence(both, where, settings)
+    assert found.values == pytest.approx(naive(both, where.values, settings), abs=1e-12)
+    shifted = c.evidence(replace(both, ground_score=both.ground_score - 7), where, settings)
+    assert shifted.values == pytest.approx(found.values, abs=1e-9)
+    assert (found.values >= 0).all()
+    assert (found.values[:, 2:] <= 1).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"radius_m": 0}, {"near_m": 5}, {"near_m": float("inf")}, {"k": 4}, {"k_pictures": 0}],
+)
+def test_settings_out_of_range_are_told(wrong):
+    with pytest.raises(InputError, match="evidence"):
+        c.EvidenceSettings(**wrong)
+
+
+def test_right_is_within_the_radius_and_unknown_is_unknown():
+    found = c.evidence(two_pictures(), LINE)
+    truth = Positions(np.array([[6.0, 8.0], [np.nan, np.nan]]), FRAME)  # 10 m from candidate 0
+    assert c.placed_right(found, LINE, truth).tolist() == pytest.approx([1, np.nan], nan_ok=True)
+    with pytest.raises(AssertionError, match="elsewhere"):  # metres of another origin would be wrong in silence
+        c.placed_right(found, LINE, Positions(truth.values, Metres("elsewhere")))
+
+
+# ----------------------------------------------------------------------------------------------------- the calibration
+
+
+def simulated(n, seed, weight=2.0, bias=-0.5):
+    """Evidence whose first feature decides: candidates 1 km apart, the truth at the best one or far off."""
+    rng = np.random.default_rng(seed)
+    values = np.column_stack([rng.normal(size=n), rng.random(n), rng.random(n), np.full(n, 0.25)])
+    right = rng.random(n) < expit(weight * values[:, 0] + bias)
+    candidates = Positions(np.column_stack([1000.0 * np.arange(5), np.zeros(5)]), FRAME)
+    found = c.Evidence(values, np.tile(np.arange(5), (n, 1)), np.zeros((n, 5)), np.tile(1000.0 * np.arange(5), (n, 1)),
+                       c.EvidenceSettings())  # fmt: skip
+    truth = np.where(right[:, None], [[3.0, 4.0]], [[0.0, 5e5]])
+    return found, candidates, Positions(truth, FRAME)
+
+
+def test_the_fit_is_where_the_published_loss_is_flat():
+    found, candidates, truth = simulated(300, seed=1)
+    fitted = c.fit_calibration(found, candidates, truth, measured_on="a test", penalty=0.7)
+    x = torch.tensor(found.values)
+    z = (x - x.mean(0)) / torch.where(x.std(0, correction=0) > 1e-9, x.std(0, correction=0), 1.0)
+    y = torch.tensor(c.placed_right(found, candidates, truth))
+    w = torch.tensor([*fitted.weight, fitted.bias], dtype=torch.float64, requires_grad=True)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(z @ w[:4] + w[4], y, reduction="sum")
+    (loss + 0.35 * w[:4].square().sum()).backward()
+    assert w.grad.abs().max() < 1e-4
+    assert fitted.weight[3] == 0  # a feature that never varies says nothing
+    assert fitted.sd[3] == 1
+    assert c.probabilities(fitted, found).mean() == pytest.approx(float(y.mean()), abs=1e-6)
+    assert (fitted.pictures, fitted.right) == (300, int(y.sum()))
+
+
+def test_a_calibration_holds_on_other_pictures():
+    fitted = c.fit_calibration(*simulated(4000, seed=2), measured_on="a test")
+    found, candidates, truth = simulated(4000, seed=3)
+    right = c.placed_right(found, candidates, truth)
+    p = c.probabilities(fitted, found)
+    assert metrics.calibration_error(p, right) < 0.03
+    assert fitted.weight[0] == pytest.approx(2.0, abs=0.2)
+    claimed = metrics.claimed_and_true_precision(p, right, metrics.threshold_for(p, 0.5))
+    assert abs(claimed.claimed - claimed.true) < 0.03
+
+
+def a_city(seed, hard=0.2, n=1200, side=18, stride_m=12.5):
+    """A retrieval in a made-up city: what is seen at a place is a smooth random function of where it is, pictures are
+    noisy views of it, some much noisier than others."""
+    rng = np.random.default_rng(seed)
+    grid = stride_m * np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)
+    waves, phases = rng.normal(scale=1 / 12, size=(2, 48)), rng.uniform(0, 2 * np.pi, 48)
+    where = rng.uniform(0, stride_m * (side - 1), (n, 2))
+    noise = np.exp(rng.normal(hard, 0.6, (n, 1))) * rng.normal(size=(n, 48))
+
+    def unit(x):
+        return torch.from_numpy(x / np.linalg.norm(x, axis=1, keepdims=True))
+
+    ground, satellite = unit(np.cos(where @ waves + phases) + noise), unit(np.cos(grid @ waves + phases))
+    candidates, truth = Positions(grid, FRAME), Positions(where, FRAME)
+    return c.evidence(both_ways(ground, satellite, 20, 5), candidates), candidates, truth
+
+
+@pytest.mark.parametrize(("hard", "right_part", "error", "gap"), [(0.2, 0.6, 0.06, 0.05), (0.7, 0.37, 0.1, 0.1)])
+def test_a_calibration_carries_over_to_another_city_as_hard_and_to_a_harder_one(hard, right_part, error, gap):
+    fitted = c.fit_calibration(*a_city(1), measured_on="a city")
+    found, candidates, truth = a_city(2, hard)
+    right, p = c.placed_right(found, candidates, truth), c.probabilities(fitted, found)
+    assert right.mean() == pytest.approx(right_part, abs=0.05)
+    assert metrics.calibration_error(p, right) < error
+    half = metrics.claimed_and_true_precision(p, right, metrics.threshold_for(p, 0.5))
+    assert abs(half.claimed - half.true) < gap
+    assert half.true > right.mean() + 0.1  # it tells the right ones from the wrong ones
+    away = np.hypot(*(candidates.values[found.best[:, 0]] - truth.values).T)
+    for level in (0.5, 0.9):
+        metres = c.radius(fitted, found, p, level)
+        assert (away <= metres)[np.isfinite(metres)].mean() > level - 0.05
+
+
+def test_separable_pictures_keep_finite_weights_and_unknown_ones_are_left_out():
+    found, candidates, truth = simulated(100, seed=4, weight=1000.0)
+    fitted = c.fit_calibration(found, candidates, truth, measured_on="a test", names=("margin",))
+    assert 1 < fitted.weight[0] < 20
+    values = truth.values.copy()
+    values[50:] = np.nan
+    half = c.fit_calibration(found, candidates, Positions(values, FRAME), measured_on="a test", names=("margin",))
+    assert half.pictures == 50
+
+
+def test_later_counts_the_first_candidate_that_is_right_among_wrong_places():
+    candidates = Positions(np.column_stack([100.0 * np.arange(5), np.zeros(5)]), FRAME)
+    at = [0, 0, 1, 1, 2, 9, 4]  # times 100 m: right, right, second, second, third, nowhere, fifth
+    found = c.Evidence(np.random.default_rng(0).random((7, 4)), np.tile(np.arange(5), (7, 1)), np.zeros((7, 5)),
+                       np.tile(100.0 * np.arange(5), (7, 1)), c.EvidenceSettings())  # fmt: skip
+    truth = Positions(np.column_stack([100.0 * np.array(at), np.zeros(7)]), FRAME)
+    fitted = c.fit_calibration(found, candidates, truth, measured_on="a test")
+    assert fitted.later == pytest.approx((2 / 6, 1 / 6, 0, 1 / 6))  # five wrong, and one more for caution
+
+
+def test_a_place_where_all_is_right_or_all_is_wrong_fits_nothing():
+    found, candidates, truth = simulated(50, seed=6)
+    for everywhere in (0.0, 1e6):
+        same = Positions(np.full_like(truth.values, everywhere), FRAME)
+        with pytest.raises(InputError, match="right and pictures placed wrong"):
+            c.fit_calibration(found, candidates, same, measured_on="a test")
+
+
+def test_evidence_with_other_settings_is_refused():
+    found, candidates, truth = simulated(50, seed=7)
+    fitted = c.fit_calibration(found, candidates, truth, measured_on="a test")
+    with pytest.raises(InputError, match="settings"):
+        c.probabilities(fitted, replace(found, settings=c.EvidenceSettings(radius_m=20)))
+
+
+# --------------------------------------------------------------------------------------------------- a few known positions
+
+
+def fitted_on_a_test():
+    return c.fit_calibration(*simulated(200, seed=8), measured_on="a test")
+
+
+def test_no_known_position_changes_nothing():
+    before = fitted_on_a_test()
+    assert c.recalibrated(before, np.array([0.3, 0.4]), np.array([np.nan, np.nan])) == before
+
+
+def test_five_known_positions_do_not_decide():
+    before = fitted_on_a_test()
+    after = c.recalibrated(before, np.full(5, 0.9), np.zeros(5))
+    moved = expit(logit(0.9) / after.temperature + after.shift)
+    assert 0.3 < moved < 0.7
+    surer = c.recalibrated(before, np.full(5, 0.9), np.ones(5))
+    assert 0.9 < expit(logit(0.9) / surer.temperature + surer.shift) < 0.97
+
+
+def test_many_known_positions_recover_temperature_and_shift():
+    rng = np.random.default_rng(9)
+    x = rng.normal(scale=3, size=8000)
+    right = rng.random(8000) < expit(x / 2 - 1.5)
+    after = c.recalibrated(fitted_on_a_test(), expit(x), right)
+    assert after.temperature == pytest.approx(2, abs=0.15)
+    assert after.shift == pytest.approx(-1.5, abs=0.15)
+
+
+def test_a_second_recalibration_follows_the_first():
+    found, candidates, truth = simulated(200, seed=8)
+    right = c.placed_right(found, candidates, truth)
+    once = replace(fitted_on_a_test(), temperature=1.7, shift=0.4)
+    p = c.probabilities(once, found)
+    again = c.recalibrated(once, p, 1 - right)
+    x = logit(p)
+    t = again.temperature / once.temperature
+    expected = expit(x / t + again.shift - once.shift / t)
+    assert c.probabilities(again, found) == pytest.approx(expected, abs=1e-9)
+
+
+def test_recalibration_is_where_its_loss_is_flat():
+    rng = np.random.default_rng(10)
+    x, y = rng.normal(size=40), (rng.random(40) < 0.3).astype(float)
+    before = replace(fitted_on_a_test(), temperature=1.0, shift=0.0)
+    after = c.recalibrated(before, expit(x), y)
+
+    def loss(t, s):
+        a = x / t + s
+        return np.sum(np.log1p(np.exp(a)) - y * a) + np.log(t) ** 2 / (2 * 0.25**2) + s**2 / 2
+
+    best = loss(after.temperature, after.shift)
+    for step in (-1e-2, 1e-2):
+        assert best < loss(after.temperature + step, after.shift)
+        assert best < loss(after.temperature, after.shift + step)
+
+
+# ------------------------------------------------------------------------------------------------------------- the radius
+
+
+def one_place(distances, later=(0.5, 0.0, 0.2, 0.0)):
+    found = c.Evidence(
+        np.zeros((1, 4)), np.arange(5)[None], np.zeros((1, 5)), np.array([distances]), c.EvidenceSettings()
+    )
+    return replace(fitted_on_a_test(), later=later), found
+
+
+def test_radius_by_hand():
+    fitted, found = one_place([0.0, 20.0, 5.0, 300.0, 1.0])
+    for p, level, metres in [
+        (0.6, 0.5, 10), (0.4, 0.5, 30), (0.4, 0.7, 30), (0.4, 0.8, 310), (0.4, 0.83, np.inf), (0.9, 0.9, 10)
+    ]:  # fmt: skip
+        assert c.radius(fitted, found, np.array([p]), level)[0] == pytest.approx(metres), (p, level)
+
+
+@given(st.integers(0, 1000), st.floats(0.05, 0.9))
+def test_a_radius_grows_with_the_level_and_shrinks_with_the_probability(seed, p):
+    rng = np.random.default_rng(seed)
+    fitted, found = one_place([0.0, *rng.uniform(0, 100, 4)], later=(0.3, 0.2, 0.1, 0.1))
+    at = [c.radius(fitted, found, np.array([p]), level)[0] for level in (0.1, 0.5, 0.7, 0.9)]
+    assert at == sorted(at)
+    assert at[0] >= 10
+    assert c.radius(fitted, found, np.array([p + 0.05]), 0.5)[0] <= at[1]
+
+
+def test_the_radius_holds_where_its_model_does():
+    rng = np.random.default_rng(11)
+    n, later = 4000, np.array([0.4, 0.2, 0.1, 0.1])
+    p = rng.random(n)
+    distance = np.column_stack([np.zeros(n), rng.uniform(5, 80, (n, 4))])
+    other = rng.choice(5, size=n, p=[*later, 1 - later.sum()])
+    error = np.where(other < 4, distance[np.arange(n), np.minimum(other, 3) + 1], 1e4)
+    error = np.where(rng.random(n) < p, 0, error)
+    fitted = replace(fitted_on_a_test(), later=tuple(later))
+    found = c.Evidence(
+        np.zeros((n, 4)), np.tile(np.arange(5), (n, 1)), np.zeros((n, 5)), distance, c.EvidenceSettings()
+    )
+    for level in (0.5, 0.9):
+        metres = c.radius(fitted, found, p, level)
+        bounded = np.isfinite(metres)
+        assert bounded.mean() > 0.1
+        assert (error <= metres)[bounded].mean() >= level - 0.02
+
+
+# ------------------------------------------------------------------------------------------------------ how good is it
+
+
+def test_calibration_error_by_hand():
+    p, y = np.array([0.1, 0.1, 0.9, 0.9]), np.array([0, 0, 1, 1])
+    assert metrics.calibration_error(p, y, bins=2) == pytest.approx(0.1)
+    assert metrics.calibration_error(p, 1 - y, bins=2) == pytest.approx(0.9)
+    assert metrics.calibration_error(p, y, bins=1) == pytest.approx(0)  # 0.5 claimed, 0.5 true
+    assert metrics.calibration_error(np.full(4, 0.5), y) == pytest.approx(0)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 12))
+def test_bins_against_a_plain_split_of_the_sorted(seed, n, bins):
+    rng = np.random.default_rng(seed)
+    p, y = rng.permutation(np.linspace(0.01, 0.99, n)), rng.integers(0, 2, n).astype(float)
+    groups = {}
+    for rank, i in enumerate(np.argsort(p)):
+        groups.setdefault(rank * bins // n, []).append(i)
+    expected = sum(len(g) / n * abs(p[g].mean() - y[g].mean()) for g in groups.values())
+    assert metrics.calibration_error(p, y, bins) == pytest.approx(expected)
+    order = rng.permutation(n)
+    assert metrics.calibration_error(p[order], y[order], bins) == pytest.approx(expected)
+    table = metrics.reliability(p, y, bins)
+    assert table["pictures"].sum() == n
+    assert table["pictures"].max() - table["pictures"].min() <= 1
+    for _, row in table.iterrows():
+        k = round(row["true"] * row["pictures"])
+        interval = binomtest(int(k), int(row["pictures"])).proportion_ci(method="wilson")
+        assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high), abs=1e-6)
+
+
+def test_equal_probabilities_share_a_bin_whatever_their_order():
+    p, y = np.array([0.5] * 6 + [0.9] * 2), np.array([1, 1, 1, 0, 0, 0, 1, 1])
+    for order in (np.arange(8), np.arange(8)[::-1]):
+        assert metrics.reliability(p[order], y[order], 4)["pictures"].tolist() == [6, 2]
+
+
+def test_precision_at_a_threshold_leaves_unknown_ones_out():
+    p, y = np.array([0.9, 0.8, 0.7, 0.2, 0.95]), np.array([1, 0, 1, 0, np.nan])
+    found = metrics.claimed_and_true_precision(p, y, 0.7)
+    assert (found.placed, found.share) == (3, 0.75)
+    assert (found.claimed, found.true) == pytest.approx((0.8, 2 / 3))
+    none = metrics.claimed_and_true_precision(p, y, 0.99)
+    assert none.placed == 0
+    assert np.isnan([none.claimed, none.true]).all()
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0.01, 1))
+def test_a_threshold_reaches_its_share_and_a_greater_one_does_not(values, share):
+    p = np.array(values)
+    at = metrics.threshold_for(p, share)
+    assert (p >= at).mean() >= share - 1e-9
+    greater = p[p > at]
+    assert len(greater) / len(p) < share
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def test_files_of_before_are_read(tmp_path):
+    fitted = fitted_on_a_test()
+    c.save_calibration(fitted, tmp_path / "calibration.json")
+    found = json.loads((tmp_path / "calibration.json").read_text())
+    for unit, fits in (("cosine", True), ("tiles", False)):  # what an earlier version could measure scores in
+        found["settings"]["unit"] = unit
+        (tmp_path / "calibration.json").write_text(json.dumps(found))
+        with nullcontext() if fits else pytest.raises(InputError, match="no cosines"):
+            assert c.load_calibration(tmp_path / "calibration.json") == fitted
+
+
+def test_a_calibration_comes_back_as_it_was(tmp_path):
+    fitted = fitted_on_a_test()
+    c.save_calibration(fitted, tmp_path / "calibration.json")
+    assert c.load_calibration(tmp_path / "calibration.json") == fitted
+    assert [p.name for p in tmp_path.iterdir()] == ["calibration.json"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"version": 2}, {"sd": [0.0] * 4}, {"names": ["margin"]}, {"colour": 1}, {"settings": {"k": 1}}, {"settings": None},
+     {"later": [1.0, 1.0, 0.0, 0.0]}, {"bias": "x"}, {"temperature": -1}],
+)  # fmt: skip
+def test_a_changed_file_is_told(tmp_path, change):
+    path = tmp_path / "calibration.json"
+    c.save_calibration(fitted_on_a_test(), path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(InputError, match=r"calibration\.json: expected a calibration"):
+        c.load_calibration(path)
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{", "\0"])
+def test_a_missing_or_broken_file_is_told(tmp_path, text):
+    path = tmp_path / "calibration.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match="Fit it again"):
+        c.load_calibration(path)

@@ -1,0 +1,309 @@
+"""The result's files: read back as written, valid for others, atomic, beside nothing of somebody else's; errors in metres."""
+
+import csv
+import json
+import re
+import sqlite3
+import struct
+from contextlib import closing, nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyproj import CRS
+
+from ucvgl.errors import InputError
+from ucvgl.locate import located as m
+from ucvgl.locate.confidence import Calibration, Evidence, EvidenceSettings
+from ucvgl.metrics import Precision
+from ucvgl.positions import Positions, Wgs84, from_metres
+
+ORIGIN = (60.17, 24.94)
+
+
+def candidate(east=0.0, north=0.0, tile="t.png", score=0.5, distance_m=0.0):
+    lat, lon = from_metres(np.array([[east, north]]), ORIGIN)[0]
+    return m.Candidate(tile, float(lat), float(lon), score, distance_m)
+
+
+def place(name="a.jpg", p=0.8, east=0.0, north=0.0, more=(), **changes):
+    best = candidate(east, north)
+    return m.Located(name, best.latitude, best.longitude, p, 10.0, None, (best, *more), **changes)
+
+
+CALIBRATION = Calibration(
+    ("contrast",), (0.0,), (1.0,), (2.0,), 0.0, (0.5, 0.0, 0.0, 0.0), EvidenceSettings(), "a test", 9, 5
+)
+
+# ---------------------------------------------------------------------------------------------------------- the result
+
+
+def test_each_picture_stands_at_its_best_candidate():
+    tiles = [f"t{i}" for i in range(5)]
+    where = Positions(from_metres(np.column_stack([20.0 * np.arange(5), np.zeros(5)]), ORIGIN), Wgs84())
+    best = np.array([[2, 3, 0, 1, 4], [0, 1, 2, 3, 4]])
+    values = np.array([[0, 1.0, 0, 0], [0, -1.0, 0, 0]])
+    evidence = Evidence(values, best, 0.1 * best, 20.0 * np.abs(best - best[:, :1]), EvidenceSettings())
+    first, second = m.place_all(
+        ["a", "b"], tiles, where, evidence, CALIBRATION, headings_deg=[-90, None], notes=[["dark"], []]
+    )
+    assert (first.picture, first.candidates[0].tile, first.notes) == ("a", "t2", ("dark",))
+    assert (first.latitude, first.longitude) == pytest.approx(tuple(where.values[2]), abs=1e-7)
+    assert [c.tile for c in first.candidates] == ["t2", "t3", "t0", "t1", "t4"]
+    assert [c.distance_m for c in first.candidates] == [0, 20, 40, 20, 40]
+    assert first.probability == round(1 / (1 + np.exp(-2)), 4)
+    assert second.probability == round(1 / (1 + np.exp(2)), 4)
+    assert (first.radius_m, first.radius_90_m) == (10, 30)  # 0.88 and half of the rest at 20 m: 0.94
+    assert (second.radius_m, second.radius_90_m) == (30, None)  # 0.12 and half of the rest: 0.56
+    assert (first.heading_deg, second.heading_deg) == (270, None)
+
+
+# ----------------------------------------------------------------------------------------------------------- the files
+
+names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
+degrees = st.floats(-80, 80).map(lambda x: round(x, 7))
+metres = st.one_of(st.none(), st.floats(0, 1e5))
+
+
+@st.composite
+def places(draw):
+    best = draw(
+        st.lists(
+            st.builds(m.Candidate, names, degrees, degrees, st.floats(-1, 1), st.floats(0, 1e4)), min_size=1, max_size=5
+        )
+    )
+    note = names.filter(lambda text: "; " not in text and not text.endswith(";") and not text.startswith(" "))
+    return m.Located(
+        draw(names), draw(degrees), draw(degrees), draw(st.floats(0, 1)), draw(metres), draw(metres), tuple(best),
+        draw(st.one_of(st.none(), st.floats(0, 360))), tuple(draw(st.lists(note, max_size=2))),
+    )  # fmt: skip
+
+
+@given(st.lists(places(), max_size=4, unique_by=lambda one: one.picture))
+def test_what_is_written_is_read_back_whatever_the_names(tmp_path_factory, located):
+    folder = tmp_path_factory.mktemp("out")
+    m.write_positions(folder, located)
+    with (folder / "positions.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert tuple(header) == m.HEADER
+    for row, one in zip(rows, located, strict=True):
+        given = [
+            one.picture,
+            one.latitude,
+            one.longitude,
+            one.probability,
+            one.radius_m,
+            one.radius_90_m,
+            one.heading_deg,
+        ]
+        read = [row[0], *(float(cell) if cell else None for cell in row[1:7])]
+        assert (read, row[7]) == (given, "; ".join(one.notes))
+        best = [cell for c in one.candidates for cell in (c.tile, c.latitude, c.longitude, c.score, c.distance_m)]
+        assert [type(a)(b) for a, b in zip(best, row[8:], strict=False)] == best
+        assert not any(row[8 + len(best) :])
+    collection = json.loads((folder / "positions.geojson").read_text(encoding="utf-8"))
+    assert [f["properties"]["picture"] for f in collection["features"]] == [one.picture for one in located]
+    assert sorted(p.name for p in folder.iterdir()) == sorted(m.WRITTEN)
+
+
+def test_geojson_is_what_rfc_7946_says():
+    import jsonschema
+
+    number = {"type": "number"}
+    point = {
+        "type": "object", "required": ["type", "coordinates"],
+        "properties": {"type": {"const": "Point"}, "coordinates": {"type": "array", "items": number, "minItems": 2, "maxItems": 3}},
+    }  # fmt: skip
+    feature = {
+        "type": "object", "required": ["type", "geometry", "properties"], "not": {"required": ["coordinates"]},
+        "properties": {"type": {"const": "Feature"}, "geometry": point, "properties": {"type": "object"}},
+    }  # fmt: skip
+    schema = {
+        "type": "object", "required": ["type", "features"], "not": {"required": ["crs"]},
+        "properties": {"type": {"const": "FeatureCollection"}, "features": {"type": "array", "items": feature}},
+    }  # fmt: skip
+    one = place(more=(candidate(20, 0, "u", 0.25, 20.0),), heading_deg=45.0, notes=("dark", "tilted"))
+    collection = {"type": "FeatureCollection", "features": [m._feature(one)]}
+    jsonschema.validate(json.loads(json.dumps(collection, allow_nan=False)), schema)
+    found = collection["features"][0]
+    assert found["geometry"]["coordinates"] == [one.longitude, one.latitude]  # longitude first
+    assert found["geometry"]["coordinates"] == pytest.approx([24.94, 60.17], abs=1e-4)
+    assert found["properties"]["notes"] == "dark; tilted"
+    assert found["properties"]["radius_90_m"] is None
+    assert found["properties"]["candidates"][1] == {
+        "tile": "u", "latitude": one.candidates[1].latitude, "longitude": one.candidates[1].longitude, "score": 0.25,
+        "distance_m": 20.0,
+    }  # fmt: skip
+
+
+def test_the_table_is_plain_for_others(tmp_path):
+    import pandas as pd
+
+    one = place("=1+1.jpg", more=(candidate(20, 0, "u", 0.25, 20.0),))
+    m.write_positions(tmp_path, [one])
+    frame = pd.read_csv(tmp_path / "positions.csv")
+    assert list(frame.columns[:8]) == list(m.COLUMNS)
+    assert len(frame.columns) == 8 + 5 * 5
+    row = frame.iloc[0]
+    assert (row["picture"], row["probability"], row["candidate_2_tile"]) == ("=1+1.jpg", 0.8, "u")
+    assert np.isnan([row["radius_90_m"], row["candidate_3_score"]]).all()
+
+
+def test_the_geopackage_is_what_ogc_asks_for(tmp_path):
+    """Requirements of OGC 12-128r18 by their numbers; a point's bytes by clause 2.1.3."""
+    one = place("a.jpg", more=(candidate(20, 0, "u", 0.25, 20.0),), heading_deg=45.0, notes=("dark", "tilted"))
+    m.write_positions(tmp_path, [one, place("b.jpg", east=100.0)])
+    path = tmp_path / "positions.gpkg"
+    assert path.read_bytes()[:16] == b"SQLite format 3\0"  # 1
+    with closing(sqlite3.connect(path)) as base:
+
+        def ask(text):
+            return base.execute(text).fetchall()
+
+        assert ask("PRAGMA application_id") == [(0x47504B47,)]  # 2
+        assert ask("PRAGMA user_version") == [(10300,)]
+        assert ask("PRAGMA integrity_check") == [("ok",)]  # 6
+        assert ask("PRAGMA foreign_key_check") == []  # 7
+        assert {row[0] for row in ask("SELECT srs_id FROM gpkg_spatial_ref_sys")} == {-1, 0, 4326}  # 11
+        (wgs84,) = ask(
+            "SELECT organization, organization_coordsys_id, definition FROM gpkg_spatial_ref_sys WHERE srs_id = 4326"
+        )
+        assert wgs84[:2] == ("EPSG", 4326)
+        assert CRS.from_wkt(wgs84[2]).to_epsg() == 4326
+        (content,) = ask(
+            "SELECT table_name, data_type, min_x, min_y, max_x, max_y, srs_id, last_change FROM gpkg_contents"
+        )  # 13
+        assert (content[:2], content[6]) == (("positions", "features"), 4326)  # 18
+        assert content[2] < content[4]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", content[7])  # 15
+        assert ask("SELECT * FROM gpkg_geometry_columns") == [("positions", "geom", "POINT", 4326, 0, 0)]  # 21 to 28
+        columns = {row[1]: (row[2], row[5]) for row in ask("PRAGMA table_info(positions)")}
+        assert columns["fid"] == ("INTEGER", 1)  # 29
+        assert columns["geom"] == ("POINT", 0)  # 31
+        assert set(m.HEADER) == set(columns) - {"fid", "geom"}
+        assert {kind for kind, _ in columns.values()} <= {"INTEGER", "POINT", "TEXT", "DOUBLE"}  # 5
+        blob, *row = ask("SELECT geom, picture, probability, radius_90_m, notes, candidate_2_tile FROM positions")[0]
+        assert row == ["a.jpg", 0.8, None, "dark; tilted", "u"]
+    magic, version, flags, srs, order, kind, x, y = struct.unpack("<2sBBiBIdd", blob)
+    assert (magic, version, flags, srs, order, kind) == (
+        b"GP",
+        0,
+        1,
+        4326,
+        1,
+        1,
+    )  # 19: little-endian, no envelope, a point
+    assert (x, y) == (one.longitude, one.latitude)
+
+
+# ---------------------------------------------------------------------------------------------------------- the folder
+
+
+def test_absent_empty_and_own_folders_are_taken_and_keep_what_is_in_them(tmp_path):
+    absent = tmp_path / "a" / "b"
+    assert m.claim_folder(absent) == absent
+    (absent / "positions.csv").write_text("kept")
+    assert m.claim_folder(absent) == absent
+    assert (absent / "positions.csv").read_text() == "kept"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert sorted(p.name for p in m.claim_folder(empty).iterdir()) == [m.MARK]
+
+
+def test_a_folder_whose_mark_was_being_written_is_still_empty(tmp_path):
+    (tmp_path / f".{m.MARK}.123.partial").write_text("{")
+    assert (m.claim_folder(tmp_path) / m.MARK).exists()
+
+
+@pytest.mark.parametrize("name", ["holiday.jpg", ".hidden", "positions.csv"])
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match="Choose another folder"):
+        m.claim_folder(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="can be written"):
+        m.claim_folder(tmp_path / "out")
+
+
+def test_nothing_is_half_written_when_the_disk_is_full(tmp_path, monkeypatch):
+    m.write_positions(tmp_path, [place("old.jpg")])
+
+    def full(path, *_, **__):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        m.write_positions(tmp_path, [place("new.jpg")])
+    assert "old.jpg" in (tmp_path / "positions.csv").read_text()
+
+
+# ----------------------------------------------------------------------------------------------------- against the truth
+
+
+def truth_of(**where):
+    return {f"{name}.jpg": tuple(from_metres(np.array([at]), ORIGIN)[0]) for name, at in where.items()}
+
+
+def test_errors_are_metres_and_unknown_ones_are_left_out():
+    located = [
+        place("a.jpg", 0.9),  # 5 m off
+        place("b.jpg", 0.8, more=(candidate(100, 0, distance_m=100.0),)),  # 103 m off, its second candidate 3 m
+        place("c.jpg", 0.3),  # 30 m off
+        place("d.jpg", 0.1),  # not known
+    ]
+    truth = truth_of(a=(3.0, 4.0), b=(103.0, 0.0), c=(0.0, 30.0))
+    assert m.errors_m(located, truth)[:, 0] == pytest.approx([5, 103, 30, np.nan], rel=6e-3, nan_ok=True)
+    found = m.compare(located, truth)
+    assert (found.known, found.radius_m) == (3, 10)
+    assert (found.recall, found.recall_5) == pytest.approx((1 / 3, 2 / 3))
+    assert found.median_error_m == pytest.approx(30, rel=6e-3)  # a sphere for an ellipsoid
+    assert found.p90_error_m == pytest.approx(30 + 0.8 * 73, rel=6e-3)
+    assert found.calibration_error == pytest.approx((0.1 + 0.8 + 0.3) / 3)
+    assert found.half == Precision(0.8, 2, 2 / 3, pytest.approx(0.85), 0.5)
+
+
+@pytest.mark.parametrize("key", ["city/a.jpg", "city/a", "a.jpg", "a"])
+def test_truth_is_found_with_or_without_folder_and_ending(key):
+    found = m.true_positions(["city/a.jpg", "b.jpg"], {key: ORIGIN})
+    assert found.known.tolist() == [True, False]
+
+
+def test_one_name_for_two_pictures_is_told():
+    with pytest.raises(InputError, match=r"stands for x/a\.jpg and y/a\.jpg"):
+        m.true_positions(["x/a.jpg", "y/a.jpg"], {"a": ORIGIN})
+
+
+@pytest.mark.parametrize(("pictures", "truth"), [(["a"], {"b": ORIGIN}), (["a"], {})])
+def test_truth_of_no_picture_is_told(pictures, truth):
+    with pytest.raises(InputError, match="truth"):
+        m.true_positions(pictures, truth)
+
+
+def test_truth_comes_from_a_table_in_degrees(tmp_path):
+    path = tmp_path / "truth.csv"
+    path.write_text("file,latitude,longitude\na.jpg,60.17,24.94\n")
+    assert m.read_truth(path) == {"a.jpg": ORIGIN}
+    path.write_text("file,east,north\na.jpg,100,200\n")
+    with pytest.raises(InputError, match="latitude and longitude"):
+        m.read_truth(path)
+
+
+def test_a_row_without_a_position_is_a_picture_of_unknown_place(tmp_path):
+    path = tmp_path / "truth.csv"
+    path.write_text("file,latitude,longitude\na.jpg,60.17,24.94\nb.jpg,,\n")
+    assert m.read_truth(path) == {"a.jpg": ORIGIN}
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon", "says"), [(24.94, 60.17, "exchange"), (48.0, 11.0, r"nearest 1,\d{3} km"), (60.3, 25.0, None)]
+)
+def test_known_positions_far_from_the_tiles_are_told(lat, lon, says):
+    truth, tiles = Positions(np.array([[lat, lon], [np.nan, np.nan]]), Wgs84()), Positions(np.array([ORIGIN]), Wgs84())
+    with pytest.raises(InputError, match=says) if says else nullcontext():
+        m.check_near(truth, tiles, "truth.csv")

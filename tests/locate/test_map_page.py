@@ -1,0 +1,419 @@
+"""map.html: whole in itself, safe from names, small enough; its script's arithmetic and clicks in node, where there is one."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from zlib import crc32
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from ucvgl.errors import InputError
+from ucvgl.locate import map_page as m
+from ucvgl.locate.located import Candidate, Located
+from ucvgl.positions import from_metres
+
+ORIGIN = (60.17, 24.94)
+EVIL = "</script><img src=x onerror=alert(1)>&amp;{{DATA}}\u2028'\"`.jpg"
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node, to run the page's script")
+
+
+def at(east, north):
+    return tuple(float(x) for x in from_metres(np.array([[east, north]]), ORIGIN)[0])
+
+
+def place(name, p, east=0.0, tiles=("t0", "t1", "t2")):
+    best = tuple(Candidate(t, *at(east + 20 * i, 0), 0.9 - 0.1 * i, 20.0 * i) for i, t in enumerate(tiles))
+    return Located(name, *at(east, 0), p, 10.0, None, best, 90.0, ("dark",))
+
+
+PLACES = [place("a.jpg", 0.2), place(EVIL, 0.9, 200.0), place("c.jpg", 0.6, 400.0, ("t2", EVIL))]
+
+
+def grey(value=100, height=8, width=8):
+    return torch.full((3, height, width), value, dtype=torch.uint8)
+
+
+def background(**changes):
+    (south, west), (north, east) = at(-100, -100), at(500, 100)
+    return m.Background(
+        **{"image": grey(9, 20, 60), "south": south, "west": west, "north": north, "east": east, **changes}
+    )
+
+
+def page(located=PLACES, **changes):
+    given = {"title": "A test", "ground": lambda i: grey(10 * i, 16, 32), "top": lambda i: grey(10 * i + 1),
+             "tile": lambda name: grey(7)}  # fmt: skip
+    return m.map_page(located, [background()], **{**given, **changes})
+
+
+class Seen(HTMLParser):
+    """What a browser would see: elements with attributes, and the text of scripts and styles."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.texts, self.inside = [], {}, None
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self.inside = dict(attrs).get("id", tag)
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, data):
+        if self.inside is not None:
+            self.texts.setdefault(self.inside, []).append(data)
+
+    def of(self, key):
+        return "".join(self.texts[key])
+
+
+def decoded(text):
+    return np.array(Image.open(io.BytesIO(base64.b64decode(text))))
+
+
+# ------------------------------------------------------------------------------------------------------------ the page
+
+
+def test_places_pictures_and_mosaic_are_all_in_it():
+    seen = Seen(page())
+    data, pictures = json.loads(seen.of("data")), json.loads(seen.of("pictures"))
+    assert [p["name"] for p in data["places"]] == ["a.jpg", EVIL, "c.jpg"]
+    first = data["places"][0]
+    assert (first["lat"], first["lon"], first["p"], first["r50"], first["r90"]) == (*at(0, 0), 0.2, 10.0, None)
+    assert (first["heading"], first["notes"]) == (90.0, ["dark"])
+    assert data["tiles"] == ["t0", "t1", "t2", EVIL]
+    assert [row[0] for row in data["places"][2]["best"]] == [2, 3]
+    assert [len(pictures[kind]) for kind in ("ground", "top", "tile")] == [3, 3, 4]
+    for i in range(3):
+        assert decoded(pictures["ground"][i]).shape == (16, 32, 3)
+        assert abs(decoded(pictures["ground"][i]).astype(int) - 10 * i).max() <= 3
+    source = data["backgrounds"][0]["src"]
+    assert decoded(source.removeprefix("data:image/webp;base64,")).shape == (20, 60, 3)
+    assert data["backgrounds"][0]["south"] == background().south
+
+
+def test_a_tile_shared_by_pictures_is_read_and_kept_once():
+    asked = []
+    page(tile=lambda name: asked.append(name) or grey())
+    assert sorted(set(asked)) == sorted(["t0", "t1", "t2", EVIL])
+    assert len(asked) <= 2 * 4  # once to estimate, once to keep
+
+
+def test_names_and_titles_are_data_never_markup():
+    plain, evil = Seen(page([place("a", 0.5)], title="x")), Seen(page([place(EVIL, 0.5, tiles=(EVIL,))], title=EVIL))
+    assert [tag for tag, _ in evil.elements] == [tag for tag, _ in plain.elements]
+    assert not [tag for tag, _ in evil.elements if tag == "img"]
+    assert evil.of("title") == EVIL
+    assert evil.of("h1") == EVIL
+    assert json.loads(evil.of("data"))["places"][0]["name"] == EVIL
+    text = page([place(EVIL, 0.5)], title=EVIL)
+    data = text[text.index('id="data">') + 10 :].split("</script>", 1)[0]
+    assert not set("<>&\u2028") & set(data)
+
+
+def test_the_policy_admits_this_script_this_style_and_no_network():
+    text = page()
+    seen = Seen(text)
+    policy = next(a["content"] for t, a in seen.elements if a.get("http-equiv") == "Content-Security-Policy")
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    for kind, tag in (("script-src", "script"), ("style-src", "style")):
+        inside = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert len(inside) == 1
+        digest = base64.b64encode(hashlib.sha256(inside[0].encode()).digest()).decode()
+        assert rules[kind] == f"'sha256-{digest}'"
+    assert "unsafe" not in policy
+    assert not [
+        a for _, a in seen.elements if any(key in ("src", "href", "style") or key.startswith("on") for key in a)
+    ]
+    # Leaflet's home, two reports of browsers' faults, and the name of SVG's elements: nothing that is asked for
+    home = ("leafletjs.com", "bugzilla.mozilla.org", "bugs.chromium.org", "www.w3.org")
+    assert set(re.findall(r"https?://([\w.]+)", text)) == set(home)
+    assert "url(" not in text.replace("url(images/", "").replace(
+        "url(#default#VML)", ""
+    )  # of icons that are never shown
+    licence = m.Path(m.__file__).parent / "leaflet" / "LICENSE"
+    assert "Redistribution and use in source and binary forms" in licence.read_text(encoding="utf-8")
+
+
+def test_controls_have_names_for_those_who_do_not_see_them():
+    seen = Seen(page())
+    ids = {a["id"]: (tag, a) for tag, a in seen.elements if "id" in a}
+    labelled = {a["for"] for tag, a in seen.elements if tag == "label"}
+    assert {"least", "search"} <= labelled
+    for name in ("canvas", "closer", "farther", "all", "list"):
+        assert ids[name][1]["aria-label"]
+    assert ids["canvas"][1]["tabindex"] == "0"
+    assert ids["chosen"][1]["aria-live"] == "polite"
+    assert dict(seen.elements[0][1]) == {"lang": "en"}
+    assert any(a.get("name") == "viewport" and "width=device-width" in a["content"] for _, a in seen.elements)
+
+
+def test_the_scale_is_plasma_and_its_lightness_only_grows():
+    assert [to_hex(colormaps["plasma"](i / 10)) for i in range(11)] == list(m.SCALE)
+    light = [np.dot([int(c[i : i + 2], 16) for i in (1, 3, 5)], (0.2126, 0.7152, 0.0722)) for c in m.SCALE]
+    assert light == sorted(light)
+
+
+def test_pictures_that_cannot_be_read_leave_a_gap():
+    pictures = json.loads(Seen(page(ground=lambda i: None if i == 1 else grey(), top=None, tile=None)).of("pictures"))
+    assert [text is None for text in pictures["ground"]] == [False, True, False]
+    assert pictures["top"] == [None] * 3
+    assert pictures["tile"] == [None] * 4
+
+
+# ------------------------------------------------------------------------------------------------------------- the size
+
+
+def noise(seed, size):
+    return torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def busy(settings, count=30):
+    located = [place(f"{i}.jpg", 0.5, tiles=[f"{i}-{j}" for j in range(5)]) for i in range(count)]
+    return page(located, ground=lambda i: noise(i, (64, 128)), top=lambda i: noise(i, (64, 64)),
+                tile=lambda name: noise(crc32(name.encode()), (64, 64)), settings=settings)  # fmt: skip
+
+
+def test_pictures_are_no_larger_than_asked_for_and_keep_their_shape():
+    settings = m.PageSettings(ground_px=50, background_px=30)
+    seen = Seen(page([place("a", 0.5)], ground=lambda i: grey(5, 100, 200), settings=settings))
+    assert decoded(json.loads(seen.of("pictures"))["ground"][0]).shape == (25, 50, 3)
+    source = json.loads(seen.of("data"))["backgrounds"][0]["src"].partition(",")[2]
+    assert decoded(source).shape == (10, 30, 3)
+
+
+@pytest.mark.parametrize(("part", "width", "complete"), [(0.75, 102, True), (0.3, 58, True), (0.12, 58, False)])
+def test_a_page_keeps_to_its_budget(part, width, complete):
+    whole = len(busy(m.PageSettings()).encode())
+    scripts = sum(len(file.read_bytes()) for file in (m.Path(m.__file__).parent / "leaflet").glob("leaflet.*"))
+    budget = int(part * (whole - scripts)) + scripts
+    text = busy(m.PageSettings(budget_bytes=budget))
+    assert 0.3 * (budget - scripts) < len(text.encode()) - scripts <= budget - scripts
+    kept = json.loads(Seen(text).of("pictures"))
+    assert {decoded(text).shape[1] for text in kept["ground"] if text} == {width}
+    there = [text is not None for kind in ("ground", "top", "tile") for text in kept[kind]]
+    assert all(there) == complete
+    assert there == sorted(there, reverse=True)  # the pictures themselves go first, then what is seen from above
+    assert sum(there) > 10
+
+
+def test_a_budget_below_the_places_themselves_is_told():
+    with pytest.raises(InputError, match="budget_bytes"):
+        page(settings=m.PageSettings(budget_bytes=5000))
+
+
+def test_a_page_of_nothing_is_told():
+    with pytest.raises(InputError, match="at least one"):
+        page([])
+
+
+def test_a_page_is_written_whole(tmp_path):
+    text = page()
+    assert m.write_map_page(tmp_path / "map.html", text).read_text(encoding="utf-8") == text
+    assert [p.name for p in tmp_path.iterdir()] == ["map.html"]
+
+
+# ----------------------------------------------------------------------------------------------------------- the script
+
+
+def node(code):
+    script = m.Path(m.__file__).with_name("map_page.js")
+    done = subprocess.run(
+        ["node", "-e", f"const m = require({json.dumps(str(script))});\n{code}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@needs_node
+def test_the_scripts_arithmetic():
+    found = node("""
+        const places = [{name: "b", p: 0.5}, {name: "A", p: 0.9}, {name: "aa", p: 0.5}, {name: "x", p: 1}];
+        console.log(JSON.stringify({
+          few: m.chosenFew(places, 0.5, " A "), all: m.chosenFew(places, 0, ""), high: m.chosenFew(places, 0.95, ""),
+          colours: [-1, 0, 0.05, 0.5, 1, 2].map((p) => m.colourAt(["#000000", "#ff8040", "#ffffff"], p)),
+          circles: [m.circleSize(6e5, 20, 1), m.circleSize(6e5, 2000, 1), m.circleSize(6e5, 2000, 4), m.circleSize(9, 0, 99)],
+          odds: [0, 0.004, 0.005, 0.5, 0.994, 0.9951, 1].map(m.probabilityText),
+          words: [m.radiusText(10, 30), m.radiusText(10, null), m.radiusText(null, null)],
+        }));""")
+    assert (found["few"], found["all"], found["high"]) == ([1, 2], [3, 1, 0, 2], [3])
+    assert found["colours"] == ["rgb(0, 0, 0)", "rgb(0, 0, 0)", "rgb(26, 13, 6)", "rgb(255, 128, 64)", "rgb(255, 255, 255)",
+                                "rgb(255, 255, 255)"]  # fmt: skip
+    few, crowd, near, speck = found["circles"]
+    assert crowd == 3.5 < few < near <= 11
+    assert speck == 11
+    assert found["odds"] == ["0.00", "< 0.01", "0.01", "0.50", "0.99", "> 0.99", "1.00"]
+    assert "30 m with 90 %" in found["words"][0]
+    assert "not bounded for 90 %" in found["words"][1]
+    assert "does not bound" in found["words"][2]
+
+
+# A page small enough to reason about: elements remember texts, children and listeners; Leaflet is a stand-in that remembers
+# circles and what is done to the map. The real one is clicked on in tests/browser.
+DOM = """
+const circles = [], moves = [];
+const layer = (kind, at, options) => ({
+  kind, at, options, on(name, act) { this[name] = act; return this; }, addTo() { return this; }, addLayer() {}, clearLayers() {},
+});
+const box = { extend() {}, isValid: () => true, pad: () => box, contains: () => true };
+const map = {
+  createPane: () => ({ style: {} }), getSize: () => ({ x: 600, y: 400 }), getZoom: () => 3, getBounds: () => box, on() {},
+  setMinZoom() {}, setMaxZoom() {}, fitBounds: () => moves.push("all"), setZoom: (to) => moves.push(to),
+  panBy: (by) => moves.push(by), panTo() {},
+};
+globalThis.L = {
+  map: () => map, canvas: () => ({}), latLngBounds: () => box,
+  layerGroup: () => layer("group"), control: { scale: () => layer("scale") },
+  divIcon: (options) => options, imageOverlay: () => layer("image"), polyline: () => layer("line"), circle: () => layer("ring"),
+  marker: (at, options) => layer("marker", at, options),
+  circleMarker: (at, options) => {
+    const one = layer("circle", at, options);
+    if (options.fillColor) circles.push(one);
+    return one;
+  },
+};
+class Element {
+  constructor(tag) { Object.assign(this, {tag, children: [], on: {}, style: {}, dataset: {}, attributes: {}, own: ""}); }
+  set textContent(text) { this.own = text; this.children = []; }
+  get textContent() { return this.own + this.children.map((c) => c.textContent).join(" "); }
+  set innerHTML(text) { throw new Error("markup from data"); }
+  append(...more) { this.children.push(...more); }
+  replaceChildren(...more) { this.own = ""; this.children = more; }
+  setAttribute(key, value) { this.attributes[key] = value; }
+  addEventListener(kind, act) { this.on[kind] = act; }
+  querySelectorAll(tag) { return this.every().filter((e) => e.tag === tag); }
+  every() { return this.children.flatMap((c) => [c, ...c.every()]); }
+  closest() { return this; }
+  scrollIntoView() {}
+}
+const byId = {};
+globalThis.document = {
+  getElementById: (id) => byId[id] ??= new Element(id),
+  createElement: (tag) => new Element(tag),
+  documentElement: new Element("html"),
+};
+globalThis.requestAnimationFrame = (act) => act();
+"""
+
+
+def clicks(tmp_path, text, code):
+    seen = Seen(text)
+    (tmp_path / "in.json").write_text(json.dumps({"data": seen.of("data"), "pictures": seen.of("pictures")}))
+    script = m.Path(m.__file__).with_name("map_page.js").read_text(encoding="utf-8")
+    (tmp_path / "page.js").write_text(script)
+    program = f"""{DOM}
+        const given = JSON.parse(require("fs").readFileSync("in.json"));
+        for (const id of ["data", "pictures"]) document.getElementById(id).textContent = given[id];
+        Object.assign(document.getElementById("least"), {{value: "0"}});
+        Object.assign(document.getElementById("search"), {{value: ""}});
+        require("vm").runInThisContext(require("fs").readFileSync("page.js", "utf-8"));
+        const find = (id) => document.getElementById(id);
+        const event = (more) => ({{preventDefault() {{}}, button: 0, pointerId: 1, pointerType: "mouse", ...more}});
+        {code}"""
+    (tmp_path / "program.js").write_text(program)
+    done = subprocess.run(["node", "program.js"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@needs_node
+def test_a_tap_shows_the_picture_its_top_view_and_its_candidates(tmp_path):
+    found = clicks(tmp_path, page(), """
+        const first = circles.slice(0, 3).map((one) => [one.at[1], one.options.fillColor]);
+        const before = find("chosen").textContent;
+        circles[1].click();
+        const images = find("chosen").every().filter((e) => e.tag === "img");
+        console.log(JSON.stringify({
+          before, first, text: find("chosen").textContent, images: images.map((e) => [e.src.slice(0, 23), e.alt]),
+          current: find("list").querySelectorAll("button").map((b) => b.attributes["aria-current"]),
+          count: find("count").textContent, ready: document.documentElement.dataset.ready,
+        }));""")  # fmt: skip
+    xs = [x for x, _ in found["first"]]
+    assert xs[0] < xs[1]  # the least probable first: a at 0 m, c at 400 m, then the evil one at 200 m
+    assert xs[0] < xs[2] < xs[1]
+    assert [colour for _, colour in found["first"]][2] != found["first"][0][1]
+    assert found["before"] == ""
+    assert found["text"].startswith("c.jpg Probability 0.60. Within 10 m with 50 %; not bounded for 90 %.")
+    assert EVIL in found["text"]  # a candidate's name, as text
+    assert "its centre looks to 90°" in found["text"]
+    assert "Note: dark." in found["text"]
+    assert [alt for _, alt in found["images"]] == [
+        "The picture c.jpg",
+        "Top view of c.jpg",
+        "Candidate 1, t2",
+        f"Candidate 2, {EVIL}",
+    ]
+    assert {start for start, _ in found["images"]} == {"data:image/webp;base64,"}
+    assert found["current"] == ["false", "true", "false"]
+    assert found["count"] == "3 of 3 places shown; about 2 of these are expected to be right."
+    assert int(found["ready"]) >= 0
+
+
+@needs_node
+def test_slider_search_list_and_keys(tmp_path):
+    found = clicks(tmp_path, page(), """
+        const out = {};
+        const names = () => find("list").querySelectorAll("button").map((b) => b.children[1].textContent);
+        out.all = names();
+        find("least").value = "0.5"; find("least").on.input();
+        out.high = names(); out.value = find("value").textContent;
+        find("search").value = "C.J"; find("search").on.input();
+        out.found = names();
+        find("search").value = "nothing"; find("search").on.input();
+        out.none = [names(), find("count").textContent];
+        find("search").value = ""; find("least").value = "0"; find("least").on.input();
+        const button = find("list").querySelectorAll("button")[2];
+        find("list").on.click({target: button});
+        out.listed = find("chosen").textContent.slice(0, 5);
+        const key = (name) => {
+          let stopped = false;
+          find("canvas").on.keydown(event({key: name, preventDefault() { stopped = true; }}));
+          return stopped;
+        };
+        key("n"); out.next = find("chosen").textContent.slice(0, 10);
+        key("p"); out.back = find("chosen").textContent.slice(0, 5);
+        moves.length = 0;
+        for (const name of ["ArrowRight", "ArrowDown", "0", "+", "-"]) key(name);
+        out.moves = moves;
+        out.other = [key("Tab"), key("toString")];
+        console.log(JSON.stringify(out));""")  # fmt: skip
+    assert found["all"] == [EVIL, "c.jpg", "a.jpg"]
+    assert (found["high"], found["value"], found["found"]) == ([EVIL, "c.jpg"], "0.50", ["c.jpg"])
+    assert found["none"] == [[], "0 of 3 places shown."]
+    assert found["listed"] == "a.jpg"
+    assert found["next"] == EVIL[:10]
+    assert found["back"] == "a.jpg"
+    assert found["moves"] == [[60, 0], [0, 60], "all", 3.6, 2.4]
+    assert found["other"] == [False, False]
+
+
+@needs_node
+def test_a_place_without_pictures_says_so(tmp_path):
+    one = replace(PLACES[0], radius_m=None, heading_deg=None, notes=())
+    found = clicks(tmp_path, page([one], ground=lambda i: None, top=None, tile=None), """
+        circles[0].click();
+        const images = find("chosen").every().filter((e) => e.tag === "img");
+        console.log(JSON.stringify({text: find("chosen").textContent, images: images.length}));""")  # fmt: skip
+    assert found["images"] == 0
+    assert found["text"].count("No picture in this page.") == 4
+    assert "does not bound" in found["text"]
+    assert "looks to" not in found["text"]

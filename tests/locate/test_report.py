@@ -1,0 +1,89 @@
+"""The report: what it says, that no name breaks it, and advice that names what was seen."""
+
+import numpy as np
+import pytest
+
+from ucvgl.locate import located as m
+from ucvgl.locate import report as r
+from ucvgl.positions import from_metres
+
+ORIGIN = (60.17, 24.94)
+
+
+def place(name="a.jpg", p=0.8, east=0.0):
+    lat, lon = (float(v) for v in from_metres(np.array([[east, 0.0]]), ORIGIN)[0])
+    return m.Located(name, lat, lon, p, 10.0, None, (m.Candidate("t.png", lat, lon, 0.5, 0.0),))
+
+
+def truth_of(**where):
+    return {f"{name}.jpg": tuple(from_metres(np.array([at]), ORIGIN)[0]) for name, at in where.items()}
+
+
+def report(**changes):
+    south, west = from_metres(np.array([[-500.0, -500.0]]), ORIGIN)[0]
+    north, east = from_metres(np.array([[500.0, 500.0]]), ORIGIN)[0]
+    given_ = {
+        "command": "ucvgl locate", "found": 3, "unusable": (), "tiles": 9, "candidates": 81, "span_m": 50.0,
+        "stride_m": 10.0, "area": (south, west, north, east), "calibrated_on": "the embedded world",
+    }  # fmt: skip
+    return r.Report(**{**given_, **changes})
+
+
+def rounds(*rates, hubness=0.5):
+    return tuple(r.Round(f"round {i}", 10 * i or None, rate, 0.03, 0.8, hubness, 61.0) for i, rate in enumerate(rates))
+
+
+def test_a_report_says_what_happened(tmp_path):
+    located = [place("a.jpg", 0.96), place("b.jpg", 0.6), place("c.jpg", 0.2)]
+    full = report(
+        rounds=rounds(0.3, 0.5), seconds=(("search", 3.0), ("training", 600.0)), assumptions=("north is up",),
+        unusable=(("bad|name`<b>.jpg", "cut\noff"),), truth=m.compare(located, truth_of(a=(3.0, 4.0))),
+    )  # fmt: skip
+    text = r.write_report(tmp_path, full, located).read_text(encoding="utf-8")
+    for line in (
+        "| pictures found | 3 |", "| files left out | 1 |", "| candidates of 50 m, 10 m apart | 81 |",
+        "| 95% or more | 1 | 96% |", "| 50% or more | 2 | 78% |", "| 0% or more | 3 | 59% |",
+        "| round 0 | - | 30.0% | 0.0300 | 80.0% | 0.50 | 1 min 1 s |",
+        "| round 1 | 10 | 50.0% | 0.0300 | 80.0% | 0.50 | 1 min 1 s |",
+        "| placed within 10 m | 100.0% |", "| bad\\|name'&lt;b&gt;.jpg | cut off |", "- north is up", "| all | 10 min 3 s |",
+        "fitted on the embedded world",
+    ):  # fmt: skip
+        assert line in text, line
+    assert "Mutual matches were still growing" in text
+    columns = {}
+    for line in text.splitlines():
+        if line.startswith("|"):
+            columns.setdefault(line.replace("\\|", "").count("|"), []).append(line)
+    assert set(columns) == {3, 4, 8}  # no name has broken a table
+
+
+def test_a_report_without_rounds_truth_or_places_is_short(tmp_path):
+    text = r.write_report(tmp_path, report(), []).read_text()
+    assert "## Quality" not in text
+    assert "## Against" not in text
+    assert "- Nothing stands out." in text
+    assert "| 95% or more | 0 | - |" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "word"),
+    [
+        ({"rounds": rounds(0.05)}, 0.0, "do not fit yet"),
+        ({"rounds": rounds(0.5, hubness=4.0)}, 0.0, "hubness 4.0"),
+        ({"rounds": rounds(0.2, 0.4)}, 0.0, "still growing"),
+        ({"stride_m": 25.0}, 0.0, "stride of 10 m"),
+        ({"unusable": (("a", "b"),)}, 0.0, "could not be used"),
+        ({}, 490.0, "lie at the edge"),
+        ({}, -490.0, "lie at the edge"),
+    ],
+)
+def test_advice_names_what_was_seen_and_nothing_else(changes, where, word):
+    truth = m.compare([place()], truth_of(a=(0.0, 0.0)))
+    found = r.advice(report(truth=truth, **changes), [place(east=where)] * 3)
+    assert len(found) == 1
+    assert word in found[0]
+
+
+def test_advice_asks_for_known_positions_where_there_are_none():
+    assert [line for line in r.advice(report(), [place()]) if "--truth" in line]
+    assert r.advice(report(), []) == []

@@ -1,0 +1,668 @@
+"""`ucvgl locate` as it is called: a small city from two folders to files, and what is said where it cannot."""
+
+import csv
+import errno
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from ucvgl import cli, paths
+from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
+from ucvgl.errors import InputError
+from ucvgl.locate import located, output
+from ucvgl.locate import looked as looking
+from ucvgl.locate import run as module
+from ucvgl.locate import search as searching
+from ucvgl.locate.confidence import Calibration, EvidenceSettings
+from ucvgl.locate.located import MARK, read_truth, true_positions
+from ucvgl.locate.looked import Request, look
+from ucvgl.locate.output import background
+from ucvgl.locate.pictures import BY_SHAPE
+from ucvgl.locate.plan import plan, plan_text
+from ucvgl.locate.run import locate
+from ucvgl.positions import to_metres
+from ucvgl.world import own_city
+from ucvgl.world.own_city import export_own_city
+
+SIZE, PLACES = 32, 24
+ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
+MADE_UP = Calibration(
+    ("margin", "match"),
+    (0.0, 0.0),
+    (0.05, 1.0),
+    (0.3, 0.5),
+    -1.0,
+    (0.1,) * 4,
+    EvidenceSettings(),
+    "made-up cities",
+    10,
+    5,
+)
+FILES = ["map.html", "map.png", "positions.csv", "positions.geojson", "positions.gpkg", "report.md"]
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory):
+    """Two folders, encoders that know nothing, and a run cache of the module's own."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("UCVGL_RUNS", str(tmp_path_factory.mktemp("runs")))
+    patch.setattr(searching, "world_calibration", lambda kind, *, searched: replace(
+        MADE_UP, measured_on=f"made-up {kind}s" + ", turned" * searched))  # fmt: skip
+    patch.setattr(
+        module, "background", lambda tiles: background(tiles, 256)
+    )  # most of the time goes into large pictures
+    patch.setattr(output, "PICTURE_PX", 64)
+    patch.setattr(output, "BACKGROUND_PARTS", 16)
+    root = export_own_city(
+        tmp_path_factory.mktemp("own") / "city", "downtown", PLACES, spacing_m=8.0, span_m=24.0, zoom=20, tile_px=64,
+        panorama_px=32, city_size_m=256.0, resolution_m=0.5, progress=False,
+    )  # fmt: skip
+    encoders = root / "tiny.safetensors"
+    save_model(two_view_encoder(ENCODER, ENCODER, shared=False, seed=0), encoders)
+    yield SimpleNamespace(ground=root / "ground", tiles=root / "tiles", truth=root / "truth.csv", encoders=encoders)
+    patch.undo()
+
+
+def request(city, out, **changes):
+    plain = Request(
+        city.ground,
+        city.tiles,
+        out,
+        heading_deg=0.0,
+        span_m=32.0,
+        stride_m=16.0,
+        checkpoint=str(city.encoders),
+        epochs=1,
+    )
+    return replace(plain, **changes)
+
+
+@pytest.fixture(scope="module")
+def done(city, tmp_path_factory):
+    """A whole run, with all positions known."""
+    out = tmp_path_factory.mktemp("out") / "located"
+    return locate(request(city, out, truth=city.truth), command="ucvgl locate ...", progress=False)
+
+
+def read_positions(path):
+    """Rows of positions.csv as the tests look at them."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        SimpleNamespace(
+            picture=row["picture"], latitude=float(row["latitude"]), longitude=float(row["longitude"]),
+            probability=float(row["probability"]), heading_deg=float(row["heading_deg"]) if row["heading_deg"] else None,
+            notes=tuple(filter(None, row["notes"].split("; "))),
+            candidates=[row[f"candidate_{n}_tile"] for n in range(1, 6) if row[f"candidate_{n}_tile"]],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def ucvgl(monkeypatch, capsys):
+    """The command: exit status, stdout, stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["ucvgl", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        said = capsys.readouterr()
+        return caught.value.code or 0, said.out, said.err
+
+    return run
+
+
+def words(city, out, *more):
+    return ["locate", "--ground", city.ground, "--tiles", city.tiles, "--out", out, "--span", 32, "--stride", 16,
+            "--checkpoint", city.encoders, "--epochs", 1, *more]  # fmt: skip
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def copied(city, tmp_path):
+    """The pictures, to be spoilt."""
+    return Path(shutil.copytree(city.ground, tmp_path / "ground"))
+
+
+# ------------------------------------------------------------------------------------------------------------- what is made
+
+
+def test_every_file_is_written(city, ucvgl, tmp_path):
+    code, out, _ = ucvgl(*words(city, tmp_path / "out", "--heading", 0))
+    assert code == 0
+    assert names(tmp_path / "out") == [MARK, *FILES]
+    assert f"{PLACES} of {PLACES} pictures placed" in out
+    assert out.rstrip().endswith(f"open {tmp_path / 'out' / 'map.html'}")
+    placed = read_positions(tmp_path / "out" / "positions.csv")
+    assert [one.picture for one in placed] == names(city.ground)
+    assert all(len(one.candidates) == 5 and 0 < one.probability < 1 and set(one.notes) <= {BY_SHAPE} for one in placed)
+    low, high = own_city.read_truth(city.truth)[1].values.min(0), own_city.read_truth(city.truth)[1].values.max(0)
+    assert all((low - 1e-3 < (one.latitude, one.longitude)).all() for one in placed)
+    assert all(((one.latitude, one.longitude) < high + 1e-3).all() for one in placed)
+    points = json.loads((tmp_path / "out" / "positions.geojson").read_text())["features"]
+    assert [point["properties"]["picture"] for point in points] == names(city.ground)
+    page = (tmp_path / "out" / "map.html").read_text()
+    assert "pano_00007.jpg" in page
+    assert "<title>Where the pictures of ground were taken" in page
+    with Image.open(tmp_path / "out" / "map.png") as image:
+        assert min(image.size) > 500
+    report = (tmp_path / "out" / "report.md").read_text()
+    for line in ("`ucvgl locate --ground", f"| pictures placed | {PLACES} |", "made-up panoramas", "as they came",
+                 "2.5 m above flat ground", "show 0 degrees in their centre", "with others they are a guess"):  # fmt: skip
+        assert line in report
+    assert "Against the known positions" not in report
+
+
+def test_json_is_all_that_stdout_gets(city, ucvgl, tmp_path):
+    code, out, _ = ucvgl(*words(city, tmp_path / "out", "--heading", 0, "--json", "--truth", city.truth))
+    found = json.loads(out)  # the stages' own lines once stood before it
+    assert code == 0
+    assert (found["pictures"], found["placed"], found["unusable"]) == (PLACES, PLACES, [])
+    assert found["files"] == sorted([*FILES, "reliability.png"])
+    assert found["truth"]["known"] == PLACES
+    assert 0 < found["expected_right"] < PLACES
+    assert found["rounds"][0]["name"] == "as they came"
+    assert set(found["seconds"]) == {"checking the imagery", "projecting, training and searching panoramas",
+                                     "drawing the map"}  # fmt: skip
+    code, out, _ = ucvgl(*words(city, tmp_path / "other", "--json", "--dry-run"))
+    assert json.loads(out)["candidates"] == found["candidates"]
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_same_again_gives_the_same_from_the_cache(city, done, tmp_path, monkeypatch):
+    monkeypatch.setattr("ucvgl.locate.adapt.train_on_pseudo_labels", None)  # would fail if it were trained again
+    again = locate(request(city, tmp_path / "out", truth=city.truth), progress=False)
+    assert again.located == done.located
+
+
+def test_the_background_shows_all_tiles(city):
+    looked = look(request(city, "unused"), progress=False)
+    (found,) = background(looked.mosaic, 256)
+    assert found.image.shape[0] == 3
+    assert 200 < max(found.image.shape[1:]) <= 256
+    tiles = looked.mosaic.positions.values
+    south, west = tiles.min(0)
+    north, east = tiles.max(0)
+    assert found.south < south < north < found.north
+    assert found.west < west < east < found.east
+    assert float((found.image == 214).all(0).float().mean()) < 0.05  # grey where no tile is
+
+
+# ------------------------------------------------------------------------------------------------------- plan and dry run
+
+
+def test_a_dry_run_says_and_writes_nothing(city, ucvgl, tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))
+    code, out, _ = ucvgl(*words(city, tmp_path / "out", "--dry-run"))
+    assert code == 0
+    assert list(tmp_path.iterdir()) == []
+    looked = look(request(city, tmp_path / "out", heading_deg=None), progress=False)
+    for said in (f"Would place {PLACES} panoramas among {len(looked.candidates)} candidates",
+                 f"Would search the heading of {PLACES}", "Would train for 1 steps", "Would take about",
+                 str(tmp_path / "out" / "positions.csv"), "candidates of 32 m, 16 m apart"):  # fmt: skip
+        assert said in out
+
+
+def test_a_plan_counts(city, tmp_path):
+    asked = request(city, tmp_path / "out", epochs=3, truth=city.truth)
+    looked = look(asked, progress=False)
+    found = plan(asked, looked)
+    assert (found["pictures"], found["without_heading"]) == ({"panorama": PLACES}, {"panorama": 0})
+    assert found["steps_of_training"] == {"panorama": 3}
+    pixels = (PLACES + len(looked.candidates)) * 3 * SIZE * SIZE
+    assert found["megabytes_in_runs"] == pytest.approx(pixels / 2**20, abs=0.06)
+    assert found["seconds"]["find headings"] == 0
+    assert found["seconds_in_all"] == pytest.approx(sum(found["seconds"].values()), abs=0.4)
+    assert all(found["seconds"][step] >= 0 for step in found["seconds"])
+    assert [Path(name).name for name in found["writes"]] == [*output.WRITTEN, output.RELIABILITY]
+    blind = replace(asked, heading_deg=None, turns=4)
+    assert plan(blind, look(blind, progress=False))["without_heading"] == {"panorama": PLACES}
+    assert "All headings are known or stated." in plan_text(found)
+    scratch = plan(replace(asked, checkpoint="scratch"), look(replace(asked, checkpoint="scratch"), progress=False))
+    assert scratch["pretrained_first"]
+    assert "and the pretraining" in plan_text(scratch)
+
+
+# ----------------------------------------------------------------------------------------------- positions that are known
+
+
+def test_the_truth_judges_what_was_found(city, done):
+    truth = read_truth(city.truth)
+    away = located.errors_m(done.located, truth)[:, 0]
+    found = done.report.truth
+    assert found.known == PLACES
+    assert found.median_error_m == pytest.approx(np.median(away))
+    assert found.recall == pytest.approx((away <= 10).mean())
+    assert (done.folder / "reliability.png").exists()
+    report = (done.folder / "report.md").read_text()
+    assert f"| pictures with a known position | {PLACES} |" in report
+    assert "corrected by the known positions" in report
+    assert f"of {PLACES} with a known position" in done.text()
+
+
+def test_probabilities_are_corrected_by_twenty_known_positions(city, done, tmp_path):
+    plain = locate(request(city, tmp_path / "plain"), progress=False)
+    assert plain.report.truth is None
+    assert [one.probability for one in plain.located] != [one.probability for one in done.located]
+    assert [one.candidates for one in plain.located] == [one.candidates for one in done.located]
+    few = tmp_path / "few.csv"
+    few.write_text("".join(city.truth.read_text().splitlines(keepends=True)[:6]))
+    some = locate(request(city, tmp_path / "out", truth=few), progress=False)
+    assert some.report.truth.known == 5
+    assert some.located == plain.located
+    assert names(tmp_path / "out") == [MARK, *FILES]
+
+
+def test_a_reliability_diagram_of_before_does_not_stay(city, done, tmp_path):
+    folder = Path(shutil.copytree(done.folder, tmp_path / "out"))
+    assert (folder / "reliability.png").exists()
+    locate(request(city, folder), progress=False)
+    assert names(folder) == [MARK, *FILES]
+
+
+def test_labels_are_trained_on_and_not_judged(city, tmp_path, monkeypatch):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("".join(city.truth.read_text().splitlines(keepends=True)[:5]))
+    given, real = [], module.search
+
+    def watched(ground, kind, candidates, config, known, **options):
+        given.append(known)
+        return real(ground, kind, candidates, config, known, **options)
+
+    monkeypatch.setattr(module, "search", watched)
+    found = locate(request(city, tmp_path / "out", truth=city.truth, labels=labels), progress=False)
+    assert int((given[0] >= 0).sum()) == 4
+    assert found.report.truth.known == PLACES - 4
+    assert "take no part in the evaluation" in (tmp_path / "out" / "report.md").read_text()
+    same = locate(request(city, tmp_path / "same", truth=labels, labels=labels), progress=False)
+    assert same.report.truth is None  # nothing is left to judge by; it once ended in an error
+
+
+def test_labels_are_the_nearest_candidates(city, tmp_path):
+    rows = city.truth.read_text().splitlines()
+    far = rows[3].split(",")
+    far[1] = str(float(far[1]) + 0.01)  # a kilometre to the north of all tiles
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join([*rows[:3], ",".join(far)]) + "\n")
+    looked = look(request(city, "unused", labels=table), progress=False)
+    given = module._given(looked)
+    assert set(given) == {row.split(",")[0] for row in rows[1:3]}
+    where = to_metres(true_positions(names(city.ground), read_truth(city.truth)), looked.mosaic.origin).values
+    for name in (row.split(",")[0] for row in rows[1:3]):
+        k = names(city.ground).index(name)
+        away = np.hypot(*(looked.candidates.centre_m - where[k]).T)
+        assert given[name] == away.argmin()
+    assert module._given(look(request(city, "unused"), progress=False)) == {}
+
+
+@pytest.mark.parametrize("option", ["--truth", "--labels"])
+def test_positions_of_other_pictures_are_told_before_any_work(city, ucvgl, tmp_path, monkeypatch, option):
+    monkeypatch.setattr(module, "search", None)
+    table = tmp_path / "others.csv"
+    table.write_text("file,latitude,longitude\nsomewhere.jpg,45.0,-30.0\n")
+    code, _, said = ucvgl(*words(city, tmp_path / "out", option, table))
+    assert code == 2
+    assert "ids such as 'pano_00000.jpg'" in said
+
+
+# ------------------------------------------------------------------------------------------------------- pictures of all kinds
+
+
+def photo(path, k=0):
+    pixels = np.random.default_rng(k).integers(0, 256, (6, 8, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def test_photos_and_panoramas_in_one_folder(city, ucvgl, tmp_path):
+    folder = copied(city, tmp_path)
+    for k in range(3):
+        photo(folder / f"photo_{k}.jpg", k)
+    table = tmp_path / "ground.csv"
+    table.write_text("file,heading_deg,fov_deg\nphoto_0.jpg,10,70\nphoto_1.jpg,,70\nphoto_2.jpg,350,70\n")
+    out = tmp_path / "out"
+    mixed = SimpleNamespace(**{**vars(city), "ground": folder})
+    code, said, _ = ucvgl(*words(mixed, out, "--ground-table", table, "--turns", 4, "--truth", city.truth))
+    assert code == 0
+    assert f"{PLACES + 3} of {PLACES + 3} pictures placed" in said
+    placed = {one.picture: one for one in read_positions(out / "positions.csv")}
+    assert placed["photo_0.jpg"].heading_deg == 10
+    assert placed["photo_1.jpg"].notes == ("heading searched for",)
+    assert placed["photo_2.jpg"].notes == ()
+    assert placed["pano_00000.jpg"].heading_deg in (0, 90, 180, 270)
+    report = (out / "report.md").read_text()
+    assert "made-up panoramas, turned; made-up photos, turned" in report
+    assert "panoramas, as they came" in report
+    assert "photos, as they came" in report
+    assert f"headings of {PLACES} panoramas were searched for among 4 turns" in report
+    assert "headings of 1 photos were searched for among 4 turns" in report
+
+
+def test_one_photo_among_panoramas_is_placed_too(city, tmp_path):
+    folder = copied(city, tmp_path)
+    photo(folder / "photo.jpg")
+    found = locate(request(city, tmp_path / "out", ground=folder, fov_deg=70.0), progress=False)
+    assert len(found.located) == PLACES + 1
+
+
+def test_photos_without_a_field_of_view_are_told(city, ucvgl, tmp_path):
+    folder = tmp_path / "ground"
+    folder.mkdir()
+    photo(folder / "a.jpg")
+    photo(folder / "b.jpg", 1)
+    code, _, said = ucvgl(*words(SimpleNamespace(**{**vars(city), "ground": folder}), tmp_path / "out"))
+    assert code == 2
+    assert "expected a usable picture, found 2 that are not" in said
+    assert "a.jpg: a photo without a field of view" in said
+
+
+def test_one_corrupt_picture_is_named_and_left_out(city, ucvgl, tmp_path):
+    folder = copied(city, tmp_path)
+    whole = (folder / "pano_00005.jpg").read_bytes()
+    (folder / "pano_00005.jpg").write_bytes(whole[: len(whole) // 2])
+    spoilt = SimpleNamespace(**{**vars(city), "ground": folder})
+    code, out, _ = ucvgl(*words(spoilt, tmp_path / "out", "--heading", 0, "--json", "--truth", city.truth))
+    found = json.loads(out)
+    assert code == 0
+    assert (found["pictures"], found["placed"], found["truth"]["known"]) == (PLACES, PLACES - 1, PLACES - 1)
+    (bad,) = found["unusable"]
+    assert bad["file"] == "pano_00005.jpg"
+    assert "no whole image" in bad["reason"]
+    assert "pano_00005.jpg" not in {one.picture for one in read_positions(tmp_path / "out" / "positions.csv")}
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "| files left out | 1 |" in report
+    assert "| pano_00005.jpg | no whole image" in report
+
+
+def test_a_corrupt_tile_is_named_and_left_out(city, tmp_path):
+    tiles = Path(shutil.copytree(city.tiles, tmp_path / "tiles"))
+    bad = sorted(tiles.rglob("*.jpg"))[0]
+    bad.write_bytes(bad.read_bytes()[:100])
+    found = locate(request(city, tmp_path / "out", tiles=tiles, epochs=0), progress=False)
+    assert [file for file, _ in found.report.unusable] == [bad.relative_to(tiles).as_posix()]
+    assert len(found.located) == PLACES
+
+
+# ------------------------------------------------------------------------------------------------------- what cannot be used
+
+
+def spoilt_ground(city, tmp_path, monkeypatch):
+    (tmp_path / "ground").mkdir()
+    return {"ground": tmp_path / "ground"}
+
+
+def no_ground(city, tmp_path, monkeypatch):
+    return {"ground": tmp_path / "nowhere"}
+
+
+def tiles_without_positions(city, tmp_path, monkeypatch):
+    (tmp_path / "tiles").mkdir()
+    for k, path in enumerate(sorted(city.tiles.rglob("*.jpg"))[:4]):
+        shutil.copy(path, tmp_path / "tiles" / f"tile{'abcd'[k]}.jpg")
+    return {"tiles": tmp_path / "tiles"}
+
+
+def two_levels(city, tmp_path, monkeypatch):
+    tiles = Path(shutil.copytree(city.tiles, tmp_path / "tiles"))
+    path = sorted(tiles.rglob("*.jpg"))[0]
+    _, x, y = path.relative_to(tiles).with_suffix("").parts
+    target = tiles / "19" / str(int(x) // 2) / f"{int(y) // 2}.jpg"
+    target.parent.mkdir(parents=True)
+    shutil.copy(path, target)
+    return {"tiles": tiles}
+
+
+def mixed_systems(city, tmp_path, monkeypatch):
+    tiles = Path(shutil.copytree(city.tiles, tmp_path / "tiles"))
+    sorted(tiles.rglob("*.jpg"))[0].with_suffix(".jgw").write_text("0.000005\n0\n0\n-0.000003\n-30.0\n45.0\n")
+    return {"tiles": tiles}
+
+
+def no_checkpoint(city, tmp_path, monkeypatch):
+    return {"checkpoint": str(tmp_path / "none.safetensors")}
+
+
+def text_as_checkpoint(city, tmp_path, monkeypatch):
+    (tmp_path / "notes.safetensors").write_text("these are my notes")
+    return {"checkpoint": str(tmp_path / "notes.safetensors")}
+
+
+def other_checkpoint(city, tmp_path, monkeypatch):
+    save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    return {"checkpoint": str(tmp_path / "other.safetensors")}
+
+
+def encoders_of_panoramas(city, tmp_path, monkeypatch):
+    wide = replace(ENCODER, image_px=(SIZE, 2 * SIZE))
+    save_model(two_view_encoder(wide, ENCODER, shared=False, seed=0), tmp_path / "wide.safetensors")
+    return {"checkpoint": str(tmp_path / "wide.safetensors")}
+
+
+def wide_tiles(city, tmp_path, monkeypatch):
+    wide = replace(ENCODER, image_px=(SIZE, 2 * SIZE))
+    save_model(two_view_encoder(ENCODER, wide, shared=False, seed=0), tmp_path / "wide.safetensors")
+    return {"checkpoint": str(tmp_path / "wide.safetensors")}
+
+
+def huge_span(city, tmp_path, monkeypatch):
+    return {"span_m": 5000.0}
+
+
+def labels_without_training(city, tmp_path, monkeypatch):
+    return {"labels": city.truth, "epochs": 0}
+
+
+def bad_truth(city, tmp_path, monkeypatch):
+    (tmp_path / "truth.csv").write_text("file,latitude,longitude\na.jpg,north,-30\n")
+    return {"truth": tmp_path / "truth.csv"}
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (spoilt_ground, "expected street pictures, found no image"),
+        (no_ground, "nowhere"),
+        (tiles_without_positions, "a position for every tile.*4 of 4 tiles without: tilea.jpg"),
+        (two_levels, "one zoom level, found zoom 19: 1 tiles, zoom 20"),
+        (mixed_systems, "all say where they lie.*1 that say it"),
+        (no_checkpoint, "no such file"),
+        (text_as_checkpoint, "a safetensors file"),
+        (other_checkpoint, "the settings of two encoders"),
+        (encoders_of_panoramas, "--ground-input panorama"),
+        (wide_tiles, "square tiles"),
+        (huge_span, "at most the mosaic's"),
+        (bad_truth, "truth.csv"),
+        (labels_without_training, "epochs to train on them"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_status_2(city, ucvgl, tmp_path, monkeypatch, make, says):
+    changes = make(city, tmp_path, monkeypatch)
+    monkeypatch.setattr(module, "search", None)
+    options = {"span_m": "--span"}
+    more = [word for name, value in changes.items() for word in (options.get(name, f"--{name}"), value)]
+    code, out, said = ucvgl(*words(city, tmp_path / "out", *more))
+    assert (code, out) == (2, "")
+    assert said.splitlines()[-1].startswith("ucvgl: ")
+    with pytest.raises(InputError, match=says):
+        look(request(city, tmp_path / "out", **changes), progress=False)
+    assert set(names(tmp_path / "out")) <= {MARK}
+
+
+def test_one_level_of_several_is_chosen(city, tmp_path, monkeypatch):
+    changes = two_levels(city, tmp_path, monkeypatch)
+    looked = look(request(city, tmp_path / "out", zoom=20, **changes), progress=False)
+    assert len(looked.mosaic) == len(list(city.tiles.rglob("*.jpg")))
+
+
+@pytest.mark.parametrize(("option", "value"), [("--kind", "video"), ("--scheme", "wms"), ("--ground-input", "polar")])
+def test_options_that_do_not_exist_are_told(city, ucvgl, tmp_path, option, value):
+    code, _, said = ucvgl(*words(city, tmp_path / "out", option, value))
+    assert code == 2
+    assert option in said
+    assert repr(value) in said
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--epochs", -1), ("--turns", 6), ("--camera-height", 0), ("--stride", 0)]
+)
+def test_settings_out_of_range_are_told(city, ucvgl, tmp_path, option, value):
+    code, _, said = ucvgl(*words(city, tmp_path / "out", option, value))
+    assert code == 2
+    assert "expected" in said
+
+
+def test_a_folder_that_holds_something_else_is_refused_before_any_work(city, ucvgl, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "look", lambda *given, **options: pytest.fail("looked"))
+    (tmp_path / "thesis.tex").write_text("mine")
+    code, _, said = ucvgl(*words(city, tmp_path))
+    assert code == 2
+    assert "thesis.tex" in said
+    assert contents(tmp_path) == {"thesis.tex": b"mine"}
+
+
+# --------------------------------------------------------------------------------------------------- stopped, and a full disk
+
+
+def test_ctrl_c_is_status_130_and_the_files_of_before_stay(city, done, ucvgl, tmp_path, monkeypatch):
+    def stopped(*given, **options):
+        raise KeyboardInterrupt
+
+    folder = Path(shutil.copytree(done.folder, tmp_path / "out"))
+    before = contents(folder)
+    monkeypatch.setattr(module, "search", stopped)
+    code, out, said = ucvgl(*words(city, folder))
+    assert (code, out) == (130, "")
+    assert "stopped; what was computed is kept" in said
+    assert contents(folder) == before
+    monkeypatch.setattr(looking, "look", stopped)
+    assert ucvgl(*words(city, folder, "--dry-run"))[0] == 130
+
+
+def test_a_full_disk_while_computing(city, ucvgl, tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))
+
+    def full(*given, **options):
+        raise FULL
+
+    real = np.lib.format.open_memmap
+    monkeypatch.setattr(
+        np.lib.format, "open_memmap", lambda path, *rest: full() if path.name == "tile.npy" else real(path, *rest)
+    )
+    code, _, said = ucvgl(*words(city, tmp_path / "out", "--heading", 0))
+    assert code == 2
+    assert "No space left on device" in said
+    assert "what was computed is kept" in said
+    assert str(tmp_path / "runs") in said
+    assert names(tmp_path / "out") == [MARK]
+    whole = [p.name for p in (tmp_path / "runs").iterdir() if not p.name.startswith(".")]
+    assert len(whole) == 1
+    assert whole[0].startswith("street-views-")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_full_disk_while_writing_leaves_the_files_of_before(city, done, ucvgl, tmp_path, monkeypatch, file):
+    folder = Path(shutil.copytree(done.folder, tmp_path / "out"))
+    before = contents(folder)
+    real, real_image = Path.write_text, output.plt.Figure.savefig
+
+    def text(self, *given, **options):
+        if self.name.startswith(f".{file}."):
+            real(self, "half of")
+            raise FULL
+        return real(self, *given, **options)
+
+    def image(self, path, **options):
+        if Path(path).name.startswith(f".{file}."):
+            Path(path).write_bytes(b"half of")
+            raise FULL
+        return real_image(self, path, **options)
+
+    def geopackage(path, rows):
+        path.write_bytes(b"half of")
+        if file == "positions.gpkg":
+            raise FULL
+
+    monkeypatch.setattr(located, "_write_geopackage", geopackage)
+    monkeypatch.setattr(Path, "write_text", text)
+    monkeypatch.setattr(output.plt.Figure, "savefig", image)
+    code, _, said = ucvgl(*words(city, folder, "--heading", 0))
+    assert code == 2
+    assert "No space left on device" in said
+    assert contents(folder)[file] == before[file]
+    assert set(names(folder)) <= {MARK, *FILES, "reliability.png"}  # nothing half-written
+    assert not output.plt.get_fignums()
+
+
+def test_reports_are_written_whole_or_not_at_all():
+    """What the test above stands on: every text goes through `write_text`."""
+    assert located.write_text is paths.write_text
+
+
+# ------------------------------------------------------------------------------------------------------------------ the city
+
+
+@pytest.mark.parametrize(
+    ("options", "tables", "expected"),
+    [
+        ([], [], ["--heading", "0"]),
+        (["--no-aligned"], ["ground.csv"], ["--ground-table"]),
+        (["--photo-fov", "80"], ["ground.csv"], ["--ground-table"]),
+        (["--tiles", "csv"], ["tiles.csv"], ["--tiles-table", "--heading", "0"]),
+    ],
+)
+def test_the_city_says_how_to_place_it(tmp_path, monkeypatch, options, tables, expected):
+    seen = {}
+
+    def exported(out, style, places, seed, **more):
+        seen.update(more, style=style, places=places, seed=seed)
+        out.mkdir()
+        for name in tables:
+            (out / name).write_text("file\n")
+        return out
+
+    monkeypatch.setattr(own_city, "export_own_city", exported)
+    given = CliRunner().invoke(cli.app, ["data", "city", str(tmp_path / "city"), "--places", "7", *options])
+    assert given.exit_code == 0
+    assert (seen["style"], seen["places"]) == ("downtown", 7)
+    assert seen["panorama_px"] == (512 if "--photo-fov" in options else 128)
+    line = given.output.replace("\n", " ").split("ucvgl locate ")[1].split()
+    assert [word for word in line if word.startswith("--") or word == "0"] == [
+        "--ground",
+        "--tiles",
+        *expected,
+        "--out",
+    ]
+
+
+def test_a_dry_run_refuses_what_a_run_would_refuse(city, ucvgl, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    code, _, err = ucvgl(*words(city, tmp_path / "mine", "--dry-run"))
+    assert code == 2
+    assert "notes.txt" in err
+    assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["notes.txt"]
+
+
+def test_the_report_says_which_encoders_placed_the_pictures(done):
+    said = " ".join(done.report.assumptions)
+    best = max(done.report.rounds, key=lambda one: one.mutual_rate).mutual_rate
+    kept = next(one for one in reversed(done.report.rounds) if one.mutual_rate == best)
+    expected = {1: "as they came (--epochs 0)"}.get(len(done.report.rounds), f"those kept are: {kept.name},")
+    assert expected in said or "no pseudo-label was found" in said

@@ -1,0 +1,292 @@
+"""From folders to evidence: the pictures and candidates that encoders are given, headings, places (search.py)."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ucvgl.data.container import ArrayImages, Dataset, Positives
+from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
+from ucvgl.errors import InputError
+from ucvgl.geometry import top_view
+from ucvgl.locate import search as module
+from ucvgl.locate.adapt import AdaptConfig
+from ucvgl.locate.candidates import cut
+from ucvgl.locate.confidence import Calibration, EvidenceSettings
+from ucvgl.locate.pictures import check_ground
+from ucvgl.locate.search import (
+    NO_HEADING,
+    LocateConfig,
+    calibration_name,
+    candidate_stage,
+    find_headings,
+    picture_stage,
+    place,
+    search,
+    world_calibration,
+)
+from ucvgl.locate.tiles import open_mosaic
+from ucvgl.locate.views import StreetConfig, north_up
+from ucvgl.methods.baselines import pixel_descriptor
+from ucvgl.world.own_city import export_own_city
+
+SIZE, PLACES = 32, 9
+ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
+STREET = StreetConfig(size_px=(SIZE, SIZE), span_m=32.0)
+MADE_UP = Calibration(("margin",), (0.0,), (1.0,), (5.0,), 0.0, (0.1,) * 4, EvidenceSettings(), "a test", 10, 5)
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory, runs):
+    """Nine panoramas and the candidates of a small city."""
+    root = export_own_city(
+        tmp_path_factory.mktemp("own") / "city", "downtown", PLACES, spacing_m=8.0, span_m=24.0, zoom=20, tile_px=64,
+        panorama_px=32, city_size_m=256.0, resolution_m=0.5, progress=False,
+    )  # fmt: skip
+    candidates = cut(open_mosaic(root / "tiles"), 32.0, 16.0, SIZE)
+    return SimpleNamespace(root=root, candidates=candidates, ground=check_ground(root / "ground"))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("encoders") / "tiny.safetensors"
+    save_model(two_view_encoder(ENCODER, ENCODER, shared=False, seed=0), path)
+    return LocateConfig(AdaptConfig(str(path), "a digest", epochs=0), STREET, turns=4)
+
+
+# ------------------------------------------------------------------------------------------------------ what is searched
+
+
+def test_pictures_are_made_once_and_each_heading_anew(city):
+    files = city.ground.images("panorama")
+    headings = torch.linspace(0, 300, PLACES, dtype=torch.float64)
+    stage = picture_stage(city.ground, "panorama", headings, STREET, progress=False)
+    views = np.load(stage.folder / "ground.npy")
+    assert views.shape == (PLACES, 3, SIZE, SIZE)
+    for k in range(PLACES):
+        expected = north_up(files.read(k), "panorama", headings[k : k + 1], STREET)[0]
+        assert np.array_equal(views[k], expected.numpy())
+    assert picture_stage(city.ground, "panorama", headings, STREET, progress=False).loaded
+    assert not picture_stage(city.ground, "panorama", headings + 1, STREET, progress=False).loaded
+    wider = StreetConfig(size_px=(SIZE, SIZE), span_m=40.0)
+    assert not picture_stage(city.ground, "panorama", headings, wider, progress=False).loaded
+
+
+def test_candidates_are_cut_once(city):
+    stage = candidate_stage(city.candidates, progress=False)
+    tiles = np.load(stage.folder / "tile.npy")
+    assert tiles.shape == (len(city.candidates), 3, SIZE, SIZE)
+    for k in (0, 7, len(tiles) - 1):
+        assert np.array_equal(tiles[k], city.candidates.read(k).numpy())
+    assert candidate_stage(city.candidates, progress=False).loaded
+    assert not candidate_stage(cut(city.candidates.mosaic, 32.0, 31.0, SIZE), progress=False).loaded
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_search_places_every_picture(city, config, known):
+    ground = check_ground(city.root / "ground", heading_deg=0.0) if known else city.ground
+    found = search(ground, "panorama", city.candidates, config, progress=False)
+    assert found.kind == "panorama"
+    assert found.known.tolist() == [known] * PLACES
+    assert set(found.headings_deg.tolist()) <= ({0.0} if known else {0.0, 90.0, 180.0, 270.0})
+    assert found.images.top_view[:].shape == (PLACES, 3, SIZE, SIZE)
+    assert len(found.images.gallery) == len(city.candidates)
+    assert found.evidence.values.shape == (PLACES, 4)
+    assert found.evidence.best.shape == (PLACES, 5)
+    assert found.both.ground_index.shape == (PLACES, 20)
+    assert found.both.satellite_index.shape == (len(city.candidates), 5)
+    assert [one.name for one in found.rounds] == ["as they came"]
+    placed = place(ground, city.candidates, found, MADE_UP)
+    assert [one.picture for one in placed] == [f"pano_{k:05d}.jpg" for k in range(PLACES)]
+    assert [NO_HEADING in one.notes for one in placed] == [not known] * PLACES
+    assert [one.heading_deg for one in placed] == found.headings_deg.tolist()
+    best = city.candidates.positions.values[found.evidence.best[:, 0]]
+    assert np.allclose([(one.latitude, one.longitude) for one in placed], best, atol=1e-6)
+
+
+def test_pictures_are_turned_by_the_headings_that_were_found(city, config):
+    found = search(city.ground, "panorama", city.candidates, config, progress=False)
+    k = int(found.headings_deg.argmax())
+    assert found.headings_deg[k] > 0
+    expected = north_up(city.ground.images("panorama").read(k), "panorama", found.headings_deg[k : k + 1], STREET)[0]
+    assert torch.equal(found.images.top_view[k], expected)
+
+
+def test_a_stopped_search_goes_on(city, config, monkeypatch, tmp_path):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    whole, made = module.embed, []
+
+    def stopped(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "embed", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        search(city.ground, "panorama", city.candidates, config, progress=False)
+    monkeypatch.setattr(module, "embed", whole)
+    real = module.candidate_stage
+    monkeypatch.setattr(module, "candidate_stage", lambda *a, **k: made.append(real(*a, **k)) or made[-1])
+    search(city.ground, "panorama", city.candidates, config, progress=False)
+    assert [stage.loaded for stage in made] == [True]
+
+
+def test_tiles_are_embedded_once_for_all_runs(city, config, monkeypatch, tmp_path):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    turned, real = [], module.turn_squares
+    monkeypatch.setattr(module, "turn_squares", lambda some, by: turned.append(len(some)) or real(some, by))
+    search(city.ground, "panorama", city.candidates, config, progress=False)
+    every = 4 * (len(city.candidates) + PLACES)
+    assert sum(turned) == every
+    known = check_ground(city.root / "ground", heading_deg=0.0)  # another case, the same tiles
+    search(known, "panorama", city.candidates, config, progress=False)
+    assert sum(turned) == every + 4 * PLACES
+    other = LocateConfig(AdaptConfig(config.adapt.start, "another digest", epochs=0), STREET, turns=4)
+    search(known, "panorama", city.candidates, other, progress=False)
+    assert sum(turned) == 2 * every + 4 * PLACES
+
+
+def test_one_candidate_is_told(city, config):
+    with pytest.raises(InputError, match="two candidates or more"):
+        search(city.ground, "panorama", city.candidates.subset([3]), config, progress=False)
+
+
+def test_a_kind_that_is_not_there_is_told(city, config):
+    with pytest.raises(InputError, match="a usable photo, found 9 panoramas"):
+        search(city.ground, "photo", city.candidates, config, progress=False)
+
+
+def test_two_candidates_are_enough(city, config):
+    ground = check_ground(city.root / "ground", heading_deg=0.0)
+    found = search(ground, "panorama", city.candidates.subset([0, 5]), config, progress=False)
+    assert found.evidence.best.shape == (PLACES, 2)
+    assert len(place(ground, city.candidates.subset([0, 5]), found, MADE_UP)[0].candidates) == 2
+
+
+def test_a_full_disk_is_found_out_when_the_array_is_laid_out(tmp_path, monkeypatch):
+    """Else the first page that does not fit would end the process."""
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        module._array(tmp_path / "a.npy", (4, 3, 2, 2))
+    monkeypatch.undo()
+    out = module._array(tmp_path / "b.npy", (4, 3, 2, 2))
+    out[:] = 7
+    out.flush()
+    assert (np.load(tmp_path / "b.npy", allow_pickle=False) == 7).all()
+
+
+# ----------------------------------------------------------------------------------------------------------- the headings
+
+WIDTH, TURNS = 120, 12
+
+
+def blobs(seed):
+    """A panorama without a seam, uint8 (3, 60, 120)."""
+    small = torch.rand(1, 3, 5, 9, generator=torch.Generator().manual_seed(seed))
+    small[..., -1] = small[..., 0]
+    large = torch.nn.functional.interpolate(small, (WIDTH // 2, WIDTH), mode="bilinear", align_corners=True)
+    return (255 * large[0]).round().byte()
+
+
+@pytest.fixture
+def turned(tmp_path, monkeypatch, runs):
+    """Six pictures turned by a known angle, candidates that are what they show north up, and an encoder of plain pixels."""
+    headings = [0.0, 30.0, 90.0, 150.0, 210.0, 330.0]
+    folder = tmp_path / "ground"
+    folder.mkdir()
+    for k, heading in enumerate(headings):
+        picture = blobs(k).roll(-round(heading / 360 * WIDTH), 2)
+        Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy())).save(folder / f"{k}.png")
+    street = StreetConfig(size_px=(SIZE, SIZE), span_m=20.0)
+    tile = top_view(torch.stack([blobs(k) for k in (3, 0, 5, 1, 4, 2)]), street.top_view)
+    monkeypatch.setattr(
+        module, "embed", lambda encoder, batches: torch.cat([pixel_descriptor(images) for images in batches])
+    )
+    return SimpleNamespace(
+        headings=torch.tensor(headings, dtype=torch.float64), ground=check_ground(folder), folder=folder,
+        images=toy_set(tile, f"toy {tmp_path.name}"), model=SimpleNamespace(ground=None, satellite=None),
+        config=LocateConfig(AdaptConfig("a file", "a digest"), street, TURNS),
+    )  # fmt: skip
+
+
+def toy_set(tile, name):
+    images = ArrayImages(map(str, range(len(tile))), tile, source=name)
+    return Dataset(name, "all", images, images, Positives.unknown(len(tile)), top_view=images)
+
+
+def headings_of(t, known, config=None, images=None):
+    images = images or t.images
+    tiles = module.tile_turns(t.model, images, None)
+    return find_headings(t.ground, "panorama", known, images, t.model, tiles, config or t.config, progress=False)
+
+
+def test_headings_are_found(turned):
+    unknown = torch.full((6,), float("nan"), dtype=torch.float64)
+    assert torch.equal(headings_of(turned, unknown), turned.headings)
+
+
+def test_known_headings_stay_and_cost_nothing(turned, monkeypatch):
+    seen = []
+    real = module.street_views
+
+    def watched(ground, pictures, headings, *rest, **options):
+        seen.append(([p.file for p in pictures], len(headings)))
+        return real(ground, pictures, headings, *rest, **options)
+
+    monkeypatch.setattr(module, "street_views", watched)
+    known = turned.headings.clone()
+    known[1], known[4] = 12.5, float("nan")
+    known[2] = float("nan")
+    expected = turned.headings.clone()
+    expected[1] = 12.5
+    assert torch.equal(headings_of(turned, known), expected)
+    assert seen == [(["2.png", "4.png"], 2)]
+
+
+def test_headings_are_searched_once_whatever_the_training(turned, monkeypatch):
+    unknown = torch.full((6,), float("nan"), dtype=torch.float64)
+    first = headings_of(turned, unknown)
+    monkeypatch.setattr(module, "street_views", None)  # would fail if it were looked at again
+    longer = LocateConfig(AdaptConfig("a file", "a digest", epochs=3), turned.config.street, TURNS)
+    assert torch.equal(headings_of(turned, unknown, longer), first)
+    others = (
+        LocateConfig(AdaptConfig("a file", "another"), turned.config.street, TURNS),
+        LocateConfig(turned.config.adapt, turned.config.street, 8),
+    )
+    for other in others:
+        with pytest.raises(TypeError):
+            headings_of(turned, unknown, other)
+
+
+@pytest.mark.parametrize("turns", [0, -4, 6, 2.5])
+def test_turns_are_a_number(turns):
+    with pytest.raises(InputError, match="turns"):
+        LocateConfig(AdaptConfig("a", "b"), turns=turns)
+
+
+# --------------------------------------------------------------------------------------------------------- the calibration
+
+
+def test_calibrations_are_called_by_kind_and_heading(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+    names = {calibration_name(kind, searched=s) for kind in ("panorama", "photo") for s in (False, True)}
+    assert names == {"panorama", "panorama-turned", "photo", "photo-turned"}
+    with pytest.raises(InputError, match=r"photo-turned\.json"):
+        world_calibration("photo", searched=True)
+
+
+@pytest.mark.parametrize("searched", [False, True])
+@pytest.mark.parametrize("kind", ["panorama", "photo"])
+def test_the_committed_calibrations_load_and_fit_the_evidence(kind, searched):
+    found = world_calibration(kind, searched=searched)
+    assert found.settings == EvidenceSettings()
+    assert 0 < found.right < found.pictures
+    assert (found.temperature, found.shift) == (1.0, 0.0)
+    assert "old_town" in found.measured_on
+    assert ("searched for" in found.measured_on) == searched
+    json.loads((module.WEIGHTS / f"{calibration_name(kind, searched=searched)}.json").read_text())

@@ -1,0 +1,452 @@
+"""Mosaics: positions by hand-written formulas, and pictures whose colours say where each pixel lies."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, TiffImagePlugin
+from pyproj import CRS
+
+from ucvgl.data import ArrayImages, Dataset, Positives
+from ucvgl.data.decoding import batches
+from ucvgl.errors import InputError
+from ucvgl.locate.candidates import cut
+from ucvgl.locate.rasters import Source
+from ucvgl.locate.tile_names import tile_numbers
+from ucvgl.locate.tiles import from_source, open_mosaic, to_source_coordinates
+from ucvgl.positions import Positions, Wgs84, from_metres, from_utm, haversine, to_metres, to_utm
+
+HERE = (60.2, 24.9)  # 2 degrees west of UTM zone 35's meridian: its grid is turned there by 1.8 degrees
+WIDE = 400.0  # metres that the colours 0 to 255 run over
+
+
+def slippy(lat, lon, zoom):
+    """The published formula (OpenStreetMap wiki, 'Slippy map tilenames'): fractional x and y of a place."""
+    phi = math.radians(lat)
+    return (lon + 180) / 360 * 2**zoom, (1 - math.asinh(math.tan(phi)) / math.pi) / 2 * 2**zoom
+
+
+def unslippy(x, y, zoom):
+    lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * y / 2**zoom))))
+    return np.stack(np.broadcast_arrays(lat, x / 2**zoom * 360 - 180), -1)
+
+
+def painted(degrees):
+    """uint8 (H, W, 3) from the places (H, W, 2) of its pixels: red says how far east of HERE, green how far north."""
+    metres = to_metres(Positions(degrees.reshape(-1, 2), Wgs84()), HERE).values.reshape(degrees.shape)
+    colour = (metres / WIDE + 0.5) * 255
+    colour += np.random.default_rng(len(colour)).uniform(-0.5, 0.5, colour.shape)  # so that roundings average out
+    return np.concatenate([colour, np.full_like(colour[..., :1], 77)], -1).round().clip(0, 255).astype(np.uint8)
+
+
+def save(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def write_pyramid(root, pattern="{z}/{x}/{y}.png", zoom=18, across=4, down=3, px=64, tms=False, skip=()):
+    left, top = (int(v) - n // 2 for v, n in zip(slippy(*HERE, zoom), (across, down), strict=True))
+    for x in range(left, left + across):
+        for y in range(top, top + down):
+            if (x - left, y - top) in skip:
+                continue
+            steps = (np.arange(px) + 0.5) / px
+            pixels = painted(unslippy(x + steps[None, :], y + steps[:, None], zoom))
+            save(root / pattern.format(z=zoom, x=x, y=2**zoom - 1 - y if tms else y), pixels)
+    return root
+
+
+def assert_true_colours(candidates, worst_m=2.6):
+    """Every pixel shows its own place: to the roundings of colours (2.4 m) each, and to a twentieth of a pixel together."""
+    scale = candidates.span_m / candidates.size_px
+    steps = (np.arange(candidates.size_px) + 0.5 - candidates.size_px / 2) * scale
+    centres = to_metres(candidates.positions, HERE).values
+    errors = []
+    for index, images in candidates.batches(5):
+        assert images.dtype == torch.uint8
+        for i, image in zip(index.tolist(), images.numpy().astype(np.float64), strict=True):
+            assert (np.abs(image[2] - 77) <= 1).all()
+            seen = (image[:2] / 255 - 0.5) * WIDE
+            expected = np.stack(np.meshgrid(centres[i, 0] + steps, centres[i, 1] - steps))
+            errors.append(seen - expected)
+    errors = np.stack(errors)
+    assert np.abs(errors).max() < worst_m
+    assert np.abs(errors.mean((0, 2, 3))).max() < 0.05 * scale + 0.05
+    # a turn or a wrong scale would show as errors that grow with the distance from the centre
+    lever = np.stack([np.meshgrid(steps, -steps)[k] for k in (0, 1)])
+    slope = (errors[:, :, None] * lever[None, None]).mean((0, 3, 4)) / (lever**2).mean()
+    assert np.abs(slope).max() < 0.004
+
+
+@pytest.mark.parametrize("pattern", ["{z}/{x}/{y}.png", "{z}_{x}_{y}.png", "sat-{z}-{x}-{y}@2x.png", "{x}_{y}_{z}.png"])
+def test_names(tmp_path, pattern):
+    mosaic = open_mosaic(write_pyramid(tmp_path, pattern))
+    assert (len(mosaic), mosaic.systems, mosaic.unreadable) == (12, ("EPSG:3857",), ())
+    x, y = (int(v) for v in slippy(*HERE, 18))
+    name = pattern.format(z=18, x=x, y=y)
+    centre = unslippy(np.array(x + 0.5), np.array(y + 0.5), 18)
+    assert haversine(mosaic.positions.values[mosaic.files.index(name)], centre) < 0.01
+    edge = 2 * math.pi * 6378137 / 2**18 * math.cos(math.radians(HERE[0]))
+    assert mosaic.resolution_m == pytest.approx(np.full(12, edge / 64), rel=0.003)  # a sphere's against the ellipsoid's
+    assert_true_colours(cut(mosaic, 40.0, 37.0, 32))
+
+
+def test_rows_from_the_south(tmp_path):
+    north = open_mosaic(write_pyramid(tmp_path / "xyz"))
+    south = open_mosaic(write_pyramid(tmp_path / "tms", tms=True), scheme="tms")
+    assert np.allclose(north.bounds_m, south.bounds_m)
+    assert_true_colours(cut(south, 40.0, 60.0, 32))
+    # read the other way round they lie in the other hemisphere
+    assert open_mosaic(tmp_path / "tms", scheme="xyz").positions.values[:, 0].max() < 0
+    found = open_mosaic(tmp_path / "tms")  # told by the pictures: their edges meet only so
+    assert np.allclose(found.bounds_m, south.bounds_m)
+    assert any("tms" in note for note in found.notes)
+    assert north.notes == ()
+
+
+def write_projected(root, epsg, mode, px=48, scale=1.5, **more):
+    """2 x 2 tiles of a projection around HERE, by tags or world files."""
+    if epsg == 4326:
+        step = np.array([scale / 111_320 / math.cos(math.radians(HERE[0])), scale / 111_400])
+        middle = np.array(HERE[::-1])
+    elif epsg == 3857:
+        step = np.array([scale, scale]) / math.cos(math.radians(HERE[0]))
+        middle = 6378137 * np.array([math.radians(HERE[1]), math.asinh(math.tan(math.radians(HERE[0])))])
+    else:
+        step = np.array([scale, scale])
+        middle = np.concatenate(to_utm([HERE[0]], [HERE[1]], epsg % 100)[:2])
+    for k in set(range(4)) - set(more.get("skip", ())):
+        west, north = middle + step * px * np.array([k % 2 - 1, 1 - k // 2])
+        x, y = np.meshgrid(west + (np.arange(px) + 0.5) * step[0], north - (np.arange(px) + 0.5) * step[1])
+        if epsg == 4326:
+            lat, lon = y, x
+        elif epsg == 3857:
+            lat, lon = np.degrees(np.arctan(np.sinh(y / 6378137))), np.degrees(x / 6378137)
+        else:
+            lat, lon = (v.reshape(px, px) for v in from_utm(x.ravel(), y.ravel(), epsg % 100, south=False))
+        pixels = painted(np.stack([lat, lon], -1))
+        point = mode == "point"
+        shift = step / 2 if point else np.zeros(2)
+        if mode == "world file":
+            save(root / f"{k}.png", pixels)
+            text = "\n".join(map(repr, map(float, (step[0], 0, 0, -step[1], west + step[0] / 2, north - step[1] / 2))))
+            (root / f"{k}.pgw").write_text(text)
+        else:
+            tags = TiffImagePlugin.ImageFileDirectory_v2()
+            values = {33550: (*step, 0.0), 33922: (0.0, 0.0, 0.0, west + shift[0], north - shift[1], 0.0)}
+            if mode == "matrix":
+                values = {34264: (step[0], 0.0, 0.0, west, 0.0, -step[1], 0.0, north, *[0.0] * 7, 1.0)}
+            for tag, value in values.items():
+                tags[tag], tags.tagtype[tag] = tuple(map(float, value)), 12
+            keys = [(2048 if epsg == 4326 else 3072, 0, 1, more.get("code", epsg))] + [(1025, 0, 1, 2)] * point
+            flat = [v for key in sorted(keys) for v in key]
+            tags[34735], tags.tagtype[34735] = (1, 1, 0, len(keys), *flat), 3
+            save(root / f"{k}.tif", pixels, tiffinfo=tags)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("epsg", "mode"),
+    [(32635, "area"), (32635, "point"), (3857, "area"), (4326, "area"), (32635, "matrix"), (32635, "world file"),
+     (4326, "world file"), (32634, "area")],
+)  # fmt: skip
+def test_tags_and_world_files(tmp_path, epsg, mode):
+    root = write_projected(tmp_path, epsg, mode)
+    mosaic = open_mosaic(root, epsg=epsg if mode == "world file" and epsg != 4326 else None)
+    (text,) = mosaic.systems
+    assert CRS.from_user_input(text).to_epsg() == epsg
+    assert haversine(np.array(mosaic.origin), np.array(HERE)) < 0.1
+    candidates = cut(mosaic, 60.0, 30.0, 40, least_covered=0.97)
+    assert len(candidates) >= 4
+    inner = candidates.subset(np.flatnonzero(candidates.covered == 1))
+    assert_true_colours(inner)
+
+
+def test_coordinates_both_ways_and_south():
+    for epsg, place in ((4326, HERE), (3857, HERE), (32635, HERE), (32755, (-35.28, 149.13)), (32735, (0.01, 25.0))):
+        degrees = np.array([place, (place[0] + 0.02, place[1] + 0.03)])
+        xy = to_source_coordinates(degrees, f"EPSG:{epsg}")
+        assert from_source(xy, f"EPSG:{epsg}") == pytest.approx(degrees, abs=1e-9)
+    # Sydney's opera house, from a published table of MGA zone 56 (GDA94, WGS84 to a metre)
+    assert to_source_coordinates(np.array([[-33.8568, 151.2153]]), "EPSG:32756")[0] == pytest.approx(
+        [334897, 6252289], abs=60
+    )
+    # north of the equator in a southern zone: the false northing stays
+    assert to_source_coordinates(np.array([[0.01, 25.0]]), "EPSG:32735")[0, 1] > 10_000_000
+
+
+def write_squares(root, count=3, px=20, edge=40.0, columns="span_m", skip=(), grey=None, at=HERE):
+    """count x count tiles of `edge` metres on a plane around a place, with a table."""
+    rows = []
+    for k in range(count**2):
+        if k in skip:
+            continue
+        middle = (np.array([k % count, k // count]) - (count - 1) / 2) * edge
+        steps = ((np.arange(px) + 0.5) / px - 0.5) * edge
+        points = np.stack(np.meshgrid(middle[0] + steps, middle[1] - steps), -1)
+        pixels = painted(from_metres(points.reshape(-1, 2), at).reshape(px, px, 2)) if grey is None else grey
+        save(root / "tiles" / f"t{k}.png", pixels)
+        lat, lon = from_metres(middle[None], at)[0]
+        rows.append(f"t{k}.png,{lat:.10f},{lon:.10f},{edge if columns == 'span_m' else edge / px}")
+    (root / "tiles.csv").write_text(f"file,latitude,longitude,{columns}\n" + "\n".join(rows) + "\n")
+    return root / "tiles", root / "tiles.csv"
+
+
+@pytest.mark.parametrize("columns", ["span_m", "metres_per_pixel"])
+def test_table(tmp_path, columns):
+    mosaic = open_mosaic(*write_squares(tmp_path, columns=columns))
+    assert mosaic.resolution_m == pytest.approx(np.full(9, 2.0))
+    assert mosaic.bounds_m[1] - mosaic.bounds_m[0] == pytest.approx([120, 120], abs=1e-4)
+    candidates = cut(mosaic, 30.0, 15.0, 24)
+    assert (len(candidates), candidates.left_out) == (49, 0)
+    assert_true_colours(candidates)
+    around = to_metres(candidates.positions, mosaic.origin).values
+    assert around == pytest.approx(candidates.centre_m, abs=1e-6)
+    assert candidates.positions_m.frame == mosaic.frame == to_metres(candidates.positions, mosaic.origin).frame
+
+
+def test_what_tiles_do_not_cover_is_left_out_and_counted(tmp_path):
+    mosaic = open_mosaic(*write_squares(tmp_path, skip=(4,)))  # a ring of eight tiles around a hole of 40 m
+    every = cut(mosaic, 20.0, 7.0, 8, least_covered=1e-6)
+    # by rectangles: what a square shares with the hole
+    overlap = (30 - np.abs(every.centre_m)).clip(0, 20)
+    hidden = overlap.prod(1) / 400
+    assert every.covered == pytest.approx(1 - hidden, abs=0.2)  # half a source pixel reaches into the hole on each side
+    grown = (29 - np.abs(every.centre_m)).clip(0, 20).prod(1) / 400  # so count the hole a metre smaller
+    assert every.covered == pytest.approx(1 - grown, abs=2 / 24)
+    good = cut(mosaic, 20.0, 7.0, 8)
+    assert set(good.ids) == {i for i, share in zip(every.ids, every.covered, strict=True) if share >= 0.99}
+    assert len(good) + good.left_out == 15 * 15 == len(every) + every.left_out
+    middle = every.read(int(np.argmin(every.covered)))
+    assert (middle[:, 3:5, 3:5] == 0).all()
+    assert_true_colours(every.subset(np.flatnonzero(hidden == 0)))
+
+
+@pytest.mark.parametrize("px", [64, 66, 63])
+def test_fine_pixels_are_averaged_not_picked(tmp_path, px):
+    board = np.indices((px, px)).sum(0) % 2 * 200
+    grey = np.repeat(board[..., None], 3, 2).astype(np.uint8)
+    mosaic = open_mosaic(*write_squares(tmp_path, count=2, px=px, edge=64.0, grey=grey))
+    candidates = cut(mosaic, 50.0, 39.0, 8)  # one pixel is six of the source's
+    for _, images in candidates.batches():
+        assert (images.float() - 100).abs().max() < 12
+    assert int(candidates._cache.reduce[0]) == {64: 4, 66: 2, 63: 1}[px]
+
+
+def test_coarse_pixels_are_interpolated(tmp_path):
+    mosaic = open_mosaic(*write_squares(tmp_path, px=5))  # 8 m a pixel
+    candidates = cut(mosaic, 90.0, 10.0, 64)
+    # the outermost half pixel, 4 m, has nothing to interpolate to
+    assert_true_colours(candidates.subset(np.flatnonzero((np.abs(candidates.centre_m) + 45 < 56).all(1))))
+
+
+def test_overlapping_tiles_are_averaged(tmp_path):
+    for k, shade in enumerate((60, 120)):
+        save(tmp_path / "t" / f"{k}.png", np.full((10, 10, 3), shade, np.uint8))
+    places = from_metres(np.array([[0.0, 0.0], [5.0, 0.0]]), HERE)
+    rows = "".join(f"{k},{lat:.9f},{lon:.9f},1\n" for k, (lat, lon) in enumerate(places))
+    (tmp_path / "t.csv").write_text("id,lat,lon,metres_per_pixel\n" + rows)
+    candidates = cut(open_mosaic(tmp_path / "t", tmp_path / "t.csv"), 10.0, 2.5, 10)
+    shades = [image[0].float().mean(0) for _, images in candidates.batches() for image in images]
+    assert candidates.centre_m[0, 0] < candidates.centre_m[-1, 0]
+    assert shades[0].tolist() == pytest.approx([60] * 4 + [60, 90, 90, 90, 90, 90], abs=31)
+    assert shades[0][:4].tolist() == [60] * 4
+    assert shades[0][6:].tolist() == [90] * 4
+
+
+def test_every_tile_is_decoded_once_and_a_small_cache_changes_nothing(tmp_path, monkeypatch):
+    mosaic = open_mosaic(*write_squares(tmp_path, count=4))
+    reads = []
+    read = Source.read
+    monkeypatch.setattr(Source, "read", lambda self, name, *rest: (reads.append(name), read(self, name, *rest))[1])
+    large = torch.cat([images for _, images in cut(mosaic, 30.0, 8.0, 16).batches()])
+    assert sorted(reads) == sorted(mosaic.files)
+    small = cut(mosaic, 30.0, 8.0, 16, cache_bytes=1)
+    assert torch.equal(torch.cat([images for _, images in small.batches(7)]), large)
+    assert len(small._cache.held) == 1
+    reads.clear()
+    some = cut(mosaic, 30.0, 8.0, 16, cache_bytes=9 * 20 * 20 * 4)
+    list(some.batches())
+    assert len(reads) < 4 * 16  # in an order that keeps neighbours together, not four tiles a candidate
+
+
+def test_candidates_are_an_image_set(tmp_path):
+    candidates = cut(open_mosaic(write_pyramid(tmp_path)), 40.0, 50.0, 16)
+    whole = torch.cat([images for _, images in candidates.batches()])
+    assert whole.shape == (len(candidates), 3, 16, 16)
+    index, images = zip(*batches(candidates, (16, 16), 4), strict=True)
+    assert torch.cat(index).tolist() == list(range(len(candidates)))
+    assert torch.equal(torch.cat(images), whole)
+    assert candidates.read(1, (8, 8)).shape == (3, 8, 8)
+    some = candidates.subset([3, 1])
+    assert torch.equal(torch.cat([images for _, images in some.batches()]), whole[[3, 1]])
+    assert some.ids == (candidates.ids[3], candidates.ids[1])
+    assert some.positions.values[1].tolist() == candidates.positions.values[1].tolist()
+    again = pickle.loads(pickle.dumps(candidates))  # noqa: S301 - as DataLoader hands it to its workers
+    assert not again._cache.held
+    assert torch.equal(again.read(2), whole[2])
+    ground = ArrayImages(("a",), np.zeros((1, 3, 4, 8), np.uint8))
+    assert len(Dataset("own", "all", ground, candidates, Positives.unknown(1)).digest()) == 12
+
+
+def test_digests(tmp_path):
+    mosaic = open_mosaic(write_pyramid(tmp_path, across=3, down=2))
+    one = cut(mosaic, 40.0, 50.0, 16)
+    found = {one.digest(), cut(open_mosaic(tmp_path), 40.0, 50.0, 16).digest()}
+    assert len(found) == 1
+    others = [cut(mosaic, 40.0, 40.0, 16), cut(mosaic, 41.0, 50.0, 16), cut(mosaic, 40.0, 50.0, 17), one.subset([0])]
+    found |= {other.digest() for other in others}
+    save(tmp_path / mosaic.files[0], np.zeros((64, 64, 3), np.uint8))
+    found.add(cut(open_mosaic(tmp_path), 40.0, 50.0, 16).digest())
+    assert len(found) == 6
+
+
+def test_damaged_tiles_are_named_and_left_out(tmp_path):
+    write_pyramid(tmp_path)
+    files = sorted(tmp_path.rglob("*.png"))
+    files[0].write_bytes(files[0].read_bytes()[:200])  # the header is whole
+    files[5].write_bytes(b"")
+    mosaic = open_mosaic(tmp_path)
+    assert len(mosaic) == 10
+    assert [name for name, _ in mosaic.unreadable] == [str(files[k].relative_to(tmp_path)) for k in (0, 5)]
+    assert all(reason for _, reason in mosaic.unreadable)
+    assert mosaic.unreadable[0][0] in mosaic.text()
+    assert "10 tiles" in mosaic.text()
+    assert_true_colours(cut(mosaic, 40.0, 37.0, 32))
+    files[7].write_bytes(files[7].read_bytes()[:200])  # after they were looked at: found when it is needed
+    with pytest.raises(InputError, match=files[7].name):
+        list(cut(mosaic, 40.0, 37.0, 32).batches())
+    for file in files:
+        file.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="12 that cannot"):
+        open_mosaic(tmp_path)
+
+
+def test_a_tile_that_vanished_is_named(tmp_path):
+    candidates = cut(open_mosaic(write_pyramid(tmp_path)), 40.0, 37.0, 16)
+    for file in tmp_path.rglob("*.png"):
+        file.unlink()
+    with pytest.raises(InputError, match=r"\.png.*no such file"):
+        candidates.read(0)
+
+
+def test_no_tiles_no_positions(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="satellite tiles, found no image"):
+        open_mosaic(tmp_path / "empty")
+    with pytest.raises(InputError, match="no such folder"):
+        open_mosaic(tmp_path / "absent")
+    for k in range(5):
+        save(tmp_path / "t" / f"city{k}.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(
+        InputError, match=r"GeoTIFF.*z/x/y.*CSV.*5 of 5 tiles without: city0\.png, city1\.png, city2\.png\."
+    ):
+        open_mosaic(tmp_path / "t")
+    with pytest.raises(InputError, match="scheme"):
+        open_mosaic(tmp_path / "t", scheme="wms")
+
+
+def test_several_zoom_levels(tmp_path):
+    write_pyramid(tmp_path, zoom=18)
+    write_pyramid(tmp_path, zoom=17, across=2, down=2)
+    with pytest.raises(InputError, match=r"zoom 17: 4 tiles, zoom 18: 12 tiles.*--zoom"):
+        open_mosaic(tmp_path)
+    assert [len(open_mosaic(tmp_path, zoom=z)) for z in (17, 18)] == [4, 12]
+    with pytest.raises(InputError, match=r"tiles of zoom 16, found zoom 17"):
+        open_mosaic(tmp_path, zoom=16)
+
+
+def test_mixed_and_unknown_systems(tmp_path):
+    write_projected(tmp_path / "a", 32635, "area", skip=(1,))
+    write_projected(tmp_path / "a" / "b", 32634, "area", skip=(0, 2, 3))
+    both = open_mosaic(tmp_path / "a")  # two zones of one grid, as at their border
+    assert len(both.systems) == 2
+    candidates = cut(both, 40.0, 20.0, 32, least_covered=0.9)  # their grids are turned against each other: a gap
+    assert_true_colours(candidates.subset(np.flatnonzero(candidates.covered == 1)))
+    write_projected(tmp_path / "c", 32635, "area")
+    write_pyramid(tmp_path / "c", across=2, down=1)
+    with pytest.raises(InputError, match="4 that say it, 2 by their names"):
+        open_mosaic(tmp_path / "c")
+    write_projected(tmp_path / "e", 32635, "world file")
+    with pytest.raises(InputError, match=r"png: .*--epsg"):
+        open_mosaic(tmp_path / "e")
+    (tmp_path / "e" / "0.pgw").write_text("1 0 0 -1 5")
+    with pytest.raises(InputError, match=r"0\.pgw: expected six numbers"):
+        open_mosaic(tmp_path / "e", epsg=32635)
+    (tmp_path / "e" / "0.pgw").write_text("1 0 0 0 5 6")
+    with pytest.raises(InputError, match="pixels with an area"):
+        open_mosaic(tmp_path / "e", epsg=32635)
+
+
+def test_one_place_twice(tmp_path):
+    write_pyramid(tmp_path, across=2, down=2)
+    write_pyramid(tmp_path, "{z}_{x}_{y}.png", across=2, down=1)
+    with pytest.raises(InputError, match=r"2 pairs of tiles at one place, such as 18/\d+/\d+\.png and 18_\d+_\d+\.png"):
+        open_mosaic(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda text: text.replace("span_m", "height_m"), "metres_per_pixel or span_m"),
+        (lambda text: text.replace("latitude,longitude", "east,north"), "latitude and longitude"),
+        (lambda text: text.rpartition("t8")[0], r"1 tiles without: t8\.png"),
+        (lambda text: text.replace(",40.0", ",0", 1), r"t0\.png: expected metres_per_pixel or span_m above 0"),
+        (lambda text: text.replace(",40.0", ",", 1), r"t0\.png: expected metres_per_pixel or span_m above 0"),
+        (lambda text: text.replace(",24.8", ",74.8", 1), r"within 200 km, found t0\.png at 60\.\d+, 74\.8"),
+        (lambda text: text.replace("t", "u").replace("u8", "t8", 0).replace("laui", "lati").replace("longiu", "longit"), None),
+    ],
+)  # fmt: skip
+def test_bad_tables(tmp_path, edit, says):
+    tiles, table = write_squares(tmp_path)
+    if says is None:
+        table.write_text("file,latitude,longitude,span_m\nother.png,60,24,40\n")
+        says = "ids such as"
+    else:
+        table.write_text(edit(table.read_text()))
+    with pytest.raises(InputError, match=says):
+        open_mosaic(tiles, table)
+
+
+def test_rows_for_tiles_that_are_not_there_are_counted(tmp_path):
+    tiles, table = write_squares(tmp_path)
+    table.write_text(table.read_text() + "t99.png,60,24,40\n")
+    mosaic = open_mosaic(tiles, table)
+    assert len(mosaic) == 9
+    assert "1 rows of tiles.csv" in mosaic.text()
+
+
+def test_bad_cuts(tmp_path):
+    mosaic = open_mosaic(*write_squares(tmp_path))
+    with pytest.raises(InputError, match=r"mosaic's 120\.0 m by 120\.0 m, found 121 m"):
+        cut(mosaic, 121.0)
+    assert len(cut(mosaic, 120.0)) == 1
+    for settings in ({"span_m": 0}, {"span_m": math.nan}, {"stride_m": -1.0}, {"size_px": 0}, {"least_covered": 0}):
+        with pytest.raises(InputError):
+            cut(mosaic, **{"span_m": 50.0, **settings})
+    with pytest.raises(InputError, match="wider stride"):
+        cut(mosaic, 50.0, 0.001)
+    (tmp_path / "ring").mkdir()
+    ring = open_mosaic(*write_squares(tmp_path / "ring", skip=(4,)))
+    with pytest.raises(InputError, match="the best covered by"):
+        cut(ring, 118.0, 1.0)
+
+
+@given(st.integers(0, 22), st.data())
+def test_numbers_in_names(zoom, data):
+    x, y = (data.draw(st.integers(0, 2**zoom - 1)) for _ in range(2))
+    for pattern in ("{z}/{x}/{y}.png", "{z}_{x}_{y}.jpg", "a/b-{z}-{x}-{y}.jpeg", "area7/{z}/{x}_{y}.png"):
+        assert tile_numbers([pattern.format(z=zoom, x=x, y=y)])[0].tolist() == [[zoom, x, y]]
+    last = tile_numbers([f"{x}_{y}_{zoom}.png"])[0].tolist()[0]
+    clear = not (x <= 30 and y < 2**x and zoom < 2**x)  # could be read the usual way round: then it is
+    assert last == ([zoom, x, y] if clear else [x, y, zoom])
+
+
+def test_names_without_numbers():
+    assert (
+        tile_numbers(["a.png", "1_2.png", "99_1_1.png", "2026_13_5_x.png", "3/9/1.png"])[0][:, 0].tolist() == [-1] * 5
+    )

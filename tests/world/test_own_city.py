@@ -1,0 +1,180 @@
+"""The world as somebody's own city: two folders that lead back to the world, and a truth that fits it."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ucvgl.data.folders import image_position
+from ucvgl.errors import InputError
+from ucvgl.locate.candidates import cut
+from ucvgl.locate.pictures import check_ground
+from ucvgl.locate.tiles import open_mosaic
+from ucvgl.locate.views import align_north
+from ucvgl.positions import Neighbours, Positions, Wgs84, to_metres
+from ucvgl.world.city import make_city
+from ucvgl.world.difficulty import satellite_condition
+from ucvgl.world.noise import hash32
+from ucvgl.world.own_city import ORIGIN, export_own_city, read_truth
+from ucvgl.world.render import Scene
+from ucvgl.world.styles import style_named
+from ucvgl.world.views import panoramas, satellite_tiles
+
+SMALL = {
+    "style": "downtown", "places": 10, "spacing_m": 8.0, "span_m": 24.0, "zoom": 20, "tile_px": 64, "panorama_px": 32,
+    "city_size_m": 256.0, "resolution_m": 0.5, "progress": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["xyz", "csv"])
+def city(request, tmp_path_factory):
+    root = tmp_path_factory.mktemp("own") / "city"
+    aligned = request.param == "xyz"
+    assert export_own_city(root, **SMALL, tiles=request.param, aligned=aligned) == root
+    assert [p.name for p in root.parent.iterdir()] == ["city"]
+    return root
+
+
+@pytest.fixture(scope="module")
+def scene():
+    seed = int(hash32(0, 300, 0)[0] >> 8)
+    return Scene(make_city(style_named("downtown"), seed, size_m=256.0, resolution_m=0.5))
+
+
+def opened(root):
+    table = root / "tiles.csv"
+    return open_mosaic(root / "tiles", table if table.exists() else None)
+
+
+def alike(a, b):
+    """Correlation of two pictures, grey."""
+    a, b = (x.float().mean(-3).flatten() for x in (a, b))
+    return float(torch.corrcoef(torch.stack([a, b]))[0, 1])
+
+
+def test_the_mosaic_is_the_city_from_above(city, scene):
+    mosaic = opened(city)
+    assert (mosaic.systems != ("EPSG:3857",)) == (city / "tiles.csv").exists()
+    low, high = mosaic.bounds_m
+    shift = to_metres(Positions(np.array([mosaic.origin]), Wgs84()), ORIGIN).values[0]
+    assert (low + shift > -0.3).all()
+    assert (high + shift < 256.3).all()
+    assert (high - low).min() > 256 - 2 * 28
+    candidates = cut(mosaic, 40.0, 40.0, 32)
+    assert candidates.left_out == 0
+    day = satellite_condition(scene.city.seed)
+    shown = to_metres(candidates.positions, ORIGIN).values
+    for i in range(len(candidates)):
+        east, north = torch.tensor(shown[i], dtype=torch.float32)[:, None]
+
+        def tile(right=0.0, up=0.0, east=east, north=north):
+            return satellite_tiles(scene, day, east + right, north + up, span_m=40.0, size_px=32).rgb[0]
+
+        found = candidates.read(i)
+        there = alike(found, tile())
+        assert there > 0.93
+        if shown[i].min() - 20 > 3 and shown[i].max() + 20 < 253:
+            assert there > max(alike(found, tile(*by)) for by in ((2, 0), (-2, 0), (0, 2), (0, -2)))
+
+
+def test_the_truth_is_where_the_pictures_were_taken(city, scene):
+    files, places, heading = read_truth(city / "truth.csv")
+    ground = check_ground(city / "ground", city / "ground.csv" if (city / "ground.csv").exists() else None)
+    assert ground.counts()["panoramas"] == len(files) == 10
+    assert [p.file for p in ground.pictures] == files
+    metres = to_metres(places, ORIGIN).values
+    for name, (east, north), turn in zip(files, metres, heading, strict=True):
+        with Image.open(city / "ground" / name) as image:
+            assert not image.getexif()
+            found = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        spot = (torch.tensor([v], dtype=torch.float32) for v in (east, north, 2.5))
+        day = satellite_condition(scene.city.seed)  # another day than theirs: the shapes are the same
+        view = panoramas(scene, day, *spot, height_px=32, heading_deg=torch.tensor([turn], dtype=torch.float32)).rgb[0]
+        turned = [alike(found, view.roll(k, 2)) for k in range(0, 64, 8)]
+        assert np.argmax(turned) == 0
+        assert turned[0] > 0.5
+        # turned by its heading it is what a camera that faces north sees
+        north_up = align_north(found[None], torch.tensor([turn]))[0]
+        facing = panoramas(
+            scene, day, *(torch.tensor([v], dtype=torch.float32) for v in (east, north, 2.5)), height_px=32
+        )
+        turned = [alike(north_up, facing.rgb[0].roll(k, 2)) for k in range(0, 64, 8)]
+        assert np.argmax(turned) == 0
+
+
+def test_headings(city):
+    _, _, heading = read_truth(city / "truth.csv")
+    error = json.loads((city / "city.json").read_text())["heading_error_deg"]
+    assert 0 < error <= 7.5  # the medium level's bell ends at three times 2.5
+    if not (city / "ground.csv").exists():
+        assert np.abs((heading + 180) % 360 - 180).max() == pytest.approx(error, abs=1e-3)
+        return
+    ground = check_ground(city / "ground", city / "ground.csv")
+    off = (ground.headings("panorama") - heading + 180) % 360 - 180
+    assert np.abs(off).max() == pytest.approx(error, abs=2e-3)
+    assert np.ptp(heading) > 60  # they face along their streets
+
+
+def test_every_place_has_a_candidate_around_it(city):
+    _, places, _ = read_truth(city / "truth.csv")
+    candidates = cut(opened(city), 24.0)
+    _, away = Neighbours(candidates.positions).nearest(places, 1)
+    assert away.max() <= 24 / 8 * np.sqrt(2) + 0.05
+    assert all(image_position(file) is None for file in (city / "ground").iterdir())
+
+
+def test_names_tell_nothing_of_the_order(city):
+    files, places, _ = read_truth(city / "truth.csv")
+    assert files == sorted(files) == [f"pano_{k:05d}.jpg" for k in range(10)]
+    metres = to_metres(places, ORIGIN).values
+    steps = np.hypot(*np.diff(metres, axis=0).T)
+    assert np.median(steps) > 2 * 8  # neighbours along a street stand 8 m apart
+
+
+def test_the_same_seed_gives_the_same_city_and_another_another(tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        export_own_city(tmp_path / name, **{**SMALL, "places": 3, "seed": seed})
+    a, b, c = (
+        {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+        for root in (tmp_path / "a", tmp_path / "b", tmp_path / "c")
+    )
+    assert a == b
+    assert a["truth.csv"] != c["truth.csv"]
+    rows = list(csv.reader((tmp_path / "a" / "truth.csv").read_text().splitlines()))
+    assert rows[0] == ["file", "latitude", "longitude", "heading_deg"]
+
+
+def test_bad_settings(tmp_path):
+    for settings in (
+        {"tiles": "wms"},
+        {"style": "village"},
+        {"places": 0},
+        {"zoom": 30},
+        {"zoom": 12},
+        {"places": 9999},
+    ):
+        with pytest.raises(InputError):
+            export_own_city(tmp_path / "x", **{**SMALL, **settings})
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="something there"):
+        export_own_city(tmp_path / "y", **SMALL)
+    assert [p.name for p in tmp_path.iterdir()] == ["y"]
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    written = []
+
+    def save(image, path, **options):
+        written.append(path)
+        if len(written) > 4:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(InputError, match="No space left on device"):
+        export_own_city(tmp_path / "city", **SMALL)
+    assert len(written) == 5
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,156 @@
+"""Encoders for somebody's own imagery: begun with given ones or from scratch, and trained on it without a label.
+
+UCVGL's step 5, or all of its steps, with no truth anywhere: the epoch kept is the one in which most pictures and
+candidates choose each other, and the encoders as they came are among those to choose from.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ucvgl.augment import STREET_LEVEL, PlacementJitter
+from ucvgl.data.container import Dataset
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, open_model
+from ucvgl.errors import InputError
+from ucvgl.lab.cache import run_stage
+from ucvgl.lab.profiles import SMALL_AUGMENTATION
+from ucvgl.lab.stages import pretrain
+from ucvgl.locate.report import Round
+from ucvgl.methods.common import BEST, device
+from ucvgl.methods.curriculum import CHOSEN_BY, train_on_pseudo_labels
+from ucvgl.methods.ucvgl import (
+    Curriculum,
+    Descriptors,
+    Pretraining,
+    Translation,
+    describe,
+    neighbours,
+    pretrained_model,
+)
+from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels, quality
+from ucvgl.synthetic_top_view import Occlusion
+from ucvgl.training import TrainingConfig
+
+WORLD_WEIGHTS = Path(__file__).parents[1] / "weights" / "world.safetensors"  # committed; `world_weights` trained them
+SCRATCH = "scratch"
+SCRATCH_PX = 48  # edge of what encoders from scratch are given, as in the laptop profile
+SCRATCH_STEPS = 32  # of an epoch from scratch, at least: of the laptop profile's 2,000 places
+
+
+@dataclass(frozen=True)
+class AdaptConfig:
+    """How encoders are trained on one's own imagery.
+
+    Args:
+        start: a checkpoint's path, or 'scratch'.
+        start_digest: of that file, so that another file under its name is another training.
+        given: what the ground encoder reads.
+        epochs: of step 5; 0 leaves the encoders as they come.
+        learning_rate: of step 5; gentler than from scratch (2e-3), since the encoders know something already.
+        batch_size: pairs.
+        keep: part of the mutual matches that is believed at first, the best margins; it grows to all. UCVGL's threshold
+            is for one kind of encoder; candidates that overlap have small margins in any. In a city of the world 83 % of a
+            tenth are right, 68 % of a quarter, 44 % of all.
+        seed: of everything random.
+    """
+
+    start: str
+    start_digest: str
+    given: Literal["top view", "panorama"] = "top view"
+    epochs: int = 10
+    learning_rate: float = 2e-4
+    batch_size: int = 64
+    keep: float = 0.25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.epochs, int) and self.epochs >= 0):
+            raise InputError("epochs", expected="0 or more", found=self.epochs, todo="0 leaves the encoders alone.")
+
+
+def starting_model(
+    images: Dataset, config: AdaptConfig, *, progress: bool = True
+) -> tuple[TwoViewEncoder, Pretraining]:
+    """The encoders to begin with, and how they are used; from scratch they are pretrained first, from the run cache."""
+    if config.start == SCRATCH:
+        start = _from_scratch(len(images), images.gallery.size[0], config)
+        return pretrained_model(pretrain(images, start, None, progress=progress).folder, start), start
+    model = open_model(config.start).to(device()).eval()
+    return model, Pretraining(*model.configs, ground_input=config.given, intra=None, cross=None, centre=True)
+
+
+def adapt(
+    model: TwoViewEncoder, start: Pretraining, images: Dataset, config: AdaptConfig, given: Tensor | None = None, *,
+    came: Descriptors | None = None, progress: bool = True,
+) -> tuple[TwoViewEncoder, list[Round]]:  # fmt: skip
+    """The encoders after training on these images, from the run cache.
+
+    Args:
+        model: to begin with; left as it is.
+        start: how it is used.
+        images: N pictures and M candidates; nothing says which belong together.
+        config: how long.
+        given: (N,) int64 candidates of pictures whose place is known, -1 elsewhere: semi-supervised; None: none is.
+        came: the images' descriptors by these encoders, if they are known.
+        progress: show bars.
+
+    Returns:
+        the encoders, on the GPU if there is one, and a row for them as they came and for each epoch, by measures that
+        need no label.
+    """
+    before = quality(neighbours(came or describe(model, images, start)))
+    rounds = [_round("as they came", before)]
+    if config.epochs == 0:
+        return model, rounds
+    known = torch.full((len(images),), -1) if given is None else given
+    steps = Curriculum(
+        start, training=_training(config, config.epochs, config.learning_rate), smoothing=0.2,
+        rule=MiningRule(threshold=0.0, keep=config.keep), warmup=0, augmentation=SMALL_AUGMENTATION,
+        placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), seed=config.seed,
+    )  # fmt: skip
+    learner = deepcopy(model)
+
+    def compute(folder: Path) -> dict[str, Any]:
+        try:
+            rows = train_on_pseudo_labels(learner, images, steps, folder, given=known, truth=None, progress=progress)
+        except NoPseudoLabels:  # nothing matches: the encoders stay as they came, and the report says so
+            rows = []
+        return {"rows": rows}
+
+    labels = hashlib.sha256(known.numpy().tobytes()).hexdigest()[:12]
+    stage = run_stage("adapt", config, f"{images.digest()}+{labels}", compute)
+    rows = stage.numbers["rows"]
+    rounds += [_round(f"epoch {number}", row) for number, row in enumerate(rows, 1)]
+    if not rows or rows[-1][CHOSEN_BY] < before[CHOSEN_BY]:
+        return model, rounds
+    load_model(learner, stage.folder / BEST)
+    return learner.eval(), rounds
+
+
+def _training(config: AdaptConfig, epochs: int, learning_rate: float) -> TrainingConfig:
+    return TrainingConfig(epochs=epochs, batch_size=config.batch_size, learning_rate=learning_rate, weight_decay=0.05,
+                          warmup_epochs=0.5, clip_norm=5.0, seed=config.seed)  # fmt: skip
+
+
+def _from_scratch(pictures: int, size_px: int, config: AdaptConfig) -> Pretraining:
+    """The laptop profile's cold start; where pictures are few, as many steps as there."""
+    more = max(1, min(8, round(SCRATCH_STEPS * config.batch_size / max(1, pictures))))
+    encoder = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, image_px=(size_px, size_px))
+    return Pretraining(
+        encoder, encoder, "top view", translation=Translation("statistics"), intra=_training(config, 2 * more, 5e-4),
+        cross=_training(config, 5 * more, 2e-3), cross_smoothing=0.1, augmentation=SMALL_AUGMENTATION,
+        placement=STREET_LEVEL, second_placement=STREET_LEVEL, occlusion=Occlusion(), centre=True,
+        seed=config.seed,
+    )  # fmt: skip
+
+
+def _round(name: str, row: Mapping[str, Any]) -> Round:
+    labels = None if "labels" not in row else int(row["labels"])
+    return Round(name, labels, *(float(row[key]) for key in ("mutual_rate", "mean_margin", "cycle", "hubness")),
+                 float(row.get("seconds", 0.0)))  # fmt: skip

@@ -1,0 +1,347 @@
+"""Pictures on the map: what `ucvgl locate` found, as a table, GeoJSON and GeoPackage, and how far off it was.
+
+All positions here are WGS84, latitude and longitude in degrees. Files are written whole or not at all, into a folder that is
+marked as ours; a folder that holds something else is left alone. Truth enters in `compare` alone.
+"""
+
+import csv
+import io
+import math
+import sqlite3
+import struct
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyproj import CRS
+
+from ucvgl.data.files import read_position_table, table_rows
+from ucvgl.data.folders import looks_swapped
+from ucvgl.errors import InputError
+from ucvgl.locate.confidence import (
+    BEST,
+    Calibration,
+    Evidence,
+    EvidenceSettings,
+    probabilities,
+    radius,
+)
+from ucvgl.metrics import Precision, calibration_error, claimed_and_true_precision, threshold_for
+from ucvgl.paths import write_json, write_text
+from ucvgl.positions import Positions, Wgs84, haversine
+
+MARK = ".ucvgl-located.json"
+ANOTHER = "Choose another folder, or empty this one."
+MARKED = {"made_by": "ucvgl locate", "version": 1}
+COLUMNS = ("picture", "latitude", "longitude", "probability", "radius_m", "radius_90_m", "heading_deg", "notes")
+CANDIDATE_COLUMNS = ("tile", "latitude", "longitude", "score", "distance_m")
+HEADER = (*COLUMNS, *(f"candidate_{n}_{c}" for n in range(1, BEST + 1) for c in CANDIDATE_COLUMNS))
+WRITTEN = ("positions.csv", "positions.geojson", "positions.gpkg")
+RADIUS_M = EvidenceSettings().radius_m  # within which a place counts as right
+FAR_M = 1e5  # from all tiles: no position of this city
+
+# ---------------------------------------------------------------------------------------------------------- the result
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of a picture's best candidates: its name, its centre in degrees, its similarity, metres from the best one."""
+
+    tile: str
+    latitude: float
+    longitude: float
+    score: float
+    distance_m: float
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where a picture was taken, as far as the imagery tells.
+
+    Args:
+        picture: its file name.
+        latitude: degrees.
+        longitude: degrees.
+        probability: that the true place lies within the calibration's radius_m (10 m by default) of this one, 0 to 1.
+        radius_m: within which the true place lies with 50 % (`confidence.radius`); None: the evidence does not say.
+        radius_90_m: the same with 90 %.
+        candidates: one to five, the best first.
+        heading_deg: of the picture's centre, clockwise from north, 0 to 360; None: not known.
+        notes: what a reader should know of this picture; no "; " within one.
+    """
+
+    picture: str
+    latitude: float
+    longitude: float
+    probability: float
+    radius_m: float | None
+    radius_90_m: float | None
+    candidates: tuple[Candidate, ...]
+    heading_deg: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def place_all(
+    pictures: Sequence[str], tiles: Sequence[str], candidates: Positions, evidence: Evidence, calibration: Calibration, *,
+    headings_deg: Sequence[float | None], notes: Sequence[Sequence[str]],
+) -> list[Located]:  # fmt: skip
+    """Each of N pictures at its best of M candidates, with probability and radii.
+
+    Args:
+        pictures: N names.
+        tiles: M names, of the candidates.
+        candidates: (M,) in WGS84.
+        evidence: of the N pictures over the M candidates.
+        calibration: fitted elsewhere.
+        headings_deg: N headings, any turn of them; None where not known.
+        notes: for each picture.
+    """
+    probability = probabilities(calibration, evidence)
+    radii = [radius(calibration, evidence, probability, level) for level in (0.5, 0.9)]
+    degrees = candidates.values.round(7)  # a centimetre
+    located = []
+    for i, (picture, turn, noted) in enumerate(zip(pictures, headings_deg, notes, strict=True)):
+        best = tuple(
+            Candidate(str(tiles[j]), float(degrees[j, 0]), float(degrees[j, 1]), round(float(s), 6), round(float(d), 1))
+            for j, s, d in zip(evidence.best[i], evidence.score[i], evidence.distance_m[i], strict=True)
+        )
+        within = [round(float(r[i]), 1) if math.isfinite(r[i]) else None for r in radii]
+        heading = None if turn is None else round(float(turn) % 360, 1) % 360
+        p = round(float(probability[i]), 4)
+        located.append(Located(picture, best[0].latitude, best[0].longitude, p, *within, best, heading, tuple(noted)))
+    return located
+
+
+# ----------------------------------------------------------------------------------------------------------- the files
+
+
+def claim_folder(folder: Path | str) -> Path:
+    """Makes `folder` ours to write in: absent, empty, or marked by an earlier run, whose files then stay until replaced.
+
+    Raises:
+        InputError: it holds something else, is a file, or cannot be written.
+    """
+    folder = Path(folder).expanduser().resolve()
+    try:
+        if not is_claimed(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / MARK, MARKED)
+    except OSError as error:
+        raise InputError(folder, expected="a folder that can be written", found=error, todo=ANOTHER) from error
+    return folder
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether an earlier run wrote to this folder; InputError if it is not ours to write in. Changes nothing."""
+    if not folder.exists():
+        return False
+    try:
+        names = sorted(p.name for p in folder.iterdir() if not p.name.startswith(f".{MARK}."))  # of a killed run
+    except OSError as error:
+        raise InputError(folder, expected="a folder that can be written", found=error, todo=ANOTHER) from error
+    if names and MARK not in names:
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        expected = f"an absent or empty folder, or one that {MARKED['made_by']} wrote"
+        raise InputError(folder, expected=expected, found=ascii(shown), todo=ANOTHER)
+    return MARK in names
+
+
+def write_positions(folder: Path, located: Sequence[Located]) -> None:
+    """Writes positions.csv, positions.geojson and positions.gpkg, each atomically.
+
+    The table has a row a picture: COLUMNS, then candidate_1_tile, candidate_1_latitude and so on; what is not known is
+    empty. The GeoJSON follows RFC 7946: WGS84, longitude first, points; candidates and notes are properties. The
+    GeoPackage follows OGC 12-128r18 (1.3): a layer of points in WGS84 with the table's columns.
+    """
+    buffer = io.StringIO(newline="")
+    table = csv.writer(buffer, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")  # quotes guard any name
+    table.writerow(HEADER)
+    rows = [_row(one) for one in located]
+    table.writerows(rows)
+    write_text(folder / WRITTEN[0], buffer.getvalue())
+    write_json(folder / WRITTEN[1], {"type": "FeatureCollection", "features": [_feature(one) for one in located]})
+    partial = folder / f".{WRITTEN[2]}.partial"
+    try:
+        partial.unlink(missing_ok=True)  # of a killed run
+        _write_geopackage(partial, rows)
+        partial.replace(folder / WRITTEN[2])
+    finally:
+        partial.unlink(missing_ok=True)  # a full disk, Ctrl-C
+
+
+def _row(one: Located) -> list[Any]:
+    row = [getattr(one, name) for name in COLUMNS[:-1]] + ["; ".join(one.notes)]
+    row += [getattr(c, name) for c in one.candidates for name in CANDIDATE_COLUMNS]
+    return row + [None] * (len(HEADER) - len(row))
+
+
+def _feature(one: Located) -> dict[str, Any]:
+    candidates = [{name: getattr(c, name) for name in CANDIDATE_COLUMNS} for c in one.candidates]
+    properties = {name: getattr(one, name) for name in COLUMNS if name not in ("latitude", "longitude", "notes")}
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Point", "coordinates": [one.longitude, one.latitude]},
+        "properties": {**properties, "notes": "; ".join(one.notes), "candidates": candidates},
+    }
+
+
+_GEOPACKAGE = """
+PRAGMA application_id = 1196444487;
+PRAGMA user_version = 10300;
+CREATE TABLE gpkg_spatial_ref_sys (srs_name TEXT NOT NULL, srs_id INTEGER PRIMARY KEY, organization TEXT NOT NULL,
+    organization_coordsys_id INTEGER NOT NULL, definition TEXT NOT NULL, description TEXT);
+CREATE TABLE gpkg_contents (table_name TEXT NOT NULL PRIMARY KEY, data_type TEXT NOT NULL, identifier TEXT UNIQUE,
+    description TEXT DEFAULT '', last_change DATETIME NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')),
+    min_x DOUBLE, min_y DOUBLE, max_x DOUBLE, max_y DOUBLE, srs_id INTEGER,
+    CONSTRAINT fk_gc_r_srs_id FOREIGN KEY (srs_id) REFERENCES gpkg_spatial_ref_sys(srs_id));
+CREATE TABLE gpkg_geometry_columns (table_name TEXT NOT NULL, column_name TEXT NOT NULL, geometry_type_name TEXT NOT NULL,
+    srs_id INTEGER NOT NULL, z TINYINT NOT NULL, m TINYINT NOT NULL,
+    CONSTRAINT pk_geom_cols PRIMARY KEY (table_name, column_name), CONSTRAINT uk_gc_table_name UNIQUE (table_name),
+    CONSTRAINT fk_gc_tn FOREIGN KEY (table_name) REFERENCES gpkg_contents(table_name),
+    CONSTRAINT fk_gc_srs FOREIGN KEY (srs_id) REFERENCES gpkg_spatial_ref_sys (srs_id));
+INSERT INTO gpkg_spatial_ref_sys VALUES ('Undefined cartesian', -1, 'NONE', -1, 'undefined', NULL);
+INSERT INTO gpkg_spatial_ref_sys VALUES ('Undefined geographic', 0, 'NONE', 0, 'undefined', NULL);
+"""
+
+
+def _write_geopackage(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    """Rows of HEADER as points: the tables that OGC's GeoPackage asks for, and one of its own."""
+    texts = {"picture", "notes", *(name for name in HEADER if name.endswith("_tile"))}
+    columns = ", ".join(f"{name} {'TEXT' if name in texts else 'DOUBLE'}" for name in HEADER)
+    places = np.array([row[1:3] for row in rows], np.float64).reshape(-1, 2)
+    (south, west), (north, east) = (places.min(0), places.max(0)) if rows else ((None, None), (None, None))
+    with closing(sqlite3.connect(path)) as base, base:
+        base.executescript(_GEOPACKAGE)
+        wgs84 = CRS.from_epsg(4326).to_wkt("WKT1_GDAL")
+        base.execute("INSERT INTO gpkg_spatial_ref_sys VALUES ('WGS 84', 4326, 'EPSG', 4326, ?, NULL)", (wgs84,))
+        base.execute(f"CREATE TABLE positions (fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, geom POINT, {columns})")
+        base.execute(
+            "INSERT INTO gpkg_contents (table_name, data_type, identifier, min_x, min_y, max_x, max_y, srs_id) "
+            "VALUES ('positions', 'features', 'positions', ?, ?, ?, ?, 4326)", (west, south, east, north),
+        )  # fmt: skip
+        base.execute("INSERT INTO gpkg_geometry_columns VALUES ('positions', 'geom', 'POINT', 4326, 0, 0)")
+        filled = ", ".join("?" * (len(HEADER) + 1))
+        base.executemany(
+            f"INSERT INTO positions (geom, {', '.join(HEADER)}) VALUES ({filled})",
+            [(_point(row[2], row[1]), *row) for row in rows],
+        )
+
+
+def _point(longitude: float, latitude: float) -> bytes:
+    """A point as GeoPackage's binary: its header (little-endian, no envelope, EPSG 4326), then well-known binary."""
+    return struct.pack("<2sBBiBIdd", b"GP", 0, 1, 4326, 1, 1, longitude, latitude)
+
+
+# ----------------------------------------------------------------------------------------------------- against the truth
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Located pictures against known positions.
+
+    Args:
+        known: how many of the pictures have one.
+        radius_m: within which a place counts as right.
+        recall: fraction of the known ones that is right, 0 to 1.
+        recall_5: fraction of which one of the best five is right.
+        median_error_m: metres.
+        p90_error_m: the 90th percentile, metres.
+        calibration_error: expected, 0 to 1.
+        half: predicted and empirical precision of the more probable half.
+    """
+
+    known: int
+    radius_m: float
+    recall: float
+    recall_5: float
+    median_error_m: float
+    p90_error_m: float
+    calibration_error: float
+    half: Precision
+
+
+def read_truth(path: Path | str) -> dict[str, tuple[float, float]]:
+    """Known positions from a CSV with a header: an id or file column, latitude and longitude; by that id, where known.
+
+    Raises:
+        InputError: as `data.files.read_position_table`; east and north in place of degrees.
+    """
+    names, positions = read_position_table(path)
+    if not isinstance(positions.frame, Wgs84):
+        raise InputError(path, expected="latitude and longitude", found="east and north", todo="Give WGS84 degrees.")
+    return by_picture(names, positions)
+
+
+def true_positions(
+    pictures: Sequence[str], truth: Mapping[str, tuple[float, float]], where: Path | str = "truth"
+) -> Positions:
+    """(N,) WGS84, NaN where not known: by name, with or without folder and ending.
+
+    Raises:
+        InputError: no picture is in `truth`, or a name without its folder would stand for two pictures.
+    """
+    row = table_rows(pictures, list(truth), where)
+    values = np.array(list(truth.values()), np.float64).reshape(-1, 2)
+    return Positions(np.where((row >= 0)[:, None], values[row], np.nan), Wgs84(), str(where))
+
+
+def by_picture(pictures: Sequence[str], positions: Positions) -> dict[str, tuple[float, float]]:
+    """The known ones of N pictures' positions, by the pictures' names."""
+    rows = zip(pictures, positions.values.tolist(), positions.known.tolist(), strict=True)
+    return {name: (lat, lon) for name, (lat, lon), known in rows if known}
+
+
+def check_near(truth: Positions, tiles: Positions, where: Path | str) -> None:
+    """InputError where known positions lie 100 km from all tiles: exchanged columns, another city, or tiles misread."""
+    known = truth.values[truth.known]
+    if looks_swapped(truth, tiles):
+        raise InputError(
+            where, expected="positions near the tiles", found="some far away that come near when latitude and longitude are "
+            "exchanged", todo="Exchange the two columns.",
+        )  # fmt: skip
+    middle = np.median(tiles.values, axis=0)
+    away = haversine(known, middle)
+    if len(away) and away.min() > FAR_M:
+        raise InputError(
+            where, expected="positions near the tiles", found=f"the nearest {away.min() / 1000:,.0f} km from their middle, "
+            f"{middle[0]:.4f}, {middle[1]:.4f}", todo="Check the table, and how the tiles' names are read (--scheme).",
+        )  # fmt: skip
+
+
+def errors_m(located: Sequence[Located], truth: Mapping[str, tuple[float, float]]) -> np.ndarray:
+    """(N, 5) great-circle metres from the truth, by pictures' names, to each candidate.
+
+    NaN where truth is unknown, inf beyond the last candidate.
+    """
+    out = np.full((len(located), BEST), np.inf)
+    for i, one in enumerate(located):
+        points = np.array([(c.latitude, c.longitude) for c in one.candidates])
+        out[i, : len(points)] = haversine(points, np.array(truth[one.picture])) if one.picture in truth else np.nan
+    out[np.isnan(out[:, 0])] = np.nan
+    return out
+
+
+def placed_right(
+    located: Sequence[Located], truth: Mapping[str, tuple[float, float]], radius_m: float = RADIUS_M
+) -> np.ndarray:
+    """(N,) 1 where a picture is placed right, 0 where not, NaN where its place is not known."""
+    away = errors_m(located, truth)[:, 0]
+    return np.where(np.isnan(away), np.nan, away <= radius_m)
+
+
+def compare(
+    located: Sequence[Located], truth: Mapping[str, tuple[float, float]], radius_m: float = RADIUS_M
+) -> Comparison:
+    """How far off the places are, and whether their probabilities hold; pictures without a known position are left out."""
+    error = errors_m(located, truth)
+    known = ~np.isnan(error[:, 0])
+    error, p = error[known], np.array([one.probability for one in located])[known]
+    right = error[:, 0] <= radius_m
+    median, high = np.quantile(error[:, 0], (0.5, 0.9))
+    return Comparison(
+        int(known.sum()), radius_m, float(right.mean()), float((error <= radius_m).any(1).mean()), float(median),
+        float(high), calibration_error(p, right), claimed_and_true_precision(p, right, threshold_for(p, 0.5)),
+    )  # fmt: skip

@@ -1,0 +1,156 @@
+"""What `ucvgl locate` is asked for, and what the folders hold: read and checked, before anything is trained or written."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ucvgl.encoders import open_model
+from ucvgl.errors import InputError
+from ucvgl.locate.adapt import SCRATCH, SCRATCH_PX, WORLD_WEIGHTS, AdaptConfig
+from ucvgl.locate.candidates import SPAN_M, Candidates, cut
+from ucvgl.locate.located import by_picture, check_near, read_truth, true_positions
+from ucvgl.locate.pictures import Ground, Kind, check_ground
+from ucvgl.locate.rasters import geo_extra
+from ucvgl.locate.search import LocateConfig
+from ucvgl.locate.tile_names import Scheme
+from ucvgl.locate.tiles import Mosaic, open_mosaic
+from ucvgl.locate.views import StreetConfig
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for; each field is an option of the command.
+
+    Args:
+        ground: folder of street pictures.
+        tiles: folder of satellite tiles.
+        out: folder to write.
+        ground_table: CSV with file and heading_deg, fov_deg or both.
+        tiles_table: CSV with file, latitude, longitude, and metres_per_pixel or span_m.
+        kind: of all pictures, where their shape does not tell.
+        fov_deg: of the photos that do not say theirs.
+        heading_deg: of the pictures that do not say theirs; None searches for it.
+        camera_height_m: above the ground.
+        crop_offset_px: of cropped panoramas.
+        scheme: of tile names; None: what fits.
+        zoom: of tile names of several levels.
+        epsg: of tiles that do not say theirs.
+        span_m: edge of a candidate.
+        stride_m: between candidates; None: a quarter of the span.
+        checkpoint: 'world', the committed encoders; 'scratch'; or a file.
+        ground_input: what the ground encoder of that file reads.
+        epochs: of training on this imagery; 0: none.
+        turns: headings tried.
+        truth: CSV of known positions, to evaluate by.
+        labels: CSV of known positions, to train on.
+        seed: of everything random.
+    """
+
+    ground: Path
+    tiles: Path
+    out: Path
+    ground_table: Path | None = None
+    tiles_table: Path | None = None
+    kind: Kind | None = None
+    fov_deg: float | None = None
+    heading_deg: float | None = None
+    camera_height_m: float = 2.5
+    crop_offset_px: int = 0
+    scheme: Scheme | None = None
+    zoom: int | None = None
+    epsg: int | None = None
+    span_m: float = SPAN_M
+    stride_m: float | None = None
+    checkpoint: str = "world"
+    ground_input: Literal["top view", "panorama"] = "top view"
+    epochs: int = 10
+    turns: int = 24
+    truth: Path | None = None
+    labels: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """What the folders hold, and how it will be searched."""
+
+    ground: Ground
+    mosaic: Mosaic
+    candidates: Candidates
+    config: LocateConfig
+    truth: Mapping[str, tuple[float, float]]
+    labels: Mapping[str, tuple[float, float]]
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """Of the usable pictures."""
+        return [kind for kind in ("panorama", "photo") if self.ground.of_kind(kind)]  # type: ignore[arg-type]
+
+    def text(self) -> str:
+        """What was found, for people."""
+        cut_to = self.candidates
+        row = (
+            f"{len(cut_to):,} candidates of {cut_to.span_m:g} m, {cut_to.stride_m:g} m apart"
+            + f"; {cut_to.left_out:,} squares that no tile covers left out" * bool(cut_to.left_out)
+        )
+        return "\n".join([self.ground.text(), self.mosaic.text(), row])
+
+
+def look(request: Request, *, progress: bool = True) -> Looked:
+    """Checks both folders, the tables and the checkpoint; nothing is trained or written.
+
+    Raises:
+        InputError: nothing usable in a folder, tiles without positions, a checkpoint that is none, a damaged table, known
+            positions of other pictures.
+    """
+    geo_extra()
+    digest, ground_px, tile_px = _encoder(request.checkpoint)
+    street = StreetConfig(
+        request.ground_input, ground_px, request.span_m, request.camera_height_m, request.crop_offset_px
+    )
+    start = SCRATCH if request.checkpoint == SCRATCH else str(_file(request.checkpoint))
+    adapt = AdaptConfig(start, digest, request.ground_input, request.epochs, seed=request.seed)
+    if request.labels is not None and request.epochs == 0:
+        raise InputError(
+            "--labels", expected="epochs to train on them", found="--epochs 0",
+            todo="Give one or more, or give the positions as --truth, to evaluate by.",
+        )  # fmt: skip
+    tables = [(path, read_truth(path)) for path in (request.truth, request.labels) if path is not None]
+    ground = check_ground(
+        request.ground, request.ground_table, kind=request.kind, fov_deg=request.fov_deg,
+        heading_deg=request.heading_deg, progress=progress,
+    )  # fmt: skip
+    if not ground.usable:
+        raise InputError(
+            ground.root, expected="a usable picture", found=f"{len(ground.unusable)} that are not", todo=ground.text()
+        )
+    names = [picture.file for picture in ground.usable]
+    known = {path: true_positions(names, table, path) for path, table in tables}
+    tiles = open_mosaic(
+        request.tiles, request.tiles_table, scheme=request.scheme, zoom=request.zoom, epsg=request.epsg,
+        progress=progress,
+    )  # fmt: skip
+    for path, positions in known.items():  # told now and not after the training
+        check_near(positions, tiles.positions, path)
+    truth, labels = ({} if path is None else by_picture(names, known[path]) for path in (request.truth, request.labels))
+    candidates = cut(tiles, request.span_m, request.stride_m, tile_px)
+    return Looked(ground, tiles, candidates, LocateConfig(adapt, street, request.turns), truth, labels)
+
+
+def _encoder(checkpoint: str) -> tuple[str, tuple[int, int], int]:
+    """A digest of the checkpoint, and the sizes of what its encoders read."""
+    if checkpoint == SCRATCH:
+        return SCRATCH, (SCRATCH_PX, SCRATCH_PX), SCRATCH_PX
+    path = _file(checkpoint)
+    ground, satellite = open_model(path).configs
+    if satellite.image_px[0] != satellite.image_px[1]:
+        raise InputError(path, expected="an encoder of square tiles", found=satellite.image_px, todo="Give another.")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return digest, ground.image_px, satellite.image_px[0]
+
+
+def _file(checkpoint: str) -> Path:
+    """The checkpoint's file, by the same name from wherever the command is called: trainings are kept under it."""
+    return WORLD_WEIGHTS if checkpoint == "world" else Path(checkpoint).expanduser().resolve()

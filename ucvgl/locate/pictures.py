@@ -1,0 +1,403 @@
+"""Street pictures of a city, places unknown: which of them can be used, which cannot and why, what is known of their view.
+
+A panorama is told by a statement, by its tags (GPano's XMP, which also says what part of the sphere a cropped one shows), or
+by its two edges, which meet; a photo by its tags, and needs a horizontal field of view. Shape alone is believed only where
+nothing else is known, and that is said. Where a picture was taken is never read: it is what is to be found.
+"""
+
+import math
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from ucvgl.data.container import FileImages
+from ucvgl.data.decoding import FORMATS, MAX_PIXELS
+from ucvgl.data.files import folder, read_columns, table_rows, walk
+from ucvgl.errors import InputError, check_number
+
+WHOLE = (1.96, 2.04)  # width over height of a whole panorama
+STRIP = (3.5, 9.0)  # of a strip of one; CVUSA's 5.5
+PHOTO = (0.4, 2.4)  # of a photo, upright or across; 16:9 is 1.78, cinema's 2.39
+STATED = 12.0  # up to which a stated panorama is believed
+DIAGONAL_MM = math.hypot(36, 24)  # of the film that '35 mm equivalent' refers to
+LEAST_PX = 32  # of the shorter side; the embedded world's strips have 47 rows
+SEAM_PX = (64, 256)  # size at which the edges are compared
+MEETS = 0.4  # of the way from what neighbouring columns differ by to what distant ones do
+SHOWN = 10  # unusable pictures listed in a report
+MAGNETIC = "magnetic heading, off by the declination"
+UNREFERENCED = "heading of unknown reference, true or magnetic"
+BY_SHAPE = "taken as a panorama by its shape alone: its edges do not meet"
+
+Kind = Literal["panorama", "photo"]
+T, R = TypeVar("T"), TypeVar("R")
+
+
+class Crop(NamedTuple):
+    """The part of the full sphere that a picture shows, as fractions of its width and height."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One street picture and what is known of it.
+
+    Args:
+        file: its path below the folder.
+        kind: 'panorama' (equirectangular) or 'photo'; None where that cannot be told.
+        width: pixels, upright; 0 if the file could not be read.
+        height: pixels, upright.
+        fov_deg: horizontal field of view, 360 for a whole panorama; None if unknown.
+        heading_deg: what the centre column shows, degrees clockwise from north; None if unknown.
+        fov_source: where the field of view came from: table, exif (an estimate), xmp, stated or format; '' if unknown.
+        heading_source: where the heading came from: table, exif, 'exif, magnetic', 'exif, unreferenced', xmp or stated.
+        crop: of a panorama whose tags say which part of the sphere it shows.
+        notes: what a reader of its place should know.
+        reason_unusable: why it cannot be used; None if it can.
+    """
+
+    file: str
+    kind: Kind | None
+    width: int
+    height: int
+    fov_deg: float | None = None
+    heading_deg: float | None = None
+    fov_source: str = ""
+    heading_source: str = ""
+    crop: Crop | None = None
+    notes: tuple[str, ...] = ()
+    reason_unusable: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """The street pictures of a folder, in the order of their names, and files of kinds that are not read."""
+
+    root: str
+    pictures: tuple[Picture, ...]
+    passed_over: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> tuple[Picture, ...]:
+        """The pictures that can be used."""
+        return tuple(p for p in self.pictures if p.reason_unusable is None)
+
+    @property
+    def unusable(self) -> tuple[Picture, ...]:
+        """The others; each says why."""
+        return tuple(p for p in self.pictures if p.reason_unusable is not None)
+
+    def of_kind(self, kind: Kind) -> list[Picture]:
+        """The usable pictures of one kind."""
+        return [p for p in self.usable if p.kind == kind]
+
+    def images(self, kind: Kind) -> FileImages:
+        """The usable pictures of one kind as an image set; ids are file names. They may differ in size.
+
+        Raises:
+            InputError: there is none.
+        """
+        files = [p.file for p in self.of_kind(kind)]
+        if not files:
+            found = ", ".join(f"{count} {what}" for what, count in self.counts().items() if count)
+            raise InputError(self.root, expected=f"a usable {kind}", found=found, todo="Read the reasons in text().")
+        return FileImages(self.root, files, files, None, self.root)
+
+    def headings(self, kind: Kind) -> np.ndarray:
+        """(K,) float64 degrees, in the order of `images(kind)`; NaN where unknown."""
+        known = (p.heading_deg for p in self.of_kind(kind))
+        return np.array([math.nan if h is None else h for h in known], np.float64)
+
+    def counts(self) -> dict[str, int]:
+        """How many pictures there are: panoramas and photos (usable), without heading (of those), unusable."""
+        kinds = Counter(p.kind for p in self.usable)
+        blind = sum(p.heading_deg is None for p in self.usable)
+        return {
+            "panoramas": kinds["panorama"], "photos": kinds["photo"], "without heading": blind,
+            "unusable": len(self.unusable),
+        }  # fmt: skip
+
+    def text(self) -> str:
+        """The report for people: counts, where what is known came from, unusable pictures with their reasons."""
+        counts, good, bad = self.counts(), self.usable, self.unusable
+        rows = [
+            f"{len(self.pictures):,} pictures in {self.root}: {counts['panoramas']:,} panoramas and {counts['photos']:,} photos "
+            f"can be used, {counts['unusable']:,} cannot"
+        ]
+        for what, sources in (
+            ("fields of view of photos", Counter(p.fov_source for p in good if p.kind == "photo")),
+            ("headings", Counter(p.heading_source for p in good if p.heading_source)),
+            ("notes", Counter(note for p in good for note in p.notes)),
+        ):
+            if sources:
+                between = " " if what == "notes" else " from "
+                rows.append(f"{what}: " + ", ".join(f"{n:,}{between}{s}" for s, n in sorted(sources.items())))
+        if counts["without heading"]:
+            rows.append(f"{counts['without heading']:,} without a heading")
+        if self.passed_over:
+            some = ", ".join(self.passed_over[:3])
+            rows.append(f"passed over {len(self.passed_over):,} files of kinds that are not read: {some}")
+        rows += [f"unusable: {p.file}: {p.reason_unusable}" for p in bad[:SHOWN]]
+        rows += [f"unusable: and {len(bad) - SHOWN:,} more"] * (len(bad) > SHOWN)
+        return "\n".join(rows)
+
+
+def check_ground(
+    root: Path | str, table: Path | str | None = None, *, kind: Kind | None = None, fov_deg: float | None = None,
+    heading_deg: float | None = None, workers: int | None = None, progress: bool = False,
+) -> Ground:  # fmt: skip
+    """Looks at every picture below a folder once: decodes it, tells its kind, and gathers what is known of its view.
+
+    Args:
+        root: the folder of street pictures, subfolders included.
+        table: a CSV with a file column, and fov_deg, heading_deg or both; cells may be empty, pictures may be missing.
+        kind: all pictures are of this kind; told one by one if not given.
+        fov_deg: horizontal field of view of the photos for which neither table nor EXIF has one.
+        heading_deg: heading of the pictures for which neither table nor EXIF nor XMP has one; 0 says north-aligned.
+        workers: threads that decode; the number of cores by default.
+        progress: show a bar.
+
+    Raises:
+        InputError: the folder is absent or holds no picture, the table is damaged, names none of the pictures or two by
+            one row, or a setting is out of range. A picture that cannot be used is no error: it says why.
+    """
+    root = folder(root, "a folder of street pictures")
+    if kind not in (None, "panorama", "photo"):
+        raise InputError("kind", expected="'panorama', 'photo' or None", found=repr(kind), todo="Choose one.")
+    if fov_deg is not None:
+        check_number("fov_deg", fov_deg, unit="deg", low=0, high=180)
+    if heading_deg is not None:
+        heading_deg = check_number("heading_deg", heading_deg, unit="deg") % 360
+    names, others = walk(root)
+    if not names:
+        raise InputError(
+            root, expected="street pictures", found=", ".join(["no image", *others[:3]]),
+            todo="Copy JPEG, PNG, TIFF, WebP or BMP images there.",
+        )  # fmt: skip
+    known = np.full((len(names), 2), np.nan) if table is None else _known(Path(table), names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of damaged tags and many pixels: neither spoils a picture
+        seen = in_threads(lambda name: _seen(root / name), names, workers, progress, "checking pictures")
+    pictures = tuple(
+        _picture(name, one, row, kind, fov_deg, heading_deg)
+        for name, one, row in zip(names, seen, known.tolist(), strict=True)
+    )
+    return Ground(str(root), pictures, tuple(others))
+
+
+def fov_from_35mm(focal_mm: float, width: int, height: int) -> float:
+    """Horizontal field of view in degrees from the focal length in 35 mm equivalent, which compares diagonals (CIPA)."""
+    return math.degrees(2 * math.atan(DIAGONAL_MM * width / math.hypot(width, height) / 2 / focal_mm))
+
+
+def in_threads(look: Callable[[T], R], items: Iterable[T], workers: int | None, progress: bool, what: str) -> list[R]:
+    """`look` at each item, in order, in threads: decoders work without the interpreter's lock."""
+    items = list(items)
+    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    try:
+        found: Iterator[R] = pool.map(look, items)
+        return list(tqdm(found, total=len(items), desc=what, unit="image", disable=not progress))
+    finally:  # after an error or Ctrl-C nothing more is begun
+        pool.shutdown(cancel_futures=True)
+
+
+# one picture
+
+
+class _Seen(NamedTuple):
+    """What a file says about itself."""
+
+    width: int = 0
+    height: int = 0
+    projection: str = ""  # as XMP names it
+    crop: Crop | None = None
+    pose_deg: float | None = None  # of the sphere's centre
+    camera: bool = False  # EXIF has a focal length: a lens took it
+    focal_mm: float | None = None  # 35 mm equivalent
+    heading_deg: float | None = None  # of the picture's centre, by EXIF
+    heading_source: str = ""
+    meets: bool = False  # its left edge continues its right one
+    fault: str | None = None
+
+
+def _seen(path: Path) -> _Seen:
+    """Header, tags and pixels of a file; the pixels only to see that they are whole, and whether the edges meet."""
+    try:
+        if path.stat().st_size == 0:
+            return _Seen(fault="an empty file")
+        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                return _Seen(fault=f"{width} x {height}: more than {MAX_PIXELS:,} pixels; scale it down")
+            turned, found = _tags(image)
+            # JPEG: reads all of the file but transforms a part of it
+            image.draft("RGB", (max(width // 8, 2 * SEAM_PX[1]), max(height // 8, 2 * SEAM_PX[0])))
+            image.load()
+            meets = _edges_meet(image)
+    except Exception as error:  # decoders raise whatever a damaged byte leads them to
+        return _Seen(fault=f"no whole image ({type(error).__name__}: {error})"[:200])
+    if turned:
+        return found._replace(width=height, height=width)
+    return found._replace(width=width, height=height, meets=meets)
+
+
+def _tags(image: Image.Image) -> tuple[bool, _Seen]:
+    """Turned by a quarter, and what EXIF and XMP say; damaged tags do not spoil a picture."""
+    try:
+        exif = image.getexif()
+        turned, gps, camera = exif.get(0x0112, 1) in (5, 6, 7, 8), exif.get_ifd(0x8825), exif.get_ifd(0x8769)
+    except Exception:  # as Pillow raises
+        turned, gps, camera = False, {}, {}
+    xmp = image.info.get("xmp", b"")
+    xmp = xmp.encode() if isinstance(xmp, str) else xmp
+    focal, heading = _finite(camera.get(0xA405)), _finite(gps.get(17))
+    reference = str(gps.get(16, "")).strip("b'\0 ").upper()[:1]
+    source = {"T": "exif", "M": "exif, magnetic"}.get(reference, "exif, unreferenced")
+    return turned, _Seen(
+        projection=_field(xmp, "ProjectionType").lower(), crop=_crop(xmp), pose_deg=_finite(_field(xmp, "PoseHeadingDegrees")),
+        camera=bool(focal or _finite(camera.get(0x920A))), focal_mm=focal or None,
+        heading_deg=None if heading is None else heading % 360, heading_source="" if heading is None else source,
+    )  # fmt: skip
+
+
+def _field(xmp: bytes, name: str) -> str:
+    """A value of XMP, written as an attribute or as an element; '' where it is not there."""
+    found = re.search(rb"GPano:%b\s*(?:=\s*[\"']|>)\s*([^\"'<\s]+)" % name.encode(), xmp)
+    return "" if found is None else found[1].decode("ascii", "replace")
+
+
+def _crop(xmp: bytes) -> Crop | None:
+    """The part of the sphere that is there (Photo Sphere XMP); None where it is all of it, or not said."""
+    names = ("CroppedAreaLeftPixels", "CroppedAreaTopPixels", "CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels",
+             "FullPanoWidthPixels", "FullPanoHeightPixels")  # fmt: skip
+    numbers = [_finite(_field(xmp, name)) for name in names]
+    if None in numbers or min(numbers[2:]) <= 0:
+        return None
+    left, top, width, height, full_width, full_height = numbers
+    sphere = full_width / 2  # rows from zenith to nadir, as many degrees each as a column
+    crop = Crop(left / full_width, (top + (sphere - full_height) / 2) / sphere, width / full_width, height / sphere)
+    return None if min(crop.width, crop.height) > 0.998 else crop
+
+
+def _finite(value: object) -> float | None:
+    try:
+        value = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _edges_meet(image: Image.Image) -> bool:
+    """Whether the first column looks like the neighbour of the last one, and not like a distant one."""
+    rows, columns = (min(edge, most) for edge, most in zip((image.height, image.width), SEAM_PX, strict=True))
+    pixels = np.asarray(image.convert("RGB").resize((columns, rows), Image.Resampling.BOX), np.float32)
+    near, far = (float(np.abs(pixels - np.roll(pixels, by, 1))[:, by:].mean()) for by in (1, columns // 2))
+    seam = float(np.abs(pixels[:, 0] - pixels[:, -1]).mean())
+    return seam < near + MEETS * (far - near)
+
+
+def _picture(
+    name: str, seen: _Seen, row: list[float], kind: Kind | None, fov_deg: float | None, heading_deg: float | None
+) -> Picture:
+    """What a file, its row of the table and the caller's statements come to."""
+    if seen.fault is not None:
+        return Picture(name, None, 0, 0, reason_unusable=seen.fault)
+    size = seen.width, seen.height
+    listed, turned = (None if math.isnan(value) else value for value in row)
+    stated = kind
+    kind, doubt, notes = _kind(seen, listed, stated)
+    crop = seen.crop if kind == "panorama" and seen.projection == "equirectangular" and listed is None else None
+    if stated and _misfit(seen, crop):  # the caller knows better than tags of before an edit
+        crop = None
+    fov, fov_source = None, ""
+    if kind == "panorama":
+        fov, fov_source = (360.0, "format") if crop is None else (360.0 * crop.width, "xmp")
+        doubt = doubt or _misfit(seen, crop)
+    elif kind == "photo":
+        exif = None if seen.focal_mm is None else fov_from_35mm(seen.focal_mm, *size)
+        ways = ((listed, "table"), (exif, "exif"), (fov_deg, "stated"))
+        fov, fov_source = next(((v, s) for v, s in ways if v is not None), (None, ""))
+    pose = seen.pose_deg  # of the sphere's centre; a cropped picture's own centre may lie beside it
+    if pose is not None and crop is not None:
+        pose += 360 * (crop.left + crop.width / 2 - 0.5)
+    ways = (
+        (turned, "table"), (None if pose is None else pose % 360, "xmp"), (seen.heading_deg, seen.heading_source),
+        (heading_deg, "stated"),
+    )  # fmt: skip
+    heading, source = next(((v, s) for v, s in ways if v is not None), (None, ""))
+    notes += (MAGNETIC,) * (source == "exif, magnetic") + (UNREFERENCED,) * (source == "exif, unreferenced")
+    if min(size) < LEAST_PX:
+        doubt = f"{size[0]} x {size[1]} pixels, less than {LEAST_PX} across"
+    elif doubt is None and fov is None:
+        doubt = "a photo without a field of view: give fov_deg in a table (--ground-table), or --fov for all"
+    return Picture(name, kind, *size, fov, heading, fov_source, source, crop, notes, doubt)
+
+
+def _misfit(seen: _Seen, crop: Crop | None) -> str | None:
+    """Why a picture cannot be the part of the sphere that its tags say; None where it can."""
+    if crop is None:
+        return None
+    if min(crop) < -0.01 or crop.left + crop.width > 1.01 or crop.top + crop.height > 1.01:
+        return f"its XMP says a part beyond the sphere: {', '.join(f'{v:.3g}' for v in crop)} of its width and height"
+    aspect, said = seen.width / seen.height, 2 * crop.width / crop.height
+    if abs(math.log(aspect / said)) > 0.05:
+        return f"an aspect of {aspect:.2f}, where its XMP says {said:.2f}: it was cut after that was written"
+    return None
+
+
+def _kind(
+    seen: _Seen, listed_fov: float | None, stated: Kind | None
+) -> tuple[Kind | None, str | None, tuple[str, ...]]:
+    """Panorama or photo, why neither, and notes: a statement counts more than the table, that more than tags, edges, shape."""
+    aspect = seen.width / seen.height
+    shape = f"{seen.width} x {seen.height}, an aspect of {aspect:.2f}"
+    equirectangular = seen.projection == "equirectangular"
+    if stated == "panorama" or (stated is None and (listed_fov == 360 or (listed_fov is None and equirectangular))):
+        fits = WHOLE[0] <= aspect <= STATED or (seen.crop is not None and equirectangular)
+        return "panorama", None if fits else f"{shape}: a panorama 360 degrees wide has 2 or more", ()
+    if stated == "photo" or listed_fov is not None:
+        if listed_fov is not None and listed_fov >= 180:
+            return "photo", f"a field of view of {listed_fov:g} degrees: a photo has less than 180, a panorama 360", ()
+        return "photo", None if 1 / STATED <= aspect <= STATED else f"{shape}: too long for a photo", ()
+    if seen.projection:
+        return None, f"its XMP says a {seen.projection} projection: convert it to an equirectangular one", ()
+    whole = WHOLE[0] <= aspect <= WHOLE[1] or STRIP[0] <= aspect <= STRIP[1]
+    if whole and (seen.meets or not seen.camera):
+        return "panorama", None, () if seen.meets else (BY_SHAPE,)
+    if PHOTO[0] <= aspect <= PHOTO[1] and (aspect < WHOLE[0] or seen.camera):
+        return "photo", None, ()
+    reason = f"{shape}: neither panorama (2, or 3.5 to 9) nor photo (0.4 to 1.96); state which with --kind"
+    return (
+        None,
+        f"{shape}, whose edges do not meet: no panorama 360 degrees wide; state with --kind" if whole else reason,
+        (),
+    )
+
+
+def _known(table: Path, names: list[str]) -> np.ndarray:
+    """(N, 2) fields of view and headings of the pictures from a table, NaN where it has none."""
+    files, columns = read_columns(table, ("fov_deg", "heading_deg"))
+    missing = np.full(len(files), np.nan)
+    values = np.stack([columns.get(name, missing) for name in ("fov_deg", "heading_deg")], axis=1)
+    bad = np.flatnonzero((values[:, 0] <= 0) | (values[:, 0] > 360))
+    if len(bad):
+        raise InputError(
+            f"{table}: {files[bad[0]]}", expected="a field of view above 0, up to 360 degrees",
+            found=f"{values[bad[0], 0]:g}", todo="Give degrees across the picture.",
+        )  # fmt: skip
+    values[:, 1] %= 360
+    row = table_rows(names, files, table)
+    return np.where((row >= 0)[:, None], values[row], np.nan)

@@ -1,0 +1,333 @@
+"""One file of satellite imagery, by rasterio: where its pixels lie, and its pixels as 8-bit colours with a weight.
+
+What a number in a file means is asked of the file: band order, palette, alpha, no-data, more than eight bits. A weight is 0
+where a pixel is no ground (transparent, no-data, not finite) and 255 where it is.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from ucvgl.data.files import numbers
+from ucvgl.errors import InputError
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+# by the first bytes of a file, whatever its name: none of these formats may point to other files
+DRIVERS = {
+    b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff", b"\x89PNG": "PNG", b"\xff\xd8": "JPEG",
+    b"RIFF": "WEBP", b"BM": "BMP", b"\0\0\0\x0cjP": "JP2OpenJPEG", b"\xff\x4f\xff\x51": "JP2OpenJPEG",
+}  # fmt: skip
+PART_PX = 2048  # edge of the windows that a file is read by: one is held in memory at a time
+GRID_PX = 256  # of the grid that says where a window is ground
+SAMPLE = 64  # pixels across that a window contributes to the stretch
+EDGE_PX = 32  # samples along a tile's edge
+FILLED = 0.75  # of a range of values that the brightest pixels must reach, for it to be taken as the range
+CEILINGS = (1.0, *(float(2**bits - 1) for bits in range(8, 17)))
+Stretch = tuple[float, float]  # the values that become 0 and 255
+Window = tuple[int, int, int, int]  # first row, first column, rows, columns
+
+
+class Look(NamedTuple):
+    """What a file says about itself; `fault` is why it cannot be used, or ''."""
+
+    height: int = 0
+    width: int = 0
+    kind: str = ""  # of its numbers, as uint8
+    affine: np.ndarray | None = None  # (2, 3) from (column, row, 1), pixel centres at whole numbers
+    crs: str = ""  # as WKT; '' where not said
+    ground: tuple[np.ndarray | None, ...] = ()  # of each window, a grid of bool; None: all of it is
+    sample: np.ndarray | None = None  # (K,) values, where they are no bytes
+    edges: np.ndarray | None = None  # (4, EDGE_PX, 3) northern, southern, western, eastern, of a file of one window
+    fault: str = ""
+
+
+def geo_extra() -> None:
+    """Raises InputError, which says what to install, where the extra `geo` is not installed."""
+    try:
+        import jinja2  # noqa: F401
+        import morecantile  # noqa: F401
+        import rasterio  # noqa: F401
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "ucvgl locate", expected="the packages of the extra 'geo' (rasterio, morecantile, scikit-learn, jinja2)",
+            found=f"no {error.name}", todo="Install them: pip install 'ucvgl[geo]', or in a clone pip install -e '.[geo]'.",
+        ) from error  # fmt: skip
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without rasterio's warning of files that have no position: their names or a table may have it."""
+    import rasterio
+
+    # libjpeg only warns of a truncated file, and fills it up with grey
+    with warnings.catch_warnings(), rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def opened(path: Path) -> "DatasetReader":
+    """The file, by the driver of its first bytes; rasterio's errors, ValueError where it is of no kind that is read."""
+    import rasterio
+
+    with path.open("rb") as file:
+        first = file.read(8)
+        file.seek(-min(64, path.stat().st_size), 2)
+        last = file.read()
+    driver = next((driver for start, driver in DRIVERS.items() if first.startswith(start)), None)
+    if driver is None:
+        raise ValueError("no JPEG, PNG, TIFF, WebP, BMP or JPEG 2000")
+    if driver == "PNG" and b"IEND" not in last:
+        raise ValueError("truncated")  # rasterio reads it, and what is missing is black
+    return rasterio.open(path, driver=driver)
+
+
+def windows(height: int, width: int) -> list[Window]:
+    """The windows that a file is read by, row by row."""
+    return [
+        (row, column, min(PART_PX, height - row), min(PART_PX, width - column))
+        for row in range(0, height, PART_PX)
+        for column in range(0, width, PART_PX)
+    ]
+
+
+def look(path: Path, tags: bool, verify: bool) -> Look:
+    """Opens a file, finds where it lies if `tags`, and reads all of it if `verify`, so that a damaged one is known."""
+    if path.is_file() and path.stat().st_size == 0:
+        return Look(fault="an empty file")
+    try:
+        with opened(path) as file:
+            kind = np.dtype(file.dtypes[0]).name if file.count else "none"
+            found = Look(file.height, file.width, kind)
+            fault = _unsupported(file)
+            if fault:
+                return found._replace(fault=fault)
+            if tags:
+                affine, crs = _place(path, file)
+                found = found._replace(affine=affine, crs=crs)
+            return _verified(file, found) if verify else found
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise whatever a damaged byte leads them to
+        return Look(fault=f"no whole image ({_said(error)})")
+
+
+def _said(error: Exception) -> str:
+    """What a decoder said, or the error behind it, where it only points to that."""
+    return str(error.__cause__ or error).replace("\n", " ")[:160]
+
+
+def _unsupported(file: "DatasetReader") -> str:
+    names = {colour.name for colour in file.colorinterp}
+    if file.dtypes and np.dtype(file.dtypes[0]).kind == "c":
+        return f"complex numbers ({file.dtypes[0]}), no picture: convert it (gdal_translate -ot Byte -scale)"
+    if "cyan" in names:
+        return "colours as cyan, magenta, yellow and black: convert it to RGB"
+    return ""
+
+
+def _verified(file: "DatasetReader", found: Look) -> Look:
+    """Reads all windows: where each is ground, a sample of values that are no bytes, and the edges of a small tile."""
+    grounds, samples, edges = [], [], None
+    parts = windows(file.height, file.width)
+    for window in parts:
+        values, ground = raw(file, window)
+        step = -(-max(ground.shape) // GRID_PX)
+        grid = ground[step // 2 :: step, step // 2 :: step]
+        grounds.append(None if ground.all() else grid)
+        if found.kind != "uint8":
+            step = -(-max(ground.shape) // SAMPLE)
+            samples.append(values[:, ::step, ::step][:, ground[::step, ::step]].ravel())
+        elif len(parts) == 1 and min(ground.shape) > 1:
+            row, column = (np.linspace(0, n - 1, EDGE_PX).astype(int) for n in ground.shape)
+            edges = np.stack([values[:, 0, column], values[:, -1, column], values[:, row, 0], values[:, row, -1]])
+            edges = edges.transpose(0, 2, 1).astype(np.float32)
+    return found._replace(
+        ground=tuple(grounds), sample=np.concatenate(samples).astype(np.float64) if samples else None, edges=edges
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- the position
+
+
+def _place(path: Path, file: "DatasetReader") -> tuple[np.ndarray | None, str]:
+    """The affine map and the coordinate system: tags, or a world file beside the picture and a .prj, letter case ignored."""
+    affine = np.array(file.transform[:6], np.float64).reshape(2, 3)
+    if file.transform.is_identity:
+        world = _beside(path, _world_endings(path))
+        if world is None:
+            if file.gcps[0]:
+                raise InputError(
+                    path, expected="a position by pixel size and corner", found=f"{len(file.gcps[0])} ground control points",
+                    todo="Rectify it first: gdalwarp -t_srs EPSG:3857 IN OUT.",
+                )  # fmt: skip
+            return None, ""
+        affine = _world_file(world)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:, :2])) == 0:
+        raise InputError(
+            path, expected="pixels with an area", found=affine.tolist(), todo="Correct the pixel size and the position."
+        )
+    affine[:, 2] += affine[:, :2].sum(1) / 2  # from a pixel's corner to its centre
+    text = file.crs.to_wkt() if file.crs and (file.crs.is_projected or file.crs.is_geographic) else ""
+    projection = None if text else _beside(path, (".prj",))
+    return affine, text or ("" if projection is None else projection.read_text(encoding="utf-8", errors="replace"))
+
+
+def _world_endings(path: Path) -> tuple[str, ...]:
+    """.jgw, .jpgw and .wld of a .jpg."""
+    ending = path.suffix[1:].lower()
+    short = "tfw" if ending in ("tif", "tiff") else "jgw" if ending in ("jpg", "jpeg") else f"{ending[0]}{ending[-1]}w"
+    return f".{short}", f".{ending}w", ".wld"
+
+
+def _beside(path: Path, endings: Sequence[str]) -> Path | None:
+    """The file of the same name with one of the endings, whatever their letter case."""
+    held = {p.name.lower(): p for p in path.parent.iterdir()}
+    return next((held[name] for ending in endings if (name := path.stem.lower() + ending) in held), None)
+
+
+def _world_file(path: Path) -> np.ndarray:
+    """Six numbers: the affine map of pixel centres (ESRI's world file), here of pixel corners."""
+    words = path.read_text(encoding="utf-8", errors="replace").replace(",", ".").split()
+    if len(words) != 6:
+        raise InputError(path, expected="six numbers", found=f"{len(words)} words", todo="Write the world file anew.")
+    a, d, b, e, c, f = numbers(path, words)
+    return np.array([[a, b, c - (a + b) / 2], [d, e, f - (d + e) / 2]])
+
+
+def system(text: str, where: object, affine: np.ndarray, epsg: int | None) -> CRS:
+    """The coordinate system that a file says, else the stated one, else degrees if the numbers can be nothing else.
+
+    Raises:
+        InputError: none of these, or a system without a place on the Earth.
+    """
+    todo = "Say it with --epsg (326xx and 327xx are UTM, 3857 Web Mercator)."
+    if not text and epsg is None:
+        if np.abs(affine[:, :2]).max() < 0.01 and abs(affine[0, 2]) <= 180 and abs(affine[1, 2]) <= 90:
+            return CRS.from_epsg(4326)
+        found = f"metres at {affine[0, 2]:.1f}, {affine[1, 2]:.1f}"
+        raise InputError(where, expected="the coordinate system's EPSG code, or degrees", found=found, todo=todo)
+    try:
+        crs = CRS.from_user_input(text or epsg)
+    except CRSError as error:
+        raise InputError(where, expected="a coordinate system", found=str(error)[:120], todo=todo) from error
+    if not (crs.is_projected or crs.is_geographic):
+        raise InputError(
+            where, expected="a projected or geographic coordinate system", found=f"{crs.type_name} {crs.name!r}",
+            todo="Reproject the tiles (gdalwarp -t_srs EPSG:3857), or give their positions in a table.",
+        )  # fmt: skip
+    return crs
+
+
+# ------------------------------------------------------------------------------------------------------------ the pixels
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Which bands are red, green and blue, and what is done to their values."""
+
+    index: tuple[int, ...]
+    inverted: bool = False  # 0 is white
+    palette: np.ndarray | None = None  # (256, 4) uint8
+
+
+def bands(file: "DatasetReader") -> Bands:
+    """Red, green and blue where the file says so, else the first three that are no alpha, else the first."""
+    names = [colour.name for colour in file.colorinterp]
+    if names[0] == "palette":
+        table = np.zeros((1 << 16, 4), np.uint8)
+        for value, colour in file.colormap(1).items():
+            table[value] = colour
+        return Bands((1,), palette=table)
+    colours = [names.index(name) + 1 for name in ("red", "green", "blue") if name in names]
+    others = [number for number, name in enumerate(names, 1) if name != "alpha"]
+    index = colours if len(colours) == 3 else others[:3] if len(others) >= 3 else others[:1]
+    return Bands(tuple(index), file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES")
+
+
+def raw(file: "DatasetReader", window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """Values (1 or 3, h, w) of a window as the file has them, a palette's colours in its place, and where it is ground."""
+    from rasterio.windows import Window as Part
+
+    row, column, height, width = window
+    part, chosen = Part(column, row, width, height), bands(file)
+    values = file.read(list(chosen.index), window=part)
+    ground = np.ones((height, width), bool)
+    if any(flag.name != "all_valid" for flags in file.mask_flag_enums for flag in flags):
+        ground = file.dataset_mask(window=part) > 0
+    if chosen.palette is not None:
+        coloured = chosen.palette[values[0]].transpose(2, 0, 1)
+        values, ground = coloured[:3], ground & (coloured[3] > 0)
+    elif values.dtype.kind == "f":
+        finite = np.isfinite(values).all(0)
+        values, ground = np.where(finite, values, 0), ground & finite
+    if chosen.inverted:
+        values = (np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1) - values
+    return values, ground
+
+
+def pixels(file: "DatasetReader", window: Window, stretch: Stretch | None) -> np.ndarray:
+    """A window as uint8 (4, h, w): red, green, blue, and the weight."""
+    values, ground = raw(file, window)
+    if values.dtype != np.uint8:
+        low, high = stretch or (0.0, 255.0)
+        values = ((values.astype(np.float32) - low) * (255 / (high - low))).round().clip(0, 255).astype(np.uint8)
+    weight = ground.astype(np.uint8)[None] * 255
+    return np.concatenate([np.broadcast_to(values, (3, *ground.shape)), weight])
+
+
+def stretch_of(samples: Sequence[np.ndarray]) -> Stretch:
+    """The values that become 0 and 255, one pair for all files of a kind, so that neighbours match.
+
+    The range that the numbers can have (1 for reflectances, 8 to 16 bits), if the brightest fill it; else, of a scene that
+    is scaled otherwise, the first and the 99th percentile.
+    """
+    values = np.concatenate(samples)
+    if len(values) == 0:
+        return 0.0, 255.0
+    first, last, top = np.percentile(values, [1, 99, 99.9])
+    ceiling = next((ceiling for ceiling in CEILINGS if ceiling >= top), np.inf)
+    if first >= 0 and top >= FILLED * ceiling:
+        return 0.0, ceiling
+    return (float(first), float(last)) if last > first else (float(first) - 0.5, float(first) + 0.5)
+
+
+class Source:
+    """Reads windows of a folder's files; the last file stays open, whose neighbouring windows share what it decodes."""
+
+    def __init__(self, root: str) -> None:
+        self.root, self.name, self.file = root, "", None
+
+    def read(self, name: str, window: Window, stretch: Stretch | None) -> np.ndarray:
+        """A window as uint8 (4, h, w): red, green, blue, and the weight.
+
+        Raises:
+            InputError: the file is gone, damaged, or not the one that was looked at.
+        """
+        path = Path(self.root, name)
+        try:
+            with quiet():
+                if name != self.name or self.file is None or self.file.closed:
+                    self.file = opened(path)
+                    self.name = name
+                row, column, height, width = window
+                if row + height > self.file.height or column + width > self.file.width:
+                    raise InputError(
+                        path, expected=f"{row + height} rows and {column + width} columns, as before",
+                        found=f"{self.file.height} and {self.file.width}", todo="Leave the tiles alone while they are read.",
+                    )  # fmt: skip
+                return pixels(self.file, window, stretch)
+        except InputError:
+            raise
+        except Exception as error:  # decoders raise whatever a damaged byte leads them to
+            found = _said(error) if path.exists() else "no such file"
+            raise InputError(path, expected="a whole tile", found=found, todo="Copy the file again.") from error

@@ -1,0 +1,336 @@
+"""From street pictures and candidate tiles to places: project, find headings, adapt, retrieve, claim a probability.
+
+Every step that takes time is a stage of the run cache, so that a stopped run goes on. No truth enters but through
+`given`, the labels of pictures whose place the caller knows and wants to train on.
+"""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ucvgl.augment import roll_panoramas, turn_squares
+from ucvgl.data.container import ArrayImages, Dataset, Positives
+from ucvgl.distributed import embed_sharded, processes
+from ucvgl.encoders import Encoder, TwoViewEncoder, embed
+from ucvgl.errors import InputError
+from ucvgl.lab.cache import StageResult, run_stage
+from ucvgl.locate.adapt import SCRATCH, AdaptConfig, adapt, starting_model
+from ucvgl.locate.candidates import Candidates
+from ucvgl.locate.confidence import Calibration, Evidence, evidence, load_calibration
+from ucvgl.locate.located import Located, place_all
+from ucvgl.locate.pictures import Ground, Kind
+from ucvgl.locate.report import Round
+from ucvgl.locate.views import StreetConfig, street_views
+from ucvgl.methods.baselines import centred_by_domain
+from ucvgl.methods.common import EMBED_BATCH, embed_all
+from ucvgl.methods.ucvgl import Descriptors, Pretraining, ground_input
+from ucvgl.reranking import csls_neighbours
+from ucvgl.search import BothWays, top_k
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+NEIGHBOURS, PICTURES = 20, 5  # of a picture and of a candidate, as EvidenceSettings
+NO_HEADING = "heading searched for"
+
+
+@dataclass(frozen=True)
+class LocateConfig:
+    """How pictures are searched for.
+
+    Args:
+        adapt: where the encoders come from, and how they are trained on this imagery.
+        street: what is made of a picture.
+        turns: headings tried for a picture without one, a multiple of 4; 24 are 15 degrees apart, the encoders bear half.
+    """
+
+    adapt: AdaptConfig
+    street: StreetConfig = field(default_factory=StreetConfig)
+    turns: int = 24
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.turns, int) and self.turns >= 4 and self.turns % 4 == 0):
+            raise InputError("turns", expected="a multiple of 4", found=self.turns, todo="24 are 15 degrees apart.")
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What a search for the pictures of one kind found.
+
+    Args:
+        kind: of the pictures.
+        images: N pictures, as the encoder is given them, and M candidates.
+        headings_deg: (N,) of the pictures' centres, known or found.
+        known: (N,) bool, which headings were known.
+        both: neighbours both ways.
+        evidence: for each picture's best candidate.
+        rounds: of adaptation.
+    """
+
+    kind: Kind
+    images: Dataset
+    headings_deg: Tensor
+    known: Tensor
+    both: BothWays
+    evidence: Evidence
+    rounds: list[Round]
+
+
+def search(
+    ground: Ground, kind: Kind, candidates: Candidates, config: LocateConfig, given: Tensor | None = None, *,
+    progress: bool = True,
+) -> Search:  # fmt: skip
+    """Adapts the encoders to all usable pictures of a kind and searches the candidates for them.
+
+    Args:
+        ground: checked.
+        kind: which pictures.
+        candidates: from `candidates.cut`.
+        config: how.
+        given: (N,) int64 candidates of pictures whose place is known, -1 elsewhere; None: none is.
+        progress: show bars.
+
+    Raises:
+        InputError: no usable picture of that kind, fewer than two candidates, a file that cannot be read.
+    """
+    if len(candidates) < 2:
+        raise InputError(
+            candidates.mosaic.root, expected="two candidates or more", found=len(candidates),
+            todo="Add tiles, or give a smaller span or stride.",
+        )  # fmt: skip
+    headings = torch.from_numpy(ground.headings(kind))
+    known = ~headings.isnan()
+    first = picture_stage(ground, kind, headings.nan_to_num(0.0), config.street, progress=progress)
+    tiles = candidate_stage(candidates, progress=progress)
+    images = _images(first, tiles)
+    came, start = starting_model(images, config.adapt, progress=progress)
+    turned = tile_turns(came, images, config.adapt)
+    if not bool(known.all()):
+        headings = find_headings(ground, kind, headings, images, came, turned, config, progress=progress)
+        images = _images(picture_stage(ground, kind, headings, config.street, progress=progress), tiles)
+    before = Descriptors(_centred(embed_all(came.ground, ground_input(images, start))), _centred(turned[0]))
+    model, rounds = adapt(came, start, images, config.adapt, given, came=before, progress=progress)
+    if model is not came:
+        turned = tile_turns(model, images, None)
+    both, found = retrieve(Descriptors(picture_turns(model, images, start), _together(turned)), candidates)
+    return Search(kind, images, headings, known, both, found, rounds)
+
+
+def retrieve(found: Descriptors, candidates: Candidates) -> tuple[BothWays, Evidence]:
+    """Neighbours both ways, re-ranked by CSLS, and the evidence they are."""
+    k = (min(NEIGHBOURS, len(found.satellite)), min(PICTURES, len(found.ground)))
+    both = csls_neighbours(found.ground, found.satellite, *k)
+    return both, evidence(both, candidates.positions_m)
+
+
+# ------------------------------------------------------------------------------------------------------- the descriptors
+
+
+@dataclass(frozen=True)
+class _TileTurns:
+    """All that the descriptors of tiles depend on beside the tiles."""
+
+    start: str
+    digest: str
+
+
+def picture_turns(model: TwoViewEncoder, images: Dataset, start: Pretraining) -> Tensor:
+    """Descriptors (N, 4 D) of the pictures in all four quarter turns together, each turn centred.
+
+    A cosine of these and of `tile_turns` is the mean of four, of the same pair turned together. The encoders were trained on
+    such turns but do not answer the same to each, so the mean is surer: ours, worth 7 and 9 points of pictures placed in two
+    cities.
+    """
+    ground = ground_input(images, start)
+    turn = roll_panoramas if start.ground_is_panorama else turn_squares
+    return _together([_embedded(model.ground, ground, turn, quarters) for quarters in range(4)])
+
+
+def tile_turns(model: TwoViewEncoder, images: Dataset, came: AdaptConfig | None) -> Sequence[Tensor]:
+    """Descriptors (M, D) of the tiles in each of four quarter turns.
+
+    Those of encoders `came` as a file, which no imagery has changed yet, are made once for a set of tiles, in the run cache:
+    whatever pictures are searched for. None: they have been trained on the imagery.
+    """
+
+    def every_turn() -> list[Tensor]:
+        return [_embedded(model.satellite, images.gallery, turn_squares, quarters).cpu() for quarters in range(4)]
+
+    if came is None or came.start == SCRATCH:
+        return every_turn()
+
+    def compute(folder: Path) -> dict[str, int]:
+        np.save(folder / "turns.npy", torch.stack(every_turn()).numpy(), allow_pickle=False)
+        return {"tiles": len(images.gallery)}
+
+    key = _TileTurns(Path(came.start).name, came.start_digest)
+    stage = run_stage("tile-descriptors", key, images.gallery.source, compute)
+    return list(torch.from_numpy(np.load(stage.folder / "turns.npy", allow_pickle=False)))
+
+
+def _embedded(encoder: Encoder, images: ArrayImages, turn: Callable[[Tensor, Tensor], Tensor], quarters: int) -> Tensor:
+    """(N, D) of all images, turned counter-clockwise by so many quarters."""
+
+    def embed_turned(parts: Sequence[Tensor]) -> Tensor:
+        return embed(encoder, (turn(images[rows], torch.full((len(rows),), quarters)) for rows in parts))
+
+    return embed_sharded(embed_turned, torch.arange(len(images)).split(EMBED_BATCH), processes())
+
+
+def _together(turned: Sequence[Tensor]) -> Tensor:
+    """(N, D) of each turn, centred, side by side at unit length."""
+    return torch.cat([_centred(one) for one in turned], -1) / math.sqrt(len(turned))
+
+
+def _centred(descriptors: Tensor) -> Tensor:
+    return centred_by_domain(descriptors) if len(descriptors) > 1 else descriptors
+
+
+def place(ground: Ground, candidates: Candidates, found: Search, calibration: Calibration) -> list[Located]:
+    """The pictures of a search on the map, in the order of `ground.images(kind)`."""
+    pictures = ground.of_kind(found.kind)
+    notes = [p.notes + (NO_HEADING,) * (not known) for p, known in zip(pictures, found.known.tolist(), strict=True)]
+    return place_all(
+        [p.file for p in pictures], candidates.ids, candidates.positions, found.evidence, calibration,
+        headings_deg=found.headings_deg.tolist(), notes=notes,
+    )  # fmt: skip
+
+
+def world_calibration(kind: Kind, *, searched: bool) -> Calibration:
+    """The committed calibration for pictures of a kind, with known headings or with searched ones."""
+    return load_calibration(WEIGHTS / f"{calibration_name(kind, searched=searched)}.json")
+
+
+def calibration_of(found: Search) -> Calibration:
+    """The committed calibration that fits a search: by kind of picture, and by whether any heading was searched for."""
+    return world_calibration(found.kind, searched=not bool(found.known.all()))
+
+
+def calibration_name(kind: Kind, *, searched: bool) -> str:
+    """What the calibration of such pictures is called."""
+    return f"{kind}{'-turned' * searched}"
+
+
+# ---------------------------------------------------------------------------------------------------- pictures and tiles
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """All that the made pictures depend on beside the files."""
+
+    street: StreetConfig
+    kind: Kind
+    headings_deg: tuple[float, ...]
+    seen: tuple[tuple[float, ...], ...]  # field of view, and the part of the sphere
+
+
+def picture_stage(
+    ground: Ground, kind: Kind, headings_deg: Tensor, street: StreetConfig, *, progress: bool = True
+) -> StageResult:
+    """Makes the encoder's pictures of one kind, in a folder of the run cache: ground.npy (N, 3, h, w) uint8."""
+    files = ground.images(kind)
+    pictures = ground.of_kind(kind)
+    key = _Pictures(
+        street, kind, tuple(headings_deg.tolist()), tuple((p.fov_deg or 0.0, *(p.crop or ())) for p in pictures)
+    )
+
+    def compute(folder: Path) -> dict[str, int]:
+        out = _array(folder / "ground.npy", (len(files), 3, *street.size_px))
+        for rows, views in street_views(ground, pictures, list(headings_deg[:, None]), street, progress=progress):
+            out[rows] = views[:, 0].numpy()
+        out.flush()
+        return {"pictures": len(files)}
+
+    return run_stage("street-views", key, files.digest(), compute)
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """All that the candidates' pixels depend on beside the files and centres."""
+
+    span_m: float
+    size_px: int
+
+
+def candidate_stage(candidates: Candidates, *, progress: bool = True) -> StageResult:
+    """Cuts all candidates, in a folder of the run cache: tile.npy (M, 3, S, S) uint8."""
+
+    def compute(folder: Path) -> dict[str, int]:
+        size = candidates.size_px
+        out = _array(folder / "tile.npy", (len(candidates), 3, size, size))
+        with tqdm(total=len(candidates), desc="cutting tiles", unit="tile", disable=not progress) as bar:
+            for rows, pixels in candidates.batches(EMBED_BATCH):
+                out[rows.numpy()] = pixels.numpy()
+                bar.update(len(rows))
+        out.flush()
+        return {"candidates": len(candidates)}
+
+    return run_stage("candidates", _Tiles(candidates.span_m, candidates.size_px), candidates.digest(), compute)
+
+
+def _array(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    out = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):  # else a disk that fills up later would end the process instead of raising
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return out
+
+
+def _images(pictures: StageResult, tiles: StageResult) -> Dataset:
+    """The encoder's input; panorama and top view are one, since an encoder reads one of them."""
+    ground, tile = (
+        torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))  # copy-on-write, and nothing writes
+        for path in (pictures.folder / "ground.npy", tiles.folder / "tile.npy")
+    )
+    query, gallery = (
+        ArrayImages(tuple(map(str, range(len(pixels)))), pixels, source=stage.folder.name)
+        for pixels, stage in ((ground, pictures), (tile, tiles))
+    )
+    return Dataset("locate", "all", query, gallery, Positives.unknown(len(query)), top_view=query)
+
+
+# --------------------------------------------------------------------------------------------------------------- headings
+
+
+@dataclass(frozen=True)
+class _Turns:
+    """All that found headings depend on beside the images."""
+
+    config: LocateConfig  # with no epochs: the encoders are trained later
+    known_deg: tuple[float, ...]  # -1 where not known
+
+
+@torch.no_grad()
+def find_headings(
+    ground: Ground, kind: Kind, headings_deg: Tensor, images: Dataset, model: TwoViewEncoder, turned: Sequence[Tensor],
+    config: LocateConfig, *, progress: bool = True,
+) -> Tensor:  # fmt: skip
+    """Headings (N,) degrees, those that are NaN replaced by the turn at which a picture finds its best candidate.
+
+    Each such picture is embedded at all turns, centred on the mean over them and their turns, and the turn with the
+    highest mean cosine to any candidate in its four quarter turns is taken. Ours.
+    """
+    blind = headings_deg.isnan()
+    without = [picture for picture, lost in zip(ground.of_kind(kind), blind.tolist(), strict=True) if lost]
+
+    def compute(folder: Path) -> dict[str, list[float]]:
+        turns = torch.arange(config.turns, dtype=torch.float64) * (360 / config.turns)
+        views = street_views(ground, without, [turns] * len(without), config.street, progress=progress)
+        parts = (some for _, part in views for some in part.flatten(0, 1).split(EMBED_BATCH))
+        alone = centred_by_domain(embed(model.ground, parts))
+        alone = alone.view(len(without), config.turns, -1)
+        # a view of heading h turned counter-clockwise by a quarter is the view of heading h - 90
+        query = torch.cat([alone.roll(k * config.turns // 4, 1) for k in range(4)], -1).flatten(0, 1)
+        score, _ = top_k(query, _together(turned).to(query), 1)
+        found = headings_deg.clone()
+        found[blind] = turns[score.view(-1, config.turns).argmax(1)]
+        return {"headings_deg": found.tolist()}
+
+    key = _Turns(replace(config, adapt=replace(config.adapt, epochs=0)), tuple(headings_deg.nan_to_num(-1.0).tolist()))
+    stage = run_stage("headings", key, images.digest(), compute)
+    return torch.tensor(stage.numbers["headings_deg"], dtype=torch.float64)

@@ -1,0 +1,145 @@
+"""Street pictures as encoders are given them: top views or panoramas, north up, at one heading or at many.
+
+What a picture does not say of itself is assumed (a camera height) or searched for (a heading); `pictures.check_ground`
+gathers what it says.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ucvgl.data.decoding import decode_file, resize
+from ucvgl.errors import InputError, check_number
+from ucvgl.geometry import TopView, complete_panorama, photo_top_view, top_view
+from ucvgl.locate.pictures import WHOLE, Crop, Ground, Kind, Picture, in_threads
+
+READ_PX = 1024  # what an encoder of 64 px needs of a picture 360 degrees wide, and more
+BATCH = 32  # pictures whose views are made before they are handed on
+
+
+@dataclass(frozen=True)
+class StreetConfig:
+    """What is made of a picture.
+
+    Args:
+        given: what the encoder reads.
+        size_px: (height, width) of that; a top view is square.
+        span_m: ground across a top view: the candidates' span.
+        camera_height_m: assumed; 2.5 is a car's roof camera.
+        crop_offset_px: of panoramas cut at top and bottom, how many rows below their middle the horizon is; CVUSA 20.
+    """
+
+    given: Literal["top view", "panorama"] = "top view"
+    size_px: tuple[int, int] = (48, 48)
+    span_m: float = 50.0
+    camera_height_m: float = 2.5
+    crop_offset_px: int = 0
+
+    def __post_init__(self) -> None:
+        if self.given not in ("top view", "panorama"):
+            raise InputError("ground input", expected="'top view' or 'panorama'", found=repr(self.given),
+                             todo="Choose one.")  # fmt: skip
+        if self.given == "top view" and self.size_px[0] != self.size_px[1]:
+            raise InputError(
+                "ground input", expected="an encoder of square images, for top views", found=f"one of {self.size_px}",
+                todo="If it was trained on panoramas, say --ground-input panorama.",
+            )  # fmt: skip
+        check_number("camera_height_m", self.camera_height_m, unit="m", low=0)
+
+    @property
+    def top_view(self) -> TopView:
+        """The projection's settings."""
+        return TopView.from_span(self.size_px[0], self.span_m, self.camera_height_m)
+
+
+def north_up(
+    picture: Tensor, kind: Kind, headings_deg: Tensor, config: StreetConfig, *, fov_deg: float | None = None,
+    crop: Crop | None = None,
+) -> Tensor:  # fmt: skip
+    """One picture (3, H, W) uint8 as it looks if its centre shows each of the headings (T,): (T, 3, h, w) uint8, north up.
+
+    Args:
+        picture: upright.
+        kind: panorama or photo.
+        headings_deg: clockwise from north.
+        config: what is made of it.
+        fov_deg: across a photo.
+        crop: what part of the sphere a panorama shows, if it says so; the rest is black.
+
+    Raises:
+        InputError: a photo for an encoder that reads panoramas; a crop that fits no panorama.
+    """
+    height, width = picture.shape[1:]
+    if kind == "photo":
+        if config.given == "panorama":
+            raise InputError(
+                "photos", expected="panoramas, which this encoder reads", found="a photo",
+                todo="Use an encoder of top views, or --kind panorama if these are panoramas.",
+            )  # fmt: skip
+        return photo_top_view(picture[None], float(fov_deg or 0), config.top_view, headings_deg)
+    if crop is not None:
+        picture, width, height = _on_sphere(picture, crop), READ_PX, READ_PX // 2
+        headings_deg = headings_deg - 360 * (crop.left + crop.width / 2 - 0.5)  # of the sphere's centre
+    if config.given == "panorama":
+        small = resize(picture, config.size_px)
+        return align_north(small.repeat(len(headings_deg), 1, 1, 1), headings_deg)
+    even = width // 2 * 2
+    if WHOLE[0] <= width / height <= WHOLE[1]:  # a few rows or columns off 2:1 are the stitching's, not a crop
+        whole = resize(picture, (even // 2, even))[None]
+    else:
+        whole = complete_panorama(picture[None, :, :, :even], strip_offset=config.crop_offset_px / even)
+    return top_view(whole, config.top_view, heading_deg=headings_deg)
+
+
+def _on_sphere(picture: Tensor, crop: Crop) -> Tensor:
+    """A panorama of part of the sphere in the whole one, black around it: (3, H, W) -> (3, READ_PX / 2, READ_PX)."""
+    rows, columns = READ_PX // 2, READ_PX
+    top, left = (round(at * n) for at, n in ((crop.top, rows), (crop.left, columns)))
+    below, right = (round(at * n) for at, n in ((crop.top + crop.height, rows), (crop.left + crop.width, columns)))
+    top, left, below, right = max(top, 0), max(left, 0), min(below, rows), min(right, columns)
+    whole = torch.zeros(3, rows, columns, dtype=torch.uint8)
+    whole[:, top:below, left:right] = resize(picture, (below - top, right - left))
+    return whole
+
+
+def align_north(panoramas: Tensor, heading_deg: Tensor) -> Tensor:
+    """Rolls panoramas (B, C, H, W) whose centre columns show headings (B,) so that north comes to the centre.
+
+    To the nearest column, as the quarters of `augment.roll_panoramas` are; NaN leaves a panorama as it is.
+    """
+    width = panoramas.shape[3]
+    shift = (heading_deg.nan_to_num(0.0).to(panoramas.device, torch.float64) / 360 * width).round().long()  # (B,)
+    column = (torch.arange(width, device=panoramas.device)[None] - shift[:, None]) % width  # (B, W)
+    return panoramas.gather(3, column[:, None, None].expand_as(panoramas))
+
+
+def street_views(
+    ground: Ground, pictures: Sequence[Picture], headings_deg: Sequence[Tensor], config: StreetConfig, *,
+    progress: bool = False,
+) -> Iterator[tuple[slice, Tensor]]:  # fmt: skip
+    """Pictures of a folder, each at its headings (T,), the same T for all: rows, and (rows, T, 3, h, w) uint8."""
+    with tqdm(total=len(pictures), desc="projecting", unit="image", disable=not progress) as bar:
+        for first in range(0, len(pictures), BATCH):
+            rows = range(first, min(first + BATCH, len(pictures)))
+            read = in_threads(lambda i: read_picture(ground, pictures[i]), rows, None, False, "reading")
+            views = [view_of(image, pictures[i], headings_deg[i], config) for i, image in zip(rows, read, strict=True)]
+            yield slice(rows.start, rows.stop), torch.stack(views)
+            bar.update(len(rows))
+
+
+def view_of(image: Tensor, picture: Picture, headings_deg: Tensor, config: StreetConfig) -> Tensor:
+    """A picture that was read, perhaps smaller than it is, at headings (T,): (T, 3, h, w) uint8, north up."""
+    offset = round(config.crop_offset_px * image.shape[2] / picture.width)
+    config = replace(config, crop_offset_px=offset)
+    return north_up(image, picture.kind, headings_deg, config, fov_deg=picture.fov_deg, crop=picture.crop)
+
+
+def read_picture(ground: Ground, picture: Picture, longest_px: int = READ_PX) -> Tensor:
+    """A picture (3, H, W) uint8, its longer edge no more than that: sampled at full size it would alias."""
+    shrink = min(1.0, longest_px / max(picture.width, picture.height))
+    size = tuple(max(1, round(edge * shrink)) for edge in (picture.height, picture.width))
+    return decode_file(f"{ground.root}/{picture.file}", size)
