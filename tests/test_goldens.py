@@ -28,7 +28,6 @@ from ucvgl import (
     sampling,
     search,
     ssl_losses,
-    street,
     synthetic_top_view,
     translation,
 )
@@ -43,6 +42,7 @@ from ucvgl.data.prepare import Preparation, prepare, resized
 from ucvgl.encoders import EncoderConfig, embed, open_model, two_view_encoder
 from ucvgl.geometry import TopView
 from ucvgl.heads import METHODS, Learner, SslLoss
+from ucvgl.locate import views as street
 from ucvgl.locate.adapt import WORLD_WEIGHTS
 from ucvgl.methods import baselines, curriculum, sample4geo, ucvgl
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
