@@ -98,7 +98,7 @@ def wanted() -> dict[str, Callable[[], float]]:
         wide = variants.without(one.start, "no_projection").ground
         encoders = {one.start.ground, wide, two.method.ground, two.drone.ground, raw.ground, polar.ground}
         settings = one.curriculum.training
-        for config in encoders | {three.methods["simclr"].encoder}:
+        for config in encoders | {m.encoder for m in (*three.methods.values(), *three.real.values())}:
             found[rows.training_of(config)] = lambda c=config, b=batch, s=settings: training(c, s, b)
         gans = {one.gan, one.start.translation.gan, variants.translated(one, "cyclegan").translation.gan}
         for gan in gans:

@@ -136,7 +136,8 @@ def bars(frame: pd.DataFrame, x: str, y: str, hue: str, *, form: str = "%.1f") -
     sns.barplot(frame, x=x, y=y, hue=hue, ax=axes)
     for container in axes.containers:
         axes.bar_label(container, fmt=form, padding=2, fontsize=9)
-    axes.legend(title=None)
+    groups = len(axes.get_legend_handles_labels()[0])
+    axes.legend(title=None, ncols=groups, loc="lower left", bbox_to_anchor=(0, 1))  # above: bars may fill the axes
     return figure
 
 
