@@ -28,7 +28,9 @@ from ucvgl.encoders import Safa
 from ucvgl.metrics import retrieval_measures
 from ucvgl.training import TrainingConfig, learning_rate
 
-Row = tuple[str, str, str, bool | None]  # what, official, ours, whether they are equal as they must; None: they may differ
+Row = tuple[
+    str, str, str, bool | None
+]  # what, official, ours, whether they are equal as they must; None: they may differ
 Rows = list[tuple[int, int, bool]]  # ground image, satellite image, whether they are a pair
 N, SIZE, DRAWS = 500, 384, 300  # ground images; side of a tile in pixels; draws of a transform
 
@@ -133,7 +135,9 @@ def official_rows(train: Callable[..., None], order: np.ndarray, ratio: float, p
         return nn.Parameter(torch.zeros(()))
 
     loader = torch.utils.data.DataLoader(Pairs(), batch_size=10, shuffle=True, drop_last=True)
-    arguments = SimpleNamespace(gpu=None, seed=0, labeled_ratio=0.4, distributed=False, lr=1e-4, epochs=40, print_freq=9)
+    arguments = SimpleNamespace(
+        gpu=None, seed=0, labeled_ratio=0.4, distributed=False, lr=1e-4, epochs=40, print_freq=9
+    )
     try:
         train(loader, Model(), criterion, torch.optim.SGD([nn.Parameter(torch.zeros(1))]), 6, arguments, pseudo=pseudo)
     except ValueError as error:  # torch's sampler of one process, over nothing; that of several gives nothing
@@ -147,7 +151,14 @@ def transforms(clone: Clone) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         (Path(folder) / "splits").mkdir()
         (Path(folder) / "splits" / "train-19zl.csv").write_text("sat/1.jpg,ground/1.jpg,none\n")
-        sizes = {"grd_size": (SIZE, SIZE), "sat_size": (SIZE, SIZE), "mean": 0.5, "std": 0.5, "seed": 0, "gt_ratio": 0.0}
+        sizes = {
+            "grd_size": (SIZE, SIZE),
+            "sat_size": (SIZE, SIZE),
+            "mean": 0.5,
+            "std": 0.5,
+            "seed": 0,
+            "gt_ratio": 0.0,
+        }
         made = clone.get("dataset.CVUSA", "CVUSATrainIntra")(SimpleNamespace(data_folder=folder, **sizes))
     part = {type(t).__name__: t for t in made.transform_sat}
     either = {type(t).__name__: t for t in part["OneOf"].transforms}
@@ -163,7 +174,9 @@ def transforms(clone: Clone) -> Iterator[Row]:
     theirs = torch.from_numpy(part["GaussianBlur"].apply(dot, ksize=3, sigma=0)[..., 0].astype(np.float32))
     apart = float((theirs - augment.blur3(torch.from_numpy(dot).permute(2, 0, 1)[None].float())[0, 0]).abs().max())
     yield "blur of a point, grey levels of 160", "3 x 3", f"largest difference {apart:.1f}", apart <= 1
-    ground = {type(t).__name__: t for t in next(t for t in made.transform_grd if type(t).__name__ == "OneOf").transforms}
+    ground = {
+        type(t).__name__: t for t in next(t for t in made.transform_grd if type(t).__name__ == "OneOf").transforms
+    }
     for name, transform, drop in (
         ("grid, tiles", either["GridDropout"], augment.drop_grid), ("grid, panoramas", ground["GridDropout"], augment.drop_grid),
         ("rectangles", either["CoarseDropout"], augment.drop_rectangles),
@@ -227,7 +240,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in CHECKS:
-        parser.add_argument(REPOSITORIES[name].argument, type=Path, dest=name, help=f"a clone of {REPOSITORIES[name].url}")
+        parser.add_argument(
+            REPOSITORIES[name].argument, type=Path, dest=name, help=f"a clone of {REPOSITORIES[name].url}"
+        )
     asked, wrong = vars(parser.parse_args(arguments)), False
     print("| compared | official | ours | equal |\n|---|---|---|---|")
     for name, checks in CHECKS.items():
