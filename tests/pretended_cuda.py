@@ -1,8 +1,9 @@
 """A CUDA device that is not there: torch's fake tensors say where a GPU would fail, the CPU computes the values.
 
-Every operation runs on the CPU, and one whose operands are on two devices first on fake tensors of torch's own
-(FakeTensorMode), which fails where a GPU would. The CPU gives the values that code reads back (`.item()`, `.tolist()`, `nonzero`), so that whole
-trainings run as they are. Not seen: speed, pinned memory, streams, what threads of their own compute (`prefetch`), and the kernels.
+Every operation runs on the CPU, for the values that code reads back (`.item()`, `.tolist()`, `nonzero`), so that whole
+trainings run as they are. One whose operands are on two devices runs first on fake tensors of torch's own
+(FakeTensorMode), which fails where a GPU would. Not seen: autocast, pinned memory, streams, generators of a GPU, what
+threads of their own compute (`prefetch`), and the kernels.
 """
 
 from contextlib import contextmanager
