@@ -229,6 +229,11 @@ def test_warm_up_is_skipped_without_labels_and_trains_on_given_ones():
     assert [row["labels"] > 0 for row in some] == [False, False, True, True, True]
 
 
+def test_warm_up_may_take_most_of_the_epochs_where_it_is_skipped():
+    steps = replace(STEPS, training=replace(TRAINING, epochs=3), warmup=2)
+    assert len(curriculum(toy(), steps, truth(), progress=False).numbers["rows"]) == 1
+
+
 def test_threshold_counts_the_epochs_of_the_warm_up():
     steps = replace(STEPS, training=replace(TRAINING, epochs=3, epochs_before=2), warmup=2)
     task = step_5.PseudoPairs(toy(), torch.full((N,), -1), steps)

@@ -193,7 +193,8 @@ def train_on_pseudo_labels(
     """
     if not (given >= 0).any():  # nothing to warm up on: the schedules begin where the warm-up ends
         left = config.training.epochs - config.warmup
-        config = replace(config, training=replace(config.training, epochs=left, epochs_before=config.warmup))
+        training = replace(config.training, epochs=left, epochs_before=config.warmup)
+        config = replace(config, warmup=0, training=training)
     task = PseudoPairs(data, given, config, hard)
     follow = _Follow(task, truth)
     rows = train(model, task, config.training, folder, name="curriculum", after_epoch=follow, progress=progress)

@@ -1,0 +1,205 @@
+"""No tensor is left on the wrong device: every method's stages run whole on a pretended GPU."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pretended_cuda import CUDA, OnCuda, outside, pretended_cuda
+from toy_sets import ENCODER, SIZE, N, blocks, generator, image_set, toy
+
+from ucvgl import augment, checkpoints, search, translation
+from ucvgl.data.container import Dataset, Parts, Positives
+from ucvgl.distributed import SingleProcess
+from ucvgl.encoders import EncoderConfig
+from ucvgl.geometry import TopView, top_view
+from ucvgl.heads import METHODS, SslLoss
+from ucvgl.methods import common, curriculum, sample4geo, ucvgl, vg_ssl
+from ucvgl.methods.sample4geo import Sample4Geo, Sampling
+from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
+from ucvgl.methods.vg_ssl import VgSsl
+from ucvgl.positions import Metres, Positions
+from ucvgl.pseudo_labels import MiningRule, epoch_items, mix_given, quality, select
+from ucvgl.sampling import NeighbourDraw
+from ucvgl.training import TrainingConfig
+
+TRAINING = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3, clip_norm=1.0)
+START = Pretraining(
+    replace(ENCODER, image_px=(SIZE, 2 * SIZE)), ENCODER, translation=Translation("statistics"),
+    intra=replace(TRAINING, epochs=1, epochs_after=2), cross=replace(TRAINING, epochs_before=1),
+)  # fmt: skip
+GAN = translation.CycleGanConfig(
+    load_px=SIZE, crop_px=SIZE, channels=4, blocks=1, downsamplings=1, discriminator_channels=4, discriminator_layers=1,
+    pool=2, epochs=1, decay_epochs=0, steps_per_epoch=3, batch=2,
+)  # fmt: skip
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A pretended GPU that the methods find."""
+    for module in (common, curriculum, sample4geo, ucvgl, vg_ssl):
+        monkeypatch.setattr(module, "device", lambda: CUDA)
+    for module in ("training", "methods.common"):
+        monkeypatch.setattr(f"ucvgl.{module}.processes", lambda: SingleProcess(CUDA))
+    for name in ("load", "save"):
+        monkeypatch.setattr(checkpoints, name, outside(getattr(checkpoints, name)))
+    fork = torch.random.fork_rng
+    monkeypatch.setattr(
+        "torch.random.fork_rng", lambda devices=(), enabled=True, **_: fork([], enabled)
+    )  # a GPU's generator is not there
+    monkeypatch.setattr("torch.Generator", lambda device=None: torch._C.Generator())  # timm's, for bfloat16 alone
+    monkeypatch.setattr("torch.inference_mode", torch.no_grad)  # whose views no subclass of Tensor can have
+    for name in ("reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda: 0)
+    with warnings.catch_warnings(), pretended_cuda():
+        warnings.filterwarnings("ignore", ".*CUDA is not available.*")  # autocast asks
+        yield
+
+
+def on_gpu(*shape):
+    return torch.rand(*shape, generator=generator()).to(CUDA)
+
+
+def all_on_gpu(model):
+    return all(x.device == CUDA for x in (*model.parameters(), *model.buffers()))
+
+
+# ------------------------------------------------------------------------------------------------------ the pretence
+
+
+def test_what_a_gpu_refuses_is_refused(gpu):
+    here, there = torch.rand(4, 3), on_gpu(4, 3)
+    rows, mask = torch.tensor([0, 2]), here[:, 0] > 0.5
+    assert isinstance(there[rows], OnCuda)  # a GPU takes the CPU's indices
+    assert (there * torch.tensor(2.0)).device == CUDA  # and its scalars
+    refused = [
+        lambda: here + there,
+        lambda: here @ there.T,
+        lambda: torch.where(mask, there[:, 0], 0.0),
+        lambda: here[rows.to(CUDA)],
+        lambda: there.index_put_((rows,), here[rows]),
+        lambda: torch.masked_select(there[:, 0], mask),
+        lambda: torch.cat([here, there]),
+        lambda: torch.rand(3, generator=generator(), device=CUDA),
+        lambda: torch.nn.Linear(3, 2)(there),
+        lambda: there.numpy(),
+    ]
+    for attempt in refused:
+        with pytest.raises((RuntimeError, TypeError)):
+            attempt()
+
+
+def test_values_are_the_cpus(gpu):
+    there = on_gpu(4, 3)
+    assert there.cpu().equal(torch.rand(4, 3, generator=generator()))
+    assert (there > 2).nonzero().tolist() == []
+    there[there > 0.5] = 0.0
+    assert float(there.max()) <= 0.5
+
+
+# ---------------------------------------------------------------------------------------------------- pure functions
+
+
+@pytest.mark.parametrize("settings", [augment.UCVGL, augment.SAMPLE4GEO])
+def test_augmentation(gpu, settings):
+    panorama, tile = on_gpu(9, 3, 16, 32), on_gpu(9, 3, 16, 16)
+    moved = augment.move_together((panorama, tile), ("roll", "turn"), settings, generator())
+    tile = augment.jitter_placement(
+        augment.augment(moved[1], settings, generator()), augment.SECOND_VERSION, generator()
+    )
+    assert tile.device == augment.augment(moved[0], settings, generator()).device == CUDA
+    assert augment.resized_crop(tile, 0.75, generator()).device == CUDA
+
+
+def test_projection(gpu):
+    assert top_view(on_gpu(2, 3, 32, 64), TopView(16, 170.0)).device == CUDA
+
+
+@pytest.mark.parametrize("rule", [MiningRule(threshold=0.0), MiningRule(threshold=0.0, share=2, keep=0.5)])
+def test_search_and_pseudo_labels(gpu, rule):
+    ground, satellite = on_gpu(30, 8), on_gpu(30, 8)
+    assert search.top_k(ground, satellite, 3)[1].device == CUDA
+    both = search.both_ways(ground, satellite, 5, 5, chunk_bytes=400)
+    labels = select(both, rule)
+    assert labels.satellite.device == CUDA
+    given = torch.full((30,), -1).index_fill_(0, torch.tensor([3]), 4)
+    pairs = epoch_items(mix_given(labels, given), 30, generator())
+    assert len(pairs)
+    assert quality(both)["mutual_rate"] > 0
+
+
+# ------------------------------------------------------------------------------------------------------ whole stages
+
+
+def truth():
+    pairs = Positives.one_each(np.arange(N))
+    return Parts(replace(toy(), positives=pairs), {"test": replace(toy(1, "held-out"), positives=pairs)})
+
+
+def test_gradient_caching(gpu, tmp_path):
+    """Step 3 in chunks, as the profile `paper` trains; batch norms do not allow it."""
+    encoder = EncoderConfig("test_vit", pooling="avg", image_px=(SIZE, SIZE))
+    start = replace(
+        START,
+        ground=replace(encoder, image_px=(SIZE, 2 * SIZE)),
+        satellite=encoder,
+        intra=replace(TRAINING, epochs=1, chunk=4),
+    )
+    assert np.isfinite(ucvgl.intra_view(toy(), start, tmp_path, progress=False)["rows"][0]["loss"])
+
+
+def test_ucvgl(gpu, tmp_path):
+    """Steps 3, 4 and 5, the last with and without given labels, and with similar tiles in a batch."""
+    start = START
+    ucvgl.intra_view(toy(), start, tmp_path / "3", progress=False)
+    model = ucvgl.pretrained_model(tmp_path / "3", start)
+    ucvgl.pretrain(model, toy(), start, truth(), tmp_path / "4", after=tmp_path / "3", progress=False)
+    assert all_on_gpu(model)
+    for ratio in (0.0, 0.5):
+        steps = Curriculum(start, training=TRAINING, rule=MiningRule(threshold=0.0), warmup=1, label_ratio=ratio)
+        folder = tmp_path / str(ratio)
+        rows = curriculum.curriculum(toy(), steps, truth(), folder, pretrained=tmp_path / "4", progress=False)["rows"]
+        assert rows[-1]["labels"] > 0
+    hard = NeighbourDraw(4, 1, 1)
+    steps = replace(steps, rule=MiningRule(mutual=False, threshold=0.0), training=replace(TRAINING, batch_size=2))
+    curriculum.curriculum(toy(), steps, truth(), tmp_path / "hard", pretrained=None, hard=hard, progress=False)
+
+
+def test_cyclegan(gpu, tmp_path):
+    start = replace(START, translation=Translation("cyclegan", GAN))
+    ucvgl.train_translation(toy(), start, tmp_path, progress=False)
+    assert ucvgl.fake_satellites(toy(), start, tmp_path).shape == (N, 3, SIZE, SIZE)
+
+
+def street(seed=0):
+    """A database image every 15 m, a query 4 m behind each."""
+    database, query = blocks(np.random.default_rng(seed))
+    along = 15.0 * np.arange(N)
+    where = [Positions(np.stack([along + shift, np.zeros(N)], 1), Metres("street")) for shift in (0.0, 4.0)]
+    sides = [image_set(p, f"{k}", where[k]) for k, p in enumerate((database, query))]
+    return Dataset("street", "all", sides[1], sides[0], Positives.one_each(np.arange(N)))
+
+
+def test_sample4geo(gpu, tmp_path):
+    """Batches by position, then by similarity (DSS); evaluation."""
+    method = Sample4Geo(
+        ENCODER, ENCODER, ground_kind="top view", training=replace(TRAINING, epochs=3), evaluate_every=1,
+        sampling=Sampling("both", NeighbourDraw(6, 2, 1), 1),
+    )  # fmt: skip
+    recall = sample4geo.supervise(street(), method, {"test": street(1)}, tmp_path, progress=False)["recall"]
+    assert recall["test"]["r_at_1"] > 0
+    assert all_on_gpu(sample4geo.trained_model(tmp_path, method))
+
+
+@pytest.mark.parametrize("geopair", ["random", "partial"])
+@pytest.mark.parametrize("method", METHODS)
+def test_vg_ssl(gpu, method, geopair, tmp_path):
+    """Mining, both forms of GeoPair, momentum encoders and the queue."""
+    if geopair == "partial" and method in ("moco", "triplet"):
+        pytest.skip("has no partial form")
+    encoder = EncoderConfig("test_efficientnet", depth=2, pooling="gem", width=8, image_px=(SIZE, SIZE))
+    training = replace(TRAINING, batch_size=16 if geopair == "partial" else 8)
+    setting = VgSsl(encoder, SslLoss(method, 2, 8, 8, queue=12), training, geopair=geopair, negatives=3, pool=10)
+    done = vg_ssl.learn(street(), setting, {"test": street(1)}, tmp_path, progress=False)
+    assert np.isfinite(done["rows"][-1]["loss"])
