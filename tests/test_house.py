@@ -79,3 +79,9 @@ def test_the_losses_load_little():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
     assert not loaded & {"matplotlib", "pandas", "snakemake", "timm", "torchvision", "accelerate"}
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """pytest takes a file for a module of its bare name, and the second of two is not collected."""
+    names = [path.name for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))
