@@ -32,6 +32,21 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
+def drawn_figures():
+    """The notebooks' look; whatever figure a test leaves open is drawn, since layouts that do not fit and glyphs that a font
+    lacks only warn then, and closed."""
+    import matplotlib.pyplot as plt
+
+    from ucvgl.lab.plots import use_style
+
+    use_style()
+    yield
+    for number in plt.get_fignums():
+        plt.figure(number).canvas.draw()
+    plt.close("all")
+
+
+@pytest.fixture
 def fresh_runs(tmp_path, monkeypatch):
     """A run cache of the test's own."""
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))

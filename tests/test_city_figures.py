@@ -13,7 +13,7 @@ from PIL import Image
 
 from ucvgl import city_figures as f
 from ucvgl.errors import InputError
-from ucvgl.lab.plots import WIDTH_IN, use_style
+from ucvgl.lab.plots import WIDTH_IN
 from ucvgl.locate.candidates import cut
 from ucvgl.locate.map_page import Background
 from ucvgl.locate.report import Round
@@ -28,15 +28,7 @@ BACKGROUND = Background(torch.zeros(3, 8, 8, dtype=torch.uint8), SOUTH, WEST, NO
 LINE = np.arange(-150, 151, 12.5)
 GRID = np.stack(np.meshgrid(LINE, LINE), -1).reshape(-1, 2)  # (625, 2)
 CENTRES = from_metres(GRID, ORIGIN)
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    use_style()
-    yield
-    for number in plt.get_fignums():
-        plt.figure(number).canvas.draw()  # warnings are errors: layouts that do not fit, glyphs a font lacks
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawn_figures")
 
 
 def pictures(count, height=8, width=16):

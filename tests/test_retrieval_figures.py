@@ -1,7 +1,6 @@
 """Figures of a retrieval run: what is drawn is what was given, with one row, nothing right, everything labelled, gaps."""
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,14 +12,7 @@ from ucvgl import retrieval_figures as r
 from ucvgl.errors import InputError
 
 mpl.use("agg")
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    for number in plt.get_fignums():
-        plt.figure(number).canvas.draw()  # warnings are errors: layouts that do not fit, glyphs a font lacks
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawn_figures")
 
 
 def heights(axes, colour):

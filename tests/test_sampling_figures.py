@@ -1,7 +1,6 @@
 """Figures of sampling: what is drawn is what was given, with one place, all drawn, nobody known, seeds, gaps."""
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,14 +14,7 @@ from ucvgl.errors import InputError
 from ucvgl.lab.plots import PALETTE
 
 mpl.use("agg")
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    for number in plt.get_fignums():
-        plt.figure(number).canvas.draw()  # warnings are errors: layouts that do not fit, glyphs a font lacks
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawn_figures")
 
 
 def legend_texts(figure):

@@ -49,7 +49,7 @@ class SslLoss:
 
 
 def published(method: Method) -> SslLoss:
-    """The paper's settings of a method (VG-SSL, section 3.2 of papers.md)."""
+    """The paper's settings of a method (VG-SSL, WACV 2025, and the scripts of its code)."""
     layers = {"triplet": 0, "moco": 0, "simclr": 1}.get(method, 2)
     width = {"simclr": 1024, "barlow": 2048}.get(method, 4096)
     return SslLoss(method, layers, width, momentum=0.999 if method == "moco" else 0.99)

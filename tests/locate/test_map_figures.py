@@ -1,13 +1,11 @@
 """Figures of located pictures: places where they are, colours by probability, bars and counts that are the table's."""
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
 from ucvgl.errors import InputError
-from ucvgl.lab.plots import use_style
 from ucvgl.locate import map_figures as f
 from ucvgl.locate.located import Candidate, Located
 from ucvgl.locate.map_page import Background
@@ -16,15 +14,7 @@ from ucvgl.positions import from_metres
 
 mpl.use("agg")
 ORIGIN = (60.17, 24.94)
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    use_style()
-    yield
-    for number in plt.get_fignums():
-        plt.figure(number).canvas.draw()  # warnings are errors: layouts that do not fit, glyphs a font lacks
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawn_figures")
 
 
 def at(east, north):

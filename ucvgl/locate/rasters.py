@@ -237,7 +237,7 @@ class Bands:
 
     index: tuple[int, ...]
     inverted: bool = False  # 0 is white
-    palette: np.ndarray | None = None  # (256, 4) uint8
+    palette: np.ndarray | None = None  # (65536, 4) uint8, red, green, blue, alpha by value
 
 
 def bands(file: "DatasetReader") -> Bands:
