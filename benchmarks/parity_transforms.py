@@ -49,14 +49,18 @@ def transforms(clone: Clone) -> Iterator[tuple[str, str, str, bool | None]]:
     ground = {
         type(t).__name__: t for t in next(t for t in made.transform_grd if type(t).__name__ == "OneOf").transforms
     }
-    for name, transform, drop in (
-        ("grid, tiles", either["GridDropout"], augment.drop_grid), ("grid, panoramas", ground["GridDropout"], augment.drop_grid),
-        ("rectangles", either["CoarseDropout"], augment.drop_rectangles),
-    ):  # fmt: skip
+    for name, transform, hole in (
+        ("grid, tiles", either["GridDropout"], augment.SATELLITE_HOLE),
+        ("grid, panoramas", ground["GridDropout"], augment.GROUND_HOLE),
+        ("rectangles", either["CoarseDropout"], None),
+    ):
         black = [transform(image=white)["image"][..., 0] == 0 for _ in range(DRAWS)]
-        own = torch.ones(DRAWS, 3, SIZE, SIZE)
-        for image in own:
-            drop(image, torch.rand(5, 25, generator=generator))
+        own, places = torch.ones(DRAWS, 3, SIZE, SIZE), torch.rand(DRAWS, 5, 25, generator=generator)
+        for image, place in zip(own, places, strict=True):
+            if hole is None:
+                augment.drop_rectangles(image, place, (SIZE, SIZE))
+            else:
+                augment.drop_grid(image, hole, place[:2, 0])
         yield f"dropped by {name}: part of the pixels, stripes", spread(black), spread(own[:, 0].numpy() == 0), None
     square = np.zeros_like(white)
     square[144:240, 144:240] = 255

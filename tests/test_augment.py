@@ -127,16 +127,33 @@ def test_colour_change_is_brightness_then_contrast_then_saturation_then_hue_then
     assert torch.allclose(ours[5], images[5], atol=1e-6)
 
 
-def test_parts_of_a_batch_and_the_whole_are_the_same():
-    images = torch.randint(0, 256, (9, 3, 40, 64), dtype=torch.uint8)
-    draws = a.draw(9, a.SAMPLE4GEO, torch.Generator().manual_seed(5))
-    whole = a.apply(images, draws)
-    assert torch.allclose(a.augment(images, a.SAMPLE4GEO, torch.Generator().manual_seed(5)), whole, atol=1e-6)
-    parts = [
-        a.apply(images[r], a.Draws(*(value[r] for value in vars(draws).values()))) for r in (slice(0, 4), slice(4, 9))
-    ]
-    assert torch.allclose(torch.cat(parts), whole, atol=1e-6)
-    assert torch.allclose(a.apply(a.to_float(images), draws), whole, atol=1e-6)
+@pytest.mark.parametrize("settings", [a.UCVGL, a.SAMPLE4GEO])
+def test_parts_of_a_batch_and_the_whole_are_the_same(settings, monkeypatch):
+    images, placements = torch.randint(0, 256, (9, 3, 40, 40), dtype=torch.uint8), [a.UCVGL_PLACEMENT]
+
+    def augmented(given):
+        return a.augment(given, settings, torch.Generator().manual_seed(5), placements=placements)
+
+    whole = augmented(images)
+    torch.testing.assert_close(augmented(a.to_float(images)), whole)
+    monkeypatch.setattr(a, "AT_ONCE", 4 * images[0].numel())
+    torch.testing.assert_close(augmented(images), whole)
+
+
+def test_holes_are_dropped_before_the_image_moves_and_changes_colour_or_after_it():
+    """White images, every one with a grid, moved aside and made darker: a hole dropped first moves as well."""
+    images = torch.ones(8, 3, 40, 40)
+    settings = replace(NONE, dropout=1.0, jitter=1.0, contrast=1.0)
+    aside = a.PlacementJitter(0, 0, 0.2, 1.0, "reflection")
+    for form in ("UCVGL", "Sample4Geo"):
+        how = replace(settings, dropout_as=form)
+        out = a.augment(images, how, torch.Generator().manual_seed(2), placements=[aside])
+        grids = a.draw(8, how, torch.Generator().manual_seed(2)).as_grid
+        stripes = (out[grids] == 0).all(1).any(1)  # (G, 40): columns that hold a hole
+        whole = bool(
+            (stripes.sum(1) == 20).all()
+        )  # half of each cell of 4 pixels, unless they were moved by parts of pixels
+        assert whole == (form == "Sample4Geo")
 
 
 def test_blur_keeps_flat_images_and_the_mean_of_a_point():
@@ -159,6 +176,45 @@ def test_dropout_drops_a_part_of_the_chosen_images():
     assert some.max() < 0.8
     assert torch.equal((out == 0).any(1), (out == 0).all(1))  # every channel
     assert images.min() == 1  # the images given are left as they were
+
+
+@pytest.mark.parametrize(("hole", "side"), [(a.GROUND_HOLE, 2), (a.SATELLITE_HOLE, 1)])
+def test_a_grid_drops_a_square_of_every_cell(hole, side):
+    """Cells of 4 of 48 pixels; by the width, also where the image is half as high."""
+    image, moved, steps = torch.ones(3, 24, 48), torch.ones(3, 24, 48), torch.arange(48)
+    a.drop_grid(image, hole, torch.zeros(2))
+    grid = steps % 4 < side
+    assert torch.equal(image[0] == 0, grid[:24, None] & grid)
+    assert torch.equal(image[0], image[2])
+    a.drop_grid(moved, hole, torch.tensor([0.0, 0.999]))
+    assert torch.equal(moved[0] == 0, grid[:24, None] & (steps % 4 >= 4 - side))
+
+
+def test_rectangles_are_parts_of_both_sides_or_of_the_height():
+    places = torch.zeros(5, 25)
+    places[0], places[3] = 1.0, 0.0  # as high as may be, as narrow as may be; all in the corner
+    for of, wide in (((40, 200), 20), ((40, 40), 4)):
+        image = torch.ones(3, 40, 200)
+        a.drop_rectangles(image, places, of)
+        assert torch.equal(image[0] == 0, (torch.arange(40) < 8)[:, None] & (torch.arange(200) < wide))
+
+
+@pytest.mark.parametrize("size", [(48, 64), (64, 64), (40, 80)])
+def test_crops_have_the_drawn_ratio_and_area(size):
+    """Coordinates as an image: what a crop shows says where it lay. Of an image twice as wide as high none of 3/4 of it fits."""
+    height, width = size
+    rows, columns = torch.meshgrid(torch.arange(height) / 1.0, torch.arange(width) / 1.0, indexing="ij")
+    images = torch.stack([rows, columns, rows]).expand(300, 3, height, width)
+    out = a.resized_crop(images, 0.75, torch.Generator().manual_seed(3), ratio=4 / 3)
+    inside = out[:, :, 2:-2, 2:-2]
+    high = (inside[:, 0, -1, 0] - inside[:, 0, 0, 0]) / (height - 5) * height
+    wide = (inside[:, 1, 0, -1] - inside[:, 1, 0, 0]) / (width - 5) * width
+    if size == (40, 80):
+        torch.testing.assert_close(out, images, atol=1e-4, rtol=0)
+        return
+    area, ratio = high * wide / (height * width), wide / high
+    assert 0.74 < area.min() < 0.8 < 0.9 < area.max() < 1.01
+    assert 0.74 < ratio.min() < 1.05 < 1.25 < ratio.max() < 1.35
 
 
 def test_crop_of_everything_is_the_image():

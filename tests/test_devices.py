@@ -27,7 +27,7 @@ from ucvgl.training import TrainingConfig
 TRAINING = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3, clip_norm=1.0)
 START = Pretraining(
     replace(ENCODER, image_px=(SIZE, 2 * SIZE)), ENCODER, translation=Translation("statistics"),
-    intra=replace(TRAINING, epochs=1, epochs_after=2), cross=replace(TRAINING, epochs_before=1),
+    intra=replace(TRAINING, epochs=1), cross=replace(TRAINING, epochs_before=1),
 )  # fmt: skip
 GAN = translation.CycleGanConfig(
     load_px=SIZE, crop_px=SIZE, channels=4, blocks=1, downsamplings=1, discriminator_channels=4, discriminator_layers=1,
@@ -105,9 +105,7 @@ def test_values_are_the_cpus(gpu):
 def test_augmentation(gpu, settings):
     panorama, tile = on_gpu(9, 3, 16, 32), on_gpu(9, 3, 16, 16)
     moved = augment.move_together((panorama, tile), ("roll", "turn"), settings, generator())
-    tile = augment.jitter_placement(
-        augment.augment(moved[1], settings, generator()), augment.SECOND_VERSION, generator()
-    )
+    tile = augment.augment(moved[1], settings, generator(), placements=[augment.SECOND_VERSION])
     assert tile.device == augment.augment(moved[0], settings, generator()).device == CUDA
     assert augment.resized_crop(tile, 0.75, generator()).device == CUDA
 

@@ -839,8 +839,8 @@ def plain_augmentations():
     kept = augment.Draws(colour, grey, ~grey, flipped, ~flipped, quarters == 1, places)
     grids, holes = given.clone(), given.clone()
     for row in range(4):
-        augment.drop_grid(grids[row], places[row])
-        augment.drop_rectangles(holes[row], places[row])
+        augment.drop_grid(grids[row], 0.5, places[row, :2, 0])
+        augment.drop_rectangles(holes[row], places[row], (12, 12))
     colours = translation.fit_statistics(given, tile, weight=translation.centre_weight(12))
     moved, widths = (
         (augment.roll_panoramas(wide, quarters), augment.turn_squares(tile, quarters)),

@@ -66,25 +66,23 @@ class InOrder(Pairs):
     ("name", "value"),
     [("epochs", 0), ("epochs", 2.0), ("epochs", True), ("batch_size", 1), ("learning_rate", 0), ("learning_rate", math.nan),
      ("weight_decay", -1), ("warmup_epochs", 40), ("warmup_epochs", -1), ("min_lr_ratio", 1.5), ("clip_norm", 0),
-     ("precision", "fp8"), ("chunk", 0), ("epochs_before", -1), ("epochs_after", 0.5), ("seed", -1), ("seed", None)],
+     ("precision", "fp8"), ("chunk", 0), ("epochs_before", -1), ("clip_value", 0), ("seed", -1), ("seed", None)],
 )  # fmt: skip
 def test_bad_settings_are_named(name, value):
     with pytest.raises(InputError, match=f"training: {name}"):
         TrainingConfig(**{name: value})
 
 
-def test_two_trainings_of_one_cosine_are_one_training(tmp_path):
-    """Three epochs at once, or one and then two that go on with its weights and its optimiser."""
-    config = replace(SHORT, epochs=3)
+def test_a_training_goes_on_with_the_optimiser_of_another(tmp_path):
+    """Three epochs at once, or one and then two on its weights and with its optimiser, at a learning rate that stays."""
+    config = replace(SHORT, epochs=3, warmup_epochs=0, min_lr_ratio=1.0)
     whole, rows = run(tmp_path / "whole", config, Toy(), InOrder())
-    first = replace(config, epochs=1, epochs_after=2)
-    run(tmp_path / "first", first, Toy(), InOrder())
-    rest = replace(config, epochs=2, epochs_before=1)
-    model, later = run(tmp_path / "rest", rest, Toy(), InOrder(), after=tmp_path / "first")
+    model, _ = run(tmp_path / "first", replace(config, epochs=1), Toy(), InOrder(), keep_optimiser=True)
+    model, later = run(tmp_path / "rest", replace(config, epochs=2), model, InOrder(), after=tmp_path / "first")
     assert_same_weights(model.state_dict(), whole.state_dict())
     assert [row["loss"] for row in later] == [row["loss"] for row in rows[1:]]
-    # finished, it is loaded, and not begun again from the first one's weights
-    again, _ = run(tmp_path / "rest", rest, Toy(), InOrder(), after=tmp_path / "first")
+    # finished, it is loaded, and not begun again
+    again, _ = run(tmp_path / "rest", replace(config, epochs=2), Toy(), InOrder(), after=tmp_path / "first")
     assert_same_weights(again.state_dict(), whole.state_dict())
 
 
@@ -92,8 +90,8 @@ def test_the_learning_rate_rises_and_falls():
     config = TrainingConfig(epochs=10, learning_rate=2.0, warmup_epochs=2, min_lr_ratio=0.1)
     rates = [learning_rate(config, t) for t in (0, 1, 2, 6, 10)]
     assert rates == pytest.approx([0, 1, 2, 2 * (0.1 + 0.9 / 2), 0.2])
-    part = replace(config, epochs=3, epochs_before=4, epochs_after=3)
-    assert [learning_rate(part, t) for t in (0, 3)] == [learning_rate(config, t) for t in (4, 7)]
+    part = replace(config, epochs=6, epochs_before=4)
+    assert [learning_rate(part, t) for t in (0, 6)] == [learning_rate(config, t) for t in (4, 10)]
     assert learning_rate(TrainingConfig(epochs=4), 1) == pytest.approx(1e-4 * (1 + math.sqrt(0.5)) / 2)
 
 
@@ -216,6 +214,13 @@ def test_clipping_bounds_the_gradient(tmp_path):
         run(tmp_path / str(limit), replace(SHORT, clip_norm=limit), model, task)
     assert min(norms[None]) > 2e-3
     assert norms[1e-3] == pytest.approx([1e-3] * 6, rel=1e-2)
+
+
+def test_clipping_bounds_each_value_of_the_gradient(tmp_path):
+    model, greatest = Toy(), []
+    task = Pairs(on_step=lambda _: greatest.append(max(float(p.grad.abs().max()) for p in model.parameters())))
+    run(tmp_path, replace(SHORT, clip_value=1e-4), model, task)
+    assert greatest == pytest.approx([1e-4] * 6)
 
 
 def test_one_process_trains_in_several_precisions(tmp_path):

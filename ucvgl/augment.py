@@ -40,15 +40,19 @@ class Augmentation:
     blur: float = 0.5  # probability of a 3 x 3 blur; the paper's is not known (0.3, half of them sharpened instead)
     sharpen: float = 0.0  # fraction of the blurred images that are sharpened instead (0.5)
     dropout: float = 0.5  # probability of a grid (half) or of rectangles (half) set to zero (0.3)
+    # UCVGL: before placement and colour, which change the holes as well; a grid begins anywhere; rectangles are tenths of both
+    # sides. Sample4Geo: at the end; the grid begins at the corner; rectangles are tenths of the height
+    dropout_as: Literal["UCVGL", "Sample4Geo"] = "UCVGL"
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not 0 <= value <= 1:
+            if name != "dropout_as" and not 0 <= value <= 1:
                 raise InputError(f"augmentation: {name}", expected="0 to 1", found=value, todo="Correct it.")
 
 
 UCVGL = Augmentation()
-SAMPLE4GEO = Augmentation(0.75, 0.5, 0.5, 0.15, 0.15, 0.15, 0.15, 0.0, 0.3, 0.5, 0.3)
+SAMPLE4GEO = Augmentation(0.75, 0.5, 0.5, 0.15, 0.15, 0.15, 0.15, 0.0, 0.3, 0.5, 0.3, "Sample4Geo")
+GROUND_HOLE, SATELLITE_HOLE = 0.5, 0.4  # of a grid's cell, of each side; UCVGL and Sample4Geo
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -142,13 +146,26 @@ def jitter_placement(images: Tensor, settings: PlacementJitter, generator: Gener
     return F.grid_sample(images, grid, padding_mode=settings.padding, align_corners=False)
 
 
-def resized_crop(images: Tensor, least: float, generator: Generator) -> Tensor:
-    """A random crop of `least`..1 of each image's area, resized back (VG-SSL: 0.75 to 1); float (B, C, H, W)."""
-    draws = torch.rand(3, len(images), generator=generator, device=generator.device).to(images.device)
-    scale = (least + (1 - least) * draws[0]).sqrt()
-    x, y = (1 - scale) * (draws[1:] * 2 - 1)  # (B,) each, in the grid's -1..1
-    zero = torch.zeros_like(scale)
-    theta = torch.stack([scale, zero, x, zero, scale, y], 1).view(-1, 2, 3).to(images)
+def resized_crop(images: Tensor, least: float, generator: Generator, *, ratio: float | None = None) -> Tensor:
+    """A random crop of `least`..1 of each image's area, resized back (VG-SSL: 0.75 to 1); float (B, C, H, W).
+
+    Its width is 1/ratio..ratio times its height (torchvision and VG-SSL: 4/3), the first of ten draws that fits into the
+    image, else the whole image; of no ratio it has the image's own shape.
+    """
+    height, width = images.shape[2:]
+    tries = 1 if ratio is None else 10
+    draws = torch.rand(3 if ratio is None else 4, tries, len(images), generator=generator, device=generator.device)
+    area, x, y, *shape = draws.to(images.device)  # (tries, B) each
+    area = least + (1 - least) * area
+    # width over height, as parts of the image's
+    relative = torch.ones_like(area) if ratio is None else ratio ** (2 * shape[0] - 1) * height / width
+    sides = torch.stack([(area * relative).sqrt(), (area / relative).sqrt()])
+    fits = (sides <= 1).all(0)
+    first = fits.int().argmax(0, keepdim=True)
+    sides = torch.where(fits.any(0), sides.gather(1, first.expand(2, 1, -1))[:, 0], 1.0)
+    x, y = (1 - sides) * (torch.stack([x[0], y[0]]) * 2 - 1)  # (B,) each, in the grid's -1..1
+    zero = torch.zeros_like(x)
+    theta = torch.stack([sides[0], zero, x, zero, sides[1], y], 1).view(-1, 2, 3).to(images)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
@@ -182,20 +199,31 @@ def draw(count: int, settings: Augmentation, generator: Generator) -> Draws:
     return Draws(colour, *(uniform(count) < p for p in probabilities), uniform(count, 5, 25))
 
 
-def augment(images: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
-    """Colour jitter, grey, blur or sharpening, and dropout, drawn for each image.
+def augment(
+    images: Tensor, settings: Augmentation, generator: Generator, *, hole: float = GROUND_HOLE,
+    placements: Sequence[PlacementJitter] = (),
+) -> Tensor:  # fmt: skip
+    """Dropout, placement, colour jitter, grey, blur or sharpening, drawn for each image, in this order or with dropout last.
 
-    (B, 3, H, W) on any device, uint8 or float in 0..1 -> float in 0..1; the images given are left as they were.
+    (B, 3, H, W) on any device, uint8 or float in 0..1 -> float in 0..1; the images given are left as they were. `hole` is
+    what a dropped grid takes of its cells' sides; the placements, of squares, are drawn one after the other.
     """
     draws = draw(len(images), settings, generator)
+    images = images.clone() if images.is_floating_point() else to_float(images)
+    if settings.dropout_as == "UCVGL":
+        drop(images, draws, hole, settings)
+    for placement in placements:
+        images = jitter_placement(images, placement, generator)
     step = max(1, AT_ONCE // images[0].numel()) if images.device.type == "cpu" else len(images)
     parts = zip(images.split(step), *(value.split(step) for value in vars(draws).values()), strict=True)
-    return torch.cat([apply(some, Draws(*values)) for some, *values in parts])
+    images = torch.cat([recolour_and_blur(some, Draws(*values)) for some, *values in parts])
+    if settings.dropout_as == "Sample4Geo":
+        drop(images, draws, hole, settings)
+    return images
 
 
-def apply(images: Tensor, draws: Draws) -> Tensor:
-    """Change (B, 3, H, W), uint8 or float in 0..1, as drawn; float in 0..1."""
-    images = images if images.is_floating_point() else to_float(images)
+def recolour_and_blur(images: Tensor, draws: Draws) -> Tensor:
+    """Change the colours of float (B, 3, H, W) and how sharp it is, as drawn."""
     images = recolour(images, *colour_change(images, draws.colour, draws.grey))
     rows = draws.blurred.nonzero()[:, 0].to(images.device)
     if len(rows):
@@ -203,10 +231,19 @@ def apply(images: Tensor, draws: Draws) -> Tensor:
         soft = blur3(sharp)
         sharpened = draws.sharpened.to(images.device)[rows].view(-1, 1, 1, 1)
         images[rows] = torch.where(sharpened, (2 * sharp - soft).clamp_(0, 1), soft)
-    for row in draws.dropped.nonzero()[:, 0].tolist():
-        drop = drop_grid if draws.as_grid[row] else drop_rectangles
-        drop(images[row], draws.places[row])
     return images
+
+
+def drop(images: Tensor, draws: Draws, hole: float, settings: Augmentation) -> None:
+    """Set a grid or rectangles of the drawn images to zero, in place."""
+    as_ucvgl = settings.dropout_as == "UCVGL"
+    height, width = images.shape[2:]
+    for row in draws.dropped.nonzero()[:, 0].tolist():
+        places = draws.places[row]
+        if draws.as_grid[row]:
+            drop_grid(images[row], hole, places[:2, 0] * as_ucvgl)
+        else:
+            drop_rectangles(images[row], places, (height, width if as_ucvgl else height))
 
 
 def colour_change(images: Tensor, colour: Tensor, grey: Tensor) -> tuple[Tensor, Tensor]:
@@ -251,21 +288,29 @@ def blur3(images: Tensor) -> Tensor:
     return (padded[..., :-2] + padded[..., 2:]).add_(padded[..., 1:-1], alpha=2).mul_(1 / 16)
 
 
-def drop_grid(image: Tensor, places: Tensor) -> None:
-    """Set a grid of squares to zero, in place: cells of H/10 to H/4 pixels, half of each side dropped; (C, H, W)."""
+def drop_grid(image: Tensor, hole: float, begin: Tensor) -> None:
+    """Set a grid of squares to zero, in place: `hole` of each side of cells of W/10 pixels; (C, H, W).
+
+    `begin` (2,), from 0 to below 1, is where the squares lie in their cells, from top or left to bottom or right.
+    """
     height, width = image.shape[1:]
-    cell = max(2, round(height * (0.1 + 0.15 * float(places[0, 0]))))
-    stripes = [
-        ((torch.arange(n) + int(cell * float(places[i, 0]))) % cell) < cell / 2 for n, i in ((height, 1), (width, 2))
-    ]
-    image.masked_fill_((stripes[0][:, None] & stripes[1]).to(image.device), 0.0)
+    cell = max(2, width // 10)
+    side = max(1, int(hole * cell))
+    stripes = []
+    for length, part in zip((height, width), begin.tolist(), strict=True):
+        steps = torch.arange(length, device=image.device) - int(part * (cell - side + 1))
+        stripes.append((steps >= 0) & (steps % cell < side))
+    image.masked_fill_(stripes[0][:, None] & stripes[1], 0.0)
 
 
-def drop_rectangles(image: Tensor, places: Tensor) -> None:
-    """Set 10 to 25 rectangles to zero, in place: 0.1 to 0.2 of the height a side; (C, H, W)."""
+def drop_rectangles(image: Tensor, places: Tensor, of: tuple[int, int]) -> None:
+    """Set 10 to 25 rectangles to zero, in place: 0.1 to 0.2 of the first length high, of the second wide; (C, H, W)."""
     height, width = image.shape[1:]
-    for hole in range(10 + int(16 * float(places[4, 0]))):
-        high, wide = (max(1, round(height * (0.1 + 0.1 * float(places[i, hole])))) for i in (0, 3))
-        top = int(float(places[1, hole]) * (height - high + 1))
-        left = int(float(places[2, hole]) * max(1, width - wide + 1))
+    for rectangle in range(10 + int(16 * float(places[4, 0]))):
+        high, wide = (
+            max(1, round(length * (0.1 + 0.1 * float(places[i, rectangle]))))
+            for length, i in zip(of, (0, 3), strict=True)
+        )
+        top = int(float(places[1, rectangle]) * (height - high + 1))
+        left = int(float(places[2, rectangle]) * (width - wide + 1))
         image[:, top : top + high, left : left + wide] = 0.0

@@ -163,11 +163,11 @@ class EpochPairs:
 def epoch_items(labels: PseudoLabels, satellites: int, generator: Generator, *, few: float = 0.4) -> EpochPairs:
     """An epoch of training pairs from pseudo-labels of N ground images (UCVGL, section 3.4), on the CPU.
 
-    Fewer than few * N labels: those alone, repeated in whole passes to about N. Each pass shuffles its first and its second
-    half anew, so that a pair stands more than P // 2 places from itself and a batch of up to P // 2 + 1 holds no pair
-    twice; a batch sampler that shuffles again would lose this. Otherwise: every ground image once, an unlabelled one
-    beside a random satellite image that no label uses. If there are fewer of these than unlabelled ground images, they
-    are used again in whole shuffled rounds; if there is none, unlabelled ground images are left out.
+    Fewer than few * N labels: those alone, in so many whole passes that there are N pairs or a few more. Each pass shuffles
+    its first and its second half anew, so that a pair stands more than P // 2 places from itself and a batch of up to
+    P // 2 + 1 holds no pair twice; a batch sampler that shuffles again would lose this. Otherwise: every ground image once,
+    an unlabelled one beside a random satellite image that no label uses. If there are fewer of these than unlabelled ground
+    images, they are used again in whole shuffled rounds; if there is none, unlabelled ground images are left out.
 
     `satellites` is the number of satellite images; few: 0.4 in the paper. Raises NoPseudoLabels where there is none.
     """
@@ -180,7 +180,7 @@ def epoch_items(labels: PseudoLabels, satellites: int, generator: Generator, *, 
             todo="Lower the threshold, raise `keep` or `share`, give some labels, or pretrain the encoders for longer.",
         )  # fmt: skip
     if len(ground) < few * len(labels):
-        passes = round(len(labels) / len(ground))
+        passes = len(labels) // (len(ground) + 1) + 1
         first, second = _shuffled(ground, generator).tensor_split(2)
         rows = torch.cat([_shuffled(half, generator) for _ in range(passes) for half in (first, second)])
         return EpochPairs(rows, satellite[rows], matched[rows])

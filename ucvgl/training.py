@@ -48,12 +48,12 @@ class TrainingConfig:
     weight_decay: float = 0.01  # torch's default; never on biases, norms and scalars
     warmup_epochs: float = 0.0  # linear from 0; Sample4Geo 1
     min_lr_ratio: float = 0.0  # of learning_rate, at the end of the cosine
-    clip_norm: float | None = None  # of the whole gradient; None: off (Sample4Geo clips each value at 100)
+    clip_norm: float | None = None  # of the whole gradient; None: off
+    clip_value: float | None = None  # of each value of the gradient; None: off; Sample4Geo 100
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; fp16 needs CUDA; Sample4Geo mixed
     chunk: int | None = None  # images of a view embedded at a time (`embed_in_chunks`); None: the batch at once
     prefetch: bool = False  # load the next batch in a thread while this one trains; worth it with a GPU
-    epochs_before: int = 0  # of the same cosine: what this training goes on with, or skips; UCVGL's step 4: 12
-    epochs_after: int = 0  # of the same cosine, for a training that goes on with this one; UCVGL's step 3: 16
+    epochs_before: int = 0  # of the same cosine, which this training skips; UCVGL's step 4: 12
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,10 +66,12 @@ class TrainingConfig:
             ("learning_rate", 0 < self.learning_rate < math.inf, "a number > 0"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "a number >= 0"),
             ("epochs_before", whole(self.epochs_before, 0), "a whole number >= 0"),
-            ("epochs_after", whole(self.epochs_after, 0), "a whole number >= 0"),
             ("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"0 to less than epochs ({self.epochs})"),
             ("min_lr_ratio", 0 <= self.min_lr_ratio <= 1, "0 to 1"),
-            ("clip_norm", self.clip_norm is None or 0 < self.clip_norm < math.inf, "a number > 0, or None"),
+            *(
+                (name, limit is None or 0 < limit < math.inf, "a number > 0, or None")
+                for name, limit in (("clip_norm", self.clip_norm), ("clip_value", self.clip_value))
+            ),
             ("precision", self.precision in ("fp32", *HALF), "fp32, bf16 or fp16"),
             ("chunk", self.chunk is None or whole(self.chunk, 1), "a whole number >= 1, or None"),
             ("seed", whole(self.seed, 0), "a whole number >= 0"),
@@ -82,12 +84,12 @@ class TrainingConfig:
 def learning_rate(config: TrainingConfig, epochs_done: float) -> float:
     """Linear from 0 over the warm-up, then half a cosine down to min_lr_ratio, by step (UCVGL: by epoch).
 
-    `epochs_done` counts this training's; the cosine runs over those before and after it as well.
+    `epochs_done` counts this training's; the cosine runs over those before it as well.
     """
     epochs_done += config.epochs_before
     if epochs_done < config.warmup_epochs:
         return config.learning_rate * epochs_done / config.warmup_epochs
-    whole = config.epochs_before + config.epochs + config.epochs_after
+    whole = config.epochs_before + config.epochs
     done = (epochs_done - config.warmup_epochs) / (whole - config.warmup_epochs)
     ratio = config.min_lr_ratio + (1 - config.min_lr_ratio) * (1 + math.cos(math.pi * done)) / 2
     return config.learning_rate * ratio
@@ -154,7 +156,7 @@ class Task(Protocol):
 
 def train(
     model: nn.Module, task: Task, config: TrainingConfig, folder: Path, *, name: str = "training",
-    after: Path | None = None,
+    after: Path | None = None, keep_optimiser: bool = False,
     after_epoch: Callable[[int, nn.Module], dict[str, float]] | None = None, progress: bool = True,
 ) -> list[Row]:  # fmt: skip
     """Trains `model` in place, or goes on after the last whole epoch that `folder` has, or loads a finished training.
@@ -165,7 +167,8 @@ def train(
         config: how.
         folder: gets training.safetensors and metrics.jsonl after each epoch; on a file system that all processes see.
         name: for the progress bar and messages.
-        after: folder of a finished training with `epochs_after`, whose weights and optimiser this one begins with.
+        after: folder of a finished training of the same parameters that kept its optimiser, which this one goes on with.
+        keep_optimiser: save the optimiser's state after the last epoch, too.
         after_epoch: called in every process with the epoch and the model in evaluation mode; the numbers it returns
             join the epoch's row. A run killed meanwhile repeats the epoch, and then calls it again.
         progress: show a bar, in the main process.
@@ -185,7 +188,7 @@ def train(
     learnt = [p for group in optimiser.param_groups for p in group["params"]]
     scaler = torch.amp.GradScaler(place.device.type, enabled=config.precision == "fp16")
     if after is not None:
-        _go_on(after / CHECKPOINT, model, optimiser, scaler)
+        _go_on(after / CHECKPOINT, optimiser, scaler)
     rows = _resume(folder / CHECKPOINT, model, task, config, optimiser, scaler)
     copy_from_first_(checkpoints.weights_of(model).values(), place)
     on_gpu = place.device.type == "cuda"
@@ -209,9 +212,11 @@ def train(
                     loss = task.loss(model, embeddings, gather(labels, place))
                     scaler.scale(loss).backward()
                     average_([p.grad for p in learnt if p.grad is not None], place)
+                    scaler.unscale_(optimiser)
                     if config.clip_norm is not None:
-                        scaler.unscale_(optimiser)
                         nn.utils.clip_grad_norm_(learnt, config.clip_norm)
+                    if config.clip_value is not None:
+                        nn.utils.clip_grad_value_(learnt, config.clip_value)
                     lr = learning_rate(config, epoch + (step + 0.5) / steps)
                     for group in optimiser.param_groups:
                         group["lr"] = lr
@@ -236,7 +241,7 @@ def train(
             rows.append(row)
             if place.is_main_process:
                 write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
-                _save(folder / CHECKPOINT, model, task, config, optimiser, scaler, rows)
+                _save(folder / CHECKPOINT, model, task, config, optimiser, scaler, rows, keep_optimiser)
     place.wait_for_everyone()
     model.eval()
     return rows
@@ -370,11 +375,11 @@ def _seed(*key: int | str) -> None:
 
 def _save(
     path: Path, model: nn.Module, task: Task, config: TrainingConfig, optimiser: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler, rows: list[Row],
+    scaler: torch.amp.GradScaler, rows: list[Row], keep_optimiser: bool,
 ) -> None:  # fmt: skip
     """The state after an epoch; after the last one the weights alone, unless another training goes on."""
     tensors = checkpoints.prefixed("model.", checkpoints.weights_of(model))
-    if len(rows) < config.epochs or config.epochs_after:
+    if len(rows) < config.epochs or keep_optimiser:
         tensors |= checkpoints.prefixed("optimiser.", checkpoints.optimiser_state(optimiser))
         tensors |= checkpoints.prefixed("task.", task.state())
     header = {"settings": _settings(config, model), "rows": rows, "scaler": scaler.state_dict()}
@@ -399,10 +404,9 @@ def _resume(
     return header["rows"]
 
 
-def _go_on(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-    """Weights and optimiser as another training left them."""
+def _go_on(path: Path, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+    """The optimiser as another training left it."""
     header, tensors = checkpoints.read(path)
-    checkpoints.load_weights(path, model, checkpoints.without("model.", tensors))
     checkpoints.load_optimiser(optimiser, checkpoints.without("optimiser.", tensors))
     scaler.load_state_dict(header["scaler"])
 

@@ -27,7 +27,7 @@ def test_ucvgl_paper_profile_has_the_published_settings(monkeypatch):
         assert settings.start.ground_input == "panorama"
         assert (settings.start.placement, settings.start.second_placement) == (UCVGL_PLACEMENT, SECOND_VERSION)
         assert (settings.start.occlusion, settings.start.centre) == (None, False)
-        assert (settings.start.intra.epochs_after, settings.start.cross.epochs_before) == (16, 12)
+        assert (settings.start.intra.epochs, settings.start.cross.epochs_before) == (12, 12)
         epochs = [settings.start.intra.epochs, settings.start.cross.epochs, settings.curriculum.training.epochs]
         assert epochs == [12, 16, 40]
         assert settings.start.translation.kind == "cyclegan"

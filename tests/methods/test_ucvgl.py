@@ -26,7 +26,7 @@ NONE = Augmentation(*[0.0] * 11)
 TRAINING = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3)
 START = Pretraining(
     ENCODER, ENCODER, "top view", translation=Translation("statistics"),
-    intra=replace(TRAINING, epochs=1, epochs_after=2), cross=replace(TRAINING, epochs_before=1), occlusion=Occlusion(),
+    intra=replace(TRAINING, epochs=1), cross=replace(TRAINING, epochs_before=1), occlusion=Occlusion(),
 )  # fmt: skip
 STEPS = Curriculum(START, training=TRAINING, rule=MiningRule(threshold=0.0), warmup=0)
 STILL = PlacementJitter(0, 0, 0)

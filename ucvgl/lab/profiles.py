@@ -134,14 +134,13 @@ def _small(
     first, second, last = epochs
     whole = replace(training, learning_rate=6e-3)  # of 2e-3 to 6e-3 the best cold start
     start = Pretraining(
-        ground, satellite, translation=Translation("statistics"),
-        intra=replace(whole, epochs=first, epochs_after=second),
+        ground, satellite, translation=Translation("statistics"), intra=replace(whole, epochs=first),
         cross=replace(whole, epochs=second, epochs_before=first),
         augmentation=SMALL_AUGMENTATION, centre=True, seed=seed,
     )  # fmt: skip
     last_training = replace(training, epochs=last, learning_rate=5e-3)
     steps = Curriculum(
-        start, training=last_training, rule=MiningRule(threshold=0.06), warmup=warmup,
+        start, training=last_training, rule=MiningRule(threshold=0.075), warmup=warmup,
         augmentation=SMALL_AUGMENTATION, seed=seed,
     )  # fmt: skip
     return images, start, steps
@@ -159,7 +158,7 @@ def _ucvgl_paper(seed: int, level: str, data: str) -> UcvglSettings:
     # UCVGL's, but for fp32; a batch of 128 at 384 px needs more than 16 GB at once: 16 images of a view at a time, which
     # changes no gradient, for one more forward pass
     training = TrainingConfig(precision="bf16", chunk=16, prefetch=True, seed=seed)
-    intra, cross = replace(training, epochs=12, epochs_after=16), replace(training, epochs=16, epochs_before=12)
+    intra, cross = replace(training, epochs=12), replace(training, epochs=16, epochs_before=12)
     start = Pretraining(ground, satellite, intra=intra, cross=cross, seed=seed)
     share = 2 if name == "vigor" else 1  # VIGOR's tiles are shared; ours, the paper asks for one panorama a tile
     rule = MiningRule(threshold=threshold, share=share)
@@ -346,7 +345,9 @@ def _vg_ssl_small(
         loss = replace(loss, projector_width=width, predictor_width=hidden, queue=train.places, momentum=0.99)
         own = replace(training, learning_rate=LAPTOP_RATE[method])
         # ImageNet's statistics: those of these small photos undo more than is learnt
-        methods[key] = VgSsl(encoder, loss, own, geopair=_geopair(method), negatives=2, fixed_norms=True)
+        methods[key] = VgSsl(
+            encoder, loss, own, geopair=_geopair(method), negatives=2, fixed_norms=True, crop_ratio=None
+        )
     # random pairs for all: on the same last fifth SimCLR had 61 % with them and 57 % in the partial form, at twice the cost
     longer = {key: replace(config.training, epochs=training.epochs * 3 // 2) for key, config in methods.items()}
     real = {
@@ -381,5 +382,4 @@ def _short_cold_start(profile: str, seed: int) -> UcvglSettings:
     """UCVGL's, with a third of its cross-view epochs."""
     other = ucvgl(profile, seed)
     count = max(1, other.start.cross.epochs // 3)
-    intra, cross = replace(other.start.intra, epochs_after=count), replace(other.start.cross, epochs=count)
-    return replace(other, start=replace(other.start, intra=intra, cross=cross))
+    return replace(other, start=replace(other.start, cross=replace(other.start.cross, epochs=count)))

@@ -11,12 +11,11 @@ from typing import Any
 
 from ucvgl.data.container import Dataset, Parts
 from ucvgl.distributed import main_process_first
-from ucvgl.encoders import load_model
 from ucvgl.heads import SslLoss
 from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.methods import curriculum as step_5
 from ucvgl.methods import sample4geo, ucvgl, vg_ssl
-from ucvgl.methods.common import BEST, device
+from ucvgl.methods.common import device
 from ucvgl.methods.pretraining_losses import WithLoss, intra_view_with
 from ucvgl.sampling import NeighbourDraw
 
@@ -62,7 +61,7 @@ def _cross_view(
     """Step 4 with the weights of `first`, and with the optimiser of `goes_on`."""
     model = ucvgl.new_model(config).to(device())
     if first is not None:
-        load_model(model, first.folder / BEST)
+        ucvgl.go_on_with(model, first.folder)
     after = None if goes_on is None else goes_on.folder
     gan = None if config.cross is None else gan_folder(data, config, progress=progress)
     numbers = ucvgl.pretrain(model, data, config, truth, folder, after=after, gan=gan, progress=progress)

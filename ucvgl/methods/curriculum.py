@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from ucvgl.augment import augment, jitter_placement, move_together
+from ucvgl.augment import SATELLITE_HOLE, augment, move_together
 from ucvgl.data.container import Dataset, Parts
-from ucvgl.encoders import TwoViewEncoder, load_model, save_model
+from ucvgl.encoders import TwoViewEncoder, save_model
 from ucvgl.losses import soft_info_nce
 from ucvgl.methods.common import BEST, device
 from ucvgl.methods.ucvgl import (
     Curriculum,
     Descriptors,
     describe,
+    go_on_with,
     ground_input,
     held_out_recall,
     moves,
@@ -95,8 +96,8 @@ class PseudoPairs(Task):
         tile = self.data.gallery[pairs.satellite[items]]
         how = moves(config.start.ground_is_panorama), "turn"
         moved = move_together((ground, tile), how, config.augmentation, generator)
-        ground, tile = (augment(image, config.augmentation, generator) for image in moved)
-        tile = jitter_placement(tile, config.placement, generator)
+        ground = augment(moved[0], config.augmentation, generator)
+        tile = augment(moved[1], config.augmentation, generator, hole=SATELLITE_HOLE, placements=[config.placement])
         return Batch((ground, tile), (pairs.matched[items], pairs.ground[items], pairs.satellite[items]))
 
     def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -163,9 +164,7 @@ def curriculum(
     """
     model = new_model(config.start).to(device())
     if pretrained is not None:
-        fresh = model.log_scale.detach().clone()
-        load_model(model, pretrained / BEST)
-        model.log_scale.data.copy_(fresh)  # as the official code, whose checkpoints lack it
+        go_on_with(model, pretrained)
     seed = None if config.label_order == "file" else config.seed
     given = given_subset(truth.train.positives.best(), config.label_ratio, seed=seed)
     rows = train_on_pseudo_labels(model, data, config, folder, given=given, truth=truth, hard=hard, progress=progress)

@@ -15,7 +15,15 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from ucvgl.augment import SAMPLE4GEO, Augmentation, PlacementJitter, augment, jitter_placement, move_together
+from ucvgl.augment import (
+    GROUND_HOLE,
+    SAMPLE4GEO,
+    SATELLITE_HOLE,
+    Augmentation,
+    PlacementJitter,
+    augment,
+    move_together,
+)
 from ucvgl.data.container import Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
@@ -25,7 +33,7 @@ from ucvgl.metrics import retrieval_measures
 from ucvgl.sampling import NeighbourDraw, geographic_neighbours, neighbour_batches, similarity_neighbours
 from ucvgl.training import Batch, Row, Task, TrainingConfig, train
 
-VERSION = 1  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
+VERSION = 2  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 SAMPLERS = ("random", "geographic", "similarity", "both")
 BACKBONE = "convnext_base.fb_in22k_ft_in1k_384"
 
@@ -65,7 +73,7 @@ class Sampling:
 
 
 # 1e-3 is the paper's for ConvNeXt-Base; it lets small backbones collapse
-PUBLISHED_TRAINING = TrainingConfig(learning_rate=1e-3, warmup_epochs=1.0, precision="bf16")
+PUBLISHED_TRAINING = TrainingConfig(learning_rate=1e-3, warmup_epochs=1.0, clip_value=100.0, precision="bf16")
 
 
 @dataclass(frozen=True)
@@ -149,9 +157,12 @@ class SupervisedPairs(Task):
         moves = {"panorama": "roll", "top view": "turn", "oblique": "stay", "polar": "roll", "tile": "turn"}
         kinds = (moves[config.ground_kind], moves[config.tile_kind])
         moved = move_together((ground, tile), kinds, config.augmentation, generator)
-        ground, tile = (augment(image, config.augmentation, generator) for image in moved)
-        if config.placement is not None and config.tile_kind == "tile":
-            tile = jitter_placement(tile, config.placement, generator)
+        # a drone's images lose as small holes as tiles
+        ground_hole = SATELLITE_HOLE if config.ground_kind == "oblique" else GROUND_HOLE
+        moves_too = config.placement is not None and config.tile_kind == "tile"
+        placements = [config.placement] if moves_too else []
+        ground = augment(moved[0], config.augmentation, generator, hole=ground_hole)
+        tile = augment(moved[1], config.augmentation, generator, hole=SATELLITE_HOLE, placements=placements)
         return Batch((ground, tile))
 
     def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

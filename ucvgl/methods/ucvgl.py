@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ucvgl.augment import (
+    SATELLITE_HOLE,
     SECOND_VERSION,
     UCVGL,
     UCVGL_PLACEMENT,
@@ -25,7 +26,6 @@ from ucvgl.augment import (
     Move,
     PlacementJitter,
     augment,
-    jitter_placement,
     move_together,
     to_float,
 )
@@ -40,14 +40,13 @@ from ucvgl.metrics import ranks_of, recall_at
 from ucvgl.pseudo_labels import (
     QUALITY_K,
     MiningRule,
-    quality,
 )
 from ucvgl.search import BothWays, both_ways
 from ucvgl.synthetic_top_view import Occlusion, synthetic_top_view
 from ucvgl.training import Batch, Row, Task, TrainingConfig, train
 from ucvgl.translation import CycleGanConfig, apply_statistics, centre_weight, fit_statistics, train_cyclegan, translate
 
-VERSION = 2  # of what the stages compute: raised when their numbers change, so that no stage of before is loaded
+VERSION = 3  # of what the stages compute: raised when their numbers change, so that no stage of before is loaded
 KS = (1, 5, 10)
 
 
@@ -77,8 +76,9 @@ class Pretraining:
     ground_input: Literal["panorama", "top view"] = "panorama"  # UCVGL: panorama
     projection: bool = True  # step 1; without it the fake is made from the panorama, squeezed into the tile's square
     translation: Translation = field(default_factory=Translation)  # step 2
-    # steps 3 and 4, one cosine and one optimiser; None leaves a step out; UCVGL 12 and 16 epochs
-    intra: TrainingConfig | None = field(default_factory=lambda: TrainingConfig(epochs=12, epochs_after=16))
+    # steps 3 and 4, of one optimiser; step 4's cosine begins where one over both would stand. None leaves a step out.
+    # UCVGL 12 and 16 epochs
+    intra: TrainingConfig | None = field(default_factory=lambda: TrainingConfig(epochs=12))
     cross: TrainingConfig | None = field(default_factory=lambda: TrainingConfig(epochs=16, epochs_before=12))
     intra_smoothing: float = 0.1  # of the labels; UCVGL 0.1
     cross_smoothing: float = 0.3  # UCVGL 0.3
@@ -231,12 +231,12 @@ class IntraView(Task):
         tiles = torch.randperm(len(self.tile), generator=generator)[: len(items)]
         if len(tiles) < len(items):
             tiles = torch.randint(len(self.tile), (len(items),), generator=generator)
-        config, views = self.config, []
-        for images in (self.ground[items], self.tile[tiles]):
-            (mirrored,) = move_together((images,), ("stay",), config.augmentation, generator)  # the first version alone
-            views += [augment(version, config.augmentation, generator) for version in (mirrored, images)]
-        views[2] = jitter_placement(views[2], config.placement, generator)
-        views[3] = jitter_placement(views[3], config.second_placement, generator)
+        config, ground, tile = self.config, self.ground[items], self.tile[tiles]
+        # the first version alone is mirrored
+        first, third = (move_together((v,), ("stay",), config.augmentation, generator)[0] for v in (ground, tile))
+        views = [augment(version, config.augmentation, generator) for version in (first, ground)]
+        for version, placements in ((third, [config.placement]), (tile, [config.second_placement, config.placement])):
+            views.append(augment(version, config.augmentation, generator, hole=SATELLITE_HOLE, placements=placements))
         return Batch(tuple(views))
 
     def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -277,8 +277,10 @@ class CrossView(Task):
             config.augmentation,
             generator,
         )
-        inputs = [augment(image, config.augmentation, generator) for image in (ground, fake)]
-        inputs[1] = jitter_placement(inputs[1], config.placement, generator)
+        inputs = [
+            augment(ground, config.augmentation, generator),
+            augment(fake, config.augmentation, generator, hole=SATELLITE_HOLE, placements=[config.placement]),
+        ]
         if self.with_tiles:
             drawn = torch.randint(len(self.tile), (len(items),), generator=generator)
             (tile,) = move_together((self.tile[drawn],), ("turn",), config.augmentation, generator)
@@ -309,11 +311,18 @@ def new_model(config: Pretraining) -> TwoViewEncoder:
     )
 
 
+def go_on_with(model: TwoViewEncoder, folder: Path) -> None:
+    """The encoders that another step left; the temperature begins anew, as in the official code, where each step's loss owns it."""
+    fresh = model.log_scale.detach().clone()
+    load_model(model, folder / BEST)
+    model.log_scale.data.copy_(fresh)
+
+
 def intra_view(data: Dataset, config: Pretraining, folder: Path, *, progress: bool = True) -> dict[str, Any]:
     """Step 3; numbers: "rows", a row an epoch. What later steps do differently plays no part (see `intra_key`)."""
     model = new_model(config).to(device())
     task = IntraView(ground_input(data, config), data.gallery, config)
-    rows = train(model, task, config.intra, folder, name="intra-view", progress=progress)
+    rows = train(model, task, config.intra, folder, name="intra-view", keep_optimiser=True, progress=progress)
     save_model(model, folder / BEST)
     return {"rows": rows}
 
@@ -325,7 +334,7 @@ def pretrain(
     """Step 4, unless it is left out, on a model that step 3 has trained, unless that is.
 
     Args:
-        model: on its device; `pretrained_model` opens the weights it leaves in `folder`.
+        model: on its device, see `go_on_with`; `pretrained_model` opens the weights it leaves in `folder`.
         data: unlabelled.
         config: what is trained; with `intra` and `cross` both None the encoders stay as they began.
         truth: for measures that choose nothing; None where nothing is known.
@@ -340,9 +349,12 @@ def pretrain(
     rows: list[Row] = []
     if config.cross is not None:
         task = CrossView(ground_input(data, config), fake_satellites(data, config, gan), data.gallery, config)
-        watch = _Watch(model, data, config, truth)
+
+        def follow(epoch: int, model: nn.Module) -> dict[str, float]:
+            return held_out_recall(model, config, truth)
+
         rows = train(
-            model, task, config.cross, folder, name="cross-view", after=after, after_epoch=watch, progress=progress
+            model, task, config.cross, folder, name="cross-view", after=after, after_epoch=follow, progress=progress
         )
     save_model(model, folder / BEST)
     recall = {} if unmeasured(truth) else evaluate(describe(model, truth.test, config), truth.test.positives)
@@ -356,20 +368,6 @@ def intra_key(config: Pretraining) -> Pretraining:
         config, ground_input=given, projection=True, translation=Translation("none"), cross=None, cross_smoothing=0.0,
         occlusion=None, centre=False,
     )  # fmt: skip
-
-
-@dataclass
-class _Watch:
-    """After an epoch: label-free measures, and beside them recall, which nothing reads but the tables."""
-
-    model: TwoViewEncoder
-    data: Dataset
-    config: Pretraining
-    truth: Parts | None
-
-    def __call__(self, epoch: int, model: nn.Module) -> dict[str, float]:
-        measures = quality(neighbours(describe(self.model, self.data, self.config)))
-        return measures | held_out_recall(self.model, self.config, self.truth)
 
 
 def held_out_recall(model: TwoViewEncoder, config: Pretraining, truth: Parts | None) -> dict[str, float]:

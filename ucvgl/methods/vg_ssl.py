@@ -54,6 +54,9 @@ class VgSsl:
     queries: int | None = None  # an epoch; None: all. VG-SSL 10,000
     mask_near: bool = True  # ours: images within 25 m are no negatives of each other in a batch
     crop: float = 0.75  # the least part of the area that a random crop keeps; VG-SSL 0.75
+    crop_ratio: float | None = (
+        4 / 3
+    )  # greatest width over height of a crop, and height over width; None: the image's shape
     augment: bool = True  # crops and flips
     fixed_norms: bool = False  # the encoder's batch norms keep their statistics; VG-SSL trains them
     version: int = VERSION
@@ -173,7 +176,8 @@ class GeoPairs(Task):
     def _view(self, images: Tensor, generator: Generator) -> Tensor:
         """A random crop of most of the image."""
         images = to_float(images)
-        return resized_crop(images, self.config.crop, generator) if self.config.augment else images
+        config = self.config
+        return resized_crop(images, config.crop, generator, ratio=config.crop_ratio) if config.augment else images
 
     def embed(self, model: Learner, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """What the loss compares; with hard negatives as pairs of their own, two parts for each tensor of it."""
