@@ -32,6 +32,7 @@ default_role = "code"  # docstrings quote names as Markdown does
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
 napoleon_use_rtype = False
+strip_signature_backslash = True  # an argument named lambda_ is no link
 
 html_theme = "furo"
 html_title = "ucvgl"

@@ -70,9 +70,8 @@ def test_the_site_needs_no_network(tmp_path):
         [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for page in site.rglob(
-        "*.html"
-    ):  # whatever a browser would load by itself; links that a reader may follow are free
+    # whatever a browser would load by itself; links that a reader may follow are free
+    for page in site.rglob("*.html"):
         loaded = re.findall(r'<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)="(?:https?:)?//', page.read_text())
         assert not loaded, page
     for style in site.rglob("*.css"):
