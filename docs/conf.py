@@ -17,11 +17,12 @@ ROOT = Path(__file__).parents[1]
 project, author, version = "ucvgl", "ucvgl's authors", ucvgl.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 root_doc = "README"
-include_patterns = ["README.md", "docs/**", "notebooks/*", "figures/laptop/**/*.md", "benchmarks/results/*.md"]
+include_patterns = ["README.md", "docs/**", "notebooks/*", "figures/laptop/**.md", "benchmarks/results/*.md"]
 exclude_patterns = ["**/.ipynb_checkpoints"]
 suppress_warnings = ["toc.not_included"]  # the tables: pages that are linked to
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!ucvgl\.).*")]  # other packages' names: their pages are on the network
+# other packages' names, whose pages are on the network, and those of the parts that have no page
+nitpick_ignore_regex = [("py:.*", r"(?!ucvgl\.).*|ucvgl\.(world|lab|locate|studies)\..*")]
 
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # would be loaded from the network
