@@ -57,7 +57,8 @@ CHAPTERS = {"Notebooks": "notebooks/*", "Pages": "docs/*", "Package": "docs/api/
 def math(writer, node) -> None:  # noqa: ANN001
     """MathML, which browsers draw by themselves: no script, no network. What cannot be converted is an error."""
     block = node.tagname == "math_block"
-    writer.body.append(LatexToMathML().convert_with_local_state(node.astext(), displaystyle=block))
+    drawing = LatexToMathML().convert_with_local_state(node.astext(), displaystyle=block)
+    writer.body.append(f'<div style="overflow-x: auto; padding-bottom: 1em">{drawing}</div>' if block else drawing)
     raise SkipNode
 
 
@@ -82,11 +83,15 @@ def drawn() -> Iterator[str]:
 
 
 def read(app: Sphinx, page: str, source: list[str]) -> None:
-    """What the site adds to a page: contents behind README, figures; a name linked to its file leads to the API page."""
+    """What the site adds to a page: contents behind README, figures, tables' titles; a name linked to its file leads to the API page."""
     if page == "README":
         source[0] += "".join(CONTENTS.replace("CAPTION", c).replace("PAGES", p) for c, p in CHAPTERS.items())
     if page == "docs/figures":
         source[0] += "\n".join(drawn())
+    if page.startswith("figures/"):
+        *_, notebook, table = page.split("/")
+        words = f"A table of [{notebook}](../../../notebooks/{notebook}.ipynb).\n\n" if notebook[0].isdigit() else ""
+        source[0] = f"# {table.replace('_', ' ').capitalize()}\n\n{words}{source[0]}"
     if not page.startswith("notebooks/0"):
         source[0] = re.sub(r"\[`([\w.]+)`\]\((?:\.\./)*ucvgl/[\w/]+\.py\)", r"[`\1`](#ucvgl.\1)", source[0])
 
