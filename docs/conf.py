@@ -78,12 +78,12 @@ def drawn() -> Iterator[str]:
         for artefact in json.loads(path.read_text(encoding="utf-8"))["artefacts"]:
             file, caption = artefact["file"], artefact["caption"]
             if artefact["kind"] == "figure":
-                place = f"../notebooks/{name}.ipynb#{slugify(section[file.removesuffix('.png')])}"
+                place = f"../notebooks/{name}.ipynb#{slugify(section.get(file.removesuffix('.png'), title))}"
                 yield f"[![{caption}](../figures/laptop/{name}/{file})]({place})\n\n*{caption}*\n"
 
 
 def read(app: Sphinx, page: str, source: list[str]) -> None:
-    """What the site adds to a page: contents behind README, figures, tables' titles; a name linked to its file leads to the API page."""
+    """What the site adds: contents, figures, a table's title; and a name that is linked to its file leads to the reference."""
     if page == "README":
         source[0] += "".join(CONTENTS.replace("CAPTION", c).replace("PAGES", p) for c, p in CHAPTERS.items())
     if page == "docs/figures":
