@@ -250,11 +250,11 @@ def test_threshold_counts_the_epochs_of_the_warm_up():
 
 
 def test_step_4_goes_on_with_the_optimiser_and_the_cosine_of_step_3():
+    """Step 3 ends its own cosine; step 4 stands where one over both would."""
     numbers = pretrain(toy(), START, truth(), progress=False).numbers
     rates = [row["lr"] for row in (*numbers["intra"], *numbers["cross"])]
-    whole = replace(TRAINING, epochs=3)
-    steps = N // TRAINING.batch_size
-    assert rates == pytest.approx([learning_rate(whole, epoch + (steps - 0.5) / steps) for epoch in range(3)])
+    own, whole, last = replace(TRAINING, epochs=1), replace(TRAINING, epochs=3), 1 - 0.5 / (N // TRAINING.batch_size)
+    assert rates == pytest.approx([learning_rate(own, last), *(learning_rate(whole, n + last) for n in (1, 2))])
 
 
 def test_only_the_first_version_of_step_3_is_mirrored():
