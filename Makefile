@@ -23,7 +23,7 @@ SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env reproduce test test-browser lab lint refresh-notebooks clean
+.PHONY: help env reproduce test test-browser lab lint site refresh-notebooks clean
 # Recipes read the settings from the environment, quoted: a path may hold spaces or quotes.
 export PROFILE DATA SEED ROWS PANORAMA OTHER DRONE BACKBONE CORES PYTHON TORCH_BACKEND
 
@@ -32,6 +32,7 @@ FAISS := $(if $(shell command -v nvidia-smi),gpu,cpu)
 # The environment is made once for a choice of faiss and torch; its stamp's name holds the choice.
 STAMP := .venv/.made-$(FAISS)-$(or $(TORCH_BACKEND),index)
 BROWSER := .venv/.made-browser
+DOCS    := .venv/.made-docs
 
 help:
 	@echo 'make reproduce           every table and figure that is not up to date, to figures/'
@@ -43,11 +44,12 @@ help:
 	@echo 'make test-browser        the notebooks in JupyterLab, and a map page, in chromium; installs it (apt-get) where it is missing'
 	@echo '                         screenshots: UCVGL_SHOTS=<folder> make test-browser'
 	@echo 'make lab                 JupyterLab on the notebooks'
+	@echo 'make site                README, docs/, the notebooks and the reference as pages: build/site/index.html'
 	@echo 'make env                 only the environment, .venv   PYTHON=<python 3.11 or later> ($(PYTHON))'
 	@echo '                         TORCH_BACKEND=cpu|cu128|auto|... (as the package index has it)'
 	@echo 'make lint                ruff, over .py and .ipynb'
 	@echo 'make refresh-notebooks   renew the outputs shown in the committed notebooks'
-	@echo 'make clean               remove the environment and runs/; figures/ stays'
+	@echo 'make clean               remove the environment, runs/ and build/; figures/ stays'
 
 env: $(STAMP)
 
@@ -102,8 +104,18 @@ test-browser: $(BROWSER)
 lab: env
 	$(BIN)/jupyter lab notebooks
 
+$(DOCS): $(STAMP)
+	@$(BIN)/python -m pip install --quiet -e '.[docs]' -c constraints.txt
+	@touch $@
+
+# Nothing is executed, nothing fetched. A broken link, a name that is not there or a missing docstring is an error.
+site: $(DOCS)
+	$(BIN)/ruff check --select D1 --ignore D105,D107 ucvgl
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/site
+	@echo 'build/site/index.html'
+
 refresh-notebooks: env
 	$(BIN)/ucvgl refresh-notebooks
 
 clean:
-	rm -rf .venv runs .pytest_cache .ruff_cache .hypothesis ucvgl.egg-info
+	rm -rf .venv runs build .pytest_cache .ruff_cache .hypothesis ucvgl.egg-info

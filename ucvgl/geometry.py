@@ -5,6 +5,7 @@ panorama pixel -> bilinear sample. The polar view is SAFA's polar transform (Shi
 Unlike the published code, columns wrap around the seam, rows pass over the poles, and batches share one grid.
 
 Frames, for the whole package:
+
 - world: (east, north, up); a ground position is (east, north) in metres from the point below the camera;
 - pixel: (column, row), pixel centres at whole numbers, so an image spans -0.5 to width - 0.5;
 - panorama (H, 2H): column j looks at azimuth ((j + 0.5) / W - 0.5) * 360 deg, clockwise from north, so the centre is

@@ -233,7 +233,7 @@ def reliability(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> "
 
 
 def calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error, 0 to 1: sum over bins of n_b / N |claimed_b - true_b| (Guo et al. 2017, equation 3)."""
+    """Expected calibration error, 0 to 1: sum over bins of n_b / N `|claimed_b - true_b|` (Guo et al. 2017, equation 3)."""
     table = reliability(probability, right, bins)
     return float(((table["claimed"] - table["true"]).abs() * table["pictures"]).sum() / table["pictures"].sum())
 

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()  # installed without its repository
 
 
 def _folder(variable: str, default: Path) -> Path:
@@ -21,17 +22,17 @@ def _folder(variable: str, default: Path) -> Path:
 
 def notebooks() -> Path:
     """The numbered notebooks (UCVGL_NOTEBOOKS)."""
-    return _folder("UCVGL_NOTEBOOKS", ROOT / "notebooks")
+    return _folder("UCVGL_NOTEBOOKS", HOME / "notebooks")
 
 
 def runs() -> Path:
     """Everything computed: executed notebooks, cached stages, rendered worlds (UCVGL_RUNS)."""
-    return _folder("UCVGL_RUNS", ROOT / "runs")
+    return _folder("UCVGL_RUNS", HOME / "runs")
 
 
 def figures() -> Path:
     """What `make reproduce` publishes: images, tables, provenance (UCVGL_FIGURES)."""
-    return _folder("UCVGL_FIGURES", ROOT / "figures")
+    return _folder("UCVGL_FIGURES", HOME / "figures")
 
 
 def samples() -> Path:

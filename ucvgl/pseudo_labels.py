@@ -207,8 +207,7 @@ def quality(both: BothWays) -> dict[str, float]:
         mutual_rate: fraction of the ground images whose nearest satellite image has them as its nearest.
         mean_margin: mean of `margins`.
         cycle: fraction of the ground images among the 5 nearest ground images of their nearest satellite image.
-        hubness: skewness of how often a satellite image is among the 5 nearest (Radovanovic et al. 2010); about 0 where
-            all are found equally often, large where a few are found always.
+        hubness: skewness of how often a satellite image is among the 5 nearest (Radovanovic et al. 2010); 0: all alike.
     """
     satellites = len(both.satellite_index)
     assert both.ground_index.shape[1] >= min(QUALITY_K, satellites), "the lists are shorter than QUALITY_K"

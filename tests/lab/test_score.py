@@ -9,10 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ucvgl.errors import InputError
 from ucvgl.lab import results
 from ucvgl.lab import score as m
-from ucvgl.lab.score import Comparison, readme_block, standard_error, verdict
+from ucvgl.lab.score import Comparison, standard_error, verdict
 
 percent = st.integers(0, 100).map(float)
 TWO = [("r_at_1", "cvusa_r_at_1"), ("r_at_1", "cvact_r_at_1")]
@@ -173,12 +172,3 @@ def test_without_scorecards_none_is_left(tmp_path):
         (tmp_path / name).write_text("stale")
     assert m.write_scorecard(tmp_path) is None
     assert [p.name for p in tmp_path.iterdir()] == [".01_toy.partial"]
-
-
-def test_readme_block_by_hand():
-    text = "# Title\n\n<!-- scorecard -->\nold\n<!-- /scorecard -->\n\nEnd\n"
-    new = readme_block(text, "\n| a |\n\n")
-    assert new == "# Title\n\n<!-- scorecard -->\n| a |\n<!-- /scorecard -->\n\nEnd\n"
-    for without in ("", "<!-- /scorecard --><!-- scorecard -->", new + new):
-        with pytest.raises(InputError, match="each once"):
-            readme_block(without, "x")

@@ -82,7 +82,7 @@ def _batches(images: ImageSet, size: tuple[int, int] | None) -> Iterator[tuple[n
 
 
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 (B, 3, H, W) -> uint8 (B, 3, *size), averaging over the pixels that fall together."""
+    """uint8 (B, 3, H, W) -> uint8 (B, 3, height, width), averaging over the pixels that fall together."""
     if tuple(images.shape[2:]) == tuple(size):
         return images
     return F.interpolate(images.float(), size, mode="area").round().to(images.dtype)

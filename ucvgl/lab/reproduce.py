@@ -15,7 +15,6 @@ from ucvgl.lab.graph import Plan, cached, dry_run, has_gpu, kept_plan
 from ucvgl.lab.runner import failure, refresh_outputs
 from ucvgl.lab.settings import WORLD, check_data, figure_folder, run_folder
 from ucvgl.lab.sources import notebooks
-from ucvgl.paths import write_text
 
 
 def reproduce(config: Mapping[str, str], *, cores: str = "all", dry: bool = False, more: Sequence[str] = ()) -> int:
@@ -100,20 +99,14 @@ def _marks(todo: Plan) -> dict[str, int | None]:
 
 
 def refresh_notebooks() -> int:
-    """Renews what is committed: outputs in the notebooks (laptop, embedded world, seed 0), the score in README.md.
+    """Renews what is committed: outputs in the notebooks (laptop, embedded world, seed 0); `reproduce` renews figures/.
 
     Returns:
         The exit status of `reproduce`; the notebooks stay untouched unless it is 0.
     """
-    from ucvgl.lab.score import readme_block
-
     status = reproduce({"profile": "laptop"})
     if status == 0:
         for name in notebooks():
             folder = run_folder(name, profile="laptop", data=WORLD, seed=0)
             refresh_outputs(folder / "executed.ipynb", paths.notebooks() / f"{name}.ipynb")
-        card, readme = paths.figures() / "laptop" / "scorecard.md", paths.figures().parent / "README.md"
-        if card.is_file() and readme.is_file():
-            text = readme.read_text(encoding="utf-8")
-            write_text(readme, readme_block(text, card.read_text(encoding="utf-8").strip()))
     return status

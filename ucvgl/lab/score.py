@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ucvgl.errors import InputError
 from ucvgl.lab import tables
 from ucvgl.paths import write_json, write_text
 
@@ -31,7 +30,6 @@ COLUMNS = (
     "table", "paper", "key", "measure", "published", "seeds", "queries", *VERDICTS, "pairs_published", "gap", "gap_ours",
     "gap_error", "gap_published",
 )  # fmt: skip
-OPEN, CLOSE = "<!-- scorecard -->", "<!-- /scorecard -->"
 
 
 @dataclass(frozen=True)
@@ -175,16 +173,3 @@ def markdown(frame: pd.DataFrame, note: str) -> str:
     shown = frame.drop(columns=["key", "gap_error"])
     shown["gap_ours"] = [None if pd.isna(ratio) else f"{ratio:.2f} ± {error:.2f}" for ratio, error in gaps]
     return tables.render(shown.assign(seed=0), caption, note)  # one table: `seeds` says over how many
-
-
-def readme_block(text: str, table: str) -> str:
-    """Puts `table`, of Markdown, between the two marker comments of README's `text`, in the place of what stood there."""
-    if text.count(OPEN) != 1 or text.count(CLOSE) != 1 or text.index(OPEN) > text.index(CLOSE):
-        raise InputError(
-            "README",
-            expected=f"{OPEN} and after it {CLOSE}, each once",
-            found=f"{text.count(OPEN)} and {text.count(CLOSE)} of them",
-            todo="Put the two comments where the scorecard is to stand.",
-        )
-    before, rest = text.split(OPEN)
-    return f"{before}{OPEN}\n{table.strip()}\n{CLOSE}{rest.split(CLOSE)[1]}"

@@ -1,0 +1,81 @@
+"""What a stranger meets first: README, the pages behind it, and the site made of them."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ucvgl.paths import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "notebooks" / "DATA.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")  # to a file, not to an address
+
+
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files(page):
+    missing = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).is_file()]
+    assert not missing
+
+
+def test_every_page_is_linked_from_readme():
+    linked = {(ROOT / link).resolve() for link in LINK.findall(README)}
+    assert {page for page in PAGES if page.parent.name != "api" and page.name != "README.md"} <= linked
+
+
+def test_every_flat_module_has_a_place_in_the_reference():
+    text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    science = {
+        "geometry",
+        "losses",
+        "ssl_losses",
+        "sampling",
+        "pseudo_labels",
+        "encoders",
+        "heads",
+        "metrics",
+        "search",
+    }
+    shown = set(re.findall(r"automodule:: ucvgl\.([\w.]+)", text))
+    assert science <= shown
+    assert {f"methods.{path.stem}" for path in (ROOT / "ucvgl" / "methods").glob("[!_]*.py")} <= shown
+
+
+@pytest.mark.usefixtures("fresh_runs")
+def test_readmes_example_runs(tmp_path, monkeypatch, capsys):
+    from ucvgl.world.export import export_world  # loads torch, which the site can do without
+
+    monkeypatch.chdir(tmp_path)
+    export_world("frames", Path("my_frames"), places=24, spacing_m=6, span_m=24, tile_px=32, panorama_px=32, photo_px=32,
+                 city_size_m=256, resolution_m=0.5, progress=False)  # fmt: skip
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    Path("example.py").write_text(example)
+    runpy.run_path("example.py")
+    assert re.search(r"'r_at_1': \d", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_the_site_needs_no_network(tmp_path):
+    pytest.importorskip("myst_nb", reason="extra docs: `make site` installs it")
+    site = tmp_path / "site"
+    command = f"-m sphinx -q --fail-on-warning --keep-going -c docs -d {tmp_path}/trees . {site}".split()
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    # whatever a browser would load by itself; links that a reader may follow are free
+    for page in site.rglob("*.html"):
+        loaded = re.findall(r'<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)="(?:https?:)?//', page.read_text())
+        assert not loaded, page
+    for style in site.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", style.read_text()), style
+    assert "<math" in (site / "docs" / "equations.html").read_text()
+    assert "README.html" in (site / "index.html").read_text()
