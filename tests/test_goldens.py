@@ -850,7 +850,7 @@ def plain_augmentations():
         "turned": digest(*map(as_bytes, moved)),
         "colour change": [matrix, offset],
         "recoloured": augment.recolour(given, matrix, offset)[2:],
-        "applied": augment.apply(given, kept),
+        "applied": augment.recolour_and_blur(given, kept),
         "blurred": augment.blur3(given[:1]),
         "grids": (grids == 0).all(1),
         "holes": (holes == 0).all(1),

@@ -163,9 +163,9 @@ class EpochPairs:
 def epoch_items(labels: PseudoLabels, satellites: int, generator: Generator, *, few: float = 0.4) -> EpochPairs:
     """An epoch of training pairs from pseudo-labels of N ground images (UCVGL, section 3.4), on the CPU.
 
-    Fewer than few * N labels: those alone, in so many whole passes that there are N pairs or a few more. Each pass shuffles
-    its first and its second half anew, so that a pair stands more than P // 2 places from itself and a batch of up to
-    P // 2 + 1 holds no pair twice; a batch sampler that shuffles again would lose this. Otherwise: every ground image once,
+    Fewer than few * N labels: those P alone, in N // (P + 1) + 1 passes as in the official code, which is about N. Each pass
+    shuffles its first and its second half anew, so that a pair stands more than P // 2 places from itself and a batch of up
+    to P // 2 + 1 holds no pair twice; a batch sampler that shuffles again would lose this. Otherwise: every ground image once,
     an unlabelled one beside a random satellite image that no label uses. If there are fewer of these than unlabelled ground
     images, they are used again in whole shuffled rounds; if there is none, unlabelled ground images are left out.
 

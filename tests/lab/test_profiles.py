@@ -46,7 +46,9 @@ def test_sample4geo_paper_profile_has_the_published_settings(monkeypatch):
         assert method.ground.backbone == method.satellite.backbone == "convnext_base.fb_in22k_ft_in1k_384"
         assert (method.ground.pooling, method.shared, method.smoothing, method.placement) == ("head", True, 0.1, None)
         assert method.sampling == Sampling()
-        expected = TrainingConfig(learning_rate=1e-3, warmup_epochs=1.0, precision="bf16", chunk=16, prefetch=True)
+        expected = TrainingConfig(
+            learning_rate=1e-3, warmup_epochs=1.0, clip_value=100.0, precision="bf16", chunk=16, prefetch=True
+        )
         assert method.training == expected
     assert profiles.sample4geo("paper", 3).method.training.seed == 3
     assert settings.drone.training.epochs == 1  # University-1652 gets worse after that

@@ -1,5 +1,6 @@
 """UCVGL's stages on toy images: what they see, what they keep, and that 0 % labels means none."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,14 @@ from toy_sets import ENCODER, SIZE, N, generator, killed_and_resumed, same, toy,
 
 from ucvgl.augment import Augmentation, PlacementJitter, roll_panoramas, turn_squares
 from ucvgl.data.container import Parts, Positives
+from ucvgl.encoders import save_model
 from ucvgl.errors import InputError
 from ucvgl.lab import stages
 from ucvgl.lab.stages import curriculum, pretrain
 from ucvgl.losses import soft_info_nce
 from ucvgl.methods import curriculum as step_5
 from ucvgl.methods import ucvgl
+from ucvgl.methods.common import BEST
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, pretrained_model
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels
 from ucvgl.synthetic_top_view import Occlusion
@@ -247,11 +250,11 @@ def test_threshold_counts_the_epochs_of_the_warm_up():
 
 
 def test_step_4_goes_on_with_the_optimiser_and_the_cosine_of_step_3():
+    """Step 3 ends its own cosine; step 4 stands where one over both would."""
     numbers = pretrain(toy(), START, truth(), progress=False).numbers
     rates = [row["lr"] for row in (*numbers["intra"], *numbers["cross"])]
-    whole = replace(TRAINING, epochs=3)
-    steps = N // TRAINING.batch_size
-    assert rates == pytest.approx([learning_rate(whole, epoch + (steps - 0.5) / steps) for epoch in range(3)])
+    own, whole, last = replace(TRAINING, epochs=1), replace(TRAINING, epochs=3), 1 - 0.5 / (N // TRAINING.batch_size)
+    assert rates == pytest.approx([learning_rate(own, last), *(learning_rate(whole, n + last) for n in (1, 2))])
 
 
 def test_only_the_first_version_of_step_3_is_mirrored():
@@ -261,6 +264,16 @@ def test_only_the_first_version_of_step_3_is_mirrored():
     first, second, tile, other = task.batch(torch.arange(4), generator()).inputs
     torch.testing.assert_close(first, second.flip(3))
     torch.testing.assert_close(tile, other.flip(3), atol=1e-5, rtol=0)
+
+
+def test_the_temperature_begins_anew_where_the_encoders_go_on(tmp_path):
+    first, second = ucvgl.new_model(START), ucvgl.new_model(replace(START, seed=1))
+    first.log_scale.data.fill_(0.5)
+    save_model(first, tmp_path / BEST)
+    ucvgl.go_on_with(second, tmp_path)
+    weights, theirs = second.state_dict(), first.state_dict()
+    assert weights.pop("log_scale") == pytest.approx(math.log(1 / 0.07)) != theirs.pop("log_scale")
+    assert all(torch.equal(value, theirs[name]) for name, value in weights.items())
 
 
 def test_a_pair_that_stands_twice_in_a_batch_is_no_negative_but_another_panorama_of_its_tile_is():

@@ -140,7 +140,7 @@ def _small(
     )  # fmt: skip
     last_training = replace(training, epochs=last, learning_rate=5e-3)
     steps = Curriculum(
-        start, training=last_training, rule=MiningRule(threshold=0.075), warmup=warmup,
+        start, training=last_training, rule=MiningRule(threshold=0.07), warmup=warmup,
         augmentation=SMALL_AUGMENTATION, seed=seed,
     )  # fmt: skip
     return images, start, steps
