@@ -227,6 +227,7 @@ def test_crop_of_everything_is_the_image():
     "settings",
     [
         (a.Augmentation, "turn", 1.5),
+        (a.Augmentation, "dropout_as", "ucvgl"),
         (a.PlacementJitter, "turn_deg", 90),
         (a.PlacementJitter, "scale", 1.0),
         (a.PlacementJitter, "shift", -0.1),

@@ -39,6 +39,7 @@ def test_each_stage_has_a_panel_with_its_losses() -> None:
     assert axes[0].lines[0].get_ydata().tolist() == [3.0, 2.0, 1.0]
     assert np.isnan(axes[1].lines[0].get_ydata()[0])
     assert all(a.get_xlabel() == "epoch" for a in axes)
+    assert [tick for tick in axes[2].get_xticks() if -0.5 <= tick <= 0.5] == [0]
 
 
 def test_many_stages_wrap() -> None:

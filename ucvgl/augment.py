@@ -48,6 +48,13 @@ class Augmentation:
         for name, value in vars(self).items():
             if name != "dropout_as" and not 0 <= value <= 1:
                 raise InputError(f"augmentation: {name}", expected="0 to 1", found=value, todo="Correct it.")
+        if self.dropout_as not in ("UCVGL", "Sample4Geo"):
+            raise InputError(
+                "augmentation: dropout_as",
+                expected="UCVGL or Sample4Geo",
+                found=repr(self.dropout_as),
+                todo="Choose one.",
+            )
 
 
 UCVGL = Augmentation()
@@ -223,7 +230,7 @@ def augment(
 
 
 def recolour_and_blur(images: Tensor, draws: Draws) -> Tensor:
-    """Change the colours of float (B, 3, H, W) and how sharp it is, as drawn."""
+    """Change the colours of float (B, 3, H, W) in 0..1, and how sharp it is, as drawn."""
     images = recolour(images, *colour_change(images, draws.colour, draws.grey))
     rows = draws.blurred.nonzero()[:, 0].to(images.device)
     if len(rows):
@@ -235,7 +242,7 @@ def recolour_and_blur(images: Tensor, draws: Draws) -> Tensor:
 
 
 def drop(images: Tensor, draws: Draws, hole: float, settings: Augmentation) -> None:
-    """Set a grid or rectangles of the drawn images to zero, in place."""
+    """Set a grid or rectangles of the drawn images to zero, in place; (B, 3, H, W). `hole` is a part of a cell's side."""
     as_ucvgl = settings.dropout_as == "UCVGL"
     height, width = images.shape[2:]
     for row in draws.dropped.nonzero()[:, 0].tolist():

@@ -40,8 +40,10 @@ def loss_plot(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
         _check_columns(f"rows of {stage}", frame, ("epoch", "loss", "seconds"))
         axes.plot(frame["epoch"], frame["loss"], marker="o", markersize=3.5, color=PALETTE[number % len(PALETTE)])
         axes.set(xlabel="epoch", title=f"{stage}: {len(frame)} × {frame['seconds'].mean():.1f} s")
-        axes.set_xlim(frame["epoch"].min() - 0.5, frame["epoch"].max() + 0.5)  # ticks at whole epochs, of one as well
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlim(frame["epoch"].min() - 0.5, frame["epoch"].max() + 0.5)
+        axes.xaxis.get_major_locator().set_params(
+            integer=True, min_n_ticks=1
+        )  # at whole epochs, of a single one as well
     panels[0].set_ylabel("loss (nats)")
     return figure
 

@@ -232,10 +232,11 @@ class IntraView(Task):
         if len(tiles) < len(items):
             tiles = torch.randint(len(self.tile), (len(items),), generator=generator)
         config, ground, tile = self.config, self.ground[items], self.tile[tiles]
-        # the first version alone is mirrored
-        first, third = (move_together((v,), ("stay",), config.augmentation, generator)[0] for v in (ground, tile))
-        views = [augment(version, config.augmentation, generator) for version in (first, ground)]
-        for version, placements in ((third, [config.placement]), (tile, [config.second_placement, config.placement])):
+        # the first version of each alone is mirrored
+        mirrored = [move_together((v,), ("stay",), config.augmentation, generator)[0] for v in (ground, tile)]
+        views = [augment(version, config.augmentation, generator) for version in (mirrored[0], ground)]
+        placed = (mirrored[1], [config.placement]), (tile, [config.second_placement, config.placement])
+        for version, placements in placed:
             views.append(augment(version, config.augmentation, generator, hole=SATELLITE_HOLE, placements=placements))
         return Batch(tuple(views))
 

@@ -54,9 +54,7 @@ class VgSsl:
     queries: int | None = None  # an epoch; None: all. VG-SSL 10,000
     mask_near: bool = True  # ours: images within 25 m are no negatives of each other in a batch
     crop: float = 0.75  # the least part of the area that a random crop keeps; VG-SSL 0.75
-    crop_ratio: float | None = (
-        4 / 3
-    )  # greatest width over height of a crop, and height over width; None: the image's shape
+    crop_ratio: float | None = 4 / 3  # a crop's greatest width over height, and height over width; None: as the image
     augment: bool = True  # crops and flips
     fixed_norms: bool = False  # the encoder's batch norms keep their statistics; VG-SSL trains them
     version: int = VERSION
