@@ -35,6 +35,7 @@ from ucvgl.positions import Metres, Positions, Wgs84, from_metres
 from ucvgl.world.appearance import Condition
 from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance, draw_nuisance, level_named
 from ucvgl.world.drives import DriveConfig, world_drives
+from ucvgl.world.grid import around
 from ucvgl.world.noise import between
 from ucvgl.world.pairs import WorldConfig, city_of, panorama_bytes, world_pairs
 from ucvgl.world.places import Places
@@ -160,11 +161,7 @@ def _vigor(job: _Job, root: Path) -> None:
             # twice the span away from the edge, so that all four tiles around a place are in the city
             scene, places, nuisance = job.city(number, count, 2 * world.span_m)
             here = np.stack([places.east_m, places.north_m], -1).astype(np.float64)
-            corner = np.floor(here / step)[:, None] + np.array([[0, 0], [0, 1], [1, 0], [1, 1]])  # (N, 4, 2)
-            order = np.argsort(np.hypot(*(corner * step - here[:, None]).transpose(2, 0, 1)), 1, kind="stable")
-            corner = np.take_along_axis(corner, order[..., None], 1)
-            cells, tile_of = np.unique(corner.reshape(-1, 2), axis=0, return_inverse=True)
-            tile_of, centre = tile_of.reshape(-1, 4), cells * step
+            centre, tile_of = around(here, step)
             away = (centre[tile_of] - here[:, None])[..., ::-1]  # north, east from the panorama to the tile's centre
             panoramas = job.images(f"{city}-panoramas", count, rows, 2 * rows)
             for some in batched(count):
