@@ -94,9 +94,9 @@ def wanted() -> dict[str, Callable[[], float]]:
         big = profile == "paper"
         batch = 32 if torch.cuda.is_available() or not big else 1
         one, two, three = profiles.ucvgl(profile, 0), profiles.sample4geo(profile, 0), profiles.vg_ssl(profile, 0)
-        raw, polar = (variants.architecture(two, part) for part in ("raw", "polar"))
         wide = variants.without(one.start, "no_projection").ground
-        encoders = {one.start.ground, wide, two.method.ground, two.drone.ground, raw.ground, polar.ground}
+        encoders = {one.start.ground, wide, two.method.ground, two.drone.ground}
+        encoders |= {two.real.encoder} if two.real is not None else set()
         settings = one.curriculum.training
         for config in encoders | {m.encoder for m in (*three.methods.values(), *three.real.values())}:
             found[rows.training_of(config)] = lambda c=config, b=batch, s=settings: training(c, s, b)
@@ -105,8 +105,9 @@ def wanted() -> dict[str, Callable[[], float]]:
             if gan.crop_px > 128 and not torch.cuda.is_available():
                 continue  # the paper's takes minutes a step on a CPU
             found[rows.gan_training_of(gan)] = lambda g=gan: translation(g)
-        world, drive = one.train, three.train[0]
-        found[rows.rendering_of("panoramas and tiles", world.panorama_px)] = lambda c=world: rendering(_pairs, c)
+        drive = three.train[0]
+        for world in (one.train, two.trained):
+            found[rows.rendering_of("panoramas and tiles", world.panorama_px)] = lambda c=world: rendering(_pairs, c)
         found[rows.rendering_of("photos", three.photo_px[0])] = lambda c=drive: 2 * rendering(_drives, c)
     return {work: measure for work, measure in found.items() if work in needed}
 

@@ -104,6 +104,17 @@ def test_similarity_neighbours_are_a_full_sort_without_the_own_place(places, ite
         assert found[i].tolist() == [j for _, j in sorted((-s, j) for j, s in enumerate(row)) if j != own[i]][:k]
 
 
+@given(st.integers(1, 6), st.integers(0, 4), st.integers(1, 5), st.integers(0, 10**6))
+def test_lists_without_some_places_are_what_a_loop_leaves(rows, leave, k, seed):
+    rng = np.random.default_rng(seed)
+    lists = torch.stack([torch.from_numpy(rng.permutation(12)[: k + leave]) for _ in range(rows)])
+    out = torch.from_numpy(rng.integers(-1, 12, (rows, leave)))
+    found = sampling.without(lists, out)
+    assert found.tolist() == [
+        [x for x in row if x not in away][:k] for row, away in zip(lists.tolist(), out.tolist(), strict=True)
+    ]
+
+
 # ------------------------------------------------------------------------------------------------------------ batches
 
 

@@ -91,6 +91,16 @@ def _moved(images: Tensor, quarters: Tensor, move: Callable[[Tensor, int], Tenso
     return images
 
 
+def crop_panoramas(images: Tensor, fov_deg: float, first: Tensor) -> Tensor:
+    """What a camera of a field of view sees of panoramas (B, C, H, W): `fov_deg` of their 360 degrees from column `first` (B,) on.
+
+    (B, C, H, W fov_deg / 360), to a whole column; panoramas go on at their seam. With 360 degrees they are rolled.
+    """
+    columns = torch.arange(max(1, round(images.shape[3] * fov_deg / 360))) + first.cpu()[:, None]  # (B, width)
+    columns = (columns % images.shape[3]).to(images.device)
+    return images.gather(3, columns[:, None, None].expand(-1, *images.shape[1:3], -1))
+
+
 Move = Literal["roll", "turn", "stay"]
 
 

@@ -6,7 +6,8 @@ Differs from the official code: the place with index 0 joins like any other; dis
 the code hands degrees to a haversine of radians; time and memory grow with N times the length of the lists.
 
 An *item* is a pair to train on, a *place* is its tile. Several items may share a place (the panoramas of a VIGOR tile, the
-drone images of a University-1652 building): `place` (N,) then names the place of each item. Neighbours are places.
+drone images of a University-1652 building): `place` (N,) then names the place of each item. Neighbours are places; those that
+show an item's spot off centre (VIGOR's semi-positives) are taken out of its list by `without`.
 """
 
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def geographic_neighbours(positions: Positions | None, k: int) -> Tensor:
     order = np.lexsort(positions.values.T)  # near places one after the other: they share the processor's cache
     for own in np.split(order, range(CHUNK, len(order), CHUNK)):
         rows = torch.from_numpy(own)
-        out[rows] = _without(torch.from_numpy(_nearest(tree, positions, own, k + 1)), rows).int()
+        out[rows] = without(torch.from_numpy(_nearest(tree, positions, own, k + 1)), rows[:, None]).int()
     return out
 
 
@@ -109,15 +110,18 @@ def similarity_neighbours(query: Tensor, reference: Tensor, k: int, *, place: Te
     out = torch.empty(len(query), k, dtype=torch.int32)
     for start in range(0, len(query), CHUNK):
         rows = slice(start, start + CHUNK)
-        out[rows] = _without(top_k(query[rows], reference, k + 1)[1].cpu(), own[rows]).int()
+        out[rows] = without(top_k(query[rows], reference, k + 1)[1].cpu(), own[rows, None]).int()
     return out
 
 
-def _without(lists: Tensor, own: Tensor) -> Tensor:
-    """(Q, k + 1) lists without each one's own entry, or without the last where it has none; (Q, k)."""
-    keep = lists != own[:, None]
-    keep[:, -1] = ~keep[:, :-1].all(1)
-    return lists[keep].view(len(lists), -1)
+def without(lists: Tensor, places: Tensor) -> Tensor:
+    """Lists (Q, k + m), none with a place twice, without the m places that each is given to leave out; (Q, k).
+
+    places: (Q, m), an item's own place or its semi-positives, -1 for none; where a list lacks some, its last entries go.
+    """
+    left = (lists[:, :, None] != places[:, None]).all(2)
+    k = lists.shape[1] - places.shape[1]
+    return lists[left & (left.cumsum(1) <= k)].view(len(lists), k)
 
 
 def _check_k(k: int, places: int) -> None:

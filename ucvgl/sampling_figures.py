@@ -1,6 +1,6 @@
-"""Plots of how batches are put together (Sample4Geo, section 3), one function a figure: what is in them and what they do.
+"""Plots of how batches are put together (Sample4Geo, section 3), one function a figure.
 
-Each takes plain tensors and tables and returns a matplotlib figure. A sampler draws a place and lets others join it, its
+Each takes plain tensors and returns a matplotlib figure. A sampler draws a place and lets others join it, its
 neighbours on the ground or in feature space; a place's *drawn place* is the one it joined, itself if it was drawn. In a
 batch the wrong tiles are the negatives of a query. All raise InputError on missing rows or columns, on shapes that do not
 fit, and on NaN where none is named.
@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -23,8 +22,6 @@ from torch import Tensor
 
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import PALETTE, WIDTH_IN, show
-from ucvgl.lab.tables import HEADINGS
-from ucvgl.retrieval_figures import LINES, MARKERS
 
 SHOWN = 10  # tiles a row: eleven inches hold no more that can still be told apart
 FRAME_COLOUR = PALETTE[4]  # of a drawn place among pictures, as the outline of a tile on a city map
@@ -197,122 +194,6 @@ def group_colours(item: np.ndarray, anchor: np.ndarray) -> np.ndarray:
     return np.array([table.get(drawn, ALONE_COLOUR) for drawn in anchor.tolist()], dtype=object)
 
 
-# --------------------------------------------------------------------------------------------------- what batches do
-
-
-def negatives_plot(frame: pd.DataFrame) -> Figure:
-    """How hard the negatives are: for each sampler the share of queries whose hardest negative is at most so similar.
-
-    frame: a row a query: sampler, hardest (the greatest cosine between the query and a wrong tile of its own batch).
-    """
-    _check_columns("negatives", frame, ("sampler", "hardest"))
-    values = frame["hardest"].to_numpy(dtype=float)
-    _check(bool((np.abs(values) <= 1.001).all()), "negatives: hardest", "cosines from -1 to 1",
-           f"{frame['hardest'].min()} to {frame['hardest'].max()}, {int(np.isnan(values).sum())} NaN",
-           "Normalise the embeddings, and leave out batches of one.")  # fmt: skip
-    figure, axes = plt.subplots(figsize=(WIDTH_IN * 0.72, 3.9), layout="constrained")
-    axes.axhline(50, color="#bbbbbb", linewidth=0.8, linestyle=":")
-    for number, (sampler, rows) in enumerate(frame.groupby("sampler", sort=False)):
-        ordered = np.sort(rows["hardest"].to_numpy(dtype=float))
-        share = 100 * np.arange(len(ordered) + 1) / len(ordered)  # the first step starts at 0
-        axes.step(np.r_[ordered[0], ordered], share, where="post", color=PALETTE[number % len(PALETTE)], linewidth=1.9,
-                  linestyle=LINES[number % len(LINES)], label=f"{sampler}: median {np.median(ordered):.2f}")  # fmt: skip
-    axes.set(xlabel="cosine of a query and the hardest wrong tile of its batch", ylabel="queries with at most that (%)",
-             ylim=(0, 101), title="The further right, the harder the negatives")  # fmt: skip
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, handlelength=3.2)
-    return figure
-
-
-def recall_curves(frame: pd.DataFrame) -> Figure:
-    """Recall at 1 by epoch, a line a sampler; beside it, if known, that on another area.
-
-    frame: sampler, epoch, r_at_1 (%) and, if known, cross_r_at_1 (%); NaN where not measured. Rows of one sampler and
-    epoch are seeds: the line is their mean, the band their range. Names stand at the ends of the lines, or beneath all
-    panels where they would cover each other.
-    """
-    _check_columns("recall curves", frame, ("sampler", "epoch", "r_at_1"))
-    measures = {"r_at_1": "Recall at 1"}
-    if "cross_r_at_1" in frame:
-        measures = {"r_at_1": "Same area", "cross_r_at_1": "Another area"}
-    for name in measures:
-        _check(bool(frame[name].notna().any() and frame[name].dropna().between(0, 100).all()), f"recall curves: {name}",
-               "percentages from 0 to 100", f"{frame[name].min()} to {frame[name].max()}", "Check its unit.")  # fmt: skip
-    figure, grid = plt.subplots(1, len(measures), squeeze=False, sharex=True, layout="constrained",
-                                figsize=(WIDTH_IN if len(measures) == 2 else WIDTH_IN * 0.72, 3.9))  # fmt: skip
-    names = []
-    for axes, (measure, title) in zip(grid[0], measures.items(), strict=True):
-        names += _recall_lines(axes, frame.dropna(subset=[measure]), list(frame["sampler"].unique()), measure)
-        axes.set(xlabel="epoch", title=title, ylim=(0, None))
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    grid[0, 0].set_ylabel(HEADINGS["r_at_1"])
-    if _cover(figure, names):
-        for name in names:
-            name.remove()
-        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=3.2)
-    return figure
-
-
-def _recall_lines(axes: Axes, frame: pd.DataFrame, samplers: Sequence[str], measure: str) -> list[Artist]:
-    """The lines of one panel; gives back the names at their ends."""
-    names = []
-    for number, sampler in enumerate(samplers):
-        rows = frame[frame["sampler"] == sampler].groupby("epoch")[measure].agg(["mean", "min", "max"])
-        colour = PALETTE[number % len(PALETTE)]
-        axes.plot(rows.index, rows["mean"], color=colour, linestyle=LINES[number % len(LINES)], label=sampler,
-                  marker=MARKERS[number % len(MARKERS)], markersize=4)  # fmt: skip
-        if (rows["max"] > rows["min"]).any():
-            axes.fill_between(rows.index, rows["min"], rows["max"], color=colour, alpha=0.15, linewidth=0)
-        if len(rows):
-            end = (rows.index[-1], rows["mean"].iloc[-1])
-            names.append(axes.annotate(f"{sampler} {end[1]:.1f}", end, (7, 0), textcoords="offset points", va="center",
-                                       color=colour, fontsize=9.5, annotation_clip=False))  # fmt: skip
-    return names
-
-
-def _cover(figure: Figure, names: Sequence[Artist]) -> bool:
-    """Whether names at the ends of lines would cover each other or a line that goes on."""
-    figure.draw_without_rendering()  # only a laid out figure knows where its texts lie
-    boxes = [name.get_window_extent() for name in names]
-    if any(a.overlaps(b) for number, a in enumerate(boxes) for b in boxes[:number]):
-        return True
-    lines = [line.get_path().transformed(line.get_transform()) for axes in figure.axes for line in axes.lines]
-    return any(line.intersects_bbox(box, filled=False) for box in boxes for line in lines)
-
-
-def generalisation_matrix(frame: pd.DataFrame) -> Figure:
-    """Recall at 1 of each training area (a row) on each test area (a column); the same area is framed.
-
-    frame: trained_on, tested_on, r_at_1 (%), a row a run; of several seeds the mean is shown, and a combination that is
-    not in the table, or NaN, as a dash. Areas stand in the order of the table.
-    """
-    _check_columns("generalisation", frame, ("trained_on", "tested_on", "r_at_1"))
-    known = frame["r_at_1"].dropna()
-    _check(bool(len(known) and known.between(0, 100).all()), "generalisation: r_at_1", "percentages from 0 to 100",
-           f"{frame['r_at_1'].min()} to {frame['r_at_1'].max()}", "Check its unit.")  # fmt: skip
-    rows, columns = list(frame["trained_on"].unique()), list(frame["tested_on"].unique())
-    columns.sort(key=lambda name: rows.index(name) if name in rows else len(rows))  # same areas on the diagonal
-    cells = frame.groupby(["trained_on", "tested_on"])["r_at_1"].mean()
-    table = np.array([[cells.get((row, column), np.nan) for column in columns] for row in rows], dtype=float)
-    size = (min(WIDTH_IN, 2.6 + 1.15 * len(columns)), 1.3 + 0.72 * len(rows))
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
-    top = max(float(known.max()), 1.0)
-    picture = axes.imshow(np.ma.masked_invalid(table), cmap="viridis", vmin=0, vmax=top, aspect="auto")
-    for (row, column), value in np.ndenumerate(table):
-        colour = "black" if math.isnan(value) or value > 0.6 * top else "white"  # viridis is light above
-        axes.text(column, row, "–" if math.isnan(value) else f"{value:.1f}", ha="center", va="center", color=colour)
-        if rows[row] == columns[column]:
-            axes.add_patch(
-                Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor=colour, linewidth=1.8)
-            )
-            axes.set_title("framed: tested where it was trained")
-    axes.set(xticks=range(len(columns)), xticklabels=columns, yticks=range(len(rows)), yticklabels=rows,
-             xlabel="tested on", ylabel="trained on")  # fmt: skip
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    figure.colorbar(picture, ax=axes, label=HEADINGS["r_at_1"])
-    return figure
-
-
 # ---------------------------------------------------------------------------------------------------------- the checks
 
 
@@ -324,9 +205,3 @@ def _check(fits: bool, where: str, expected: str, found: object, todo: str) -> N
 def _check_names(where: str, given: Mapping[str, object], samplers: Mapping[str, object]) -> None:
     unknown = [name for name in given if name not in samplers]
     _check(not unknown, where, f"samplers among {', '.join(samplers)}", unknown, "Name them as the batches are named.")
-
-
-def _check_columns(where: str, frame: pd.DataFrame, names: Sequence[str]) -> None:
-    missing = [name for name in names if name not in frame]
-    _check(not missing and not frame.empty, where, f"rows with {', '.join(names)}",
-           f"{len(frame)} rows, missing {missing}", "Check where the table was made.")  # fmt: skip

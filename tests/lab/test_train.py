@@ -13,7 +13,6 @@ from ucvgl.lab import material, profiles, rows, stages, variants
 from ucvgl.lab.graph import marker
 from ucvgl.lab.train import train
 from ucvgl.methods import ucvgl
-from ucvgl.studies import sample4geo_study
 
 pytestmark = pytest.mark.xdist_group("processes")
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
@@ -104,8 +103,9 @@ def test_the_tables_have_the_rows_that_are_trained():
         "02/cold_start": [*variants.COLD_START], "02/translation": [*variants.TRANSLATIONS],
         "04/main": [*variants.MAIN], "04/label_ratio": [*variants.RATIOS],
         "04/ablation": [*variants.ABLATION], "04/ours": [*variants.OURS],
-        "05/sampling": [*sample4geo_study.NAMES], "05/architecture": [*sample4geo_study.ARCHITECTURES],
-        "05/unlabelled": [*sample4geo_study.UNLABELLED], "06/main": [*variants.SSL], "06/joined": [*variants.JOINED],
+        "05/sampling": [*variants.SAMPLING], "05/architecture": [*variants.ARCHITECTURES],
+        "05/fields_of_view": [*variants.FIELDS_OF_VIEW], "05/unlabelled": [*variants.UNLABELLED],
+        "06/main": [*variants.SSL], "06/joined": [*variants.JOINED],
         "06/cost": [f"triplet_{kind}" for kind in variants.MINING], "06/pretraining_losses": [*variants.INTRA],
     }  # fmt: skip
     assert {table: of_table[table] for table in shown} == shown
@@ -121,13 +121,18 @@ def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch, capsys
     settings = profiles.ucvgl("tiny", 0)
     given = material.material(settings, "world", progress=False)
     settings = profiles.sample4geo("tiny", 0)
-    areas = material.open_areas(settings, "world", settings.method, progress=False)
-    assert len(sample4geo_study.sampling_table(settings, areas)) == 2
+    (area,) = material.open_areas(settings, "world", settings.method, progress=False)
+    for key in ("random", "full"):
+        assert stages.supervise(area.train, variants.with_sampler(settings, key), area.tests).loaded
     others = material.open_others(settings, "world", "", progress=False)
-    assert len(sample4geo_study.generalisation_table(settings, others)) == 2
-    assert len(sample4geo_study.drone_table(settings, material.open_flights(settings, progress=False))) == 2
-    assert len(sample4geo_study.architecture_table(settings, "world")) == 1
-    assert len(sample4geo_study.unlabelled_table(settings, given)) == 2
+    assert stages.supervise(others["garden"].train, settings.brief, others["garden"].tests).loaded
+    for flown in (material.open_flights(settings, progress=False), material.open_heights(settings, progress=False)):
+        assert stages.supervise(flown.train, settings.drone, flown.tests).loaded
+    small = material.fewer(given)
+    config = variants.on_same_terms(settings)
+    whole = material.for_supervision(config, small)
+    assert stages.supervise(whole.train, config, whole.tests).loaded
+    assert stages.curriculum(small.unlabelled, settings.unlabelled.curriculum, small).loaded
     settings = profiles.vg_ssl("tiny", 0)
     train_set, tests = material.open_sets(settings, "world", progress=False)
     assert all(stages.learn(train_set, config, tests).loaded for config in settings.methods.values())

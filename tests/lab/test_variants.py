@@ -51,16 +51,23 @@ def test_each_row_of_ours_changes_one_thing(key):
     assert fields == expected[key]
 
 
-@pytest.mark.parametrize("part", variants.ARCHITECTURES)
-def test_each_row_of_the_architecture_table_changes_what_it_says(part):
+@pytest.mark.parametrize("part", [*variants.ARCHITECTURES, *variants.FIELDS_OF_VIEW])
+def test_each_row_of_the_architecture_tables_changes_one_thing(part):
     settings = profiles.sample4geo("laptop", 0)
     changed = variants.architecture(settings, part)
-    fields = {name for name in vars(changed) if getattr(changed, name) != getattr(settings.method, name)}
+    fields = {name for name in vars(changed) if getattr(changed, name) != getattr(settings.brief, name)}
     expected = {
-        "full": set(), "separate": {"shared"}, "no_smoothing": {"smoothing"}, "raw": {"ground", "ground_kind", "shared"},
-        "polar": {"ground", "satellite", "ground_kind", "tile_kind", "shared"},
+        "full": set(), "separate": {"shared"}, "no_smoothing": {"smoothing"}, "polar": {"satellite", "tile_kind"},
+        "limited": {"fovs_deg"},
     }  # fmt: skip
     assert fields == expected[part]
+
+
+def test_each_sampler_changes_the_sampling_alone():
+    settings = profiles.sample4geo("laptop", 0)
+    kinds = [variants.with_sampler(settings, key).sampling.kind for key in variants.SAMPLING]
+    assert kinds == ["random", "geographic", "similarity", "both"]
+    assert set(variants.SAMPLING) == set(published.frame("sample4geo")["row"])
 
 
 @pytest.mark.parametrize("key", variants.PAIRS)

@@ -71,12 +71,12 @@ def test_similar_places_are_searched_when_due(monkeypatch):
     """At epochs 2, 4 and 6 of 'refresh every 2', with the encoder as it is then."""
     task, searched = SupervisedPairs(labelled(), METHOD), []
     model = sample4geo.new_model(METHOD)
-    real = SupervisedPairs._similar
-    monkeypatch.setattr(SupervisedPairs, "_similar", lambda self, model: searched.append(epoch) or real(self, model))
+    real = SupervisedPairs.near
+    monkeypatch.setattr(SupervisedPairs, "near", lambda self, *of: searched.append((epoch, of[0])) or real(self, *of))
     for epoch in range(7):
         order = task.order(epoch, model, generator(epoch))
         assert sorted(order.tolist()) == list(range(N))  # three whole batches of eight
-    assert searched == [2, 4, 6]
+    assert searched == [(0, "geographic"), (2, "similarity"), (4, "similarity"), (6, "similarity")]
     assert model.training  # left as it was
 
 
@@ -149,6 +149,48 @@ def test_augmentation_is_drawn_for_each_view():
     assert not torch.equal(ground, tile)
 
 
+def beside(count=N):
+    """VIGOR's: the tiles on either side of its own show each spot off centre."""
+    return Positives.of([[j for j in (i - 1, i + 1) if 0 <= j < count] for i in range(count)])
+
+
+@pytest.mark.parametrize("source", ["geographic", "similarity"])
+def test_semi_positives_never_join(source):
+    given = replace(labelled(), semi_positives=beside())
+    task, model = SupervisedPairs(given, METHOD), sample4geo.new_model(METHOD)
+    near = task.near(source, model)
+    assert near.shape == (N, DRAW.range)
+    assert all(len(set(row)) == len(row) for row in near.tolist())
+    assert ((near - torch.arange(N)[:, None]).abs() > 1).all()  # neither its own tile nor those beside it
+    if source == "geographic":
+        assert near[10].tolist() == [8, 12, 7, 13, 6, 14]
+
+
+def test_semi_positives_that_meet_are_no_negatives():
+    """Their logits are left out of the loss: what they are does not matter; that of any other tile does."""
+    given = replace(labelled(), semi_positives=beside())
+    task, model = SupervisedPairs(given, METHOD), sample4geo.new_model(METHOD)
+    place, semi = task.batch(torch.tensor([4, 5, 9]), generator()).labels
+    assert place.tolist() == [4, 5, 9]
+    assert semi.tolist() == [[3, 5], [4, 6], [8, 10]]
+    ground, tile = torch.eye(3).requires_grad_(), torch.eye(3).requires_grad_()
+    task.loss(model, (ground, tile), (place, semi)).backward()
+    assert ground.grad[0, 1] == 0
+    assert ground.grad[0, 2] > 0
+
+
+@pytest.mark.parametrize("fov_deg", [360.0, 180.0, 90.0])
+def test_panoramas_are_cut_to_a_field_of_view_at_headings_that_tell_nothing(fov_deg):
+    method = replace(METHOD, ground_kind="panorama", fovs_deg=(fov_deg,), augmentation=NONE)
+    task = SupervisedPairs(labelled(), method)
+    ground, tile = task.batch(torch.arange(8), generator()).inputs
+    assert ground.shape == (8, 3, SIZE, round(SIZE * fov_deg / 360))
+    assert torch.equal(tile, task.given.gallery[torch.arange(8)].float() / 255)  # tiles stay north up
+    whole = task.given.query[torch.arange(8)].float() / 255
+    turned = torch.stack([whole.roll(-k, 3)[..., : ground.shape[3]] for k in range(SIZE)])  # every heading there is
+    assert (turned == ground).flatten(2).all(2).any(0).all()
+
+
 # ----------------------------------------------------------------------------------------------------------- training
 
 
@@ -159,8 +201,8 @@ def test_it_learns_and_is_found_again():
     rows = stage.numbers["rows"]
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
     assert stage.numbers["recall"]["same"]["r_at_5"] > 2 * 500 / N
-    assert "same_r_at_1" in rows[1]
-    assert "same_r_at_1" not in rows[0]  # every second epoch
+    assert "same: r_at_1" in rows[1]
+    assert "same: r_at_1" not in rows[0]  # every second epoch
     assert supervise(labelled(), method, tests, progress=False).loaded
     model = trained_model(stage.folder, method)
     assert sample4geo.evaluate(model, labelled()) == stage.numbers["recall"]["same"]
@@ -286,6 +328,12 @@ def test_duplicate_positions_are_no_error():
     where = Positions(np.zeros((N, 2)), Metres("toy"))
     order = SupervisedPairs(moved(given, where), METHOD).order(0, None, generator())
     assert sorted(order.tolist()) == list(range(N))
+
+
+def test_a_gallery_of_fewer_than_ten_tiles_is_measured():
+    few = labelled().take(range(4), range(4))
+    found = sample4geo.evaluate(sample4geo.new_model(METHOD).eval(), few)
+    assert found["r_at_5"] == found["r_at_10"] == 100
 
 
 @pytest.mark.parametrize("make", [lambda: Sampling("gps"), lambda: Sampling(refresh_every=0)])

@@ -22,7 +22,9 @@ def test_a_world_on_a_grid():
     world = world_grid(CONFIG, progress=False)
     here, tiles = world.query.positions.values, world.gallery.positions.values
     assert (len(world), world.query.size, world.gallery.size) == (40, (16, 32), (16, 16))
-    assert len(world.gallery) > 40 > len(np.unique(world.positives.best()))  # some tiles are shared, some nobody's nearest
+    assert (
+        len(world.gallery) > 40 > len(np.unique(world.positives.best()))
+    )  # some tiles are shared, some nobody's nearest
     local = tiles - CITY_GAP_M * (tiles[:, :1] > CITY_GAP_M / 2) * [1, 0]
     assert np.allclose(local % 12, 0, atol=1e-2)
     for i in range(len(world)):

@@ -200,6 +200,13 @@ class Positives:
         best[rows] = torch.from_numpy(self.indices[first])
         return best
 
+    def padded(self) -> Tensor:
+        """(N, most of a query) int64: the gallery indices of each query, the best first, -1 behind them."""
+        counts = np.bincount(self.query, minlength=len(self))
+        out = np.full((len(self), counts.max(initial=0)), -1)
+        out[self.query, np.arange(len(self.query)) - np.repeat(counts.cumsum() - counts, counts)] = self.indices
+        return torch.from_numpy(out)
+
     def digest(self) -> str:
         """Eight hex digits that change with any pair."""
         arrays = (self.query, self.indices, self.known)

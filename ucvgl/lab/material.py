@@ -3,26 +3,29 @@
 Labels come along; a stage that claims to do without is given `Parts.unlabelled`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
+import torch
 
+from ucvgl.augment import crop_panoramas
 from ucvgl.data import detect_layout, open_dataset, parts
 from ucvgl.data.cache import made_once
-from ucvgl.data.container import Dataset, Parts, Positives, joined
+from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives, joined
 from ucvgl.data.place_recognition import read_frames, without_dark
 from ucvgl.data.prepare import Preparation, prepare
+from ucvgl.data.university import HEIGHTS
 from ucvgl.errors import InputError
 from ucvgl.lab.profiles import Flights, Sample4GeoSettings, UcvglSettings, VgSslSettings
 from ucvgl.lab.settings import WORLD
-from ucvgl.methods.sample4geo import GroundKind, Sample4Geo, TileKind
+from ucvgl.methods.sample4geo import Sample4Geo
 from ucvgl.paths import samples
 from ucvgl.world.drives import HIT_M, DriveConfig, world_drives
 from ucvgl.world.export import export_world
+from ucvgl.world.grid import world_grid
 from ucvgl.world.pairs import WorldConfig, world_pairs
 from ucvgl.world.rendering import CITY_GAP_M, source_digest
 
@@ -72,7 +75,8 @@ def material(settings: UcvglSettings, data: str, *, measured: bool = True, progr
 
 def fewer(given: Parts) -> Parts:
     """Every second place of the world to train on, for tables whose every row the budget does not reach."""
-    return given._replace(train=only(given.train, np.arange(0, len(given.train), 2)))
+    rows = np.arange(0, len(given.train), 2)
+    return given._replace(train=given.train.take(rows, rows))
 
 
 def located(data: Dataset) -> bool:
@@ -90,27 +94,23 @@ def for_supervision(method: Sample4Geo, given: Parts) -> Parts:
 
 
 def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, progress: bool = True) -> list[Parts]:
-    """The data of the tables on sampling and architecture.
+    """The data of the table on sampling.
 
-    The world: trained on three quarters of the places of two cities; 'same' asks for the others among all tiles of these
-    cities, 'cross' for the places of a third city among its own. VIGOR: its two protocols, each with its own training
-    part. Any other data set: its training and its validation part.
-
-    Args:
-        settings: of the profile.
-        data: the world, or a data set's root.
-        method: says which view of the images is wanted.
-        progress: show bars.
+    The world, in VIGOR's layout: trained on three quarters of the panoramas of some cities; 'same' asks with the others of these
+    cities, 'cross' with as many of cities in other styles, among as many tiles. VIGOR: its two protocols, each with its own
+    training part. Any other data set: its training and its validation part.
     """
-    kinds = (method.ground_kind, method.tile_kind)
     if data == WORLD:
-        trained, unseen = _world(settings, *kinds, progress=progress)
+        trained, unseen = (
+            _grid(settings, world, method, progress=progress) for world in (settings.trained, settings.unseen)
+        )
         learnt, held = split_rows(len(trained))
-        return [Parts(trained.take(learnt), {"same": trained.take(held), "cross": unseen})]
+        asked = np.linspace(0, len(unseen) - 1, min(len(held), len(unseen))).astype(np.int64)
+        return [Parts(trained.take(learnt), equal_galleries({"same": trained.take(held), "cross": unseen.take(asked)}))]
     name = detect_layout(data)
 
     def opened(split: str, **more: str) -> Dataset:
-        return _labelled(settings, open_dataset(name, data, split, **more), *kinds, progress=progress)
+        return _ready(settings, open_dataset(name, data, split, **more), method, progress=progress)
 
     if name == "vigor":
         return [Parts(opened("train", area=area), {area: opened("test", area=area)}) for area in ("same", "cross")]
@@ -119,25 +119,20 @@ def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, p
     return [Parts(train, {"same": opened("val")})]
 
 
-def _labelled(
-    settings: Sample4GeoSettings, data: Dataset, ground: GroundKind, tile: TileKind, *, progress: bool
-) -> Dataset:
-    """Images made ready, the queries as the encoder is given them."""
-    ready = prepare(data, replace(settings.images, polar=tile == "polar"), progress=progress)
-    return ready if ground == "panorama" else replace(ready, query=ready.top_view)
+def validation(settings: Sample4GeoSettings, method: Sample4Geo, *, progress: bool = True) -> Parts:
+    """The world's cities that settings are chosen on, as `open_areas` divides those that are reported; 'same' alone."""
+    whole = _grid(settings, settings.validation, method, progress=progress)
+    learnt, held = split_rows(len(whole))
+    return Parts(whole.take(learnt), {"same": whole.take(held)})
 
 
-def _world(
-    settings: Sample4GeoSettings, ground: GroundKind, tile: TileKind, *, progress: bool
-) -> tuple[Dataset, Dataset]:
-    """All places of the two cities that are trained on, and the third city; tiles that show a place beside its own are
-    semi-positives."""
-    out = []
-    opened = open_parts(WORLD, settings.train, settings.test, progress=progress)
-    for data in (opened.train, opened.test):
-        semi = covering(data.query.positions.values, data.gallery.positions.values, settings.train.span_m)
-        out.append(_labelled(settings, replace(data, semi_positives=semi), ground, tile, progress=progress))
-    return out[0], out[1]
+def _ready(settings: Sample4GeoSettings, data: Dataset, method: Sample4Geo, *, progress: bool) -> Dataset:
+    """Images made ready, as the encoders are given them."""
+    return prepare(data, replace(settings.images, polar=method.tile_kind == "polar"), progress=progress)
+
+
+def _grid(settings: Sample4GeoSettings, world: WorldConfig, method: Sample4Geo, *, progress: bool) -> Dataset:
+    return _ready(settings, world_grid(world, progress=progress), method, progress=progress)
 
 
 def split_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -147,38 +142,41 @@ def split_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
     return rows[~held], rows[held]
 
 
-def covering(place_m: np.ndarray, tile_m: np.ndarray, span_m: float) -> Positives:
-    """Tiles other than its own that show each place, the nearest centre first, as VIGOR's semi-positives.
-
-    Args:
-        place_m: (N, 2) east and north of the places.
-        tile_m: (N, 2) of the centres of their tiles.
-        span_m: edge of a tile.
-    """
-    found = cKDTree(tile_m).query_ball_point(place_m, span_m / 2, p=np.inf)
-    rows = []
-    for own, hits in enumerate(found):
-        others = np.array([hit for hit in hits if hit != own], np.int64)
-        away = np.hypot(*(tile_m[others] - place_m[own]).T)
-        rows.append(others[np.argsort(away, kind="stable")])
-    return Positives.of(rows)
+def equal_galleries(tests: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """The tests with galleries of the smallest's size: every query's own tile stays, then semi-positives, then the others."""
+    size = min(len(test.gallery) for test in tests.values())
+    cut = {}
+    for name, test in tests.items():
+        own = test.positives.best()
+        wanted = np.concatenate([own[own >= 0], test.semi_positives.indices, np.arange(len(test.gallery))])
+        first = np.unique(wanted, return_index=True)[1]
+        cut[name] = test.take(np.arange(len(test)), np.sort(wanted[np.sort(first)][:size]))
+    return cut
 
 
 def styles(settings: Sample4GeoSettings, method: Sample4Geo, *, progress: bool = True) -> dict[str, Parts]:
-    """The two cities that are trained on, by the names of their styles, each with the held-out places of both as tests."""
-    whole, _ = _world(settings, method.ground_kind, method.tile_kind, progress=progress)
-    city = (whole.gallery.positions.values[:, 0] // CITY_GAP_M).astype(np.int64)
+    """A city of each style, `small` of its panoramas to train on; its own held-out panoramas and those of all others as tests."""
     learnt, held = {}, {}
-    for number, name in enumerate(settings.train.styles):
-        part = only(whole, np.flatnonzero(city == number))
-        rows, rest = split_rows(len(part))
-        learnt[name], held[name] = part.take(rows), part.take(rest)
-    return {name: Parts(learnt[name], held) for name in learnt}
+    for world in (settings.trained, settings.unseen):
+        whole = _grid(settings, world, method, progress=progress)
+        city = [(images.positions.values[:, 0] // CITY_GAP_M).astype(int) for images in (whole.query, whole.gallery)]
+        for number, name in enumerate(world.styles):
+            part = whole.take(*(np.flatnonzero(own == number) for own in city))
+            rows, rest = split_rows(len(part))
+            some = np.linspace(0, len(rows) - 1, min(settings.small, len(rows))).astype(np.int64)
+            learnt[name], held[name] = part.take(rows[some]), part.take(rest[: max(1, settings.small // 2)])
+    held = equal_galleries(held)
+    return {name: Parts(part, {name: held[name], **held}) for name, part in learnt.items()}
 
 
-def only(data: Dataset, rows: np.ndarray) -> Dataset:
-    """The places at `rows` of a data set whose query i belongs to gallery image i, without all other tiles."""
-    return replace(data.take(rows, rows), semi_positives=None)
+def with_field_of_view(test: Dataset, fov_deg: float, seed: int) -> Dataset:
+    """The test with panoramas cut to a field of view, each at a random heading that nobody is told; 360 degrees: rolled alone."""
+    whole = test.query[:]
+    first = torch.randint(whole.shape[3], (len(whole),), generator=torch.Generator().manual_seed(seed))
+    source = f"{test.query.digest()}, {fov_deg:g} degrees, headings {seed}"
+    return replace(
+        test, query=replace(test.query, pixels=crop_panoramas(whole, fov_deg, first), rows=None, source=source)
+    )
 
 
 def open_flights(settings: Sample4GeoSettings, root: str = "", *, progress: bool = True) -> Parts:
@@ -187,7 +185,7 @@ def open_flights(settings: Sample4GeoSettings, root: str = "", *, progress: bool
 
     The tests 'd2s' and 's2d' ask drone images among tiles and tiles among drone images.
     """
-    root = root or str(_exported(settings.flights, progress=progress))
+    root = root or str(_exported("university1652", settings.flights, progress=progress))
     size = (settings.flights.image_px,) * 2, (settings.flights.tile_px,) * 2
 
     def opened(split: str, direction: str) -> Dataset:
@@ -199,42 +197,56 @@ def open_flights(settings: Sample4GeoSettings, root: str = "", *, progress: bool
     return Parts(opened("train", "drone2satellite"), tests)
 
 
-def _exported(flights: Flights, *, progress: bool) -> Path:
-    """The world's drone images in files, as University-1652's; rendered once."""
+def open_heights(settings: Sample4GeoSettings, root: str = "", *, progress: bool = True) -> Parts:
+    """SUES-200's form: drone images of all four heights to train on, a test a height; of a folder, or the world exported so."""
+    root = root or str(_exported("sues200", settings.heights, progress=progress))
+    size = Preparation((settings.heights.image_px,) * 2, (settings.heights.tile_px,) * 2)
+
+    def opened(split: str) -> list[Dataset]:
+        sets = (open_dataset("sues200", root, split, height_m=height) for height in HEIGHTS)
+        return [prepare(data, size, progress=progress) for data in sets]
+
+    parts = opened("train")
+    queries = [part.query for part in parts]  # the tiles are the same at all heights
+    ids = [f"{height}/{name}" for height, images in zip(HEIGHTS, queries, strict=True) for name in images.ids]
+    query = ArrayImages(ids, torch.cat([images[:] for images in queries]), None, " ".join(i.digest() for i in queries))
+    best = torch.cat([part.positives.best() for part in parts]).numpy()
+    train = replace(parts[0], query=query, positives=Positives.one_each(best), note="All four heights.")
+    return Parts(train, {f"{height}m": test for height, test in zip(HEIGHTS, opened("test"), strict=True)})
+
+
+def _exported(layout: str, flights: Flights, *, progress: bool) -> Path:
+    """The world's drone images in files, as a published set's; rendered once."""
 
     def export(folder: Path) -> None:
         export_world(
-            "university1652", folder / "set", places=flights.places, seed=flights.seed, styles=flights.styles,
+            layout, folder / "set", places=flights.places, seed=flights.seed, styles=flights.styles,
             tile_px=flights.tile_px, photo_px=flights.image_px, drone_views=flights.views, progress=progress,
             city_size_m=flights.city_size_m, resolution_m=flights.resolution_m, spacing_m=flights.spacing_m,
             span_m=flights.span_m, difficulty=flights.difficulty,
         )  # fmt: skip
 
-    return made_once("flights", {"code": source_digest(), **asdict(flights)}, export) / "set"
+    return made_once("flights", {"code": source_digest(), "layout": layout, **asdict(flights)}, export) / "set"
 
 
 def open_others(settings: Sample4GeoSettings, data: str, other: str, *, progress: bool = True) -> dict[str, Parts]:
-    """What the table on generalisation trains and tests on: the world's two styles, or two data sets; empty if there is
-    only one."""
+    """What the table on generalisation trains and tests on: the world's styles, or two data sets, each tested on the parts of
+    all (CVUSA -> CVACT and back), its own first; empty if there is only one."""
     if data == WORLD:
-        return styles(settings, settings.method, progress=progress)
-    return data_sets(settings, (data, other), progress=progress) if other else {}
-
-
-def data_sets(settings: Sample4GeoSettings, roots: Sequence[str], *, progress: bool = True) -> dict[str, Parts]:
-    """Real data sets by name, each with the validation parts of all as tests (CVUSA -> CVACT and back)."""
+        return styles(settings, settings.brief, progress=progress)
     found = {}
-    kinds = (settings.method.ground_kind, settings.method.tile_kind)
-    for root in roots:
+    for root in (data, other) if other else ():
         name = detect_layout(root)
         splits = ("train", "test" if name == "vigor" else "val")
-        found[name] = [_labelled(settings, open_dataset(name, root, s), *kinds, progress=progress) for s in splits]
+        found[name] = [
+            _ready(settings, open_dataset(name, root, s), settings.method, progress=progress) for s in splits
+        ]
     tests = {name: test for name, (_, test) in found.items()}
-    return {name: Parts(train, tests) for name, (train, _) in found.items()}
+    return {name: Parts(train, {name: tests[name], **tests}) for name, (train, _) in found.items()}
 
 
 def one_area(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, progress: bool = True) -> Parts:
-    """The world's first city, half as much to train on; or the data set's (first) protocol. Its own test comes first."""
+    """The world's first city, `small` panoramas of it to train on; or the data set's (first) protocol. Its own test comes first."""
     if data == WORLD:
         return next(iter(styles(settings, method, progress=progress).values()))
     return open_areas(settings, data, method, progress=progress)[0]

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ucvgl.augment import SAMPLE4GEO, UCVGL, PlacementJitter
+from ucvgl.augment import UCVGL
 from ucvgl.data import detect_layout
 from ucvgl.data.prepare import Preparation
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView
 from ucvgl.heads import Method, SslLoss, published
+from ucvgl.lab.real_pairs import RealPairs
 from ucvgl.lab.settings import WORLD, check_profile
 from ucvgl.methods.sample4geo import BACKBONE, Sample4Geo, Sampling
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
@@ -171,15 +172,15 @@ def _ucvgl_paper(seed: int, level: str, data: str) -> UcvglSettings:
 
 @dataclass(frozen=True)
 class Flights:
-    """The drone images rendered where no data set is given: University-1652's layout."""
+    """The drone images rendered where no data set is given: University-1652's layout, or SUES-200's at four heights."""
 
-    places: int = 300
-    views: int = 2  # drone images of a place; University-1652 54
+    places: int = 500
+    views: int = 2  # drone images of a place, of SUES-200 at each height; University-1652 54, SUES-200 50
     image_px: int = 64
     tile_px: int = 64
     styles: tuple[str, ...] = ("garden", "canal")
     seed: int = WORLD_SEED
-    city_size_m: float = 768.0
+    city_size_m: float = 900.0
     resolution_m: float = 0.4
     spacing_m: float = 25.0  # between places, so that their tiles differ
     span_m: float = 90.0  # of a tile: about what the drone sees
@@ -190,43 +191,74 @@ class Flights:
 class Sample4GeoSettings:
     """Sample4Geo's settings in a profile."""
 
-    unlabelled: UcvglSettings  # UCVGL's, whose encoders notebook 05 shares
-    train: WorldConfig
-    test: WorldConfig  # another city
+    unlabelled: UcvglSettings  # UCVGL's, whose images and encoders the table beside Sample4Geo shares
+    trained: WorldConfig  # in VIGOR's layout, a city a style: a quarter of the panoramas is held out for the same area
+    unseen: WorldConfig  # in the same layout, cities of other styles: the cross area
+    validation: WorldConfig  # in the same layout, cities of their own: settings are chosen on them, nothing is reported
+    small: int  # panoramas of one style, for the tables whose every row the budget of the first does not reach
     images: Preparation
     method: Sample4Geo
+    brief: Sample4Geo  # on `small` panoramas
     drone: Sample4Geo
-    flights: Flights
+    flights: Flights  # University-1652's form
+    heights: Flights  # SUES-200's form
     curve_every: int  # epochs between the points of the curves by sampler
+    real: RealPairs | None  # on University-1652's sample; None in the paper profile, where `drone` names the whole set
+    # of ground images, at unknown headings (Shi et al., CVPR 2020)
+    fovs_deg: tuple[float, ...] = (360.0, 180.0, 90.0, 70.0)
 
 
 def sample4geo(profile: str, seed: int, *, data: str = WORLD) -> Sample4GeoSettings:
     """Sample4Geo's settings; arguments as `ucvgl`."""
     other = ucvgl(profile, seed, data=data)
-    tiny = profile == "tiny"
     if profile == "paper":
         return _sample4geo_paper(other, seed, data)
-    # the paper's batch is 0.4 % of CVUSA; a batch as large for these few places as there would be hard without a sampler
-    training = replace(other.curriculum.training, epochs=3 if tiny else 8, batch_size=16, learning_rate=2e-3)
-    draw = NeighbourDraw(8, 2, 2) if tiny else NeighbourDraw(32, 4, 4)
-    encoder = other.start.satellite
-    method = Sample4Geo(
-        encoder, encoder, ground_kind="top view", training=training, sampling=Sampling("both", draw, 2),
-        augmentation=SAMPLE4GEO, placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), evaluate_every=training.epochs,
+    tiny = profile == "tiny"
+    if tiny:
+        tile = EncoderConfig("test_efficientnet", depth=2, pooling="gem", image_px=(16, 16))
+        training = replace(other.curriculum.training, epochs=3, batch_size=8, learning_rate=2e-3)
+        sampling, fewer = Sampling("both", NeighbourDraw(8, 2, 2), 1), NeighbourDraw(4, 1, 1)
+        worlds, small = _grids(96, 48, 320.0, 6.0, 32, 0.5), 24
+        flights = Flights(40, 2, 32, 32, ("garden",), WORLD_SEED, 448.0, 0.5, 12.0, 50.0)
+        heights = replace(flights, places=20, city_size_m=600.0)
+        real = RealPairs(replace(tile, pooling="avg", image_px=(32, 32)), frozen=0, folds=2, images=24,
+                         training=replace(training, epochs=2))  # fmt: skip
+    else:
+        # averaged, so that one encoder takes two sizes; of three stages 40 numbers would be left to describe a place with
+        tile = EncoderConfig("tf_efficientnet_lite0", "package", depth=4, pooling="gem", image_px=(32, 32))
+        training = TrainingConfig(6, 64, 2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=seed)
+        # half of the paper's batch and half of its lists; refreshed twice. On `small` places a quarter of its lists
+        sampling, fewer = Sampling("both", NeighbourDraw(64, 16, 16), 2), NeighbourDraw(32, 8, 8)
+        worlds, small = _grids(8000, 4000, 1700.0, 12.0, 64, 0.4), 1200
+        flights, heights = Flights(), Flights(places=200, city_size_m=1100.0)
+        real = RealPairs(training=replace(RealPairs().training, seed=seed))
+    images = Preparation((tile.image_px[0], 2 * tile.image_px[0]), tile.image_px)
+    panorama, square = (replace(tile, image_px=px) for px in (images.query_px, (flights.image_px,) * 2))
+    method = Sample4Geo(panorama, tile, training=training, sampling=sampling, evaluate_every=training.epochs)
+    more = replace(training, epochs=3 if tiny else 8)  # fewer images, more epochs
+    brief = replace(method, sampling=replace(sampling, draw=fewer), training=more, evaluate_every=more.epochs)
+    drone = replace(brief, ground=square, satellite=square, ground_kind="oblique",
+                    sampling=replace(brief.sampling, kind="similarity"))  # fmt: skip
+    every = sampling.refresh_every
+    return Sample4GeoSettings(other, *worlds, small, images, method, brief, drone, flights, heights, every, real)
+
+
+def _grids(
+    known: int, new: int, city_m: float, spacing_m: float, height_px: int, resolution_m: float
+) -> tuple[WorldConfig, WorldConfig, WorldConfig]:
+    """The cities trained on, those of the cross area, and those that settings are chosen on."""
+    first = WorldConfig(
+        ("garden", "canal"), WORLD_SEED, known, spacing_m, city_size_m=city_m, panorama_px=height_px, tile_px=height_px,
+        resolution_m=resolution_m,
     )  # fmt: skip
-    flights = Flights(40, 2, 32, 32, ("garden",), WORLD_SEED, 448.0, 0.5, 12.0, 50.0) if tiny else Flights()
-    drone_encoder = replace(encoder, image_px=(flights.image_px,) * 2)
-    drone = replace(method, ground=drone_encoder, satellite=drone_encoder, ground_kind="oblique", placement=None,
-                    sampling=Sampling("similarity", draw, 2),
-                    training=replace(training, epochs=training.epochs * 3 // 2))  # fmt: skip
-    small = {} if tiny else {"city_size_m": 1200.0}  # half as many places as UCVGL's
-    worlds = replace(other.train, places=48 if tiny else 2000, **small), replace(other.test, **small)
-    return Sample4GeoSettings(other, *worlds, other.images, method, drone, flights, curve_every=2)
+    seed = WORLD_SEED + HELD_OUT_SEED
+    unseen = replace(first, styles=("downtown", "old_town"), seed=seed, places=new)
+    return first, unseen, replace(first, seed=2 * seed, places=new)
 
 
 def _sample4geo_paper(other: UcvglSettings, seed: int, data: str) -> Sample4GeoSettings:
     name = WORLD if data == WORLD else detect_layout(data)
-    ground_px = (384, 768) if name == "vigor" else (140, 768)
+    ground_px = (140, 768) if name in ("cvusa", "cvact") else (384, 768)
     satellite = EncoderConfig(BACKBONE, "hub", pooling="head", image_px=(384, 384))
     method = Sample4Geo(replace(satellite, image_px=ground_px), satellite)
     # ConvNeXt-B and a batch of 128 at 384 px need more than 16 GB at once: 16 images of a view at a time, the same gradient
@@ -235,8 +267,12 @@ def _sample4geo_paper(other: UcvglSettings, seed: int, data: str) -> Sample4GeoS
         method, ground=satellite, ground_kind="oblique", sampling=Sampling("random"),
         training=replace(method.training, epochs=1, warmup_epochs=0.1),
     )  # fmt: skip
-    images, flights = replace(other.images, query_px=ground_px), Flights(1652, 54, 384, 384)
-    return Sample4GeoSettings(other, other.train, other.test, images, method, drone, flights, curve_every=4)
+    worlds = _grids(70_000, 35_000, 6000.0, 10.0, 384, 0.4)
+    images = Preparation(ground_px, (384, 384))
+    flights, heights = Flights(1652, 54, 384, 384, city_size_m=1700.0), Flights(200, 50, 384, 384, city_size_m=1100.0)
+    return Sample4GeoSettings(
+        other, *worlds, 17_500, images, method, method, drone, flights, heights, curve_every=4, real=None
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06

@@ -15,14 +15,16 @@ from typing import Any
 
 from ucvgl.data import FRAMES, PLACE_RECOGNITION, detect_layout
 from ucvgl.data.container import Dataset, Parts
+from ucvgl.data.university import HEIGHTS
 from ucvgl.encoders import EncoderConfig
-from ucvgl.lab import material, profiles, stages
+from ucvgl.lab import material, profiles, real_pairs, stages
 from ucvgl.lab.results import plain_settings
 from ucvgl.lab.settings import WORLD, check_rows
 from ucvgl.lab.variants import (
     ABLATION,
     ARCHITECTURES,
     COLD_START,
+    FIELDS_OF_VIEW,
     INTRA,
     JOINED,
     MAIN,
@@ -109,8 +111,11 @@ HEADLINE: Mapping[str, tuple[str, ...]] = {
     "05/sampling": ("random", "full"),
     "05/generalisation": ("garden", "cvusa", "cvact", "vigor"),
     "05/drone": ("full",),
+    "05/heights": ("full",),
     "05/architecture": ("full",),
+    "05/fields_of_view": ("full", "limited"),
     "05/unlabelled": ("ucvgl", "sample4geo"),
+    "05/real": ("fold_0",),
     "06/real": tuple(profiles.SSL_METHODS),
     "06/main": tuple(profiles.SSL_METHODS),
     "06/joined": ("simclr",),
@@ -198,7 +203,7 @@ def training_of(encoder: EncoderConfig) -> str:
     return f"training {encoder.backbone}{depth}, {encoder.image_px[0]} x {encoder.image_px[1]} px"
 
 
-def tile_share(start: Pretraining) -> float:
+def tile_share(start: Pretraining | Sample4Geo) -> float:
     """What a tile costs, in ground images: their pixels' ratio."""
     return math.prod(start.satellite.image_px) / math.prod(start.ground.image_px)
 
@@ -247,58 +252,67 @@ def ucvgl_rows(profile: str, data: str, seed: int, own: _Ucvgl) -> Iterator[_Lin
 
 
 def sample4geo_rows(profile: str, data: str, seed: int, given: _Ucvgl, other: str, drone: str) -> Iterator[_Line]:
-    """(table, key, stage) of notebook 05 on UCVGL's images; `other` and `drone` as its parameters."""
-    settings = profiles.sample4geo(profile, seed, data=data)
-    method = settings.method
-    # the world's places of this notebook are fewer than UCVGL's
-    smaller = replace(settings.unlabelled, train=settings.train, test=settings.test)
-    own = _Ucvgl.of(smaller, data) if data == WORLD else given
-    source, count = own.source, own.count
+    """(table, key, stage) of notebook 05; `given` are UCVGL's images, `other` and `drone` as its parameters."""
+    settings, world = profiles.sample4geo(profile, seed, data=data), data == WORLD
+    grids = _source(data, settings.trained, settings.unseen)
+    places = 2 * (settings.trained.places + settings.unseen.places)
+    rendered = (places, rendering_of("panoramas and tiles", settings.trained.panorama_px)) if world else (0, "")
+    opened = functools.partial(material.open_areas, settings, data, settings.method)
+    images = Stage("areas", (*grids, settings.images), opened, (), *rendered)
+    count, few = (settings.trained.places * 3 // 4, settings.small) if world else (given.count, given.count)
 
     def stage(
-        config: Sample4Geo, areas: Callable[[], list[Parts]], images: tuple[Any, ...], count: int,
-        needs: tuple[Stage, ...] = (own.images,),
-    ) -> Stage:  # fmt: skip
+        config: Sample4Geo,
+        areas: Callable[[], list[Parts]],
+        named: tuple[Any, ...],
+        count: int,
+        needs: Stage | None = images,
+    ) -> Stage:
         def run() -> None:
             for area in areas():
                 stages.supervise(area.train, config, area.tests)
 
-        passes = _passes(config.training, 2 * count)
-        return Stage("sample4geo", (config, *images), run, needs, passes, training_of(config.ground))
+        passes, needed = _passes(config.training, (1 + tile_share(config)) * count), () if needs is None else (needs,)
+        return Stage("sample4geo", (config, *named), run, needed, passes, training_of(config.ground))
 
-    for key, kind in SAMPLING.items():
-        if given.located or kind in ("random", "similarity"):
-            config = with_sampler(settings, key)
-            areas = functools.partial(material.open_areas, settings, data, config)
-            yield "05/sampling", key, stage(config, areas, ("areas", *source), count * 3 // 4)
-    if other or data == WORLD:
+    for key in SAMPLING:
+        if given.located or key in ("random", "dss_only"):
+            yield "05/sampling", key, stage(with_sampler(settings, key), opened, ("areas", *grids), count)
+    if other or world:
         cities = functools.cache(lambda: list(material.open_others(settings, data, other).values()))
-        names = settings.train.styles if data == WORLD else map(detect_layout, (data, other))
+        names = (*settings.trained.styles, *settings.unseen.styles) if world else map(detect_layout, (data, other))
         for number, name in enumerate(names):
-            images = ("trained on", number, *source, *(_source(other) if other else ()))
-            yield "05/generalisation", name, stage(method, lambda n=number: [cities()[n]], images, count * 3 // 8)
-    if drone or data == WORLD:
-        flights = settings.flights
-        images = _source(drone) if drone else (flights,)
-        flown = functools.partial(material.open_flights, settings, drone)
-        count_of = 37_854 if drone else flights.places * flights.views  # University-1652's training drone images
-        yield "05/drone", "full", stage(settings.drone, lambda: [flown()], images, count_of, needs=())
-    for part in ARCHITECTURES:
-        config = architecture(settings, part)
-        area = functools.partial(material.one_area, settings, data, config)
-        yield "05/architecture", part, stage(config, lambda area=area: [area()], ("one area", *source), count * 3 // 8)
-    for key in UNLABELLED:
-        if key.startswith("ucvgl"):
-            draw = method.sampling.draw if key == "ucvgl_hard" else None
-            yield "05/unlabelled", key, given.curriculum(settings.unlabelled.curriculum, draw)
-        else:
-            config = on_same_terms(settings, "random" if key == "random" else "similarity")
-            whole = functools.partial(_for_supervision, given.given, config)
-            yield "05/unlabelled", key, stage(config, whole, ("all", *given.source), given.count, (given.images,))
-
-
-def _for_supervision(given: Callable[[], Parts], config: Sample4Geo) -> list[Parts]:
-    return [material.for_supervision(config, given())]
+            named = ("trained on", number, *grids, *(_source(other) if other else ()))
+            yield "05/generalisation", name, stage(settings.brief, lambda n=number: [cities()[n]], named, few)
+    for table, root, flights, heights, opener in (
+        ("drone", drone, settings.flights, 1, material.open_flights),
+        ("heights", "", settings.heights, len(HEIGHTS), material.open_heights),
+    ):
+        if root or world:
+            flown, named = functools.partial(opener, settings, root), (table, *(_source(root) if root else (flights,)))
+            # University-1652's training drone images; three fifths of the world's places are trained on
+            number = 37_854 if root else heights * flights.places * flights.views * 3 // 5
+            yield f"05/{table}", "full", stage(settings.drone, lambda f=flown: [f()], named, number, None)
+    for table, keys in (("architecture", ARCHITECTURES), ("fields_of_view", FIELDS_OF_VIEW)):
+        for part in keys:
+            config = architecture(settings, part)
+            area = functools.partial(material.one_area, settings, data, config)
+            yield f"05/{table}", part, stage(config, lambda area=area: [area()], ("trained on", 0, *grids), few)
+    fewer, steps = given.fewer() if world else given, settings.unlabelled.curriculum
+    for key in list(UNLABELLED)[:-1]:
+        draw = settings.brief.sampling.draw if key == "ucvgl_dss" else None
+        config = variant(steps, "labels_100" if key == "ucvgl_100" else "full")
+        yield "05/unlabelled", key, fewer.curriculum(config, draw)
+    config, named = on_same_terms(settings), ("all", fewer.part, *given.source)
+    area = functools.partial(material.for_supervision, config)
+    yield "05/unlabelled", "sample4geo", stage(config, lambda: [area(fewer.given())], named, fewer.count, given.images)
+    if world and settings.real is not None and real_pairs.at_hand():
+        recipe, files = settings.real, files_digest(str(samples() / real_pairs.FOLDER))
+        passes = 4 * recipe.training.epochs * recipe.images * (recipe.folds - 1) // recipe.folds
+        for fold in range(recipe.folds):
+            run = functools.partial(real_pairs.measure_fold, recipe, fold)
+            one = Stage("real-pairs", (recipe, fold, files), run, (), passes, training_of(recipe.encoder))
+            yield "05/real", f"fold_{fold}", one
 
 
 # ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06

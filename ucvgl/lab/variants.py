@@ -100,42 +100,54 @@ def ours(steps: Curriculum, key: str) -> Curriculum:
 
 # --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
 
-SAMPLING = dict(zip(("random", "gps_only", "dss_only", "full"), SAMPLERS, strict=True))
-ARCHITECTURES = ("full", "separate", "no_smoothing", "raw", "polar")
-UNLABELLED = ("ucvgl", "ucvgl_hard", "random", "sample4geo")
+# by the keys of the published ablation, and of the tables that have no published counterpart: a row's name
+SAMPLING = {
+    "random": "random", "gps_only": "geographic neighbours (GPS)", "dss_only": "similar places (DSS)",
+    "full": "GPS until the first refresh, then DSS: Sample4Geo",
+}  # fmt: skip
+ARCHITECTURES = {
+    "full": "one encoder, smoothing 0.1: Sample4Geo", "separate": "an encoder for each view",
+    "no_smoothing": "no label smoothing", "polar": "polar-transformed tiles (not in the paper)",
+}  # fmt: skip
+FIELDS_OF_VIEW = {"full": "whole panoramas, north in the middle", "limited": "every field of view, headings unknown"}
+UNLABELLED = {
+    "ucvgl": "UCVGL, 0 % labels", "ucvgl_dss": "UCVGL, 0 % labels, DSS on its pseudo-pairs (in neither paper)",
+    "ucvgl_100": "UCVGL, 100 %, random batches", "sample4geo": "Sample4Geo, 100 %, DSS",
+}  # fmt: skip
 
 
 def with_sampler(settings: Sample4GeoSettings, key: str) -> Sample4Geo:
     """The method with another sampler, measured often enough for a curve."""
-    sampling = replace(settings.method.sampling, kind=SAMPLING[key])
+    sampling = replace(settings.method.sampling, kind=SAMPLERS[list(SAMPLING).index(key)])
     return replace(settings.method, sampling=sampling, evaluate_every=settings.curve_every)
 
 
 def architecture(settings: Sample4GeoSettings, part: str) -> Sample4Geo:
-    """The method of a row of the architecture table."""
-    method, px = settings.method, settings.images.query_px
-    raw = replace(method, ground=replace(method.ground, image_px=px), ground_kind="panorama", shared=False)
+    """The method of a row of the tables on the architecture and on fields of view."""
+    method = settings.brief
     match part:
         case "separate":
             return replace(method, shared=False)
         case "no_smoothing":
             return replace(method, smoothing=0.0)
-        case "raw":
-            return raw
         case "polar":
-            return replace(raw, satellite=replace(method.satellite, image_px=px), tile_kind="polar")
+            return replace(
+                method, satellite=replace(method.satellite, image_px=settings.images.query_px), tile_kind="polar"
+            )
+        case "limited":
+            return replace(method, fovs_deg=settings.fovs_deg)
     assert part == "full", part
     return method
 
 
-def on_same_terms(settings: Sample4GeoSettings, kind: str) -> Sample4Geo:
+def on_same_terms(settings: Sample4GeoSettings) -> Sample4Geo:
     """Sample4Geo with the encoders, augmentation and budget of UCVGL's curriculum."""
     steps = settings.unlabelled.curriculum
-    start = steps.start
+    start, sampling = steps.start, replace(settings.brief.sampling, kind="similarity")
     return Sample4Geo(
         start.ground, start.satellite, shared=False, ground_kind="panorama" if start.ground_is_panorama else "top view",
-        training=steps.training, sampling=replace(settings.method.sampling, kind=kind), smoothing=steps.smoothing,
-        augmentation=steps.augmentation, placement=steps.placement, evaluate_every=settings.method.evaluate_every,
+        training=steps.training, sampling=sampling, smoothing=steps.smoothing, augmentation=steps.augmentation,
+        placement=steps.placement, evaluate_every=steps.training.epochs,
     )  # fmt: skip
 
 

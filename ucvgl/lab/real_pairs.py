@@ -1,0 +1,219 @@
+"""Real drone and satellite images without their pairs: University-1652's sample, five folds, in the run cache.
+
+Zero-shot: an ImageNet encoder, its averaged last features, each view's mean subtracted. Adapted: UCVGL's curriculum (section
+3.4) from there: mutual nearest neighbours with a margin among the unpaired images of the training folds become pairs, found
+anew before each epoch. For 200 images this differs from the paper: no fake satellite images and no step before, one encoder
+for both views, its early stages and all batch statistics as ImageNet left them, only labelled images in an epoch, the last
+epoch taken unseen. All labels: the same budget on the true pairs. Aligned: no training, PCA and Procrustes.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ucvgl import paths
+from ucvgl.augment import Augmentation, PlacementJitter
+from ucvgl.data import open_dataset
+from ucvgl.data.container import ArrayImages, Dataset, Positives
+from ucvgl.data.decoding import resize
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
+from ucvgl.errors import InputError
+from ucvgl.lab.cache import StageResult, run_stage
+from ucvgl.methods.common import device
+from ucvgl.methods.curriculum import PseudoPairs
+from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, describe
+from ucvgl.metrics import retrieval_measures
+from ucvgl.pseudo_labels import MiningRule, correctness
+from ucvgl.reranking import aligned
+from ucvgl.training import Row, TrainingConfig, train
+
+FOLDER = (
+    "university1652"  # below the folder of real samples (UCVGL_SAMPLES): satellite/ and drone/, one name a building
+)
+IMAGES = 250
+SAME = (("0118", "0167"),)  # two names of one building
+METHODS = {
+    "zero_shot": "ImageNet's encoder", "aligned": "ImageNet's encoder, PCA and Procrustes", "adapted": "adapted, 0 % labels",
+    "supervised": "adapted, 100 % labels",
+}  # fmt: skip
+DIRECTIONS = ("d2s", "s2d")  # drone images among tiles, tiles among drone images
+AUGMENTATION = Augmentation(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05, grey=0.1, blur=0.3, dropout=0.3)
+
+
+@dataclass(frozen=True)
+class RealPairs:
+    """All settings; chosen by label-free measures and by the held-out measures of fold 0."""
+
+    encoder: EncoderConfig = field(
+        default_factory=lambda: EncoderConfig("tf_efficientnet_lite0", "package", pooling="avg", image_px=(128, 128))
+    )
+    middle: float = 0.7  # part of a drone image's side that is kept: it shows more ground than its tile
+    frozen: int = 3  # the stem and so many groups of blocks stay as they are; half of the time, few of the weights
+    folds: int = 5
+    images: int = IMAGES  # the first so many
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(9, 32, 1e-3, warmup_epochs=0.5, clip_norm=5.0)
+    )
+    rule: MiningRule = field(default_factory=MiningRule)  # mutual, margin 0.05 falling to 0: the paper's on CVUSA
+    # beside the quarter turns of a pair
+    placement: PlacementJitter = field(default_factory=lambda: PlacementJitter(10.0, 0.15, 0.1, 1.0, "reflection"))
+    version: int = 1
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """No step before it, only labelled images in an epoch."""
+        start = Pretraining(
+            self.encoder, self.encoder, "top view", intra=None, cross=None, augmentation=AUGMENTATION, centre=True
+        )
+        return Curriculum(start, training=self.training, rule=self.rule, few=1.0, augmentation=AUGMENTATION,
+                          placement=self.placement, warmup=0, seed=self.training.seed)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _OneFold:
+    """What the run cache keeps a fold by."""
+
+    recipe: RealPairs
+    fold: int
+
+
+def at_hand() -> bool:
+    """Whether the sample is below the folder of real samples."""
+    return (paths.samples() / FOLDER).is_dir()
+
+
+def read_sample(recipe: RealPairs) -> Dataset:
+    """Drone images, their middles alone, and whole tiles; of a building with two names both are right."""
+    data = open_dataset("pairs", paths.samples() / FOLDER)
+    rows = range(min(recipe.images, len(data)))
+    row = {data.gallery.ids[i].rpartition(".")[0]: i for i in rows}
+    positives = [[i] for i in rows]
+    for one, other in SAME:
+        if one in row and other in row:
+            positives[row[one]], positives[row[other]] = [row[one], row[other]], [row[other], row[one]]
+    drone = [resize(middle_of(data.query.read(i), recipe.middle), recipe.encoder.image_px) for i in rows]
+    tile = [data.gallery.read(i, recipe.encoder.image_px) for i in rows]
+    query, gallery = (ArrayImages(list(row), torch.stack(images)) for images in (drone, tile))
+    return Dataset("university1652-sample", "all", query, gallery, Positives.of(positives), top_view=query)
+
+
+def middle_of(image: Tensor, part: float) -> Tensor:
+    """The middle of (3, H, W), `part` of each side."""
+    top, left = (round(side * (1 - part) / 2) for side in image.shape[1:])
+    return image[:, top : image.shape[1] - top, left : image.shape[2] - left]
+
+
+def folds_of(names: Sequence[str], count: int) -> Tensor:
+    """Int64 (N,): the fold of each name, the same for every seed; names of one building in one, sizes differ by little."""
+    first = {second: first for first, second in SAME}
+    buildings = sorted({first.get(name, name) for name in names})
+    if len(buildings) < count:
+        raise InputError("folds", expected=f"{count} buildings or more", found=len(buildings), todo="Make fewer folds.")
+    order = torch.randperm(len(buildings), generator=torch.Generator().manual_seed(0)).tolist()
+    fold = {buildings[building]: place % count for place, building in enumerate(order)}
+    return torch.tensor([fold[first.get(name, name)] for name in names])
+
+
+def unpaired(data: Dataset, rows: Tensor, seed: int) -> tuple[Dataset, Tensor, Tensor]:
+    """The images at `rows`, each view in an order of its own that says nothing of the other, pairs unknown; and both orders."""
+    generator = torch.Generator().manual_seed(seed)
+    ground, satellite = (rows[torch.randperm(len(rows), generator=generator)] for _ in range(2))
+    query, gallery = (
+        ArrayImages([str(i) for i in range(len(rows))], images[order])
+        for images, order in ((data.query, ground), (data.gallery, satellite))
+    )
+    hidden = replace(data, query=query, gallery=gallery, positives=Positives.unknown(len(rows)), top_view=query)
+    return hidden, ground, satellite
+
+
+@dataclass
+class FineTuning(PseudoPairs):
+    """UCVGL's step 5 with the batch statistics left as they are: those of some forty pairs would be worse."""
+
+    def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Two descriptors a row."""
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return super().embed(model, inputs)
+
+
+def zero_shot(recipe: RealPairs) -> TwoViewEncoder:
+    """The encoder as ImageNet left it, for both views, its early stages frozen."""
+    model = two_view_encoder(recipe.encoder, recipe.encoder, shared=True, seed=recipe.training.seed)
+    if recipe.frozen:
+        backbone = model.ground.backbone
+        for part in (backbone.conv_stem, backbone.bn1, *backbone.blocks[: recipe.frozen]):
+            part.requires_grad_(False)
+    return model.to(device(), memory_format=torch.channels_last).eval()
+
+
+def adapted(
+    images: Dataset, recipe: RealPairs, folder: Path, given: Tensor, truth: Tensor
+) -> tuple[TwoViewEncoder, list[Row]]:
+    """The encoder after the curriculum, and a row an epoch with the labels that were found, and right.
+
+    images: unpaired. given: (n,) all labels, or -1 for none: then no label comes in. truth: (P, 2) pairs, for the counts alone.
+    """
+    model, known = zero_shot(recipe), torch.ones(len(images), dtype=torch.bool)
+    steps = replace(recipe.curriculum, label_ratio=1.0 if (given >= 0).any() else 0.0)
+    task = FineTuning(images, given, steps)
+
+    def count(epoch: int, model: nn.Module) -> dict[str, float]:
+        mined = int(((task.labels.satellite >= 0) & ~task.labels.given).sum())
+        return {"labels": mined, "right": round(mined * correctness(task.labels, truth, known)) if mined else 0}
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = train(model, task, steps.training, folder, name="real-pairs", after_epoch=count, progress=False)
+    return model.eval(), rows
+
+
+def measured(found: Descriptors, positives: Positives, held: Tensor) -> dict[str, dict[str, float]]:
+    """R@1, R@5 and AP in percent of the held-out rows among themselves, by direction."""
+    pairs = positives.pairs()  # of a building's two names both are right
+    place = torch.full((len(positives),), -1).index_put_((held,), torch.arange(len(held)))
+    right = place[pairs[torch.isin(pairs[:, 0], held)]]
+    ground, satellite = found.ground[held], found.satellite[held]
+    forth = retrieval_measures(ground, satellite, right, ks=(1, 5))
+    return dict(zip(DIRECTIONS, (forth, retrieval_measures(satellite, ground, right.flip(1), ks=(1, 5))), strict=True))
+
+
+def measure_fold(recipe: RealPairs, fold: int) -> StageResult:
+    """Adapts on all folds but one and measures on that one, from the run cache.
+
+    Its numbers: "measures" by method and direction, "labels" a row an epoch, "images" held out.
+    """
+    data = read_sample(recipe)
+    parts = folds_of(data.query.ids, recipe.folds)
+    compute = functools.partial(
+        _compute, data, recipe, (parts == fold).nonzero()[:, 0], (parts != fold).nonzero()[:, 0]
+    )
+    return run_stage("real-pairs", _OneFold(recipe, fold), data.digest(), compute)
+
+
+def _compute(data: Dataset, recipe: RealPairs, held: Tensor, rows: Tensor, folder: Path) -> dict[str, Any]:
+    images, ground, satellite = unpaired(data, rows, recipe.training.seed)
+    place = torch.full((len(data),), -1).index_put_((satellite,), torch.arange(len(rows)))
+    truth = Positives.of([place[torch.tensor(data.positives[i])].tolist() for i in ground.tolist()])
+    plain = replace(recipe.curriculum.start, centre=False)
+
+    def centred(model: TwoViewEncoder) -> Descriptors:
+        """Less the mean of the images adapted on, each view its own."""
+        found = describe(model, data, plain)
+        views = (found.ground, ground), (found.satellite, satellite)
+        return Descriptors(*(F.normalize(values - values[some].mean(0), dim=1) for values, some in views))
+
+    begun = zero_shot(recipe)
+    found = describe(begun, data, plain)
+    none = torch.full((len(rows),), -1)
+    model, labels = adapted(images, recipe, folder / "adapted", none, truth.pairs())
+    taught, _ = adapted(images, recipe, folder / "supervised", truth.best(), truth.pairs())
+    every = centred(begun), Descriptors(*aligned(found.ground, found.satellite)), centred(model), centred(taught)
+    measures = {name: measured(each, data.positives, held) for name, each in zip(METHODS, every, strict=True)}
+    return {"measures": measures, "labels": labels, "images": len(held)}
