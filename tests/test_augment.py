@@ -283,3 +283,13 @@ def test_the_papers_placement_moves_half_of_the_images_and_lets_black_in():
     kept = torch.isclose(moved, images, atol=1e-5).flatten(1).all(1)
     assert 0.45 < float(kept.float().mean()) < 0.65  # a few of the others shrink into the image and show no border
     assert moved[~kept].amin() == 0
+
+
+@pytest.mark.parametrize("fov_deg", [360, 180, 90, 70, 1])
+def test_a_field_of_view_is_so_many_columns_around_the_seam(fov_deg):
+    images = torch.arange(2 * 3 * 2 * 36).view(2, 3, 2, 36)
+    found = a.crop_panoramas(images, fov_deg, torch.tensor([0, 34]))
+    width = max(1, round(36 * fov_deg / 360))
+    assert found.shape == (2, 3, 2, width)
+    assert torch.equal(found[0], images[0, ..., :width])
+    assert torch.equal(found[1], images[1].roll(2, 2)[..., :width])

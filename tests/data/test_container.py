@@ -114,3 +114,9 @@ def test_joined_sets_are_looked_up_in_each_others_galleries():
     assert (len(both), len(both.gallery)) == (3, 3)
     assert both.positives[0].tolist() == [0, 2]  # the first set's own at 4 m, the second's at 6 m
     assert both.query[2:].unique().tolist() == [2]
+
+
+def test_positives_as_a_table_with_nothing_behind_the_last():
+    rows = Positives.of([[3, 1], None, [], [2]])
+    assert rows.padded().tolist() == [[3, 1], [-1, -1], [-1, -1], [2, -1]]
+    assert Positives.unknown(3).padded().shape == (3, 0)

@@ -63,3 +63,50 @@ def test_without_frames_the_published_table_is_shown_again(tmp_path, monkeypatch
     assert tables.read(tmp_path / "again" / "real.csv")["seed"].tolist() == [1]
     run = results.start("06_vg_ssl", profile="tiny", data=WORLD, seed=7)
     assert "no rows of seed 7" in run.keep("real")
+
+
+@pytest.mark.usefixtures("fresh_runs")
+class TestAreas:
+    """Sample4Geo's parts of the world in VIGOR's layout."""
+
+    settings = profiles.sample4geo("tiny", 0)
+
+    def test_same_and_cross_ask_as_much_among_as_many_tiles(self):
+        (area,) = material.open_areas(self.settings, WORLD, self.settings.method, progress=False)
+        same, cross = area.tests["same"], area.tests["cross"]
+        assert len(area.train) == 72
+        assert (len(same), len(same.gallery)) == (len(cross), len(cross.gallery)) == (24, len(cross.gallery))
+        assert not set(area.train.query.ids) & set(same.query.ids)
+        for test in (same, cross):
+            assert (test.positives.best() >= 0).all()
+            where = test.gallery.positions.values[test.positives.best()] - test.query.positions.values
+            assert np.abs(where).max() <= self.settings.trained.span_m / 4 + 1e-3
+            assert max(map(len, test.semi_positives)) == 3
+
+    def test_each_style_is_trained_on_and_tested_on_by_all(self):
+        cities = material.styles(self.settings, self.settings.brief, progress=False)
+        assert list(cities) == ["garden", "canal", "downtown", "old_town"]
+        for name, part in cities.items():
+            assert next(iter(part.tests)) == name
+            assert set(part.tests) == set(cities)
+            assert len({len(test.gallery) for test in part.tests.values()}) == 1
+            assert not set(part.train.query.ids) & set(part.test.query.ids)
+            assert np.ptp(part.train.gallery.positions.values[:, 0]) < 1000  # of one city alone
+
+    def test_settings_are_chosen_elsewhere(self):
+        chosen = material.validation(self.settings, self.settings.method, progress=False)
+        assert self.settings.validation.seed not in (self.settings.trained.seed, self.settings.unseen.seed)
+        assert list(chosen.tests) == ["same"]
+
+    def test_a_field_of_view_keeps_everything_but_the_columns(self):
+        whole = material.one_area(self.settings, WORLD, self.settings.brief, progress=False).test
+        narrow = material.with_field_of_view(whole, 90, seed=1)
+        assert narrow.query.size == (whole.query.size[0], whole.query.size[1] // 4)
+        assert narrow.positives is whole.positives
+        assert narrow.digest() != material.with_field_of_view(whole, 90, seed=2).digest() != whole.digest()
+
+    def test_sues200s_form_has_a_test_a_height(self):
+        flown = material.open_heights(self.settings, progress=False)
+        assert list(flown.tests) == ["150m", "200m", "250m", "300m"]
+        assert len(flown.train) == 4 * 12 * self.settings.heights.views
+        assert (flown.train.positives.best().bincount() == 4 * self.settings.heights.views).all()

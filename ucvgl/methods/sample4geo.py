@@ -85,8 +85,7 @@ class SupervisedPairs(Task):
     def __post_init__(self) -> None:
         best = self.given.positives.best()
         self.ground = (best >= 0).nonzero()[:, 0]  # (P,) the items: ground images whose tile is known
-        # a place is a tile that some ground image belongs to; `tiles` says which
-        self.tiles, self.place = best[self.ground].unique(return_inverse=True)
+        self.tiles, self.place = best[self.ground].unique(return_inverse=True)  # a place is a tile that has an item
         number = torch.full((len(self.given.gallery) + 1,), -1)  # of each tile's place; the last stands for no tile
         number[self.tiles] = torch.arange(len(self.tiles))
         semi = self.given.semi_positives or Positives.unknown(len(best))
@@ -145,7 +144,7 @@ class SupervisedPairs(Task):
     def loss(self, model: TwoViewEncoder, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
         """Symmetric InfoNCE; no place stands twice in a batch, so every other row is a negative, but for semi-positives."""
         place, semi = labels
-        off_centre = (semi[:, :, None] == place).any(1) if semi.shape[1] else None  # (B, B): tile j shows the spot of i
+        off_centre = (semi[:, :, None] == place).any(1) if semi.numel() else None  # (B, B): tile j shows the spot of i
         return info_nce(*embeddings, model.scale, label_smoothing=self.config.smoothing, not_negative=off_centre)
 
     def state(self) -> dict[str, Tensor]:
