@@ -29,7 +29,6 @@ VERSION = 3  # of what the stage computes: raised when its numbers change, so th
 SAMPLERS = ("random", "geographic", "similarity", "both")
 BACKBONE = "convnext_base.fb_in22k_ft_in1k_384"
 MOVES = {"panorama": "roll", "top view": "turn", "oblique": "stay", "polar": "roll", "tile": "turn"}  # by kind of image
-# 1e-3 is the paper's for ConvNeXt-Base; it lets small backbones collapse
 PUBLISHED = TrainingConfig(learning_rate=1e-3, warmup_epochs=1.0, clip_value=100.0, precision="bf16")
 
 
@@ -64,7 +63,7 @@ class Sample4Geo:
     tile_kind: Literal["tile", "polar"] = "tile"  # polar: unrolled around the centre (SAFA, section 3.1), ours
     # a batch's panoramas are cut to one of these, at headings nobody knows (Shi et al., CVPR 2020); Sample4Geo: whole, north up
     fovs_deg: tuple[float, ...] = ()
-    training: TrainingConfig = PUBLISHED
+    training: TrainingConfig = PUBLISHED  # 1e-3 is for ConvNeXt-Base; small backbones collapse at it
     sampling: Sampling = field(default_factory=Sampling)
     smoothing: float = 0.1  # of the labels; Sample4Geo 0.1
     augmentation: augment.Augmentation = augment.SAMPLE4GEO
@@ -129,12 +128,12 @@ class SupervisedPairs(Task):
             fov_deg = fovs_deg[int(torch.randint(len(fovs_deg), (1,), generator=generator))]
             first = torch.randint(ground.shape[3], (len(items),), generator=generator)
             ground = augment.crop_panoramas(ground, fov_deg, first)
-        # a drone's images lose as small holes as tiles
-        hole = augment.SATELLITE_HOLE if config.ground_kind == "oblique" else augment.GROUND_HOLE
-        ground = augment.augment(ground, config.augmentation, generator, hole=hole)
+        hole = (
+            augment.SATELLITE_HOLE if config.ground_kind == "oblique" else augment.GROUND_HOLE
+        )  # a drone's as a tile's
         placed = [config.placement] if config.placement is not None and config.tile_kind == "tile" else []
-        hole = augment.SATELLITE_HOLE
-        tile = augment.augment(tile, config.augmentation, generator, hole=hole, placements=placed)
+        ground = augment.augment(ground, config.augmentation, generator, hole=hole)
+        tile = augment.augment(tile, config.augmentation, generator, hole=augment.SATELLITE_HOLE, placements=placed)
         return Batch((ground, tile), (self.place[items], self.semi[items]))
 
     def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
