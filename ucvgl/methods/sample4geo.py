@@ -128,12 +128,10 @@ class SupervisedPairs(Task):
             fov_deg = fovs_deg[int(torch.randint(len(fovs_deg), (1,), generator=generator))]
             first = torch.randint(ground.shape[3], (len(items),), generator=generator)
             ground = augment.crop_panoramas(ground, fov_deg, first)
-        hole = (
-            augment.SATELLITE_HOLE if config.ground_kind == "oblique" else augment.GROUND_HOLE
-        )  # a drone's as a tile's
+        holes = augment.SATELLITE_HOLE, augment.GROUND_HOLE  # a drone's images lose as small ones as tiles
         placed = [config.placement] if config.placement is not None and config.tile_kind == "tile" else []
-        ground = augment.augment(ground, config.augmentation, generator, hole=hole)
-        tile = augment.augment(tile, config.augmentation, generator, hole=augment.SATELLITE_HOLE, placements=placed)
+        ground = augment.augment(ground, config.augmentation, generator, hole=holes[config.ground_kind != "oblique"])
+        tile = augment.augment(tile, config.augmentation, generator, hole=holes[0], placements=placed)
         return Batch((ground, tile), (self.place[items], self.semi[items]))
 
     def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
