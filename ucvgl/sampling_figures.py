@@ -1,9 +1,8 @@
 """Plots of how batches are put together (Sample4Geo, section 3), one function a figure.
 
 Each takes plain tensors and returns a matplotlib figure. A sampler draws a place and lets others join it, its
-neighbours on the ground or in feature space; a place's *drawn place* is the one it joined, itself if it was drawn. In a
-batch the wrong tiles are the negatives of a query. All raise InputError on missing rows or columns, on shapes that do not
-fit, and on NaN where none is named.
+neighbours on the ground or in feature space; a place's *drawn place* is the one it joined, itself if it was drawn. Both raise
+InputError on shapes that do not fit, and on NaN where none is named.
 """
 
 import math
