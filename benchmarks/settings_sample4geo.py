@@ -1,0 +1,58 @@
+"""Settings of notebook 05 on cities of their own: one training, R@1 by epoch. Nothing that the notebook reports is looked at.
+
+    python benchmarks/settings_sample4geo.py [--kind both] [--depth 4] [--px 32] [--epochs 6] [--refresh 2] [--rate 2e-3]
+                                             [--draw 64 16 16] [--batch 64] [--pooling gem] [--places 3000] [--seed 0]
+
+Trains on `lab.material.validation`: 3,000 panoramas of two cities, tested with 1,000 others of them. Options left out are the
+laptop profile's. Prints one line of Markdown: the settings that were given, seconds of one core, R@1 after each epoch, hit rate.
+"""
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ucvgl.data.prepare import Preparation
+from ucvgl.lab import material, profiles
+from ucvgl.methods.sample4geo import SAMPLERS, supervise
+from ucvgl.sampling import NeighbourDraw
+
+
+def main() -> None:
+    """Trains once and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=SAMPLERS, default="both")
+    for name in ("depth", "px", "epochs", "refresh", "batch", "places", "seed"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--rate", type=float)
+    parser.add_argument("--pooling")
+    parser.add_argument("--draw", type=int, nargs=3, metavar=("RANGE", "NEAREST", "DRAWN"))
+    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    settings = profiles.sample4geo("laptop", given.get("seed", 0))
+    method, px = settings.method, given.get("px", settings.method.satellite.image_px[0])
+    changed = {name: given[name] for name in ("depth", "pooling") if name in given}
+    encoder = replace(method.satellite, image_px=(px, px), **changed)
+    names = {"epochs": "epochs", "batch": "batch_size", "rate": "learning_rate"}
+    training = replace(method.training, **{names[name]: given[name] for name in names if name in given})
+    draw = NeighbourDraw(*given["draw"]) if "draw" in given else method.sampling.draw
+    every = given.get("refresh", method.sampling.refresh_every)
+    sampling = replace(method.sampling, kind=given["kind"], draw=draw, refresh_every=every)
+    method = replace(method, ground=replace(encoder, image_px=(px, 2 * px)), satellite=encoder, training=training,
+                     sampling=sampling, evaluate_every=1)  # fmt: skip
+    settings = replace(settings, images=Preparation((px, 2 * px), (px, px)))
+    train, tests = material.validation(settings, method, progress=False)
+    train = train.take(np.linspace(0, len(train) - 1, given.get("places", len(train))).astype(np.int64))
+    begun = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        found = supervise(train, method, tests, Path(folder), progress=False)
+    recalls = ", ".join(f"{row['same: r_at_1']:.1f}" for row in found["rows"])
+    text = ", ".join(f"{name} {value}" for name, value in given.items())
+    hits = found["recall"]["same"]["hit_rate"]
+    print(f"| {text} | {len(train):,} | {time.process_time() - begun:.0f} | {recalls} | {hits:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
