@@ -226,16 +226,16 @@ def sample4geo(profile: str, seed: int, *, data: str = WORLD) -> Sample4GeoSetti
     else:
         # averaged, so that one encoder takes two sizes; of three stages 40 numbers would be left to describe a place with
         tile = EncoderConfig("tf_efficientnet_lite0", "package", depth=4, pooling="gem", image_px=(32, 32))
-        training = TrainingConfig(6, 64, 2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=seed)
+        training = TrainingConfig(5, 64, 2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=seed)
         # half of the paper's batch and half of its lists; refreshed twice. On `small` places a quarter of its lists
         sampling, fewer = Sampling("both", NeighbourDraw(64, 16, 16), 2), NeighbourDraw(32, 8, 8)
-        worlds, small = _grids(8000, 4000, 1700.0, 12.0, 64, 0.4), 1200
+        worlds, small = _grids(8000, 4000, 1700.0, 12.0, 64, 0.4), 1000
         flights, heights = Flights(), Flights(places=200, city_size_m=1100.0)
         real = RealPairs(training=replace(RealPairs().training, seed=seed))
     images = Preparation((tile.image_px[0], 2 * tile.image_px[0]), tile.image_px)
     panorama, square = (replace(tile, image_px=px) for px in (images.query_px, (flights.image_px,) * 2))
     method = Sample4Geo(panorama, tile, training=training, sampling=sampling, evaluate_every=training.epochs)
-    more = replace(training, epochs=3 if tiny else 8)  # fewer images, more epochs
+    more = replace(training, epochs=3 if tiny else 7)  # fewer images, more epochs
     brief = replace(method, sampling=replace(sampling, draw=fewer), training=more, evaluate_every=more.epochs)
     drone = replace(brief, ground=square, satellite=square, ground_kind="oblique",
                     sampling=replace(brief.sampling, kind="similarity"))  # fmt: skip
