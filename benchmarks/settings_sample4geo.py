@@ -29,11 +29,14 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--rate", type=float)
     parser.add_argument("--pooling")
+    parser.add_argument("--difficulty")
+    parser.add_argument("--span", type=float)
+    parser.add_argument("--separate", action="store_true", default=None)
     parser.add_argument("--draw", type=int, nargs=3, metavar=("RANGE", "NEAREST", "DRAWN"))
     given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
     settings = profiles.sample4geo("laptop", given.get("seed", 0))
     method, px = settings.method, given.get("px", settings.method.satellite.image_px[0])
-    changed = {name: given[name] for name in ("depth", "pooling") if name in given}
+    changed = {name: given[name] or None for name in ("depth", "pooling") if name in given}
     encoder = replace(method.satellite, image_px=(px, px), **changed)
     names = {"epochs": "epochs", "batch": "batch_size", "rate": "learning_rate"}
     training = replace(method.training, **{names[name]: given[name] for name in names if name in given})
@@ -41,8 +44,11 @@ def main() -> None:
     every = given.get("refresh", method.sampling.refresh_every)
     sampling = replace(method.sampling, kind=given["kind"], draw=draw, refresh_every=every)
     method = replace(method, ground=replace(encoder, image_px=(px, 2 * px)), satellite=encoder, training=training,
-                     sampling=sampling, evaluate_every=1)  # fmt: skip
-    settings = replace(settings, images=Preparation((px, 2 * px), (px, px)))
+                     sampling=sampling, evaluate_every=1,
+                     shared="separate" not in given)  # fmt: skip
+    world = settings.validation
+    world = replace(world, difficulty=given.get("difficulty", world.difficulty), span_m=given.get("span", world.span_m))
+    settings = replace(settings, validation=world, images=Preparation((px, 2 * px), (px, px)))
     train, tests = material.validation(settings, method, progress=False)
     train = train.take(np.linspace(0, len(train) - 1, given.get("places", len(train))).astype(np.int64))
     begun = time.process_time()

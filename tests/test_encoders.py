@@ -290,12 +290,18 @@ def test_the_scale_is_learned():
     assert model.log_scale.grad != 0
 
 
-def test_shared_weights_take_two_sizes_except_with_safa():
+def test_shared_weights_take_two_sizes(tmp_path):
     wide = replace(SMALL, image_px=(32, 64))
     model = two_view_encoder(wide, SMALL, shared=True, seed=0)
     assert model.ground(images(2, 32, 64)).shape == model.satellite(images(2, 32, 32)).shape
-    with pytest.raises(InputError, match="shared"):
-        two_view_encoder(replace(wide, pooling="safa"), replace(SMALL, pooling="safa"), shared=True, seed=0)
+    model = two_view_encoder(replace(wide, pooling="safa"), replace(SMALL, pooling="safa"), shared=True, seed=0)
+    assert model.shared
+    assert model.ground.backbone is model.satellite.backbone
+    assert model.ground.pool is not model.satellite.pool  # SAFA weighs positions
+    save_model(model, tmp_path / "shared.safetensors")
+    again = open_model(tmp_path / "shared.safetensors").eval()
+    assert torch.equal(again.satellite(images(2, 32, 32)), model.eval().satellite(images(2, 32, 32)))
+    assert again.shared
     with pytest.raises(InputError, match="shared"):
         two_view_encoder(replace(SMALL, depth=1), SMALL, shared=True, seed=0)
     with pytest.raises(InputError, match="ground 24, satellite 32"):

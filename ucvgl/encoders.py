@@ -248,7 +248,7 @@ class TwoViewEncoder(nn.Module):
     @property
     def shared(self) -> bool:
         """Whether both views go through the same weights."""
-        return self.ground is self.satellite
+        return self.ground.backbone is self.satellite.backbone
 
     @property
     def scale(self) -> Tensor:
@@ -269,18 +269,19 @@ def two_view_encoder(ground: EncoderConfig, satellite: EncoderConfig, shared: bo
         InputError: as `Encoder`; descriptors of two widths; shared weights with settings that differ in more than
             image_px, or in that with SAFA.
     """
-    alike = satellite if ground.pooling == "safa" else replace(satellite, image_px=ground.image_px)
-    if shared and alike != ground:
+    if shared and replace(satellite, image_px=ground.image_px) != ground:
         raise InputError(
-            "two_view_encoder, shared", expected="the same settings for both views (without 'safa', image_px may differ)",
+            "two_view_encoder, shared", expected="the same settings for both views (image_px may differ)",
             found=f"{ground} and {satellite}", todo="Make them the same, or share no weights.",
         )  # fmt: skip
     with seeded(2 * seed):
         first = Encoder(ground)
-    if shared:
+    if shared and (ground.pooling != "safa" or ground == satellite):
         return TwoViewEncoder(first, first, (ground, satellite))
     with seeded(2 * seed + 1):  # odd: so that no seed's satellite encoder is another one's ground encoder
         second = Encoder(satellite)
+    if shared:  # SAFA weighs positions, and images of two sizes have other positions
+        second.backbone = first.backbone
     if first.dim != second.dim:
         raise InputError(
             "two_view_encoder", expected="descriptors of one width", found=f"ground {first.dim}, satellite {second.dim}",

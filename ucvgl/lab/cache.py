@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ucvgl import paths
 from ucvgl.distributed import from_first, processes
 from ucvgl.errors import InputError
+from ucvgl.lab.provenance import device, trained_on
 from ucvgl.lab.results import plain_settings
 from ucvgl.paths import replace_folder, waiting_for, write_json
 
@@ -132,7 +133,7 @@ def _prepare(partial: Path, key: dict[str, Any]) -> bool:
 
 
 def _finish(partial: Path, folder: Path, numbers: dict[str, Any], seconds: float, resumed: bool) -> None:
-    result = {"seconds": seconds, "resumed": resumed, "numbers": numbers}
+    result = {"seconds": seconds, "resumed": resumed, "device": device(), "numbers": numbers}
     try:
         write_json(partial / RESULT, result)
     except (TypeError, ValueError) as error:
@@ -147,6 +148,7 @@ def _load(folder: Path, key: dict[str, Any], loaded: bool) -> StageResult:
     _check_config(folder, key)
     result = _read(folder, RESULT)
     try:
+        trained_on.update([result["device"]] if "device" in result else [])
         return StageResult(folder, dict(result["numbers"]), loaded, float(result["seconds"]), bool(result["resumed"]))
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder, f"{RESULT} without a readable {error}") from None

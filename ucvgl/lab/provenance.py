@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ucvgl import __version__, paths
 
+trained_on: set[str] = set()  # devices that the stages this process has loaded were computed on
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "faiss-cpu", "faiss-gpu")  # those that can change a number
 
 

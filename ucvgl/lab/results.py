@@ -20,7 +20,7 @@ from PIL import Image
 
 from ucvgl.errors import InputError
 from ucvgl.lab import tables
-from ucvgl.lab.provenance import commit, device, versions
+from ucvgl.lab.provenance import commit, device, trained_on, versions
 from ucvgl.lab.settings import WORLD, check_data, check_profile, check_seed, data_id, run_folder
 from ucvgl.paths import figures, plain, replace_folder, write_json, write_text
 
@@ -71,7 +71,7 @@ class Run:
             ],
             "versions": versions(),
             "commit": commit(),
-            "device": device(),
+            "device": " and ".join(sorted({device()} | trained_on)),  # a stage may come from elsewhere
             "seconds": round(time.monotonic() - self.started, 1),
         }
 
@@ -221,6 +221,7 @@ def _together(recipes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "seeds": [seed for recipe in recipes for seed in recipe["seeds"]],
         "seconds": round(sum(recipe["seconds"] for recipe in recipes), 1),
+        "device": "; ".join(dict.fromkeys(recipe["device"] for recipe in recipes)),
     }
 
 
