@@ -25,7 +25,7 @@ def main() -> None:
     """Trains once and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", choices=SAMPLERS, default="both")
-    for name in ("depth", "px", "epochs", "refresh", "batch", "places", "seed"):
+    for name in ("panoramas", "depth", "px", "epochs", "refresh", "batch", "places", "seed"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--rate", type=float)
     parser.add_argument("--pooling")
@@ -47,7 +47,7 @@ def main() -> None:
                      sampling=sampling, evaluate_every=1,
                      shared="separate" not in given)  # fmt: skip
     world = settings.validation
-    world = replace(world, difficulty=given.get("difficulty", world.difficulty), span_m=given.get("span", world.span_m))
+    world = replace(world, places=given.get("panoramas", world.places), difficulty=given.get("difficulty", world.difficulty), span_m=given.get("span", world.span_m))
     settings = replace(settings, validation=world, images=Preparation((px, 2 * px), (px, px)))
     train, tests = material.validation(settings, method, progress=False)
     train = train.take(np.linspace(0, len(train) - 1, given.get("places", len(train))).astype(np.int64))
