@@ -94,11 +94,14 @@ def _moved(images: Tensor, quarters: Tensor, move: Callable[[Tensor, int], Tenso
 def crop_panoramas(images: Tensor, fov_deg: float, first: Tensor) -> Tensor:
     """What a camera of a field of view sees of panoramas (B, C, H, W): `fov_deg` of their 360 degrees from column `first` (B,) on.
 
-    (B, C, H, W fov_deg / 360), to a whole column; panoramas go on at their seam. With 360 degrees they are rolled.
+    Of the same size, since SAFA weighs positions: what it sees is at the left, to a whole column, and the rest black; panoramas
+    go on at their seam. With 360 degrees they are rolled.
     """
-    columns = torch.arange(max(1, round(images.shape[3] * fov_deg / 360))) + first.cpu()[:, None]  # (B, width)
-    columns = (columns % images.shape[3]).to(images.device)
-    return images.gather(3, columns[:, None, None].expand(-1, *images.shape[1:3], -1))
+    width = images.shape[3]
+    columns = ((torch.arange(width) + first.cpu()[:, None]) % width).to(images.device)  # (B, W)
+    seen = images.gather(3, columns[:, None, None].expand(-1, *images.shape[1:3], -1))
+    seen[..., max(1, round(width * fov_deg / 360)) :] = 0
+    return seen
 
 
 Move = Literal["roll", "turn", "stay"]
