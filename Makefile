@@ -23,7 +23,7 @@ SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env reproduce test test-browser lab lint site refresh-notebooks clean
+.PHONY: help env reproduce test test-browser gpu-check lab lint site refresh-notebooks clean
 # Recipes read the settings from the environment, quoted: a path may hold spaces or quotes.
 export PROFILE DATA SEED ROWS PANORAMA OTHER DRONE BACKBONE CORES PYTHON TORCH_BACKEND
 
@@ -43,6 +43,7 @@ help:
 	@echo 'make test                linter, tests, and the notebooks with the tiny profile'
 	@echo 'make test-browser        the notebooks in JupyterLab, and a map page, in chromium; installs it (apt-get) where it is missing'
 	@echo '                         screenshots: UCVGL_SHOTS=<folder> make test-browser'
+	@echo 'make gpu-check           the first hour with a GPU: tests, precision, speed, memory, a larger study; resumes'
 	@echo 'make lab                 JupyterLab on the notebooks'
 	@echo 'make site                README, docs/, the notebooks and the reference as pages: build/site/index.html'
 	@echo 'make env                 only the environment, .venv   PYTHON=<python 3.11 or later> ($(PYTHON))'
@@ -100,6 +101,9 @@ test-browser: $(BROWSER)
 	             'then call make test-browser again' >&2; exit 1; }; \
 	fi
 	UCVGL_BROWSER=1 $(BIN)/python -m pytest tests/browser
+
+gpu-check: env
+	$(BIN)/python -m benchmarks.gpu
 
 lab: env
 	$(BIN)/jupyter lab notebooks
