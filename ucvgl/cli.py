@@ -25,8 +25,12 @@ Data = Annotated[str, Option(help="'world', the embedded city, or the root folde
 Seed = Annotated[int, Option(help="Seed of everything random in it.")]
 Other = Annotated[str, Option(help="A second data set, for notebook 05's table on generalisation.")]
 Drone = Annotated[str, Option(help="University-1652, for notebook 05's table on drones.")]
-Backbone = Annotated[str, Option(help="Of notebook 06's paper profile: resnet50 or deit_small.")]
-Skip = Annotated[bool, Option("--skip-unreadable", help="Leave out images that cannot be read; counted in notes.")]
+Backbone = Annotated[
+    str, Option(help="Of the paper profile: a timm name, ':frozen' behind it to train the head alone.")
+]
+Skip = Annotated[
+    bool, Option("--skip-unreadable", help="Leave out images that are absent or damaged; counted in notes.")
+]
 
 
 def _skip_unreadable(skip: bool) -> None:
@@ -174,13 +178,40 @@ def locate(
 def train(
     rows: Annotated[list[str], Argument(help="As 04/ablation/no_mutual; 04/ablation for a table, 05 for a notebook.")],
     profile: Profile = "laptop", data: Data = "world", seed: Seed = 0,
-    other: Other = "", drone: Drone = "", backbone: Backbone = "",
+    other: Other = "", drone: Drone = "", backbone: Backbone = "", skip_unreadable: Skip = False,
 ) -> None:  # fmt: skip
     """Train rows of the tables, into the run cache. Several processes train each together with
     `accelerate launch --multi_gpu --num_processes N -m ucvgl.cli train ROW`; `reproduce --dry-run` lists the rows."""
     from ucvgl.lab.train import train as run
 
+    _skip_unreadable(skip_unreadable)
     run(rows, profile, data, seed, other=other, drone=drone, backbone=backbone)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, Option(help="The root folder of a data set.")],
+    weights: Annotated[
+        Path | None, Option(help="A .safetensors file that a training, or `weights convert`, left.")
+    ] = None,
+    backbone: Annotated[str, Option(help="Or a timm name, with its published weights.")] = "",
+    image_px: Annotated[tuple[int, int] | None, Option(help="Height and width for --backbone, if not its own.")] = None,
+    layout: Annotated[str, Option(help="As of `data check`; recognised if not said.")] = "auto",
+    part: Annotated[
+        list[str] | None, Option(help="As val, or 'test drone2satellite'; repeat it. Else all tests.")
+    ] = None,
+    ranks: Annotated[Path | None, Option(help="A CSV to write: the rank of each query's best right image.")] = None,
+    as_json: Annotated[bool, Option("--json", help="The table for machines, on stdout.")] = False,
+    skip_unreadable: Skip = False,
+) -> None:
+    """Measure an encoder on a data set by its published protocol: recall, hit rate or AP. Nothing is trained."""
+    from ucvgl.lab import evaluate as lab
+
+    _skip_unreadable(skip_unreadable)
+    tests = lab.open_tests(data, layout, part or ())  # what it lacks is said before weights are fetched
+    table = lab.evaluate(lab.encoder_of(weights, backbone, image_px), tests, ranks=ranks, progress=not as_json)
+    notes = "".join(f"\n{label}: {test.note}" for label, test in tests.items() if test.note)
+    typer.echo(table.to_json(orient="index", indent=2) if as_json else f"{table.round(2).to_string()}\n{notes}")
 
 
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: check one, or export the embedded world as one.")

@@ -127,13 +127,19 @@ def retrieval_measures(
     query: Tensor, gallery: Tensor, positives: Tensor, *,
     semi_positives: Tensor | None = None, ks: Sequence[int] = (1, 5, 10),
 ) -> dict[str, float]:  # fmt: skip
+    """`measures_of` a search, from embeddings (Q, D) and (R, D); pairs as in `places_of`."""
+    assert len(positives), "no query has a right item"
+    places = places_of(query, gallery, positives, semi_positives=semi_positives)
+    return measures_of(places, len(query), len(gallery), ks)
+
+
+def measures_of(places: Places, queries: int, gallery: int, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
     """Every measure of a search, averaged over the queries that have a right item; all in percent but the last two.
 
     Args:
-        query: (Q, D) embeddings.
-        gallery: (R, D) embeddings.
-        positives: (P, 2) int64 rows of (query, gallery), the right items.
-        semi_positives: (S, 2) int64, VIGOR's tiles that show the place off centre.
+        places: where the right items stand.
+        queries: how many there are.
+        gallery: how many items were searched.
         ks: of the recalls.
 
     Returns:
@@ -143,14 +149,12 @@ def retrieval_measures(
         ap: mean of `average_precision`.
         queries, left_out: how many queries were measured, and how many were not for want of a right item.
     """
-    assert len(positives), "no query has a right item"
-    places = places_of(query, gallery, positives, semi_positives=semi_positives)
     measures = recall_at(places.first, ks)
-    measures["r_at_1_percent"] = _percent(places.first < max(1, len(gallery) // 100))
+    measures["r_at_1_percent"] = _percent(places.first < max(1, gallery // 100))
     if places.unmasked_above is not None:
         measures["hit_rate"] = _percent(places.unmasked_above < 1)
     measures["ap"] = 100 * float(average_precision(places).mean())
-    return measures | {"queries": len(places.query), "left_out": len(query) - len(places.query)}
+    return measures | {"queries": len(places.query), "left_out": queries - len(places.query)}
 
 
 def _percent(hit: Tensor) -> float:

@@ -47,9 +47,10 @@ def open_dataset(
     """A data set by its name, one of `NAMES` or "auto" (by the layout of `root`), its files looked for before anything runs.
 
     `split` is the part, by default the reader's own; `options` are the reader's further arguments. `missing`: what becomes of
-    listed files that are absent: "error" raises (the default), "drop" leaves them out (the default for CVACT, whose published
-    archives lack a few). `skip_unreadable` leaves out images that cannot be decoded, else an error when they are read; by
-    default as UCVGL_SKIP_UNREADABLE says. The note tells what was left out. InputError: as the reader, or nothing is left.
+    listed files that are absent: "error" raises, "drop" leaves them out; the default is "drop" with `skip_unreadable` and for
+    CVACT, whose published archives lack a few. `skip_unreadable` leaves out images that cannot be decoded, else an error when
+    they are read; by default as UCVGL_SKIP_UNREADABLE says. The note tells what was left out. InputError: as the reader, or
+    nothing is left.
     """
     name = detect_layout(root) if name == "auto" else name
     one_of("data set", name, NAMES, "Choose one, or 'auto'.")
@@ -65,13 +66,14 @@ def open_dataset(
         note += f" {len(others)} files passed over, of kinds that are not read: {', '.join(others[:3])}."
     (query, gone), (gallery, gone_too) = on_disk(data.query), on_disk(data.gallery)
     absent = [images.file(i) for images, at in ((query, gone), (gallery, gone_too)) for i in np.flatnonzero(at)]
-    if absent and (missing or ("drop" if name == "cvact" else "error")) == "error":
-        count = f"{len(absent)} of {len(query) + len(gallery)} listed files are absent"
-        raise InputError(query.where, expected=f"the file {absent[0]}", found=f"no such file ({count})",
-                         todo="Copy the missing images, or read with missing='drop', which says so.")  # fmt: skip
-    data = _left_out(replace(data, query=query, gallery=gallery, note=note), gone, gone_too, "absent")
     if skip_unreadable is None:
         skip_unreadable = os.environ.get("UCVGL_SKIP_UNREADABLE", "0").lower() not in ("", "0", "false", "no")
+    missing = missing or ("drop" if skip_unreadable or name == "cvact" else "error")
+    if absent and missing == "error":
+        count = f"{len(absent)} of {len(query) + len(gallery)} listed files are absent"
+        raise InputError(query.where, expected=f"the file {absent[0]}", found=f"no such file ({count})",
+                         todo="Copy the missing images, or leave them out with --skip-unreadable, which says so.")  # fmt: skip
+    data = _left_out(replace(data, query=query, gallery=gallery, note=note), gone, gone_too, "absent")
     if skip_unreadable:
         return _left_out(data, _unreadable(data.query), _unreadable(data.gallery), "unreadable")
     return data
@@ -143,7 +145,7 @@ def detect_layout(root: Path | str) -> str:
         "vigor": tuple(f"splits/{city}" for city in CITIES), "sues200": ("Testing", "Training", "satellite-view"),
         "university1652": ("test/query_drone", "train/drone", "test/gallery_satellite"),
         "vpr": ("images/test", "images/val", "images/train", "test/database", "val/database", "train/database"),
-        "folders": ("ground",), "pairs": ("drone",),
+        "folders": ("ground",), "pairs": ("drone", "gallery"),
     }  # fmt: skip
     for name, paths in signs.items():
         if any((root / path).exists() for path in paths):

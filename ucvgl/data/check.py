@@ -39,7 +39,7 @@ SIZES = {name: {"query": [query], "gallery": [gallery]} for name, query, gallery
     ("university1652", (512, 512), (512, 512)), ("sues200", (512, 512), (512, 512)),
 )}  # fmt: skip
 CHECKS = {  # what is right, what else there may be, the next step
-    "split": ("readable lists, every listed file", "absent", "Copy them again; missing='drop' reads the rest and says so."),
+    "split": ("readable lists, every listed file", "absent", "Copy them again; --skip-unreadable goes on with the rest."),
     "counts": ("no published count is known", "not as expected", "Get the whole set; results of a part do not compare."),
     "pairs": ("within 1 km of each other", "further", "A position is wrong (rows shifted, or another release's list)."),
     "overlap": ("none in both", "in both", "Testing on training images means nothing: remove them from one of the two lists."),

@@ -265,7 +265,7 @@ class Dataset:
         """InputError, before anything runs, where `purpose` ("supervised training") needs pairs and none is known."""
         if not self.labelled:
             raise InputError(f"{self.name} {self.split}", expected="pairs", found="none: this layout has no pairs",
-                             todo=f"{purpose} needs them.")  # fmt: skip
+                             todo=f"{purpose} needs them: name the two images of each alike, in query/ and gallery/.")  # fmt: skip
 
     def answerable(self) -> "Dataset":
         """Without the queries that no gallery image is right for; the note says how many. InputError if none is left."""

@@ -24,12 +24,15 @@ SPLITS = {"all": (0.0, 1.0), "train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.
 LEAST = 20  # pairs that can be divided
 
 
-def read_pairs(root: Path | str, split: str = "all", query: str = "drone", gallery: str = "satellite") -> Dataset:
+def read_pairs(root: Path | str, split: str = "all", query: str = "", gallery: str = "") -> Dataset:
     """N queries and M gallery images, pairs by file name: "all", or the part "train", "val" or "test", which is drawn.
 
-    InputError: a folder is absent or empty, a name occurs twice, no name is in both, too few pairs to be divided.
+    The folders `query` and `gallery` are by default those of these names, or drone and satellite. InputError: a folder is
+    absent or empty, a name occurs twice, no name is in both, too few pairs to be divided.
     """
     one_of("split", split, SPLITS, "Parts of own pairs.")
+    own = (Path(root) / "gallery").is_dir()
+    query, gallery = query or ("query" if own else "drone"), gallery or ("gallery" if own else "satellite")
     root = folder(root, f"a folder holding {query}/ and {gallery}/")
     sides = [image_folder(root, side, "images named as those of the other side") for side in (query, gallery)]
     # by names without ending: replace refuses two of one name

@@ -1,0 +1,182 @@
+"""`ucvgl evaluate`: every layout by its protocol, as the methods measure it; what is missing is said before anything runs."""
+
+import json
+import sys
+from dataclasses import replace
+
+import dataset_trees as trees
+import numpy as np
+import pandas as pd
+import pytest
+
+from ucvgl import cli
+from ucvgl.data import open_dataset
+from ucvgl.data.prepare import Preparation, prepare
+from ucvgl.encoders import EncoderConfig, open_model, save_model, two_view_encoder
+from ucvgl.errors import InputError
+from ucvgl.lab.evaluate import encoder_of, evaluate, open_tests
+from ucvgl.methods import sample4geo
+from ucvgl.methods.common import embed_all
+from ucvgl.metrics import retrieval_measures
+
+GROUND = EncoderConfig("test_efficientnet", depth=2, pooling="gem", image_px=(16, 32))
+
+
+@pytest.fixture(autouse=True)
+def _runs(fresh_runs):
+    """A run cache of the test's own."""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "two.safetensors"
+    save_model(two_view_encoder(GROUND, replace(GROUND, image_px=(16, 16)), shared=False, seed=0), path)
+    return path
+
+
+def told(monkeypatch, capsys, *arguments):
+    """What the command prints, or its error."""
+    monkeypatch.setattr(sys, "argv", ["ucvgl", "evaluate", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    said = capsys.readouterr()
+    return said.out if caught.value.code == 0 else (caught.value.code, said.err)
+
+
+@pytest.mark.parametrize(
+    ("layout", "parts", "columns"),
+    [
+        ("cvact", ["val", "test"], None),
+        ("vigor", ["same-test", "cross-test"], ["hit_rate"]),
+        ("university1652", ["test drone2satellite", "test satellite2drone"], ["ap"]),
+        ("vpr", ["val", "test"], ["r_at_5", "r_at_10"]),
+    ],
+)
+def test_each_layout_is_measured_as_its_method_measures_it(layout, parts, columns, weights, tmp_path):
+    _, root = trees.LAYOUTS[layout](tmp_path / "set")
+    tests, model = open_tests(root), open_model(weights)
+    table = evaluate(model, tests, ranks=tmp_path / "ranks.csv", progress=False)
+    assert list(table.index) == parts
+    assert set(columns or ()) <= set(table.columns)
+    assert ("ap" in table.columns) == (layout == "university1652")
+    for label, test in tests.items():
+        sizes = (16, 16), (16, 32)
+        ready = prepare(test, Preparation(*(sizes if test.swapped else reversed(sizes))), progress=False)
+        if layout == "vpr":
+            found = embed_all(model.ground, ready.query), embed_all(model.satellite, ready.gallery)
+            expected = retrieval_measures(*found, ready.positives.pairs())
+        else:
+            expected = sample4geo.evaluate(model, ready)
+        for name in table.columns.intersection(list(expected)):
+            assert table.loc[label, name] == pytest.approx(expected[name]), (label, name)
+    ranks = pd.read_csv(tmp_path / "ranks.csv")
+    for label, some in ranks.groupby("part"):
+        assert len(some) == table.loc[label, "queries"]
+        assert set(some["query"]) <= set(tests[label].query.ids)
+        assert 100 * (some["rank"] < 2).mean() == pytest.approx(table.loc[label, "r_at_1"])
+
+
+def test_the_command_prints_a_table_and_the_protocol(weights, tmp_path, monkeypatch, capsys):
+    _, root = trees.cvact(tmp_path / "set")
+    said = told(monkeypatch, capsys, "--data", root, "--weights", weights, "--part", "test")
+    assert "r_at_1_percent" in said
+    assert "test: A hit is any tile within 5 m (UTM)." in said
+    table = json.loads(told(monkeypatch, capsys, "--data", root, "--weights", weights, "--json"))
+    assert table.keys() == {"val", "test"}
+    assert list(table["test"]) == ["r_at_1", "r_at_5", "r_at_10", "r_at_1_percent", "queries", "left_out"]
+
+
+def test_a_backbone_takes_images_of_the_size_it_asks_for(monkeypatch):
+    untrained = lambda name, weights, **more: EncoderConfig(name, "none", **more)  # noqa: E731
+    monkeypatch.setattr("ucvgl.lab.evaluate.EncoderConfig", untrained)
+    model = encoder_of(None, "test_vit")
+    assert model.shared
+    assert model.configs[0].image_px == (160, 160)
+    assert model.configs[0].pooling == "head"
+    assert encoder_of(None, "test_vit", (96, 96)).configs[1].image_px == (96, 96)
+    with pytest.raises(InputError, match=r"Similar names: .*resnet18"):
+        encoder_of(None, "resnet_18")
+
+
+# ------------------------------------------------------------------------------------------------------------------ cases
+
+
+def test_reproduce_layout(weights, tmp_path, monkeypatch, capsys):
+    """Another layout than is said, or none."""
+    _, root = trees.cvusa(tmp_path / "set")
+    code, said = told(monkeypatch, capsys, "--data", root, "--weights", weights, "--layout", "vigor")
+    assert (code, "satellite_list.txt" in said) == (2, True)
+    code, said = told(monkeypatch, capsys, "--data", tmp_path, "--weights", weights)
+    assert code == 2
+    assert "expected a layout of cvusa, cvact" in said
+
+
+def test_cvusa_positions(weights, tmp_path):
+    """Positions play no part in measuring."""
+    splits, root = trees.cvusa(tmp_path / "set")
+    (root / "split_locations" / "all.csv").unlink()
+    table = evaluate(open_model(weights), open_tests(root), progress=False)
+    assert table["queries"].to_dict() == {"val": len(splits["val"])}
+
+
+def test_cvact_missing(weights, tmp_path, monkeypatch, capsys):
+    """A pair of CVACT is left out and counted; elsewhere an absent file is an error, which names the option that helps."""
+    _, root = trees.cvact(tmp_path / "cvact")
+    min(root.glob("ANU_data_test/satview_polish/*.jpg")).unlink()
+    said = told(monkeypatch, capsys, "--data", root, "--weights", weights, "--part", "test")
+    assert "1 of 5 pairs left out, files absent" in said
+    _, root = trees.cvusa(tmp_path / "cvusa")
+    data = open_dataset("cvusa", root, "val")
+    (root / data.query.paths[0]).unlink()
+    code, said = told(monkeypatch, capsys, "--data", root, "--weights", weights)
+    assert code == 2
+    assert "1 of 8 listed files are absent" in said
+    assert "--skip-unreadable" in said
+    monkeypatch.setenv("UCVGL_SKIP_UNREADABLE", "1")
+    assert "1 of 4 pairs left out, files absent" in open_tests(root)["val"].note
+
+
+def test_test_only_vpr(weights, tmp_path):
+    for side in ("database", "queries"):
+        for k in range(4):
+            trees.jpeg(tmp_path / "images" / "test" / side / f"@0@{k * 25 / 10.5:07.1f}@@@@@{k}@@@@@@@@.jpg")
+    table = evaluate(open_model(weights), open_tests(tmp_path), progress=False)
+    assert table["queries"].to_dict() == {"test": 4}
+    with pytest.raises(InputError, match=r"part: expected one of test, found 'val'"):
+        open_tests(tmp_path, parts=["val"])
+
+
+def test_own_folders(weights, tmp_path, monkeypatch, capsys):
+    """No pairs: said at once, with what would help; own pairs are measured by the part that is held out."""
+    for k in range(24):
+        for side in ("ground", "satellite"):
+            trees.jpeg(tmp_path / "own" / side / f"{k:03d}.jpg", trees.texture(16, 16, k))
+    code, said = told(monkeypatch, capsys, "--data", tmp_path / "own", "--weights", weights)
+    assert code == 2
+    assert "this layout has no pairs. Measuring recall needs them: name the two images of each alike, in query/" in said
+    (tmp_path / "own" / "ground").rename(tmp_path / "own" / "query")
+    (tmp_path / "own" / "satellite").rename(tmp_path / "own" / "gallery")
+    assert {label: len(test) for label, test in open_tests(tmp_path / "own").items()} == {"test": 5}
+    assert len(open_tests(tmp_path / "own", parts=["all"])["all"]) == 24
+    same = two_view_encoder(replace(GROUND, image_px=(16, 16)), replace(GROUND, image_px=(16, 16)), shared=True, seed=0)
+    assert evaluate(same, open_tests(tmp_path / "own"), progress=False).loc["test", "r_at_1"] == 100  # equal images
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "expected --weights or --backbone, found neither"),
+        (["--weights", "w.pth"], "expected a safetensors file with the settings of two encoders"),
+        (["--weights", "none.safetensors"], "found no such file"),
+        (["--backbone", "resnet_18"], "Similar names"),
+        (["--weights", "w.pth", "--image-px", "32", "32"], "it with --backbone alone"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, expected, tmp_path, monkeypatch, capsys):
+    _, root = trees.vpr(tmp_path / "set")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pth").write_bytes(np.random.default_rng(0).bytes(100))
+    code, said = told(monkeypatch, capsys, "--data", root, *arguments)
+    assert code == 2
+    assert expected in said
+    assert said.count("\n") == 1

@@ -1,0 +1,115 @@
+"""`ucvgl evaluate`: a saved encoder, or any of timm's, measured on a data set by its published protocol; nothing is trained.
+
+Images are decoded a batch at a time, and only descriptors stay in memory. Queries go through the ground encoder, tiles and
+databases through the satellite one; satellite images as queries the other way round. An encoder that reads top views needs a
+projection: its notebook measures it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ucvgl.data import FRAMES, PLACE_RECOGNITION, batches, detect_layout, open_dataset, splits_of
+from ucvgl.data.container import Dataset, FileImages
+from ucvgl.encoders import Encoder, EncoderConfig, TwoViewEncoder, embed, open_model, two_view_encoder
+from ucvgl.errors import InputError
+from ucvgl.lab.choices import asked_px
+from ucvgl.lab.sources import suggest
+from ucvgl.methods.common import EMBED_BATCH, device
+from ucvgl.metrics import average_precision, measures_of, places_of
+
+DRONES, PHOTOS = ("university1652", "sues200"), (*PLACE_RECOGNITION, *FRAMES)
+RANKS = ("part", "query", "rank", "right_images", "average_precision")
+
+
+def open_tests(root: Path | str, layout: str = "auto", parts: Sequence[str] = ()) -> dict[str, Dataset]:
+    """The parts of a data set that are there to be measured on, by their labels in `data.splits_of`; own pairs' "test".
+
+    `parts` are other labels, such as "all" of own pairs that were never trained on. InputError: another layout, a label that
+    is none, listed files that are absent, no pairs to measure by.
+    """
+    name = detect_layout(root) if layout == "auto" else layout
+    known = splits_of(name, Path(root))
+    wanted = parts or (["test"] if name == "pairs" else [label for label in known if "train" not in label])
+    known |= {"test": {"split": "test"}} if "all" in known else {}  # a part that the reader draws
+    for label in wanted:
+        if label not in known:
+            todo = suggest(label, [*known])
+            raise InputError("part", expected=f"one of {', '.join(known)}", found=repr(label), todo=todo)
+    opened = {}
+    for label in wanted:
+        swapped = known[label].get("direction") == "satellite2drone"
+        opened[label] = replace(open_dataset(name, root, **known[label]), swapped=swapped)
+        opened[label].require_labels("Measuring recall")
+    return opened
+
+
+def encoder_of(weights: Path | None, backbone: str = "", image_px: tuple[int, int] | None = None) -> TwoViewEncoder:
+    """The encoders of a file of `save_model`; or one for both views: a timm backbone with its published weights and its own
+    pooling, for images of the size it asks for if none is said.
+
+    InputError: both or neither; as `open_model` and `Encoder`.
+    """
+    if (weights is None) == (not backbone):
+        todo = "Give one: a file that a training left, or a timm name such as convnext_base.fb_in22k_ft_in1k_384."
+        raise InputError(
+            "evaluate", expected="--weights or --backbone", found="both" if backbone else "neither", todo=todo
+        )
+    if weights is None:
+        config = EncoderConfig(backbone, "hub", pooling="head", image_px=image_px or asked_px(backbone))
+        return two_view_encoder(config, config, shared=True, seed=0)
+    if image_px is not None:
+        raise InputError("--image-px", expected="it with --backbone alone", found=f"it with {weights}",
+                         todo="Leave it out: the file says which images its encoders take.")  # fmt: skip
+    return open_model(weights)
+
+
+def evaluate(
+    model: TwoViewEncoder, tests: Mapping[str, Dataset], *, ranks: Path | None = None, progress: bool = True
+) -> pd.DataFrame:
+    """Measures the encoders on each part of a data set.
+
+    Args:
+        model: as `encoder_of` gives it.
+        tests: as `open_tests` gives them.
+        ranks: a CSV to write, a line a query: part, query, rank of its best right image from 1 (halves: ties), how many
+            right images there are, average precision from 0 to 1.
+        progress: show bars.
+
+    Returns:
+        a row a part, in percent: R@k; for satellite images R@1 %, for drones AP, for VIGOR the hit rate; and how many
+        queries were measured, and left out for want of a right image.
+
+    Raises:
+        InputError: an image that cannot be read, descriptors that are not finite.
+    """
+    model.to(device())
+    rows, lines = {}, []
+    for label, data in tests.items():
+        views = [(model.ground, model.configs[0]), (model.satellite, model.configs[1])]
+        sides = zip(reversed(views) if data.swapped else views, (data.query, data.gallery), strict=True)
+        query, gallery = (_described(*view, images, label, progress) for view, images in sides)
+        semi = None if data.semi_positives is None else data.semi_positives.pairs()
+        places = places_of(query, gallery, data.positives.pairs(), semi_positives=semi)
+        photos = data.name in PHOTOS
+        found = measures_of(places, len(query), len(gallery), (1, 5, 10, 20) if photos else (1, 5, 10))
+        unused = {"r_at_1_percent": photos, "ap": data.name not in DRONES}
+        rows[label] = {key: value for key, value in found.items() if not unused.get(key)}
+        columns = (places.first + 1, places.count, average_precision(places))
+        values = [label, [data.query.ids[i] for i in places.query.tolist()], *(column.tolist() for column in columns)]
+        lines.append(pd.DataFrame(dict(zip(RANKS, values, strict=True))))
+    if ranks is not None:
+        pd.concat(lines).to_csv(ranks, index=False)
+    return pd.DataFrame(rows).T.astype({"queries": int, "left_out": int})
+
+
+def _described(encoder: Encoder, config: EncoderConfig, images: FileImages, label: str, progress: bool) -> Tensor:
+    """(N, D) descriptors of images in files, on the GPU if there is one."""
+    pixels = (some for _, some in batches(images, config.image_px, EMBED_BATCH))
+    count = math.ceil(len(images) / EMBED_BATCH)
+    return embed(encoder, tqdm(pixels, label, count, unit="batch", disable=not progress)).to(device())
