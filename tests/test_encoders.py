@@ -532,3 +532,20 @@ def test_safa_starts_evenly_on_pretrained_features_and_unevenly_on_random_ones()
     assert even.std() < 0.02 < 0.1 < uneven.std()
     encoder = Encoder(EncoderConfig("test_efficientnet", depth=2, image_px=(16, 16)))
     assert encoder.pool.weight_out.std() > 0.05
+
+
+def test_a_frozen_backbone_stays_and_what_follows_it_is_trained():
+    config = EncoderConfig("tf_efficientnet_lite0", "frozen package", depth=2, width=8, image_px=(32, 32))
+    encoder = Encoder(config)
+    assert {name.partition(".")[0] for name, p in encoder.named_parameters() if p.requires_grad} == {"pool", "project"}
+    before = {name: value.clone() for name, value in encoder.backbone.state_dict().items()}
+    optimiser = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], 1.0)
+    encoder.eval().train()
+    assert encoder.pool.training
+    assert not any(module.training for module in encoder.backbone.modules())
+    encoder(images(4, 32, 32))[:2].sum().backward()
+    optimiser.step()
+    assert same(before, encoder.backbone.state_dict())  # batch norms' statistics, too
+    assert same(before, Encoder(replace(config, pretrained="package")).backbone.state_dict())
+    with pytest.raises(InputError, match=r"EncoderConfig\.width: expected a number with a frozen backbone"):
+        replace(config, pooling="avg", width=None)

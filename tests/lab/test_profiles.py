@@ -1,5 +1,7 @@
 """The profiles' settings beside the papers'; what seeds share; unknown choices."""
 
+from dataclasses import replace
+
 import pytest
 
 from ucvgl.augment import SECOND_VERSION, UCVGL_PLACEMENT
@@ -77,8 +79,33 @@ def test_unknown_choices():
     for settings in (profiles.projection, profiles.ucvgl, profiles.sample4geo, profiles.vg_ssl):
         with pytest.raises(InputError, match="tiny, laptop, paper"):
             settings("huge", 0)
-    with pytest.raises(InputError, match="resnet50 or deit_small"):
-        profiles.vg_ssl("paper", 0, backbone="vgg16")
+    for settings in (profiles.ucvgl, profiles.sample4geo, profiles.vg_ssl):
+        with pytest.raises(InputError, match=r"Similar names: .*vgg16"):
+            settings("paper", 0, backbone="vgg_16")
+        with pytest.raises(InputError, match="NAME or NAME:frozen"):
+            settings("paper", 0, backbone="vgg16:cold")
+
+
+def test_another_backbone_takes_images_of_the_size_it_asks_for(monkeypatch):
+    monkeypatch.setattr(profiles, "detect_layout", lambda data: data.removeprefix("/data/"))
+    for choice, pretrained, width in (("", "hub", None), (":frozen", "frozen hub", 512)):
+        name = "vit_small_patch14_dinov2.lvd142m"
+        settings = profiles.sample4geo("paper", 0, data="/data/cvusa", backbone=name + choice)
+        photos = profiles.vg_ssl("paper", 0, backbone=name + choice).methods["simclr"].encoder
+        start, method = settings.unlabelled.start, settings.method
+        encoders = (start.ground, start.satellite, method.ground, method.satellite, settings.drone.ground, photos)
+        assert {(e.backbone, e.pretrained, e.image_px, e.drop_path) for e in encoders} == {
+            (name, pretrained, (518, 518), 0)
+        }
+        assert (method.ground.pooling, method.ground.width) == ("head", width)
+        assert (start.ground.pooling, start.ground.width) == ("safa", None)
+        assert (photos.pooling, photos.width) == ("unit_gem", 1024)
+        assert settings.images == replace(settings.unlabelled.images, query_px=(518, 518))
+        assert settings.images.top_view.size_px == settings.flights.image_px == 518
+    for name in ("resnet50", "deit_small"):  # of notebook 06 alone
+        assert profiles.sample4geo("paper", 0, data="/data/cvusa", backbone=name) == profiles.sample4geo(
+            "paper", 0, data="/data/cvusa"
+        )
 
 
 def test_the_laptop_profile_runs_the_papers_task():

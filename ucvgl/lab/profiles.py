@@ -4,16 +4,19 @@ A seed is of the training; the embedded world stays the same for every seed, as 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ucvgl.augment import UCVGL
-from ucvgl.data import detect_layout
+from ucvgl.data import detect_layout, open_dataset
+from ucvgl.data.decoding import image_size
 from ucvgl.data.prepare import Preparation
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView
 from ucvgl.heads import Method, SslLoss, published
+from ucvgl.lab.choices import with_backbone
 from ucvgl.lab.real_pairs import RealPairs
 from ucvgl.lab.settings import WORLD, check_profile
 from ucvgl.methods.sample4geo import BACKBONE, Sample4Geo, Sampling
@@ -88,7 +91,9 @@ PUBLISHED = {
 }
 
 
-def ucvgl(profile: str, seed: int, *, data: str = WORLD, level: str = DEFAULT_LEVEL) -> UcvglSettings:
+def ucvgl(
+    profile: str, seed: int, *, data: str = WORLD, level: str = DEFAULT_LEVEL, backbone: str = ""
+) -> UcvglSettings:  # fmt: skip
     """UCVGL's settings.
 
     Args:
@@ -96,8 +101,14 @@ def ucvgl(profile: str, seed: int, *, data: str = WORLD, level: str = DEFAULT_LE
         seed: of the training.
         data: the world, or a data set's root: CVUSA, CVACT and VIGOR have their own projection and threshold.
         level: of the world's difficulty.
+        backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's.
     """
-    match check_profile(profile):
+    settings = _ucvgl(check_profile(profile), seed, data, level, backbone)
+    return settings if shows_panoramas(data) else _of_photos(settings)
+
+
+def _ucvgl(profile: str, seed: int, data: str, level: str, backbone: str) -> UcvglSettings:
+    match profile:
         case "tiny":
             world = _world(level, 48, 32, 256.0, 12.0, (64, 32), 0.5)
             gan = replace(
@@ -110,7 +121,27 @@ def ucvgl(profile: str, seed: int, *, data: str = WORLD, level: str = DEFAULT_LE
             world = _world(level, 4000, 1000, 1700.0, 20.0, (128, 64), 0.4)
             small = _small(seed, 48, (1, 8, 15), 2, 64, "tf_efficientnet_lite0", "package")
             return UcvglSettings(*world, *small, replace(SMALL_GAN, seed=seed))
-    return _ucvgl_paper(seed, level, data)
+    return _ucvgl_paper(seed, level, data, backbone)
+
+
+def shows_panoramas(data: str) -> bool:
+    """Whether the queries are panoramas: the world's and those of PUBLISHED; elsewhere if the first is twice as wide as high."""
+    name = WORLD if data == WORLD else detect_layout(data)
+    if name in (WORLD, *PUBLISHED):
+        return True
+    with suppress(InputError):  # absent or damaged: said when it is read
+        height, width = image_size(open_dataset(name, data).query.file(0))
+        return width >= 2 * height
+    return True
+
+
+def _of_photos(settings: UcvglSettings) -> UcvglSettings:
+    """For photos, drone images or any others that are not projected: squeezed into the tiles' squares."""
+    start, px = settings.start, settings.images.gallery_px
+    start = replace(start, ground=replace(start.ground, image_px=px), ground_input="photo", projection=False)
+    return replace(
+        settings, images=Preparation(px, px), start=start, curriculum=replace(settings.curriculum, start=start)
+    )
 
 
 def _world(
@@ -147,14 +178,16 @@ def _small(
     return images, start, steps
 
 
-def _ucvgl_paper(seed: int, level: str, data: str) -> UcvglSettings:
+def _ucvgl_paper(seed: int, level: str, data: str, backbone: str) -> UcvglSettings:
     name = "cvact" if data == WORLD else detect_layout(data)
     fov_deg, threshold, ground_px = PUBLISHED.get(name, PUBLISHED["cvact"])
     world = _world(level, 35_532, 8_884, 6000.0, 24.0, (512, 384), WorldConfig.resolution_m)
     if data == WORLD:
         fov_deg, ground_px = TopView.from_span(384, 50.0).fov_deg, (384, 768)
-    images = Preparation(ground_px, (384, 384), TopView(384, fov_deg))
-    satellite = EncoderConfig("convnext_small.fb_in22k_ft_in1k_384", "hub", drop_path=0.2, image_px=(384, 384))
+    published = EncoderConfig("convnext_small.fb_in22k_ft_in1k_384", "hub", drop_path=0.2, image_px=(384, 384))
+    satellite = with_backbone(published, backbone)
+    ground_px = ground_px if satellite == published else satellite.image_px
+    images = Preparation(ground_px, satellite.image_px, TopView(satellite.image_px[0], fov_deg))
     ground = replace(satellite, image_px=ground_px)
     # UCVGL's, but for fp32; a batch of 128 at 384 px needs more than 16 GB at once: 16 images of a view at a time, which
     # changes no gradient, for one more forward pass
@@ -208,11 +241,20 @@ class Sample4GeoSettings:
     fovs_deg: tuple[float, ...] = (360.0, 180.0, 90.0, 70.0)
 
 
-def sample4geo(profile: str, seed: int, *, data: str = WORLD) -> Sample4GeoSettings:
+def sample4geo(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> Sample4GeoSettings:
     """Sample4Geo's settings; arguments as `ucvgl`."""
-    other = ucvgl(profile, seed, data=data)
+    settings = _sample4geo(profile, seed, data, backbone)
+    if settings.unlabelled.images.top_view is not None:
+        return settings
+    photos = {"ground": settings.method.satellite, "ground_kind": "oblique", "tile_kind": "photo"}
+    method, brief = (replace(method, **photos) for method in (settings.method, settings.brief))
+    return replace(settings, images=settings.unlabelled.images, method=method, brief=brief)
+
+
+def _sample4geo(profile: str, seed: int, data: str, backbone: str) -> Sample4GeoSettings:
+    other = ucvgl(profile, seed, data=data, backbone=backbone)
     if profile == "paper":
-        return _sample4geo_paper(other, seed, data)
+        return _sample4geo_paper(other, seed, data, backbone)
     tiny = profile == "tiny"
     if tiny:
         tile = EncoderConfig("test_efficientnet", depth=2, pooling="gem", image_px=(16, 16))
@@ -263,10 +305,12 @@ def _grids(
     return first, unseen, replace(first, seed=2 * seed, places=new)
 
 
-def _sample4geo_paper(other: UcvglSettings, seed: int, data: str) -> Sample4GeoSettings:
+def _sample4geo_paper(other: UcvglSettings, seed: int, data: str, backbone: str) -> Sample4GeoSettings:
     name = WORLD if data == WORLD else detect_layout(data)
     ground_px = (140, 768) if name in ("cvusa", "cvact") else (384, 768)
-    satellite = EncoderConfig(BACKBONE, "hub", pooling="head", image_px=(384, 384))
+    published = EncoderConfig(BACKBONE, "hub", pooling="head", image_px=(384, 384))
+    satellite = with_backbone(published, backbone)
+    ground_px = ground_px if satellite == published else satellite.image_px
     method = Sample4Geo(replace(satellite, image_px=ground_px), satellite)
     # ConvNeXt-B and a batch of 128 at 384 px need more than 16 GB at once: 16 images of a view at a time, the same gradient
     method = replace(method, training=replace(method.training, seed=seed, chunk=16, prefetch=True))
@@ -275,8 +319,8 @@ def _sample4geo_paper(other: UcvglSettings, seed: int, data: str) -> Sample4GeoS
         training=replace(method.training, epochs=1, warmup_epochs=0.1),
     )  # fmt: skip
     worlds = _grids(70_000, 35_000, 6000.0, 10.0, 384, 0.4, "medium", 50.0)
-    images = Preparation(ground_px, (384, 384))
-    flights, heights = Flights(1652, 54, 384, 384, city_size_m=1700.0), Flights(200, 50, 384, 384, city_size_m=1100.0)
+    images, flown_px = Preparation(ground_px, satellite.image_px), satellite.image_px
+    flights, heights = Flights(1652, 54, *flown_px, city_size_m=1700.0), Flights(200, 50, *flown_px, city_size_m=1100.0)
     return Sample4GeoSettings(
         other, *worlds, 17_500, images, method, method, drone, flights, heights, curve_every=4, real=None
     )
@@ -329,7 +373,8 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
     Args:
         profile: tiny, laptop or paper; InputError for another.
         seed: of the training.
-        backbone: of the paper profile: resnet50 (GeM, 1024 numbers) or deit_small (two tokens, 256); InputError for another.
+        backbone: of the paper profile: resnet50 (GeM, 1024 numbers), deit_small (two tokens, 256), or another as `with_backbone`
+            takes it (GeM).
     """
     match check_profile(profile):
         case "tiny":
@@ -352,16 +397,18 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
             "deit_small_distilled_patch16_224.fb_in1k", "hub", pooling="tokens", width=256, image_px=(480, 640)
         ),
     }
-    if backbone not in encoders:
-        raise InputError("backbone", expected="resnet50 or deit_small", found=repr(backbone), todo="Choose one.")
+    encoder = encoders.get(backbone) or with_backbone(encoders["resnet50"], backbone)
     training = TrainingConfig(
-        epochs=30, batch_size=64 if backbone == "resnet50" else 32, learning_rate=1e-5, precision="bf16", prefetch=True,
+        epochs=30, batch_size=32 if backbone == "deit_small" else 64, learning_rate=1e-5, precision="bf16", prefetch=True,
         seed=seed,
     )  # fmt: skip
-    plain = VgSsl(encoders[backbone], SslLoss("simclr"), training, queries=10_000)
+    plain = VgSsl(encoder, SslLoss("simclr"), training, queries=10_000)
     methods = {
         key: replace(
-            plain, loss=published(method), geopair=_geopair(method), augment=backbone == "resnet50" and method != "moco"
+            plain,
+            loss=published(method),
+            geopair=_geopair(method),
+            augment=backbone != "deit_small" and method != "moco",
         )
         for key, method in SSL_METHODS.items()
     }
