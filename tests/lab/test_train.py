@@ -6,10 +6,15 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ucvgl import cli
+from ucvgl.encoders import open_model
+from ucvgl.errors import InputError
 from ucvgl.lab import material, profiles, rows, stages, variants
+from ucvgl.lab.evaluate import evaluate, open_tests
 from ucvgl.lab.graph import marker
 from ucvgl.lab.train import train
 from ucvgl.methods import ucvgl
@@ -92,6 +97,25 @@ def test_a_single_stage_is_run_by_its_key(capsys):
     assert marker(first.key).is_file()
     assert not marker(row.stage.key).is_file()
     assert "1 process(es)" in capsys.readouterr().out
+
+
+def test_own_pairs_of_any_shape_are_learnt_by_three_methods(tmp_path, capsys):
+    """Photos, neither 2:1 nor square: no projection; the weights of each are found, and measured on the held-out part."""
+    root, rng = tmp_path / "own", np.random.default_rng(0)
+    for k in range(40):
+        image = rng.integers(0, 255, (3, 4, 3)).repeat(10, 0).repeat(10, 1)  # (30, 40, 3)
+        for side in ("query", "gallery"):
+            (root / side).mkdir(parents=True, exist_ok=True)
+            noisy = np.clip(image + rng.normal(0, 20, image.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(root / side / f"{k:03d}.jpg")
+    train(["05/sampling/random", "06/main/simclr", "04/main/ucvgl_s_0"], "tiny", str(root), 0)
+    found = [line.partition(": ") for line in capsys.readouterr().out.splitlines() if line.endswith(".safetensors")]
+    last = {key.rpartition("-")[0]: path for key, _, path in found}
+    assert list(last) == ["sample4geo", "vg-ssl", "intra-view", "cross-view", "curriculum"]
+    for path in last.values():
+        assert evaluate(open_model(path), open_tests(root), progress=False).loc["test", "queries"] == 8
+    with pytest.raises(InputError, match="expected panoramas, which notebooks 02 to 05 project, found pairs: photos"):
+        rows.rows("tiny", str(root), 0, measured=True)
 
 
 def test_the_tables_have_the_rows_that_are_trained():

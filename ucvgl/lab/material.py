@@ -23,6 +23,7 @@ from ucvgl.lab.profiles import Flights, Sample4GeoSettings, UcvglSettings, VgSsl
 from ucvgl.lab.settings import WORLD
 from ucvgl.methods.sample4geo import Sample4Geo
 from ucvgl.paths import samples
+from ucvgl.positions import Metres, Positions
 from ucvgl.world.drives import HIT_M, DriveConfig, world_drives
 from ucvgl.world.export import export_world
 from ucvgl.world.grid import world_grid
@@ -87,7 +88,7 @@ def located(data: Dataset) -> bool:
 def for_supervision(method: Sample4Geo, given: Parts) -> Parts:
     """UCVGL's images as Sample4Geo is given them, the held-out city as its test 'cross'."""
     train, test = (
-        part if method.ground_kind == "panorama" else replace(part, query=part.top_view)
+        replace(part, query=part.top_view) if method.ground_kind == "top view" else part
         for part in (given.train, given.test)
     )
     return Parts(train, {"cross": test})
@@ -116,7 +117,7 @@ def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, p
         return [Parts(opened("train", area=area), {area: opened("test", area=area)}) for area in ("same", "cross")]
     train = opened("train")
     train.require_labels("supervised training")
-    return [Parts(train, {"same": opened("val")})]
+    return [Parts(train, {"same": opened("val" if "val" in parts(name, data) else "test")})]
 
 
 def validation(settings: Sample4GeoSettings, method: Sample4Geo, *, progress: bool = True) -> Parts:
@@ -267,13 +268,25 @@ def open_sets(settings: VgSslSettings, data: str, *, progress: bool = True) -> t
     name = detect_layout(data)
 
     def opened(split: str) -> Dataset:
-        return prepare(open_dataset(name, data, split).answerable(), size, progress=progress)
+        found = open_dataset(name, data, split).answerable()
+        return prepare(apart(found) if name == "pairs" else found, size, progress=progress)
 
     test = opened("test")
     if "train" in parts(name, data):
         return opened("train"), {test.name: test}
     # a set that is there to be measured on, as Tokyo 24/7: trained on the world's drives
     return prepare(open_drives(settings.train, progress=progress), size, progress=progress), {test.name: test}
+
+
+def apart(data: Dataset) -> Dataset:
+    """Own pairs, each at a place a kilometre from the next, so that positions say what the pairs do."""
+    frame, best = Metres("own pairs, a kilometre apart"), data.positives.best().numpy()
+    places = (1000.0 * np.stack([at, 0 * at], 1) for at in (best, np.arange(len(data.gallery))))
+    query, gallery = (
+        replace(images, positions=Positions(at, frame, "own pairs"))
+        for images, at in zip((data.query, data.gallery), places, strict=True)
+    )
+    return replace(data, query=query, gallery=gallery)
 
 
 def real_frames() -> bool:

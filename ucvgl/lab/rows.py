@@ -17,7 +17,9 @@ from ucvgl.data import FRAMES, PLACE_RECOGNITION, detect_layout
 from ucvgl.data.container import Dataset, Parts
 from ucvgl.data.university import HEIGHTS
 from ucvgl.encoders import EncoderConfig
+from ucvgl.errors import InputError
 from ucvgl.lab import material, profiles, real_pairs, stages
+from ucvgl.lab.cache import StageResult
 from ucvgl.lab.results import plain_settings
 from ucvgl.lab.settings import WORLD, check_rows
 from ucvgl.lab.variants import (
@@ -231,9 +233,8 @@ def _source(data: str, *world: Any) -> tuple[Any, ...]:
     return world if data == WORLD else (data, files_digest(data))
 
 
-def ucvgl_rows(profile: str, data: str, seed: int, own: _Ucvgl) -> Iterator[_Line]:
+def ucvgl_rows(settings: profiles.UcvglSettings, data: str, own: _Ucvgl) -> Iterator[_Line]:
     """(table, key, stage) of notebooks 02 and 04; 03 looks at the first of them."""
-    settings = profiles.ucvgl(profile, seed, data=data)
     for part in COLD_START:
         yield "02/cold_start", part, own.cold_start(without(settings.start, part))
     for kind in TRANSLATIONS:
@@ -244,16 +245,18 @@ def ucvgl_rows(profile: str, data: str, seed: int, own: _Ucvgl) -> Iterator[_Lin
     fewer = own.fewer() if data == WORLD else own
     for key in RATIOS:
         yield "04/label_ratio", key, fewer.curriculum(variant(settings.curriculum, key))
-    for key in OURS:
+    for key in OURS if settings.images.top_view else ("main", "raw"):
         yield "04/ours", key, fewer.curriculum(ours(settings.curriculum, key))
 
 
 # --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
 
 
-def sample4geo_rows(profile: str, data: str, seed: int, given: _Ucvgl, other: str, drone: str) -> Iterator[_Line]:
+def sample4geo_rows(
+    settings: profiles.Sample4GeoSettings, data: str, given: _Ucvgl, other: str, drone: str
+) -> Iterator[_Line]:  # fmt: skip
     """(table, key, stage) of notebook 05; `given` are UCVGL's images, `other` and `drone` as its parameters."""
-    settings, world = profiles.sample4geo(profile, seed, data=data), data == WORLD
+    world, photos = data == WORLD, settings.method.tile_kind == "photo"
     grids = _source(data, settings.trained, settings.unseen)
     places = 2 * (settings.trained.places + settings.unseen.places)
     rendered = (places, rendering_of("panoramas and tiles", settings.trained.panorama_px)) if world else (0, "")
@@ -268,9 +271,9 @@ def sample4geo_rows(profile: str, data: str, seed: int, given: _Ucvgl, other: st
         count: int,
         needs: Stage | None = images,
     ) -> Stage:
-        def run() -> None:
-            for area in areas():
-                stages.supervise(area.train, config, area.tests)
+        def run() -> StageResult:
+            found = [stages.supervise(area.train, config, area.tests) for area in areas()]
+            return found[0]
 
         passes, needed = _passes(config.training, (1 + tile_share(config)) * count), () if needs is None else (needs,)
         return Stage("sample4geo", (config, *named), run, needed, passes, training_of(config.ground))
@@ -294,7 +297,7 @@ def sample4geo_rows(profile: str, data: str, seed: int, given: _Ucvgl, other: st
             number = 37_854 if root else heights * flights.places * flights.views * 3 // 5
             yield f"05/{table}", "full", stage(settings.drone, lambda f=flown: [f()], named, number, None)
     for table, keys in (("architecture", ARCHITECTURES), ("fields_of_view", FIELDS_OF_VIEW)):
-        for part in keys:
+        for part in [key for key in keys if not photos or key not in ("polar", "limited")]:
             config = architecture(settings, part)
             area = functools.partial(material.one_area, settings, data, config)
             yield f"05/{table}", part, stage(config, lambda area=area: [area()], ("trained on", 0, *grids), few)
@@ -376,13 +379,13 @@ def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_
                                                         run=run, needs=(other.images,))  # fmt: skip
 
 
-def _learn(given: Callable[[], tuple[Dataset, Mapping[str, Dataset]]], config: VgSsl) -> None:
+def _learn(given: Callable[[], tuple[Dataset, Mapping[str, Dataset]]], config: VgSsl) -> StageResult:
     train, tests = given()
-    stages.learn(train, config, tests)
+    return stages.learn(train, config, tests)
 
 
-def _cold_start_with(given: Callable[[], Parts], config: WithLoss) -> None:
-    stages.cold_start_with(given().unlabelled, config, given())
+def _cold_start_with(given: Callable[[], Parts], config: WithLoss) -> StageResult:
+    return stages.cold_start_with(given().unlabelled, config, given())
 
 
 # ------------------------------------------------------------------------------------------------------------ all of a profile
@@ -402,16 +405,28 @@ def rows(
         measured: leave out the rows of notebooks 02 to 05 where no held-out part has known pairs: there is no table then.
         other: of notebook 05, a second data set; '' for none.
         drone: of notebook 05, University-1652; '' for none.
-        backbone: of notebook 06; '' for its default.
+        backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's.
     """
+    if backbone and profile != "paper":
+        raise InputError(
+            "backbone", expected="it with the paper profile", found=f"it with {profile}", todo="Leave it out."
+        )
     found: list[_Line] = []
-    photos = data != WORLD and detect_layout(data) in (*PLACE_RECOGNITION, *FRAMES)
+    layout = WORLD if data == WORLD else detect_layout(data)
+    photos = layout in (*PLACE_RECOGNITION, *FRAMES)
     if not photos:
-        own = _Ucvgl.of(profiles.ucvgl(profile, seed, data=data), data)
+        settings = profiles.sample4geo(profile, seed, data=data, backbone=backbone)
+        if measured and settings.unlabelled.images.top_view is None:
+            raise InputError(
+                data, expected="panoramas, which notebooks 02 to 05 project", found=f"{layout}: photos",
+                todo=f"Train rows (`ucvgl train 04/main/ucvgl_s_0 05/sampling/full --data {data}`; own pairs also "
+                "06/main/simclr), then `ucvgl evaluate`; University-1652 is DRONE= beside DATA=.",
+            )  # fmt: skip
+        own = _Ucvgl.of(settings.unlabelled, data)
         if own.measured or not measured:
-            found += ucvgl_rows(profile, data, seed, own)
-            found += sample4geo_rows(profile, data, seed, own, other, drone)
-    if photos or data == WORLD:
+            found += ucvgl_rows(settings.unlabelled, data, own)
+            found += sample4geo_rows(settings, data, own, other, drone)
+    if photos or layout in (WORLD, "pairs"):
         found += vg_ssl_rows(profile, data, seed, backbone)
     kept = [line for line in found if which == "all" or line[1] in HEADLINE[line[0]]]
     return [Row(f"{table}/{key}", stage) for table, key, stage in kept]

@@ -14,11 +14,13 @@ from ucvgl.data.container import Parts
 from ucvgl.distributed import processes
 from ucvgl.errors import InputError
 from ucvgl.lab import rows as lab_rows
+from ucvgl.lab.cache import StageResult
 from ucvgl.lab.graph import marker
 from ucvgl.lab.results import device
 from ucvgl.lab.rows import Row, Stage, all_stages
 from ucvgl.lab.settings import check_data, check_profile, check_seed
 from ucvgl.lab.sources import suggest
+from ucvgl.methods.common import BEST
 from ucvgl.paths import write_json
 
 
@@ -56,6 +58,8 @@ def train(
         if place.is_main_process:
             if isinstance(found, Parts) and not any(test.labelled for test in found.tests.values()):
                 sys.stdout.write("no pairs are known in a held-out part: recall cannot be measured\n")
+            if isinstance(found, StageResult) and (found.folder / BEST).is_file():
+                sys.stdout.write(f"{key}: {found.folder / BEST}\n")  # for `ucvgl evaluate`
             write_json(marker(key), {"seconds": round(time.time() - begun, 1), "device": device()})
         place.wait_for_everyone()
     if dist.is_initialized():

@@ -144,8 +144,11 @@ def on_same_terms(settings: Sample4GeoSettings) -> Sample4Geo:
     """Sample4Geo with the encoders, augmentation and budget of UCVGL's curriculum."""
     steps = settings.unlabelled.curriculum
     start, sampling = steps.start, replace(settings.brief.sampling, kind="similarity")
+    kinds = {"ground_kind": "panorama" if start.ground_is_panorama else "top view"}
+    if start.ground_input == "photo":
+        kinds = {"ground_kind": "oblique", "tile_kind": "photo"}
     return Sample4Geo(
-        start.ground, start.satellite, shared=False, ground_kind="panorama" if start.ground_is_panorama else "top view",
+        start.ground, start.satellite, shared=False, **kinds,
         training=steps.training, sampling=sampling, smoothing=steps.smoothing, augmentation=steps.augmentation,
         placement=steps.placement, evaluate_every=steps.training.epochs,
     )  # fmt: skip

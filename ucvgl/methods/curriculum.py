@@ -24,7 +24,6 @@ from ucvgl.methods.ucvgl import (
     go_on_with,
     ground_input,
     held_out_recall,
-    moves,
     neighbours,
     new_model,
 )
@@ -94,8 +93,7 @@ class PseudoPairs(Task):
         config, pairs = self.config, self.pairs
         ground = ground_input(self.data, config.start)[pairs.ground[items]]
         tile = self.data.gallery[pairs.satellite[items]]
-        how = moves(config.start.ground_is_panorama), "turn"
-        moved = move_together((ground, tile), how, config.augmentation, generator)
+        moved = move_together((ground, tile), config.start.moves, config.augmentation, generator)
         ground = augment(moved[0], config.augmentation, generator)
         tile = augment(moved[1], config.augmentation, generator, hole=SATELLITE_HOLE, placements=[config.placement])
         return Batch((ground, tile), (pairs.matched[items], pairs.ground[items], pairs.satellite[items]))

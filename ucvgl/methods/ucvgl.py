@@ -73,7 +73,8 @@ class Pretraining:
 
     ground: EncoderConfig
     satellite: EncoderConfig
-    ground_input: Literal["panorama", "top view"] = "panorama"  # UCVGL: panorama
+    # UCVGL: panorama; 'photo', ours: images of any shape that know no heading, without projection
+    ground_input: Literal["panorama", "top view", "photo"] = "panorama"
     projection: bool = True  # step 1; without it the fake is made from the panorama, squeezed into the tile's square
     translation: Translation = field(default_factory=Translation)  # step 2
     # steps 3 and 4, of one optimiser; step 4's cosine begins where one over both would stand. None leaves a step out.
@@ -91,16 +92,22 @@ class Pretraining:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        if self.ground_input not in ("panorama", "top view"):
-            raise InputError(
-                "Pretraining.ground_input", expected="panorama or top view", found=repr(self.ground_input),
-                todo="Choose one.",
-            )  # fmt: skip
+        known = ("panorama", "top view", *([] if self.projection else ["photo"]))
+        if self.ground_input not in known:
+            raise InputError("Pretraining.ground_input", expected=f"one of {', '.join(known)}",
+                             found=repr(self.ground_input), todo="Choose one; photos have no projection.")  # fmt: skip
+
+    @property
+    def moves(self) -> tuple[Move, Move]:
+        """How ground image and tile follow a turn: panoramas roll, squares turn, photos and what they are paired with stay."""
+        if self.ground_input == "photo":
+            return "stay", "stay"
+        return "roll" if self.ground_is_panorama else "turn", "turn"
 
     @property
     def ground_is_panorama(self) -> bool:
         """Whether the ground encoder is given panoramas; without the projection there is nothing else to give."""
-        return self.ground_input == "panorama" or not self.projection
+        return self.ground_input != "top view" or not self.projection
 
 
 @dataclass(frozen=True)
@@ -208,11 +215,6 @@ def _unprojected(data: Dataset) -> Tensor:
 # ----------------------------------------------------------------------------------------------- steps 3 and 4: the tasks
 
 
-def moves(panorama: bool) -> Move:
-    """How an image follows its heading: panoramas roll, squares turn."""
-    return "roll" if panorama else "turn"
-
-
 @dataclass
 class IntraView(Task):
     """Step 3: two augmentations of a ground image attract, and so do two of a tile. Row i of the one is a stranger to
@@ -271,13 +273,9 @@ class CrossView(Task):
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """Ground image and fake; tile and synthetic top view."""
         config = self.config
-        wide = config.ground_is_panorama
-        ground, fake = move_together(
-            (self.ground[items], self.fake[items]),
-            (moves(wide), moves(not config.projection)),
-            config.augmentation,
-            generator,
-        )
+        of_ground, of_tile = config.moves
+        how = of_ground, of_tile if config.projection else of_ground  # a squeezed panorama rolls
+        ground, fake = move_together((self.ground[items], self.fake[items]), how, config.augmentation, generator)
         inputs = [
             augment(ground, config.augmentation, generator),
             augment(fake, config.augmentation, generator, hole=SATELLITE_HOLE, placements=[config.placement]),
