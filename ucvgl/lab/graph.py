@@ -41,6 +41,8 @@ class StageJob:
         needs: keys of the jobs it waits for.
         is_job: whether it is worth a job of its own.
         priority: milliseconds, about, from its beginning to the end of the longest chain that waits for it.
+        images: that go through an encoder, or are rendered, about.
+        steps: of the optimiser, about.
     """
 
     key: str
@@ -49,6 +51,8 @@ class StageJob:
     needs: tuple[str, ...]
     is_job: bool
     priority: int
+    images: int = 0
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,8 @@ def _jobs(row: Any, seed: int, known: Mapping[str, StageJob], shortest: float) -
         for need in stage.needs:  # what is no job is computed by those that need it, which then wait for what it needs
             job = known.get(need.key) or found[need.key]
             needs |= dict.fromkeys([need.key] if job.is_job else job.needs)
-        found[key] = StageJob(key, seed, seconds, tuple(needs), seconds is None or seconds >= shortest, 0)
+        worth = seconds is None or seconds >= shortest
+        found[key] = StageJob(key, seed, seconds, tuple(needs), worth, 0, stage.passes, stage.steps)
     return found
 
 
@@ -297,14 +302,17 @@ def _sources(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def dry_run(found: Plan, cores: int) -> str:
-    """What `reproduce` would do: each row with its stage, whether the cache has it, and an estimate of time."""
-    jobs = {job.key: job for job in found.stages}
+    """What `reproduce` would do: each row with its stage, whether the cache has it, and estimates of work, memory and time."""
+    jobs, memory = {job.key: job for job in found.stages}, _memory(found)
     lines = [f"profile {found.profile}, data {found.data}, seeds {', '.join(map(str, found.seeds))}, rows: {found.rows}", "",
-             f"{'row':<36} {'stage':<34} {'cached':>7} {'minutes':>8}"]  # fmt: skip
+             f"{'row':<36} {'stage':<34} {'cached':>7} {'images':>11} {'steps':>8} {'GiB':>6} {'minutes':>8}"]  # fmt: skip
     for name, keys in found.row_names.items():
         seconds, done = [jobs[key].seconds for key in keys], sum(map(cached, keys))
         minutes = "?" if None in seconds else f"{sum(seconds) / 60:.1f}"
-        lines.append(f"{name:<36} {keys[0]:<34} {f'{done}/{len(keys)}':>7} {minutes:>8}")
+        work = f"{sum(jobs[key].images for key in keys):>11,} {sum(jobs[key].steps for key in keys):>8,}"
+        lines.append(
+            f"{name:<36} {keys[0]:<34} {f'{done}/{len(keys)}':>7} {work} {memory.get(name, ''):>6} {minutes:>8}"
+        )
     todo = [job for job in found.stages if not cached(job.key)]
     known = sum(job.seconds or 0.0 for job in todo)
     unknown = sum(job.seconds is None for job in todo)
@@ -314,8 +322,26 @@ def dry_run(found: Plan, cores: int) -> str:
               f"{len(found.stages) - len(todo)} are in the cache",
               f"to compute: {len(todo)} stages, about {hours:.1f} hours, {lanes} side by side"
               + (f", and {unknown} whose rate was never measured on such a device" if unknown else ""),
-              f"(images a second measured on {_rated_on()}; shared stages count once)"]  # fmt: skip
+              f"(images a second measured on {_rated_on()}; shared stages count once; GiB: at the peak of a step, by "
+              "torch's count, without what kernels take for themselves)"]  # fmt: skip
     return "\n".join(lines)
+
+
+def _memory(found: Plan) -> dict[str, str]:
+    """GiB at the peak of a training step, of each row's stage or of one that it needs, about."""
+    if not found.row_names:
+        return {}
+    from ucvgl.lab import rows  # these take seconds to load: torch
+    from ucvgl.lab.memory import step_of
+
+    options = {key: found.more[key] for key in MORE[1:] if key in found.more}
+    every = rows.rows(found.profile, found.data, found.seeds[0], which=found.rows, measured=True, **options)
+    held: dict[str, str] = {}
+    for row in every:
+        steps = (step_of(stage.name, stage.settings[0]) for stage in rows.all_stages([row]).values())
+        peaks = [step.peak for step in steps if step is not None]
+        held[row.name] = f"{max(peaks) / 2**30:.1f}" if peaks else ""
+    return held
 
 
 def _rated_on() -> str:

@@ -69,6 +69,7 @@ class Stage:
         needs: stages it begins with.
         passes: images that are rendered, or that go through an encoder forwards and backwards, about; for the estimate.
         work: what is done with each, a line of rates.csv; '' where that takes no time to speak of.
+        steps: of the optimiser, about.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Stage:
     needs: tuple["Stage", ...] = ()
     passes: int = 0
     work: str = ""
+    steps: int = 0
 
     @functools.cached_property
     def key(self) -> str:
@@ -172,6 +174,7 @@ class _Ucvgl:
             needs.append(Stage(
                 "intra-view", (intra_key(start), *place), lambda: stages.intra_view(self.given().unlabelled, start),
                 (self.images,), _passes(start.intra, 2 * self.count * (1 + tile)), training_of(start.ground),
+                _steps(start.intra, self.count),
             ))  # fmt: skip
         if start.cross is not None and start.translation.kind == "cyclegan":
             needs.append(Stage(
@@ -183,6 +186,7 @@ class _Ucvgl:
         return Stage(
             "cross-view", (start, *place), lambda: stages.pretrain(self.given().unlabelled, start, self.given()),
             tuple(needs), _passes(start.cross, views * self.count), training_of(start.ground),
+            _steps(start.cross, self.count),
         )  # fmt: skip
 
     def curriculum(self, steps: Curriculum, hard: Any = None) -> Stage:
@@ -196,7 +200,8 @@ class _Ucvgl:
         # embedded for mining after each epoch: a quarter of a step's work
         passes = _passes(steps.training, 1.25 * self.count * (1 + tile_share(steps.start)))
         settings = (steps, hard, self.part, *self.images.settings)
-        return Stage("curriculum", settings, run, (first,), passes, training_of(steps.start.ground))
+        many = _steps(steps.training, self.count)
+        return Stage("curriculum", settings, run, (first,), passes, training_of(steps.start.ground), many)
 
 
 def training_of(encoder: EncoderConfig) -> str:
@@ -226,6 +231,10 @@ def rendering_of(what: str, height_px: int) -> str:
 
 def _passes(training: TrainingConfig | None, each_epoch: float) -> int:
     return 0 if training is None else int(training.epochs * each_epoch)
+
+
+def _steps(training: TrainingConfig | None, items: int) -> int:
+    return 0 if training is None else training.epochs * max(1, items // training.batch_size)
 
 
 def _source(data: str, *world: Any) -> tuple[Any, ...]:
@@ -276,7 +285,8 @@ def sample4geo_rows(
             return found[0]
 
         passes, needed = _passes(config.training, (1 + tile_share(config)) * count), () if needs is None else (needs,)
-        return Stage("sample4geo", (config, *named), run, needed, passes, training_of(config.ground))
+        many = _steps(config.training, count)
+        return Stage("sample4geo", (config, *named), run, needed, passes, training_of(config.ground), many)
 
     for key in SAMPLING:
         if given.located or key in ("random", "dss_only"):
@@ -342,7 +352,8 @@ def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_
         queries = config.queries or sum(drive.places for drive in settings.train)
         passes = _passes(config.training, _each(config) * queries)
         images, run = drives.settings, functools.partial(_learn, opened, config)
-        return Stage("vg-ssl", (config, *images), run, (drives,), passes, training_of(config.encoder))
+        many = _steps(config.loop, queries)
+        return Stage("vg-ssl", (config, *images), run, (drives,), passes, training_of(config.encoder), many)
 
     if settings.real and data == WORLD and material.real_frames():
         frames = functools.cache(lambda: material.open_frames(settings))
@@ -350,7 +361,8 @@ def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_
         for key, config in settings.real.items():
             passes = _passes(config.training, _each(config) * (settings.frames or NORDLAND_TRAINING))
             run = functools.partial(_learn, frames, config)
-            yield "06/real", key, Stage("vg-ssl", (config, *named), run, (), passes, training_of(config.encoder))
+            many = _steps(config.loop, settings.frames or NORDLAND_TRAINING)
+            yield "06/real", key, Stage("vg-ssl", (config, *named), run, (), passes, training_of(config.encoder), many)
     for key, config in settings.methods.items():
         yield "06/main", key, stage(config)
     if data == WORLD:
@@ -419,7 +431,7 @@ def rows(
         if measured and settings.unlabelled.images.top_view is None:
             raise InputError(
                 data, expected="panoramas, which notebooks 02 to 05 project", found=f"{layout}: photos",
-                todo=f"Train rows (`ucvgl train 04/main/ucvgl_s_0 05/sampling/full --data {data}`; own pairs also "
+                todo=f"Train rows (`ucvgl train 04/main/ucvgl_s_0 05/sampling/dss_only --data {data}`; own pairs also "
                 "06/main/simclr), then `ucvgl evaluate`; University-1652 is DRONE= beside DATA=.",
             )  # fmt: skip
         own = _Ucvgl.of(settings.unlabelled, data)

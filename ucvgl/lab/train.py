@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+import torch
 import torch.distributed as dist
 
 from ucvgl.data.container import Parts
@@ -16,6 +17,7 @@ from ucvgl.errors import InputError
 from ucvgl.lab import rows as lab_rows
 from ucvgl.lab.cache import StageResult
 from ucvgl.lab.graph import marker
+from ucvgl.lab.memory import check_fits, step_of
 from ucvgl.lab.results import device
 from ucvgl.lab.rows import Row, Stage, all_stages
 from ucvgl.lab.settings import check_data, check_profile, check_seed
@@ -40,7 +42,7 @@ def train(
         backbone: as there.
 
     Raises:
-        InputError: a name that is none of these, or bad settings.
+        InputError: a name that is none of these, bad settings, or a step that takes more memory than the GPU has.
     """
     if int(os.environ.get("RANK", "0")) > 0:
         os.environ["TQDM_DISABLE"] = "1"  # one process shows the bars
@@ -52,6 +54,10 @@ def train(
     if place.is_main_process:
         sys.stdout.write(f"profile {profile}, seed {seed}: {place.num_processes} process(es), {place.device.type}\n")
         sys.stdout.flush()
+    if place.device.type == "cuda":  # all before anything runs
+        available = torch.cuda.get_device_properties(place.device).total_memory
+        for key, stage in wanted.items():
+            check_fits(key, step_of(stage.name, stage.settings[0]), available)
     for key, stage in wanted.items():
         begun = time.time()
         found = stage.run()

@@ -1,0 +1,94 @@
+"""What a training step is estimated to hold, beside what a real one holds; a step that cannot fit says so."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from ucvgl.encoders import EncoderConfig
+from ucvgl.errors import InputError
+from ucvgl.heads import SslLoss
+from ucvgl.lab.memory import Step, check_fits, encoder_bytes, step_of
+from ucvgl.methods.sample4geo import Sample4Geo
+from ucvgl.methods.ucvgl import Curriculum, Pretraining
+from ucvgl.methods.vg_ssl import VgSsl
+from ucvgl.training import TrainingConfig
+
+SMALL = EncoderConfig("convnext_atto", image_px=(64, 64))
+PARAMETERS = 3.4e6  # of ConvNeXt-Atto, about
+
+MEASURE = """
+import gc
+import torch
+from ucvgl.encoders import Encoder, EncoderConfig
+from ucvgl.lab.memory import encoder_bytes
+from ucvgl.training import TrainingConfig, adamw
+torch.set_num_threads(1)
+config, count = EncoderConfig("convnext_atto", pooling="safa", image_px=(128, 128)), 64
+encoder = Encoder(config)
+
+def steps(images, n):
+    optimiser = adamw(encoder, TrainingConfig())
+    for _ in range(n):
+        optimiser.zero_grad()
+        encoder(images).sum().backward()
+        optimiser.step()
+    optimiser.zero_grad()
+
+def status(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
+
+steps(torch.rand(2, 3, 128, 128), 1)  # what the kernels keep
+gc.collect()
+open("/proc/self/clear_refs", "w").write("5")
+before = status("VmRSS") - sum(4 * p.numel() for p in encoder.parameters())
+steps(torch.rand(count, 3, 128, 128), 2)
+fixed, image = encoder_bytes(config, "fp32")
+print((fixed + count * image) / (status("VmHWM") - before))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's count of a process's memory")
+def test_the_estimate_is_within_a_fifth_of_what_a_run_takes():
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+    assert 0.8 < float(done.stdout.split()[-1]) < 1.2
+
+
+def test_an_estimate_follows_the_settings():
+    plain = Pretraining(SMALL, SMALL, intra=TrainingConfig(chunk=16), cross=TrainingConfig(chunk=16))
+    intra, cross = (step_of(name, plain) for name in ("intra-view", "cross-view"))
+    assert (intra.rows, cross.rows, intra.fixed) == (16, 16, cross.fixed)
+    assert intra.row == 2 * cross.row
+    assert cross == step_of("curriculum", Curriculum(plain, training=TrainingConfig(chunk=16)))
+    assert step_of("curriculum", Curriculum(plain)).rows == 128
+    assert cross.fixed > 2 * 11 * PARAMETERS  # two encoders: weights and two moments; gradients come layer by layer
+    one = step_of("sample4geo", Sample4Geo(SMALL, SMALL))
+    assert one.fixed == cross.fixed // 2
+    assert one.row == cross.row
+    photos = VgSsl(SMALL, SslLoss("triplet"), TrainingConfig(batch_size=8))
+    assert step_of("vg-ssl", photos).row == 6 * cross.row  # a query, its positive and ten negatives
+    larger = step_of("sample4geo", Sample4Geo(*[replace(SMALL, image_px=(128, 128))] * 2))
+    assert 3.5 < larger.row / one.row < 4.5
+    assert step_of("images", ("anything",)) is None
+    assert step_of("cross-view", replace(plain, cross=None)) is None
+
+
+def test_half_precision_and_a_frozen_backbone_hold_less():
+    full, half = (encoder_bytes(SMALL, precision)[1] for precision in ("fp32", "bf16"))
+    assert half < 0.8 * full
+    lite = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, image_px=(64, 64))
+    learnt, frozen = (encoder_bytes(replace(lite, pretrained=p), "fp32")[1] for p in ("package", "frozen package"))
+    assert frozen < 0.3 * learnt
+
+
+def test_a_step_that_cannot_fit_says_so_with_what_would():
+    step = Step(fixed=2 << 30, row=1 << 28, rows=128)
+    check_fits("key", step, 64 << 30)
+    with pytest.raises(InputError, match=r"at most 10.0 GiB.*about 34.0 GiB for 128 rows.*TrainingConfig.chunk=32"):
+        check_fits("key", step, 10 << 30)
+    with pytest.raises(InputError, match="not even one row fits"):
+        check_fits("key", step, 2 << 30)
+    check_fits("key", None, 0)
