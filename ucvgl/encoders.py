@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import io
 import json
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -54,23 +55,16 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_px", tuple(self.image_px))  # JSON has lists
         package = self.backbone.partition(".")[0] == PACKAGE_BACKBONE
+        whole, learns = self.pooling in WHOLE, self.width is not None or self.pooling not in ("avg", "head")
         depth, sources = self.depth, ("none", "hub", "frozen hub", *(["package", "frozen package"] if package else []))
         for name, good, expected in (
             ("pretrained", self.pretrained in sources, f"one of {', '.join(sources)} with {self.backbone}"),
             ("pooling", self.pooling in POOLINGS, f"one of {', '.join(POOLINGS)}"),
-            (
-                "depth",
-                depth is None or (depth >= 1 and self.pooling not in WHOLE),
-                "None, or, but for 'head' and 'tokens', 1 or more",
-            ),
+            ("depth", depth is None or (depth >= 1 and not whole), "None, or, but for 'head' and 'tokens', 1 or more"),
             ("safa_heads", self.safa_heads >= 1, "at least 1"),
             ("width", self.width is None or self.width >= 1, "None or at least 1"),
             ("width", self.width is not None or self.pooling != "tokens", "a number with 'tokens'"),
-            (
-                "width",
-                self.width is not None or self.pooling not in ("avg", "head") or not self.frozen,
-                "a number with a frozen backbone and a pooling that learns nothing",
-            ),
+            ("width", learns or not self.frozen, "a number with a frozen backbone and a pooling that learns nothing"),
             ("drop_path", 0 <= self.drop_path < 1, "0 to 1, without 1"),
             ("image_px", len(self.image_px) == 2 and min(self.image_px) >= 1, "(height, width) in pixels"),
         ):
@@ -367,13 +361,14 @@ def _backbone(config: EncoderConfig) -> nn.Module:
     if config.pretrained.endswith("package"):
         _fill_from_package(backbone)
     if config.pretrained.endswith("hub"):
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries: what failed is said below
         try:
             return timm.create_model(name, num_classes=0, pretrained=True, **options)
         except Exception as error:  # timm, the hub's client and the HTTP library below each raise their own
             raise InputError(
                 f"pretrained weights of {name}", expected="to download them or to find them in the hub's cache",
                 found=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
-                todo="Go online once, or set pretrained='none' to start from random weights.",
+                todo="Go online once: the hub's client keeps the file. Or set pretrained='none' to start from random weights.",
             ) from error  # fmt: skip
     return backbone
 

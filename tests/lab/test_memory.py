@@ -65,12 +65,12 @@ def test_an_estimate_follows_the_settings():
     assert cross == step_of("curriculum", Curriculum(plain, training=TrainingConfig(chunk=16)))
     assert step_of("curriculum", Curriculum(plain)).rows == 128
     assert cross.fixed > 2 * 11 * PARAMETERS  # two encoders: weights and two moments; gradients come layer by layer
-    one = step_of("sample4geo", Sample4Geo(SMALL, SMALL))
+    one = step_of("sample4geo", Sample4Geo(SMALL, SMALL, training=TrainingConfig()))
     assert one.fixed == cross.fixed // 2
     assert one.row == cross.row
     photos = VgSsl(SMALL, SslLoss("triplet"), TrainingConfig(batch_size=8))
     assert step_of("vg-ssl", photos).row == 6 * cross.row  # a query, its positive and ten negatives
-    larger = step_of("sample4geo", Sample4Geo(*[replace(SMALL, image_px=(128, 128))] * 2))
+    larger = step_of("sample4geo", Sample4Geo(*[replace(SMALL, image_px=(128, 128))] * 2, training=TrainingConfig()))
     assert 3.5 < larger.row / one.row < 4.5
     assert step_of("images", ("anything",)) is None
     assert step_of("cross-view", replace(plain, cross=None)) is None

@@ -428,13 +428,13 @@ def rows(
     photos = layout in (*PLACE_RECOGNITION, *FRAMES)
     if not photos:
         settings = profiles.sample4geo(profile, seed, data=data, backbone=backbone)
-        if measured and settings.unlabelled.images.top_view is None:
+        own = _Ucvgl.of(settings.unlabelled, data)
+        if measured and own.measured and settings.unlabelled.images.top_view is None:
             raise InputError(
                 data, expected="panoramas, which notebooks 02 to 05 project", found=f"{layout}: photos",
                 todo=f"Train rows (`ucvgl train 04/main/ucvgl_s_0 05/sampling/dss_only --data {data}`; own pairs also "
                 "06/main/simclr), then `ucvgl evaluate`; University-1652 is DRONE= beside DATA=.",
             )  # fmt: skip
-        own = _Ucvgl.of(settings.unlabelled, data)
         if own.measured or not measured:
             found += ucvgl_rows(settings.unlabelled, data, own)
             found += sample4geo_rows(settings, data, own, other, drone)
