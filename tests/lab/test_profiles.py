@@ -100,8 +100,8 @@ def test_another_backbone_takes_images_of_the_size_it_asks_for(monkeypatch):
         assert (method.ground.pooling, method.ground.width) == ("head", width)
         assert (start.ground.pooling, start.ground.width) == ("safa", None)
         assert (photos.pooling, photos.width) == ("unit_gem", 1024)
-        assert settings.images == replace(settings.unlabelled.images, query_px=(518, 518))
-        assert settings.images.top_view.size_px == settings.flights.image_px == 518
+        assert settings.images == replace(settings.unlabelled.images, top_view=None)
+        assert settings.unlabelled.images.top_view.size_px == settings.flights.image_px == 518
     for name in ("resnet50", "deit_small"):  # of notebook 06 alone
         assert profiles.sample4geo("paper", 0, data="/data/cvusa", backbone=name) == profiles.sample4geo(
             "paper", 0, data="/data/cvusa"
