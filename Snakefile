@@ -66,7 +66,7 @@ rule stage:
     resources:
         gpu=int(GPU),
     shell:
-        "OMP_NUM_THREADS={threads} {PYTHON:q} -m ucvgl.cli train {wildcards.key:q} {OPTIONS} {MORE} --seed {params.seed}"
+        "OMP_NUM_THREADS={threads} UCVGL_ROWS={PLAN.rows} {PYTHON:q} -m ucvgl.cli train {wildcards.key:q} {OPTIONS} {MORE} --seed {params.seed}"
 
 
 rule notebook:

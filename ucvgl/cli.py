@@ -76,7 +76,7 @@ def reproduce(
     data: Data = "world",
     seed: Annotated[str, Option(help="One seed, or several separated by commas.")] = "0",
     rows: Annotated[
-        str, Option(help="all, or headline: fewer rows, every notebook; the paper profile's default.")
+        str, Option(help="all; headline, the paper profile's default: fewer rows; or smoke: those in a few steps.")
     ] = "",
     panorama: Annotated[str, Option(help="A panorama of yours for the notebooks that take one.")] = "",
     other: Other = "",

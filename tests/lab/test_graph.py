@@ -50,7 +50,7 @@ def reproduce(*arguments, check=True):
         ({"seed": "0,1,0"}, "expected different whole numbers"),
         ({"seed": "0;1"}, "found '0;1'"),
         ({"panorama": "/no/such.jpg"}, "expected a picture file"),
-        ({"rows": "hedline"}, "expected all or headline, found 'hedline'"),
+        ({"rows": "hedline"}, "expected all, headline or smoke, found 'hedline'"),
         ({"job_seconds": "soon"}, "expected a number of seconds"),
         ({"job_seconds": "nan"}, "expected a number of seconds"),
         ({"drone": "/no/such"}, "expected a notebook with that parameter"),

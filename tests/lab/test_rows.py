@@ -60,5 +60,5 @@ def test_a_table_shows_the_rows_that_are_asked_for(monkeypatch):
     monkeypatch.setenv("UCVGL_ROWS", "headline")
     assert rows.chosen("02/cold_start", names) == {"full": "all"}
     monkeypatch.setenv("UCVGL_ROWS", "most")
-    with pytest.raises(InputError, match="all or headline, found 'most'"):
+    with pytest.raises(InputError, match="all, headline or smoke, found 'most'"):
         rows.chosen("02/cold_start", names)

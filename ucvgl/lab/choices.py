@@ -1,13 +1,29 @@
-"""What a user may change of the paper profile: its backbones."""
+"""What a user's choices change in a profile: another backbone, photos in the place of panoramas, ROWS=smoke."""
 
 import difflib
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
 
+from ucvgl.data import open_dataset
+from ucvgl.data.decoding import image_size
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
+from ucvgl.lab.settings import asked_rows
+from ucvgl.sampling import NeighbourDraw
 
 PUBLISHED = ("resnet50", "deit_small")  # of notebook 06, which change no other
 HEAD = 512  # numbers of the linear layer behind a frozen backbone whose own pooling learns nothing
+# a batch of each epoch: two, so that what an epoch mines is used in the next
+SMOKE: dict[str, Any] = {
+    "epochs": 2, "batch_size": 8, "chunk": 4, "warmup_epochs": 0.0, "epochs_before": 2, "warmup": 1, "precision": "fp32",
+    "decay_epochs": 1, "steps_per_epoch": 1, "refresh_every": 1, "evaluate_every": 1, "curve_every": 1,
+    "draw": NeighbourDraw(4, 1, 1), "threshold": 0.0, "queries": 8, "negatives": 2, "queue": 8,
+    "places": 24, "accuracy_places": 8, "small": 12, "city_size_m": 512.0,
+}  # fmt: skip
+SMOKE_PX = 192  # longer sides are a quarter as long
+_Settings = TypeVar("_Settings")
 
 
 def with_backbone(encoder: EncoderConfig, choice: str) -> EncoderConfig:
@@ -42,3 +58,39 @@ def asked_px(backbone: str) -> tuple[int, int]:
         raise InputError("backbone", expected="a timm model with published weights", found=repr(backbone),
                          todo=f"Similar names: {', '.join(similar)}.")  # fmt: skip
     return known.input_size[1:]
+
+
+def shows_panoramas(layout: str, root: str, known: Collection[str]) -> bool:
+    """Whether the queries of a data set are panoramas: those of the layouts `known`, else if the first is twice as wide as high."""
+    if layout not in known:
+        with suppress(InputError):  # absent or damaged: said when it is read
+            height, width = image_size(open_dataset(layout, root).query.file(0))
+            return width >= 2 * height
+    return True
+
+
+def smoke(settings: _Settings) -> _Settings:
+    """With UCVGL_ROWS=smoke, all that takes long cut down (SMOKE), images smaller and weights random; else as they come.
+
+    Twice is as once. Whatever the encoders, a data set of two dozen places then runs through a notebook on a CPU.
+    """
+    if asked_rows() != "smoke":
+        return settings
+
+    def cut(name: str, value: Any) -> Any:
+        if isinstance(value, (tuple, Mapping)):
+            values = [cut(name, each) for each in (value.values() if isinstance(value, Mapping) else value)]
+            return dict(zip(value, values, strict=True)) if isinstance(value, Mapping) else tuple(values)
+        if name in SMOKE and (value or name == "steps_per_epoch"):  # what is off stays off
+            return SMOKE[name]
+        if name.endswith("_px") and isinstance(value, int):
+            return value // 4 if value > SMOKE_PX else value
+        if name == "pretrained" and isinstance(value, str):
+            return "none"
+        if is_dataclass(value):
+            return replace(
+                value, **{field.name: cut(field.name, getattr(value, field.name)) for field in fields(value)}
+            )
+        return value
+
+    return cut("", settings)

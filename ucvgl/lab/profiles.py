@@ -4,19 +4,16 @@ A seed is of the training; the embedded world stays the same for every seed, as 
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ucvgl.augment import UCVGL
-from ucvgl.data import detect_layout, open_dataset
-from ucvgl.data.decoding import image_size
+from ucvgl.data import detect_layout
 from ucvgl.data.prepare import Preparation
 from ucvgl.encoders import EncoderConfig
-from ucvgl.errors import InputError
 from ucvgl.geometry import TopView
 from ucvgl.heads import Method, SslLoss, published
-from ucvgl.lab.choices import with_backbone
+from ucvgl.lab.choices import shows_panoramas, smoke, with_backbone
 from ucvgl.lab.real_pairs import RealPairs
 from ucvgl.lab.settings import WORLD, check_profile
 from ucvgl.methods.sample4geo import BACKBONE, Sample4Geo, Sampling
@@ -57,7 +54,7 @@ def projection(profile: str, seed: int) -> Projection:
             world = WorldConfig(("garden", "canal"), seed, 1000, panorama_px=128, tile_px=64)
             return Projection(world, accuracy_places=64, accuracy_panorama_px=256, picture_px=256)
     world = WorldConfig(("garden", "canal"), seed, 2000, panorama_px=512, tile_px=384, city_size_m=1500)
-    return Projection(world, accuracy_places=256, accuracy_panorama_px=512, picture_px=512)
+    return smoke(Projection(world, accuracy_places=256, accuracy_panorama_px=512, picture_px=512))
 
 
 # ------------------------------------------------------------------------------------------------- UCVGL, notebooks 02 to 04
@@ -103,8 +100,8 @@ def ucvgl(
         level: of the world's difficulty.
         backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's.
     """
-    settings = _ucvgl(check_profile(profile), seed, data, level, backbone)
-    return settings if shows_panoramas(data) else _of_photos(settings)
+    settings = smoke(_ucvgl(check_profile(profile), seed, data, level, backbone))
+    return settings if data == WORLD or shows_panoramas(detect_layout(data), data, PUBLISHED) else _of_photos(settings)
 
 
 def _ucvgl(profile: str, seed: int, data: str, level: str, backbone: str) -> UcvglSettings:
@@ -124,24 +121,12 @@ def _ucvgl(profile: str, seed: int, data: str, level: str, backbone: str) -> Ucv
     return _ucvgl_paper(seed, level, data, backbone)
 
 
-def shows_panoramas(data: str) -> bool:
-    """Whether the queries are panoramas: the world's and those of PUBLISHED; elsewhere if the first is twice as wide as high."""
-    name = WORLD if data == WORLD else detect_layout(data)
-    if name in (WORLD, *PUBLISHED):
-        return True
-    with suppress(InputError):  # absent or damaged: said when it is read
-        height, width = image_size(open_dataset(name, data).query.file(0))
-        return width >= 2 * height
-    return True
-
-
 def _of_photos(settings: UcvglSettings) -> UcvglSettings:
     """For photos, drone images or any others that are not projected: squeezed into the tiles' squares."""
     start, px = settings.start, settings.images.gallery_px
     start = replace(start, ground=replace(start.ground, image_px=px), ground_input="photo", projection=False)
-    return replace(
-        settings, images=Preparation(px, px), start=start, curriculum=replace(settings.curriculum, start=start)
-    )
+    steps = replace(settings.curriculum, start=start)
+    return replace(settings, images=Preparation(px, px), start=start, curriculum=steps)
 
 
 def _world(
@@ -243,7 +228,7 @@ class Sample4GeoSettings:
 
 def sample4geo(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> Sample4GeoSettings:
     """Sample4Geo's settings; arguments as `ucvgl`."""
-    settings = _sample4geo(profile, seed, data, backbone)
+    settings = smoke(_sample4geo(profile, seed, data, backbone))
     if settings.unlabelled.images.top_view is not None:
         return settings
     photos = {"ground": settings.method.satellite, "ground_kind": "oblique", "tile_kind": "photo"}
@@ -321,9 +306,7 @@ def _sample4geo_paper(other: UcvglSettings, seed: int, data: str, backbone: str)
     worlds = _grids(70_000, 35_000, 6000.0, 10.0, 384, 0.4, "medium", 50.0)
     images, flown_px = Preparation(ground_px, satellite.image_px), satellite.image_px
     flights, heights = Flights(1652, 54, *flown_px, city_size_m=1700.0), Flights(200, 50, *flown_px, city_size_m=1100.0)
-    return Sample4GeoSettings(
-        other, *worlds, 17_500, images, method, method, drone, flights, heights, curve_every=4, real=None
-    )
+    return Sample4GeoSettings(other, *worlds, 17_500, images, method, method, drone, flights, heights, 4, None)
 
 
 # ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
@@ -373,8 +356,7 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
     Args:
         profile: tiny, laptop or paper; InputError for another.
         seed: of the training.
-        backbone: of the paper profile: resnet50 (GeM, 1024 numbers), deit_small (two tokens, 256), or another as `with_backbone`
-            takes it (GeM).
+        backbone: of the paper profile: resnet50 (GeM, 1024 numbers), deit_small (two tokens, 256), or as `with_backbone` takes it.
     """
     match check_profile(profile):
         case "tiny":
@@ -416,10 +398,10 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
     projectors = tuple(
         ProjectorRow(n, w, width) for n, w in ((0, 2048), (1, 2048), (2, 2048), (3, 2048), (2, 1024), (2, 4096))
     )
-    return VgSslSettings(
+    return smoke(VgSslSettings(
         *_drives(train, dict.fromkeys(DRIVES, 2000)), plain.encoder.image_px, methods, (480, 640), None, {}, projectors,
         _short_cold_start(profile, seed),
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _vg_ssl_small(

@@ -38,6 +38,8 @@ def reproduce(config: Mapping[str, str], *, cores: str = "all", dry: bool = Fals
             config[key] = str(Path(config[key]).expanduser().resolve())
     if cores != "all" and not re.fullmatch(r"[1-9][0-9]*", cores):
         raise InputError("cores", expected="a number >= 1, or 'all'", found=repr(cores), todo="For example CORES=2.")
+    if config.get("rows") == "smoke":
+        os.environ["UCVGL_ROWS"] = "smoke"  # for the profiles, in the plan as in all jobs
     todo, path = kept_plan(config)
     if todo.left_out:
         sys.stderr.write(f"not for data of this layout, left out: {', '.join(todo.left_out)}\n")

@@ -8,7 +8,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,7 +20,7 @@ from ucvgl.errors import InputError
 from ucvgl.lab import material, profiles, real_pairs, stages
 from ucvgl.lab.cache import StageResult
 from ucvgl.lab.results import plain_settings
-from ucvgl.lab.settings import WORLD, check_rows
+from ucvgl.lab.settings import WORLD, asked_rows
 from ucvgl.lab.variants import (
     ABLATION,
     ARCHITECTURES,
@@ -150,14 +149,8 @@ class _Ucvgl:
         world, source = settings.train, _source(data, settings.train, settings.test)
         if data == WORLD:
             rendered = world.places + settings.test.places, rendering_of("panoramas and tiles", world.panorama_px)
-            return _Ucvgl(
-                source,
-                Stage("images", (*source, settings.images), given, (), *rendered),
-                given,
-                world.places,
-                True,
-                True,
-            )
+            images = Stage("images", (*source, settings.images), given, (), *rendered)
+            return _Ucvgl(source, images, given, world.places, True, True)
         listed = material.open_parts(data, world, settings.test)  # the lists alone
         measured = any(test.labelled for test in listed.tests.values())
         images = Stage("images", (*source, settings.images), given)
@@ -274,15 +267,11 @@ def sample4geo_rows(
     count, few = (settings.trained.places * 3 // 4, settings.small) if world else (given.count, given.count)
 
     def stage(
-        config: Sample4Geo,
-        areas: Callable[[], list[Parts]],
-        named: tuple[Any, ...],
-        count: int,
+        config: Sample4Geo, areas: Callable[[], list[Parts]], named: tuple[Any, ...], count: int,
         needs: Stage | None = images,
-    ) -> Stage:
+    ) -> Stage:  # fmt: skip
         def run() -> StageResult:
-            found = [stages.supervise(area.train, config, area.tests) for area in areas()]
-            return found[0]
+            return [stages.supervise(area.train, config, area.tests) for area in areas()][-1]
 
         passes, needed = _passes(config.training, (1 + tile_share(config)) * count), () if needs is None else (needs,)
         many = _steps(config.training, count)
@@ -413,16 +402,14 @@ def rows(
         profile: tiny, laptop or paper.
         data: the world, or a data set's root.
         seed: of the training.
-        which: all, or headline.
+        which: all, headline, or smoke: those of headline.
         measured: leave out the rows of notebooks 02 to 05 where no held-out part has known pairs: there is no table then.
         other: of notebook 05, a second data set; '' for none.
         drone: of notebook 05, University-1652; '' for none.
         backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's.
     """
     if backbone and profile != "paper":
-        raise InputError(
-            "backbone", expected="it with the paper profile", found=f"it with {profile}", todo="Leave it out."
-        )
+        raise InputError("backbone", expected="the paper profile with it", found=profile, todo="Leave it out.")
     found: list[_Line] = []
     layout = WORLD if data == WORLD else detect_layout(data)
     photos = layout in (*PLACE_RECOGNITION, *FRAMES)
@@ -445,9 +432,8 @@ def rows(
 
 
 def chosen(table: str, names: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a table's rows, by key, those that UCVGL_ROWS (all, or headline) asks for."""
-    every = check_rows(os.environ.get("UCVGL_ROWS") or "all") == "all"
-    return {key: text for key, text in names.items() if every or key in HEADLINE[table]}
+    """Of a table's rows, by key, those that UCVGL_ROWS asks for."""
+    return {key: text for key, text in names.items() if asked_rows() == "all" or key in HEADLINE[table]}
 
 
 def all_stages(wanted: Sequence[Row]) -> dict[str, Stage]:

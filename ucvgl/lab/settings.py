@@ -1,6 +1,7 @@
 """What everything is asked with, profile, data and seed, checked where it comes in; and the folders that are named after it."""
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -37,10 +38,15 @@ def check_seed(seed: int) -> int:
 
 
 def check_rows(which: str) -> str:
-    """Gives `which` back if it is all or headline; raises InputError otherwise."""
-    if which not in ("all", "headline"):
-        raise InputError("rows", expected="all or headline", found=repr(which), todo="Choose one.")
+    """Gives `which` back if it is all, headline or smoke; raises InputError otherwise."""
+    if which not in ("all", "headline", "smoke"):
+        raise InputError("rows", expected="all, headline or smoke", found=repr(which), todo="Choose one.")
     return which
+
+
+def asked_rows() -> str:
+    """The rows that UCVGL_ROWS asks for; all, if nothing is said."""
+    return check_rows(os.environ.get("UCVGL_ROWS") or "all")
 
 
 def data_id(data: str) -> str:
