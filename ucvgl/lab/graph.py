@@ -82,7 +82,7 @@ class Plan:
         profile: one of PROFILES.
         data: 'world' or an absolute path.
         data_id: that, as a short name.
-        rows: all or headline.
+        rows: all, headline or smoke.
         seeds: in the order given.
         more: the parameters in MORE that were given.
         row_names: of every row, with the key of its stage for each seed.
@@ -133,7 +133,7 @@ def plan(config: Mapping[str, Any]) -> Plan:
     """Reads and checks the settings, the notebooks and their rows, before anything runs.
 
     Args:
-        config: `profile` (default 'laptop'), `data` ('world'), `seed` (comma list, '0'), `rows` (all or headline; headline
+        config: `profile` (default 'laptop'), `data` ('world'), `seed` (comma list, '0'), `rows` (all, headline or smoke; headline
             for the paper profile, else all), `job_seconds` (JOB_SECONDS), and MORE. An empty text means the default.
 
     Raises:
@@ -149,7 +149,8 @@ def plan(config: Mapping[str, Any]) -> Plan:
     profile, data = check_profile(text.get("profile", "laptop")), check_data(text.get("data", WORLD))
     seeds = _seeds(text.get("seed", "0"))
     which = check_rows(text.get("rows") or ("headline" if profile == "paper" else "all"))
-    shortest = _seconds(text.get("job_seconds", str(JOB_SECONDS)))
+    # a process of its own would take longer than a few steps
+    shortest = math.inf if which == "smoke" else _seconds(text.get("job_seconds", str(JOB_SECONDS)))
     names, left_out = notebooks(), []
     if data != WORLD:
         from ucvgl.data import detect_layout  # takes seconds to load: torch
@@ -205,7 +206,7 @@ def _jobs(row: Any, seed: int, known: Mapping[str, StageJob], shortest: float) -
         for need in stage.needs:  # what is no job is computed by those that need it, which then wait for what it needs
             job = known.get(need.key) or found[need.key]
             needs |= dict.fromkeys([need.key] if job.is_job else job.needs)
-        worth = seconds is None or seconds >= shortest
+        worth = shortest < math.inf and (seconds is None or seconds >= shortest)
         found[key] = StageJob(key, seed, seconds, tuple(needs), worth, 0, stage.passes, stage.steps)
     return found
 
