@@ -66,6 +66,12 @@ def test_msls_says_its_protocol(count, tmp_path):
     assert ("neither published protocol" in read.note) == (count == 20)
 
 
+def test_sets_of_one_layout_go_by_their_folders_name(tmp_path):
+    for name, found in {"MSLS": "msls", "tokyo247": "tokyo247", "mine": "vpr"}.items():
+        assert detect_layout(trees.vpr(tmp_path / name)[1]) == found
+        assert parts(found, tmp_path / name) == ("train", "val", "test")
+
+
 def frames(root, side, numbers, name="{:07d}.jpg", size=(6, 8)):
     for number in numbers:
         trees.jpeg(root / side / name.format(number), trees.texture(*size, number))

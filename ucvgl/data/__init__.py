@@ -138,7 +138,8 @@ def _benchmark(root: Path) -> bool:
 
 
 def detect_layout(root: Path | str) -> str:
-    """The name of the layout in `root`, by the files that only it has; InputError if none is recognised."""
+    """The name of the layout in `root`, by the files that only it has; of place recognition's, which share one, by the folder's
+    name (`msls`, `tokyo247`; else `vpr`). InputError if none is recognised."""
     root = folder(root, "the folder of a data set")
     signs = {
         "cvact": ("ACT_data.mat",), "cvusa": ("splits/train-19zl.csv", "splits/val-19zl.csv"),
@@ -149,7 +150,8 @@ def detect_layout(root: Path | str) -> str:
     }  # fmt: skip
     for name, paths in signs.items():
         if any((root / path).exists() for path in paths):
-            return name
+            own = root.name.casefold()
+            return own if name == "vpr" and own in PLACE_RECOGNITION else name
     pair = frame_folders(root)
     if pair is not None:
         return {"summer": "nordland", "day_right": "gardens_point"}.get(pair[1].casefold(), "frames")
