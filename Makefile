@@ -37,7 +37,7 @@ DOCS    := .venv/.made-docs
 help:
 	@echo 'make reproduce           every table and figure that is not up to date, to figures/'
 	@echo '                         PROFILE=tiny|laptop|paper ($(PROFILE))   DATA=world|<folder> ($(DATA))'
-	@echo '                         ROWS=all|headline (headline for the paper profile, else all)'
+	@echo '                         ROWS=all|headline|smoke (headline for the paper profile, else all)'
 	@echo '                         SEED=0,1,2 ($(SEED))   CORES=all|<n> ($(CORES))   PANORAMA=<picture>'
 	@echo '                         OTHER=<second data set>   DRONE=<University-1652>   BACKBONE=<a timm name>[:frozen]'
 	@echo 'make test                linter, tests, and the notebooks with the tiny profile'

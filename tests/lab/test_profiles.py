@@ -6,7 +6,7 @@ import pytest
 
 from ucvgl.augment import SECOND_VERSION, UCVGL_PLACEMENT
 from ucvgl.errors import InputError
-from ucvgl.lab import profiles, published
+from ucvgl.lab import choices, profiles, published
 from ucvgl.methods.sample4geo import Sampling
 from ucvgl.pseudo_labels import MiningRule
 from ucvgl.training import TrainingConfig
@@ -138,3 +138,20 @@ def test_seeds_share_the_world_and_nothing_that_is_trained():
     assert all(drive.kind == "car" for drive in first.train)  # what is tested beside cars was never seen
     assert {drive.kind for drive in first.joined} == set(first.tests)
     assert all(first.methods[key].training.seed != second.methods[key].training.seed for key in first.methods)
+
+
+def test_smoke_cuts_down_the_paper_profile_and_leaves_on_and_off_as_they_are(monkeypatch):
+    monkeypatch.setattr(profiles, "detect_layout", lambda data: data.removeprefix("/data/"))
+    whole = profiles.sample4geo("paper", 0, data="/data/cvusa"), profiles.vg_ssl("paper", 0)
+    assert choices.smoke(whole) is whole
+    monkeypatch.setenv("UCVGL_ROWS", "smoke")
+    flat, photos = few = profiles.sample4geo("paper", 0, data="/data/cvusa"), profiles.vg_ssl("paper", 0)
+    assert choices.smoke(few) == few == choices.smoke(whole)
+    start, steps = flat.unlabelled.start, flat.unlabelled.curriculum
+    assert start.ground == replace(whole[0].unlabelled.start.ground, pretrained="none", image_px=(96, 96))
+    assert flat.method.ground.image_px == flat.images.query_px == (140, 192)
+    assert (start.intra.epochs, start.intra.epochs_before, start.cross.epochs_before, steps.warmup) == (2, 0, 2, 1)
+    assert (start.intra.chunk, photos.methods["simclr"].training.chunk) == (4, None)
+    assert start.translation.gan.steps_per_epoch == 1
+    assert (steps.rule.threshold, steps.pretrained, photos.methods["mocov2"].loss.queue) == (0.0, True, 8)
+    assert photos.photo_px == (120, 160)
