@@ -240,12 +240,12 @@ def _sample4geo(profile: str, seed: int, data: str, backbone: str) -> Sample4Geo
     other = ucvgl(profile, seed, data=data, backbone=backbone)
     if profile == "paper":
         return _sample4geo_paper(other, seed, data, backbone)
-    tiny = profile == "tiny"
-    if tiny:
+    styles = ("garden", "canal")
+    if profile == "tiny":
         tile = EncoderConfig("test_efficientnet", depth=2, pooling="gem", image_px=(16, 16))
         training = replace(other.curriculum.training, epochs=3, batch_size=8, learning_rate=2e-3)
         sampling, fewer = Sampling("both", NeighbourDraw(8, 2, 2), 1), NeighbourDraw(4, 1, 1)
-        worlds, small = _grids(96, 48, 320.0, 6.0, 32, 0.5, "medium", 50.0), 24
+        world, new, small = WorldConfig(styles, WORLD_SEED, 96, 6.0, "medium", 50.0, 32, 32, 320.0, 0.5), 48, 24
         flights = Flights(40, 2, 32, 32, ("garden",), WORLD_SEED, 448.0, 0.5, 12.0, 50.0)
         heights = replace(flights, places=20, city_size_m=600.0)
         real = RealPairs(replace(tile, pooling="avg", image_px=(32, 32)), frozen=0, folds=2, images=24,
@@ -257,7 +257,7 @@ def _sample4geo(profile: str, seed: int, data: str, backbone: str) -> Sample4Geo
         # half of the paper's batch and half of its lists; refreshed twice. On `small` places a quarter of its lists
         sampling, fewer = Sampling("both", NeighbourDraw(64, 16, 16), 3), NeighbourDraw(32, 8, 8)
         # up to 5 m off the centre of tiles of 20 m, on one day: at 12.5 m of 50 m, on two, 3 % were found
-        worlds, small = _grids(8000, 4000, 1700.0, 12.0, 64, 0.4, "easy", 20.0), 2000
+        world, new, small = WorldConfig(styles, WORLD_SEED, 8000, 12.0, "easy", 20.0, 64, 64, 1700.0, 0.4), 4000, 2000
         flights, heights = Flights(), Flights(places=200, city_size_m=1100.0)
         real = RealPairs(training=replace(RealPairs().training, seed=seed))
     images = Preparation((tile.image_px[0], 2 * tile.image_px[0]), tile.image_px)
@@ -267,24 +267,13 @@ def _sample4geo(profile: str, seed: int, data: str, backbone: str) -> Sample4Geo
     drone = replace(brief, ground=square, satellite=square, ground_kind="oblique",
                     sampling=replace(brief.sampling, kind="similarity"))  # fmt: skip
     every = sampling.refresh_every
-    return Sample4GeoSettings(other, *worlds, small, images, method, brief, drone, flights, heights, every, real)
+    return Sample4GeoSettings(
+        other, *_grids(world, new), small, images, method, brief, drone, flights, heights, every, real
+    )
 
 
-def _grids(
-    known: int,
-    new: int,
-    city_m: float,
-    spacing_m: float,
-    height_px: int,
-    resolution_m: float,
-    difficulty: str,
-    span_m: float,
-) -> tuple[WorldConfig, WorldConfig, WorldConfig]:
-    """The cities trained on, those of the cross area, and those that settings are chosen on."""
-    first = WorldConfig(
-        ("garden", "canal"), WORLD_SEED, known, spacing_m, city_size_m=city_m, panorama_px=height_px, tile_px=height_px,
-        resolution_m=resolution_m, difficulty=difficulty, span_m=span_m,
-    )  # fmt: skip
+def _grids(first: WorldConfig, new: int) -> tuple[WorldConfig, WorldConfig, WorldConfig]:
+    """The cities trained on, `first`; those of the cross area, with `new` panoramas; and those that settings are chosen on."""
     seed = WORLD_SEED + HELD_OUT_SEED
     unseen = replace(first, styles=("downtown", "old_town"), seed=seed, places=new)
     return first, unseen, replace(first, seed=2 * seed, places=new)
@@ -303,10 +292,11 @@ def _sample4geo_paper(other: UcvglSettings, seed: int, data: str, backbone: str)
         method, ground=satellite, ground_kind="oblique", sampling=Sampling("random"),
         training=replace(method.training, epochs=1, warmup_epochs=0.1),
     )  # fmt: skip
-    worlds = _grids(70_000, 35_000, 6000.0, 10.0, 384, 0.4, "medium", 50.0)
+    world = WorldConfig(("garden", "canal"), WORLD_SEED, 70_000, 10.0, "medium", 50.0, 384, 384, 6000.0, 0.4)
     images, flown_px = Preparation(ground_px, satellite.image_px), satellite.image_px
     flights, heights = Flights(1652, 54, *flown_px, city_size_m=1700.0), Flights(200, 50, *flown_px, city_size_m=1100.0)
-    return Sample4GeoSettings(other, *worlds, 17_500, images, method, method, drone, flights, heights, 4, None)
+    grids = _grids(world, 35_000)
+    return Sample4GeoSettings(other, *grids, 17_500, images, method, method, drone, flights, heights, 4, None)
 
 
 # ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
