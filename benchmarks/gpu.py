@@ -15,24 +15,24 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Generator
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # benchmarks/ is no package
 
+from harness import RESULTS, now, table
 from official import Clone, check_clone
+from training_steps import method, official_loop, one_batch, trained
 
 from ucvgl.augment import to_float
-from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
+from ucvgl.data.container import Dataset, Parts
 from ucvgl.data.prepare import Preparation
 from ucvgl.encoders import Encoder, EncoderConfig
 from ucvgl.errors import InputError
@@ -43,14 +43,13 @@ from ucvgl.lab.variants import variant
 from ucvgl.methods import ucvgl
 from ucvgl.methods.common import device
 from ucvgl.methods.curriculum import first_labels, label_counts
-from ucvgl.methods.sample4geo import Sample4Geo, Sampling, SupervisedPairs, new_model
+from ucvgl.methods.sample4geo import new_model
 from ucvgl.paths import ROOT, runs, write_json, write_text
 from ucvgl.pseudo_labels import NoPseudoLabels, mutual
 from ucvgl.search import both_ways
-from ucvgl.training import Batch, TrainingConfig, train
+from ucvgl.training import TrainingConfig
 from ucvgl.world.pairs import world_pairs
 
-OUT = Path(__file__).resolve().parent / "results" / "gpu.md"
 LITE = "tf_efficientnet_lite0"  # the laptop's encoder, whose pretrained weights come in a Python package
 WARM_UP = 3  # steps that are not timed
 Row = dict[str, str]
@@ -83,13 +82,6 @@ SMALL = Asked(
 )  # fmt: skip
 
 
-def now() -> float:
-    """Seconds, once the GPU has done what it was asked."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def peak() -> str:
     """The most memory that tensors took since the last `forget`."""
     return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if torch.cuda.is_available() else "not measured"
@@ -103,81 +95,17 @@ def forget() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-# ---------------------------------------------------------------------------------------------------------------- tests
-
-
 def tests(asked: Asked) -> Result:
     """The tests that need a GPU."""
     # these files alone: others import packages that a machine with a GPU may lack
     files = sorted(str(f) for f in (ROOT / "tests").rglob("test_*.py") if "\n@pytest.mark.gpu" in f.read_text("utf-8"))
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-rfE", "--continue-on-collection-errors", *files]
-    begun = time.perf_counter()
+    begun = now()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
-    lines = done.stdout.splitlines()
-    counts = {
-        word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", lines[-1] if lines else "")
-    }
-    row = {word: str(counts.get(word, 0)) for word in ("passed", "failed", "skipped", "error")}
-    bad = [line[:200] for line in lines if line.startswith(("FAILED", "ERROR"))]
-    if not counts:
-        bad.append(f"pytest ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
-    note = f"`pytest -m gpu` over {len(files)} files. " + " ".join(f"`{line}`" for line in bad)
-    return note, [row | {"seconds": f"{time.perf_counter() - begun:.0f}"}]
-
-
-# ------------------------------------------------------------------------------------------- training steps of Sample4Geo
-
-
-@dataclass
-class Steps(SupervisedPairs):
-    """Sample4Geo's task on one batch again and again, which lies on the device; notes when each step ends."""
-
-    augmented: bool = False
-    keep_gradient: bool = False
-    stamps: list[float] = field(default_factory=list)
-    gradient: Tensor = field(default_factory=lambda: torch.zeros(0))  # of the last step
-
-    def order(self, epoch: int, model: nn.Module, generator: Generator) -> Tensor:
-        """As they stand."""
-        return torch.arange(len(self.ground))
-
-    def batch(self, items: Tensor, generator: Generator) -> Batch:
-        """The images, augmented or as they are."""
-        if self.augmented:
-            return super().batch(items, generator)
-        return Batch((to_float(self.given.query[items]), to_float(self.given.gallery[items])))
-
-    def after_step(self, model: nn.Module, progress: float) -> None:
-        """Notes the time."""
-        self.stamps.append(now())
-        if self.keep_gradient:
-            self.gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-
-
-def one_batch(pairs: int, px: int, steps: int) -> Dataset:
-    """Random tiles of several scales and, as their ground images, the same moved and darker; `steps` times the same pairs."""
-    generator = Generator().manual_seed(0)
-    tile = torch.full((pairs, 3, px, px), 0.5)
-    for cells, weight in ((4, 0.6), (16, 0.5), (px // 2, 0.3)):
-        waves = torch.rand(pairs, 3, cells, cells, generator=generator) - 0.5
-        tile += weight * F.interpolate(waves, (px, px), mode="bilinear")
-    tile.clamp_(0, 1)
-    ground = 0.9 * tile.roll(px // 16, 3)
-    again, ids = torch.arange(pairs).repeat(steps), [str(i) for i in range(pairs * steps)]
-    query, gallery = (
-        ArrayImages(ids, (255 * pixels).to(device(), torch.uint8), source=name, rows=again)
-        for name, pixels in (("ground", ground), ("tile", tile))
-    )
-    return Dataset("random", "all", query, gallery, Positives.one_each(np.arange(len(ids))))
-
-
-def trained(encoder: EncoderConfig, given: Dataset, training: TrainingConfig, **how: bool) -> tuple[Steps, float]:
-    """Trains for one epoch of the given pairs in `ucvgl.training`'s loop: the task, with its times, and the mean loss."""
-    config = Sample4Geo(encoder, encoder, ground_kind="top view", training=training, sampling=Sampling("random"))
-    task = Steps(given, config, **how)
-    with tempfile.TemporaryDirectory() as folder:
-        rows = train(new_model(config), task, training, Path(folder), progress=False)
-    return task, rows[0]["loss"]
+    lines = [line[:200] for line in (done.stdout or done.stderr).splitlines() if line.strip()] or ["said nothing"]
+    bad = "".join(f" `{line}`" for line in lines if line.startswith(("FAILED", "ERROR")))
+    row = {"result": lines[-1], "exit status": str(done.returncode), "seconds": f"{now() - begun:.0f}"}
+    return f"`pytest -m gpu` over {len(files)} files.{bad}", [row]
 
 
 def rate(stamps: Sequence[float], images: int) -> str:
@@ -198,7 +126,8 @@ def precision(asked: Asked) -> Result:
             torch.backends.cudnn.allow_tf32 = name != "fp32, no TF32"  # convolutions alone; torch's default is True
             # weights that stay as they are; fp16's scaler has found a scale without overflow by the last step
             training = TrainingConfig(epochs=1, batch_size=asked.few_pairs, learning_rate=1e-12, precision=name[:4])
-            task, loss = trained(encoder, given, training, keep_gradient=True)
+            config = method(encoder, training)
+            task, loss = trained(new_model(config), given, config, keep_gradient=True)
             exact = exact or (loss, task.gradient)
             apart = float((task.gradient - exact[1]).norm() / exact[1].norm())
             rows.append({
@@ -226,57 +155,48 @@ def step(asked: Asked) -> Result:
     }  # fmt: skip
     if torch.cuda.is_available():
         kinds["fp16"] = replace(whole, precision="fp16"), False
-    rows, given = [], one_batch(asked.pairs, asked.px, asked.steps)
-    for name, (training, augmented) in kinds.items():
-        forget()
-        try:
-            task, _ = trained(encoder, given, training, augmented=augmented)
-            rows.append({"step": name, "images a second": rate(task.stamps, 2 * asked.pairs), "peak memory": peak()})
-        except torch.OutOfMemoryError:
-            rows.append({"step": name, "images a second": "out of memory", "peak memory": peak()})
-    return _of_a_step(asked), rows
+    given = one_batch(asked.pairs, asked.px, asked.steps)
+
+    def stamps(training: TrainingConfig, augmented: bool) -> list[float]:
+        config = method(encoder, training)
+        return trained(new_model(config), given, config, augmented=augmented)[0].stamps
+
+    return of_a_step(asked), [timed(name, partial(stamps, *kind), asked) for name, kind in kinds.items()]
 
 
 def official(asked: Asked) -> Result:
     """The same steps by the official code's loop."""
-    forget()
-    assert asked.official is not None
-    clone, cuda = Clone(asked.official), torch.cuda.is_available()
+    clone = Clone(asked.official)
     try:
         model = clone.get("sample4geo.model", "TimmModel")(asked.base, pretrained=False, img_size=asked.px).to(device())
-        loss = clone.get("sample4geo.loss", "InfoNCE")(nn.CrossEntropyLoss(label_smoothing=0.1), device=device())
-        loop = clone.get("sample4geo.trainer", "train")
+        officially_trained = official_loop(clone)
     finally:
         clone.close()
-    given, stamps = one_batch(asked.pairs, asked.px, 1), []
+    given = one_batch(asked.pairs, asked.px, 1)
     batch = [(to_float(images[:]) - 0.45) / 0.23 for images in (given.query, given.gallery)]  # theirs come normalised
+    name = f"official loop, {'fp16' if torch.cuda.is_available() else 'fp32'}"
+    return of_a_step(asked), [
+        timed(name, lambda: officially_trained(model, batch, asked.steps, 100.0, lr=1e-5)[0], asked)
+    ]
 
-    def batches() -> object:
-        for number in range(asked.steps):
-            yield *batch, number
-            stamps.append(now())  # when the next one is asked for
 
-    settings = SimpleNamespace(verbose=False, device=device(), gpu_ids=(0,), clip_grad=100.0, scheduler=None)
-    scaler = torch.amp.GradScaler("cuda", init_scale=2.0**10) if cuda else None  # as its training scripts make it
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    name = "official loop, fp16" if cuda else "official loop, fp32"
+def timed(name: str, steps: Callable[[], list[float]], asked: Asked) -> Row:
+    """Speed and memory of steps, which return their times."""
+    forget()
     try:
-        loop(settings, model, batches(), loss, optimiser, scheduler=None, scaler=scaler)
-        row = {"step": name, "images a second": rate(stamps, 2 * asked.pairs), "peak memory": peak()}
+        speed = rate(steps(), 2 * asked.pairs)
     except torch.OutOfMemoryError:
-        row = {"step": name, "images a second": "out of memory", "peak memory": peak()}
-    return _of_a_step(asked), [row]
+        speed = "out of memory"
+    return {"step": name, "images a second": speed, "peak memory": peak()}
 
 
-def _of_a_step(asked: Asked) -> str:
+def of_a_step(asked: Asked) -> str:
+    """What was measured."""
     return (
         f"{asked.base}, one for both views, untrained; {asked.pairs} pairs of {asked.px} x {asked.px} pixels a batch. The "
         f"images lie on the device, so that loading is not measured; median of {asked.steps - WARM_UP} steps after {WARM_UP}, "
         f"each waited for; memory is the most that tensors take, the images included."
     )
-
-
-# --------------------------------------------------------------------------------------------------------------- matches
 
 
 def matches(asked: Asked) -> Result:
@@ -314,9 +234,6 @@ def matches(asked: Asked) -> Result:
     ), rows
 
 
-# ----------------------------------------------------------------------------------------------------------------- study
-
-
 def study_settings(asked: Asked) -> profiles.UcvglSettings:
     """The laptop profile's with 20,000 places, larger images and a larger encoder."""
     if asked.small:
@@ -327,27 +244,24 @@ def study_settings(asked: Asked) -> profiles.UcvglSettings:
         for world, places in ((laptop.train, 20_000), (laptop.test, 5_000))
     )
     images = Preparation((px, 2 * px), (px, px), TopView.from_span(px, train_world.span_m))
-    tile = replace(laptop.start.satellite, image_px=(px, px))
-    if asked.backbone != LITE:  # features at a sixteenth, and descriptors so short that mining takes a second
-        tile = with_weights(asked.backbone, px)
-    # 2.5 times the laptop's steps in an epoch; its rates are for small encoders
-    faster = 1.0 if asked.backbone == LITE else 0.2
-    epochs = {"intra": 1, "cross": 6, "steps": 8}
+    tile, faster = replace(laptop.start.satellite, image_px=(px, px)), 1.0
+    if asked.backbone != LITE:  # the laptop's learning rates are for small encoders
+        tile, faster = with_weights(asked.backbone, px), 0.2
 
-    def training(given: TrainingConfig, name: str) -> TrainingConfig:
-        return replace(given, epochs=epochs[name], batch_size=128, precision="bf16", prefetch=True,
-                       learning_rate=faster * given.learning_rate)  # fmt: skip
+    def training(given: TrainingConfig, epochs: int) -> TrainingConfig:
+        rate = faster * given.learning_rate
+        return replace(given, epochs=epochs, batch_size=128, precision="bf16", prefetch=True, learning_rate=rate)
 
-    start = replace(
-        laptop.start, ground=replace(tile, image_px=images.query_px), satellite=tile,
-        intra=training(laptop.start.intra, "intra"), cross=training(laptop.start.cross, "cross"),
-    )  # fmt: skip
-    steps = replace(laptop.curriculum, start=start, training=training(laptop.curriculum.training, "steps"), warmup=1)
+    # 2.5 times the laptop's steps in an epoch
+    intra, cross = training(laptop.start.intra, 1), training(laptop.start.cross, 6)
+    ground = replace(tile, image_px=images.query_px)
+    start = replace(laptop.start, ground=ground, satellite=tile, intra=intra, cross=cross)
+    steps = replace(laptop.curriculum, start=start, training=training(laptop.curriculum.training, 8), warmup=1)
     return replace(laptop, train=train_world, test=test_world, images=images, start=start, curriculum=steps)
 
 
 def with_weights(backbone: str, px: int) -> EncoderConfig:
-    """All stages but the last, with the hub's weights, or random ones where these cannot be had."""
+    """All stages but the last (features at a sixteenth), with the hub's weights, or random ones where there are none."""
     first = EncoderConfig(backbone, "none", depth=1, image_px=(px, px))
     config = replace(first, depth=len(Encoder(first).backbone.feature_info) - 1, width=512)
     try:
@@ -385,9 +299,10 @@ def study(asked: Asked) -> Result:
     given, start, steps = places(settings), settings.start, settings.curriculum
     rows: list[Row] = []
 
-    def line(name: str, seconds: float, recall: dict, found: str = "", correct: str = "") -> None:
+    def line(name: str, seconds: float, recall: dict, found: float = 0, right: float = 0) -> None:
         shown = {f"R@{k}": f"{recall[f'r_at_{k}']:.1f}" if recall else "" for k in ucvgl.KS}
-        rows.append({"stage": name, "minutes": f"{seconds / 60:.1f}", **shown, "labels": found, "right %": correct})
+        mined = {"labels": f"{found:,.0f}", "right %": f"{right:.1f}"} if found else {"labels": "", "right %": ""}
+        rows.append({"stage": name, "minutes": f"{seconds / 60:.1f}", **shown, **mined})
 
     begun = now()
     untrained = ucvgl.new_model(start).to(device())
@@ -398,38 +313,31 @@ def study(asked: Asked) -> Result:
     cold = stages.pretrain(given.unlabelled, start, given)
     model = ucvgl.pretrained_model(cold.folder, start)
     counts = label_counts(first_labels(model, given.unlabelled, steps), given)
-    line(f"step 4, {start.cross.epochs} epochs: the cold start", cold.seconds, cold.numbers["recall"],
-         f"{counts['found']:,}", f"{counts['correct']:.1f}")  # fmt: skip
+    name = f"step 4, {start.cross.epochs} epochs: the cold start"
+    line(name, cold.seconds, cold.numbers["recall"], counts["found"], counts["correct"])
     for key, name in (("ucvgl_s_0", "0 % labels"), ("ucvgl_s_100", "100 % labels, no cold start")):
-        config = variant(steps, key)
         try:
-            last = stages.curriculum(given.unlabelled, config, given)
+            last = stages.curriculum(given.unlabelled, variant(steps, key), given)
         except NoPseudoLabels:
             line(f"step 5, {name}: no pseudo-label was found", 0.0, {})
             continue
         row = last.numbers["rows"][-1]
-        mined = key == "ucvgl_s_0" and row["labels"]
-        line(f"step 5, {name}", last.seconds, last.numbers["recall"], f"{row['labels']:,.0f}" if mined else "",
-             f"{100 * row['correct'] / row['labels']:.1f}" if mined else "")  # fmt: skip
-    weights = {"none": "random weights", "hub": "pretrained", "package": "pretrained"}[start.ground.pretrained]
-    depth = f" to stage {start.ground.depth}" if start.ground.depth else ""
+        found = row["labels"] if key == "ucvgl_s_0" else 0
+        line(
+            f"step 5, {name}", last.seconds, last.numbers["recall"], found, 100 * row["correct"] / found if found else 0
+        )
+    encoder = f"{start.ground.backbone} to stage {start.ground.depth or 'last'}"
+    weights = "random weights" if start.ground.pretrained == "none" else "pretrained"
     height, width = settings.images.query_px
     return (
         f"UCVGL on {len(given.train):,} places of the embedded world, panoramas of {height} x {width} pixels; recall in a city "
-        f"never trained on, among {len(given.test):,} tiles. {start.ground.backbone}{depth}, {weights}, one for each view; "
+        f"never trained on, among {len(given.test):,} tiles. {encoder}, {weights}, one for each view; "
         f"{start.intra.precision}, batch {start.intra.batch_size}. Minutes are of the stage's run, of its last part where it "
         f"was resumed. Labels of the cold start: those that step 5 begins with; of step 5: those of its last epoch."
     ), rows
 
 
-# ---------------------------------------------------------------------------------------------------------------- report
-
 MEASUREMENTS: tuple[Callable[[Asked], Result], ...] = (tests, precision, step, official, matches, world, study)
-
-
-def named(measure: Callable[[Asked], Result], asked: Asked) -> str:
-    """Of its file: the study's has its encoder."""
-    return f"study-{asked.backbone}" if measure is study and asked.backbone else measure.__name__
 
 
 def report(folder: Path, failed: dict[str, str]) -> str:
@@ -440,10 +348,8 @@ def report(folder: Path, failed: dict[str, str]) -> str:
     if folder.name.endswith("small"):
         text.append("Small sizes: they show that the script works, and nothing about this device.")
     for found in (json.loads(file.read_text(encoding="utf-8")) for file in files):
-        commit = str(found["commit"])[:12]
-        text += [f"## {found['title']}", f"{found['note']} The whole took {found['seconds']:.0f} s; commit {commit}."]
-        rows = [list(found["rows"][0]), ["---"] * len(found["rows"][0]), *(row.values() for row in found["rows"])]
-        text.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
+        took = f"The whole took {found['seconds']:.0f} s; commit {str(found['commit'])[:12]}."
+        text += [f"## {found['title']}", f"{found['note']} {took}", table(found["rows"])]
     text += [f"## {name}\n\nFailed: {why}" for name, why in failed.items()]
     return "\n\n".join(text) + "\n"
 
@@ -453,39 +359,35 @@ def measured(asked: Asked, only: Sequence[str], out: Path) -> int:
     kind = re.sub(r"\W+", "-", f"{provenance.device()} torch {torch.__version__}{' small' if asked.small else ''}")
     folder, failed = runs() / "gpu" / kind, {}
     for measure in MEASUREMENTS:
-        name = named(measure, asked)
+        name = f"study-{asked.backbone}" if measure is study and asked.backbone else measure.__name__
         wanted = measure.__name__ in only if only else measure is not official or asked.official is not None
         if wanted and not (folder / f"{name}.json").exists():
             print(f"{name} ...", file=sys.stderr, flush=True)
-            begun = time.perf_counter()
+            begun = now()
             try:
                 note, rows = measure(asked)
             except Exception as error:  # the others are still worth measuring
                 failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             else:
-                seconds = time.perf_counter() - begun
-                title = f"{name}: {measure.__doc__.rstrip('.')}"
-                write_json(folder / f"{name}.json", {"title": title, "note": note, "rows": rows, "seconds": seconds,
-                                                     "commit": provenance.commit()})  # fmt: skip
+                found = {"title": f"{name}: {measure.__doc__.rstrip('.')}", "note": note, "rows": rows}
+                found |= {"seconds": now() - begun, "commit": provenance.commit()}
+                write_json(folder / f"{name}.json", found)
         write_text(out, report(folder, failed))
     print(out.read_text(encoding="utf-8"))
-    return 1 if failed else 0
+    return int(bool(failed))
 
 
 def main() -> None:
     """Reads the arguments, measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[], choices=[measure.__name__ for measure in MEASUREMENTS])
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=RESULTS / "gpu.md")
     parser.add_argument("--official", type=Path, metavar="FOLDER", help="a clone of Skyy93/Sample4Geo")
     parser.add_argument("--backbone", default="resnet50", help=f"of the study; {LITE} is the laptop's, pretrained")
     parser.add_argument("--small", action="store_true", help="tiny sizes, which a CPU can do as well")
     given = parser.parse_args()
     if not (torch.cuda.is_available() or given.small):
-        print(
-            "gpu-check needs a CUDA device, and torch sees none; --small shows that the script works", file=sys.stderr
-        )
-        sys.exit(2)
+        parser.error("gpu-check needs a CUDA device, and torch sees none; --small shows that the script works")
     if given.official is not None:
         check_clone("Sample4Geo", given.official)
     elif "official" in given.only:
