@@ -96,7 +96,7 @@ def environment() -> str:
     )
     gpu = f"{torch.cuda.get_device_name(0)}, " if torch.cuda.is_available() else ""
     return (
-        f"{gpu}{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; Python "
+        f"{gpu}{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s); Python "
         f"{platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}; ucvgl {commit() or 'no checkout'}; "
         f"load {os.getloadavg()[0]:.1f}."
     )

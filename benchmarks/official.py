@@ -18,8 +18,6 @@ from typing import Any
 
 from ucvgl.errors import InputError
 
-SHORT = 12  # digits of a commit
-
 
 @dataclass(frozen=True)
 class Repository:
@@ -30,13 +28,12 @@ class Repository:
     marker: str  # a file by which a clone is known
 
 
+GITHUB = "https://github.com"
 REPOSITORIES = {
-    "UCVGL": Repository(
-        "--ucvgl", "https://github.com/liguopeng0923/UCVGL", "CFP/GeometricProjection/utils.py"
-    ),
-    "Sample4Geo": Repository("--sample4geo", "https://github.com/Skyy93/Sample4Geo", "sample4geo/trainer.py"),
-    "VG-SSL": Repository("--vg-ssl", "https://github.com/arplaboratory/VG-SSL", "model/byol/byol_pytorch.py"),
-}  # fmt: skip
+    "UCVGL": Repository("--ucvgl", f"{GITHUB}/liguopeng0923/UCVGL", "CFP/GeometricProjection/utils.py"),
+    "Sample4Geo": Repository("--sample4geo", f"{GITHUB}/Skyy93/Sample4Geo", "sample4geo/trainer.py"),
+    "VG-SSL": Repository("--vg-ssl", f"{GITHUB}/arplaboratory/VG-SSL", "model/byol/byol_pytorch.py"),
+}
 
 
 class CannotRun(Exception):
@@ -50,28 +47,22 @@ class Absent(ModuleNotFoundError):
 def check_clone(name: str, folder: Path) -> None:
     """Raises InputError unless the folder is a clone of the repository of this name."""
     repository = REPOSITORIES[name]
-    todo = f"Run `git clone {repository.url}` and give the folder it makes."
-    expected = f"a clone of {repository.url}, with {repository.marker}"
-    if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing there"
-        raise InputError(f"{repository.argument} {folder}", expected=expected, found=found, todo=todo)
     if not (folder / repository.marker).is_file():
-        here = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "no file"
-        raise InputError(f"{repository.argument} {folder}", expected=expected, found=f"a folder of {here}", todo=todo)
+        here = sorted(path.name for path in folder.iterdir())[:5] if folder.is_dir() else []
+        raise InputError(
+            f"{repository.argument} {folder}",
+            expected=f"a clone of {repository.url}, with {repository.marker}",
+            found=f"a folder of {', '.join(here) or 'no file'}" if folder.is_dir() else "no folder",
+            todo=f"Run `git clone {repository.url}` and give the folder it makes.",
+        )
 
 
 def commit_of(folder: Path) -> str:
     """The clone's commit, '-dirty' behind it if files were changed; in words where git cannot tell."""
     if not (folder / ".git").exists():  # git would name the repository around it
         return "no git checkout"
-    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", f"--abbrev={SHORT}", "--exclude=*"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"git: {type(error).__name__}"
-
-
-# ------------------------------------------------------------------------------------------------------------ importing
+    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    return subprocess.run(git, capture_output=True, text=True, timeout=60).stdout.strip() or "unknown commit"
 
 
 class Clone:
@@ -188,8 +179,4 @@ def in_words(error: BaseException) -> str:
         return f"needs the package {error.name}, which is not installed"
     if any(word in text for word in ("CUDA", "cuda", "NVIDIA")):
         return f"needs CUDA ({text})"
-    if isinstance(error, FileNotFoundError):
-        return f"looks for {error.filename or text}, which is not there"
-    if isinstance(error, MemoryError):
-        return f"out of memory ({text})" if text else "out of memory"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text}".removesuffix(": ")

@@ -42,7 +42,9 @@ def result(step: str, query: Tensor, tile: Tensor, pairs: Tensor) -> str:
         row = torch.arange(len(query))
         semi = torch.stack([row.repeat_interleave(SEMI), pairs[:, 1:].flatten()], 1)
         found = retrieval_measures(query, tile, torch.stack([row, pairs[:, 0]], 1), semi_positives=semi)
-        return ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+        return ", ".join(
+            f"{name} {value:.3f}" for name, value in found.items() if name.startswith(("r_at", "hit", "ap"))
+        )
     if step == "10 nearest tiles":
         return f"{len(top_k(query, tile, 10)[1]):,} lists"
     both = both_ways(query, tile, 2, 2)

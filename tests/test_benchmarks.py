@@ -1,0 +1,205 @@
+"""The benchmarks: every question runs at a tiny size and its check of agreement holds; official clones are found out.
+
+The official functions are naive ones written here, under the official names.
+"""
+
+import math
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+
+from ucvgl import paths
+from ucvgl.lab import profiles
+from ucvgl.sampling import NeighbourDraw, neighbour_batches
+
+sys.path.insert(0, str(paths.ROOT / "benchmarks"))  # no package
+import comparison
+import gpu
+import gpu_study
+import harness
+import official
+import side_by_side
+
+TINY = replace(
+    comparison.SMALL, gallery=120, width=16, ssl_batch=6, ssl_width=12, image_px=32, train_batch=2, repeats=1
+)
+
+
+def get_BEV_projection(img, Ho, Wo, Fov=170, dty=0, dx=0, dy=0, delta=(0, 0)):
+    focal = Wo / 2 / math.tan(math.radians(Fov) / 2)
+    row, column = np.mgrid[:Ho, :Wo].astype(float)
+    north, west = Ho / 2 - row + delta[0], Wo / 2 - column - delta[1]
+    below = np.arctan2(focal, np.hypot(north, west))
+    return np.stack([-np.arctan2(west, north) / (2 * np.pi) + 0.5, 0.5 + below / np.pi], -1)
+
+
+def get_BEV_tensor(img, Ho, Wo, Fov=170, dty=0, dx=0, dy=0, out=None):
+    grid = torch.from_numpy(2 * out - 1)[None]
+    image = torch.from_numpy(img).permute(2, 0, 1)[None].double()
+    return F.grid_sample(image, grid, padding_mode="border", align_corners=True)[0].permute(1, 2, 0) + 1e-6
+
+
+def get_pseudo_labels(loader, model, args, epoch):
+    ground, tile = model(*(torch.cat(part) for part in list(zip(*loader, strict=True))[:2]))
+    similarity = ground @ tile.T
+    value, best = similarity.topk(2)
+    mutual = similarity.argmax(0)[best[:, 0]] == torch.arange(len(ground))
+    sure = mutual & (value[:, 0] - value[:, 1] >= args.threshold)
+    return {int(g): int(best[g, 0]) for g in sure.nonzero()[:, 0]}
+
+
+def calculate_scores(query, reference, query_labels, reference_labels, step_size=1000, ranks=()):
+    time.sleep(30)  # is left out
+    similarity = query @ reference.T
+    right = query_labels.reshape(len(query), -1)
+    own = similarity.gather(1, right[:, :1])
+    rank, names = (similarity > own).sum(1), [*map(str, ranks), "top1"]
+    shares = [100 * float((rank < k).float().mean()) for k in [*ranks, len(reference) // 100]]
+    sys.stdout.write(" - ".join(f"Recall@{name}: {share:.4f}" for name, share in zip(names, shares, strict=True)))
+
+
+def calculate_nearest(query, reference, query_labels, reference_labels, neighbour_range=64, step_size=1000):
+    order = (query @ reference.T).argsort(dim=1, descending=True).tolist()
+    wrong = [set(labels) for labels in query_labels.reshape(len(query), -1)[:, :1].tolist()]
+    return {i: [j for j in row if j not in wrong[i]][:neighbour_range] for i, row in enumerate(order)}
+
+
+class CVUSADatasetTrain:
+    def __init__(self, folder, shuffle_batch_size):
+        self.size = shuffle_batch_size
+
+    def shuffle(self, similar, neighbour_select, neighbour_range):  # ours: a naive one would be long
+        near, draw = torch.tensor(list(similar.values())) - 1, NeighbourDraw(32, 8, 8)
+        self.samples = (neighbour_batches(near, self.size, torch.Generator().manual_seed(1), draw) + 1).tolist()
+
+
+class VICREG(torch.nn.Module):
+    def __init__(self, net, use_bt_loss, **_):
+        super().__init__()
+        self.net = net
+
+    def forward(self, one, two):
+        one, two = self.net(one), self.net(two)
+        total = 25 * F.mse_loss(one, two)
+        for covariance in (torch.cov(one.T), torch.cov(two.T)):
+            spread = covariance.diagonal()
+            total = total + 25 * F.relu(1 - (spread + 1e-4).sqrt()).mean() / 2
+            total = total + (covariance.square().sum() - spread.square().sum()) / len(spread)
+        return total
+
+
+class TimmModel(torch.nn.Module):
+    def __init__(self, name, pretrained, img_size):
+        super().__init__()
+        self.model = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        self.logit_scale = torch.nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+
+def InfoNCE(function, device):
+    def loss(one, two, scale):
+        logits, own = scale * F.normalize(one) @ F.normalize(two).T, torch.arange(len(one))
+        return (function(logits, own) + function(logits.T, own)) / 2
+
+    return loss
+
+
+def train(config, model, loader, loss_function, optimizer, scheduler=None, scaler=None):
+    losses = []
+    for one, two, _ in loader:
+        optimizer.zero_grad()
+        losses.append(loss_function(model.model(one), model.model(two), model.logit_scale.exp()))
+        losses[-1].backward()
+        optimizer.step()
+    return sum(losses).item() / len(losses)
+
+
+get_pseudo_labels_vigor = get_pseudo_labels
+NOT_WRITTEN = (
+    "recall and hit rate",
+    "nearest lists, VIGOR's form",
+    "SimCLR",
+    "MoCo",
+    "BYOL",
+    "SimSiam",
+    "Barlow Twins",
+)
+
+
+@pytest.mark.parametrize(
+    "row", [r for r in side_by_side.ROWS if not r.task.endswith(NOT_WRITTEN)], ids=lambda row: row.task
+)
+def test_a_question_agrees_with_naive_code(monkeypatch, tmp_path, row):
+    monkeypatch.setattr(official.Clone, "get", lambda self, module, name, folder=".": globals()[name])
+    found = side_by_side.work(row, tmp_path, TINY, "time")
+    assert "times faster" in found, found
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def test_other_results_are_not_timed_and_failures_are_told_apart(tmp_path):
+    def found(theirs, ours):
+        pair = comparison.Pair("", theirs, ours, lambda a, b: comparison.verdict(abs(a - b), 0, "apart"))
+        return side_by_side.work(comparison.Row("", "", "", lambda clone, sizes: pair, ""), tmp_path, TINY, "time")
+
+    assert (
+        found(lambda: 1, lambda: 8)["agreement"] == "results differ: not timed; apart: largest difference 7 (allowed 0)"
+    )
+    assert found(lambda: 1 / 0, lambda: 1)["agreement"] == "ZeroDivisionError: division by zero"
+    assert found(lambda: 1, lambda: 1 / 0)["agreement"] == "ucvgl failed: ZeroDivisionError: division by zero"
+
+
+def test_a_clone_gives_its_own_modules_and_stand_ins_for_what_is_missing(tmp_path):
+    (tmp_path / "theirs.py").write_text("import missing_package as missing\nclass Unused(missing.Thing): ...\n")
+    clone = official.Clone(tmp_path)
+    try:
+        module = clone.module("theirs")
+        assert clone.stubs == ["missing_package"]
+        with pytest.raises(official.Absent, match="needs the package missing_package"):
+            module.missing.anything()
+        for name, said in (("theirs", "has no wanted"), ("others", "has no others.py"), ("json", "has no json.py")):
+            with pytest.raises(official.CannotRun, match=said):
+                clone.get(name, "wanted")
+    finally:
+        clone.close()
+    assert "theirs" not in sys.modules
+
+
+def test_ways_take_turns_and_the_page_has_their_table(tmp_path, capsys):
+    order = []
+    found = harness.in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
+    assert order == list("ababab")  # the first two warm up
+    assert [len(times) for times in found.values()] == [2, 2]
+    harness.write(tmp_path / "page.md", "Title", "About.", [{"way": "a|b", "ms": 1234.5}])
+    assert "| way | ms |\n| --- | --- |\n| a/b | 1,234 |" in (tmp_path / "page.md").read_text()
+
+
+def test_the_gpus_measurements_run_at_small_sizes_once(fresh_runs, tmp_path, monkeypatch, capsys):
+    tiny = replace(
+        gpu.SMALL, px=32, few_pairs=2, steps=gpu.WARM_UP + 1, images=400, width=16, chunk_bytes=1 << 14, checked=50
+    )
+    out = tmp_path / "gpu.md"
+    assert gpu.measured(tiny, ["precision", "matches"], out) == 0
+    exact, plain, half = (
+        line.split(" | ") for line in out.read_text().splitlines() if line.startswith("| test_convnext")
+    )
+    assert float(exact[4]) == float(plain[4]) == 0.0  # no TF32 on a CPU
+    assert 0 < float(half[4]) < 0.1
+    assert "| 50 of 50 |" in out.read_text()
+
+    monkeypatch.setattr(gpu, "both_ways", None)  # fails where it is called
+    assert gpu.measured(tiny, ["matches"], out) == 0  # measured before
+    assert gpu.measured(replace(tiny, small=False), ["matches"], out) == 1
+    assert "Failed: TypeError" in out.read_text()
+
+
+def test_the_gpus_study_is_the_laptops_but_larger():
+    settings, laptop = gpu_study.study_settings(gpu_study.LITE), profiles.ucvgl("laptop", 0)
+    assert (settings.train.places, settings.start.ground.image_px) == (20_000, (128, 256))
+    assert settings.curriculum.start == settings.start
+    assert settings.curriculum.rule == laptop.curriculum.rule
