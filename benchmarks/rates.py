@@ -11,7 +11,6 @@ import argparse
 import os
 import platform
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from unittest import mock
 
 import pandas as pd
 import torch
+from harness import now
 from torch import Generator
 
 from ucvgl.augment import UCVGL, augment
@@ -51,14 +51,12 @@ def training(config: EncoderConfig, settings: TrainingConfig, batch: int) -> flo
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if device().type == "cuda":
-            torch.cuda.synchronize()
 
     step()
-    steps, begun = STEPS if batch > 1 else 1, time.perf_counter()
+    steps, begun = STEPS if batch > 1 else 1, now()
     for _ in range(steps):
         step()
-    return steps * batch / (time.perf_counter() - begun)
+    return steps * batch / (now() - begun)
 
 
 def translation(config: CycleGanConfig) -> float:
@@ -68,9 +66,9 @@ def translation(config: CycleGanConfig) -> float:
     for steps in (1, 1, 1 + STEPS):  # the first for what it loads
         few = replace(config, epochs=1, decay_epochs=0, steps_per_epoch=steps)
         with tempfile.TemporaryDirectory() as folder:
-            begun = time.perf_counter()
+            begun = now()
             train_cyclegan(images, images.flip(0), few, Path(folder), device=device(), progress=False)
-            seconds.append(time.perf_counter() - begun)
+            seconds.append(now() - begun)
     return STEPS * config.batch / max(seconds[-1] - seconds[-2], 1e-3)
 
 
@@ -79,9 +77,9 @@ def rendering(render: Callable[[WorldConfig | DriveConfig], object], config: Wor
     seconds = []
     for places in (8, 8, 40):  # the first for what it loads
         with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, {"UCVGL_RUNS": folder}):
-            begun = time.perf_counter()
+            begun = now()
             render(replace(config, styles=config.styles[:1], places=places))
-            seconds.append(time.perf_counter() - begun)
+            seconds.append(now() - begun)
     return 32 / max(seconds[2] - seconds[1], 1e-3)
 
 

@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 
 from ucvgl import paths
 from ucvgl.lab import profiles
+from ucvgl.losses import info_nce
 from ucvgl.sampling import NeighbourDraw, neighbour_batches
 
 sys.path.insert(0, str(paths.ROOT / "benchmarks"))  # no package
@@ -102,11 +104,7 @@ class TimmModel(torch.nn.Module):
 
 
 def InfoNCE(function, device):
-    def loss(one, two, scale):
-        logits, own = scale * F.normalize(one) @ F.normalize(two).T, torch.arange(len(one))
-        return (function(logits, own) + function(logits.T, own)) / 2
-
-    return loss
+    return partial(info_nce, label_smoothing=0.1)
 
 
 def train(config, model, loader, loss_function, optimizer, scheduler=None, scaler=None):
