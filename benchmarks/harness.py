@@ -80,7 +80,7 @@ def in_a_process(call: Callable[..., Any], *args: object) -> Any:
     """What a call returns in a fresh process, which ends with its memory; raises what it raises."""
     context = multiprocessing.get_context("forkserver")
     # once, not by each process
-    context.set_forkserver_preload(["ucvgl.methods.sample4geo", "torchvision", "scipy.io", "matplotlib.pyplot"])
+    context.set_forkserver_preload(["torch", "timm", "torchvision", "scipy.io", "matplotlib.pyplot"])
     with ProcessPoolExecutor(1, context) as pool:
         return pool.submit(call, *args).result()
 
