@@ -48,8 +48,8 @@ def job(step: str, places: int) -> Callable[[], object]:
     if "batches" in step:
         # neighbours within a window of the index, which is all that the drawing of batches sees of a map
         near = torch.randint(1, 1 + 2 * DRAW.range, (places, 1), generator=generator, dtype=torch.int32)
-        near = (near + torch.arange(places)[:, None] + torch.arange(DRAW.range, dtype=torch.int32)) % places
-        near = near.to(torch.int32)
+        near = near + torch.arange(places, dtype=torch.int32)[:, None]
+        near = (near + torch.arange(DRAW.range, dtype=torch.int32)) % places
         return lambda: neighbour_batches(near, BATCH, generator, DRAW)
     satellite = normalize(torch.randn(places, WIDTH, generator=generator))
     ground = normalize(satellite + 0.1 * torch.randn(places, WIDTH, generator=generator))
