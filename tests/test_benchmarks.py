@@ -111,7 +111,8 @@ def train(config, model, loader, loss_function, optimizer, scheduler=None, scale
     losses = []
     for one, two, _ in loader:
         optimizer.zero_grad()
-        losses.append(loss_function(model.model(one), model.model(two), model.logit_scale.exp()))
+        descriptors = (F.normalize(model.model(images)) for images in (one, two))
+        losses.append(loss_function(*descriptors, model.logit_scale.exp()))
         losses[-1].backward()
         optimizer.step()
     return sum(losses).item() / len(losses)
