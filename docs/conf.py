@@ -22,7 +22,7 @@ exclude_patterns = ["**/.ipynb_checkpoints"]
 suppress_warnings = ["toc.not_included"]  # the tables: pages that are linked to
 nitpicky = True
 # other packages' names, whose pages are on the network, and those of the parts that have no page
-nitpick_ignore_regex = [("py:.*", r"(?!ucvgl\.).*|ucvgl\.(world|lab|locate|studies)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(?!ucvgl\.).*|ucvgl\.(world|lab|locate)\..*")]
 
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # would be loaded from the network

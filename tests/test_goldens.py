@@ -12,6 +12,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import make_weights as world_weights
 import numpy as np
 import pytest
 import torch
@@ -46,7 +47,6 @@ from ucvgl.locate import views as street
 from ucvgl.locate.adapt import WORLD_WEIGHTS
 from ucvgl.methods import baselines, curriculum, sample4geo, ucvgl
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
-from ucvgl.studies import world_weights
 from ucvgl.training import TrainingConfig, train
 from ucvgl.world import views
 from ucvgl.world.appearance import Condition

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import NONE_COLOUR, PALETTE, RIGHT_COLOUR, WIDTH_IN, WRONG_COLOUR, as_picture, show
+from ucvgl.locate.adapt import Round
 from ucvgl.locate.confidence import BEST
 from ucvgl.locate.map_figures import round_length
 from ucvgl.locate.map_page import Background
-from ucvgl.locate.report import Round
 from ucvgl.metrics import claimed_and_true_precision
 from ucvgl.positions import Positions, Wgs84, to_metres
 from ucvgl.retrieval_figures import CROSS, TICK

@@ -134,7 +134,7 @@ def locate(
     stride: Annotated[
         float | None, Search(help="Metres between candidates; a quarter of the span if not said.")
     ] = None,
-    checkpoint: Annotated[str, Search(help="world (committed), scratch, or a .safetensors file.")] = "world",
+    checkpoint: Annotated[str, Search(help="world (committed), or a .safetensors file.")] = "world",
     ground_input: Annotated[Literal["top view", "panorama"], Search(help="What its encoder reads.")] = "top view",
     epochs: Annotated[int, Search(help="Of training on this imagery, without labels; 0: none.")] = 10,
     turns: Annotated[int, Search(help="Headings tried for a picture without one; a multiple of 4.")] = 24,
@@ -163,7 +163,7 @@ def locate(
             if dry_run:
                 is_claimed(out.expanduser().resolve())
                 looked = look(request, progress=not as_json)
-                found = plan(request, looked)
+                found = plan(looked)
                 text = f"{looked.text()}\n{plan_text(found)}"
             else:
                 outcome = run(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)

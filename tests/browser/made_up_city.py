@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ucvgl.geometry import TopView, top_view
 from ucvgl.locate.located import Candidate, Located
-from ucvgl.locate.map_page import Background, map_page, write_map_page
+from ucvgl.locate.map_page import Background, map_page
 from ucvgl.positions import from_metres
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import make_city
@@ -46,9 +46,9 @@ def write_city_page(path: Path, count: int, *, size_m: float, title: str) -> lis
     (south, west), (north, east) = from_metres(np.array([[0.0, 0], [size_m, size_m]]), ORIGIN)
     above = satellite_tiles(scene, DAY, middle, middle, span_m=size_m, size_px=2048).rgb[0]
     background = Background(above, float(south), float(west), float(north), float(east))
-    page = map_page(located, [background], title=title, ground=lambda i: ground[i],
+    page = map_page(located, background, title=title, ground=lambda i: ground[i],
                     top=lambda i: top_view(ground[i][None], settings)[0], tile=tile)  # fmt: skip
-    write_map_page(path, page)
+    path.write_text(page, encoding="utf-8")
     return located
 
 

@@ -16,7 +16,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from ucvgl.locate.located import Candidate, Located
-from ucvgl.locate.map_page import Background, map_page, write_map_page
+from ucvgl.locate.map_page import Background, map_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -205,8 +205,10 @@ def test_a_name_with_markup_is_shown_as_it_is(chromium, tmp_path):
     here = Candidate(EVIL, 60.0, 24.0, 0.9, 0.0)
     one = Located(EVIL, 60.0, 24.0, 0.5, 10.0, None, (here, replace(here, distance_m=5.0)), None, (EVIL,))
     grey = torch.full((3, 40, 40), 120, dtype=torch.uint8)
-    page = map_page([one], [Background(grey, 59.99, 23.99, 60.01, 24.01)], title=EVIL, ground=lambda i: grey)
-    path = write_map_page(tmp_path / "map.html", page)
+    page = map_page([one], Background(grey, 59.99, 23.99, 60.01, 24.01), title=EVIL, ground=lambda i: grey,
+                    top=lambda i: grey, tile=lambda name: grey)  # fmt: skip
+    path = tmp_path / "map.html"
+    path.write_text(page, encoding="utf-8")
     with opened(chromium, path, "phone") as page:
         page.locator("#list button").tap()
         page.wait_for_function(SHOWN)

@@ -1,7 +1,10 @@
 """Small inputs that tests write themselves: textures, GeoTIFF by rasterio, pictures with EXIF and XMP, pyramids."""
 
+from dataclasses import replace
+
 import numpy as np
 import rasterio
+import torch
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 from rasterio.transform import from_origin
@@ -99,3 +102,21 @@ def pyramid(root, name, zoom=18, count=3, px=64, one_scene=False):
             )
             save(root / name.format(z=z, x=x, y=y, t=2**z - 1 - y), tile)
     return x0, y0
+
+
+def images_of(candidates):
+    """All candidates, uint8 (N, 3, S, S)."""
+    return torch.stack([candidates.read(k) for k in range(len(candidates))])
+
+
+def some_of(candidates, indices):
+    """The candidates at `indices`."""
+    at = np.asarray(indices, np.int64)
+    ids = tuple(candidates.ids[k] for k in at)
+    return replace(
+        candidates,
+        ids=ids,
+        centre_m=candidates.centre_m[at],
+        covered=candidates.covered[at],
+        _rows=candidates._rows[at],
+    )

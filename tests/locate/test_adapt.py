@@ -5,14 +5,14 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from toy_sets import ENCODER, SIZE, N, killed_and_resumed, toy
+from toy_sets import ENCODER, N, killed_and_resumed, toy
 from toy_sets import same as equal
 
 from ucvgl.encoders import save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.locate import adapt as module
-from ucvgl.locate.adapt import SCRATCH, AdaptConfig, adapt, starting_model
-from ucvgl.methods import curriculum, ucvgl
+from ucvgl.locate.adapt import AdaptConfig, adapt, starting_model
+from ucvgl.methods import curriculum
 from ucvgl.methods.ucvgl import describe, neighbours
 from ucvgl.pseudo_labels import quality
 
@@ -28,7 +28,7 @@ def config(tmp_path):
 
 
 def begun(config):
-    return starting_model(toy(), config, progress=False)
+    return starting_model(config)
 
 
 def run(config, given=None, images=None):
@@ -59,27 +59,6 @@ def test_it_begins_with_the_file(config):
     assert (start.ground_input, start.intra, start.cross) == ("top view", None, None)
     assert begun(replace(config, given="panorama"))[1].ground_input == "panorama"
     assert not model.training
-
-
-@pytest.mark.parametrize(("pictures", "times"), [(24, 8), (1000, 2), (2000, 1), (20_000, 1)])
-def test_from_scratch_few_pictures_are_seen_more_often(pictures, times):
-    start = module._from_scratch(pictures, 48, AdaptConfig(SCRATCH, SCRATCH))
-    assert start.intra.epochs == 2 * times
-    assert start.cross.epochs == 5 * times
-    assert start.ground.image_px == start.satellite.image_px == (48, 48)
-
-
-def test_from_scratch_it_is_pretrained_without_truth(config, monkeypatch):
-    seen = []
-    tiny = replace(module._from_scratch(N, SIZE, config), ground=ENCODER, satellite=ENCODER, cross=None)
-    tiny = replace(tiny, intra=replace(tiny.intra, epochs=1, batch_size=8))
-    monkeypatch.setattr(module, "_from_scratch", lambda *given: seen.append(given) or tiny)
-    model, start = begun(replace(config, start=SCRATCH))
-    assert seen == [(N, SIZE, replace(config, start=SCRATCH))]
-    assert start is tiny
-    assert not same(model, ucvgl.new_model(tiny))
-    again, _ = begun(replace(config, start=SCRATCH))  # from the run cache
-    assert same(model, again)
 
 
 # ---------------------------------------------------------------------------------------------------------- the training

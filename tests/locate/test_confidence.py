@@ -1,7 +1,5 @@
 """Confidence: the evidence against hand-sized lists and naive loops, the fit against its own gradient, honest numbers."""
 
-import json
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from make_weights import fit_calibration
 from scipy.special import expit, logit
 from scipy.stats import binomtest
 
 from ucvgl import metrics
-from ucvgl.errors import InputError
 from ucvgl.locate import confidence as c
 from ucvgl.positions import Metres, Positions
 from ucvgl.search import BothWays, both_ways
@@ -48,7 +46,6 @@ def test_evidence_by_hand():
     assert found.best.tolist() == [[0, 1, 2, 3, 4], [3, 2, 0, 1, 4]]
     assert found.distance_m.tolist() == [[0, 5, 100, 200, 300], [0, 100, 200, 195, 100]]
     assert found.score[0].tolist() == [0.9, 0.88, 0.7, 0.6, 0.5]
-    assert len(found) == 2
 
 
 def test_a_list_that_never_leaves_the_place_counts_what_is_sure():
@@ -56,16 +53,16 @@ def test_a_list_that_never_leaves_the_place_counts_what_is_sure():
     assert c.evidence(two_pictures(), near).values[0] == pytest.approx([0.5, 0.5, 0.5, 1])
 
 
-def naive(both, where, settings):
+def naive(both, where):
     rows = []
-    n, k = len(both.ground_index), min(settings.k, len(where))
+    n, k = len(both.ground_index), min(c.NEIGHBOURS, len(where))
     for i in range(n):
         index = both.ground_index[i, :k].tolist()
         score = both.ground_score[i, :k].double().tolist()
         away = [float(np.linalg.norm(where[j] - where[index[0]])) for j in index]
-        first = next((j for j in range(k) if away[j] > settings.radius_m), k - 1)
-        own = both.satellite_index[index[0], : settings.k_pictures].tolist()
-        agree = [d <= settings.near_m for d in away[1:5]]
+        first = next((j for j in range(k) if away[j] > c.RADIUS_M), k - 1)
+        own = both.satellite_index[index[0], : c.PICTURES].tolist()
+        agree = [d <= c.NEAR_M for d in away[1:5]]
         rows.append(
             [
                 score[0] - score[first],
@@ -77,36 +74,31 @@ def naive(both, where, settings):
     return np.array(rows)
 
 
-@given(st.integers(0, 10_000), st.integers(5, 12), st.integers(5, 25))
+@given(st.integers(0, 10_000), st.integers(5, 12), st.integers(5, 40))
 def test_evidence_against_plain_loops_and_free_of_a_shift(seed, n, m):
     generator = torch.Generator().manual_seed(seed)
     ground, satellite = (torch.randn(size, 4, generator=generator, dtype=torch.float64) for size in (n, m))
-    where = Positions(60 * torch.rand(m, 2, generator=generator).numpy(), FRAME)
-    settings = c.EvidenceSettings(near_m=25, k=8, k_pictures=3)
-    both = both_ways(ground, satellite, min(m, 9), min(n, 4))
-    found = c.evidence(both, where, settings)
-    assert found.values == pytest.approx(naive(both, where.values, settings), abs=1e-12)
-    shifted = c.evidence(replace(both, ground_score=both.ground_score - 7), where, settings)
+    where = Positions(90 * torch.rand(m, 2, generator=generator).numpy(), FRAME)
+    both = both_ways(ground, satellite, min(m, 22), min(n, 7))
+    found = c.evidence(both, where)
+    assert found.values == pytest.approx(naive(both, where.values), abs=1e-12)
+    shifted = c.evidence(replace(both, ground_score=both.ground_score - 7), where)
     assert shifted.values == pytest.approx(found.values, abs=1e-9)
     assert (found.values >= 0).all()
     assert (found.values[:, 2:] <= 1).all()
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"radius_m": 0}, {"near_m": 5}, {"near_m": float("inf")}, {"k": 4}, {"k_pictures": 0}],
-)
-def test_settings_out_of_range_are_told(wrong):
-    with pytest.raises(InputError, match="evidence"):
-        c.EvidenceSettings(**wrong)
+def error_m(found, candidates, truth):
+    return np.linalg.norm(candidates.values[found.best] - truth.values[:, None], axis=-1)
 
 
-def test_right_is_within_the_radius_and_unknown_is_unknown():
-    found = c.evidence(two_pictures(), LINE)
-    truth = Positions(np.array([[6.0, 8.0], [np.nan, np.nan]]), FRAME)  # 10 m from candidate 0
-    assert c.placed_right(found, LINE, truth).tolist() == pytest.approx([1, np.nan], nan_ok=True)
-    with pytest.raises(AssertionError, match="elsewhere"):  # metres of another origin would be wrong in silence
-        c.placed_right(found, LINE, Positions(truth.values, Metres("elsewhere")))
+def right_of(*a_city):
+    away = error_m(*a_city)[:, 0]
+    return np.where(np.isnan(away), np.nan, away <= c.RADIUS_M)
+
+
+def fit(found, candidates, truth, **settings):
+    return fit_calibration(found.values, error_m(found, candidates, truth), measured_on="a test", **settings)
 
 
 # ----------------------------------------------------------------------------------------------------- the calibration
@@ -118,18 +110,17 @@ def simulated(n, seed, weight=2.0, bias=-0.5):
     values = np.column_stack([rng.normal(size=n), rng.random(n), rng.random(n), np.full(n, 0.25)])
     right = rng.random(n) < expit(weight * values[:, 0] + bias)
     candidates = Positions(np.column_stack([1000.0 * np.arange(5), np.zeros(5)]), FRAME)
-    found = c.Evidence(values, np.tile(np.arange(5), (n, 1)), np.zeros((n, 5)), np.tile(1000.0 * np.arange(5), (n, 1)),
-                       c.EvidenceSettings())  # fmt: skip
+    found = c.Evidence(values, np.tile(np.arange(5), (n, 1)), np.zeros((n, 5)), np.tile(1000.0 * np.arange(5), (n, 1)))  # fmt: skip
     truth = np.where(right[:, None], [[3.0, 4.0]], [[0.0, 5e5]])
     return found, candidates, Positions(truth, FRAME)
 
 
 def test_the_fit_is_where_the_published_loss_is_flat():
     found, candidates, truth = simulated(300, seed=1)
-    fitted = c.fit_calibration(found, candidates, truth, measured_on="a test", penalty=0.7)
+    fitted = fit(found, candidates, truth, penalty=0.7)
     x = torch.tensor(found.values)
     z = (x - x.mean(0)) / torch.where(x.std(0, correction=0) > 1e-9, x.std(0, correction=0), 1.0)
-    y = torch.tensor(c.placed_right(found, candidates, truth))
+    y = torch.tensor(right_of(found, candidates, truth))
     w = torch.tensor([*fitted.weight, fitted.bias], dtype=torch.float64, requires_grad=True)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(z @ w[:4] + w[4], y, reduction="sum")
     (loss + 0.35 * w[:4].square().sum()).backward()
@@ -141,9 +132,9 @@ def test_the_fit_is_where_the_published_loss_is_flat():
 
 
 def test_a_calibration_holds_on_other_pictures():
-    fitted = c.fit_calibration(*simulated(4000, seed=2), measured_on="a test")
+    fitted = fit(*simulated(4000, seed=2))
     found, candidates, truth = simulated(4000, seed=3)
-    right = c.placed_right(found, candidates, truth)
+    right = right_of(found, candidates, truth)
     p = c.probabilities(fitted, found)
     assert metrics.calibration_error(p, right) < 0.03
     assert fitted.weight[0] == pytest.approx(2.0, abs=0.2)
@@ -170,9 +161,9 @@ def a_city(seed, hard=0.2, n=1200, side=18, stride_m=12.5):
 
 @pytest.mark.parametrize(("hard", "right_part", "error", "gap"), [(0.2, 0.6, 0.06, 0.05), (0.7, 0.37, 0.1, 0.1)])
 def test_a_calibration_carries_over_to_another_city_as_hard_and_to_a_harder_one(hard, right_part, error, gap):
-    fitted = c.fit_calibration(*a_city(1), measured_on="a city")
+    fitted = fit(*a_city(1))
     found, candidates, truth = a_city(2, hard)
-    right, p = c.placed_right(found, candidates, truth), c.probabilities(fitted, found)
+    right, p = right_of(found, candidates, truth), c.probabilities(fitted, found)
     assert right.mean() == pytest.approx(right_part, abs=0.05)
     assert metrics.calibration_error(p, right) < error
     half = metrics.claimed_and_true_precision(p, right, metrics.threshold_for(p, 0.5))
@@ -186,11 +177,11 @@ def test_a_calibration_carries_over_to_another_city_as_hard_and_to_a_harder_one(
 
 def test_separable_pictures_keep_finite_weights_and_unknown_ones_are_left_out():
     found, candidates, truth = simulated(100, seed=4, weight=1000.0)
-    fitted = c.fit_calibration(found, candidates, truth, measured_on="a test", names=("margin",))
+    fitted = fit(found, candidates, truth, names=("margin",))
     assert 1 < fitted.weight[0] < 20
     values = truth.values.copy()
     values[50:] = np.nan
-    half = c.fit_calibration(found, candidates, Positions(values, FRAME), measured_on="a test", names=("margin",))
+    half = fit(found, candidates, Positions(values, FRAME), names=("margin",))
     assert half.pictures == 50
 
 
@@ -198,32 +189,17 @@ def test_later_counts_the_first_candidate_that_is_right_among_wrong_places():
     candidates = Positions(np.column_stack([100.0 * np.arange(5), np.zeros(5)]), FRAME)
     at = [0, 0, 1, 1, 2, 9, 4]  # times 100 m: right, right, second, second, third, nowhere, fifth
     found = c.Evidence(np.random.default_rng(0).random((7, 4)), np.tile(np.arange(5), (7, 1)), np.zeros((7, 5)),
-                       np.tile(100.0 * np.arange(5), (7, 1)), c.EvidenceSettings())  # fmt: skip
+                       np.tile(100.0 * np.arange(5), (7, 1)))  # fmt: skip
     truth = Positions(np.column_stack([100.0 * np.array(at), np.zeros(7)]), FRAME)
-    fitted = c.fit_calibration(found, candidates, truth, measured_on="a test")
+    fitted = fit(found, candidates, truth)
     assert fitted.later == pytest.approx((2 / 6, 1 / 6, 0, 1 / 6))  # five wrong, and one more for caution
-
-
-def test_a_place_where_all_is_right_or_all_is_wrong_fits_nothing():
-    found, candidates, truth = simulated(50, seed=6)
-    for everywhere in (0.0, 1e6):
-        same = Positions(np.full_like(truth.values, everywhere), FRAME)
-        with pytest.raises(InputError, match="right and pictures placed wrong"):
-            c.fit_calibration(found, candidates, same, measured_on="a test")
-
-
-def test_evidence_with_other_settings_is_refused():
-    found, candidates, truth = simulated(50, seed=7)
-    fitted = c.fit_calibration(found, candidates, truth, measured_on="a test")
-    with pytest.raises(InputError, match="settings"):
-        c.probabilities(fitted, replace(found, settings=c.EvidenceSettings(radius_m=20)))
 
 
 # --------------------------------------------------------------------------------------------------- a few known positions
 
 
 def fitted_on_a_test():
-    return c.fit_calibration(*simulated(200, seed=8), measured_on="a test")
+    return fit(*simulated(200, seed=8))
 
 
 def test_no_known_position_changes_nothing():
@@ -251,7 +227,7 @@ def test_many_known_positions_recover_temperature_and_shift():
 
 def test_a_second_recalibration_follows_the_first():
     found, candidates, truth = simulated(200, seed=8)
-    right = c.placed_right(found, candidates, truth)
+    right = right_of(found, candidates, truth)
     once = replace(fitted_on_a_test(), temperature=1.7, shift=0.4)
     p = c.probabilities(once, found)
     again = c.recalibrated(once, p, 1 - right)
@@ -281,9 +257,7 @@ def test_recalibration_is_where_its_loss_is_flat():
 
 
 def one_place(distances, later=(0.5, 0.0, 0.2, 0.0)):
-    found = c.Evidence(
-        np.zeros((1, 4)), np.arange(5)[None], np.zeros((1, 5)), np.array([distances]), c.EvidenceSettings()
-    )
+    found = c.Evidence(np.zeros((1, 4)), np.arange(5)[None], np.zeros((1, 5)), np.array([distances]))
     return replace(fitted_on_a_test(), later=later), found
 
 
@@ -314,9 +288,7 @@ def test_the_radius_holds_where_its_model_does():
     error = np.where(other < 4, distance[np.arange(n), np.minimum(other, 3) + 1], 1e4)
     error = np.where(rng.random(n) < p, 0, error)
     fitted = replace(fitted_on_a_test(), later=tuple(later))
-    found = c.Evidence(
-        np.zeros((n, 4)), np.tile(np.arange(5), (n, 1)), np.zeros((n, 5)), distance, c.EvidenceSettings()
-    )
+    found = c.Evidence(np.zeros((n, 4)), np.tile(np.arange(5), (n, 1)), np.zeros((n, 5)), distance)
     for level in (0.5, 0.9):
         metres = c.radius(fitted, found, p, level)
         bounded = np.isfinite(metres)
@@ -378,46 +350,3 @@ def test_a_threshold_reaches_its_share_and_a_greater_one_does_not(values, share)
     assert (p >= at).mean() >= share - 1e-9
     greater = p[p > at]
     assert len(greater) / len(p) < share
-
-
-# --------------------------------------------------------------------------------------------------------------- files
-
-
-def test_files_of_before_are_read(tmp_path):
-    fitted = fitted_on_a_test()
-    c.save_calibration(fitted, tmp_path / "calibration.json")
-    found = json.loads((tmp_path / "calibration.json").read_text())
-    for unit, fits in (("cosine", True), ("tiles", False)):  # what an earlier version could measure scores in
-        found["settings"]["unit"] = unit
-        (tmp_path / "calibration.json").write_text(json.dumps(found))
-        with nullcontext() if fits else pytest.raises(InputError, match="no cosines"):
-            assert c.load_calibration(tmp_path / "calibration.json") == fitted
-
-
-def test_a_calibration_comes_back_as_it_was(tmp_path):
-    fitted = fitted_on_a_test()
-    c.save_calibration(fitted, tmp_path / "calibration.json")
-    assert c.load_calibration(tmp_path / "calibration.json") == fitted
-    assert [p.name for p in tmp_path.iterdir()] == ["calibration.json"]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"version": 2}, {"sd": [0.0] * 4}, {"names": ["margin"]}, {"colour": 1}, {"settings": {"k": 1}}, {"settings": None},
-     {"later": [1.0, 1.0, 0.0, 0.0]}, {"bias": "x"}, {"temperature": -1}],
-)  # fmt: skip
-def test_a_changed_file_is_told(tmp_path, change):
-    path = tmp_path / "calibration.json"
-    c.save_calibration(fitted_on_a_test(), path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(InputError, match=r"calibration\.json: expected a calibration"):
-        c.load_calibration(path)
-
-
-@pytest.mark.parametrize("text", [None, "", "[]", "{", "\0"])
-def test_a_missing_or_broken_file_is_told(tmp_path, text):
-    path = tmp_path / "calibration.json"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(InputError, match="Fit it again"):
-        c.load_calibration(path)

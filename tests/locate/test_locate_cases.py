@@ -18,6 +18,7 @@ from pyproj import Transformer
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from typer.testing import CliRunner
+from ucvgl.locate.output import report_of
 
 from ucvgl import cli
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
@@ -25,7 +26,6 @@ from ucvgl.errors import InputError
 from ucvgl.locate import looked, rasters
 from ucvgl.locate.candidates import cut
 from ucvgl.locate.looked import Request
-from ucvgl.locate.output import report_of
 from ucvgl.locate.pictures import BY_SHAPE, MAGNETIC, UNREFERENCED, check_ground, fov_from_35mm
 from ucvgl.locate.tiles import from_source, open_mosaic
 from ucvgl.locate.views import StreetConfig, read_picture, view_of
@@ -296,7 +296,7 @@ def test_more_pixels_than_pillow_reads(tmp_path):
     where = Affine(0.1, 0, g.EAST, 0, -0.1, g.NORTH)
     with rasterio.open(path, "w", **profile, transform=where, compress="deflate", sparse_ok=True, tiled=True):
         pass
-    mosaic = open_mosaic(tmp_path, verify=False)
+    mosaic = open_mosaic(tmp_path)
     assert mosaic.unreadable == ()
     assert len(cut(mosaic, 50.0)) > 10_000
 
@@ -593,7 +593,7 @@ def assumptions(seen, root):
     return report_of(request, seen, {"panorama": found}, None, 0, "", {}).assumptions
 
 
-@pytest.mark.parametrize("missing", ["rasterio", "morecantile", "sklearn", "jinja2"])
+@pytest.mark.parametrize("missing", ["rasterio", "morecantile", "jinja2"])
 def test_without_the_extra_one_error_says_what_to_install(tmp_path, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(InputError, match=rf"extra 'geo' .*no {missing}.*pip install 'ucvgl\[geo\]'"):

@@ -7,16 +7,19 @@ import sqlite3
 import struct
 from contextlib import closing, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS
 
 from ucvgl.errors import InputError
 from ucvgl.locate import located as m
-from ucvgl.locate.confidence import Calibration, Evidence, EvidenceSettings
+from ucvgl.locate.confidence import Calibration, Evidence
+from ucvgl.locate.pictures import Picture
 from ucvgl.metrics import Precision
 from ucvgl.positions import Positions, Wgs84, from_metres
 
@@ -33,9 +36,7 @@ def place(name="a.jpg", p=0.8, east=0.0, north=0.0, more=(), **changes):
     return m.Located(name, best.latitude, best.longitude, p, 10.0, None, (best, *more), **changes)
 
 
-CALIBRATION = Calibration(
-    ("contrast",), (0.0,), (1.0,), (2.0,), 0.0, (0.5, 0.0, 0.0, 0.0), EvidenceSettings(), "a test", 9, 5
-)
+CALIBRATION = Calibration(("contrast",), (0.0,), (1.0,), (2.0,), 0.0, (0.5, 0.0, 0.0, 0.0), "a test", 9, 5)
 
 # ---------------------------------------------------------------------------------------------------------- the result
 
@@ -45,10 +46,11 @@ def test_each_picture_stands_at_its_best_candidate():
     where = Positions(from_metres(np.column_stack([20.0 * np.arange(5), np.zeros(5)]), ORIGIN), Wgs84())
     best = np.array([[2, 3, 0, 1, 4], [0, 1, 2, 3, 4]])
     values = np.array([[0, 1.0, 0, 0], [0, -1.0, 0, 0]])
-    evidence = Evidence(values, best, 0.1 * best, 20.0 * np.abs(best - best[:, :1]), EvidenceSettings())
-    first, second = m.place_all(
-        ["a", "b"], tiles, where, evidence, CALIBRATION, headings_deg=[-90, None], notes=[["dark"], []]
-    )
+    evidence = Evidence(values, best, 0.1 * best, 20.0 * np.abs(best - best[:, :1]))
+    pictures = [Picture("a", "panorama", 64, 32, notes=("dark",)), Picture("b", "panorama", 64, 32)]
+    headings, known = torch.tensor([-90.0, 360.0]), torch.tensor([True, False])
+    found = SimpleNamespace(pictures=pictures, headings_deg=headings, known=known, evidence=evidence)
+    first, second = m.place(SimpleNamespace(ids=tiles, positions=where), found, CALIBRATION)
     assert (first.picture, first.candidates[0].tile, first.notes) == ("a", "t2", ("dark",))
     assert (first.latitude, first.longitude) == pytest.approx(tuple(where.values[2]), abs=1e-7)
     assert [c.tile for c in first.candidates] == ["t2", "t3", "t0", "t1", "t4"]
@@ -57,7 +59,8 @@ def test_each_picture_stands_at_its_best_candidate():
     assert second.probability == round(1 / (1 + np.exp(2)), 4)
     assert (first.radius_m, first.radius_90_m) == (10, 30)  # 0.88 and half of the rest at 20 m: 0.94
     assert (second.radius_m, second.radius_90_m) == (30, None)  # 0.12 and half of the rest: 0.56
-    assert (first.heading_deg, second.heading_deg) == (270, None)
+    assert (first.heading_deg, second.heading_deg) == (270, 0)
+    assert second.notes == (m.NO_HEADING,)
 
 
 # ----------------------------------------------------------------------------------------------------------- the files
@@ -268,42 +271,40 @@ def test_errors_are_metres_and_unknown_ones_are_left_out():
     assert found.half == Precision(0.8, 2, 2 / 3, pytest.approx(0.85), 0.5)
 
 
+def table(path, *rows, header="file,latitude,longitude"):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
 @pytest.mark.parametrize("key", ["city/a.jpg", "city/a", "a.jpg", "a"])
-def test_truth_is_found_with_or_without_folder_and_ending(key):
-    found = m.true_positions(["city/a.jpg", "b.jpg"], {key: ORIGIN})
-    assert found.known.tolist() == [True, False]
+def test_truth_is_found_with_or_without_folder_and_ending(tmp_path, key):
+    path = table(tmp_path / "truth.csv", f"{key},60.17,24.94")
+    assert m.read_truth(path, ["city/a.jpg", "b.jpg"]) == {"city/a.jpg": ORIGIN}
 
 
-def test_one_name_for_two_pictures_is_told():
-    with pytest.raises(InputError, match=r"stands for x/a\.jpg and y/a\.jpg"):
-        m.true_positions(["x/a.jpg", "y/a.jpg"], {"a": ORIGIN})
-
-
-@pytest.mark.parametrize(("pictures", "truth"), [(["a"], {"b": ORIGIN}), (["a"], {})])
-def test_truth_of_no_picture_is_told(pictures, truth):
-    with pytest.raises(InputError, match="truth"):
-        m.true_positions(pictures, truth)
+@pytest.mark.parametrize(
+    ("pictures", "says"), [(["x/a.jpg", "y/a.jpg"], r"stands for x/a\.jpg and y/a\.jpg"), (["b"], "truth")]
+)
+def test_one_name_for_two_pictures_and_truth_of_no_picture_are_told(tmp_path, pictures, says):
+    with pytest.raises(InputError, match=says):
+        m.read_truth(table(tmp_path / "truth.csv", "a,60.17,24.94"), pictures)
 
 
 def test_truth_comes_from_a_table_in_degrees(tmp_path):
-    path = tmp_path / "truth.csv"
-    path.write_text("file,latitude,longitude\na.jpg,60.17,24.94\n")
-    assert m.read_truth(path) == {"a.jpg": ORIGIN}
-    path.write_text("file,east,north\na.jpg,100,200\n")
+    path = table(tmp_path / "truth.csv", "a.jpg,100,200", header="file,east,north")
     with pytest.raises(InputError, match="latitude and longitude"):
-        m.read_truth(path)
+        m.read_truth(path, ["a.jpg"])
 
 
 def test_a_row_without_a_position_is_a_picture_of_unknown_place(tmp_path):
-    path = tmp_path / "truth.csv"
-    path.write_text("file,latitude,longitude\na.jpg,60.17,24.94\nb.jpg,,\n")
-    assert m.read_truth(path) == {"a.jpg": ORIGIN}
+    path = table(tmp_path / "truth.csv", "a.jpg,60.17,24.94", "b.jpg,,")
+    assert m.read_truth(path, ["a.jpg", "b.jpg"]) == {"a.jpg": ORIGIN}
 
 
 @pytest.mark.parametrize(
     ("lat", "lon", "says"), [(24.94, 60.17, "exchange"), (48.0, 11.0, r"nearest 1,\d{3} km"), (60.3, 25.0, None)]
 )
 def test_known_positions_far_from_the_tiles_are_told(lat, lon, says):
-    truth, tiles = Positions(np.array([[lat, lon], [np.nan, np.nan]]), Wgs84()), Positions(np.array([ORIGIN]), Wgs84())
+    truth, tiles = {"a.jpg": (lat, lon)}, Positions(np.array([ORIGIN]), Wgs84())
     with pytest.raises(InputError, match=says) if says else nullcontext():
         m.check_near(truth, tiles, "truth.csv")

@@ -209,9 +209,9 @@ def test_an_error_stops_the_threads():
         done.append(item)
 
     with pytest.raises(KeyboardInterrupt):
-        in_threads(look, range(1000), 1, False, "looking")
+        in_threads(look, range(1000), False, "looking")
     assert len(done) < 999
 
 
 def test_threads_keep_the_order():
-    assert in_threads(lambda v: -v, iter(range(50)), 3, False, "looking") == [-v for v in range(50)]
+    assert in_threads(lambda v: -v, iter(range(50)), False, "looking") == [-v for v in range(50)]

@@ -1,11 +1,18 @@
 """The report: what it says, that no name breaks it, and advice that names what was seen."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 from ucvgl.locate import located as m
 from ucvgl.locate import report as r
-from ucvgl.positions import from_metres
+from ucvgl.locate.adapt import Round
+from ucvgl.locate.looked import Request
+from ucvgl.locate.pictures import Picture
+from ucvgl.positions import Positions, Wgs84, from_metres
 
 ORIGIN = (60.17, 24.94)
 
@@ -19,34 +26,40 @@ def truth_of(**where):
     return {f"{name}.jpg": tuple(from_metres(np.array([at]), ORIGIN)[0]) for name, at in where.items()}
 
 
-def report(**changes):
-    south, west = from_metres(np.array([[-500.0, -500.0]]), ORIGIN)[0]
-    north, east = from_metres(np.array([[500.0, 500.0]]), ORIGIN)[0]
-    given_ = {
-        "command": "ucvgl locate", "found": 3, "unusable": (), "tiles": 9, "candidates": 81, "span_m": 50.0,
-        "stride_m": 10.0, "area": (south, west, north, east), "calibrated_on": "the embedded world",
-    }  # fmt: skip
-    return r.Report(**{**given_, **changes})
+def outcome(folder=None, located=(), rounds=(), unusable=(), truth=None, seconds=(), notes=(), stride_m=10.0):
+    corners = Positions(from_metres(np.array([[-500.0, -500.0], [500.0, 500.0]]), ORIGIN), Wgs84())
+    cut = SimpleNamespace(span_m=50.0, stride_m=stride_m, positions=corners)
+    cut = type("Cut", (SimpleNamespace,), {"__len__": lambda self: 81})(**vars(cut))
+    pictures = [Picture(file, None, 0, 0, reason_unusable=why) for file, why in unusable]
+    ground = SimpleNamespace(pictures=[*pictures, *located], usable=[], unusable=pictures)
+    mosaic = SimpleNamespace(files=["t.png"] * 9, unreadable=(), notes=notes)
+    looked = SimpleNamespace(request=Request(Path("g"), Path("t"), Path("o")), ground=ground, mosaic=mosaic, candidates=cut,
+                             truth={}, labels={})  # fmt: skip
+    searches = (
+        {"panorama": SimpleNamespace(kind="panorama", known=torch.tensor([True]), rounds=rounds)} if rounds else {}
+    )
+    return r.Outcome(folder, "ucvgl locate", looked, searches, list(located), truth, 0, dict(seconds))
 
 
 def rounds(*rates, hubness=0.5):
-    return tuple(r.Round(f"round {i}", 10 * i or None, rate, 0.03, 0.8, hubness, 61.0) for i, rate in enumerate(rates))
+    return tuple(Round(f"round {i}", 10 * i or None, rate, 0.03, 0.8, hubness, 61.0) for i, rate in enumerate(rates))
 
 
 def test_a_report_says_what_happened(tmp_path):
     located = [place("a.jpg", 0.96), place("b.jpg", 0.6), place("c.jpg", 0.2)]
-    full = report(
-        rounds=rounds(0.3, 0.5), seconds=(("search", 3.0), ("training", 600.0)), assumptions=("north is up",),
-        unusable=(("bad|name`<b>.jpg", "cut\noff"),), truth=m.compare(located, truth_of(a=(3.0, 4.0))),
+    full = outcome(
+        tmp_path, located, rounds(0.3, 0.5), (("bad|name`<b>.jpg", "cut\noff"),), m.compare(located, truth_of(a=(3.0, 4.0))),
+        (("search", 3.0), ("training", 600.0)), ("north is up",),
     )  # fmt: skip
-    text = r.write_report(tmp_path, full, located).read_text(encoding="utf-8")
+    r.write_report(full)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
     for line in (
-        "| pictures found | 3 |", "| files left out | 1 |", "| candidates of 50 m, 10 m apart | 81 |",
+        "| pictures found | 4 |", "| files left out | 1 |", "| candidates of 50 m, 10 m apart | 81 |",
         "| 95% or more | 1 | 96% |", "| 50% or more | 2 | 78% |", "| 0% or more | 3 | 59% |",
         "| round 0 | - | 30.0% | 0.0300 | 80.0% | 0.50 | 1 min 1 s |",
         "| round 1 | 10 | 50.0% | 0.0300 | 80.0% | 0.50 | 1 min 1 s |",
         "| placed within 10 m | 100.0% |", "| bad\\|name'&lt;b&gt;.jpg | cut off |", "- north is up", "| all | 10 min 3 s |",
-        "fitted on the embedded world",
+        "fitted on 2 synthetic cities", "- of the encoders for panoramas those kept are: round 1,",
     ):  # fmt: skip
         assert line in text, line
     assert "Mutual matches were still growing" in text
@@ -58,7 +71,8 @@ def test_a_report_says_what_happened(tmp_path):
 
 
 def test_a_report_without_rounds_truth_or_places_is_short(tmp_path):
-    text = r.write_report(tmp_path, report(), []).read_text()
+    r.write_report(outcome(tmp_path))
+    text = (tmp_path / "report.md").read_text()
     assert "## Quality" not in text
     assert "## Against" not in text
     assert "- Nothing stands out." in text
@@ -79,11 +93,11 @@ def test_a_report_without_rounds_truth_or_places_is_short(tmp_path):
 )
 def test_advice_names_what_was_seen_and_nothing_else(changes, where, word):
     truth = m.compare([place()], truth_of(a=(0.0, 0.0)))
-    found = r.advice(report(truth=truth, **changes), [place(east=where)] * 3)
+    found = r.advice(outcome(located=[place(east=where)] * 3, truth=truth, **changes))
     assert len(found) == 1
     assert word in found[0]
 
 
 def test_advice_asks_for_known_positions_where_there_are_none():
-    assert [line for line in r.advice(report(), [place()]) if "--truth" in line]
-    assert r.advice(report(), []) == []
+    assert [line for line in r.advice(outcome(located=[place()])) if "--truth" in line]
+    assert r.advice(outcome()) == []

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot as plt
 from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
@@ -19,18 +20,18 @@ from typer.testing import CliRunner
 from ucvgl import cli, paths
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
-from ucvgl.locate import located, output
+from ucvgl.locate import located, map_page
 from ucvgl.locate import looked as looking
 from ucvgl.locate import run as module
 from ucvgl.locate import search as searching
-from ucvgl.locate.confidence import Calibration, EvidenceSettings
-from ucvgl.locate.located import MARK, read_truth, true_positions
+from ucvgl.locate.confidence import Calibration
+from ucvgl.locate.located import MARK, read_truth
 from ucvgl.locate.looked import Request, look
-from ucvgl.locate.output import background
+from ucvgl.locate.map_page import background_of
 from ucvgl.locate.pictures import BY_SHAPE
 from ucvgl.locate.plan import plan, plan_text
 from ucvgl.locate.run import locate
-from ucvgl.positions import to_metres
+from ucvgl.positions import Positions, Wgs84, to_metres
 from ucvgl.world import own_city
 from ucvgl.world.own_city import export_own_city
 
@@ -43,7 +44,6 @@ MADE_UP = Calibration(
     (0.3, 0.5),
     -1.0,
     (0.1,) * 4,
-    EvidenceSettings(),
     "made-up cities",
     10,
     5,
@@ -59,11 +59,9 @@ def city(tmp_path_factory):
     patch.setenv("UCVGL_RUNS", str(tmp_path_factory.mktemp("runs")))
     patch.setattr(searching, "world_calibration", lambda kind, *, searched: replace(
         MADE_UP, measured_on=f"made-up {kind}s" + ", turned" * searched))  # fmt: skip
-    patch.setattr(
-        module, "background", lambda tiles: background(tiles, 256)
-    )  # most of the time goes into large pictures
-    patch.setattr(output, "PICTURE_PX", 64)
-    patch.setattr(output, "BACKGROUND_PARTS", 16)
+    patch.setattr(map_page, "BACKGROUND_PX", 256)  # most of the time goes into large pictures
+    patch.setattr(map_page, "BACKGROUND_PARTS", 16)
+    patch.setattr(module, "PICTURE_PX", 64)
     root = export_own_city(
         tmp_path_factory.mktemp("own") / "city", "downtown", PLACES, spacing_m=8.0, span_m=24.0, zoom=20, tile_px=64,
         panorama_px=32, city_size_m=256.0, resolution_m=0.5, progress=False,
@@ -195,7 +193,7 @@ def test_the_same_again_gives_the_same_from_the_cache(city, done, tmp_path, monk
 
 def test_the_background_shows_all_tiles(city):
     looked = look(request(city, "unused"), progress=False)
-    (found,) = background(looked.mosaic, 256)
+    found = background_of(looked.mosaic)
     assert found.image.shape[0] == 3
     assert 200 < max(found.image.shape[1:]) <= 256
     tiles = looked.mosaic.positions.values
@@ -224,7 +222,7 @@ def test_a_dry_run_says_and_writes_nothing(city, ucvgl, tmp_path, monkeypatch):
 def test_a_plan_counts(city, tmp_path):
     asked = request(city, tmp_path / "out", epochs=3, truth=city.truth)
     looked = look(asked, progress=False)
-    found = plan(asked, looked)
+    found = plan(looked)
     assert (found["pictures"], found["without_heading"]) == ({"panorama": PLACES}, {"panorama": 0})
     assert found["steps_of_training"] == {"panorama": 3}
     pixels = (PLACES + len(looked.candidates)) * 3 * SIZE * SIZE
@@ -232,22 +230,25 @@ def test_a_plan_counts(city, tmp_path):
     assert found["seconds"]["find headings"] == 0
     assert found["seconds_in_all"] == pytest.approx(sum(found["seconds"].values()), abs=0.4)
     assert all(found["seconds"][step] >= 0 for step in found["seconds"])
-    assert [Path(name).name for name in found["writes"]] == [*output.WRITTEN, output.RELIABILITY]
+    assert [Path(name).name for name in found["writes"]] == [
+        *located.WRITTEN,
+        "map.html",
+        "map.png",
+        "report.md",
+        "reliability.png",
+    ]
     blind = replace(asked, heading_deg=None, turns=4)
-    assert plan(blind, look(blind, progress=False))["without_heading"] == {"panorama": PLACES}
+    assert plan(look(blind, progress=False))["without_heading"] == {"panorama": PLACES}
     assert "All headings are known or stated." in plan_text(found)
-    scratch = plan(replace(asked, checkpoint="scratch"), look(replace(asked, checkpoint="scratch"), progress=False))
-    assert scratch["pretrained_first"]
-    assert "and the pretraining" in plan_text(scratch)
 
 
 # ----------------------------------------------------------------------------------------------- positions that are known
 
 
 def test_the_truth_judges_what_was_found(city, done):
-    truth = read_truth(city.truth)
+    truth = read_truth(city.truth, names(city.ground))
     away = located.errors_m(done.located, truth)[:, 0]
-    found = done.report.truth
+    found = done.truth
     assert found.known == PLACES
     assert found.median_error_m == pytest.approx(np.median(away))
     assert found.recall == pytest.approx((away <= 10).mean())
@@ -260,13 +261,13 @@ def test_the_truth_judges_what_was_found(city, done):
 
 def test_probabilities_are_corrected_by_twenty_known_positions(city, done, tmp_path):
     plain = locate(request(city, tmp_path / "plain"), progress=False)
-    assert plain.report.truth is None
+    assert plain.truth is None
     assert [one.probability for one in plain.located] != [one.probability for one in done.located]
     assert [one.candidates for one in plain.located] == [one.candidates for one in done.located]
     few = tmp_path / "few.csv"
     few.write_text("".join(city.truth.read_text().splitlines(keepends=True)[:6]))
     some = locate(request(city, tmp_path / "out", truth=few), progress=False)
-    assert some.report.truth.known == 5
+    assert some.truth.known == 5
     assert some.located == plain.located
     assert names(tmp_path / "out") == [MARK, *FILES]
 
@@ -290,10 +291,10 @@ def test_labels_are_trained_on_and_not_judged(city, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "search", watched)
     found = locate(request(city, tmp_path / "out", truth=city.truth, labels=labels), progress=False)
     assert int((given[0] >= 0).sum()) == 4
-    assert found.report.truth.known == PLACES - 4
+    assert found.truth.known == PLACES - 4
     assert "take no part in the evaluation" in (tmp_path / "out" / "report.md").read_text()
     same = locate(request(city, tmp_path / "same", truth=labels, labels=labels), progress=False)
-    assert same.report.truth is None  # nothing is left to judge by; it once ended in an error
+    assert same.truth is None  # nothing is left to judge by; it once ended in an error
 
 
 def test_labels_are_the_nearest_candidates(city, tmp_path):
@@ -303,14 +304,15 @@ def test_labels_are_the_nearest_candidates(city, tmp_path):
     table = tmp_path / "labels.csv"
     table.write_text("\n".join([*rows[:3], ",".join(far)]) + "\n")
     looked = look(request(city, "unused", labels=table), progress=False)
-    given = module._given(looked)
+    given = module.label_candidates(looked)
     assert set(given) == {row.split(",")[0] for row in rows[1:3]}
-    where = to_metres(true_positions(names(city.ground), read_truth(city.truth)), looked.mosaic.origin).values
+    known = read_truth(city.truth, names(city.ground))
+    where = to_metres(Positions([known[name] for name in names(city.ground)], Wgs84()), looked.mosaic.origin).values
     for name in (row.split(",")[0] for row in rows[1:3]):
         k = names(city.ground).index(name)
         away = np.hypot(*(looked.candidates.centre_m - where[k]).T)
         assert given[name] == away.argmin()
-    assert module._given(look(request(city, "unused"), progress=False)) == {}
+    assert module.label_candidates(look(request(city, "unused"), progress=False)) == {}
 
 
 @pytest.mark.parametrize("option", ["--truth", "--labels"])
@@ -396,7 +398,7 @@ def test_a_corrupt_tile_is_named_and_left_out(city, tmp_path):
     bad = sorted(tiles.rglob("*.jpg"))[0]
     bad.write_bytes(bad.read_bytes()[:100])
     found = locate(request(city, tmp_path / "out", tiles=tiles, epochs=0), progress=False)
-    assert [file for file, _ in found.report.unusable] == [bad.relative_to(tiles).as_posix()]
+    assert [file for file, _ in found.unusable] == [bad.relative_to(tiles).as_posix()]
     assert len(found.located) == PLACES
 
 
@@ -580,7 +582,7 @@ def test_a_full_disk_while_computing(city, ucvgl, tmp_path, monkeypatch):
 def test_a_full_disk_while_writing_leaves_the_files_of_before(city, done, ucvgl, tmp_path, monkeypatch, file):
     folder = Path(shutil.copytree(done.folder, tmp_path / "out"))
     before = contents(folder)
-    real, real_image = Path.write_text, output.plt.Figure.savefig
+    real, real_image = Path.write_text, plt.Figure.savefig
 
     def text(self, *given, **options):
         if self.name.startswith(f".{file}."):
@@ -601,13 +603,13 @@ def test_a_full_disk_while_writing_leaves_the_files_of_before(city, done, ucvgl,
 
     monkeypatch.setattr(located, "_write_geopackage", geopackage)
     monkeypatch.setattr(Path, "write_text", text)
-    monkeypatch.setattr(output.plt.Figure, "savefig", image)
+    monkeypatch.setattr(plt.Figure, "savefig", image)
     code, _, said = ucvgl(*words(city, folder, "--heading", 0))
     assert code == 2
     assert "No space left on device" in said
     assert contents(folder)[file] == before[file]
     assert set(names(folder)) <= {MARK, *FILES, "reliability.png"}  # nothing half-written
-    assert not output.plt.get_fignums()
+    assert not plt.get_fignums()
 
 
 def test_reports_are_written_whole_or_not_at_all():
@@ -661,8 +663,8 @@ def test_a_dry_run_refuses_what_a_run_would_refuse(city, ucvgl, tmp_path):
 
 
 def test_the_report_says_which_encoders_placed_the_pictures(done):
-    said = " ".join(done.report.assumptions)
-    best = max(done.report.rounds, key=lambda one: one.mutual_rate).mutual_rate
-    kept = next(one for one in reversed(done.report.rounds) if one.mutual_rate == best)
-    expected = {1: "as they came (--epochs 0)"}.get(len(done.report.rounds), f"those kept are: {kept.name},")
+    said = (done.folder / "report.md").read_text()
+    best = max(done.rounds, key=lambda one: one.mutual_rate).mutual_rate
+    kept = next(one for one in reversed(done.rounds) if one.mutual_rate == best)
+    expected = {1: "as they came (--epochs 0)"}.get(len(done.rounds), f"those kept are: {kept.name},")
     assert expected in said or "no pseudo-label was found" in said

@@ -1,19 +1,18 @@
 """Mosaics: positions by hand-written formulas, and pictures whose colours say where each pixel lies."""
 
 import math
-import pickle
 
 import numpy as np
 import pytest
 import torch
+from geo_inputs import images_of, some_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 from pyproj import CRS
 
-from ucvgl.data import ArrayImages, Dataset, Positives
-from ucvgl.data.decoding import batches
 from ucvgl.errors import InputError
+from ucvgl.locate import candidates as cutting
 from ucvgl.locate.candidates import cut
 from ucvgl.locate.rasters import Source
 from ucvgl.locate.tile_names import tile_numbers
@@ -66,13 +65,11 @@ def assert_true_colours(candidates, worst_m=2.6):
     steps = (np.arange(candidates.size_px) + 0.5 - candidates.size_px / 2) * scale
     centres = to_metres(candidates.positions, HERE).values
     errors = []
-    for index, images in candidates.batches(5):
-        assert images.dtype == torch.uint8
-        for i, image in zip(index.tolist(), images.numpy().astype(np.float64), strict=True):
-            assert (np.abs(image[2] - 77) <= 1).all()
-            seen = (image[:2] / 255 - 0.5) * WIDE
-            expected = np.stack(np.meshgrid(centres[i, 0] + steps, centres[i, 1] - steps))
-            errors.append(seen - expected)
+    for i, image in enumerate(images_of(candidates).numpy().astype(np.float64)):
+        assert (np.abs(image[2] - 77) <= 1).all()
+        seen = (image[:2] / 255 - 0.5) * WIDE
+        expected = np.stack(np.meshgrid(centres[i, 0] + steps, centres[i, 1] - steps))
+        errors.append(seen - expected)
     errors = np.stack(errors)
     assert np.abs(errors).max() < worst_m
     assert np.abs(errors.mean((0, 2, 3))).max() < 0.05 * scale + 0.05
@@ -162,7 +159,7 @@ def test_tags_and_world_files(tmp_path, epsg, mode):
     assert haversine(np.array(mosaic.origin), np.array(HERE)) < 0.1
     candidates = cut(mosaic, 60.0, 30.0, 40, least_covered=0.97)
     assert len(candidates) >= 4
-    inner = candidates.subset(np.flatnonzero(candidates.covered == 1))
+    inner = some_of(candidates, np.flatnonzero(candidates.covered == 1))
     assert_true_colours(inner)
 
 
@@ -223,7 +220,7 @@ def test_what_tiles_do_not_cover_is_left_out_and_counted(tmp_path):
     assert len(good) + good.left_out == 15 * 15 == len(every) + every.left_out
     middle = every.read(int(np.argmin(every.covered)))
     assert (middle[:, 3:5, 3:5] == 0).all()
-    assert_true_colours(every.subset(np.flatnonzero(hidden == 0)))
+    assert_true_colours(some_of(every, np.flatnonzero(hidden == 0)))
 
 
 @pytest.mark.parametrize("px", [64, 66, 63])
@@ -232,8 +229,7 @@ def test_fine_pixels_are_averaged_not_picked(tmp_path, px):
     grey = np.repeat(board[..., None], 3, 2).astype(np.uint8)
     mosaic = open_mosaic(*write_squares(tmp_path, count=2, px=px, edge=64.0, grey=grey))
     candidates = cut(mosaic, 50.0, 39.0, 8)  # one pixel is six of the source's
-    for _, images in candidates.batches():
-        assert (images.float() - 100).abs().max() < 12
+    assert (images_of(candidates).float() - 100).abs().max() < 12
     assert int(candidates._cache.reduce[0]) == {64: 4, 66: 2, 63: 1}[px]
 
 
@@ -241,7 +237,7 @@ def test_coarse_pixels_are_interpolated(tmp_path):
     mosaic = open_mosaic(*write_squares(tmp_path, px=5))  # 8 m a pixel
     candidates = cut(mosaic, 90.0, 10.0, 64)
     # the outermost half pixel, 4 m, has nothing to interpolate to
-    assert_true_colours(candidates.subset(np.flatnonzero((np.abs(candidates.centre_m) + 45 < 56).all(1))))
+    assert_true_colours(some_of(candidates, np.flatnonzero((np.abs(candidates.centre_m) + 45 < 56).all(1))))
 
 
 def test_overlapping_tiles_are_averaged(tmp_path):
@@ -251,7 +247,7 @@ def test_overlapping_tiles_are_averaged(tmp_path):
     rows = "".join(f"{k},{lat:.9f},{lon:.9f},1\n" for k, (lat, lon) in enumerate(places))
     (tmp_path / "t.csv").write_text("id,lat,lon,metres_per_pixel\n" + rows)
     candidates = cut(open_mosaic(tmp_path / "t", tmp_path / "t.csv"), 10.0, 2.5, 10)
-    shades = [image[0].float().mean(0) for _, images in candidates.batches() for image in images]
+    shades = [image[0].float().mean(0) for image in images_of(candidates)]
     assert candidates.centre_m[0, 0] < candidates.centre_m[-1, 0]
     assert shades[0].tolist() == pytest.approx([60] * 4 + [60, 90, 90, 90, 90, 90], abs=31)
     assert shades[0][:4].tolist() == [60] * 4
@@ -263,34 +259,16 @@ def test_every_tile_is_decoded_once_and_a_small_cache_changes_nothing(tmp_path, 
     reads = []
     read = Source.read
     monkeypatch.setattr(Source, "read", lambda self, name, *rest: (reads.append(name), read(self, name, *rest))[1])
-    large = torch.cat([images for _, images in cut(mosaic, 30.0, 8.0, 16).batches()])
+    large = images_of(cut(mosaic, 30.0, 8.0, 16))
     assert sorted(reads) == sorted(mosaic.files)
-    small = cut(mosaic, 30.0, 8.0, 16, cache_bytes=1)
-    assert torch.equal(torch.cat([images for _, images in small.batches(7)]), large)
+    monkeypatch.setattr(cutting, "CACHE_BYTES", 1)
+    small = cut(mosaic, 30.0, 8.0, 16)
+    assert torch.equal(images_of(small), large)
     assert len(small._cache.held) == 1
     reads.clear()
-    some = cut(mosaic, 30.0, 8.0, 16, cache_bytes=9 * 20 * 20 * 4)
-    list(some.batches())
+    monkeypatch.setattr(cutting, "CACHE_BYTES", 9 * 20 * 20 * 4)
+    images_of(cut(mosaic, 30.0, 8.0, 16))
     assert len(reads) < 4 * 16  # in an order that keeps neighbours together, not four tiles a candidate
-
-
-def test_candidates_are_an_image_set(tmp_path):
-    candidates = cut(open_mosaic(write_pyramid(tmp_path)), 40.0, 50.0, 16)
-    whole = torch.cat([images for _, images in candidates.batches()])
-    assert whole.shape == (len(candidates), 3, 16, 16)
-    index, images = zip(*batches(candidates, (16, 16), 4), strict=True)
-    assert torch.cat(index).tolist() == list(range(len(candidates)))
-    assert torch.equal(torch.cat(images), whole)
-    assert candidates.read(1, (8, 8)).shape == (3, 8, 8)
-    some = candidates.subset([3, 1])
-    assert torch.equal(torch.cat([images for _, images in some.batches()]), whole[[3, 1]])
-    assert some.ids == (candidates.ids[3], candidates.ids[1])
-    assert some.positions.values[1].tolist() == candidates.positions.values[1].tolist()
-    again = pickle.loads(pickle.dumps(candidates))  # noqa: S301 - as DataLoader hands it to its workers
-    assert not again._cache.held
-    assert torch.equal(again.read(2), whole[2])
-    ground = ArrayImages(("a",), np.zeros((1, 3, 4, 8), np.uint8))
-    assert len(Dataset("own", "all", ground, candidates, Positives.unknown(1)).digest()) == 12
 
 
 def test_digests(tmp_path):
@@ -298,7 +276,7 @@ def test_digests(tmp_path):
     one = cut(mosaic, 40.0, 50.0, 16)
     found = {one.digest(), cut(open_mosaic(tmp_path), 40.0, 50.0, 16).digest()}
     assert len(found) == 1
-    others = [cut(mosaic, 40.0, 40.0, 16), cut(mosaic, 41.0, 50.0, 16), cut(mosaic, 40.0, 50.0, 17), one.subset([0])]
+    others = [cut(mosaic, 40.0, 40.0, 16), cut(mosaic, 41.0, 50.0, 16), cut(mosaic, 40.0, 50.0, 17), some_of(one, [0])]
     found |= {other.digest() for other in others}
     save(tmp_path / mosaic.files[0], np.zeros((64, 64, 3), np.uint8))
     found.add(cut(open_mosaic(tmp_path), 40.0, 50.0, 16).digest())
@@ -319,7 +297,7 @@ def test_damaged_tiles_are_named_and_left_out(tmp_path):
     assert_true_colours(cut(mosaic, 40.0, 37.0, 32))
     files[7].write_bytes(files[7].read_bytes()[:200])  # after they were looked at: found when it is needed
     with pytest.raises(InputError, match=files[7].name):
-        list(cut(mosaic, 40.0, 37.0, 32).batches())
+        images_of(cut(mosaic, 40.0, 37.0, 32))
     for file in files:
         file.write_bytes(b"nothing")
     with pytest.raises(InputError, match="12 that cannot"):
@@ -366,7 +344,7 @@ def test_mixed_and_unknown_systems(tmp_path):
     both = open_mosaic(tmp_path / "a")  # two zones of one grid, as at their border
     assert len(both.systems) == 2
     candidates = cut(both, 40.0, 20.0, 32, least_covered=0.9)  # their grids are turned against each other: a gap
-    assert_true_colours(candidates.subset(np.flatnonzero(candidates.covered == 1)))
+    assert_true_colours(some_of(candidates, np.flatnonzero(candidates.covered == 1)))
     write_projected(tmp_path / "c", 32635, "area")
     write_pyramid(tmp_path / "c", across=2, down=1)
     with pytest.raises(InputError, match="4 that say it, 2 by their names"):
@@ -425,7 +403,7 @@ def test_bad_cuts(tmp_path):
     with pytest.raises(InputError, match=r"mosaic's 120\.0 m by 120\.0 m, found 121 m"):
         cut(mosaic, 121.0)
     assert len(cut(mosaic, 120.0)) == 1
-    for settings in ({"span_m": 0}, {"span_m": math.nan}, {"stride_m": -1.0}, {"size_px": 0}, {"least_covered": 0}):
+    for settings in ({"span_m": 0}, {"span_m": math.nan}, {"stride_m": -1.0}):
         with pytest.raises(InputError):
             cut(mosaic, **{"span_m": 50.0, **settings})
     with pytest.raises(InputError, match="wider stride"):

@@ -1,7 +1,7 @@
-"""Encoders for somebody's own imagery: begun with given ones or from scratch, and trained on it without a label.
+"""Encoders for somebody's own imagery: begun with given ones, and trained on it without a label.
 
-UCVGL's step 5, or all of its steps, with no truth anywhere: the epoch kept is the one in which most pictures and
-candidates choose each other, and the encoders as they came are among those to choose from.
+UCVGL's step 5 with no truth anywhere: the epoch kept is the one in which most pictures and candidates choose each other,
+and the encoders as they came are among those to choose from.
 """
 
 import hashlib
@@ -14,33 +14,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ucvgl.augment import STREET_LEVEL, PlacementJitter
+from ucvgl.augment import PlacementJitter
 from ucvgl.data.container import Dataset
-from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, open_model
+from ucvgl.encoders import TwoViewEncoder, load_model, open_model
 from ucvgl.errors import InputError
 from ucvgl.lab.cache import run_stage
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
-from ucvgl.lab.stages import pretrain
-from ucvgl.locate.report import Round
 from ucvgl.methods.common import BEST, device
 from ucvgl.methods.curriculum import CHOSEN_BY, train_on_pseudo_labels
-from ucvgl.methods.ucvgl import (
-    Curriculum,
-    Descriptors,
-    Pretraining,
-    Translation,
-    describe,
-    neighbours,
-    pretrained_model,
-)
+from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, describe, neighbours
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels, quality
-from ucvgl.synthetic_top_view import Occlusion
 from ucvgl.training import TrainingConfig
 
-WORLD_WEIGHTS = Path(__file__).parents[1] / "weights" / "world.safetensors"  # committed; `world_weights` trained them
-SCRATCH = "scratch"
-SCRATCH_PX = 48  # edge of what encoders from scratch are given, as in the laptop profile
-SCRATCH_STEPS = 32  # of an epoch from scratch, at least: of the laptop profile's 2,000 places
+WORLD_WEIGHTS = Path(__file__).parents[1] / "weights" / "world.safetensors"  # of scripts/make_weights.py
 
 
 @dataclass(frozen=True)
@@ -48,7 +34,7 @@ class AdaptConfig:
     """How encoders are trained on one's own imagery.
 
     Args:
-        start: a checkpoint's path, or 'scratch'.
+        start: a checkpoint's path.
         start_digest: of that file, so that another file under its name is another training.
         given: what the ground encoder reads.
         epochs: of step 5; 0 leaves the encoders as they come.
@@ -74,13 +60,31 @@ class AdaptConfig:
             raise InputError("epochs", expected="0 or more", found=self.epochs, todo="0 leaves the encoders alone.")
 
 
-def starting_model(
-    images: Dataset, config: AdaptConfig, *, progress: bool = True
-) -> tuple[TwoViewEncoder, Pretraining]:
-    """The encoders to begin with, and how they are used; from scratch they are pretrained first, from the run cache."""
-    if config.start == SCRATCH:
-        start = _from_scratch(len(images), images.gallery.size[0], config)
-        return pretrained_model(pretrain(images, start, None, progress=progress).folder, start), start
+@dataclass(frozen=True)
+class Round:
+    """One round of adaptation, by measures that need no label (`pseudo_labels.quality`).
+
+    Args:
+        name: as "as they came" or "epoch 3".
+        labels: pseudo-labels it trained on; None where it only measured.
+        mutual_rate: 0 to 1.
+        mean_margin: cosine.
+        cycle: 0 to 1.
+        hubness: skewness, about 0 where all candidates are found equally often.
+        seconds: it took.
+    """
+
+    name: str
+    labels: int | None
+    mutual_rate: float
+    mean_margin: float
+    cycle: float
+    hubness: float
+    seconds: float
+
+
+def starting_model(config: AdaptConfig) -> tuple[TwoViewEncoder, Pretraining]:
+    """The encoders to begin with, and how they are used."""
     model = open_model(config.start).to(device()).eval()
     return model, Pretraining(*model.configs, ground_input=config.given, intra=None, cross=None, centre=True)
 
@@ -109,8 +113,12 @@ def adapt(
     if config.epochs == 0:
         return model, rounds
     known = torch.full((len(images),), -1) if given is None else given
+    training = TrainingConfig(
+        epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate, weight_decay=0.05,
+        warmup_epochs=0.5, clip_norm=5.0, seed=config.seed,
+    )  # fmt: skip
     steps = Curriculum(
-        start, training=_training(config, config.epochs, config.learning_rate), smoothing=0.2,
+        start, training=training, smoothing=0.2,
         rule=MiningRule(threshold=0.0, keep=config.keep), warmup=0, augmentation=SMALL_AUGMENTATION,
         placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), seed=config.seed,
     )  # fmt: skip
@@ -131,23 +139,6 @@ def adapt(
         return model, rounds
     load_model(learner, stage.folder / BEST)
     return learner.eval(), rounds
-
-
-def _training(config: AdaptConfig, epochs: int, learning_rate: float) -> TrainingConfig:
-    return TrainingConfig(epochs=epochs, batch_size=config.batch_size, learning_rate=learning_rate, weight_decay=0.05,
-                          warmup_epochs=0.5, clip_norm=5.0, seed=config.seed)  # fmt: skip
-
-
-def _from_scratch(pictures: int, size_px: int, config: AdaptConfig) -> Pretraining:
-    """The laptop profile's cold start; where pictures are few, as many steps as there."""
-    more = max(1, min(8, round(SCRATCH_STEPS * config.batch_size / max(1, pictures))))
-    encoder = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, image_px=(size_px, size_px))
-    return Pretraining(
-        encoder, encoder, "top view", translation=Translation("statistics"), intra=_training(config, 2 * more, 5e-4),
-        cross=_training(config, 5 * more, 2e-3), cross_smoothing=0.1, augmentation=SMALL_AUGMENTATION,
-        placement=STREET_LEVEL, second_placement=STREET_LEVEL, occlusion=Occlusion(), centre=True,
-        seed=config.seed,
-    )  # fmt: skip
 
 
 def _round(name: str, row: Mapping[str, Any]) -> Round:

@@ -6,8 +6,7 @@ the linear part of the projections at its centre, which is exact to well below a
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ucvgl.data.decoding import resize
-from ucvgl.errors import InputError, check_number, check_pixels
+from ucvgl.errors import InputError, check_number
 from ucvgl.locate import rasters
 from ucvgl.locate.tiles import Mosaic, to_source_coordinates
 from ucvgl.positions import Positions, Wgs84, from_metres
@@ -40,7 +38,7 @@ class _Layout(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Square candidate tiles, north up, cut when they are read; an image set, so `Dataset` takes it as its gallery.
+    """N square candidate tiles, north up, cut when they are read.
 
     Neighbours in this order share source tiles. Where source tiles overlap they are averaged.
 
@@ -51,8 +49,7 @@ class Candidates:
         size_px: edge in pixels.
         ids: row and column in the grid of centres, counted from the south-west.
         centre_m: (N, 2) float64 metres east and north in the mosaic's frame.
-        positions: the same centres as latitude and longitude.
-        covered: (N,) float64 share of the area that source tiles cover; the rest is black.
+        covered: (N,) float64 fraction of the area that source tiles cover; the rest is black.
         left_out: squares of the grid that are covered less than was asked for.
     """
 
@@ -62,7 +59,6 @@ class Candidates:
     size_px: int
     ids: tuple[str, ...]
     centre_m: np.ndarray
-    positions: Positions
     covered: np.ndarray
     left_out: int
     _rows: np.ndarray = field(repr=False)
@@ -74,12 +70,17 @@ class Candidates:
         return len(self.ids)
 
     @property
+    def positions(self) -> Positions:
+        """The centres as latitude and longitude."""
+        return Positions(from_metres(self.centre_m, self.mosaic.origin), Wgs84(), self.mosaic.root)
+
+    @property
     def positions_m(self) -> Positions:
         """The centres in local metres."""
         return Positions(self.centre_m, self.mosaic.frame, self.mosaic.root)
 
-    def read(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
-        """Candidate `index` as uint8 (3, S, S), resized to `size` if given.
+    def read(self, index: int) -> Tensor:
+        """Candidate `index` as uint8 (3, S, S).
 
         Each pixel is the mean of samples x samples bilinear samples, about one for each source pixel it covers.
 
@@ -97,22 +98,7 @@ class Candidates:
             column, line = ((m[0] * east + m[1] * north + m[2] + 0.5) / factor - 0.5 for m in matrix)
             total += _sampled(image, column, line)
         value = torch.where(total[3] > 1e-4, total[:3] / total[3].clamp_min(1e-4), 0.0)
-        value = F.avg_pool2d(value[None], self._samples)[0]
-        return resize(value.round_().clamp_(0, 255).to(torch.uint8), size)
-
-    def batches(self, batch_size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
-        """All candidates in order, in this process: indices (B,) int64 and images uint8 (B, 3, S, S)."""
-        for first in range(0, len(self), batch_size):
-            index = torch.arange(first, min(first + batch_size, len(self)))
-            yield index, torch.stack([self.read(int(i)) for i in index])
-
-    def subset(self, indices: Sequence[int]) -> "Candidates":
-        """The candidates at `indices`, in that order; they share one cache."""
-        index = np.asarray(indices, np.int64)
-        return replace(
-            self, ids=tuple(self.ids[i] for i in index), centre_m=self.centre_m[index],
-            positions=self.positions.take(index), covered=self.covered[index], _rows=self._rows[index],
-        )  # fmt: skip
+        return F.avg_pool2d(value[None], self._samples)[0].round_().clamp_(0, 255).to(torch.uint8)
 
     def digest(self) -> str:
         """A digest of the source, the settings and the centres."""
@@ -122,7 +108,7 @@ class Candidates:
 
 def cut(
     mosaic: Mosaic, span_m: float = SPAN_M, stride_m: float | None = None, size_px: int = SIZE_PX, *,
-    least_covered: float = LEAST_COVERED, cache_bytes: int = CACHE_BYTES,
+    least_covered: float = LEAST_COVERED,
 ) -> Candidates:  # fmt: skip
     """Lays a grid of squares over the mosaic; nothing is decoded before a candidate is read.
 
@@ -132,17 +118,13 @@ def cut(
         stride_m: between centres; a quarter of the span by default, so that no place is farther from the nearest centre
             than 0.18 spans, 8.8 m of 50. With half the span even a perfect search is off by 10 m at the median.
         size_px: edge in pixels.
-        least_covered: share of a candidate's area that tiles must cover; the others are left out and counted.
-        cache_bytes: of decoded source tiles kept.
+        least_covered: fraction of a candidate's area that tiles must cover; the others are left out and counted.
 
     Raises:
         InputError: a setting out of range, a span larger than the mosaic, or no square covered enough.
     """
     span_m = check_number("span_m", span_m, unit="m", low=0)
     stride_m = check_number("stride_m", span_m / 4 if stride_m is None else stride_m, unit="m", low=0)
-    size_px = check_pixels("size_px", size_px)
-    if not 0 < least_covered <= 1:
-        raise InputError("least_covered", expected="above 0, up to 1", found=least_covered, todo="Give a share.")
     low, high = mosaic.bounds_m
     extent = high - low
     if span_m > extent.min() * (1 + 1e-4):
@@ -153,27 +135,24 @@ def cut(
     count = np.floor((extent - span_m) / stride_m + 1e-3).clip(0).astype(np.int64) + 1  # (2,) east, north
     if count.prod() > GRID_MAX:
         raise InputError(
-            "stride_m",
-            expected=f"at most {GRID_MAX:,} candidates",
-            found=f"{count.prod():,}",
+            "stride_m", expected=f"at most {GRID_MAX:,} candidates", found=f"{count.prod():,}",
             todo="Give a wider stride.",
-        )
+        )  # fmt: skip
     first = low + span_m / 2 + (extent - span_m - (count - 1) * stride_m) / 2
     cell, tile = _overlaps(mosaic, first, stride_m, span_m, count)
     cells, start = np.unique(cell, return_index=True)
     grid = np.stack([cells % count[0], cells // count[0]], 1)  # (K, 2) column from the west, row from the south
     centre = first + grid * stride_m
-    degrees = from_metres(centre, mosaic.origin)
     offsets = np.append(start, len(cell))
     pair = np.repeat(np.arange(len(centre)), np.diff(offsets))  # (P,) whose pair each is
-    layout = _Layout(offsets, tile, _to_pixel(mosaic, _linear(mosaic, centre, degrees, span_m, pair, tile), tile))
+    layout = _Layout(offsets, tile, _to_pixel(mosaic, centre, span_m, pair, tile))
     covered = _covered(mosaic, layout, span_m)
     keep = np.flatnonzero(covered >= least_covered - 1e-9)
     if len(keep) == 0:
         raise InputError(
             mosaic.root, expected=f"a square of {span_m:g} m covered by {least_covered:.0%}",
             found=f"{count.prod():,} squares, the best covered by {covered.max():.0%}",
-            todo="Give a smaller span, a smaller least_covered, or tiles without gaps.",
+            todo="Give a smaller span, or tiles without gaps.",
         )  # fmt: skip
     keep = keep[_order(mosaic, layout, centre, grid, keep)]
     ratio = span_m / size_px / mosaic.resolution_m
@@ -181,8 +160,7 @@ def cut(
     samples = int(np.clip(np.ceil((ratio / reduce)[np.unique(tile)].max() - 0.01), 1, SAMPLES_MAX))
     return Candidates(
         mosaic, span_m, stride_m, size_px, tuple(f"{n:05d}_{e:05d}" for e, n in grid[keep].tolist()), centre[keep],
-        Positions(degrees[keep], Wgs84(), mosaic.root), covered[keep], int(count.prod() - len(keep)), keep, layout,
-        _Cache(mosaic, reduce, cache_bytes), samples,
+        covered[keep], int(count.prod() - len(keep)), keep, layout, _Cache(mosaic, reduce), samples,
     )  # fmt: skip
 
 
@@ -203,28 +181,19 @@ def _overlaps(
     return cell[order], tile[order]
 
 
-def _linear(
-    mosaic: Mosaic, centre: np.ndarray, degrees: np.ndarray, span_m: float, pair: np.ndarray, tile: np.ndarray
-) -> np.ndarray:
-    """(P, 2, 3) from metres (east, north, 1) about a candidate's centre to a tile's coordinates, by central differences."""
+def _to_pixel(mosaic: Mosaic, centre: np.ndarray, span_m: float, pair: np.ndarray, tile: np.ndarray) -> np.ndarray:
+    """(P, 2, 3) from metres (east, north, 1) about a candidate's centre to a tile's pixels, by central differences."""
     half = span_m / 2
-    places = [degrees, *(from_metres(centre + np.array(step), mosaic.origin)
-                         for step in ((half, 0), (-half, 0), (0, half), (0, -half)))]  # fmt: skip
-    found = np.empty((len(pair), 2, 3))
+    steps = ((0, 0), (half, 0), (-half, 0), (0, half), (0, -half))
+    places = [from_metres(centre + np.array(step), mosaic.origin) for step in steps]
+    linear = np.empty((len(pair), 2, 3))
     for number, text in enumerate(mosaic.systems):
         rows = mosaic.system[tile] == number
         middle, *ends = (to_source_coordinates(some, text) for some in places)
-        linear = np.stack([(ends[0] - ends[1]) / span_m, (ends[2] - ends[3]) / span_m, middle], axis=2)
-        found[rows] = linear[pair[rows]]
-    return found
-
-
-def _to_pixel(mosaic: Mosaic, linear: np.ndarray, tile: np.ndarray) -> np.ndarray:
-    """(P, 2, 3) from metres about a candidate's centre to pixels of a tile."""
-    inverse = np.linalg.inv(mosaic.to_source[:, :, :2])[tile]  # (P, 2, 2)
-    shifted = linear.copy()
-    shifted[:, :, 2] -= mosaic.to_source[tile, :, 2]
-    return inverse @ shifted
+        found = np.stack([(ends[0] - ends[1]) / span_m, (ends[2] - ends[3]) / span_m, middle], axis=2)
+        linear[rows] = found[pair[rows]]
+    linear[:, :, 2] -= mosaic.to_source[tile, :, 2]
+    return np.linalg.inv(mosaic.to_source[:, :, :2])[tile] @ linear
 
 
 def _covered(mosaic: Mosaic, layout: _Layout, span_m: float) -> np.ndarray:
@@ -294,17 +263,13 @@ def _sampled(image: Tensor, column: Tensor, row: Tensor) -> Tensor:
 
 
 class _Cache:
-    """Decoded, shrunk source tiles, the last used ones, up to so many bytes; never fewer than one."""
+    """Decoded, shrunk source tiles, the last used ones, up to CACHE_BYTES; never fewer than one."""
 
-    def __init__(self, mosaic: Mosaic, reduce: np.ndarray, limit: int) -> None:
-        self.mosaic, self.reduce, self.limit = mosaic, reduce, limit
+    def __init__(self, mosaic: Mosaic, reduce: np.ndarray) -> None:
+        self.mosaic, self.reduce = mosaic, reduce
         self.held: OrderedDict[int, Tensor] = OrderedDict()
         self.bytes = 0
         self.source = rasters.Source(mosaic.root)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Worker processes start with nothing in it."""
-        return _Cache, (self.mosaic, self.reduce, self.limit)
 
     def read(self, tile: int) -> Tensor:
         """Tile `tile`, shrunk by its factor: uint8 (4, h, w), colours and weight."""
@@ -317,7 +282,7 @@ class _Cache:
         image = _shrunk(torch.from_numpy(image), factor)
         self.held[tile] = image
         self.bytes += image.numel()
-        while self.bytes > self.limit and len(self.held) > 1:
+        while self.bytes > CACHE_BYTES and len(self.held) > 1:
             self.bytes -= self.held.popitem(last=False)[1].numel()
         return image
 

@@ -5,7 +5,6 @@ marked as ours; a folder that holds something else is left alone. Truth enters i
 """
 
 import csv
-import io
 import math
 import sqlite3
 import struct
@@ -16,19 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pyproj import CRS
 
 from ucvgl.data.files import read_position_table, table_rows
 from ucvgl.data.folders import looks_swapped
 from ucvgl.errors import InputError
-from ucvgl.locate.confidence import (
-    BEST,
-    Calibration,
-    Evidence,
-    EvidenceSettings,
-    probabilities,
-    radius,
-)
+from ucvgl.locate.candidates import Candidates
+from ucvgl.locate.confidence import BEST, RADIUS_M, Calibration, probabilities, radius
+from ucvgl.locate.search import Search
 from ucvgl.metrics import Precision, calibration_error, claimed_and_true_precision, threshold_for
 from ucvgl.paths import write_json, write_text
 from ucvgl.positions import Positions, Wgs84, haversine
@@ -40,8 +35,9 @@ COLUMNS = ("picture", "latitude", "longitude", "probability", "radius_m", "radiu
 CANDIDATE_COLUMNS = ("tile", "latitude", "longitude", "score", "distance_m")
 HEADER = (*COLUMNS, *(f"candidate_{n}_{c}" for n in range(1, BEST + 1) for c in CANDIDATE_COLUMNS))
 WRITTEN = ("positions.csv", "positions.geojson", "positions.gpkg")
-RADIUS_M = EvidenceSettings().radius_m  # within which a place counts as right
+NO_HEADING = "heading searched for"
 FAR_M = 1e5  # from all tiles: no position of this city
+Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pictures, by their files' names
 
 # ---------------------------------------------------------------------------------------------------------- the result
 
@@ -65,7 +61,7 @@ class Located:
         picture: its file name.
         latitude: degrees.
         longitude: degrees.
-        probability: that the true place lies within the calibration's radius_m (10 m by default) of this one, 0 to 1.
+        probability: that the true place lies within RADIUS_M of this one, 0 to 1.
         radius_m: within which the true place lies with 50 % (`confidence.radius`); None: the evidence does not say.
         radius_90_m: the same with 90 %.
         candidates: one to five, the best first.
@@ -84,34 +80,22 @@ class Located:
     notes: tuple[str, ...] = ()
 
 
-def place_all(
-    pictures: Sequence[str], tiles: Sequence[str], candidates: Positions, evidence: Evidence, calibration: Calibration, *,
-    headings_deg: Sequence[float | None], notes: Sequence[Sequence[str]],
-) -> list[Located]:  # fmt: skip
-    """Each of N pictures at its best of M candidates, with probability and radii.
-
-    Args:
-        pictures: N names.
-        tiles: M names, of the candidates.
-        candidates: (M,) in WGS84.
-        evidence: of the N pictures over the M candidates.
-        calibration: fitted elsewhere.
-        headings_deg: N headings, any turn of them; None where not known.
-        notes: for each picture.
-    """
+def place(candidates: Candidates, found: Search, calibration: Calibration) -> list[Located]:
+    """Each picture of a search at its best candidate, with probability and radii."""
+    evidence = found.evidence
     probability = probabilities(calibration, evidence)
     radii = [radius(calibration, evidence, probability, level) for level in (0.5, 0.9)]
-    degrees = candidates.values.round(7)  # a centimetre
+    degrees = candidates.positions.values.round(7)  # a centimetre
     located = []
-    for i, (picture, turn, noted) in enumerate(zip(pictures, headings_deg, notes, strict=True)):
+    for i, (picture, turn, known) in enumerate(zip(found.pictures, found.headings_deg, found.known, strict=True)):
         best = tuple(
-            Candidate(str(tiles[j]), float(degrees[j, 0]), float(degrees[j, 1]), round(float(s), 6), round(float(d), 1))
+            Candidate(candidates.ids[j], *degrees[j].tolist(), round(float(s), 6), round(float(d), 1))
             for j, s, d in zip(evidence.best[i], evidence.score[i], evidence.distance_m[i], strict=True)
         )
         within = [round(float(r[i]), 1) if math.isfinite(r[i]) else None for r in radii]
-        heading = None if turn is None else round(float(turn) % 360, 1) % 360
-        p = round(float(probability[i]), 4)
-        located.append(Located(picture, best[0].latitude, best[0].longitude, p, *within, best, heading, tuple(noted)))
+        heading = round(float(turn) % 360, 1) % 360
+        p, notes = round(float(probability[i]), 4), picture.notes + (NO_HEADING,) * (not known)
+        located.append(Located(picture.file, best[0].latitude, best[0].longitude, p, *within, best, heading, notes))
     return located
 
 
@@ -156,26 +140,23 @@ def write_positions(folder: Path, located: Sequence[Located]) -> None:
     empty. The GeoJSON follows RFC 7946: WGS84, longitude first, points; candidates and notes are properties. The
     GeoPackage follows OGC 12-128r18 (1.3): a layer of points in WGS84 with the table's columns.
     """
-    buffer = io.StringIO(newline="")
-    table = csv.writer(buffer, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")  # quotes guard any name
-    table.writerow(HEADER)
-    rows = [_row(one) for one in located]
-    table.writerows(rows)
-    write_text(folder / WRITTEN[0], buffer.getvalue())
+    rows = [
+        [getattr(one, name) for name in COLUMNS[:-1]]
+        + ["; ".join(one.notes)]
+        + [getattr(c, name) for c in one.candidates for name in CANDIDATE_COLUMNS]
+        for one in located
+    ]
+    table = pd.DataFrame([row + [None] * (len(HEADER) - len(row)) for row in rows], columns=list(HEADER))
+    # quotes guard any name
+    write_text(folder / WRITTEN[0], table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n"))
     write_json(folder / WRITTEN[1], {"type": "FeatureCollection", "features": [_feature(one) for one in located]})
     partial = folder / f".{WRITTEN[2]}.partial"
     try:
         partial.unlink(missing_ok=True)  # of a killed run
-        _write_geopackage(partial, rows)
+        _write_geopackage(partial, table)
         partial.replace(folder / WRITTEN[2])
     finally:
         partial.unlink(missing_ok=True)  # a full disk, Ctrl-C
-
-
-def _row(one: Located) -> list[Any]:
-    row = [getattr(one, name) for name in COLUMNS[:-1]] + ["; ".join(one.notes)]
-    row += [getattr(c, name) for c in one.candidates for name in CANDIDATE_COLUMNS]
-    return row + [None] * (len(HEADER) - len(row))
 
 
 def _feature(one: Located) -> dict[str, Any]:
@@ -207,32 +188,26 @@ INSERT INTO gpkg_spatial_ref_sys VALUES ('Undefined geographic', 0, 'NONE', 0, '
 """
 
 
-def _write_geopackage(path: Path, rows: Sequence[Sequence[Any]]) -> None:
-    """Rows of HEADER as points: the tables that OGC's GeoPackage asks for, and one of its own."""
+def _write_geopackage(path: Path, table: pd.DataFrame) -> None:
+    """The table's rows as points: the tables that OGC's GeoPackage asks for, and one of its own."""
     texts = {"picture", "notes", *(name for name in HEADER if name.endswith("_tile"))}
-    columns = ", ".join(f"{name} {'TEXT' if name in texts else 'DOUBLE'}" for name in HEADER)
-    places = np.array([row[1:3] for row in rows], np.float64).reshape(-1, 2)
-    (south, west), (north, east) = (places.min(0), places.max(0)) if rows else ((None, None), (None, None))
+    kinds = {name: "TEXT" if name in texts else "DOUBLE" for name in HEADER}
+    kinds |= {"fid": "INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL", "geom": "POINT"}
+    where = table[["longitude", "latitude"]]
+    # a point's header (little-endian, no envelope, EPSG 4326), then well-known binary
+    points = [struct.pack("<2sBBiBIdd", b"GP", 0, 1, 4326, 1, 1, *place) for place in where.to_numpy(np.float64)]
+    rows = pd.concat([pd.DataFrame({"fid": range(1, len(table) + 1), "geom": points}), table], axis=1)
+    box = [*where.min().tolist(), *where.max().tolist()] if len(table) else [None] * 4
     with closing(sqlite3.connect(path)) as base, base:
         base.executescript(_GEOPACKAGE)
         wgs84 = CRS.from_epsg(4326).to_wkt("WKT1_GDAL")
         base.execute("INSERT INTO gpkg_spatial_ref_sys VALUES ('WGS 84', 4326, 'EPSG', 4326, ?, NULL)", (wgs84,))
-        base.execute(f"CREATE TABLE positions (fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, geom POINT, {columns})")
+        rows.to_sql("positions", base, index=False, dtype=kinds)
         base.execute(
             "INSERT INTO gpkg_contents (table_name, data_type, identifier, min_x, min_y, max_x, max_y, srs_id) "
-            "VALUES ('positions', 'features', 'positions', ?, ?, ?, ?, 4326)", (west, south, east, north),
+            "VALUES ('positions', 'features', 'positions', ?, ?, ?, ?, 4326)", box,
         )  # fmt: skip
         base.execute("INSERT INTO gpkg_geometry_columns VALUES ('positions', 'geom', 'POINT', 4326, 0, 0)")
-        filled = ", ".join("?" * (len(HEADER) + 1))
-        base.executemany(
-            f"INSERT INTO positions (geom, {', '.join(HEADER)}) VALUES ({filled})",
-            [(_point(row[2], row[1]), *row) for row in rows],
-        )
-
-
-def _point(longitude: float, latitude: float) -> bytes:
-    """A point as GeoPackage's binary: its header (little-endian, no envelope, EPSG 4326), then well-known binary."""
-    return struct.pack("<2sBBiBIdd", b"GP", 0, 1, 4326, 1, 1, longitude, latitude)
 
 
 # ----------------------------------------------------------------------------------------------------- against the truth
@@ -263,55 +238,42 @@ class Comparison:
     half: Precision
 
 
-def read_truth(path: Path | str) -> dict[str, tuple[float, float]]:
-    """Known positions from a CSV with a header: an id or file column, latitude and longitude; by that id, where known.
+def read_truth(path: Path | str, pictures: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Known positions of some of the pictures: a CSV with an id or file column, latitude and longitude; empty cells are unknown.
+
+    Names may stand without folder or ending.
 
     Raises:
-        InputError: as `data.files.read_position_table`; east and north in place of degrees.
+        InputError: as `data.files.read_position_table`; east and north in place of degrees; no picture's name; one name for two.
     """
     names, positions = read_position_table(path)
     if not isinstance(positions.frame, Wgs84):
         raise InputError(path, expected="latitude and longitude", found="east and north", todo="Give WGS84 degrees.")
-    return by_picture(names, positions)
+    rows = table_rows(pictures, names, path)
+    found = zip(pictures, rows.tolist(), positions.values[rows].tolist(), positions.known[rows].tolist(), strict=True)
+    return {picture: (lat, lon) for picture, row, (lat, lon), known in found if row >= 0 and known}
 
 
-def true_positions(
-    pictures: Sequence[str], truth: Mapping[str, tuple[float, float]], where: Path | str = "truth"
-) -> Positions:
-    """(N,) WGS84, NaN where not known: by name, with or without folder and ending.
-
-    Raises:
-        InputError: no picture is in `truth`, or a name without its folder would stand for two pictures.
-    """
-    row = table_rows(pictures, list(truth), where)
-    values = np.array(list(truth.values()), np.float64).reshape(-1, 2)
-    return Positions(np.where((row >= 0)[:, None], values[row], np.nan), Wgs84(), str(where))
-
-
-def by_picture(pictures: Sequence[str], positions: Positions) -> dict[str, tuple[float, float]]:
-    """The known ones of N pictures' positions, by the pictures' names."""
-    rows = zip(pictures, positions.values.tolist(), positions.known.tolist(), strict=True)
-    return {name: (lat, lon) for name, (lat, lon), known in rows if known}
-
-
-def check_near(truth: Positions, tiles: Positions, where: Path | str) -> None:
+def check_near(truth: Truth, tiles: Positions, where: Path | str) -> None:
     """InputError where known positions lie 100 km from all tiles: exchanged columns, another city, or tiles misread."""
-    known = truth.values[truth.known]
-    if looks_swapped(truth, tiles):
+    if not truth:
+        return
+    known = Positions(list(truth.values()), Wgs84(), str(where))
+    if looks_swapped(known, tiles):
         raise InputError(
             where, expected="positions near the tiles", found="some far away that come near when latitude and longitude are "
             "exchanged", todo="Exchange the two columns.",
         )  # fmt: skip
     middle = np.median(tiles.values, axis=0)
-    away = haversine(known, middle)
-    if len(away) and away.min() > FAR_M:
+    away = haversine(known.values, middle)
+    if away.min() > FAR_M:
         raise InputError(
             where, expected="positions near the tiles", found=f"the nearest {away.min() / 1000:,.0f} km from their middle, "
             f"{middle[0]:.4f}, {middle[1]:.4f}", todo="Check the table, and how the tiles' names are read (--scheme).",
         )  # fmt: skip
 
 
-def errors_m(located: Sequence[Located], truth: Mapping[str, tuple[float, float]]) -> np.ndarray:
+def errors_m(located: Sequence[Located], truth: Truth) -> np.ndarray:
     """(N, 5) great-circle metres from the truth, by pictures' names, to each candidate.
 
     NaN where truth is unknown, inf beyond the last candidate.
@@ -324,24 +286,20 @@ def errors_m(located: Sequence[Located], truth: Mapping[str, tuple[float, float]
     return out
 
 
-def placed_right(
-    located: Sequence[Located], truth: Mapping[str, tuple[float, float]], radius_m: float = RADIUS_M
-) -> np.ndarray:
-    """(N,) 1 where a picture is placed right, 0 where not, NaN where its place is not known."""
-    away = errors_m(located, truth)[:, 0]
-    return np.where(np.isnan(away), np.nan, away <= radius_m)
+def placed_right(located: Sequence[Located], truth: Truth) -> np.ndarray:
+    """(N, 5) 1 where a candidate, of which the first is the place, lies within RADIUS_M of the truth, NaN where that is unknown."""
+    away = errors_m(located, truth)
+    return np.where(np.isnan(away), np.nan, away <= RADIUS_M)
 
 
-def compare(
-    located: Sequence[Located], truth: Mapping[str, tuple[float, float]], radius_m: float = RADIUS_M
-) -> Comparison:
+def compare(located: Sequence[Located], truth: Truth) -> Comparison:
     """How far off the places are, and whether their probabilities hold; pictures without a known position are left out."""
     error = errors_m(located, truth)
     known = ~np.isnan(error[:, 0])
     error, p = error[known], np.array([one.probability for one in located])[known]
-    right = error[:, 0] <= radius_m
+    right = error[:, 0] <= RADIUS_M
     median, high = np.quantile(error[:, 0], (0.5, 0.9))
     return Comparison(
-        int(known.sum()), radius_m, float(right.mean()), float((error <= radius_m).any(1).mean()), float(median),
+        int(known.sum()), RADIUS_M, float(right.mean()), float((error <= RADIUS_M).any(1).mean()), float(median),
         float(high), calibration_error(p, right), claimed_and_true_precision(p, right, threshold_for(p, 0.5)),
     )  # fmt: skip

@@ -1,16 +1,15 @@
 """What `ucvgl locate` is asked for, and what the folders hold: read and checked, before anything is trained or written."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ucvgl.encoders import open_model
 from ucvgl.errors import InputError
-from ucvgl.locate.adapt import SCRATCH, SCRATCH_PX, WORLD_WEIGHTS, AdaptConfig
+from ucvgl.locate.adapt import WORLD_WEIGHTS, AdaptConfig
 from ucvgl.locate.candidates import SPAN_M, Candidates, cut
-from ucvgl.locate.located import by_picture, check_near, read_truth, true_positions
+from ucvgl.locate.located import Truth, check_near, read_truth
 from ucvgl.locate.pictures import Ground, Kind, check_ground
 from ucvgl.locate.rasters import geo_extra
 from ucvgl.locate.search import LocateConfig
@@ -39,7 +38,7 @@ class Request:
         epsg: of tiles that do not say theirs.
         span_m: edge of a candidate.
         stride_m: between candidates; None: a quarter of the span.
-        checkpoint: 'world', the committed encoders; 'scratch'; or a file.
+        checkpoint: 'world', the committed encoders; or a file.
         ground_input: what the ground encoder of that file reads.
         epochs: of training on this imagery; 0: none.
         turns: headings tried.
@@ -76,12 +75,13 @@ class Request:
 class Looked:
     """What the folders hold, and how it will be searched."""
 
+    request: Request
     ground: Ground
     mosaic: Mosaic
     candidates: Candidates
     config: LocateConfig
-    truth: Mapping[str, tuple[float, float]]
-    labels: Mapping[str, tuple[float, float]]
+    truth: Truth
+    labels: Truth
 
     @property
     def kinds(self) -> list[Kind]:
@@ -106,18 +106,22 @@ def look(request: Request, *, progress: bool = True) -> Looked:
             positions of other pictures.
     """
     geo_extra()
-    digest, ground_px, tile_px = _encoder(request.checkpoint)
+    # by the same name from wherever the command is called: trainings are kept under it
+    path = WORLD_WEIGHTS if request.checkpoint == "world" else Path(request.checkpoint).expanduser().resolve()
+    ground_encoder, tile_encoder = open_model(path).configs
+    tile_px = tile_encoder.image_px[0]
+    if tile_encoder.image_px != (tile_px, tile_px):
+        raise InputError(path, expected="an encoder of square tiles", found=tile_encoder.image_px, todo="Give another.")
     street = StreetConfig(
-        request.ground_input, ground_px, request.span_m, request.camera_height_m, request.crop_offset_px
+        request.ground_input, ground_encoder.image_px, request.span_m, request.camera_height_m, request.crop_offset_px
     )
-    start = SCRATCH if request.checkpoint == SCRATCH else str(_file(request.checkpoint))
-    adapt = AdaptConfig(start, digest, request.ground_input, request.epochs, seed=request.seed)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    adapt = AdaptConfig(str(path), digest, request.ground_input, request.epochs, seed=request.seed)
     if request.labels is not None and request.epochs == 0:
         raise InputError(
             "--labels", expected="epochs to train on them", found="--epochs 0",
             todo="Give one or more, or give the positions as --truth, to evaluate by.",
         )  # fmt: skip
-    tables = [(path, read_truth(path)) for path in (request.truth, request.labels) if path is not None]
     ground = check_ground(
         request.ground, request.ground_table, kind=request.kind, fov_deg=request.fov_deg,
         heading_deg=request.heading_deg, progress=progress,
@@ -127,30 +131,13 @@ def look(request: Request, *, progress: bool = True) -> Looked:
             ground.root, expected="a usable picture", found=f"{len(ground.unusable)} that are not", todo=ground.text()
         )
     names = [picture.file for picture in ground.usable]
-    known = {path: true_positions(names, table, path) for path, table in tables}
+    tables = (request.truth, request.labels)
+    truth, labels = ({} if path is None else read_truth(path, names) for path in tables)
     tiles = open_mosaic(
         request.tiles, request.tiles_table, scheme=request.scheme, zoom=request.zoom, epsg=request.epsg,
         progress=progress,
     )  # fmt: skip
-    for path, positions in known.items():  # told now and not after the training
-        check_near(positions, tiles.positions, path)
-    truth, labels = ({} if path is None else by_picture(names, known[path]) for path in (request.truth, request.labels))
+    for path, known in zip(tables, (truth, labels), strict=True):  # told now and not after the training
+        check_near(known, tiles.positions, path or "")
     candidates = cut(tiles, request.span_m, request.stride_m, tile_px)
-    return Looked(ground, tiles, candidates, LocateConfig(adapt, street, request.turns), truth, labels)
-
-
-def _encoder(checkpoint: str) -> tuple[str, tuple[int, int], int]:
-    """A digest of the checkpoint, and the sizes of what its encoders read."""
-    if checkpoint == SCRATCH:
-        return SCRATCH, (SCRATCH_PX, SCRATCH_PX), SCRATCH_PX
-    path = _file(checkpoint)
-    ground, satellite = open_model(path).configs
-    if satellite.image_px[0] != satellite.image_px[1]:
-        raise InputError(path, expected="an encoder of square tiles", found=satellite.image_px, todo="Give another.")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    return digest, ground.image_px, satellite.image_px[0]
-
-
-def _file(checkpoint: str) -> Path:
-    """The checkpoint's file, by the same name from wherever the command is called: trainings are kept under it."""
-    return WORLD_WEIGHTS if checkpoint == "world" else Path(checkpoint).expanduser().resolve()
+    return Looked(request, ground, tiles, candidates, LocateConfig(adapt, street, request.turns), truth, labels)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,9 +11,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from ucvgl.errors import InputError
 from ucvgl.lab.plots import PALETTE, WIDTH_IN, as_picture
-from ucvgl.locate.located import Located, true_positions
+from ucvgl.locate.located import Located, Truth
 from ucvgl.locate.map_page import Background
 from ucvgl.metrics import calibration_error, reliability
 from ucvgl.positions import Positions, Wgs84, to_metres
@@ -21,19 +21,14 @@ COLOURS = "plasma"  # as map_page.SCALE
 BARS = 20  # of the histogram under a reliability diagram
 
 
-def result_map(
-    located: Sequence[Located], backgrounds: Sequence[Background], *, title: str = "",
-    truth: Mapping[str, tuple[float, float]] | None = None,
-) -> Figure:  # fmt: skip
+def result_map(located: Sequence[Located], background: Background, *, truth: Truth | None = None) -> Figure:
     """The places over the mosaic, coloured by probability, the most probable on top; north is up.
 
-    located: at least one. backgrounds: the first lies lowest. truth: picture -> latitude and longitude of some; a line then
-    leads from each of their places to the true one.
+    located: at least one. truth: picture -> latitude and longitude of some; a line then leads from each of their places to
+    the true one.
     """
-    if not located:
-        raise InputError("map", expected="at least one located picture", found="none", todo="See report.md.")
     places = np.array([(one.latitude, one.longitude) for one in located])
-    corners = np.array([[(b.south, b.west), (b.north, b.east)] for b in backgrounds]).reshape(-1, 2)
+    corners = np.array([(background.south, background.west), (background.north, background.east)])
     every = np.concatenate([places, corners])
     origin = tuple((every.min(0) + every.max(0)) / 2)
 
@@ -41,19 +36,18 @@ def result_map(
         return to_metres(Positions(degrees, Wgs84()), origin).values
 
     figure, axes = plt.subplots(figsize=(8.6, 7.4), layout="constrained")
-    for number, background in enumerate(backgrounds):
-        (left, low), (right, high) = metres(corners[2 * number : 2 * number + 2])
-        axes.imshow(as_picture(background.image), extent=(left, right, low, high), zorder=0)
+    (left, low), (right, high) = metres(corners)
+    axes.imshow(as_picture(background.image), extent=(left, right, low, high), zorder=0)
     at = metres(places)
     p = np.array([one.probability for one in located])
     if truth is not None:
-        true = metres(true_positions([one.picture for one in located], truth).values)
-        known = ~np.isnan(true[:, 0])
-        lines = np.stack([at[known], true[known]], axis=1)
+        known = np.array([one.picture in truth for one in located])
+        true = metres(_known(located, truth))
+        lines = np.stack([at[known], true], axis=1)
         thin = float(np.clip(40 / max(1, len(lines)), 0.15, 1))  # hundreds of lines would hide the places
         for colour, width in (("black", 2.4), ("white", 1.1)):
             axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=width, alpha=thin, zorder=2))
-        axes.scatter(*true[known].T, s=12, marker="s", c="white", edgecolors="black", linewidths=0.7, zorder=3,
+        axes.scatter(*true.T, s=12, marker="s", c="white", edgecolors="black", linewidths=0.7, zorder=3,
                      label="known position")  # fmt: skip
         axes.legend(loc="lower right")
     order = np.argsort(p, kind="stable")
@@ -63,14 +57,11 @@ def result_map(
                         zorder=5)  # fmt: skip
     figure.colorbar(dots, ax=axes, label="probability of the place", shrink=0.8)
     _frame(axes, every if truth is None else np.concatenate([every, _known(located, truth)]), metres)
-    if title:
-        axes.set_title(title)
     return figure
 
 
-def _known(located: Sequence[Located], truth: Mapping[str, tuple[float, float]]) -> np.ndarray:
-    positions = true_positions([one.picture for one in located], truth)
-    return positions.values[positions.known]
+def _known(located: Sequence[Located], truth: Truth) -> np.ndarray:
+    return np.array([truth[one.picture] for one in located if one.picture in truth]).reshape(-1, 2)
 
 
 def _frame(axes: Axes, degrees: np.ndarray, metres: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -101,8 +92,6 @@ def reliability_diagram(measured: Mapping[str, tuple[np.ndarray, np.ndarray]], *
     measured: where -> probability (N,) and right (N,) of 1, 0 or NaN where not known; a column each. Bars at the points are
     95 % intervals: a point whose bar crosses the diagonal is no evidence against the calibration.
     """
-    if not measured:
-        raise InputError("reliability diagram", expected="one measurement", found="none", todo="Name it.")
     figure, grid = plt.subplots(
         2, len(measured), squeeze=False, sharex=True, sharey="row", height_ratios=(2.6, 1), layout="constrained",
         figsize=(min(WIDTH_IN, 0.8 + 4.4 * len(measured)), 5.6),
@@ -128,3 +117,14 @@ def reliability_diagram(measured: Mapping[str, tuple[np.ndarray, np.ndarray]], *
     grid[1, 0].set_ylabel("pictures")
     figure.legend(*grid[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure, atomically, and closes it."""
+    partial = path.with_name(f".{path.name}.partial.png")
+    try:
+        figure.savefig(partial, dpi=130)
+        partial.replace(path)
+    finally:
+        plt.close(figure)
+        partial.unlink(missing_ok=True)  # a full disk, Ctrl-C

@@ -157,7 +157,7 @@ class Ground:
 
 def check_ground(
     root: Path | str, table: Path | str | None = None, *, kind: Kind | None = None, fov_deg: float | None = None,
-    heading_deg: float | None = None, workers: int | None = None, progress: bool = False,
+    heading_deg: float | None = None, progress: bool = False,
 ) -> Ground:  # fmt: skip
     """Looks at every picture below a folder once: decodes it, tells its kind, and gathers what is known of its view.
 
@@ -167,7 +167,6 @@ def check_ground(
         kind: all pictures are of this kind; told one by one if not given.
         fov_deg: horizontal field of view of the photos for which neither table nor EXIF has one.
         heading_deg: heading of the pictures for which neither table nor EXIF nor XMP has one; 0 says north-aligned.
-        workers: threads that decode; the number of cores by default.
         progress: show a bar.
 
     Raises:
@@ -190,7 +189,7 @@ def check_ground(
     known = np.full((len(names), 2), np.nan) if table is None else _known(Path(table), names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of damaged tags and many pixels: neither spoils a picture
-        seen = in_threads(lambda name: _seen(root / name), names, workers, progress, "checking pictures")
+        seen = in_threads(lambda name: _seen(root / name), names, progress, "checking pictures")
     pictures = tuple(
         _picture(name, one, row, kind, fov_deg, heading_deg)
         for name, one, row in zip(names, seen, known.tolist(), strict=True)
@@ -203,10 +202,10 @@ def fov_from_35mm(focal_mm: float, width: int, height: int) -> float:
     return math.degrees(2 * math.atan(DIAGONAL_MM * width / math.hypot(width, height) / 2 / focal_mm))
 
 
-def in_threads(look: Callable[[T], R], items: Iterable[T], workers: int | None, progress: bool, what: str) -> list[R]:
+def in_threads(look: Callable[[T], R], items: Iterable[T], progress: bool, what: str) -> list[R]:
     """`look` at each item, in order, in threads: decoders work without the interpreter's lock."""
     items = list(items)
-    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    pool = ThreadPoolExecutor(os.cpu_count())
     try:
         found: Iterator[R] = pool.map(look, items)
         return list(tqdm(found, total=len(items), desc=what, unit="image", disable=not progress))

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,8 @@ import torch
 from ucvgl import paths
 from ucvgl.encoders import TwoViewEncoder, embed, open_model
 from ucvgl.lab.results import device
-from ucvgl.locate.adapt import SCRATCH
-from ucvgl.locate.looked import Looked, Request
-from ucvgl.locate.output import RELIABILITY, WRITTEN
+from ucvgl.locate.located import WRITTEN
+from ucvgl.locate.looked import Looked
 from ucvgl.locate.views import read_picture, view_of
 from ucvgl.methods.common import EMBED_BATCH
 from ucvgl.methods.common import device as torch_device
@@ -21,7 +19,7 @@ from ucvgl.methods.common import device as torch_device
 TRAINING_COST = 8.0  # a training step against embedding its images once; for the estimate alone
 
 
-def plan(request: Request, looked: Looked) -> dict[str, Any]:
+def plan(looked: Looked) -> dict[str, Any]:
     """What a run would read, train and write, and about how long it would take, by timing a little of each here."""
     pictures = {kind: len(looked.ground.of_kind(kind)) for kind in looked.kinds}
     searched = {kind: int(np.isnan(looked.ground.headings(kind)).sum()) for kind in looked.kinds}
@@ -38,7 +36,7 @@ def plan(request: Request, looked: Looked) -> dict[str, Any]:
         + embed_one * (count + tiles * len(pictures)) * (config.adapt.epochs + 4) * (config.adapt.epochs > 0),
         "train": TRAINING_COST * embed_one * 2 * count * config.adapt.epochs,
     }
-    scratch = config.adapt.start == SCRATCH
+    names = [*WRITTEN, "map.html", "map.png", "report.md", *["reliability.png"] * bool(looked.truth)]
     pixels = int(np.prod(config.street.size_px))
     return {
         "device": device(),
@@ -48,11 +46,10 @@ def plan(request: Request, looked: Looked) -> dict[str, Any]:
         "tiles": len(looked.mosaic.files),
         "candidates": tiles,
         "steps_of_training": {kind: n * config.adapt.epochs for kind, n in batches.items()},
-        "pretrained_first": scratch,
         "megabytes_in_runs": round((count * pixels + tiles * looked.candidates.size_px**2) * 3 / 2**20, 1),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "seconds_in_all": round(sum(seconds.values()), 1),
-        "writes": [str(Path(request.out) / name) for name in WRITTEN + (RELIABILITY,) * bool(looked.truth)],
+        "writes": [str(looked.request.out / name) for name in names],
     }
 
 
@@ -64,11 +61,9 @@ def plan_text(found: Mapping[str, Any]) -> str:
     rows = [
         f"Would place {pictures} among {found['candidates']:,} candidates, on {found['device']}.",
         f"Would search the heading of {blind:,} of them." if blind else "All headings are known or stated.",
-        f"Would train for {steps:,} steps"
-        + (", after pretraining from scratch." if found["pretrained_first"] else "."),
+        f"Would train for {steps:,} steps.",
         f"Would keep about {found['megabytes_in_runs']:,} MB in {paths.runs()}.",
-        f"Would take about {_minutes(found['seconds_in_all'])}"
-        + (", and the pretraining." if found["pretrained_first"] else "."),
+        f"Would take about {_minutes(found['seconds_in_all'])}.",
         "Would write " + ", ".join(found["writes"]) + ".",
     ]
     return "\n".join(rows)
@@ -86,8 +81,6 @@ def _rates(looked: Looked) -> tuple[float, float, float]:
     project = _timed(lambda: [view_of(read_picture(looked.ground, p), p, north, street) for p in some])
     few = range(min(64, len(looked.candidates)))
     cutting = _timed(lambda: [looked.candidates.read(i) for i in few])
-    if looked.config.adapt.start == SCRATCH:
-        return project / len(some), cutting / len(few), 0.002
     model: TwoViewEncoder = open_model(looked.config.adapt.start).to(torch_device())
     tiles = torch.stack([looked.candidates.read(i) for i in few])
     embedding = _timed(lambda: embed(model.satellite, tiles.split(EMBED_BATCH)))

@@ -7,7 +7,6 @@ where a pixel is no ground (transparent, no-data, not finite) and 255 where it i
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,10 +55,9 @@ def geo_extra() -> None:
         import jinja2  # noqa: F401
         import morecantile  # noqa: F401
         import rasterio  # noqa: F401
-        import sklearn  # noqa: F401
     except ImportError as error:
         raise InputError(
-            "ucvgl locate", expected="the packages of the extra 'geo' (rasterio, morecantile, scikit-learn, jinja2)",
+            "ucvgl locate", expected="the packages of the extra 'geo' (rasterio, morecantile, jinja2)",
             found=f"no {error.name}", todo="Install them: pip install 'ucvgl[geo]', or in a clone pip install -e '.[geo]'.",
         ) from error  # fmt: skip
 
@@ -100,8 +98,8 @@ def windows(height: int, width: int) -> list[Window]:
     ]
 
 
-def look(path: Path, tags: bool, verify: bool) -> Look:
-    """Opens a file, finds where it lies if `tags`, and reads all of it if `verify`, so that a damaged one is known."""
+def look(path: Path, tags: bool) -> Look:
+    """Opens a file, finds where it lies if `tags`, and reads all of it, so that a damaged one is known."""
     if path.is_file() and path.stat().st_size == 0:
         return Look(fault="an empty file")
     try:
@@ -114,7 +112,7 @@ def look(path: Path, tags: bool, verify: bool) -> Look:
             if tags:
                 affine, crs = _place(path, file)
                 found = found._replace(affine=affine, crs=crs)
-            return _verified(file, found) if verify else found
+            return _verified(file, found)
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
@@ -231,27 +229,12 @@ def system(text: str, where: object, affine: np.ndarray, epsg: int | None) -> CR
 # ------------------------------------------------------------------------------------------------------------ the pixels
 
 
-@dataclass(frozen=True)
-class Bands:
-    """Which bands are red, green and blue, and what is done to their values."""
-
-    index: tuple[int, ...]
-    inverted: bool = False  # 0 is white
-    palette: np.ndarray | None = None  # (65536, 4) uint8, red, green, blue, alpha by value
-
-
-def bands(file: "DatasetReader") -> Bands:
+def bands(file: "DatasetReader") -> list[int]:
     """Red, green and blue where the file says so, else the first three that are no alpha, else the first."""
     names = [colour.name for colour in file.colorinterp]
-    if names[0] == "palette":
-        table = np.zeros((1 << 16, 4), np.uint8)
-        for value, colour in file.colormap(1).items():
-            table[value] = colour
-        return Bands((1,), palette=table)
     colours = [names.index(name) + 1 for name in ("red", "green", "blue") if name in names]
     others = [number for number, name in enumerate(names, 1) if name != "alpha"]
-    index = colours if len(colours) == 3 else others[:3] if len(others) >= 3 else others[:1]
-    return Bands(tuple(index), file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES")
+    return colours if len(colours) == 3 else others[:3] if len(others) >= 3 else others[:1]
 
 
 def raw(file: "DatasetReader", window: Window) -> tuple[np.ndarray, np.ndarray]:
@@ -259,30 +242,23 @@ def raw(file: "DatasetReader", window: Window) -> tuple[np.ndarray, np.ndarray]:
     from rasterio.windows import Window as Part
 
     row, column, height, width = window
-    part, chosen = Part(column, row, width, height), bands(file)
-    values = file.read(list(chosen.index), window=part)
+    part = Part(column, row, width, height)
     ground = np.ones((height, width), bool)
     if any(flag.name != "all_valid" for flags in file.mask_flag_enums for flag in flags):
         ground = file.dataset_mask(window=part) > 0
-    if chosen.palette is not None:
-        coloured = chosen.palette[values[0]].transpose(2, 0, 1)
-        values, ground = coloured[:3], ground & (coloured[3] > 0)
-    elif values.dtype.kind == "f":
+    if file.colorinterp[0].name == "palette":
+        table = np.zeros((1 << 16, 4), np.uint8)  # red, green, blue, alpha by value
+        for value, colour in file.colormap(1).items():
+            table[value] = colour
+        coloured = table[file.read(1, window=part)].transpose(2, 0, 1)
+        return coloured[:3], ground & (coloured[3] > 0)
+    values = file.read(bands(file), window=part)
+    if values.dtype.kind == "f":
         finite = np.isfinite(values).all(0)
         values, ground = np.where(finite, values, 0), ground & finite
-    if chosen.inverted:
+    if file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
         values = (np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1) - values
     return values, ground
-
-
-def pixels(file: "DatasetReader", window: Window, stretch: Stretch | None) -> np.ndarray:
-    """A window as uint8 (4, h, w): red, green, blue, and the weight."""
-    values, ground = raw(file, window)
-    if values.dtype != np.uint8:
-        low, high = stretch or (0.0, 255.0)
-        values = ((values.astype(np.float32) - low) * (255 / (high - low))).round().clip(0, 255).astype(np.uint8)
-    weight = ground.astype(np.uint8)[None] * 255
-    return np.concatenate([np.broadcast_to(values, (3, *ground.shape)), weight])
 
 
 def stretch_of(samples: Sequence[np.ndarray]) -> Stretch:
@@ -325,9 +301,14 @@ class Source:
                         path, expected=f"{row + height} rows and {column + width} columns, as before",
                         found=f"{self.file.height} and {self.file.width}", todo="Leave the tiles alone while they are read.",
                     )  # fmt: skip
-                return pixels(self.file, window, stretch)
+                values, ground = raw(self.file, window)
         except InputError:
             raise
         except Exception as error:  # decoders raise whatever a damaged byte leads them to
             found = _said(error) if path.exists() else "no such file"
             raise InputError(path, expected="a whole tile", found=found, todo="Copy the file again.") from error
+        if values.dtype != np.uint8:
+            low, high = stretch or (0.0, 255.0)
+            values = ((values.astype(np.float32) - low) * (255 / (high - low))).round().clip(0, 255).astype(np.uint8)
+        weight = ground.astype(np.uint8)[None] * 255
+        return np.concatenate([np.broadcast_to(values, (3, *ground.shape)), weight])

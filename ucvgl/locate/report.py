@@ -2,84 +2,142 @@
 
 import html
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ucvgl.lab.results import device
+from ucvgl.locate.adapt import Round
+from ucvgl.locate.confidence import RADIUS_M
 from ucvgl.locate.located import Comparison, Located
+from ucvgl.locate.looked import Looked
+from ucvgl.locate.pictures import BY_SHAPE, MAGNETIC, UNREFERENCED, Kind
+from ucvgl.locate.search import Search, calibration_of
 from ucvgl.paths import write_text
 from ucvgl.positions import haversine
 
 LEAST = (0.95, 0.9, 0.75, 0.5, 0.0)  # probabilities that the report counts from
 SHOWN = 50  # files left out that are listed
+LEAST_RECALIBRATED = 20  # known positions from which on the probabilities are corrected by them
 
 
-@dataclass(frozen=True)
-class Round:
-    """One round of adaptation, by measures that need no label (`pseudo_labels.quality`).
-
-    Args:
-        name: as "as they came" or "epoch 3".
-        labels: pseudo-labels it trained on; None where it only measured.
-        mutual_rate: 0 to 1.
-        mean_margin: cosine.
-        cycle: 0 to 1.
-        hubness: skewness, about 0 where all candidates are found equally often.
-        seconds: it took.
-    """
-
-    name: str
-    labels: int | None
-    mutual_rate: float
-    mean_margin: float
-    cycle: float
-    hubness: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """What happened, in numbers.
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run found.
 
     Args:
+        folder: where everything lies.
         command: that was run.
-        found: pictures found, usable or not.
-        unusable: file and reason of each that was left out, pictures and tiles.
-        tiles: files with a position.
-        candidates: cut from them.
-        span_m: edge of a candidate on the ground.
-        stride_m: between candidates.
-        area: south, west, north, east of the candidates' centres, degrees.
-        calibrated_on: where the probability was fitted, in words.
-        radius_m: within which a place counts as right.
-        rounds: of adaptation, in order.
-        seconds: step -> seconds, in order.
-        assumptions: what was estimated or taken for granted.
+        looked: what it was asked for, and what the folders hold.
+        searches: by kind of picture.
+        located: the pictures that were placed.
         truth: against known positions, if some were given.
+        labels: positions that were trained on.
+        seconds: step -> seconds, in order.
     """
 
+    folder: Path
     command: str
-    found: int
-    unusable: tuple[tuple[str, str], ...]
-    tiles: int
-    candidates: int
-    span_m: float
-    stride_m: float
-    area: tuple[float, float, float, float]
-    calibrated_on: str
-    radius_m: float = 10.0
-    rounds: tuple[Round, ...] = ()
-    seconds: tuple[tuple[str, float], ...] = ()
-    assumptions: tuple[str, ...] = ()
-    truth: Comparison | None = None
+    looked: Looked
+    searches: Mapping[Kind, Search]
+    located: list[Located]
+    truth: Comparison | None
+    labels: int
+    seconds: Mapping[str, float]
+
+    @property
+    def rounds(self) -> list[Round]:
+        """Of adaptation, in order."""
+        named = ((f"{kind}s, " * (len(self.searches) > 1), found.rounds) for kind, found in self.searches.items())
+        return [replace(one, name=kind + one.name) for kind, rounds in named for one in rounds]
+
+    @property
+    def unusable(self) -> list[tuple[str, str]]:
+        """File and reason of each that was left out, pictures and tiles."""
+        pictures = [(picture.file, picture.reason_unusable or "") for picture in self.looked.ground.unusable]
+        return [*pictures, *self.looked.mosaic.unreadable]
+
+    def text(self) -> str:
+        """A few lines for people."""
+        probability = np.array([one.probability for one in self.located])
+        rows = [
+            f"{len(self.located):,} of {len(self.looked.ground.pictures):,} pictures placed: "
+            f"{(probability >= 0.9).sum()} with 90 % or more, {probability.sum():.0f} expected within {RADIUS_M:g} m"
+        ]
+        if self.truth is not None:
+            rows.append(
+                f"of {self.truth.known:,} with a known position {self.truth.recall:.1%} within {RADIUS_M:g} m, median error "
+                f"{self.truth.median_error_m:.1f} m; calibration error {100 * self.truth.calibration_error:.1f} points"
+            )
+        rows += [f"{len(self.unusable):,} files left out, see report.md"] * bool(self.unusable)
+        rows.append(f"open {self.folder / 'map.html'}")
+        return "\n".join(rows)
+
+    def summary(self) -> dict[str, Any]:
+        """For machines: counts, confidence, quality, times, files."""
+        return {
+            "out": str(self.folder),
+            "files": sorted(p.name for p in self.folder.iterdir() if not p.name.startswith(".")),
+            "device": device(),
+            "pictures": len(self.looked.ground.pictures),
+            "placed": len(self.located),
+            "unusable": [{"file": file, "reason": reason} for file, reason in self.unusable],
+            "tiles": len(self.looked.mosaic.files),
+            "candidates": len(self.looked.candidates),
+            "expected_right": round(sum(one.probability for one in self.located), 1),
+            "radius_m": RADIUS_M,
+            "rounds": [asdict(one) for one in self.rounds],
+            "seconds": dict(self.seconds),
+            "truth": None if self.truth is None else asdict(self.truth),
+        }
 
 
-def advice(report: Report, located: Sequence[Located]) -> list[str]:
+def write_report(outcome: Outcome) -> None:
+    """Writes report.md, atomically: counts, how sure, quality by round, against the truth, what would help, time spent."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    p = np.array([one.probability for one in outcome.located])
+    sure = [
+        (f"{t:.0%} or more", int((p >= t).sum()), f"{p[p >= t].mean():.0%}" if (p >= t).any() else "-") for t in LEAST
+    ]
+    page = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )  # fmt: skip
+    page.filters |= {"cell": _cell, "time": _time, "thousands": "{:,}".format}
+    measured = dict.fromkeys(calibration_of(found).measured_on for found in outcome.searches.values())
+    usable = outcome.looked.ground.usable
+    noted = Counter(note for picture in usable for note in picture.notes)
+    text = page.get_template("report.md.j2").render(
+        outcome=outcome, looked=outcome.looked, cut=outcome.looked.candidates, request=outcome.looked.request,
+        radius_m=RADIUS_M, calibrated_on="; ".join(measured), sure=sure, shown=SHOWN,
+        advice=advice(outcome) or ["Nothing stands out."], total=sum(outcome.seconds.values()),
+        magnetic=noted[MAGNETIC], unreferenced=noted[UNREFERENCED], by_shape=noted[BY_SHAPE], kept=_kept,
+        crops=sum(p.kind == "panorama" and p.crop is None and p.width > 2.2 * p.height for p in usable),
+        exif_fov=any(p.kind == "photo" and p.fov_source == "exif" for p in usable),
+        corrected=len(outcome.looked.truth) >= LEAST_RECALIBRATED,
+    )  # fmt: skip
+    write_text(outcome.folder / "report.md", text)
+
+
+def _cell(value: object) -> str:
+    """A text that stays one cell and no markup, whatever a file's name is."""
+    text = "".join(c if c.isprintable() else " " for c in str(value))
+    return html.escape(text, quote=False).replace("\\", "\\\\").replace("|", "\\|").replace("`", "'")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def advice(outcome: Outcome) -> list[str]:
     """What would help, by rules on the numbers; the limits are ours, and the sentences name what was seen."""
-    found = []
-    last = report.rounds[-1] if report.rounds else None
+    found, rounds, stride_m = [], outcome.rounds, outcome.looked.candidates.stride_m
+    last = rounds[-1] if rounds else None
     if last and last.mutual_rate < 0.1:
         found.append(
             f"Only {last.mutual_rate:.0%} of the pictures and their candidates choose each other: the views do not fit yet. "
@@ -91,32 +149,32 @@ def advice(report: Report, located: Sequence[Located]) -> list[str]:
             f"A few candidates are found far too often (hubness {last.hubness:.1f}): re-rank, and look for blank tiles, "
             "water or forest among them."
         )
-    if len(report.rounds) > 1 and last.labels is not None and last.mutual_rate > 1.1 * report.rounds[-2].mutual_rate:
+    if len(rounds) > 1 and last.labels is not None and last.mutual_rate > 1.1 * rounds[-2].mutual_rate:
         found.append("Mutual matches were still growing in the last round: more rounds.")
-    if report.stride_m / math.sqrt(2) > report.radius_m:
+    if stride_m / math.sqrt(2) > RADIUS_M:
         found.append(
-            f"Candidates stand {report.stride_m:g} m apart, so the nearest may be {report.stride_m / math.sqrt(2):.0f} m off: "
-            f"a stride of {report.radius_m:g} m or less."
+            f"Candidates stand {stride_m:g} m apart, so the nearest may be {stride_m / math.sqrt(2):.0f} m off: "
+            f"a stride of {RADIUS_M:g} m or less."
         )
-    edge, expected = _at_the_edge(report, located)
-    if edge > 1.5 * expected + 0.05:
-        found.append(
-            f"{edge:.0%} of the places lie at the edge of the tiles, where {expected:.0%} of the area is: "
-            "more tiles around it."
-        )
-    if report.unusable:
-        found.append(f"{len(report.unusable)} files could not be used: mend or remove them.")
-    if located and report.truth is None:
+    if outcome.located:
+        edge, expected = _at_the_edge(outcome)
+        if edge > 1.5 * expected + 0.05:
+            found.append(
+                f"{edge:.0%} of the places lie at the edge of the tiles, where {expected:.0%} of the area is: "
+                "more tiles around it."
+            )
+    if outcome.unusable:
+        found.append(f"{len(outcome.unusable)} files could not be used: mend or remove them.")
+    if outcome.located and outcome.truth is None:
         found.append("A few known positions (--truth CSV, 20 or more) check the probabilities on this place itself.")
     return found
 
 
-def _at_the_edge(report: Report, located: Sequence[Located]) -> tuple[float, float]:
-    """Fraction of the places within half a span of the area's edge, and the fraction of the area that is."""
-    if not located:
-        return 0.0, 0.0
-    south, west, north, east = report.area
-    points = np.array([(one.latitude, one.longitude) for one in located])
+def _at_the_edge(outcome: Outcome) -> tuple[float, float]:
+    """Fraction of the places within half a span of the edge of the candidates, and the fraction of the area that is."""
+    centres = outcome.looked.candidates.positions.values
+    (south, west), (north, east) = centres.min(0), centres.max(0)
+    points = np.array([(one.latitude, one.longitude) for one in outcome.located])
 
     def across(values: np.ndarray, column: int, to: float) -> np.ndarray:
         """Metres from places to a line of latitude (column 0) or longitude (1)."""
@@ -125,40 +183,18 @@ def _at_the_edge(report: Report, located: Sequence[Located]) -> tuple[float, flo
         return haversine(values, other)
 
     sides = [across(points, column, to) for column, to in ((0, south), (0, north), (1, west), (1, east))]
-    rim = report.span_m / 2
+    rim = outcome.looked.candidates.span_m / 2
     height = across(np.array([[south, west]]), 0, north)[0]
     width = across(np.array([[(south + north) / 2, west]]), 1, east)[0]
     inside = max(0.0, 1 - 2 * rim / max(width, 1e-9)) * max(0.0, 1 - 2 * rim / max(height, 1e-9))
     return float((np.min(sides, 0) <= rim).mean()), 1 - inside
 
 
-def write_report(folder: Path, report: Report, located: Sequence[Located]) -> Path:
-    """Writes report.md, atomically: counts, how sure, quality by round, against the truth, what would help, time spent."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    p = np.array([one.probability for one in located])
-    sure = [
-        (f"{t:.0%} or more", int((p >= t).sum()), f"{p[p >= t].mean():.0%}" if (p >= t).any() else "-") for t in LEAST
-    ]
-    page = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )  # fmt: skip
-    page.filters |= {"cell": _cell, "time": _time}
-    text = page.get_template("report.md.j2").render(
-        report=report, placed=len(located), sure=sure, advice=advice(report, located) or ["Nothing stands out."], shown=SHOWN,
-        total=sum(seconds for _, seconds in report.seconds),
-    )  # fmt: skip
-    path = folder / "report.md"
-    write_text(path, text)
-    return path
-
-
-def _cell(value: object) -> str:
-    """A text that stays one cell and no markup, whatever a file's name is."""
-    text = "".join(c if c.isprintable() else " " for c in str(value))
-    return html.escape(text, quote=False).replace("\\", "\\\\").replace("|", "\\|").replace("`", "'")
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+def _kept(kind: Kind, rounds: Sequence[Round], epochs: int) -> str:
+    """Which encoders placed the pictures; as `adapt` chooses them."""
+    if epochs == 0:
+        return f"the encoders placed the {kind}s as they came (--epochs 0)"
+    if len(rounds) == 1:
+        return f"no pseudo-label was found among the {kind}s, so the encoders stayed as they came"
+    best = max(range(len(rounds)), key=lambda number: (rounds[number].mutual_rate, number))
+    return f"of the encoders for {kind}s those kept are: {rounds[best].name}, which has the most mutual matches"

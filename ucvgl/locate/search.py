@@ -21,22 +21,18 @@ from ucvgl.distributed import embed_sharded, processes
 from ucvgl.encoders import Encoder, TwoViewEncoder, embed
 from ucvgl.errors import InputError
 from ucvgl.lab.cache import StageResult, run_stage
-from ucvgl.locate.adapt import SCRATCH, AdaptConfig, adapt, starting_model
+from ucvgl.locate.adapt import AdaptConfig, Round, adapt, starting_model
 from ucvgl.locate.candidates import Candidates
-from ucvgl.locate.confidence import Calibration, Evidence, evidence, load_calibration
-from ucvgl.locate.located import Located, place_all
-from ucvgl.locate.pictures import Ground, Kind
-from ucvgl.locate.report import Round
+from ucvgl.locate.confidence import NEIGHBOURS, PICTURES, Calibration, Evidence, evidence, load_calibration
+from ucvgl.locate.pictures import Ground, Kind, Picture
 from ucvgl.locate.views import StreetConfig, street_views
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import EMBED_BATCH, embed_all
 from ucvgl.methods.ucvgl import Descriptors, Pretraining, ground_input
 from ucvgl.reranking import csls_neighbours
-from ucvgl.search import BothWays, top_k
+from ucvgl.search import top_k
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
-NEIGHBOURS, PICTURES = 20, 5  # of a picture and of a candidate, as EvidenceSettings
-NO_HEADING = "heading searched for"
 
 
 @dataclass(frozen=True)
@@ -64,19 +60,19 @@ class Search:
 
     Args:
         kind: of the pictures.
-        images: N pictures, as the encoder is given them, and M candidates.
+        pictures: N.
+        images: the same, as the encoder is given them, and M candidates.
         headings_deg: (N,) of the pictures' centres, known or found.
         known: (N,) bool, which headings were known.
-        both: neighbours both ways.
         evidence: for each picture's best candidate.
         rounds: of adaptation.
     """
 
     kind: Kind
+    pictures: list[Picture]
     images: Dataset
     headings_deg: Tensor
     known: Tensor
-    both: BothWays
     evidence: Evidence
     rounds: list[Round]
 
@@ -108,7 +104,7 @@ def search(
     first = picture_stage(ground, kind, headings.nan_to_num(0.0), config.street, progress=progress)
     tiles = candidate_stage(candidates, progress=progress)
     images = _images(first, tiles)
-    came, start = starting_model(images, config.adapt, progress=progress)
+    came, start = starting_model(config.adapt)
     turned = tile_turns(came, images, config.adapt)
     if not bool(known.all()):
         headings = find_headings(ground, kind, headings, images, came, turned, config, progress=progress)
@@ -117,15 +113,10 @@ def search(
     model, rounds = adapt(came, start, images, config.adapt, given, came=before, progress=progress)
     if model is not came:
         turned = tile_turns(model, images, None)
-    both, found = retrieve(Descriptors(picture_turns(model, images, start), _together(turned)), candidates)
-    return Search(kind, images, headings, known, both, found, rounds)
-
-
-def retrieve(found: Descriptors, candidates: Candidates) -> tuple[BothWays, Evidence]:
-    """Neighbours both ways, re-ranked by CSLS, and the evidence they are."""
-    k = (min(NEIGHBOURS, len(found.satellite)), min(PICTURES, len(found.ground)))
-    both = csls_neighbours(found.ground, found.satellite, *k)
-    return both, evidence(both, candidates.positions_m)
+    after = Descriptors(picture_turns(model, images, start), _together(turned))
+    both = csls_neighbours(after.ground, after.satellite, min(NEIGHBOURS, len(candidates)), min(PICTURES, len(known)))
+    found = evidence(both, candidates.positions_m)
+    return Search(kind, ground.of_kind(kind), images, headings, known, found, rounds)
 
 
 # ------------------------------------------------------------------------------------------------------- the descriptors
@@ -161,7 +152,7 @@ def tile_turns(model: TwoViewEncoder, images: Dataset, came: AdaptConfig | None)
     def every_turn() -> list[Tensor]:
         return [_embedded(model.satellite, images.gallery, turn_squares, quarters).cpu() for quarters in range(4)]
 
-    if came is None or came.start == SCRATCH:
+    if came is None:
         return every_turn()
 
     def compute(folder: Path) -> dict[str, int]:
@@ -191,14 +182,9 @@ def _centred(descriptors: Tensor) -> Tensor:
     return centred_by_domain(descriptors) if len(descriptors) > 1 else descriptors
 
 
-def place(ground: Ground, candidates: Candidates, found: Search, calibration: Calibration) -> list[Located]:
-    """The pictures of a search on the map, in the order of `ground.images(kind)`."""
-    pictures = ground.of_kind(found.kind)
-    notes = [p.notes + (NO_HEADING,) * (not known) for p, known in zip(pictures, found.known.tolist(), strict=True)]
-    return place_all(
-        [p.file for p in pictures], candidates.ids, candidates.positions, found.evidence, calibration,
-        headings_deg=found.headings_deg.tolist(), notes=notes,
-    )  # fmt: skip
+def calibration_name(kind: Kind, *, searched: bool) -> str:
+    """What the calibration of such pictures is called."""
+    return f"{kind}{'-turned' * searched}"
 
 
 def world_calibration(kind: Kind, *, searched: bool) -> Calibration:
@@ -209,11 +195,6 @@ def world_calibration(kind: Kind, *, searched: bool) -> Calibration:
 def calibration_of(found: Search) -> Calibration:
     """The committed calibration that fits a search: by kind of picture, and by whether any heading was searched for."""
     return world_calibration(found.kind, searched=not bool(found.known.all()))
-
-
-def calibration_name(kind: Kind, *, searched: bool) -> str:
-    """What the calibration of such pictures is called."""
-    return f"{kind}{'-turned' * searched}"
 
 
 # ---------------------------------------------------------------------------------------------------- pictures and tiles
@@ -263,10 +244,8 @@ def candidate_stage(candidates: Candidates, *, progress: bool = True) -> StageRe
     def compute(folder: Path) -> dict[str, int]:
         size = candidates.size_px
         out = _array(folder / "tile.npy", (len(candidates), 3, size, size))
-        with tqdm(total=len(candidates), desc="cutting tiles", unit="tile", disable=not progress) as bar:
-            for rows, pixels in candidates.batches(EMBED_BATCH):
-                out[rows.numpy()] = pixels.numpy()
-                bar.update(len(rows))
+        for k in tqdm(range(len(candidates)), desc="cutting tiles", unit="tile", disable=not progress):
+            out[k] = candidates.read(k).numpy()
         out.flush()
         return {"candidates": len(candidates)}
 

@@ -143,7 +143,7 @@ class _Placed:
 
 def open_mosaic(
     root: Path | str, table: Path | str | None = None, *, scheme: Scheme | None = None, zoom: int | None = None,
-    epsg: int | None = None, verify: bool = True, workers: int | None = None, progress: bool = False,
+    epsg: int | None = None, progress: bool = False,
 ) -> Mosaic:  # fmt: skip
     """Finds the tiles below a folder and where each lies. What a file says counts more than its name; a table is asked alone.
 
@@ -153,8 +153,6 @@ def open_mosaic(
         scheme: how tile names are read: 'xyz', 'tms' (rows from the south) or 'zyx' (ArcGIS); None: what fits.
         zoom: the level to take from tile names of several.
         epsg: the coordinate system of files that do not say theirs; they are WGS84 if they look like degrees.
-        verify: read every tile once: a damaged one is left out, no-data is known, values that are no bytes are stretched.
-        workers: threads; the number of cores by default.
         progress: show a bar.
 
     Raises:
@@ -175,9 +173,7 @@ def open_mosaic(
             todo="Copy PNG, JPEG, TIFF, JPEG 2000 or WebP tiles there.",
         )  # fmt: skip
     with rasters.quiet():
-        looks = in_threads(
-            lambda n: rasters.look(root / n, table is None, verify), names, workers, progress, "looking at tiles"
-        )
+        looks = in_threads(lambda name: rasters.look(root / name, table is None), names, progress, "looking at tiles")
     broken = [(name, look.fault) for name, look in zip(names, looks, strict=True) if look.fault]
     good = [i for i, look in enumerate(looks) if not look.fault]
     if not good:

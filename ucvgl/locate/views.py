@@ -125,7 +125,7 @@ def street_views(
     with tqdm(total=len(pictures), desc="projecting", unit="image", disable=not progress) as bar:
         for first in range(0, len(pictures), BATCH):
             rows = range(first, min(first + BATCH, len(pictures)))
-            read = in_threads(lambda i: read_picture(ground, pictures[i]), rows, None, False, "reading")
+            read = in_threads(lambda i: read_picture(ground, pictures[i]), rows, False, "reading")
             views = [view_of(image, pictures[i], headings_deg[i], config) for i, image in zip(rows, read, strict=True)]
             yield slice(rows.start, rows.stop), torch.stack(views)
             bar.update(len(rows))

@@ -1,13 +1,21 @@
-"""The encoders that `ucvgl locate` begins with: trained on the embedded world, where truth costs nothing.
+"""Makes what `ucvgl locate` begins with, from the embedded world, whose truth costs nothing: the encoders, then how far
+their places can be trusted, a calibration for each kind of picture.
+
+    python scripts/make_weights.py          50 minutes on two cores; --help for the rest
 
 Ours, in none of the papers. A top view and a square of a satellite image belong together if the camera stood near the
 square's middle: as near as the grid of candidates that a city is searched in can promise. Squares a little farther
 off are hard negatives of their own, so that of overlapping candidates the nearest one wins. Part of the top views is
-cut to the sector that a photo would show.
+cut to the sector that a photo would show. The encoders learn from the styles garden and canal; the calibrations are a
+logistic regression of the evidence (ucvgl/locate/confidence.py), fitted in two cities of old_town that are searched as
+anybody's would be; downtown is left for the check (notebook 07).
 """
 
+import argparse
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +25,26 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from ucvgl.augment import Augmentation, augment, move_together, to_float
-from ucvgl.data.container import Dataset
 from ucvgl.data.prepare import BATCH
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, open_model, save_model, two_view_encoder
-from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, top_view
 from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
+from ucvgl.locate.confidence import BEST as BEST_FIVE
+from ucvgl.locate.confidence import FEATURES, RADIUS_M, SETTINGS, Calibration
+from ucvgl.locate.search import WEIGHTS, calibration_name
+from ucvgl.locate.trials import Case, search_city
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device
+from ucvgl.paths import write_json
 from ucvgl.training import Batch, Task, TrainingConfig, train
 from ucvgl.world.pairs import WorldConfig, world_pairs
 
 SPAN_M = 50.0  # of a top view and of a candidate
-CITIES = ("garden", "canal") * 4  # the styles learnt from; old_town is kept for the calibration, downtown for its check
+CITIES = ("garden", "canal") * 4
+CASES = tuple(Case(kind, searched) for kind, searched in product(("panorama", "photo"), (False, True)))
+SEEDS = (11, 12)  # of a calibration's cities
 
 
 @dataclass(frozen=True)
@@ -56,23 +69,11 @@ class WorldWeights:
     near_m: float = 7.0  # a square's middle is at most so far from the camera, east or north: half a stride, and a bit
     far_m: tuple[float, float] = (11.0, 25.0)  # and that of its hard negative at least and at most
     turn_deg: float = 8.0  # error of the heading
-    scale: float = 0.1  # error of the assumed camera height, as a part of it
-    photos: float = 0.2  # part of the top views that is cut to a sector
+    scale: float = 0.1  # error of the assumed camera height, as a fraction of it
+    photos: float = 0.2  # fraction of the top views that is cut to a sector
     fov_deg: tuple[float, float] = (55.0, 110.0)  # of those sectors
-    blank: tuple[float, float] = (0.1, 0.3)  # what lies below a photo's frame: a disc, in parts of half the span
+    blank: tuple[float, float] = (0.1, 0.3)  # what lies below a photo's frame: a disc, in fractions of half the span
     seed: int = 0
-
-    @property
-    def size_px(self) -> int:
-        """Edge of what the encoders are given."""
-        return self.encoder.image_px[0]
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.near_m < self.far_m[0] <= self.far_m[1] <= self.world.span_m / 2:
-            raise InputError(
-                "WorldWeights: near_m, far_m", expected=f"0 <= near_m < far_m, up to {self.world.span_m / 2:g} m",
-                found=f"{self.near_m} and {self.far_m}", todo="Render wider tiles, or stay nearer.",
-            )  # fmt: skip
 
 
 def squares(
@@ -87,9 +88,6 @@ def squares(
         turn_deg: (B,) clockwise from north, of the square's upward direction.
         span_m: (B,) edge of the square.
         size_px: edge of the square.
-
-    Returns:
-        (B, C, size_px, size_px).
     """
     turn, zoom = turn_deg.deg2rad(), span_m / tile_span_m
     theta = torch.zeros(len(tiles), 2, 3)
@@ -97,7 +95,7 @@ def squares(
     theta[:, 0, 1], theta[:, 1, 0] = -turn.sin() * zoom, turn.sin() * zoom
     theta[:, :, 2] = centre_m * torch.tensor([2.0, -2.0]) / tile_span_m  # rows count southwards
     grid = F.affine_grid(theta.to(tiles), [len(tiles), tiles.shape[1], size_px, size_px], align_corners=False)
-    return F.grid_sample(tiles, grid, padding_mode="reflection", align_corners=False)
+    return F.grid_sample(tiles, grid, padding_mode="reflection", align_corners=False)  # (B, C, size_px, size_px)
 
 
 def sector(size_px: int, heading_deg: Tensor, fov_deg: Tensor, blank: Tensor) -> Tensor:
@@ -107,7 +105,7 @@ def sector(size_px: int, heading_deg: Tensor, fov_deg: Tensor, blank: Tensor) ->
         size_px: edge of the top view.
         heading_deg: (B,) of the camera.
         fov_deg: (B,) across the photo; 360 or more shows all around.
-        blank: (B,) radius of the disc below the photo's frame, in parts of half the top view's edge.
+        blank: (B,) radius of the disc below the photo's frame, in fractions of half the top view's edge.
     """
     steps = (torch.arange(size_px) + 0.5) * (2 / size_px) - 1
     x, y = torch.meshgrid(steps, steps, indexing="xy")
@@ -131,10 +129,10 @@ class WorldPairs(Task):
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """A top view, its square and a hard negative of each place."""
-        config, count = self.config, len(items)
+        config, size_px = self.config, self.config.encoder.image_px[0]
 
         def drawn(*shape: int) -> Tensor:
-            return torch.rand(count, *shape, generator=generator) * 2 - 1
+            return torch.rand(len(items), *shape, generator=generator) * 2 - 1
 
         tile, camera = to_float(self.tile[items]), self.camera_m[items]
         turn, zoom = drawn() * config.turn_deg, SPAN_M * (1 + drawn() * config.scale)
@@ -143,14 +141,14 @@ class WorldPairs(Task):
         away = low + (drawn() + 1) / 2 * (high - low)
         beside = torch.stack([azimuth.sin(), azimuth.cos()], 1) * away[:, None]
         near = [
-            squares(tile, config.world.span_m, camera + offset, turn, zoom, config.size_px)
+            squares(tile, config.world.span_m, camera + offset, turn, zoom, size_px)
             for offset in (drawn(2) * config.near_m, beside)
         ]
         moved = move_together((to_float(self.top_view[items]), *near), ("turn",) * 3, config.augmentation, generator)
         ground, *tiles = (augment(image, config.augmentation, generator) for image in moved)
         photo = (drawn() + 1) / 2 < config.photos
         fov, blank = (low + (drawn() + 1) / 2 * (high - low) for low, high in (config.fov_deg, config.blank))
-        seen = sector(config.size_px, drawn() * 180, torch.where(photo, fov, 360.0), blank * photo)
+        seen = sector(size_px, drawn() * 180, torch.where(photo, fov, 360.0), blank * photo)
         return Batch((ground * seen, *tiles))
 
     def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -162,39 +160,89 @@ class WorldPairs(Task):
         # each view's mean is taken away, as it is when a city is searched
         ground = centred_by_domain(embeddings[0])
         right, wrong = centred_by_domain(torch.cat(embeddings[1:])).chunk(2)
-        scale = model.scale
         own = (ground * right).sum(1, keepdim=True)
-        against = scale * torch.cat([own, ground @ wrong.T], 1)
+        against = model.scale * torch.cat([own, ground @ wrong.T], 1)  # (B, 1 + B)
         target = torch.zeros(len(ground), dtype=torch.int64, device=ground.device)
-        return info_nce(ground, right, scale, label_smoothing=self.config.smoothing) + F.cross_entropy(against, target)
+        matched = info_nce(ground, right, model.scale, label_smoothing=self.config.smoothing)
+        return matched + F.cross_entropy(against, target)
 
 
-def top_views(panoramas: Tensor, view: TopView) -> Tensor:
-    """Top views of panoramas uint8 (N, 3, H, 2H), some at a time: (N, 3, S, S) uint8."""
-    return torch.cat([top_view(part, view) for part in panoramas.split(BATCH)])
-
-
-def train_world_weights(config: WorldWeights, *, progress: bool = True) -> StageResult:
-    """Trains the encoders from the run cache; the stage's folder holds best.safetensors, which `encoders.open_model` opens."""
+def train_encoders(config: WorldWeights, *, progress: bool = True) -> StageResult:
+    """Trains the encoders, in the run cache; the stage's folder holds best.safetensors."""
     pairs = world_pairs(config.world, progress=progress)
 
     def compute(folder: Path) -> dict[str, Any]:
+        view = TopView.from_span(config.encoder.image_px[0], SPAN_M)
+        views = torch.cat([top_view(part, view) for part in pairs.query[:].split(BATCH)])
+        camera = (pairs.query.positions.values - pairs.gallery.positions.values).astype(np.float32)
+        task = WorldPairs(views, pairs.gallery[:], torch.from_numpy(camera), config)
         model = two_view_encoder(config.encoder, config.encoder, shared=False, seed=config.seed)
         model = model.to(device(), memory_format=torch.channels_last)
-        rows = train(model, _task(pairs, config), config.training, folder, name="world weights", progress=progress)
+        rows = train(model, task, config.training, folder, name="world weights", progress=progress)
         save_model(model, folder / BEST)
         return {"rows": rows}
 
     return run_stage("world-weights", config, pairs.digest(), compute)
 
 
-def write_world_weights(path: Path, config: WorldWeights | None = None, *, progress: bool = True) -> None:
-    """Trains the encoders and writes them as they are committed, in half precision; about half an hour on two cores."""
-    stage = train_world_weights(config or WorldWeights(), progress=progress)
-    save_model(open_model(stage.folder / BEST).half(), path)
+def fit_calibration(
+    values: np.ndarray, error_m: np.ndarray, *, measured_on: str, names: Sequence[str] = FEATURES, penalty: float = 1.0
+) -> Calibration:
+    """Fits the probability of being right where truth is known: the w, b that minimise log loss + penalty |w|^2 / 2.
+
+    scikit-learn's logistic regression: the loss is summed over the pictures, the features are standardised, the bias is free:
+    so the mean probability on these pictures is the fraction of them that is right. `later` is counted, with one wrong picture
+    added whose truth was nowhere.
+
+    Args:
+        values: (N, 4) of `confidence.Evidence`.
+        error_m: (N, 5) metres between each of the best candidates and the truth; NaN where unknown, and left out.
+        measured_on: where, in words.
+        names: which of FEATURES to look at.
+        penalty: of the squared weights, above 0: separable pictures would otherwise make them infinite.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    known = ~np.isnan(error_m[:, 0])
+    hits = error_m[known] <= RADIUS_M  # (n, 5)
+    right = hits[:, 0]
+    x = values[known][:, [FEATURES.index(name) for name in names]]
+    mean, sd = x.mean(0), x.std(0)
+    sd = np.where(sd > 1e-12, sd, 1.0)
+    fitted = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=10_000).fit((x - mean) / sd, right)
+    wrong = hits[~right]
+    first = np.where(wrong.any(1), wrong.argmax(1), 0)  # 0: none of the five
+    later = np.bincount(first, minlength=BEST_FIVE)[1:BEST_FIVE] / (len(wrong) + 1)
+    rows = (tuple(row.tolist()) for row in (mean, sd, fitted.coef_[0]))
+    bias = float(fitted.intercept_[0])
+    return Calibration(tuple(names), *rows, bias, tuple(later.tolist()), measured_on, len(right), int(right.sum()))
 
 
-def _task(pairs: Dataset, config: WorldWeights) -> WorldPairs:
-    views = top_views(pairs.query[:], TopView.from_span(config.size_px, SPAN_M))
-    camera = torch.from_numpy((pairs.query.positions.values - pairs.gallery.positions.values).astype(np.float32))
-    return WorldPairs(views, pairs.gallery[:], camera, config)
+def calibrate(case: Case) -> Calibration:
+    """Searches the cities of a case, and fits the probability of being right to all their pictures."""
+    found, errors = zip(*(search_city(case, seed) for seed in SEEDS), strict=True)
+    headings = "headings searched for" if case.searched else "known headings"
+    words = f"{len(SEEDS)} synthetic cities of the style {case.style}, {case.places} {case.kind}s each, {headings}"
+    return fit_calibration(
+        np.concatenate([one.evidence.values for one in found]), np.concatenate(errors), measured_on=words
+    )
+
+
+def write_calibration(calibration: Calibration, path: Path) -> None:
+    """As `confidence.load_calibration` reads it."""
+    write_json(path, {**asdict(calibration), "settings": {**SETTINGS, "unit": "cosine"}, "version": 1})
+
+
+def main() -> None:
+    """Writes world.safetensors, in half precision, then a calibration for each case with these encoders."""
+    parser = argparse.ArgumentParser(description="Makes the encoders and the calibrations of `ucvgl locate`.")
+    parser.add_argument("--only", choices=("encoders", "calibrations"), help="30 and 20 minutes; both if not said")
+    only = parser.parse_args().only
+    if only != "calibrations":
+        save_model(open_model(train_encoders(WorldWeights()).folder / BEST).half(), WEIGHTS / "world.safetensors")
+    for case in CASES if only != "encoders" else ():
+        write_calibration(calibrate(case), WEIGHTS / f"{calibration_name(case.kind, searched=case.searched)}.json")
+
+
+if __name__ == "__main__":
+    main()

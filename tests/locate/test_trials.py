@@ -1,5 +1,6 @@
 """Notebook 07's tables from made-up claims, and which city is searched."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,54 +8,64 @@ import numpy as np
 import pytest
 import torch
 
-from ucvgl.errors import InputError
+from ucvgl.locate import trials
 from ucvgl.locate.located import Candidate, Located
-from ucvgl.studies import own_city_study as study
-
-
-def test_the_surest_pictures_by_hand():
-    claims = {study.HERE: (np.array([0.9, 0.8, 0.4, 0.1]), np.array([1.0, 0.0, 1.0, 0.0]))}
-    table = study.certainty_table(claims)
-    assert table["surest"].tolist() == ["25%", "50%", "75%", "100%"]
-    assert table["placed"].tolist() == [1, 2, 3, 4]
-    assert table["threshold"].tolist() == [0.9, 0.8, 0.4, 0.1]
-    assert table["claimed"].tolist() == pytest.approx([90, 85, 70, 55])
-    assert table["right"].tolist() == pytest.approx([100, 50, 200 / 3, 50])
-    assert table["apart"].tolist() == pytest.approx([-10, 35, 10 / 3, 5])
-
-
-def test_each_city_has_its_rows():
-    one = (np.array([0.9, 0.2]), np.array([1.0, 0.0]))
-    table = study.certainty_table({study.AGAIN: one, study.HERE: one})
-    assert table["city"].tolist() == [study.AGAIN] * 4 + [study.HERE] * 4
+from ucvgl.locate.trials import Case
 
 
 def test_a_folder_of_ones_own(tmp_path: Path):
-    assert not study.is_own("world")
-    assert not study.is_own(str(tmp_path))
+    assert not trials.is_own("world")
+    assert not trials.is_own(str(tmp_path))
     for name in ("ground", "tiles"):
         (tmp_path / name).mkdir()
-    assert study.is_own(str(tmp_path))
-    settings = study.study("tiny", 0)
-    asked = study.request(settings, str(tmp_path), tmp_path / "out")
+    assert trials.is_own(str(tmp_path))
+    settings = trials.study("tiny", 0)
+    asked = trials.request(settings, str(tmp_path), tmp_path / "out")
     assert (asked.ground, asked.tiles) == (tmp_path / "ground", tmp_path / "tiles")
     assert (asked.ground_table, asked.tiles_table, asked.truth) == (None, None, None)
-    assert study.truth_of(settings, str(tmp_path)) == {}
+    found = SimpleNamespace(located=[one(0, 0.5)], looked=SimpleNamespace(request=asked))
+    assert trials.truth_of(found) == {}
     (tmp_path / "tiles.csv").write_text("file,latitude,longitude,span_m\n")
-    (tmp_path / "truth.csv").write_text("file,latitude,longitude\na.jpg,45.0,-30.0\n")
-    asked = study.request(settings, str(tmp_path), tmp_path / "out")
+    (tmp_path / "truth.csv").write_text("file,latitude,longitude\np0.jpg,45.0,-30.0\n")
+    asked = trials.request(settings, str(tmp_path), tmp_path / "out")
     assert asked.tiles_table == tmp_path / "tiles.csv"
     assert asked.truth is None  # opened after the search
-    assert study.truth_of(settings, str(tmp_path)) == {"a.jpg": (45.0, -30.0)}
+    assert trials.truth_of(found) == {"p0.jpg": (45.0, -30.0)}
+
+
+@pytest.mark.parametrize("kind", ["panorama", "photo"])
+@pytest.mark.parametrize("searched", [False, True])
+def test_a_case_asks_for_what_its_pictures_say(kind, searched):
+    asked = trials.request_for(Case(kind, searched), Path("city"), Path("out"))
+    assert (asked.ground, asked.tiles, asked.kind) == (Path("city/ground"), Path("city/tiles"), kind)
+    assert asked.fov_deg == (80.0 if kind == "photo" else None)
+    assert asked.heading_deg == (0.0 if kind == "panorama" and not searched else None)
+    assert asked.ground_table == (Path("city/ground.csv") if kind == "photo" and not searched else None)
+
+
+def test_a_city_is_rendered_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    seen = []
+
+    def exported(root, style, places, seed, **options):
+        seen.append((style, places, seed, options["photo_fov_deg"], options["panorama_px"]))
+        root.mkdir(parents=True)
+
+    monkeypatch.setattr(trials, "export_own_city", exported)
+    case = Case(places=7)
+    first = trials.world_city(case, 3, progress=False)
+    assert trials.world_city(case, 3, progress=False) == first
+    assert trials.world_city(replace(case, searched=True), 3, progress=False) == first
+    assert trials.world_city(replace(case, kind="photo"), 3, progress=False) != first
+    assert trials.world_city(case, 4, progress=False) != first
+    assert seen == [("old_town", 7, 3, None, 128), ("old_town", 7, 3, 80.0, 512), ("old_town", 7, 4, None, 128)]
 
 
 def test_no_profile_searches_a_style_that_was_learnt_from():
     for profile in ("tiny", "laptop", "paper"):
-        settings = study.study(profile, 0)
+        settings = trials.study(profile, 0)
         assert {case.style for case in settings.cases} == {"downtown"}
         assert settings.again.style == "old_town"
-    with pytest.raises(InputError, match="profile: expected tiny, laptop or paper"):
-        study.study("huge", 0)
 
 
 # --------------------------------------------------------------------------------------------------- leafing through places
@@ -82,11 +93,11 @@ class Tiles:
 
 
 def outcome():
-    return SimpleNamespace(located=LOCATED, report=SimpleNamespace(radius_m=10.0))
+    return SimpleNamespace(located=LOCATED, looked=SimpleNamespace(candidates=Tiles()))
 
 
 def test_how_sure_in_words():
-    table, sure = study.browsed(outcome(), RIGHT), "sure that it was taken within 10 m of candidate 1"
+    table, sure = trials.browsed(outcome(), RIGHT), "sure that it was taken within 10 m of candidate 1"
     assert table["picture"].tolist() == ["p0.jpg", "p1.jpg", "p2.jpg", "p3.jpg"]
     assert table["place"].tolist() == ["right", "wrong", "wrong", "not known"]
     assert table["probability"].tolist() == [0.95, 0.6, 0.2, 0.01]
@@ -99,9 +110,8 @@ def test_how_sure_in_words():
 
 
 def test_candidates_are_framed_where_their_truth_is_known():
-    looked = SimpleNamespace(candidates=Tiles())
-    first = study.candidates_of(outcome(), looked, "p0.jpg", RIGHT)
+    first = trials.candidates_of(outcome(), "p0.jpg", RIGHT)
     assert list(first)[:2] == ["1: score 0.900, the place, right", "2: score 0.800, 15 m away, wrong"]
     assert [int(picture[0, 150, 150]) for picture in first.values()] == [0, 10, 20, 30, 40]
-    third = study.candidates_of(outcome(), looked, "p2.jpg", RIGHT)
+    third = trials.candidates_of(outcome(), "p2.jpg", RIGHT)
     assert list(third) == ["1: score 0.900, the place, wrong", "2: score 0.800, 15 m away"]

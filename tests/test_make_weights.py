@@ -1,27 +1,24 @@
 """The committed encoders and how they are trained: squares and sectors by hand, what a batch shows, what the loss prefers."""
 
+import json
 import math
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import make_weights
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from make_weights import CASES, WorldPairs, WorldWeights, calibrate, sector, squares, train_encoders, write_calibration
 
 from ucvgl.augment import Augmentation
 from ucvgl.encoders import EncoderConfig, embed, open_model, save_model, two_view_encoder
-from ucvgl.errors import InputError
 from ucvgl.locate.adapt import WORLD_WEIGHTS
+from ucvgl.locate.confidence import Evidence, load_calibration
+from ucvgl.locate.trials import Case
 from ucvgl.methods.common import BEST
-from ucvgl.studies.world_weights import (
-    WorldPairs,
-    WorldWeights,
-    sector,
-    squares,
-    train_world_weights,
-    write_world_weights,
-)
 from ucvgl.training import TrainingConfig
 from ucvgl.world.pairs import WorldConfig
 
@@ -159,7 +156,7 @@ def test_the_first_square_is_around_the_camera_and_the_second_beside_it():
 def test_offsets_stay_within_their_bounds(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "ucvgl.studies.world_weights.squares",
+        "make_weights.squares",
         lambda tiles, _, centre, turn, span, size: (
             seen.append((centre, turn, span)) or torch.rand(len(tiles), 3, size, size)
         ),
@@ -216,26 +213,18 @@ def test_the_loss_by_hand():
     assert found == pytest.approx(pair + hard, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"near_m": 12.0}, {"near_m": -1.0}, {"far_m": (20.0, 15.0)}, {"far_m": (11.0, 60.0)}]
-)
-def test_offsets_that_make_no_sense_are_refused(settings):
-    with pytest.raises(InputError, match="near_m, far_m"):
-        replace(TINY, **settings)
-
-
 # ----------------------------------------------------------------------------------------------------------- the training
 
 
 def test_a_training_leaves_encoders_that_open(runs):
-    stage = train_world_weights(TINY, progress=False)
+    stage = train_encoders(TINY, progress=False)
     assert not stage.loaded
     assert len(stage.numbers["rows"]) == 1
     model = open_model(stage.folder / BEST)
     assert model.configs == (ENCODER, ENCODER)
     assert not model.shared
     assert embed(model.ground, [torch.zeros(2, 3, SIZE, SIZE)]).shape == (2, model.ground.dim)
-    assert train_world_weights(TINY, progress=False).loaded
+    assert train_encoders(TINY, progress=False).loaded
 
 
 def test_the_committed_encoders_open():
@@ -248,14 +237,49 @@ def test_what_is_committed_is_half_as_large_and_opens_as_the_same_encoders(tmp_p
     small = EncoderConfig("test_efficientnet", image_px=(32, 32))
     trained = two_view_encoder(small, small, shared=False, seed=3).eval()
     save_model(trained, tmp_path / "stage" / BEST)
-    monkeypatch.setattr(
-        "ucvgl.studies.world_weights.train_world_weights",
-        lambda config, progress: SimpleNamespace(folder=tmp_path / "stage"),
-    )
-    write_world_weights(tmp_path / "world.safetensors", progress=False)
+    monkeypatch.setattr(make_weights, "train_encoders", lambda config: SimpleNamespace(folder=tmp_path / "stage"))
+    monkeypatch.setattr(make_weights, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["make_weights.py", "--only", "encoders"])
+    make_weights.main()
     sizes = [path.stat().st_size for path in (tmp_path / "world.safetensors", tmp_path / "stage" / BEST)]
     assert sizes[0] < 0.7 * sizes[1]
     opened = open_model(tmp_path / "world.safetensors").eval()
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     ours, theirs = (embed(model.ground, [images]) for model in (opened, trained))
     assert (ours * theirs).sum(1).min() > 0.999
+
+
+# -------------------------------------------------------------------------------------------------------- the calibrations
+
+
+def searched(case, seed, count=12):
+    """A search with random evidence; every other picture is placed right."""
+    rng = np.random.default_rng(seed)
+    error = np.where(np.arange(count) % 2, 5.0, 50.0)[:, None] + 100.0 * np.arange(5)
+    best, zeros = np.tile(np.arange(5), (count, 1)), np.zeros((count, 5))
+    return SimpleNamespace(evidence=Evidence(rng.random((count, 4)), best, zeros, zeros)), error
+
+
+def test_a_calibration_is_fitted_to_all_cities_of_a_case(monkeypatch):
+    seen = []
+    monkeypatch.setattr(make_weights, "search_city", lambda case, seed: seen.append(seed) or searched(case, seed))
+    found = calibrate(Case("photo", True))
+    assert seen == [11, 12]
+    assert (found.pictures, found.right) == (24, 12)
+    assert found.measured_on == "2 synthetic cities of the style old_town, 300 photos each, headings searched for"
+
+
+def test_a_file_for_each_case_is_read_as_it_was_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(make_weights, "search_city", searched)
+    monkeypatch.setattr(make_weights, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["make_weights.py", "--only", "calibrations"])
+    make_weights.main()
+    names = ["panorama-turned.json", "panorama.json", "photo-turned.json", "photo.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert load_calibration(tmp_path / names[0]) == calibrate(CASES[1])
+
+
+def test_the_committed_calibrations_are_written_as_they_were(tmp_path):
+    for path in make_weights.WEIGHTS.glob("*.json"):
+        write_calibration(load_calibration(path), tmp_path / path.name)
+        assert json.loads((tmp_path / path.name).read_text()) == json.loads(path.read_text())
