@@ -14,9 +14,9 @@ from PIL import Image
 from ucvgl import city_figures as f
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import WIDTH_IN
+from ucvgl.locate.adapt import Round
 from ucvgl.locate.candidates import cut
 from ucvgl.locate.map_page import Background
-from ucvgl.locate.report import Round
 from ucvgl.locate.tiles import open_mosaic
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.retrieval_figures import CROSS, RIGHT_COLOUR, TICK, WRONG_COLOUR

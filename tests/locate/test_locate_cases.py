@@ -18,7 +18,6 @@ from pyproj import Transformer
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from typer.testing import CliRunner
-from ucvgl.locate.output import report_of
 
 from ucvgl import cli
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
@@ -27,6 +26,7 @@ from ucvgl.locate import looked, rasters
 from ucvgl.locate.candidates import cut
 from ucvgl.locate.looked import Request
 from ucvgl.locate.pictures import BY_SHAPE, MAGNETIC, UNREFERENCED, check_ground, fov_from_35mm
+from ucvgl.locate.report import Outcome, write_report
 from ucvgl.locate.tiles import from_source, open_mosaic
 from ucvgl.locate.views import StreetConfig, read_picture, view_of
 from ucvgl.positions import haversine
@@ -590,7 +590,8 @@ def made(encoders):
 def assumptions(seen, root):
     found = type("Found", (), {"kind": "panorama", "known": torch.tensor([True]), "rounds": []})
     request = Request(root / "ground", root / "tiles", root / "out", epochs=0)
-    return report_of(request, seen, {"panorama": found}, None, 0, "", {}).assumptions
+    write_report(Outcome(root, "", replace(seen, request=request), {"panorama": found}, [], None, 0, {}))
+    return (root / "report.md").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("missing", ["rasterio", "morecantile", "jinja2"])
