@@ -247,7 +247,7 @@ class Encoder(nn.Module):
 class TwoViewEncoder(nn.Module):
     """A ground and a satellite encoder, and the learnable scale of their similarities.
 
-    `satellite`, of tiles, is the same module as `ground`, of panoramas, where the weights are shared; `log_scale` is minus
+    `satellite`, of tiles, has the backbone of `ground`, of panoramas, where weights are shared; `log_scale` is minus
     the logarithm of the temperature, log(1 / 0.07) at first (UCVGL, Sample4Geo).
     """
 
@@ -258,7 +258,7 @@ class TwoViewEncoder(nn.Module):
 
     @property
     def shared(self) -> bool:
-        """Whether both views go through the same weights."""
+        """Whether both views go through the same backbone."""
         return self.ground.backbone is self.satellite.backbone
 
     @property
@@ -274,11 +274,12 @@ class TwoViewEncoder(nn.Module):
 def two_view_encoder(ground: EncoderConfig, satellite: EncoderConfig, shared: bool, seed: int) -> TwoViewEncoder:
     """Build the encoders of both views on the CPU, their initial weights drawn from a seed of their own.
 
-    One encoder is shared by both views (Sample4Geo), or each has its own (UCVGL), initialised differently.
+    One encoder is shared by both views (Sample4Geo), or each has its own (UCVGL), initialised differently. Shared under SAFA,
+    which weighs positions, and for images of two sizes, it is the backbone alone: each view has its own weights of positions.
 
     Raises:
         InputError: as `Encoder`; descriptors of two widths; shared weights with settings that differ in more than
-            image_px, or in that with SAFA.
+            image_px.
     """
     if shared and replace(satellite, image_px=ground.image_px) != ground:
         raise InputError(
@@ -291,7 +292,7 @@ def two_view_encoder(ground: EncoderConfig, satellite: EncoderConfig, shared: bo
         return TwoViewEncoder(first, first, (ground, satellite))
     with seeded(2 * seed + 1):  # odd: so that no seed's satellite encoder is another one's ground encoder
         second = Encoder(satellite)
-    if shared:  # SAFA weighs positions, and images of two sizes have other positions
+    if shared:
         second.backbone = first.backbone
     if first.dim != second.dim:
         raise InputError(

@@ -13,7 +13,7 @@ from ucvgl.errors import InputError
 from ucvgl.lab.settings import asked_rows
 from ucvgl.sampling import NeighbourDraw
 
-PUBLISHED = ("resnet50", "deit_small")  # of notebook 06, which change no other
+PAPER_BACKBONES = ("resnet50", "deit_small")  # of notebook 06, which change no other
 HEAD = 512  # numbers of the linear layer behind a frozen backbone whose own pooling learns nothing
 # a batch of each epoch: two, so that what an epoch mines is used in the next
 SMOKE: dict[str, Any] = {
@@ -27,13 +27,13 @@ _Settings = TypeVar("_Settings")
 
 
 def with_backbone(encoder: EncoderConfig, choice: str) -> EncoderConfig:
-    """The encoder on another timm backbone, for images of the size that its published weights ask for; '' and PUBLISHED change
-    nothing.
+    """The encoder on another timm backbone, for images of the size that its published weights ask for; '' and PAPER_BACKBONES
+    change nothing.
 
     `choice` is a name, such as vit_small_patch14_dinov2.lvd142m; with ':frozen' behind it the backbone stays as it was
     published, and what pools its features is trained, with a linear layer where nothing in that learns.
     """
-    if choice in ("", *PUBLISHED):
+    if choice in ("", *PAPER_BACKBONES):
         return encoder
     name, colon, how = choice.partition(":")
     if colon and how != "frozen":
@@ -72,7 +72,7 @@ def shows_panoramas(layout: str, root: str, known: Collection[str]) -> bool:
 def smoke(settings: _Settings) -> _Settings:
     """With UCVGL_ROWS=smoke, all that takes long cut down (SMOKE), images smaller and weights random; else as they come.
 
-    Twice is as once. Whatever the encoders, a data set of two dozen places then runs through a notebook on a CPU.
+    Twice is as once. Meant for a data set of two dozen places on a CPU, to see that its notebooks run.
     """
     if asked_rows() != "smoke":
         return settings
