@@ -1,6 +1,8 @@
 """What every notebook keeps to: skeleton, short cells, small files, no paths, outputs of the laptop profile."""
 
 import ast
+import importlib
+import inspect
 import json
 import re
 
@@ -8,6 +10,7 @@ import nbformat
 import pytest
 
 from ucvgl import paths
+from ucvgl.lab.results import Run
 from ucvgl.lab.sources import REQUIRED
 
 NOTEBOOKS = sorted(paths.notebooks().glob("[0-9][0-9]_*.ipynb"))
@@ -69,3 +72,23 @@ def test_committed_with_outputs_and_small(notebook: nbformat.NotebookNode, reque
     assert any("profile laptop" in json.dumps(cell.outputs) for cell in code_cells(notebook)), (
         "outputs of the laptop profile"
     )
+
+
+def test_what_cells_name_is_in_the_package(notebook: nbformat.NotebookNode) -> None:
+    """In every branch: on the world no cell takes those for data of one's own."""
+    tree = ast.parse("\n".join(re.sub(r"(?m)^%", "#", cell.source) for cell in code_cells(notebook)))
+    known = {"run": {*Run.__dataclass_fields__, *dir(Run)}}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("ucvgl"):
+            for alias in node.names:
+                try:
+                    value = importlib.import_module(f"{node.module}.{alias.name}")
+                except ModuleNotFoundError:
+                    value = getattr(importlib.import_module(node.module), alias.name)
+                if inspect.ismodule(value):
+                    known[alias.asname or alias.name] = set(dir(value))
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    missing = {
+        f"{node.value.id}.{node.attr}" for node in named if node.attr not in known.get(node.value.id, {node.attr})
+    }
+    assert not missing
