@@ -106,6 +106,24 @@ def test_biases_norms_and_scalars_do_not_decay():
     assert plain == {"ground.0.bias", "ground.5.bias", "ground.1.weight", "ground.1.bias", "log_scale"}
 
 
+def test_a_part_learns_at_its_own_rate(tmp_path):
+    moved = {}
+    for scale in (1.0, 30.0):
+        model = Toy(dtype=torch.float64)
+        model.ground.lr_scale, before = scale, [p.clone() for p in model.parameters()]
+        run(
+            tmp_path / str(scale),
+            TrainingConfig(epochs=1, batch_size=12, learning_rate=1e-3),
+            model,
+            Pairs(noise=0.0, dtype=torch.float64),
+        )
+        moved[scale] = [(p - q).abs().max().item() for p, q in zip(model.parameters(), before, strict=True)]
+    own = {name.startswith("ground.") for name, _ in Toy().named_parameters()}
+    assert own == {True, False}
+    for (name, _), once, scaled in zip(Toy().named_parameters(), moved[1.0], moved[30.0], strict=True):
+        assert scaled == pytest.approx(30 * once if name.startswith("ground.") else once, rel=1e-2), name
+
+
 # what it does
 
 

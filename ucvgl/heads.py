@@ -34,6 +34,7 @@ class SslLoss:
     projector_layers: int = 2  # VG-SSL: triplet and MoCo 0, SimCLR 1, the others 2
     projector_width: int = 4096  # VG-SSL: SimCLR 1024, Barlow Twins 2048, the others 4096
     predictor_width: int = 4096  # the hidden layer; BYOL and SimSiam alone
+    predictor_rate: float = 1.0  # its learning rate, in the encoder's; VG-SSL 1, BYOL (appendix) tried 10
     temperature: float = 0.07  # SimCLR and MoCo
     momentum: float = 0.99  # fraction of the momentum encoder that stays at each step; MoCo 0.999, BYOL 0.99
     queue: int = 65_536  # MoCo's keys
@@ -86,10 +87,12 @@ class Predictor(nn.Sequential):
     Args:
         width: of the projections.
         hidden: of the hidden layer; BYOL 4096 between 256 and 256, SimSiam 512 between 2048 and 2048, VG-SSL 4096.
+        lr_scale: its learning rate in the encoder's (`training.adamw`): one that keeps up with the encoder holds off collapse.
     """
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, lr_scale: float = 1.0) -> None:
         super().__init__(*_hidden(width, hidden), nn.Linear(hidden, width))
+        self.lr_scale = lr_scale
 
 
 def momentum_encoder(model: nn.Module, momentum: float = 0.999) -> "ModelEmaV3":
@@ -194,7 +197,8 @@ class Learner(nn.Module):
         with seeded(seed):
             self.projector = Projector(encoder.dim, settings.projector_width, layers)
             predicts = settings.method in ("byol", "simsiam")
-            self.predictor = Predictor(self.projector.width, settings.predictor_width) if predicts else None
+            head = self.projector.width, settings.predictor_width, settings.predictor_rate
+            self.predictor = Predictor(*head) if predicts else None
         momentum = settings.method in ("moco", "byol")
         self.momentum = momentum_encoder(self._embedder(), settings.momentum) if momentum else None
         self.queue = Queue(settings.queue, self.projector.width, items) if settings.method == "moco" else None

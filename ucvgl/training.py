@@ -96,13 +96,22 @@ def learning_rate(config: TrainingConfig, epochs_done: float) -> float:
 
 
 def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW, as in all three papers, over what is not frozen, decaying matrices and kernels alone; fused on CUDA."""
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    plain = [p for p in learnt if p.ndim < 2 or p.numel() == 1]  # biases, norms, scalars such as the temperature
-    decayed = [p for p in learnt if not (p.ndim < 2 or p.numel() == 1)]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    fused = True if all(p.is_cuda for p in learnt) else None
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=fused)
+    """AdamW, as in all three papers, over what is not frozen, decaying matrices and kernels alone; fused on CUDA.
+
+    A part of the model with an `lr_scale` learns at so many times the rate.
+    """
+    scales = {p: part.lr_scale for part in model.modules() if hasattr(part, "lr_scale") for p in part.parameters()}
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for p in model.parameters():
+        if p.requires_grad:
+            plain = p.ndim < 2 or p.numel() == 1  # biases, norms, scalars such as the temperature
+            groups.setdefault((plain, scales.get(p, 1.0)), []).append(p)
+    settings = [
+        {"params": groups[plain, scale], "weight_decay": 0.0 if plain else config.weight_decay, "lr_scale": scale}
+        for plain, scale in sorted(groups)
+    ]
+    fused = True if all(p.is_cuda for some in groups.values() for p in some) else None
+    return torch.optim.AdamW(settings, lr=config.learning_rate, fused=fused)
 
 
 # --------------------------------------------------------------------------------------------------------- what is learnt
@@ -219,7 +228,7 @@ def train(
                         nn.utils.clip_grad_value_(learnt, config.clip_value)
                     lr = learning_rate(config, epoch + (step + 0.5) / steps)
                     for group in optimiser.param_groups:
-                        group["lr"] = lr
+                        group["lr"] = lr * group["lr_scale"]
                     scaler.step(optimiser)
                     scaler.update()
                     task.after_step(model, (epoch + (step + 1) / steps) / config.epochs)

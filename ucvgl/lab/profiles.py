@@ -311,6 +311,8 @@ SSL_METHODS: dict[str, Method] = {
 LAPTOP_RATE: dict[Method, float] = {
     "triplet": 1e-3, "simclr": 1e-3, "moco": 3e-3, "barlow": 1e-3, "vicreg": 1e-3, "byol": 3e-4, "simsiam": 3e-4,
 }  # fmt: skip
+# Of 1, 10 and 30 times that, on the same frames: what a predictor learns at that has some two hundred steps to learn in.
+LAPTOP_PREDICTOR_RATE = 30.0
 # stand for MSLS, Pitts30k, Tokyo 24/7 and Nordland; so many queries that the untrained encoder neither fails nor suffices
 DRIVES = {"car": 400, "hand_held": 150, "night": 150, "season": 800}
 
@@ -405,6 +407,8 @@ def _vg_ssl_small(
         loss = published(method)
         width, hidden = max(8, loss.projector_width // 8), max(8, loss.predictor_width // 8)
         loss = replace(loss, projector_width=width, predictor_width=hidden, queue=train.places, momentum=0.99)
+        if method in ("byol", "simsiam"):
+            loss = replace(loss, predictor_rate=LAPTOP_PREDICTOR_RATE)
         own = replace(training, learning_rate=LAPTOP_RATE[method])
         # ImageNet's statistics: those of these small photos undo more than is learnt
         methods[key] = VgSsl(
