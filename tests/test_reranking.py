@@ -154,3 +154,5 @@ def test_alignment_undoes_a_rotation_without_pairs():
     turn = torch.linalg.qr(torch.randn(6, 6, generator=generator))[0]
     ground, satellite = aligned(places @ turn, places + 0.01 * torch.randn(300, 6, generator=generator), width=6)
     assert ((ground @ satellite.T).argmax(1) == torch.arange(300)).float().mean() > 0.95
+    few, _ = aligned(ground[:4], satellite)  # four images have no more axes
+    assert few.shape == (4, 4)

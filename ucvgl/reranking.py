@@ -111,8 +111,9 @@ def agreeing(labels: PseudoLabels, ground: Tensor, satellite: Tensor, *, k: int 
 def aligned(ground: Tensor, satellite: Tensor, *, width: int = 64, rounds: int = 10) -> tuple[Tensor, Tensor]:
     """Both views in one space without training (after VFM-Loc, 2026): a PCA for each view, then orthogonal Procrustes.
 
-    (N, D) and (M, E) of any encoders -> (N, width) and (M, width) of unit length. Mutual matches stand for pairs; the
-    rotation that brings them together best, U V^T of the singular vectors of their cross-covariance, gives better ones.
+    (N, D) and (M, E) of any encoders -> (N, width) and (M, width) of unit length, with width at most each of N, M, D and E.
+    Mutual matches stand for pairs; the rotation that brings them together best, U V^T of the singular vectors of their
+    cross-covariance, gives better ones.
     """
 
     def principal(x: Tensor) -> Tensor:
@@ -121,6 +122,7 @@ def aligned(ground: Tensor, satellite: Tensor, *, width: int = 64, rounds: int =
         axes = axes * (x @ axes.T).pow(3).mean(0).sign()[:, None]  # an axis points to its longer tail, in both views
         return F.normalize(x @ axes.T, dim=1)
 
+    width = min(width, *ground.shape, *satellite.shape)
     ground, satellite = principal(ground), principal(satellite)
     for _ in range(rounds):
         tile = select(both_ways(ground, satellite, 2, 1), MiningRule(threshold=0.0)).satellite
