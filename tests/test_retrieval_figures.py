@@ -94,16 +94,6 @@ def test_margins_are_split_by_mutual_and_right() -> None:
     assert legend_texts(figure) == ["nearest tile is right", "nearest tile is wrong", "removed", "threshold"]
 
 
-@pytest.mark.parametrize("all_of", ["right", "wrong", "mutual", "not mutual", "zero", "above"])
-def test_margins_of_one_kind(all_of) -> None:
-    margin = torch.zeros(3) if all_of == "zero" else torch.tensor([0.1, 0.2, 0.3])
-    right = torch.full((3,), all_of == "right")
-    figure = r.margin_histogram(margin, right, torch.full((3,), all_of == "mutual"), 0.9 if all_of == "above" else 0.05)
-    bars = sum(sum(heights(a, c)) for a in figure.axes for c in (r.RIGHT_COLOUR, r.WRONG_COLOUR))
-    assert bars == 3
-    assert (figure.axes[0].get_title() == "Mutual: none\nkept by the threshold: none") == (all_of != "mutual")
-
-
 MARGIN = torch.tensor([0.00, 0.02, 0.06, 0.10, 0.20])
 NEAREST_RIGHT = torch.tensor([False, True, False, True, True])
 
@@ -218,12 +208,6 @@ def test_a_map_for_each_city() -> None:
     ]
 
 
-@pytest.mark.parametrize("status", [r.RIGHT, r.WRONG, r.UNLABELLED])
-def test_maps_of_one_place_and_one_status(status) -> None:
-    figure = r.match_map(torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([status]))
-    assert sum(len(c.get_offsets()) for n, c in drawn(figure.axes[0]).items() if not n.startswith("from")) == 1
-
-
 def test_bars_beside_published_ones() -> None:
     frame = pd.DataFrame({"method": ["full", "part", "full", "part"], "r_at_1": [50.0, 20.0, 60.0, 20.0]})
     figure = r.ablation_bars(frame, published=[87.9, None], labels=("a world", "CVUSA"))
@@ -239,11 +223,3 @@ def test_bars_beside_published_ones() -> None:
     assert axes.get_xlabel() == "R@1 (%)"
     spread = next(c for c in axes.collections).get_segments()
     assert spread[0][:, 0].tolist() == [50.0, 60.0]
-
-
-def test_bars_without_published_ones() -> None:
-    frame = pd.DataFrame({"without": ["a"], "ap": [12.3]})
-    figure = r.ablation_bars(frame, "ap", name="without")
-    assert [t.get_text() for t in figure.axes[0].texts] == ["12.3"]
-    assert not figure.legends
-    assert not figure.axes[0].collections  # one seed has no spread

@@ -91,16 +91,6 @@ def test_each_sampler_has_a_map_on_the_same_axes() -> None:
     assert legend_texts(figure) == ["all places", "drawn, joined by none", "drawn place", "joined that of its colour"]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-def test_any_number_of_maps_names_its_axes(count) -> None:
-    batches = {str(k): torch.tensor([k]) for k in range(count)}
-    figure = s.batch_map(WHERE, batches, batches)
-    assert len(figure.axes) == count
-    columns = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3}[count]
-    assert [bool(a.get_xlabel()) for a in figure.axes] == [k + columns >= count for k in range(count)]
-    assert [bool(a.get_ylabel()) for a in figure.axes] == [k % columns == 0 for k in range(count)]
-
-
 def test_places_of_other_cities_are_left_out_and_counted() -> None:
     where = WHERE.clone()
     where[2:4] = NAN
@@ -128,11 +118,3 @@ def test_a_drawn_place_of_another_batch_is_hollow() -> None:
     where = WHERE.clone()
     where[2] = NAN
     assert not drawn_at(s.batch_map(where, {"near": items}, {"near": anchors}).axes[0], "away")
-
-
-def test_neighbouring_groups_differ_in_colour() -> None:
-    item = np.arange(12)
-    colours = s.group_colours(item, item - item % 2)
-    assert [colours[2 * k] == colours[2 * k + 1] for k in range(6)] == [True] * 6
-    assert len(set(colours[:10])) == 5
-    assert colours[10] == colours[0]
