@@ -144,29 +144,29 @@ def test_gradient_caching(gpu, tmp_path):
         satellite=encoder,
         intra=replace(TRAINING, epochs=1, chunk=4),
     )
-    assert np.isfinite(ucvgl.intra_view(toy(), start, tmp_path, progress=False)["rows"][0]["loss"])
+    assert np.isfinite(ucvgl.intra_view(toy(), start, tmp_path)["rows"][0]["loss"])
 
 
 def test_ucvgl(gpu, tmp_path):
     """Steps 3, 4 and 5, the last with and without given labels, and with similar tiles in a batch."""
     start = START
-    ucvgl.intra_view(toy(), start, tmp_path / "3", progress=False)
+    ucvgl.intra_view(toy(), start, tmp_path / "3")
     model = ucvgl.pretrained_model(tmp_path / "3", start)
-    ucvgl.pretrain(model, toy(), start, truth(), tmp_path / "4", after=tmp_path / "3", progress=False)
+    ucvgl.pretrain(model, toy(), start, truth(), tmp_path / "4", after=tmp_path / "3")
     assert all_on_gpu(model)
     for ratio in (0.0, 0.5):
         steps = Curriculum(start, training=TRAINING, rule=MiningRule(threshold=0.0), warmup=1, label_ratio=ratio)
         folder = tmp_path / str(ratio)
-        rows = curriculum.curriculum(toy(), steps, truth(), folder, pretrained=tmp_path / "4", progress=False)["rows"]
+        rows = curriculum.curriculum(toy(), steps, truth(), folder, pretrained=tmp_path / "4")["rows"]
         assert rows[-1]["labels"] > 0
     hard = NeighbourDraw(4, 1, 1)
     steps = replace(steps, rule=MiningRule(mutual=False, threshold=0.0), training=replace(TRAINING, batch_size=2))
-    curriculum.curriculum(toy(), steps, truth(), tmp_path / "hard", pretrained=None, hard=hard, progress=False)
+    curriculum.curriculum(toy(), steps, truth(), tmp_path / "hard", pretrained=None, hard=hard)
 
 
 def test_cyclegan(gpu, tmp_path):
     start = replace(START, translation=Translation("cyclegan", GAN))
-    ucvgl.train_translation(toy(), start, tmp_path, progress=False)
+    ucvgl.train_translation(toy(), start, tmp_path)
     assert ucvgl.fake_satellites(toy(), start, tmp_path).shape == (N, 3, SIZE, SIZE)
 
 
@@ -185,7 +185,7 @@ def test_sample4geo(gpu, tmp_path):
         ENCODER, ENCODER, ground_kind="top view", training=replace(TRAINING, epochs=3), evaluate_every=1,
         sampling=Sampling("both", NeighbourDraw(6, 2, 1), 1),
     )  # fmt: skip
-    recall = sample4geo.supervise(street(), method, {"test": street(1)}, tmp_path, progress=False)["recall"]
+    recall = sample4geo.supervise(street(), method, {"test": street(1)}, tmp_path)["recall"]
     assert recall["test"]["r_at_1"] > 0
     assert all_on_gpu(sample4geo.trained_model(tmp_path, method))
 
@@ -199,5 +199,5 @@ def test_vg_ssl(gpu, method, geopair, tmp_path):
     encoder = EncoderConfig("test_efficientnet", depth=2, pooling="gem", width=8, image_px=(SIZE, SIZE))
     training = replace(TRAINING, batch_size=16 if geopair == "partial" else 8)
     setting = VgSsl(encoder, SslLoss(method, 2, 8, 8, queue=12), training, geopair=geopair, negatives=3, pool=10)
-    done = vg_ssl.learn(street(), setting, {"test": street(1)}, tmp_path, progress=False)
+    done = vg_ssl.learn(street(), setting, {"test": street(1)}, tmp_path)
     assert np.isfinite(done["rows"][-1]["loss"])

@@ -109,7 +109,7 @@ def test_two_processes_train_as_one_and_resume_bit_for_bit(tmp_path):
     for rank in (0, 1):  # stopped and resumed, and without a break
         stopped, whole = (load_file(tmp_path / f"{name}-{rank}.safetensors") for name in ("stopped", "whole"))
         assert_same_weights(stopped, whole)
-        assert "a multiple of the 2 processes, found 5" in (tmp_path / f"odd-{rank}.txt").read_text()
+        assert "a multiple of the 2 processes, which share it, found 5" in (tmp_path / f"odd-{rank}.txt").read_text()
     said = [line.split(": ")[1].split()[0] for line in done.stdout.splitlines() if line.startswith("toy-")]
     assert said == ["ran", "loaded"]
 

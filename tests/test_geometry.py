@@ -264,35 +264,7 @@ def test_seam_and_poles_against_a_padded_copy():
         torch.testing.assert_close(away, found, atol=1e-9, rtol=0)
 
 
-def test_no_seam_and_no_hole_at_the_nadir():
-    """South lies on the seam: a signal smooth on the sphere must be as smooth there, and at the pole, as elsewhere."""
-    view = TopView(400, 100)
-    top = top_view(panorama_of(smooth, 64, torch.float32), view)[0, 0]
-    error = (top - smooth(*looking_down(view).unbind(-1))).abs()
-    assert error.max() < 1e-3
-    assert error[200:, 195:205].max() <= 1.5 * error[:200, 195:205].max()  # southwards no worse than northwards
-    steps = top.diff(dim=1).abs()
-    assert steps[200:, 198:201].max() <= 1.5 * steps[:200, 198:201].max()
-
-
-def test_only_whole_panoramas_are_projected():
-    with pytest.raises(AssertionError, match="complete_panorama"):
-        top_view(torch.zeros(1, 3, 224, 1232))
-
-
 # ---- strips
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "offset", "first"),
-    [(224, 1232, CVUSA_STRIP_OFFSET, 176), (112, 616, CVUSA_STRIP_OFFSET, 88), (47, 256, 0.0, 40)],
-)
-def test_a_strip_is_placed_by_its_own_size(height, width, offset, first):
-    strip = noise(1, 3, height, width, dtype=torch.float32)
-    whole = complete_panorama(strip, strip_offset=offset)
-    assert whole.shape == (1, 3, width // 2, width)
-    assert torch.equal(whole[:, :, first : first + height], strip)
-    assert whole.count_nonzero() == strip.count_nonzero()  # the rest is black
 
 
 @pytest.mark.parametrize(

@@ -58,18 +58,6 @@ def test_both_losses_are_the_formula(count, seed, smoothing, masked):
     assert float(soft) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_a_mask_of_nothing_changes_nothing(smoothing):
-    query, reference, nothing = unit(6, 4, 0), unit(6, 4, 1), torch.zeros(6, 6, dtype=torch.bool)
-    matched = torch.tensor([True, False, True] * 2)
-    for loss, more in ((info_nce, ()), (soft_info_nce, (matched,))):
-        plain, masked = (
-            loss(query, reference, SCALE, *more, label_smoothing=smoothing, not_negative=mask)
-            for mask in (None, nothing)
-        )
-        torch.testing.assert_close(plain, masked)
-
-
 def test_hand_sized_angles():
     # pairs at 0 and 90 degrees, exact: similarities 1 on the diagonal, 0 beside it
     query = angles(0, 90)

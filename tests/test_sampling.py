@@ -61,20 +61,6 @@ def test_geographic_neighbours_in_degrees_are_those_of_the_haversine():
     assert found.tolist() == by_index(haversine(values[:, None], values), 20)
 
 
-def test_a_degree_of_longitude_is_short_in_the_north_and_the_date_line_is_no_border():
-    # at 60 degrees north, 1.5 degrees of longitude are 83 km and one of latitude is 111 km
-    north = Positions(np.array([[60.0, 10.0], [61.0, 10.0], [60.0, 11.5]]), Wgs84())
-    assert geographic_neighbours(north, 1)[0].tolist() == [2]
-    line = Positions(np.array([[0.0, 179.9], [0.0, 179.0], [0.0, -179.9]]), Wgs84())
-    assert geographic_neighbours(line, 2)[0].tolist() == [2, 1]
-
-
-def test_all_places_at_one_position_still_have_neighbours():
-    found = geographic_neighbours(Positions(np.full((300, 2), 7.5), Wgs84()), 3)
-    assert found[:5].tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2], [0, 1, 2]]
-    assert found[299].tolist() == [0, 1, 2]
-
-
 def test_missing_positions_and_too_many_neighbours():
     with pytest.raises(InputError, match=r"positions: expected a position of each place, found none"):
         geographic_neighbours(None, 3)
@@ -222,31 +208,6 @@ def test_no_place_twice_in_a_batch_and_only_what_fills_none_is_dropped(items, pl
     assert len({int(place[i]) for i in dropped}) < batch_size  # not one more batch could be made of them
 
 
-def test_the_nearest_join_in_their_order_as_far_as_there_is_room():
-    # 9 places on a line; neighbours of i: i + 1, i + 2, ... in a ring
-    lists = (torch.arange(9)[:, None] + torch.arange(1, 5)) % 9
-    draw = NeighbourDraw(range=4, nearest=2, drawn=0)
-    for seed in range(20):
-        found, sources = batches_with_sources(lists, 3, seeded(seed), draw)
-        first = torch.randperm(9, generator=seeded(seed))[0].item()
-        assert found[:3].tolist() == [first, (first + 1) % 9, (first + 2) % 9]
-        assert sources[:3].tolist() == [first] * 3
-        two, _ = batches_with_sources(lists, 2, seeded(seed), draw)
-        assert two[:2].tolist() == [first, (first + 1) % 9]
-
-
-def test_sources_are_drawn_items_and_those_that_joined_stand_in_their_lists():
-    lists = random_lists(500, 500, range(500), 20, 3)
-    draw = NeighbourDraw(range=12, nearest=3, drawn=4)
-    found, sources = batches_with_sources(lists, 16, seeded(3), draw)
-    assert torch.equal(found, neighbour_batches(lists, 16, seeded(3), draw))
-    joined = found != sources
-    assert 0.2 < joined.float().mean() < 0.9
-    entry = (lists[sources[joined]] == found[joined][:, None]).int().argmax(1)
-    assert (lists[sources[joined]] == found[joined][:, None]).any(1).all()
-    assert entry.max() < draw.range  # what lies beyond the range never joins
-
-
 def test_index_0_is_drawn_as_a_neighbour_as_often_as_any():
     # in a ring all places are alike
     lists = (torch.arange(60)[:, None] + torch.arange(1, 13)) % 60
@@ -272,16 +233,6 @@ def test_each_of_the_rest_is_drawn_equally_often_and_none_twice():
     for counts in (np.bincount(rest[:, 0], minlength=20)[5:], np.bincount(rest[:, 5], minlength=20)[5:]):
         assert abs(counts - 20_000 / 15).max() < 180
     assert (np.bincount(rest.ravel(), minlength=20)[:5] == 0).all()
-
-
-def test_neighbouring_places_bring_their_own_items_and_empty_ones_none():
-    place = torch.tensor([0, 0, 0, 2, 2, 2])  # place 1 has no item
-    lists = torch.tensor([[1, 2]] * 3 + [[1, 0]] * 3)
-    draw = NeighbourDraw(range=2, nearest=2, drawn=0)
-    found, sources = batches_with_sources(lists, 2, seeded(0), draw, place=place, places=3)
-    assert sorted(found.tolist()) == list(range(6))
-    assert sorted(place[found[:2]].tolist()) == [0, 2]
-    assert sources.view(-1, 2)[:, 0].tolist() == sources.view(-1, 2)[:, 1].tolist() == found.view(-1, 2)[:, 0].tolist()
 
 
 def test_one_crowded_place_among_others_ends_and_is_in_every_batch_it_can_be():
@@ -372,13 +323,6 @@ def test_hardest_negatives_by_full_sort(seed, k):
         far = sorted((j for j in range(20) if not near[i][j]), key=lambda j: -float(query[i] @ pool[j]))[:k]
         assert [j for j in row if j >= 0] == far
         assert row[len(far) :] == [-1] * (k - len(far))
-
-
-def test_negatives_are_searched_in_chunks(monkeypatch):
-    query, pool, query_m, pool_m = scene(3, queries=30)
-    whole = sampling.hardest_negatives(query, pool, query_m, pool_m, 4)
-    monkeypatch.setattr(sampling, "QUERY_CHUNK", 7)
-    assert torch.equal(sampling.hardest_negatives(query, pool, query_m, pool_m, 4), whole)
 
 
 def test_random_negatives_are_far_distinct_and_even():

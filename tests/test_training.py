@@ -195,36 +195,34 @@ def test_loading_ahead_changes_nothing(tmp_path):
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 4])
-def test_training_in_chunks_changes_nothing(tmp_path, chunk):
+def test_training_in_chunks_changes_nothing(tmp_path):
     models = [
         run(tmp_path / str(c), replace(SHORT, chunk=c), Toy(dtype=torch.float64), Pairs(dtype=torch.float64))[0]
-        for c in (None, chunk)
+        for c in (None, 3)
     ]
     for name, value in models[0].state_dict().items():
         torch.testing.assert_close(models[1].state_dict()[name], value, rtol=1e-8, atol=1e-10)
 
 
 def test_batch_norms_cannot_be_trained_in_chunks(tmp_path):
-    with pytest.raises(InputError, match="None for a model with batch norms, found 2"):
+    with pytest.raises(InputError, match=r"None for a model with batch norms.*found 2"):
         run(tmp_path, replace(SHORT, chunk=2), Toy(norm=True))
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(2, [2]), (3, [3]), (4, [4]), (9, [4, 4])])
-def test_few_items_make_one_smaller_batch(tmp_path, count, sizes):
+@pytest.mark.parametrize(("count", "sizes"), [(2, [2]), (3, [3]), (9, [4, 4])])
+def test_few_items_make_one_smaller_batch_and_one_none(tmp_path, count, sizes):
     task = Pairs(count)
-    run(tmp_path, replace(SHORT, epochs=1), task=task)
+    run(tmp_path / "few", replace(SHORT, epochs=1), task=task)
     assert [len(items) for items in task.items] == sizes
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_an_epoch_needs_two_items(tmp_path, count):
-    with pytest.raises(InputError, match=f"epoch 0: expected at least 2 items to contrast, found {count}"):
-        run(tmp_path, task=Pairs(count))
+    with pytest.raises(InputError, match="epoch 0: expected at least 2 items to contrast, found 1"):
+        run(tmp_path / "one", task=Pairs(1))
 
 
 def test_clipping_bounds_the_gradient(tmp_path):
-    norms = {}
+    norms, model, greatest = {}, Toy(), []
+    task = Pairs(on_step=lambda _: greatest.append(max(float(p.grad.abs().max()) for p in model.parameters())))
+    run(tmp_path / "by value", replace(SHORT, clip_value=1e-4), model, task)
+    assert greatest == pytest.approx([1e-4] * 6)
     for limit in (None, 1e-3):
         model, norms[limit] = Toy(), []
         task = Pairs(on_step=lambda _, m=model, n=norms[limit]: n.append(float(nn.utils.get_total_norm(
@@ -232,13 +230,6 @@ def test_clipping_bounds_the_gradient(tmp_path):
         run(tmp_path / str(limit), replace(SHORT, clip_norm=limit), model, task)
     assert min(norms[None]) > 2e-3
     assert norms[1e-3] == pytest.approx([1e-3] * 6, rel=1e-2)
-
-
-def test_clipping_bounds_each_value_of_the_gradient(tmp_path):
-    model, greatest = Toy(), []
-    task = Pairs(on_step=lambda _: greatest.append(max(float(p.grad.abs().max()) for p in model.parameters())))
-    run(tmp_path, replace(SHORT, clip_value=1e-4), model, task)
-    assert greatest == pytest.approx([1e-4] * 6)
 
 
 def test_one_process_trains_in_several_precisions(tmp_path):
@@ -254,7 +245,7 @@ def test_one_process_trains_in_several_precisions(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can train in fp16")
 def test_a_cpu_cannot_train_in_fp16(tmp_path):
-    with pytest.raises(InputError, match="Use bf16 or fp32"):
+    with pytest.raises(InputError, match="expected fp32 or bf16 on cpu"):
         run(tmp_path, replace(SHORT, precision="fp16"))
     assert not list(tmp_path.iterdir())
 
@@ -285,16 +276,6 @@ def test_weights_that_two_encoders_share_are_saved_once(tmp_path):
     assert_same_weights(whole, parts)
 
 
-def test_the_bar_tells_epoch_loss_and_name(tmp_path, capsys):
-    run(tmp_path, name="intra-view", progress=True)
-    shown = capsys.readouterr().err
-    assert "intra-view epoch 2/2" in shown
-    assert "loss=" in shown
-    assert "6/6" in shown
-    run(tmp_path / "silent")
-    assert capsys.readouterr().err == ""
-
-
 # gradient caching
 
 
@@ -319,7 +300,7 @@ def assert_close(one, two):
         torch.testing.assert_close(one[name], two[name], rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 6, 7, 100])
+@pytest.mark.parametrize("chunk", [1, 3, 100])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_the_gradient_of_chunks_is_that_of_the_batch(inputs, chunk, frozen):
     whole, chunks, seen = Toy(dtype=torch.float64), Toy(dtype=torch.float64), []
@@ -461,11 +442,6 @@ def test_a_loss_that_is_not_finite_is_told_and_the_checkpoint_stays(tmp_path, va
         run(tmp_path, task=Diverging(), name="toys")
     model, _ = run(tmp_path)
     assert_same_weights(model, run(tmp_path / "whole")[0])
-
-
-def test_a_measure_that_is_not_finite_is_told(tmp_path):
-    with pytest.raises(InputError, match="epoch 0, recall: expected a finite number"):
-        run(tmp_path, after_epoch=lambda epoch, model: {"recall": math.nan})
 
 
 @pytest.mark.slow

@@ -101,20 +101,6 @@ def test_flat_and_grey_images_stay_finite(value, other):
     np.testing.assert_allclose(matrix @ grey.mean((0, 2, 3)) + offset, wanted / 255, atol=1e-6)
 
 
-def test_masked_pixels_do_not_enter_and_order_does_not_matter():
-    top, satellite = images(5, 6), images(4, 6, 1)
-    mask = torch.zeros(6, 6)
-    mask[1:5, 1:5] = 1
-    ringed = torch.where(mask.bool(), top, torch.zeros_like(top))
-    one, two = (t.fit_statistics(a, satellite, weight=mask) for a in (top, ringed.flip(0)))
-    for first, second in zip(one, two, strict=True):
-        assert torch.allclose(first, second, atol=1e-10)
-    assert not torch.allclose(one[1], t.fit_statistics(ringed, satellite)[1], atol=1e-3)
-    again = t.apply_statistics(top, one)
-    assert again.dtype == torch.uint8
-    assert torch.allclose(again / 255, t.apply_statistics(top / 255, one), atol=0.51 / 255)
-
-
 def test_centre_weight_is_highest_in_the_middle_and_symmetric():
     weight = t.centre_weight(5, 0.5)
     assert weight[2, 2] == 1
@@ -131,18 +117,6 @@ def test_losses_by_hand():
     assert t.adversarial_loss(scores, True) == pytest.approx((0.25 + 0 + 1 + 1) / 4)
     assert t.adversarial_loss(scores, False) == pytest.approx((0.25 + 1 + 0 + 4) / 4)
     assert t.discriminator_loss(scores, scores) == pytest.approx((2.25 + 5.25) / 8)
-
-
-@given(st.integers(0, 10_000))
-def test_losses_against_the_formulas_and_their_gradients(seed):
-    generator = torch.Generator().manual_seed(seed)
-    a, b = (torch.randn(2, 1, 3, 3, generator=generator, requires_grad=True) for _ in range(2))
-    assert torch.allclose(t.adversarial_loss(a, True), F.mse_loss(a, torch.ones_like(a)))
-    assert torch.allclose(t.adversarial_loss(a, False), F.mse_loss(a, torch.zeros_like(a)))
-    real, fake = torch.autograd.grad(t.discriminator_loss(a, b), (a, b))
-    assert torch.allclose(real, (a - 1) / a.numel())
-    assert torch.allclose(fake, b / b.numel())
-    assert all(g.isfinite().all() for g in (real, fake))
 
 
 def test_schedule_is_flat_then_falls_evenly():
@@ -333,19 +307,6 @@ def test_one_step_is_the_papers_objective():
     assert all(not torch.equal(before[name], training.state_dict()[name]) for name in weights)
 
 
-def test_no_identity_loss_is_the_identity_loss_weighted_zero():
-    draws = torch.Generator().manual_seed(1)
-    batches = [torch.rand(2, 3, 16, 16, generator=draws) * 2 - 1 for _ in range(2)]
-    ends = []
-    for weight in (0.0, 1e-12):
-        training = t._CycleGan(replace(TINY, lambda_identity=weight), torch.device("cpu"))
-        draws = torch.Generator().manual_seed(0)
-        losses = torch.stack([training.step(*batches, draws) for _ in range(3)])
-        assert bool((losses[:, 2] == 0).all()) == (weight == 0)
-        ends.append(losses[:, [0, 1, 3, 4]])
-    assert torch.allclose(*ends, atol=1e-4)
-
-
 def test_training_lowers_the_cycle_loss_and_learns_a_colour(tmp_path):
     """Dark red to bright green flats: fakes come nearer to the satellites' colour than the top views are."""
     config = replace(TINY, channels=8, lr=2e-3, batch=4, epochs=3, decay_epochs=1, steps_per_epoch=40)
@@ -381,12 +342,6 @@ def test_a_diverged_training_names_epoch_and_step_and_keeps_the_checkpoint(tmp_p
     # what was kept is good: it goes on from there
     t.train_cyclegan(images(3), images(3, seed=1), TINY, tmp_path, progress=False)
     assert [row["epoch"] for row in rows_of(tmp_path)] == [1, 2, 3]
-
-
-def test_an_epoch_passes_over_the_larger_set():
-    order = t._order(4, 10, torch.Generator().manual_seed(0))
-    assert len(order) == 10
-    assert sorted(order[:4].tolist()) == sorted(order[4:8].tolist()) == [0, 1, 2, 3]
 
 
 def test_augmented_images_are_crops_flips_and_turns_of_the_image():

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ucvgl.errors import InputError
+from ucvgl.errors import check_fields, one_of
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 AT_ONCE = 1 << 20  # values: a few images at a time stay in a processor's cache, three times as fast as all in one go
@@ -45,16 +45,9 @@ class Augmentation:
     dropout_as: Literal["UCVGL", "Sample4Geo"] = "UCVGL"
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name != "dropout_as" and not 0 <= value <= 1:
-                raise InputError(f"augmentation: {name}", expected="0 to 1", found=value, todo="Correct it.")
-        if self.dropout_as not in ("UCVGL", "Sample4Geo"):
-            raise InputError(
-                "augmentation: dropout_as",
-                expected="UCVGL or Sample4Geo",
-                found=repr(self.dropout_as),
-                todo="Choose one.",
-            )
+        one_of("augmentation: dropout_as", self.dropout_as, ("UCVGL", "Sample4Geo"), "Choose one.")
+        rules = [(name, 0 <= value <= 1, "0 to 1") for name, value in vars(self).items() if name != "dropout_as"]
+        check_fields(self, "augmentation: ", "Correct it.", *rules)
 
 
 UCVGL = Augmentation()
@@ -142,11 +135,11 @@ class PlacementJitter:
     padding: Literal["zeros", "reflection"] = "zeros"  # what enters at the edges: black, as in UCVGL, or a mirror image
 
     def __post_init__(self) -> None:
-        for name, most in (("turn_deg", 90), ("scale", 1), ("shift", 1), ("probability", 1 + 1e-9)):
-            if not 0 <= getattr(self, name) < most:
-                expected = f"0 to below {most}" if name != "probability" else "0 to 1"
-                found = getattr(self, name)
-                raise InputError(f"placement jitter: {name}", expected=expected, found=found, todo="Correct it.")
+        check_fields(
+            self, "placement jitter: ", "Correct it.",
+            ("turn_deg", 0 <= self.turn_deg < 90, "0 to below 90"), ("scale", 0 <= self.scale < 1, "0 to below 1"),
+            ("shift", 0 <= self.shift < 1, "0 to below 1"), ("probability", 0 <= self.probability <= 1, "0 to 1"),
+        )  # fmt: skip
 
 
 UCVGL_PLACEMENT = PlacementJitter()

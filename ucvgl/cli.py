@@ -25,18 +25,18 @@ Data = Annotated[str, Option(help="'world', the embedded city, or the root folde
 Seed = Annotated[int, Option(help="Seed of everything random in it.")]
 Other = Annotated[str, Option(help="A second data set, for notebook 05's table on generalisation.")]
 Drone = Annotated[str, Option(help="University-1652, for notebook 05's table on drones.")]
-Backbone = Annotated[
-    str, Option(help="Of the paper profile: a timm name, ':frozen' behind it to train the head alone.")
-]
-Skip = Annotated[
-    bool, Option("--skip-unreadable", help="Leave out images that are absent or damaged; counted in notes.")
-]
+Backbone = Annotated[str, Option(help="Of the paper profile: a timm name; with ':frozen' only the head is trained.")]
 
 
-def _skip_unreadable(skip: bool) -> None:
+def _skip_unreadable(skip: bool) -> bool:
     """What this process and those it starts (kernels, Snakemake's jobs) do with unreadable images."""
     if skip:
         os.environ["UCVGL_SKIP_UNREADABLE"] = "1"
+    return skip
+
+
+_SKIP = "Leave out images that are absent or damaged; counted in notes."
+Skip = Annotated[bool, Option("--skip-unreadable", help=_SKIP, callback=_skip_unreadable)]
 
 
 @app.command(rich_help_panel=PAPERS)
@@ -50,7 +50,6 @@ def notebook(
     """Execute one notebook: its executed copy, artefacts and results.json go to a folder."""
     from ucvgl.lab.runner import NotebookError, run_notebook
 
-    _skip_unreadable(skip_unreadable)
     try:
         run_notebook(name, profile=profile, data=data, seed=seed, extra=parameter or (), out=out)
     except NotebookError as error:
@@ -85,14 +84,13 @@ def reproduce(
     cores: Annotated[str, Option(help="How many CPU cores to use, or 'all'.")] = "all",
     job_seconds: Annotated[str, Option(help="Trainings estimated to be shorter are left to the notebooks.")] = "",
     dry_run: Annotated[
-        bool, Option("--dry-run", help="Print the rows, what is cached, and about how long it takes.")
+        bool, Option("--dry-run", help="Print rows, what is cached, and about how long it takes.")
     ] = False,
     skip_unreadable: Skip = False,
 ) -> None:
     """Regenerate every table and figure that is not up to date. What follows `--` is handed to Snakemake."""
     from ucvgl.lab.reproduce import reproduce as run
 
-    _skip_unreadable(skip_unreadable)
     config = {
         "profile": profile, "data": data, "seed": seed, "rows": rows, "panorama": panorama, "other": other, "drone": drone,
         "backbone": backbone, "job_seconds": job_seconds,
@@ -184,7 +182,6 @@ def train(
     `accelerate launch --multi_gpu --num_processes N -m ucvgl.cli train ROW`; `reproduce --dry-run` lists the rows."""
     from ucvgl.lab.train import train as run
 
-    _skip_unreadable(skip_unreadable)
     run(rows, profile, data, seed, other=other, drone=drone, backbone=backbone)
 
 
@@ -192,7 +189,7 @@ def train(
 def evaluate(
     data: Annotated[Path, Option(help="The root folder of a data set.")],
     weights: Annotated[
-        Path | None, Option(help="A .safetensors file that a training, or `weights convert`, left.")
+        Path | None, Option(help="A .safetensors file that a training or `weights convert` left.")
     ] = None,
     backbone: Annotated[str, Option(help="Or a timm name, with its published weights.")] = "",
     image_px: Annotated[tuple[int, int] | None, Option(help="Height and width for --backbone, if not its own.")] = None,
@@ -207,7 +204,6 @@ def evaluate(
     """Measure an encoder on a data set by its published protocol: recall, hit rate or AP. Nothing is trained."""
     from ucvgl.lab import evaluate as lab
 
-    _skip_unreadable(skip_unreadable)
     tests = lab.open_tests(data, layout, part or ())  # what it lacks is said before weights are fetched
     table = lab.evaluate(lab.encoder_of(weights, backbone, image_px), tests, ranks=ranks, progress=not as_json)
     notes = "".join(f"\n{label}: {test.note}" for label, test in tests.items() if test.note)

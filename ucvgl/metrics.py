@@ -190,21 +190,13 @@ def _count_above(similarity: Tensor, row: Tensor, own: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Precision:
-    """What is claimed and what is true of the pictures at or above a threshold.
+    """What is claimed and what is true of the pictures at or above a threshold."""
 
-    Args:
-        threshold: the least probability.
-        placed: how many pictures have it.
-        share: the part of all pictures, 0 to 1.
-        claimed: their mean probability; NaN if there is none.
-        true: the part of them that is right; NaN if there is none.
-    """
-
-    threshold: float
-    placed: int
-    share: float
-    claimed: float
-    true: float
+    threshold: float  # the least probability
+    placed: int  # how many pictures have it
+    share: float  # the part of all pictures, 0 to 1
+    claimed: float  # their mean probability; NaN if there is none
+    true: float  # the part of them that is right; NaN if there is none
 
 
 def reliability(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> "pd.DataFrame":

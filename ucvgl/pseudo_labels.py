@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, check_fields
 from ucvgl.search import BothWays
 
 QUALITY_K = 5  # neighbours each way that `quality` takes
@@ -24,31 +24,24 @@ class NoPseudoLabels(InputError):
 
 @dataclass(frozen=True)
 class MiningRule:
-    """Which pairs become pseudo-labels; the paper's rule by default.
+    """Which pairs become pseudo-labels; the paper's rule by default."""
 
-    Args:
-        mutual: only pairs that are each other's nearest; the paper's.
-        threshold: least margin, first minus second ground-to-satellite cosine; CVUSA 0.05, CVACT 0.025, VIGOR 0.035.
-        share: a pair is mutual if the ground image is among its tile's `share` nearest; the paper's is 1. Greater where
-            several ground images share a tile, as in VIGOR.
-        keep: ours, None in the paper: at most this fraction of the mutual pairs, the best margins first. It asks nothing
-            of the margins' scale, which differs between encoders; set the threshold to 0 to use it alone.
-    """
-
-    mutual: bool = True
-    threshold: float = 0.05
+    mutual: bool = True  # only pairs that are each other's nearest; the paper's
+    threshold: float = 0.05  # least margin, first minus second cosine; CVUSA 0.05, CVACT 0.025, VIGOR 0.035
+    # a pair is mutual if the ground image is among its tile's `share` nearest; the paper's is 1. Greater where several
+    # ground images share a tile, as in VIGOR
     share: int = 1
+    # ours, None in the paper: at most this fraction of the mutual pairs, the best margins first. It asks nothing of the
+    # margins' scale, which differs between encoders; set the threshold to 0 to use it alone
     keep: float | None = None
 
     def __post_init__(self) -> None:
-        for name, fits, expected in (
+        check_fields(
+            self, "mining rule: ", "UCVGL's on CVUSA are 0.05, 1 and None.",
             ("threshold", 0 <= self.threshold < math.inf, "a cosine, 0 or more"),
             ("share", self.share >= 1, "a whole number, 1 or more"),
             ("keep", self.keep is None or 0 <= self.keep <= 1, "a fraction, 0 to 1"),
-        ):
-            if not fits:
-                todo = f"UCVGL's on CVUSA is {getattr(MiningRule, name)}."
-                raise InputError(f"mining rule: {name}", expected=expected, found=getattr(self, name), todo=todo)
+        )  # fmt: skip
 
     def at(self, epoch: float, epochs: float) -> "MiningRule":
         """The rule at an epoch of the curriculum: the threshold falls to 0, and `keep` grows to 1 at the same pace."""
@@ -175,10 +168,9 @@ def epoch_items(labels: PseudoLabels, satellites: int, generator: Generator, *, 
     matched = satellite >= 0
     ground = matched.nonzero()[:, 0]
     if not len(ground):
-        raise NoPseudoLabels(
-            "training pairs", expected="at least one pseudo-label", found=f"no pseudo-label for {len(labels)} images",
-            todo="Lower the threshold, raise `keep` or `share`, give some labels, or pretrain the encoders for longer.",
-        )  # fmt: skip
+        found = f"no pseudo-label for {len(labels)} images"
+        todo = "Lower the threshold, raise `keep` or `share`, give some labels, or pretrain the encoders for longer."
+        raise NoPseudoLabels("training pairs", expected="at least one pseudo-label", found=found, todo=todo)
     if len(ground) < few * len(labels):
         passes = len(labels) // (len(ground) + 1) + 1
         first, second = _shuffled(ground, generator).tensor_split(2)

@@ -2,12 +2,10 @@
 
 Each takes plain tensors and tables and returns a matplotlib figure. Right and wrong have one colour each throughout, the
 green and the vermilion of Okabe and Ito, which colour-blind readers tell apart; pictures also carry a tick or a cross.
-All raise InputError where rows or columns are missing, shapes do not fit, or a tensor holds NaN where none is named.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,8 +17,7 @@ from matplotlib.patches import Rectangle
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from ucvgl.errors import InputError
-from ucvgl.lab.plots import NONE_COLOUR, PALETTE, RIGHT_COLOUR, WIDTH_IN, WRONG_COLOUR, as_picture, show
+from ucvgl.lab.plots import NONE_COLOUR, PALETTE, RIGHT_COLOUR, WIDTH_IN, WRONG_COLOUR, show
 from ucvgl.lab.tables import HEADINGS
 
 TICK, CROSS = "\N{CHECK MARK}", "\N{BALLOT X}"
@@ -33,17 +30,13 @@ def loss_plot(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
 
     rows: stage -> rows of `training.train`: epoch, loss (NaN leaves a gap), seconds. In the title: epochs × seconds.
     """
-    _check(len(rows) > 0, "loss plot", "at least one stage", "none", "Train one first.")
     figure, panels = _panels(len(rows), height=2.9)
     for number, (stage, epochs) in enumerate(rows.items()):
         frame, axes = pd.DataFrame(list(epochs)), panels[number]
-        _check_columns(f"rows of {stage}", frame, ("epoch", "loss", "seconds"))
         axes.plot(frame["epoch"], frame["loss"], marker="o", markersize=3.5, color=PALETTE[number % len(PALETTE)])
         axes.set(xlabel="epoch", title=f"{stage}: {len(frame)} × {frame['seconds'].mean():.1f} s")
         axes.set_xlim(frame["epoch"].min() - 0.5, frame["epoch"].max() + 0.5)
-        axes.xaxis.get_major_locator().set_params(
-            integer=True, min_n_ticks=1
-        )  # at whole epochs, of a single one as well
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # whole epochs, of a single one as well
     panels[0].set_ylabel("loss (nats)")
     return figure
 
@@ -54,13 +47,6 @@ def similarity_structure(before: Tensor, after: Tensor, order: Tensor) -> Figure
     before, after: (N, N) cosines, a ground image a row; ground image i shows what satellite image i shows.
     order: (M,) indices below N, the images to show in the order of the drive; about 64 can be read.
     """
-    size, shapes = len(before), [tuple(before.shape), tuple(after.shape)]
-    finite = bool(before.isfinite().all() and after.isfinite().all())
-    _check(shapes == [(size, size)] * 2 and finite, "similarities", "two finite matrices (N, N)", f"{shapes}, or NaN",
-           "Multiply the embeddings of as many ground as satellite images.")  # fmt: skip
-    order = order.cpu().long()
-    _check(len(order) > 1 and len(set(order.tolist()) & set(range(size))) == len(order), "order",
-           f"two or more different indices below {size}", order.tolist(), "Sort images along their drive.")  # fmt: skip
     matrices = [m.detach().cpu().float()[order][:, order].numpy() for m in (before, after)]
     low, high = min(m.min() for m in matrices), max(m.max() for m in matrices)
     figure, grid = plt.subplots(2, 2, figsize=(WIDTH_IN, 7.4), height_ratios=(2.6, 1), layout="constrained")
@@ -68,7 +54,12 @@ def similarity_structure(before: Tensor, after: Tensor, order: Tensor) -> Figure
         picture = above.imshow(matrix, vmin=low, vmax=high, cmap="viridis", interpolation="nearest")
         first = 100 * float((matrix.argmax(1) == np.arange(len(matrix))).mean())
         above.set(title=f"{when} training: nearest is right for {first:.0f} %", xlabel="satellite image of the drive")
-        _pair_histogram(below, matrix, np.linspace(low - 1e-6, high + 1e-6, 41))
+        own, edges = np.eye(len(matrix), dtype=bool), np.linspace(low - 1e-6, high + 1e-6, 41)
+        for name, pairs, colour in (("other pairs", ~own, NONE_COLOUR), ("right pairs", own, RIGHT_COLOUR)):
+            weights = np.full(pairs.sum(), 100 / pairs.sum())
+            below.hist(matrix[pairs], edges, weights=weights, color=colour, alpha=0.7, label=name)
+        right, others = np.median(matrix[own]), np.median(matrix[~own])
+        below.set(xlabel="cosine", title=f"Median of right pairs {right:.2f}, of others {others:.2f}")
     grid[0, 0].set_ylabel("ground image of the drive")
     figure.colorbar(picture, ax=grid[0], label="cosine", shrink=0.85)
     grid[1, 0].set_ylabel("share of pairs (%)")
@@ -77,24 +68,12 @@ def similarity_structure(before: Tensor, after: Tensor, order: Tensor) -> Figure
     return figure
 
 
-def _pair_histogram(axes: Axes, matrix: np.ndarray, edges: np.ndarray) -> None:
-    own = np.eye(len(matrix), dtype=bool)
-    for name, values, colour in (
-        ("other pairs", matrix[~own], NONE_COLOUR),
-        ("right pairs", matrix[own], RIGHT_COLOUR),
-    ):
-        axes.hist(values, edges, weights=np.full(len(values), 100 / len(values)), color=colour, alpha=0.7, label=name)
-    right, others = np.median(matrix[own]), np.median(matrix[~own])
-    axes.set(xlabel="cosine", title=f"Median of right pairs {right:.2f}, of others {others:.2f}")
-
-
 def precision_coverage(frame: pd.DataFrame) -> Figure:
     """How many ground images a rule labels, and how many of the labels are right, swept over each rule's threshold.
 
     frame: rule, coverage (% of the ground images), precision (% of the labels; NaN where there is none); rows of a rule
     in the order of its threshold. A bool column `chosen`, if there is one, marks the point in use.
     """
-    _check_columns("precision and coverage", frame, ("rule", "coverage", "precision"))
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 4.2), layout="constrained")
     for number, (rule, rows) in enumerate(frame.groupby("rule", sort=False)):
         colour, rows = PALETTE[number % len(PALETTE)], rows.dropna(subset=["coverage", "precision"])
@@ -113,7 +92,7 @@ def margin_histogram(margin: Tensor, right: Tensor, mutual: Tensor, threshold: f
     margin: (N,) first minus second cosine of each ground image. right: (N,) bool, its nearest tile is right. mutual: (N,)
     bool, the two are each other's nearest. threshold: least margin of a pseudo-label.
     """
-    margin, right, mutual = checked_margins(margin, right, mutual)
+    margin, right, mutual = (value.cpu().numpy() for value in (margin, right, mutual))
     figure, (left, other) = plt.subplots(1, 2, figsize=(WIDTH_IN, 3.6), sharex=True, sharey=True, layout="constrained")
     top = max(float(margin.max()), threshold)
     margin_panel(left, margin[mutual], right[mutual], threshold, top=top, removed_to=threshold)
@@ -130,17 +109,18 @@ def threshold_look(margin: Tensor, right: Tensor, candidate: Tensor, threshold: 
 
     margin, right: (N,) as of `margin_histogram`. candidate: (N,) bool, may have a label at all. threshold: least margin.
     """
-    margins, is_right, is_candidate = checked_margins(margin, right, candidate)
-    labelled = is_candidate & (margins >= threshold)
+    margin, right, candidate = (value.cpu().numpy() for value in (margin, right, candidate))
+    labelled = candidate & (margin >= threshold)
     figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH_IN, 4.4), height_ratios=(5, 1), layout="constrained")
-    margin_panel(
-        above, margins[is_candidate], is_right[is_candidate], threshold, top=float(margins.max()), removed_to=threshold
-    )
+    some, top = margin[candidate], float(margin.max())
+    margin_panel(above, some, right[candidate], threshold, top=top, removed_to=threshold)
     above.set_ylabel("candidates")
     start = 0.0
-    parts = {"right label": (labelled & is_right, RIGHT_COLOUR), "wrong label": (labelled & ~is_right, WRONG_COLOUR),
-             "no label": (~labelled, NONE_COLOUR)}  # fmt: skip
-    for name, (rows, colour) in parts.items():
+    for name, rows, colour in (
+        ("right label", labelled & right, RIGHT_COLOUR),
+        ("wrong label", labelled & ~right, WRONG_COLOUR),
+        ("no label", ~labelled, NONE_COLOUR),
+    ):
         share = 100 * float(rows.mean())
         below.barh(0, share, left=start, color=colour, edgecolor="white")
         if share > 14:  # a narrower part has no room for its name
@@ -149,16 +129,7 @@ def threshold_look(margin: Tensor, right: Tensor, candidate: Tensor, threshold: 
     below.set(xlim=(0, 100), yticks=[], xlabel="ground images (%)")
     figure.legend(*above.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     share = 100 * labelled.mean()
-    return {f"labels: {counted(is_right[labelled])} ({share:.1f} % of {len(margins):,} ground images)": figure}
-
-
-def checked_margins(margin: Tensor, right: Tensor, mutual: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Margins (N,) float32, in which mining compares them, right (N,) bool, mutual (N,) bool as arrays; or InputError."""
-    shapes = [tuple(value.shape) for value in (margin, right, mutual)]
-    fits = len(set(shapes)) == 1 and margin.ndim == 1 and len(margin) > 0 and bool(margin.isfinite().all())
-    _check(fits, "margins", "finite margins, right and mutual, each (N,)", f"shapes {shapes}, or NaN",
-           "Take them from one mining of at least one ground image.")  # fmt: skip
-    return margin.detach().cpu().float().numpy(), right.cpu().bool().numpy(), mutual.cpu().bool().numpy()
+    return {f"labels: {counted(right[labelled])} ({share:.1f} % of {len(margin):,} ground images)": figure}
 
 
 def counted(right: np.ndarray) -> str:
@@ -178,22 +149,15 @@ def margin_panel(
     axes.set_xlabel("margin, first minus second cosine")
 
 
-def labels_plot(frame: pd.DataFrame, *, unit: Literal["count", "percent"] = "count") -> Figure:
+def labels_plot(frame: pd.DataFrame) -> Figure:
     """Labels found and right ones by epoch as areas; beside them, if known, the threshold and the recall.
 
-    Args:
-        frame: epoch, labels, correct and, if known, threshold (a cosine) and r_at_1 (%); NaN where not measured.
-        unit: 'count': both are numbers of ground images. 'percent': labels are of the ground images and correct of the
-            labels, as in the tables; drawn are shares of the ground images.
+    frame: epoch, labels, correct (numbers of ground images) and, if known, threshold (a cosine) and r_at_1 (%); NaN where
+    not measured.
     """
-    _check_columns("labels", frame, ("epoch", "labels", "correct"))
-    _check(unit in ("count", "percent"), "labels: unit", "count or percent", unit, "Choose one.")
     frame = frame.sort_values("epoch")
     epoch, found = frame["epoch"], frame["labels"]
-    right = frame["correct"] if unit == "count" else found * frame["correct"] / 100
-    right = right.where(found != 0, 0.0)  # no label has no precision
-    most = frame["correct"].max()
-    _check(not (right > found + 1e-6).any(), "labels: correct", f"a {unit} of the labels", most, "Check `unit`.")
+    right = frame["correct"].where(found != 0, 0.0)
     extra = {"threshold": ("Threshold", "margin asked for (cosine)"), "r_at_1": ("Recall at 1", HEADINGS["r_at_1"])}
     extra = {name: texts for name, texts in extra.items() if name in frame}
     figure, grid = plt.subplots(1, 1 + len(extra), squeeze=False, figsize=(WIDTH_IN, 3.5), layout="constrained",
@@ -202,7 +166,7 @@ def labels_plot(frame: pd.DataFrame, *, unit: Literal["count", "percent"] = "cou
     areas.fill_between(epoch, 0 * right, right, color=RIGHT_COLOUR, alpha=0.75, label="right labels")
     areas.fill_between(epoch, right, found, color=WRONG_COLOUR, alpha=0.75, label="wrong labels")
     areas.plot(epoch, found, color="black", linewidth=1, marker=".", label="labels found")
-    areas.set(title="Pseudo-labels", ylabel="ground images (%)" if unit == "percent" else "ground images")
+    areas.set(title="Pseudo-labels", ylabel="ground images")
     for axes, (name, (title, label)) in zip(others, extra.items(), strict=True):
         rows = frame.dropna(subset=[name])
         axes.plot(rows["epoch"], rows[name], marker=".", color=PALETTE[0 if name == "r_at_1" else 3])
@@ -214,26 +178,21 @@ def labels_plot(frame: pd.DataFrame, *, unit: Literal["count", "percent"] = "cou
     return figure
 
 
-def quality_plot(frame: pd.DataFrame, measures: Sequence[str], truth: str = "r_at_1") -> Figure:
+def quality_plot(frame: pd.DataFrame, measures: Sequence[str]) -> Figure:
     """Measures that need no labels against the true recall, a dot an epoch, with Spearman's rank correlation.
 
-    frame: an epoch a row: the columns `measures` and `truth` (true recall in %) and, if known, `epoch`, shown as colour.
-    Rows with NaN are left out.
+    frame: an epoch a row: the columns `measures`, r_at_1 (true recall in %) and epoch, shown as colour. Rows with NaN are
+    left out.
     """
-    _check(len(measures) > 0, "quality: measures", "at least one column", "none", "Name one.")
-    _check_columns("quality", frame, (*measures, truth))
-    rows = frame.dropna(subset=[*measures, truth])
-    _check(len(rows) > 0, "quality", "an epoch with every measure", "NaN in each", "Evaluate an epoch.")
+    rows = frame.dropna(subset=[*measures, "r_at_1"])
     figure, panels = _panels(len(measures), height=3.1)
-    colour = rows["epoch"] if "epoch" in rows else PALETTE[0]
     for axes, name in zip(panels, measures, strict=True):
-        dots = axes.scatter(rows[name], rows[truth], s=32, edgecolors="black", linewidths=0.4, c=colour)
-        ranked = rows[name].nunique() > 1 and rows[truth].nunique() > 1  # a constant has no ranks
-        rank = f"{spearmanr(rows[name], rows[truth]).statistic:+.2f}" if ranked else "not defined"
+        dots = axes.scatter(rows[name], rows["r_at_1"], s=32, edgecolors="black", linewidths=0.4, c=rows["epoch"])
+        ranked = rows[name].nunique() > 1 and rows["r_at_1"].nunique() > 1  # a constant has no ranks
+        rank = f"{spearmanr(rows[name], rows['r_at_1']).statistic:+.2f}" if ranked else "not defined"
         axes.set(xlabel=name.replace("_", " "), title=f"rank correlation {rank}")
-    panels[0].set_ylabel(HEADINGS.get(truth, truth))
-    if "epoch" in rows:
-        figure.colorbar(dots, ax=panels, label="epoch", fraction=0.03)
+    panels[0].set_ylabel(HEADINGS["r_at_1"])
+    figure.colorbar(dots, ax=panels, label="epoch", fraction=0.03)
     return figure
 
 
@@ -246,13 +205,9 @@ def retrieval_rows(
     ground: Q panoramas (3, H, W). top_views: Q pictures, or None. retrieved: Q lists of k tiles, the nearest first.
     right: (Q, k) bool. captions: Q short texts above the panoramas.
     """
-    counts = [len(tiles) for tiles in retrieved]
-    lengths = {len(ground), len(retrieved), len(ground if top_views is None else top_views), len(captions or ground)}
-    fits = len(lengths) == 1 and sum(counts) > 0 and tuple(right.shape) == (len(counts), counts[0])
-    _check(fits and len(set(counts)) == 1, "retrieval rows", "Q panoramas, top views, captions, lists of k, right (Q, k)",
-           f"{sorted(lengths)} rows, lists of {counts}, right {tuple(right.shape)}", "Give a row a query.")  # fmt: skip
+    count = len(retrieved[0])
     lists = list(zip(ground, *([] if top_views is None else [top_views]), strict=True))
-    titles = ["ground image", "top view"][: len(lists[0])] + [str(place + 1) for place in range(counts[0])]
+    titles = ["ground image", "top view"][: len(lists[0])] + [str(place + 1) for place in range(count)]
     ratios = [image.shape[-1] / image.shape[-2] for image in (*lists[0], *retrieved[0])]
     height = WIDTH_IN / (sum(ratios) + 0.12 * len(ratios)) + 0.32
     figure, grid = plt.subplots(len(lists), len(ratios), squeeze=False, figsize=(WIDTH_IN, len(lists) * height),
@@ -260,7 +215,7 @@ def retrieval_rows(
     for row, panels in enumerate(grid):
         for axes, image, title in zip(panels, (*lists[row], *retrieved[row]), titles, strict=True):
             show(axes, image, title if row == 0 else "")
-        for axes, correct in zip(panels[-counts[0] :], right[row].tolist(), strict=True):
+        for axes, correct in zip(panels[-count:], right[row].tolist(), strict=True):
             _frame(axes, RIGHT_COLOUR if correct else WRONG_COLOUR, TICK if correct else CROSS)
         if captions:
             panels[0].set_title(captions[row])
@@ -274,29 +229,21 @@ def _frame(axes: Axes, colour: str, mark: str) -> None:
 
 
 def match_map(
-    position: Tensor, matched_position: Tensor, status: Tensor, *, city: Sequence[str] | None = None,
-    background: Mapping[str, Tensor] | Tensor | None = None, size_m: float | None = None,
-) -> Figure:  # fmt: skip
+    position: Tensor, matched_position: Tensor, status: Tensor, *, city: Sequence[str] | None = None
+) -> Figure:
     """Where the labels lie, a map a city: right ones, wrong ones with a line to where they were put, unlabelled ones.
 
     position: (N, 2) metres east and north of the ground images. matched_position: (N, 2) of the tiles they were given;
     NaN (no line) where there is none, or in another city. status: (N,) RIGHT, WRONG or UNLABELLED (1, 0, -1). city: N
-    names, a map each. background: the city from above (3, H, W), or city -> such a picture; covers 0 to `size_m` metres.
+    names, a map each.
     """
     names = np.array([""] * len(status) if city is None else list(city))
     at, to, kind = (value.detach().cpu().numpy() for value in (position, matched_position, status))
-    fits = at.shape == to.shape == (len(names), 2) and len(names) == len(kind) > 0
-    _check(fits and np.isfinite(at).all() and np.isin(kind, (RIGHT, WRONG, UNLABELLED)).all(), "match map",
-           "finite positions (N, 2), matched ones (N, 2), N statuses of 1, 0 or -1, N cities",
-           f"{at.shape}, {to.shape}, {len(kind)} statuses, {len(names)} cities", "Give a row an image.")  # fmt: skip
-    _check(background is None or size_m is not None, "match map: size_m", "metres", size_m, "Give the edge length.")
     cities = list(dict.fromkeys(names.tolist()))
     columns = 2 if len(cities) in (2, 4) else min(3, len(cities))
     figure, panels = _panels(len(cities), height=6.6 if columns == 1 else WIDTH_IN / columns, columns=columns)
     for axes, name in zip(panels, cities, strict=True):
-        picture, rows = background.get(name) if isinstance(background, Mapping) else background, names == name
-        if picture is not None:
-            axes.imshow(as_picture(picture), extent=(0, size_m, 0, size_m), alpha=0.5)
+        rows = names == name
         counts = _draw_matches(axes, at[rows], to[rows], kind[rows])
         axes.set(title=f"{name}\n{counts}".strip(), xlabel="metres east", ylabel="metres north", aspect="equal")
     _legend_beneath(figure, panels[0])
@@ -328,10 +275,7 @@ def ablation_bars(
     published: one value a name in the order of the frame, None where not published. labels: what the two kinds of bars
     are, with the data they were measured on.
     """
-    _check_columns("bars", frame, (name, value))
     ours = frame.groupby(name, sort=False)[value].agg(["mean", "min", "max"])
-    _check(published is None or len(published) == len(ours), "bars: published", f"{len(ours)} values",
-           len(published or ()), "Use None where not published.")  # fmt: skip
     place, thick = np.arange(len(ours)), 0.7 if published is None else 0.38
     height = 1.1 + len(ours) * (0.42 if published is None else 0.66)
     figure, axes = plt.subplots(figsize=(WIDTH_IN, height), layout="constrained")
@@ -365,14 +309,3 @@ def _panels(count: int, *, height: float, columns: int = 4) -> tuple[Figure, lis
 def _legend_beneath(figure: Figure, axes: Axes) -> None:
     """The legend of one panel below all of them, where it covers no data."""
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
-
-
-def _check(fits: bool, where: str, expected: str, found: object, todo: str) -> None:
-    if not fits:
-        raise InputError(where, expected=expected, found=found, todo=todo)
-
-
-def _check_columns(where: str, frame: pd.DataFrame, names: Sequence[str]) -> None:
-    missing = [name for name in names if name not in frame]
-    _check(not missing and not frame.empty, where, f"rows with {', '.join(names)}",
-           f"{len(frame)} rows, missing {missing}", "Check where the table was made.")  # fmt: skip

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, check_fields
 from ucvgl.positions import Neighbours, Positions
 from ucvgl.search import top_k
 
@@ -37,13 +37,11 @@ class NeighbourDraw:
     drawn: int = 32  # so many of the others join, drawn without replacement
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not isinstance(value, int) or value < 0:
-                raise InputError(f"neighbour draw: {name}", expected="a whole number, 0 or more", found=value,
-                                 todo="Give a count.")  # fmt: skip
-        if self.nearest + self.drawn > self.range:
-            raise InputError("neighbour draw", expected=f"nearest + drawn of at most the range, {self.range}",
-                             found=f"{self.nearest} + {self.drawn}", todo="Widen the range or let fewer join.")  # fmt: skip
+        counts = [(name, isinstance(n, int) and n >= 0, "a whole number, 0 or more") for name, n in vars(self).items()]
+        check_fields(self, "neighbour draw: ", "Give a count.", *counts)
+        joining, todo = self.nearest + self.drawn, "Widen the range or let fewer join."
+        range_ = ("range", joining <= self.range, f"nearest + drawn of at most the range, here at least {joining}")
+        check_fields(self, "neighbour draw: ", todo, range_)
 
 
 # --------------------------------------------------------------------------------------------------------- neighbours

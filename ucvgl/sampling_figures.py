@@ -1,8 +1,7 @@
 """Plots of how batches are put together (Sample4Geo, section 3), one function a figure.
 
 Each takes plain tensors and returns a matplotlib figure. A sampler draws a place and lets others join it, its
-neighbours on the ground or in feature space; a place's *drawn place* is the one it joined, itself if it was drawn. Both raise
-InputError on shapes that do not fit, and on NaN where none is named.
+neighbours on the ground or in feature space; a place's *drawn place* is the one it joined, itself if it was drawn.
 """
 
 import math
@@ -10,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -19,7 +17,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from ucvgl.errors import InputError
 from ucvgl.lab.plots import PALETTE, WIDTH_IN, show
 
 SHOWN = 10  # tiles a row: eleven inches hold no more that can still be told apart
@@ -30,35 +27,20 @@ FAINT_COLOUR, ALONE_COLOUR = "#d4d4d4", "#333333"  # places outside the batch; d
 # ----------------------------------------------------------------------------------------------- what is in one batch
 
 
-def batch_pictures(
-    tiles_by_sampler: Mapping[str, Sequence[Tensor]], marks: Mapping[str, Sequence[bool]] | None = None,
-    captions: Mapping[str, str] | None = None,
-) -> Figure:  # fmt: skip
+def batch_pictures(tiles_by_sampler: Mapping[str, Sequence[Tensor]], marks: Mapping[str, Sequence[bool]]) -> Figure:
     """A row a sampler: the first tiles of one of its batches, drawn places framed, those that joined them unframed.
 
     tiles_by_sampler: sampler -> tiles (3, S, S), a drawn place first and behind it those that joined it; the first SHOWN
-    are shown. marks: sampler -> for each tile whether it was drawn; None, or a sampler not named: the first alone.
-    captions: sampler -> what to say above its row; its name where there is none.
+    are shown. marks: sampler -> for each tile whether it was drawn.
     """
-    marks, captions = marks or {}, captions or {}
-    counts = {name: len(tiles) for name, tiles in tiles_by_sampler.items()}
-    _check(bool(counts) and min(counts.values()) > 0, "batch pictures", "at least one tile a sampler", counts or "none",
-           "Take one batch of each sampler.")  # fmt: skip
-    shapes = {tuple(tile.shape) for tiles in tiles_by_sampler.values() for tile in tiles}
-    _check(all(len(shape) == 3 and shape[0] == 3 for shape in shapes), "batch pictures: tiles", "pictures (3, S, S)",
-           sorted(shapes), "Give colour pictures, not batches of them.")  # fmt: skip
-    for kind, given in (("marks", marks), ("captions", captions)):
-        _check_names(f"batch pictures: {kind}", given, counts)
-    for name, row in marks.items():
-        _check(len(row) == counts[name], f"batch pictures: marks of {name}", f"{counts[name]} truth values", len(row),
-               "Give one for each tile.")  # fmt: skip
-    columns = min(SHOWN, max(counts.values()))
+    columns = min(SHOWN, max(map(len, tiles_by_sampler.values())))
     size = min(WIDTH_IN / columns, 1.6)
-    figure = plt.figure(figsize=(columns * size, len(counts) * (size + 0.24) + 0.3), layout="constrained")
-    parts = figure.subfigures(len(counts), 1, squeeze=False)[:, 0]  # a caption wider than its tile pushes no tile aside
+    figure = plt.figure(figsize=(columns * size, len(tiles_by_sampler) * (size + 0.24) + 0.3), layout="constrained")
+    # a caption wider than its tile pushes no tile aside
+    parts = figure.subfigures(len(tiles_by_sampler), 1, squeeze=False)[:, 0]
     every = []
     for part, (name, tiles) in zip(parts, tiles_by_sampler.items(), strict=True):
-        drawn = [bool(mark) for mark in marks.get(name, [True] + [False] * (len(tiles) - 1))][:SHOWN]
+        drawn = [bool(mark) for mark in marks[name]][:SHOWN]
         every += drawn
         panels = part.subplots(1, columns, squeeze=False)[0]
         for axes in panels:
@@ -68,32 +50,30 @@ def batch_pictures(
             if framed:
                 axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=FRAME_COLOUR, linewidth=4, clip_on=False,
                                          transform=axes.transAxes))  # fmt: skip
-        part.suptitle(captions.get(name, name), x=0.004, ha="left", fontsize=10.5)
+        part.suptitle(name, x=0.004, ha="left", fontsize=10.5)
     handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=FRAME_COLOUR, linewidth=3, label="drawn place"),
                Rectangle((0, 0), 1, 1, color=FAINT_COLOUR, label="no frame: joined the drawn place before it")]  # fmt: skip
     figure.legend(handles=handles[: 1 if all(every) else 2], loc="outside lower center", ncols=2)
     return figure
 
 
-def batch_map(where: Tensor, batches: Mapping[str, Tensor], anchors: Mapping[str, Tensor] | None = None) -> Figure:
+def batch_map(where: Tensor, batches: Mapping[str, Tensor], anchors: Mapping[str, Tensor]) -> Figure:
     """Where the places of one batch lie, a map a sampler: faint dots are all places, lines lead to the drawn ones.
 
     where: (N, 2) metres east and north, of one city; NaN for a place that is not to be shown (another city). batches:
     sampler -> (B,) places of one of its batches. anchors: sampler -> (B,) the drawn place that each of them joined,
-    itself if it was drawn, -1 if not known; a sampler not named draws every place alone, as at random. The distance in
-    a title is the median over the places that joined one, as far as both are on the map.
+    itself if it was drawn. The distance in a title is the median over the places that joined one, as far as both are on
+    the map.
     """
-    anchors = anchors or {}
-    _check(len(batches) > 0, "batch map", "at least one batch", "none", "Take one batch of each sampler.")
-    _check_names("batch map: anchors", anchors, batches)
-    checked = [checked_batch(where, items, anchors.get(name), f"batch map: {name}") for name, items in batches.items()]
+    places = where.cpu().double().numpy()
+    of_sampler = [(items.cpu().numpy(), anchors[name].cpu().numpy()) for name, items in batches.items()]
     columns = 2 if len(batches) in (2, 4) else min(3, len(batches))
     rows, panel = math.ceil(len(batches) / columns), {1: 5.8, 2: 4.5, 3: WIDTH_IN / 3}[columns]
     figure, grid = plt.subplots(rows, columns, squeeze=False, layout="constrained", sharex=True, sharey=True,
                                 figsize=(columns * panel, rows * (panel + 0.2) + 0.3))  # fmt: skip
     for axes in grid.ravel()[len(batches) :]:
         axes.remove()
-    texts = [draw_batch(axes, *batch) for axes, batch in zip(grid.ravel(), checked, strict=False)]
+    texts = [draw_batch(axes, places, *batch) for axes, batch in zip(grid.ravel(), of_sampler, strict=False)]
     lines = max(len(text) for text in texts)
     for number, (axes, name, text) in enumerate(zip(grid.ravel(), batches, texts, strict=False)):
         axes.set_title("\n".join([name, *text] + [""] * (lines - len(text))))  # names stand on one line
@@ -101,36 +81,14 @@ def batch_map(where: Tensor, batches: Mapping[str, Tensor], anchors: Mapping[str
         if number + columns >= len(batches):  # the lowest of its column, perhaps above a gap
             axes.set_xlabel("metres east")
             axes.xaxis.set_tick_params(labelbottom=True)
-    handles = {handle.get_label(): handle for _, item, anchor in checked for handle in batch_legend(item, anchor)}
+    handles = {handle.get_label(): handle for batch in of_sampler for handle in batch_legend(*batch)}
     figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=2 if columns == 1 else 3)
     return figure
 
 
-def checked_batch(
-    where: Tensor, items: Tensor, anchors: Tensor | None, at: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions (N, 2), places (B,) and the drawn place of each (B,) as arrays, -1 and None replaced; or InputError.
-
-    where: (N, 2) metres, NaN not shown. items: (B,) places. anchors: (B,) drawn places, -1 not known, or None. at: what
-    the error names.
-    """
-    anchors = items if anchors is None else anchors
-    shapes = [tuple(value.shape) for value in (where, items, anchors)]
-    fits = where.ndim == 2 and where.shape[1] == 2 and items.ndim == 1 and len(items) > 0 and shapes[1] == shapes[2]
-    _check(fits, at, "positions (N, 2), places (B,) and their drawn places (B,)", shapes, "Take them from one batch.")
-    places = where.detach().cpu().double().numpy()
-    _check(bool(np.isfinite(places).all(1).any()), at, "positions in metres", "NaN in each", "Leave in one city.")
-    kinds = {items.dtype, anchors.dtype}
-    whole = not any(kind.is_floating_point or kind == torch.bool for kind in kinds)
-    low, high = (int(items.min()), int(anchors.min())), max(int(items.max()), int(anchors.max()))
-    _check(whole and low[0] >= 0 and low[1] >= -1 and high < len(where), at, f"indices of the {len(where)} places",
-           f"{min(low)} to {high}, {kinds}", "Batches hold indices of places: no mask, no rows of a split.")  # fmt: skip
-    item, anchor = items.cpu().long().numpy(), anchors.cpu().long().numpy()
-    return places, item, np.where(anchor < 0, item, anchor)
-
-
 def draw_batch(axes: Axes, places: np.ndarray, item: np.ndarray, anchor: np.ndarray) -> list[str]:
-    """One batch of `checked_batch` on a map of all places; gives back in words how many were drawn and how far apart."""
+    """One batch on a map of all places (N, 2): its places (B,) and the drawn place of each (B,); in words, how many were drawn
+    and how far apart."""
     known, colours = np.isfinite(places).all(1), group_colours(item, anchor)
     joined, drawn, alone = _roles(item, anchor)
     axes.scatter(*places[known].T, s=9, c=FAINT_COLOUR, linewidths=0, zorder=1)
@@ -191,16 +149,3 @@ def group_colours(item: np.ndarray, anchor: np.ndarray) -> np.ndarray:
     groups = list(dict.fromkeys(anchor[item != anchor].tolist()))
     table = {drawn: GROUP_COLOURS[number % len(GROUP_COLOURS)] for number, drawn in enumerate(groups)}
     return np.array([table.get(drawn, ALONE_COLOUR) for drawn in anchor.tolist()], dtype=object)
-
-
-# ---------------------------------------------------------------------------------------------------------- the checks
-
-
-def _check(fits: bool, where: str, expected: str, found: object, todo: str) -> None:
-    if not fits:
-        raise InputError(where, expected=expected, found=found, todo=todo)
-
-
-def _check_names(where: str, given: Mapping[str, object], samplers: Mapping[str, object]) -> None:
-    unknown = [name for name in given if name not in samplers]
-    _check(not unknown, where, f"samplers among {', '.join(samplers)}", unknown, "Name them as the batches are named.")

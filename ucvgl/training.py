@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from ucvgl import checkpoints
 from ucvgl.distributed import Place, average_, copy_from_first_, from_first, gather, processes
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, check_fields
 from ucvgl.paths import write_text
 
 CHECKPOINT, METRICS = "training.safetensors", "metrics.jsonl"
@@ -60,7 +60,11 @@ class TrainingConfig:
         def whole(value: object, least: int) -> bool:
             return type(value) is int and value >= least
 
-        for name, right, expected in (
+        def limit(value: float | None) -> bool:
+            return value is None or 0 < value < math.inf
+
+        check_fields(
+            self, "training: ", "Choose another.",
             ("epochs", whole(self.epochs, 1), "a whole number >= 1"),
             ("batch_size", whole(self.batch_size, 2), "a whole number >= 2"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "a number > 0"),
@@ -68,17 +72,12 @@ class TrainingConfig:
             ("epochs_before", whole(self.epochs_before, 0), "a whole number >= 0"),
             ("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"0 to less than epochs ({self.epochs})"),
             ("min_lr_ratio", 0 <= self.min_lr_ratio <= 1, "0 to 1"),
-            *(
-                (name, limit is None or 0 < limit < math.inf, "a number > 0, or None")
-                for name, limit in (("clip_norm", self.clip_norm), ("clip_value", self.clip_value))
-            ),
+            ("clip_norm", limit(self.clip_norm), "a number > 0, or None"),
+            ("clip_value", limit(self.clip_value), "a number > 0, or None"),
             ("precision", self.precision in ("fp32", *HALF), "fp32, bf16 or fp16"),
             ("chunk", self.chunk is None or whole(self.chunk, 1), "a whole number >= 1, or None"),
             ("seed", whole(self.seed, 0), "a whole number >= 0"),
-        ):
-            if not right:
-                found = repr(getattr(self, name))
-                raise InputError(f"training: {name}", expected=expected, found=found, todo="Choose another.")
+        )  # fmt: skip
 
 
 def learning_rate(config: TrainingConfig, epochs_done: float) -> float:
@@ -125,7 +124,7 @@ class Batch(NamedTuple):
 
 
 class Task(Protocol):
-    """What is learnt. Subclass it; the last three methods may be left as they are.
+    """What is learnt. Subclass it; `embed` and the last three methods may be left as they are.
 
     Randomness comes from the generators given (on the CPU). Epochs count from 0. In several processes each has a task
     of its own, made from the same settings.
@@ -133,23 +132,20 @@ class Task(Protocol):
 
     def order(self, epoch: int, model: nn.Module, generator: Generator) -> Tensor:
         """Int64 (n,): the items of this epoch, shuffled. A curriculum mines here, which may change what items mean."""
-        ...
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """Loads and augments (b,) items; on any device. With `prefetch` it runs in a thread of its own."""
-        ...
 
     def embed(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """(b, ...) inputs on the model's device -> (b, D) embeddings; under autocast if precision is not fp32."""
-        ...
+        """(b, ...) inputs on the model's device -> (b, D) embeddings; under autocast if precision is not fp32. Of two views, each
+        through its encoder."""
+        return model.ground(inputs[0]), model.satellite(inputs[1])
 
     def loss(self, model: nn.Module, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
         """A scalar from the embeddings and labels of all processes, which stand in the order of `order`."""
-        ...
 
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Follows each step of the optimiser, as a momentum encoder does; progress is the fraction of training done."""
-        return
 
     def state(self) -> dict[str, Tensor]:
         """What a resumed run needs to know of this task, between two epochs: mined labels, neighbours."""
@@ -157,7 +153,6 @@ class Task(Protocol):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Takes back what `state` gave; may be on another device."""
-        return
 
 
 # -------------------------------------------------------------------------------------------------------------- the loop
@@ -332,29 +327,22 @@ DIVERGED = "Lower learning_rate, set clip_norm, or use bf16 or fp32; the last wh
 
 def _check(config: TrainingConfig, model: nn.Module, place: Place) -> None:
     """What the settings cannot know by themselves."""
-    if config.precision == "fp16" and place.device.type != "cuda":
-        expected = f"fp32 or bf16 on {place.device.type}"
-        raise InputError("training: precision", expected=expected, found="fp16", todo="Use bf16 or fp32.")
-    if config.batch_size % place.num_processes:
-        raise InputError(
-            "training: batch_size", expected=f"a multiple of the {place.num_processes} processes",
-            found=config.batch_size, todo="It counts the pairs of all processes together.",
-        )  # fmt: skip
-    if config.chunk is not None and any(isinstance(module, _BatchNorm) for module in model.modules()):
-        raise InputError(
-            "training: chunk", expected="None for a model with batch norms", found=config.chunk,
-            todo="They normalise by the whole batch: set it to None, or choose a backbone with layer norms.",
-        )  # fmt: skip
+    cpu, several = place.device.type != "cuda", place.num_processes
+    norms = any(isinstance(module, _BatchNorm) for module in model.modules())
+    check_fields(
+        config, "training: ", "Choose another; a backbone with layer norms may be trained in chunks.",
+        ("precision", config.precision != "fp16" or not cpu, f"fp32 or bf16 on {place.device.type}"),
+        ("batch_size", config.batch_size % several == 0, f"a multiple of the {several} processes, which share it"),
+        ("chunk", config.chunk is None or not norms, "None for a model with batch norms, which see the whole batch"),
+    )  # fmt: skip
 
 
 def _batch_size(order: Tensor, config: TrainingConfig, place: Place, where: str) -> tuple[int, int]:
     """Pairs in each batch and the number of batches; fewer items than a batch make one smaller batch."""
     least = max(2, place.num_processes)
     if len(order) < least:
-        raise InputError(
-            where, expected=f"at least {least} items to contrast", found=len(order),
-            todo="Too few images or labels are left: loosen what selects them.",
-        )  # fmt: skip
+        todo = "Too few images or labels are left: loosen what selects them."
+        raise InputError(where, expected=f"at least {least} items to contrast", found=len(order), todo=todo)
     size = min(config.batch_size, len(order) // place.num_processes * place.num_processes)
     return size, len(order) // size if size == config.batch_size else 1
 

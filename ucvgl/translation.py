@@ -20,7 +20,7 @@ from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from ucvgl import checkpoints
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, check_fields
 
 CHUNK = 64  # images whose colours are taken at a time
 CHECK_EVERY = 50  # steps between looks at the losses, which make a GPU wait
@@ -118,24 +118,24 @@ class CycleGanConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        def check(name: str, right: bool, expected: str) -> None:
-            if not right:
-                raise InputError(f"CycleGanConfig.{name}", expected=expected, found=repr(getattr(self, name)),
-                                 todo="Choose another value.")  # fmt: skip
-
-        for name, value in vars(self).items():
-            if type(getattr(type(self), name)) is int or (name == "steps_per_epoch" and value is not None):
-                least = 0 if name in ("decay_epochs", "downsamplings", "pool", "blocks", "seed") else 1
-                check(name, type(value) is int and value >= least, f"a whole number of at least {least}")
-        for name in ("lambda_cycle", "lambda_identity"):
-            check(name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
-        check("beta1", 0 <= self.beta1 < 1, "0 to below 1")
-        check("lr", 0 < self.lr < 1, "above 0 and below 1")
-        check("precision", self.precision in ("fp32", "bf16"), "fp32 or bf16")
+        whole = {name: n for name, n in vars(self).items() if type(getattr(type(self), name)) is int}
+        whole |= {} if self.steps_per_epoch is None else {"steps_per_epoch": self.steps_per_epoch}
+        may_be_0 = ("decay_epochs", "downsamplings", "pool", "blocks", "seed")
+        least = {name: 0 if name in may_be_0 else 1 for name in whole}
+        weights = ("lambda_cycle", "lambda_identity")
+        check_fields(
+            self, "CycleGanConfig.", "Choose another value.",
+            *((name, type(n) is int and n >= least[name], f"a whole number of at least {least[name]}")
+              for name, n in whole.items()),
+            *((name, 0 <= getattr(self, name) < math.inf, "a number of at least 0") for name in weights),
+            ("beta1", 0 <= self.beta1 < 1, "0 to below 1"), ("lr", 0 < self.lr < 1, "above 0 and below 1"),
+            ("precision", self.precision in ("fp32", "bf16"), "fp32 or bf16"),
+        )  # fmt: skip
         # reflection needs one pixel more than it pads; the discriminators must have at least one output
-        least = max(2 * self.stride, 4 * self.patch, 3 << self.discriminator_layers)
-        sizes = f"a multiple of {self.stride} (patch * 2**downsamplings), {least} to load_px, {self.load_px}"
-        check("crop_px", self.crop_px % self.stride == 0 and least <= self.crop_px <= self.load_px, sizes)
+        smallest = max(2 * self.stride, 4 * self.patch, 3 << self.discriminator_layers)
+        fits = self.crop_px % self.stride == 0 and smallest <= self.crop_px <= self.load_px
+        sizes = f"a multiple of {self.stride} (patch * 2**downsamplings), {smallest} to load_px, {self.load_px}"
+        check_fields(self, "CycleGanConfig.", "Choose another value.", ("crop_px", fits, sizes))
 
     @property
     def stride(self) -> int:

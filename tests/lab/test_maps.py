@@ -10,7 +10,7 @@ from ucvgl.data.container import Positives
 from ucvgl.lab import maps, settings
 from ucvgl.methods.ucvgl import Descriptors
 from ucvgl.positions import Metres, Positions
-from ucvgl.pseudo_labels import MiningRule, PseudoLabels, select
+from ucvgl.pseudo_labels import PseudoLabels
 from ucvgl.world.rendering import CITY_GAP_M
 
 
@@ -54,12 +54,3 @@ def test_other_data_is_one_map_and_without_positions_none():
     assert found["position"].amin(0).tolist() == [0.0, 0.0]
     bare = replace(data, query=replace(data.query, positions=None))
     assert maps.places(bare, labels(torch.arange(N))) is None
-
-
-def test_every_image_labelled_with_its_nearest_is_right_where_the_first_is():
-    generator = torch.Generator().manual_seed(0)
-    found = Descriptors(*(torch.randn(N, 6, generator=generator) for _ in range(2)))
-    data = located("own", np.zeros(N))
-    held = maps.retrieved(found, data.positives)
-    drawn = maps.places(data, select(held.both, MiningRule(mutual=False, threshold=0.0)))
-    assert torch.equal(drawn["status"] == 1, held.right[:, 0])

@@ -29,7 +29,7 @@ def frames(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("frames")
 def test_real_frames_in_parts():
     assert material.real_frames()
-    train, tests = material.open_frames(profiles.vg_ssl("laptop", 0), progress=False)
+    train, tests = material.open_frames(profiles.vg_ssl("laptop", 0))
     assert len(train) == 140 - 4  # 70 % of the line, without the tunnels at 5, 45, 85 and 125
     assert train.query.ids[0].startswith("winter")
     assert {name: len(test) for name, test in tests.items()} == {
@@ -72,7 +72,7 @@ class TestAreas:
     settings = profiles.sample4geo("tiny", 0)
 
     def test_same_and_cross_ask_as_much_among_as_many_tiles(self):
-        (area,) = material.open_areas(self.settings, WORLD, self.settings.method, progress=False)
+        (area,) = material.open_areas(self.settings, WORLD, self.settings.method)
         same, cross = area.tests["same"], area.tests["cross"]
         assert len(area.train) == 72
         assert (len(same), len(same.gallery)) == (len(cross), len(cross.gallery)) == (24, len(cross.gallery))
@@ -84,7 +84,7 @@ class TestAreas:
             assert max(map(len, test.semi_positives)) == 3
 
     def test_each_style_is_trained_on_and_tested_on_by_all(self):
-        cities = material.styles(self.settings, self.settings.brief, progress=False)
+        cities = material.styles(self.settings, self.settings.brief)
         assert list(cities) == ["garden", "canal", "downtown", "old_town"]
         for name, part in cities.items():
             assert next(iter(part.tests)) == name
@@ -93,13 +93,8 @@ class TestAreas:
             assert not set(part.train.query.ids) & set(part.test.query.ids)
             assert np.ptp(part.train.gallery.positions.values[:, 0]) < 1000  # of one city alone
 
-    def test_settings_are_chosen_elsewhere(self):
-        chosen = material.validation(self.settings, self.settings.method, progress=False)
-        assert self.settings.validation.seed not in (self.settings.trained.seed, self.settings.unseen.seed)
-        assert list(chosen.tests) == ["same"]
-
     def test_a_field_of_view_keeps_everything_but_the_columns(self):
-        whole = material.one_area(self.settings, WORLD, self.settings.brief, progress=False).test
+        whole = material.one_area(self.settings, WORLD, self.settings.brief).test
         narrow = material.with_field_of_view(whole, 90, seed=1)
         assert narrow.query.size == whole.query.size
         assert (narrow.query[:][..., whole.query.size[1] // 4 :] == 0).all()
@@ -107,7 +102,7 @@ class TestAreas:
         assert narrow.digest() != material.with_field_of_view(whole, 90, seed=2).digest() != whole.digest()
 
     def test_sues200s_form_has_a_test_a_height(self):
-        flown = material.open_heights(self.settings, progress=False)
+        flown = material.open_heights(self.settings)
         assert list(flown.tests) == ["150m", "200m", "250m", "300m"]
         assert len(flown.train) == 4 * 12 * self.settings.heights.views
         assert (flown.train.positives.best().bincount() == 4 * self.settings.heights.views).all()

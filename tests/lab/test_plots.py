@@ -9,8 +9,6 @@ import torch
 from PIL import ImageColor
 
 from ucvgl.lab import plots as figures
-from ucvgl.lab.plots import CLASS_COLOURS
-from ucvgl.world.kinds import Kind
 
 mpl.use("agg")
 
@@ -19,19 +17,6 @@ mpl.use("agg")
 def _closed():
     yield
     plt.close("all")
-
-
-def test_as_picture_and_classes() -> None:
-    assert figures.as_picture(torch.full((3, 2, 4), 0.5)).tolist() == np.full((2, 4, 3), 128).tolist()
-    kind = torch.tensor([[int(k) for k in Kind]], dtype=torch.uint8)
-    colours = figures.class_picture(kind)
-    assert [tuple(colours[:, 0, k].tolist()) for k in Kind] == [CLASS_COLOURS[k] for k in Kind]
-
-
-def test_depth_is_lighter_when_near_and_black_in_the_sky() -> None:
-    picture = figures.depth_picture(torch.tensor([[1.0, 10.0, torch.inf]]))
-    assert picture[:, 0, 0].sum() > picture[:, 0, 1].sum() > 0
-    assert float(picture[:, 0, 2].sum()) == 0
 
 
 def test_sheets_hold_every_picture() -> None:
@@ -87,11 +72,6 @@ def test_ranked_pictures_carry_a_mark_besides_the_colour() -> None:
     assert cross.any()
     assert not torch.equal(tick, cross)
     assert not none.any()
-
-
-def test_ranked_pictures_with_notes_and_truth_values() -> None:
-    found = figures.ranked(torch.zeros(2, 3, 8, 8), [1, 0], torch.tensor([False, True]), ["score 0.9", "score 0.8"])
-    assert list(found) == ["1: score 0.9, wrong", "2: score 0.8, right"]
 
 
 def test_a_diagram_has_a_box_for_each_text_and_an_arrow_for_each_pair():

@@ -12,14 +12,6 @@ from ucvgl.pseudo_labels import MiningRule
 from ucvgl.training import TrainingConfig
 
 
-def test_projection_sizes_grow_from_profile_to_profile():
-    tiny, laptop, paper = (profiles.projection(name, 7) for name in ("tiny", "laptop", "paper"))
-    for name in ("accuracy_places", "accuracy_panorama_px", "picture_px"):
-        assert getattr(tiny, name) < getattr(laptop, name) < getattr(paper, name)
-    assert tiny.world.places < laptop.world.places < paper.world.places
-    assert {tiny.world.seed, laptop.world.seed, paper.world.seed} == {7}
-
-
 def test_ucvgl_paper_profile_has_the_published_settings(monkeypatch):
     monkeypatch.setattr(profiles, "detect_layout", lambda data: data.removeprefix("/data/"))
     for name, fov, threshold in (("cvusa", 175, 0.05), ("cvact", 170, 0.025), ("vigor", 170, 0.035)):

@@ -10,7 +10,6 @@ from PIL import Image
 from ucvgl import paths
 from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.encoders import EncoderConfig
-from ucvgl.errors import InputError
 from ucvgl.lab import real_pairs as rp
 from ucvgl.methods.ucvgl import Descriptors
 from ucvgl.pseudo_labels import MiningRule
@@ -31,8 +30,6 @@ def test_folds_are_disjoint_complete_and_even_and_follow_the_names():
     at = {name: i for i, name in enumerate(NAMES)}
     assert fold[at["0118"]] == fold[at["0167"]]
     assert rp.folds_of(NAMES[::-1], 5).flip(0).equal(fold)
-    with pytest.raises(InputError, match="2 buildings or more, found 1"):
-        rp.folds_of(["0118", "0167"], 2)
 
 
 def test_middle_of_an_image():

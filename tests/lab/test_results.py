@@ -53,16 +53,6 @@ def test_start_writes_where_the_engine_says_or_beside_the_published_figures(tmp_
     assert results.start("01_toy", profile="laptop", data="world", seed=0).profile == "tiny"
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [({"profile": "big"}, "profile"), ({"data": "/no/such"}, "data"), ({"data": ""}, "data"), ({"seed": -1}, "seed"),
-     ({"seed": 1.0}, "seed")],
-)  # fmt: skip
-def test_wrong_settings_are_refused(start, given, message):
-    with pytest.raises(InputError, match=f"^{message}: expected"):
-        start(**given)
-
-
 def test_a_data_id_is_safe_in_a_path_and_tells_folders_apart(tmp_path):
     one, two = tmp_path / "a" / "My CVUSA (v2)", tmp_path / "b" / "My CVUSA (v2)"
     for folder in (one, two):

@@ -76,11 +76,6 @@ def test_a_stage_is_run_once_and_loaded_after(runs):
     assert (config["stage"], config["data_id"], config["settings_type"]) == ("intra-view", "world", "Config")
 
 
-def test_it_speaks_through_tqdm_if_nothing_else_is_given(capsys):
-    run_stage("toy", Config(), "world", lambda folder: {})
-    assert capsys.readouterr().out.startswith("toy-")
-
-
 def test_each_stage_setting_and_data_set_has_a_folder_of_its_own(runs):
     folders = [
         stage_folder(stage_key("intra-view", Config(), "world")),
@@ -182,14 +177,3 @@ def test_a_second_one_waits_for_the_first_and_loads(capfd):
         thread.join(60)
     assert stage.calls == 1
     assert sorted(result.loaded for result in done) == [False, True]
-
-
-def test_a_stage_may_run_stages():
-    inner = Stage()
-
-    def compute(folder):
-        return {"inner": inner.run(stage="inner").numbers}
-
-    done = run_stage("outer", Config(), "world", compute, say=inner.said.append)
-    assert done.numbers == {"inner": {"r_at_1": 12.5}}
-    assert len(inner.said) == 2

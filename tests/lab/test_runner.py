@@ -61,14 +61,9 @@ def test_a_notebook_that_never_finishes_its_run_is_told(studio):
     ("change", "message"),
     [
         ({"name": "01_tyo"}, "expected one of 01_toy, found '01_tyo'. Did you mean 01_toy?"),
-        ({"profile": "small"}, "expected one of tiny, laptop, paper, found 'small'"),
-        ({"data": "/no/such/folder"}, "expected 'world' .* or the root folder of a data set, found '/no/such/folder'"),
-        ({"data": ""}, "data: expected 'world'"),
+        ({"data": ""}, "data: expected 'world' .* or the root folder of a data set"),
         ({"seed": -1}, "expected a whole number >= 0, found -1"),
-        (
-            {"extra": ["round=5"]},
-            r"parameters: panorama, span_m, rounds, draw, found 'round'. Did you mean rounds\?",
-        ),
+        ({"extra": ["round=5"]}, r"parameters: panorama, span_m, rounds, draw, found 'round'. Did you mean rounds\?"),
         ({"extra": ["seed=5"]}, "Use --seed"),
         ({"extra": ["rounds"]}, "expected name=value, each name once, found 'rounds'"),
         ({"extra": ["rounds=1", "rounds=2"]}, "expected name=value, each name once, found 'rounds=2'"),

@@ -55,13 +55,6 @@ def test_the_error_of_one_seed_is_that_of_sampling_and_three_add_their_spread():
     assert standard_error([47.0, 50.0, 53.0], 100) == pytest.approx(math.hypot(3**0.5, 5.0))
 
 
-@given(st.floats(-50, 50), st.floats(0, 20), st.lists(st.floats(-50, 50), max_size=3), st.sampled_from([0.25, 8.0]))
-def test_swapping_the_rows_or_another_unit_of_ours_changes_nothing(difference, error, columns, scale):
-    found = verdict(difference, error, columns)
-    assert verdict(-difference, error, [-value for value in columns]) == found
-    assert verdict(scale * difference, scale * error, columns) == found
-
-
 # ------------------------------------------------------------------------------------------------------------- a table
 
 

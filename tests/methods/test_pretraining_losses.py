@@ -39,7 +39,7 @@ def config(method):
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "triplet"])
 def test_each_loss_trains_both_encoders(method):
-    stage = cold_start_with(images(), config(method), truth(), progress=False)
+    stage = cold_start_with(images(), config(method), truth())
     assert len(stage.numbers["intra"]) == len(stage.numbers["cross"]) == 1
     before = ucvgl.new_model(START).state_dict()
     after = weights(stage)
@@ -47,13 +47,13 @@ def test_each_loss_trains_both_encoders(method):
         assert any(name.startswith(view) and not torch.equal(before[name], value) for name, value in after.items())
     assert not any("projector" in name or "queue" in name for name in after)
     assert ucvgl.pretrained_model(stage.folder, START) is not None
-    assert cold_start_with(images(), config(method), truth(), progress=False).loaded
+    assert cold_start_with(images(), config(method), truth()).loaded
 
 
 def test_no_label_is_seen():
     """Whatever the true pairs are, the weights are the same."""
-    first = cold_start_with(images(), config("simclr"), truth(), progress=False)
-    second = cold_start_with(images(), config("simclr"), truth(np.random.default_rng(0).permutation(N)), progress=False)
+    first = cold_start_with(images(), config("simclr"), truth())
+    second = cold_start_with(images(), config("simclr"), truth(np.random.default_rng(0).permutation(N)))
     assert not second.loaded
     assert same(weights(first), weights(second))
 
@@ -73,8 +73,8 @@ def test_the_loss_is_the_sum_of_both_views():
 
 
 def test_another_loss_is_another_stage():
-    first, second = (cold_start_with(images(), config(m), truth(), progress=False) for m in ("simclr", "byol"))
+    first, second = (cold_start_with(images(), config(m), truth()) for m in ("simclr", "byol"))
     assert first.folder != second.folder
     assert not second.loaded
     longer = replace(config("byol"), start=replace(START, cross=replace(TRAINING, epochs=2)))
-    assert not cold_start_with(images(), longer, truth(), progress=False).loaded
+    assert not cold_start_with(images(), longer, truth()).loaded

@@ -5,16 +5,10 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ucvgl.geometry import TopView
 from ucvgl.methods.projection import (
-    CANDIDATES,
-    MARGIN_M,
-    SIZE_M,
-    SPACING_M,
     colour_errors,
-    example_city,
     position_errors,
 )
 from ucvgl.world.appearance import Condition
@@ -72,11 +66,6 @@ def test_flat_ground_is_placed_exactly() -> None:
     torch.testing.assert_close(low, distance * 0.2, rtol=1e-4, atol=1e-4)
 
 
-def test_walls_and_sky_are_not_ground(seen: Seen) -> None:
-    none = replace(seen.view, kind=torch.full_like(seen.view.kind, int(Kind.WALL)))
-    assert len(position_errors(none, RIGHT, within_m=25)[0]) == 0
-
-
 def test_top_view_equals_the_orthographic_ground_near_the_camera(seen: Seen) -> None:
     """On pixels that both truths call ground: colour error, of 255, below 5 within 5 m and below 14 within 10 m."""
     error, ground, distance = colour_errors(seen.view, seen.ground, TopView.from_span(128, 50.0, 2.5))
@@ -85,21 +74,3 @@ def test_top_view_equals_the_orthographic_ground_near_the_camera(seen: Seen) -> 
     assert float(error[(distance >= 5) & (distance < 10)].nanmean()) < 14
     assert error[~ground].isnan().all()
     assert ground[distance < 5].float().mean() > ground[(distance >= 20) & (distance < 25)].float().mean()
-
-
-def test_most_varied_place_comes_first_and_none_is_lost() -> None:
-    scene, places = example_city("garden", 0, resolution_m=0.5)
-    assert scene.city.size_m == SIZE_M
-    plain = street_places(scene.city, SPACING_M, margin_m=MARGIN_M)
-    assert sorted(zip(places.east_m, places.north_m, strict=True)) == sorted(
-        zip(plain.east_m, plain.north_m, strict=True)
-    )
-    looked_at = places.take(slice(CANDIDATES))
-    east, north = torch.from_numpy(looked_at.east_m), torch.from_numpy(looked_at.north_m)
-    kind = panoramas(scene, Condition(), east, north, torch.full_like(east, 2.5), height_px=32).kind
-    variety = []
-    for seen in kind.flatten(1):
-        share = F.one_hot(seen.long(), len(Kind)).float().mean(0)[: Kind.SKY]
-        variety.append(float(-(share[share > 0] * share[share > 0].log()).sum()))
-    assert variety == sorted(variety, reverse=True)
-    assert variety[0] > variety[-1]

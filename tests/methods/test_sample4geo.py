@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy_sets import ENCODER, SIZE, N, blocks, generator, image_set, killed_and_resumed, same, weights
 
-from ucvgl.augment import SAMPLE4GEO, Augmentation, roll_panoramas, turn_squares
+from ucvgl.augment import Augmentation, roll_panoramas, turn_squares
 from ucvgl.data.container import Dataset, Parts, Positives
 from ucvgl.errors import InputError
 from ucvgl.lab import stages
@@ -55,16 +55,6 @@ def moved(data, where):
 )
 def test_where_neighbours_come_from(kind, sources):
     assert [Sampling(kind, DRAW, 2).source(epoch) for epoch in range(6)] == sources
-
-
-def test_paper_schedule():
-    sampling = Sampling()
-    assert (sampling.kind, sampling.refresh_every) == ("both", 4)
-    assert (sampling.draw.range, sampling.draw.nearest, sampling.draw.drawn) == (128, 32, 32)
-    method = Sample4Geo(ENCODER, ENCODER)
-    training = method.training
-    assert (training.epochs, training.batch_size, training.learning_rate, training.warmup_epochs) == (40, 128, 1e-3, 1)
-    assert (method.shared, method.smoothing, method.augmentation) == (True, 0.1, SAMPLE4GEO)
 
 
 def test_similar_places_are_searched_when_due(monkeypatch):
@@ -142,13 +132,6 @@ def test_views_move_with_their_heading(kinds, moves):
         torch.testing.assert_close(found, wanted)
 
 
-def test_augmentation_is_drawn_for_each_view():
-    method = replace(METHOD, augmentation=Augmentation(0, 0, 1.0, 0.4, 0.4, 0.4))
-    alike = SupervisedPairs(replace(labelled(), query=labelled().gallery), method)
-    ground, tile = alike.batch(torch.arange(8), generator()).inputs
-    assert not torch.equal(ground, tile)
-
-
 def beside(count=N):
     """VIGOR's: the tiles on either side of its own show each spot off centre."""
     return Positives.of([[j for j in (i - 1, i + 1) if 0 <= j < count] for i in range(count)])
@@ -198,32 +181,32 @@ def test_panoramas_are_cut_to_a_field_of_view_at_headings_that_tell_nothing(fov_
 def test_it_learns_and_is_found_again():
     method = replace(METHOD, augmentation=NONE, training=replace(METHOD.training, epochs=12, learning_rate=3e-3))
     tests = {"same": labelled(), "cross": labelled(1)}
-    stage = supervise(labelled(), method, tests, progress=False)
+    stage = supervise(labelled(), method, tests)
     rows = stage.numbers["rows"]
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
     assert stage.numbers["recall"]["same"]["r_at_5"] > 2 * 500 / N
     assert "same: r_at_1" in rows[1]
     assert "same: r_at_1" not in rows[0]  # every second epoch
-    assert supervise(labelled(), method, tests, progress=False).loaded
+    assert supervise(labelled(), method, tests).loaded
     model = trained_model(stage.folder, method)
     assert sample4geo.evaluate(model, labelled()) == stage.numbers["recall"]["same"]
     assert model.shared
 
 
 def test_what_is_tested_changes_no_weight():
-    first = supervise(labelled(), METHOD, {"same": labelled()}, progress=False)
+    first = supervise(labelled(), METHOD, {"same": labelled()})
     order = Positives.one_each(np.random.default_rng(3).permutation(N))
-    second = supervise(labelled(), METHOD, {"same": labelled(positives=order, name="other")}, progress=False)
+    second = supervise(labelled(), METHOD, {"same": labelled(positives=order, name="other")})
     assert not second.loaded
     assert same(weights(first), weights(second))
 
 
 def test_interrupted_training_goes_on_to_the_same_weights(monkeypatch, tmp_path):
     """Killed in the second epoch after a refresh: the neighbours of the search before are still used."""
-    whole = supervise(labelled(), METHOD, {"same": labelled()}, progress=False)
+    whole = supervise(labelled(), METHOD, {"same": labelled()})
     resumed = killed_and_resumed(
         monkeypatch, tmp_path / "other", SupervisedPairs, "order", lambda epoch, *_: epoch == 3,
-        lambda: supervise(labelled(), METHOD, {"same": labelled()}, progress=False),
+        lambda: supervise(labelled(), METHOD, {"same": labelled()}),
     )  # fmt: skip
     assert resumed.resumed
     assert same(weights(whole), weights(resumed))
@@ -256,11 +239,6 @@ def test_hit_rate_only_with_semi_positives():
 # ------------------------------------------------------------------------------------------------------------- the data
 
 
-def test_a_part_keeps_all_tiles():
-    task = SupervisedPairs(labelled().take([3, 5]), METHOD)
-    assert (task.ground.tolist(), task.tiles[task.place].tolist()) == ([0, 1], [3, 5])
-
-
 def test_hard_negatives_over_pseudo_pairs_need_no_label():
     """UCVGL with similar tiles in a batch: no tile twice in a batch, and the truth changes no weight."""
     rng = np.random.default_rng(0)
@@ -281,9 +259,9 @@ def test_hard_negatives_over_pseudo_pairs_need_no_label():
     for best in (np.arange(N), rng.permutation(N)):
         pairs = Positives.one_each(best)
         truth = Parts(replace(given, positives=pairs), {"test": replace(held, positives=pairs)})
-        runs.append(stages.curriculum(images, steps, truth, hard=DRAW, progress=False))
+        runs.append(stages.curriculum(images, steps, truth, hard=DRAW))
     assert same(weights(runs[0]), weights(runs[1]))
-    plain = stages.curriculum(images, steps, truth, progress=False)
+    plain = stages.curriculum(images, steps, truth)
     assert not plain.loaded
     assert not same(weights(runs[1]), weights(plain))
 
@@ -292,7 +270,7 @@ def test_hard_negatives_over_pseudo_pairs_need_no_label():
 
 
 def train(given=None, **changes):
-    supervise(given or labelled(), replace(METHOD, **changes), {}, progress=False)
+    supervise(given or labelled(), replace(METHOD, **changes), {})
 
 
 def test_geographic_sampling_without_positions():
@@ -322,19 +300,6 @@ def test_fewer_places_than_a_batch():
 def test_longer_lists_than_places():
     with pytest.raises(InputError, match="1 to 23, the other places of 24"):
         train(sampling=Sampling("geographic", NeighbourDraw(64, 2, 2)))
-
-
-def test_duplicate_positions_are_no_error():
-    given = labelled()
-    where = Positions(np.zeros((N, 2)), Metres("toy"))
-    order = SupervisedPairs(moved(given, where), METHOD).order(0, None, generator())
-    assert sorted(order.tolist()) == list(range(N))
-
-
-def test_a_gallery_of_fewer_than_ten_tiles_is_measured():
-    few = labelled().take(range(4), range(4))
-    found = sample4geo.evaluate(sample4geo.new_model(METHOD).eval(), few)
-    assert found["r_at_5"] == found["r_at_10"] == 100
 
 
 @pytest.mark.parametrize("make", [lambda: Sampling("gps"), lambda: Sampling(refresh_every=0)])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy_sets import ENCODER, SIZE, N, generator, killed_and_resumed, same, toy, weights
 
-from ucvgl.augment import Augmentation, PlacementJitter, roll_panoramas, turn_squares
+from ucvgl.augment import Augmentation, PlacementJitter
 from ucvgl.data.container import Parts, Positives
 from ucvgl.encoders import save_model
 from ucvgl.errors import InputError
@@ -46,7 +46,7 @@ def truth(order=None):
 def test_without_labels_the_truth_changes_nothing_but_the_measures():
     """The same weights, labels and epoch whatever the true pairs are; only recall and `correct` differ."""
     shuffled = truth(np.random.default_rng(5).permutation(N))
-    first, second = (curriculum(toy(), STEPS, known, progress=False) for known in (truth(), shuffled))
+    first, second = (curriculum(toy(), STEPS, known) for known in (truth(), shuffled))
     assert not second.loaded  # its measures are others
     assert same(weights(first), weights(second))
     rows = list(zip(first.numbers["rows"], second.numbers["rows"], strict=True))
@@ -67,7 +67,7 @@ def test_each_part_can_be_left_out(part):
         "synthetic": replace(START, occlusion=None),
         "both trainings": replace(START, intra=None, cross=None),
     }[part]
-    stage = pretrain(toy(), start, truth(), progress=False)
+    stage = pretrain(toy(), start, truth())
     assert len(stage.numbers["intra"]) == (0 if start.intra is None else 1)
     assert len(stage.numbers["cross"]) == (0 if start.cross is None else 2)
     assert 0 <= stage.numbers["recall"]["r_at_1"] <= stage.numbers["recall"]["r_at_10"] <= 100
@@ -77,13 +77,13 @@ def test_each_part_can_be_left_out(part):
 
 
 def test_stages_chain_from_the_cache():
-    said = pretrain(toy(), START, truth(), progress=False)
-    again = pretrain(toy(), START, truth(), progress=False)
+    said = pretrain(toy(), START, truth())
+    again = pretrain(toy(), START, truth())
     assert not said.loaded
     assert again.loaded
     # what comes later does not make step 3 run again
-    assert stages.intra_view(toy(), replace(START, cross=None, occlusion=None), progress=False).loaded
-    assert not stages.intra_view(toy(), replace(START, seed=1), progress=False).loaded
+    assert stages.intra_view(toy(), replace(START, cross=None, occlusion=None)).loaded
+    assert not stages.intra_view(toy(), replace(START, seed=1)).loaded
     model = pretrained_model(again.folder, START)
     assert same(weights(again), {name: model.state_dict()[name] for name in weights(again)})
 
@@ -106,24 +106,9 @@ def test_cyclegan_is_trained_once():
     gan = CycleGanConfig(load_px=16, crop_px=16, channels=4, blocks=1, downsamplings=1, discriminator_channels=4,
                          discriminator_layers=1, batch=4, epochs=1, decay_epochs=0, steps_per_epoch=2)  # fmt: skip
     start = replace(START, translation=Translation("cyclegan", gan))
-    first, second = (
-        ucvgl.fake_satellites(toy(), start, stages.gan_folder(toy(), start, progress=False)) for _ in range(2)
-    )
+    first, second = (ucvgl.fake_satellites(toy(), start, stages.gan_folder(toy(), start)) for _ in range(2))
     assert torch.equal(first, second)
     assert first.shape == (N, 3, SIZE, SIZE)
-
-
-def test_panorama_and_square_move_together():
-    images = toy()
-    settings = Augmentation(1.0, 0.5, *([0.0] * 9))
-    panorama, tile = images.query[:8], images.gallery[:8]
-    moved = ucvgl.move_together((panorama, tile), ("roll", "turn"), settings, generator(3))
-    draws = generator(3)
-    flipped = (torch.rand(8, generator=draws) < 0.5).view(-1, 1, 1, 1)
-    quarters = torch.randint(1, 4, (8,), generator=draws)
-    panorama, tile = (torch.where(flipped, image.flip(3), image) for image in (panorama, tile))
-    expected = roll_panoramas(panorama, quarters), turn_squares(tile, quarters)
-    assert all(torch.equal(a, b) for a, b in zip(moved, expected, strict=True))
 
 
 def test_cross_view_reads_top_views_with_the_encoder_that_knows_them():
@@ -143,20 +128,6 @@ def test_cross_view_reads_top_views_with_the_encoder_that_knows_them():
 # ------------------------------------------------------------------------------------------------------------- step 5
 
 
-def test_given_labels_alone_are_trained_on_as_they_are():
-    steps = replace(STEPS, label_ratio=1.0, pretrained=False)
-    task = step_5.PseudoPairs(toy(), torch.arange(N), steps)
-    order = task.order(0, ucvgl.new_model(START), generator())
-    assert len(order) == N
-    assert torch.equal(task.pairs.ground, task.pairs.satellite)
-    assert bool(task.pairs.matched.all())
-    part = replace(STEPS, label_ratio=0.25, mine=False)
-    given = torch.where(torch.arange(N) < 6, torch.arange(N), -1)
-    task = step_5.PseudoPairs(toy(), given, part)
-    task.order(0, ucvgl.new_model(START), generator())
-    assert set(task.pairs.ground.tolist()) == set(range(6))
-
-
 def test_given_labels_count_where_nothing_is_held_out():
     known = [Parts(part.train, {}) for part in (truth(), truth(np.roll(np.arange(N), 1)))]
     keys = {stages.data_key(toy(), part) for part in (*known, Parts(toy(), {}))}
@@ -167,7 +138,7 @@ def test_given_labels_count_where_nothing_is_held_out():
 def test_supervised_learns_the_toy():
     config = replace(TRAINING, epochs=12, learning_rate=3e-3)
     steps = replace(STEPS, label_ratio=1.0, pretrained=False, training=config, augmentation=NONE)
-    stage = curriculum(toy(), steps, truth(), progress=False)
+    stage = curriculum(toy(), steps, truth())
     assert stage.numbers["rows"][-1]["loss"] < 0.6 * stage.numbers["rows"][0]["loss"]
     assert stage.numbers["recall"]["r_at_5"] > 3 * 100 * 5 / N / 2
 
@@ -176,7 +147,7 @@ def test_without_curriculum_labels_are_mined_once():
     steps = replace(STEPS, training=replace(TRAINING, epochs=3))
     counts = {
         refresh: [row["labels"] for row in curriculum(
-            toy(), replace(steps, refresh=refresh), truth(), progress=False).numbers["rows"]]
+            toy(), replace(steps, refresh=refresh), truth()).numbers["rows"]]
         for refresh in (False, True)
     }  # fmt: skip
     assert len(set(counts[False])) == 1
@@ -185,32 +156,19 @@ def test_without_curriculum_labels_are_mined_once():
 
 def test_no_pseudo_label_is_an_error_that_says_what_to_do():
     with pytest.raises(NoPseudoLabels, match="Lower the threshold"):
-        curriculum(toy(), replace(STEPS, rule=MiningRule(threshold=5.0)), truth(), progress=False)
+        curriculum(toy(), replace(STEPS, rule=MiningRule(threshold=5.0)), truth())
 
 
 def test_interrupted_curriculum_goes_on_to_the_same_weights(monkeypatch, tmp_path):
-    whole = curriculum(toy(), STEPS, truth(), progress=False)
+    whole = curriculum(toy(), STEPS, truth())
     resumed = killed_and_resumed(
         monkeypatch, tmp_path / "other", step_5.PseudoPairs, "order", lambda epoch, *_: epoch == 1,
-        lambda: curriculum(toy(), STEPS, truth(), progress=False),
+        lambda: curriculum(toy(), STEPS, truth()),
     )  # fmt: skip
     assert resumed.resumed
     assert same(weights(whole), weights(resumed))
     strip = [{k: v for k, v in row.items() if "second" not in k} for row in resumed.numbers["rows"]]
     assert strip == [{k: v for k, v in row.items() if "second" not in k} for row in whole.numbers["rows"]]
-
-
-def test_state_survives():
-    task = step_5.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
-    task.order(0, ucvgl.new_model(START), generator())
-    other = step_5.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
-    other.load_state(task.state())
-    for name in ("labels", "pairs"):
-        assert all(torch.equal(a, b) for a, b in zip(
-            vars(getattr(task, name)).values(), vars(getattr(other, name)).values(), strict=True))  # fmt: skip
-    fresh = step_5.PseudoPairs(toy(), torch.full((N,), -1), STEPS)
-    fresh.load_state({})
-    assert fresh.labels is None
 
 
 @pytest.mark.parametrize(("rates", "epoch"), [([0.1, 0.3, 0.2], 1), ([0.2, 0.2, 0.1], 1), ([0.0], 0)])
@@ -223,18 +181,13 @@ def test_epoch_is_chosen_by_the_label_free_measure(rates, epoch):
 def test_warm_up_is_skipped_without_labels_and_trains_on_given_ones():
     """With a warm-up of 2 of 5 epochs: three epochs are left to 0 % labels; a tenth is trained on alone for the first two."""
     steps = replace(STEPS, training=replace(TRAINING, epochs=5), warmup=2)
-    unlabelled = curriculum(toy(), steps, truth(), progress=False).numbers["rows"]
+    unlabelled = curriculum(toy(), steps, truth()).numbers["rows"]
     assert len(unlabelled) == 3
     schedule = replace(steps.training, epochs=3, epochs_before=2)
     last_step = 1 - 0.5 / (N // TRAINING.batch_size)
     assert unlabelled[0]["lr"] == pytest.approx(learning_rate(schedule, last_step))
-    some = curriculum(toy(), replace(steps, label_ratio=0.25), truth(), progress=False).numbers["rows"]
+    some = curriculum(toy(), replace(steps, label_ratio=0.25), truth()).numbers["rows"]
     assert [row["labels"] > 0 for row in some] == [False, False, True, True, True]
-
-
-def test_warm_up_may_take_most_of_the_epochs_where_it_is_skipped():
-    steps = replace(STEPS, training=replace(TRAINING, epochs=3), warmup=2)
-    assert len(curriculum(toy(), steps, truth(), progress=False).numbers["rows"]) == 1
 
 
 def test_threshold_counts_the_epochs_of_the_warm_up():
@@ -251,7 +204,7 @@ def test_threshold_counts_the_epochs_of_the_warm_up():
 
 def test_step_4_goes_on_with_the_optimiser_and_the_cosine_of_step_3():
     """Step 3 ends its own cosine; step 4 stands where one over both would."""
-    numbers = pretrain(toy(), START, truth(), progress=False).numbers
+    numbers = pretrain(toy(), START, truth()).numbers
     rates = [row["lr"] for row in (*numbers["intra"], *numbers["cross"])]
     own, whole, last = replace(TRAINING, epochs=1), replace(TRAINING, epochs=3), 1 - 0.5 / (N // TRAINING.batch_size)
     assert rates == pytest.approx([learning_rate(own, last), *(learning_rate(whole, n + last) for n in (1, 2))])
@@ -322,9 +275,3 @@ def test_evaluate_by_hand():
 def test_bad_settings(settings, wrong):
     with pytest.raises(InputError):
         replace(settings, **wrong)
-
-
-def test_one_tile_is_refused():
-    lone = replace(toy(), gallery=toy().gallery.subset([0]))
-    with pytest.raises(InputError, match="satellite"):
-        curriculum(lone, replace(STEPS, start=replace(START, intra=None, cross=None)), truth(), progress=False)

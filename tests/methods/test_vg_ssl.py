@@ -16,7 +16,7 @@ from ucvgl.errors import InputError
 from ucvgl.heads import METHODS, Learner, SslLoss, published
 from ucvgl.lab.memory import step_bytes, training_bytes
 from ucvgl.lab.stages import learn
-from ucvgl.methods import common, vg_ssl
+from ucvgl.methods import vg_ssl
 from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, trained_encoder
 from ucvgl.positions import Metres, Positions
 from ucvgl.sampling import near_mask, same_way
@@ -68,22 +68,6 @@ def test_positives_lie_within_10_m():
     assert task.negative is None
 
 
-def test_positive_is_the_best_by_the_encoder_as_it_is(monkeypatch):
-    setting = config("simclr", loss=SslLoss("simclr", projector_layers=0))
-    task, model = GeoPairs(places(step_m=4.0), setting), learner(setting)
-    query = normalize(torch.randn(N, 8, generator=generator(1)), dim=1)
-    database = query.roll(-1, 0)  # query i looks like image i - 1, 8 m off
-    known = [(task.given.query, query), (task.given.gallery, database)]
-
-    def embed(_, batches):
-        images = torch.cat(list(batches))
-        return torch.stack([e[i] for image in images for where, e in known for i in range(N) if image.equal(where[i])])
-
-    monkeypatch.setattr(common, "embed", embed)
-    task.order(0, model, generator())
-    assert task.positive[1:].tolist() == list(range(N - 1))
-
-
 def test_mining_goes_by_what_the_loss_compares():
     """The Euclidean distance of projected embeddings, of any length, as published; not the encoder's cosine."""
     setting = config("simclr")
@@ -111,11 +95,6 @@ def test_a_positive_looks_the_same_way_where_headings_are_known():
     ]
     turned = replace(street, query=sides[0], gallery=sides[1])
     assert set(range(N)) - set(GeoPairs(turned, config("simclr")).items.tolist()) == {3}
-
-
-def test_a_partial_batch_has_half_the_queries():
-    assert config("simclr", geopair="partial").loop.batch_size == TRAINING.batch_size // 2
-    assert config("simclr").loop == TRAINING
 
 
 def test_queries_without_a_positive_take_no_part():
@@ -158,21 +137,6 @@ def test_mining_a_part_finds_what_mining_all_would():
     part, _, items = ordered("triplet", mining="full", queries=10)
     whole, _, _ = ordered("triplet", mining="full")
     assert torch.equal(part.negative[items], whole.negative[items])
-
-
-def test_batches_hold_what_the_method_compares():
-    shapes = {
-        ("simclr", "random"): [(8, 3, SIZE, SIZE)] * 2, ("simclr", "partial"): [(8, 3, SIZE, SIZE)] * 4,
-        ("triplet", "random"): [(8, 3, SIZE, SIZE)] * 2 + [(8, 3, 3, SIZE, SIZE)],
-    }  # fmt: skip
-    for (method, geopair), expected in shapes.items():
-        task, _, items = ordered(method, geopair=geopair)
-        batch = task.batch(items[:8], generator())
-        assert [tuple(image.shape) for image in batch.inputs] == expected
-    task, _, items = ordered("simclr", augment=False)
-    query, positive = task.batch(items[:8], generator()).inputs
-    assert torch.equal(query, task.given.query[items[:8]].float() / 255)
-    assert torch.equal(positive, task.given.gallery[items[:8]].float() / 255)
 
 
 def test_a_pair_is_never_mirrored_on_one_side():
@@ -281,7 +245,7 @@ def test_mocos_queue_fills_with_keys_of_the_momentum_encoder():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_is_found_again(method):
-    stage = learn(places(), config(method), {"same": places(), "other": places(1)}, progress=False)
+    stage = learn(places(), config(method), {"same": places(), "other": places(1)})
     assert len(stage.numbers["rows"]) == 2
     assert all(row["mining_seconds"] > 0 for row in stage.numbers["rows"])
     moved = vg_ssl.untrained_encoder(config(method)).state_dict()
@@ -290,18 +254,18 @@ def test_every_method_trains_and_is_found_again(method):
     assert not any("projector" in name or "predictor" in name or "queue" in name for name in weights(stage))
     if not stage.numbers["collapsed"]:
         assert set(stage.numbers["recall"]["same"]) == {"r_at_1", "r_at_5", "r_at_10", "r_at_20"}
-    assert learn(places(), config(method), {"same": places(), "other": places(1)}, progress=False).loaded
+    assert learn(places(), config(method), {"same": places(), "other": places(1)}).loaded
 
 
 @pytest.mark.parametrize("method", ["moco", "byol", "triplet"])
 def test_interrupted_training_goes_on_to_the_same_weights(method, monkeypatch, tmp_path):
     """Momentum encoder, queue and what was mined are in the checkpoint."""
     setting = config(method)
-    whole = learn(places(), setting, {}, progress=False)
+    whole = learn(places(), setting, {})
     calls = itertools.count(1)
     resumed = killed_and_resumed(
         monkeypatch, tmp_path / "other", GeoPairs, "batch", lambda *_: next(calls) == 5,
-        lambda: learn(places(), setting, {}, progress=False),
+        lambda: learn(places(), setting, {}),
     )  # fmt: skip
     assert resumed.resumed
     assert same(weights(whole), weights(resumed))
@@ -309,7 +273,7 @@ def test_interrupted_training_goes_on_to_the_same_weights(method, monkeypatch, t
 
 def test_simclr_learns_the_toy():
     setting = config("simclr", training=replace(TRAINING, epochs=12, learning_rate=3e-3))
-    stage = learn(places(), setting, {"same": places()}, progress=False)
+    stage = learn(places(), setting, {"same": places()})
     rows = stage.numbers["rows"]
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
     before = vg_ssl.evaluate(vg_ssl.untrained_encoder(setting), places())
@@ -340,7 +304,7 @@ def test_what_a_step_holds_is_the_same_each_time_and_grows_with_what_it_trains_o
 
 def test_a_collapse_is_reported_and_never_shown(monkeypatch):
     monkeypatch.setattr(vg_ssl, "is_collapsed", lambda embeddings: True)
-    stage = learn(places(), config("byol"), {"same": places()}, progress=False)
+    stage = learn(places(), config("byol"), {"same": places()})
     assert stage.numbers["collapsed"]
     assert stage.numbers["recall"]["same"] is None
 
@@ -363,12 +327,6 @@ def test_evaluate_by_hand(monkeypatch):
 def test_bad_settings(make):
     with pytest.raises(InputError):
         make()
-
-
-def test_a_batch_of_one():
-    setting = config("vicreg", training=replace(TRAINING, batch_size=2), queries=1)
-    with pytest.raises(InputError, match="at least 2 items"):
-        learn(places(), setting, {}, progress=False)
 
 
 def test_published_settings():

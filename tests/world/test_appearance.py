@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from handmade import GROUND_M, RESOLUTION_M, box, handmade_city
+from handmade import handmade_city
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,7 +35,7 @@ def marched_ceiling(height, resolution_m, condition):
     return best
 
 
-@pytest.mark.parametrize("azimuth", [10.0, 70.0, 120.0, 165.0, 200.0, 250.0, 290.0, 340.0, 0.0, 90.0, 225.0])
+@pytest.mark.parametrize("azimuth", [0.0, 70.0, 165.0, 225.0, 290.0])
 def test_shadows_are_those_of_a_march_towards_the_sun(garden, azimuth):
     # The sweep interpolates between two pixels of the row before it, so that edges blur on the way: nine tenths of the
     # ceilings lie within half a metre (a pixel), and the pixels on the wrong side of a shadow's edge are few.
@@ -102,13 +102,6 @@ def test_the_pyramid_keeps_the_mean(scene):
     torch.testing.assert_close(torch.stack(means), means[0].expand(6, 3), atol=0.6, rtol=0)  # rounding of five halvings
 
 
-def test_strips_of_rows_do_not_show(garden, monkeypatch):
-    whole = Scene(garden).lit(CLEAR, from_above=True)
-    monkeypatch.setattr("ucvgl.world.appearance.STRIP", 100)
-    parts = Scene(garden).lit(CLEAR, from_above=True)
-    assert torch.equal(whole.texels, parts.texels)
-
-
 def test_night_is_dark_but_for_lamps(scene, garden):
     day, night = (
         scene.lit(c, from_above=True).texels[: 448 * 448, :3].float() for c in (CLEAR, Condition(sun_elevation_deg=-10))
@@ -163,25 +156,6 @@ def test_a_parked_car_is_painted_and_casts_a_shadow():
     assert rows[200, 200, 3] == Kind.CAR
     assert rows[196, 200, :3].float().mean() < 70  # to the north, 1 m off
     assert rows[204, 200, :3].float().mean() > 90
-
-
-def test_a_scene_keeps_only_the_last_days(garden):
-    scene = Scene(garden, keep_days=2)
-    first = scene.lit(Condition(traffic=1), from_above=True)
-    assert scene.lit(Condition(traffic=1), from_above=True) is first
-    for day in (2, 3):
-        scene.lit(Condition(traffic=day), from_above=True)
-    assert scene.lit(Condition(traffic=1), from_above=True) is not first
-
-
-def test_a_box_darkens_what_lies_behind_it():
-    scene = Scene(handmade_city(box(95, 105, 95, 105, top_m=6)))
-    lit = scene.lit(Condition(sun_azimuth_deg=180, sun_elevation_deg=45, cloud=0), from_above=False)
-    rows = lit.texels[: 400 * 400].reshape(400, 400, 4)[..., 1].float()
-    north, south = (round((200 - y) / RESOLUTION_M) for y in (108, 92))
-    assert rows[north, 200] < 0.7 * rows[south, 200]
-    ceiling = lit.ceiling[north, 200] / 100
-    assert abs(float(ceiling) - (GROUND_M + 3)) < 0.6
 
 
 @pytest.mark.parametrize(

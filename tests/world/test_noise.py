@@ -32,13 +32,6 @@ def test_noise_is_the_same_bits_on_every_platform():
     assert [value.hex() for value in noise.at(x, x[::-1].copy()).tolist()] == GOLDEN_NOISE
 
 
-def test_hashes_look_random():
-    values = unit(11, np.arange(100_000))
-    assert abs(values.mean() - 0.5) < 0.005
-    assert np.histogram(values, 20, (0, 1))[0].min() > 4700
-    assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.01
-
-
 @QUICK
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4))
 def test_unit_numbers_are_in_the_half_open_range_and_depend_on_each_key(keys):

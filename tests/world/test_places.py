@@ -86,13 +86,6 @@ def test_choosing_is_without_replacement_and_in_order(total, data, seed):
     np.testing.assert_array_equal(choose(numbered(total), count, seed).east_m, chosen.east_m)
 
 
-def test_choosing_takes_every_place_alike():
-    taken = np.zeros(40)
-    for seed in range(400):
-        taken[choose(numbered(40), 10, seed).east_m.astype(int)] += 1
-    assert 60 < taken.min() < taken.max() < 145
-
-
 def test_more_places_than_there_are_is_an_error():
     with pytest.raises(InputError, match="at most 5 at this spacing, found 6"):
         choose(numbered(5), 6, 0)

@@ -22,6 +22,7 @@ import numpy as np
 
 from ucvgl.data.container import FileImages
 from ucvgl.errors import InputError
+from ucvgl.errors import one_of as one_of  # for the readers
 from ucvgl.positions import Metres, Positions, Wgs84
 
 MARKER = "ucvgl-export.json"  # what an export of ours says of itself
@@ -56,13 +57,6 @@ def folder(path: Path | str, what: str) -> Path:
 
 def _holds(path: Path) -> str:
     return ", ".join(sorted(ascii(p.name)[1:-1] for p in path.iterdir())[:8]) or "nothing"
-
-
-def one_of(what: str, value: object, allowed: Iterable[object], todo: str) -> None:
-    """InputError unless `value` (a split, a direction, ...) is one of `allowed`."""
-    allowed = tuple(allowed)
-    if value not in allowed:
-        raise InputError(what, expected=f"one of {', '.join(map(str, allowed))}", found=value, todo=todo)
 
 
 def _is_generated(name: str) -> bool:

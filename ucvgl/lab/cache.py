@@ -8,7 +8,6 @@ killed run so that training in it resumes, and gets its own name when the stage 
 import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -27,45 +26,29 @@ from ucvgl.paths import replace_folder, waiting_for, write_json
 
 FORMAT = 1  # of the folder; a new one makes every stage run again
 CONFIG, RESULT = "config.json", "result.json"
+ANEW = "Delete the folder; the stage is then run again."
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """A stage's folder and what it found.
+    """A stage's folder and what it found."""
 
-    Attributes:
-        folder: complete; not to be written to.
-        numbers: what the stage returned, as it comes back from JSON.
-        loaded: whether it was found complete.
-        seconds: what its run took; if that was resumed, its last part.
-        resumed: whether that run went on from a killed one.
-    """
-
-    folder: Path
-    numbers: dict[str, Any]
-    loaded: bool
-    seconds: float
-    resumed: bool
+    folder: Path  # complete; not to be written to
+    numbers: dict[str, Any]  # what the stage returned, as it comes back from JSON
+    loaded: bool  # whether it was found complete
+    seconds: float  # what its run took; if that was resumed, its last part
+    resumed: bool  # whether that run went on from a killed one
 
 
 def stage_key(stage: str, config: Any, data_id: str) -> dict[str, Any]:
     """All that tells one run of a stage from another; no version of a package is in it, nor a device.
 
-    Args:
-        stage: lower-case letters, digits, '-' and '_'.
-        config: a frozen dataclass, nested if need be.
-        data_id: a name for the data set, or for anything else the stage reads.
+    stage: its name. config: a frozen dataclass, nested if need be. data_id: names all else that the stage reads.
     """
-    assert re.fullmatch(r"[a-z0-9][a-z0-9_-]*", stage), stage
-    assert data_id
-    kind = type(config).__name__
     return {
-        "format": FORMAT,
-        "stage": stage,
-        "data_id": data_id,
-        "settings_type": kind,
+        "format": FORMAT, "stage": stage, "data_id": data_id, "settings_type": type(config).__name__,
         "settings": plain_settings(config),
-    }
+    }  # fmt: skip
 
 
 def stage_folder(key: dict[str, Any]) -> Path:
@@ -75,27 +58,18 @@ def stage_folder(key: dict[str, Any]) -> Path:
 
 
 def run_stage(
-    stage: str,
-    config: Any,
-    data_id: str,
-    compute: Callable[[Path], dict[str, Any]],
-    *,
+    stage: str, config: Any, data_id: str, compute: Callable[[Path], dict[str, Any]], *,
     say: Callable[[str], object] = tqdm.write,
-) -> StageResult:
+) -> StageResult:  # fmt: skip
     """Loads the stage if its folder is complete, otherwise runs it; a second process waits for the first and loads.
 
-    Args:
-        stage: as in `stage_key`.
-        config: as in `stage_key`.
-        data_id: as in `stage_key`.
-        compute: does the work. It gets the folder to write to, which after a kill still has what was written before,
-            and returns what goes into result.json: numbers, texts, lists and dictionaries of them. In several
-            processes (torchrun) all call it at once and train in it together; the first one's result counts. What
-            one process is to do by itself stands in `ucvgl.distributed.main_process_first()`.
-        say: is given one line: whether the stage was loaded or run, and how long it took.
+    `compute` does the work. It gets the folder to write to, which after a kill still has what was written before, and returns
+    what goes into result.json: numbers, texts, lists and dictionaries of them. In several processes (torchrun) all call it at
+    once and train in it together; the first one's result counts. What one process is to do by itself stands in
+    `ucvgl.distributed.main_process_first()`. `say` is given one line: whether the stage was loaded or run, and how long it
+    took. The rest as in `stage_key`.
 
-    Raises:
-        InputError: the folder is damaged, an unfinished one has other settings, or the result has no form in JSON.
+    InputError: the folder is damaged, an unfinished one has other settings, or the result has no form in JSON.
     """
     key = stage_key(stage, config, data_id)
     folder = stage_folder(key)
@@ -125,11 +99,12 @@ def run_stage(
 def _prepare(partial: Path, key: dict[str, Any]) -> bool:
     """Makes the working folder, or checks that the one left by a killed run is this stage's; true if there was one."""
     partial.mkdir(parents=True, exist_ok=True)
-    if not (partial / CONFIG).exists():
+    begun = (partial / CONFIG).exists()
+    if begun:
+        _check_config(partial, key)
+    else:
         write_json(partial / CONFIG, key)
-        return False
-    _check_config(partial, key)
-    return True
+    return begun
 
 
 def _finish(partial: Path, folder: Path, numbers: dict[str, Any], seconds: float, resumed: bool) -> None:
@@ -137,10 +112,8 @@ def _finish(partial: Path, folder: Path, numbers: dict[str, Any], seconds: float
     try:
         write_json(partial / RESULT, result)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"result of {folder.name}", expected="finite numbers, texts, lists and dictionaries", found=error,
-            todo="Return plain values.",
-        ) from None  # fmt: skip
+        expected, todo = "finite numbers, texts, lists and dictionaries", "Return plain values."
+        raise InputError(f"result of {folder.name}", expected=expected, found=error, todo=todo) from None
     replace_folder(partial, folder)
 
 
@@ -157,11 +130,8 @@ def _load(folder: Path, key: dict[str, Any], loaded: bool) -> StageResult:
 def _check_config(folder: Path, key: dict[str, Any]) -> None:
     then, now = _read(folder, CONFIG), json.loads(json.dumps(key))
     if then != now:
-        differing = sorted(_differing(then, now))
-        raise InputError(
-            folder, expected=f"a folder begun with the settings of now: {', '.join(differing)} differ",
-            found=f"others in {CONFIG}", todo="Delete the folder; the stage is then run again.",
-        )  # fmt: skip
+        expected = f"a folder begun with the settings of now: {', '.join(sorted(_differing(then, now)))} differ"
+        raise InputError(folder, expected=expected, found=f"others in {CONFIG}", todo=ANEW)
 
 
 def _differing(then: Any, now: Any, name: str = "") -> set[str]:
@@ -180,7 +150,4 @@ def _read(folder: Path, name: str) -> Any:
 
 
 def _damaged(folder: Path, found: str) -> InputError:
-    return InputError(
-        folder, expected=f"a whole stage, with {CONFIG} and {RESULT}", found=found,
-        todo="Delete the folder; the stage is then run again.",
-    )  # fmt: skip
+    return InputError(folder, expected=f"a whole stage, with {CONFIG} and {RESULT}", found=found, todo=ANEW)

@@ -1,6 +1,5 @@
 """What a user's choices change in a profile: another backbone, photos in the place of panoramas, ROWS=smoke."""
 
-import difflib
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
@@ -8,7 +7,7 @@ from typing import Any, TypeVar
 
 from ucvgl.data import open_dataset
 from ucvgl.data.decoding import image_size
-from ucvgl.encoders import EncoderConfig
+from ucvgl.encoders import EncoderConfig, similar_names
 from ucvgl.errors import InputError
 from ucvgl.lab.settings import asked_rows
 from ucvgl.sampling import NeighbourDraw
@@ -18,7 +17,7 @@ HEAD = 512  # numbers of the linear layer behind a frozen backbone whose own poo
 # a batch of each epoch: two, so that what an epoch mines is used in the next
 SMOKE: dict[str, Any] = {
     "epochs": 2, "batch_size": 8, "chunk": 4, "warmup_epochs": 0.0, "epochs_before": 2, "warmup": 1, "precision": "fp32",
-    "decay_epochs": 1, "steps_per_epoch": 1, "refresh_every": 1, "evaluate_every": 1, "curve_every": 1,
+    "decay_epochs": 1, "steps_per_epoch": 1, "refresh_every": 1, "evaluate_every": 1,
     "draw": NeighbourDraw(4, 1, 1), "threshold": 0.0, "queries": 8, "negatives": 2, "queue": 8,
     "places": 24, "accuracy_places": 8, "small": 12, "city_size_m": 512.0,
 }  # fmt: skip
@@ -37,9 +36,8 @@ def with_backbone(encoder: EncoderConfig, choice: str) -> EncoderConfig:
         return encoder
     name, colon, how = choice.partition(":")
     if colon and how != "frozen":
-        raise InputError(
-            "backbone", expected="NAME or NAME:frozen", found=repr(choice), todo="For example resnet50:frozen."
-        )
+        todo = "For example resnet50:frozen."
+        raise InputError("backbone", expected="NAME or NAME:frozen", found=repr(choice), todo=todo)
     width = HEAD if colon and encoder.pooling in ("avg", "head") else encoder.width
     return replace(encoder, backbone=name, pretrained="frozen hub" if colon else "hub", width=width, drop_path=0.0,
                    image_px=asked_px(name))  # fmt: skip
@@ -54,9 +52,8 @@ def asked_px(backbone: str) -> tuple[int, int]:
     except RuntimeError:  # an unknown tag, the part behind the dot
         known = None
     if known is None:
-        similar = difflib.get_close_matches(backbone.partition(".")[0], timm.list_models(), 3)
-        raise InputError("backbone", expected="a timm model with published weights", found=repr(backbone),
-                         todo=f"Similar names: {', '.join(similar)}.")  # fmt: skip
+        expected, todo = "a timm model with published weights", f"Similar names: {similar_names(backbone)}."
+        raise InputError("backbone", expected=expected, found=repr(backbone), todo=todo)
     return known.input_size[1:]
 
 
@@ -78,9 +75,10 @@ def smoke(settings: _Settings) -> _Settings:
         return settings
 
     def cut(name: str, value: Any) -> Any:
-        if isinstance(value, (tuple, Mapping)):
-            values = [cut(name, each) for each in (value.values() if isinstance(value, Mapping) else value)]
-            return dict(zip(value, values, strict=True)) if isinstance(value, Mapping) else tuple(values)
+        if isinstance(value, Mapping):
+            return {key: cut(name, each) for key, each in value.items()}
+        if isinstance(value, tuple):
+            return tuple(cut(name, each) for each in value)
         if name in SMOKE and (value or name == "steps_per_epoch"):  # what is off stays off
             return SMOKE[name]
         if name.endswith("_px") and isinstance(value, int):
@@ -88,9 +86,7 @@ def smoke(settings: _Settings) -> _Settings:
         if name == "pretrained" and isinstance(value, str):
             return "none"
         if is_dataclass(value):
-            return replace(
-                value, **{field.name: cut(field.name, getattr(value, field.name)) for field in fields(value)}
-            )
+            return replace(value, **{f.name: cut(f.name, getattr(value, f.name)) for f in fields(value)})
         return value
 
     return cut("", settings)

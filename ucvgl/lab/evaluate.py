@@ -57,36 +57,28 @@ def encoder_of(weights: Path | None, backbone: str = "", image_px: tuple[int, in
     """
     if (weights is None) == (not backbone):
         todo = "Give one: a file that a training left, or a timm name such as convnext_base.fb_in22k_ft_in1k_384."
-        raise InputError(
-            "evaluate", expected="--weights or --backbone", found="both" if backbone else "neither", todo=todo
-        )
+        found = "both" if backbone else "neither"
+        raise InputError("evaluate", expected="--weights or --backbone", found=found, todo=todo)
     if weights is None:
         config = EncoderConfig(backbone, "hub", pooling="head", image_px=image_px or asked_px(backbone))
         return two_view_encoder(config, config, shared=True, seed=0)
     if image_px is not None:
-        raise InputError("--image-px", expected="it with --backbone alone", found=f"it with {weights}",
-                         todo="Leave it out: the file says which images its encoders take.")  # fmt: skip
+        todo = "Leave it out: the file says which images its encoders take."
+        raise InputError("--image-px", expected="it with --backbone alone", found=f"it with {weights}", todo=todo)
     return open_model(weights)
 
 
 def evaluate(
     model: TwoViewEncoder, tests: Mapping[str, Dataset], *, ranks: Path | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """Measures the encoders on each part of a data set.
+    """Measures the encoders of `encoder_of` on each part of a data set, as `open_tests` gives them.
 
-    Args:
-        model: as `encoder_of` gives it.
-        tests: as `open_tests` gives them.
-        ranks: a CSV to write, a line a query: part, query, rank of its best right image from 1 (halves: ties), how many
-            right images there are, average precision from 0 to 1.
-        progress: show bars.
+    ranks: a CSV to write, a line a query: part, query, rank of its best right image from 1 (halves: ties), how many right
+    images there are, average precision from 0 to 1.
 
-    Returns:
-        a row a part, in percent: R@k; for satellite images R@1 %, for drones AP, for VIGOR the hit rate; and how many
-        queries were measured, and left out for want of a right image.
-
-    Raises:
-        InputError: an image that cannot be read, descriptors that are not finite.
+    Gives a row a part, in percent: R@k; for satellite images R@1 %, for drones AP, for VIGOR the hit rate; and how many queries
+    were measured, and left out for want of a right image. InputError: an image that cannot be read, descriptors that are not
+    finite.
     """
     model.to(device())
     rows, lines = {}, []

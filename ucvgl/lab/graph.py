@@ -32,75 +32,43 @@ RATES = Path(__file__).with_name("rates.csv")
 
 @dataclass(frozen=True)
 class StageJob:
-    """A stage as the Snakefile sees it.
+    """A stage as the Snakefile sees it."""
 
-    Attributes:
-        key: of `lab.rows.Stage`.
-        seed: of the first row that needs it.
-        seconds: the estimate; None where no rate is known.
-        needs: keys of the jobs it waits for.
-        is_job: whether it is worth a job of its own.
-        priority: milliseconds, about, from its beginning to the end of the longest chain that waits for it.
-        images: that go through an encoder, or are rendered, about.
-        steps: of the optimiser, about.
-    """
-
-    key: str
-    seed: int
-    seconds: float | None
-    needs: tuple[str, ...]
-    is_job: bool
-    priority: int
-    images: int = 0
-    steps: int = 0
+    key: str  # of `lab.rows.Stage`
+    seed: int  # of the first row that needs it
+    seconds: float | None  # the estimate; None where no rate is known
+    needs: tuple[str, ...]  # keys of the jobs it waits for
+    is_job: bool  # whether it is worth a job of its own
+    priority: int  # milliseconds, about, from its beginning to the end of the longest chain that waits for it
+    images: int = 0  # that go through an encoder, or are rendered, about
+    steps: int = 0  # of the optimiser, about
 
 
 @dataclass(frozen=True)
 class NotebookJob:
-    """A notebook with one seed, as the Snakefile sees it.
-
-    Attributes:
-        name: of the notebook.
-        seed: its seed.
-        stages: keys of the stages that its rows need.
-        fingerprint: what must stay the same for its results to hold.
-        extra: further parameters, as `name=value`.
-    """
+    """A notebook with one seed, as the Snakefile sees it."""
 
     name: str
     seed: int
-    stages: tuple[str, ...]
-    fingerprint: str
-    extra: tuple[str, ...]
+    stages: tuple[str, ...]  # keys of the stages that its rows need
+    fingerprint: str  # what must stay the same for its results to hold
+    extra: tuple[str, ...]  # further parameters, as `name=value`
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything the Snakefile needs, read and checked.
+    """Everything the Snakefile needs, read and checked."""
 
-    Attributes:
-        profile: one of PROFILES.
-        data: 'world' or an absolute path.
-        data_id: that, as a short name.
-        rows: all, headline or smoke.
-        seeds: in the order given.
-        more: the parameters in MORE that were given.
-        row_names: of every row, with the key of its stage for each seed.
-        stages: each after those it needs.
-        notebooks: a job a notebook and seed.
-        left_out: notebooks that are not for data of this layout.
-    """
-
-    profile: str
-    data: str
-    data_id: str
-    rows: str
-    seeds: tuple[int, ...]
-    more: Mapping[str, str]
-    row_names: Mapping[str, tuple[str, ...]]
-    stages: tuple[StageJob, ...]
-    notebooks: tuple[NotebookJob, ...]
-    left_out: tuple[str, ...] = ()
+    profile: str  # one of PROFILES
+    data: str  # 'world' or an absolute path
+    data_id: str  # that, as a short name
+    rows: str  # all, headline or smoke
+    seeds: tuple[int, ...]  # in the order given
+    more: Mapping[str, str]  # the parameters in MORE that were given
+    row_names: Mapping[str, tuple[str, ...]]  # of every row, with the key of its stage for each seed
+    stages: tuple[StageJob, ...]  # each after those it needs
+    notebooks: tuple[NotebookJob, ...]  # a job a notebook and seed
+    left_out: tuple[str, ...] = ()  # notebooks that are not for data of this layout
 
     @property
     def names(self) -> list[str]:
@@ -140,11 +108,9 @@ def plan(config: Mapping[str, Any]) -> Plan:
         InputError: an unknown key, profile, choice of rows or data set, a wrong seed, a missing picture, or a notebook that
             lacks one of the three parameters every notebook has.
     """
-    for key in config:
-        if key not in SETTINGS:
-            raise InputError(
-                "settings", expected=f"only {', '.join(SETTINGS)}", found=repr(key), todo=suggest(key, SETTINGS)
-            )
+    for key in config.keys() - set(SETTINGS):
+        expected = f"only {', '.join(SETTINGS)}"
+        raise InputError("settings", expected=expected, found=repr(key), todo=suggest(key, SETTINGS))
     text = {key: str(value) for key, value in config.items() if value not in (None, "")}
     profile, data = check_profile(text.get("profile", "laptop")), check_data(text.get("data", WORLD))
     seeds = _seeds(text.get("seed", "0"))
@@ -158,17 +124,19 @@ def plan(config: Mapping[str, Any]) -> Plan:
         layout = detect_layout(data)
         left_out = [name for name in names if not fits(paths.notebooks() / f"{name}.ipynb", layout)]
         names = [name for name in names if name not in left_out]
-    known = {name: parameters(paths.notebooks() / f"{name}.ipynb") for name in names}
-    about = {name: metadata(paths.notebooks() / f"{name}.ipynb") for name in names}
+    files = {name: paths.notebooks() / f"{name}.ipynb" for name in names}
+    known = {name: parameters(file) for name, file in files.items()}
     extra = {key: _given(key, text[key], known) for key in MORE if key in text}
-    files = "" if data == WORLD else paths.files_digest(data)
-    pictures = {name: extra.get("panorama") if "panorama" in known[name] else None for name in names}
-    fingerprints = {name: _fingerprint(name, files, which, pictures[name]) for name in names}
+    given_files = "" if data == WORLD else paths.files_digest(data)
+    fingerprints = {
+        name: _fingerprint(file, given_files, which, extra.get("panorama", "") if "panorama" in known[name] else "")
+        for name, file in files.items()
+    }
 
     row_names: dict[str, tuple[str, ...]] = {}
     stages: dict[str, StageJob] = {}
     of_notebook: dict[tuple[str, int], tuple[str, ...]] = {}
-    wanted = {name: tuple(about[name].get("rows", ())) for name in names}  # how the names of its rows begin
+    wanted = {name: tuple(metadata(file).get("rows", ())) for name, file in files.items()}  # how their names begin
     if any(wanted.values()):
         from ucvgl.lab import rows as lab_rows  # takes seconds to load: torch
 
@@ -197,7 +165,7 @@ def _jobs(row: Any, seed: int, known: Mapping[str, StageJob], shortest: float) -
     """The stages of a row that no row before it had."""
     from ucvgl.lab.rows import all_stages
 
-    rates, found = _rates(), {}
+    (rates, _), found = _rates(), {}
     for key, stage in all_stages([row]).items():
         if key in known:
             continue
@@ -221,18 +189,18 @@ def _prioritised(stages: Mapping[str, StageJob]) -> tuple[StageJob, ...]:
     return tuple(replace(job, priority=int(1000 * until[key])) for key, job in stages.items())
 
 
-def _rates() -> dict[str, float]:
-    """Images a second by work, of the GPU that was measured where there is one, else of a CPU's core."""
+def _rates() -> tuple[dict[str, float], str]:
+    """Images a second by work, of the GPU that was measured where there is one, else of a CPU's core; and which that was."""
     with RATES.open(encoding="utf-8") as file:
-        return {row["work"]: float(row["images_per_second"]) for row in csv.DictReader(file)
-                if row["device"].startswith("CPU") != has_gpu()}  # fmt: skip
+        rows = [row for row in csv.DictReader(file) if row["device"].startswith("CPU") != has_gpu()]
+    devices = ", ".join(sorted({row["device"] for row in rows})) or "no such device"
+    return {row["work"]: float(row["images_per_second"]) for row in rows}, devices
 
 
-def _fingerprint(name: str, files: str, which: str, panorama: str | None) -> str:
+def _fingerprint(notebook: Path, files: str, which: str, panorama: str) -> str:
     """Of a notebook's source, the data's files (their digest), the choice of rows and the picture it is given."""
-    parts = [source_fingerprint(paths.notebooks() / f"{name}.ipynb"), files, which]
-    if panorama is not None:
-        parts.append(hashlib.sha256(Path(panorama).read_bytes()).hexdigest())
+    picture = [hashlib.sha256(Path(panorama).read_bytes()).hexdigest()] if panorama else []
+    parts = [source_fingerprint(notebook), files, which, *picture]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -315,15 +283,14 @@ def dry_run(found: Plan, cores: int) -> str:
             f"{name:<36} {keys[0]:<34} {f'{done}/{len(keys)}':>7} {work} {memory.get(name, ''):>6} {minutes:>8}"
         )
     todo = [job for job in found.stages if not cached(job.key)]
-    known = sum(job.seconds or 0.0 for job in todo)
     unknown = sum(job.seconds is None for job in todo)
     lanes = 1 if has_gpu() else max(1, cores)
-    hours = known / 3600 / lanes
+    hours = sum(job.seconds or 0.0 for job in todo) / 3600 / lanes
     lines += ["", f"{len(found.row_names)} rows of {len(found.notebooks)} notebooks need {len(found.stages)} stages; "
               f"{len(found.stages) - len(todo)} are in the cache",
               f"to compute: {len(todo)} stages, about {hours:.1f} hours, {lanes} side by side"
               + (f", and {unknown} whose rate was never measured on such a device" if unknown else ""),
-              f"(images a second measured on {_rated_on()}; shared stages count once; GiB: at the peak of a step, by "
+              f"(images a second measured on {_rates()[1]}; shared stages count once; GiB: at the peak of a step, by "
               "torch's count, without what kernels take for themselves)"]  # fmt: skip
     return "\n".join(lines)
 
@@ -345,22 +312,12 @@ def _memory(found: Plan) -> dict[str, str]:
     return held
 
 
-def _rated_on() -> str:
-    with RATES.open(encoding="utf-8") as file:
-        devices = {row["device"] for row in csv.DictReader(file) if row["device"].startswith("CPU") != has_gpu()}
-    return ", ".join(sorted(devices)) or "no such device"
-
-
 def threads(cores: int | None, width: int, *, alone: bool) -> int:
-    """CPU threads for each job: the machine's cores shared by the jobs that can run side by side.
+    """CPU threads for each of `width` jobs that can run side by side on `cores`, which are None on a cluster.
 
-    Trainings share them, too: two of one thread get more done than one of two threads after the other, since small
-    networks leave a second thread idle for about half of the time (benchmarks/results/reproduce.md).
-
-    Args:
-        cores: what Snakemake may use here; None on a cluster.
-        width: how many jobs can run side by side.
-        alone: the job takes turns with the others on the GPU, so it gets all cores.
+    Trainings share them, too: two of one thread get more done than one of two threads after the other, since small networks
+    leave a second thread idle for about half of the time (benchmarks/results/reproduce.md). A job that is `alone`, as it takes
+    turns with the others on the GPU, gets all cores.
     """
     if not cores:
         return CLUSTER_THREADS

@@ -34,16 +34,11 @@ REAL_FRAMES = ("nordland", "gardens_point", "corridor")
 HELD_OUT = 4  # every fourth place of a city that is trained on is tested, as VIGOR's same area
 
 
-def open_parts(data: str, train: WorldConfig, test: WorldConfig, *, progress: bool = True) -> Parts:
-    """Training and test part of the embedded world, or of a data set that lies in the folder `data`.
-
-    Raises:
-        InputError: the folder's layout is not recognised, or it lacks a part.
-    """
+def open_parts(data: str, train: WorldConfig, test: WorldConfig) -> Parts:
+    """Training and test part of the embedded world, or of a data set that lies in the folder `data`; InputError if its layout is
+    not recognised, or it lacks a part."""
     if data == WORLD:
-        return Parts(
-            world_pairs(train, "train", progress=progress), {"test": world_pairs(test, "test", progress=progress)}
-        )
+        return Parts(world_pairs(train, "train"), {"test": world_pairs(test, "test")})
     name = detect_layout(data)
     there = parts(name, data)
     # what the paper evaluates on is the validation part; VIGOR has none, and own folders have no pairs to measure by
@@ -52,26 +47,18 @@ def open_parts(data: str, train: WorldConfig, test: WorldConfig, *, progress: bo
     return Parts(open_dataset(name, data, "train"), tests)
 
 
-def material(settings: UcvglSettings, data: str, *, measured: bool = True, progress: bool = True) -> Parts:
-    """Opens, renders or loads the data and projects it.
+def material(settings: UcvglSettings, data: str, *, measured: bool = True) -> Parts:
+    """Opens, renders or loads the data (the world, or a data set's root) and projects it.
 
-    Args:
-        settings: of the profile.
-        data: the world, or a data set's root.
-        measured: tables are wanted, so pairs must be known in a part that is held out.
-        progress: show bars.
-
-    Raises:
-        InputError: as `open_parts`; or no pairs to measure by.
+    measured: tables are wanted, so pairs must be known in a part that is held out. InputError: as `open_parts`; or no pairs.
     """
-    opened = open_parts(data, settings.train, settings.test, progress=progress)
+    opened = open_parts(data, settings.train, settings.test)
     if measured and not any(test.labelled for test in opened.tests.values()):
-        raise InputError(
-            data, expected="a held-out part with known pairs, for the notebook's tables", found="no pairs in this layout",
-            todo="`ucvgl train 04/main/ucvgl_s_0 --data ...` trains without labels; recall cannot be measured.",
-        )  # fmt: skip
-    tests = {name: prepare(test, settings.images, progress=progress) for name, test in opened.tests.items()}
-    return Parts(prepare(opened.train, settings.images, progress=progress), tests)
+        expected = "a held-out part with known pairs, for the notebook's tables"
+        todo = "`ucvgl train 04/main/ucvgl_s_0 --data ...` trains without labels; recall cannot be measured."
+        raise InputError(data, expected=expected, found="no pairs in this layout", todo=todo)
+    tests = {name: prepare(test, settings.images) for name, test in opened.tests.items()}
+    return Parts(prepare(opened.train, settings.images), tests)
 
 
 def fewer(given: Parts) -> Parts:
@@ -94,7 +81,7 @@ def for_supervision(method: Sample4Geo, given: Parts) -> Parts:
     return Parts(train, {"cross": test})
 
 
-def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, progress: bool = True) -> list[Parts]:
+def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> list[Parts]:
     """The data of the table on sampling.
 
     The world, in VIGOR's layout: trained on three quarters of the panoramas of some cities; 'same' asks with the others of these
@@ -102,16 +89,14 @@ def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, p
     training part. Any other data set: its training and its validation part.
     """
     if data == WORLD:
-        trained, unseen = (
-            _grid(settings, world, method, progress=progress) for world in (settings.trained, settings.unseen)
-        )
+        trained, unseen = (_grid(settings, world, method) for world in (settings.trained, settings.unseen))
         learnt, held = split_rows(len(trained))
         asked = np.linspace(0, len(unseen) - 1, min(len(held), len(unseen))).astype(np.int64)
         return [Parts(trained.take(learnt), equal_galleries({"same": trained.take(held), "cross": unseen.take(asked)}))]
     name = detect_layout(data)
 
     def opened(split: str, **more: str) -> Dataset:
-        return _ready(settings, open_dataset(name, data, split, **more), method, progress=progress)
+        return _ready(settings, open_dataset(name, data, split, **more), method)
 
     if name == "vigor":
         return [Parts(opened("train", area=area), {area: opened("test", area=area)}) for area in ("same", "cross")]
@@ -120,20 +105,13 @@ def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, p
     return [Parts(train, {"same": opened("val" if "val" in parts(name, data) else "test")})]
 
 
-def validation(settings: Sample4GeoSettings, method: Sample4Geo, *, progress: bool = True) -> Parts:
-    """The world's cities that settings are chosen on, as `open_areas` divides those that are reported; 'same' alone."""
-    whole = _grid(settings, settings.validation, method, progress=progress)
-    learnt, held = split_rows(len(whole))
-    return Parts(whole.take(learnt), {"same": whole.take(held)})
-
-
-def _ready(settings: Sample4GeoSettings, data: Dataset, method: Sample4Geo, *, progress: bool) -> Dataset:
+def _ready(settings: Sample4GeoSettings, data: Dataset, method: Sample4Geo) -> Dataset:
     """Images made ready, as the encoders are given them."""
-    return prepare(data, replace(settings.images, polar=method.tile_kind == "polar"), progress=progress)
+    return prepare(data, replace(settings.images, polar=method.tile_kind == "polar"))
 
 
-def _grid(settings: Sample4GeoSettings, world: WorldConfig, method: Sample4Geo, *, progress: bool) -> Dataset:
-    return _ready(settings, world_grid(world, progress=progress), method, progress=progress)
+def _grid(settings: Sample4GeoSettings, world: WorldConfig, method: Sample4Geo) -> Dataset:
+    return _ready(settings, world_grid(world), method)
 
 
 def split_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -155,11 +133,11 @@ def equal_galleries(tests: Mapping[str, Dataset]) -> dict[str, Dataset]:
     return cut
 
 
-def styles(settings: Sample4GeoSettings, method: Sample4Geo, *, progress: bool = True) -> dict[str, Parts]:
+def styles(settings: Sample4GeoSettings, method: Sample4Geo) -> dict[str, Parts]:
     """A city of each style, `small` of its panoramas to train on; its own held-out panoramas and those of all others as tests."""
     learnt, held = {}, {}
     for world in (settings.trained, settings.unseen):
-        whole = _grid(settings, world, method, progress=progress)
+        whole = _grid(settings, world, method)
         city = [(images.positions.values[:, 0] // CITY_GAP_M).astype(int) for images in (whole.query, whole.gallery)]
         for number, name in enumerate(world.styles):
             part = whole.take(*(np.flatnonzero(own == number) for own in city))
@@ -180,32 +158,31 @@ def with_field_of_view(test: Dataset, fov_deg: float, seed: int) -> Dataset:
     )
 
 
-def open_flights(settings: Sample4GeoSettings, root: str = "", *, progress: bool = True) -> Parts:
+def open_flights(settings: Sample4GeoSettings, root: str = "") -> Parts:
     """Drone images and tiles of places, in both directions: a folder of University-1652 or SUES-200, or the world exported as
     the former.
 
     The tests 'd2s' and 's2d' ask drone images among tiles and tiles among drone images.
     """
-    root = root or str(_exported("university1652", settings.flights, progress=progress))
-    size = (settings.flights.image_px,) * 2, (settings.flights.tile_px,) * 2
+    root = root or str(_exported("university1652", settings.flights))
+    size = Preparation((settings.flights.image_px,) * 2, (settings.flights.tile_px,) * 2)
 
     def opened(split: str, direction: str) -> Dataset:
-        swapped = direction == "satellite2drone"
         data = open_dataset(detect_layout(root), root, split, direction=direction)
-        return prepare(replace(data, swapped=swapped), Preparation(*size), progress=progress)
+        return prepare(replace(data, swapped=direction == "satellite2drone"), size)
 
     tests = {"d2s": opened("test", "drone2satellite"), "s2d": opened("test", "satellite2drone")}
     return Parts(opened("train", "drone2satellite"), tests)
 
 
-def open_heights(settings: Sample4GeoSettings, root: str = "", *, progress: bool = True) -> Parts:
+def open_heights(settings: Sample4GeoSettings, root: str = "") -> Parts:
     """SUES-200's form: drone images of all four heights to train on, a test a height; of a folder, or the world exported so."""
-    root = root or str(_exported("sues200", settings.heights, progress=progress))
+    root = root or str(_exported("sues200", settings.heights))
     size = Preparation((settings.heights.image_px,) * 2, (settings.heights.tile_px,) * 2)
 
     def opened(split: str) -> list[Dataset]:
         sets = (open_dataset("sues200", root, split, height_m=height) for height in HEIGHTS)
-        return [prepare(data, size, progress=progress) for data in sets]
+        return [prepare(data, size) for data in sets]
 
     parts = opened("train")
     queries = [part.query for part in parts]  # the tiles are the same at all heights
@@ -216,13 +193,13 @@ def open_heights(settings: Sample4GeoSettings, root: str = "", *, progress: bool
     return Parts(train, {f"{height}m": test for height, test in zip(HEIGHTS, opened("test"), strict=True)})
 
 
-def _exported(layout: str, flights: Flights, *, progress: bool) -> Path:
+def _exported(layout: str, flights: Flights) -> Path:
     """The world's drone images in files, as a published set's; rendered once."""
 
     def export(folder: Path) -> None:
         export_world(
             layout, folder / "set", places=flights.places, seed=flights.seed, styles=flights.styles,
-            tile_px=flights.tile_px, photo_px=flights.image_px, drone_views=flights.views, progress=progress,
+            tile_px=flights.tile_px, photo_px=flights.image_px, drone_views=flights.views,
             city_size_m=flights.city_size_m, resolution_m=flights.resolution_m, spacing_m=flights.spacing_m,
             span_m=flights.span_m, difficulty=flights.difficulty,
         )  # fmt: skip
@@ -230,52 +207,50 @@ def _exported(layout: str, flights: Flights, *, progress: bool) -> Path:
     return made_once("flights", {"code": source_digest(), "layout": layout, **asdict(flights)}, export) / "set"
 
 
-def open_others(settings: Sample4GeoSettings, data: str, other: str, *, progress: bool = True) -> dict[str, Parts]:
+def open_others(settings: Sample4GeoSettings, data: str, other: str) -> dict[str, Parts]:
     """What the table on generalisation trains and tests on: the world's styles, or two data sets, each tested on the parts of
     all (CVUSA -> CVACT and back), its own first; empty if there is only one."""
     if data == WORLD:
-        return styles(settings, settings.brief, progress=progress)
+        return styles(settings, settings.brief)
     found = {}
     for root in (data, other) if other else ():
         name = detect_layout(root)
         splits = ("train", "test" if name == "vigor" else "val")
-        found[name] = [
-            _ready(settings, open_dataset(name, root, s), settings.method, progress=progress) for s in splits
-        ]
+        found[name] = [_ready(settings, open_dataset(name, root, s), settings.method) for s in splits]
     tests = {name: test for name, (_, test) in found.items()}
     return {name: Parts(train, {name: tests[name], **tests}) for name, (train, _) in found.items()}
 
 
-def one_area(settings: Sample4GeoSettings, data: str, method: Sample4Geo, *, progress: bool = True) -> Parts:
+def one_area(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> Parts:
     """The world's first city, `small` panoramas of it to train on; or the data set's (first) protocol. Its own test comes first."""
     if data == WORLD:
-        return next(iter(styles(settings, method, progress=progress).values()))
-    return open_areas(settings, data, method, progress=progress)[0]
+        return next(iter(styles(settings, method).values()))
+    return open_areas(settings, data, method)[0]
 
 
-def open_drives(configs: Sequence[DriveConfig], *, progress: bool = True) -> Dataset:
+def open_drives(configs: Sequence[DriveConfig]) -> Dataset:
     """Drives of the world as one training set."""
-    drives = [world_drives(config, progress=progress) for config in configs]
+    drives = [world_drives(config) for config in configs]
     return joined(drives, "embedded world, drives", HIT_M)
 
 
-def open_sets(settings: VgSslSettings, data: str, *, progress: bool = True) -> tuple[Dataset, dict[str, Dataset]]:
+def open_sets(settings: VgSslSettings, data: str) -> tuple[Dataset, dict[str, Dataset]]:
     """What is trained on, and the test sets by name: drives of the world, or a data set's training and test part."""
     if data == WORLD:
-        tests = {name: world_drives(config, progress=progress) for name, config in settings.tests.items()}
-        return open_drives(settings.train, progress=progress), tests
+        tests = {name: world_drives(config) for name, config in settings.tests.items()}
+        return open_drives(settings.train), tests
     size = Preparation(settings.photo_px, settings.photo_px)
     name = detect_layout(data)
 
     def opened(split: str) -> Dataset:
         found = open_dataset(name, data, split).answerable()
-        return prepare(apart(found) if name == "pairs" else found, size, progress=progress)
+        return prepare(apart(found) if name == "pairs" else found, size)
 
     test = opened("val" if name == "msls" else "test")  # MSLS: of its test part no positions were published
     if "train" in parts(name, data):
         return opened("train"), {test.name: test}
     # a set that is there to be measured on, as Tokyo 24/7: trained on the world's drives
-    return prepare(open_drives(settings.train, progress=progress), size, progress=progress), {test.name: test}
+    return prepare(open_drives(settings.train), size), {test.name: test}
 
 
 def apart(data: Dataset) -> Dataset:
@@ -299,7 +274,7 @@ def walk(side: str) -> Dataset:
     return read_frames(samples() / "gardens_point", name="gardens_point", folders=(side, "day_right"))
 
 
-def open_frames(settings: VgSslSettings, *, progress: bool = True) -> tuple[Dataset, dict[str, Dataset]]:
+def open_frames(settings: VgSslSettings) -> tuple[Dataset, dict[str, Dataset]]:
     """Real frames: the first 70 % of Nordland to train on; its last part, Gardens Point and Corridor to test on.
 
     A hit is within 2 frames; of "nordland_within_1" within one. Dark frames of Nordland are left out, 20 frames part its two parts.
@@ -307,7 +282,7 @@ def open_frames(settings: VgSslSettings, *, progress: bool = True) -> tuple[Data
     root, size = samples(), Preparation(settings.frame_px, settings.frame_px)
 
     def opened(name: str, split: str = "all", **more: Any) -> Dataset:
-        found = prepare(read_frames(root / name, split, name, **more), size, progress=progress)
+        found = prepare(read_frames(root / name, split, name, **more), size)
         some = range(min(settings.frames or len(found), len(found), len(found.gallery)))
         return found.take(some, some) if settings.frames else found
 

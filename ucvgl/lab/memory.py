@@ -48,8 +48,7 @@ def step_of(name: str, config: object) -> Step | None:
         case Sample4Geo():
             training, encoders = config.training, [(config.ground, 1), (config.satellite, 1)]
         case VgSsl():
-            more = config.negatives if config.method == "triplet" else 2 if config.geopair == "partial" else 0
-            training, encoders = config.loop, [(config.encoder, 2 + more)]
+            training, encoders = config.loop, [(config.encoder, config.images_a_query)]
         case _:
             return None
     if training is None:

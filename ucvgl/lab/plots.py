@@ -1,6 +1,7 @@
 """What the notebooks draw with: one look, sheets of pictures, maps of numbers, bars. A figure of its own is drawn in its cell."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -35,14 +36,10 @@ def use_style() -> None:
     sns.set_theme(style="ticks", palette=PALETTE, font_scale=0.95)
     plt.rcParams.update({"figure.dpi": 80, "axes.titlesize": 10.5, "axes.spines.top": False, "axes.spines.right": False,
                          "legend.frameon": False, "figure.constrained_layout.use": True})  # fmt: skip
-    try:  # photographs as PNG would make the committed notebooks several megabytes
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
-    except ImportError:
-        return
-    from IPython import get_ipython
 
-    if get_ipython() is not None:
-        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 82})
+        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 82})  # as PNG the notebooks would take several megabytes
 
 
 def as_picture(image: Tensor) -> np.ndarray:
@@ -84,9 +81,8 @@ def sheet(
     ratios = [images[0].shape[-1] / images[0].shape[-2] for images in columns.values()]
     rows = len(next(iter(columns.values())))
     height = width_in / sum(ratios) * 1.03
-    figure, grid = plt.subplots(
-        rows, len(columns), squeeze=False, figsize=(width_in, rows * height + 0.35), width_ratios=ratios
-    )
+    size = (width_in, rows * height + 0.35)
+    figure, grid = plt.subplots(rows, len(columns), squeeze=False, figsize=size, width_ratios=ratios)
     for column, (title, images) in enumerate(columns.items()):
         for row, image in enumerate(images):
             show(grid[row][column], image, title if row == 0 else "")
@@ -101,9 +97,8 @@ def montage(
     """Pictures (3, H, W) of one shape, each with its own title, row by row."""
     rows = math.ceil(len(pictures) / columns)
     ratio = pictures[0].shape[-2] / pictures[0].shape[-1]
-    figure, grid = plt.subplots(
-        rows, columns, squeeze=False, figsize=(width_in, rows * (width_in / columns * ratio + 0.28))
-    )
+    size = (width_in, rows * (width_in / columns * ratio + 0.28))
+    figure, grid = plt.subplots(rows, columns, squeeze=False, figsize=size)
     for axes in grid.ravel():
         axes.set_axis_off()
     for axes, picture, title in zip(grid.ravel(), pictures, titles, strict=False):
@@ -154,10 +149,8 @@ def diagram(
         ends = {"patchA": drawn[start].get_bbox_patch(), "patchB": drawn[end].get_bbox_patch()}
         line = {"arrowstyle": "->", "color": PALETTE[0], "shrinkA": 2, "shrinkB": 2, **ends}
         axes.annotate("", (to_x, to_y), (x, y), arrowprops=line)
-        beside = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-        axes.text(
-            (x + to_x) / 2, (y + to_y) / 2, text, ha="center", va="center", fontsize=9, color=PALETTE[4], bbox=beside
-        )
+        beside = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}, "ha": "center", "va": "center"}
+        axes.text((x + to_x) / 2, (y + to_y) / 2, text, fontsize=9, color=PALETTE[4], **beside)
     axes.set(xlim=(-0.6, right + 0.6), ylim=(-0.5, up + 0.5))
     axes.set_axis_off()
     return figure

@@ -212,7 +212,6 @@ class Sample4GeoSettings:
     unlabelled: UcvglSettings  # UCVGL's, whose images and encoders the table beside Sample4Geo shares
     trained: WorldConfig  # in VIGOR's layout, a city a style: a quarter of the panoramas is held out for the same area
     unseen: WorldConfig  # in the same layout, cities of other styles: the cross area
-    validation: WorldConfig  # in the same layout, cities of their own: settings are chosen on them, nothing is reported
     small: int  # panoramas of one style, for the tables whose every row the budget of the first does not reach
     images: Preparation
     method: Sample4Geo
@@ -220,7 +219,6 @@ class Sample4GeoSettings:
     drone: Sample4Geo
     flights: Flights  # University-1652's form
     heights: Flights  # SUES-200's form
-    curve_every: int  # epochs between the points of the curves by sampler
     real: RealPairs | None  # on University-1652's sample; None in the paper profile, where `drone` names the whole set
     # of ground images, at unknown headings (Shi et al., CVPR 2020)
     fovs_deg: tuple[float, ...] = (360.0, 180.0, 90.0, 70.0)
@@ -266,17 +264,12 @@ def _sample4geo(profile: str, seed: int, data: str, backbone: str) -> Sample4Geo
     brief = replace(method, sampling=replace(sampling, draw=fewer))
     drone = replace(brief, ground=square, satellite=square, ground_kind="oblique",
                     sampling=replace(brief.sampling, kind="similarity"))  # fmt: skip
-    every = sampling.refresh_every
-    return Sample4GeoSettings(
-        other, *_grids(world, new), small, images, method, brief, drone, flights, heights, every, real
-    )
+    return Sample4GeoSettings(other, *_grids(world, new), small, images, method, brief, drone, flights, heights, real)
 
 
-def _grids(first: WorldConfig, new: int) -> tuple[WorldConfig, WorldConfig, WorldConfig]:
-    """The cities trained on, `first`; those of the cross area, with `new` panoramas; and those that settings are chosen on."""
-    seed = WORLD_SEED + HELD_OUT_SEED
-    unseen = replace(first, styles=("downtown", "old_town"), seed=seed, places=new)
-    return first, unseen, replace(first, seed=2 * seed, places=new)
+def _grids(first: WorldConfig, new: int) -> tuple[WorldConfig, WorldConfig]:
+    """The cities trained on, `first`; and those of the cross area, with `new` panoramas."""
+    return first, replace(first, styles=("downtown", "old_town"), seed=WORLD_SEED + HELD_OUT_SEED, places=new)
 
 
 def _sample4geo_paper(other: UcvglSettings, seed: int, data: str, backbone: str) -> Sample4GeoSettings:
@@ -296,7 +289,7 @@ def _sample4geo_paper(other: UcvglSettings, seed: int, data: str, backbone: str)
     images, flown_px = Preparation(ground_px, satellite.image_px), satellite.image_px
     flights, heights = Flights(1652, 54, *flown_px, city_size_m=1700.0), Flights(200, 50, *flown_px, city_size_m=1100.0)
     grids = _grids(world, 35_000)
-    return Sample4GeoSettings(other, *grids, 17_500, images, method, method, drone, flights, heights, 4, None)
+    return Sample4GeoSettings(other, *grids, 17_500, images, method, method, drone, flights, heights, None)
 
 
 # ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06

@@ -18,19 +18,10 @@ from ucvgl.lab.sources import notebooks
 
 
 def reproduce(config: Mapping[str, str], *, cores: str = "all", dry: bool = False, more: Sequence[str] = ()) -> int:
-    """Regenerates every table and figure that is not up to date, through Snakemake.
+    """Regenerates every table and figure that is not up to date, through Snakemake, whose exit status it gives.
 
-    Args:
-        config: as `plan`.
-        cores: a number, or 'all'.
-        dry: only say what would be done.
-        more: further arguments for Snakemake, as `--executor slurm --jobs 20`.
-
-    Returns:
-        Snakemake's exit status: 0 if everything is now up to date.
-
-    Raises:
-        InputError: bad settings.
+    config: as of `plan`. cores: a number, or 'all'. dry: only say what would be done. more: further arguments for Snakemake,
+    as `--executor slurm --jobs 20`. InputError: bad settings.
     """
     config = {**config, "data": check_data(config.get("data", WORLD))}
     for key in {"panorama", "other", "drone"} & config.keys():
@@ -101,11 +92,8 @@ def _marks(todo: Plan) -> dict[str, int | None]:
 
 
 def refresh_notebooks() -> int:
-    """Renews what is committed: outputs in the notebooks (laptop, embedded world, seed 0); `reproduce` renews figures/.
-
-    Returns:
-        The exit status of `reproduce`; the notebooks stay untouched unless it is 0.
-    """
+    """Renews what is committed: outputs in the notebooks (laptop, embedded world, seed 0); `reproduce`, which renews figures/,
+    runs first, and unless its exit status, which is given back, is 0 the notebooks stay untouched."""
     status = reproduce({"profile": "laptop"})
     if status == 0:
         for name in notebooks():

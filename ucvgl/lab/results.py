@@ -60,20 +60,14 @@ class Run:
     def provenance(self, settings: Any = None) -> dict[str, Any]:
         """How to make it again: data, profile, seeds, configurations, versions, commit, device; the seconds it took."""
         configs = [] if settings is None else settings if isinstance(settings, (list, tuple)) else [settings]
+        settings = [{"type": type(c).__name__, "hash": config_hash(c), "values": plain_settings(c)} for c in configs]
+        computed_on = " and ".join(sorted({device()} | trained_on))  # a stage may come from elsewhere
         return {
-            "notebook": self.notebook,
-            "data": self.measured_on,
-            "profile": self.profile,
-            "rows": os.environ.get("UCVGL_ROWS") or "all",
-            "seeds": [self.seed],
-            "settings": [
-                {"type": type(c).__name__, "hash": config_hash(c), "values": plain_settings(c)} for c in configs
-            ],
-            "versions": versions(),
-            "commit": commit(),
-            "device": " and ".join(sorted({device()} | trained_on)),  # a stage may come from elsewhere
+            "notebook": self.notebook, "data": self.measured_on, "profile": self.profile,
+            "rows": os.environ.get("UCVGL_ROWS") or "all", "seeds": [self.seed], "settings": settings,
+            "versions": versions(), "commit": commit(), "device": computed_on,
             "seconds": round(time.monotonic() - self.started, 1),
-        }
+        }  # fmt: skip
 
     def _add(self, name: str, kind: str, caption: str) -> str:
         """The file of an artefact, noted in the list; two of one name would write one recipe, <name>.json."""
@@ -102,15 +96,9 @@ class Run:
         return path
 
     def save_table(
-        self,
-        frame: pd.DataFrame,
-        name: str,
-        *,
-        caption: str,
+        self, frame: pd.DataFrame, name: str, *, caption: str, settings: Any = None, queries: int | None = None,
         published: Mapping[str, Sequence[float | None]] | None = None,
-        settings: Any = None,
-        queries: int | None = None,
-    ) -> "Markdown":
+    ) -> "Markdown":  # fmt: skip
         """Saves a table as `<name>.csv` (to compute with), `<name>.md` (to read) and its recipe as `<name>.json`.
 
         Gives the Markdown, which a notebook shows as a table.

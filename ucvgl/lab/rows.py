@@ -17,36 +17,10 @@ from ucvgl.data.container import Dataset, Parts
 from ucvgl.data.university import HEIGHTS
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
-from ucvgl.lab import material, profiles, real_pairs, stages
+from ucvgl.lab import material, profiles, real_pairs, stages, variants
 from ucvgl.lab.cache import StageResult
 from ucvgl.lab.results import plain_settings
 from ucvgl.lab.settings import WORLD, asked_rows
-from ucvgl.lab.variants import (
-    ABLATION,
-    ARCHITECTURES,
-    COLD_START,
-    FIELDS_OF_VIEW,
-    INTRA,
-    JOINED,
-    MAIN,
-    MINING,
-    OURS,
-    RATIOS,
-    SAMPLING,
-    TRANSLATIONS,
-    UNLABELLED,
-    architecture,
-    on_same_terms,
-    ours,
-    pairs_rows,
-    projector_rows,
-    translated,
-    variant,
-    with_loss,
-    with_mining,
-    with_sampler,
-    without,
-)
 from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.methods.sample4geo import Sample4Geo
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, intra_key
@@ -59,25 +33,15 @@ from ucvgl.translation import CycleGanConfig
 
 @dataclass(frozen=True)
 class Stage:
-    """One computation that the run cache keeps.
+    """One computation that the run cache keeps."""
 
-    Attributes:
-        name: as in the run cache.
-        settings: all it depends on, the images included; of dataclasses, numbers and texts.
-        run: computes it, or finds it.
-        needs: stages it begins with.
-        passes: images that are rendered, or that go through an encoder forwards and backwards, about; for the estimate.
-        work: what is done with each, a line of rates.csv; '' where that takes no time to speak of.
-        steps: of the optimiser, about.
-    """
-
-    name: str
-    settings: tuple[Any, ...]
-    run: Callable[[], object] = field(repr=False, compare=False)
-    needs: tuple["Stage", ...] = ()
-    passes: int = 0
-    work: str = ""
-    steps: int = 0
+    name: str  # as in the run cache
+    settings: tuple[Any, ...]  # all it depends on, the images included; of dataclasses, numbers and texts
+    run: Callable[[], object] = field(repr=False, compare=False)  # computes it, or finds it
+    needs: tuple["Stage", ...] = ()  # stages it begins with
+    passes: int = 0  # images that are rendered, or that go through an encoder forwards and backwards, about
+    work: str = ""  # what is done with each, a line of rates.csv; '' where that takes no time to speak of
+    steps: int = 0  # of the optimiser, about
 
     @functools.cached_property
     def key(self) -> str:
@@ -89,15 +53,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table.
+    """A line of a table."""
 
-    Attributes:
-        name: '<number of the notebook>/<table>/<key>', as '04/ablation/no_mutual'.
-        stage: what it shows.
-    """
-
-    name: str
-    stage: Stage
+    name: str  # '<number of the notebook>/<table>/<key>', as '04/ablation/no_mutual'
+    stage: Stage  # what it shows
 
 
 _Line = tuple[str, str, Stage]  # table, key, stage
@@ -237,18 +196,18 @@ def _source(data: str, *world: Any) -> tuple[Any, ...]:
 
 def ucvgl_rows(settings: profiles.UcvglSettings, data: str, own: _Ucvgl) -> Iterator[_Line]:
     """(table, key, stage) of notebooks 02 and 04; 03 looks at the first of them."""
-    for part in COLD_START:
-        yield "02/cold_start", part, own.cold_start(without(settings.start, part))
-    for kind in TRANSLATIONS:
-        yield "02/translation", kind, own.cold_start(translated(settings, kind))
-    for table, keys in (("04/main", MAIN), ("04/ablation", ABLATION)):
+    for part in variants.COLD_START:
+        yield "02/cold_start", part, own.cold_start(variants.without(settings.start, part))
+    for kind in variants.TRANSLATIONS:
+        yield "02/translation", kind, own.cold_start(variants.translated(settings, kind))
+    for table, keys in (("04/main", variants.MAIN), ("04/ablation", variants.ABLATION)):
         for key in keys:
-            yield table, key, own.curriculum(variant(settings.curriculum, key))
+            yield table, key, own.curriculum(variants.variant(settings.curriculum, key))
     fewer = own.fewer() if data == WORLD else own
-    for key in RATIOS:
-        yield "04/label_ratio", key, fewer.curriculum(variant(settings.curriculum, key))
-    for key in OURS if settings.images.top_view else ("main", "raw"):
-        yield "04/ours", key, fewer.curriculum(ours(settings.curriculum, key))
+    for key in variants.RATIOS:
+        yield "04/label_ratio", key, fewer.curriculum(variants.variant(settings.curriculum, key))
+    for key in variants.OURS if settings.images.top_view else ("main", "raw"):
+        yield "04/ours", key, fewer.curriculum(variants.ours(settings.curriculum, key))
 
 
 # --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
@@ -277,9 +236,9 @@ def sample4geo_rows(
         many = _steps(config.training, count)
         return Stage("sample4geo", (config, *named), run, needed, passes, training_of(config.ground), many)
 
-    for key in SAMPLING:
+    for key in variants.SAMPLING:
         if given.located or key in ("random", "dss_only"):
-            yield "05/sampling", key, stage(with_sampler(settings, key), opened, ("areas", *grids), count)
+            yield "05/sampling", key, stage(variants.with_sampler(settings, key), opened, ("areas", *grids), count)
     if other or world:
         cities = functools.cache(lambda: list(material.open_others(settings, data, other).values()))
         names = (*settings.trained.styles, *settings.unseen.styles) if world else map(detect_layout, (data, other))
@@ -295,17 +254,17 @@ def sample4geo_rows(
             # University-1652's training drone images; three fifths of the world's places are trained on
             number = 37_854 if root else heights * flights.places * flights.views * 3 // 5
             yield f"05/{table}", "full", stage(settings.drone, lambda f=flown: [f()], named, number, None)
-    for table, keys in (("architecture", ARCHITECTURES), ("fields_of_view", FIELDS_OF_VIEW)):
+    for table, keys in (("architecture", variants.ARCHITECTURES), ("fields_of_view", variants.FIELDS_OF_VIEW)):
         for part in [key for key in keys if not photos or key not in ("polar", "limited")]:
-            config = architecture(settings, part)
+            config = variants.architecture(settings, part)
             area = functools.partial(material.one_area, settings, data, config)
             yield f"05/{table}", part, stage(config, lambda area=area: [area()], ("trained on", 0, *grids), few)
     fewer, steps = given.fewer() if world else given, settings.unlabelled.curriculum
-    for key in list(UNLABELLED)[:-1]:
+    for key in list(variants.UNLABELLED)[:-1]:
         draw = settings.brief.sampling.draw if key == "ucvgl_dss" else None
-        config = variant(steps, "labels_100" if key == "ucvgl_100" else "full")
+        config = variants.variant(steps, "labels_100" if key == "ucvgl_100" else "full")
         yield "05/unlabelled", key, fewer.curriculum(config, draw)
-    config, named = on_same_terms(settings), ("all", fewer.part, *given.source)
+    config, named = variants.on_same_terms(settings), ("all", fewer.part, *given.source)
     area = functools.partial(material.for_supervision, config)
     yield "05/unlabelled", "sample4geo", stage(config, lambda: [area(fewer.given())], named, fewer.count, given.images)
     if world and settings.real is not None and real_pairs.at_hand():
@@ -323,12 +282,6 @@ def sample4geo_rows(
 NORDLAND_TRAINING = 2386  # frames of its first part, about
 
 
-def _each(config: VgSsl) -> int:
-    """Images a query: its positive, and of the partial form a hard negative twice, or the triplet's negatives."""
-    more = config.negatives if config.method == "triplet" else 2 if config.geopair == "partial" else 0
-    return 2 + more
-
-
 def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_Line]:
     """(table, key, stage) of notebook 06; `backbone` as its parameter."""
     settings = profiles.vg_ssl(profile, seed, backbone=backbone or "resnet50")
@@ -339,7 +292,7 @@ def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_
 
     def stage(config: VgSsl) -> Stage:
         queries = config.queries or sum(drive.places for drive in settings.train)
-        passes = _passes(config.training, _each(config) * queries)
+        passes = _passes(config.training, config.images_a_query * queries)
         images, run = drives.settings, functools.partial(_learn, opened, config)
         many = _steps(config.loop, queries)
         return Stage("vg-ssl", (config, *images), run, (drives,), passes, training_of(config.encoder), many)
@@ -348,7 +301,7 @@ def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_
         frames = functools.cache(lambda: material.open_frames(settings))
         named = settings.frames, *(files_digest(str(samples() / name)) for name in material.REAL_FRAMES)
         for key, config in settings.real.items():
-            passes = _passes(config.training, _each(config) * (settings.frames or NORDLAND_TRAINING))
+            passes = _passes(config.training, config.images_a_query * (settings.frames or NORDLAND_TRAINING))
             run = functools.partial(_learn, frames, config)
             many = _steps(config.loop, settings.frames or NORDLAND_TRAINING)
             yield "06/real", key, Stage("vg-ssl", (config, *named), run, (), passes, training_of(config.encoder), many)
@@ -356,24 +309,24 @@ def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_
         yield "06/main", key, stage(config)
     if data == WORLD:
         every = functools.cache(lambda: (material.open_drives(settings.joined), opened()[1]))
-        for key in JOINED:
+        for key in variants.JOINED:
             alone, run = stage(settings.methods[key]), functools.partial(_learn, every, settings.methods[key])
             yield "06/joined", key, replace(alone, settings=(*alone.settings, settings.joined), run=run)
-    for key, _, config in pairs_rows(settings):
+    for key, _, config in variants.pairs_rows(settings):
         yield "06/geopair", key, stage(config)
-    for key, config in projector_rows(settings):
+    for key, config in variants.projector_rows(settings):
         yield "06/projector", key, stage(config)
-    for kind in MINING:
-        yield "06/cost", f"triplet_{kind}", stage(with_mining(settings, kind))
+    for kind in variants.MINING:
+        yield "06/cost", f"triplet_{kind}", stage(variants.with_mining(settings, kind))
     if data != WORLD:
         return
     other = _Ucvgl.of(settings.cold_start, WORLD).fewer()
     start = settings.cold_start.start
-    yield "06/pretraining_losses", "none", other.cold_start(without(start, "no_intra_view"))
+    yield "06/pretraining_losses", "none", other.cold_start(variants.without(start, "no_intra_view"))
     yield "06/pretraining_losses", "info_nce", other.cold_start(start)
-    for key in INTRA:
+    for key in variants.INTRA:
         if key not in ("none", "info_nce"):
-            config = with_loss(settings, key, other.count)
+            config = variants.with_loss(settings, key, other.count)
             plain = other.cold_start(start)
             run = functools.partial(_cold_start_with, other.given, config)
             yield "06/pretraining_losses", key, replace(plain, name="cold-start-with", settings=(config, *other.images.settings),

@@ -11,17 +11,8 @@ from typing import Any
 
 from ucvgl import paths
 from ucvgl.errors import InputError
+from ucvgl.lab import sources
 from ucvgl.lab.settings import check_data, check_profile, check_seed
-from ucvgl.lab.sources import (
-    REQUIRED,
-    cell_source,
-    cell_tags,
-    convert,
-    notebook_path,
-    parameters,
-    read_notebook,
-    suggest,
-)
 from ucvgl.paths import replace_folder, waiting_for, write_text
 
 
@@ -52,19 +43,19 @@ def _own_kernel(folder: Path) -> None:
 def _notebook_parameters(
     name: str, *, profile: str, data: str, seed: int, extra: Sequence[str]
 ) -> tuple[Path, dict[str, Any]]:
-    notebook = notebook_path(name)
-    known = parameters(notebook)
+    notebook = sources.notebook_path(name)
+    known = sources.parameters(notebook)
     given: dict[str, Any] = {"profile": check_profile(profile), "data": check_data(data), "seed": check_seed(seed)}
-    free = [key for key in known if key not in REQUIRED]
+    free = [key for key in known if key not in sources.REQUIRED]
     for entry in extra:
         key, equals, text = entry.partition("=")
-        if not (key and equals) or key in given.keys() - set(REQUIRED):
+        if not (key and equals) or key in given.keys() - set(sources.REQUIRED):
             raise InputError("--set", expected="name=value, each name once", found=repr(entry), todo="Correct it.")
         if key not in free:
             expected = f"one of the notebook's parameters: {', '.join(free) or '(it has no others)'}"
-            todo = f"Use --{key}." if key in REQUIRED else suggest(key, free)
+            todo = f"Use --{key}." if key in sources.REQUIRED else sources.suggest(key, free)
             raise InputError(f"{name}, parameter {key}", expected=expected, found=repr(key), todo=todo)
-        given[key] = convert(f"{name}, parameter {key}", text, known[key])
+        given[key] = sources.convert(f"{name}, parameter {key}", text, known[key])
     return notebook, given
 
 
@@ -72,7 +63,7 @@ def run_notebook(name: str, *, profile: str, data: str, seed: int, extra: Sequen
     """Executes one notebook and leaves its executed copy, its artefacts and results.json in the folder `out`.
 
     The folder appears when everything is complete, in the place of an older one; a killed run leaves no trace in it. If
-    a cell fails, the partly executed notebook is kept beside it, as `<out>.failed.ipynb`.
+    a cell fails, the partly executed notebook is kept beside it, as `<out>.failed.ipynb`. Gives the path of results.json.
 
     Args:
         name: the notebook's name without suffix.
@@ -81,9 +72,6 @@ def run_notebook(name: str, *, profile: str, data: str, seed: int, extra: Sequen
         seed: a whole number >= 0.
         extra: further parameters of the notebook, as `name=value`, converted to the types of their defaults.
         out: the folder to write.
-
-    Returns:
-        The path of results.json.
 
     Raises:
         InputError: an unknown notebook, profile, data set or parameter, or a value of the wrong type.
@@ -114,9 +102,7 @@ def run_notebook(name: str, *, profile: str, data: str, seed: int, extra: Sequen
         except papermill.PapermillExecutionError as error:
             raise NotebookError(f"{label}: {failure(executed)}\n{_keep(executed, failed)}") from error
         except nbclient.exceptions.DeadKernelError as error:
-            text = (
-                "the kernel died: out of memory, most often (try PROFILE=tiny, or CORES=1 for one notebook at a time)"
-            )
+            text = "the kernel died: out of memory, most often (try PROFILE=tiny, or CORES=1: one notebook at a time)"
             raise NotebookError(f"{label}: {text}\n{_keep(executed, failed)}") from error
         shutil.rmtree(partial / "jupyter")
         replace_folder(partial, out)
@@ -133,13 +119,14 @@ def _keep(executed: Path, failed: Path) -> str:
 
 def failure(executed: Path) -> str:
     """Which cell of the source notebook failed, by number and first line, and why."""
-    cells = [c for c in read_notebook(executed)["cells"] if "papermill-error-cell-tag" not in cell_tags(c)]
-    ours = [c for c in cells if "injected-parameters" not in cell_tags(c)]
+    tagged = [(cell, sources.cell_tags(cell)) for cell in sources.read_notebook(executed)["cells"]]
+    cells = [cell for cell, tags in tagged if "papermill-error-cell-tag" not in tags]
+    ours = [c for c in cells if "injected-parameters" not in sources.cell_tags(c)]
     for cell in cells:
         error = next((o for o in cell.get("outputs", []) if o.get("output_type") == "error"), None)
         if error is not None:
             place = f"cell {ours.index(cell) + 1} of {len(ours)}" if cell in ours else "the cell of given parameters"
-            lines = [line for line in cell_source(cell).splitlines() if line.strip()] or [""]
+            lines = [line for line in sources.cell_source(cell).splitlines() if line.strip()] or [""]
             return f"{place} failed, the one that begins {lines[0]!r}\n  {error['ename']}: {error['evalue']}"
     return "stopped half-way"
 
@@ -156,11 +143,10 @@ def refresh_outputs(executed: Path, source: Path) -> None:
     import nbformat
 
     notebook = nbformat.read(source, as_version=4)
-    done = [c for c in nbformat.read(executed, as_version=4).cells if "injected-parameters" not in cell_tags(c)]
+    done = [c for c in nbformat.read(executed, as_version=4).cells if "injected-parameters" not in sources.cell_tags(c)]
     if [(c.cell_type, c.source) for c in done] != [(c.cell_type, c.source) for c in notebook.cells]:
-        raise InputError(
-            source.name, expected="the cells that were executed", found="others", todo="Run `make reproduce` first."
-        )
+        todo = "Run `make reproduce` first."
+        raise InputError(source.name, expected="the cells that were executed", found="others", todo=todo)
     count = 0
     for old, new in zip(notebook.cells, done, strict=True):
         if old.cell_type != "code":

@@ -6,16 +6,16 @@ import re
 from pathlib import Path
 
 from ucvgl import paths
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, one_of
 
 WORLD = "world"
 PROFILES = ("tiny", "laptop", "paper")
+ROWS = ("all", "headline", "smoke")
 
 
 def check_profile(profile: str) -> str:
     """Gives `profile` back if it is one of PROFILES; raises InputError otherwise."""
-    if profile not in PROFILES:
-        raise InputError("profile", expected=f"one of {', '.join(PROFILES)}", found=repr(profile), todo="Choose one.")
+    one_of("profile", profile, PROFILES, "Choose one.")
     return profile
 
 
@@ -38,9 +38,8 @@ def check_seed(seed: int) -> int:
 
 
 def check_rows(which: str) -> str:
-    """Gives `which` back if it is all, headline or smoke; raises InputError otherwise."""
-    if which not in ("all", "headline", "smoke"):
-        raise InputError("rows", expected="all, headline or smoke", found=repr(which), todo="Choose one.")
+    """Gives `which` back if it is one of ROWS; raises InputError otherwise."""
+    one_of("rows", which, ROWS, "Choose one.")
     return which
 
 

@@ -37,12 +37,8 @@ def notebook_path(name: str) -> Path:
     """The file of a notebook; InputError if there is none of that name."""
     known = notebooks()
     if name not in known:
-        raise InputError(
-            "notebook",
-            expected=f"one of {', '.join(known) or '(none exists yet)'}",
-            found=repr(name),
-            todo=suggest(name, known),
-        )
+        expected = f"one of {', '.join(known) or '(none exists yet)'}"
+        raise InputError("notebook", expected=expected, found=repr(name), todo=suggest(name, known))
     return paths.notebooks() / f"{name}.ipynb"
 
 
@@ -52,12 +48,8 @@ def read_notebook(notebook: Path) -> dict[str, Any]:
         content = json.loads(notebook.read_text(encoding="utf-8"))
         content["cells"] = list(content["cells"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            notebook,
-            expected="a Jupyter notebook (format 4)",
-            found=f"{type(error).__name__}: {error}",
-            todo="Open and save it in JupyterLab, or restore it from git.",
-        ) from error
+        found, todo = f"{type(error).__name__}: {error}", "Open and save it in JupyterLab, or restore it from git."
+        raise InputError(notebook, expected="a Jupyter notebook (format 4)", found=found, todo=todo) from error
     return content
 
 
@@ -120,15 +112,14 @@ def convert(where: str, text: str, default: Any) -> Any:
     if default is None or isinstance(default, str):
         return text
     try:
-        value = {"true": True, "false": False}.get(text.lower()) if isinstance(default, bool) else None
-        value = value if isinstance(default, bool) else ast.literal_eval(text)
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text.lower(), text))
     except (ValueError, SyntaxError):
         value = None
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(default, float) and type(value) is int:
         value = float(value)
     if type(value) is not type(default):
-        kind = type(default).__name__
-        raise InputError(where, expected=f"a {kind}, like {default!r}", found=repr(text), todo="Give such a value.")
+        expected = f"a {type(default).__name__}, like {default!r}"
+        raise InputError(where, expected=expected, found=repr(text), todo="Give such a value.")
     return value
 
 
@@ -154,12 +145,8 @@ def _without_magic(source: str) -> str:
 
 
 def source_fingerprint(notebook: Path, package: Path = PACKAGE) -> str:
-    """SHA-256 over a notebook's cells (kind, tags, source; not outputs) and over the modules of `package` it imports.
-
-    Args:
-        notebook: the file.
-        package: the package's folder; modules of other packages do not count, nor do data files.
-    """
+    """SHA-256 over a notebook's cells (kind, tags, source; not outputs) and over the modules of `package`, a folder, that it
+    imports; modules of other packages do not count, nor do data files."""
     digest = hashlib.sha256()
     for cell in read_notebook(notebook)["cells"]:
         digest.update(json.dumps([cell.get("cell_type"), sorted(cell_tags(cell)), cell_source(cell)]).encode())

@@ -6,6 +6,7 @@ on: the key of its folder. `data` is unlabelled, `truth` for measures that choos
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,51 +21,44 @@ from ucvgl.methods.pretraining_losses import WithLoss, intra_view_with
 from ucvgl.sampling import NeighbourDraw
 
 
-def translation(data: Dataset, config: ucvgl.Pretraining, *, progress: bool = True) -> StageResult:
+def translation(data: Dataset, config: ucvgl.Pretraining) -> StageResult:
     """UCVGL, step 2: the CycleGAN and the fake satellite images it makes; of several processes one trains it."""
-
-    def compute(folder: Path) -> dict[str, Any]:
-        return ucvgl.train_translation(data, config, folder, progress=progress)
-
     with main_process_first():
-        return run_stage("translation", config.translation, f"{data.digest()}-{config.projection}", compute)
+        key = f"{data.digest()}-{config.projection}"
+        return run_stage("translation", config.translation, key, partial(ucvgl.train_translation, data, config))
 
 
-def intra_view(data: Dataset, config: ucvgl.Pretraining, *, progress: bool = True) -> StageResult:
+def intra_view(data: Dataset, config: ucvgl.Pretraining) -> StageResult:
     """UCVGL, step 3."""
-
-    def compute(folder: Path) -> dict[str, Any]:
-        return ucvgl.intra_view(data, config, folder, progress=progress)
-
-    return run_stage("intra-view", ucvgl.intra_key(config), data.digest(), compute)
+    return run_stage("intra-view", ucvgl.intra_key(config), data.digest(), partial(ucvgl.intra_view, data, config))
 
 
-def gan_folder(data: Dataset, config: ucvgl.Pretraining, *, progress: bool = True) -> Path | None:
+def gan_folder(data: Dataset, config: ucvgl.Pretraining) -> Path | None:
     """Where the GAN that makes the fakes of step 4 stands, trained first if need be; None where none does."""
-    return translation(data, config, progress=progress).folder if config.translation.kind == "cyclegan" else None
+    return translation(data, config).folder if config.translation.kind == "cyclegan" else None
 
 
-def pretrain(data: Dataset, config: ucvgl.Pretraining, truth: Parts | None, *, progress: bool = True) -> StageResult:
+def pretrain(data: Dataset, config: ucvgl.Pretraining, truth: Parts | None) -> StageResult:
     """UCVGL, steps 2 to 4: the cold start. Its numbers are step 4's, and step 3's losses as "intra"."""
 
     def compute(folder: Path) -> dict[str, Any]:
-        first = None if config.intra is None else intra_view(data, config, progress=progress)
-        return _cross_view(first, first, data, config, truth, folder, progress)
+        first = None if config.intra is None else intra_view(data, config)
+        return _cross_view(first, first, data, config, truth, folder)
 
     return run_stage("cross-view", config, data_key(data, truth), compute)
 
 
 def _cross_view(
     first: StageResult | None, goes_on: StageResult | None, data: Dataset, config: ucvgl.Pretraining,
-    truth: Parts | None, folder: Path, progress: bool,
+    truth: Parts | None, folder: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Step 4 with the weights of `first`, and with the optimiser of `goes_on`."""
     model = ucvgl.new_model(config).to(device())
     if first is not None:
         ucvgl.go_on_with(model, first.folder)
     after = None if goes_on is None else goes_on.folder
-    gan = None if config.cross is None else gan_folder(data, config, progress=progress)
-    numbers = ucvgl.pretrain(model, data, config, truth, folder, after=after, gan=gan, progress=progress)
+    gan = None if config.cross is None else gan_folder(data, config)
+    numbers = ucvgl.pretrain(model, data, config, truth, folder, after=after, gan=gan)
     return {"intra": [] if first is None else first.numbers["rows"]} | numbers
 
 
@@ -77,17 +71,14 @@ class _IntraWith:
     version: int
 
 
-def cold_start_with(data: Dataset, config: WithLoss, truth: Parts, *, progress: bool = True) -> StageResult:
+def cold_start_with(data: Dataset, config: WithLoss, truth: Parts) -> StageResult:
     """The cold start with one of VG-SSL's losses as its step 3; numbers and weights as `pretrain`'s."""
-
-    def intra(folder: Path) -> dict[str, Any]:
-        return intra_view_with(data, config, folder, progress=progress)
 
     def compute(folder: Path) -> dict[str, Any]:
         key = _IntraWith(ucvgl.intra_key(config.start), config.loss, config.version)
-        first = run_stage("intra-view-with", key, data.digest(), intra)
+        first = run_stage("intra-view-with", key, data.digest(), partial(intra_view_with, data, config))
         # the optimiser of a model with heads cannot go on
-        return _cross_view(first, None, data, config.start, truth, folder, progress)
+        return _cross_view(first, None, data, config.start, truth, folder)
 
     return run_stage("cold-start-with", config, data_key(data, truth), compute)
 
@@ -101,13 +92,13 @@ class _HardCurriculum:
 
 
 def curriculum(
-    data: Dataset, config: ucvgl.Curriculum, truth: Parts, *, hard: NeighbourDraw | None = None, progress: bool = True
+    data: Dataset, config: ucvgl.Curriculum, truth: Parts, *, hard: NeighbourDraw | None = None
 ) -> StageResult:
     """UCVGL, step 5, on its cold start, which is run first if need be."""
 
     def compute(folder: Path) -> dict[str, Any]:
-        before = pretrain(data, config.start, truth, progress=progress).folder if config.pretrained else None
-        return step_5.curriculum(data, config, truth, folder, pretrained=before, hard=hard, progress=progress)
+        before = pretrain(data, config.start, truth).folder if config.pretrained else None
+        return step_5.curriculum(data, config, truth, folder, pretrained=before, hard=hard)
 
     key = config if hard is None else _HardCurriculum(config, hard)
     return run_stage("curriculum", key, data_key(data, truth), compute)
@@ -122,24 +113,15 @@ def data_key(data: Dataset, truth: Parts | None) -> str:
     return "+".join(names)
 
 
-def supervise(
-    given: Dataset, config: sample4geo.Sample4Geo, tests: Mapping[str, Dataset], *, progress: bool = True
-) -> StageResult:
+def supervise(given: Dataset, config: sample4geo.Sample4Geo, tests: Mapping[str, Dataset]) -> StageResult:
     """Sample4Geo."""
-
-    def compute(folder: Path) -> dict[str, Any]:
-        return sample4geo.supervise(given, config, tests, folder, progress=progress)
-
+    compute = partial(sample4geo.supervise, given, config, tests)
     return run_stage("sample4geo", config, _with_tests(given, tests), compute)
 
 
-def learn(given: Dataset, config: vg_ssl.VgSsl, tests: Mapping[str, Dataset], *, progress: bool = True) -> StageResult:
+def learn(given: Dataset, config: vg_ssl.VgSsl, tests: Mapping[str, Dataset]) -> StageResult:
     """VG-SSL, one loss."""
-
-    def compute(folder: Path) -> dict[str, Any]:
-        return vg_ssl.learn(given, config, tests, folder, progress=progress)
-
-    return run_stage("vg-ssl", config, _with_tests(given, tests), compute)
+    return run_stage("vg-ssl", config, _with_tests(given, tests), partial(vg_ssl.learn, given, config, tests))
 
 
 def _with_tests(given: Dataset, tests: Mapping[str, Dataset]) -> str:

@@ -15,19 +15,10 @@ from ucvgl.lab.settings import WORLD
 FLOAT_FORMAT = "%.6g"  # of numbers in CSV files
 
 # How the columns of measures are headed in Markdown; any other column keeps its name, with spaces.
-HEADINGS = {
-    "r_at_1": "R@1 (%)",
-    "r_at_5": "R@5 (%)",
-    "r_at_10": "R@10 (%)",
-    "r_at_20": "R@20 (%)",
-    "r_at_1_percent": "R@1% (%)",
-    "hit_rate": "hit rate (%)",
-    "ap": "AP (%)",
-    "correct": "correct (%)",
+HEADINGS = {f"r_at_{k}": f"R@{k} (%)" for k in (1, 5, 10, 20)} | {
+    "r_at_1_percent": "R@1% (%)", "hit_rate": "hit rate (%)", "ap": "AP (%)", "correct": "correct (%)",
     "labels": "labels (%)",
-}
-
-
+}  # fmt: skip
 MEASURE = re.compile(rf"(published_)?(?:(.+)_)?({'|'.join(sorted(HEADINGS, key=len, reverse=True))})")
 
 
@@ -112,7 +103,5 @@ def note(data: str, profile: str, seeds: Sequence[int], queries: int | None = No
     if queries is None:
         return text
     spread = "; one seed, so the spread over seeds is not known" if len(seeds) == 1 else ""
-    error = 50 / math.sqrt(queries)
-    return (
-        f"{text}{spread}; a recall of {queries:,} queries has a standard error of up to {error:.1f} points of its own"
-    )
+    error = f"a standard error of up to {50 / math.sqrt(queries):.1f} points of its own"
+    return f"{text}{spread}; a recall of {queries:,} queries has {error}"

@@ -31,18 +31,9 @@ def train(
 ) -> None:
     """Computes stages that the run cache lacks, and notes for the graph that it has them.
 
-    Args:
-        names: of rows, as '04/ablation/no_mutual'; beginnings of such names, as '04/ablation' for a whole table or '05/' for
-            a notebook; or keys of single stages.
-        profile: tiny, laptop or paper.
-        data: the world, or a data set's root.
-        seed: of the training.
-        other: as in `lab.rows.rows`.
-        drone: as there.
-        backbone: as there.
-
-    Raises:
-        InputError: a name that is none of these, bad settings, or a step that takes more memory than the GPU has.
+    names: of rows, as '04/ablation/no_mutual'; beginnings of such names, as '04/ablation' for a whole table or '05/' for a
+    notebook; or keys of single stages. The rest as in `lab.rows.rows`. InputError: a name that is none of these, bad settings,
+    or a step that takes more memory than the GPU has.
     """
     if int(os.environ.get("RANK", "0")) > 0:
         os.environ["TQDM_DISABLE"] = "1"  # one process shows the bars
@@ -80,6 +71,6 @@ def _find(name: str, known: Sequence[Row]) -> dict[str, Stage]:
     stages = all_stages(known)
     if name not in stages:
         tables = dict.fromkeys(row.name.rpartition("/")[0] for row in known)
-        raise InputError("row", expected=f"a row or a table, such as {', '.join(tables)}", found=repr(name),
-                         todo=suggest(name, [row.name for row in known]))  # fmt: skip
+        expected, todo = f"a row or a table, such as {', '.join(tables)}", suggest(name, [row.name for row in known])
+        raise InputError("row", expected=expected, found=repr(name), todo=todo)
     return {name: stages[name]}

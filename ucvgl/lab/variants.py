@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from ucvgl.lab.profiles import Sample4GeoSettings, UcvglSettings, VgSslSettings
 from ucvgl.methods.pretraining_losses import WithLoss
@@ -40,18 +41,12 @@ OURS = {
 
 def without(start: Pretraining, part: str) -> Pretraining:
     """The cold start with one part removed, by its key in COLD_START."""
-    match part:
-        case "no_projection":
-            return replace(start, projection=False)
-        case "no_fakes":
-            return replace(start, translation=Translation("none"))
-        case "no_intra_view":
-            assert start.cross is not None
-            return replace(start, intra=None, cross=replace(start.cross, epochs_before=0))
-        case "no_cross_view":
-            return replace(start, cross=None)
-    assert part == "full", part
-    return start
+    cross = start.cross and replace(start.cross, epochs_before=0)
+    changes: dict[str, dict[str, Any]] = {
+        "no_projection": {"projection": False}, "no_fakes": {"translation": Translation("none")},
+        "no_intra_view": {"intra": None, "cross": cross}, "no_cross_view": {"cross": None}, "full": {},
+    }  # fmt: skip
+    return replace(start, **changes[part])
 
 
 def translated(settings: UcvglSettings, kind: str) -> Pretraining:
@@ -62,40 +57,25 @@ def translated(settings: UcvglSettings, kind: str) -> Pretraining:
 
 def variant(steps: Curriculum, key: str) -> Curriculum:
     """The curriculum of a row of MAIN, RATIOS or ABLATION."""
-    match key:
-        case "ucvgl_b_10":
-            return replace(steps, label_ratio=0.1)
-        case "ucvgl_s_100" | "labels_100":
-            return replace(steps, label_ratio=1.0, pretrained=False)
-        case "pretrained_100":
-            return replace(steps, label_ratio=1.0)
-        case "labelled_only_10":
-            return replace(steps, label_ratio=0.1, pretrained=False, mine=False)
-        case "labels_1" | "labels_5" | "labels_10" | "labels_20":
-            return replace(steps, label_ratio=int(key.removeprefix("labels_")) / 100, pretrained=False)
-        case "no_mutual":
-            return replace(steps, rule=replace(steps.rule, mutual=False))
-        case "no_threshold":
-            return replace(steps, rule=replace(steps.rule, threshold=0.0))
-        case "no_curriculum":
-            return replace(steps, refresh=False)
-    assert key in ("ucvgl_s_0", "full"), key
-    return steps
+    ratio = int(key.rpartition("_")[2]) / 100 if key[-1].isdigit() else 0.0
+    semi = {"label_ratio": ratio, "pretrained": False}  # on given labels, without the cold start
+    changes: dict[str, dict[str, Any]] = {
+        "ucvgl_s_0": {}, "ucvgl_b_10": {"label_ratio": ratio}, "pretrained_100": {"label_ratio": ratio},
+        "labelled_only_10": {**semi, "mine": False}, "no_mutual": {"rule": replace(steps.rule, mutual=False)},
+        "no_threshold": {"rule": replace(steps.rule, threshold=0.0)}, "no_curriculum": {"refresh": False}, "full": {},
+        **dict.fromkeys(["ucvgl_s_100", *(f"labels_{percent}" for percent in (1, 5, 10, 20, 100))], semi),
+    }  # fmt: skip
+    return replace(steps, **changes[key])
 
 
 def ours(steps: Curriculum, key: str) -> Curriculum:
     """The curriculum of a row of OURS, with the cold start it begins with."""
-    start = steps.start
-    match key:
-        case "raw":
-            return replace(steps, start=replace(start, centre=False))
-        case "synthetic":
-            return replace(steps, start=replace(start, occlusion=Occlusion()))
-        case "top_views":
-            ground = replace(start.ground, image_px=start.satellite.image_px)
-            return replace(steps, start=replace(start, ground=ground, ground_input="top view"))
-    assert key == "main", key
-    return steps
+    ground = replace(steps.start.ground, image_px=steps.start.satellite.image_px)
+    changes: dict[str, dict[str, Any]] = {
+        "main": {}, "raw": {"centre": False}, "synthetic": {"occlusion": Occlusion()},
+        "top_views": {"ground": ground, "ground_input": "top view"},
+    }  # fmt: skip
+    return replace(steps, start=replace(steps.start, **changes[key]))
 
 
 # --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
@@ -119,25 +99,17 @@ UNLABELLED = {
 def with_sampler(settings: Sample4GeoSettings, key: str) -> Sample4Geo:
     """The method with another sampler, measured often enough for a curve."""
     sampling = replace(settings.method.sampling, kind=SAMPLERS[list(SAMPLING).index(key)])
-    return replace(settings.method, sampling=sampling, evaluate_every=settings.curve_every)
+    return replace(settings.method, sampling=sampling, evaluate_every=sampling.refresh_every)
 
 
 def architecture(settings: Sample4GeoSettings, part: str) -> Sample4Geo:
     """The method of a row of the tables on the architecture and on fields of view."""
-    method = settings.brief
-    match part:
-        case "separate":
-            return replace(method, shared=False)
-        case "no_smoothing":
-            return replace(method, smoothing=0.0)
-        case "polar":
-            return replace(
-                method, satellite=replace(method.satellite, image_px=settings.images.query_px), tile_kind="polar"
-            )
-        case "limited":
-            return replace(method, fovs_deg=settings.fovs_deg)
-    assert part == "full", part
-    return method
+    as_polar = replace(settings.brief.satellite, image_px=settings.images.query_px)
+    changes: dict[str, dict[str, Any]] = {
+        "full": {}, "separate": {"shared": False}, "no_smoothing": {"smoothing": 0.0},
+        "polar": {"satellite": as_polar, "tile_kind": "polar"}, "limited": {"fovs_deg": settings.fovs_deg},
+    }  # fmt: skip
+    return replace(settings.brief, **changes[part])
 
 
 def on_same_terms(settings: Sample4GeoSettings) -> Sample4Geo:
@@ -183,13 +155,8 @@ INTRA = {"none": "none", "info_nce": "InfoNCE: UCVGL"} | {key: name for key, nam
 
 def pairs_variant(config: VgSsl, key: str) -> VgSsl:
     """The method of a row of the GeoPair table."""
-    match key:
-        case "no_augmentation":
-            return replace(config, augment=False)
-        case "no_mask":
-            return replace(config, mask_near=False)
-    assert key in ("partial", "random"), key
-    return replace(config, geopair=key)
+    changes: dict[str, Any] = {"no_augmentation": {"augment": False}, "no_mask": {"mask_near": False}}
+    return replace(config, **changes.get(key, {"geopair": key}))
 
 
 def pairs_rows(settings: VgSslSettings, of: str = "simclr") -> Iterator[tuple[str, str, VgSsl]]:

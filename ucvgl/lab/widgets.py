@@ -41,42 +41,24 @@ def projection_explorer(panorama: Tensor, tile: Tensor, settings: TopView) -> wi
     Args:
         panorama: (3, H, 2H) uint8.
         tile: (3, S, S) uint8, of the span that `settings` gives.
-        settings: where the sliders start; the top view keeps its span when the height changes, as the field of view does
-            not: what changes then is the span, written beneath.
+        settings: where the sliders start; the top view keeps its field of view when the height changes: what changes then
+            is the span, written beneath.
     """
 
-    def slider(name: str, value: float, low: float, high: float, step: float, unit: str) -> widgets.FloatSlider:
-        return widgets.FloatSlider(
-            value=value, min=low, max=high, step=step, description=name, readout_format=".1f", continuous_update=False,
-            layout=widgets.Layout(width="420px"), style={"description_width": "130px"}, tooltip=unit,
-        )  # fmt: skip
+    def draw(*values: float) -> Pictures:
+        *camera, blend = values
+        chosen = TopView(settings.size_px, **dict(zip(ranges, camera, strict=True)))
+        view = top_view(panorama[None], chosen)[0].float()
+        over = torch.nn.functional.interpolate(tile[None].float(), view.shape[-2:], mode="area")[0]
+        view = (view * (1 - blend) + over * blend).round().to(torch.uint8)
+        return {f"top view, {chosen.span_m:.1f} m across": view, f"the real tile, {settings.span_m:.1f} m across": tile}
 
-    knobs = {
-        "heading_deg": slider("heading (deg)", settings.heading_deg, -45, 45, 0.5, "deg"),
-        "pitch_deg": slider("pitch (deg)", settings.pitch_deg, -6, 6, 0.1, "deg"),
-        "roll_deg": slider("roll (deg)", settings.roll_deg, -6, 6, 0.1, "deg"),
-        "fov_deg": slider("field of view (deg)", settings.fov_deg, 120, 176, 0.5, "deg"),
-        "camera_height_m": slider("camera height (m)", settings.camera_height_m, 1, 5, 0.1, "m"),
-    }
-    view = widgets.Image(format="jpeg", width=PICTURE_PX, height=PICTURE_PX)
-    blend = widgets.FloatSlider(value=0, min=0, max=1, step=0.05, description="blend in the tile", continuous_update=False,
-                                layout=widgets.Layout(width="420px"), style={"description_width": "130px"})  # fmt: skip
-    real = widgets.Image(value=as_jpeg(tile), format="jpeg", width=PICTURE_PX, height=PICTURE_PX)
-    caption = widgets.Label()
-
-    def draw(_: object = None) -> None:
-        chosen = TopView(settings.size_px, **{name: knob.value for name, knob in knobs.items()})
-        image = top_view(panorama[None], chosen)[0]
-        if blend.value > 0:
-            over = torch.nn.functional.interpolate(tile[None].float(), image.shape[-2:], mode="area")[0]
-            image = (image.float() * (1 - blend.value) + over * blend.value).round().to(torch.uint8)
-        view.value = as_jpeg(image)
-        caption.value = f"top view, {chosen.span_m:.1f} m across; the real tile, {settings.span_m:.1f} m across"
-
-    for knob in (*knobs.values(), blend):
-        knob.observe(draw, "value")
-    draw()
-    return widgets.VBox([*knobs.values(), blend, widgets.HBox([view, real]), caption])
+    ranges = {"heading_deg": (-45, 45, 0.5), "pitch_deg": (-6, 6, 0.1), "roll_deg": (-6, 6, 0.1),
+              "fov_deg": (120, 176, 0.5), "camera_height_m": (1, 5, 0.1)}  # fmt: skip
+    names = ("heading (deg)", "pitch (deg)", "roll (deg)", "field of view (deg)", "camera height (m)")
+    starts = ((getattr(settings, field), *limits) for field, limits in ranges.items())
+    knobs = dict(zip(names, starts, strict=True)) | {"blend in the tile": (0, 0, 1, 0.05)}
+    return explore(draw, knobs, height_px=PICTURE_PX)
 
 
 def browse(
@@ -105,9 +87,8 @@ def browse(
 
     def show(_: object = None) -> None:
         row = shown[place.value - 1] if shown else None
-        said.value = (
-            "no row fits these filters" if row is None else html.escape(f"{place.value} of {len(shown)}: {told[row]}")
-        )
+        text = "no row fits these filters" if row is None else f"{place.value} of {len(shown)}: {told[row]}"
+        said.value = html.escape(text)
         _fill(box, {} if row is None else draw(records[row]), height_px)
 
     def choose(_: object = None) -> None:
@@ -132,12 +113,14 @@ def browse(
     return widgets.VBox([widgets.HBox([back, place, on]), choices, said, box])
 
 
-def explore(draw: Callable[..., Pictures], knobs: Mapping[str, bool | tuple[float, ...]]) -> widgets.VBox:
+def explore(
+    draw: Callable[..., Pictures], knobs: Mapping[str, bool | tuple[float, ...]], *, height_px: int = 150
+) -> widgets.VBox:
     """Knobs (name -> whether a box is ticked, or a slider's value, least, greatest and step) and what is drawn of their values."""
     controls, box = [_knob(name, start) for name, start in knobs.items()], widgets.Box(layout=WRAPPED)
 
     def show(_: object = None) -> None:
-        _fill(box, draw(*(control.value for control in controls)))
+        _fill(box, draw(*(control.value for control in controls)), height_px)
 
     for control in controls:
         control.observe(show, "value")
@@ -180,7 +163,7 @@ def _told(row: Mapping[str, object]) -> str:
     return "; ".join(texts).replace(" nan", " none")
 
 
-def _fill(box: widgets.Box, pictures: Pictures, height_px: int = 150) -> None:
+def _fill(box: widgets.Box, pictures: Pictures, height_px: int) -> None:
     """These pictures and no others, each with its caption beneath."""
     more = len(pictures) - len(box.children)
     cells = [*box.children, *(widgets.VBox([widgets.Image(), widgets.Label()]) for _ in range(more))]

@@ -4,26 +4,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ucvgl.translation import centre_weight
+
 
 def pixel_descriptor(images: Tensor, *, size_px: int = 32, blur_px: float = 1.5, centre: float = 0.45) -> Tensor:
     """Blurred, centre-weighted, standardised pixels: (B, 3, S, S) uint8 or float -> (B, 3 * size_px**2) float32, unit length.
 
-    A dot product of two is a weighted normalised correlation. Far ground is smeared in a top view, so a Gaussian weight
-    trusts the middle.
-
-    Args:
-        images: square pictures.
-        size_px: images are averaged down to this.
-        blur_px: standard deviation of the blur, in pixels of the small image.
-        centre: standard deviation of the Gaussian weight, as a share of half the width.
+    A dot product of two is a weighted normalised correlation. Images are averaged down to `size_px` and blurred by a standard
+    deviation of `blur_px` of these pixels. Far ground is smeared in a top view, so a Gaussian weight trusts the middle; its
+    standard deviation is `centre`, as a share of half the width.
     """
     from torchvision.transforms.v2 import functional as V  # here, since it takes seconds to load
 
     small = F.interpolate(images.float(), (size_px, size_px), mode="area")
     kernel = 2 * int(2 * blur_px + 0.999) + 1
     small = V.gaussian_blur(small, [kernel, kernel], [blur_px, blur_px])
-    steps = (torch.arange(size_px, device=images.device) + 0.5) * (2 / size_px) - 1
-    weight = torch.exp(-(steps[:, None].square() + steps[None].square()) / (2 * centre**2))
+    weight = centre_weight(size_px, centre).to(images.device)
     weight = weight / weight.sum()
     mean = (small * weight).sum((-2, -1), keepdim=True)
     return F.normalize(((small - mean) * weight.sqrt()).flatten(1), dim=1)

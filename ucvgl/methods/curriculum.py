@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ucvgl.augment import SATELLITE_HOLE, augment, move_together
+from ucvgl.checkpoints import prefixed, without
 from ucvgl.data.container import Dataset, Parts
 from ucvgl.encoders import TwoViewEncoder, save_model
 from ucvgl.losses import soft_info_nce
@@ -98,10 +99,6 @@ class PseudoPairs(Task):
         tile = augment(moved[1], config.augmentation, generator, hole=SATELLITE_HOLE, placements=[config.placement])
         return Batch((ground, tile), (pairs.matched[items], pairs.ground[items], pairs.satellite[items]))
 
-    def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Two descriptors a row."""
-        return model.ground(inputs[0]), model.satellite(inputs[1])
-
     def loss(self, model: TwoViewEncoder, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
         """Soft symmetric InfoNCE. Ours: a pair that a batch holds twice, having few labels, is no negative of itself, and
         neither are panoramas that may share a tile (`share`)."""
@@ -117,55 +114,37 @@ class PseudoPairs(Task):
         """The labels and pairs of the epoch."""
         if self.labels is None or self.pairs is None:
             return {}
-        return {f"labels.{k}": v for k, v in vars(self.labels).items()} | {
-            f"pairs.{k}": v for k, v in vars(self.pairs).items()
-        }
+        return prefixed("labels.", vars(self.labels)) | prefixed("pairs.", vars(self.pairs))
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Takes them back."""
         if state:
-            parts = {
-                name: {k.removeprefix(name): v.cpu() for k, v in state.items() if k.startswith(name)}
-                for name in ("labels.", "pairs.")
-            }
-            self.labels, self.pairs = PseudoLabels(**parts["labels."]), EpochPairs(**parts["pairs."])
+            state = {name: value.cpu() for name, value in state.items()}
+            self.labels, self.pairs = PseudoLabels(**without("labels.", state)), EpochPairs(**without("pairs.", state))
 
 
 # -------------------------------------------------------------------------------------------------------------- the run
 
-CHOSEN_BY = (
-    "mutual_rate"  # ours: the label-free measure that can choose an epoch; notebook 04 shows how it follows recall
-)
+# ours: the label-free measure that can choose an epoch; notebook 04 shows how it follows recall
+CHOSEN_BY = "mutual_rate"
 
 
 def curriculum(
     data: Dataset, config: Curriculum, truth: Parts, folder: Path, *, pretrained: Path | None,
-    hard: NeighbourDraw | None = None, progress: bool = True,
+    hard: NeighbourDraw | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Step 5, on the encoders of `pretrain`.
+    """Step 5, on the encoders of `pretrain`, which stand in the folder `pretrained`; None begins with random weights.
 
-    Args:
-        data: unlabelled.
-        config: the method, or a part of it.
-        truth: given labels are drawn from its training part, `label_ratio` of them; the rest is for measures alone.
-        folder: to write to.
-        pretrained: folder of `pretrain`; None begins with random weights.
-        hard: ours: batches of pairs whose tiles are similar, by the encoders of the epoch, which need no label for it.
-        progress: show bars.
-
-    Returns:
-        "rows", a row an epoch with labels found, the part that was right (`correct`), label-free measures and recall
-        after it; "recall" of the last.
-
-    Raises:
-        NoPseudoLabels: none was found, and none given.
+    Given labels are drawn from the training part of `truth`, `label_ratio` of them; the rest as in `train_on_pseudo_labels`.
+    Gives "rows", a row an epoch with labels found, the part that was right (`correct`), label-free measures and recall after it;
+    "recall" of the last.
     """
     model = new_model(config.start).to(device())
     if pretrained is not None:
         go_on_with(model, pretrained)
     seed = None if config.label_order == "file" else config.seed
     given = given_subset(truth.train.positives.best(), config.label_ratio, seed=seed)
-    rows = train_on_pseudo_labels(model, data, config, folder, given=given, truth=truth, hard=hard, progress=progress)
+    rows = train_on_pseudo_labels(model, data, config, folder, given=given, truth=truth, hard=hard)
     return {"rows": rows, "recall": tested(rows[-1])}
 
 
@@ -182,7 +161,7 @@ def train_on_pseudo_labels(
         folder: of a stage.
         given: (N,) int64 labels that are given, -1 where none is.
         truth: for measures that choose nothing; None where nothing is known.
-        hard: as in `curriculum`.
+        hard: ours: batches of pairs whose tiles are similar, by the encoders of the epoch, which need no label for it.
         progress: show bars.
 
     Raises:
@@ -193,7 +172,18 @@ def train_on_pseudo_labels(
         training = replace(config.training, epochs=left, epochs_before=config.warmup)
         config = replace(config, warmup=0, training=training)
     task = PseudoPairs(data, given, config, hard)
-    follow = _Follow(task, truth)
+
+    def follow(epoch: int, model: nn.Module) -> dict[str, float]:
+        """Its labels and label-free measures, and beside them what was right, which chooses nothing."""
+        measures = quality(neighbours(task.look(model))) if _mines(config) else {}
+        mined = int(((task.labels.satellite >= 0) & ~task.labels.given).sum())
+        counts = {"labels": float(mined)}
+        if truth is not None:
+            right = correctness(task.labels, truth.train.positives.pairs(), torch.tensor(truth.train.positives.known))
+            counts["correct"] = 0.0 if math.isnan(right) else right * mined
+        recall = held_out_recall(model, config.start, truth)
+        return counts | measures | {f"test_{name}": value for name, value in recall.items()}
+
     rows = train(model, task, config.training, folder, name="curriculum", after_epoch=follow, progress=progress)
     save_model(model, folder / BEST)
     return rows
@@ -227,22 +217,3 @@ def label_counts(labels: PseudoLabels, truth: Parts) -> dict[str, float]:
         "found": labels.count, "right": round(right * labels.count), "labels": 100 * labels.coverage,
         "correct": 100 * right,
     }  # fmt: skip
-
-
-@dataclass
-class _Follow:
-    """After an epoch: its labels and label-free measures, and beside them what was right, which chooses nothing."""
-
-    task: PseudoPairs
-    truth: Parts | None
-
-    def __call__(self, epoch: int, model: nn.Module) -> dict[str, float]:
-        config, labels = self.task.config, self.task.labels
-        measures = quality(neighbours(self.task.look(model))) if _mines(config) else {}
-        mined = int(((labels.satellite >= 0) & ~labels.given).sum())
-        counts = {"labels": float(mined)}
-        if self.truth is not None:
-            positives = self.truth.train.positives
-            right = correctness(labels, positives.pairs(), torch.tensor(positives.known))
-            counts["correct"] = 0.0 if math.isnan(right) else right * mined
-        return counts | measures | held_out_recall(model, config.start, self.truth)

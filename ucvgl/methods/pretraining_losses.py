@@ -64,9 +64,7 @@ class IntraViewWith(IntraView):
         model.satellite.follow()
 
 
-def intra_view_with(
-    data: Dataset, config: WithLoss, folder: Path, *, progress: bool = True
-) -> dict[str, list[dict[str, float]]]:
+def intra_view_with(data: Dataset, config: WithLoss, folder: Path) -> dict[str, list[dict[str, float]]]:
     """Step 3 with another loss; numbers as `ucvgl.intra_view`'s."""
     start = config.start
     assert start.intra is not None
@@ -74,7 +72,6 @@ def intra_view_with(
     model = TwoLearners(views, config, (len(data), len(data.gallery))).to(device())
     task = IntraViewWith(ground_input(data, start), data.gallery, start, config.loss)
     whole = replace(start.intra, chunk=None)  # the projectors' batch norms want the whole batch
-    name = f"intra-view, {config.loss.method}"
-    rows = train(model, task, whole, folder, name=name, progress=progress)
+    rows = train(model, task, whole, folder, name=f"intra-view, {config.loss.method}")
     save_model(views, folder / BEST)
     return {"rows": rows}

@@ -88,9 +88,8 @@ class SupervisedPairs(Task):
         number = torch.full((len(self.given.gallery) + 1,), -1)  # of each tile's place; the last stands for no tile
         number[self.tiles] = torch.arange(len(self.tiles))
         semi = self.given.semi_positives or Positives.unknown(len(best))
-        self.semi = number[semi.padded()][
-            self.ground
-        ]  # (P, S) places that show the item's spot off centre, -1 for none
+        # (P, S) places that show the item's spot off centre, -1 for none
+        self.semi = number[semi.padded()][self.ground]
 
     def order(self, epoch: int, model: TwoViewEncoder, generator: Generator) -> Tensor:
         """Every item once but for the tail, batch after batch."""
@@ -134,10 +133,6 @@ class SupervisedPairs(Task):
         tile = augment.augment(tile, config.augmentation, generator, hole=holes[0], placements=placed)
         return Batch((ground, tile), (self.place[items], self.semi[items]))
 
-    def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Two descriptors a row."""
-        return model.ground(inputs[0]), model.satellite(inputs[1])
-
     def loss(self, model: TwoViewEncoder, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
         """Symmetric InfoNCE; no place stands twice in a batch, so every other row is a negative, but for semi-positives."""
         place, semi = labels
@@ -167,9 +162,7 @@ def trained_model(folder: Path, config: Sample4Geo) -> TwoViewEncoder:
     return model.to(device()).eval()
 
 
-def supervise(
-    given: Dataset, config: Sample4Geo, tests: Mapping[str, Dataset], folder: Path, *, progress: bool = True
-) -> dict[str, Any]:
+def supervise(given: Dataset, config: Sample4Geo, tests: Mapping[str, Dataset], folder: Path) -> dict[str, Any]:
     """Trains on all pairs; `rows` an epoch, with the tests' measures as `<test>: r_at_1`, and `recall` of the last, by test.
 
     InputError: geographic sampling without positions, fewer places than a batch, lists longer than there are places.
@@ -181,7 +174,7 @@ def supervise(
             return {}
         return {f"{name}: {k}": v for name, test in tests.items() for k, v in evaluate(model, test).items()}
 
-    rows = train(model, task, config.training, folder, name="sample4geo", after_epoch=measure, progress=progress)
+    rows = train(model, task, config.training, folder, name="sample4geo", after_epoch=measure)
     save_model(model, folder / BEST)
     last = {tuple(key.split(": ")): value for key, value in rows[-1].items() if ": " in key}
     return {"rows": rows, "recall": {name: {k: v for (test, k), v in last.items() if test == name} for name in tests}}

@@ -32,15 +32,12 @@ from ucvgl.augment import (
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.data.prepare import resized
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
-from ucvgl.errors import InputError
+from ucvgl.errors import check_fields, one_of
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device, embed_all
 from ucvgl.metrics import ranks_of, recall_at
-from ucvgl.pseudo_labels import (
-    QUALITY_K,
-    MiningRule,
-)
+from ucvgl.pseudo_labels import QUALITY_K, MiningRule
 from ucvgl.search import BothWays, both_ways
 from ucvgl.synthetic_top_view import Occlusion, synthetic_top_view
 from ucvgl.training import Batch, Row, Task, TrainingConfig, train
@@ -61,10 +58,7 @@ class Translation:
     gan: CycleGanConfig = field(default_factory=CycleGanConfig)
 
     def __post_init__(self) -> None:
-        if self.kind not in ("none", "statistics", "cyclegan"):
-            raise InputError(
-                "Translation.kind", expected="none, statistics or cyclegan", found=repr(self.kind), todo="Choose one."
-            )
+        one_of("Translation.kind", self.kind, ("none", "statistics", "cyclegan"), "Choose one.")
 
 
 @dataclass(frozen=True)
@@ -93,9 +87,7 @@ class Pretraining:
 
     def __post_init__(self) -> None:
         known = ("panorama", "top view", *([] if self.projection else ["photo"]))
-        if self.ground_input not in known:
-            raise InputError("Pretraining.ground_input", expected=f"one of {', '.join(known)}",
-                             found=repr(self.ground_input), todo="Choose one; photos have no projection.")  # fmt: skip
+        one_of("Pretraining.ground_input", self.ground_input, known, "Choose one; photos have no projection.")
 
     @property
     def moves(self) -> tuple[Move, Move]:
@@ -131,16 +123,13 @@ class Curriculum:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_ratio <= 1:
-            raise InputError(
-                "Curriculum.label_ratio", expected="0 to 1", found=self.label_ratio, todo="Give a part, not per cent."
-            )
-        if not 0 <= self.warmup < self.training.epochs:
-            raise InputError("Curriculum.warmup", expected=f"0 to less than {self.training.epochs}, the epochs",
-                             found=self.warmup, todo="Leave some to mine in.")  # fmt: skip
-        if self.label_ratio == 0 and not self.mine:
-            raise InputError("Curriculum.mine", expected="true where no label is given", found=False,
-                             todo="Mine pseudo-labels, or give some labels.")  # fmt: skip
+        epochs = self.training.epochs
+        check_fields(
+            self, "Curriculum.", "Correct it.",
+            ("label_ratio", 0 <= self.label_ratio <= 1, "a fraction, 0 to 1, not per cent"),
+            ("warmup", 0 <= self.warmup < epochs, f"0 to less than {epochs}, the epochs: some are left to mine in"),
+            ("mine", self.mine or self.label_ratio > 0, "true where no label is given: pseudo-labels are mined"),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +176,7 @@ def neighbours(found: Descriptors, k: int = QUALITY_K) -> BothWays:
 
 def fake_satellites(data: Dataset, config: Pretraining, gan: Path | None = None) -> Tensor:
     """A fake satellite image of each ground image: (N, 3, S, S) uint8; those of a GAN stand in the folder of its training."""
-    source = _unprojected(data) if not config.projection else data.top_view[:]
+    source = _translated_from(data, config)
     match config.translation.kind:
         case "none":
             return source
@@ -198,18 +187,17 @@ def fake_satellites(data: Dataset, config: Pretraining, gan: Path | None = None)
     return torch.from_numpy(np.load(gan / "fakes.npy", mmap_mode="c", allow_pickle=False))
 
 
-def train_translation(data: Dataset, config: Pretraining, folder: Path, *, progress: bool = True) -> dict[str, float]:
+def train_translation(data: Dataset, config: Pretraining, folder: Path) -> dict[str, float]:
     """Trains the CycleGAN of step 2 and translates every ground image, to fakes.npy; it has no numbers."""
-    source = _unprojected(data) if not config.projection else data.top_view[:]
-    gan = train_cyclegan(source, data.gallery[:], config.translation.gan, folder, device=device(), progress=progress)
+    source = _translated_from(data, config)
+    gan = train_cyclegan(source, data.gallery[:], config.translation.gan, folder, device=device())
     np.save(folder / "fakes.npy", translate(gan, source).cpu().numpy(), allow_pickle=False)
     return {}
 
 
-def _unprojected(data: Dataset) -> Tensor:
-    """Panoramas squeezed into the tiles' squares."""
-    size = data.gallery.size[0]
-    return resized(data.query[:], (size, size))
+def _translated_from(data: Dataset, config: Pretraining) -> Tensor:
+    """Top views; without the projection, panoramas squeezed into the tiles' squares."""
+    return data.top_view[:] if config.projection else resized(data.query[:], (data.gallery.size[0],) * 2)
 
 
 # ----------------------------------------------------------------------------------------------- steps 3 and 4: the tasks
@@ -266,9 +254,7 @@ class CrossView(Task):
         """Whether tiles and synthetic top views take part; they need a projection to imitate."""
         return self.config.occlusion is not None and self.config.projection
 
-    def order(self, epoch: int, model: nn.Module, generator: Generator) -> Tensor:
-        """Every ground image once."""
-        return torch.randperm(len(self.ground), generator=generator)
+    order = IntraView.order  # every ground image once
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """Ground image and fake; tile and synthetic top view."""
@@ -317,18 +303,18 @@ def go_on_with(model: TwoViewEncoder, folder: Path) -> None:
     model.log_scale.data.copy_(fresh)
 
 
-def intra_view(data: Dataset, config: Pretraining, folder: Path, *, progress: bool = True) -> dict[str, Any]:
+def intra_view(data: Dataset, config: Pretraining, folder: Path) -> dict[str, Any]:
     """Step 3; numbers: "rows", a row an epoch. What later steps do differently plays no part (see `intra_key`)."""
     model = new_model(config).to(device())
     task = IntraView(ground_input(data, config), data.gallery, config)
-    rows = train(model, task, config.intra, folder, name="intra-view", keep_optimiser=True, progress=progress)
+    rows = train(model, task, config.intra, folder, name="intra-view", keep_optimiser=True)
     save_model(model, folder / BEST)
     return {"rows": rows}
 
 
 def pretrain(
     model: TwoViewEncoder, data: Dataset, config: Pretraining, truth: Parts | None, folder: Path, *,
-    after: Path | None = None, gan: Path | None = None, progress: bool = True,
+    after: Path | None = None, gan: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Step 4, unless it is left out, on a model that step 3 has trained, unless that is.
 
@@ -340,7 +326,6 @@ def pretrain(
         folder: to write to.
         after: folder of `intra_view`, whose optimiser step 4 goes on with; None begins with the model as it is.
         gan: folder of `train_translation`, where fakes come from a GAN.
-        progress: show bars.
 
     Returns:
         "cross", a row an epoch; "recall" of the held-out part, empty without truth.
@@ -350,14 +335,11 @@ def pretrain(
         task = CrossView(ground_input(data, config), fake_satellites(data, config, gan), data.gallery, config)
 
         def follow(epoch: int, model: nn.Module) -> dict[str, float]:
-            return held_out_recall(model, config, truth)
+            return {f"test_{name}": value for name, value in held_out_recall(model, config, truth).items()}
 
-        rows = train(
-            model, task, config.cross, folder, name="cross-view", after=after, after_epoch=follow, progress=progress
-        )
+        rows = train(model, task, config.cross, folder, name="cross-view", after=after, after_epoch=follow)
     save_model(model, folder / BEST)
-    recall = {} if unmeasured(truth) else evaluate(describe(model, truth.test, config), truth.test.positives)
-    return {"cross": rows, "recall": recall}
+    return {"cross": rows, "recall": held_out_recall(model, config, truth)}
 
 
 def intra_key(config: Pretraining) -> Pretraining:
@@ -370,11 +352,10 @@ def intra_key(config: Pretraining) -> Pretraining:
 
 
 def held_out_recall(model: TwoViewEncoder, config: Pretraining, truth: Parts | None) -> dict[str, float]:
-    """Recall on what is held out, for the log; nothing where nothing is known."""
-    if unmeasured(truth):
+    """Recall on what is held out; nothing where no pairs are known, or nothing is held out."""
+    if truth is None or not truth.tests:
         return {}
-    recall = evaluate(describe(model, truth.test, config), truth.test.positives)
-    return {f"test_{name}": value for name, value in recall.items()}
+    return evaluate(describe(model, truth.test, config), truth.test.positives)
 
 
 def pretrained_model(folder: Path, config: Pretraining) -> TwoViewEncoder:
@@ -382,8 +363,3 @@ def pretrained_model(folder: Path, config: Pretraining) -> TwoViewEncoder:
     model = new_model(config)
     load_model(model, folder / BEST)
     return model.to(device()).eval()
-
-
-def unmeasured(truth: Parts | None) -> bool:
-    """Whether no recall can be measured: no pairs are known, or there is no held-out part."""
-    return truth is None or not truth.tests

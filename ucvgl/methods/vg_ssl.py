@@ -22,7 +22,7 @@ from ucvgl import checkpoints
 from ucvgl.augment import resized_crop, to_float
 from ucvgl.data.container import ArrayImages, Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, check_fields, one_of
 from ucvgl.heads import Learner, Method, SslLoss
 from ucvgl.methods.common import BEST, device, embed_all
 from ucvgl.metrics import retrieval_measures
@@ -60,20 +60,21 @@ class VgSsl:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        for name, known in (("geopair", ("random", "partial")), ("mining", ("full", "partial", "random"))):
-            if getattr(self, name) not in known:
-                raise InputError(f"VgSsl.{name}", expected=f"one of {', '.join(known)}",
-                                 found=repr(getattr(self, name)), todo="Choose one.")  # fmt: skip
-        if self.geopair == "partial" and self.method in ("moco", "triplet"):
-            raise InputError(
-                "VgSsl.geopair", expected=f"random with {self.method}", found="partial",
-                todo="MoCo's negatives are in its queue, the triplet's are mined: see `mining`.",
-            )  # fmt: skip
+        one_of("VgSsl.geopair", self.geopair, ("random", "partial"), "Choose one.")
+        one_of("VgSsl.mining", self.mining, ("full", "partial", "random"), "Choose one.")
+        fits = self.geopair == "random" or self.method not in ("moco", "triplet")
+        todo = "MoCo's negatives are in its queue, the triplet's are mined: see `mining`."
+        check_fields(self, "VgSsl.", todo, ("geopair", fits, f"random with {self.method}"))
 
     @property
     def method(self) -> Method:
         """Its name."""
         return self.loss.method
+
+    @property
+    def images_a_query(self) -> int:
+        """Its own and its positive; of the partial form a hard negative twice, or the triplet's negatives."""
+        return 2 + (self.negatives if self.method == "triplet" else 2 if self.geopair == "partial" else 0)
 
     @property
     def loop(self) -> TrainingConfig:
@@ -104,10 +105,9 @@ class GeoPairs(Task):
         self.query_m, self.database_m = (torch.tensor(p.values) for p in (query, database))
         self.items = self.pairs[:, 0].unique()  # queries that have a positive
         if not len(self.items):
-            raise InputError(
-                self.given.name, expected=f"a database image within {POSITIVE_M:g} m of one query at least, facing its way",
-                found="none", todo="Check that both have positions in one frame.",
-            )  # fmt: skip
+            expected = f"a database image within {POSITIVE_M:g} m of one query at least, facing its way"
+            todo = "Check that both have positions in one frame."
+            raise InputError(self.given.name, expected=expected, found="none", todo=todo)
 
     def order(self, epoch: int, model: Learner, generator: Generator) -> Tensor:
         """Draws the epoch's queries, and mines for them."""
@@ -144,13 +144,10 @@ class GeoPairs(Task):
 
     def _pool(self, images: int, generator: Generator) -> Tensor:
         """Database images that negatives are mined from; none where none are."""
-        config = self.config
-        if config.method == "triplet":
-            if config.mining == "full":
-                return torch.arange(images)
-            mined = config.mining == "partial"
-        else:
-            mined = config.geopair == "partial"
+        config, triplets = self.config, self.config.method == "triplet"
+        if triplets and config.mining == "full":
+            return torch.arange(images)
+        mined = (config.mining if triplets else config.geopair) == "partial"
         return torch.randperm(images, generator=generator)[: config.pool if mined else 0]
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
@@ -173,8 +170,7 @@ class GeoPairs(Task):
 
     def _view(self, images: Tensor, generator: Generator) -> Tensor:
         """A random crop of most of the image."""
-        images = to_float(images)
-        config = self.config
+        images, config = to_float(images), self.config
         return resized_crop(images, config.crop, generator, ratio=config.crop_ratio) if config.augment else images
 
     def embed(self, model: Learner, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -228,9 +224,7 @@ def _projected(model: Learner, images: ArrayImages) -> Tensor:
 # ------------------------------------------------------------------------------------------------------------------ run
 
 
-def learn(
-    given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], folder: Path, *, progress: bool = True
-) -> dict[str, Any]:
+def learn(given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], folder: Path) -> dict[str, Any]:
     """Trains with one loss; `trained_encoder` opens the weights it leaves.
 
     Args:
@@ -238,7 +232,6 @@ def learn(
         config: the method.
         tests: what is measured on, by name; nothing is chosen by it.
         folder: to write to.
-        progress: show a bar.
 
     Returns:
         "rows", a row an epoch with the seconds of mining and the embeddings' standard deviation; "recall", by test, None
@@ -260,7 +253,7 @@ def learn(
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
         begun = torch.cuda.memory_allocated()
-    rows = train(model, task, config.loop, folder, name=config.method, after_epoch=measure, progress=progress)
+    rows = train(model, task, config.loop, folder, name=config.method, after_epoch=measure)
     peak_mb = (torch.cuda.max_memory_allocated() - begun) / 2**20 if on_gpu else None
     save_model(views, folder / BEST)
     collapsed = is_collapsed(embed_all(model.encoder, sample))
