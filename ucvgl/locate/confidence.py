@@ -11,6 +11,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -19,7 +20,7 @@ from scipy.special import expit, logit
 from ucvgl.positions import Positions
 from ucvgl.search import BothWays
 
-BEST = 5  # candidates shown and looked at in space
+BEST = 5  # candidates of a picture that are written, drawn and compared in space
 # a place is right if the true one lies within so many metres: overlapping candidates are no competitors
 RADIUS_M = 10.0
 NEAR_M = 50.0  # candidates within so many metres of the best agree with it; about the edge of a tile
@@ -28,7 +29,18 @@ PICTURES = 5  # neighbours of each candidate
 FEATURES = ("margin", "contrast", "match", "agreement")
 # as calibrations name them
 SETTINGS = {"radius_m": RADIUS_M, "near_m": NEAR_M, "k": NEIGHBOURS, "k_pictures": PICTURES}
+LEVELS = (0.5, 0.9)  # of the radii that are given with a place
 LEAST = 1e-6  # probabilities are kept this far from 0 and 1
+
+
+class Placement(NamedTuple):
+    """N pictures and their best candidates, the first being the place: by `place_alone`, or `chain.place_drive`."""
+
+    best: np.ndarray  # (N, B) int64 candidates
+    score: np.ndarray  # (N, B) of these, by which they are best
+    distance_m: np.ndarray  # (N, B) from the first
+    probability: np.ndarray  # (N,) that the truth is within RADIUS_M of the first
+    radii_m: np.ndarray  # (N, 2) within which it is with the probabilities LEVELS; inf: not known
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +114,7 @@ class Calibration:
         right: how many of these were right.
         temperature: of `recalibrated`; 1: none.
         shift: of `recalibrated`, of the logit; 0: none.
+        scale: of cosines in `chain.softmax`, where pictures of a drive are placed together.
     """
 
     names: tuple[str, ...]
@@ -115,6 +128,7 @@ class Calibration:
     right: int
     temperature: float = 1.0
     shift: float = 0.0
+    scale: float = 20.0
 
 
 def load_calibration(path: Path) -> Calibration:
@@ -130,6 +144,13 @@ def probabilities(calibration: Calibration, evidence: Evidence) -> np.ndarray:
     x = evidence.values[:, [FEATURES.index(name) for name in calibration.names]]
     a = (x - calibration.mean) / calibration.sd @ np.array(calibration.weight) + calibration.bias
     return expit(a / calibration.temperature + calibration.shift).clip(LEAST, 1 - LEAST)
+
+
+def place_alone(calibration: Calibration, evidence: Evidence) -> Placement:
+    """Each picture at its best candidate."""
+    p = probabilities(calibration, evidence)
+    radii = np.stack([radius(calibration, evidence, p, level) for level in LEVELS], 1)
+    return Placement(evidence.best, evidence.score, evidence.distance_m, p, radii)
 
 
 def recalibrated(calibration: Calibration, probability: np.ndarray, right: np.ndarray) -> Calibration:
