@@ -197,7 +197,7 @@ def fit_calibration(
     added whose truth was nowhere.
 
     Args:
-        values: (N, 4) of `confidence.Evidence`.
+        values: (N, 5) of `confidence.Evidence`.
         error_m: (N, 5) metres between each of the best candidates and the truth; NaN where unknown, and left out.
         measured_on: where, in words.
         names: which of FEATURES to look at.

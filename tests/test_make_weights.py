@@ -253,17 +253,17 @@ def test_what_is_committed_is_half_as_large_and_opens_as_the_same_encoders(tmp_p
 
 
 def searched(case, seed, count=12):
-    """A search with random evidence; every other picture is placed right, and a drive at scale 16 says so best."""
+    """A search with random evidence; every other picture is placed right, and a drive at scale 15 says so best."""
     rng = np.random.default_rng(seed)
     error = np.where(np.arange(count) % 2, 5.0, 50.0)[:, None] + 100.0 * np.arange(5)
     best, zeros = np.tile(np.arange(5), (count, 1)), np.zeros((count, 5))
-    found = SimpleNamespace(evidence=Evidence(rng.random((count, 4)), best, zeros, zeros))
+    found = SimpleNamespace(evidence=Evidence(rng.random((count, 5)), best, zeros, zeros))
     trial = Trial(found, None, np.zeros((count, 2)))
     right = (np.arange(count) % 2).astype(float)
     for name, value in (
         ("error_m", lambda best=None: error),
         ("right", lambda placement=None: right),
-        ("together", lambda scale: SimpleNamespace(probability=np.full(count, 1 / (1 + abs(scale - 16) / 4 + 1)))),
+        ("together", lambda scale: SimpleNamespace(probability=np.full(count, 1 / (1 + abs(scale - 15) / 4 + 1)))),
     ):
         object.__setattr__(trial, name, value)
     return trial
@@ -279,7 +279,7 @@ def test_a_calibration_is_fitted_to_all_cities_of_a_case(monkeypatch):
     monkeypatch.setattr(make_weights, "search_city", search)
     found = calibrate(Case("photo", True))
     assert seen == [(11, False), (12, False), (11, True), (12, True)]
-    assert (found.pictures, found.right, found.scale) == (48, 24, 16.0)
+    assert (found.pictures, found.right, found.scale) == (48, 24, 15.0)
     assert found.measured_on.startswith(
         "2 synthetic cities of the style old_town, 300 photos each, headings searched for"
     )

@@ -94,7 +94,7 @@ def test_a_search_places_every_picture(city, config, known):
     assert set(found.headings_deg.tolist()) <= ({0.0} if known else {0.0, 90.0, 180.0, 270.0})
     assert found.images.top_view[:].shape == (PLACES, 3, SIZE, SIZE)
     assert len(found.images.gallery) == len(city.candidates)
-    assert found.evidence.values.shape == (PLACES, 4)
+    assert found.evidence.values.shape == (PLACES, 5)
     assert found.evidence.best.shape == (PLACES, 5)
     assert [one.name for one in found.rounds] == ["as they came"]
     placed = place(city.candidates, found, place_alone(MADE_UP, found.evidence))

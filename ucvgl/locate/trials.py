@@ -132,10 +132,8 @@ def study(profile: str, seed: int) -> Study:
 
 def compared(case: Case) -> dict[str, Case]:
     """Kinds of pictures of the same city, by what is known of them."""
-    return {
-        "panoramas": case, "panoramas, a third outside": replace(case, outside=True),
-        "panoramas, headings searched for": replace(case, searched=True), "photos of 80 degrees": replace(case, kind="photo"),
-    }  # fmt: skip
+    part, photos = replace(case, outside=True), replace(case, kind="photo")
+    return {"panoramas": case, "panoramas, a third outside": part, "photos of 80 degrees": photos}
 
 
 def is_own(data: str) -> bool:
