@@ -1,7 +1,7 @@
 """Makes what `ucvgl locate` begins with, from the embedded world, whose truth costs nothing: the encoders, then how far
 their places can be trusted, a calibration for each kind of picture.
 
-    python scripts/make_weights.py          50 minutes on two cores; --help for the rest
+    python scripts/make_weights.py          about 70 minutes on two cores; --help for the rest
 
 Ours, in none of the papers. A top view and a square of a satellite image belong together if the camera stood near the
 square's middle: as near as the grid of candidates that a city is searched in can promise. Squares a little farther
@@ -234,13 +234,16 @@ def fit_scale(trials: Sequence[Trial]) -> float:
 
 
 def calibrate(case: Case) -> Calibration:
-    """Searches the cities of a case, each with all its tiles and with those of a part, and fits to all their pictures."""
-    whole = [search_city(case, seed) for seed in SEEDS]
-    part = [search_city(replace(case, outside=True), seed) for seed in SEEDS]
+    """Searches the cities of a case, each with all its tiles and with those of a part, and fits to all their pictures.
+
+    The encoders stay as they came: ten epochs on each city's imagery would take hours, and change the evidence little.
+    """
+    whole = [search_city(case, seed, epochs=0) for seed in SEEDS]
+    part = [search_city(replace(case, outside=True), seed, epochs=0) for seed in SEEDS]
     headings = "headings searched for" if case.searched else "known headings"
     words = (
         f"{len(SEEDS)} synthetic cities of the style {case.style}, {case.places} {case.kind}s each, {headings}, each searched in "
-        "all its tiles and in those of a part, which a third of the pictures lies outside of"
+        "all its tiles and in those of a part, which two of five pictures lie outside of"
     )
     values = np.concatenate([trial.found.evidence.values for trial in whole + part])
     error_m = np.concatenate([trial.error_m() for trial in whole + part])
@@ -255,7 +258,9 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
 def main() -> None:
     """Writes world.safetensors, in half precision, then a calibration for each case with these encoders."""
     parser = argparse.ArgumentParser(description="Makes the encoders and the calibrations of `ucvgl locate`.")
-    parser.add_argument("--only", choices=("encoders", "calibrations"), help="30 and 20 minutes; both if not said")
+    parser.add_argument(
+        "--only", choices=("encoders", "calibrations"), help="about 30 and 40 minutes; both if not said"
+    )
     only = parser.parse_args().only
     if only != "calibrations":
         save_model(open_model(train_encoders(WorldWeights()).folder / BEST).half(), WEIGHTS / "world.safetensors")

@@ -252,7 +252,7 @@ def test_what_is_committed_is_half_as_large_and_opens_as_the_same_encoders(tmp_p
 # -------------------------------------------------------------------------------------------------------- the calibrations
 
 
-def searched(case, seed, count=12):
+def searched(case, seed, count=12, *, epochs=0):
     """A search with random evidence; every other picture is placed right, and a drive at scale 15 says so best."""
     rng = np.random.default_rng(seed)
     error = np.where(np.arange(count) % 2, 5.0, 50.0)[:, None] + 100.0 * np.arange(5)
@@ -272,7 +272,8 @@ def searched(case, seed, count=12):
 def test_a_calibration_is_fitted_to_all_cities_of_a_case(monkeypatch):
     seen = []
 
-    def search(case, seed):
+    def search(case, seed, *, epochs):
+        assert epochs == 0
         seen.append((seed, case.outside))
         return searched(case, seed)
 

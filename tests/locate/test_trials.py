@@ -102,6 +102,12 @@ def test_a_trial_knows_what_is_right_alone_and_in_the_drive():
     one = trial()
     assert one.error_m()[:, 0] == pytest.approx([2**0.5, np.hypot(49, 1), 2**0.5])
     assert one.right().tolist() == [1, 0, 1]
+    assert not one.outside().any()
+    assert replace(one, where_m=one.where_m + np.array([[0, 0], [0, 8], [0, 9]])).outside().tolist() == [
+        False,
+        False,
+        True,
+    ]
     together = one.together(scale=20.0)
     assert one.right(together).tolist() == [1, 1, 1]
     assert together.probability.min() > 0.9

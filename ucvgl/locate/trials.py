@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ucvgl import paths
@@ -31,7 +32,7 @@ from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.own_city import export_own_city
 
 FOV_DEG = 80.0  # of photos
-WESTERN = 5 / 8  # of a city's columns of tiles, where a third of the pictures is to lie outside
+WESTERN = 5 / 8  # of a city's columns of tiles, where pictures are to lie outside
 DRIVE = Drive("time")
 PICTURE_PX = 512  # longer edge of a picture in a figure
 
@@ -45,7 +46,7 @@ class Case:
     style: str = "old_town"
     places: int = 300
     city_size_m: float = 1000.0
-    outside: bool = False  # are tiles of a part given, so that about a third of the pictures lies outside
+    outside: bool = False  # are tiles of a part given, so that about two of five pictures lie outside
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,11 @@ class Trial:
     def right(self, placement: Placement | None = None) -> np.ndarray:
         """(N,) 1 where the first candidate lies within RADIUS_M of the truth, else 0."""
         return (self.error_m(placement and placement.best)[:, 0] <= RADIUS_M).astype(float)
+
+    def outside(self) -> np.ndarray:
+        """(N,) bool: which pictures no candidate is near enough to."""
+        away, _ = cKDTree(self.candidates.centre_m).query(self.where_m)
+        return away > RADIUS_M
 
     def degrees(self) -> np.ndarray:
         """(N, 2) latitude and longitude where the pictures were taken."""
@@ -133,7 +139,7 @@ def study(profile: str, seed: int) -> Study:
 def compared(case: Case) -> dict[str, Case]:
     """Kinds of pictures of the same city, by what is known of them."""
     part, photos = replace(case, outside=True), replace(case, kind="photo")
-    return {"panoramas": case, "panoramas, a third outside": part, "photos of 80 degrees": photos}
+    return {"panoramas": case, "panoramas, tiles of a part": part, "photos of 80 degrees": photos}
 
 
 def is_own(data: str) -> bool:
