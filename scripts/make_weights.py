@@ -1,7 +1,7 @@
 """Makes what `ucvgl locate` begins with, from the embedded world, whose truth costs nothing: the encoders, then how far
 their places can be trusted, a calibration for each kind of picture.
 
-    python scripts/make_weights.py          50 minutes on two cores; --help for the rest
+    python scripts/make_weights.py          about 70 minutes on two cores; --help for the rest
 
 Ours, in none of the papers. A top view and a square of a satellite image belong together if the camera stood near the
 square's middle: as near as the grid of candidates that a city is searched in can promise. Squares a little farther
@@ -14,7 +14,7 @@ anybody's would be; downtown is left for the check (notebook 07).
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,9 @@ from ucvgl.geometry import TopView, top_view
 from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
 from ucvgl.locate.confidence import BEST as BEST_FIVE
-from ucvgl.locate.confidence import FEATURES, RADIUS_M, SETTINGS, Calibration
+from ucvgl.locate.confidence import FEATURES, LEAST, RADIUS_M, SETTINGS, Calibration
 from ucvgl.locate.search import WEIGHTS, calibration_name
-from ucvgl.locate.trials import Case, search_city
+from ucvgl.locate.trials import Case, Trial, search_city
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device
@@ -45,6 +45,7 @@ SPAN_M = 50.0  # of a top view and of a candidate
 CITIES = ("garden", "canal") * 4
 CASES = tuple(Case(kind, searched) for kind, searched in product(("panorama", "photo"), (False, True)))
 SEEDS = (11, 12)  # of a calibration's cities
+SCALES = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0)  # that are tried
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,9 @@ def train_encoders(config: WorldWeights, *, progress: bool = True) -> StageResul
 
 
 def fit_calibration(
-    values: np.ndarray, error_m: np.ndarray, *, measured_on: str, names: Sequence[str] = FEATURES, penalty: float = 1.0
-) -> Calibration:
+    values: np.ndarray, error_m: np.ndarray, *, measured_on: str, names: Sequence[str] = FEATURES, penalty: float = 1.0,
+    scale: float = Calibration.scale,
+) -> Calibration:  # fmt: skip
     """Fits the probability of being right where truth is known: the w, b that minimise log loss + penalty |w|^2 / 2.
 
     scikit-learn's logistic regression: the loss is summed over the pictures, the features are standardised, the bias is free:
@@ -195,11 +197,12 @@ def fit_calibration(
     added whose truth was nowhere.
 
     Args:
-        values: (N, 4) of `confidence.Evidence`.
+        values: (N, 5) of `confidence.Evidence`.
         error_m: (N, 5) metres between each of the best candidates and the truth; NaN where unknown, and left out.
         measured_on: where, in words.
         names: which of FEATURES to look at.
         penalty: of the squared weights, above 0: separable pictures would otherwise make them infinite.
+        scale: of `fit_scale`.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -215,17 +218,36 @@ def fit_calibration(
     later = np.bincount(first, minlength=BEST_FIVE)[1:BEST_FIVE] / (len(wrong) + 1)
     rows = (tuple(row.tolist()) for row in (mean, sd, fitted.coef_[0]))
     bias = float(fitted.intercept_[0])
-    return Calibration(tuple(names), *rows, bias, tuple(later.tolist()), measured_on, len(right), int(right.sum()))
+    counts = len(right), int(right.sum())
+    return Calibration(tuple(names), *rows, bias, tuple(later.tolist()), measured_on, *counts, scale=scale)
+
+
+def fit_scale(trials: Sequence[Trial]) -> float:
+    """The scale of the cosines with which the probabilities of drives lose least, as the logarithm of the truth's own."""
+
+    def loss(scale: float) -> float:
+        placed = [(trial.right(found := trial.together(scale)), found.probability) for trial in trials]
+        right, p = (np.concatenate(column) for column in zip(*placed, strict=True))
+        return -float(np.log(np.where(right == 1, p, 1 - p).clip(LEAST)).mean())
+
+    return min(SCALES, key=loss)
 
 
 def calibrate(case: Case) -> Calibration:
-    """Searches the cities of a case, and fits the probability of being right to all their pictures."""
-    found, errors = zip(*(search_city(case, seed) for seed in SEEDS), strict=True)
+    """Searches the cities of a case, each with all its tiles and with those of a part, and fits to all their pictures.
+
+    The encoders stay as they came: ten epochs on each city's imagery would take hours, and change the evidence little.
+    """
+    whole = [search_city(case, seed, epochs=0) for seed in SEEDS]
+    part = [search_city(replace(case, outside=True), seed, epochs=0) for seed in SEEDS]
     headings = "headings searched for" if case.searched else "known headings"
-    words = f"{len(SEEDS)} synthetic cities of the style {case.style}, {case.places} {case.kind}s each, {headings}"
-    return fit_calibration(
-        np.concatenate([one.evidence.values for one in found]), np.concatenate(errors), measured_on=words
+    words = (
+        f"{len(SEEDS)} synthetic cities of the style {case.style}, {case.places} {case.kind}s each, {headings}, each searched in "
+        "all its tiles and in those of a part, which two of five pictures lie outside of"
     )
+    values = np.concatenate([trial.found.evidence.values for trial in whole + part])
+    error_m = np.concatenate([trial.error_m() for trial in whole + part])
+    return fit_calibration(values, error_m, measured_on=words, scale=fit_scale(whole))
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
@@ -236,7 +258,9 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
 def main() -> None:
     """Writes world.safetensors, in half precision, then a calibration for each case with these encoders."""
     parser = argparse.ArgumentParser(description="Makes the encoders and the calibrations of `ucvgl locate`.")
-    parser.add_argument("--only", choices=("encoders", "calibrations"), help="30 and 20 minutes; both if not said")
+    parser.add_argument(
+        "--only", choices=("encoders", "calibrations"), help="about 30 and 40 minutes; both if not said"
+    )
     only = parser.parse_args().only
     if only != "calibrations":
         save_model(open_model(train_encoders(WorldWeights()).folder / BEST).half(), WEIGHTS / "world.safetensors")

@@ -1,23 +1,17 @@
 """Figures of a city: squares where the candidates are, frames where the truth is known, the chosen round."""
 
-import csv
-import math
-
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
-from PIL import Image
 
 from ucvgl import city_figures as f
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import WIDTH_IN
 from ucvgl.locate.adapt import Round
-from ucvgl.locate.candidates import cut
 from ucvgl.locate.map_page import Background
-from ucvgl.locate.tiles import open_mosaic
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.retrieval_figures import CROSS, RIGHT_COLOUR, TICK, WRONG_COLOUR
 
@@ -218,113 +212,21 @@ def test_rounds_that_cannot_be_drawn_are_told() -> None:
             f.quality_rounds(rounds((0.2, 0.1)), chosen=chosen)
 
 
-# ------------------------------------------------------------------------------------------------------------- the stride
+# --------------------------------------------------------------------------------------------------------- the likelihood
 
 
-def test_the_count_is_that_of_a_cut_mosaic(tmp_path) -> None:
-    with (tmp_path / "tiles.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "latitude", "longitude", "metres_per_pixel"])
-        for number, (east, north) in enumerate([(-64, -64), (64, -64), (-64, 64), (64, 64), (192, 64), (192, -64)]):
-            Image.new("RGB", (32, 32)).save(tmp_path / f"{number}.png")
-            table.writerow([f"{number}.png", *from_metres(np.array([[east, north]]), (45.0, -30.0))[0], 4.0])
-    mosaic = open_mosaic(tmp_path, tmp_path / "tiles.csv")
-    extent = tuple(np.subtract(*mosaic.bounds_m[::-1]).tolist())
-    assert extent == pytest.approx((384, 256), abs=0.1)
-    for span, stride in ((50, 12.5), (50, 25), (40, 7), (100, 100), (200, 33)):
-        tiles = cut(mosaic, span, stride, 8, least_covered=0.01)
-        assert f.candidate_count(extent, span, stride) == len(tiles) + tiles.left_out
-    assert f.candidate_count((200.0, 100.0), 50, 50) == 4 * 2
+def test_the_best_candidate_is_ringed_and_the_truth_crossed() -> None:
+    p = np.full(len(GRID), 1e-9)
+    p[[7, 300]] = 0.2, 0.7
+    figure = f.likelihood_maps({"alone": p, "drive": p[::-1]}, BACKGROUND, CENTRES, truth=tuple(CENTRES[7]))
+    for axes, best in zip(figure.axes[:2], (300, len(GRID) - 1 - 300), strict=True):
+        dots, ring, cross = axes.collections
+        assert len(dots.get_offsets()) == 2  # the others are a thousandth of the best, or less
+        assert np.allclose(ring.get_offsets()[0], GRID[best], atol=0.1)
+        assert np.allclose(cross.get_offsets()[0], GRID[7], atol=0.1)
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["alone", "drive"]
 
 
-def test_distances_agree_with_a_cell_of_points() -> None:
-    line = (np.arange(1000) + 0.5) / 1000 - 0.5
-    unit = np.hypot(line[:, None], line[None, :])  # a centre in the middle of its cell
-    for stride in (1.0, 12.5, 25.0):
-        median, most = f.nearest_centre_m(stride)
-        assert median == pytest.approx(np.median(unit) * stride, rel=1e-3)
-        assert most == pytest.approx(unit.max() * stride, rel=2e-3)
-        radii = np.linspace(0, 0.8 * stride, 23)
-        counted = [(unit * stride <= r).mean() for r in radii]
-        assert f.share_within(radii, stride) == pytest.approx(counted, abs=2e-4)
-        assert float(f.share_within(median, stride)) == pytest.approx(0.5)
-        assert float(f.share_within(most, stride)) == pytest.approx(1)
-    assert float(f.share_within(5, 10)) == pytest.approx(math.pi / 4)
-
-
-def looked(look):
-    """The sentence, and the figure."""
-    return next(iter(look.items()))
-
-
-def test_a_wider_stride_has_fewer_candidates_and_ground_that_is_never_right() -> None:
-    text, figure = looked(f.stride_look((400.0, 300.0), 12.5, 50.0, start_m=50.0))
-    assert text == (
-        "609 candidates; a place is 5.0 m (median) and at most 8.8 m from the nearest centre, 100 % within 10 m"
-    )
-    assert not figure.axes[0].images[0].get_array().any()
-    text, figure = looked(f.stride_look((400.0, 300.0), 25.0, 50.0, start_m=50.0))
-    assert text == (
-        "165 candidates; a place is 10.0 m (median) and at most 17.7 m from the nearest centre, 50 % within 10 m"
-    )
-    ground, curve = figure.axes
-    assert ground.images[0].get_array().mean() == pytest.approx(0.5, abs=0.02)
-    assert ground.get_title() == "two neighbours share 50 % of their ground"
-    assert [square.get_width() for square in rectangles(ground)] == [50, 50]
-    assert curve.lines[1].get_xdata()[0] == pytest.approx(9.97, abs=0.01)
-    assert looked(f.stride_look((400.0, 300.0), 25.0, 100.0, start_m=50.0))[0].startswith(
-        "117 candidates; a place is 10.0 m"
-    )
-
-
-@pytest.mark.parametrize("stride_m", [2.5, 50.0])
-@pytest.mark.parametrize("span_m", [25.0, 60.0])
-def test_the_ends_of_the_sliders_can_be_drawn(stride_m, span_m) -> None:
-    _, figure = looked(f.stride_look((60.0, 1000.0), stride_m, span_m, start_m=50.0, radius_m=40.0))
-    assert figure.axes[1].get_xlim()[1] == pytest.approx(48)
-
-
-# ----------------------------------------------------------------------------------------------------------- the certainty
-
-P, RIGHT = np.array([0.95, 0.9, 0.6, 0.4, 0.1]), np.array([1, 0, 1, 0, 1])
-UNKNOWN = np.full(5, np.nan)
-
-
-@pytest.mark.parametrize(
-    ("right", "least", "text"),
-    [
-        (RIGHT, 0.9, "2 of 5 pictures (40 %) are 90 % sure or more; claimed right 92.5 %, truly right 50.0 %: "
-                     "42.5 points apart"),
-        (RIGHT, 0.5, "3 of 5 pictures (60 %) are 50 % sure or more; claimed right 81.7 %, truly right 66.7 %: "
-                     "15.0 points apart"),
-        (RIGHT, 1.0, "0 of 5 pictures (0 %) are 100 % sure or more"),
-        (np.where(np.arange(5) % 4 == 0, RIGHT, np.nan), 0.9, "2 of 5 pictures (40 %) are 90 % sure or more; claimed right "
-         "95.0 %, truly right 100.0 % (of 1 of known truth): 5.0 points apart"),
-        (UNKNOWN, 0.9, "2 of 5 pictures (40 %) are 90 % sure or more; claimed right 92.5 %; the truth is not known"),
-        (np.where(np.arange(5) == 4, 1, np.nan), 0.9,
-         "2 of 5 pictures (40 %) are 90 % sure or more; the truth is known of none of these"),
-    ],
-)  # fmt: skip
-def test_what_is_claimed_and_true_of_five(right, least, text) -> None:
-    assert looked(f.certainty_look(P, right, least))[0] == text
-
-
-def test_claims_agree_with_a_loop() -> None:
-    rng = np.random.default_rng(0)
-    p = rng.random(60).round(2)
-    y = np.where(rng.random(60) < 0.3, np.nan, rng.random(60) < p)
-    for least in (0.0, 0.25, 0.5, float(p.max())):
-        placed = [i for i in range(60) if p[i] >= least]
-        known = [i for i in placed if not np.isnan(y[i])]
-        found = f._claims(p, y, least)
-        assert found[:2] == (len(placed), len(known))
-        if known:
-            assert found[2:] == pytest.approx((sum(p[known]) / len(known), sum(y[known]) / len(known)))
-
-
-def test_the_bar_holds_all_pictures() -> None:
-    _, figure = looked(f.certainty_look(P, np.array([1, 0, np.nan, 0, 1]), 0.5))
-    assert [bar.get_width() for bar in figure.axes[1].patches] == pytest.approx([20, 20, 20, 40])
-    assert [text.get_text() for text in figure.legends[1].get_texts()] == [
-        "right: 1", "wrong: 1", "placed, truth not known: 1", "not placed: 2",
-    ]  # fmt: skip
+def test_a_place_that_is_not_known_has_no_cross() -> None:
+    figure = f.likelihood_maps({"one": np.ones(len(GRID))}, BACKGROUND, CENTRES, columns=1)
+    assert np.ma.getmaskarray(figure.axes[0].collections[2].get_offsets()).all()

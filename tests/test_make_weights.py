@@ -17,7 +17,7 @@ from ucvgl.augment import Augmentation
 from ucvgl.encoders import EncoderConfig, embed, open_model, save_model, two_view_encoder
 from ucvgl.locate.adapt import WORLD_WEIGHTS
 from ucvgl.locate.confidence import Evidence, load_calibration
-from ucvgl.locate.trials import Case
+from ucvgl.locate.trials import Case, Trial
 from ucvgl.methods.common import BEST
 from ucvgl.training import TrainingConfig
 from ucvgl.world.pairs import WorldConfig
@@ -252,21 +252,38 @@ def test_what_is_committed_is_half_as_large_and_opens_as_the_same_encoders(tmp_p
 # -------------------------------------------------------------------------------------------------------- the calibrations
 
 
-def searched(case, seed, count=12):
-    """A search with random evidence; every other picture is placed right."""
+def searched(case, seed, count=12, *, epochs=0):
+    """A search with random evidence; every other picture is placed right, and a drive at scale 15 says so best."""
     rng = np.random.default_rng(seed)
     error = np.where(np.arange(count) % 2, 5.0, 50.0)[:, None] + 100.0 * np.arange(5)
     best, zeros = np.tile(np.arange(5), (count, 1)), np.zeros((count, 5))
-    return SimpleNamespace(evidence=Evidence(rng.random((count, 4)), best, zeros, zeros)), error
+    found = SimpleNamespace(evidence=Evidence(rng.random((count, 5)), best, zeros, zeros))
+    trial = Trial(found, None, np.zeros((count, 2)))
+    right = (np.arange(count) % 2).astype(float)
+    for name, value in (
+        ("error_m", lambda best=None: error),
+        ("right", lambda placement=None: right),
+        ("together", lambda scale: SimpleNamespace(probability=np.full(count, 1 / (1 + abs(scale - 15) / 4 + 1)))),
+    ):
+        object.__setattr__(trial, name, value)
+    return trial
 
 
 def test_a_calibration_is_fitted_to_all_cities_of_a_case(monkeypatch):
     seen = []
-    monkeypatch.setattr(make_weights, "search_city", lambda case, seed: seen.append(seed) or searched(case, seed))
+
+    def search(case, seed, *, epochs):
+        assert epochs == 0
+        seen.append((seed, case.outside))
+        return searched(case, seed)
+
+    monkeypatch.setattr(make_weights, "search_city", search)
     found = calibrate(Case("photo", True))
-    assert seen == [11, 12]
-    assert (found.pictures, found.right) == (24, 12)
-    assert found.measured_on == "2 synthetic cities of the style old_town, 300 photos each, headings searched for"
+    assert seen == [(11, False), (12, False), (11, True), (12, True)]
+    assert (found.pictures, found.right, found.scale) == (48, 24, 15.0)
+    assert found.measured_on.startswith(
+        "2 synthetic cities of the style old_town, 300 photos each, headings searched for"
+    )
 
 
 def test_a_file_for_each_case_is_read_as_it_was_written(tmp_path, monkeypatch):

@@ -1,39 +1,35 @@
-"""Figures of a city that pictures are searched in: its folders, what was found, the adaptation, the stride, the certainty.
+"""Figures of a city that pictures are searched in: its folders, the best candidates, the adaptation, the likelihood.
 
-Each takes plain tensors and arrays, knows no method, and returns a matplotlib figure; a `_look` is a figure by its sentence,
-as `widgets.explore` shows it. Right and wrong have the colours and marks of retrieval_figures; a candidate whose truth is
-not known has neither. Sheets of pictures raise InputError on shapes that do not fit.
+Each takes plain tensors and arrays, knows no method, and returns a matplotlib figure. Right and wrong have the colours and
+marks of retrieval_figures; a candidate whose truth is not known has neither. Sheets of pictures raise InputError on shapes
+that do not fit.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ucvgl.errors import InputError
-from ucvgl.lab.plots import NONE_COLOUR, PALETTE, RIGHT_COLOUR, WIDTH_IN, WRONG_COLOUR, as_picture, show
+from ucvgl.lab.plots import PALETTE, RIGHT_COLOUR, WIDTH_IN, WRONG_COLOUR, as_picture, show
 from ucvgl.locate.adapt import Round
 from ucvgl.locate.confidence import BEST
 from ucvgl.locate.map_figures import round_length
 from ucvgl.locate.map_page import Background
-from ucvgl.metrics import claimed_and_true_precision
 from ucvgl.positions import Positions, Wgs84, to_metres
 from ucvgl.retrieval_figures import CROSS, TICK
 
 PICTURES = 4  # rows of a sheet: more would be too small to read
 SQUARES = ("#ffd400", "#00e5ff", "#ff4fd8")  # three neighbours; told apart on roofs, asphalt and grass
 QUIET = "#777777"
-NEAR, FAR = "#bfe5d6", "#f6c9a5"  # RIGHT_COLOUR and WRONG_COLOUR, light enough to draw on
-GRID_PX = 400  # of the picture of the ground
 GAP_IN, HEAD_IN, CAPTION_IN, MOST_IN = 0.12, 0.24, 0.42, 1.8  # of `candidates_row`
 DARK = withStroke(linewidth=3, foreground="#000000b0")  # around what is drawn on a photograph
 
@@ -84,7 +80,7 @@ def imagery_sheet(
     for row, panels in enumerate(grid):
         for axes, image in zip(panels, (panoramas[row], top_views[row]), strict=True):
             show(axes, image)
-    grid[0, 0].set_title("Street pictures, position not told")
+    grid[0, 0].set_title("Street pictures, place unknown")
     grid[0, 1].set_title("Seen from above, north up")
     return figure
 
@@ -240,169 +236,50 @@ def quality_rounds(rounds: Sequence[Round], *, chosen: int | None = None) -> Fig
     return figure
 
 
-# -------------------------------------------------------------------------------------------------------------- the stride
+# ------------------------------------------------------------------------------------------------------- the likelihood
 
 
-def candidate_count(extent_m: tuple[float, float], span_m: float, stride_m: float) -> int:
-    """Squares of `span_m` that `candidates.cut` lays over tiles without gaps, east and north `extent_m` across."""
-    return math.prod(int((extent - span_m) / stride_m + 1e-3) + 1 for extent in extent_m)
-
-
-def nearest_centre_m(stride_m: float) -> tuple[float, float]:
-    """Median and maximum of the metres from a place to the nearest centre of a square grid, away from its rim.
-
-    A place falls anywhere in the cell of a centre, a square of the edge s = `stride_m`. Its corner is s / sqrt(2) away; the
-    circle of radius s / sqrt(2 pi) = 0.399 s lies within the cell and has half of its area.
-    """
-    return stride_m / math.sqrt(2 * math.pi), stride_m / math.sqrt(2)
-
-
-def share_within(radius_m: np.ndarray | float, stride_m: float) -> np.ndarray:
-    """The part of all places within `radius_m` of the nearest centre: the area that a circle shares with its cell, 0 to 1.
-
-    With s = `stride_m`: pi r^2 / s^2 up to r = s / 2; from there on four segments of the circle lie outside the cell, each
-    r^2 arccos(s / 2r) - s / 2 sqrt(r^2 - s^2 / 4); and 1 from r = s / sqrt(2).
-    """
-    half = stride_m / 2
-    r = np.clip(np.asarray(radius_m, np.float64), 0, half * math.sqrt(2))
-    outside = np.maximum(r, half)  # no segment where the circle does not reach the edge
-    segment = outside**2 * np.arccos(half / outside) - half * np.sqrt(outside**2 - half**2)
-    return np.clip((math.pi * r**2 - 4 * segment) / stride_m**2, 0, 1)
-
-
-def stride_look(
-    extent_m: tuple[float, float], stride_m: float, span_m: float, *, start_m: float, radius_m: float = 10.0
-) -> dict[str, Figure]:
-    """How many candidates there would be and how near a perfect search could place a picture, in a sentence and drawn.
+def likelihood_maps(
+    maps: Mapping[str, np.ndarray], background: Background, centres: np.ndarray, *,
+    truth: tuple[float, float] | None = None, columns: int = 2,
+) -> Figure:  # fmt: skip
+    """How probable each candidate is, over the mosaic: the darker the more, the best ringed, the truth a cross.
 
     Args:
-        extent_m: of the tiles, metres east and north.
-        stride_m: between the centres of two candidates.
-        span_m: edge of a candidate.
-        start_m: a span; the scales follow it and stay when stride and span change.
-        radius_m: within which a place counts as right.
+        maps: title -> (M,) probabilities of all candidates, one or more.
+        background: the mosaic of the tiles.
+        centres: (M, 2) latitude and longitude of the candidates.
+        truth: latitude and longitude where the picture was taken; None: not drawn.
+        columns: of panels.
     """
-    median, most = nearest_centre_m(stride_m)
-    within = 100 * float(share_within(radius_m, stride_m))
-    text = (
-        f"{candidate_count(extent_m, span_m, stride_m):,} candidates; a place is {median:.1f} m (median) and at most "
-        f"{most:.1f} m from the nearest centre, {within:.0f} % within {radius_m:g} m"
+    corners = np.array([(background.south, background.west), (background.north, background.east)])
+    origin = tuple(corners.mean(0))
+    some = [corners, centres, np.array([(math.nan, math.nan) if truth is None else truth])]
+    edges, at, true = (to_metres(Positions(values, Wgs84()), origin).values for values in some)
+    rows = -(-len(maps) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, squeeze=False, figsize=(WIDTH_IN, 0.49 * WIDTH_IN * rows), layout="constrained"
     )
-    return {text: _stride_figure(stride_m, span_m, radius_m, start_m)}
-
-
-def _stride_figure(stride_m: float, span_m: float, radius_m: float, start_m: float) -> Figure:
-    """Ground with the grid of centres and, beside it, how far places are from them; strides go up to `start_m`."""
-    figure, (ground, curve) = plt.subplots(1, 2, figsize=(WIDTH_IN, 5.2), width_ratios=(1, 1.15), layout="constrained")
-    view_m = 4 * start_m
-    steps = ((np.arange(GRID_PX) + 0.5) / GRID_PX - 0.5) * view_m
-    off = np.abs(steps - stride_m * np.round(steps / stride_m))  # from the nearest line of centres
-    far = np.hypot(off[:, None], off[None, :]) > radius_m
-    half = view_m / 2
-    ground.imshow(far, extent=(-half, half, -half, half), cmap=ListedColormap([NEAR, FAR]), vmin=0, vmax=1)
-    line = stride_m * np.arange(-math.floor(half / stride_m), math.floor(half / stride_m) + 1)
-    ground.plot(*(grid.ravel() for grid in np.meshgrid(line, line)), "o", color="#333333",
-                markersize=float(np.clip(stride_m / view_m * 60, 0.8, 4)))  # fmt: skip
-    for number, (colour, style) in enumerate(zip(PALETTE[3::-3], ("-", "--"), strict=True)):
-        ground.add_patch(Rectangle((number * stride_m - span_m / 2, -span_m / 2), span_m, span_m, fill=False,
-                                   edgecolor=colour, linestyle=style, linewidth=2.2))  # fmt: skip
-    overlap = max(0.0, 1 - stride_m / span_m)
-    ground.set(xlim=(-half, half), ylim=(-half, half), xlabel="metres east", ylabel="metres north",
-               title=f"two neighbours share {100 * overlap:.0f} % of their ground")  # fmt: skip
-    _distances(curve, stride_m, radius_m, start_m)
-    handles = [
-        Patch(color=NEAR, label=f"within {radius_m:g} m of a centre"),
-        Patch(color=FAR, label="farther: never right"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    return figure
-
-
-def _distances(axes: Axes, stride_m: float, radius_m: float, longest_m: float) -> None:
-    """How many places are how far from the nearest centre: an area is a part of all places."""
-    end = max(longest_m / math.sqrt(2), 1.2 * radius_m)
-    edge = np.linspace(0, end, 501)
-    middle, density = (edge[1:] + edge[:-1]) / 2, 100 * np.diff(share_within(edge, stride_m)) / np.diff(edge)
-    for part, colour in ((middle <= radius_m, NEAR), (middle >= radius_m, FAR)):
-        axes.fill_between(middle, density, where=list(part), color=colour, linewidth=0)
-    axes.plot(middle, density, color="#333333")
-    median, most = nearest_centre_m(stride_m)
-    lines = ((median, f"median {median:.1f} m", "-"), (most, f"at most {most:.1f} m", "--"),
-             (radius_m, f"right within {radius_m:g} m", ":"))  # fmt: skip
-    for height, (value, name, style) in zip((0.95, 0.85, 0.75), lines, strict=True):
-        late = value > 0.7 * end
-        axes.axvline(value, color="#777777" if style == ":" else PALETTE[0], linestyle=style, linewidth=1.6)
-        axes.annotate(name, (value, height), (-6 if late else 6, 0),
-                      xycoords=axes.get_xaxis_transform(), textcoords="offset points", ha="right" if late else "left",
-                      va="center", path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
-    axes.set(xlim=(0, end), ylim=(0, 1.45 * density.max()), xlabel="metres to the nearest centre",
-             ylabel="places (% a metre)", title="how near a perfect search could get")  # fmt: skip
-
-
-# ------------------------------------------------------------------------------------------------------------ the certainty
-
-
-def certainty_look(probability: np.ndarray, right: np.ndarray, least: float) -> dict[str, Figure]:
-    """How many pictures are placed with a least probability, what is claimed of them and what is true, in words and drawn.
-
-    Args:
-        probability: (N,) of each picture's place, 0 to 1.
-        right: (N,) 1 or 0 (or bool), NaN where the truth is not known. Claimed and true are compared on the pictures of
-            known truth; where it is known of none, there is only a claim.
-        least: of the probabilities, 0 to 1.
-    """
-    p, y, least = np.asarray(probability, np.float64), np.asarray(right, np.float64), round(least, 2)
-    text = _claim_text(_claims(p, y, least), len(p), int((~np.isnan(y)).sum()), least)
-    return {text: _certainty_figure(p, y, least)}
-
-
-def _claims(p: np.ndarray, y: np.ndarray, least: float) -> tuple[int, int, float, float]:
-    """Of the pictures at or above `least`: how many, how many of known truth, and of these what is claimed and true."""
-    placed = p >= least
-    if np.isnan(y).all():
-        return int(placed.sum()), 0, float(p[placed].mean()) if placed.any() else math.nan, math.nan
-    found = claimed_and_true_precision(p, y, least)
-    return int(placed.sum()), found.placed, found.claimed, found.true
-
-
-def _claim_text(claims: tuple[int, int, float, float], count: int, known: int, least: float) -> str:
-    placed, of_known, claimed, true = claims
-    text = f"{placed:,} of {count:,} pictures ({100 * placed / count:.0f} %) are {100 * least:.0f} % sure or more"
-    if math.isnan(claimed):
-        return text if placed == 0 else f"{text}; the truth is known of none of these"
-    text += f"; claimed right {100 * claimed:.1f} %"
-    if math.isnan(true):
-        return f"{text}; the truth is not known"
-    some = f" (of {of_known:,} of known truth)" if known < count else ""
-    return f"{text}, truly right {100 * true:.1f} %{some}: {abs(100 * (claimed - true)):.1f} points apart"
-
-
-def _certainty_figure(p: np.ndarray, y: np.ndarray, least: float) -> Figure:
-    """Placed, claimed and true over the least probability, and a bar of all pictures beneath."""
-    figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH_IN, 5.6), height_ratios=(5, 1), layout="constrained")
-    steps = np.linspace(0, 1, 101)
-    lines = np.array([_claims(p, y, step) for step in steps])  # (101, 4)
-    above.fill_between(steps, 100 * lines[:, 0] / len(p), color="#e3e3e3", linewidth=0, label="placed, of all pictures")
-    above.plot(steps, 100 * lines[:, 2], color=PALETTE[0], linestyle="--", label="claimed right, of the placed")
-    above.axvline(least, color="#777777", linestyle=":")
-    placed, _, claimed, true = _claims(p, y, least)
-    above.plot(least, 100 * placed / len(p), "s", color="#777777", markersize=7)
-    above.plot(least, 100 * claimed, "o", color=PALETTE[0], markersize=8, markerfacecolor="white", markeredgewidth=2)
-    if not np.isnan(y).all():
-        above.plot(steps, 100 * lines[:, 3], color=RIGHT_COLOUR, linewidth=2, label="truly right, of the placed")
-        above.plot(least, 100 * true, "o", color=RIGHT_COLOUR, markersize=6)
-    above.set(xlim=(-0.01, 1.01), ylim=(0, 104), xlabel="least probability", ylabel="pictures (%)")
-    some, handles, start = p >= least, [], 0.0
-    for name, rows, colour in (("right", some & (y == 1), RIGHT_COLOUR), ("wrong", some & (y == 0), WRONG_COLOUR),
-                               ("placed, truth not known", some & np.isnan(y), PALETTE[0]),
-                               ("not placed", ~some, NONE_COLOUR)):  # fmt: skip
-        if rows.any():
-            handles.append(Patch(color=colour, label=f"{name}: {int(rows.sum()):,}"))
-            below.barh(0, 100 * rows.mean(), left=start, color=colour, edgecolor="white")
-            start += 100 * float(rows.mean())
-    below.set(xlim=(0, 100), yticks=[], xlabel="all pictures (%)")
-    figure.legend(*above.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    grey = as_picture(background.image).mean(-1)
+    for axes, (title, p) in zip(grid.ravel(), maps.items(), strict=False):
+        (west, south), (east, north) = edges
+        axes.imshow(grey, extent=(west, east, south, north), cmap="gray", alpha=0.55)
+        shown = p >= p.max() / 1000  # three powers of ten
+        order = np.flatnonzero(shown)[np.argsort(p[shown], kind="stable")]
+        dots = axes.scatter(*at[order].T, s=9, c=np.log10(p[order]), cmap="magma_r", linewidths=0)
+        axes.scatter(*at[p.argmax()], s=130, facecolors="none", edgecolors=PALETTE[0], linewidths=2.4)
+        axes.scatter(
+            *true.T,
+            s=90,
+            marker="x",
+            c=RIGHT_COLOUR,
+            linewidths=2.6,
+            path_effects=[withStroke(linewidth=4.5, foreground="white")],
+        )
+        axes.set(title=title, xlim=(west, east), ylim=(south, north))
+        figure.colorbar(dots, ax=axes, shrink=0.6, label="log10 of the probability")
     return figure
 
 

@@ -139,12 +139,18 @@ def locate(
     truth: Annotated[Path | None, Known(help="CSV of known positions: file, latitude, longitude; evaluates.")] = None,
     labels: Annotated[Path | None, Known(help="The same, to train on.")] = None,
     seed: Annotated[int, Search(help="Seed of everything random.")] = 0,
+    drive: Annotated[
+        Literal["time", "name"] | None,
+        Search(help="Place the pictures of one drive together, ordered by EXIF's time stamps or by name."),
+    ] = None,
+    speed: Annotated[float, Search(help="Of a drive by time: at most, in metres a second.")] = 15.0,
+    step: Annotated[float, Search(help="Of a drive by name: at most, in metres from picture to picture.")] = 50.0,
     dry_run: Annotated[bool, Option("--dry-run", help="Say what would be done, and for how long.")] = False,
     as_json: Annotated[bool, Option("--json", help="The result for machines, on stdout.")] = False,
 ) -> None:
     """Place street pictures on a map by satellite tiles of the area. Exit status: 0 written, 2 not usable, 130 stopped."""
+    from ucvgl.locate.inputs import Drive, Request, read_inputs
     from ucvgl.locate.located import is_claimed
-    from ucvgl.locate.looked import Request, look
     from ucvgl.locate.plan import plan, plan_text
     from ucvgl.locate.run import locate as run
 
@@ -153,16 +159,16 @@ def locate(
         kind=kind, fov_deg=fov, heading_deg=heading, camera_height_m=camera_height, crop_offset_px=crop_offset,
         scheme=scheme, zoom=zoom, epsg=epsg, span_m=span, stride_m=stride,
         checkpoint=checkpoint, ground_input=ground_input, epochs=epochs, turns=turns,
-        truth=truth, labels=labels, seed=seed,
+        truth=truth, labels=labels, seed=seed, drive=Drive(drive, speed, step) if drive else None,
     )  # fmt: skip
     try:
         # stages say what they do; with --json stdout is for the JSON alone
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
             if dry_run:
                 is_claimed(out.expanduser().resolve())
-                looked = look(request, progress=not as_json)
-                found = plan(looked)
-                text = f"{looked.text()}\n{plan_text(found)}"
+                inputs = read_inputs(request, progress=not as_json)
+                found = plan(inputs)
+                text = f"{inputs.text()}\n{plan_text(found)}"
             else:
                 outcome = run(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
                 found, text = outcome.summary(), outcome.text()

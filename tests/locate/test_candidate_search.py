@@ -16,7 +16,7 @@ from ucvgl.geometry import top_view
 from ucvgl.locate import search as module
 from ucvgl.locate.adapt import AdaptConfig
 from ucvgl.locate.candidates import cut
-from ucvgl.locate.confidence import Calibration
+from ucvgl.locate.confidence import Calibration, place_alone
 from ucvgl.locate.located import NO_HEADING, place
 from ucvgl.locate.pictures import check_ground
 from ucvgl.locate.search import (
@@ -94,10 +94,10 @@ def test_a_search_places_every_picture(city, config, known):
     assert set(found.headings_deg.tolist()) <= ({0.0} if known else {0.0, 90.0, 180.0, 270.0})
     assert found.images.top_view[:].shape == (PLACES, 3, SIZE, SIZE)
     assert len(found.images.gallery) == len(city.candidates)
-    assert found.evidence.values.shape == (PLACES, 4)
+    assert found.evidence.values.shape == (PLACES, 5)
     assert found.evidence.best.shape == (PLACES, 5)
     assert [one.name for one in found.rounds] == ["as they came"]
-    placed = place(city.candidates, found, MADE_UP)
+    placed = place(city.candidates, found, place_alone(MADE_UP, found.evidence))
     assert [one.picture for one in placed] == [f"pano_{k:05d}.jpg" for k in range(PLACES)]
     assert [NO_HEADING in one.notes for one in placed] == [not known] * PLACES
     assert [one.heading_deg for one in placed] == found.headings_deg.tolist()
@@ -159,7 +159,7 @@ def test_two_candidates_are_enough(city, config):
     ground = check_ground(city.root / "ground", heading_deg=0.0)
     found = search(ground, "panorama", some_of(city.candidates, [0, 5]), config, progress=False)
     assert found.evidence.best.shape == (PLACES, 2)
-    assert len(place(some_of(city.candidates, [0, 5]), found, MADE_UP)[0].candidates) == 2
+    assert len(place(some_of(city.candidates, [0, 5]), found, place_alone(MADE_UP, found.evidence))[0].candidates) == 2
 
 
 def test_a_full_disk_is_found_out_when_the_array_is_laid_out(tmp_path, monkeypatch):

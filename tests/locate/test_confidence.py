@@ -40,9 +40,9 @@ def two_pictures():
 def test_evidence_by_hand():
     found = c.evidence(two_pictures(), LINE)
     # picture 0: the second candidate overlaps the first, so the margin is to the third; its candidate prefers picture 1
-    assert found.values[0] == pytest.approx([0.2, 0.5, 1 / 2, 1 / 4])
+    assert found.values[0] == pytest.approx([0.2, 0.5, 1 / 2, 1 / 4, 1 / 2])
     # picture 1: a tie with a candidate elsewhere; a mutual match; the other four lie far away
-    assert found.values[1] == pytest.approx([0, 0.4, 1, 0])
+    assert found.values[1] == pytest.approx([0, 0.4, 1, 0, 1 / 2])
     assert found.best.tolist() == [[0, 1, 2, 3, 4], [3, 2, 0, 1, 4]]
     assert found.distance_m.tolist() == [[0, 5, 100, 200, 300], [0, 100, 200, 195, 100]]
     assert found.score[0].tolist() == [0.9, 0.88, 0.7, 0.6, 0.5]
@@ -50,7 +50,7 @@ def test_evidence_by_hand():
 
 def test_a_list_that_never_leaves_the_place_counts_what_is_sure():
     near = Positions(LINE.values / 100, FRAME)
-    assert c.evidence(two_pictures(), near).values[0] == pytest.approx([0.5, 0.5, 0.5, 1])
+    assert c.evidence(two_pictures(), near).values[0] == pytest.approx([0.5, 0.5, 0.5, 1, 0.5])
 
 
 def naive(both, where):
@@ -71,7 +71,8 @@ def naive(both, where):
                 sum(agree) / len(agree),
             ]
         )
-    return np.array(rows)
+    mutual = sum(row[2] == 1 for row in rows) / n
+    return np.array([[*row, mutual] for row in rows])
 
 
 @given(st.integers(0, 10_000), st.integers(5, 12), st.integers(5, 40))
@@ -107,7 +108,7 @@ def fit(found, candidates, truth, **settings):
 def simulated(n, seed, weight=2.0, bias=-0.5):
     """Evidence whose first feature decides: candidates 1 km apart, the truth at the best one or far off."""
     rng = np.random.default_rng(seed)
-    values = np.column_stack([rng.normal(size=n), rng.random(n), rng.random(n), np.full(n, 0.25)])
+    values = np.column_stack([rng.normal(size=n), rng.random(n), rng.random(n), *np.full((2, n), 0.25)])
     right = rng.random(n) < expit(weight * values[:, 0] + bias)
     candidates = Positions(np.column_stack([1000.0 * np.arange(5), np.zeros(5)]), FRAME)
     found = c.Evidence(values, np.tile(np.arange(5), (n, 1)), np.zeros((n, 5)), np.tile(1000.0 * np.arange(5), (n, 1)))  # fmt: skip
@@ -122,8 +123,8 @@ def test_the_fit_is_where_the_published_loss_is_flat():
     z = (x - x.mean(0)) / torch.where(x.std(0, correction=0) > 1e-9, x.std(0, correction=0), 1.0)
     y = torch.tensor(right_of(found, candidates, truth))
     w = torch.tensor([*fitted.weight, fitted.bias], dtype=torch.float64, requires_grad=True)
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(z @ w[:4] + w[4], y, reduction="sum")
-    (loss + 0.35 * w[:4].square().sum()).backward()
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(z @ w[:-1] + w[-1], y, reduction="sum")
+    (loss + 0.35 * w[:-1].square().sum()).backward()
     assert w.grad.abs().max() < 1e-4
     assert fitted.weight[3] == 0  # a feature that never varies says nothing
     assert fitted.sd[3] == 1
@@ -188,7 +189,7 @@ def test_separable_pictures_keep_finite_weights_and_unknown_ones_are_left_out():
 def test_later_counts_the_first_candidate_that_is_right_among_wrong_places():
     candidates = Positions(np.column_stack([100.0 * np.arange(5), np.zeros(5)]), FRAME)
     at = [0, 0, 1, 1, 2, 9, 4]  # times 100 m: right, right, second, second, third, nowhere, fifth
-    found = c.Evidence(np.random.default_rng(0).random((7, 4)), np.tile(np.arange(5), (7, 1)), np.zeros((7, 5)),
+    found = c.Evidence(np.random.default_rng(0).random((7, 5)), np.tile(np.arange(5), (7, 1)), np.zeros((7, 5)),
                        np.tile(100.0 * np.arange(5), (7, 1)))  # fmt: skip
     truth = Positions(np.column_stack([100.0 * np.array(at), np.zeros(7)]), FRAME)
     fitted = fit(found, candidates, truth)
@@ -257,7 +258,7 @@ def test_recalibration_is_where_its_loss_is_flat():
 
 
 def one_place(distances, later=(0.5, 0.0, 0.2, 0.0)):
-    found = c.Evidence(np.zeros((1, 4)), np.arange(5)[None], np.zeros((1, 5)), np.array([distances]))
+    found = c.Evidence(np.zeros((1, 5)), np.arange(5)[None], np.zeros((1, 5)), np.array([distances]))
     return replace(fitted_on_a_test(), later=later), found
 
 
@@ -288,7 +289,7 @@ def test_the_radius_holds_where_its_model_does():
     error = np.where(other < 4, distance[np.arange(n), np.minimum(other, 3) + 1], 1e4)
     error = np.where(rng.random(n) < p, 0, error)
     fitted = replace(fitted_on_a_test(), later=tuple(later))
-    found = c.Evidence(np.zeros((n, 4)), np.tile(np.arange(5), (n, 1)), np.zeros((n, 5)), distance)
+    found = c.Evidence(np.zeros((n, 5)), np.tile(np.arange(5), (n, 1)), np.zeros((n, 5)), distance)
     for level in (0.5, 0.9):
         metres = c.radius(fitted, found, p, level)
         bounded = np.isfinite(metres)

@@ -47,7 +47,7 @@ def test_ten_photos_are_placed(helsinki: Path, monkeypatch: pytest.MonkeyPatch) 
     located = outcome.located
     assert len(located) == 10
     assert (
-        10 * 6 * 6 <= len(outcome.looked.candidates) <= 10 * 7 * 7
+        10 * 6 * 6 <= len(outcome.inputs.candidates) <= 10 * 7 * 7
     )  # 150 / 25 steps each way; nothing between the tiles
     assert all(60.20 < one.latitude < 60.29 and 24.82 < one.longitude < 24.98 for one in located)
     assert len({round(one.latitude, 6) for one in located}) > 1

@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 from ucvgl import cli
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
-from ucvgl.locate import looked, rasters
+from ucvgl.locate import inputs, rasters
 from ucvgl.locate.candidates import cut
-from ucvgl.locate.looked import Request
+from ucvgl.locate.inputs import Request
 from ucvgl.locate.pictures import BY_SHAPE, MAGNETIC, UNREFERENCED, check_ground, fov_from_35mm
 from ucvgl.locate.report import Outcome, write_report
 from ucvgl.locate.tiles import from_source, open_mosaic
@@ -582,7 +582,7 @@ def made(encoders):
         if "tiles" not in changes and not (root / "tiles").exists():
             g.pyramid(root / "tiles", XYZ)
         asked = Request(root / "ground", root / "tiles", root / "out", checkpoint=encoders, epochs=0)
-        return looked.look(replace(asked, **changes), progress=False)
+        return inputs.read_inputs(replace(asked, **changes), progress=False)
 
     return look
 
@@ -598,7 +598,7 @@ def assumptions(seen, root):
 def test_without_the_extra_one_error_says_what_to_install(tmp_path, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(InputError, match=rf"extra 'geo' .*no {missing}.*pip install 'ucvgl\[geo\]'"):
-        looked.look(Request(tmp_path, tmp_path, tmp_path / "out"))
+        inputs.read_inputs(Request(tmp_path, tmp_path, tmp_path / "out"))
     given = CliRunner().invoke(
         cli.app, ["locate", "--ground", str(tmp_path), "--tiles", str(tmp_path), "--out", str(tmp_path / "o")]
     )

@@ -18,7 +18,7 @@ from pyproj import CRS
 
 from ucvgl.errors import InputError
 from ucvgl.locate import located as m
-from ucvgl.locate.confidence import Calibration, Evidence
+from ucvgl.locate.confidence import Calibration, Evidence, place_alone
 from ucvgl.locate.pictures import Picture
 from ucvgl.metrics import Precision
 from ucvgl.positions import Positions, Wgs84, from_metres
@@ -50,7 +50,9 @@ def test_each_picture_stands_at_its_best_candidate():
     pictures = [Picture("a", "panorama", 64, 32, notes=("dark",)), Picture("b", "panorama", 64, 32)]
     headings, known = torch.tensor([-90.0, 360.0]), torch.tensor([True, False])
     found = SimpleNamespace(pictures=pictures, headings_deg=headings, known=known, evidence=evidence)
-    first, second = m.place(SimpleNamespace(ids=tiles, positions=where), found, CALIBRATION)
+    first, second = m.place(
+        SimpleNamespace(ids=tiles, positions=where), found, place_alone(CALIBRATION, found.evidence)
+    )
     assert (first.picture, first.candidates[0].tile, first.notes) == ("a", "t2", ("dark",))
     assert (first.latitude, first.longitude) == pytest.approx(tuple(where.values[2]), abs=1e-7)
     assert [c.tile for c in first.candidates] == ["t2", "t3", "t0", "t1", "t4"]

@@ -215,3 +215,20 @@ def test_an_error_stops_the_threads():
 
 def test_threads_keep_the_order():
     assert in_threads(lambda v: -v, iter(range(50)), False, "looking") == [-v for v in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("stamp", "fraction", "seconds"),
+    [
+        ("2024:05:06 07:08:09", None, 9.0), ("2024:05:06 07:08:09", "25", 9.25), ("2024:05:06 07:08:09\0", "5  ", 9.5),
+        ("0000:00:00 00:00:00", None, None), ("    :  :     :  :  ", None, None), (None, None, None),
+    ],
+)  # fmt: skip
+def test_time_stamps_of_exif(tmp_path, stamp, fraction, seconds):
+    exif = Image.Exif()
+    exif[0x8769] = (
+        {0xA405: 24} | ({} if stamp is None else {0x9003: stamp}) | ({} if fraction is None else {0x9291: fraction})
+    )
+    picture(tmp_path / "a.jpg", 160, 120, exif)
+    taken = one(tmp_path).taken_s
+    assert (taken if taken is None else taken % 60) == seconds

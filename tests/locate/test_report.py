@@ -10,7 +10,7 @@ import torch
 from ucvgl.locate import located as m
 from ucvgl.locate import report as r
 from ucvgl.locate.adapt import Round
-from ucvgl.locate.looked import Request
+from ucvgl.locate.inputs import Request
 from ucvgl.locate.pictures import Picture
 from ucvgl.positions import Positions, Wgs84, from_metres
 
@@ -33,12 +33,12 @@ def outcome(folder=None, located=(), rounds=(), unusable=(), truth=None, seconds
     pictures = [Picture(file, None, 0, 0, reason_unusable=why) for file, why in unusable]
     ground = SimpleNamespace(pictures=[*pictures, *located], usable=[], unusable=pictures)
     mosaic = SimpleNamespace(files=["t.png"] * 9, unreadable=(), notes=notes)
-    looked = SimpleNamespace(request=Request(Path("g"), Path("t"), Path("o")), ground=ground, mosaic=mosaic, candidates=cut,
+    inputs = SimpleNamespace(request=Request(Path("g"), Path("t"), Path("o")), ground=ground, mosaic=mosaic, candidates=cut,
                              truth={}, labels={})  # fmt: skip
     searches = (
         {"panorama": SimpleNamespace(kind="panorama", known=torch.tensor([True]), rounds=rounds)} if rounds else {}
     )
-    return r.Outcome(folder, "ucvgl locate", looked, searches, list(located), truth, 0, dict(seconds))
+    return r.Outcome(folder, "ucvgl locate", inputs, searches, list(located), truth, 0, dict(seconds))
 
 
 def rounds(*rates, hubness=0.5):
@@ -80,20 +80,18 @@ def test_a_report_without_rounds_truth_or_places_is_short(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "where", "word"),
+    ("changes", "word"),
     [
-        ({"rounds": rounds(0.05)}, 0.0, "do not fit yet"),
-        ({"rounds": rounds(0.5, hubness=4.0)}, 0.0, "hubness 4.0"),
-        ({"rounds": rounds(0.2, 0.4)}, 0.0, "still growing"),
-        ({"stride_m": 25.0}, 0.0, "stride of 10 m"),
-        ({"unusable": (("a", "b"),)}, 0.0, "could not be used"),
-        ({}, 490.0, "lie at the edge"),
-        ({}, -490.0, "lie at the edge"),
+        ({"rounds": rounds(0.05)}, "do not fit yet"),
+        ({"rounds": rounds(0.5, hubness=4.0)}, "hubness 4.0"),
+        ({"rounds": rounds(0.2, 0.4)}, "still growing"),
+        ({"stride_m": 25.0}, "stride of 10 m"),
+        ({"unusable": (("a", "b"),)}, "could not be used"),
     ],
 )
-def test_advice_names_what_was_seen_and_nothing_else(changes, where, word):
+def test_advice_names_what_was_seen_and_nothing_else(changes, word):
     truth = m.compare([place()], truth_of(a=(0.0, 0.0)))
-    found = r.advice(outcome(located=[place(east=where)] * 3, truth=truth, **changes))
+    found = r.advice(outcome(located=[place()] * 3, truth=truth, **changes))
     assert len(found) == 1
     assert word in found[0]
 

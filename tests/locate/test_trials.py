@@ -1,4 +1,4 @@
-"""Notebook 07's tables from made-up claims, and which city is searched."""
+"""Notebook 07's tables, drives and parts of cities, and which city is searched."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_a_folder_of_ones_own(tmp_path: Path):
     asked = trials.request(settings, str(tmp_path), tmp_path / "out")
     assert (asked.ground, asked.tiles) == (tmp_path / "ground", tmp_path / "tiles")
     assert (asked.ground_table, asked.tiles_table, asked.truth) == (None, None, None)
-    found = SimpleNamespace(located=[one(0, 0.5)], looked=SimpleNamespace(request=asked))
+    found = SimpleNamespace(located=[one(0, 0.5)], inputs=SimpleNamespace(request=asked))
     assert trials.truth_of(found) == {}
     (tmp_path / "tiles.csv").write_text("file,latitude,longitude,span_m\n")
     (tmp_path / "truth.csv").write_text("file,latitude,longitude\np0.jpg,45.0,-30.0\n")
@@ -64,8 +64,63 @@ def test_a_city_is_rendered_once(tmp_path, monkeypatch):
 def test_no_profile_searches_a_style_that_was_learnt_from():
     for profile in ("tiny", "laptop", "paper"):
         settings = trials.study(profile, 0)
-        assert {case.style for case in settings.cases} == {"downtown"}
+        assert {case.style for case in trials.compared(settings.case).values()} == {"downtown"}
         assert settings.again.style == "old_town"
+
+
+def test_a_part_of_the_tiles_is_its_western_columns(tmp_path):
+    for column in range(100, 108):
+        (tmp_path / f"tiles/18/{column}").mkdir(parents=True)
+        (tmp_path / f"tiles/18/{column}/7.jpg").touch()
+    part = trials.part_of(tmp_path)
+    assert sorted(path.name for path in part.glob("18/*")) == ["100", "101", "102", "103", "104"]
+    assert (part / "18/104/7.jpg").exists()
+    asked = trials.request_for(Case(outside=True), tmp_path, tmp_path / "out")
+    assert (asked.tiles, asked.ground) == (part, tmp_path / "ground")
+
+
+def test_a_drive_goes_on_to_the_nearest_place_that_is_left():
+    where = np.array([[0.0, 0], [40, 0], [10, 0], [20, 5], [300, 0]])
+    order, seconds = trials.drive_past(where)
+    assert order.tolist() == [0, 2, 3, 1, 4]
+    speed = np.hypot(*np.diff(where[order], axis=0).T) / np.diff(seconds)
+    assert ((speed >= 5) & (speed <= 10)).all()
+
+
+def trial():
+    """Three pictures along a line of candidates; the second alone is placed at the far end."""
+    centre = 12.5 * np.stack([np.arange(8), np.zeros(8)], 1)
+    cosines = np.full((3, 8), 0.1)
+    cosines[0, 2] = cosines[2, 4] = 0.9
+    cosines[1, [3, 7]] = 0.8, 0.85
+    best = np.argsort(-cosines, axis=1)[:, :5]
+    found = SimpleNamespace(evidence=SimpleNamespace(best=best), cosines=cosines)
+    return trials.Trial(found, SimpleNamespace(centre_m=centre, stride_m=12.5), centre[[2, 3, 4]] + 1.0)
+
+
+def test_a_trial_knows_what_is_right_alone_and_in_the_drive():
+    one = trial()
+    assert one.error_m()[:, 0] == pytest.approx([2**0.5, np.hypot(49, 1), 2**0.5])
+    assert one.right().tolist() == [1, 0, 1]
+    assert not one.outside().any()
+    assert replace(one, where_m=one.where_m + np.array([[0, 0], [0, 8], [0, 9]])).outside().tolist() == [
+        False,
+        False,
+        True,
+    ]
+    together = one.together(scale=20.0)
+    assert one.right(together).tolist() == [1, 1, 1]
+    assert together.probability.min() > 0.9
+
+
+def test_rows_of_a_trial(monkeypatch):
+    monkeypatch.setattr(trials, "calibration_of", lambda found: SimpleNamespace(scale=20.0))
+    monkeypatch.setattr(trials, "probabilities", lambda calibration, evidence: np.array([0.9, 0.4, 0.8]))
+    alone, drive = trials.rows(trial(), "made-up ones", 3)
+    assert (alone["pictures"], alone["epochs"], alone["placed"], alone["count"]) == ("made-up ones", 3, "alone", 3)
+    assert (alone["within_10_m"], alone["predicted"]) == pytest.approx((200 / 3, 70))
+    assert alone["error"] == pytest.approx(100 * np.sqrt(2 / 27))
+    assert (drive["placed"], drive["within_10_m"], drive["error"]) == ("in a drive", 100, 0)
 
 
 # --------------------------------------------------------------------------------------------------- leafing through places
@@ -93,7 +148,7 @@ class Tiles:
 
 
 def outcome():
-    return SimpleNamespace(located=LOCATED, looked=SimpleNamespace(candidates=Tiles()))
+    return SimpleNamespace(located=LOCATED, inputs=SimpleNamespace(candidates=Tiles()))
 
 
 def test_how_sure_in_words():

@@ -28,6 +28,8 @@ from ucvgl.training import TrainingConfig
 
 WORLD_WEIGHTS = Path(__file__).parents[1] / "weights" / "world.safetensors"  # of scripts/make_weights.py
 
+EPOCHS = 10  # of training on one's own imagery
+
 
 @dataclass(frozen=True)
 class AdaptConfig:
@@ -49,7 +51,7 @@ class AdaptConfig:
     start: str
     start_digest: str
     given: Literal["top view", "panorama"] = "top view"
-    epochs: int = 10
+    epochs: int = EPOCHS
     learning_rate: float = 2e-4
     batch_size: int = 64
     keep: float = 0.25
@@ -85,7 +87,8 @@ class Round:
 
 def starting_model(config: AdaptConfig) -> tuple[TwoViewEncoder, Pretraining]:
     """The encoders to begin with, and how they are used."""
-    model = open_model(config.start).to(device()).eval()
+    # channels last: convolutions take three fifths of the time on a CPU
+    model = open_model(config.start).to(device(), memory_format=torch.channels_last).eval()
     return model, Pretraining(*model.configs, ground_input=config.given, intra=None, cross=None, centre=True)
 
 

@@ -3,14 +3,16 @@
 Ours; UCVGL has only the yes or no of its pseudo-labels (mutual matching and a margin, section 3.4). The evidence is what
 those two look at, and where the best candidates lie. A logistic regression of it is fitted where truth is known (the
 embedded world, by scripts/make_weights.py) and carried to a place where it is not.
-What no evidence knows: a gallery many times larger than the one it was fitted on offers more that looks alike, and a picture
-taken outside the tiles' area has no right place at all. `recalibrated` mends such a shift from a few known positions.
+A picture taken outside of the tiles has no right place: calibrations are fitted to cities with and without such pictures, and
+how many find a mutual match tells the two apart. What no evidence knows: a gallery many times larger than those offers more
+that is similar. `recalibrated` mends such a shift from a few known positions.
 """
 
 import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -19,16 +21,27 @@ from scipy.special import expit, logit
 from ucvgl.positions import Positions
 from ucvgl.search import BothWays
 
-BEST = 5  # candidates shown and looked at in space
+BEST = 5  # candidates of a picture that are written, drawn and compared in space
 # a place is right if the true one lies within so many metres: overlapping candidates are no competitors
 RADIUS_M = 10.0
 NEAR_M = 50.0  # candidates within so many metres of the best agree with it; about the edge of a tile
 NEIGHBOURS = 20  # of each picture: long enough to reach beyond the candidates that overlap the best
 PICTURES = 5  # neighbours of each candidate
-FEATURES = ("margin", "contrast", "match", "agreement")
+FEATURES = ("margin", "contrast", "match", "agreement", "mutual")
 # as calibrations name them
 SETTINGS = {"radius_m": RADIUS_M, "near_m": NEAR_M, "k": NEIGHBOURS, "k_pictures": PICTURES}
+LEVELS = (0.5, 0.9)  # of the radii that are given with a place
 LEAST = 1e-6  # probabilities are kept this far from 0 and 1
+
+
+class Placement(NamedTuple):
+    """N pictures and their best candidates, the first being the place: by `place_alone`, or `chain.place_drive`."""
+
+    best: np.ndarray  # (N, B) int64 candidates
+    score: np.ndarray  # (N, B) of these, by which they are best
+    distance_m: np.ndarray  # (N, B) from the first
+    probability: np.ndarray  # (N,) that the truth is within RADIUS_M of the first
+    radii_m: np.ndarray  # (N, 2) within which it is with the probabilities LEVELS; inf: not known
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +49,7 @@ class Evidence:
     """What a retrieval says about N pictures.
 
     Args:
-        values: (N, 4) float64, a column each of FEATURES.
+        values: (N, 5) float64, a column each of FEATURES.
         best: (N, B) int64 candidates, best first; B is 5, or all candidates where there are fewer.
         score: (N, B) float64, theirs.
         distance_m: (N, B) float64, from the best candidate, 0 for itself.
@@ -58,6 +71,7 @@ def evidence(both: BothWays, candidates: Positions) -> Evidence:
         match: 1 / r, r the picture's place in the list of pictures of its best candidate; 1 is a mutual match, 0 is none
             of the first PICTURES.
         agreement: the fraction of the candidates two to five within NEAR_M of the best.
+        mutual: the fraction of all pictures with a mutual match, the same for each: where many lie outside of the tiles it is low.
 
     Args:
         both: pictures as ground, candidates as satellite; from `search.both_ways` or re-scored (reranking).
@@ -71,12 +85,14 @@ def evidence(both: BothWays, candidates: Positions) -> Evidence:
     elsewhere = distance > RADIUS_M
     first = np.where(elsewhere.any(1), elsewhere.argmax(1), k - 1)
     own = pictures[index[:, 0]] == np.arange(len(score))[:, None]  # (N, PICTURES)
+    match = np.where(own.any(1), 1 / (1 + own.argmax(1)), 0.0)
     values = np.stack(
         [
             score[:, 0] - score[np.arange(len(score)), first],
             score[:, 0] - score[:, -1],
-            np.where(own.any(1), 1 / (1 + own.argmax(1)), 0.0),
+            match,
             (distance[:, 1:BEST] <= NEAR_M).mean(1),
+            np.full(len(score), (match == 1).mean()),
         ],
         axis=1,
     )
@@ -102,6 +118,7 @@ class Calibration:
         right: how many of these were right.
         temperature: of `recalibrated`; 1: none.
         shift: of `recalibrated`, of the logit; 0: none.
+        scale: of cosines in `chain.softmax`, where pictures of a drive are placed together.
     """
 
     names: tuple[str, ...]
@@ -115,6 +132,7 @@ class Calibration:
     right: int
     temperature: float = 1.0
     shift: float = 0.0
+    scale: float = 20.0
 
 
 def load_calibration(path: Path) -> Calibration:
@@ -130,6 +148,13 @@ def probabilities(calibration: Calibration, evidence: Evidence) -> np.ndarray:
     x = evidence.values[:, [FEATURES.index(name) for name in calibration.names]]
     a = (x - calibration.mean) / calibration.sd @ np.array(calibration.weight) + calibration.bias
     return expit(a / calibration.temperature + calibration.shift).clip(LEAST, 1 - LEAST)
+
+
+def place_alone(calibration: Calibration, evidence: Evidence) -> Placement:
+    """Each picture at its best candidate."""
+    p = probabilities(calibration, evidence)
+    radii = np.stack([radius(calibration, evidence, p, level) for level in LEVELS], 1)
+    return Placement(evidence.best, evidence.score, evidence.distance_m, p, radii)
 
 
 def recalibrated(calibration: Calibration, probability: np.ndarray, right: np.ndarray) -> Calibration:

@@ -22,7 +22,7 @@ from ucvgl.data.files import read_position_table, table_rows
 from ucvgl.data.folders import looks_swapped
 from ucvgl.errors import InputError
 from ucvgl.locate.candidates import Candidates
-from ucvgl.locate.confidence import BEST, RADIUS_M, Calibration, probabilities, radius
+from ucvgl.locate.confidence import BEST, RADIUS_M, Placement
 from ucvgl.locate.search import Search
 from ucvgl.metrics import Precision, calibration_error, claimed_and_true_precision, threshold_for
 from ucvgl.paths import write_json, write_text
@@ -44,7 +44,10 @@ Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pict
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of a picture's best candidates: its name, its centre in degrees, its similarity, metres from the best one."""
+    """One of a picture's best candidates: its name, its centre in degrees, its score, metres from the best one.
+
+    The score is a similarity; of a drive the probability that the picture was taken within RADIUS_M.
+    """
 
     tile: str
     latitude: float
@@ -80,22 +83,21 @@ class Located:
     notes: tuple[str, ...] = ()
 
 
-def place(candidates: Candidates, found: Search, calibration: Calibration) -> list[Located]:
-    """Each picture of a search at its best candidate, with probability and radii."""
-    evidence = found.evidence
-    probability = probabilities(calibration, evidence)
-    radii = [radius(calibration, evidence, probability, level) for level in (0.5, 0.9)]
+def place(candidates: Candidates, found: Search, placement: Placement) -> list[Located]:
+    """The pictures of a search with their places, in degrees."""
     degrees = candidates.positions.values.round(7)  # a centimetre
     located = []
-    for i, (picture, turn, known) in enumerate(zip(found.pictures, found.headings_deg, found.known, strict=True)):
-        best = tuple(
+    for picture, turn, known, *(best, score, away, probability, radii) in zip(
+        found.pictures, found.headings_deg, found.known, *placement, strict=True
+    ):
+        some = tuple(
             Candidate(candidates.ids[j], *degrees[j].tolist(), round(float(s), 6), round(float(d), 1))
-            for j, s, d in zip(evidence.best[i], evidence.score[i], evidence.distance_m[i], strict=True)
+            for j, s, d in zip(best, score, away, strict=True)
         )
-        within = [round(float(r[i]), 1) if math.isfinite(r[i]) else None for r in radii]
+        within = [round(float(r), 1) if math.isfinite(r) else None for r in radii]
         heading = round(float(turn) % 360, 1) % 360
-        p, notes = round(float(probability[i]), 4), picture.notes + (NO_HEADING,) * (not known)
-        located.append(Located(picture.file, best[0].latitude, best[0].longitude, p, *within, best, heading, notes))
+        p, notes = round(float(probability), 4), picture.notes + (NO_HEADING,) * (not known)
+        located.append(Located(picture.file, some[0].latitude, some[0].longitude, p, *within, some, heading, notes))
     return located
 
 

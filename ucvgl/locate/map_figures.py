@@ -87,7 +87,7 @@ def round_length(metres: float) -> float:
 
 
 def reliability_diagram(measured: Mapping[str, tuple[np.ndarray, np.ndarray]], *, bins: int = 10) -> Figure:
-    """Claimed against true by bins of about equal count, and below how many pictures have which probability (Guo et al. 2017).
+    """Predicted probability and empirical accuracy, below them how many pictures have which probability (Guo et al. 2017).
 
     measured: where -> probability (N,) and right (N,) of 1, 0 or NaN where not known; a column each. Bars at the points are
     95 % intervals: a point whose bar crosses the diagonal is no evidence against the calibration.
@@ -111,9 +111,9 @@ def reliability_diagram(measured: Mapping[str, tuple[np.ndarray, np.ndarray]], *
         p, y = np.asarray(probability)[known], np.asarray(right, np.float64)[known]
         lower.hist([p[y == 1], p[y == 0]], bins=BARS, range=(0, 1), stacked=True, color=[PALETTE[0], PALETTE[1]],
                    label=["right", "wrong"])  # fmt: skip
-        lower.set(xlabel="claimed probability")
+        lower.set(xlabel="predicted probability")
         lower.yaxis.get_major_locator().set_params(integer=True)
-    grid[0, 0].set_ylabel("part that is right\n(numbers: pictures in a bin)")
+    grid[0, 0].set_ylabel("empirical accuracy\n(numbers: pictures in a bin)")
     grid[1, 0].set_ylabel("pictures")
     figure.legend(*grid[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -10,9 +10,11 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -65,6 +67,7 @@ class Picture:
         fov_source: where the field of view came from: table, exif (an estimate), xmp, stated or format; '' if unknown.
         heading_source: where the heading came from: table, exif, 'exif, magnetic', 'exif, unreferenced', xmp or stated.
         crop: of a panorama whose tags say which part of the sphere it shows.
+        taken_s: seconds of EXIF's time stamp, from any zero; None if unknown.
         notes: what a reader of its place should know.
         reason_unusable: why it cannot be used; None if it can.
     """
@@ -78,6 +81,7 @@ class Picture:
     fov_source: str = ""
     heading_source: str = ""
     crop: Crop | None = None
+    taken_s: float | None = None
     notes: tuple[str, ...] = ()
     reason_unusable: str | None = None
 
@@ -228,6 +232,7 @@ class _Seen(NamedTuple):
     focal_mm: float | None = None  # 35 mm equivalent
     heading_deg: float | None = None  # of the picture's centre, by EXIF
     heading_source: str = ""
+    taken_s: float | None = None
     meets: bool = False  # its left edge continues its right one
     fault: str | None = None
 
@@ -269,7 +274,17 @@ def _tags(image: Image.Image) -> tuple[bool, _Seen]:
         projection=_field(xmp, "ProjectionType").lower(), crop=_crop(xmp), pose_deg=_finite(_field(xmp, "PoseHeadingDegrees")),
         camera=bool(focal or _finite(camera.get(0x920A))), focal_mm=focal or None,
         heading_deg=None if heading is None else heading % 360, heading_source="" if heading is None else source,
+        taken_s=_seconds(camera),
     )  # fmt: skip
+
+
+def _seconds(camera: Mapping[int, object]) -> float | None:
+    """Of EXIF's DateTimeOriginal and its fraction, in whatever time zone; None where there is none, or zeros."""
+    with suppress(ValueError):
+        time = datetime.strptime(str(camera.get(0x9003, "")).strip("\0 "), "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
+        fraction = re.match(r"\d+", str(camera.get(0x9291, "")))
+        return time.timestamp() + (float(f"0.{fraction[0]}") if fraction else 0.0)
+    return None
 
 
 def _field(xmp: bytes, name: str) -> str:
@@ -342,7 +357,7 @@ def _picture(
         doubt = f"{size[0]} x {size[1]} pixels, less than {LEAST_PX} across"
     elif doubt is None and fov is None:
         doubt = "a photo without a field of view: give fov_deg in a table (--ground-table), or --fov for all"
-    return Picture(name, kind, *size, fov, heading, fov_source, source, crop, notes, doubt)
+    return Picture(name, kind, *size, fov, heading, fov_source, source, crop, seen.taken_s, notes, doubt)
 
 
 def _misfit(seen: _Seen, crop: Crop | None) -> str | None:

@@ -13,12 +13,11 @@ import numpy as np
 from ucvgl.lab.results import device
 from ucvgl.locate.adapt import Round
 from ucvgl.locate.confidence import RADIUS_M
+from ucvgl.locate.inputs import Inputs
 from ucvgl.locate.located import Comparison, Located
-from ucvgl.locate.looked import Looked
 from ucvgl.locate.pictures import BY_SHAPE, MAGNETIC, UNREFERENCED, Kind
 from ucvgl.locate.search import Search, calibration_of
 from ucvgl.paths import write_text
-from ucvgl.positions import haversine
 
 LEAST = (0.95, 0.9, 0.75, 0.5, 0.0)  # probabilities that the report counts from
 SHOWN = 50  # files left out that are listed
@@ -32,7 +31,7 @@ class Outcome:
     Args:
         folder: where everything lies.
         command: that was run.
-        looked: what it was asked for, and what the folders hold.
+        inputs: what it was asked for, and what the folders hold.
         searches: by kind of picture.
         located: the pictures that were placed.
         truth: against known positions, if some were given.
@@ -42,7 +41,7 @@ class Outcome:
 
     folder: Path
     command: str
-    looked: Looked
+    inputs: Inputs
     searches: Mapping[Kind, Search]
     located: list[Located]
     truth: Comparison | None
@@ -58,14 +57,14 @@ class Outcome:
     @property
     def unusable(self) -> list[tuple[str, str]]:
         """File and reason of each that was left out, pictures and tiles."""
-        pictures = [(picture.file, picture.reason_unusable or "") for picture in self.looked.ground.unusable]
-        return [*pictures, *self.looked.mosaic.unreadable]
+        pictures = [(picture.file, picture.reason_unusable or "") for picture in self.inputs.ground.unusable]
+        return [*pictures, *self.inputs.mosaic.unreadable]
 
     def text(self) -> str:
         """A few lines for people."""
         probability = np.array([one.probability for one in self.located])
         rows = [
-            f"{len(self.located):,} of {len(self.looked.ground.pictures):,} pictures placed: "
+            f"{len(self.located):,} of {len(self.inputs.ground.pictures):,} pictures placed: "
             f"{(probability >= 0.9).sum()} with 90 % or more, {probability.sum():.0f} expected within {RADIUS_M:g} m"
         ]
         if self.truth is not None:
@@ -83,11 +82,11 @@ class Outcome:
             "out": str(self.folder),
             "files": sorted(p.name for p in self.folder.iterdir() if not p.name.startswith(".")),
             "device": device(),
-            "pictures": len(self.looked.ground.pictures),
+            "pictures": len(self.inputs.ground.pictures),
             "placed": len(self.located),
             "unusable": [{"file": file, "reason": reason} for file, reason in self.unusable],
-            "tiles": len(self.looked.mosaic.files),
-            "candidates": len(self.looked.candidates),
+            "tiles": len(self.inputs.mosaic.files),
+            "candidates": len(self.inputs.candidates),
             "expected_right": round(sum(one.probability for one in self.located), 1),
             "radius_m": RADIUS_M,
             "rounds": [asdict(one) for one in self.rounds],
@@ -110,16 +109,16 @@ def write_report(outcome: Outcome) -> None:
     )  # fmt: skip
     page.filters |= {"cell": _cell, "time": _time, "thousands": "{:,}".format}
     measured = dict.fromkeys(calibration_of(found).measured_on for found in outcome.searches.values())
-    usable = outcome.looked.ground.usable
+    usable = outcome.inputs.ground.usable
     noted = Counter(note for picture in usable for note in picture.notes)
     text = page.get_template("report.md.j2").render(
-        outcome=outcome, looked=outcome.looked, cut=outcome.looked.candidates, request=outcome.looked.request,
+        outcome=outcome, inputs=outcome.inputs, cut=outcome.inputs.candidates, request=outcome.inputs.request,
         radius_m=RADIUS_M, calibrated_on="; ".join(measured), sure=sure, shown=SHOWN,
         advice=advice(outcome) or ["Nothing stands out."], total=sum(outcome.seconds.values()),
         magnetic=noted[MAGNETIC], unreferenced=noted[UNREFERENCED], by_shape=noted[BY_SHAPE], kept=_kept,
         crops=sum(p.kind == "panorama" and p.crop is None and p.width > 2.2 * p.height for p in usable),
         exif_fov=any(p.kind == "photo" and p.fov_source == "exif" for p in usable),
-        corrected=len(outcome.looked.truth) >= LEAST_RECALIBRATED,
+        corrected=len(outcome.inputs.truth) >= LEAST_RECALIBRATED and outcome.inputs.request.drive is None,
     )  # fmt: skip
     write_text(outcome.folder / "report.md", text)
 
@@ -136,7 +135,7 @@ def _time(seconds: float) -> str:
 
 def advice(outcome: Outcome) -> list[str]:
     """What would help, by rules on the numbers; the limits are ours, and the sentences name what was seen."""
-    found, rounds, stride_m = [], outcome.rounds, outcome.looked.candidates.stride_m
+    found, rounds, stride_m = [], outcome.rounds, outcome.inputs.candidates.stride_m
     last = rounds[-1] if rounds else None
     if last and last.mutual_rate < 0.1:
         found.append(
@@ -156,38 +155,11 @@ def advice(outcome: Outcome) -> list[str]:
             f"Candidates stand {stride_m:g} m apart, so the nearest may be {stride_m / math.sqrt(2):.0f} m off: "
             f"a stride of {RADIUS_M:g} m or less."
         )
-    if outcome.located:
-        edge, expected = _at_the_edge(outcome)
-        if edge > 1.5 * expected + 0.05:
-            found.append(
-                f"{edge:.0%} of the places lie at the edge of the tiles, where {expected:.0%} of the area is: "
-                "more tiles around it."
-            )
     if outcome.unusable:
         found.append(f"{len(outcome.unusable)} files could not be used: mend or remove them.")
     if outcome.located and outcome.truth is None:
         found.append("A few known positions (--truth CSV, 20 or more) check the probabilities on this place itself.")
     return found
-
-
-def _at_the_edge(outcome: Outcome) -> tuple[float, float]:
-    """Fraction of the places within half a span of the edge of the candidates, and the fraction of the area that is."""
-    centres = outcome.looked.candidates.positions.values
-    (south, west), (north, east) = centres.min(0), centres.max(0)
-    points = np.array([(one.latitude, one.longitude) for one in outcome.located])
-
-    def across(values: np.ndarray, column: int, to: float) -> np.ndarray:
-        """Metres from places to a line of latitude (column 0) or longitude (1)."""
-        other = values.copy()
-        other[:, column] = to
-        return haversine(values, other)
-
-    sides = [across(points, column, to) for column, to in ((0, south), (0, north), (1, west), (1, east))]
-    rim = outcome.looked.candidates.span_m / 2
-    height = across(np.array([[south, west]]), 0, north)[0]
-    width = across(np.array([[(south + north) / 2, west]]), 1, east)[0]
-    inside = max(0.0, 1 - 2 * rim / max(width, 1e-9)) * max(0.0, 1 - 2 * rim / max(height, 1e-9))
-    return float((np.min(sides, 0) <= rim).mean()), 1 - inside
 
 
 def _kept(kind: Kind, rounds: Sequence[Round], epochs: int) -> str:

@@ -1,6 +1,6 @@
 """`ucvgl locate`: two folders of imagery in, pictures on a map out.
 
-`looked.look` reads the folders, `plan.plan` says what a run would do and for how long, `locate` does it: look, project,
+`inputs.read_inputs` reads the folders, `plan.plan` says what a run would do and for how long, `locate` does it: read, project,
 adapt, retrieve (search.py), and write positions, map and report. Known positions, where some are given, enter in the
 evaluation after everything is placed, or in training if that is asked for, never both.
 """
@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.locate.confidence import recalibrated
+from ucvgl.locate.chain import place_together
+from ucvgl.locate.confidence import Calibration, Placement, place_alone, recalibrated
+from ucvgl.locate.inputs import Inputs, Request, read_inputs
 from ucvgl.locate.located import Comparison, Located, Truth, claim_folder, compare, place, placed_right, write_positions
-from ucvgl.locate.looked import Looked, Request, look
 from ucvgl.locate.map_figures import reliability_diagram, result_map, save
 from ucvgl.locate.map_page import Background, background_of, map_page
 from ucvgl.locate.pictures import Kind
@@ -40,7 +41,7 @@ def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = 
         progress: show bars.
 
     Raises:
-        InputError: as `look`; an output folder that holds something else; a full disk.
+        InputError: as `read_inputs`; an output folder that holds something else; a full disk.
     """
     folder = claim_folder(request.out)
     seconds: dict[str, float] = {}
@@ -53,21 +54,21 @@ def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = 
 
     try:
         with timed("checking the imagery"):
-            looked = look(request, progress=progress)
-        labels = label_candidates(looked)
+            inputs = read_inputs(request, progress=progress)
+        labels = label_candidates(inputs)
         searches: dict[Kind, Search] = {}
-        for kind in looked.kinds:
+        for kind in inputs.kinds:
             with timed(f"projecting, training and searching {kind}s"):
-                known = torch.tensor([labels.get(p.file, -1) for p in looked.ground.of_kind(kind)]) if labels else None
-                searches[kind] = search(looked.ground, kind, looked.candidates, looked.config, known, progress=progress)
-        untaught = {name: where for name, where in looked.truth.items() if name not in labels}
-        located, compared = _placed(looked, searches, untaught)
+                known = torch.tensor([labels.get(p.file, -1) for p in inputs.ground.of_kind(kind)]) if labels else None
+                searches[kind] = search(inputs.ground, kind, inputs.candidates, inputs.config, known, progress=progress)
+        untaught = {name: where for name, where in inputs.truth.items() if name not in labels}
+        located, compared = _placed(inputs, searches, untaught)
         with timed("drawing the map"):
-            background = background_of(looked.mosaic)
+            background = background_of(inputs.mosaic)
             write_positions(folder, located)
-            _write_figures(folder, located, background, looked.truth, untaught)
-            paths.write_text(folder / "map.html", _page(looked, located, searches, background))
-        outcome = Outcome(folder, command, looked, searches, located, compared, len(labels), seconds)
+            _write_figures(folder, located, background, inputs.truth, untaught)
+            paths.write_text(folder / "map.html", _page(inputs, located, searches, background))
+        outcome = Outcome(folder, command, inputs, searches, located, compared, len(labels), seconds)
         write_report(outcome)
     except OSError as error:
         raise InputError(
@@ -77,31 +78,39 @@ def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = 
     return outcome
 
 
-def label_candidates(looked: Looked) -> dict[str, int]:
+def label_candidates(inputs: Inputs) -> dict[str, int]:
     """The candidate nearest to each picture whose place is to be trained on; without those far from any."""
-    if not looked.labels:
+    if not inputs.labels:
         return {}
-    metres = to_metres(Positions(list(looked.labels.values()), Wgs84()), looked.mosaic.origin).values
-    away, index = cKDTree(looked.candidates.centre_m).query(metres)
-    found = zip(looked.labels, away.tolist(), index.tolist(), strict=True)
-    return {name: at for name, far, at in found if far <= looked.candidates.stride_m}
+    metres = to_metres(Positions(list(inputs.labels.values()), Wgs84()), inputs.mosaic.origin).values
+    away, index = cKDTree(inputs.candidates.centre_m).query(metres)
+    found = zip(inputs.labels, away.tolist(), index.tolist(), strict=True)
+    return {name: at for name, far, at in found if far <= inputs.candidates.stride_m}
 
 
 def _placed(
-    looked: Looked, searches: Mapping[Kind, Search], truth: Truth
+    inputs: Inputs, searches: Mapping[Kind, Search], truth: Truth
 ) -> tuple[list[Located], Comparison | None]:  # fmt: skip
     """All pictures on the map; probabilities corrected by known positions, after these have judged the given ones."""
     located, judged = [], []
     for found in searches.values():
         calibration = calibration_of(found)
-        group = place(looked.candidates, found, calibration)
+        group = place(inputs.candidates, found, placement_of(found, calibration, inputs))
         right = placed_right(group, truth)[:, 0]
         judged += [one for one in group if one.picture in truth]
-        if (~np.isnan(right)).sum() >= LEAST_RECALIBRATED:
+        if inputs.request.drive is None and (~np.isnan(right)).sum() >= LEAST_RECALIBRATED:
             better = recalibrated(calibration, np.array([one.probability for one in group]), right)
-            group = place(looked.candidates, found, better)
+            group = place(inputs.candidates, found, place_alone(better, found.evidence))
         located += group
     return located, compare(judged, truth) if judged else None
+
+
+def placement_of(found: Search, calibration: Calibration, inputs: Inputs) -> Placement:
+    """Each picture alone, or all of a drive together."""
+    drive = inputs.request.drive
+    if drive is None:
+        return place_alone(calibration, found.evidence)
+    return place_together(found.cosines, calibration.scale, *drive.order(found.pictures), inputs.candidates)
 
 
 def _write_figures(folder: Path, located: list[Located], background: Background, truth: Truth, untaught: Truth) -> None:
@@ -115,19 +124,19 @@ def _write_figures(folder: Path, located: list[Located], background: Background,
     save(reliability_diagram({"this imagery": (probability, right)}, bins=5), folder / "reliability.png")
 
 
-def _page(looked: Looked, located: list[Located], searches: Mapping[Kind, Search], background: Background) -> str:
+def _page(inputs: Inputs, located: list[Located], searches: Mapping[Kind, Search], background: Background) -> str:
     """The page, with pictures read again at a small size."""
-    row = {tile: i for i, tile in enumerate(looked.candidates.ids)}
+    row = {tile: i for i, tile in enumerate(inputs.candidates.ids)}
     pictures = [picture for found in searches.values() for picture in found.pictures]  # in the order of `located`
     views = [view for found in searches.values() for view in found.images.top_view]
 
     def read(i: int) -> Tensor | None:
         try:
-            return read_picture(looked.ground, pictures[i], PICTURE_PX)
+            return read_picture(inputs.ground, pictures[i], PICTURE_PX)
         except InputError:  # gone meanwhile; its place is known all the same
             return None
 
     return map_page(
-        located, background, title=f"Where the pictures of {Path(looked.request.ground).resolve().name} were taken",
-        ground=read, top=views.__getitem__, tile=lambda name: looked.candidates.read(row[name]),
+        located, background, title=f"Where the pictures of {Path(inputs.request.ground).resolve().name} were taken",
+        ground=read, top=views.__getitem__, tile=lambda name: inputs.candidates.read(row[name]),
     )  # fmt: skip

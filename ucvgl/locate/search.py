@@ -27,7 +27,7 @@ from ucvgl.locate.confidence import NEIGHBOURS, PICTURES, Calibration, Evidence,
 from ucvgl.locate.pictures import Ground, Kind, Picture
 from ucvgl.locate.views import StreetConfig, street_views
 from ucvgl.methods.baselines import centred_by_domain
-from ucvgl.methods.common import EMBED_BATCH, embed_all
+from ucvgl.methods.common import EMBED_BATCH
 from ucvgl.methods.ucvgl import Descriptors, Pretraining, ground_input
 from ucvgl.reranking import csls_neighbours
 from ucvgl.search import top_k
@@ -64,6 +64,7 @@ class Search:
         images: the same, as the encoder is given them, and M candidates.
         headings_deg: (N,) of the pictures' centres, known or found.
         known: (N,) bool, which headings were known.
+        descriptors: (N, 4 D) and (M, 4 D) float16, whose inner product is the mean cosine of four quarter turns.
         evidence: for each picture's best candidate.
         rounds: of adaptation.
     """
@@ -73,8 +74,14 @@ class Search:
     images: Dataset
     headings_deg: Tensor
     known: Tensor
+    descriptors: Descriptors
     evidence: Evidence
     rounds: list[Round]
+
+    @property
+    def cosines(self) -> np.ndarray:
+        """(N, M) float32 of each picture and each candidate."""
+        return (self.descriptors.ground.float() @ self.descriptors.satellite.float().T).numpy()
 
 
 def search(
@@ -105,29 +112,31 @@ def search(
     tiles = candidate_stage(candidates, progress=progress)
     images = _images(first, tiles)
     came, start = starting_model(config.adapt)
-    turned = tile_turns(came, images, config.adapt)
     if not bool(known.all()):
+        turned = tile_turns(came, images, config.adapt)
         headings = find_headings(ground, kind, headings, images, came, turned, config, progress=progress)
         images = _images(picture_stage(ground, kind, headings, config.street, progress=progress), tiles)
-    before = Descriptors(_centred(embed_all(came.ground, ground_input(images, start))), _centred(turned[0]))
+    upright = _embedded(came.ground, ground_input(images, start), roll_panoramas, 0)
+    before = Descriptors(_centred(upright), _centred(tile_turns(came, images, config.adapt, 1)[0]))
     model, rounds = adapt(came, start, images, config.adapt, given, came=before, progress=progress)
-    if model is not came:
-        turned = tile_turns(model, images, None)
-    after = Descriptors(picture_turns(model, images, start), _together(turned))
-    both = csls_neighbours(after.ground, after.satellite, min(NEIGHBOURS, len(candidates)), min(PICTURES, len(known)))
+    turned = tile_turns(model, images, config.adapt if model is came else None)
+    after = Descriptors(picture_turns(model, images, start).half(), together(turned).half())
+    exact = Descriptors(after.ground.float(), after.satellite.float())  # the CPU multiplies half precision slowly
+    both = csls_neighbours(exact.ground, exact.satellite, min(NEIGHBOURS, len(candidates)), min(PICTURES, len(known)))
     found = evidence(both, candidates.positions_m)
-    return Search(kind, ground.of_kind(kind), images, headings, known, found, rounds)
+    return Search(kind, ground.of_kind(kind), images, headings, known, after, found, rounds)
 
 
 # ------------------------------------------------------------------------------------------------------- the descriptors
 
 
 @dataclass(frozen=True)
-class _TileTurns:
+class _TileTurn:
     """All that the descriptors of tiles depend on beside the tiles."""
 
     start: str
     digest: str
+    quarters: int
 
 
 def picture_turns(model: TwoViewEncoder, images: Dataset, start: Pretraining) -> Tensor:
@@ -139,29 +148,29 @@ def picture_turns(model: TwoViewEncoder, images: Dataset, start: Pretraining) ->
     """
     ground = ground_input(images, start)
     turn = roll_panoramas if start.ground_is_panorama else turn_squares
-    return _together([_embedded(model.ground, ground, turn, quarters) for quarters in range(4)])
+    return together([_embedded(model.ground, ground, turn, quarters) for quarters in range(4)])
 
 
-def tile_turns(model: TwoViewEncoder, images: Dataset, came: AdaptConfig | None) -> Sequence[Tensor]:
-    """Descriptors (M, D) of the tiles in each of four quarter turns.
+def tile_turns(model: TwoViewEncoder, images: Dataset, came: AdaptConfig | None, count: int = 4) -> list[Tensor]:
+    """Descriptors (M, D) of the tiles in the first of four quarter turns, counter-clockwise.
 
-    Those of encoders `came` as a file, which no imagery has changed yet, are made once for a set of tiles, in the run cache:
-    whatever pictures are searched for. None: they have been trained on the imagery.
+    Those of encoders `came` as a file, which no imagery has changed yet, are made once for a set of tiles, in the run cache,
+    in half precision: whatever pictures are searched for. None: they have been trained on the imagery.
     """
 
-    def every_turn() -> list[Tensor]:
-        return [_embedded(model.satellite, images.gallery, turn_squares, quarters).cpu() for quarters in range(4)]
+    def one(quarters: int) -> Tensor:
+        return _embedded(model.satellite, images.gallery, turn_squares, quarters).cpu()
 
-    if came is None:
-        return every_turn()
+    def kept(quarters: int) -> Tensor:
+        def compute(folder: Path) -> dict[str, int]:
+            np.save(folder / "turn.npy", one(quarters).half().numpy(), allow_pickle=False)
+            return {"tiles": len(images.gallery)}
 
-    def compute(folder: Path) -> dict[str, int]:
-        np.save(folder / "turns.npy", torch.stack(every_turn()).numpy(), allow_pickle=False)
-        return {"tiles": len(images.gallery)}
+        key = _TileTurn(Path(came.start).name, came.start_digest, quarters)
+        stage = run_stage("tile-descriptors", key, images.gallery.source, compute)
+        return torch.from_numpy(np.load(stage.folder / "turn.npy", allow_pickle=False)).float()
 
-    key = _TileTurns(Path(came.start).name, came.start_digest)
-    stage = run_stage("tile-descriptors", key, images.gallery.source, compute)
-    return list(torch.from_numpy(np.load(stage.folder / "turns.npy", allow_pickle=False)))
+    return [one(quarters) if came is None else kept(quarters) for quarters in range(count)]
 
 
 def _embedded(encoder: Encoder, images: ArrayImages, turn: Callable[[Tensor, Tensor], Tensor], quarters: int) -> Tensor:
@@ -173,7 +182,7 @@ def _embedded(encoder: Encoder, images: ArrayImages, turn: Callable[[Tensor, Ten
     return embed_sharded(embed_turned, torch.arange(len(images)).split(EMBED_BATCH), processes())
 
 
-def _together(turned: Sequence[Tensor]) -> Tensor:
+def together(turned: Sequence[Tensor]) -> Tensor:
     """(N, D) of each turn, centred, side by side at unit length."""
     return torch.cat([_centred(one) for one in turned], -1) / math.sqrt(len(turned))
 
@@ -305,7 +314,7 @@ def find_headings(
         alone = alone.view(len(without), config.turns, -1)
         # a view of heading h turned counter-clockwise by a quarter is the view of heading h - 90
         query = torch.cat([alone.roll(k * config.turns // 4, 1) for k in range(4)], -1).flatten(0, 1)
-        score, _ = top_k(query, _together(turned).to(query), 1)
+        score, _ = top_k(query, together(turned).to(query), 1)
         found = headings_deg.clone()
         found[blind] = turns[score.view(-1, config.turns).argmax(1)]
         return {"headings_deg": found.tolist()}

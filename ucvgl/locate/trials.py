@@ -4,28 +4,36 @@ Cities of the embedded world are exported as two folders, or somebody's own fold
 truth is opened after the search alone.
 """
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ucvgl import paths
+from ucvgl.data.write import new_folder
 from ucvgl.lab.plots import ranked
 from ucvgl.lab.results import WORLD
-from ucvgl.locate.confidence import RADIUS_M, probabilities
+from ucvgl.locate.adapt import EPOCHS
+from ucvgl.locate.candidates import Candidates
+from ucvgl.locate.chain import place_together
+from ucvgl.locate.confidence import RADIUS_M, Placement, probabilities
+from ucvgl.locate.inputs import Drive, Inputs, Request, read_inputs
 from ucvgl.locate.located import Truth, read_truth
-from ucvgl.locate.looked import Request, look
 from ucvgl.locate.pictures import Kind
 from ucvgl.locate.report import Outcome
 from ucvgl.locate.search import Search, calibration_of, search
 from ucvgl.locate.views import read_picture
 from ucvgl.metrics import calibration_error
-from ucvgl.positions import Positions, Wgs84, to_metres
+from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.own_city import export_own_city
 
 FOV_DEG = 80.0  # of photos
+WESTERN = 5 / 8  # of a city's columns of tiles, where pictures are to lie outside
+DRIVE = Drive("time")
 PICTURE_PX = 512  # longer edge of a picture in a figure
 
 
@@ -38,39 +46,100 @@ class Case:
     style: str = "old_town"
     places: int = 300
     city_size_m: float = 1000.0
+    outside: bool = False  # are tiles of a part given, so that about two of five pictures lie outside
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A search whose truth was opened after it.
+
+    Args:
+        found: by the search.
+        candidates: that were searched.
+        where_m: (N, 2) where the pictures were taken, in the candidates' metres.
+    """
+
+    found: Search
+    candidates: Candidates
+    where_m: np.ndarray
+
+    def error_m(self, best: np.ndarray | None = None) -> np.ndarray:
+        """(N, B) metres between candidates (N, B), or the best five, and the truth."""
+        best = self.found.evidence.best if best is None else best
+        return np.linalg.norm(self.candidates.centre_m[best] - self.where_m[:, None], axis=-1)
+
+    def right(self, placement: Placement | None = None) -> np.ndarray:
+        """(N,) 1 where the first candidate lies within RADIUS_M of the truth, else 0."""
+        return (self.error_m(placement and placement.best)[:, 0] <= RADIUS_M).astype(float)
+
+    def outside(self) -> np.ndarray:
+        """(N,) bool: which pictures no candidate is near enough to."""
+        away, _ = cKDTree(self.candidates.centre_m).query(self.where_m)
+        return away > RADIUS_M
+
+    def degrees(self) -> np.ndarray:
+        """(N, 2) latitude and longitude where the pictures were taken."""
+        return from_metres(self.where_m, self.candidates.mosaic.origin)
+
+    def probability(self) -> np.ndarray:
+        """(N,) predicted of each picture alone."""
+        return probabilities(calibration_of(self.found), self.found.evidence)
+
+    def together(self, scale: float | None = None) -> Placement:
+        """All pictures placed as one drive with time stamps; its speed is limited to DRIVE's, but not told."""
+        order, seconds = drive_past(self.where_m)
+        scale = calibration_of(self.found).scale if scale is None else scale
+        return place_together(self.found.cosines, scale, order, DRIVE.speed_m_s * np.diff(seconds), self.candidates)
+
+
+def drive_past(where_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A drive past all places (N, 2), each time to the nearest that is left: their order, and seconds of time stamps.
+
+    A synthetic city's pictures come in no order. The drive goes at 5 to 10 metres a second; it is what a camera's clock
+    would tell, and all of the truth that enters.
+    """
+    left = np.ones(len(where_m), bool)
+    order, here = [], int(where_m.sum(1).argmin())
+    for _ in where_m:
+        order.append(here)
+        left[here] = False
+        here = int(np.where(left, np.hypot(*(where_m - where_m[here]).T), np.inf).argmin())
+    path = where_m[order]
+    speed = np.random.default_rng(len(path)).uniform(5, 10, len(path) - 1)
+    return np.array(order), np.append(0.0, np.cumsum(np.hypot(*np.diff(path, axis=0).T) / speed))
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a profile looks at.
+    """What a profile searches.
 
     Args:
-        case: the city that is searched: of a style that neither the encoders nor the calibration have seen.
+        case: the city: of a style that neither the encoders nor the calibration have seen.
         seed: of that city.
         again: a city of the style that the calibration was fitted on, but not one of its cities.
-        cases: kinds of pictures that are compared.
         epochs: of training on the city's own imagery.
     """
 
     case: Case
     seed: int
     again: Case
-    cases: tuple[Case, ...]
     epochs: int
 
 
 def study(profile: str, seed: int) -> Study:
     """The settings of a profile."""
     size, epochs = {
-        "tiny": ({"places": 12, "city_size_m": 420.0}, 1), "laptop": ({}, 10),
-        "paper": ({"places": 3000, "city_size_m": 3000.0}, 20),
+        "tiny": ({"places": 12, "city_size_m": 420.0}, 1), "laptop": ({}, EPOCHS),
+        "paper": ({"places": 3000, "city_size_m": 3000.0}, EPOCHS),
     }[profile]  # fmt: skip
     city = Case(style="downtown", **size)
-    photo = replace(city, kind="photo")
-    if profile == "laptop":  # photos in a smaller city, for a minute each
-        photo = replace(photo, places=150, city_size_m=700.0)
-    cases = (city, replace(city, searched=True), photo, replace(photo, searched=True))
-    return Study(city, 100 + seed, replace(city, style="old_town"), cases, epochs)
+    return Study(city, 100 + seed, replace(city, style="old_town"), epochs)
+
+
+def compared(case: Case) -> dict[str, Case]:
+    """Kinds of pictures of the same city, by what is known of them."""
+    part, photos = replace(case, outside=True), replace(case, kind="photo")
+    return {"panoramas": case, "panoramas, tiles of a part": part, "photos of 80 degrees": photos}
 
 
 def is_own(data: str) -> bool:
@@ -91,17 +160,26 @@ def world_city(case: Case, seed: int, *, progress: bool = True) -> Path:
     return root
 
 
+def part_of(city: Path) -> Path:
+    """A folder with the western five of every eight columns of a city's tiles, made unless it lies there."""
+    part = city / "part"
+    if not part.exists():
+        columns = sorted((city / "tiles").glob("*/*"))
+        with new_folder(part) as scratch:
+            for column in columns[: round(len(columns) * WESTERN)]:
+                shutil.copytree(column, scratch / column.relative_to(city / "tiles"))
+    return part
+
+
 def request_for(case: Case, city: Path, out: Path) -> Request:
     """What one would ask `ucvgl locate` for this city: headings stated or tabled, unless they are to be searched."""
-    request = Request(city / "ground", city / "tiles", out, kind=case.kind)
+    request = Request(city / "ground", part_of(city) if case.outside else city / "tiles", out, kind=case.kind)
     if case.kind == "photo":
         return replace(request, ground_table=None if case.searched else city / "ground.csv", fov_deg=FOV_DEG)
     return replace(request, heading_deg=None if case.searched else 0.0)
 
 
-def search_city(
-    case: Case, seed: int, *, epochs: int | None = None, progress: bool = True
-) -> tuple[Search, np.ndarray]:  # fmt: skip
+def search_city(case: Case, seed: int, *, epochs: int | None = None, progress: bool = True) -> Trial:
     """Searches a city of the case as anybody's, then opens its truth.
 
     Args:
@@ -109,41 +187,45 @@ def search_city(
         seed: of the city.
         epochs: of training on the city's imagery; None: the command's default.
         progress: show bars.
-
-    Returns:
-        what was found, and (N, 5) metres between each of the best candidates and the truth.
     """
     city = world_city(case, seed, progress=progress)
     request = request_for(case, city, city / "found")
-    looked = look(request if epochs is None else replace(request, epochs=epochs), progress=False)
-    found = search(looked.ground, case.kind, looked.candidates, looked.config, progress=progress)
+    inputs = read_inputs(request if epochs is None else replace(request, epochs=epochs), progress=False)
+    found = search(inputs.ground, case.kind, inputs.candidates, inputs.config, progress=progress)
+    return _opened(found, inputs)
+
+
+def opened(outcome: Outcome) -> Trial:
+    """A run of the command on a city of the embedded world, and its truth."""
+    (found,) = outcome.searches.values()
+    return _opened(found, outcome.inputs)
+
+
+def _opened(found: Search, inputs: Inputs) -> Trial:
     names = [picture.file for picture in found.pictures]
-    truth = read_truth(city / "truth.csv", names)
-    where = to_metres(Positions([truth[name] for name in names], Wgs84()), looked.mosaic.origin).values
-    return found, np.linalg.norm(looked.candidates.centre_m[found.evidence.best] - where[:, None], axis=-1)
+    truth = read_truth(inputs.request.ground.parent / "truth.csv", names)
+    where = to_metres(Positions([truth[name] for name in names], Wgs84()), inputs.mosaic.origin).values
+    return Trial(found, inputs.candidates, where)
 
 
-def claimed_and_right(case: Case, seed: int, epochs: int) -> tuple[np.ndarray, np.ndarray]:
-    """The predicted probability (N,) of each picture of a city, and whether it is right, 1 or 0."""
-    found, error_m = search_city(case, seed, epochs=epochs)
-    return probabilities(calibration_of(found), found.evidence), (error_m[:, 0] <= RADIUS_M).astype(float)
-
-
-def row(case: Case, seed: int, epochs: int) -> dict[str, object]:
-    """How many pictures of a kind are found, as a row of a table."""
-    found, error_m = search_city(case, seed, epochs=epochs)
-    right, claimed = error_m <= RADIUS_M, probabilities(calibration_of(found), found.evidence)
-    return {
-        "pictures": f"{case.kind}s, {'headings searched for' if case.searched else 'headings known'}",
-        "encoders": "as they came" if epochs == 0 else f"trained on the city for {epochs} epoch{'s' * (epochs > 1)}",
-        "placed": len(right),
-        "within_10_m": 100 * float(right[:, 0].mean()),
-        "of_best_five": 100 * float(right.any(1).mean()),
-        "median_m": float(np.median(error_m[:, 0])),
-        "claimed": 100 * float(claimed.mean()),
-        "calibration_error": 100 * calibration_error(claimed, right[:, 0]),
-        "mutual": 100 * max(one.mutual_rate for one in found.rounds),
-    }
+def rows(trial: Trial, pictures: str, epochs: int) -> list[dict[str, object]]:
+    """How many pictures are placed right, each alone and all as one drive, as two rows of a table."""
+    drive, table = trial.together(), []
+    alone = trial.found.evidence.best, trial.probability()
+    for placed, (best, predicted) in {"alone": alone, "in a drive": (drive.best, drive.probability)}.items():
+        error_m = trial.error_m(best)
+        right = error_m <= RADIUS_M
+        table.append(
+            {
+                "pictures": pictures, "epochs": epochs, "placed": placed, "count": len(right),
+                "within_10_m": 100 * float(right[:, 0].mean()),
+                "error": 100 * float(np.sqrt(right[:, 0].mean() * (1 - right[:, 0].mean()) / len(right))),
+                "of_best_five": 100 * float(right.any(1).mean()), "median_m": float(np.median(error_m[:, 0])),
+                "predicted": 100 * float(predicted.mean()),
+                "calibration_error": 100 * calibration_error(predicted, right[:, 0]),
+            }
+        )  # fmt: skip
+    return table
 
 
 # ----------------------------------------------------------------------------------------------------- the notebook's city
@@ -161,7 +243,7 @@ def request(settings: Study, data: str, out: Path) -> Request:
 
 def truth_of(outcome: Outcome) -> Truth:
     """The known positions, for the evaluation alone, of truth.csv beside the folder of pictures; none without it."""
-    path = outcome.looked.request.ground.parent / "truth.csv"
+    path = outcome.inputs.request.ground.parent / "truth.csv"
     return read_truth(path, [one.picture for one in outcome.located]) if path.is_file() else {}
 
 
@@ -173,13 +255,13 @@ def views_of(outcome: Outcome) -> dict[str, Tensor]:
 
 def picture_of(outcome: Outcome, name: str) -> Tensor:
     """A street picture, small: (3, H, W) uint8."""
-    ground = outcome.looked.ground
+    ground = outcome.inputs.ground
     return read_picture(ground, next(p for p in ground.pictures if p.file == name), PICTURE_PX)
 
 
 def _tiles(outcome: Outcome, number: int) -> list[Tensor]:
     """The best candidates of a picture."""
-    cut = outcome.looked.candidates
+    cut = outcome.inputs.candidates
     return [cut.read(cut.ids.index(c.tile)) for c in outcome.located[number].candidates]
 
 
@@ -198,7 +280,7 @@ def rows_of(outcome: Outcome, right: np.ndarray) -> dict[str, object]:
             for one in chosen
         ],
         "right": [[known.get(r) for r in right[i, : len(outcome.located[i].candidates)].tolist()] for i in shown],
-        "titles": [f"claimed {one.probability:.2f}" for one in chosen],
+        "titles": [f"predicted probability {one.probability:.2f}" for one in chosen],
     }
 
 

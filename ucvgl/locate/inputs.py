@@ -1,21 +1,59 @@
 """What `ucvgl locate` is asked for, and what the folders hold: read and checked, before anything is trained or written."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from ucvgl.encoders import open_model
-from ucvgl.errors import InputError
-from ucvgl.locate.adapt import WORLD_WEIGHTS, AdaptConfig
+from ucvgl.errors import InputError, check_number
+from ucvgl.locate.adapt import EPOCHS, WORLD_WEIGHTS, AdaptConfig
 from ucvgl.locate.candidates import SPAN_M, Candidates, cut
 from ucvgl.locate.located import Truth, check_near, read_truth
-from ucvgl.locate.pictures import Ground, Kind, check_ground
+from ucvgl.locate.pictures import Ground, Kind, Picture, check_ground
 from ucvgl.locate.rasters import geo_extra
 from ucvgl.locate.search import LocateConfig
 from ucvgl.locate.tile_names import Scheme
 from ucvgl.locate.tiles import Mosaic, open_mosaic
 from ucvgl.locate.views import StreetConfig
+
+
+@dataclass(frozen=True)
+class Drive:
+    """How pictures follow each other.
+
+    Args:
+        by: their order: EXIF's time stamps, or their names.
+        speed_m_s: at most, between two time stamps.
+        step_m: at most, between two pictures in the order of their names.
+    """
+
+    by: Literal["time", "name"] = "time"
+    speed_m_s: float = 15.0
+    step_m: float = 50.0
+
+    def __post_init__(self) -> None:
+        check_number("speed_m_s", self.speed_m_s, unit="m/s", low=0)
+        check_number("step_m", self.step_m, unit="m", low=0)
+
+    def order(self, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
+        """The order (N,) of pictures, and how far (N - 1,) metres the camera may have moved between two of them.
+
+        Raises:
+            InputError: a picture without a time stamp, where these order them.
+        """
+        if self.by == "name":
+            return np.argsort([p.file for p in pictures], kind="stable"), np.full(len(pictures) - 1, self.step_m)
+        without = [p.file for p in pictures if p.taken_s is None]
+        if without:
+            raise InputError("--drive time", expected="a time stamp (EXIF DateTimeOriginal) in every picture",
+                             found=f"{len(without):,} without, such as {without[0]}",
+                             todo="Say --drive name, if their names are in order.")  # fmt: skip
+        taken = np.array([p.taken_s for p in pictures], np.float64)
+        return (order := np.argsort(taken, kind="stable")), self.speed_m_s * np.diff(taken[order])
 
 
 @dataclass(frozen=True)
@@ -45,6 +83,7 @@ class Request:
         truth: CSV of known positions, to evaluate by.
         labels: CSV of known positions, to train on.
         seed: of everything random.
+        drive: how the pictures follow each other, to place them together; None: each alone.
     """
 
     ground: Path
@@ -64,15 +103,16 @@ class Request:
     stride_m: float | None = None
     checkpoint: str = "world"
     ground_input: Literal["top view", "panorama"] = "top view"
-    epochs: int = 10
+    epochs: int = EPOCHS
     turns: int = 24
     truth: Path | None = None
     labels: Path | None = None
     seed: int = 0
+    drive: Drive | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class Inputs:
     """What the folders hold, and how it will be searched."""
 
     request: Request
@@ -98,7 +138,7 @@ class Looked:
         return "\n".join([self.ground.text(), self.mosaic.text(), row])
 
 
-def look(request: Request, *, progress: bool = True) -> Looked:
+def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
     """Checks both folders, the tables and the checkpoint; nothing is trained or written.
 
     Raises:
@@ -130,6 +170,8 @@ def look(request: Request, *, progress: bool = True) -> Looked:
         raise InputError(
             ground.root, expected="a usable picture", found=f"{len(ground.unusable)} that are not", todo=ground.text()
         )
+    if request.drive is not None:
+        request.drive.order(ground.usable)  # told now and not after the training
     names = [picture.file for picture in ground.usable]
     tables = (request.truth, request.labels)
     truth, labels = ({} if path is None else read_truth(path, names) for path in tables)
@@ -140,4 +182,4 @@ def look(request: Request, *, progress: bool = True) -> Looked:
     for path, known in zip(tables, (truth, labels), strict=True):  # told now and not after the training
         check_near(known, tiles.positions, path or "")
     candidates = cut(tiles, request.span_m, request.stride_m, tile_px)
-    return Looked(request, ground, tiles, candidates, LocateConfig(adapt, street, request.turns), truth, labels)
+    return Inputs(request, ground, tiles, candidates, LocateConfig(adapt, street, request.turns), truth, labels)

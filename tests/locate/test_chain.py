@@ -1,0 +1,107 @@
+"""The chain on a drive: against the sum over all paths, hand-sized cases, and time stamps that order pictures."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ucvgl.errors import InputError
+from ucvgl.locate.chain import cells_of, forward_backward, place_drive, softmax
+from ucvgl.locate.confidence import RADIUS_M
+from ucvgl.locate.inputs import Drive
+from ucvgl.locate.pictures import Picture
+
+
+def all_paths(likelihood, cells, reach, leak):
+    """The posterior by adding up every path."""
+    count = len(cells)
+    away = np.hypot(*(cells[:, None] - cells[None]).transpose(2, 0, 1))
+    steps = []
+    for radius in reach:
+        near = away <= radius
+        steps.append((1 - leak) * near / near.sum(1, keepdims=True) + leak / count)
+    out = np.zeros(likelihood.shape)
+    for path in product(range(count), repeat=len(likelihood)):
+        p = np.prod([likelihood[t, x] for t, x in enumerate(path)])
+        p *= np.prod([step[a, b] for step, a, b in zip(steps, path, path[1:], strict=False)])
+        for t, x in enumerate(path):
+            out[t, x] += p
+    return out / out.sum(1, keepdims=True)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 4), st.integers(2, 6), st.sampled_from([0.0, 0.02, 0.5]))
+def test_forward_backward_is_the_sum_over_all_paths(seed, pictures, count, leak):
+    rng = np.random.default_rng(seed)
+    cells = np.array(sorted(rng.choice(12, count, replace=False)))[:, None] // [4, 1] % [3, 4]  # a grid with gaps
+    reach = rng.choice([1.0, 1.5, 2.3, 9.0], pictures - 1)
+    likelihood = rng.random((pictures, count)) + 0.01
+    if leak == 0:
+        reach[:] = 9.0  # with gaps and no leak some cells can't be left
+    found = forward_backward(likelihood, cells, reach, leak)
+    assert found == pytest.approx(all_paths(likelihood, cells, reach, leak), abs=1e-9)
+
+
+def test_a_doubtful_picture_is_placed_by_its_neighbours():
+    cells = np.stack([np.arange(10), np.zeros(10, int)], 1)
+    likelihood = np.full((3, 10), 0.01)
+    likelihood[0, 2] = likelihood[2, 4] = 1
+    likelihood[1, [3, 9]] = 0.5, 0.6  # alone it is taken for cell 9
+    found = forward_backward(likelihood, cells, np.array([1.0, 1.0]))
+    assert found.argmax(1).tolist() == [2, 3, 4]
+    assert forward_backward(likelihood, cells, np.array([99.0, 99.0]))[1].argmax() == 9  # nothing is known of the speed
+
+
+def test_one_picture_alone_is_its_own_likelihood():
+    p = softmax(np.array([[0.1, 0.4, 0.2]]), 10.0)
+    assert p == pytest.approx(np.exp([[1, 4, 2]]) / np.exp([1, 4, 2]).sum())
+    assert forward_backward(p, np.array([[0, 0], [0, 1], [5, 5]]), np.zeros(0)) == pytest.approx(p)
+
+
+def test_placement_counts_what_lies_within_the_radius():
+    centre = 12.5 * np.array([[0, 0], [1, 0], [2, 0], [40, 0]])
+    posterior = np.array([[0.72, 0.2, 0, 0.08], [0, 0, 0.05, 0.95]])
+    found = place_drive(posterior, centre, 12.5)
+    rng = np.random.default_rng(0)
+    shift = 12.5 * (rng.random((200_000, 2)) - 0.5)
+    beside = (np.hypot(*(shift + np.array([12.5, 0])).T) <= RADIUS_M).mean()  # of the next cell
+    assert found.best[:, 0].tolist() == [0, 3]
+    assert found.probability == pytest.approx([0.72 + 0.2 * beside, 0.95], abs=0.005)
+    assert found.radii_m == pytest.approx(np.array([[10, 12.5], [10, 10]]))
+    assert found.distance_m[0] == pytest.approx([0, 12.5, 500, 25])
+
+
+def test_a_wide_stride_is_never_sure():
+    found = place_drive(np.array([[1.0, 0.0]]), np.array([[0.0, 0], [40, 0]]), 40.0)
+    assert found.probability == pytest.approx([np.pi * RADIUS_M**2 / 40**2], abs=0.02)
+
+
+def test_cells():
+    centre = 12.5 * np.array([[3, 5], [4, 5], [3, 9]]) + 0.3
+    assert cells_of(centre, 12.5).tolist() == [[0, 0], [1, 0], [0, 4]]
+
+
+def picture(name, taken):
+    return Picture(name, "photo", 64, 48, taken_s=taken)
+
+
+def test_time_stamps_and_names_order_a_drive():
+    pictures = [picture("c", 7.0), picture("a", 9.5), picture("b", 5.0)]
+    order, reach = Drive("time", speed_m_s=10).order(pictures)
+    assert order.tolist() == [2, 0, 1]
+    assert reach.tolist() == [20, 25]
+    order, reach = Drive("name", step_m=30).order(pictures)
+    assert order.tolist() == [1, 2, 0]
+    assert reach.tolist() == [30, 30]
+
+
+def test_a_picture_without_a_time_stamp_is_named():
+    with pytest.raises(InputError, match=r"1 without, such as b.*--drive name"):
+        Drive("time").order([picture("a", 1.0), picture("b", None)])
+
+
+@pytest.mark.parametrize("name", ["speed_m_s", "step_m"])
+def test_a_drive_moves(name):
+    with pytest.raises(InputError, match=name):
+        Drive("time", **{name: 0})
