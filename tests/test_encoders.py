@@ -482,3 +482,18 @@ def test_a_frozen_backbone_stays_and_what_follows_it_is_trained():
     assert same(before, Encoder(replace(config, pretrained="package")).backbone.state_dict())
     with pytest.raises(InputError, match=r"EncoderConfig\.width: expected a number with a frozen backbone"):
         replace(config, pooling="avg", width=None)
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    save_model(pair(seed=1), path)
+    old = path.read_bytes()
+
+    def full_disk(state, filename, metadata):
+        filename.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(encoders.checkpoints, "save_file", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        save_model(pair(seed=2), path)
+    assert path.read_bytes() == old

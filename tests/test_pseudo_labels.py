@@ -277,3 +277,11 @@ def test_correctness_counts_mined_labels_whose_truth_is_known():
     assert math.isnan(p.correctness(labelled([-1] * 6), *right))
     assert math.isnan(p.correctness(labels, right[0][:0], torch.zeros(6, dtype=torch.bool)))
     assert p.correctness(labelled([9]), torch.tensor([[0, 1]]), torch.ones(1, dtype=torch.bool)) == 0
+
+
+def test_no_mutual_match_gives_no_label():
+    """Of three ground images alike only the one nearest to the tile can match, and the threshold forbids that one."""
+    ground = torch.tensor([[1.0, 0.9], [1.0, 0.95], [1.0, 0.99]])
+    labels = mine(ground, torch.eye(2), MiningRule(threshold=0.2))
+    assert labels.count == 0
+    assert labels.coverage == 0

@@ -166,6 +166,20 @@ def test_vicreg_is_the_formula(count, dim, seed, weights):
 # against other implementations
 
 
+def test_against_torchs_own():
+    z1, z2 = 2 * randn(7, 4, seed=1) + 1, randn(7, 4, seed=2)
+    normed = [F.batch_norm(z, None, None, training=True, eps=1e-5) for z in (z1, z2)]
+    torch.testing.assert_close(s.cross_correlation(z1, z2), normed[0].T @ normed[1] / 7)
+    torch.testing.assert_close(s.cross_correlation(z1, z2, eps=0), torch.corrcoef(torch.cat((z1, z2), 1).T)[:4, 4:])
+    off = torch.cov(z1.T)
+    off.fill_diagonal_(0)
+    torch.testing.assert_close(s.covariance_loss(z1), off.square().sum() / 4)
+    unit = [F.normalize(z, dim=-1) for z in (z1, z2, randn(7, 5, 4, seed=3))]
+    theirs = torch.nn.TripletMarginLoss(margin=0.1, p=2, reduction="sum", eps=0)
+    total = sum(theirs(unit[0], unit[1], unit[2][:, k]) for k in range(5))
+    torch.testing.assert_close(s.triplet(*unit), total / (7 * 5))
+
+
 # by hand
 
 

@@ -460,3 +460,10 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     rows = [timeless(map(json.loads, (tmp_path / n / METRICS).read_text().splitlines())) for n in ("killed", "whole")]
     assert rows[0] == rows[1]
     assert len(rows[0]) == 4
+
+
+def test_clipping_bounds_each_value_of_the_gradient(tmp_path):
+    model, greatest = Toy(), []
+    task = Pairs(on_step=lambda _: greatest.append(max(float(p.grad.abs().max()) for p in model.parameters())))
+    run(tmp_path, replace(SHORT, clip_value=1e-4), model, task)
+    assert greatest == pytest.approx([1e-4] * 6)

@@ -388,3 +388,15 @@ def test_a_damaged_generator_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(InputError, match="whole file of a training"):
         t.load_generator(path)
+
+
+@given(st.integers(0, 10_000))
+def test_losses_against_the_formulas_and_their_gradients(seed):
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (torch.randn(2, 1, 3, 3, generator=generator, requires_grad=True) for _ in range(2))
+    assert torch.allclose(t.adversarial_loss(a, True), F.mse_loss(a, torch.ones_like(a)))
+    assert torch.allclose(t.adversarial_loss(a, False), F.mse_loss(a, torch.zeros_like(a)))
+    real, fake = torch.autograd.grad(t.discriminator_loss(a, b), (a, b))
+    assert torch.allclose(real, (a - 1) / a.numel())
+    assert torch.allclose(fake, b / b.numel())
+    assert all(g.isfinite().all() for g in (real, fake))

@@ -306,3 +306,16 @@ def test_longer_lists_than_places():
 def test_bad_settings(make):
     with pytest.raises(InputError):
         make()
+
+
+def test_duplicate_positions_are_no_error():
+    given = labelled()
+    where = Positions(np.zeros((N, 2)), Metres("toy"))
+    order = SupervisedPairs(moved(given, where), METHOD).order(0, None, generator())
+    assert sorted(order.tolist()) == list(range(N))
+
+
+def test_a_gallery_of_fewer_than_ten_tiles_is_measured():
+    few = labelled().take(range(4), range(4))
+    found = sample4geo.evaluate(sample4geo.new_model(METHOD).eval(), few)
+    assert found["r_at_5"] == found["r_at_10"] == 100

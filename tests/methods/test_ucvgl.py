@@ -275,3 +275,9 @@ def test_evaluate_by_hand():
 def test_bad_settings(settings, wrong):
     with pytest.raises(InputError):
         replace(settings, **wrong)
+
+
+def test_one_tile_is_refused():
+    lone = replace(toy(), gallery=toy().gallery.subset([0]))
+    with pytest.raises(InputError, match="satellite"):
+        curriculum(lone, replace(STEPS, start=replace(START, intra=None, cross=None)), truth())

@@ -354,3 +354,9 @@ def test_fixed_norms_keep_their_statistics(method):
         of_encoder = {k for k in changed if k.startswith(("encoder", "momentum.module.0"))}
         assert bool(of_encoder) is not fixed
         assert model.encoder.backbone.conv_stem.training  # the rest is in training mode
+
+
+def test_a_batch_of_one():
+    setting = config("vicreg", training=replace(TRAINING, batch_size=2), queries=1)
+    with pytest.raises(InputError, match="at least 2 items"):
+        learn(places(), setting, {})
