@@ -60,8 +60,10 @@ $(STAMP): pyproject.toml constraints.txt
 	         "Name another one: make env PYTHON=python3.12" >&2; exit 1; }
 	@if ! $(BIN)/python -c '' 2>/dev/null; then "$$PYTHON" -m venv --clear .venv; fi
 	@rm -f .venv/.made-*
+	@# compiled once: where bytecode is not written (PYTHONDONTWRITEBYTECODE, as in many containers), each of the tests' and
+	@# jobs' processes would spend seconds on compiling torch and timm anew
 	@if $(BIN)/python -m pip install --quiet uv; then \
-	    $(BIN)/python -m uv pip install --python $(BIN)/python $${TORCH_BACKEND:+--torch-backend "$$TORCH_BACKEND"} \
+	    $(BIN)/python -m uv pip install --compile-bytecode --python $(BIN)/python $${TORCH_BACKEND:+--torch-backend "$$TORCH_BACKEND"} \
 	        -e '.[$(FAISS),geo,test]' -c constraints.txt; \
 	elif [ -z "$$TORCH_BACKEND" ]; then \
 	    echo 'make: uv cannot be installed here; pip does it, more slowly' >&2; \
