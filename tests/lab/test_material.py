@@ -61,6 +61,9 @@ def test_without_frames_the_published_table_is_shown_again(tmp_path, monkeypatch
     assert "| simclr | 51.0 |" in run.keep("real").data
     assert run.queries == {"real": 40}
     assert tables.read(tmp_path / "again" / "real.csv")["seed"].tolist() == [1]
+    assert "| simclr | 50.5 ± 0.7 |" in run.over_seeds("real", "r_at_1").data
+    assert "seeds 0, 1" in run.over_seeds("real", "r_at_1").data
+    assert "is not there yet" in run.over_seeds("main", "r_at_1")
     run = results.start("06_vg_ssl", profile="tiny", data=WORLD, seed=7)
     assert "no rows of seed 7" in run.keep("real")
 

@@ -140,6 +140,17 @@ class Run:
         self.queries |= {} if recipe["queries"] is None else {name: recipe["queries"]}
         return Markdown(_write_table(self.folder / file, rows, recipe))
 
+    def over_seeds(self, name: str, *measures: str) -> "Markdown | str":
+        """A published table over all its seeds: its rows' names, and some measures as mean ± standard deviation."""
+        path = figures() / self.profile / self.notebook / f"{name}.csv"
+        if not path.exists():
+            return f"{path} is not there yet: `make reproduce SEED=0,1,2` writes it."
+        from IPython.display import Markdown
+
+        table = tables.read(path)
+        shown = table[["seed", table.columns[1], *measures]]
+        return Markdown(tables.render(shown, f"Published: `{name}`.", _load(path.with_suffix(".json"))["note"]))
+
     def finish(self, **numbers: float | str | None) -> Path:
         """Writes results.json, the last call of a notebook: headline numbers (None: not measured), artefacts, recipe."""
         path = self.folder / "results.json"
