@@ -164,21 +164,24 @@ def _label_rows(grid: np.ndarray, labels: Sequence[str]) -> None:
 def ranked(
     gallery: Sequence[Tensor], index: Sequence[int], right: Sequence[float], notes: Sequence[str] = ()
 ) -> dict[str, Tensor]:
-    """What was retrieved, the nearest first, by its caption: in a green frame with a tick, or in a red one with a cross.
+    """What was retrieved, the nearest first, by its caption, each as of `framed`.
 
-    gallery: pictures (3, H, W). index: the k that were retrieved. right: k truth values, NaN where not known, and no
-    frame. notes: k texts for the captions, or none.
+    gallery: pictures (3, H, W). index: the k that were retrieved. right: k truth values, NaN where not known. notes: k texts
+    for the captions, or none.
     """
     found = {}
     for rank, (row, true) in enumerate(zip(index, right, strict=True), 1):
-        name, picture = f"{rank}: {notes[rank - 1]}" if notes else str(rank), [gallery[int(row)]]
-        if true != true:
-            found[name] = strip(picture)
-        elif true:
-            found[f"{name}, right"] = strip(picture, RIGHT_COLOUR, TICK_LINE)
-        else:
-            found[f"{name}, wrong"] = strip(picture, WRONG_COLOUR, CROSS_LINE)
+        name = f"{rank}: {notes[rank - 1]}" if notes else str(rank)
+        name += {1.0: ", right", 0.0: ", wrong"}.get(float(true), "")
+        found[name] = framed(gallery[int(row)], true)
     return found
+
+
+def framed(picture: Tensor, right: float) -> Tensor:
+    """A picture (3, H, W) in a green frame with a tick, in a red one with a cross, or as it is where truth is not known (NaN)."""
+    if right != right:
+        return strip([picture])
+    return strip([picture], RIGHT_COLOUR, TICK_LINE) if right else strip([picture], WRONG_COLOUR, CROSS_LINE)
 
 
 def strip(
