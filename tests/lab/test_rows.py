@@ -4,13 +4,14 @@ import pytest
 
 from ucvgl.errors import InputError
 from ucvgl.lab import rows
+from ucvgl.lab.settings import Request
 
 PROFILES = ("tiny", "laptop", "paper")
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_each_row_has_a_name_of_its_own_and_each_stage_follows_what_it_needs(profile):
-    found = rows.rows(profile, "world", 0)
+    found = rows.rows(Request(profile, rows="all"), 0)
     assert len({row.name for row in found}) == len(found)
     seen = set()
     for key, stage in rows.all_stages(found).items():
@@ -21,7 +22,7 @@ def test_each_row_has_a_name_of_its_own_and_each_stage_follows_what_it_needs(pro
 
 def test_equal_stages_have_one_key_in_every_process_and_other_settings_another():
     def named(profile, seed):
-        return {row.name: row.stage.key for row in rows.rows(profile, "world", seed)}
+        return {row.name: row.stage.key for row in rows.rows(Request(profile), seed)}
 
     assert named("laptop", 0) == named("laptop", 0)
     names = named("laptop", 0)
@@ -34,7 +35,7 @@ def test_equal_stages_have_one_key_in_every_process_and_other_settings_another()
 
 
 def test_seeds_share_what_depends_on_none():
-    stages = [rows.all_stages(rows.rows("laptop", "world", seed)) for seed in (0, 1, 2)]
+    stages = [rows.all_stages(rows.rows(Request("laptop"), seed)) for seed in (0, 1, 2)]
     shared = set(stages[0]) & set(stages[1]) & set(stages[2])
     assert {stages[0][key].name for key in shared} >= {"images", "drives"}
     assert len(set().union(*stages)) == sum(map(len, stages)) - 2 * len(shared)
@@ -42,7 +43,7 @@ def test_seeds_share_what_depends_on_none():
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_headline_has_a_row_of_every_table_and_less_to_train(profile):
-    every, some = rows.rows(profile, "world", 0), rows.rows(profile, "world", 0, which="headline")
+    every, some = rows.rows(Request(profile, rows="all"), 0), rows.rows(Request(profile, rows="headline"), 0)
     tables = {row.name.rpartition("/")[0] for row in every}
     assert {row.name.rpartition("/")[0] for row in some} == tables
     assert set(rows.HEADLINE) - tables <= {"05/real", "06/real"}  # where no images are at hand

@@ -20,30 +20,29 @@ from ucvgl.lab.graph import marker
 from ucvgl.lab.memory import check_fits, step_of
 from ucvgl.lab.results import device
 from ucvgl.lab.rows import Row, Stage, all_stages
-from ucvgl.lab.settings import check_data, check_profile, check_seed
+from ucvgl.lab.settings import Request
 from ucvgl.lab.sources import suggest
 from ucvgl.methods.common import BEST
 from ucvgl.paths import write_json
 
 
-def train(
-    names: Sequence[str], profile: str, data: str, seed: int, *, other: str = "", drone: str = "", backbone: str = ""
-) -> None:
+def train(names: Sequence[str], asked: Request) -> None:
     """Computes stages that the run cache lacks, and notes for the graph that it has them.
 
     names: of rows, as '04/ablation/no_mutual'; beginnings of such names, as '04/ablation' for a whole table or '05/' for a
-    notebook; or keys of single stages. The rest as in `lab.rows.rows`. InputError: a name that is none of these, bad settings,
-    or a step that takes more memory than the GPU has.
+    notebook; or keys of single stages. asked: with one seed. InputError: a name that is none of these, or a step that takes
+    more memory than the GPU has.
     """
     if int(os.environ.get("RANK", "0")) > 0:
         os.environ["TQDM_DISABLE"] = "1"  # one process shows the bars
-    check_seed(seed)
-    data = check_data(data)
-    known = lab_rows.rows(check_profile(profile), data, seed, other=other, drone=drone, backbone=backbone)
+    (seed,) = asked.seeds
+    known = lab_rows.rows(asked, seed)
     wanted = {key: stage for name in names for key, stage in _find(name, known).items()}
     place = processes()
     if place.is_main_process:
-        sys.stdout.write(f"profile {profile}, seed {seed}: {place.num_processes} process(es), {place.device.type}\n")
+        sys.stdout.write(
+            f"profile {asked.profile}, seed {seed}: {place.num_processes} process(es), {place.device.type}\n"
+        )
         sys.stdout.flush()
     if place.device.type == "cuda":  # all before anything runs
         available = torch.cuda.get_device_properties(place.device).total_memory
