@@ -277,11 +277,6 @@ weights_app = typer.Typer(no_args_is_help=True, help="Published weights.")
 app.add_typer(weights_app, name="weights", rich_help_panel=YOURS)
 
 
-@weights_app.callback()
-def _weights() -> None:
-    """Published weights."""
-
-
 @weights_app.command()
 def convert(
     checkpoint: Annotated[Path, Argument(help="As the authors of Sample4Geo published it, a .pth file.")],

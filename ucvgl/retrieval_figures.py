@@ -31,7 +31,8 @@ def loss_plot(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
         frame = pd.DataFrame(list(epochs))
         axes.plot(frame["epoch"], frame["loss"], marker="o", markersize=3.5, color=colour)
         axes.set(xlabel="epoch", title=f"{stage}: {len(frame)} × {frame['seconds'].mean():.1f} s")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlim(frame["epoch"].min() - 0.5, frame["epoch"].max() + 0.5)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # whole epochs, of a single one as well
     panels[0].set_ylabel("loss (nats)")
     return figure
 

@@ -1,5 +1,6 @@
 """What the notebooks draw with: one look, sheets of pictures, maps of numbers, bars. A figure of its own is drawn in its cell."""
 
+import itertools
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -78,32 +79,25 @@ def sheet(
 
     columns: title -> pictures (3, H, W), one a row.
     """
-    ratios = [images[0].shape[-1] / images[0].shape[-2] for images in columns.values()]
-    rows = len(next(iter(columns.values())))
-    height = width_in / sum(ratios) * 1.03
-    size = (width_in, rows * height + 0.35)
-    figure, grid = plt.subplots(rows, len(columns), squeeze=False, figsize=size, width_ratios=ratios)
-    for column, (title, images) in enumerate(columns.items()):
-        for row, image in enumerate(images):
-            show(grid[row][column], image, title if row == 0 else "")
-    _label_rows(grid, row_labels)
-    return figure
+    pictures = [picture for row in zip(*columns.values(), strict=True) for picture in row]
+    return montage(pictures, list(columns), columns=len(columns), row_labels=row_labels, width_in=width_in)
 
 
 def montage(
     pictures: Sequence[Tensor], titles: Sequence[str], *, columns: int, row_labels: Sequence[str] = (),
     width_in: float = WIDTH_IN,
 ) -> Figure:  # fmt: skip
-    """Pictures (3, H, W) of one shape, each with its own title, row by row."""
-    rows = math.ceil(len(pictures) / columns)
-    ratio = pictures[0].shape[-2] / pictures[0].shape[-1]
-    size = (width_in, rows * (width_in / columns * ratio + 0.28))
-    figure, grid = plt.subplots(rows, columns, squeeze=False, figsize=size)
+    """Pictures (3, H, W) row by row, those of a column of one shape, the first of them with their own titles."""
+    rows, ratios = math.ceil(len(pictures) / columns), [p.shape[-1] / p.shape[-2] for p in pictures[:columns]]
+    titled = 1 if len(titles) <= columns else rows
+    size = (width_in, rows * width_in / sum(ratios) * 1.03 + 0.28 * titled + 0.07)
+    figure, grid = plt.subplots(rows, columns, squeeze=False, figsize=size, width_ratios=ratios)
     for axes in grid.ravel():
         axes.set_axis_off()
-    for axes, picture, title in zip(grid.ravel(), pictures, titles, strict=False):
+    for axes, picture, title in itertools.zip_longest(grid.ravel()[: len(pictures)], pictures, titles, fillvalue=""):
         show(axes, picture, title)
-    _label_rows(grid, row_labels)
+    for axes, label in zip(grid[:, 0], row_labels, strict=False):
+        axes.text(-0.04, 0.5, label, rotation=90, ha="right", va="center", transform=axes.transAxes)
     return figure
 
 
@@ -154,11 +148,6 @@ def diagram(
     axes.set(xlim=(-0.6, right + 0.6), ylim=(-0.5, up + 0.5))
     axes.set_axis_off()
     return figure
-
-
-def _label_rows(grid: np.ndarray, labels: Sequence[str]) -> None:
-    for axes, label in zip(grid[:, 0], labels, strict=False):
-        axes.text(-0.04, 0.5, label, rotation=90, ha="right", va="center", transform=axes.transAxes)
 
 
 def ranked(
