@@ -189,7 +189,7 @@ def test_without_known_pairs_no_row_is_trained_for_tables_that_cannot_be(studio,
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
     found = graph.plan(Request("tiny", str(own)))
     assert (found.stages, found.row_names) == ((), {})
-    assert any(row.name == "04/main/ucvgl_s_0" for row in rows.rows(Request("tiny", str(own)), 0))
+    assert "04/main/ucvgl_s_0" in rows.rows(Request("tiny", str(own)), 0)
 
 
 def test_a_short_stage_is_left_to_those_that_need_it(studio, monkeypatch):
@@ -199,7 +199,7 @@ def test_a_short_stage_is_left_to_those_that_need_it(studio, monkeypatch):
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
     every = {job.key: job for job in graph.plan(Request("tiny")).stages}
     assert all(job.is_job for job in every.values() if job.seconds is None)  # not known: may be long
-    work = {stage.key: stage.work for stage in rows.all_stages(rows.rows(Request("tiny"), 0)).values()}
+    work = {stage.key: stage.work for stage in rows.all_stages(rows.rows(Request("tiny"), 0).values()).values()}
     device = "GPU" if graph.has_gpu() else "CPU"
     fast = [f'"{name}",{device},{1e-3 if name.startswith("rendering") else 1e9}' for name in {*work.values()} if name]
     rates.write_text("work,device,images_per_second\n" + "\n".join(fast) + "\n")

@@ -125,13 +125,14 @@ def plan(asked: Request, job_seconds: str = "") -> Plan:
         from ucvgl.lab import rows as lab_rows  # takes seconds to load: torch
 
         for seed in asked.seeds:
-            every = lab_rows.rows(asked, seed, measured=True)
-            found = [row for row in every if row.name.startswith(sum(wanted.values(), ()))]
-            for row in found:
-                row_names[row.name] = (*row_names.get(row.name, ()), row.stage.key)
-                stages |= _jobs(row, seed, stages, shortest)
+            found = lab_rows.rows(asked, seed, measured=True)
+            for row, stage in found.items():
+                if row.startswith(sum(wanted.values(), ())):
+                    row_names[row] = (*row_names.get(row, ()), stage.key)
+                    stages |= _jobs(stage, seed, stages, shortest)
             for name, starts in wanted.items():
-                of_notebook[name, seed] = tuple(lab_rows.all_stages([r for r in found if r.name.startswith(starts)]))
+                shown = [stage for row, stage in found.items() if row.startswith(starts)]
+                of_notebook[name, seed] = tuple(lab_rows.all_stages(shown))
     jobs = [
         NotebookJob(
             name, seed, of_notebook.get((name, seed), ()), fingerprints[name],
@@ -142,12 +143,12 @@ def plan(asked: Request, job_seconds: str = "") -> Plan:
     return Plan(asked, row_names, _prioritised(stages), tuple(jobs), tuple(left_out))
 
 
-def _jobs(row: Any, seed: int, known: Mapping[str, StageJob], shortest: float) -> dict[str, StageJob]:
-    """The stages of a row that no row before it had."""
+def _jobs(last: Any, seed: int, known: Mapping[str, StageJob], shortest: float) -> dict[str, StageJob]:
+    """A stage and those that it needs, but for the known ones."""
     from ucvgl.lab.rows import all_stages
 
     (rates, _), found = _rates(), {}
-    for key, stage in all_stages([row]).items():
+    for key, stage in all_stages([last]).items():
         if key in known:
             continue
         seconds = stage.passes / rates[stage.work] if stage.work in rates else None if stage.work else 0.0
@@ -265,10 +266,10 @@ def _memory(found: Plan) -> dict[str, str]:
     from ucvgl.lab.memory import step_of
 
     held: dict[str, str] = {}
-    for row in rows.rows(found.asked, found.asked.seeds[0], measured=True):
-        steps = (step_of(stage.name, stage.settings[0]) for stage in rows.all_stages([row]).values())
+    for row, last in rows.rows(found.asked, found.asked.seeds[0], measured=True).items():
+        steps = (step_of(stage.name, stage.settings[0]) for stage in rows.all_stages([last]).values())
         peaks = [step.peak for step in steps if step is not None]
-        held[row.name] = f"{max(peaks) / 2**30:.1f}" if peaks else ""
+        held[row] = f"{max(peaks) / 2**30:.1f}" if peaks else ""
     return held
 
 

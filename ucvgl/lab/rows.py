@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,14 +49,6 @@ class Stage:
         values = [plain_settings(value) if hasattr(value, "__dataclass_fields__") else value for value in self.settings]
         text = json.dumps([self.name, values], sort_keys=True, default=str)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table."""
-
-    name: str  # '<number of the notebook>/<table>/<key>', as '04/ablation/no_mutual'
-    stage: Stage  # what it shows
 
 
 _Line = tuple[str, str, Stage]  # table, key, stage
@@ -340,8 +332,10 @@ def _cold_start_with(given: Callable[[], Parts], config: WithLoss) -> StageResul
 # ------------------------------------------------------------------------------------------------------------ all of a profile
 
 
-def rows(asked: Request, seed: int, *, measured: bool = False) -> list[Row]:
-    """The rows of a profile that are asked for, with one seed of the training, in the order of the notebooks.
+def rows(asked: Request, seed: int, *, measured: bool = False) -> dict[str, Stage]:
+    """What each row of a profile shows that is asked for, with one seed of the training, in the order of the notebooks.
+
+    Names are '<number of the notebook>/<table>/<key>', as '04/ablation/no_mutual'.
 
     measured: leave out the rows of notebooks 02 to 05 where no held-out part has known pairs: there is no table then.
     """
@@ -364,7 +358,9 @@ def rows(asked: Request, seed: int, *, measured: bool = False) -> list[Row]:
     if photos or layout in (WORLD, "pairs"):
         found += vg_ssl_rows(asked, seed)
     kept = [line for line in found if asked.rows == "all" or line[1] in HEADLINE[line[0]]]
-    return [Row(f"{table}/{key}", stage) for table, key, stage in kept]
+    named = {f"{table}/{key}": stage for table, key, stage in kept}
+    assert len(named) == len(kept), "two rows of one name"
+    return named
 
 
 def chosen(table: str, names: Mapping[str, Any]) -> dict[str, Any]:
@@ -372,8 +368,8 @@ def chosen(table: str, names: Mapping[str, Any]) -> dict[str, Any]:
     return {key: text for key, text in names.items() if asked_rows() == "all" or key in HEADLINE[table]}
 
 
-def all_stages(wanted: Sequence[Row]) -> dict[str, Stage]:
-    """The stages that rows need, by key, each after those that it needs; what rows share stands there once."""
+def all_stages(wanted: Iterable[Stage]) -> dict[str, Stage]:
+    """These stages and those that they need, by key, each after those that it needs; what rows share stands there once."""
     found: dict[str, Stage] = {}
 
     def add(stage: Stage) -> None:
@@ -381,6 +377,6 @@ def all_stages(wanted: Sequence[Row]) -> dict[str, Stage]:
             add(need)
         found.setdefault(stage.key, stage)
 
-    for row in wanted:
-        add(row.stage)
+    for stage in wanted:
+        add(stage)
     return found

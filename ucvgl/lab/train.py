@@ -6,7 +6,7 @@ The stages have the same names in the run cache as those of a notebook's cells, 
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.distributed as dist
@@ -19,7 +19,7 @@ from ucvgl.lab.cache import StageResult
 from ucvgl.lab.graph import marker
 from ucvgl.lab.memory import check_fits, step_of
 from ucvgl.lab.results import device
-from ucvgl.lab.rows import Row, Stage, all_stages
+from ucvgl.lab.rows import Stage, all_stages
 from ucvgl.lab.settings import Request
 from ucvgl.lab.sources import suggest
 from ucvgl.methods.common import BEST
@@ -62,14 +62,14 @@ def train(names: Sequence[str], asked: Request) -> None:
         dist.destroy_process_group()
 
 
-def _find(name: str, known: Sequence[Row]) -> dict[str, Stage]:
+def _find(name: str, known: Mapping[str, Stage]) -> dict[str, Stage]:
     """The stages of the rows whose names are `name` or begin with it, or the one stage of that key."""
-    rows = [row for row in known if f"{row.name}/".startswith(f"{name.rstrip('/')}/")]
+    rows = [stage for row, stage in known.items() if f"{row}/".startswith(f"{name.rstrip('/')}/")]
     if rows:
         return all_stages(rows)
-    stages = all_stages(known)
+    stages = all_stages(known.values())
     if name not in stages:
-        tables = dict.fromkeys(row.name.rpartition("/")[0] for row in known)
-        expected, todo = f"a row or a table, such as {', '.join(tables)}", suggest(name, [row.name for row in known])
-        raise InputError("row", expected=expected, found=repr(name), todo=todo)
+        tables = dict.fromkeys(row.rpartition("/")[0] for row in known)
+        expected = f"a row or a table, such as {', '.join(tables)}"
+        raise InputError("row", expected=expected, found=repr(name), todo=suggest(name, [*known]))
     return {name: stages[name]}
