@@ -14,14 +14,15 @@ from ucvgl.lab import graph
 if "plan" not in config:
     raise WorkflowError("Call `make reproduce` or `ucvgl reproduce`, which plans what is to be done.")
 PLAN = graph.read_plan(Path(config["plan"]))
+ASKED = PLAN.asked
 RUNS = graph.paths.runs()
 STAGES = {stage.key: stage for stage in PLAN.stages if stage.is_job}
 NOTEBOOKS = {(job.name, job.seed): job for job in PLAN.notebooks}
 PYTHON = sys.executable
 GPU = graph.has_gpu()
 WIDTH = max(len(STAGES), len(PLAN.notebooks))
-OPTIONS = f"--profile {PLAN.profile} --data {shlex.quote(PLAN.data)}"
-MORE = " ".join(f"--{key} {shlex.quote(text)}" for key, text in PLAN.more.items() if key != "panorama")
+OPTIONS = f"--profile {ASKED.profile} --data {shlex.quote(ASKED.data)}"
+MORE = " ".join(f"--{key} {shlex.quote(getattr(ASKED, key))}" for key in graph.MORE[1:] if getattr(ASKED, key))
 
 if workflow.is_main_process and not workflow.dryrun:  # held until this process ends, however it ends
     LOCK = FileLock(RUNS / ".reproduce.lock")
@@ -66,14 +67,14 @@ rule stage:
     resources:
         gpu=int(GPU),
     shell:
-        "OMP_NUM_THREADS={threads} UCVGL_ROWS={PLAN.rows} {PYTHON:q} -m ucvgl.cli train {wildcards.key:q} {OPTIONS} {MORE} --seed {params.seed}"
+        "OMP_NUM_THREADS={threads} UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli train {wildcards.key:q} {OPTIONS} {MORE} --seed {params.seed}"
 
 
 rule notebook:
     input:
         lambda wildcards: marks(job(wildcards).stages),
     output:
-        str(RUNS / f"notebooks/{PLAN.profile}/{PLAN.data_id}/seed{{seed}}/{{notebook}}/results.json"),
+        str(RUNS / f"notebooks/{ASKED.profile}/{ASKED.data_id}/seed{{seed}}/{{notebook}}/results.json"),
     params:
         fingerprint=lambda wildcards: job(wildcards).fingerprint,
         extra=lambda wildcards: [f"--set={pair}" for pair in job(wildcards).extra],
@@ -82,19 +83,19 @@ rule notebook:
     resources:
         gpu=int(GPU),
     shell:
-        "OMP_NUM_THREADS={threads} UCVGL_ROWS={PLAN.rows} {PYTHON:q} -m ucvgl.cli notebook {wildcards.notebook:q} {OPTIONS}"
+        "OMP_NUM_THREADS={threads} UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli notebook {wildcards.notebook:q} {OPTIONS}"
         " --seed {wildcards.seed:q} {params.extra:q} --out {params.out:q}"
 
 
 rule publish:
     input:
-        lambda wildcards: [PLAN.run(wildcards.notebook, seed) for seed in PLAN.seeds],
+        lambda wildcards: [PLAN.run(wildcards.notebook, seed) for seed in ASKED.seeds],
     output:
-        str(graph.figure_folder("{notebook}", profile=PLAN.profile, data=PLAN.data) / "results.json"),
+        str(ASKED.figure_folder("{notebook}") / "results.json"),
         # figures/ may come from git: that this checkout has published them is noted in runs/
-        touch(str(RUNS / f"notebooks/{PLAN.profile}/{PLAN.data_id}/published/{{notebook}}")),
+        touch(str(RUNS / f"notebooks/{ASKED.profile}/{ASKED.data_id}/published/{{notebook}}")),
     params:
-        fingerprint=lambda wildcards: NOTEBOOKS[wildcards.notebook, PLAN.seeds[0]].fingerprint,
+        fingerprint=lambda wildcards: NOTEBOOKS[wildcards.notebook, ASKED.seeds[0]].fingerprint,
         runs=lambda wildcards, input: [path.removesuffix("/results.json") for path in input],
         out=lambda wildcards, output: output[0].removesuffix("/results.json"),
     shell:

@@ -48,15 +48,7 @@ def test_mutual_matches_are_those_of_loops(n, m, least, seed):
     assert sorted(local.mutual_matches(b, a, least).flip(1).tolist()) == expected
 
 
-def test_candidates_are_ordered_by_matches_and_ties_stay():
-    axes = torch.eye(6)
-    gallery = {7: axes[:0], 3: axes[:1], 5: axes[:4], 9: axes[2:3], 4: axes[:0]}
-    nearest = torch.tensor([[7, 3, 5, 9, 4], [4, 9, 7, 3, 5]])
-    # the first query has axes 0, 1, 2: 0, 1, 3, 1, 0 matches; the second has none
-    assert local.by_matches([axes[:3], axes[:0]], gallery, nearest).tolist() == [[5, 3, 9, 7, 4], nearest[1].tolist()]
-
-
-def test_each_images_features_are_computed_once(monkeypatch):
+def test_candidates_are_ordered_by_matches_and_each_images_features_are_computed_once(monkeypatch):
     read = Counter()
 
     def made_up(path):

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ucvgl import sample4geo_weights
 from ucvgl.encoders import open_model
 from ucvgl.errors import InputError
-from ucvgl.sample4geo_weights import BACKBONE, convert_sample4geo, load_sample4geo
+from ucvgl.sample4geo_weights import BACKBONE, convert_sample4geo
 
 TINY = "test_convnext"  # 0.2 M parameters, 64 numbers a descriptor; ends as ConvNeXt-Base does
 WIDE, SQUARE = (32, 64), (32, 32)
@@ -57,7 +57,7 @@ def path(published, tmp_path):
 def test_a_checkpoint_gives_the_published_descriptors_and_scale(prefix, published, path):
     state = {prefix + name: value for name, value in published.state_dict().items()}
     torch.save(state, path, _use_new_zipfile_serialization=bool(prefix))  # torch's old form as well
-    model = load_sample4geo(path, WIDE, SQUARE).eval()
+    model = convert_sample4geo(path, path.with_suffix(".safetensors"), WIDE, SQUARE).eval()
     assert model.shared
     assert model.ground.dim == 64
     assert model.scale.item() == pytest.approx(20.0)
@@ -85,7 +85,8 @@ def test_a_converted_checkpoint_is_the_same_model(path, tmp_path):
 
 def message(path):
     with pytest.raises(InputError) as caught:
-        load_sample4geo(path, WIDE, SQUARE)
+        convert_sample4geo(path, path.with_suffix(".safetensors"), WIDE, SQUARE)
+    assert not path.with_suffix(".safetensors").exists()
     assert caught.value.where == str(path)
     return str(caught.value)
 

@@ -25,6 +25,8 @@ Data = Annotated[str, Option(help="'world', the embedded city, or the root folde
 Seed = Annotated[int, Option(help="Seed of everything random in it.")]
 Other = Annotated[str, Option(help="A second data set, for notebook 05's table on generalisation.")]
 Drone = Annotated[str, Option(help="University-1652, for notebook 05's table on drones.")]
+Json = Annotated[bool, Option("--json", help="The result for machines, on stdout.")]
+Scheme, Order = Literal["xyz", "tms", "zyx"], Literal["time", "name"]  # of tiles' names, of a drive's pictures
 Backbone = Annotated[str, Option(help="Of the paper profile: a timm name; with ':frozen' only the head is trained.")]
 
 
@@ -49,9 +51,10 @@ def notebook(
 ) -> None:  # fmt: skip
     """Execute one notebook: its executed copy, artefacts and results.json go to a folder."""
     from ucvgl.lab.runner import NotebookError, run_notebook
+    from ucvgl.lab.settings import Request
 
     try:
-        run_notebook(name, profile=profile, data=data, seed=seed, extra=parameter or (), out=out)
+        run_notebook(name, Request(profile, data, (seed,)), extra=parameter or (), out=out)
     except NotebookError as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from error
@@ -74,28 +77,22 @@ def reproduce(
     profile: Profile = "laptop",
     data: Data = "world",
     seed: Annotated[str, Option(help="One seed, or several separated by commas.")] = "0",
-    rows: Annotated[
-        str, Option(help="all; headline, the paper profile's default: fewer rows; or smoke: those in a few steps.")
-    ] = "",
+    rows: Annotated[str, Option(help="all; headline: fewer, the paper profile's default; or smoke: a few steps.")] = "",
     panorama: Annotated[str, Option(help="A panorama of yours for the notebooks that take one.")] = "",
     other: Other = "",
     drone: Drone = "",
     backbone: Backbone = "",
     cores: Annotated[str, Option(help="How many CPU cores to use, or 'all'.")] = "all",
     job_seconds: Annotated[str, Option(help="Trainings estimated to be shorter are left to the notebooks.")] = "",
-    dry_run: Annotated[
-        bool, Option("--dry-run", help="Print rows, what is cached, and about how long it takes.")
-    ] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print rows, what is cached, about how long it takes.")] = False,
     skip_unreadable: Skip = False,
 ) -> None:
     """Regenerate every table and figure that is not up to date. What follows `--` is handed to Snakemake."""
     from ucvgl.lab.reproduce import reproduce as run
+    from ucvgl.lab.settings import Request, seeds_of
 
-    config = {
-        "profile": profile, "data": data, "seed": seed, "rows": rows, "panorama": panorama, "other": other, "drone": drone,
-        "backbone": backbone, "job_seconds": job_seconds,
-    }  # fmt: skip
-    raise typer.Exit(run(config, cores=cores, dry=dry_run, more=context.args))
+    asked = Request(profile, data, seeds_of(seed), rows, panorama, other, drone, backbone)
+    raise typer.Exit(run(asked, job_seconds=job_seconds, cores=cores, dry=dry_run, more=context.args))
 
 
 @app.command("refresh-notebooks", rich_help_panel=PAPERS)
@@ -113,25 +110,18 @@ def locate(
     out: Annotated[Path, Option(help="Folder to write: absent, empty, or of an earlier run.")],
     ground_table: Annotated[Path | None, Imagery(help="CSV: file, and heading_deg, fov_deg or both.")] = None,
     tiles_table: Annotated[
-        Path | None, Imagery(help="CSV: file, latitude, longitude, metres_per_pixel or span_m.")
+        Path | None, Imagery(help="CSV: file, latitude, longitude, span_m/metres_per_pixel.")
     ] = None,
     kind: Annotated[Literal["panorama", "photo"] | None, Imagery(help="If the pictures' shape does not tell.")] = None,
     fov: Annotated[float | None, Imagery(help="Degrees across photos that do not say theirs.")] = None,
-    heading: Annotated[
-        float | None, Imagery(help="Degrees that the centre shows, if not told; 0 is north. Else searched for.")
-    ] = None,
+    heading: Annotated[float | None, Imagery(help="Degrees that the centre shows; 0: north. Else searched.")] = None,
     camera_height: Annotated[float, Imagery(help="Metres above the ground.")] = 2.5,
     crop_offset: Annotated[int, Imagery(help="Pixels from a cropped panorama's middle down to its horizon.")] = 0,
-    scheme: Annotated[
-        Literal["xyz", "tms", "zyx"] | None,
-        Imagery(help="Tile names: xyz, tms (rows from the south) or zyx (ArcGIS: row first); what fits if not said."),
-    ] = None,
+    scheme: Annotated[Scheme | None, Imagery(help="tms: rows from the south; zyx: ArcGIS; else what fits.")] = None,
     zoom: Annotated[int | None, Imagery(help="The level to use, where there are several.")] = None,
     epsg: Annotated[int | None, Imagery(help="Coordinate system of tiles that do not say theirs.")] = None,
     span: Annotated[float, Search(help="Edge of a candidate in metres.")] = 50.0,
-    stride: Annotated[
-        float | None, Search(help="Metres between candidates; a quarter of the span if not said.")
-    ] = None,
+    stride: Annotated[float | None, Search(help="Metres between candidates; else a quarter of the span.")] = None,
     checkpoint: Annotated[str, Search(help="world (committed), or a .safetensors file.")] = "world",
     ground_input: Annotated[Literal["top view", "panorama"], Search(help="What its encoder reads.")] = "top view",
     epochs: Annotated[int, Search(help="Of training on this imagery, without labels; 0: none.")] = 10,
@@ -139,14 +129,11 @@ def locate(
     truth: Annotated[Path | None, Known(help="CSV of known positions: file, latitude, longitude; evaluates.")] = None,
     labels: Annotated[Path | None, Known(help="The same, to train on.")] = None,
     seed: Annotated[int, Search(help="Seed of everything random.")] = 0,
-    drive: Annotated[
-        Literal["time", "name"] | None,
-        Search(help="Place the pictures of one drive together, ordered by EXIF's time stamps or by name."),
-    ] = None,
+    drive: Annotated[Order | None, Search(help="Place a drive's pictures together, by EXIF's time or name.")] = None,
     speed: Annotated[float, Search(help="Of a drive by time: at most, in metres a second.")] = 15.0,
     step: Annotated[float, Search(help="Of a drive by name: at most, in metres from picture to picture.")] = 50.0,
     dry_run: Annotated[bool, Option("--dry-run", help="Say what would be done, and for how long.")] = False,
-    as_json: Annotated[bool, Option("--json", help="The result for machines, on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Place street pictures on a map by satellite tiles of the area. Exit status: 0 written, 2 not usable, 130 stopped."""
     from ucvgl.locate.inputs import Drive, Request, read_inputs
@@ -186,25 +173,22 @@ def train(
 ) -> None:  # fmt: skip
     """Train rows of the tables, into the run cache. Several processes train each together with
     `accelerate launch --multi_gpu --num_processes N -m ucvgl.cli train ROW`; `reproduce --dry-run` lists the rows."""
+    from ucvgl.lab.settings import Request
     from ucvgl.lab.train import train as run
 
-    run(rows, profile, data, seed, other=other, drone=drone, backbone=backbone)
+    run(rows, Request(profile, data, (seed,), "all", "", other, drone, backbone))
 
 
 @app.command()
 def evaluate(
     data: Annotated[Path, Option(help="The root folder of a data set.")],
-    weights: Annotated[
-        Path | None, Option(help="A .safetensors file that a training or `weights convert` left.")
-    ] = None,
+    weights: Annotated[Path | None, Option(help="The .safetensors of a training or of `weights convert`.")] = None,
     backbone: Annotated[str, Option(help="Or a timm name, with its published weights.")] = "",
     image_px: Annotated[tuple[int, int] | None, Option(help="Height and width for --backbone, if not its own.")] = None,
     layout: Annotated[str, Option(help="As of `data check`; recognised if not said.")] = "auto",
-    part: Annotated[
-        list[str] | None, Option(help="As val, or 'test drone2satellite'; repeat it. Else all tests.")
-    ] = None,
+    part: Annotated[list[str] | None, Option(help="As val, or 'test drone2satellite'; repeat it. Else all.")] = None,
     ranks: Annotated[Path | None, Option(help="A CSV to write: the rank of each query's best right image.")] = None,
-    as_json: Annotated[bool, Option("--json", help="The table for machines, on stdout.")] = False,
+    as_json: Json = False,
     skip_unreadable: Skip = False,
 ) -> None:
     """Measure an encoder on a data set by its published protocol: recall, hit rate or AP. Nothing is trained."""
@@ -225,7 +209,7 @@ def check(
     name: Annotated[str, Argument(help="cvusa, cvact, vigor, university1652, sues200, msls, ..., folders or auto.")],
     root: Annotated[Path, Argument(help="The data set's folder.")],
     quick: Annotated[bool, Option("--quick", help="Decode a sample of the images instead of all.")] = False,
-    as_json: Annotated[bool, Option("--json", help="For machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say whether a data set is complete and what to mend. Exit status: 0 complete, 1 findings, 2 not usable."""
     from ucvgl.data.check import check as check_dataset
@@ -291,11 +275,6 @@ def city(
 
 weights_app = typer.Typer(no_args_is_help=True, help="Published weights.")
 app.add_typer(weights_app, name="weights", rich_help_panel=YOURS)
-
-
-@weights_app.callback()
-def _weights() -> None:
-    """Published weights."""
 
 
 @weights_app.command()

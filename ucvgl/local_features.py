@@ -5,7 +5,6 @@ keypoints of the query each of them shares. Extra `rerank`. Differs from R2Forme
 one learns to re-rank on the data set; here nothing is trained, and matches are counted without a geometric check.
 """
 
-from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -66,21 +65,15 @@ def mutual_matches(a: Tensor, b: Tensor, least_cosine: float = LEAST_COSINE) -> 
     return torch.stack([kept.nonzero()[:, 0], nearest[kept]], 1)
 
 
-def by_matches(query: Iterable[Tensor], gallery: Mapping[int, Tensor], nearest: Tensor) -> Tensor:
-    """Candidates (Q, k), int64 keys of `gallery`, in the order of their matches with each query's features, most first.
-
-    Candidates with as many matches keep their order.
-    """
-    rows = zip(query, nearest.tolist(), strict=True)
-    matches = torch.tensor([[len(mutual_matches(own, gallery[i])) for i in row] for own, row in rows])  # (Q, k)
-    return nearest.gather(1, matches.argsort(dim=1, descending=True, stable=True).to(nearest.device))
-
-
 def rerank(query: FileImages, gallery: FileImages, nearest: Tensor) -> Tensor:
-    """The k candidates of each query by local features: (Q, k) int64 gallery indices in, the same reordered out.
+    """The k candidates of each query, (Q, k) int64 gallery indices, in the order of their matches with it, most first.
 
-    Features are computed once for each query and each gallery image that is a candidate; the latter's are held, 0.26 MB an
-    image. InputError: as `local_features`.
+    Candidates with as many matches keep their order. Features are computed once for each query and each gallery image that is
+    a candidate; the latter's are held, 0.26 MB an image. InputError: as `local_features`.
     """
-    found = {i: local_features(gallery.file(i)) for i in nearest.unique().tolist()}
-    return by_matches((local_features(query.file(i)) for i in range(len(query))), found, nearest)
+    found, matches = {i: local_features(gallery.file(i)) for i in nearest.unique().tolist()}, []
+    for number, row in enumerate(nearest.tolist()):
+        own = local_features(query.file(number))
+        matches.append([len(mutual_matches(own, found[i])) for i in row])
+    order = torch.tensor(matches).argsort(dim=1, descending=True, stable=True)  # (Q, k)
+    return nearest.gather(1, order.to(nearest.device))

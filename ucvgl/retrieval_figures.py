@@ -1,28 +1,24 @@
 """Plots of a retrieval run, one function a figure: training, pseudo-labels, what is retrieved and where it lies.
 
-Each takes plain tensors and tables and returns a matplotlib figure. Right and wrong have one colour each throughout, the
-green and the vermilion of Okabe and Ito, which colour-blind readers tell apart; pictures also carry a tick or a cross.
+Each takes plain tensors and tables and returns a matplotlib figure. Right and wrong have one colour each throughout.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from ucvgl.lab.plots import NONE_COLOUR, PALETTE, RIGHT_COLOUR, WIDTH_IN, WRONG_COLOUR, show
+from ucvgl.lab.plots import NONE_COLOUR, PALETTE, RIGHT_COLOUR, WIDTH_IN, WRONG_COLOUR, framed, sheet
 from ucvgl.lab.tables import HEADINGS
 
-TICK, CROSS = "\N{CHECK MARK}", "\N{BALLOT X}"
 RIGHT, WRONG, UNLABELLED = 1, 0, -1  # the status of a match on `match_map`
-LINES, MARKERS = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
 
 
 def loss_plot(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
@@ -31,9 +27,9 @@ def loss_plot(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     rows: stage -> rows of `training.train`: epoch, loss (NaN leaves a gap), seconds. In the title: epochs × seconds.
     """
     figure, panels = _panels(len(rows), height=2.9)
-    for number, (stage, epochs) in enumerate(rows.items()):
-        frame, axes = pd.DataFrame(list(epochs)), panels[number]
-        axes.plot(frame["epoch"], frame["loss"], marker="o", markersize=3.5, color=PALETTE[number % len(PALETTE)])
+    for axes, (stage, epochs), colour in zip(panels, rows.items(), PALETTE, strict=False):
+        frame = pd.DataFrame(list(epochs))
+        axes.plot(frame["epoch"], frame["loss"], marker="o", markersize=3.5, color=colour)
         axes.set(xlabel="epoch", title=f"{stage}: {len(frame)} × {frame['seconds'].mean():.1f} s")
         axes.set_xlim(frame["epoch"].min() - 0.5, frame["epoch"].max() + 0.5)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # whole epochs, of a single one as well
@@ -54,10 +50,13 @@ def similarity_structure(before: Tensor, after: Tensor, order: Tensor) -> Figure
         picture = above.imshow(matrix, vmin=low, vmax=high, cmap="viridis", interpolation="nearest")
         first = 100 * float((matrix.argmax(1) == np.arange(len(matrix))).mean())
         above.set(title=f"{when} training: nearest is right for {first:.0f} %", xlabel="satellite image of the drive")
-        own, edges = np.eye(len(matrix), dtype=bool), np.linspace(low - 1e-6, high + 1e-6, 41)
-        for name, pairs, colour in (("other pairs", ~own, NONE_COLOUR), ("right pairs", own, RIGHT_COLOUR)):
-            weights = np.full(pairs.sum(), 100 / pairs.sum())
-            below.hist(matrix[pairs], edges, weights=weights, color=colour, alpha=0.7, label=name)
+        own = np.eye(len(matrix), dtype=bool)
+        for name, values, colour in (
+            ("other pairs", matrix[~own], NONE_COLOUR),
+            ("right pairs", matrix[own], RIGHT_COLOUR),
+        ):
+            weights = np.full(len(values), 100 / len(values))
+            below.hist(values, 40, range=(low, high), weights=weights, color=colour, alpha=0.7, label=name)
         right, others = np.median(matrix[own]), np.median(matrix[~own])
         below.set(xlabel="cosine", title=f"Median of right pairs {right:.2f}, of others {others:.2f}")
     grid[0, 0].set_ylabel("ground image of the drive")
@@ -71,18 +70,13 @@ def similarity_structure(before: Tensor, after: Tensor, order: Tensor) -> Figure
 def precision_coverage(frame: pd.DataFrame) -> Figure:
     """How many ground images a rule labels, and how many of the labels are right, swept over each rule's threshold.
 
-    frame: rule, coverage (% of the ground images), precision (% of the labels; NaN where there is none); rows of a rule
-    in the order of its threshold. A bool column `chosen`, if there is one, marks the point in use.
+    frame: rule, coverage (% of the ground images), precision (% of the labels; NaN where there is none).
     """
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 4.2), layout="constrained")
-    for number, (rule, rows) in enumerate(frame.groupby("rule", sort=False)):
-        colour, rows = PALETTE[number % len(PALETTE)], rows.dropna(subset=["coverage", "precision"])
-        axes.plot(rows["coverage"], rows["precision"], "." + LINES[number % len(LINES)], color=colour, label=rule)
-        points = rows[rows["chosen"].astype(bool)] if "chosen" in rows else rows[:0]
-        axes.plot(points["coverage"], points["precision"], linestyle="", marker=MARKERS[number % len(MARKERS)], markersize=9,
-                  color=colour, markeredgecolor="black", label=f"{rule}: in use" if len(points) else None)  # fmt: skip
+    lines = {"hue": "rule", "style": "rule", "palette": PALETTE[: frame["rule"].nunique()]}
+    sns.lineplot(frame.dropna(), x="coverage", y="precision", estimator=None, ax=axes, **lines)
     axes.set(xlabel="ground images with a label (%)", ylabel="labels that are right (%)", ylim=(0, 103), xlim=(0, None))
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    sns.move_legend(axes, "upper left", bbox_to_anchor=(1.0, 1.0), title=None)
     return figure
 
 
@@ -105,29 +99,16 @@ def margin_histogram(margin: Tensor, right: Tensor, mutual: Tensor, threshold: f
 
 
 def threshold_look(margin: Tensor, right: Tensor, candidate: Tensor, threshold: float) -> dict[str, Figure]:
-    """What a threshold labels, counted in a sentence: the candidates' margins, and beneath them a bar of all ground images.
+    """What a threshold labels, counted in a sentence, and the candidates' margins.
 
     margin, right: (N,) as of `margin_histogram`. candidate: (N,) bool, may have a label at all. threshold: least margin.
     """
     margin, right, candidate = (value.cpu().numpy() for value in (margin, right, candidate))
-    labelled = candidate & (margin >= threshold)
-    figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH_IN, 4.4), height_ratios=(5, 1), layout="constrained")
-    some, top = margin[candidate], float(margin.max())
-    margin_panel(above, some, right[candidate], threshold, top=top, removed_to=threshold)
-    above.set_ylabel("candidates")
-    start = 0.0
-    for name, rows, colour in (
-        ("right label", labelled & right, RIGHT_COLOUR),
-        ("wrong label", labelled & ~right, WRONG_COLOUR),
-        ("no label", ~labelled, NONE_COLOUR),
-    ):
-        share = 100 * float(rows.mean())
-        below.barh(0, share, left=start, color=colour, edgecolor="white")
-        if share > 14:  # a narrower part has no room for its name
-            below.text(start + share / 2, 0, f"{name}: {share:.0f} %", ha="center", va="center", color="black")
-        start += share
-    below.set(xlim=(0, 100), yticks=[], xlabel="ground images (%)")
-    figure.legend(*above.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    labelled, top = candidate & (margin >= threshold), float(margin.max())
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.6), layout="constrained")
+    margin_panel(axes, margin[candidate], right[candidate], threshold, top=top, removed_to=threshold)
+    axes.set_ylabel("candidates")
+    _legend_beneath(figure, axes)
     share = 100 * labelled.mean()
     return {f"labels: {counted(right[labelled])} ({share:.1f} % of {len(margin):,} ground images)": figure}
 
@@ -150,31 +131,28 @@ def margin_panel(
 
 
 def labels_plot(frame: pd.DataFrame) -> Figure:
-    """Labels found and right ones by epoch as areas; beside them, if known, the threshold and the recall.
+    """Labels found and right ones by epoch as areas; beside them the threshold and the recall.
 
-    frame: epoch, labels, correct (numbers of ground images) and, if known, threshold (a cosine) and r_at_1 (%); NaN where
-    not measured.
+    frame: epoch, in order, labels, correct (numbers of ground images), threshold (a cosine) and r_at_1 (%, NaN where not
+    measured).
     """
-    frame = frame.sort_values("epoch")
-    epoch, found = frame["epoch"], frame["labels"]
-    right = frame["correct"].where(found != 0, 0.0)
-    extra = {"threshold": ("Threshold", "margin asked for (cosine)"), "r_at_1": ("Recall at 1", HEADINGS["r_at_1"])}
-    extra = {name: texts for name, texts in extra.items() if name in frame}
-    figure, grid = plt.subplots(1, 1 + len(extra), squeeze=False, figsize=(WIDTH_IN, 3.5), layout="constrained",
-                                width_ratios=[1.7] + [1] * len(extra))  # fmt: skip
-    areas, *others = grid[0]
-    areas.fill_between(epoch, 0 * right, right, color=RIGHT_COLOUR, alpha=0.75, label="right labels")
-    areas.fill_between(epoch, right, found, color=WRONG_COLOUR, alpha=0.75, label="wrong labels")
-    areas.plot(epoch, found, color="black", linewidth=1, marker=".", label="labels found")
-    areas.set(title="Pseudo-labels", ylabel="ground images")
-    for axes, (name, (title, label)) in zip(others, extra.items(), strict=True):
-        rows = frame.dropna(subset=[name])
-        axes.plot(rows["epoch"], rows[name], marker=".", color=PALETTE[0 if name == "r_at_1" else 3])
+    figure, panels = plt.subplots(1, 3, figsize=(WIDTH_IN, 3.5), layout="constrained", width_ratios=(1.7, 1, 1))
+    right, found = frame["correct"].where(frame["labels"] != 0, 0.0), frame["labels"]
+    panels[0].stackplot(frame["epoch"], right, found - right, colors=[RIGHT_COLOUR, WRONG_COLOUR], alpha=0.75,
+                        labels=["right labels", "wrong labels"])  # fmt: skip
+    panels[0].plot(frame["epoch"], found, color="black", linewidth=1, marker=".", label="labels found")
+    panels[0].set(title="Pseudo-labels", ylabel="ground images")
+    for axes, column, colour, title, label in (
+        (panels[1], "threshold", PALETTE[3], "Threshold", "margin asked for (cosine)"),
+        (panels[2], "r_at_1", PALETTE[0], "Recall at 1", HEADINGS["r_at_1"]),
+    ):
+        rows = frame.dropna(subset=[column])
+        axes.plot(rows["epoch"], rows[column], marker=".", color=colour)
         axes.set(title=title, ylabel=label)
-    for axes in grid[0]:
+    for axes in panels:
         axes.set(xlabel="epoch", ylim=(0, None))
         axes.xaxis.get_major_locator().set_params(integer=True)
-    _legend_beneath(figure, areas)
+    _legend_beneath(figure, panels[0])
     return figure
 
 
@@ -197,35 +175,22 @@ def quality_plot(frame: pd.DataFrame, measures: Sequence[str]) -> Figure:
 
 
 def retrieval_rows(
-    ground: Sequence[Tensor], top_views: Sequence[Tensor] | None, retrieved: Sequence[Sequence[Tensor]], right: Tensor,
-    captions: Sequence[str] = (),
+    ground: Sequence[Tensor], top_views: Sequence[Tensor], retrieved: Sequence[Sequence[Tensor]], right: Tensor,
+    captions: Sequence[str],
 ) -> Figure:  # fmt: skip
     """A query a row: panorama, its top view, its first k tiles, each framed and marked as right or wrong.
 
-    ground: Q panoramas (3, H, W). top_views: Q pictures, or None. retrieved: Q lists of k tiles, the nearest first.
+    ground: Q panoramas (3, H, W). top_views: Q pictures. retrieved: Q lists of k tiles, the nearest first.
     right: (Q, k) bool. captions: Q short texts above the panoramas.
     """
-    count = len(retrieved[0])
-    lists = list(zip(ground, *([] if top_views is None else [top_views]), strict=True))
-    titles = ["ground image", "top view"][: len(lists[0])] + [str(place + 1) for place in range(count)]
-    ratios = [image.shape[-1] / image.shape[-2] for image in (*lists[0], *retrieved[0])]
-    height = WIDTH_IN / (sum(ratios) + 0.12 * len(ratios)) + 0.32
-    figure, grid = plt.subplots(len(lists), len(ratios), squeeze=False, figsize=(WIDTH_IN, len(lists) * height),
-                                width_ratios=ratios, layout="constrained")  # fmt: skip
-    for row, panels in enumerate(grid):
-        for axes, image, title in zip(panels, (*lists[row], *retrieved[row]), titles, strict=True):
-            show(axes, image, title if row == 0 else "")
-        for axes, correct in zip(panels[-count:], right[row].tolist(), strict=True):
-            _frame(axes, RIGHT_COLOUR if correct else WRONG_COLOUR, TICK if correct else CROSS)
-        if captions:
-            panels[0].set_title(captions[row])
+    columns = {"": list(ground), "top view": list(top_views)}
+    for rank, is_right in enumerate(right.T.tolist()):
+        tiles = [row[rank] for row in retrieved]
+        columns[str(rank + 1)] = [framed(tile, value) for tile, value in zip(tiles, is_right, strict=True)]
+    figure = sheet(columns)
+    for axes, caption in zip(figure.axes[:: len(columns)], captions, strict=True):
+        axes.set_title(caption)
     return figure
-
-
-def _frame(axes: Axes, colour: str, mark: str) -> None:
-    place, box = axes.transAxes, {"facecolor": colour, "edgecolor": "none", "pad": 1.5}
-    axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour, linewidth=4, clip_on=False, transform=place))
-    axes.text(0.07, 0.92, mark, va="top", color="white", fontsize=13, family="DejaVu Sans", bbox=box, transform=place)
 
 
 def match_map(
@@ -240,8 +205,7 @@ def match_map(
     names = np.array([""] * len(status) if city is None else list(city))
     at, to, kind = (value.detach().cpu().numpy() for value in (position, matched_position, status))
     cities = list(dict.fromkeys(names.tolist()))
-    columns = 2 if len(cities) in (2, 4) else min(3, len(cities))
-    figure, panels = _panels(len(cities), height=6.6 if columns == 1 else WIDTH_IN / columns, columns=columns)
+    figure, panels = _panels(len(cities), height=6.6 if len(cities) == 1 else WIDTH_IN / len(cities))
     for axes, name in zip(panels, cities, strict=True):
         rows = names == name
         counts = _draw_matches(axes, at[rows], to[rows], kind[rows])
@@ -266,44 +230,31 @@ def _draw_matches(axes: Axes, at: np.ndarray, to: np.ndarray, kind: np.ndarray) 
 
 
 def ablation_bars(
-    frame: pd.DataFrame, value: str = "r_at_1", *, name: str = "method", published: Sequence[float | None] | None = None,
-    labels: tuple[str, str] = ("ours", "published"),
-) -> Figure:  # fmt: skip
-    """Horizontal bars of a measure, ours above the published one; of several seeds the mean, with their range.
+    frame: pd.DataFrame, *, name: str, published: Sequence[float | None], labels: tuple[str, str]
+) -> Figure:
+    """Horizontal bars of R@1, ours above the published one.
 
-    frame: a row a method (and seed) with its name in the column `name` and the measure in the column `value`.
-    published: one value a name in the order of the frame, None where not published. labels: what the two kinds of bars
-    are, with the data they were measured on.
+    frame: a row a method with its name in the column `name` and r_at_1 in percent. published: one value a row, None where
+    not published. labels: what the two kinds of bars are, with the data they were measured on.
     """
-    ours = frame.groupby(name, sort=False)[value].agg(["mean", "min", "max"])
-    place, thick = np.arange(len(ours)), 0.7 if published is None else 0.38
-    height = 1.1 + len(ours) * (0.42 if published is None else 0.66)
-    figure, axes = plt.subplots(figsize=(WIDTH_IN, height), layout="constrained")
-    spread = np.stack([ours["mean"] - ours["min"], ours["max"] - ours["mean"]])
-    kinds = [(ours["mean"], ours["max"], labels[0], {"color": PALETTE[0], "xerr": spread if spread.any() else None})]
-    if published is not None:
-        theirs = pd.Series(list(published), dtype=float)
-        kinds.append((theirs, theirs, labels[1], {"color": "#c9c9c9", "edgecolor": "#555555", "hatch": "//"}))
-    for number, (widths, ends, label, style) in enumerate(kinds):
-        middle = place + (number - (len(kinds) - 1) / 2) * thick
-        axes.barh(middle, widths, thick, label=label, **style)
-        for y, width, end in zip(middle, widths, ends, strict=True):
-            text, x = (f"{width:.1f}", end) if math.isfinite(width) else ("not known", 0.0)
-            axes.annotate(text, (x, y), (4, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set(yticks=place, yticklabels=ours.index, xlabel=HEADINGS.get(value, value), ylim=(len(ours) - 0.45, -0.55))
-    axes.margins(x=0.08)
-    if published is not None:
-        _legend_beneath(figure, axes)
+    theirs, place = np.array(published, dtype=float), np.arange(len(frame))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 1.1 + 0.66 * len(frame)), layout="constrained")
+    for values, up, label, style in (
+        (frame["r_at_1"], -0.19, labels[0], {"color": PALETTE[0]}),
+        (theirs, 0.19, labels[1], {"color": "#c9c9c9", "edgecolor": "#555555", "hatch": "//"}),
+    ):
+        drawn = axes.barh(place + up, np.nan_to_num(values), 0.38, label=label, **style)
+        texts = ["not known" if np.isnan(value) else f"{value:.1f}" for value in values]
+        axes.bar_label(drawn, texts, padding=4, fontsize=9)
+    axes.set(yticks=place, yticklabels=frame[name], xlabel=HEADINGS["r_at_1"], ylim=(len(frame) - 0.45, -0.55))
+    _legend_beneath(figure, axes)
     return figure
 
 
-def _panels(count: int, *, height: float, columns: int = 4) -> tuple[Figure, list[Axes]]:
-    """So many panels in rows of at most `columns`, the last row not filled up."""
-    rows, columns = math.ceil(count / min(columns, count)), min(columns, count)
-    figure, grid = plt.subplots(rows, columns, squeeze=False, figsize=(WIDTH_IN, rows * height), layout="constrained")
-    for axes in grid.ravel()[count:]:
-        axes.remove()
-    return figure, list(grid.ravel()[:count])
+def _panels(count: int, *, height: float) -> tuple[Figure, list[Axes]]:
+    """So many panels in a row."""
+    figure, grid = plt.subplots(1, count, squeeze=False, figsize=(WIDTH_IN, height), layout="constrained")
+    return figure, list(grid[0])
 
 
 def _legend_beneath(figure: Figure, axes: Axes) -> None:

@@ -18,43 +18,34 @@ from ucvgl.errors import InputError
 BACKBONE = "convnext_base.fb_in22k_ft_in1k_384"  # of every published checkpoint
 
 
-def load_sample4geo(path: str | Path, ground_px: tuple[int, int], satellite_px: tuple[int, int]) -> TwoViewEncoder:
-    """Build the model that a published checkpoint holds, with shared weights and its learned scale, on the CPU.
-
-    Args:
-        path: the file, as published (.pth); names may begin with 'module.', as torch.nn.DataParallel writes them.
-        ground_px: (height, width) of the ground images: CVUSA and CVACT (140, 768), VIGOR (384, 768), University-1652
-            (384, 384), here of its drone images. The weights fit any size; the settings record it.
-        satellite_px: (height, width) of the satellite images; (384, 384) in every data set.
-
-    Raises:
-        InputError: no such file, not a checkpoint, one with pickled code, of another form or another network, or with NaN.
-    """
-    state = _read(Path(path))
-    configs = [EncoderConfig(BACKBONE, pooling="head", image_px=size_px) for size_px in (ground_px, satellite_px)]
-    model = two_view_encoder(*configs, shared=True, seed=0)
-    own = {f"model.{name}": tensor for name, tensor in model.ground.backbone.state_dict().items()}
-    own["logit_scale"] = model.log_scale
-    todo = "Give a checkpoint as the authors published it, as it was downloaded and unpacked."
-    fill(path, own, state, todo)
-    return model
-
-
 def convert_sample4geo(
     path: str | Path, target: str | Path, ground_px: tuple[int, int], satellite_px: tuple[int, int]
 ) -> TwoViewEncoder:
     """Write a published checkpoint as a .safetensors file, which `ucvgl.encoders.open_model` opens, and return the model.
 
+    It has shared weights and its learned scale, on the CPU.
+
+    Args:
+        path: the file, as published (.pth); names may begin with 'module.', as torch.nn.DataParallel writes them.
+        target: the file to write, ending in .safetensors.
+        ground_px: (height, width) of the ground images: CVUSA and CVACT (140, 768), VIGOR (384, 768), University-1652
+            (384, 384), here of its drone images. The weights fit any size; the settings record it.
+        satellite_px: (height, width) of the satellite images; (384, 384) in every data set.
+
     Raises:
-        InputError: as `load_sample4geo`; a target of another suffix.
+        InputError: a target of another suffix; no such file, not a checkpoint, one with pickled code, of another form or another
+            network, or with NaN.
     """
     target = Path(target)
     if target.suffix != ".safetensors":
-        todo = "Name the file to write, not the one to read."
-        raise InputError(
-            target, expected="a file name ending in .safetensors", found=target.suffix or "none", todo=todo
-        )
-    model = load_sample4geo(path, ground_px, satellite_px)
+        expected, todo = "a file name ending in .safetensors", "Name the file to write, not the one to read."
+        raise InputError(target, expected=expected, found=target.suffix or "none", todo=todo)
+    state = _read(Path(path))
+    configs = [EncoderConfig(BACKBONE, pooling="head", image_px=size_px) for size_px in (ground_px, satellite_px)]
+    model = two_view_encoder(*configs, shared=True, seed=0)
+    own = {f"model.{name}": tensor for name, tensor in model.ground.backbone.state_dict().items()}
+    own["logit_scale"] = model.log_scale
+    fill(Path(path), own, state, "Give a checkpoint as the authors published it, as it was downloaded and unpacked.")
     save_model(model, target)
     return model
 

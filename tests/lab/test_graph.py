@@ -16,6 +16,7 @@ from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab import graph, rows
 from ucvgl.lab.reproduce import reproduce as reproduce_here
+from ucvgl.lab.settings import Request, seeds_of
 from ucvgl.paths import ROOT, write_json
 
 UCVGL = [sys.executable, "-m", "ucvgl.cli"]
@@ -39,29 +40,36 @@ def reproduce(*arguments, check=True):
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("wrong", "message"),
     [
-        ({"profil": "tiny"}, "expected only profile, data, seed, rows, .*, found 'profil'. Did you mean profile"),
         ({"profile": "huge"}, "found 'huge'"),
         ({"data": "/no/such/folder"}, "found '/no/such/folder'"),
-        ({"seed": "0,1,0"}, "expected different whole numbers"),
-        ({"seed": "0;1"}, "found '0;1'"),
+        ({"seeds": (0, -1)}, "expected a whole number >= 0, found -1"),
         ({"panorama": "/no/such.jpg"}, "expected a picture file"),
         ({"rows": "hedline"}, "expected one of all, headline, smoke, found 'hedline'"),
-        ({"job_seconds": "soon"}, "expected a number of seconds"),
-        ({"job_seconds": "nan"}, "expected a number of seconds"),
-        ({"drone": "/no/such"}, "expected a notebook with that parameter"),
+        ({"drone": "/no/such"}, "expected a folder"),
+        ({"drone": "/"}, "expected a notebook with that parameter"),
+        ({"backbone": "vgg16"}, "expected the paper profile with it, found laptop"),
     ],
 )
-def test_wrong_settings_are_found_before_anything_runs(studio, config, message):
+def test_wrong_settings_are_found_before_anything_runs(studio, wrong, message):
     write_notebook(studio / "notebooks", "01_toy")
     with pytest.raises(InputError, match=message):
-        graph.plan(config)
+        graph.plan(Request(**wrong))
 
 
-def planned(config):
+def test_wrong_texts_on_the_command_line():
+    for text in ("0,1,0", "0;1", "-1"):
+        with pytest.raises(InputError, match="expected different whole numbers"):
+            seeds_of(text)
+    for text in ("soon", "nan"):
+        with pytest.raises(InputError, match="expected a number of seconds"):
+            graph.plan(Request(), text)
+
+
+def planned(**asked):
     """A plan's notebook jobs by name and seed."""
-    return {(job.name, job.seed): job for job in graph.plan(config).notebooks}
+    return {(job.name, job.seed): job for job in graph.plan(Request(**asked)).notebooks}
 
 
 def test_the_snakefile_says_what_to_call_instead(studio):
@@ -74,9 +82,9 @@ def test_the_snakefile_says_what_to_call_instead(studio):
 def test_an_edit_changes_the_fingerprint_of_its_notebook_and_the_choice_of_rows_that_of_all(studio):
     first = write_notebook(studio / "notebooks", "01_a")
     write_notebook(studio / "notebooks", "02_b")
-    before, few = planned({}), planned({"rows": "headline"})
+    before, few = planned(), planned(rows="headline")
     edit_notebook(first, "A toy", "Another toy")
-    after = planned({})
+    after = planned()
     assert [name for name, seed in before if before[name, seed] != after[name, seed]] == ["01_a"]
     assert all(before[key].fingerprint != few[key].fingerprint for key in before)
 
@@ -86,11 +94,11 @@ def test_a_picture_goes_to_the_notebooks_that_take_one_and_its_content_counts(st
     write_notebook(studio / "notebooks", "02_b", parameters='profile = "tiny"\ndata = "world"\nseed = 0')
     picture = studio / "my picture.jpg"
     picture.write_bytes(b"one")
-    one = planned({"panorama": str(picture)})
+    one = planned(panorama=str(picture))
     assert one["01_a", 0].extra == (f"panorama={picture}",)
     assert one["02_b", 0].extra == ()
     picture.write_bytes(b"two")
-    two = planned({"panorama": str(picture)})
+    two = planned(panorama=str(picture))
     assert one["01_a", 0].fingerprint != two["01_a", 0].fingerprint
     assert one["02_b", 0] == two["02_b", 0]
 
@@ -100,11 +108,9 @@ def test_folders_and_names_go_to_the_notebooks_that_take_them(studio):
     write_notebook(studio / "notebooks", "01_a", parameters=f'{three}\nother = ""\nbackbone = "resnet50"')
     write_notebook(studio / "notebooks", "02_b", parameters=three)
     (studio / "set").mkdir()
-    jobs = planned({"other": str(studio / "set"), "backbone": "deit_small", "panorama": ""})
+    jobs = planned(profile="paper", other=str(studio / "set"), backbone="deit_small")
     assert jobs["01_a", 0].extra == (f"other={studio / 'set'}", "backbone=deit_small")
     assert jobs["02_b", 0].extra == ()
-    with pytest.raises(InputError, match="expected a folder"):
-        graph.plan({"other": str(studio / "none")})
 
 
 @pytest.fixture
@@ -122,10 +128,10 @@ def test_reproduce_layout(studio, own, capfd):
     write_notebook(studio / "notebooks", "01_a")
     write_notebook(studio / "notebooks", "02_b", layouts=("folders", "cvusa"))
     write_notebook(studio / "notebooks", "03_c", layouts=("vpr",))
-    found = graph.plan({"data": str(own)})
+    found = graph.plan(Request(data=str(own)))
     assert (found.names, found.left_out) == (["01_a", "02_b"], ("03_c",))
-    assert graph.plan({}).left_out == ()
-    status = reproduce_here({"profile": "tiny", "data": str(own)}, more=["--dry-run"])
+    assert graph.plan(Request()).left_out == ()
+    status = reproduce_here(Request("tiny", str(own)), more=["--dry-run"])
     said = capfd.readouterr()
     assert status == 0
     assert "not for data of this layout, left out: 03_c" in said.err
@@ -135,17 +141,17 @@ def test_reproduce_layout(studio, own, capfd):
 def test_stale_cache(studio, own):
     """A file that is replaced, added or taken away makes its data set's jobs run again, and no others."""
     write_notebook(studio / "notebooks", "01_a")
-    marks, world = [planned({"data": str(own)})["01_a", 0]], planned({})
+    marks, world = [planned(data=str(own))["01_a", 0]], planned()
     for change in (
         lambda: (own / "ground" / "1.jpg").write_bytes((own / "ground" / "0.jpg").read_bytes()),
         lambda: (own / "ground" / "2.jpg").write_bytes(b"2"),
         (own / "satellite" / "1.jpg").unlink,
     ):
         change()
-        marks.append(planned({"data": str(own)})["01_a", 0])
+        marks.append(planned(data=str(own))["01_a", 0])
     assert len({job.fingerprint for job in marks}) == 4
-    assert planned({"data": str(own)})["01_a", 0] == marks[-1]
-    assert planned({}) == world
+    assert planned(data=str(own))["01_a", 0] == marks[-1]
+    assert planned() == world
 
 
 def test_links_to_folders_are_followed_once(own):
@@ -164,7 +170,7 @@ ROWS = ("02/cold_start/full", "06/main/simclr")
 def test_a_notebook_waits_for_the_stages_of_its_rows(studio):
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
     write_notebook(studio / "notebooks", "03_c")
-    found = graph.plan({"profile": "tiny", "seed": "0,1", "job_seconds": "0"})
+    found = graph.plan(Request("tiny", seeds=(0, 1)), "0")
     stages = {job.key: job for job in found.stages}
     (first, second), (alone, _) = ([job for job in found.notebooks if job.name == name] for name in ("02_b", "03_c"))
     kinds = [key.rpartition("-")[0] for key in first.stages]
@@ -181,9 +187,9 @@ def test_a_notebook_waits_for_the_stages_of_its_rows(studio):
 def test_without_known_pairs_no_row_is_trained_for_tables_that_cannot_be(studio, own):
     """Notebook 02 then says at once what is missing; `ucvgl train` still trains without labels."""
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
-    found = graph.plan({"profile": "tiny", "data": str(own)})
+    found = graph.plan(Request("tiny", str(own)))
     assert (found.stages, found.row_names) == ((), {})
-    assert any(row.name == "04/main/ucvgl_s_0" for row in rows.rows("tiny", str(own), 0))
+    assert "04/main/ucvgl_s_0" in rows.rows(Request("tiny", str(own)), 0)
 
 
 def test_a_short_stage_is_left_to_those_that_need_it(studio, monkeypatch):
@@ -191,13 +197,13 @@ def test_a_short_stage_is_left_to_those_that_need_it(studio, monkeypatch):
     rates.write_text("work,device,images_per_second\n")
     monkeypatch.setattr(graph, "RATES", rates)
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
-    every = {job.key: job for job in graph.plan({"profile": "tiny"}).stages}
+    every = {job.key: job for job in graph.plan(Request("tiny")).stages}
     assert all(job.is_job for job in every.values() if job.seconds is None)  # not known: may be long
-    work = {stage.key: stage.work for stage in rows.all_stages(rows.rows("tiny", "world", 0)).values()}
+    work = {stage.key: stage.work for stage in rows.all_stages(rows.rows(Request("tiny"), 0).values()).values()}
     device = "GPU" if graph.has_gpu() else "CPU"
     fast = [f'"{name}",{device},{1e-3 if name.startswith("rendering") else 1e9}' for name in {*work.values()} if name]
     rates.write_text("work,device,images_per_second\n" + "\n".join(fast) + "\n")
-    some = {job.key: job for job in graph.plan({"profile": "tiny", "job_seconds": "1"}).stages}
+    some = {job.key: job for job in graph.plan(Request("tiny"), "1").stages}
     assert {key for key, job in some.items() if job.is_job} == {
         key for key in some if work[key].startswith("rendering")
     }
@@ -207,7 +213,7 @@ def test_a_short_stage_is_left_to_those_that_need_it(studio, monkeypatch):
 
 def test_a_dry_run_says_what_is_cached_and_about_how_long_the_rest_takes(studio):
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
-    found = graph.plan({"profile": "tiny", "seed": "0,1"})
+    found = graph.plan(Request("tiny", seeds=(0, 1)))
     before = graph.dry_run(found, 2).splitlines()
     (line,) = (line for line in before if line.startswith("02/cold_start/full"))
     assert line.split()[2] == "0/2"
@@ -221,25 +227,25 @@ def test_a_dry_run_says_what_is_cached_and_about_how_long_the_rest_takes(studio)
 
 def test_a_plan_is_kept_until_something_it_depends_on_changes(studio, monkeypatch):
     path = write_notebook(studio / "notebooks", "02_b", rows=ROWS)
-    config = {"profile": "tiny", "data": "world", "seed": "0"}
-    first, file = graph.kept_plan(config)
+    asked = Request("tiny")
+    first, file = graph.kept_plan(asked)
     assert graph.read_plan(file) == first
-    monkeypatch.setattr(graph, "plan", lambda config: pytest.fail("planned again"))
-    assert graph.kept_plan(config) == (first, file)
+    monkeypatch.setattr(graph, "plan", lambda *_: pytest.fail("planned again"))
+    assert graph.kept_plan(asked) == (first, file)
     file.write_text("{")  # a damaged file is no plan
     monkeypatch.undo()
     monkeypatch.setenv("UCVGL_RUNS", str(studio / "runs"))
     monkeypatch.setenv("UCVGL_NOTEBOOKS", str(studio / "notebooks"))
-    assert graph.kept_plan(config)[0] == first
+    assert graph.kept_plan(asked)[0] == first
     edit_notebook(path, "A toy", "Another toy")
-    assert graph.kept_plan(config)[1] != file
+    assert graph.kept_plan(asked)[1] != file
 
 
 @pytest.mark.slow
 def test_rows_train_side_by_side_and_a_killed_run_keeps_them(studio):
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
     options = ("--cores", "2", "--job-seconds", "0")
-    found = graph.plan({"profile": "tiny", "job_seconds": "0"})
+    found = graph.plan(Request("tiny"), "0")
     marks = {key: graph.marker(key) for key in found.notebooks[0].stages}
     child = subprocess.Popen([*UCVGL, "reproduce", "--profile", "tiny", *options], start_new_session=True,
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip

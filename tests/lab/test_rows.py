@@ -4,24 +4,24 @@ import pytest
 
 from ucvgl.errors import InputError
 from ucvgl.lab import rows
+from ucvgl.lab.settings import Request
 
 PROFILES = ("tiny", "laptop", "paper")
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_each_row_has_a_name_of_its_own_and_each_stage_follows_what_it_needs(profile):
-    found = rows.rows(profile, "world", 0)
-    assert len({row.name for row in found}) == len(found)
+def test_each_stage_follows_what_it_needs(profile):
+    found = rows.rows(Request(profile, rows="all"), 0)
     seen = set()
-    for key, stage in rows.all_stages(found).items():
+    for key, stage in rows.all_stages(found.values()).items():
         assert {need.key for need in stage.needs} <= seen
         seen.add(key)
-    assert {row.stage.key for row in found} <= seen
+    assert {stage.key for stage in found.values()} <= seen
 
 
 def test_equal_stages_have_one_key_in_every_process_and_other_settings_another():
     def named(profile, seed):
-        return {row.name: row.stage.key for row in rows.rows(profile, "world", seed)}
+        return {name: stage.key for name, stage in rows.rows(Request(profile), seed).items()}
 
     assert named("laptop", 0) == named("laptop", 0)
     names = named("laptop", 0)
@@ -34,7 +34,7 @@ def test_equal_stages_have_one_key_in_every_process_and_other_settings_another()
 
 
 def test_seeds_share_what_depends_on_none():
-    stages = [rows.all_stages(rows.rows("laptop", "world", seed)) for seed in (0, 1, 2)]
+    stages = [rows.all_stages(rows.rows(Request("laptop"), seed).values()) for seed in (0, 1, 2)]
     shared = set(stages[0]) & set(stages[1]) & set(stages[2])
     assert {stages[0][key].name for key in shared} >= {"images", "drives"}
     assert len(set().union(*stages)) == sum(map(len, stages)) - 2 * len(shared)
@@ -42,11 +42,11 @@ def test_seeds_share_what_depends_on_none():
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_headline_has_a_row_of_every_table_and_less_to_train(profile):
-    every, some = rows.rows(profile, "world", 0), rows.rows(profile, "world", 0, which="headline")
-    tables = {row.name.rpartition("/")[0] for row in every}
-    assert {row.name.rpartition("/")[0] for row in some} == tables
+    every, some = rows.rows(Request(profile, rows="all"), 0), rows.rows(Request(profile, rows="headline"), 0)
+    tables = {name.rpartition("/")[0] for name in every}
+    assert {name.rpartition("/")[0] for name in some} == tables
     assert set(rows.HEADLINE) - tables <= {"05/real", "06/real"}  # where no images are at hand
-    assert len(rows.all_stages(some)) < 0.5 * len(rows.all_stages(every))
+    assert len(rows.all_stages(some.values())) < 0.5 * len(rows.all_stages(every.values()))
 
 
 def test_a_table_shows_the_rows_that_are_asked_for(monkeypatch):

@@ -16,6 +16,7 @@ from ucvgl.errors import InputError
 from ucvgl.lab import material, profiles, rows, stages, variants
 from ucvgl.lab.evaluate import evaluate, open_tests
 from ucvgl.lab.graph import marker
+from ucvgl.lab.settings import Request
 from ucvgl.lab.train import train
 from ucvgl.methods import ucvgl
 
@@ -58,7 +59,7 @@ def test_what_two_processes_trained_one_process_loads(tmp_path, monkeypatch, cap
     found = ucvgl.evaluate(ucvgl.describe(model, given.test, settings.start), given.test.positives)
     assert found == stage.numbers["recall"]  # two processes evaluated the weights that were saved
     assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")]
-    row = next(row for row in rows.rows("tiny", "world", 3) if row.name == "02/cold_start/full")
+    row = rows.rows(Request("tiny"), 3)["02/cold_start/full"]
     assert all(marker(key).is_file() for key in rows.all_stages([row]))
     capsys.readouterr()
 
@@ -89,11 +90,11 @@ def test_bad_input_is_status_2(arguments, expected, monkeypatch, capsys, tmp_pat
 
 
 def test_a_single_stage_is_run_by_its_key(capsys):
-    row = next(row for row in rows.rows("tiny", "world", 0) if row.name == "06/main/simclr")
-    (first,) = row.stage.needs
-    train([first.key], "tiny", "world", 0)
+    row = rows.rows(Request("tiny"), 0)["06/main/simclr"]
+    (first,) = row.needs
+    train([first.key], Request("tiny"))
     assert marker(first.key).is_file()
-    assert not marker(row.stage.key).is_file()
+    assert not marker(row.key).is_file()
     assert "1 process(es)" in capsys.readouterr().out
 
 
@@ -106,20 +107,21 @@ def test_own_pairs_of_any_shape_are_learnt_by_three_methods(tmp_path, capsys):
             (root / side).mkdir(parents=True, exist_ok=True)
             noisy = np.clip(image + rng.normal(0, 20, image.shape), 0, 255).astype(np.uint8)
             Image.fromarray(noisy).save(root / side / f"{k:03d}.jpg")
-    train(["05/sampling/random", "06/main/simclr", "04/main/ucvgl_s_0"], "tiny", str(root), 0)
+    asked = Request("tiny", str(root))
+    train(["05/sampling/random", "06/main/simclr", "04/main/ucvgl_s_0"], asked)
     found = [line.partition(": ") for line in capsys.readouterr().out.splitlines() if line.endswith(".safetensors")]
     last = {key.rpartition("-")[0]: path for key, _, path in found}
     assert list(last) == ["sample4geo", "vg-ssl", "intra-view", "cross-view", "curriculum"]
     for path in last.values():
         assert evaluate(open_model(path), open_tests(root), progress=False).loc["test", "queries"] == 8
     with pytest.raises(InputError, match="expected panoramas, which notebooks 02 to 05 project, found pairs: photos"):
-        rows.rows("tiny", str(root), 0, measured=True)
+        rows.rows(asked, 0, measured=True)
 
 
 def test_the_tables_have_the_rows_that_are_trained():
     of_table = {}
-    for row in rows.rows("tiny", "world", 0):
-        table, _, key = row.name.rpartition("/")
+    for row in rows.rows(Request("tiny"), 0):
+        table, _, key = row.rpartition("/")
         of_table.setdefault(table, []).append(key)
     shown = {
         "02/cold_start": [*variants.COLD_START], "02/translation": [*variants.TRANSLATIONS],
@@ -136,7 +138,7 @@ def test_the_tables_have_the_rows_that_are_trained():
 @pytest.mark.slow
 def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch, capsys):
     monkeypatch.setenv("UCVGL_ROWS", "headline")
-    train([row.name for row in rows.rows("tiny", "world", 0, which="headline")], "tiny", "world", 0)
+    train([*rows.rows(Request("tiny", rows="headline"), 0)], Request("tiny"))
     for where in ("ucvgl", "curriculum", "sample4geo", "vg_ssl", "pretraining_losses"):
         monkeypatch.setattr(f"ucvgl.methods.{where}.train", again)
     monkeypatch.setattr("ucvgl.methods.ucvgl.train_cyclegan", again)

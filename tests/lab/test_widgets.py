@@ -9,32 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from ucvgl.geometry import TopView
-from ucvgl.lab.widgets import browse, explore, hits, projection_explorer
+from ucvgl.lab.widgets import browse, explore, hits
 
 MARGIN = [0.3, 0.1, 0.4, 0.2, np.nan]
 QUERIES = pd.DataFrame({"query": range(5), "nearest": [True, False, False, True, False], "margin": MARGIN})
 METHODS = pd.concat(
     [QUERIES.assign(method="simclr"), QUERIES.iloc[[0, 1, 3]].assign(method="byol", nearest=[False, True, True])]
 )
-
-
-def test_every_knob_of_the_projection_changes_the_picture_and_the_caption_tells_the_span() -> None:
-    generator = torch.Generator().manual_seed(0)
-    panorama = torch.randint(0, 255, (3, 64, 128), generator=generator, dtype=torch.uint8)
-    tile = torch.randint(0, 255, (3, 48, 48), generator=generator, dtype=torch.uint8)
-    sliders, pictures = projection_explorer(panorama, tile, TopView.from_span(48, 50.0)).children
-    knobs = {slider.description: slider for slider in sliders.children}
-    assert len(knobs) == 6
-    (view, label), (_, real) = (cell.children for cell in pictures.children)
-    assert (label.value, real.value) == ("top view, 50.0 m across", "the real tile, 50.0 m across")
-    for name, knob in knobs.items():
-        before, start = view.value, knob.value
-        knob.value = knob.max if name != "heading (deg)" else 20
-        # height alone sets the scale of the span, not the picture: the field of view is what is seen
-        assert (view.value != before) == (name != "camera height (m)"), name
-        assert (label.value == "top view, 100.0 m across") == (name == "camera height (m)"), name
-        knob.value = start
 
 
 # ------------------------------------------------------------------------------------------------------------- browse

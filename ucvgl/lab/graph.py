@@ -7,7 +7,6 @@ import csv
 import hashlib
 import json
 import math
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -17,12 +16,11 @@ from typing import Any
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab.settings import WORLD, check_data, check_profile, check_rows, data_id, figure_folder, run_folder
-from ucvgl.lab.sources import PACKAGE, fits, metadata, notebooks, parameters, source_fingerprint, suggest
+from ucvgl.lab.settings import WORLD, Request
+from ucvgl.lab.sources import PACKAGE, fits, metadata, notebooks, parameters, source_fingerprint
 from ucvgl.paths import write_json
 
-MORE = ("panorama", "other", "drone", "backbone")  # parameters that some notebooks have: a file, two folders, a name
-SETTINGS = ("profile", "data", "seed", "rows", "job_seconds", *MORE)
+MORE = ("panorama", "other", "drone", "backbone")  # parameters that some notebooks have
 CLUSTER_THREADS = 4  # for each job where Snakemake is told no cores: an executor plugin with --jobs
 # A shorter stage is left to whatever needs it: that a process begins and loads torch and timm takes half of this.
 JOB_SECONDS = 20.0
@@ -59,12 +57,7 @@ class NotebookJob:
 class Plan:
     """Everything the Snakefile needs, read and checked."""
 
-    profile: str  # one of PROFILES
-    data: str  # 'world' or an absolute path
-    data_id: str  # that, as a short name
-    rows: str  # all, headline or smoke
-    seeds: tuple[int, ...]  # in the order given
-    more: Mapping[str, str]  # the parameters in MORE that were given
+    asked: Request
     row_names: Mapping[str, tuple[str, ...]]  # of every row, with the key of its stage for each seed
     stages: tuple[StageJob, ...]  # each after those it needs
     notebooks: tuple[NotebookJob, ...]  # a job a notebook and seed
@@ -77,11 +70,11 @@ class Plan:
 
     def run(self, notebook: str, seed: int) -> str:
         """The results.json of one notebook."""
-        return str(run_folder(notebook, profile=self.profile, data=self.data, seed=seed) / "results.json")
+        return str(self.asked.run_folder(notebook, seed) / "results.json")
 
     def published(self, notebook: str) -> str:
         """The results.json of a notebook's merged results."""
-        return str(figure_folder(notebook, profile=self.profile, data=self.data) / "results.json")
+        return str(self.asked.figure_folder(notebook) / "results.json")
 
 
 def marker(key: str) -> Path:
@@ -97,39 +90,30 @@ def cached(key: str) -> bool:
 # ------------------------------------------------------------------------------------------------------------------- plan
 
 
-def plan(config: Mapping[str, Any]) -> Plan:
-    """Reads and checks the settings, the notebooks and their rows, before anything runs.
+def plan(asked: Request, job_seconds: str = "") -> Plan:
+    """Reads and checks the notebooks and their rows, before anything runs.
 
-    Args:
-        config: `profile` (default 'laptop'), `data` ('world'), `seed` (comma list, '0'), `rows` (all, headline or smoke; headline
-            for the paper profile, else all), `job_seconds` (JOB_SECONDS), and MORE. An empty text means the default.
-
-    Raises:
-        InputError: an unknown key, profile, choice of rows or data set, a wrong seed, a missing picture, or a notebook that
-            lacks one of the three parameters every notebook has.
+    job_seconds: a shorter stage is no job of its own; '' for JOB_SECONDS. InputError: none of the notebooks takes what is
+    given, or one lacks one of the three parameters every notebook has.
     """
-    for key in config.keys() - set(SETTINGS):
-        expected = f"only {', '.join(SETTINGS)}"
-        raise InputError("settings", expected=expected, found=repr(key), todo=suggest(key, SETTINGS))
-    text = {key: str(value) for key, value in config.items() if value not in (None, "")}
-    profile, data = check_profile(text.get("profile", "laptop")), check_data(text.get("data", WORLD))
-    seeds = _seeds(text.get("seed", "0"))
-    which = check_rows(text.get("rows") or ("headline" if profile == "paper" else "all"))
     # a process of its own would take longer than a few steps
-    shortest = math.inf if which == "smoke" else _seconds(text.get("job_seconds", str(JOB_SECONDS)))
-    names, left_out = notebooks(), []
-    if data != WORLD:
+    shortest = math.inf if asked.rows == "smoke" else _seconds(job_seconds or str(JOB_SECONDS))
+    files, left_out = {name: paths.notebooks() / f"{name}.ipynb" for name in notebooks()}, []
+    if asked.data != WORLD:
         from ucvgl.data import detect_layout  # takes seconds to load: torch
 
-        layout = detect_layout(data)
-        left_out = [name for name in names if not fits(paths.notebooks() / f"{name}.ipynb", layout)]
-        names = [name for name in names if name not in left_out]
-    files = {name: paths.notebooks() / f"{name}.ipynb" for name in names}
+        layout = detect_layout(asked.data)
+        left_out = [name for name, file in files.items() if not fits(file, layout)]
+        files = {name: file for name, file in files.items() if name not in left_out}
     known = {name: parameters(file) for name, file in files.items()}
-    extra = {key: _given(key, text[key], known) for key in MORE if key in text}
-    given_files = "" if data == WORLD else paths.files_digest(data)
+    extra = {key: value for key in MORE if (value := getattr(asked, key))}
+    for key in extra:
+        if not any(key in names for names in known.values()):
+            expected = "a notebook with that parameter"
+            raise InputError(key, expected=expected, found="none", todo=f"Leave {key.upper()} out.")
+    given_files = "" if asked.data == WORLD else paths.files_digest(asked.data)
     fingerprints = {
-        name: _fingerprint(file, given_files, which, extra.get("panorama", "") if "panorama" in known[name] else "")
+        name: _fingerprint(file, given_files, asked.rows, asked.panorama if "panorama" in known[name] else "")
         for name, file in files.items()
     }
 
@@ -140,33 +124,31 @@ def plan(config: Mapping[str, Any]) -> Plan:
     if any(wanted.values()):
         from ucvgl.lab import rows as lab_rows  # takes seconds to load: torch
 
-        options = {key: extra[key] for key in MORE[1:] if key in extra}
-        for seed in seeds:
-            every = lab_rows.rows(profile, data, seed, which=which, measured=True, **options)
-            found = [row for row in every if row.name.startswith(sum(wanted.values(), ()))]
-            for row in found:
-                row_names[row.name] = (*row_names.get(row.name, ()), row.stage.key)
-                stages |= _jobs(row, seed, stages, shortest)
+        for seed in asked.seeds:
+            found = lab_rows.rows(asked, seed, measured=True)
+            for row, stage in found.items():
+                if row.startswith(sum(wanted.values(), ())):
+                    row_names[row] = (*row_names.get(row, ()), stage.key)
+                    stages |= _jobs(stage, seed, stages, shortest)
             for name, starts in wanted.items():
-                of_notebook[name, seed] = tuple(lab_rows.all_stages([r for r in found if r.name.startswith(starts)]))
+                shown = [stage for row, stage in found.items() if row.startswith(starts)]
+                of_notebook[name, seed] = tuple(lab_rows.all_stages(shown))
     jobs = [
         NotebookJob(
             name, seed, of_notebook.get((name, seed), ()), fingerprints[name],
             tuple(f"{k}={v}" for k, v in extra.items() if k in known[name]),
         )
-        for name in names for seed in seeds
+        for name in files for seed in asked.seeds
     ]  # fmt: skip
-    return Plan(
-        profile, data, data_id(data), which, seeds, extra, row_names, _prioritised(stages), tuple(jobs), tuple(left_out)
-    )
+    return Plan(asked, row_names, _prioritised(stages), tuple(jobs), tuple(left_out))
 
 
-def _jobs(row: Any, seed: int, known: Mapping[str, StageJob], shortest: float) -> dict[str, StageJob]:
-    """The stages of a row that no row before it had."""
+def _jobs(last: Any, seed: int, known: Mapping[str, StageJob], shortest: float) -> dict[str, StageJob]:
+    """A stage and those that it needs, but for the known ones."""
     from ucvgl.lab.rows import all_stages
 
     (rates, _), found = _rates(), {}
-    for key, stage in all_stages([row]).items():
+    for key, stage in all_stages([last]).items():
         if key in known:
             continue
         seconds = stage.passes / rates[stage.work] if stage.work in rates else None if stage.work else 0.0
@@ -204,14 +186,6 @@ def _fingerprint(notebook: Path, files: str, which: str, panorama: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _seeds(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(re.fullmatch(r"[0-9]+", part) for part in parts) or len({int(p) for p in parts}) < len(parts):
-        raise InputError("seed", expected="different whole numbers >= 0, separated by commas", found=repr(text),
-                         todo="For example SEED=0,1,2.")  # fmt: skip
-    return tuple(int(part) for part in parts)
-
-
 def _seconds(text: str) -> float:
     with suppress(ValueError):
         if 0 <= float(text) < math.inf:
@@ -219,34 +193,22 @@ def _seconds(text: str) -> float:
     raise InputError("job_seconds", expected="a number of seconds", found=repr(text), todo="For example 20.")
 
 
-def _given(key: str, text: str, known: Mapping[str, Mapping[str, Any]]) -> str:
-    """A parameter that some notebooks have, checked; paths are made absolute."""
-    if not any(key in names for names in known.values()):
-        raise InputError(key, expected="a notebook with that parameter", found="none", todo=f"Leave {key.upper()} out.")
-    if key == "backbone":
-        return text
-    path = Path(text).expanduser().resolve()
-    what, there = ("a picture file", path.is_file()) if key == "panorama" else ("a folder", path.is_dir())
-    if not there:
-        raise InputError(key, expected=what, found=repr(text), todo="Check the spelling of the path.")
-    return str(path)
-
-
 # ------------------------------------------------------------------------------------------------------------ kept plans
 
 
-def kept_plan(config: Mapping[str, Any]) -> tuple[Plan, Path]:
-    """The plan for a configuration and the file that holds it for the Snakefile; from that file if nothing has changed since.
+def kept_plan(asked: Request, job_seconds: str = "") -> tuple[Plan, Path]:
+    """The plan and the file that holds it for the Snakefile; from that file if nothing has changed since.
 
     Raises:
         InputError: as `plan`.
     """
-    digest = hashlib.sha256(json.dumps([config, *sorted(_sources(config))], sort_keys=True).encode()).hexdigest()[:16]
+    depends_on = [asdict(asked), job_seconds, *sorted(_sources(asked))]
+    digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
     path = paths.runs() / "plans" / f"{digest}.json"
     try:
         return read_plan(path), path
     except (OSError, ValueError, TypeError, KeyError):
-        write_json(path, asdict(plan(config)))
+        write_json(path, asdict(plan(asked, job_seconds)))
         return read_plan(path), path
 
 
@@ -254,26 +216,27 @@ def read_plan(path: Path) -> Plan:
     """A plan from its file."""
     content = json.loads(path.read_text(encoding="utf-8"))
     kinds = {"stages": StageJob, "notebooks": NotebookJob}
-    return Plan(**content | {name: tuple(kind(**job) for job in content[name]) for name, kind in kinds.items()})
+    jobs = {name: tuple(kind(**job) for job in content[name]) for name, kind in kinds.items()}
+    return Plan(**content | jobs | {"asked": Request(**content["asked"])})
 
 
-def _sources(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a plan depends on beside its configuration."""
+def _sources(asked: Request) -> Iterator[tuple[str, str]]:
+    """What a plan depends on beside what is asked for."""
     for path in (*PACKAGE.rglob("*.py"), RATES, *paths.notebooks().glob("*.ipynb")):
         yield str(path), hashlib.sha256(path.read_bytes()).hexdigest()
     yield "runs", str(paths.runs())
     yield "gpu", str(has_gpu())
-    for key in ("data", "other", "drone"):
-        if config.get(key) and config[key] != WORLD:
-            yield key, paths.files_digest(config[key])
-    if config.get("panorama") and Path(config["panorama"]).is_file():
-        yield "panorama", hashlib.sha256(Path(config["panorama"]).read_bytes()).hexdigest()
+    for folder in {asked.data, asked.other, asked.drone} - {WORLD, ""}:
+        yield folder, paths.files_digest(folder)
+    if asked.panorama:
+        yield "panorama", hashlib.sha256(Path(asked.panorama).read_bytes()).hexdigest()
 
 
 def dry_run(found: Plan, cores: int) -> str:
     """What `reproduce` would do: each row with its stage, whether the cache has it, and estimates of work, memory and time."""
     jobs, memory = {job.key: job for job in found.stages}, _memory(found)
-    lines = [f"profile {found.profile}, data {found.data}, seeds {', '.join(map(str, found.seeds))}, rows: {found.rows}", "",
+    asked = found.asked
+    lines = [f"profile {asked.profile}, data {asked.data}, seeds {', '.join(map(str, asked.seeds))}, rows: {asked.rows}", "",
              f"{'row':<36} {'stage':<34} {'cached':>7} {'images':>11} {'steps':>8} {'GiB':>6} {'minutes':>8}"]  # fmt: skip
     for name, keys in found.row_names.items():
         seconds, done = [jobs[key].seconds for key in keys], sum(map(cached, keys))
@@ -302,13 +265,11 @@ def _memory(found: Plan) -> dict[str, str]:
     from ucvgl.lab import rows  # these take seconds to load: torch
     from ucvgl.lab.memory import step_of
 
-    options = {key: found.more[key] for key in MORE[1:] if key in found.more}
-    every = rows.rows(found.profile, found.data, found.seeds[0], which=found.rows, measured=True, **options)
     held: dict[str, str] = {}
-    for row in every:
-        steps = (step_of(stage.name, stage.settings[0]) for stage in rows.all_stages([row]).values())
+    for row, last in rows.rows(found.asked, found.asked.seeds[0], measured=True).items():
+        steps = (step_of(stage.name, stage.settings[0]) for stage in rows.all_stages([last]).values())
         peaks = [step.peak for step in steps if step is not None]
-        held[row.name] = f"{max(peaks) / 2**30:.1f}" if peaks else ""
+        held[row] = f"{max(peaks) / 2**30:.1f}" if peaks else ""
     return held
 
 

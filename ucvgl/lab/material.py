@@ -89,7 +89,7 @@ def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> l
     training part. Any other data set: its training and its validation part.
     """
     if data == WORLD:
-        trained, unseen = (_grid(settings, world, method) for world in (settings.trained, settings.unseen))
+        trained, unseen = (_ready(settings, world_grid(world), method) for world in (settings.trained, settings.unseen))
         learnt, held = split_rows(len(trained))
         asked = np.linspace(0, len(unseen) - 1, min(len(held), len(unseen))).astype(np.int64)
         return [Parts(trained.take(learnt), equal_galleries({"same": trained.take(held), "cross": unseen.take(asked)}))]
@@ -108,10 +108,6 @@ def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> l
 def _ready(settings: Sample4GeoSettings, data: Dataset, method: Sample4Geo) -> Dataset:
     """Images made ready, as the encoders are given them."""
     return prepare(data, replace(settings.images, polar=method.tile_kind == "polar"))
-
-
-def _grid(settings: Sample4GeoSettings, world: WorldConfig, method: Sample4Geo) -> Dataset:
-    return _ready(settings, world_grid(world), method)
 
 
 def split_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +133,7 @@ def styles(settings: Sample4GeoSettings, method: Sample4Geo) -> dict[str, Parts]
     """A city of each style, `small` of its panoramas to train on; its own held-out panoramas and those of all others as tests."""
     learnt, held = {}, {}
     for world in (settings.trained, settings.unseen):
-        whole = _grid(settings, world, method)
+        whole = _ready(settings, world_grid(world), method)
         city = [(images.positions.values[:, 0] // CITY_GAP_M).astype(int) for images in (whole.query, whole.gallery)]
         for number, name in enumerate(world.styles):
             part = whole.take(*(np.flatnonzero(own == number) for own in city))

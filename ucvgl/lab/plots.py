@@ -1,5 +1,6 @@
 """What the notebooks draw with: one look, sheets of pictures, maps of numbers, bars. A figure of its own is drawn in its cell."""
 
+import itertools
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -78,32 +79,25 @@ def sheet(
 
     columns: title -> pictures (3, H, W), one a row.
     """
-    ratios = [images[0].shape[-1] / images[0].shape[-2] for images in columns.values()]
-    rows = len(next(iter(columns.values())))
-    height = width_in / sum(ratios) * 1.03
-    size = (width_in, rows * height + 0.35)
-    figure, grid = plt.subplots(rows, len(columns), squeeze=False, figsize=size, width_ratios=ratios)
-    for column, (title, images) in enumerate(columns.items()):
-        for row, image in enumerate(images):
-            show(grid[row][column], image, title if row == 0 else "")
-    _label_rows(grid, row_labels)
-    return figure
+    pictures = [picture for row in zip(*columns.values(), strict=True) for picture in row]
+    return montage(pictures, list(columns), columns=len(columns), row_labels=row_labels, width_in=width_in)
 
 
 def montage(
     pictures: Sequence[Tensor], titles: Sequence[str], *, columns: int, row_labels: Sequence[str] = (),
     width_in: float = WIDTH_IN,
 ) -> Figure:  # fmt: skip
-    """Pictures (3, H, W) of one shape, each with its own title, row by row."""
-    rows = math.ceil(len(pictures) / columns)
-    ratio = pictures[0].shape[-2] / pictures[0].shape[-1]
-    size = (width_in, rows * (width_in / columns * ratio + 0.28))
-    figure, grid = plt.subplots(rows, columns, squeeze=False, figsize=size)
+    """Pictures (3, H, W) row by row, those of a column of one shape, the first of them with their own titles."""
+    rows, ratios = math.ceil(len(pictures) / columns), [p.shape[-1] / p.shape[-2] for p in pictures[:columns]]
+    titled = 1 if len(titles) <= columns else rows
+    size = (width_in, rows * width_in / sum(ratios) * 1.03 + 0.28 * titled + 0.07)
+    figure, grid = plt.subplots(rows, columns, squeeze=False, figsize=size, width_ratios=ratios)
     for axes in grid.ravel():
         axes.set_axis_off()
-    for axes, picture, title in zip(grid.ravel(), pictures, titles, strict=False):
+    for axes, picture, title in itertools.zip_longest(grid.ravel()[: len(pictures)], pictures, titles, fillvalue=""):
         show(axes, picture, title)
-    _label_rows(grid, row_labels)
+    for axes, label in zip(grid[:, 0], row_labels, strict=False):
+        axes.text(-0.04, 0.5, label, rotation=90, ha="right", va="center", transform=axes.transAxes)
     return figure
 
 
@@ -156,29 +150,27 @@ def diagram(
     return figure
 
 
-def _label_rows(grid: np.ndarray, labels: Sequence[str]) -> None:
-    for axes, label in zip(grid[:, 0], labels, strict=False):
-        axes.text(-0.04, 0.5, label, rotation=90, ha="right", va="center", transform=axes.transAxes)
-
-
 def ranked(
     gallery: Sequence[Tensor], index: Sequence[int], right: Sequence[float], notes: Sequence[str] = ()
 ) -> dict[str, Tensor]:
-    """What was retrieved, the nearest first, by its caption: in a green frame with a tick, or in a red one with a cross.
+    """What was retrieved, the nearest first, by its caption, each as of `framed`.
 
-    gallery: pictures (3, H, W). index: the k that were retrieved. right: k truth values, NaN where not known, and no
-    frame. notes: k texts for the captions, or none.
+    gallery: pictures (3, H, W). index: the k that were retrieved. right: k truth values, NaN where not known. notes: k texts
+    for the captions, or none.
     """
     found = {}
     for rank, (row, true) in enumerate(zip(index, right, strict=True), 1):
-        name, picture = f"{rank}: {notes[rank - 1]}" if notes else str(rank), [gallery[int(row)]]
-        if true != true:
-            found[name] = strip(picture)
-        elif true:
-            found[f"{name}, right"] = strip(picture, RIGHT_COLOUR, TICK_LINE)
-        else:
-            found[f"{name}, wrong"] = strip(picture, WRONG_COLOUR, CROSS_LINE)
+        name = f"{rank}: {notes[rank - 1]}" if notes else str(rank)
+        name += {1.0: ", right", 0.0: ", wrong"}.get(float(true), "")
+        found[name] = framed(gallery[int(row)], true)
     return found
+
+
+def framed(picture: Tensor, right: float) -> Tensor:
+    """A picture (3, H, W) in a green frame with a tick, in a red one with a cross, or as it is where truth is not known (NaN)."""
+    if right != right:
+        return strip([picture])
+    return strip([picture], RIGHT_COLOUR, TICK_LINE) if right else strip([picture], WRONG_COLOUR, CROSS_LINE)
 
 
 def strip(

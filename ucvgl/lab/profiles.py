@@ -100,12 +100,7 @@ def ucvgl(
         level: of the world's difficulty.
         backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's.
     """
-    settings = smoke(_ucvgl(check_profile(profile), seed, data, level, backbone))
-    return settings if data == WORLD or shows_panoramas(detect_layout(data), data, PUBLISHED) else _of_photos(settings)
-
-
-def _ucvgl(profile: str, seed: int, data: str, level: str, backbone: str) -> UcvglSettings:
-    match profile:
+    match check_profile(profile):
         case "tiny":
             world = _world(level, 48, 32, 256.0, 12.0, (64, 32), 0.5)
             gan = replace(
@@ -113,12 +108,15 @@ def _ucvgl(profile: str, seed: int, data: str, level: str, backbone: str) -> Ucv
             )
             images, start, steps = _small(seed, 32, (1, 2, 3), 1, 16, "test_efficientnet", "none")
             # encoders that learnt next to nothing: without a lower threshold most rows would find no label at all
-            return UcvglSettings(*world, images, start, replace(steps, rule=MiningRule(threshold=0.0)), gan)
+            settings = UcvglSettings(*world, images, start, replace(steps, rule=MiningRule(threshold=0.0)), gan)
         case "laptop":
             world = _world(level, 4000, 1000, 1700.0, 20.0, (128, 64), 0.4)
             small = _small(seed, 48, (1, 8, 15), 2, 64, "tf_efficientnet_lite0", "package")
-            return UcvglSettings(*world, *small, replace(SMALL_GAN, seed=seed))
-    return _ucvgl_paper(seed, level, data, backbone)
+            settings = UcvglSettings(*world, *small, replace(SMALL_GAN, seed=seed))
+        case _:
+            settings = _ucvgl_paper(seed, level, data, backbone)
+    settings = smoke(settings)
+    return settings if data == WORLD or shows_panoramas(detect_layout(data), data, PUBLISHED) else _of_photos(settings)
 
 
 def _of_photos(settings: UcvglSettings) -> UcvglSettings:
@@ -226,18 +224,19 @@ class Sample4GeoSettings:
 
 def sample4geo(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> Sample4GeoSettings:
     """Sample4Geo's settings; arguments as `ucvgl`."""
-    settings = smoke(_sample4geo(profile, seed, data, backbone))
-    if settings.unlabelled.images.top_view is not None:
+    other = ucvgl(profile, seed, data=data, backbone=backbone)
+    paper = profile == "paper"
+    settings = smoke(
+        _sample4geo_paper(other, seed, data, backbone) if paper else _sample4geo_small(other, profile, seed)
+    )
+    if other.images.top_view is not None:
         return settings
     photos = {"ground": settings.method.satellite, "ground_kind": "oblique", "tile_kind": "photo"}
     method, brief = (replace(method, **photos) for method in (settings.method, settings.brief))
-    return replace(settings, images=settings.unlabelled.images, method=method, brief=brief)
+    return replace(settings, images=other.images, method=method, brief=brief)
 
 
-def _sample4geo(profile: str, seed: int, data: str, backbone: str) -> Sample4GeoSettings:
-    other = ucvgl(profile, seed, data=data, backbone=backbone)
-    if profile == "paper":
-        return _sample4geo_paper(other, seed, data, backbone)
+def _sample4geo_small(other: UcvglSettings, profile: str, seed: int) -> Sample4GeoSettings:
     styles = ("garden", "canal")
     if profile == "tiny":
         tile = EncoderConfig("test_efficientnet", depth=2, pooling="gem", image_px=(16, 16))
@@ -343,12 +342,13 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
         seed: of the training.
         backbone: of the paper profile: resnet50 (GeM, 1024 numbers), deit_small (two tokens, 256), or as `with_backbone` takes it.
     """
+    tested, frames, frame_px = DRIVES, None, (32, 64)
     match check_profile(profile):
         case "tiny":
             train = DriveConfig("car", ("garden",), WORLD_SEED, 20, photo_px=(24, 32), city_size_m=256.0)
+            tested, frames, frame_px = dict.fromkeys(DRIVES, 24), 60, (24, 32)
             encoder = EncoderConfig("test_efficientnet", depth=2, pooling="gem", width=16, image_px=(24, 32))
             training = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3, weight_decay=0.05, seed=seed)
-            return _vg_ssl_small(profile, seed, train, dict.fromkeys(DRIVES, 24), encoder, training, (24, 32), 60)
         case "laptop":
             train = DriveConfig("car", STYLES, WORLD_SEED, 1000)
             encoder = EncoderConfig(
@@ -356,89 +356,68 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
             )
             training = TrainingConfig(epochs=4, batch_size=64, learning_rate=1e-3, weight_decay=0.05, warmup_epochs=0.5,
                                       clip_norm=5.0, seed=seed)  # fmt: skip
-            return _vg_ssl_small(profile, seed, train, DRIVES, encoder, training, (32, 64), None)
-    train = DriveConfig("car", STYLES, WORLD_SEED, 10_000, photo_px=(480, 640), city_size_m=2000.0, resolution_m=0.25)
-    encoders = {
-        "resnet50": EncoderConfig("resnet50.tv_in1k", "hub", pooling="unit_gem", width=1024, image_px=(480, 640)),
-        "deit_small": EncoderConfig(
-            "deit_small_distilled_patch16_224.fb_in1k", "hub", pooling="tokens", width=256, image_px=(480, 640)
-        ),
-    }
-    encoder = encoders.get(backbone) or with_backbone(encoders["resnet50"], backbone)
-    training = TrainingConfig(
-        epochs=30, batch_size=32 if backbone == "deit_small" else 64, learning_rate=1e-5, precision="bf16", prefetch=True,
-        seed=seed,
+        case _:
+            train = DriveConfig(
+                "car", STYLES, WORLD_SEED, 10_000, photo_px=(480, 640), city_size_m=2000.0, resolution_m=0.25
+            )
+            tested, frame_px, encoder = dict.fromkeys(DRIVES, 2000), (480, 640), _photo_encoder(backbone)
+            training = TrainingConfig(epochs=30, batch_size=32 if backbone == "deit_small" else 64, learning_rate=1e-5,
+                                      precision="bf16", prefetch=True, seed=seed)  # fmt: skip
+    if profile == "paper":
+        plain = VgSsl(encoder, SslLoss("simclr"), training, queries=10_000)
+        methods, real = {key: _as_published(plain, method, backbone) for key, method in SSL_METHODS.items()}, {}
+        shapes = [
+            (n, width, encoder.width) for n, width in ((0, 2048), (1, 2048), (2, 2048), (3, 2048), (2, 1024), (2, 4096))
+        ]
+    else:
+        methods = {key: _small_method(method, encoder, training, train.places) for key, method in SSL_METHODS.items()}
+        # random pairs for all: on the same last fifth SimCLR had 61 % with them and 57 % in the partial form, at twice the cost
+        real = {
+            key: replace(
+                config, encoder=replace(encoder, image_px=frame_px), geopair="random",
+                training=replace(config.training, epochs=training.epochs * 3 // 2),
+                loss=replace(config.loss, queue=config.loss.queue if frames is None else min(20, frames)),
+            )
+            for key, config in methods.items()
+        }  # fmt: skip
+        width = encoder.width
+        shapes = [(0, 256, width), (1, 256, width), (2, 256, width), (2, 64, width), (2, 256, width // 4)]
+    # the joined form has a quarter of the places by each kind
+    joined = tuple(replace(train, kind=kind, places=train.places // len(tested)) for kind in tested)
+    tests = {kind: replace(train, kind=kind, seed=WORLD_SEED + HELD_OUT_SEED, places=n) for kind, n in tested.items()}
+    other = ucvgl(profile, seed)
+    short = replace(other.start.cross, epochs=max(1, other.start.cross.epochs // 3))
+    settings = VgSslSettings(
+        (train,), joined, tests, encoder.image_px, methods, frame_px, frames, real,
+        tuple(ProjectorRow(*shape) for shape in shapes), replace(other, start=replace(other.start, cross=short)),
     )  # fmt: skip
-    plain = VgSsl(encoder, SslLoss("simclr"), training, queries=10_000)
-    methods = {
-        key: replace(
-            plain,
-            loss=published(method),
-            geopair=_geopair(method),
-            augment=backbone != "deit_small" and method != "moco",
-        )
-        for key, method in SSL_METHODS.items()
-    }
-    width = plain.encoder.width
-    projectors = tuple(
-        ProjectorRow(n, w, width) for n, w in ((0, 2048), (1, 2048), (2, 2048), (3, 2048), (2, 1024), (2, 4096))
-    )
-    return smoke(VgSslSettings(
-        *_drives(train, dict.fromkeys(DRIVES, 2000)), plain.encoder.image_px, methods, (480, 640), None, {}, projectors,
-        _short_cold_start(profile, seed),
-    ))  # fmt: skip
+    return smoke(settings) if profile == "paper" else settings
 
 
-def _vg_ssl_small(
-    profile: str, seed: int, train: DriveConfig, tested: Mapping[str, int], encoder: EncoderConfig, training: TrainingConfig,
-    frame_px: tuple[int, int], frames: int | None,
-) -> VgSslSettings:  # fmt: skip
-    """Encoders that a laptop trains in a minute, heads an eighth as wide as the paper's, and a queue as short as the set."""
-    of_frames = replace(encoder, image_px=frame_px)
-    methods = {}
-    for key, method in SSL_METHODS.items():
-        loss = published(method)
-        width, hidden = max(8, loss.projector_width // 8), max(8, loss.predictor_width // 8)
-        loss = replace(loss, projector_width=width, predictor_width=hidden, queue=train.places, momentum=0.99)
-        if method in ("byol", "simsiam"):
-            loss = replace(loss, predictor_rate=LAPTOP_PREDICTOR_RATE)
-        own = replace(training, learning_rate=LAPTOP_RATE[method])
-        # ImageNet's statistics: those of these small photos undo more than is learnt
-        methods[key] = VgSsl(
-            encoder, loss, own, geopair=_geopair(method), negatives=2, fixed_norms=True, crop_ratio=None
-        )
-    # random pairs for all: on the same last fifth SimCLR had 61 % with them and 57 % in the partial form, at twice the cost
-    longer = {key: replace(config.training, epochs=training.epochs * 3 // 2) for key, config in methods.items()}
-    real = {
-        key: replace(config, encoder=of_frames, geopair="random", training=longer[key])
-        for key, config in methods.items()
-    }
-    if frames is not None:
-        real = {key: replace(config, loss=replace(config.loss, queue=min(20, frames))) for key, config in real.items()}
-    width = encoder.width
-    rows = (0, 256, width), (1, 256, width), (2, 256, width), (2, 64, width), (2, 256, width // 4)
-    projectors = tuple(ProjectorRow(*row) for row in rows)
-    return VgSslSettings(
-        *_drives(train, tested), encoder.image_px, methods, frame_px, frames, real, projectors,
-        _short_cold_start(profile, seed),
-    )  # fmt: skip
+def _photo_encoder(backbone: str) -> EncoderConfig:
+    """The paper's two, or another of timm."""
+    resnet = EncoderConfig("resnet50.tv_in1k", "hub", pooling="unit_gem", width=1024, image_px=(480, 640))
+    if backbone == "deit_small":
+        return replace(resnet, backbone="deit_small_distilled_patch16_224.fb_in1k", pooling="tokens", width=256)
+    return with_backbone(resnet, backbone)
+
+
+def _as_published(plain: VgSsl, method: Method, backbone: str) -> VgSsl:
+    augment = backbone != "deit_small" and method != "moco"
+    return replace(plain, loss=published(method), geopair=_geopair(method), augment=augment)
+
+
+def _small_method(method: Method, encoder: EncoderConfig, training: TrainingConfig, places: int) -> VgSsl:
+    """An encoder that a laptop trains in a minute, heads an eighth as wide as the paper's, and a queue as short as the set."""
+    loss = published(method)
+    width, hidden = max(8, loss.projector_width // 8), max(8, loss.predictor_width // 8)
+    loss = replace(loss, projector_width=width, predictor_width=hidden, queue=places, momentum=0.99)
+    if method in ("byol", "simsiam"):
+        loss = replace(loss, predictor_rate=LAPTOP_PREDICTOR_RATE)
+    own = replace(training, learning_rate=LAPTOP_RATE[method])
+    # ImageNet's statistics: those of these small photos undo more than is learnt
+    return VgSsl(encoder, loss, own, geopair=_geopair(method), negatives=2, fixed_norms=True, crop_ratio=None)
 
 
 def _geopair(method: Method) -> Literal["random", "partial"]:
     return "partial" if method in ("simclr", "barlow", "vicreg") else "random"
-
-
-def _drives(
-    train: DriveConfig, tested: Mapping[str, int]
-) -> tuple[tuple[DriveConfig, ...], tuple[DriveConfig, ...], dict[str, DriveConfig]]:
-    """What is trained on, the joined form of it, with a quarter of the places by each kind, and what is tested on."""
-    joined = tuple(replace(train, kind=kind, places=train.places // len(tested)) for kind in tested)
-    seed = WORLD_SEED + HELD_OUT_SEED
-    return (train,), joined, {kind: replace(train, kind=kind, seed=seed, places=n) for kind, n in tested.items()}
-
-
-def _short_cold_start(profile: str, seed: int) -> UcvglSettings:
-    """UCVGL's, with a third of its cross-view epochs."""
-    other = ucvgl(profile, seed)
-    count = max(1, other.start.cross.epochs // 3)
-    return replace(other, start=replace(other.start, cross=replace(other.start.cross, epochs=count)))

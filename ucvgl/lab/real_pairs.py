@@ -32,9 +32,8 @@ from ucvgl.pseudo_labels import MiningRule, correctness
 from ucvgl.reranking import aligned
 from ucvgl.training import Row, TrainingConfig, train
 
-FOLDER = (
-    "university1652"  # below the folder of real samples (UCVGL_SAMPLES): satellite/ and drone/, one name a building
-)
+# below the folder of real samples (UCVGL_SAMPLES): satellite/ and drone/, one name a building
+FOLDER = "university1652"
 SAME = (("0118", "0167"),)  # two names of one building
 METHODS = {
     "zero_shot": "ImageNet's encoder", "aligned": "ImageNet's encoder, PCA and Procrustes", "adapted": "adapted, 0 % labels",
@@ -194,8 +193,7 @@ def measure_fold(recipe: RealPairs, fold: int) -> StageResult:
 
 def _compute(data: Dataset, recipe: RealPairs, held: Tensor, rows: Tensor, folder: Path) -> dict[str, Any]:
     images, ground, satellite = unpaired(data, rows, recipe.training.seed)
-    place = torch.full((len(data),), -1).index_put_((satellite,), torch.arange(len(rows)))
-    truth = Positives.of([place[torch.tensor(data.positives[i])].tolist() for i in ground.tolist()])
+    truth = data.take(ground, satellite).positives
     plain = replace(recipe.curriculum.start, centre=False)
 
     def centred(model: TwoViewEncoder) -> Descriptors:

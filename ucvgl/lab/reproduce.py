@@ -6,32 +6,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab.graph import Plan, cached, dry_run, has_gpu, kept_plan
 from ucvgl.lab.runner import failure, refresh_outputs
-from ucvgl.lab.settings import WORLD, check_data, figure_folder, run_folder
+from ucvgl.lab.settings import Request
 from ucvgl.lab.sources import notebooks
 
 
-def reproduce(config: Mapping[str, str], *, cores: str = "all", dry: bool = False, more: Sequence[str] = ()) -> int:
+def reproduce(
+    asked: Request, *, job_seconds: str = "", cores: str = "all", dry: bool = False, more: Sequence[str] = ()
+) -> int:
     """Regenerates every table and figure that is not up to date, through Snakemake, whose exit status it gives.
 
-    config: as of `plan`. cores: a number, or 'all'. dry: only say what would be done. more: further arguments for Snakemake,
-    as `--executor slurm --jobs 20`. InputError: bad settings.
+    job_seconds: as of `plan`. cores: a number, or 'all'. dry: only say what would be done. more: further arguments for
+    Snakemake, as `--executor slurm --jobs 20`. InputError: bad settings.
     """
-    config = {**config, "data": check_data(config.get("data", WORLD))}
-    for key in {"panorama", "other", "drone"} & config.keys():
-        if config[key]:
-            config[key] = str(Path(config[key]).expanduser().resolve())
     if cores != "all" and not re.fullmatch(r"[1-9][0-9]*", cores):
         raise InputError("cores", expected="a number >= 1, or 'all'", found=repr(cores), todo="For example CORES=2.")
-    if config.get("rows") == "smoke":
+    if asked.rows == "smoke":
         os.environ["UCVGL_ROWS"] = "smoke"  # for the profiles, in the plan as in all jobs
-    todo, path = kept_plan(config)
+    todo, path = kept_plan(asked, job_seconds)
     if todo.left_out:
         sys.stderr.write(f"not for data of this layout, left out: {', '.join(todo.left_out)}\n")
     if dry:
@@ -62,7 +60,7 @@ def reproduce(config: Mapping[str, str], *, cores: str = "all", dry: bool = Fals
     if status == 0:
         from ucvgl.lab.score import write_scorecard  # pandas takes seconds to load
 
-        root = figure_folder("x", profile=todo.profile, data=todo.data).parent
+        root = asked.figure_folder("x").parent
         write_scorecard(root)
         what = f"{made} of {len(before)} were renewed" if made else "everything was up to date, nothing was run"
         sys.stderr.write(f"{what} ({seconds:.0f} s); tables and figures: {root}\n")
@@ -77,7 +75,7 @@ def _missing(todo: Plan, begun: float) -> Iterator[str]:
     rows = {key: name for name, keys in reversed(todo.row_names.items()) for key in keys}
     jobs = {job.key for job in todo.stages if job.is_job}
     for job in todo.notebooks:
-        failed = run_folder(f"{job.name}.failed.ipynb", profile=todo.profile, data=todo.data, seed=job.seed)
+        failed = todo.asked.run_folder(f"{job.name}.failed.ipynb", job.seed)
         missing = [rows.get(key, key) for key in job.stages if key in jobs and not cached(key)]
         if failed.is_file() and failed.stat().st_mtime >= begun:
             yield f"\n{job.name} seed {job.seed}: {failure(failed)}\n  in {failed}\n\n"
@@ -94,9 +92,9 @@ def _marks(todo: Plan) -> dict[str, int | None]:
 def refresh_notebooks() -> int:
     """Renews what is committed: outputs in the notebooks (laptop, embedded world, seed 0); `reproduce`, which renews figures/,
     runs first, and unless its exit status, which is given back, is 0 the notebooks stay untouched."""
-    status = reproduce({"profile": "laptop"})
+    asked = Request()
+    status = reproduce(asked)
     if status == 0:
         for name in notebooks():
-            folder = run_folder(name, profile="laptop", data=WORLD, seed=0)
-            refresh_outputs(folder / "executed.ipynb", paths.notebooks() / f"{name}.ipynb")
+            refresh_outputs(asked.run_folder(name, 0) / "executed.ipynb", paths.notebooks() / f"{name}.ipynb")
     return status

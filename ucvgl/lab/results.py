@@ -21,7 +21,7 @@ from PIL import Image
 from ucvgl.errors import InputError
 from ucvgl.lab import tables
 from ucvgl.lab.provenance import commit, device, trained_on, versions
-from ucvgl.lab.settings import WORLD, check_data, check_profile, check_seed, data_id, run_folder
+from ucvgl.lab.settings import WORLD, Request
 from ucvgl.paths import figures, plain, replace_folder, write_json, write_text
 
 if TYPE_CHECKING:
@@ -175,12 +175,14 @@ def start(notebook: str, *, profile: str, data: str, seed: int, always_world: bo
     embedded world's whatever the data set. The run writes to the folder the engine chose (UCVGL_RUN_FOLDER); when a reader
     steps through, to `<notebook>-interactive` under runs/, so that published figures stay as they are.
     """
-    profile = check_profile(os.environ.get("UCVGL_PROFILE") or profile)
-    data, seed = check_data(data), check_seed(seed)
-    chosen = os.environ.get("UCVGL_RUN_FOLDER")
-    folder = Path(chosen) if chosen else run_folder(f"{notebook}-interactive", profile=profile, data=data, seed=seed)
+    asked, chosen = (
+        Request(os.environ.get("UCVGL_PROFILE") or profile, data, (seed,)),
+        os.environ.get("UCVGL_RUN_FOLDER"),
+    )
+    folder = Path(chosen) if chosen else asked.run_folder(f"{notebook}-interactive", seed)
     folder.mkdir(parents=True, exist_ok=True)
-    return Run(notebook, profile, data, seed, folder, measured_on=WORLD if always_world else data_id(data))
+    measured_on = WORLD if always_world else asked.data_id
+    return Run(notebook, asked.profile, asked.data, seed, folder, measured_on)
 
 
 def publish(folders: Sequence[Path], out: Path) -> Path:

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from ucvgl.errors import InputError
 from ucvgl.lab import material, profiles, real_pairs, stages, variants
 from ucvgl.lab.cache import StageResult
 from ucvgl.lab.results import plain_settings
-from ucvgl.lab.settings import WORLD, asked_rows
+from ucvgl.lab.settings import WORLD, Request, asked_rows
 from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.methods.sample4geo import Sample4Geo
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, intra_key
@@ -51,15 +51,8 @@ class Stage:
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of a table."""
-
-    name: str  # '<number of the notebook>/<table>/<key>', as '04/ablation/no_mutual'
-    stage: Stage  # what it shows
-
-
 _Line = tuple[str, str, Stage]  # table, key, stage
+_Sets = tuple[Dataset, Mapping[str, Dataset]]  # to train on; tests by name
 
 
 # By table: the keys of the rows that ROWS=headline keeps: one a method, and what a notebook's figures cannot do without.
@@ -121,24 +114,22 @@ class _Ucvgl:
         return replace(self, given=given, count=self.count // 2, part="every second place")
 
     def cold_start(self, start: Pretraining) -> Stage:
-        needs, place, tile = [self.images], (self.part, *self.images.settings), tile_share(start)
+        place, tile, gan = (self.part, *self.images.settings), tile_share(start), start.translation.gan
+        images, ground, needs = (self.images,), start.ground, [self.images]
         if start.intra is not None:
-            needs.append(Stage(
+            needs.append(_trained(
                 "intra-view", (intra_key(start), *place), lambda: stages.intra_view(self.given().unlabelled, start),
-                (self.images,), _passes(start.intra, 2 * self.count * (1 + tile)), training_of(start.ground),
-                _steps(start.intra, self.count),
+                images, start.intra, ground, self.count, 2 * (1 + tile),
             ))  # fmt: skip
         if start.cross is not None and start.translation.kind == "cyclegan":
             needs.append(Stage(
                 "translation", (start.translation, start.projection, *place),
-                lambda: stages.translation(self.given().unlabelled, start), (self.images,),
-                _gan_images(start.translation.gan), gan_training_of(start.translation.gan),
+                lambda: stages.translation(self.given().unlabelled, start), images, _gan_images(gan), gan_training_of(gan),
             ))  # fmt: skip
         views = 1 + tile * (3 if start.occlusion is not None and start.projection else 1)
-        return Stage(
+        return _trained(
             "cross-view", (start, *place), lambda: stages.pretrain(self.given().unlabelled, start, self.given()),
-            tuple(needs), _passes(start.cross, views * self.count), training_of(start.ground),
-            _steps(start.cross, self.count),
+            tuple(needs), start.cross, ground, self.count, views,
         )  # fmt: skip
 
     def curriculum(self, steps: Curriculum, hard: Any = None) -> Stage:
@@ -149,11 +140,19 @@ class _Ucvgl:
                 return None
 
         first = self.cold_start(steps.start) if steps.pretrained else self.images
-        # embedded for mining after each epoch: a quarter of a step's work
-        passes = _passes(steps.training, 1.25 * self.count * (1 + tile_share(steps.start)))
-        settings = (steps, hard, self.part, *self.images.settings)
-        many = _steps(steps.training, self.count)
-        return Stage("curriculum", settings, run, (first,), passes, training_of(steps.start.ground), many)
+        key, ground = (steps, hard, self.part, *self.images.settings), steps.start.ground
+        views = 1.25 * (1 + tile_share(steps.start))  # embedded for mining after each epoch: a quarter of a step's work
+        return _trained("curriculum", key, run, (first,), steps.training, ground, self.count, views)
+
+
+def _trained(
+    name: str, settings: tuple[Any, ...], run: Callable[[], object], needs: tuple[Stage, ...], config: TrainingConfig | None,
+    encoder: EncoderConfig, items: int, views: float,
+) -> Stage:  # fmt: skip
+    """A stage that trains an encoder, which sees `views` images for each of the `items` of an epoch."""
+    epochs, batch = (0, 1) if config is None else (config.epochs, config.batch_size)
+    steps = epochs * max(1, items // batch)
+    return Stage(name, settings, run, needs, int(epochs * views * items), training_of(encoder), steps)
 
 
 def training_of(encoder: EncoderConfig) -> str:
@@ -181,14 +180,6 @@ def rendering_of(what: str, height_px: int) -> str:
     return f"rendering {what}, {height_px} px high"
 
 
-def _passes(training: TrainingConfig | None, each_epoch: float) -> int:
-    return 0 if training is None else int(training.epochs * each_epoch)
-
-
-def _steps(training: TrainingConfig | None, items: int) -> int:
-    return 0 if training is None else training.epochs * max(1, items // training.batch_size)
-
-
 def _source(data: str, *world: Any) -> tuple[Any, ...]:
     """What names the images: the world's settings, or a folder's name with the names, sizes and times of its files."""
     return world if data == WORLD else (data, files_digest(data))
@@ -213,10 +204,9 @@ def ucvgl_rows(settings: profiles.UcvglSettings, data: str, own: _Ucvgl) -> Iter
 # --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
 
 
-def sample4geo_rows(
-    settings: profiles.Sample4GeoSettings, data: str, given: _Ucvgl, other: str, drone: str
-) -> Iterator[_Line]:  # fmt: skip
-    """(table, key, stage) of notebook 05; `given` are UCVGL's images, `other` and `drone` as its parameters."""
+def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: Request, given: _Ucvgl) -> Iterator[_Line]:
+    """(table, key, stage) of notebook 05; `given` are UCVGL's images."""
+    data, other = asked.data, asked.other
     world, photos = data == WORLD, settings.method.tile_kind == "photo"
     grids = _source(data, settings.trained, settings.unseen)
     places = 2 * (settings.trained.places + settings.unseen.places)
@@ -232,9 +222,8 @@ def sample4geo_rows(
         def run() -> StageResult:
             return [stages.supervise(area.train, config, area.tests) for area in areas()][-1]
 
-        passes, needed = _passes(config.training, (1 + tile_share(config)) * count), () if needs is None else (needs,)
-        many = _steps(config.training, count)
-        return Stage("sample4geo", (config, *named), run, needed, passes, training_of(config.ground), many)
+        needed, views = () if needs is None else (needs,), 1 + tile_share(config)
+        return _trained("sample4geo", (config, *named), run, needed, config.training, config.ground, count, views)
 
     for key in variants.SAMPLING:
         if given.located or key in ("random", "dss_only"):
@@ -246,7 +235,7 @@ def sample4geo_rows(
             named = ("trained on", number, *grids, *(_source(other) if other else ()))
             yield "05/generalisation", name, stage(settings.brief, lambda n=number: [cities()[n]], named, few)
     for table, root, flights, heights, opener in (
-        ("drone", drone, settings.flights, 1, material.open_flights),
+        ("drone", asked.drone, settings.flights, 1, material.open_flights),
         ("heights", "", settings.heights, len(HEIGHTS), material.open_heights),
     ):
         if root or world:
@@ -282,42 +271,45 @@ def sample4geo_rows(
 NORDLAND_TRAINING = 2386  # frames of its first part, about
 
 
-def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_Line]:
-    """(table, key, stage) of notebook 06; `backbone` as its parameter."""
-    settings = profiles.vg_ssl(profile, seed, backbone=backbone or "resnet50")
+def vg_ssl_rows(asked: Request, seed: int) -> Iterator[_Line]:
+    """(table, key, stage) of notebook 06."""
+    data, settings = asked.data, profiles.vg_ssl(asked.profile, seed, backbone=asked.backbone or "resnet50")
     opened = functools.cache(lambda: material.open_sets(settings, data))
     photos = 2 * sum(drive.places for drive in (*settings.train, *settings.joined, *settings.tests.values()))
     source = _source(data, settings.train, tuple(settings.tests.items()))
     drives = Stage("drives", source, opened, (), photos, rendering_of("photos", settings.photo_px[0]))
 
-    def stage(config: VgSsl) -> Stage:
+    def stage(
+        config: VgSsl, given: Callable[[], _Sets], named: tuple[Any, ...], needs: tuple[Stage, ...], queries: int
+    ) -> Stage:
+        def run() -> StageResult:
+            train, tests = given()
+            return stages.learn(train, config, tests)
+
+        key, views = (config, *named), config.images_a_query
+        return _trained("vg-ssl", key, run, needs, config.loop, config.encoder, queries, views)
+
+    def driven(config: VgSsl, given: Callable[[], _Sets] = opened, *joined: Any) -> Stage:
         queries = config.queries or sum(drive.places for drive in settings.train)
-        passes = _passes(config.training, config.images_a_query * queries)
-        images, run = drives.settings, functools.partial(_learn, opened, config)
-        many = _steps(config.loop, queries)
-        return Stage("vg-ssl", (config, *images), run, (drives,), passes, training_of(config.encoder), many)
+        return stage(config, given, (*drives.settings, *joined), (drives,), queries)
 
     if settings.real and data == WORLD and material.real_frames():
         frames = functools.cache(lambda: material.open_frames(settings))
         named = settings.frames, *(files_digest(str(samples() / name)) for name in material.REAL_FRAMES)
         for key, config in settings.real.items():
-            passes = _passes(config.training, config.images_a_query * (settings.frames or NORDLAND_TRAINING))
-            run = functools.partial(_learn, frames, config)
-            many = _steps(config.loop, settings.frames or NORDLAND_TRAINING)
-            yield "06/real", key, Stage("vg-ssl", (config, *named), run, (), passes, training_of(config.encoder), many)
+            yield "06/real", key, stage(config, frames, named, (), settings.frames or NORDLAND_TRAINING)
     for key, config in settings.methods.items():
-        yield "06/main", key, stage(config)
+        yield "06/main", key, driven(config)
     if data == WORLD:
         every = functools.cache(lambda: (material.open_drives(settings.joined), opened()[1]))
         for key in variants.JOINED:
-            alone, run = stage(settings.methods[key]), functools.partial(_learn, every, settings.methods[key])
-            yield "06/joined", key, replace(alone, settings=(*alone.settings, settings.joined), run=run)
+            yield "06/joined", key, driven(settings.methods[key], every, settings.joined)
     for key, _, config in variants.pairs_rows(settings):
-        yield "06/geopair", key, stage(config)
+        yield "06/geopair", key, driven(config)
     for key, config in variants.projector_rows(settings):
-        yield "06/projector", key, stage(config)
+        yield "06/projector", key, driven(config)
     for kind in variants.MINING:
-        yield "06/cost", f"triplet_{kind}", stage(variants.with_mining(settings, kind))
+        yield "06/cost", f"triplet_{kind}", driven(variants.with_mining(settings, kind))
     if data != WORLD:
         return
     other = _Ucvgl.of(settings.cold_start, WORLD).fewer()
@@ -333,11 +325,6 @@ def vg_ssl_rows(profile: str, data: str, seed: int, backbone: str) -> Iterator[_
                                                         run=run, needs=(other.images,))  # fmt: skip
 
 
-def _learn(given: Callable[[], tuple[Dataset, Mapping[str, Dataset]]], config: VgSsl) -> StageResult:
-    train, tests = given()
-    return stages.learn(train, config, tests)
-
-
 def _cold_start_with(given: Callable[[], Parts], config: WithLoss) -> StageResult:
     return stages.cold_start_with(given().unlabelled, config, given())
 
@@ -345,29 +332,19 @@ def _cold_start_with(given: Callable[[], Parts], config: WithLoss) -> StageResul
 # ------------------------------------------------------------------------------------------------------------ all of a profile
 
 
-def rows(
-    profile: str, data: str, seed: int, *, which: str = "all", measured: bool = False, other: str = "", drone: str = "",
-    backbone: str = "",
-) -> list[Row]:  # fmt: skip
-    """All rows of a profile, in the order of the notebooks.
+def rows(asked: Request, seed: int, *, measured: bool = False) -> dict[str, Stage]:
+    """What each row of a profile shows that is asked for, with one seed of the training, in the order of the notebooks.
 
-    Args:
-        profile: tiny, laptop or paper.
-        data: the world, or a data set's root.
-        seed: of the training.
-        which: all, headline, or smoke: those of headline.
-        measured: leave out the rows of notebooks 02 to 05 where no held-out part has known pairs: there is no table then.
-        other: of notebook 05, a second data set; '' for none.
-        drone: of notebook 05, University-1652; '' for none.
-        backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's.
+    Names are '<number of the notebook>/<table>/<key>', as '04/ablation/no_mutual'.
+
+    measured: leave out the rows of notebooks 02 to 05 where no held-out part has known pairs: there is no table then.
     """
-    if backbone and profile != "paper":
-        raise InputError("backbone", expected="the paper profile with it", found=profile, todo="Leave it out.")
+    data = asked.data
     found: list[_Line] = []
     layout = WORLD if data == WORLD else detect_layout(data)
     photos = layout in (*PLACE_RECOGNITION, *FRAMES)
     if not photos:
-        settings = profiles.sample4geo(profile, seed, data=data, backbone=backbone)
+        settings = profiles.sample4geo(asked.profile, seed, data=data, backbone=asked.backbone)
         own = _Ucvgl.of(settings.unlabelled, data)
         if measured and own.measured and settings.unlabelled.images.top_view is None:
             raise InputError(
@@ -377,11 +354,13 @@ def rows(
             )  # fmt: skip
         if own.measured or not measured:
             found += ucvgl_rows(settings.unlabelled, data, own)
-            found += sample4geo_rows(settings, data, own, other, drone)
+            found += sample4geo_rows(settings, asked, own)
     if photos or layout in (WORLD, "pairs"):
-        found += vg_ssl_rows(profile, data, seed, backbone)
-    kept = [line for line in found if which == "all" or line[1] in HEADLINE[line[0]]]
-    return [Row(f"{table}/{key}", stage) for table, key, stage in kept]
+        found += vg_ssl_rows(asked, seed)
+    kept = [line for line in found if asked.rows == "all" or line[1] in HEADLINE[line[0]]]
+    named = {f"{table}/{key}": stage for table, key, stage in kept}
+    assert len(named) == len(kept), "two rows of one name"
+    return named
 
 
 def chosen(table: str, names: Mapping[str, Any]) -> dict[str, Any]:
@@ -389,8 +368,8 @@ def chosen(table: str, names: Mapping[str, Any]) -> dict[str, Any]:
     return {key: text for key, text in names.items() if asked_rows() == "all" or key in HEADLINE[table]}
 
 
-def all_stages(wanted: Sequence[Row]) -> dict[str, Stage]:
-    """The stages that rows need, by key, each after those that it needs; what rows share stands there once."""
+def all_stages(wanted: Iterable[Stage]) -> dict[str, Stage]:
+    """These stages and those that they need, by key, each after those that it needs; what rows share stands there once."""
     found: dict[str, Stage] = {}
 
     def add(stage: Stage) -> None:
@@ -398,6 +377,6 @@ def all_stages(wanted: Sequence[Row]) -> dict[str, Stage]:
             add(need)
         found.setdefault(stage.key, stage)
 
-    for row in wanted:
-        add(row.stage)
+    for stage in wanted:
+        add(stage)
     return found

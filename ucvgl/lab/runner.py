@@ -12,7 +12,7 @@ from typing import Any
 from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab import sources
-from ucvgl.lab.settings import check_data, check_profile, check_seed
+from ucvgl.lab.settings import Request
 from ucvgl.paths import replace_folder, waiting_for, write_text
 
 
@@ -40,12 +40,10 @@ def _own_kernel(folder: Path) -> None:
     write_text(folder / "kernels" / "python3" / "kernel.json", json.dumps(spec))
 
 
-def _notebook_parameters(
-    name: str, *, profile: str, data: str, seed: int, extra: Sequence[str]
-) -> tuple[Path, dict[str, Any]]:
+def _notebook_parameters(name: str, asked: Request, extra: Sequence[str]) -> tuple[Path, dict[str, Any]]:
     notebook = sources.notebook_path(name)
     known = sources.parameters(notebook)
-    given: dict[str, Any] = {"profile": check_profile(profile), "data": check_data(data), "seed": check_seed(seed)}
+    given: dict[str, Any] = {"profile": asked.profile, "data": asked.data, "seed": asked.seeds[0]}
     free = [key for key in known if key not in sources.REQUIRED]
     for entry in extra:
         key, equals, text = entry.partition("=")
@@ -59,7 +57,7 @@ def _notebook_parameters(
     return notebook, given
 
 
-def run_notebook(name: str, *, profile: str, data: str, seed: int, extra: Sequence[str] = (), out: Path) -> Path:
+def run_notebook(name: str, asked: Request, *, extra: Sequence[str] = (), out: Path) -> Path:
     """Executes one notebook and leaves its executed copy, its artefacts and results.json in the folder `out`.
 
     The folder appears when everything is complete, in the place of an older one; a killed run leaves no trace in it. If
@@ -67,23 +65,21 @@ def run_notebook(name: str, *, profile: str, data: str, seed: int, extra: Sequen
 
     Args:
         name: the notebook's name without suffix.
-        profile: one of PROFILES.
-        data: 'world' or the root folder of a data set.
-        seed: a whole number >= 0.
+        asked: profile, data and one seed.
         extra: further parameters of the notebook, as `name=value`, converted to the types of their defaults.
         out: the folder to write.
 
     Raises:
-        InputError: an unknown notebook, profile, data set or parameter, or a value of the wrong type.
+        InputError: an unknown notebook or parameter, or a value of the wrong type.
         NotebookError: a cell failed, the kernel died, or the notebook never called `run.finish`.
     """
-    notebook, given = _notebook_parameters(name, profile=profile, data=data, seed=seed, extra=extra)
+    notebook, given = _notebook_parameters(name, asked, extra)
     import nbclient.exceptions
     import papermill
 
     out = out.resolve()
     partial, failed = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.name}.failed.ipynb")
-    label = f"{name} seed {seed}"
+    label = f"{name} seed {given['seed']}"
     with waiting_for(out.with_name(f".{out.name}.lock"), f"another process runs {label}"):
         shutil.rmtree(partial, ignore_errors=True)
         _own_kernel(partial / "jupyter")

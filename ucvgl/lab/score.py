@@ -22,9 +22,8 @@ import pandas as pd
 from ucvgl.lab import tables
 from ucvgl.paths import write_json, write_text
 
-RESOLVED = (
-    2.0  # points that published values have to differ by; none of the published tables states a spread of its own
-)
+# points that published values have to differ by; none of the published tables states a spread of its own
+RESOLVED = 2.0
 VERDICTS = ("kept", "contradicted", "undecided")
 COLUMNS = (
     "table", "paper", "key", "measure", "published", "seeds", "queries", *VERDICTS, "pairs_published", "gap", "gap_ours",
@@ -100,11 +99,8 @@ def compare(name: str, table: Comparison, queries: int) -> list[dict[str, Any]]:
         if table.gap is not None and set(table.gap) <= set(mean) and mean[table.gap[1]] > 0:
             a, b = table.gap
             ratio = mean[a] / mean[b]
-            row |= {
-                "gap": f"{a} / {b}",
-                "gap_ours": ratio,
-                "gap_error": math.hypot(error[a], ratio * error[b]) / mean[b],
-            }
+            row |= {"gap": f"{a} / {b}", "gap_ours": ratio}
+            row["gap_error"] = math.hypot(error[a], ratio * error[b]) / mean[b]
             row["gap_published"] = ", ".join(f"{value:.2f}" for value in (theirs.loc[a] / theirs.loc[b]).dropna())
         scored.append(row)
     return scored

@@ -1,8 +1,9 @@
-"""What everything is asked with, profile, data and seed, checked where it comes in; and the folders that are named after it."""
+"""What everything is asked with, checked where it comes in; and the folders that are named after it."""
 
 import hashlib
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from ucvgl import paths
@@ -13,28 +14,55 @@ PROFILES = ("tiny", "laptop", "paper")
 ROWS = ("all", "headline", "smoke")
 
 
+@dataclass(frozen=True)
+class Request:
+    """What is asked for. InputError: a wrong profile, data set, seed, choice of rows, file or folder."""
+
+    profile: str = "laptop"  # one of PROFILES
+    data: str = WORLD  # the embedded city, or the root folder of a data set, which is made absolute
+    seeds: tuple[int, ...] = (0,)  # of everything random, in the order given
+    rows: str = ""  # one of ROWS; '': headline for the paper profile, else all
+    panorama: str = ""  # a picture file for the notebooks that take one
+    other: str = ""  # of notebook 05, a second data set; '' for none
+    drone: str = ""  # of notebook 05, University-1652; '' for none
+    backbone: str = ""  # of the paper profile, as `choices.with_backbone` takes it; '' for the paper's
+
+    def __post_init__(self) -> None:
+        checked = {
+            "profile": check_profile(self.profile), "data": _data(self.data), "seeds": tuple(self.seeds),
+            "rows": check_rows(self.rows or ("headline" if self.profile == "paper" else "all")),
+            **{key: _there(key, getattr(self, key)) for key in ("panorama", "other", "drone")},
+        }  # fmt: skip
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        for seed in self.seeds:
+            if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+                raise InputError("seed", expected="a whole number >= 0", found=repr(seed), todo="Choose another seed.")
+        if self.backbone and self.profile != "paper":
+            expected = "the paper profile with it"
+            raise InputError("backbone", expected=expected, found=self.profile, todo="Leave it out.")
+
+    @property
+    def data_id(self) -> str:
+        """A short name for the data set, safe in a path: 'world', or the folder's name and six hex digits of its path."""
+        if self.data == WORLD:
+            return WORLD
+        slug = re.sub(r"[^a-z0-9]+", "-", Path(self.data).name.lower()).strip("-") or "data"
+        return f"{slug}-{hashlib.sha256(self.data.encode()).hexdigest()[:6]}"
+
+    def run_folder(self, notebook: str, seed: int) -> Path:
+        """Where one notebook's run is kept, under runs/."""
+        return paths.runs() / "notebooks" / self.profile / self.data_id / f"seed{seed}" / notebook
+
+    def figure_folder(self, notebook: str) -> Path:
+        """Where one notebook's merged results are published, under figures/."""
+        return paths.figures() / (self.profile if self.data == WORLD else f"{self.profile}-{self.data_id}") / notebook
+
+
 def check_profile(profile: str) -> str:
     """Gives `profile` back if it is one of PROFILES; raises InputError otherwise."""
     one_of("profile", profile, PROFILES, "Choose one.")
     return profile
-
-
-def check_data(data: str) -> str:
-    """Gives 'world' back, or the absolute path of an existing folder; raises InputError for anything else."""
-    if data == WORLD:
-        return WORLD
-    folder = Path(data).expanduser().resolve()
-    if not data or not folder.is_dir():
-        expected = "'world' (the embedded city) or the root folder of a data set"
-        raise InputError("data", expected=expected, found=repr(data), todo="Check the path; DATA.md lists the layouts.")
-    return str(folder)
-
-
-def check_seed(seed: int) -> int:
-    """Gives `seed` back if it is a whole number of at least 0; raises InputError otherwise."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError("seed", expected="a whole number >= 0", found=repr(seed), todo="Choose another seed.")
-    return seed
 
 
 def check_rows(which: str) -> str:
@@ -48,20 +76,32 @@ def asked_rows() -> str:
     return check_rows(os.environ.get("UCVGL_ROWS") or "all")
 
 
-def data_id(data: str) -> str:
-    """A short name for a data set, safe in a path: 'world', or the folder's name and six hex digits of its path."""
-    data = check_data(data)
+def seeds_of(text: str) -> tuple[int, ...]:
+    """'0,1,2' as numbers; InputError for anything but different whole numbers."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]+", part) for part in parts) or len({int(p) for p in parts}) < len(parts):
+        raise InputError("seed", expected="different whole numbers >= 0, separated by commas", found=repr(text),
+                         todo="For example SEED=0,1,2.")  # fmt: skip
+    return tuple(int(part) for part in parts)
+
+
+def _data(data: str) -> str:
+    """The world, or the absolute path of an existing folder."""
     if data == WORLD:
         return WORLD
-    slug = re.sub(r"[^a-z0-9]+", "-", Path(data).name.lower()).strip("-") or "data"
-    return f"{slug}-{hashlib.sha256(data.encode()).hexdigest()[:6]}"
+    folder = Path(data).expanduser().resolve()
+    if not data or not folder.is_dir():
+        expected = "'world' (the embedded city) or the root folder of a data set"
+        raise InputError("data", expected=expected, found=repr(data), todo="Check the path; DATA.md lists the layouts.")
+    return str(folder)
 
 
-def run_folder(notebook: str, *, profile: str, data: str, seed: int) -> Path:
-    """Where one notebook's run with these settings is kept, under runs/."""
-    return paths.runs() / "notebooks" / profile / data_id(data) / f"seed{seed}" / notebook
-
-
-def figure_folder(notebook: str, *, profile: str, data: str) -> Path:
-    """Where one notebook's merged results are published, under figures/."""
-    return paths.figures() / (profile if data == WORLD else f"{profile}-{data_id(data)}") / notebook
+def _there(key: str, text: str) -> str:
+    """The absolute path of the picture, or of the data set, if one is given."""
+    if not text:
+        return ""
+    path = Path(text).expanduser().resolve()
+    what, there = ("a picture file", path.is_file()) if key == "panorama" else ("a folder", path.is_dir())
+    if not there:
+        raise InputError(key, expected=what, found=repr(text), todo="Check the spelling of the path.")
+    return str(path)

@@ -6,7 +6,7 @@ The stages have the same names in the run cache as those of a notebook's cells, 
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.distributed as dist
@@ -19,31 +19,30 @@ from ucvgl.lab.cache import StageResult
 from ucvgl.lab.graph import marker
 from ucvgl.lab.memory import check_fits, step_of
 from ucvgl.lab.results import device
-from ucvgl.lab.rows import Row, Stage, all_stages
-from ucvgl.lab.settings import check_data, check_profile, check_seed
+from ucvgl.lab.rows import Stage, all_stages
+from ucvgl.lab.settings import Request
 from ucvgl.lab.sources import suggest
 from ucvgl.methods.common import BEST
 from ucvgl.paths import write_json
 
 
-def train(
-    names: Sequence[str], profile: str, data: str, seed: int, *, other: str = "", drone: str = "", backbone: str = ""
-) -> None:
+def train(names: Sequence[str], asked: Request) -> None:
     """Computes stages that the run cache lacks, and notes for the graph that it has them.
 
     names: of rows, as '04/ablation/no_mutual'; beginnings of such names, as '04/ablation' for a whole table or '05/' for a
-    notebook; or keys of single stages. The rest as in `lab.rows.rows`. InputError: a name that is none of these, bad settings,
-    or a step that takes more memory than the GPU has.
+    notebook; or keys of single stages. asked: with one seed. InputError: a name that is none of these, or a step that takes
+    more memory than the GPU has.
     """
     if int(os.environ.get("RANK", "0")) > 0:
         os.environ["TQDM_DISABLE"] = "1"  # one process shows the bars
-    check_seed(seed)
-    data = check_data(data)
-    known = lab_rows.rows(check_profile(profile), data, seed, other=other, drone=drone, backbone=backbone)
+    (seed,) = asked.seeds
+    known = lab_rows.rows(asked, seed)
     wanted = {key: stage for name in names for key, stage in _find(name, known).items()}
     place = processes()
     if place.is_main_process:
-        sys.stdout.write(f"profile {profile}, seed {seed}: {place.num_processes} process(es), {place.device.type}\n")
+        sys.stdout.write(
+            f"profile {asked.profile}, seed {seed}: {place.num_processes} process(es), {place.device.type}\n"
+        )
         sys.stdout.flush()
     if place.device.type == "cuda":  # all before anything runs
         available = torch.cuda.get_device_properties(place.device).total_memory
@@ -63,14 +62,14 @@ def train(
         dist.destroy_process_group()
 
 
-def _find(name: str, known: Sequence[Row]) -> dict[str, Stage]:
+def _find(name: str, known: Mapping[str, Stage]) -> dict[str, Stage]:
     """The stages of the rows whose names are `name` or begin with it, or the one stage of that key."""
-    rows = [row for row in known if f"{row.name}/".startswith(f"{name.rstrip('/')}/")]
+    rows = [stage for row, stage in known.items() if f"{row}/".startswith(f"{name.rstrip('/')}/")]
     if rows:
         return all_stages(rows)
-    stages = all_stages(known)
+    stages = all_stages(known.values())
     if name not in stages:
-        tables = dict.fromkeys(row.name.rpartition("/")[0] for row in known)
-        expected, todo = f"a row or a table, such as {', '.join(tables)}", suggest(name, [row.name for row in known])
-        raise InputError("row", expected=expected, found=repr(name), todo=todo)
+        tables = dict.fromkeys(row.rpartition("/")[0] for row in known)
+        expected = f"a row or a table, such as {', '.join(tables)}"
+        raise InputError("row", expected=expected, found=repr(name), todo=suggest(name, [*known]))
     return {name: stages[name]}

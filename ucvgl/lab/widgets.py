@@ -14,10 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from ucvgl.geometry import TopView, top_view
 from ucvgl.lab.plots import as_picture
 
-PICTURE_PX = 300
 ALL = "all"  # a filter that leaves nothing out
 NAMED, WRAPPED = {"description_width": "initial"}, {"flex_flow": "row wrap", "width": "100%"}
 Pictures = Mapping[str, Tensor | Figure]  # caption -> (3, H, W) uint8 or float in 0..1, or a plot
@@ -28,37 +26,6 @@ def as_jpeg(image: Tensor) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(as_picture(image)).save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
-
-
-def as_bytes(image: Tensor) -> Tensor:
-    """(3, H, W) float in 0..1 as uint8."""
-    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def projection_explorer(panorama: Tensor, tile: Tensor, settings: TopView) -> widgets.VBox:
-    """Sliders for what the projection assumes of the camera, and the top view they give beside the real tile.
-
-    Args:
-        panorama: (3, H, 2H) uint8.
-        tile: (3, S, S) uint8, of the span that `settings` gives.
-        settings: where the sliders start; the top view keeps its field of view when the height changes: what changes then
-            is the span, written beneath.
-    """
-
-    def draw(*values: float) -> Pictures:
-        *camera, blend = values
-        chosen = TopView(settings.size_px, **dict(zip(ranges, camera, strict=True)))
-        view = top_view(panorama[None], chosen)[0].float()
-        over = torch.nn.functional.interpolate(tile[None].float(), view.shape[-2:], mode="area")[0]
-        view = (view * (1 - blend) + over * blend).round().to(torch.uint8)
-        return {f"top view, {chosen.span_m:.1f} m across": view, f"the real tile, {settings.span_m:.1f} m across": tile}
-
-    ranges = {"heading_deg": (-45, 45, 0.5), "pitch_deg": (-6, 6, 0.1), "roll_deg": (-6, 6, 0.1),
-              "fov_deg": (120, 176, 0.5), "camera_height_m": (1, 5, 0.1)}  # fmt: skip
-    names = ("heading (deg)", "pitch (deg)", "roll (deg)", "field of view (deg)", "camera height (m)")
-    starts = ((getattr(settings, field), *limits) for field, limits in ranges.items())
-    knobs = dict(zip(names, starts, strict=True)) | {"blend in the tile": (0, 0, 1, 0.05)}
-    return explore(draw, knobs, height_px=PICTURE_PX)
 
 
 def browse(
