@@ -214,13 +214,13 @@ def test_a_short_stage_is_left_to_those_that_need_it(studio, monkeypatch):
 def test_a_dry_run_says_what_is_cached_and_about_how_long_the_rest_takes(studio):
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
     found = graph.plan(Request("tiny", seeds=(0, 1)))
-    before = graph.dry_run(found, 2).splitlines()
+    before = graph.dry_run(found, 2, studio / "plan.json").splitlines()
     (line,) = (line for line in before if line.startswith("02/cold_start/full"))
     assert line.split()[2] == "0/2"
     assert f"need {len(found.stages)} stages; 0 are in the cache" in before[-3]
     key = found.row_names["02/cold_start/full"][1]
     write_json(graph.marker(key), {})
-    after = graph.dry_run(found, 2).splitlines()
+    after = graph.dry_run(found, 2, studio / "plan.json").splitlines()
     assert next(line for line in after if line.startswith("02/cold_start/full")).split()[2] == "1/2"
     assert "; 1 are in the cache" in after[-3]
 

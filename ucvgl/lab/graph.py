@@ -232,9 +232,12 @@ def _sources(asked: Request) -> Iterator[tuple[str, str]]:
         yield "panorama", hashlib.sha256(Path(asked.panorama).read_bytes()).hexdigest()
 
 
-def dry_run(found: Plan, cores: int) -> str:
-    """What `reproduce` would do: each row with its stage, whether the cache has it, and estimates of work, memory and time."""
-    jobs, memory = {job.key: job for job in found.stages}, _memory(found)
+def dry_run(found: Plan, cores: int, file: Path) -> str:
+    """What `reproduce` would do: each row with its stage, whether the cache has it, and estimates of work, memory and time.
+
+    file: of the kept plan; what was counted of the memory is kept beside it.
+    """
+    jobs, memory = {job.key: job for job in found.stages}, _memory(found, file.with_suffix(".memory.json"))
     asked = found.asked
     lines = [f"profile {asked.profile}, data {asked.data}, seeds {', '.join(map(str, asked.seeds))}, rows: {asked.rows}", "",
              f"{'row':<36} {'stage':<34} {'cached':>7} {'images':>11} {'steps':>8} {'GiB':>6} {'minutes':>8}"]  # fmt: skip
@@ -258,10 +261,12 @@ def dry_run(found: Plan, cores: int) -> str:
     return "\n".join(lines)
 
 
-def _memory(found: Plan) -> dict[str, str]:
-    """GiB at the peak of a training step, of each row's stage or of one that it needs, about."""
+def _memory(found: Plan, kept: Path) -> dict[str, str]:
+    """GiB at the peak of a training step, of each row's stage or of one that it needs, about; kept in a file."""
     if not found.row_names:
         return {}
+    with suppress(OSError, ValueError):
+        return json.loads(kept.read_text(encoding="utf-8"))
     from ucvgl.lab import rows  # these take seconds to load: torch
     from ucvgl.lab.memory import step_of
 
@@ -270,6 +275,7 @@ def _memory(found: Plan) -> dict[str, str]:
         steps = (step_of(stage.name, stage.settings[0]) for stage in rows.all_stages([last]).values())
         peaks = [step.peak for step in steps if step is not None]
         held[row] = f"{max(peaks) / 2**30:.1f}" if peaks else ""
+    write_json(kept, held)
     return held
 
 

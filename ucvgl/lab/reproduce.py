@@ -33,7 +33,7 @@ def reproduce(
     if todo.left_out:
         sys.stderr.write(f"not for data of this layout, left out: {', '.join(todo.left_out)}\n")
     if dry:
-        sys.stdout.write(dry_run(todo, os.cpu_count() or 1 if cores == "all" else int(cores)) + "\n")
+        sys.stdout.write(dry_run(todo, os.cpu_count() or 1 if cores == "all" else int(cores), path) + "\n")
         return 0
     folder = paths.runs()
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")]
