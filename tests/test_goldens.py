@@ -7,7 +7,6 @@ tests/test_goldens.py -k <name>` stores them anew.
 
 import hashlib
 import json
-import math
 import os
 from dataclasses import replace
 from functools import cache
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from toy_sets import generator
 
 from ucvgl import (
     geometry,
@@ -40,7 +40,8 @@ from ucvgl.locate import views as street
 from ucvgl.locate.adapt import WORLD_WEIGHTS
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
 from ucvgl.world import drives as drives_of_world
-from ucvgl.world import pairs, views
+from ucvgl.world import pairs
+from ucvgl.world import views as rendering
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import make_city
 from ucvgl.world.drives import MANNERS, DriveConfig, world_drives
@@ -90,10 +91,6 @@ def as_bytes(floats):
     return (floats * 255).round().to(torch.uint8)
 
 
-def generator(seed):
-    return torch.Generator().manual_seed(seed)
-
-
 # ------------------------------------------------------------------------------------------------------------- losses
 
 
@@ -110,49 +107,33 @@ SHARED = torch.from_numpy(MASK | MASK.T)  # rows that share a tile, the diagonal
 
 
 @golden
-def info_nce():
+def losses_with_gradients():
     inputs, smooth = (unit(0, 6, 8), unit(1, 6, 8), torch.tensor(1 / 0.07)), {"label_smoothing": 0.1}
-    options = {"plain": {}, "smoothing 0.1": smooth, "shared, smoothing": smooth | {"not_negative": SHARED}}
-    return {name: with_gradients(losses.info_nce, *inputs, **more) for name, more in options.items()}
-
-
-@golden
-def soft_info_nce():
-    inputs = unit(0, 6, 8), unit(1, 6, 8), torch.tensor(1 / 0.07)
-    matched = torch.tensor([True, False, True, True, False, False])
-    options = {"plain": {}, "shared": {"not_negative": SHARED, "label_smoothing": 0.1}}
-    return {
-        f"some/{name}": with_gradients(losses.soft_info_nce, *inputs, matched=matched, **more)
-        for name, more in options.items()
-    }
-
-
-@golden
-def contrastive_losses():
-    first, second, queue, found = normal(0, 6, 8), normal(1, 6, 8), unit(2, 10, 8), {}
+    matched = {"matched": torch.tensor([True, False, True, True, False, False])}
+    first, second, queue = normal(0, 6, 8), normal(1, 6, 8), unit(2, 10, 8)
     skip = torch.from_numpy(np.random.default_rng(4).uniform(size=(6, 10)) < 0.3)
     skip[2] = True  # a query whose negatives are all left out
     present = torch.from_numpy(np.random.default_rng(5).uniform(size=(6, 4)) < 0.7)
     near = unit(6, 6, 8), F.normalize(unit(6, 6, 8) + 1.5 * unit(7, 6, 8), dim=1), unit(3, 6, 4, 8)
-    for name, mask in (("all", None), ("shared", SHARED)):
-        options = {"temperature": 0.07, "not_negative": mask}
-        found[f"nt_xent 0.07 {name}"] = with_gradients(ssl_losses.nt_xent, first, second, **options)
-    for name, mask in (("all", None), ("some", skip)):
-        options = {"temperature": 0.07, "not_negative": mask}
-        found[f"moco 0.07 {name}"] = with_gradients(ssl_losses.moco, first, second, queue, **options)
-    for name, options in {"plain": {}, "present": {"margin": 0.5, "present": present}}.items():
-        found[f"triplet {name}"] = with_gradients(ssl_losses.triplet, *near, **options)
+    found = {"simsiam": with_gradients(ssl_losses.simsiam, *[normal(seed, 6, 8) for seed in (2, 3, 4, 5)])}
+    for name, loss, given, options in (
+        ("info_nce, plain", losses.info_nce, inputs, {}),
+        ("info_nce, smoothing 0.1", losses.info_nce, inputs, smooth),
+        ("info_nce, shared, smoothing", losses.info_nce, inputs, smooth | {"not_negative": SHARED}),
+        ("soft_info_nce, plain", losses.soft_info_nce, inputs, matched),
+        ("soft_info_nce, shared", losses.soft_info_nce, inputs, matched | smooth | {"not_negative": SHARED}),
+        ("nt_xent 0.07 all", ssl_losses.nt_xent, (first, second), {"temperature": 0.07}),
+        ("nt_xent 0.07 shared", ssl_losses.nt_xent, (first, second), {"temperature": 0.07, "not_negative": SHARED}),
+        ("moco 0.07 all", ssl_losses.moco, (first, second, queue), {"temperature": 0.07}),
+        ("moco 0.07 some", ssl_losses.moco, (first, second, queue), {"temperature": 0.07, "not_negative": skip}),
+        ("triplet plain", ssl_losses.triplet, near, {}),
+        ("triplet present", ssl_losses.triplet, near, {"margin": 0.5, "present": present}),
+    ):
+        found[name] = with_gradients(loss, *given, **options)
+    second = 0.7 * second + 0.5 * first
+    for name in ("negative_cosine", "byol", "barlow_twins", "vicreg"):
+        found[name] = with_gradients(getattr(ssl_losses, name), first, second)
     return found
-
-
-@golden
-def other_ssl_losses():
-    first, second = normal(0, 6, 8), normal(1, 6, 8) * 0.7 + 0.5 * normal(0, 6, 8)
-    found = {
-        name: with_gradients(getattr(ssl_losses, name), first, second)
-        for name in ("negative_cosine", "byol", "barlow_twins", "vicreg")
-    }
-    return found | {"simsiam": with_gradients(ssl_losses.simsiam, *[normal(seed, 6, 8) for seed in (2, 3, 4, 5)])}
 
 
 # -------------------------------------------------------------------------------------------------------------- views
@@ -162,49 +143,36 @@ HEADINGS = torch.tensor([0.0, 77.0, -130.0])
 
 
 @golden
-def top_views():
-    panorama, settings = pictures(2, 24, 48), TopView(12, 150.0)
+def views():
+    """From above, of a camera, of a tile; and pictures of a street as encoders are given them, bytes, at several headings."""
+    panorama, small, tile = pictures(2, 24, 48), pictures(2, 20, 40), pictures(2, 20, 20)
+    settings = TopView(12, 150.0)
     # the stored strip lies on grey
     whole = geometry.complete_panorama(pictures(1, 10, 48) - 0.25, strip_offset=4 / 48) + 0.25
-
-    def view(images, **attitude):
-        return geometry.top_view(images, replace(settings, **attitude))
-
-    return {
-        "plain": view(panorama),
-        "turned": geometry.top_view(panorama[:1], TopView(12, 150.0, 2.5, **ATTITUDE)),
-        "many headings": geometry.top_view(panorama[:1], settings, heading_deg=HEADINGS),
-        "bytes": view(as_bytes(panorama)),
-        "gradient": with_gradients(lambda x: (view(x) * normal(0, 1, 3, 12, 12)).sum(), panorama[:1])["gradients"],
-        "completed": whole,
-        "completed, from above": view(whole),
-    }
-
-
-@golden
-def other_views():
-    panorama, tile = pictures(2, 20, 40), pictures(2, 20, 20)
     pixels = torch.stack([uniform(1, 2, 5, 7) * 80 - 20, uniform(2, 2, 5, 7) * 20 - 0.5], -1)
+    above, wide = street.StreetConfig("top view", (16, 16), 40.0, 2.2, 3), street.StreetConfig("panorama", (10, 20))
+    taken, crop, photo = (as_bytes(pictures(1, *size))[0] for size in ((32, 64), (20, 64), (24, 32)))
+
+    def weighted(images):
+        return (geometry.top_view(images, settings) * normal(0, 1, 3, 12, 12)).sum()
+
     return {
-        "perspective": geometry.perspective_view(panorama, (7, 10), 80.0, 30.0, -10.0, 5.0),
+        "top view, plain": geometry.top_view(panorama, settings),
+        "top view, turned": geometry.top_view(panorama[:1], TopView(12, 150.0, 2.5, **ATTITUDE)),
+        "top view, many headings": geometry.top_view(panorama[:1], settings, heading_deg=HEADINGS),
+        "top view, bytes": geometry.top_view(as_bytes(panorama), settings),
+        "top view, gradient": with_gradients(weighted, panorama[:1])["gradients"],
+        "top view, completed": whole,
+        "top view, completed, from above": geometry.top_view(whole, settings),
+        "perspective": geometry.perspective_view(small, (7, 10), 80.0, 30.0, -10.0, 5.0),
         "photo from above, many": geometry.photo_top_view(as_bytes(tile[:1]), 90.0, TopView(10, 150.0), HEADINGS),
-        "sampled": geometry.sample_panorama(panorama, pixels),
+        "sampled": geometry.sample_panorama(small, pixels),
         "polar": geometry.polar_view(tile, 7, 12),
-    }
-
-
-@golden
-def street_pictures():
-    """Pictures of a street as encoders are given them, at several headings; bytes."""
-    above = street.StreetConfig("top view", (16, 16), 40.0, 2.2, 3)
-    wide = street.StreetConfig("panorama", (10, 20))
-    whole, crop, photo = (as_bytes(pictures(1, *size))[0] for size in ((32, 64), (20, 64), (24, 32)))
-    return {
-        "panorama, from above": street.north_up(whole, "panorama", HEADINGS, above),
-        "crop, from above": street.north_up(crop, "panorama", HEADINGS, above),
-        "photo, from above": street.north_up(photo, "photo", HEADINGS, above, fov_deg=75.0),
-        "panorama": street.north_up(whole, "panorama", HEADINGS, wide),
-        "resized": resized(as_bytes(pictures(2, 32, 64)), (7, 9)),
+        "street, panorama, from above": street.north_up(taken, "panorama", HEADINGS, above),
+        "street, crop, from above": street.north_up(crop, "panorama", HEADINGS, above),
+        "street, photo, from above": street.north_up(photo, "photo", HEADINGS, above, fov_deg=75.0),
+        "street, panorama": street.north_up(taken, "panorama", HEADINGS, wide),
+        "street, resized": resized(as_bytes(pictures(2, 32, 64)), (7, 9)),
     }
 
 
@@ -238,9 +206,6 @@ def pseudo_labels():
             right = mining.correctness(labels, *truth)
             found[f"rule {name}, epoch {epoch}"] = {"satellite": labels.satellite, "right": right}
     return found
-
-
-# ----------------------------------------------------------------------------------------------------------- samplers
 
 
 def spots(seed, count):
@@ -317,15 +282,15 @@ def pictures_by_day():
         for name, day in DAYS.items() if style == "garden" else [("winter, snow", DAYS["winter, snow"])]:
             here = scene, day, *where
             tiles = {
-                "tile": views.satellite_tiles(*here, span_m=50.0, size_px=20),
-                "turned tile": views.satellite_tiles(*here, span_m=40.0, size_px=20, heading_deg=heading),
-                "ground": views.satellite_tiles(*here, span_m=50.0, size_px=20, from_above=False),
+                "tile": rendering.satellite_tiles(*here, span_m=50.0, size_px=20),
+                "turned tile": rendering.satellite_tiles(*here, span_m=40.0, size_px=20, heading_deg=heading),
+                "ground": rendering.satellite_tiles(*here, span_m=50.0, size_px=20, from_above=False),
             }
             rendered = {
-                "panorama": views.panoramas(*here, height, height_px=16),
-                "tilted panorama": views.panoramas(*here, height, height_px=16, **tilted),
-                "photo": views.photos(*here, height, heading, size_px=(12, 16), fov_deg=75.0),
-                "drone": views.drone_images(*here, 20 * height, heading, size_px=16, pitch_deg=-60.0),
+                "panorama": rendering.panoramas(*here, height, height_px=16),
+                "tilted panorama": rendering.panoramas(*here, height, height_px=16, **tilted),
+                "photo": rendering.photos(*here, height, heading, size_px=(12, 16), fov_deg=75.0),
+                "drone": rendering.drone_images(*here, 20 * height, heading, size_px=16, pitch_deg=-60.0),
             }
             for product, view in (tiles | rendered).items():
                 pixels = as_bytes(view.rgb.clamp(0, 1))
@@ -381,9 +346,6 @@ def drives():
     return found
 
 
-# --------------------------------------------------------------------------------------------------------- embeddings
-
-
 @golden
 def committed_encoders():
     model, given = open_model(WORLD_WEIGHTS), as_bytes(pictures(8, 64, 64))
@@ -409,51 +371,18 @@ def flat(value, name=""):
     }
 
 
+def stored(name):
+    texts = FOLDER / f"{name}.json"
+    found = json.loads(texts.read_text(encoding="utf-8")) if texts.exists() else {}
+    with np.load(FOLDER / f"{name}.npz") as arrays:
+        return found | dict(arrays)
+
+
 def store(name, found):
-    """Texts as JSON; arrays one after the other in compressed ones, a type each, with an index of names and shapes."""
     texts = {key: value for key, value in found.items() if isinstance(value, str)}
-    arrays = {key: value for key, value in found.items() if not isinstance(value, str)}
     if texts:
         (FOLDER / f"{name}.json").write_text(json.dumps(texts, indent=1) + "\n", encoding="utf-8")
-    if arrays:
-        index, parts = [], {}
-        for key, value in arrays.items():
-            index.append((key, value.dtype.name, value.shape))
-            parts.setdefault(value.dtype.name, []).append(value.ravel())
-        joined = {kind: np.concatenate(values) for kind, values in parts.items()}
-        letters = np.frombuffer(json.dumps(index).encode(), np.uint8)
-        np.savez_compressed(FOLDER / f"{name}.npz", index=letters, **joined)
-
-
-def stored(name):
-    found, texts, arrays = {}, FOLDER / f"{name}.json", FOLDER / f"{name}.npz"
-    if texts.exists():
-        found |= json.loads(texts.read_text(encoding="utf-8"))
-    if arrays.exists():
-        with np.load(arrays, allow_pickle=False) as joined:
-            first = dict.fromkeys(joined, 0)
-            for key, kind, shape in json.loads(joined["index"].tobytes()):
-                last = first[kind] + math.prod(shape)
-                found[key], first[kind] = joined[kind][first[kind] : last].reshape(shape), last
-    return found
-
-
-def differences(found, then, tolerance=TOLERANCE):
-    """A line for each value that is not as it was."""
-    lines = [f"{key}: is gone" for key in then.keys() - found] + [f"{key}: is new" for key in found.keys() - then]
-    for key in sorted(found.keys() & then):
-        now, before = found[key], then[key]
-        if isinstance(before, str) or isinstance(now, str):
-            if now != before:
-                lines.append(f"{key}: {now}, not {before}")
-        elif now.shape != before.shape or now.dtype.kind != before.dtype.kind:
-            lines.append(f"{key}: {now.dtype} {now.shape}, not {before.dtype} {before.shape}")
-        elif before.dtype.kind == "f":
-            if not np.allclose(now, before, rtol=tolerance, atol=tolerance, equal_nan=True):
-                lines.append(f"{key}: differs by up to {np.nanmax(np.abs(now - before)):.3g}")
-        elif not np.array_equal(now, before):
-            lines.append(f"{key}: differs in {int((now != before).sum())} of {now.size}")
-    return lines
+    np.savez_compressed(FOLDER / f"{name}.npz", **{key: value for key, value in found.items() if key not in texts})
 
 
 @pytest.fixture(autouse=True)
@@ -471,10 +400,19 @@ def alone(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", GOLDENS)
 def test_as_it_was(name):
     found = flat(GOLDENS[name]())
-    tolerance = OTHERS.get(name, TOLERANCE)
-    if os.environ.get("UCVGL_WRITE_GOLDENS") and differences(found, stored(name), tolerance):
+    if os.environ.get("UCVGL_WRITE_GOLDENS"):
         store(name, found)
-    assert differences(found, stored(name), tolerance) == []
+    then, close = stored(name), OTHERS.get(name, TOLERANCE)
+    assert found.keys() == then.keys()
+    for key, before in then.items():
+        now = found[key]
+        if isinstance(before, str):
+            assert now == before, key
+        elif before.dtype.kind != "f":
+            np.testing.assert_array_equal(now, before, err_msg=key, strict=True)
+        else:
+            assert (now.shape, now.dtype.kind) == (before.shape, "f"), key
+            np.testing.assert_allclose(now, before, rtol=close, atol=close, err_msg=key)
 
 
 def test_nothing_is_stored_that_is_not_compared():
