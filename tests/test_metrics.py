@@ -40,9 +40,6 @@ def test_a_diverged_model_is_not_measured() -> None:
         ranks_of(torch.full((2, 3), torch.nan), torch.ones(4, 3), torch.tensor([0, 1]))
 
 
-# several right items
-
-
 def embeddings(similarity: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Queries and gallery whose products are exactly the numbers given, a row a query."""
     table = torch.tensor(similarity)
