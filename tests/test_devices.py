@@ -24,7 +24,7 @@ from ucvgl.training import TrainingConfig
 TRAINING = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3, clip_norm=1.0)
 START = Pretraining(
     replace(ENCODER, image_px=(SIZE, 2 * SIZE)), ENCODER, translation=Translation("statistics"),
-    intra=replace(TRAINING, epochs=1), cross=replace(TRAINING, epochs_before=1),
+    intra=replace(TRAINING, epochs=1), cross=replace(TRAINING, epochs=1, epochs_before=1),
 )  # fmt: skip
 GAN = translation.CycleGanConfig(
     load_px=SIZE, crop_px=SIZE, channels=4, blocks=1, downsamplings=1, discriminator_channels=4, discriminator_layers=1,
@@ -107,20 +107,20 @@ def test_search_and_pseudo_labels(gpu, rule):
 
 
 def test_ucvgl(gpu, tmp_path):
-    """Steps 3, 4 and 5, the last with and without given labels, and with similar tiles in a batch."""
+    """Steps 3, 4 and 5, the last with given labels, and without them but with similar tiles in a batch."""
     start = START
     ucvgl.intra_view(toy(), start, tmp_path / "3")
     model = ucvgl.pretrained_model(tmp_path / "3", start)
     ucvgl.pretrain(model, toy(), start, truth(), tmp_path / "4", after=tmp_path / "3")
     assert all_on_gpu(model)
-    for ratio in (0.0, 0.5):
-        steps = Curriculum(start, training=TRAINING, rule=MiningRule(threshold=0.0), warmup=1, label_ratio=ratio)
-        folder = tmp_path / str(ratio)
-        rows = curriculum.curriculum(toy(), steps, truth(), folder, pretrained=tmp_path / "4")["rows"]
-        assert rows[-1]["labels"] > 0
-    hard = NeighbourDraw(4, 1, 1)
-    steps = replace(steps, rule=MiningRule(mutual=False, threshold=0.0), training=replace(TRAINING, batch_size=2))
-    curriculum.curriculum(toy(), steps, truth(), tmp_path / "hard", pretrained=None, hard=hard)
+    steps = Curriculum(start, training=TRAINING, rule=MiningRule(threshold=0.0), warmup=1, label_ratio=0.5)
+    rows = curriculum.curriculum(toy(), steps, truth(), tmp_path / "5", pretrained=tmp_path / "4")["rows"]
+    assert rows[-1]["labels"] > 0
+    unlabelled = replace(
+        steps, rule=MiningRule(mutual=False, threshold=0.0), training=replace(TRAINING, epochs=1, batch_size=2), warmup=0,
+        label_ratio=0.0,
+    )  # fmt: skip
+    curriculum.curriculum(toy(), unlabelled, truth(), tmp_path / "hard", pretrained=None, hard=NeighbourDraw(4, 1, 1))
 
 
 def test_cyclegan(gpu, tmp_path):
