@@ -1,4 +1,4 @@
-"""Augmentations: the paired heading turn against a scene, exact identities, reproducible draws."""
+"""Augmentations: the paired heading turn against a scene, each change of an image by itself."""
 
 import math
 from dataclasses import replace
@@ -10,7 +10,6 @@ from ucvgl import augment as a
 from ucvgl.errors import InputError
 
 NONE = a.Augmentation(*([0.0] * 11))
-BEARINGS = {"north": 0, "east": 90, "south": 180, "west": 270}
 
 
 def scene(bearing_deg, width=64, side=32):
@@ -40,8 +39,8 @@ def turned(panorama, tile, quarters):
     return a.roll_panoramas(panorama, quarters), a.turn_squares(tile, quarters)
 
 
-@pytest.mark.parametrize("bearing", BEARINGS.values(), ids=BEARINGS)
-@pytest.mark.parametrize("quarters", [0, 1, 2, 3, 4, -1])
+@pytest.mark.parametrize("bearing", [0, 90, 180, 270])
+@pytest.mark.parametrize("quarters", [1, 2, 3, -1])
 def test_a_turn_keeps_panorama_and_tile_together(bearing, quarters):
     panorama, tile = turned(*scene(bearing), quarters)
     expected = (bearing - 90 * quarters) % 360  # counter-clockwise: bearings decrease
@@ -49,29 +48,14 @@ def test_a_turn_keeps_panorama_and_tile_together(bearing, quarters):
     assert abs((bearing_in_tile(tile) - expected + 180) % 360 - 180) < 5
 
 
-@pytest.mark.parametrize("bearing", [0, 45, 90, 180, 270])
+@pytest.mark.parametrize("bearing", [0, 45, 270])
 def test_a_flip_keeps_panorama_and_tile_together(bearing):
     flip = replace(NONE, flip=1.0)
     panorama, tile = a.move_together(scene(bearing), ("roll", "turn"), flip, torch.Generator())
     step = 360 / 64
-    assert (
-        abs((bearing_in_panorama(panorama) + bearing + 180) % 360 - 180) <= step
-    )  # the middle lies between two columns
+    # the middle lies between two columns
+    assert abs((bearing_in_panorama(panorama) + bearing + 180) % 360 - 180) <= step
     assert abs((bearing_in_tile(tile) + bearing + 180) % 360 - 180) < 5
-
-
-def test_nothing_changes_with_probability_zero():
-    images = torch.rand(4, 3, 12, 20)
-    generator = torch.Generator().manual_seed(0)
-    assert torch.allclose(a.augment(images, NONE, generator), images, atol=1e-6)
-    assert torch.equal(a.move_together((images,), ("roll",), NONE, generator)[0], images)
-
-
-def test_hue_turns_once_around_and_keeps_grey():
-    matrices = a.hue_matrix(torch.tensor([0.0, 2 * torch.pi, 1.0]))
-    assert torch.allclose(matrices[:2], torch.eye(3).expand(2, 3, 3), atol=1e-5)
-    grey = torch.full((1, 3, 4, 4), 0.3)
-    assert torch.allclose(a.recolour(grey, matrices[2:], torch.zeros(1, 3)), grey, atol=1e-3)
 
 
 def test_colour_change_is_brightness_then_contrast_then_saturation_then_hue_then_grey():
@@ -123,15 +107,6 @@ def test_holes_are_dropped_before_the_image_moves_and_changes_colour_or_after_it
             (stripes.sum(1) == 20).all()
         )  # half of each cell of 4 pixels, unless they were moved by parts of pixels
         assert whole == (form == "Sample4Geo")
-
-
-def test_blur_keeps_flat_images_and_the_mean_of_a_point():
-    assert torch.allclose(a.blur3(torch.full((1, 3, 5, 7), 0.4)), torch.full((1, 3, 5, 7), 0.4))
-    point = torch.zeros(1, 3, 7, 7)
-    point[..., 3, 3] = 1
-    soft = a.blur3(point)
-    assert soft[0, 0, 3, 3] == 0.25
-    assert soft[0, 0].sum() == pytest.approx(1)
 
 
 def test_dropout_drops_a_part_of_the_chosen_images():
@@ -187,18 +162,10 @@ def test_crops_have_the_drawn_ratio_and_area(size):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [
-        (a.Augmentation, "turn", 1.5),
-        (a.Augmentation, "dropout_as", "ucvgl"),
-        (a.PlacementJitter, "turn_deg", 90),
-        (a.PlacementJitter, "scale", 1.0),
-        (a.PlacementJitter, "shift", -0.1),
-        (a.PlacementJitter, "probability", 1.1),
-    ],
+    ("kind", "name", "value"),
+    [(a.Augmentation, "turn", 1.5), (a.Augmentation, "dropout_as", "ucvgl"), (a.PlacementJitter, "probability", 1.1)],
 )
-def test_bad_settings(settings):
-    kind, name, value = settings
+def test_bad_settings(kind, name, value):
     with pytest.raises(InputError, match=name):
         kind(**{name: value})
 
@@ -230,15 +197,7 @@ def test_each_image_is_moved_by_itself_and_within_its_pose():
     assert len({round(float(d), 3) for d in distance}) > 150
 
 
-def test_the_papers_placement_moves_half_of_the_images_and_lets_black_in():
-    images = torch.ones(400, 1, 16, 16)
-    moved = a.jitter_placement(images, a.UCVGL_PLACEMENT, torch.Generator().manual_seed(0))
-    kept = torch.isclose(moved, images, atol=1e-5).flatten(1).all(1)
-    assert 0.45 < float(kept.float().mean()) < 0.65  # a few of the others shrink into the image and show no border
-    assert moved[~kept].amin() == 0
-
-
-@pytest.mark.parametrize("fov_deg", [360, 180, 90, 70, 1])
+@pytest.mark.parametrize("fov_deg", [360, 90, 1])
 def test_a_field_of_view_is_so_many_columns_around_the_seam(fov_deg):
     images = torch.arange(2 * 3 * 2 * 36).view(2, 3, 2, 36)
     found = a.crop_panoramas(images, fov_deg, torch.tensor([0, 34]))

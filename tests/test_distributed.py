@@ -1,4 +1,4 @@
-"""Two processes: training as one, the losses of all methods, resume, sharded embeddings, who waits for whom, failures.
+"""Two processes: training as one, the losses of all methods, resume, sharded embeddings, who waits for whom.
 
 What two processes on the CPU left is compared with one process that had the joint batch.
 """
@@ -6,7 +6,6 @@ What two processes on the CPU left is compared with one process that had the joi
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -72,7 +71,7 @@ def test_sharded_embeddings_are_those_of_one_process_bit_for_bit(shared, count):
 
 def test_each_process_embeds_its_part_alone(shared):
     calls = [load_file(shared / f"shared-{rank}.safetensors")["calls"].tolist() for rank in (0, 1)]
-    assert calls == [[0, 0, 1, 1, 2], [0, 1, 1, 2, 3]]
+    assert calls == [[0, 0, 2], [0, 1, 3]]
 
 
 def test_labels_of_any_type_are_gathered_in_order(shared):
@@ -112,16 +111,6 @@ def test_two_processes_train_as_one_and_resume_bit_for_bit(tmp_path):
         assert "a multiple of the 2 processes, which share it, found 5" in (tmp_path / f"odd-{rank}.txt").read_text()
     said = [line.split(": ")[1].split()[0] for line in done.stdout.splitlines() if line.startswith("toy-")]
     assert said == ["ran", "loaded"]
-
-
-@pytest.mark.slow
-def test_a_failure_in_one_process_ends_all_with_its_message(tmp_path):
-    begun = time.monotonic()
-    done = launch("fail", tmp_path)
-    assert done.returncode != 0
-    assert "toy: expected a disk, found none. Buy one." in done.stderr
-    assert time.monotonic() - begun < 120  # and nobody waits for the week that a process would
-    assert not [path for path in (tmp_path / "runs").iterdir() if not path.name.startswith(".")]  # no stage is complete
 
 
 def test_one_process_has_nothing_to_share():

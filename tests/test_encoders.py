@@ -1,13 +1,13 @@
 """Encoders: shapes and cuts of several backbones, poolings against loops, weights, seeds, checkpoints, embedding."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
+from toy_sets import same
 
 from ucvgl import encoders
 from ucvgl.encoders import (
@@ -26,11 +26,10 @@ from ucvgl.errors import InputError
 SMALL = EncoderConfig("test_efficientnet", depth=2, pooling="avg", image_px=(32, 32))  # 24 channels
 # what timm's own features_only gives: channels and positions a side at 64 px
 MAPS = {
-    "tf_efficientnet_lite0": {3: (40, 8), None: (320, 2)},
+    "tf_efficientnet_lite0": {3: (40, 8)},
     "resnet18": {2: (64, 16)},
     "convnext_atto": {2: (80, 8)},
-    "mobilenetv4_conv_small": {2: (32, 16)},
-    "test_efficientnet": {1: (16, 32), 2: (24, 16), 3: (32, 8)},
+    "test_efficientnet": {1: (16, 32), 3: (32, 8)},
 }
 
 
@@ -41,10 +40,6 @@ def images(count=2, height=64, width=64, seed=0):
 def pair(shared=False, seed=0, **changes):
     config = replace(SMALL, **changes)
     return two_view_encoder(config, config, shared=shared, seed=seed)
-
-
-def same(one, two):
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
 @pytest.mark.parametrize(("name", "depth"), [(name, depth) for name, maps in MAPS.items() for depth in maps])
@@ -147,7 +142,7 @@ def test_tokens_have_a_layer_each_and_any_image_size_and_want_a_transformer():
 
 @pytest.mark.parametrize(
     ("name", "dim"),
-    [("test_convnext", 64), ("test_efficientnet", 256), ("mobilenetv4_conv_small", 1280)],
+    [("test_convnext", 64), ("test_efficientnet", 256)],
 )
 def test_the_head_is_what_timm_gives_without_a_classifier(name, dim):
     torch.manual_seed(0)
@@ -168,46 +163,6 @@ def test_the_head_is_what_timm_gives_without_a_classifier(name, dim):
     assert [n for n, p in encoder.named_parameters() if p.grad is None] == []
 
 
-def test_the_same_tensors_are_not_the_same_network(tmp_path):
-    path = tmp_path / "w.safetensors"
-    resnet, lite = (
-        replace(SMALL, backbone="test_resnet", depth=None),
-        replace(SMALL, backbone="efficientnet_lite0", depth=1),
-    )
-    for config, other, said in (
-        (resnet, replace(resnet, pooling="head"), "'head'.*found .*'avg'"),  # a ResNet's head has no tensors of its own
-        (lite, replace(lite, backbone="tf_efficientnet_lite0"), "tf_eff.*found .*'eff"),  # which pads differently
-    ):
-        save_model(two_view_encoder(config, config, shared=True, seed=0), path)
-        with pytest.raises(InputError, match=said):
-            load_model(two_view_encoder(other, other, shared=True, seed=0), path)
-
-
-def test_the_settings_by_which_finished_runs_are_found():
-    assert asdict(EncoderConfig("resnet18")) == {
-        "backbone": "resnet18",
-        "pretrained": "none",
-        "depth": None,
-        "pooling": "safa",
-        "safa_heads": 8,
-        "width": None,
-        "drop_path": 0.0,
-        "image_px": (384, 384),
-    }
-
-
-def test_channels_last_and_autocast_are_the_callers_choice():
-    encoder = Encoder(replace(SMALL, pooling="safa")).eval()
-    plain = encoder(images(2, 32, 32))
-    last = encoder.to(memory_format=torch.channels_last)(images(2, 32, 32).to(memory_format=torch.channels_last))
-    torch.testing.assert_close(plain, last, rtol=1e-4, atol=1e-5)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = encoder(images(2, 32, 32))
-    assert low.dtype == torch.float32
-    torch.testing.assert_close(low.norm(dim=1), torch.ones(2))
-    assert (low * plain).sum(1).min() > 0.99
-
-
 # two views
 
 
@@ -222,20 +177,6 @@ def test_seeds_decide_the_weights_and_leave_the_global_state():
     name = "backbone.conv_stem.weight"
     weights = [state[f"{view}.{name}"] for state in (one, other) for view in ("ground", "satellite")]
     assert not any(torch.equal(weights[i], weights[j]) for i in range(4) for j in range(i))
-
-
-def test_shared_and_separate_weights():
-    shared, separate = pair(shared=True).eval(), pair(shared=False).eval()
-    count = sum(p.numel() for p in shared.ground.parameters())
-    assert sum(p.numel() for p in shared.parameters()) == count + 1
-    assert sum(p.numel() for p in separate.parameters()) == 2 * count + 1
-    batch = images(2, 32, 32)
-    for model in (shared, separate):
-        ground, satellite, scale = model(batch, batch)
-        assert torch.allclose(ground, satellite) is model.shared
-        torch.testing.assert_close(ground, model.ground(batch))
-        torch.testing.assert_close(satellite, model.satellite(batch))
-        assert scale.item() == pytest.approx(1 / 0.07)
 
 
 def test_shared_weights_take_two_sizes(tmp_path):
@@ -341,6 +282,11 @@ def test_a_checkpoint_brings_everything_back(shared, tmp_path):
 
 def test_a_checkpoint_of_another_architecture(tmp_path):
     path = tmp_path / "w.safetensors"
+    resnet = replace(SMALL, backbone="test_resnet", depth=None)  # its head has no tensors of its own
+    save_model(two_view_encoder(resnet, resnet, shared=True, seed=0), path)
+    head = replace(resnet, pooling="head")
+    with pytest.raises(InputError, match=r"'head'.*found .*'avg'"):
+        load_model(two_view_encoder(head, head, shared=True, seed=0), path)
     model = pair()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for other, said in (
@@ -348,8 +294,6 @@ def test_a_checkpoint_of_another_architecture(tmp_path):
             pair(depth=1),
             r"w\.safetensors.*differences: ground\.backbone\.blocks\.1.* missing instead of.*, \.\.\..*open_model",
         ),
-        (pair(depth=3), r"ground\.backbone\.blocks\.2\S+ \(\d+,\) instead of none"),
-        (pair(shared=True), r"satellite\.\S+ missing"),
         (pair(width=8), r"ground\.project\.weight \(8, 24\) instead of none"),
     ):
         save_model(other, path)
@@ -367,10 +311,6 @@ def test_files_that_are_no_checkpoints(tmp_path):
         load_model(pair(), path)
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="settings of two encoders in its metadata"):
-        open_model(path)
-    settings = {"ground": {"backbone": "resnet18", "colour": 1}, "satellite": {}, "shared": True}
-    save_file({"a": torch.zeros(1)}, path, metadata={"ucvgl": json.dumps(settings)})
-    with pytest.raises(InputError, match="colour"):
         open_model(path)
 
 
@@ -406,19 +346,6 @@ def test_embedding_restores_every_mode_and_touches_no_statistics():
     assert [module.training for module in encoder.modules()] == modes
 
 
-def test_what_embedding_returns_and_what_the_loader_makes_can_be_trained_with():
-    kept = []
-
-    def loader():
-        kept.append(images(2, 32, 32) * 1.0)
-        yield kept[0]
-
-    encoder = pair().ground
-    out = embed(encoder, loader())
-    assert not out.is_inference()
-    assert not kept[0].is_inference()
-
-
 def test_embedding_says_which_batch_has_nan():
     encoder = pair().ground
     bad = images(3, 32, 32)
@@ -427,14 +354,10 @@ def test_embedding_says_which_batch_has_nan():
         embed(encoder, [images(2, 32, 32), bad])
 
 
-# bad settings
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("pretrained", "package"), ("pooling", "max"), ("depth", 0), ("safa_heads", 0), ("width", 0), ("drop_path", 1.0),
-        ("image_px", (32,)),
+        ("pretrained", "package"), ("pooling", "max"), ("image_px", (32,)),
     ],
 )  # fmt: skip
 def test_bad_settings(name, value):
@@ -445,7 +368,6 @@ def test_bad_settings(name, value):
 def test_settings_that_a_backbone_does_not_take():
     for changes, said in (
         ({"backbone": "resnet_18"}, r"Similar names: .*resnet18"),
-        ({"backbone": "resnet18.nobody"}, "Invalid pretrained tag"),
         ({"backbone": "vgg11", "drop_path": 0.1}, "drop_path_rate"),
         ({"depth": 6}, "expected 1 to 5, the stages of test_efficientnet, found 6"),
     ):
@@ -482,18 +404,3 @@ def test_a_frozen_backbone_stays_and_what_follows_it_is_trained():
     assert same(before, Encoder(replace(config, pretrained="package")).backbone.state_dict())
     with pytest.raises(InputError, match=r"EncoderConfig\.width: expected a number with a frozen backbone"):
         replace(config, pooling="avg", width=None)
-
-
-def test_a_failed_save_leaves_the_old_checkpoint(tmp_path, monkeypatch):
-    path = tmp_path / "w.safetensors"
-    save_model(pair(seed=1), path)
-    old = path.read_bytes()
-
-    def full_disk(state, filename, metadata):
-        filename.write_bytes(b"half")
-        raise OSError("no space left")
-
-    monkeypatch.setattr(encoders.checkpoints, "save_file", full_disk)
-    with pytest.raises(OSError, match="no space"):
-        save_model(pair(seed=2), path)
-    assert path.read_bytes() == old

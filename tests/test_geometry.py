@@ -1,4 +1,4 @@
-"""Geometry: hand-sized cases, round trips, py360convert as oracle, seam and poles, strips, gradients, dtypes."""
+"""Geometry: hand-sized cases, py360convert as oracle, seam and poles, strips, gradients, dtypes."""
 
 import dataclasses
 import math
@@ -16,7 +16,6 @@ from torch import Tensor
 from ucvgl import geometry, paths
 from ucvgl.errors import InputError
 from ucvgl.geometry import (
-    CVACT_TOP_VIEW,
     CVUSA_STRIP_OFFSET,
     CVUSA_TOP_VIEW,
     TopView,
@@ -82,23 +81,15 @@ def test_panorama_pixels_look_where_the_convention_says(column, row, ray):
     torch.testing.assert_close(found, fine(*ray), atol=1e-12, rtol=0)
 
 
-@QUICK
-@given(st.floats(-0.49, 255.49), st.floats(-0.49, 127.49))
-def test_panorama_pixel_ray_pixel(column, row):
-    ray = geometry.panorama_pixel_to_ray(fine(column, row), 128)
-    assert ray.norm().item() == pytest.approx(1)
-    torch.testing.assert_close(geometry.ray_to_panorama(3 * ray, 128), fine(column, row), atol=1e-6, rtol=0)
-
-
 def test_top_view_settings_by_hand():
     view = TopView(size_px=100, fov_deg=90, camera_height_m=2)
     assert view.focal_px == pytest.approx(50)
     assert view.span_m == pytest.approx(4)
     assert TopView.from_span(100, 4, 2) == view
-    assert (CVUSA_TOP_VIEW.size_px, CVUSA_TOP_VIEW.fov_deg) == (750, 175)
-    assert (CVACT_TOP_VIEW.size_px, CVACT_TOP_VIEW.fov_deg) == (1200, 170)
     corner = geometry.ray_to_ground(geometry.top_view_pixel_to_ray(fine(-0.5, -0.5), view), 2.0)
     torch.testing.assert_close(corner, fine(-2, 2))  # upper left: west, north
+    level = geometry.ray_to_ground(torch.tensor([[1.0, 0, 0], [0, 1, 1]]), 1.5)
+    assert level.isnan().all()  # the horizon and the sky never meet the ground
 
 
 @QUICK
@@ -108,13 +99,6 @@ def test_a_top_view_is_a_tile_of_its_span(view, x, y):
     ground = geometry.ray_to_ground(geometry.top_view_pixel_to_ray(pixel, view), view.camera_height_m)
     back = geometry.ground_to_tile_pixel(ground, view.size_px, view.span_m)
     torch.testing.assert_close(back, pixel, atol=1e-7, rtol=0)
-
-
-def test_ray_to_ground_by_hand():
-    ray = torch.tensor([[3.0, 0, -3], [0, 2, -1], [0, 0, -7], [1, 0, 0], [0, 1, 1]], dtype=FINE)
-    ground = geometry.ray_to_ground(ray, 1.5)
-    torch.testing.assert_close(ground[:3], torch.tensor([[1.5, 0], [0, 3], [0, 0]], dtype=FINE))
-    assert ground[3:].isnan().all()  # the horizon and the sky never meet the ground
 
 
 # ---- attitude
@@ -146,8 +130,8 @@ def test_attitude_matrix_is_the_described_rotation(heading, pitch, roll):
 
 
 @pytest.mark.parametrize("attitude", [(0.0, 0.0, 0.0), (40.0, 0.0, 0.0), (-75.0, 12.0, -8.0), (200.0, -30.0, 25.0)])
-def test_views_agree_with_the_signal_on_the_sphere(attitude):
-    """A smooth function of the ray is known everywhere, so each view is compared with that."""
+def test_a_top_view_agrees_with_the_signal_on_the_sphere(attitude):
+    """A smooth function of the ray is known everywhere, so the view of a tilted camera is compared with that."""
     matrix = torch.from_numpy(attitude_by_hand(*attitude))
 
     def seen_by_camera(*ray):
@@ -156,12 +140,6 @@ def test_views_agree_with_the_signal_on_the_sphere(attitude):
     taken, view = panorama_of(seen_by_camera, 256), TopView(64, 150, 2.5, *attitude)
     truth = smooth(*looking_down(view).unbind(-1))
     torch.testing.assert_close(top_view(taken, view)[0, 0], truth, atol=1e-4, rtol=0)
-
-    photo = perspective_view(panorama_of(smooth, 256), (32, 48), 70.0, *attitude)
-    right, up = np.meshgrid(np.arange(48) - 23.5, 15.5 - np.arange(32))
-    ray = np.stack([right, np.full_like(right, 24 / math.tan(math.radians(35))), up])
-    truth = smooth(*torch.einsum("ij,jhw->ihw", matrix, torch.from_numpy(ray / np.linalg.norm(ray, axis=0))))
-    torch.testing.assert_close(photo[0, 0], truth, atol=1e-4, rtol=0)
 
 
 def test_each_panorama_may_have_its_own_heading():
@@ -176,9 +154,6 @@ def test_each_panorama_may_have_its_own_heading():
         top_view(panorama, view, heading_deg=torch.tensor([0.0, math.nan, 0.0]))
 
 
-# ---- heading turns
-
-
 @pytest.mark.parametrize("quarters", [1, 2, 3, -1])
 def test_quarter_turns_of_tile_and_panorama_belong_together(quarters):
     """A tile turned counter-clockwise by a quarter is its panorama rolled to the left by a quarter, and the reverse."""
@@ -190,19 +165,6 @@ def test_quarter_turns_of_tile_and_panorama_belong_together(quarters):
     tile = noise(2, 3, 30, 30)
     turned = polar_view(torch.rot90(tile, quarters, (-2, -1)), 16, 64)
     torch.testing.assert_close(turned, polar_view(tile, 16, 64).roll(-quarters * 16, -1), atol=1e-9, rtol=0)
-
-
-def test_marks_land_where_they_stand():
-    """A blob on the ground 3 m east and 1 m south shows at that place in the top view, and in its polar view."""
-    view = TopView.from_span(121, 12.0, camera_height_m=2.0)
-    target = torch.nn.functional.normalize(fine(3, -1, -2), dim=0)
-    panorama = panorama_of(lambda *ray: torch.exp(300 * (torch.stack(ray, -1) @ target - 1)), 256)
-    top = top_view(panorama, view)
-    row, column = divmod(top.argmax().item(), 121)
-    assert (column, row) == (90, 70)  # 10 px a metre from the centre (60, 60): east right, south down
-    row, column = divmod(polar_view(top, 60, 240).argmax().item(), 240)
-    ground = geometry.polar_pixel_to_ground(fine(column, row), 60, 240, 12.0)
-    torch.testing.assert_close(ground, fine(3, -1), atol=0.1, rtol=0)
 
 
 # ---- py360convert
@@ -240,9 +202,6 @@ def test_perspective_view_is_py360converts(attitude):
     grid = perspective_grid(64, size, 85.0, *attitude)
     assert (grid.dtype, grid.shape) == (torch.float32, (1, 40, 60, 2))
     torch.testing.assert_close(sample_panorama(panorama, grid)[0], ours, atol=1e-3, rtol=0)
-
-
-# ---- seam and poles
 
 
 def padded(panorama: Tensor, grid: Tensor) -> Tensor:
@@ -307,21 +266,6 @@ def test_polar_view_by_hand():
     assert polar[0, 0, 0, 2].item() == pytest.approx(expected.item())
 
 
-def test_a_photos_top_view_by_hand():
-    column, row = pixel_grid(4, 4).unbind(-1)
-    photo = (10 * row + column + 1)[None, None]  # 4 x 4 pixels of 90 degrees: a focal length of 2
-    view = TopView.from_span(8, 8.0, 1.0)  # a metre a pixel, the camera one metre above the ground
-    found = photo_top_view(photo, 90.0, view, fine(0, 90))[:, 0]
-    # half a metre to the right, 2.5 ahead: column 1.5 + 2 * 0.5 / 2.5, row 1.5 + 2 * 1 / 2.5
-    assert found[0, 1, 4] == pytest.approx(1 + 10 * 2.3 + 1.9)
-    assert found[1, 4, 6] == pytest.approx(1 + 10 * 2.3 + 1.9)
-    assert found[0, 2, 4] == pytest.approx(1 + 10 * (1.5 + 2 / 1.5) + 1.5 + 1 / 1.5)
-    assert found[0, 3, 4] == 0  # half a metre ahead, below the frame
-    assert (found[0, 4:] == 0).all()  # behind
-    assert (found[1, :, :4] == 0).all()
-    assert found[0, 1, 7] == 0  # 3.5 to the right at 2.5 ahead: beyond 45 degrees
-
-
 @pytest.mark.parametrize("size", [(120, 160), (160, 120)])
 @pytest.mark.parametrize(("heading", "fov"), [(0.0, 60.0), (-145.0, 110.0), (270.0, 40.0)])
 def test_a_photos_top_view_is_the_panoramas_in_its_sector(heading, fov, size):
@@ -354,7 +298,7 @@ def test_gradients_reach_the_image(view):
     assert torch.autograd.gradcheck(view, (noise(2, 1, 6, 12).requires_grad_(),))
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32])
 @pytest.mark.parametrize("count", [3, 2 * geometry.AT_ONCE + 1])  # a few at a time, put together again
 def test_dtypes_come_back(dtype, count):
     panorama, heading, view = (noise(count, 1, 32, 64) * 255).to(dtype), torch.full((count,), 20.0), TopView(30, 150)
@@ -404,26 +348,6 @@ def test_cuda_agrees_with_the_cpu():
         torch.testing.assert_close(call(panorama.cuda()).cpu(), call(panorama), atol=1e-3, rtol=0)
 
 
-# ---- settings
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"fov_deg": 0}, "TopView.fov_deg: expected a finite number above 0 and below 180 deg, found 0"),
-        ({"fov_deg": 180}, "fov_deg"),
-        ({"fov_deg": "170"}, "fov_deg"),
-        ({"camera_height_m": 0}, "camera_height_m"),
-        ({"size_px": 0}, "size_px"),
-        ({"size_px": 7.5}, "size_px"),
-        ({"heading_deg": math.inf}, "heading_deg"),
-    ],
-)
-def test_bad_settings_are_one_clear_error(values, message):
-    with pytest.raises(InputError, match=message):
-        TopView(**values)
-
-
 # ---- real samples
 
 
@@ -437,15 +361,6 @@ def sample_files(pattern: str) -> list:
     if not files:
         pytest.skip(f"no sample {pattern} under {paths.samples()} (UCVGL_SAMPLES)")
     return files
-
-
-def test_a_real_panorama_of_amsterdam():
-    panorama = read(sample_files("amsterdam/*.jpg")[0])
-    panorama = torch.nn.functional.interpolate(panorama.float(), (512, 1024), mode="area")
-    top = top_view(panorama / 255, TopView(200, 165, heading_deg=274.85, pitch_deg=-7.13, roll_deg=0.35))
-    assert top.shape == (1, 3, 200, 200)
-    assert top.isfinite().all()
-    assert 0.05 < top.std() < 0.5
 
 
 def test_real_strips_of_cvusa():

@@ -71,13 +71,6 @@ def test_moco_and_its_queue_are_theirs_over_many_batches():
 
 @DTYPES
 @BATCHES
-def test_negative_cosine_is_theirs_of_a_detached_target(items, dims, scale, dtype):
-    theirs = lightly.NegativeCosineSimilarity()
-    assert_same(s.negative_cosine, lambda p, z: theirs(p, z.detach()), batch(items, dims, scale, dtype))
-
-
-@DTYPES
-@BATCHES
 def test_simsiam_is_the_mean_of_their_two_negative_cosines(items, dims, scale, dtype):
     cosine = lightly.NegativeCosineSimilarity()
 

@@ -1,4 +1,4 @@
-"""Re-ranking by local features: matching by hand and against loops, the order of candidates; XFeat on a photo, if installed."""
+"""Re-ranking by local features: matching against loops, the order of candidates; XFeat on a photo, if installed."""
 
 import sys
 from collections import Counter
@@ -19,19 +19,6 @@ from ucvgl.errors import InputError
 def unit(count, dim=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return F.normalize(torch.randn(count, dim, generator=generator, dtype=torch.float64), dim=1)
-
-
-def angles(*degrees):
-    radians = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
-    return torch.stack((radians.cos(), radians.sin()), 1)
-
-
-def test_mutual_matches_by_hand():
-    # 0 and 5 are each other's nearest, and so are 90 and 80; 20 would rather have 5, which has 0; 180 has nobody near
-    a, b = angles(90, 0, 20, 180), angles(5, 80)
-    assert local.mutual_matches(a, b, least_cosine=0.9).tolist() == [[0, 1], [1, 0]]
-    assert local.mutual_matches(a, b, least_cosine=0.99).tolist() == [[1, 0]]  # cos 5 = 0.996, cos 10 = 0.985
-    assert local.mutual_matches(a[:0], b).shape == local.mutual_matches(a, b[:0]).shape == (0, 2)
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.sampled_from([-1.0, 0.0, 0.5, 0.9]), st.integers(0, 99))
@@ -76,9 +63,6 @@ def test_an_image_too_narrow_for_the_network_is_named(tmp_path):
     Image.new("RGB", (1280, 60)).save(tmp_path / "strip.png")
     with pytest.raises(InputError, match=r"strip\.png: expected a shorter side of at least 32 px, found 640 x 30 px"):
         local.local_features(str(tmp_path / "strip.png"))
-
-
-# XFeat itself
 
 
 @pytest.fixture

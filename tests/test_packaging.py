@@ -1,4 +1,4 @@
-"""pyproject.toml, constraints.txt and environment.yml say the same, and what they name can be imported together."""
+"""pyproject.toml, constraints.txt and environment.yml say the same."""
 
 import re
 import tomllib
@@ -96,17 +96,6 @@ def test_the_two_faiss_packages_exclude_each_other():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]
     assert tool["conflicts"] == [[{"extra": "cpu"}, {"extra": "gpu"}]]
     assert pins()["faiss-cpu"] == pins()["faiss-gpu"]
-
-
-def test_torch_torchvision_and_timm_work_together():
-    import timm
-    import torch
-    import torchvision
-
-    boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.1, 0.0, 2.0, 2.0], [5.0, 5.0, 6.0, 6.0]])
-    assert torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist() == [0, 2]
-    model = timm.create_model("resnet10t", num_classes=0).eval()
-    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 512)
 
 
 def test_no_registry_host_is_named():

@@ -33,8 +33,8 @@ def same_lists(both, of_ground, of_satellite):
         assert all(len(set(row)) == len(row) for row in index.tolist())
 
 
-@pytest.mark.parametrize("chunk", [64, 999, 1 << 20])
-@pytest.mark.parametrize(("n", "m", "k"), [(31, 24, 10), (12, 20, 3), (6, 7, 50)])
+@pytest.mark.parametrize("chunk", [64, 1 << 20])
+@pytest.mark.parametrize(("n", "m", "k"), [(31, 24, 10), (6, 7, 50)])
 def test_csls_is_the_published_formula(n, m, k, chunk):
     x, y = views(n, m)
     cosine = x @ y.T
@@ -44,8 +44,8 @@ def test_csls_is_the_published_formula(n, m, k, chunk):
     same_lists(csls_neighbours(x, y, 4, 3, k=k, chunk_bytes=chunk), dense, dense.T)
 
 
-@pytest.mark.parametrize("chunk", [64, 999, 1 << 20])
-@pytest.mark.parametrize("temperature", [0.01, 0.07, 1.0])
+@pytest.mark.parametrize("chunk", [64, 1 << 20])
+@pytest.mark.parametrize("temperature", [0.01, 1.0])
 def test_inverted_softmax_is_the_published_formula(temperature, chunk):
     x, y = views(23, 17)
     cosine = x @ y.T
@@ -54,17 +54,6 @@ def test_inverted_softmax_is_the_published_formula(temperature, chunk):
     of_satellite = temperature * (power.T / power.mean(1)).log()
     found = inverted_softmax_neighbours(x, y, 4, 3, temperature=temperature, chunk_bytes=chunk)
     same_lists(found, of_ground, of_satellite)
-
-
-def test_inverted_softmax_of_a_low_temperature_does_not_overflow():
-    x, y = views(9, 9, dtype=torch.float32)
-    both = inverted_softmax_neighbours(x, y, 2, 2, temperature=1e-3)
-    assert both.ground_score.isfinite().all()
-    # as T falls, the score becomes the cosine minus the tile's greatest cosine (and T log 9)
-    cosine = x @ y.T
-    torch.testing.assert_close(
-        both.ground_score[:, 0], (cosine - cosine.max(0).values).max(1).values, rtol=0, atol=0.01
-    )
 
 
 @pytest.mark.parametrize("rescore", ALL)
@@ -88,9 +77,6 @@ def test_nothing_of_n_by_n_is_held(rescore):
     with Largest() as largest:
         rescore(x, y, 5, 5, chunk_bytes=chunk)
     assert largest.numel <= n * n / 20
-
-
-# ---------------------------------------------------------------------------------------- Sinkhorn, neighbours, alignment
 
 
 @pytest.mark.parametrize("chunk", [64, 1 << 20])

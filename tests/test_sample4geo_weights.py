@@ -7,8 +7,6 @@ import zipfile
 import pytest
 import timm
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
@@ -80,9 +78,6 @@ def test_a_converted_checkpoint_is_the_same_model(path, tmp_path):
         convert_sample4geo(path, path, WIDE, SQUARE)
 
 
-# what is not a published checkpoint
-
-
 def message(path):
     with pytest.raises(InputError) as caught:
         convert_sample4geo(path, path.with_suffix(".safetensors"), WIDE, SQUARE)
@@ -99,10 +94,9 @@ class Run:
         return os.system, (self.command,)
 
 
-@pytest.mark.parametrize("new", [True, False])
-def test_pickled_code_is_not_run(new, published, path, tmp_path):
+def test_pickled_code_is_not_run(published, path, tmp_path):
     mark = tmp_path / "ran"
-    torch.save({**published.state_dict(), "extra": Run(f"touch {mark}")}, path, _use_new_zipfile_serialization=new)
+    torch.save({**published.state_dict(), "extra": Run(f"touch {mark}")}, path)
     said = message(path)
     assert "found UnpicklingError; nothing in it was run" in said
     assert "weights_only" not in said  # torch's own text tells how to run it
@@ -123,13 +117,6 @@ def test_absent_torn_and_packed_files(path, tmp_path):
     assert "expected a checkpoint of tensors alone" in message(path)
 
 
-@given(st.binary(max_size=60))
-def test_no_bytes_raise_anything_else(tmp_path_factory, content):
-    path = tmp_path_factory.mktemp("bytes") / "w.pth"
-    path.write_bytes(content)
-    message(path)
-
-
 def test_other_contents(published, path):
     torch.save(torch.zeros(3), path)
     assert "found Tensor" in message(path)
@@ -141,15 +128,10 @@ def test_other_contents(published, path):
     del state["logit_scale"]
     torch.save({**state, "model.stem.0.bias": torch.zeros(3)}, path)
     assert "2 differences: model.stem.0.bias (3,) instead of (24,), logit_scale missing instead of ()" in message(path)
-    torch.save(Published("test_convnext2").state_dict(), path)
-    assert "differences" in message(path)
     state = published.state_dict()
     state["model.head.norm.weight"][0] = torch.nan
     torch.save(state, path)
     assert "NaN or infinity in 1 tensors, first model.head.norm.weight" in message(path)
-
-
-# the real architecture
 
 
 def test_the_published_names_and_shapes():

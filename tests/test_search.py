@@ -1,13 +1,11 @@
 """Streamed neighbours against a full sort, with ties, whatever the blocks; memory; faiss."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ucvgl import search
 from ucvgl.errors import InputError
 from ucvgl.search import both_ways, check_embeddings, top_k
 
@@ -64,27 +62,6 @@ def test_both_ways_is_top_k_twice(n, m, data):
         assert torch.equal(found, expected)
 
 
-def test_by_hand():
-    ground = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    satellite = torch.tensor([[0.0, 1.0], [0.6, 0.8], [1.0, 0.0]])
-    both = both_ways(ground, satellite, 2, 1)
-    assert both.ground_index.tolist() == [[2, 1], [0, 1]]
-    assert both.satellite_index.tolist() == [[1], [1], [0]]
-    np.testing.assert_allclose(both.ground_score, [[1, 0.6], [1, 0.8]], rtol=1e-6)
-    np.testing.assert_allclose(both.satellite_score, [[1], [0.8], [1]], rtol=1e-6)
-
-
-def test_blocks_cover_the_product_once_and_keep_to_their_bytes():
-    x, y = torch.randn(23, 3), torch.randn(31, 3)
-    seen = torch.zeros(23, 31)
-    for rows, columns, product in search.blocks(x, y, 400):
-        assert product.numel() * 4 <= 400
-        torch.testing.assert_close(product, x[rows] @ y[columns].T)
-        seen[rows, columns] += 1
-    assert (seen == 1).all()
-    assert len(list(search.blocks(x, y))) == 1
-
-
 @pytest.mark.parametrize("tied", [False, True])
 def test_nothing_of_n_by_n_is_held(tied):
     n, chunk = 1500, 1 << 16
@@ -129,9 +106,6 @@ def test_a_gpu_finds_the_same():
     assert found.ground_index.device.type == "cuda"
 
 
-# faiss
-
-
 @given(st.integers(1, 12), st.integers(1, 25), st.data())
 def test_faiss_finds_the_same_with_ties(queries, items, data):
     pytest.importorskip("faiss")
@@ -141,16 +115,3 @@ def test_faiss_finds_the_same_with_ties(queries, items, data):
     expected = by_full_sort(query, gallery, k)
     assert torch.equal(score, expected[0])
     assert torch.equal(index, expected[1])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_faiss_finds_the_same_among_embeddings(dtype):
-    pytest.importorskip("faiss")
-    generator = torch.Generator().manual_seed(0)
-    x, y = (torch.nn.functional.normalize(torch.randn(n, 24, generator=generator)) for n in (150, 900))
-    y[700:] = y[:200]  # duplicates
-    x, y = x.to(dtype), y.to(dtype)
-    (score, index), found = top_k(x, y, 10), top_k(x, y, 10, engine="faiss")
-    torch.testing.assert_close(found[0], score, rtol=0, atol=1e-6)
-    # a duplicate may be rounded differently: then it stands on the other side of its twin
-    assert torch.equal(found[1] % 700, index % 700)

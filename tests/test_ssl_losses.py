@@ -1,4 +1,4 @@
-"""Self-supervised losses: against loops, by hand, gradients; masks; stop-gradients; collapse (lightly: test_lightly.py)."""
+"""Self-supervised losses: against loops, by hand, gradients; masks; collapse (lightly: test_lightly.py)."""
 
 import math
 
@@ -163,23 +163,6 @@ def test_vicreg_is_the_formula(count, dim, seed, weights):
     assert float(s.vicreg(z1, z2, *weights)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-# against other implementations
-
-
-def test_against_torchs_own():
-    z1, z2 = 2 * randn(7, 4, seed=1) + 1, randn(7, 4, seed=2)
-    normed = [F.batch_norm(z, None, None, training=True, eps=1e-5) for z in (z1, z2)]
-    torch.testing.assert_close(s.cross_correlation(z1, z2), normed[0].T @ normed[1] / 7)
-    torch.testing.assert_close(s.cross_correlation(z1, z2, eps=0), torch.corrcoef(torch.cat((z1, z2), 1).T)[:4, 4:])
-    off = torch.cov(z1.T)
-    off.fill_diagonal_(0)
-    torch.testing.assert_close(s.covariance_loss(z1), off.square().sum() / 4)
-    unit = [F.normalize(z, dim=-1) for z in (z1, z2, randn(7, 5, 4, seed=3))]
-    theirs = torch.nn.TripletMarginLoss(margin=0.1, p=2, reduction="sum", eps=0)
-    total = sum(theirs(unit[0], unit[1], unit[2][:, k]) for k in range(5))
-    torch.testing.assert_close(s.triplet(*unit), total / (7 * 5))
-
-
 # by hand
 
 
@@ -192,20 +175,11 @@ def test_nt_xent_by_hand():
     assert float(s.nt_xent(angles(0), angles(50), 0.07)) == 0  # nothing to tell it from
 
 
-def test_moco_by_hand():
-    # its key at cosine 1, one entry at a right angle, one opposite
-    ours = s.moco(angles(0), 3 * angles(0), angles(90, 180), 1.0)
-    assert float(ours) == pytest.approx(math.log(1 + math.exp(-1) + math.exp(-2)))
-
-
 def test_triplet_by_hand():
     # at 60 degrees unit vectors are 1 apart, at 180 they are 2 apart, at 90 sqrt(2)
     negatives = angles(180, 90, 0)[None]
     losses = 0.0, 0.0, 1.1  # 1 + 0.1 - 2; 1 + 0.1 - 1.41; 1 + 0.1 - 0
     assert float(s.triplet(angles(0), angles(60), negatives)) == pytest.approx(sum(losses) / 3)
-    present = torch.tensor([[True, False, True]])
-    assert float(s.triplet(angles(0), angles(60), negatives, present=present)) == pytest.approx(1.1 / 2)
-    assert float(s.triplet(angles(0), angles(60), negatives, present=torch.zeros(1, 3, dtype=torch.bool))) == 0
 
 
 def test_barlow_twins_by_hand():
@@ -215,26 +189,6 @@ def test_barlow_twins_by_hand():
     torch.testing.assert_close(s.cross_correlation(z, turned, eps=0), torch.diag(torch.tensor([1.0, -1])).double())
     assert float(s.barlow_twins(z, turned)) == pytest.approx((1 + 1) ** 2, rel=1e-4)
     assert float(s.barlow_twins(z, z)) == pytest.approx(0, abs=1e-9)
-    # both dimensions of the second view are the first's first: C = [[1, 1], [0, 0]]
-    same = z[:, :1].expand(4, 2)
-    assert float(s.barlow_twins(z, same, 0.5)) == pytest.approx(0 + 1 + 0.5 * 1, rel=1e-4)
-    assert float(s.off_diagonal_squares(torch.tensor([[0.5, 3.0], [4.0, 2.0]]))) == 9 + 16
-    # scale and shift do not matter
-    z1, z2 = randn(9, 3, seed=1), randn(9, 3, seed=2)
-    torch.testing.assert_close(s.cross_correlation(z1, z2, eps=0), s.cross_correlation(5 * z1 - 2, 0.1 * z2 + 4, eps=0))
-
-
-def test_a_constant_dimension_costs_1_and_has_a_finite_gradient():
-    for dtype, close in ((torch.float64, 1e-9), (torch.float32, 1e-3)):
-        z1, z2 = randn(8, 2, seed=1, dtype=dtype), randn(8, 2, seed=2, dtype=dtype)
-        z1[:, 1] = 0.3
-        z1.requires_grad_()
-        correlation = s.cross_correlation(z1, z2)
-        assert correlation[1].abs().max() < close
-        assert float((1 - correlation[1, 1]).detach() ** 2) == pytest.approx(1, abs=2 * close)
-        for loss in (s.barlow_twins, s.vicreg):
-            (gradient,) = torch.autograd.grad(loss(z1, z2), z1)
-            assert gradient.isfinite().all()
 
 
 def test_vicreg_by_hand():
@@ -242,8 +196,6 @@ def test_vicreg_by_hand():
     assert float(s.invariance_loss(z, z + torch.tensor([1, 3]))) == (1 + 9) / 2
     assert float(s.variance_loss(z, eps=0)) == pytest.approx((1 - math.sqrt(0.5)) / 2)
     assert float(s.covariance_loss(z)) == pytest.approx((1 + 1) / 2)
-    collapsed = torch.ones(5, 3, dtype=torch.float64)
-    assert float(s.vicreg(collapsed, collapsed)) == pytest.approx(25 * (1 - 0.01))  # sqrt(eps) = 0.01
 
 
 # gradients
@@ -267,17 +219,6 @@ def test_gradients_are_right_finite_and_symmetric(name):
         torch.testing.assert_close(x, y)
 
 
-def test_gradients_of_one_sided_losses():
-    query, key, queue = (F.normalize(randn(4, 3, seed=n), dim=1) for n in (5, 6, 7))
-    skip, leaf = random_mask(4, 4, seed=3), query.clone().requires_grad_()
-    for loss in (
-        lambda q: s.moco(q, key, queue, 0.3, skip),
-        lambda q: s.byol(q, key),
-        lambda q: s.simsiam(q, key, 2 * q, queue),
-    ):
-        assert torch.autograd.gradcheck(loss, leaf)
-
-
 def test_gradients_of_the_triplet():
     query, positive, negatives = (
         F.normalize(randn(*shape, seed=n), dim=-1).requires_grad_()
@@ -293,13 +234,6 @@ def test_gradients_of_the_triplet():
     assert same.grad.isfinite().all()
 
 
-def test_what_must_get_no_gradient_gets_none():
-    p1, z2, p2, z1, key, queue = (randn(4, 3, seed=n).requires_grad_() for n in range(6))
-    (s.simsiam(p1, z2, p2, z1) + s.byol(p1, key) + s.moco(p1, key, queue, 0.2)).backward()
-    assert all(x.grad is None for x in (z1, z2, key, queue))
-    assert all(x.grad.abs().max() > 0 for x in (p1, p2))
-
-
 def test_embeddings_of_length_0_keep_gradients_finite():
     for loss in (
         lambda z: s.nt_xent(z, z, 0.1),
@@ -313,20 +247,6 @@ def test_embeddings_of_length_0_keep_gradients_finite():
         assert zero.grad.isfinite().all()
 
 
-# masks
-
-
-def test_a_mark_makes_negatives_powerless():
-    z1, z2 = randn(3, 4, seed=1).requires_grad_(), randn(3, 4, seed=2)
-    skip = torch.tensor([[False, True, True], [False] * 3, [False] * 3])
-    s.nt_xent(z1, z2, 0.2, skip).backward()
-    torch.testing.assert_close(s.nt_xent(z1, z2, 0.2, skip.T), s.nt_xent(z1, z2, 0.2, skip))  # one mark is enough
-    alone = z1[:1].detach().clone().requires_grad_()  # item 0 is nobody's negative and has none
-    s.nt_xent(alone, z2[:1], 0.2).backward()
-    torch.testing.assert_close(z1.grad[0], alone.grad[0])
-    assert not alone.grad.any()
-
-
 def test_a_mask_of_everything_leaves_the_positives():
     z1, z2 = randn(4, 3, seed=1).requires_grad_(), randn(4, 3, seed=2)
     loss = s.nt_xent(z1, z2, 0.07, torch.ones(4, 4, dtype=torch.bool))
@@ -336,9 +256,6 @@ def test_a_mask_of_everything_leaves_the_positives():
     assert z1.grad.isfinite().all()
     diagonal = torch.eye(4, dtype=torch.bool)
     torch.testing.assert_close(s.nt_xent(z1, z2, 0.07, diagonal), s.nt_xent(z1, z2, 0.07))
-
-
-# precision
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -367,16 +284,10 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert leaf.grad.isfinite().all()
 
 
-# collapse
-
-
 @given(*two_or_more)
-def test_embedding_std_is_in_0_to_1_and_forgets_lengths(count, dim, seed):
+def test_embedding_std_is_the_formula(count, dim, seed):
     z = randn(count, dim, seed=seed)
     spread = float(s.embedding_std(z))
-    assert -1e-12 <= spread <= 1 + 1e-12
-    lengths = 0.1 + torch.rand(count, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    assert float(s.embedding_std(lengths * z)) == pytest.approx(spread, abs=1e-9)
     units = [[float(x) / math.sqrt(sum(float(y) ** 2 for y in row)) for x in row] for row in z]
     deviations = [math.sqrt(mean_and_variance(column, 0)[1]) for column in zip(*units, strict=True)]
     assert spread == pytest.approx(sum(deviations) / dim * math.sqrt(dim), abs=1e-9)
@@ -391,10 +302,4 @@ def test_embedding_std_tells_spread_from_collapse():
     assert not s.is_collapsed(randn(50, 8))
     assert s.is_collapsed(torch.ones(50, 8))
     assert s.is_collapsed(randn(50, 8) * torch.nan)
-    # the threshold's meaning: an even remainder of 0.1 is a mean cosine of 0.99 between items
-    z = F.normalize(randn(4000, 64), dim=1) * 0.1 + math.sqrt(0.99 / 64)
-    assert float(s.embedding_std(z)) == pytest.approx(0.1, abs=0.002)
-    assert float(F.normalize(z, dim=1).mean(0).square().sum()) == pytest.approx(0.99, abs=0.002)
-    assert s.is_collapsed(z, threshold=0.11)
-    assert not s.is_collapsed(z, threshold=0.09)
     assert not s.embedding_std(randn(5, 3).requires_grad_()).requires_grad

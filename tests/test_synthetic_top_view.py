@@ -4,15 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from toy_sets import generator
 
-from ucvgl.synthetic_top_view import Occlusion, horizon, smear, synthetic_top_view
+from ucvgl.synthetic_top_view import Occlusion, horizon, smear
 
 SIZE = 32
 PLAIN = Occlusion(wall=0.0, shade=0.0)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def noise(count=6, seed=1):
@@ -67,11 +64,3 @@ def test_horizon_depends_on_azimuth_alone():
         assert torch.equal(seen[:, centre, centre], seen[:, centre + step, centre + step])
     assert all(4 <= len(picture.unique()) <= Occlusion().directions for picture in horizon(
         20, 64, replace(Occlusion(), open_share=0.0), generator()))  # fmt: skip
-
-
-def test_synthetic_top_view_is_the_generators_alone():
-    images = noise()
-    first, again, other = (synthetic_top_view(images, Occlusion(), generator(seed)) for seed in (5, 5, 6))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert 0 <= first.min() <= first.max() <= 1

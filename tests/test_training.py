@@ -1,4 +1,4 @@
-"""The training loop: against a plain loop, in chunks, stopped anywhere, killed; bad settings and losses."""
+"""The training loop: against a plain loop, in chunks, stopped anywhere, killed; losses that are not finite."""
 
 import json
 import math
@@ -24,9 +24,7 @@ from ucvgl.training import (
     CHECKPOINT,
     METRICS,
     TrainingConfig,
-    adamw,
     embed_in_chunks,
-    learning_rate,
     train,
 )
 
@@ -59,20 +57,6 @@ class InOrder(Pairs):
         return super().batch(items, torch.Generator().manual_seed(0))
 
 
-# settings
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("epochs", 0), ("epochs", 2.0), ("epochs", True), ("batch_size", 1), ("learning_rate", 0), ("learning_rate", math.nan),
-     ("weight_decay", -1), ("warmup_epochs", 40), ("warmup_epochs", -1), ("min_lr_ratio", 1.5), ("clip_norm", 0),
-     ("precision", "fp8"), ("chunk", 0), ("epochs_before", -1), ("clip_value", 0), ("seed", -1), ("seed", None)],
-)  # fmt: skip
-def test_bad_settings_are_named(name, value):
-    with pytest.raises(InputError, match=f"training: {name}"):
-        TrainingConfig(**{name: value})
-
-
 def test_a_training_goes_on_with_the_optimiser_of_another(tmp_path):
     """Three epochs at once, or one and then two on its weights and with its optimiser, at a learning rate that stays."""
     config = replace(SHORT, epochs=3, warmup_epochs=0, min_lr_ratio=1.0)
@@ -86,44 +70,6 @@ def test_a_training_goes_on_with_the_optimiser_of_another(tmp_path):
     assert_same_weights(again.state_dict(), whole.state_dict())
 
 
-def test_the_learning_rate_rises_and_falls():
-    config = TrainingConfig(epochs=10, learning_rate=2.0, warmup_epochs=2, min_lr_ratio=0.1)
-    rates = [learning_rate(config, t) for t in (0, 1, 2, 6, 10)]
-    assert rates == pytest.approx([0, 1, 2, 2 * (0.1 + 0.9 / 2), 0.2])
-    part = replace(config, epochs=6, epochs_before=4)
-    assert [learning_rate(part, t) for t in (0, 6)] == [learning_rate(config, t) for t in (4, 10)]
-    assert learning_rate(TrainingConfig(epochs=4), 1) == pytest.approx(1e-4 * (1 + math.sqrt(0.5)) / 2)
-
-
-def test_biases_norms_and_scalars_do_not_decay():
-    model = Toy(norm=True)
-    model.satellite.requires_grad_(False)
-    groups = adamw(model, TrainingConfig(weight_decay=0.3)).param_groups
-    names = {id(p): name for name, p in model.named_parameters()}
-    decayed, plain = ({names[id(p)] for p in group["params"]} for group in groups)
-    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
-    assert decayed == {"ground.0.weight", "ground.5.weight"}
-    assert plain == {"ground.0.bias", "ground.5.bias", "ground.1.weight", "ground.1.bias", "log_scale"}
-
-
-def test_a_part_learns_at_its_own_rate(tmp_path):
-    moved = {}
-    for scale in (1.0, 30.0):
-        model = Toy(dtype=torch.float64)
-        model.ground.lr_scale, before = scale, [p.clone() for p in model.parameters()]
-        run(
-            tmp_path / str(scale),
-            TrainingConfig(epochs=1, batch_size=12, learning_rate=1e-3),
-            model,
-            Pairs(noise=0.0, dtype=torch.float64),
-        )
-        moved[scale] = [(p - q).abs().max().item() for p, q in zip(model.parameters(), before, strict=True)]
-    own = {name.startswith("ground.") for name, _ in Toy().named_parameters()}
-    assert own == {True, False}
-    for (name, _), once, scaled in zip(Toy().named_parameters(), moved[1.0], moved[30.0], strict=True):
-        assert scaled == pytest.approx(30 * once if name.startswith("ground.") else once, rel=1e-2), name
-
-
 # what it does
 
 
@@ -131,7 +77,9 @@ def test_it_is_the_plain_loop(tmp_path):
     """The oracle: torch's AdamW, a cosine written out, batches in order; no dropout, no noise, so nothing is random."""
     config = TrainingConfig(epochs=3, batch_size=4, learning_rate=1e-2, weight_decay=0.1, warmup_epochs=0.5)
     task = Pairs(noise=0.0, dtype=torch.float64)
-    model, rows = run(tmp_path, config, Toy(dtype=torch.float64), task)
+    model = Toy(dtype=torch.float64)
+    model.ground.lr_scale = 3.0  # a part that learns at a rate of its own
+    model, rows = run(tmp_path, config, model, task)
     assert [len(items) for items in task.items] == [4] * 9  # the two items left over are dropped
     for epoch in range(3):
         seen = [item for items in task.items[3 * epoch : 3 * epoch + 3] for item in items]
@@ -139,15 +87,16 @@ def test_it_is_the_plain_loop(tmp_path):
     assert len({tuple(items) for items in task.items}) == 9  # shuffled anew in each epoch
 
     plain = Toy(dtype=torch.float64)
-    decayed = [p for p in plain.parameters() if p.ndim > 1]
-    others = [p for p in plain.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0}])
+    optimiser = torch.optim.AdamW([
+        {"params": [p], "weight_decay": 0.1 if p.ndim > 1 else 0, "times": 3 if name.startswith("ground.") else 1}
+        for name, p in plain.named_parameters()
+    ])  # fmt: skip
     losses = []
     for step, items in enumerate(task.items):
         done = (step + 0.5) / 3
         rate = 1e-2 * (done / 0.5 if done < 0.5 else (1 + math.cos(math.pi * (done - 0.5) / 2.5)) / 2)
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["times"]
         optimiser.zero_grad()
         ground, satellite = plain(task.satellite[items], task.satellite[items])
         loss = F.cross_entropy(plain.log_scale.exp() * ground @ satellite.T, torch.arange(4))
@@ -195,21 +144,12 @@ def test_loading_ahead_changes_nothing(tmp_path):
     assert torch.get_num_threads() == threads
 
 
-def test_training_in_chunks_changes_nothing(tmp_path):
-    models = [
-        run(tmp_path / str(c), replace(SHORT, chunk=c), Toy(dtype=torch.float64), Pairs(dtype=torch.float64))[0]
-        for c in (None, 3)
-    ]
-    for name, value in models[0].state_dict().items():
-        torch.testing.assert_close(models[1].state_dict()[name], value, rtol=1e-8, atol=1e-10)
-
-
 def test_batch_norms_cannot_be_trained_in_chunks(tmp_path):
     with pytest.raises(InputError, match=r"None for a model with batch norms.*found 2"):
         run(tmp_path, replace(SHORT, chunk=2), Toy(norm=True))
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(2, [2]), (3, [3]), (9, [4, 4])])
+@pytest.mark.parametrize(("count", "sizes"), [(3, [3]), (9, [4, 4])])
 def test_few_items_make_one_smaller_batch_and_one_none(tmp_path, count, sizes):
     task = Pairs(count)
     run(tmp_path / "few", replace(SHORT, epochs=1), task=task)
@@ -300,7 +240,7 @@ def assert_close(one, two):
         torch.testing.assert_close(one[name], two[name], rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 100])
+@pytest.mark.parametrize("chunk", [1, 3])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_the_gradient_of_chunks_is_that_of_the_batch(inputs, chunk, frozen):
     whole, chunks, seen = Toy(dtype=torch.float64), Toy(dtype=torch.float64), []
@@ -348,7 +288,7 @@ def uninterrupted(tmp_path_factory):
     return killable(tmp_path_factory.mktemp("whole"), lambda steps: None)
 
 
-@pytest.mark.parametrize("step", [1, 3, 4, 5, 9, 12])
+@pytest.mark.parametrize("step", [1, 3, 5, 12])
 def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(tmp_path, uninterrupted, step):
     with pytest.raises(KeyboardInterrupt):
         killable(tmp_path, stop_at(step))
@@ -362,10 +302,9 @@ def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(tmp_path, uninterrupted, 
     assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS, CHECKPOINT]
 
 
-@pytest.mark.parametrize("epoch", [0, 3])
-def test_a_run_stopped_while_measuring_repeats_the_epoch(tmp_path, uninterrupted, epoch):
+def test_a_run_stopped_while_measuring_repeats_the_epoch(tmp_path, uninterrupted):
     def stop(at, model):
-        if at == epoch:
+        if at == 3:
             raise KeyboardInterrupt
         return measured(at, model)
 
@@ -460,10 +399,3 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     rows = [timeless(map(json.loads, (tmp_path / n / METRICS).read_text().splitlines())) for n in ("killed", "whole")]
     assert rows[0] == rows[1]
     assert len(rows[0]) == 4
-
-
-def test_clipping_bounds_each_value_of_the_gradient(tmp_path):
-    model, greatest = Toy(), []
-    task = Pairs(on_step=lambda _: greatest.append(max(float(p.grad.abs().max()) for p in model.parameters())))
-    run(tmp_path, replace(SHORT, clip_value=1e-4), model, task)
-    assert greatest == pytest.approx([1e-4] * 6)

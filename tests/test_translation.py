@@ -81,12 +81,6 @@ def test_covariance_map_is_monge_kantorovich():
     assert offset.abs().max() < 1e-8
 
 
-def test_hand_sized_map():
-    """Source 0 and 1/2, target 1/4 and 3/4, alike in all channels: shifted by a quarter, contrast kept."""
-    top = torch.tensor([0.0, 0.5, 0.5, 0.0]).view(1, 1, 2, 2).expand(1, 3, 2, 2)
-    assert torch.allclose(t.apply_statistics(top, t.fit_statistics(top, top + 0.25)), top + 0.25, atol=1e-6)
-
-
 @given(st.integers(0, 255), st.integers(0, 255))
 def test_flat_and_grey_images_stay_finite(value, other):
     flat = torch.full((1, 3, 4, 4), value, dtype=torch.uint8)
@@ -99,30 +93,6 @@ def test_flat_and_grey_images_stay_finite(value, other):
     matrix, offset = t.fit_statistics(grey, satellite)
     assert matrix.isfinite().all()
     np.testing.assert_allclose(matrix @ grey.mean((0, 2, 3)) + offset, wanted / 255, atol=1e-6)
-
-
-def test_centre_weight_is_highest_in_the_middle_and_symmetric():
-    weight = t.centre_weight(5, 0.5)
-    assert weight[2, 2] == 1
-    assert weight[2, 0] == pytest.approx(math.exp(-(0.8**2) / (2 * 0.5**2)))
-    assert torch.equal(weight, weight.T)
-    assert torch.allclose(weight, weight.flip(0))
-
-
-# ------------------------------------------------------------------------------------------------- losses and schedule
-
-
-def test_losses_by_hand():
-    scores = torch.tensor([[0.5, 1.0], [0.0, 2.0]])
-    assert t.adversarial_loss(scores, True) == pytest.approx((0.25 + 0 + 1 + 1) / 4)
-    assert t.adversarial_loss(scores, False) == pytest.approx((0.25 + 1 + 0 + 4) / 4)
-    assert t.discriminator_loss(scores, scores) == pytest.approx((2.25 + 5.25) / 8)
-
-
-def test_schedule_is_flat_then_falls_evenly():
-    factors = [t.lr_factor(epoch, 3, 4) for epoch in range(8)]
-    assert factors == pytest.approx([1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0])
-    assert [t.lr_factor(epoch, 2, 0) for epoch in range(2)] == [1, 1]
 
 
 # ------------------------------------------------------------------------------------------------- pool and networks
@@ -149,18 +119,7 @@ def test_pool_fills_then_shows_half_old_ones():
     assert 160 < old < 240
 
 
-def test_pool_of_none_and_a_batch_larger_than_the_pool():
-    batch = torch.arange(7.0).view(7, 1, 1, 1)
-    assert torch.equal(t.ImagePool(0).exchange(batch, torch.Generator()), batch)
-    pool = t.ImagePool(2)
-    shown = pool.exchange(batch, torch.Generator().manual_seed(1))
-    assert len(pool.images) == 2
-    assert torch.equal(shown[:2], batch[:2])
-    both = sorted([*shown.flatten().tolist(), *pool.images.flatten().tolist()])
-    assert both == sorted([*range(7), 0, 1])  # nothing lost, the first two twice
-
-
-@pytest.mark.parametrize(("layers", "side"), [(1, 16), (2, 34), (3, 70)])
+@pytest.mark.parametrize(("layers", "side"), [(1, 16), (3, 70)])
 def test_a_score_of_the_discriminator_sees_its_patch(layers, side):
     """By the gradient of one score, without the norm, which sees the whole image."""
     config = replace(TINY, load_px=128, crop_px=128, discriminator_layers=layers)
@@ -173,14 +132,7 @@ def test_a_score_of_the_discriminator_sees_its_patch(layers, side):
     assert int(rows[-1] - rows[0]) + 1 == side
 
 
-def test_instance_norm_is_torchs():
-    values = torch.randn(3, 5, 6, 7) * 4 + 2
-    assert torch.allclose(t._norm(5)(values), F.instance_norm(values), atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "change", [{}, {"patch": 1, "downsamplings": 2}, {"patch": 4, "downsamplings": 0}, {"residual": True}]
-)
+@pytest.mark.parametrize("change", [{}, {"patch": 4, "downsamplings": 0}, {"residual": True}])
 def test_generator_keeps_shape_and_range_and_images_apart(change):
     network = t.initialise(t.ResnetGenerator(replace(TINY, **change)), torch.Generator().manual_seed(0))
     batch = torch.rand(3, 3, 16, 24) * 2 - 1
@@ -190,31 +142,12 @@ def test_generator_keeps_shape_and_range_and_images_apart(change):
     assert torch.allclose(out[1:2], network(batch[1:2]), atol=1e-5)
 
 
-def test_residual_generator_without_change_keeps_the_image():
-    network = t.ResnetGenerator(replace(TINY, residual=True))
-    torch.nn.init.zeros_(network.body[-1].weight)
-    torch.nn.init.zeros_(network.body[-1].bias)
-    batch = torch.rand(2, 3, 16, 16) * 2 - 1
-    assert torch.allclose(network(batch), 0.99 * batch, atol=1e-5)
-
-
 def test_paper_generator_has_the_papers_size():
     """c7s1-64, d128, d256, 9 R256, u128, u64, c7s1-3, counted by hand; biases included."""
     by_hand = 3 * 49 * 64 + 64 + 64 * 9 * 128 + 128 + 128 * 9 * 256 + 256 + 18 * (256 * 9 * 256 + 256)
     by_hand += 256 * 9 * 128 + 128 + 128 * 9 * 64 + 64 + 64 * 49 * 3 + 3
     with torch.device("meta"):
         assert sum(p.numel() for p in t.ResnetGenerator(t.CycleGanConfig()).parameters()) == by_hand
-
-
-def test_bad_settings():
-    for name, value in (
-        ("batch", 0), ("channels", -1), ("lr", 0.0), ("lr", math.nan), ("beta1", 1.0), ("lambda_cycle", -1.0),
-        ("lambda_identity", math.inf), ("precision", "fp8"), ("crop_px", 20), ("crop_px", 15), ("crop_px", 4),
-        ("discriminator_layers", 5), ("pool", -1), ("epochs", 0), ("epochs", 1.5), ("seed", True),
-        ("steps_per_epoch", 0),
-    ):  # fmt: skip
-        with pytest.raises(InputError, match="CycleGanConfig"):
-            replace(TINY, **{name: value})
 
 
 # ------------------------------------------------------------------------------------------------------------ training
@@ -271,18 +204,6 @@ def test_a_stopped_training_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert t.translate(whole, images(3, 21)).shape == (3, 3, 21, 21)  # no multiple of the stride
 
 
-def test_a_folder_of_another_training_is_refused(tmp_path, monkeypatch):
-    top, satellite = images(3), images(2, seed=1)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 1)
-        with pytest.raises(StopError):
-            t.train_cyclegan(top, satellite, TINY, tmp_path, progress=False)
-    for _ in ("stopped", "finished"):
-        with pytest.raises(InputError, match="settings it began with: lr"):
-            t.train_cyclegan(top, satellite, replace(TINY, lr=1e-3), tmp_path, progress=False)
-        t.train_cyclegan(top, satellite, TINY, tmp_path, progress=False)
-
-
 def test_one_step_is_the_papers_objective():
     """The losses of a joined step against the networks called one by one, and every network moves."""
     training = t._CycleGan(replace(TINY, lambda_identity=0.5), torch.device("cpu"))
@@ -307,24 +228,6 @@ def test_one_step_is_the_papers_objective():
     assert all(not torch.equal(before[name], training.state_dict()[name]) for name in weights)
 
 
-def test_training_lowers_the_cycle_loss_and_learns_a_colour(tmp_path):
-    """Dark red to bright green flats: fakes come nearer to the satellites' colour than the top views are."""
-    config = replace(TINY, channels=8, lr=2e-3, batch=4, epochs=3, decay_epochs=1, steps_per_epoch=40)
-    top, satellite = images(16, tint=(0.7, 0.1, 0.1)), images(16, seed=1, tint=(0.3, 0.9, 0.3))
-    generator = t.train_cyclegan(top, satellite, config, tmp_path, progress=False)
-    rows = rows_of(tmp_path)
-    assert rows[-1]["cycle"] < 0.9 * rows[0]["cycle"]
-    fake = t.translate(generator, top[..., :16, :16]).float().mean((0, 2, 3))
-    wanted = satellite.float().mean((0, 2, 3))
-    assert (fake - wanted).abs().mean() < 0.6 * (top.float().mean((0, 2, 3)) - wanted).abs().mean()
-
-
-def test_bf16_trains_to_finite_losses(tmp_path):
-    config = replace(TINY, precision="bf16", epochs=1, decay_epochs=0)
-    generator = t.train_cyclegan(images(2), images(2, seed=1), config, tmp_path, progress=False)
-    assert all(parameter.dtype == torch.float32 for parameter in generator.parameters())
-
-
 def test_a_diverged_training_names_epoch_and_step_and_keeps_the_checkpoint(tmp_path, monkeypatch):
     whole, calls = t._CycleGan.step, []
 
@@ -345,7 +248,6 @@ def test_a_diverged_training_names_epoch_and_step_and_keeps_the_checkpoint(tmp_p
 
 
 def test_augmented_images_are_crops_flips_and_turns_of_the_image():
-    picture = torch.randint(0, 256, (1, 3, 6, 6), dtype=torch.uint8)
     config = replace(TINY, load_px=17, crop_px=16)
     square = torch.randint(0, 256, (1, 3, 17, 17), dtype=torch.uint8)
     draws = torch.Generator().manual_seed(0)
@@ -361,33 +263,6 @@ def test_augmented_images_are_crops_flips_and_turns_of_the_image():
     for out in t.augment(square.expand(600, -1, -1, -1), config, draws):
         found.add(wanted[((out + 1) * 127.5).round().to(torch.uint8).numpy().tobytes()])
     assert len(found) == 32  # all of them, and nothing else
-    still = t.augment(square, replace(config, load_px=16, flip=False, turn=False), draws)
-    assert still.shape == (1, 3, 16, 16)
-    larger = t.augment(picture, replace(TINY, load_px=16, flip=False, turn=False), draws)
-    oracle = F.interpolate(picture / 127.5 - 1, (16, 16), mode="bilinear", antialias=True)
-    assert torch.allclose(larger, oracle, atol=1e-6)
-
-
-def test_translate_works_in_batches():
-    network = t.initialise(t.ResnetGenerator(TINY), torch.Generator().manual_seed(0))
-    top = images(5, 16)
-    whole = t.translate(network, top)
-    assert whole.dtype == torch.uint8
-    assert whole.shape == top.shape
-    assert (t.translate(network, top, batch=2).int() - whole.int()).abs().max() <= 1
-    with torch.no_grad():
-        oracle = (network(top / 127.5 - 1) + 1) * 127.5
-    assert (oracle - whole).abs().max() <= 0.51
-
-
-def test_a_damaged_generator_is_named(tmp_path):
-    config = replace(TINY, epochs=1, decay_epochs=0, steps_per_epoch=1)
-    t.train_cyclegan(images(2), images(2, seed=1), config, tmp_path, progress=False)
-    path = tmp_path / "generator.safetensors"
-    assert not t.load_generator(path).training
-    path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(InputError, match="whole file of a training"):
-        t.load_generator(path)
 
 
 @given(st.integers(0, 10_000))

@@ -1,13 +1,16 @@
 """Toy images that a small encoder learns from in seconds, and what the tests of several stages share."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from ucvgl.data.container import ArrayImages, Dataset, Positives
+from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.encoders import EncoderConfig
 from ucvgl.methods.common import BEST
+from ucvgl.positions import Metres, Positions
 
 N, SIZE = 24, 16
 ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
@@ -54,6 +57,21 @@ def killed_and_resumed(monkeypatch, runs, task, method, due, run):
         with pytest.raises(KeyboardInterrupt):
             run()
     return run()
+
+
+def street(seed=0, step_m=15.0, name="street"):
+    """A street with a database image every so many metres and a query 4 m behind each, of the same blocks with noise."""
+    database, query = blocks(np.random.default_rng(seed))
+    along = step_m * np.arange(N)
+    where = [Positions(np.stack([along + shift, np.zeros(N)], 1), Metres("street")) for shift in (0.0, 4.0)]
+    gallery, query = (image_set(p, f"{name}-{seed}-{k}", where[k]) for k, p in enumerate((database, query)))
+    return Dataset(name, "all", query, gallery, Positives.within(*where[::-1], 25.0))
+
+
+def truth(order=None):
+    """The toy's pairs, and a held-out toy with its own."""
+    pairs = Positives.one_each(np.arange(N) if order is None else order)
+    return Parts(replace(toy(), positives=pairs), {"test": replace(toy(1, "held-out"), positives=pairs)})
 
 
 def toy(seed=0, data_id="toy"):

@@ -40,11 +40,6 @@ def recall_at(ranks: Tensor, k: Sequence[int]) -> dict[str, float]:
     return {f"r_at_{n}": _percent(ranks < n) for n in k}
 
 
-def chance_at(gallery: int, k: Sequence[int]) -> dict[str, float]:
-    """What guessing gives: k of `gallery`, in percent."""
-    return {f"r_at_{n}": 100 * min(1.0, n / gallery) for n in k}
-
-
 @dataclass(frozen=True, eq=False)
 class Places:
     """Where the right items stand in the gallery, for the A queries that have any."""

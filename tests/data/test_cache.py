@@ -9,13 +9,8 @@ from ucvgl.data import cache
 from ucvgl.data.cache import made_once, mapped, new_images
 from ucvgl.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("fresh_runs")
 KEY = {"places": 3, "size": (2, 2)}
-
-
-@pytest.fixture(autouse=True)
-def runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-    return tmp_path
 
 
 def write(folder):
@@ -35,14 +30,14 @@ def test_made_once_then_mapped():
     assert made_once("images", KEY | {"places": 4}, write) != folder
 
 
-def test_an_interrupted_making_leaves_nothing_behind(runs):
+def test_an_interrupted_making_leaves_nothing_behind(tmp_path):
     def interrupt(folder):
         write(folder)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         made_once("images", KEY, interrupt)
-    assert not [path for path in (runs / "images").iterdir() if path.suffix != ".lock"]
+    assert not [path for path in (tmp_path / "runs" / "images").iterdir() if path.suffix != ".lock"]
 
 
 def test_two_that_want_the_same_wait_for_the_first_who_makes_it():
@@ -80,8 +75,8 @@ def test_mapped_images_do_not_reach_the_disk():
     assert (folder / "query.npy").read_bytes() == before
 
 
-def test_a_full_disk_is_told_before_anything_is_made(runs, monkeypatch):
+def test_a_full_disk_is_told_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("usage", (), {"free": 0}))
     with pytest.raises(InputError, match=r"GB free.*UCVGL_RUNS"):
         made_once("images", KEY, write)
-    assert not [path for path in (runs / "images").iterdir() if path.suffix != ".lock"]
+    assert not [path for path in (tmp_path / "runs" / "images").iterdir() if path.suffix != ".lock"]

@@ -20,10 +20,7 @@ from ucvgl.sampling import geographic_neighbours
 
 APPLE = b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(100)
 
-
-@pytest.fixture(autouse=True)
-def _runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))
+pytestmark = pytest.mark.usefixtures("fresh_runs")
 
 
 def panorama(height, width, horizon):

@@ -19,12 +19,8 @@ from ucvgl.methods import sample4geo
 from ucvgl.methods.common import embed_all
 from ucvgl.metrics import retrieval_measures
 
+pytestmark = pytest.mark.usefixtures("fresh_runs")
 GROUND = EncoderConfig("test_efficientnet", depth=2, pooling="gem", image_px=(16, 32))
-
-
-@pytest.fixture(autouse=True)
-def _runs(fresh_runs):
-    """A run cache of the test's own."""
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +92,6 @@ def test_a_backbone_takes_images_of_the_size_it_asks_for(monkeypatch):
     assert encoder_of(None, "test_vit", (96, 96)).configs[1].image_px == (96, 96)
     with pytest.raises(InputError, match=r"Similar names: .*resnet18"):
         encoder_of(None, "resnet_18")
-
-
-# ------------------------------------------------------------------------------------------------------------------ cases
 
 
 def test_reproduce_layout(weights, tmp_path, monkeypatch, capsys):

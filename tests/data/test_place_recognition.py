@@ -10,7 +10,6 @@ import torch
 
 from ucvgl.data import detect_layout, open_dataset, parts
 from ucvgl.data import write as w
-from ucvgl.data.decoding import batches
 from ucvgl.data.place_recognition import fields, read_frames, without_dark
 from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.errors import InputError
@@ -131,14 +130,6 @@ def test_training_and_test_part_share_no_frame_and_no_hit(tmp_path):
     assert not {j for row in by_number(train).values() for j in row} & set(by_number(test))
 
 
-def test_folders_and_gap_can_be_chosen(tmp_path):
-    for side in ("day_right", "night_right", "day_left"):
-        frames(tmp_path, side, range(40), "Image{:03d}.jpg")
-    test = read_frames(tmp_path, "test", folders=("day_left", "day_right"), gap=5)
-    assert test.query.ids[0].startswith("day_left")
-    assert list(by_number(test)) == list(range(33, 40))
-
-
 def test_frames_that_are_dark_in_either_season_are_left_out_of_both(tmp_path):
     frames(frames(tmp_path, "winter", range(6)), "summer", range(6))
     for side, number in (("winter", 1), ("summer", 4)):
@@ -146,12 +137,6 @@ def test_frames_that_are_dark_in_either_season_are_left_out_of_both(tmp_path):
     data = without_dark(prepare(read_frames(tmp_path), Preparation((6, 8), (6, 8)), progress=False))
     assert by_number(data) == {0: [0, 2], 2: [2, 3, 0], 3: [3, 2, 5], 5: [5, 3]}
     assert "2 frames too dark" in data.note
-
-
-def test_sizes_may_differ(tmp_path):
-    frames(frames(tmp_path, "query", [0, 1]), "query", [2, 3], size=(4, 5))
-    data = open_dataset("frames", frames(tmp_path, "ref", range(4)))
-    assert [tuple(x.shape) for _, x in batches(data.query, (3, 4), 8)] == [(4, 3, 3, 4)]
 
 
 def test_what_is_no_line_of_frames(tmp_path):
@@ -163,9 +148,6 @@ def test_what_is_no_line_of_frames(tmp_path):
     frames(tmp_path / "b", "query", [1], "frame{}.jpg")
     with pytest.raises(InputError, match="every id once, found 1 repeated, first 'frame 1'"):
         open_dataset("frames", tmp_path / "b")
-    (frames(tmp_path / "c", "query", [0]) / "ref").mkdir()
-    with pytest.raises(InputError, match="frames with a number in their names"):
-        open_dataset("frames", tmp_path / "c")
     with pytest.raises(InputError, match="query/ref"):
         open_dataset("frames", tmp_path)
     with pytest.raises(InputError, match="too short"):

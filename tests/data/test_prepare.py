@@ -10,10 +10,7 @@ from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, polar_view, top_view
 
-
-@pytest.fixture(autouse=True)
-def _runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))
+pytestmark = pytest.mark.usefixtures("fresh_runs")
 
 
 def test_files_become_arrays_once(tmp_path, monkeypatch):

@@ -51,15 +51,17 @@ def test_cvusa_lists_of_another_release(tmp_path):
     shutil.copytree(sample("cvusa", "splits"), root / "splits")
     with pytest.raises(InputError, match=r"train-19zl\.csv: .*13294 of 13294"):
         open_dataset("cvusa", root, "train")
-    # with the files there, however empty, the lists read: 6,647 pairs, none lost for want of a newline
-    for _, (tile, pano, _) in columns(root / "splits" / "train-19zl.csv", ",", (3,)):
+    # with the files there, however empty, the lists read, and no pair is lost for want of a newline
+    train = root / "splits" / "train-19zl.csv"
+    train.write_bytes(b"\n".join(train.read_bytes().split(b"\n")[-99:]))
+    for _, (tile, pano, _) in columns(train, ",", (3,)):
         for name in (tile, pano):
             (root / name).parent.mkdir(exist_ok=True)
             (root / name).touch()
     views = open_dataset("cvusa", root, "train")
-    assert len(views.query) == 6_647
+    assert len(views.query) == 99
     assert views.query.ids[-1] == "input0030142"
-    with pytest.raises(InputError, match=r"input0044192\.jpg"):
+    with pytest.raises(InputError, match=r"input0041993\.jpg"):
         views.query.read(0)
 
 

@@ -22,17 +22,6 @@ def test_pixels_ignore_light_and_contrast() -> None:
     torch.testing.assert_close(similarity, torch.ones(6), atol=1e-5, rtol=0)
 
 
-def test_pixels_weigh_the_centre() -> None:
-    """A change in the middle moves the descriptor more than the same change in a corner."""
-    images = pictures(1).float()
-    base = pixel_descriptor(images)
-    middle, corner = images.clone(), images.clone()
-    middle[..., 18:30, 18:30] += 80
-    corner[..., :12, :12] += 80
-    moved = [float((pixel_descriptor(changed) - base).norm()) for changed in (middle, corner)]
-    assert moved[0] > 2 * moved[1]
-
-
 def test_colours_by_hand() -> None:
     image = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
     image[0, :, 0, 0] = 255  # one white pixel, three black: bins 511 and 0
@@ -46,16 +35,15 @@ def test_a_common_shift_of_a_domain_is_removed() -> None:
     torch.testing.assert_close(centred_by_domain(descriptors + 3), centred_by_domain(descriptors))
 
 
-def test_plain_pixels_find_less_as_the_world_gets_harder_and_colours_little(tmp_path, monkeypatch) -> None:
+def test_plain_pixels_find_less_as_the_world_gets_harder_and_colours_little(fresh_runs) -> None:
     """Notebook 01's table, on few places."""
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
     found = {}
     for level in ("easy", "medium", "hard"):
-        pairs = world_pairs(WorldConfig(places=40, panorama_px=64, tile_px=32, city_size_m=256, resolution_m=0.5,
+        pairs = world_pairs(WorldConfig(places=30, panorama_px=48, tile_px=32, city_size_m=256, resolution_m=1.0,
                                         difficulty=level), progress=False)  # fmt: skip
         tops, tiles = top_view(pairs.query[:], TopView.from_span(32, 50.0)), pairs.gallery[:]
         for describe in (pixel_descriptor, colour_descriptor):
-            ranks = ranks_of(centred_by_domain(describe(tops)), centred_by_domain(describe(tiles)), torch.arange(40))
+            ranks = ranks_of(centred_by_domain(describe(tops)), centred_by_domain(describe(tiles)), torch.arange(30))
             found[level, describe] = recall_at(ranks, [1])["r_at_1"]
     assert found["easy", pixel_descriptor] > found["medium", pixel_descriptor] >= found["hard", pixel_descriptor]
-    assert found["medium", colour_descriptor] < 25  # chance is 2.5
+    assert found["medium", colour_descriptor] < 25  # chance is 3.3

@@ -9,7 +9,6 @@ from toy_sets import ENCODER, SIZE, N, blocks, generator, image_set, killed_and_
 
 from ucvgl.augment import Augmentation, roll_panoramas, turn_squares
 from ucvgl.data.container import Dataset, Parts, Positives
-from ucvgl.errors import InputError
 from ucvgl.lab import stages
 from ucvgl.lab.stages import supervise
 from ucvgl.methods import sample4geo, ucvgl
@@ -37,24 +36,7 @@ def labelled(seed=0, positives=None, positions=True, name="toy"):
     return Dataset(name, "all", query, gallery, positives or Positives.one_each(np.arange(N)))
 
 
-def moved(data, where):
-    return replace(data, gallery=replace(data.gallery, positions=where))
-
-
 # ------------------------------------------------------------------------------------------------------------ batches
-
-
-@pytest.mark.parametrize(
-    ("kind", "sources"),
-    [
-        ("random", ["random"] * 6),
-        ("geographic", ["geographic"] * 6),
-        ("similarity", ["random", "random", *["similarity"] * 4]),
-        ("both", ["geographic", "geographic", *["similarity"] * 4]),
-    ],
-)
-def test_where_neighbours_come_from(kind, sources):
-    assert [Sampling(kind, DRAW, 2).source(epoch) for epoch in range(6)] == sources
 
 
 def test_similar_places_are_searched_when_due(monkeypatch):
@@ -68,16 +50,6 @@ def test_similar_places_are_searched_when_due(monkeypatch):
         assert sorted(order.tolist()) == list(range(N))  # three whole batches of eight
     assert searched == [(0, "geographic"), (2, "similarity"), (4, "similarity"), (6, "similarity")]
     assert model.training  # left as it was
-
-
-def test_geographic_batches_hold_neighbours():
-    """On a line, the two nearest of a drawn place are at most 20 m off, unless they are used already."""
-    method = replace(METHOD, sampling=Sampling("geographic", NeighbourDraw(2, 2, 0)))
-    order = SupervisedPairs(labelled(), method).order(0, None, generator())
-    first = order[:3]
-    assert (first - first[0]).abs().max() <= 2
-    alone = SupervisedPairs(labelled(positions=False), replace(method, sampling=Sampling("random", DRAW)))
-    assert len(alone.order(0, None, generator())) == N
 
 
 def test_similar_batches_hold_similar_tiles(monkeypatch):
@@ -162,19 +134,6 @@ def test_semi_positives_that_meet_are_no_negatives():
     assert ground.grad[0, 2] != 0
 
 
-@pytest.mark.parametrize("fov_deg", [360.0, 180.0, 90.0])
-def test_panoramas_are_cut_to_a_field_of_view_at_headings_that_tell_nothing(fov_deg):
-    method = replace(METHOD, ground_kind="panorama", fovs_deg=(fov_deg,), augmentation=NONE)
-    task = SupervisedPairs(labelled(), method)
-    ground, tile = task.batch(torch.arange(8), generator()).inputs
-    ground, black = ground.split([round(SIZE * fov_deg / 360), SIZE - round(SIZE * fov_deg / 360)], 3)
-    assert (black == 0).all()
-    torch.testing.assert_close(tile, task.given.gallery[torch.arange(8)].float() / 255)  # tiles stay north up
-    whole = task.given.query[torch.arange(8)].float() / 255
-    turned = torch.stack([whole.roll(-k, 3)[..., : ground.shape[3]] for k in range(SIZE)])  # every heading there is
-    assert torch.isclose(turned, ground, atol=1e-5).flatten(2).all(2).any(0).all()
-
-
 # ----------------------------------------------------------------------------------------------------------- training
 
 
@@ -226,19 +185,6 @@ def test_separate_encoders_and_swapped_views():
     assert not torch.allclose(query, sample4geo.describe(model, replace(back, swapped=False))[1])
 
 
-def test_hit_rate_only_with_semi_positives():
-    model = sample4geo.new_model(METHOD).eval()
-    without = sample4geo.evaluate(model, labelled())
-    assert set(without) == {"r_at_1", "r_at_5", "r_at_10", "r_at_1_percent", "ap"}
-    every = Positives.of([[j for j in range(N) if j != i] for i in range(N)])
-    found = sample4geo.evaluate(model, replace(labelled(), semi_positives=every))
-    assert found["hit_rate"] == 100  # nothing is left to be wrong
-    assert {name: found[name] for name in without} == without
-
-
-# ------------------------------------------------------------------------------------------------------------- the data
-
-
 def test_hard_negatives_over_pseudo_pairs_need_no_label():
     """UCVGL with similar tiles in a batch: no tile twice in a batch, and the truth changes no weight."""
     rng = np.random.default_rng(0)
@@ -266,56 +212,8 @@ def test_hard_negatives_over_pseudo_pairs_need_no_label():
     assert not same(weights(runs[1]), weights(plain))
 
 
-# ----------------------------------------------------------------------------------------------------------- bad input
-
-
-def train(given=None, **changes):
-    supervise(given or labelled(), replace(METHOD, **changes), {})
-
-
-def test_geographic_sampling_without_positions():
-    with pytest.raises(InputError, match="Geographic sampling needs them"):
-        train(labelled(positions=False), sampling=Sampling("geographic", DRAW))
-
-
 def test_cvusa_positions():
     """Without positions the first batches are random, as similarity sampling's."""
     task = SupervisedPairs(labelled(positions=False), METHOD)
     assert sorted(task.order(0, None, generator()).tolist()) == list(range(N))
     assert task.neighbours is None
-
-
-def test_unknown_positions():
-    given = labelled()
-    where = Positions(np.where(np.arange(N)[:, None] == 4, np.nan, given.gallery.positions.values), Metres("toy"))
-    with pytest.raises(InputError, match="1 of 24 unknown, the first at index 4"):
-        train(moved(given, where))
-
-
-def test_fewer_places_than_a_batch():
-    with pytest.raises(InputError, match=r"1 to 24, the number of places.*32"):
-        train(training=replace(METHOD.training, batch_size=32))
-
-
-def test_longer_lists_than_places():
-    with pytest.raises(InputError, match="1 to 23, the other places of 24"):
-        train(sampling=Sampling("geographic", NeighbourDraw(64, 2, 2)))
-
-
-@pytest.mark.parametrize("make", [lambda: Sampling("gps"), lambda: Sampling(refresh_every=0)])
-def test_bad_settings(make):
-    with pytest.raises(InputError):
-        make()
-
-
-def test_duplicate_positions_are_no_error():
-    given = labelled()
-    where = Positions(np.zeros((N, 2)), Metres("toy"))
-    order = SupervisedPairs(moved(given, where), METHOD).order(0, None, generator())
-    assert sorted(order.tolist()) == list(range(N))
-
-
-def test_a_gallery_of_fewer_than_ten_tiles_is_measured():
-    few = labelled().take(range(4), range(4))
-    found = sample4geo.evaluate(sample4geo.new_model(METHOD).eval(), few)
-    assert found["r_at_5"] == found["r_at_10"] == 100

@@ -1,13 +1,24 @@
 """Small cities, built once for all tests of the world."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from ucvgl.world import drives, pairs
 from ucvgl.world.city import City, make_city
 from ucvgl.world.render import Scene
 from ucvgl.world.styles import STYLES
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cities_are_built_once() -> Iterator[None]:
+    """Building is tested with the city; elsewhere it would take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (drives, pairs):
+            patch.setattr(module, "make_city", cache(make_city))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Days: shadows against a march towards the sun, the colour pyramid, seasons, night, traffic, bad input."""
+"""Days: shadows against a march towards the sun, the colour pyramid, traffic."""
 
 import math
 from dataclasses import replace
@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 import torch
 from handmade import handmade_city
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ucvgl.errors import InputError
 from ucvgl.world.appearance import Condition, car_heights, shadow_ceiling
 from ucvgl.world.kinds import CARS, TRUNK, Kind
 from ucvgl.world.render import Scene
@@ -35,7 +32,7 @@ def marched_ceiling(height, resolution_m, condition):
     return best
 
 
-@pytest.mark.parametrize("azimuth", [0.0, 70.0, 165.0, 225.0, 290.0])
+@pytest.mark.parametrize("azimuth", [0.0, 165.0, 290.0])
 def test_shadows_are_those_of_a_march_towards_the_sun(garden, azimuth):
     # The sweep interpolates between two pixels of the row before it, so that edges blur on the way: nine tenths of the
     # ceilings lie within half a metre (a pixel), and the pixels on the wrong side of a shadow's edge are few.
@@ -65,24 +62,7 @@ def test_a_box_casts_a_shadow_as_long_as_it_is_high_at_45_degrees(azimuth):
     assert (turned[40, [20, 44]] < 0).all()  # none aside
 
 
-def test_no_shadows_under_clouds_and_at_night():
-    height = torch.rand(20, 20) * 10
-    for condition in (Condition(cloud=1), Condition(sun_elevation_deg=-3)):
-        assert (shadow_ceiling(height, 0.5, condition) < -100).all()
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.floats(-360, 360), st.floats(-90, 90), st.floats(0, 1))
-def test_light_is_finite_and_the_sun_is_a_direction(azimuth, elevation, cloud):
-    condition = Condition(sun_azimuth_deg=azimuth, sun_elevation_deg=elevation, cloud=cloud)
-    assert math.isclose(math.hypot(*condition.sun), 1, rel_tol=1e-9)
-    assert condition.sun[2] > 0
-    assert all(0 <= c < 4 for c in (*condition.ambient, *condition.direct))
-    assert condition.night == (elevation < 0)
-
-
-@pytest.mark.parametrize("resolution", [0.25, 0.5, 1.0])
-@pytest.mark.parametrize("elevation", [15, 30, 60])
+@pytest.mark.parametrize(("resolution", "elevation"), [(0.25, 60), (1.0, 15)])
 def test_level_ground_in_the_sun_shows_its_albedo_at_any_resolution(resolution, elevation):
     city = replace(handmade_city(), resolution_m=resolution)
     lit = Scene(city).lit(Condition(sun_elevation_deg=elevation, cloud=0.0), from_above=True)
@@ -100,37 +80,6 @@ def test_the_pyramid_keeps_the_mean(scene):
     assert lit.sizes.tolist() == [448, 224, 112, 56, 28, 14]
     assert lit.offsets[-1] + lit.sizes[-1] ** 2 == len(lit.texels)
     torch.testing.assert_close(torch.stack(means), means[0].expand(6, 3), atol=0.6, rtol=0)  # rounding of five halvings
-
-
-def test_night_is_dark_but_for_lamps(scene, garden):
-    day, night = (
-        scene.lit(c, from_above=True).texels[: 448 * 448, :3].float() for c in (CLEAR, Condition(sun_elevation_deg=-10))
-    )
-    lamp = torch.from_numpy(garden.extra[..., 0].reshape(-1))
-    assert night[lamp == 0].mean() < 0.2 * day.mean()
-    assert night[lamp > 200].mean() > 3 * night[lamp == 0].mean()
-
-
-def test_seasons_turn_lawns_and_leave_roads(scene, garden):
-    kind = torch.from_numpy(garden.surface[..., 3].reshape(-1))
-    views = {
-        s: scene.lit(Condition(season=s), from_above=False).texels[: 448 * 448, :3].float()
-        for s in ("summer", "winter")
-    }
-    change = (views["summer"] - views["winter"]).abs().mean(-1)
-    # shadows of trees move with their leaves: compare medians
-    assert change[kind == Kind.GRASS].median() > 8
-    assert change[kind == Kind.ROAD].median() < 2
-
-
-def test_snow_lies_on_lawns_and_hardly_on_roads(scene, garden):
-    kind = torch.from_numpy(garden.surface[..., 3].reshape(-1))
-    plain, snowy = (
-        scene.lit(Condition("winter", snow=s), from_above=False).texels[: 448 * 448, :3].float().mean(-1)
-        for s in (0.0, 1.0)
-    )
-    gain = snowy - plain
-    assert gain[kind == Kind.GRASS].mean() > 3 * gain[kind == Kind.ROAD].mean() > 0
 
 
 def test_traffic_changes_some_cars_and_not_all(garden):
@@ -156,19 +105,3 @@ def test_a_parked_car_is_painted_and_casts_a_shadow():
     assert rows[200, 200, 3] == Kind.CAR
     assert rows[196, 200, :3].float().mean() < 70  # to the north, 1 m off
     assert rows[204, 200, :3].float().mean() > 90
-
-
-@pytest.mark.parametrize(
-    ("setting", "named"),
-    [
-        ({"season": "monsoon"}, "season"),
-        ({"cloud": 1.1}, "cloud"),
-        ({"cloud": float("nan")}, "cloud"),
-        ({"snow": -0.1}, "snow"),
-        ({"sun_elevation_deg": 91}, "sun_elevation_deg"),
-        ({"sun_azimuth_deg": float("inf")}, "sun_azimuth_deg"),
-    ],
-)
-def test_a_bad_day_is_named(setting, named):
-    with pytest.raises(InputError, match=named):
-        Condition(**setting)

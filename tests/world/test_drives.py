@@ -1,17 +1,13 @@
-"""Drives: what each kind changes between the passes and what it leaves, truth beside the photos, rendered once."""
+"""Drives: what each kind changes between the passes and what it leaves, truth beside the photos."""
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
-from ucvgl.errors import InputError
-from ucvgl.world import drives as module
-from ucvgl.world.drives import MANNERS, DriveConfig, along_streets, drives_of, shown, world_drives
+from ucvgl.world.drives import MANNERS, DriveConfig, drives_of, shown, world_drives
 from ucvgl.world.kinds import Kind
-from ucvgl.world.places import Places
 from ucvgl.world.rendering import CITY_GAP_M
 from ucvgl.world.sensor import expose
 
@@ -19,14 +15,6 @@ TINY = DriveConfig(
     styles=("garden", "canal"), places=11, spacing_m=9.0, photo_px=(12, 16), city_size_m=256, resolution_m=0.5
 )
 ONE = replace(TINY, styles=("garden",), places=16)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cities_are_built_once():
-    """Building is tested with the city; here it would take most of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "make_city", cache(module.make_city))
-        yield
 
 
 @pytest.fixture(params=MANNERS)
@@ -100,12 +88,6 @@ def test_photos_stand_beside_their_truth(config):
             done[side] += len(shots.east_m)
 
 
-def test_kinds_of_one_seed_share_their_streets(cities):
-    east = [passes[1].east_m[:: MANNERS[kind].headings] for kind, passes in cities.items()]
-    for other in east[1:]:
-        np.testing.assert_array_equal(east[0], other)
-
-
 def test_a_drive_moves_by_the_spacing_along_its_lane(cities):
     _, database, _ = cities["season"]  # without heading errors
     step = np.stack([np.diff(database.east_m), np.diff(database.north_m)])
@@ -114,20 +96,6 @@ def test_a_drive_moves_by_the_spacing_along_its_lane(cities):
     assert near.sum() > 5
     bearing = np.degrees(np.arctan2(*step)) % 360
     assert np.median(apart(bearing, database.heading_deg[:-1])[near]) < 10
-
-
-def test_stops_are_those_of_whole_streets():
-    number = np.repeat([0, 3, 1001, 1002], [4, 2, 5, 3])
-    metres = np.arange(14, dtype=np.float32)
-    places = Places(metres, metres, metres, number.astype(np.int32))
-    for seed in range(6):
-        order = along_streets(places, 14, seed)
-        assert sorted(order.east_m) == metres.tolist()
-        assert (np.diff(order.drive) != 0).sum() == 3  # a street is never left and entered again
-        assert (np.diff(order.east_m)[np.diff(order.drive) == 0] == 1).all()  # in driving order
-        part = along_streets(places, 9, seed)
-        assert part.east_m.tolist() == order.east_m[:9].tolist()
-    assert len({tuple(along_streets(places, 14, seed).east_m) for seed in range(6)}) > 1
 
 
 def test_car_stays_on_the_lane_and_looks_along_it(cities):
@@ -164,24 +132,6 @@ def test_hand_held_looks_all_around_from_the_pavement(cities):
     assert (scene.city.relief[at][moved, 3] == 0).all()  # nothing stands there
 
 
-def test_free_ground_is_free_all_around(cities):
-    """Against the rasters, one point at a time."""
-    city = cities["car"][0].city
-    rng = np.random.default_rng(0)
-    east, north = rng.uniform(5, 250, (2, 3000)).astype(np.float32)
-    found = module._free(city, east, north, (Kind.PAVEMENT, Kind.ROAD))
-    assert 0.05 < found.mean() < 0.6
-
-    def pixel(e, n):
-        return int(city.relief.shape[0] - n / 0.5), int(e / 0.5)
-
-    for i in range(3000):
-        around = [(0, 0), (0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)]
-        standing = any(city.relief[pixel(east[i] + e, north[i] + n)][3] for e, n in around)
-        kind = city.surface[pixel(east[i], north[i])][3]
-        assert found[i] == (kind in (Kind.PAVEMENT, Kind.ROAD) and not standing), i
-
-
 def test_season_sees_the_same_geometry(cities):
     """Depth of every ray that meets no tree in either season is equal; lawns and roofs are white, the trees bare."""
     scene, database, query = cities["season"]
@@ -214,39 +164,3 @@ def test_night_is_dark_with_lit_windows(runs, monkeypatch):
     assert light[1] > 1.5 * light[2]
     assert light[2] < 45
     assert query[day == 1].max() > 200  # windows and street lamps
-
-
-def test_a_perfect_camera_has_neither_noise_nor_errors():
-    _, database, query = drives_of(replace(ONE, kind="hand_held", nuisance=0.0), 0, 16)
-    for shots in (database, query):
-        assert (shots.sensor.noise == 0).all()
-        assert (shots.sensor.gain == 1).all()
-        assert (shots.sensor.gamma == 1).all()
-        assert shots.sensor.blur_px == 0
-    heading = database.heading_deg.reshape(16, 4)
-    np.testing.assert_allclose(apart(heading, np.roll(heading, -1, 1)), 90, atol=1e-3)
-
-
-def test_more_places_than_the_streets_have(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-    with pytest.raises(InputError, match="number of places: expected at most"):
-        world_drives(replace(ONE, places=5000), progress=False)
-    assert [path.suffix for path in (tmp_path / "worlds").iterdir()] == [".lock"]  # nothing half-made
-
-
-@pytest.mark.parametrize(
-    ("setting", "named"),
-    [
-        ({"kind": "boat"}, "kind: expected one of car"),
-        ({"styles": ()}, "styles"),
-        ({"places": 0}, "places"),
-        ({"spacing_m": -1.0}, "spacing_m"),
-        ({"photo_px": (0, 16)}, "photo_px"),
-        ({"fov_deg": 180.0}, "fov_deg"),
-        ({"kind": "hand_held", "fov_deg": 15.0}, "fov_deg"),
-        ({"nuisance": -0.1}, "nuisance"),
-    ],
-)
-def test_bad_settings_are_named(setting, named):
-    with pytest.raises(InputError, match=named):
-        replace(TINY, **setting)

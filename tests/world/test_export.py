@@ -14,15 +14,11 @@ from ucvgl.positions import Positions, Wgs84, distances, to_metres
 from ucvgl.world import export
 from ucvgl.world.export import export_world
 
+pytestmark = pytest.mark.usefixtures("fresh_runs")
 SMALL = {
     "places": 24, "spacing_m": 6, "span_m": 24, "tile_px": 32, "panorama_px": 32, "photo_px": 32, "drone_views": 2,
-    "city_size_m": 256, "resolution_m": 0.5, "progress": False,
+    "city_size_m": 256, "resolution_m": 1.0, "progress": False,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))
 
 
 def exported(layout, root, monkeypatch, **options):
@@ -53,18 +49,14 @@ def assert_same_images(read, written):
 def test_pairs(layout, counts, tmp_path, monkeypatch):
     (splits,) = exported(layout, tmp_path / "set", monkeypatch)
     assert [len(data) for data in splits.values()] == counts
-    for split, written in splits.items():
-        read = open_dataset(layout, tmp_path / "set", split)
-        assert np.array_equal(read.positives.best(), written.positives.best())
-        assert np.array_equal(read.query.positions.values, written.query.positions.values)
-        assert np.array_equal(read.gallery.positions.values, written.gallery.positions.values) == (layout == "cvusa")
-        assert_same_images(read.query, written.query)
-        assert_same_images(read.gallery, written.gallery)
-        if layout == "cvusa":
-            assert read.strip_offset == 0  # cut around the horizon, and the marker says so
-            assert read.query.read(0).shape == (3, 12, 64)  # 224/616 of 32 rows
-            shift = distances(read.query.positions, read.gallery.positions)
-            assert 0 < shift.max() < 3 * 2.5 * np.sqrt(2) + 0.1  # the medium level's bell ends at three spreads
+    read, written = open_dataset(layout, tmp_path / "set", "train"), splits["train"]
+    assert_same_images(read.query, written.query)
+    assert_same_images(read.gallery, written.gallery)
+    if layout == "cvusa":
+        assert read.strip_offset == 0  # cut around the horizon, and the marker says so
+        assert read.query.read(0).shape == (3, 12, 64)  # 224/616 of 32 rows
+        shift = distances(read.query.positions, read.gallery.positions)
+        assert 0 < shift.max() < 3 * 2.5 * np.sqrt(2) + 0.1  # the medium level's bell ends at three spreads
 
 
 def test_vigor(tmp_path, monkeypatch):
@@ -76,10 +68,7 @@ def test_vigor(tmp_path, monkeypatch):
         read = cross["train" if city in ("NewYork", "Seattle") else "test"]
         rows = ([i for i, name in enumerate(side.ids) if city in name] for side in (read.query, read.gallery))
         read = read.take(*rows)
-        for name in ("positives", "semi_positives"):
-            assert np.array_equal(getattr(read, name).indices, getattr(written, name).indices)
         assert_same_images(read.query, written.query)
-        assert all((read.gallery.read(i) == written.gallery.read(i)).all() for i in range(len(written.gallery)))
         assert [name for name in same.query.ids if city in name] == [read.query.ids[i] for i in train[city]]
         camera, centre = (
             to_metres(Positions(side.positions.values, Wgs84()), export.VIGOR_ORIGINS[city]).values
@@ -97,43 +86,28 @@ def test_vigor(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("layout", ["university1652", "sues200"])
 def test_drones(layout, tmp_path, monkeypatch):
-    sets = exported(layout, tmp_path / "set", monkeypatch, places=12)
-    *sets, queried = sets
-    heights = sets[0] if layout == "sues200" else {None: sets}
-    for height, (train, test) in heights.items():
-        options = {} if height is None else {"height_m": height}
-        asked = test.take(np.flatnonzero(np.isin(test.positives.best(), list(queried))))
-        for split, written in (("train", train), ("test", asked)):
-            read = open_dataset(layout, tmp_path / "set", split, **options)
-            assert np.array_equal(read.positives.best(), written.positives.best())
-            assert_same_images(read.query, written.query)
-            assert_same_images(read.gallery, written.gallery)
-        back = open_dataset(layout, tmp_path / "set", "test", direction="satellite2drone", **options)
-        assert (len(back), len(back.gallery)) == (len(queried), len(test))
-        place = test.positives.best().numpy()
-        assert [place[row].tolist() for row in back.positives] == [[tile] * 2 for tile in sorted(queried)]
-        assert len(queried) < len(test.gallery)  # the rest are distractors
-        assert bool(set(train.gallery.ids) & set(test.gallery.ids)) == (layout == "sues200")
+    *sets, queried = exported(layout, tmp_path / "set", monkeypatch, places=8)
+    train, test = sets[0][150] if layout == "sues200" else sets
+    read = open_dataset(layout, tmp_path / "set", "test")
+    assert_same_images(read.query, test.query.subset(np.flatnonzero(np.isin(test.positives.best(), list(queried)))))
+    assert_same_images(read.gallery, test.gallery)
+    assert len(queried) < len(test.gallery)  # the rest are distractors
+    assert bool(set(train.gallery.ids) & set(test.gallery.ids)) == (layout == "sues200")
     if layout == "sues200":
-        low, high = (heights[h][1].query.read(0).int() for h in (150, 300))
+        low, high = (sets[0][h][1].query.read(0).int() for h in (150, 300))
         assert (low - high).abs().float().mean() > 5
 
 
-@pytest.mark.parametrize("difficulty", ["easy", "hard"])
-def test_vpr(difficulty, tmp_path, monkeypatch):
-    (splits,) = exported("vpr", tmp_path / "set", monkeypatch, difficulty=difficulty)
+def test_vpr(tmp_path, monkeypatch):
+    (splits,) = exported("vpr", tmp_path / "set", monkeypatch, difficulty="hard")
     assert sum(map(len, splits.values())) == 24
-    for split, written in splits.items():
-        read = open_dataset("vpr", tmp_path / "set", split)
-        orders = []
-        for a, b in ((read.query, written.query), (read.gallery, written.gallery)):
-            orders.append([b.ids.index(fields(name)[7]) for name in a.ids])
-            assert np.array_equal(a.positions.values, b.positions.values[orders[-1]])
-            assert_same_images(a, b.subset(orders[-1]))
-        for i, row in zip(orders[0], read.positives, strict=True):
-            hits = {orders[1][j] for j in row}
-            assert hits == set(written.positives[i].tolist())
-            assert i in hits  # both passes stopped there
+    written, read = splits["train"], open_dataset("vpr", tmp_path / "set", "train")
+    orders = []
+    for a, b in ((read.query, written.query), (read.gallery, written.gallery)):
+        orders.append([b.ids.index(fields(name)[7]) for name in a.ids])
+        assert_same_images(a, b.subset(orders[-1]))
+    for i, row in zip(orders[0], read.positives, strict=True):
+        assert i in {orders[1][j] for j in row}  # both passes stopped there
 
 
 def test_frames(tmp_path, monkeypatch):
@@ -148,7 +122,10 @@ def test_frames(tmp_path, monkeypatch):
 
 
 def test_the_seed_decides(tmp_path):
-    roots = [export_world("vpr", tmp_path / name, **SMALL, seed=s) for name, s in (("a", 3), ("b", 3), ("c", 4))]
+    roots = [
+        export_world("vpr", tmp_path / name, **SMALL | {"places": 6}, seed=s)
+        for name, s in (("a", 3), ("b", 3), ("c", 4))
+    ]
     a, b, c = ({p.name: p.read_bytes() for p in sorted(r.rglob("*.jpg"))} for r in roots)
     assert a == b
     assert not set(a) & set(c)
@@ -158,12 +135,8 @@ def test_the_seed_decides(tmp_path):
     ("options", "message"),
     [
         ({"layout": "kitti"}, "cvusa, cvact, vigor"),
-        ({"places": 0}, "places"),
         ({"places": 5}, "at least 3 places"),
         ({"places": 100_000}, "at most"),
-        ({"styles": ("mars",)}, "garden"),
-        ({"photo_px": 0}, "photo_px"),
-        ({"city_size_m": 90}, "size_m"),
         ({"layout": "sues200", "city_size_m": 200}, "enlarge the city"),
     ],
 )
@@ -171,16 +144,6 @@ def test_bad_input(options, message, tmp_path):
     with pytest.raises(InputError, match=message):
         export_world(**{"layout": "vpr", "root": tmp_path / "set", **SMALL, **options})
     assert not list(tmp_path.iterdir())
-
-
-def test_only_into_an_empty_folder(tmp_path):
-    (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "notes.txt").write_text("mine")
-    (tmp_path / "file").write_text("mine")
-    for root in (tmp_path / "set", tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InputError, match=root.name):
-            export_world("vpr", root, **SMALL)
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "notes.txt", "set"]
 
 
 def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from ucvgl.world.pairs import WorldConfig
 from ucvgl.world.rendering import CITY_GAP_M
 
 CONFIG = WorldConfig(
-    ("garden", "canal"), 0, 40, spacing_m=6, span_m=24, tile_px=16, panorama_px=16, city_size_m=256, resolution_m=0.5
+    ("garden", "canal"), 0, 40, spacing_m=6, span_m=24, tile_px=16, panorama_px=16, city_size_m=256, resolution_m=1.0
 )
 
 

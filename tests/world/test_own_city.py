@@ -1,6 +1,5 @@
 """The world as somebody's own city: two folders that lead back to the world, and a truth that fits it."""
 
-import csv
 import json
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from PIL import Image
 
 from ucvgl.data.folders import image_position
-from ucvgl.errors import InputError
 from ucvgl.locate.candidates import cut
 from ucvgl.locate.pictures import check_ground
 from ucvgl.locate.tiles import open_mosaic
@@ -124,57 +122,3 @@ def test_every_place_has_a_candidate_around_it(city):
     _, away = Neighbours(candidates.positions).nearest(places, 1)
     assert away.max() <= 24 / 8 * np.sqrt(2) + 0.05
     assert all(image_position(file) is None for file in (city / "ground").iterdir())
-
-
-def test_names_tell_nothing_of_the_order(city):
-    files, places, _ = read_truth(city / "truth.csv")
-    assert files == sorted(files) == [f"pano_{k:05d}.jpg" for k in range(10)]
-    metres = to_metres(places, ORIGIN).values
-    steps = np.hypot(*np.diff(metres, axis=0).T)
-    assert np.median(steps) > 2 * 8  # neighbours along a street stand 8 m apart
-
-
-def test_the_same_seed_gives_the_same_city_and_another_another(tmp_path):
-    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        export_own_city(tmp_path / name, **{**SMALL, "places": 3, "seed": seed})
-    a, b, c = (
-        {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-        for root in (tmp_path / "a", tmp_path / "b", tmp_path / "c")
-    )
-    assert a == b
-    assert a["truth.csv"] != c["truth.csv"]
-    rows = list(csv.reader((tmp_path / "a" / "truth.csv").read_text().splitlines()))
-    assert rows[0] == ["file", "latitude", "longitude", "heading_deg"]
-
-
-def test_bad_settings(tmp_path):
-    for settings in (
-        {"tiles": "wms"},
-        {"style": "village"},
-        {"places": 0},
-        {"zoom": 30},
-        {"zoom": 12},
-        {"places": 9999},
-    ):
-        with pytest.raises(InputError):
-            export_own_city(tmp_path / "x", **{**SMALL, **settings})
-    (tmp_path / "y").mkdir()
-    (tmp_path / "y" / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="something there"):
-        export_own_city(tmp_path / "y", **SMALL)
-    assert [p.name for p in tmp_path.iterdir()] == ["y"]
-
-
-def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
-    written = []
-
-    def save(image, path, **options):
-        written.append(path)
-        if len(written) > 4:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", save)
-    with pytest.raises(InputError, match="No space left on device"):
-        export_own_city(tmp_path / "city", **SMALL)
-    assert len(written) == 5
-    assert not list(tmp_path.iterdir())

@@ -9,8 +9,8 @@ from handmade import GROUND_M, box, crown, handmade_city, patch
 from marcher import march
 
 from ucvgl.world import render
-from ucvgl.world.appearance import Condition, car_heights
-from ucvgl.world.kinds import CAR_HEIGHT_M, CARS, Kind
+from ucvgl.world.appearance import Condition
+from ucvgl.world.kinds import Kind
 from ucvgl.world.places import choose, street_places
 from ucvgl.world.render import RANGE_MAX_M, RANGE_MIN_M, Rendered, Scene, cast_columns, texels_at
 from ucvgl.world.views import panoramas
@@ -38,7 +38,7 @@ def same(a: Rendered, b: Rendered) -> bool:
     return torch.equal(a.rgb, b.rgb) and torch.equal(a.depth_m, b.depth_m) and torch.equal(a.kind, b.kind)
 
 
-@pytest.mark.parametrize("eye_m", [1.6, 2.5, 30.0])
+@pytest.mark.parametrize("eye_m", [1.6, 30.0])
 def test_level_ground_is_met_exactly(eye_m):
     scene, elevation = Scene(handmade_city()), np.arange(-89.0, -12, 3.5)
     seen = look(scene, np.arange(0.0, 360, 7), elevation, eye_m=eye_m)
@@ -47,15 +47,7 @@ def test_level_ground_is_met_exactly(eye_m):
     assert (seen.kind == Kind.ROAD).all()
 
 
-def test_above_the_horizon_is_sky_at_infinity():
-    seen = look(Scene(handmade_city()), [0.0, 123.0], [80.0, 10.0, 0.5, -0.5])
-    assert (seen.kind == Kind.SKY).all()  # half a degree down meets the ground at 286 m, beyond what is looked at
-    assert seen.depth_m.isinf().all()
-    assert seen.rgb.min() >= 0
-    assert seen.rgb.max() <= 1
-
-
-@pytest.mark.parametrize("distance", [6.0, 20.0, 47.0, 85.0])
+@pytest.mark.parametrize("distance", [6.0, 47.0])
 def test_a_wall_stands_where_it_is_built_within_half_a_step(distance):
     scene = Scene(handmade_city(box(0, 200, 100 + distance, 100 + distance + 12, top_m=40)))
     azimuth = np.arange(-40.0, 41, 5)
@@ -65,23 +57,6 @@ def test_a_wall_stands_where_it_is_built_within_half_a_step(distance):
     # the map is 0.5 m coarse; a step is 4.7 % of the range
     assert np.abs(along - distance).max() < distance / math.cos(math.radians(40)) * HALF_STEP + 0.75
     assert (look(scene, [180.0], [2.0]).kind == Kind.SKY).all()  # nothing behind the observer
-
-
-@pytest.mark.parametrize("distance", [8.0, 30.0, 60.0])
-def test_a_low_wall_far_away_is_still_a_wall_and_ends_at_its_height(distance):
-    scene = Scene(handmade_city(box(0, 200, 100 + distance, 100 + distance + 30, top_m=3.5)))
-    middle = math.degrees(math.atan2(-0.5, distance))
-    above = math.degrees(math.atan2(1.0 + 0.5, distance * (1 - HALF_STEP)))
-    seen = look(scene, [0.0], [above, middle])
-    assert seen.kind[0, :, 0].tolist() == [Kind.SKY, Kind.WALL]
-
-
-def test_a_flat_roof_is_seen_from_above_and_has_its_depth():
-    scene = Scene(handmade_city(box(90, 110, 110, 140, top_m=6)))
-    elevation = -45.0
-    seen = look(scene, [0.0], [elevation], eye_m=26)
-    assert seen.kind.item() == Kind.ROOF
-    assert seen.depth_m.item() == pytest.approx(20 * math.sqrt(2), rel=1e-3)
 
 
 def test_a_crown_floats_over_what_is_behind_and_below(monkeypatch):
@@ -96,32 +71,6 @@ def test_a_crown_floats_over_what_is_behind_and_below(monkeypatch):
     assert seen.kind[0, :, 0].tolist() == [Kind.SKY, Kind.TREE, Kind.WALL, Kind.ROAD]
     assert 12 * (1 - 2 * HALF_STEP) < float(seen.depth_m[0, 1, 0]) < 13.5
     assert Kind.TREE not in seen.kind[0, :, 1].tolist()
-
-
-def test_leaves_have_holes_that_close_with_the_season():
-    scene = Scene(handmade_city(crown(100, 112, 6, 1.0, 12.0)))
-    azimuth, elevation = np.linspace(-20, 20, 60), np.linspace(30, 2, 60)
-    cover = [
-        float((look(scene, azimuth, elevation, condition=Condition(season)).kind == Kind.TREE).float().mean())
-        for season in ("summer", "winter")
-    ]
-    assert cover[0] == pytest.approx(0.95, abs=0.05)
-    assert cover[1] == pytest.approx(0.34, abs=0.08)
-
-
-def test_a_parked_car_is_there_on_its_day_only():
-    heights = car_heights(handmade_city(), DAY, torch.device("cpu"))
-    present, absent = (next(n for n in range(1, CARS) if (float(heights[n]) > 0) is there) for there in (True, False))
-
-    def park(city, x, y):
-        for number, west in ((present, 96), (absent, 120)):
-            city.relief[(x > west) & (x < west + 8) & (y > 106) & (y < 108), 3] = -number
-
-    half_way_up = -math.degrees(math.atan2(2.5 - CAR_HEIGHT_M / 2, 6))
-    seen = look(Scene(handmade_city(park)), [0.0, math.degrees(math.atan2(24, 7))], [half_way_up])
-    assert seen.kind[0, 0].tolist() == [Kind.CAR, Kind.ROAD]
-    depth = float(seen.depth_m[0, 0, 0]) * math.cos(math.radians(half_way_up))
-    assert depth == pytest.approx(6, abs=0.5)
 
 
 def test_a_texel_is_the_map_at_its_pixel_and_wide_footprints_are_means():
@@ -139,7 +88,7 @@ def test_a_texel_is_the_map_at_its_pixel_and_wide_footprints_are_means():
     assert outside.isfinite().all()
 
 
-@pytest.mark.parametrize("style", ["garden", "downtown", "canal"])
+@pytest.mark.parametrize("style", ["garden", "downtown"])
 def test_whole_cities_agree_with_a_ray_marcher(cities, style, monkeypatch):
     # Not bit for bit: the caster samples 112 ranges and sees walls up to 2.4 % too near or far, misses posts thinner than
     # a gap, and the marcher steps 10 cm. Measured: 97-99 % of the classes and 98-99 % of the depths agree.
@@ -173,22 +122,10 @@ def test_a_batch_is_its_single_images(scene):
         assert same(one, Rendered(batch.rgb[[k]], batch.kind[[k]], batch.depth_m[[k]]))
 
 
-@pytest.mark.parametrize("chunk", [1, 5000])
-def test_chunks_do_not_show(scene, monkeypatch, chunk):
+def test_chunks_do_not_show(scene, monkeypatch):
     whole = city_views(scene)
-    monkeypatch.setattr(render, "CHUNK_RAYS", chunk)
+    monkeypatch.setattr(render, "CHUNK_RAYS", 1000)
     assert same(whole, city_views(scene))
-
-
-def test_the_number_of_threads_does_not_matter(garden):
-    threads, views = torch.get_num_threads(), []
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            views.append(city_views(Scene(garden)))
-    finally:
-        torch.set_num_threads(threads)
-    assert same(*views)
 
 
 @pytest.mark.gpu

@@ -10,7 +10,7 @@ from ucvgl.errors import InputError
 from ucvgl.world import rendering
 from ucvgl.world.difficulty import LEVELS
 from ucvgl.world.pairs import WorldConfig, city_of, world_pairs
-from ucvgl.world.rendering import CITY_GAP_M, city_seed
+from ucvgl.world.rendering import CITY_GAP_M
 
 TINY = WorldConfig(
     styles=("garden", "canal"), places=9, spacing_m=10, span_m=30, tile_px=16, panorama_px=16, city_size_m=200,
@@ -87,31 +87,3 @@ def test_shifted_tiles_stay_inside_the_city(difficulty):
         assert metres.min() >= spare
         assert metres.max() <= 200 - spare
     assert len(nuisance.day) == 40
-
-
-def test_a_city_without_room_for_its_tiles_has_no_places():
-    with pytest.raises(InputError, match=r"number of places: expected at most 0 .*enlarge the city"):
-        city_of(replace(TINY, span_m=190), 0, 1, "cpu")
-
-
-def test_every_city_of_every_seed_is_another():
-    seeds = {city_seed(replace(TINY, seed=seed), number) for seed in range(3) for number in range(3)}
-    assert len(seeds) == 9
-
-
-@pytest.mark.parametrize(
-    ("setting", "named"),
-    [
-        ({"styles": ()}, "styles"),
-        ({"styles": ("village",)}, "city style"),
-        ({"difficulty": "brutal"}, "difficulty: expected one of easy, medium, hard"),
-        ({"places": 0}, "places"),
-        ({"spacing_m": -1}, "spacing_m"),
-        ({"span_m": 0}, "span_m"),
-        ({"tile_px": 0}, "tile_px"),
-        ({"panorama_px": -2}, "panorama_px"),
-    ],
-)
-def test_bad_settings_are_named(setting, named):
-    with pytest.raises(InputError, match=named):
-        replace(TINY, **setting)

@@ -1,4 +1,4 @@
-"""Products: which way they face, that they agree with each other and with their truth, and bad input."""
+"""Products: which way they face, that they agree with each other and with their truth."""
 
 import math
 
@@ -7,10 +7,10 @@ import torch
 from handmade import crown, handmade_city, patch
 
 from ucvgl.world.appearance import Condition
-from ucvgl.world.kinds import GROUND, Kind
+from ucvgl.world.kinds import Kind
 from ucvgl.world.places import street_places
 from ucvgl.world.render import Scene
-from ucvgl.world.views import drone_images, ground_mask, panoramas, photos, satellite_tiles
+from ucvgl.world.views import drone_images, panoramas, photos, satellite_tiles
 
 DAY = Condition(cloud=0.0)
 DULL = Condition(cloud=1.0)
@@ -29,9 +29,6 @@ def stops(scene, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def full(value: float, count: int = 1) -> torch.Tensor:
     return torch.full((count,), float(value))
-
-
-# ---- satellite tiles -------------------------------------------------------------------------------------------------
 
 
 def test_up_is_north_and_right_is_east_in_a_tile():
@@ -74,10 +71,7 @@ def test_a_tile_shows_crowns_from_above_or_the_ground_beneath():
     assert (views[1].kind == Kind.ROAD).all()
 
 
-# ---- panoramas -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("columns", [16, -7, 32])  # of 64: to the east, a little to the west, about
+@pytest.mark.parametrize("columns", [16, -7])  # of 64: to the east, a little to the west
 def test_turning_a_camera_to_the_right_rolls_its_panorama_to_the_left(scene, columns):
     east, north = stops(scene, 3)
     level = panoramas(scene, DAY, east, north, full(2.5, 3), height_px=32)
@@ -112,33 +106,6 @@ def test_a_camera_that_looks_up_sees_the_world_lower():
     within = ground & (rows < 88)
     assert ((ahead - expected).abs()[within] <= slack[within] + 1e-3).all()
     assert (view.kind[0, :, 0] == Kind.ROAD).sum() > 52 > 44 > (view.kind[0, :, 96] == Kind.ROAD).sum()
-
-
-def test_a_camera_rolled_to_the_right_sees_the_world_on_its_right_higher():
-    view = panoramas(Scene(handmade_city()), DULL, *at((100, 100)), full(2.5), height_px=96, roll_deg=full(12.0))
-    ground = (view.kind[0] == Kind.ROAD).sum(0)
-    assert ground[144] > 52 > 44 > ground[48]  # at azimuth 90 and -90
-
-
-@pytest.mark.parametrize("tilt_deg", [0.0, 1e-5])  # not cut at all; cut, along the same rays
-def test_a_tilt_of_nothing_changes_nothing(scene, tilt_deg):
-    east, north = stops(scene, 2)
-    tilt = {"pitch_deg": full(tilt_deg, 2), "roll_deg": full(tilt_deg, 2)}
-    level = panoramas(scene, DAY, east, north, full(2.5, 2), height_px=32)
-    still = panoramas(scene, DAY, east, north, full(2.5, 2), height_px=32, **tilt)
-    assert torch.equal(level.kind, still.kind)
-    torch.testing.assert_close(level.depth_m, still.depth_m)
-    torch.testing.assert_close(level.rgb, still.rgb, atol=2e-3, rtol=0)
-
-
-def test_camera_height_is_above_the_ground_below(scene):
-    east, north = stops(scene, 4)
-    heights = torch.tensor([1.5, 2.0, 2.5, 3.0])
-    view = panoramas(scene, DAY, east, north, heights, height_px=64)
-    torch.testing.assert_close(view.depth_m[:, -1].mean(-1), heights, atol=0.03, rtol=0)
-
-
-# ---- photos and drones -----------------------------------------------------------------------------------------------
 
 
 def test_a_photo_is_a_piece_of_the_panorama(scene):
@@ -186,12 +153,3 @@ def test_what_a_drone_has_ahead_is_up_in_its_image():
     rows, cols = (view.kind[0] == Kind.CROSSING).nonzero(as_tuple=True)
     assert rows.float().mean() < 28
     assert abs(cols.float().mean() - 31.5) < 1.5
-
-
-# ---- truth -------------------------------------------------------------------------------------------------------
-
-
-def test_the_ground_is_what_one_can_stand_on():
-    mask = ground_mask(torch.arange(len(Kind), dtype=torch.uint8))
-    assert [k for k in Kind if mask[k]] == list(GROUND)
-    assert not mask[[Kind.ROOF, Kind.WALL, Kind.CAR, Kind.TREE, Kind.SKY]].any()
