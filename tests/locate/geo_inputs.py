@@ -113,10 +113,4 @@ def some_of(candidates, indices):
     """The candidates at `indices`."""
     at = np.asarray(indices, np.int64)
     ids = tuple(candidates.ids[k] for k in at)
-    return replace(
-        candidates,
-        ids=ids,
-        centre_m=candidates.centre_m[at],
-        covered=candidates.covered[at],
-        _rows=candidates._rows[at],
-    )
+    return replace(candidates, ids=ids, centre_m=candidates.centre_m[at], covered=candidates.covered[at])

@@ -1,6 +1,5 @@
 """From folders to evidence: the pictures and candidates that encoders are given, headings, places (search.py)."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,11 +21,11 @@ from ucvgl.locate.pictures import check_ground
 from ucvgl.locate.search import (
     LocateConfig,
     calibration_name,
+    calibration_of,
     candidate_stage,
     find_headings,
     picture_stage,
     search,
-    world_calibration,
 )
 from ucvgl.locate.tiles import open_mosaic
 from ucvgl.locate.views import StreetConfig, north_up
@@ -270,20 +269,15 @@ def test_turns_are_a_number(turns):
 # --------------------------------------------------------------------------------------------------------- the calibration
 
 
-def test_calibrations_are_called_by_kind_and_heading(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "WEIGHTS", tmp_path)
-    names = {calibration_name(kind, searched=s) for kind in ("panorama", "photo") for s in (False, True)}
-    assert names == {"panorama", "panorama-turned", "photo", "photo-turned"}
-    with pytest.raises(FileNotFoundError, match=r"photo-turned\.json"):
-        world_calibration("photo", searched=True)
-
-
 @pytest.mark.parametrize("searched", [False, True])
 @pytest.mark.parametrize("kind", ["panorama", "photo"])
-def test_the_committed_calibrations_load_and_fit_the_evidence(kind, searched):
-    found = world_calibration(kind, searched=searched)
+def test_the_committed_calibrations_load_and_fit_the_evidence(kind, searched, monkeypatch, tmp_path):
+    search_of_kind = SimpleNamespace(kind=kind, known=torch.tensor([True, not searched]))
+    found = calibration_of(search_of_kind)
     assert 0 < found.right < found.pictures
     assert (found.temperature, found.shift) == (1.0, 0.0)
     assert "old_town" in found.measured_on
     assert ("searched for" in found.measured_on) == searched
-    json.loads((module.WEIGHTS / f"{calibration_name(kind, searched=searched)}.json").read_text())
+    monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"{calibration_name(kind, searched=searched)}\.json"):
+        calibration_of(search_of_kind)

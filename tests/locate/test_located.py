@@ -113,7 +113,7 @@ def test_what_is_written_is_read_back_whatever_the_names(tmp_path_factory, locat
     assert sorted(p.name for p in folder.iterdir()) == sorted(m.WRITTEN)
 
 
-def test_geojson_is_what_rfc_7946_says():
+def test_geojson_is_what_rfc_7946_says(tmp_path):
     import jsonschema
 
     number = {"type": "number"}
@@ -130,8 +130,9 @@ def test_geojson_is_what_rfc_7946_says():
         "properties": {"type": {"const": "FeatureCollection"}, "features": {"type": "array", "items": feature}},
     }  # fmt: skip
     one = place(more=(candidate(20, 0, "u", 0.25, 20.0),), heading_deg=45.0, notes=("dark", "tilted"))
-    collection = {"type": "FeatureCollection", "features": [m._feature(one)]}
-    jsonschema.validate(json.loads(json.dumps(collection, allow_nan=False)), schema)
+    m.write_positions(tmp_path, [one])
+    collection = json.loads((tmp_path / "positions.geojson").read_text(encoding="utf-8"))
+    jsonschema.validate(collection, schema)
     found = collection["features"][0]
     assert found["geometry"]["coordinates"] == [one.longitude, one.latitude]  # longitude first
     assert found["geometry"]["coordinates"] == pytest.approx([24.94, 60.17], abs=1e-4)

@@ -57,8 +57,7 @@ def city(tmp_path_factory):
     """Two folders, encoders that know nothing, and a run cache of the module's own."""
     patch = pytest.MonkeyPatch()
     patch.setenv("UCVGL_RUNS", str(tmp_path_factory.mktemp("runs")))
-    patch.setattr(searching, "world_calibration", lambda kind, *, searched: replace(
-        MADE_UP, measured_on=f"made-up {kind}s" + ", turned" * searched))  # fmt: skip
+    patch.setattr(searching, "load_calibration", lambda path: replace(MADE_UP, measured_on=f"made-up {path.stem}s"))
     patch.setattr(map_page, "BACKGROUND_PX", 256)  # most of the time goes into large pictures
     patch.setattr(map_page, "BACKGROUND_PARTS", 16)
     patch.setattr(module, "PICTURE_PX", 64)
@@ -174,7 +173,7 @@ def test_json_is_all_that_stdout_gets(city, ucvgl, tmp_path):
     found = json.loads(out)  # the stages' own lines once stood before it
     assert code == 0
     assert (found["pictures"], found["placed"], found["unusable"]) == (PLACES, PLACES, [])
-    assert found["files"] == sorted([*FILES, "reliability.png"])
+    assert found["files"] == FILES
     assert found["truth"]["known"] == PLACES
     assert 0 < found["expected_right"] < PLACES
     assert found["rounds"][0]["name"] == "as they came"
@@ -226,13 +225,7 @@ def test_a_plan_counts(city, tmp_path):
     assert (found["pictures"], found["without_heading"]) == ({"panorama": PLACES}, {"panorama": 0})
     assert found["epochs"] == 3
     assert found["seconds"] > 0
-    assert [Path(name).name for name in found["writes"]] == [
-        *located.WRITTEN,
-        "map.html",
-        "map.png",
-        "report.md",
-        "reliability.png",
-    ]
+    assert sorted(Path(name).name for name in found["writes"]) == FILES
     blind = replace(asked, heading_deg=None, turns=4)
     assert plan(read_inputs(blind, progress=False))["without_heading"] == {"panorama": PLACES}
     assert "All headings are known or stated." in plan_text(found)
@@ -268,7 +261,6 @@ def test_the_truth_judges_what_was_found(city, done):
     assert found.known == PLACES
     assert found.median_error_m == pytest.approx(np.median(away))
     assert found.recall == pytest.approx((away <= 10).mean())
-    assert (done.folder / "reliability.png").exists()
     report = (done.folder / "report.md").read_text()
     assert f"| pictures with a known position | {PLACES} |" in report
     assert "corrected by the known positions" in report
@@ -286,13 +278,6 @@ def test_probabilities_are_corrected_by_twenty_known_positions(city, done, tmp_p
     assert some.truth.known == 5
     assert some.located == plain.located
     assert names(tmp_path / "out") == [MARK, *FILES]
-
-
-def test_a_reliability_diagram_of_before_does_not_stay(city, done, tmp_path):
-    folder = Path(shutil.copytree(done.folder, tmp_path / "out"))
-    assert (folder / "reliability.png").exists()
-    locate(request(city, folder), progress=False)
-    assert names(folder) == [MARK, *FILES]
 
 
 def test_labels_are_trained_on_and_not_judged(city, tmp_path, monkeypatch):
@@ -366,7 +351,7 @@ def test_photos_and_panoramas_in_one_folder(city, ucvgl, tmp_path):
     assert placed["photo_2.jpg"].notes == ()
     assert placed["pano_00000.jpg"].heading_deg in (0, 90, 180, 270)
     report = (out / "report.md").read_text()
-    assert "made-up panoramas, turned; made-up photos, turned" in report
+    assert "made-up panorama-turneds; made-up photo-turneds" in report
     assert "panoramas, as they came" in report
     assert "photos, as they came" in report
     assert f"headings of {PLACES} panoramas were searched for among 4 turns" in report
@@ -624,7 +609,7 @@ def test_a_full_disk_while_writing_leaves_the_files_of_before(city, done, ucvgl,
     assert code == 2
     assert "No space left on device" in said
     assert contents(folder)[file] == before[file]
-    assert set(names(folder)) <= {MARK, *FILES, "reliability.png"}  # nothing half-written
+    assert names(folder) == [MARK, *FILES]  # nothing half-written
     assert not plt.get_fignums()
 
 

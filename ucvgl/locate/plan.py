@@ -25,7 +25,6 @@ def plan(inputs: Inputs) -> dict[str, Any]:
     # before each mining, and in four quarter turns; then headings, then steps of pairs
     images = (count + tiles * len(pictures)) * (config.adapt.epochs + 4) + sum(searched.values()) * config.turns
     images += TRAINING_COST * 2 * count * config.adapt.epochs
-    names = [*WRITTEN, "map.html", "map.png", "report.md", *["reliability.png"] * bool(inputs.truth)]
     return {
         "device": device(),
         "pictures": pictures,
@@ -35,7 +34,7 @@ def plan(inputs: Inputs) -> dict[str, Any]:
         "candidates": tiles,
         "epochs": config.adapt.epochs,
         "seconds": round(images * _seconds_a_tile(inputs), 1),
-        "writes": [str(inputs.request.out / name) for name in names],
+        "writes": [str(inputs.request.out / name) for name in (*WRITTEN, "map.html", "map.png", "report.md")],
     }
 
 

@@ -26,27 +26,16 @@ LEAST_RECALIBRATED = 20  # known positions from which on the probabilities are c
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a run found.
+    """What a run found."""
 
-    Args:
-        folder: where everything lies.
-        command: that was run.
-        inputs: what it was asked for, and what the folders hold.
-        searches: by kind of picture.
-        located: the pictures that were placed.
-        truth: against known positions, if some were given.
-        labels: positions that were trained on.
-        seconds: step -> seconds, in order.
-    """
-
-    folder: Path
-    command: str
-    inputs: Inputs
-    searches: Mapping[Kind, Search]
-    located: list[Located]
-    truth: Comparison | None
-    labels: int
-    seconds: Mapping[str, float]
+    folder: Path  # where everything lies
+    command: str  # that was run
+    inputs: Inputs  # what it was asked for, and what the folders hold
+    searches: Mapping[Kind, Search]  # by kind of picture
+    located: list[Located]  # the pictures that were placed
+    truth: Comparison | None  # against known positions, if some were given
+    labels: int  # positions that were trained on
+    seconds: Mapping[str, float]  # step -> seconds, in order
 
     @property
     def rounds(self) -> list[Round]:

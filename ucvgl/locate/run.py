@@ -18,10 +18,10 @@ from torch import Tensor
 from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.locate.chain import place_together
-from ucvgl.locate.confidence import Calibration, Placement, place_alone, recalibrated
+from ucvgl.locate.confidence import place_alone, recalibrated
 from ucvgl.locate.inputs import Inputs, Request, read_inputs
 from ucvgl.locate.located import Comparison, Located, Truth, claim_folder, compare, place, placed_right, write_positions
-from ucvgl.locate.map_figures import reliability_diagram, result_map, save
+from ucvgl.locate.map_figures import result_map, save
 from ucvgl.locate.map_page import Background, background_of, map_page
 from ucvgl.locate.pictures import Kind
 from ucvgl.locate.report import LEAST_RECALIBRATED, Outcome, write_report
@@ -66,7 +66,7 @@ def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = 
         with timed("drawing the map"):
             background = background_of(inputs.mosaic)
             write_positions(folder, located)
-            _write_figures(folder, located, background, inputs.truth, untaught)
+            save(result_map(located, background, truth=inputs.truth or None), folder / "map.png")
             paths.write_text(folder / "map.html", _page(inputs, located, searches, background))
         outcome = Outcome(folder, command, inputs, searches, located, compared, len(labels), seconds)
         write_report(outcome)
@@ -88,40 +88,24 @@ def label_candidates(inputs: Inputs) -> dict[str, int]:
     return {name: at for name, far, at in found if far <= inputs.candidates.stride_m}
 
 
-def _placed(
-    inputs: Inputs, searches: Mapping[Kind, Search], truth: Truth
-) -> tuple[list[Located], Comparison | None]:  # fmt: skip
+def _placed(inputs: Inputs, searches: Mapping[Kind, Search], truth: Truth) -> tuple[list[Located], Comparison | None]:
     """All pictures on the map; probabilities corrected by known positions, after these have judged the given ones."""
-    located, judged = [], []
+    located, judged, drive = [], [], inputs.request.drive
     for found in searches.values():
         calibration = calibration_of(found)
-        group = place(inputs.candidates, found, placement_of(found, calibration, inputs))
+        if drive is None:
+            placement = place_alone(calibration, found.evidence)
+        else:
+            order, reach_m = drive.order(found.pictures)
+            placement = place_together(found.cosines, calibration.scale, order, reach_m, inputs.candidates)
+        group = place(inputs.candidates, found, placement)
         right = placed_right(group, truth)[:, 0]
         judged += [one for one in group if one.picture in truth]
-        if inputs.request.drive is None and (~np.isnan(right)).sum() >= LEAST_RECALIBRATED:
+        if drive is None and (~np.isnan(right)).sum() >= LEAST_RECALIBRATED:
             better = recalibrated(calibration, np.array([one.probability for one in group]), right)
             group = place(inputs.candidates, found, place_alone(better, found.evidence))
         located += group
     return located, compare(judged, truth) if judged else None
-
-
-def placement_of(found: Search, calibration: Calibration, inputs: Inputs) -> Placement:
-    """Each picture alone, or all of a drive together."""
-    drive = inputs.request.drive
-    if drive is None:
-        return place_alone(calibration, found.evidence)
-    return place_together(found.cosines, calibration.scale, *drive.order(found.pictures), inputs.candidates)
-
-
-def _write_figures(folder: Path, located: list[Located], background: Background, truth: Truth, untaught: Truth) -> None:
-    """map.png, and where enough positions are known reliability.png; one of an earlier run goes, it shows other places."""
-    save(result_map(located, background, truth=truth or None), folder / "map.png")
-    right = placed_right(located, untaught)[:, 0]
-    if (~np.isnan(right)).sum() < LEAST_RECALIBRATED:
-        (folder / "reliability.png").unlink(missing_ok=True)
-        return
-    probability = np.array([one.probability for one in located])
-    save(reliability_diagram({"this imagery": (probability, right)}, bins=5), folder / "reliability.png")
 
 
 def _page(inputs: Inputs, located: list[Located], searches: Mapping[Kind, Search], background: Background) -> str:

@@ -37,16 +37,11 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 
 @dataclass(frozen=True)
 class LocateConfig:
-    """How pictures are searched for.
+    """How pictures are searched for."""
 
-    Args:
-        adapt: where the encoders come from, and how they are trained on this imagery.
-        street: what is made of a picture.
-        turns: headings tried for a picture without one, a multiple of 4; 24 are 15 degrees apart, the encoders bear half.
-    """
-
-    adapt: AdaptConfig
-    street: StreetConfig = field(default_factory=StreetConfig)
+    adapt: AdaptConfig  # where the encoders come from, and how they are trained on this imagery
+    street: StreetConfig = field(default_factory=StreetConfig)  # what is made of a picture
+    # headings tried for a picture without one, a multiple of 4; 24 are 15 degrees apart, the encoders bear half
     turns: int = 24
 
     def __post_init__(self) -> None:
@@ -56,27 +51,17 @@ class LocateConfig:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What a search for the pictures of one kind found.
+    """What a search for the pictures of one kind found."""
 
-    Args:
-        kind: of the pictures.
-        pictures: N.
-        images: the same, as the encoder is given them, and M candidates.
-        headings_deg: (N,) of the pictures' centres, known or found.
-        known: (N,) bool, which headings were known.
-        descriptors: (N, 4 D) and (M, 4 D) float16, whose inner product is the mean cosine of four quarter turns.
-        evidence: for each picture's best candidate.
-        rounds: of adaptation.
-    """
-
-    kind: Kind
-    pictures: list[Picture]
-    images: Dataset
-    headings_deg: Tensor
-    known: Tensor
+    kind: Kind  # of the pictures
+    pictures: list[Picture]  # N
+    images: Dataset  # the same, as the encoder is given them, and M candidates
+    headings_deg: Tensor  # (N,) of the pictures' centres, known or found
+    known: Tensor  # (N,) bool, which headings were known
+    # (N, 4 D) and (M, 4 D) float16, whose inner product is the mean cosine of four quarter turns
     descriptors: Descriptors
-    evidence: Evidence
-    rounds: list[Round]
+    evidence: Evidence  # for each picture's best candidate
+    rounds: list[Round]  # of adaptation
 
     @property
     def cosines(self) -> np.ndarray:
@@ -127,16 +112,14 @@ def search(
     return Search(kind, ground.of_kind(kind), images, headings, known, after, found, rounds)
 
 
-# ------------------------------------------------------------------------------------------------------- the descriptors
-
-
 @dataclass(frozen=True)
-class _TileTurn:
-    """All that the descriptors of tiles depend on beside the tiles."""
+class _Settings:
+    """All that a stage depends on beside its images."""
 
-    start: str
-    digest: str
-    quarters: int
+    values: tuple[object, ...]
+
+
+# ------------------------------------------------------------------------------------------------------- the descriptors
 
 
 def picture_turns(model: TwoViewEncoder, images: Dataset, start: Pretraining) -> Tensor:
@@ -166,7 +149,7 @@ def tile_turns(model: TwoViewEncoder, images: Dataset, came: AdaptConfig | None,
             np.save(folder / "turn.npy", one(quarters).half().numpy(), allow_pickle=False)
             return {"tiles": len(images.gallery)}
 
-        key = _TileTurn(Path(came.start).name, came.start_digest, quarters)
+        key = _Settings((Path(came.start).name, came.start_digest, quarters))
         stage = run_stage("tile-descriptors", key, images.gallery.source, compute)
         return torch.from_numpy(np.load(stage.folder / "turn.npy", allow_pickle=False)).float()
 
@@ -192,31 +175,16 @@ def _centred(descriptors: Tensor) -> Tensor:
 
 
 def calibration_name(kind: Kind, *, searched: bool) -> str:
-    """What the calibration of such pictures is called."""
+    """What the committed calibration of such pictures is called."""
     return f"{kind}{'-turned' * searched}"
-
-
-def world_calibration(kind: Kind, *, searched: bool) -> Calibration:
-    """The committed calibration for pictures of a kind, with known headings or with searched ones."""
-    return load_calibration(WEIGHTS / f"{calibration_name(kind, searched=searched)}.json")
 
 
 def calibration_of(found: Search) -> Calibration:
     """The committed calibration that fits a search: by kind of picture, and by whether any heading was searched for."""
-    return world_calibration(found.kind, searched=not bool(found.known.all()))
+    return load_calibration(WEIGHTS / f"{calibration_name(found.kind, searched=not bool(found.known.all()))}.json")
 
 
 # ---------------------------------------------------------------------------------------------------- pictures and tiles
-
-
-@dataclass(frozen=True)
-class _Pictures:
-    """All that the made pictures depend on beside the files."""
-
-    street: StreetConfig
-    kind: Kind
-    headings_deg: tuple[float, ...]
-    seen: tuple[tuple[float, ...], ...]  # field of view, and the part of the sphere
 
 
 def picture_stage(
@@ -225,9 +193,8 @@ def picture_stage(
     """Makes the encoder's pictures of one kind, in a folder of the run cache: ground.npy (N, 3, h, w) uint8."""
     files = ground.images(kind)
     pictures = ground.of_kind(kind)
-    key = _Pictures(
-        street, kind, tuple(headings_deg.tolist()), tuple((p.fov_deg or 0.0, *(p.crop or ())) for p in pictures)
-    )
+    seen = tuple((p.fov_deg or 0.0, *(p.crop or ())) for p in pictures)
+    key = _Settings((street, kind, tuple(headings_deg.tolist()), seen))
 
     def compute(folder: Path) -> dict[str, int]:
         out = _array(folder / "ground.npy", (len(files), 3, *street.size_px))
@@ -237,14 +204,6 @@ def picture_stage(
         return {"pictures": len(files)}
 
     return run_stage("street-views", key, files.digest(), compute)
-
-
-@dataclass(frozen=True)
-class _Tiles:
-    """All that the candidates' pixels depend on beside the files and centres."""
-
-    span_m: float
-    size_px: int
 
 
 def candidate_stage(candidates: Candidates, *, progress: bool = True) -> StageResult:
@@ -258,7 +217,7 @@ def candidate_stage(candidates: Candidates, *, progress: bool = True) -> StageRe
         out.flush()
         return {"candidates": len(candidates)}
 
-    return run_stage("candidates", _Tiles(candidates.span_m, candidates.size_px), candidates.digest(), compute)
+    return run_stage("candidates", _Settings((candidates.span_m, candidates.size_px)), candidates.digest(), compute)
 
 
 def _array(path: Path, shape: tuple[int, ...]) -> np.memmap:
@@ -283,14 +242,6 @@ def _images(pictures: StageResult, tiles: StageResult) -> Dataset:
 
 
 # --------------------------------------------------------------------------------------------------------------- headings
-
-
-@dataclass(frozen=True)
-class _Turns:
-    """All that found headings depend on beside the images."""
-
-    config: LocateConfig  # with no epochs: the encoders are trained later
-    known_deg: tuple[float, ...]  # -1 where not known
 
 
 @torch.no_grad()
@@ -319,6 +270,9 @@ def find_headings(
         found[blind] = turns[score.view(-1, config.turns).argmax(1)]
         return {"headings_deg": found.tolist()}
 
-    key = _Turns(replace(config, adapt=replace(config.adapt, epochs=0)), tuple(headings_deg.nan_to_num(-1.0).tolist()))
+    # with no epochs: the encoders are trained later
+    key = _Settings(
+        (config.street, config.turns, replace(config.adapt, epochs=0), tuple(headings_deg.nan_to_num(-1.0).tolist()))
+    )
     stage = run_stage("headings", key, images.digest(), compute)
     return torch.tensor(stage.numbers["headings_deg"], dtype=torch.float64)

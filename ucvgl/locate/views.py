@@ -23,20 +23,13 @@ BATCH = 32  # pictures whose views are made before they are handed on
 
 @dataclass(frozen=True)
 class StreetConfig:
-    """What is made of a picture.
+    """What is made of a picture."""
 
-    Args:
-        given: what the encoder reads.
-        size_px: (height, width) of that; a top view is square.
-        span_m: ground across a top view: the candidates' span.
-        camera_height_m: assumed; 2.5 is a car's roof camera.
-        crop_offset_px: of panoramas cut at top and bottom, how many rows below their middle the horizon is; CVUSA 20.
-    """
-
-    given: Literal["top view", "panorama"] = "top view"
-    size_px: tuple[int, int] = (48, 48)
-    span_m: float = 50.0
-    camera_height_m: float = 2.5
+    given: Literal["top view", "panorama"] = "top view"  # what the encoder reads
+    size_px: tuple[int, int] = (48, 48)  # (height, width) of that; a top view is square
+    span_m: float = 50.0  # ground across a top view: the candidates' span
+    camera_height_m: float = 2.5  # assumed; 2.5 is a car's roof camera
+    # of panoramas cut at top and bottom, how many rows below their middle the horizon is; CVUSA 20
     crop_offset_px: int = 0
 
     def __post_init__(self) -> None:
