@@ -45,6 +45,7 @@ from ucvgl.geometry import TopView
 from ucvgl.heads import METHODS, Learner, SslLoss
 from ucvgl.locate import views as street
 from ucvgl.locate.adapt import WORLD_WEIGHTS
+from ucvgl.locate.pictures import Picture
 from ucvgl.methods import baselines, curriculum, sample4geo, ucvgl
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
 from ucvgl.training import TrainingConfig, train
@@ -312,14 +313,19 @@ def points():
 @golden
 def street_pictures():
     """Pictures of a street as encoders are given them, at several headings; bytes."""
+
+    def seen(image, kind, config):
+        picture = Picture("a.jpg", kind, image.shape[2], image.shape[1], 75.0)
+        return street.north_up(image, picture, HEADINGS, config)
+
     above = street.StreetConfig("top view", (16, 16), 40.0, 2.2, 3)
     wide = street.StreetConfig("panorama", (10, 20))
     whole, crop, photo = (as_bytes(pictures(1, *size))[0] for size in ((32, 64), (20, 64), (24, 32)))
     return {
-        "panorama, from above": street.north_up(whole, "panorama", HEADINGS, above),
-        "crop, from above": street.north_up(crop, "panorama", HEADINGS, above),
-        "photo, from above": street.north_up(photo, "photo", HEADINGS, above, fov_deg=75.0),
-        "panorama": street.north_up(whole, "panorama", HEADINGS, wide),
+        "panorama, from above": seen(whole, "panorama", above),
+        "crop, from above": seen(crop, "panorama", above),
+        "photo, from above": seen(photo, "photo", above),
+        "panorama": seen(whole, "panorama", wide),
         "resized": resized(as_bytes(pictures(2, 32, 64)), (7, 9)),
     }
 

@@ -28,7 +28,7 @@ from ucvgl.locate.inputs import Request
 from ucvgl.locate.pictures import BY_SHAPE, MAGNETIC, UNREFERENCED, check_ground, fov_from_35mm
 from ucvgl.locate.report import Outcome, write_report
 from ucvgl.locate.tiles import from_source, open_mosaic
-from ucvgl.locate.views import StreetConfig, read_picture, view_of
+from ucvgl.locate.views import StreetConfig, north_up, read_picture
 from ucvgl.positions import haversine
 
 XYZ, TMS, ZYX = "{z}/{x}/{y}.png", "{z}/{x}/{t}.png", "{z}/{y}/{x}.png"
@@ -376,7 +376,7 @@ def test_gpano_partial(tmp_path):
     assert found.crop == (0.25, 300 / 1024, 0.5, 0.25)  # the horizon at row 512 - 300 of 256
     image = read_picture(check_ground(tmp_path), found)
     config = StreetConfig(size_px=(96, 96))
-    view = view_of(image, found, torch.tensor([90.0], dtype=torch.float64), config)[0].float()
+    view = north_up(image, found, torch.tensor([90.0], dtype=torch.float64), config)[0].float()
     y, x = np.mgrid[:96, :96]
     for mine, others, heading in ((0, (1, 2), 45), (1, (0, 2), 135)):
         post = ((view[mine] > 150) & (view[others[0]] < 100) & (view[others[1]] < 100)).numpy()
@@ -385,7 +385,7 @@ def test_gpano_partial(tmp_path):
         assert bearing == pytest.approx(heading, abs=3)
     west = view[:, :, :40]
     assert float(west.amax()) == 0  # not seen: black
-    turned = view_of(image, found, torch.tensor([180.0], dtype=torch.float64), config)[0].float()
+    turned = north_up(image, found, torch.tensor([180.0], dtype=torch.float64), config)[0].float()
     assert float(turned[:, :40].amax()) < 40  # half a turn around south
 
 

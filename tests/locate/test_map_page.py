@@ -12,21 +12,16 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from geo_inputs import at
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 
 from ucvgl.locate import map_page as m
 from ucvgl.locate.located import Candidate, Located
-from ucvgl.positions import from_metres
 
-ORIGIN = (60.17, 24.94)
 EVIL = "</script><img src=x onerror=alert(1)>&amp;{{DATA}}\u2028'\"`.jpg"
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node, to run the page's script")
-
-
-def at(east, north):
-    return tuple(float(x) for x in from_metres(np.array([[east, north]]), ORIGIN)[0])
 
 
 def place(name, p, east=0.0, tiles=("t0", "t1", "t2")):

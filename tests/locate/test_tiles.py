@@ -14,7 +14,7 @@ from pyproj import CRS
 from ucvgl.errors import InputError
 from ucvgl.locate.candidates import cut
 from ucvgl.locate.tile_names import tile_numbers
-from ucvgl.locate.tiles import from_source, open_mosaic, to_source_coordinates
+from ucvgl.locate.tiles import open_mosaic
 from ucvgl.positions import Positions, Wgs84, from_metres, from_utm, haversine, to_metres, to_utm
 
 HERE = (60.2, 24.9)  # 2 degrees west of UTM zone 35's meridian: its grid is turned there by 1.8 degrees
@@ -161,19 +161,6 @@ def test_tags_and_world_files(tmp_path, epsg, mode):
     assert_true_colours(inner)
 
 
-def test_coordinates_both_ways_and_south():
-    for epsg, place in ((4326, HERE), (3857, HERE), (32635, HERE), (32755, (-35.28, 149.13)), (32735, (0.01, 25.0))):
-        degrees = np.array([place, (place[0] + 0.02, place[1] + 0.03)])
-        xy = to_source_coordinates(degrees, f"EPSG:{epsg}")
-        assert from_source(xy, f"EPSG:{epsg}") == pytest.approx(degrees, abs=1e-9)
-    # Sydney's opera house, from a published table of MGA zone 56 (GDA94, WGS84 to a metre)
-    assert to_source_coordinates(np.array([[-33.8568, 151.2153]]), "EPSG:32756")[0] == pytest.approx(
-        [334897, 6252289], abs=60
-    )
-    # north of the equator in a southern zone: the false northing stays
-    assert to_source_coordinates(np.array([[0.01, 25.0]]), "EPSG:32735")[0, 1] > 10_000_000
-
-
 def write_squares(root, count=3, px=20, edge=40.0, columns="span_m", skip=(), grey=None, at=HERE):
     """count x count tiles of `edge` metres on a plane around a place, with a table."""
     rows = []
@@ -219,6 +206,11 @@ def test_what_tiles_do_not_cover_is_left_out_and_counted(tmp_path):
     middle = every.read(int(np.argmin(every.covered)))
     assert (middle[:, 3:5, 3:5] == 0).all()
     assert_true_colours(some_of(every, np.flatnonzero(hidden == 0)))
+
+
+def test_tiles_that_no_square_reaches_are_no_failure(tmp_path):
+    mosaic = open_mosaic(*write_squares(tmp_path, count=10, px=4, edge=5.0))
+    assert len(cut(mosaic, 10.0, 25.0, 8)) == 4  # a margin of 7.5 m around them, wider than a tile
 
 
 @pytest.mark.parametrize("px", [64, 66, 63])

@@ -59,7 +59,7 @@ def test_a_city_is_rendered_once(tmp_path, monkeypatch):
 def test_no_profile_searches_a_style_that_was_learnt_from():
     for profile in ("tiny", "laptop", "paper"):
         settings = trials.study(profile, 0)
-        assert {case.style for case in trials.compared(settings.case).values()} == {"downtown"}
+        assert settings.case.style == "downtown"
         assert settings.again.style == "old_town"
 
 
@@ -103,13 +103,3 @@ def test_a_trial_knows_what_is_right_alone_and_in_the_drive():
     together = one.together(scale=20.0)
     assert one.right(together).tolist() == [1, 1, 1]
     assert together.probability.min() > 0.9
-
-
-def test_rows_of_a_trial(monkeypatch):
-    monkeypatch.setattr(trials, "calibration_of", lambda found: SimpleNamespace(scale=20.0))
-    monkeypatch.setattr(trials, "probabilities", lambda calibration, evidence: np.array([0.9, 0.4, 0.8]))
-    alone, drive = trials.rows(trial(), "made-up ones", 3)
-    assert (alone["pictures"], alone["epochs"], alone["placed"], alone["count"]) == ("made-up ones", 3, "alone", 3)
-    assert (alone["within_10_m"], alone["predicted"]) == pytest.approx((200 / 3, 70))
-    assert alone["error"] == pytest.approx(100 * np.sqrt(2 / 27))
-    assert (drive["placed"], drive["within_10_m"], drive["error"]) == ("in a drive", 100, 0)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ucvgl.errors import InputError, check_number
-from ucvgl.locate.rasters import pixels
+from ucvgl.locate.rasters import pixels, quiet
 from ucvgl.locate.tiles import Mosaic, to_source_coordinates
 from ucvgl.positions import Positions, Wgs84, from_metres
 
@@ -130,9 +130,9 @@ def _covered(mosaic: Mosaic, first: np.ndarray, stride_m: float, span_m: float, 
             hit = (column > -1) & (column < width) & (row > -1) & (row < height)  # (C, P)
             grid = mosaic.rasters[file].ground
             if grid is not None:
-                at = (((v + 0.5) / n * edge).astype(int).clip(0, edge - 1)
-                      for v, n, edge in zip((row, column), (height, width), grid.shape, strict=True))  # fmt: skip
-                hit &= grid[tuple(at)]
+                rows = ((row + 0.5) / height * grid.shape[0]).astype(int).clip(0, grid.shape[0] - 1)
+                columns = ((column + 0.5) / width * grid.shape[1]).astype(int).clip(0, grid.shape[1] - 1)
+                hit &= grid[rows, columns]
             inside[some] |= np.packbits(hit, axis=1)
     return (np.bitwise_count(inside).sum(1) / len(east)).reshape(count[1], count[0])
 
@@ -180,9 +180,10 @@ def paint(mosaic: Mosaic, centre_m: np.ndarray, span_m: float, size_px: int) -> 
     east, north = steps[None, :], -steps[:, None]
     total = torch.zeros(4, count, count)  # colours times weight, and the weight
     linear = _to_pixel(mosaic, files, np.tile(centre_m, (len(files), 1)), span_m)
-    for file, factor, matrix in zip(files.tolist(), factors.tolist(), linear, strict=True):
-        column, row = ((m[0] * east + m[1] * north + m[2] + 0.5) / factor - 0.5 for m in matrix)
-        total += _sampled(mosaic, file, factor, column, row)
+    with quiet():
+        for file, factor, matrix in zip(files.tolist(), factors.tolist(), linear, strict=True):
+            column, row = ((m[0] * east + m[1] * north + m[2] + 0.5) / factor - 0.5 for m in matrix)
+            total += _sampled(mosaic, file, factor, column, row)
     value = torch.where(total[3] > 1e-4, total[:3] / total[3].clamp_min(1e-4), 0.0)
     colours = F.avg_pool2d(value[None], samples)[0].round_().clamp_(0, 255).to(torch.uint8)
     return colours, F.max_pool2d(total[None, 3:], samples)[0, 0] > 1e-4

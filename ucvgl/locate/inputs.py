@@ -15,7 +15,6 @@ from ucvgl.locate.candidates import SPAN_M, Candidates, cut
 from ucvgl.locate.located import Truth, check_near, read_truth
 from ucvgl.locate.pictures import Ground, Kind, Picture, check_ground
 from ucvgl.locate.rasters import geo_extra
-from ucvgl.locate.search import LocateConfig
 from ucvgl.locate.tile_names import Scheme
 from ucvgl.locate.tiles import Mosaic, open_mosaic
 from ucvgl.locate.views import StreetConfig
@@ -72,11 +71,15 @@ class Request:
     checkpoint: str = "world"  # 'world', the committed encoders; or a file
     ground_input: Literal["top view", "panorama"] = "top view"  # what the ground encoder of that file reads
     epochs: int = EPOCHS  # of training on this imagery; 0: none
-    turns: int = 24  # headings tried
+    turns: int = 24  # headings tried, a multiple of 4; 24 are 15 degrees apart, the encoders bear half
     truth: Path | None = None  # CSV of known positions, to evaluate by
     labels: Path | None = None  # CSV of known positions, to train on
     seed: int = 0  # of everything random
     drive: Drive | None = None  # how the pictures follow each other, to place them together; None: each alone
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.turns, int) and self.turns >= 4 and self.turns % 4 == 0):
+            raise InputError("turns", expected="a multiple of 4", found=self.turns, todo="24 are 15 degrees apart.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +90,8 @@ class Inputs:
     ground: Ground
     mosaic: Mosaic
     candidates: Candidates
-    config: LocateConfig
+    adapt: AdaptConfig  # where the encoders come from, and how they are trained on this imagery
+    street: StreetConfig  # what is made of a picture
     truth: Truth
     labels: Truth
 
@@ -150,4 +154,4 @@ def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
     for path, known in zip(tables, (truth, labels), strict=True):  # told now and not after the training
         check_near(known, tiles.positions, path or "")
     candidates = cut(tiles, request.span_m, request.stride_m, tile_px)
-    return Inputs(request, ground, tiles, candidates, LocateConfig(adapt, street, request.turns), truth, labels)
+    return Inputs(request, ground, tiles, candidates, adapt, street, truth, labels)

@@ -5,7 +5,6 @@ marked as ours; a folder that holds something else is left alone. Truth enters i
 """
 
 import csv
-import math
 import sqlite3
 import struct
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,7 @@ from pyproj import CRS
 from ucvgl.data.files import read_position_table, table_rows
 from ucvgl.data.folders import looks_swapped
 from ucvgl.errors import InputError
-from ucvgl.locate.candidates import Candidates
-from ucvgl.locate.confidence import BEST, RADIUS_M, Placement
-from ucvgl.locate.search import Search
+from ucvgl.locate.confidence import BEST, RADIUS_M
 from ucvgl.metrics import Precision, calibration_error, claimed_and_true_precision, threshold_for
 from ucvgl.paths import write_json, write_text
 from ucvgl.positions import Positions, Wgs84, haversine
@@ -33,7 +30,6 @@ ANOTHER = "Choose another folder, or empty this one."
 MARKED = {"made_by": "ucvgl locate", "version": 1}
 COLUMNS = ("picture", "latitude", "longitude", "probability", "radius_m", "radius_90_m", "heading_deg", "notes")
 WRITTEN = ("positions.csv", "positions.geojson", "positions.gpkg")
-NO_HEADING = "heading searched for"
 FAR_M = 1e5  # from all tiles: no position of this city
 Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pictures, by their files' names
 
@@ -66,24 +62,6 @@ class Located:
 
 
 HEADER = (*COLUMNS, *(f"candidate_{n}_{field}" for n in range(1, BEST + 1) for field in Candidate._fields))
-
-
-def place(candidates: Candidates, found: Search, placement: Placement) -> list[Located]:
-    """The pictures of a search with their places, in degrees."""
-    degrees = candidates.positions.values.round(7)  # a centimetre
-    located = []
-    for picture, turn, known, *(best, score, away, probability, radii) in zip(
-        found.pictures, found.headings_deg, found.known, *placement, strict=True
-    ):
-        some = tuple(
-            Candidate(candidates.ids[j], *degrees[j].tolist(), round(float(s), 6), round(float(d), 1))
-            for j, s, d in zip(best, score, away, strict=True)
-        )
-        within = [round(float(r), 1) if math.isfinite(r) else None for r in radii]
-        heading = round(float(turn) % 360, 1) % 360
-        p, notes = round(float(probability), 4), picture.notes + (NO_HEADING,) * (not known)
-        located.append(Located(picture.file, some[0].latitude, some[0].longitude, p, *within, some, heading, notes))
-    return located
 
 
 # ----------------------------------------------------------------------------------------------------------- the files

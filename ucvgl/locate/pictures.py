@@ -23,7 +23,6 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 from tqdm.auto import tqdm
 
-from ucvgl.data.container import FileImages
 from ucvgl.data.decoding import FORMATS, MAX_PIXELS
 from ucvgl.data.files import folder, read_columns, table_rows, walk
 from ucvgl.errors import InputError, check_number
@@ -96,20 +95,8 @@ class Ground:
         """The usable pictures of one kind."""
         return [p for p in self.usable if p.kind == kind]
 
-    def images(self, kind: Kind) -> FileImages:
-        """The usable pictures of one kind as an image set; ids are file names. They may differ in size.
-
-        Raises:
-            InputError: there is none.
-        """
-        files = [p.file for p in self.of_kind(kind)]
-        if not files:
-            found = ", ".join(f"{count} {what}" for what, count in self.counts().items() if count)
-            raise InputError(self.root, expected=f"a usable {kind}", found=found, todo="Read the reasons in text().")
-        return FileImages(self.root, files, files, None, self.root)
-
     def headings(self, kind: Kind) -> np.ndarray:
-        """(K,) float64 degrees, in the order of `images(kind)`; NaN where unknown."""
+        """(K,) float64 degrees, in the order of `of_kind(kind)`; NaN where unknown."""
         known = (p.heading_deg for p in self.of_kind(kind))
         return np.array([math.nan if h is None else h for h in known], np.float64)
 

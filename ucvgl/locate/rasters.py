@@ -15,7 +15,6 @@ import numpy as np
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from ucvgl.data.files import numbers
 from ucvgl.errors import InputError
 
 if TYPE_CHECKING:
@@ -149,6 +148,8 @@ def _looked_through(file: "DatasetReader", found: Raster) -> Raster:
 
 def _place(path: Path, file: "DatasetReader") -> tuple[np.ndarray | None, str]:
     """The affine map and the coordinate system: tags, or a world file beside the picture and a .prj, letter case ignored."""
+    from affine import loadsw
+
     affine = np.array(file.transform[:6], np.float64).reshape(2, 3)
     if file.transform.is_identity:
         ending = path.suffix[1:].lower()
@@ -161,7 +162,11 @@ def _place(path: Path, file: "DatasetReader") -> tuple[np.ndarray | None, str]:
                     todo="Rectify it first: gdalwarp -t_srs EPSG:3857 IN OUT.",
                 )  # fmt: skip
             return None, ""
-        affine = _world_file(world)
+        try:
+            numbers = loadsw(world.read_text(encoding="utf-8", errors="replace").replace(",", "."))
+        except ValueError as error:
+            raise InputError(world, expected="six numbers", found=error, todo="Write the world file anew.") from error
+        affine = np.array(numbers[:6]).reshape(2, 3)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:, :2])) == 0:
         raise InputError(
             path, expected="pixels with an area", found=affine.tolist(), todo="Correct the pixel size and the position."
@@ -176,15 +181,6 @@ def _beside(path: Path, *endings: str) -> Path | None:
     """The file of the same name with one of the endings, whatever their letter case."""
     held = {p.name.lower(): p for p in path.parent.iterdir()}
     return next((held[name] for ending in endings if (name := path.stem.lower() + ending) in held), None)
-
-
-def _world_file(path: Path) -> np.ndarray:
-    """Six numbers: the affine map of pixel centres (ESRI's world file), here of pixel corners."""
-    words = path.read_text(encoding="utf-8", errors="replace").replace(",", ".").split()
-    if len(words) != 6:
-        raise InputError(path, expected="six numbers", found=f"{len(words)} words", todo="Write the world file anew.")
-    a, d, b, e, c, f = numbers(path, words)
-    return np.array([[a, b, c - (a + b) / 2], [d, e, f - (d + e) / 2]])
 
 
 def system(text: str, where: object, affine: np.ndarray, epsg: int | None) -> str:
@@ -269,20 +265,18 @@ def _kept_open(path: Path, changed_ns: int) -> "DatasetReader":
 
 
 def pixels(root: str, raster: Raster, window: Window, stretch: Stretch | None) -> np.ndarray:
-    """A window of a file as uint8 (4, h, w): red, green, blue, and the weight.
+    """A window of a file as uint8 (4, h, w): red, green, blue, and the weight; to be read `quiet`.
 
     Raises:
         InputError: the file is gone, damaged, or not the one that was looked at.
     """
     path = Path(root, raster.name)
     try:
-        with quiet():
-            file = _kept_open(path, path.stat().st_mtime_ns)
-            if file.shape != (raster.height, raster.width):
-                raise ValueError(
-                    f"{file.width} x {file.height} pixels, where there were {raster.width} x {raster.height}"
-                )
-            values, ground = raw(file, window)
+        file = _kept_open(path, path.stat().st_mtime_ns)
+        if file.shape != (raster.height, raster.width):
+            found = f"{file.width} x {file.height} pixels, where there were {raster.width} x {raster.height}"
+            raise ValueError(found)
+        values, ground = raw(file, window)
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
         found = _said(error) if path.exists() else "no such file"
         raise InputError(path, expected="a whole tile", found=found, todo="Copy the file again.") from error

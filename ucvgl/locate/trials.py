@@ -22,7 +22,6 @@ from ucvgl.locate.inputs import Drive, Inputs, Request, read_inputs
 from ucvgl.locate.located import read_truth
 from ucvgl.locate.pictures import Kind
 from ucvgl.locate.search import Search, calibration_of, search
-from ucvgl.metrics import calibration_error
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.own_city import export_own_city
 
@@ -117,12 +116,6 @@ def study(profile: str, seed: int) -> Study:
     return Study(city, 100 + seed, replace(city, style="old_town"), epochs)
 
 
-def compared(case: Case) -> dict[str, Case]:
-    """Kinds of pictures of the same city, by what is known of them."""
-    part, photos = replace(case, outside=True), replace(case, kind="photo")
-    return {"panoramas": case, "panoramas, tiles of a part": part, "photos of 80 degrees": photos}
-
-
 def is_own(data: str) -> bool:
     """Whether `data` is a folder with ground/ and tiles/, somebody's own."""
     return data != WORLD and all((Path(data) / name).is_dir() for name in ("ground", "tiles"))
@@ -172,7 +165,7 @@ def search_city(case: Case, seed: int, *, epochs: int | None = None, progress: b
     city = world_city(case, seed, progress=progress)
     request = request_for(case, city, city / "found")
     inputs = read_inputs(request if epochs is None else replace(request, epochs=epochs), progress=False)
-    return opened(search(inputs.ground, case.kind, inputs.candidates, inputs.config, progress=progress), inputs)
+    return opened(search(inputs, case.kind, progress=progress), inputs)
 
 
 def opened(found: Search, inputs: Inputs) -> Trial:
@@ -181,25 +174,6 @@ def opened(found: Search, inputs: Inputs) -> Trial:
     truth = read_truth(inputs.request.ground.parent / "truth.csv", names)
     where = to_metres(Positions([truth[name] for name in names], Wgs84()), inputs.mosaic.origin).values
     return Trial(found, inputs.candidates, where)
-
-
-def rows(trial: Trial, pictures: str, epochs: int) -> list[dict[str, object]]:
-    """How many pictures are placed right, each alone and all as one drive, as two rows of a table."""
-    drive, table = trial.together(), []
-    alone = trial.found.evidence.best, trial.probability()
-    for placed, (best, predicted) in {"alone": alone, "in a drive": (drive.best, drive.probability)}.items():
-        error_m = trial.error_m(best)
-        right = error_m <= RADIUS_M
-        first = right[:, 0].mean()
-        table.append(
-            {
-                "pictures": pictures, "epochs": epochs, "placed": placed, "count": len(right), "within_10_m": 100 * first,
-                "error": 100 * np.sqrt(first * (1 - first) / len(right)), "of_best_five": 100 * right.any(1).mean(),
-                "median_m": np.median(error_m[:, 0]), "predicted": 100 * predicted.mean(),
-                "calibration_error": 100 * calibration_error(predicted, right[:, 0]),
-            }
-        )  # fmt: skip
-    return table
 
 
 # ----------------------------------------------------------------------------------------------------- the notebook's city
