@@ -38,6 +38,7 @@ from ucvgl.encoders import embed, open_model
 from ucvgl.geometry import TopView
 from ucvgl.locate import views as street
 from ucvgl.locate.adapt import WORLD_WEIGHTS
+from ucvgl.locate.pictures import Picture
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
 from ucvgl.world import drives as drives_of_world
 from ucvgl.world import pairs
@@ -156,6 +157,10 @@ def views():
     def weighted(images):
         return (geometry.top_view(images, settings) * normal(0, 1, 3, 12, 12)).sum()
 
+    def seen(image, kind, config):
+        picture = Picture("a.jpg", kind, image.shape[2], image.shape[1], 75.0)
+        return street.north_up(image, picture, HEADINGS, config)
+
     return {
         "top view, plain": geometry.top_view(panorama, settings),
         "top view, turned": geometry.top_view(panorama[:1], TopView(12, 150.0, 2.5, **ATTITUDE)),
@@ -168,10 +173,10 @@ def views():
         "photo from above, many": geometry.photo_top_view(as_bytes(tile[:1]), 90.0, TopView(10, 150.0), HEADINGS),
         "sampled": geometry.sample_panorama(small, pixels),
         "polar": geometry.polar_view(tile, 7, 12),
-        "street, panorama, from above": street.north_up(taken, "panorama", HEADINGS, above),
-        "street, crop, from above": street.north_up(crop, "panorama", HEADINGS, above),
-        "street, photo, from above": street.north_up(photo, "photo", HEADINGS, above, fov_deg=75.0),
-        "street, panorama": street.north_up(taken, "panorama", HEADINGS, wide),
+        "street, panorama, from above": seen(taken, "panorama", above),
+        "street, crop, from above": seen(crop, "panorama", above),
+        "street, photo, from above": seen(photo, "photo", above),
+        "street, panorama": seen(taken, "panorama", wide),
         "street, resized": resized(as_bytes(pictures(2, 32, 64)), (7, 9)),
     }
 

@@ -138,8 +138,8 @@ def locate(
     """Place street pictures on a map by satellite tiles of the area. Exit status: 0 written, 2 not usable, 130 stopped."""
     from ucvgl.locate.inputs import Drive, Request, read_inputs
     from ucvgl.locate.located import is_claimed
-    from ucvgl.locate.plan import plan, plan_text
     from ucvgl.locate.run import locate as run
+    from ucvgl.locate.run import plan, plan_text
 
     request = Request(
         ground=ground, tiles=tiles, out=out, ground_table=ground_table, tiles_table=tiles_table,

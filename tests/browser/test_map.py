@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -203,7 +202,7 @@ def test_keys_alone_do_everything(chromium, few):
 
 def test_a_name_with_markup_is_shown_as_it_is(chromium, tmp_path):
     here = Candidate(EVIL, 60.0, 24.0, 0.9, 0.0)
-    one = Located(EVIL, 60.0, 24.0, 0.5, 10.0, None, (here, replace(here, distance_m=5.0)), None, (EVIL,))
+    one = Located(EVIL, 60.0, 24.0, 0.5, 10.0, None, (here, here._replace(distance_m=5.0)), None, (EVIL,))
     grey = torch.full((3, 40, 40), 120, dtype=torch.uint8)
     page = map_page([one], Background(grey, 59.99, 23.99, 60.01, 24.01), title=EVIL, ground=lambda i: grey,
                     top=lambda i: grey, tile=lambda name: grey)  # fmt: skip
@@ -215,6 +214,21 @@ def test_a_name_with_markup_is_shown_as_it_is(chromium, tmp_path):
         assert page.locator("h1").text_content() == chosen(page) == EVIL
         assert page.locator("#chosen").text_content().count(EVIL) == 4  # name, note, two candidates
         assert page.evaluate("() => document.documentElement.scrollWidth") == 390
+
+
+def test_a_place_without_pictures_says_so(chromium, tmp_path):
+    one = Located("a.jpg", 60.0, 24.0, 0.5, None, None, (Candidate("t", 60.0, 24.0, 0.9, 0.0),))
+    grey = torch.full((3, 40, 40), 120, dtype=torch.uint8)
+    page = map_page([one], Background(grey, 59.99, 23.99, 60.01, 24.01), title="A test", ground=lambda i: None,
+                    top=lambda i: None, tile=lambda name: None)  # fmt: skip
+    path = tmp_path / "map.html"
+    path.write_text(page, encoding="utf-8")
+    with opened(chromium, path, "desktop") as page:
+        page.locator("#list button").click()
+        text = page.locator("#chosen").text_content()
+        assert page.locator("#chosen img").count() == 0
+        assert text.count("No picture in this page.") == 3
+        assert "does not bound" in text
 
 
 @pytest.mark.parametrize("size", SIZES)

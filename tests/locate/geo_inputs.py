@@ -9,6 +9,9 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 from rasterio.transform import from_origin
 
+from ucvgl.locate.located import Candidate, Located
+from ucvgl.positions import from_metres
+
 HERE = (46.2, 7.4)  # in UTM zone 32
 EAST, NORTH = 376_000.0, 5_117_000.0
 
@@ -113,10 +116,26 @@ def some_of(candidates, indices):
     """The candidates at `indices`."""
     at = np.asarray(indices, np.int64)
     ids = tuple(candidates.ids[k] for k in at)
-    return replace(
-        candidates,
-        ids=ids,
-        centre_m=candidates.centre_m[at],
-        covered=candidates.covered[at],
-        _rows=candidates._rows[at],
-    )
+    return replace(candidates, ids=ids, centre_m=candidates.centre_m[at], covered=candidates.covered[at])
+
+
+# ----------------------------------------------------------------------------------------- pictures that have been placed
+
+ORIGIN = (60.17, 24.94)
+
+
+def at(east=0.0, north=0.0):
+    """Latitude and longitude of metres from ORIGIN."""
+    return tuple(float(x) for x in from_metres(np.array([[east, north]]), ORIGIN)[0])
+
+
+def candidate(east=0.0, north=0.0, tile="t.png", score=0.5, distance_m=0.0):
+    return Candidate(tile, *at(east, north), score, distance_m)
+
+
+def place(name="a.jpg", p=0.8, east=0.0, north=0.0, more=(), **changes):
+    return Located(name, *at(east, north), p, 10.0, None, (candidate(east, north), *more), **changes)
+
+
+def truth_of(**where):
+    return {f"{name}.jpg": at(*metres) for name, metres in where.items()}

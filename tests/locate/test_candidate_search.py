@@ -1,6 +1,6 @@
 """From folders to evidence: the pictures and candidates that encoders are given, headings, places (search.py)."""
 
-import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,21 +15,22 @@ from ucvgl.errors import InputError
 from ucvgl.geometry import top_view
 from ucvgl.locate import search as module
 from ucvgl.locate.adapt import AdaptConfig
-from ucvgl.locate.candidates import cut
+from ucvgl.locate.candidates import Candidates, cut
 from ucvgl.locate.confidence import Calibration, place_alone
-from ucvgl.locate.located import NO_HEADING, place
+from ucvgl.locate.inputs import Request
 from ucvgl.locate.pictures import check_ground
 from ucvgl.locate.search import (
-    LocateConfig,
+    NO_HEADING,
     calibration_name,
-    candidate_stage,
+    calibration_of,
     find_headings,
-    picture_stage,
+    place,
     search,
-    world_calibration,
+    street_images,
+    tile_images,
 )
 from ucvgl.locate.tiles import open_mosaic
-from ucvgl.locate.views import StreetConfig, north_up
+from ucvgl.locate.views import StreetConfig, north_up, read_picture
 from ucvgl.methods.baselines import pixel_descriptor
 from ucvgl.world.own_city import export_own_city
 
@@ -51,44 +52,57 @@ def city(tmp_path_factory, runs):
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def adapt(tmp_path_factory):
     path = tmp_path_factory.mktemp("encoders") / "tiny.safetensors"
     save_model(two_view_encoder(ENCODER, ENCODER, shared=False, seed=0), path)
-    return LocateConfig(AdaptConfig(str(path), "a digest", epochs=0), STREET, turns=4)
+    return AdaptConfig(str(path), "a digest", epochs=0)
+
+
+def asked(city, adapt, **changes):
+    """As `read_inputs` gives it."""
+    return SimpleNamespace(
+        **{"ground": city.ground, "candidates": city.candidates, "adapt": adapt, "street": STREET, **changes},
+        request=SimpleNamespace(turns=4),
+    )
+
+
+def found_in(city, adapt, **changes):
+    return search(asked(city, adapt, **changes), "panorama", progress=False)
 
 
 # ------------------------------------------------------------------------------------------------------ what is searched
 
 
-def test_pictures_are_made_once_and_each_heading_anew(city):
-    files = city.ground.images("panorama")
+def test_pictures_are_made_once_and_each_heading_anew(city, monkeypatch):
+    pictures = city.ground.of_kind("panorama")
     headings = torch.linspace(0, 300, PLACES, dtype=torch.float64)
-    stage = picture_stage(city.ground, "panorama", headings, STREET, progress=False)
-    views = np.load(stage.folder / "ground.npy")
-    assert views.shape == (PLACES, 3, SIZE, SIZE)
+    views = street_images(city.ground, "panorama", headings, STREET, progress=False)
+    assert views[:].shape == (PLACES, 3, SIZE, SIZE)
     for k in range(PLACES):
-        expected = north_up(files.read(k), "panorama", headings[k : k + 1], STREET)[0]
-        assert np.array_equal(views[k], expected.numpy())
-    assert picture_stage(city.ground, "panorama", headings, STREET, progress=False).loaded
-    assert not picture_stage(city.ground, "panorama", headings + 1, STREET, progress=False).loaded
-    wider = StreetConfig(size_px=(SIZE, SIZE), span_m=40.0)
-    assert not picture_stage(city.ground, "panorama", headings, wider, progress=False).loaded
+        image = read_picture(city.ground, pictures[k])
+        assert torch.equal(views[k], north_up(image, pictures[k], headings[k : k + 1], STREET)[0])
+    others = (headings + 1, STREET), (headings, StreetConfig(size_px=(SIZE, SIZE), span_m=40.0))
+    for turns, street in others:
+        assert street_images(city.ground, "panorama", turns, street, progress=False).source != views.source
+    monkeypatch.setattr(module, "street_views", None)  # would fail if they were made again
+    again = street_images(city.ground, "panorama", headings, STREET, progress=False)
+    assert (again.source, torch.equal(again[:], views[:])) == (views.source, True)
 
 
-def test_candidates_are_cut_once(city):
-    stage = candidate_stage(city.candidates, progress=False)
-    tiles = np.load(stage.folder / "tile.npy")
-    assert tiles.shape == (len(city.candidates), 3, SIZE, SIZE)
+def test_candidates_are_cut_once(city, monkeypatch):
+    tiles = tile_images(city.candidates, progress=False)
+    assert tiles[:].shape == (len(city.candidates), 3, SIZE, SIZE)
     for k in (0, 7, len(tiles) - 1):
-        assert np.array_equal(tiles[k], city.candidates.read(k).numpy())
-    assert candidate_stage(city.candidates, progress=False).loaded
-    assert not candidate_stage(cut(city.candidates.mosaic, 32.0, 31.0, SIZE), progress=False).loaded
+        assert torch.equal(tiles[k], city.candidates.read(k))
+    assert tile_images(cut(city.candidates.mosaic, 32.0, 31.0, SIZE), progress=False).source != tiles.source
+    monkeypatch.setattr(Candidates, "read", None)
+    assert tile_images(city.candidates, progress=False).source == tiles.source
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_search_places_every_picture(city, config, known):
+def test_a_search_places_every_picture(city, adapt, known):
     ground = check_ground(city.root / "ground", heading_deg=0.0) if known else city.ground
-    found = search(ground, "panorama", city.candidates, config, progress=False)
+    found = found_in(city, adapt, ground=ground)
     assert found.kind == "panorama"
     assert found.known.tolist() == [known] * PLACES
     assert set(found.headings_deg.tolist()) <= ({0.0} if known else {0.0, 90.0, 180.0, 270.0})
@@ -105,77 +119,65 @@ def test_a_search_places_every_picture(city, config, known):
     assert np.allclose([(one.latitude, one.longitude) for one in placed], best, atol=1e-6)
 
 
-def test_pictures_are_turned_by_the_headings_that_were_found(city, config):
-    found = search(city.ground, "panorama", city.candidates, config, progress=False)
+def test_pictures_are_turned_by_the_headings_that_were_found(city, adapt):
+    found = found_in(city, adapt)
     k = int(found.headings_deg.argmax())
     assert found.headings_deg[k] > 0
-    expected = north_up(city.ground.images("panorama").read(k), "panorama", found.headings_deg[k : k + 1], STREET)[0]
+    image = read_picture(city.ground, found.pictures[k])
+    expected = north_up(image, found.pictures[k], found.headings_deg[k : k + 1], STREET)[0]
     assert torch.equal(found.images.top_view[k], expected)
 
 
-def test_a_stopped_search_goes_on(city, config, monkeypatch, tmp_path):
+def test_a_stopped_search_goes_on(city, adapt, monkeypatch, tmp_path):
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-    whole, made = module.embed, []
 
     def stopped(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "embed", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        search(city.ground, "panorama", city.candidates, config, progress=False)
-    monkeypatch.setattr(module, "embed", whole)
-    real = module.candidate_stage
-    monkeypatch.setattr(module, "candidate_stage", lambda *a, **k: made.append(real(*a, **k)) or made[-1])
-    search(city.ground, "panorama", city.candidates, config, progress=False)
-    assert [stage.loaded for stage in made] == [True]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "embed", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            found_in(city, adapt)
+    monkeypatch.setattr(Candidates, "read", None)  # would fail if they were cut again
+    found_in(city, adapt)
 
 
-def test_tiles_are_embedded_once_for_all_runs(city, config, monkeypatch, tmp_path):
+def test_tiles_are_embedded_once_for_all_runs(city, adapt, monkeypatch, tmp_path):
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
     turned, real = [], module.turn_squares
     monkeypatch.setattr(module, "turn_squares", lambda some, by: turned.append(len(some)) or real(some, by))
-    search(city.ground, "panorama", city.candidates, config, progress=False)
+    found_in(city, adapt)
     every = 4 * (len(city.candidates) + PLACES)
     assert sum(turned) == every
     known = check_ground(city.root / "ground", heading_deg=0.0)  # another case, the same tiles
-    search(known, "panorama", city.candidates, config, progress=False)
+    found_in(city, adapt, ground=known)
     assert sum(turned) == every + 4 * PLACES
-    other = LocateConfig(AdaptConfig(config.adapt.start, "another digest", epochs=0), STREET, turns=4)
-    search(known, "panorama", city.candidates, other, progress=False)
+    found_in(city, replace(adapt, start_digest="another digest"), ground=known)
     assert sum(turned) == 2 * every + 4 * PLACES
 
 
-def test_one_candidate_is_told(city, config):
+def test_one_candidate_is_told(city, adapt):
     with pytest.raises(InputError, match="two candidates or more"):
-        search(city.ground, "panorama", some_of(city.candidates, [3]), config, progress=False)
+        found_in(city, adapt, candidates=some_of(city.candidates, [3]))
 
 
-def test_a_kind_that_is_not_there_is_told(city, config):
-    with pytest.raises(InputError, match="a usable photo, found 9 panoramas"):
-        search(city.ground, "photo", city.candidates, config, progress=False)
-
-
-def test_two_candidates_are_enough(city, config):
+def test_two_candidates_are_enough(city, adapt):
     ground = check_ground(city.root / "ground", heading_deg=0.0)
-    found = search(ground, "panorama", some_of(city.candidates, [0, 5]), config, progress=False)
+    found = found_in(city, adapt, ground=ground, candidates=some_of(city.candidates, [0, 5]))
     assert found.evidence.best.shape == (PLACES, 2)
     assert len(place(some_of(city.candidates, [0, 5]), found, place_alone(MADE_UP, found.evidence))[0].candidates) == 2
 
 
-def test_a_full_disk_is_found_out_when_the_array_is_laid_out(tmp_path, monkeypatch):
+def test_a_full_disk_is_found_out_when_the_array_is_laid_out(city, tmp_path, monkeypatch):
     """Else the first page that does not fit would end the process."""
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
 
     def full(*given):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module.os, "posix_fallocate", full, raising=False)
     with pytest.raises(OSError, match="No space left"):
-        module._array(tmp_path / "a.npy", (4, 3, 2, 2))
-    monkeypatch.undo()
-    out = module._array(tmp_path / "b.npy", (4, 3, 2, 2))
-    out[:] = 7
-    out.flush()
-    assert (np.load(tmp_path / "b.npy", allow_pickle=False) == 7).all()
+        tile_images(city.candidates, progress=False)
 
 
 # ----------------------------------------------------------------------------------------------------------- the headings
@@ -208,7 +210,7 @@ def turned(tmp_path, monkeypatch, runs):
     return SimpleNamespace(
         headings=torch.tensor(headings, dtype=torch.float64), ground=check_ground(folder), folder=folder,
         images=toy_set(tile, f"toy {tmp_path.name}"), model=SimpleNamespace(ground=None, satellite=None),
-        config=LocateConfig(AdaptConfig("a file", "a digest"), street, TURNS),
+        adapt=AdaptConfig("a file", "a digest"), street=street,
     )  # fmt: skip
 
 
@@ -217,10 +219,12 @@ def toy_set(tile, name):
     return Dataset(name, "all", images, images, Positives.unknown(len(tile)), top_view=images)
 
 
-def headings_of(t, known, config=None, images=None):
-    images = images or t.images
-    tiles = module.tile_turns(t.model, images, None)
-    return find_headings(t.ground, "panorama", known, images, t.model, tiles, config or t.config, progress=False)
+def headings_of(t, known, adapt=None, turns=TURNS):
+    inputs = SimpleNamespace(
+        ground=t.ground, street=t.street, adapt=adapt or t.adapt, request=SimpleNamespace(turns=turns)
+    )
+    tiles = module.tile_turns(t.model, t.images, None)
+    return find_headings(inputs, "panorama", known, t.images, t.model, tiles, progress=False)
 
 
 def test_headings_are_found(turned):
@@ -250,40 +254,30 @@ def test_headings_are_searched_once_whatever_the_training(turned, monkeypatch):
     unknown = torch.full((6,), float("nan"), dtype=torch.float64)
     first = headings_of(turned, unknown)
     monkeypatch.setattr(module, "street_views", None)  # would fail if it were looked at again
-    longer = LocateConfig(AdaptConfig("a file", "a digest", epochs=3), turned.config.street, TURNS)
-    assert torch.equal(headings_of(turned, unknown, longer), first)
-    others = (
-        LocateConfig(AdaptConfig("a file", "another"), turned.config.street, TURNS),
-        LocateConfig(turned.config.adapt, turned.config.street, 8),
-    )
-    for other in others:
+    assert torch.equal(headings_of(turned, unknown, replace(turned.adapt, epochs=3)), first)
+    for other in ({"adapt": AdaptConfig("a file", "another")}, {"turns": 8}):
         with pytest.raises(TypeError):
-            headings_of(turned, unknown, other)
+            headings_of(turned, unknown, **other)
 
 
 @pytest.mark.parametrize("turns", [0, -4, 6, 2.5])
 def test_turns_are_a_number(turns):
     with pytest.raises(InputError, match="turns"):
-        LocateConfig(AdaptConfig("a", "b"), turns=turns)
+        Request("ground", "tiles", "out", turns=turns)
 
 
 # --------------------------------------------------------------------------------------------------------- the calibration
 
 
-def test_calibrations_are_called_by_kind_and_heading(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "WEIGHTS", tmp_path)
-    names = {calibration_name(kind, searched=s) for kind in ("panorama", "photo") for s in (False, True)}
-    assert names == {"panorama", "panorama-turned", "photo", "photo-turned"}
-    with pytest.raises(FileNotFoundError, match=r"photo-turned\.json"):
-        world_calibration("photo", searched=True)
-
-
 @pytest.mark.parametrize("searched", [False, True])
 @pytest.mark.parametrize("kind", ["panorama", "photo"])
-def test_the_committed_calibrations_load_and_fit_the_evidence(kind, searched):
-    found = world_calibration(kind, searched=searched)
+def test_the_committed_calibrations_load_and_fit_the_evidence(kind, searched, monkeypatch, tmp_path):
+    search_of_kind = SimpleNamespace(kind=kind, known=torch.tensor([True, not searched]))
+    found = calibration_of(search_of_kind)
     assert 0 < found.right < found.pictures
     assert (found.temperature, found.shift) == (1.0, 0.0)
     assert "old_town" in found.measured_on
     assert ("searched for" in found.measured_on) == searched
-    json.loads((module.WEIGHTS / f"{calibration_name(kind, searched=searched)}.json").read_text())
+    monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"{calibration_name(kind, searched=searched)}\.json"):
+        calibration_of(search_of_kind)

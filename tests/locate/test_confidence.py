@@ -132,17 +132,6 @@ def test_the_fit_is_where_the_published_loss_is_flat():
     assert (fitted.pictures, fitted.right) == (300, int(y.sum()))
 
 
-def test_a_calibration_holds_on_other_pictures():
-    fitted = fit(*simulated(4000, seed=2))
-    found, candidates, truth = simulated(4000, seed=3)
-    right = right_of(found, candidates, truth)
-    p = c.probabilities(fitted, found)
-    assert metrics.calibration_error(p, right) < 0.03
-    assert fitted.weight[0] == pytest.approx(2.0, abs=0.2)
-    claimed = metrics.claimed_and_true_precision(p, right, metrics.threshold_for(p, 0.5))
-    assert abs(claimed.claimed - claimed.true) < 0.03
-
-
 def a_city(seed, hard=0.2, n=1200, side=18, stride_m=12.5):
     """A retrieval in a made-up city: what is seen at a place is a smooth random function of where it is, pictures are
     noisy views of it, some much noisier than others."""

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from geo_inputs import ORIGIN, candidate, place, truth_of
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS
@@ -20,21 +21,10 @@ from ucvgl.errors import InputError
 from ucvgl.locate import located as m
 from ucvgl.locate.confidence import Calibration, Evidence, place_alone
 from ucvgl.locate.pictures import Picture
+from ucvgl.locate.search import NO_HEADING
+from ucvgl.locate.search import place as place_found
 from ucvgl.metrics import Precision
 from ucvgl.positions import Positions, Wgs84, from_metres
-
-ORIGIN = (60.17, 24.94)
-
-
-def candidate(east=0.0, north=0.0, tile="t.png", score=0.5, distance_m=0.0):
-    lat, lon = from_metres(np.array([[east, north]]), ORIGIN)[0]
-    return m.Candidate(tile, float(lat), float(lon), score, distance_m)
-
-
-def place(name="a.jpg", p=0.8, east=0.0, north=0.0, more=(), **changes):
-    best = candidate(east, north)
-    return m.Located(name, best.latitude, best.longitude, p, 10.0, None, (best, *more), **changes)
-
 
 CALIBRATION = Calibration(("contrast",), (0.0,), (1.0,), (2.0,), 0.0, (0.5, 0.0, 0.0, 0.0), "a test", 9, 5)
 
@@ -50,9 +40,8 @@ def test_each_picture_stands_at_its_best_candidate():
     pictures = [Picture("a", "panorama", 64, 32, notes=("dark",)), Picture("b", "panorama", 64, 32)]
     headings, known = torch.tensor([-90.0, 360.0]), torch.tensor([True, False])
     found = SimpleNamespace(pictures=pictures, headings_deg=headings, known=known, evidence=evidence)
-    first, second = m.place(
-        SimpleNamespace(ids=tiles, positions=where), found, place_alone(CALIBRATION, found.evidence)
-    )
+    candidates = SimpleNamespace(ids=tiles, positions=where)
+    first, second = place_found(candidates, found, place_alone(CALIBRATION, found.evidence))
     assert (first.picture, first.candidates[0].tile, first.notes) == ("a", "t2", ("dark",))
     assert (first.latitude, first.longitude) == pytest.approx(tuple(where.values[2]), abs=1e-7)
     assert [c.tile for c in first.candidates] == ["t2", "t3", "t0", "t1", "t4"]
@@ -62,7 +51,7 @@ def test_each_picture_stands_at_its_best_candidate():
     assert (first.radius_m, first.radius_90_m) == (10, 30)  # 0.88 and half of the rest at 20 m: 0.94
     assert (second.radius_m, second.radius_90_m) == (30, None)  # 0.12 and half of the rest: 0.56
     assert (first.heading_deg, second.heading_deg) == (270, 0)
-    assert second.notes == (m.NO_HEADING,)
+    assert second.notes == (NO_HEADING,)
 
 
 # ----------------------------------------------------------------------------------------------------------- the files
@@ -113,7 +102,7 @@ def test_what_is_written_is_read_back_whatever_the_names(tmp_path_factory, locat
     assert sorted(p.name for p in folder.iterdir()) == sorted(m.WRITTEN)
 
 
-def test_geojson_is_what_rfc_7946_says():
+def test_geojson_is_what_rfc_7946_says(tmp_path):
     import jsonschema
 
     number = {"type": "number"}
@@ -130,8 +119,9 @@ def test_geojson_is_what_rfc_7946_says():
         "properties": {"type": {"const": "FeatureCollection"}, "features": {"type": "array", "items": feature}},
     }  # fmt: skip
     one = place(more=(candidate(20, 0, "u", 0.25, 20.0),), heading_deg=45.0, notes=("dark", "tilted"))
-    collection = {"type": "FeatureCollection", "features": [m._feature(one)]}
-    jsonschema.validate(json.loads(json.dumps(collection, allow_nan=False)), schema)
+    m.write_positions(tmp_path, [one])
+    collection = json.loads((tmp_path / "positions.geojson").read_text(encoding="utf-8"))
+    jsonschema.validate(collection, schema)
     found = collection["features"][0]
     assert found["geometry"]["coordinates"] == [one.longitude, one.latitude]  # longitude first
     assert found["geometry"]["coordinates"] == pytest.approx([24.94, 60.17], abs=1e-4)
@@ -249,10 +239,6 @@ def test_nothing_is_half_written_when_the_disk_is_full(tmp_path, monkeypatch):
 
 
 # ----------------------------------------------------------------------------------------------------- against the truth
-
-
-def truth_of(**where):
-    return {f"{name}.jpg": tuple(from_metres(np.array([at]), ORIGIN)[0]) for name, at in where.items()}
 
 
 def test_errors_are_metres_and_unknown_ones_are_left_out():

@@ -4,24 +4,14 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+from geo_inputs import at, place
 
 from ucvgl.locate import map_figures as f
-from ucvgl.locate.located import Candidate, Located
 from ucvgl.locate.map_page import Background
 from ucvgl.metrics import calibration_error, reliability
-from ucvgl.positions import from_metres
 
 mpl.use("agg")
-ORIGIN = (60.17, 24.94)
 pytestmark = pytest.mark.usefixtures("drawn_figures")
-
-
-def at(east, north):
-    return tuple(float(x) for x in from_metres(np.array([[east, north]]), ORIGIN)[0])
-
-
-def place(name, p, east, north):
-    return Located(name, *at(east, north), p, 10.0, None, (Candidate("t", *at(east, north), 0.5, 0.0),))
 
 
 PLACES = [place("a.jpg", 0.9, 100, 0), place("b.jpg", 0.1, 0, 200), place("c.jpg", 0.5, 300, 400)]

@@ -7,27 +7,21 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
+from geo_inputs import at
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 
 from ucvgl.locate import map_page as m
 from ucvgl.locate.located import Candidate, Located
-from ucvgl.positions import from_metres
 
-ORIGIN = (60.17, 24.94)
 EVIL = "</script><img src=x onerror=alert(1)>&amp;{{DATA}}\u2028'\"`.jpg"
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node, to run the page's script")
-
-
-def at(east, north):
-    return tuple(float(x) for x in from_metres(np.array([[east, north]]), ORIGIN)[0])
 
 
 def place(name, p, east=0.0, tiles=("t0", "t1", "t2")):
@@ -238,155 +232,3 @@ def test_the_scripts_arithmetic():
     assert "30 m with 90 %" in found["words"][0]
     assert "not bounded for 90 %" in found["words"][1]
     assert "does not bound" in found["words"][2]
-
-
-# A page small enough to reason about: elements remember texts, children and listeners; Leaflet is a stand-in that remembers
-# circles and what is done to the map. The real one is clicked on in tests/browser.
-DOM = """
-const circles = [], moves = [];
-const layer = (kind, at, options) => ({
-  kind, at, options, on(name, act) { this[name] = act; return this; }, addTo() { return this; }, addLayer() {}, clearLayers() {},
-});
-const box = { extend() {}, isValid: () => true, pad: () => box, contains: () => true };
-const map = {
-  createPane: () => ({ style: {} }), getSize: () => ({ x: 600, y: 400 }), getZoom: () => 3, getBounds: () => box, on() {},
-  setMinZoom() {}, setMaxZoom() {}, fitBounds: () => moves.push("all"), setZoom: (to) => moves.push(to),
-  panBy: (by) => moves.push(by), panTo() {},
-};
-globalThis.L = {
-  map: () => map, canvas: () => ({}), latLngBounds: () => box,
-  layerGroup: () => layer("group"), control: { scale: () => layer("scale") },
-  divIcon: (options) => options, imageOverlay: () => layer("image"), polyline: () => layer("line"), circle: () => layer("ring"),
-  marker: (at, options) => layer("marker", at, options),
-  circleMarker: (at, options) => {
-    const one = layer("circle", at, options);
-    if (options.fillColor) circles.push(one);
-    return one;
-  },
-};
-class Element {
-  constructor(tag) { Object.assign(this, {tag, children: [], on: {}, style: {}, dataset: {}, attributes: {}, own: ""}); }
-  set textContent(text) { this.own = text; this.children = []; }
-  get textContent() { return this.own + this.children.map((c) => c.textContent).join(" "); }
-  set innerHTML(text) { throw new Error("markup from data"); }
-  append(...more) { this.children.push(...more); }
-  replaceChildren(...more) { this.own = ""; this.children = more; }
-  setAttribute(key, value) { this.attributes[key] = value; }
-  addEventListener(kind, act) { this.on[kind] = act; }
-  querySelectorAll(tag) { return this.every().filter((e) => e.tag === tag); }
-  every() { return this.children.flatMap((c) => [c, ...c.every()]); }
-  closest() { return this; }
-  scrollIntoView() {}
-}
-const byId = {};
-globalThis.document = {
-  getElementById: (id) => byId[id] ??= new Element(id),
-  createElement: (tag) => new Element(tag),
-  documentElement: new Element("html"),
-};
-globalThis.requestAnimationFrame = (act) => act();
-"""
-
-
-def clicks(tmp_path, text, code):
-    seen = Seen(text)
-    (tmp_path / "in.json").write_text(json.dumps({"data": seen.of("data"), "pictures": seen.of("pictures")}))
-    script = m.Path(m.__file__).with_name("map_page.js").read_text(encoding="utf-8")
-    (tmp_path / "page.js").write_text(script)
-    program = f"""{DOM}
-        const given = JSON.parse(require("fs").readFileSync("in.json"));
-        for (const id of ["data", "pictures"]) document.getElementById(id).textContent = given[id];
-        Object.assign(document.getElementById("least"), {{value: "0"}});
-        Object.assign(document.getElementById("search"), {{value: ""}});
-        require("vm").runInThisContext(require("fs").readFileSync("page.js", "utf-8"));
-        const find = (id) => document.getElementById(id);
-        const event = (more) => ({{preventDefault() {{}}, button: 0, pointerId: 1, pointerType: "mouse", ...more}});
-        {code}"""
-    (tmp_path / "program.js").write_text(program)
-    done = subprocess.run(["node", "program.js"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-@needs_node
-def test_a_tap_shows_the_picture_its_top_view_and_its_candidates(tmp_path):
-    found = clicks(tmp_path, page(), """
-        const first = circles.slice(0, 3).map((one) => [one.at[1], one.options.fillColor]);
-        const before = find("chosen").textContent;
-        circles[1].click();
-        const images = find("chosen").every().filter((e) => e.tag === "img");
-        console.log(JSON.stringify({
-          before, first, text: find("chosen").textContent, images: images.map((e) => [e.src.slice(0, 23), e.alt]),
-          current: find("list").querySelectorAll("button").map((b) => b.attributes["aria-current"]),
-          count: find("count").textContent, ready: document.documentElement.dataset.ready,
-        }));""")  # fmt: skip
-    xs = [x for x, _ in found["first"]]
-    assert xs[0] < xs[1]  # the least probable first: a at 0 m, c at 400 m, then the evil one at 200 m
-    assert xs[0] < xs[2] < xs[1]
-    assert [colour for _, colour in found["first"]][2] != found["first"][0][1]
-    assert found["before"] == ""
-    assert found["text"].startswith("c.jpg Probability 0.60. Within 10 m with 50 %; not bounded for 90 %.")
-    assert EVIL in found["text"]  # a candidate's name, as text
-    assert "its centre looks to 90°" in found["text"]
-    assert "Note: dark." in found["text"]
-    assert [alt for _, alt in found["images"]] == [
-        "The picture c.jpg",
-        "Top view of c.jpg",
-        "Candidate 1, t2",
-        f"Candidate 2, {EVIL}",
-    ]
-    assert {start for start, _ in found["images"]} == {"data:image/webp;base64,"}
-    assert found["current"] == ["false", "true", "false"]
-    assert found["count"] == "3 of 3 places shown; about 2 of these are expected to be right."
-    assert int(found["ready"]) >= 0
-
-
-@needs_node
-def test_slider_search_list_and_keys(tmp_path):
-    found = clicks(tmp_path, page(), """
-        const out = {};
-        const names = () => find("list").querySelectorAll("button").map((b) => b.children[1].textContent);
-        out.all = names();
-        find("least").value = "0.5"; find("least").on.input();
-        out.high = names(); out.value = find("value").textContent;
-        find("search").value = "C.J"; find("search").on.input();
-        out.found = names();
-        find("search").value = "nothing"; find("search").on.input();
-        out.none = [names(), find("count").textContent];
-        find("search").value = ""; find("least").value = "0"; find("least").on.input();
-        const button = find("list").querySelectorAll("button")[2];
-        find("list").on.click({target: button});
-        out.listed = find("chosen").textContent.slice(0, 5);
-        const key = (name) => {
-          let stopped = false;
-          find("canvas").on.keydown(event({key: name, preventDefault() { stopped = true; }}));
-          return stopped;
-        };
-        key("n"); out.next = find("chosen").textContent.slice(0, 10);
-        key("p"); out.back = find("chosen").textContent.slice(0, 5);
-        moves.length = 0;
-        for (const name of ["ArrowRight", "ArrowDown", "0", "+", "-"]) key(name);
-        out.moves = moves;
-        out.other = [key("Tab"), key("toString")];
-        console.log(JSON.stringify(out));""")  # fmt: skip
-    assert found["all"] == [EVIL, "c.jpg", "a.jpg"]
-    assert (found["high"], found["value"], found["found"]) == ([EVIL, "c.jpg"], "0.50", ["c.jpg"])
-    assert found["none"] == [[], "0 of 3 places shown."]
-    assert found["listed"] == "a.jpg"
-    assert found["next"] == EVIL[:10]
-    assert found["back"] == "a.jpg"
-    assert found["moves"] == [[60, 0], [0, 60], "all", 3.6, 2.4]
-    assert found["other"] == [False, False]
-
-
-@needs_node
-def test_a_place_without_pictures_says_so(tmp_path):
-    one = replace(PLACES[0], radius_m=None, heading_deg=None, notes=())
-    found = clicks(tmp_path, page([one], ground=lambda i: None, top=lambda i: None, tile=lambda name: None), """
-        circles[0].click();
-        const images = find("chosen").every().filter((e) => e.tag === "img");
-        console.log(JSON.stringify({text: find("chosen").textContent, images: images.length}));""")  # fmt: skip
-    assert found["images"] == 0
-    assert found["text"].count("No picture in this page.") == 4
-    assert "does not bound" in found["text"]
-    assert "looks to" not in found["text"]

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ucvgl.data import batches
-from ucvgl.data.files import read_columns
 from ucvgl.errors import InputError
 from ucvgl.locate.pictures import check_ground, fov_from_35mm, in_threads
 
@@ -132,12 +130,8 @@ def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
     assert [p.file for p in ground.unusable] == ["4.jpg", "5.png", "deeper/1.jpg"]
     assert [p.reason_unusable[:14] for p in ground.unusable] == ["an empty file", "no whole image", "no whole image"]
     assert ground.counts() == {"panoramas": 3, "photos": 0, "without heading": 0, "unusable": 3}
-    images = ground.images("panorama")
-    assert images.ids == ("deeper/0.jpg", "deeper/2.jpg", "deeper/3.jpg")
-    (index, pixels), *rest = batches(images, (16, 32), 8)
-    assert (index.tolist(), pixels.shape, rest) == ([0, 1, 2], (3, 3, 16, 32), [])
-    with pytest.raises(InputError, match=r"a usable photo, found 3 panoramas, 3 unusable"):
-        ground.images("photo")
+    assert [p.file for p in ground.of_kind("panorama")] == ["deeper/0.jpg", "deeper/2.jpg", "deeper/3.jpg"]
+    assert ground.of_kind("photo") == []
 
 
 def test_the_report(tmp_path):
@@ -177,15 +171,6 @@ def test_bad_tables(tmp_path, text, says):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(InputError, match=says):
         check_ground(tmp_path / "g", tmp_path / "t.csv")
-
-
-def test_tables_with_other_separators_and_gaps(tmp_path):
-    (tmp_path / "t.csv").write_text("Picture;Heading_deg (true);else\na;5;x\nb;;y\n")
-    files, columns = read_columns(tmp_path / "t.csv", ("fov_deg", "heading_deg"))
-    assert files == ["a", "b"]
-    assert list(columns) == ["heading_deg"]
-    assert columns["heading_deg"][0] == 5
-    assert math.isnan(columns["heading_deg"][1])
 
 
 def test_bad_settings(tmp_path):

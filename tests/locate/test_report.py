@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from geo_inputs import ORIGIN, place, truth_of
 
 from ucvgl.locate import located as m
 from ucvgl.locate import report as r
@@ -13,17 +14,6 @@ from ucvgl.locate.adapt import Round
 from ucvgl.locate.inputs import Request
 from ucvgl.locate.pictures import Picture
 from ucvgl.positions import Positions, Wgs84, from_metres
-
-ORIGIN = (60.17, 24.94)
-
-
-def place(name="a.jpg", p=0.8, east=0.0):
-    lat, lon = (float(v) for v in from_metres(np.array([[east, 0.0]]), ORIGIN)[0])
-    return m.Located(name, lat, lon, p, 10.0, None, (m.Candidate("t.png", lat, lon, 0.5, 0.0),))
-
-
-def truth_of(**where):
-    return {f"{name}.jpg": tuple(from_metres(np.array([at]), ORIGIN)[0]) for name, at in where.items()}
 
 
 def outcome(folder=None, located=(), rounds=(), unusable=(), truth=None, seconds=(), notes=(), stride_m=10.0):
@@ -79,6 +69,12 @@ def test_a_report_without_rounds_truth_or_places_is_short(tmp_path):
     assert "| 95% or more | 0 | - |" in text
 
 
+def advice(found):
+    r.write_report(found)
+    text = (found.folder / "report.md").read_text(encoding="utf-8")
+    return text.split("## What would help\n\n")[1].split("\n\n##")[0].splitlines()
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
@@ -89,13 +85,12 @@ def test_a_report_without_rounds_truth_or_places_is_short(tmp_path):
         ({"unusable": (("a", "b"),)}, "could not be used"),
     ],
 )
-def test_advice_names_what_was_seen_and_nothing_else(changes, word):
+def test_advice_names_what_was_seen_and_nothing_else(tmp_path, changes, word):
     truth = m.compare([place()], truth_of(a=(0.0, 0.0)))
-    found = r.advice(outcome(located=[place()] * 3, truth=truth, **changes))
-    assert len(found) == 1
-    assert word in found[0]
+    (found,) = advice(outcome(tmp_path, [place()] * 3, truth=truth, **changes))
+    assert word in found
 
 
-def test_advice_asks_for_known_positions_where_there_are_none():
-    assert [line for line in r.advice(outcome(located=[place()])) if "--truth" in line]
-    assert r.advice(outcome()) == []
+def test_advice_asks_for_known_positions_where_there_are_none(tmp_path):
+    (found,) = advice(outcome(tmp_path, [place()]))
+    assert "--truth" in found

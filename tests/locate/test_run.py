@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from ucvgl import cli, paths
+from ucvgl import cli
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.locate import inputs as reading
@@ -29,8 +29,7 @@ from ucvgl.locate.inputs import Request, read_inputs
 from ucvgl.locate.located import MARK, read_truth
 from ucvgl.locate.map_page import background_of
 from ucvgl.locate.pictures import BY_SHAPE
-from ucvgl.locate.plan import plan, plan_text
-from ucvgl.locate.run import locate
+from ucvgl.locate.run import locate, plan, plan_text
 from ucvgl.positions import Positions, Wgs84, to_metres
 from ucvgl.world import own_city
 from ucvgl.world.own_city import export_own_city
@@ -57,8 +56,7 @@ def city(tmp_path_factory):
     """Two folders, encoders that know nothing, and a run cache of the module's own."""
     patch = pytest.MonkeyPatch()
     patch.setenv("UCVGL_RUNS", str(tmp_path_factory.mktemp("runs")))
-    patch.setattr(searching, "world_calibration", lambda kind, *, searched: replace(
-        MADE_UP, measured_on=f"made-up {kind}s" + ", turned" * searched))  # fmt: skip
+    patch.setattr(searching, "load_calibration", lambda path: replace(MADE_UP, measured_on=f"made-up {path.stem}s"))
     patch.setattr(map_page, "BACKGROUND_PX", 256)  # most of the time goes into large pictures
     patch.setattr(map_page, "BACKGROUND_PARTS", 16)
     patch.setattr(module, "PICTURE_PX", 64)
@@ -174,7 +172,7 @@ def test_json_is_all_that_stdout_gets(city, ucvgl, tmp_path):
     found = json.loads(out)  # the stages' own lines once stood before it
     assert code == 0
     assert (found["pictures"], found["placed"], found["unusable"]) == (PLACES, PLACES, [])
-    assert found["files"] == sorted([*FILES, "reliability.png"])
+    assert found["files"] == FILES
     assert found["truth"]["known"] == PLACES
     assert 0 < found["expected_right"] < PLACES
     assert found["rounds"][0]["name"] == "as they came"
@@ -226,13 +224,7 @@ def test_a_plan_counts(city, tmp_path):
     assert (found["pictures"], found["without_heading"]) == ({"panorama": PLACES}, {"panorama": 0})
     assert found["epochs"] == 3
     assert found["seconds"] > 0
-    assert [Path(name).name for name in found["writes"]] == [
-        *located.WRITTEN,
-        "map.html",
-        "map.png",
-        "report.md",
-        "reliability.png",
-    ]
+    assert sorted(Path(name).name for name in found["writes"]) == FILES
     blind = replace(asked, heading_deg=None, turns=4)
     assert plan(read_inputs(blind, progress=False))["without_heading"] == {"panorama": PLACES}
     assert "All headings are known or stated." in plan_text(found)
@@ -268,7 +260,6 @@ def test_the_truth_judges_what_was_found(city, done):
     assert found.known == PLACES
     assert found.median_error_m == pytest.approx(np.median(away))
     assert found.recall == pytest.approx((away <= 10).mean())
-    assert (done.folder / "reliability.png").exists()
     report = (done.folder / "report.md").read_text()
     assert f"| pictures with a known position | {PLACES} |" in report
     assert "corrected by the known positions" in report
@@ -288,21 +279,14 @@ def test_probabilities_are_corrected_by_twenty_known_positions(city, done, tmp_p
     assert names(tmp_path / "out") == [MARK, *FILES]
 
 
-def test_a_reliability_diagram_of_before_does_not_stay(city, done, tmp_path):
-    folder = Path(shutil.copytree(done.folder, tmp_path / "out"))
-    assert (folder / "reliability.png").exists()
-    locate(request(city, folder), progress=False)
-    assert names(folder) == [MARK, *FILES]
-
-
 def test_labels_are_trained_on_and_not_judged(city, tmp_path, monkeypatch):
     labels = tmp_path / "labels.csv"
     labels.write_text("".join(city.truth.read_text().splitlines(keepends=True)[:5]))
     given, real = [], module.search
 
-    def watched(ground, kind, candidates, config, known, **options):
+    def watched(inputs, kind, known, **options):
         given.append(known)
-        return real(ground, kind, candidates, config, known, **options)
+        return real(inputs, kind, known, **options)
 
     monkeypatch.setattr(module, "search", watched)
     found = locate(request(city, tmp_path / "out", truth=city.truth, labels=labels), progress=False)
@@ -366,7 +350,7 @@ def test_photos_and_panoramas_in_one_folder(city, ucvgl, tmp_path):
     assert placed["photo_2.jpg"].notes == ()
     assert placed["pano_00000.jpg"].heading_deg in (0, 90, 180, 270)
     report = (out / "report.md").read_text()
-    assert "made-up panoramas, turned; made-up photos, turned" in report
+    assert "made-up panorama-turneds; made-up photo-turneds" in report
     assert "panoramas, as they came" in report
     assert "photos, as they came" in report
     assert f"headings of {PLACES} panoramas were searched for among 4 turns" in report
@@ -409,48 +393,11 @@ def test_one_corrupt_picture_is_named_and_left_out(city, ucvgl, tmp_path):
     assert "| pano_00005.jpg | no whole image" in report
 
 
-def test_a_corrupt_tile_is_named_and_left_out(city, tmp_path):
-    tiles = Path(shutil.copytree(city.tiles, tmp_path / "tiles"))
-    bad = sorted(tiles.rglob("*.jpg"))[0]
-    bad.write_bytes(bad.read_bytes()[:100])
-    found = locate(request(city, tmp_path / "out", tiles=tiles, epochs=0), progress=False)
-    assert [file for file, _ in found.unusable] == [bad.relative_to(tiles).as_posix()]
-    assert len(found.located) == PLACES
-
-
 # ------------------------------------------------------------------------------------------------------- what cannot be used
-
-
-def spoilt_ground(city, tmp_path, monkeypatch):
-    (tmp_path / "ground").mkdir()
-    return {"ground": tmp_path / "ground"}
 
 
 def no_ground(city, tmp_path, monkeypatch):
     return {"ground": tmp_path / "nowhere"}
-
-
-def tiles_without_positions(city, tmp_path, monkeypatch):
-    (tmp_path / "tiles").mkdir()
-    for k, path in enumerate(sorted(city.tiles.rglob("*.jpg"))[:4]):
-        shutil.copy(path, tmp_path / "tiles" / f"tile{'abcd'[k]}.jpg")
-    return {"tiles": tmp_path / "tiles"}
-
-
-def two_levels(city, tmp_path, monkeypatch):
-    tiles = Path(shutil.copytree(city.tiles, tmp_path / "tiles"))
-    path = sorted(tiles.rglob("*.jpg"))[0]
-    _, x, y = path.relative_to(tiles).with_suffix("").parts
-    target = tiles / "19" / str(int(x) // 2) / f"{int(y) // 2}.jpg"
-    target.parent.mkdir(parents=True)
-    shutil.copy(path, target)
-    return {"tiles": tiles}
-
-
-def mixed_systems(city, tmp_path, monkeypatch):
-    tiles = Path(shutil.copytree(city.tiles, tmp_path / "tiles"))
-    sorted(tiles.rglob("*.jpg"))[0].with_suffix(".jgw").write_text("0.000005\n0\n0\n-0.000003\n-30.0\n45.0\n")
-    return {"tiles": tiles}
 
 
 def no_checkpoint(city, tmp_path, monkeypatch):
@@ -479,10 +426,6 @@ def wide_tiles(city, tmp_path, monkeypatch):
     return {"checkpoint": str(tmp_path / "wide.safetensors")}
 
 
-def huge_span(city, tmp_path, monkeypatch):
-    return {"span_m": 5000.0}
-
-
 def labels_without_training(city, tmp_path, monkeypatch):
     return {"labels": city.truth, "epochs": 0}
 
@@ -495,17 +438,12 @@ def bad_truth(city, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (spoilt_ground, "expected street pictures, found no image"),
         (no_ground, "nowhere"),
-        (tiles_without_positions, "a position for every tile.*4 of 4 tiles without: tilea.jpg"),
-        (two_levels, "one zoom level, found zoom 19: 1 tiles, zoom 20"),
-        (mixed_systems, "all say where they lie.*1 that say it"),
         (no_checkpoint, "no such file"),
         (text_as_checkpoint, "a safetensors file"),
         (other_checkpoint, "the settings of two encoders"),
         (encoders_of_panoramas, "--ground-input panorama"),
         (wide_tiles, "square tiles"),
-        (huge_span, "at most the mosaic's"),
         (bad_truth, "truth.csv"),
         (labels_without_training, "epochs to train on them"),
     ],
@@ -513,20 +451,13 @@ def bad_truth(city, tmp_path, monkeypatch):
 def test_what_cannot_be_used_is_one_line_and_status_2(city, ucvgl, tmp_path, monkeypatch, make, says):
     changes = make(city, tmp_path, monkeypatch)
     monkeypatch.setattr(module, "search", None)
-    options = {"span_m": "--span"}
-    more = [word for name, value in changes.items() for word in (options.get(name, f"--{name}"), value)]
+    more = [word for name, value in changes.items() for word in (f"--{name}", value)]
     code, out, said = ucvgl(*words(city, tmp_path / "out", *more))
     assert (code, out) == (2, "")
     assert said.splitlines()[-1].startswith("ucvgl: ")
     with pytest.raises(InputError, match=says):
         read_inputs(request(city, tmp_path / "out", **changes), progress=False)
     assert set(names(tmp_path / "out")) <= {MARK}
-
-
-def test_one_level_of_several_is_chosen(city, tmp_path, monkeypatch):
-    changes = two_levels(city, tmp_path, monkeypatch)
-    inputs = read_inputs(request(city, tmp_path / "out", zoom=20, **changes), progress=False)
-    assert len(inputs.mosaic) == len(list(city.tiles.rglob("*.jpg")))
 
 
 @pytest.mark.parametrize(("option", "value"), [("--kind", "video"), ("--scheme", "wms"), ("--ground-input", "polar")])
@@ -580,9 +511,11 @@ def test_a_full_disk_while_computing(city, ucvgl, tmp_path, monkeypatch):
         raise FULL
 
     real = np.lib.format.open_memmap
-    monkeypatch.setattr(
-        np.lib.format, "open_memmap", lambda path, *rest: full() if path.name == "tile.npy" else real(path, *rest)
-    )
+
+    def opened(path, *rest, **options):
+        return full() if "candidates" in path.parent.name else real(path, *rest, **options)
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", opened)
     code, _, said = ucvgl(*words(city, tmp_path / "out", "--heading", 0))
     assert code == 2
     assert "No space left on device" in said
@@ -624,13 +557,8 @@ def test_a_full_disk_while_writing_leaves_the_files_of_before(city, done, ucvgl,
     assert code == 2
     assert "No space left on device" in said
     assert contents(folder)[file] == before[file]
-    assert set(names(folder)) <= {MARK, *FILES, "reliability.png"}  # nothing half-written
+    assert names(folder) == [MARK, *FILES]  # nothing half-written
     assert not plt.get_fignums()
-
-
-def test_reports_are_written_whole_or_not_at_all():
-    """What the test above stands on: every text goes through `write_text`."""
-    assert located.write_text is paths.write_text
 
 
 # ------------------------------------------------------------------------------------------------------------------ the city

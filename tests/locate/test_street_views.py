@@ -12,11 +12,17 @@ from ucvgl.data.decoding import resize
 from ucvgl.errors import InputError
 from ucvgl.geometry import complete_panorama, perspective_view, photo_top_view, top_view
 from ucvgl.locate import views as street
-from ucvgl.locate.pictures import check_ground
-from ucvgl.locate.views import StreetConfig, align_north, north_up, street_views
+from ucvgl.locate.pictures import Picture, check_ground
+from ucvgl.locate.views import StreetConfig, align_north, street_views
 
 CONFIG = StreetConfig(size_px=(24, 24), span_m=20.0)
 NORTH = torch.zeros(1, dtype=torch.float64)
+
+
+def north_up(image, kind, headings_deg, config, fov_deg=None):
+    """A picture of which nothing else is known."""
+    picture = Picture("a.jpg", kind, image.shape[2], image.shape[1], fov_deg)
+    return street.north_up(image, picture, headings_deg, config)
 
 
 def panorama(height=64, width=None, seed=0):

@@ -1,10 +1,10 @@
 """Mosaics: positions by hand-written formulas, and pictures whose colours say where each pixel lies."""
 
 import math
+import os
 
 import numpy as np
 import pytest
-import torch
 from geo_inputs import images_of, some_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,11 +12,9 @@ from PIL import Image, TiffImagePlugin
 from pyproj import CRS
 
 from ucvgl.errors import InputError
-from ucvgl.locate import candidates as cutting
 from ucvgl.locate.candidates import cut
-from ucvgl.locate.rasters import Source
 from ucvgl.locate.tile_names import tile_numbers
-from ucvgl.locate.tiles import from_source, open_mosaic, to_source_coordinates
+from ucvgl.locate.tiles import open_mosaic
 from ucvgl.positions import Positions, Wgs84, from_metres, from_utm, haversine, to_metres, to_utm
 
 HERE = (60.2, 24.9)  # 2 degrees west of UTM zone 35's meridian: its grid is turned there by 1.8 degrees
@@ -82,7 +80,7 @@ def assert_true_colours(candidates, worst_m=2.6):
 @pytest.mark.parametrize("pattern", ["{z}/{x}/{y}.png", "{z}_{x}_{y}.png", "sat-{z}-{x}-{y}@2x.png", "{x}_{y}_{z}.png"])
 def test_names(tmp_path, pattern):
     mosaic = open_mosaic(write_pyramid(tmp_path, pattern))
-    assert (len(mosaic), mosaic.systems, mosaic.unreadable) == (12, ("EPSG:3857",), ())
+    assert (len(mosaic), {raster.crs for raster in mosaic.rasters}, mosaic.unreadable) == (12, {"EPSG:3857"}, ())
     x, y = (int(v) for v in slippy(*HERE, 18))
     name = pattern.format(z=18, x=x, y=y)
     centre = unslippy(np.array(x + 0.5), np.array(y + 0.5), 18)
@@ -154,26 +152,13 @@ def write_projected(root, epsg, mode, px=48, scale=1.5, **more):
 def test_tags_and_world_files(tmp_path, epsg, mode):
     root = write_projected(tmp_path, epsg, mode)
     mosaic = open_mosaic(root, epsg=epsg if mode == "world file" and epsg != 4326 else None)
-    (text,) = mosaic.systems
+    (text,) = {raster.crs for raster in mosaic.rasters}
     assert CRS.from_user_input(text).to_epsg() == epsg
     assert haversine(np.array(mosaic.origin), np.array(HERE)) < 0.1
     candidates = cut(mosaic, 60.0, 30.0, 40, least_covered=0.97)
     assert len(candidates) >= 4
     inner = some_of(candidates, np.flatnonzero(candidates.covered == 1))
     assert_true_colours(inner)
-
-
-def test_coordinates_both_ways_and_south():
-    for epsg, place in ((4326, HERE), (3857, HERE), (32635, HERE), (32755, (-35.28, 149.13)), (32735, (0.01, 25.0))):
-        degrees = np.array([place, (place[0] + 0.02, place[1] + 0.03)])
-        xy = to_source_coordinates(degrees, f"EPSG:{epsg}")
-        assert from_source(xy, f"EPSG:{epsg}") == pytest.approx(degrees, abs=1e-9)
-    # Sydney's opera house, from a published table of MGA zone 56 (GDA94, WGS84 to a metre)
-    assert to_source_coordinates(np.array([[-33.8568, 151.2153]]), "EPSG:32756")[0] == pytest.approx(
-        [334897, 6252289], abs=60
-    )
-    # north of the equator in a southern zone: the false northing stays
-    assert to_source_coordinates(np.array([[0.01, 25.0]]), "EPSG:32735")[0, 1] > 10_000_000
 
 
 def write_squares(root, count=3, px=20, edge=40.0, columns="span_m", skip=(), grey=None, at=HERE):
@@ -223,6 +208,11 @@ def test_what_tiles_do_not_cover_is_left_out_and_counted(tmp_path):
     assert_true_colours(some_of(every, np.flatnonzero(hidden == 0)))
 
 
+def test_tiles_that_no_square_reaches_are_no_failure(tmp_path):
+    mosaic = open_mosaic(*write_squares(tmp_path, count=10, px=4, edge=5.0))
+    assert len(cut(mosaic, 10.0, 25.0, 8)) == 4  # a margin of 7.5 m around them, wider than a tile
+
+
 @pytest.mark.parametrize("px", [64, 66, 63])
 def test_fine_pixels_are_averaged_not_picked(tmp_path, px):
     board = np.indices((px, px)).sum(0) % 2 * 200
@@ -230,7 +220,6 @@ def test_fine_pixels_are_averaged_not_picked(tmp_path, px):
     mosaic = open_mosaic(*write_squares(tmp_path, count=2, px=px, edge=64.0, grey=grey))
     candidates = cut(mosaic, 50.0, 39.0, 8)  # one pixel is six of the source's
     assert (images_of(candidates).float() - 100).abs().max() < 12
-    assert int(candidates._cache.reduce[0]) == {64: 4, 66: 2, 63: 1}[px]
 
 
 def test_coarse_pixels_are_interpolated(tmp_path):
@@ -254,21 +243,17 @@ def test_overlapping_tiles_are_averaged(tmp_path):
     assert shades[0][6:].tolist() == [90] * 4
 
 
-def test_every_tile_is_decoded_once_and_a_small_cache_changes_nothing(tmp_path, monkeypatch):
-    mosaic = open_mosaic(*write_squares(tmp_path, count=4))
-    reads = []
-    read = Source.read
-    monkeypatch.setattr(Source, "read", lambda self, name, *rest: (reads.append(name), read(self, name, *rest))[1])
-    large = images_of(cut(mosaic, 30.0, 8.0, 16))
-    assert sorted(reads) == sorted(mosaic.files)
-    monkeypatch.setattr(cutting, "CACHE_BYTES", 1)
-    small = cut(mosaic, 30.0, 8.0, 16)
-    assert torch.equal(images_of(small), large)
-    assert len(small._cache.held) == 1
-    reads.clear()
-    monkeypatch.setattr(cutting, "CACHE_BYTES", 9 * 20 * 20 * 4)
-    images_of(cut(mosaic, 30.0, 8.0, 16))
-    assert len(reads) < 4 * 16  # in an order that keeps neighbours together, not four tiles a candidate
+def test_a_tile_that_was_exchanged_is_read_anew(tmp_path):
+    candidates = cut(open_mosaic(*write_squares(tmp_path)), 30.0, 15.0, 16)
+    before = candidates.read(0)
+    for file in (tmp_path / "tiles").iterdir():
+        save(file, np.zeros((20, 20, 3), np.uint8))
+        os.utime(file, (1, 1))  # a clock may be coarse
+    assert before.any()
+    assert not candidates.read(0).any()
+    save(file, np.zeros((19, 20, 3), np.uint8))
+    with pytest.raises(InputError, match=r"t\d\.png.*20 x 19 pixels, where there were 20 x 20"):
+        images_of(candidates)
 
 
 def test_digests(tmp_path):
@@ -342,7 +327,7 @@ def test_mixed_and_unknown_systems(tmp_path):
     write_projected(tmp_path / "a", 32635, "area", skip=(1,))
     write_projected(tmp_path / "a" / "b", 32634, "area", skip=(0, 2, 3))
     both = open_mosaic(tmp_path / "a")  # two zones of one grid, as at their border
-    assert len(both.systems) == 2
+    assert len({raster.crs for raster in both.rasters}) == 2
     candidates = cut(both, 40.0, 20.0, 32, least_covered=0.9)  # their grids are turned against each other: a gap
     assert_true_colours(some_of(candidates, np.flatnonzero(candidates.covered == 1)))
     write_projected(tmp_path / "c", 32635, "area")

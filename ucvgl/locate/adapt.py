@@ -33,29 +33,20 @@ EPOCHS = 10  # of training on one's own imagery
 
 @dataclass(frozen=True)
 class AdaptConfig:
-    """How encoders are trained on one's own imagery.
+    """How encoders are trained on one's own imagery."""
 
-    Args:
-        start: a checkpoint's path.
-        start_digest: of that file, so that another file under its name is another training.
-        given: what the ground encoder reads.
-        epochs: of step 5; 0 leaves the encoders as they come.
-        learning_rate: of step 5; gentler than from scratch (2e-3), since the encoders know something already.
-        batch_size: pairs.
-        keep: part of the mutual matches that is believed at first, the best margins; it grows to all. UCVGL's threshold
-            is for one kind of encoder; candidates that overlap have small margins in any. In a city of the world 83 % of a
-            tenth are right, 68 % of a quarter, 44 % of all.
-        seed: of everything random.
-    """
-
-    start: str
-    start_digest: str
-    given: Literal["top view", "panorama"] = "top view"
-    epochs: int = EPOCHS
+    start: str  # a checkpoint's path
+    start_digest: str  # of that file, so that another file under its name is another training
+    given: Literal["top view", "panorama"] = "top view"  # what the ground encoder reads
+    epochs: int = EPOCHS  # of step 5; 0 leaves the encoders as they come
+    # of step 5; gentler than from scratch (2e-3), since the encoders know something already
     learning_rate: float = 2e-4
-    batch_size: int = 64
+    batch_size: int = 64  # pairs
+    # part of the mutual matches that is believed at first, the best margins; it grows to all. UCVGL's threshold is for
+    # one kind of encoder; candidates that overlap have small margins in any. In a city of the world 83 % of a tenth
+    # are right, 68 % of a quarter, 44 % of all
     keep: float = 0.25
-    seed: int = 0
+    seed: int = 0  # of everything random
 
     def __post_init__(self) -> None:
         if not (isinstance(self.epochs, int) and self.epochs >= 0):
@@ -64,25 +55,15 @@ class AdaptConfig:
 
 @dataclass(frozen=True)
 class Round:
-    """One round of adaptation, by measures that need no label (`pseudo_labels.quality`).
+    """One round of adaptation, by measures that need no label (`pseudo_labels.quality`)."""
 
-    Args:
-        name: as "as they came" or "epoch 3".
-        labels: pseudo-labels it trained on; None where it only measured.
-        mutual_rate: 0 to 1.
-        mean_margin: cosine.
-        cycle: 0 to 1.
-        hubness: skewness, about 0 where all candidates are found equally often.
-        seconds: it took.
-    """
-
-    name: str
-    labels: int | None
-    mutual_rate: float
-    mean_margin: float
-    cycle: float
-    hubness: float
-    seconds: float
+    name: str  # as "as they came" or "epoch 3"
+    labels: int | None  # pseudo-labels it trained on; None where it only measured
+    mutual_rate: float  # 0 to 1
+    mean_margin: float  # cosine
+    cycle: float  # 0 to 1
+    hubness: float  # skewness, about 0 where all candidates are found equally often
+    seconds: float  # it took
 
 
 def starting_model(config: AdaptConfig) -> tuple[TwoViewEncoder, Pretraining]:

@@ -46,19 +46,12 @@ class Placement(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What a retrieval says about N pictures.
+    """What a retrieval says about N pictures."""
 
-    Args:
-        values: (N, 5) float64, a column each of FEATURES.
-        best: (N, B) int64 candidates, best first; B is 5, or all candidates where there are fewer.
-        score: (N, B) float64, theirs.
-        distance_m: (N, B) float64, from the best candidate, 0 for itself.
-    """
-
-    values: np.ndarray
-    best: np.ndarray
-    score: np.ndarray
-    distance_m: np.ndarray
+    values: np.ndarray  # (N, 5) float64, a column each of FEATURES
+    best: np.ndarray  # (N, B) int64 candidates, best first; B is 5, or all candidates where there are fewer
+    score: np.ndarray  # (N, B) float64, theirs
+    distance_m: np.ndarray  # (N, B) float64, from the best candidate, 0 for itself
 
 
 def evidence(both: BothWays, candidates: Positions) -> Evidence:
@@ -104,35 +97,22 @@ class Calibration:
     """A logistic regression of the evidence, and where the truth was when the best candidate was wrong.
 
     probability = sigmoid((bias + sum_f weight_f (x_f - mean_f) / sd_f) / temperature + shift).
-
-    Args:
-        names: the features it looks at, of FEATURES.
-        mean: of each where it was fitted.
-        sd: of each where it was fitted; 1 where it did not vary.
-        weight: of each standardised feature.
-        bias: of the fit.
-        later: for candidates two to five the fraction of the wrongly placed pictures whose true place was within RADIUS_M of
-            that candidate and of none before it.
-        measured_on: in words, for captions.
-        pictures: how many it was fitted to.
-        right: how many of these were right.
-        temperature: of `recalibrated`; 1: none.
-        shift: of `recalibrated`, of the logit; 0: none.
-        scale: of cosines in `chain.softmax`, where pictures of a drive are placed together.
     """
 
-    names: tuple[str, ...]
-    mean: tuple[float, ...]
-    sd: tuple[float, ...]
-    weight: tuple[float, ...]
-    bias: float
+    names: tuple[str, ...]  # the features it looks at, of FEATURES
+    mean: tuple[float, ...]  # of each where it was fitted
+    sd: tuple[float, ...]  # of each where it was fitted; 1 where it did not vary
+    weight: tuple[float, ...]  # of each standardised feature
+    bias: float  # of the fit
+    # for candidates two to five the fraction of the wrongly placed pictures whose true place was within RADIUS_M of
+    # that candidate and of none before it
     later: tuple[float, ...]
-    measured_on: str
-    pictures: int
-    right: int
-    temperature: float = 1.0
-    shift: float = 0.0
-    scale: float = 20.0
+    measured_on: str  # in words, for captions
+    pictures: int  # how many it was fitted to
+    right: int  # how many of these were right
+    temperature: float = 1.0  # of `recalibrated`; 1: none
+    shift: float = 0.0  # of `recalibrated`, of the logit; 0: none
+    scale: float = 20.0  # of cosines in `chain.softmax`, where pictures of a drive are placed together
 
 
 def load_calibration(path: Path) -> Calibration:

@@ -15,7 +15,6 @@ from ucvgl.locate.candidates import SPAN_M, Candidates, cut
 from ucvgl.locate.located import Truth, check_near, read_truth
 from ucvgl.locate.pictures import Ground, Kind, Picture, check_ground
 from ucvgl.locate.rasters import geo_extra
-from ucvgl.locate.search import LocateConfig
 from ucvgl.locate.tile_names import Scheme
 from ucvgl.locate.tiles import Mosaic, open_mosaic
 from ucvgl.locate.views import StreetConfig
@@ -23,17 +22,11 @@ from ucvgl.locate.views import StreetConfig
 
 @dataclass(frozen=True)
 class Drive:
-    """How pictures follow each other.
+    """How pictures follow each other."""
 
-    Args:
-        by: their order: EXIF's time stamps, or their names.
-        speed_m_s: at most, between two time stamps.
-        step_m: at most, between two pictures in the order of their names.
-    """
-
-    by: Literal["time", "name"] = "time"
-    speed_m_s: float = 15.0
-    step_m: float = 50.0
+    by: Literal["time", "name"] = "time"  # their order: EXIF's time stamps, or their names
+    speed_m_s: float = 15.0  # at most, between two time stamps
+    step_m: float = 50.0  # at most, between two pictures in the order of their names
 
     def __post_init__(self) -> None:
         check_number("speed_m_s", self.speed_m_s, unit="m/s", low=0)
@@ -58,57 +51,35 @@ class Drive:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for; each field is an option of the command.
+    """What is asked for; each field is an option of the command."""
 
-    Args:
-        ground: folder of street pictures.
-        tiles: folder of satellite tiles.
-        out: folder to write.
-        ground_table: CSV with file and heading_deg, fov_deg or both.
-        tiles_table: CSV with file, latitude, longitude, and metres_per_pixel or span_m.
-        kind: of all pictures, where their shape does not tell.
-        fov_deg: of the photos that do not say theirs.
-        heading_deg: of the pictures that do not say theirs; None searches for it.
-        camera_height_m: above the ground.
-        crop_offset_px: of cropped panoramas.
-        scheme: of tile names; None: what fits.
-        zoom: of tile names of several levels.
-        epsg: of tiles that do not say theirs.
-        span_m: edge of a candidate.
-        stride_m: between candidates; None: a quarter of the span.
-        checkpoint: 'world', the committed encoders; or a file.
-        ground_input: what the ground encoder of that file reads.
-        epochs: of training on this imagery; 0: none.
-        turns: headings tried.
-        truth: CSV of known positions, to evaluate by.
-        labels: CSV of known positions, to train on.
-        seed: of everything random.
-        drive: how the pictures follow each other, to place them together; None: each alone.
-    """
+    ground: Path  # folder of street pictures
+    tiles: Path  # folder of satellite tiles
+    out: Path  # folder to write
+    ground_table: Path | None = None  # CSV with file and heading_deg, fov_deg or both
+    tiles_table: Path | None = None  # CSV with file, latitude, longitude, and metres_per_pixel or span_m
+    kind: Kind | None = None  # of all pictures, where their shape does not tell
+    fov_deg: float | None = None  # of the photos that do not say theirs
+    heading_deg: float | None = None  # of the pictures that do not say theirs; None searches for it
+    camera_height_m: float = 2.5  # above the ground
+    crop_offset_px: int = 0  # of cropped panoramas
+    scheme: Scheme | None = None  # of tile names; None: what fits
+    zoom: int | None = None  # of tile names of several levels
+    epsg: int | None = None  # of tiles that do not say theirs
+    span_m: float = SPAN_M  # edge of a candidate
+    stride_m: float | None = None  # between candidates; None: a quarter of the span
+    checkpoint: str = "world"  # 'world', the committed encoders; or a file
+    ground_input: Literal["top view", "panorama"] = "top view"  # what the ground encoder of that file reads
+    epochs: int = EPOCHS  # of training on this imagery; 0: none
+    turns: int = 24  # headings tried, a multiple of 4; 24 are 15 degrees apart, the encoders bear half
+    truth: Path | None = None  # CSV of known positions, to evaluate by
+    labels: Path | None = None  # CSV of known positions, to train on
+    seed: int = 0  # of everything random
+    drive: Drive | None = None  # how the pictures follow each other, to place them together; None: each alone
 
-    ground: Path
-    tiles: Path
-    out: Path
-    ground_table: Path | None = None
-    tiles_table: Path | None = None
-    kind: Kind | None = None
-    fov_deg: float | None = None
-    heading_deg: float | None = None
-    camera_height_m: float = 2.5
-    crop_offset_px: int = 0
-    scheme: Scheme | None = None
-    zoom: int | None = None
-    epsg: int | None = None
-    span_m: float = SPAN_M
-    stride_m: float | None = None
-    checkpoint: str = "world"
-    ground_input: Literal["top view", "panorama"] = "top view"
-    epochs: int = EPOCHS
-    turns: int = 24
-    truth: Path | None = None
-    labels: Path | None = None
-    seed: int = 0
-    drive: Drive | None = None
+    def __post_init__(self) -> None:
+        if not (isinstance(self.turns, int) and self.turns >= 4 and self.turns % 4 == 0):
+            raise InputError("turns", expected="a multiple of 4", found=self.turns, todo="24 are 15 degrees apart.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +90,8 @@ class Inputs:
     ground: Ground
     mosaic: Mosaic
     candidates: Candidates
-    config: LocateConfig
+    adapt: AdaptConfig  # where the encoders come from, and how they are trained on this imagery
+    street: StreetConfig  # what is made of a picture
     truth: Truth
     labels: Truth
 
@@ -182,4 +154,4 @@ def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
     for path, known in zip(tables, (truth, labels), strict=True):  # told now and not after the training
         check_near(known, tiles.positions, path or "")
     candidates = cut(tiles, request.span_m, request.stride_m, tile_px)
-    return Inputs(request, ground, tiles, candidates, LocateConfig(adapt, street, request.turns), truth, labels)
+    return Inputs(request, ground, tiles, candidates, adapt, street, truth, labels)

@@ -5,14 +5,13 @@ marked as ours; a folder that holds something else is left alone. Truth enters i
 """
 
 import csv
-import math
 import sqlite3
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,9 +20,7 @@ from pyproj import CRS
 from ucvgl.data.files import read_position_table, table_rows
 from ucvgl.data.folders import looks_swapped
 from ucvgl.errors import InputError
-from ucvgl.locate.candidates import Candidates
-from ucvgl.locate.confidence import BEST, RADIUS_M, Placement
-from ucvgl.locate.search import Search
+from ucvgl.locate.confidence import BEST, RADIUS_M
 from ucvgl.metrics import Precision, calibration_error, claimed_and_true_precision, threshold_for
 from ucvgl.paths import write_json, write_text
 from ucvgl.positions import Positions, Wgs84, haversine
@@ -32,73 +29,39 @@ MARK = ".ucvgl-located.json"
 ANOTHER = "Choose another folder, or empty this one."
 MARKED = {"made_by": "ucvgl locate", "version": 1}
 COLUMNS = ("picture", "latitude", "longitude", "probability", "radius_m", "radius_90_m", "heading_deg", "notes")
-CANDIDATE_COLUMNS = ("tile", "latitude", "longitude", "score", "distance_m")
-HEADER = (*COLUMNS, *(f"candidate_{n}_{c}" for n in range(1, BEST + 1) for c in CANDIDATE_COLUMNS))
 WRITTEN = ("positions.csv", "positions.geojson", "positions.gpkg")
-NO_HEADING = "heading searched for"
 FAR_M = 1e5  # from all tiles: no position of this city
 Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pictures, by their files' names
 
 # ---------------------------------------------------------------------------------------------------------- the result
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One of a picture's best candidates: its name, its centre in degrees, its score, metres from the best one.
-
-    The score is a similarity; of a drive the probability that the picture was taken within RADIUS_M.
-    """
+class Candidate(NamedTuple):
+    """One of a picture's best candidates."""
 
     tile: str
-    latitude: float
+    latitude: float  # degrees, of its centre
     longitude: float
-    score: float
-    distance_m: float
+    score: float  # a similarity; of a drive the probability that the picture was taken within RADIUS_M
+    distance_m: float  # from the best one
 
 
 @dataclass(frozen=True)
 class Located:
-    """Where a picture was taken, as far as the imagery tells.
+    """Where a picture was taken, as far as the imagery tells."""
 
-    Args:
-        picture: its file name.
-        latitude: degrees.
-        longitude: degrees.
-        probability: that the true place lies within RADIUS_M of this one, 0 to 1.
-        radius_m: within which the true place lies with 50 % (`confidence.radius`); None: the evidence does not say.
-        radius_90_m: the same with 90 %.
-        candidates: one to five, the best first.
-        heading_deg: of the picture's centre, clockwise from north, 0 to 360; None: not known.
-        notes: what a reader should know of this picture; no "; " within one.
-    """
-
-    picture: str
-    latitude: float
+    picture: str  # its file name
+    latitude: float  # degrees
     longitude: float
-    probability: float
-    radius_m: float | None
-    radius_90_m: float | None
-    candidates: tuple[Candidate, ...]
-    heading_deg: float | None = None
-    notes: tuple[str, ...] = ()
+    probability: float  # that the true place lies within RADIUS_M of this one, 0 to 1
+    radius_m: float | None  # within which it lies with 50 % (`confidence.radius`); None: the evidence does not say
+    radius_90_m: float | None  # the same with 90 %
+    candidates: tuple[Candidate, ...]  # one to five, the best first
+    heading_deg: float | None = None  # of the picture's centre, clockwise from north, 0 to 360; None: not known
+    notes: tuple[str, ...] = ()  # what a reader should know of this picture; no "; " within one
 
 
-def place(candidates: Candidates, found: Search, placement: Placement) -> list[Located]:
-    """The pictures of a search with their places, in degrees."""
-    degrees = candidates.positions.values.round(7)  # a centimetre
-    located = []
-    for picture, turn, known, *(best, score, away, probability, radii) in zip(
-        found.pictures, found.headings_deg, found.known, *placement, strict=True
-    ):
-        some = tuple(
-            Candidate(candidates.ids[j], *degrees[j].tolist(), round(float(s), 6), round(float(d), 1))
-            for j, s, d in zip(best, score, away, strict=True)
-        )
-        within = [round(float(r), 1) if math.isfinite(r) else None for r in radii]
-        heading = round(float(turn) % 360, 1) % 360
-        p, notes = round(float(probability), 4), picture.notes + (NO_HEADING,) * (not known)
-        located.append(Located(picture.file, some[0].latitude, some[0].longitude, p, *within, some, heading, notes))
-    return located
+HEADER = (*COLUMNS, *(f"candidate_{n}_{field}" for n in range(1, BEST + 1) for field in Candidate._fields))
 
 
 # ----------------------------------------------------------------------------------------------------------- the files
@@ -142,16 +105,20 @@ def write_positions(folder: Path, located: Sequence[Located]) -> None:
     empty. The GeoJSON follows RFC 7946: WGS84, longitude first, points; candidates and notes are properties. The
     GeoPackage follows OGC 12-128r18 (1.3): a layer of points in WGS84 with the table's columns.
     """
-    rows = [
-        [getattr(one, name) for name in COLUMNS[:-1]]
-        + ["; ".join(one.notes)]
-        + [getattr(c, name) for c in one.candidates for name in CANDIDATE_COLUMNS]
-        for one in located
-    ]
+    rows, features = [], []
+    for one in located:
+        row = [getattr(one, name) for name in COLUMNS[:-1]] + ["; ".join(one.notes)]
+        rows.append(row + [cell for candidate in one.candidates for cell in candidate])
+        properties = {
+            name: cell for name, cell in zip(COLUMNS, row, strict=True) if name not in ("latitude", "longitude")
+        }
+        point = {"type": "Point", "coordinates": [one.longitude, one.latitude]}
+        properties["candidates"] = [candidate._asdict() for candidate in one.candidates]
+        features.append({"type": "Feature", "geometry": point, "properties": properties})
     table = pd.DataFrame([row + [None] * (len(HEADER) - len(row)) for row in rows], columns=list(HEADER))
     # quotes guard any name
     write_text(folder / WRITTEN[0], table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n"))
-    write_json(folder / WRITTEN[1], {"type": "FeatureCollection", "features": [_feature(one) for one in located]})
+    write_json(folder / WRITTEN[1], {"type": "FeatureCollection", "features": features})
     partial = folder / f".{WRITTEN[2]}.partial"
     try:
         partial.unlink(missing_ok=True)  # of a killed run
@@ -159,16 +126,6 @@ def write_positions(folder: Path, located: Sequence[Located]) -> None:
         partial.replace(folder / WRITTEN[2])
     finally:
         partial.unlink(missing_ok=True)  # a full disk, Ctrl-C
-
-
-def _feature(one: Located) -> dict[str, Any]:
-    candidates = [{name: getattr(c, name) for name in CANDIDATE_COLUMNS} for c in one.candidates]
-    properties = {name: getattr(one, name) for name in COLUMNS if name not in ("latitude", "longitude", "notes")}
-    return {
-        "type": "Feature",
-        "geometry": {"type": "Point", "coordinates": [one.longitude, one.latitude]},
-        "properties": {**properties, "notes": "; ".join(one.notes), "candidates": candidates},
-    }
 
 
 _GEOPACKAGE = """
@@ -217,27 +174,16 @@ def _write_geopackage(path: Path, table: pd.DataFrame) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Located pictures against known positions.
+    """Located pictures against known positions."""
 
-    Args:
-        known: how many of the pictures have one.
-        radius_m: within which a place counts as right.
-        recall: fraction of the known ones that is right, 0 to 1.
-        recall_5: fraction of which one of the best five is right.
-        median_error_m: metres.
-        p90_error_m: the 90th percentile, metres.
-        calibration_error: expected, 0 to 1.
-        half: predicted and empirical precision of the more probable half.
-    """
-
-    known: int
-    radius_m: float
-    recall: float
-    recall_5: float
+    known: int  # how many of the pictures have one
+    radius_m: float  # within which a place counts as right
+    recall: float  # fraction of the known ones that is right, 0 to 1
+    recall_5: float  # fraction of which one of the best five is right
     median_error_m: float
-    p90_error_m: float
-    calibration_error: float
-    half: Precision
+    p90_error_m: float  # the 90th percentile
+    calibration_error: float  # expected, 0 to 1
+    half: Precision  # predicted and empirical, of the more probable half
 
 
 def read_truth(path: Path | str, pictures: Sequence[str]) -> dict[str, tuple[float, float]]:

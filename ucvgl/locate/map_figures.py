@@ -1,7 +1,7 @@
 """Figures of located pictures for paper: the map, and whether the probabilities hold. Each returns a matplotlib figure."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -27,22 +27,17 @@ def result_map(located: Sequence[Located], background: Background, *, truth: Tru
     located: at least one. truth: picture -> latitude and longitude of some; a line then leads from each of their places to
     the true one.
     """
-    places = np.array([(one.latitude, one.longitude) for one in located])
-    corners = np.array([(background.south, background.west), (background.north, background.east)])
-    every = np.concatenate([places, corners])
-    origin = tuple((every.min(0) + every.max(0)) / 2)
-
-    def metres(degrees: np.ndarray) -> np.ndarray:
-        return to_metres(Positions(degrees, Wgs84()), origin).values
-
+    known = np.array([one.picture in (truth or {}) for one in located])
+    degrees = [(background.south, background.west), (background.north, background.east)]
+    degrees += [(one.latitude, one.longitude) for one in located]
+    degrees += [truth[one.picture] for one in located if truth and one.picture in truth]
+    metres = to_metres(Positions(degrees, Wgs84())).values
+    (left, low), (right, high) = metres[:2]
+    at, true = metres[2 : 2 + len(located)], metres[2 + len(located) :]
     figure, axes = plt.subplots(figsize=(8.6, 7.4), layout="constrained")
-    (left, low), (right, high) = metres(corners)
     axes.imshow(as_picture(background.image), extent=(left, right, low, high), zorder=0)
-    at = metres(places)
     p = np.array([one.probability for one in located])
     if truth is not None:
-        known = np.array([one.picture in truth for one in located])
-        true = metres(_known(located, truth))
         lines = np.stack([at[known], true], axis=1)
         thin = float(np.clip(40 / max(1, len(lines)), 0.15, 1))  # hundreds of lines would hide the places
         for colour, width in (("black", 2.4), ("white", 1.1)):
@@ -56,18 +51,13 @@ def result_map(located: Sequence[Located], background: Background, *, truth: Tru
     dots = axes.scatter(*at[order].T, s=size, c=p[order], cmap=COLOURS, vmin=0, vmax=1, edgecolors="white", linewidths=0.9,
                         zorder=5)  # fmt: skip
     figure.colorbar(dots, ax=axes, label="probability of the place", shrink=0.8)
-    _frame(axes, every if truth is None else np.concatenate([every, _known(located, truth)]), metres)
+    _frame(axes, metres)
     return figure
 
 
-def _known(located: Sequence[Located], truth: Truth) -> np.ndarray:
-    return np.array([truth[one.picture] for one in located if one.picture in truth]).reshape(-1, 2)
-
-
-def _frame(axes: Axes, degrees: np.ndarray, metres: Callable[[np.ndarray], np.ndarray]) -> None:
+def _frame(axes: Axes, metres: np.ndarray) -> None:
     """Limits around all that is shown, no axes, and a scale bar below it."""
-    shown = metres(degrees)
-    low, high = shown.min(0), shown.max(0)
+    low, high = metres.min(0), metres.max(0)
     margin = max(10.0, 0.03 * float((high - low).max()))
     low, high = low - margin, high + margin
     height = float(high[1] - low[1])

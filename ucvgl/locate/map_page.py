@@ -8,15 +8,11 @@ The page's parts are map_page.html, .css and .js beside this file, and Leaflet 1
 
 import base64
 import hashlib
-import html
 import io
-import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ucvgl.lab.plots import as_picture
-from ucvgl.locate.candidates import cut
+from ucvgl.locate.candidates import paint
 from ucvgl.locate.located import Located
 from ucvgl.locate.tiles import Mosaic
 from ucvgl.positions import from_metres
@@ -37,8 +33,7 @@ SCALE = (
 PARTS = ("map_page.html", "map_page.css", "map_page.js", "leaflet/leaflet.css", "leaflet/leaflet.js")
 GROUND_PX, TOP_PX, TILE_PX = 256, 112, 80  # longer edges of a picture, its top view and a candidate
 BACKGROUND_PX = 2048  # longer edge of the mosaic
-# squares along the longer edge of the mosaic; whole ones fit, so up to half a one is lost at an edge
-BACKGROUND_PARTS = 48
+BACKGROUND_PARTS = 48  # squares along the longer edge of the mosaic
 GREY = 214  # of the ground without tiles
 QUALITY = 55  # of the WebP images
 # 1,000 places with five candidates each of their own take 25 MB. Pictures of more are smaller, as many pixels in all, down to
@@ -48,37 +43,30 @@ FULL, SMALLEST = 1000, 0.45
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """A picture of the ground, north up, and the degrees of its edges.
+    """A picture of the ground, north up, and the degrees of its edges."""
 
-    Args:
-        image: (3, H, W) uint8, or float in 0..1.
-        south: latitude of the lower edge.
-        west: longitude of the left edge.
-        north: latitude of the upper edge.
-        east: longitude of the right edge.
-    """
-
-    image: Tensor
-    south: float
-    west: float
-    north: float
-    east: float
+    image: Tensor  # (3, H, W) uint8, or float in 0..1
+    south: float  # latitude of the lower edge
+    west: float  # longitude of the left edge
+    north: float  # latitude of the upper edge
+    east: float  # longitude of the right edge
 
 
 def background_of(tiles: Mosaic) -> Background:
-    """The tiles as one picture, north up, of squares side by side; grey where no tile is."""
+    """The tiles as one picture, north up, painted square by square; grey where no tile is."""
     low, high = tiles.bounds_m
-    edge = min(float(max(high - low)) / BACKGROUND_PARTS, float(min(high - low)))
-    size = max(16, BACKGROUND_PX // BACKGROUND_PARTS)
-    parts = cut(tiles, edge, edge, size, least_covered=0.02)
-    corner = parts.centre_m.min(0) - edge / 2
-    columns, rows = np.round((parts.centre_m.max(0) - corner) / edge + 0.5).astype(int)
+    edge, size = float(max(high - low)) / BACKGROUND_PARTS, max(16, BACKGROUND_PX // BACKGROUND_PARTS)
+    columns, rows = np.ceil((high - low) / edge - 1e-6).astype(int)
     sheet = torch.full((3, rows * size, columns * size), GREY, dtype=torch.uint8)
-    for k, (east, north) in enumerate(np.round((parts.centre_m - corner) / edge - 0.5).astype(int).tolist()):
-        top, left = (rows - 1 - north) * size, east * size
-        sheet[:, top : top + size, left : left + size] = parts.read(k)
-    corners = np.stack([corner, corner + edge * np.array([columns, rows])])
-    return Background(sheet, *from_metres(corners, tiles.origin).ravel().tolist())
+    for row, column in np.ndindex(rows, columns):
+        centre = np.array([low[0] + (column + 0.5) * edge, high[1] - (row + 0.5) * edge])
+        colours, there = paint(tiles, centre, edge, size)
+        part = sheet[:, row * size : (row + 1) * size, column * size : (column + 1) * size]
+        part[:, there] = colours[:, there]
+    width, height = np.round((high - low) / edge * size).astype(int)
+    wide, tall = width * edge / size, height * edge / size
+    ends = np.array([(low[0], high[1] - tall), (low[0] + wide, high[1])])  # south-west, north-east
+    return Background(sheet[:, :height, :width], *from_metres(ends, tiles.origin).ravel().tolist())
 
 
 def map_page(
@@ -95,17 +83,22 @@ def map_page(
         top: picture index -> its top view.
         tile: candidate's name -> its picture, asked for once each.
     """
+    from jinja2 import Environment
+    from markupsafe import Markup
+
     tiles = list(dict.fromkeys(c.tile for one in located for c in one.candidates))
     number = {name: i for i, name in enumerate(tiles)}
-    data = {
-        "title": title,
-        "scale": SCALE,
-        "backgrounds": [
-            {"src": "data:image/webp;base64," + _webp(background.image, BACKGROUND_PX), "south": background.south,
-             "west": background.west, "north": background.north, "east": background.east}
-        ],
-        "tiles": tiles,
-        "places": [_place(one, number) for one in located],
+    places = [
+        {
+            "name": one.picture, "lat": one.latitude, "lon": one.longitude, "p": one.probability, "r50": one.radius_m,
+            "r90": one.radius_90_m, "heading": one.heading_deg, "notes": one.notes,
+            "best": [[number[c.tile], c.latitude, c.longitude, c.score, c.distance_m] for c in one.candidates],
+        }
+        for one in located
+    ]  # fmt: skip
+    mosaic = {
+        "src": "data:image/webp;base64," + _webp(background.image, BACKGROUND_PX), "south": background.south,
+        "west": background.west, "north": background.north, "east": background.east,
     }  # fmt: skip
     scale = min(1.0, max(SMALLEST, math.sqrt(FULL / len(located))))
     shown = min(len(located), round(FULL / SMALLEST**2))
@@ -121,24 +114,18 @@ def map_page(
     }
     parts = {name: Path(__file__).parent.joinpath(name).read_text(encoding="utf-8") for name in PARTS}
     script, style = (f"{parts[f'leaflet/leaflet.{kind}']}\n{parts[f'map_page.{kind}']}" for kind in ("js", "css"))
-    filled = {
-        "TITLE": html.escape(title),
-        "POLICY": f"default-src 'none'; img-src data:; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
-        "base-uri 'none'; form-action 'none'",
-        "STYLE": style,
-        "SCRIPT": script,
-        "DATA": _json(data),
-        "PICTURES": _json(pictures),
-    }
-    return re.sub(r"\{\{([A-Z]+)\}\}", lambda match: filled[match[1]], parts["map_page.html"])
-
-
-def _place(one: Located, number: dict[str, int]) -> dict[str, Any]:
-    return {
-        "name": one.picture, "lat": one.latitude, "lon": one.longitude, "p": one.probability, "r50": one.radius_m,
-        "r90": one.radius_90_m, "heading": one.heading_deg, "notes": one.notes,
-        "best": [[number[c.tile], c.latitude, c.longitude, c.score, c.distance_m] for c in one.candidates],
-    }  # fmt: skip
+    policy = (
+        f"default-src 'none'; img-src data:; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    environment = Environment(
+        autoescape=True, keep_trailing_newline=True
+    )  # its tojson may stand inside a script element
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment.from_string(parts["map_page.html"]).render(
+        title=title, policy=Markup(policy), style=Markup(style), script=Markup(script), pictures=pictures,
+        data={"title": title, "scale": SCALE, "backgrounds": [mosaic], "tiles": tiles, "places": places},
+    )  # fmt: skip
 
 
 def _webp(image: Tensor, longest_px: int) -> str:
@@ -147,12 +134,6 @@ def _webp(image: Tensor, longest_px: int) -> str:
     picture.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
     picture.save(buffer, "WEBP", quality=QUALITY, method=4)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _json(value: Any) -> str:
-    """JSON that may stand inside a script element: no character of it can end the element or begin a comment."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _digest(text: str) -> str:

@@ -20,9 +20,9 @@ from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
+from PIL.ExifTags import GPS, IFD, Base
 from tqdm.auto import tqdm
 
-from ucvgl.data.container import FileImages
 from ucvgl.data.decoding import FORMATS, MAX_PIXELS
 from ucvgl.data.files import folder, read_columns, table_rows, walk
 from ucvgl.errors import InputError, check_number
@@ -55,35 +55,22 @@ class Crop(NamedTuple):
 
 @dataclass(frozen=True)
 class Picture:
-    """One street picture and what is known of it.
+    """One street picture and what is known of it."""
 
-    Args:
-        file: its path below the folder.
-        kind: 'panorama' (equirectangular) or 'photo'; None where that cannot be told.
-        width: pixels, upright; 0 if the file could not be read.
-        height: pixels, upright.
-        fov_deg: horizontal field of view, 360 for a whole panorama; None if unknown.
-        heading_deg: what the centre column shows, degrees clockwise from north; None if unknown.
-        fov_source: where the field of view came from: table, exif (an estimate), xmp, stated or format; '' if unknown.
-        heading_source: where the heading came from: table, exif, 'exif, magnetic', 'exif, unreferenced', xmp or stated.
-        crop: of a panorama whose tags say which part of the sphere it shows.
-        taken_s: seconds of EXIF's time stamp, from any zero; None if unknown.
-        notes: what a reader of its place should know.
-        reason_unusable: why it cannot be used; None if it can.
-    """
-
-    file: str
-    kind: Kind | None
-    width: int
-    height: int
-    fov_deg: float | None = None
-    heading_deg: float | None = None
+    file: str  # its path below the folder
+    kind: Kind | None  # 'panorama' (equirectangular) or 'photo'; None where that cannot be told
+    width: int  # pixels, upright; 0 if the file could not be read
+    height: int  # pixels, upright
+    fov_deg: float | None = None  # horizontal field of view, 360 for a whole panorama; None if unknown
+    heading_deg: float | None = None  # what the centre column shows, degrees clockwise from north; None if unknown
+    # where the field of view came from: table, exif (an estimate), xmp, stated or format; '' if unknown
     fov_source: str = ""
+    # where the heading came from: table, exif, 'exif, magnetic', 'exif, unreferenced', xmp or stated
     heading_source: str = ""
-    crop: Crop | None = None
-    taken_s: float | None = None
-    notes: tuple[str, ...] = ()
-    reason_unusable: str | None = None
+    crop: Crop | None = None  # of a panorama whose tags say which part of the sphere it shows
+    taken_s: float | None = None  # seconds of EXIF's time stamp, from any zero; None if unknown
+    notes: tuple[str, ...] = ()  # what a reader of its place should know
+    reason_unusable: str | None = None  # why it cannot be used; None if it can
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,30 +95,17 @@ class Ground:
         """The usable pictures of one kind."""
         return [p for p in self.usable if p.kind == kind]
 
-    def images(self, kind: Kind) -> FileImages:
-        """The usable pictures of one kind as an image set; ids are file names. They may differ in size.
-
-        Raises:
-            InputError: there is none.
-        """
-        files = [p.file for p in self.of_kind(kind)]
-        if not files:
-            found = ", ".join(f"{count} {what}" for what, count in self.counts().items() if count)
-            raise InputError(self.root, expected=f"a usable {kind}", found=found, todo="Read the reasons in text().")
-        return FileImages(self.root, files, files, None, self.root)
-
     def headings(self, kind: Kind) -> np.ndarray:
-        """(K,) float64 degrees, in the order of `images(kind)`; NaN where unknown."""
+        """(K,) float64 degrees, in the order of `of_kind(kind)`; NaN where unknown."""
         known = (p.heading_deg for p in self.of_kind(kind))
         return np.array([math.nan if h is None else h for h in known], np.float64)
 
     def counts(self) -> dict[str, int]:
         """How many pictures there are: panoramas and photos (usable), without heading (of those), unusable."""
         kinds = Counter(p.kind for p in self.usable)
-        blind = sum(p.heading_deg is None for p in self.usable)
         return {
-            "panoramas": kinds["panorama"], "photos": kinds["photo"], "without heading": blind,
-            "unusable": len(self.unusable),
+            "panoramas": kinds["panorama"], "photos": kinds["photo"],
+            "without heading": sum(p.heading_deg is None for p in self.usable), "unusable": len(self.unusable),
         }  # fmt: skip
 
     def text(self) -> str:
@@ -141,14 +115,13 @@ class Ground:
             f"{len(self.pictures):,} pictures in {self.root}: {counts['panoramas']:,} panoramas and {counts['photos']:,} photos "
             f"can be used, {counts['unusable']:,} cannot"
         ]
-        for what, sources in (
-            ("fields of view of photos", Counter(p.fov_source for p in good if p.kind == "photo")),
-            ("headings", Counter(p.heading_source for p in good if p.heading_source)),
-            ("notes", Counter(note for p in good for note in p.notes)),
+        for what, said in (
+            ("fields of view of photos", [f"from {p.fov_source}" for p in good if p.kind == "photo"]),
+            ("headings", [f"from {p.heading_source}" for p in good if p.heading_source]),
+            ("notes", [note for p in good for note in p.notes]),
         ):
-            if sources:
-                between = " " if what == "notes" else " from "
-                rows.append(f"{what}: " + ", ".join(f"{n:,}{between}{s}" for s, n in sorted(sources.items())))
+            if said:
+                rows.append(f"{what}: " + ", ".join(f"{n:,} {words}" for words, n in sorted(Counter(said).items())))
         if counts["without heading"]:
             rows.append(f"{counts['without heading']:,} without a heading")
         if self.passed_over:
@@ -223,7 +196,7 @@ def in_threads(look: Callable[[T], R], items: Iterable[T], progress: bool, what:
 class _Seen(NamedTuple):
     """What a file says about itself."""
 
-    width: int = 0
+    width: int = 0  # upright
     height: int = 0
     projection: str = ""  # as XMP names it
     crop: Crop | None = None
@@ -250,54 +223,51 @@ def _seen(path: Path) -> _Seen:
             # JPEG: reads all of the file but transforms a part of it
             image.draft("RGB", (max(width // 8, 2 * SEAM_PX[1]), max(height // 8, 2 * SEAM_PX[0])))
             image.load()
-            meets = _edges_meet(image)
+            if turned:
+                return found._replace(width=height, height=width)
+            return found._replace(width=width, height=height, meets=_edges_meet(image))
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
         return _Seen(fault=f"no whole image ({type(error).__name__}: {error})"[:200])
-    if turned:
-        return found._replace(width=height, height=width)
-    return found._replace(width=width, height=height, meets=meets)
 
 
 def _tags(image: Image.Image) -> tuple[bool, _Seen]:
     """Turned by a quarter, and what EXIF and XMP say; damaged tags do not spoil a picture."""
     try:
         exif = image.getexif()
-        turned, gps, camera = exif.get(0x0112, 1) in (5, 6, 7, 8), exif.get_ifd(0x8825), exif.get_ifd(0x8769)
+        turned = exif.get(Base.Orientation, 1) in (5, 6, 7, 8)
+        gps, camera = exif.get_ifd(IFD.GPSInfo), exif.get_ifd(IFD.Exif)
     except Exception:  # as Pillow raises
         turned, gps, camera = False, {}, {}
     xmp = image.info.get("xmp", b"")
-    xmp = xmp.encode() if isinstance(xmp, str) else xmp
-    focal, heading = _finite(camera.get(0xA405)), _finite(gps.get(17))
-    reference = str(gps.get(16, "")).strip("b'\0 ").upper()[:1]
+    xmp = xmp if isinstance(xmp, str) else xmp.decode("utf-8", "replace")
+    pano = dict(reversed(re.findall(r"GPano:(\w+)\s*(?:=\s*[\"']|>)\s*([^\"'<\s]+)", xmp)))  # attributes or elements
+    focal, heading = _finite(camera.get(Base.FocalLengthIn35mmFilm)), _finite(gps.get(GPS.GPSImgDirection))
+    reference = str(gps.get(GPS.GPSImgDirectionRef, "")).strip("b'\0 ").upper()[:1]
     source = {"T": "exif", "M": "exif, magnetic"}.get(reference, "exif, unreferenced")
     return turned, _Seen(
-        projection=_field(xmp, "ProjectionType").lower(), crop=_crop(xmp), pose_deg=_finite(_field(xmp, "PoseHeadingDegrees")),
-        camera=bool(focal or _finite(camera.get(0x920A))), focal_mm=focal or None,
-        heading_deg=None if heading is None else heading % 360, heading_source="" if heading is None else source,
-        taken_s=_seconds(camera),
+        projection=pano.get("ProjectionType", "").lower(), crop=_crop(pano),
+        pose_deg=_finite(pano.get("PoseHeadingDegrees")), camera=bool(focal or _finite(camera.get(Base.FocalLength))),
+        focal_mm=focal or None, heading_deg=None if heading is None else heading % 360,
+        heading_source="" if heading is None else source, taken_s=_seconds(camera),
     )  # fmt: skip
 
 
 def _seconds(camera: Mapping[int, object]) -> float | None:
     """Of EXIF's DateTimeOriginal and its fraction, in whatever time zone; None where there is none, or zeros."""
     with suppress(ValueError):
-        time = datetime.strptime(str(camera.get(0x9003, "")).strip("\0 "), "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
-        fraction = re.match(r"\d+", str(camera.get(0x9291, "")))
+        time = datetime.strptime(str(camera.get(Base.DateTimeOriginal, "")).strip("\0 "), "%Y:%m:%d %H:%M:%S").replace(
+            tzinfo=UTC
+        )
+        fraction = re.match(r"\d+", str(camera.get(Base.SubsecTimeOriginal, "")))
         return time.timestamp() + (float(f"0.{fraction[0]}") if fraction else 0.0)
     return None
 
 
-def _field(xmp: bytes, name: str) -> str:
-    """A value of XMP, written as an attribute or as an element; '' where it is not there."""
-    found = re.search(rb"GPano:%b\s*(?:=\s*[\"']|>)\s*([^\"'<\s]+)" % name.encode(), xmp)
-    return "" if found is None else found[1].decode("ascii", "replace")
-
-
-def _crop(xmp: bytes) -> Crop | None:
+def _crop(pano: Mapping[str, str]) -> Crop | None:
     """The part of the sphere that is there (Photo Sphere XMP); None where it is all of it, or not said."""
     names = ("CroppedAreaLeftPixels", "CroppedAreaTopPixels", "CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels",
              "FullPanoWidthPixels", "FullPanoHeightPixels")  # fmt: skip
-    numbers = [_finite(_field(xmp, name)) for name in names]
+    numbers = [_finite(pano.get(name)) for name in names]
     if None in numbers or min(numbers[2:]) <= 0:
         return None
     left, top, width, height, full_width, full_height = numbers
@@ -324,40 +294,42 @@ def _edges_meet(image: Image.Image) -> bool:
 
 
 def _picture(
-    name: str, seen: _Seen, row: list[float], kind: Kind | None, fov_deg: float | None, heading_deg: float | None
+    name: str, seen: _Seen, row: list[float], stated: Kind | None, fov_deg: float | None, heading_deg: float | None
 ) -> Picture:
     """What a file, its row of the table and the caller's statements come to."""
     if seen.fault is not None:
         return Picture(name, None, 0, 0, reason_unusable=seen.fault)
-    size = seen.width, seen.height
-    listed, turned = (None if math.isnan(value) else value for value in row)
-    stated = kind
-    kind, doubt, notes = _kind(seen, listed, stated)
-    crop = seen.crop if kind == "panorama" and seen.projection == "equirectangular" and listed is None else None
-    if stated and _misfit(seen, crop):  # the caller knows better than tags of before an edit
-        crop = None
-    fov, fov_source = None, ""
+    listed_fov, listed_heading = (None if math.isnan(value) else value for value in row)
+    kind, doubt, notes = _kind(seen, listed_fov, stated)
+    crop, pose, fovs = None, seen.pose_deg, ()
     if kind == "panorama":
-        fov, fov_source = (360.0, "format") if crop is None else (360.0 * crop.width, "xmp")
-        doubt = doubt or _misfit(seen, crop)
+        if seen.projection == "equirectangular" and listed_fov is None:
+            crop = seen.crop
+        misfit = _misfit(seen, crop)
+        if misfit and stated:  # the caller knows better than tags of before an edit
+            crop, misfit = None, None
+        doubt = doubt or misfit
+        fovs = ((360.0, "format") if crop is None else (360.0 * crop.width, "xmp"),)
+        if crop is not None and pose is not None:  # the part's own centre may lie beside that of the sphere
+            pose += 360 * (crop.left + crop.width / 2 - 0.5)
     elif kind == "photo":
-        exif = None if seen.focal_mm is None else fov_from_35mm(seen.focal_mm, *size)
-        ways = ((listed, "table"), (exif, "exif"), (fov_deg, "stated"))
-        fov, fov_source = next(((v, s) for v, s in ways if v is not None), (None, ""))
-    pose = seen.pose_deg  # of the sphere's centre; a cropped picture's own centre may lie beside it
-    if pose is not None and crop is not None:
-        pose += 360 * (crop.left + crop.width / 2 - 0.5)
-    ways = (
-        (turned, "table"), (None if pose is None else pose % 360, "xmp"), (seen.heading_deg, seen.heading_source),
+        exif = None if seen.focal_mm is None else fov_from_35mm(seen.focal_mm, seen.width, seen.height)
+        fovs = (listed_fov, "table"), (exif, "exif"), (fov_deg, "stated")
+    headings = (
+        (listed_heading, "table"), (None if pose is None else pose % 360, "xmp"), (seen.heading_deg, seen.heading_source),
         (heading_deg, "stated"),
     )  # fmt: skip
-    heading, source = next(((v, s) for v, s in ways if v is not None), (None, ""))
-    notes += (MAGNETIC,) * (source == "exif, magnetic") + (UNREFERENCED,) * (source == "exif, unreferenced")
-    if min(size) < LEAST_PX:
-        doubt = f"{size[0]} x {size[1]} pixels, less than {LEAST_PX} across"
+    (fov, fov_source), (heading, source) = (
+        next(((value, source) for value, source in ways if value is not None), (None, "")) for ways in (fovs, headings)
+    )
+    notes += {"exif, magnetic": (MAGNETIC,), "exif, unreferenced": (UNREFERENCED,)}.get(source, ())
+    if min(seen.width, seen.height) < LEAST_PX:
+        doubt = f"{seen.width} x {seen.height} pixels, less than {LEAST_PX} across"
     elif doubt is None and fov is None:
         doubt = "a photo without a field of view: give fov_deg in a table (--ground-table), or --fov for all"
-    return Picture(name, kind, *size, fov, heading, fov_source, source, crop, seen.taken_s, notes, doubt)
+    return Picture(
+        name, kind, seen.width, seen.height, fov, heading, fov_source, source, crop, seen.taken_s, notes, doubt
+    )
 
 
 def _misfit(seen: _Seen, crop: Crop | None) -> str | None:
@@ -393,12 +365,9 @@ def _kind(
         return "panorama", None, () if seen.meets else (BY_SHAPE,)
     if PHOTO[0] <= aspect <= PHOTO[1] and (aspect < WHOLE[0] or seen.camera):
         return "photo", None, ()
-    reason = f"{shape}: neither panorama (2, or 3.5 to 9) nor photo (0.4 to 1.96); state which with --kind"
-    return (
-        None,
-        f"{shape}, whose edges do not meet: no panorama 360 degrees wide; state with --kind" if whole else reason,
-        (),
-    )
+    if whole:
+        return None, f"{shape}, whose edges do not meet: no panorama 360 degrees wide; state with --kind", ()
+    return None, f"{shape}: neither panorama (2, or 3.5 to 9) nor photo (0.4 to 1.96); state which with --kind", ()
 
 
 def _known(table: Path, names: list[str]) -> np.ndarray:

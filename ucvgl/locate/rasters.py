@@ -7,6 +7,7 @@ where a pixel is no ground (transparent, no-data, not finite) and 255 where it i
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +15,6 @@ import numpy as np
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from ucvgl.data.files import numbers
 from ucvgl.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ DRIVERS = {
     b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff", b"\x89PNG": "PNG", b"\xff\xd8": "JPEG",
     b"RIFF": "WEBP", b"BM": "BMP", b"\0\0\0\x0cjP": "JP2OpenJPEG", b"\xff\x4f\xff\x51": "JP2OpenJPEG",
 }  # fmt: skip
-PART_PX = 2048  # edge of the windows that a file is read by: one is held in memory at a time
-GRID_PX = 256  # of the grid that says where a window is ground
+PART_PX = 2048  # edge of the windows that a file is looked through by: one is held in memory at a time
+OPEN_FILES = 64  # that are kept open, with what GDAL keeps of their pixels
+GRID_PX = 512  # edge up to which every pixel is asked whether it is ground; of a larger file one in GRID_STEP
+GRID_STEP = 8
 SAMPLE = 64  # pixels across that a window contributes to the stretch
 EDGE_PX = 32  # samples along a tile's edge
 FILLED = 0.75  # of a range of values that the brightest pixels must reach, for it to be taken as the range
@@ -35,17 +37,18 @@ Stretch = tuple[float, float]  # the values that become 0 and 255
 Window = tuple[int, int, int, int]  # first row, first column, rows, columns
 
 
-class Look(NamedTuple):
-    """What a file says about itself; `fault` is why it cannot be used, or ''."""
+class Raster(NamedTuple):
+    """A file, and what it says about itself; `fault` is why it cannot be used, or ''."""
 
+    name: str
     height: int = 0
     width: int = 0
     kind: str = ""  # of its numbers, as uint8
     affine: np.ndarray | None = None  # (2, 3) from (column, row, 1), pixel centres at whole numbers
-    crs: str = ""  # as WKT; '' where not said
-    ground: tuple[np.ndarray | None, ...] = ()  # of each window, a grid of bool; None: all of it is
+    crs: str = ""  # as WKT or in words of PROJ; '' where not said
+    ground: np.ndarray | None = None  # a grid of bool over the file; None: all of it is ground
     sample: np.ndarray | None = None  # (K,) values, where they are no bytes
-    edges: np.ndarray | None = None  # (4, EDGE_PX, 3) northern, southern, western, eastern, of a file of one window
+    edges: np.ndarray | None = None  # (4, EDGE_PX, 3) northern, southern, western, eastern, of a small file
     fault: str = ""
 
 
@@ -89,34 +92,28 @@ def opened(path: Path) -> "DatasetReader":
     return rasterio.open(path, driver=driver)
 
 
-def windows(height: int, width: int) -> list[Window]:
-    """The windows that a file is read by, row by row."""
-    return [
-        (row, column, min(PART_PX, height - row), min(PART_PX, width - column))
-        for row in range(0, height, PART_PX)
-        for column in range(0, width, PART_PX)
-    ]
-
-
-def look(path: Path, tags: bool) -> Look:
+def look(root: Path, name: str, tags: bool) -> Raster:
     """Opens a file, finds where it lies if `tags`, and reads all of it, so that a damaged one is known."""
+    path = root / name
     if path.is_file() and path.stat().st_size == 0:
-        return Look(fault="an empty file")
+        return Raster(name, fault="an empty file")
     try:
         with opened(path) as file:
-            kind = np.dtype(file.dtypes[0]).name if file.count else "none"
-            found = Look(file.height, file.width, kind)
-            fault = _unsupported(file)
-            if fault:
+            kind = np.dtype(file.dtypes[0])
+            found = Raster(name, file.height, file.width, kind.name)
+            if kind.kind == "c":
+                fault = f"complex numbers ({kind.name}), no picture: convert it (gdal_translate -ot Byte -scale)"
                 return found._replace(fault=fault)
+            if "cyan" in {colour.name for colour in file.colorinterp}:
+                return found._replace(fault="colours as cyan, magenta, yellow and black: convert it to RGB")
             if tags:
                 affine, crs = _place(path, file)
                 found = found._replace(affine=affine, crs=crs)
-            return _verified(file, found)
+            return _looked_through(file, found)
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
-        return Look(fault=f"no whole image ({_said(error)})")
+        return Raster(name, fault=f"no whole image ({_said(error)})")
 
 
 def _said(error: Exception) -> str:
@@ -124,34 +121,26 @@ def _said(error: Exception) -> str:
     return str(error.__cause__ or error).replace("\n", " ")[:160]
 
 
-def _unsupported(file: "DatasetReader") -> str:
-    names = {colour.name for colour in file.colorinterp}
-    if file.dtypes and np.dtype(file.dtypes[0]).kind == "c":
-        return f"complex numbers ({file.dtypes[0]}), no picture: convert it (gdal_translate -ot Byte -scale)"
-    if "cyan" in names:
-        return "colours as cyan, magenta, yellow and black: convert it to RGB"
-    return ""
-
-
-def _verified(file: "DatasetReader", found: Look) -> Look:
-    """Reads all windows: where each is ground, a sample of values that are no bytes, and the edges of a small tile."""
-    grounds, samples, edges = [], [], None
-    parts = windows(file.height, file.width)
-    for window in parts:
-        values, ground = raw(file, window)
-        step = -(-max(ground.shape) // GRID_PX)
-        grid = ground[step // 2 :: step, step // 2 :: step]
-        grounds.append(None if ground.all() else grid)
-        if found.kind != "uint8":
-            step = -(-max(ground.shape) // SAMPLE)
-            samples.append(values[:, ::step, ::step][:, ground[::step, ::step]].ravel())
-        elif len(parts) == 1 and min(ground.shape) > 1:
-            row, column = (np.linspace(0, n - 1, EDGE_PX).astype(int) for n in ground.shape)
-            edges = np.stack([values[:, 0, column], values[:, -1, column], values[:, row, 0], values[:, row, -1]])
-            edges = edges.transpose(0, 2, 1).astype(np.float32)
-    return found._replace(
-        ground=tuple(grounds), sample=np.concatenate(samples).astype(np.float64) if samples else None, edges=edges
-    )
+def _looked_through(file: "DatasetReader", found: Raster) -> Raster:
+    """Reads all windows: where the file is ground, a sample of values that are no bytes, and the edges of a small tile."""
+    step = 1 if max(file.shape) <= GRID_PX else GRID_STEP
+    grid = np.ones([len(range(step // 2, n, step)) for n in file.shape], bool)
+    samples, edges = [], None
+    for row in range(0, file.height, PART_PX):
+        for column in range(0, file.width, PART_PX):
+            window = row, column, min(PART_PX, file.height - row), min(PART_PX, file.width - column)
+            values, ground = raw(file, window)
+            coarse = ground[step // 2 :: step, step // 2 :: step]
+            grid[row // step :, column // step :][: len(coarse), : coarse.shape[1]] = coarse
+            if found.kind != "uint8":
+                every = -(-max(ground.shape) // SAMPLE)
+                samples.append(values[:, ::every, ::every][:, ground[::every, ::every]].ravel())
+            elif ground.shape == file.shape and min(file.shape) > 1:
+                at, along = (np.linspace(0, n - 1, EDGE_PX).astype(int) for n in file.shape)
+                edges = np.stack([values[:, 0, along], values[:, -1, along], values[:, at, 0], values[:, at, -1]])
+                edges = edges.transpose(0, 2, 1).astype(np.float32)
+    sample = np.concatenate(samples).astype(np.float64) if samples else None
+    return found._replace(ground=None if grid.all() else grid, sample=sample, edges=edges)
 
 
 # ---------------------------------------------------------------------------------------------------------- the position
@@ -159,9 +148,13 @@ def _verified(file: "DatasetReader", found: Look) -> Look:
 
 def _place(path: Path, file: "DatasetReader") -> tuple[np.ndarray | None, str]:
     """The affine map and the coordinate system: tags, or a world file beside the picture and a .prj, letter case ignored."""
+    from affine import loadsw
+
     affine = np.array(file.transform[:6], np.float64).reshape(2, 3)
     if file.transform.is_identity:
-        world = _beside(path, _world_endings(path))
+        ending = path.suffix[1:].lower()
+        short = {"tif": "tfw", "tiff": "tfw", "jpg": "jgw", "jpeg": "jgw"}.get(ending, f"{ending[0]}{ending[-1]}w")
+        world = _beside(path, f".{short}", f".{ending}w", ".wld")
         if world is None:
             if file.gcps[0]:
                 raise InputError(
@@ -169,51 +162,39 @@ def _place(path: Path, file: "DatasetReader") -> tuple[np.ndarray | None, str]:
                     todo="Rectify it first: gdalwarp -t_srs EPSG:3857 IN OUT.",
                 )  # fmt: skip
             return None, ""
-        affine = _world_file(world)
+        try:
+            numbers = loadsw(world.read_text(encoding="utf-8", errors="replace").replace(",", "."))
+        except ValueError as error:
+            raise InputError(world, expected="six numbers", found=error, todo="Write the world file anew.") from error
+        affine = np.array(numbers[:6]).reshape(2, 3)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:, :2])) == 0:
         raise InputError(
             path, expected="pixels with an area", found=affine.tolist(), todo="Correct the pixel size and the position."
         )
     affine[:, 2] += affine[:, :2].sum(1) / 2  # from a pixel's corner to its centre
     text = file.crs.to_wkt() if file.crs and (file.crs.is_projected or file.crs.is_geographic) else ""
-    projection = None if text else _beside(path, (".prj",))
+    projection = None if text else _beside(path, ".prj")
     return affine, text or ("" if projection is None else projection.read_text(encoding="utf-8", errors="replace"))
 
 
-def _world_endings(path: Path) -> tuple[str, ...]:
-    """.jgw, .jpgw and .wld of a .jpg."""
-    ending = path.suffix[1:].lower()
-    short = "tfw" if ending in ("tif", "tiff") else "jgw" if ending in ("jpg", "jpeg") else f"{ending[0]}{ending[-1]}w"
-    return f".{short}", f".{ending}w", ".wld"
-
-
-def _beside(path: Path, endings: Sequence[str]) -> Path | None:
+def _beside(path: Path, *endings: str) -> Path | None:
     """The file of the same name with one of the endings, whatever their letter case."""
     held = {p.name.lower(): p for p in path.parent.iterdir()}
     return next((held[name] for ending in endings if (name := path.stem.lower() + ending) in held), None)
 
 
-def _world_file(path: Path) -> np.ndarray:
-    """Six numbers: the affine map of pixel centres (ESRI's world file), here of pixel corners."""
-    words = path.read_text(encoding="utf-8", errors="replace").replace(",", ".").split()
-    if len(words) != 6:
-        raise InputError(path, expected="six numbers", found=f"{len(words)} words", todo="Write the world file anew.")
-    a, d, b, e, c, f = numbers(path, words)
-    return np.array([[a, b, c - (a + b) / 2], [d, e, f - (d + e) / 2]])
-
-
-def system(text: str, where: object, affine: np.ndarray, epsg: int | None) -> CRS:
-    """The coordinate system that a file says, else the stated one, else degrees if the numbers can be nothing else.
+def system(text: str, where: object, affine: np.ndarray, epsg: int | None) -> str:
+    """The coordinate system, as WKT: what a file says, else the stated one, else degrees if the numbers can be nothing else.
 
     Raises:
         InputError: none of these, or a system without a place on the Earth.
     """
     todo = "Say it with --epsg (326xx and 327xx are UTM, 3857 Web Mercator)."
     if not text and epsg is None:
-        if np.abs(affine[:, :2]).max() < 0.01 and abs(affine[0, 2]) <= 180 and abs(affine[1, 2]) <= 90:
-            return CRS.from_epsg(4326)
-        found = f"metres at {affine[0, 2]:.1f}, {affine[1, 2]:.1f}"
-        raise InputError(where, expected="the coordinate system's EPSG code, or degrees", found=found, todo=todo)
+        if np.abs(affine[:, :2]).max() >= 0.01 or abs(affine[0, 2]) > 180 or abs(affine[1, 2]) > 90:
+            found = f"metres at {affine[0, 2]:.1f}, {affine[1, 2]:.1f}"
+            raise InputError(where, expected="the coordinate system's EPSG code, or degrees", found=found, todo=todo)
+        epsg = 4326
     try:
         crs = CRS.from_user_input(text or epsg)
     except CRSError as error:
@@ -223,7 +204,7 @@ def system(text: str, where: object, affine: np.ndarray, epsg: int | None) -> CR
             where, expected="a projected or geographic coordinate system", found=f"{crs.type_name} {crs.name!r}",
             todo="Reproject the tiles (gdalwarp -t_srs EPSG:3857), or give their positions in a table.",
         )  # fmt: skip
-    return crs
+    return crs.to_wkt()
 
 
 # ------------------------------------------------------------------------------------------------------------ the pixels
@@ -277,38 +258,29 @@ def stretch_of(samples: Sequence[np.ndarray]) -> Stretch:
     return (float(first), float(last)) if last > first else (float(first) - 0.5, float(first) + 0.5)
 
 
-class Source:
-    """Reads windows of a folder's files; the last file stays open, whose neighbouring windows share what it decodes."""
+@lru_cache(OPEN_FILES)
+def _kept_open(path: Path, changed_ns: int) -> "DatasetReader":
+    """GDAL keeps what it decodes of an open file; one that was exchanged has another time of change."""
+    return opened(path)
 
-    def __init__(self, root: str) -> None:
-        self.root, self.name, self.file = root, "", None
 
-    def read(self, name: str, window: Window, stretch: Stretch | None) -> np.ndarray:
-        """A window as uint8 (4, h, w): red, green, blue, and the weight.
+def pixels(root: str, raster: Raster, window: Window, stretch: Stretch | None) -> np.ndarray:
+    """A window of a file as uint8 (4, h, w): red, green, blue, and the weight; to be read `quiet`.
 
-        Raises:
-            InputError: the file is gone, damaged, or not the one that was looked at.
-        """
-        path = Path(self.root, name)
-        try:
-            with quiet():
-                if name != self.name or self.file is None or self.file.closed:
-                    self.file = opened(path)
-                    self.name = name
-                row, column, height, width = window
-                if row + height > self.file.height or column + width > self.file.width:
-                    raise InputError(
-                        path, expected=f"{row + height} rows and {column + width} columns, as before",
-                        found=f"{self.file.height} and {self.file.width}", todo="Leave the tiles alone while they are read.",
-                    )  # fmt: skip
-                values, ground = raw(self.file, window)
-        except InputError:
-            raise
-        except Exception as error:  # decoders raise whatever a damaged byte leads them to
-            found = _said(error) if path.exists() else "no such file"
-            raise InputError(path, expected="a whole tile", found=found, todo="Copy the file again.") from error
-        if values.dtype != np.uint8:
-            low, high = stretch or (0.0, 255.0)
-            values = ((values.astype(np.float32) - low) * (255 / (high - low))).round().clip(0, 255).astype(np.uint8)
-        weight = ground.astype(np.uint8)[None] * 255
-        return np.concatenate([np.broadcast_to(values, (3, *ground.shape)), weight])
+    Raises:
+        InputError: the file is gone, damaged, or not the one that was looked at.
+    """
+    path = Path(root, raster.name)
+    try:
+        file = _kept_open(path, path.stat().st_mtime_ns)
+        if file.shape != (raster.height, raster.width):
+            found = f"{file.width} x {file.height} pixels, where there were {raster.width} x {raster.height}"
+            raise ValueError(found)
+        values, ground = raw(file, window)
+    except Exception as error:  # decoders raise whatever a damaged byte leads them to
+        found = _said(error) if path.exists() else "no such file"
+        raise InputError(path, expected="a whole tile", found=found, todo="Copy the file again.") from error
+    if values.dtype != np.uint8:
+        low, high = stretch or (0.0, 255.0)
+        values = ((values.astype(np.float32) - low) * (255 / (high - low))).round().clip(0, 255).astype(np.uint8)
+    return np.concatenate([np.broadcast_to(values, (3, *ground.shape)), ground[None] * np.uint8(255)])

@@ -3,7 +3,7 @@
 import html
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,27 +26,16 @@ LEAST_RECALIBRATED = 20  # known positions from which on the probabilities are c
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a run found.
+    """What a run found."""
 
-    Args:
-        folder: where everything lies.
-        command: that was run.
-        inputs: what it was asked for, and what the folders hold.
-        searches: by kind of picture.
-        located: the pictures that were placed.
-        truth: against known positions, if some were given.
-        labels: positions that were trained on.
-        seconds: step -> seconds, in order.
-    """
-
-    folder: Path
-    command: str
-    inputs: Inputs
-    searches: Mapping[Kind, Search]
-    located: list[Located]
-    truth: Comparison | None
-    labels: int
-    seconds: Mapping[str, float]
+    folder: Path  # where everything lies
+    command: str  # that was run
+    inputs: Inputs  # what it was asked for, and what the folders hold
+    searches: Mapping[Kind, Search]  # by kind of picture
+    located: list[Located]  # the pictures that were placed
+    truth: Comparison | None  # against known positions, if some were given
+    labels: int  # positions that were trained on
+    seconds: Mapping[str, float]  # step -> seconds, in order
 
     @property
     def rounds(self) -> list[Round]:
@@ -114,8 +103,8 @@ def write_report(outcome: Outcome) -> None:
     text = page.get_template("report.md.j2").render(
         outcome=outcome, inputs=outcome.inputs, cut=outcome.inputs.candidates, request=outcome.inputs.request,
         radius_m=RADIUS_M, calibrated_on="; ".join(measured), sure=sure, shown=SHOWN,
-        advice=advice(outcome) or ["Nothing stands out."], total=sum(outcome.seconds.values()),
-        magnetic=noted[MAGNETIC], unreferenced=noted[UNREFERENCED], by_shape=noted[BY_SHAPE], kept=_kept,
+        rounds=outcome.rounds, apart_m=outcome.inputs.candidates.stride_m / math.sqrt(2), total=sum(outcome.seconds.values()),
+        magnetic=noted[MAGNETIC], unreferenced=noted[UNREFERENCED], by_shape=noted[BY_SHAPE],
         crops=sum(p.kind == "panorama" and p.crop is None and p.width > 2.2 * p.height for p in usable),
         exif_fov=any(p.kind == "photo" and p.fov_source == "exif" for p in usable),
         corrected=len(outcome.inputs.truth) >= LEAST_RECALIBRATED and outcome.inputs.request.drive is None,
@@ -131,42 +120,3 @@ def _cell(value: object) -> str:
 
 def _time(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
-
-
-def advice(outcome: Outcome) -> list[str]:
-    """What would help, by rules on the numbers; the limits are ours, and the sentences name what was seen."""
-    found, rounds, stride_m = [], outcome.rounds, outcome.inputs.candidates.stride_m
-    last = rounds[-1] if rounds else None
-    if last and last.mutual_rate < 0.1:
-        found.append(
-            f"Only {last.mutual_rate:.0%} of the pictures and their candidates choose each other: the views do not fit yet. "
-            "Check the heading (the panorama's centre column should be north), the crop offset, the span, and that the "
-            "tiles are of this area; then more rounds."
-        )
-    if last and last.hubness > 3:
-        found.append(
-            f"A few candidates are found far too often (hubness {last.hubness:.1f}): re-rank, and look for blank tiles, "
-            "water or forest among them."
-        )
-    if len(rounds) > 1 and last.labels is not None and last.mutual_rate > 1.1 * rounds[-2].mutual_rate:
-        found.append("Mutual matches were still growing in the last round: more rounds.")
-    if stride_m / math.sqrt(2) > RADIUS_M:
-        found.append(
-            f"Candidates stand {stride_m:g} m apart, so the nearest may be {stride_m / math.sqrt(2):.0f} m off: "
-            f"a stride of {RADIUS_M:g} m or less."
-        )
-    if outcome.unusable:
-        found.append(f"{len(outcome.unusable)} files could not be used: mend or remove them.")
-    if outcome.located and outcome.truth is None:
-        found.append("A few known positions (--truth CSV, 20 or more) check the probabilities on this place itself.")
-    return found
-
-
-def _kept(kind: Kind, rounds: Sequence[Round], epochs: int) -> str:
-    """Which encoders placed the pictures; as `adapt` chooses them."""
-    if epochs == 0:
-        return f"the encoders placed the {kind}s as they came (--epochs 0)"
-    if len(rounds) == 1:
-        return f"no pseudo-label was found among the {kind}s, so the encoders stayed as they came"
-    best = max(range(len(rounds)), key=lambda number: (rounds[number].mutual_rate, number))
-    return f"of the encoders for {kind}s those kept are: {rounds[best].name}, which has the most mutual matches"

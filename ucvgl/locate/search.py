@@ -6,8 +6,8 @@ Every step that takes time is a stage of the run cache, so that a stopped run go
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ucvgl.augment import roll_panoramas, turn_squares
-from ucvgl.data.container import ArrayImages, Dataset, Positives
+from ucvgl.data.container import ArrayImages, Dataset, FileImages, Positives
 from ucvgl.distributed import embed_sharded, processes
 from ucvgl.encoders import Encoder, TwoViewEncoder, embed
 from ucvgl.errors import InputError
-from ucvgl.lab.cache import StageResult, run_stage
+from ucvgl.lab.cache import run_stage
 from ucvgl.locate.adapt import AdaptConfig, Round, adapt, starting_model
 from ucvgl.locate.candidates import Candidates
-from ucvgl.locate.confidence import NEIGHBOURS, PICTURES, Calibration, Evidence, evidence, load_calibration
+from ucvgl.locate.confidence import NEIGHBOURS, PICTURES, Calibration, Evidence, Placement, evidence, load_calibration
+from ucvgl.locate.inputs import Inputs
+from ucvgl.locate.located import Candidate, Located
 from ucvgl.locate.pictures import Ground, Kind, Picture
 from ucvgl.locate.views import StreetConfig, street_views
 from ucvgl.methods.baselines import centred_by_domain
@@ -33,50 +35,23 @@ from ucvgl.reranking import csls_neighbours
 from ucvgl.search import top_k
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
-
-
-@dataclass(frozen=True)
-class LocateConfig:
-    """How pictures are searched for.
-
-    Args:
-        adapt: where the encoders come from, and how they are trained on this imagery.
-        street: what is made of a picture.
-        turns: headings tried for a picture without one, a multiple of 4; 24 are 15 degrees apart, the encoders bear half.
-    """
-
-    adapt: AdaptConfig
-    street: StreetConfig = field(default_factory=StreetConfig)
-    turns: int = 24
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.turns, int) and self.turns >= 4 and self.turns % 4 == 0):
-            raise InputError("turns", expected="a multiple of 4", found=self.turns, todo="24 are 15 degrees apart.")
+NO_HEADING = "heading searched for"
+IMAGES = "images.npy"  # in a stage's folder, (N, 3, h, w) uint8
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What a search for the pictures of one kind found.
+    """What a search for the pictures of one kind found."""
 
-    Args:
-        kind: of the pictures.
-        pictures: N.
-        images: the same, as the encoder is given them, and M candidates.
-        headings_deg: (N,) of the pictures' centres, known or found.
-        known: (N,) bool, which headings were known.
-        descriptors: (N, 4 D) and (M, 4 D) float16, whose inner product is the mean cosine of four quarter turns.
-        evidence: for each picture's best candidate.
-        rounds: of adaptation.
-    """
-
-    kind: Kind
-    pictures: list[Picture]
-    images: Dataset
-    headings_deg: Tensor
-    known: Tensor
+    kind: Kind  # of the pictures
+    pictures: list[Picture]  # N
+    images: Dataset  # the same, as the encoder is given them, and M candidates
+    headings_deg: Tensor  # (N,) of the pictures' centres, known or found
+    known: Tensor  # (N,) bool, which headings were known
+    # (N, 4 D) and (M, 4 D) float16, whose inner product is the mean cosine of four quarter turns
     descriptors: Descriptors
-    evidence: Evidence
-    rounds: list[Round]
+    evidence: Evidence  # for each picture's best candidate
+    rounds: list[Round]  # of adaptation
 
     @property
     def cosines(self) -> np.ndarray:
@@ -84,23 +59,19 @@ class Search:
         return (self.descriptors.ground.float() @ self.descriptors.satellite.float().T).numpy()
 
 
-def search(
-    ground: Ground, kind: Kind, candidates: Candidates, config: LocateConfig, given: Tensor | None = None, *,
-    progress: bool = True,
-) -> Search:  # fmt: skip
+def search(inputs: Inputs, kind: Kind, given: Tensor | None = None, *, progress: bool = True) -> Search:
     """Adapts the encoders to all usable pictures of a kind and searches the candidates for them.
 
     Args:
-        ground: checked.
+        inputs: checked.
         kind: which pictures.
-        candidates: from `candidates.cut`.
-        config: how.
         given: (N,) int64 candidates of pictures whose place is known, -1 elsewhere; None: none is.
         progress: show bars.
 
     Raises:
-        InputError: no usable picture of that kind, fewer than two candidates, a file that cannot be read.
+        InputError: fewer than two candidates, a file that cannot be read.
     """
+    ground, candidates, street = inputs.ground, inputs.candidates, inputs.street
     if len(candidates) < 2:
         raise InputError(
             candidates.mosaic.root, expected="two candidates or more", found=len(candidates),
@@ -108,18 +79,20 @@ def search(
         )  # fmt: skip
     headings = torch.from_numpy(ground.headings(kind))
     known = ~headings.isnan()
-    first = picture_stage(ground, kind, headings.nan_to_num(0.0), config.street, progress=progress)
-    tiles = candidate_stage(candidates, progress=progress)
-    images = _images(first, tiles)
-    came, start = starting_model(config.adapt)
+    pictures = street_images(ground, kind, headings.nan_to_num(0.0), street, progress=progress)
+    tiles = tile_images(candidates, progress=progress)
+    # panorama and top view are one, since an encoder reads one of them
+    images = Dataset("locate", "all", pictures, tiles, Positives.unknown(len(pictures)), top_view=pictures)
+    came, start = starting_model(inputs.adapt)
     if not bool(known.all()):
-        turned = tile_turns(came, images, config.adapt)
-        headings = find_headings(ground, kind, headings, images, came, turned, config, progress=progress)
-        images = _images(picture_stage(ground, kind, headings, config.street, progress=progress), tiles)
+        turned = tile_turns(came, images, inputs.adapt)
+        headings = find_headings(inputs, kind, headings, images, came, turned, progress=progress)
+        pictures = street_images(ground, kind, headings, street, progress=progress)
+        images = replace(images, query=pictures, top_view=pictures)
     upright = _embedded(came.ground, ground_input(images, start), roll_panoramas, 0)
-    before = Descriptors(_centred(upright), _centred(tile_turns(came, images, config.adapt, 1)[0]))
-    model, rounds = adapt(came, start, images, config.adapt, given, came=before, progress=progress)
-    turned = tile_turns(model, images, config.adapt if model is came else None)
+    before = Descriptors(_centred(upright), _centred(tile_turns(came, images, inputs.adapt, 1)[0]))
+    model, rounds = adapt(came, start, images, inputs.adapt, given, came=before, progress=progress)
+    turned = tile_turns(model, images, inputs.adapt if model is came else None)
     after = Descriptors(picture_turns(model, images, start).half(), together(turned).half())
     exact = Descriptors(after.ground.float(), after.satellite.float())  # the CPU multiplies half precision slowly
     both = csls_neighbours(exact.ground, exact.satellite, min(NEIGHBOURS, len(candidates)), min(PICTURES, len(known)))
@@ -127,16 +100,32 @@ def search(
     return Search(kind, ground.of_kind(kind), images, headings, known, after, found, rounds)
 
 
-# ------------------------------------------------------------------------------------------------------- the descriptors
+def place(candidates: Candidates, found: Search, placement: Placement) -> list[Located]:
+    """The pictures of a search with their places, in degrees."""
+    degrees = candidates.positions.values.round(7)  # a centimetre
+    located = []
+    for picture, turn, known, *(best, score, away, probability, radii) in zip(
+        found.pictures, found.headings_deg, found.known, *placement, strict=True
+    ):
+        some = tuple(
+            Candidate(candidates.ids[j], *degrees[j].tolist(), round(float(s), 6), round(float(d), 1))
+            for j, s, d in zip(best, score, away, strict=True)
+        )
+        within = [round(float(r), 1) if math.isfinite(r) else None for r in radii]
+        heading = round(float(turn) % 360, 1) % 360
+        p, notes = round(float(probability), 4), picture.notes + (NO_HEADING,) * (not known)
+        located.append(Located(picture.file, some[0].latitude, some[0].longitude, p, *within, some, heading, notes))
+    return located
 
 
 @dataclass(frozen=True)
-class _TileTurn:
-    """All that the descriptors of tiles depend on beside the tiles."""
+class _Settings:
+    """All that a stage depends on beside its images."""
 
-    start: str
-    digest: str
-    quarters: int
+    values: tuple[object, ...]
+
+
+# ------------------------------------------------------------------------------------------------------- the descriptors
 
 
 def picture_turns(model: TwoViewEncoder, images: Dataset, start: Pretraining) -> Tensor:
@@ -166,7 +155,7 @@ def tile_turns(model: TwoViewEncoder, images: Dataset, came: AdaptConfig | None,
             np.save(folder / "turn.npy", one(quarters).half().numpy(), allow_pickle=False)
             return {"tiles": len(images.gallery)}
 
-        key = _TileTurn(Path(came.start).name, came.start_digest, quarters)
+        key = _Settings((Path(came.start).name, came.start_digest, quarters))
         stage = run_stage("tile-descriptors", key, images.gallery.source, compute)
         return torch.from_numpy(np.load(stage.folder / "turn.npy", allow_pickle=False)).float()
 
@@ -192,133 +181,97 @@ def _centred(descriptors: Tensor) -> Tensor:
 
 
 def calibration_name(kind: Kind, *, searched: bool) -> str:
-    """What the calibration of such pictures is called."""
+    """What the committed calibration of such pictures is called."""
     return f"{kind}{'-turned' * searched}"
-
-
-def world_calibration(kind: Kind, *, searched: bool) -> Calibration:
-    """The committed calibration for pictures of a kind, with known headings or with searched ones."""
-    return load_calibration(WEIGHTS / f"{calibration_name(kind, searched=searched)}.json")
 
 
 def calibration_of(found: Search) -> Calibration:
     """The committed calibration that fits a search: by kind of picture, and by whether any heading was searched for."""
-    return world_calibration(found.kind, searched=not bool(found.known.all()))
+    return load_calibration(WEIGHTS / f"{calibration_name(found.kind, searched=not bool(found.known.all()))}.json")
 
 
 # ---------------------------------------------------------------------------------------------------- pictures and tiles
 
 
-@dataclass(frozen=True)
-class _Pictures:
-    """All that the made pictures depend on beside the files."""
-
-    street: StreetConfig
-    kind: Kind
-    headings_deg: tuple[float, ...]
-    seen: tuple[tuple[float, ...], ...]  # field of view, and the part of the sphere
-
-
-def picture_stage(
+def street_images(
     ground: Ground, kind: Kind, headings_deg: Tensor, street: StreetConfig, *, progress: bool = True
-) -> StageResult:
-    """Makes the encoder's pictures of one kind, in a folder of the run cache: ground.npy (N, 3, h, w) uint8."""
-    files = ground.images(kind)
+) -> ArrayImages:
+    """The pictures of one kind as the encoder reads them, at headings (N,), from the run cache."""
     pictures = ground.of_kind(kind)
-    key = _Pictures(
-        street, kind, tuple(headings_deg.tolist()), tuple((p.fov_deg or 0.0, *(p.crop or ())) for p in pictures)
-    )
+    names = [picture.file for picture in pictures]
+    seen = tuple((p.fov_deg or 0.0, *(p.crop or ())) for p in pictures)
+    key = _Settings((street, kind, tuple(headings_deg.tolist()), seen))
 
-    def compute(folder: Path) -> dict[str, int]:
-        out = _array(folder / "ground.npy", (len(files), 3, *street.size_px))
+    def made() -> Iterator[tuple[slice, Tensor]]:
         for rows, views in street_views(ground, pictures, list(headings_deg[:, None]), street, progress=progress):
-            out[rows] = views[:, 0].numpy()
-        out.flush()
-        return {"pictures": len(files)}
+            yield rows, views[:, 0]
 
-    return run_stage("street-views", key, files.digest(), compute)
-
-
-@dataclass(frozen=True)
-class _Tiles:
-    """All that the candidates' pixels depend on beside the files and centres."""
-
-    span_m: float
-    size_px: int
+    digest = FileImages(ground.root, names, names).digest()
+    return _stored("street-views", key, digest, (len(pictures), 3, *street.size_px), made())
 
 
-def candidate_stage(candidates: Candidates, *, progress: bool = True) -> StageResult:
-    """Cuts all candidates, in a folder of the run cache: tile.npy (M, 3, S, S) uint8."""
+def tile_images(candidates: Candidates, *, progress: bool = True) -> ArrayImages:
+    """All candidates, from the run cache."""
+
+    def made() -> Iterator[tuple[int, Tensor]]:
+        for k in tqdm(range(len(candidates)), desc="cutting tiles", unit="tile", disable=not progress):
+            yield k, candidates.read(k)
+
+    key, size = _Settings((candidates.span_m, candidates.size_px)), candidates.size_px
+    return _stored("candidates", key, candidates.digest(), (len(candidates), 3, size, size), made())
+
+
+def _stored(
+    stage: str, key: _Settings, data_id: str, shape: tuple[int, ...], made: Iterator[tuple[int | slice, Tensor]]
+) -> ArrayImages:
+    """Images of a shape, made part by part, in a folder of the run cache, and mapped from there."""
 
     def compute(folder: Path) -> dict[str, int]:
-        size = candidates.size_px
-        out = _array(folder / "tile.npy", (len(candidates), 3, size, size))
-        for k in tqdm(range(len(candidates)), desc="cutting tiles", unit="tile", disable=not progress):
-            out[k] = candidates.read(k).numpy()
+        out = np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape)
+        if hasattr(os, "posix_fallocate"):  # else a disk that fills up later would end the process instead of raising
+            with (folder / IMAGES).open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, (folder / IMAGES).stat().st_size)
+        for rows, pixels in made:
+            out[rows] = pixels.numpy()
         out.flush()
-        return {"candidates": len(candidates)}
+        return {"images": shape[0]}
 
-    return run_stage("candidates", _Tiles(candidates.span_m, candidates.size_px), candidates.digest(), compute)
-
-
-def _array(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    out = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    if hasattr(os, "posix_fallocate"):  # else a disk that fills up later would end the process instead of raising
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return out
-
-
-def _images(pictures: StageResult, tiles: StageResult) -> Dataset:
-    """The encoder's input; panorama and top view are one, since an encoder reads one of them."""
-    ground, tile = (
-        torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))  # copy-on-write, and nothing writes
-        for path in (pictures.folder / "ground.npy", tiles.folder / "tile.npy")
-    )
-    query, gallery = (
-        ArrayImages(tuple(map(str, range(len(pixels)))), pixels, source=stage.folder.name)
-        for pixels, stage in ((ground, pictures), (tile, tiles))
-    )
-    return Dataset("locate", "all", query, gallery, Positives.unknown(len(query)), top_view=query)
+    folder = run_stage(stage, key, data_id, compute).folder
+    pixels = np.load(folder / IMAGES, mmap_mode="c", allow_pickle=False)  # copy-on-write, and nothing writes
+    return ArrayImages(tuple(map(str, range(len(pixels)))), torch.from_numpy(pixels), source=folder.name)
 
 
 # --------------------------------------------------------------------------------------------------------------- headings
 
 
-@dataclass(frozen=True)
-class _Turns:
-    """All that found headings depend on beside the images."""
-
-    config: LocateConfig  # with no epochs: the encoders are trained later
-    known_deg: tuple[float, ...]  # -1 where not known
-
-
 @torch.no_grad()
 def find_headings(
-    ground: Ground, kind: Kind, headings_deg: Tensor, images: Dataset, model: TwoViewEncoder, turned: Sequence[Tensor],
-    config: LocateConfig, *, progress: bool = True,
+    inputs: Inputs, kind: Kind, headings_deg: Tensor, images: Dataset, model: TwoViewEncoder, turned: Sequence[Tensor],
+    *, progress: bool = True,
 ) -> Tensor:  # fmt: skip
     """Headings (N,) degrees, those that are NaN replaced by the turn at which a picture finds its best candidate.
 
     Each such picture is embedded at all turns, centred on the mean over them and their turns, and the turn with the
     highest mean cosine to any candidate in its four quarter turns is taken. Ours.
     """
+    ground, street, count = inputs.ground, inputs.street, inputs.request.turns
     blind = headings_deg.isnan()
     without = [picture for picture, lost in zip(ground.of_kind(kind), blind.tolist(), strict=True) if lost]
 
     def compute(folder: Path) -> dict[str, list[float]]:
-        turns = torch.arange(config.turns, dtype=torch.float64) * (360 / config.turns)
-        views = street_views(ground, without, [turns] * len(without), config.street, progress=progress)
+        turns = torch.arange(count, dtype=torch.float64) * (360 / count)
+        views = street_views(ground, without, [turns] * len(without), street, progress=progress)
         parts = (some for _, part in views for some in part.flatten(0, 1).split(EMBED_BATCH))
         alone = centred_by_domain(embed(model.ground, parts))
-        alone = alone.view(len(without), config.turns, -1)
+        alone = alone.view(len(without), count, -1)
         # a view of heading h turned counter-clockwise by a quarter is the view of heading h - 90
-        query = torch.cat([alone.roll(k * config.turns // 4, 1) for k in range(4)], -1).flatten(0, 1)
+        query = torch.cat([alone.roll(k * count // 4, 1) for k in range(4)], -1).flatten(0, 1)
         score, _ = top_k(query, together(turned).to(query), 1)
         found = headings_deg.clone()
-        found[blind] = turns[score.view(-1, config.turns).argmax(1)]
+        found[blind] = turns[score.view(-1, count).argmax(1)]
         return {"headings_deg": found.tolist()}
 
-    key = _Turns(replace(config, adapt=replace(config.adapt, epochs=0)), tuple(headings_deg.nan_to_num(-1.0).tolist()))
+    # with no epochs: the encoders are trained later
+    key = _Settings((street, count, replace(inputs.adapt, epochs=0), tuple(headings_deg.nan_to_num(-1.0).tolist())))
     stage = run_stage("headings", key, images.digest(), compute)
     return torch.tensor(stage.numbers["headings_deg"], dtype=torch.float64)

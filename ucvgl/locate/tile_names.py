@@ -8,12 +8,12 @@ said.
 import json
 import re
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
+from xml.etree import ElementTree
 
 import numpy as np
+from pyproj import Transformer
 
 from ucvgl.errors import InputError
 
@@ -22,6 +22,7 @@ SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 MERCATOR_EDGE_M = 2 * np.pi * 6_378_137.0
 MEETS = 0.6  # by how much edges must differ less in one reading than in the others
 PAIRS = 60  # of neighbours looked at, of each kind
+MANIFESTS = ("tilemapresource.xml", "metadata.json", "tile.json", "tiles.json", "tilejson.json", "conf.xml")
 ASSUMED = (
     "tile names are read as z/x/y with rows from the north (--scheme xyz): nothing beside the tiles says so, and other "
     "readings fit as well; tiles saved from an ArcGIS service are z/y/x (--scheme zyx), TMS counts from the south (--scheme tms)"
@@ -87,68 +88,64 @@ def tell_scheme(
     if stated or said:
         return stated or said, "" if stated or esri else f"tile names are {said}, as {where.name} says"
     met = _by_edges(tile, edges)
-    if met:
-        return (
-            met,
-            "" if met == "xyz" else f"tile names are {met}: only so the pictures' edges meet (else say --scheme)",
-        )
-    return "xyz", ASSUMED
+    if met in (None, "xyz"):
+        return "xyz", "" if met else ASSUMED
+    return met, f"tile names are {met}: only so the pictures' edges meet (else say --scheme)"
 
 
 # ---------------------------------------------------------------------------------------------------------- the manifest
 
 
-@dataclass(frozen=True)
-class _Manifest:
+class _Manifest(NamedTuple):
     path: Path
     scheme: Scheme | None
     bounds: tuple[float, ...] | None  # as they stand: four numbers, degrees or Web Mercator's metres
 
 
 def _manifest(root: Path) -> _Manifest | None:
-    """What tilemapresource.xml (gdal2tiles), metadata.json or tile.json (TileJSON) or conf.xml (ArcGIS) says."""
-    folders = [root, *[p for p in sorted(root.iterdir()) if p.is_dir()], root.parent]
-    for folder in folders:
-        listed = {p.name.lower(): p for p in sorted(folder.iterdir()) if p.is_file()}
-        for name in ("tilemapresource.xml", "metadata.json", "tile.json", "tiles.json", "tilejson.json", "conf.xml"):
-            if name in listed and (found := _read_manifest(listed[name])):
-                return found
+    """What a manifest of MANIFESTS says, in the folder, below it or beside it."""
+    for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir()), root.parent):
+        held = {p.name.lower(): p for p in sorted(folder.iterdir()) if p.is_file()}
+        for path in (held[name] for name in MANIFESTS if name in held):
+            try:
+                scheme, bounds = _from_json(path) if path.suffix.lower() == ".json" else _from_xml(path)
+            except InputError:
+                raise
+            except (ValueError, TypeError, AttributeError, ElementTree.ParseError):
+                continue  # no manifest, or none that can be read
+            if scheme or bounds:
+                return _Manifest(path, scheme, bounds)
     return None
 
 
-def _read_manifest(path: Path) -> _Manifest | None:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if path.suffix.lower() == ".json":
-        with suppress(ValueError, TypeError, AttributeError):
-            fields = json.loads(text)
-            scheme, bounds = fields.get("scheme"), fields.get("bounds")
-            bounds = bounds.split(",") if isinstance(bounds, str) else bounds
-            box = tuple(float(v) for v in bounds) if bounds and len(bounds) == 4 else None
-            if scheme in SCHEMES or box:
-                return _Manifest(path, scheme if scheme in SCHEMES else None, box)
-        return None
-    if "<CacheInfo" in text:
-        return _Manifest(path, "zyx", None)
-    profile = re.search(r"<TileSets[^>]*\bprofile\s*=\s*[\"']([^\"']+)", text)
-    if profile and profile[1] not in ("mercator", "global-mercator"):
+def _from_json(path: Path) -> tuple[Scheme | None, tuple[float, ...] | None]:
+    """Of metadata.json or TileJSON."""
+    fields = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    scheme, bounds = fields.get("scheme"), fields.get("bounds") or ()
+    bounds = tuple(float(v) for v in (bounds.split(",") if isinstance(bounds, str) else bounds))
+    return scheme if scheme in SCHEMES else None, bounds if len(bounds) == 4 else None
+
+
+def _from_xml(path: Path) -> tuple[Scheme | None, tuple[float, ...] | None]:
+    """Of tilemapresource.xml (gdal2tiles) or conf.xml (ArcGIS)."""
+    tree = ElementTree.fromstring(path.read_bytes())
+    if tree.tag == "CacheInfo":
+        return "zyx", None
+    sets, box = tree.find("TileSets"), tree.find("BoundingBox")
+    profile = None if sets is None else sets.get("profile")
+    if profile not in (None, "mercator", "global-mercator"):
         raise InputError(
-            path, expected="tiles in Web Mercator (profile mercator)", found=f"profile {profile[1]}",
+            path, expected="tiles in Web Mercator (profile mercator)", found=f"profile {profile}",
             todo="Make them with gdal2tiles --profile=mercator, or give the picture they were cut from as GeoTIFF.",
         )  # fmt: skip
-    box = re.search(r"<BoundingBox\b([^>]*)>", text)
-    found = dict(re.findall(r"(minx|miny|maxx|maxy)\s*=\s*[\"']([-+.\deE]+)", box[1] if box else ""))
-    bounds = tuple(float(found[k]) for k in ("minx", "miny", "maxx", "maxy")) if len(found) == 4 else None
-    return _Manifest(path, "tms", bounds) if profile or bounds else None
+    bounds = None if box is None else tuple(float(box.get(key)) for key in ("minx", "miny", "maxx", "maxy"))
+    return "tms" if profile or bounds else None, bounds
 
 
 def _by_manifest(found: _Manifest, tile: np.ndarray) -> Scheme | None:
     """The one reading that lies in the manifest's extent; where that does not tell, what the manifest says."""
     fits = [scheme for scheme in SCHEMES if found.bounds and _inside(found.bounds, as_xyz(tile, scheme))]
-    return (
-        fits[0]
-        if len(fits) == 1 and found.scheme not in fits
-        else found.scheme or (fits[0] if len(fits) == 1 else None)
-    )
+    return found.scheme if found.scheme in fits or len(fits) != 1 else fits[0]
 
 
 def _inside(bounds: tuple[float, ...], tile: np.ndarray) -> bool:
@@ -158,18 +155,15 @@ def _inside(bounds: tuple[float, ...], tile: np.ndarray) -> bool:
     west, north = tile[:, 1] * edge - half, half - tile[:, 2] * edge
     boxes = [bounds]
     if max(map(abs, bounds)) <= 180:
-        boxes = [_mercator(bounds), _mercator((bounds[1], bounds[0], bounds[3], bounds[2]))]
+        to_mercator = Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True).transform
+        orders = bounds, (bounds[1], bounds[0], bounds[3], bounds[2])
+        corners = [(np.array(order[::2]), np.clip(order[1::2], -85.05, 85.05)) for order in orders]
+        boxes = [np.stack(to_mercator(*corner), 1).ravel() for corner in corners]
     for left, low, right, high in boxes:
         touches = (west + edge > left) & (west < right) & (north > low) & (north - edge < high)
         if touches.mean() > 0.9:
             return True
     return False
-
-
-def _mercator(degrees: tuple[float, ...]) -> tuple[float, ...]:
-    lon, lat = np.array(degrees[::2]), np.clip(degrees[1::2], -85.05, 85.05)
-    x, y = lon / 360 * MERCATOR_EDGE_M, np.arctanh(np.sin(np.radians(lat))) * 6_378_137.0
-    return float(x[0]), float(y[0]), float(x[1]), float(y[1])
 
 
 # ------------------------------------------------------------------------------------------------------------- the edges
@@ -183,11 +177,10 @@ def _by_edges(tile: np.ndarray, edges: Sequence[np.ndarray | None]) -> Scheme | 
 
     def apart(step: tuple[int, int], mine: int, theirs: int) -> float:
         """How much the edges of neighbours differ on the average; 0 without neighbours."""
-        pairs = [
-            (e, at[z, a + step[0], b + step[1]]) for (z, a, b), e in at.items() if (z, a + step[0], b + step[1]) in at
-        ]
-        pairs = pairs[:: max(1, len(pairs) // PAIRS)]
-        return float(np.mean([np.abs(e[mine] - o[theirs]).mean() for e, o in pairs])) if pairs else 0.0
+        nexts = ((edge, at.get((z, a + step[0], b + step[1]))) for (z, a, b), edge in at.items())
+        pairs = [(edge, other) for edge, other in nexts if other is not None]
+        some = pairs[:: max(1, len(pairs) // PAIRS)]
+        return float(np.mean([np.abs(edge[mine] - other[theirs]).mean() for edge, other in some])) if some else 0.0
 
     first, second = (1, 0), (0, 1)
     sums: dict[Scheme, float] = {

@@ -1,14 +1,14 @@
 """Satellite tiles and where each lies: a mosaic, of which `candidates.cut` makes what a city is searched in.
 
 Positions come from one of three places: what a file says itself (GeoTIFF, or a world file beside it, in any coordinate
-system), the names of a Web Mercator pyramid, or a CSV. A large file is read by windows, and each window is a tile of its own.
+system), the names of a Web Mercator pyramid, or a CSV.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from ucvgl.data.files import folder, read_columns, read_position_table, table_ro
 from ucvgl.errors import InputError
 from ucvgl.locate import rasters
 from ucvgl.locate.pictures import in_threads
-from ucvgl.locate.rasters import Look, Stretch, Window
+from ucvgl.locate.rasters import Raster, Stretch
 from ucvgl.locate.tile_names import SCHEMES, Scheme, as_xyz, tell_scheme, tile_numbers
 from ucvgl.positions import Metres, Positions, Wgs84, from_metres, to_metres
 
@@ -34,49 +34,29 @@ WAYS = (
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
-    """N tiles (files, or windows of large ones) and where they lie; pixels are read when asked for.
+    """N files and where they lie; pixels are read when asked for."""
 
-    Args:
-        root: the folder.
-        files: F paths below it.
-        file: (N,) int64, whose window each tile is.
-        windows: N, rows and columns in their files.
-        to_source: (N, 2, 3) float64, maps (column, row, 1), pixel centres at whole numbers, to source coordinates.
-        system: (N,) int64, which of `systems` these are.
-        systems: coordinate systems, as WKT or in words of PROJ.
-        origin: latitude and longitude of the local frame's zero, to six decimals.
-        corners_m: (N, 4, 2) float64 metres east and north: north-west, north-east, south-east, south-west.
-        ground: N grids that say which part of a tile is ground; None: all of it.
-        kinds: F, of their numbers, as uint8.
-        stretch: of the kinds that are no bytes.
-        unreadable: file and reason of those that were left out.
-        passed_over: files of kinds that are not read.
-        notes: what else a reader must know.
-    """
-
-    root: str
-    files: tuple[str, ...]
-    file: np.ndarray
-    windows: tuple[Window, ...]
-    to_source: np.ndarray
-    system: np.ndarray
-    systems: tuple[str, ...]
-    origin: tuple[float, float]
-    corners_m: np.ndarray
-    ground: tuple[np.ndarray | None, ...]
-    kinds: tuple[str, ...]
-    stretch: Mapping[str, Stretch]
-    unreadable: tuple[tuple[str, str], ...] = ()
-    passed_over: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    root: str  # the folder
+    rasters: tuple[Raster, ...]  # N files below it, each with its map from pixels to its coordinate system
+    origin: tuple[float, float]  # latitude and longitude of the local frame's zero, to six decimals
+    corners_m: np.ndarray  # (N, 4, 2) float64 metres east and north: north-west, north-east, south-east, south-west
+    stretch: Mapping[str, Stretch]  # of the kinds of numbers that are no bytes
+    unreadable: tuple[tuple[str, str], ...] = ()  # file and reason of those that were left out
+    passed_over: tuple[str, ...] = ()  # files of kinds that are not read
+    notes: tuple[str, ...] = ()  # what else a reader must know
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self.rasters)
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Their paths below the folder."""
+        return tuple(raster.name for raster in self.rasters)
+
+    @cached_property
     def size_px(self) -> np.ndarray:
-        """(N, 2) int64, height and width of the tiles."""
-        return np.array([window[2:] for window in self.windows], np.int64)
+        """(N, 2) int64, height and width."""
+        return np.array([(raster.height, raster.width) for raster in self.rasters], np.int64)
 
     @property
     def frame(self) -> Metres:
@@ -84,41 +64,41 @@ class Mosaic:
         return Metres(f"transverse Mercator at {self.origin[0]:.6f}, {self.origin[1]:.6f}")
 
     @property
-    def centre_m(self) -> np.ndarray:
-        """(N, 2) metres east and north of the tiles' centres."""
-        return self.corners_m.mean(1)
-
-    @property
     def positions(self) -> Positions:
-        """Latitude and longitude of the tiles' centres."""
-        return Positions(from_metres(self.centre_m, self.origin), Wgs84(), self.root)
+        """Latitude and longitude of the files' centres."""
+        return Positions(from_metres(self.corners_m.mean(1), self.origin), Wgs84(), self.root)
 
-    @property
+    @cached_property
     def resolution_m(self) -> np.ndarray:
         """(N,) metres a pixel on the ground: the root of a pixel's area."""
         diagonals = self.corners_m[:, [2, 3]] - self.corners_m[:, [0, 1]]  # (N, 2, 2)
         area = np.abs(diagonals[:, 0, 0] * diagonals[:, 1, 1] - diagonals[:, 0, 1] * diagonals[:, 1, 0]) / 2
         return np.sqrt(area / self.size_px.prod(1))
 
+    @cached_property
+    def boxes_m(self) -> tuple[np.ndarray, np.ndarray]:
+        """(N, 2) south-western and north-eastern corners of the boxes around the files, in local metres."""
+        return self.corners_m.min(1), self.corners_m.max(1)
+
     @property
     def bounds_m(self) -> tuple[np.ndarray, np.ndarray]:
-        """South-western and north-eastern corner (2,) of all tiles, in local metres."""
+        """South-western and north-eastern corner (2,) of all files, in local metres."""
         return self.corners_m.min((0, 1)), self.corners_m.max((0, 1))
 
     def digest(self) -> str:
         """A digest that changes with names, positions and, as far as is cheap, pixels."""
-        files = FileImages(self.root, self.files, self.files).digest()
-        said = f"{files} {self.windows} {sorted(self.stretch.items())}"
+        said = f"{FileImages(self.root, self.files, self.files).digest()} {sorted(self.stretch.items())}"
         return hashlib.sha256(said.encode() + self.corners_m.tobytes()).hexdigest()[:16]
 
     def text(self) -> str:
         """One paragraph for people: how many, where, how fine, what was left out."""
         low, high = self.bounds_m
         finest, coarsest = self.resolution_m.min(), self.resolution_m.max()
+        systems = dict.fromkeys(raster.crs for raster in self.rasters)
         rows = [
-            f"{len(self.files):,} tiles in {self.root}: {high[0] - low[0]:,.0f} m by {high[1] - low[1]:,.0f} m around "
+            f"{len(self):,} tiles in {self.root}: {high[0] - low[0]:,.0f} m by {high[1] - low[1]:,.0f} m around "
             f"{self.origin[0]:.6f}, {self.origin[1]:.6f}; {finest:.3g} to {coarsest:.3g} m a pixel; "
-            + ", ".join(dict.fromkeys(CRS.from_user_input(text).name for text in self.systems)),
+            + ", ".join(dict.fromkeys(CRS.from_user_input(text).name for text in systems)),
             *self.notes,
         ]
         if self.passed_over:
@@ -127,18 +107,6 @@ class Mosaic:
         rows += [f"left out: {file}: {reason}" for file, reason in self.unreadable[:SHOWN]]
         rows += [f"left out: and {len(self.unreadable) - SHOWN:,} more"] * (len(self.unreadable) > SHOWN)
         return "\n".join(rows)
-
-
-@dataclass(frozen=True, eq=False)
-class _Placed:
-    """Files that have a place, in one of `systems` each."""
-
-    names: list[str]
-    looks: list[Look]
-    affine: np.ndarray  # (F, 2, 3)
-    system: list[int]
-    systems: list[str]
-    notes: list[str]
 
 
 def open_mosaic(
@@ -164,105 +132,68 @@ def open_mosaic(
     root = folder(root, "a folder of satellite tiles")
     if scheme is not None and scheme not in SCHEMES:
         raise InputError("scheme", expected=" or ".join(map(repr, SCHEMES)), found=repr(scheme), todo="Choose one.")
-    names, others = walk(root)
-    names = sorted([*names, *(name for name in others if name.lower().endswith(".jp2"))])
-    others = [name for name in others if not name.lower().endswith(".jp2")]
+    images, passed = walk(root)
+    names = sorted([*images, *(name for name in passed if name.lower().endswith(".jp2"))])
+    passed = [name for name in passed if not name.lower().endswith(".jp2")]
     if not names:
         raise InputError(
-            root, expected="satellite tiles", found=", ".join(["no image", *others[:3]]),
+            root, expected="satellite tiles", found=", ".join(["no image", *passed[:3]]),
             todo="Copy PNG, JPEG, TIFF, JPEG 2000 or WebP tiles there.",
         )  # fmt: skip
     with rasters.quiet():
-        looks = in_threads(lambda name: rasters.look(root / name, table is None), names, progress, "looking at tiles")
-    broken = [(name, look.fault) for name, look in zip(names, looks, strict=True) if look.fault]
-    good = [i for i, look in enumerate(looks) if not look.fault]
+        looks = in_threads(lambda name: rasters.look(root, name, table is None), names, progress, "looking at tiles")
+    broken = [(look.name, look.fault) for look in looks if look.fault]
+    good = [look for look in looks if not look.fault]
     if not good:
         raise InputError(
             root, expected="a tile that can be used", found=f"{len(broken)} that cannot: {broken[0][0]}: {broken[0][1]}",
             todo="Convert them, or copy them again if they are damaged.",
         )  # fmt: skip
-    names, looks = [names[i] for i in good], [looks[i] for i in good]
-    placed = (
-        _by_tags_or_names(root, names, looks, scheme, zoom, epsg)
-        if table is None
-        else _by_table(names, looks, Path(table))
-    )
-    return _mosaic(root, placed, broken, others)
-
-
-def _mosaic(root: Path, placed: _Placed, broken: list[tuple[str, str]], others: list[str]) -> Mosaic:
-    """The files cut into windows, in local metres about their middle."""
-    file, parts, to_source, ground = [], [], [], []
-    for number, look in enumerate(placed.looks):
-        cut = rasters.windows(look.height, look.width)
-        for part, valid in zip(cut, look.ground or (None,) * len(cut), strict=True):
-            moved = placed.affine[number].copy()
-            moved[:, 2] += moved[:, :2] @ np.array([part[1], part[0]], np.float64)
-            file.append(number)
-            parts.append(part)
-            to_source.append(moved)
-            ground.append(valid)
-    of_file, affine = np.array(file, np.int64), np.stack(to_source)
-    system = np.array(placed.system, np.int64)[of_file]
-    degrees = _degrees(_corners(affine, np.array([part[2:] for part in parts], np.int64)), system, placed.systems)
-    if not np.isfinite(degrees).all():
-        where = placed.names[of_file[int(np.argmin(np.isfinite(degrees).all((1, 2))))]]
-        raise InputError(
-            root / where, expected="a position on the Earth", found="corners outside its coordinate system",
-            todo="Say the right system with --epsg, or correct the position.",
-        )  # fmt: skip
-    size = np.array([(look.height, look.width) for look in placed.looks], np.int64)
-    middle = _degrees(_corners(placed.affine, size), np.array(placed.system), placed.systems).mean(1)  # of the files
-    origin = tuple(float(v) for v in np.round((middle.min(0) + middle.max(0)) / 2, 6))
-    corners_m = to_metres(Positions(degrees.reshape(-1, 2), Wgs84(), str(root)), origin).values.reshape(-1, 4, 2)
-    kinds = tuple(look.kind for look in placed.looks)
+    if table is not None:
+        placed, note = _by_table(good, Path(table))
+    elif all(look.affine is not None for look in good):
+        systems = (rasters.system(look.crs, root / look.name, look.affine, epsg) for look in good)
+        placed, note = [look._replace(crs=text) for look, text in zip(good, systems, strict=True)], ""
+    else:
+        placed, note = _by_names(root, good, scheme, zoom)
     samples: dict[str, list[np.ndarray]] = {}
-    for look in placed.looks:
+    for look in placed:
         if look.sample is not None:
             samples.setdefault(look.kind, []).append(look.sample)
     stretch = {kind: rasters.stretch_of(some) for kind, some in sorted(samples.items())}
     notes = [
-        *placed.notes,
-        *(
-            f"values of {kind} from {low:.4g} to {high:.4g} are shown as 0 to 255"
-            for kind, (low, high) in stretch.items()
-        ),
+        f"values of {kind} from {low:.4g} to {high:.4g} are shown as 0 to 255" for kind, (low, high) in stretch.items()
     ]
-    whole = Mosaic(
-        str(root), tuple(placed.names), of_file, tuple(parts), affine, system, tuple(placed.systems), origin, corners_m,
-        tuple(ground), kinds, stretch, tuple(sorted(broken)), tuple(others), tuple(notes),
+    origin, corners_m = _in_metres(root, placed)
+    mosaic = Mosaic(
+        str(root), tuple(look._replace(sample=None, edges=None) for look in placed), origin, corners_m, stretch,
+        tuple(sorted(broken)), tuple(passed), tuple(filter(None, [note, *notes])),
     )  # fmt: skip
-    _check_places(whole)
-    return whole
+    _check_places(mosaic)
+    return mosaic
 
 
-def _by_tags_or_names(
-    root: Path, names: list[str], looks: list[Look], scheme: Scheme | None, zoom: int | None, epsg: int | None
-) -> _Placed:
-    """Each file by what it says itself; all by their names where some say nothing, and those of a pyramid's level."""
-    tagged = [look.affine is not None for look in looks]
-    if all(tagged):
-        texts = [
-            rasters.system(look.crs, root / name, look.affine, epsg).to_wkt()
-            for name, look in zip(names, looks, strict=True)
-        ]
-        systems = list(dict.fromkeys(texts))
-        return _Placed(
-            names, looks, np.stack([look.affine for look in looks]), [systems.index(t) for t in texts], systems, []
-        )
+# --------------------------------------------------------------------------------------------------- where each file lies
+
+
+def _by_names(root: Path, looks: list[Raster], scheme: Scheme | None, zoom: int | None) -> tuple[list[Raster], str]:
+    """All files by their names, and those of a pyramid's level; and what a reader must know of that."""
+    import morecantile
+
     above = f"{root.resolve().name}/" if root.resolve().name.isdigit() else ""  # somebody points at a level's folder
-    tile, esri = tile_numbers([above + name for name in names])
-    lost = [name for name, z, tag in zip(names, tile[:, 0].tolist(), tagged, strict=True) if z < 0 and not tag]
+    tile, esri = tile_numbers([above + look.name for look in looks])
+    tagged = [look.affine is not None for look in looks]
+    lost = [look.name for look, z, tag in zip(looks, tile[:, 0].tolist(), tagged, strict=True) if z < 0 and not tag]
     if lost:
         raise InputError(
             root, expected=f"a position for every tile: {WAYS}",
-            found=f"{len(lost):,} of {len(names):,} tiles without: {', '.join(lost[:3])}",
+            found=f"{len(lost):,} of {len(looks):,} tiles without: {', '.join(lost[:3])}",
             todo="Give the positions in one of these ways.",
         )  # fmt: skip
     if any(tagged):
         raise InputError(
             root, expected="tiles that all say where they lie, or all by their names",
-            found=f"{sum(tagged):,} that say it, {len(names) - sum(tagged):,} by their names",
+            found=f"{sum(tagged):,} that say it, {len(looks) - sum(tagged):,} by their names",
             todo="Keep one kind in the folder.",
         )  # fmt: skip
     levels = Counter(tile[:, 0].tolist())
@@ -272,31 +203,25 @@ def _by_tags_or_names(
             found=", ".join(f"zoom {z}: {count:,} tiles" for z, count in sorted(levels.items())),
             todo="Choose one with --zoom.",
         )  # fmt: skip
-    keep = np.flatnonzero(tile[:, 0] == zoom) if zoom is not None else np.arange(len(names))
-    names, looks, tile = [names[i] for i in keep], [looks[i] for i in keep], tile[keep]
+    keep = np.flatnonzero(tile[:, 0] == zoom) if zoom is not None else np.arange(len(looks))
+    looks, tile = [looks[i] for i in keep], tile[keep]
     scheme, note = tell_scheme(root.parent if above else root, tile, [look.edges for look in looks], scheme, esri)
-    affine = _pyramid(as_xyz(tile, scheme), looks)
-    return _Placed(names, looks, affine, [0] * len(names), ["EPSG:3857"], [note] * bool(note))
-
-
-def _pyramid(tile: np.ndarray, looks: Sequence[Look]) -> np.ndarray:
-    """(F, 2, 3) from pixels to Web Mercator's metres, of tiles (F, 3) zoom, column from the west, row from the north."""
-    import morecantile
-
-    grid, found = morecantile.tms.get("WebMercatorQuad"), []
-    for (z, x, y), look in zip(tile.tolist(), looks, strict=True):
+    grid, placed = morecantile.tms.get("WebMercatorQuad"), []
+    for (z, x, y), look in zip(as_xyz(tile, scheme).tolist(), looks, strict=True):
         west, south, east, north = grid.xy_bounds(morecantile.Tile(x, y, z))
         right, down = (east - west) / look.width, (north - south) / look.height
-        found.append([[right, 0, west + right / 2], [0, -down, north - down / 2]])
-    return np.array(found)
+        affine = np.array([[right, 0, west + right / 2], [0, -down, north - down / 2]])
+        placed.append(look._replace(affine=affine, crs="EPSG:3857"))
+    return placed, note
 
 
-def _by_table(names: list[str], looks: list[Look], table: Path) -> _Placed:
-    """Tiles at centres in degrees, taken as north up and true to scale in local metres."""
+def _by_table(looks: list[Raster], table: Path) -> tuple[list[Raster], str]:
+    """Files at centres in degrees, taken as north up and true to scale in local metres; and what a reader must know of that."""
     files, places = read_position_table(table)
     if not isinstance(places.frame, Wgs84):
         raise InputError(table, expected="latitude and longitude", found="east and north", todo="Give WGS84 degrees.")
     _, columns = read_columns(table, ("metres_per_pixel", "span_m"))
+    names, width = [look.name for look in looks], np.array([look.width for look in looks])
     row = table_rows(names, files, table)
     lost = [name for name, at in zip(names, row.tolist(), strict=True) if at < 0 or not places.known[at]]
     if lost:
@@ -304,10 +229,9 @@ def _by_table(names: list[str], looks: list[Look], table: Path) -> _Placed:
             table, expected="a position for every tile", found=f"{len(lost):,} tiles without: {', '.join(lost[:3])}",
             todo="Complete the rows, or move these tiles elsewhere.",
         )  # fmt: skip
-    size = np.array([(look.height, look.width) for look in looks], np.int64)
-    scale = columns["metres_per_pixel"][row] if "metres_per_pixel" in columns else np.full(len(row), np.nan)
-    if "span_m" in columns:
-        scale = np.where(np.isnan(scale), columns["span_m"][row] / size[:, 1], scale)
+    unknown = np.full(len(files), np.nan)
+    scale = columns.get("metres_per_pixel", unknown)[row]
+    scale = np.where(np.isnan(scale), columns.get("span_m", unknown)[row] / width, scale)
     bad = np.flatnonzero(~(scale > 0))
     if len(bad):
         raise InputError(
@@ -316,58 +240,53 @@ def _by_table(names: list[str], looks: list[Look], table: Path) -> _Placed:
         )  # fmt: skip
     degrees = places.take(row)
     lat, lon = np.round((degrees.values.min(0) + degrees.values.max(0)) / 2, 6)
-    centre = to_metres(degrees, (lat, lon)).values
-    affine = np.zeros((len(names), 2, 3))
-    affine[:, 0, 0], affine[:, 1, 1] = scale, -scale
-    affine[:, 0, 2] = centre[:, 0] - scale * (size[:, 1] - 1) / 2
-    affine[:, 1, 2] = centre[:, 1] + scale * (size[:, 0] - 1) / 2
-    extra = len(files) - len(np.unique(row))
-    notes = [f"{extra:,} rows of {table.name} name no usable tile here"] * bool(extra)
     local = f"+proj=tmerc +lat_0={lat:.6f} +lon_0={lon:.6f} +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +type=crs"
-    return _Placed(names, looks, affine, [0] * len(names), [local], notes)
+    placed = []
+    for look, metre, (east, north) in zip(looks, scale, to_metres(degrees, (lat, lon)).values, strict=True):
+        west, top = east - metre * (look.width - 1) / 2, north + metre * (look.height - 1) / 2
+        placed.append(look._replace(affine=np.array([[metre, 0, west], [0, -metre, top]]), crs=local))
+    extra = len(files) - len(np.unique(row))
+    return placed, f"{extra:,} rows of {table.name} name no usable tile here" * bool(extra)
 
 
-def _corners(to_source: np.ndarray, size_px: np.ndarray) -> np.ndarray:
-    """(N, 4, 2) source coordinates of the outer corners: north-west, north-east, south-east, south-west."""
-    height, width = size_px.T
-    low = np.full(len(size_px), -0.5)
-    column = np.stack([low, width - 0.5, width - 0.5, low], 1)
-    row = np.stack([low, low, height - 0.5, height - 0.5], 1)
-    pixels = np.stack([column, row, np.ones_like(row)], -1)  # (N, 4, 3)
-    return np.einsum("nij,nkj->nki", to_source, pixels)
-
-
-def _degrees(corners: np.ndarray, system: np.ndarray, systems: Sequence[str]) -> np.ndarray:
-    """(N, 4, 2) latitudes and longitudes of corners in their coordinate systems."""
-    degrees = np.empty_like(corners)
-    for number, text in enumerate(systems):
-        rows = system == number
-        degrees[rows] = from_source(corners[rows].reshape(-1, 2), text).reshape(-1, 4, 2)
-    return degrees
+def _in_metres(root: Path, placed: list[Raster]) -> tuple[tuple[float, float], np.ndarray]:
+    """Latitude and longitude of the files' middle, and their corners (N, 4, 2) in metres about it."""
+    degrees = np.empty((len(placed), 4, 2))
+    for at, look in enumerate(placed):
+        left, right, top, below = -0.5, look.width - 0.5, -0.5, look.height - 0.5
+        pixels = np.array([(left, top, 1), (right, top, 1), (right, below, 1), (left, below, 1)])
+        degrees[at] = from_source(pixels @ look.affine.T, look.crs)
+        if not np.isfinite(degrees[at]).all():
+            raise InputError(
+                root / look.name, expected="a position on the Earth", found="corners outside its coordinate system",
+                todo="Say the right system with --epsg, or correct the position.",
+            )  # fmt: skip
+    middle = degrees.mean(1)
+    origin = tuple(float(v) for v in np.round((middle.min(0) + middle.max(0)) / 2, 6))
+    return origin, to_metres(Positions(degrees.reshape(-1, 2), Wgs84(), str(root)), origin).values.reshape(-1, 4, 2)
 
 
 def _check_places(mosaic: Mosaic) -> None:
-    """InputError unless the tiles lie in one city and no two files at one place."""
-    centre = mosaic.centre_m
+    """InputError unless the files lie in one city and no two at one place."""
+    centre = mosaic.corners_m.mean(1)
     away = np.hypot(*(centre - np.median(centre, axis=0)).T)
     if not away.max() < CITY_MAX_M / 2:
         far = int(np.argmax(away))
         where = ", ".join(f"{v:.5f}" for v in mosaic.positions.values[far])
         raise InputError(
-            mosaic.root, expected="tiles of one city, within 200 km", found=f"{mosaic.files[mosaic.file[far]]} at {where}",
+            mosaic.root, expected="tiles of one city, within 200 km", found=f"{mosaic.files[far]} at {where}",
             todo="Correct its position (latitude first), or put each city into a folder of its own.",
         )  # fmt: skip
     edge = mosaic.resolution_m * np.sqrt(mosaic.size_px.prod(1))  # (N,) metres
     pairs = cKDTree(centre).query_pairs(0.05 * edge.max(), output_type="ndarray")
+    a, b = pairs.T
+    near = np.hypot(*(centre[a] - centre[b]).T) < 0.05 * np.minimum(edge[a], edge[b])
+    pairs = pairs[near & (np.abs(np.log(edge[a] / edge[b])) < 0.1)]
     if len(pairs):
-        a, b = pairs.T
-        near = np.hypot(*(centre[a] - centre[b]).T) < 0.05 * np.minimum(edge[a], edge[b])
-        pairs = pairs[near & (np.abs(np.log(edge[a] / edge[b])) < 0.1) & (mosaic.file[a] != mosaic.file[b])]
-    if len(pairs):
-        a, b = sorted(mosaic.files[mosaic.file[i]] for i in pairs[0])
+        one, other = sorted(mosaic.files[i] for i in pairs[0])
         raise InputError(
-            mosaic.root, expected="every place once", found=f"{len(pairs):,} pairs of tiles at one place, such as {a} and {b}",
-            todo="Remove one of each pair.",
+            mosaic.root, expected="every place once",
+            found=f"{len(pairs):,} pairs of tiles at one place, such as {one} and {other}", todo="Remove one of each pair.",
         )  # fmt: skip
 
 

@@ -9,32 +9,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scipy.spatial import cKDTree
-from torch import Tensor
 
 from ucvgl import paths
 from ucvgl.data.write import new_folder
-from ucvgl.lab.plots import ranked
 from ucvgl.lab.results import WORLD
 from ucvgl.locate.adapt import EPOCHS
 from ucvgl.locate.candidates import Candidates
 from ucvgl.locate.chain import place_together
 from ucvgl.locate.confidence import RADIUS_M, Placement, probabilities
 from ucvgl.locate.inputs import Drive, Inputs, Request, read_inputs
-from ucvgl.locate.located import Truth, read_truth
+from ucvgl.locate.located import read_truth
 from ucvgl.locate.pictures import Kind
-from ucvgl.locate.report import Outcome
 from ucvgl.locate.search import Search, calibration_of, search
-from ucvgl.locate.views import read_picture
-from ucvgl.metrics import calibration_error
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.own_city import export_own_city
 
 FOV_DEG = 80.0  # of photos
 WESTERN = 5 / 8  # of a city's columns of tiles, where pictures are to lie outside
 DRIVE = Drive("time")
-PICTURE_PX = 512  # longer edge of a picture in a figure
 
 
 @dataclass(frozen=True)
@@ -51,17 +44,11 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A search whose truth was opened after it.
+    """A search whose truth was opened after it."""
 
-    Args:
-        found: by the search.
-        candidates: that were searched.
-        where_m: (N, 2) where the pictures were taken, in the candidates' metres.
-    """
-
-    found: Search
-    candidates: Candidates
-    where_m: np.ndarray
+    found: Search  # by the search
+    candidates: Candidates  # that were searched
+    where_m: np.ndarray  # (N, 2) where the pictures were taken, in the candidates' metres
 
     def error_m(self, best: np.ndarray | None = None) -> np.ndarray:
         """(N, B) metres between candidates (N, B), or the best five, and the truth."""
@@ -111,19 +98,12 @@ def drive_past(where_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Study:
-    """What a profile searches.
+    """What a profile searches."""
 
-    Args:
-        case: the city: of a style that neither the encoders nor the calibration have seen.
-        seed: of that city.
-        again: a city of the style that the calibration was fitted on, but not one of its cities.
-        epochs: of training on the city's own imagery.
-    """
-
-    case: Case
-    seed: int
-    again: Case
-    epochs: int
+    case: Case  # the city: of a style that neither the encoders nor the calibration have seen
+    seed: int  # of that city
+    again: Case  # a city of the style that the calibration was fitted on, but not one of its cities
+    epochs: int  # of training on the city's own imagery
 
 
 def study(profile: str, seed: int) -> Study:
@@ -134,12 +114,6 @@ def study(profile: str, seed: int) -> Study:
     }[profile]  # fmt: skip
     city = Case(style="downtown", **size)
     return Study(city, 100 + seed, replace(city, style="old_town"), epochs)
-
-
-def compared(case: Case) -> dict[str, Case]:
-    """Kinds of pictures of the same city, by what is known of them."""
-    part, photos = replace(case, outside=True), replace(case, kind="photo")
-    return {"panoramas": case, "panoramas, tiles of a part": part, "photos of 80 degrees": photos}
 
 
 def is_own(data: str) -> bool:
@@ -191,41 +165,15 @@ def search_city(case: Case, seed: int, *, epochs: int | None = None, progress: b
     city = world_city(case, seed, progress=progress)
     request = request_for(case, city, city / "found")
     inputs = read_inputs(request if epochs is None else replace(request, epochs=epochs), progress=False)
-    found = search(inputs.ground, case.kind, inputs.candidates, inputs.config, progress=progress)
-    return _opened(found, inputs)
+    return opened(search(inputs, case.kind, progress=progress), inputs)
 
 
-def opened(outcome: Outcome) -> Trial:
-    """A run of the command on a city of the embedded world, and its truth."""
-    (found,) = outcome.searches.values()
-    return _opened(found, outcome.inputs)
-
-
-def _opened(found: Search, inputs: Inputs) -> Trial:
+def opened(found: Search, inputs: Inputs) -> Trial:
+    """A search in a city of the embedded world, and its truth."""
     names = [picture.file for picture in found.pictures]
     truth = read_truth(inputs.request.ground.parent / "truth.csv", names)
     where = to_metres(Positions([truth[name] for name in names], Wgs84()), inputs.mosaic.origin).values
     return Trial(found, inputs.candidates, where)
-
-
-def rows(trial: Trial, pictures: str, epochs: int) -> list[dict[str, object]]:
-    """How many pictures are placed right, each alone and all as one drive, as two rows of a table."""
-    drive, table = trial.together(), []
-    alone = trial.found.evidence.best, trial.probability()
-    for placed, (best, predicted) in {"alone": alone, "in a drive": (drive.best, drive.probability)}.items():
-        error_m = trial.error_m(best)
-        right = error_m <= RADIUS_M
-        table.append(
-            {
-                "pictures": pictures, "epochs": epochs, "placed": placed, "count": len(right),
-                "within_10_m": 100 * float(right[:, 0].mean()),
-                "error": 100 * float(np.sqrt(right[:, 0].mean() * (1 - right[:, 0].mean()) / len(right))),
-                "of_best_five": 100 * float(right.any(1).mean()), "median_m": float(np.median(error_m[:, 0])),
-                "predicted": 100 * float(predicted.mean()),
-                "calibration_error": 100 * calibration_error(predicted, right[:, 0]),
-            }
-        )  # fmt: skip
-    return table
 
 
 # ----------------------------------------------------------------------------------------------------- the notebook's city
@@ -239,69 +187,3 @@ def request(settings: Study, data: str, out: Path) -> Request:
     root = Path(data)
     tables = (path if path.is_file() else None for path in (root / "ground.csv", root / "tiles.csv"))
     return Request(root / "ground", root / "tiles", out, *tables, epochs=settings.epochs)
-
-
-def truth_of(outcome: Outcome) -> Truth:
-    """The known positions, for the evaluation alone, of truth.csv beside the folder of pictures; none without it."""
-    path = outcome.inputs.request.ground.parent / "truth.csv"
-    return read_truth(path, [one.picture for one in outcome.located]) if path.is_file() else {}
-
-
-def views_of(outcome: Outcome) -> dict[str, Tensor]:
-    """What the encoder was given, by pictures' names."""
-    searches = outcome.searches.values()
-    return {p.file: v for found in searches for p, v in zip(found.pictures, found.images.top_view, strict=True)}
-
-
-def picture_of(outcome: Outcome, name: str) -> Tensor:
-    """A street picture, small: (3, H, W) uint8."""
-    ground = outcome.inputs.ground
-    return read_picture(ground, next(p for p in ground.pictures if p.file == name), PICTURE_PX)
-
-
-def _tiles(outcome: Outcome, number: int) -> list[Tensor]:
-    """The best candidates of a picture."""
-    cut = outcome.inputs.candidates
-    return [cut.read(cut.ids.index(c.tile)) for c in outcome.located[number].candidates]
-
-
-def rows_of(outcome: Outcome, right: np.ndarray) -> dict[str, object]:
-    """The arguments of `city_figures.candidates_row`: the surest right and wrong pictures, and a doubtful one of each."""
-    order = np.argsort([-one.probability for one in outcome.located], kind="stable")
-    good, bad = (order[right[order, 0] == value] for value in (1.0, 0.0))
-    shown = [*good[:1], *good[len(good) // 2 :][:1], *bad[:1], *bad[len(bad) // 2 :][:1]] or order[:4]
-    chosen, views, known = [outcome.located[i] for i in shown], views_of(outcome), {1.0: True, 0.0: False}
-    return {
-        "picture": [picture_of(outcome, one.picture) for one in chosen],
-        "top_view": [views[one.picture] for one in chosen],
-        "tiles": [_tiles(outcome, i) for i in shown],
-        "captions": [
-            [f"{c.distance_m:.0f} m away" if k else "taken as its place" for k, c in enumerate(one.candidates)]
-            for one in chosen
-        ],
-        "right": [[known.get(r) for r in right[i, : len(outcome.located[i].candidates)].tolist()] for i in shown],
-        "titles": [f"predicted probability {one.probability:.2f}" for one in chosen],
-    }
-
-
-def candidates_of(outcome: Outcome, name: str, right: np.ndarray) -> dict[str, Tensor]:
-    """The best candidates of a picture, the first being its place, framed where `right`, (N, 5), is known, by captions."""
-    number = next(number for number, one in enumerate(outcome.located) if one.picture == name)
-    best = outcome.located[number].candidates
-    notes = [f"score {c.score:.3f}, {f'{c.distance_m:,.0f} m away' if k else 'the place'}" for k, c in enumerate(best)]
-    return ranked(_tiles(outcome, number), range(len(best)), right[number, : len(best)], notes)
-
-
-def browsed(outcome: Outcome, right: np.ndarray) -> pd.DataFrame:
-    """A row a picture: its name, whether its place is right, how sure that is, and what a reader should know of it."""
-    known, rows = {1.0: "right", 0.0: "wrong"}, []
-    for one, first in zip(outcome.located, right[:, 0].tolist(), strict=True):
-        words = [f"{100 * one.probability:.0f} % sure that it was taken within {RADIUS_M:g} m of candidate 1"]
-        for level, radius in ((50, one.radius_m), (90, one.radius_90_m)):
-            if radius is None:
-                words.append(f"how far with {level} % is not known")
-            elif radius > RADIUS_M:  # else it is said already
-                words.append(f"{level} % sure of {radius:,.0f} m")
-        place = known.get(first, "not known")
-        rows.append((one.picture, place, one.probability, "; ".join([*words, *one.notes])))
-    return pd.DataFrame(rows, columns=["picture", "place", "probability", "in words"])

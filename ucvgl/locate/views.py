@@ -5,7 +5,7 @@ gathers what it says.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from ucvgl.data.decoding import decode_file, resize
 from ucvgl.errors import InputError, check_number
 from ucvgl.geometry import TopView, complete_panorama, photo_top_view, top_view
-from ucvgl.locate.pictures import WHOLE, Crop, Ground, Kind, Picture, in_threads
+from ucvgl.locate.pictures import WHOLE, Crop, Ground, Picture, in_threads
 
 READ_PX = 1024  # what an encoder of 64 px needs of a picture 360 degrees wide, and more
 BATCH = 32  # pictures whose views are made before they are handed on
@@ -23,20 +23,13 @@ BATCH = 32  # pictures whose views are made before they are handed on
 
 @dataclass(frozen=True)
 class StreetConfig:
-    """What is made of a picture.
+    """What is made of a picture."""
 
-    Args:
-        given: what the encoder reads.
-        size_px: (height, width) of that; a top view is square.
-        span_m: ground across a top view: the candidates' span.
-        camera_height_m: assumed; 2.5 is a car's roof camera.
-        crop_offset_px: of panoramas cut at top and bottom, how many rows below their middle the horizon is; CVUSA 20.
-    """
-
-    given: Literal["top view", "panorama"] = "top view"
-    size_px: tuple[int, int] = (48, 48)
-    span_m: float = 50.0
-    camera_height_m: float = 2.5
+    given: Literal["top view", "panorama"] = "top view"  # what the encoder reads
+    size_px: tuple[int, int] = (48, 48)  # (height, width) of that; a top view is square
+    span_m: float = 50.0  # ground across a top view: the candidates' span
+    camera_height_m: float = 2.5  # assumed; 2.5 is a car's roof camera
+    # of panoramas cut at top and bottom, how many rows below their middle the horizon is; CVUSA 20
     crop_offset_px: int = 0
 
     def __post_init__(self) -> None:
@@ -56,42 +49,38 @@ class StreetConfig:
         return TopView.from_span(self.size_px[0], self.span_m, self.camera_height_m)
 
 
-def north_up(
-    picture: Tensor, kind: Kind, headings_deg: Tensor, config: StreetConfig, *, fov_deg: float | None = None,
-    crop: Crop | None = None,
-) -> Tensor:  # fmt: skip
-    """One picture (3, H, W) uint8 as it looks if its centre shows each of the headings (T,): (T, 3, h, w) uint8, north up.
+def north_up(image: Tensor, picture: Picture, headings_deg: Tensor, config: StreetConfig) -> Tensor:
+    """A picture as it looks if its centre shows each of the headings (T,): (T, 3, h, w) uint8, north up.
 
     Args:
-        picture: upright.
-        kind: panorama or photo.
+        image: (3, H, W) uint8, upright, perhaps smaller than the picture is.
+        picture: its kind, a photo's field of view, and what part of the sphere a panorama shows; the rest is black.
         headings_deg: clockwise from north.
         config: what is made of it.
-        fov_deg: across a photo.
-        crop: what part of the sphere a panorama shows, if it says so; the rest is black.
 
     Raises:
         InputError: a photo for an encoder that reads panoramas; a crop that fits no panorama.
     """
-    height, width = picture.shape[1:]
-    if kind == "photo":
+    height, width = image.shape[1:]
+    if picture.kind == "photo":
         if config.given == "panorama":
             raise InputError(
                 "photos", expected="panoramas, which this encoder reads", found="a photo",
                 todo="Use an encoder of top views, or --kind panorama if these are panoramas.",
             )  # fmt: skip
-        return photo_top_view(picture[None], float(fov_deg or 0), config.top_view, headings_deg)
-    if crop is not None:
-        picture, width, height = _on_sphere(picture, crop), READ_PX, READ_PX // 2
-        headings_deg = headings_deg - 360 * (crop.left + crop.width / 2 - 0.5)  # of the sphere's centre
+        return photo_top_view(image[None], float(picture.fov_deg or 0), config.top_view, headings_deg)
+    if picture.crop is not None:
+        image, width, height = _on_sphere(image, picture.crop), READ_PX, READ_PX // 2
+        headings_deg = headings_deg - 360 * (picture.crop.left + picture.crop.width / 2 - 0.5)  # of the sphere's centre
     if config.given == "panorama":
-        small = resize(picture, config.size_px)
+        small = resize(image, config.size_px)
         return align_north(small.repeat(len(headings_deg), 1, 1, 1), headings_deg)
     even = width // 2 * 2
     if WHOLE[0] <= width / height <= WHOLE[1]:  # a few rows or columns off 2:1 are the stitching's, not a crop
-        whole = resize(picture, (even // 2, even))[None]
+        whole = resize(image, (even // 2, even))[None]
     else:
-        whole = complete_panorama(picture[None, :, :, :even], strip_offset=config.crop_offset_px / even)
+        offset = round(config.crop_offset_px * width / picture.width)
+        whole = complete_panorama(image[None, :, :, :even], strip_offset=offset / even)
     return top_view(whole, config.top_view, heading_deg=headings_deg)
 
 
@@ -126,16 +115,9 @@ def street_views(
         for first in range(0, len(pictures), BATCH):
             rows = range(first, min(first + BATCH, len(pictures)))
             read = in_threads(lambda i: read_picture(ground, pictures[i]), rows, False, "reading")
-            views = [view_of(image, pictures[i], headings_deg[i], config) for i, image in zip(rows, read, strict=True)]
+            views = [north_up(image, pictures[i], headings_deg[i], config) for i, image in zip(rows, read, strict=True)]
             yield slice(rows.start, rows.stop), torch.stack(views)
             bar.update(len(rows))
-
-
-def view_of(image: Tensor, picture: Picture, headings_deg: Tensor, config: StreetConfig) -> Tensor:
-    """A picture that was read, perhaps smaller than it is, at headings (T,): (T, 3, h, w) uint8, north up."""
-    offset = round(config.crop_offset_px * image.shape[2] / picture.width)
-    config = replace(config, crop_offset_px=offset)
-    return north_up(image, picture.kind, headings_deg, config, fov_deg=picture.fov_deg, crop=picture.crop)
 
 
 def read_picture(ground: Ground, picture: Picture, longest_px: int = READ_PX) -> Tensor:
