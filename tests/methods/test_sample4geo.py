@@ -217,3 +217,9 @@ def test_cvusa_positions():
     task = SupervisedPairs(labelled(positions=False), METHOD)
     assert sorted(task.order(0, None, generator()).tolist()) == list(range(N))
     assert task.neighbours is None
+
+
+def test_a_gallery_of_fewer_than_ten_tiles_is_measured():
+    few = labelled().take(range(4), range(4))
+    found = sample4geo.evaluate(sample4geo.new_model(METHOD).eval(), few)
+    assert found["r_at_5"] == found["r_at_10"] == 100
