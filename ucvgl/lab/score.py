@@ -130,7 +130,8 @@ def write_scorecard(figures_folder: Path) -> Path | None:
     frame = pd.DataFrame([row for piece in pieces for row in _again(piece)], columns=["notebook", *COLUMNS])
     recipes = {piece.parent.name: _recipe(piece) for piece in pieces}
     write_text(target, frame.to_csv(index=False, float_format=tables.FLOAT_FORMAT, lineterminator="\n"))
-    note = "; ".join(dict.fromkeys(recipe["note"] for recipe in recipes.values()))
+    first, seeds = next(iter(recipes.values())), {seed for recipe in recipes.values() for seed in recipe["seeds"]}
+    note = tables.note(first["data"], first["profile"], sorted(seeds))
     write_text(target.with_suffix(".md"), markdown(frame, note))
     write_json(target.with_suffix(".json"), {"file": target.name, "collected_from": recipes})
     return target.with_suffix(".md")
