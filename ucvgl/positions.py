@@ -137,32 +137,6 @@ def _transverse_mercator(origin: tuple[float, float]) -> Proj:
     return Proj(proj="tmerc", lat_0=float(origin[0]), lon_0=float(origin[1]), k=1, ellps="WGS84")
 
 
-def to_utm(
-    lat_deg: np.ndarray, lon_deg: np.ndarray, zone: int | None = None
-) -> tuple[np.ndarray, np.ndarray, int, str]:
-    """Latitudes and longitudes -> UTM easting and northing in metres, zone 1-60 and latitude band of the first one.
-
-    All positions are put into one zone and hemisphere, the first one's by default, so that distances between them make
-    sense. The exceptions of the grid in Norway and Svalbard are not applied.
-    """
-    lat, lon = np.atleast_1d(lat_deg, lon_deg)
-    zone = int((lon[0] + 180) // 6) % 60 + 1 if zone is None else zone
-    letter = "CDEFGHJKLMNPQRSTUVWXX"[int(np.clip((lat[0] + 80) // 8, 0, 20))]
-    return *_utm(zone, south=lat[0] < 0)(lon, lat), zone, letter
-
-
-def from_utm(east_m: np.ndarray, north_m: np.ndarray, zone: int, south: bool) -> tuple[np.ndarray, np.ndarray]:
-    """UTM easting and northing in metres -> latitude and longitude in degrees."""
-    lon, lat = _utm(zone, south)(*np.atleast_1d(east_m, north_m), inverse=True)
-    return lat, lon
-
-
-def _utm(zone: int, south: bool) -> Proj:
-    if not 1 <= zone <= 60:
-        raise InputError("UTM zone", expected="1 to 60", found=zone, todo="Give the zone's number.")
-    return Proj(proj="utm", zone=int(zone), south=bool(south), ellps="WGS84")
-
-
 class Neighbours:
     """Nearest positions by a tree, built once: O(N log N) time and O(N) memory; unknown ones are never found.
 

@@ -9,13 +9,13 @@ from geo_inputs import images_of, some_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
-from pyproj import CRS
+from pyproj import CRS, Proj
 
 from ucvgl.errors import InputError
 from ucvgl.locate.candidates import cut
 from ucvgl.locate.tile_names import tile_numbers
 from ucvgl.locate.tiles import open_mosaic
-from ucvgl.positions import Positions, Wgs84, from_metres, from_utm, haversine, to_metres, to_utm
+from ucvgl.positions import Positions, Wgs84, from_metres, haversine, to_metres
 
 HERE = (60.2, 24.9)  # 2 degrees west of UTM zone 35's meridian: its grid is turned there by 1.8 degrees
 WIDE = 400.0  # metres that the colours 0 to 255 run over
@@ -113,7 +113,7 @@ def write_projected(root, epsg, mode, px=48, scale=1.5, **more):
         middle = 6378137 * np.array([math.radians(HERE[1]), math.asinh(math.tan(math.radians(HERE[0])))])
     else:
         step = np.array([scale, scale])
-        middle = np.concatenate(to_utm([HERE[0]], [HERE[1]], epsg % 100)[:2])
+        middle = np.array(Proj(epsg)(*HERE[::-1]))
     for k in set(range(4)) - set(more.get("skip", ())):
         west, north = middle + step * px * np.array([k % 2 - 1, 1 - k // 2])
         x, y = np.meshgrid(west + (np.arange(px) + 0.5) * step[0], north - (np.arange(px) + 0.5) * step[1])
@@ -122,7 +122,7 @@ def write_projected(root, epsg, mode, px=48, scale=1.5, **more):
         elif epsg == 3857:
             lat, lon = np.degrees(np.arctan(np.sinh(y / 6378137))), np.degrees(x / 6378137)
         else:
-            lat, lon = (v.reshape(px, px) for v in from_utm(x.ravel(), y.ravel(), epsg % 100, south=False))
+            lon, lat = (v.reshape(px, px) for v in Proj(epsg)(x.ravel(), y.ravel(), inverse=True))
         pixels = painted(np.stack([lat, lon], -1))
         point = mode == "point"
         shift = step / 2 if point else np.zeros(2)
