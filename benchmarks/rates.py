@@ -25,7 +25,7 @@ from ucvgl.augment import UCVGL, augment
 from ucvgl.encoders import Encoder, EncoderConfig
 from ucvgl.lab import profiles, rows, variants
 from ucvgl.lab.graph import RATES
-from ucvgl.lab.settings import Request
+from ucvgl.lab.settings import RunRequest
 from ucvgl.methods.common import device
 from ucvgl.paths import write_text
 from ucvgl.training import TrainingConfig
@@ -89,7 +89,7 @@ def wanted() -> dict[str, Callable[[], float]]:
     needed: set[str] = set()
     for profile in ("tiny", "laptop", "paper"):
         needed |= {
-            stage.work for stage in rows.all_stages(rows.rows(Request(profile, rows="all"), 0).values()).values()
+            stage.work for stage in rows.all_stages(rows.rows(RunRequest(profile, rows="all"), 0).values()).values()
         }
         big = profile == "paper"
         batch = 32 if torch.cuda.is_available() or not big else 1

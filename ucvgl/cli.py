@@ -51,10 +51,10 @@ def notebook(
 ) -> None:  # fmt: skip
     """Execute one notebook: its executed copy, artefacts and results.json go to a folder."""
     from ucvgl.lab.runner import NotebookError, run_notebook
-    from ucvgl.lab.settings import Request
+    from ucvgl.lab.settings import RunRequest
 
     try:
-        run_notebook(name, Request(profile, data, (seed,)), extra=parameter or (), out=out)
+        run_notebook(name, RunRequest(profile, data, (seed,)), extra=parameter or (), out=out)
     except NotebookError as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from error
@@ -89,9 +89,9 @@ def reproduce(
 ) -> None:
     """Regenerate every table and figure that is not up to date. What follows `--` is handed to Snakemake."""
     from ucvgl.lab.reproduce import reproduce as run
-    from ucvgl.lab.settings import Request, seeds_of
+    from ucvgl.lab.settings import RunRequest, seeds_of
 
-    asked = Request(profile, data, seeds_of(seed), rows, panorama, other, drone, backbone)
+    asked = RunRequest(profile, data, seeds_of(seed), rows, panorama, other, drone, backbone)
     raise typer.Exit(run(asked, job_seconds=job_seconds, cores=cores, dry=dry_run, more=context.args))
 
 
@@ -173,10 +173,10 @@ def train(
 ) -> None:  # fmt: skip
     """Train rows of the tables, into the run cache. Several processes train each together with
     `accelerate launch --multi_gpu --num_processes N -m ucvgl.cli train ROW`; `reproduce --dry-run` lists the rows."""
-    from ucvgl.lab.settings import Request
+    from ucvgl.lab.settings import RunRequest
     from ucvgl.lab.train import train as run
 
-    run(rows, Request(profile, data, (seed,), "all", "", other, drone, backbone))
+    run(rows, RunRequest(profile, data, (seed,), "all", "", other, drone, backbone))
 
 
 @app.command()

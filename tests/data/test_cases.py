@@ -16,7 +16,7 @@ from ucvgl.geometry import TopView
 from ucvgl.lab.material import material
 from ucvgl.lab.profiles import ucvgl
 from ucvgl.lab.rows import rows
-from ucvgl.lab.settings import Request
+from ucvgl.lab.settings import RunRequest
 from ucvgl.sampling import geographic_neighbours
 
 APPLE = b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(100)
@@ -97,8 +97,8 @@ def test_own_folders(tmp_path):
         data.require_labels("Supervised training")
     with pytest.raises(InputError, match="recall cannot be measured"):
         open_dataset("auto", tmp_path, "val")
-    assert rows(Request("tiny", str(tmp_path)), 0, measured=True) == {}  # no table, but trainings
-    assert "04/main/ucvgl_s_0" in rows(Request("tiny", str(tmp_path)), 0)
+    assert rows(RunRequest("tiny", str(tmp_path)), 0, measured=True) == {}  # no table, but trainings
+    assert "04/main/ucvgl_s_0" in rows(RunRequest("tiny", str(tmp_path)), 0)
     settings = ucvgl("tiny", 0, data=str(tmp_path))
     with pytest.raises(InputError, match=r"no pairs in this layout. `ucvgl train 04/main/ucvgl_s_0"):
         material(settings, str(tmp_path))
@@ -109,13 +109,13 @@ def test_cvusa_positions(tmp_path):
     root = cvusa_tree(tmp_path / "set", [trees.texture(22, 122)] * 4, 3)
     with pytest.raises(InputError, match="Geographic sampling needs them"):
         geographic_neighbours(open_dataset("cvusa", root, "train").gallery.positions, 1)
-    without = list(rows(Request("tiny", str(root)), 0, measured=True))
+    without = list(rows(RunRequest("tiny", str(root)), 0, measured=True))
     assert [name for name in without if "sampling" in name] == ["05/sampling/random", "05/sampling/dss_only"]
     (root / "all.csv").write_text("".join(f"{39.8 + k / 1e3:.4f},-98.6,{39.9 + k / 1e3:.4f},-98.7\n" for k in range(4)))
     data = open_dataset("cvusa", root, "val")
     assert data.gallery.positions.values.tolist() == [[39.803, -98.6]]
     assert data.query.positions.values.tolist() == [[39.903, -98.7]]
-    found = set(rows(Request("tiny", str(root)), 0, measured=True))
+    found = set(rows(RunRequest("tiny", str(root)), 0, measured=True))
     assert found - set(without) == {"05/sampling/gps_only", "05/sampling/full"}
 
 
@@ -138,7 +138,7 @@ def test_test_only_vpr(tmp_path):
             trees.jpeg(tmp_path / "images" / "test" / side / f"@0@{k * 25 / 10.5:07.1f}@@@@@{k}@@@@@@@@.jpg")
     assert len(open_dataset("auto", tmp_path, "test")) == 4
     assert parts("vpr", tmp_path) == ("test",)
-    assert {name.partition("/")[0] for name in rows(Request("tiny", str(tmp_path)), 0, measured=True)} == {"06"}
+    assert {name.partition("/")[0] for name in rows(RunRequest("tiny", str(tmp_path)), 0, measured=True)} == {"06"}
     with pytest.raises(InputError, match=r"found test alone\. It is for measuring alone: train on another set"):
         open_dataset("auto", tmp_path, "train")
 

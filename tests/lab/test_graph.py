@@ -16,7 +16,7 @@ from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab import graph, rows
 from ucvgl.lab.reproduce import reproduce as reproduce_here
-from ucvgl.lab.settings import Request, seeds_of
+from ucvgl.lab.settings import RunRequest, seeds_of
 from ucvgl.paths import ROOT, write_json
 
 UCVGL = [sys.executable, "-m", "ucvgl.cli"]
@@ -55,7 +55,7 @@ def reproduce(*arguments, check=True):
 def test_wrong_settings_are_found_before_anything_runs(studio, wrong, message):
     write_notebook(studio / "notebooks", "01_toy")
     with pytest.raises(InputError, match=message):
-        graph.plan(Request(**wrong))
+        graph.plan(RunRequest(**wrong))
 
 
 def test_wrong_texts_on_the_command_line():
@@ -64,12 +64,12 @@ def test_wrong_texts_on_the_command_line():
             seeds_of(text)
     for text in ("soon", "nan"):
         with pytest.raises(InputError, match="expected a number of seconds"):
-            graph.plan(Request(), text)
+            graph.plan(RunRequest(), text)
 
 
 def planned(**asked):
     """A plan's notebook jobs by name and seed."""
-    return {(job.name, job.seed): job for job in graph.plan(Request(**asked)).notebooks}
+    return {(job.name, job.seed): job for job in graph.plan(RunRequest(**asked)).notebooks}
 
 
 def test_the_snakefile_says_what_to_call_instead(studio):
@@ -128,10 +128,10 @@ def test_reproduce_layout(studio, own, capfd):
     write_notebook(studio / "notebooks", "01_a")
     write_notebook(studio / "notebooks", "02_b", layouts=("folders", "cvusa"))
     write_notebook(studio / "notebooks", "03_c", layouts=("vpr",))
-    found = graph.plan(Request(data=str(own)))
+    found = graph.plan(RunRequest(data=str(own)))
     assert (found.names, found.left_out) == (["01_a", "02_b"], ("03_c",))
-    assert graph.plan(Request()).left_out == ()
-    status = reproduce_here(Request("tiny", str(own)), more=["--dry-run"])
+    assert graph.plan(RunRequest()).left_out == ()
+    status = reproduce_here(RunRequest("tiny", str(own)), more=["--dry-run"])
     said = capfd.readouterr()
     assert status == 0
     assert "not for data of this layout, left out: 03_c" in said.err
@@ -170,7 +170,7 @@ ROWS = ("02/cold_start/full", "06/main/simclr")
 def test_a_notebook_waits_for_the_stages_of_its_rows(studio):
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
     write_notebook(studio / "notebooks", "03_c")
-    found = graph.plan(Request("tiny", seeds=(0, 1)), "0")
+    found = graph.plan(RunRequest("tiny", seeds=(0, 1)), "0")
     stages = {job.key: job for job in found.stages}
     (first, second), (alone, _) = ([job for job in found.notebooks if job.name == name] for name in ("02_b", "03_c"))
     kinds = [key.rpartition("-")[0] for key in first.stages]
@@ -187,9 +187,9 @@ def test_a_notebook_waits_for_the_stages_of_its_rows(studio):
 def test_without_known_pairs_no_row_is_trained_for_tables_that_cannot_be(studio, own):
     """Notebook 02 then says at once what is missing; `ucvgl train` still trains without labels."""
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
-    found = graph.plan(Request("tiny", str(own)))
+    found = graph.plan(RunRequest("tiny", str(own)))
     assert (found.stages, found.row_names) == ((), {})
-    assert "04/main/ucvgl_s_0" in rows.rows(Request("tiny", str(own)), 0)
+    assert "04/main/ucvgl_s_0" in rows.rows(RunRequest("tiny", str(own)), 0)
 
 
 def test_a_short_stage_is_left_to_those_that_need_it(studio, monkeypatch):
@@ -197,13 +197,13 @@ def test_a_short_stage_is_left_to_those_that_need_it(studio, monkeypatch):
     rates.write_text("work,device,images_per_second\n")
     monkeypatch.setattr(graph, "RATES", rates)
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
-    every = {job.key: job for job in graph.plan(Request("tiny")).stages}
+    every = {job.key: job for job in graph.plan(RunRequest("tiny")).stages}
     assert all(job.is_job for job in every.values() if job.seconds is None)  # not known: may be long
-    work = {stage.key: stage.work for stage in rows.all_stages(rows.rows(Request("tiny"), 0).values()).values()}
+    work = {stage.key: stage.work for stage in rows.all_stages(rows.rows(RunRequest("tiny"), 0).values()).values()}
     device = "GPU" if graph.has_gpu() else "CPU"
     fast = [f'"{name}",{device},{1e-3 if name.startswith("rendering") else 1e9}' for name in {*work.values()} if name]
     rates.write_text("work,device,images_per_second\n" + "\n".join(fast) + "\n")
-    some = {job.key: job for job in graph.plan(Request("tiny"), "1").stages}
+    some = {job.key: job for job in graph.plan(RunRequest("tiny"), "1").stages}
     assert {key for key, job in some.items() if job.is_job} == {
         key for key in some if work[key].startswith("rendering")
     }
@@ -213,7 +213,7 @@ def test_a_short_stage_is_left_to_those_that_need_it(studio, monkeypatch):
 
 def test_a_dry_run_says_what_is_cached_and_about_how_long_the_rest_takes(studio):
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
-    found = graph.plan(Request("tiny", seeds=(0, 1)))
+    found = graph.plan(RunRequest("tiny", seeds=(0, 1)))
     before = graph.dry_run(found, 2, studio / "plan.json").splitlines()
     (line,) = (line for line in before if line.startswith("02/cold_start/full"))
     assert line.split()[2] == "0/2"
@@ -227,7 +227,7 @@ def test_a_dry_run_says_what_is_cached_and_about_how_long_the_rest_takes(studio)
 
 def test_a_plan_is_kept_until_something_it_depends_on_changes(studio, monkeypatch):
     path = write_notebook(studio / "notebooks", "02_b", rows=ROWS)
-    asked = Request("tiny")
+    asked = RunRequest("tiny")
     first, file = graph.kept_plan(asked)
     assert graph.read_plan(file) == first
     monkeypatch.setattr(graph, "plan", lambda *_: pytest.fail("planned again"))
@@ -245,7 +245,7 @@ def test_a_plan_is_kept_until_something_it_depends_on_changes(studio, monkeypatc
 def test_rows_train_side_by_side_and_a_killed_run_keeps_them(studio):
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
     options = ("--cores", "2", "--job-seconds", "0")
-    found = graph.plan(Request("tiny"), "0")
+    found = graph.plan(RunRequest("tiny"), "0")
     marks = {key: graph.marker(key) for key in found.notebooks[0].stages}
     child = subprocess.Popen([*UCVGL, "reproduce", "--profile", "tiny", *options], start_new_session=True,
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ucvgl.errors import InputError
 from ucvgl.lab import results
-from ucvgl.lab.settings import Request
+from ucvgl.lab.settings import RunRequest
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ def test_a_data_id_is_safe_in_a_path_and_tells_folders_apart(tmp_path):
     one, two = tmp_path / "a" / "My CVUSA (v2)", tmp_path / "b" / "My CVUSA (v2)"
     for folder in (one, two):
         folder.mkdir(parents=True)
-    first, second = (Request("tiny", str(folder)) for folder in (one, two))
+    first, second = (RunRequest("tiny", str(folder)) for folder in (one, two))
     assert first.data_id != second.data_id
     assert first.data_id.startswith("my-cvusa-v2-")
     assert first.figure_folder("01_toy").parts[-2:] == (f"tiny-{first.data_id}", "01_toy")
-    assert Request("tiny").figure_folder("01_toy").parts[-2:] == ("tiny", "01_toy")
+    assert RunRequest("tiny").figure_folder("01_toy").parts[-2:] == ("tiny", "01_toy")
 
 
 def test_a_config_hash_names_values_and_type():

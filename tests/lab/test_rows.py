@@ -4,14 +4,14 @@ import pytest
 
 from ucvgl.errors import InputError
 from ucvgl.lab import rows
-from ucvgl.lab.settings import Request
+from ucvgl.lab.settings import RunRequest
 
 PROFILES = ("tiny", "laptop", "paper")
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_each_stage_follows_what_it_needs(profile):
-    found = rows.rows(Request(profile, rows="all"), 0)
+    found = rows.rows(RunRequest(profile, rows="all"), 0)
     seen = set()
     for key, stage in rows.all_stages(found.values()).items():
         assert {need.key for need in stage.needs} <= seen
@@ -21,7 +21,7 @@ def test_each_stage_follows_what_it_needs(profile):
 
 def test_equal_stages_have_one_key_in_every_process_and_other_settings_another():
     def named(profile, seed):
-        return {name: stage.key for name, stage in rows.rows(Request(profile), seed).items()}
+        return {name: stage.key for name, stage in rows.rows(RunRequest(profile), seed).items()}
 
     assert named("laptop", 0) == named("laptop", 0)
     names = named("laptop", 0)
@@ -34,7 +34,7 @@ def test_equal_stages_have_one_key_in_every_process_and_other_settings_another()
 
 
 def test_seeds_share_what_depends_on_none():
-    stages = [rows.all_stages(rows.rows(Request("laptop"), seed).values()) for seed in (0, 1, 2)]
+    stages = [rows.all_stages(rows.rows(RunRequest("laptop"), seed).values()) for seed in (0, 1, 2)]
     shared = set(stages[0]) & set(stages[1]) & set(stages[2])
     assert {stages[0][key].name for key in shared} >= {"images", "drives"}
     assert len(set().union(*stages)) == sum(map(len, stages)) - 2 * len(shared)
@@ -42,7 +42,7 @@ def test_seeds_share_what_depends_on_none():
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_headline_has_a_row_of_every_table_and_less_to_train(profile):
-    every, some = rows.rows(Request(profile, rows="all"), 0), rows.rows(Request(profile, rows="headline"), 0)
+    every, some = rows.rows(RunRequest(profile, rows="all"), 0), rows.rows(RunRequest(profile, rows="headline"), 0)
     tables = {name.rpartition("/")[0] for name in every}
     assert {name.rpartition("/")[0] for name in some} == tables
     assert set(rows.HEADLINE) - tables <= {"05/real", "06/real"}  # where no images are at hand

@@ -11,7 +11,7 @@ from toys import TABLE, edit_notebook, write_notebook
 
 from ucvgl.errors import InputError
 from ucvgl.lab import runner
-from ucvgl.lab.settings import Request
+from ucvgl.lab.settings import RunRequest
 from ucvgl.paths import ROOT
 
 UCVGL = [sys.executable, "-m", "ucvgl.cli"]
@@ -23,7 +23,7 @@ def test_a_notebook_leaves_its_results_and_nothing_else(studio, monkeypatch):
     write_notebook(studio / "notebooks", "01_toy", TABLE, "import sys; print(sys.executable, rounds, span_m, draw)")
     extra = ["rounds=5", "span_m=7", "draw=false"]
     out = studio / "runs" / "somewhere"
-    path = runner.run_notebook("01_toy", Request("tiny", seeds=(3,)), extra=extra, out=out)
+    path = runner.run_notebook("01_toy", RunRequest("tiny", seeds=(3,)), extra=extra, out=out)
     found = json.loads(path.read_text())
     assert (found["profile"], found["seeds"], found["numbers"]) == ("tiny", [3], {"best": 23.0})
     names = ["executed.ipynb", "results.json", "toy.csv", "toy.json", "toy.md"]
@@ -55,7 +55,7 @@ def test_a_notebook_that_never_finishes_its_run_is_told(studio):
     path = write_notebook(studio / "notebooks", "01_toy", "x = 1")
     edit_notebook(path, "run.finish(best=20.0 + seed)", "pass")
     with pytest.raises(runner.NotebookError, match=r"no results\.json"):
-        runner.run_notebook("01_toy", Request("tiny"), out=studio / "out")
+        runner.run_notebook("01_toy", RunRequest("tiny"), out=studio / "out")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_bad_input_is_one_clear_error(studio, change, message):
     write_notebook(studio / "notebooks", "01_toy")
     name, extra = change.pop("name", "01_toy"), change.pop("extra", ())
     with pytest.raises(InputError, match=message):
-        runner.run_notebook(name, Request("tiny", **change), extra=extra, out=studio / "out")
+        runner.run_notebook(name, RunRequest("tiny", **change), extra=extra, out=studio / "out")
     assert not (studio / "out").exists()
 
 
@@ -89,7 +89,7 @@ def test_refreshed_outputs_are_stable_and_name_no_folder_of_this_machine(studio)
         "raise_later = 1\nraise_later",
     )
     out = studio / "run"
-    runner.run_notebook("01_toy", Request("tiny"), out=out)
+    runner.run_notebook("01_toy", RunRequest("tiny"), out=out)
     runner.refresh_outputs(out / "executed.ipynb", source)
     first = source.read_text()
     notebook = nbformat.reads(first, as_version=4)

@@ -16,7 +16,7 @@ from ucvgl.errors import InputError
 from ucvgl.lab import material, profiles, rows, stages, variants
 from ucvgl.lab.evaluate import evaluate, open_tests
 from ucvgl.lab.graph import marker
-from ucvgl.lab.settings import Request
+from ucvgl.lab.settings import RunRequest
 from ucvgl.lab.train import train
 from ucvgl.methods import ucvgl
 
@@ -59,7 +59,7 @@ def test_what_two_processes_trained_one_process_loads(tmp_path, monkeypatch, cap
     found = ucvgl.evaluate(ucvgl.describe(model, given.test, settings.start), given.test.positives)
     assert found == stage.numbers["recall"]  # two processes evaluated the weights that were saved
     assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")]
-    row = rows.rows(Request("tiny"), 3)["02/cold_start/full"]
+    row = rows.rows(RunRequest("tiny"), 3)["02/cold_start/full"]
     assert all(marker(key).is_file() for key in rows.all_stages([row]))
     capsys.readouterr()
 
@@ -90,9 +90,9 @@ def test_bad_input_is_status_2(arguments, expected, monkeypatch, capsys, tmp_pat
 
 
 def test_a_single_stage_is_run_by_its_key(capsys):
-    row = rows.rows(Request("tiny"), 0)["06/main/simclr"]
+    row = rows.rows(RunRequest("tiny"), 0)["06/main/simclr"]
     (first,) = row.needs
-    train([first.key], Request("tiny"))
+    train([first.key], RunRequest("tiny"))
     assert marker(first.key).is_file()
     assert not marker(row.key).is_file()
     assert "1 process(es)" in capsys.readouterr().out
@@ -107,7 +107,7 @@ def test_own_pairs_of_any_shape_are_learnt_by_three_methods(tmp_path, capsys):
             (root / side).mkdir(parents=True, exist_ok=True)
             noisy = np.clip(image + rng.normal(0, 20, image.shape), 0, 255).astype(np.uint8)
             Image.fromarray(noisy).save(root / side / f"{k:03d}.jpg")
-    asked = Request("tiny", str(root))
+    asked = RunRequest("tiny", str(root))
     train(["05/sampling/random", "06/main/simclr", "04/main/ucvgl_s_0"], asked)
     found = [line.partition(": ") for line in capsys.readouterr().out.splitlines() if line.endswith(".safetensors")]
     last = {key.rpartition("-")[0]: path for key, _, path in found}
@@ -120,7 +120,7 @@ def test_own_pairs_of_any_shape_are_learnt_by_three_methods(tmp_path, capsys):
 
 def test_the_tables_have_the_rows_that_are_trained():
     of_table = {}
-    for row in rows.rows(Request("tiny"), 0):
+    for row in rows.rows(RunRequest("tiny"), 0):
         table, _, key = row.rpartition("/")
         of_table.setdefault(table, []).append(key)
     shown = {
@@ -138,7 +138,7 @@ def test_the_tables_have_the_rows_that_are_trained():
 @pytest.mark.slow
 def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch, capsys):
     monkeypatch.setenv("UCVGL_ROWS", "headline")
-    train([*rows.rows(Request("tiny", rows="headline"), 0)], Request("tiny"))
+    train([*rows.rows(RunRequest("tiny", rows="headline"), 0)], RunRequest("tiny"))
     for where in ("ucvgl", "curriculum", "sample4geo", "vg_ssl", "pretraining_losses"):
         monkeypatch.setattr(f"ucvgl.methods.{where}.train", again)
     monkeypatch.setattr("ucvgl.methods.ucvgl.train_cyclegan", again)

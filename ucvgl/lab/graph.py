@@ -16,7 +16,7 @@ from typing import Any
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab.settings import WORLD, Request
+from ucvgl.lab.settings import WORLD, RunRequest
 from ucvgl.lab.sources import PACKAGE, fits, metadata, notebooks, parameters, source_fingerprint
 from ucvgl.paths import write_json
 
@@ -57,7 +57,7 @@ class NotebookJob:
 class Plan:
     """Everything the Snakefile needs, read and checked."""
 
-    asked: Request
+    asked: RunRequest
     row_names: Mapping[str, tuple[str, ...]]  # of every row, with the key of its stage for each seed
     stages: tuple[StageJob, ...]  # each after those it needs
     notebooks: tuple[NotebookJob, ...]  # a job a notebook and seed
@@ -90,7 +90,7 @@ def cached(key: str) -> bool:
 # ------------------------------------------------------------------------------------------------------------------- plan
 
 
-def plan(asked: Request, job_seconds: str = "") -> Plan:
+def plan(asked: RunRequest, job_seconds: str = "") -> Plan:
     """Reads and checks the notebooks and their rows, before anything runs.
 
     job_seconds: a shorter stage is no job of its own; '' for JOB_SECONDS. InputError: none of the notebooks takes what is
@@ -196,7 +196,7 @@ def _seconds(text: str) -> float:
 # ------------------------------------------------------------------------------------------------------------ kept plans
 
 
-def kept_plan(asked: Request, job_seconds: str = "") -> tuple[Plan, Path]:
+def kept_plan(asked: RunRequest, job_seconds: str = "") -> tuple[Plan, Path]:
     """The plan and the file that holds it for the Snakefile; from that file if nothing has changed since.
 
     Raises:
@@ -217,10 +217,10 @@ def read_plan(path: Path) -> Plan:
     content = json.loads(path.read_text(encoding="utf-8"))
     kinds = {"stages": StageJob, "notebooks": NotebookJob}
     jobs = {name: tuple(kind(**job) for job in content[name]) for name, kind in kinds.items()}
-    return Plan(**content | jobs | {"asked": Request(**content["asked"])})
+    return Plan(**content | jobs | {"asked": RunRequest(**content["asked"])})
 
 
-def _sources(asked: Request) -> Iterator[tuple[str, str]]:
+def _sources(asked: RunRequest) -> Iterator[tuple[str, str]]:
     """What a plan depends on beside what is asked for."""
     for path in (*PACKAGE.rglob("*.py"), RATES, *paths.notebooks().glob("*.ipynb")):
         yield str(path), hashlib.sha256(path.read_bytes()).hexdigest()

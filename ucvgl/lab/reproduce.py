@@ -13,12 +13,12 @@ from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab.graph import Plan, cached, dry_run, has_gpu, kept_plan
 from ucvgl.lab.runner import failure, refresh_outputs
-from ucvgl.lab.settings import Request
+from ucvgl.lab.settings import RunRequest
 from ucvgl.lab.sources import notebooks
 
 
 def reproduce(
-    asked: Request, *, job_seconds: str = "", cores: str = "all", dry: bool = False, more: Sequence[str] = ()
+    asked: RunRequest, *, job_seconds: str = "", cores: str = "all", dry: bool = False, more: Sequence[str] = ()
 ) -> int:
     """Regenerates every table and figure that is not up to date, through Snakemake, whose exit status it gives.
 
@@ -92,7 +92,7 @@ def _marks(todo: Plan) -> dict[str, int | None]:
 def refresh_notebooks() -> int:
     """Renews what is committed: outputs in the notebooks (laptop, embedded world, seed 0); `reproduce`, which renews figures/,
     runs first, and unless its exit status, which is given back, is 0 the notebooks stay untouched."""
-    asked = Request()
+    asked = RunRequest()
     status = reproduce(asked)
     if status == 0:
         for name in notebooks():

@@ -21,7 +21,7 @@ from PIL import Image
 from ucvgl.errors import InputError
 from ucvgl.lab import tables
 from ucvgl.lab.provenance import commit, device, trained_on, versions
-from ucvgl.lab.settings import WORLD, Request
+from ucvgl.lab.settings import WORLD, RunRequest
 from ucvgl.paths import figures, plain, replace_folder, write_json, write_text
 
 if TYPE_CHECKING:
@@ -141,8 +141,8 @@ class Run:
         return Markdown(_write_table(self.folder / file, rows, recipe))
 
     def over_seeds(self, name: str, *measures: str) -> "Markdown | str":
-        """A published table over all its seeds: its rows' names, and some measures as mean ± standard deviation."""
-        path = figures() / self.profile / self.notebook / f"{name}.csv"
+        """A table as it is published, over all its seeds: its rows' names, and some measures (columns) as mean ± deviation."""
+        path = RunRequest(self.profile, self.data).figure_folder(self.notebook) / f"{name}.csv"
         if not path.exists():
             return f"{path} is not there yet: `make reproduce SEED=0,1,2` writes it."
         from IPython.display import Markdown
@@ -175,10 +175,8 @@ def start(notebook: str, *, profile: str, data: str, seed: int, always_world: bo
     embedded world's whatever the data set. The run writes to the folder the engine chose (UCVGL_RUN_FOLDER); when a reader
     steps through, to `<notebook>-interactive` under runs/, so that published figures stay as they are.
     """
-    asked, chosen = (
-        Request(os.environ.get("UCVGL_PROFILE") or profile, data, (seed,)),
-        os.environ.get("UCVGL_RUN_FOLDER"),
-    )
+    asked = RunRequest(os.environ.get("UCVGL_PROFILE") or profile, data, (seed,))
+    chosen = os.environ.get("UCVGL_RUN_FOLDER")
     folder = Path(chosen) if chosen else asked.run_folder(f"{notebook}-interactive", seed)
     folder.mkdir(parents=True, exist_ok=True)
     measured_on = WORLD if always_world else asked.data_id

@@ -20,7 +20,7 @@ from ucvgl.errors import InputError
 from ucvgl.lab import material, profiles, real_pairs, stages, variants
 from ucvgl.lab.cache import StageResult
 from ucvgl.lab.results import plain_settings
-from ucvgl.lab.settings import WORLD, Request, asked_rows
+from ucvgl.lab.settings import WORLD, RunRequest, asked_rows
 from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.methods.sample4geo import Sample4Geo
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, intra_key
@@ -204,7 +204,7 @@ def ucvgl_rows(settings: profiles.UcvglSettings, data: str, own: _Ucvgl) -> Iter
 # --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
 
 
-def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: Request, given: _Ucvgl) -> Iterator[_Line]:
+def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, given: _Ucvgl) -> Iterator[_Line]:
     """(table, key, stage) of notebook 05; `given` are UCVGL's images."""
     data, other = asked.data, asked.other
     world, photos = data == WORLD, settings.method.tile_kind == "photo"
@@ -271,7 +271,7 @@ def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: Request, given
 NORDLAND_TRAINING = 2386  # frames of its first part, about
 
 
-def vg_ssl_rows(asked: Request, seed: int) -> Iterator[_Line]:
+def vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
     """(table, key, stage) of notebook 06."""
     data, settings = asked.data, profiles.vg_ssl(asked.profile, seed, backbone=asked.backbone or "resnet50")
     opened = functools.cache(lambda: material.open_sets(settings, data))
@@ -332,7 +332,7 @@ def _cold_start_with(given: Callable[[], Parts], config: WithLoss) -> StageResul
 # ------------------------------------------------------------------------------------------------------------ all of a profile
 
 
-def rows(asked: Request, seed: int, *, measured: bool = False) -> dict[str, Stage]:
+def rows(asked: RunRequest, seed: int, *, measured: bool = False) -> dict[str, Stage]:
     """What each row of a profile shows that is asked for, with one seed of the training, in the order of the notebooks.
 
     Names are '<number of the notebook>/<table>/<key>', as '04/ablation/no_mutual'.

@@ -12,7 +12,7 @@ from typing import Any
 from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab import sources
-from ucvgl.lab.settings import Request
+from ucvgl.lab.settings import RunRequest
 from ucvgl.paths import replace_folder, waiting_for, write_text
 
 
@@ -40,7 +40,7 @@ def _own_kernel(folder: Path) -> None:
     write_text(folder / "kernels" / "python3" / "kernel.json", json.dumps(spec))
 
 
-def _notebook_parameters(name: str, asked: Request, extra: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+def _notebook_parameters(name: str, asked: RunRequest, extra: Sequence[str]) -> tuple[Path, dict[str, Any]]:
     notebook = sources.notebook_path(name)
     known = sources.parameters(notebook)
     given: dict[str, Any] = {"profile": asked.profile, "data": asked.data, "seed": asked.seeds[0]}
@@ -57,7 +57,7 @@ def _notebook_parameters(name: str, asked: Request, extra: Sequence[str]) -> tup
     return notebook, given
 
 
-def run_notebook(name: str, asked: Request, *, extra: Sequence[str] = (), out: Path) -> Path:
+def run_notebook(name: str, asked: RunRequest, *, extra: Sequence[str] = (), out: Path) -> Path:
     """Executes one notebook and leaves its executed copy, its artefacts and results.json in the folder `out`.
 
     The folder appears when everything is complete, in the place of an older one; a killed run leaves no trace in it. If

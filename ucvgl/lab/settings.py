@@ -15,7 +15,7 @@ ROWS = ("all", "headline", "smoke")
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What is asked for. InputError: a wrong profile, data set, seed, choice of rows, file or folder."""
 
     profile: str = "laptop"  # one of PROFILES

@@ -20,13 +20,13 @@ from ucvgl.lab.graph import marker
 from ucvgl.lab.memory import check_fits, step_of
 from ucvgl.lab.results import device
 from ucvgl.lab.rows import Stage, all_stages
-from ucvgl.lab.settings import Request
+from ucvgl.lab.settings import RunRequest
 from ucvgl.lab.sources import suggest
 from ucvgl.methods.common import BEST
 from ucvgl.paths import write_json
 
 
-def train(names: Sequence[str], asked: Request) -> None:
+def train(names: Sequence[str], asked: RunRequest) -> None:
     """Computes stages that the run cache lacks, and notes for the graph that it has them.
 
     names: of rows, as '04/ablation/no_mutual'; beginnings of such names, as '04/ablation' for a whole table or '05/' for a
