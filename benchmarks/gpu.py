@@ -1,10 +1,10 @@
 """The first hour with a GPU: does everything run on it, how exactly, how fast, and the laptop study at ten times its size.
 
-    python -m benchmarks.gpu [--only NAME ...] [--official FOLDER] [--backbone resnet50] [--small]
+    python -m benchmarks.gpu [--only NAME ...] [--small]
 
-One measurement after the other: tests, precision, step, official (with a clone of Sample4Geo alone), matches, world, study.
-Each result is kept under runs/gpu/<device and torch>/ and not measured again until its file is deleted; the world and the
-study keep their stages in the run cache, and resume. After each the report benchmarks/results/gpu.md is written anew.
+One measurement after the other: tests, precision, step, matches, study. Each result is kept under runs/gpu/<device and
+torch>/ and not measured again until its file is deleted; the study keeps its stages in the run cache, and resumes. After
+each the report benchmarks/results/gpu.md is written anew. The official loop's step: `side_by_side.py --rows "training step"`.
 Exit status: 2 without a GPU, unless the sizes are `--small`, which only show that the script works; 1 if something failed.
 """
 
@@ -17,7 +17,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,35 +26,36 @@ from torch import Generator
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # benchmarks/ is no package
 
-import gpu_study
-from gpu_study import LITE, Result, Row
 from harness import RESULTS, now, table
-from official import Clone, check_clone
-from training_steps import method, official_loop, one_batch, trained
+from training_steps import method, one_batch, trained
 
-from ucvgl.augment import to_float
+from ucvgl.data.container import Dataset, Parts
+from ucvgl.data.prepare import Preparation
 from ucvgl.encoders import EncoderConfig
-from ucvgl.lab import profiles, provenance
+from ucvgl.geometry import TopView
+from ucvgl.lab import material, profiles, provenance, stages
+from ucvgl.lab.settings import WORLD
+from ucvgl.lab.variants import variant
 from ucvgl.methods.common import device
 from ucvgl.methods.sample4geo import new_model
 from ucvgl.paths import ROOT, runs, write_json, write_text
-from ucvgl.pseudo_labels import mutual
+from ucvgl.pseudo_labels import NoPseudoLabels, mutual
 from ucvgl.search import both_ways
 from ucvgl.training import TrainingConfig
+from ucvgl.world.pairs import world_pairs
 
 WARM_UP = 3  # steps that are not timed
+Result = tuple[str, list[dict[str, str]]]  # a note on what was measured, and the table
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What to measure, and how large; the sizes are those of a GPU with 80 GB or more."""
+    """How large the measurements are; the sizes are those of a GPU with 80 GB or more."""
 
     small: bool = False
-    official: Path | None = None
-    backbone: str = "resnet50"  # of the study; none: that of the tiny profile
     base: str = "convnext_base"
     # the laptop's, with pretrained weights and batch norms
-    second: EncoderConfig = field(default_factory=lambda: EncoderConfig(LITE, "package", depth=3, pooling="gem"))
+    second: EncoderConfig = field(default_factory=lambda: EncoderConfig("tf_efficientnet_lite0", "package", 3, "gem"))
     px: int = 384
     pairs: int = 128  # in a batch of a step; Sample4Geo 128
     few_pairs: int = 16  # in a batch of `precision`
@@ -67,7 +67,7 @@ class Asked:
 
 
 SMALL = Asked(
-    small=True, backbone="", base="test_convnext", second=EncoderConfig("test_efficientnet", pooling="gem"), px=64, pairs=4,
+    small=True, base="test_convnext", second=EncoderConfig("test_efficientnet", pooling="gem"), px=64, pairs=4,
     few_pairs=4, steps=WARM_UP + 2, images=3_000, width=32, chunk_bytes=1 << 20, checked=300,
 )  # fmt: skip
 
@@ -107,17 +107,16 @@ def rate(stamps: Sequence[float], images: int) -> str:
 def precision(asked: Asked) -> Result:
     """Steps in bf16 and fp16 beside fp32."""
     rows, shape = [], (asked.px, asked.px)
+    names = ["fp32, no TF32", "fp32", "bf16", *(["fp16"] if torch.cuda.is_available() else [])]  # refused on a CPU
     for encoder in (EncoderConfig(asked.base, pooling="head", image_px=shape), replace(asked.second, image_px=shape)):
         given, exact = one_batch(asked.few_pairs, asked.px, asked.steps), None
-        for name in ("fp32, no TF32", "fp32", "bf16", "fp16"):
-            if name == "fp16" and not torch.cuda.is_available():
-                continue  # the loop refuses it
+        for name in names:
             forget()
             torch.backends.cudnn.allow_tf32 = name != "fp32, no TF32"  # convolutions alone; torch's default is True
             # weights that stay as they are; fp16's scaler has found a scale without overflow by the last step
             training = TrainingConfig(epochs=1, batch_size=asked.few_pairs, learning_rate=1e-12, precision=name[:4])
             config = method(encoder, training)
-            task, loss = trained(new_model(config), given, config, keep_gradient=True)
+            task, loss = trained(new_model(config), given, config)
             exact = exact or (loss, task.gradient)
             apart = float((task.gradient - exact[1]).norm() / exact[1].norm())
             rows.append({
@@ -145,48 +144,20 @@ def step(asked: Asked) -> Result:
     }  # fmt: skip
     if torch.cuda.is_available():
         kinds["fp16"] = replace(whole, precision="fp16"), False
-    given = one_batch(asked.pairs, asked.px, asked.steps)
-
-    def stamps(training: TrainingConfig, augmented: bool) -> list[float]:
+    given, rows = one_batch(asked.pairs, asked.px, asked.steps), []
+    for name, (training, augmented) in kinds.items():
+        forget()
         config = method(encoder, training)
-        return trained(new_model(config), given, config, augmented=augmented)[0].stamps
-
-    return of_a_step(asked), [timed(name, partial(stamps, *kind), asked) for name, kind in kinds.items()]
-
-
-def official(asked: Asked) -> Result:
-    """The same steps by the official code's loop."""
-    clone = Clone(asked.official)
-    try:
-        model = clone.get("sample4geo.model", "TimmModel")(asked.base, pretrained=False, img_size=asked.px).to(device())
-        officially_trained = official_loop(clone)
-    finally:
-        clone.close()
-    given = one_batch(asked.pairs, asked.px, 1)
-    batch = [(to_float(images[:]) - 0.45) / 0.23 for images in (given.query, given.gallery)]  # theirs come normalised
-    name = f"official loop, {'fp16' if torch.cuda.is_available() else 'fp32'}"
-    return of_a_step(asked), [
-        timed(name, lambda: officially_trained(model, batch, asked.steps, 100.0, lr=1e-5)[0], asked)
-    ]
-
-
-def timed(name: str, steps: Callable[[], list[float]], asked: Asked) -> Row:
-    """Speed and memory of steps, which return their times."""
-    forget()
-    try:
-        speed = rate(steps(), 2 * asked.pairs)
-    except torch.OutOfMemoryError:
-        speed = "out of memory"
-    return {"step": name, "images a second": speed, "peak memory": peak()}
-
-
-def of_a_step(asked: Asked) -> str:
-    """What was measured."""
+        try:
+            speed = rate(trained(new_model(config), given, config, augmented=augmented)[0].stamps, 2 * asked.pairs)
+        except torch.OutOfMemoryError:
+            speed = "out of memory"
+        rows.append({"step": name, "images a second": speed, "peak memory": peak()})
     return (
         f"{asked.base}, one for both views, untrained; {asked.pairs} pairs of {asked.px} x {asked.px} pixels a batch. The "
         f"images lie on the device, so that loading is not measured; median of {asked.steps - WARM_UP} steps after {WARM_UP}, "
         f"each waited for; memory is the most that tensors take, the images included."
-    )
+    ), rows
 
 
 def matches(asked: Asked) -> Result:
@@ -224,41 +195,85 @@ def matches(asked: Asked) -> Result:
     ), rows
 
 
-def world(asked: Asked) -> Result:
-    """Rendering the study's places."""
-    return gpu_study.world(asked.backbone)
+def study_settings() -> profiles.UcvglSettings:
+    """The laptop profile's with 20,000 places, 128 x 256 panoramas and ResNet-50."""
+    laptop, px = profiles.ucvgl("laptop", 0), 128
+    train, test = (
+        replace(world, places=places, city_size_m=3800.0, tile_px=px)  # as densely on the streets as the laptop's
+        for world, places in ((laptop.train, 20_000), (laptop.test, 5_000))
+    )
+    images = Preparation((px, 2 * px), (px, px), TopView.from_span(px, train.span_m))
+    tile = EncoderConfig("resnet50", "hub", depth=3, width=512, image_px=(px, px))
+
+    def training(given: TrainingConfig, epochs: int) -> TrainingConfig:
+        """The laptop's learning rates are for smaller encoders; an epoch has 2.5 times its steps."""
+        rate = given.learning_rate / 5
+        return replace(given, epochs=epochs, batch_size=128, precision="bf16", prefetch=True, learning_rate=rate)
+
+    start = replace(laptop.start, ground=replace(tile, image_px=images.query_px), satellite=tile,
+                    intra=training(laptop.start.intra, 1), cross=training(laptop.start.cross, 6))  # fmt: skip
+    steps = replace(laptop.curriculum, start=start, training=training(laptop.curriculum.training, 8), warmup=1)
+    return replace(laptop, train=train, test=test, images=images, start=start, curriculum=steps)
+
+
+def moved(data: Dataset) -> Dataset:
+    """The data with its images on the device, so that they are augmented there."""
+    sides = {name: getattr(data, name) for name in ("query", "gallery", "top_view")}
+    return replace(data, **{name: replace(side, pixels=side.pixels.to(device())) for name, side in sides.items()})
 
 
 def study(asked: Asked) -> Result:
-    """UCVGL from its cold start to 0 % and 100 % labels."""
-    return gpu_study.study(asked.backbone)
+    """UCVGL on 20,000 places, from its cold start to 0 % and 100 % labels."""
+    settings, begun = profiles.ucvgl("tiny", 0) if asked.small else study_settings(), now()
+    for config, split in ((settings.train, "train"), (settings.test, "test")):
+        world_pairs(config, split, device=device())  # rendered on the GPU, and found in the run cache from now on
+    opened, steps = material.material(settings, WORLD), settings.curriculum
+    given = Parts(moved(opened.train), {name: moved(test) for name, test in opened.tests.items()})
+    rendered = f"places rendered and projected in {(now() - begun) / 60:.1f} minutes"
+    cold, rows = stages.pretrain(given.unlabelled, settings.start, given), []
+    done = {"step 4: the cold start": cold.numbers["recall"] | {"minutes": cold.seconds / 60}}
+    for key, name in (("ucvgl_s_0", "step 5, 0 % labels"), ("ucvgl_s_100", "step 5, 100 % labels, no cold start")):
+        try:
+            last = stages.curriculum(given.unlabelled, variant(steps, key), given)
+            done[name] = last.numbers["recall"] | {"minutes": last.seconds / 60}
+        except NoPseudoLabels:
+            done[name] = {}
+    for name, found in done.items():
+        rows.append(
+            {"stage": name} | {key: f"{found[key]:.1f}" if found else "" for key in ("minutes", "r_at_1", "r_at_5")}
+        )
+    encoder, (height, width) = settings.start.ground, settings.images.query_px
+    return (
+        f"{len(given.train):,} places of the embedded world, panoramas of {height} x {width} pixels; recall in a city never "
+        f"trained on, among {len(given.test):,} tiles. {encoder.backbone} to stage {encoder.depth}, weights: "
+        f"{encoder.pretrained}, one for each view. Minutes are of a stage's last run; {rendered}."
+    ), rows
 
 
-MEASUREMENTS: tuple[Callable[[Asked], Result], ...] = (tests, precision, step, official, matches, world, study)
+MEASUREMENTS: tuple[Callable[[Asked], Result], ...] = (tests, precision, step, matches, study)
 
 
 def report(folder: Path, failed: dict[str, str]) -> str:
     """All results of the folder in Markdown, and what failed."""
-    order = [measure.__name__ for measure in MEASUREMENTS]
-    files = sorted(folder.glob("*.json"), key=lambda f: (order.index(f.stem.partition("-")[0]), f.stem))
     text = [f"# The first hour with a GPU: {provenance.device()}, torch {torch.__version__}"]
     if folder.name.endswith("small"):
         text.append("Small sizes: they show that the script works, and nothing about this device.")
-    for found in (json.loads(file.read_text(encoding="utf-8")) for file in files):
-        took = f"The whole took {found['seconds']:.0f} s; commit {str(found['commit'])[:12]}."
-        text += [f"## {found['title']}", f"{found['note']} {took}", table(found["rows"])]
+    for file in (folder / f"{measure.__name__}.json" for measure in MEASUREMENTS):
+        if file.exists():
+            found = json.loads(file.read_text(encoding="utf-8"))
+            took = f"The whole took {found['seconds']:.0f} s; commit {str(found['commit'])[:12]}."
+            text += [f"## {found['title']}", f"{found['note']} {took}", table(found["rows"])]
     text += [f"## {name}\n\nFailed: {why}" for name, why in failed.items()]
     return "\n\n".join(text) + "\n"
 
 
-def measured(asked: Asked, only: Sequence[str], out: Path) -> int:
+def measured(asked: Asked, wanted: Sequence[str], out: Path) -> int:
     """Measures what has no result yet, and writes the report after each; the exit status."""
     kind = re.sub(r"\W+", "-", f"{provenance.device()} torch {torch.__version__}{' small' if asked.small else ''}")
     folder, failed = runs() / "gpu" / kind, {}
     for measure in MEASUREMENTS:
-        name = f"study-{asked.backbone}" if measure is study and asked.backbone else measure.__name__
-        wanted = measure.__name__ in only if only else measure is not official or asked.official is not None
-        if wanted and not (folder / f"{name}.json").exists():
+        name = measure.__name__
+        if name in wanted and not (folder / f"{name}.json").exists():
             print(f"{name} ...", file=sys.stderr, flush=True)
             begun = now()
             try:
@@ -267,8 +282,7 @@ def measured(asked: Asked, only: Sequence[str], out: Path) -> int:
                 failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             else:
                 found = {"title": f"{name}: {measure.__doc__.rstrip('.')}", "note": note, "rows": rows}
-                found |= {"seconds": now() - begun, "commit": provenance.commit()}
-                write_json(folder / f"{name}.json", found)
+                write_json(folder / f"{name}.json", found | {"seconds": now() - begun, "commit": provenance.commit()})
         write_text(out, report(folder, failed))
     print(out.read_text(encoding="utf-8"))
     return int(bool(failed))
@@ -276,21 +290,14 @@ def measured(asked: Asked, only: Sequence[str], out: Path) -> int:
 
 def main() -> None:
     """Reads the arguments, measures."""
+    names = [measure.__name__ for measure in MEASUREMENTS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=[], choices=[measure.__name__ for measure in MEASUREMENTS])
-    parser.add_argument("--out", type=Path, default=RESULTS / "gpu.md")
-    parser.add_argument("--official", type=Path, metavar="FOLDER", help="a clone of Skyy93/Sample4Geo")
-    parser.add_argument("--backbone", default="resnet50", help=f"of the study; {LITE} is the laptop's, pretrained")
+    parser.add_argument("--only", nargs="+", default=names, choices=names)
     parser.add_argument("--small", action="store_true", help="tiny sizes, which a CPU can do as well")
     given = parser.parse_args()
     if not (torch.cuda.is_available() or given.small):
         parser.error("gpu-check needs a CUDA device, and torch sees none; --small shows that the script works")
-    if given.official is not None:
-        check_clone("Sample4Geo", given.official)
-    elif "official" in given.only:
-        parser.error("official needs --official FOLDER")
-    asked = replace(SMALL, official=given.official) if given.small else Asked(False, given.official, given.backbone)
-    sys.exit(measured(asked, given.only, given.out))
+    sys.exit(measured(SMALL if given.small else Asked(), given.only, RESULTS / "gpu.md"))
 
 
 if __name__ == "__main__":

@@ -1,26 +1,30 @@
-"""The official repositories' functions, imported as they are from clones that the user made; nothing of theirs is here.
+"""What a comparison with the official code is made of: the user's clones, and the two sides of a row of the table.
 
-Their modules are called `utils`, `model`, `dataset` in all three, so each process imports from one clone alone (see
-`side_by_side.py`). What they import and is not installed is replaced by an empty stand-in, for the functions that can do
-without; the first use of a stand-in is an error that names the package.
+Nothing of the official code is here. Its modules are called `utils`, `model`, `dataset` in both repositories, so a
+process imports from one clone alone (see `side_by_side.py`).
 """
 
 import importlib
+import math
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from ucvgl.errors import InputError
 
+# -------------------------------------------------------------------------------------------------------------- clones
 
-@dataclass(frozen=True)
-class Repository:
+
+class Repository(NamedTuple):
     """An official repository."""
 
     argument: str  # of the command line
@@ -28,31 +32,24 @@ class Repository:
     marker: str  # a file by which a clone is known
 
 
-GITHUB = "https://github.com"
 REPOSITORIES = {
-    "UCVGL": Repository("--ucvgl", f"{GITHUB}/liguopeng0923/UCVGL", "CFP/GeometricProjection/utils.py"),
-    "Sample4Geo": Repository("--sample4geo", f"{GITHUB}/Skyy93/Sample4Geo", "sample4geo/trainer.py"),
-    "VG-SSL": Repository("--vg-ssl", f"{GITHUB}/arplaboratory/VG-SSL", "model/byol/byol_pytorch.py"),
+    "UCVGL": Repository("--ucvgl", "https://github.com/liguopeng0923/UCVGL", "CFP/GeometricProjection/utils.py"),
+    "Sample4Geo": Repository("--sample4geo", "https://github.com/Skyy93/Sample4Geo", "sample4geo/trainer.py"),
 }
 
 
 class CannotRun(Exception):
-    """An official function cannot run here; the message says why, in words."""
-
-
-class Absent(ModuleNotFoundError):
-    """A stand-in for a package that is not installed was used."""
+    """An official function cannot run here; the message says why."""
 
 
 def check_clone(name: str, folder: Path) -> None:
     """Raises InputError unless the folder is a clone of the repository of this name."""
     repository = REPOSITORIES[name]
     if not (folder / repository.marker).is_file():
-        here = sorted(path.name for path in folder.iterdir())[:5] if folder.is_dir() else []
         raise InputError(
             f"{repository.argument} {folder}",
             expected=f"a clone of {repository.url}, with {repository.marker}",
-            found=f"a folder of {', '.join(here) or 'no file'}" if folder.is_dir() else "no folder",
+            found="a folder without it" if folder.is_dir() else "no folder",
             todo=f"Run `git clone {repository.url}` and give the folder it makes.",
         )
 
@@ -65,118 +62,119 @@ def commit_of(folder: Path) -> str:
     return subprocess.run(git, capture_output=True, text=True, timeout=60).stdout.strip() or "unknown commit"
 
 
-class Clone:
-    """A clone in this process; there can be one.
+class StandIn(ModuleType):
+    """In the place of a package that is not installed: its names can be imported, and fail where they are called."""
 
-    Args:
-        folder: of the clone.
+    __path__ = ()  # a package
 
-    Attributes:
-        stubs: packages that were replaced by stand-ins, in the order of their import.
-    """
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None, is_package=True)  # libraries ask for it
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
-        self.stubs: list[str] = []
-        self._finder = _StandIns(self.folder, self.stubs)
-        sys.meta_path.append(self._finder)  # asked when no other knows the module
-        sys.path.insert(0, str(self.folder))
-
-    def close(self) -> None:
-        """Takes the clone off the path again, and its modules out of memory."""
-        sys.meta_path.remove(self._finder)
-        sys.path[:] = [entry for entry in sys.path if not Path(entry).is_relative_to(self.folder)]
-        known = [n for n, module in sys.modules.items() if isinstance(module, _StandIn) or self._has(module)]
-        for name in known:
-            del sys.modules[name]
-
-    def _has(self, module: ModuleType) -> bool:
-        file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
-        return file is not None and Path(file).resolve().is_relative_to(self.folder)
-
-    def module(self, name: str, folder: str = ".") -> ModuleType:
-        """A module of the clone.
-
-        Args:
-            name: with dots, as the clone's own code imports it.
-            folder: inside the clone, whose scripts import from there.
-
-        Raises:
-            CannotRun: it is not there, or does not import.
-        """
-        if folder != ".":
-            sys.path.insert(0, str(self.folder / folder))
-        file = (Path(folder) / name.replace(".", "/")).as_posix()
-        if not any((self.folder / f"{file}{end}").exists() for end in (".py", "/__init__.py")):
-            raise CannotRun(f"the clone has no {file}.py")
-        try:
-            module = importlib.import_module(name)
-        except (Exception, SystemExit) as error:
-            raise CannotRun(f"{name} does not import: {in_words(error)}") from error
-        if not self._has(module):
-            raise CannotRun(f"{name} was imported from elsewhere, {getattr(module, '__file__', 'not from a file')}")
-        return module
-
-    def get(self, module: str, name: str, folder: str = ".") -> Callable[..., Any]:
-        """A function or class of one of the clone's modules; CannotRun as `module`, or where it has none."""
-        found = getattr(self.module(module, folder), name, None)
-        if found is None or isinstance(found, ModuleType):
-            raise CannotRun(f"the clone's {module} has no {name}; was this another revision?")
-        return found
-
-
-class _StandIn(ModuleType):
-    """An empty module, whose every name is a class that cannot be made or called."""
-
-    def __getattr__(self, name: str) -> type:
+    def __getattr__(self, name: str) -> type | ModuleType:
         if name.startswith("__"):
             raise AttributeError(name)
-        package = self.__name__.partition(".")[0]
 
         def refuse(*_: object, **__: object) -> None:
-            raise Absent(f"needs the package {package}, which is not installed", name=package)
+            raise CannotRun(f"needs the package {self.__name__.partition('.')[0]}, which is not installed")
 
-        return type(name, (), {"__init__": refuse, "__module__": self.__name__})
-
-
-class _StandIns(MetaPathFinder, Loader):
-    """Makes them for what the clone's own files import, and for nobody else: libraries try imports, too."""
-
-    def __init__(self, folder: Path, stubs: list[str]) -> None:
-        self.folder, self.stubs = folder, stubs
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """A stand-in, unless the package is there in part or somebody else asks."""
-        top = fullname.partition(".")[0]
-        frame: Any = sys._getframe(1)
-        while frame is not None and "importlib" in frame.f_code.co_filename:
-            frame = frame.f_back
-        inside = frame is not None and Path(frame.f_code.co_filename).is_relative_to(self.folder)
-        if not inside or (top != fullname and not isinstance(sys.modules.get(top), _StandIn)):
-            return None
-        if (self.folder / top).exists():  # its own: what is missing there is no package
-            return None
-        if top not in self.stubs:
-            self.stubs.append(top)
-        return ModuleSpec(fullname, self, is_package=True)
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """An empty one."""
-        return _StandIn(spec.name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Nothing to run."""
+        return sys.modules.get(f"{self.__name__}.{name}") or type(name, (), {"__init__": refuse})
 
 
-def in_words(error: BaseException) -> str:
-    """Why an official function did not run, in one line."""
-    text = " ".join(str(error).split())[:300]
-    if isinstance(error, CannotRun | Absent):
-        return text
-    if isinstance(error, ModuleNotFoundError):
-        return f"needs the package {error.name}, which is not installed"
-    if any(word in text for word in ("CUDA", "cuda", "NVIDIA")):
-        return f"needs CUDA ({text})"
-    return f"{type(error).__name__}: {text}".removesuffix(": ")
+@dataclass(frozen=True)
+class Clone:
+    """A clone, in a process of its own."""
+
+    root: Path
+
+    def get(self, module: str, name: str, folder: str = ".") -> Callable[..., Any]:
+        """A function or class of one of its modules; `folder`: inside the clone, whose scripts import from there.
+
+        CannotRun where it is not there or does not import. Packages that are not installed are replaced by `StandIn`s.
+        """
+        root = str((self.root / folder).resolve())
+        if root not in sys.path:
+            sys.path.insert(0, root)
+        while True:
+            try:
+                return getattr(importlib.import_module(module), name)
+            except ModuleNotFoundError as error:
+                own = (self.root / folder / str(error.name).partition(".")[0]).with_suffix(".py")
+                if own.exists() or own.with_suffix("").exists() or error.name in sys.modules:
+                    raise CannotRun(f"{module} does not import: {error}") from error
+                sys.modules[error.name] = StandIn(error.name)
+
+
+def stand_ins() -> list[str]:
+    """The packages that were replaced in this process."""
+    return sorted(name for name, module in sys.modules.items() if isinstance(module, StandIn) and "." not in name)
+
+
+# ------------------------------------------------------------------------------------------------------------ the rows
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the inputs are; the defaults are CVUSA's, or the papers' as far as two cores allow."""
+
+    view_px: int = 750  # side of the top view; UCVGL
+    panorama_px: int = 616  # height of CVUSA's completed panoramas
+    views: int = 16  # panoramas in a batch
+    gallery: int = 8_884  # ground images and tiles; CVUSA's test set
+    width: int = 1_024  # of the descriptors; Sample4Geo
+    places: int = 35_532  # CVUSA's training pairs
+    batch: int = 128  # of the shuffled places; Sample4Geo
+    draw: int = 128  # neighbours looked at, a half of them join; Sample4Geo
+    model: str = "convnext_atto"  # of timm; Sample4Geo has convnext_base
+    train_batch: int = 8  # pairs; Sample4Geo 128
+    image_px: int = 128  # Sample4Geo 384
+    steps: int = 3  # timed in one go
+    repeats: int = 7
+
+
+SMALL = Sizes(
+    view_px=60, panorama_px=64, views=2, gallery=300, width=32, places=700, batch=16, draw=32, model="test_convnext",
+    train_batch=4, image_px=64, steps=2, repeats=2,
+)  # fmt: skip
+
+
+class Differs(Exception):
+    """The results of the two sides differ; the message says by how much."""
+
+
+def close(difference: float, allowed: float, what: str) -> str:
+    """How the results were compared; Differs where they are not that close."""
+    how = f"{what}: largest difference {difference:.2g} (allowed {allowed:.2g})"
+    if not difference <= allowed:
+        raise Differs(how)
+    return how
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both sides of a row, with their inputs ready: what each calls, and how the two results are compared."""
+
+    size: str  # the inputs, in words
+    official: Callable[[], Any]
+    ours: Callable[[], Any]
+    agree: Callable[[Any, Any], str]  # how they were compared; raises Differs
+    seconds: Callable[[Any], float] | None = None  # those that a result tells by itself; None: of the whole call
+    device: str = "cpu"  # where both compute
+
+
+class Row(NamedTuple):
+    """A line of the table; `prepare` makes both sides in the row's own process."""
+
+    task: str
+    repository: str  # key of REPOSITORIES
+    function: str  # the official one
+    prepare: Callable[[Clone, Sizes], Pair]
+    note: str  # what is timed, and what is not the same on the two sides
+
+
+def features(count: int, width: int, noise: float) -> tuple[Tensor, Tensor]:
+    """Unit descriptors of ground images and tiles, row i of both one place; noise: of a ground image, times sqrt(width)."""
+    generator = torch.Generator().manual_seed(0)
+    tile = torch.randn(count, width, generator=generator)
+    ground = tile + noise * math.sqrt(width) * torch.randn(count, width, generator=generator)
+    return F.normalize(ground), F.normalize(tile)

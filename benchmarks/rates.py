@@ -7,12 +7,12 @@ random images augmented, embedded forwards and backwards, and AdamW's step. Rend
 Replaces this device's lines of ucvgl/lab/rates.csv.
 """
 
-import argparse
 import os
 import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -28,7 +28,6 @@ from ucvgl.lab.graph import RATES
 from ucvgl.lab.settings import RunRequest
 from ucvgl.methods.common import device
 from ucvgl.paths import write_text
-from ucvgl.training import TrainingConfig
 from ucvgl.translation import CycleGanConfig, train_cyclegan
 from ucvgl.world.drives import DriveConfig, world_drives
 from ucvgl.world.pairs import WorldConfig, world_pairs
@@ -36,17 +35,16 @@ from ucvgl.world.pairs import WorldConfig, world_pairs
 STEPS = 3
 
 
-def training(config: EncoderConfig, settings: TrainingConfig, batch: int) -> float:
+def training(config: EncoderConfig, precision: str, batch: int) -> float:
     """Images a second of training an encoder."""
     generator = Generator().manual_seed(0)
     pixels = torch.randint(256, (batch, 3, *config.image_px), dtype=torch.uint8, generator=generator)
     encoder = Encoder(replace(config, pretrained="none")).to(device(), memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-4)
-    half = settings.precision == "bf16"
 
     def step() -> None:
         images = augment(pixels.to(device()).float() / 255, UCVGL, generator)
-        with torch.autocast(device().type, torch.bfloat16, enabled=half):
+        with torch.autocast(device().type, torch.bfloat16, enabled=precision == "bf16"):
             loss = encoder(images).square().mean()
         loss.backward()
         optimizer.step()
@@ -59,28 +57,40 @@ def training(config: EncoderConfig, settings: TrainingConfig, batch: int) -> flo
     return steps * batch / (now() - begun)
 
 
-def translation(config: CycleGanConfig) -> float:
-    """Images a second of training a CycleGAN, from the difference of two numbers of steps."""
-    images = torch.randint(256, (2 * config.batch + 2, 3, config.load_px, config.load_px), dtype=torch.uint8)
+def added(first: int, second: int, run: Callable[[int, Path], object]) -> float:
+    """The seconds that the larger of two amounts of work takes more than the smaller; a first run, for what it loads, is not
+    counted. Each run has a folder of its own, which is the run cache too."""
     seconds = []
-    for steps in (1, 1, 1 + STEPS):  # the first for what it loads
-        few = replace(config, epochs=1, decay_epochs=0, steps_per_epoch=steps)
-        with tempfile.TemporaryDirectory() as folder:
-            begun = now()
-            train_cyclegan(images, images.flip(0), few, Path(folder), device=device(), progress=False)
-            seconds.append(now() - begun)
-    return STEPS * config.batch / max(seconds[-1] - seconds[-2], 1e-3)
-
-
-def rendering(render: Callable[[WorldConfig | DriveConfig], object], config: WorldConfig | DriveConfig) -> float:
-    """Places a second of rendering, from the difference of two numbers of them, which takes the city's own time away."""
-    seconds = []
-    for places in (8, 8, 40):  # the first for what it loads
+    for amount in (first, first, second):
         with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, {"UCVGL_RUNS": folder}):
             begun = now()
-            render(replace(config, styles=config.styles[:1], places=places))
+            run(amount, Path(folder))
             seconds.append(now() - begun)
-    return 32 / max(seconds[2] - seconds[1], 1e-3)
+    return max(seconds[2] - seconds[1], 1e-3)
+
+
+def translation(config: CycleGanConfig) -> float:
+    """Images a second of training a CycleGAN."""
+    images = torch.randint(256, (2 * config.batch + 2, 3, config.load_px, config.load_px), dtype=torch.uint8)
+
+    def run(steps: int, folder: Path) -> None:
+        few = replace(config, epochs=1, decay_epochs=0, steps_per_epoch=steps)
+        train_cyclegan(images, images.flip(0), few, folder, device=device(), progress=False)
+
+    return STEPS * config.batch / added(1, 1 + STEPS, run)
+
+
+def rendering(config: WorldConfig | DriveConfig) -> float:
+    """Images a second of rendering, the city's own time not among them; of a place in the world one, of a drive two."""
+
+    def run(places: int, _: Path) -> None:
+        few = replace(config, styles=config.styles[:1], places=places)
+        if isinstance(few, WorldConfig):
+            world_pairs(few, "train", progress=False)
+        else:
+            world_drives(few, progress=False)
+
+    return (32 if isinstance(config, WorldConfig) else 64) / added(8, 40, run)
 
 
 def wanted() -> dict[str, Callable[[], float]]:
@@ -88,43 +98,28 @@ def wanted() -> dict[str, Callable[[], float]]:
     found: dict[str, Callable[[], float]] = {}
     needed: set[str] = set()
     for profile in ("tiny", "laptop", "paper"):
-        needed |= {
-            stage.work for stage in rows.all_stages(rows.rows(RunRequest(profile, rows="all"), 0).values()).values()
-        }
-        big = profile == "paper"
-        batch = 32 if torch.cuda.is_available() or not big else 1
+        stages = rows.all_stages(rows.rows(RunRequest(profile, rows="all"), 0).values())
+        needed |= {stage.work for stage in stages.values()}
+        big = profile == "paper" and not torch.cuda.is_available()
         one, two, three = profiles.ucvgl(profile, 0), profiles.sample4geo(profile, 0), profiles.vg_ssl(profile, 0)
         wide = variants.without(one.start, "no_projection").ground
         encoders = {one.start.ground, wide, two.method.ground, two.drone.ground}
         encoders |= {two.real.encoder} if two.real is not None else set()
-        settings = one.curriculum.training
-        for config in encoders | {m.encoder for m in (*three.methods.values(), *three.real.values())}:
-            found[rows.training_of(config)] = lambda c=config, b=batch, s=settings: training(c, s, b)
-        gans = {one.gan, one.start.translation.gan, variants.translated(one, "cyclegan").translation.gan}
-        for gan in gans:
-            if gan.crop_px > 128 and not torch.cuda.is_available():
-                continue  # the paper's takes minutes a step on a CPU
-            found[rows.gan_training_of(gan)] = lambda g=gan: translation(g)
-        drive = three.train[0]
+        encoders |= {method.encoder for method in (*three.methods.values(), *three.real.values())}
+        for config in encoders:
+            precision = one.curriculum.training.precision
+            found[rows.training_of(config)] = partial(training, config, precision, 1 if big else 32)
+        for gan in {one.gan, one.start.translation.gan, variants.translated(one, "cyclegan").translation.gan}:
+            if gan.crop_px <= 128 or torch.cuda.is_available():  # the paper's takes minutes a step on a CPU
+                found[rows.gan_training_of(gan)] = partial(translation, gan)
         for world in (one.train, two.trained):
-            found[rows.rendering_of("panoramas and tiles", world.panorama_px)] = lambda c=world: rendering(_pairs, c)
-        found[rows.rendering_of("photos", three.photo_px[0])] = lambda c=drive: 2 * rendering(_drives, c)
+            found[rows.rendering_of("panoramas and tiles", world.panorama_px)] = partial(rendering, world)
+        found[rows.rendering_of("photos", three.photo_px[0])] = partial(rendering, three.train[0])
     return {work: measure for work, measure in found.items() if work in needed}
-
-
-def _pairs(config: WorldConfig) -> object:
-    return world_pairs(config, "train", progress=False)
-
-
-def _drives(config: DriveConfig) -> object:
-    return world_drives(config, progress=False)
 
 
 def main() -> None:
     """Measures and writes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RATES)
-    out = parser.parse_args().out
     cpu = f"CPU {platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__.partition('+')[0]}"
     name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu
     lines = []
@@ -133,7 +128,7 @@ def main() -> None:
         print(*lines[-1].values(), sep="  ", flush=True)
     kept = pd.read_csv(RATES)
     kept = kept[kept["device"].str.startswith("CPU") == torch.cuda.is_available()]
-    write_text(out, pd.concat([kept, pd.DataFrame(lines)]).to_csv(index=False, lineterminator="\n"))
+    write_text(RATES, pd.concat([kept, pd.DataFrame(lines)]).to_csv(index=False, lineterminator="\n"))
 
 
 if __name__ == "__main__":

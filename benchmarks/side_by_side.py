@@ -1,10 +1,11 @@
 """The official code beside ucvgl: the same inputs, the results compared first, then timed in turns; and the peak memory.
 
-    python benchmarks/side_by_side.py --ucvgl DIR --sample4geo DIR --vg-ssl DIR [--rows TEXT] [--small] [--out FILE]
+    python benchmarks/side_by_side.py --ucvgl DIR --sample4geo DIR [--rows TEXT] [--small] [--out FILE]
 
-takes clones of the official repositories that you made and imports their functions as they are (`official.py`). A clone may
-be left out: its rows say so. Each row runs in a process of its own, which sees one clone; so does each side once more for
-its memory. A function that cannot run here gets the reason in its row. Sleeps in the official functions are left out.
+takes clones of the official repositories that you made and imports their functions as they are. A clone may be left out:
+its rows say so. Each row runs in a process of its own, which sees one clone; so does each side once more for its memory. A
+function that cannot run here gets the reason in its row. Sleeps in the official functions are left out. On a GPU the
+training step has the published size.
 
 Writes benchmarks/results/side_by_side.md. Exit status: 1 where results differ or a row of ours failed, else 0.
 """
@@ -16,74 +17,81 @@ import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import official_losses
-import official_retrieval
-import official_shuffle
-import official_top_view
-import official_training
-from comparison import SMALL, Pair, Row, Sizes
+import official_sample4geo
+import official_ucvgl
+import torch
 from harness import RESULTS, in_a_process, in_turns, now, peak_mb, write
-from official import REPOSITORIES, CannotRun, Clone, check_clone, commit_of, in_words
+from official import REPOSITORIES, SMALL, CannotRun, Clone, Differs, Pair, Row, Sizes, check_clone, commit_of, stand_ins
 
 from ucvgl.errors import InputError
 
-QUESTIONS = (official_top_view, official_retrieval, official_shuffle, official_losses, official_training)
-ROWS = [row for question in QUESTIONS for row in question.ROWS]
+ROWS = [*official_ucvgl.ROWS, *official_sample4geo.ROWS]
 SIDES = ("official", "ucvgl")
-MEASURES = ("official ms", "ucvgl ms", "times faster", "official MB", "ucvgl MB")
-COLUMNS = ("task", "size", "official", *MEASURES, "agreement")
+COLUMNS = (
+    "task",
+    "size",
+    "official",
+    "official ms",
+    "ucvgl ms",
+    "times faster",
+    "official MB",
+    "ucvgl MB",
+    "agreement",
+)
+
+
+def in_words(error: BaseException) -> str:
+    """An error in one line."""
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, CannotRun) else f"{type(error).__name__}: {text}"
 
 
 def official_call(call: Callable[[], Any]) -> Any:
-    """What the official code does, its errors in words."""
+    """What the official code does; CannotRun for whatever it raises."""
     try:
         return call()
-    except InputError:
-        raise  # ours
     except (Exception, SystemExit) as error:
         raise CannotRun(in_words(error)) from error
 
 
-def calls(pair: Pair) -> dict[str, Callable[[], Any]]:
-    """By side."""
-    return {"official": lambda: official_call(pair.official), "ucvgl": pair.ours}
-
-
 def timed(pair: Pair, repeats: int) -> dict[str, Any]:
     """Compares the results, and times the two sides where they agree."""
-    verdict = pair.agree(official_call(pair.official), pair.ours())
-    if not verdict.agrees:
-        return {"agreement": f"results differ: not timed; {verdict.how}"}
+    how = pair.agree(official_call(pair.official), pair.ours())
 
     def seconds(call: Callable[[], Any]) -> float:
         begun = now()
         result = call()
         return now() - begun if pair.seconds is None else pair.seconds(result)
 
-    theirs, ours = (1000 * statistics.median(found) for found in in_turns(calls(pair), repeats, seconds).values())
-    return {"official ms": theirs, "ucvgl ms": ours, "times faster": theirs / ours, "agreement": verdict.how}
+    times = in_turns({"official": pair.official, "ucvgl": pair.ours}, repeats, seconds)
+    theirs, ours = (1000 * statistics.median(times[side]) for side in SIDES)
+    return {"official ms": theirs, "ucvgl ms": ours, "times faster": theirs / ours, "agreement": how}
 
 
 def work(row: Row, folder: Path, sizes: Sizes, what: str) -> dict[str, Any]:
     """One row in this process; what: 'time', or the side whose memory is measured, of SIDES."""
-    clone, silent = Clone(folder), io.StringIO()
+    silent = io.StringIO()
     try:
         quiet = redirect_stdout(silent), redirect_stderr(silent)
         with mock.patch("time.sleep"), mock.patch("sys.dont_write_bytecode", True), quiet[0], quiet[1]:
-            pair = official_call(lambda: row.prepare(clone, sizes))
-            found = timed(pair, sizes.repeats) if what == "time" else {what: peak_mb(calls(pair)[what], pair.device)}
+            pair = official_call(lambda: row.prepare(Clone(folder), sizes))
+            if what == "time":
+                found = timed(pair, sizes.repeats)
+            else:
+                found = {f"{what} MB": peak_mb(pair.official if what == "official" else pair.ours, pair.device)}
             found["size"] = pair.size
     except CannotRun as error:
         found = {"agreement": str(error)}
+    except Differs as error:
+        found = {"agreement": f"results differ: not timed; {error}"}
     except Exception as error:
         found = {"agreement": f"ucvgl failed: {in_words(error)}"}
-    finally:
-        clone.close()
-    return found | {"stubs": clone.stubs}
+    return found | {"stand-ins": stand_ins()}
 
 
 def measured(row: Row, folder: Path, sizes: Sizes) -> dict[str, Any]:
@@ -91,13 +99,14 @@ def measured(row: Row, folder: Path, sizes: Sizes) -> dict[str, Any]:
     try:
         line = in_a_process(work, row, folder, sizes, "time")
         if "times faster" in line:
-            line |= {f"{side} MB": in_a_process(work, row, folder, sizes, side).get(side, "") for side in SIDES}
+            for side in SIDES:
+                line = in_a_process(work, row, folder, sizes, side) | line
     except BrokenProcessPool as error:
         line = {"agreement": f"ucvgl failed: {in_words(error)}"}
     return line
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Measures, prints and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, repository in REPOSITORIES.items():
@@ -105,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="tiny inputs, to see that everything runs")
     parser.add_argument("--rows", metavar="TEXT", default="", help="only the rows whose task contains this")
     parser.add_argument("--out", type=Path, default=RESULTS / "side_by_side.md")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_args()
     clones = {name: folder for name in REPOSITORIES if (folder := getattr(asked, name)) is not None}
     try:
         for name, folder in clones.items():
@@ -115,19 +124,22 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = [row for row in ROWS if asked.rows in row.task]
     if not wanted:
         parser.error(f"--rows {asked.rows}: expected a part of one of: {', '.join(row.task for row in ROWS)}")
-    rows, stubs = [], set()
+    published = Sizes()
+    if torch.cuda.is_available():
+        published = replace(published, model="convnext_base", train_batch=128, image_px=384, steps=7)
+    rows, replaced = [], set()
     for row in wanted:
         line = {"agreement": f"{REPOSITORIES[row.repository].argument} not given"}
         if row.repository in clones:
-            line = measured(row, clones[row.repository], SMALL if asked.small else Sizes())
-        stubs |= {f"{row.repository}: {package}" for package in line.get("stubs", [])}
+            line = measured(row, clones[row.repository], SMALL if asked.small else published)
+        replaced |= {f"{row.repository}: {package}" for package in line.get("stand-ins", [])}
         line |= {"task": row.task, "official": f"{row.repository}: {row.function}"}
         rows.append({column: line.get(column, "") for column in COLUMNS})
         print(f"{row.task}: {line.get('times faster', line['agreement'])}", file=sys.stderr, flush=True)
     commits = [f"{name} {commit_of(folder)} ({REPOSITORIES[name].url}). " for name, folder in clones.items()]
     about = (
         "Medians of rounds in which both sides take turns; memory is the peak above imports and inputs, each side in a "
-        f"process of its own. Replaced by empty modules, where they are not installed: {', '.join(sorted(stubs)) or 'none'}."
+        f"process of its own. Replaced by empty modules, where they are not installed: {', '.join(sorted(replaced)) or 'none'}."
     )
     after = "\n".join(["What is timed:", "", *(f"- {row.task}: {row.note}" for row in wanted)])
     write(asked.out, "The official code beside ucvgl", "".join(commits) + about, rows, after)

@@ -1,16 +1,13 @@
-"""Steps of Sample4Geo on images that lie on the device, in `training.train` and in the official loop."""
+"""Steps of Sample4Geo in `training.train`, on one batch that lies on the device."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from harness import now
-from official import Clone
 from torch import Generator, Tensor, nn
 
 from ucvgl.augment import to_float
@@ -26,7 +23,6 @@ class Steps(SupervisedPairs):
     """Sample4Geo's task on one batch again and again; notes when each step ends."""
 
     augmented: bool = False
-    keep_gradient: bool = False
     stamps: list[float] = field(default_factory=list)
     gradient: Tensor = field(default_factory=lambda: torch.zeros(0))  # of the last step
 
@@ -44,7 +40,7 @@ class Steps(SupervisedPairs):
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Notes the time."""
         self.stamps.append(now())
-        if self.keep_gradient:
+        if progress == 1:
             self.gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
@@ -65,33 +61,11 @@ def method(encoder: EncoderConfig, training: TrainingConfig) -> Sample4Geo:
     return Sample4Geo(encoder, encoder, ground_kind="top view", training=training, sampling=Sampling("random"))
 
 
-def trained(model: TwoViewEncoder, given: Dataset, config: Sample4Geo, **how: bool) -> tuple[Steps, float]:
+def trained(
+    model: TwoViewEncoder, given: Dataset, config: Sample4Geo, *, augmented: bool = False
+) -> tuple[Steps, float]:
     """One epoch of the given pairs in `training.train`: the task, with its times, and the mean loss."""
-    task = Steps(given, config, **how)
+    task = Steps(given, config, augmented=augmented)
     with tempfile.TemporaryDirectory() as folder:
         rows = train(model, task, config.training, Path(folder), progress=False)
     return task, rows[0]["loss"]
-
-
-def official_loop(clone: Clone) -> Callable[..., tuple[list[float], float]]:
-    """The official loop for some steps on one normalised batch: when each step ended, and the mean loss."""
-    loop = clone.get("sample4geo.trainer", "train")
-    loss = clone.get("sample4geo.loss", "InfoNCE")(nn.CrossEntropyLoss(label_smoothing=0.1), device=device())
-    cuda = torch.cuda.is_available()
-
-    def officially_trained(
-        model: nn.Module, images: Sequence[Tensor], steps: int, clip: float | None, **optimiser: float
-    ) -> tuple[list[float], float]:
-        stamps: list[float] = []
-
-        def batches() -> Iterator[tuple[Tensor, Tensor, int]]:
-            for number in range(steps):
-                yield *images, number
-                stamps.append(now())  # when the next one is asked for
-
-        settings = SimpleNamespace(verbose=False, device=device(), gpu_ids=(0,), clip_grad=clip, scheduler=None)
-        scaler = torch.amp.GradScaler("cuda", init_scale=2.0**10) if cuda else None  # as its training scripts make it
-        adamw = torch.optim.AdamW(model.parameters(), **optimiser)
-        return stamps, float(loop(settings, model, batches(), loss, adamw, scheduler=None, scaler=scaler))
-
-    return officially_trained
