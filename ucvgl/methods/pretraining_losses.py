@@ -38,11 +38,8 @@ class TwoLearners(nn.Module):
         self.satellite = Learner(views.satellite, config.loss, seed + 1, items[1])
 
 
-@dataclass
 class IntraViewWith(IntraView):
     """Step 3 with one of the six losses, for each view by itself."""
-
-    ssl: SslLoss
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """As `IntraView`, and which images they are."""
@@ -70,7 +67,7 @@ def intra_view_with(data: Dataset, config: WithLoss, folder: Path) -> dict[str, 
     assert start.intra is not None
     views = new_model(start).to(device())
     model = TwoLearners(views, config, (len(data), len(data.gallery))).to(device())
-    task = IntraViewWith(ground_input(data, start), data.gallery, start, config.loss)
+    task = IntraViewWith(ground_input(data, start), data.gallery, start)
     whole = replace(start.intra, chunk=None)  # the projectors' batch norms want the whole batch
     rows = train(model, task, whole, folder, name=f"intra-view, {config.loss.method}")
     save_model(views, folder / BEST)
