@@ -2,14 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -17,7 +12,7 @@ QUIET = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-backgro
 
 
 @pytest.fixture(scope="session")
-def chromium() -> "Iterator[Browser]":
+def chromium():
     """The browser; a test asks for it before anything slow, so that nothing is made for a test that is skipped."""
     if not os.environ.get("UCVGL_BROWSER"):
         pytest.skip("in a real browser: run `make test-browser`, which sets UCVGL_BROWSER=1")
@@ -33,7 +28,7 @@ def chromium() -> "Iterator[Browser]":
 
 
 @pytest.fixture(scope="session")
-def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shots(tmp_path_factory):
     """Where screenshots go: UCVGL_SHOTS, or pytest's own temporary folder."""
     named = os.environ.get("UCVGL_SHOTS")
     folder = Path(named).expanduser().resolve() if named else tmp_path_factory.mktemp("shots")
