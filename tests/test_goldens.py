@@ -18,20 +18,8 @@ import torch
 import torch.nn.functional as F
 from toy_sets import generator
 
-from ucvgl import (
-    geometry,
-    losses,
-    sampling,
-    search,
-    ssl_losses,
-    synthetic_top_view,
-)
-from ucvgl import (
-    positions as place,
-)
-from ucvgl import (
-    pseudo_labels as mining,
-)
+from ucvgl import geometry, losses, positions, sampling, search, ssl_losses, synthetic_top_view
+from ucvgl import pseudo_labels as mining
 from ucvgl.data.container import Positives
 from ucvgl.data.prepare import Preparation, prepare, resized
 from ucvgl.encoders import embed, open_model
@@ -55,15 +43,11 @@ FOLDER = Path(__file__).parent / "goldens"
 TOLERANCE = 1e-5  # of floats, absolute and relative; all else has to be equal
 OTHERS = {"worlds": 1e-6, "drives": 1e-6}  # metres are large numbers
 GOLDENS = {}
-SEEDS = (0, 1, 2)
 
 
 def golden(make):
     GOLDENS[make.__name__] = make
     return make
-
-
-# ------------------------------------------------------------------------------------------------------- fixed inputs
 
 
 def normal(seed, *shape):
@@ -90,9 +74,6 @@ def pictures(count, height, width):
 
 def as_bytes(floats):
     return (floats * 255).round().to(torch.uint8)
-
-
-# ------------------------------------------------------------------------------------------------------------- losses
 
 
 def with_gradients(loss, *inputs, **options):
@@ -137,8 +118,6 @@ def losses_with_gradients():
     return found
 
 
-# -------------------------------------------------------------------------------------------------------------- views
-
 ATTITUDE = {"heading_deg": 25.0, "pitch_deg": -4.0, "roll_deg": 6.0}
 HEADINGS = torch.tensor([0.0, 77.0, -130.0])
 
@@ -181,27 +160,17 @@ def views():
     }
 
 
-# ------------------------------------------------------------------------------------------------------ pseudo-labels
-
-
-def two_sets():
-    """40 ground images, each near its tile by more or less, and the 40 tiles in another order."""
-    tiles = unit(0, 40, 16)
-    order = torch.from_numpy(np.random.default_rng(1).permutation(40))
-    noise = torch.linspace(0.1, 2.2, 40)[:, None] * unit(2, 40, 16)
-    return F.normalize(tiles[order] + noise, dim=1), tiles, order
-
-
-def lists_of(both):
-    ground, satellite = [both.ground_score, both.ground_index], [both.satellite_score, both.satellite_index]
-    return {"ground": ground, "satellite": satellite}
-
-
 @golden
 def pseudo_labels():
-    ground, tiles, order = two_sets()
-    both, rule = search.both_ways(ground, tiles, 5, 5), mining.MiningRule
-    found = {"neighbours": lists_of(both), "quality": mining.quality(both)}
+    """40 ground images, each near its tile by more or less, and the 40 tiles in another order."""
+    tiles, order = unit(0, 40, 16), torch.from_numpy(np.random.default_rng(1).permutation(40))
+    noise = torch.linspace(0.1, 2.2, 40)[:, None] * unit(2, 40, 16)
+    both = search.both_ways(F.normalize(tiles[order] + noise, dim=1), tiles, 5, 5)
+    neighbours = {
+        "ground": [both.ground_score, both.ground_index],
+        "satellite": [both.satellite_score, both.satellite_index],
+    }
+    found, rule = {"neighbours": neighbours, "quality": mining.quality(both)}, mining.MiningRule
     rules = {"0.05": rule(), "keep, 0.1": rule(threshold=0.1, keep=0.5), "share": rule(threshold=0.05, share=2),
              "one way": rule(mutual=False, threshold=0.2)}  # fmt: skip
     truth = Positives.one_each(order.numpy()).pairs(), torch.ones(len(order), dtype=torch.bool)
@@ -213,18 +182,13 @@ def pseudo_labels():
     return found
 
 
-def spots(seed, count):
-    """Metres east and north of `count` places in a small town, some of them at one spot."""
-    metres = np.random.default_rng(seed).uniform(0, 300, (count, 2)).round(1)
-    metres[count // 2 : count // 2 + 4] = metres[3]
-    return metres
-
-
 @golden
 def batches():
     """Orders of items by each sampler: at random, by position (GPS), by likeness (DSS); a place each, or shared ones."""
-    town = place.Positions(spots(0, 60), place.Metres("town"))
-    degrees = place.Positions(48.0 + spots(0, 60) / 1e5, place.Wgs84())
+    metres = np.random.default_rng(0).uniform(0, 300, (60, 2)).round(1)
+    metres[30:34] = metres[3]  # some places at one spot
+    town = positions.Positions(metres, positions.Metres("town"))
+    degrees = positions.Positions(48.0 + metres / 1e5, positions.Wgs84())
     shared = torch.from_numpy(np.random.default_rng(1).integers(0, 60, 90))
     query, tiles = unit(2, 60, 16), unit(3, 60, 16)
     lists = {
@@ -235,7 +199,7 @@ def batches():
     many = sampling.similarity_neighbours(unit(4, 90, 16), tiles, 20, place=shared)
     draw, nearest = sampling.NeighbourDraw(16, 3, 3), sampling.NeighbourDraw(16, 6, 0)
     found = {f"neighbours {name}": near for name, near in (lists | {"DSS, shared": many}).items()}
-    for seed in SEEDS:
+    for seed in range(3):
         for name, near in ({"random": None} | lists).items():
             found[f"{name}, seed {seed}"] = sampling.batches_with_sources(near, 8, generator(seed), draw, places=60)
         for name, near in {"random": None, "GPS": lists["GPS"][shared], "DSS": many}.items():
@@ -245,8 +209,6 @@ def batches():
     sources = {kind: " ".join(Sampling(kind, draw, 4).source(epoch) for epoch in range(6)) for kind in SAMPLERS}
     return found | {"sources": sources}
 
-
-# -------------------------------------------------------------------------------------------------------------- world
 
 TOWN = {"size_m": 256.0, "resolution_m": 0.5}
 DAYS = {
@@ -259,12 +221,9 @@ DAYS = {
 }
 
 
-def digest(*arrays):
-    """Shapes and SHA-256 of bytes: of pictures, uint8."""
-    sha = hashlib.sha256()
-    for array in arrays:
-        sha.update(np.ascontiguousarray(array).tobytes())
-    return f"{' '.join('x'.join(map(str, np.shape(array))) for array in arrays)} {sha.hexdigest()}"
+def digest(array):
+    """Shape and SHA-256 of bytes: of pictures, uint8."""
+    return f"{'x'.join(map(str, np.shape(array)))} {hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}"
 
 
 def seen(pixels):
@@ -344,10 +303,9 @@ def drives():
             config = DriveConfig(kind, styles, seed, 8, photo_px=(12, 16), city_size_m=256.0, resolution_m=1.0)
             photos = world_drives(config, progress=False)
             sides = {"database": photos.gallery, "query": photos.query}
-            found[f"{kind} {seed}"] = {name: seen(side[:]) for name, side in sides.items()} | {
-                f"{name} m": side.positions.values for name, side in sides.items()
-            }
-            found[f"{kind} {seed}"]["positives"] = photos.positives.pairs()
+            metres = {f"{name} m": side.positions.values for name, side in sides.items()}
+            seen_there = {name: seen(side[:]) for name, side in sides.items()}
+            found[f"{kind} {seed}"] = seen_there | metres | {"positives": photos.positives.pairs()}
     return found
 
 
@@ -358,36 +316,14 @@ def committed_encoders():
     return {"ground": ground, "satellite": satellite, "scale": model.scale}
 
 
-# ---------------------------------------------------------------------------------------------------------- comparing
-
-
 def flat(value, name=""):
     """Nested mappings and sequences as one mapping: arrays, and texts."""
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, (list, tuple)):
-        items = enumerate(value)
-    else:
-        if isinstance(value, torch.Tensor):
-            value = value.detach().numpy()
-        return {name: value if isinstance(value, str) else np.asarray(value)}
-    return {
-        key: leaf for part, inner in items for key, leaf in flat(inner, f"{name}/{part}" if name else f"{part}").items()
-    }
-
-
-def stored(name):
-    texts = FOLDER / f"{name}.json"
-    found = json.loads(texts.read_text(encoding="utf-8")) if texts.exists() else {}
-    with np.load(FOLDER / f"{name}.npz") as arrays:
-        return found | dict(arrays)
-
-
-def store(name, found):
-    texts = {key: value for key, value in found.items() if isinstance(value, str)}
-    if texts:
-        (FOLDER / f"{name}.json").write_text(json.dumps(texts, indent=1) + "\n", encoding="utf-8")
-    np.savez_compressed(FOLDER / f"{name}.npz", **{key: value for key, value in found.items() if key not in texts})
+    if isinstance(value, (dict, list, tuple)):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        parts = [flat(inner, f"{name}/{part}" if name else f"{part}") for part, inner in items]
+        return {key: leaf for part in parts for key, leaf in part.items()}
+    value = value.detach().numpy() if isinstance(value, torch.Tensor) else value
+    return {name: value if isinstance(value, str) else np.asarray(value)}
 
 
 @pytest.fixture(autouse=True)
@@ -405,9 +341,14 @@ def alone(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", GOLDENS)
 def test_as_it_was(name):
     found = flat(GOLDENS[name]())
+    texts, arrays = FOLDER / f"{name}.json", FOLDER / f"{name}.npz"
     if os.environ.get("UCVGL_WRITE_GOLDENS"):
-        store(name, found)
-    then, close = stored(name), OTHERS.get(name, TOLERANCE)
+        words = {key: value for key, value in found.items() if isinstance(value, str)}
+        texts.write_text(json.dumps(words, indent=1) + "\n", encoding="utf-8")
+        np.savez_compressed(arrays, **{key: value for key, value in found.items() if key not in words})
+    then, close = json.loads(texts.read_text(encoding="utf-8")) if texts.exists() else {}, OTHERS.get(name, TOLERANCE)
+    with np.load(arrays) as file:
+        then |= dict(file)
     assert found.keys() == then.keys()
     for key, before in then.items():
         now = found[key]

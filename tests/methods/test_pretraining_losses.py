@@ -46,7 +46,7 @@ def test_the_loss_is_the_sum_of_both_views():
     setting = config("vicreg")
     model = TwoLearners(ucvgl.new_model(START), setting, (N, N)).eval()
     given = toy()
-    task = IntraViewWith(given.top_view, given.gallery, START, setting.loss)
+    task = IntraViewWith(given.top_view, given.gallery, START)
     batch = task.batch(torch.arange(8), torch.Generator().manual_seed(0))
     parts = task.embed(model, batch.inputs)
     assert len(parts) == 4
