@@ -40,9 +40,14 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
+def fresh_runs(tmp_path, monkeypatch):
+    """A run cache of the test's own."""
+    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture
 def drawn_figures():
-    """The notebooks' look; whatever figure a test leaves open is drawn, since layouts that do not fit and glyphs that a font
-    lacks only warn then, and closed."""
+    """The notebooks' look; what a test leaves open is drawn, as layouts that do not fit only warn then, and closed."""
     import matplotlib.pyplot as plt
 
     from ucvgl.lab.plots import use_style
@@ -52,9 +57,3 @@ def drawn_figures():
     for number in plt.get_fignums():
         plt.figure(number).canvas.draw()
     plt.close("all")
-
-
-@pytest.fixture
-def fresh_runs(tmp_path, monkeypatch):
-    """A run cache of the test's own."""
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))

@@ -3,15 +3,12 @@
 The official functions are naive ones written here, under the official names.
 """
 
-import math
 import sys
 import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from ucvgl import paths
 
@@ -22,22 +19,8 @@ import official
 import side_by_side
 
 TINY = replace(official.SMALL, gallery=120, width=16, repeats=1)
-WRITTEN = ("top view", "recall", "nearest lists", "pseudo-labels")  # below, but for the forms with semi-positives
+WRITTEN = ("recall", "nearest lists", "pseudo-labels")  # below, but for the forms with semi-positives
 ROWS = [row for row in side_by_side.ROWS if row.task.startswith(WRITTEN) and "vigor." not in row.function]
-
-
-def get_BEV_projection(img, Ho, Wo, Fov=170, dty=0, dx=0, dy=0, delta=(0, 0)):
-    focal = Wo / 2 / math.tan(math.radians(Fov) / 2)
-    row, column = np.mgrid[:Ho, :Wo].astype(float)
-    north, west = Ho / 2 - row + delta[0], Wo / 2 - column - delta[1]
-    below = np.arctan2(focal, np.hypot(north, west))
-    return np.stack([-np.arctan2(west, north) / (2 * np.pi) + 0.5, 0.5 + below / np.pi], -1)
-
-
-def get_BEV_tensor(img, Ho, Wo, Fov=170, dty=0, dx=0, dy=0, out=None):
-    grid = torch.from_numpy(2 * out - 1)[None]
-    image = torch.from_numpy(img).permute(2, 0, 1)[None].double()
-    return F.grid_sample(image, grid, padding_mode="border", align_corners=True)[0].permute(1, 2, 0) + 1e-6
 
 
 def get_pseudo_labels(loader, model, args, epoch):

@@ -9,7 +9,7 @@ import torch
 from pretended_cuda import CUDA, OnCuda, outside, pretended_cuda
 from toy_sets import ENCODER, SIZE, N, generator, street, toy, truth
 
-from ucvgl import augment, checkpoints, search, translation
+from ucvgl import checkpoints, translation
 from ucvgl.distributed import SingleProcess
 from ucvgl.encoders import EncoderConfig
 from ucvgl.heads import METHODS, SslLoss
@@ -17,7 +17,7 @@ from ucvgl.methods import common, curriculum, sample4geo, ucvgl, vg_ssl
 from ucvgl.methods.sample4geo import Sample4Geo, Sampling
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
 from ucvgl.methods.vg_ssl import VgSsl
-from ucvgl.pseudo_labels import MiningRule, epoch_items, mix_given, quality, select
+from ucvgl.pseudo_labels import MiningRule
 from ucvgl.sampling import NeighbourDraw
 from ucvgl.training import TrainingConfig
 
@@ -42,9 +42,8 @@ def gpu(monkeypatch):
     for name in ("load", "save"):
         monkeypatch.setattr(checkpoints, name, outside(getattr(checkpoints, name)))
     fork = torch.random.fork_rng
-    monkeypatch.setattr(
-        "torch.random.fork_rng", lambda devices=(), enabled=True, **_: fork([], enabled)
-    )  # a GPU's generator is not there
+    # a GPU's generator is not there
+    monkeypatch.setattr("torch.random.fork_rng", lambda devices=(), enabled=True, **_: fork([], enabled))
     monkeypatch.setattr("torch.Generator", lambda device=None: torch._C.Generator())  # timm's, for bfloat16 alone
     monkeypatch.setattr("torch.inference_mode", torch.no_grad)  # whose views no subclass of Tensor can have
     for name in ("reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
@@ -54,16 +53,12 @@ def gpu(monkeypatch):
         yield
 
 
-def on_gpu(*shape):
-    return torch.rand(*shape, generator=generator()).to(CUDA)
-
-
 def all_on_gpu(model):
     return all(x.device == CUDA for x in (*model.parameters(), *model.buffers()))
 
 
 def test_what_a_gpu_refuses_is_refused(gpu):
-    here, there = torch.rand(4, 3), on_gpu(4, 3)
+    here, there = torch.rand(4, 3), torch.rand(4, 3).to(CUDA)
     rows, mask = torch.tensor([0, 2]), here[:, 0] > 0.5
     assert isinstance(there[rows], OnCuda)  # a GPU takes the CPU's indices
     assert (there * torch.tensor(2.0)).device == CUDA  # and its scalars
@@ -84,42 +79,18 @@ def test_what_a_gpu_refuses_is_refused(gpu):
             attempt()
 
 
-@pytest.mark.parametrize("settings", [augment.UCVGL, augment.SAMPLE4GEO])
-def test_augmentation(gpu, settings):
-    panorama, tile = on_gpu(9, 3, 16, 32), on_gpu(9, 3, 16, 16)
-    moved = augment.move_together((panorama, tile), ("roll", "turn"), settings, generator())
-    tile = augment.augment(moved[1], settings, generator(), placements=[augment.SECOND_VERSION])
-    assert tile.device == augment.augment(moved[0], settings, generator()).device == CUDA
-    assert augment.resized_crop(tile, 0.75, generator()).device == CUDA
-
-
-@pytest.mark.parametrize("rule", [MiningRule(threshold=0.0), MiningRule(threshold=0.0, share=2, keep=0.5)])
-def test_search_and_pseudo_labels(gpu, rule):
-    ground, satellite = on_gpu(30, 8), on_gpu(30, 8)
-    assert search.top_k(ground, satellite, 3)[1].device == CUDA
-    both = search.both_ways(ground, satellite, 5, 5, chunk_bytes=400)
-    labels = select(both, rule)
-    assert labels.satellite.device == CUDA
-    given = torch.full((30,), -1).index_fill_(0, torch.tensor([3]), 4)
-    pairs = epoch_items(mix_given(labels, given), 30, generator())
-    assert len(pairs)
-    assert quality(both)["mutual_rate"] > 0
-
-
 def test_ucvgl(gpu, tmp_path):
     """Steps 3, 4 and 5, the last with given labels, and without them but with similar tiles in a batch."""
-    start = START
-    ucvgl.intra_view(toy(), start, tmp_path / "3")
-    model = ucvgl.pretrained_model(tmp_path / "3", start)
-    ucvgl.pretrain(model, toy(), start, truth(), tmp_path / "4", after=tmp_path / "3")
+    ucvgl.intra_view(toy(), START, tmp_path / "3")
+    model = ucvgl.pretrained_model(tmp_path / "3", START)
+    ucvgl.pretrain(model, toy(), START, truth(), tmp_path / "4", after=tmp_path / "3")
     assert all_on_gpu(model)
-    steps = Curriculum(start, training=TRAINING, rule=MiningRule(threshold=0.0), warmup=1, label_ratio=0.5)
+    steps = Curriculum(START, training=TRAINING, rule=MiningRule(threshold=0.0), warmup=1, label_ratio=0.5)
     rows = curriculum.curriculum(toy(), steps, truth(), tmp_path / "5", pretrained=tmp_path / "4")["rows"]
     assert rows[-1]["labels"] > 0
-    unlabelled = replace(
-        steps, rule=MiningRule(mutual=False, threshold=0.0), training=replace(TRAINING, epochs=1, batch_size=2), warmup=0,
-        label_ratio=0.0,
-    )  # fmt: skip
+    rule = MiningRule(mutual=False, threshold=0.0, share=2, keep=0.5)
+    few = replace(TRAINING, epochs=1, batch_size=2)
+    unlabelled = replace(steps, rule=rule, training=few, warmup=0, label_ratio=0.0)
     curriculum.curriculum(toy(), unlabelled, truth(), tmp_path / "hard", pretrained=None, hard=NeighbourDraw(4, 1, 1))
 
 

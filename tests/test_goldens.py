@@ -344,7 +344,8 @@ def test_as_it_was(name):
     texts, arrays = FOLDER / f"{name}.json", FOLDER / f"{name}.npz"
     if os.environ.get("UCVGL_WRITE_GOLDENS"):
         words = {key: value for key, value in found.items() if isinstance(value, str)}
-        texts.write_text(json.dumps(words, indent=1) + "\n", encoding="utf-8")
+        if words:
+            texts.write_text(json.dumps(words, indent=1) + "\n", encoding="utf-8")
         np.savez_compressed(arrays, **{key: value for key, value in found.items() if key not in words})
     then, close = json.loads(texts.read_text(encoding="utf-8")) if texts.exists() else {}, OTHERS.get(name, TOLERANCE)
     with np.load(arrays) as file:
