@@ -186,32 +186,6 @@ def resized_crop(images: Tensor, least: float, generator: Generator, *, ratio: f
 # ---- appearance, for each image
 
 
-@dataclass(frozen=True)
-class Draws:
-    """What was drawn for each of B images, on the CPU, before any pixel is touched."""
-
-    colour: Tensor  # (B, 4) relative changes of brightness, contrast and saturation, turn of the hue; 0 if unchanged
-    grey: Tensor  # (B,) bool, which become grey
-    blurred: Tensor  # (B,) bool, which are blurred or sharpened
-    sharpened: Tensor  # (B,) bool, which of those are sharpened
-    dropped: Tensor  # (B,) bool, which lose a grid or rectangles
-    as_grid: Tensor  # (B,) bool, which of those lose a grid
-    places: Tensor  # (B, 5, 25) numbers in 0..1 that place the grid or the rectangles
-
-
-def draw(count: int, settings: Augmentation, generator: Generator) -> Draws:
-    """The draws for `count` images; the same ones whatever device the images are on."""
-    limits = torch.tensor((settings.brightness, settings.contrast, settings.saturation, settings.hue))
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, device=generator.device).cpu()
-
-    jittered = uniform(count, 1) < settings.jitter
-    colour = (uniform(count, 4) * 2 - 1) * limits * jittered
-    probabilities = (settings.grey, settings.blur, settings.sharpen, settings.dropout, 0.5)
-    return Draws(colour, *(uniform(count) < p for p in probabilities), uniform(count, 5, 25))
-
-
 def augment(
     images: Tensor, settings: Augmentation, generator: Generator, *, hole: float = GROUND_HOLE,
     placements: Sequence[PlacementJitter] = (),
@@ -221,49 +195,62 @@ def augment(
     (B, 3, H, W) on any device, uint8 or float in 0..1 -> float in 0..1; the images given are left as they were. `hole` is
     what a dropped grid takes of its cells' sides; the placements, of squares, are drawn one after the other.
     """
-    draws = draw(len(images), settings, generator)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(len(images), *shape, generator=generator, device=generator.device).cpu()
+
+    # all is drawn before any pixel is touched, and alike whatever device the images are on
+    limits = torch.tensor((settings.brightness, settings.contrast, settings.saturation, settings.hue))
+    jittered = uniform(1) < settings.jitter
+    colour = (uniform(4) * 2 - 1) * limits * jittered  # (B, 4)
+    probabilities = (settings.grey, settings.blur, settings.sharpen, settings.dropout, 0.5)
+    grey, blurred, sharpened, dropped, as_grid = (uniform() < p for p in probabilities)  # (B,) each
+    places = uniform(5, 25)
+
     images = images.clone() if images.is_floating_point() else to_float(images)
     if settings.dropout_as == "UCVGL":
-        drop(images, draws, hole, settings)
+        _drop(images, dropped, as_grid, places, hole, settings)
     for placement in placements:
         images = jitter_placement(images, placement, generator)
     step = max(1, AT_ONCE // images[0].numel()) if images.device.type == "cpu" else len(images)
-    parts = zip(images.split(step), *(value.split(step) for value in vars(draws).values()), strict=True)
-    images = torch.cat([recolour_and_blur(some, Draws(*values)) for some, *values in parts])
+    parts = zip(*(value.split(step) for value in (images, colour, grey, blurred, sharpened)), strict=True)
+    images = torch.cat([_recolour_and_blur(*part) for part in parts])
     if settings.dropout_as == "Sample4Geo":
-        drop(images, draws, hole, settings)
+        _drop(images, dropped, as_grid, places, hole, settings)
     return images
 
 
-def recolour_and_blur(images: Tensor, draws: Draws) -> Tensor:
-    """Change the colours of float (B, 3, H, W) in 0..1, and how sharp it is, as drawn."""
-    images = recolour(images, *colour_change(images, draws.colour, draws.grey))
-    rows = draws.blurred.nonzero()[:, 0].to(images.device)
+def _recolour_and_blur(images: Tensor, colour: Tensor, grey: Tensor, blurred: Tensor, sharpened: Tensor) -> Tensor:
+    """Change the colours of float (B, 3, H, W) in 0..1, and blur some; of those sharpen some instead."""
+    images = recolour(images, *colour_change(images, colour, grey))
+    rows = blurred.nonzero()[:, 0].to(images.device)
     if len(rows):
         sharp = images[rows]
         soft = blur3(sharp)
-        sharpened = draws.sharpened.to(images.device)[rows].view(-1, 1, 1, 1)
+        sharpened = sharpened.to(images.device)[rows].view(-1, 1, 1, 1)
         images[rows] = torch.where(sharpened, (2 * sharp - soft).clamp_(0, 1), soft)
     return images
 
 
-def drop(images: Tensor, draws: Draws, hole: float, settings: Augmentation) -> None:
-    """Set a grid or rectangles of the drawn images to zero, in place; (B, 3, H, W). `hole` is a part of a cell's side."""
+def _drop(
+    images: Tensor, dropped: Tensor, as_grid: Tensor, places: Tensor, hole: float, settings: Augmentation
+) -> None:
+    """Set a grid or rectangles of the dropped images to zero, in place; `places` (B, 5, 25), 0..1, says where."""
     as_ucvgl = settings.dropout_as == "UCVGL"
     height, width = images.shape[2:]
-    for row in draws.dropped.nonzero()[:, 0].tolist():
-        places = draws.places[row]
-        if draws.as_grid[row]:
-            drop_grid(images[row], hole, places[:2, 0] * as_ucvgl)
+    for row in dropped.nonzero()[:, 0].tolist():
+        if as_grid[row]:
+            drop_grid(images[row], hole, places[row, :2, 0] * as_ucvgl)
         else:
-            drop_rectangles(images[row], places, (height, width if as_ucvgl else height))
+            drop_rectangles(images[row], places[row], (height, width if as_ucvgl else height))
 
 
 def colour_change(images: Tensor, colour: Tensor, grey: Tensor) -> tuple[Tensor, Tensor]:
     """Brightness, contrast, saturation, hue and grey of each image as one matrix (B, 3, 3) and an offset (B, 3).
 
     All five are linear in the colours, so a batch is passed over once instead of a dozen times; values are clipped at
-    the end only. Contrast turns around the image's mean luma. `colour` and `grey` are as in `Draws`.
+    the end only. Contrast turns around the image's mean luma. `colour` (B, 4) has the relative changes of the first three and the
+    hue's turn, as a fraction of the circle, 0 if unchanged; `grey` (B,) bool.
     """
     brightness, contrast, saturation, hue = colour.unsqueeze(-1).unbind(1)  # (B, 1) each
     weights = torch.tensor(LUMA)

@@ -1,4 +1,4 @@
-"""What a training leaves in its folder: tensors under flat names and a JSON header in one safetensors file.
+"""Tensors under flat names, and a JSON header, in one safetensors file: of encoders, and of trainings that go on.
 
 A file is written under another name and renamed when whole, so that a kill at any moment leaves the last good one.
 Nothing is pickled.
@@ -16,43 +16,32 @@ from torch import Tensor, nn
 
 from ucvgl.errors import InputError
 
-FORMAT = 1
-KEY = "ucvgl_training"  # of the header in the file's metadata
+TRAINING = "ucvgl_training"  # where a training's header stands in the file's metadata
 ANEW = "or delete the folder to begin anew."
 
 Tensors = dict[str, Tensor]
 
 
-def save(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
-    """Writes a safetensors file atomically."""
+def write(path: Path, tensors: Tensors, header: dict[str, Any], kind: str = TRAINING) -> None:
+    """Writes tensors and a header atomically; `kind` is what the file holds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     # contiguous copies: safetensors refuses channels-last tensors, and views of one storage
-    save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, partial, metadata)
+    copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    save_file(copies, partial, {"format": "pt", kind: json.dumps(header)})
     partial.replace(path)
 
 
-def load(path: Path) -> tuple[dict[str, str], Tensors]:
-    """The metadata and the tensors of a safetensors file."""
-    with safe_open(path, "pt") as file:
-        return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-
-
-def write(path: Path, tensors: Tensors, header: dict[str, Any]) -> None:
-    """Writes a training's tensors and header."""
-    save(path, tensors, {KEY: json.dumps({"format": FORMAT, **header})})
-
-
-def read(path: Path) -> tuple[dict[str, Any], Tensors]:
-    """The header and the tensors; InputError if the file is damaged, of another kind or of another format."""
+def read(
+    path: Path, kind: str = TRAINING, *, expected: str = "a whole file of a training", todo: str = f"Restore it, {ANEW}"
+) -> tuple[dict[str, Any], Tensors]:
+    """The header and the tensors; InputError, of what was expected, if the file is absent, damaged or of another kind."""
     try:
-        metadata, tensors = load(path)
-        header = json.loads(metadata[KEY])
+        with safe_open(path, "pt") as file:
+            return json.loads(file.metadata()[kind]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(path, expected="a whole file of a training", found=error, todo=f"Restore it, {ANEW}") from None
-    if header["format"] != FORMAT:
-        raise InputError(path, expected=f"format {FORMAT}", found=header["format"], todo=f"Update ucvgl, {ANEW}")
-    return header, tensors
+        found = f"{type(error).__name__}: {error}" if path.exists() else "no such file"
+        raise InputError(path, expected=expected, found=found, todo=todo) from error
 
 
 def check_settings(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
@@ -71,13 +60,10 @@ def weights_of(model: nn.Module) -> Tensors:
     return {name: value.detach() for name, value in kept.items() if first.setdefault(id(value), name) == name}
 
 
-def load_weights(path: Path, model: nn.Module, weights: Tensors) -> None:
-    """`fill` of the model that a training goes on with."""
-    fill(path, weights_of(model), weights, f"Restore the model it began with, {ANEW}")
-
-
 @torch.no_grad()
-def fill(path: str | Path, own: Tensors, weights: Tensors, todo: str) -> None:
+def fill(
+    path: str | Path, own: Tensors, weights: Tensors, todo: str = f"Restore the model it began with, {ANEW}"
+) -> None:
     """Copies a file's tensors into one's own of the same names, in place; InputError, and no change, if any differs."""
     ours, theirs = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (own, weights))
     different = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]

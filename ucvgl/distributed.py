@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
-from accelerate.utils import broadcast, broadcast_object_list, reduce
+from accelerate.utils import broadcast, broadcast_object_list, gather_object, reduce
 from torch import Tensor
 
 PATIENCE = timedelta(days=7)  # one process may render a world for hours; the launcher ends those that wait in vain
@@ -91,19 +91,14 @@ def gather(tensors: tuple[Tensor, ...], place: Place) -> tuple[Tensor, ...]:
 
 
 def embed_sharded(embed: Callable[[Sequence[Tensor]], Tensor], batches: Sequence[Tensor], place: Place) -> Tensor:
-    """What `embed(batches)` (N, D) returns, each process embedding some of the batches; the same in all, bit for bit.
+    """What `embed(batches)` (N, D), on the CPU, returns, each process embedding some of the batches; the same in all.
 
     All processes call it, with the same batches; of no batch `embed` gives (0, D), as `ucvgl.encoders.embed` does.
     """
     if place.num_processes == 1:
         return embed(batches)
     first, last = (len(batches) * k // place.num_processes for k in (place.process_index, place.process_index + 1))
-    rows = embed(batches[first:last])
-    counts = gather((torch.tensor([len(rows)], device=place.device),), place)[0].tolist()
-    longest = max(1, *counts)  # collectives want equal shapes
-    sent = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])]).to(place.device)
-    parts = gather((sent,), place)[0].to(rows.device).split(longest)
-    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+    return torch.cat(gather_object([embed(batches[first:last])]))
 
 
 def average_(tensors: Iterable[Tensor], place: Place) -> None:

@@ -9,7 +9,6 @@ code of UCVGL loses it between stages). Images are floats in 0..1, normalised wi
 import difflib
 import hashlib
 import io
-import json
 import logging
 import math
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ucvgl import checkpoints
@@ -305,28 +303,27 @@ def seeded(seed: int) -> Iterator[None]:
 def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
     """Batches (B, 3, H, W), uint8 or float in 0..1, on any device -> descriptors (N, D), float32, on the CPU.
 
-    In evaluation mode, on the encoder's device; afterwards every part of the encoder has the mode it had before.
+    In evaluation mode, on the encoder's device; afterwards the encoder has the mode it had before.
 
     Raises:
         InputError: descriptors with NaN or infinity, with the number of the batch from 0.
     """
-    modes = {module: module.training for module in encoder.modules()}  # a frozen part may be in another mode
+    training = encoder.training
     encoder.eval()
     out = [torch.zeros(0, encoder.dim)]
-    try:
-        # inference mode around the encoder alone: tensors that the caller's loader makes and keeps must stay usable
-        for number, batch in enumerate(batches):
-            images = batch.to(encoder.mean.device, non_blocking=True)  # uint8 travels at a quarter of the bytes
-            with torch.inference_mode():
-                descriptors = encoder(to_float(images) if images.dtype == torch.uint8 else images).float().cpu()
-            if bad := int((~descriptors.isfinite()).any(1).sum()):
-                found = f"NaN or infinity in {bad} of {len(descriptors)} rows"
-                todo = "Look for NaN in the images, or for a diverged model."
-                raise InputError(f"embed: batch {number}", expected="finite descriptors", found=found, todo=todo)
-            out.append(descriptors)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    # inference mode around the encoder alone: tensors that the caller's loader makes and keeps must stay usable
+    for number, batch in enumerate(batches):
+        images = batch.to(encoder.mean.device, non_blocking=True)  # uint8 travels at a quarter of the bytes
+        with torch.inference_mode():
+            descriptors = encoder(to_float(images) if images.dtype == torch.uint8 else images).float().cpu()
+        if bad := int((~descriptors.isfinite()).any(1).sum()):
+            found, todo = (
+                f"NaN or infinity in {bad} of {len(descriptors)} rows",
+                "Look for NaN in images, or a diverged model.",
+            )
+            raise InputError(f"embed: batch {number}", expected="finite descriptors", found=found, todo=todo)
+        out.append(descriptors)
+    encoder.train(training)
     return torch.cat(out)
 
 
@@ -393,7 +390,7 @@ def _fill_from_package(backbone: nn.Module) -> None:
 def save_model(model: TwoViewEncoder, path: str | Path) -> None:
     """Write weights, scale and settings to a .safetensors file, atomically; shared weights once."""
     settings = {"ground": asdict(model.configs[0]), "satellite": asdict(model.configs[1]), "shared": model.shared}
-    checkpoints.save(Path(path), checkpoints.weights_of(model), {"format": "pt", "ucvgl": json.dumps(settings)})
+    checkpoints.write(Path(path), checkpoints.weights_of(model), settings, "ucvgl")
 
 
 def load_model(model: TwoViewEncoder, path: str | Path) -> None:
@@ -402,7 +399,7 @@ def load_model(model: TwoViewEncoder, path: str | Path) -> None:
     Raises:
         InputError: no such file, not a safetensors file, or a model of another architecture.
     """
-    *configs, _, state = _read(path)
+    configs, _, state = _read(path)
     todo = "Build the model with the settings the file was saved with: ucvgl.encoders.open_model(path) does."
     # the same tensors do not make the same network: efficientnet_lite0 pads differently from tf_efficientnet_lite0
     expected, found = ([(c.backbone, c.pooling, c.safa_heads) for c in pair] for pair in (model.configs, configs))
@@ -417,21 +414,19 @@ def open_model(path: str | Path) -> TwoViewEncoder:
     Raises:
         InputError: no such file, not a safetensors file, or one without settings.
     """
-    ground, satellite, shared, state = _read(path)
-    model = two_view_encoder(*(replace(config, pretrained="none") for config in (ground, satellite)), shared, seed=0)
-    model.configs = ground, satellite  # as saved
+    configs, shared, state = _read(path)
+    model = two_view_encoder(*(replace(config, pretrained="none") for config in configs), shared, seed=0)
+    model.configs = configs  # as saved
     checkpoints.fill(path, checkpoints.weights_of(model), state, "Save the model again with this version of timm.")
     return model
 
 
-def _read(path: str | Path) -> tuple[EncoderConfig, EncoderConfig, bool, dict[str, Tensor]]:
+def _read(path: str | Path) -> tuple[tuple[EncoderConfig, EncoderConfig], bool, dict[str, Tensor]]:
     """The settings of both encoders, whether they share weights, and the tensors."""
+    expected = "a safetensors file with the settings of two encoders in its metadata"
+    todo = "Check the path, or save the model anew; `ucvgl weights convert` turns Sample4Geo's .pth into one."
+    settings, state = checkpoints.read(Path(path), "ucvgl", expected=expected, todo=todo)
     try:
-        metadata, state = checkpoints.load(Path(path))
-        settings = json.loads(metadata["ucvgl"])
-        return EncoderConfig(**settings["ground"]), EncoderConfig(**settings["satellite"]), settings["shared"], state
-    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        found = f"{type(error).__name__}: {error}" if Path(path).exists() else "no such file"
-        todo = "Check the path, or save the model anew; `ucvgl weights convert` turns Sample4Geo's .pth into one."
-        expected = "a safetensors file with the settings of two encoders in its metadata"
-        raise InputError(path, expected=expected, found=found, todo=todo) from error
+        return (EncoderConfig(**settings["ground"]), EncoderConfig(**settings["satellite"])), settings["shared"], state
+    except (KeyError, TypeError) as error:
+        raise InputError(path, expected=expected, found=f"{type(error).__name__}: {error}", todo=todo) from error

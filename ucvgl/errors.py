@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from numbers import Real
 
 
@@ -21,14 +22,10 @@ class InputError(ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survives the way out of a worker process, which keyword arguments alone would not."""
-        return _rebuild, (self.where, self.expected, self.found, self.todo)
+        return partial(type(self), expected=self.expected, found=self.found, todo=self.todo), (self.where,)
 
     def __str__(self) -> str:
         return f"{self.where}: expected {self.expected}, found {self.found}. {self.todo}"
-
-
-def _rebuild(where: str, expected: str, found: str, todo: str) -> InputError:
-    return InputError(where, expected=expected, found=found, todo=todo)
 
 
 def one_of(where: str, value: object, allowed: Iterable[object], todo: str) -> None:

@@ -49,8 +49,7 @@ class Places:
     # (P,) float32, how many wrong items stand above a right item, those of equal similarity counting half: the queries one
     # after the other, within each the best right item first
     wrong_above: Tensor
-    # (A,) float32, of the best right item with semi-positives masked out; None without any
-    unmasked_above: Tensor | None
+    unmasked_above: Tensor | None  # (A,) float32, of the best right item, semi-positives masked out; None without any
 
     @property
     def first(self) -> Tensor:
@@ -62,15 +61,9 @@ class Places:
 def places_of(query: Tensor, gallery: Tensor, positives: Tensor, *, semi_positives: Tensor | None = None) -> Places:
     """Where each right item stands among the wrong ones, from one pass over the gallery for each block of queries.
 
-    Args:
-        query: (Q, D) embeddings.
-        gallery: (R, D) embeddings.
-        positives: (P, 2) int64 rows of (query, gallery): the right items, any number a query.
-        semi_positives: (S, 2) int64, neither right nor wrong when it comes to the hit rate; a right item among them
-            stays right.
-
-    Raises:
-        InputError: embeddings with NaN or infinity.
+    From (Q, D) and (R, D) embeddings and (P, 2) rows of the right items, any number a query. Semi-positives, (S, 2), are
+    neither right nor wrong when it comes to the hit rate; a right item among them stays right. InputError: embeddings with
+    NaN or infinity.
     """
     check_embeddings(query, gallery)
     measured, column = _sorted_pairs(positives, query, gallery)
@@ -131,13 +124,7 @@ def retrieval_measures(
 def measures_of(places: Places, queries: int, gallery: int, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
     """Every measure of a search, averaged over the queries that have a right item; all in percent but the last two.
 
-    Args:
-        places: where the right items stand.
-        queries: how many there are.
-        gallery: how many items were searched.
-        ks: of the recalls.
-
-    Returns:
+    From where the right items stand and how many `queries` and items in the `gallery` there are:
         r_at_<k>: a right item among the first k, semi-positives counting as wrong (VIGOR's published protocol).
         r_at_1_percent: the same for k = max(1, floor(R / 100)) (Sample4Geo's metric).
         hit_rate: the first is right once semi-positives are masked out (VIGOR); only with semi_positives.
@@ -195,43 +182,33 @@ class Precision:
 
 
 def reliability(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> "pd.DataFrame":
-    """Claimed against true by bins of about equal count; equal probabilities share a bin. Guo et al. 2017, section 2.
+    """Claimed against true by at most so many bins of about equal count; equal probabilities share a bin.
 
-    Args:
-        probability: (N,) 0 to 1.
-        right: (N,) 1 or 0; NaN is left out.
-        bins: at most so many.
-
-    Returns:
-        a row a bin that is not empty, ascending: from_p, to_p, claimed (mean probability), true (part that is right), low
-        and high (its 95 % interval of Wilson, 1927), pictures.
+    From (N,) probabilities, 0 to 1, and (N,) 1 or 0, NaN left out: a row a bin that is not empty, ascending: from_p, to_p,
+    claimed (mean probability), true (part that is right), low and high (its 95 % interval of Wilson, 1927), pictures.
     """
     import pandas as pd
+    from scipy.stats import binomtest
 
-    p, y = _pairs(probability, right)
-    ranks = np.searchsorted(np.sort(p), p, side="left")  # of equals the first
-    which = ranks * bins // len(p)
+    p, y = _known(probability, right)
+    bin_of = np.searchsorted(np.sort(p), p) * bins // len(p)  # of equals the first counts
     rows = []
-    for one in np.unique(which):
-        some = which == one
-        true, n, z = float(y[some].mean()), int(some.sum()), 1.959964
-        middle = (true + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z * math.sqrt(true * (1 - true) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-        rows.append(
-            (p[some].min(), p[some].max(), p[some].mean(), true, max(0, middle - half), min(1, middle + half), n)
-        )
+    for one in np.unique(bin_of):
+        claimed, true = p[bin_of == one], y[bin_of == one]
+        interval = binomtest(int(true.sum()), len(true)).proportion_ci(method="wilson")
+        rows.append((claimed.min(), claimed.max(), claimed.mean(), true.mean(), interval.low, interval.high, len(true)))
     return pd.DataFrame(rows, columns=["from_p", "to_p", "claimed", "true", "low", "high", "pictures"])
 
 
 def calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
     """Expected calibration error, 0 to 1: sum over bins of n_b / N `|claimed_b - true_b|` (Guo et al. 2017, equation 3)."""
     table = reliability(probability, right, bins)
-    return float(((table["claimed"] - table["true"]).abs() * table["pictures"]).sum() / table["pictures"].sum())
+    return float(np.average((table["claimed"] - table["true"]).abs(), weights=table["pictures"]))
 
 
 def claimed_and_true_precision(probability: np.ndarray, right: np.ndarray, threshold: float) -> Precision:
     """What is claimed and what is true of the pictures whose probability is at least `threshold`; NaN in `right` is left out."""
-    p, y = _pairs(probability, right)
+    p, y = _known(probability, right)
     some = p >= threshold
     claimed, true = (float(x[some].mean()) if some.any() else math.nan for x in (p, y))
     return Precision(float(threshold), int(some.sum()), float(some.mean()), claimed, true)
@@ -243,9 +220,8 @@ def threshold_for(probability: np.ndarray, share: float) -> float:
     return float(np.sort(p)[::-1][math.ceil(share * len(p) - 1e-9) - 1])
 
 
-def _pairs(probability: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _known(probability: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64, without the rows of unknown truth."""
     p, y = np.asarray(probability, np.float64), np.asarray(right, np.float64)
-    assert p.shape == y.shape, f"{p.shape} and {y.shape}"
     known = ~np.isnan(y)
     return p[known], y[known]

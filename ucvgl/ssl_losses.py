@@ -16,19 +16,13 @@ from torch import Tensor
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float, not_negative: Tensor | None = None) -> Tensor:
-    """NT-Xent: the cross-entropy that picks, among the other 2B - 1 views by cosine, the second view of the same item.
+    """NT-Xent of two views (B, D): the cross-entropy that picks, among 2B - 1 views by cosine, the other view of an item.
 
     -log( exp(s_ip / T) / sum over k != i of exp(s_ik / T) ), p being the other view of i; the mean over the 2B views.
+    VG-SSL's temperature is 0.07. not_negative: (B, B) bool, items that are no negatives of each other, as places within
+    25 m; a mark of (i, j) or (j, i) holds for all combinations of their views, one on the diagonal means nothing.
 
     Source: SimCLR (Chen, Kornblith, Norouzi, Hinton; ICML 2020), equation 1.
-
-    Args:
-        z1: (B, D), one view of each item.
-        z2: (B, D), the other.
-        temperature: VG-SSL 0.07.
-        not_negative: (B, B) bool, items that are no negatives of each other: places within 25 m, say. One mark of (i, j)
-            or (j, i) is enough and holds for all four combinations of their views. The diagonal means nothing: an item's
-            other view is its positive.
     """
     views = F.normalize(torch.cat((_wide(z1), _wide(z2))), dim=1)  # (2B, D)
     each = torch.arange(len(views), device=views.device)
@@ -70,16 +64,10 @@ def triplet(
 ) -> Tensor:
     """max(0, d(query, positive) + margin - d(query, negative)), the mean over all negatives that are there.
 
-    Distances are Euclidean and plain, as in the benchmark of Berton et al. (CVPR 2022), which VG-SSL's baseline is
-    taken from; NetVLAD (Arandjelovic et al.; CVPR 2016, equation 7) squares them and sums. Of unit vectors d is
-    sqrt(2 - 2 cos), with a slope of 0 where two points are one. Not normalised here: give unit vectors.
-
-    Args:
-        query: (B, D), L2-normalised.
-        positive: (B, D), L2-normalised.
-        negatives: (B, K, D), L2-normalised; the benchmark has 10 each.
-        margin: in units of the distance; 0.1.
-        present: (B, K) bool, False where a query has no such negative; its numbers must be finite. Without any: 0.
+    query and positive (B, D), negatives (B, K, D), of unit length, which is not done here. Distances are Euclidean and plain,
+    as in the benchmark of Berton et al. (CVPR 2022), which VG-SSL's baseline is taken from, with 10 negatives each; NetVLAD
+    (Arandjelovic et al.; CVPR 2016, equation 7) squares them and sums. present: (B, K) bool, False where a query has no
+    such negative, whose numbers must be finite; without any the loss is 0.
     """
     query, positive, negatives = _wide(query), _wide(positive), _wide(negatives)
     near = torch.linalg.vector_norm(query - positive, dim=-1)[:, None]  # (B, 1)
@@ -129,12 +117,9 @@ def simsiam(p1: Tensor, z2: Tensor, p2: Tensor, z1: Tensor) -> Tensor:
 def barlow_twins(z1: Tensor, z2: Tensor, lambda_: float = 0.0051) -> Tensor:
     """The sum of (1 - C_ii)^2 and lambda times the sum of C_ij^2, i != j, C being the cross-correlation of two views.
 
-    Source: Barlow Twins (Zbontar, Jing, Misra, LeCun, Deny; ICML 2021), equation 1.
+    (B, D) each, B at least 2; lambda in paper and VG-SSL 0.0051.
 
-    Args:
-        z1: (B, D), B at least 2.
-        z2: (B, D).
-        lambda_: weight of the redundancy; paper and VG-SSL 0.0051.
+    Source: Barlow Twins (Zbontar, Jing, Misra, LeCun, Deny; ICML 2021), equation 1.
     """
     correlation = cross_correlation(z1, z2)
     return (1 - correlation.diagonal()).square().sum() + lambda_ * off_diagonal_squares(correlation)
@@ -159,17 +144,11 @@ def cross_correlation(z1: Tensor, z2: Tensor, eps: float = 1e-5) -> Tensor:
 def vicreg(z1: Tensor, z2: Tensor, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0) -> Tensor:
     """The weighted sum of `invariance_loss`, `variance_loss` (mean of the views) and `covariance_loss` (sum of the views).
 
-    As in the authors' code and in VG-SSL's. Equation 6 of the paper differs from both: there the variance terms of the
-    views are added and the squared distance is not divided by D, which would be weights of 25 D, 50 and 1 here.
+    (B, D) each, B at least 2, not to be normalised, or the deviations cannot reach 1. As in the authors' code and in VG-SSL's,
+    with their weights. Equation 6 of the paper differs from both: there the variance terms of the views are added and the
+    squared distance is not divided by D, which would be weights of 25 D, 50 and 1 here.
 
     Source: VICReg (Bardes, Ponce, LeCun; ICLR 2022).
-
-    Args:
-        z1: (B, D), B at least 2; not to be normalised, or the deviations cannot reach 1.
-        z2: (B, D).
-        invariance: weight; 25 in paper and VG-SSL.
-        variance: weight; 25.
-        covariance: weight; 1.
     """
     spread = (variance_loss(z1) + variance_loss(z2)) / 2
     redundancy = covariance_loss(z1) + covariance_loss(z2)
@@ -182,14 +161,11 @@ def invariance_loss(z1: Tensor, z2: Tensor) -> Tensor:
 
 
 def variance_loss(z: Tensor, least: float = 1.0, eps: float = 1e-4) -> Tensor:
-    """The mean over the dimensions of max(0, least - sqrt(variance + eps)), the variance being the unbiased one.
+    """The mean over the dimensions of (B, D) of max(0, least - sqrt(variance + eps)), the variance being the unbiased one.
+
+    `least` is the standard deviation that each should reach; eps keeps the slope finite where one is constant.
 
     Source: VICReg, equations 1 and 2.
-
-    Args:
-        z: (B, D), B at least 2.
-        least: standard deviation that each dimension should reach; 1.
-        eps: keeps the slope finite where a dimension is constant; 1e-4.
     """
     return F.relu(least - (_wide(z).var(0) + eps).sqrt()).mean()
 

@@ -13,10 +13,10 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -57,26 +57,20 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        def whole(value: object, least: int) -> bool:
-            return type(value) is int and value >= least
-
-        def limit(value: float | None) -> bool:
-            return value is None or 0 < value < math.inf
-
+        least = {"epochs": 1, "batch_size": 2, "epochs_before": 0, "chunk": 1, "seed": 0}
+        whole = [
+            (name, n, getattr(self, name)) for name, n in least.items() if name != "chunk" or self.chunk is not None
+        ]
+        limits = ("clip_norm", self.clip_norm), ("clip_value", self.clip_value)
         check_fields(
             self, "training: ", "Choose another.",
-            ("epochs", whole(self.epochs, 1), "a whole number >= 1"),
-            ("batch_size", whole(self.batch_size, 2), "a whole number >= 2"),
+            *((name, type(value) is int and value >= n, f"a whole number >= {n}") for name, n, value in whole),
+            *((name, value is None or 0 < value < math.inf, "a number > 0, or None") for name, value in limits),
             ("learning_rate", 0 < self.learning_rate < math.inf, "a number > 0"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "a number >= 0"),
-            ("epochs_before", whole(self.epochs_before, 0), "a whole number >= 0"),
             ("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"0 to less than epochs ({self.epochs})"),
             ("min_lr_ratio", 0 <= self.min_lr_ratio <= 1, "0 to 1"),
-            ("clip_norm", limit(self.clip_norm), "a number > 0, or None"),
-            ("clip_value", limit(self.clip_value), "a number > 0, or None"),
             ("precision", self.precision in ("fp32", *HALF), "fp32, bf16 or fp16"),
-            ("chunk", self.chunk is None or whole(self.chunk, 1), "a whole number >= 1, or None"),
-            ("seed", whole(self.seed, 0), "a whole number >= 0"),
         )  # fmt: skip
 
 
@@ -137,8 +131,7 @@ class Task(Protocol):
         """Loads and augments (b,) items; on any device. With `prefetch` it runs in a thread of its own."""
 
     def embed(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """(b, ...) inputs on the model's device -> (b, D) embeddings; under autocast if precision is not fp32. Of two views, each
-        through its encoder."""
+        """(b, ...) inputs on the model's device -> (b, D) embeddings, under autocast; of two views each by its encoder."""
         return model.ground(inputs[0]), model.satellite(inputs[1])
 
     def loss(self, model: nn.Module, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
@@ -186,69 +179,153 @@ def train(
             not finite, or a folder that holds a run with other settings or another model.
     """
     place = processes()
-    _check(config, model, place)
+    on_gpu = place.device.type == "cuda"
+    norms = any(isinstance(module, _BatchNorm) for module in model.modules())
+    check_fields(
+        config, "training: ", "Choose another; a backbone with layer norms may be trained in chunks.",
+        ("precision", on_gpu or config.precision != "fp16", f"fp32 or bf16 on {place.device.type}"),
+        ("batch_size", config.batch_size % place.num_processes == 0,
+         f"a multiple of the {place.num_processes} processes, which share it"),
+        ("chunk", config.chunk is None or not norms, "None for a model with batch norms, which see the whole batch"),
+    )  # fmt: skip
     model.to(place.device)
     optimiser = adamw(model, config)
     learnt = [p for group in optimiser.param_groups for p in group["params"]]
     scaler = torch.amp.GradScaler(place.device.type, enabled=config.precision == "fp16")
     if after is not None:
-        _go_on(after / CHECKPOINT, optimiser, scaler)
-    rows = _resume(folder / CHECKPOINT, model, task, config, optimiser, scaler)
+        _load_optimiser(*checkpoints.read(after / CHECKPOINT), optimiser, scaler)
+    settings = asdict(config) | {"learnt parameters": sum(p.requires_grad for p in model.parameters())}
+    rows = _resume(folder / CHECKPOINT, settings, model, task, optimiser, scaler)
     copy_from_first_(checkpoints.weights_of(model).values(), place)
-    on_gpu = place.device.type == "cuda"
     hidden = not (progress and place.is_main_process) or len(rows) == config.epochs
     # the caller's random numbers are as if none had been drawn here
     with tqdm(desc=name, unit="step", disable=hidden) as bar, torch.random.fork_rng([place.device] if on_gpu else []):
         for epoch in range(len(rows), config.epochs):
             begun, where = time.perf_counter(), f"{name}: epoch {epoch}"
-            order = _order(epoch, model, task, config, place)
-            size, steps = _batch_size(order, config, place, where)
+            batches = _batches(task, config, place, _order(epoch, model, task, config, place), epoch, where)
             bar.set_description(f"{name} epoch {epoch + 1}/{config.epochs}", refresh=False)
-            bar.total = bar.n + (config.epochs - epoch) * steps
+            bar.total = bar.n + (config.epochs - epoch) * len(batches)
             losses, images = [], 0
             model.train()
-            with closing(_batches(task, config, place, order, epoch, size, steps)) as batches:
-                for step, batch in enumerate(batches):
-                    _seed(config.seed, epoch, step, place.process_index)
-                    optimiser.zero_grad()
-                    inputs, labels = (tuple(v.to(place.device, non_blocking=True) for v in part) for part in batch)
-                    embeddings = gather(_embed(model, task, config, inputs), place)  # (batch_size, D) each
-                    loss = task.loss(model, embeddings, gather(labels, place))
-                    scaler.scale(loss).backward()
-                    average_([p.grad for p in learnt if p.grad is not None], place)
-                    scaler.unscale_(optimiser)
-                    if config.clip_norm is not None:
-                        nn.utils.clip_grad_norm_(learnt, config.clip_norm)
-                    if config.clip_value is not None:
-                        nn.utils.clip_grad_value_(learnt, config.clip_value)
-                    lr = learning_rate(config, epoch + (step + 0.5) / steps)
-                    for group in optimiser.param_groups:
-                        group["lr"] = lr * group["lr_scale"]
-                    scaler.step(optimiser)
-                    scaler.update()
-                    task.after_step(model, (epoch + (step + 1) / steps) / config.epochs)
-                    losses.append(loss.detach())
-                    images += place.num_processes * sum(map(len, inputs))
-                    if not on_gpu or step % LOOK_EVERY == 0:
-                        seen = _finite(f"{where}, step {step}, loss", float(losses[-1]), DIVERGED)
-                        bar.set_postfix(loss=f"{seen:.3f}", refresh=False)
-                    bar.update()
+            for step, batch in enumerate(_loaded(batches, config.prefetch)):
+                _seed(config.seed, epoch, step, place.process_index)
+                optimiser.zero_grad()
+                inputs, labels = (tuple(v.to(place.device, non_blocking=True) for v in part) for part in batch)
+                embeddings = gather(_embed(model, task, config, inputs), place)  # (batch_size, D) each
+                loss = task.loss(model, embeddings, gather(labels, place))
+                scaler.scale(loss).backward()
+                average_([p.grad for p in learnt if p.grad is not None], place)
+                scaler.unscale_(optimiser)
+                if config.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(learnt, config.clip_norm)
+                if config.clip_value is not None:
+                    nn.utils.clip_grad_value_(learnt, config.clip_value)
+                lr = learning_rate(config, epoch + (step + 0.5) / len(batches))
+                for group in optimiser.param_groups:
+                    group["lr"] = lr * group["lr_scale"]
+                scaler.step(optimiser)
+                scaler.update()
+                task.after_step(model, (epoch + (step + 1) / len(batches)) / config.epochs)
+                losses.append(loss.detach())
+                images += place.num_processes * sum(map(len, inputs))
+                if not on_gpu or step % LOOK_EVERY == 0:
+                    bar.set_postfix(loss=f"{_finite(f'{where}, step {step}, loss', losses[-1]):.3f}", refresh=False)
+                bar.update()
             optimiser.zero_grad()
             average_([b for b in model.buffers() if b.is_floating_point()], place)  # running means and variances
             seconds = time.perf_counter() - begun
-            mean = _finite(f"{where}, loss", sum(torch.stack(losses).tolist()) / steps, DIVERGED)
+            mean = _finite(f"{where}, loss", sum(torch.stack(losses).tolist()) / len(losses))
             row = {"epoch": epoch, "loss": mean, "lr": lr, "seconds": seconds, "images_per_second": images / seconds}
             model.eval()
             _seed(config.seed, epoch, "after")
             for key, value in (after_epoch(epoch, model) if after_epoch else {}).items():
-                row[key] = _finite(f"{where}, {key}", float(value), "Look at what after_epoch measures.")
+                row[key] = _finite(f"{where}, {key}", value)
             rows.append(row)
             if place.is_main_process:
                 write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
-                _save(folder / CHECKPOINT, model, task, config, optimiser, scaler, rows, keep_optimiser)
+                tensors = checkpoints.prefixed("model.", checkpoints.weights_of(model))
+                if len(rows) < config.epochs or keep_optimiser:
+                    tensors |= checkpoints.prefixed("optimiser.", checkpoints.optimiser_state(optimiser))
+                    tensors |= checkpoints.prefixed("task.", task.state())
+                header = {"settings": settings, "rows": rows, "scaler": scaler.state_dict()}
+                checkpoints.write(folder / CHECKPOINT, tensors, header)
     place.wait_for_everyone()
     model.eval()
     return rows
+
+
+def _resume(
+    path: Path, settings: dict[str, object], model: nn.Module, task: Task, optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> list[Row]:  # fmt: skip
+    """Puts everything back as it was saved, after checking that it is the same training; the rows of its epochs."""
+    if not path.is_file():
+        return []
+    header, tensors = checkpoints.read(path)
+    checkpoints.check_settings(path, header["settings"], settings)
+    checkpoints.fill(path, checkpoints.weights_of(model), checkpoints.without("model.", tensors))
+    if len(header["rows"]) < settings["epochs"]:
+        _load_optimiser(header, tensors, optimiser, scaler)
+        task.load_state(checkpoints.without("task.", tensors))
+    model.eval()  # as the epoch before left it: the next may begin with mining
+    return header["rows"]
+
+
+def _load_optimiser(
+    header: dict[str, Any], tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+) -> None:
+    checkpoints.load_optimiser(optimiser, checkpoints.without("optimiser.", tensors))
+    scaler.load_state_dict(header["scaler"])
+
+
+def _order(epoch: int, model: nn.Module, task: Task, config: TrainingConfig, place: Place) -> Tensor:
+    """The items of the epoch, the main process's in all: mining may differ in the last bit, and so in a label."""
+    _seed(config.seed, epoch, "order")
+    order = task.order(epoch, model, _generator(config.seed, epoch, "order")).cpu()
+    if place.num_processes > 1:
+        state = {key: value.cpu() for key, value in task.state().items()}
+        order, state = from_first((order, state), place)
+        if not place.is_main_process:
+            task.load_state(state)
+    return order
+
+
+def _batches(
+    task: Task, config: TrainingConfig, place: Place, order: Tensor, epoch: int, where: str
+) -> list[Callable[[], Batch]]:
+    """What loads this process's share of each batch of the epoch; fewer items than a batch make one smaller batch."""
+    least = max(2, place.num_processes)
+    if len(order) < least:
+        todo = "Too few images or labels are left: loosen what selects them."
+        raise InputError(where, expected=f"at least {least} items to contrast", found=len(order), todo=todo)
+    own = min(config.batch_size, len(order)) // place.num_processes
+    size = own * place.num_processes
+    pinned = config.prefetch and place.device.type == "cuda"
+
+    @torch.no_grad()
+    def load(step: int) -> Batch:
+        first = step * size + place.process_index * own
+        batch = task.batch(order[first : first + own], _generator(config.seed, epoch, step, place.process_index))
+        # in memory that a GPU copies from while it computes; what lies on a device already stays there
+        return Batch(
+            *(tuple(v.pin_memory() if pinned and v.device.type == "cpu" else v for v in part) for part in batch)
+        )
+
+    return [partial(load, step) for step in range(len(order) // size if size == config.batch_size else 1)]
+
+
+def _loaded(batches: list[Callable[[], Batch]], prefetch: bool) -> Iterator[Batch]:
+    """The batches one after the other; with `prefetch` the next one loads in a thread meanwhile."""
+    if not prefetch:
+        yield from (load() for load in batches)
+        return
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
+        batch = batches[0]()
+        for load in batches[1:]:
+            coming = pool.submit(load)
+            yield batch
+            batch = coming.result()
+        yield batch
 
 
 def _embed(model: nn.Module, task: Task, config: TrainingConfig, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -269,88 +346,21 @@ def embed_in_chunks(
     """What `embed(*inputs)` returns, with the activations of `chunk` rows in memory at a time, in the backward pass too.
 
     Gradient caching (Gao, Zhang, Han, Callan 2021, 'Scaling deep contrastive learning batch size under memory limited
-    setup', section 3): embed all chunks and forget their activations; differentiate the loss by the embeddings; embed
-    each chunk again, from the same random state, and send its rows of that gradient back through it. This is what
-    torch's activation checkpointing does with each chunk as one segment. The gradient is that of the whole batch, for
-    the price of one more forward pass; `embed` must treat rows by themselves, which batch norms do not.
+    setup', section 3) by torch's activation checkpointing, each chunk a segment: embed all and forget the activations,
+    differentiate the loss by the embeddings, embed each chunk again from the same random state and send its rows of that
+    gradient back. The gradient is that of the whole batch, for the price of one more forward pass; `embed` must treat
+    rows by themselves, which batch norms do not.
     """
     chunks = zip(*(value.split(chunk) for value in inputs), strict=True)
     parts = [checkpoint(embed, *rows, use_reentrant=False) for rows in chunks]
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))  # (B, D) each
 
 
-def _order(epoch: int, model: nn.Module, task: Task, config: TrainingConfig, place: Place) -> Tensor:
-    """The items of the epoch, the main process's in all: mining may differ in the last bit, and so in a label."""
-    _seed(config.seed, epoch, "order")
-    order = task.order(epoch, model, _generator(config.seed, epoch, "order")).cpu()
-    if place.num_processes > 1:
-        state = {key: value.cpu() for key, value in task.state().items()}
-        order, state = from_first((order, state), place)
-        if not place.is_main_process:
-            task.load_state(state)
-    return order
-
-
-def _batches(
-    task: Task, config: TrainingConfig, place: Place, order: Tensor, epoch: int, size: int, steps: int
-) -> Iterator[Batch]:
-    """This process's share of each batch of `size`; with `prefetch` the next one loads meanwhile."""
-    own = size // place.num_processes
-
-    @torch.no_grad()
-    def load(step: int) -> Batch:
-        first = step * size + place.process_index * own
-        batch = task.batch(order[first : first + own], _generator(config.seed, epoch, step, place.process_index))
-        return _pinned(batch) if config.prefetch and place.device.type == "cuda" else batch
-
-    if not config.prefetch:
-        yield from map(load, range(steps))
-        return
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
-        batch = load(0)
-        for step in range(steps):
-            coming = pool.submit(load, step + 1) if step + 1 < steps else None
-            yield batch
-            if coming:
-                batch = coming.result()
-
-
-def _pinned(batch: Batch) -> Batch:
-    """The batch in memory that a GPU copies from while it computes; what lies on a device already stays there."""
-    return Batch(*(tuple(v.pin_memory() if v.device.type == "cpu" else v for v in part) for part in batch))
-
-
-# ------------------------------------------------------------------------------------------------------ checks and seeds
-
-DIVERGED = "Lower learning_rate, set clip_norm, or use bf16 or fp32; the last whole epoch is kept."
-
-
-def _check(config: TrainingConfig, model: nn.Module, place: Place) -> None:
-    """What the settings cannot know by themselves."""
-    cpu, several = place.device.type != "cuda", place.num_processes
-    norms = any(isinstance(module, _BatchNorm) for module in model.modules())
-    check_fields(
-        config, "training: ", "Choose another; a backbone with layer norms may be trained in chunks.",
-        ("precision", config.precision != "fp16" or not cpu, f"fp32 or bf16 on {place.device.type}"),
-        ("batch_size", config.batch_size % several == 0, f"a multiple of the {several} processes, which share it"),
-        ("chunk", config.chunk is None or not norms, "None for a model with batch norms, which see the whole batch"),
-    )  # fmt: skip
-
-
-def _batch_size(order: Tensor, config: TrainingConfig, place: Place, where: str) -> tuple[int, int]:
-    """Pairs in each batch and the number of batches; fewer items than a batch make one smaller batch."""
-    least = max(2, place.num_processes)
-    if len(order) < least:
-        todo = "Too few images or labels are left: loosen what selects them."
-        raise InputError(where, expected=f"at least {least} items to contrast", found=len(order), todo=todo)
-    size = min(config.batch_size, len(order) // place.num_processes * place.num_processes)
-    return size, len(order) // size if size == config.batch_size else 1
-
-
-def _finite(where: str, value: float, todo: str) -> float:
+def _finite(where: str, value: Tensor | float) -> float:
     if not math.isfinite(value):
-        raise InputError(where, expected="a finite number", found=value, todo=todo)
-    return value
+        todo = "Lower learning_rate, set clip_norm, or use bf16 or fp32; the last whole epoch is kept."
+        raise InputError(where, expected="a finite number", found=float(value), todo=todo)
+    return float(value)
 
 
 def _number(*key: int | str) -> int:
@@ -365,48 +375,3 @@ def _generator(*key: int | str) -> Generator:
 def _seed(*key: int | str) -> None:
     """Seeds torch's own generators on all devices, from which dropout and drop path draw."""
     torch.manual_seed(_number("model", *key))
-
-
-# -------------------------------------------------------------------------------------------------------- the checkpoint
-
-
-def _save(
-    path: Path, model: nn.Module, task: Task, config: TrainingConfig, optimiser: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler, rows: list[Row], keep_optimiser: bool,
-) -> None:  # fmt: skip
-    """The state after an epoch; after the last one the weights alone, unless another training goes on."""
-    tensors = checkpoints.prefixed("model.", checkpoints.weights_of(model))
-    if len(rows) < config.epochs or keep_optimiser:
-        tensors |= checkpoints.prefixed("optimiser.", checkpoints.optimiser_state(optimiser))
-        tensors |= checkpoints.prefixed("task.", task.state())
-    header = {"settings": _settings(config, model), "rows": rows, "scaler": scaler.state_dict()}
-    checkpoints.write(path, tensors, header)
-
-
-def _resume(
-    path: Path, model: nn.Module, task: Task, config: TrainingConfig, optimiser: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-) -> list[Row]:  # fmt: skip
-    """Puts everything back as it was saved, after checking that it is the same training; the rows of its epochs."""
-    if not path.is_file():
-        return []
-    header, tensors = checkpoints.read(path)
-    checkpoints.check_settings(path, header["settings"], _settings(config, model))
-    checkpoints.load_weights(path, model, checkpoints.without("model.", tensors))
-    if len(header["rows"]) < config.epochs:
-        checkpoints.load_optimiser(optimiser, checkpoints.without("optimiser.", tensors))
-        scaler.load_state_dict(header["scaler"])
-        task.load_state(checkpoints.without("task.", tensors))
-    model.eval()  # as the epoch before left it: the next may begin with mining
-    return header["rows"]
-
-
-def _go_on(path: Path, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-    """The optimiser as another training left it."""
-    header, tensors = checkpoints.read(path)
-    checkpoints.load_optimiser(optimiser, checkpoints.without("optimiser.", tensors))
-    scaler.load_state_dict(header["scaler"])
-
-
-def _settings(config: TrainingConfig, model: nn.Module) -> dict[str, object]:
-    return asdict(config) | {"learnt parameters": sum(p.requires_grad for p in model.parameters())}

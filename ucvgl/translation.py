@@ -23,7 +23,6 @@ from ucvgl import checkpoints
 from ucvgl.errors import InputError, check_fields
 
 CHUNK = 64  # images whose colours are taken at a time
-CHECK_EVERY = 50  # steps between looks at the losses, which make a GPU wait
 LOSSES = ("adversarial", "cycle", "identity", "discriminator_satellite", "discriminator_top")  # unweighted, as recorded
 
 
@@ -120,22 +119,20 @@ class CycleGanConfig:
     def __post_init__(self) -> None:
         whole = {name: n for name, n in vars(self).items() if type(getattr(type(self), name)) is int}
         whole |= {} if self.steps_per_epoch is None else {"steps_per_epoch": self.steps_per_epoch}
-        may_be_0 = ("decay_epochs", "downsamplings", "pool", "blocks", "seed")
-        least = {name: 0 if name in may_be_0 else 1 for name in whole}
-        weights = ("lambda_cycle", "lambda_identity")
-        check_fields(
-            self, "CycleGanConfig.", "Choose another value.",
-            *((name, type(n) is int and n >= least[name], f"a whole number of at least {least[name]}")
-              for name, n in whole.items()),
-            *((name, 0 <= getattr(self, name) < math.inf, "a number of at least 0") for name in weights),
-            ("beta1", 0 <= self.beta1 < 1, "0 to below 1"), ("lr", 0 < self.lr < 1, "above 0 and below 1"),
-            ("precision", self.precision in ("fp32", "bf16"), "fp32 or bf16"),
-        )  # fmt: skip
+        least = dict.fromkeys(whole, 1) | dict.fromkeys(("decay_epochs", "downsamplings", "pool", "blocks", "seed"), 0)
         # reflection needs one pixel more than it pads; the discriminators must have at least one output
         smallest = max(2 * self.stride, 4 * self.patch, 3 << self.discriminator_layers)
         fits = self.crop_px % self.stride == 0 and smallest <= self.crop_px <= self.load_px
         sizes = f"a multiple of {self.stride} (patch * 2**downsamplings), {smallest} to load_px, {self.load_px}"
-        check_fields(self, "CycleGanConfig.", "Choose another value.", ("crop_px", fits, sizes))
+        check_fields(
+            self, "CycleGanConfig.", "Choose another value.",
+            *((name, type(n) is int and n >= least[name], f"a whole number of at least {least[name]}")
+              for name, n in whole.items()),
+            ("lambda_cycle", 0 <= self.lambda_cycle < math.inf, "a number of at least 0"),
+            ("lambda_identity", 0 <= self.lambda_identity < math.inf, "a number of at least 0"),
+            ("beta1", 0 <= self.beta1 < 1, "0 to below 1"), ("lr", 0 < self.lr < 1, "above 0 and below 1"),
+            ("precision", self.precision in ("fp32", "bf16"), "fp32 or bf16"), ("crop_px", fits, sizes),
+        )  # fmt: skip
 
     @property
     def stride(self) -> int:
@@ -324,57 +321,47 @@ def train_cyclegan(
     InputError for a folder with another configuration, or a loss that is no longer finite; the last checkpoint stays.
     """
     settings = asdict(config)
-    steps = config.steps_per_epoch or max(len(top_views), len(satellites)) // config.batch or 1
-    checkpoint, finished = folder / "checkpoint.safetensors", folder / "generator.safetensors"
-    if finished.exists():
-        checkpoints.check_settings(finished, checkpoints.read(finished)[0]["config"], settings)
-        return load_generator(finished).to(device)
     gan, rows = _CycleGan(config, torch.device(device)), []
-    if checkpoint.exists():
-        header, saved = checkpoints.read(checkpoint)
-        checkpoints.check_settings(checkpoint, header["config"], settings)
+    checkpoint, finished = folder / "checkpoint.safetensors", folder / "generator.safetensors"
+    if before := next((path for path in (finished, checkpoint) if path.exists()), None):
+        header, saved = checkpoints.read(before)
+        checkpoints.check_settings(before, header["config"], settings)
+        if before == finished:
+            gan.to_satellite.load_state_dict(saved)
+            return gan.to_satellite.eval().requires_grad_(False)
         gan.restore(saved)
         rows = header["rows"]
     folder.mkdir(parents=True, exist_ok=True)
-    total = (config.epochs + config.decay_epochs) * steps
-    with tqdm(total=total, initial=len(rows) * steps, desc="CycleGAN", unit="step", disable=not progress) as bar:
-        for epoch in range(len(rows), total // steps):
-            lr = config.lr * lr_factor(epoch, config.epochs, config.decay_epochs)
-            rows.append({"epoch": epoch + 1, "lr": lr, **_epoch(gan, top_views, satellites, epoch, steps, lr, bar)})
-            (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-            checkpoints.write(checkpoint, gan.everything(), {"config": settings, "rows": rows})
+    steps = config.steps_per_epoch or max(len(top_views), len(satellites)) // config.batch or 1
+    epochs = config.epochs + config.decay_epochs
+    bar = tqdm(total=epochs * steps, initial=len(rows) * steps, desc="CycleGAN", unit="step", disable=not progress)
+    for epoch in range(len(rows), epochs):
+        began = time.perf_counter()
+        # full at first, then linearly down, to 0 one epoch after the last (Zhu et al., 7.1)
+        lr = config.lr * (1 - max(0, epoch + 1 - config.epochs) / (config.decay_epochs + 1))
+        gan.optimiser.param_groups[0]["lr"] = lr
+        draws = _draws(config.seed, "order", epoch)
+        orders = [
+            _order(len(images), steps * config.batch, draws).view(steps, -1) for images in (top_views, satellites)
+        ]
+        losses = []
+        for step, (some, others) in enumerate(zip(*orders, strict=True)):
+            draws = _draws(config.seed, "step", epoch, step)
+            top = augment(top_views[some].to(gan.device), config, draws)
+            losses.append(gan.step(top, augment(satellites[others].to(gan.device), config, draws), draws))
+            bar.update()
+        means = dict(zip(LOSSES, torch.stack(losses).cpu().mean(0).tolist(), strict=True))
+        if not all(map(math.isfinite, means.values())):
+            raise InputError(f"CycleGAN, epoch {epoch + 1}", expected="finite losses", found=means,
+                             todo="Lower lr; the checkpoint of the last whole epoch, if there is one, is kept.")  # fmt: skip
+        bar.set_postfix(cycle=f"{means['cycle']:.3f}", adversarial=f"{means['adversarial']:.3f}")
+        rows.append({"epoch": epoch + 1, "lr": lr, **means, "seconds": round(time.perf_counter() - began, 2)})
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        checkpoints.write(checkpoint, gan.everything(), {"config": settings, "rows": rows})
+    bar.close()
     checkpoints.write(finished, gan.to_satellite.state_dict(), {"config": settings})
     checkpoint.unlink(missing_ok=True)
     return gan.to_satellite.eval().requires_grad_(False)
-
-
-def lr_factor(epoch: int, epochs: int, decay_epochs: int) -> float:
-    """1 for the first `epochs` epochs (from 0), then linearly down, 0 one epoch after the last. Zhu et al., 7.1."""
-    return 1 - max(0, epoch + 1 - epochs) / (decay_epochs + 1)
-
-
-def _epoch(
-    gan: _CycleGan, top_views: Tensor, satellites: Tensor, epoch: int, steps: int, lr: float, bar: tqdm
-) -> dict[str, float]:  # fmt: skip
-    """One epoch of `steps` steps; the mean of each loss, and the seconds."""
-    config, began = gan.config, time.perf_counter()
-    gan.optimiser.param_groups[0]["lr"] = lr
-    draws = _draws(config.seed, "order", epoch)
-    orders = [_order(len(images), steps * config.batch, draws).view(steps, -1) for images in (top_views, satellites)]
-    losses: list[Tensor] = []
-    for step, (some, others) in enumerate(zip(*orders, strict=True), start=1):
-        draws = _draws(config.seed, "step", epoch, step - 1)
-        top = augment(top_views[some].to(gan.device), config, draws)
-        losses.append(gan.step(top, augment(satellites[others].to(gan.device), config, draws), draws))
-        bar.update()
-        if step % CHECK_EVERY == 0 or step == steps:
-            last = dict(zip(LOSSES, losses[-1].tolist(), strict=True))  # a weight that is not finite stays so
-            if not all(map(math.isfinite, last.values())):
-                raise InputError(f"CycleGAN, epoch {epoch + 1}, step {step}", expected="finite losses", found=last,
-                                 todo="Lower lr; the checkpoint of the last whole epoch, if there is one, is kept.")  # fmt: skip
-            bar.set_postfix(cycle=f"{last['cycle']:.3f}", adversarial=f"{last['adversarial']:.3f}")
-    means = torch.stack(losses).cpu().mean(0).tolist()
-    return dict(zip(LOSSES, means, strict=True)) | {"seconds": round(time.perf_counter() - began, 2)}
 
 
 def _order(count: int, wanted: int, draws: Generator) -> Tensor:
@@ -410,7 +397,7 @@ def _draws(seed: int, *names: str | int) -> Generator:
 def translate(generator: nn.Module, images: Tensor, batch: int = 64) -> Tensor:
     """Fake satellite images of top views: uint8 (B, 3, H, W) to the same, on the images' device, `batch` at a time.
 
-    `generator` is from `train_cyclegan` or `load_generator`; sides that are no multiples of its `stride` are reflected to one.
+    `generator` is from `train_cyclegan`; sides that are no multiples of its `stride` are reflected to one.
     """
     assert images.dtype == torch.uint8, images.dtype
     device, out = next(generator.parameters()).device, torch.empty_like(images)
@@ -420,11 +407,3 @@ def translate(generator: nn.Module, images: Tensor, batch: int = 64) -> Tensor:
         fakes = generator(F.pad(chunk.to(device).float() / 127.5 - 1, margin, "reflect"))[..., :height, :width]
         result.copy_(((fakes.float() + 1) * 127.5).round().clamp(0, 255))
     return out
-
-
-def load_generator(path: Path) -> nn.Module:
-    """A trained generator, from the generator.safetensors of a finished training; on the CPU, in eval mode."""
-    header, weights = checkpoints.read(path)
-    generator = ResnetGenerator(CycleGanConfig(**header["config"]))
-    generator.load_state_dict(weights)
-    return generator.eval().requires_grad_(False)

@@ -272,7 +272,7 @@ def trained_learner(folder: Path, given: Dataset, config: VgSsl) -> Learner:
     """The encoder that `learn` left in its folder, with the heads that it was trained with, on the GPU if there is one."""
     path = folder / CHECKPOINT
     _, model = new_learner(given, config)
-    checkpoints.load_weights(path, model, checkpoints.without("model.", checkpoints.read(path)[1]))
+    checkpoints.fill(path, checkpoints.weights_of(model), checkpoints.without("model.", checkpoints.read(path)[1]))
     return model.eval()
 
 
