@@ -25,7 +25,7 @@ from training_worker import (
 )
 
 from ucvgl import checkpoints
-from ucvgl.distributed import SingleProcess, embed_sharded, from_first, gather, main_process_first, processes
+from ucvgl.distributed import SingleProcess, main_process_first, processes
 from ucvgl.training import CHECKPOINT, train
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -69,11 +69,6 @@ def test_sharded_embeddings_are_those_of_one_process_bit_for_bit(shared, count):
     assert len(one) == max(0, 3 * count - 1)
 
 
-def test_each_process_embeds_its_part_alone(shared):
-    calls = [load_file(shared / f"shared-{rank}.safetensors")["calls"].tolist() for rank in (0, 1)]
-    assert calls == [[0, 0, 2], [0, 1, 3]]
-
-
 def test_labels_of_any_type_are_gathered_in_order(shared):
     for rank in (0, 1):
         found = load_file(shared / f"shared-{rank}.safetensors")
@@ -111,14 +106,6 @@ def test_two_processes_train_as_one_and_resume_bit_for_bit(tmp_path):
         assert "a multiple of the 2 processes, which share it, found 5" in (tmp_path / f"odd-{rank}.txt").read_text()
     said = [line.split(": ")[1].split()[0] for line in done.stdout.splitlines() if line.startswith("toy-")]
     assert said == ["ran", "loaded"]
-
-
-def test_one_process_has_nothing_to_share():
-    place, rows = processes(), torch.arange(6).view(3, 2)
-    assert place.num_processes == 1
-    assert gather((rows,), place)[0] is rows
-    assert from_first(3, place) == 3
-    assert torch.equal(embed_sharded(torch.cat, rows.split(1), place), rows)
 
 
 def test_main_process_first_is_nested_and_ends_with_an_error():

@@ -9,7 +9,6 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from toy_sets import same
 
-from ucvgl import encoders
 from ucvgl.encoders import (
     Encoder,
     EncoderConfig,
@@ -68,19 +67,6 @@ def test_a_cut_backbone_gives_what_timms_features_only_gives(name):
     torch.testing.assert_close(encoder.features(images()), theirs(normalised)[0])
 
 
-def test_images_are_normalised_as_the_backbone_was_trained():
-    torch.manual_seed(0)
-    imagenet, half = Encoder(SMALL), Encoder(replace(SMALL, backbone="tf_efficientnet_lite0"))
-    assert imagenet.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
-    assert imagenet.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
-    assert half.mean.flatten().tolist() == half.std.flatten().tolist() == [0.5] * 3
-    assert not {"mean", "std"} & set(imagenet.state_dict())
-    seen = []
-    imagenet.backbone.conv_stem.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    imagenet.features(torch.ones(1, 3, 8, 8) * imagenet.mean)
-    assert seen[0].abs().max() < 1e-6
-
-
 def test_safa_is_the_formula():
     torch.manual_seed(1)
     pool, features = Safa(positions=6, heads=2), torch.randn(3, 4, 2, 3)
@@ -114,16 +100,6 @@ def test_gem_is_the_generalised_mean():
         assert pool(features)[0].tolist() == pytest.approx([2.5, 1e-6])
 
 
-def test_unit_gem_and_average_pooling_take_any_size():
-    batch = images(2, 48, 96)
-    torch.manual_seed(6)
-    unit, average = Encoder(replace(SMALL, pooling="unit_gem")).eval(), Encoder(SMALL).eval()
-    features = unit.features(batch)
-    expected = Gem()(features / features.norm(dim=1, keepdim=True))
-    torch.testing.assert_close(unit(batch), F.normalize(expected, dim=1))
-    torch.testing.assert_close(average(batch), F.normalize(average.features(batch).mean((2, 3)), dim=1))
-
-
 def test_tokens_have_a_layer_each_and_any_image_size_and_want_a_transformer():
     """VG-SSL's DeiT-S: class and distillation token, position embeddings resized."""
     torch.manual_seed(1)
@@ -140,27 +116,18 @@ def test_tokens_have_a_layer_each_and_any_image_size_and_want_a_transformer():
         EncoderConfig("deit_tiny_distilled_patch16_224", pooling="tokens")
 
 
-@pytest.mark.parametrize(
-    ("name", "dim"),
-    [("test_convnext", 64), ("test_efficientnet", 256)],
-)
-def test_the_head_is_what_timm_gives_without_a_classifier(name, dim):
+def test_the_head_is_what_timm_gives_without_a_classifier():
     torch.manual_seed(0)
-    config = EncoderConfig(name, pooling="head", image_px=(64, 64))
-    encoder = Encoder(config)
+    encoder = Encoder(EncoderConfig("test_convnext", pooling="head", image_px=(64, 64)))
     with torch.no_grad():
         for key, parameter in encoder.named_parameters():
             if key.endswith("gamma") or "norm" in key:  # as they start, a missing norm would hardly be seen
                 parameter.uniform_(0.2, 1.0)
-    theirs = timm.create_model(name, num_classes=0)
+    theirs = timm.create_model("test_convnext", num_classes=0)
     theirs.load_state_dict(encoder.backbone.state_dict())  # every tensor, and no other
     for batch in (images(3, 64, 64), images(3, 32, 96)):
-        for mode in (True, False):
-            encoder.train(mode), theirs.train(mode)
-            torch.testing.assert_close(encoder(batch), F.normalize(theirs((batch - encoder.mean) / encoder.std), dim=1))
-    assert encoder(batch).shape == (3, encoder.dim) == (3, dim)
-    encoder(batch)[:, 0].sum().backward()
-    assert [n for n, p in encoder.named_parameters() if p.grad is None] == []
+        torch.testing.assert_close(encoder(batch), F.normalize(theirs((batch - encoder.mean) / encoder.std), dim=1))
+    assert encoder(batch).shape == (3, encoder.dim) == (3, 64)
 
 
 # two views
@@ -219,17 +186,6 @@ def test_the_packages_weights_arrive_in_a_cut_backbone(package):
     assert same(model.ground.state_dict(), model.satellite.state_dict())
     backbone = Encoder(replace(LITE, depth=None)).backbone
     assert torch.equal(backbone.blocks[6][0].conv_pwl.weight, package["_blocks.15._project_conv.weight"])
-
-
-def test_the_package_is_read_by_the_restricted_unpickler_and_only_if_unchanged(package, monkeypatch):
-    options, load = [], torch.load
-    monkeypatch.setattr(torch, "load", lambda *args, **more: options.append(more) or load(*args, **more))
-    Encoder(LITE)
-    assert [given["weights_only"] for given in options] == [True]
-    monkeypatch.setattr(encoders, "PACKAGE_SHA256", "0" * 64)
-    with pytest.raises(InputError, match="SHA-256"):
-        Encoder(LITE)
-    assert len(options) == 1
 
 
 def test_the_hubs_weights(monkeypatch):
@@ -331,19 +287,14 @@ def test_embedding_in_batches_is_embedding_at_once():
     assert embed(encoder, []).shape == (0, encoder.dim)
 
 
-def test_embedding_restores_every_mode_and_touches_no_statistics():
+def test_embedding_restores_the_mode_and_touches_no_statistics():
     encoder = pair().ground
-    encoder.backbone.bn1.eval()  # frozen by the caller
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    modes = [module.training for module in encoder.modules()]
     embed(encoder, [images(2, 32, 32)])
-    assert [module.training for module in encoder.modules()] == modes
-    assert True in modes
-    assert False in modes
+    assert encoder.training
     assert same(before, encoder.state_dict())
     with pytest.raises(AssertionError, match="to_float"):
         embed(encoder, [torch.zeros(1, 3, 32, 32, dtype=torch.int64)])
-    assert [module.training for module in encoder.modules()] == modes
 
 
 def test_embedding_says_which_batch_has_nan():
@@ -352,17 +303,6 @@ def test_embedding_says_which_batch_has_nan():
     bad[1, 0, 4, 4] = torch.nan
     with pytest.raises(InputError, match=r"batch 1: .*in 1 of 3 rows"):
         embed(encoder, [images(2, 32, 32), bad])
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("pretrained", "package"), ("pooling", "max"), ("image_px", (32,)),
-    ],
-)  # fmt: skip
-def test_bad_settings(name, value):
-    with pytest.raises(InputError, match=f"EncoderConfig.{name}"):
-        replace(SMALL, **{name: value})
 
 
 def test_settings_that_a_backbone_does_not_take():
@@ -377,16 +317,6 @@ def test_settings_that_a_backbone_does_not_take():
     for bad in (images(1, 64, 32), torch.zeros(1, 3, 32, 64, dtype=torch.uint8)):  # would pass unnoticed
         with pytest.raises(AssertionError):
             encoder(bad)
-
-
-def test_safa_starts_evenly_on_pretrained_features_and_unevenly_on_random_ones():
-    """Random features averaged over all positions hardly differ between images, and training would not start."""
-    torch.manual_seed(0)
-    features = torch.eye(16).view(1, 16, 4, 4)  # a channel for each position, whose pooled value is its weight
-    even, uneven = (Safa(16, 2, even=choice)(features) for choice in (True, False))
-    assert even.std() < 0.02 < 0.1 < uneven.std()
-    encoder = Encoder(EncoderConfig("test_efficientnet", depth=2, image_px=(16, 16)))
-    assert encoder.pool.weight_out.std() > 0.05
 
 
 def test_a_frozen_backbone_stays_and_what_follows_it_is_trained():

@@ -324,30 +324,6 @@ def test_a_grid_is_built_once_and_serves_training_after_inference():
     assert geometry.fixed_top_view_pixels.cache_info().misses == 1
 
 
-def test_autocast_does_not_move_points():
-    panorama, heading = noise(2, 3, 64, 128, dtype=torch.float32), torch.tensor([11.0, 77.0])
-    calls = [lambda: top_view(panorama, TopView(50, 170), heading_deg=heading), lambda: top_view(panorama)]
-    for call in calls:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = call()
-        assert torch.equal(found, call())
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_agrees_with_the_cpu():
-    panorama, heading = noise(4, 3, 128, 256, dtype=torch.float32), torch.tensor([0.0, 30.0, 179.0, -90.0])
-    calls = [
-        lambda p: top_view(p, TopView(100, 170, pitch_deg=2)),
-        lambda p: top_view(p, TopView(100, 170), heading_deg=heading),
-        lambda p: perspective_view(p, (40, 60), 80.0, 30.0, -10.0),
-        lambda p: photo_top_view(p[..., :150], 80.0, TopView(40, 150), heading),
-        lambda p: polar_view(p[..., :128], 32, 128),
-    ]
-    for call in calls:
-        torch.testing.assert_close(call(panorama.cuda()).cpu(), call(panorama), atol=1e-3, rtol=0)
-
-
 # ---- real samples
 
 

@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from ucvgl.heads import Predictor, Projector, Queue, momentum_encoder
-from ucvgl.ssl_losses import moco
 
 
 def made(kind, *sizes, seed=0):
@@ -63,17 +62,6 @@ def test_an_update_is_the_moving_average_from_the_first_step_on(momentum):
         torch.testing.assert_close([p.detach() for p in ema.parameters()], expected)
 
 
-def test_buffers_are_copied_and_not_averaged():
-    model = network()
-    ema = momentum_encoder(model, 0.9)
-    drift(model, 0)
-    ema(randn(6, 3, seed=3))  # its own statistics move, and are written over
-    ema.update(model)
-    for (name, ours), theirs in zip(ema.module.named_buffers(), model.buffers(), strict=True):
-        assert torch.equal(ours, theirs), name
-    assert not torch.equal(ema.module[0].weight, model[0].weight)
-
-
 @given(st.integers(1, 7), st.lists(st.integers(0, 17), max_size=8))
 def test_the_queue_holds_the_last_keys(size, batches):
     queue, everything, first = Queue(size, 3, 7), [], 0
@@ -89,21 +77,3 @@ def test_the_queue_holds_the_last_keys(size, batches):
             assert int(places[item % size]) == item
             torch.testing.assert_close(held[item % size], key)
     assert int(queue.pushed) == first
-
-
-def test_an_empty_queue_has_no_random_negatives():
-    queue = Queue(4, 3, 9)
-    keys, items, empty = queue.negatives()
-    assert empty.all()
-    assert not keys.any()
-    assert items.tolist() == [-1] * 4
-    query = randn(2, 3).requires_grad_()
-    loss = moco(query, randn(2, 3, seed=1), keys, 0.07, empty.expand(2, 4))
-    assert float(loss.detach()) == 0
-    loss.backward()
-    assert not query.grad.any()
-    queue.push(randn(1, 3, seed=2), torch.tensor([7]))
-    keys, _, empty = queue.negatives()
-    assert empty.tolist() == [False, True, True, True]
-    some = moco(query, randn(2, 3, seed=1), keys, 0.07, empty.expand(2, 4))
-    torch.testing.assert_close(some, moco(query, randn(2, 3, seed=1), keys[:1], 0.07))

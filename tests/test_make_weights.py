@@ -1,18 +1,16 @@
 """The committed encoders and how they are trained: squares and sectors by hand, what a batch shows, the loss by hand."""
 
 import math
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
-import make_weights
 import numpy as np
 import pytest
 import torch
 from make_weights import WorldPairs, WorldWeights, sector, squares, train_encoders
 
 from ucvgl.augment import Augmentation
-from ucvgl.encoders import EncoderConfig, embed, open_model, save_model, two_view_encoder
+from ucvgl.encoders import EncoderConfig, embed, open_model
 from ucvgl.methods.common import BEST
 from ucvgl.training import TrainingConfig
 from ucvgl.world.pairs import WorldConfig
@@ -47,14 +45,6 @@ def square(east=0.0, north=0.0, turn=0.0, span=8.0, size=8):
 def test_east_is_right_and_north_is_up(east, north, rows, columns):
     expected = tile()[:, :, slice(*rows), slice(*columns)]
     torch.testing.assert_close(square(east, north, span=4.0, size=4), expected)
-
-
-def test_a_turn_is_clockwise_from_north():
-    """A square whose upward direction is east has what lies east in its upper row, and north at its left."""
-    found = square(turn=90.0)
-    torch.testing.assert_close(found[0, 0, 0], tile()[0, 0, :, 7], atol=1e-4, rtol=0)
-    torch.testing.assert_close(found, tile().rot90(1, (2, 3)), atol=1e-4, rtol=0)
-    torch.testing.assert_close(square(turn=-90.0), tile().rot90(-1, (2, 3)), atol=1e-4, rtol=0)
 
 
 def test_a_sector_by_hand():
@@ -124,19 +114,3 @@ def test_a_training_leaves_encoders_that_open(runs):
     assert not model.shared
     assert embed(model.ground, [torch.zeros(2, 3, SIZE, SIZE)]).shape == (2, model.ground.dim)
     assert train_encoders(TINY, progress=False).loaded
-
-
-def test_what_is_committed_is_half_as_large_and_opens_as_the_same_encoders(tmp_path, monkeypatch):
-    small = EncoderConfig("test_efficientnet", image_px=(32, 32))
-    trained = two_view_encoder(small, small, shared=False, seed=3).eval()
-    save_model(trained, tmp_path / "stage" / BEST)
-    monkeypatch.setattr(make_weights, "train_encoders", lambda config: SimpleNamespace(folder=tmp_path / "stage"))
-    monkeypatch.setattr(make_weights, "WEIGHTS", tmp_path)
-    monkeypatch.setattr(sys, "argv", ["make_weights.py", "--only", "encoders"])
-    make_weights.main()
-    sizes = [path.stat().st_size for path in (tmp_path / "world.safetensors", tmp_path / "stage" / BEST)]
-    assert sizes[0] < 0.7 * sizes[1]
-    opened = open_model(tmp_path / "world.safetensors").eval()
-    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    ours, theirs = (embed(model.ground, [images]) for model in (opened, trained))
-    assert (ours * theirs).sum(1).min() > 0.999

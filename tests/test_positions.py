@@ -99,9 +99,3 @@ def test_swapped_columns_are_recognised():
     assert looks_swapped(wgs84((24.94, 60.17)), helsinki)
     assert not looks_swapped(wgs84((60.2, 24.9)), helsinki)
     assert not looks_swapped(wgs84((10.0, 10.0)), helsinki)
-
-
-@pytest.mark.parametrize("values", [[[np.nan, 0]], [[91, 181]], [["a", "b"]], np.zeros((2, 3))])
-def test_bad_positions(values):
-    with pytest.raises(InputError):
-        Positions(values, Wgs84())

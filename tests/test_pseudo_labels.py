@@ -77,22 +77,6 @@ def test_one_satellite_image_leaves_nothing_to_choose_from():
         select(both_ways(*views(4, 1), 1, 1), ANY)
 
 
-def test_a_collapsed_embedding_gives_one_pair_at_most():
-    labels = mine(torch.ones(50, 3), torch.ones(40, 3), ANY)
-    assert labels.satellite.tolist() == [0, *[-1] * 49]
-    assert mine(torch.ones(50, 3), torch.ones(40, 3), MiningRule()).count == 0
-
-
-def test_the_threshold_falls_along_a_cosine():
-    assert p.threshold_at(0, 40, 0.05) == 0.05
-    assert p.threshold_at(20, 40, 0.05) == pytest.approx(0.025)
-    assert p.threshold_at(40, 40, 0.05) == pytest.approx(0)
-    assert p.threshold_at(10, 40, 1.0) == pytest.approx((1 + math.sqrt(0.5)) / 2)
-    falling = [p.threshold_at(e, 40, 0.05) for e in range(41)]
-    assert falling == sorted(falling, reverse=True)
-    assert min(falling) >= 0
-
-
 def test_a_rule_over_the_epochs():
     rule = MiningRule(threshold=0.04, share=3, keep=0.2)
     assert rule.at(0, 10) == rule
@@ -118,14 +102,6 @@ def test_a_part_of_the_labels_is_given(n, ratio, seed):
     assert torch.equal(given_, p.given_subset(best, ratio, seed=seed))
     more = p.given_subset(best, min(1, ratio + 0.2), seed=seed)
     assert torch.equal(more[some], given_[some])  # a greater part contains a smaller one
-
-
-def test_the_papers_subset_is_the_first_in_file_order():
-    best = torch.tensor([4, 3, 2, 1, 0])
-    assert p.given_subset(best, 0.4, seed=None).tolist() == [4, 3, -1, -1, -1]
-    drawn = {tuple(p.given_subset(best, 0.4, seed=s).tolist()) for s in range(20)}
-    assert len(drawn) > 3
-    assert best.tolist() == [4, 3, 2, 1, 0]
 
 
 def test_given_labels_take_the_place_of_mined_ones():

@@ -59,14 +59,6 @@ def test_similarities_stand_in_the_order_of_the_drive() -> None:
 # -------------------------------------------------------------------------------------------------------- pseudo-labels
 
 
-def test_a_curve_for_each_rule() -> None:
-    frame = pd.DataFrame({"rule": ["a", "a", "a", "b"], "coverage": [40.0, 20.0, 0.0, 30.0],
-                          "precision": [50.0, 80.0, np.nan, 60.0]})  # fmt: skip
-    axes = r.precision_coverage(frame).axes[0]
-    assert [line.get_xydata().tolist() for line in axes.lines[:2]] == [[[20, 80], [40, 50]], [[30, 60]]]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
-
-
 def test_margins_are_split_by_mutual_and_right() -> None:
     margin = torch.tensor([0.0, 0.01, 0.05, 0.1, 0.1, 0.02])
     right = torch.tensor([True, False, True, True, False, False])
@@ -83,45 +75,6 @@ def test_margins_are_split_by_mutual_and_right() -> None:
     assert legend_texts(figure) == ["nearest tile is right", "nearest tile is wrong", "removed", "threshold"]
 
 
-MARGIN = torch.tensor([0.00, 0.02, 0.06, 0.10, 0.20])
-NEAREST_RIGHT = torch.tensor([False, True, False, True, True])
-
-
-def test_every_threshold_agrees_with_a_loop() -> None:
-    for threshold in (0.0, 0.01, 0.06, 0.15, 0.2):  # a margin of exactly 0.06 counts, though float32 has it below 0.06
-        for candidate in (torch.tensor([True, True, True, False, True]), torch.ones(5).bool()):
-            labelled = [i for i in range(5) if MARGIN[i] >= threshold and candidate[i]]
-            right = [i for i in labelled if NEAREST_RIGHT[i]]
-            ((sentence, figure),) = r.threshold_look(MARGIN, NEAREST_RIGHT, candidate, threshold).items()
-            assert sentence == (
-                f"labels: {len(labelled)}, {100 * len(right) / len(labelled):.0f} % of them right "
-                f"({20 * len(labelled):.1f} % of 5 ground images)"
-            )
-            assert sum(heights(figure.axes[0], r.RIGHT_COLOUR)) == int((candidate & NEAREST_RIGHT).sum())
-
-
-def test_a_threshold_without_candidates() -> None:
-    none = torch.zeros(5).bool()
-    assert list(r.threshold_look(MARGIN, none, none, 0.0)) == ["labels: none (0.0 % of 5 ground images)"]
-
-
-def outline(area):
-    """The upper edge of an area from `fill_between`: epoch -> value."""
-    points = area.get_paths()[0].vertices
-    return {x: points[points[:, 0] == x, 1].max() for x in np.unique(points[:, 0])}
-
-
-def test_labels_by_epoch() -> None:
-    frame = pd.DataFrame({"epoch": [0, 1, 2], "labels": [0, 2, 3], "correct": [np.nan, 1, 2],
-                          "threshold": [0.05, 0.02, 0.0], "r_at_1": [10.0, np.nan, 30.0]})  # fmt: skip
-    areas, threshold, recall = r.labels_plot(frame).axes
-    right, wrong = areas.collections
-    assert (outline(right), outline(wrong)) == ({0: 0, 1: 1, 2: 2}, {0: 0, 1: 2, 2: 3})
-    assert threshold.lines[0].get_ydata().tolist() == [0.05, 0.02, 0.0]
-    assert recall.lines[0].get_xydata().tolist() == [[0, 10], [2, 30]]  # epochs without a test are bridged
-    assert (recall.get_ylabel(), threshold.get_ylabel()) == ("R@1 (%)", "margin asked for (cosine)")
-
-
 def test_measures_against_truth() -> None:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"epoch": range(6), "r_at_1": rng.random(6), "mutual_rate": rng.random(6), "flat": 1.0})
@@ -136,17 +89,6 @@ def test_measures_against_truth() -> None:
 
 
 # ------------------------------------------------------------------------------------------------- pictures, maps, bars
-
-
-def test_rows_show_every_picture_with_its_mark() -> None:
-    wide, square = torch.zeros(3, 4, 8), torch.ones(3, 4, 4)
-    right = torch.tensor([[True, False, False], [False, False, False]])
-    figure = r.retrieval_rows([wide] * 2, [square] * 2, [[square] * 3] * 2, right, ["first", "second"])
-    grid = np.array(figure.axes).reshape(2, 5)
-    assert [a.get_title() for a in grid[0]] == ["first", "top view", "1", "2", "3"]
-    assert grid[1, 0].get_title() == "second"
-    corner = [[to_hex(a.images[0].get_array()[-1, -1] / 255) for a in row[2:]] for row in grid]
-    assert corner == [[r.RIGHT_COLOUR, r.WRONG_COLOUR, r.WRONG_COLOUR], [r.WRONG_COLOUR] * 3]
 
 
 def matches():
@@ -168,15 +110,6 @@ def test_map_shows_matches_and_lines_of_the_wrong_ones() -> None:
     assert parts["no label"].get_offsets().tolist() == [[20, 5]]
     segments = parts["from a wrong one to where it was put"].get_segments()
     assert [s.tolist() for s in segments] == [[[10, 10], [40, 10]]]  # the other one lies in another city
-
-
-def test_a_map_for_each_city() -> None:
-    at, to, status = matches()
-    figure = r.match_map(at, to, status, city=["b", "a", "b", "a"])
-    assert [a.get_title() for a in figure.axes] == [
-        "b\n1 right, 0 wrong, 1 without a label",
-        "a\n0 right, 2 wrong, 0 without a label",
-    ]
 
 
 def test_bars_beside_published_ones() -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ucvgl import sample4geo_weights
 from ucvgl.encoders import open_model
 from ucvgl.errors import InputError
-from ucvgl.sample4geo_weights import BACKBONE, convert_sample4geo
+from ucvgl.sample4geo_weights import convert_sample4geo
 
 TINY = "test_convnext"  # 0.2 M parameters, 64 numbers a descriptor; ends as ConvNeXt-Base does
 WIDE, SQUARE = (32, 64), (32, 32)
@@ -132,28 +132,3 @@ def test_other_contents(published, path):
     state["model.head.norm.weight"][0] = torch.nan
     torch.save(state, path)
     assert "NaN or infinity in 1 tensors, first model.head.norm.weight" in message(path)
-
-
-def test_the_published_names_and_shapes():
-    """Without memory: 342 tensors, 1024 numbers a descriptor, 87.6 million parameters, ending in the head's norm."""
-    with torch.device("meta"):
-        module = Published(BACKBONE)
-    state = module.state_dict()
-    assert len(state) == 342 + 1
-    assert tuple(state["model.head.norm.weight"].shape) == (1024,)
-    assert tuple(state["model.stem.0.weight"].shape) == (128, 3, 4, 4)
-    assert sum(value.numel() for value in state.values()) == 87_566_464 + 1
-    assert module.model.head_hidden_size == 1024
-
-
-def test_the_command_line_converts(path, tmp_path):
-    from typer.testing import CliRunner
-
-    from ucvgl import cli
-
-    target = tmp_path / "out" / "weights.safetensors"
-    sizes = ["--ground-px", "32", "64", "--satellite-px", "32", "32"]
-    done = CliRunner().invoke(cli.app, ["weights", "convert", str(path), str(target), *sizes])
-    assert done.exit_code == 0, done.output
-    assert "64 numbers, scale 20.0" in done.output
-    assert [config.image_px for config in open_model(target).configs] == [WIDE, SQUARE]

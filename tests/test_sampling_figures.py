@@ -48,16 +48,3 @@ def test_lines_lead_to_the_drawn_places() -> None:
     assert drawn_at(axes, "drawn") == {(0, 0): PALETTE[0], (100, 0): PALETTE[1], (50, 50): s.ALONE_COLOUR}
     assert drawn_at(axes, "joined") == {(3, 4): PALETTE[0], (100, 20): PALETTE[1]}
     assert len(axes.collections[0].get_offsets()) == 6
-
-
-def test_each_sampler_has_a_map_on_the_same_axes() -> None:
-    batches = {"random": torch.tensor([5, 4, 3]), "near": torch.tensor([3, 5, 1, 0])}
-    anchors = {"random": batches["random"], "near": torch.tensor([2, 2, 0, 0])}  # 2 was drawn for the batch before
-    figure = s.batch_map(WHERE, batches, anchors)
-    left, right = figure.axes
-    assert left.get_title() == "random\neach drawn"
-    assert set(drawn_at(left, "drawn").values()) == {s.ALONE_COLOUR}
-    assert drawn_at(right, "joined") == {(100, 20): PALETTE[0], (9, 9): PALETTE[0], (3, 4): PALETTE[1]}
-    assert left.get_xlim() == right.get_xlim()
-    texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["all places", "joined the drawn place of its colour", "drawn place"]

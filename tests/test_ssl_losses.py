@@ -234,19 +234,6 @@ def test_gradients_of_the_triplet():
     assert same.grad.isfinite().all()
 
 
-def test_embeddings_of_length_0_keep_gradients_finite():
-    for loss in (
-        lambda z: s.nt_xent(z, z, 0.1),
-        lambda z: s.moco(z, z, torch.ones(2, 3), 0.1),
-        lambda z: s.byol(z, z),
-        lambda z: s.barlow_twins(z, z),
-        lambda z: s.vicreg(z, z),
-    ):
-        zero = torch.zeros(4, 3, requires_grad=True)
-        loss(zero).backward()
-        assert zero.grad.isfinite().all()
-
-
 def test_a_mask_of_everything_leaves_the_positives():
     z1, z2 = randn(4, 3, seed=1).requires_grad_(), randn(4, 3, seed=2)
     loss = s.nt_xent(z1, z2, 0.07, torch.ones(4, 4, dtype=torch.bool))

@@ -30,13 +30,6 @@ def test_what_is_nearer_than_every_occluder_stays():
     torch.testing.assert_close(out[..., near], images[..., near], atol=1e-5, rtol=0)
 
 
-def test_open_country_is_left_as_it_is():
-    images = noise()
-    torch.testing.assert_close(
-        smear(images, replace(Occlusion(), open_share=1.0), generator()), images, atol=1e-5, rtol=0
-    )
-
-
 def test_beyond_the_horizon_the_colour_is_that_at_its_foot():
     """A tile whose colour is its radius becomes the lesser of radius and horizon, where nothing is painted."""
     far = radius().clamp(max=1.0)
@@ -55,12 +48,3 @@ def test_beyond_the_horizon_the_colour_is_that_at_its_foot():
 def test_share_of_open_directions(share):
     seen = horizon(300, 16, replace(Occlusion(), open_share=share), generator())
     assert float((seen > 1.5).float().mean()) == pytest.approx(share, abs=0.04)
-
-
-def test_horizon_depends_on_azimuth_alone():
-    seen = horizon(8, SIZE, Occlusion(), generator())
-    centre = SIZE // 2
-    for step in range(1, 8):  # along the diagonal, one azimuth
-        assert torch.equal(seen[:, centre, centre], seen[:, centre + step, centre + step])
-    assert all(4 <= len(picture.unique()) <= Occlusion().directions for picture in horizon(
-        20, 64, replace(Occlusion(), open_share=0.0), generator()))  # fmt: skip

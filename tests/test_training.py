@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
-from training_worker import KILLED, Pairs, Toy, assert_same_weights, killable, measured, stop_at
+from training_worker import Pairs, Toy, assert_same_weights, killable, measured, stop_at
 
 from ucvgl import checkpoints
 from ucvgl.errors import InputError
@@ -144,11 +143,6 @@ def test_loading_ahead_changes_nothing(tmp_path):
     assert torch.get_num_threads() == threads
 
 
-def test_batch_norms_cannot_be_trained_in_chunks(tmp_path):
-    with pytest.raises(InputError, match=r"None for a model with batch norms.*found 2"):
-        run(tmp_path, replace(SHORT, chunk=2), Toy(norm=True))
-
-
 @pytest.mark.parametrize(("count", "sizes"), [(3, [3]), (9, [4, 4])])
 def test_few_items_make_one_smaller_batch_and_one_none(tmp_path, count, sizes):
     task = Pairs(count)
@@ -158,18 +152,17 @@ def test_few_items_make_one_smaller_batch_and_one_none(tmp_path, count, sizes):
         run(tmp_path / "one", task=Pairs(1))
 
 
-def test_clipping_bounds_the_gradient(tmp_path):
-    norms, model, greatest = {}, Toy(), []
-    task = Pairs(on_step=lambda _: greatest.append(max(float(p.grad.abs().max()) for p in model.parameters())))
-    run(tmp_path / "by value", replace(SHORT, clip_value=1e-4), model, task)
-    assert greatest == pytest.approx([1e-4] * 6)
-    for limit in (None, 1e-3):
-        model, norms[limit] = Toy(), []
-        task = Pairs(on_step=lambda _, m=model, n=norms[limit]: n.append(float(nn.utils.get_total_norm(
-            [p.grad for p in m.parameters()]))))  # fmt: skip
-        run(tmp_path / str(limit), replace(SHORT, clip_norm=limit), model, task)
-    assert min(norms[None]) > 2e-3
-    assert norms[1e-3] == pytest.approx([1e-3] * 6, rel=1e-2)
+@pytest.mark.parametrize(
+    ("setting", "limit", "greatest"), [("clip_value", 1e-4, torch.Tensor.abs), ("clip_norm", 1e-3, torch.norm)]
+)
+def test_clipping_bounds_the_gradient(tmp_path, setting, limit, greatest):
+    model, seen = Toy(), []
+
+    def look(steps):
+        seen.append(float(greatest(torch.cat([p.grad.flatten() for p in model.parameters()])).max()))
+
+    run(tmp_path, replace(SHORT, **{setting: limit}), model, Pairs(on_step=look))
+    assert seen == pytest.approx([limit] * 6, rel=1e-2)
 
 
 def test_one_process_trains_in_several_precisions(tmp_path):
@@ -181,13 +174,6 @@ def test_one_process_trains_in_several_precisions(tmp_path):
     assert not torch.equal(half.ground[0].weight, one.ground[0].weight)
     torch.testing.assert_close(half.ground[0].weight, one.ground[0].weight, atol=0.03, rtol=0)
     assert all(math.isfinite(row["loss"]) for row in rows)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can train in fp16")
-def test_a_cpu_cannot_train_in_fp16(tmp_path):
-    with pytest.raises(InputError, match="expected fp32 or bf16 on cpu"):
-        run(tmp_path, replace(SHORT, precision="fp16"))
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.gpu
@@ -268,18 +254,6 @@ def test_nothing_but_the_images_is_kept_between_the_passes(inputs):
     assert sum(value.numel() for value in kept) == sum(value.numel() for value in inputs)
 
 
-def test_dropout_is_the_same_in_both_passes(inputs):
-    """The oracle embeds the chunks with a graph in one pass, from the same random state."""
-    one, two = (Toy(dropout=0.5, dtype=torch.float64) for _ in range(2))
-    torch.manual_seed(7)
-    parts = [one(*rows) for rows in zip(*(value.split(3) for value in inputs), strict=True)]
-    expected = gradients(one, tuple(torch.cat(part) for part in zip(*parts, strict=True)))
-    drawn_next = torch.rand(3)
-    torch.manual_seed(7)
-    assert_close(gradients(two, embed_in_chunks(two, inputs, 3)), expected)
-    assert torch.equal(torch.rand(3), drawn_next)  # and the generator stands where one pass would have left it
-
-
 # stopping and going on
 
 
@@ -300,19 +274,6 @@ def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(tmp_path, uninterrupted, 
     whole_epochs = (step - 1) // STEPS
     assert taken == list(range(whole_epochs * STEPS + 1, 13))  # and no epoch that was saved is done again
     assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS, CHECKPOINT]
-
-
-def test_a_run_stopped_while_measuring_repeats_the_epoch(tmp_path, uninterrupted):
-    def stop(at, model):
-        if at == 3:
-            raise KeyboardInterrupt
-        return measured(at, model)
-
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, KILLED, Toy(dropout=0.3, norm=True), Pairs(mined=True), after_epoch=stop)
-    model, rows = killable(tmp_path, lambda steps: None)
-    assert_same_weights(uninterrupted[0], model)
-    assert timeless(rows) == timeless(uninterrupted[1])
 
 
 def test_a_stop_while_a_checkpoint_is_written_leaves_the_last_one(tmp_path, uninterrupted, monkeypatch):
@@ -346,23 +307,18 @@ def test_a_finished_run_is_loaded(tmp_path):
     assert all(name.startswith("model.") for name in load_file(tmp_path / CHECKPOINT))  # no moments any more
 
 
-@pytest.mark.parametrize("finished", [False, True])
-def test_other_settings_or_another_model_cannot_go_on(tmp_path, finished):
-    with suppress(KeyboardInterrupt):
-        run(tmp_path, task=Pairs(on_step=stop_at(0 if finished else 4)))
+def test_other_settings_or_another_model_cannot_go_on(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, task=Pairs(on_step=stop_at(4)))
     with pytest.raises(InputError, match=r"batch_size=4, seed=0, found batch_size=5, seed=1\. Restore them, or delete"):
         run(tmp_path, replace(SHORT, batch_size=5, seed=1))
-    frozen = Toy(dropout=0.3)
-    frozen.ground[0].requires_grad_(False)
-    with pytest.raises(InputError, match="learnt parameters=9, found learnt parameters=7"):
-        run(tmp_path, model=frozen)
     other = Toy(dropout=0.3)
     other.ground[5] = nn.Linear(36, 6)
     with pytest.raises(InputError, match=r"ground.5.bias \(5,\) instead of \(6,\)"):
         run(tmp_path, model=other)
     path = tmp_path / CHECKPOINT
     whole = path.read_bytes()
-    for damage in (whole[:-1], whole[:50], b""):
+    for damage in (whole[:-1], b""):
         path.write_bytes(damage)
         with pytest.raises(InputError, match="expected a whole file of a training"):
             run(tmp_path)

@@ -60,9 +60,6 @@ def to_float(images: Tensor) -> Tensor:
     return images.float().div_(255)
 
 
-# ---- moves that the views of a place share
-
-
 def turn_squares(images: Tensor, quarters: Tensor) -> Tensor:
     """Turn tiles or top views (B, C, S, S), each by so many (B,) quarters counter-clockwise."""
     return _moved(images, quarters, lambda some, k: torch.rot90(some, k, dims=(2, 3)))
@@ -116,9 +113,6 @@ def move_together(
     follow = {"roll": roll_panoramas, "turn": turn_squares, "stay": lambda image, _: image}
     mirrored = [torch.where(flipped.to(image.device), image.flip(3), image) for image in images]
     return tuple(follow[move](image, quarters) for image, move in zip(mirrored, moves, strict=True))
-
-
-# ---- placement, for each image
 
 
 @dataclass(frozen=True)
@@ -181,9 +175,6 @@ def resized_crop(images: Tensor, least: float, generator: Generator, *, ratio: f
     theta = torch.stack([sides[0], zero, x, zero, sides[1], y], 1).view(-1, 2, 3).to(images)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-
-
-# ---- appearance, for each image
 
 
 def augment(

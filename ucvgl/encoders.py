@@ -78,9 +78,6 @@ def _bad_setting(name: str, expected: str, found: object, todo: str = "Change th
     return InputError(f"EncoderConfig.{name}", expected=expected, found=found, todo=todo)
 
 
-# ------------------------------------------------------------------------------------- poolings: (B, C, h, w) -> (B, D)
-
-
 class Safa(nn.Module):
     """Spatial-aware feature aggregation: each head weights the positions by their strongest channel.
 
@@ -112,9 +109,9 @@ class Safa(nn.Module):
 
 
 class Gem(nn.Module):
-    """Generalised mean over the positions, (mean of x^p)^(1/p), p learnable and 3 at first; negative features count as 0.
+    """(B, C, h, w) -> (B, C): generalised mean over the positions, (mean of x^p)^(1/p), p learnable and 3 at first.
 
-    Source: Radenovic, Tolias, Chum; TPAMI 2019. Computed in float32, half precision overflows at x^3.
+    Negative features count as 0. Computed in float32, half precision overflows at x^3. Source: Radenovic, Tolias, Chum; TPAMI 2019.
     """
 
     def __init__(self) -> None:
@@ -122,21 +119,21 @@ class Gem(nn.Module):
         self.p = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C)."""
+        """The formula."""
         positive = features.float().clamp(min=1e-6)  # not 0, whose power has an infinite slope
         return positive.pow(self.p).mean((2, 3)).pow(1 / self.p)
 
 
 class UnitFeatures(nn.Module):
-    """Scale the features of each position to unit length, in float32."""
+    """Scale the features of each position, (B, C, h, w), to unit length, in float32."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
+        """The formula."""
         return F.normalize(features.float(), dim=1)
 
 
 class Tokens(nn.Module):
-    """Each leading token of a transformer through a linear layer of its own, averaged: (B, positions, C) -> (B, width).
+    """Each leading token of a transformer, (B, positions, C), through a linear layer of its own, averaged: (B, width).
 
     Source: VG-SSL's DeiT-S, whose class and distillation token have a head each.
     """
@@ -146,7 +143,7 @@ class Tokens(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(channels, width) for _ in range(count))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, positions, C), the leading tokens first -> (B, width)."""
+        """The formula."""
         return torch.stack([head(tokens[:, i]) for i, head in enumerate(self.heads)]).mean(0)
 
 
@@ -187,13 +184,17 @@ class Encoder(nn.Module):
                 if not getattr(self.backbone, "num_prefix_tokens", 0):
                     raise _bad_setting("pooling", "a transformer with a class token", f"tokens of {config.backbone}")
                 self.pool = Tokens(self.backbone.num_prefix_tokens, self.backbone.num_features, config.width)
-        if config.pooling == "head":  # not timm's num_features, where a layer follows the pooling (MobileNetV3 and V4)
+        if config.pooling == "tokens":
+            pooled = config.width
+        elif (
+            config.pooling == "head"
+        ):  # not timm's num_features, where a layer follows the pooling (MobileNetV3 and V4)
             pooled = self.backbone.head_hidden_size
         else:
-            pooled = config.width if config.pooling == "tokens" else self.pool(features).shape[1]
-        narrows = config.width is not None and config.pooling != "tokens"
-        self.project = nn.Linear(pooled, config.width) if narrows else nn.Identity()
+            pooled = self.pool(features).shape[1]
         self.dim = config.width or pooled
+        narrows = config.width is not None and config.pooling != "tokens"
+        self.project = nn.Linear(pooled, self.dim) if narrows else nn.Identity()
         self.backbone.requires_grad_(not config.frozen)
 
     def train(self, mode: bool = True) -> "Encoder":
@@ -260,20 +261,13 @@ class TwoViewEncoder(nn.Module):
         """exp(log_scale), the factor of the similarities in the losses."""
         return self.log_scale.exp()
 
-    def forward(self, ground: Tensor, satellite: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Both views -> descriptors (B, D) and (B, D), and the scale: what `ucvgl.losses` takes."""
-        return self.ground(ground), self.satellite(satellite), self.scale
-
 
 def two_view_encoder(ground: EncoderConfig, satellite: EncoderConfig, shared: bool, seed: int) -> TwoViewEncoder:
     """Build the encoders of both views on the CPU, their initial weights drawn from a seed of their own.
 
     One encoder is shared by both views (Sample4Geo), or each has its own (UCVGL), initialised differently. Shared under SAFA,
     which weighs positions, and for images of two sizes, it is the backbone alone: each view has its own weights of positions.
-
-    Raises:
-        InputError: as `Encoder`; descriptors of two widths; shared weights with settings that differ in more than
-            image_px.
+    InputError: as `Encoder`; descriptors of two widths; shared weights with settings that differ in more than image_px.
     """
     if shared and replace(satellite, image_px=ground.image_px) != ground:
         expected, found = "the same settings for both views (image_px may differ)", f"{ground} and {satellite}"
@@ -303,10 +297,8 @@ def seeded(seed: int) -> Iterator[None]:
 def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
     """Batches (B, 3, H, W), uint8 or float in 0..1, on any device -> descriptors (N, D), float32, on the CPU.
 
-    In evaluation mode, on the encoder's device; afterwards the encoder has the mode it had before.
-
-    Raises:
-        InputError: descriptors with NaN or infinity, with the number of the batch from 0.
+    In evaluation mode, on the encoder's device; afterwards the encoder has the mode it had before. InputError: descriptors
+    with NaN or infinity, with the number of the batch from 0.
     """
     training = encoder.training
     encoder.eval()
@@ -325,9 +317,6 @@ def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
         out.append(descriptors)
     encoder.train(training)
     return torch.cat(out)
-
-
-# ----------------------------------------------------------------------------------------------------- pretrained weights
 
 
 def similar_names(backbone: str) -> str:
@@ -384,9 +373,6 @@ def _fill_from_package(backbone: nn.Module) -> None:
     checkpoints.fill(path, own, dict(zip(own, state.values(), strict=True)), "Install the tested version of timm.")
 
 
-# ------------------------------------------------------------------------------------------------------------ checkpoints
-
-
 def save_model(model: TwoViewEncoder, path: str | Path) -> None:
     """Write weights, scale and settings to a .safetensors file, atomically; shared weights once."""
     settings = {"ground": asdict(model.configs[0]), "satellite": asdict(model.configs[1]), "shared": model.shared}
@@ -396,8 +382,7 @@ def save_model(model: TwoViewEncoder, path: str | Path) -> None:
 def load_model(model: TwoViewEncoder, path: str | Path) -> None:
     """Fill a model with the weights and the scale of a checkpoint of `save_model`; all or nothing.
 
-    Raises:
-        InputError: no such file, not a safetensors file, or a model of another architecture.
+    InputError: no such file, not a safetensors file, or a model of another architecture.
     """
     configs, _, state = _read(path)
     todo = "Build the model with the settings the file was saved with: ucvgl.encoders.open_model(path) does."
@@ -411,8 +396,7 @@ def load_model(model: TwoViewEncoder, path: str | Path) -> None:
 def open_model(path: str | Path) -> TwoViewEncoder:
     """Build the model that a checkpoint of `save_model` holds, with its settings and weights, on the CPU.
 
-    Raises:
-        InputError: no such file, not a safetensors file, or one without settings.
+    InputError: no such file, not a safetensors file, or one without settings.
     """
     configs, shared, state = _read(path)
     model = two_view_encoder(*(replace(config, pretrained="none") for config in configs), shared, seed=0)

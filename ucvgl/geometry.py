@@ -14,9 +14,8 @@ Frames, for the whole package:
 - satellite tile (S, S): north up, east right, span_m across; polar view (H, W): azimuth as in the panorama, rows from
   the tile's inscribed circle (top) to its centre (bottom).
 
-Images are (B, C, H, W), uint8 (returned rounded) or floating (sampled in float32, float64 for float64). Sampling is
-bilinear and nothing more: near a top view's centre several panorama pixels fall on one of its own. Where that must not
-alias, ask for twice the size and average 2 x 2.
+Images are (B, C, H, W), uint8 (returned rounded) or floating (sampled in float32, float64 for float64). Where several
+panorama pixels fall on one of a view's, near a top view's centre, and must not alias, ask for twice the size and average.
 """
 
 import math
@@ -38,8 +37,7 @@ AT_ONCE = 8  # images that are converted to floats and sampled together: bounds 
 class TopView:
     """Settings of a top view; InputError for a value that is not finite or out of range.
 
-    The attitude is how the camera stood when it took the panorama; the top view undoes it and stays north up and level.
-    Order and signs: see `attitude_matrix`.
+    The attitude (order and signs: `attitude_matrix`) is how the camera stood; the top view undoes it, north up and level.
     """
 
     size_px: int = 750  # side; the paper: 750 for CVUSA, 1200 for CVACT
@@ -78,15 +76,10 @@ CVUSA_TOP_VIEW = TopView(size_px=750, fov_deg=175.0)  # the settings UCVGL publi
 CVACT_TOP_VIEW = TopView(size_px=1200, fov_deg=170.0)
 
 
-# ---- points: pixel, ray, ground ----------------------------------------------------------------------------------
-
-
 def pixel_grid(height_px: int, width_px: int) -> Tensor:
     """The pixels of an image as (column, row): (h, w, 2) float64."""
-    row, column = torch.meshgrid(
-        torch.arange(height_px, dtype=torch.float64), torch.arange(width_px, dtype=torch.float64), indexing="ij"
-    )
-    return torch.stack([column, row], -1)
+    rows, columns = (torch.arange(length, dtype=torch.float64) for length in (height_px, width_px))
+    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
 
 
 def focal_px(width_px: int, fov_deg: float) -> float:
@@ -161,19 +154,11 @@ def polar_pixel_to_ground(pixel: Tensor, height_px: int, width_px: int, span_m: 
     return torch.stack([radius * azimuth.sin(), radius * azimuth.cos()], -1)
 
 
-# ---- views of a panorama -----------------------------------------------------------------------------------------
-
-
 def complete_panorama(strip: Tensor, *, strip_offset: float = 0.0) -> Tensor:
-    """Pad a strip cut from a whole turn to 2:1 with black, as UCVGL does: (B, C, H, W) -> (B, C, W/2, W).
+    """Pad a strip cut from a whole turn to 2:1 with black, as UCVGL does: (B, C, H, W), W even -> (B, C, W/2, W).
 
-    Args:
-        strip: of any size; W even.
-        strip_offset: how far the strip's middle lies above the horizon, as a fraction of its width, so that a copy at
-            another size needs no other value. 0: cut around the horizon. `CVUSA_STRIP_OFFSET` for CVUSA.
-
-    Raises:
-        InputError: an odd width, or a strip that would not lie inside the panorama.
+    strip_offset: how far its middle lies above the horizon, as a fraction of its width, whatever its size; 0: cut around the
+    horizon; CVUSA's is `CVUSA_STRIP_OFFSET`. InputError: an odd width, or a strip that would not lie inside the panorama.
     """
     height, width = strip.shape[-2:]
     if width % 2:
@@ -189,15 +174,11 @@ def complete_panorama(strip: Tensor, *, strip_offset: float = 0.0) -> Tensor:
 
 
 def top_view(panorama: Tensor, settings: TopView = TopView(), *, heading_deg: Tensor | None = None) -> Tensor:
-    """The ground plane seen from above, north up and level: (B, C, H, 2H) -> (B, C, S, S).
+    """The ground plane seen from above, north up and level: whole panoramas (B, C, H, 2H) -> (B, C, S, S).
 
-    Walls and trees are smeared outwards: only what is ground lands where it stands.
-
-    Args:
-        panorama: whole; a strip is completed first (`complete_panorama`).
-        settings: whose attitude is undone. Defaults are UCVGL's for CVUSA.
-        heading_deg: (B,) for panoramas of different headings, instead of the settings'; one panorama and (T,) headings
-            give T views of it.
+    Walls and trees are smeared outwards: only what is ground lands where it stands. The settings' attitude is undone; their
+    defaults are UCVGL's for CVUSA. heading_deg: (B,) for panoramas of different headings, instead of the settings'; one
+    panorama and (T,) headings give T views of it.
     """
     height = panorama.shape[-2]
     if heading_deg is None:
@@ -208,8 +189,7 @@ def top_view(panorama: Tensor, settings: TopView = TopView(), *, heading_deg: Te
 
 def top_view_pixels(settings: TopView, panorama_height_px: int, heading_deg: Tensor) -> Tensor:
     """Where a top view looks, for cameras of the headings (G,): panorama pixels (G, S, S, 2)."""
-    pixel = pixel_grid(settings.size_px, settings.size_px)
-    ray = top_view_pixel_to_ray(pixel, settings)  # (S, S, 3), of the world
+    ray = top_view_pixel_to_ray(pixel_grid(settings.size_px, settings.size_px), settings)  # (S, S, 3), of the world
     camera = _attitude(heading_deg, settings.pitch_deg, settings.roll_deg)  # (G, 3, 3), camera to world
     return ray_to_panorama(_turned(ray, camera.mT), panorama_height_px)  # the camera's rays, (G, S, S, 3), to pixels
 
@@ -252,10 +232,8 @@ def photo_top_view(photo: Tensor, photo_fov_deg: float, settings: TopView, headi
     """The ground that a level pinhole photo shows, from above and north up: (B, C, h, w) -> (B, C, S, S).
 
     The inverse of `perspective_view` on flat ground, ours: the papers project panoramas alone. Only a sector in the
-    direction of the heading is seen, from the lower edge of the photo outwards; the rest is black.
-
-    photo_fov_deg: full angle across the photo's width, in (0, 180); heading_deg: (B,) of the camera, clockwise from north;
-    for one photo (T,) gives T views of it. The attitude in `settings` is not used.
+    direction of the heading (B,) is seen, from the lower edge of the photo outwards; the rest is black. One photo and (T,)
+    headings give T views of it. photo_fov_deg: across the photo's width, in (0, 180). The settings' attitude is not used.
     """
     height, width = photo.shape[-2:]
     focal = focal_px(width, photo_fov_deg)
@@ -278,9 +256,6 @@ def polar_view(tile: Tensor, height_px: int, width_px: int) -> Tensor:
     size = tile.shape[-1]
     ground = polar_pixel_to_ground(pixel_grid(height_px, width_px), height_px, width_px, 1.0)  # a span of 1 cancels out
     return _sample(tile, ground_to_tile_pixel(ground, size, 1.0)[None])
-
-
-# ---- turning rays, sampling images -------------------------------------------------------------------------------
 
 
 def _attitude(heading_deg: Tensor, pitch_deg: float, roll_deg: float) -> Tensor:
@@ -336,11 +311,10 @@ def _sample(images: Tensor, pixels: Tensor, *, sphere: bool = False) -> Tensor:
 
 
 def _mend_seam_and_poles(view: Tensor, source: Tensor, column: Tensor, row: Tensor, first: int, height: int) -> None:
-    """Sample again, in place, the few pixels whose four neighbours straddle the seam or a pole.
+    """Sample again, in place, the few pixels of `view` (B, C, h, w) whose four neighbours straddle the seam or a pole.
 
-    Padding the panorama by a column and a row would do the same, but copy all of it. `view` (B, C, h, w) was sampled with
-    the border repeated from `source` (B, C, rows, W), the panorama's rows from `first` on; `height` is H, column and row
-    are (B or 1, h, w).
+    Padding the panorama by a column and a row would copy all of it. `source` (B, C, rows, W) has the panorama's rows from
+    `first` on, of `height` in all; column and row are (B or 1, h, w).
     """
     width = source.shape[-1]
     straddles = (column < 0) | (column > width - 1) | (row < 0) | (row > height - 1)

@@ -75,12 +75,10 @@ class Projector(nn.Sequential):
 class Predictor(nn.Sequential):
     """Linear - batch norm - ReLU - Linear, (B, width) -> (B, width): predicts one view's projection from the other's.
 
-    Source: BYOL (Grill et al.; NeurIPS 2020), section 3.3; SimSiam (Chen, He; CVPR 2021).
+    hidden: numbers of the hidden layer; BYOL 4096 between 256 and 256, SimSiam 512 between 2048 and 2048, VG-SSL 4096.
+    lr_scale: its learning rate in the encoder's (`training.adamw`): one that keeps up with the encoder holds off collapse.
 
-    Args:
-        width: of the projections.
-        hidden: of the hidden layer; BYOL 4096 between 256 and 256, SimSiam 512 between 2048 and 2048, VG-SSL 4096.
-        lr_scale: its learning rate in the encoder's (`training.adamw`): one that keeps up with the encoder holds off collapse.
+    Source: BYOL (Grill et al.; NeurIPS 2020), section 3.3; SimSiam (Chen, He; CVPR 2021).
     """
 
     def __init__(self, width: int, hidden: int, lr_scale: float = 1.0) -> None:
@@ -154,15 +152,11 @@ class Learner(nn.Module):
     """Images -> what the loss compares.
 
     Beside the encoder, which is kept afterwards, its projector (the identity without layers), BYOL's and SimSiam's predictor,
-    the momentum encoder of MoCo and BYOL with its projector, and MoCo's queue; what a method has not is None.
+    the momentum encoder of MoCo and BYOL with its projector, and MoCo's queue; what a method has not is None. The seed is of
+    the heads' weights; InputError for a queue that is longer than the `items` that are trained on.
 
-    Args:
-        encoder: what is kept afterwards.
-        settings: the method.
-        seed: of the heads' weights.
-        items: how many items are trained on; InputError for a queue that is longer.
-        fixed_norms: the encoder's batch norms keep the statistics they came with. For few images unlike those of the
-            pretraining: their own statistics undo more than some epochs can teach.
+    fixed_norms: the encoder's batch norms keep the statistics they came with. For few images unlike those of the
+    pretraining: their own statistics undo more than some epochs can teach.
     """
 
     def __init__(
@@ -170,15 +164,18 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.settings, self.encoder, self.fixed_norms = settings, encoder, fixed_norms
-        layers = 0 if settings.method == "triplet" else settings.projector_layers
+        method = settings.method
+        self.predictor = self.momentum = self.queue = None
         with seeded(seed):
+            layers = 0 if method == "triplet" else settings.projector_layers
             self.projector = Projector(encoder.dim, settings.projector_width, layers)
-            predicts = settings.method in ("byol", "simsiam")
-            head = self.projector.width, settings.predictor_width, settings.predictor_rate
-            self.predictor = Predictor(*head) if predicts else None
-        momentum = settings.method in ("moco", "byol")
-        self.momentum = momentum_encoder(self._embedder(), settings.momentum) if momentum else None
-        self.queue = Queue(settings.queue, self.projector.width, items) if settings.method == "moco" else None
+            if method in ("byol", "simsiam"):
+                width, rate = settings.predictor_width, settings.predictor_rate
+                self.predictor = Predictor(self.projector.width, width, rate)
+        if method in ("moco", "byol"):
+            self.momentum = momentum_encoder(self._embedder(), settings.momentum)
+        if method == "moco":
+            self.queue = Queue(settings.queue, self.projector.width, items)
 
     def _embedder(self) -> nn.Sequential:
         """The same parameters in a container of their own."""
@@ -209,26 +206,20 @@ class Learner(nn.Module):
             return self(first), key
         joint = torch.cat((first, second))
         embeddings = self(joint)
-        match self.settings.method:
-            case "byol":
-                with torch.no_grad():
-                    target = self.momentum(joint)
-                return *self.predictor(embeddings).chunk(2), *target.chunk(2)
-            case "simsiam":
-                return *self.predictor(embeddings).chunk(2), *embeddings.chunk(2)
-        return embeddings.chunk(2)
+        if self.predictor is None:
+            return embeddings.chunk(2)
+        with torch.no_grad():
+            target = embeddings if self.momentum is None else self.momentum(joint)
+        return *self.predictor(embeddings).chunk(2), *target.chunk(2)
 
     def loss(
         self, compared: tuple[Tensor, ...], items: Tensor, *,
         near: Tensor | None = None, near_queue: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """The method's loss; MoCo's queue then gets the batch's keys.
+        """The method's loss on what all processes `compared`; MoCo's queue then gets the batch's keys, of these items (B,).
 
-        Args:
-            compared: of all processes.
-            items: (B,) int64, what the rows show; MoCo alone.
-            near: (B, B) bool, items that are no negatives of each other; SimCLR alone.
-            near_queue: (B, queue) bool, the same of the queue's keys; MoCo alone.
+        near: (B, B) bool, items that are no negatives of each other, for SimCLR; near_queue: (B, queue) bool, the same of the
+        queue's keys, for MoCo.
         """
         settings = self.settings
         match settings.method:

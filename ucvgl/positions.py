@@ -1,9 +1,8 @@
 """Positions on the Earth or in a local frame, distances between them, and neighbours without an N x N matrix.
 
 A `Positions` says by its frame what its numbers are: `Wgs84` holds latitude and longitude in degrees, `Metres` holds
-east and north in metres of a stated frame. Nothing converts silently. Distances on WGS84 are great-circle distances on
-the sphere of mean radius, radians inside (the published geographic sampling handed degrees to a haversine that expects
-radians); projections are pyproj's.
+east and north in metres of a stated frame; nothing converts silently. Distances on WGS84 are great-circle distances on the
+sphere of mean radius (the published geographic sampling handed degrees to a haversine that expects radians).
 """
 
 from dataclasses import dataclass, replace
@@ -52,8 +51,16 @@ class Positions:
             row = int(bad.argmax())
             raise InputError(f"{self.where}, row {row + 1}", expected="two finite numbers, or NaN twice where unknown",
                              found=values[row].tolist(), todo="Complete the row or mark it as unknown.")  # fmt: skip
-        if isinstance(self.frame, Wgs84):
-            _check_degrees(values, self.where)
+        outside = (np.abs(values) > (90, 180)).any(1) & isinstance(self.frame, Wgs84)
+        if outside.any():
+            row = int(outside.argmax())
+            lat, lon = values[row]
+            swapped = bool(abs(lon) <= 90 and abs(lat) <= 180)
+            raise InputError(
+                f"{self.where}, row {row + 1}", expected="latitude in -90..90 and longitude in -180..180 degrees",
+                found=f"{lat:g}, {lon:g}" + " (latitude and longitude look swapped)" * swapped,
+                todo="Put the latitude first." if swapped else "Correct the position, or give metres as `Metres`.",
+            )  # fmt: skip
         values.setflags(write=False)
         object.__setattr__(self, "values", values)
         assert self.heading_deg is None or len(self.heading_deg) == len(values)
@@ -71,19 +78,6 @@ class Positions:
         rows = np.asarray(indices, dtype=np.int64)
         heading_deg = None if self.heading_deg is None else self.heading_deg[rows]
         return replace(self, values=self.values[rows], heading_deg=heading_deg)
-
-
-def _check_degrees(values: np.ndarray, where: str) -> None:
-    outside = (np.abs(values) > (90, 180)).any(1)
-    if outside.any():
-        row = int(outside.argmax())
-        lat, lon = values[row]
-        swapped = bool(abs(lon) <= 90 and abs(lat) <= 180)
-        raise InputError(
-            f"{where}, row {row + 1}", expected="latitude in -90..90 and longitude in -180..180 degrees",
-            found=f"{lat:g}, {lon:g}" + " (latitude and longitude look swapped)" * swapped,
-            todo="Put the latitude first." if swapped else "Correct the position, or give metres as `Metres`.",
-        )  # fmt: skip
 
 
 def haversine(a_deg: np.ndarray, b_deg: np.ndarray) -> np.ndarray:
@@ -112,9 +106,8 @@ def _check_frame(positions: Positions, frame: Wgs84 | Metres) -> None:
 def to_metres(positions: Positions, origin: tuple[float, float] | None = None) -> Positions:
     """WGS84 to metres east and north of an origin, by a transverse Mercator projection of scale 1 at its meridian.
 
-    The projection's own scale remains, 1 + x^2 / (2 R^2) at x metres east: 0.003 % at 50 km, 0.012 % at 100 km. Across a
-    continent use the great-circle distances of `Neighbours` instead. Unknown positions stay unknown; the origin is
-    latitude and longitude in degrees, the middle of the known positions by default.
+    The projection's own scale remains, 1 + x^2 / (2 R^2) at x metres east: 0.003 % at 50 km, 0.012 % at 100 km. Unknown
+    positions stay unknown; the origin is latitude and longitude in degrees, the middle of the known ones by default.
     """
     _check_frame(positions, Wgs84())
     if origin is None:

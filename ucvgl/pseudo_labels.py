@@ -140,14 +140,11 @@ def mix_given(labels: PseudoLabels, given: Tensor, *, share: int = 1) -> PseudoL
 
 @dataclass(frozen=True, eq=False)
 class EpochPairs:
-    """The pairs of an epoch, in the order to train on (shuffled already); n is about the number of ground images.
-
-    `matched` is false where the satellite image is a random one: the loss's 'no match' rows.
-    """
+    """The pairs of an epoch, n of them, about as many as ground images, in the order to train on (shuffled already)."""
 
     ground: Tensor  # (n,) int64 ground indices
     satellite: Tensor  # (n,) int64 satellite indices
-    matched: Tensor  # (n,) bool
+    matched: Tensor  # (n,) bool; false where the satellite image is a random one: the loss's 'no match' rows
 
     def __len__(self) -> int:
         return len(self.ground)
@@ -156,13 +153,13 @@ class EpochPairs:
 def epoch_items(labels: PseudoLabels, satellites: int, generator: Generator, *, few: float = 0.4) -> EpochPairs:
     """An epoch of training pairs from pseudo-labels of N ground images (UCVGL, section 3.4), on the CPU.
 
-    Fewer than few * N labels: those P alone, in N // (P + 1) + 1 passes as in the official code, which is about N. Each pass
-    shuffles its first and its second half anew, so that a pair stands more than P // 2 places from itself and a batch of up
-    to P // 2 + 1 holds no pair twice; a batch sampler that shuffles again would lose this. Otherwise: every ground image once,
-    an unlabelled one beside a random satellite image that no label uses. If there are fewer of these than unlabelled ground
-    images, they are used again in whole shuffled rounds; if there is none, unlabelled ground images are left out.
+    Fewer than few * N labels (0.4 in the paper): those P alone, in N // (P + 1) + 1 passes as in the official code, which is
+    about N. Each pass shuffles its first and its second half anew, so that a pair stands more than P // 2 places from itself
+    and a batch of up to P // 2 + 1 holds no pair twice; a batch sampler that shuffles again would lose this. Otherwise: every
+    ground image once, an unlabelled one beside a random one of the `satellites` that no label uses; too few of these are used
+    again in whole shuffled rounds, and if there is none, unlabelled ground images are left out.
 
-    `satellites` is the number of satellite images; few: 0.4 in the paper. Raises NoPseudoLabels where there is none.
+    Raises NoPseudoLabels where there is none.
     """
     satellite = labels.satellite.cpu()
     matched = satellite >= 0
@@ -193,9 +190,7 @@ def _shuffled(values: Tensor, generator: Generator) -> Tensor:
 def quality(both: BothWays) -> dict[str, float]:
     """Measures of a pair of encoders that need no label, to choose an epoch or a threshold by. O(N k).
 
-    Takes lists of `QUALITY_K` or more, or of all images where there are fewer.
-
-    Returns:
+    From lists of `QUALITY_K` or more, or of all images where there are fewer:
         mutual_rate: fraction of the ground images whose nearest satellite image has them as its nearest.
         mean_margin: mean of `margins`.
         cycle: fraction of the ground images among the 5 nearest ground images of their nearest satellite image.

@@ -25,10 +25,8 @@ def csls_neighbours(
 ) -> BothWays:  # fmt: skip
     """Neighbours by cross-domain similarity local scaling, CSLS (Conneau et al. 2018, section 2.3).
 
-    The score is 2 cos(x, y) - r(x) - r(y), r an image's mean cosine with its k nearest of the other view: an image near
-    to everything loses. Margins are on twice the scale of the cosine's.
-
-    k is how many neighbours make the local scale (all images where there are fewer; Conneau et al.: 10); the other
+    The score is 2 cos(x, y) - r(x) - r(y), r an image's mean cosine with its k nearest of the other view (10 there; all
+    where there are fewer): an image near to everything loses. Margins are on twice the scale of the cosine's. The other
     arguments are those of `search.both_ways`.
     """
     near = both_ways(ground, satellite, min(k, len(satellite)), min(k, len(ground)), chunk_bytes=chunk_bytes)

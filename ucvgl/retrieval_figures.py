@@ -40,31 +40,28 @@ def loss_plot(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
 def similarity_structure(before: Tensor, after: Tensor, order: Tensor) -> Figure:
     """Similarities along a drive, before and after training, on one colour scale, and beneath them right pairs and others.
 
-    before, after: (N, N) cosines, a ground image a row; ground image i shows what satellite image i shows.
-    order: (M,) indices below N, the images to show in the order of the drive; about 64 can be read.
+    before, after: (N, N) cosines; ground image i, a row, shows what satellite image i shows. order: (M,) indices of images
+    in the order of the drive; about 64 can be read.
     """
     matrices = [m.detach().cpu().float()[order][:, order].numpy() for m in (before, after)]
-    low, high = min(m.min() for m in matrices), max(m.max() for m in matrices)
+    low, high = np.min(matrices), np.max(matrices)
+    own = np.eye(len(order), dtype=bool)
     figure, grid = plt.subplots(2, 2, figsize=(WIDTH_IN, 7.4), height_ratios=(2.6, 1), layout="constrained")
     for (above, below), when, matrix in zip(grid.T, ("Before", "After"), matrices, strict=True):
-        picture = above.imshow(matrix, vmin=low, vmax=high, cmap="viridis", interpolation="nearest")
+        image = above.imshow(matrix, vmin=low, vmax=high, cmap="viridis", interpolation="nearest")
         first = 100 * float((matrix.argmax(1) == np.arange(len(matrix))).mean())
         above.set(title=f"{when} training: nearest is right for {first:.0f} %", xlabel="satellite image of the drive")
-        own = np.eye(len(matrix), dtype=bool)
-        for name, values, colour in (
-            ("other pairs", matrix[~own], NONE_COLOUR),
-            ("right pairs", matrix[own], RIGHT_COLOUR),
-        ):
+        right, others = matrix[own], matrix[~own]
+        for name, values, colour in (("other pairs", others, NONE_COLOUR), ("right pairs", right, RIGHT_COLOUR)):
             weights = np.full(len(values), 100 / len(values))
             below.hist(values, 40, range=(low, high), weights=weights, color=colour, alpha=0.7, label=name)
-        right, others = np.median(matrix[own]), np.median(matrix[~own])
-        below.set(xlabel="cosine", title=f"Median of right pairs {right:.2f}, of others {others:.2f}")
+        title = f"Median of right pairs {np.median(right):.2f}, of others {np.median(others):.2f}"
+        below.set(xlabel="cosine", title=title)
     grid[0, 0].set_ylabel("ground image of the drive")
-    figure.colorbar(picture, ax=grid[0], label="cosine", shrink=0.85)
+    figure.colorbar(image, ax=grid[0], label="cosine", shrink=0.85)
     grid[1, 0].set_ylabel("share of pairs (%)")
     grid[1, 0].sharey(grid[1, 1])
-    _legend_beneath(figure, grid[1, 0])
-    return figure
+    return _with_legend(figure, grid[1, 0])
 
 
 def precision_coverage(frame: pd.DataFrame) -> Figure:
@@ -89,13 +86,12 @@ def margin_histogram(margin: Tensor, right: Tensor, mutual: Tensor, threshold: f
     margin, right, mutual = (value.cpu().numpy() for value in (margin, right, mutual))
     figure, (left, other) = plt.subplots(1, 2, figsize=(WIDTH_IN, 3.6), sharex=True, sharey=True, layout="constrained")
     top = max(float(margin.max()), threshold)
-    margin_panel(left, margin[mutual], right[mutual], threshold, top=top, removed_to=threshold)
-    margin_panel(other, margin[~mutual], right[~mutual], threshold, top=top, removed_to=top)
-    kept = counted(right[mutual & (margin >= threshold)])
-    left.set(title=f"Mutual: {counted(right[mutual])}\nkept by the threshold: {kept}", ylabel="ground images")
-    other.set_title(f"Not mutual: {counted(right[~mutual])}\nkept by mutual matching: none")
-    _legend_beneath(figure, left)
-    return figure
+    _margin_panel(left, margin[mutual], right[mutual], threshold, top=top, removed_to=threshold)
+    _margin_panel(other, margin[~mutual], right[~mutual], threshold, top=top, removed_to=top)
+    kept = _counted(right[mutual & (margin >= threshold)])
+    left.set(title=f"Mutual: {_counted(right[mutual])}\nkept by the threshold: {kept}", ylabel="ground images")
+    other.set_title(f"Not mutual: {_counted(right[~mutual])}\nkept by mutual matching: none")
+    return _with_legend(figure, left)
 
 
 def threshold_look(margin: Tensor, right: Tensor, candidate: Tensor, threshold: float) -> dict[str, Figure]:
@@ -106,19 +102,18 @@ def threshold_look(margin: Tensor, right: Tensor, candidate: Tensor, threshold: 
     margin, right, candidate = (value.cpu().numpy() for value in (margin, right, candidate))
     labelled, top = candidate & (margin >= threshold), float(margin.max())
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.6), layout="constrained")
-    margin_panel(axes, margin[candidate], right[candidate], threshold, top=top, removed_to=threshold)
+    _margin_panel(axes, margin[candidate], right[candidate], threshold, top=top, removed_to=threshold)
     axes.set_ylabel("candidates")
-    _legend_beneath(figure, axes)
-    share = 100 * labelled.mean()
-    return {f"labels: {counted(right[labelled])} ({share:.1f} % of {len(margin):,} ground images)": figure}
+    said = f"{_counted(right[labelled])} ({100 * labelled.mean():.1f} % of {len(margin):,} ground images)"
+    return {f"labels: {said}": _with_legend(figure, axes)}
 
 
-def counted(right: np.ndarray) -> str:
+def _counted(right: np.ndarray) -> str:
     """'120, 80 % of them right' of a bool array."""
     return f"{len(right):,}, {100 * right.mean():.0f} % of them right" if len(right) else "none"
 
 
-def margin_panel(
+def _margin_panel(
     axes: Axes, margin: np.ndarray, right: np.ndarray, threshold: float, *, top: float, removed_to: float
 ) -> None:
     """Stacked histogram of right and wrong over 0..top, the threshold as a line, margins that are removed shaded."""
@@ -142,25 +137,21 @@ def labels_plot(frame: pd.DataFrame) -> Figure:
                         labels=["right labels", "wrong labels"])  # fmt: skip
     panels[0].plot(frame["epoch"], found, color="black", linewidth=1, marker=".", label="labels found")
     panels[0].set(title="Pseudo-labels", ylabel="ground images")
-    for axes, column, colour, title, label in (
-        (panels[1], "threshold", PALETTE[3], "Threshold", "margin asked for (cosine)"),
-        (panels[2], "r_at_1", PALETTE[0], "Recall at 1", HEADINGS["r_at_1"]),
-    ):
-        rows = frame.dropna(subset=[column])
-        axes.plot(rows["epoch"], rows[column], marker=".", color=colour)
-        axes.set(title=title, ylabel=label)
+    panels[1].plot(frame["epoch"], frame["threshold"], marker=".", color=PALETTE[3])
+    panels[1].set(title="Threshold", ylabel="margin asked for (cosine)")
+    measured = frame.dropna(subset=["r_at_1"])
+    panels[2].plot(measured["epoch"], measured["r_at_1"], marker=".", color=PALETTE[0])
+    panels[2].set(title="Recall at 1", ylabel=HEADINGS["r_at_1"])
     for axes in panels:
         axes.set(xlabel="epoch", ylim=(0, None))
         axes.xaxis.get_major_locator().set_params(integer=True)
-    _legend_beneath(figure, panels[0])
-    return figure
+    return _with_legend(figure, panels[0])
 
 
 def quality_plot(frame: pd.DataFrame, measures: Sequence[str]) -> Figure:
     """Measures that need no labels against the true recall, a dot an epoch, with Spearman's rank correlation.
 
-    frame: an epoch a row: the columns `measures`, r_at_1 (true recall in %) and epoch, shown as colour. Rows with NaN are
-    left out.
+    frame: an epoch a row: the columns `measures`, r_at_1 (true recall in %) and epoch, shown as colour; without rows of NaN.
     """
     rows = frame.dropna(subset=[*measures, "r_at_1"])
     figure, panels = _panels(len(measures), height=3.1)
@@ -178,11 +169,7 @@ def retrieval_rows(
     ground: Sequence[Tensor], top_views: Sequence[Tensor], retrieved: Sequence[Sequence[Tensor]], right: Tensor,
     captions: Sequence[str],
 ) -> Figure:  # fmt: skip
-    """A query a row: panorama, its top view, its first k tiles, each framed and marked as right or wrong.
-
-    ground: Q panoramas (3, H, W). top_views: Q pictures. retrieved: Q lists of k tiles, the nearest first.
-    right: (Q, k) bool. captions: Q short texts above the panoramas.
-    """
+    """A query a row: panorama (3, H, W) with a caption, its top view, its first k tiles, framed as right (Q, k) or wrong."""
     columns = {"": list(ground), "top view": list(top_views)}
     for rank, is_right in enumerate(right.T.tolist()):
         tiles = [row[rank] for row in retrieved]
@@ -199,34 +186,28 @@ def match_map(
     """Where the labels lie, a map a city: right ones, wrong ones with a line to where they were put, unlabelled ones.
 
     position: (N, 2) metres east and north of the ground images. matched_position: (N, 2) of the tiles they were given;
-    NaN (no line) where there is none, or in another city. status: (N,) RIGHT, WRONG or UNLABELLED (1, 0, -1). city: N
-    names, a map each.
+    NaN (no line) where there is none, or in another city. status: (N,) RIGHT, WRONG or UNLABELLED. city: N names.
     """
     names = np.array([""] * len(status) if city is None else list(city))
     at, to, kind = (value.detach().cpu().numpy() for value in (position, matched_position, status))
     cities = list(dict.fromkeys(names.tolist()))
+    lined = (kind == WRONG) & np.isfinite(to).all(1)
     figure, panels = _panels(len(cities), height=6.6 if len(cities) == 1 else WIDTH_IN / len(cities))
     for axes, name in zip(panels, cities, strict=True):
-        rows = names == name
-        counts = _draw_matches(axes, at[rows], to[rows], kind[rows])
-        axes.set(title=f"{name}\n{counts}".strip(), xlabel="metres east", ylabel="metres north", aspect="equal")
-    _legend_beneath(figure, panels[0])
-    return figure
-
-
-def _draw_matches(axes: Axes, at: np.ndarray, to: np.ndarray, kind: np.ndarray) -> str:
-    """Dots, crosses and lines of one city; returns how many there are."""
-    lined = (kind == WRONG) & np.isfinite(to).all(1)
-    axes.add_collection(LineCollection(np.stack([at[lined], to[lined]], 1), colors=WRONG_COLOUR, linewidths=0.9, alpha=0.8,
-                                       label="from a wrong one to where it was put"))  # fmt: skip
-    for value, name, style in (
-        (UNLABELLED, "no label", {"marker": "o", "s": 12, "facecolors": "white", "edgecolors": "#555555"}),
-        (WRONG, "wrong", {"marker": "x", "s": 26, "c": WRONG_COLOUR, "linewidths": 1.8}),
-        (RIGHT, "right", {"marker": "o", "s": 22, "c": RIGHT_COLOUR, "edgecolors": "white", "linewidths": 0.4}),
-    ):
-        axes.scatter(*at[kind == value].T, label=name, **style)
-    axes.autoscale_view()
-    return f"{(kind == RIGHT).sum()} right, {(kind == WRONG).sum()} wrong, {(kind == UNLABELLED).sum()} without a label"
+        here = names == name
+        ends = np.stack([at[here & lined], to[here & lined]], 1)
+        axes.add_collection(LineCollection(ends, colors=WRONG_COLOUR, linewidths=0.9, alpha=0.8,
+                                           label="from a wrong one to where it was put"))  # fmt: skip
+        for value, label, style in (
+            (UNLABELLED, "no label", {"marker": "o", "s": 12, "facecolors": "white", "edgecolors": "#555555"}),
+            (WRONG, "wrong", {"marker": "x", "s": 26, "c": WRONG_COLOUR, "linewidths": 1.8}),
+            (RIGHT, "right", {"marker": "o", "s": 22, "c": RIGHT_COLOUR, "edgecolors": "white", "linewidths": 0.4}),
+        ):
+            axes.scatter(*at[here & (kind == value)].T, label=label, **style)
+        right, wrong, none = ((kind[here] == value).sum() for value in (RIGHT, WRONG, UNLABELLED))
+        title = f"{name}\n{right} right, {wrong} wrong, {none} without a label".strip()
+        axes.set(title=title, xlabel="metres east", ylabel="metres north", aspect="equal")
+    return _with_legend(figure, panels[0])
 
 
 def ablation_bars(
@@ -247,8 +228,7 @@ def ablation_bars(
         texts = ["not known" if np.isnan(value) else f"{value:.1f}" for value in values]
         axes.bar_label(drawn, texts, padding=4, fontsize=9)
     axes.set(yticks=place, yticklabels=frame[name], xlabel=HEADINGS["r_at_1"], ylim=(len(frame) - 0.45, -0.55))
-    _legend_beneath(figure, axes)
-    return figure
+    return _with_legend(figure, axes)
 
 
 def _panels(count: int, *, height: float) -> tuple[Figure, list[Axes]]:
@@ -257,6 +237,7 @@ def _panels(count: int, *, height: float) -> tuple[Figure, list[Axes]]:
     return figure, list(grid[0])
 
 
-def _legend_beneath(figure: Figure, axes: Axes) -> None:
-    """The legend of one panel below all of them, where it covers no data."""
+def _with_legend(figure: Figure, axes: Axes) -> Figure:
+    """The figure with the legend of one panel below all of them, where it covers no data."""
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure

@@ -23,14 +23,9 @@ def convert_sample4geo(
 ) -> TwoViewEncoder:
     """Write a published checkpoint as a .safetensors file, which `ucvgl.encoders.open_model` opens, and return the model.
 
-    It has shared weights and its learned scale, on the CPU.
-
-    Args:
-        path: the file, as published (.pth); names may begin with 'module.', as torch.nn.DataParallel writes them.
-        target: the file to write, ending in .safetensors.
-        ground_px: (height, width) of the ground images: CVUSA and CVACT (140, 768), VIGOR (384, 768), University-1652
-            (384, 384), here of its drone images. The weights fit any size; the settings record it.
-        satellite_px: (height, width) of the satellite images; (384, 384) in every data set.
+    It has shared weights and its learned scale, on the CPU. The file is as published (.pth); names may begin with 'module.', as
+    torch.nn.DataParallel writes them. The weights fit any (height, width); the settings record it: of CVUSA's and CVACT's
+    ground images (140, 768), VIGOR's (384, 768), University-1652's drone images and all satellite images (384, 384).
 
     Raises:
         InputError: a target of another suffix; no such file, not a checkpoint, one with pickled code, of another form or another
@@ -64,9 +59,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             todo="Check the path. Do not load the file in another way unless you trust whoever made it.",
         ) from error  # fmt: skip
     if not (isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())):
-        found = (
-            f"a dict with {', '.join(map(str, list(state)[:3]))}" if isinstance(state, dict) else type(state).__name__
-        )
+        found = f"a dict with {', '.join(map(str, [*state][:3]))}" if isinstance(state, dict) else type(state).__name__
         todo = "Give the weights alone, without optimiser and epoch: what model.state_dict() returns."
         raise InputError(path, expected="a state dict, tensors by name", found=found, todo=todo)
     wrong = [str(name) for name, value in state.items() if not torch.isfinite(value).all()]

@@ -5,9 +5,9 @@ epochs (GPS sampling), then, refreshed every few epochs, visually similar hard n
 Differs from the official code: the place with index 0 joins like any other; distances are metres on the sphere, where
 the code hands degrees to a haversine of radians; time and memory grow with N times the length of the lists.
 
-An *item* is a pair to train on, a *place* is its tile. Several items may share a place (the panoramas of a VIGOR tile, the
-drone images of a University-1652 building): `place` (N,) then names the place of each item. Neighbours are places; those that
-show an item's spot off centre (VIGOR's semi-positives) are taken out of its list by `without`.
+An *item* is a pair to train on, a *place* is its tile. Several items may share one (panoramas of a VIGOR tile, drone images of
+a University-1652 building): `place` (N,) then names each item's. Neighbours are places; those that show an item's spot off
+centre (VIGOR's semi-positives) are taken out of its list by `without`.
 """
 
 from dataclasses import dataclass
@@ -37,22 +37,20 @@ class NeighbourDraw:
     drawn: int = 32  # so many of the others join, drawn without replacement
 
     def __post_init__(self) -> None:
-        counts = [(name, isinstance(n, int) and n >= 0, "a whole number, 0 or more") for name, n in vars(self).items()]
-        check_fields(self, "neighbour draw: ", "Give a count.", *counts)
-        joining, todo = self.nearest + self.drawn, "Widen the range or let fewer join."
-        range_ = ("range", joining <= self.range, f"nearest + drawn of at most the range, here at least {joining}")
-        check_fields(self, "neighbour draw: ", todo, range_)
-
-
-# --------------------------------------------------------------------------------------------------------- neighbours
+        joining = self.nearest + self.drawn
+        check_fields(
+            self, "neighbour draw: ", "Give counts, and widen the range or let fewer join.",
+            *((name, isinstance(n, int) and n >= 0, "a whole number, 0 or more") for name, n in vars(self).items()),
+            ("range", joining <= self.range, f"nearest + drawn of at most the range, here at least {joining}"),
+        )  # fmt: skip
 
 
 def geographic_neighbours(positions: Positions | None, k: int) -> Tensor:
     """GPS sampling: the k nearest other places of each place, nearest first, equally near ones by the lower index.
 
     On WGS84 distances are rounded at about a nanometre, so only places at one position count as equally near there. All P
-    positions must be known, in degrees or metres as their frame says; k is 1 to P - 1. int32 (P, k), half the memory of
-    int64; for items that share places: `geographic_neighbours(...)[place]`.
+    positions must be known; k is 1 to P - 1. int32 (P, k), half the memory of int64; for items that share places:
+    `geographic_neighbours(...)[place]`.
     """
     if positions is None:
         raise InputError("positions", expected="a position of each place", found="none",
@@ -92,16 +90,9 @@ def _nearest(tree: Neighbours, positions: Positions, own: np.ndarray, want: int)
 def similarity_neighbours(query: Tensor, reference: Tensor, k: int, *, place: Tensor | None = None) -> Tensor:
     """DSS: the k other places whose tiles are most similar to each item's ground image, the most similar first.
 
-    Streamed through `ucvgl.search.top_k`; equal similarities by the lower index.
-
-    Args:
-        query: (N, D) embeddings of the items' ground images.
-        reference: (P, D) embeddings of the places' tiles, each once.
-        k: neighbours of each, 1 to P - 1.
-        place: (N,) the place of each item, left out of its list; None: item i is place i, and P = N.
-
-    Returns:
-        int32 (N, k) places, on the CPU, where batches are drawn.
+    Streamed through `ucvgl.search.top_k`; equal similarities by the lower index. From (N, D) embeddings of the items' ground
+    images and (P, D) of the places' tiles, each once; `place` (N,) is left out of an item's list, None: item i is place i.
+    int32 (N, k) places, k at most P - 1, on the CPU, where batches are drawn.
     """
     _check_k(k, len(reference))
     own = torch.arange(len(query)) if place is None else place.cpu()
@@ -128,14 +119,11 @@ def _check_k(k: int, places: int) -> None:
                          todo="Ask for fewer neighbours, or give more places.")  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------------------ batches
-
-
 def neighbour_batches(
     neighbours: Tensor | None, batch_size: int, generator: Generator, draw: NeighbourDraw = NeighbourDraw(), *,
     place: Tensor | None = None, places: int | None = None,
 ) -> Tensor:  # fmt: skip
-    """The items of one epoch in order, batch after batch: no item twice, no place twice in a batch.
+    """The items of one epoch in order, batch after batch: no item twice, no place twice in a batch. int64 (n,), on the CPU.
 
     Items are drawn in random order. After each drawn item come the nearest places of its list, then those drawn from the
     rest, each with one unused item of its own (the first in the random order), as long as the batch has room. An item
@@ -146,17 +134,11 @@ def neighbour_batches(
     Args:
         neighbours: (N, L) int32 or int64, for each item the places near it, best first, none twice, L at least
             `draw.range`; None: no neighbours join, batches are random.
-        batch_size: items in a batch; 128.
+        batch_size: items in a batch, 128 in the paper; InputError for more than there are places.
         generator: the source of every random number.
         draw: how many neighbours join.
         place: (N,) int, the place of each item; None: item i is place i.
         places: how many places there are, where neither lists nor `place` tell; a place without an item never joins.
-
-    Returns:
-        int64 (n,), n a multiple of `batch_size`, on the CPU.
-
-    Raises:
-        InputError: fewer places than a batch.
     """
     return batches_with_sources(neighbours, batch_size, generator, draw, place=place, places=places)[0]
 
@@ -177,10 +159,8 @@ def batches_with_sources(
                          todo="Take smaller batches: no place may stand twice in one.")  # fmt: skip
     order = torch.randperm(count, generator=generator, device=generator.device).cpu().numpy()
     pool = _Pool(order, of_item, sizes)
-    batches: list[np.ndarray] = []
-    sources: list[int] = []
-    brought: list[int] = []  # items of each source, itself included
-    used = 0
+    batches, sources, used = [], [], 0
+    brought = []  # items of each source, itself included
     while len(order):
         start = 0
         while start < len(order):
@@ -335,13 +315,8 @@ def hardest_negatives(
 ) -> Tensor:
     """The k images of a pool nearest to each query and more than `radius_m` away: int64 (Q, k), -1 where there are fewer.
 
-    Args:
-        query: (Q, D) embeddings.
-        pool: (R, D) embeddings: the whole database ('full' mining), or a random part of it ('partial').
-        query_m: (Q, 2) metres east and north.
-        pool_m: (R, 2), in the same frame.
-        k: negatives of each query, the hardest first.
-        radius_m: how far a negative is at least.
+    From (Q, D) and (R, D) embeddings and (Q, 2) and (R, 2) metres east and north; the pool is the whole database ('full'
+    mining), or a random part of it ('partial'). The hardest first.
     """
     chunks = zip(query.split(QUERY_CHUNK), query_m.split(QUERY_CHUNK), strict=True)
     half = pool.square().sum(1) / 2  # |q - p|^2 = |q|^2 + 2 (|p|^2 / 2 - q p): the query's own length changes no order

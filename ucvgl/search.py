@@ -1,8 +1,8 @@
 """Exact nearest neighbours by inner product, in blocks: the product of two sets is walked and never held whole.
 
-UCVGL, section 3.4, matches two views both ways; its code holds two dense N x N matrices. Among equal similarities the lower
-index comes first, whatever the block size; equal means the same bits, and a matrix product may round a duplicate image
-differently in another block. Sets and result lie on one device. Embeddings in half precision are multiplied in float32.
+UCVGL, section 3.4, matches two views both ways; its code holds two dense N x N matrices. Among equal similarities (the same
+bits, which a matrix product may not give a duplicate image in another block) the lower index comes first. Sets and result
+lie on one device. Embeddings in half precision are multiplied in float32.
 """
 
 from collections.abc import Iterator
@@ -38,19 +38,10 @@ def top_k(
 ) -> Lists:  # fmt: skip
     """The k gallery items with the greatest inner product with each query, best first, ties by the lower index.
 
-    Args:
-        query: (Q, D) embeddings.
-        gallery: (R, D) embeddings.
-        k: how many, 1 to R.
-        chunk_bytes: most bytes of similarities in a block.
-        engine: 'faiss' (extra cpu or gpu) searches its flat index, in float32 and as exactly; it rounds sums otherwise, so
-            similarities closer than about 1e-6 may change places.
-
-    Returns:
-        similarities (Q, k) and int64 gallery indices (Q, k).
-
-    Raises:
-        InputError: embeddings with NaN or infinity.
+    From (Q, D) and (R, D) embeddings and k, 1 to R: similarities (Q, k) and int64 gallery indices (Q, k). InputError:
+    embeddings with NaN or infinity. A block has at most `chunk_bytes` of similarities. The engine 'faiss' (extra cpu or
+    gpu) searches its flat index, in float32 and as exactly; it rounds sums otherwise, so similarities closer than about
+    1e-6 may change places.
     """
     check_embeddings(query, gallery)
     if engine == "faiss":
@@ -65,14 +56,9 @@ def top_k(
 def both_ways(
     ground: Tensor, satellite: Tensor, k_ground: int, k_satellite: int, *, chunk_bytes: int = CHUNK_BYTES
 ) -> BothWays:
-    """`top_k` of ground over satellite images and of satellite over ground images, from one pass over the product.
+    """`top_k` of ground (N, D) over satellite images (M, D) and of satellite over ground images, from one pass.
 
-    Args:
-        ground: (N, D) embeddings.
-        satellite: (M, D) embeddings.
-        k_ground: satellite images for each ground image, 1 to M.
-        k_satellite: ground images for each satellite image, 1 to N.
-        chunk_bytes: most bytes of similarities in a block.
+    k_ground satellite images for each ground image, 1 to M; k_satellite ground images for each satellite image, 1 to N.
     """
     check_embeddings(ground, satellite)
     of_ground, of_satellite = _empty(ground, satellite, k_ground), _empty(satellite, ground, k_satellite)

@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# -------------------------------------------------------------------------------------------------------- contrastive
-
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float, not_negative: Tensor | None = None) -> Tensor:
     """NT-Xent of two views (B, D): the cross-entropy that picks, among 2B - 1 views by cosine, the other view of an item.
@@ -78,9 +76,6 @@ def triplet(
     return torch.where(present, losses, 0.0).sum() / present.sum().clamp(min=1)
 
 
-# ---------------------------------------------------------------------------------------------------- self-distillation
-
-
 def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
     """The mean of -cos(prediction, target), of (B, D) each; the target gets no gradient.
 
@@ -109,9 +104,6 @@ def simsiam(p1: Tensor, z2: Tensor, p2: Tensor, z1: Tensor) -> Tensor:
     Source: SimSiam (Chen, He; CVPR 2021), equation 4.
     """
     return (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
-
-
-# ------------------------------------------------------------------------------------------------ information maximising
 
 
 def barlow_twins(z1: Tensor, z2: Tensor, lambda_: float = 0.0051) -> Tensor:
@@ -184,9 +176,6 @@ def covariance_loss(z: Tensor) -> Tensor:
 def off_diagonal_squares(matrix: Tensor) -> Tensor:
     """(D, D) -> the sum of the squares of all but the diagonal; as a difference, which copies no (D, D)."""
     return matrix.square().sum() - matrix.diagonal().square().sum()
-
-
-# -------------------------------------------------------------------------------------------------------------- collapse
 
 
 def embedding_std(z: Tensor) -> Tensor:

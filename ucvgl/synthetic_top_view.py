@@ -1,9 +1,8 @@
 """What the flat-ground projection would make of a satellite tile: a top view whose true tile is known.
 
-A top view is sharp up to the first wall, car or crown in each direction and smeared along the ray beyond it, and it is
-never quite centred, turned or scaled as its tile. Both can be put into a satellite tile, without a label. Ours, not in
-UCVGL, whose CycleGAN goes the other way only (top view -> satellite): without it, small encoders trained from scratch on
-a few thousand pairs learn to recognise the smears themselves, which no real tile has.
+A top view is sharp up to the first wall, car or crown in each direction, smeared along the ray beyond it, and never quite
+centred, turned or scaled as its tile. Both can be put into a tile, without a label. Ours: UCVGL's CycleGAN goes from top views
+to tiles only, and small encoders trained from scratch then learn to recognise the smears, which no real tile has.
 """
 
 import math
@@ -55,9 +54,8 @@ def smear(images: Tensor, settings: Occlusion, generator: Generator) -> Tensor:
     radius = torch.hypot(x, y).clamp(min=1e-3)
     seen = horizon(count, width, settings, generator)
     reach = (seen / radius).clamp(max=1)  # where along the ray a pixel takes its colour, as a part of its own radius
-    out = F.grid_sample(
-        images, torch.stack((x * reach, y * reach), -1).to(images), padding_mode="border", align_corners=False
-    )
+    grid = torch.stack((x * reach, y * reach), -1).to(images)
+    out = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     colour = torch.rand(count, 3, 1, 1, generator=generator) * 0.6 + 0.2
     painted = torch.rand(count, 1, 1, 1, generator=generator) * settings.wall
     darker = torch.rand(count, 1, 1, 1, generator=generator) * settings.shade

@@ -35,9 +35,6 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Row = dict[str, float]
 
 
-# ---------------------------------------------------------------------------------------------------------- the settings
-
-
 @dataclass(frozen=True)
 class TrainingConfig:
     """How long, how fast and how exactly to train; the defaults are UCVGL's where it is known (official code)."""
@@ -107,9 +104,6 @@ def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(settings, lr=config.learning_rate, fused=fused)
 
 
-# --------------------------------------------------------------------------------------------------------- what is learnt
-
-
 class Batch(NamedTuple):
     """What is embedded, and what the loss needs beside it; the first dimension of every tensor is the batch."""
 
@@ -146,9 +140,6 @@ class Task(Protocol):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Takes back what `state` gave; may be on another device."""
-
-
-# -------------------------------------------------------------------------------------------------------------- the loop
 
 
 def train(

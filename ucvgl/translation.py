@@ -35,11 +35,9 @@ def centre_weight(size_px: int, spread: float = 0.45) -> Tensor:
 def fit_statistics(top_views: Tensor, satellites: Tensor, *, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The linear map that gives top views the satellite images' mean and covariance of colours, and changes them least.
 
-    Monge-Kantorovich (Pitie and Kokaram, 2007). A direction in which the top views do not vary is not stretched.
-
-    The sets, (N, 3, S, S) and (M, 3, S, S), need not show the same places. `weight` (S, S), not negative, is of each pixel in
-    both; 0 keeps out what a top view does not see; None: all alike. Returns a float64 matrix (3, 3) and offset (3,), for
-    colours in 0..1.
+    Monge-Kantorovich (Pitie and Kokaram, 2007). A direction in which the top views do not vary is not stretched. The sets,
+    (N, 3, S, S) and (M, 3, S, S), need not show the same places. `weight` (S, S), not negative, is of each pixel in both; 0
+    keeps out what a top view does not see. A float64 matrix (3, 3) and offset (3,), for colours in 0..1.
     """
     weight = torch.ones(top_views.shape[2:]) if weight is None else weight.cpu()
     weight = weight.flatten().double() / weight.double().sum()  # (S * S,)
@@ -84,9 +82,6 @@ def apply_statistics(images: Tensor, statistics: tuple[Tensor, Tensor]) -> Tenso
 def _unit(images: Tensor) -> Tensor:
     """uint8 or float in 0..1 to float in 0..1."""
     return images if images.is_floating_point() else images.float() / 255
-
-
-# ------------------------------------------------------------------------------------------- CycleGAN: settings and parts
 
 
 @dataclass(frozen=True)
@@ -242,9 +237,6 @@ class ImagePool:
         return out
 
 
-# ------------------------------------------------------------------------------------------------------------ training
-
-
 class _CycleGan(nn.Module):
     """Two generators, two discriminators, their optimiser and the pools of earlier fakes."""
 
@@ -277,20 +269,20 @@ class _CycleGan(nn.Module):
             scores = self.discriminators[0](fake_satellite), self.discriminators[1](fake_top)
             adversarial = adversarial_loss(scores[0], True) + adversarial_loss(scores[1], True)
             loss = adversarial + config.lambda_cycle * (cycle + config.lambda_identity * identity)  # equation 3
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-
+        self._learn(loss)
         self.discriminators.requires_grad_(True)
         losses, pairs = [], ((satellite, fake_satellite), (top, fake_top))
         for discriminator, pool, (real, fake) in zip(self.discriminators, self.pools, pairs, strict=True):
             shown = torch.cat([real, pool.exchange(fake.detach().float(), draws)])
             with precision:
                 losses.append(discriminator_loss(*discriminator(shown).split(count)))
-        self.optimiser.zero_grad()
-        (losses[0] + losses[1]).backward()
-        self.optimiser.step()
+        self._learn(losses[0] + losses[1])
         return torch.stack([adversarial, cycle, identity, *losses]).detach().float()
+
+    def _learn(self, loss: Tensor) -> None:
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
 
     def everything(self) -> dict[str, Tensor]:
         """All that the next step depends on: weights, the optimiser's moments and the pools."""

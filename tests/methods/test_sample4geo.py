@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_sets import ENCODER, SIZE, N, blocks, generator, image_set, killed_and_resumed, same, weights
+from toy_sets import ENCODER, N, blocks, generator, image_set, killed_and_resumed, same, weights
 
 from ucvgl.augment import Augmentation, roll_panoramas, turn_squares
 from ucvgl.data.container import Dataset, Parts, Positives
@@ -52,18 +52,6 @@ def test_similar_places_are_searched_when_due(monkeypatch):
     assert model.training  # left as it was
 
 
-def test_similar_batches_hold_similar_tiles(monkeypatch):
-    """Ground image i is most like tile i + 12, by embeddings made up for this."""
-    turned = torch.eye(N)
-    shifted = torch.eye(N) + 0.9 * torch.eye(N).roll(12, 1)
-    given = iter([shifted, turned])
-    monkeypatch.setattr(sample4geo, "embed", lambda encoder, batches: next(given))
-    method = replace(METHOD, sampling=Sampling("similarity", NeighbourDraw(1, 1, 0), 1))
-    order = SupervisedPairs(labelled(), method).order(1, sample4geo.new_model(METHOD), generator())
-    pairs = order.view(-1, 2)
-    assert bool(((pairs[:, 0] - pairs[:, 1]).abs() == 12).all())
-
-
 def test_panoramas_of_one_tile_never_meet():
     shared = Positives.one_each(np.arange(N) // 2)
     task = SupervisedPairs(labelled(positives=shared), METHOD)
@@ -72,16 +60,6 @@ def test_panoramas_of_one_tile_never_meet():
         order = task.order(epoch, model, generator(epoch))
         assert len(order.unique()) == len(order)
         assert all(len((batch // 2).unique()) == 8 for batch in order.view(-1, 8))
-
-
-def test_ground_images_without_a_tile_are_left_out():
-    some = Positives.of([[i] if i % 2 else None for i in range(N)])
-    task = SupervisedPairs(labelled(positives=some), replace(METHOD, sampling=Sampling("geographic", DRAW)))
-    order = task.order(0, None, generator())
-    assert len(order) == 8  # of 12
-    batch = task.batch(order, generator())
-    assert torch.equal(task.ground[order] % 2, torch.ones(8, dtype=torch.int64))
-    assert batch.inputs[0].shape == (8, 3, SIZE, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -152,14 +130,6 @@ def test_it_learns_and_is_found_again():
     assert model.shared
 
 
-def test_what_is_tested_changes_no_weight():
-    first = supervise(labelled(), METHOD, {"same": labelled()})
-    order = Positives.one_each(np.random.default_rng(3).permutation(N))
-    second = supervise(labelled(), METHOD, {"same": labelled(positives=order, name="other")})
-    assert not second.loaded
-    assert same(weights(first), weights(second))
-
-
 def test_interrupted_training_goes_on_to_the_same_weights(monkeypatch, tmp_path):
     """Killed in the second epoch after a refresh: the neighbours of the search before are still used."""
     whole = supervise(labelled(), METHOD, {"same": labelled()})
@@ -217,9 +187,3 @@ def test_cvusa_positions():
     task = SupervisedPairs(labelled(positions=False), METHOD)
     assert sorted(task.order(0, None, generator()).tolist()) == list(range(N))
     assert task.neighbours is None
-
-
-def test_a_gallery_of_fewer_than_ten_tiles_is_measured():
-    few = labelled().take(range(4), range(4))
-    found = sample4geo.evaluate(sample4geo.new_model(METHOD).eval(), few)
-    assert found["r_at_5"] == found["r_at_10"] == 100

@@ -9,7 +9,6 @@ import torch
 from toy_sets import ENCODER, SIZE, N, generator, killed_and_resumed, same, toy, truth, weights
 
 from ucvgl.augment import Augmentation, PlacementJitter
-from ucvgl.data.container import Parts, Positives
 from ucvgl.encoders import save_model
 from ucvgl.lab import stages
 from ucvgl.lab.stages import curriculum, pretrain
@@ -106,13 +105,6 @@ def test_cross_view_reads_top_views_with_the_encoder_that_knows_them():
 # ------------------------------------------------------------------------------------------------------------- step 5
 
 
-def test_given_labels_count_where_nothing_is_held_out():
-    known = [Parts(part.train, {}) for part in (truth(), truth(np.roll(np.arange(N), 1)))]
-    keys = {stages.data_key(toy(), part) for part in (*known, Parts(toy(), {}))}
-    assert len(keys) == 3
-    assert stages.data_key(toy(), None) in keys
-
-
 def test_supervised_learns_the_toy():
     config = replace(TRAINING, epochs=12, learning_rate=3e-3)
     steps = replace(STEPS, label_ratio=1.0, pretrained=False, training=config, augmentation=NONE)
@@ -163,18 +155,6 @@ def test_warm_up_is_skipped_without_labels_and_trains_on_given_ones():
     assert [row["labels"] > 0 for row in some] == [False, False, True, True, True]
 
 
-def test_threshold_counts_the_epochs_of_the_warm_up():
-    steps = replace(STEPS, training=replace(TRAINING, epochs=3, epochs_before=2), warmup=2)
-    task = step_5.PseudoPairs(toy(), torch.full((N,), -1), steps)
-    asked = []
-    rule = MiningRule.at
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MiningRule, "at", lambda self, *when: asked.append(when) or rule(self, *when))
-        for epoch in range(3):
-            task.order(epoch, ucvgl.new_model(START), generator())
-    assert asked == [(2, 5), (3, 5), (4, 5)]
-
-
 def test_step_4_goes_on_with_the_optimiser_and_the_cosine_of_step_3():
     """Step 3 ends its own cosine; step 4 stands where one over both would."""
     numbers = pretrain(toy(), START, truth()).numbers
@@ -213,23 +193,3 @@ def test_a_pair_that_stands_twice_in_a_batch_is_no_negative_but_another_panorama
     assert twice < plain
     task.config = replace(STEPS, rule=MiningRule(share=2))
     torch.testing.assert_close(task.loss(model, embeddings, (matched, torch.arange(4), tile)), twice)
-
-
-def test_first_labels_are_counted_against_the_truth():
-    steps = replace(STEPS, start=replace(START, intra=None, cross=None))
-    labels = step_5.first_labels(ucvgl.new_model(START).eval(), toy(), steps)
-    counts = step_5.label_counts(labels, truth())
-    right = (labels.satellite == torch.arange(N)).sum().item()
-    assert (counts["found"], counts["right"]) == (labels.count, right)
-    assert counts["labels"] == pytest.approx(100 * labels.count / N)
-    assert counts["correct"] == pytest.approx(100 * right / labels.count)
-    nothing = replace(labels, satellite=torch.full((N,), -1))
-    assert step_5.label_counts(nothing, truth()) == {"found": 0, "right": 0, "labels": 0.0, "correct": 0.0}
-
-
-def test_evaluate_by_hand():
-    ground = torch.eye(4)
-    satellite = torch.eye(4)[[1, 0, 2, 3]]
-    recall = ucvgl.evaluate(ucvgl.Descriptors(ground, satellite), Positives.of([[1], [0], [0], None]))
-    assert recall["r_at_1"] == pytest.approx(200 / 3)  # the unknown one does not count
-    assert recall["r_at_5"] == 100

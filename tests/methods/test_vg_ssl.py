@@ -13,7 +13,6 @@ from ucvgl import ssl_losses
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.heads import METHODS, Learner, SslLoss
-from ucvgl.lab.memory import training_bytes
 from ucvgl.lab.stages import learn
 from ucvgl.methods import vg_ssl
 from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, trained_encoder
@@ -151,17 +150,6 @@ def loss_of(method, **changes):
     return task, model, batch, parts, task.loss(model, parts, batch.labels)
 
 
-def test_simclr_leaves_near_places_out_only_if_asked():
-    _, _, batch, parts, loss = loss_of("simclr")
-    near = near_mask(batch.labels[1], batch.labels[1])
-    assert bool(near.any(1).all())
-    torch.testing.assert_close(loss, ssl_losses.nt_xent(*parts, 0.07, near))
-    _, _, _, parts, loss = loss_of("simclr", mask_near=False)
-    torch.testing.assert_close(loss, ssl_losses.nt_xent(*parts, 0.07))
-    masked = ssl_losses.nt_xent(*parts, 0.07, near)
-    assert not torch.allclose(loss, masked)
-
-
 def test_partial_adds_a_pair_for_each_query():
     task, model, batch, parts, loss = loss_of("barlow", geopair="partial")
     query, positive, first, second = (model(image) for image in batch.inputs)
@@ -242,40 +230,6 @@ def test_interrupted_training_goes_on_to_the_same_weights(method, monkeypatch, t
     )  # fmt: skip
     assert resumed.resumed
     assert same(weights(whole), weights(resumed))
-
-
-def test_simclr_learns_the_toy():
-    setting = config("simclr", training=replace(TRAINING, epochs=12, learning_rate=3e-3))
-    stage = learn(street(), setting, {"same": street()})
-    rows = stage.numbers["rows"]
-    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
-    before = vg_ssl.evaluate(vg_ssl.untrained_encoder(setting), street())
-    assert stage.numbers["recall"]["same"]["r_at_1"] >= before["r_at_1"]
-    assert stage.numbers["std"] > 0.3
-
-
-def test_what_a_step_holds_by_hand():
-    """y = W x + b, then a square: W and y are kept beside x, the input; b is not."""
-    layer, x = torch.nn.Linear(10, 5), torch.rand(3, 10)
-    parameters = 10 * 5 + 5
-    held = training_bytes(layer, [x], lambda: layer(x).square().sum())
-    assert held == 4 * (3 * 5 + parameters + 3 * parameters)
-    layer.requires_grad_(False)
-    assert training_bytes(layer, [x], lambda: layer(x).square().sum()) == 4 * parameters
-
-
-def test_a_collapse_is_reported_and_never_shown(monkeypatch):
-    monkeypatch.setattr(vg_ssl, "is_collapsed", lambda embeddings: True)
-    stage = learn(street(), config("byol"), {"same": street()})
-    assert stage.numbers["collapsed"]
-    assert stage.numbers["recall"]["same"] is None
-
-
-def test_evaluate_by_hand(monkeypatch):
-    query = torch.eye(N)
-    monkeypatch.setattr(vg_ssl, "describe", lambda model, test: (query, query.roll(3, 0)))
-    found = vg_ssl.evaluate(None, street())
-    assert found["r_at_1"] == 0  # the most similar image stands 45 m off
 
 
 @pytest.mark.parametrize("method", ["simclr", "byol"])

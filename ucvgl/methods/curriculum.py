@@ -12,37 +12,18 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from ucvgl.augment import SATELLITE_HOLE, augment, move_together
+from ucvgl import augment
+from ucvgl import pseudo_labels as mining
 from ucvgl.checkpoints import prefixed, without
 from ucvgl.data.container import Dataset, Parts
 from ucvgl.encoders import TwoViewEncoder, save_model
 from ucvgl.losses import soft_info_nce
+from ucvgl.methods import ucvgl
 from ucvgl.methods.common import BEST, device
-from ucvgl.methods.ucvgl import (
-    Curriculum,
-    Descriptors,
-    describe,
-    go_on_with,
-    ground_input,
-    held_out_recall,
-    neighbours,
-    new_model,
-)
-from ucvgl.pseudo_labels import (
-    QUALITY_K,
-    EpochPairs,
-    PseudoLabels,
-    correctness,
-    epoch_items,
-    given_subset,
-    mix_given,
-    quality,
-    select,
-)
+from ucvgl.methods.ucvgl import Curriculum, Descriptors
+from ucvgl.pseudo_labels import EpochPairs, PseudoLabels, correctness
 from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
 from ucvgl.training import Batch, Row, Task, train
-
-# ------------------------------------------------------------------------------------------------------------- the task
 
 
 @dataclass
@@ -59,7 +40,7 @@ class PseudoPairs(Task):
 
     def look(self, model: TwoViewEncoder) -> Descriptors:
         """Embeds the images trained on, and keeps the descriptors for the next mining."""
-        self.found = describe(model, self.data, self.config.start)
+        self.found = ucvgl.describe(model, self.data, self.config.start)
         return self.found
 
     def order(self, epoch: int, model: nn.Module, generator: Generator) -> Tensor:
@@ -71,32 +52,33 @@ class PseudoPairs(Task):
         due = _mines(config) and (epoch >= begins if config.refresh else epoch == begins)
         found = self.found or (self.look(model) if due or self.hard is not None else None)
         if due:
-            both = neighbours(found, max(QUALITY_K, config.rule.share))
-            self.labels = mix_given(select(both, config.rule.at(epoch, epochs)), self.given, share=config.rule.share)
+            both = ucvgl.neighbours(found, max(mining.QUALITY_K, config.rule.share))
+            mined = mining.select(both, config.rule.at(epoch, epochs))
+            self.labels = mining.mix_given(mined, self.given, share=config.rule.share)
         elif self.labels is None:
             none = torch.zeros(len(self.given))
             self.labels = PseudoLabels(self.given, none, none.bool(), self.given >= 0)
         self.found = None
-        self.pairs = epoch_items(self.labels, len(self.data.gallery), generator, few=config.few)
+        self.pairs = mining.epoch_items(self.labels, len(self.data.gallery), generator, few=config.few)
         return torch.arange(len(self.pairs)) if self.hard is None else self._hard_batches(found, generator)
 
     def _hard_batches(self, found: Descriptors, generator: Generator) -> Tensor:
         """The epoch's pairs in batches of tiles that look alike (Sample4Geo's similarity sampling), as labels or not."""
-        ground, tile = self.pairs.ground, self.pairs.satellite
-        if len(tile.unique()) < self.config.training.batch_size:
+        ground, tile, size = self.pairs.ground, self.pairs.satellite, self.config.training.batch_size
+        if len(tile.unique()) < size:
             return torch.arange(len(self.pairs))  # too few to choose from
         near = similarity_neighbours(found.ground[ground], found.satellite, self.hard.range, place=tile)
-        size, tiles = self.config.training.batch_size, len(self.data.gallery)
-        return neighbour_batches(near, size, generator, self.hard, place=tile, places=tiles)
+        return neighbour_batches(near, size, generator, self.hard, place=tile, places=len(self.data.gallery))
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """Ground images and the tiles they are paired with."""
         config, pairs = self.config, self.pairs
-        ground = ground_input(self.data, config.start)[pairs.ground[items]]
+        ground = ucvgl.ground_input(self.data, config.start)[pairs.ground[items]]
         tile = self.data.gallery[pairs.satellite[items]]
-        moved = move_together((ground, tile), config.start.moves, config.augmentation, generator)
-        ground = augment(moved[0], config.augmentation, generator)
-        tile = augment(moved[1], config.augmentation, generator, hole=SATELLITE_HOLE, placements=[config.placement])
+        moved = augment.move_together((ground, tile), config.start.moves, config.augmentation, generator)
+        ground = augment.augment(moved[0], config.augmentation, generator)
+        hole, placements = augment.SATELLITE_HOLE, [config.placement]
+        tile = augment.augment(moved[1], config.augmentation, generator, hole=hole, placements=placements)
         return Batch((ground, tile), (pairs.matched[items], pairs.ground[items], pairs.satellite[items]))
 
     def loss(self, model: TwoViewEncoder, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
@@ -112,9 +94,9 @@ class PseudoPairs(Task):
 
     def state(self) -> dict[str, Tensor]:
         """The labels and pairs of the epoch."""
-        if self.labels is None or self.pairs is None:
-            return {}
-        return prefixed("labels.", vars(self.labels)) | prefixed("pairs.", vars(self.pairs))
+        return (
+            {} if self.pairs is None else prefixed("labels.", vars(self.labels)) | prefixed("pairs.", vars(self.pairs))
+        )
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Takes them back."""
@@ -122,8 +104,6 @@ class PseudoPairs(Task):
             state = {name: value.cpu() for name, value in state.items()}
             self.labels, self.pairs = PseudoLabels(**without("labels.", state)), EpochPairs(**without("pairs.", state))
 
-
-# -------------------------------------------------------------------------------------------------------------- the run
 
 # ours: the label-free measure that can choose an epoch; notebook 04 shows how it follows recall
 CHOSEN_BY = "mutual_rate"
@@ -139,11 +119,11 @@ def curriculum(
     Gives "rows", a row an epoch with labels found, the part that was right (`correct`), label-free measures and recall after it;
     "recall" of the last.
     """
-    model = new_model(config.start).to(device())
+    model = ucvgl.new_model(config.start).to(device())
     if pretrained is not None:
-        go_on_with(model, pretrained)
+        ucvgl.go_on_with(model, pretrained)
     seed = None if config.label_order == "file" else config.seed
-    given = given_subset(truth.train.positives.best(), config.label_ratio, seed=seed)
+    given = mining.given_subset(truth.train.positives.best(), config.label_ratio, seed=seed)
     rows = train_on_pseudo_labels(model, data, config, folder, given=given, truth=truth, hard=hard)
     return {"rows": rows, "recall": tested(rows[-1])}
 
@@ -155,9 +135,9 @@ def train_on_pseudo_labels(
     """Step 5 on a model as it stands; the weights of the last epoch are saved in `folder`.
 
     Args:
-        model: begins with whatever it has learnt.
+        model: begins with whatever it has learnt; what `config` says of the start is not looked at.
         data: unlabelled.
-        config: the rule, the training; what it says of the start is not looked at.
+        config: the rule, the training.
         folder: of a stage.
         given: (N,) int64 labels that are given, -1 where none is.
         truth: for measures that choose nothing; None where nothing is known.
@@ -175,13 +155,13 @@ def train_on_pseudo_labels(
 
     def follow(epoch: int, model: nn.Module) -> dict[str, float]:
         """Its labels and label-free measures, and beside them what was right, which chooses nothing."""
-        measures = quality(neighbours(task.look(model))) if _mines(config) else {}
+        measures = mining.quality(ucvgl.neighbours(task.look(model))) if _mines(config) else {}
         mined = int(((task.labels.satellite >= 0) & ~task.labels.given).sum())
         counts = {"labels": float(mined)}
         if truth is not None:
             right = correctness(task.labels, truth.train.positives.pairs(), torch.tensor(truth.train.positives.known))
             counts["correct"] = 0.0 if math.isnan(right) else right * mined
-        recall = held_out_recall(model, config.start, truth)
+        recall = ucvgl.held_out_recall(model, config.start, truth)
         return counts | measures | {f"test_{name}": value for name, value in recall.items()}
 
     rows = train(model, task, config.training, folder, name="curriculum", after_epoch=follow, progress=progress)
@@ -206,7 +186,7 @@ def tested(row: Row) -> dict[str, float]:
 
 def first_labels(model: TwoViewEncoder, data: Dataset, config: Curriculum) -> PseudoLabels:
     """What the rule labels at epoch 0 with the encoders as they are."""
-    return select(neighbours(describe(model, data, config.start)), config.rule)
+    return mining.select(ucvgl.neighbours(ucvgl.describe(model, data, config.start)), config.rule)
 
 
 def label_counts(labels: PseudoLabels, truth: Parts) -> dict[str, float]:

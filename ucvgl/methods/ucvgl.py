@@ -17,18 +17,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from ucvgl.augment import (
-    SATELLITE_HOLE,
-    SECOND_VERSION,
-    UCVGL,
-    UCVGL_PLACEMENT,
-    Augmentation,
-    Move,
-    PlacementJitter,
-    augment,
-    move_together,
-    to_float,
-)
+from ucvgl import augment
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.data.prepare import resized
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
@@ -45,9 +34,6 @@ from ucvgl.translation import CycleGanConfig, apply_statistics, centre_weight, f
 
 VERSION = 3  # of what the stages compute: raised when their numbers change, so that no stage of before is loaded
 KS = (1, 5, 10)
-
-
-# ------------------------------------------------------------------------------------------------------------- settings
 
 
 @dataclass(frozen=True)
@@ -77,9 +63,9 @@ class Pretraining:
     cross: TrainingConfig | None = field(default_factory=lambda: TrainingConfig(epochs=16, epochs_before=12))
     intra_smoothing: float = 0.1  # of the labels; UCVGL 0.1
     cross_smoothing: float = 0.3  # UCVGL 0.3
-    augmentation: Augmentation = UCVGL
-    placement: PlacementJitter = UCVGL_PLACEMENT  # of tiles and fakes
-    second_placement: PlacementJitter = SECOND_VERSION  # of the second version of a tile in step 3
+    augmentation: augment.Augmentation = augment.UCVGL
+    placement: augment.PlacementJitter = augment.UCVGL_PLACEMENT  # of tiles and fakes
+    second_placement: augment.PlacementJitter = augment.SECOND_VERSION  # of the second version of a tile in step 3
     occlusion: Occlusion | None = None  # ours: tiles with synthetic top views in step 4; None as UCVGL
     centre: bool = False  # ours: subtract each view's mean descriptor before comparing; UCVGL raw cosines
     seed: int = 0
@@ -90,7 +76,7 @@ class Pretraining:
         one_of("Pretraining.ground_input", self.ground_input, known, "Choose one; photos have no projection.")
 
     @property
-    def moves(self) -> tuple[Move, Move]:
+    def moves(self) -> tuple[augment.Move, augment.Move]:
         """How ground image and tile follow a turn: panoramas roll, squares turn, photos and what they are paired with stay."""
         if self.ground_input == "photo":
             return "stay", "stay"
@@ -117,8 +103,8 @@ class Curriculum:
     smoothing: float = 0.1  # of the labels; UCVGL 0.1
     label_ratio: float = 0.0  # part of the labels given; UCVGL 0 to 1
     label_order: Literal["random", "file"] = "random"  # which are given: UCVGL the first in file order
-    augmentation: Augmentation = UCVGL
-    placement: PlacementJitter = UCVGL_PLACEMENT  # of tiles
+    augmentation: augment.Augmentation = augment.UCVGL
+    placement: augment.PlacementJitter = augment.UCVGL_PLACEMENT  # of tiles
     seed: int = 0
     version: int = VERSION
 
@@ -171,20 +157,16 @@ def neighbours(found: Descriptors, k: int = QUALITY_K) -> BothWays:
     return both_ways(found.ground, found.satellite, min(k, len(found.satellite)), min(k, len(found.ground)))
 
 
-# ------------------------------------------------------------------------------------------------ step 2: fake satellites
-
-
 def fake_satellites(data: Dataset, config: Pretraining, gan: Path | None = None) -> Tensor:
     """A fake satellite image of each ground image: (N, 3, S, S) uint8; those of a GAN stand in the folder of its training."""
+    if config.translation.kind == "cyclegan":
+        assert gan is not None
+        return torch.from_numpy(np.load(gan / "fakes.npy", mmap_mode="c", allow_pickle=False))
     source = _translated_from(data, config)
-    match config.translation.kind:
-        case "none":
-            return source
-        case "statistics":
-            weight = centre_weight(data.gallery.size[0]) if config.projection else None
-            return apply_statistics(source, fit_statistics(source, data.gallery[:], weight=weight))
-    assert gan is not None
-    return torch.from_numpy(np.load(gan / "fakes.npy", mmap_mode="c", allow_pickle=False))
+    if config.translation.kind == "none":
+        return source
+    weight = centre_weight(data.gallery.size[0]) if config.projection else None
+    return apply_statistics(source, fit_statistics(source, data.gallery[:], weight=weight))
 
 
 def train_translation(data: Dataset, config: Pretraining, folder: Path) -> dict[str, float]:
@@ -198,9 +180,6 @@ def train_translation(data: Dataset, config: Pretraining, folder: Path) -> dict[
 def _translated_from(data: Dataset, config: Pretraining) -> Tensor:
     """Top views; without the projection, panoramas squeezed into the tiles' squares."""
     return data.top_view[:] if config.projection else resized(data.query[:], (data.gallery.size[0],) * 2)
-
-
-# ----------------------------------------------------------------------------------------------- steps 3 and 4: the tasks
 
 
 @dataclass
@@ -222,12 +201,12 @@ class IntraView(Task):
         if len(tiles) < len(items):
             tiles = torch.randint(len(self.tile), (len(items),), generator=generator)
         config, ground, tile = self.config, self.ground[items], self.tile[tiles]
+        hole = augment.SATELLITE_HOLE
         # the first version of each alone is mirrored
-        mirrored = [move_together((v,), ("stay",), config.augmentation, generator)[0] for v in (ground, tile)]
-        views = [augment(version, config.augmentation, generator) for version in (mirrored[0], ground)]
-        placed = (mirrored[1], [config.placement]), (tile, [config.second_placement, config.placement])
-        for version, placements in placed:
-            views.append(augment(version, config.augmentation, generator, hole=SATELLITE_HOLE, placements=placements))
+        mirrored = [augment.move_together((v,), ("stay",), config.augmentation, generator)[0] for v in (ground, tile)]
+        views = [augment.augment(version, config.augmentation, generator) for version in (mirrored[0], ground)]
+        for version, moved in (mirrored[1], [config.placement]), (tile, [config.second_placement, config.placement]):
+            views.append(augment.augment(version, config.augmentation, generator, hole=hole, placements=moved))
         return Batch(tuple(views))
 
     def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -249,11 +228,6 @@ class CrossView(Task):
     tile: ArrayImages
     config: Pretraining
 
-    @property
-    def with_tiles(self) -> bool:
-        """Whether tiles and synthetic top views take part; they need a projection to imitate."""
-        return self.config.occlusion is not None and self.config.projection
-
     order = IntraView.order  # every ground image once
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
@@ -261,16 +235,20 @@ class CrossView(Task):
         config = self.config
         of_ground, of_tile = config.moves
         how = of_ground, of_tile if config.projection else of_ground  # a squeezed panorama rolls
-        ground, fake = move_together((self.ground[items], self.fake[items]), how, config.augmentation, generator)
+        ground, fake = augment.move_together(
+            (self.ground[items], self.fake[items]), how, config.augmentation, generator
+        )
         inputs = [
-            augment(ground, config.augmentation, generator),
-            augment(fake, config.augmentation, generator, hole=SATELLITE_HOLE, placements=[config.placement]),
+            augment.augment(ground, config.augmentation, generator),
+            augment.augment(
+                fake, config.augmentation, generator, hole=augment.SATELLITE_HOLE, placements=[config.placement]
+            ),
         ]
-        if self.with_tiles:
+        if config.occlusion is not None and config.projection:  # without it there is none to imitate
             drawn = torch.randint(len(self.tile), (len(items),), generator=generator)
-            (tile,) = move_together((self.tile[drawn],), ("turn",), config.augmentation, generator)
-            view = synthetic_top_view(to_float(tile), config.occlusion, generator)
-            inputs += [augment(image, config.augmentation, generator) for image in (view, tile)]
+            (tile,) = augment.move_together((self.tile[drawn],), ("turn",), config.augmentation, generator)
+            view = synthetic_top_view(augment.to_float(tile), config.occlusion, generator)
+            inputs += [augment.augment(image, config.augmentation, generator) for image in (view, tile)]
         return Batch(tuple(inputs))
 
     def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -284,9 +262,6 @@ class CrossView(Task):
         smoothing = self.config.cross_smoothing
         pairs = [embeddings[i : i + 2] for i in range(0, len(embeddings), 2)]
         return sum(info_nce(*pair, model.scale, label_smoothing=smoothing) for pair in pairs)  # type: ignore[return-value]
-
-
-# ----------------------------------------------------------------------------------------------------- steps 3 and 4: run
 
 
 def new_model(config: Pretraining) -> TwoViewEncoder:
@@ -316,19 +291,12 @@ def pretrain(
     model: TwoViewEncoder, data: Dataset, config: Pretraining, truth: Parts | None, folder: Path, *,
     after: Path | None = None, gan: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Step 4, unless it is left out, on a model that step 3 has trained, unless that is.
+    """Step 4, unless it is left out, on a model (see `go_on_with`) that step 3 has trained, unless that is.
 
-    Args:
-        model: on its device, see `go_on_with`; `pretrained_model` opens the weights it leaves in `folder`.
-        data: unlabelled.
-        config: what is trained; with `intra` and `cross` both None the encoders stay as they began.
-        truth: for measures that choose nothing; None where nothing is known.
-        folder: to write to.
-        after: folder of `intra_view`, whose optimiser step 4 goes on with; None begins with the model as it is.
-        gan: folder of `train_translation`, where fakes come from a GAN.
-
-    Returns:
-        "cross", a row an epoch; "recall" of the held-out part, empty without truth.
+    `data` is unlabelled, `truth` for measures that choose nothing, None where nothing is known. after: folder of `intra_view`,
+    whose optimiser step 4 goes on with; gan: folder of `train_translation`, where fakes come from a GAN. The weights left in
+    `folder` open by `pretrained_model`; with `intra` and `cross` both None they are as they began. Gives "cross", a row an epoch;
+    "recall" of the held-out part, empty without truth.
     """
     rows: list[Row] = []
     if config.cross is not None:

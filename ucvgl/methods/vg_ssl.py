@@ -12,6 +12,7 @@ constant rate.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,8 +35,6 @@ from ucvgl.training import CHECKPOINT, Batch, Task, TrainingConfig, train
 VERSION = 3  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 KS = (1, 5, 10, 20)
 SPREAD_OF = 300  # queries, about, that the spread of the embeddings is measured on
-
-# ------------------------------------------------------------------------------------------------------------- settings
 
 
 @dataclass(frozen=True)
@@ -81,9 +80,6 @@ class VgSsl:
         """The training, whose batch counts pairs: of the partial form half of them are of a query."""
         halved = self.geopair == "partial"
         return replace(self.training, batch_size=self.training.batch_size // 2) if halved else self.training
-
-
-# ----------------------------------------------------------------------------------------------------------------- task
 
 
 @dataclass
@@ -156,7 +152,12 @@ class GeoPairs(Task):
         config, database = self.config, self.given.gallery
         place = self.query_m[items]
         mirrored = config.augment and bool(torch.rand((), generator=generator) < 0.5)
-        inputs = [self._view(self.given.query[items], generator), to_float(database[self.positive[items]])]
+
+        def view(images: Tensor) -> Tensor:
+            crop = partial(resized_crop, least=config.crop, generator=generator, ratio=config.crop_ratio)
+            return crop(to_float(images)) if config.augment else to_float(images)
+
+        inputs = [view(self.given.query[items]), to_float(database[self.positive[items]])]
         labels = [items, place]
         if self.negative is not None:
             found = self.negative[items]  # (b, k)
@@ -164,14 +165,9 @@ class GeoPairs(Task):
             if config.method == "triplet":
                 inputs.append(to_float(images.flatten(0, 1)).view(images.shape))
             else:
-                inputs += [self._view(images[:, 0], generator) for _ in range(2)]
+                inputs += [view(images[:, 0]), view(images[:, 0])]
             labels += [found >= 0, self.database_m[found[:, 0].clamp(min=0)]]
         return Batch(tuple(image.flip(-1) if mirrored else image for image in inputs), tuple(labels))
-
-    def _view(self, images: Tensor, generator: Generator) -> Tensor:
-        """A random crop of most of the image."""
-        images, config = to_float(images), self.config
-        return resized_crop(images, config.crop, generator, ratio=config.crop_ratio) if config.augment else images
 
     def embed(self, model: Learner, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """What the loss compares; with hard negatives as pairs of their own, two parts for each tensor of it."""
@@ -221,25 +217,12 @@ def _projected(model: Learner, images: ArrayImages) -> Tensor:
     return torch.cat([model.projector(z.to(device())).cpu() for z in embed_all(model.encoder, images).split(CHUNK)])
 
 
-# ------------------------------------------------------------------------------------------------------------------ run
-
-
 def learn(given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], folder: Path) -> dict[str, Any]:
-    """Trains with one loss; `trained_encoder` opens the weights it leaves.
+    """Trains on `given` with one loss; `trained_encoder` opens the weights it leaves in `folder`. No choice is made by the tests.
 
-    Args:
-        given: what is trained on.
-        config: the method.
-        tests: what is measured on, by name; nothing is chosen by it.
-        folder: to write to.
-
-    Returns:
-        "rows", a row an epoch with the seconds of mining and the embeddings' standard deviation; "recall", by test, None
-        where the embeddings collapsed; "collapsed"; "std"; "peak_mb", memory that training took on a GPU, else None; of
-        its last part if it was resumed.
-
-    Raises:
-        InputError: no query has a positive, a queue longer than the set, a batch of one.
+    Gives "rows", a row an epoch with the seconds of mining and the embeddings' standard deviation; "recall", by test, None where
+    the embeddings "collapsed"; "std"; "peak_mb", memory that training took on a GPU, of its last part if it was resumed, else
+    None. InputError: no query has a positive, a queue longer than the set.
     """
     task = GeoPairs(given, config)
     views, model = new_learner(given, config)
