@@ -84,17 +84,6 @@ def test_a_batch_is_three_pictures_a_place_and_comes_from_its_generator():
     assert sorted(task.order(0, None, torch.Generator().manual_seed(1)).tolist()) == list(range(6))
 
 
-def test_the_first_square_is_around_the_camera_and_the_second_beside_it():
-    task = pairs(STILL)
-    ground, near, far = batch(task).inputs
-    items = [4, 0, 2]
-    torch.testing.assert_close(ground, task.top_view[items].float() / 255)
-    tiles, still, span = task.tile[items].float() / 255, torch.zeros(3), torch.full((3,), 50.0)
-    own = squares(tiles, 100.0, task.camera_m[items], still, span, SIZE)
-    torch.testing.assert_close(near, own)
-    assert (far - own).abs().mean() > 0.05
-
-
 def test_the_loss_by_hand():
     config, model = replace(STILL, smoothing=0.0), SimpleNamespace(scale=torch.tensor(2.0))
     ground, wrong = torch.eye(2) * 2 - 1, torch.eye(2).flip(0) * 2 - 1  # opposite of each other, their mean is 0

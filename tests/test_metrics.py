@@ -115,20 +115,6 @@ def test_average_precision_by_hand() -> None:
     assert ap(3, 1) == pytest.approx(((0 / 1 + 1 / 2) / 2 + (1 / 3 + 2 / 4) / 2) / 2)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_measures_the_same() -> None:
-    query, gallery = embeddings([[0.5, 0.25, 0.5, 0.125]] * 9)
-    right, semi = torch.tensor([[i, i % 4] for i in range(9)]), torch.tensor([[i, 2] for i in range(9)])
-    options = {"semi_positives": semi, "ks": (1, 2)}
-    expected = retrieval_measures(query, gallery, right, **options)
-    with small(2 * 4 * 4, 4):
-        assert retrieval_measures(query.cuda(), gallery.cuda(), right, **options) == pytest.approx(expected)
-        assert torch.equal(
-            ranks_of(query.cuda(), gallery.cuda(), right[:, 1]).cpu(), ranks_of(query, gallery, right[:, 1])
-        )
-
-
 @pytest.mark.parametrize("wrong", [(1, 12), (1, -1), (2, 1)])
 def test_pairs_of_other_embeddings_are_not_measured(wrong: tuple[int, int]) -> None:
     """Neither -1 for an unknown item nor an index too large may silently become another pair."""

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.colors import to_hex
-from scipy.stats import spearmanr
 
 from ucvgl import retrieval_figures as r
 
@@ -25,19 +24,6 @@ def legend_texts(figure):
 
 
 # ------------------------------------------------------------------------------------------------------------- training
-
-
-def test_each_stage_has_a_panel_with_its_losses() -> None:
-    rows = {
-        "first": [{"epoch": e, "loss": 3.0 - e, "seconds": 2.0} for e in range(3)],
-        "second": [{"epoch": 0, "loss": float("nan"), "seconds": 1.0}, {"epoch": 1, "loss": 0.5, "seconds": 2.0}],
-        "one epoch": [{"epoch": 0, "loss": 1.0, "seconds": 4.0}],
-    }
-    axes = r.loss_plot(rows).axes
-    assert [a.get_title() for a in axes] == ["first: 3 × 2.0 s", "second: 2 × 1.5 s", "one epoch: 1 × 4.0 s"]
-    assert axes[0].lines[0].get_ydata().tolist() == [3.0, 2.0, 1.0]
-    assert np.isnan(axes[1].lines[0].get_ydata()[0])
-    assert all(a.get_xlabel() == "epoch" for a in axes)
 
 
 def test_similarities_stand_in_the_order_of_the_drive() -> None:
@@ -73,19 +59,6 @@ def test_margins_are_split_by_mutual_and_right() -> None:
     lines = [line for line in left.lines if line.get_label() == "threshold"]
     assert lines[0].get_xdata()[0] == 0.05
     assert legend_texts(figure) == ["nearest tile is right", "nearest tile is wrong", "removed", "threshold"]
-
-
-def test_measures_against_truth() -> None:
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"epoch": range(6), "r_at_1": rng.random(6), "mutual_rate": rng.random(6), "flat": 1.0})
-    frame.loc[5, "mutual_rate"] = np.nan
-    figure = r.quality_plot(frame, ["mutual_rate", "flat"])
-    first, second, bar = figure.axes
-    expected = spearmanr(frame["mutual_rate"][:5], frame["r_at_1"][:5]).statistic
-    assert first.get_title() == f"rank correlation {expected:+.2f}"
-    assert second.get_title() == "rank correlation not defined"
-    assert first.collections[0].get_offsets().tolist() == frame[["mutual_rate", "r_at_1"]][:5].to_numpy().tolist()
-    assert (first.get_xlabel(), first.get_ylabel(), bar.get_ylabel()) == ("mutual rate", "R@1 (%)", "epoch")
 
 
 # ------------------------------------------------------------------------------------------------- pictures, maps, bars

@@ -195,26 +195,6 @@ def test_no_place_twice_in_a_batch_and_only_what_fills_none_is_dropped(items, pl
     assert len({int(place[i]) for i in dropped}) < batch_size  # not one more batch could be made of them
 
 
-def test_index_0_is_drawn_as_a_neighbour_as_often_as_any():
-    # in a ring all places are alike
-    lists = (torch.arange(60)[:, None] + torch.arange(1, 13)) % 60
-    draw = NeighbourDraw(range=12, nearest=2, drawn=4)
-    joined = torch.zeros(60)
-    generator = seeded(11)
-    for _ in range(300):
-        found, sources = batches_with_sources(lists, 10, generator, draw)
-        joined[found[found != sources]] += 1
-    mean, spread = joined.mean(), joined.std()
-    assert spread < 0.1 * mean
-    assert abs(joined[0] - mean) < 4 * spread
-
-
-@pytest.mark.parametrize("settings", [{"drawn": 1.5}, {"range": 63}])
-def test_a_draw_that_cannot_be(settings):
-    with pytest.raises(InputError, match="neighbour draw"):
-        NeighbourDraw(**settings)
-
-
 def test_a_batch_of_more_places_than_there_are_and_a_list_that_repeats_one():
     with pytest.raises(InputError, match="batch size: expected 1 to 2, the number of places, found 3"):
         neighbour_batches(None, 3, seeded(0), place=torch.tensor([0, 0, 1, 1]))

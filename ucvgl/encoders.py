@@ -1,9 +1,8 @@
 """Encoders: a timm backbone, a pooling over its last feature map, unit-length descriptors; one for each view, or shared.
 
 UCVGL (section 4.1) trains two separate ConvNeXt-Base with SAFA (8 heads, 8192 numbers); Sample4Geo shares one between the
-views, with average pooling and the backbone's own normalisation (1024 numbers). Differs: a backbone may be cut after any of
-its stages, a linear layer may follow the pooling, and the learnable temperature is saved with the weights (the published
-code of UCVGL loses it between stages). Images are floats in 0..1, normalised with the backbone's own mean and deviation.
+views, with average pooling and the backbone's own normalisation (1024 numbers). Differs: a backbone may be cut after any of its
+stages, a linear layer may follow the pooling, and the learnable temperature is saved with the weights. Images are floats in 0..1.
 """
 
 import difflib
@@ -81,12 +80,10 @@ def _bad_setting(name: str, expected: str, found: object, todo: str = "Change th
 class Safa(nn.Module):
     """Spatial-aware feature aggregation: each head weights the positions by their strongest channel.
 
-    The maximum over the channels (B, h*w) passes two linear layers, h*w -> h*w // 2 -> h*w, without an activation in
-    between; a head's descriptor is the sum of the features with these weights, and the heads' are concatenated.
-
-    Source: SAFA (Shi, Liu, Yu, Li; NeurIPS 2019), as used by UCVGL. The initial weights are ours: on pretrained features
-    (`even`) nearly equal, as average pooling; on random ones, whose averages hardly differ between images, so that
-    contrastive training was seen not to start at all, as in torch's linear layers.
+    The maximum over the channels (B, h*w) passes two linear layers, h*w -> h*w // 2 -> h*w, without an activation in between; a
+    head's descriptor is the sum of the features with these weights. Source: SAFA (Shi, Liu, Yu, Li; NeurIPS 2019), as used by
+    UCVGL. The initial weights are ours: on pretrained features (`even`) nearly equal, as average pooling; on random ones, whose
+    averages hardly differ, so that contrastive training did not start, as in torch's linear layers.
     """
 
     def __init__(self, positions: int, heads: int, *, even: bool = True) -> None:

@@ -75,8 +75,8 @@ class Projector(nn.Sequential):
 class Predictor(nn.Sequential):
     """Linear - batch norm - ReLU - Linear, (B, width) -> (B, width): predicts one view's projection from the other's.
 
-    hidden: numbers of the hidden layer; BYOL 4096 between 256 and 256, SimSiam 512 between 2048 and 2048, VG-SSL 4096.
-    lr_scale: its learning rate in the encoder's (`training.adamw`): one that keeps up with the encoder holds off collapse.
+    The hidden layer has 4096 numbers in VG-SSL and BYOL, 512 in SimSiam. lr_scale: its learning rate in the encoder's
+    (`training.adamw`): one that keeps up with the encoder holds off collapse.
 
     Source: BYOL (Grill et al.; NeurIPS 2020), section 3.3; SimSiam (Chen, He; CVPR 2021).
     """
@@ -89,12 +89,10 @@ class Predictor(nn.Sequential):
 def momentum_encoder(model: nn.Module, momentum: float = 0.999) -> "ModelEmaV3":
     """A copy whose `update(model)`, after each step, moves its parameters to momentum * own + (1 - momentum) * model's.
 
-    It is called like the model, has no gradients and stays in training mode: its batch norms use the statistics of the
-    batch, as in the code of MoCo and BYOL. Buffers, such as running statistics, are copied from the model, not averaged.
+    It is called like the model (the encoder and its projector), has no gradients and stays in training mode: its batch norms use
+    the statistics of the batch, as in the code of MoCo and BYOL. Buffers, such as running statistics, are copied, not averaged.
 
-    `model` is the encoder, with its projector if it has one, without the predictor; momentum: MoCo 0.999, VG-SSL's BYOL 0.99.
-
-    Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 2; BYOL, section 3.1. Computed by timm.
+    Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 2, 0.999; BYOL, section 3.1, VG-SSL 0.99. Computed by timm.
     """
     from timm.utils import ModelEmaV3  # here, since timm takes longer to load than all else
 
@@ -102,13 +100,11 @@ def momentum_encoder(model: nn.Module, momentum: float = 0.999) -> "ModelEmaV3":
 
 
 class Queue(nn.Module):
-    """The last `size` keys of the momentum encoder, and the item of each, in a ring: new keys replace the oldest.
+    """The last `size` keys of the momentum encoder (VG-SSL 65,536), and the item of each, in a ring: new ones replace the oldest.
 
-    Source: MoCo, section 3.2. Differs: it starts empty, not with random vectors, so that no random vector is ever a negative;
-    its size need be no multiple of the batch; items tell which keys are of places near a query, which are no negatives.
-    Shapes never change and no value is read back, so that a GPU never waits. All state is in buffers, for checkpoints.
-
-    `size` keys (MoCo and VG-SSL 65,536) of `dim` numbers; InputError for more than `set_size`, the items of the training set.
+    Source: MoCo, section 3.2. Differs: it starts empty, so that no random vector is ever a negative; its size need be no multiple
+    of the batch; items tell which keys are of places near a query. Shapes never change and no value is read back, so that a GPU
+    never waits. All state is in buffers. InputError for more keys than `set_size`, the items of the training set.
     """
 
     keys: Tensor  # (size, dim) float32, of unit length; 0 where empty

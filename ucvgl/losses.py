@@ -36,18 +36,11 @@ def soft_info_nce(
 ) -> Tensor:  # fmt: skip
     """Symmetric InfoNCE with one more class, 'no match', whose logit is always 0: the target of rows without a pair.
 
-    An unmatched query thus pushes all references below a similarity of 0, the random one of its own row among them, and
-    that reference all queries. Matched rows have the class in their denominator too.
+    Unmatched rows, `matched` (B,) bool false, have any image as their reference: its query pushes all references below a similarity
+    of 0, its own among them, and that reference all queries. Matched rows have the class in their denominator too. The other
+    arguments are those of `info_nce`; the logit of 'no match' is not scaled.
 
     Source: UCVGL, the loss of the curriculum, with a label smoothing of 0.1 that reaches 'no match' as well.
-
-    Args:
-        query: (B, D), L2-normalised.
-        reference: (B, D), L2-normalised; any image where the row is unmatched.
-        scale: as in `info_nce`; the logit of 'no match' is not scaled.
-        matched: (B,) bool, whether the row's query and reference are a pair.
-        label_smoothing: as in `info_nce`.
-        not_negative: as in `info_nce`.
     """
     target = torch.where(matched, torch.arange(len(query), device=query.device), len(query))
     return _symmetric(query, reference, scale, target, label_smoothing, not_negative, no_match=1)

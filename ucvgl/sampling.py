@@ -128,8 +128,7 @@ def neighbour_batches(
     Items are drawn in random order. After each drawn item come the nearest places of its list, then those drawn from the
     rest, each with one unused item of its own (the first in the random order), as long as the batch has room. An item
     drawn while its place is in the batch waits and comes back behind the others. What fills no batch at the end is
-    dropped: N modulo `batch_size` items where no place has two; where places are shared, items of fewer places than a batch
-    holds, however many they are.
+    dropped: N modulo `batch_size` items, or, where places are shared, items of fewer places than a batch holds.
 
     Args:
         neighbours: (N, L) int32 or int64, for each item the places near it, best first, none twice, L at least
@@ -138,7 +137,7 @@ def neighbour_batches(
         generator: the source of every random number.
         draw: how many neighbours join.
         place: (N,) int, the place of each item; None: item i is place i.
-        places: how many places there are, where neither lists nor `place` tell; a place without an item never joins.
+        places: how many there are, where neither lists nor `place` tell; a place without an item never joins.
     """
     return batches_with_sources(neighbours, batch_size, generator, draw, place=place, places=places)[0]
 

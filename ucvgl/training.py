@@ -161,13 +161,9 @@ def train(
             join the epoch's row. A run killed meanwhile repeats the epoch, and then calls it again.
         progress: show a bar, in the main process.
 
-    Returns:
-        a row for each epoch: epoch (from 0), loss (mean over its steps), lr (of its last step), seconds,
-        images_per_second, and what after_epoch returned.
-
-    Raises:
-        InputError: settings that this machine or model cannot do, an epoch of too few items, a loss or measure that is
-            not finite, or a folder that holds a run with other settings or another model.
+    A row for each epoch: epoch (from 0), loss (mean over its steps), lr (of its last step), seconds, images_per_second, and
+    what after_epoch returned. InputError: settings that this machine or model cannot do, an epoch of too few items, a loss or
+    measure that is not finite, or a folder that holds a run with other settings or another model.
     """
     place = processes()
     on_gpu = place.device.type == "cuda"

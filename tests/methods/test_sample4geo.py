@@ -52,16 +52,6 @@ def test_similar_places_are_searched_when_due(monkeypatch):
     assert model.training  # left as it was
 
 
-def test_panoramas_of_one_tile_never_meet():
-    shared = Positives.one_each(np.arange(N) // 2)
-    task = SupervisedPairs(labelled(positives=shared), METHOD)
-    model = sample4geo.new_model(METHOD)
-    for epoch in range(3):
-        order = task.order(epoch, model, generator(epoch))
-        assert len(order.unique()) == len(order)
-        assert all(len((batch // 2).unique()) == 8 for batch in order.view(-1, 8))
-
-
 @pytest.mark.parametrize(
     ("kinds", "moves"),
     [(("panorama", "tile"), "pair"), (("oblique", "tile"), "tile"), (("panorama", "polar"), "rolls")],

@@ -105,14 +105,6 @@ def test_cross_view_reads_top_views_with_the_encoder_that_knows_them():
 # ------------------------------------------------------------------------------------------------------------- step 5
 
 
-def test_supervised_learns_the_toy():
-    config = replace(TRAINING, epochs=12, learning_rate=3e-3)
-    steps = replace(STEPS, label_ratio=1.0, pretrained=False, training=config, augmentation=NONE)
-    stage = curriculum(toy(), steps, truth())
-    assert stage.numbers["rows"][-1]["loss"] < 0.6 * stage.numbers["rows"][0]["loss"]
-    assert stage.numbers["recall"]["r_at_5"] > 3 * 100 * 5 / N / 2
-
-
 def test_without_curriculum_labels_are_mined_once():
     steps = replace(STEPS, training=replace(TRAINING, epochs=3))
     counts = {
@@ -134,13 +126,6 @@ def test_interrupted_curriculum_goes_on_to_the_same_weights(monkeypatch, tmp_pat
     assert same(weights(whole), weights(resumed))
     strip = [{k: v for k, v in row.items() if "second" not in k} for row in resumed.numbers["rows"]]
     assert strip == [{k: v for k, v in row.items() if "second" not in k} for row in whole.numbers["rows"]]
-
-
-@pytest.mark.parametrize(("rates", "epoch"), [([0.1, 0.3, 0.2], 1), ([0.2, 0.2, 0.1], 1), ([0.0], 0)])
-def test_epoch_is_chosen_by_the_label_free_measure(rates, epoch):
-    rows = [{step_5.CHOSEN_BY: rate, "test_r_at_1": -rate} for rate in rates]
-    assert step_5.chosen_epoch(rows) == epoch
-    assert step_5.chosen_epoch([{"test_r_at_1": rate} for rate in rates]) == len(rows) - 1  # nothing was mined
 
 
 def test_warm_up_is_skipped_without_labels_and_trains_on_given_ones():

@@ -111,15 +111,6 @@ def test_negatives_lie_beyond_25_m(method, changes, count):
     assert bool((away[known] > 25).all())
 
 
-def test_an_epoch_can_be_a_part_of_the_queries():
-    task, _, items = ordered("simclr", queries=10, geopair="partial")
-    assert len(items) == 10
-    assert sorted((task.positive >= 0).nonzero()[:, 0].tolist()) == sorted(items.tolist())  # nothing mined for others
-    assert not bool((task.negative[task.positive < 0] >= 0).any())
-    whole, _, _ = ordered("simclr", geopair="partial")
-    assert torch.equal(task.positive[items], whole.positive[items])
-
-
 def test_a_pair_is_never_mirrored_on_one_side():
     """One coin for query, positive and negatives; crops of the whole area, so that nothing else changes."""
     seen = set()
@@ -230,21 +221,3 @@ def test_interrupted_training_goes_on_to_the_same_weights(method, monkeypatch, t
     )  # fmt: skip
     assert resumed.resumed
     assert same(weights(whole), weights(resumed))
-
-
-@pytest.mark.parametrize("method", ["simclr", "byol"])
-def test_fixed_norms_keep_their_statistics(method):
-    def statistics(model):
-        return {k: v.clone() for k, v in model.named_buffers() if "running_mean" in k}
-
-    for fixed in (True, False):
-        torch.manual_seed(0)
-        model = Learner(vg_ssl.untrained_encoder(config(method)).ground, config(method).loss, 0, N, fixed_norms=fixed)
-        before = statistics(model)
-        model.train()
-        model.compared(*torch.rand(2, 4, 3, SIZE, SIZE))
-        changed = {k for k, v in statistics(model).items() if not torch.equal(v, before[k])}
-        assert any(k.startswith("projector") for k in changed)
-        of_encoder = {k for k in changed if k.startswith(("encoder", "momentum.module.0"))}
-        assert bool(of_encoder) is not fixed
-        assert model.encoder.backbone.conv_stem.training  # the rest is in training mode

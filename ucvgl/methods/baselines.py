@@ -10,9 +10,8 @@ from ucvgl.translation import centre_weight
 def pixel_descriptor(images: Tensor, *, size_px: int = 32, blur_px: float = 1.5, centre: float = 0.45) -> Tensor:
     """Blurred, centre-weighted, standardised pixels: (B, 3, S, S) uint8 or float -> (B, 3 * size_px**2) float32, unit length.
 
-    A dot product of two is a weighted normalised correlation. Images are averaged down to `size_px` and blurred by a standard
-    deviation of `blur_px` of these pixels. Far ground is smeared in a top view, so a Gaussian weight trusts the middle; its
-    standard deviation is `centre`, as a share of half the width.
+    A dot product of two is a weighted normalised correlation. `blur_px` is a standard deviation in pixels of `size_px`. Far ground
+    is smeared in a top view, so a Gaussian weight trusts the middle, of a standard deviation of `centre` half widths.
     """
     from torchvision.transforms.v2 import functional as V  # here, since it takes seconds to load
 

@@ -27,10 +27,8 @@ CANDIDATES = 24  # stops whose panoramas are compared
 def position_errors(view: Rendered, believed: TopView, within_m: float) -> tuple[Tensor, Tensor]:
     """How far from its true spot each ground pixel is put: errors and true distances from the camera, metres, flat (M,).
 
-    Args:
-        view: (B, H, 2H) panoramas of level cameras that head north.
-        believed: the height and attitude that the projection takes the camera to have.
-        within_m: pixels of ground that is farther off are left out.
+    view: (B, H, 2H) panoramas of level cameras that head north; believed: the height and attitude that the projection takes them to
+    have; ground that is farther off than `within_m` is left out.
     """
     rows = view.kind.shape[-2]
     ray = panorama_pixel_to_ray(pixel_grid(rows, 2 * rows).to(view.depth_m), rows)  # (H, W, 3)
@@ -45,14 +43,9 @@ def position_errors(view: Rendered, believed: TopView, within_m: float) -> tuple
 def colour_errors(view: Rendered, ground: Rendered, settings: TopView) -> tuple[Tensor, Tensor, Tensor]:
     """Top views against the orthographic ground in the same light, pixel on pixel, each (B, S, S).
 
-    Args:
-        view: (B, H, 2H) panoramas of level cameras that head north, at the settings' height.
-        ground: tiles of the settings' span and size around the same places, `from_above=False`.
-        settings: of the top view.
-
-    Returns:
-        Mean error of the three channels in grey levels of 255, nan where not both truths show ground; whether the panorama
-        saw ground there; distance from the camera, metres.
+    view: (B, H, 2H) panoramas of level cameras that head north, at the settings' height; ground: tiles of their span and size
+    around the same places, `from_above=False`. Mean error of the channels in grey levels of 255, nan where not both truths show
+    ground; whether the panorama saw ground there; distance from the camera, metres.
     """
     seen = top_view(ground_mask(view.kind)[:, None].float(), settings)[:, 0] > 0.99
     error = (top_view(view.rgb, settings) - ground.rgb).abs().mean(1) * 255
@@ -65,10 +58,9 @@ def colour_errors(view: Rendered, ground: Rendered, settings: TopView) -> tuple[
 def example_city(
     style: str, seed: int, resolution_m: float = 0.25, device: torch.device | str = "cpu"
 ) -> tuple[Scene, Places]:
-    """A small city of a style, and the stops of its drives, the most varied first.
+    """A small city of a style, and the stops of its drives, the most varied first, the others in driving order.
 
-    Most varied is the panorama that shows the most kinds of things, the most evenly: the largest entropy of classes,
-    sky left out. Only some stops, spread over the city, are looked at; the others follow in driving order.
+    Most varied is the panorama of the largest entropy of classes, sky left out, among some stops that are spread over the city.
     """
     scene = Scene(make_city(style_named(style), seed, size_m=SIZE_M, resolution_m=resolution_m), device)
     places = street_places(scene.city, SPACING_M, margin_m=MARGIN_M)
