@@ -80,19 +80,6 @@ def test_colour_change_is_brightness_then_contrast_then_saturation_then_hue_then
     assert torch.allclose(ours[5], images[5], atol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [a.UCVGL, a.SAMPLE4GEO])
-def test_parts_of_a_batch_and_the_whole_are_the_same(settings, monkeypatch):
-    images, placements = torch.randint(0, 256, (9, 3, 40, 40), dtype=torch.uint8), [a.UCVGL_PLACEMENT]
-
-    def augmented(given):
-        return a.augment(given, settings, torch.Generator().manual_seed(5), placements=placements)
-
-    whole = augmented(images)
-    torch.testing.assert_close(augmented(a.to_float(images)), whole)
-    monkeypatch.setattr(a, "AT_ONCE", 4 * images[0].numel())
-    torch.testing.assert_close(augmented(images), whole)
-
-
 @pytest.mark.parametrize("form", ["UCVGL", "Sample4Geo"])
 def test_holes_are_dropped_before_the_image_moves_or_after_it(form):
     images, settings = torch.ones(8, 3, 40, 40), replace(NONE, dropout=1.0, jitter=1.0, contrast=1.0, dropout_as=form)

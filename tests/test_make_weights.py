@@ -74,16 +74,6 @@ def batch(task, seed=3, items=(4, 0, 2)):
     return task.batch(torch.tensor(items), torch.Generator().manual_seed(seed))
 
 
-def test_a_batch_is_three_pictures_a_place_and_comes_from_its_generator():
-    task = pairs(TINY)
-    first, again, other = batch(task), batch(task), batch(task, seed=4)
-    assert [tuple(images.shape) for images in first.inputs] == [(3, 3, SIZE, SIZE)] * 3
-    assert first.labels == ()
-    assert all(torch.equal(a, b) for a, b in zip(first.inputs, again.inputs, strict=True))
-    assert not any(torch.equal(a, b) for a, b in zip(first.inputs, other.inputs, strict=True))
-    assert sorted(task.order(0, None, torch.Generator().manual_seed(1)).tolist()) == list(range(6))
-
-
 def test_the_loss_by_hand():
     config, model = replace(STILL, smoothing=0.0), SimpleNamespace(scale=torch.tensor(2.0))
     ground, wrong = torch.eye(2) * 2 - 1, torch.eye(2).flip(0) * 2 - 1  # opposite of each other, their mean is 0

@@ -7,12 +7,10 @@ import zipfile
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
 from ucvgl import sample4geo_weights
-from ucvgl.encoders import open_model
 from ucvgl.errors import InputError
 from ucvgl.sample4geo_weights import convert_sample4geo
 
@@ -65,17 +63,6 @@ def test_a_checkpoint_gives_the_published_descriptors_and_scale(prefix, publishe
         with torch.no_grad():
             expected = F.normalize(published.model((batch - 0.5) / 0.5), dim=1)  # what this network was trained with
             torch.testing.assert_close(encoder(batch), expected)
-
-
-def test_a_converted_checkpoint_is_the_same_model(path, tmp_path):
-    target = tmp_path / "new" / "cvact.safetensors"
-    model = convert_sample4geo(path, target, WIDE, SQUARE)
-    assert set(load_file(target)) == {"log_scale", *(f"ground.{name}" for name in model.ground.state_dict())}
-    opened = open_model(target)
-    assert opened.configs == model.configs
-    assert all(torch.equal(a, b) for a, b in zip(opened.parameters(), model.parameters(), strict=True))
-    with pytest.raises(InputError, match=r"ending in \.safetensors.*found \.pth"):
-        convert_sample4geo(path, path, WIDE, SQUARE)
 
 
 def message(path):

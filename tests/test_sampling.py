@@ -250,20 +250,6 @@ def test_hardest_negatives_by_full_sort(seed, k):
         assert row[len(far) :] == [-1] * (k - len(far))
 
 
-def test_random_negatives_are_far_distinct_and_even():
-    """Over many draws each far image comes up as often as any other."""
-    query_m, database_m = torch.tensor([[0.0, 0.0]]), torch.tensor([[float(x), 0.0] for x in (10, 20, 30, 40, 50, 60)])
-    counts = np.zeros(6)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(400):
-        found = sampling.random_negatives(query_m, database_m, 2, generator)[0].tolist()
-        assert len(set(found)) == 2
-        counts[found] += 1
-    assert counts[:2].sum() == 0  # within 25 m
-    assert np.abs(counts[2:] / 200 - 1).max() < 0.25
-    assert sampling.random_negatives(query_m, database_m, 6, generator)[0].tolist()[4:] == [-1, -1]
-
-
 def test_near_keeps_metres_at_utm_coordinates():
     """A radius decided to a centimetre at coordinates of five million metres, given as float32 would not hold it."""
     place = torch.tensor([[500_000.0, 5_400_000.0]], dtype=torch.float64)

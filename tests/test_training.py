@@ -22,7 +22,6 @@ from ucvgl.training import (
     CHECKPOINT,
     METRICS,
     TrainingConfig,
-    embed_in_chunks,
     train,
 )
 
@@ -190,46 +189,20 @@ def test_a_gpu_trains_in_every_precision_and_resumes(tmp_path, precision):
 # gradient caching
 
 
-ROWS = 7
-
-
-@pytest.fixture
-def inputs():
-    satellite = Pairs(ROWS, dtype=torch.float64).satellite
-    return satellite.flip(3), satellite
-
-
-def gradients(model, embeddings):
-    loss = Pairs().loss(model, embeddings, (torch.arange(ROWS),))
-    loss.backward()
-    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None} | {"loss": loss.detach()}
-
-
-def assert_close(one, two):
-    assert one.keys() == two.keys()
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-12, atol=1e-14)
-
-
 @pytest.mark.parametrize("chunk", [1, 3])
-@pytest.mark.parametrize("frozen", [False, True])
-def test_the_gradient_of_chunks_is_that_of_the_batch(inputs, chunk, frozen):
-    whole, chunks, seen = Toy(dtype=torch.float64), Toy(dtype=torch.float64), []
-    for model in (whole, chunks):
-        model.satellite.requires_grad_(not frozen)
-
-    def embed(*images):
-        seen.append(len(images[0]))
-        return chunks(*images)
-
-    expected = gradients(whole, whole(*inputs))
-    assert len(expected) == 1 + (5 if frozen else 9)  # of two encoders, and the temperature
-    assert_close(gradients(chunks, embed_in_chunks(embed, inputs, chunk)), expected)
-    assert max(seen) == min(chunk, ROWS)
-    assert sum(seen) == 2 * ROWS  # each row is embedded twice
-
-
-# stopping and going on
+def test_training_in_chunks_is_training_on_the_whole_batch(tmp_path, chunk):
+    whole, rows = run(tmp_path / "whole", SHORT, Toy(dtype=torch.float64), Pairs(dtype=torch.float64))
+    task = Pairs(dtype=torch.float64)
+    seen, embed = [], task.embed
+    task.embed = lambda model, inputs: seen.append(len(inputs[0])) or embed(model, inputs)
+    chunks, again = run(tmp_path / "chunks", replace(SHORT, chunk=chunk), Toy(dtype=torch.float64), task)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(chunks.state_dict()[name], value, rtol=1e-9, atol=1e-12)
+    assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in again])
+    assert max(seen) == chunk
+    assert sum(seen) == 2 * 4 * 6  # each of the rows of six steps is embedded twice
+    with pytest.raises(InputError, match=r"None for a model with batch norms.*found 2"):
+        run(tmp_path / "norms", replace(SHORT, chunk=2), Toy(norm=True))
 
 
 @pytest.fixture(scope="module")

@@ -59,11 +59,13 @@ class Toy(nn.Module):
 class Pairs(Task):
     """Ground image i is satellite image i with noise; `mined` takes the most similar satellite image instead."""
 
+    kept = ("labels", "steps")
+
     def __init__(self, count=14, *, noise=0.1, mined=False, dtype=torch.float32, on_step=lambda steps: None):
         generator = torch.Generator().manual_seed(5)
         self.satellite = torch.rand(count, 3, 8, 8, generator=generator, dtype=torch.float64).to(dtype)
         self.noise, self.mined, self.on_step = noise, mined, on_step
-        self.labels, self.steps, self.items = torch.arange(count), 0, []
+        self.labels, self.steps, self.items = torch.arange(count), torch.tensor(0), []
 
     def order(self, epoch, model, generator):
         if self.mined and epoch:
@@ -89,14 +91,8 @@ class Pairs(Task):
         return -(logits.log_softmax(1) * same / same.sum(1, keepdim=True)).sum(1).mean()
 
     def after_step(self, model, progress):
-        self.steps += 1
-        self.on_step(self.steps)
-
-    def state(self):
-        return {"labels": self.labels, "steps": torch.tensor(self.steps)}
-
-    def load_state(self, state):
-        self.labels, self.steps = state["labels"], int(state["steps"])
+        self.steps = self.steps + 1
+        self.on_step(int(self.steps))
 
 
 class Flat(nn.Module):

@@ -8,7 +8,7 @@ last layer as well, MoCo v2 has none at all. Weights are drawn from torch's own 
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ucvgl.encoders import Encoder, seeded
 from ucvgl.errors import InputError, one_of
 from ucvgl.ssl_losses import barlow_twins, byol, moco, nt_xent, simsiam, vicreg
-
-if TYPE_CHECKING:
-    from timm.utils import ModelEmaV3
 
 Method = Literal["triplet", "simclr", "moco", "byol", "simsiam", "barlow", "vicreg"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -86,7 +83,7 @@ class Predictor(nn.Sequential):
         self.lr_scale = lr_scale
 
 
-def momentum_encoder(model: nn.Module, momentum: float = 0.999) -> "ModelEmaV3":
+def momentum_encoder(model: nn.Module, momentum: float = 0.999) -> nn.Module:
     """A copy whose `update(model)`, after each step, moves its parameters to momentum * own + (1 - momentum) * model's.
 
     It is called like the model (the encoder and its projector), has no gradients and stays in training mode: its batch norms use

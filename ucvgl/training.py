@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -118,6 +118,8 @@ class Task(Protocol):
     of its own, made from the same settings.
     """
 
+    kept: ClassVar[tuple[str, ...]] = ()  # attributes, tensors or None, that `state` has
+
     def order(self, epoch: int, model: nn.Module, generator: Generator) -> Tensor:
         """Int64 (n,): the items of this epoch, shuffled. A curriculum mines here, which may change what items mean."""
 
@@ -136,10 +138,12 @@ class Task(Protocol):
 
     def state(self) -> dict[str, Tensor]:
         """What a resumed run needs to know of this task, between two epochs: mined labels, neighbours."""
-        return {}
+        return {name: getattr(self, name) for name in self.kept if getattr(self, name) is not None}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Takes back what `state` gave; may be on another device."""
+        for name, value in state.items():
+            setattr(self, name, value.cpu())
 
 
 def train(

@@ -10,13 +10,12 @@ from toy_sets import ENCODER, SIZE, N, generator, killed_and_resumed, same, toy,
 
 from ucvgl.augment import Augmentation, PlacementJitter
 from ucvgl.encoders import save_model
-from ucvgl.lab import stages
 from ucvgl.lab.stages import curriculum, pretrain
 from ucvgl.losses import soft_info_nce
 from ucvgl.methods import curriculum as step_5
 from ucvgl.methods import ucvgl
 from ucvgl.methods.common import BEST
-from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, pretrained_model
+from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
 from ucvgl.pseudo_labels import MiningRule
 from ucvgl.synthetic_top_view import Occlusion
 from ucvgl.training import TrainingConfig, learning_rate
@@ -60,18 +59,6 @@ def test_each_part_can_be_left_out(part):
     assert 0 <= stage.numbers["recall"]["r_at_1"] <= stage.numbers["recall"]["r_at_10"] <= 100
     untouched = ucvgl.new_model(start).state_dict()
     assert any(not torch.equal(untouched[name], value) for name, value in weights(stage).items())
-
-
-def test_stages_chain_from_the_cache():
-    said = pretrain(toy(), START, truth())
-    again = pretrain(toy(), START, truth())
-    assert not said.loaded
-    assert again.loaded
-    # what comes later does not make step 3 run again
-    assert stages.intra_view(toy(), replace(START, cross=None, occlusion=None)).loaded
-    assert not stages.intra_view(toy(), replace(START, seed=1)).loaded
-    model = pretrained_model(again.folder, START)
-    assert same(weights(again), {name: model.state_dict()[name] for name in weights(again)})
 
 
 def test_fakes_have_the_tiles_colours():

@@ -141,30 +141,6 @@ def loss_of(method, **changes):
     return task, model, batch, parts, task.loss(model, parts, batch.labels)
 
 
-def test_partial_adds_a_pair_for_each_query():
-    task, model, batch, parts, loss = loss_of("barlow", geopair="partial")
-    query, positive, first, second = (model(image) for image in batch.inputs)
-    joined = torch.cat((query, first)), torch.cat((positive, second))
-    torch.testing.assert_close(loss, ssl_losses.barlow_twins(*joined, 0.0051))
-    assert len(parts) == 4
-    _, model, batch, _, loss = loss_of("simsiam", geopair="partial")
-    z = [torch.cat((model(batch.inputs[i]), model(batch.inputs[i + 2]))) for i in (0, 1)]
-    expected = ssl_losses.simsiam(model.predictor(z[0]), z[1], model.predictor(z[1]), z[0])
-    torch.testing.assert_close(loss, expected)
-    assert task.negative is not None
-
-
-def test_vicreg_byol_and_simsiam_by_hand():
-    _, model, batch, _, loss = loss_of("vicreg")
-    torch.testing.assert_close(loss, ssl_losses.vicreg(*(model(image) for image in batch.inputs)))
-    _, model, batch, _, loss = loss_of("byol")
-    z = [model(image) for image in batch.inputs]
-    model.momentum.eval()
-    t = [model.momentum(image) for image in batch.inputs]
-    p = [model.predictor(value) for value in z]
-    torch.testing.assert_close(loss, ssl_losses.byol(p[0], t[1]) + ssl_losses.byol(p[1], t[0]))
-
-
 def test_triplet_by_hand():
     _, model, batch, _, loss = loss_of("triplet")
     query, positive = (model(image) for image in batch.inputs[:2])

@@ -94,9 +94,9 @@ class PseudoPairs(Task):
 
     def state(self) -> dict[str, Tensor]:
         """The labels and pairs of the epoch."""
-        return (
-            {} if self.pairs is None else prefixed("labels.", vars(self.labels)) | prefixed("pairs.", vars(self.pairs))
-        )
+        if self.pairs is None:
+            return {}
+        return prefixed("labels.", vars(self.labels)) | prefixed("pairs.", vars(self.pairs))
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Takes them back."""

@@ -76,10 +76,11 @@ class Sample4Geo:
 class SupervisedPairs(Task):
     """Pairs of ground image and tile, in batches of places that are hard to tell apart."""
 
+    kept = ("neighbours", "searched")
     given: Dataset
     config: Sample4Geo
     neighbours: Tensor | None = None  # (P, range) places near each item's, of the last search
-    searched: int = -1  # the epoch of that search; -1: none yet
+    searched: Tensor | None = None  # the epoch of that search
 
     def __post_init__(self) -> None:
         best = self.given.positives.best()
@@ -97,9 +98,11 @@ class SupervisedPairs(Task):
         source = rule.source(epoch)
         if source == "geographic" and rule.kind == "both" and self.given.gallery.positions is None:
             source = "random"  # as similarity sampling begins
-        stale = source == "similarity" and (self.searched < rule.refresh_every or epoch % rule.refresh_every == 0)
-        if source != "random" and (self.neighbours is None or stale):
-            self.neighbours, self.searched = self.near(source, model), epoch
+        due = self.neighbours is None
+        if source == "similarity" and not due:
+            due = bool(self.searched < rule.refresh_every) or epoch % rule.refresh_every == 0
+        if source != "random" and due:
+            self.neighbours, self.searched = self.near(source, model), torch.tensor(epoch)
         near, size = self.neighbours if source != "random" else None, self.config.training.batch_size
         return sampling.neighbour_batches(near, size, generator, rule.draw, place=self.place, places=len(self.tiles))
 
@@ -138,16 +141,6 @@ class SupervisedPairs(Task):
         place, semi = labels
         off_centre = (semi[:, :, None] == place).any(1) if semi.numel() else None  # (B, B): tile j shows the spot of i
         return info_nce(*embeddings, model.scale, label_smoothing=self.config.smoothing, not_negative=off_centre)
-
-    def state(self) -> dict[str, Tensor]:
-        """The last search."""
-        near = self.neighbours
-        return {} if near is None else {"neighbours": near, "searched": torch.tensor(self.searched)}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Takes it back."""
-        if state:
-            self.neighbours, self.searched = state["neighbours"].cpu(), int(state["searched"])
 
 
 def new_model(config: Sample4Geo) -> TwoViewEncoder:

@@ -86,6 +86,7 @@ class VgSsl:
 class GeoPairs(Task):
     """Queries and their best positives, mined again before every epoch; with negatives where the method wants them."""
 
+    kept = ("positive", "negative")
     given: Dataset
     config: VgSsl
     positive: Tensor | None = None  # (Q,) database index, -1: none within 10 m
@@ -199,16 +200,6 @@ class GeoPairs(Task):
     def after_step(self, model: Learner, progress: float) -> None:
         """The momentum encoder, if there is one, follows."""
         model.follow()
-
-    def state(self) -> dict[str, Tensor]:
-        """What was mined."""
-        mined = {"positive": self.positive, "negative": self.negative}
-        return {name: value for name, value in mined.items() if value is not None}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Takes it back."""
-        for name, value in state.items():
-            setattr(self, name, value.cpu())
 
 
 @torch.no_grad()
