@@ -56,9 +56,6 @@ def looking_down(view: TopView) -> Tensor:
     return torch.nn.functional.normalize(torch.stack([east, north, torch.full_like(east, -1)], -1), dim=-1)
 
 
-# ---- points: pixel, ray, ground
-
-
 @pytest.mark.parametrize(
     ("column", "row", "ray"),
     [
@@ -96,9 +93,6 @@ def test_a_top_view_is_a_tile_of_its_span(view, x, y):
     torch.testing.assert_close(back, pixel, atol=1e-7, rtol=0)
 
 
-# ---- attitude
-
-
 def test_each_panorama_may_have_its_own_heading():
     panorama, heading, view = noise(3, 3, 32, 64), fine(0, 33, -170), TopView(24, 140, pitch_deg=5, roll_deg=4)
     together = top_view(panorama, view, heading_deg=heading)
@@ -122,9 +116,6 @@ def test_quarter_turns_of_tile_and_panorama_belong_together(quarters):
     tile = noise(2, 3, 30, 30)
     turned = polar_view(torch.rot90(tile, quarters, (-2, -1)), 16, 64)
     torch.testing.assert_close(turned, polar_view(tile, 16, 64).roll(-quarters * 16, -1), atol=1e-9, rtol=0)
-
-
-# ---- py360convert
 
 
 def e2p(panorama: Tensor, fov_deg: float, attitude: tuple, size: tuple[int, int]) -> Tensor:
@@ -180,9 +171,6 @@ def test_seam_and_poles_against_a_padded_copy():
         torch.testing.assert_close(away, found, atol=1e-9, rtol=0)
 
 
-# ---- strips
-
-
 @pytest.mark.parametrize(
     ("shape", "offset", "horizon", "radius_rows"),
     [
@@ -210,9 +198,6 @@ def test_a_strip_that_does_not_fit(shape, offset, message):
         complete_panorama(torch.zeros(1, 3, *shape), strip_offset=offset)
 
 
-# ---- polar view, photos
-
-
 def test_polar_view_by_hand():
     tile = noise(1, 1, 8, 8)
     polar = polar_view(tile, 2, 4)  # rows at radius 3 and 1 px, columns at azimuth -135, -45, 45, 135 deg
@@ -234,9 +219,6 @@ def test_a_photos_top_view_is_the_panoramas_in_its_sector(heading, fov, size):
     off = (torch.atan2(east, north).rad2deg() - heading + 180) % 360 - 180
     assert 10 < seen.sum() < 41 * 41 / 2
     assert (off[seen].abs() <= fov / 2 + 1e-6).all()
-
-
-# ---- gradients, dtypes, batches
 
 
 @pytest.mark.parametrize(

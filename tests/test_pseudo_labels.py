@@ -36,9 +36,6 @@ def labelled(satellite, margin=None):
     return PseudoLabels(satellite, margin, satellite >= 0, torch.zeros(len(satellite), dtype=torch.bool))
 
 
-# mining
-
-
 @given(
     st.integers(1, 25), st.integers(2, 25), st.integers(1, 4), st.sampled_from([0, 0.02, 0.1, 0.5]), st.integers(0, 99)
 )
@@ -87,9 +84,6 @@ def test_a_rule_over_the_epochs():
     assert MiningRule().at(7, 10).keep is None
 
 
-# given labels
-
-
 @given(st.integers(0, 60), st.floats(0, 1), st.one_of(st.none(), st.integers(0, 50)))
 def test_a_part_of_the_labels_is_given(n, ratio, seed):
     best = torch.arange(n) * 3 % 17
@@ -117,9 +111,6 @@ def test_given_labels_take_the_place_of_mined_ones():
     none = torch.full((5,), -1)
     assert torch.equal(p.mix_given(mined, none).satellite, mined.satellite)
     assert mined.satellite.tolist() == [5, 6, 7, -1, 2]
-
-
-# pairs to train on
 
 
 @given(st.integers(1, 120), st.data())
@@ -173,9 +164,6 @@ def test_the_switch_is_at_the_papers_share():
 def test_no_label_at_all_says_what_to_do(satellite):
     with pytest.raises(p.NoPseudoLabels, match=r"no pseudo-label for .* images.*Lower the threshold"):
         p.epoch_items(labelled(satellite), 5, generator(), few=0.0)
-
-
-# quality, with and without truth
 
 
 @given(st.integers(1, 20), st.integers(2, 20), st.integers(0, 99))

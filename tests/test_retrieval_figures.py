@@ -23,9 +23,6 @@ def legend_texts(figure):
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
-# ------------------------------------------------------------------------------------------------------------- training
-
-
 def test_similarities_stand_in_the_order_of_the_drive() -> None:
     before = torch.arange(16.0).view(4, 4) / 16
     after = torch.eye(4)
@@ -42,9 +39,6 @@ def test_similarities_stand_in_the_order_of_the_drive() -> None:
     assert legend_texts(figure) == ["other pairs", "right pairs"]
 
 
-# -------------------------------------------------------------------------------------------------------- pseudo-labels
-
-
 def test_margins_are_split_by_mutual_and_right() -> None:
     margin = torch.tensor([0.0, 0.01, 0.05, 0.1, 0.1, 0.02])
     right = torch.tensor([True, False, True, True, False, False])
@@ -59,9 +53,6 @@ def test_margins_are_split_by_mutual_and_right() -> None:
     lines = [line for line in left.lines if line.get_label() == "threshold"]
     assert lines[0].get_xdata()[0] == 0.05
     assert legend_texts(figure) == ["nearest tile is right", "nearest tile is wrong", "removed", "threshold"]
-
-
-# ------------------------------------------------------------------------------------------------- pictures, maps, bars
 
 
 def matches():

@@ -37,9 +37,6 @@ def by_index(away, k):
     return [[j for j in row if j != i][:k] for i, row in enumerate(order.tolist())]
 
 
-# --------------------------------------------------------------------------------------------------------- neighbours
-
-
 @given(st.integers(2, 40), st.integers(1, 6), st.integers(1, 12), st.data())
 def test_geographic_neighbours_are_a_full_sort_with_ties_and_places_at_one_position(places, side, chunk, data):
     values = np.random.default_rng(data.draw(st.integers(0, 999))).integers(0, side, (places, 2)).astype(float)
@@ -97,9 +94,6 @@ def test_lists_without_some_places_are_what_a_loop_leaves(rows, leave, k, seed):
     assert found.tolist() == [
         [x for x in row if x not in away][:k] for row, away in zip(lists.tolist(), out.tolist(), strict=True)
     ]
-
-
-# ------------------------------------------------------------------------------------------------------------ batches
 
 
 def naive(order, lists, chosen, batch_size, place):
@@ -200,9 +194,6 @@ def test_a_batch_of_more_places_than_there_are_and_a_list_that_repeats_one():
         neighbour_batches(None, 3, seeded(0), place=torch.tensor([0, 0, 1, 1]))
     with pytest.raises(AssertionError, match="twice"):
         neighbour_batches(torch.tensor([[1, 1], [0, 0], [0, 0]]), 3, seeded(0), NeighbourDraw(2, 2, 0))
-
-
-# ------------------------------------------------------------------------------------------------------------ GeoPair
 
 
 def scene(seed, queries=9, images=20, spread=60.0):

@@ -32,8 +32,6 @@ def cos(a, b):
 sizes = st.integers(1, 6), st.integers(1, 5), st.integers(0, 99)
 two_or_more = st.integers(2, 6), st.integers(1, 5), st.integers(0, 99)
 
-# the formulas, number by number
-
 
 def nt_xent_by_loops(z1, z2, temperature, skip=None):
     views = [(i, z) for z in (z1, z2) for i, z in enumerate(z)]  # (item, vector)
@@ -163,9 +161,6 @@ def test_vicreg_is_the_formula(count, dim, seed, weights):
     assert float(s.vicreg(z1, z2, *weights)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-# by hand
-
-
 def test_nt_xent_by_hand():
     # two items at a right angle, both views alike: each view has its positive at cosine 1, two others at 0
     z = angles(0, 90)
@@ -196,9 +191,6 @@ def test_vicreg_by_hand():
     assert float(s.invariance_loss(z, z + torch.tensor([1, 3]))) == (1 + 9) / 2
     assert float(s.variance_loss(z, eps=0)) == pytest.approx((1 - math.sqrt(0.5)) / 2)
     assert float(s.covariance_loss(z)) == pytest.approx((1 + 1) / 2)
-
-
-# gradients
 
 
 @pytest.mark.parametrize("name", ["nt_xent", "nt_xent, masked", "barlow_twins", "vicreg"])

@@ -67,9 +67,6 @@ def test_a_training_goes_on_with_the_optimiser_of_another(tmp_path):
     assert_same_weights(again.state_dict(), whole.state_dict())
 
 
-# what it does
-
-
 def test_it_is_the_plain_loop(tmp_path):
     """The oracle: torch's AdamW, a cosine written out, batches in order; no dropout, no noise, so nothing is random."""
     config = TrainingConfig(epochs=3, batch_size=4, learning_rate=1e-2, weight_decay=0.1, warmup_epochs=0.5)
@@ -184,9 +181,6 @@ def test_a_gpu_trains_in_every_precision_and_resumes(tmp_path, precision):
     model, rows = run(tmp_path, config)
     assert model.ground[0].weight.is_cuda
     assert rows[-1]["loss"] < rows[0]["loss"]
-
-
-# gradient caching
 
 
 @pytest.mark.parametrize("chunk", [1, 3])

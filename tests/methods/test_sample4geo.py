@@ -35,9 +35,6 @@ def labelled(seed=0, positives=None, positions=True, name="toy"):
     return Dataset(name, "all", query, gallery, positives or Positives.one_each(np.arange(N)))
 
 
-# ------------------------------------------------------------------------------------------------------------ batches
-
-
 def test_similar_places_are_searched_when_due(monkeypatch):
     """At epochs 2, 4 and 6 of 'refresh every 2', with the encoder as it is then."""
     task, searched = SupervisedPairs(labelled(), METHOD), []
@@ -99,9 +96,6 @@ def test_semi_positives_that_meet_are_no_negatives():
     task.loss(model, (ground, tile), (place, semi)).backward()
     assert ground.grad[0, 1] == 0
     assert ground.grad[0, 2] != 0
-
-
-# ----------------------------------------------------------------------------------------------------------- training
 
 
 def test_it_learns_and_is_found_again():

@@ -42,9 +42,6 @@ def test_without_labels_the_truth_changes_nothing_but_the_measures():
     assert any(a["test_r_at_10"] != b["test_r_at_10"] for a, b in rows)
 
 
-# ------------------------------------------------------------------------------------------------------- steps 1 to 4
-
-
 @pytest.mark.parametrize("part", ["projection", "intra", "cross", "synthetic"])
 def test_each_part_can_be_left_out(part):
     start = {
@@ -87,9 +84,6 @@ def test_cross_view_reads_top_views_with_the_encoder_that_knows_them():
         assert [tuple(e.shape) for e in embeddings] == [(4, model.ground.dim)] * 4
         reader = model.satellite if ground_input == "panorama" else model.ground
         torch.testing.assert_close(embeddings[2], reader(batch.inputs[2]))
-
-
-# ------------------------------------------------------------------------------------------------------------- step 5
 
 
 def test_without_curriculum_labels_are_mined_once():

@@ -46,9 +46,6 @@ def ordered(method, **changes):
     return task, model, task.order(0, model, generator())
 
 
-# ------------------------------------------------------------------------------------------------------------- pairs
-
-
 def test_positives_lie_within_10_m():
     task, _, items = ordered("simclr")
     assert torch.equal(task.positive, torch.arange(N))  # 4 m off; the next image is 11 m off
@@ -129,9 +126,6 @@ def test_a_pair_is_never_mirrored_on_one_side():
     assert seen == {False, True}
 
 
-# ------------------------------------------------------------------------------------------------------------- losses
-
-
 def loss_of(method, **changes):
     """A method's loss on one batch, its parts and the model in evaluation mode, so that it can be computed again."""
     task, model, items = ordered(method, augment=False, **changes)
@@ -166,9 +160,6 @@ def test_mocos_queue_fills_with_keys_of_the_momentum_encoder():
     second = masked.loss(model, parts, batch.labels)
     near = near_mask(batch.labels[1], batch.labels[1])
     torch.testing.assert_close(second, ssl_losses.moco(*parts, normalize(parts[1], dim=1), 0.07, near))
-
-
-# --------------------------------------------------------------------------------------------------------------- runs
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -7,14 +7,14 @@ and no label is known to it, so no image is left out as a negative.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from ucvgl.data.container import Dataset
 from ucvgl.encoders import TwoViewEncoder, save_model
 from ucvgl.heads import Learner, SslLoss
 from ucvgl.methods.common import BEST, device
 from ucvgl.methods.ucvgl import IntraView, Pretraining, ground_input, new_model
-from ucvgl.training import Batch, train
+from ucvgl.training import train
 
 VERSION = 1  # of what the stage computes
 
@@ -40,11 +40,6 @@ class TwoLearners(nn.Module):
 
 class IntraViewWith(IntraView):
     """Step 3 with one of the six losses, for each view by itself."""
-
-    def batch(self, items: Tensor, generator: Generator) -> Batch:
-        """As `IntraView`, and which images they are."""
-        drawn = super().batch(items, generator)
-        return Batch(drawn.inputs, (items,))
 
     def embed(self, model: TwoLearners, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # type: ignore[override]
         """What the losses compare: the ground view's, then the satellite view's."""

@@ -196,7 +196,7 @@ class IntraView(Task):
         return torch.randperm(len(self.ground), generator=generator)
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
-        """Two versions of each ground image, and of as many tiles drawn at random."""
+        """Two versions of each ground image, and of as many tiles drawn at random; which ground images they are."""
         tiles = torch.randperm(len(self.tile), generator=generator)[: len(items)]
         if len(tiles) < len(items):
             tiles = torch.randint(len(self.tile), (len(items),), generator=generator)
@@ -207,7 +207,7 @@ class IntraView(Task):
         views = [augment.augment(version, config.augmentation, generator) for version in (mirrored[0], ground)]
         for version, moved in (mirrored[1], [config.placement]), (tile, [config.second_placement, config.placement]):
             views.append(augment.augment(version, config.augmentation, generator, hole=hole, placements=moved))
-        return Batch(tuple(views))
+        return Batch(tuple(views), (items,))
 
     def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Four descriptors a row."""
