@@ -8,21 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torch.nn import functional as F
+from toy_sets import unit
 
 from ucvgl import local_features as local
 from ucvgl.data.container import FileImages
 from ucvgl.errors import InputError
 
 
-def unit(count, dim=4, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(count, dim, generator=generator, dtype=torch.float64), dim=1)
-
-
 @given(st.integers(0, 9), st.integers(0, 9), st.sampled_from([-1.0, 0.0, 0.5, 0.9]), st.integers(0, 99))
 def test_mutual_matches_are_those_of_loops(n, m, least, seed):
-    a, b = unit(n, seed=seed), unit(m, seed=seed + 100)
+    a, b = unit(n, 4, seed), unit(m, 4, seed + 100)
     cosine = [[float(x @ y) for y in b] for x in a]
     expected = [
         [i, j]

@@ -6,25 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn import functional as F
+from toy_sets import angles, random_mask, unit
 
 from ucvgl.losses import info_nce, soft_info_nce
 
 SCALE = 1 / 0.07
-
-
-def unit(count, dim, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(count, dim, generator=generator, dtype=torch.float64), dim=1)
-
-
-def angles(*degrees):
-    radians = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
-    return torch.stack((radians.cos(), radians.sin()), 1)
-
-
-def random_mask(count, seed):
-    return torch.rand(count, count, generator=torch.Generator().manual_seed(seed)) < 0.4
 
 
 def by_loops(query, reference, scale, *, matched=None, smoothing=0.0, skip=None):
@@ -49,7 +35,7 @@ def by_loops(query, reference, scale, *, matched=None, smoothing=0.0, skip=None)
 @given(st.integers(1, 7), st.integers(0, 99), st.sampled_from([0.0, 0.1, 0.3]), st.booleans())
 def test_both_losses_are_the_formula(count, seed, smoothing, masked):
     query, reference = unit(count, 5, seed), unit(count, 5, seed + 100)
-    skip = random_mask(count, seed) if masked else None
+    skip = random_mask(count, count, seed=seed) if masked else None
     ours = info_nce(query, reference, SCALE, label_smoothing=smoothing, not_negative=skip)
     assert float(ours) == pytest.approx(by_loops(query, reference, SCALE, smoothing=smoothing, skip=skip), abs=1e-9)
     matched = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.6
@@ -80,7 +66,7 @@ def test_hand_sized_angles():
 def test_gradients_are_right_finite_and_symmetric(soft, masked, smoothing):
     query, reference = unit(5, 3, 4).requires_grad_(), unit(5, 3, 5).requires_grad_()
     log_scale = torch.tensor(math.log(SCALE), dtype=torch.float64, requires_grad=True)
-    skip = random_mask(5, 6) if masked else None
+    skip = random_mask(5, 5, seed=6) if masked else None
     matched = torch.tensor([True, False, True, True, False])
 
     def loss(q, r, s, mask):
@@ -102,7 +88,7 @@ def test_gradients_are_right_finite_and_symmetric(soft, masked, smoothing):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype):
     query, reference = unit(12, 16, 7).to(dtype), unit(12, 16, 8).to(dtype)
-    matched, skip = torch.arange(12) % 3 > 0, random_mask(12, 9)
+    matched, skip = torch.arange(12) % 3 > 0, random_mask(12, 12, seed=9)
     for scale in (SCALE, 1000.0):  # 1000: beyond what exp can hold in float16
         for loss, more in ((info_nce, ()), (soft_info_nce, (matched,))):
             for mask in (None, skip):

@@ -6,10 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_sets import generator
+from toy_sets import generator, unit
 
 from ucvgl import pseudo_labels as p
 from ucvgl.data.container import Positives
@@ -22,8 +21,7 @@ ANY = MiningRule(threshold=0)
 
 def views(n, m, seed=0, width=4):
     """Random unit vectors in float64: no equals."""
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(F.normalize(torch.randn(c, width, generator=generator, dtype=torch.float64), dim=1) for c in (n, m))
+    return unit(n, width, seed), unit(m, width, seed + 100)
 
 
 def mine(ground, satellite, rule):

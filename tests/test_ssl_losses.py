@@ -7,21 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from toy_sets import angles, randn, random_mask
 
 from ucvgl import ssl_losses as s
-
-
-def randn(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def angles(*degrees):
-    radians = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
-    return torch.stack((radians.cos(), radians.sin()), 1)
-
-
-def random_mask(*shape, seed=0):
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < 0.4
 
 
 def cos(a, b):

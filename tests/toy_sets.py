@@ -37,6 +37,27 @@ def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def randn(*shape, seed=0, dtype=torch.float64):
+    """Normal numbers of a seed."""
+    return torch.randn(*shape, generator=generator(seed), dtype=dtype)
+
+
+def unit(count, dim, seed):
+    """Random unit vectors in float64."""
+    return torch.nn.functional.normalize(randn(count, dim, seed=seed), dim=1)
+
+
+def angles(*degrees):
+    """Unit vectors in the plane."""
+    radians = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
+    return torch.stack((radians.cos(), radians.sin()), 1)
+
+
+def random_mask(*shape, seed=0):
+    """Two fifths are true."""
+    return torch.rand(*shape, generator=generator(seed)) < 0.4
+
+
 def generator(seed=0):
     """A generator of its own."""
     return torch.Generator().manual_seed(seed)
