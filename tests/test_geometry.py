@@ -221,22 +221,6 @@ def test_a_photos_top_view_is_the_panoramas_in_its_sector(heading, fov, size):
     assert (off[seen].abs() <= fov / 2 + 1e-6).all()
 
 
-@pytest.mark.parametrize(
-    "view",
-    [
-        lambda p: top_view(p, TopView(7, 160, pitch_deg=3)),
-        lambda p: top_view(p, TopView(5, 160), heading_deg=fine(3, 181)),
-        lambda p: top_view(p[:1], TopView(4, 160), heading_deg=fine(3, 181)),
-        lambda p: perspective_view(p, (4, 5), 100.0, 170.0),
-        lambda p: polar_view(p[..., :6], 3, 5),
-        lambda p: complete_panorama(p[:, :, :4], strip_offset=1 / 12),
-        lambda p: photo_top_view(p, 90.0, TopView(6, 150), fine(3, 181)),
-    ],
-)
-def test_gradients_reach_the_image(view):
-    assert torch.autograd.gradcheck(view, (noise(2, 1, 6, 12).requires_grad_(),))
-
-
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32])
 @pytest.mark.parametrize("count", [3, 2 * geometry.AT_ONCE + 1])  # a few at a time, put together again
 def test_dtypes_come_back(dtype, count):

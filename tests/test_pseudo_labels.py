@@ -149,15 +149,6 @@ def test_enough_labels_train_on_every_ground_image(n, extra, seed):
     assert times.max() - times.min() <= 1  # used again only when all have been used
 
 
-def test_the_switch_is_at_the_papers_share():
-    below, at = (labelled([*range(c), *[-1] * (100 - c)]) for c in (39, 40))
-    assert p.epoch_items(below, 100, generator()).matched.all()
-    assert len(p.epoch_items(below, 100, generator())) == 117  # three passes over 39
-    assert int(p.epoch_items(at, 100, generator()).matched.sum()) == 40
-    assert len(p.epoch_items(at, 100, generator())) == 100
-    assert not p.epoch_items(below, 100, generator(), few=0.0).matched.all()
-
-
 @pytest.mark.parametrize("satellite", [[-1, -1, -1], []])
 def test_no_label_at_all_says_what_to_do(satellite):
     with pytest.raises(p.NoPseudoLabels, match=r"no pseudo-label for .* images.*Lower the threshold"):

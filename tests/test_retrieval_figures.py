@@ -23,22 +23,6 @@ def legend_texts(figure):
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
-def test_similarities_stand_in_the_order_of_the_drive() -> None:
-    before = torch.arange(16.0).view(4, 4) / 16
-    after = torch.eye(4)
-    order = torch.tensor([2, 0, 3])
-    figure = r.similarity_structure(before, after, order)
-    images = [a.images[0] for a in figure.axes[:2]]
-    naive = [[float(before[i, j]) for j in (2, 0, 3)] for i in (2, 0, 3)]
-    assert np.asarray(images[0].get_array()).tolist() == naive
-    assert images[0].get_clim() == images[1].get_clim() == (0.0, 1.0)  # one colour scale
-    # before: row 2 is greatest at 3, row 0 at 3, row 3 at 3: one of three
-    assert "33 %" in figure.axes[0].get_title()
-    assert "100 %" in figure.axes[1].get_title()
-    assert figure.axes[3].get_title() == "Median of right pairs 1.00, of others 0.00"
-    assert legend_texts(figure) == ["other pairs", "right pairs"]
-
-
 def test_margins_are_split_by_mutual_and_right() -> None:
     margin = torch.tensor([0.0, 0.01, 0.05, 0.1, 0.1, 0.02])
     right = torch.tensor([True, False, True, True, False, False])

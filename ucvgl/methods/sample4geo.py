@@ -21,7 +21,7 @@ from ucvgl.data.container import Dataset, Positives
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.losses import info_nce
-from ucvgl.methods.common import BEST, EMBED_BATCH, device, embed_all
+from ucvgl.methods.common import BEST, EMBED_BATCH, describe, device
 from ucvgl.metrics import retrieval_measures
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
@@ -178,9 +178,3 @@ def evaluate(model: TwoViewEncoder, test: Dataset) -> dict[str, float]:
     semi = test.semi_positives and test.semi_positives.pairs()
     found = retrieval_measures(*describe(model, test), test.positives.pairs(), semi_positives=semi)
     return {name: found[name] for name in found if name not in ("queries", "left_out")}
-
-
-def describe(model: TwoViewEncoder, test: Dataset) -> tuple[Tensor, Tensor]:
-    """Descriptors of all queries, (N, D), and of the gallery, (M, D)."""
-    query, gallery = (model.satellite, model.ground) if test.swapped else (model.ground, model.satellite)
-    return embed_all(query, test.query), embed_all(gallery, test.gallery)

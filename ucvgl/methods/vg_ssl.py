@@ -25,7 +25,7 @@ from ucvgl.data.container import ArrayImages, Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
 from ucvgl.errors import InputError, check_fields, one_of
 from ucvgl.heads import Learner, Method, SslLoss
-from ucvgl.methods.common import BEST, device, embed_all
+from ucvgl.methods.common import BEST, describe, device, embed_all
 from ucvgl.metrics import retrieval_measures
 from ucvgl.positions import Neighbours
 from ucvgl.sampling import CHUNK, POSITIVE_M, best_positives, hardest_negatives, near_mask, random_negatives, same_way
@@ -261,11 +261,6 @@ def untrained_encoder(config: VgSsl) -> TwoViewEncoder:
     """The encoder as it begins, on the GPU if there is one."""
     model = two_view_encoder(config.encoder, config.encoder, shared=True, seed=config.training.seed)
     return model.to(device(), memory_format=torch.channels_last).eval()
-
-
-def describe(model: TwoViewEncoder, test: Dataset) -> tuple[Tensor, Tensor]:
-    """Descriptors of all queries (Q, D) and database images (M, D)."""
-    return embed_all(model.ground, test.query), embed_all(model.ground, test.gallery)
 
 
 def evaluate(model: TwoViewEncoder, test: Dataset) -> dict[str, float]:
