@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ucvgl import augment as a
+from ucvgl.errors import InputError
 
 NONE = a.Augmentation(*([0.0] * 11))
 
@@ -153,3 +154,12 @@ def test_a_field_of_view_is_so_many_columns_around_the_seam(fov_deg):
     assert torch.equal(found[0, ..., :width], images[0, ..., :width])
     assert torch.equal(found[1, ..., :width], images[1].roll(2, 2)[..., :width])
     assert (found[..., width:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [(a.Augmentation, "turn", 1.5), (a.Augmentation, "dropout_as", "ucvgl"), (a.PlacementJitter, "probability", 1.1)],
+)
+def test_bad_settings(kind, name, value):
+    with pytest.raises(InputError, match=name):
+        kind(**{name: value})

@@ -313,3 +313,14 @@ def test_a_frozen_backbone_stays_and_what_follows_it_is_trained():
     assert same(before, Encoder(replace(config, pretrained="package")).backbone.state_dict())
     with pytest.raises(InputError, match=r"EncoderConfig\.width: expected a number with a frozen backbone"):
         replace(config, pooling="avg", width=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pretrained", "package"), ("pooling", "max"), ("image_px", (32,)),
+    ],
+)  # fmt: skip
+def test_bad_settings(name, value):
+    with pytest.raises(InputError, match=f"EncoderConfig.{name}"):
+        replace(SMALL, **{name: value})

@@ -4,9 +4,25 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ucvgl.errors import InputError
 from ucvgl.search import both_ways, check_embeddings, top_k
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the most numbers any tensor held that was made inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for value in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(value, torch.Tensor):
+                self.numel = max(self.numel, value.numel())
+        return out
 
 
 def integers(rows, width, seed):
@@ -80,3 +96,13 @@ def test_faiss_finds_the_same_with_ties(queries, items, data):
     expected = by_full_sort(query, gallery, k)
     assert torch.equal(score, expected[0])
     assert torch.equal(index, expected[1])
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_nothing_of_n_by_n_is_held(tied):
+    n, chunk = 1500, 1 << 16
+    x = torch.ones(n, 8) if tied else torch.randn(n, 8, generator=torch.Generator().manual_seed(0))
+    with Largest() as largest:
+        both_ways(x, x, 5, 5, chunk_bytes=chunk)
+        top_k(x, x, 5, chunk_bytes=chunk)
+    assert largest.numel == chunk // 4  # a block is the largest

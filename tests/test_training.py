@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from training_worker import Pairs, Toy, assert_same_weights, killable, measured, stop_at
 
@@ -274,3 +274,23 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     rows = [timeless(map(json.loads, (tmp_path / n / METRICS).read_text().splitlines())) for n in ("killed", "whole")]
     assert rows[0] == rows[1]
     assert len(rows[0]) == 4
+
+
+def test_a_stop_while_a_checkpoint_is_written_leaves_the_last_one(tmp_path, uninterrupted, monkeypatch):
+    written = []
+
+    def half_written(tensors, path, metadata):
+        written.append(path)
+        if len(written) == 3:
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+        save_file(tensors, path, metadata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ucvgl.checkpoints.save_file", half_written)
+        with pytest.raises(KeyboardInterrupt):
+            killable(tmp_path, lambda steps: None)
+    model, rows = killable(tmp_path, lambda steps: None)
+    assert_same_weights(uninterrupted[0], model)
+    assert [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()] == rows
+    assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS, CHECKPOINT]

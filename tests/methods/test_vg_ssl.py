@@ -188,3 +188,10 @@ def test_interrupted_training_goes_on_to_the_same_weights(method, monkeypatch, t
     )  # fmt: skip
     assert resumed.resumed
     assert same(weights(whole), weights(resumed))
+
+
+def test_a_collapse_is_reported_and_never_shown(monkeypatch):
+    monkeypatch.setattr(vg_ssl, "is_collapsed", lambda embeddings: True)
+    stage = learn(street(), config("byol"), {"same": street()})
+    assert stage.numbers["collapsed"]
+    assert stage.numbers["recall"]["same"] is None
