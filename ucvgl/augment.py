@@ -83,14 +83,13 @@ def _moved(images: Tensor, quarters: Tensor, move: Callable[[Tensor, int], Tenso
 def crop_panoramas(images: Tensor, fov_deg: float, first: Tensor) -> Tensor:
     """What a camera of a field of view sees of panoramas (B, C, H, W): `fov_deg` of their 360 degrees from column `first` (B,) on.
 
-    Of the same size, since SAFA weighs positions: what it sees is at the left, to a whole column, and the rest black; panoramas
-    go on at their seam. With 360 degrees they are rolled.
+    Of the same size, since SAFA weighs positions: what it sees stays where it is, to a whole column, and the rest is black;
+    panoramas go on at their seam.
     """
     width = images.shape[3]
-    columns = ((torch.arange(width) + first.cpu()[:, None]) % width).to(images.device)  # (B, W)
-    seen = images.gather(3, columns[:, None, None].expand(-1, *images.shape[1:3], -1))
-    seen[..., max(1, round(width * fov_deg / 360)) :] = 0
-    return seen
+    column = (torch.arange(width) - first.cpu()[:, None]) % width  # (B, W), from the first that is seen
+    seen = column < max(1, round(width * fov_deg / 360))
+    return images * seen[:, None, None].to(images.device)
 
 
 Move = Literal["roll", "turn", "stay"]

@@ -145,13 +145,14 @@ def styles(settings: Sample4GeoSettings, method: Sample4Geo) -> dict[str, Parts]
 
 
 def with_field_of_view(test: Dataset, fov_deg: float, seed: int) -> Dataset:
-    """The test with panoramas cut to a field of view, each at a random heading that nobody is told; 360 degrees: rolled alone."""
+    """The test with panoramas cut to a field of view, each rolled to a random heading that nobody is told."""
     whole = test.query[:]
     first = torch.randint(whole.shape[3], (len(whole),), generator=torch.Generator().manual_seed(seed))
+    columns = (torch.arange(whole.shape[3]) + first[:, None]) % whole.shape[3]  # (N, W)
+    rolled = whole.gather(3, columns[:, None, None].expand(whole.shape))
+    seen = crop_panoramas(rolled, fov_deg, torch.zeros(len(whole), dtype=torch.int64))
     source = f"{test.query.digest()}, {fov_deg:g} degrees, headings {seed}"
-    return replace(
-        test, query=replace(test.query, pixels=crop_panoramas(whole, fov_deg, first), rows=None, source=source)
-    )
+    return replace(test, query=replace(test.query, pixels=seen, rows=None, source=source))
 
 
 def open_flights(settings: Sample4GeoSettings, root: str = "") -> Parts:

@@ -89,7 +89,7 @@ ARCHITECTURES = {
     "full": "one encoder, smoothing 0.1: Sample4Geo", "separate": "an encoder for each view",
     "no_smoothing": "no label smoothing", "polar": "polar-transformed tiles (not in the paper)",
 }  # fmt: skip
-FIELDS_OF_VIEW = {"full": "whole panoramas, north in the middle", "limited": "every field of view, headings unknown"}
+FIELDS_OF_VIEW = {"full": "whole panoramas", "limited": "every field of view"}
 UNLABELLED = {
     "ucvgl": "UCVGL, 0 % labels", "ucvgl_dss": "UCVGL, 0 % labels, DSS on its pseudo-pairs (in neither paper)",
     "ucvgl_100": "UCVGL, 100 %, random batches", "sample4geo": "Sample4Geo, 100 %, DSS",

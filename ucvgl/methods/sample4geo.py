@@ -25,7 +25,7 @@ from ucvgl.methods.common import BEST, EMBED_BATCH, describe, device
 from ucvgl.metrics import retrieval_measures
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
-VERSION = 3  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
+VERSION = 4  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 SAMPLERS = ("random", "geographic", "similarity", "both")
 BACKBONE = "convnext_base.fb_in22k_ft_in1k_384"
 MOVES = {"panorama": "roll", "top view": "turn", "oblique": "stay", "polar": "roll", "tile": "turn", "photo": "stay"}
@@ -61,7 +61,7 @@ class Sample4Geo:
     shared: bool = True  # one encoder for both views; Sample4Geo: yes
     ground_kind: Literal["panorama", "top view", "oblique"] = "panorama"  # how it follows the turns of its tile: MOVES
     tile_kind: Literal["tile", "polar", "photo"] = "tile"  # polar: unrolled around the centre (SAFA, section 3.1), ours
-    # a batch's panoramas are cut to one of these, at headings nobody knows (Shi et al., CVPR 2020); Sample4Geo: whole, north up
+    # a batch's panoramas are cut to one of these, each to a sector of its own (Shi et al., CVPR 2020); Sample4Geo: whole
     fovs_deg: tuple[float, ...] = ()
     training: TrainingConfig = PUBLISHED  # 1e-3 is for ConvNeXt-Base; small backbones collapse at it
     sampling: Sampling = field(default_factory=Sampling)
