@@ -39,10 +39,11 @@ def test_the_science_has_a_place_in_the_reference():
 @pytest.mark.usefixtures("fresh_runs")
 def test_readmes_example_runs(tmp_path, monkeypatch, capsys):
     from ucvgl.world.export import export_world  # loads torch, which the site can do without
+    from ucvgl.world.pairs import WorldConfig
 
     monkeypatch.chdir(tmp_path)
-    export_world("frames", Path("my_frames"), places=24, spacing_m=6, span_m=24, tile_px=32, panorama_px=32, photo_px=32,
-                 city_size_m=256, resolution_m=0.5, progress=False)  # fmt: skip
+    world = WorldConfig(("garden", "canal"), places=24, spacing_m=6, city_size_m=256, resolution_m=0.5)
+    export_world("frames", Path("my_frames"), world, photo_px=32, progress=False)
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     Path("example.py").write_text(example)
     runpy.run_path("example.py")

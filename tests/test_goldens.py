@@ -28,8 +28,7 @@ from ucvgl.locate import views as street
 from ucvgl.locate.adapt import WORLD_WEIGHTS
 from ucvgl.locate.pictures import Picture
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
-from ucvgl.world import drives as drives_of_world
-from ucvgl.world import pairs
+from ucvgl.world import rendering as world_rendering
 from ucvgl.world import views as rendering
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import make_city
@@ -329,8 +328,7 @@ def flat(value, name=""):
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     """One thread, so that sums come in one order, and an empty run cache; a city is built once."""
-    for module in (pairs, drives_of_world):
-        monkeypatch.setattr(module, "make_city", cache(make_city))
+    monkeypatch.setattr(world_rendering, "make_city", cache(make_city))
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

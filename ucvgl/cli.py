@@ -239,12 +239,13 @@ def export(
     if source != "world":
         raise InputError("data export", expected="world", found=repr(source), todo="Only that one is exported.")
     from ucvgl.world.export import export_world
+    from ucvgl.world.pairs import WorldConfig
 
-    root = export_world(
-        layout, out, places=places, seed=seed, styles=tuple(style or ("garden", "canal")), difficulty=difficulty,
-        span_m=span_m, tile_px=tile_px, panorama_px=panorama_px, photo_px=photo_px, city_size_m=city_size_m,
-        resolution_m=resolution_m,
+    world = WorldConfig(
+        tuple(style or ("garden", "canal")), seed, places, difficulty=difficulty, span_m=span_m, tile_px=tile_px,
+        panorama_px=panorama_px, city_size_m=city_size_m, resolution_m=resolution_m,
     )  # fmt: skip
+    root = export_world(layout, out, world, photo_px=photo_px)
     typer.echo(f"Written: {root}. Check it with: ucvgl data check {layout} {root}")
 
 

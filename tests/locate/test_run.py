@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from ucvgl import cli
+from ucvgl.data.files import read_position_table
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.locate import inputs as reading
@@ -150,7 +151,8 @@ def test_every_file_is_written(city, ucvgl, tmp_path):
     placed = read_positions(tmp_path / "out" / "positions.csv")
     assert [one.picture for one in placed] == names(city.ground)
     assert all(len(one.candidates) == 5 and 0 < one.probability < 1 and set(one.notes) <= {BY_SHAPE} for one in placed)
-    low, high = own_city.read_truth(city.truth)[1].values.min(0), own_city.read_truth(city.truth)[1].values.max(0)
+    places = read_position_table(city.truth)[1].values
+    low, high = places.min(0), places.max(0)
     assert all((low - 1e-3 < (one.latitude, one.longitude)).all() for one in placed)
     assert all(((one.latitude, one.longitude) < high + 1e-3).all() for one in placed)
     points = json.loads((tmp_path / "out" / "positions.geojson").read_text())["features"]

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-from ucvgl.world import drives, pairs
+from ucvgl.world import rendering
 from ucvgl.world.city import City, make_city
 from ucvgl.world.render import Scene
 from ucvgl.world.styles import STYLES
@@ -16,14 +15,18 @@ from ucvgl.world.styles import STYLES
 def _cities_are_built_once() -> Iterator[None]:
     """Building is tested with the city; elsewhere it would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (drives, pairs):
-            patch.setattr(module, "make_city", cache(make_city))
+        patch.setattr(rendering, "make_city", cache(make_city))
         yield
 
 
 @pytest.fixture(scope="session")
 def cities() -> dict[str, City]:
     return {name: make_city(style, 3, size_m=224, resolution_m=0.5) for name, style in STYLES.items()}
+
+
+@pytest.fixture(params=STYLES)
+def city(cities, request) -> City:
+    return cities[request.param]
 
 
 @pytest.fixture(scope="session")
@@ -34,12 +37,3 @@ def garden(cities) -> City:
 @pytest.fixture(scope="session")
 def scene(garden) -> Scene:
     return Scene(garden)
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One run cache for all tests of a file: what the first renders, the others load."""
-    folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCVGL_RUNS", str(folder))
-        yield folder

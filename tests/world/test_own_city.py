@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ucvgl.data.files import read_columns, read_position_table
 from ucvgl.data.folders import image_position
 from ucvgl.locate.candidates import cut
 from ucvgl.locate.pictures import check_ground
@@ -16,7 +17,7 @@ from ucvgl.positions import Neighbours, Positions, Wgs84, to_metres
 from ucvgl.world.city import make_city
 from ucvgl.world.difficulty import satellite_condition
 from ucvgl.world.noise import hash32
-from ucvgl.world.own_city import ORIGIN, export_own_city, read_truth
+from ucvgl.world.own_city import ORIGIN, export_own_city
 from ucvgl.world.render import Scene
 from ucvgl.world.styles import style_named
 from ucvgl.world.views import panoramas, satellite_tiles
@@ -45,6 +46,11 @@ def scene():
 def opened(root):
     table = root / "tiles.csv"
     return open_mosaic(root / "tiles", table if table.exists() else None)
+
+
+def read_truth(city):
+    """Files, positions and headings of the panoramas."""
+    return *read_position_table(city / "truth.csv"), read_columns(city / "truth.csv", ["heading_deg"])[1]["heading_deg"]
 
 
 def alike(a, b):
@@ -79,7 +85,7 @@ def test_the_mosaic_is_the_city_from_above(city, scene):
 
 
 def test_the_truth_is_where_the_pictures_were_taken(city, scene):
-    files, places, heading = read_truth(city / "truth.csv")
+    files, places, heading = read_truth(city)
     ground = check_ground(city / "ground", city / "ground.csv" if (city / "ground.csv").exists() else None)
     assert ground.counts()["panoramas"] == len(files) == 10
     assert [p.file for p in ground.pictures] == files
@@ -104,7 +110,7 @@ def test_the_truth_is_where_the_pictures_were_taken(city, scene):
 
 
 def test_headings(city):
-    _, _, heading = read_truth(city / "truth.csv")
+    _, _, heading = read_truth(city)
     error = json.loads((city / "city.json").read_text())["heading_error_deg"]
     assert 0 < error <= 7.5  # the medium level's bell ends at three times 2.5
     if not (city / "ground.csv").exists():
@@ -117,7 +123,7 @@ def test_headings(city):
 
 
 def test_every_place_has_a_candidate_around_it(city):
-    _, places, _ = read_truth(city / "truth.csv")
+    _, places, _ = read_truth(city)
     candidates = cut(opened(city), 24.0)
     _, away = Neighbours(candidates.positions).nearest(places, 1)
     assert away.max() <= 24 / 8 * np.sqrt(2) + 0.05

@@ -10,11 +10,6 @@ from ucvgl.world.kinds import Kind
 from ucvgl.world.places import MARGIN_M, Places, choose, street_places
 
 
-@pytest.fixture(params=["garden", "old_town", "downtown", "canal"])
-def city(cities, request):
-    return cities[request.param]
-
-
 def numbered(count: int) -> Places:
     run = np.arange(count, dtype=np.float32)
     return Places(run, 2 * run, run % 360, np.arange(count, dtype=np.int32) // 10)

@@ -26,8 +26,7 @@ from ucvgl.paths import samples
 from ucvgl.positions import Metres, Positions
 from ucvgl.world.drives import HIT_M, DriveConfig, world_drives
 from ucvgl.world.export import export_world
-from ucvgl.world.grid import world_grid
-from ucvgl.world.pairs import WorldConfig, world_pairs
+from ucvgl.world.pairs import WorldConfig, world_grid, world_pairs
 from ucvgl.world.rendering import CITY_GAP_M, source_digest
 
 REAL_FRAMES = ("nordland", "gardens_point", "corridor")
@@ -194,12 +193,11 @@ def _exported(layout: str, flights: Flights) -> Path:
     """The world's drone images in files, as a published set's; rendered once."""
 
     def export(folder: Path) -> None:
-        export_world(
-            layout, folder / "set", places=flights.places, seed=flights.seed, styles=flights.styles,
-            tile_px=flights.tile_px, photo_px=flights.image_px, drone_views=flights.views,
-            city_size_m=flights.city_size_m, resolution_m=flights.resolution_m, spacing_m=flights.spacing_m,
-            span_m=flights.span_m, difficulty=flights.difficulty,
+        world = WorldConfig(
+            flights.styles, flights.seed, flights.places, flights.spacing_m, flights.difficulty, flights.span_m,
+            flights.tile_px, city_size_m=flights.city_size_m, resolution_m=flights.resolution_m,
         )  # fmt: skip
+        export_world(layout, folder / "set", world, photo_px=flights.image_px, drone_views=flights.views)
 
     return made_once("flights", {"code": source_digest(), "layout": layout, **asdict(flights)}, export) / "set"
 

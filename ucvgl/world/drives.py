@@ -5,29 +5,29 @@ Zhu, Loianno; WACV 2025): 'car' after MSLS, 'hand_held' after Pitts30k, 'season'
 24/7. Positions say which photos belong together.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ucvgl.data.container import Dataset, Positives
 from ucvgl.world.appearance import Condition
-from ucvgl.world.city import City, make_city
+from ucvgl.world.city import City
 from ucvgl.world.difficulty import Difficulty, draw_nuisance
 from ucvgl.world.kinds import Kind
 from ucvgl.world.noise import Floats, between, hash32, unit
-from ucvgl.world.places import Places, street_places
+from ucvgl.world.places import Places, along_streets, street_places
 from ucvgl.world.render import Rendered, Scene
-from ucvgl.world.rendering import Side, batched, check_settings, city_seed, rendered
-from ucvgl.world.sensor import Sensor, expose
-from ucvgl.world.styles import style_named
+from ucvgl.world.rendering import Shots, check_settings, rendered, scene_of
+from ucvgl.world.sensor import Sensor
 from ucvgl.world.views import photos
 
 HIT_M = 25.0  # VG-SSL and every published protocol of place recognition
 EDGE_M = 40.0  # from the city's edge to the outermost stop, so that a photo shows city
 PAVEMENT_M = np.arange(2.0, 10.01, 0.25, dtype=np.float32)  # beside the lane: where pavement is looked for
+DATABASE_EYE_M = (1.9, 2.1)  # above ground: lowest, highest
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,15 @@ class Manner:
     pavement: bool = False  # on the pavement instead, to either side of the street
     turn_deg: float = 0.0  # how far a query is turned away from a database heading, at most
     fov_deg: float = 0.0  # added to the field of view
-    database_eye_m: tuple[float, float] = (1.9, 2.1)  # above ground: lowest, highest
-    query_eye_m: tuple[float, float] = (1.9, 2.1)
+    eye_m: tuple[float, float] = DATABASE_EYE_M
     still: bool = False  # the very same viewpoints, frame by frame
 
 
 MANNERS = {
-    "car": Manner(along_m=5.0, aside_m=0.6, query_eye_m=(1.3, 1.6)),  # dashboard against roof
-    "hand_held": Manner(headings=4, along_m=5.0, pavement=True, turn_deg=25.0, fov_deg=-15.0, query_eye_m=(1.5, 1.8)),
+    "car": Manner(along_m=5.0, aside_m=0.6, eye_m=(1.3, 1.6)),  # dashboard against roof
+    "hand_held": Manner(headings=4, along_m=5.0, pavement=True, turn_deg=25.0, fov_deg=-15.0, eye_m=(1.5, 1.8)),
     "season": Manner(still=True),  # hits are by position here too: at 10 m, two frames to either side
-    "night": Manner(along_m=3.0, pavement=True, turn_deg=10.0, query_eye_m=(1.5, 1.8)),
+    "night": Manner(along_m=3.0, pavement=True, turn_deg=10.0, eye_m=(1.5, 1.8)),
 }
 # what photos of one pass differ by: milder than panorama against tile, as both sides are street-level cameras
 CAMERA = Difficulty(
@@ -79,35 +78,16 @@ class DriveConfig:
 
     def __post_init__(self) -> None:
         sides = self.photo_px if isinstance(self.photo_px, (tuple, list)) else ()
-        narrowest = max(0.0, -MANNERS[self.kind].fov_deg) if self.kind in MANNERS else 0.0
         pixels = len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)
-        own = {
-            "kind": (self.kind in MANNERS, f"one of {', '.join(MANNERS)}"),
-            "photo_px": (pixels, "height and width"),
-            "fov_deg": (narrowest < self.fov_deg < 180, f"degrees in ({narrowest:g}, 180)"),
-            "nuisance": (0 <= self.nuisance <= 3, "a factor in [0, 3]"),
-        }
-        check_settings(self, own)
+        narrowest = max(0.0, -MANNERS[self.kind].fov_deg) if self.kind in MANNERS else 0.0
+        check_settings(
+            self,
+            ("kind", self.kind in MANNERS, f"one of {', '.join(MANNERS)}"),
+            ("photo_px", pixels, "height and width"),
+            ("fov_deg", narrowest < self.fov_deg < 180, f"degrees in ({narrowest:g}, 180)"),
+            ("nuisance", 0 <= self.nuisance <= 3, "a factor in [0, 3]"),
+        )
         object.__setattr__(self, "photo_px", tuple(sides))
-
-    @property
-    def manner(self) -> Manner:
-        """How the two passes differ."""
-        return MANNERS[self.kind]
-
-
-@dataclass(frozen=True)
-class Shots:
-    """One pass through one city: where each of B photos is taken, when, and by which camera; arrays (B,)."""
-
-    east_m: Floats  # in the city's frame
-    north_m: Floats
-    heading_deg: Floats
-    eye_m: Floats  # of the camera above the ground
-    day: NDArray[np.int32]  # index into `days`
-    days: tuple[Condition, ...]
-    sensor: Sensor
-    fov_deg: float
 
 
 def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", progress: bool = True) -> Dataset:
@@ -116,84 +96,64 @@ def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", pro
     Photos are uint8 (3, H, W), with true positions in metres; queries without a hit are left out. InputError if the streets
     have fewer places at that spacing, or there is no room on the disk.
     """
-    counts = {"gallery": config.places * config.manner.headings, "query": config.places}
-    shapes = {name: (count, 3, *config.photo_px) for name, count in counts.items()}
-    ids = {"gallery": lambda i: f"d{i:06d}", "query": lambda i: f"q{i:06d}"}
-    behind = [CAMERA, config.manner]
-    sides = rendered(config, shapes, lambda *city: _sides(config, *city, device), behind, ids, progress=progress)
-    hits = Positives.within(sides["query"].positions, sides["gallery"].positions, HIT_M)
+    manner = MANNERS[config.kind]
+    sides = {
+        "gallery": ("d", (config.places * manner.headings, *config.photo_px)),
+        "query": ("q", (config.places, *config.photo_px)),
+    }
+    behind = ["drives", asdict(CAMERA), asdict(manner)]
+    found = rendered(config, behind, sides, lambda *city: passes(config, *city, device), progress=progress)
+    hits = Positives.within(found["query"].positions, found["gallery"].positions, HIT_M)
     name, split, note = f"world-{config.kind}", f"seed-{config.seed}", f"A hit is within {HIT_M:g} m."
-    return Dataset(name, split, sides["query"], sides["gallery"], hits, note=note).answerable()
+    return Dataset(name, split, **found, positives=hits, note=note).answerable()
 
 
-def _sides(config: DriveConfig, number: int, count: int, device: torch.device | str) -> dict[str, Side]:
-    scene, database, query = drives_of(config, number, count, device)
-
-    def side(shots: Shots) -> Side:
-        days = [np.flatnonzero(shots.day == day) for day in np.unique(shots.day)]  # rendered together: of one day
-        batches = [at[rows] for at in days for rows in batched(len(at))]
-        metres = np.stack([shots.east_m, shots.north_m], -1)
-        size = config.photo_px
-
-        def picture(rows: NDArray) -> Tensor:
-            return expose(shown(scene, shots, rows, size).rgb, shots.sensor.take(rows))
-
-        return Side(metres, batches, picture, shots.heading_deg)
-
-    return {"gallery": side(database), "query": side(query)}
-
-
-def shown(scene: Scene, shots: Shots, here: NDArray, size_px: tuple[int, int]) -> Rendered:
-    """What stands before the cameras at indices `here`, all of one day: colours before the sensor, class and depth."""
-    arrays = shots.east_m, shots.north_m, shots.eye_m, shots.heading_deg
-    spot = (torch.from_numpy(array[here]).to(scene.device) for array in arrays)
-    return photos(scene, shots.days[shots.day[here[0]]], *spot, size_px=size_px, fov_deg=shots.fov_deg)
-
-
-def drives_of(
-    config: DriveConfig, number: int, count: int, device: torch.device | str = "cpu"
-) -> tuple[Scene, Shots, Shots]:
-    """City `number` of the drives, and the database and query pass past `count` stops; InputError if it has fewer."""
-    manner = config.manner
-    scaled = {name: getattr(CAMERA, name) * config.nuisance for name in SCALED}
-    seed = city_seed(config, number)
-    style = style_named(config.styles[number])
-    city = make_city(style, seed, size_m=config.city_size_m, resolution_m=config.resolution_m)
+def passes(config: DriveConfig, number: int, count: int, device: torch.device | str = "cpu") -> dict[str, Shots]:
+    """City `number` of the drives: "gallery", the pass past `count` stops, and "query"; InputError if it has fewer."""
+    manner, scene = MANNERS[config.kind], scene_of(config, number, device)
+    city, seed = scene.city, scene.city.seed
     stops = along_streets(street_places(city, config.spacing_m, margin_m=EDGE_M), count, seed)
     every, known = np.arange(count), np.arange(count * manner.headings)
     stop = known // manner.headings
+    quarter_deg = np.float32(360 / manner.headings)
     database_days, query_days = drive_days(config.kind, seed)
 
     # of both passes, one after the other
+    scaled = {name: getattr(CAMERA, name) * config.nuisance for name in SCALED}
     drawn = draw_nuisance(replace(CAMERA, **scaled), len(known) + count, seed, device)
     error = np.zeros_like(drawn.heading_deg) if manner.still else drawn.heading_deg
-    around = np.float32(360 / manner.headings) * (known % manner.headings).astype(np.float32)
-    database = Shots(
-        stops.east_m[stop], stops.north_m[stop], _turned(stops.heading_deg[stop], around, error[: len(known)]),
-        between(*manner.database_eye_m, seed, 500, stop), np.zeros(len(known), np.int32), database_days,
-        drawn.ground_sensor.take(known), config.fov_deg,
-    )  # fmt: skip
+    around = quarter_deg * (known % manner.headings).astype(np.float32)
+    heading = _turned(stops.heading_deg[stop], around, error[: len(known)])
+    eye_m = between(*DATABASE_EYE_M, seed, 500, stop)
+    sensor, today = drawn.ground_sensor.take(known), np.zeros(len(known), np.int32)
+    database = photo_shots(
+        scene, stops.metres[stop], heading, eye_m, today, database_days, sensor, config.photo_px, config.fov_deg
+    )
 
-    asked = stops if manner.still else _beside(city, stops, manner, seed)
+    asked = stops.metres if manner.still else _beside(city, stops, manner)
     quarter = (hash32(seed, 501, every) % np.uint32(manner.headings)).astype(np.float32)
     away = np.float32(manner.turn_deg) * between(-1, 1, seed, 502, every)
-    heading = _turned(stops.heading_deg, np.float32(360 / manner.headings) * quarter, away + error[len(known) :])
+    heading = _turned(stops.heading_deg, quarter_deg * quarter, away + error[len(known) :])
+    eye_m = between(*manner.eye_m, seed, 500 if manner.still else 504, every)
     day = (hash32(seed, 503, every) % np.uint32(len(query_days))).astype(np.int32)
-    eye_m, key = (manner.database_eye_m, 500) if manner.still else (manner.query_eye_m, 504)
     sensor = _darkened(drawn.ground_sensor.take(len(known) + every), query_days, day)
-    query = Shots(
-        asked.east_m, asked.north_m, heading, between(*eye_m, seed, key, every), day, query_days, sensor,
-        config.fov_deg + manner.fov_deg,
-    )  # fmt: skip
-    return Scene(city, device), database, query
+    query = photo_shots(
+        scene, asked, heading, eye_m, day, query_days, sensor, config.photo_px, config.fov_deg + manner.fov_deg
+    )
+    return {"gallery": database, "query": query}
 
 
-def along_streets(places: Places, count: int, seed: int) -> Places:
-    """`count` stops of whole streets, one after the other, the last one cut short; InputError if there are fewer."""
-    places.check(count)
-    streets = np.unique(places.drive)
-    order = streets[np.argsort(hash32(seed, 505, streets), kind="stable")]
-    return places.take(np.concatenate([np.flatnonzero(places.drive == street) for street in order])[:count])
+def photo_shots(
+    scene: Scene, metres: NDArray, heading_deg: Floats, eye_m: Floats, day: NDArray, days: Sequence[Condition],
+    sensor: Sensor, size_px: tuple[int, int], fov_deg: float,
+) -> Shots:  # fmt: skip
+    """A photo at each of (N, 2) metres, from eyes (N,) above the ground, along headings (N,)."""
+
+    def view(day: Condition, rows: NDArray) -> Rendered:
+        where = scene.tensors(rows, *metres.T, eye_m, heading_deg)
+        return photos(scene, day, *where, size_px=size_px, fov_deg=fov_deg)
+
+    return Shots(metres, day, tuple(days), sensor, view, heading_deg)
 
 
 def drive_days(kind: str, seed: int) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
@@ -233,12 +193,12 @@ def _turned(heading_deg: Floats, *by_deg: Floats) -> Floats:
     return ((heading_deg + sum(by_deg)) % np.float32(360) % np.float32(360)).astype(np.float32)
 
 
-def _beside(city: City, stops: Places, manner: Manner, seed: int) -> Places:
-    """Where the query pass stands: near the stops, on free ground; at the stop itself where there is none."""
-    every = np.arange(len(stops))
+def _beside(city: City, stops: Places, manner: Manner) -> Floats:
+    """Where the query pass stands, (N, 2): near the stops, on free ground; at the stop itself where there is none."""
+    every, seed = np.arange(len(stops)), city.seed
     turn = np.radians(stops.heading_deg)
     ahead, right = np.stack([np.sin(turn), np.cos(turn)]), np.stack([np.cos(turn), -np.sin(turn)])  # (2, N)
-    here = np.stack([stops.east_m, stops.north_m])
+    here = stops.metres.T
     along = np.float32(manner.along_m) * between(-1, 1, seed, 510, every)
     # tried one after the other; each (N,) metres ahead and to the right
     if manner.pavement:
@@ -255,7 +215,7 @@ def _beside(city: City, stops: Places, manner: Manner, seed: int) -> Places:
         fits = open_ & _free(city, *there, ground)
         found[:, fits] = there[:, fits]
         open_ &= ~fits
-    return replace(stops, east_m=found[0].astype(np.float32), north_m=found[1].astype(np.float32))
+    return found.T.astype(np.float32)
 
 
 def _free(city: City, east_m: NDArray, north_m: NDArray, ground: tuple[Kind, ...]) -> NDArray[np.bool_]:

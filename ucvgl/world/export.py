@@ -6,16 +6,12 @@ origin: WGS84 for CVUSA and VIGOR, made-up UTM for CVACT and place recognition.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
-from tqdm.auto import tqdm
 
-from ucvgl.data.cache import new_images
 from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.data.files import one_of
 from ucvgl.data.university import HEIGHTS
@@ -33,17 +29,15 @@ from ucvgl.data.write import (
 from ucvgl.errors import InputError, check_pixels
 from ucvgl.positions import Metres, Positions, Wgs84, from_metres
 from ucvgl.world.appearance import Condition
-from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance, draw_nuisance, level_named
-from ucvgl.world.drives import DriveConfig, world_drives
-from ucvgl.world.grid import around
+from ucvgl.world.difficulty import draw_nuisance, level_named
+from ucvgl.world.drives import HIT_M, DriveConfig, photo_shots, world_drives
 from ucvgl.world.noise import between
-from ucvgl.world.pairs import WorldConfig, city_of, panorama_bytes, world_pairs
-from ucvgl.world.places import Places
-from ucvgl.world.render import Scene
-from ucvgl.world.rendering import CITY_GAP_M, RENDER_BATCH, batched, shares
-from ucvgl.world.sensor import Sensor, expose
-from ucvgl.world.views import drone_images, photos, satellite_tiles
+from ucvgl.world.pairs import WorldConfig, city_of, tile_shots, world_grid, world_pairs
+from ucvgl.world.render import Rendered
+from ucvgl.world.rendering import CITY_GAP_M, Shots, rendered, shares
+from ucvgl.world.views import drone_images
 
+LAYOUTS = ("cvusa", "cvact", "vigor", "university1652", "sues200", "vpr", "frames")
 CVUSA_ORIGIN = (39.8, -98.6)  # latitude, longitude of the first city's south-western corner
 UTM_ORIGIN = (690_000.0, 6_090_000.0)  # easting, northing of that corner, in no particular zone
 VIGOR_ORIGINS = {
@@ -52,60 +46,27 @@ VIGOR_ORIGINS = {
 VIGOR_TILE_PX = 640  # the label offsets count pixels of VIGOR's own tiles, whatever the size of these
 STRIP = 224 / 616  # share of a panorama's rows that CVUSA's strips show
 LEAST_PLACES = 3  # a city: one each for train, val and test
-DRONE_PITCH_DEG, SUES_PITCH_DEG, SUES_FOV_DEG = -60.0, -70.0, 30.0
+DRONE_PITCH_DEG, DRONE_FOV_DEG, SUES_PITCH_DEG, SUES_FOV_DEG = -60.0, 60.0, -70.0, 30.0
 DRONE_ALTITUDES_M = (120.0, 60.0)  # University-1652 circles down; from, to
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What is exported: the world, an empty folder for images on their way, and the drone images of a place."""
-
-    world: WorldConfig
-    scratch: Path
-    device: torch.device
-    progress: bool
-    photo_px: int
-    drone_views: int
-
-    def images(self, name: str, count: int, rows: int, columns: int) -> np.ndarray:
-        """An array on disk: no export is too large for memory."""
-        return new_images(self.scratch, name, (count, 3, rows, columns))
-
-    def bar(self, total: int) -> tqdm:
-        return tqdm(total=total, desc="rendering the world", unit="image", disable=not self.progress)
-
-    def city(self, number: int, count: int, reach_m: float) -> tuple[Scene, Places, Nuisance]:
-        """A city and its places, all at least half of `reach_m` from its edge."""
-        return city_of(replace(self.world, span_m=max(self.world.span_m, reach_m)), number, count, self.device)
-
-    def tensors(self, at: np.ndarray, *arrays: np.ndarray) -> tuple[Tensor, ...]:
-        return tuple(torch.from_numpy(np.float32(array[at])).to(self.device) for array in arrays)
-
-
 def export_world(
-    layout: str, root: Path | str, *, places: int = 300, seed: int = 0, styles: tuple[str, ...] = ("garden", "canal"),
-    difficulty: str = DEFAULT_LEVEL, spacing_m: float = 12.0, span_m: float = 50.0, tile_px: int = 128,
-    panorama_px: int = 128, photo_px: int = 128, drone_views: int = 6, city_size_m: float = 768.0,
-    resolution_m: float = 0.25, device: torch.device | str = "cpu", progress: bool = True,
-) -> Path:  # fmt: skip
+    layout: str,
+    root: Path | str,
+    world: WorldConfig,
+    *,
+    photo_px: int = 128,
+    drone_views: int = 6,
+    progress: bool = True,
+) -> Path:
     """Render a world and write it as a data set of that layout; `root` appears only when it is complete.
 
     Args:
         layout: one of `LAYOUTS`.
         root: an absent or empty folder.
-        places: how many, over all cities.
-        seed: of the cities and everything drawn.
-        styles: a city each; VIGOR's four cities take them in turn.
-        difficulty: easy, medium or hard; "frames" are the season drive's, without it.
-        spacing_m: between stops along a street.
-        span_m: edge of a tile on the ground.
-        tile_px: edge of a tile.
-        panorama_px: height of a panorama, its width is twice that; CVUSA's strips show 224/616 of the rows.
+        world: what is rendered. VIGOR's four cities take its styles in turn; "frames" are the season drive's, without its level.
         photo_px: edge of a drone image, width of a photo (its height is three quarters of that).
         drone_views: drone images of a place (SUES-200: at each height).
-        city_size_m: edge of a city.
-        resolution_m: of the city's rasters.
-        device: renders.
         progress: show a bar.
 
     Raises:
@@ -113,147 +74,100 @@ def export_world(
     """
     one_of("--layout", layout, LAYOUTS, "Choose one.")
     check_pixels("photo_px", photo_px)
-    if layout == "vigor" and styles:
-        styles = tuple(styles[i % len(styles)] for i in range(len(CITIES)))
-    world = WorldConfig(
-        tuple(styles), seed, places, spacing_m, difficulty, span_m, tile_px, panorama_px, city_size_m, resolution_m
-    )
-    if places < LEAST_PLACES * len(styles):
-        least = f"at least {LEAST_PLACES} places in each of {len(styles)} cities"
-        raise InputError("--places", expected=least, found=places, todo="Ask for more places, or fewer styles.")
+    if layout == "vigor":
+        world = replace(world, styles=tuple(world.styles[i % len(world.styles)] for i in range(len(CITIES))))
+    counts = shares(world)
+    if min(counts) < LEAST_PLACES:
+        least = f"at least {LEAST_PLACES} places in each of {len(counts)} cities"
+        raise InputError("--places", expected=least, found=world.places, todo="Ask for more places, or fewer styles.")
+    size = max(1, photo_px * 3 // 4), photo_px
     with new_folder(root) as made:
-        LAYOUTS[layout](_Job(world, made.parent, torch.device(device), progress, photo_px, drone_views), made)
+        match layout:
+            case "cvusa":
+                write_cvusa(_splits(_strips(world_pairs(world, progress=progress)), counts, (4, 1)), made)
+            case "cvact":
+                pairs = world_pairs(world, progress=progress)
+                ids = [f"{i:022d}" for i in range(len(pairs))]  # as long as the published ones
+                query, gallery = (replace(_in_utm(side), ids=ids) for side in (pairs.query, pairs.gallery))
+                write_cvact(_splits(replace(pairs, query=query, gallery=gallery), counts, (3, 1, 1)), made)
+            case "vigor":
+                _vigor(world, world_grid(world, progress=progress), made)
+            case "university1652":
+                altitude_m = np.linspace(*DRONE_ALTITUDES_M, drone_views)
+                flights = _flights(world, altitude_m, drone_views, DRONE_PITCH_DEG, DRONE_FOV_DEG, photo_px, progress)
+                learned, asked, distractors = _parts(counts, (3, 1, 1))
+                train, test = (_over(flights, some) for some in (learned, np.concatenate([asked, distractors])))
+                write_university1652(train, test, range(len(asked)), made)
+            case "sues200":
+                altitude_m = np.repeat(np.float64(HEIGHTS), drone_views)
+                flights = _flights(world, altitude_m, drone_views, SUES_PITCH_DEG, SUES_FOV_DEG, photo_px, progress)
+                learned, asked = _parts(counts, (3, 2))
+                views = np.split(np.arange(len(altitude_m)), len(HEIGHTS))
+                # the galleries hold every place, as the benchmark's split has it: the training places are the distractors
+                every = np.arange(world.places)
+                sets = {
+                    h: (_over(flights, learned, v), _over(flights, every, v))
+                    for h, v in zip(HEIGHTS, views, strict=True)
+                }
+                write_sues200(sets, asked.tolist(), made)
+            case "vpr":
+                write_vpr(_splits(_two_passes(world, size, progress), counts, (3, 1, 1)), made)
+            case "frames":
+                _frames(world, size, made, progress)
     return Path(root).resolve()
 
 
-# the layouts
+# what is written
 
 
-def _cvusa(job: _Job, root: Path) -> None:
-    pairs = world_pairs(job.world, device=job.device, progress=job.progress)
-    strip = max(1, round(job.world.panorama_px * STRIP))
-    first = (job.world.panorama_px - strip) // 2
-    sides = []
-    for side, pixels in (
-        (pairs.query, pairs.query.pixels[:, :, first : first + strip]),
-        (pairs.gallery, pairs.gallery.pixels),
-    ):
-        positions = Positions(from_metres(side.positions.values, CVUSA_ORIGIN), Wgs84())
-        sides.append(ArrayImages(side.ids, pixels, positions))
-    write_cvusa(_splits(job, replace(pairs, query=sides[0], gallery=sides[1]), (4, 1)), root)
-
-
-def _cvact(job: _Job, root: Path) -> None:
-    pairs = world_pairs(job.world, device=job.device, progress=job.progress)
-    ids = [f"{i:022d}" for i in range(len(pairs))]  # as long as the published ones
+def _strips(pairs: Dataset) -> Dataset:
+    """Panoramas cut to CVUSA's strips, positions in degrees."""
+    rows = pairs.query.size[0]
+    strip = max(1, round(rows * STRIP))
+    first = (rows - strip) // 2
     query, gallery = (
-        ArrayImages(ids, side.pixels, _utm(side.positions.values)) for side in (pairs.query, pairs.gallery)
+        replace(side, positions=Positions(from_metres(side.positions.values, CVUSA_ORIGIN), Wgs84()))
+        for side in (pairs.query, pairs.gallery)
     )
-    write_cvact(_splits(job, replace(pairs, query=query, gallery=gallery), (3, 1, 1)), root)
+    return replace(pairs, query=replace(query, pixels=query.pixels[:, :, first : first + strip]), gallery=gallery)
 
 
-def _vigor(job: _Job, root: Path) -> None:
-    """Tiles on a grid of half a span: a panorama lies in the middle quarter of one and beside it in three."""
-    world, step, rows = job.world, job.world.span_m / 2, job.world.panorama_px
+def _vigor(world: WorldConfig, grid: Dataset, root: Path) -> None:
+    """A panorama lies in the middle quarter of one tile and beside it in three."""
     cities, offsets_px, train = {}, {}, {}
-    with job.bar(world.places) as bar:
-        for number, (city, count) in enumerate(zip(CITIES, shares(world), strict=True)):
-            # twice the span away from the edge, so that all four tiles around a place are in the city
-            scene, places, nuisance = job.city(number, count, 2 * world.span_m)
-            here = np.stack([places.east_m, places.north_m], -1).astype(np.float64)
-            centre, tile_of = around(here, step)
-            away = (centre[tile_of] - here[:, None])[..., ::-1]  # north, east from the panorama to the tile's centre
-            panoramas = job.images(f"{city}-panoramas", count, rows, 2 * rows)
-            for some in batched(count):
-                panoramas[some] = panorama_bytes(scene, places, nuisance, some, rows).cpu().numpy()
-                bar.update(len(some))
-            drawn = draw_nuisance(level_named(world.difficulty), len(centre), scene.city.seed, job.device)
-            tiles = job.images(f"{city}-tiles", len(centre), world.tile_px, world.tile_px)
-            _tiles(job, tiles, scene, nuisance.satellite_day, centre, drawn.satellite_sensor)
-            cities[city] = Dataset(
-                "vigor", "all",
-                ArrayImages([f"pano{i:06d}" for i in range(count)], panoramas, _six(here, city)),
-                ArrayImages([f"tile{i:06d}" for i in range(len(centre))], tiles, _six(centre, city)),
-                Positives.one_each(tile_of[:, 0]), Positives.of(list(tile_of[:, 1:])),
-            )  # fmt: skip
-            offsets_px[city] = away * VIGOR_TILE_PX / world.span_m
-            train[city] = _parts([count], (1, 1))[0]
+    city_of_row = [(side.positions.values[:, 0] // CITY_GAP_M).astype(int) for side in (grid.query, grid.gallery)]
+    for number, (city, count) in enumerate(zip(CITIES, shares(world), strict=True)):
+        part = grid.take(*(np.flatnonzero(own == number) for own in city_of_row))
+        here, centre = (side.positions.values - [number * CITY_GAP_M, 0] for side in (part.query, part.gallery))
+        tile_of = np.column_stack([part.positives.indices, part.semi_positives.indices.reshape(count, 3)])
+        away = (centre[tile_of] - here[:, None])[..., ::-1]  # north, east from the panorama to the tile's centre
+        # degrees to the six decimals that VIGOR's file names hold
+        at = [Positions(np.round(from_metres(m, VIGOR_ORIGINS[city]), 6), Wgs84()) for m in (here, centre)]
+        query = replace(part.query, ids=[f"pano{i:06d}" for i in range(count)], positions=at[0])
+        cities[city] = replace(part, query=query, gallery=replace(part.gallery, positions=at[1]))
+        offsets_px[city] = away * VIGOR_TILE_PX / world.span_m
+        train[city] = _parts([count], (1, 1))[0]
     write_vigor(cities, offsets_px, train, root)
 
 
-def _university1652(job: _Job, root: Path) -> None:
-    flights = _flights(job, np.linspace(*DRONE_ALTITUDES_M, job.drone_views), DRONE_PITCH_DEG, 60.0)
-    learned, asked, distractors = _parts(shares(job.world), (3, 1, 1))
-    train, test = (_places(flights, some) for some in (learned, np.concatenate([asked, distractors])))
-    write_university1652(train, test, range(len(asked)), root)
-
-
-def _sues200(job: _Job, root: Path) -> None:
-    """The galleries hold every place, as the benchmark's split has it: the training places are the distractors."""
-    flights = _flights(job, np.repeat(np.float64(HEIGHTS), job.drone_views), SUES_PITCH_DEG, SUES_FOV_DEG)
-    learned, asked = _parts(shares(job.world), (3, 2))
-    heights, every = {}, np.arange(job.world.places)
-    for k, height in enumerate(HEIGHTS):
-        views = np.arange(k * job.drone_views, (k + 1) * job.drone_views)
-        heights[height] = _places(flights, learned, views), _places(flights, every, views)
-    write_sues200(heights, asked.tolist(), root)
-
-
-def _vpr(job: _Job, root: Path) -> None:
-    """Two passes along the streets on two days (one at the level that has only one): the second is looked up in the first."""
-    world = job.world
-    size = max(1, job.photo_px * 3 // 4), job.photo_px
-    passes = [job.images(name, world.places, *size) for name in ("database", "queries")]
-    metres = np.empty((2, world.places, 2))
-    done = 0
-    with job.bar(2 * world.places) as bar:
-        for number, count in enumerate(shares(world)):
-            scene, places, nuisance = job.city(number, count, world.span_m)
-            key, slot = np.arange(count), slice(done, done + count)
-            shots = draw_nuisance(level_named(world.difficulty), 2 * count, scene.city.seed, job.device)
-            for k, array in enumerate(passes):
-                along = k * between(-3, 3, scene.city.seed, 401, key)  # the second pass stops a little elsewhere
-                turn, shot = np.radians(places.heading_deg), k * count + key
-                east, north = places.east_m + along * np.sin(turn), places.north_m + along * np.cos(turn)
-                where = east, north, shots.camera_height_m[shot], (places.heading_deg + shots.heading_deg[shot]) % 360
-
-                def photo(day: Condition, at: np.ndarray, scene: Scene = scene, where: tuple = where) -> Tensor:
-                    return photos(scene, day, *job.tensors(at, *where), size_px=size).rgb
-
-                day = np.full(count, k * (len(nuisance.days) - 1))
-                _fill(array[slot], nuisance.days, day, shots.ground_sensor.take(shot), photo, bar)
-                metres[k, slot] = np.stack([east + number * CITY_GAP_M, north], 1)
-            done += count
-    database, queries = (
-        ArrayImages([f"{prefix}{i:06d}" for i in range(world.places)], array, _utm(where))
-        for prefix, array, where in zip("dq", passes, metres, strict=True)
-    )
-    hits = Positives.within(queries.positions, database.positions, 25.0)
-    write_vpr(_splits(job, Dataset("vpr", "all", queries, database, hits), (3, 1, 1)), root)
-
-
-def _frames(job: _Job, root: Path) -> None:
+def _frames(world: WorldConfig, size_px: tuple[int, int], root: Path, progress: bool) -> None:
     """The two passes of the season drive, stop by stop; numbers leap where the next stop is in another street or city."""
-    world, size = job.world, (max(1, job.photo_px * 3 // 4), job.photo_px)
     drive = DriveConfig(
-        "season", world.styles, world.seed, world.places, world.spacing_m, size, city_size_m=world.city_size_m,
+        "season", world.styles, world.seed, world.places, world.spacing_m, size_px, city_size_m=world.city_size_m,
         resolution_m=world.resolution_m,
     )  # fmt: skip
-    data = world_drives(drive, device=job.device, progress=job.progress)
+    data = world_drives(drive, progress=progress)
     away = np.hypot(*np.diff(data.query.positions.values, axis=0).T)
     write_frames(data, np.cumsum([0, *np.where(away > 1.5 * world.spacing_m, 10, 1)]).tolist(), root)
 
 
-LAYOUTS: dict[str, Callable[[_Job, Path], None]] = {
-    "cvusa": _cvusa, "cvact": _cvact, "vigor": _vigor, "university1652": _university1652, "sues200": _sues200, "vpr": _vpr,
-    "frames": _frames,
-}  # fmt: skip
+def _in_utm(images: ArrayImages) -> ArrayImages:
+    """The world's metres in a made-up UTM, to the centimetre that file names hold."""
+    metres = np.round(images.positions.values + UTM_ORIGIN, 2)
+    return replace(images, positions=Positions(metres, Metres("made-up UTM")))
 
 
-# shared
-
-
-def _parts(counts: list[int], weights: tuple[int, ...]) -> list[np.ndarray]:
+def _parts(counts: Sequence[int], weights: tuple[int, ...]) -> list[np.ndarray]:
     """Places of every city, split in driving order by weights, at least one each: the indices of each part."""
     parts: list[list[np.ndarray]] = [[] for _ in weights]
     first = 0
@@ -266,76 +180,77 @@ def _parts(counts: list[int], weights: tuple[int, ...]) -> list[np.ndarray]:
     return [np.concatenate(part) for part in parts]
 
 
-def _splits(job: _Job, data: Dataset, weights: tuple[int, ...]) -> dict[str, Dataset]:
-    parts = _parts(shares(job.world), weights)
+def _splits(data: Dataset, counts: Sequence[int], weights: tuple[int, ...]) -> dict[str, Dataset]:
+    parts = _parts(counts, weights)
     return {split: data.take(some, some) for split, some in zip(("train", "val", "test"), parts, strict=False)}
 
 
-def _places(flights: tuple[np.ndarray, np.ndarray], some: np.ndarray, views: np.ndarray | None = None) -> Dataset:
-    """The drone images of some places, all or some of each place's, against the places' tiles."""
-    tiles, drones = flights  # (N, 3, S, S), (N, V, 3, P, P)
-    views = np.arange(drones.shape[1]) if views is None else views
-    ids = [f"place{i:06d}-{v:02d}" for i in some for v in range(len(views))]
-    rows = (some[:, None] * drones.shape[1] + views).ravel()
-    return Dataset(
-        "flights", "all", ArrayImages(ids, drones.reshape(-1, *drones.shape[2:]), rows=torch.from_numpy(rows)),
-        ArrayImages([f"place{i:06d}" for i in some], tiles, rows=torch.from_numpy(some)),
-        Positives.one_each(np.repeat(np.arange(len(some)), len(views))),
-    )  # fmt: skip
+# products that only exports need
 
 
-def _flights(job: _Job, altitude_m: np.ndarray, pitch_deg: float, fov_deg: float) -> tuple[np.ndarray, np.ndarray]:
-    """Every place's tile (N, 3, S, S) and its drone images (N, V, 3, P, P), one an altitude, from all around."""
-    world, size, views = job.world, job.photo_px, len(altitude_m)
-    tiles = job.images("tiles", world.places, world.tile_px, world.tile_px)
-    drones = job.images("drones", world.places * views, size, size)
-    reach = 2 * float(altitude_m.max()) / math.tan(math.radians(-pitch_deg))
-    done = 0
-    with job.bar(world.places * views) as bar:
-        for number, count in enumerate(shares(world)):
-            scene, places, nuisance = job.city(number, count, reach)
-            here, heading = np.repeat(np.arange(count), views), np.tile(np.arange(views) * 360 / job.drone_views, count)
-            heading = (heading + between(0, 360, scene.city.seed, 402, here)).astype(np.float32) % 360
-            where = places.east_m[here], places.north_m[here], np.tile(altitude_m, count), heading
-            shots = draw_nuisance(level_named(world.difficulty), count * views, scene.city.seed, job.device)
+def _two_passes(world: WorldConfig, size_px: tuple[int, int], progress: bool) -> Dataset:
+    """Two passes along the streets on two days (one at the level that has only one): the second is looked up in the first."""
 
-            def view(day: Condition, at: np.ndarray, scene: Scene = scene, where: tuple = where) -> Tensor:
-                camera = {"size_px": size, "pitch_deg": pitch_deg, "fov_deg": fov_deg}
-                return drone_images(scene, day, *job.tensors(at, *where), **camera).rgb
+    def city(number: int, count: int) -> dict[str, Shots]:
+        scene, places, nuisance = city_of(world, number, count, "cpu")
+        key, seed = np.arange(count), scene.city.seed
+        drawn, turn = draw_nuisance(level_named(world.difficulty), 2 * count, seed), np.radians(places.heading_deg)
+        sides = {}
+        for k, name in enumerate(("gallery", "query")):
+            along = k * between(-3, 3, seed, 401, key)  # the second pass stops a little elsewhere
+            metres, shot = places.metres + np.stack([along * np.sin(turn), along * np.cos(turn)], -1), k * count + key
+            heading_deg = (places.heading_deg + drawn.heading_deg[shot]) % 360
+            day, sensor = np.full(count, k * (len(nuisance.days) - 1)), drawn.ground_sensor.take(shot)
+            sides[name] = photo_shots(
+                scene, metres, heading_deg, drawn.camera_height_m[shot], day, nuisance.days, sensor, size_px, 80.0
+            )
+        return sides
 
-            slot = slice(done * views, (done + count) * views)
-            _fill(drones[slot], nuisance.days, nuisance.day[here], shots.ground_sensor, view, bar)
-            centre = np.stack([places.east_m, places.north_m], -1) + nuisance.tile_shift_m
-            _tiles(job, tiles[done : done + count], scene, nuisance.satellite_day, centre, nuisance.satellite_sensor)
-            done += count
-    return tiles, drones.reshape(world.places, views, 3, size, size)
-
-
-def _fill(
-    out: np.ndarray, days: tuple[Condition, ...], day: np.ndarray, sensor: Sensor,
-    view: Callable[[Condition, np.ndarray], Tensor], bar: tqdm | None = None,
-) -> None:  # fmt: skip
-    """Render the images of one capture condition at a time, a batch at a time, into `out` as bytes."""
-    for number in np.unique(day):
-        at = np.flatnonzero(day == number)
-        for first in range(0, len(at), RENDER_BATCH):
-            here = at[first : first + RENDER_BATCH]
-            out[here] = expose(view(days[number], here), sensor.take(here)).cpu().numpy()
-            if bar is not None:
-                bar.update(len(here))
+    sides = {"gallery": ("d", (world.places, *size_px)), "query": ("q", (world.places, *size_px))}
+    found = rendered(
+        world, ["two passes", asdict(level_named(world.difficulty)), size_px], sides, city, progress=progress
+    )
+    query, gallery = (_in_utm(found[name]) for name in ("query", "gallery"))
+    return Dataset("vpr", "all", query, gallery, Positives.within(query.positions, gallery.positions, HIT_M))
 
 
-def _tiles(job: _Job, out: np.ndarray, scene: Scene, day: Condition, centre: np.ndarray, sensor: Sensor) -> None:
-    size = {"span_m": job.world.span_m, "size_px": job.world.tile_px}
-    _fill(out, (day,), np.zeros(len(out), int), sensor,
-          lambda day, at: satellite_tiles(scene, day, *job.tensors(at, *centre.T), **size).rgb)  # fmt: skip
+def _flights(
+    world: WorldConfig, altitude_m: np.ndarray, round_views: int, pitch_deg: float, fov_deg: float, photo_px: int,
+    progress: bool,
+) -> Dataset:  # fmt: skip
+    """A drone image of every place from each altitude, `round_views` of them once around it, against the places' tiles."""
+    level, views = level_named(world.difficulty), len(altitude_m)
+    reach_m = 2 * float(altitude_m.max()) / math.tan(math.radians(-pitch_deg))
+    wide = replace(world, span_m=max(world.span_m, reach_m))
+
+    def city(number: int, count: int) -> dict[str, Shots]:
+        scene, places, nuisance = city_of(wide, number, count, "cpu")
+        here, heading = np.repeat(np.arange(count), views), np.tile(np.arange(views) * 360 / round_views, count)
+        heading = (heading + between(0, 360, scene.city.seed, 402, here)).astype(np.float32) % 360
+        metres, altitudes = places.metres[here], np.tile(altitude_m, count)
+
+        def view(day: Condition, rows: np.ndarray) -> Rendered:
+            where = scene.tensors(rows, *metres.T, altitudes, heading)
+            return drone_images(scene, day, *where, size_px=photo_px, pitch_deg=pitch_deg, fov_deg=fov_deg)
+
+        sensor = draw_nuisance(level, count * views, scene.city.seed).ground_sensor
+        centre = places.metres + nuisance.tile_shift_m
+        return {
+            "query": Shots(metres, nuisance.day[here], nuisance.days, sensor, view),
+            "gallery": tile_shots(world, scene, nuisance.satellite_day, centre, nuisance.satellite_sensor),
+        }
+
+    sides = {
+        "query": ("flight", (world.places * views, photo_px, photo_px)),
+        "gallery": ("place", (world.places, world.tile_px, world.tile_px)),
+    }
+    behind = ["flights", asdict(level), altitude_m.tolist(), round_views, pitch_deg, fov_deg]
+    found = rendered(world, behind, sides, city, progress=progress)
+    return Dataset("flights", "all", **found, positives=Positives.one_each(np.repeat(np.arange(world.places), views)))
 
 
-def _utm(metres: np.ndarray) -> Positions:
-    """The world's metres in a made-up UTM, to the centimetre that file names hold."""
-    return Positions(np.round(np.float64(metres) + UTM_ORIGIN, 2), Metres("made-up UTM"))
-
-
-def _six(metres: np.ndarray, city: str) -> Positions:
-    """The world's metres as degrees to the six decimals that VIGOR's file names hold."""
-    return Positions(np.round(from_metres(metres, VIGOR_ORIGINS[city]), 6), Wgs84())
+def _over(flights: Dataset, some: np.ndarray, views: np.ndarray | None = None) -> Dataset:
+    """The drone images of some places, all or some of each place's, against the tiles of these places."""
+    count = len(flights) // len(flights.gallery)
+    views = np.arange(count) if views is None else views
+    return flights.take((some[:, None] * count + views).ravel(), some)

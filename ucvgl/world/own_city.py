@@ -9,11 +9,9 @@ Two folders, as a reader would bring them, and beside them the truth, for the ev
 The city lies at a made-up place in the North Atlantic.
 """
 
-import csv
-import io
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,29 +22,27 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ucvgl.data.files import read_columns, read_position_table
+from ucvgl.data.files import one_of
 from ucvgl.data.write import JPEG_QUALITY, new_folder
 from ucvgl.errors import InputError
 from ucvgl.geometry import perspective_view
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
+from ucvgl.world.appearance import Condition
 from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance
-from ucvgl.world.pairs import WorldConfig, city_of
-from ucvgl.world.places import Places
-from ucvgl.world.render import Scene
-from ucvgl.world.rendering import RENDER_BATCH
-from ucvgl.world.sensor import Sensor, expose
-from ucvgl.world.views import panoramas, satellite_tiles
+from ucvgl.world.pairs import WorldConfig, city_of, panorama_shots
+from ucvgl.world.render import Rendered, Scene
+from ucvgl.world.rendering import Shots
+from ucvgl.world.views import satellite_tiles
 
 ORIGIN = (45.0, -30.0)  # latitude, longitude of the city's south-western corner: open sea
-TILE_BATCH = 8  # satellite tiles rendered together: they have more pixels than the world's own
+Floats = NDArray[np.float64]
 
 
 def export_own_city(
     root: Path | str, style: str = "old_town", places: int = 300, seed: int = 0, *,
     tiles: Literal["xyz", "csv"] = "xyz", aligned: bool = True, difficulty: str = DEFAULT_LEVEL, spacing_m: float = 20.0,
     span_m: float = 50.0, zoom: int = 18, tile_px: int = 256, panorama_px: int = 128, city_size_m: float = 1000.0,
-    resolution_m: float = 0.4, photo_fov_deg: float | None = None,
-    origin: tuple[float, float] = ORIGIN, device: torch.device | str = "cpu",
+    resolution_m: float = 0.4, photo_fov_deg: float | None = None, origin: tuple[float, float] = ORIGIN,
     progress: bool = True,
 ) -> Path:  # fmt: skip
     """Render a city and write it as two unrelated folders; `root` appears only when it is complete.
@@ -70,137 +66,94 @@ def export_own_city(
         photo_fov_deg: photos of so many degrees across instead of panoramas, 4:3, in any direction, cut from panoramas of
             `panorama_px` (give 512); ground.csv then has the compass and the field of view. None: panoramas.
         origin: latitude and longitude of the city's south-western corner.
-        device: renders.
         progress: show a bar.
 
     Raises:
         InputError: a setting is impossible, the city has fewer places, or `root` holds something.
     """
-    if tiles not in ("xyz", "csv"):
-        raise InputError("tiles", expected="'xyz' or 'csv'", found=repr(tiles), todo="Choose one.")
+    one_of("tiles", tiles, ("xyz", "csv"), "Choose one.")
     config = WorldConfig(
         (style,), seed, places, spacing_m, difficulty, span_m, tile_px, panorama_px, city_size_m, resolution_m
     )
     centre_m, edge_m, names = (_pyramid if tiles == "xyz" else _squares)(city_size_m, origin, zoom)
-    if len(names) == 0:
+    if not names:
         raise InputError(
             "city_size_m", expected="room for a whole tile", found=f"{city_size_m:g} m", todo="Enlarge it, or the zoom."
         )
-    with new_folder(root) as scratch:
-        # a tile that would reach over the city's edge is not there, so places keep a tile's edge more away from it
-        scene, stops, nuisance = city_of(replace(config, span_m=span_m + 2 * float(edge_m.max())), 0, places, device)
-        bar = tqdm(total=places + len(names), desc="rendering the city", unit="image", disable=not progress)
-        heading = _ground(scratch, scene, stops, nuisance, panorama_px, seed, origin, aligned, photo_fov_deg, bar)
-        _tiles(scratch / "tiles", scene, nuisance, centre_m, edge_m, names, tile_px, bar)
+    # a tile that would reach over the city's edge is not there, so places keep a tile's edge more away from it
+    wide = replace(config, span_m=span_m + 2 * float(edge_m.max()))
+    bar = tqdm(total=places + len(names), desc="rendering the city", unit="image", disable=not progress)
+    with new_folder(root) as scratch, bar:
+        scene, stops, nuisance = city_of(wide, 0, places, "cpu")
+        compass = np.zeros(places, np.float32) if aligned else stops.heading_deg
+        if photo_fov_deg is not None:
+            compass = np.random.default_rng([seed, 411]).uniform(0, 360, places).astype(np.float32)
+        error = nuisance.heading_deg
+        faces = (compass + error) % 360 if compass.any() else error  # what the centre column really shows
+        order = np.random.default_rng([seed, 410]).permutation(places)
+        files = [f"pano_{k:05d}.jpg" for k in np.argsort(order)]  # stop order[k] has the name k
+        for rows, images in panorama_shots(scene, stops, replace(nuisance, heading_deg=faces), panorama_px).taken():
+            pictures = torch.from_numpy(images)
+            if photo_fov_deg is not None:  # the panorama's centre column is the photo's
+                pictures = perspective_view(pictures, (panorama_px * 3 // 4, panorama_px), photo_fov_deg)
+            for i, picture in zip(rows, pictures, strict=True):
+                _write(picture, scratch / "ground" / files[i])
+            bar.update(len(rows))
+        degrees = from_metres(stops.metres.astype(np.float64), origin)
+        truth = [(files[i], *_degrees(degrees[i]), f"{float(faces[i]) % 360:.3f}") for i in order]
+        _table(scratch / "truth.csv", ("file", "latitude", "longitude", "heading_deg"), truth)
+        if photo_fov_deg is not None:
+            known = [(files[i], f"{float(compass[i]) % 360:.3f}", f"{photo_fov_deg:g}") for i in order]
+            _table(scratch / "ground.csv", ("file", "heading_deg", "fov_deg"), known)
+        elif not aligned:
+            known = [(files[i], f"{float(compass[i]) % 360:.3f}") for i in order]
+            _table(scratch / "ground.csv", ("file", "heading_deg"), known)
+
+        for rows, images in _mosaic(scene, nuisance, centre_m, edge_m, tile_px).taken():
+            for i, image in zip(rows, images, strict=True):
+                _write(torch.from_numpy(image), scratch / "tiles" / names[i])
+            bar.update(len(rows))
         if tiles == "csv":
-            degrees = from_metres(centre_m, origin)
-            rows = [
-                (leaf, f"{lat:.8f}", f"{lon:.8f}", repr(edge / tile_px))
-                for leaf, (lat, lon), edge in zip(names, degrees, edge_m.tolist(), strict=True)
-            ]
+            where = zip(names, from_metres(centre_m, origin), edge_m.tolist(), strict=True)
+            rows = [(name, *_degrees(at), repr(edge / tile_px)) for name, at, edge in where]
             _table(scratch / "tiles.csv", ("file", "latitude", "longitude", "metres_per_pixel"), rows)
-        settings = {
-            "style": style, "seed": seed, "places": places, "tiles": tiles, "aligned": aligned, "difficulty": difficulty,
-            "spacing_m": spacing_m, "span_m": span_m, "zoom": zoom, "tile_px": tile_px, "panorama_px": panorama_px,
-            "city_size_m": city_size_m, "resolution_m": resolution_m, "origin": list(origin),
-            "photo_fov_deg": photo_fov_deg, "heading_error_deg": float(np.abs(heading).max()),
-            "note": "a synthetic city at a made-up place",
+        settings = asdict(config) | {
+            "tiles": tiles, "aligned": aligned, "zoom": zoom, "photo_fov_deg": photo_fov_deg, "origin": list(origin),
+            "heading_error_deg": float(np.abs(error).max()), "note": "a synthetic city at a made-up place",
         }  # fmt: skip
         (scratch / "city.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        bar.close()
     return Path(root).resolve()
 
 
-def read_truth(path: Path | str) -> tuple[list[str], Positions, NDArray[np.float64]]:
-    """Files, positions (WGS84) and headings (N,) in degrees of the panoramas, from truth.csv: for evaluation alone."""
-    files, positions = read_position_table(path)
-    _, columns = read_columns(path, ("heading_deg",))
-    return files, positions, columns["heading_deg"]
+def _mosaic(scene: Scene, nuisance: Nuisance, centre_m: Floats, edge_m: Floats, tile_px: int) -> Shots:
+    """Tiles of one day and one exposure, as a mosaic has, with noise of each tile's own."""
 
-
-def _ground(
-    root: Path, scene: Scene, stops: Places, nuisance: Nuisance, rows: int, seed: int, origin: tuple[float, float],
-    aligned: bool, photo_fov_deg: float | None, bar: tqdm,
-) -> NDArray[np.float32]:  # fmt: skip
-    """Write the pictures and truth.csv; returns the errors of the headings in degrees."""
-    count = len(stops)
-    error = nuisance.heading_deg
-    compass = np.zeros(count, np.float32) if aligned else stops.heading_deg
-    if photo_fov_deg is not None:
-        compass = np.random.default_rng([seed, 411]).uniform(0, 360, count).astype(np.float32)
-    faces = (compass + error) % 360 if compass.any() else error  # what the centre column really shows
-    order = np.random.default_rng([seed, 410]).permutation(count)
-    names = [f"pano_{k:05d}.jpg" for k in np.argsort(order)]  # stop order[k] has the name k
-    (root / "ground").mkdir()
-    for day in np.unique(nuisance.day):
-        at = np.flatnonzero(nuisance.day == day)
-        for first in range(0, len(at), RENDER_BATCH):
-            here = at[first : first + RENDER_BATCH]
-            east, north, height, heading, pitch, roll = (
-                torch.from_numpy(np.float32(array[here])).to(scene.device)
-                for array in (stops.east_m, stops.north_m, nuisance.camera_height_m, faces, nuisance.pitch_deg,
-                              nuisance.roll_deg)
-            )  # fmt: skip
-            tilt = {"pitch_deg": pitch, "roll_deg": roll} if bool(pitch.any()) or bool(roll.any()) else {}
-            view = panoramas(
-                scene, nuisance.days[day], east, north, height, height_px=rows, heading_deg=heading, **tilt
-            )
-            images = expose(view.rgb, nuisance.ground_sensor.take(here))
-            if photo_fov_deg is not None:  # the panorama's centre column is the photo's
-                images = perspective_view(images, (rows * 3 // 4, rows), photo_fov_deg)
-            for i, image in zip(here, images, strict=True):
-                _write(image, root / "ground" / names[i])
-            bar.update(len(here))
-    degrees = from_metres(np.stack([stops.east_m, stops.north_m], -1).astype(np.float64), origin)
-    truth = [(names[i], f"{degrees[i, 0]:.8f}", f"{degrees[i, 1]:.8f}", f"{float(faces[i]) % 360:.3f}") for i in order]
-    _table(root / "truth.csv", ("file", "latitude", "longitude", "heading_deg"), truth)
-    if not aligned or photo_fov_deg is not None:
-        known = [(names[i], f"{float(compass[i]) % 360:.3f}") for i in order]
-        if photo_fov_deg is not None:
-            known = [(*row, f"{photo_fov_deg:g}") for row in known]
-        _table(root / "ground.csv", ("file", "heading_deg", "fov_deg")[: len(known[0])], known)
-    return error
-
-
-def _tiles(
-    root: Path, scene: Scene, nuisance: Nuisance, centre_m: NDArray[np.float64], edge_m: NDArray[np.float64],
-    names: list[str], size: int, bar: tqdm,
-) -> None:  # fmt: skip
-    """Write the satellite tiles: one day and one exposure, as a mosaic has, with noise of their own."""
-    one = nuisance.satellite_sensor
-    for first in range(0, len(names), TILE_BATCH):
-        here = np.arange(first, min(first + TILE_BATCH, len(names)))
-        east, north = (torch.from_numpy(np.float32(centre_m[here, k])).to(scene.device) for k in range(2))
-        parts = [
-            satellite_tiles(
-                scene, nuisance.satellite_day, east[k : k + 1], north[k : k + 1], span_m=float(edge), size_px=size
-            ).rgb
-            for k, edge in enumerate(edge_m[here])
+    def view(day: Condition, rows: NDArray) -> Rendered:
+        tiles = [
+            satellite_tiles(scene, day, *scene.tensors([i], *centre_m.T), span_m=float(edge_m[i]), size_px=tile_px)
+            for i in rows
         ]
-        many = one.take(np.zeros(len(here), np.int64))
-        seed = (one.seed[:1] + torch.from_numpy(here.astype(np.int32)).to(scene.device)).int()
-        sensor = Sensor(many.gain, many.gamma, many.noise, seed, one.blur_px, one.haze)
-        for i, image in zip(here, expose(torch.cat(parts), sensor), strict=True):
-            _write(image, root / names[i])
-        bar.update(len(here))
+        return Rendered(*(torch.cat([getattr(tile, name) for tile in tiles]) for name in ("rgb", "kind")))
+
+    every = np.zeros(len(centre_m), np.int32)  # by the first camera
+    one = nuisance.satellite_sensor.take(every)
+    sensor = replace(one, seed=one.seed + torch.arange(len(centre_m), dtype=torch.int32))
+    return Shots(centre_m, every, (nuisance.satellite_day,), sensor, view)
 
 
-def _pyramid(
-    size_m: float, origin: tuple[float, float], zoom: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+def _pyramid(size_m: float, origin: tuple[float, float], zoom: int) -> tuple[Floats, Floats, list[str]]:
     """Centres (T, 2) and edges (T,) in the city's metres, and names, of the XYZ tiles that lie wholly in the city."""
     if not 0 < zoom <= 24:
         raise InputError("zoom", expected="1 to 24", found=zoom, todo="Aerial pictures have 18 to 20.")
-    (south, west), (north, east) = from_metres(np.array([[0, 0], [size_m, size_m]]), origin)
     side = 2**zoom
-
-    def number(lat: float, lon: float) -> tuple[int, int]:
-        return int((lon + 180) / 360 * side), int((1 - np.arctanh(np.sin(np.radians(lat))) / np.pi) / 2 * side)
-
-    (x0, y1), (x1, y0) = number(south, west), number(north, east)
+    lat, lon = from_metres(
+        np.array([[0, 0], [size_m, size_m]]), origin
+    ).T  # of the south-western, the north-eastern corner
+    x0, x1 = ((lon + 180) / 360 * side).astype(int)
+    y1, y0 = ((1 - np.arctanh(np.sin(np.radians(lat))) / np.pi) / 2 * side).astype(int)
     found = [(x, y) for y in range(y0, y1 + 1) for x in range(x0, x1 + 1)]
 
-    def metres(shift: float) -> NDArray[np.float64]:
+    def metres(shift: float) -> Floats:
         x, y = (np.array(found, np.float64) + 0.5 + shift).T / side  # half a tile off the centre: a corner
         lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * y))))
         return to_metres(Positions(np.stack([lat, x * 360 - 180], 1), Wgs84()), origin).values
@@ -210,13 +163,14 @@ def _pyramid(
     # drawn as a square between the two, a tenth of a metre off at its edges.
     centre, edge = (low + high) / 2, np.abs(high - low).mean(1)
     inside = np.all((centre >= edge[:, None] / 2) & (centre <= size_m - edge[:, None] / 2), axis=1)
-    names = [f"{zoom}/{x}/{y}.jpg" for (x, y), good in zip(found, inside, strict=True) if good]
-    return centre[inside], edge[inside], names
+    return (
+        centre[inside],
+        edge[inside],
+        [f"{zoom}/{x}/{y}.jpg" for (x, y), is_in in zip(found, inside, strict=True) if is_in],
+    )
 
 
-def _squares(
-    size_m: float, origin: tuple[float, float], zoom: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+def _squares(size_m: float, origin: tuple[float, float], zoom: int) -> tuple[Floats, Floats, list[str]]:
     """The same for squares that fill the city exactly, about as large as the tiles of that zoom."""
     about = 2 * np.pi * 6_378_137.0 * np.cos(np.radians(origin[0])) / 2**zoom
     count = max(1, round(size_m / about))
@@ -228,11 +182,13 @@ def _squares(
 
 def _write(image: Tensor, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = image.permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
+    pixels = image.permute(1, 2, 0).numpy()  # (H, W, 3)
     Image.fromarray(pixels).save(path, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
 
 
-def _table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    path.write_text(text.getvalue(), encoding="utf-8")
+def _degrees(lat_lon: Floats) -> list[str]:
+    return [f"{value:.8f}" for value in lat_lon]
+
+
+def _table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    path.write_text("".join(",".join(row) + "\n" for row in [header, *rows]), encoding="utf-8")

@@ -1,20 +1,19 @@
-"""A world as a data set: places in one or more cities, each with a panorama and the satellite tile of the spot."""
+"""The world as a data set of panoramas and satellite tiles: pairs of one spot each, or tiles on a grid, as in VIGOR."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ucvgl.data.container import Dataset, Positives
-from ucvgl.world.city import make_city
+from ucvgl.world.appearance import Condition
 from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance, draw_nuisance, level_named
 from ucvgl.world.places import Places, choose, street_places
-from ucvgl.world.render import Scene
-from ucvgl.world.rendering import Side, batched, check_settings, city_seed, rendered
-from ucvgl.world.sensor import expose
-from ucvgl.world.styles import style_named
+from ucvgl.world.render import Rendered, Scene
+from ucvgl.world.rendering import CITY_GAP_M, Shots, check_settings, rendered, scene_of, shares
+from ucvgl.world.sensor import Sensor
 from ucvgl.world.views import panoramas, satellite_tiles
 
 
@@ -36,7 +35,7 @@ class WorldConfig:
     def __post_init__(self) -> None:
         level_named(self.difficulty)
         sizes = ("span_m", "tile_px", "panorama_px")
-        check_settings(self, {name: (getattr(self, name) > 0, "a number above 0") for name in sizes})
+        check_settings(self, *((name, getattr(self, name) > 0, "a number above 0") for name in sizes))
 
 
 def world_pairs(
@@ -47,53 +46,100 @@ def world_pairs(
     Panoramas are uint8 (3, H, 2H), tiles (3, S, S), with true positions in metres; `split` is what this part is called.
     InputError if the cities have fewer places at that spacing, or there is no room on the disk.
     """
-    count, rows, tile = config.places, config.panorama_px, config.tile_px
-    shapes = {"query": (count, 3, rows, 2 * rows), "gallery": (count, 3, tile, tile)}
-    ids = dict.fromkeys(shapes, lambda i: f"{split}-{i:06d}")
-    level = level_named(config.difficulty)
-    sides = rendered(config, shapes, lambda *city: _sides(config, *city, device), [level], ids, progress=progress)
-    return Dataset("world", split, sides["query"], sides["gallery"], Positives.one_each(np.arange(count)))
+
+    def city(number: int, count: int) -> dict[str, Shots]:
+        scene, places, nuisance = city_of(config, number, count, device)
+        centre = places.metres + nuisance.tile_shift_m
+        return {
+            "query": panorama_shots(scene, places, nuisance, config.panorama_px),
+            "gallery": tile_shots(config, scene, nuisance.satellite_day, centre, nuisance.satellite_sensor),
+        }
+
+    sides = {
+        "query": (f"{split}-", (config.places, config.panorama_px, 2 * config.panorama_px)),
+        "gallery": (f"{split}-", (config.places, config.tile_px, config.tile_px)),
+    }
+    behind = ["pairs", asdict(level_named(config.difficulty))]
+    found = rendered(config, behind, sides, city, progress=progress)
+    return Dataset("world", split, **found, positives=Positives.one_each(np.arange(config.places)))
 
 
-def _sides(config: WorldConfig, number: int, count: int, device: torch.device | str) -> dict[str, Side]:
-    scene, places, nuisance = city_of(config, number, count, device)
-    here = np.stack([places.east_m, places.north_m], -1)
-    centre = here + nuisance.tile_shift_m
+def world_grid(
+    config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu", progress: bool = True
+) -> Dataset:
+    """N panoramas and the M tiles around them, `span_m` wide on a grid of half of that: VIGOR's layout (CVPR 2021).
 
-    def tile(rows: NDArray) -> Tensor:
-        east, north = (torch.from_numpy(centre[rows, k]).to(device) for k in range(2))
-        view = satellite_tiles(scene, nuisance.satellite_day, east, north, span_m=config.span_m, size_px=config.tile_px)
-        return expose(view.rgb, nuisance.satellite_sensor.take(rows))
+    A panorama's tile is the one with the nearest centre; the three others that show its spot are semi-positives. Several
+    panoramas may share a tile, and some tiles are nobody's nearest. Sizes, ids and errors as `world_pairs`.
+    """
+    level, step = level_named(config.difficulty), config.span_m / 2
+    wide = replace(config, span_m=2 * config.span_m)  # keeps places so far from the edge that all four tiles are inside
 
-    def panorama(rows: NDArray) -> Tensor:
-        return panorama_bytes(scene, places, nuisance, rows, config.panorama_px)
+    def city(number: int, count: int) -> dict[str, Shots]:
+        scene, places, nuisance = city_of(wide, number, count, device)
+        # rounded as they are kept, so that reading them gives the same tiles
+        kept = (places.metres + np.float32([number * CITY_GAP_M, 0])).astype(np.float64)
+        centre = np.float32(around(kept - [number * CITY_GAP_M, 0], step)[0])
+        sensor = draw_nuisance(level, len(centre), scene.city.seed, device).satellite_sensor
+        return {
+            "query": panorama_shots(scene, places, nuisance, config.panorama_px),
+            "gallery": tile_shots(config, scene, nuisance.satellite_day, centre, sensor),
+        }
 
-    return {"query": Side(here, batched(count), panorama), "gallery": Side(centre, batched(count), tile)}
+    counts = shares(config)
+    most = sum(min(4 * count, math.ceil(config.city_size_m / step) ** 2) for count in counts)
+    sides = {
+        "query": (f"{split}-", (config.places, config.panorama_px, 2 * config.panorama_px)),
+        "gallery": (f"{split}-tile-", (most, config.tile_px, config.tile_px)),
+    }
+    found = rendered(config, ["grid", asdict(level)], sides, city, progress=progress)
+    tile_of, first = [], 0
+    for number, here in enumerate(np.split(found["query"].positions.values, np.cumsum(counts)[:-1])):
+        centre, own = around(here - [number * CITY_GAP_M, 0], step)
+        tile_of.append(first + own)
+        first += len(centre)
+    best, *semi = np.concatenate(tile_of).T  # (N,) each
+    return Dataset("world", split, **found, positives=Positives.one_each(best),
+                   semi_positives=Positives.of(np.stack(semi, 1)))  # fmt: skip
+
+
+def around(here_m: NDArray, step_m: float) -> tuple[NDArray, NDArray]:
+    """The tiles of a grid that places need: centres (M, 2) metres, and for each of (N, 2) places its four, the nearest first."""
+    corner = np.floor(here_m / step_m)[:, None] + np.array([[0, 0], [0, 1], [1, 0], [1, 1]])  # (N, 4, 2)
+    order = np.argsort(np.hypot(*(corner * step_m - here_m[:, None]).transpose(2, 0, 1)), 1, kind="stable")
+    corner = np.take_along_axis(corner, order[..., None], 1)
+    cells, tile_of = np.unique(corner.reshape(-1, 2), axis=0, return_inverse=True)
+    return cells * step_m, tile_of.reshape(-1, 4)
 
 
 def city_of(config: WorldConfig, number: int, count: int, device: torch.device | str) -> tuple[Scene, Places, Nuisance]:
     """City `number` of a world on a device, `count` places in it, and what its level drew for them."""
-    seed = city_seed(config, number)
-    style = style_named(config.styles[number])
-    city = make_city(style, seed, size_m=config.city_size_m, resolution_m=config.resolution_m)
-    level = level_named(config.difficulty)
+    scene, level = scene_of(config, number, device), level_named(config.difficulty)
     margin = config.span_m / 2 + max(10.0, 3.1 * level.tile_shift_m)  # room for a tile shifted as far as it can be
-    places = choose(street_places(city, config.spacing_m, margin_m=margin), count, seed)
-    nuisance = draw_nuisance(level, count, seed, device)
-    return Scene(city, device), places, nuisance
+    places = choose(street_places(scene.city, config.spacing_m, margin_m=margin), count, scene.city.seed)
+    return scene, places, draw_nuisance(level, count, scene.city.seed, device)
 
 
-def panorama_bytes(scene: Scene, places: Places, nuisance: Nuisance, here: NDArray, rows: int) -> Tensor:
-    """Panoramas of some places, those of one day at a time, as bytes on the scene's device."""
-    out = torch.empty((len(here), 3, rows, 2 * rows), dtype=torch.uint8, device=scene.device)
-    poses = np.stack([
+def panorama_shots(scene: Scene, places: Places, nuisance: Nuisance, height_px: int) -> Shots:
+    """A panorama at each place, with the pose, the day and the camera that its level drew."""
+    poses = (
         places.east_m, places.north_m, nuisance.camera_height_m, nuisance.heading_deg, nuisance.pitch_deg, nuisance.roll_deg,
-    ])  # fmt: skip
-    for day in np.unique(nuisance.day[here]):
-        slot = np.nonzero(nuisance.day[here] == day)[0]
-        at = here[slot]
-        east, north, height, heading, pitch, roll = torch.from_numpy(poses[:, at]).to(scene.device)
-        tilt = {"pitch_deg": pitch, "roll_deg": roll}
-        view = panoramas(scene, nuisance.days[day], east, north, height, height_px=rows, heading_deg=heading, **tilt)
-        out[torch.from_numpy(slot).to(scene.device)] = expose(view.rgb, nuisance.ground_sensor.take(at))
-    return out
+    )  # fmt: skip
+
+    def view(day: Condition, rows: NDArray) -> Rendered:
+        east, north, height, heading, pitch, roll = scene.tensors(rows, *poses)
+        return panoramas(
+            scene, day, east, north, height, height_px=height_px, heading_deg=heading, pitch_deg=pitch, roll_deg=roll
+        )
+
+    return Shots(places.metres, nuisance.day, nuisance.days, nuisance.ground_sensor, view)
+
+
+def tile_shots(config: WorldConfig, scene: Scene, day: Condition, centre_m: NDArray, sensor: Sensor) -> Shots:
+    """Tiles about centres (N, 2) in the city's metres, all of one day."""
+
+    def view(day: Condition, rows: NDArray) -> Rendered:
+        east, north = scene.tensors(rows, *centre_m.T)
+        return satellite_tiles(scene, day, east, north, span_m=config.span_m, size_px=config.tile_px)
+
+    return Shots(centre_m, np.zeros(len(centre_m), np.int32), (day,), sensor, view)

@@ -25,6 +25,11 @@ class Places:
     def __len__(self) -> int:
         return len(self.east_m)
 
+    @property
+    def metres(self) -> Floats:
+        """(N, 2) east and north."""
+        return np.stack([self.east_m, self.north_m], -1)
+
     def take(self, index: NDArray) -> "Places":
         """The stops at those indices."""
         return Places(self.east_m[index], self.north_m[index], self.heading_deg[index], self.drive[index])
@@ -78,3 +83,11 @@ def choose(places: Places, count: int, seed: int) -> Places:
     places.check(count)
     order = np.argsort(hash32(seed, 99, np.arange(len(places))), kind="stable")
     return places.take(np.sort(order[:count]))
+
+
+def along_streets(places: Places, count: int, seed: int) -> Places:
+    """`count` stops of whole streets, one after the other, the last one cut short; InputError if there are fewer."""
+    places.check(count)
+    streets = np.unique(places.drive)
+    order = streets[np.argsort(hash32(seed, 505, streets), kind="stable")]
+    return places.take(np.concatenate([np.flatnonzero(places.drive == street) for street in order])[:count])

@@ -65,6 +65,10 @@ class Scene:
             self._days[key] = light_city(self.city, self.layers, self.objects, condition, from_above=from_above)
         return self._days[key]
 
+    def tensors(self, rows: np.ndarray, *arrays: np.ndarray) -> tuple[Tensor, ...]:
+        """These rows of arrays, as float32 on the device."""
+        return tuple(torch.from_numpy(np.float32(array[rows])).to(self.device) for array in arrays)
+
     def pixel(self, east: Tensor, north: Tensor) -> tuple[Tensor, Tensor]:
         """Continuous pixel coordinates (column, row) of points in metres; pixel centres are at halves."""
         return east / self.city.resolution_m, self.pixels - north / self.city.resolution_m

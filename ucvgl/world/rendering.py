@@ -1,25 +1,29 @@
-"""From a world's settings to a data set: rendered once, kept under runs/worlds/<hash of the settings>, mapped after that.
+"""From a world's settings to images: rendered once, kept under runs/worlds/<hash of the settings>, mapped after that.
 
-The one path of pairs and drives: each says which pictures a city has, here they are written and opened again.
+The one path of all products: each says which shots its cities hold, here they are taken, written and opened again.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from ucvgl.data.cache import made_once, mapped, new_images
 from ucvgl.data.container import ArrayImages
-from ucvgl.errors import InputError
+from ucvgl.errors import check_fields
 from ucvgl.positions import Metres, Positions
+from ucvgl.world.appearance import Condition
+from ucvgl.world.city import make_city
 from ucvgl.world.noise import hash32
+from ucvgl.world.render import Rendered, Scene
+from ucvgl.world.sensor import Sensor, expose
 from ucvgl.world.styles import style_named
 
 RENDER_BATCH = 32
@@ -34,30 +38,21 @@ class Config(Protocol):
     seed: int
     places: int
     spacing_m: float
+    city_size_m: float
+    resolution_m: float
 
 
-def check_settings(config: Config, own: Mapping[str, tuple[bool, str]]) -> None:
-    """InputError for the first wrong setting; own: those of one kind of config, name -> (is it right, what is expected)."""
+def check_settings(config: Config, *own: tuple[str, bool, str]) -> None:
+    """InputError for the first wrong setting; own: rules of one kind of config, as `check_fields` takes them."""
     for name in config.styles:
         style_named(name)
-    checks = {
-        "styles": (len(config.styles) > 0, "at least one city style"),
-        "places": (isinstance(config.places, int) and config.places > 0, "a whole number above 0"),
-        "spacing_m": (config.spacing_m > 0, "metres above 0"),
-    }
-    for name, (right, expected) in {**checks, **own}.items():
-        if not right:
-            raise InputError(name, expected=expected, found=repr(getattr(config, name)), todo="Correct it.")
-
-
-@dataclass(frozen=True)
-class Side:
-    """The pictures of one city on one side: queries or gallery."""
-
-    metres: NDArray[np.float32]  # (n, 2), true east and north in the city's frame
-    batches: Sequence[NDArray]  # rows to render together
-    picture: Callable[[NDArray], Tensor]  # rows (B,) -> uint8 (B, 3, H, W)
-    heading_deg: NDArray[np.float32] | None = None  # (n,), where the camera looks, clockwise from north
+    check_fields(
+        config, "", "Correct it.",
+        ("styles", len(config.styles) > 0, "at least one city style"),
+        ("places", isinstance(config.places, int) and config.places > 0, "a whole number above 0"),
+        ("spacing_m", config.spacing_m > 0, "metres above 0"),
+        *own,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -74,65 +69,79 @@ def shares(config: Config) -> list[int]:
     return [config.places // cities + (number < config.places % cities) for number in range(cities)]
 
 
-def city_seed(config: Config, number: int) -> int:
-    """The seed of city `number` and of everything drawn in it."""
-    return int(hash32(config.seed, 300, number)[0] >> 8)
+def scene_of(config: Config, number: int, device: torch.device | str) -> Scene:
+    """City `number` of a world on a device; its seed is that of everything drawn in it."""
+    style, seed = style_named(config.styles[number]), int(hash32(config.seed, 300, number)[0] >> 8)
+    return Scene(make_city(style, seed, size_m=config.city_size_m, resolution_m=config.resolution_m), device)
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Images to be taken in one city by one kind of camera."""
+
+    metres: NDArray[np.float32]  # (N, 2), true east and north in the city's frame
+    day: NDArray[np.int32]  # (N,), index into `days`
+    days: tuple[Condition, ...]
+    sensor: Sensor  # of N cameras
+    view: Callable[[Condition, NDArray], Rendered]  # what the cameras of some rows see on their day
+    heading_deg: NDArray[np.float32] | None = (
+        None  # (N,) where the camera looks, clockwise from north, if it is to be known
+    )
+
+    def taken(self) -> Iterator[tuple[NDArray, NDArray[np.uint8]]]:
+        """Rows (B,) and their images (B, 3, H, W): a batch at a time, each of one day."""
+        for day in np.unique(self.day):
+            rows = np.flatnonzero(self.day == day)
+            for first in range(0, len(rows), RENDER_BATCH):
+                some = rows[first : first + RENDER_BATCH]
+                yield some, expose(self.view(self.days[day], some).rgb, self.sensor.take(some)).cpu().numpy()
 
 
 def rendered(
-    config: Config, shapes: Mapping[str, tuple[int, ...]], city: Callable[[int, int], Mapping[str, Side]],
-    behind: Sequence[Any], ids: Mapping[str, Callable[[int], str]], *, progress: bool = True,
+    config: Config, behind: Sequence[Any], sides: Mapping[str, tuple[str, tuple[int, int, int]]],
+    city: Callable[[int, int], Mapping[str, Shots]], *, progress: bool = True,
 ) -> dict[str, ArrayImages]:  # fmt: skip
     """The images of both sides: from the cache if they were rendered before, else rendered and kept.
 
-    config: a frozen dataclass; what it holds names the pictures, and so do the dataclasses `behind` names in it (levels).
-    shapes: of all images of a side, (N, 3, H, W); ids: of each image, by its number.
+    config: a frozen dataclass; what it holds names the images, and so does what lies `behind` it (the product, its level).
+    sides: what ids begin with, and how many images there are at most, their height and width.
     city: its number and how many places it has -> its sides.
     InputError if there is no room on the disk, or a city has fewer places.
     """
-    named = [asdict(part) for part in [*(style_named(name) for name in config.styles), *behind]]
-    key = {"code": source_digest(), "kind": type(config).__name__, "behind": named, **asdict(config)}
-    folder = made_once("worlds", key, lambda folder: _render(folder, config, shapes, city, progress))
-    sides = {}
-    for name, shape in shapes.items():
+    built = [asdict(style_named(name)) for name in config.styles]
+    key = {"code": source_digest(), "built": built, "behind": behind, **asdict(config)}
+    folder = made_once("worlds", key, lambda folder: _render(folder, config, sides, city, progress))
+    found = {}
+    for name, (prefix, _) in sides.items():
         metres, turned = np.load(folder / f"{name}_m.npy").astype(np.float64), folder / f"{name}_deg.npy"
         positions = Positions(metres, FRAME, "embedded world", np.load(turned) if turned.exists() else None)
-        names = tuple(ids[name](i) for i in range(shape[0]))
-        sides[name] = ArrayImages(names, mapped(folder, name), positions, (folder / f"{name}.sha256").read_text())
-    return sides
+        ids, source = [f"{prefix}{i:06d}" for i in range(len(metres))], (folder / f"{name}.sha256").read_text()
+        found[name] = ArrayImages(ids, mapped(folder, name)[: len(metres)], positions, source)
+    return found
 
 
 def _render(
-    folder: Path, config: Config, shapes: Mapping[str, tuple[int, ...]],
-    city: Callable[[int, int], Mapping[str, Side]], progress: bool,
+    folder: Path, config: Config, sides: Mapping[str, tuple[str, tuple[int, int, int]]],
+    city: Callable[[int, int], Mapping[str, Shots]], progress: bool,
 ) -> None:  # fmt: skip
-    """Render all pictures straight into memory-mapped files, so that no world is too large for memory."""
-    out = {name: new_images(folder, name, shape) for name, shape in shapes.items()}
-    metres: dict[str, list[NDArray]] = {name: [] for name in shapes}
-    headings: dict[str, list[NDArray]] = {name: [] for name in shapes}
-    done = dict.fromkeys(shapes, 0)
-    total = sum(shape[0] for shape in shapes.values())
+    """Render all images straight into memory-mapped files, so that no world is too large for memory."""
+    out = {name: new_images(folder, name, (most, 3, *size)) for name, (_, (most, *size)) in sides.items()}
+    metres, headings, done = ({name: [] for name in sides}, {name: [] for name in sides}, dict.fromkeys(sides, 0))
+    total = sum(most for _, (most, *_) in sides.values())
     with tqdm(total=total, desc="rendering the world", unit="image", disable=not progress) as bar:
         for number, (style, count) in enumerate(zip(config.styles, shares(config), strict=True)):
-            if not count:
-                continue
-            for name, side in city(number, count).items():
-                for rows in side.batches:
-                    out[name][done[name] + rows] = side.picture(rows).cpu().numpy()
+            for name, shots in city(number, count).items() if count else ():
+                for rows, images in shots.taken():
+                    out[name][done[name] + rows] = images
                     bar.update(len(rows))
-                done[name] += len(side.metres)
-                metres[name].append(side.metres + np.float32([number * CITY_GAP_M, 0]))
-                headings[name] += [] if side.heading_deg is None else [side.heading_deg]
+                done[name] += len(shots.metres)
+                metres[name].append(shots.metres + np.float32([number * CITY_GAP_M, 0]))
+                headings[name] += [] if shots.heading_deg is None else [shots.heading_deg]
             bar.set_postfix(city=style)
     for name, array in out.items():
         array.flush()
         np.save(folder / f"{name}_m.npy", np.concatenate(metres[name]), allow_pickle=False)
         if headings[name]:
             np.save(folder / f"{name}_deg.npy", np.concatenate(headings[name]), allow_pickle=False)
-        # trainings go by the pixels: new code that renders the same pictures leaves them valid
-        (folder / f"{name}.sha256").write_text(hashlib.sha256(array).hexdigest()[:16])
-
-
-def batched(count: int) -> list[NDArray]:
-    """Rows 0 to count - 1, RENDER_BATCH at a time."""
-    return [np.arange(first, min(first + RENDER_BATCH, count)) for first in range(0, count, RENDER_BATCH)]
+        # trainings go by the pixels: new code that renders the same images leaves them valid
+        (folder / f"{name}.sha256").write_text(hashlib.sha256(array[: done[name]]).hexdigest()[:16])
