@@ -7,14 +7,14 @@ a world to learn matching in, not a photometric simulation.
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ucvgl.data.files import one_of
-from ucvgl.errors import InputError
+from ucvgl.errors import check_fields, one_of
 from ucvgl.world.city import City
 from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FACADES, TRUNK, Kind
 from ucvgl.world.noise import between, unit
@@ -42,9 +42,8 @@ class Condition:
     def __post_init__(self) -> None:
         one_of("season", self.season, SEASONS, "Correct it.")
         bounds = {"cloud": (0, 1), "snow": (0, 1), "sun_azimuth_deg": (-360, 360), "sun_elevation_deg": (-90, 90)}
-        for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
-                raise InputError(name, expected=f"{low} to {high}", found=getattr(self, name), todo="Correct it.")
+        rules = ((name, low <= getattr(self, name) <= high, f"{low} to {high}") for name, (low, high) in bounds.items())
+        check_fields(self, "", "Correct it.", *rules)
 
     @property
     def night(self) -> bool:
@@ -89,8 +88,7 @@ LEAVES = {"spring": ((98, 126, 58), (138, 156, 84)), "summer": ((56, 80, 40), (9
 NEEDLES = ((42, 62, 44), (60, 80, 56))
 
 
-@dataclass(frozen=True)
-class Objects:
+class Objects(NamedTuple):
     """Tables by object number, on the device."""
 
     walls: Tensor  # (FACADES, 3) in 0..1
@@ -166,64 +164,54 @@ def light_city(city: City, layers: Layers, objects: Objects, condition: Conditio
     relief = layers["relief"]
     device = relief.device
     cars = car_heights(city, condition, device)
-    car_site = (-relief[..., 3].int()).clamp(0, TRUNK)
-    solid = relief[..., 0].float() * 0.01 + cars[car_site]
+    solid = relief[..., 0].float() * 0.01 + cars[(-relief[..., 3].int()).clamp(0, TRUNK)]
     crown = (relief[..., 0].float() + relief[..., 2].float()) * 0.01
     leafy = (relief[..., 2] > 0) & (layers["dither"] < condition.leaf_cover)
     covered = torch.where(leafy, crown, solid)
     ceiling = shadow_ceiling(covered, city.resolution_m, condition)
-    top = (covered if from_above else solid)[None]
+    top = (covered if from_above else solid)[None]  # what the light falls on
     top = F.pad(top, (0, 0, 1, 1), mode="replicate")[0]  # a row more at either edge
-    strips = (slice(first, min(first + STRIP, len(relief))) for first in range(0, len(relief), STRIP))
-    base = [
-        _light_rows(city, layers, objects, condition, cars, rows, top, leafy[rows], ceiling[rows], from_above)
-        for rows in strips
-    ]
-    texels, sizes = _pyramid(torch.cat(base))
+    sun_east, sun_north, sun_up = condition.sun
+
+    def lit_rows(rows: slice) -> Tensor:
+        """Lit colours and classes: uint8 (rows, N, 4)."""
+        surface, extra, dither = layers["surface"][rows], layers["extra"][rows], layers["dither"][rows]
+        kind = surface[..., 3]
+        colour = _season_ground(surface[..., :3].float() / 255, kind, dither, condition)
+        site = (-relief[rows, :, 3].int()).clamp(0, TRUNK)
+        parked = cars[site] > 0
+        colour = torch.where(parked[..., None], objects.car_colour[site], colour)
+        kind = kind.masked_fill(parked, Kind.CAR)
+        if from_above:
+            leaves = leaf_colour(extra[..., 1], condition) * (0.75 + 0.4 * dither)[..., None]
+            if condition.snow > 0:
+                leaves = leaves + (0.9 - leaves) * 0.4 * condition.snow
+            colour = torch.where(leafy[rows, :, None], leaves, colour)
+            kind = kind.masked_fill(leafy[rows], Kind.TREE)
+        above, height, below = (top[rows.start + k : rows.stop + k] for k in range(3))
+        # slope of the top surface, limited so that a wall's foot doesn't turn black
+        east_slope = torch.zeros_like(height)
+        east_slope[:, 1:-1] = (height[:, 2:] - height[:, :-2]) / (2 * city.resolution_m)
+        north_slope = (above - below) / (2 * city.resolution_m)
+        east_slope, north_slope = east_slope.clamp(-1.2, 1.2), north_slope.clamp(-1.2, 1.2)
+        steepness = torch.sqrt(1 + east_slope.square() + north_slope.square())
+        cosine = (sun_up - east_slope * sun_east - north_slope * sun_north) / steepness
+        # a soft edge of 40 cm, below the ceiling: flat ground, which is its own ceiling, lies all in the sun
+        seen = ((height - ceiling[rows]) / 0.4 + 1).clamp(0, 1)
+        sunlight = cosine.clamp(min=0) * seen
+        sky = torch.ones_like(height) if from_above else 1 - 0.22 * leafy[rows].float()
+        light = sky[..., None] * torch.tensor(condition.ambient, device=device)
+        light = light + sunlight[..., None] * torch.tensor(condition.direct, device=device)
+        if condition.night:
+            light = light + (extra[..., 0].float() / 255)[..., None] * torch.tensor((0.9, 0.68, 0.40), device=device)
+        return torch.cat([(colour * light * 255).clamp(0, 255).round().to(torch.uint8), kind[..., None]], -1)
+
+    count = len(relief)
+    strips = [lit_rows(slice(first, min(first + STRIP, count))) for first in range(0, count, STRIP)]
+    texels, sizes = _pyramid(torch.cat(strips))
     ceiling_cm = (ceiling * 100).round().clamp(-32000, 32000).to(torch.int16)
     counts = torch.tensor([0] + [size * size for size in sizes[:-1]], device=device)
     return Lit(texels, counts.cumsum(0).int(), torch.tensor(sizes, device=device, dtype=torch.int32), ceiling_cm)
-
-
-def _light_rows(
-    city: City, layers: Layers, objects: Objects, condition: Condition, cars: Tensor, rows: slice,
-    top: Tensor, leafy: Tensor, ceiling: Tensor, from_above: bool,
-) -> Tensor:  # fmt: skip
-    """Lit colours and classes of some rows: uint8 (rows, N, 4); top: (all rows + 2, N), what the light falls on, metres."""
-    device = top.device
-    surface, relief, extra = layers["surface"][rows], layers["relief"][rows], layers["extra"][rows]
-    dither = layers["dither"][rows]
-    kind = surface[..., 3]
-    colour = _season_ground(surface[..., :3].float() / 255, kind, dither, condition)
-    site = (-relief[..., 3].int()).clamp(0, TRUNK)
-    parked = cars[site] > 0
-    colour = torch.where(parked[..., None], objects.car_colour[site], colour)
-    kind = kind.masked_fill(parked, Kind.CAR)
-    if from_above:
-        leaves = leaf_colour(extra[..., 1], condition) * (0.75 + 0.4 * dither)[..., None]
-        if condition.snow > 0:
-            leaves = leaves + (0.9 - leaves) * 0.4 * condition.snow
-        colour = torch.where(leafy[..., None], leaves, colour)
-        kind = kind.masked_fill(leafy, Kind.TREE)
-    above, height, below = (top[rows.start + k : rows.stop + k] for k in range(3))
-    # slope of the top surface, limited so that a wall's foot doesn't turn black
-    east_slope = torch.zeros_like(height)
-    east_slope[:, 1:-1] = (height[:, 2:] - height[:, :-2]) / (2 * city.resolution_m)
-    north_slope = (above - below) / (2 * city.resolution_m)
-    east_slope, north_slope = east_slope.clamp(-1.2, 1.2), north_slope.clamp(-1.2, 1.2)
-    sun_east, sun_north, sun_up = condition.sun
-    steepness = torch.sqrt(1 + east_slope.square() + north_slope.square())
-    cosine = (sun_up - east_slope * sun_east - north_slope * sun_north) / steepness
-    # a soft edge of 40 cm, below the ceiling: flat ground, which is its own ceiling, lies all in the sun
-    seen = ((height - ceiling) / 0.4 + 1).clamp(0, 1)
-    sunlight = cosine.clamp(min=0) * seen
-    sky = torch.ones_like(height) if from_above else 1 - 0.22 * leafy.float()
-    light = sky[..., None] * torch.tensor(condition.ambient, device=device)
-    light = light + sunlight[..., None] * torch.tensor(condition.direct, device=device)
-    if condition.night:
-        light = light + (extra[..., 0].float() / 255)[..., None] * torch.tensor((0.9, 0.68, 0.40), device=device)
-    lit = (colour * light * 255).clamp(0, 255).round().to(torch.uint8)
-    return torch.cat([lit, kind[..., None]], -1)
 
 
 def _season_ground(colour: Tensor, kind: Tensor, dither: Tensor, condition: Condition) -> Tensor:

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ucvgl.world.kinds import CARS, TRUNK, Kind
-from ucvgl.world.local import Local, Mask, Street
-from ucvgl.world.noise import Floats, Noise, hash32, unit
-from ucvgl.world.plan import CARPARK, HOUSE, PARK, Lots, Plan
+from ucvgl.world.noise import Floats, hash32, unit
+from ucvgl.world.plan import CARPARK, HOUSE, PARK, Local, Lots, Mask, Plan, Street
 
 F = np.float32  # so that no number of the rules widens the arrays to float64
 
@@ -31,44 +30,31 @@ class Canvas:
         self.colour[mask] = colour
 
 
-class Builder:
-    """A city's tables and noises, from which any strip of its rows is built on its own."""
+def build_strip(plan: Plan, resolution_m: float, rows: slice) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Relief, surface, facade and extra layers of some rows of a city (see City), the first of all rows the northernmost."""
+    lots = plan.lots
+    x = ((np.arange(round(plan.size_m / resolution_m)) + 0.5) * resolution_m).astype(F)
+    y = x[::-1][rows].copy()
+    local = Local(plan, x, y)
+    mottle = [noise.grid(x, y) for noise in plan.mottle]
+    ground = 4 + 6 * plan.relief[0].grid(x, y) + F(1.2) * plan.relief[1].grid(x, y)
+    canvas = lay_ground(plan, local, mottle, ground)
+    drive = pave_lots(plan, local, canvas)
+    lay_parks(local, canvas, lots.use[local.lot] == PARK, plan.paths.grid(x, y))
+    lay_car_parks(plan, local, canvas)
+    lay_streets(plan, local, canvas)
+    buildings = raise_buildings(lots, local, canvas)
+    hedge = plant_hedges(lots, local, canvas, drive, buildings)
+    grain = unit(plan.seed, 50, np.arange(rows.start, rows.start + len(y))[:, None], np.arange(len(x))[None, :])
+    colour = weather(plan, local, canvas, mottle, grain)
 
-    def __init__(self, plan: Plan, lots: Lots, resolution_m: float) -> None:
-        self.plan, self.lots, self.resolution_m = plan, lots, resolution_m
-        self.count = round(plan.size_m / resolution_m)
-        self.x = ((np.arange(self.count) + 0.5) * resolution_m).astype(F)
-        self.y = self.x[::-1].copy()  # row 0 is north
-        size, seed = plan.size_m, plan.seed
-        self.relief = (Noise.make(size, 260, seed, 5), Noise.make(size, 90, seed, 6))
-        self.mottle = tuple(Noise.make(size, cell, seed, key) for cell, key in ((9.0, 7), (2.2, 8), (0.7, 9)))
-        self.paths = Noise.make(size, 42.0, seed, 30)
-
-    def strip(self, rows: slice) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-        """Relief, surface, facade and extra layers of some rows (see City)."""
-        plan, lots = self.plan, self.lots
-        x, y = self.x, self.y[rows]
-        local = Local(plan, x, y)
-        mottle = [noise.grid(x, y) for noise in self.mottle]
-        ground = 4 + 6 * self.relief[0].grid(x, y) + F(1.2) * self.relief[1].grid(x, y)
-        canvas = lay_ground(plan, lots, local, mottle, ground)
-        drive = pave_lots(plan, lots, local, canvas)
-        lay_parks(local, canvas, lots.use[local.lot] == PARK, self.paths.grid(x, y))
-        lay_car_parks(plan, lots, local, canvas)
-        lay_streets(plan, local, canvas)
-        buildings = raise_buildings(lots, local, canvas)
-        hedge = plant_hedges(lots, local, canvas, drive, buildings)
-        grain = unit(plan.seed, 50, np.arange(rows.start, rows.start + len(y))[:, None], np.arange(len(x))[None, :])
-        colour = weather(plan, local, canvas, mottle, grain)
-
-        relief = np.zeros((*local.u.shape, 4), np.int16)
-        relief[..., 0] = np.rint(canvas.height * 100).astype(np.int16)
-        standing = np.where(hedge, np.int16(-TRUNK), canvas.cars)
-        relief[..., 3] = np.where(buildings.built, lots.facade[local.lot], standing)
-        surface = np.concatenate([colour, canvas.kind[..., None]], -1)
-        extra = np.zeros((*local.u.shape, 2), np.uint8)
-        extra[..., 0] = lamp_light(local)
-        return relief, surface, facades(local, buildings, self.resolution_m), extra
+    standing = np.where(hedge, np.int16(-TRUNK), canvas.cars)
+    number = np.where(buildings.built, lots.facade[local.lot], standing)
+    height_cm, crownless = np.rint(canvas.height * 100).astype(np.int16), np.zeros_like(number)
+    relief = np.stack([height_cm, crownless, crownless, number], -1)
+    surface = np.concatenate([colour, canvas.kind[..., None]], -1)
+    lamps = lamp_light(local)
+    return relief, surface, facades(local, buildings, resolution_m), np.stack([lamps, np.zeros_like(lamps)], -1)
 
 
 def wrapped(value: Floats, period: float) -> Floats:
@@ -76,9 +62,9 @@ def wrapped(value: Floats, period: float) -> Floats:
     return value - F(period) * np.floor(value / F(period))
 
 
-def lay_ground(plan: Plan, lots: Lots, local: Local, mottle: list[Floats], ground: Floats) -> Canvas:
+def lay_ground(plan: Plan, local: Local, mottle: list[Floats], ground: Floats) -> Canvas:
     """Lawn or paving on every lot, with dry and bare patches in the lawns."""
-    style = plan.style
+    style, lots = plan.style, plan.lots
     green = lots.green[local.lot] | (lots.use[local.lot] == PARK)
     kind = np.where(green, np.uint8(Kind.GRASS), np.uint8(Kind.PAVING))
     colour = np.where(green[..., None], F(style.lawn), F(style.pavement) * F(0.93))
@@ -87,14 +73,14 @@ def lay_ground(plan: Plan, lots: Lots, local: Local, mottle: list[Floats], groun
     return Canvas(kind, colour, ground, np.zeros(local.u.shape, np.int16))
 
 
-def pave_lots(plan: Plan, lots: Lots, local: Local, canvas: Canvas) -> Mask:
+def pave_lots(plan: Plan, local: Local, canvas: Canvas) -> Mask:
     """Driveways and paths to the doors; gives back where they are."""
-    lot, front = local.lot, local.q < lots.setback[local.lot]
+    lots, lot = plan.lots, local.lot
     house = lots.use[lot] == HOUSE
     green = lots.green[lot] | (lots.use[lot] == PARK)
     beside = np.abs(local.p - lots.drive[lot] * local.frontage) < 1.5
     drive = house & beside & green & (local.q < lots.setback[lot] + 3)
-    door = house & (np.abs(local.p - lots.shift[lot] * local.frontage) < F(0.7)) & front
+    door = house & (np.abs(local.p - lots.shift[lot] * local.frontage) < F(0.7)) & (local.q < lots.setback[lot])
     canvas.paint(drive | door, Kind.PAVING, tuple(0.96 * c for c in plan.style.pavement))
     return drive | door
 
@@ -107,9 +93,9 @@ def lay_parks(local: Local, canvas: Canvas, park: Mask, wave: Floats) -> None:
     canvas.paint(park & (wave > F(0.80)) & (local.q > 3), Kind.WATER, (58, 78, 84))
 
 
-def lay_car_parks(plan: Plan, lots: Lots, local: Local, canvas: Canvas) -> None:
+def lay_car_parks(plan: Plan, local: Local, canvas: Canvas) -> None:
     """Rows of bays 5 m deep and 2.7 m wide beside aisles of 6 m, with lines between them and cars in some."""
-    area = (lots.use[local.lot] == CARPARK) & (local.inner > 0)
+    area = (plan.lots.use[local.lot] == CARPARK) & (local.inner > 0)
     across = wrapped(local.q, 16)
     bay = area & ((across < 5) | (across > 11))
     beside = wrapped(local.p / F(2.7), 1)

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ucvgl.errors import InputError
-from ucvgl.world.build import Builder
+from ucvgl.world.build import build_strip
 from ucvgl.world.kinds import TRUNK, Kind
 from ucvgl.world.noise import between, unit
-from ucvgl.world.plan import Lots, Plan
+from ucvgl.world.plan import Plan
 from ucvgl.world.styles import CityStyle
 
 STRIP_ROWS = 128
@@ -64,8 +64,7 @@ def make_city(style: CityStyle, seed: int, *, size_m: float = 768.0, resolution_
             todo = "Choose another seed, coarser pixels (0.25), or several cities for more area."
             raise InputError(name, expected=f"{low:g} to {high:g}", found=value, todo=todo)
     plan = Plan(style, seed, size_m)
-    builder = Builder(plan, Lots(plan), resolution_m)
-    count = builder.count
+    count = round(size_m / resolution_m)
     channels = ((4, np.int16), (4, np.uint8), (4, np.uint8), (2, np.uint8))
     layers = [np.zeros((count, count, channel), dtype) for channel, dtype in channels]
     city = City(style, seed, size_m, resolution_m, *layers, plan)
@@ -73,7 +72,7 @@ def make_city(style: CityStyle, seed: int, *, size_m: float = 768.0, resolution_
     def build(first: int) -> None:
         # a single row left over belongs to the strip before: facades need the slope from row to row
         rows = slice(first, first + STRIP_ROWS if first + STRIP_ROWS < count - 1 else count)
-        for layer, strip in zip(layers, builder.strip(rows), strict=True):
+        for layer, strip in zip(layers, build_strip(plan, resolution_m, rows), strict=True):
             layer[rows] = strip
 
     # numpy lets go of the interpreter lock inside its loops, and strips are independent: threads change nothing but time

@@ -1,4 +1,6 @@
-"""The plan of a city: where its streets run, and what stands on each of its lots. Tables only, drawn from hashes."""
+"""The plan of a city: where its streets run, what stands on each lot, drawn from hashes; and where each pixel lies in it."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from ucvgl.world.noise import Floats, Noise, between, hash32, unit
 from ucvgl.world.styles import CityStyle, Colour
 
 LOTS_ALONG = 32  # lots along a block's longer side, at most; a table has 2 * 32 rows a block
+Mask = NDArray[np.bool_]
 HOUSE, GARDEN, CARPARK, PARK = 0, 1, 2, 3  # what a lot is used for
 
 
@@ -17,6 +20,9 @@ class Plan:
     def __init__(self, style: CityStyle, seed: int, size_m: float) -> None:
         self.style, self.seed, self.size_m = style, seed, size_m
         self.bend_x, self.bend_y = (Noise.make(size_m, style.bend_cell_m, seed, key) for key in (3, 4))
+        self.relief = (Noise.make(size_m, 260, seed, 5), Noise.make(size_m, 90, seed, 6))
+        self.mottle = tuple(Noise.make(size_m, cell, seed, key) for cell, key in ((9.0, 7), (2.2, 8), (0.7, 9)))
+        self.paths = Noise.make(size_m, 42.0, seed, 30)
         self.lines_u, self.lines_v = self._lines(1), self._lines(2)  # of streets in the bent grid
         # of street segments, u [k, j] and v [i, k]: half width of the carriageway, 0 where the segment is missing; width of
         # the pavement; half width of the water in the middle; whether lanes are marked
@@ -24,6 +30,7 @@ class Plan:
         self.half_u, self.walk_u, self.water_u, self.marked_u = self._segments(count_u, count_v - 1, 10)
         across = self._segments(count_v, count_u - 1, 20)
         self.half_v, self.walk_v, self.water_v, self.marked_v = (table.T.copy() for table in across)
+        self.lots = Lots(self)
 
     def _lines(self, key: int) -> Floats:
         """Positions of parallel street lines, from beyond one edge of the city to beyond the other."""
@@ -33,7 +40,7 @@ class Plan:
         lines = np.cumsum(gaps, dtype=np.float32) - np.float32(margin)
         return lines[lines < self.size_m + margin]
 
-    def _segments(self, count: int, segments: int, key: int) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+    def _segments(self, count: int, segments: int, key: int) -> tuple[Floats, Floats, Floats, Mask]:
         style, seed = self.style, self.seed
         line, segment = np.arange(count)[:, None], np.arange(segments)[None, :]
         main = unit(seed, key, line) < style.main_share
@@ -103,3 +110,76 @@ class Lots:
         self.green = draw(20) < style.green_share
         self.hedge = draw(21) < style.hedge_share
         self.drive = spread(-0.42, 0.42, 22)  # the driveway's place, share of the frontage
+
+
+@dataclass(frozen=True)
+class Street:
+    """The nearest street of one direction, per pixel of a strip; metres."""
+
+    on: Mask  # on its carriageway and on no street of the other direction
+    across: Floats  # from its centre line, positive to the east or north
+    half: Floats  # half its width
+    along: Floats  # in the bent grid
+    behind: Floats  # to the edge of the junction passed; 99 more than to the line of a street that is missing there
+    ahead: Floats  # the same to the next junction
+    marked: Mask  # with lane lines
+    line: NDArray[np.int64]  # its number
+    to_kerb: Floats  # the nearer one, without sign
+    water: Floats  # half the width of the water in its middle
+
+
+class Local:
+    """Where each pixel of a strip is; (rows, N) arrays, metres."""
+
+    def __init__(self, plan: Plan, x: Floats, y: Floats) -> None:
+        """On the grid of x (N,) and y (rows,), metres."""
+        bend = np.float32(2 * plan.style.bend_m)
+        self.u = u = x[None, :] + bend * (plan.bend_x.grid(x, y) - np.float32(0.5))  # in the bent grid
+        self.v = v = y[:, None] + bend * (plan.bend_y.grid(x, y) - np.float32(0.5))
+        i, j = _interval(plan.lines_u, u), _interval(plan.lines_v, v)
+
+        west, east = u - plan.lines_u[i], plan.lines_u[i + 1] - u
+        south, north = v - plan.lines_v[j], plan.lines_v[j + 1] - v
+        half_w, half_e = plan.half_u[i, j], plan.half_u[i + 1, j]
+        half_s, half_n = plan.half_v[i, j], plan.half_v[i, j + 1]
+        edge_w, edge_e, edge_s, edge_n = west - half_w, east - half_e, south - half_s, north - half_n
+        on_u, on_v = (edge_w < 0) | (edge_e < 0), (edge_s < 0) | (edge_n < 0)
+        far_u, far_v = edge_e < edge_w, edge_n < edge_s
+        ii, jj = i + far_u, j + far_v  # the nearest street lines
+        self.northward = Street(
+            on=on_u & ~on_v, across=np.where(far_u, -east, west), half=plan.half_u[ii, j], along=v,
+            behind=np.where(half_s > 0, edge_s, south + 99), ahead=np.where(half_n > 0, edge_n, north + 99),
+            marked=plan.marked_u[ii, j], line=ii, to_kerb=np.minimum(np.abs(edge_w), np.abs(edge_e)),
+            water=plan.water_u[ii, j],
+        )  # fmt: skip
+        self.eastward = Street(
+            on=on_v & ~on_u, across=np.where(far_v, -north, south), half=plan.half_v[i, jj], along=u,
+            behind=np.where(half_w > 0, edge_w, west + 99), ahead=np.where(half_e > 0, edge_e, east + 99),
+            marked=plan.marked_v[i, jj], line=jj, to_kerb=np.minimum(np.abs(edge_s), np.abs(edge_n)),
+            water=plan.water_v[i, jj],
+        )  # fmt: skip
+        self.road, self.any_eastward = on_u | on_v, on_v  # on a street; on one that runs east, junctions included
+        self.kerb_m = np.minimum(np.minimum(edge_w, edge_e), np.minimum(edge_s, edge_n))  # negative on a carriageway
+
+        # the block's inner rectangle, behind the pavements; two rows of lots along its longer side
+        in_w, in_e = edge_w - plan.walk_u[i, j], edge_e - plan.walk_u[i + 1, j]
+        in_s, in_n = edge_s - plan.walk_v[i, j], edge_n - plan.walk_v[i, j + 1]
+        self.inner = np.minimum(np.minimum(in_w, in_e), np.minimum(in_s, in_n))  # to its edge, negative outside
+        width_u, width_v = in_w + in_e, in_s + in_n
+        self.along_u = along_u = width_u >= width_v  # the block is longer along u
+        length = np.where(along_u, width_u, width_v)
+        self.far_row = np.where(along_u, in_n < in_s, in_e < in_w)  # in the row of lots on its far side
+        lots_along = np.clip(np.floor(length / np.float32(plan.style.lot_m)), 1, LOTS_ALONG)
+        self.frontage, self.depth = length / lots_along, np.where(along_u, width_v, width_u) / 2  # of the lot
+        p = np.where(along_u, in_w, in_s)
+        place = np.clip(np.floor(p / self.frontage), 0, lots_along - 1)
+        self.p = p - (place + np.float32(0.5)) * self.frontage  # along the street from the lot's middle
+        self.q = np.where(along_u, np.minimum(in_s, in_n), np.minimum(in_w, in_e))  # away from it, from the pavement
+        block = i * (len(plan.lines_v) - 1) + j
+        self.lot = (block * 2 + self.far_row) * LOTS_ALONG + place.astype(np.int64)  # its row in Lots
+
+
+def _interval(lines: Floats, values: Floats) -> NDArray[np.int64]:
+    """Number of the interval between sorted lines that each value lies in."""
+    found = np.searchsorted(lines, values.ravel(), "right").reshape(values.shape) - 1
+    return np.clip(found, 0, len(lines) - 2)

@@ -11,6 +11,7 @@ are cut out of a panorama (see views.py). Differs from a full ray tracer in that
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,8 +29,7 @@ DITHER = 256  # a table of random numbers, this many a side
 CHUNK_RAYS = 1 << 18  # rays in flight: enough to amortise a kernel's start, few enough for a laptop's cache
 
 
-@dataclass(frozen=True)
-class Rendered:
+class Rendered(NamedTuple):
     """A batch of pictures and the truth behind them; nothing beyond the range of 170 m counts as seen: it is SKY."""
 
     rgb: Tensor  # float32 (B, 3, H, W) in 0..1, before the sensor
@@ -125,26 +125,6 @@ def texels_at(lit: Lit, column: Tensor, row: Tensor, footprint_px: Tensor) -> tu
     return torch.stack(channels, -1), ((nearest >> 24) & 255).to(torch.uint8)
 
 
-def cast_columns(
-    scene: Scene, condition: Condition, east: Tensor, north: Tensor, eye_m: Tensor, azimuth: Tensor, slope: Tensor,
-    pixel_rad: float, *, ranges: int | None = None, range_max_m: float = RANGE_MAX_M,
-) -> Rendered:  # fmt: skip
-    """Cast columns of rays.
-
-    east, north, eye_m: (B,) position in the city and height of the eye above datum, metres; azimuth: (B, W) radians clockwise
-    from north, one per column; slope: (B or 1, W or 1, H) rise over run of each ray; pixel_rad: angle of a pixel, radians: how
-    far colours are averaged; ranges: number of ranges along a column, more for larger pictures.
-    """
-    (batch, width), height = azimuth.shape, slope.shape[-1]
-    chunk = max(1, CHUNK_RAYS // (width * height))
-    slope = slope.expand(batch, width, height)
-    parts = [
-        _cast(scene, condition, *rays, pixel_rad, ranges or max(112, height), range_max_m)
-        for rays in zip(*(values.split(chunk) for values in (east, north, eye_m, azimuth, slope)), strict=True)
-    ]
-    return Rendered(*map(torch.cat, zip(*parts, strict=True)))
-
-
 @dataclass(frozen=True)
 class _Hits:
     """Rays of one kind, picked out of a chunk, as flat vectors of one length M."""
@@ -160,13 +140,27 @@ class _Hits:
     width_m: Tensor  # of a pixel at that distance
 
 
-def _cast(
+def cast_columns(
     scene: Scene, condition: Condition, east: Tensor, north: Tensor, eye_m: Tensor, azimuth: Tensor, slope: Tensor,
-    pixel_rad: float, ranges: int, range_max_m: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """A chunk of columns: rgb (B, 3, H, W), class (B, H, W), depth (B, H, W)."""
-    device = scene.device
+    pixel_rad: float, *, ranges: int | None = None, range_max_m: float = RANGE_MAX_M,
+) -> Rendered:  # fmt: skip
+    """Cast columns of rays, as many images at a time as are in flight together.
+
+    east, north, eye_m: (B,) position in the city and height of the eye above datum, metres; azimuth: (B, W) radians clockwise
+    from north, one per column; slope: (B or 1, W or 1, H) rise over run of each ray; pixel_rad: angle of a pixel, radians: how
+    far colours are averaged; ranges: number of ranges along a column, more for larger pictures.
+    """
     (batch, width), rows = azimuth.shape, slope.shape[-1]
+    slope, ranges = slope.expand(batch, width, rows), ranges or max(112, rows)
+    chunk = max(1, CHUNK_RAYS // (width * rows))
+    if batch > chunk:
+        some = zip(*(values.split(chunk) for values in (east, north, eye_m, azimuth, slope)), strict=True)
+        parts = [
+            cast_columns(scene, condition, *rays, pixel_rad, ranges=ranges, range_max_m=range_max_m) for rays in some
+        ]
+        return Rendered(*map(torch.cat, zip(*parts, strict=True)))
+
+    device = scene.device
     res = scene.city.resolution_m
     steps = torch.linspace(0, 1, ranges, device=device)
     r = RANGE_MIN_M * torch.exp(steps * math.log(range_max_m / RANGE_MIN_M))  # (R,)
@@ -254,7 +248,7 @@ def _cast(
     depth = torch.where(in_crown, leaf_r, distance) * (1 + rays.square()).sqrt()
     depth = torch.where(open_sky, torch.inf, depth)
     colour = colour.reshape(batch, width, rows, 3).permute(0, 3, 2, 1)
-    return colour, kind.reshape(batch, width, rows).transpose(1, 2), depth.transpose(1, 2)
+    return Rendered(colour, kind.reshape(batch, width, rows).transpose(1, 2), depth.transpose(1, 2))
 
 
 def _shade_tops(scene: Scene, lit: Lit, hits: _Hits) -> tuple[Tensor, Tensor]:
