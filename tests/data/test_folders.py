@@ -50,7 +50,7 @@ def test_tables(folders):
         ("id,lat,lon\nphoto0,60\n", ":2: expected 3 columns"),
         ("id,lat,lon\nphoto0,60,nan\n", ":2: expected a finite number"),
         ("id,lat,lon\nphoto0,124.9,60.1\n", ":2.*look swapped"),
-        ("id,lat,lon\nphoto0,1,2\nphoto0,1,2\n", ":3: expected every id once"),
+        ("id,lat,lon\nphoto0,1,2\nphoto0,1,2\n", ":3: expected every file once"),
         ("id,lat,lon\nsomething,1,2\n", "ids such as"),
         ('id,lat,lon\n"photo0,1,2\n', "quotes"),
         ("id,lat,lon\n\udcff,1,2\n", ":2: expected UTF-8"),

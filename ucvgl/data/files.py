@@ -207,10 +207,11 @@ def lat_lon(where: object, cells: Iterable[str]) -> list[float]:
     return [lat, lon]
 
 
-def read_table(path: Path) -> list[tuple[int, list[str]]]:
-    """The rows of a CSV with their line numbers; the first is its header, in small letters, without units in brackets.
+def _rows_by_id(path: Path, wanted: str) -> tuple[list[str], dict[str, tuple[str, list[str]]]]:
+    """The header of a CSV, in small letters and without units in brackets; and its rows by id, each with where it stands.
 
-    InputError: quotes that do not close in their line, a wrong column count, which pandas fills up in silence.
+    InputError: quotes that do not close in their line, a wrong column count (which pandas fills up in silence), no id column
+    (`wanted` are the other columns, in words), an id twice.
     """
     rows = lines(path)
     separator, table = max(",;\t", key=rows[0][1].count), []
@@ -219,13 +220,28 @@ def read_table(path: Path) -> list[tuple[int, list[str]]]:
             (cells,) = csv.reader([text], delimiter=separator, strict=True)
         except csv.Error as error:
             raise InputError(f"{path}:{number}", expected="a CSV", found=error, todo="Check its quotes.") from error
-        if len(cells) != len(table[0][1] if table else cells):
+        if table and len(cells) != len(table[0][1]):
             raise InputError(f"{path}:{number}", expected=f"{len(table[0][1])} columns", found=len(cells),
                              todo="Complete the row.")  # fmt: skip
-        table.append(
-            (number, cells if table else [re.sub(r"[\[(].*?[\])]", "", cell).strip().lower() for cell in cells])
-        )
-    return table
+        table.append((f"{path}:{number}", cells))
+    (_, names), *rows = table
+    header = [re.sub(r"[\[(].*?[\])]", "", name).strip().lower() for name in names]
+    which = next((header.index(name) for name in _ID if name in header), None)
+    if which is None:
+        raise _not_there(path, header, wanted)
+    by_id: dict[str, tuple[str, list[str]]] = {}
+    for where, cells in rows:
+        name = cells[which].strip()
+        if not name or name in by_id:
+            raise InputError(where, expected="every file once", found=f"{name!r} again" if name else "none",
+                             todo="Remove the repeated row, or name it.")  # fmt: skip
+        by_id[name] = where, cells
+    return header, by_id
+
+
+def _not_there(path: Path, header: list[str], wanted: str) -> InputError:
+    return InputError(f"{path}:1", expected=f"a header with a file column (or id) and {wanted}",
+                      found=f"columns {', '.join(header)[:120]}", todo="Name the columns so.")  # fmt: skip
 
 
 def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
@@ -233,26 +249,32 @@ def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
 
     InputError: no id column, no pair of position columns, a wrong column count, a value that is no number, an id twice.
     """
-    path = Path(path)
-    (first, header), *rows = read_table(path)
-
-    which, lat, lon, east, north = (
-        next((header.index(name) for name in names if name in header), None) for names in (_ID, *_DEGREES, *_METRES)
+    path, wanted = Path(path), "latitude and longitude (or east and north)"
+    header, rows = _rows_by_id(path, wanted)
+    lat, lon, east, north = (
+        next((header.index(name) for name in names if name in header), None) for names in (*_DEGREES, *_METRES)
     )
     is_degrees = None not in (lat, lon)
     pair = (lat, lon) if is_degrees else (east, north)
-    if which is None or None in pair:
-        raise InputError(f"{path}:{first}", expected="a header with id or file, latitude and longitude (or east and north)",
-                         found=f"columns {', '.join(header)[:120]}", todo="Name the columns so.")  # fmt: skip
-    values: dict[str, list[float]] = {}  # by id
-    for number, row in rows:
-        where, name, cells = f"{path}:{number}", row[which].strip(), [row[i] for i in pair]
-        if not name or name in values:
-            raise InputError(where, expected="every id once", found=f"{name!r} again" if name else "none",
-                             todo="Remove the repeated row, or name it.")  # fmt: skip
-        values[name] = lat_lon(where, cells) if is_degrees else numbers(where, cells, may_be_empty=True)
-    frame = Wgs84() if is_degrees else Metres(f"the frame of {path.name}")
-    return list(values), Positions(list(values.values()), frame, str(path))
+    if None in pair:
+        raise _not_there(path, header, wanted)
+    cells = [(where, [row[i] for i in pair]) for where, row in rows.values()]
+    values = [lat_lon(*cell) if is_degrees else numbers(*cell, may_be_empty=True) for cell in cells]
+    return list(rows), Positions(values, Wgs84() if is_degrees else Metres(f"the frame of {path.name}"), str(path))
+
+
+def read_columns(path: Path | str, names: Sequence[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Ids and columns of numbers from a CSV with a header: of `names` those that are there, (N,) float64, NaN for an empty cell.
+
+    InputError: no id or file column, none of `names`, a wrong column count, a value that is no number, an id twice.
+    """
+    path, wanted = Path(path), " or ".join(names)
+    header, rows = _rows_by_id(path, wanted)
+    at = {name: header.index(name) for name in names if name in header}
+    if not at:
+        raise _not_there(path, header, wanted)
+    cells = [numbers(where, [row[i]], may_be_empty=True) for where, row in rows.values() for i in at.values()]
+    return list(rows), dict(zip(at, np.reshape(cells, (len(rows), len(at))).T, strict=True))
 
 
 def table_rows(names: Sequence[str], ids: Sequence[str], where: object) -> np.ndarray:
@@ -274,32 +296,3 @@ def table_rows(names: Sequence[str], ids: Sequence[str], where: object) -> np.nd
         raise InputError(where, expected=f"ids such as {names[0]!r}", found=f"ids such as {ids[0]!r}" if ids else "no rows",
                          todo="The table's ids are file names, with or without folder and ending.")  # fmt: skip
     return found
-
-
-def read_columns(path: Path | str, names: Sequence[str]) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Ids and columns of numbers from a CSV with a header: of `names` those that are there, (N,) float64, NaN for an empty cell.
-
-    InputError: no id or file column, none of `names`, a wrong column count, a value that is no number, an id twice.
-    """
-    path = Path(path)
-    (first, header), *rows = read_table(path)
-    which = next((header.index(name) for name in _ID if name in header), None)
-    present = [name for name in names if name in header]
-    if which is None or not present:
-        raise InputError(f"{path}:{first}", expected=f"a header with a file column and {' or '.join(names)}",
-                         found=f"columns {', '.join(header)[:120]}", todo="Name the columns so.")  # fmt: skip
-    ids, cells = [row[which].strip() for _, row in rows], {name: header.index(name) for name in present}
-    first_at: dict[str, int] = {}
-    for k, (number, _) in enumerate(rows):
-        identifier = ids[k]
-        if not identifier or first_at.setdefault(identifier, k) != k:
-            raise InputError(f"{path}:{number}", expected="every file once",
-                             found=f"{identifier!r} again" if identifier else "none",
-                             todo="Remove the repeated row, or name it.")  # fmt: skip
-    values = {
-        name: np.array(
-            [numbers(f"{path}:{number}", [row[at]], may_be_empty=True)[0] for number, row in rows], np.float64
-        )
-        for name, at in cells.items()
-    }
-    return ids, values
