@@ -1,7 +1,5 @@
 """The container: image sets, positives, parts of a data set, and the refusal of what does not fit together."""
 
-from dataclasses import replace
-
 import dataset_trees as trees
 import numpy as np
 import pytest
@@ -27,15 +25,6 @@ def test_positives_are_flat_and_read_like_lists():
         rows.indices[0] = 9
 
 
-def test_a_data_set_refuses_what_does_not_fit():
-    data = trees.paired("x", "train", 4)
-    for wrong in (Positives.one_each([0, 1, 2]), Positives.one_each([0, 1, 2, 4]), Positives.one_each([-1, 0, 1, 2])):
-        with pytest.raises(AssertionError):
-            replace(data, positives=wrong)
-    with pytest.raises(InputError, match="repeated, first 'a'"):
-        ArrayImages(("a", "b", "a"), np.zeros((3, 3, 2, 2), np.uint8))
-
-
 def test_unlabelled_means_unlabelled_and_is_said_before_anything_runs():
     data, _ = trees.vigor_city(1)
     hidden = data.without_labels()
@@ -59,16 +48,6 @@ def test_parts_of_queries_and_of_the_gallery():
     assert [row.tolist() for row in fewer.positives] == [[2], [2], [], [1], [0]]
     assert fewer.gallery.ids == tuple(data.gallery.ids[i] for i in (6, 5, 0))
     assert fewer.semi_positives[4].tolist() == [2]  # of tiles 7, 0 and 1, tile 0 is left
-
-
-def test_arrays_may_be_memory_maps(tmp_path):
-    array = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (2, 3, 8, 16))
-    array[1] = 7
-    images = ArrayImages(("a", "b"), np.load(tmp_path / "a.npy", mmap_mode="c"))
-    assert images.read(1).unique().tolist() == [7]
-    assert tuple(images.read(0, (4, 4)).shape) == (3, 4, 4)
-    assert images.subset([1]).read(0).unique().tolist() == [7]
-    assert images.digest() == ArrayImages(("a", "b"), np.array(array)).digest() != images.subset([1]).digest()
 
 
 def test_another_file_under_the_same_name_is_another_data_set(tmp_path):

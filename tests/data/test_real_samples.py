@@ -1,8 +1,8 @@
 """The readers on real sample data (UCVGL_SAMPLES); skipped, with the reason, where it is absent."""
 
-import csv
 import shutil
 
+import numpy as np
 import pytest
 
 from ucvgl.data import open_dataset, parts, read_position_table
@@ -65,24 +65,13 @@ def test_cvusa_lists_of_another_release(tmp_path):
         views.query.read(0)
 
 
-def test_corridor():
-    data = open_dataset("corridor", sample("corridor"))
-    assert (len(data), len(data.gallery)) == (111, 111)
-    assert data.positives.best().tolist() == list(range(111))
-    assert sorted(data.positives[50]) == [48, 49, 50, 51, 52]
-    assert tuple(data.query.read(110).shape) == (3, 120, 160)
-
-
-def test_gardens_point():
-    data = open_dataset("auto", sample("gardens_point"))
-    assert (data.name, len(data), len(data.gallery)) == ("gardens_point", 200, 200)
-    assert data.note.startswith("night_right in day_right")
-    assert tuple(data.query.read(0).shape) == (3, 360, 640)
-    assert tuple(data.gallery.read(0).shape) == (3, 540, 960)
-    assert sorted(data.positives[100]) == [98, 99, 100, 101, 102]
-
-
-def test_nordland():
+def test_frames():
+    for name, count, sizes in (("corridor", 111, [(120, 160)] * 2), ("gardens_point", 200, [(360, 640), (540, 960)])):
+        data = open_dataset(name, sample(name))
+        assert (len(data), len(data.gallery)) == (count, count)
+        assert [tuple(side.read(count - 1).shape[1:]) for side in (data.query, data.gallery)] == sizes
+        assert sorted(data.positives[50]) == [48, 49, 50, 51, 52]
+    assert open_dataset("auto", sample("gardens_point")).note.startswith("night_right in day_right")
     root = sample("nordland")
     train, test = (open_dataset("auto", root, split) for split in parts("nordland", root))
     assert len(train) + len(test) + 2 == 3_576  # two frames lie within reach of both
@@ -118,10 +107,13 @@ def test_university_name_lists_are_the_trees_the_reader_expects(tmp_path):
     assert [len(views.positives[i]) for i in range(len(asked))] == [55] + [54] * (len(asked) - 1)
 
 
-def test_helsinki_positions():
+def test_position_tables():
     ids, positions = read_position_table(sample("helsinki", "CVH3D_validation_set.csv"))
     assert (len(ids), ids[0]) == (7_485, "2404297846368594")
     assert 60.0 < positions.values[:, 0].min() < positions.values[:, 0].max() < 60.5
+    ids, positions = read_position_table(sample("amsterdam", "panorama1_20160324_000022.csv"))
+    assert (len(ids), ids[0]) == (733, "pano_0000_000000")
+    assert positions.values[0] == pytest.approx([52.3668688704792, 4.91225265953536])
 
 
 def test_helsinki_pictures_with_their_positions(tmp_path):
@@ -131,21 +123,10 @@ def test_helsinki_pictures_with_their_positions(tmp_path):
             shutil.copyfile(folder / name, tmp_path / side / name)
     views = open_dataset("folders", tmp_path, query_csv=sample("helsinki", "CVH3D_validation_set.csv"))
     assert (len(views.query), len(views.gallery)) == (10, 10)
-    known = int(views.query.positions.known.sum())
-    assert f"Positions known for {known} of 10" in views.note
     assert views.positives[0] is None
     assert tuple(views.gallery.read(0).shape) == (3, 500, 500)
-    with sample("helsinki", "CVH3D_validation_set.csv").open() as file:
-        rows = {row["Grd_ID"]: row for row in csv.DictReader(file)}
-    for i, name in enumerate(views.query.ids):
-        row = rows.get(name.removesuffix(".jpg"))
-        assert views.query.positions.known[i] == (row is not None)
-        if row:
-            assert views.query.positions.values[i].tolist() == [float(row["Latitude"]), float(row["Longitude"])]
-
-
-def test_amsterdam_trajectory_table():
-    ids, positions = read_position_table(sample("amsterdam", "panorama1_20160324_000022.csv"))
-    assert len(ids) == 733
-    assert ids[0] == "pano_0000_000000"
-    assert positions.values[0] == pytest.approx([52.3668688704792, 4.91225265953536])
+    ids, places = read_position_table(sample("helsinki", "CVH3D_validation_set.csv"))
+    rows = dict(zip(ids, places.values.tolist(), strict=True))
+    for name, here in zip(views.query.ids, views.query.positions.values.tolist(), strict=True):
+        assert here == pytest.approx(rows.get(name.removesuffix(".jpg"), [np.nan] * 2), nan_ok=True)
+    assert f"Positions known for {views.query.positions.known.sum()} of 10" in views.note

@@ -43,13 +43,9 @@ def exported(layout, root, monkeypatch, world=SMALL):
 
 def assert_same_images(read, written):
     assert len(read) == len(written)
-    shades = []
-    for i in range(len(written)):
-        a, b = read.read(i).int(), written.read(i).int()
-        assert a.shape == b.shape
-        assert (a - b).abs().float().mean() < 6
-        shades.append(b.float().std())
-    assert np.mean(shades) > 15  # images, not blanks
+    pairs = [(read.read(i).int(), written.read(i).int()) for i in range(len(written))]
+    assert all(a.shape == b.shape and (a - b).abs().float().mean() < 6 for a, b in pairs)
+    assert np.mean([b.float().std() for _, b in pairs]) > 15  # images, not blanks
 
 
 @pytest.mark.parametrize(("layout", "counts"), [("cvusa", [20, 4]), ("cvact", [16, 4, 4])])

@@ -49,26 +49,6 @@ def test_stops_face_the_next_stop_of_their_drive(city):
     assert np.quantile(off[following], 0.97) < 12  # where a lane shifts with the street's width
 
 
-def test_stops_are_right_of_the_middle_of_the_street(city):
-    places = street_places(city, 6, margin_m=20)
-    turn = np.radians(places.heading_deg.astype(float))
-    points = np.stack([places.east_m, places.north_m]).astype(float)
-    left = points + 0.5 * np.stack([-np.cos(turn), np.sin(turn)])
-
-    def from_middle(where):
-        u, v = city.plan.bend(*where)
-        axis, street = places.drive // 1000, places.drive % 1000
-        lines_u, lines_v = city.plan.lines_u, city.plan.lines_v
-        line = np.where(
-            axis == 0, lines_u[np.minimum(street, len(lines_u) - 1)], lines_v[np.minimum(street, len(lines_v) - 1)]
-        )
-        return np.abs(np.where(axis == 0, u, v) - line)
-
-    beside = from_middle(points) > 0.6  # narrow streets are driven in the middle
-    assert beside.any() == (city.style.name != "old_town")
-    assert (from_middle(left) < from_middle(points))[beside].all()
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 200), st.data(), st.integers(0, 2**31))
 def test_choosing_is_without_replacement_and_in_order(total, data, seed):

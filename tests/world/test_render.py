@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from handmade import GROUND_M, box, crown, handmade_city, patch
+from handmade import GROUND_M, box, crown, handmade_city
 from marcher import march
 
 from ucvgl.world import render
 from ucvgl.world.appearance import Condition
 from ucvgl.world.kinds import Kind
 from ucvgl.world.places import choose, street_places
-from ucvgl.world.render import RANGE_MAX_M, RANGE_MIN_M, Rendered, Scene, cast_columns, texels_at
+from ucvgl.world.render import RANGE_MAX_M, RANGE_MIN_M, Rendered, Scene, cast_columns
 from ucvgl.world.views import panoramas
 
 DAY = Condition(cloud=0.0)
@@ -71,21 +71,6 @@ def test_a_crown_floats_over_what_is_behind_and_below(monkeypatch):
     assert seen.kind[0, :, 0].tolist() == [Kind.SKY, Kind.TREE, Kind.WALL, Kind.ROAD]
     assert 12 * (1 - 2 * HALF_STEP) < float(seen.depth_m[0, 1, 0]) < 13.5
     assert Kind.TREE not in seen.kind[0, :, 1].tolist()
-
-
-def test_a_texel_is_the_map_at_its_pixel_and_wide_footprints_are_means():
-    scene = Scene(handmade_city(patch(0, 100, 0, 200, (200, 200, 200), Kind.PAVEMENT)))
-    lit = scene.lit(Condition(cloud=1.0), from_above=True)
-    texel = lit.texels[: 400 * 400].reshape(400, 400, 4)
-    row, col = torch.tensor([10, 200, 399]), torch.tensor([3, 250, 0])
-    colour, kind = texels_at(lit, col + 0.5, row + 0.5, torch.ones(3))
-    torch.testing.assert_close(colour, texel[row, col, :3] / 255, atol=1e-6, rtol=0)
-    assert torch.equal(kind, texel[row, col, 3])
-    edge, _ = texels_at(lit, torch.tensor([200.0]), torch.tensor([200.0]), torch.tensor([16.0]))
-    both = (texel[200, 100, :3] + 0.0 + texel[200, 300, :3]) / 2 / 255
-    torch.testing.assert_close(edge[0], both, atol=0.01, rtol=0)
-    outside, _ = texels_at(lit, torch.tensor([-50.0, 900.0]), torch.tensor([-9.0, 900.0]), torch.ones(2))
-    assert outside.isfinite().all()
 
 
 @pytest.mark.parametrize("style", ["garden", "downtown"])

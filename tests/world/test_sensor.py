@@ -21,20 +21,14 @@ def sensor(count: int = 2, *, gain=(1.0, 1.0, 1.0), gamma=1.0, noise=0.0, seed=0
     )  # fmt: skip
 
 
-def test_a_neutral_sensor_only_rounds():
+def test_exposure_white_balance_and_tone_by_hand():
     rgb = picture()
     rgb[0, 0, 0, :3] = torch.tensor([-0.1, 1.2, 0.5])
-    out = expose(rgb, sensor(2))
-    assert out.dtype == torch.uint8
+    out = expose(rgb, sensor(2))  # a neutral one only rounds
     assert torch.equal(out, (rgb.clamp(0, 1) * 255).round().to(torch.uint8))
-    assert out[0, 0, 0, :3].tolist() == [0, 255, 128]
-
-
-def test_gain_is_per_channel_and_gamma_bends_the_middle():
-    grey = torch.full((1, 3, 2, 2), 0.5)
+    grey, ends = torch.full((1, 3, 2, 2), 0.5), torch.tensor([0.0, 1.0]).expand(1, 3, 1, 2)
     assert expose(grey, sensor(1, gain=(1.2, 1.0, 0.4)))[0, :, 0, 0].tolist() == [153, 128, 51]
     assert expose(grey, sensor(1, gamma=2.0))[0, 0, 0, 0] == round(255 * 0.25)
-    ends = torch.tensor([0.0, 1.0]).expand(1, 3, 1, 2)
     assert expose(ends, sensor(1, gamma=0.5))[0, 0, 0].tolist() == [3, 255]  # black is held at 1e-4, its root is 1 %
 
 
@@ -53,7 +47,7 @@ def test_noise_is_bounded_grey_triangular_and_repeatable():
     assert abs(np.corrcoef(rows[:, 1:].flatten(), rows[:, :-1].flatten())[0, 1]) < 0.05
 
 
-@pytest.mark.parametrize("blur_px", [0.4, 0.7, 0.9, 1.6])
+@pytest.mark.parametrize("blur_px", [0.4, 0.9, 1.6])
 def test_blur_is_a_gaussian_to_two_standard_deviations(blur_px):
     rgb = picture()
     size = 2 * int(np.ceil(2 * blur_px - 1e-3)) + 1
