@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -261,12 +262,11 @@ def city(
     difficulty: Annotated[str, Option(help="easy, medium or hard.")] = "medium",
 ) -> None:
     """Write a synthetic city as unlabelled pictures and positioned tiles, for `ucvgl locate`; beside them the truth."""
-    from ucvgl.world.own_city import export_own_city
+    from ucvgl.world.own_city import OWN_CITY, export_own_city
 
-    root = export_own_city(
-        out, style, places, seed, tiles=tiles, aligned=aligned, photo_fov_deg=photo_fov, difficulty=difficulty,  # type: ignore[arg-type]
-        panorama_px=128 if photo_fov is None else 512,
-    )  # fmt: skip
+    panorama_px = 128 if photo_fov is None else 512
+    world = replace(OWN_CITY, styles=(style,), places=places, seed=seed, difficulty=difficulty, panorama_px=panorama_px)
+    root = export_own_city(out, world, tiles=tiles, aligned=aligned, photo_fov_deg=photo_fov)  # type: ignore[arg-type]
     tables = {"--ground-table": root / "ground.csv", "--tiles-table": root / "tiles.csv"}
     more = [word for option, path in tables.items() if path.exists() for word in (option, str(path))]
     more += ["--heading", "0"] if aligned and photo_fov is None else []

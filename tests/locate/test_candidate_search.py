@@ -33,6 +33,7 @@ from ucvgl.locate.tiles import open_mosaic
 from ucvgl.locate.views import StreetConfig, north_up, read_picture
 from ucvgl.methods.baselines import pixel_descriptor
 from ucvgl.world.own_city import export_own_city
+from ucvgl.world.pairs import WorldConfig
 
 SIZE, PLACES = 32, 9
 ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
@@ -44,8 +45,8 @@ MADE_UP = Calibration(("margin",), (0.0,), (1.0,), (5.0,), 0.0, (0.1,) * 4, "a t
 def city(tmp_path_factory, runs):
     """Nine panoramas and the candidates of a small city."""
     root = export_own_city(
-        tmp_path_factory.mktemp("own") / "city", "downtown", PLACES, spacing_m=8.0, span_m=24.0, zoom=20, tile_px=64,
-        panorama_px=32, city_size_m=256.0, resolution_m=0.5, progress=False,
+        tmp_path_factory.mktemp("own") / "city",
+        WorldConfig(("downtown",), 0, PLACES, 8.0, "medium", 24.0, 64, 32, 256.0, 0.5), zoom=20, progress=False,
     )  # fmt: skip
     candidates = cut(open_mosaic(root / "tiles"), 32.0, 16.0, SIZE)
     return SimpleNamespace(root=root, candidates=candidates, ground=check_ground(root / "ground"))

@@ -34,6 +34,7 @@ from ucvgl.locate.run import locate, plan, plan_text
 from ucvgl.positions import Positions, Wgs84, to_metres
 from ucvgl.world import own_city
 from ucvgl.world.own_city import export_own_city
+from ucvgl.world.pairs import WorldConfig
 
 SIZE, PLACES = 32, 24
 ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
@@ -62,8 +63,8 @@ def city(tmp_path_factory):
     patch.setattr(map_page, "BACKGROUND_PARTS", 16)
     patch.setattr(module, "PICTURE_PX", 64)
     root = export_own_city(
-        tmp_path_factory.mktemp("own") / "city", "downtown", PLACES, spacing_m=8.0, span_m=24.0, zoom=20, tile_px=64,
-        panorama_px=32, city_size_m=256.0, resolution_m=0.5, progress=False,
+        tmp_path_factory.mktemp("own") / "city",
+        WorldConfig(("downtown",), 0, PLACES, 8.0, "medium", 24.0, 64, 32, 256.0, 0.5), zoom=20, progress=False,
     )  # fmt: skip
     encoders = root / "tiny.safetensors"
     save_model(two_view_encoder(ENCODER, ENCODER, shared=False, seed=0), encoders)
@@ -578,8 +579,8 @@ def test_a_full_disk_while_writing_leaves_the_files_of_before(city, done, ucvgl,
 def test_the_city_says_how_to_place_it(tmp_path, monkeypatch, options, tables, expected):
     seen = {}
 
-    def exported(out, style, places, seed, **more):
-        seen.update(more, style=style, places=places, seed=seed)
+    def exported(out, world, **more):
+        seen.update(more, world=world)
         out.mkdir()
         for name in tables:
             (out / name).write_text("file\n")
@@ -588,8 +589,8 @@ def test_the_city_says_how_to_place_it(tmp_path, monkeypatch, options, tables, e
     monkeypatch.setattr(own_city, "export_own_city", exported)
     given = CliRunner().invoke(cli.app, ["data", "city", str(tmp_path / "city"), "--places", "7", *options])
     assert given.exit_code == 0
-    assert (seen["style"], seen["places"]) == ("downtown", 7)
-    assert seen["panorama_px"] == (512 if "--photo-fov" in options else 128)
+    assert (seen["world"].styles, seen["world"].places) == (("downtown",), 7)
+    assert seen["world"].panorama_px == (512 if "--photo-fov" in options else 128)
     line = given.output.replace("\n", " ").split("ucvgl locate ")[1].split()
     assert [word for word in line if word.startswith("--") or word == "0"] == [
         "--ground",

@@ -42,8 +42,8 @@ def test_a_city_is_rendered_once(tmp_path, monkeypatch):
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
     seen = []
 
-    def exported(root, style, places, seed, **options):
-        seen.append((style, places, seed, options["photo_fov_deg"], options["panorama_px"]))
+    def exported(root, world, photo_fov_deg, **options):
+        seen.append((*world.styles, world.places, world.seed, photo_fov_deg, world.panorama_px))
         root.mkdir(parents=True)
 
     monkeypatch.setattr(trials, "export_own_city", exported)

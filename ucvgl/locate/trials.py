@@ -23,7 +23,7 @@ from ucvgl.locate.located import read_truth
 from ucvgl.locate.pictures import Kind
 from ucvgl.locate.search import Search, calibration_of, search
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
-from ucvgl.world.own_city import export_own_city
+from ucvgl.world.own_city import OWN_CITY, export_own_city
 
 FOV_DEG = 80.0  # of photos
 WESTERN = 5 / 8  # of a city's columns of tiles, where pictures are to lie outside
@@ -127,10 +127,11 @@ def world_city(case: Case, seed: int, *, progress: bool = True) -> Path:
     name = f"{case.style}-{seed}-{case.places}-{case.city_size_m:g}" + f"-photo{FOV_DEG:g}" * photo
     root = paths.runs() / "cities" / name
     if not root.exists():
-        export_own_city(
-            root, case.style, case.places, seed, photo_fov_deg=FOV_DEG if photo else None,
-            panorama_px=512 if photo else 128, city_size_m=case.city_size_m, progress=progress,
+        world = replace(
+            OWN_CITY, styles=(case.style,), places=case.places, seed=seed, panorama_px=512 if photo else 128,
+            city_size_m=case.city_size_m,
         )  # fmt: skip
+        export_own_city(root, world, photo_fov_deg=FOV_DEG if photo else None, progress=progress)
     return root
 
 

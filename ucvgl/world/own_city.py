@@ -28,43 +28,34 @@ from ucvgl.errors import InputError
 from ucvgl.geometry import perspective_view
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.appearance import Condition
-from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance
+from ucvgl.world.difficulty import Nuisance
 from ucvgl.world.pairs import WorldConfig, city_of, panorama_shots
 from ucvgl.world.render import Rendered, Scene
 from ucvgl.world.rendering import Shots
 from ucvgl.world.views import satellite_tiles
 
 ORIGIN = (45.0, -30.0)  # latitude, longitude of the city's south-western corner: open sea
+OWN_CITY = WorldConfig(("downtown",), places=300, spacing_m=20.0, tile_px=256, city_size_m=1000.0, resolution_m=0.4)
 Floats = NDArray[np.float64]
 
 
 def export_own_city(
-    root: Path | str, style: str = "old_town", places: int = 300, seed: int = 0, *,
-    tiles: Literal["xyz", "csv"] = "xyz", aligned: bool = True, difficulty: str = DEFAULT_LEVEL, spacing_m: float = 20.0,
-    span_m: float = 50.0, zoom: int = 18, tile_px: int = 256, panorama_px: int = 128, city_size_m: float = 1000.0,
-    resolution_m: float = 0.4, photo_fov_deg: float | None = None, origin: tuple[float, float] = ORIGIN,
-    progress: bool = True,
+    root: Path | str, world: WorldConfig = OWN_CITY, *, tiles: Literal["xyz", "csv"] = "xyz", zoom: int = 18,
+    aligned: bool = True, photo_fov_deg: float | None = None, origin: tuple[float, float] = ORIGIN, progress: bool = True,
 ) -> Path:  # fmt: skip
     """Render a city and write it as two unrelated folders; `root` appears only when it is complete.
 
     Args:
         root: an absent or empty folder.
-        style: of the city; the committed encoders learnt from 'garden' and 'canal'.
-        places: panoramas.
-        seed: of the city and of everything drawn.
+        world: of one city, whose style the committed encoders have not learnt from: those learnt from 'garden' and 'canal'. Its
+            tiles are source tiles; its span is that of the candidates that will be cut: so far from the edge of the tiles all
+            panoramas stay.
         tiles: 'xyz' for a level of an XYZ pyramid, 'csv' for tiles with positions in tiles.csv.
+        zoom: of the pyramid; 18 is 0.42 m a pixel at the origin.
         aligned: centre columns show north, but for the level's error; else the direction of travel, and ground.csv has
             the compass, with that error.
-        difficulty: easy, medium or hard.
-        spacing_m: between stops along a street; the laptop profile's 20.
-        span_m: edge of the candidates that will be cut: so far from the edge of the tiles all panoramas stay.
-        zoom: of the pyramid; 18 is 0.42 m a pixel at the origin.
-        tile_px: edge of a source tile.
-        panorama_px: height of a panorama, its width is twice that.
-        city_size_m: edge of the city.
-        resolution_m: of the city's rasters.
-        photo_fov_deg: photos of so many degrees across instead of panoramas, 4:3, in any direction, cut from panoramas of
-            `panorama_px` (give 512); ground.csv then has the compass and the field of view. None: panoramas.
+        photo_fov_deg: photos of so many degrees across instead of panoramas, 4:3, in any direction, cut from the panoramas (give
+            512 of `panorama_px`); ground.csv then has the compass and the field of view. None: panoramas.
         origin: latitude and longitude of the city's south-western corner.
         progress: show a bar.
 
@@ -72,16 +63,14 @@ def export_own_city(
         InputError: a setting is impossible, the city has fewer places, or `root` holds something.
     """
     one_of("tiles", tiles, ("xyz", "csv"), "Choose one.")
-    config = WorldConfig(
-        (style,), seed, places, spacing_m, difficulty, span_m, tile_px, panorama_px, city_size_m, resolution_m
-    )
-    centre_m, edge_m, names = (_pyramid if tiles == "xyz" else _squares)(city_size_m, origin, zoom)
+    places, size_m, seed = world.places, world.city_size_m, world.seed
+    centre_m, edge_m, names = (_pyramid if tiles == "xyz" else _squares)(size_m, origin, zoom)
     if not names:
         raise InputError(
-            "city_size_m", expected="room for a whole tile", found=f"{city_size_m:g} m", todo="Enlarge it, or the zoom."
+            "city_size_m", expected="room for a whole tile", found=f"{size_m:g} m", todo="Enlarge it, or the zoom."
         )
     # a tile that would reach over the city's edge is not there, so places keep a tile's edge more away from it
-    wide = replace(config, span_m=span_m + 2 * float(edge_m.max()))
+    wide = replace(world, span_m=world.span_m + 2 * float(edge_m.max()))
     bar = tqdm(total=places + len(names), desc="rendering the city", unit="image", disable=not progress)
     with new_folder(root) as scratch, bar:
         scene, stops, nuisance = city_of(wide, 0, places, "cpu")
@@ -92,10 +81,13 @@ def export_own_city(
         faces = (compass + error) % 360 if compass.any() else error  # what the centre column really shows
         order = np.random.default_rng([seed, 410]).permutation(places)
         files = [f"pano_{k:05d}.jpg" for k in np.argsort(order)]  # stop order[k] has the name k
-        for rows, images in panorama_shots(scene, stops, replace(nuisance, heading_deg=faces), panorama_px).taken():
+        for rows, images in panorama_shots(
+            scene, stops, replace(nuisance, heading_deg=faces), world.panorama_px
+        ).taken():
             pictures = torch.from_numpy(images)
             if photo_fov_deg is not None:  # the panorama's centre column is the photo's
-                pictures = perspective_view(pictures, (panorama_px * 3 // 4, panorama_px), photo_fov_deg)
+                size = world.panorama_px * 3 // 4, world.panorama_px
+                pictures = perspective_view(pictures, size, photo_fov_deg)
             for i, picture in zip(rows, pictures, strict=True):
                 _write(picture, scratch / "ground" / files[i])
             bar.update(len(rows))
@@ -109,15 +101,15 @@ def export_own_city(
             known = [(files[i], f"{float(compass[i]) % 360:.3f}") for i in order]
             _table(scratch / "ground.csv", ("file", "heading_deg"), known)
 
-        for rows, images in _mosaic(scene, nuisance, centre_m, edge_m, tile_px).taken():
+        for rows, images in _mosaic(scene, nuisance, centre_m, edge_m, world.tile_px).taken():
             for i, image in zip(rows, images, strict=True):
                 _write(torch.from_numpy(image), scratch / "tiles" / names[i])
             bar.update(len(rows))
         if tiles == "csv":
             where = zip(names, from_metres(centre_m, origin), edge_m.tolist(), strict=True)
-            rows = [(name, *_degrees(at), repr(edge / tile_px)) for name, at, edge in where]
+            rows = [(name, *_degrees(at), repr(edge / world.tile_px)) for name, at, edge in where]
             _table(scratch / "tiles.csv", ("file", "latitude", "longitude", "metres_per_pixel"), rows)
-        settings = asdict(config) | {
+        settings = asdict(world) | {
             "tiles": tiles, "aligned": aligned, "zoom": zoom, "photo_fov_deg": photo_fov_deg, "origin": list(origin),
             "heading_error_deg": float(np.abs(error).max()), "note": "a synthetic city at a made-up place",
         }  # fmt: skip
