@@ -1,4 +1,4 @@
-"""The world exported into each layout: complete, read back as it was rendered, and nothing half-written."""
+"""The world exported into each layout: complete, as the layout wants it, and nothing half-written."""
 
 import sys
 from dataclasses import replace
@@ -7,16 +7,14 @@ import numpy as np
 import pytest
 
 from ucvgl import cli
-from ucvgl.data import open_dataset
+from ucvgl.data import open_dataset, splits_of
 from ucvgl.data.check import check
-from ucvgl.data.place_recognition import fields
 from ucvgl.errors import InputError
 from ucvgl.positions import Positions, Wgs84, distances, to_metres
 from ucvgl.world import export
-from ucvgl.world.export import export_world
+from ucvgl.world.export import LAYOUTS, export_world
 from ucvgl.world.pairs import WorldConfig
 
-pytestmark = pytest.mark.usefixtures("fresh_runs")
 SMALL = WorldConfig(
     ("garden", "canal"),
     places=24,
@@ -29,103 +27,94 @@ SMALL = WorldConfig(
 )
 
 
-def exported(layout, root, monkeypatch, world=SMALL):
-    """Export a small world that passes the check; what its writer was given."""
-    given = []
-    write = getattr(export, f"write_{layout}")
-    monkeypatch.setattr(export, f"write_{layout}", lambda *args: (given.extend(args[:-1]), write(*args))[1])
-    assert export_world(layout, root, world, photo_px=32, drone_views=2, progress=False) == root
-    report = check("auto", root, progress=False)
+@pytest.fixture(scope="module")
+def exports(runs, tmp_path_factory):
+    """Every layout, exported once."""
+    base = tmp_path_factory.mktemp("exports")
+    for layout in LAYOUTS:
+        world = replace(SMALL, difficulty="hard") if layout == "vpr" else SMALL  # on two days
+        world = replace(world, city_size_m=384) if layout == "sues200" else world  # 300 m up, a drone stands far back
+        assert export_world(layout, base / layout, world, photo_px=32, drone_views=2, progress=False) == base / layout
+    assert {path.name for path in base.iterdir()} == set(LAYOUTS)
+    return base
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_complete_and_shows_images(layout, exports):
+    report = check("auto", exports / layout, progress=False)
     assert (report.name, report.exit_status) == (layout, 0), report.text()
-    assert {p.name for p in root.parent.iterdir()} <= {root.name, "runs"}
-    return given
+    for options in splits_of(layout, exports / layout).values():
+        data = open_dataset(layout, exports / layout, **options)
+        for side in (data.query, data.gallery):
+            assert np.mean([side.read(i).float().std() for i in range(len(side))]) > 15  # images, not blanks
+        assert (data.positives.best() >= 0).all()
 
 
-def assert_same_images(read, written):
-    assert len(read) == len(written)
-    pairs = [(read.read(i).int(), written.read(i).int()) for i in range(len(written))]
-    assert all(a.shape == b.shape and (a - b).abs().float().mean() < 6 for a, b in pairs)
-    assert np.mean([b.float().std() for _, b in pairs]) > 15  # images, not blanks
+def test_pairs(exports):
+    splits = [open_dataset("cvact", exports / "cvact", split) for split in ("train", "val", "test")]
+    assert [len(data) for data in splits] == [16, 4, 4]
+    strips = open_dataset("cvusa", exports / "cvusa", "train")
+    assert (len(strips), strips.strip_offset) == (20, 0)  # cut around the horizon, and the marker says so
+    assert strips.query.read(0).shape == (3, 12, 64)  # 224/616 of 32 rows
+    shift = distances(strips.query.positions, strips.gallery.positions)
+    assert 0 < shift.max() < 3 * 2.5 * np.sqrt(2) + 0.1  # the medium level's bell ends at three spreads
 
 
-@pytest.mark.parametrize(("layout", "counts"), [("cvusa", [20, 4]), ("cvact", [16, 4, 4])])
-def test_pairs(layout, counts, tmp_path, monkeypatch):
-    (splits,) = exported(layout, tmp_path / "set", monkeypatch)
-    assert [len(data) for data in splits.values()] == counts
-    read, written = open_dataset(layout, tmp_path / "set", "train"), splits["train"]
-    assert_same_images(read.query, written.query)
-    assert_same_images(read.gallery, written.gallery)
-    if layout == "cvusa":
-        assert read.strip_offset == 0  # cut around the horizon, and the marker says so
-        assert read.query.read(0).shape == (3, 12, 64)  # 224/616 of 32 rows
-        shift = distances(read.query.positions, read.gallery.positions)
-        assert 0 < shift.max() < 3 * 2.5 * np.sqrt(2) + 0.1  # the medium level's bell ends at three spreads
-
-
-def test_vigor(tmp_path, monkeypatch):
+def test_vigor(exports):
     """In the middle quarter of one tile alone, inside three more; and the offsets point from camera to centre."""
-    cities, offsets_px, train = exported("vigor", tmp_path / "set", monkeypatch)
-    same = open_dataset("vigor", tmp_path / "set", "train")
-    cross = {s: open_dataset("vigor", tmp_path / "set", s, area="cross") for s in ("train", "test")}
-    for city, written in cities.items():
-        read = cross["train" if city in ("NewYork", "Seattle") else "test"]
-        rows = ([i for i, name in enumerate(side.ids) if city in name] for side in (read.query, read.gallery))
-        read = read.take(*rows)
-        assert_same_images(read.query, written.query)
-        assert [name for name in same.query.ids if city in name] == [read.query.ids[i] for i in train[city]]
-        camera, centre = (
-            to_metres(Positions(side.positions.values, Wgs84()), export.VIGOR_ORIGINS[city]).values
-            for side in (read.query, read.gallery)
-        )
-        for i, here in enumerate(camera):
-            near, middle = (set(np.flatnonzero(np.abs(centre - here).max(1) < edge - 0.2)) for edge in (12, 6))
-            labelled = np.r_[read.positives[i], read.semi_positives[i]]
-            assert near <= set(labelled)
-            assert middle <= set(read.positives[i])
-            away = (centre[labelled] - here)[:, ::-1] * 640 / 24
-            assert np.abs(away - offsets_px[city][i]).max() < 0.2 * 640 / 24  # names hold a microdegree, 0.1 m
-            assert np.abs(offsets_px[city][i, 0]).max() <= 160
+    for split, cities in (("train", ("NewYork", "Seattle")), ("test", ("SanFrancisco", "Chicago"))):
+        read = open_dataset("vigor", exports / "vigor", split, area="cross")
+        for city in cities:
+            rows = ([i for i, name in enumerate(side.ids) if city in name] for side in (read.query, read.gallery))
+            part = read.take(*rows)
+            lines = (exports / "vigor/splits" / city / "pano_label_balanced.txt").read_text().splitlines()
+            offsets_px = np.array([line.split()[2:4] + line.split()[5:7] for line in lines], float)  # two of the four
+            camera, centre = (
+                to_metres(Positions(side.positions.values, Wgs84()), export.VIGOR_ORIGINS[city]).values
+                for side in (part.query, part.gallery)
+            )
+            for i, here in enumerate(camera):
+                near, middle = (set(np.flatnonzero(np.abs(centre - here).max(1) < edge - 0.2)) for edge in (12, 6))
+                labelled = np.r_[part.positives[i], part.semi_positives[i]]
+                assert near <= set(labelled)
+                assert middle <= set(part.positives[i])
+                away = (centre[labelled] - here)[:2, ::-1].ravel() * 640 / 24
+                assert np.abs(away - offsets_px[i]).max() < 0.2 * 640 / 24  # names hold a microdegree, 0.1 m
+                assert np.abs(offsets_px[i, :2]).max() <= 160
 
 
 @pytest.mark.parametrize("layout", ["university1652", "sues200"])
-def test_drones(layout, tmp_path, monkeypatch):
-    size = 384 if layout == "sues200" else 256  # 300 m up, a drone stands far back
-    *sets, queried = exported(layout, tmp_path / "set", monkeypatch, replace(SMALL, places=8, city_size_m=size))
-    train, test = sets[0][150] if layout == "sues200" else sets
-    read = open_dataset(layout, tmp_path / "set", "test")
-    assert_same_images(read.query, test.query.subset(np.flatnonzero(np.isin(test.positives.best(), list(queried)))))
-    assert_same_images(read.gallery, test.gallery)
-    assert len(queried) < len(test.gallery)  # the rest are distractors
-    assert bool(set(train.gallery.ids) & set(test.gallery.ids)) == (layout == "sues200")
+def test_drones(layout, exports):
+    train, test = (open_dataset(layout, exports / layout, split) for split in ("train", "test"))
+    assert len(set(test.positives.best().tolist())) < len(test.gallery)  # the rest are distractors
+    low, high = (test.query.read(i).int() for i in (0, 1))
     if layout == "sues200":
-        low, high = (sets[0][h][1].query.read(0).int() for h in (150, 300))
-        assert (low - high).abs().float().mean() > 5
+        assert len(test.gallery) == 24  # every place, those of training too
+        high = open_dataset(layout, exports / layout, "test", height_m=300).query.read(0).int()
+    else:
+        assert not {i.partition("/")[0] for i in train.query.ids} & {i.partition("/")[0] for i in test.query.ids}
+    assert (low - high).abs().float().mean() > 5
 
 
-def test_vpr(tmp_path, monkeypatch):
-    (splits,) = exported("vpr", tmp_path / "set", monkeypatch, replace(SMALL, difficulty="hard"))
-    assert sum(map(len, splits.values())) == 24
-    written, read = splits["train"], open_dataset("vpr", tmp_path / "set", "train")
-    orders = []
-    for a, b in ((read.query, written.query), (read.gallery, written.gallery)):
-        orders.append([b.ids.index(fields(name)[7]) for name in a.ids])
-        assert_same_images(a, b.subset(orders[-1]))
-    for i, row in zip(orders[0], read.positives, strict=True):
-        assert i in {orders[1][j] for j in row}  # both passes stopped there
+def test_both_passes_stop_at_a_place(exports):
+    data = open_dataset("vpr", exports / "vpr", "train")
+    assert sum(len(open_dataset("vpr", exports / "vpr", split)) for split in ("train", "val", "test")) == 24
+    best = data.positives.best().numpy()
+    assert (
+        distances(data.query.positions, data.gallery.positions.take(best)).max() <= 3.02
+    )  # stopped a little elsewhere
 
 
-def test_frames(tmp_path, monkeypatch):
-    """Frames within reach of one another are stops along one street."""
-    data, _ = exported("frames", tmp_path / "set", monkeypatch)
-    read = open_dataset("auto", tmp_path / "set")
-    assert_same_images(read.query, data.query)
-    assert_same_images(read.gallery, data.gallery)
-    pairs = read.positives.pairs().numpy()
-    away = distances(data.query.positions.take(pairs[:, 0]), data.gallery.positions.take(pairs[:, 1]))
-    assert away.max() < 2 * 1.5 * SMALL.spacing_m
+def test_frames_within_reach_are_stops_along_one_street(exports, monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(export, "write_frames", lambda *args: given.extend(args))
+    export_world("frames", tmp_path / "set", SMALL, photo_px=32, progress=False)
+    pairs = open_dataset("auto", exports / "frames").positives.pairs().numpy()
+    at = given[0].query.positions, given[0].gallery.positions
+    assert distances(at[0].take(pairs[:, 0]), at[1].take(pairs[:, 1])).max() < 2 * 1.5 * SMALL.spacing_m
 
 
-def test_the_seed_decides(tmp_path):
+def test_the_seed_decides(runs, tmp_path):
     roots = [
         export_world("vpr", tmp_path / name, replace(SMALL, places=6, seed=seed), photo_px=16, progress=False)
         for name, seed in (("a", 3), ("b", 3), ("c", 4))
@@ -144,13 +133,13 @@ def test_the_seed_decides(tmp_path):
         ("sues200", {"city_size_m": 200}, "enlarge the city"),
     ],
 )
-def test_bad_input(layout, change, message, tmp_path):
+def test_bad_input(layout, change, message, runs, tmp_path):
     with pytest.raises(InputError, match=message):
         export_world(layout, tmp_path / "set", replace(SMALL, **change), progress=False)
-    assert not list(tmp_path.glob("[!r]*"))  # nothing half-made beside runs/
+    assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch):
+def test_an_interrupted_export_leaves_nothing(runs, tmp_path, monkeypatch):
     write = export.write_vpr
 
     def interrupted(splits, root):
@@ -160,10 +149,10 @@ def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "write_vpr", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export_world("vpr", tmp_path / "set", SMALL, photo_px=16, progress=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert not list(tmp_path.iterdir())
 
 
-def test_the_command(tmp_path, monkeypatch, capsys):
+def test_the_command(runs, tmp_path, monkeypatch, capsys):
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["ucvgl", "data", "export", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
