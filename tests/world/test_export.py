@@ -107,7 +107,7 @@ def test_both_passes_stop_at_a_place(exports):
 
 def test_frames_within_reach_are_stops_along_one_street(exports, monkeypatch, tmp_path):
     given = []
-    monkeypatch.setattr(export, "write_frames", lambda *args: given.extend(args))
+    monkeypatch.setattr(export.write, "write_frames", lambda *args: given.extend(args))
     export_world("frames", tmp_path / "set", SMALL, photo_px=32, progress=False)
     pairs = open_dataset("auto", exports / "frames").positives.pairs().numpy()
     at = given[0].query.positions, given[0].gallery.positions
@@ -140,13 +140,13 @@ def test_bad_input(layout, change, message, runs, tmp_path):
 
 
 def test_an_interrupted_export_leaves_nothing(runs, tmp_path, monkeypatch):
-    write = export.write_vpr
+    write = export.write.write_vpr
 
     def interrupted(splits, root):
         write(splits, root)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "write_vpr", interrupted)
+    monkeypatch.setattr(export.write, "write_vpr", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export_world("vpr", tmp_path / "set", SMALL, photo_px=16, progress=False)
     assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ucvgl.data.files import one_of
+from ucvgl.errors import one_of
 from ucvgl.world.appearance import Condition
 from ucvgl.world.noise import Floats, between, hash32, unit
 from ucvgl.world.sensor import Sensor
@@ -34,24 +34,20 @@ class Difficulty:
     seasons: tuple[str, ...]  # of the street-level drives, if not the same day
 
 
-LEVELS = {
-    level.name: level
-    for level in (
-        Difficulty(
-            name="easy", camera_height_m=(2.5, 2.5), heading_deg=0, tilt_deg=0, tile_shift_m=0, gain=0, gamma=0, noise=0.0,
-            blur_px=0, haze=0.0, same_day=True, seasons=("summer",),
-        ),
-        # the default: UCVGL's cold start, by small encoders, lands where it was published (notebook 02)
-        Difficulty(
-            name="medium", camera_height_m=(2.1, 2.9), heading_deg=2.5, tilt_deg=0.7, tile_shift_m=2.0, gain=0.25,
-            gamma=0.18, noise=0.05, blur_px=0.6, haze=0.3, same_day=False, seasons=("spring", "summer", "autumn"),
-        ),
-        Difficulty(
-            name="hard", camera_height_m=(1.8, 3.2), heading_deg=4.5, tilt_deg=1.0, tile_shift_m=3.2, gain=0.30, gamma=0.20,
-            noise=0.08, blur_px=0.9, haze=0.4, same_day=False, seasons=("spring", "summer", "autumn", "winter"),
-        ),
-    )
-}  # fmt: skip
+EASY = Difficulty(
+    name="easy", camera_height_m=(2.5, 2.5), heading_deg=0, tilt_deg=0, tile_shift_m=0, gain=0, gamma=0, noise=0.0,
+    blur_px=0, haze=0.0, same_day=True, seasons=("summer",),
+)  # fmt: skip
+# the default: UCVGL's cold start, by small encoders, lands where it was published (notebook 02)
+MEDIUM = Difficulty(
+    name="medium", camera_height_m=(2.1, 2.9), heading_deg=2.5, tilt_deg=0.7, tile_shift_m=2.0, gain=0.25, gamma=0.18,
+    noise=0.05, blur_px=0.6, haze=0.3, same_day=False, seasons=("spring", "summer", "autumn"),
+)  # fmt: skip
+HARD = Difficulty(
+    name="hard", camera_height_m=(1.8, 3.2), heading_deg=4.5, tilt_deg=1.0, tile_shift_m=3.2, gain=0.30, gamma=0.20,
+    noise=0.08, blur_px=0.9, haze=0.4, same_day=False, seasons=("spring", "summer", "autumn", "winter"),
+)  # fmt: skip
+LEVELS = {level.name: level for level in (EASY, MEDIUM, HARD)}
 DEFAULT_LEVEL = "medium"
 DRIVES = 3  # street-level days of a city
 STOPS_A_DRIVE = 40  # neighbouring places that were passed on one day
@@ -97,9 +93,9 @@ def drive_conditions(level: Difficulty, seed: int) -> tuple[Condition, ...]:
     days = []
     for drive in range(DRIVES):
         season = level.seasons[int(hash32(seed, 203, drive)[0]) % len(level.seasons)]
-        low, high = (18, 30) if season == "winter" else (28, 58)
-        drawn = ((95, 265, seed, 204), (low, high, seed, 205), (0.0, 0.9, seed, 206))
-        azimuth, elevation, cloud = (float(between(*keys, drive)[0]) for keys in drawn)
+        heights = (18, 30) if season == "winter" else (28, 58)
+        bounds = (95, 265), heights, (0.0, 0.9)
+        azimuth, elevation, cloud = (float(between(*pair, seed, 204 + k, drive)[0]) for k, pair in enumerate(bounds))
         days.append(Condition(season, azimuth, elevation, cloud, 0.0, 2 + drive))
     return tuple(days)
 

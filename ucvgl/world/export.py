@@ -12,21 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ucvgl.data import write
 from ucvgl.data.container import ArrayImages, Dataset, Positives
-from ucvgl.data.files import one_of
 from ucvgl.data.university import HEIGHTS
 from ucvgl.data.vigor import CITIES
-from ucvgl.data.write import (
-    new_folder,
-    write_cvact,
-    write_cvusa,
-    write_frames,
-    write_sues200,
-    write_university1652,
-    write_vigor,
-    write_vpr,
-)
-from ucvgl.errors import InputError, check_pixels
+from ucvgl.errors import InputError, check_pixels, one_of
 from ucvgl.positions import Metres, Positions, Wgs84, from_metres
 from ucvgl.world.appearance import Condition
 from ucvgl.world.difficulty import draw_nuisance, level_named
@@ -81,15 +71,15 @@ def export_world(
         least = f"at least {LEAST_PLACES} places in each of {len(counts)} cities"
         raise InputError("--places", expected=least, found=world.places, todo="Ask for more places, or fewer styles.")
     size = max(1, photo_px * 3 // 4), photo_px
-    with new_folder(root) as made:
+    with write.new_folder(root) as made:
         match layout:
             case "cvusa":
-                write_cvusa(_splits(_strips(world_pairs(world, progress=progress)), counts, (4, 1)), made)
+                write.write_cvusa(_splits(_strips(world_pairs(world, progress=progress)), counts, (4, 1)), made)
             case "cvact":
                 pairs = world_pairs(world, progress=progress)
                 ids = [f"{i:022d}" for i in range(len(pairs))]  # as long as the published ones
                 query, gallery = (replace(_in_utm(side), ids=ids) for side in (pairs.query, pairs.gallery))
-                write_cvact(_splits(replace(pairs, query=query, gallery=gallery), counts, (3, 1, 1)), made)
+                write.write_cvact(_splits(replace(pairs, query=query, gallery=gallery), counts, (3, 1, 1)), made)
             case "vigor":
                 _vigor(world, world_grid(world, progress=progress), made)
             case "university1652":
@@ -97,21 +87,18 @@ def export_world(
                 flights = _flights(world, altitude_m, drone_views, DRONE_PITCH_DEG, DRONE_FOV_DEG, photo_px, progress)
                 learned, asked, distractors = _parts(counts, (3, 1, 1))
                 train, test = (_over(flights, some) for some in (learned, np.concatenate([asked, distractors])))
-                write_university1652(train, test, range(len(asked)), made)
+                write.write_university1652(train, test, range(len(asked)), made)
             case "sues200":
                 altitude_m = np.repeat(np.float64(HEIGHTS), drone_views)
                 flights = _flights(world, altitude_m, drone_views, SUES_PITCH_DEG, SUES_FOV_DEG, photo_px, progress)
                 learned, asked = _parts(counts, (3, 2))
-                views = np.split(np.arange(len(altitude_m)), len(HEIGHTS))
-                # the galleries hold every place, as the benchmark's split has it: the training places are the distractors
-                every = np.arange(world.places)
-                sets = {
-                    h: (_over(flights, learned, v), _over(flights, every, v))
-                    for h, v in zip(HEIGHTS, views, strict=True)
-                }
-                write_sues200(sets, asked.tolist(), made)
+                every = np.arange(world.places)  # a distractor in the test galleries, as the benchmark's split has it
+                sets = {}
+                for height, views in zip(HEIGHTS, np.arange(len(altitude_m)).reshape(-1, drone_views), strict=True):
+                    sets[height] = _over(flights, learned, views), _over(flights, every, views)
+                write.write_sues200(sets, asked.tolist(), made)
             case "vpr":
-                write_vpr(_splits(_two_passes(world, size, progress), counts, (3, 1, 1)), made)
+                write.write_vpr(_splits(_two_passes(world, size, progress), counts, (3, 1, 1)), made)
             case "frames":
                 _frames(world, size, made, progress)
     return Path(root).resolve()
@@ -147,7 +134,7 @@ def _vigor(world: WorldConfig, grid: Dataset, root: Path) -> None:
         cities[city] = replace(part, query=query, gallery=replace(part.gallery, positions=at[1]))
         offsets_px[city] = away * VIGOR_TILE_PX / world.span_m
         train[city] = _parts([count], (1, 1))[0]
-    write_vigor(cities, offsets_px, train, root)
+    write.write_vigor(cities, offsets_px, train, root)
 
 
 def _frames(world: WorldConfig, size_px: tuple[int, int], root: Path, progress: bool) -> None:
@@ -158,7 +145,7 @@ def _frames(world: WorldConfig, size_px: tuple[int, int], root: Path, progress: 
     )  # fmt: skip
     data = world_drives(drive, progress=progress)
     away = np.hypot(*np.diff(data.query.positions.values, axis=0).T)
-    write_frames(data, np.cumsum([0, *np.where(away > 1.5 * world.spacing_m, 10, 1)]).tolist(), root)
+    write.write_frames(data, np.cumsum([0, *np.where(away > 1.5 * world.spacing_m, 10, 1)]).tolist(), root)
 
 
 def _in_utm(images: ArrayImages) -> ArrayImages:

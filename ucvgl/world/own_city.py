@@ -22,9 +22,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ucvgl.data.files import one_of
 from ucvgl.data.write import JPEG_QUALITY, new_folder
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, one_of
 from ucvgl.geometry import perspective_view
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.appearance import Condition

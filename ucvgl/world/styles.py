@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ucvgl.data.files import one_of
+from ucvgl.errors import one_of
 
 Colour = tuple[int, int, int]
 
