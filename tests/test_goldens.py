@@ -246,7 +246,6 @@ def pictures_by_day():
             here = scene, day, *where
             tiles = {
                 "tile": rendering.satellite_tiles(*here, span_m=50.0, size_px=20),
-                "turned tile": rendering.satellite_tiles(*here, span_m=40.0, size_px=20, heading_deg=heading),
                 "ground": rendering.satellite_tiles(*here, span_m=50.0, size_px=20, from_above=False),
             }
             rendered = {

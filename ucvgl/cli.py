@@ -256,8 +256,6 @@ def city(
     style: Annotated[str, Option(help="garden, canal, old_town or downtown.")] = "downtown",
     places: Annotated[int, Option(help="How many pictures.")] = 300,
     seed: Annotated[int, Option(help="Seed of the city and of everything drawn.")] = 0,
-    tiles: Annotated[str, Option(help="xyz, or csv for tiles with a table of positions.")] = "xyz",
-    aligned: Annotated[bool, Option(help="Panoramas' centres show north; else the direction of travel.")] = True,
     photo_fov: Annotated[float | None, Option(help="Photos of so many degrees across instead of panoramas.")] = None,
     difficulty: Annotated[str, Option(help="easy, medium or hard.")] = "medium",
 ) -> None:
@@ -266,10 +264,8 @@ def city(
 
     panorama_px = 128 if photo_fov is None else 512
     world = replace(OWN_CITY, styles=(style,), places=places, seed=seed, difficulty=difficulty, panorama_px=panorama_px)
-    root = export_own_city(out, world, tiles=tiles, aligned=aligned, photo_fov_deg=photo_fov)  # type: ignore[arg-type]
-    tables = {"--ground-table": root / "ground.csv", "--tiles-table": root / "tiles.csv"}
-    more = [word for option, path in tables.items() if path.exists() for word in (option, str(path))]
-    more += ["--heading", "0"] if aligned and photo_fov is None else []
+    root = export_own_city(out, world, photo_fov_deg=photo_fov)
+    more = ["--heading", "0"] if photo_fov is None else ["--ground-table", f"{root}/ground.csv"]
     words = ["ucvgl", "locate", "--ground", f"{root}/ground", "--tiles", f"{root}/tiles", *more, "--out", "FOLDER"]
     typer.echo(f"Written: {root}. Its places: {shlex.join(words)}")
 

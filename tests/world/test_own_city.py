@@ -1,6 +1,7 @@
 """The world as somebody's own city: two folders that lead back to the world, and a truth that fits it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,36 +14,26 @@ from ucvgl.locate.candidates import cut
 from ucvgl.locate.pictures import check_ground
 from ucvgl.locate.tiles import open_mosaic
 from ucvgl.positions import Neighbours, Positions, Wgs84, to_metres
-from ucvgl.world.city import make_city
 from ucvgl.world.difficulty import satellite_condition
-from ucvgl.world.noise import hash32
 from ucvgl.world.own_city import ORIGIN, export_own_city
 from ucvgl.world.pairs import WorldConfig
-from ucvgl.world.render import Scene
-from ucvgl.world.styles import style_named
+from ucvgl.world.rendering import scene_of
 from ucvgl.world.views import panoramas, satellite_tiles
 
 SMALL = WorldConfig(("downtown",), 0, 10, 8.0, "medium", 24.0, 64, 32, 256.0, 0.5)
 
 
-@pytest.fixture(scope="module", params=["xyz", "csv"])
-def city(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def city(tmp_path_factory):
     root = tmp_path_factory.mktemp("own") / "city"
-    aligned = request.param == "xyz"
-    assert export_own_city(root, SMALL, zoom=20, tiles=request.param, aligned=aligned, progress=False) == root
+    assert export_own_city(root, SMALL, zoom=20, progress=False) == root
     assert [p.name for p in root.parent.iterdir()] == ["city"]
     return root
 
 
 @pytest.fixture(scope="module")
 def scene():
-    seed = int(hash32(0, 300, 0)[0] >> 8)
-    return Scene(make_city(style_named("downtown"), seed, size_m=256.0, resolution_m=0.5))
-
-
-def opened(root):
-    table = root / "tiles.csv"
-    return open_mosaic(root / "tiles", table if table.exists() else None)
+    return scene_of(SMALL, 0, "cpu")
 
 
 def read_truth(city):
@@ -57,8 +48,7 @@ def alike(a, b):
 
 
 def test_the_mosaic_is_the_city_from_above(city, scene):
-    mosaic = opened(city)
-    assert (mosaic.rasters[0].crs != "EPSG:3857") == (city / "tiles.csv").exists()
+    mosaic = open_mosaic(city / "tiles")
     low, high = mosaic.bounds_m
     shift = to_metres(Positions(np.array([mosaic.origin]), Wgs84()), ORIGIN).values[0]
     assert (low + shift > -0.3).all()
@@ -83,8 +73,7 @@ def test_the_mosaic_is_the_city_from_above(city, scene):
 
 def test_the_truth_is_where_the_pictures_were_taken(city, scene):
     files, places, heading = read_truth(city)
-    tabled = (city / "ground.csv").exists()
-    ground = check_ground(city / "ground", city / "ground.csv" if tabled else None)
+    ground = check_ground(city / "ground")
     assert ground.counts()["panoramas"] == len(files) == 10
     assert [p.file for p in ground.pictures] == files
     day = satellite_condition(scene.city.seed)  # another day than theirs: the shapes are the same
@@ -97,15 +86,22 @@ def test_the_truth_is_where_the_pictures_were_taken(city, scene):
         turned = [alike(found, view.roll(k, 2)) for k in range(0, 64, 8)]
         assert np.argmax(turned) == 0
         assert turned[0] > 0.5
-    known = ground.headings("panorama") if tabled else 0  # the compass, or north
     error = json.loads((city / "city.json").read_text())["heading_error_deg"]
     assert 0 < error <= 7.5  # the medium level's bell ends at three times 2.5
-    assert np.abs((known - heading + 180) % 360 - 180).max() == pytest.approx(error, abs=2e-3)
+    assert np.abs((heading + 180) % 360 - 180).max() == pytest.approx(error, abs=2e-3)
+
+
+def test_photos_have_a_compass_and_a_field_of_view(tmp_path):
+    city = export_own_city(tmp_path / "city", replace(SMALL, panorama_px=64), zoom=20, photo_fov_deg=70, progress=False)
+    ground, (_, _, heading) = check_ground(city / "ground", city / "ground.csv"), read_truth(city)
+    assert {(p.kind, p.width, p.height, p.fov_deg) for p in ground.pictures} == {("photo", 64, 48, 70)}
+    assert np.abs((ground.headings("photo") - heading + 180) % 360 - 180).max() < 7.5
+    assert np.ptp(heading) > 60  # any direction
 
 
 def test_every_place_has_a_candidate_around_it(city):
     _, places, _ = read_truth(city)
-    candidates = cut(opened(city), 24.0)
+    candidates = cut(open_mosaic(city / "tiles"), 24.0)
     _, away = Neighbours(candidates.positions).nearest(places, 1)
     assert away.max() <= 24 / 8 * np.sqrt(2) + 0.05
     assert all(image_position(file) is None for file in (city / "ground").iterdir())

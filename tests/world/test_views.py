@@ -48,21 +48,6 @@ def test_a_tile_is_the_city_itself_at_its_resolution(scene, garden):
     assert torch.equal(tile.kind[0], lit[..., 3])
 
 
-def test_turning_a_tile_to_the_east_is_a_quarter_counter_clockwise(scene):
-    east, north = stops(scene, 3)
-    options = {"span_m": 40, "size_px": 64}
-    upright = satellite_tiles(scene, DAY, east, north, **options)
-    turned = satellite_tiles(scene, DAY, east, north, heading_deg=full(90, 3), **options)
-    torch.testing.assert_close(turned.rgb, torch.rot90(upright.rgb, 1, (-2, -1)), atol=0.02, rtol=0)
-    assert (turned.kind == torch.rot90(upright.kind, 1, (-2, -1))).float().mean() > 0.995
-    # what lies east is on top
-    marked = Scene(handmade_city(patch(110, 114, 98, 102, (250, 20, 20), Kind.CROSSING)))
-    tile = satellite_tiles(marked, DULL, *at((100, 100)), heading_deg=full(90), **options)
-    rows, cols = (tile.kind[0] == Kind.CROSSING).nonzero(as_tuple=True)
-    assert rows.float().mean() < 16
-    assert abs(cols.float().mean() - 31.5) < 1
-
-
 def test_a_tile_shows_crowns_from_above_or_the_ground_beneath():
     scene = Scene(handmade_city(crown(100, 100, 5, 2.5, 9.0)))
     views = [satellite_tiles(scene, DAY, *at((100, 100)), span_m=20, size_px=41, from_above=f) for f in (True, False)]

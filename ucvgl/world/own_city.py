@@ -2,9 +2,11 @@
 
 Two folders, as a reader would bring them, and beside them the truth, for the evaluation alone:
 
-    ground/     panoramas or photos, shuffled, without positions       ground.csv  their headings, unless north-aligned
-    tiles/      z/x/y.jpg, or numbered tiles                           tiles.csv   their positions, unless in the names
-    truth.csv   where and how each panorama was taken                  city.json   the settings
+    ground/     north-aligned panoramas, or photos, shuffled, without positions
+    ground.csv  of photos, their compass and field of view
+    tiles/      z/x/y.jpg, a level of an XYZ pyramid
+    truth.csv   where and how each picture was taken
+    city.json   the settings
 
 The city lies at a made-up place in the North Atlantic.
 """
@@ -13,7 +15,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ucvgl.data.write import JPEG_QUALITY, new_folder
-from ucvgl.errors import InputError, one_of
+from ucvgl.errors import InputError
 from ucvgl.geometry import perspective_view
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.appearance import Condition
@@ -39,8 +40,8 @@ Floats = NDArray[np.float64]
 
 
 def export_own_city(
-    root: Path | str, world: WorldConfig = OWN_CITY, *, tiles: Literal["xyz", "csv"] = "xyz", zoom: int = 18,
-    aligned: bool = True, photo_fov_deg: float | None = None, origin: tuple[float, float] = ORIGIN, progress: bool = True,
+    root: Path | str, world: WorldConfig = OWN_CITY, *, zoom: int = 18, photo_fov_deg: float | None = None,
+    progress: bool = True,
 ) -> Path:  # fmt: skip
     """Render a city and write it as two unrelated folders; `root` appears only when it is complete.
 
@@ -48,22 +49,17 @@ def export_own_city(
         root: an absent or empty folder.
         world: of one city, whose style the committed encoders have not learnt from: those learnt from 'garden' and 'canal'. Its
             tiles are source tiles; its span is that of the candidates that will be cut: so far from the edge of the tiles all
-            panoramas stay.
-        tiles: 'xyz' for a level of an XYZ pyramid, 'csv' for tiles with positions in tiles.csv.
+            pictures stay.
         zoom: of the pyramid; 18 is 0.42 m a pixel at the origin.
-        aligned: centre columns show north, but for the level's error; else the direction of travel, and ground.csv has
-            the compass, with that error.
         photo_fov_deg: photos of so many degrees across instead of panoramas, 4:3, in any direction, cut from the panoramas (give
-            512 of `panorama_px`); ground.csv then has the compass and the field of view. None: panoramas.
-        origin: latitude and longitude of the city's south-western corner.
+            512 of `panorama_px`). None: panoramas whose centre shows north, but for the level's error.
         progress: show a bar.
 
     Raises:
         InputError: a setting is impossible, the city has fewer places, or `root` holds something.
     """
-    one_of("tiles", tiles, ("xyz", "csv"), "Choose one.")
     places, size_m, seed = world.places, world.city_size_m, world.seed
-    centre_m, edge_m, names = (_pyramid if tiles == "xyz" else _squares)(size_m, origin, zoom)
+    centre_m, edge_m, names = _pyramid(size_m, zoom)
     if not names:
         raise InputError(
             "city_size_m", expected="room for a whole tile", found=f"{size_m:g} m", todo="Enlarge it, or the zoom."
@@ -73,16 +69,15 @@ def export_own_city(
     bar = tqdm(total=places + len(names), desc="rendering the city", unit="image", disable=not progress)
     with new_folder(root) as scratch, bar:
         scene, stops, nuisance = city_of(wide, 0, places, "cpu")
-        compass = np.zeros(places, np.float32) if aligned else stops.heading_deg
+        compass = np.zeros(places, np.float32)
         if photo_fov_deg is not None:
             compass = np.random.default_rng([seed, 411]).uniform(0, 360, places).astype(np.float32)
         error = nuisance.heading_deg
         faces = (compass + error) % 360 if compass.any() else error  # what the centre column really shows
         order = np.random.default_rng([seed, 410]).permutation(places)
         files = [f"pano_{k:05d}.jpg" for k in np.argsort(order)]  # stop order[k] has the name k
-        for rows, images in panorama_shots(
-            scene, stops, replace(nuisance, heading_deg=faces), world.panorama_px
-        ).taken():
+        shots = panorama_shots(scene, stops, replace(nuisance, heading_deg=faces), world.panorama_px)
+        for rows, images in shots.taken():
             pictures = torch.from_numpy(images)
             if photo_fov_deg is not None:  # the panorama's centre column is the photo's
                 size = world.panorama_px * 3 // 4, world.panorama_px
@@ -90,26 +85,18 @@ def export_own_city(
             for i, picture in zip(rows, pictures, strict=True):
                 _write(picture, scratch / "ground" / files[i])
             bar.update(len(rows))
-        degrees = from_metres(stops.metres.astype(np.float64), origin)
-        truth = [(files[i], *_degrees(degrees[i]), f"{float(faces[i]) % 360:.3f}") for i in order]
+        degrees = from_metres(stops.metres.astype(np.float64), ORIGIN)
+        truth = [(files[i], *(f"{v:.8f}" for v in degrees[i]), f"{float(faces[i]) % 360:.3f}") for i in order]
         _table(scratch / "truth.csv", ("file", "latitude", "longitude", "heading_deg"), truth)
         if photo_fov_deg is not None:
             known = [(files[i], f"{float(compass[i]) % 360:.3f}", f"{photo_fov_deg:g}") for i in order]
             _table(scratch / "ground.csv", ("file", "heading_deg", "fov_deg"), known)
-        elif not aligned:
-            known = [(files[i], f"{float(compass[i]) % 360:.3f}") for i in order]
-            _table(scratch / "ground.csv", ("file", "heading_deg"), known)
-
         for rows, images in _mosaic(scene, nuisance, centre_m, edge_m, world.tile_px).taken():
             for i, image in zip(rows, images, strict=True):
                 _write(torch.from_numpy(image), scratch / "tiles" / names[i])
             bar.update(len(rows))
-        if tiles == "csv":
-            where = zip(names, from_metres(centre_m, origin), edge_m.tolist(), strict=True)
-            rows = [(name, *_degrees(at), repr(edge / world.tile_px)) for name, at, edge in where]
-            _table(scratch / "tiles.csv", ("file", "latitude", "longitude", "metres_per_pixel"), rows)
         settings = asdict(world) | {
-            "tiles": tiles, "aligned": aligned, "zoom": zoom, "photo_fov_deg": photo_fov_deg, "origin": list(origin),
+            "zoom": zoom, "photo_fov_deg": photo_fov_deg, "origin": list(ORIGIN),
             "heading_error_deg": float(np.abs(error).max()), "note": "a synthetic city at a made-up place",
         }  # fmt: skip
         (scratch / "city.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -132,14 +119,13 @@ def _mosaic(scene: Scene, nuisance: Nuisance, centre_m: Floats, edge_m: Floats, 
     return Shots(centre_m, every, (nuisance.satellite_day,), sensor, view)
 
 
-def _pyramid(size_m: float, origin: tuple[float, float], zoom: int) -> tuple[Floats, Floats, list[str]]:
+def _pyramid(size_m: float, zoom: int) -> tuple[Floats, Floats, list[str]]:
     """Centres (T, 2) and edges (T,) in the city's metres, and names, of the XYZ tiles that lie wholly in the city."""
     if not 0 < zoom <= 24:
         raise InputError("zoom", expected="1 to 24", found=zoom, todo="Aerial pictures have 18 to 20.")
     side = 2**zoom
-    lat, lon = from_metres(
-        np.array([[0, 0], [size_m, size_m]]), origin
-    ).T  # of the south-western, the north-eastern corner
+    corners = np.array([[0, 0], [size_m, size_m]])  # south-western, north-eastern
+    lat, lon = from_metres(corners, ORIGIN).T
     x0, x1 = ((lon + 180) / 360 * side).astype(int)
     y1, y0 = ((1 - np.arctanh(np.sin(np.radians(lat))) / np.pi) / 2 * side).astype(int)
     found = [(x, y) for y in range(y0, y1 + 1) for x in range(x0, x1 + 1)]
@@ -147,7 +133,7 @@ def _pyramid(size_m: float, origin: tuple[float, float], zoom: int) -> tuple[Flo
     def metres(shift: float) -> Floats:
         x, y = (np.array(found, np.float64) + 0.5 + shift).T / side  # half a tile off the centre: a corner
         lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * y))))
-        return to_metres(Positions(np.stack([lat, x * 360 - 180], 1), Wgs84()), origin).values
+        return to_metres(Positions(np.stack([lat, x * 360 - 180], 1), Wgs84()), ORIGIN).values
 
     low, high = metres(-0.5), metres(0.5)  # north-western and south-eastern corners
     # On the ellipsoid Web Mercator's pixels are a quarter of a percent longer to the east than to the north; a tile is
@@ -161,24 +147,10 @@ def _pyramid(size_m: float, origin: tuple[float, float], zoom: int) -> tuple[Flo
     )
 
 
-def _squares(size_m: float, origin: tuple[float, float], zoom: int) -> tuple[Floats, Floats, list[str]]:
-    """The same for squares that fill the city exactly, about as large as the tiles of that zoom."""
-    about = 2 * np.pi * 6_378_137.0 * np.cos(np.radians(origin[0])) / 2**zoom
-    count = max(1, round(size_m / about))
-    edge = size_m / count
-    steps = (np.arange(count) + 0.5) * edge
-    centre = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
-    return centre, np.full(len(centre), edge), [f"tile_{k:05d}.jpg" for k in range(len(centre))]
-
-
 def _write(image: Tensor, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = image.permute(1, 2, 0).numpy()  # (H, W, 3)
     Image.fromarray(pixels).save(path, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
-
-
-def _degrees(lat_lon: Floats) -> list[str]:
-    return [f"{value:.8f}" for value in lat_lon]
 
 
 def _table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

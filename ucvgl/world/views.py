@@ -30,23 +30,17 @@ def ground_mask(kind: Tensor) -> Tensor:
 
 def satellite_tiles(
     scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, *, span_m: float, size_px: int,
-    heading_deg: Tensor | None = None, from_above: bool = True,
+    from_above: bool = True,
 ) -> Rendered:  # fmt: skip
-    """Orthographic tiles `span_m` metres across, centred at the places.
+    """Orthographic tiles `span_m` metres across, north up, centred at the places.
 
-    heading_deg: (B,) what is up in the tile; north if not given.
     from_above: as an aircraft sees it; if False, the ground beneath the crowns, lit as a pedestrian sees it: the truth
         that a projected panorama is compared with.
     """
-    turn = torch.zeros_like(east_m) if heading_deg is None else torch.deg2rad(heading_deg)
-    sin, cos = torch.sin(turn)[:, None, None], torch.cos(turn)[:, None, None]
-    corner = float((sin.abs() + cos.abs()).max()) if heading_deg is not None else 1.0  # a turned tile's reach
-    _assert_inside(scene, east_m, north_m, span_m / 2 * corner - 1e-3)
+    _assert_inside(scene, east_m, north_m, span_m / 2 - 1e-3)
     steps = ((torch.arange(size_px, device=scene.device) + 0.5) / size_px - 0.5) * span_m
-    right, up = steps[None, None, :], -steps[None, :, None]
-    east = east_m[:, None, None] + right * cos + up * sin
-    north = north_m[:, None, None] - right * sin + up * cos
-    column, row = scene.pixel(east, north)
+    east, north = torch.broadcast_tensors(east_m[:, None, None] + steps, north_m[:, None, None] - steps[:, None])
+    column, row = scene.pixel(east, north)  # (B, S, S)
     footprint = torch.full_like(column, span_m / size_px / scene.city.resolution_m)
     rgb, kind = texels_at(scene.lit(condition, from_above=from_above), column, row, footprint)
     return Rendered(rgb.permute(0, 3, 1, 2), kind)
