@@ -23,7 +23,7 @@ from torch import Generator
 
 from ucvgl.augment import UCVGL, augment
 from ucvgl.encoders import Encoder, EncoderConfig
-from ucvgl.lab import profiles, rows, variants
+from ucvgl.lab import profiles, rows
 from ucvgl.lab.graph import RATES
 from ucvgl.lab.settings import RunRequest
 from ucvgl.methods.common import device
@@ -102,19 +102,18 @@ def wanted() -> dict[str, Callable[[], float]]:
         needed |= {stage.work for stage in stages.values()}
         big = profile == "paper" and not torch.cuda.is_available()
         one, two, three = profiles.ucvgl(profile, 0), profiles.sample4geo(profile, 0), profiles.vg_ssl(profile, 0)
-        wide = variants.without(one.start, "no_projection").ground
-        encoders = {one.start.ground, wide, two.method.ground, two.drone.ground}
+        encoders = {one.start.ground, two.method.ground, two.drone.ground}
         encoders |= {two.real.encoder} if two.real is not None else set()
         encoders |= {method.encoder for method in (*three.methods.values(), *three.real.values())}
         for config in encoders:
             precision = one.curriculum.training.precision
-            found[rows.training_of(config)] = partial(training, config, precision, 1 if big else 32)
-        for gan in {one.gan, one.start.translation.gan, variants.translated(one, "cyclegan").translation.gan}:
+            found[rows.encoder_work(config)] = partial(training, config, precision, 1 if big else 32)
+        for gan in {one.gan, one.start.translation.gan}:
             if gan.crop_px <= 128 or torch.cuda.is_available():  # the paper's takes minutes a step on a CPU
-                found[rows.gan_training_of(gan)] = partial(translation, gan)
+                found[rows.gan_work(gan)] = partial(translation, gan)
         for world in (one.train, two.trained):
-            found[rows.rendering_of("panoramas and tiles", world.panorama_px)] = partial(rendering, world)
-        found[rows.rendering_of("photos", three.photo_px[0])] = partial(rendering, three.train[0])
+            found[rows.rendering_work("panoramas and tiles", world.panorama_px)] = partial(rendering, world)
+        found[rows.rendering_work("photos", three.photo_px[0])] = partial(rendering, three.train[0])
     return {work: measure for work, measure in found.items() if work in needed}
 
 

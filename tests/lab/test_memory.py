@@ -64,7 +64,7 @@ def test_an_estimate_follows_the_settings():
     assert intra.row == 2 * cross.row
     assert cross == step_of("curriculum", Curriculum(plain, training=TrainingConfig(chunk=16)))
     assert step_of("curriculum", Curriculum(plain)).rows == 128
-    assert cross.fixed > 2 * 11 * PARAMETERS  # two encoders: weights and two moments; gradients come layer by layer
+    assert cross.fixed > 2 * 15 * PARAMETERS  # two encoders: weights, gradients and two moments
     one = step_of("sample4geo", Sample4Geo(SMALL, SMALL, training=TrainingConfig()))
     assert one.fixed == cross.fixed // 2
     assert one.row == cross.row
@@ -81,7 +81,7 @@ def test_half_precision_and_a_frozen_backbone_hold_less():
     assert half < 0.8 * full
     lite = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, image_px=(64, 64))
     learnt, frozen = (encoder_bytes(replace(lite, pretrained=p), "fp32")[1] for p in ("package", "frozen package"))
-    assert frozen < 0.3 * learnt
+    assert frozen < 0.1 * learnt
 
 
 def test_a_step_that_cannot_fit_says_so_with_what_would():

@@ -50,10 +50,10 @@ def test_headline_has_a_row_of_every_table_and_less_to_train(profile):
 
 
 def test_a_table_shows_the_rows_that_are_asked_for(monkeypatch):
-    names = {"full": "all", "no_fakes": "without fakes"}
-    assert rows.chosen("02/cold_start", names) == names
+    every = [("no_fakes", "without fakes"), ("full", "all")]
+    assert rows.chosen("02/cold_start", every) == every
     monkeypatch.setenv("UCVGL_ROWS", "headline")
-    assert rows.chosen("02/cold_start", names) == {"full": "all"}
+    assert rows.chosen("02/cold_start", every) == every[1:]
     monkeypatch.setenv("UCVGL_ROWS", "most")
     with pytest.raises(InputError, match="all, headline, smoke, found 'most'"):
-        rows.chosen("02/cold_start", names)
+        rows.chosen("02/cold_start", every)

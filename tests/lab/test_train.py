@@ -118,23 +118,6 @@ def test_own_pairs_of_any_shape_are_learnt_by_three_methods(tmp_path, capsys):
         rows.rows(asked, 0, measured=True)
 
 
-def test_the_tables_have_the_rows_that_are_trained():
-    of_table = {}
-    for row in rows.rows(RunRequest("tiny"), 0):
-        table, _, key = row.rpartition("/")
-        of_table.setdefault(table, []).append(key)
-    shown = {
-        "02/cold_start": [*variants.COLD_START], "02/translation": [*variants.TRANSLATIONS],
-        "04/main": [*variants.MAIN], "04/label_ratio": [*variants.RATIOS],
-        "04/ablation": [*variants.ABLATION], "04/ours": [*variants.OURS],
-        "05/sampling": [*variants.SAMPLING], "05/architecture": [*variants.ARCHITECTURES],
-        "05/fields_of_view": [*variants.FIELDS_OF_VIEW], "05/unlabelled": [*variants.UNLABELLED],
-        "06/main": [*variants.SSL], "06/joined": [*variants.JOINED],
-        "06/cost": [f"triplet_{kind}" for kind in variants.MINING], "06/pretraining_losses": [*variants.INTRA],
-    }  # fmt: skip
-    assert {table: of_table[table] for table in shown} == shown
-
-
 @pytest.mark.slow
 def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch, capsys):
     monkeypatch.setenv("UCVGL_ROWS", "headline")
@@ -146,8 +129,8 @@ def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch, capsys
     given = material.material(settings, "world")
     settings = profiles.sample4geo("tiny", 0)
     (area,) = material.open_areas(settings, "world", settings.method)
-    for key in ("random", "full"):
-        assert stages.supervise(area.train, variants.with_sampler(settings, key), area.tests).loaded
+    for _, _, config in rows.chosen("05/sampling", variants.sampling(settings)):
+        assert stages.supervise(area.train, config, area.tests).loaded
     others = material.open_others(settings, "world", "")
     assert stages.supervise(others["garden"].train, settings.brief, others["garden"].tests).loaded
     for flown in (material.open_flights(settings), material.open_heights(settings)):

@@ -11,20 +11,23 @@ def changed(before, after):
 
 def test_each_row_changes_one_thing():
     ucvgl, sample4geo = profiles.ucvgl("laptop", 0), profiles.sample4geo("laptop", 0)
-    start, steps, simclr = ucvgl.start, ucvgl.curriculum, profiles.vg_ssl("laptop", 0).methods["simclr"]
-    every = {**variants.ARCHITECTURES, **variants.FIELDS_OF_VIEW}
-    found = [
-        {part: changed(start, variants.without(start, part)) for part in variants.COLD_START},
-        {key: changed(steps, variants.ours(steps, key)) for key in variants.OURS},
-        {part: changed(sample4geo.brief, variants.architecture(sample4geo, part)) for part in every},
-        {key: changed(simclr, variants.pairs_variant(simclr, key)) for key in variants.PAIRS},
+    photos = profiles.vg_ssl("laptop", 0)
+    tables = [
+        (ucvgl.start, variants.cold_start(ucvgl.start)),
+        (ucvgl.start, variants.translations(ucvgl)),
+        (ucvgl.curriculum, variants.ours(ucvgl.curriculum)),
+        (ucvgl.curriculum, variants.ablation(ucvgl.curriculum)),
+        (sample4geo.brief, variants.architectures(sample4geo) + variants.fields_of_view(sample4geo)[1:]),
+        (photos.methods["simclr"], [row for row in variants.geopair(photos) if row[1] == "SimCLR"]),
     ]
-    assert found == [
+    assert [{key: changed(before, config) for key, *_, config in rows} for before, rows in tables] == [
         {
             "no_projection": {"projection"}, "no_fakes": {"translation"}, "no_intra_view": {"intra", "cross"},
             "no_cross_view": {"cross"}, "full": set(),
         },
+        {"none": {"translation"}, "statistics": set(), "cyclegan": {"translation"}},
         {"main": set(), "raw": {"centre"}, "synthetic": {"occlusion"}, "top_views": {"ground", "ground_input"}},
+        {"no_mutual": {"rule"}, "no_threshold": {"rule"}, "no_curriculum": {"refresh"}, "full": set()},
         {
             "full": set(), "separate": {"shared"}, "no_smoothing": {"smoothing"}, "polar": {"satellite", "tile_kind"},
             "limited": {"fovs_deg"},
@@ -33,22 +36,19 @@ def test_each_row_changes_one_thing():
     ]  # fmt: skip
 
 
-def test_every_published_row_has_a_variant():
-    steps = profiles.ucvgl("laptop", 0).curriculum
-    assert set(variants.COLD_START) == set(published.frame("ucvgl_cold")["row"])
-    assert set(variants.RATIOS) == set(published.frame("ucvgl_semi_cvact")["row"])
-    assert set(variants.ABLATION) == set(published.frame("ucvgl_rerank")["row"])
-    assert set(variants.MAIN) - {"pretrained_100"} <= set(published.frame("ucvgl_main")["row"])
-    found = [variants.variant(steps, key) for key in (*variants.RATIOS, *variants.ABLATION)]
-    assert len(set(map(repr, found))) == len(found)
-    ratios = [variants.variant(steps, f"labels_{k}").label_ratio for k in (1, 5, 10, 20, 100)]
-    assert ratios == [0.01, 0.05, 0.1, 0.2, 1.0]
-    assert variants.variant(steps, "full") == steps
-    assert not variants.variant(steps, "labelled_only_10").mine
-
-
-def test_each_sampler_changes_the_sampling_alone():
-    settings = profiles.sample4geo("laptop", 0)
-    kinds = [variants.with_sampler(settings, key).sampling.kind for key in variants.SAMPLING]
+def test_every_published_row_has_one():
+    ucvgl, sample4geo = profiles.ucvgl("laptop", 0), profiles.sample4geo("laptop", 0)
+    start, steps = ucvgl.start, ucvgl.curriculum
+    for table, rows in (
+        ("ucvgl_cold", variants.cold_start(start)), ("ucvgl_semi_cvact", variants.label_ratios(steps)),
+        ("ucvgl_rerank", variants.ablation(steps)), ("sample4geo", variants.sampling(sample4geo)),
+    ):  # fmt: skip
+        assert {key for key, *_ in rows} == set(published.frame(table)["row"])
+    assert {key for key, *_ in variants.main(steps)} - {"pretrained_100"} <= set(published.frame("ucvgl_main")["row"])
+    ratios = {key: config for key, _, config in variants.label_ratios(steps)}
+    assert [ratios[f"labels_{k}"].label_ratio for k in (1, 5, 10, 20, 100)] == [0.01, 0.05, 0.1, 0.2, 1.0]
+    assert not ratios["labelled_only_10"].mine
+    kinds = [method.sampling.kind for _, _, method in variants.sampling(sample4geo)]
     assert kinds == ["random", "geographic", "similarity", "both"]
-    assert set(variants.SAMPLING) == set(published.frame("sample4geo")["row"])
+    without_positions = variants.sampling(sample4geo, located=False)
+    assert [key for key, *_ in without_positions] == ["random", "dss_only"]

@@ -1,32 +1,61 @@
-"""What a training step holds in memory: the price of a method beside its time, and whether a step fits before it starts."""
+"""What a training step works on and holds in memory: the price of a method, and whether a step fits before it starts."""
 
 import functools
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
 from ucvgl.data.container import Dataset
 from ucvgl.encoders import Encoder, EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.methods.common import device
+from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.methods.sample4geo import Sample4Geo
 from ucvgl.methods.ucvgl import Curriculum, Pretraining
 from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, new_learner
-from ucvgl.training import HALF, TrainingConfig, adamw
+from ucvgl.training import HALF, TrainingConfig
+
+GIB = 2**30
+
+
+class Views(NamedTuple):
+    """How many images of a row an encoder embeds in a step."""
+
+    encoder: EncoderConfig
+    images: int
+
+
+def training_of(name: str, config: object) -> tuple[TrainingConfig, list[Views]] | None:
+    """What a stage trains, by its name and its settings: the loop, and the encoders with their images; None for nothing."""
+    training: TrainingConfig | None
+    match config:
+        case WithLoss():
+            return training_of("cross-view", config.start)
+        case Pretraining() if name == "intra-view":
+            training, views = config.intra, [(config.ground, 2), (config.satellite, 2)]
+        case Pretraining():
+            with_tiles = config.occlusion is not None and config.projection  # and their synthetic top views
+            training, views = config.cross, [(config.ground, 1), (config.satellite, 3 if with_tiles else 1)]
+        case Curriculum():
+            training, views = config.training, [(config.start.ground, 1), (config.start.satellite, 1)]
+        case Sample4Geo():
+            training, views = config.training, [(config.ground, 1), (config.satellite, 1)]
+        case VgSsl():
+            training, views = config.loop, [(config.encoder, config.images_a_query)]
+        case _:
+            return None
+    return None if training is None else (training, [Views(*view) for view in views])
 
 
 @dataclass(frozen=True)
 class Step:
     """What a training step holds, about: `fixed` bytes, and `row` for each of the `rows` that are embedded at a time."""
 
-    fixed: int  # weights and AdamW's two moments of all encoders, and gradients as they come
+    fixed: int  # weights, gradients and AdamW's two moments of all encoders
     row: int  # what autograd keeps of every view of a row
     rows: int
 
@@ -37,83 +66,40 @@ class Step:
 
 
 def step_of(name: str, config: object) -> Step | None:
-    """Of a stage's training, by its name and its settings; None where it trains no encoders. Nothing is computed: the encoders
-    are of torch's fake tensors. Projectors and queues, which are small, are left out."""
-    match config:
-        case Pretraining():
-            training, views = (config.intra, 2) if name == "intra-view" else (config.cross, 1)
-            encoders = [(config.ground, views), (config.satellite, views)]
-        case Curriculum():
-            training, encoders = config.training, [(config.start.ground, 1), (config.start.satellite, 1)]
-        case Sample4Geo():
-            training, encoders = config.training, [(config.ground, 1), (config.satellite, 1)]
-        case VgSsl():
-            training, encoders = config.loop, [(config.encoder, config.images_a_query)]
-        case _:
-            return None
-    if training is None:
+    """Of a stage's training, by its name and its settings; None where it trains no encoders. Nothing is computed.
+
+    Left out: projectors and queues, which are small, and what a frozen backbone holds only while it is passed.
+    """
+    trained = training_of(name, config)
+    if trained is None:
         return None
-    held = [(*encoder_bytes(encoder, training.precision), views) for encoder, views in encoders]
+    training, views = trained
+    held = [(*encoder_bytes(encoder, training.precision), images) for encoder, images in views]
     shared = isinstance(config, Sample4Geo) and config.shared
     copies = 1.25 if isinstance(config, VgSsl) and config.method in ("moco", "byol") else 1  # the momentum encoder
     fixed = int(copies * sum(fixed for fixed, _, _ in held[: 1 if shared else None]))
-    return Step(fixed, sum(image * views for _, image, views in held), training.chunk or training.batch_size)
+    return Step(fixed, sum(image * images for _, image, images in held), training.chunk or training.batch_size)
 
 
 @functools.cache
 def encoder_bytes(config: EncoderConfig, precision: str) -> tuple[int, int]:
-    """What training an encoder holds at its peak however many images a step has, and for each image: counted over
-    two steps on fake tensors, of 64 and of 128 images."""
+    """What training an encoder holds however many images a step has, and for each image: counted on torch's fake tensors,
+    of 8 and of 16 images."""
     with torch.device("meta"):  # some backbones read numbers while they are built, which fake tensors have none of
         encoder = Encoder(replace(config, pretrained="none"))
     encoder.backbone.requires_grad_(not config.frozen)
+    half = HALF.get(precision)
+
+    def embed(images: Tensor) -> None:
+        with torch.autocast("cpu", half, enabled=half is not None):
+            encoder(images)
+
     with FakeTensorMode(allow_non_fake_inputs=True):
         encoder.to_empty(device="cpu")
-        # so many that the peak lies in the backward pass, not in the optimiser's step
-        few, many = (_peak(encoder, count, HALF.get(precision)) for count in (64, 128))
-    image = (many - few) // 64
-    return few - 64 * image, image
-
-
-class _Live(TorchDispatchMode):
-    """Counts the bytes of the storages that live, and the most that ever did."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live: dict[int, int] = {}  # bytes by storage
-        self.now = self.peak = 0
-
-    def count(self, value: object) -> None:
-        """Takes the storage of a tensor into account, until it is freed."""
-        if not isinstance(value, Tensor) or id(storage := value.untyped_storage()) in self.live:
-            return
-        self.live[id(storage)] = storage.nbytes()
-        weakref.finalize(storage, self._freed, id(storage))
-        self.now += storage.nbytes()
-        self.peak = max(self.peak, self.now)
-
-    def _freed(self, storage: int) -> None:
-        self.now -= self.live.pop(storage)
-
-    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = operation(*args, **(kwargs or {}))
-        tree_map(self.count, out)
-        return out
-
-
-def _peak(encoder: Encoder, count: int, half: torch.dtype | None) -> int:
-    encoder.zero_grad()
-    optimiser, live = adamw(encoder, TrainingConfig()), _Live()
-    tree_map(live.count, list(encoder.parameters()))
-    with live:
-        images = torch.zeros(count, 3, *encoder.config.image_px)
-        for _ in range(2):  # the moments come with the first step
-            optimiser.zero_grad()
-            with torch.autocast("cpu", half, enabled=half is not None):
-                descriptors = encoder(images)
-            descriptors.sum().backward()
-            optimiser.step()
-    return live.peak
+        batches = [torch.zeros(count, 3, *config.image_px) for count in (8, 16)]
+        few, many = (training_bytes(encoder, [images], lambda images=images: embed(images)) for images in batches)
+    image = (many - few) // 8
+    return few - 8 * image, image
 
 
 def check_fits(key: str, step: Step | None, available: int) -> None:
@@ -122,8 +108,8 @@ def check_fits(key: str, step: Step | None, available: int) -> None:
         return
     fits = (available - step.fixed) // max(1, step.row)
     todo = f"Embed at most {fits} rows at a time: TrainingConfig.chunk={fits} changes no gradient but those of batch norms."
-    raise InputError(key, expected=f"a step of at most {available / 2**30:.1f} GiB, this device's memory",
-                     found=f"about {step.peak / 2**30:.1f} GiB for {step.rows} rows",
+    raise InputError(key, expected=f"a step of at most {available / GIB:.1f} GiB, this device's memory",
+                     found=f"about {step.peak / GIB:.1f} GiB for {step.rows} rows",
                      todo=todo if fits > 0 else "Take a smaller backbone or smaller images: not even one row fits.")  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.lab import material, profiles, real_pairs, stages, variants
 from ucvgl.lab.cache import StageResult
+from ucvgl.lab.memory import training_of
 from ucvgl.lab.results import plain_settings
 from ucvgl.lab.settings import WORLD, RunRequest, asked_rows
 from ucvgl.methods.pretraining_losses import WithLoss
@@ -27,7 +28,7 @@ from ucvgl.methods.ucvgl import Curriculum, Pretraining, intra_key
 from ucvgl.methods.vg_ssl import VgSsl
 from ucvgl.paths import files_digest, samples
 from ucvgl.pseudo_labels import NoPseudoLabels
-from ucvgl.training import TrainingConfig
+from ucvgl.sampling import NeighbourDraw
 from ucvgl.translation import CycleGanConfig
 
 
@@ -52,8 +53,6 @@ class Stage:
 
 
 _Line = tuple[str, str, Stage]  # table, key, stage
-_Sets = tuple[Dataset, Mapping[str, Dataset]]  # to train on; tests by name
-
 
 # By table: the keys of the rows that ROWS=headline keeps: one a method, and what a notebook's figures cannot do without.
 HEADLINE: Mapping[str, tuple[str, ...]] = {
@@ -80,6 +79,52 @@ HEADLINE: Mapping[str, tuple[str, ...]] = {
     "06/pretraining_losses": ("none", "info_nce"),
 }
 
+
+def chosen(table: str, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Of a table's rows, each with its key first, those that UCVGL_ROWS asks for."""
+    return [row for row in rows if asked_rows() == "all" or row[0] in HEADLINE[table]]
+
+
+# ----------------------------------------------------------------------------------------------------------- work of a stage
+
+
+def trained(
+    name: str, settings: tuple[Any, ...], run: Callable[[], object], needs: tuple[Stage, ...], items: int
+) -> Stage:
+    """A stage that trains the encoders of its first setting, on so many `items` an epoch."""
+    found = training_of(name, settings[0])
+    if found is None:  # left out: no intra-view, or no cross-view step
+        return Stage(name, settings, run, needs)
+    training, views = found
+    first = views[0].encoder
+    seen = sum(images * math.prod(encoder.image_px) for encoder, images in views) / math.prod(first.image_px)
+    if name == "curriculum":  # embedded for mining after each epoch: a quarter of a step's work
+        seen *= 1.25
+    steps = training.epochs * max(1, items // training.batch_size)
+    return Stage(name, settings, run, needs, int(training.epochs * seen * items), encoder_work(first), steps)
+
+
+def encoder_work(encoder: EncoderConfig) -> str:
+    """A line of rates.csv."""
+    depth = "" if encoder.depth is None else f" to stage {encoder.depth}"
+    return f"training {encoder.backbone}{depth}, {encoder.image_px[0]} x {encoder.image_px[1]} px"
+
+
+def gan_work(gan: CycleGanConfig) -> str:
+    """A line of rates.csv."""
+    return f"training CycleGAN of {gan.channels} channels and {gan.blocks} blocks, {gan.crop_px} px"
+
+
+def rendering_work(what: str, height_px: int) -> str:
+    """A line of rates.csv."""
+    return f"rendering {what}, {height_px} px high"
+
+
+def _source(data: str, *world: Any) -> tuple[Any, ...]:
+    """What names the images: the world's settings, or a folder's name with the names, sizes and times of its files."""
+    return world if data == WORLD else (data, files_digest(data))
+
+
 # -------------------------------------------------------------------------------------------------- UCVGL, notebooks 02 to 04
 
 
@@ -87,7 +132,6 @@ HEADLINE: Mapping[str, tuple[str, ...]] = {
 class _Ucvgl:
     """UCVGL's stages on one set of images."""
 
-    source: tuple[Any, ...]  # what names the images' files, or the world's settings
     images: Stage
     given: Callable[[], Parts] = field(compare=False)
     count: int  # of ground images trained on
@@ -98,15 +142,20 @@ class _Ucvgl:
     @staticmethod
     def of(settings: profiles.UcvglSettings, data: str) -> "_Ucvgl":
         given = functools.cache(lambda: material.material(settings, data, measured=False))
-        world, source = settings.train, _source(data, settings.train, settings.test)
+        world, named = settings.train, (*_source(data, settings.train, settings.test), settings.images)
         if data == WORLD:
-            rendered = world.places + settings.test.places, rendering_of("panoramas and tiles", world.panorama_px)
-            images = Stage("images", (*source, settings.images), given, (), *rendered)
-            return _Ucvgl(source, images, given, world.places, True, True)
+            work = rendering_work("panoramas and tiles", world.panorama_px)
+            images = Stage("images", named, given, (), world.places + settings.test.places, work)
+            return _Ucvgl(images, given, world.places, located=True, measured=True)
         listed = material.open_parts(data, world, settings.test)  # the lists alone
         measured = any(test.labelled for test in listed.tests.values())
-        images = Stage("images", (*source, settings.images), given)
-        return _Ucvgl(source, images, given, len(listed.train), material.located(listed.train), measured)
+        located = material.located(listed.train)
+        return _Ucvgl(Stage("images", named, given), given, len(listed.train), located, measured)
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """What names the images in a stage's settings."""
+        return (self.part, *self.images.settings)
 
     def fewer(self) -> "_Ucvgl":
         """The same on every second place (see `material.fewer`)."""
@@ -114,25 +163,31 @@ class _Ucvgl:
         return replace(self, given=given, count=self.count // 2, part="every second place")
 
     def cold_start(self, start: Pretraining) -> Stage:
-        place, tile, gan = (self.part, *self.images.settings), tile_share(start), start.translation.gan
-        images, ground, needs = (self.images,), start.ground, [self.images]
+        needs = [self.images]
         if start.intra is not None:
-            needs.append(_trained(
-                "intra-view", (intra_key(start), *place), lambda: stages.intra_view(self.given().unlabelled, start),
-                images, start.intra, ground, self.count, 2 * (1 + tile),
+            needs.append(trained(
+                "intra-view", (intra_key(start), *self.place), lambda: stages.intra_view(self.given().unlabelled, start),
+                (self.images,), self.count,
             ))  # fmt: skip
         if start.cross is not None and start.translation.kind == "cyclegan":
+            gan = start.translation.gan
             needs.append(Stage(
-                "translation", (start.translation, start.projection, *place),
-                lambda: stages.translation(self.given().unlabelled, start), images, _gan_images(gan), gan_training_of(gan),
+                "translation", (start.translation, start.projection, *self.place),
+                lambda: stages.translation(self.given().unlabelled, start), (self.images,),
+                (gan.epochs + gan.decay_epochs) * gan.batch * (gan.steps_per_epoch or 0), gan_work(gan),
             ))  # fmt: skip
-        views = 1 + tile * (3 if start.occlusion is not None and start.projection else 1)
-        return _trained(
-            "cross-view", (start, *place), lambda: stages.pretrain(self.given().unlabelled, start, self.given()),
-            tuple(needs), start.cross, ground, self.count, views,
+        return trained(
+            "cross-view", (start, *self.place), lambda: stages.pretrain(self.given().unlabelled, start, self.given()),
+            tuple(needs), self.count,
         )  # fmt: skip
 
-    def curriculum(self, steps: Curriculum, hard: Any = None) -> Stage:
+    def cold_start_with(self, config: WithLoss) -> Stage:
+        return trained(
+            "cold-start-with", (config, *self.images.settings),
+            lambda: stages.cold_start_with(self.given().unlabelled, config, self.given()), (self.images,), self.count,
+        )  # fmt: skip
+
+    def curriculum(self, steps: Curriculum, hard: NeighbourDraw | None = None) -> Stage:
         def run() -> object:
             try:
                 return stages.curriculum(self.given().unlabelled, steps, self.given(), hard=hard)
@@ -140,65 +195,26 @@ class _Ucvgl:
                 return None
 
         first = self.cold_start(steps.start) if steps.pretrained else self.images
-        key, ground = (steps, hard, self.part, *self.images.settings), steps.start.ground
-        views = 1.25 * (1 + tile_share(steps.start))  # embedded for mining after each epoch: a quarter of a step's work
-        return _trained("curriculum", key, run, (first,), steps.training, ground, self.count, views)
-
-
-def _trained(
-    name: str, settings: tuple[Any, ...], run: Callable[[], object], needs: tuple[Stage, ...], config: TrainingConfig | None,
-    encoder: EncoderConfig, items: int, views: float,
-) -> Stage:  # fmt: skip
-    """A stage that trains an encoder, which sees `views` images for each of the `items` of an epoch."""
-    epochs, batch = (0, 1) if config is None else (config.epochs, config.batch_size)
-    steps = epochs * max(1, items // batch)
-    return Stage(name, settings, run, needs, int(epochs * views * items), training_of(encoder), steps)
-
-
-def training_of(encoder: EncoderConfig) -> str:
-    """A line of rates.csv."""
-    depth = "" if encoder.depth is None else f" to stage {encoder.depth}"
-    return f"training {encoder.backbone}{depth}, {encoder.image_px[0]} x {encoder.image_px[1]} px"
-
-
-def tile_share(start: Pretraining | Sample4Geo) -> float:
-    """What a tile costs, in ground images: their pixels' ratio."""
-    return math.prod(start.satellite.image_px) / math.prod(start.ground.image_px)
-
-
-def gan_training_of(gan: CycleGanConfig) -> str:
-    """A line of rates.csv."""
-    return f"training CycleGAN of {gan.channels} channels and {gan.blocks} blocks, {gan.crop_px} px"
-
-
-def _gan_images(gan: CycleGanConfig) -> int:
-    return (gan.epochs + gan.decay_epochs) * gan.batch * (gan.steps_per_epoch or 0)
-
-
-def rendering_of(what: str, height_px: int) -> str:
-    """A line of rates.csv."""
-    return f"rendering {what}, {height_px} px high"
-
-
-def _source(data: str, *world: Any) -> tuple[Any, ...]:
-    """What names the images: the world's settings, or a folder's name with the names, sizes and times of its files."""
-    return world if data == WORLD else (data, files_digest(data))
+        return trained("curriculum", (steps, hard, *self.place), run, (first,), self.count)
 
 
 def ucvgl_rows(settings: profiles.UcvglSettings, data: str, own: _Ucvgl) -> Iterator[_Line]:
     """(table, key, stage) of notebooks 02 and 04; 03 looks at the first of them."""
-    for part in variants.COLD_START:
-        yield "02/cold_start", part, own.cold_start(variants.without(settings.start, part))
-    for kind in variants.TRANSLATIONS:
-        yield "02/translation", kind, own.cold_start(variants.translated(settings, kind))
-    for table, keys in (("04/main", variants.MAIN), ("04/ablation", variants.ABLATION)):
-        for key in keys:
-            yield table, key, own.curriculum(variants.variant(settings.curriculum, key))
+    for table, starts in (
+        ("02/cold_start", variants.cold_start(settings.start)), ("02/translation", variants.translations(settings)),
+    ):  # fmt: skip
+        for key, _, start in starts:
+            yield table, key, own.cold_start(start)
     fewer = own.fewer() if data == WORLD else own
-    for key in variants.RATIOS:
-        yield "04/label_ratio", key, fewer.curriculum(variants.variant(settings.curriculum, key))
-    for key in variants.OURS if settings.images.top_view else ("main", "raw"):
-        yield "04/ours", key, fewer.curriculum(variants.ours(settings.curriculum, key))
+    ours = variants.ours(settings.curriculum)
+    for table, images, curricula in (
+        ("04/main", own, variants.main(settings.curriculum)),
+        ("04/ablation", own, variants.ablation(settings.curriculum)),
+        ("04/label_ratio", fewer, variants.label_ratios(settings.curriculum)),
+        ("04/ours", fewer, ours if settings.images.top_view else ours[:2]),
+    ):
+        for key, _, steps in curricula:
+            yield table, key, images.curriculum(steps)
 
 
 # --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
@@ -209,25 +225,25 @@ def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, gi
     data, other = asked.data, asked.other
     world, photos = data == WORLD, settings.method.tile_kind == "photo"
     grids = _source(data, settings.trained, settings.unseen)
-    places = 2 * (settings.trained.places + settings.unseen.places)
-    rendered = (places, rendering_of("panoramas and tiles", settings.trained.panorama_px)) if world else (0, "")
     opened = functools.partial(material.open_areas, settings, data, settings.method)
-    images = Stage("areas", (*grids, settings.images), opened, (), *rendered)
-    count, few = (settings.trained.places * 3 // 4, settings.small) if world else (given.count, given.count)
+    images = Stage("areas", (*grids, settings.images), opened)
+    count, few = given.count, given.count
+    if world:
+        work = rendering_work("panoramas and tiles", settings.trained.panorama_px)
+        images = replace(images, passes=2 * (settings.trained.places + settings.unseen.places), work=work)
+        count, few = settings.trained.places * 3 // 4, settings.small
 
     def stage(
         config: Sample4Geo, areas: Callable[[], list[Parts]], named: tuple[Any, ...], count: int,
-        needs: Stage | None = images,
+        needs: tuple[Stage, ...] = (images,),
     ) -> Stage:  # fmt: skip
         def run() -> StageResult:
             return [stages.supervise(area.train, config, area.tests) for area in areas()][-1]
 
-        needed, views = () if needs is None else (needs,), 1 + tile_share(config)
-        return _trained("sample4geo", (config, *named), run, needed, config.training, config.ground, count, views)
+        return trained("sample4geo", (config, *named), run, needs, count)
 
-    for key in variants.SAMPLING:
-        if given.located or key in ("random", "dss_only"):
-            yield "05/sampling", key, stage(variants.with_sampler(settings, key), opened, ("areas", *grids), count)
+    for key, _, config in variants.sampling(settings, located=given.located):
+        yield "05/sampling", key, stage(config, opened, ("areas", *grids), count)
     if other or world:
         cities = functools.cache(lambda: list(material.open_others(settings, data, other).values()))
         names = (*settings.trained.styles, *settings.unseen.styles) if world else map(detect_layout, (data, other))
@@ -242,26 +258,32 @@ def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, gi
             flown, named = functools.partial(opener, settings, root), (table, *(_source(root) if root else (flights,)))
             # University-1652's training drone images; three fifths of the world's places are trained on
             number = 37_854 if root else heights * flights.places * flights.views * 3 // 5
-            yield f"05/{table}", "full", stage(settings.drone, lambda f=flown: [f()], named, number, None)
-    for table, keys in (("architecture", variants.ARCHITECTURES), ("fields_of_view", variants.FIELDS_OF_VIEW)):
-        for part in [key for key in keys if not photos or key not in ("polar", "limited")]:
-            config = variants.architecture(settings, part)
+            yield f"05/{table}", "full", stage(settings.drone, lambda f=flown: [f()], named, number, ())
+    for table, rows in (
+        ("05/architecture", variants.architectures(settings)), ("05/fields_of_view", variants.fields_of_view(settings)),
+    ):  # fmt: skip
+        for key, _, config in rows[:-1] if photos else rows:
             area = functools.partial(material.one_area, settings, data, config)
-            yield f"05/{table}", part, stage(config, lambda area=area: [area()], ("trained on", 0, *grids), few)
-    fewer, steps = given.fewer() if world else given, settings.unlabelled.curriculum
-    for key in list(variants.UNLABELLED)[:-1]:
-        draw = settings.brief.sampling.draw if key == "ucvgl_dss" else None
-        config = variants.variant(steps, "labels_100" if key == "ucvgl_100" else "full")
-        yield "05/unlabelled", key, fewer.curriculum(config, draw)
-    config, named = variants.on_same_terms(settings), ("all", fewer.part, *given.source)
-    area = functools.partial(material.for_supervision, config)
-    yield "05/unlabelled", "sample4geo", stage(config, lambda: [area(fewer.given())], named, fewer.count, given.images)
+            yield table, key, stage(config, lambda area=area: [area()], ("trained on", 0, *grids), few)
+    fewer = given.fewer() if world else given
+    for key, _, config in variants.unlabelled(settings):
+        if isinstance(config, Curriculum):
+            hard = settings.brief.sampling.draw if key == "ucvgl_dss" else None
+            yield "05/unlabelled", key, fewer.curriculum(config, hard)
+        else:
+            area = functools.partial(material.for_supervision, config)
+            named = ("all", fewer.part, *given.images.settings[:-1])
+            yield (
+                "05/unlabelled",
+                key,
+                stage(config, lambda a=area: [a(fewer.given())], named, fewer.count, (given.images,)),
+            )
     if world and settings.real is not None and real_pairs.at_hand():
         recipe, files = settings.real, files_digest(str(samples() / real_pairs.FOLDER))
         passes = 4 * recipe.training.epochs * recipe.images * (recipe.folds - 1) // recipe.folds
         for fold in range(recipe.folds):
             run = functools.partial(real_pairs.measure_fold, recipe, fold)
-            one = Stage("real-pairs", (recipe, fold, files), run, (), passes, training_of(recipe.encoder))
+            one = Stage("real-pairs", (recipe, fold, files), run, (), passes, encoder_work(recipe.encoder))
             yield "05/real", f"fold_{fold}", one
 
 
@@ -277,21 +299,18 @@ def vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
     opened = functools.cache(lambda: material.open_sets(settings, data))
     photos = 2 * sum(drive.places for drive in (*settings.train, *settings.joined, *settings.tests.values()))
     source = _source(data, settings.train, tuple(settings.tests.items()))
-    drives = Stage("drives", source, opened, (), photos, rendering_of("photos", settings.photo_px[0]))
+    drives = Stage("drives", source, opened, (), photos, rendering_work("photos", settings.photo_px[0]))
 
     def stage(
-        config: VgSsl, given: Callable[[], _Sets], named: tuple[Any, ...], needs: tuple[Stage, ...], queries: int
-    ) -> Stage:
+        config: VgSsl, sets: Callable[[], tuple[Dataset, Mapping[str, Dataset]]] = opened,
+        named: tuple[Any, ...] = source, needs: tuple[Stage, ...] = (drives,), queries: int = 0,
+    ) -> Stage:  # fmt: skip
         def run() -> StageResult:
-            train, tests = given()
+            train, tests = sets()
             return stages.learn(train, config, tests)
 
-        key, views = (config, *named), config.images_a_query
-        return _trained("vg-ssl", key, run, needs, config.loop, config.encoder, queries, views)
-
-    def driven(config: VgSsl, given: Callable[[], _Sets] = opened, *joined: Any) -> Stage:
-        queries = config.queries or sum(drive.places for drive in settings.train)
-        return stage(config, given, (*drives.settings, *joined), (drives,), queries)
+        count = queries or config.queries or sum(drive.places for drive in settings.train)
+        return trained("vg-ssl", (config, *named), run, needs, count)
 
     if settings.real and data == WORLD and material.real_frames():
         frames = functools.cache(lambda: material.open_frames(settings))
@@ -299,34 +318,22 @@ def vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
         for key, config in settings.real.items():
             yield "06/real", key, stage(config, frames, named, (), settings.frames or NORDLAND_TRAINING)
     for key, config in settings.methods.items():
-        yield "06/main", key, driven(config)
+        yield "06/main", key, stage(config)
     if data == WORLD:
         every = functools.cache(lambda: (material.open_drives(settings.joined), opened()[1]))
         for key in variants.JOINED:
-            yield "06/joined", key, driven(settings.methods[key], every, settings.joined)
-    for key, _, config in variants.pairs_rows(settings):
-        yield "06/geopair", key, driven(config)
-    for key, config in variants.projector_rows(settings):
-        yield "06/projector", key, driven(config)
-    for kind in variants.MINING:
-        yield "06/cost", f"triplet_{kind}", driven(variants.with_mining(settings, kind))
-    if data != WORLD:
-        return
-    other = _Ucvgl.of(settings.cold_start, WORLD).fewer()
-    start = settings.cold_start.start
-    yield "06/pretraining_losses", "none", other.cold_start(variants.without(start, "no_intra_view"))
-    yield "06/pretraining_losses", "info_nce", other.cold_start(start)
-    for key in variants.INTRA:
-        if key not in ("none", "info_nce"):
-            config = variants.with_loss(settings, key, other.count)
-            plain = other.cold_start(start)
-            run = functools.partial(_cold_start_with, other.given, config)
-            yield "06/pretraining_losses", key, replace(plain, name="cold-start-with", settings=(config, *other.images.settings),
-                                                        run=run, needs=(other.images,))  # fmt: skip
-
-
-def _cold_start_with(given: Callable[[], Parts], config: WithLoss) -> StageResult:
-    return stages.cold_start_with(given().unlabelled, config, given())
+            yield "06/joined", key, stage(settings.methods[key], every, (*source, settings.joined))
+    for key, _, _, config in variants.geopair(settings):
+        yield "06/geopair", key, stage(config)
+    for key, config in variants.projectors(settings):
+        yield "06/projector", key, stage(config)
+    for key, _, config in variants.minings(settings):
+        yield "06/cost", key, stage(config)
+    if data == WORLD:
+        own = _Ucvgl.of(settings.cold_start, WORLD).fewer()
+        for key, _, config in variants.pretraining_losses(settings, own.count):
+            found = own.cold_start_with(config) if isinstance(config, WithLoss) else own.cold_start(config)
+            yield "06/pretraining_losses", key, found
 
 
 # ------------------------------------------------------------------------------------------------------------ all of a profile
@@ -361,11 +368,6 @@ def rows(asked: RunRequest, seed: int, *, measured: bool = False) -> dict[str, S
     named = {f"{table}/{key}": stage for table, key, stage in kept}
     assert len(named) == len(kept), "two rows of one name"
     return named
-
-
-def chosen(table: str, names: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a table's rows, by key, those that UCVGL_ROWS asks for."""
-    return {key: text for key, text in names.items() if asked_rows() == "all" or key in HEADLINE[table]}
 
 
 def all_stages(wanted: Iterable[Stage]) -> dict[str, Stage]:

@@ -28,14 +28,14 @@ def translation(data: Dataset, config: ucvgl.Pretraining) -> StageResult:
         return run_stage("translation", config.translation, key, partial(ucvgl.train_translation, data, config))
 
 
-def intra_view(data: Dataset, config: ucvgl.Pretraining) -> StageResult:
-    """UCVGL, step 3."""
-    return run_stage("intra-view", ucvgl.intra_key(config), data.digest(), partial(ucvgl.intra_view, data, config))
-
-
 def gan_folder(data: Dataset, config: ucvgl.Pretraining) -> Path | None:
     """Where the GAN that makes the fakes of step 4 stands, trained first if need be; None where none does."""
     return translation(data, config).folder if config.translation.kind == "cyclegan" else None
+
+
+def intra_view(data: Dataset, config: ucvgl.Pretraining) -> StageResult:
+    """UCVGL, step 3."""
+    return run_stage("intra-view", ucvgl.intra_key(config), data.digest(), partial(ucvgl.intra_view, data, config))
 
 
 def pretrain(data: Dataset, config: ucvgl.Pretraining, truth: Parts | None) -> StageResult:
@@ -43,20 +43,19 @@ def pretrain(data: Dataset, config: ucvgl.Pretraining, truth: Parts | None) -> S
 
     def compute(folder: Path) -> dict[str, Any]:
         first = None if config.intra is None else intra_view(data, config)
-        return _cross_view(first, first, data, config, truth, folder)
+        return _cross_view(first, data, config, truth, folder, after=first and first.folder)
 
     return run_stage("cross-view", config, data_key(data, truth), compute)
 
 
 def _cross_view(
-    first: StageResult | None, goes_on: StageResult | None, data: Dataset, config: ucvgl.Pretraining,
-    truth: Parts | None, folder: Path,
+    first: StageResult | None, data: Dataset, config: ucvgl.Pretraining, truth: Parts | None, folder: Path, *,
+    after: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Step 4 with the weights of `first`, and with the optimiser of `goes_on`."""
+    """Step 4 with the weights of `first`, and with the optimiser in the folder `after`."""
     model = ucvgl.new_model(config).to(device())
     if first is not None:
         ucvgl.go_on_with(model, first.folder)
-    after = None if goes_on is None else goes_on.folder
     gan = None if config.cross is None else gan_folder(data, config)
     numbers = ucvgl.pretrain(model, data, config, truth, folder, after=after, gan=gan)
     return {"intra": [] if first is None else first.numbers["rows"]} | numbers
@@ -78,7 +77,7 @@ def cold_start_with(data: Dataset, config: WithLoss, truth: Parts) -> StageResul
         key = _IntraWith(ucvgl.intra_key(config.start), config.loss, config.version)
         first = run_stage("intra-view-with", key, data.digest(), partial(intra_view_with, data, config))
         # the optimiser of a model with heads cannot go on
-        return _cross_view(first, None, data, config.start, truth, folder)
+        return _cross_view(first, data, config.start, truth, folder, after=None)
 
     return run_stage("cold-start-with", config, data_key(data, truth), compute)
 

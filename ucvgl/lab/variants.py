@@ -1,129 +1,159 @@
-"""What each row of the tables changes of its method, by the published key where there is one."""
+"""The rows of the tables: of each its key, the published one where there is one, its name, and what it changes of its method."""
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from ucvgl.lab.profiles import Sample4GeoSettings, UcvglSettings, VgSslSettings
 from ucvgl.methods.pretraining_losses import WithLoss
-from ucvgl.methods.sample4geo import SAMPLERS, Sample4Geo
+from ucvgl.methods.sample4geo import Sample4Geo
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
 from ucvgl.methods.vg_ssl import VgSsl
 from ucvgl.synthetic_top_view import Occlusion
 
+ColdStart = tuple[str, str, Pretraining]
+Steps = tuple[str, str, Curriculum]
+Supervised = tuple[str, str, Sample4Geo]
+
 # -------------------------------------------------------------------------------------------------- UCVGL, notebooks 02 to 04
 
-# by the keys of the published tables: what a row leaves out, or is given
-COLD_START = {
-    "no_projection": "(a) BEV projection", "no_fakes": "(b) fake satellite", "no_intra_view": "(c) intra-view SSL",
-    "no_cross_view": "(d) cross-view SSL", "full": "(e) nothing: the full cold start",
-}  # fmt: skip
-TRANSLATIONS = {
-    "none": "none: the top view itself", "statistics": "colours matched to the tiles", "cyclegan": "CycleGAN",
-}  # fmt: skip
-MAIN = {
-    "ucvgl_s_0": "0 %", "ucvgl_b_10": "10 %", "ucvgl_s_100": "100 %, no cold start",
-    "pretrained_100": "100 %, after the cold start (not in the paper)",
-}  # fmt: skip
-RATIOS = {
-    "labelled_only_10": "10 %, labelled part only", "labels_1": "1 %", "labels_5": "5 %", "labels_10": "10 %",
-    "labels_20": "20 %", "labels_100": "100 %",
-}  # fmt: skip
-ABLATION = {
-    "no_mutual": "(a) mutual matching", "no_threshold": "(b) threshold filter", "no_curriculum": "(c) curriculum learning",
-    "full": "nothing: the full method",
-}  # fmt: skip
-OURS = {
-    "main": "descriptors centred, as in the other tables", "raw": "raw cosines, as published",
-    "synthetic": "tiles with synthetic top views in step 4", "top_views": "top views to the ground encoder (a shortcut)",
-}  # fmt: skip
+
+def without_intra_view(start: Pretraining) -> Pretraining:
+    """Step 4 alone, with the warm-up and the whole cosine of its own."""
+    return replace(start, intra=None, cross=start.cross and replace(start.cross, epochs_before=0))
 
 
-def without(start: Pretraining, part: str) -> Pretraining:
-    """The cold start with one part removed, by its key in COLD_START."""
-    cross = start.cross and replace(start.cross, epochs_before=0)
-    changes: dict[str, dict[str, Any]] = {
-        "no_projection": {"projection": False}, "no_fakes": {"translation": Translation("none")},
-        "no_intra_view": {"intra": None, "cross": cross}, "no_cross_view": {"cross": None}, "full": {},
-    }  # fmt: skip
-    return replace(start, **changes[part])
+def on_top_views(start: Pretraining) -> Pretraining:
+    """Ours: the ground encoder is given top views."""
+    return replace(
+        start, ground=replace(start.ground, image_px=start.satellite.image_px), ground_input="top view"
+    )  # fmt: skip
 
 
-def translated(settings: UcvglSettings, kind: str) -> Pretraining:
-    """The cold start with another way from the top view to the fake satellite image."""
-    made = Translation(kind, settings.gan) if kind == "cyclegan" else Translation(kind)
-    return replace(settings.start, translation=made)
+def cold_start(start: Pretraining) -> list[ColdStart]:
+    """UCVGL's ablation of steps 1 to 4."""
+    return [
+        ("no_projection", "(a) BEV projection", replace(start, projection=False)),
+        ("no_fakes", "(b) fake satellite", replace(start, translation=Translation("none"))),
+        ("no_intra_view", "(c) intra-view SSL", without_intra_view(start)),
+        ("no_cross_view", "(d) cross-view SSL", replace(start, cross=None)),
+        ("full", "(e) nothing: the full cold start", start),
+    ]
 
 
-def variant(steps: Curriculum, key: str) -> Curriculum:
-    """The curriculum of a row of MAIN, RATIOS or ABLATION."""
-    ratio = int(key.rpartition("_")[2]) / 100 if key[-1].isdigit() else 0.0
-    semi = {"label_ratio": ratio, "pretrained": False}  # on given labels, without the cold start
-    changes: dict[str, dict[str, Any]] = {
-        "ucvgl_s_0": {}, "ucvgl_b_10": {"label_ratio": ratio}, "pretrained_100": {"label_ratio": ratio},
-        "labelled_only_10": {**semi, "mine": False}, "no_mutual": {"rule": replace(steps.rule, mutual=False)},
-        "no_threshold": {"rule": replace(steps.rule, threshold=0.0)}, "no_curriculum": {"refresh": False}, "full": {},
-        **dict.fromkeys(["ucvgl_s_100", *(f"labels_{percent}" for percent in (1, 5, 10, 20, 100))], semi),
-    }  # fmt: skip
-    return replace(steps, **changes[key])
+def translations(settings: UcvglSettings) -> list[ColdStart]:
+    """Ways from the top view to the fake satellite image."""
+    ways = (
+        ("none", "none: the top view itself", Translation("none")),
+        ("statistics", "colours matched to the tiles", Translation("statistics")),
+        ("cyclegan", "CycleGAN", Translation("cyclegan", settings.gan)),
+    )
+    return [(kind, name, replace(settings.start, translation=way)) for kind, name, way in ways]
 
 
-def ours(steps: Curriculum, key: str) -> Curriculum:
-    """The curriculum of a row of OURS, with the cold start it begins with."""
-    ground = replace(steps.start.ground, image_px=steps.start.satellite.image_px)
-    changes: dict[str, dict[str, Any]] = {
-        "main": {}, "raw": {"centre": False}, "synthetic": {"occlusion": Occlusion()},
-        "top_views": {"ground": ground, "ground_input": "top view"},
-    }  # fmt: skip
-    return replace(steps, start=replace(steps.start, **changes[key]))
+def main(steps: Curriculum) -> list[Steps]:
+    """UCVGL's main comparison, by the labels that are given."""
+    all_labels = replace(steps, label_ratio=1.0)
+    return [
+        ("ucvgl_s_0", "0 %", steps),
+        ("ucvgl_b_10", "10 %", replace(steps, label_ratio=0.1)),
+        ("ucvgl_s_100", "100 %, no cold start", replace(all_labels, pretrained=False)),
+        ("pretrained_100", "100 %, after the cold start (not in the paper)", all_labels),
+    ]
+
+
+def label_ratios(steps: Curriculum) -> list[Steps]:
+    """UCVGL's step 5 alone, on a part of the labels."""
+    alone = replace(steps, pretrained=False, label_ratio=0.1)
+    rows = [("labelled_only_10", "10 %, labelled part only", replace(alone, mine=False))]
+    for percent in (1, 5, 10, 20, 100):
+        rows.append((f"labels_{percent}", f"{percent} %", replace(alone, label_ratio=percent / 100)))
+    return rows
+
+
+def ablation(steps: Curriculum) -> list[Steps]:
+    """UCVGL's ablation of step 5."""
+    return [
+        ("no_mutual", "(a) mutual matching", replace(steps, rule=replace(steps.rule, mutual=False))),
+        ("no_threshold", "(b) threshold filter", replace(steps, rule=replace(steps.rule, threshold=0.0))),
+        ("no_curriculum", "(c) curriculum learning", replace(steps, refresh=False)),
+        ("full", "nothing: the full method", steps),
+    ]
+
+
+def ours(steps: Curriculum) -> list[Steps]:
+    """What is ours, beside the published method; the last two need top views."""
+    starts = (
+        ("main", "descriptors centred, as in the other tables", steps.start),
+        ("raw", "raw cosines, as published", replace(steps.start, centre=False)),
+        ("synthetic", "tiles with synthetic top views in step 4", replace(steps.start, occlusion=Occlusion())),
+        ("top_views", "top views to the ground encoder (a shortcut)", on_top_views(steps.start)),
+    )
+    return [(key, name, replace(steps, start=start)) for key, name, start in starts]
 
 
 # --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
 
-# by the keys of the published ablation, and of the tables that have no published counterpart: a row's name
-SAMPLING = {
-    "random": "random", "gps_only": "geographic neighbours (GPS)", "dss_only": "similar places (DSS)",
-    "full": "GPS until the first refresh, then DSS: Sample4Geo",
-}  # fmt: skip
-ARCHITECTURES = {
-    "full": "one encoder, smoothing 0.1: Sample4Geo", "separate": "an encoder for each view",
-    "no_smoothing": "no label smoothing", "polar": "polar-transformed tiles (not in the paper)",
-}  # fmt: skip
-FIELDS_OF_VIEW = {"full": "whole panoramas", "limited": "every field of view"}
-UNLABELLED = {
-    "ucvgl": "UCVGL, 0 % labels", "ucvgl_dss": "UCVGL, 0 % labels, DSS on its pseudo-pairs (in neither paper)",
-    "ucvgl_100": "UCVGL, 100 %, random batches", "sample4geo": "Sample4Geo, 100 %, DSS",
-}  # fmt: skip
+
+def sampling(settings: Sample4GeoSettings, *, located: bool = True) -> list[Supervised]:
+    """The samplers, measured often enough for a curve; those that need positions only where tiles have them (`located`)."""
+    kinds = [
+        ("random", "random", "random"),
+        ("gps_only", "geographic neighbours (GPS)", "geographic"),
+        ("dss_only", "similar places (DSS)", "similarity"),
+        ("full", "GPS until the first refresh, then DSS: Sample4Geo", "both"),
+    ]
+    rows = []
+    for key, name, kind in kinds:
+        changed = replace(settings.method.sampling, kind=kind)
+        method = replace(settings.method, sampling=changed, evaluate_every=changed.refresh_every)
+        if located or kind in ("random", "similarity"):
+            rows.append((key, name, method))
+    return rows
 
 
-def with_sampler(settings: Sample4GeoSettings, key: str) -> Sample4Geo:
-    """The method with another sampler, measured often enough for a curve."""
-    sampling = replace(settings.method.sampling, kind=SAMPLERS[list(SAMPLING).index(key)])
-    return replace(settings.method, sampling=sampling, evaluate_every=sampling.refresh_every)
+def architectures(settings: Sample4GeoSettings) -> list[Supervised]:
+    """The network and the loss; the last row needs panoramas."""
+    method = settings.brief
+    as_polar = replace(method.satellite, image_px=settings.images.query_px)
+    return [
+        ("full", "one encoder, smoothing 0.1: Sample4Geo", method),
+        ("separate", "an encoder for each view", replace(method, shared=False)),
+        ("no_smoothing", "no label smoothing", replace(method, smoothing=0.0)),
+        ("polar", "polar-transformed tiles (not in the paper)", replace(method, satellite=as_polar, tile_kind="polar")),
+    ]
 
 
-def architecture(settings: Sample4GeoSettings, part: str) -> Sample4Geo:
-    """The method of a row of the tables on the architecture and on fields of view."""
-    as_polar = replace(settings.brief.satellite, image_px=settings.images.query_px)
-    changes: dict[str, dict[str, Any]] = {
-        "full": {}, "separate": {"shared": False}, "no_smoothing": {"smoothing": 0.0},
-        "polar": {"satellite": as_polar, "tile_kind": "polar"}, "limited": {"fovs_deg": settings.fovs_deg},
-    }  # fmt: skip
-    return replace(settings.brief, **changes[part])
+def fields_of_view(settings: Sample4GeoSettings) -> list[Supervised]:
+    """What is seen in training; the last row needs panoramas."""
+    limited = replace(settings.brief, fovs_deg=settings.fovs_deg)
+    return [
+        ("full", "whole panoramas", settings.brief),
+        ("limited", "every field of view", limited),
+    ]
+
+
+def unlabelled(settings: Sample4GeoSettings) -> list[tuple[str, str, Curriculum | Sample4Geo]]:
+    """No labels beside all labels; of `ucvgl_dss`, `settings.brief.sampling.draw` chooses the hard negatives."""
+    steps = settings.unlabelled.curriculum
+    return [
+        ("ucvgl", "UCVGL, 0 % labels", steps),
+        ("ucvgl_dss", "UCVGL, 0 % labels, DSS on its pseudo-pairs (in neither paper)", steps),
+        ("ucvgl_100", "UCVGL, 100 %, random batches", replace(steps, label_ratio=1.0, pretrained=False)),
+        ("sample4geo", "Sample4Geo, 100 %, DSS", on_same_terms(settings)),
+    ]
 
 
 def on_same_terms(settings: Sample4GeoSettings) -> Sample4Geo:
     """Sample4Geo with the encoders, augmentation and budget of UCVGL's curriculum."""
     steps = settings.unlabelled.curriculum
-    start, sampling = steps.start, replace(settings.brief.sampling, kind="similarity")
-    kinds = {"ground_kind": "panorama" if start.ground_is_panorama else "top view"}
-    if start.ground_input == "photo":
-        kinds = {"ground_kind": "oblique", "tile_kind": "photo"}
-    return Sample4Geo(
-        start.ground, start.satellite, shared=False, **kinds,
-        training=steps.training, sampling=sampling, smoothing=steps.smoothing, augmentation=steps.augmentation,
-        placement=steps.placement, evaluate_every=steps.training.epochs,
+    start = steps.start
+    method = Sample4Geo(
+        start.ground, start.satellite, shared=False, ground_kind="panorama" if start.ground_is_panorama else "top view",
+        training=steps.training, sampling=replace(settings.brief.sampling, kind="similarity"),
+        smoothing=steps.smoothing, augmentation=steps.augmentation, placement=steps.placement,
+        evaluate_every=steps.training.epochs,
     )  # fmt: skip
+    return replace(method, ground_kind="oblique", tile_kind="photo") if start.ground_input == "photo" else method
 
 
 # ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
@@ -142,29 +172,6 @@ STANDS_FOR = {
     "pitts30k": "pitts30k", "tokyo247": "tokyo247", "nordland": "nordland",
 }  # fmt: skip
 JOINED = ("simclr", "triplet")  # trained on all kinds of drives, too
-PAIRS = {
-    "partial": "partial: with hard negatives as pairs", "random": "random: pairs alone",
-    "no_augmentation": "partial, without crops and mirroring",
-    "no_mask": "partial, near places count as negatives (as published)",
-}  # fmt: skip
-MINING = {  # what the triplet's negatives are mined from
-    "full": "triplet, negatives from all", "partial": "triplet, negatives from a part", "random": "triplet, any negatives",
-}  # fmt: skip
-INTRA = {"none": "none", "info_nce": "InfoNCE: UCVGL"} | {key: name for key, name in SSL.items() if key != "triplet"}
-
-
-def pairs_variant(config: VgSsl, key: str) -> VgSsl:
-    """The method of a row of the GeoPair table."""
-    changes: dict[str, Any] = {"no_augmentation": {"augment": False}, "no_mask": {"mask_near": False}}
-    return replace(config, **changes.get(key, {"geopair": key}))
-
-
-def pairs_rows(settings: VgSslSettings, of: str = "simclr") -> Iterator[tuple[str, str, VgSsl]]:
-    """(key, method's key, method) of the GeoPair table: every variant of one method; of the others that enter hard negatives
-    as pairs, with and without them."""
-    for method, config in settings.methods.items():
-        for key in PAIRS if method == of else ("partial", "random") if config.geopair == "partial" else ():
-            yield key if method == of else f"{method}_{key}", method, pairs_variant(config, key)
 
 
 def published_ssl(backbone: str) -> str:
@@ -172,21 +179,48 @@ def published_ssl(backbone: str) -> str:
     return "vg_ssl_deit_s" if backbone == "deit_small" else "vg_ssl_r50"
 
 
-def with_mining(settings: VgSslSettings, kind: str) -> VgSsl:
-    """The triplet loss of a row of the cost table."""
-    return replace(settings.methods["triplet"], mining=kind)
+def geopair(settings: VgSslSettings) -> Iterator[tuple[str, str, str, VgSsl]]:
+    """(key, method, pairs, its settings): every form of SimCLR's pairs; with and without hard negatives as pairs of the others
+    that have them."""
+    for method, config in settings.methods.items():
+        if config.geopair != "partial":
+            continue
+        forms = [
+            ("partial", "partial: with hard negatives as pairs", config),
+            ("random", "random: pairs alone", replace(config, geopair="random")),
+        ]
+        if method == "simclr":
+            near = "partial, near places count as negatives (as published)"
+            forms += [
+                ("no_augmentation", "partial, without crops and mirroring", replace(config, augment=False)),
+                ("no_mask", near, replace(config, mask_near=False)),
+            ]
+        for key, name, changed in forms:
+            yield key if method == "simclr" else f"{method}_{key}", SSL[method], name, changed
 
 
-def projector_rows(settings: VgSslSettings, of: str = "barlow_twins") -> Iterator[tuple[str, VgSsl]]:
-    """(key, method) of the table on the projector's layers and width and the descriptor's width, for one method."""
-    config = settings.methods[of]
+def projectors(settings: VgSslSettings) -> Iterator[tuple[str, VgSsl]]:
+    """Barlow Twins by the projector's layers and width and the descriptor's width."""
+    config = settings.methods["barlow_twins"]
     for row in settings.projectors:
         loss = replace(config.loss, projector_layers=row.layers, projector_width=row.width)
         encoder = replace(config.encoder, width=row.descriptor)
         yield f"{row.layers}x{row.width}_{row.descriptor}", replace(config, loss=loss, encoder=encoder)
 
 
-def with_loss(settings: VgSslSettings, key: str, items: int) -> WithLoss:
-    """UCVGL's cold start with one of the six losses in step 3; its queue holds half of the images at most."""
-    loss = settings.methods[key].loss
-    return WithLoss(settings.cold_start.start, replace(loss, queue=min(loss.queue, max(1, items // 2))))
+def minings(settings: VgSslSettings) -> list[tuple[str, str, VgSsl]]:
+    """The triplet loss by what its negatives are mined from."""
+    kinds = {"full": "negatives from all", "partial": "negatives from a part", "random": "any negatives"}
+    config = settings.methods["triplet"]
+    return [(f"triplet_{kind}", f"triplet, {name}", replace(config, mining=kind)) for kind, name in kinds.items()]
+
+
+def pretraining_losses(settings: VgSslSettings, items: int) -> Iterator[tuple[str, str, Pretraining | WithLoss]]:
+    """UCVGL's cold start by the loss of its step 3; a queue holds half of the `items` at most."""
+    start = settings.cold_start.start
+    yield "none", "none", without_intra_view(start)
+    yield "info_nce", "InfoNCE: UCVGL", start
+    for key, name in SSL.items():
+        if key != "triplet":
+            loss = settings.methods[key].loss
+            yield key, name, WithLoss(start, replace(loss, queue=min(loss.queue, max(1, items // 2))))
