@@ -84,7 +84,7 @@ def reproduce(
     drone: Drone = "",
     backbone: Backbone = "",
     cores: Annotated[str, Option(help="How many CPU cores to use, or 'all'.")] = "all",
-    job_seconds: Annotated[str, Option(help="Trainings estimated to be shorter are left to the notebooks.")] = "",
+    job_seconds: Annotated[float, Option(help="Shorter trainings, by the estimate, are left to the notebooks.")] = 20.0,
     dry_run: Annotated[bool, Option("--dry-run", help="Print rows, what is cached, about how long it takes.")] = False,
     skip_unreadable: Skip = False,
 ) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab.settings import WORLD, RunRequest
-from ucvgl.lab.sources import PACKAGE, fits, metadata, notebooks, parameters, source_fingerprint
+from ucvgl.lab.sources import find_notebook, notebooks, package_digest
 from ucvgl.paths import write_json
 
 MORE = ("panorama", "other", "drone", "backbone")  # parameters that some notebooks have
@@ -82,83 +82,89 @@ def marker(key: str) -> Path:
     return paths.runs() / "stages" / f"{key}.json"
 
 
-def cached(key: str) -> bool:
-    """Whether a job has computed the stage."""
-    return marker(key).is_file()
+def has_gpu() -> bool:
+    """Whether `nvidia-smi` is found: the Makefile's test for faiss-gpu, and the Snakefile's for jobs taking turns."""
+    return shutil.which("nvidia-smi") is not None
+
+
+def threads(cores: int | None, width: int, *, alone: bool) -> int:
+    """CPU threads for each of `width` jobs that can run side by side on `cores`, which are None on a cluster.
+
+    Trainings share them, too: two of one thread get more done than one of two threads after the other, since small networks
+    leave a second thread idle for about half of the time (benchmarks/results/reproduce.md). A job that is `alone`, as it takes
+    turns with the others on the GPU, gets all cores.
+    """
+    if not cores:
+        return CLUSTER_THREADS
+    return cores if alone else max(1, cores // max(1, min(width, cores)))
 
 
 # ------------------------------------------------------------------------------------------------------------------- plan
 
 
-def plan(asked: RunRequest, job_seconds: str = "") -> Plan:
+def plan(asked: RunRequest, job_seconds: float = JOB_SECONDS) -> Plan:
     """Reads and checks the notebooks and their rows, before anything runs.
 
-    job_seconds: a shorter stage is no job of its own; '' for JOB_SECONDS. InputError: none of the notebooks takes what is
-    given, or one lacks one of the three parameters every notebook has.
+    job_seconds: a shorter stage is no job of its own. InputError: none of the notebooks takes what is given, or one lacks one
+    of the three parameters every notebook has.
     """
-    # a process of its own would take longer than a few steps
-    shortest = math.inf if asked.rows == "smoke" else _seconds(job_seconds or str(JOB_SECONDS))
-    files, left_out = {name: paths.notebooks() / f"{name}.ipynb" for name in notebooks()}, []
+    found, left_out = {name: find_notebook(name) for name in notebooks()}, []
     if asked.data != WORLD:
         from ucvgl.data import detect_layout  # takes seconds to load: torch
 
         layout = detect_layout(asked.data)
-        left_out = [name for name, file in files.items() if not fits(file, layout)]
-        files = {name: file for name, file in files.items() if name not in left_out}
-    known = {name: parameters(file) for name, file in files.items()}
+        left_out = [name for name, book in found.items() if book.layouts and layout not in book.layouts]
+        found = {name: book for name, book in found.items() if name not in left_out}
+    known = {name: book.parameters for name, book in found.items()}
     extra = {key: value for key in MORE if (value := getattr(asked, key))}
     for key in extra:
         if not any(key in names for names in known.values()):
             expected = "a notebook with that parameter"
             raise InputError(key, expected=expected, found="none", todo=f"Leave {key.upper()} out.")
-    given_files = "" if asked.data == WORLD else paths.files_digest(asked.data)
-    fingerprints = {
-        name: _fingerprint(file, given_files, asked.rows, asked.panorama if "panorama" in known[name] else "")
-        for name, file in files.items()
-    }
+    files = "" if asked.data == WORLD else paths.files_digest(asked.data)
+    picture = _digest(Path(asked.panorama)) if asked.panorama else ""
 
     row_names: dict[str, tuple[str, ...]] = {}
     stages: dict[str, StageJob] = {}
     of_notebook: dict[tuple[str, int], tuple[str, ...]] = {}
-    wanted = {name: tuple(metadata(file).get("rows", ())) for name, file in files.items()}  # how their names begin
-    if any(wanted.values()):
+    starts = tuple(start for book in found.values() for start in book.rows)
+    if starts:
         from ucvgl.lab import rows as lab_rows  # takes seconds to load: torch
 
+        # a process of its own would take longer than a few steps
+        shortest = math.inf if asked.rows == "smoke" else job_seconds
         for seed in asked.seeds:
-            found = lab_rows.rows(asked, seed, measured=True)
-            for row, stage in found.items():
-                if row.startswith(sum(wanted.values(), ())):
-                    row_names[row] = (*row_names.get(row, ()), stage.key)
-                    stages |= _jobs(stage, seed, stages, shortest)
-            for name, starts in wanted.items():
-                shown = [stage for row, stage in found.items() if row.startswith(starts)]
-                of_notebook[name, seed] = tuple(lab_rows.all_stages(shown))
-    jobs = [
-        NotebookJob(
-            name, seed, of_notebook.get((name, seed), ()), fingerprints[name],
-            tuple(f"{k}={v}" for k, v in extra.items() if k in known[name]),
-        )
-        for name in files for seed in asked.seeds
-    ]  # fmt: skip
+            shown = {
+                row: stage for row, stage in lab_rows.rows(asked, seed, measured=True).items() if row.startswith(starts)
+            }
+            for row, stage in shown.items():
+                row_names[row] = (*row_names.get(row, ()), stage.key)
+                _add_jobs(stages, lab_rows.all_stages([stage]), seed, shortest)
+            for name, book in found.items():
+                own = [stage for row, stage in shown.items() if row.startswith(book.rows)]
+                of_notebook[name, seed] = tuple(lab_rows.all_stages(own))
+    jobs = []
+    for name, book in found.items():
+        depends_on = [book.fingerprint(), files, asked.rows, picture if "panorama" in known[name] else ""]
+        fingerprint = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
+        more = tuple(f"{key}={value}" for key, value in extra.items() if key in known[name])
+        jobs += [NotebookJob(name, seed, of_notebook.get((name, seed), ()), fingerprint, more) for seed in asked.seeds]
     return Plan(asked, row_names, _prioritised(stages), tuple(jobs), tuple(left_out))
 
 
-def _jobs(last: Any, seed: int, known: Mapping[str, StageJob], shortest: float) -> dict[str, StageJob]:
-    """A stage and those that it needs, but for the known ones."""
-    from ucvgl.lab.rows import all_stages
-
-    (rates, _), found = _rates(), {}
-    for key, stage in all_stages([last]).items():
-        if key in known:
+def _add_jobs(jobs: dict[str, StageJob], stages: Mapping[str, Any], seed: int, shortest: float) -> None:
+    """Adds the stages that are not among the jobs yet."""
+    rates, _ = _rates()
+    for key, stage in stages.items():
+        if key in jobs:
             continue
         seconds = stage.passes / rates[stage.work] if stage.work in rates else None if stage.work else 0.0
         needs: dict[str, None] = {}
         for need in stage.needs:  # what is no job is computed by those that need it, which then wait for what it needs
-            job = known.get(need.key) or found[need.key]
+            job = jobs[need.key]
             needs |= dict.fromkeys([need.key] if job.is_job else job.needs)
         worth = shortest < math.inf and (seconds is None or seconds >= shortest)
-        found[key] = StageJob(key, seed, seconds, tuple(needs), worth, 0, stage.passes, stage.steps)
-    return found
+        jobs[key] = StageJob(key, seed, seconds, tuple(needs), worth, 0, stage.passes, stage.steps)
 
 
 def _prioritised(stages: Mapping[str, StageJob]) -> tuple[StageJob, ...]:
@@ -179,35 +185,21 @@ def _rates() -> tuple[dict[str, float], str]:
     return {row["work"]: float(row["images_per_second"]) for row in rows}, devices
 
 
-def _fingerprint(notebook: Path, files: str, which: str, panorama: str) -> str:
-    """Of a notebook's source, the data's files (their digest), the choice of rows and the picture it is given."""
-    picture = [hashlib.sha256(Path(panorama).read_bytes()).hexdigest()] if panorama else []
-    parts = [source_fingerprint(notebook), files, which, *picture]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _seconds(text: str) -> float:
-    with suppress(ValueError):
-        if 0 <= float(text) < math.inf:
-            return float(text)
-    raise InputError("job_seconds", expected="a number of seconds", found=repr(text), todo="For example 20.")
-
-
-# ------------------------------------------------------------------------------------------------------------ kept plans
-
-
-def kept_plan(asked: RunRequest, job_seconds: str = "") -> tuple[Plan, Path]:
-    """The plan and the file that holds it for the Snakefile; from that file if nothing has changed since.
-
-    Raises:
-        InputError: as `plan`.
-    """
-    depends_on = [asdict(asked), job_seconds, *sorted(_sources(asked))]
-    digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
-    path = paths.runs() / "plans" / f"{digest}.json"
+def kept_plan(asked: RunRequest, job_seconds: float = JOB_SECONDS) -> tuple[Plan, Path]:
+    """The plan and the file that holds it for the Snakefile; from that file if nothing has changed since. InputError: as `plan`."""
+    files = [RATES, *sorted(paths.notebooks().glob("*.ipynb")), *([Path(asked.panorama)] if asked.panorama else [])]
+    folders = {asked.data, asked.other, asked.drone} - {WORLD, ""}
+    depends_on = [asdict(asked), job_seconds, package_digest(), has_gpu(), [[str(f), _digest(f)] for f in files],
+                  [[folder, paths.files_digest(folder)] for folder in sorted(folders)]]  # fmt: skip
+    name = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
+    path = paths.runs() / "plans" / f"{name}.json"
     try:
         return read_plan(path), path
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError):  # not there, or damaged
         write_json(path, asdict(plan(asked, job_seconds)))
         return read_plan(path), path
 
@@ -220,16 +212,7 @@ def read_plan(path: Path) -> Plan:
     return Plan(**content | jobs | {"asked": RunRequest(**content["asked"])})
 
 
-def _sources(asked: RunRequest) -> Iterator[tuple[str, str]]:
-    """What a plan depends on beside what is asked for."""
-    for path in (*PACKAGE.rglob("*.py"), RATES, *paths.notebooks().glob("*.ipynb")):
-        yield str(path), hashlib.sha256(path.read_bytes()).hexdigest()
-    yield "runs", str(paths.runs())
-    yield "gpu", str(has_gpu())
-    for folder in {asked.data, asked.other, asked.drone} - {WORLD, ""}:
-        yield folder, paths.files_digest(folder)
-    if asked.panorama:
-        yield "panorama", hashlib.sha256(Path(asked.panorama).read_bytes()).hexdigest()
+# ---------------------------------------------------------------------------------------------------------------- dry run
 
 
 def dry_run(found: Plan, cores: int, file: Path) -> str:
@@ -242,13 +225,13 @@ def dry_run(found: Plan, cores: int, file: Path) -> str:
     lines = [f"profile {asked.profile}, data {asked.data}, seeds {', '.join(map(str, asked.seeds))}, rows: {asked.rows}", "",
              f"{'row':<36} {'stage':<34} {'cached':>7} {'images':>11} {'steps':>8} {'GiB':>6} {'minutes':>8}"]  # fmt: skip
     for name, keys in found.row_names.items():
-        seconds, done = [jobs[key].seconds for key in keys], sum(map(cached, keys))
+        seconds, done = [jobs[key].seconds for key in keys], sum(marker(key).is_file() for key in keys)
         minutes = "?" if None in seconds else f"{sum(seconds) / 60:.1f}"
         work = f"{sum(jobs[key].images for key in keys):>11,} {sum(jobs[key].steps for key in keys):>8,}"
         lines.append(
             f"{name:<36} {keys[0]:<34} {f'{done}/{len(keys)}':>7} {work} {memory.get(name, ''):>6} {minutes:>8}"
         )
-    todo = [job for job in found.stages if not cached(job.key)]
+    todo = [job for job in found.stages if not marker(job.key).is_file()]
     unknown = sum(job.seconds is None for job in todo)
     lanes = 1 if has_gpu() else max(1, cores)
     hours = sum(job.seconds or 0.0 for job in todo) / 3600 / lanes
@@ -277,20 +260,3 @@ def _memory(found: Plan, kept: Path) -> dict[str, str]:
         held[row] = f"{max(peaks) / 2**30:.1f}" if peaks else ""
     write_json(kept, held)
     return held
-
-
-def threads(cores: int | None, width: int, *, alone: bool) -> int:
-    """CPU threads for each of `width` jobs that can run side by side on `cores`, which are None on a cluster.
-
-    Trainings share them, too: two of one thread get more done than one of two threads after the other, since small networks
-    leave a second thread idle for about half of the time (benchmarks/results/reproduce.md). A job that is `alone`, as it takes
-    turns with the others on the GPU, gets all cores.
-    """
-    if not cores:
-        return CLUSTER_THREADS
-    return cores if alone else max(1, cores // max(1, min(width, cores)))
-
-
-def has_gpu() -> bool:
-    """Whether `nvidia-smi` is found: the Makefile's test for faiss-gpu, and the Snakefile's for jobs taking turns."""
-    return shutil.which("nvidia-smi") is not None

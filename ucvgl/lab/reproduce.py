@@ -11,14 +11,19 @@ from pathlib import Path
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab.graph import Plan, cached, dry_run, has_gpu, kept_plan
+from ucvgl.lab.graph import JOB_SECONDS, Plan, dry_run, has_gpu, kept_plan, marker
 from ucvgl.lab.runner import failure, refresh_outputs
 from ucvgl.lab.settings import RunRequest
 from ucvgl.lab.sources import notebooks
 
 
 def reproduce(
-    asked: RunRequest, *, job_seconds: str = "", cores: str = "all", dry: bool = False, more: Sequence[str] = ()
+    asked: RunRequest,
+    *,
+    job_seconds: float = JOB_SECONDS,
+    cores: str = "all",
+    dry: bool = False,
+    more: Sequence[str] = (),
 ) -> int:
     """Regenerates every table and figure that is not up to date, through Snakemake, whose exit status it gives.
 
@@ -35,25 +40,15 @@ def reproduce(
     if dry:
         sys.stdout.write(dry_run(todo, os.cpu_count() or 1 if cores == "all" else int(cores), path) + "\n")
         return 0
-    folder = paths.runs()
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")]
-    command += ["--directory", str(folder), "--rerun-incomplete", "--rerun-triggers", "code", "input", "params"]
+    command += ["--directory", str(paths.runs()), "--rerun-incomplete", "--rerun-triggers", "code", "input", "params"]
     command += ["--keep-going"]  # a job that fails stops those that need it, not the others
     command += ["--nolock"]  # Snakemake's own outlives a killed run; the Snakefile holds one that ends with its process
     command += ["--quiet", "host", "reason", "rules"]
     if not {"--executor", "-e"} & set(more):  # a cluster takes --jobs instead, and knows its own GPUs
         command += ["--cores", cores, *(["--resources", "gpu=1"] if has_gpu() else [])]
-    command += ["--config", f"plan={path}", *more]
     begun, before = time.time(), _marks(todo)
-    child = subprocess.Popen(command)
-    before_us = signal.signal(signal.SIGTERM, lambda *_: child.terminate())  # it lets running jobs end
-    while True:
-        try:
-            status = child.wait()
-            break
-        except KeyboardInterrupt:  # the terminal has told Snakemake and its jobs as well: let them end
-            continue
-    signal.signal(signal.SIGTERM, before_us)
+    status = _until_it_ends([*command, "--config", f"plan={path}", *more])
     made, seconds = sum(before[path] != mark for path, mark in _marks(todo).items()), time.time() - begun
     if {"-n", "--dry-run", "--dryrun"} & set(more):
         return status
@@ -70,13 +65,27 @@ def reproduce(
     return status
 
 
+def _until_it_ends(command: Sequence[str]) -> int:
+    """The exit status of a command; it hears of SIGTERM, and of Ctrl-C from the terminal, and lets its running jobs end."""
+    child = subprocess.Popen(command)
+    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    while True:
+        try:
+            status = child.wait()
+            break
+        except KeyboardInterrupt:
+            continue
+    signal.signal(signal.SIGTERM, before)
+    return status
+
+
 def _missing(todo: Plan, begun: float) -> Iterator[str]:
     """What stands in the way of each notebook that was not run: a cell, or rows."""
     rows = {key: name for name, keys in reversed(todo.row_names.items()) for key in keys}
     jobs = {job.key for job in todo.stages if job.is_job}
     for job in todo.notebooks:
         failed = todo.asked.run_folder(f"{job.name}.failed.ipynb", job.seed)
-        missing = [rows.get(key, key) for key in job.stages if key in jobs and not cached(key)]
+        missing = [rows.get(key, key) for key in job.stages if key in jobs and not marker(key).is_file()]
         if failed.is_file() and failed.stat().st_mtime >= begun:
             yield f"\n{job.name} seed {job.seed}: {failure(failed)}\n  in {failed}\n\n"
         elif missing:

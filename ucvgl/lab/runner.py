@@ -11,13 +11,83 @@ from typing import Any
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab import sources
 from ucvgl.lab.settings import RunRequest
+from ucvgl.lab.sources import REQUIRED, Notebook, cell_source, cell_tags, find_notebook, read_notebook, suggest
 from ucvgl.paths import replace_folder, waiting_for, write_text
 
 
 class NotebookError(RuntimeError):
     """A notebook did not run to its end; the message says where, why, and where the partly executed one is."""
+
+
+def run_notebook(name: str, asked: RunRequest, *, extra: Sequence[str] = (), out: Path) -> Path:
+    """Executes one notebook and leaves its executed copy, its artefacts and results.json in the folder `out`.
+
+    The folder appears when everything is complete, in the place of an older one; a killed run leaves no trace in it. If
+    a cell fails, the partly executed notebook is kept beside it, as `<out>.failed.ipynb`. Gives the path of results.json.
+
+    Args:
+        name: the notebook's name without suffix.
+        asked: profile, data and one seed.
+        extra: further parameters of the notebook, texts, as `name=value`.
+        out: the folder to write.
+
+    Raises:
+        InputError: an unknown notebook or parameter.
+        NotebookError: a cell failed, the kernel died, or the notebook never called `run.finish`.
+    """
+    notebook = find_notebook(name)
+    given = {"profile": asked.profile, "data": asked.data, "seed": asked.seeds[0]} | _further(notebook, extra)
+    import nbclient.exceptions
+    import papermill
+
+    out = out.resolve()
+    partial, failed = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.name}.failed.ipynb")
+    label = f"{name} seed {given['seed']}"
+    with waiting_for(out.with_name(f".{out.name}.lock"), f"another process runs {label}"):
+        shutil.rmtree(partial, ignore_errors=True)
+        _own_kernel(partial / "jupyter")
+        environment = {
+            "UCVGL_PROFILE": "",  # the profile is a parameter here
+            "UCVGL_RUN_FOLDER": str(partial),
+            "JUPYTER_PATH": os.pathsep.join(filter(None, [str(partial / "jupyter"), os.environ.get("JUPYTER_PATH")])),
+        }
+        bar = {"desc": label, "mininterval": 0.5 if sys.stderr.isatty() else 5, "file": sys.stderr}
+        executed, why = partial / "executed.ipynb", ""
+        try:
+            with _environment(environment):
+                papermill.execute_notebook(notebook.path, executed, given, kernel_name="python3", progress_bar=bar)
+        except papermill.PapermillExecutionError:
+            why = failure(executed)
+        except nbclient.exceptions.DeadKernelError:
+            why = "the kernel died: out of memory, most often (try PROFILE=tiny, or CORES=1: one notebook at a time)"
+        if why:
+            if executed.exists():
+                executed.replace(failed)
+            shutil.rmtree(partial, ignore_errors=True)
+            raise NotebookError(f"{label}: {why}\nthe partly executed notebook: {failed}")
+        if not (partial / "results.json").is_file():
+            raise NotebookError(f"{label}: ran to its end without run.finish(...), so it has no results.json")
+        shutil.rmtree(partial / "jupyter")
+        replace_folder(partial, out)
+        failed.unlink(missing_ok=True)
+    return out / "results.json"
+
+
+def _further(notebook: Notebook, extra: Sequence[str]) -> dict[str, str]:
+    """Parameters beside profile, data and seed."""
+    name, free = notebook.path.stem, [key for key in notebook.parameters if key not in REQUIRED]
+    given: dict[str, str] = {}
+    for entry in extra:
+        key, equals, text = entry.partition("=")
+        if not (key and equals) or key in given:
+            raise InputError("--set", expected="name=value, each name once", found=repr(entry), todo="Correct it.")
+        if key not in free:
+            expected = f"one of the notebook's parameters: {', '.join(free) or '(it has no others)'}"
+            todo = f"Use --{key}." if key in REQUIRED else suggest(key, free)
+            raise InputError(f"{name}, parameter {key}", expected=expected, found=repr(key), todo=todo)
+        given[key] = text
+    return given
 
 
 @contextmanager
@@ -40,90 +110,16 @@ def _own_kernel(folder: Path) -> None:
     write_text(folder / "kernels" / "python3" / "kernel.json", json.dumps(spec))
 
 
-def _notebook_parameters(name: str, asked: RunRequest, extra: Sequence[str]) -> tuple[Path, dict[str, Any]]:
-    notebook = sources.notebook_path(name)
-    known = sources.parameters(notebook)
-    given: dict[str, Any] = {"profile": asked.profile, "data": asked.data, "seed": asked.seeds[0]}
-    free = [key for key in known if key not in sources.REQUIRED]
-    for entry in extra:
-        key, equals, text = entry.partition("=")
-        if not (key and equals) or key in given.keys() - set(sources.REQUIRED):
-            raise InputError("--set", expected="name=value, each name once", found=repr(entry), todo="Correct it.")
-        if key not in free:
-            expected = f"one of the notebook's parameters: {', '.join(free) or '(it has no others)'}"
-            todo = f"Use --{key}." if key in sources.REQUIRED else sources.suggest(key, free)
-            raise InputError(f"{name}, parameter {key}", expected=expected, found=repr(key), todo=todo)
-        given[key] = sources.convert(f"{name}, parameter {key}", text, known[key])
-    return notebook, given
-
-
-def run_notebook(name: str, asked: RunRequest, *, extra: Sequence[str] = (), out: Path) -> Path:
-    """Executes one notebook and leaves its executed copy, its artefacts and results.json in the folder `out`.
-
-    The folder appears when everything is complete, in the place of an older one; a killed run leaves no trace in it. If
-    a cell fails, the partly executed notebook is kept beside it, as `<out>.failed.ipynb`. Gives the path of results.json.
-
-    Args:
-        name: the notebook's name without suffix.
-        asked: profile, data and one seed.
-        extra: further parameters of the notebook, as `name=value`, converted to the types of their defaults.
-        out: the folder to write.
-
-    Raises:
-        InputError: an unknown notebook or parameter, or a value of the wrong type.
-        NotebookError: a cell failed, the kernel died, or the notebook never called `run.finish`.
-    """
-    notebook, given = _notebook_parameters(name, asked, extra)
-    import nbclient.exceptions
-    import papermill
-
-    out = out.resolve()
-    partial, failed = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.name}.failed.ipynb")
-    label = f"{name} seed {given['seed']}"
-    with waiting_for(out.with_name(f".{out.name}.lock"), f"another process runs {label}"):
-        shutil.rmtree(partial, ignore_errors=True)
-        _own_kernel(partial / "jupyter")
-        environment = {
-            "UCVGL_PROFILE": "",  # the profile is a parameter here
-            "UCVGL_RUN_FOLDER": str(partial),
-            "JUPYTER_PATH": os.pathsep.join(filter(None, [str(partial / "jupyter"), os.environ.get("JUPYTER_PATH")])),
-        }
-        bar = {"desc": label, "mininterval": 0.5 if sys.stderr.isatty() else 5, "file": sys.stderr}
-        executed = partial / "executed.ipynb"
-        try:
-            with _environment(environment):
-                papermill.execute_notebook(notebook, executed, given, kernel_name="python3", progress_bar=bar)
-            if not (partial / "results.json").is_file():
-                raise NotebookError(f"{label}: ran to its end without run.finish(...), so it has no results.json")
-        except papermill.PapermillExecutionError as error:
-            raise NotebookError(f"{label}: {failure(executed)}\n{_keep(executed, failed)}") from error
-        except nbclient.exceptions.DeadKernelError as error:
-            text = "the kernel died: out of memory, most often (try PROFILE=tiny, or CORES=1: one notebook at a time)"
-            raise NotebookError(f"{label}: {text}\n{_keep(executed, failed)}") from error
-        shutil.rmtree(partial / "jupyter")
-        replace_folder(partial, out)
-        failed.unlink(missing_ok=True)
-    return out / "results.json"
-
-
-def _keep(executed: Path, failed: Path) -> str:
-    if executed.exists():
-        executed.replace(failed)
-    shutil.rmtree(executed.parent, ignore_errors=True)
-    return f"the partly executed notebook: {failed}"
-
-
 def failure(executed: Path) -> str:
     """Which cell of the source notebook failed, by number and first line, and why."""
-    tagged = [(cell, sources.cell_tags(cell)) for cell in sources.read_notebook(executed)["cells"]]
-    cells = [cell for cell, tags in tagged if "papermill-error-cell-tag" not in tags]
-    ours = [c for c in cells if "injected-parameters" not in sources.cell_tags(c)]
+    cells = [cell for cell in read_notebook(executed).cells if "papermill-error-cell-tag" not in cell_tags(cell)]
+    ours = [cell for cell in cells if "injected-parameters" not in cell_tags(cell)]
     for cell in cells:
         error = next((o for o in cell.get("outputs", []) if o.get("output_type") == "error"), None)
         if error is not None:
             place = f"cell {ours.index(cell) + 1} of {len(ours)}" if cell in ours else "the cell of given parameters"
-            lines = [line for line in sources.cell_source(cell).splitlines() if line.strip()] or [""]
-            return f"{place} failed, the one that begins {lines[0]!r}\n  {error['ename']}: {error['evalue']}"
+            first = next((line for line in cell_source(cell).splitlines() if line.strip()), "")
+            return f"{place} failed, the one that begins {first!r}\n  {error['ename']}: {error['evalue']}"
     return "stopped half-way"
 
 
@@ -139,40 +135,39 @@ def refresh_outputs(executed: Path, source: Path) -> None:
     import nbformat
 
     notebook = nbformat.read(source, as_version=4)
-    done = [c for c in nbformat.read(executed, as_version=4).cells if "injected-parameters" not in sources.cell_tags(c)]
+    done = [c for c in nbformat.read(executed, as_version=4).cells if "injected-parameters" not in cell_tags(c)]
     if [(c.cell_type, c.source) for c in done] != [(c.cell_type, c.source) for c in notebook.cells]:
         todo = "Run `make reproduce` first."
         raise InputError(source.name, expected="the cells that were executed", found="others", todo=todo)
-    count = 0
-    for old, new in zip(notebook.cells, done, strict=True):
-        if old.cell_type != "code":
-            continue
-        count += bool(new.source.strip())
-        old.execution_count = count if new.source.strip() else None
-        old.outputs = [kept for output in new.outputs if (kept := _clean(output, count)) is not None]
-        for key in ("papermill", "execution", "ExecuteTime"):
-            old.metadata.pop(key, None)
-    for key in ("papermill", "widgets"):
-        notebook.metadata.pop(key, None)
+    code = [(old, new) for old, new in zip(notebook.cells, done, strict=True) if old.cell_type == "code"]
+    for count, (old, new) in enumerate(code, 1):
+        old.execution_count = count
+        old.outputs = [_clean(output, count) for output in new.outputs if _lasts(output)]
     write_text(source, nbformat.writes(notebook) + "\n")
 
 
+def _lasts(output: Any) -> bool:
+    """Not so progress bars and widgets, which are nothing without their kernel."""
+    if output.output_type == "stream" and output.name == "stderr":
+        return bool(_without_bars(output.text).strip())
+    return "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+
+
 def _clean(output: Any, count: int) -> Any:
-    """One output as it is committed; None for progress bars and widgets, which are nothing without their kernel."""
+    """One output as it is committed."""
     if output.output_type == "stream":
-        text = "\n".join(line for line in output.text.split("\n") if "\r" not in line and "it/s]" not in line)
-        if output.name == "stderr" and not text.strip():
-            return None
-        output.text = _without_root(text)
+        output.text = _without_root(_without_bars(output.text))
     data = output.get("data", {})
-    if "application/vnd.jupyter.widget-view+json" in data:
-        return None
     for kind, text in data.items():
         if kind.startswith("text/") and isinstance(text, str):
             data[kind] = _without_root(text)
     if "execution_count" in output:
         output.execution_count = count
     return output
+
+
+def _without_bars(text: str) -> str:
+    return "\n".join(line for line in text.split("\n") if "\r" not in line and "it/s]" not in line)
 
 
 def _without_root(text: str) -> str:

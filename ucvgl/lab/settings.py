@@ -28,13 +28,17 @@ class RunRequest:
     backbone: str = ""  # of the paper profile, as `choices.with_backbone` takes it; '' for the paper's
 
     def __post_init__(self) -> None:
-        checked = {
-            "profile": check_profile(self.profile), "data": _data(self.data), "seeds": tuple(self.seeds),
-            "rows": check_rows(self.rows or ("headline" if self.profile == "paper" else "all")),
-            **{key: _there(key, getattr(self, key)) for key in ("panorama", "other", "drone")},
-        }  # fmt: skip
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        check_profile(self.profile)
+        set_field = object.__setattr__  # the class is frozen
+        set_field(self, "seeds", tuple(self.seeds))
+        set_field(self, "rows", self.rows or ("headline" if self.profile == "paper" else "all"))
+        one_of("rows", self.rows, ROWS, "Choose one.")
+        if self.data != WORLD:
+            expected = "'world' (the embedded city) or the root folder of a data set"
+            set_field(self, "data", _there("data", self.data, expected, "Check the path; DATA.md lists the layouts."))
+        for name, what in (("panorama", "a picture file"), ("other", "a folder"), ("drone", "a folder")):
+            if given := getattr(self, name):
+                set_field(self, name, _there(name, given, what, "Check the spelling of the path."))
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
                 raise InputError("seed", expected="a whole number >= 0", found=repr(seed), todo="Choose another seed.")
@@ -65,15 +69,11 @@ def check_profile(profile: str) -> str:
     return profile
 
 
-def check_rows(which: str) -> str:
-    """Gives `which` back if it is one of ROWS; raises InputError otherwise."""
-    one_of("rows", which, ROWS, "Choose one.")
-    return which
-
-
 def asked_rows() -> str:
     """The rows that UCVGL_ROWS asks for; all, if nothing is said."""
-    return check_rows(os.environ.get("UCVGL_ROWS") or "all")
+    which = os.environ.get("UCVGL_ROWS") or "all"
+    one_of("rows", which, ROWS, "Choose one.")
+    return which
 
 
 def seeds_of(text: str) -> tuple[int, ...]:
@@ -85,23 +85,9 @@ def seeds_of(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _data(data: str) -> str:
-    """The world, or the absolute path of an existing folder."""
-    if data == WORLD:
-        return WORLD
-    folder = Path(data).expanduser().resolve()
-    if not data or not folder.is_dir():
-        expected = "'world' (the embedded city) or the root folder of a data set"
-        raise InputError("data", expected=expected, found=repr(data), todo="Check the path; DATA.md lists the layouts.")
-    return str(folder)
-
-
-def _there(key: str, text: str) -> str:
-    """The absolute path of the picture, or of the data set, if one is given."""
-    if not text:
-        return ""
+def _there(key: str, text: str, expected: str, todo: str) -> str:
+    """The absolute path of what is given, a folder or, of a picture, a file."""
     path = Path(text).expanduser().resolve()
-    what, there = ("a picture file", path.is_file()) if key == "panorama" else ("a folder", path.is_dir())
-    if not there:
-        raise InputError(key, expected=what, found=repr(text), todo="Check the spelling of the path.")
+    if not text or not (path.is_file() if key == "panorama" else path.is_dir()):
+        raise InputError(key, expected=expected, found=repr(text), todo=todo)
     return str(path)
