@@ -35,13 +35,6 @@ def test_number_maps_write_every_number_in_its_place() -> None:
     assert [text.get_text() for text in texts] == ["1", "3", "3", "4"]
 
 
-def test_bars_draw_every_row() -> None:
-    table = pd.DataFrame([{"level": "easy", "method": m, "r_at_1": r} for m, r in (("pixels", 60.0), ("chance", 0.1))])
-    axes = figures.bars(table, "level", "r_at_1", "method").axes[0]
-    assert [bar.get_height() for bar in axes.patches if bar.get_height()] == [60.0, 0.1]
-    assert [text.get_text() for text in axes.texts] == ["60.0", "0.1"]
-
-
 # ----------------------------------------------------------------------------------------------- what was retrieved
 
 

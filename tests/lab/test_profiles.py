@@ -12,8 +12,13 @@ from ucvgl.pseudo_labels import MiningRule
 from ucvgl.training import TrainingConfig
 
 
-def test_ucvgl_paper_profile_has_the_published_settings(monkeypatch):
+@pytest.fixture(autouse=True)
+def layouts(monkeypatch):
+    """A data set in /data/<layout> is of that layout."""
     monkeypatch.setattr(profiles, "detect_layout", lambda data: data.removeprefix("/data/"))
+
+
+def test_ucvgl_paper_profile_has_the_published_settings():
     for name, fov, threshold in (("cvusa", 175, 0.05), ("cvact", 170, 0.025), ("vigor", 170, 0.035)):
         settings = profiles.ucvgl("paper", 0, data=f"/data/{name}")
         assert settings.images.top_view.fov_deg == fov
@@ -31,8 +36,7 @@ def test_ucvgl_paper_profile_has_the_published_settings(monkeypatch):
     assert profiles.ucvgl("paper", 0).train.places == 35_532  # a world of CVUSA's size
 
 
-def test_sample4geo_paper_profile_has_the_published_settings(monkeypatch):
-    monkeypatch.setattr(profiles, "detect_layout", lambda data: data.removeprefix("/data/"))
+def test_sample4geo_paper_profile_has_the_published_settings():
     for name, ground_px in (("cvusa", (140, 768)), ("cvact", (140, 768)), ("vigor", (384, 768))):
         settings = profiles.sample4geo("paper", 0, data=f"/data/{name}")
         method = settings.method
@@ -78,8 +82,7 @@ def test_unknown_choices():
             settings("paper", 0, backbone="vgg16:cold")
 
 
-def test_another_backbone_takes_images_of_the_size_it_asks_for(monkeypatch):
-    monkeypatch.setattr(profiles, "detect_layout", lambda data: data.removeprefix("/data/"))
+def test_another_backbone_takes_images_of_the_size_it_asks_for():
     for choice, pretrained, width in (("", "hub", None), (":frozen", "frozen hub", 512)):
         name = "vit_small_patch14_dinov2.lvd142m"
         settings = profiles.sample4geo("paper", 0, data="/data/cvusa", backbone=name + choice)
@@ -103,18 +106,11 @@ def test_another_backbone_takes_images_of_the_size_it_asks_for(monkeypatch):
 def test_the_laptop_profile_runs_the_papers_task():
     """What differs from the paper's profile: sizes, the augmentation's strength, the translation, and centred descriptors."""
     small, paper = profiles.ucvgl("laptop", 0), profiles.ucvgl("paper", 0)
-    for name in (
-        "ground_input",
-        "projection",
-        "intra_smoothing",
-        "cross_smoothing",
-        "placement",
-        "second_placement",
-        "occlusion",
-    ):
-        assert getattr(small.start, name) == getattr(paper.start, name), name
-    for name in ("pretrained", "mine", "refresh", "few", "smoothing", "label_ratio", "placement"):
-        assert getattr(small.curriculum, name) == getattr(paper.curriculum, name), name
+    of_start = ("ground_input", "projection", "intra_smoothing", "cross_smoothing", "placement", "second_placement",
+                "occlusion")  # fmt: skip
+    of_steps = ("pretrained", "mine", "refresh", "few", "smoothing", "label_ratio", "placement")
+    pairs = (small.start, paper.start, of_start), (small.curriculum, paper.curriculum, of_steps)
+    assert all(getattr(mine, name) == getattr(theirs, name) for mine, theirs, names in pairs for name in names)
     assert small.curriculum.rule == MiningRule(threshold=small.curriculum.rule.threshold)
     assert (small.start.ground.pooling, small.start.ground.safa_heads) == ("safa", 8)
 
@@ -133,7 +129,6 @@ def test_seeds_share_the_world_and_nothing_that_is_trained():
 
 
 def test_smoke_cuts_down_the_paper_profile_and_leaves_on_and_off_as_they_are(monkeypatch):
-    monkeypatch.setattr(profiles, "detect_layout", lambda data: data.removeprefix("/data/"))
     whole = profiles.sample4geo("paper", 0, data="/data/cvusa"), profiles.vg_ssl("paper", 0)
     assert choices.smoke(whole) is whole
     monkeypatch.setenv("UCVGL_ROWS", "smoke")

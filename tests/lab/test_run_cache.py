@@ -27,14 +27,18 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Other(Config):
-    """The same fields, of another type."""
+class OfAnotherName(Config):
+    pass
 
 
 @pytest.fixture(autouse=True)
 def runs(tmp_path, monkeypatch):
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))
     return tmp_path / "runs"
+
+
+def folder_of(stage="intra-view", config=None, data_id="world"):
+    return stage_folder(stage_key(stage, config or Config(), data_id))
 
 
 class Stage:
@@ -51,19 +55,17 @@ class Stage:
             raise KeyboardInterrupt
         return self.numbers
 
-    def run(self, config=None, stage="intra-view", data_id="world"):
-        return run_stage(stage, config or Config(), data_id, self.compute, say=self.said.append)
+    def run(self):
+        return run_stage("intra-view", Config(), "world", self.compute, say=self.said.append)
 
 
 def test_a_stage_is_run_once_and_loaded_after(runs):
     stage = Stage({"r_at_1": 12.5, "rows": ({"epoch": 0}, {"epoch": 1}), "best": None})
     one, two = stage.run(), stage.run()
-    assert stage.calls == 1
-    assert (one.loaded, two.loaded) == (False, True)
+    assert (stage.calls, one.loaded, two.loaded, one.resumed) == (1, False, True, False)
     assert one.numbers == two.numbers == {"r_at_1": 12.5, "rows": [{"epoch": 0}, {"epoch": 1}], "best": None}
-    assert one.folder == two.folder == stage_folder(stage_key("intra-view", Config(), "world"))
+    assert one.folder == two.folder == folder_of()
     assert one.seconds == two.seconds >= 0
-    assert not one.resumed
     name = one.folder.name
     assert stage.said == [f"{name}: ran in 0 s", f"{name}: loaded (ran in 0 s)"]
     assert sorted(path.name for path in one.folder.iterdir()) == ["config.json", "result.json", "weights"]
@@ -73,25 +75,17 @@ def test_a_stage_is_run_once_and_loaded_after(runs):
     assert (config["stage"], config["data_id"], config["settings_type"]) == ("intra-view", "world", "Config")
 
 
-def test_each_stage_setting_and_data_set_has_a_folder_of_its_own(runs):
-    folders = [
-        stage_folder(stage_key("intra-view", Config(), "world")),
-        stage_folder(stage_key("cross-view", Config(), "world")),
-        stage_folder(stage_key("intra-view", Config(epochs=4), "world")),
-        stage_folder(stage_key("intra-view", Config(inner=Inner(0.2)), "world")),
-        stage_folder(stage_key("intra-view", Other(), "world")),
-        stage_folder(stage_key("intra-view", Config(), "cvusa-123456")),
-    ]
+def test_each_stage_setting_and_data_set_has_a_folder_of_its_own():
+    others = [Config(epochs=4), Config(inner=Inner(0.2)), OfAnotherName()]
+    folders = [folder_of(), folder_of("cross-view"), folder_of(data_id="cvusa-123456")]
+    folders += [folder_of(config=config) for config in others]
     assert len({path.name.rsplit("-", 1)[1] for path in folders}) == len(folders)
-    assert all(path.parent == runs for path in folders)
-    assert (
-        stage_folder(stage_key("intra-view", Config(sizes=[1, 2]), "world")) == folders[0]
-    )  # a list or a tuple: the same JSON
+    assert folder_of(config=Config(sizes=[1, 2])) == folders[0]  # a list or a tuple: the same JSON
 
 
 def test_the_hash_is_the_same_tomorrow():
     """If this fails, everybody's stages run again: raise FORMAT on purpose, or leave the key alone."""
-    assert stage_folder(stage_key("intra-view", Inner(), "world")).name == "intra-view-e69440d975a7"
+    assert folder_of(config=Inner()).name == "intra-view-e69440d975a7"
 
 
 def test_what_a_killed_run_wrote_is_there_when_it_goes_on(runs):
@@ -99,12 +93,12 @@ def test_what_a_killed_run_wrote_is_there_when_it_goes_on(runs):
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             stage.run()
-        assert not stage_folder(stage_key("intra-view", Config(), "world")).exists()
+        assert not folder_of().exists()
     done = stage.run()
     assert (done.folder / "weights").read_text() == "1 2 3 "
-    assert done.resumed
     assert stage.said == [f"{done.folder.name}: ran in 0 s, its last part after a stop"]
     assert len(list(runs.iterdir())) == 2  # the folder and its lock
+    assert done.resumed
     assert stage.run().resumed
 
 
@@ -121,17 +115,16 @@ def test_an_unfinished_folder_with_other_settings_cannot_go_on(runs):
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [lambda f: (f / "result.json").unlink(), lambda f: (f / "result.json").write_text("{"),
-     lambda f: (f / "result.json").write_text("[]"), lambda f: (f / "result.json").write_text("{}"),
-     lambda f: (f / "result.json").write_bytes(b"\xff"), lambda f: (f / "config.json").unlink(),
-     lambda f: (f / "config.json").write_text("null")],
-    ids=["no result", "half a result", "a list", "empty", "not text", "no config", "null config"],
+    ("file", "content"),
+    [("result", None), ("result", b"{"), ("result", b"[]"), ("result", b"{}"), ("result", b"\xff"), ("config", None),
+     ("config", b"null")],
 )  # fmt: skip
-def test_a_damaged_folder_is_named_and_to_be_deleted(damage):
+def test_a_damaged_folder_is_named_and_to_be_deleted(file, content):
     stage = Stage()
     folder = stage.run().folder
-    damage(folder)
+    (folder / f"{file}.json").unlink()
+    if content is not None:
+        (folder / f"{file}.json").write_bytes(content)
     with pytest.raises(InputError, match="Delete the folder; the stage is then run again") as caught:
         stage.run()
     assert str(folder) in str(caught.value)
@@ -141,10 +134,10 @@ def test_a_damaged_folder_is_named_and_to_be_deleted(damage):
 
 
 @pytest.mark.parametrize("numbers", [{"loss": float("nan")}, {"model": object()}])
-def test_a_result_without_a_form_in_json_is_refused(numbers, runs):
+def test_a_result_without_a_form_in_json_is_refused(numbers):
     with pytest.raises(InputError, match=r"result of intra-view-.*expected finite numbers"):
         Stage(numbers).run()
-    assert not stage_folder(stage_key("intra-view", Config(), "world")).exists()
+    assert not folder_of().exists()
     assert not Stage().run().loaded  # the work is not lost: what was written is still there
 
 
@@ -165,12 +158,11 @@ def test_a_second_one_waits_for_the_first_and_loads(capfd):
     assert entered.wait(60)
     threads[1].start()
     told, end = "", time.monotonic() + 60
-    while "waiting for it" not in told and time.monotonic() < end:
+    while "another process runs intra-view-" not in told and time.monotonic() < end:
         told += capfd.readouterr().err
         time.sleep(0.01)
-    assert "another process runs intra-view-" in told
     go_on.set()
     for thread in threads:
         thread.join(60)
-    assert stage.calls == 1
-    assert sorted(result.loaded for result in done) == [False, True]
+    assert "another process runs intra-view-" in told
+    assert (stage.calls, sorted(result.loaded for result in done)) == (1, [False, True])

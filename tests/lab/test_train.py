@@ -64,15 +64,6 @@ def test_what_two_processes_trained_one_process_loads(tmp_path, monkeypatch, cap
     capsys.readouterr()
 
 
-@pytest.mark.slow
-def test_a_wrong_setting_ends_all_processes_with_one_line_each(tmp_path):
-    done = launch(tmp_path, "04", "--profile", "tiny", "--data", str(tmp_path / "none"))
-    assert done.returncode != 0
-    assert "ucvgl: data: expected 'world'" in done.stderr
-    assert "InputError" not in done.stderr  # no traceback of ours; the launcher has one of its own
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -13,16 +13,8 @@ from ucvgl.lab.widgets import browse, explore, hits
 
 MARGIN = [0.3, 0.1, 0.4, 0.2, np.nan]
 QUERIES = pd.DataFrame({"query": range(5), "nearest": [True, False, False, True, False], "margin": MARGIN})
-METHODS = pd.concat(
-    [QUERIES.assign(method="simclr"), QUERIES.iloc[[0, 1, 3]].assign(method="byol", nearest=[False, True, True])]
-)
-
-
-# ------------------------------------------------------------------------------------------------------------- browse
-
-
-def grey(value: int, height: int = 8, width: int = 16) -> torch.Tensor:
-    return torch.full((3, height, width), value, dtype=torch.uint8)
+BYOL = QUERIES.iloc[[0, 1, 3]].assign(method="byol", nearest=[False, True, True])
+METHODS = pd.concat([QUERIES.assign(method="simclr"), BYOL])
 
 
 class Browser:
@@ -36,8 +28,9 @@ class Browser:
 
     def _draw(self, row: dict) -> dict[str, torch.Tensor]:
         self.drawn.append(row)
-        pictures = {f"picture {row['query']}": grey(40 * row["query"])}
-        return pictures | ({"its tile": grey(255, 8, 8)} if row["query"] % 2 else {})
+        grey = torch.full((3, 8, 16), 40 * row["query"], dtype=torch.uint8)
+        white = torch.full((3, 8, 8), 255, dtype=torch.uint8)
+        return {f"picture {row['query']}": grey} | ({"its tile": white} if row["query"] % 2 else {})
 
     def pictures(self) -> dict[str, float]:
         """The mean grey of each picture on show, by its caption."""
@@ -53,31 +46,22 @@ class Browser:
         return seen
 
 
-def test_a_row_is_drawn_and_said() -> None:
+def test_a_row_is_drawn_and_said_and_buttons_stay_within_the_rows() -> None:
     browser = Browser(QUERIES, filters={"nearest": "all"})
     assert browser.said.value == "1 of 5: query 0; nearest right; margin 0.3"
     assert browser.pictures() == {"picture 0": 0}
-    browser.place.value = 2
+    browser.previous.click()
+    assert browser.place.value == 1
+    browser.next.click()
     assert browser.said.value == "2 of 5: query 1; nearest wrong; margin 0.1"
     assert browser.pictures() == {"picture 1": 40, "its tile": 255}
     image = browser.box.children[0].children[0]
     assert (image.format, image.width, image.height) == ("jpeg", "300", "150")
-    browser.place.value = 5
+    for _ in range(7):
+        browser.next.click()
     assert browser.said.value == "5 of 5: query 4; nearest wrong; margin none"
     assert browser.pictures() == {"picture 4": 160}
     assert browser.drawn[-1]["nearest"] is False
-
-
-def test_buttons_stay_within_the_rows() -> None:
-    browser = Browser(QUERIES, filters={})
-    assert (browser.previous.description, browser.next.description) == ("previous", "next")
-    browser.previous.click()
-    assert browser.place.value == 1
-    for _ in range(7):
-        browser.next.click()
-    assert browser.said.value.startswith("5 of 5: query 4")
-    browser.previous.click()
-    assert browser.said.value.startswith("4 of 5: query 3")
 
 
 def test_filters_choose_rows() -> None:
@@ -90,41 +74,30 @@ def test_filters_choose_rows() -> None:
     assert browser.leafed() == [2]
     nearest.value = "all"
     assert browser.leafed() == [0, 2, 3]
-    margin.value = (0.1, 0.4)
-    nearest.value = "right"
-    assert browser.leafed() == [0, 3]
-    assert Browser(QUERIES, filters={"query": (1, 3)}).leafed() == [1, 2, 3]
-
-
-def test_filters_that_leave_nothing_say_so_and_can_be_left() -> None:
-    browser = Browser(QUERIES, filters={"nearest": "right", "margin": "all"})
-    browser.knobs["margin"].value = (0.35, 0.4)
+    margin.value, nearest.value = (0.35, 0.4), "right"
     assert browser.said.value == "no row fits these filters"
     assert browser.place.disabled
     assert browser.pictures() == {}
-    browser.knobs["nearest"].value = "all"
+    nearest.value = "all"
     assert not browser.place.disabled
     assert browser.said.value.startswith("1 of 1: query 2")
-    assert browser.pictures() == {"picture 2": 80}
+    assert Browser(QUERIES, filters={"query": (1, 3)}).leafed() == [1, 2, 3]
 
 
 def test_rows_are_sorted() -> None:
     browser = Browser(QUERIES, filters={"nearest": "all"}, sort=["margin", "nearest"])
     order = browser.knobs["sort by"]
-    assert order.options[:3] == ("as listed", "margin, rising", "margin, falling")
     for by, expected in {"margin, rising": [1, 3, 0, 2, 4], "margin, falling": [2, 0, 3, 1, 4],
                          "nearest, rising": [0, 3, 1, 2, 4], "as listed": [0, 1, 2, 3, 4]}.items():  # fmt: skip
         order.value = by
         assert browser.leafed() == expected
-    browser.knobs["nearest"].value = "wrong"
-    order.value = "margin, falling"
+    browser.knobs["nearest"].value, order.value = "wrong", "margin, falling"
     assert browser.leafed() == [2, 1, 4]
 
 
 def test_a_query_stays_when_the_method_changes() -> None:
     browser = Browser(METHODS, filters={"method": "simclr", "nearest": "all"}, keep=["query"])
     assert browser.knobs["method"].options == ("all", "simclr", "byol")
-    assert browser.place.max == 5
     browser.place.value = 4
     browser.knobs["method"].value = "byol"
     assert browser.said.value.startswith("3 of 3: query 3; nearest right; margin 0.2; method byol")
@@ -142,16 +115,11 @@ def test_names_are_shown_as_they_are() -> None:
 
 
 def test_hits_count_from_the_nearest() -> None:
-    right = torch.tensor([[True, False, True], [False, False, True], [False, False, False], [False, True, True]])
-    table = hits(right)
+    table = hits(torch.tensor([[True, False, True], [False, False, True], [False, False, False], [False, True, True]]))
     assert table["nearest"].tolist() == [True, False, False, False]
     assert table["first right at"].tolist() == pytest.approx([1, 3, np.nan, 2], nan_ok=True)
-    assert set(table["R@1 of all queries (%)"]) == {25.0}
     browser = Browser(table, filters={"first right at": (2, 3)})
     assert browser.said.value == "1 of 2: query 1; nearest wrong; first right at 3; R@1 of all queries (%) 25"
-
-
-# ------------------------------------------------------------------------------------------------------------ explore
 
 
 def test_knobs_are_given_in_their_order_and_a_plot_is_drawn() -> None:
@@ -164,11 +132,9 @@ def test_knobs_are_given_in_their_order_and_a_plot_is_drawn() -> None:
     controls, pictures = explore(draw, {"height (in)": (1.0, 0.5, 3.0, 0.25), "wide": True}).children
     height, wide = controls.children
     image, label = pictures.children[0].children
-    assert (height.description, wide.description) == ("height (in)", "wide")
     assert Image.open(io.BytesIO(image.value)).size == (320, 80)
     height.value, wide.value = 2.0, False
     assert calls == [(1.0, True), (2.0, True), (2.0, False)]
-    assert label.value == "height 2"
-    assert image.format == "png"
+    assert (label.value, image.format) == ("height 2", "png")
     assert Image.open(io.BytesIO(image.value)).size == (160, 160)
     assert not plt.get_fignums()  # nothing left for the notebook to show once more

@@ -5,14 +5,13 @@ A seed is of the training; the embedded world stays the same for every seed, as 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from ucvgl.augment import UCVGL
 from ucvgl.data import detect_layout
 from ucvgl.data.prepare import Preparation
 from ucvgl.encoders import EncoderConfig
 from ucvgl.geometry import TopView
-from ucvgl.heads import Method, SslLoss, published
+from ucvgl.heads import Method, published
 from ucvgl.lab.choices import shows_panoramas, smoke, with_backbone
 from ucvgl.lab.real_pairs import RealPairs
 from ucvgl.lab.settings import WORLD, check_profile
@@ -29,6 +28,7 @@ from ucvgl.world.pairs import WorldConfig
 
 WORLD_SEED, HELD_OUT_SEED = 0, 1000  # of the cities that are trained on, and of those that are held out
 STYLES = ("garden", "downtown", "canal", "old_town")  # of the cities that drives lead through
+UNSEEN = ("downtown", "old_town")  # of Sample4Geo's cross area
 
 # ---------------------------------------------------------------------------------------------- projection, notebook 01
 
@@ -116,13 +116,12 @@ def ucvgl(
         case _:
             settings = _ucvgl_paper(seed, level, data, backbone)
     settings = smoke(settings)
-    return settings if data == WORLD or shows_panoramas(detect_layout(data), data, PUBLISHED) else _of_photos(settings)
-
-
-def _of_photos(settings: UcvglSettings) -> UcvglSettings:
-    """For photos, drone images or any others that are not projected: squeezed into the tiles' squares."""
-    start, px = settings.start, settings.images.gallery_px
-    start = replace(start, ground=replace(start.ground, image_px=px), ground_input="photo", projection=False)
+    if data == WORLD or shows_panoramas(detect_layout(data), data, PUBLISHED):
+        return settings
+    # photos, drone images or any others that are not projected: squeezed into the tiles' squares
+    px = settings.images.gallery_px
+    ground = replace(settings.start.ground, image_px=px)
+    start = replace(settings.start, ground=ground, ground_input="photo", projection=False)
     steps = replace(settings.curriculum, start=start)
     return replace(settings, images=Preparation(px, px), start=start, curriculum=steps)
 
@@ -263,12 +262,8 @@ def _sample4geo_small(other: UcvglSettings, profile: str, seed: int) -> Sample4G
     brief = replace(method, sampling=replace(sampling, draw=fewer))
     drone = replace(brief, ground=square, satellite=square, ground_kind="oblique",
                     sampling=replace(brief.sampling, kind="similarity"))  # fmt: skip
-    return Sample4GeoSettings(other, *_grids(world, new), small, images, method, brief, drone, flights, heights, real)
-
-
-def _grids(first: WorldConfig, new: int) -> tuple[WorldConfig, WorldConfig]:
-    """The cities trained on, `first`; and those of the cross area, with `new` panoramas."""
-    return first, replace(first, styles=("downtown", "old_town"), seed=WORLD_SEED + HELD_OUT_SEED, places=new)
+    unseen = replace(world, styles=UNSEEN, seed=WORLD_SEED + HELD_OUT_SEED, places=new)
+    return Sample4GeoSettings(other, world, unseen, small, images, method, brief, drone, flights, heights, real)
 
 
 def _sample4geo_paper(other: UcvglSettings, seed: int, data: str, backbone: str) -> Sample4GeoSettings:
@@ -287,8 +282,8 @@ def _sample4geo_paper(other: UcvglSettings, seed: int, data: str, backbone: str)
     world = WorldConfig(("garden", "canal"), WORLD_SEED, 70_000, 10.0, "medium", 50.0, 384, 384, 6000.0, 0.4)
     images, flown_px = Preparation(ground_px, satellite.image_px), satellite.image_px
     flights, heights = Flights(1652, 54, *flown_px, city_size_m=1700.0), Flights(200, 50, *flown_px, city_size_m=1100.0)
-    grids = _grids(world, 35_000)
-    return Sample4GeoSettings(other, *grids, 17_500, images, method, method, drone, flights, heights, None)
+    unseen = replace(world, styles=UNSEEN, seed=WORLD_SEED + HELD_OUT_SEED, places=35_000)
+    return Sample4GeoSettings(other, world, unseen, 17_500, images, method, method, drone, flights, heights, None)
 
 
 # ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
@@ -298,6 +293,7 @@ SSL_METHODS: dict[str, Method] = {
     "triplet": "triplet", "simclr": "simclr", "mocov2": "moco", "barlow_twins": "barlow", "vicreg": "vicreg", "byol": "byol",
     "simsiam": "simsiam",
 }  # fmt: skip
+PARTIAL = ("simclr", "barlow", "vicreg")  # hard negatives enter as pairs of their own
 # Of 3e-4, 1e-3 and 3e-3 (SimSiam 1e-4, 3e-4 and 1e-3) the best on the last fifth of Nordland's training part after 4 epochs;
 # SimSiam's 6.1 % at 3e-4 stands for its 6.9 at 1e-4, which is within the error (benchmarks/results/place_recognition.md).
 LAPTOP_RATE: dict[Method, float] = {
@@ -307,15 +303,6 @@ LAPTOP_RATE: dict[Method, float] = {
 LAPTOP_PREDICTOR_RATE = 30.0
 # stand for MSLS, Pitts30k, Tokyo 24/7 and Nordland; so many queries that the untrained encoder neither fails nor suffices
 DRIVES = {"car": 400, "hand_held": 150, "night": 150, "season": 800}
-
-
-@dataclass(frozen=True)
-class ProjectorRow:
-    """A row of the projector table."""
-
-    layers: int
-    width: int  # behind each layer
-    descriptor: int  # numbers that a photo is described by, before the projector
 
 
 @dataclass(frozen=True)
@@ -330,7 +317,7 @@ class VgSslSettings:
     frame_px: tuple[int, int]  # of the real frames, which are 32 x 64
     frames: int | None  # so many of each part, from its beginning; None: all
     real: Mapping[str, VgSsl]  # by published key, on Nordland; empty in the paper profile, where `data` names real sets
-    projectors: tuple[ProjectorRow, ...]
+    projectors: tuple[tuple[int, int, int], ...]  # layers, width behind each, numbers of the descriptor before them
     cold_start: UcvglSettings  # UCVGL's, on the small budget of the table across the papers
 
 
@@ -360,51 +347,47 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
             train = DriveConfig(
                 "car", STYLES, WORLD_SEED, 10_000, photo_px=(480, 640), city_size_m=2000.0, resolution_m=0.25
             )
-            tested, frame_px, encoder = dict.fromkeys(DRIVES, 2000), (480, 640), _photo_encoder(backbone)
+            tested, frame_px = dict.fromkeys(DRIVES, 2000), (480, 640)
+            encoder = EncoderConfig("resnet50.tv_in1k", "hub", pooling="unit_gem", width=1024, image_px=(480, 640))
+            if backbone == "deit_small":
+                deit = "deit_small_distilled_patch16_224.fb_in1k"
+                encoder = replace(encoder, backbone=deit, pooling="tokens", width=256)
+            encoder = with_backbone(encoder, backbone)
             training = TrainingConfig(epochs=30, batch_size=32 if backbone == "deit_small" else 64, learning_rate=1e-5,
                                       precision="bf16", prefetch=True, seed=seed)  # fmt: skip
+    width, real = encoder.width, {}
     if profile == "paper":
-        plain = VgSsl(encoder, SslLoss("simclr"), training, queries=10_000)
-        methods, real = {key: _as_published(plain, method, backbone) for key, method in SSL_METHODS.items()}, {}
-        shapes = [
-            (n, width, encoder.width) for n, width in ((0, 2048), (1, 2048), (2, 2048), (3, 2048), (2, 1024), (2, 4096))
-        ]
+        methods = {key: _as_published(method, encoder, training, backbone) for key, method in SSL_METHODS.items()}
+        heads = (0, 2048), (1, 2048), (2, 2048), (3, 2048), (2, 1024), (2, 4096)
+        projectors = tuple((layers, wide, width) for layers, wide in heads)
     else:
         methods = {key: _small_method(method, encoder, training, train.places) for key, method in SSL_METHODS.items()}
-        # random pairs for all: on the same last fifth SimCLR had 61 % with them and 57 % in the partial form, at twice the cost
-        real = {
-            key: replace(
+        for key, config in methods.items():
+            # random pairs for all: on the last fifth SimCLR had 61 % with them, 57 % in the partial form, at twice the cost
+            real[key] = replace(
                 config, encoder=replace(encoder, image_px=frame_px), geopair="random",
                 training=replace(config.training, epochs=training.epochs * 3 // 2),
                 loss=replace(config.loss, queue=config.loss.queue if frames is None else min(20, frames)),
-            )
-            for key, config in methods.items()
-        }  # fmt: skip
-        width = encoder.width
-        shapes = [(0, 256, width), (1, 256, width), (2, 256, width), (2, 64, width), (2, 256, width // 4)]
+            )  # fmt: skip
+        projectors = (0, 256, width), (1, 256, width), (2, 256, width), (2, 64, width), (2, 256, width // 4)
     # the joined form has a quarter of the places by each kind
     joined = tuple(replace(train, kind=kind, places=train.places // len(tested)) for kind in tested)
     tests = {kind: replace(train, kind=kind, seed=WORLD_SEED + HELD_OUT_SEED, places=n) for kind, n in tested.items()}
     other = ucvgl(profile, seed)
     short = replace(other.start.cross, epochs=max(1, other.start.cross.epochs // 3))
     settings = VgSslSettings(
-        (train,), joined, tests, encoder.image_px, methods, frame_px, frames, real,
-        tuple(ProjectorRow(*shape) for shape in shapes), replace(other, start=replace(other.start, cross=short)),
+        (train,), joined, tests, encoder.image_px, methods, frame_px, frames, real, projectors,
+        replace(other, start=replace(other.start, cross=short)),
     )  # fmt: skip
     return smoke(settings) if profile == "paper" else settings
 
 
-def _photo_encoder(backbone: str) -> EncoderConfig:
-    """The paper's two, or another of timm."""
-    resnet = EncoderConfig("resnet50.tv_in1k", "hub", pooling="unit_gem", width=1024, image_px=(480, 640))
-    if backbone == "deit_small":
-        return replace(resnet, backbone="deit_small_distilled_patch16_224.fb_in1k", pooling="tokens", width=256)
-    return with_backbone(resnet, backbone)
-
-
-def _as_published(plain: VgSsl, method: Method, backbone: str) -> VgSsl:
+def _as_published(method: Method, encoder: EncoderConfig, training: TrainingConfig, backbone: str) -> VgSsl:
     augment = backbone != "deit_small" and method != "moco"
-    return replace(plain, loss=published(method), geopair=_geopair(method), augment=augment)
+    return VgSsl(
+        encoder, published(method), training, queries=10_000, augment=augment,
+        geopair="partial" if method in PARTIAL else "random",
+    )  # fmt: skip
 
 
 def _small_method(method: Method, encoder: EncoderConfig, training: TrainingConfig, places: int) -> VgSsl:
@@ -414,10 +397,8 @@ def _small_method(method: Method, encoder: EncoderConfig, training: TrainingConf
     loss = replace(loss, projector_width=width, predictor_width=hidden, queue=places, momentum=0.99)
     if method in ("byol", "simsiam"):
         loss = replace(loss, predictor_rate=LAPTOP_PREDICTOR_RATE)
-    own = replace(training, learning_rate=LAPTOP_RATE[method])
     # ImageNet's statistics: those of these small photos undo more than is learnt
-    return VgSsl(encoder, loss, own, geopair=_geopair(method), negatives=2, fixed_norms=True, crop_ratio=None)
-
-
-def _geopair(method: Method) -> Literal["random", "partial"]:
-    return "partial" if method in ("simclr", "barlow", "vicreg") else "random"
+    return VgSsl(
+        encoder, loss, replace(training, learning_rate=LAPTOP_RATE[method]), negatives=2, fixed_norms=True,
+        crop_ratio=None, geopair="partial" if method in PARTIAL else "random",
+    )  # fmt: skip

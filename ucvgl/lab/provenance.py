@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -18,15 +19,13 @@ def commit() -> str | None:
 
     What the engine itself rewrites (figures/, outputs in notebooks/) does not make it dirty.
     """
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(paths.ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-
+    git = ["git", "-C", str(paths.ROOT)]
+    status = ["status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)figures", ":(exclude)notebooks"]
     try:
-        top, head = git("rev-parse", "--show-toplevel"), git("rev-parse", "--verify", "HEAD")
-        sources = ("--", ".", ":(exclude)figures", ":(exclude)notebooks")
-        changed = git("status", "--porcelain", "--untracked-files=no", *sources)
+        top, head, changed = (
+            subprocess.run([*git, *words], capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+            for words in (["rev-parse", "--show-toplevel"], ["rev-parse", "--verify", "HEAD"], status)
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return None if Path(top).resolve() != paths.ROOT else f"{head}-dirty" if changed else head
@@ -44,8 +43,6 @@ def versions() -> dict[str, str]:
     """The versions of this package and of those that can change a number; those not installed are left out."""
     found = {"ucvgl": __version__, "python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found

@@ -59,31 +59,31 @@ class Run:
 
     def provenance(self, settings: Any = None) -> dict[str, Any]:
         """How to make it again: data, profile, seeds, configurations, versions, commit, device; the seconds it took."""
-        configs = [] if settings is None else settings if isinstance(settings, (list, tuple)) else [settings]
-        settings = [{"type": type(c).__name__, "hash": config_hash(c), "values": plain_settings(c)} for c in configs]
-        computed_on = " and ".join(sorted({device()} | trained_on))  # a stage may come from elsewhere
+        configs = settings if isinstance(settings, (list, tuple)) else [] if settings is None else [settings]
         return {
             "notebook": self.notebook, "data": self.measured_on, "profile": self.profile,
-            "rows": os.environ.get("UCVGL_ROWS") or "all", "seeds": [self.seed], "settings": settings,
-            "versions": versions(), "commit": commit(), "device": computed_on,
+            "rows": os.environ.get("UCVGL_ROWS") or "all", "seeds": [self.seed],
+            "settings": [{"type": type(c).__name__, "hash": config_hash(c), "values": plain_settings(c)} for c in configs],
+            "versions": versions(), "commit": commit(),
+            "device": " and ".join(sorted({device()} | trained_on)),  # a stage may come from elsewhere
             "seconds": round(time.monotonic() - self.started, 1),
         }  # fmt: skip
 
-    def _add(self, name: str, kind: str, caption: str) -> str:
+    def _add(self, name: str, kind: str, caption: str) -> Path:
         """The file of an artefact, noted in the list; two of one name would write one recipe, <name>.json."""
         file = f"{name}.{'png' if kind == 'figure' else 'csv'}"
         self.artefacts = [a for a in self.artefacts if a["file"] != file]  # a cell that was run again
         taken = name in ("results", *(Path(a["file"]).stem for a in self.artefacts))
         assert not taken, f"{name!r} is taken by another artefact"
         self.artefacts.append({"file": file, "kind": kind, "caption": caption})
-        return file
+        return self.folder / file
 
     def save_figure(self, figure: "Figure", name: str, *, caption: str, settings: Any = None, dpi: int = 110) -> Path:
         """Saves a matplotlib figure, which is neither shown nor closed, as `<name>.png` and its recipe as `<name>.json`.
 
         The caption says what there is to see; the recipe adds what it was measured on. Gives the picture's path.
         """
-        path = self.folder / self._add(name, "figure", caption)
+        path = self._add(name, "figure", caption)
         partial = path.with_name(f".{path.name}.partial")
         # without the software's name: the same picture, byte for byte, from another matplotlib
         figure.savefig(partial, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
@@ -114,17 +114,26 @@ class Run:
             queries: how many test queries its recalls rest on, the fewest if columns differ; None: it has no recalls. It
                 is kept in the recipe, and the note under the table gives the sampling error.
         """
-        from IPython.display import Markdown
-
         frame = frame.reset_index(drop=True)
         for column, values in (published or {}).items():
             frame[f"published_{column}"] = np.array(values, dtype=float)  # None becomes NaN, another length an error
         if "seed" not in frame:
             frame.insert(0, "seed", self.seed)
-        path = self.folder / self._add(name, "table", caption)
-        recipe = {"file": path.name, "caption": caption, "note": "", "queries": queries, **self.provenance(settings)}
-        self.queries |= {} if queries is None else {name: queries}
-        return Markdown(_write_table(path, frame, recipe))
+        recipe = {
+            "file": f"{name}.csv",
+            "caption": caption,
+            "note": "",
+            "queries": queries,
+            **self.provenance(settings),
+        }
+        return self._save(name, frame, recipe)
+
+    def _save(self, name: str, frame: pd.DataFrame, recipe: dict[str, Any]) -> "Markdown":
+        from IPython.display import Markdown
+
+        if recipe["queries"] is not None:
+            self.queries[name] = recipe["queries"]
+        return Markdown(_write_table(self._add(name, "table", recipe["caption"]), frame, recipe))
 
     def keep(self, name: str) -> "Markdown | str":
         """A published table once more, where the data it was measured on is absent: this seed's rows, with their own recipe."""
@@ -133,12 +142,7 @@ class Run:
         rows = table[table["seed"] == self.seed]
         if rows.empty:
             return f"{path} has no rows of seed {self.seed}: nothing to show."
-        from IPython.display import Markdown
-
-        recipe = _load(path.with_suffix(".json")) | {"seeds": [self.seed]}
-        file = self._add(name, "table", recipe["caption"])
-        self.queries |= {} if recipe["queries"] is None else {name: recipe["queries"]}
-        return Markdown(_write_table(self.folder / file, rows, recipe))
+        return self._save(name, rows, _load(path.with_suffix(".json")) | {"seeds": [self.seed]})
 
     def over_seeds(self, name: str, *measures: str) -> "Markdown | str":
         """A table as it is published, over all its seeds: its rows' names, and some measures (columns) as mean ± deviation."""

@@ -2,7 +2,6 @@
 
 import math
 import re
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,29 +26,23 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
-def percent(column: str) -> bool:
-    """Whether a column holds a measure in percent."""
-    return MEASURE.fullmatch(column) is not None
-
-
 def heading(column: str) -> str:
     """A column's heading: 'CVUSA R@1 (%), published' for published_cvusa_r_at_1."""
-    found, stem = MEASURE.fullmatch(column), column.removeprefix("published_")
-    if found:
+    stem = column.removeprefix("published_")
+    text = stem.replace("_", " ").replace("|", "\\|")
+    if found := MEASURE.fullmatch(column):
         before = (found[2] or "").replace("_", " ")
         text = f"{before.upper() if found[1] else before} {HEADINGS[found[3]]}".strip()  # data sets: CVUSA, CVACT VAL
-    else:
-        text = stem.replace("_", " ").replace("|", "\\|")
     return text if stem == column else f"{text}, published"
 
 
-def cell(value: Any, in_percent: bool) -> str:
+def _cell(value: Any, column: str) -> str:
     """One value: '-' where it is not known, percentages to one decimal, other numbers to four digits."""
     if pd.isna(value):
         return "-"
     if isinstance(value, (str, bool, np.bool_)):
         return str(value).replace("|", "\\|").replace("\n", " ")
-    if in_percent:
+    if MEASURE.fullmatch(column):
         return f"{value:.1f}"
     return f"{value:.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"
 
@@ -63,14 +56,15 @@ def _over_seeds(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame | None:
         return None
     merged = seeds[0].astype(object)
     for column in merged:
-        values = pd.concat([rows[column] for rows in seeds], axis=1)  # (rows, seeds)
-        same = values.map(lambda value, column=column: cell(value, percent(column))).nunique(axis=1) == 1
-        for row in values.index[~same]:
-            numbers = values.loc[row].tolist()
-            if not all(type(number) in (int, float) and not math.isnan(number) for number in numbers):
+        for row in merged.index:
+            values = [rows.at[row, column] for rows in seeds]
+            if len({_cell(value, column) for value in values}) == 1:
+                continue
+            if any(isinstance(value, (str, bool, np.bool_)) or pd.isna(value) for value in values):
                 return None
-            mean, spread = statistics.mean(numbers), statistics.stdev(numbers)
-            merged.loc[row, column] = f"{mean:.1f} ± {spread:.1f}" if percent(column) else f"{mean:.4g} ± {spread:.2g}"
+            mean, spread = np.mean(values), np.std(values, ddof=1)
+            percent = MEASURE.fullmatch(column) is not None
+            merged.at[row, column] = f"{mean:.1f} ± {spread:.1f}" if percent else f"{mean:.4g} ± {spread:.2g}"
     return merged
 
 
@@ -85,9 +79,8 @@ def render(frame: pd.DataFrame, caption: str, note: str) -> str:
     if merged is not None and len(seeds) > 1:
         note += "; where seeds differ: mean ± standard deviation"
     shown = frame if merged is None else merged
-    columns = [[cell(value, percent(column)) for value in shown[column]] for column in shown]
-    rows = [[heading(column) for column in shown], ["---"] * len(columns), *zip(*columns, strict=True)]
-    body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    columns = [[heading(column), "---", *(_cell(value, column) for value in shown[column])] for column in shown]
+    body = "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
     return f"{caption}\n\n{body}\n\n*{note}.*\n"
 
 

@@ -202,10 +202,10 @@ def geopair(settings: VgSslSettings) -> Iterator[tuple[str, str, str, VgSsl]]:
 def projectors(settings: VgSslSettings) -> Iterator[tuple[str, VgSsl]]:
     """Barlow Twins by the projector's layers and width and the descriptor's width."""
     config = settings.methods["barlow_twins"]
-    for row in settings.projectors:
-        loss = replace(config.loss, projector_layers=row.layers, projector_width=row.width)
-        encoder = replace(config.encoder, width=row.descriptor)
-        yield f"{row.layers}x{row.width}_{row.descriptor}", replace(config, loss=loss, encoder=encoder)
+    for layers, width, descriptor in settings.projectors:
+        loss = replace(config.loss, projector_layers=layers, projector_width=width)
+        encoder = replace(config.encoder, width=descriptor)
+        yield f"{layers}x{width}_{descriptor}", replace(config, loss=loss, encoder=encoder)
 
 
 def minings(settings: VgSslSettings) -> list[tuple[str, str, VgSsl]]:
