@@ -121,7 +121,7 @@ site: $(DOCS)
 	@echo 'build/site/index.html'
 
 refresh-notebooks: env
-	$(BIN)/ucvgl refresh-notebooks
+	$(BIN)/python scripts/refresh_notebooks.py
 
 clean:
 	rm -rf .venv runs build .pytest_cache .ruff_cache .hypothesis ucvgl.egg-info

@@ -96,14 +96,6 @@ def reproduce(
     raise typer.Exit(run(asked, job_seconds=job_seconds, cores=cores, dry=dry_run, more=context.args))
 
 
-@app.command("refresh-notebooks", rich_help_panel=PAPERS)
-def refresh_notebooks() -> None:
-    """Renew the outputs shown in the committed notebooks (laptop profile, embedded world, seed 0)."""
-    from ucvgl.lab.reproduce import refresh_notebooks as run
-
-    raise typer.Exit(run())
-
-
 @app.command(rich_help_panel=YOURS)
 def locate(
     ground: Annotated[Path, Option(help="Folder of street panoramas or photos; no positions are needed.")],

@@ -79,7 +79,7 @@ def run_stage(
         if place.is_main_process:
             mutex = folder.with_name(f".{folder.name}.lock")
             lock.enter_context(waiting_for(mutex, f"another process runs {folder.name}"))
-            resumed = not folder.exists() and _prepare(partial, key)
+            resumed = not folder.exists() and _begun(partial, key)
         # the main process's answer, once it has the lock: on a shared file system the others may see a folder later
         loaded = from_first(folder.exists(), place)
         if not loaded:
@@ -96,15 +96,13 @@ def run_stage(
     return result
 
 
-def _prepare(partial: Path, key: dict[str, Any]) -> bool:
-    """Makes the working folder, or checks that the one left by a killed run is this stage's; true if there was one."""
-    partial.mkdir(parents=True, exist_ok=True)
-    begun = (partial / CONFIG).exists()
-    if begun:
+def _begun(partial: Path, key: dict[str, Any]) -> bool:
+    """Whether a killed run left the working folder, which then has to be this stage's; else it is made."""
+    if (partial / CONFIG).exists():
         _check_config(partial, key)
-    else:
-        write_json(partial / CONFIG, key)
-    return begun
+        return True
+    write_json(partial / CONFIG, key)
+    return False
 
 
 def _finish(partial: Path, folder: Path, numbers: dict[str, Any], seconds: float, resumed: bool) -> None:
@@ -119,18 +117,21 @@ def _finish(partial: Path, folder: Path, numbers: dict[str, Any], seconds: float
 
 def _load(folder: Path, key: dict[str, Any], loaded: bool) -> StageResult:
     _check_config(folder, key)
-    result = _read(folder, RESULT)
     try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         trained_on.update([result["device"]] if "device" in result else [])
         return StageResult(folder, dict(result["numbers"]), loaded, float(result["seconds"]), bool(result["resumed"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder, f"{RESULT} without a readable {error}") from None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, f"{RESULT}: {type(error).__name__}: {error}") from None
 
 
 def _check_config(folder: Path, key: dict[str, Any]) -> None:
-    then, now = _read(folder, CONFIG), json.loads(json.dumps(key))
-    if then != now:
-        expected = f"a folder begun with the settings of now: {', '.join(sorted(_differing(then, now)))} differ"
+    try:
+        then = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, f"{CONFIG}: {error}") from None
+    if names := _differing(then, json.loads(json.dumps(key))):
+        expected = f"a folder begun with the settings of now: {', '.join(sorted(names))} differ"
         raise InputError(folder, expected=expected, found=f"others in {CONFIG}", todo=ANEW)
 
 
@@ -140,13 +141,6 @@ def _differing(then: Any, now: Any, name: str = "") -> set[str]:
         return set() if then == now else {name or "all"}
     names = then.keys() | now.keys()
     return {d for k in names for d in _differing(then.get(k), now.get(k), f"{name}.{k}".lstrip("."))}
-
-
-def _read(folder: Path, name: str) -> Any:
-    try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(folder, f"{name}: {error}") from None
 
 
 def _damaged(folder: Path, found: str) -> InputError:

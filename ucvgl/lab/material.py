@@ -30,7 +30,6 @@ from ucvgl.world.pairs import WorldConfig, world_grid, world_pairs
 from ucvgl.world.rendering import CITY_GAP_M, source_digest
 
 REAL_FRAMES = ("nordland", "gardens_point", "corridor")
-HELD_OUT = 4  # every fourth place of a city that is trained on is tested, as VIGOR's same area
 
 
 def open_parts(data: str, train: WorldConfig, test: WorldConfig) -> Parts:
@@ -110,10 +109,9 @@ def _ready(settings: Sample4GeoSettings, data: Dataset, method: Sample4Geo) -> D
 
 
 def split_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on, and every fourth row, to test on."""
+    """Rows to train on, and every fourth row, to test on, as VIGOR's same area."""
     rows = np.arange(count)
-    held = rows % HELD_OUT == HELD_OUT - 1
-    return rows[~held], rows[held]
+    return rows[rows % 4 < 3], rows[3::4]
 
 
 def equal_galleries(tests: Mapping[str, Dataset]) -> dict[str, Dataset]:
@@ -160,37 +158,38 @@ def open_flights(settings: Sample4GeoSettings, root: str = "") -> Parts:
 
     The tests 'd2s' and 's2d' ask drone images among tiles and tiles among drone images.
     """
-    root = root or str(_exported("university1652", settings.flights))
-    size = Preparation((settings.flights.image_px,) * 2, (settings.flights.tile_px,) * 2)
+    root = root or _exported("university1652", settings.flights)
+    layout, ways = detect_layout(root), {"d2s": "drone2satellite", "s2d": "satellite2drone"}
+    train = open_dataset(layout, root, "train", direction=ways["d2s"])
+    tests = {name: open_dataset(layout, root, "test", direction=way) for name, way in ways.items()}
+    tests["s2d"] = replace(tests["s2d"], swapped=True)
+    return Parts(
+        _flown(train, settings.flights), {name: _flown(test, settings.flights) for name, test in tests.items()}
+    )
 
-    def opened(split: str, direction: str) -> Dataset:
-        data = open_dataset(detect_layout(root), root, split, direction=direction)
-        return prepare(replace(data, swapped=direction == "satellite2drone"), size)
 
-    tests = {"d2s": opened("test", "drone2satellite"), "s2d": opened("test", "satellite2drone")}
-    return Parts(opened("train", "drone2satellite"), tests)
-
-
-def open_heights(settings: Sample4GeoSettings, root: str = "") -> Parts:
-    """SUES-200's form: drone images of all four heights to train on, a test a height; of a folder, or the world exported so."""
-    root = root or str(_exported("sues200", settings.heights))
-    size = Preparation((settings.heights.image_px,) * 2, (settings.heights.tile_px,) * 2)
-
-    def opened(split: str) -> list[Dataset]:
-        sets = (open_dataset("sues200", root, split, height_m=height) for height in HEIGHTS)
-        return [prepare(data, size) for data in sets]
-
-    parts = opened("train")
+def open_heights(settings: Sample4GeoSettings) -> Parts:
+    """The world exported in SUES-200's form: drone images of all four heights to train on, a test a height."""
+    root, flights = _exported("sues200", settings.heights), settings.heights
+    parts, tests = (
+        [_flown(open_dataset("sues200", root, split, height_m=height), flights) for height in HEIGHTS]
+        for split in ("train", "test")
+    )
     queries = [part.query for part in parts]  # the tiles are the same at all heights
     ids = [f"{height}/{name}" for height, images in zip(HEIGHTS, queries, strict=True) for name in images.ids]
     query = ArrayImages(ids, torch.cat([images[:] for images in queries]), None, " ".join(i.digest() for i in queries))
     best = torch.cat([part.positives.best() for part in parts]).numpy()
     train = replace(parts[0], query=query, positives=Positives.one_each(best), note="All four heights.")
-    return Parts(train, {f"{height}m": test for height, test in zip(HEIGHTS, opened("test"), strict=True)})
+    return Parts(train, {f"{height}m": test for height, test in zip(HEIGHTS, tests, strict=True)})
 
 
-def _exported(layout: str, flights: Flights) -> Path:
-    """The world's drone images in files, as a published set's; rendered once."""
+def _flown(data: Dataset, flights: Flights) -> Dataset:
+    """Drone images and tiles of a set in their sizes."""
+    return prepare(data, Preparation((flights.image_px,) * 2, (flights.tile_px,) * 2))
+
+
+def _exported(layout: str, flights: Flights) -> str:
+    """The folder of the world's drone images in files, as a published set's; rendered once."""
 
     def export(folder: Path) -> None:
         world = WorldConfig(
@@ -199,7 +198,7 @@ def _exported(layout: str, flights: Flights) -> Path:
         )  # fmt: skip
         export_world(layout, folder / "set", world, photo_px=flights.image_px, drone_views=flights.views)
 
-    return made_once("flights", {"code": source_digest(), "layout": layout, **asdict(flights)}, export) / "set"
+    return str(made_once("flights", {"code": source_digest(), "layout": layout, **asdict(flights)}, export) / "set")
 
 
 def open_others(settings: Sample4GeoSettings, data: str, other: str) -> dict[str, Parts]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import center_crop
 
 from ucvgl import paths
 from ucvgl.augment import Augmentation, PlacementJitter
@@ -39,7 +40,6 @@ METHODS = {
     "zero_shot": "ImageNet's encoder", "aligned": "ImageNet's encoder, PCA and Procrustes", "adapted": "adapted, 0 % labels",
     "supervised": "adapted, 100 % labels",
 }  # fmt: skip
-DIRECTIONS = ("d2s", "s2d")  # drone images among tiles, tiles among drone images
 AUGMENTATION = Augmentation(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05, grey=0.1, blur=0.3, dropout=0.3)
 
 
@@ -94,16 +94,12 @@ def read_sample(recipe: RealPairs) -> Dataset:
     for one, other in SAME:
         if one in row and other in row:
             positives[row[one]], positives[row[other]] = [row[one], row[other]], [row[other], row[one]]
-    drone = [resize(middle_of(data.query.read(i), recipe.middle), recipe.encoder.image_px) for i in rows]
+    images = [data.query.read(i) for i in rows]
+    middles = [[side - 2 * round(side * (1 - recipe.middle) / 2) for side in image.shape[1:]] for image in images]
+    drone = [resize(center_crop(i, px), recipe.encoder.image_px) for i, px in zip(images, middles, strict=True)]
     tile = [data.gallery.read(i, recipe.encoder.image_px) for i in rows]
     query, gallery = (ArrayImages(list(row), torch.stack(images)) for images in (drone, tile))
     return Dataset("university1652-sample", "all", query, gallery, Positives.of(positives), top_view=query)
-
-
-def middle_of(image: Tensor, part: float) -> Tensor:
-    """The middle of (3, H, W), `part` of each side."""
-    top, left = (round(side * (1 - part) / 2) for side in image.shape[1:])
-    return image[:, top : image.shape[1] - top, left : image.shape[2] - left]
 
 
 def folds_of(names: Sequence[str], count: int) -> Tensor:
@@ -169,14 +165,11 @@ def adapted(
     return model.eval(), rows
 
 
-def measured(found: Descriptors, positives: Positives, held: Tensor) -> dict[str, dict[str, float]]:
-    """R@1, R@5 and AP in percent of the held-out rows among themselves, by direction."""
+def measured(found: Descriptors, positives: Positives) -> dict[str, dict[str, float]]:
+    """R@1, R@5 and AP in percent: drone images among tiles (d2s), tiles among drone images (s2d)."""
     pairs = positives.pairs()  # of a building's two names both are right
-    place = torch.full((len(positives),), -1).index_put_((held,), torch.arange(len(held)))
-    right = place[pairs[torch.isin(pairs[:, 0], held)]]
-    ground, satellite = found.ground[held], found.satellite[held]
-    forth = retrieval_measures(ground, satellite, right, ks=(1, 5))
-    return dict(zip(DIRECTIONS, (forth, retrieval_measures(satellite, ground, right.flip(1), ks=(1, 5))), strict=True))
+    forth = retrieval_measures(found.ground, found.satellite, pairs, ks=(1, 5))
+    return {"d2s": forth, "s2d": retrieval_measures(found.satellite, found.ground, pairs.flip(1), ks=(1, 5))}
 
 
 def measure_fold(recipe: RealPairs, fold: int) -> StageResult:
@@ -208,5 +201,9 @@ def _compute(data: Dataset, recipe: RealPairs, held: Tensor, rows: Tensor, folde
     model, labels = adapted(images, recipe, folder / "adapted", none, truth.pairs())
     taught, _ = adapted(images, recipe, folder / "supervised", truth.best(), truth.pairs())
     every = centred(begun), Descriptors(*aligned(found.ground, found.satellite)), centred(model), centred(taught)
-    measures = {name: measured(each, data.positives, held) for name, each in zip(METHODS, every, strict=True)}
+    right = data.take(held, held).positives
+    measures = {
+        name: measured(Descriptors(each.ground[held], each.satellite[held]), right)
+        for name, each in zip(METHODS, every, strict=True)
+    }
     return {"measures": measures, "labels": labels, "images": len(held)}

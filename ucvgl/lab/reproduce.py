@@ -1,4 +1,4 @@
-"""`make reproduce`: the plan handed to Snakemake, and what is said at its end; the outputs of the committed notebooks."""
+"""`make reproduce`: the plan handed to Snakemake, and what is said at its end."""
 
 import os
 import re
@@ -12,9 +12,8 @@ from pathlib import Path
 from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab.graph import JOB_SECONDS, Plan, dry_run, has_gpu, kept_plan, marker
-from ucvgl.lab.runner import failure, refresh_outputs
+from ucvgl.lab.runner import failure
 from ucvgl.lab.settings import RunRequest
-from ucvgl.lab.sources import notebooks
 
 
 def reproduce(
@@ -96,14 +95,3 @@ def _marks(todo: Plan) -> dict[str, int | None]:
     """The time stamps of all results, to tell afterwards which were made."""
     results = [todo.run(job.name, job.seed) for job in todo.notebooks] + [todo.published(name) for name in todo.names]
     return {path: Path(path).stat().st_mtime_ns if Path(path).exists() else None for path in results}
-
-
-def refresh_notebooks() -> int:
-    """Renews what is committed: outputs in the notebooks (laptop, embedded world, seed 0); `reproduce`, which renews figures/,
-    runs first, and unless its exit status, which is given back, is 0 the notebooks stay untouched."""
-    asked = RunRequest()
-    status = reproduce(asked)
-    if status == 0:
-        for name in notebooks():
-            refresh_outputs(asked.run_folder(name, 0) / "executed.ipynb", paths.notebooks() / f"{name}.ipynb")
-    return status

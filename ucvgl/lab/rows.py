@@ -250,15 +250,19 @@ def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, gi
         for number, name in enumerate(names):
             named = ("trained on", number, *grids, *(_source(other) if other else ()))
             yield "05/generalisation", name, stage(settings.brief, lambda n=number: [cities()[n]], named, few)
-    for table, root, flights, heights, opener in (
-        ("drone", asked.drone, settings.flights, 1, material.open_flights),
-        ("heights", "", settings.heights, len(HEIGHTS), material.open_heights),
-    ):
-        if root or world:
-            flown, named = functools.partial(opener, settings, root), (table, *(_source(root) if root else (flights,)))
-            # University-1652's training drone images; three fifths of the world's places are trained on
-            number = 37_854 if root else heights * flights.places * flights.views * 3 // 5
-            yield f"05/{table}", "full", stage(settings.drone, lambda f=flown: [f()], named, number, ())
+    if asked.drone or world:
+        named = ("drone", *(_source(asked.drone) if asked.drone else (settings.flights,)))
+        # University-1652's training drone images; three fifths of the world's places are trained on
+        number = 37_854 if asked.drone else settings.flights.places * settings.flights.views * 3 // 5
+        yield (
+            "05/drone",
+            "full",
+            stage(settings.drone, lambda: [material.open_flights(settings, asked.drone)], named, number, ()),
+        )
+    if world:
+        number = len(HEIGHTS) * settings.heights.places * settings.heights.views * 3 // 5
+        named = ("heights", settings.heights)
+        yield "05/heights", "full", stage(settings.drone, lambda: [material.open_heights(settings)], named, number, ())
     for table, rows in (
         ("05/architecture", variants.architectures(settings)), ("05/fields_of_view", variants.fields_of_view(settings)),
     ):  # fmt: skip

@@ -18,7 +18,7 @@ from ucvgl.lab import rows as lab_rows
 from ucvgl.lab.cache import StageResult
 from ucvgl.lab.graph import marker
 from ucvgl.lab.memory import check_fits, step_of
-from ucvgl.lab.results import device
+from ucvgl.lab.provenance import device
 from ucvgl.lab.rows import Stage, all_stages
 from ucvgl.lab.settings import RunRequest
 from ucvgl.lab.sources import suggest
@@ -39,11 +39,13 @@ def train(names: Sequence[str], asked: RunRequest) -> None:
     known = lab_rows.rows(asked, seed)
     wanted = {key: stage for name in names for key, stage in _find(name, known).items()}
     place = processes()
-    if place.is_main_process:
-        sys.stdout.write(
-            f"profile {asked.profile}, seed {seed}: {place.num_processes} process(es), {place.device.type}\n"
-        )
-        sys.stdout.flush()
+
+    def say(line: str) -> None:
+        if place.is_main_process:
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+
+    say(f"profile {asked.profile}, seed {seed}: {place.num_processes} process(es), {place.device.type}")
     if place.device.type == "cuda":  # all before anything runs
         available = torch.cuda.get_device_properties(place.device).total_memory
         for key, stage in wanted.items():
@@ -51,11 +53,11 @@ def train(names: Sequence[str], asked: RunRequest) -> None:
     for key, stage in wanted.items():
         begun = time.time()
         found = stage.run()
+        if isinstance(found, Parts) and not any(test.labelled for test in found.tests.values()):
+            say("no pairs are known in a held-out part: recall cannot be measured")
+        if isinstance(found, StageResult) and (found.folder / BEST).is_file():
+            say(f"{key}: {found.folder / BEST}")  # for `ucvgl evaluate`
         if place.is_main_process:
-            if isinstance(found, Parts) and not any(test.labelled for test in found.tests.values()):
-                sys.stdout.write("no pairs are known in a held-out part: recall cannot be measured\n")
-            if isinstance(found, StageResult) and (found.folder / BEST).is_file():
-                sys.stdout.write(f"{key}: {found.folder / BEST}\n")  # for `ucvgl evaluate`
             write_json(marker(key), {"seconds": round(time.time() - begun, 1), "device": device()})
         place.wait_for_everyone()
     if dist.is_initialized():
@@ -69,7 +71,6 @@ def _find(name: str, known: Mapping[str, Stage]) -> dict[str, Stage]:
         return all_stages(rows)
     stages = all_stages(known.values())
     if name not in stages:
-        tables = dict.fromkeys(row.rpartition("/")[0] for row in known)
-        expected = f"a row or a table, such as {', '.join(tables)}"
+        expected = f"a row or a table, such as {', '.join(dict.fromkeys(row.rpartition('/')[0] for row in known))}"
         raise InputError("row", expected=expected, found=repr(name), todo=suggest(name, [*known]))
     return {name: stages[name]}

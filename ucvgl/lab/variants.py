@@ -10,10 +10,6 @@ from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
 from ucvgl.methods.vg_ssl import VgSsl
 from ucvgl.synthetic_top_view import Occlusion
 
-ColdStart = tuple[str, str, Pretraining]
-Steps = tuple[str, str, Curriculum]
-Supervised = tuple[str, str, Sample4Geo]
-
 # -------------------------------------------------------------------------------------------------- UCVGL, notebooks 02 to 04
 
 
@@ -24,12 +20,11 @@ def without_intra_view(start: Pretraining) -> Pretraining:
 
 def on_top_views(start: Pretraining) -> Pretraining:
     """Ours: the ground encoder is given top views."""
-    return replace(
-        start, ground=replace(start.ground, image_px=start.satellite.image_px), ground_input="top view"
-    )  # fmt: skip
+    ground = replace(start.ground, image_px=start.satellite.image_px)
+    return replace(start, ground=ground, ground_input="top view")
 
 
-def cold_start(start: Pretraining) -> list[ColdStart]:
+def cold_start(start: Pretraining) -> list[tuple[str, str, Pretraining]]:
     """UCVGL's ablation of steps 1 to 4."""
     return [
         ("no_projection", "(a) BEV projection", replace(start, projection=False)),
@@ -40,7 +35,7 @@ def cold_start(start: Pretraining) -> list[ColdStart]:
     ]
 
 
-def translations(settings: UcvglSettings) -> list[ColdStart]:
+def translations(settings: UcvglSettings) -> list[tuple[str, str, Pretraining]]:
     """Ways from the top view to the fake satellite image."""
     ways = (
         ("none", "none: the top view itself", Translation("none")),
@@ -50,7 +45,7 @@ def translations(settings: UcvglSettings) -> list[ColdStart]:
     return [(kind, name, replace(settings.start, translation=way)) for kind, name, way in ways]
 
 
-def main(steps: Curriculum) -> list[Steps]:
+def main(steps: Curriculum) -> list[tuple[str, str, Curriculum]]:
     """UCVGL's main comparison, by the labels that are given."""
     all_labels = replace(steps, label_ratio=1.0)
     return [
@@ -61,7 +56,7 @@ def main(steps: Curriculum) -> list[Steps]:
     ]
 
 
-def label_ratios(steps: Curriculum) -> list[Steps]:
+def label_ratios(steps: Curriculum) -> list[tuple[str, str, Curriculum]]:
     """UCVGL's step 5 alone, on a part of the labels."""
     alone = replace(steps, pretrained=False, label_ratio=0.1)
     rows = [("labelled_only_10", "10 %, labelled part only", replace(alone, mine=False))]
@@ -70,7 +65,7 @@ def label_ratios(steps: Curriculum) -> list[Steps]:
     return rows
 
 
-def ablation(steps: Curriculum) -> list[Steps]:
+def ablation(steps: Curriculum) -> list[tuple[str, str, Curriculum]]:
     """UCVGL's ablation of step 5."""
     return [
         ("no_mutual", "(a) mutual matching", replace(steps, rule=replace(steps.rule, mutual=False))),
@@ -80,7 +75,7 @@ def ablation(steps: Curriculum) -> list[Steps]:
     ]
 
 
-def ours(steps: Curriculum) -> list[Steps]:
+def ours(steps: Curriculum) -> list[tuple[str, str, Curriculum]]:
     """What is ours, beside the published method; the last two need top views."""
     starts = (
         ("main", "descriptors centred, as in the other tables", steps.start),
@@ -94,7 +89,7 @@ def ours(steps: Curriculum) -> list[Steps]:
 # --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
 
 
-def sampling(settings: Sample4GeoSettings, *, located: bool = True) -> list[Supervised]:
+def sampling(settings: Sample4GeoSettings, *, located: bool = True) -> list[tuple[str, str, Sample4Geo]]:
     """The samplers, measured often enough for a curve; those that need positions only where tiles have them (`located`)."""
     kinds = [
         ("random", "random", "random"),
@@ -111,7 +106,7 @@ def sampling(settings: Sample4GeoSettings, *, located: bool = True) -> list[Supe
     return rows
 
 
-def architectures(settings: Sample4GeoSettings) -> list[Supervised]:
+def architectures(settings: Sample4GeoSettings) -> list[tuple[str, str, Sample4Geo]]:
     """The network and the loss; the last row needs panoramas."""
     method = settings.brief
     as_polar = replace(method.satellite, image_px=settings.images.query_px)
@@ -123,7 +118,7 @@ def architectures(settings: Sample4GeoSettings) -> list[Supervised]:
     ]
 
 
-def fields_of_view(settings: Sample4GeoSettings) -> list[Supervised]:
+def fields_of_view(settings: Sample4GeoSettings) -> list[tuple[str, str, Sample4Geo]]:
     """What is seen in training; the last row needs panoramas."""
     limited = replace(settings.brief, fovs_deg=settings.fovs_deg)
     return [
