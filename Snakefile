@@ -22,7 +22,9 @@ PYTHON = sys.executable
 GPU = graph.has_gpu()
 WIDTH = max(len(STAGES), len(PLAN.notebooks))
 OPTIONS = f"--profile {ASKED.profile} --data {shlex.quote(ASKED.data)}"
-MORE = " ".join(f"--{key} {shlex.quote(getattr(ASKED, key))}" for key in graph.MORE[1:] if getattr(ASKED, key))
+GIVEN = {"other": ASKED.other, "drone": ASKED.drone, "backbone": ASKED.backbone}
+MORE = " ".join(f"--{key} {shlex.quote(value)}" for key, value in GIVEN.items() if value)
+PICTURE = f"--panorama {shlex.quote(ASKED.panorama)}" if ASKED.panorama else ""
 
 if workflow.is_main_process and not workflow.dryrun:  # held until this process ends, however it ends
     LOCK = FileLock(RUNS / ".reproduce.lock")
@@ -77,14 +79,13 @@ rule notebook:
         str(RUNS / f"notebooks/{ASKED.profile}/{ASKED.data_id}/seed{{seed}}/{{notebook}}/results.json"),
     params:
         fingerprint=lambda wildcards: job(wildcards).fingerprint,
-        extra=lambda wildcards: [f"--set={pair}" for pair in job(wildcards).extra],
         out=lambda wildcards, output: output[0].removesuffix("/results.json"),
     threads: lambda wildcards: graph.threads(workflow.resource_settings.cores, WIDTH, alone=GPU)
     resources:
         gpu=int(GPU),
     shell:
-        "OMP_NUM_THREADS={threads} UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli notebook {wildcards.notebook:q} {OPTIONS}"
-        " --seed {wildcards.seed:q} {params.extra:q} --out {params.out:q}"
+        "OMP_NUM_THREADS={threads} UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli notebook {wildcards.notebook:q} {OPTIONS} {MORE}"
+        " {PICTURE} --seed {wildcards.seed:q} --out {params.out:q}"
 
 
 rule publish:

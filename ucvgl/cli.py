@@ -24,6 +24,7 @@ Known = partial(Option, rich_help_panel="Known positions")
 Profile = Annotated[str, Option(help="tiny (tests), laptop (readers) or paper (results).")]
 Data = Annotated[str, Option(help="'world', the embedded city, or the root folder of a data set.")]
 Seed = Annotated[int, Option(help="Seed of everything random in it.")]
+Panorama = Annotated[str, Option(help="A panorama of yours for the notebooks that take one.")]
 Other = Annotated[str, Option(help="A second data set, for notebook 05's table on generalisation.")]
 Drone = Annotated[str, Option(help="University-1652, for notebook 05's table on drones.")]
 Json = Annotated[bool, Option("--json", help="The result for machines, on stdout.")]
@@ -47,15 +48,14 @@ def notebook(
     name: Annotated[str, Argument(help="The notebook's name without suffix, as 01_projection.")],
     out: Annotated[Path, Option(help="The folder to write; it is replaced when the run is complete.")],
     profile: Profile = "laptop", data: Data = "world", seed: Seed = 0,
-    parameter: Annotated[list[str] | None, Option("--set", help="Another parameter, as name=value.")] = None,
-    skip_unreadable: Skip = False,
+    panorama: Panorama = "", other: Other = "", drone: Drone = "", backbone: Backbone = "", skip_unreadable: Skip = False,
 ) -> None:  # fmt: skip
     """Execute one notebook: its executed copy, artefacts and results.json go to a folder."""
     from ucvgl.lab.runner import NotebookError, run_notebook
     from ucvgl.lab.settings import RunRequest
 
     try:
-        run_notebook(name, RunRequest(profile, data, (seed,)), extra=parameter or (), out=out)
+        run_notebook(name, RunRequest(profile, data, (seed,), "", panorama, other, drone, backbone), out)
     except NotebookError as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from error
@@ -79,7 +79,7 @@ def reproduce(
     data: Data = "world",
     seed: Annotated[str, Option(help="One seed, or several separated by commas.")] = "0",
     rows: Annotated[str, Option(help="all; headline: fewer, the paper profile's default; or smoke: a few steps.")] = "",
-    panorama: Annotated[str, Option(help="A panorama of yours for the notebooks that take one.")] = "",
+    panorama: Panorama = "",
     other: Other = "",
     drone: Drone = "",
     backbone: Backbone = "",

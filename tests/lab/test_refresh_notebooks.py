@@ -17,7 +17,7 @@ PATH = "from ucvgl.paths import ROOT\nprint('saved', ROOT / 'figures')"
 def test_refreshed_outputs_are_stable_and_name_no_folder_of_this_machine(studio):
     source = write_notebook(studio / "notebooks", "01_toy", TABLE, BAR, PATH, "raise_later = 1\nraise_later")
     out = studio / "run"
-    run_notebook("01_toy", RunRequest("tiny"), out=out)
+    run_notebook("01_toy", RunRequest("tiny"), out)
     refresh_outputs(out / "executed.ipynb", source)
     first = source.read_text()
     notebook = nbformat.reads(first, as_version=4)

@@ -20,7 +20,6 @@ from ucvgl.lab.settings import WORLD, RunRequest
 from ucvgl.lab.sources import find_notebook, notebooks, package_digest
 from ucvgl.paths import write_json
 
-MORE = ("panorama", "other", "drone", "backbone")  # parameters that some notebooks have
 CLUSTER_THREADS = 4  # for each job where Snakemake is told no cores: an executor plugin with --jobs
 # A shorter stage is left to whatever needs it: that a process begins and loads torch and timm takes half of this.
 JOB_SECONDS = 20.0
@@ -50,7 +49,6 @@ class NotebookJob:
     seed: int
     stages: tuple[str, ...]  # keys of the stages that its rows need
     fingerprint: str  # what must stay the same for its results to hold
-    extra: tuple[str, ...]  # further parameters, as `name=value`
 
 
 @dataclass(frozen=True)
@@ -115,10 +113,9 @@ def plan(asked: RunRequest, job_seconds: float = JOB_SECONDS) -> Plan:
         layout = detect_layout(asked.data)
         left_out = [name for name, book in found.items() if book.layouts and layout not in book.layouts]
         found = {name: book for name, book in found.items() if name not in left_out}
-    known = {name: book.parameters for name, book in found.items()}
-    extra = {key: value for key in MORE if (value := getattr(asked, key))}
-    for key in extra:
-        if not any(key in names for names in known.values()):
+    given = {name: asked.further(book.parameters) for name, book in found.items()}
+    for key in ("panorama", "other", "drone", "backbone"):
+        if getattr(asked, key) and not any(key in further for further in given.values()):
             expected = "a notebook with that parameter"
             raise InputError(key, expected=expected, found="none", todo=f"Leave {key.upper()} out.")
     files = "" if asked.data == WORLD else paths.files_digest(asked.data)
@@ -145,10 +142,9 @@ def plan(asked: RunRequest, job_seconds: float = JOB_SECONDS) -> Plan:
                 of_notebook[name, seed] = tuple(lab_rows.all_stages(own))
     jobs = []
     for name, book in found.items():
-        depends_on = [book.fingerprint(), files, asked.rows, picture if "panorama" in known[name] else ""]
+        depends_on = [book.fingerprint(), files, asked.rows, given[name], picture if "panorama" in given[name] else ""]
         fingerprint = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
-        more = tuple(f"{key}={value}" for key, value in extra.items() if key in known[name])
-        jobs += [NotebookJob(name, seed, of_notebook.get((name, seed), ()), fingerprint, more) for seed in asked.seeds]
+        jobs += [NotebookJob(name, seed, of_notebook.get((name, seed), ()), fingerprint) for seed in asked.seeds]
     return Plan(asked, row_names, _prioritised(stages), tuple(jobs), tuple(left_out))
 
 

@@ -4,13 +4,12 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ucvgl.errors import InputError
 from ucvgl.lab.settings import RunRequest
-from ucvgl.lab.sources import REQUIRED, Notebook, cell_source, cell_tags, find_notebook, read_notebook, suggest
+from ucvgl.lab.sources import cell_source, cell_tags, find_notebook, read_notebook
 from ucvgl.paths import replace_folder, waiting_for, write_text
 
 
@@ -18,7 +17,7 @@ class NotebookError(RuntimeError):
     """A notebook did not run to its end; the message says where, why, and where the partly executed one is."""
 
 
-def run_notebook(name: str, asked: RunRequest, *, extra: Sequence[str] = (), out: Path) -> Path:
+def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
     """Executes one notebook and leaves its executed copy, its artefacts and results.json in the folder `out`.
 
     The folder appears when everything is complete, in the place of an older one; a killed run leaves no trace in it. If
@@ -26,16 +25,15 @@ def run_notebook(name: str, asked: RunRequest, *, extra: Sequence[str] = (), out
 
     Args:
         name: the notebook's name without suffix.
-        asked: profile, data and one seed.
-        extra: further parameters of the notebook, texts, as `name=value`.
+        asked: with one seed; what the notebook has no parameter for is left out.
         out: the folder to write.
 
     Raises:
-        InputError: an unknown notebook or parameter.
+        InputError: an unknown notebook.
         NotebookError: a cell failed, the kernel died, or the notebook never called `run.finish`.
     """
     notebook = find_notebook(name)
-    given = {"profile": asked.profile, "data": asked.data, "seed": asked.seeds[0]} | _further(notebook, extra)
+    given = {"profile": asked.profile, "data": asked.data, "seed": asked.seeds[0], **asked.further(notebook.parameters)}
     import nbclient.exceptions
     import papermill
 
@@ -70,22 +68,6 @@ def run_notebook(name: str, asked: RunRequest, *, extra: Sequence[str] = (), out
         replace_folder(partial, out)
         failed.unlink(missing_ok=True)
     return out / "results.json"
-
-
-def _further(notebook: Notebook, extra: Sequence[str]) -> dict[str, str]:
-    """Parameters beside profile, data and seed."""
-    name, free = notebook.path.stem, [key for key in notebook.parameters if key not in REQUIRED]
-    given: dict[str, str] = {}
-    for entry in extra:
-        key, equals, text = entry.partition("=")
-        if not (key and equals) or key in given:
-            raise InputError("--set", expected="name=value, each name once", found=repr(entry), todo="Correct it.")
-        if key not in free:
-            expected = f"one of the notebook's parameters: {', '.join(free) or '(it has no others)'}"
-            todo = f"Use --{key}." if key in REQUIRED else suggest(key, free)
-            raise InputError(f"{name}, parameter {key}", expected=expected, found=repr(key), todo=todo)
-        given[key] = text
-    return given
 
 
 @contextmanager

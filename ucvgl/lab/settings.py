@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,11 @@ class RunRequest:
             return WORLD
         slug = re.sub(r"[^a-z0-9]+", "-", Path(self.data).name.lower()).strip("-") or "data"
         return f"{slug}-{hashlib.sha256(self.data.encode()).hexdigest()[:6]}"
+
+    def further(self, names: Collection[str]) -> dict[str, str]:
+        """What is given beside profile, data and seed, of the parameters `names`, which some notebooks have."""
+        given = {"panorama": self.panorama, "other": self.other, "drone": self.drone, "backbone": self.backbone}
+        return {name: value for name, value in given.items() if value and name in names}
 
     def run_folder(self, notebook: str, seed: int) -> Path:
         """Where one notebook's run is kept, under runs/."""
