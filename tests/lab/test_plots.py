@@ -18,15 +18,6 @@ def _closed():
     plt.close("all")
 
 
-def test_sheets_hold_every_picture() -> None:
-    wide, square = torch.zeros(3, 8, 16), torch.zeros(3, 8, 8)
-    figure = figures.sheet({"a": [wide, wide], "b": [square, square]}, row_labels=["x", "y"])
-    assert [axes.get_title() for axes in figure.axes] == ["a", "b", "", ""]
-    figure = figures.montage([wide] * 3, ["1", "2", "3"], columns=2, row_labels=["first", "second"])
-    assert [axes.get_title() for axes in figure.axes] == ["1", "2", "3", ""]
-    assert [figure.axes[k].texts[0].get_text() for k in (0, 2)] == ["first", "second"]
-
-
 def test_number_maps_write_every_number_in_its_place() -> None:
     figure = figures.number_maps({"a": torch.tensor([[1.4, 2.6], [3.0, 4.0]]), "b": torch.zeros(2, 2)})
     assert [axes.get_title() for axes in figure.axes] == ["a", "b"]
@@ -64,10 +55,3 @@ def test_ranked_pictures_carry_a_mark_besides_the_colour() -> None:
     assert cross.any()
     assert not torch.equal(tick, cross)
     assert not none.any()
-
-
-def test_a_diagram_has_a_box_for_each_text_and_an_arrow_for_each_pair():
-    figure = figures.diagram({"a": (0, 1), "b": (1, 0)}, [("a", "b", "from a to b"), ("b", "a", "")])
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts.count("a") == texts.count("b") == texts.count("from a to b") == 1
-    assert sum(getattr(text, "arrow_patch", None) is not None for text in figure.axes[0].texts) == 2

@@ -115,19 +115,6 @@ def test_the_laptop_profile_runs_the_papers_task():
     assert (small.start.ground.pooling, small.start.ground.safa_heads) == ("safa", 8)
 
 
-def test_seeds_share_the_world_and_nothing_that_is_trained():
-    first, second = (profiles.ucvgl("laptop", seed) for seed in (0, 1))
-    assert (first.train, first.test, first.images) == (second.train, second.test, second.images)
-    assert first.train.seed != first.test.seed
-    for one, other in ((first.start, second.start), (first.curriculum, second.curriculum), (first.gan, second.gan)):
-        assert one.seed != other.seed
-    first, second = (profiles.vg_ssl("laptop", seed) for seed in (0, 1))
-    assert (first.train, first.joined, first.tests) == (second.train, second.joined, second.tests)
-    assert all(drive.kind == "car" for drive in first.train)  # what is tested beside cars was never seen
-    assert {drive.kind for drive in first.joined} == set(first.tests)
-    assert all(first.methods[key].training.seed != second.methods[key].training.seed for key in first.methods)
-
-
 def test_smoke_cuts_down_the_paper_profile_and_leaves_on_and_off_as_they_are(monkeypatch):
     whole = profiles.sample4geo("paper", 0, data="/data/cvusa"), profiles.vg_ssl("paper", 0)
     assert choices.smoke(whole) is whole

@@ -59,12 +59,3 @@ def test_remarks_name_what_is_inferred_or_out_of_line_and_only_what_is_shown():
     assert "Published '100 % labels', cvact_val_r_at_10: out of line" in everything
     shown = published.remarks("ucvgl_semi_cvact", columns=["cvact_val_r_at_1"], rows=["labels_10", None, "labels_100"])
     assert shown == "Step 5 alone, without the cold start (inferred)."  # the table's note
-
-
-def test_remarks_tell_which_values_of_a_row_are_marked():
-    text = published.remarks("ucvgl_main")
-    assert "100 % labels', cvusa_r_at_1, cvact_test_r_at_1: inferred (C)." in text  # CVACT val is the authors' own
-    assert published.remarks("sample4geo", columns=["cvusa_r_at_1"], rows=["random", "full"]).startswith(
-        "Published 'both: the headline': quoted by a third party (B). A column"
-    )
-    assert published.remarks("vg_ssl_r50") == ""

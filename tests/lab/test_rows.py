@@ -36,7 +36,7 @@ def test_equal_stages_have_one_key_in_every_process_and_other_settings_another()
 def test_seeds_share_what_depends_on_none():
     stages = [rows.all_stages(rows.rows(RunRequest("laptop"), seed).values()) for seed in (0, 1, 2)]
     shared = set(stages[0]) & set(stages[1]) & set(stages[2])
-    assert {stages[0][key].name for key in shared} >= {"images", "drives"}
+    assert {stages[0][key].name for key in shared} >= {"images", "drives", "areas"}
     assert len(set().union(*stages)) == sum(map(len, stages)) - 2 * len(shared)
 
 

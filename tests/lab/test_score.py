@@ -157,11 +157,3 @@ def test_collected_over_one_seed_it_is_the_notebooks_own(tmp_path, monkeypatch):
     assert "with one seed, the sampling error of the queries alone" in m.write_scorecard(folder).read_text()
     whole, piece = (pd.read_csv(folder / name)[list(m.COLUMNS)] for name in ("scorecard.csv", "01_toy/scorecard.csv"))
     pd.testing.assert_frame_equal(whole, piece)
-
-
-def test_without_scorecards_none_is_left(tmp_path):
-    (tmp_path / ".01_toy.partial").mkdir()  # still being written
-    for name in (".01_toy.partial/scorecard.csv", "scorecard.csv", "scorecard.md", "scorecard.json"):
-        (tmp_path / name).write_text("stale")
-    assert m.write_scorecard(tmp_path) is None
-    assert [p.name for p in tmp_path.iterdir()] == [".01_toy.partial"]

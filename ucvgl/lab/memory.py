@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -22,15 +21,9 @@ from ucvgl.training import HALF, TrainingConfig
 GIB = 2**30
 
 
-class Views(NamedTuple):
-    """How many images of a row an encoder embeds in a step."""
-
-    encoder: EncoderConfig
-    images: int
-
-
-def training_of(name: str, config: object) -> tuple[TrainingConfig, list[Views]] | None:
-    """What a stage trains, by its name and its settings: the loop, and the encoders with their images; None for nothing."""
+def training_of(name: str, config: object) -> tuple[TrainingConfig, list[tuple[EncoderConfig, int]]] | None:
+    """What a stage trains, by its name and its settings: the loop, and each encoder with the images of a row that it embeds in
+    a step; None for nothing."""
     training: TrainingConfig | None
     match config:
         case WithLoss():
@@ -48,7 +41,7 @@ def training_of(name: str, config: object) -> tuple[TrainingConfig, list[Views]]
             training, views = config.loop, [(config.encoder, config.images_a_query)]
         case _:
             return None
-    return None if training is None else (training, [Views(*view) for view in views])
+    return None if training is None else (training, views)
 
 
 @dataclass(frozen=True)

@@ -119,14 +119,8 @@ class Run:
             frame[f"published_{column}"] = np.array(values, dtype=float)  # None becomes NaN, another length an error
         if "seed" not in frame:
             frame.insert(0, "seed", self.seed)
-        recipe = {
-            "file": f"{name}.csv",
-            "caption": caption,
-            "note": "",
-            "queries": queries,
-            **self.provenance(settings),
-        }
-        return self._save(name, frame, recipe)
+        recipe = {"file": f"{name}.csv", "caption": caption, "note": "", "queries": queries}
+        return self._save(name, frame, recipe | self.provenance(settings))
 
     def _save(self, name: str, frame: pd.DataFrame, recipe: dict[str, Any]) -> "Markdown":
         from IPython.display import Markdown

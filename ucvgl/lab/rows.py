@@ -96,7 +96,7 @@ def trained(
     if found is None:  # left out: no intra-view, or no cross-view step
         return Stage(name, settings, run, needs)
     training, views = found
-    first = views[0].encoder
+    first, _ = views[0]
     seen = sum(images * math.prod(encoder.image_px) for encoder, images in views) / math.prod(first.image_px)
     if name == "curriculum":  # embedded for mining after each epoch: a quarter of a step's work
         seen *= 1.25
