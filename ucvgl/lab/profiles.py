@@ -100,21 +100,8 @@ def ucvgl(
         level: of the world's difficulty.
         backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's.
     """
-    match check_profile(profile):
-        case "tiny":
-            world = _world(level, 48, 32, 256.0, 12.0, (64, 32), 0.5)
-            gan = replace(
-                SMALL_GAN, load_px=32, crop_px=32, channels=8, blocks=1, epochs=1, decay_epochs=1, steps_per_epoch=4
-            )
-            images, start, steps = _small(seed, 32, (1, 2, 3), 1, 16, "test_efficientnet", "none")
-            # encoders that learnt next to nothing: without a lower threshold most rows would find no label at all
-            settings = UcvglSettings(*world, images, start, replace(steps, rule=MiningRule(threshold=0.0)), gan)
-        case "laptop":
-            world = _world(level, 4000, 1000, 1700.0, 20.0, (128, 64), 0.4)
-            small = _small(seed, 48, (1, 8, 15), 2, 64, "tf_efficientnet_lite0", "package")
-            settings = UcvglSettings(*world, *small, replace(SMALL_GAN, seed=seed))
-        case _:
-            settings = _ucvgl_paper(seed, level, data, backbone)
+    check_profile(profile)
+    settings = _ucvgl_paper(seed, level, data, backbone) if profile == "paper" else _ucvgl_small(profile, seed, level)
     settings = smoke(settings)
     if data == WORLD or shows_panoramas(detect_layout(data), data, PUBLISHED):
         return settings
@@ -126,44 +113,51 @@ def ucvgl(
     return replace(settings, images=Preparation(px, px), start=start, curriculum=steps)
 
 
-def _world(
-    level: str, train: int, test: int, city_m: float, spacing_m: float, height_px: tuple[int, int], resolution_m: float
-) -> tuple[WorldConfig, WorldConfig]:
-    first = WorldConfig(
-        ("garden", "canal"), WORLD_SEED, train, difficulty=level, city_size_m=city_m, spacing_m=spacing_m,
-        panorama_px=height_px[0], tile_px=height_px[1], resolution_m=resolution_m,
+def _held_out(trained: WorldConfig, styles: tuple[str, ...], places: int) -> WorldConfig:
+    """Other cities than those that are trained on, of the same make."""
+    return replace(trained, styles=styles, seed=WORLD_SEED + HELD_OUT_SEED, places=places)
+
+
+def _ucvgl_small(profile: str, seed: int, level: str) -> UcvglSettings:
+    """Encoders that a laptop trains in minutes, or that learn next to nothing; panoramas twice as wide as high."""
+    if profile == "tiny":
+        places, held_out, spacing_m, city_m, resolution_m, rendered_px = 48, 32, 12.0, 256.0, 0.5, (64, 32)
+        backbone, pretrained, px, epochs, warmup, batch = "test_efficientnet", "none", 32, (1, 2, 3), 1, 16
+        threshold = 0.0  # with any other most rows would find no label at all
+        gan = replace(
+            SMALL_GAN, load_px=32, crop_px=32, channels=8, blocks=1, epochs=1, decay_epochs=1, steps_per_epoch=4
+        )
+    else:
+        places, held_out, spacing_m, city_m, resolution_m, rendered_px = 4000, 1000, 20.0, 1700.0, 0.4, (128, 64)
+        backbone, pretrained, px, epochs, warmup, batch = "tf_efficientnet_lite0", "package", 48, (1, 8, 15), 2, 64
+        threshold, gan = 0.07, replace(SMALL_GAN, seed=seed)
+    world = WorldConfig(
+        ("garden", "canal"), WORLD_SEED, places, spacing_m, level, panorama_px=rendered_px[0], tile_px=rendered_px[1],
+        city_size_m=city_m, resolution_m=resolution_m,
     )  # fmt: skip
-    return first, replace(first, styles=("garden",), seed=WORLD_SEED + HELD_OUT_SEED, places=test)
-
-
-def _small(
-    seed: int, tile_px: int, epochs: tuple[int, int, int], warmup: int, batch: int, backbone: str, pretrained: str
-) -> tuple[Preparation, Pretraining, Curriculum]:
-    """Encoders that a laptop trains in minutes: panoramas of twice `tile_px` by `tile_px` pixels, tiles of `tile_px`."""
-    images = Preparation((tile_px, 2 * tile_px), (tile_px, tile_px), TopView.from_span(tile_px, 50.0))
-    satellite = EncoderConfig(backbone, pretrained, depth=3, image_px=(tile_px, tile_px))
-    ground = replace(satellite, image_px=images.query_px)
-    training = TrainingConfig(batch_size=batch, learning_rate=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0,
-                              seed=seed)  # fmt: skip
+    images = Preparation((px, 2 * px), (px, px), TopView.from_span(px, 50.0))
+    satellite = EncoderConfig(backbone, pretrained, depth=3, image_px=images.gallery_px)
+    training = TrainingConfig(batch_size=batch, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=seed)
     first, second, last = epochs
     whole = replace(training, learning_rate=6e-3)  # of 2e-3 to 6e-3 the best cold start
     start = Pretraining(
-        ground, satellite, translation=Translation("statistics"), intra=replace(whole, epochs=first),
-        cross=replace(whole, epochs=second, epochs_before=first),
+        replace(satellite, image_px=images.query_px), satellite, translation=Translation("statistics"),
+        intra=replace(whole, epochs=first), cross=replace(whole, epochs=second, epochs_before=first),
         augmentation=SMALL_AUGMENTATION, centre=True, seed=seed,
     )  # fmt: skip
-    last_training = replace(training, epochs=last, learning_rate=5e-3)
     steps = Curriculum(
-        start, training=last_training, rule=MiningRule(threshold=0.07), warmup=warmup,
-        augmentation=SMALL_AUGMENTATION, seed=seed,
+        start, training=replace(training, epochs=last, learning_rate=5e-3), rule=MiningRule(threshold=threshold),
+        warmup=warmup, augmentation=SMALL_AUGMENTATION, seed=seed,
     )  # fmt: skip
-    return images, start, steps
+    return UcvglSettings(world, _held_out(world, ("garden",), held_out), images, start, steps, gan)
 
 
 def _ucvgl_paper(seed: int, level: str, data: str, backbone: str) -> UcvglSettings:
     name = "cvact" if data == WORLD else detect_layout(data)
     fov_deg, threshold, ground_px = PUBLISHED.get(name, PUBLISHED["cvact"])
-    world = _world(level, 35_532, 8_884, 6000.0, 24.0, (512, 384), WorldConfig.resolution_m)
+    world = WorldConfig(
+        ("garden", "canal"), WORLD_SEED, 35_532, 24.0, level, panorama_px=512, tile_px=384, city_size_m=6000.0
+    )
     if data == WORLD:
         fov_deg, ground_px = TopView.from_span(384, 50.0).fov_deg, (384, 768)
     published = EncoderConfig("convnext_small.fb_in22k_ft_in1k_384", "hub", drop_path=0.2, image_px=(384, 384))
@@ -179,7 +173,7 @@ def _ucvgl_paper(seed: int, level: str, data: str, backbone: str) -> UcvglSettin
     share = 2 if name == "vigor" else 1  # VIGOR's tiles are shared; ours, the paper asks for one panorama a tile
     rule = MiningRule(threshold=threshold, share=share)
     steps = Curriculum(start, training=training, rule=rule, label_order="file", seed=seed)
-    return UcvglSettings(*world, images, start, steps, start.translation.gan)
+    return UcvglSettings(world, _held_out(world, ("garden",), 8_884), images, start, steps, start.translation.gan)
 
 
 # --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
@@ -262,7 +256,7 @@ def _sample4geo_small(other: UcvglSettings, profile: str, seed: int) -> Sample4G
     brief = replace(method, sampling=replace(sampling, draw=fewer))
     drone = replace(brief, ground=square, satellite=square, ground_kind="oblique",
                     sampling=replace(brief.sampling, kind="similarity"))  # fmt: skip
-    unseen = replace(world, styles=UNSEEN, seed=WORLD_SEED + HELD_OUT_SEED, places=new)
+    unseen = _held_out(world, UNSEEN, new)
     return Sample4GeoSettings(other, world, unseen, small, images, method, brief, drone, flights, heights, real)
 
 
@@ -282,7 +276,7 @@ def _sample4geo_paper(other: UcvglSettings, seed: int, data: str, backbone: str)
     world = WorldConfig(("garden", "canal"), WORLD_SEED, 70_000, 10.0, "medium", 50.0, 384, 384, 6000.0, 0.4)
     images, flown_px = Preparation(ground_px, satellite.image_px), satellite.image_px
     flights, heights = Flights(1652, 54, *flown_px, city_size_m=1700.0), Flights(200, 50, *flown_px, city_size_m=1100.0)
-    unseen = replace(world, styles=UNSEEN, seed=WORLD_SEED + HELD_OUT_SEED, places=35_000)
+    unseen = _held_out(world, UNSEEN, 35_000)
     return Sample4GeoSettings(other, world, unseen, 17_500, images, method, method, drone, flights, heights, None)
 
 
