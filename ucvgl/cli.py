@@ -129,26 +129,26 @@ def locate(
     as_json: Json = False,
 ) -> None:
     """Place street pictures on a map by satellite tiles of the area. Exit status: 0 written, 2 not usable, 130 stopped."""
-    from ucvgl.locate.inputs import Drive, Request, read_inputs
-    from ucvgl.locate.located import is_claimed
+    from ucvgl.locate.inputs import Request, read_inputs
+    from ucvgl.locate.located import claim_folder
     from ucvgl.locate.run import locate as run
-    from ucvgl.locate.run import plan, plan_text
+    from ucvgl.locate.run import plan
 
     request = Request(
         ground=ground, tiles=tiles, out=out, ground_table=ground_table, tiles_table=tiles_table,
         kind=kind, fov_deg=fov, heading_deg=heading, camera_height_m=camera_height, crop_offset_px=crop_offset,
         scheme=scheme, zoom=zoom, epsg=epsg, span_m=span, stride_m=stride,
         checkpoint=checkpoint, ground_input=ground_input, epochs=epochs, turns=turns,
-        truth=truth, labels=labels, seed=seed, drive=Drive(drive, speed, step) if drive else None,
+        truth=truth, labels=labels, seed=seed, drive=drive, speed_m_s=speed, step_m=step,
     )  # fmt: skip
     try:
         # stages say what they do; with --json stdout is for the JSON alone
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
             if dry_run:
-                is_claimed(out.expanduser().resolve())
+                claim_folder(out, dry_run=True)
                 inputs = read_inputs(request, progress=not as_json)
                 found = plan(inputs)
-                text = f"{inputs.text()}\n{plan_text(found)}"
+                text = "\n".join([inputs.text(), *(f"{name.replace('_', ' ')}: {value}" for name, value in found.items())])
             else:
                 outcome = run(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
                 found, text = outcome.summary(), outcome.text()

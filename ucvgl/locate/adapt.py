@@ -5,7 +5,7 @@ and the encoders as they came are among those to choose from.
 """
 
 import hashlib
-from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,9 @@ from ucvgl.training import TrainingConfig
 WORLD_WEIGHTS = Path(__file__).parents[1] / "weights" / "world.safetensors"  # of scripts/make_weights.py
 
 EPOCHS = 10  # of training on one's own imagery
+# of a round, all but the first and the last without a label (`pseudo_labels.quality`): pseudo-labels it trained on, None where it
+# only measured; 0 to 1; a cosine; 0 to 1; skewness, about 0 where all candidates are found equally often; what it took
+MEASURES = ("labels", "mutual_rate", "mean_margin", "cycle", "hubness", "seconds")
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,6 @@ class AdaptConfig:
             raise InputError("epochs", expected="0 or more", found=self.epochs, todo="0 leaves the encoders alone.")
 
 
-@dataclass(frozen=True)
-class Round:
-    """One round of adaptation, by measures that need no label (`pseudo_labels.quality`)."""
-
-    name: str  # as "as they came" or "epoch 3"
-    labels: int | None  # pseudo-labels it trained on; None where it only measured
-    mutual_rate: float  # 0 to 1
-    mean_margin: float  # cosine
-    cycle: float  # 0 to 1
-    hubness: float  # skewness, about 0 where all candidates are found equally often
-    seconds: float  # it took
-
-
 def starting_model(config: AdaptConfig) -> tuple[TwoViewEncoder, Pretraining]:
     """The encoders to begin with, and how they are used."""
     # channels last: convolutions take three fifths of the time on a CPU
@@ -76,7 +66,7 @@ def starting_model(config: AdaptConfig) -> tuple[TwoViewEncoder, Pretraining]:
 def adapt(
     model: TwoViewEncoder, start: Pretraining, images: Dataset, config: AdaptConfig, given: Tensor | None = None, *,
     came: Descriptors | None = None, progress: bool = True,
-) -> tuple[TwoViewEncoder, list[Round]]:  # fmt: skip
+) -> tuple[TwoViewEncoder, list[dict[str, Any]]]:  # fmt: skip
     """The encoders after training on these images, from the run cache.
 
     Args:
@@ -89,43 +79,36 @@ def adapt(
         progress: show bars.
 
     Returns:
-        the encoders, on the GPU if there is one, and a row for them as they came and for each epoch, by measures that
-        need no label.
+        the encoders, on the GPU if there is one, and the name and MEASURES of a round for them as they came and for each epoch.
     """
     before = quality(neighbours(came or describe(model, images, start)))
-    rounds = [_round("as they came", before)]
-    if config.epochs == 0:
-        return model, rounds
-    known = torch.full((len(images),), -1) if given is None else given
-    training = TrainingConfig(
-        epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate, weight_decay=0.05,
-        warmup_epochs=0.5, clip_norm=5.0, seed=config.seed,
-    )  # fmt: skip
-    steps = Curriculum(
-        start, training=training, smoothing=0.2,
-        rule=MiningRule(threshold=0.0, keep=config.keep), warmup=0, augmentation=SMALL_AUGMENTATION,
-        placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), seed=config.seed,
-    )  # fmt: skip
-    learner = deepcopy(model)
+    rows: list[dict[str, Any]] = []
+    if config.epochs > 0:
+        known = torch.full((len(images),), -1) if given is None else given
+        training = TrainingConfig(
+            epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate, weight_decay=0.05,
+            warmup_epochs=0.5, clip_norm=5.0, seed=config.seed,
+        )  # fmt: skip
+        steps = Curriculum(
+            start, training=training, smoothing=0.2,
+            rule=MiningRule(threshold=0.0, keep=config.keep), warmup=0, augmentation=SMALL_AUGMENTATION,
+            placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), seed=config.seed,
+        )  # fmt: skip
+        learner = deepcopy(model)
 
-    def compute(folder: Path) -> dict[str, Any]:
-        try:
-            rows = train_on_pseudo_labels(learner, images, steps, folder, given=known, truth=None, progress=progress)
-        except NoPseudoLabels:  # nothing matches: the encoders stay as they came, and the report says so
-            rows = []
-        return {"rows": rows}
+        def compute(folder: Path) -> dict[str, Any]:
+            with suppress(NoPseudoLabels):  # nothing matches: the encoders stay as they came, and the report says so
+                return {"rows": train_on_pseudo_labels(
+                    learner, images, steps, folder, given=known, truth=None, progress=progress
+                )}  # fmt: skip
+            return {"rows": []}
 
-    labels = hashlib.sha256(known.numpy().tobytes()).hexdigest()[:12]
-    stage = run_stage("adapt", config, f"{images.digest()}+{labels}", compute)
-    rows = stage.numbers["rows"]
-    rounds += [_round(f"epoch {number}", row) for number, row in enumerate(rows, 1)]
-    if not rows or rows[-1][CHOSEN_BY] < before[CHOSEN_BY]:
-        return model, rounds
-    load_model(learner, stage.folder / BEST)
-    return learner.eval(), rounds
-
-
-def _round(name: str, row: Mapping[str, Any]) -> Round:
-    labels = None if "labels" not in row else int(row["labels"])
-    return Round(name, labels, *(float(row[key]) for key in ("mutual_rate", "mean_margin", "cycle", "hubness")),
-                 float(row.get("seconds", 0.0)))  # fmt: skip
+        labels = hashlib.sha256(known.numpy().tobytes()).hexdigest()[:12]
+        stage = run_stage("adapt", config, f"{images.digest()}+{labels}", compute)
+        rows = stage.numbers["rows"]
+        if rows and rows[-1][CHOSEN_BY] >= before[CHOSEN_BY]:
+            load_model(learner, stage.folder / BEST)
+            model = learner.eval()
+    named = {"as they came": {"labels": None, "seconds": 0.0, **before}}
+    named |= {f"epoch {number}": row | {"labels": int(row["labels"])} for number, row in enumerate(rows, 1)}
+    return model, [{"name": name, **{key: row[key] for key in MEASURES}} for name, row in named.items()]

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ucvgl.errors import InputError, check_number
-from ucvgl.locate.rasters import pixels, quiet
-from ucvgl.locate.tiles import Mosaic, to_source_coordinates
+from ucvgl.locate.rasters import Raster, pixels, quiet
+from ucvgl.locate.tiles import Mosaic, from_degrees
 from ucvgl.positions import Positions, Wgs84, from_metres
 
 SPAN_M = 50.0  # edge of a candidate: what the embedded world's encoders learnt (WorldConfig, laptop profile)
@@ -46,11 +46,6 @@ class Candidates:
     def positions(self) -> Positions:
         """The centres as latitude and longitude."""
         return Positions(from_metres(self.centre_m, self.mosaic.origin), Wgs84(), self.mosaic.root)
-
-    @property
-    def positions_m(self) -> Positions:
-        """The centres in local metres."""
-        return Positions(self.centre_m, self.mosaic.frame, self.mosaic.root)
 
     def read(self, index: int) -> Tensor:
         """Candidate `index` as uint8 (3, S, S); InputError names a source tile that cannot be read."""
@@ -107,9 +102,8 @@ def cut(
     row, column = row[order], column[order]
     ids = tuple(f"{n:05d}_{e:05d}" for n, e in zip(row.tolist(), column.tolist(), strict=True))
     centre_m = first + np.stack([column, row], 1) * stride_m
-    return Candidates(
-        mosaic, span_m, stride_m, size_px, ids, centre_m, covered[row, column], int(count.prod() - len(ids))
-    )
+    left_out = int(count.prod() - len(ids))
+    return Candidates(mosaic, span_m, stride_m, size_px, ids, centre_m, covered[row, column], left_out)
 
 
 def _covered(mosaic: Mosaic, first: np.ndarray, stride_m: float, span_m: float, count: np.ndarray) -> np.ndarray:
@@ -121,36 +115,36 @@ def _covered(mosaic: Mosaic, first: np.ndarray, stride_m: float, span_m: float, 
     low, high = mosaic.boxes_m
     start = (np.floor((low - span_m / 2 - first) / stride_m) + 1).clip(0).astype(np.int64)
     stop = np.minimum(np.ceil((high + span_m / 2 - first) / stride_m).astype(np.int64), count)
-    for file, ((e0, n0), (e1, n1)) in enumerate(zip(start.tolist(), stop.tolist(), strict=True)):
+    for raster, (e0, n0), (e1, n1) in zip(mosaic.rasters, start.tolist(), stop.tolist(), strict=True):
         cells = (np.arange(n0, n1)[:, None] * count[0] + np.arange(e0, e1)).ravel()
-        height, width = mosaic.size_px[file]
         for some in (cells[at : at + CHUNK] for at in range(0, len(cells), CHUNK)):
             centre = first + np.stack([some % count[0], some // count[0]], 1) * stride_m
-            column, row = np.moveaxis(_to_pixel(mosaic, np.full(len(some), file), centre, span_m) @ points, 1, 0)
-            hit = (column > -1) & (column < width) & (row > -1) & (row < height)  # (C, P)
-            grid = mosaic.rasters[file].ground
-            if grid is not None:
-                rows = ((row + 0.5) / height * grid.shape[0]).astype(int).clip(0, grid.shape[0] - 1)
-                columns = ((column + 0.5) / width * grid.shape[1]).astype(int).clip(0, grid.shape[1] - 1)
-                hit &= grid[rows, columns]
+            to_pixel = _to_pixel(raster, _cross(mosaic.origin, centre, span_m), span_m)
+            column, row = np.moveaxis(to_pixel @ points, 1, 0)  # (C, P) each
+            hit = (column > -1) & (column < raster.width) & (row > -1) & (row < raster.height)
+            if raster.ground is not None:
+                high_px, wide_px = raster.ground.shape
+                rows = ((row + 0.5) / raster.height * high_px).astype(int).clip(0, high_px - 1)
+                columns = ((column + 0.5) / raster.width * wide_px).astype(int).clip(0, wide_px - 1)
+                hit &= raster.ground[rows, columns]
             inside[some] |= np.packbits(hit, axis=1)
     return (np.bitwise_count(inside).sum(1) / len(east)).reshape(count[1], count[0])
 
 
-def _to_pixel(mosaic: Mosaic, file: np.ndarray, centre_m: np.ndarray, span_m: float) -> np.ndarray:
-    """(P, 2, 3) from metres (east, north, 1) about centres (P, 2) to pixels of files (P,), by central differences."""
+def _cross(origin: tuple[float, float], centre_m: np.ndarray, span_m: float) -> np.ndarray:
+    """(P, 5, 2) latitude and longitude of centres (P, 2) and of the middles of their squares' edges: east, west, north, south."""
     half = span_m / 2
     steps = np.array([(0, 0), (half, 0), (-half, 0), (0, half), (0, -half)])
-    places = from_metres((centre_m[:, None] + steps).reshape(-1, 2), mosaic.origin).reshape(-1, 5, 2)
-    linear = np.empty((len(file), 2, 3))
-    systems = np.array([mosaic.rasters[number].crs for number in file])
-    for text in np.unique(systems):
-        rows = systems == text
-        at = to_source_coordinates(places[rows].reshape(-1, 2), str(text)).reshape(-1, 5, 2)
-        linear[rows] = np.stack([(at[:, 1] - at[:, 2]) / span_m, (at[:, 3] - at[:, 4]) / span_m, at[:, 0]], axis=2)
-    affine = np.stack([mosaic.rasters[number].affine for number in file])
-    linear[:, :, 2] -= affine[:, :, 2]
-    return np.linalg.inv(affine[:, :, :2]) @ linear
+    return from_metres((centre_m[:, None] + steps).reshape(-1, 2), origin).reshape(-1, 5, 2)
+
+
+def _to_pixel(raster: Raster, cross: np.ndarray, span_m: float) -> np.ndarray:
+    """(P, 2, 3) from metres (east, north, 1) about centres to pixels of a file, by central differences on `_cross`."""
+    lat, lon = np.moveaxis(cross, -1, 0)
+    at = np.stack(from_degrees(raster.crs).transform(lon, lat), axis=-1)  # (P, 5, 2)
+    linear = np.stack([(at[:, 1] - at[:, 2]) / span_m, (at[:, 3] - at[:, 4]) / span_m, at[:, 0]], axis=2)
+    linear[:, :, 2] -= raster.affine[:, 2]
+    return np.linalg.inv(raster.affine[:, :2]) @ linear
 
 
 def paint(mosaic: Mosaic, centre_m: np.ndarray, span_m: float, size_px: int) -> tuple[Tensor, Tensor]:
@@ -179,23 +173,23 @@ def paint(mosaic: Mosaic, centre_m: np.ndarray, span_m: float, size_px: int) -> 
     steps = ((torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5) * span_m
     east, north = steps[None, :], -steps[:, None]
     total = torch.zeros(4, count, count)  # colours times weight, and the weight
-    linear = _to_pixel(mosaic, files, np.tile(centre_m, (len(files), 1)), span_m)
+    cross = _cross(mosaic.origin, centre_m[None], span_m)
     with quiet():
-        for file, factor, matrix in zip(files.tolist(), factors.tolist(), linear, strict=True):
-            column, row = ((m[0] * east + m[1] * north + m[2] + 0.5) / factor - 0.5 for m in matrix)
-            total += _sampled(mosaic, file, factor, column, row)
+        for file, factor in zip(files.tolist(), factors.tolist(), strict=True):
+            (to_pixel,) = _to_pixel(mosaic.rasters[file], cross, span_m)
+            column, row = ((m[0] * east + m[1] * north + m[2] + 0.5) / factor - 0.5 for m in to_pixel)
+            total += _sampled(mosaic, mosaic.rasters[file], factor, column, row)
     value = torch.where(total[3] > 1e-4, total[:3] / total[3].clamp_min(1e-4), 0.0)
     colours = F.avg_pool2d(value[None], samples)[0].round_().clamp_(0, 255).to(torch.uint8)
     return colours, F.max_pool2d(total[None, 3:], samples)[0, 0] > 1e-4
 
 
-def _sampled(mosaic: Mosaic, file: int, factor: int, column: Tensor, row: Tensor) -> Tensor:
+def _sampled(mosaic: Mosaic, raster: Raster, factor: int, column: Tensor, row: Tensor) -> Tensor:
     """Bilinear samples (4, n, n) of a file, shrunk by a factor, at pixels (n, n) of that: colours times weight and the weight.
 
     Beyond the outermost pixel centres the weight falls to 0 over a pixel. So tiles that lie edge to edge add up, and
     colours are interpolated across their border.
     """
-    raster = mosaic.rasters[file]
     height, width = -(-raster.height // factor), -(-raster.width // factor)
     left, top = (max(int(v.min().floor()), 0) for v in (column, row))
     right, bottom = min(int(column.max().floor()) + 2, width), min(int(row.max().floor()) + 2, height)
@@ -203,19 +197,12 @@ def _sampled(mosaic: Mosaic, file: int, factor: int, column: Tensor, row: Tensor
         return torch.zeros(4, *column.shape)
     window = (top * factor, left * factor,
               min(bottom * factor, raster.height) - top * factor, min(right * factor, raster.width) - left * factor)  # fmt: skip
-    part = _shrunk(torch.from_numpy(pixels(mosaic.root, raster, window, mosaic.stretch.get(raster.kind))), factor)
-    x, y = (2 * (column - left) + 1) / (right - left) - 1, (2 * (row - top) + 1) / (bottom - top) - 1
-    points = torch.stack([x, y], -1).float()
-    return F.grid_sample(part[None], points[None], "bilinear", "zeros", align_corners=False)[0]
-
-
-def _shrunk(image: Tensor, factor: int) -> Tensor:
-    """uint8 (4, H, W) -> float (4, H / factor, W / factor), colours times weight and the weight: means of what is ground."""
-    image = image.float()
+    image = torch.from_numpy(pixels(mosaic.root, raster, window, mosaic.stretch.get(raster.kind))).float()
     weight = image[3:] / 255
     image = torch.cat([image[:3] * weight, weight])
-    if factor == 1:
-        return image
-    image = F.pad(image, (0, -image.shape[2] % factor, 0, -image.shape[1] % factor))
-    image = F.avg_pool2d(image, factor)
-    return torch.cat([image[:3].round(), image[3:]])
+    if factor > 1:
+        image = F.avg_pool2d(F.pad(image, (0, -image.shape[2] % factor, 0, -image.shape[1] % factor)), factor)
+        image[:3].round_()
+    x, y = (2 * (column - left) + 1) / (right - left) - 1, (2 * (row - top) + 1) / (bottom - top) - 1
+    points = torch.stack([x, y], -1).float()
+    return F.grid_sample(image[None], points[None], "bilinear", "zeros", align_corners=False)[0]

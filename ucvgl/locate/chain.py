@@ -7,11 +7,16 @@ in a disc with the same probability; with LEAK it may be anywhere, as after a ga
 takes O(M log M) for M candidates, however far it reaches.
 """
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 from scipy.signal import fftconvolve
 
+from ucvgl.errors import InputError
 from ucvgl.locate.candidates import Candidates
 from ucvgl.locate.confidence import BEST, LEVELS, RADIUS_M, Placement
+from ucvgl.locate.pictures import Picture
 
 LEAK = 0.02  # a tenth or five times of it change little
 
@@ -57,6 +62,32 @@ def forward_backward(likelihood: np.ndarray, cells: np.ndarray, reach: np.ndarra
         behind[t - 1] /= behind[t - 1].max()
     both = ahead * behind
     return both / both.sum(1, keepdims=True)
+
+
+def drive_order(
+    pictures: Sequence[Picture], by: Literal["time", "name"], speed_m_s: float, step_m: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The order (N,) of pictures, and how far (N - 1,) metres the camera may have moved between two of them.
+
+    Args:
+        pictures: of one drive.
+        by: their order: EXIF's time stamps, or their names.
+        speed_m_s: at most, between two time stamps.
+        step_m: at most, between two pictures in the order of their names.
+
+    Raises:
+        InputError: a picture without a time stamp, where these order them.
+    """
+    if by == "name":
+        return np.argsort([p.file for p in pictures], kind="stable"), np.full(len(pictures) - 1, step_m)
+    without = [p.file for p in pictures if p.taken_s is None]
+    if without:
+        raise InputError("--drive time", expected="a time stamp (EXIF DateTimeOriginal) in every picture",
+                         found=f"{len(without):,} without, such as {without[0]}",
+                         todo="Say --drive name, if their names are in order.")  # fmt: skip
+    taken = np.array([p.taken_s for p in pictures], np.float64)
+    order = np.argsort(taken, kind="stable")
+    return order, speed_m_s * np.diff(taken[order])
 
 
 def place_together(

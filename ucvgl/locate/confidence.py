@@ -18,7 +18,6 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from ucvgl.positions import Positions
 from ucvgl.search import BothWays
 
 BEST = 5  # candidates of a picture that are written, drawn and compared in space
@@ -54,7 +53,7 @@ class Evidence:
     distance_m: np.ndarray  # (N, B) float64, from the best candidate, 0 for itself
 
 
-def evidence(both: BothWays, candidates: Positions) -> Evidence:
+def evidence(both: BothWays, centre_m: np.ndarray) -> Evidence:
     """The evidence for each picture's best candidate, from the lists of a retrieval. O(N k), no truth.
 
     With s_1 >= ... >= s_k the scores of a picture's list, and e the first of it that lies elsewhere (e = k where none does,
@@ -68,12 +67,12 @@ def evidence(both: BothWays, candidates: Positions) -> Evidence:
 
     Args:
         both: pictures as ground, candidates as satellite; from `search.both_ways` or re-scored (reranking).
-        candidates: (M,) where they lie, in metres (`positions.to_metres`).
+        centre_m: (M, 2) where candidates lie.
     """
-    k = min(NEIGHBOURS, len(candidates))
+    k = min(NEIGHBOURS, len(centre_m))
     score, index = both.ground_score.double().cpu().numpy()[:, :k], both.ground_index.cpu().numpy()[:, :k]
     pictures = both.satellite_index.cpu().numpy()[:, :PICTURES]
-    where = candidates.values[index]  # (N, k, 2)
+    where = centre_m[index]  # (N, k, 2)
     distance = np.hypot(*np.moveaxis(where - where[:, :1], -1, 0))  # (N, k)
     elsewhere = distance > RADIUS_M
     first = np.where(elsewhere.any(1), elsewhere.argmax(1), k - 1)
@@ -152,19 +151,13 @@ def recalibrated(calibration: Calibration, probability: np.ndarray, right: np.nd
     p, y = probability[known], right[known]
     x = logit(p.clip(LEAST, 1 - LEAST))
 
-    def loss(v: np.ndarray) -> tuple[float, np.ndarray]:
-        scaled = x * math.exp(-v[0])
-        a = scaled + v[1]
-        off = expit(a) - y
-        value = np.logaddexp(0, a).sum() - y @ a + v[0] ** 2 / (2 * 0.25**2) + v[1] ** 2 / 2
-        return float(value), np.array([-(off @ scaled) + v[0] / 0.25**2, off.sum() + v[1]])
+    def loss(v: np.ndarray) -> float:
+        a = x * math.exp(-v[0]) + v[1]
+        return float(np.logaddexp(0, a).sum() - y @ a + v[0] ** 2 / (2 * 0.25**2) + v[1] ** 2 / 2)
 
-    options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}
-    log_t, shift = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", options=options).x
+    log_t, shift = minimize(loss, np.zeros(2), tol=1e-8).x
     t = math.exp(log_t)
-    return replace(
-        calibration, temperature=calibration.temperature * t, shift=float(calibration.shift / t + shift)
-    )  # fmt: skip
+    return replace(calibration, temperature=calibration.temperature * t, shift=float(calibration.shift / t + shift))
 
 
 def radius(calibration: Calibration, evidence: Evidence, probability: np.ndarray, level: float = 0.5) -> np.ndarray:

@@ -1,52 +1,21 @@
 """What `ucvgl locate` is asked for, and what the folders hold: read and checked, before anything is trained or written."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
 
 from ucvgl.encoders import open_model
 from ucvgl.errors import InputError, check_number
 from ucvgl.locate.adapt import EPOCHS, WORLD_WEIGHTS, AdaptConfig
 from ucvgl.locate.candidates import SPAN_M, Candidates, cut
+from ucvgl.locate.chain import drive_order
 from ucvgl.locate.located import Truth, check_near, read_truth
-from ucvgl.locate.pictures import Ground, Kind, Picture, check_ground
+from ucvgl.locate.pictures import Ground, Kind, check_ground
 from ucvgl.locate.rasters import geo_extra
 from ucvgl.locate.tile_names import Scheme
 from ucvgl.locate.tiles import Mosaic, open_mosaic
 from ucvgl.locate.views import StreetConfig
-
-
-@dataclass(frozen=True)
-class Drive:
-    """How pictures follow each other."""
-
-    by: Literal["time", "name"] = "time"  # their order: EXIF's time stamps, or their names
-    speed_m_s: float = 15.0  # at most, between two time stamps
-    step_m: float = 50.0  # at most, between two pictures in the order of their names
-
-    def __post_init__(self) -> None:
-        check_number("speed_m_s", self.speed_m_s, unit="m/s", low=0)
-        check_number("step_m", self.step_m, unit="m", low=0)
-
-    def order(self, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
-        """The order (N,) of pictures, and how far (N - 1,) metres the camera may have moved between two of them.
-
-        Raises:
-            InputError: a picture without a time stamp, where these order them.
-        """
-        if self.by == "name":
-            return np.argsort([p.file for p in pictures], kind="stable"), np.full(len(pictures) - 1, self.step_m)
-        without = [p.file for p in pictures if p.taken_s is None]
-        if without:
-            raise InputError("--drive time", expected="a time stamp (EXIF DateTimeOriginal) in every picture",
-                             found=f"{len(without):,} without, such as {without[0]}",
-                             todo="Say --drive name, if their names are in order.")  # fmt: skip
-        taken = np.array([p.taken_s for p in pictures], np.float64)
-        return (order := np.argsort(taken, kind="stable")), self.speed_m_s * np.diff(taken[order])
 
 
 @dataclass(frozen=True)
@@ -75,11 +44,20 @@ class Request:
     truth: Path | None = None  # CSV of known positions, to evaluate by
     labels: Path | None = None  # CSV of known positions, to train on
     seed: int = 0  # of everything random
-    drive: Drive | None = None  # how the pictures follow each other, to place them together; None: each alone
+    drive: Literal["time", "name"] | None = None  # places pictures of one drive together, in that order; None: each alone
+    speed_m_s: float = 15.0  # of a drive by time: at most, between two time stamps
+    step_m: float = 50.0  # of a drive by name: at most, between two pictures
 
     def __post_init__(self) -> None:
         if not (isinstance(self.turns, int) and self.turns >= 4 and self.turns % 4 == 0):
             raise InputError("turns", expected="a multiple of 4", found=self.turns, todo="24 are 15 degrees apart.")
+        check_number("speed_m_s", self.speed_m_s, unit="m/s", low=0)
+        check_number("step_m", self.step_m, unit="m", low=0)
+        if self.labels is not None and self.epochs == 0:
+            raise InputError(
+                "--labels", expected="epochs to train on them", found="--epochs 0",
+                todo="Give one or more, or give the positions as --truth, to evaluate by.",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,15 +76,13 @@ class Inputs:
     @property
     def kinds(self) -> list[Kind]:
         """Of the usable pictures."""
-        return [kind for kind in ("panorama", "photo") if self.ground.of_kind(kind)]  # type: ignore[arg-type]
+        return sorted({picture.kind for picture in self.ground.usable})
 
     def text(self) -> str:
         """What was found, for people."""
         cut_to = self.candidates
-        row = (
-            f"{len(cut_to):,} candidates of {cut_to.span_m:g} m, {cut_to.stride_m:g} m apart"
-            + f"; {cut_to.left_out:,} squares that no tile covers left out" * bool(cut_to.left_out)
-        )
+        row = f"{len(cut_to):,} candidates of {cut_to.span_m:g} m, {cut_to.stride_m:g} m apart"
+        row += f"; {cut_to.left_out:,} squares that no tile covers left out" * bool(cut_to.left_out)
         return "\n".join([self.ground.text(), self.mosaic.text(), row])
 
 
@@ -129,11 +105,6 @@ def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
     )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     adapt = AdaptConfig(str(path), digest, request.ground_input, request.epochs, seed=request.seed)
-    if request.labels is not None and request.epochs == 0:
-        raise InputError(
-            "--labels", expected="epochs to train on them", found="--epochs 0",
-            todo="Give one or more, or give the positions as --truth, to evaluate by.",
-        )  # fmt: skip
     ground = check_ground(
         request.ground, request.ground_table, kind=request.kind, fov_deg=request.fov_deg,
         heading_deg=request.heading_deg, progress=progress,
@@ -143,7 +114,7 @@ def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
             ground.root, expected="a usable picture", found=f"{len(ground.unusable)} that are not", todo=ground.text()
         )
     if request.drive is not None:
-        request.drive.order(ground.usable)  # told now and not after the training
+        drive_order(ground.usable, request.drive, request.speed_m_s, request.step_m)  # told now, not after the training
     names = [picture.file for picture in ground.usable]
     tables = (request.truth, request.labels)
     truth, labels = ({} if path is None else read_truth(path, names) for path in tables)
@@ -151,7 +122,7 @@ def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
         request.tiles, request.tiles_table, scheme=request.scheme, zoom=request.zoom, epsg=request.epsg,
         progress=progress,
     )  # fmt: skip
-    for path, known in zip(tables, (truth, labels), strict=True):  # told now and not after the training
+    for path, known in zip(tables, (truth, labels), strict=True):
         check_near(known, tiles.positions, path or "")
     candidates = cut(tiles, request.span_m, request.stride_m, tile_px)
     return Inputs(request, ground, tiles, candidates, adapt, street, truth, labels)

@@ -1,7 +1,8 @@
 """Pictures on the map: what `ucvgl locate` found, as a table, GeoJSON and GeoPackage, and how far off it was.
 
-All positions here are WGS84, latitude and longitude in degrees. Files are written whole or not at all, into a folder that is
-marked as ours; a folder that holds something else is left alone. Truth enters in `compare` alone.
+A table of places has a row a picture and the columns of positions.csv. All positions here are WGS84, latitude and longitude in
+degrees. Files are written whole or not at all, into a folder that is marked as ours; a folder that holds something else is
+left alone. Truth enters in `compare` alone.
 """
 
 import csv
@@ -9,9 +10,9 @@ import sqlite3
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,15 +21,24 @@ from pyproj import CRS
 from ucvgl.data.files import read_position_table, table_rows
 from ucvgl.data.folders import looks_swapped
 from ucvgl.errors import InputError
-from ucvgl.locate.confidence import BEST, RADIUS_M
-from ucvgl.metrics import Precision, calibration_error, claimed_and_true_precision, threshold_for
+from ucvgl.locate.candidates import Candidates
+from ucvgl.locate.confidence import BEST, RADIUS_M, Placement
+from ucvgl.locate.pictures import Picture
+from ucvgl.metrics import calibration_error, claimed_and_true_precision, threshold_for
 from ucvgl.paths import write_json, write_text
 from ucvgl.positions import Positions, Wgs84, haversine
 
 MARK = ".ucvgl-located.json"
 ANOTHER = "Choose another folder, or empty this one."
 MARKED = {"made_by": "ucvgl locate", "version": 1}
+NO_HEADING = "heading searched for"
+# of a picture: its file's name, the place, the probability that the truth is within RADIUS_M, metres within which it is with
+# 50 and 90 % (empty: the evidence does not say), the heading of its centre, and what a reader should know, joined by "; "
 COLUMNS = ("picture", "latitude", "longitude", "probability", "radius_m", "radius_90_m", "heading_deg", "notes")
+# of its best candidates, the first being the place: the score is a similarity, or of a drive the probability that the picture
+# was taken within RADIUS_M; the distance is that from the first
+CANDIDATE = ("tile", "latitude", "longitude", "score", "distance_m")
+HEADER = (*COLUMNS, *(f"candidate_{n}_{field}" for n in range(1, BEST + 1) for field in CANDIDATE))
 WRITTEN = ("positions.csv", "positions.geojson", "positions.gpkg")
 FAR_M = 1e5  # from all tiles: no position of this city
 Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pictures, by their files' names
@@ -36,88 +46,77 @@ Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pict
 # ---------------------------------------------------------------------------------------------------------- the result
 
 
-class Candidate(NamedTuple):
-    """One of a picture's best candidates."""
-
-    tile: str
-    latitude: float  # degrees, of its centre
-    longitude: float
-    score: float  # a similarity; of a drive the probability that the picture was taken within RADIUS_M
-    distance_m: float  # from the best one
-
-
-@dataclass(frozen=True)
-class Located:
-    """Where a picture was taken, as far as the imagery tells."""
-
-    picture: str  # its file name
-    latitude: float  # degrees
-    longitude: float
-    probability: float  # that the true place lies within RADIUS_M of this one, 0 to 1
-    radius_m: float | None  # within which it lies with 50 % (`confidence.radius`); None: the evidence does not say
-    radius_90_m: float | None  # the same with 90 %
-    candidates: tuple[Candidate, ...]  # one to five, the best first
-    heading_deg: float | None = None  # of the picture's centre, clockwise from north, 0 to 360; None: not known
-    notes: tuple[str, ...] = ()  # what a reader should know of this picture; no "; " within one
+def places(
+    pictures: Sequence[Picture], headings_deg: np.ndarray, known: np.ndarray, candidates: Candidates, placement: Placement
+) -> pd.DataFrame:
+    """Pictures (N,) with their headings (N,), known or found, and where they were placed: a row each, of HEADER."""
+    degrees = candidates.positions.values.round(7)  # a centimetre
+    best = placement.best
+    radii_m = np.where(np.isfinite(placement.radii_m), placement.radii_m, np.nan).round(1)  # (N, 2)
+    notes = ["; ".join(p.notes + (NO_HEADING,) * (not said)) for p, said in zip(pictures, known, strict=True)]
+    table = pd.DataFrame({
+        "picture": [picture.file for picture in pictures], "latitude": degrees[best[:, 0], 0],
+        "longitude": degrees[best[:, 0], 1], "probability": placement.probability.round(4), "radius_m": radii_m[:, 0],
+        "radius_90_m": radii_m[:, 1], "heading_deg": (headings_deg % 360).round(1) % 360, "notes": notes,
+    })  # fmt: skip
+    for n, (index, score, away) in enumerate(zip(best.T, placement.score.T, placement.distance_m.T, strict=True), 1):
+        columns = np.array(candidates.ids)[index], *degrees[index].T, score.round(6), away.round(1)
+        for field, column in zip(CANDIDATE, columns, strict=True):
+            table[f"candidate_{n}_{field}"] = column
+    return table.reindex(columns=list(HEADER))
 
 
-HEADER = (*COLUMNS, *(f"candidate_{n}_{field}" for n in range(1, BEST + 1) for field in Candidate._fields))
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table of places as JSON has them: None where something is not known, and a list of candidates."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    found = []
+    for row in rows:
+        best = [{field: row[f"candidate_{n}_{field}"] for field in CANDIDATE} for n in range(1, BEST + 1)]
+        candidates = [one for one in best if one["tile"] is not None]
+        found.append({name: row[name] for name in COLUMNS} | {"candidates": candidates})
+    return found
 
 
 # ----------------------------------------------------------------------------------------------------------- the files
 
 
-def claim_folder(folder: Path | str) -> Path:
-    """Makes `folder` ours to write in: absent, empty, or marked by an earlier run, whose files then stay until replaced.
+def claim_folder(folder: Path | str, *, dry_run: bool = False) -> Path:
+    """Makes `folder` ours to write in, or only looks whether it could be.
+
+    It may be absent, empty, or marked by an earlier run, whose files then stay until replaced.
 
     Raises:
         InputError: it holds something else, is a file, or cannot be written.
     """
     folder = Path(folder).expanduser().resolve()
     try:
-        if not is_claimed(folder):
+        held = folder.iterdir() if folder.exists() else ()
+        names = sorted(p.name for p in held if not p.name.startswith(f".{MARK}."))  # of a killed run
+        if not dry_run and not names:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / MARK, MARKED)
-    except OSError as error:
-        raise InputError(folder, expected="a folder that can be written", found=error, todo=ANOTHER) from error
-    return folder
-
-
-def is_claimed(folder: Path) -> bool:
-    """Whether an earlier run wrote to this folder; InputError if it is not ours to write in. Changes nothing."""
-    if not folder.exists():
-        return False
-    try:
-        names = sorted(p.name for p in folder.iterdir() if not p.name.startswith(f".{MARK}."))  # of a killed run
     except OSError as error:
         raise InputError(folder, expected="a folder that can be written", found=error, todo=ANOTHER) from error
     if names and MARK not in names:
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         expected = f"an absent or empty folder, or one that {MARKED['made_by']} wrote"
         raise InputError(folder, expected=expected, found=ascii(shown), todo=ANOTHER)
-    return MARK in names
+    return folder
 
 
-def write_positions(folder: Path, located: Sequence[Located]) -> None:
-    """Writes positions.csv, positions.geojson and positions.gpkg, each atomically.
+def write_positions(folder: Path, table: pd.DataFrame) -> None:
+    """Writes a table of places as positions.csv, positions.geojson and positions.gpkg, each atomically.
 
-    The table has a row a picture: COLUMNS, then candidate_1_tile, candidate_1_latitude and so on; what is not known is
-    empty. The GeoJSON follows RFC 7946: WGS84, longitude first, points; candidates and notes are properties. The
-    GeoPackage follows OGC 12-128r18 (1.3): a layer of points in WGS84 with the table's columns.
+    The GeoJSON follows RFC 7946: WGS84, longitude first, points; all else are properties. The GeoPackage follows OGC
+    12-128r18 (1.3): a layer of points in WGS84 with the table's columns.
     """
-    rows, features = [], []
-    for one in located:
-        row = [getattr(one, name) for name in COLUMNS[:-1]] + ["; ".join(one.notes)]
-        rows.append(row + [cell for candidate in one.candidates for cell in candidate])
-        properties = {
-            name: cell for name, cell in zip(COLUMNS, row, strict=True) if name not in ("latitude", "longitude")
-        }
-        point = {"type": "Point", "coordinates": [one.longitude, one.latitude]}
-        properties["candidates"] = [candidate._asdict() for candidate in one.candidates]
-        features.append({"type": "Feature", "geometry": point, "properties": properties})
-    table = pd.DataFrame([row + [None] * (len(HEADER) - len(row)) for row in rows], columns=list(HEADER))
     # quotes guard any name
     write_text(folder / WRITTEN[0], table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n"))
+    features = []
+    for row in records(table):
+        latitude, longitude = row.pop("latitude"), row.pop("longitude")
+        point = {"type": "Point", "coordinates": [longitude, latitude]}
+        features.append({"type": "Feature", "geometry": point, "properties": row})
     write_json(folder / WRITTEN[1], {"type": "FeatureCollection", "features": features})
     partial = folder / f".{WRITTEN[2]}.partial"
     try:
@@ -155,13 +154,13 @@ def _write_geopackage(path: Path, table: pd.DataFrame) -> None:
     where = table[["longitude", "latitude"]]
     # a point's header (little-endian, no envelope, EPSG 4326), then well-known binary
     points = [struct.pack("<2sBBiBIdd", b"GP", 0, 1, 4326, 1, 1, *place) for place in where.to_numpy(np.float64)]
-    rows = pd.concat([pd.DataFrame({"fid": range(1, len(table) + 1), "geom": points}), table], axis=1)
+    ahead = pd.DataFrame({"fid": range(1, len(table) + 1), "geom": points})
     box = [*where.min().tolist(), *where.max().tolist()] if len(table) else [None] * 4
     with closing(sqlite3.connect(path)) as base, base:
         base.executescript(_GEOPACKAGE)
         wgs84 = CRS.from_epsg(4326).to_wkt("WKT1_GDAL")
         base.execute("INSERT INTO gpkg_spatial_ref_sys VALUES ('WGS 84', 4326, 'EPSG', 4326, ?, NULL)", (wgs84,))
-        rows.to_sql("positions", base, index=False, dtype=kinds)
+        pd.concat([ahead, table], axis=1).to_sql("positions", base, index=False, dtype=kinds)
         base.execute(
             "INSERT INTO gpkg_contents (table_name, data_type, identifier, min_x, min_y, max_x, max_y, srs_id) "
             "VALUES ('positions', 'features', 'positions', ?, ?, ?, ?, 4326)", box,
@@ -170,20 +169,6 @@ def _write_geopackage(path: Path, table: pd.DataFrame) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------- against the truth
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Located pictures against known positions."""
-
-    known: int  # how many of the pictures have one
-    radius_m: float  # within which a place counts as right
-    recall: float  # fraction of the known ones that is right, 0 to 1
-    recall_5: float  # fraction of which one of the best five is right
-    median_error_m: float
-    p90_error_m: float  # the 90th percentile
-    calibration_error: float  # expected, 0 to 1
-    half: Precision  # predicted and empirical, of the more probable half
 
 
 def read_truth(path: Path | str, pictures: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -221,33 +206,39 @@ def check_near(truth: Truth, tiles: Positions, where: Path | str) -> None:
         )  # fmt: skip
 
 
-def errors_m(located: Sequence[Located], truth: Truth) -> np.ndarray:
+def errors_m(table: pd.DataFrame, truth: Truth) -> np.ndarray:
     """(N, 5) great-circle metres from the truth, by pictures' names, to each candidate.
 
     NaN where truth is unknown, inf beyond the last candidate.
     """
-    out = np.full((len(located), BEST), np.inf)
-    for i, one in enumerate(located):
-        points = np.array([(c.latitude, c.longitude) for c in one.candidates])
-        out[i, : len(points)] = haversine(points, np.array(truth[one.picture])) if one.picture in truth else np.nan
-    out[np.isnan(out[:, 0])] = np.nan
-    return out
+    known = np.array([truth.get(name, (np.nan, np.nan)) for name in table["picture"]]).reshape(-1, 1, 2)
+    of = [[f"candidate_{n}_{field}" for n in range(1, BEST + 1)] for field in ("latitude", "longitude")]
+    away = haversine(np.stack([table[names].to_numpy(np.float64) for names in of], axis=-1), known)
+    return np.where(np.isnan(away) & ~np.isnan(known[:, :, 0]), np.inf, away)
 
 
-def placed_right(located: Sequence[Located], truth: Truth) -> np.ndarray:
+def placed_right(table: pd.DataFrame, truth: Truth) -> np.ndarray:
     """(N, 5) 1 where a candidate, of which the first is the place, lies within RADIUS_M of the truth, NaN where that is unknown."""
-    away = errors_m(located, truth)
+    away = errors_m(table, truth)
     return np.where(np.isnan(away), np.nan, away <= RADIUS_M)
 
 
-def compare(located: Sequence[Located], truth: Truth) -> Comparison:
-    """How far off the places are, and whether their probabilities hold; pictures without a known position are left out."""
-    error = errors_m(located, truth)
+def compare(table: pd.DataFrame, truth: Truth) -> dict[str, Any]:
+    """How far off the places are, and whether their probabilities hold; pictures without a known position are left out.
+
+    Returns:
+        known, how many have one; radius_m, within which a place counts as right; recall and recall_5, the fractions that is
+        right, or has one of the best five right; median_error_m and p90_error_m; the expected calibration_error, 0 to 1; and
+        half, the fields of `metrics.Precision` for the more probable half.
+    """
+    error = errors_m(table, truth)
     known = ~np.isnan(error[:, 0])
-    error, p = error[known], np.array([one.probability for one in located])[known]
+    error, p = error[known], table["probability"].to_numpy()[known]
     right = error[:, 0] <= RADIUS_M
-    median, high = np.quantile(error[:, 0], (0.5, 0.9))
-    return Comparison(
-        int(known.sum()), RADIUS_M, float(right.mean()), float((error <= RADIUS_M).any(1).mean()), float(median),
-        float(high), calibration_error(p, right), claimed_and_true_precision(p, right, threshold_for(p, 0.5)),
-    )  # fmt: skip
+    median, high = np.quantile(error[:, 0], (0.5, 0.9)).tolist()
+    return {
+        "known": int(known.sum()), "radius_m": RADIUS_M, "recall": float(right.mean()),
+        "recall_5": float((error <= RADIUS_M).any(1).mean()), "median_error_m": median, "p90_error_m": high,
+        "calibration_error": calibration_error(p, right),
+        "half": asdict(claimed_and_true_precision(p, right, threshold_for(p, 0.5))),
+    }  # fmt: skip

@@ -23,8 +23,8 @@ function chosenFew(places, least, text) {
   const wanted = text.trim().toLowerCase();
   return places
     .map((place, i) => i)
-    .filter((i) => places[i].p >= least && places[i].name.toLowerCase().includes(wanted))
-    .sort((a, b) => places[b].p - places[a].p || a - b);
+    .filter((i) => places[i].probability >= least && places[i].picture.toLowerCase().includes(wanted))
+    .sort((a, b) => places[b].probability - places[a].probability || a - b);
 }
 
 /** Radius of a place's circle: 7 pixels and a little more when zoomed in, less where many share the area. */
@@ -59,17 +59,13 @@ function start() {
   });
   map.createPane("under").style.zIndex = 300; // below what is drawn
   const renderer = L.canvas({ padding: 0.3, tolerance: 8 });
-  let loading = data.backgrounds.length;
-  const loaded = () => {
-    loading -= 1;
-    if (loading <= 0) requestAnimationFrame(() => { document.documentElement.dataset.painted ??= String(Math.round(performance.now())); });
-  };
-  const box = L.latLngBounds(places.map((place) => [place.lat, place.lon]));
-  for (const b of data.backgrounds) {
-    const bounds = [[b.south, b.west], [b.north, b.east]];
-    L.imageOverlay(b.src, bounds, { pane: "under" }).on("load error", loaded).addTo(map);
-    box.extend(bounds);
-  }
+  const loaded = () => requestAnimationFrame(() => {
+    document.documentElement.dataset.painted ??= String(Math.round(performance.now()));
+  });
+  const { src, south, west, north, east } = data.background;
+  const bounds = L.latLngBounds([[south, west], [north, east]]);
+  const box = L.latLngBounds(places.map((place) => [place.latitude, place.longitude])).extend(bounds);
+  L.imageOverlay(src, bounds, { pane: "under" }).on("load error", loaded).addTo(map);
   const dots = L.layerGroup().addTo(map);
   const marks = L.layerGroup().addTo(map);
   L.control.scale({ imperial: false, maxWidth: 150, position: "bottomright" }).addTo(map);
@@ -80,11 +76,11 @@ function start() {
 
   /** A place's circle: white within black, seen on any ground, and filled with the colour of its probability. */
   function circle(i, more, edge) {
-    const at = [places[i].lat, places[i].lon];
+    const at = [places[i].latitude, places[i].longitude];
     const size = circleSize(map.getSize().x * map.getSize().y, shown.length, 2 ** (map.getZoom() - whole)) + more;
     const under = L.circleMarker(at, { renderer, radius: size, color: "#000000", weight: edge + 1.5, fill: false, interactive: false });
     const own = L.circleMarker(at, {
-      renderer, radius: size, color: "#ffffff", weight: edge, fillColor: colourAt(scale, places[i].p), fillOpacity: 1,
+      renderer, radius: size, color: "#ffffff", weight: edge, fillColor: colourAt(scale, places[i].probability), fillOpacity: 1,
     });
     return [under, own.on("click", () => choose(i, false))];
   }
@@ -101,16 +97,16 @@ function start() {
     if (chosen < 0) return;
     const own = places[chosen];
     const quiet = { renderer, interactive: false };
-    if (own.r50 !== null) {
-      marks.addLayer(L.circle([own.lat, own.lon], { ...quiet, radius: own.r50, color: "#ffffff", weight: 2, fillColor: "#ffffff", fillOpacity: 0.25 }));
+    if (own.radius_m !== null) {
+      marks.addLayer(L.circle([own.latitude, own.longitude], { ...quiet, radius: own.radius_m, color: "#ffffff", weight: 2, fillColor: "#ffffff", fillOpacity: 0.25 }));
     }
-    own.best.forEach(([, lat, lon], rank) => {
+    own.candidates.forEach(({ latitude, longitude }, rank) => {
       if (rank === 0) return;
       for (const [color, weight] of [["#000000", 4], ["#ffffff", 2]]) {
-        marks.addLayer(L.polyline([[own.lat, own.lon], [lat, lon]], { ...quiet, color, weight }));
+        marks.addLayer(L.polyline([[own.latitude, own.longitude], [latitude, longitude]], { ...quiet, color, weight }));
       }
       const icon = L.divIcon({ className: "rank", html: String(rank + 1), iconSize: [20, 20] });
-      marks.addLayer(L.marker([lat, lon], { icon, interactive: false, keyboard: false }));
+      marks.addLayer(L.marker([latitude, longitude], { icon, interactive: false, keyboard: false }));
     });
     circle(chosen, 4, 4).forEach((layer) => marks.addLayer(layer));
   }
@@ -118,7 +114,7 @@ function start() {
   // ----- moving
 
   function all() {
-    map.fitBounds(box.isValid() ? box.pad(0.04) : [[0, 0], [0, 0]], still);
+    map.fitBounds(box.pad(0.04), still);
   }
 
   const zoom = (by) => map.setZoom(map.getZoom() + by, still);
@@ -166,21 +162,21 @@ function start() {
     const place = places[i];
     const panel = find("chosen");
     const rows = [
-      make("h2", place.name),
-      make("p", `Probability ${probabilityText(place.p)}. ${radiusText(place.r50, place.r90)}`),
-      make("p", `${place.lat.toFixed(6)}, ${place.lon.toFixed(6)}`
-        + (place.heading === null ? "" : `; its centre looks to ${place.heading.toFixed(0)}°`)),
+      make("h2", place.picture),
+      make("p", `Probability ${probabilityText(place.probability)}. ${radiusText(place.radius_m, place.radius_90_m)}`),
+      make("p", `${place.latitude.toFixed(6)}, ${place.longitude.toFixed(6)}`
+        + (place.heading_deg === null ? "" : `; its centre looks to ${place.heading_deg.toFixed(0)}°`)),
       ...place.notes.map((note) => make("p", `Note: ${note}.`)),
-      small("ground", i, `The picture ${place.name}`, "ground"),
+      small("ground", i, `The picture ${place.picture}`, "ground"),
     ];
     const grid = make("div", undefined, "grid"); // the top view beside what it is to be compared with
     if (pictures.top[i]) {
       const above = make("div");
-      above.append(small("top", i, `Top view of ${place.name}`), make("div", "Its top view"));
+      above.append(small("top", i, `Top view of ${place.picture}`), make("div", "Its top view"));
       grid.append(above);
     }
     const list = make("ol");
-    place.best.forEach(([tile, , , score, away], rank) => {
+    place.candidates.forEach(({ tile, score, distance_m: away }, rank) => {
       const item = make("li");
       item.append(small("tile", tile, `Candidate ${rank + 1}, ${tiles[tile]}`));
       item.append(make("div", `${rank + 1}. ${rank ? `${away} m away` : "taken as its place"}, score ${score.toFixed(3)}`));
@@ -189,12 +185,12 @@ function start() {
     });
     grid.append(list);
     rows.push(make("h3", pictures.top[i] ? "Seen from above, and its best candidates" : "Best candidates"), grid);
-    rows.push(make("p", `On the map: ${place.r50 === null ? "" : "a circle of 50 %, and "}the other candidates by number.`, "hint"));
+    rows.push(make("p", `On the map: ${place.radius_m === null ? "" : "a circle of 50 %, and "}the other candidates by number.`, "hint"));
     panel.replaceChildren(...rows);
     for (const button of find("list").querySelectorAll("button")) {
       button.setAttribute("aria-current", String(Number(button.dataset.place) === i));
     }
-    if (bring && !map.getBounds().pad(-0.05).contains([place.lat, place.lon])) map.panTo([place.lat, place.lon], still);
+    if (bring && !map.getBounds().pad(-0.05).contains([place.latitude, place.longitude])) map.panTo([place.latitude, place.longitude], still);
     panel.scrollIntoView({ block: "start" }); // its name first, however long it is and wherever the list was
     mark();
   }
@@ -205,7 +201,7 @@ function start() {
     const threshold = Number(find("least").value);
     find("value").textContent = threshold.toFixed(2);
     shown = chosenFew(places, threshold, find("search").value);
-    const right = shown.reduce((sum, i) => sum + places[i].p, 0);
+    const right = shown.reduce((sum, i) => sum + places[i].probability, 0);
     find("count").textContent = `${shown.length} of ${places.length} places shown`
       + (shown.length ? `; about ${Math.round(right)} of these are expected to be right.` : ".");
     const buttons = shown.slice(0, LISTED).map((i) => {
@@ -214,8 +210,8 @@ function start() {
       button.dataset.place = String(i);
       button.setAttribute("aria-current", String(i === chosen));
       const dot = make("span", undefined, "dot");
-      dot.style.background = colourAt(scale, places[i].p);
-      button.append(dot, make("span", places[i].name, "name"), make("span", probabilityText(places[i].p)));
+      dot.style.background = colourAt(scale, places[i].probability);
+      button.append(dot, make("span", places[i].picture, "name"), make("span", probabilityText(places[i].probability)));
       const item = make("li");
       item.append(button);
       return item;
@@ -238,7 +234,6 @@ function start() {
   map.setMaxZoom(Math.max(whole, 22)); // about 20 pixels a metre
   filter();
   map.on("zoomend resize", draw);
-  if (!loading) loaded();
   start.map = map; // for tests
   document.documentElement.dataset.ready = String(Math.round(performance.now())); // milliseconds, for tests
 }

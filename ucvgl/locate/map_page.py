@@ -10,18 +10,19 @@ import base64
 import hashlib
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
 
 from ucvgl.lab.plots import as_picture
 from ucvgl.locate.candidates import paint
-from ucvgl.locate.located import Located
+from ucvgl.locate.located import records
 from ucvgl.locate.tiles import Mosaic
 from ucvgl.positions import from_metres
 
@@ -70,13 +71,13 @@ def background_of(tiles: Mosaic) -> Background:
 
 
 def map_page(
-    located: Sequence[Located], background: Background, *, title: str,
+    places: pd.DataFrame, background: Background, *, title: str,
     ground: Callable[[int], Tensor | None], top: Callable[[int], Tensor], tile: Callable[[str], Tensor],
 ) -> str:  # fmt: skip
     """The whole page as HTML.
 
     Args:
-        located: pictures with their places, at least one.
+        places: of `located.places`, at least one.
         background: the mosaic.
         title: of the page.
         ground: picture index -> (3, H, W) uint8 or float in 0..1, or None where it cannot be read; asked for one at a time.
@@ -86,45 +87,39 @@ def map_page(
     from jinja2 import Environment
     from markupsafe import Markup
 
-    tiles = list(dict.fromkeys(c.tile for one in located for c in one.candidates))
+    rows = records(places)
+    tiles = list(dict.fromkeys(best["tile"] for row in rows for best in row["candidates"]))
     number = {name: i for i, name in enumerate(tiles)}
-    places = [
-        {
-            "name": one.picture, "lat": one.latitude, "lon": one.longitude, "p": one.probability, "r50": one.radius_m,
-            "r90": one.radius_90_m, "heading": one.heading_deg, "notes": one.notes,
-            "best": [[number[c.tile], c.latitude, c.longitude, c.score, c.distance_m] for c in one.candidates],
-        }
-        for one in located
-    ]  # fmt: skip
-    mosaic = {
-        "src": "data:image/webp;base64," + _webp(background.image, BACKGROUND_PX), "south": background.south,
-        "west": background.west, "north": background.north, "east": background.east,
-    }  # fmt: skip
-    scale = min(1.0, max(SMALLEST, math.sqrt(FULL / len(located))))
-    shown = min(len(located), round(FULL / SMALLEST**2))
-    near = {c.tile for one in located[:shown] for c in one.candidates}
+    for row in rows:
+        row["notes"] = list(filter(None, row["notes"].split("; ")))
+        row["candidates"] = [best | {"tile": number[best["tile"]]} for best in row["candidates"]]
+    scale = min(1.0, max(SMALLEST, math.sqrt(FULL / len(rows))))
+    shown = min(len(rows), round(FULL / SMALLEST**2))
+    near = {best["tile"] for row in rows[:shown] for best in row["candidates"]}
 
     def small(image: Tensor | None, longest_px: int) -> str | None:
         return None if image is None else _webp(image, round(scale * longest_px))
 
     pictures = {
-        "ground": [small(ground(i), GROUND_PX) if i < shown else None for i in range(len(located))],
-        "top": [small(top(i), TOP_PX) if i < shown else None for i in range(len(located))],
-        "tile": [small(tile(name), TILE_PX) if name in near else None for name in tiles],
+        "ground": [small(ground(i), GROUND_PX) if i < shown else None for i in range(len(rows))],
+        "top": [small(top(i), TOP_PX) if i < shown else None for i in range(len(rows))],
+        "tile": [small(tile(name), TILE_PX) if i in near else None for i, name in enumerate(tiles)],
     }
+    mosaic = {
+        "src": "data:image/webp;base64," + _webp(background.image, BACKGROUND_PX), "south": background.south,
+        "west": background.west, "north": background.north, "east": background.east,
+    }  # fmt: skip
     parts = {name: Path(__file__).parent.joinpath(name).read_text(encoding="utf-8") for name in PARTS}
     script, style = (f"{parts[f'leaflet/leaflet.{kind}']}\n{parts[f'map_page.{kind}']}" for kind in ("js", "css"))
     policy = (
         f"default-src 'none'; img-src data:; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    environment = Environment(
-        autoescape=True, keep_trailing_newline=True
-    )  # its tojson may stand inside a script element
+    environment = Environment(autoescape=True, keep_trailing_newline=True)  # its tojson may stand inside a script element
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment.from_string(parts["map_page.html"]).render(
         title=title, policy=Markup(policy), style=Markup(style), script=Markup(script), pictures=pictures,
-        data={"title": title, "scale": SCALE, "backgrounds": [mosaic], "tiles": tiles, "places": places},
+        data={"scale": SCALE, "background": mosaic, "tiles": tiles, "places": rows},
     )  # fmt: skip
 
 

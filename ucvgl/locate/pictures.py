@@ -6,22 +6,20 @@ nothing else is known, and that is said. Where a picture was taken is never read
 """
 
 import math
-import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
-from tqdm.auto import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from ucvgl.data.decoding import FORMATS, MAX_PIXELS
 from ucvgl.data.files import folder, read_columns, table_rows, walk
@@ -41,7 +39,6 @@ UNREFERENCED = "heading of unknown reference, true or magnetic"
 BY_SHAPE = "taken as a panorama by its shape alone: its edges do not meet"
 
 Kind = Literal["panorama", "photo"]
-T, R = TypeVar("T"), TypeVar("R")
 
 
 class Crop(NamedTuple):
@@ -82,14 +79,14 @@ class Ground:
     passed_over: tuple[str, ...] = ()
 
     @property
-    def usable(self) -> tuple[Picture, ...]:
+    def usable(self) -> list[Picture]:
         """The pictures that can be used."""
-        return tuple(p for p in self.pictures if p.reason_unusable is None)
+        return [p for p in self.pictures if p.reason_unusable is None]
 
     @property
-    def unusable(self) -> tuple[Picture, ...]:
+    def unusable(self) -> list[Picture]:
         """The others; each says why."""
-        return tuple(p for p in self.pictures if p.reason_unusable is not None)
+        return [p for p in self.pictures if p.reason_unusable is not None]
 
     def of_kind(self, kind: Kind) -> list[Picture]:
         """The usable pictures of one kind."""
@@ -97,14 +94,12 @@ class Ground:
 
     def headings(self, kind: Kind) -> np.ndarray:
         """(K,) float64 degrees, in the order of `of_kind(kind)`; NaN where unknown."""
-        known = (p.heading_deg for p in self.of_kind(kind))
-        return np.array([math.nan if h is None else h for h in known], np.float64)
+        return np.array([p.heading_deg for p in self.of_kind(kind)], np.float64)
 
     def counts(self) -> dict[str, int]:
         """How many pictures there are: panoramas and photos (usable), without heading (of those), unusable."""
-        kinds = Counter(p.kind for p in self.usable)
         return {
-            "panoramas": kinds["panorama"], "photos": kinds["photo"],
+            "panoramas": len(self.of_kind("panorama")), "photos": len(self.of_kind("photo")),
             "without heading": sum(p.heading_deg is None for p in self.usable), "unusable": len(self.unusable),
         }  # fmt: skip
 
@@ -115,13 +110,14 @@ class Ground:
             f"{len(self.pictures):,} pictures in {self.root}: {counts['panoramas']:,} panoramas and {counts['photos']:,} photos "
             f"can be used, {counts['unusable']:,} cannot"
         ]
-        for what, said in (
-            ("fields of view of photos", [f"from {p.fov_source}" for p in good if p.kind == "photo"]),
-            ("headings", [f"from {p.heading_source}" for p in good if p.heading_source]),
-            ("notes", [note for p in good for note in p.notes]),
-        ):
-            if said:
-                rows.append(f"{what}: " + ", ".join(f"{n:,} {words}" for words, n in sorted(Counter(said).items())))
+        said = {
+            "fields of view of photos": [f"from {p.fov_source}" for p in good if p.kind == "photo"],
+            "headings": [f"from {p.heading_source}" for p in good if p.heading_source],
+            "notes": [note for p in good for note in p.notes],
+        }
+        for what, texts in said.items():
+            if texts:
+                rows.append(f"{what}: " + ", ".join(f"{n:,} {words}" for words, n in sorted(Counter(texts).items())))
         if counts["without heading"]:
             rows.append(f"{counts['without heading']:,} without a heading")
         if self.passed_over:
@@ -151,8 +147,6 @@ def check_ground(
             one row, or a setting is out of range. A picture that cannot be used is no error: it says why.
     """
     root = folder(root, "a folder of street pictures")
-    if kind not in (None, "panorama", "photo"):
-        raise InputError("kind", expected="'panorama', 'photo' or None", found=repr(kind), todo="Choose one.")
     if fov_deg is not None:
         check_number("fov_deg", fov_deg, unit="deg", low=0, high=180)
     if heading_deg is not None:
@@ -166,9 +160,13 @@ def check_ground(
     known = np.full((len(names), 2), np.nan) if table is None else _known(Path(table), names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of damaged tags and many pixels: neither spoils a picture
-        seen = in_threads(lambda name: _seen(root / name), names, progress, "checking pictures")
+        seen = thread_map(
+            lambda name: _seen(root / name), names, desc="checking pictures", unit="image", disable=not progress
+        )
     pictures = tuple(
-        _picture(name, one, row, kind, fov_deg, heading_deg)
+        Picture(name, None, 0, 0, reason_unusable=one)
+        if isinstance(one, str)
+        else _picture(name, one, row, kind, fov_deg, heading_deg)
         for name, one, row in zip(names, seen, known.tolist(), strict=True)
     )
     return Ground(str(root), pictures, tuple(others))
@@ -179,85 +177,69 @@ def fov_from_35mm(focal_mm: float, width: int, height: int) -> float:
     return math.degrees(2 * math.atan(DIAGONAL_MM * width / math.hypot(width, height) / 2 / focal_mm))
 
 
-def in_threads(look: Callable[[T], R], items: Iterable[T], progress: bool, what: str) -> list[R]:
-    """`look` at each item, in order, in threads: decoders work without the interpreter's lock."""
-    items = list(items)
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        found: Iterator[R] = pool.map(look, items)
-        return list(tqdm(found, total=len(items), desc=what, unit="image", disable=not progress))
-    finally:  # after an error or Ctrl-C nothing more is begun
-        pool.shutdown(cancel_futures=True)
-
-
 # one picture
 
 
 class _Seen(NamedTuple):
     """What a file says about itself."""
 
-    width: int = 0  # upright
-    height: int = 0
-    projection: str = ""  # as XMP names it
-    crop: Crop | None = None
-    pose_deg: float | None = None  # of the sphere's centre
-    camera: bool = False  # EXIF has a focal length: a lens took it
-    focal_mm: float | None = None  # 35 mm equivalent
-    heading_deg: float | None = None  # of the picture's centre, by EXIF
-    heading_source: str = ""
-    taken_s: float | None = None
-    meets: bool = False  # its left edge continues its right one
-    fault: str | None = None
+    width: int  # upright
+    height: int
+    projection: str  # as XMP names it, or ''
+    crop: Crop | None
+    pose_deg: float | None  # of the sphere's centre, by XMP
+    camera: bool  # EXIF has a focal length: a lens took it
+    focal_mm: float | None  # 35 mm equivalent
+    heading_deg: float | None  # of the picture's centre, by EXIF
+    heading_source: str
+    taken_s: float | None
+    meets: bool  # its left edge continues its right one
 
 
-def _seen(path: Path) -> _Seen:
-    """Header, tags and pixels of a file; the pixels only to see that they are whole, and whether the edges meet."""
+def _seen(path: Path) -> _Seen | str:
+    """Header, tags and pixels of a file, or why it is unusable; the pixels only to see that they are whole, and edges that meet."""
     try:
         if path.stat().st_size == 0:
-            return _Seen(fault="an empty file")
+            return "an empty file"
         with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                return _Seen(fault=f"{width} x {height}: more than {MAX_PIXELS:,} pixels; scale it down")
-            turned, found = _tags(image)
+                return f"{width} x {height}: more than {MAX_PIXELS:,} pixels; scale it down"
+            exif, gps, camera = _exif(image)
+            turned = exif.get(Base.Orientation, 1) in (5, 6, 7, 8)
             # JPEG: reads all of the file but transforms a part of it
             image.draft("RGB", (max(width // 8, 2 * SEAM_PX[1]), max(height // 8, 2 * SEAM_PX[0])))
             image.load()
-            if turned:
-                return found._replace(width=height, height=width)
-            return found._replace(width=width, height=height, meets=_edges_meet(image))
+            meets = not turned and _edges_meet(image)
+        xmp = image.info.get("xmp", b"")
+        xmp = xmp if isinstance(xmp, str) else xmp.decode("utf-8", "replace")
+        pano = dict(reversed(re.findall(r"GPano:(\w+)\s*(?:=\s*[\"']|>)\s*([^\"'<\s]+)", xmp)))  # attributes or elements
+        focal, heading = _finite(camera.get(Base.FocalLengthIn35mmFilm)), _finite(gps.get(GPS.GPSImgDirection))
+        reference = str(gps.get(GPS.GPSImgDirectionRef, "")).strip("b'\0 ").upper()[:1]
+        source = {"T": "exif", "M": "exif, magnetic"}.get(reference, "exif, unreferenced")
+        return _Seen(
+            *((height, width) if turned else (width, height)), pano.get("ProjectionType", "").lower(), _crop(pano),
+            _finite(pano.get("PoseHeadingDegrees")), bool(focal or _finite(camera.get(Base.FocalLength))), focal or None,
+            None if heading is None else heading % 360, "" if heading is None else source, _seconds(camera), meets,
+        )  # fmt: skip
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
-        return _Seen(fault=f"no whole image ({type(error).__name__}: {error})"[:200])
+        return f"no whole image ({type(error).__name__}: {error})"[:200]
 
 
-def _tags(image: Image.Image) -> tuple[bool, _Seen]:
-    """Turned by a quarter, and what EXIF and XMP say; damaged tags do not spoil a picture."""
+def _exif(image: Image.Image) -> tuple[Mapping, Mapping, Mapping]:
+    """EXIF and its directories of GPS and camera; damaged tags do not spoil a picture."""
     try:
         exif = image.getexif()
-        turned = exif.get(Base.Orientation, 1) in (5, 6, 7, 8)
-        gps, camera = exif.get_ifd(IFD.GPSInfo), exif.get_ifd(IFD.Exif)
+        return exif, exif.get_ifd(IFD.GPSInfo), exif.get_ifd(IFD.Exif)
     except Exception:  # as Pillow raises
-        turned, gps, camera = False, {}, {}
-    xmp = image.info.get("xmp", b"")
-    xmp = xmp if isinstance(xmp, str) else xmp.decode("utf-8", "replace")
-    pano = dict(reversed(re.findall(r"GPano:(\w+)\s*(?:=\s*[\"']|>)\s*([^\"'<\s]+)", xmp)))  # attributes or elements
-    focal, heading = _finite(camera.get(Base.FocalLengthIn35mmFilm)), _finite(gps.get(GPS.GPSImgDirection))
-    reference = str(gps.get(GPS.GPSImgDirectionRef, "")).strip("b'\0 ").upper()[:1]
-    source = {"T": "exif", "M": "exif, magnetic"}.get(reference, "exif, unreferenced")
-    return turned, _Seen(
-        projection=pano.get("ProjectionType", "").lower(), crop=_crop(pano),
-        pose_deg=_finite(pano.get("PoseHeadingDegrees")), camera=bool(focal or _finite(camera.get(Base.FocalLength))),
-        focal_mm=focal or None, heading_deg=None if heading is None else heading % 360,
-        heading_source="" if heading is None else source, taken_s=_seconds(camera),
-    )  # fmt: skip
+        return {}, {}, {}
 
 
 def _seconds(camera: Mapping[int, object]) -> float | None:
     """Of EXIF's DateTimeOriginal and its fraction, in whatever time zone; None where there is none, or zeros."""
     with suppress(ValueError):
-        time = datetime.strptime(str(camera.get(Base.DateTimeOriginal, "")).strip("\0 "), "%Y:%m:%d %H:%M:%S").replace(
-            tzinfo=UTC
-        )
+        stamp = str(camera.get(Base.DateTimeOriginal, "")).strip("\0 ")
+        time = datetime.strptime(stamp, "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
         fraction = re.match(r"\d+", str(camera.get(Base.SubsecTimeOriginal, "")))
         return time.timestamp() + (float(f"0.{fraction[0]}") if fraction else 0.0)
     return None
@@ -297,8 +279,6 @@ def _picture(
     name: str, seen: _Seen, row: list[float], stated: Kind | None, fov_deg: float | None, heading_deg: float | None
 ) -> Picture:
     """What a file, its row of the table and the caller's statements come to."""
-    if seen.fault is not None:
-        return Picture(name, None, 0, 0, reason_unusable=seen.fault)
     listed_fov, listed_heading = (None if math.isnan(value) else value for value in row)
     kind, doubt, notes = _kind(seen, listed_fov, stated)
     crop, pose, fovs = None, seen.pose_deg, ()

@@ -86,7 +86,7 @@ def opened(path: Path) -> "DatasetReader":
         last = file.read()
     driver = next((driver for start, driver in DRIVERS.items() if first.startswith(start)), None)
     if driver is None:
-        raise ValueError("no JPEG, PNG, TIFF, WebP, BMP or JPEG 2000")
+        raise ValueError("no JPEG, PNG, TIFF, WebP, BMP or JPEG 2000" if first else "an empty file")
     if driver == "PNG" and b"IEND" not in last:
         raise ValueError("truncated")  # rasterio reads it, and what is missing is black
     return rasterio.open(path, driver=driver)
@@ -94,22 +94,15 @@ def opened(path: Path) -> "DatasetReader":
 
 def look(root: Path, name: str, tags: bool) -> Raster:
     """Opens a file, finds where it lies if `tags`, and reads all of it, so that a damaged one is known."""
-    path = root / name
-    if path.is_file() and path.stat().st_size == 0:
-        return Raster(name, fault="an empty file")
     try:
-        with opened(path) as file:
+        with opened(root / name) as file:
             kind = np.dtype(file.dtypes[0])
-            found = Raster(name, file.height, file.width, kind.name)
             if kind.kind == "c":
-                fault = f"complex numbers ({kind.name}), no picture: convert it (gdal_translate -ot Byte -scale)"
-                return found._replace(fault=fault)
+                raise ValueError(f"complex numbers, {kind.name}: convert it with gdal_translate -ot Byte -scale")
             if "cyan" in {colour.name for colour in file.colorinterp}:
-                return found._replace(fault="colours as cyan, magenta, yellow and black: convert it to RGB")
-            if tags:
-                affine, crs = _place(path, file)
-                found = found._replace(affine=affine, crs=crs)
-            return _looked_through(file, found)
+                raise ValueError("colours as cyan, magenta, yellow and black: convert it to RGB")
+            affine, crs = _place(root / name, file) if tags else (None, "")
+            return _looked_through(file, Raster(name, file.height, file.width, kind.name, affine, crs))
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
@@ -147,40 +140,24 @@ def _looked_through(file: "DatasetReader", found: Raster) -> Raster:
 
 
 def _place(path: Path, file: "DatasetReader") -> tuple[np.ndarray | None, str]:
-    """The affine map and the coordinate system: tags, or a world file beside the picture and a .prj, letter case ignored."""
-    from affine import loadsw
-
-    affine = np.array(file.transform[:6], np.float64).reshape(2, 3)
+    """The affine map by tags or world file, which GDAL finds in any letter case; the coordinate system, perhaps of a .prj."""
+    if file.transform.is_identity and file.gcps[0]:
+        raise InputError(
+            path, expected="a position by pixel size and corner", found=f"{len(file.gcps[0])} ground control points",
+            todo="Rectify it first: gdalwarp -t_srs EPSG:3857 IN OUT.",
+        )  # fmt: skip
     if file.transform.is_identity:
-        ending = path.suffix[1:].lower()
-        short = {"tif": "tfw", "tiff": "tfw", "jpg": "jgw", "jpeg": "jgw"}.get(ending, f"{ending[0]}{ending[-1]}w")
-        world = _beside(path, f".{short}", f".{ending}w", ".wld")
-        if world is None:
-            if file.gcps[0]:
-                raise InputError(
-                    path, expected="a position by pixel size and corner", found=f"{len(file.gcps[0])} ground control points",
-                    todo="Rectify it first: gdalwarp -t_srs EPSG:3857 IN OUT.",
-                )  # fmt: skip
-            return None, ""
-        try:
-            numbers = loadsw(world.read_text(encoding="utf-8", errors="replace").replace(",", "."))
-        except ValueError as error:
-            raise InputError(world, expected="six numbers", found=error, todo="Write the world file anew.") from error
-        affine = np.array(numbers[:6]).reshape(2, 3)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:, :2])) == 0:
+        return None, ""
+    affine = np.array(file.transform[:6], np.float64).reshape(2, 3)
+    if not np.isfinite(affine).all() or np.linalg.det(affine[:, :2]) == 0:
         raise InputError(
             path, expected="pixels with an area", found=affine.tolist(), todo="Correct the pixel size and the position."
         )
     affine[:, 2] += affine[:, :2].sum(1) / 2  # from a pixel's corner to its centre
-    text = file.crs.to_wkt() if file.crs and (file.crs.is_projected or file.crs.is_geographic) else ""
-    projection = None if text else _beside(path, ".prj")
-    return affine, text or ("" if projection is None else projection.read_text(encoding="utf-8", errors="replace"))
-
-
-def _beside(path: Path, *endings: str) -> Path | None:
-    """The file of the same name with one of the endings, whatever their letter case."""
-    held = {p.name.lower(): p for p in path.parent.iterdir()}
-    return next((held[name] for ending in endings if (name := path.stem.lower() + ending) in held), None)
+    if file.crs and (file.crs.is_projected or file.crs.is_geographic):
+        return affine, file.crs.to_wkt()
+    beside = next((p for p in path.parent.iterdir() if p.name.lower() == f"{path.stem.lower()}.prj"), None)
+    return affine, beside.read_text(encoding="utf-8", errors="replace") if beside else ""
 
 
 def system(text: str, where: object, affine: np.ndarray, epsg: int | None) -> str:

@@ -7,11 +7,12 @@ evaluation after everything is placed, or in training if that is asked for, neve
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -20,24 +21,15 @@ from ucvgl import paths
 from ucvgl.encoders import embed, open_model
 from ucvgl.errors import InputError
 from ucvgl.lab.results import device as device_words
-from ucvgl.locate.chain import place_together
+from ucvgl.locate import located
+from ucvgl.locate.chain import drive_order, place_together
 from ucvgl.locate.confidence import place_alone, recalibrated
+from ucvgl.locate.figures import result_map, save
 from ucvgl.locate.inputs import Inputs, Request, read_inputs
-from ucvgl.locate.located import (
-    WRITTEN,
-    Comparison,
-    Located,
-    Truth,
-    claim_folder,
-    compare,
-    placed_right,
-    write_positions,
-)
-from ucvgl.locate.map_figures import result_map, save
 from ucvgl.locate.map_page import Background, background_of, map_page
 from ucvgl.locate.pictures import Kind
 from ucvgl.locate.report import LEAST_RECALIBRATED, Outcome, write_report
-from ucvgl.locate.search import Search, calibration_of, place, search
+from ucvgl.locate.search import Search, calibration_of, search
 from ucvgl.locate.views import read_picture
 from ucvgl.methods.common import EMBED_BATCH, device
 from ucvgl.positions import Positions, Wgs84, to_metres
@@ -54,42 +46,23 @@ def plan(inputs: Inputs) -> dict[str, Any]:
     # before each mining, and in four quarter turns; then headings, then steps of pairs
     images = (count + tiles * len(pictures)) * (epochs + 4) + sum(searched.values()) * inputs.request.turns
     images += TRAINING_COST * 2 * count * epochs
+    encoder = open_model(inputs.adapt.start).to(device(), memory_format=torch.channels_last).satellite
+    some = torch.stack([inputs.candidates.read(i) for i in range(min(64, tiles))])
+    for _ in range(2):  # the first warms up
+        begun = time.perf_counter()
+        embed(encoder, some.split(EMBED_BATCH))
+        seconds = time.perf_counter() - begun
     return {
         "device": device_words(),
         "pictures": pictures,
         "without_heading": searched,
         "unusable": len(inputs.ground.unusable) + len(inputs.mosaic.unreadable),
-        "tiles": len(inputs.mosaic.files),
+        "tiles": len(inputs.mosaic),
         "candidates": tiles,
         "epochs": epochs,
-        "seconds": round(images * _seconds_a_tile(inputs), 1),
-        "writes": [str(inputs.request.out / name) for name in (*WRITTEN, "map.html", "map.png", "report.md")],
+        "seconds": round(images * seconds / len(some), 1),
+        "writes": [str(inputs.request.out / name) for name in (*located.WRITTEN, "map.html", "map.png", "report.md")],
     }
-
-
-def plan_text(found: Mapping[str, Any]) -> str:
-    """The plan for people."""
-    pictures = ", ".join(f"{n:,} {kind}s" for kind, n in found["pictures"].items())
-    without, seconds = sum(found["without_heading"].values()), found["seconds"]
-    rows = [
-        f"Would place {pictures} among {found['candidates']:,} candidates, on {found['device']}.",
-        f"Would search the heading of {without:,} of them." if without else "All headings are known or stated.",
-        f"Would train for {found['epochs']} epochs.",
-        f"Its encoders would take about {f'{seconds:.0f} s' if seconds < 90 else f'{seconds / 60:.0f} minutes'}.",
-        "Would write " + ", ".join(found["writes"]) + ".",
-    ]
-    return "\n".join(rows)
-
-
-def _seconds_a_tile(inputs: Inputs) -> float:
-    """Of embedding; the second time, since the first warms up."""
-    encoder = open_model(inputs.adapt.start).to(device(), memory_format=torch.channels_last).satellite
-    tiles = torch.stack([inputs.candidates.read(i) for i in range(min(64, len(inputs.candidates)))])
-    for _ in range(2):
-        begun = time.perf_counter()
-        embed(encoder, tiles.split(EMBED_BATCH))
-        seconds = time.perf_counter() - begun
-    return seconds / len(tiles)
 
 
 def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = True) -> Outcome:
@@ -103,7 +76,7 @@ def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = 
     Raises:
         InputError: as `read_inputs`; an output folder that holds something else; a full disk.
     """
-    folder = claim_folder(request.out)
+    folder = located.claim_folder(request.out)
     seconds: dict[str, float] = {}
 
     @contextmanager
@@ -122,13 +95,13 @@ def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = 
                 known = torch.tensor([labels.get(p.file, -1) for p in inputs.ground.of_kind(kind)]) if labels else None
                 searches[kind] = search(inputs, kind, known, progress=progress)
         untaught = {name: where for name, where in inputs.truth.items() if name not in labels}
-        located, compared = _placed(inputs, searches, untaught)
+        places, compared = _placed(inputs, searches, untaught)
         with timed("drawing the map"):
             background = background_of(inputs.mosaic)
-            write_positions(folder, located)
-            save(result_map(located, background, truth=inputs.truth or None), folder / "map.png")
-            paths.write_text(folder / "map.html", _page(inputs, located, searches, background))
-        outcome = Outcome(folder, command, inputs, searches, located, compared, len(labels), seconds)
+            located.write_positions(folder, places)
+            save(result_map(places, background, truth=inputs.truth), folder / "map.png")
+            paths.write_text(folder / "map.html", _page(inputs, places, searches, background))
+        outcome = Outcome(folder, command, inputs, searches, places, compared, len(labels), seconds)
         write_report(outcome)
     except OSError as error:
         raise InputError(
@@ -148,39 +121,42 @@ def label_candidates(inputs: Inputs) -> dict[str, int]:
     return {name: at for name, far, at in found if far <= inputs.candidates.stride_m}
 
 
-def _placed(inputs: Inputs, searches: Mapping[Kind, Search], truth: Truth) -> tuple[list[Located], Comparison | None]:
+def _placed(
+    inputs: Inputs, searches: Mapping[Kind, Search], truth: located.Truth
+) -> tuple[pd.DataFrame, dict[str, Any] | None]:
     """All pictures on the map; probabilities corrected by known positions, after these have judged the given ones."""
-    located, judged, drive = [], [], inputs.request.drive
+    placed, judged, request = [], [], inputs.request
     for found in searches.values():
-        calibration = calibration_of(found)
-        if drive is None:
+        calibration, candidates = calibration_of(found), inputs.candidates
+        known = found.pictures, found.headings_deg.numpy(), found.known.tolist(), candidates
+        if request.drive is None:
             placement = place_alone(calibration, found.evidence)
         else:
-            order, reach_m = drive.order(found.pictures)
-            placement = place_together(found.cosines, calibration.scale, order, reach_m, inputs.candidates)
-        group = place(inputs.candidates, found, placement)
-        right = placed_right(group, truth)[:, 0]
-        judged += [one for one in group if one.picture in truth]
-        if drive is None and (~np.isnan(right)).sum() >= LEAST_RECALIBRATED:
-            better = recalibrated(calibration, np.array([one.probability for one in group]), right)
-            group = place(inputs.candidates, found, place_alone(better, found.evidence))
-        located += group
-    return located, compare(judged, truth) if judged else None
+            order, reach_m = drive_order(found.pictures, request.drive, request.speed_m_s, request.step_m)
+            placement = place_together(found.cosines, calibration.scale, order, reach_m, candidates)
+        group = located.places(*known, placement)
+        right = located.placed_right(group, truth)[:, 0]
+        judged.append(group[~np.isnan(right)])
+        if request.drive is None and (~np.isnan(right)).sum() >= LEAST_RECALIBRATED:
+            better = recalibrated(calibration, group["probability"].to_numpy(), right)
+            group = located.places(*known, place_alone(better, found.evidence))
+        placed.append(group)
+    known_ones = pd.concat(judged, ignore_index=True)
+    return pd.concat(placed, ignore_index=True), located.compare(known_ones, truth) if len(known_ones) else None
 
 
-def _page(inputs: Inputs, located: list[Located], searches: Mapping[Kind, Search], background: Background) -> str:
+def _page(inputs: Inputs, places: pd.DataFrame, searches: Mapping[Kind, Search], background: Background) -> str:
     """The page, with pictures read again at a small size."""
     row = {tile: i for i, tile in enumerate(inputs.candidates.ids)}
-    pictures = [picture for found in searches.values() for picture in found.pictures]  # in the order of `located`
+    pictures = [picture for found in searches.values() for picture in found.pictures]  # in the order of `places`
     views = [view for found in searches.values() for view in found.images.top_view]
 
     def read(i: int) -> Tensor | None:
-        try:
+        with suppress(InputError):  # gone meanwhile; its place is known all the same
             return read_picture(inputs.ground, pictures[i], PICTURE_PX)
-        except InputError:  # gone meanwhile; its place is known all the same
-            return None
+        return None
 
     return map_page(
-        located, background, title=f"Where the pictures of {Path(inputs.request.ground).resolve().name} were taken",
+        places, background, title=f"Where the pictures of {Path(inputs.request.ground).resolve().name} were taken",
         ground=read, top=views.__getitem__, tile=lambda name: inputs.candidates.read(row[name]),
     )  # fmt: skip

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +22,10 @@ from ucvgl.distributed import embed_sharded, processes
 from ucvgl.encoders import Encoder, TwoViewEncoder, embed
 from ucvgl.errors import InputError
 from ucvgl.lab.cache import run_stage
-from ucvgl.locate.adapt import AdaptConfig, Round, adapt, starting_model
+from ucvgl.locate.adapt import AdaptConfig, adapt, starting_model
 from ucvgl.locate.candidates import Candidates
-from ucvgl.locate.confidence import NEIGHBOURS, PICTURES, Calibration, Evidence, Placement, evidence, load_calibration
+from ucvgl.locate.confidence import NEIGHBOURS, PICTURES, Calibration, Evidence, evidence, load_calibration
 from ucvgl.locate.inputs import Inputs
-from ucvgl.locate.located import Candidate, Located
 from ucvgl.locate.pictures import Ground, Kind, Picture
 from ucvgl.locate.views import StreetConfig, street_views
 from ucvgl.methods.baselines import centred_by_domain
@@ -35,7 +35,6 @@ from ucvgl.reranking import csls_neighbours
 from ucvgl.search import top_k
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
-NO_HEADING = "heading searched for"
 IMAGES = "images.npy"  # in a stage's folder, (N, 3, h, w) uint8
 
 
@@ -51,7 +50,7 @@ class Search:
     # (N, 4 D) and (M, 4 D) float16, whose inner product is the mean cosine of four quarter turns
     descriptors: Descriptors
     evidence: Evidence  # for each picture's best candidate
-    rounds: list[Round]  # of adaptation
+    rounds: list[dict[str, Any]]  # of adaptation
 
     @property
     def cosines(self) -> np.ndarray:
@@ -96,26 +95,8 @@ def search(inputs: Inputs, kind: Kind, given: Tensor | None = None, *, progress:
     after = Descriptors(picture_turns(model, images, start).half(), together(turned).half())
     exact = Descriptors(after.ground.float(), after.satellite.float())  # the CPU multiplies half precision slowly
     both = csls_neighbours(exact.ground, exact.satellite, min(NEIGHBOURS, len(candidates)), min(PICTURES, len(known)))
-    found = evidence(both, candidates.positions_m)
+    found = evidence(both, candidates.centre_m)
     return Search(kind, ground.of_kind(kind), images, headings, known, after, found, rounds)
-
-
-def place(candidates: Candidates, found: Search, placement: Placement) -> list[Located]:
-    """The pictures of a search with their places, in degrees."""
-    degrees = candidates.positions.values.round(7)  # a centimetre
-    located = []
-    for picture, turn, known, *(best, score, away, probability, radii) in zip(
-        found.pictures, found.headings_deg, found.known, *placement, strict=True
-    ):
-        some = tuple(
-            Candidate(candidates.ids[j], *degrees[j].tolist(), round(float(s), 6), round(float(d), 1))
-            for j, s, d in zip(best, score, away, strict=True)
-        )
-        within = [round(float(r), 1) if math.isfinite(r) else None for r in radii]
-        heading = round(float(turn) % 360, 1) % 360
-        p, notes = round(float(probability), 4), picture.notes + (NO_HEADING,) * (not known)
-        located.append(Located(picture.file, some[0].latitude, some[0].longitude, p, *within, some, heading, notes))
-    return located
 
 
 @dataclass(frozen=True)

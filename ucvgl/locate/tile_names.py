@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 from xml.etree import ElementTree
 
 import numpy as np
@@ -77,9 +77,7 @@ def tell_scheme(
     Raises:
         InputError: the statement and the manifest contradict each other, or the manifest is of another projection.
     """
-    found = _manifest(root)
-    said = "zyx" if esri else found and _by_manifest(found, tile)
-    where = found.path if found and not esri else root
+    said, where = ("zyx", root) if esri else _by_manifest(root, tile)
     if stated and said and stated != said:
         raise InputError(
             where, expected=f"tile names as --scheme {stated}", found=f"it says, or its extent fits, {said}",
@@ -96,14 +94,8 @@ def tell_scheme(
 # ---------------------------------------------------------------------------------------------------------- the manifest
 
 
-class _Manifest(NamedTuple):
-    path: Path
-    scheme: Scheme | None
-    bounds: tuple[float, ...] | None  # as they stand: four numbers, degrees or Web Mercator's metres
-
-
-def _manifest(root: Path) -> _Manifest | None:
-    """What a manifest of MANIFESTS says, in the folder, below it or beside it."""
+def _by_manifest(root: Path, tile: np.ndarray) -> tuple[Scheme | None, Path]:
+    """The one reading that lies in the extent of a manifest in the folder, below it or beside it, else what it says; and where."""
     for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir()), root.parent):
         held = {p.name.lower(): p for p in sorted(folder.iterdir()) if p.is_file()}
         for path in (held[name] for name in MANIFESTS if name in held):
@@ -113,9 +105,10 @@ def _manifest(root: Path) -> _Manifest | None:
                 raise
             except (ValueError, TypeError, AttributeError, ElementTree.ParseError):
                 continue  # no manifest, or none that can be read
+            fits = [reading for reading in SCHEMES if bounds and _inside(bounds, as_xyz(tile, reading))]
             if scheme or bounds:
-                return _Manifest(path, scheme, bounds)
-    return None
+                return scheme if scheme in fits or len(fits) != 1 else fits[0], path
+    return None, root
 
 
 def _from_json(path: Path) -> tuple[Scheme | None, tuple[float, ...] | None]:
@@ -142,28 +135,19 @@ def _from_xml(path: Path) -> tuple[Scheme | None, tuple[float, ...] | None]:
     return "tms" if profile or bounds else None, bounds
 
 
-def _by_manifest(found: _Manifest, tile: np.ndarray) -> Scheme | None:
-    """The one reading that lies in the manifest's extent; where that does not tell, what the manifest says."""
-    fits = [scheme for scheme in SCHEMES if found.bounds and _inside(found.bounds, as_xyz(tile, scheme))]
-    return found.scheme if found.scheme in fits or len(fits) != 1 else fits[0]
-
-
 def _inside(bounds: tuple[float, ...], tile: np.ndarray) -> bool:
-    """Whether nearly all tiles touch an extent; old gdal2tiles wrote degrees with the latitude first."""
-    half = MERCATOR_EDGE_M / 2
+    """Whether nearly all tiles touch an extent in metres or degrees; old gdal2tiles wrote these with the latitude first."""
     edge = MERCATOR_EDGE_M / 2.0 ** tile[:, 0]
-    west, north = tile[:, 1] * edge - half, half - tile[:, 2] * edge
+    west, north = tile[:, 1] * edge - MERCATOR_EDGE_M / 2, MERCATOR_EDGE_M / 2 - tile[:, 2] * edge
     boxes = [bounds]
     if max(map(abs, bounds)) <= 180:
-        to_mercator = Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True).transform
-        orders = bounds, (bounds[1], bounds[0], bounds[3], bounds[2])
-        corners = [(np.array(order[::2]), np.clip(order[1::2], -85.05, 85.05)) for order in orders]
-        boxes = [np.stack(to_mercator(*corner), 1).ravel() for corner in corners]
-    for left, low, right, high in boxes:
-        touches = (west + edge > left) & (west < right) & (north > low) & (north - edge < high)
-        if touches.mean() > 0.9:
-            return True
-    return False
+        to_mercator = Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True)
+        orders = bounds, np.reshape(bounds, (2, 2))[:, ::-1].ravel()
+        boxes = [to_mercator.transform_bounds(*order) for order in orders]
+    touches = [
+        (west + edge > left) & (west < right) & (north > low) & (north - edge < high) for left, low, right, high in boxes
+    ]
+    return any(some.mean() > 0.9 for some in touches)
 
 
 # ------------------------------------------------------------------------------------------------------------- the edges

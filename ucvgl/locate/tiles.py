@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 from pyproj import CRS, Transformer
 from scipy.spatial import cKDTree
+from tqdm.contrib.concurrent import thread_map
 
 from ucvgl.data.container import FileImages
 from ucvgl.data.files import folder, read_columns, read_position_table, table_rows, walk
 from ucvgl.errors import InputError
 from ucvgl.locate import rasters
-from ucvgl.locate.pictures import in_threads
 from ucvgl.locate.rasters import Raster, Stretch
-from ucvgl.locate.tile_names import SCHEMES, Scheme, as_xyz, tell_scheme, tile_numbers
-from ucvgl.positions import Metres, Positions, Wgs84, from_metres, to_metres
+from ucvgl.locate.tile_names import Scheme, as_xyz, tell_scheme, tile_numbers
+from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 
 CITY_MAX_M = 200_000.0  # across; where the local metres are still true to 0.02 %
 SHOWN = 10  # files left out that a report lists
@@ -53,16 +53,6 @@ class Mosaic:
         """Their paths below the folder."""
         return tuple(raster.name for raster in self.rasters)
 
-    @cached_property
-    def size_px(self) -> np.ndarray:
-        """(N, 2) int64, height and width."""
-        return np.array([(raster.height, raster.width) for raster in self.rasters], np.int64)
-
-    @property
-    def frame(self) -> Metres:
-        """The local metres, as `positions.to_metres` names them."""
-        return Metres(f"transverse Mercator at {self.origin[0]:.6f}, {self.origin[1]:.6f}")
-
     @property
     def positions(self) -> Positions:
         """Latitude and longitude of the files' centres."""
@@ -71,9 +61,9 @@ class Mosaic:
     @cached_property
     def resolution_m(self) -> np.ndarray:
         """(N,) metres a pixel on the ground: the root of a pixel's area."""
-        diagonals = self.corners_m[:, [2, 3]] - self.corners_m[:, [0, 1]]  # (N, 2, 2)
-        area = np.abs(diagonals[:, 0, 0] * diagonals[:, 1, 1] - diagonals[:, 0, 1] * diagonals[:, 1, 0]) / 2
-        return np.sqrt(area / self.size_px.prod(1))
+        (ax, ay), (bx, by) = (self.corners_m[:, [2, 3]] - self.corners_m[:, [0, 1]]).transpose(1, 2, 0)  # the diagonals
+        pixels = np.array([raster.height * raster.width for raster in self.rasters])
+        return np.sqrt(np.abs(ax * by - ay * bx) / 2 / pixels)
 
     @cached_property
     def boxes_m(self) -> tuple[np.ndarray, np.ndarray]:
@@ -92,12 +82,11 @@ class Mosaic:
 
     def text(self) -> str:
         """One paragraph for people: how many, where, how fine, what was left out."""
-        low, high = self.bounds_m
-        finest, coarsest = self.resolution_m.min(), self.resolution_m.max()
+        across, high = self.bounds_m[1] - self.bounds_m[0]
         systems = dict.fromkeys(raster.crs for raster in self.rasters)
         rows = [
-            f"{len(self):,} tiles in {self.root}: {high[0] - low[0]:,.0f} m by {high[1] - low[1]:,.0f} m around "
-            f"{self.origin[0]:.6f}, {self.origin[1]:.6f}; {finest:.3g} to {coarsest:.3g} m a pixel; "
+            f"{len(self):,} tiles in {self.root}: {across:,.0f} m by {high:,.0f} m around {self.origin[0]:.6f}, "
+            f"{self.origin[1]:.6f}; {self.resolution_m.min():.3g} to {self.resolution_m.max():.3g} m a pixel; "
             + ", ".join(dict.fromkeys(CRS.from_user_input(text).name for text in systems)),
             *self.notes,
         ]
@@ -130,18 +119,19 @@ def open_mosaic(
     """
     rasters.geo_extra()
     root = folder(root, "a folder of satellite tiles")
-    if scheme is not None and scheme not in SCHEMES:
-        raise InputError("scheme", expected=" or ".join(map(repr, SCHEMES)), found=repr(scheme), todo="Choose one.")
-    images, passed = walk(root)
-    names = sorted([*images, *(name for name in passed if name.lower().endswith(".jp2"))])
-    passed = [name for name in passed if not name.lower().endswith(".jp2")]
+    images, others = walk(root)
+    passed = [name for name in others if not name.lower().endswith(".jp2")]
+    names = sorted({*images, *others} - {*passed})
     if not names:
         raise InputError(
             root, expected="satellite tiles", found=", ".join(["no image", *passed[:3]]),
             todo="Copy PNG, JPEG, TIFF, JPEG 2000 or WebP tiles there.",
         )  # fmt: skip
     with rasters.quiet():
-        looks = in_threads(lambda name: rasters.look(root, name, table is None), names, progress, "looking at tiles")
+        looks = thread_map(
+            lambda name: rasters.look(root, name, table is None), names, desc="looking at tiles", unit="tile",
+            disable=not progress,
+        )  # fmt: skip
     broken = [(look.name, look.fault) for look in looks if look.fault]
     good = [look for look in looks if not look.fault]
     if not good:
@@ -156,18 +146,13 @@ def open_mosaic(
         placed, note = [look._replace(crs=text) for look, text in zip(good, systems, strict=True)], ""
     else:
         placed, note = _by_names(root, good, scheme, zoom)
-    samples: dict[str, list[np.ndarray]] = {}
-    for look in placed:
-        if look.sample is not None:
-            samples.setdefault(look.kind, []).append(look.sample)
-    stretch = {kind: rasters.stretch_of(some) for kind, some in sorted(samples.items())}
-    notes = [
-        f"values of {kind} from {low:.4g} to {high:.4g} are shown as 0 to 255" for kind, (low, high) in stretch.items()
-    ]
+    kinds = sorted({look.kind for look in placed if look.sample is not None})
+    stretch = {kind: rasters.stretch_of([look.sample for look in placed if look.kind == kind]) for kind in kinds}
+    notes = [f"values of {kind} from {low:.4g} to {high:.4g} are shown as 0 to 255" for kind, (low, high) in stretch.items()]
     origin, corners_m = _in_metres(root, placed)
     mosaic = Mosaic(
         str(root), tuple(look._replace(sample=None, edges=None) for look in placed), origin, corners_m, stretch,
-        tuple(sorted(broken)), tuple(passed), tuple(filter(None, [note, *notes])),
+        tuple(broken), tuple(passed), tuple(filter(None, [note, *notes])),
     )  # fmt: skip
     _check_places(mosaic)
     return mosaic
@@ -255,7 +240,8 @@ def _in_metres(root: Path, placed: list[Raster]) -> tuple[tuple[float, float], n
     for at, look in enumerate(placed):
         left, right, top, below = -0.5, look.width - 0.5, -0.5, look.height - 0.5
         pixels = np.array([(left, top, 1), (right, top, 1), (right, below, 1), (left, below, 1)])
-        degrees[at] = from_source(pixels @ look.affine.T, look.crs)
+        lon, lat = from_degrees(look.crs).transform(*(look.affine @ pixels.T), direction="INVERSE")
+        degrees[at] = np.stack([lat, lon], axis=1)
         if not np.isfinite(degrees[at]).all():
             raise InputError(
                 root / look.name, expected="a position on the Earth", found="corners outside its coordinate system",
@@ -277,7 +263,7 @@ def _check_places(mosaic: Mosaic) -> None:
             mosaic.root, expected="tiles of one city, within 200 km", found=f"{mosaic.files[far]} at {where}",
             todo="Correct its position (latitude first), or put each city into a folder of its own.",
         )  # fmt: skip
-    edge = mosaic.resolution_m * np.sqrt(mosaic.size_px.prod(1))  # (N,) metres
+    edge = mosaic.resolution_m * [np.sqrt(raster.height * raster.width) for raster in mosaic.rasters]  # (N,) metres
     pairs = cKDTree(centre).query_pairs(0.05 * edge.max(), output_type="ndarray")
     a, b = pairs.T
     near = np.hypot(*(centre[a] - centre[b]).T) < 0.05 * np.minimum(edge[a], edge[b])
@@ -291,17 +277,6 @@ def _check_places(mosaic: Mosaic) -> None:
 
 
 @lru_cache(maxsize=64)
-def _transformer(text: str) -> Transformer:
-    return Transformer.from_crs("EPSG:4326", text, always_xy=True)
-
-
-def to_source_coordinates(degrees: np.ndarray, text: str) -> np.ndarray:
-    """Latitude and longitude (N, 2) in degrees -> x, y (N, 2) of a coordinate system, as WKT or in words of PROJ."""
-    lat, lon = np.asarray(degrees, np.float64).T
-    return np.stack(_transformer(text).transform(lon, lat), axis=1)
-
-
-def from_source(xy: np.ndarray, text: str) -> np.ndarray:
-    """The inverse of `to_source_coordinates`."""
-    lon, lat = _transformer(text).transform(*np.asarray(xy, np.float64).T, direction="INVERSE")
-    return np.stack([lat, lon], axis=1)
+def from_degrees(crs: str) -> Transformer:
+    """From longitude and latitude to x and y of a coordinate system, as WKT or in words of PROJ."""
+    return Transformer.from_crs("EPSG:4326", crs, always_xy=True)

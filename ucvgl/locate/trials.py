@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ucvgl import paths
 from ucvgl.data.write import new_folder
@@ -18,28 +17,37 @@ from ucvgl.locate.adapt import EPOCHS
 from ucvgl.locate.candidates import Candidates
 from ucvgl.locate.chain import place_together
 from ucvgl.locate.confidence import RADIUS_M, Placement, probabilities
-from ucvgl.locate.inputs import Drive, Inputs, Request, read_inputs
+from ucvgl.locate.inputs import Inputs, Request, read_inputs
 from ucvgl.locate.located import read_truth
 from ucvgl.locate.pictures import Kind
 from ucvgl.locate.search import Search, calibration_of, search
-from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
+from ucvgl.positions import Positions, Wgs84, to_metres
 from ucvgl.world.own_city import OWN_CITY, export_own_city
 
 FOV_DEG = 80.0  # of photos
 WESTERN = 5 / 8  # of a city's columns of tiles, where pictures are to lie outside
-DRIVE = Drive("time")
+SPEED_M_S = Request.speed_m_s  # at most, of a drive
 
 
 @dataclass(frozen=True)
 class Case:
-    """A city of the embedded world, and which pictures of it are searched for."""
+    """A city of the embedded world, and how it is searched."""
 
     kind: Kind = "panorama"
-    searched: bool = False  # are their headings hidden
-    style: str = "old_town"
+    searched: bool = False  # are the pictures' headings hidden
+    style: str = "old_town"  # which the calibrations were fitted on; the encoders on others
     places: int = 300
     city_size_m: float = 1000.0
     outside: bool = False  # are tiles of a part given, so that about two of five pictures lie outside
+    epochs: int = 0  # of training on the city's own imagery
+
+
+# what notebook 07 searches, of a style that neither the encoders nor the calibrations have seen
+CASES = {
+    "tiny": Case(style="downtown", places=12, city_size_m=420.0, epochs=1),
+    "laptop": Case(style="downtown", epochs=EPOCHS),
+    "paper": Case(style="downtown", places=3000, city_size_m=3000.0, epochs=EPOCHS),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,24 +67,15 @@ class Trial:
         """(N,) 1 where the first candidate lies within RADIUS_M of the truth, else 0."""
         return (self.error_m(placement and placement.best)[:, 0] <= RADIUS_M).astype(float)
 
-    def outside(self) -> np.ndarray:
-        """(N,) bool: which pictures no candidate is near enough to."""
-        away, _ = cKDTree(self.candidates.centre_m).query(self.where_m)
-        return away > RADIUS_M
-
-    def degrees(self) -> np.ndarray:
-        """(N, 2) latitude and longitude where the pictures were taken."""
-        return from_metres(self.where_m, self.candidates.mosaic.origin)
-
     def probability(self) -> np.ndarray:
         """(N,) predicted of each picture alone."""
         return probabilities(calibration_of(self.found), self.found.evidence)
 
     def together(self, scale: float | None = None) -> Placement:
-        """All pictures placed as one drive with time stamps; its speed is limited to DRIVE's, but not told."""
+        """All pictures placed as one drive with time stamps; of its speed SPEED_M_S is told."""
         order, seconds = drive_past(self.where_m)
         scale = calibration_of(self.found).scale if scale is None else scale
-        return place_together(self.found.cosines, scale, order, DRIVE.speed_m_s * np.diff(seconds), self.candidates)
+        return place_together(self.found.cosines, scale, order, SPEED_M_S * np.diff(seconds), self.candidates)
 
 
 def drive_past(where_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,33 +95,8 @@ def drive_past(where_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(order), np.append(0.0, np.cumsum(np.hypot(*np.diff(path, axis=0).T) / speed))
 
 
-@dataclass(frozen=True)
-class Study:
-    """What a profile searches."""
-
-    case: Case  # the city: of a style that neither the encoders nor the calibration have seen
-    seed: int  # of that city
-    again: Case  # a city of the style that the calibration was fitted on, but not one of its cities
-    epochs: int  # of training on the city's own imagery
-
-
-def study(profile: str, seed: int) -> Study:
-    """The settings of a profile."""
-    size, epochs = {
-        "tiny": ({"places": 12, "city_size_m": 420.0}, 1), "laptop": ({}, EPOCHS),
-        "paper": ({"places": 3000, "city_size_m": 3000.0}, EPOCHS),
-    }[profile]  # fmt: skip
-    city = Case(style="downtown", **size)
-    return Study(city, 100 + seed, replace(city, style="old_town"), epochs)
-
-
-def is_own(data: str) -> bool:
-    """Whether `data` is a folder with ground/ and tiles/, somebody's own."""
-    return data != WORLD and all((Path(data) / name).is_dir() for name in ("ground", "tiles"))
-
-
 def world_city(case: Case, seed: int, *, progress: bool = True) -> Path:
-    """A city of the case, exported to the run cache unless it lies there."""
+    """A city of the case, exported to the run cache unless it lies there; with a folder of its western tiles."""
     photo = case.kind == "photo"
     name = f"{case.style}-{seed}-{case.places}-{case.city_size_m:g}" + f"-photo{FOV_DEG:g}" * photo
     root = paths.runs() / "cities" / name
@@ -132,40 +106,27 @@ def world_city(case: Case, seed: int, *, progress: bool = True) -> Path:
             city_size_m=case.city_size_m,
         )  # fmt: skip
         export_own_city(root, world, photo_fov_deg=FOV_DEG if photo else None, progress=progress)
-    return root
-
-
-def part_of(city: Path) -> Path:
-    """A folder with the western five of every eight columns of a city's tiles, made unless it lies there."""
-    part = city / "part"
-    if not part.exists():
-        columns = sorted((city / "tiles").glob("*/*"))
-        with new_folder(part) as scratch:
+    if case.outside and not (root / "part").exists():
+        columns = sorted((root / "tiles").glob("*/*"))
+        with new_folder(root / "part") as scratch:
             for column in columns[: round(len(columns) * WESTERN)]:
-                shutil.copytree(column, scratch / column.relative_to(city / "tiles"))
-    return part
+                shutil.copytree(column, scratch / column.relative_to(root / "tiles"))
+    return root
 
 
 def request_for(case: Case, city: Path, out: Path) -> Request:
     """What one would ask `ucvgl locate` for this city: headings stated or tabled, unless they are to be searched."""
-    request = Request(city / "ground", part_of(city) if case.outside else city / "tiles", out, kind=case.kind)
+    tiles = city / ("part" if case.outside else "tiles")
+    request = Request(city / "ground", tiles, out, kind=case.kind, epochs=case.epochs)
     if case.kind == "photo":
         return replace(request, ground_table=None if case.searched else city / "ground.csv", fov_deg=FOV_DEG)
     return replace(request, heading_deg=None if case.searched else 0.0)
 
 
-def search_city(case: Case, seed: int, *, epochs: int | None = None, progress: bool = True) -> Trial:
-    """Searches a city of the case as anybody's, then opens its truth.
-
-    Args:
-        case: which pictures.
-        seed: of the city.
-        epochs: of training on the city's imagery; None: the command's default.
-        progress: show bars.
-    """
+def search_city(case: Case, seed: int, *, progress: bool = True) -> Trial:
+    """Searches a city of the case as anybody's, then opens its truth."""
     city = world_city(case, seed, progress=progress)
-    request = request_for(case, city, city / "found")
-    inputs = read_inputs(request if epochs is None else replace(request, epochs=epochs), progress=False)
+    inputs = read_inputs(request_for(case, city, city / "found"), progress=False)
     return opened(search(inputs, case.kind, progress=progress), inputs)
 
 
@@ -180,11 +141,15 @@ def opened(found: Search, inputs: Inputs) -> Trial:
 # ----------------------------------------------------------------------------------------------------- the notebook's city
 
 
-def request(settings: Study, data: str, out: Path) -> Request:
+def is_own(data: str) -> bool:
+    """Whether `data` is a folder with ground/ and tiles/, somebody's own."""
+    return data != WORLD and all((Path(data) / name).is_dir() for name in ("ground", "tiles"))
+
+
+def request(case: Case, seed: int, data: str, out: Path) -> Request:
     """What `ucvgl locate` is asked for: the exported city, or the folder of one's own."""
     if not is_own(data):
-        asked = request_for(settings.case, world_city(settings.case, settings.seed), out)
-        return replace(asked, epochs=settings.epochs)
+        return request_for(case, world_city(case, seed), out)
     root = Path(data)
     tables = (path if path.is_file() else None for path in (root / "ground.csv", root / "tiles.csv"))
-    return Request(root / "ground", root / "tiles", out, *tables, epochs=settings.epochs)
+    return Request(root / "ground", root / "tiles", out, *tables, epochs=case.epochs)

@@ -11,11 +11,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from ucvgl.data.decoding import decode_file, resize
 from ucvgl.errors import InputError, check_number
 from ucvgl.geometry import TopView, complete_panorama, photo_top_view, top_view
-from ucvgl.locate.pictures import WHOLE, Crop, Ground, Picture, in_threads
+from ucvgl.locate.pictures import WHOLE, Crop, Ground, Picture
 
 READ_PX = 1024  # what an encoder of 64 px needs of a picture 360 degrees wide, and more
 BATCH = 32  # pictures whose views are made before they are handed on
@@ -33,9 +34,6 @@ class StreetConfig:
     crop_offset_px: int = 0
 
     def __post_init__(self) -> None:
-        if self.given not in ("top view", "panorama"):
-            raise InputError("ground input", expected="'top view' or 'panorama'", found=repr(self.given),
-                             todo="Choose one.")  # fmt: skip
         if self.given == "top view" and self.size_px[0] != self.size_px[1]:
             raise InputError(
                 "ground input", expected="an encoder of square images, for top views", found=f"one of {self.size_px}",
@@ -87,9 +85,8 @@ def north_up(image: Tensor, picture: Picture, headings_deg: Tensor, config: Stre
 def _on_sphere(picture: Tensor, crop: Crop) -> Tensor:
     """A panorama of part of the sphere in the whole one, black around it: (3, H, W) -> (3, READ_PX / 2, READ_PX)."""
     rows, columns = READ_PX // 2, READ_PX
-    top, left = (round(at * n) for at, n in ((crop.top, rows), (crop.left, columns)))
-    below, right = (round(at * n) for at, n in ((crop.top + crop.height, rows), (crop.left + crop.width, columns)))
-    top, left, below, right = max(top, 0), max(left, 0), min(below, rows), min(right, columns)
+    top, below = (min(max(round(at * rows), 0), rows) for at in (crop.top, crop.top + crop.height))
+    left, right = (min(max(round(at * columns), 0), columns) for at in (crop.left, crop.left + crop.width))
     whole = torch.zeros(3, rows, columns, dtype=torch.uint8)
     whole[:, top:below, left:right] = resize(picture, (below - top, right - left))
     return whole
@@ -98,10 +95,10 @@ def _on_sphere(picture: Tensor, crop: Crop) -> Tensor:
 def align_north(panoramas: Tensor, heading_deg: Tensor) -> Tensor:
     """Rolls panoramas (B, C, H, W) whose centre columns show headings (B,) so that north comes to the centre.
 
-    To the nearest column, as the quarters of `augment.roll_panoramas` are; NaN leaves a panorama as it is.
+    To the nearest column, as the quarters of `augment.roll_panoramas` are.
     """
     width = panoramas.shape[3]
-    shift = (heading_deg.nan_to_num(0.0).to(panoramas.device, torch.float64) / 360 * width).round().long()  # (B,)
+    shift = (heading_deg.to(panoramas.device, torch.float64) / 360 * width).round().long()  # (B,)
     column = (torch.arange(width, device=panoramas.device)[None] - shift[:, None]) % width  # (B, W)
     return panoramas.gather(3, column[:, None, None].expand_as(panoramas))
 
@@ -114,7 +111,7 @@ def street_views(
     with tqdm(total=len(pictures), desc="projecting", unit="image", disable=not progress) as bar:
         for first in range(0, len(pictures), BATCH):
             rows = range(first, min(first + BATCH, len(pictures)))
-            read = in_threads(lambda i: read_picture(ground, pictures[i]), rows, False, "reading")
+            read = thread_map(lambda i: read_picture(ground, pictures[i]), rows, disable=True)
             views = [north_up(image, pictures[i], headings_deg[i], config) for i, image in zip(rows, read, strict=True)]
             yield slice(rows.start, rows.stop), torch.stack(views)
             bar.update(len(rows))
