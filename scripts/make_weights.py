@@ -238,8 +238,8 @@ def calibrate(case: Case) -> Calibration:
 
     The encoders stay as they came: ten epochs on each city's imagery would take hours, and change the evidence little.
     """
-    whole = [search_city(case, seed, epochs=0) for seed in SEEDS]
-    part = [search_city(replace(case, outside=True), seed, epochs=0) for seed in SEEDS]
+    whole = [search_city(replace(case, seed=seed)) for seed in SEEDS]
+    part = [search_city(replace(case, seed=seed, outside=True)) for seed in SEEDS]
     headings = "headings searched for" if case.searched else "known headings"
     words = (
         f"{len(SEEDS)} synthetic cities of the style {case.style}, {case.places} {case.kind}s each, {headings}, each searched in "

@@ -148,7 +148,9 @@ def locate(
                 claim_folder(out, dry_run=True)
                 inputs = read_inputs(request, progress=not as_json)
                 found = plan(inputs)
-                text = "\n".join([inputs.text(), *(f"{name.replace('_', ' ')}: {value}" for name, value in found.items())])
+                text = "\n".join(
+                    [inputs.text(), *(f"{name.replace('_', ' ')}: {value}" for name, value in found.items())]
+                )
             else:
                 outcome = run(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
                 found, text = outcome.summary(), outcome.text()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from rasterio.windows import Window
 from torch import Tensor
 
 from ucvgl.errors import InputError, check_number
@@ -195,8 +196,8 @@ def _sampled(mosaic: Mosaic, raster: Raster, factor: int, column: Tensor, row: T
     right, bottom = min(int(column.max().floor()) + 2, width), min(int(row.max().floor()) + 2, height)
     if right <= left or bottom <= top:
         return torch.zeros(4, *column.shape)
-    window = (top * factor, left * factor,
-              min(bottom * factor, raster.height) - top * factor, min(right * factor, raster.width) - left * factor)  # fmt: skip
+    corner = Window(left * factor, top * factor, (right - left) * factor, (bottom - top) * factor)
+    window = corner.intersection(Window(0, 0, raster.width, raster.height))
     image = torch.from_numpy(pixels(mosaic.root, raster, window, mosaic.stretch.get(raster.kind))).float()
     weight = image[3:] / 255
     image = torch.cat([image[:3] * weight, weight])

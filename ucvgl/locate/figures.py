@@ -1,7 +1,4 @@
-"""Figures of a city that pictures are searched in: its folders, likelihoods, the places, and whether probabilities hold.
-
-Each takes plain tensors and arrays and returns a matplotlib figure. Maps are in metres about the middle of the mosaic.
-"""
+"""Maps for paper: how probable each candidate is, and the places that were found. In metres about the middle of the mosaic."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,22 +10,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
-from scipy.spatial import cKDTree
-from torch import Tensor
 
-from ucvgl.lab.plots import PALETTE, RIGHT_COLOUR, WIDTH_IN, as_picture, show
+from ucvgl.lab.plots import PALETTE, RIGHT_COLOUR, WIDTH_IN, as_picture
 from ucvgl.locate.located import Truth
 from ucvgl.locate.map_page import Background
-from ucvgl.metrics import calibration_error, reliability
 from ucvgl.positions import Positions, Wgs84, to_metres
 
 COLOURS = "plasma"  # as map_page.SCALE
-BARS = 20  # of the histogram under a reliability diagram
-PICTURES = 4  # rows of a sheet: more would be too small to read
-SQUARES = ("#ffd400", "#00e5ff", "#ff4fd8")  # three neighbours; told apart on roofs, asphalt and grass
 DARK = withStroke(linewidth=3, foreground="#000000b0")  # around what is drawn on a photograph
 
 
@@ -61,45 +51,6 @@ def round_length(metres: float) -> float:
     """The greatest of 1, 2, 5, 10, 20, ... (or 0.5, 0.2, ...) that is no greater."""
     ten = 10.0 ** math.floor(math.log10(metres))
     return next(step * ten for step in (5, 2, 1) if step * ten <= metres * (1 + 1e-9))
-
-
-def imagery_sheet(
-    panoramas: Sequence[Tensor], top_views: Sequence[Tensor], background: Background, centres: np.ndarray, *,
-    span_m: float,
-) -> Figure:  # fmt: skip
-    """What the two folders hold: the tiles joined, three neighbouring candidates up close, street pictures and top views.
-
-    Args:
-        panoramas: R pictures (3, H, W), of which the first PICTURES are shown.
-        top_views: R of them from above (3, S, S), north up.
-        background: the mosaic of the tiles.
-        centres: (M, 2) latitude and longitude of all candidates.
-        span_m: edge of a candidate.
-    """
-    at = _metres(background, centres)
-    _, nearest = cKDTree(at).query([0.0, 0.0], k=min(3, len(at)))
-    squares = at[np.atleast_1d(nearest)]
-    figure = plt.figure(figsize=(WIDTH_IN, 7.6), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.16), wspace=0.02)
-    whole, close = left.subplots(2, 1, height_ratios=(1.75, 1))
-    for axes in (whole, close):
-        _mosaic(axes, background)
-        for square, colour, line in zip(squares, SQUARES, ("-", "--", "-."), strict=False):
-            axes.add_patch(Rectangle(tuple(square - span_m / 2), span_m, span_m, fill=False, edgecolor=colour, linewidth=2,
-                                     linestyle=line, path_effects=[DARK]))  # fmt: skip
-    _scale_bar(whole)
-    whole.set_title("The satellite tiles, joined; north up")
-    close.scatter(*at.T, s=13, c="white", edgecolors="black", linewidths=0.7)
-    middle = squares.mean(0)
-    close.set(xlim=middle[0] + np.array([-1.5, 1.5]) * span_m, ylim=middle[1] + np.array([-1, 1]) * span_m)
-    close.set_title(f"{len(squares)} of {len(at):,} candidates, {span_m:g} m wide; a dot is the middle of one")
-    grid = right.subplots(min(PICTURES, len(panoramas)), 2, squeeze=False, width_ratios=(2, 1))
-    for panels, *images in zip(grid, panoramas, top_views, strict=False):
-        for axes, image in zip(panels, images, strict=True):
-            show(axes, image)
-    grid[0, 0].set_title("Street pictures, place unknown")
-    grid[0, 1].set_title("Seen from above, north up")
-    return figure
 
 
 def likelihood_maps(
@@ -157,33 +108,6 @@ def result_map(places: pd.DataFrame, background: Background, *, truth: Truth | N
                         zorder=5)  # fmt: skip
     figure.colorbar(dots, ax=axes, label="probability of the place", shrink=0.8)
     _scale_bar(axes)
-    return figure
-
-
-def reliability_diagram(measured: Mapping[str, tuple[np.ndarray, np.ndarray]], *, bins: int = 10) -> Figure:
-    """Predicted probability and empirical accuracy, below them how many pictures have which probability (Guo et al. 2017).
-
-    measured: where -> probability (N,) and right (N,) of 1, 0 or NaN where not known; a column each. Bars at the points are
-    95 % intervals: a point whose bar crosses the diagonal is no evidence against the calibration.
-    """
-    figure, grid = plt.subplots(
-        2, len(measured), squeeze=False, sharex=True, sharey="row", height_ratios=(2.6, 1), layout="constrained",
-        figsize=(min(WIDTH_IN, 0.8 + 4.4 * len(measured)), 5.6),
-    )  # fmt: skip
-    for (upper, lower), (name, (probability, right)) in zip(grid.T, measured.items(), strict=True):
-        table = reliability(probability, right, bins)
-        error = 100 * calibration_error(probability, right, bins)
-        spread = np.stack([table["true"] - table["low"], table["high"] - table["true"]]).clip(min=0)
-        upper.plot([0, 1], [0, 1], color="#777777", linestyle=":", linewidth=1.2)
-        upper.errorbar(table["claimed"], table["true"], yerr=spread, fmt="o-", color=PALETTE[0], ecolor="#8fb7c5",
-                       elinewidth=2, linewidth=1.3, markersize=5)  # fmt: skip
-        upper.set(title=f"{name}\ncalibration error {error:.1f} points", xlim=(0, 1), ylim=(-0.02, 1.02))
-        parts = [probability[right == known] for known in (1, 0)]
-        lower.hist(parts, bins=BARS, range=(0, 1), stacked=True, color=PALETTE[:2], label=["right", "wrong"])
-        lower.set(xlabel="predicted probability")
-    grid[0, 0].set_ylabel("empirical accuracy")
-    grid[1, 0].set_ylabel("pictures")
-    figure.legend(*grid[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

@@ -12,7 +12,6 @@ from ucvgl.locate.candidates import SPAN_M, Candidates, cut
 from ucvgl.locate.chain import drive_order
 from ucvgl.locate.located import Truth, check_near, read_truth
 from ucvgl.locate.pictures import Ground, Kind, check_ground
-from ucvgl.locate.rasters import geo_extra
 from ucvgl.locate.tile_names import Scheme
 from ucvgl.locate.tiles import Mosaic, open_mosaic
 from ucvgl.locate.views import StreetConfig
@@ -44,7 +43,9 @@ class Request:
     truth: Path | None = None  # CSV of known positions, to evaluate by
     labels: Path | None = None  # CSV of known positions, to train on
     seed: int = 0  # of everything random
-    drive: Literal["time", "name"] | None = None  # places pictures of one drive together, in that order; None: each alone
+    drive: Literal["time", "name"] | None = (
+        None  # places pictures of one drive together, in that order; None: each alone
+    )
     speed_m_s: float = 15.0  # of a drive by time: at most, between two time stamps
     step_m: float = 50.0  # of a drive by name: at most, between two pictures
 
@@ -93,7 +94,6 @@ def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
         InputError: nothing usable in a folder, tiles without positions, a checkpoint that is none, a damaged table, known
             positions of other pictures.
     """
-    geo_extra()
     # by the same name from wherever the command is called: trainings are kept under it
     path = WORLD_WEIGHTS if request.checkpoint == "world" else Path(request.checkpoint).expanduser().resolve()
     ground_encoder, tile_encoder = open_model(path).configs

@@ -47,7 +47,11 @@ Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pict
 
 
 def places(
-    pictures: Sequence[Picture], headings_deg: np.ndarray, known: np.ndarray, candidates: Candidates, placement: Placement
+    pictures: Sequence[Picture],
+    headings_deg: np.ndarray,
+    known: np.ndarray,
+    candidates: Candidates,
+    placement: Placement,
 ) -> pd.DataFrame:
     """Pictures (N,) with their headings (N,), known or found, and where they were placed: a row each, of HEADER."""
     degrees = candidates.positions.values.round(7)  # a centimetre

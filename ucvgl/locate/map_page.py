@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from jinja2 import Environment
+from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
@@ -84,9 +86,6 @@ def map_page(
         top: picture index -> its top view.
         tile: candidate's name -> its picture, asked for once each.
     """
-    from jinja2 import Environment
-    from markupsafe import Markup
-
     rows = records(places)
     tiles = list(dict.fromkeys(best["tile"] for row in rows for best in row["candidates"]))
     number = {name: i for i, name in enumerate(tiles)}
@@ -115,7 +114,9 @@ def map_page(
         f"default-src 'none'; img-src data:; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    environment = Environment(autoescape=True, keep_trailing_newline=True)  # its tojson may stand inside a script element
+    environment = Environment(
+        autoescape=True, keep_trailing_newline=True
+    )  # its tojson may stand inside a script element
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment.from_string(parts["map_page.html"]).render(
         title=title, policy=Markup(policy), style=Markup(style), script=Markup(script), pictures=pictures,

@@ -213,7 +213,9 @@ def _seen(path: Path) -> _Seen | str:
             meets = not turned and _edges_meet(image)
         xmp = image.info.get("xmp", b"")
         xmp = xmp if isinstance(xmp, str) else xmp.decode("utf-8", "replace")
-        pano = dict(reversed(re.findall(r"GPano:(\w+)\s*(?:=\s*[\"']|>)\s*([^\"'<\s]+)", xmp)))  # attributes or elements
+        pano = dict(
+            reversed(re.findall(r"GPano:(\w+)\s*(?:=\s*[\"']|>)\s*([^\"'<\s]+)", xmp))
+        )  # attributes or elements
         focal, heading = _finite(camera.get(Base.FocalLengthIn35mmFilm)), _finite(gps.get(GPS.GPSImgDirection))
         reference = str(gps.get(GPS.GPSImgDirectionRef, "")).strip("b'\0 ").upper()[:1]
         source = {"T": "exif", "M": "exif, magnetic"}.get(reference, "exif, unreferenced")

@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import rasterio
 from pyproj import CRS
 from pyproj.exceptions import CRSError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
 
 from ucvgl.errors import InputError
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
 
 # by the first bytes of a file, whatever its name: none of these formats may point to other files
 DRIVERS = {
@@ -34,7 +34,6 @@ EDGE_PX = 32  # samples along a tile's edge
 FILLED = 0.75  # of a range of values that the brightest pixels must reach, for it to be taken as the range
 CEILINGS = (1.0, *(float(2**bits - 1) for bits in range(8, 17)))
 Stretch = tuple[float, float]  # the values that become 0 and 255
-Window = tuple[int, int, int, int]  # first row, first column, rows, columns
 
 
 class Raster(NamedTuple):
@@ -52,34 +51,17 @@ class Raster(NamedTuple):
     fault: str = ""
 
 
-def geo_extra() -> None:
-    """Raises InputError, which says what to install, where the extra `geo` is not installed."""
-    try:
-        import jinja2  # noqa: F401
-        import morecantile  # noqa: F401
-        import rasterio  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            "ucvgl locate", expected="the packages of the extra 'geo' (rasterio, morecantile, jinja2)",
-            found=f"no {error.name}", todo="Install them: pip install 'ucvgl[geo]', or in a clone pip install -e '.[geo]'.",
-        ) from error  # fmt: skip
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without rasterio's warning of files that have no position: their names or a table may have it."""
-    import rasterio
-
     # libjpeg only warns of a truncated file, and fills it up with grey
     with warnings.catch_warnings(), rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True):
         warnings.simplefilter("ignore")
         yield
 
 
-def opened(path: Path) -> "DatasetReader":
+def opened(path: Path) -> DatasetReader:
     """The file, by the driver of its first bytes; rasterio's errors, ValueError where it is of no kind that is read."""
-    import rasterio
-
     with path.open("rb") as file:
         first = file.read(8)
         file.seek(-min(64, path.stat().st_size), 2)
@@ -114,14 +96,14 @@ def _said(error: Exception) -> str:
     return str(error.__cause__ or error).replace("\n", " ")[:160]
 
 
-def _looked_through(file: "DatasetReader", found: Raster) -> Raster:
+def _looked_through(file: DatasetReader, found: Raster) -> Raster:
     """Reads all windows: where the file is ground, a sample of values that are no bytes, and the edges of a small tile."""
     step = 1 if max(file.shape) <= GRID_PX else GRID_STEP
     grid = np.ones([len(range(step // 2, n, step)) for n in file.shape], bool)
     samples, edges = [], None
     for row in range(0, file.height, PART_PX):
         for column in range(0, file.width, PART_PX):
-            window = row, column, min(PART_PX, file.height - row), min(PART_PX, file.width - column)
+            window = Window(column, row, min(PART_PX, file.width - column), min(PART_PX, file.height - row))
             values, ground = raw(file, window)
             coarse = ground[step // 2 :: step, step // 2 :: step]
             grid[row // step :, column // step :][: len(coarse), : coarse.shape[1]] = coarse
@@ -139,7 +121,7 @@ def _looked_through(file: "DatasetReader", found: Raster) -> Raster:
 # ---------------------------------------------------------------------------------------------------------- the position
 
 
-def _place(path: Path, file: "DatasetReader") -> tuple[np.ndarray | None, str]:
+def _place(path: Path, file: DatasetReader) -> tuple[np.ndarray | None, str]:
     """The affine map by tags or world file, which GDAL finds in any letter case; the coordinate system, perhaps of a .prj."""
     if file.transform.is_identity and file.gcps[0]:
         raise InputError(
@@ -187,7 +169,7 @@ def system(text: str, where: object, affine: np.ndarray, epsg: int | None) -> st
 # ------------------------------------------------------------------------------------------------------------ the pixels
 
 
-def bands(file: "DatasetReader") -> list[int]:
+def bands(file: DatasetReader) -> list[int]:
     """Red, green and blue where the file says so, else the first three that are no alpha, else the first."""
     names = [colour.name for colour in file.colorinterp]
     colours = [names.index(name) + 1 for name in ("red", "green", "blue") if name in names]
@@ -195,22 +177,18 @@ def bands(file: "DatasetReader") -> list[int]:
     return colours if len(colours) == 3 else others[:3] if len(others) >= 3 else others[:1]
 
 
-def raw(file: "DatasetReader", window: Window) -> tuple[np.ndarray, np.ndarray]:
+def raw(file: DatasetReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
     """Values (1 or 3, h, w) of a window as the file has them, a palette's colours in its place, and where it is ground."""
-    from rasterio.windows import Window as Part
-
-    row, column, height, width = window
-    part = Part(column, row, width, height)
-    ground = np.ones((height, width), bool)
+    ground = np.ones((window.height, window.width), bool)
     if any(flag.name != "all_valid" for flags in file.mask_flag_enums for flag in flags):
-        ground = file.dataset_mask(window=part) > 0
+        ground = file.dataset_mask(window=window) > 0
     if file.colorinterp[0].name == "palette":
         table = np.zeros((1 << 16, 4), np.uint8)  # red, green, blue, alpha by value
         for value, colour in file.colormap(1).items():
             table[value] = colour
-        coloured = table[file.read(1, window=part)].transpose(2, 0, 1)
+        coloured = table[file.read(1, window=window)].transpose(2, 0, 1)
         return coloured[:3], ground & (coloured[3] > 0)
-    values = file.read(bands(file), window=part)
+    values = file.read(bands(file), window=window)
     if values.dtype.kind == "f":
         finite = np.isfinite(values).all(0)
         values, ground = np.where(finite, values, 0), ground & finite
@@ -236,7 +214,7 @@ def stretch_of(samples: Sequence[np.ndarray]) -> Stretch:
 
 
 @lru_cache(OPEN_FILES)
-def _kept_open(path: Path, changed_ns: int) -> "DatasetReader":
+def _kept_open(path: Path, changed_ns: int) -> DatasetReader:
     """GDAL keeps what it decodes of an open file; one that was exchanged has another time of change."""
     return opened(path)
 

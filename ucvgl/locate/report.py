@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ucvgl.lab.results import device
 from ucvgl.locate.confidence import RADIUS_M
@@ -83,8 +84,6 @@ class Outcome:
 
 def write_report(outcome: Outcome) -> None:
     """Writes report.md, atomically: counts, how sure, quality by round, against the truth, what would help, time spent."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     page = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True,

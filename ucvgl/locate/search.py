@@ -18,7 +18,6 @@ from tqdm.auto import tqdm
 
 from ucvgl.augment import roll_panoramas, turn_squares
 from ucvgl.data.container import ArrayImages, Dataset, FileImages, Positives
-from ucvgl.distributed import embed_sharded, processes
 from ucvgl.encoders import Encoder, TwoViewEncoder, embed
 from ucvgl.errors import InputError
 from ucvgl.lab.cache import run_stage
@@ -145,11 +144,8 @@ def tile_turns(model: TwoViewEncoder, images: Dataset, came: AdaptConfig | None,
 
 def _embedded(encoder: Encoder, images: ArrayImages, turn: Callable[[Tensor, Tensor], Tensor], quarters: int) -> Tensor:
     """(N, D) of all images, turned counter-clockwise by so many quarters."""
-
-    def embed_turned(parts: Sequence[Tensor]) -> Tensor:
-        return embed(encoder, (turn(images[rows], torch.full((len(rows),), quarters)) for rows in parts))
-
-    return embed_sharded(embed_turned, torch.arange(len(images)).split(EMBED_BATCH), processes())
+    parts = torch.arange(len(images)).split(EMBED_BATCH)
+    return embed(encoder, (turn(images[rows], torch.full((len(rows),), quarters)) for rows in parts))
 
 
 def together(turned: Sequence[Tensor]) -> Tensor:

@@ -145,7 +145,8 @@ def _inside(bounds: tuple[float, ...], tile: np.ndarray) -> bool:
         orders = bounds, np.reshape(bounds, (2, 2))[:, ::-1].ravel()
         boxes = [to_mercator.transform_bounds(*order) for order in orders]
     touches = [
-        (west + edge > left) & (west < right) & (north > low) & (north - edge < high) for left, low, right, high in boxes
+        (west + edge > left) & (west < right) & (north > low) & (north - edge < high)
+        for left, low, right, high in boxes
     ]
     return any(some.mean() > 0.9 for some in touches)
 

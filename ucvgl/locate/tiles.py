@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+import morecantile
 import numpy as np
 from pyproj import CRS, Transformer
 from scipy.spatial import cKDTree
@@ -117,7 +118,6 @@ def open_mosaic(
             coordinate system, tiles more than 200 km apart, the extra `geo` missing. A tile that cannot be used is no
             error: `unreadable` names it.
     """
-    rasters.geo_extra()
     root = folder(root, "a folder of satellite tiles")
     images, others = walk(root)
     passed = [name for name in others if not name.lower().endswith(".jp2")]
@@ -148,7 +148,9 @@ def open_mosaic(
         placed, note = _by_names(root, good, scheme, zoom)
     kinds = sorted({look.kind for look in placed if look.sample is not None})
     stretch = {kind: rasters.stretch_of([look.sample for look in placed if look.kind == kind]) for kind in kinds}
-    notes = [f"values of {kind} from {low:.4g} to {high:.4g} are shown as 0 to 255" for kind, (low, high) in stretch.items()]
+    notes = [
+        f"values of {kind} from {low:.4g} to {high:.4g} are shown as 0 to 255" for kind, (low, high) in stretch.items()
+    ]
     origin, corners_m = _in_metres(root, placed)
     mosaic = Mosaic(
         str(root), tuple(look._replace(sample=None, edges=None) for look in placed), origin, corners_m, stretch,
@@ -163,8 +165,6 @@ def open_mosaic(
 
 def _by_names(root: Path, looks: list[Raster], scheme: Scheme | None, zoom: int | None) -> tuple[list[Raster], str]:
     """All files by their names, and those of a pyramid's level; and what a reader must know of that."""
-    import morecantile
-
     above = f"{root.resolve().name}/" if root.resolve().name.isdigit() else ""  # somebody points at a level's folder
     tile, esri = tile_numbers([above + look.name for look in looks])
     tagged = [look.affine is not None for look in looks]

@@ -21,7 +21,7 @@ from ucvgl.locate.inputs import Inputs, Request, read_inputs
 from ucvgl.locate.located import read_truth
 from ucvgl.locate.pictures import Kind
 from ucvgl.locate.search import Search, calibration_of, search
-from ucvgl.positions import Positions, Wgs84, to_metres
+from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.own_city import OWN_CITY, export_own_city
 
 FOV_DEG = 80.0  # of photos
@@ -40,6 +40,7 @@ class Case:
     city_size_m: float = 1000.0
     outside: bool = False  # are tiles of a part given, so that about two of five pictures lie outside
     epochs: int = 0  # of training on the city's own imagery
+    seed: int = 0  # of the city
 
 
 # what notebook 07 searches, of a style that neither the encoders nor the calibrations have seen
@@ -66,6 +67,10 @@ class Trial:
     def right(self, placement: Placement | None = None) -> np.ndarray:
         """(N,) 1 where the first candidate lies within RADIUS_M of the truth, else 0."""
         return (self.error_m(placement and placement.best)[:, 0] <= RADIUS_M).astype(float)
+
+    def degrees(self) -> np.ndarray:
+        """(N, 2) latitude and longitude where the pictures were taken."""
+        return from_metres(self.where_m, self.candidates.mosaic.origin)
 
     def probability(self) -> np.ndarray:
         """(N,) predicted of each picture alone."""
@@ -95,14 +100,14 @@ def drive_past(where_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(order), np.append(0.0, np.cumsum(np.hypot(*np.diff(path, axis=0).T) / speed))
 
 
-def world_city(case: Case, seed: int, *, progress: bool = True) -> Path:
+def world_city(case: Case, *, progress: bool = True) -> Path:
     """A city of the case, exported to the run cache unless it lies there; with a folder of its western tiles."""
     photo = case.kind == "photo"
-    name = f"{case.style}-{seed}-{case.places}-{case.city_size_m:g}" + f"-photo{FOV_DEG:g}" * photo
+    name = f"{case.style}-{case.seed}-{case.places}-{case.city_size_m:g}" + f"-photo{FOV_DEG:g}" * photo
     root = paths.runs() / "cities" / name
     if not root.exists():
         world = replace(
-            OWN_CITY, styles=(case.style,), places=case.places, seed=seed, panorama_px=512 if photo else 128,
+            OWN_CITY, styles=(case.style,), places=case.places, seed=case.seed, panorama_px=512 if photo else 128,
             city_size_m=case.city_size_m,
         )  # fmt: skip
         export_own_city(root, world, photo_fov_deg=FOV_DEG if photo else None, progress=progress)
@@ -123,9 +128,9 @@ def request_for(case: Case, city: Path, out: Path) -> Request:
     return replace(request, heading_deg=None if case.searched else 0.0)
 
 
-def search_city(case: Case, seed: int, *, progress: bool = True) -> Trial:
+def search_city(case: Case, *, progress: bool = True) -> Trial:
     """Searches a city of the case as anybody's, then opens its truth."""
-    city = world_city(case, seed, progress=progress)
+    city = world_city(case, progress=progress)
     inputs = read_inputs(request_for(case, city, city / "found"), progress=False)
     return opened(search(inputs, case.kind, progress=progress), inputs)
 
@@ -146,10 +151,10 @@ def is_own(data: str) -> bool:
     return data != WORLD and all((Path(data) / name).is_dir() for name in ("ground", "tiles"))
 
 
-def request(case: Case, seed: int, data: str, out: Path) -> Request:
+def request(case: Case, data: str, out: Path) -> Request:
     """What `ucvgl locate` is asked for: the exported city, or the folder of one's own."""
     if not is_own(data):
-        return request_for(case, world_city(case, seed), out)
+        return request_for(case, world_city(case), out)
     root = Path(data)
     tables = (path if path.is_file() else None for path in (root / "ground.csv", root / "tiles.csv"))
     return Request(root / "ground", root / "tiles", out, *tables, epochs=case.epochs)
