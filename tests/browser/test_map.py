@@ -5,6 +5,7 @@ import time
 from contextlib import contextmanager
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from matplotlib import colormaps
 from PIL import Image
 from toy_sets import generator
 
-from ucvgl.locate.located import Candidate, Located
+from ucvgl.locate.located import CANDIDATE, HEADER
 from ucvgl.locate.map_page import Background, map_page
 
 pytestmark = pytest.mark.browser
@@ -31,7 +32,7 @@ WHERE = """() => {
   const { places } = JSON.parse(document.getElementById("data").textContent);
   const canvas = document.getElementById("canvas"), area = canvas.getBoundingClientRect();
   return places.map((place) => {
-    const at = start.map.latLngToContainerPoint([place.lat, place.lon]);
+    const at = start.map.latLngToContainerPoint([place.latitude, place.longitude]);
     const [x, y] = [at.x + area.left, at.y + area.top];
     return [x, y, Number(canvas.contains(document.elementFromPoint(x, y)))];
   });
@@ -57,18 +58,28 @@ def noise(seed, height, width):
     return F.interpolate(cells, (height, width), mode="bicubic")[0].clamp(0, 1)
 
 
+def table(*rows):
+    """A table of places from (picture, probability, radius, notes, candidates); candidates are (tile, latitude, longitude)."""
+    filled = []
+    for name, probability, radius, notes, best in rows:
+        row = {"picture": name, "latitude": best[0][1], "longitude": best[0][2], "probability": probability,
+               "radius_m": radius, "notes": notes}  # fmt: skip
+        for k, one in enumerate(best):
+            cells = zip(CANDIDATE, (*one, 0.9 - 0.08 * k, 11.0 * k), strict=True)
+            row |= {f"candidate_{k + 1}_{field}": cell for field, cell in cells}
+        filled.append(row)
+    return pd.DataFrame(filled, columns=list(HEADER))
+
+
 def city(path, count):
     """Writes a page of places at random, each with five candidates of its own; returns the places."""
-    rng, located = np.random.default_rng(0), []
+    rng, rows = np.random.default_rng(0), []
     for i, (probability, *start) in enumerate(
         zip(rng.beta(2, 1, count), *rng.uniform(0.001, 0.009, (2, count)), strict=True)
     ):
-        spots = [(60 + start[0] + 1e-4 * k, 24 + start[1]) for k in range(5)]
-        best = tuple(Candidate(f"tile_{i}_{k}.png", *at, 0.9 - 0.08 * k, 11.0 * k) for k, at in enumerate(spots))
-        radius = round(4 + 30 * (1 - probability), 1)
-        located.append(
-            Located(f"street_{i:04d}.jpg", *spots[0], probability, radius, 2.5 * radius, best, heading_deg=0.0)
-        )
+        best = [(f"tile_{i}_{k}.png", 60 + start[0] + 1e-4 * k, 24 + start[1]) for k in range(5)]
+        rows.append((f"street_{i:04d}.jpg", probability, round(4 + 30 * (1 - probability), 1), "", best))
+    located = table(*rows)
     page = map_page(
         located, Background(noise(0, 2048, 2048), 60.0, 24.0, 60.01, 24.01), title=f"{count} pictures of a made-up city",
         ground=lambda i: noise(i, 128, 256), top=lambda i: noise(i, 112, 112), tile=lambda name: noise(int(name[5:-6]), 80, 80),
@@ -79,7 +90,7 @@ def city(path, count):
 
 def page_of_one(path, one, title, image):
     """Writes a page of one place."""
-    page = map_page([one], Background(GREY, 59.99, 23.99, 60.01, 24.01), title=title, ground=lambda i: image,
+    page = map_page(table(one), Background(GREY, 59.99, 23.99, 60.01, 24.01), title=title, ground=lambda i: image,
                     top=lambda i: image, tile=lambda name: image)  # fmt: skip
     path.write_text(page, encoding="utf-8")
 
@@ -139,29 +150,29 @@ def test_a_tap_shows_the_picture_its_top_view_and_its_candidates(chromium, few, 
         x, y = spots[i, :2].tolist()
         screen, fine = page.screenshot(path=shots / f"map_{size}_open.png"), page.evaluate("() => devicePixelRatio")
         colour = np.array(Image.open(io.BytesIO(screen)).convert("RGB")).astype(int)[round(fine * y), round(fine * x)]
-        expected = 255 * np.array(colormaps["plasma"](located[i].probability)[:3])
+        expected = 255 * np.array(colormaps["plasma"](located["probability"][i])[:3])
         assert np.abs(colour - expected).max() < 16, "the place's circle has the colour of its probability"
         assert page.locator("#chosen img").count() == 0
         page.touchscreen.tap(x, y) if size == "phone" else page.mouse.click(x, y)
         page.wait_for_selector("#chosen img")
-        assert chosen(page) == located[i].picture
+        assert chosen(page) == located["picture"][i]
         page.screenshot(path=shots / f"map_{size}_chosen.png")
         images = page.locator("#chosen img").all()
         alts = [image.get_attribute("alt") for image in images]
-        assert alts == [f"The picture {located[i].picture}", f"Top view of {located[i].picture}",
-                        *(f"Candidate {k + 1}, {c.tile}" for k, c in enumerate(located[i].candidates))]  # fmt: skip
+        assert alts == [f"The picture {located['picture'][i]}", f"Top view of {located['picture'][i]}",
+                        *(f"Candidate {k}, tile_{i}_{k - 1}.png" for k in range(1, 6))]  # fmt: skip
         own = page.evaluate("(i) => JSON.parse(document.getElementById('pictures').textContent).ground[i]", i)
         assert images[0].get_attribute("src") == f"data:image/webp;base64,{own}"
         assert [image.evaluate(VISIBLE) for image in images] == [True] * len(images)
         page.evaluate("() => scrollTo(0, document.body.scrollHeight)")
         page.locator("#list button").last.click()  # its picture is in the window again, wherever the list was
-        assert chosen(page) == min(located, key=lambda one: one.probability).picture
+        assert chosen(page) == located["picture"][located["probability"].idxmin()]
         assert page.locator("#chosen .ground").evaluate(VISIBLE)
 
 
 def test_keys_alone_do_everything(chromium, few):
     path, located = few
-    names = [one.picture for one in sorted(located, key=lambda one: -one.probability)]
+    names = located.sort_values("probability", ascending=False)["picture"].tolist()
     with opened(chromium, path, "desktop") as page:
         press(page, "Tab")
         assert page.evaluate("() => document.activeElement.id") == "canvas"
@@ -181,7 +192,7 @@ def test_keys_alone_do_everything(chromium, few):
             press(page, "Enter")
             assert (page.evaluate(MAP) == whole) == (button != "closer")  # out again by as much as in
         press(page, "Tab", "End")  # the slider
-        certain = [one for one in located if one.probability >= 0.99]
+        certain = located[located["probability"] >= 0.99]
         assert page.locator("#count").text_content().startswith(f"{len(certain)} of {len(located)} places")
         press(page, "Home", "Tab")  # the search
         page.keyboard.type(names[5])
@@ -191,8 +202,7 @@ def test_keys_alone_do_everything(chromium, few):
 
 
 def test_a_name_with_markup_is_shown_as_it_is(chromium, tmp_path):
-    here = Candidate(EVIL, 60.0, 24.0, 0.9, 0.0)
-    one = Located(EVIL, 60.0, 24.0, 0.5, 10.0, None, (here, here._replace(distance_m=5.0)), None, (EVIL,))
+    one = (EVIL, 0.5, 10.0, EVIL, [(EVIL, 60.0, 24.0)] * 2)
     page_of_one(tmp_path / "map.html", one, EVIL, GREY)
     with opened(chromium, tmp_path / "map.html", "phone") as page:
         page.locator("#list button").tap()
@@ -202,7 +212,7 @@ def test_a_name_with_markup_is_shown_as_it_is(chromium, tmp_path):
 
 
 def test_a_place_without_pictures_says_so(chromium, tmp_path):
-    one = Located("a.jpg", 60.0, 24.0, 0.5, None, None, (Candidate("t", 60.0, 24.0, 0.9, 0.0),))
+    one = ("a.jpg", 0.5, None, "", [("t", 60.0, 24.0)])
     page_of_one(tmp_path / "map.html", one, "A test", None)
     with opened(chromium, tmp_path / "map.html", "desktop") as page:
         page.locator("#list button").click()

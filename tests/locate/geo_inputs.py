@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import rasterio
 import torch
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 from rasterio.transform import from_origin
 
-from ucvgl.locate.located import Candidate, Located
+from ucvgl.locate.located import CANDIDATE, HEADER
 from ucvgl.positions import from_metres
 
 HERE = (46.2, 7.4)  # in UTM zone 32
@@ -129,12 +130,19 @@ def at(east=0.0, north=0.0):
     return tuple(float(x) for x in from_metres(np.array([[east, north]]), ORIGIN)[0])
 
 
-def candidate(east=0.0, north=0.0, tile="t.png", score=0.5, distance_m=0.0):
-    return Candidate(tile, *at(east, north), score, distance_m)
+def place(name="a.jpg", p=0.8, east=0.0, north=0.0, others=(), tile="t.png", **more):
+    """A row of a table of places; others: tile and metres east and north of its second candidate and so on."""
+    row = {"picture": name, "probability": p, "radius_m": 10.0, "notes": ""}
+    row["latitude"], row["longitude"] = at(east, north)
+    for n, (name, *metres) in enumerate([(tile, east, north), *others], 1):
+        away = float(np.hypot(metres[0] - east, metres[1] - north))
+        fields = zip(CANDIDATE, (name, *at(*metres), 0.6 - 0.1 * n, away), strict=True)
+        row |= {f"candidate_{n}_{field}": value for field, value in fields}
+    return row | more
 
 
-def place(name="a.jpg", p=0.8, east=0.0, north=0.0, more=(), **changes):
-    return Located(name, *at(east, north), p, 10.0, None, (candidate(east, north), *more), **changes)
+def table(*rows):
+    return pd.DataFrame(list(rows), columns=list(HEADER))
 
 
 def truth_of(**where):

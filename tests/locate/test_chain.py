@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ucvgl.errors import InputError
-from ucvgl.locate.chain import cells_of, forward_backward, place_drive, softmax
+from ucvgl.locate.chain import cells_of, drive_order, forward_backward, place_drive, softmax
 from ucvgl.locate.confidence import RADIUS_M
-from ucvgl.locate.inputs import Drive
 from ucvgl.locate.pictures import Picture
 
 
@@ -88,20 +87,9 @@ def picture(name, taken):
 
 def test_time_stamps_and_names_order_a_drive():
     pictures = [picture("c", 7.0), picture("a", 9.5), picture("b", 5.0)]
-    order, reach = Drive("time", speed_m_s=10).order(pictures)
-    assert order.tolist() == [2, 0, 1]
-    assert reach.tolist() == [20, 25]
-    order, reach = Drive("name", step_m=30).order(pictures)
-    assert order.tolist() == [1, 2, 0]
-    assert reach.tolist() == [30, 30]
-
-
-def test_a_picture_without_a_time_stamp_is_named():
+    order, reach = drive_order(pictures, "time", 10, 50)
+    assert (order.tolist(), reach.tolist()) == ([2, 0, 1], [20, 25])
+    order, reach = drive_order(pictures, "name", 15, 30)
+    assert (order.tolist(), reach.tolist()) == ([1, 2, 0], [30, 30])
     with pytest.raises(InputError, match=r"1 without, such as b.*--drive name"):
-        Drive("time").order([picture("a", 1.0), picture("b", None)])
-
-
-@pytest.mark.parametrize("name", ["speed_m_s", "step_m"])
-def test_a_drive_moves(name):
-    with pytest.raises(InputError, match=name):
-        Drive("time", **{name: 0})
+        drive_order([picture("a", 1.0), picture("b", None)], "time", 15, 50)

@@ -4,6 +4,8 @@ Named by their cases; what follows a case is the rest of its kind.
 """
 
 import json
+import re
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +19,7 @@ from PIL import Image
 from pyproj import Transformer
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
-from typer.testing import CliRunner
 
-from ucvgl import cli
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.locate import inputs, rasters
@@ -27,7 +27,7 @@ from ucvgl.locate.candidates import cut
 from ucvgl.locate.inputs import Request
 from ucvgl.locate.pictures import BY_SHAPE, MAGNETIC, UNREFERENCED, check_ground, fov_from_35mm
 from ucvgl.locate.report import Outcome, write_report
-from ucvgl.locate.tiles import from_source, open_mosaic
+from ucvgl.locate.tiles import from_degrees, open_mosaic
 from ucvgl.locate.views import StreetConfig, north_up, read_picture
 from ucvgl.positions import haversine
 
@@ -147,10 +147,12 @@ def test_geotiff_controls(tmp_path, form, point):
         with rasterio.open(path, "r+") as file:
             file.update_tags(AREA_OR_POINT="Point")
     mosaic = open_mosaic(tmp_path)
-    found = from_source((mosaic.rasters[0].affine @ np.array([10, 20, 1.0]))[None], mosaic.rasters[0].crs)[0]
+    where = mosaic.rasters[0].affine @ np.array([10, 20, 1.0])
+    lon, lat = from_degrees(mosaic.rasters[0].crs).transform(*where, direction="INVERSE")
     with rasterio.open(path) as file:
-        lon, lat = Transformer.from_crs(epsg, 4326, always_xy=True).transform(*(file.transform * (10.5, 20.5)))
-    assert haversine(found, np.array([lat, lon])) < 1e-4
+        x, y = file.transform * (10.5, 20.5)
+    expected = Transformer.from_crs(epsg, 4326, always_xy=True).transform(x, y)
+    assert haversine(np.array([lat, lon]), np.array(expected[::-1])) < 1e-4
 
 
 @pytest.mark.parametrize("suffix", [".pgw", ".PGW", ".pngw", ".wld", ".Wld"])
@@ -275,17 +277,20 @@ def test_what_is_transparent_in_a_tile_is_no_ground(tmp_path, how):
 
 
 def test_tiff_large(tmp_path, monkeypatch):
-    """Read by windows, none of which is the file, and whose seams do not show."""
+    """Read by windows, none of which is the file."""
     g.geotiff(tmp_path / "a.tif", g.texture(300, 200, 4), tiled=True, blockxsize=32, blockysize=32, compress="deflate")
-    whole = g.images_of(cut(open_mosaic(tmp_path), 50.0, 25.0, 48))
-    windows, real = [], rasters.raw
-    monkeypatch.setattr(rasters, "PART_PX", 64)
-    monkeypatch.setattr(rasters, "raw", lambda file, window: windows.append(window) or real(file, window))
+    sizes, real = [], rasters.raw
+    monkeypatch.setattr(rasters, "LOOK_PX", 64)
+
+    def watched(file, window, shape=None):
+        sizes.append(shape or (window.height, window.width))
+        return real(file, window, shape)
+
+    monkeypatch.setattr(rasters, "raw", watched)
     found = cut(open_mosaic(tmp_path), 50.0, 25.0, 48)
     assert "1 tiles" in found.mosaic.text()
-    assert torch.equal(g.images_of(found), whole)
-    assert len(windows) == 5 * 4 + len(found)
-    assert max(max(window[2:]) for window in windows) == 64
+    assert len(g.images_of(found)) + 1 == len(sizes)
+    assert max(map(max, sizes)) == 64
 
 
 def test_more_pixels_than_pillow_reads(tmp_path):
@@ -298,16 +303,6 @@ def test_more_pixels_than_pillow_reads(tmp_path):
     mosaic = open_mosaic(tmp_path)
     assert mosaic.unreadable == ()
     assert len(cut(mosaic, 50.0)) > 10_000
-
-
-def test_overviews_and_internal_tiles_change_nothing(tmp_path):
-    scene = g.texture(256, 256, 5)
-    g.geotiff(tmp_path / "plain" / "a.tif", scene)
-    path = g.geotiff(tmp_path / "more" / "a.tif", scene, tiled=True, blockxsize=64, blockysize=64)
-    with rasterio.open(path, "r+") as file:
-        file.build_overviews([2, 4])
-    one, other = (middle(tmp_path / name, 200.0)[0] for name in ("plain", "more"))
-    assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("how", ["minisblack", "rgb", "bgr", "float", "floatgrey", "palette", "miniswhite"])
@@ -352,7 +347,7 @@ def test_kinds_that_are_no_picture_are_named_and_left_out(tmp_path):
     (tmp_path / "f.tif").write_bytes(whole[: len(whole) // 2])
     assert "See previous" not in dict(open_mosaic(tmp_path).unreadable)["f.tif"]  # but what that was
     assert "complex" in reasons["b.tif"]
-    assert reasons["c.tif"] == "an empty file"
+    assert "an empty file" in reasons["c.tif"]
     assert "no JPEG, PNG, TIFF" in reasons["d.tif"]
     assert "passed over 1 files of kinds that are not read, such as e.jp3" in found.text()
 
@@ -454,7 +449,7 @@ def test_magnetic(tmp_path, made):
     seen = made(tmp_path)
     assert [p.notes for p in seen.ground.pictures] == [(MAGNETIC,)] * 3
     assert "headings: 3 from exif, magnetic" in seen.text()
-    assert any("3 pictures are magnetic" in line for line in assumptions(seen, tmp_path))
+    assert f"- 3 pictures: {MAGNETIC}" in assumptions(seen, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -589,17 +584,15 @@ def made(encoders):
 def assumptions(seen, root):
     found = type("Found", (), {"kind": "panorama", "known": torch.tensor([True]), "rounds": []})
     request = Request(root / "ground", root / "tiles", root / "out", epochs=0)
-    write_report(Outcome(root, "", replace(seen, request=request), {"panorama": found}, [], None, 0, {}))
+    write_report(Outcome(root, "", replace(seen, request=request), {"panorama": found}, g.table(), None, 0, {}))
     return (root / "report.md").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("missing", ["rasterio", "morecantile", "jinja2"])
-def test_without_the_extra_one_error_says_what_to_install(tmp_path, monkeypatch, missing):
-    monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(InputError, match=rf"extra 'geo' .*no {missing}.*pip install 'ucvgl\[geo\]'"):
-        inputs.read_inputs(Request(tmp_path, tmp_path, tmp_path / "out"))
-    given = CliRunner().invoke(
-        cli.app, ["locate", "--ground", str(tmp_path), "--tiles", str(tmp_path), "--out", str(tmp_path / "o")]
-    )
-    assert isinstance(given.exception, InputError)
-    assert not (tmp_path / "o" / "positions.csv").exists()
+def test_without_the_extra_one_error_says_what_to_install(tmp_path, missing):
+    code = f"import sys; sys.modules['{missing}'] = None; from ucvgl import cli; cli.main()"
+    words = ["locate", "--ground", tmp_path, "--tiles", tmp_path, "--out", tmp_path / "o"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.search(rf"extra 'geo' .*no {missing}.*pip install 'ucvgl\[geo\]'", done.stderr)
+    assert not (tmp_path / "o").exists()

@@ -12,41 +12,33 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
-from geo_inputs import at
+from geo_inputs import at, place, table
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 
 from ucvgl.locate import map_page as m
-from ucvgl.locate.located import Candidate, Located
 
 EVIL = "</script><img src=x onerror=alert(1)>&amp;{{DATA}}\u2028'\"`.jpg"
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node, to run the page's script")
 
 
-def place(name, p, east=0.0, tiles=("t0", "t1", "t2")):
-    best = tuple(Candidate(t, *at(east + 20 * i, 0), 0.9 - 0.1 * i, 20.0 * i) for i, t in enumerate(tiles))
-    return Located(name, *at(east, 0), p, 10.0, None, best, 90.0, ("dark",))
-
-
-PLACES = [place("a.jpg", 0.2), place(EVIL, 0.9, 200.0), place("c.jpg", 0.6, 400.0, ("t2", EVIL))]
+PLACES = (
+    place("a.jpg", 0.2, others=[("t1", 20, 0), ("t2", 40, 0)], tile="t0", heading_deg=90.0, notes="dark; tilted"),
+    place(EVIL, 0.9, 200, others=[("t1", 220, 0), ("t2", 240, 0)], tile="t0"),
+    place("c.jpg", 0.6, 400, others=[(EVIL, 420, 0)], tile="t2"),
+)
 
 
 def grey(value=100, height=8, width=8):
     return torch.full((3, height, width), value, dtype=torch.uint8)
 
 
-def background(**changes):
-    (south, west), (north, east) = at(-100, -100), at(500, 100)
-    return m.Background(
-        **{"image": grey(9, 20, 60), "south": south, "west": west, "north": north, "east": east, **changes}
-    )
-
-
-def page(located=PLACES, **changes):
+def page(*places, **changes):
+    background = m.Background(grey(9, 20, 60), *at(-100, -100), *at(500, 100))
     given = {"title": "A test", "ground": lambda i: grey(10 * i, 16, 32), "top": lambda i: grey(10 * i + 1),
              "tile": lambda name: grey(7)}  # fmt: skip
-    return m.map_page(located, background(), **{**given, **changes})
+    return m.map_page(table(*places or PLACES), background, **{**given, **changes})
 
 
 class Seen(HTMLParser):
@@ -83,35 +75,30 @@ def decoded(text):
 def test_places_pictures_and_mosaic_are_all_in_it():
     seen = Seen(page())
     data, pictures = json.loads(seen.of("data")), json.loads(seen.of("pictures"))
-    assert [p["name"] for p in data["places"]] == ["a.jpg", EVIL, "c.jpg"]
+    assert [p["picture"] for p in data["places"]] == ["a.jpg", EVIL, "c.jpg"]
     first = data["places"][0]
-    assert (first["lat"], first["lon"], first["p"], first["r50"], first["r90"]) == (*at(0, 0), 0.2, 10.0, None)
-    assert (first["heading"], first["notes"]) == (90.0, ["dark"])
+    assert (first["latitude"], first["longitude"], first["probability"]) == (*at(0, 0), 0.2)
+    assert (first["radius_m"], first["radius_90_m"], first["heading_deg"]) == (10, None, 90)
+    assert first["notes"] == ["dark", "tilted"]
     assert data["tiles"] == ["t0", "t1", "t2", EVIL]
-    assert [row[0] for row in data["places"][2]["best"]] == [2, 3]
+    assert [best["tile"] for best in data["places"][2]["candidates"]] == [2, 3]
     assert [len(pictures[kind]) for kind in ("ground", "top", "tile")] == [3, 3, 4]
     for i in range(3):
         assert decoded(pictures["ground"][i]).shape == (16, 32, 3)
         assert abs(decoded(pictures["ground"][i]).astype(int) - 10 * i).max() <= 3
-    source = data["backgrounds"][0]["src"]
+    source = data["background"]["src"]
     assert decoded(source.removeprefix("data:image/webp;base64,")).shape == (20, 60, 3)
-    assert data["backgrounds"][0]["south"] == background().south
-
-
-def test_a_tile_shared_by_pictures_is_read_and_kept_once():
-    asked = []
-    page(tile=lambda name: asked.append(name) or grey())
-    assert sorted(asked) == sorted(["t0", "t1", "t2", EVIL])
+    assert data["background"]["south"] == at(-100, -100)[0]
 
 
 def test_names_and_titles_are_data_never_markup():
-    plain, evil = Seen(page([place("a", 0.5)], title="x")), Seen(page([place(EVIL, 0.5, tiles=(EVIL,))], title=EVIL))
+    plain, evil = Seen(page(place("a"), title="x")), Seen(page(place(EVIL, tile=EVIL), title=EVIL))
     assert [tag for tag, _ in evil.elements] == [tag for tag, _ in plain.elements]
     assert not [tag for tag, _ in evil.elements if tag == "img"]
     assert evil.of("title") == EVIL
     assert evil.of("h1") == EVIL
-    assert json.loads(evil.of("data"))["places"][0]["name"] == EVIL
-    text = page([place(EVIL, 0.5)], title=EVIL)
+    assert json.loads(evil.of("data"))["places"][0]["picture"] == EVIL
+    text = page(place(EVIL), title=EVIL)
     data = text[text.index('id="data">') + 10 :].split("</script>", 1)[0]
     assert not set("<>&\u2028") & set(data)
 
@@ -142,29 +129,10 @@ def test_the_policy_admits_this_script_this_style_and_no_network():
     assert "Redistribution and use in source and binary forms" in licence.read_text(encoding="utf-8")
 
 
-def test_controls_have_names_for_those_who_do_not_see_them():
-    seen = Seen(page())
-    ids = {a["id"]: (tag, a) for tag, a in seen.elements if "id" in a}
-    labelled = {a["for"] for tag, a in seen.elements if tag == "label"}
-    assert {"least", "search"} <= labelled
-    for name in ("canvas", "closer", "farther", "all", "list"):
-        assert ids[name][1]["aria-label"]
-    assert ids["canvas"][1]["tabindex"] == "0"
-    assert ids["chosen"][1]["aria-live"] == "polite"
-    assert dict(seen.elements[0][1]) == {"lang": "en"}
-    assert any(a.get("name") == "viewport" and "width=device-width" in a["content"] for _, a in seen.elements)
-
-
 def test_the_scale_is_plasma_and_its_lightness_only_grows():
     assert [to_hex(colormaps["plasma"](i / 10)) for i in range(11)] == list(m.SCALE)
     light = [np.dot([int(c[i : i + 2], 16) for i in (1, 3, 5)], (0.2126, 0.7152, 0.0722)) for c in m.SCALE]
     assert light == sorted(light)
-
-
-def test_pictures_that_cannot_be_read_leave_a_gap():
-    pictures = json.loads(Seen(page(ground=lambda i: None if i == 1 else grey())).of("pictures"))
-    assert [text is None for text in pictures["ground"]] == [False, True, False]
-    assert None not in pictures["top"] + pictures["tile"]
 
 
 # ------------------------------------------------------------------------------------------------------------- the size
@@ -173,25 +141,20 @@ def test_pictures_that_cannot_be_read_leave_a_gap():
 def test_pictures_are_no_larger_than_asked_for_and_keep_their_shape(monkeypatch):
     monkeypatch.setattr(m, "GROUND_PX", 50)
     monkeypatch.setattr(m, "BACKGROUND_PX", 30)
-    seen = Seen(page([place("a", 0.5)], ground=lambda i: grey(5, 100, 200)))
+    seen = Seen(page(place("a"), ground=lambda i: grey(5, 100, 200)))
     assert decoded(json.loads(seen.of("pictures"))["ground"][0]).shape == (25, 50, 3)
-    source = json.loads(seen.of("data"))["backgrounds"][0]["src"].partition(",")[2]
+    source = json.loads(seen.of("data"))["background"]["src"].partition(",")[2]
     assert decoded(source).shape == (10, 30, 3)
 
 
 def test_more_places_have_smaller_pictures_and_then_no_more_of_them(monkeypatch):
     monkeypatch.setattr(m, "FULL", 4)
-
-    def pictures(count):
-        located = [place(f"{i}.jpg", 0.5, tiles=[f"{i}-{j}" for j in range(5)]) for i in range(count)]
-        return json.loads(Seen(page(located, ground=lambda i: grey(5, 128, 256))).of("pictures"))
-
     for count, width in ((4, 256), (9, 171), (60, 115)):
-        kept = pictures(count)
+        places = [place(f"{i}.jpg", others=[(f"{i}-{j}", 9, j) for j in range(4)], tile=f"{i}") for i in range(count)]
+        kept = json.loads(Seen(page(*places, ground=lambda i: grey(5, 128, 256))).of("pictures"))
         assert {decoded(text).shape[1] for text in kept["ground"] if text} == {width}
         there = [text is not None for text in kept["ground"]]
-        assert there == [text is not None for text in kept["top"]]
-        assert there == [text is not None for text in kept["tile"][::5]]
+        assert there == [text is not None for text in kept["top"]] == [text is not None for text in kept["tile"][::5]]
         assert sum(there) == min(count, 20)
         assert there == sorted(there, reverse=True)
 
@@ -214,7 +177,8 @@ def node(code):
 @needs_node
 def test_the_scripts_arithmetic():
     found = node("""
-        const places = [{name: "b", p: 0.5}, {name: "A", p: 0.9}, {name: "aa", p: 0.5}, {name: "x", p: 1}];
+        const rows = [["b", 0.5], ["A", 0.9], ["aa", 0.5], ["x", 1]];
+        const places = rows.map(([picture, probability]) => ({ picture, probability }));
         console.log(JSON.stringify({
           few: m.chosenFew(places, 0.5, " A "), all: m.chosenFew(places, 0, ""), high: m.chosenFew(places, 0.95, ""),
           colours: [-1, 0, 0.05, 0.5, 1, 2].map((p) => m.colourAt(["#000000", "#ff8040", "#ffffff"], p)),

@@ -1,37 +1,21 @@
 """Street pictures: kinds, fields of view and headings with their sources, reasons why one is not used."""
 
 import math
-import time
 
 import numpy as np
 import pytest
+from geo_inputs import tags
 from PIL import Image
 
 from ucvgl.errors import InputError
-from ucvgl.locate.pictures import check_ground, fov_from_35mm, in_threads
+from ucvgl.locate.pictures import check_ground, fov_from_35mm
 
 
 def picture(path, width, height, exif=None, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(width).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path, **({"exif": exif} if exif else {}), **options)
+    Image.fromarray(noise).save(path, **({} if exif is None else {"exif": exif}), **options)
     return path
-
-
-def tags(focal=None, direction=None, reference="T", orientation=None, place=None):
-    exif = Image.Exif()
-    if focal is not None:
-        exif[0x8769] = {0xA405: focal}
-    gps = {}
-    if direction is not None:
-        gps |= {16: reference, 17: direction}
-    if place is not None:
-        gps |= {1: "N", 2: (place[0], 0.0, 0.0), 3: "E", 4: (place[1], 0.0, 0.0)}
-    if gps:
-        exif[0x8825] = gps
-    if orientation is not None:
-        exif[0x0112] = orientation
-    return exif
 
 
 def one(folder, **settings):
@@ -69,7 +53,7 @@ def test_stated_kinds_count_more_than_shapes(tmp_path):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_table_then_tags_then_statement(tmp_path, reverse):
     for name in "abcd":
-        exif = tags(focal=28, direction=45.0) if name in "ab" else None
+        exif = tags(45.0, focal35=28) if name in "ab" else None
         picture(tmp_path / "g" / f"{name}.jpg", 160, 120, exif)
     rows = ["a.jpg,70,350", "c,,-10", "elsewhere.jpg,1,1"]
     (tmp_path / "t.csv").write_text(
@@ -93,7 +77,7 @@ def test_equivalent_focal_lengths():
 
 
 def test_a_turned_photo_and_a_magnetic_compass(tmp_path):
-    picture(tmp_path / "a.jpg", 160, 120, tags(focal=26, direction=370.0, reference="M", orientation=6))
+    picture(tmp_path / "a.jpg", 160, 120, tags(370.0, "M", focal35=26, orientation=6))
     found = one(tmp_path)
     assert (found.width, found.height) == (120, 160)
     assert found.fov_deg == pytest.approx(fov_from_35mm(26, 120, 160))
@@ -110,11 +94,6 @@ def test_panoramas_that_say_so(tmp_path):
     assert one(tmp_path / "g", table=tmp_path / "t.csv").kind == "panorama"
     (tmp_path / "t.csv").write_text("file,fov_deg\nb,200\n")
     assert "less than 180" in one(tmp_path / "g", table=tmp_path / "t.csv").reason_unusable
-
-
-def test_an_unknown_focal_length_is_no_field_of_view(tmp_path):
-    picture(tmp_path / "a.jpg", 160, 120, tags(focal=0))
-    assert "without a field of view" in one(tmp_path).reason_unusable
 
 
 def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
@@ -137,7 +116,7 @@ def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
 def test_the_report(tmp_path):
     for k in range(3):
         picture(tmp_path / f"pano{k}.jpg", 256, 128)
-    picture(tmp_path / "photo.jpg", 160, 120, tags(focal=28, direction=3.0))
+    picture(tmp_path / "photo.jpg", 160, 120, tags(3.0, focal35=28))
     for k in range(12):
         (tmp_path / f"x{k:02d}.jpg").write_bytes(b"\xff\xd8\xff")
     text = check_ground(tmp_path).text()
@@ -179,27 +158,9 @@ def test_bad_settings(tmp_path):
     with pytest.raises(InputError, match="street pictures, found no image"):
         check_ground(tmp_path)
     picture(tmp_path / "a.png", 256, 128)
-    for settings in ({"kind": "drone"}, {"fov_deg": 0.0}, {"fov_deg": 180.0}, {"heading_deg": math.inf}):
+    for settings in ({"fov_deg": 0.0}, {"fov_deg": 180.0}, {"heading_deg": math.inf}):
         with pytest.raises(InputError):
             check_ground(tmp_path, **settings)
-
-
-def test_an_error_stops_the_threads():
-    done = []
-
-    def look(item):
-        if item == 0:
-            raise KeyboardInterrupt
-        time.sleep(0.01)
-        done.append(item)
-
-    with pytest.raises(KeyboardInterrupt):
-        in_threads(look, range(1000), False, "looking")
-    assert len(done) < 999
-
-
-def test_threads_keep_the_order():
-    assert in_threads(lambda v: -v, iter(range(50)), False, "looking") == [-v for v in range(50)]
 
 
 @pytest.mark.parametrize(

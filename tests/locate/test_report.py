@@ -3,42 +3,45 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from geo_inputs import ORIGIN, place, truth_of
+from geo_inputs import place, table, truth_of
 
 from ucvgl.locate import located as m
 from ucvgl.locate import report as r
-from ucvgl.locate.adapt import Round
 from ucvgl.locate.inputs import Request
 from ucvgl.locate.pictures import Picture
-from ucvgl.positions import Positions, Wgs84, from_metres
+
+
+class Sized(SimpleNamespace):
+    def __len__(self):
+        return self.count
 
 
 def outcome(folder=None, located=(), rounds=(), unusable=(), truth=None, seconds=(), notes=(), stride_m=10.0):
-    corners = Positions(from_metres(np.array([[-500.0, -500.0], [500.0, 500.0]]), ORIGIN), Wgs84())
-    cut = SimpleNamespace(span_m=50.0, stride_m=stride_m, positions=corners)
-    cut = type("Cut", (SimpleNamespace,), {"__len__": lambda self: 81})(**vars(cut))
     pictures = [Picture(file, None, 0, 0, reason_unusable=why) for file, why in unusable]
     ground = SimpleNamespace(pictures=[*pictures, *located], usable=[], unusable=pictures)
-    mosaic = SimpleNamespace(files=["t.png"] * 9, unreadable=(), notes=notes)
+    mosaic = Sized(count=9, unreadable=(), notes=notes)
+    cut = Sized(count=81, span_m=50.0, stride_m=stride_m)
     inputs = SimpleNamespace(request=Request(Path("g"), Path("t"), Path("o")), ground=ground, mosaic=mosaic, candidates=cut,
                              truth={}, labels={})  # fmt: skip
-    searches = (
-        {"panorama": SimpleNamespace(kind="panorama", known=torch.tensor([True]), rounds=rounds)} if rounds else {}
-    )
-    return r.Outcome(folder, "ucvgl locate", inputs, searches, list(located), truth, 0, dict(seconds))
+    found = SimpleNamespace(kind="panorama", known=torch.tensor([True]), rounds=rounds)
+    searches = {"panorama": found} if rounds else {}
+    return r.Outcome(folder, "ucvgl locate", inputs, searches, table(*located), truth, 0, dict(seconds))
 
 
 def rounds(*rates, hubness=0.5):
-    return tuple(Round(f"round {i}", 10 * i or None, rate, 0.03, 0.8, hubness, 61.0) for i, rate in enumerate(rates))
+    same = {"mean_margin": 0.03, "cycle": 0.8, "hubness": hubness, "seconds": 61.0}
+    return [
+        {"name": f"round {i}", "labels": 10 * i or None, "mutual_rate": rate, **same} for i, rate in enumerate(rates)
+    ]
 
 
 def test_a_report_says_what_happened(tmp_path):
     located = [place("a.jpg", 0.96), place("b.jpg", 0.6), place("c.jpg", 0.2)]
+    truth = m.compare(table(*located), truth_of(a=(3.0, 4.0)))
     full = outcome(
-        tmp_path, located, rounds(0.3, 0.5), (("bad|name`<b>.jpg", "cut\noff"),), m.compare(located, truth_of(a=(3.0, 4.0))),
+        tmp_path, located, rounds(0.3, 0.5), (("bad|name`<b>.jpg", "cut\noff"),), truth,
         (("search", 3.0), ("training", 600.0)), ("north is up",),
     )  # fmt: skip
     r.write_report(full)
@@ -86,7 +89,7 @@ def advice(found):
     ],
 )
 def test_advice_names_what_was_seen_and_nothing_else(tmp_path, changes, word):
-    truth = m.compare([place()], truth_of(a=(0.0, 0.0)))
+    truth = m.compare(table(place()), truth_of(a=(0.0, 0.0)))
     (found,) = advice(outcome(tmp_path, [place()] * 3, truth=truth, **changes))
     assert word in found
 

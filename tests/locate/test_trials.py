@@ -17,14 +17,11 @@ def test_a_folder_of_ones_own(tmp_path: Path):
     for name in ("ground", "tiles"):
         (tmp_path / name).mkdir()
     assert trials.is_own(str(tmp_path))
-    settings = trials.study("tiny", 0)
-    asked = trials.request(settings, str(tmp_path), tmp_path / "out")
-    assert (asked.ground, asked.tiles) == (tmp_path / "ground", tmp_path / "tiles")
-    assert (asked.ground_table, asked.tiles_table, asked.truth) == (None, None, None)
     (tmp_path / "tiles.csv").write_text("file,latitude,longitude,span_m\n")
     (tmp_path / "truth.csv").write_text("file,latitude,longitude\n")
-    asked = trials.request(settings, str(tmp_path), tmp_path / "out")
-    assert asked.tiles_table == tmp_path / "tiles.csv"
+    asked = trials.request(Case(), str(tmp_path), tmp_path / "out")
+    assert (asked.ground, asked.tiles) == (tmp_path / "ground", tmp_path / "tiles")
+    assert (asked.ground_table, asked.tiles_table) == (None, tmp_path / "tiles.csv")
     assert asked.truth is None  # opened after the search
 
 
@@ -38,40 +35,30 @@ def test_a_case_asks_for_what_its_pictures_say(kind, searched):
     assert asked.ground_table == (Path("city/ground.csv") if kind == "photo" and not searched else None)
 
 
-def test_a_city_is_rendered_once(tmp_path, monkeypatch):
+def test_a_city_is_rendered_once_and_a_part_of_it_is_its_western_columns(tmp_path, monkeypatch):
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
     seen = []
 
     def exported(root, world, photo_fov_deg, **options):
         seen.append((*world.styles, world.places, world.seed, photo_fov_deg, world.panorama_px))
-        root.mkdir(parents=True)
+        for column in range(100, 108):
+            (root / f"tiles/18/{column}").mkdir(parents=True)
 
     monkeypatch.setattr(trials, "export_own_city", exported)
-    case = Case(places=7)
-    first = trials.world_city(case, 3, progress=False)
-    assert trials.world_city(case, 3, progress=False) == first
-    assert trials.world_city(replace(case, searched=True), 3, progress=False) == first
-    assert trials.world_city(replace(case, kind="photo"), 3, progress=False) != first
-    assert trials.world_city(case, 4, progress=False) != first
+    case = Case(places=7, seed=3)
+    first = trials.world_city(case, progress=False)
+    part = trials.world_city(replace(case, searched=True, outside=True), progress=False)
+    assert part == first
+    assert sorted(path.name for path in part.glob("part/18/*")) == ["100", "101", "102", "103", "104"]
+    assert trials.request_for(replace(case, outside=True), part, tmp_path / "out").tiles == part / "part"
+    assert trials.world_city(replace(case, kind="photo"), progress=False) != first
+    assert trials.world_city(replace(case, seed=4), progress=False) != first
     assert seen == [("old_town", 7, 3, None, 128), ("old_town", 7, 3, 80.0, 512), ("old_town", 7, 4, None, 128)]
 
 
 def test_no_profile_searches_a_style_that_was_learnt_from():
-    for profile in ("tiny", "laptop", "paper"):
-        settings = trials.study(profile, 0)
-        assert settings.case.style == "downtown"
-        assert settings.again.style == "old_town"
-
-
-def test_a_part_of_the_tiles_is_its_western_columns(tmp_path):
-    for column in range(100, 108):
-        (tmp_path / f"tiles/18/{column}").mkdir(parents=True)
-        (tmp_path / f"tiles/18/{column}/7.jpg").touch()
-    part = trials.part_of(tmp_path)
-    assert sorted(path.name for path in part.glob("18/*")) == ["100", "101", "102", "103", "104"]
-    assert (part / "18/104/7.jpg").exists()
-    asked = trials.request_for(Case(outside=True), tmp_path, tmp_path / "out")
-    assert (asked.tiles, asked.ground) == (part, tmp_path / "ground")
+    assert {case.style for case in trials.CASES.values()} == {"downtown"}
+    assert Case().style == "old_town"  # of the calibrations
 
 
 def test_a_drive_goes_on_to_the_nearest_place_that_is_left():
@@ -97,9 +84,6 @@ def test_a_trial_knows_what_is_right_alone_and_in_the_drive():
     one = trial()
     assert one.error_m()[:, 0] == pytest.approx([2**0.5, np.hypot(49, 1), 2**0.5])
     assert one.right().tolist() == [1, 0, 1]
-    assert not one.outside().any()
-    moved = replace(one, where_m=one.where_m + np.array([[0, 0], [0, 8], [0, 9]]))
-    assert moved.outside().tolist() == [False, False, True]
     together = one.together(scale=20.0)
     assert one.right(together).tolist() == [1, 1, 1]
     assert together.probability.min() > 0.9

@@ -22,7 +22,7 @@ from ucvgl.lab.cache import run_stage
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
 from ucvgl.methods.common import BEST, device
 from ucvgl.methods.curriculum import CHOSEN_BY, train_on_pseudo_labels
-from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, describe, neighbours
+from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, neighbours
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels, quality
 from ucvgl.training import TrainingConfig
 
@@ -65,7 +65,7 @@ def starting_model(config: AdaptConfig) -> tuple[TwoViewEncoder, Pretraining]:
 
 def adapt(
     model: TwoViewEncoder, start: Pretraining, images: Dataset, config: AdaptConfig, given: Tensor | None = None, *,
-    came: Descriptors | None = None, progress: bool = True,
+    came: Descriptors, progress: bool = True,
 ) -> tuple[TwoViewEncoder, list[dict[str, Any]]]:  # fmt: skip
     """The encoders after training on these images, from the run cache.
 
@@ -75,13 +75,13 @@ def adapt(
         images: N pictures and M candidates; nothing says which belong together.
         config: how long.
         given: (N,) int64 candidates of pictures whose place is known, -1 elsewhere: semi-supervised; None: none is.
-        came: the images' descriptors by these encoders, if they are known.
+        came: the images' descriptors by these encoders.
         progress: show bars.
 
     Returns:
         the encoders, on the GPU if there is one, and the name and MEASURES of a round for them as they came and for each epoch.
     """
-    before = quality(neighbours(came or describe(model, images, start)))
+    before = quality(neighbours(came))
     rows: list[dict[str, Any]] = []
     if config.epochs > 0:
         known = torch.full((len(images),), -1) if given is None else given

@@ -31,7 +31,7 @@ class Request:
     heading_deg: float | None = None  # of the pictures that do not say theirs; None searches for it
     camera_height_m: float = 2.5  # above the ground
     crop_offset_px: int = 0  # of cropped panoramas
-    scheme: Scheme | None = None  # of tile names; None: what fits
+    scheme: Scheme | None = None  # of tile names: 'xyz', 'tms' (rows from the south) or 'zyx' (ArcGIS); None: what fits
     zoom: int | None = None  # of tile names of several levels
     epsg: int | None = None  # of tiles that do not say theirs
     span_m: float = SPAN_M  # edge of a candidate

@@ -134,13 +134,7 @@ def check_ground(
 ) -> Ground:  # fmt: skip
     """Looks at every picture below a folder once: decodes it, tells its kind, and gathers what is known of its view.
 
-    Args:
-        root: the folder of street pictures, subfolders included.
-        table: a CSV with a file column, and fov_deg, heading_deg or both; cells may be empty, pictures may be missing.
-        kind: all pictures are of this kind; told one by one if not given.
-        fov_deg: horizontal field of view of the photos for which neither table nor EXIF has one.
-        heading_deg: heading of the pictures for which neither table nor EXIF nor XMP has one; 0 says north-aligned.
-        progress: show a bar.
+    The arguments are fields of `inputs.Request`. Of a table cells may be empty, and pictures may be missing.
 
     Raises:
         InputError: the folder is absent or holds no picture, the table is damaged, names none of the pictures or two by

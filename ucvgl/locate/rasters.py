@@ -25,11 +25,9 @@ DRIVERS = {
     b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff", b"\x89PNG": "PNG", b"\xff\xd8": "JPEG",
     b"RIFF": "WEBP", b"BM": "BMP", b"\0\0\0\x0cjP": "JP2OpenJPEG", b"\xff\x4f\xff\x51": "JP2OpenJPEG",
 }  # fmt: skip
-PART_PX = 2048  # edge of the windows that a file is looked through by: one is held in memory at a time
 OPEN_FILES = 64  # that are kept open, with what GDAL keeps of their pixels
-GRID_PX = 512  # edge up to which every pixel is asked whether it is ground; of a larger file one in GRID_STEP
-GRID_STEP = 8
-SAMPLE = 64  # pixels across that a window contributes to the stretch
+LOOK_PX = 2048  # edge up to which every pixel is looked at before anything is cut; of a larger file as many in all
+SAMPLES = 4096  # values that a file contributes to the stretch, about
 EDGE_PX = 32  # samples along a tile's edge
 FILLED = 0.75  # of a range of values that the brightest pixels must reach, for it to be taken as the range
 CEILINGS = (1.0, *(float(2**bits - 1) for bits in range(8, 17)))
@@ -75,7 +73,7 @@ def opened(path: Path) -> DatasetReader:
 
 
 def look(root: Path, name: str, tags: bool) -> Raster:
-    """Opens a file, finds where it lies if `tags`, and reads all of it, so that a damaged one is known."""
+    """Opens a file, finds where it lies if `tags`, and looks at its pixels, so that a damaged one is known."""
     try:
         with opened(root / name) as file:
             kind = np.dtype(file.dtypes[0])
@@ -97,25 +95,17 @@ def _said(error: Exception) -> str:
 
 
 def _looked_through(file: DatasetReader, found: Raster) -> Raster:
-    """Reads all windows: where the file is ground, a sample of values that are no bytes, and the edges of a small tile."""
-    step = 1 if max(file.shape) <= GRID_PX else GRID_STEP
-    grid = np.ones([len(range(step // 2, n, step)) for n in file.shape], bool)
-    samples, edges = [], None
-    for row in range(0, file.height, PART_PX):
-        for column in range(0, file.width, PART_PX):
-            window = Window(column, row, min(PART_PX, file.width - column), min(PART_PX, file.height - row))
-            values, ground = raw(file, window)
-            coarse = ground[step // 2 :: step, step // 2 :: step]
-            grid[row // step :, column // step :][: len(coarse), : coarse.shape[1]] = coarse
-            if found.kind != "uint8":
-                every = -(-max(ground.shape) // SAMPLE)
-                samples.append(values[:, ::every, ::every][:, ground[::every, ::every]].ravel())
-            elif ground.shape == file.shape and min(file.shape) > 1:
-                at, along = (np.linspace(0, n - 1, EDGE_PX).astype(int) for n in file.shape)
-                edges = np.stack([values[:, 0, along], values[:, -1, along], values[:, at, 0], values[:, at, -1]])
-                edges = edges.transpose(0, 2, 1).astype(np.float32)
-    sample = np.concatenate(samples).astype(np.float64) if samples else None
-    return found._replace(ground=None if grid.all() else grid, sample=sample, edges=edges)
+    """Where the file is ground, a sample of values that are no bytes, and the edges of a small tile."""
+    values, ground = raw(file, Window(0, 0, file.width, file.height), tuple(min(n, LOOK_PX) for n in file.shape))
+    sample = edges = None
+    if found.kind != "uint8":
+        sample = values[:, ground]
+        sample = sample[:, :: max(sample.shape[1] // SAMPLES, 1)].ravel().astype(np.float64)
+    elif ground.shape == file.shape and min(file.shape) > 1:
+        at, along = (np.linspace(0, n - 1, EDGE_PX).astype(int) for n in file.shape)
+        edges = np.stack([values[:, 0, along], values[:, -1, along], values[:, at, 0], values[:, at, -1]])
+        edges = edges.transpose(0, 2, 1).astype(np.float32)
+    return found._replace(ground=None if ground.all() else ground, sample=sample, edges=edges)
 
 
 # ---------------------------------------------------------------------------------------------------------- the position
@@ -177,18 +167,23 @@ def bands(file: DatasetReader) -> list[int]:
     return colours if len(colours) == 3 else others[:3] if len(others) >= 3 else others[:1]
 
 
-def raw(file: DatasetReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Values (1 or 3, h, w) of a window as the file has them, a palette's colours in its place, and where it is ground."""
-    ground = np.ones((window.height, window.width), bool)
+def raw(file: DatasetReader, window: Window, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Values (1 or 3, h, w) of a window as the file has them, a palette's colours in its place, and where it is ground.
+
+    shape: (h, w), fewer than the window's; some pixels are then left out.
+    """
+    height, width = shape or (window.height, window.width)
+    ground = np.ones((height, width), bool)
     if any(flag.name != "all_valid" for flags in file.mask_flag_enums for flag in flags):
-        ground = file.dataset_mask(window=window) > 0
+        ground = file.dataset_mask(window=window, out_shape=(height, width)) > 0
     if file.colorinterp[0].name == "palette":
         table = np.zeros((1 << 16, 4), np.uint8)  # red, green, blue, alpha by value
         for value, colour in file.colormap(1).items():
             table[value] = colour
-        coloured = table[file.read(1, window=window)].transpose(2, 0, 1)
+        coloured = table[file.read(1, window=window, out_shape=(height, width))].transpose(2, 0, 1)
         return coloured[:3], ground & (coloured[3] > 0)
-    values = file.read(bands(file), window=window)
+    colours = bands(file)
+    values = file.read(colours, window=window, out_shape=(len(colours), height, width))
     if values.dtype.kind == "f":
         finite = np.isfinite(values).all(0)
         values, ground = np.where(finite, values, 0), ground & finite

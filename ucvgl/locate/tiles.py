@@ -105,13 +105,7 @@ def open_mosaic(
 ) -> Mosaic:  # fmt: skip
     """Finds the tiles below a folder and where each lies. What a file says counts more than its name; a table is asked alone.
 
-    Args:
-        root: the folder, subfolders included.
-        table: a CSV with a header: file, latitude and longitude of the tile's centre, metres_per_pixel or span_m (across).
-        scheme: how tile names are read: 'xyz', 'tms' (rows from the south) or 'zyx' (ArcGIS); None: what fits.
-        zoom: the level to take from tile names of several.
-        epsg: the coordinate system of files that do not say theirs; they are WGS84 if they look like degrees.
-        progress: show a bar.
+    The arguments are fields of `inputs.Request`. Files that do not say their coordinate system are WGS84 if they look like degrees.
 
     Raises:
         InputError: no usable tile, tiles without positions, of several zoom levels or twice at one place, an unknown
