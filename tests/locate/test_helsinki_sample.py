@@ -4,6 +4,7 @@ import csv
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from ucvgl import paths
@@ -42,15 +43,13 @@ def test_ten_photos_are_placed(helsinki: Path, monkeypatch: pytest.MonkeyPatch) 
         kind="photo", fov_deg=70.0, stride_m=25.0, epochs=1,
     )  # fmt: skip
     outcome = locate(request, progress=False)
-    with (outcome.folder / "positions.csv").open(encoding="utf-8") as file:
-        assert len(list(csv.DictReader(file))) == 10
-    located = outcome.located
-    assert len(located) == 10
-    assert (
-        10 * 6 * 6 <= len(outcome.inputs.candidates) <= 10 * 7 * 7
-    )  # 150 / 25 steps each way; nothing between the tiles
-    assert all(60.20 < one.latitude < 60.29 and 24.82 < one.longitude < 24.98 for one in located)
-    assert len({round(one.latitude, 6) for one in located}) > 1
+    places = outcome.places
+    assert len(pd.read_csv(outcome.folder / "positions.csv")) == len(places) == 10
+    # 150 / 25 steps each way; nothing between the tiles
+    assert 10 * 6 * 6 <= len(outcome.inputs.candidates) <= 10 * 7 * 7
+    assert places["latitude"].between(60.20, 60.29).all()
+    assert places["longitude"].between(24.82, 24.98).all()
+    assert places["latitude"].nunique() > 1
     report = (outcome.folder / "report.md").read_text(encoding="utf-8")
     assert "2.5 m above flat ground" in report
     assert (outcome.folder / "map.html").stat().st_size > 100_000
