@@ -7,8 +7,8 @@ Ours, in none of the papers. A top view and a square of a satellite image belong
 square's middle: as near as the grid of candidates that a city is searched in can promise. Squares a little farther
 off are hard negatives of their own, so that of overlapping candidates the nearest one wins. Part of the top views is
 cut to the sector that a photo would show. The encoders learn from the styles garden and canal; the calibrations are a
-logistic regression of the evidence (ucvgl/locate/confidence.py), fitted in two cities of old_town that are searched as
-anybody's would be; downtown is left for the check (notebook 07).
+logistic regression of the evidence (ucvgl/locate/confidence.py), fitted in cities of these styles and of
+old_town that are searched as anybody's would be; downtown is left for the check (notebook 07).
 """
 
 import argparse
@@ -44,7 +44,8 @@ from ucvgl.world.pairs import WorldConfig, world_pairs
 SPAN_M = 50.0  # of a top view and of a candidate
 CITIES = ("garden", "canal") * 4
 CASES = tuple(Case(kind, searched) for kind, searched in product(("panorama", "photo"), (False, True)))
-SEEDS = (11, 12)  # of a calibration's cities
+# style and seed of a calibration's cities; also of the encoders' styles, so that more than one is known
+CALIBRATION_CITIES = (("old_town", 11), ("old_town", 12), ("garden", 21), ("canal", 22))
 SCALES = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0)  # that are tried
 
 
@@ -238,12 +239,14 @@ def calibrate(case: Case) -> Calibration:
 
     The encoders stay as they came: ten epochs on each city's imagery would take hours, and change the evidence little.
     """
-    whole = [search_city(replace(case, seed=seed)) for seed in SEEDS]
-    part = [search_city(replace(case, seed=seed, outside=True)) for seed in SEEDS]
+    cities = [replace(case, style=style, seed=seed) for style, seed in CALIBRATION_CITIES]
+    whole = [search_city(city) for city in cities]
+    part = [search_city(replace(city, outside=True)) for city in cities]
     headings = "headings searched for" if case.searched else "known headings"
+    styles = ", ".join(sorted({city.style for city in cities}))
     words = (
-        f"{len(SEEDS)} synthetic cities of the style {case.style}, {case.places} {case.kind}s each, {headings}, each searched in "
-        "all its tiles and in those of a part, which two of five pictures lie outside of"
+        f"{len(cities)} synthetic cities ({styles}), {case.places} {case.kind}s each, {headings}, each searched in "
+        "all its tiles and in those of a part, which a third of the pictures lies outside of"
     )
     values = np.concatenate([trial.found.evidence.values for trial in whole + part])
     error_m = np.concatenate([trial.error_m() for trial in whole + part])

@@ -29,21 +29,21 @@ BOTH = BothWays(
 
 
 def test_evidence_by_hand():
-    found = c.evidence(BOTH, LINE)
+    found = c.evidence(BOTH, LINE, np.array([0.75, 0.25]))
     # picture 0: the second candidate overlaps the first, so the margin is to the third; its candidate prefers picture 1
-    assert found.values[0] == pytest.approx([0.2, 0.5, 1 / 2, 1 / 4, 1 / 2])
+    assert found.values[0] == pytest.approx([0.2, 0.75, 1 / 2, 1 / 4, 1 / 2])
     # picture 1: a tie with a candidate elsewhere; a mutual match; the other four lie far away
-    assert found.values[1] == pytest.approx([0, 0.4, 1, 0, 1 / 2])
+    assert found.values[1] == pytest.approx([0, 0.25, 1, 0, 1 / 2])
     assert found.best.tolist() == [[0, 1, 2, 3, 4], [3, 2, 0, 1, 4]]
     assert found.distance_m.tolist() == [[0, 5, 100, 200, 300], [0, 100, 200, 195, 100]]
     assert found.score[0].tolist() == [0.9, 0.88, 0.7, 0.6, 0.5]
 
 
 def test_a_list_that_never_leaves_the_place_counts_what_is_sure():
-    assert c.evidence(BOTH, LINE / 100).values[0] == pytest.approx([0.5, 0.5, 0.5, 1, 0.5])
+    assert c.evidence(BOTH, LINE / 100, np.ones(2)).values[0] == pytest.approx([0.5, 1, 0.5, 1, 0.5])
 
 
-def naive(both, where):
+def naive(both, where, ground, satellite):
     rows = []
     n, k = len(both.ground_index), min(c.NEIGHBOURS, len(where))
     for i in range(n):
@@ -53,10 +53,14 @@ def naive(both, where):
         first = next((j for j in range(k) if away[j] > c.RADIUS_M), k - 1)
         own = both.satellite_index[index[0], : c.PICTURES].tolist()
         agree = [d <= c.NEAR_M for d in away[1:5]]
+        likelihood = np.exp(c.SCALE * (satellite @ ground[i]).numpy())
+        likelihood /= likelihood.sum()
         rows.append(
             [
                 score[0] - score[first],
-                score[0] - score[-1],
+                sum(
+                    likelihood[j] for j in range(len(where)) if np.linalg.norm(where[j] - where[index[0]]) <= c.BESIDE_M
+                ),
                 1 / (own.index(i) + 1) if i in own else 0,
                 sum(agree) / len(agree),
             ]
@@ -71,9 +75,10 @@ def test_evidence_against_plain_loops_and_free_of_a_shift(seed, n, m):
     ground, satellite = (torch.randn(size, 4, generator=generator, dtype=torch.float64) for size in (n, m))
     where = 90 * torch.rand(m, 2, generator=generator).numpy()
     both = both_ways(ground, satellite, min(m, 22), min(n, 7))
-    found = c.evidence(both, where)
-    assert found.values == pytest.approx(naive(both, where), abs=1e-12)
-    shifted = c.evidence(replace(both, ground_score=both.ground_score - 7), where)
+    mass = c.mass_beside(ground, satellite, where, both.ground_index[:, 0].numpy())
+    found = c.evidence(both, where, mass)
+    assert found.values == pytest.approx(naive(both, where, ground, satellite), abs=1e-9)
+    shifted = c.evidence(replace(both, ground_score=both.ground_score - 7), where, mass)
     assert shifted.values == pytest.approx(found.values, abs=1e-9)
     assert (found.values >= 0).all()
     assert (found.values[:, 2:] <= 1).all()

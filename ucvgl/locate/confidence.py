@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.optimize import minimize
 from scipy.special import expit, logit
+from torch import Tensor
 
 from ucvgl.search import BothWays
 
@@ -26,10 +28,15 @@ RADIUS_M = 10.0
 NEAR_M = 50.0  # candidates within so many metres of the best agree with it; about the edge of a tile
 NEIGHBOURS = 20  # of each picture: long enough to reach beyond the candidates that overlap the best
 PICTURES = 5  # neighbours of each candidate
-FEATURES = ("margin", "contrast", "match", "agreement", "mutual")
+BESIDE_M = 15.0  # candidates within so many metres of the best lie beside it
+SCALE = 20.0  # of cosines, in the softmax of `mass_beside`; fixed before the fit, which weighs the result
+FEATURES = ("margin", "mass", "match", "agreement", "mutual")
 # as calibrations name them
-SETTINGS = {"radius_m": RADIUS_M, "near_m": NEAR_M, "k": NEIGHBOURS, "k_pictures": PICTURES}
+SETTINGS = {
+    "radius_m": RADIUS_M, "near_m": NEAR_M, "beside_m": BESIDE_M, "scale": SCALE, "k": NEIGHBOURS, "k_pictures": PICTURES,
+}  # fmt: skip
 LEVELS = (0.5, 0.9)  # of the radii that are given with a place
+BLOCK = 256  # pictures whose likelihoods are held at a time
 LEAST = 1e-6  # probabilities are kept this far from 0 and 1
 
 
@@ -53,13 +60,29 @@ class Evidence:
     distance_m: np.ndarray  # (N, B) float64, from the best candidate, 0 for itself
 
 
-def evidence(both: BothWays, centre_m: np.ndarray) -> Evidence:
+def mass_beside(ground: Tensor, satellite: Tensor, centre_m: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """(N,) float64: the part of softmax(SCALE cosine) over all candidates that lies within BESIDE_M of a picture's best one.
+
+    Args:
+        ground: (N, D) descriptors of the pictures.
+        satellite: (M, D) of the candidates.
+        centre_m: (M, 2) where candidates lie.
+        best: (N,) int64 candidates.
+    """
+    where, found = torch.from_numpy(centre_m), []
+    for part, at in zip(ground.split(BLOCK), torch.from_numpy(best).split(BLOCK), strict=True):
+        likelihood = (SCALE * part @ satellite.T).softmax(1).double().cpu()  # (B, M)
+        found.append((likelihood * (torch.cdist(where[at], where) <= BESIDE_M)).sum(1))
+    return torch.cat(found).numpy()
+
+
+def evidence(both: BothWays, centre_m: np.ndarray, mass: np.ndarray) -> Evidence:
     """The evidence for each picture's best candidate, from the lists of a retrieval. O(N k), no truth.
 
     With s_1 >= ... >= s_k the scores of a picture's list, and e the first of it that lies elsewhere (e = k where none does,
     so that the margin is what is sure):
         margin: s_1 - s_e.
-        contrast: s_1 - s_k.
+        mass: as of `mass_beside`: how far the likelihood of all candidates agrees on one spot.
         match: 1 / r, r the picture's place in the list of pictures of its best candidate; 1 is a mutual match, 0 is none
             of the first PICTURES.
         agreement: the fraction of the candidates two to five within NEAR_M of the best.
@@ -68,6 +91,7 @@ def evidence(both: BothWays, centre_m: np.ndarray) -> Evidence:
     Args:
         both: pictures as ground, candidates as satellite; from `search.both_ways` or re-scored (reranking).
         centre_m: (M, 2) where candidates lie.
+        mass: (N,) of each picture's best candidate.
     """
     k = min(NEIGHBOURS, len(centre_m))
     score, index = both.ground_score.double().cpu().numpy()[:, :k], both.ground_index.cpu().numpy()[:, :k]
@@ -81,7 +105,7 @@ def evidence(both: BothWays, centre_m: np.ndarray) -> Evidence:
     values = np.stack(
         [
             score[:, 0] - score[np.arange(len(score)), first],
-            score[:, 0] - score[:, -1],
+            mass,
             match,
             (distance[:, 1:BEST] <= NEAR_M).mean(1),
             np.full(len(score), (match == 1).mean()),

@@ -23,7 +23,7 @@ from ucvgl.errors import InputError
 from ucvgl.lab.cache import run_stage
 from ucvgl.locate.adapt import AdaptConfig, adapt, starting_model
 from ucvgl.locate.candidates import Candidates
-from ucvgl.locate.confidence import NEIGHBOURS, PICTURES, Calibration, Evidence, evidence, load_calibration
+from ucvgl.locate.confidence import NEIGHBOURS, PICTURES, Calibration, Evidence, evidence, load_calibration, mass_beside
 from ucvgl.locate.inputs import Inputs
 from ucvgl.locate.pictures import Ground, Kind, Picture
 from ucvgl.locate.views import StreetConfig, street_views
@@ -94,7 +94,8 @@ def search(inputs: Inputs, kind: Kind, given: Tensor | None = None, *, progress:
     after = Descriptors(picture_turns(model, images, start).half(), together(turned).half())
     exact = Descriptors(after.ground.float(), after.satellite.float())  # the CPU multiplies half precision slowly
     both = csls_neighbours(exact.ground, exact.satellite, min(NEIGHBOURS, len(candidates)), min(PICTURES, len(known)))
-    found = evidence(both, candidates.centre_m)
+    mass = mass_beside(exact.ground, exact.satellite, candidates.centre_m, both.ground_index[:, 0].cpu().numpy())
+    found = evidence(both, candidates.centre_m, mass)
     return Search(kind, ground.of_kind(kind), images, headings, known, after, found, rounds)
 
 

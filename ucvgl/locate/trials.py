@@ -25,7 +25,8 @@ from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.own_city import OWN_CITY, export_own_city
 
 FOV_DEG = 80.0  # of photos
-WESTERN = 5 / 8  # of a city's columns of tiles, where pictures are to lie outside
+WESTERN = 0.7  # of a city's columns of tiles, where a third of the pictures is to lie outside
+PART = f"western-{WESTERN:g}"  # the folder of these
 SPEED_M_S = Request.speed_m_s  # at most, of a drive
 
 
@@ -35,10 +36,10 @@ class Case:
 
     kind: Kind = "panorama"
     searched: bool = False  # are the pictures' headings hidden
-    style: str = "old_town"  # which the calibrations were fitted on; the encoders on others
+    style: str = "old_town"  # the calibrations were fitted on it among others, the encoders on others alone
     places: int = 300
     city_size_m: float = 1000.0
-    outside: bool = False  # are tiles of a part given, so that about two of five pictures lie outside
+    outside: bool = False  # are tiles of a part given, so that about a third of the pictures lies outside
     epochs: int = 0  # of training on the city's own imagery
     seed: int = 0  # of the city
 
@@ -111,9 +112,9 @@ def world_city(case: Case, *, progress: bool = True) -> Path:
             city_size_m=case.city_size_m,
         )  # fmt: skip
         export_own_city(root, world, photo_fov_deg=FOV_DEG if photo else None, progress=progress)
-    if case.outside and not (root / "part").exists():
+    if case.outside and not (part := root / PART).exists():
         columns = sorted((root / "tiles").glob("*/*"))
-        with new_folder(root / "part") as scratch:
+        with new_folder(part) as scratch:
             for column in columns[: round(len(columns) * WESTERN)]:
                 shutil.copytree(column, scratch / column.relative_to(root / "tiles"))
     return root
@@ -121,7 +122,7 @@ def world_city(case: Case, *, progress: bool = True) -> Path:
 
 def request_for(case: Case, city: Path, out: Path) -> Request:
     """What one would ask `ucvgl locate` for this city: headings stated or tabled, unless they are to be searched."""
-    tiles = city / ("part" if case.outside else "tiles")
+    tiles = city / (PART if case.outside else "tiles")
     request = Request(city / "ground", tiles, out, kind=case.kind, epochs=case.epochs)
     if case.kind == "photo":
         return replace(request, ground_table=None if case.searched else city / "ground.csv", fov_deg=FOV_DEG)
