@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy_sets import ENCODER, N, toy
+from toy_sets import ENCODER, N, killed_and_resumed, toy
 from toy_sets import same as equal
 
 from ucvgl.encoders import save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.locate import adapt as module
 from ucvgl.locate.adapt import AdaptConfig, adapt, starting_model
+from ucvgl.methods import curriculum
 from ucvgl.methods.ucvgl import describe, neighbours
 from ucvgl.pseudo_labels import quality
 
@@ -111,6 +112,20 @@ def test_what_is_worse_than_before_is_not_kept(config, monkeypatch):
     model, after, rounds = run(config, RIGHT)
     assert after is model
     assert len(rounds) == 3  # the report shows what was tried
+
+
+def test_a_killed_training_goes_on_to_the_same_encoders(config, monkeypatch, tmp_path):
+    kept_whatever(monkeypatch)
+    _, whole, rows = run(config, RIGHT)
+    epochs, task = [], curriculum.PseudoPairs
+    real = task.order
+    monkeypatch.setattr(task, "order", lambda self, epoch, *rest: epochs.append(epoch) or real(self, epoch, *rest))
+    _, resumed, again = killed_and_resumed(
+        monkeypatch, tmp_path / "other", task, "order", lambda epoch, *_: epoch == 1, lambda: run(config, RIGHT)
+    )
+    assert epochs == [0, 1]  # and not the first again
+    assert same(whole, resumed)
+    assert [row | {"seconds": 0} for row in again] == [row | {"seconds": 0} for row in rows]
 
 
 def test_one_picture_or_two_are_no_failure(config):
