@@ -242,11 +242,12 @@ def calibrate(case: Case) -> Calibration:
     cities = [replace(case, style=style, seed=seed) for style, seed in CALIBRATION_CITIES]
     whole = [search_city(city) for city in cities]
     part = [search_city(replace(city, outside=True)) for city in cities]
+    outside = np.mean([trial.outside().mean() for trial in part])
     headings = "headings searched for" if case.searched else "known headings"
     styles = ", ".join(sorted({city.style for city in cities}))
     words = (
         f"{len(cities)} synthetic cities ({styles}), {case.places} {case.kind}s each, {headings}, each searched in "
-        "all its tiles and in those of a part, which a third of the pictures lies outside of"
+        f"all its tiles and in those of a part, which {outside:.0%} of the pictures lie outside of"
     )
     values = np.concatenate([trial.found.evidence.values for trial in whole + part])
     error_m = np.concatenate([trial.error_m() for trial in whole + part])

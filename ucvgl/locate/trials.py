@@ -25,8 +25,8 @@ from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.own_city import OWN_CITY, export_own_city
 
 FOV_DEG = 80.0  # of photos
-WESTERN = 0.7  # of a city's columns of tiles, where a third of the pictures is to lie outside
-PART = f"western-{WESTERN:g}"  # the folder of these
+WESTERN = 2 / 3  # of a city's columns of tiles, where a third of the pictures is to lie outside
+PART = f"western-{WESTERN:.3f}"  # the folder of these
 SPEED_M_S = Request.speed_m_s  # at most, of a drive
 
 
@@ -68,6 +68,10 @@ class Trial:
     def right(self, placement: Placement | None = None) -> np.ndarray:
         """(N,) 1 where the first candidate lies within RADIUS_M of the truth, else 0."""
         return (self.error_m(placement and placement.best)[:, 0] <= RADIUS_M).astype(float)
+
+    def outside(self) -> np.ndarray:
+        """(N,) bool: which pictures no candidate is near enough to."""
+        return np.linalg.norm(self.where_m[:, None] - self.candidates.centre_m, axis=-1).min(1) > RADIUS_M
 
     def degrees(self) -> np.ndarray:
         """(N, 2) latitude and longitude where the pictures were taken."""
