@@ -25,7 +25,7 @@ from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.own_city import OWN_CITY, export_own_city
 
 FOV_DEG = 80.0  # of photos
-WESTERN = 2 / 3  # of a city's columns of tiles, where a third of the pictures is to lie outside
+WESTERN = 5 / 8  # of a city's columns of tiles, where two of five pictures are to lie outside
 PART = f"western-{WESTERN:.3f}"  # the folder of these
 SPEED_M_S = Request.speed_m_s  # at most, of a drive
 
@@ -39,7 +39,7 @@ class Case:
     style: str = "old_town"  # the calibrations were fitted on it among others, the encoders on others alone
     places: int = 300
     city_size_m: float = 1000.0
-    outside: bool = False  # are tiles of a part given, so that about a third of the pictures lies outside
+    outside: bool = False  # are tiles of a part given, so that about two of five pictures lie outside
     epochs: int = 0  # of training on the city's own imagery
     seed: int = 0  # of the city
 
