@@ -249,9 +249,11 @@ def calibrate(case: Case) -> Calibration:
         f"{len(cities)} synthetic cities ({styles}), {case.places} {case.kind}s each, {headings}, each searched in "
         f"all its tiles and in those of a part, which {outside:.0%} of the pictures lie outside of"
     )
+    # the encoders know their own styles: there a drive's likelihood may be sharper than it should be elsewhere
+    scale = fit_scale([trial for trial, city in zip(whole, cities, strict=True) if city.style not in CITIES])
     values = np.concatenate([trial.found.evidence.values for trial in whole + part])
     error_m = np.concatenate([trial.error_m() for trial in whole + part])
-    return fit_calibration(values, error_m, measured_on=words, scale=fit_scale(whole))
+    return fit_calibration(values, error_m, measured_on=words, scale=scale)
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:

@@ -39,7 +39,7 @@ def gpu(monkeypatch):
         monkeypatch.setattr(module, "device", lambda: CUDA)
     for module in ("training", "methods.common"):
         monkeypatch.setattr(f"ucvgl.{module}.processes", lambda: SingleProcess(CUDA))
-    for name in ("load", "save"):
+    for name in ("read", "write"):
         monkeypatch.setattr(checkpoints, name, outside(getattr(checkpoints, name)))
     fork = torch.random.fork_rng
     # a GPU's generator is not there

@@ -52,7 +52,7 @@ def test_a_report_says_what_happened(tmp_path):
         "| round 0 | - | 30.0% | 0.0300 | 80.0% | 0.50 | 1 min 1 s |",
         "| round 1 | 10 | 50.0% | 0.0300 | 80.0% | 0.50 | 1 min 1 s |",
         "| placed within 10 m | 100.0% |", "| bad\\|name'&lt;b&gt;.jpg | cut off |", "- north is up", "| all | 10 min 3 s |",
-        "fitted on 2 synthetic cities", "- of the encoders for panoramas those kept are: round 1,",
+        "fitted on 4 synthetic cities", "- of the encoders for panoramas those kept are: round 1,",
     ):  # fmt: skip
         assert line in text, line
     assert "Mutual matches were still growing" in text
