@@ -116,7 +116,7 @@ class Gem(nn.Module):
         self.p = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, features: Tensor) -> Tensor:
-        """The formula."""
+        """(B, C, h, w) -> (B, C)."""
         positive = features.float().clamp(min=1e-6)  # not 0, whose power has an infinite slope
         return positive.pow(self.p).mean((2, 3)).pow(1 / self.p)
 
@@ -125,7 +125,7 @@ class UnitFeatures(nn.Module):
     """Scale the features of each position, (B, C, h, w), to unit length, in float32."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """The formula."""
+        """(B, C, h, w) -> (B, C, h, w)."""
         return F.normalize(features.float(), dim=1)
 
 
@@ -140,7 +140,7 @@ class Tokens(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(channels, width) for _ in range(count))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """The formula."""
+        """(B, positions, C) -> (B, width)."""
         return torch.stack([head(tokens[:, i]) for i, head in enumerate(self.heads)]).mean(0)
 
 
@@ -183,9 +183,8 @@ class Encoder(nn.Module):
                 self.pool = Tokens(self.backbone.num_prefix_tokens, self.backbone.num_features, config.width)
         if config.pooling == "tokens":
             pooled = config.width
-        elif (
-            config.pooling == "head"
-        ):  # not timm's num_features, where a layer follows the pooling (MobileNetV3 and V4)
+        elif config.pooling == "head":
+            # not timm's num_features, where a layer follows the pooling (MobileNetV3 and V4)
             pooled = self.backbone.head_hidden_size
         else:
             pooled = self.pool(features).shape[1]
@@ -306,11 +305,11 @@ def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
         with torch.inference_mode():
             descriptors = encoder(to_float(images) if images.dtype == torch.uint8 else images).float().cpu()
         if bad := int((~descriptors.isfinite()).any(1).sum()):
-            found, todo = (
-                f"NaN or infinity in {bad} of {len(descriptors)} rows",
-                "Look for NaN in images, or a diverged model.",
-            )
-            raise InputError(f"embed: batch {number}", expected="finite descriptors", found=found, todo=todo)
+            raise InputError(
+                f"embed: batch {number}", expected="finite descriptors",
+                found=f"NaN or infinity in {bad} of {len(descriptors)} rows",
+                todo="Look for NaN in images, or a diverged model.",
+            )  # fmt: skip
         out.append(descriptors)
     encoder.train(training)
     return torch.cat(out)

@@ -44,7 +44,7 @@ class Request:
     labels: Path | None = None  # CSV of known positions, to train on
     seed: int = 0  # of everything random
     drive: Literal["time", "name"] | None = (
-        None  # places pictures of one drive together, in that order; None: each alone
+        None  # pictures of one drive, placed together in that order; None: each alone
     )
     speed_m_s: float = 15.0  # of a drive by time: at most, between two time stamps
     step_m: float = 50.0  # of a drive by name: at most, between two pictures

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from ucvgl import paths
 from ucvgl.data.write import new_folder
@@ -71,7 +72,7 @@ class Trial:
 
     def outside(self) -> np.ndarray:
         """(N,) bool: which pictures no candidate is near enough to."""
-        return np.linalg.norm(self.where_m[:, None] - self.candidates.centre_m, axis=-1).min(1) > RADIUS_M
+        return cKDTree(self.candidates.centre_m).query(self.where_m)[0] > RADIUS_M
 
     def degrees(self) -> np.ndarray:
         """(N, 2) latitude and longitude where the pictures were taken."""
