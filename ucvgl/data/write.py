@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 from PIL import Image
+from torch import Tensor
 
 from ucvgl.data import open_dataset, splits_of
 from ucvgl.data.container import Dataset, ImageSet
@@ -156,6 +157,13 @@ def write_frames(data: Dataset, numbers: Sequence[int], root: Path | str) -> Pat
     return _write("frames", root, files)
 
 
+def save_image(image: Tensor, path: Path) -> None:
+    """uint8 (3, H, W) as JPEG or PNG, by the path's ending; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = image.permute(1, 2, 0).numpy()  # (H, W, 3)
+    Image.fromarray(pixels).save(path, compress_level=1, quality=JPEG_QUALITY, subsampling=0)  # PNG's option, JPEG's two
+
+
 @contextmanager
 def new_folder(root: Path | str) -> Iterator[Path]:
     """A scratch folder that becomes `root` when all is written, or is removed; InputError: `root` holds something, or is a file."""
@@ -189,8 +197,7 @@ def _write(layout: str, root: Path | str, files: Files, strip_offset: float = 0.
                 path.write_text("".join(f"{row}\n" for row in contents), encoding="utf-8", newline="\n")
             else:
                 images, index = contents
-                image = Image.fromarray(images.read(index).permute(1, 2, 0).numpy())  # (H, W, 3)
-                image.save(path, compress_level=1, quality=JPEG_QUALITY, subsampling=0)  # PNG's option, JPEG's two
+                save_image(images.read(index), path)
         sets = {
             label: open_dataset(layout, folder, skip_unreadable=False, **options)
             for label, options in splits_of(layout, folder).items()

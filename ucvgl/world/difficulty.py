@@ -50,6 +50,7 @@ HARD = Difficulty(
 LEVELS = {level.name: level for level in (EASY, MEDIUM, HARD)}
 DEFAULT_LEVEL = "medium"
 DRIVES = 3  # street-level days of a city
+DAY_KEYS = (203, 204, 205, 206)  # of the hashes that their days are drawn from
 STOPS_A_DRIVE = 40  # neighbouring places that were passed on one day
 
 
@@ -75,29 +76,18 @@ class Nuisance:
     satellite_sensor: Sensor
 
 
-def bell(*keys: object) -> Floats:
-    """A bell-shaped draw of standard deviation 1 that ends at 3: three uniform draws, summed (exact on any platform)."""
-    return 2 * (unit(*keys, 0) + unit(*keys, 1) + unit(*keys, 2)) - 3
-
-
 def satellite_condition(seed: int) -> Condition:
     """The day a city's satellite mosaic was taken: a clear summer's late morning."""
     azimuth, elevation = between(135, 175, seed, 201)[0], between(48, 60, seed, 202)[0]
     return Condition("summer", float(azimuth), float(elevation), 0.05, 0.0, 1)
 
 
-def drive_conditions(level: Difficulty, seed: int) -> tuple[Condition, ...]:
-    """The days of a city's street-level drives."""
-    if level.same_day:
-        return (satellite_condition(seed),)
-    days = []
-    for drive in range(DRIVES):
-        season = level.seasons[int(hash32(seed, 203, drive)[0]) % len(level.seasons)]
-        heights = (18, 30) if season == "winter" else (28, 58)
-        bounds = (95, 265), heights, (0.0, 0.9)
-        azimuth, elevation, cloud = (float(between(*pair, seed, 204 + k, drive)[0]) for k, pair in enumerate(bounds))
-        days.append(Condition(season, azimuth, elevation, cloud, 0.0, 2 + drive))
-    return tuple(days)
+def street_day(seed: int, keys: tuple[int, int, int, int], number: int, seasons: tuple[str, ...], traffic: int) -> Condition:
+    """A day of a city's street pictures: season, azimuth, elevation and cloud drawn by a key each, and the day's number."""
+    season = seasons[int(hash32(seed, keys[0], number)[0]) % len(seasons)]
+    bounds = (95, 265), (18, 30) if season == "winter" else (28, 58), (0.0, 0.9)
+    sun_and_cloud = (float(between(*pair, seed, key, number)[0]) for pair, key in zip(bounds, keys[1:], strict=True))
+    return Condition(season, *sun_and_cloud, 0.0, traffic)
 
 
 def draw_nuisance(level: Difficulty, count: int, seed: int, device: torch.device | str = "cpu") -> Nuisance:
@@ -105,20 +95,21 @@ def draw_nuisance(level: Difficulty, count: int, seed: int, device: torch.device
     place = np.arange(count)
 
     def spread(scale: float, key: int) -> Floats:
-        return np.float32(scale) * bell(seed, key, place)
+        """Three uniform draws, summed: a bell of standard deviation `scale` that ends at three (exact on any platform)."""
+        first, second, third = (unit(seed, key, place, k) for k in range(3))
+        return np.float32(scale) * (2 * (first + second + third) - 3)
 
     def sensor(key: int, strength: float, blur_px: float, haze: float) -> Sensor:
         exposure = spread(level.gain * strength, key)[:, None]
         balance = np.stack([spread(level.gain * strength / 3, key + 1 + channel) for channel in range(3)], -1)
         gain = np.maximum(1 + exposure + balance, np.float32(0.3))
         gamma = np.maximum(1 + spread(level.gamma * strength, key + 4), np.float32(0.4))
-        return Sensor(
-            torch.from_numpy(gain).to(device), torch.from_numpy(gamma).to(device),
-            torch.full((count,), level.noise * strength, device=device),
-            torch.from_numpy(hash32(seed, key + 5, place).astype(np.int32)).to(device), blur_px, haze,
-        )  # fmt: skip
+        noise, picks = np.full(count, level.noise * strength, np.float32), hash32(seed, key + 5, place).astype(np.int32)
+        return Sensor(*(torch.from_numpy(x).to(device) for x in (gain, gamma, noise, picks)), blur_px, haze)
 
-    days = drive_conditions(level, seed)
+    days: tuple[Condition, ...] = (satellite_condition(seed),)
+    if not level.same_day:
+        days = tuple(street_day(seed, DAY_KEYS, k, level.seasons, 2 + k) for k in range(DRIVES))
     return Nuisance(
         camera_height_m=between(*level.camera_height_m, seed, 210, place),
         heading_deg=spread(level.heading_deg, 211),

@@ -5,8 +5,8 @@ Zhu, Loianno; WACV 2025): 'car' after MSLS, 'hand_held' after Pitts30k, 'season'
 24/7. Positions say which photos belong together.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from ucvgl.data.container import Dataset, Positives
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import City
-from ucvgl.world.difficulty import Difficulty, draw_nuisance
+from ucvgl.world.difficulty import Difficulty, draw_nuisance, street_day
 from ucvgl.world.kinds import Kind
 from ucvgl.world.noise import Floats, between, hash32, unit
 from ucvgl.world.places import Places, along_streets, street_places
-from ucvgl.world.render import Rendered, Scene
 from ucvgl.world.rendering import Shots, check_settings, rendered, scene_of
 from ucvgl.world.sensor import Sensor
 from ucvgl.world.views import photos
@@ -58,6 +57,7 @@ CAMERA = Difficulty(
 SCALED = ("heading_deg", "gain", "gamma", "noise", "blur_px")  # by the setting `nuisance`
 NIGHT_GAIN, NIGHT_NOISE = 1.8, 2.5  # a camera at night exposes longer, and shows more noise
 DUSK_LIGHT = (0.80, 0.64, 0.56)  # red, green, blue that are left of the day when the sun is setting
+DAY_KEYS = (508, 506, 507, 509)  # of the hashes that days are drawn from
 DUSK_DEG = 10.0  # the sun's elevation below which it is dusk
 
 
@@ -111,8 +111,8 @@ def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", pro
 def passes(config: DriveConfig, number: int, count: int, device: torch.device | str = "cpu") -> dict[str, Shots]:
     """City `number` of the drives: "gallery", the pass past `count` stops, and "query"; InputError if it has fewer."""
     manner, scene = MANNERS[config.kind], scene_of(config, number, device)
-    city, seed = scene.city, scene.city.seed
-    stops = along_streets(street_places(city, config.spacing_m, margin_m=EDGE_M), count, seed)
+    seed = scene.city.seed
+    stops = along_streets(street_places(scene.city, config.spacing_m, margin_m=EDGE_M), count, seed)
     every, known = np.arange(count), np.arange(count * manner.headings)
     stop = known // manner.headings
     quarter_deg = np.float32(360 / manner.headings)
@@ -121,71 +121,49 @@ def passes(config: DriveConfig, number: int, count: int, device: torch.device | 
     # of both passes, one after the other
     scaled = {name: getattr(CAMERA, name) * config.nuisance for name in SCALED}
     drawn = draw_nuisance(replace(CAMERA, **scaled), len(known) + count, seed, device)
-    error = np.zeros_like(drawn.heading_deg) if manner.still else drawn.heading_deg
-    around = quarter_deg * (known % manner.headings).astype(np.float32)
-    heading = _turned(stops.heading_deg[stop], around, error[: len(known)])
-    eye_m = between(*DATABASE_EYE_M, seed, 500, stop)
-    sensor, today = drawn.ground_sensor.take(known), np.zeros(len(known), np.int32)
-    database = photo_shots(
-        scene, stops.metres[stop], heading, eye_m, today, database_days, sensor, config.photo_px, config.fov_deg
-    )
+    error_deg = drawn.heading_deg * np.float32(not manner.still)
+    around_deg = quarter_deg * (known % manner.headings).astype(np.float32)
+    heading_deg = _turned(stops.heading_deg[stop], around_deg, error_deg[: len(known)])
+    poses = *stops.metres[stop].T, between(*DATABASE_EYE_M, seed, 500, stop), heading_deg
+    camera, today = partial(photos, size_px=config.photo_px, fov_deg=config.fov_deg), np.zeros(len(known), np.int32)
+    gallery = Shots(scene, camera, poses, drawn.ground_sensor.take(known), database_days, today, heading_deg)
 
-    asked = stops.metres if manner.still else _beside(city, stops, manner)
+    metres = stops.metres if manner.still else _beside(scene.city, stops, manner)
     quarter = (hash32(seed, 501, every) % np.uint32(manner.headings)).astype(np.float32)
-    away = np.float32(manner.turn_deg) * between(-1, 1, seed, 502, every)
-    heading = _turned(stops.heading_deg, quarter_deg * quarter, away + error[len(known) :])
-    eye_m = between(*manner.eye_m, seed, 500 if manner.still else 504, every)
+    away_deg = np.float32(manner.turn_deg) * between(-1, 1, seed, 502, every)
+    heading_deg = _turned(stops.heading_deg, quarter_deg * quarter, away_deg + error_deg[len(known) :])
+    poses = *metres.T, between(*manner.eye_m, seed, 500 if manner.still else 504, every), heading_deg
+    camera = partial(photos, size_px=config.photo_px, fov_deg=config.fov_deg + manner.fov_deg)
     day = (hash32(seed, 503, every) % np.uint32(len(query_days))).astype(np.int32)
     sensor = _darkened(drawn.ground_sensor.take(len(known) + every), query_days, day)
-    query = photo_shots(
-        scene, asked, heading, eye_m, day, query_days, sensor, config.photo_px, config.fov_deg + manner.fov_deg
-    )
-    return {"gallery": database, "query": query}
-
-
-def photo_shots(
-    scene: Scene, metres: NDArray, heading_deg: Floats, eye_m: Floats, day: NDArray, days: Sequence[Condition],
-    sensor: Sensor, size_px: tuple[int, int], fov_deg: float,
-) -> Shots:  # fmt: skip
-    """A photo at each of (N, 2) metres, from eyes (N,) above the ground, along headings (N,)."""
-
-    def view(day: Condition, rows: NDArray) -> Rendered:
-        where = scene.tensors(rows, *metres.T, eye_m, heading_deg)
-        return photos(scene, day, *where, size_px=size_px, fov_deg=fov_deg)
-
-    return Shots(metres, day, tuple(days), sensor, view, heading_deg)
+    return {"gallery": gallery, "query": Shots(scene, camera, poses, sensor, query_days, day, heading_deg)}
 
 
 def drive_days(kind: str, seed: int) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
     """The days of a city's database pass and of its query pass."""
-
-    def day(key: int, seasons: tuple[str, ...], traffic: int) -> Condition:
-        azimuth, elevation = float(between(95, 265, seed, 506, key)[0]), float(between(28, 58, seed, 507, key)[0])
-        season = seasons[int(hash32(seed, 508, key)[0]) % len(seasons)]
-        return Condition(season, azimuth, elevation, float(between(0.0, 0.9, seed, 509, key)[0]), 0.0, traffic)
-
     if kind == "season":  # the same parked cars: nothing but the season differs
         azimuth, elevation = between(140, 220, seed, 506, 3)[0], between(14, 22, seed, 507, 3)[0]
         winter = Condition("winter", float(azimuth), float(elevation), 0.6, 1.0, 2)
-        return (replace(day(0, ("summer",), 2), cloud=0.15),), (winter,)
+        return (replace(street_day(seed, DAY_KEYS, 0, ("summer",), 2), cloud=0.15),), (winter,)
     seasons = ("summer",) if kind == "hand_held" else ("spring", "summer", "autumn")
-    before = day(0, seasons, 2)
+    before = street_day(seed, DAY_KEYS, 0, seasons, 2)
     if kind == "night":
         dusk = replace(before, sun_azimuth_deg=285.0, sun_elevation_deg=4.0, cloud=0.5, traffic=3)
         return (before,), (dusk, replace(dusk, sun_elevation_deg=-12.0, traffic=4))
-    return (before,), (day(1, seasons, 3),)
+    return (before,), (street_day(seed, DAY_KEYS, 1, seasons, 3),)
 
 
 def _darkened(sensor: Sensor, days: tuple[Condition, ...], day: NDArray) -> Sensor:
     """The cameras of pictures taken at dusk and at night; those of the day as they are."""
-    gain, noise = torch.ones_like(sensor.gain), torch.ones_like(sensor.noise)
+    gain, noise = sensor.gain.clone(), sensor.noise.clone()
     for number, condition in enumerate(days):
         rows = torch.from_numpy(np.flatnonzero(day == number)).to(gain.device)
         if condition.night:
-            gain[rows], noise[rows] = NIGHT_GAIN, NIGHT_NOISE
+            gain[rows] *= NIGHT_GAIN
+            noise[rows] *= NIGHT_NOISE
         elif condition.sun_elevation_deg < DUSK_DEG:
-            gain[rows] = torch.tensor(DUSK_LIGHT, device=gain.device)
-    return replace(sensor, gain=sensor.gain * gain, noise=sensor.noise * noise)
+            gain[rows] *= torch.tensor(DUSK_LIGHT, device=gain.device)
+    return replace(sensor, gain=gain, noise=noise)
 
 
 def _turned(heading_deg: Floats, *by_deg: Floats) -> Floats:
@@ -197,36 +175,35 @@ def _beside(city: City, stops: Places, manner: Manner) -> Floats:
     """Where the query pass stands, (N, 2): near the stops, on free ground; at the stop itself where there is none."""
     every, seed = np.arange(len(stops)), city.seed
     turn = np.radians(stops.heading_deg)
-    ahead, right = np.stack([np.sin(turn), np.cos(turn)]), np.stack([np.cos(turn), -np.sin(turn)])  # (2, N)
-    here = stops.metres.T
+    ahead, right = np.stack([np.sin(turn), np.cos(turn)], -1), np.stack([np.cos(turn), -np.sin(turn)], -1)  # (N, 2)
     along = np.float32(manner.along_m) * between(-1, 1, seed, 510, every)
     # tried one after the other; each (N,) metres ahead and to the right
     if manner.pavement:
         side = np.where(unit(seed, 511, every) < np.float32(0.5), np.float32(1), np.float32(-1))
         tries = [(along * far, side * sign * by) for far in (1, 0) for sign in (1, -1) for by in PAVEMENT_M]
-        ground = (Kind.PAVEMENT,)
+        ground = [Kind.PAVEMENT]
     else:
         aside = np.float32(manner.aside_m) * between(-1, 1, seed, 512, every)
         tries = [(along, aside), (along / 2, 0 * aside), (along / 4, 0 * aside)]
-        ground = (Kind.ROAD, Kind.MARKING, Kind.CROSSING, Kind.PAVEMENT)
-    found, open_ = here.copy(), np.ones(len(stops), bool)
+        ground = [Kind.ROAD, Kind.MARKING, Kind.CROSSING, Kind.PAVEMENT]
+    found, open_ = stops.metres, np.ones(len(stops), bool)
     for far, aside in tries:
-        there = here + ahead * far + right * aside
-        fits = open_ & _free(city, *there, ground)
-        found[:, fits] = there[:, fits]
+        there = stops.metres + ahead * far[:, None] + right * aside[:, None]
+        fits = open_ & _free(city, there, ground)
+        found[fits] = there[fits]
         open_ &= ~fits
-    return found.T.astype(np.float32)
+    return found
 
 
-def _free(city: City, east_m: NDArray, north_m: NDArray, ground: tuple[Kind, ...]) -> NDArray[np.bool_]:
-    """Whether these points are on such ground, half a metre away from anything that stands or parks."""
-    pixels = city.relief.shape[0]
+def _free(city: City, metres: NDArray, ground: list[Kind]) -> NDArray[np.bool_]:
+    """Whether points (N, 2) are on such ground, half a metre away from anything that stands or parks."""
+    last = len(city.relief) - 1
 
-    def at(east: NDArray, north: NDArray) -> tuple[NDArray, NDArray]:
-        column = np.clip((east / city.resolution_m).astype(int), 0, pixels - 1)
-        return np.clip((pixels - north / city.resolution_m).astype(int), 0, pixels - 1), column
+    def pixel(east_m: float, north_m: float) -> tuple[NDArray, NDArray]:
+        column, up = (metres + np.float32([east_m, north_m])).T / city.resolution_m
+        return (last + 1 - up).astype(int).clip(0, last), column.astype(int).clip(0, last)
 
-    free = np.isin(city.surface[at(east_m, north_m)][:, 3], [int(kind) for kind in ground])
-    for east, north in ((0.0, 0.0), (0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5)):
-        free &= city.relief[at(east_m + east, north_m + north)][:, 3] == 0
+    free = np.isin(city.surface[pixel(0, 0)][:, 3], ground)
+    for by in ((0.0, 0.0), (0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5)):
+        free &= city.relief[pixel(*by)][:, 3] == 0
     return free

@@ -8,6 +8,7 @@ origin: WGS84 for CVUSA and VIGOR, made-up UTM for CVACT and place recognition.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +19,17 @@ from ucvgl.data.university import HEIGHTS
 from ucvgl.data.vigor import CITIES
 from ucvgl.errors import InputError, check_pixels, one_of
 from ucvgl.positions import Metres, Positions, Wgs84, from_metres
-from ucvgl.world.appearance import Condition
 from ucvgl.world.difficulty import draw_nuisance, level_named
-from ucvgl.world.drives import HIT_M, DriveConfig, photo_shots, world_drives
+from ucvgl.world.drives import HIT_M, DriveConfig, world_drives
 from ucvgl.world.noise import between
 from ucvgl.world.pairs import WorldConfig, city_of, tile_shots, world_grid, world_pairs
-from ucvgl.world.render import Rendered
 from ucvgl.world.rendering import CITY_GAP_M, Shots, rendered, shares
-from ucvgl.world.views import drone_images
+from ucvgl.world.views import drone_images, photos
 
 LAYOUTS = ("cvusa", "cvact", "vigor", "university1652", "sues200", "vpr", "frames")
 CVUSA_ORIGIN = (39.8, -98.6)  # latitude, longitude of the first city's south-western corner
 UTM_ORIGIN = (690_000.0, 6_090_000.0)  # easting, northing of that corner, in no particular zone
-VIGOR_ORIGINS = {
-    "NewYork": (40.75, -73.98), "Seattle": (47.61, -122.33), "SanFrancisco": (37.77, -122.42), "Chicago": (41.88, -87.63),
-}  # fmt: skip
+VIGOR_ORIGINS = dict(zip(CITIES, ((40.75, -73.98), (47.61, -122.33), (37.77, -122.42), (41.88, -87.63)), strict=True))
 VIGOR_TILE_PX = 640  # the label offsets count pixels of VIGOR's own tiles, whatever the size of these
 STRIP = 224 / 616  # share of a panorama's rows that CVUSA's strips show
 LEAST_PLACES = 3  # a city: one each for train, val and test
@@ -41,26 +38,14 @@ DRONE_ALTITUDES_M = (120.0, 60.0)  # University-1652 circles down; from, to
 
 
 def export_world(
-    layout: str,
-    root: Path | str,
-    world: WorldConfig,
-    *,
-    photo_px: int = 128,
-    drone_views: int = 6,
-    progress: bool = True,
-) -> Path:
-    """Render a world and write it as a data set of that layout; `root` appears only when it is complete.
+    layout: str, root: Path | str, world: WorldConfig, *, photo_px: int = 128, drone_views: int = 6, progress: bool = True
+) -> Path:  # fmt: skip
+    """Render a world and write it as a data set of one of LAYOUTS; `root`, absent or empty, appears only when it is complete.
 
-    Args:
-        layout: one of `LAYOUTS`.
-        root: an absent or empty folder.
-        world: what is rendered. VIGOR's four cities take its styles in turn; "frames" are the season drive's, without its level.
-        photo_px: edge of a drone image, width of a photo (its height is three quarters of that).
-        drone_views: drone images of a place (SUES-200: at each height).
-        progress: show a bar.
-
-    Raises:
-        InputError: the layout is unknown, a setting is impossible, the cities have fewer places, or `root` holds something.
+    world: what is rendered. VIGOR's four cities take its styles in turn; "frames" are the season drive's, without its level.
+    photo_px: edge of a drone image, width of a photo (its height is three quarters of that). drone_views: drone images of a
+    place (SUES-200: at each height). InputError: the layout is unknown, a setting is impossible, the cities have fewer places,
+    or `root` holds something.
     """
     one_of("--layout", layout, LAYOUTS, "Choose one.")
     check_pixels("photo_px", photo_px)
@@ -156,15 +141,11 @@ def _in_utm(images: ArrayImages) -> ArrayImages:
 
 def _parts(counts: Sequence[int], weights: tuple[int, ...]) -> list[np.ndarray]:
     """Places of every city, split in driving order by weights, at least one each: the indices of each part."""
-    parts: list[list[np.ndarray]] = [[] for _ in weights]
-    first = 0
-    for count in counts:
-        sizes = [max(1, count * weight // sum(weights)) for weight in weights[1:]]
-        ends = np.cumsum([count - sum(sizes), *sizes])
-        for part, some in zip(parts, np.split(np.arange(first, first + count), ends[:-1]), strict=True):
-            part.append(some)
-        first += count
-    return [np.concatenate(part) for part in parts]
+    cities = []
+    for places in np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1]):
+        sizes = [max(1, len(places) * weight // sum(weights)) for weight in weights[1:]]
+        cities.append(np.split(places, len(places) - np.cumsum(sizes[::-1])[::-1]))
+    return [np.concatenate(part) for part in zip(*cities, strict=True)]
 
 
 def _splits(data: Dataset, counts: Sequence[int], weights: tuple[int, ...]) -> dict[str, Dataset]:
@@ -177,26 +158,23 @@ def _splits(data: Dataset, counts: Sequence[int], weights: tuple[int, ...]) -> d
 
 def _two_passes(world: WorldConfig, size_px: tuple[int, int], progress: bool) -> Dataset:
     """Two passes along the streets on two days (one at the level that has only one): the second is looked up in the first."""
+    level, camera = level_named(world.difficulty), partial(photos, size_px=size_px, fov_deg=80.0)
 
     def city(number: int, count: int) -> dict[str, Shots]:
         scene, places, nuisance = city_of(world, number, count, "cpu")
         key, seed = np.arange(count), scene.city.seed
-        drawn, turn = draw_nuisance(level_named(world.difficulty), 2 * count, seed), np.radians(places.heading_deg)
+        drawn, turn = draw_nuisance(level, 2 * count, seed), np.radians(places.heading_deg)
         sides = {}
         for k, name in enumerate(("gallery", "query")):
-            along = k * between(-3, 3, seed, 401, key)  # the second pass stops a little elsewhere
-            metres, shot = places.metres + np.stack([along * np.sin(turn), along * np.cos(turn)], -1), k * count + key
-            heading_deg = (places.heading_deg + drawn.heading_deg[shot]) % 360
+            along, shot = k * between(-3, 3, seed, 401, key), k * count + key  # the second stops a little elsewhere
+            east, north = places.east_m + along * np.sin(turn), places.north_m + along * np.cos(turn)
+            poses = east, north, drawn.camera_height_m[shot], (places.heading_deg + drawn.heading_deg[shot]) % 360
             day, sensor = np.full(count, k * (len(nuisance.days) - 1)), drawn.ground_sensor.take(shot)
-            sides[name] = photo_shots(
-                scene, metres, heading_deg, drawn.camera_height_m[shot], day, nuisance.days, sensor, size_px, 80.0
-            )
+            sides[name] = Shots(scene, camera, poses, sensor, nuisance.days, day)
         return sides
 
     sides = {"gallery": ("d", (world.places, *size_px)), "query": ("q", (world.places, *size_px))}
-    found = rendered(
-        world, ["two passes", asdict(level_named(world.difficulty)), size_px], sides, city, progress=progress
-    )
+    found = rendered(world, ["two passes", asdict(level), size_px], sides, city, progress=progress)
     query, gallery = (_in_utm(found[name]) for name in ("query", "gallery"))
     return Dataset("vpr", "all", query, gallery, Positives.within(query.positions, gallery.positions, HIT_M))
 
@@ -209,22 +187,17 @@ def _flights(
     level, views = level_named(world.difficulty), len(altitude_m)
     reach_m = 2 * float(altitude_m.max()) / math.tan(math.radians(-pitch_deg))
     wide = replace(world, span_m=max(world.span_m, reach_m))
+    camera = partial(drone_images, size_px=photo_px, pitch_deg=pitch_deg, fov_deg=fov_deg)
 
     def city(number: int, count: int) -> dict[str, Shots]:
         scene, places, nuisance = city_of(wide, number, count, "cpu")
-        here, heading = np.repeat(np.arange(count), views), np.tile(np.arange(views) * 360 / round_views, count)
-        heading = (heading + between(0, 360, scene.city.seed, 402, here)).astype(np.float32) % 360
-        metres, altitudes = places.metres[here], np.tile(altitude_m, count)
-
-        def view(day: Condition, rows: np.ndarray) -> Rendered:
-            where = scene.tensors(rows, *metres.T, altitudes, heading)
-            return drone_images(scene, day, *where, size_px=photo_px, pitch_deg=pitch_deg, fov_deg=fov_deg)
-
+        here, heading_deg = np.repeat(np.arange(count), views), np.tile(np.arange(views) * 360 / round_views, count)
+        heading_deg = (heading_deg + between(0, 360, scene.city.seed, 402, here)).astype(np.float32) % 360
+        poses = *places.metres[here].T, np.tile(altitude_m, count), heading_deg
         sensor = draw_nuisance(level, count * views, scene.city.seed).ground_sensor
-        centre = places.metres + nuisance.tile_shift_m
         return {
-            "query": Shots(metres, nuisance.day[here], nuisance.days, sensor, view),
-            "gallery": tile_shots(world, scene, nuisance.satellite_day, centre, nuisance.satellite_sensor),
+            "query": Shots(scene, camera, poses, sensor, nuisance.days, nuisance.day[here]),
+            "gallery": tile_shots(world, scene, places.metres + nuisance.tile_shift_m, nuisance),
         }
 
     sides = {

@@ -2,18 +2,17 @@
 
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ucvgl.data.container import Dataset, Positives
-from ucvgl.world.appearance import Condition
 from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance, draw_nuisance, level_named
 from ucvgl.world.places import Places, choose, street_places
-from ucvgl.world.render import Rendered, Scene
+from ucvgl.world.render import Scene
 from ucvgl.world.rendering import CITY_GAP_M, Shots, check_settings, rendered, scene_of, shares
-from ucvgl.world.sensor import Sensor
 from ucvgl.world.views import panoramas, satellite_tiles
 
 
@@ -49,10 +48,9 @@ def world_pairs(
 
     def city(number: int, count: int) -> dict[str, Shots]:
         scene, places, nuisance = city_of(config, number, count, device)
-        centre = places.metres + nuisance.tile_shift_m
         return {
             "query": panorama_shots(scene, places, nuisance, config.panorama_px),
-            "gallery": tile_shots(config, scene, nuisance.satellite_day, centre, nuisance.satellite_sensor),
+            "gallery": tile_shots(config, scene, places.metres + nuisance.tile_shift_m, nuisance),
         }
 
     sides = {
@@ -79,11 +77,11 @@ def world_grid(
         scene, places, nuisance = city_of(wide, number, count, device)
         # rounded as they are kept, so that reading them gives the same tiles
         kept = (places.metres + np.float32([number * CITY_GAP_M, 0])).astype(np.float64)
-        centre = np.float32(around(kept - [number * CITY_GAP_M, 0], step)[0])
-        sensor = draw_nuisance(level, len(centre), scene.city.seed, device).satellite_sensor
+        centre_m = np.float32(around(kept - [number * CITY_GAP_M, 0], step)[0])
+        drawn = draw_nuisance(level, len(centre_m), scene.city.seed, device)
         return {
             "query": panorama_shots(scene, places, nuisance, config.panorama_px),
-            "gallery": tile_shots(config, scene, nuisance.satellite_day, centre, sensor),
+            "gallery": tile_shots(config, scene, centre_m, drawn),
         }
 
     counts = shares(config)
@@ -95,12 +93,12 @@ def world_grid(
     found = rendered(config, ["grid", asdict(level)], sides, city, progress=progress)
     tile_of, first = [], 0
     for number, here in enumerate(np.split(found["query"].positions.values, np.cumsum(counts)[:-1])):
-        centre, own = around(here - [number * CITY_GAP_M, 0], step)
+        centre_m, own = around(here - [number * CITY_GAP_M, 0], step)
         tile_of.append(first + own)
-        first += len(centre)
+        first += len(centre_m)
     best, *semi = np.concatenate(tile_of).T  # (N,) each
-    return Dataset("world", split, **found, positives=Positives.one_each(best),
-                   semi_positives=Positives.of(np.stack(semi, 1)))  # fmt: skip
+    others = Positives.of(np.stack(semi, 1))
+    return Dataset("world", split, **found, positives=Positives.one_each(best), semi_positives=others)
 
 
 def around(here_m: NDArray, step_m: float) -> tuple[NDArray, NDArray]:
@@ -120,26 +118,15 @@ def city_of(config: WorldConfig, number: int, count: int, device: torch.device |
     return scene, places, draw_nuisance(level, count, scene.city.seed, device)
 
 
-def panorama_shots(scene: Scene, places: Places, nuisance: Nuisance, height_px: int) -> Shots:
+def panorama_shots(scene: Scene, places: Places, drawn: Nuisance, height_px: int) -> Shots:
     """A panorama at each place, with the pose, the day and the camera that its level drew."""
-    poses = (
-        places.east_m, places.north_m, nuisance.camera_height_m, nuisance.heading_deg, nuisance.pitch_deg, nuisance.roll_deg,
-    )  # fmt: skip
-
-    def view(day: Condition, rows: NDArray) -> Rendered:
-        east, north, height, heading, pitch, roll = scene.tensors(rows, *poses)
-        return panoramas(
-            scene, day, east, north, height, height_px=height_px, heading_deg=heading, pitch_deg=pitch, roll_deg=roll
-        )
-
-    return Shots(places.metres, nuisance.day, nuisance.days, nuisance.ground_sensor, view)
+    angles = drawn.heading_deg, drawn.pitch_deg, drawn.roll_deg
+    poses = places.east_m, places.north_m, drawn.camera_height_m, *angles
+    return Shots(scene, partial(panoramas, height_px=height_px), poses, drawn.ground_sensor, drawn.days, drawn.day)
 
 
-def tile_shots(config: WorldConfig, scene: Scene, day: Condition, centre_m: NDArray, sensor: Sensor) -> Shots:
-    """Tiles about centres (N, 2) in the city's metres, all of one day."""
-
-    def view(day: Condition, rows: NDArray) -> Rendered:
-        east, north = scene.tensors(rows, *centre_m.T)
-        return satellite_tiles(scene, day, east, north, span_m=config.span_m, size_px=config.tile_px)
-
-    return Shots(centre_m, np.zeros(len(centre_m), np.int32), (day,), sensor, view)
+def tile_shots(config: WorldConfig, scene: Scene, centre_m: NDArray, drawn: Nuisance) -> Shots:
+    """Tiles about centres (N, 2) in the city's metres, all of the mosaic's day."""
+    camera = partial(satellite_tiles, span_m=config.span_m, size_px=config.tile_px)
+    day = np.zeros(len(centre_m), np.int32)
+    return Shots(scene, camera, tuple(centre_m.T), drawn.satellite_sensor, (drawn.satellite_day,), day)

@@ -46,13 +46,12 @@ def check_settings(config: Config, *own: tuple[str, bool, str]) -> None:
     """InputError for the first wrong setting; own: rules of one kind of config, as `check_fields` takes them."""
     for name in config.styles:
         style_named(name)
-    check_fields(
-        config, "", "Correct it.",
-        ("styles", len(config.styles) > 0, "at least one city style"),
-        ("places", isinstance(config.places, int) and config.places > 0, "a whole number above 0"),
+    whole = isinstance(config.places, int) and config.places > 0
+    common = (
+        ("styles", len(config.styles) > 0, "at least one city style"), ("places", whole, "a whole number above 0"),
         ("spacing_m", config.spacing_m > 0, "metres above 0"),
-        *own,
     )  # fmt: skip
+    check_fields(config, "", "Correct it.", *common, *own)
 
 
 @lru_cache(maxsize=1)
@@ -77,24 +76,31 @@ def scene_of(config: Config, number: int, device: torch.device | str) -> Scene:
 
 @dataclass(frozen=True)
 class Shots:
-    """Images to be taken in one city by one kind of camera."""
+    """Images to be taken in one city by one kind of camera; N of them."""
 
-    metres: NDArray[np.float32]  # (N, 2), true east and north in the city's frame
-    day: NDArray[np.int32]  # (N,), index into `days`
-    days: tuple[Condition, ...]
+    scene: Scene
+    camera: Callable[..., Rendered]  # one of views.py, its sizes set: takes the scene, the day and the poses
+    poses: tuple[NDArray, ...]  # (N,) each: true east and north in the city's metres, then what else that camera takes
     sensor: Sensor  # of N cameras
-    view: Callable[[Condition, NDArray], Rendered]  # what the cameras of some rows see on their day
-    heading_deg: NDArray[np.float32] | None = (
-        None  # (N,) where the camera looks, clockwise from north, if it is to be known
-    )
+    days: tuple[Condition, ...]
+    day: NDArray[np.int32]  # (N,), index into `days`
+    heading_deg: NDArray[np.float32] | None = None  # (N,) clockwise from north, if it is to be known
+
+    @property
+    def metres(self) -> NDArray:
+        """(N, 2) true east and north in the city's frame."""
+        return np.stack(self.poses[:2], -1)
+
+    def view(self, rows: NDArray) -> Rendered:
+        """What the cameras of some rows, all of one day, see."""
+        return self.camera(self.scene, self.days[self.day[rows[0]]], *self.scene.tensors(rows, *self.poses))
 
     def taken(self) -> Iterator[tuple[NDArray, NDArray[np.uint8]]]:
         """Rows (B,) and their images (B, 3, H, W): a batch at a time, each of one day."""
         for day in np.unique(self.day):
             rows = np.flatnonzero(self.day == day)
-            for first in range(0, len(rows), RENDER_BATCH):
-                some = rows[first : first + RENDER_BATCH]
-                yield some, expose(self.view(self.days[day], some).rgb, self.sensor.take(some)).cpu().numpy()
+            for some in np.split(rows, range(RENDER_BATCH, len(rows), RENDER_BATCH)):
+                yield some, expose(self.view(some).rgb, self.sensor.take(some)).cpu().numpy()
 
 
 def rendered(
@@ -108,40 +114,36 @@ def rendered(
     city: its number and how many places it has -> its sides.
     InputError if there is no room on the disk, or a city has fewer places.
     """
+
+    def render(folder: Path) -> None:
+        """Straight into memory-mapped files, so that no world is too large for memory."""
+        out = {name: new_images(folder, name, (most, 3, *size)) for name, (_, (most, *size)) in sides.items()}
+        where = {name: [np.zeros((0, 3), np.float32)] for name in sides}  # east, north, heading or NaN
+        total = sum(map(len, out.values()))
+        with tqdm(total=total, desc="rendering the world", unit="image", disable=not progress) as bar:
+            for number, count in enumerate(shares(config)):
+                for name, shots in city(number, count).items() if count else ():
+                    first, metres = sum(map(len, where[name])), shots.metres + np.float32([number * CITY_GAP_M, 0])
+                    heading_deg = np.full(len(metres), np.nan) if shots.heading_deg is None else shots.heading_deg
+                    where[name].append(np.column_stack([metres, np.float32(heading_deg)]))
+                    for rows, images in shots.taken():
+                        out[name][first + rows] = images
+                        bar.update(len(rows))
+                bar.set_postfix(city=config.styles[number])
+        for name, images in out.items():
+            images.flush()
+            at = np.concatenate(where[name])
+            np.save(folder / f"{name}_at.npy", at, allow_pickle=False)
+            # trainings go by the pixels: new code that renders the same images leaves them valid
+            (folder / f"{name}.sha256").write_text(hashlib.sha256(images[: len(at)]).hexdigest()[:16])
+
     built = [asdict(style_named(name)) for name in config.styles]
     key = {"code": source_digest(), "built": built, "behind": behind, **asdict(config)}
-    folder = made_once("worlds", key, lambda folder: _render(folder, config, sides, city, progress))
-    found = {}
+    folder, found = made_once("worlds", key, render), {}
     for name, (prefix, _) in sides.items():
-        metres, turned = np.load(folder / f"{name}_m.npy").astype(np.float64), folder / f"{name}_deg.npy"
-        positions = Positions(metres, FRAME, "embedded world", np.load(turned) if turned.exists() else None)
-        ids, source = [f"{prefix}{i:06d}" for i in range(len(metres))], (folder / f"{name}.sha256").read_text()
-        found[name] = ArrayImages(ids, mapped(folder, name)[: len(metres)], positions, source)
+        *metres, heading_deg = np.load(folder / f"{name}_at.npy").T
+        turned = None if np.isnan(heading_deg).all() else heading_deg
+        positions = Positions(np.stack(metres, 1), FRAME, "embedded world", turned)
+        ids, source = [f"{prefix}{i:06d}" for i in range(len(heading_deg))], (folder / f"{name}.sha256").read_text()
+        found[name] = ArrayImages(ids, mapped(folder, name)[: len(ids)], positions, source)
     return found
-
-
-def _render(
-    folder: Path, config: Config, sides: Mapping[str, tuple[str, tuple[int, int, int]]],
-    city: Callable[[int, int], Mapping[str, Shots]], progress: bool,
-) -> None:  # fmt: skip
-    """Render all images straight into memory-mapped files, so that no world is too large for memory."""
-    out = {name: new_images(folder, name, (most, 3, *size)) for name, (_, (most, *size)) in sides.items()}
-    metres, headings, done = ({name: [] for name in sides}, {name: [] for name in sides}, dict.fromkeys(sides, 0))
-    total = sum(most for _, (most, *_) in sides.values())
-    with tqdm(total=total, desc="rendering the world", unit="image", disable=not progress) as bar:
-        for number, (style, count) in enumerate(zip(config.styles, shares(config), strict=True)):
-            for name, shots in city(number, count).items() if count else ():
-                for rows, images in shots.taken():
-                    out[name][done[name] + rows] = images
-                    bar.update(len(rows))
-                done[name] += len(shots.metres)
-                metres[name].append(shots.metres + np.float32([number * CITY_GAP_M, 0]))
-                headings[name] += [] if shots.heading_deg is None else [shots.heading_deg]
-            bar.set_postfix(city=style)
-    for name, array in out.items():
-        array.flush()
-        np.save(folder / f"{name}_m.npy", np.concatenate(metres[name]), allow_pickle=False)
-        if headings[name]:
-            np.save(folder / f"{name}_deg.npy", np.concatenate(headings[name]), allow_pickle=False)
-        # trainings go by the pixels: new code that renders the same images leaves them valid
-        (folder / f"{name}.sha256").write_text(hashlib.sha256(array[: done[name]]).hexdigest()[:16])

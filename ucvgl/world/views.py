@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ucvgl import geometry
 from ucvgl.world.appearance import Condition
-from ucvgl.world.kinds import GROUND, Kind
+from ucvgl.world.kinds import GROUND
 from ucvgl.world.render import Rendered, Scene, cast_columns, texels_at
 
 TILTED_AT_ONCE = 8  # panoramas: bounds the memory of their sampling grids
@@ -22,33 +22,33 @@ DRONE_ROWS = 384  # of the panorama that drone images and tilted photos are cut 
 
 
 def ground_mask(kind: Tensor) -> Tensor:
-    """True where a class map (city.Kind) shows bare ground: roads, markings, pavements, lawns, water."""
-    table = torch.zeros(len(Kind), dtype=torch.bool, device=kind.device)
-    table[list(GROUND)] = True
-    return table[kind.int()]
+    """True where a class map (kinds.Kind) shows bare ground: roads, markings, pavements, lawns, water."""
+    return torch.isin(kind, torch.tensor(GROUND, device=kind.device))
 
 
 def satellite_tiles(
-    scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, *, span_m: float, size_px: int,
+    scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, span_m: float | Tensor, *, size_px: int,
     from_above: bool = True,
 ) -> Rendered:  # fmt: skip
-    """Orthographic tiles `span_m` metres across, north up, centred at the places.
+    """Orthographic tiles `span_m` metres across, one for all or (B,), north up, centred at the places.
 
     from_above: as an aircraft sees it; if False, the ground beneath the crowns, lit as a pedestrian sees it: the truth
-        that a projected panorama is compared with.
+    that a projected panorama is compared with.
     """
+    span_m = torch.as_tensor(span_m, dtype=torch.float32, device=scene.device).expand_as(east_m)
     _assert_inside(scene, east_m, north_m, span_m / 2 - 1e-3)
-    steps = ((torch.arange(size_px, device=scene.device) + 0.5) / size_px - 0.5) * span_m
-    east, north = torch.broadcast_tensors(east_m[:, None, None] + steps, north_m[:, None, None] - steps[:, None])
-    column, row = scene.pixel(east, north)  # (B, S, S)
-    footprint = torch.full_like(column, span_m / size_px / scene.city.resolution_m)
+    steps = ((torch.arange(size_px, device=scene.device) + 0.5) / size_px - 0.5) * span_m[:, None]  # (B, S)
+    column, row = scene.pixel(east_m[:, None] + steps, north_m[:, None] - steps)
+    column, row = torch.broadcast_tensors(column[:, None, :], row[:, :, None])  # (B, S, S)
+    footprint = (span_m / (size_px * scene.city.resolution_m))[:, None, None].expand_as(column)
     rgb, kind = texels_at(scene.lit(condition, from_above=from_above), column, row, footprint)
     return Rendered(rgb.permute(0, 3, 1, 2), kind)
 
 
 def panoramas(
-    scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, camera_height_m: Tensor, *, height_px: int = 128,
-    heading_deg: Tensor | None = None, pitch_deg: Tensor | None = None, roll_deg: Tensor | None = None,
+    scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, camera_height_m: Tensor,
+    heading_deg: Tensor | None = None, pitch_deg: Tensor | None = None, roll_deg: Tensor | None = None, *,
+    height_px: int = 128,
 ) -> Rendered:  # fmt: skip
     """Equirectangular panoramas, `height_px` x 2 `height_px`, from cameras at a height above the ground.
 
@@ -57,12 +57,12 @@ def panoramas(
     """
     _assert_inside(scene, east_m, north_m)
     still = torch.zeros_like(east_m)
+    heading_deg, pitch_deg, roll_deg = (still if a is None else a for a in (heading_deg, pitch_deg, roll_deg))
     azimuth, slope = _columns_and_rows(scene, height_px)
-    azimuth = azimuth + torch.deg2rad(still if heading_deg is None else heading_deg)[:, None]
+    azimuth = azimuth + torch.deg2rad(heading_deg)[:, None]
     eye_m = scene.ground_height(east_m, north_m) + camera_height_m
     level = cast_columns(scene, condition, east_m, north_m, eye_m, azimuth, slope, math.pi / height_px)
-    pitch_deg, roll_deg = (still if angle is None else angle for angle in (pitch_deg, roll_deg))
-    if not (bool(pitch_deg.any()) or bool(roll_deg.any())):
+    if not (pitch_deg.any() or roll_deg.any()):
         return level
     turn = geometry.attitude_matrix(still, pitch_deg, roll_deg)
     pixels = geometry.pixel_grid(height_px, 2 * height_px).to(scene.device, torch.float32)
@@ -119,13 +119,13 @@ def drone_images(
     return Rendered(*_cut(*sphere, pixels.to(scene.device)))
 
 
-def _assert_inside(scene: Scene, east_m: Tensor, north_m: Tensor, margin_m: float = 0.0) -> None:
+def _assert_inside(scene: Scene, east_m: Tensor, north_m: Tensor, margin_m: float | Tensor = 0.0) -> None:
     """Nothing is beyond the city's edge, but rasters are read with clamped indices and would show something.
 
     No setting leads there: every camera stands at a stop of `street_places`, whose margin is as wide as what is shown of it.
     """
-    low, high = margin_m, scene.city.size_m - margin_m
-    assert all(bool(((x >= low) & (x <= high)).all()) for x in (east_m, north_m)), f"outside {low:g} to {high:g} m"
+    high = scene.city.size_m - margin_m
+    assert all(bool(((x >= margin_m) & (x <= high)).all()) for x in (east_m, north_m)), "outside the city"
 
 
 def _columns_and_rows(scene: Scene, height_px: int) -> tuple[Tensor, Tensor]:
