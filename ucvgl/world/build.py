@@ -125,7 +125,7 @@ def lay_streets(plan: Plan, local: Local, canvas: Canvas) -> None:
         park_cars(plan, street, canvas, key)
     north, east = local.northward, local.eastward
     # bridges: a street that crosses keeps its carriageway
-    water = (np.abs(north.across) < north.water) & ~local.any_eastward
+    water = (np.abs(north.across) < north.water) & ~east.carriageway
     water |= (np.abs(east.across) < east.water) & east.on
     canvas.paint(water, Kind.WATER, (62, 78, 76))
     canvas.height -= F(1.3) * water

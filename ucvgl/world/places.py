@@ -38,7 +38,9 @@ class Places:
         """InputError if there are fewer than `count`."""
         if count > len(self):
             todo = "Shorten spacing_m, enlarge the city or use more cities."
-            raise InputError("number of places", expected=f"at most {len(self)} at this spacing", found=count, todo=todo)
+            raise InputError(
+                "number of places", expected=f"at most {len(self)} at this spacing", found=count, todo=todo
+            )
 
 
 def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -> Places:
@@ -46,23 +48,19 @@ def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -
 
     How densely they stand is the user's choice: panoramas of CVUSA are far apart, VIGOR's tiles overlap.
     """
-    plan = city.plan
-    parts = []
-    along_v = (plan.lines_u, plan.lines_v, plan.half_u, plan.water_u)
-    along_u = (plan.lines_v, plan.lines_u, plan.half_v.T, plan.water_v.T)
-    for axis, (lines, cross, half, water) in enumerate((along_v, along_u)):
-        for street in range(len(lines)):
+    plan, parts = city.plan, []
+    for axis, (streets, others) in enumerate(((plan.northward, plan.eastward), (plan.eastward, plan.northward))):
+        for street, line in enumerate(streets.lines):
             side = 1.0 if unit(city.seed, 97, axis, street)[0] < 0.5 else -1.0  # which way it is driven
-            start = cross[0] + float(unit(city.seed, 98, axis, street)[0]) * spacing_m
-            along = np.arange(start, cross[-1], spacing_m)
-            segment = np.clip(np.searchsorted(cross, along, "right") - 1, 0, half.shape[1] - 1)
-            width, wet = half[street, segment], water[street, segment]
+            start = others.lines[0] + float(unit(city.seed, 98, axis, street)[0]) * spacing_m
+            along = np.arange(start, others.lines[-1], spacing_m)
+            segment = np.clip(np.searchsorted(others.lines, along, "right") - 1, 0, streets.half.shape[1] - 1)
+            width, wet = streets.half[street, segment], streets.water[street, segment]
             # a lane beside the parked cars, the middle of narrow streets, the quay of canals
             offset = side * np.where(wet > 0, (wet + width) / 2, np.clip(width - 3.6, 0, 0.32 * width))
-            on_line = np.full_like(along, lines[street]) + offset
+            on_line = np.full_like(along, line) + offset
             ahead = along + (0.5 if axis == 0 else -0.5) * side
-            here = plan.unbend(*((on_line, along) if axis == 0 else (along, on_line)))
-            there = plan.unbend(*((on_line, ahead) if axis == 0 else (ahead, on_line)))
+            here, there = (plan.unbend(*((on_line, v) if axis == 0 else (v, on_line))) for v in (along, ahead))
             heading = np.degrees(np.arctan2(there[0] - here[0], there[1] - here[1])) % 360
             order = np.arange(len(along))[:: 1 if (side > 0) == (axis == 0) else -1]
             keep = order[width[order] > 0]

@@ -14,8 +14,19 @@ Mask = NDArray[np.bool_]
 HOUSE, GARDEN, CARPARK, PARK = 0, 1, 2, 3  # what a lot is used for
 
 
+@dataclass(frozen=True)
+class Streets:
+    """Parallel streets as tables [line, segment between two lines of the other direction]; metres."""
+
+    lines: Floats  # (K,) in the bent grid
+    half: Floats  # half width of the carriageway, 0 where the segment is missing
+    walk: Floats  # width of the pavement
+    water: Floats  # half width of the water in the middle
+    marked: Mask  # whether lanes are marked
+
+
 class Plan:
-    """Streets of a city as tables; k counts street lines, (i, j) blocks from the south-west; metres."""
+    """Streets of a city as tables; metres."""
 
     def __init__(self, style: CityStyle, seed: int, size_m: float) -> None:
         self.style, self.seed, self.size_m = style, seed, size_m
@@ -23,13 +34,9 @@ class Plan:
         self.relief = (Noise.make(size_m, 260, seed, 5), Noise.make(size_m, 90, seed, 6))
         self.mottle = tuple(Noise.make(size_m, cell, seed, key) for cell, key in ((9.0, 7), (2.2, 8), (0.7, 9)))
         self.paths = Noise.make(size_m, 42.0, seed, 30)
-        self.lines_u, self.lines_v = self._lines(1), self._lines(2)  # of streets in the bent grid
-        # of street segments, u [k, j] and v [i, k]: half width of the carriageway, 0 where the segment is missing; width of
-        # the pavement; half width of the water in the middle; whether lanes are marked
-        count_u, count_v = len(self.lines_u), len(self.lines_v)
-        self.half_u, self.walk_u, self.water_u, self.marked_u = self._segments(count_u, count_v - 1, 10)
-        across = self._segments(count_v, count_u - 1, 20)
-        self.half_v, self.walk_v, self.water_v, self.marked_v = (table.T.copy() for table in across)
+        lines_u, lines_v = self._lines(1), self._lines(2)
+        self.northward = self._streets(lines_u, len(lines_v) - 1, 10)
+        self.eastward = self._streets(lines_v, len(lines_u) - 1, 20)
         self.lots = Lots(self)
 
     def _lines(self, key: int) -> Floats:
@@ -40,23 +47,22 @@ class Plan:
         lines = np.cumsum(gaps, dtype=np.float32) - np.float32(margin)
         return lines[lines < self.size_m + margin]
 
-    def _segments(self, count: int, segments: int, key: int) -> tuple[Floats, Floats, Floats, Mask]:
+    def _streets(self, lines: Floats, segments: int, key: int) -> Streets:
         style, seed = self.style, self.seed
-        line, segment = np.arange(count)[:, None], np.arange(segments)[None, :]
+        line, segment = np.arange(len(lines))[:, None], np.arange(segments)[None, :]
         main = unit(seed, key, line) < style.main_share
         canal = unit(seed, key + 1, line) < style.canal_share
         present = (unit(seed, key + 2, line, segment) >= style.missing_share) | main | canal
         half = np.where(main, style.main_street_m, style.minor_street_m).astype(np.float32) / 2
-        water = np.where(canal, np.float32(5.5), np.float32(0)) * present
         half = np.where(canal, np.float32(5.5 + 5.5), half) * present
         walk = np.float32(style.pavement_m) * present
+        water = np.where(canal, np.float32(5.5), np.float32(0)) * present
         marked = np.broadcast_to((unit(seed, key + 3, line) < style.lane_lines) & ~canal, present.shape)
-        return half.astype(np.float32), walk.astype(np.float32), water.astype(np.float32), marked
+        return Streets(lines, half.astype(np.float32), walk.astype(np.float32), water.astype(np.float32), marked)
 
     def bend(self, x_m: NDArray, y_m: NDArray) -> tuple[NDArray, NDArray]:
         """Bent coordinates (u, v) of scattered points."""
-        swing = x_m.dtype.type(2 * self.style.bend_m)
-        half = x_m.dtype.type(0.5)
+        swing, half = x_m.dtype.type(2 * self.style.bend_m), x_m.dtype.type(0.5)
         return x_m + swing * (self.bend_x.at(x_m, y_m) - half), y_m + swing * (self.bend_y.at(x_m, y_m) - half)
 
     def unbend(self, u: NDArray, v: NDArray) -> tuple[NDArray, NDArray]:
@@ -73,7 +79,7 @@ class Lots:
 
     def __init__(self, plan: Plan) -> None:
         style, seed = plan.style, plan.seed
-        blocks = (len(plan.lines_u) - 1) * (len(plan.lines_v) - 1)
+        blocks = (len(plan.northward.lines) - 1) * (len(plan.eastward.lines) - 1)
         lot = np.arange(blocks * 2 * LOTS_ALONG)
 
         def draw(key: int) -> Floats:
@@ -112,20 +118,31 @@ class Lots:
         self.drive = spread(-0.42, 0.42, 22)  # the driveway's place, share of the frontage
 
 
-@dataclass(frozen=True)
 class Street:
-    """The nearest street of one direction, per pixel of a strip; metres."""
+    """The nearest street of one direction, per pixel of a strip; metres. `before` and `after` are its two neighbours."""
 
-    on: Mask  # on its carriageway and on no street of the other direction
-    across: Floats  # from its centre line, positive to the east or north
-    half: Floats  # half its width
-    along: Floats  # in the bent grid
-    behind: Floats  # to the edge of the junction passed; 99 more than to the line of a street that is missing there
-    ahead: Floats  # the same to the next junction
-    marked: Mask  # with lane lines
-    line: NDArray[np.int64]  # its number
-    to_kerb: Floats  # the nearer one, without sign
-    water: Floats  # half the width of the water in its middle
+    def __init__(self, streets: Streets, at: Floats, line: NDArray[np.int64], segment: NDArray[np.int64]) -> None:
+        """at: across the streets, in the bent grid; line: the street before; segment: between which of the others."""
+        self.before, self.after = at - streets.lines[line], streets.lines[line + 1] - at  # to their centre lines
+        self.half_before, self.half_after = streets.half[line, segment], streets.half[line + 1, segment]
+        self.edge_before, self.edge_after = self.before - self.half_before, self.after - self.half_after  # to their kerbs
+        self.inner_before = self.edge_before - streets.walk[line, segment]  # to the backs of their pavements
+        self.inner_after = self.edge_after - streets.walk[line + 1, segment]
+        self.carriageway = (self.edge_before < 0) | (self.edge_after < 0)  # on one, junctions included
+        is_after = self.edge_after < self.edge_before
+        self.line = line + is_after  # the nearest one's number
+        self.across = np.where(is_after, -self.after, self.before)  # from its centre line, positive to the east or north
+        self.half, self.water = streets.half[self.line, segment], streets.water[self.line, segment]
+        self.marked = streets.marked[self.line, segment]
+        self.to_kerb = np.minimum(np.abs(self.edge_before), np.abs(self.edge_after))  # the nearer one, without sign
+
+    def meet(self, other: "Street", along: Floats) -> None:
+        """Add where the pixel is along the street, and how far the junctions with streets of the other direction are."""
+        self.along = along
+        self.on = self.carriageway & ~other.carriageway
+        # to the edge of the junction passed, and of the next; 99 more than to the line of a street that is missing there
+        self.behind = np.where(other.half_before > 0, other.edge_before, other.before + 99)
+        self.ahead = np.where(other.half_after > 0, other.edge_after, other.after + 99)
 
 
 class Local:
@@ -136,46 +153,29 @@ class Local:
         bend = np.float32(2 * plan.style.bend_m)
         self.u = u = x[None, :] + bend * (plan.bend_x.grid(x, y) - np.float32(0.5))  # in the bent grid
         self.v = v = y[:, None] + bend * (plan.bend_y.grid(x, y) - np.float32(0.5))
-        i, j = _interval(plan.lines_u, u), _interval(plan.lines_v, v)
-
-        west, east = u - plan.lines_u[i], plan.lines_u[i + 1] - u
-        south, north = v - plan.lines_v[j], plan.lines_v[j + 1] - v
-        half_w, half_e = plan.half_u[i, j], plan.half_u[i + 1, j]
-        half_s, half_n = plan.half_v[i, j], plan.half_v[i, j + 1]
-        edge_w, edge_e, edge_s, edge_n = west - half_w, east - half_e, south - half_s, north - half_n
-        on_u, on_v = (edge_w < 0) | (edge_e < 0), (edge_s < 0) | (edge_n < 0)
-        far_u, far_v = edge_e < edge_w, edge_n < edge_s
-        ii, jj = i + far_u, j + far_v  # the nearest street lines
-        self.northward = Street(
-            on=on_u & ~on_v, across=np.where(far_u, -east, west), half=plan.half_u[ii, j], along=v,
-            behind=np.where(half_s > 0, edge_s, south + 99), ahead=np.where(half_n > 0, edge_n, north + 99),
-            marked=plan.marked_u[ii, j], line=ii, to_kerb=np.minimum(np.abs(edge_w), np.abs(edge_e)),
-            water=plan.water_u[ii, j],
-        )  # fmt: skip
-        self.eastward = Street(
-            on=on_v & ~on_u, across=np.where(far_v, -north, south), half=plan.half_v[i, jj], along=u,
-            behind=np.where(half_w > 0, edge_w, west + 99), ahead=np.where(half_e > 0, edge_e, east + 99),
-            marked=plan.marked_v[i, jj], line=jj, to_kerb=np.minimum(np.abs(edge_s), np.abs(edge_n)),
-            water=plan.water_v[i, jj],
-        )  # fmt: skip
-        self.road, self.any_eastward = on_u | on_v, on_v  # on a street; on one that runs east, junctions included
-        self.kerb_m = np.minimum(np.minimum(edge_w, edge_e), np.minimum(edge_s, edge_n))  # negative on a carriageway
+        i, j = _interval(plan.northward.lines, u), _interval(plan.eastward.lines, v)
+        self.northward, self.eastward = north, east = Street(plan.northward, u, i, j), Street(plan.eastward, v, j, i)
+        north.meet(east, v)
+        east.meet(north, u)
+        self.road = north.carriageway | east.carriageway
+        edges = np.minimum(north.edge_before, north.edge_after), np.minimum(east.edge_before, east.edge_after)
+        self.kerb_m = np.minimum(*edges)  # negative on a carriageway
 
         # the block's inner rectangle, behind the pavements; two rows of lots along its longer side
-        in_w, in_e = edge_w - plan.walk_u[i, j], edge_e - plan.walk_u[i + 1, j]
-        in_s, in_n = edge_s - plan.walk_v[i, j], edge_n - plan.walk_v[i, j + 1]
-        self.inner = np.minimum(np.minimum(in_w, in_e), np.minimum(in_s, in_n))  # to its edge, negative outside
-        width_u, width_v = in_w + in_e, in_s + in_n
+        inner_u, inner_v = (np.minimum(street.inner_before, street.inner_after) for street in (north, east))
+        self.inner = np.minimum(inner_u, inner_v)  # to its edge, negative outside
+        width_u, width_v = north.inner_before + north.inner_after, east.inner_before + east.inner_after
         self.along_u = along_u = width_u >= width_v  # the block is longer along u
         length = np.where(along_u, width_u, width_v)
-        self.far_row = np.where(along_u, in_n < in_s, in_e < in_w)  # in the row of lots on its far side
+        is_far = (street.inner_after < street.inner_before for street in (east, north))
+        self.far_row = np.where(along_u, *is_far)  # in the row of lots on its far side
         lots_along = np.clip(np.floor(length / np.float32(plan.style.lot_m)), 1, LOTS_ALONG)
         self.frontage, self.depth = length / lots_along, np.where(along_u, width_v, width_u) / 2  # of the lot
-        p = np.where(along_u, in_w, in_s)
+        p = np.where(along_u, north.inner_before, east.inner_before)
         place = np.clip(np.floor(p / self.frontage), 0, lots_along - 1)
         self.p = p - (place + np.float32(0.5)) * self.frontage  # along the street from the lot's middle
-        self.q = np.where(along_u, np.minimum(in_s, in_n), np.minimum(in_w, in_e))  # away from it, from the pavement
-        block = i * (len(plan.lines_v) - 1) + j
+        self.q = np.where(along_u, inner_v, inner_u)  # away from it, from the pavement
+        block = i * (len(plan.eastward.lines) - 1) + j
         self.lot = (block * 2 + self.far_row) * LOTS_ALONG + place.astype(np.int64)  # its row in Lots
 
 

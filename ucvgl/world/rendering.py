@@ -58,7 +58,7 @@ def check_settings(config: Config, *own: tuple[str, bool, str]) -> None:
 def source_digest() -> str:
     """SHA-256 over the code that makes the pictures: an edited renderer never serves yesterday's pictures."""
     folder = Path(__file__).parent
-    files = [*sorted(folder.glob("*.py")), folder.parent / "geometry.py"]
+    files = [*sorted(folder.glob("*.py")), folder / "styles.json", folder.parent / "geometry.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
