@@ -160,8 +160,8 @@ def write_frames(data: Dataset, numbers: Sequence[int], root: Path | str) -> Pat
 def save_image(image: Tensor, path: Path) -> None:
     """uint8 (3, H, W) as JPEG or PNG, by the path's ending; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = image.permute(1, 2, 0).numpy()  # (H, W, 3)
-    Image.fromarray(pixels).save(path, compress_level=1, quality=JPEG_QUALITY, subsampling=0)  # PNG's option, JPEG's two
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())  # (H, W, 3)
+    picture.save(path, compress_level=1, quality=JPEG_QUALITY, subsampling=0)  # an option of PNG, two of JPEG
 
 
 @contextmanager

@@ -18,12 +18,14 @@ from ucvgl.errors import check_fields, one_of
 from ucvgl.world.city import City
 from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FACADES, TRUNK, Kind
 from ucvgl.world.noise import between, unit
+from ucvgl.world.styles import Colour
 
 Layers = dict[str, Tensor]  # of a city, by name
 SEASONS = ("spring", "summer", "autumn", "winter")
 LEVELS = 6  # of the colour pyramid: 1, 2, 4 .. 32 pixels
-CAR_COLOURS = ((236, 236, 236), (30, 32, 36), (150, 152, 156), (90, 94, 100), (150, 34, 32), (36, 62, 118),
-               (182, 170, 140))  # fmt: skip
+CAR_COLOURS = (
+    (236, 236, 236), (30, 32, 36), (150, 152, 156), (90, 94, 100), (150, 34, 32), (36, 62, 118), (182, 170, 140),
+)  # fmt: skip
 CAR_OF = (np.arange(TRUNK + 1) - 1) % CARS  # which car it is, by minus the object number: cabin and bonnet share it
 STRIP = 512  # rows lit at a time: bounds memory
 
@@ -41,9 +43,8 @@ class Condition:
 
     def __post_init__(self) -> None:
         one_of("season", self.season, SEASONS, "Correct it.")
-        bounds = {"cloud": (0, 1), "snow": (0, 1), "sun_azimuth_deg": (-360, 360), "sun_elevation_deg": (-90, 90)}
-        rules = ((name, low <= getattr(self, name) <= high, f"{low} to {high}") for name, (low, high) in bounds.items())
-        check_fields(self, "", "Correct it.", *rules)
+        shares = ((name, 0 <= getattr(self, name) <= 1, "0 to 1") for name in ("cloud", "snow"))
+        check_fields(self, "", "Correct it.", *shares)
 
     @property
     def night(self) -> bool:
@@ -99,13 +100,15 @@ class Objects(NamedTuple):
 def make_objects(city: City, device: torch.device) -> Objects:
     """Draw the colours of facades and cars of a city."""
     variant = np.arange(FACADES)
-    walls = np.asarray(city.style.walls, np.float32)[(unit(city.seed, 80, variant) * len(city.style.walls)).astype(int)]
-    walls = walls * between(0.85, 1.1, city.seed, 81, variant)[:, None]
+
+    def pick(colours: tuple[Colour, ...], key: int, objects: np.ndarray) -> np.ndarray:
+        return np.asarray(colours, np.float32)[(unit(city.seed, key, objects) * len(colours)).astype(int)]
+
+    walls = pick(city.style.walls, 80, variant) * between(0.85, 1.1, city.seed, 81, variant)[:, None]
     tall = city.style.floors[1] > 6
     bounds = ((2.0, 3.8), (0.34, 0.82 if tall else 0.58), (0.42, 0.74 if tall else 0.6), (0.1, 0.6))
     window = np.stack([between(*pair, city.seed, 82 + k, variant) for k, pair in enumerate(bounds)], -1)
-    cars = np.asarray(CAR_COLOURS, np.float32)[(unit(city.seed, 86, CAR_OF) * len(CAR_COLOURS)).astype(int)]
-    tables = np.clip(walls, 0, 255) / np.float32(255), window.astype(np.float32), cars / np.float32(255)
+    tables = np.clip(walls, 0, 255) / np.float32(255), window, pick(CAR_COLOURS, 86, CAR_OF) / np.float32(255)
     return Objects(*(torch.from_numpy(table).to(device) for table in tables))
 
 
@@ -157,14 +160,11 @@ def shadow_ceiling(height: Tensor, resolution_m: float, condition: Condition) ->
 
 
 def light_city(city: City, layers: Layers, objects: Objects, condition: Condition, *, from_above: bool) -> Lit:
-    """Work out the lit colours of a city on a day.
-
-    from_above: with crowns on top, as an aircraft sees it; else the ground under them, as a pedestrian does.
-    """
+    """The lit colours of a city on a day: with crowns on top, as an aircraft sees it, or the ground under them."""
     relief = layers["relief"]
     device = relief.device
-    cars = car_heights(city, condition, device)
-    solid = relief[..., 0].float() * 0.01 + cars[(-relief[..., 3].int()).clamp(0, TRUNK)]
+    cars, site = car_heights(city, condition, device), (-relief[..., 3].int()).clamp(0, TRUNK)
+    solid = relief[..., 0].float() * 0.01 + cars[site]
     crown = (relief[..., 0].float() + relief[..., 2].float()) * 0.01
     leafy = (relief[..., 2] > 0) & (layers["dither"] < condition.leaf_cover)
     covered = torch.where(leafy, crown, solid)
@@ -178,9 +178,8 @@ def light_city(city: City, layers: Layers, objects: Objects, condition: Conditio
         surface, extra, dither = layers["surface"][rows], layers["extra"][rows], layers["dither"][rows]
         kind = surface[..., 3]
         colour = _season_ground(surface[..., :3].float() / 255, kind, dither, condition)
-        site = (-relief[rows, :, 3].int()).clamp(0, TRUNK)
-        parked = cars[site] > 0
-        colour = torch.where(parked[..., None], objects.car_colour[site], colour)
+        parked = cars[site[rows]] > 0
+        colour = torch.where(parked[..., None], objects.car_colour[site[rows]], colour)
         kind = kind.masked_fill(parked, Kind.CAR)
         if from_above:
             leaves = leaf_colour(extra[..., 1], condition) * (0.75 + 0.4 * dither)[..., None]
@@ -188,30 +187,29 @@ def light_city(city: City, layers: Layers, objects: Objects, condition: Conditio
                 leaves = leaves + (0.9 - leaves) * 0.4 * condition.snow
             colour = torch.where(leafy[rows, :, None], leaves, colour)
             kind = kind.masked_fill(leafy[rows], Kind.TREE)
-        above, height, below = (top[rows.start + k : rows.stop + k] for k in range(3))
+        above, height, below = (top[rows.start + k : rows.start + k + len(kind)] for k in range(3))
         # slope of the top surface, limited so that a wall's foot doesn't turn black
         east_slope = torch.zeros_like(height)
-        east_slope[:, 1:-1] = (height[:, 2:] - height[:, :-2]) / (2 * city.resolution_m)
-        north_slope = (above - below) / (2 * city.resolution_m)
-        east_slope, north_slope = east_slope.clamp(-1.2, 1.2), north_slope.clamp(-1.2, 1.2)
+        east_slope[:, 1:-1] = ((height[:, 2:] - height[:, :-2]) / (2 * city.resolution_m)).clamp(-1.2, 1.2)
+        north_slope = ((above - below) / (2 * city.resolution_m)).clamp(-1.2, 1.2)
         steepness = torch.sqrt(1 + east_slope.square() + north_slope.square())
         cosine = (sun_up - east_slope * sun_east - north_slope * sun_north) / steepness
         # a soft edge of 40 cm, below the ceiling: flat ground, which is its own ceiling, lies all in the sun
         seen = ((height - ceiling[rows]) / 0.4 + 1).clamp(0, 1)
         sunlight = cosine.clamp(min=0) * seen
         sky = torch.ones_like(height) if from_above else 1 - 0.22 * leafy[rows].float()
-        light = sky[..., None] * torch.tensor(condition.ambient, device=device)
-        light = light + sunlight[..., None] * torch.tensor(condition.direct, device=device)
+        ambient, direct = (torch.tensor(light, device=device) for light in (condition.ambient, condition.direct))
+        light = sky[..., None] * ambient + sunlight[..., None] * direct
         if condition.night:
             light = light + (extra[..., 0].float() / 255)[..., None] * torch.tensor((0.9, 0.68, 0.40), device=device)
         return torch.cat([(colour * light * 255).clamp(0, 255).round().to(torch.uint8), kind[..., None]], -1)
 
-    count = len(relief)
-    strips = [lit_rows(slice(first, min(first + STRIP, count))) for first in range(0, count, STRIP)]
-    texels, sizes = _pyramid(torch.cat(strips))
+    strips = [lit_rows(slice(first, first + STRIP)) for first in range(0, len(relief), STRIP)]
+    levels = _pyramid(torch.cat(strips))
+    sizes = torch.tensor([len(level) for level in levels], dtype=torch.int32, device=device)
+    offsets = (sizes.square().cumsum(0) - sizes.square()).int()
     ceiling_cm = (ceiling * 100).round().clamp(-32000, 32000).to(torch.int16)
-    counts = torch.tensor([0] + [size * size for size in sizes[:-1]], device=device)
-    return Lit(texels, counts.cumsum(0).int(), torch.tensor(sizes, device=device, dtype=torch.int32), ceiling_cm)
+    return Lit(torch.cat([level.reshape(-1, 4) for level in levels]), offsets, sizes, ceiling_cm)
 
 
 def _season_ground(colour: Tensor, kind: Tensor, dither: Tensor, condition: Condition) -> Tensor:
@@ -229,22 +227,18 @@ def _season_ground(colour: Tensor, kind: Tensor, dither: Tensor, condition: Cond
 
 def leaf_colour(tint: Tensor, condition: Condition) -> Tensor:
     """Colour of crowns from their tint, whose lowest bit says conifer."""
-    low, high = (torch.tensor(c, device=tint.device) / 255 for c in LEAVES[condition.season])
-    needle_low, needle_high = (torch.tensor(c, device=tint.device) / 255 for c in NEEDLES)
     mix = (tint >> 1).float()[..., None] / 127
-    leaves = low + (high - low) * mix
-    needles = needle_low + (needle_high - needle_low) * mix
+    ends = torch.tensor((LEAVES[condition.season], NEEDLES), device=tint.device) / 255
+    leaves, needles = (low + (high - low) * mix for low, high in ends)
     return torch.where((tint & 1).bool()[..., None], needles, leaves)
 
 
-def _pyramid(base: Tensor) -> tuple[Tensor, list[int]]:
-    """Halve (N, N, 4) again and again: colours by averaging, classes by picking."""
-    levels, sizes = [base.reshape(-1, 4)], [base.shape[0]]
-    colour, kind = base[..., :3].permute(2, 0, 1), base[..., 3]
+def _pyramid(base: Tensor) -> list[Tensor]:
+    """Halve uint8 (N, N, 4) again and again: colours by averaging, classes by picking."""
+    levels = [base]
     for _ in range(LEVELS - 1):
-        size = colour.shape[-1] // 2
-        colour = torch.stack([F.avg_pool2d(plane[None].float(), 2)[0].round().to(torch.uint8) for plane in colour])
-        kind = kind[1::2, 1::2][:size, :size]
-        levels.append(torch.cat([colour.permute(1, 2, 0), kind[..., None]], -1).reshape(-1, 4))
-        sizes.append(size)
-    return torch.cat(levels).contiguous(), sizes
+        *planes, kind = levels[-1].unbind(-1)
+        halves = [F.avg_pool2d(plane[None].float(), 2)[0].round().to(torch.uint8) for plane in planes]
+        size = len(kind) // 2
+        levels.append(torch.stack([*halves, kind[1::2, 1::2][:size, :size]], -1))
+    return levels

@@ -82,8 +82,8 @@ def satellite_condition(seed: int) -> Condition:
     return Condition("summer", float(azimuth), float(elevation), 0.05, 0.0, 1)
 
 
-def street_day(seed: int, keys: tuple[int, int, int, int], number: int, seasons: tuple[str, ...], traffic: int) -> Condition:
-    """A day of a city's street pictures: season, azimuth, elevation and cloud drawn by a key each, and the day's number."""
+def street_day(seed: int, keys: tuple[int, ...], number: int, seasons: tuple[str, ...], traffic: int) -> Condition:
+    """A day of a city's street pictures: season, azimuth, elevation and cloud are drawn by a key each."""
     season = seasons[int(hash32(seed, keys[0], number)[0]) % len(seasons)]
     bounds = (95, 265), (18, 30) if season == "winter" else (28, 58), (0.0, 0.9)
     sun_and_cloud = (float(between(*pair, seed, key, number)[0]) for pair, key in zip(bounds, keys[1:], strict=True))

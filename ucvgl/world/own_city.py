@@ -55,7 +55,8 @@ def export_own_city(
         scene, stops, nuisance = city_of(wide, 0, places, "cpu")
         order = np.random.default_rng([seed, 410]).permutation(places)
         files = [f"pano_{k:05d}.jpg" for k in np.argsort(order)]  # stop order[k] has the name k
-        compass_deg, faces_deg = np.zeros(places, np.float32), nuisance.heading_deg  # what it says; what is in the centre
+        # what is said of the middle of a picture, and what it shows
+        compass_deg, faces_deg = np.zeros(places, np.float32), nuisance.heading_deg
         if photo_fov_deg is not None:
             compass_deg = np.random.default_rng([seed, 411]).uniform(0, 360, places).astype(np.float32)
             faces_deg = (compass_deg + faces_deg) % 360

@@ -125,13 +125,14 @@ class Street:
         """at: across the streets, in the bent grid; line: the street before; segment: between which of the others."""
         self.before, self.after = at - streets.lines[line], streets.lines[line + 1] - at  # to their centre lines
         self.half_before, self.half_after = streets.half[line, segment], streets.half[line + 1, segment]
-        self.edge_before, self.edge_after = self.before - self.half_before, self.after - self.half_after  # to their kerbs
-        self.inner_before = self.edge_before - streets.walk[line, segment]  # to the backs of their pavements
+        # to their kerbs, and to the backs of their pavements
+        self.edge_before, self.edge_after = self.before - self.half_before, self.after - self.half_after
+        self.inner_before = self.edge_before - streets.walk[line, segment]
         self.inner_after = self.edge_after - streets.walk[line + 1, segment]
         self.carriageway = (self.edge_before < 0) | (self.edge_after < 0)  # on one, junctions included
         is_after = self.edge_after < self.edge_before
         self.line = line + is_after  # the nearest one's number
-        self.across = np.where(is_after, -self.after, self.before)  # from its centre line, positive to the east or north
+        self.across = np.where(is_after, -self.after, self.before)  # from its middle, positive to the east or north
         self.half, self.water = streets.half[self.line, segment], streets.water[self.line, segment]
         self.marked = streets.marked[self.line, segment]
         self.to_kerb = np.minimum(np.abs(self.edge_before), np.abs(self.edge_after))  # the nearer one, without sign

@@ -11,6 +11,7 @@ are cut out of a panorama (see views.py). Differs from a full ray tracer in that
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from ucvgl.world.noise import Noise, unit
 RANGE_MIN_M, RANGE_MAX_M = 0.6, 170.0
 TWO_SAMPLES_PX = 0.4  # a footprint that reaches this many pixels of the map to either side is sampled twice
 LEAF_M = 0.16  # edge of the cubes that a crown's holes and mottle are made of
+DAYS_KEPT = 4  # of which a scene remembers the lit colours
 DITHER = 256  # a table of random numbers, this many a side
 CHUNK_RAYS = 1 << 18  # rays in flight: enough to amortise a kernel's start, few enough for a laptop's cache
 
@@ -38,32 +40,22 @@ class Rendered(NamedTuple):
 
 
 class Scene:
-    """A city on a device, with the lit days it was last seen on."""
+    """A city on a device, with the lit days it was last seen on: `lit` is `light_city` of this city."""
 
-    def __init__(self, city: City, device: torch.device | str = "cpu", *, keep_days: int = 4) -> None:
-        self.city, self.device, self.keep_days = city, torch.device(device), keep_days
-        self.pixels = city.relief.shape[0]
+    def __init__(self, city: City, device: torch.device | str = "cpu") -> None:
+        self.city, self.device, self.pixels = city, torch.device(device), len(city.relief)
         names = ("relief", "surface", "facade", "extra")
         self.layers = {name: torch.from_numpy(getattr(city, name)).to(self.device) for name in names}
         self.dither = torch.from_numpy(unit(city.seed, 95, np.arange(DITHER * DITHER))).to(self.device)
         square = self.dither.reshape(DITHER, DITHER).repeat(-(-self.pixels // DITHER), -(-self.pixels // DITHER))
         self.layers["dither"] = square[: self.pixels, : self.pixels]
-        # one 8-byte word a pixel: a single gather brings solid height, crown and object
-        self.relief_words = self.layers["relief"].reshape(-1, 4).view(torch.int64).reshape(-1)
-        self.facade_words = self.layers["facade"].reshape(-1, 4).view(torch.int32).reshape(-1)
-        self.numbers = self.layers["relief"].reshape(-1, 4)[:, 3].contiguous()
+        # one word a pixel: a single gather brings solid height, crown and object; or a facade
+        relief = self.layers["relief"].reshape(-1, 4)
+        self.relief_words, self.numbers = relief.view(torch.int64).reshape(-1), relief[:, 3].contiguous()
+        self.facade_words = self.layers["facade"].view(torch.int32).reshape(-1)
         self.objects = make_objects(city, self.device)
-        self._days: dict[tuple[Condition, bool], Lit] = {}
         self.clouds = torch.from_numpy(_cloud_texture(city.seed)).to(self.device)
-
-    def lit(self, condition: Condition, *, from_above: bool) -> Lit:
-        """Lit colours on that day, kept for the last few days asked for."""
-        key = (condition, from_above)
-        if key not in self._days:
-            if len(self._days) == self.keep_days:
-                self._days.pop(next(iter(self._days)))
-            self._days[key] = light_city(self.city, self.layers, self.objects, condition, from_above=from_above)
-        return self._days[key]
+        self.lit = lru_cache(maxsize=DAYS_KEPT)(partial(light_city, city, self.layers, self.objects))
 
     def tensors(self, rows: np.ndarray, *arrays: np.ndarray) -> tuple[Tensor, ...]:
         """These rows of arrays, as float32 on the device."""
