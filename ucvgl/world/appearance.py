@@ -134,8 +134,8 @@ class Lit:
 def shadow_ceiling(height: Tensor, resolution_m: float, condition: Condition) -> Tensor:
     """The height below which each pixel is in shadow, float32 (N, N) metres; height: what casts, metres.
 
-    One sweep away from the sun: a row's ceiling is the higher of the row before and its ceiling, moved sideways along
-    the sun's azimuth and lowered by the sun's slope. Linear in the number of pixels.
+    One sweep away from the sun, linear in the number of pixels: a row's ceiling is the higher of the row before and its
+    ceiling, moved sideways along the sun's azimuth and lowered by the sun's slope.
     """
     if condition.night or condition.cloud >= 1:
         return torch.full_like(height, -1000.0)

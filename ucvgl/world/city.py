@@ -53,8 +53,7 @@ class City:
 def make_city(style: CityStyle, seed: int, *, size_m: float = 768.0, resolution_m: float = 0.25) -> City:
     """Build a city of a style; another seed, 0 to 2^32 - 1, is another city of it.
 
-    size_m: edge, 200 to 8000 metres; resolution_m: metres a pixel, 0.1 to 1; 0.25 shows lane lines, 0.5 halves time and
-    quarters memory. InputError outside these bounds.
+    size_m: edge, 200 to 8000 metres; resolution_m: metres a pixel, 0.1 to 1; 0.25 shows lane lines. InputError outside these.
     """
     for name, value, low, high in (
         ("world seed", seed, 0, 2**32 - 1), ("resolution_m", resolution_m, 0.1, 1.0),
@@ -89,14 +88,14 @@ def plant_trees(city: City) -> None:
     row, col = (grid.ravel() for grid in np.meshgrid(np.arange(count), np.arange(count), indexing="ij"))
     x = (col + between(0.1, 0.9, seed, 60, row, col)) * np.float32(cell)
     y = (row + between(0.1, 0.9, seed, 61, row, col)) * np.float32(cell)
-    pixels = city.surface.shape[0]
-    at_col = np.clip((x / np.float32(city.resolution_m)).astype(np.int64), 0, pixels - 1)
-    at_row = np.clip(pixels - 1 - (y / np.float32(city.resolution_m)).astype(np.int64), 0, pixels - 1)
+    last = len(city.surface) - 1
+    at_col, up = ((metres / np.float32(city.resolution_m)).astype(np.int64).clip(0, last) for metres in (x, y))
+    at_row = last - up
     ground = city.surface[at_row, at_col, 3]
     share = np.zeros(len(Kind))
     share[[Kind.GRASS, Kind.PAVEMENT, Kind.PAVING]] = style.garden_trees, style.street_trees, 0.04
     for tree in np.nonzero(unit(seed, 62, row, col) < share[ground])[0]:
-        _plant(city, int(at_row[tree]), int(at_col[tree]), int(row[tree]) * count + int(col[tree]), ground[tree])
+        _plant(city, int(at_row[tree]), int(at_col[tree]), int(tree), ground[tree])
 
 
 def _plant(city: City, row: int, col: int, tree: int, ground: int) -> None:
@@ -108,13 +107,10 @@ def _plant(city: City, row: int, col: int, tree: int, ground: int) -> None:
     tall = np.float32(5.0 + 5.5 * draws[2]) if not street else np.float32(4.6 + 3.0 * draws[2])
     low = np.float32(0.8) if conifer else np.float32(2.3 + 0.5 * draws[3])
     reach = int(radius * 1.25 / city.resolution_m) + 1
-    pixels = city.surface.shape[0]
-    rows = slice(max(row - reach, 0), min(row + reach + 1, pixels))
-    cols = slice(max(col - reach, 0), min(col + reach + 1, pixels))
-    dy = (np.arange(rows.start, rows.stop, dtype=np.float32) - row)[:, None] * np.float32(city.resolution_m)
-    dx = (np.arange(cols.start, cols.stop, dtype=np.float32) - col)[None, :] * np.float32(city.resolution_m)
-    blot = np.arange(rows.start, rows.stop)[:, None] // 3, np.arange(cols.start, cols.stop) // 3
-    rim = unit(city.seed, 71, tree, *blot)
+    rows, cols = (slice(max(at - reach, 0), min(at + reach + 1, len(city.surface))) for at in (row, col))
+    y, x = np.ogrid[rows, cols]
+    dy, dx = ((at - middle).astype(np.float32) * np.float32(city.resolution_m) for at, middle in ((y, row), (x, col)))
+    rim = unit(city.seed, 71, tree, y // 3, x // 3)
     distance = np.sqrt(dx * dx + dy * dy) / (radius * (np.float32(0.82) + np.float32(0.36) * rim))
     relief, surface = city.relief[rows, cols], city.surface[rows, cols]
     crown = (distance < 1) & (surface[..., 3] != Kind.ROOF)

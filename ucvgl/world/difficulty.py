@@ -34,20 +34,13 @@ class Difficulty:
     seasons: tuple[str, ...]  # of the street-level drives, if not the same day
 
 
-EASY = Difficulty(
-    name="easy", camera_height_m=(2.5, 2.5), heading_deg=0, tilt_deg=0, tile_shift_m=0, gain=0, gamma=0, noise=0.0,
-    blur_px=0, haze=0.0, same_day=True, seasons=("summer",),
-)  # fmt: skip
-# the default: UCVGL's cold start, by small encoders, lands where it was published (notebook 02)
-MEDIUM = Difficulty(
-    name="medium", camera_height_m=(2.1, 2.9), heading_deg=2.5, tilt_deg=0.7, tile_shift_m=2.0, gain=0.25, gamma=0.18,
-    noise=0.05, blur_px=0.6, haze=0.3, same_day=False, seasons=("spring", "summer", "autumn"),
-)  # fmt: skip
-HARD = Difficulty(
-    name="hard", camera_height_m=(1.8, 3.2), heading_deg=4.5, tilt_deg=1.0, tile_shift_m=3.2, gain=0.30, gamma=0.20,
-    noise=0.08, blur_px=0.9, haze=0.4, same_day=False, seasons=("spring", "summer", "autumn", "winter"),
-)  # fmt: skip
-LEVELS = {level.name: level for level in (EASY, MEDIUM, HARD)}
+YEAR = ("spring", "summer", "autumn", "winter")
+LEVELS = {  # height, heading, tilt, shift, gain, gamma, noise, blur, haze, same day, seasons
+    "easy": Difficulty("easy", (2.5, 2.5), 0, 0, 0, 0, 0, 0.0, 0, 0.0, True, YEAR[1:2]),
+    # the default: UCVGL's cold start, by small encoders, lands where it was published (notebook 02)
+    "medium": Difficulty("medium", (2.1, 2.9), 2.5, 0.7, 2.0, 0.25, 0.18, 0.05, 0.6, 0.3, False, YEAR[:3]),
+    "hard": Difficulty("hard", (1.8, 3.2), 4.5, 1.0, 3.2, 0.30, 0.20, 0.08, 0.9, 0.4, False, YEAR),
+}
 DEFAULT_LEVEL = "medium"
 DRIVES = 3  # street-level days of a city
 DAY_KEYS = (203, 204, 205, 206)  # of the hashes that their days are drawn from

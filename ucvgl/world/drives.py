@@ -77,17 +77,11 @@ class DriveConfig:
     resolution_m: float = 0.5  # of the city's rasters
 
     def __post_init__(self) -> None:
-        sides = self.photo_px if isinstance(self.photo_px, (tuple, list)) else ()
-        pixels = len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)
-        narrowest = max(0.0, -MANNERS[self.kind].fov_deg) if self.kind in MANNERS else 0.0
         check_settings(
-            self,
-            ("kind", self.kind in MANNERS, f"one of {', '.join(MANNERS)}"),
-            ("photo_px", pixels, "height and width"),
-            ("fov_deg", narrowest < self.fov_deg < 180, f"degrees in ({narrowest:g}, 180)"),
+            self, ("kind", self.kind in MANNERS, f"one of {', '.join(MANNERS)}"),
+            ("photo_px", min(self.photo_px) > 0, "height and width"), ("fov_deg", 15 < self.fov_deg < 180, "degrees in (15, 180)"),
             ("nuisance", 0 <= self.nuisance <= 3, "a factor in [0, 3]"),
-        )
-        object.__setattr__(self, "photo_px", tuple(sides))
+        )  # fmt: skip
 
 
 def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", progress: bool = True) -> Dataset:
@@ -96,11 +90,8 @@ def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", pro
     Photos are uint8 (3, H, W), with true positions in metres; queries without a hit are left out. InputError if the streets
     have fewer places at that spacing, or there is no room on the disk.
     """
-    manner = MANNERS[config.kind]
-    sides = {
-        "gallery": ("d", (config.places * manner.headings, *config.photo_px)),
-        "query": ("q", (config.places, *config.photo_px)),
-    }
+    manner, size, count = MANNERS[config.kind], config.photo_px, config.places
+    sides = {"gallery": ("d", (count * manner.headings, *size)), "query": ("q", (count, *size))}
     behind = ["drives", asdict(CAMERA), asdict(manner)]
     found = rendered(config, behind, sides, lambda *city: passes(config, *city, device), progress=progress)
     hits = Positives.within(found["query"].positions, found["gallery"].positions, HIT_M)

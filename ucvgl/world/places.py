@@ -44,10 +44,7 @@ class Places:
 
 
 def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -> Places:
-    """Stops every `spacing_m` metres along all streets, on the right-hand lane or quay, none nearer than 0.6 spacings.
-
-    How densely they stand is the user's choice: panoramas of CVUSA are far apart, VIGOR's tiles overlap.
-    """
+    """Stops every `spacing_m` metres along all streets, on the right-hand lane or quay, none nearer than 0.6 spacings."""
     plan, parts = city.plan, []
     for axis, (streets, others) in enumerate(((plan.northward, plan.eastward), (plan.eastward, plan.northward))):
         for street, line in enumerate(streets.lines):

@@ -138,9 +138,9 @@ def cast_columns(
 ) -> Rendered:  # fmt: skip
     """Cast columns of rays, as many images at a time as are in flight together.
 
-    east, north, eye_m: (B,) position in the city and height of the eye above datum, metres; azimuth: (B, W) radians clockwise
-    from north, one per column; slope: (B or 1, W or 1, H) rise over run of each ray; pixel_rad: angle of a pixel, radians: how
-    far colours are averaged; ranges: number of ranges along a column, more for larger pictures.
+    east, north, eye_m: (B,) metres, the eye's height above datum; azimuth: (B, W) radians clockwise from north, one per column;
+    slope: (B or 1, W or 1, H) rise over run of each ray; pixel_rad: angle of a pixel, over which colours are averaged; ranges:
+    along a column, more for larger pictures.
     """
     (batch, width), rows = azimuth.shape, slope.shape[-1]
     slope, ranges = slope.expand(batch, width, rows), ranges or max(112, rows)

@@ -109,9 +109,8 @@ def rendered(
 ) -> dict[str, ArrayImages]:  # fmt: skip
     """The images of both sides: from the cache if they were rendered before, else rendered and kept.
 
-    config: a frozen dataclass; what it holds names the images, and so does what lies `behind` it (the product, its level).
-    sides: what ids begin with, and how many images there are at most, their height and width.
-    city: its number and how many places it has -> its sides.
+    config: what it holds names the images, and so does what lies `behind` it (the product, its level). sides: what ids begin with,
+    and how many images there are at most, their height and width. city: its number and how many places it has -> its sides.
     InputError if there is no room on the disk, or a city has fewer places.
     """
 

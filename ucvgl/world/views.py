@@ -30,10 +30,10 @@ def satellite_tiles(
     scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, span_m: float | Tensor, *, size_px: int,
     from_above: bool = True,
 ) -> Rendered:  # fmt: skip
-    """Orthographic tiles `span_m` metres across, one for all or (B,), north up, centred at the places.
+    """Orthographic tiles `span_m` metres across (one number, or (B,)), north up, centred at the places.
 
-    from_above: as an aircraft sees it; if False, the ground beneath the crowns, lit as a pedestrian sees it: the truth
-    that a projected panorama is compared with.
+    from_above: as an aircraft sees it; else the ground beneath the crowns, lit as a pedestrian sees it, which is the truth of a
+    projected panorama.
     """
     span_m = torch.as_tensor(span_m, dtype=torch.float32, device=scene.device).expand_as(east_m)
     _assert_inside(scene, east_m, north_m, span_m / 2 - 1e-3)
@@ -52,8 +52,7 @@ def panoramas(
 ) -> Rendered:  # fmt: skip
     """Equirectangular panoramas, `height_px` x 2 `height_px`, from cameras at a height above the ground.
 
-    heading_deg: (B,) what the centre column shows, north if not given; pitch_deg, roll_deg: (B,) the camera's tilt, level
-    if not given. Truth is cut with the picture, to the nearest ray.
+    heading_deg: (B,) what the centre column shows, by default north; pitch_deg, roll_deg: (B,) the camera's tilt.
     """
     _assert_inside(scene, east_m, north_m)
     still = torch.zeros_like(east_m)
@@ -79,8 +78,8 @@ def photos(
     size_px: tuple[int, int] = (96, 128), fov_deg: float = 80.0,
 ) -> Rendered:  # fmt: skip
     """Level perspective photos (height, width), horizontal field of view `fov_deg`, looking along a heading."""
-    rows, columns = size_px
     _assert_inside(scene, east_m, north_m)
+    rows, columns = size_px
     focal = columns / 2 / math.tan(math.radians(fov_deg) / 2)
     aside = torch.atan((torch.arange(columns, device=scene.device) + 0.5 - columns / 2) / focal)  # (W,)
     rise = (rows / 2 - 0.5 - torch.arange(rows, device=scene.device)) / focal  # (H,)
@@ -94,17 +93,13 @@ def drone_images(
     scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, altitude_m: Tensor, heading_deg: Tensor, *,
     size_px: int = 128, pitch_deg: float = -50.0, fov_deg: float = 60.0,
 ) -> Rendered:  # fmt: skip
-    """Oblique square images from a drone that looks at the place from `altitude_m` above its ground, along a heading.
-
-    The drone stands back so that the place is in the middle of the image: at altitude / tan(-pitch) metres.
-    """
-    _assert_inside(scene, east_m, north_m)
+    """Oblique square images from a drone that looks at the place, in their middle, from `altitude_m` above its ground."""
     assert -85 <= pitch_deg <= -20  # straight down is a tile
     back = altitude_m / math.tan(math.radians(-pitch_deg))
     assert float(back.max()) <= 0.75 * DRONE_RANGE_M
     turn = torch.deg2rad(heading_deg)
     eye_east, eye_north = east_m - back * torch.sin(turn), north_m - back * torch.cos(turn)
-    _assert_inside(scene, eye_east, eye_north)
+    _assert_inside(scene, torch.cat([east_m, eye_east]), torch.cat([north_m, eye_north]))
     eye_m = scene.ground_height(east_m, north_m) + altitude_m
     rows = max(DRONE_ROWS, int(1.5 * size_px * 180 / fov_deg / 2))
     azimuth, slope = _columns_and_rows(scene, rows)
@@ -120,10 +115,7 @@ def drone_images(
 
 
 def _assert_inside(scene: Scene, east_m: Tensor, north_m: Tensor, margin_m: float | Tensor = 0.0) -> None:
-    """Nothing is beyond the city's edge, but rasters are read with clamped indices and would show something.
-
-    No setting leads there: every camera stands at a stop of `street_places`, whose margin is as wide as what is shown of it.
-    """
+    """Nothing is beyond the city's edge, but rasters are read with clamped indices and would show something."""
     high = scene.city.size_m - margin_m
     assert all(bool(((x >= margin_m) & (x <= high)).all()) for x in (east_m, north_m)), "outside the city"
 
