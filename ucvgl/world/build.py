@@ -43,18 +43,18 @@ def build_strip(plan: Plan, resolution_m: float, rows: slice) -> tuple[NDArray, 
     lay_parks(local, canvas, lots.use[local.lot] == PARK, plan.paths.grid(x, y))
     lay_car_parks(plan, local, canvas)
     lay_streets(plan, local, canvas)
-    buildings = raise_buildings(lots, local, canvas)
-    hedge = plant_hedges(lots, local, canvas, drive, buildings)
+    built, facade = raise_buildings(lots, local, canvas, resolution_m)
+    hedge = plant_hedges(lots, local, canvas, drive | built)
     grain = unit(plan.seed, 50, np.arange(rows.start, rows.start + len(y))[:, None], np.arange(len(x))[None, :])
     colour = weather(plan, local, canvas, mottle, grain)
 
     standing = np.where(hedge, np.int16(-TRUNK), canvas.cars)
-    number = np.where(buildings.built, lots.facade[local.lot], standing)
+    number = np.where(built, lots.facade[local.lot], standing)
     height_cm, crownless = np.rint(canvas.height * 100).astype(np.int16), np.zeros_like(number)
     relief = np.stack([height_cm, crownless, crownless, number], -1)
     surface = np.concatenate([colour, canvas.kind[..., None]], -1)
     lamps = lamp_light(local)
-    return relief, surface, facades(local, buildings, resolution_m), np.stack([lamps, np.zeros_like(lamps)], -1)
+    return relief, surface, facade, np.stack([lamps, np.zeros_like(lamps)], -1)
 
 
 def wrapped(value: Floats, period: float) -> Floats:
@@ -104,9 +104,14 @@ def lay_car_parks(plan: Plan, local: Local, canvas: Canvas) -> None:
     in_bay = across - np.where(across > 11, F(11), F(0))
     site = bay & (beside > F(0.22)) & (beside < F(0.93)) & (in_bay >= F(0.4)) & (in_bay <= F(4.7))
     number = hash32(plan.seed, 51, local.lot[site], np.floor(local.p[site] / F(2.7)), np.floor(local.q[site] / 8))
-    car = -1 - (number // np.uint32(128) % np.uint32(CARS)).astype(np.int16)
-    car = np.where((in_bay[site] < F(1.5)) | (in_bay[site] > F(4.1)), car - np.int16(CARS), car)
+    car = _car(number // np.uint32(128), (in_bay[site] >= F(1.5)) & (in_bay[site] <= F(4.1)))
     canvas.cars[site] = np.where(number % np.uint32(100) < 55, car, 0)
+
+
+def _car(number: NDArray[np.uint32], cabin: Mask) -> NDArray[np.int16]:
+    """A car's object number, where its cabin is and where its bonnet or boot."""
+    car = -1 - (number % np.uint32(CARS)).astype(np.int16)
+    return np.where(cabin, car, car - np.int16(CARS))
 
 
 def lay_streets(plan: Plan, local: Local, canvas: Canvas) -> None:
@@ -159,26 +164,11 @@ def park_cars(plan: Plan, street: Street, canvas: Canvas, key: int) -> None:
     # whole cars only: rear and front keep 8 m off the junctions
     for end in (street.behind[spot] - (inside - F(0.8)), street.ahead[spot] - (F(5.2) - inside)):
         there &= ((end > 8) & (end < 98)) | (end > 100)  # 98..100: the street itself ends there
-    car = -1 - (number // np.uint32(1024) % np.uint32(CARS)).astype(np.int16)
-    car = np.where((inside < 1.9) | (inside > 4.5), car - np.int16(CARS), car)
-    canvas.cars[spot] = np.where(there, car, 0)
+    canvas.cars[spot] = np.where(there, _car(number // np.uint32(1024), (inside >= 1.9) & (inside <= 4.5)), 0)
 
 
-@dataclass(frozen=True)
-class Buildings:
-    """Houses and their wings, per pixel: where, how tall, and the distances that facades need; metres."""
-
-    built: Mask
-    tall: Floats
-    to_side: Floats  # inside the nearer side wall
-    to_back: Floats  # inside the nearer of front and rear wall
-    from_middle: Floats  # along the street, from the building's middle
-    behind_middle: Mask  # nearer to the rear wall
-    from_front: Floats  # away from the street, from the front wall
-
-
-def raise_buildings(lots: Lots, local: Local, canvas: Canvas) -> Buildings:
-    """A house on each lot that has one, its roof, and a lower wing behind some."""
+def raise_buildings(lots: Lots, local: Local, canvas: Canvas, resolution_m: float) -> tuple[Mask, NDArray[np.uint8]]:
+    """A house on each lot that has one, its roof, and a lower wing behind some. Gives back where they are, and facades."""
     lot, p, q = local.lot, local.p, local.q
     allowed = (lots.use[lot] == HOUSE) & (local.inner > 0)
     setback = lots.setback[lot]
@@ -209,19 +199,21 @@ def raise_buildings(lots: Lots, local: Local, canvas: Canvas) -> Buildings:
     tall = np.where(house, top, np.where(wing, lots.wing_height[lot], F(0)))
     canvas.height += tall
     canvas.cars[built] = 0
-    return Buildings(
-        built, tall, to_side=np.where(house, side, wing_side), to_back=np.where(house, back, wing_back),
-        from_middle=p - np.where(house, shift, lots.wing_shift[lot] * local.frontage),
-        behind_middle=q > np.where(house, setback + deep / 2, setback + deep), from_front=q - setback,
-    )  # fmt: skip
+
+    on_side = np.where(house, side < back, wing_side < wing_back)  # the nearest wall is one of the sides
+    from_middle = p - np.where(house, shift, lots.wing_shift[lot] * local.frontage)
+    behind_middle = q > np.where(house, setback + deep / 2, setback + deep)
+    along_street = np.where(on_side, np.where(from_middle > 0, F(1), F(-1)), F(0))
+    away = np.where(on_side, F(0), np.where(behind_middle, F(1), F(-1)))
+    along_m = np.where(on_side, q - setback, from_middle + 32)
+    return built, facades(local, built, along_street, away, along_m, tall, resolution_m)
 
 
-def plant_hedges(lots: Lots, local: Local, canvas: Canvas, paved: Mask, buildings: Buildings) -> Mask:
+def plant_hedges(lots: Lots, local: Local, canvas: Canvas, taken: Mask) -> Mask:
     """Hedges round some green lots, with gaps for paths and drives; they count as trees. Gives back where they are."""
     lot = local.lot
     border = (local.frontage / 2 - np.abs(local.p) < 0.4) | (local.depth - local.q < 0.4) | (local.q < F(0.6))
-    hedge = border & lots.hedge[lot] & lots.green[lot] & (lots.use[lot] != PARK) & (local.inner > 0)
-    hedge &= ~paved & ~buildings.built
+    hedge = border & lots.hedge[lot] & lots.green[lot] & (lots.use[lot] != PARK) & (local.inner > 0) & ~taken
     canvas.paint(hedge, Kind.TREE, (70, 96, 50))
     canvas.height += F(1.15) * hedge
     return hedge
@@ -247,14 +239,12 @@ def lamp_light(local: Local) -> NDArray[np.uint8]:
     return (total * 255).astype(np.uint8)
 
 
-def facades(local: Local, buildings: Buildings, resolution_m: float) -> NDArray[np.uint8]:
-    """Normal of the nearest wall, metres along it, and the height of the building: the facade layer of City."""
-    out = np.zeros((*local.u.shape, 4), np.uint8)
-    at = np.nonzero(buildings.built)
-    on_side = buildings.to_side[at] < buildings.to_back[at]
-    p_sign = np.where(buildings.from_middle[at] > 0, F(1), F(-1))
-    q_sign = np.where(buildings.behind_middle[at], F(1), F(-1)) * np.where(local.far_row[at], F(-1), F(1))
-    p_part, q_part = np.where(on_side, p_sign, F(0)), np.where(on_side, F(0), q_sign)
+def facades(
+    local: Local, built: Mask, along_street: Floats, away: Floats, along_m: Floats, tall_m: Floats, resolution_m: float
+) -> NDArray[np.uint8]:
+    """The facade layer of City; along_street, away: the nearest wall's normal, along p and q, one of them 1 or -1, the other 0."""
+    out, at = np.zeros((*local.u.shape, 4), np.uint8), np.nonzero(built)
+    p_part, q_part = along_street[at], away[at] * np.where(local.far_row[at], F(-1), F(1))
     u_part = np.where(local.along_u[at], p_part, q_part)
     v_part = np.where(local.along_u[at], q_part, p_part)
     # the gradient of u is the direction in which u grows
@@ -262,9 +252,6 @@ def facades(local: Local, buildings: Buildings, resolution_m: float) -> NDArray[
     east = u_part * np.gradient(local.u, step, axis=1)[at] + v_part * np.gradient(local.v, step, axis=1)[at]
     north = -(u_part * np.gradient(local.u, step, axis=0)[at] + v_part * np.gradient(local.v, step, axis=0)[at])
     norm = np.sqrt(east * east + north * north) + F(1e-6)
-    along = np.where(on_side, buildings.from_front[at], buildings.from_middle[at] + 32)
-    out[(*at, 0)] = np.rint(128 + 127 * east / norm).astype(np.uint8)
-    out[(*at, 1)] = np.rint(128 + 127 * north / norm).astype(np.uint8)
-    out[(*at, 2)] = np.clip(np.rint(along * 4), 0, 255).astype(np.uint8)
-    out[(*at, 3)] = np.clip(np.rint(buildings.tall[at] * 4), 0, 255).astype(np.uint8)
+    numbers = 128 + 127 * east / norm, 128 + 127 * north / norm, along_m[at] * 4, tall_m[at] * 4
+    out[at] = np.clip(np.rint(np.stack(numbers, -1)), 0, 255).astype(np.uint8)
     return out

@@ -10,7 +10,6 @@ are cut out of a panorama (see views.py). Differs from a full ray tracer in that
 """
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -117,11 +116,11 @@ def texels_at(lit: Lit, column: Tensor, row: Tensor, footprint_px: Tensor) -> tu
     return torch.stack(channels, -1), ((nearest >> 24) & 255).to(torch.uint8)
 
 
-@dataclass(frozen=True)
-class _Hits:
+class _Hits(NamedTuple):
     """Rays of one kind, picked out of a chunk, as flat vectors of one length M."""
 
     ray: Tensor  # place in the flattened (B, W, H)
+    at: Tensor  # place in the flattened (B, W, R) of the range that is met
     sin: Tensor  # of the azimuth
     cos: Tensor
     slope: Tensor  # rise over run
@@ -198,32 +197,29 @@ def cast_columns(
     leaf_r = _at(r, leaf)
     in_crown &= (high.gather(-1, leaf) >= rays) & (low.gather(-1, leaf) <= rays) & (missed | (leaf_r < distance))
 
-    def pick(mask: Tensor, run_m: Tensor) -> _Hits:
+    def pick(mask: Tensor, met: Tensor, run_m: Tensor) -> _Hits:
         ray = mask.reshape(-1).nonzero().squeeze(1)
         fan, place = ray // rows, ray // (rows * width)
         run_m = _at(run_m.reshape(-1), ray)
         sin_m, cos_m = _at(sin.reshape(-1), fan), _at(cos.reshape(-1), fan)
         return _Hits(
-            ray, sin_m, cos_m, _at(rays.reshape(-1), ray), run_m, _at(eye_col, place) + sin_m * run_m * (1 / res),
-            _at(eye_row, place) - cos_m * run_m * (1 / res), _at(eye_m, place), run_m * pixel_rad,
+            ray, fan * ranges + _at(met.reshape(-1), ray), sin_m, cos_m, _at(rays.reshape(-1), ray), run_m,
+            _at(eye_col, place) + sin_m * run_m * (1 / res), _at(eye_row, place) - cos_m * run_m * (1 / res),
+            _at(eye_m, place), run_m * pixel_rad,
         )  # fmt: skip
 
-    def fan_values(values: Tensor, index: Tensor, ray: Tensor) -> Tensor:
-        """values (B, W, R) at the range index (B, W, H) of each ray."""
-        return _at(values.reshape(-1), (ray // rows) * ranges + _at(index.reshape(-1), ray))
-
     lit = scene.lit(condition, from_above=False)
-    leaves = pick(in_crown, leaf_r)
+    leaves = pick(in_crown, leaf, leaf_r)
     grain = _leaf_grain(scene, leaves)
     there = grain < condition.leaf_cover  # leaves have holes: one sees what is behind
     in_crown.view(-1)[leaves.ray] = there
-    leaves = pick(in_crown, leaf_r)
-    walls = pick(wall & ~in_crown, distance)
+    leaves = _Hits(*(values[there] for values in leaves))
+    walls = pick(wall & ~in_crown, hit, distance)
     open_sky = missed & ~in_crown
-    tops = pick(~(wall | missed | in_crown), distance)
+    tops = pick(~(wall | missed | in_crown), hit, distance)
     horizon, sky = _sky(scene, condition, azimuth, rays, east + north, open_sky)
-    behind_walls = (fan_values(values, hit, walls.ray) for values in (at, z))
-    behind_leaves = (fan_values(values, leaf, leaves.ray) for values in (at, high, low))
+    behind_walls = (_at(values.reshape(-1), walls.at) for values in (at, z))
+    behind_leaves = (_at(values.reshape(-1), leaves.at) for values in (at, high, low))
 
     colour = torch.empty(batch * width * rows, 3, device=device)
     kind = torch.empty(batch * width * rows, dtype=torch.uint8, device=device)
