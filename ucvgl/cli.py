@@ -254,7 +254,7 @@ def city(
     difficulty: Annotated[str, Option(help="easy, medium or hard.")] = "medium",
 ) -> None:
     """Write a synthetic city as unlabelled pictures and positioned tiles, for `ucvgl locate`; beside them the truth."""
-    from ucvgl.world.own_city import OWN_CITY, export_own_city
+    from ucvgl.world.export import OWN_CITY, export_own_city
 
     panorama_px = 128 if photo_fov is None else 512
     world = replace(OWN_CITY, styles=(style,), places=places, seed=seed, difficulty=difficulty, panorama_px=panorama_px)

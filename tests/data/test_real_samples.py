@@ -90,9 +90,9 @@ def test_university_name_lists_are_the_trees_the_reader_expects(tmp_path):
     """The official lists name 701 tile queries and 51,355 drone images of 951 buildings: the published counts."""
     queries = columns(sample("university1652", "query_name.txt"), None, (1,))
     gallery = columns(sample("university1652", "gallery_name.txt"), None, (1,))
-    assert (len(queries), len(gallery)) == PUBLISHED["university1652"]["test satellite2drone"]
+    assert (len(queries), len(gallery)) == tuple(PUBLISHED["university1652"]["counts"]["test satellite2drone"])
     buildings = {cells[0].split("/")[-2] for _, cells in gallery}
-    assert len(buildings) == PUBLISHED["university1652"]["test drone2satellite"][1]
+    assert len(buildings) == PUBLISHED["university1652"]["counts"]["test drone2satellite"][1]
     # build the part of the tree that names three buildings, from the real names, and read it
     for rows in (queries, gallery):
         for _, (name,) in rows:

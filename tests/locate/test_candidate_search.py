@@ -21,7 +21,7 @@ from ucvgl.locate.search import calibration_of, find_headings, search, street_im
 from ucvgl.locate.tiles import open_mosaic
 from ucvgl.locate.views import StreetConfig, north_up, read_picture
 from ucvgl.methods.baselines import pixel_descriptor
-from ucvgl.world.own_city import export_own_city
+from ucvgl.world.export import export_own_city
 from ucvgl.world.pairs import WorldConfig
 
 SIZE, PLACES = 32, 9

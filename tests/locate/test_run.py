@@ -30,8 +30,8 @@ from ucvgl.locate.located import MARK, read_truth
 from ucvgl.locate.pictures import BY_SHAPE
 from ucvgl.locate.run import locate, plan
 from ucvgl.positions import Positions, Wgs84, to_metres
-from ucvgl.world import own_city
-from ucvgl.world.own_city import export_own_city
+from ucvgl.world import export
+from ucvgl.world.export import export_own_city
 from ucvgl.world.pairs import WorldConfig
 
 SIZE, PLACES = 32, 24
@@ -407,7 +407,7 @@ def test_the_city_says_how_to_place_it(tmp_path, monkeypatch, options, expected)
         seen.update(more, world=world)
         return out
 
-    monkeypatch.setattr(own_city, "export_own_city", exported)
+    monkeypatch.setattr(export, "export_own_city", exported)
     given = CliRunner().invoke(cli.app, ["data", "city", str(tmp_path / "city"), "--places", "7", *options])
     assert given.exit_code == 0
     assert (seen["world"].styles, seen["world"].places) == (("downtown",), 7)

@@ -1,7 +1,7 @@
 """`ucvgl data check`: is a data set complete, and if not, what to do. A table of what was expected, found and missing.
 
 An export of the embedded world is compared with the counts and sizes it was written with (`ucvgl-export.json`), everything else
-with the published ones below. Those of CVACT, SUES-200, VIGOR's training and cross-area lists, and all image sizes but
+with the published ones (`published.json`). Those of CVACT, SUES-200, VIGOR's training and cross-area lists, and all image sizes but
 CVUSA's are from general knowledge, checked against no copy: a finding about one of these alone may be the table's fault.
 """
 
@@ -18,26 +18,11 @@ from ucvgl.data import NAMES, PLACE_RECOGNITION, detect_layout, open_dataset, sp
 from ucvgl.data.container import Dataset
 from ucvgl.data.decoding import decode_all
 from ucvgl.data.files import folder, one_of, read_marker
-from ucvgl.data.university import HEIGHTS
 from ucvgl.errors import InputError
 from ucvgl.positions import distances
 
-PUBLISHED = {  # queries, gallery images
-    "cvusa": {"train": (35_532, 35_532), "val": (8_884, 8_884)},
-    "cvact": {"train": (35_532, 35_532), "val": (8_884, 8_884), "test": (92_802, 92_802)},
-    "vigor": {"same-train": (52_609, 90_618), "same-test": (52_605, 90_618),
-              "cross-train": (51_520, 44_055), "cross-test": (53_694, 46_563)},
-    "university1652": {"test drone2satellite": (37_855, 951), "test satellite2drone": (701, 51_355)},
-    "sues200": {f"{part} {height} m {direction}": counts for height in HEIGHTS for part, direction, counts in (
-        ("train", "drone2satellite", (6_000, 120)), ("test", "drone2satellite", (4_000, 200)),
-        ("test", "satellite2drone", (80, 10_000)))},
-    "pitts30k": {"test": (6_816, 10_000)},
-    "tokyo247": {"test": (315, 75_984)},
-}  # fmt: skip
-SIZES = {name: {"query": [query], "gallery": [gallery]} for name, query, gallery in (  # height, width
-    ("cvusa", (224, 1232), (750, 750)), ("cvact", (832, 1664), (1200, 1200)), ("vigor", (1024, 2048), (640, 640)),
-    ("university1652", (512, 512), (512, 512)), ("sues200", (512, 512), (512, 512)),
-)}  # fmt: skip
+# of published sets, what the marker of an export says of itself: queries and gallery images; height and width
+PUBLISHED = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 CHECKS = {  # what is right, what else there may be, the next step
     "split": ("readable lists, every listed file", "absent", "Copy them again; --skip-unreadable goes on with the rest."),
     "counts": ("no published count is known", "not as expected", "Get the whole set; results of a part do not compare."),
@@ -64,11 +49,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What `check` found; `quick`: only a sample of the images was decoded."""
+    """What `check` found."""
 
     name: str
     root: str
-    quick: bool
+    quick: bool  # only a sample of the images was decoded
     rows: tuple[Row, ...]
     exit_status: int  # 0 complete, 1 findings, 2 not usable: no part of the data set can be read
 
@@ -103,9 +88,9 @@ def check(name: str, root: Path | str, quick: bool = False, progress: bool = Tru
 
 def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
     sets: dict[str, Dataset] = {}
-    splits, marker, source = splits_of(name, root), read_marker(root), "exported"
-    if marker is None:
-        marker, source = {"counts": PUBLISHED.get(name, {}), "sizes": SIZES.get(name, {})}, "published"
+    splits, marker = splits_of(name, root), read_marker(root)
+    source = "published" if marker is None else "exported"
+    marker = PUBLISHED.get(name, {}) if marker is None else marker
     said = "{:,} queries, {:,} gallery".format
     for label, options in splits.items():
         try:

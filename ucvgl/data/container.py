@@ -1,8 +1,8 @@
 """The one container: what is searched for, what is searched, and which images belong together.
 
 `query` holds the images that are looked up (panoramas, drone images, photos), `gallery` those they are looked up in (satellite
-tiles, photos). The two may differ in length, several queries may share a gallery image, and nothing assumes 1:1, as the
-published code of UCVGL and Sample4Geo does. Readers return it with files behind it, `prepare` with tensors of one size.
+tiles, photos). Nothing assumes 1:1, as the published code of UCVGL and Sample4Geo does. Readers return it with files behind it,
+`prepare` with tensors of one size.
 """
 
 import hashlib
@@ -37,8 +37,8 @@ class ImageSet:
         assert self.positions is None or len(self.positions) == count
         repeated = [name for name, times in Counter(self.ids).items() if times > 1]
         if repeated:
-            raise InputError(where, expected="every id once", found=f"{len(repeated)} repeated, first {repeated[0]!r}",
-                             todo="Remove the repeated rows or files.")  # fmt: skip
+            found, todo = f"{len(repeated)} repeated, first {repeated[0]!r}", "Remove the repeated rows or files."
+            raise InputError(where, expected="every id once", found=found, todo=todo)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -306,8 +306,7 @@ def joined(parts: Sequence[Dataset], name: str, radius_m: float) -> Dataset:
     """Several sets of one frame and size as one: every query is looked up in all galleries, and what is near is right,
     whichever set it is from (MSLS holds drives of one street at many times)."""
     sides = []
-    for side in ("query", "gallery"):
-        sets = [getattr(part, side) for part in parts]
+    for sets in ([part.query for part in parts], [part.gallery for part in parts]):
         poses = [images.positions for images in sets]
         known = all(pose.heading_deg is not None for pose in poses)
         heading_deg = np.concatenate([pose.heading_deg for pose in poses]) if known else None

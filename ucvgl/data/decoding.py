@@ -101,7 +101,7 @@ def batches(
 
     The last batch is shorter, never dropped; `order` may repeat one. Threads call `images.read`. InputError: an unreadable file.
     """
-    rows = torch.arange(len(images)) if order is None else torch.as_tensor(order)
+    rows = torch.as_tensor(range(len(images)) if order is None else order)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for some in rows.split(batch_size):
             yield some, torch.stack([*pool.map(lambda i: images.read(i, size), some.tolist())])

@@ -1,9 +1,8 @@
 """Own imagery: two folders whose equal file names are pairs, or two folders without pairs.
 
 Nothing says which pairs to train and which to test on, so the parts are drawn: 60, 20 and 20 % by a hash of the name, the same
-in every run and on every machine. Without pairs nothing can be tested: there is a training part alone.
-Positions are optional and come from a CSV, or else from EXIF GPS tags. An image without any has an unknown position, and so has
-one whose tags are damaged or impossible: the note counts those.
+everywhere. Without pairs there is a training part alone. Positions are optional and come from a CSV, or else from EXIF GPS tags;
+those that are damaged or impossible are unknown, and the note counts them.
 """
 
 import hashlib
@@ -27,8 +26,8 @@ LEAST = 20  # pairs that can be divided
 def read_pairs(root: Path | str, split: str = "all", query: str = "", gallery: str = "") -> Dataset:
     """N queries and M gallery images, pairs by file name: "all", or the part "train", "val" or "test", which is drawn.
 
-    The folders `query` and `gallery` are by default those of these names, or drone and satellite. InputError: a folder is
-    absent or empty, a name occurs twice, no name is in both, too few pairs to be divided.
+    The folders are by default `query` and `gallery`, or drone and satellite. InputError: a folder is absent or empty, a name
+    occurs twice, no name is in both, too few pairs to be divided.
     """
     one_of("split", split, SPLITS, "Parts of own pairs.")
     own = (Path(root) / "gallery").is_dir()
@@ -39,9 +38,9 @@ def read_pairs(root: Path | str, split: str = "all", query: str = "", gallery: s
     stems = [replace(side, ids=[name.rpartition(".")[0] for name in side.ids]).ids for side in sides]
     common = set(stems[0]) & set(stems[1])
     if not common:
+        todo = "Rename them, or use the layout 'folders', which has no pairs."
         raise InputError(root, expected=f"equal names in {query}/ and {gallery}/",
-                         found=f"{stems[0][0]}, {stems[1][0]}, none equal",
-                         todo="Rename them, or use the layout 'folders', which has no pairs.")  # fmt: skip
+                         found=f"{stems[0][0]}, {stems[1][0]}, none equal", todo=todo)  # fmt: skip
     if split != "all" and len(common) < LEAST:
         raise InputError(root, expected=f"at least {LEAST} pairs to hold some out", found=len(common),
                          todo="Add pairs, or train on another set and test on these with split 'all'.")  # fmt: skip
@@ -51,11 +50,11 @@ def read_pairs(root: Path | str, split: str = "all", query: str = "", gallery: s
     for group in (common, set(stems[0]) ^ set(stems[1])):
         ordered = sorted(group, key=lambda stem: hashlib.sha256(stem.encode()).digest())
         part.update(ordered[round(low * len(ordered)) : round(high * len(ordered))])
-    rows = [[i for i, stem in enumerate(some) if stem in part] for some in stems]
-    number = {stems[1][j]: [k] for k, j in enumerate(rows[1])}
-    positives = Positives.of([number.get(stems[0][i], []) for i in rows[0]])
+    queries, found = ([i for i, stem in enumerate(some) if stem in part] for some in stems)
+    number = {stems[1][j]: [k] for k, j in enumerate(found)}
+    positives = Positives.of([number.get(stems[0][i], []) for i in queries])
     note = "Pairs by file name." + " The parts are drawn by the names' hashes." * (split != "all")
-    return Dataset("pairs", split, sides[0].subset(rows[0]), sides[1].subset(rows[1]), positives, note=note)
+    return Dataset("pairs", split, sides[0].subset(queries), sides[1].subset(found), positives, note=note)
 
 
 def read_folders(
@@ -64,8 +63,8 @@ def read_folders(
 ) -> Dataset:  # fmt: skip
     """N photos or panoramas and M tiles in two folders of `root`, pairs unknown; the splits "all" and "train" are the same.
 
-    Positions come from `query_csv` and `gallery_csv` (a header; an id or file column; latitude and longitude, or east and north).
-    InputError: a folder is absent or empty, a table is wrong, one side's latitude and longitude look swapped.
+    Positions come from tables as `read_position_table` takes them, or from EXIF. InputError: a folder is absent or empty, a table
+    is wrong, one side's latitude and longitude look swapped.
     """
     one_of("split", split, ("all", "train"), "Without pairs there is no part to test on: recall cannot be measured.")
     root = Path(root)

@@ -3,8 +3,8 @@
 In the form of the deep visual geo-localisation benchmark (Berton et al., CVPR 2022), names under
 images/{train,val,test}/{database,queries} are @easting@northing@zone@letter@lat@lon@pano id@...@.jpg, and a hit is within 25 m.
 
-In two folders numbered alike (one route filmed twice, under two conditions) the last number in a file's name is its frame, and a
-hit is a frame at most so many away. Folders may be of unequal length, numbers may have gaps.
+In two folders numbered alike (one route filmed twice) the last number in a file's name is its frame, and a hit is a frame at most
+so many away. Folders may be of unequal length, numbers may have gaps.
 """
 
 import math
@@ -41,8 +41,7 @@ def read_place_recognition(
 ) -> Dataset:
     """One split: N queries against M database images, every database image within reach a positive, the nearest first.
 
-    `root` holds images/ (or train/, val/, test/ themselves). With `frames` a hit is at most so many frames away instead of 25 m
-    ("nordland": 10 by default; papers use 1, 2 or 10).
+    With `frames` a hit is at most so many frames away instead of 25 m ("nordland": 10 by default; papers use 1, 2 or 10).
     """
     one_of("split", split, SPLITS, "Choose one of these.")
     root = folder(root, "the folder that holds images/")
@@ -55,7 +54,8 @@ def read_place_recognition(
     query, gallery = (_images(root, f"{base}{split}/{side}") for side in ("queries", "database"))
     frames = 10 if frames is None and name == "nordland" else frames
     if frames is None:
-        for side, at in ((side, side.positions.values) for side in (query, gallery)):
+        for side in (query, gallery):
+            at = side.positions.values
             if np.abs(at).max() <= 180 and at[:, 0].any():  # easting 0 everywhere: a made-up line, as Nordland's
                 raise InputError(side.where, expected="UTM easting and northing in metres in the file names",
                                  found=f"{at[0].tolist()}, which look like degrees", todo=RENAME)  # fmt: skip
@@ -65,8 +65,8 @@ def read_place_recognition(
         positives = Positives.within(_on_a_line(query), _on_a_line(gallery), FRAME_M * frames)
         note = f"A hit is at most {frames} frames away."
     if name == "msls":
-        note += f" MSLS with {len(query)} queries, "
-        note += "a published protocol." if len(query) in (740, 750) else "neither published protocol (740 or 750)."
+        known = "a published protocol" if len(query) in (740, 750) else "neither published protocol (740 or 750)"
+        note += f" MSLS with {len(query)} queries, {known}."
     return Dataset(name, split, query, gallery, positives, note=note)
 
 
@@ -110,9 +110,8 @@ def read_frames(
     """N queries and M gallery frames of one line: "all", "train" (the first 70 %), or "test" (the rest, after a gap).
 
     A hit is at most `frames` away: by default 2, 0 for SPED and Essex3IN1, which are no routes. The gap between the parts is as
-    many frames, unless `gap` says otherwise. The `folders` of queries and gallery are by default the first of FOLDERS that are
-    there. InputError: a folder is absent or empty, a name holds no number, two files of a folder have one number, a part is
-    empty.
+    many frames, unless `gap` says otherwise. The `folders` are by default the first of FOLDERS that are there. InputError: a
+    folder is absent or empty, a name holds no number, two files of a folder have one number, a part is empty.
     """
     one_of("split", split, ("all", "train", "test"), "Frames on a line have these parts.")
     root = folder(root, "a folder holding two folders of frames")
@@ -158,14 +157,13 @@ def _numbered(root: Path, side: str) -> tuple[FileImages, np.ndarray]:
 def without_dark(data: Dataset, least: float = 4.0) -> Dataset:
     """Without the frames at which either side is nearly of one colour, as in a tunnel: nothing can be recognised there.
 
-    data: of two folders numbered alike, as `prepare` returns it; least: standard deviation of an image's pixels, in grey
-    levels. The note says how many frames went.
+    data: of two folders numbered alike, as `prepare` returns it; least: standard deviation of an image's pixels, in grey levels.
     """
-    sides = (data.query, data.gallery)
-    at = [images.positions.values[:, 0] for images in sides]
-    dark = [
-        torch.cat([part.float().std((1, 2, 3)) for part in images[:].split(512)]).numpy() < least for images in sides
-    ]
-    gone = np.unique(np.concatenate([frames[rows] for frames, rows in zip(at, dark, strict=True)]))
+    at, gone = [], []
+    for images in (data.query, data.gallery):
+        spread = torch.cat([part.float().std((1, 2, 3)) for part in images[:].split(512)]).numpy()
+        at.append(images.positions.values[:, 0])
+        gone.append(at[-1][spread < least])
+    gone = np.unique(np.concatenate(gone))
     kept = data.take(*(np.flatnonzero(~np.isin(frames, gone)) for frames in at))
     return replace(kept, note=f"{data.note} {len(gone)} frames too dark to be recognised are left out.")

@@ -35,11 +35,12 @@ def write_cvusa(splits: Mapping[str, Dataset], root: Path | str) -> Path:
         rows = []
         for i, tile in enumerate(data.positives.best().tolist()):
             number = f"{len(places) + 1:07d}"
-            paths = [f"bingmap/19/{number}.jpg", f"streetview/panos/{number}.jpg"]
-            files += zip(paths, [(data.gallery, tile), (data.query, i)], strict=True)
-            rows.append(",".join([*paths, f"streetview/annotations/{number}.png"]))  # the official lists name one
-            at = [*data.gallery.positions.values[tile].tolist(), *data.query.positions.values[i].tolist()]
-            places.append(",".join([*map(repr, at), "0"]))  # the published fifth column is not documented
+            tile_path, panorama_path = f"bingmap/19/{number}.jpg", f"streetview/panos/{number}.jpg"
+            files += [(tile_path, (data.gallery, tile)), (panorama_path, (data.query, i))]
+            # the official lists name an annotation, too; the published fifth column of places is not documented
+            rows.append(f"{tile_path},{panorama_path},streetview/annotations/{number}.png")
+            at = *data.gallery.positions.values[tile].tolist(), *data.query.positions.values[i].tolist()
+            places.append(",".join([*map(repr, at), "0"]))
         files.append((f"splits/{split}-19zl.csv", rows))
     (strip_offset,) = {data.strip_offset for data in splits.values()}
     return _write("cvusa", root, [*files, ("split_locations/all.csv", places)], strip_offset)
@@ -70,11 +71,10 @@ def write_vigor(
     cities: Mapping[str, Dataset], offsets_px: Mapping[str, np.ndarray], train: Mapping[str, Sequence[int]],
     root: Path | str,
 ) -> Path:  # fmt: skip
-    """VIGOR: a data set a city, each panorama with one positive and three semi-positives.
+    """VIGOR: a data set a city, each panorama with one positive and three semi-positives; positions in WGS84 become file names.
 
-    Positions in WGS84 become the file names, to 6 decimals as in VIGOR. `offsets_px` are (N, 4, 2) rows and columns in pixels of
-    the 640-pixel tile from the panorama to the centres of the positive and the semi-positives (north and east positive);
-    `train` has the panoramas of the same-area training list, the rest are its test list.
+    `offsets_px` are (N, 4, 2) rows and columns in pixels of the 640-pixel tile from the panorama to the centres of the positive
+    and the semi-positives (north and east positive); `train` has the panoramas of the same-area training list.
     """
     files: Files = []
     for city, data in cities.items():
@@ -84,17 +84,14 @@ def write_vigor(
         for i, (name, (lat, lon)) in enumerate(zip(data.query.ids, data.query.positions.values, strict=True)):
             cells = [f"{name},{lat:.6f},{lon:.6f},.jpg"]
             files.append((f"{city}/panorama/{cells[0]}", (data.query, i)))
-            for tile, away in zip(
-                [*data.positives[i], *data.semi_positives[i]], offsets_px[city][i].tolist(), strict=True
-            ):
+            tiles = [*data.positives[i], *data.semi_positives[i]]
+            for tile, away in zip(tiles, offsets_px[city][i].tolist(), strict=True):
                 cells += [names[tile], *map(repr, away)]
             labels.append(" ".join(cells))
-        chosen = set(map(int, train[city]))
-        lists = {
-            "satellite_list": names, "pano_label_balanced": labels,
-            "same_area_balanced_train": [row for i, row in enumerate(labels) if i in chosen],
-            "same_area_balanced_test": [row for i, row in enumerate(labels) if i not in chosen],
-        }  # fmt: skip
+        is_train = np.isin(np.arange(len(labels)), train[city])
+        parts = {f"same_area_balanced_{split}": [labels[i] for i in np.flatnonzero(is_train == (split == "train"))]
+                 for split in ("train", "test")}  # fmt: skip
+        lists = {"satellite_list": names, "pano_label_balanced": labels, **parts}
         files += [(f"splits/{city}/{name}.txt", rows) for name, rows in lists.items()]
     return _write("vigor", root, files)
 
@@ -103,15 +100,16 @@ def write_university1652(train: Dataset, test: Dataset, queried: Sequence[int], 
     """University-1652: drone images against a tile a building; test tiles not in `queried` are distractors."""
     learned, tested = len(train.gallery), len(test.gallery)
     names = [f"{i:04d}" for i in range(learned + tested)]  # numbered through: no number in both parts
-    files = _buildings(train, range(learned), names[:learned], "train/{}", "image-{:02d}.jpeg", 1, "{}.jpg")
-    for kind, some in (("query", sorted(set(queried))), ("gallery", range(tested))):
-        files += _buildings(test, some, names[learned:], f"test/{kind}_{{}}", "image-{:02d}.jpeg", 1, "{}.jpg")
+    own = "image-{:02d}.jpeg", 1, "{}.jpg"
+    files = _buildings(train, range(learned), names[:learned], "train/{}", *own)
+    files += _buildings(test, sorted(set(queried)), names[learned:], "test/query_{}", *own)
+    files += _buildings(test, range(tested), names[learned:], "test/gallery_{}", *own)
     return _write("university1652", root, files)
 
 
 def write_sues200(heights: Mapping[int, tuple[Dataset, Dataset]], queried: Sequence[int], root: Path | str) -> Path:
-    """SUES-200: height -> (train, test), drone images against a tile a place; as the benchmark's split has it, the test
-    galleries hold every place (the training places are distractors), and `queried` are the tiles that are looked for."""
+    """SUES-200: height -> (train, test), drone images against a tile a place; as in the benchmark's split, the test galleries hold
+    every place (those of training are distractors), and `queried` are the tiles that are looked for."""
     files: Files = []
     for height, (train, test) in heights.items():
         tiles = dict.fromkeys([*test.gallery.ids, *train.gallery.ids])  # one number a place, wherever it occurs
@@ -167,11 +165,10 @@ def save_image(image: Tensor, path: Path) -> None:
 @contextmanager
 def new_folder(root: Path | str) -> Iterator[Path]:
     """A scratch folder that becomes `root` when all is written, or is removed; InputError: `root` holds something, or is a file."""
-    root = Path(root).resolve()
+    root, todo = Path(root).resolve(), "Choose another folder."
     try:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise InputError(root, expected="an absent or empty folder", found="something there",
-                             todo="Choose another folder.")  # fmt: skip
+            raise InputError(root, expected="an absent or empty folder", found="something there", todo=todo)
         root.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-exporting-") as name:
             made = Path(name) / root.name
@@ -181,7 +178,7 @@ def new_folder(root: Path | str) -> Iterator[Path]:
                 root.rmdir()
             made.replace(root)
     except OSError as error:
-        raise InputError(root, expected="a folder to write", found=error, todo="Choose another one.") from error
+        raise InputError(root, expected="a folder to write", found=error, todo=todo) from error
 
 
 def _write(layout: str, root: Path | str, files: Files, strip_offset: float = 0.0) -> Path:
@@ -196,15 +193,14 @@ def _write(layout: str, root: Path | str, files: Files, strip_offset: float = 0.
             elif isinstance(contents, list):
                 path.write_text("".join(f"{row}\n" for row in contents), encoding="utf-8", newline="\n")
             else:
-                images, index = contents
-                save_image(images.read(index), path)
-        sets = {
-            label: open_dataset(layout, folder, skip_unreadable=False, **options)
-            for label, options in splits_of(layout, folder).items()
-        }
-        counts = {label: (len(data.query), len(data.gallery)) for label, data in sets.items()}
-        sizes = {side: sorted({tuple(getattr(data, side).read(0).shape[1:]) for data in sets.values()})
-                 for side in ("query", "gallery")}  # fmt: skip
+                save_image(contents[0].read(contents[1]), path)
+        counts, sizes = {}, {"query": set(), "gallery": set()}
+        for label, options in splits_of(layout, folder).items():
+            data = open_dataset(layout, folder, skip_unreadable=False, **options)
+            counts[label] = len(data.query), len(data.gallery)
+            for side, images in (("query", data.query), ("gallery", data.gallery)):
+                sizes[side].add(tuple(images.read(0).shape[1:]))
+        sizes = {side: sorted(some) for side, some in sizes.items()}
         marker = {"layout": layout, "counts": counts, "sizes": sizes, "strip_offset": strip_offset}
         (folder / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
     return Path(root)

@@ -23,7 +23,7 @@ from ucvgl.locate.located import read_truth
 from ucvgl.locate.pictures import Kind
 from ucvgl.locate.search import Search, calibration_of, search
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
-from ucvgl.world.own_city import OWN_CITY, export_own_city
+from ucvgl.world.export import OWN_CITY, export_own_city
 
 FOV_DEG = 80.0  # of photos
 WESTERN = 5 / 8  # of a city's columns of tiles, where two of five pictures are to lie outside

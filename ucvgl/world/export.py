@@ -1,10 +1,11 @@
-"""`ucvgl data export world`: the embedded world written into the layout of a published data set.
+"""The embedded world as files: in the layout of a published data set (`ucvgl data export world`), or as somebody's own city.
 
 Whoever has no data set runs everything on such an export; whoever has one sees what the code expects. Splits are by place, in
 driving order, so that the parts lie on different streets as far as that goes. Positions are the world's metres, put at a stated
 origin: WGS84 for CVUSA and VIGOR, made-up UTM for CVACT and place recognition.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,21 +13,27 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
 
 from ucvgl.data import write
 from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.data.university import HEIGHTS
 from ucvgl.data.vigor import CITIES
 from ucvgl.errors import InputError, check_pixels, one_of
-from ucvgl.positions import Metres, Positions, Wgs84, from_metres
+from ucvgl.geometry import perspective_view
+from ucvgl.positions import Metres, Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.difficulty import draw_nuisance, level_named
 from ucvgl.world.drives import HIT_M, DriveConfig, world_drives
 from ucvgl.world.noise import between
-from ucvgl.world.pairs import WorldConfig, city_of, tile_shots, world_grid, world_pairs
+from ucvgl.world.pairs import WorldConfig, city_of, panorama_shots, tile_shots, world_grid, world_pairs
 from ucvgl.world.rendering import CITY_GAP_M, Shots, rendered, shares
-from ucvgl.world.views import drone_images, photos
+from ucvgl.world.views import drone_images, photos, satellite_tiles
 
 LAYOUTS = ("cvusa", "cvact", "vigor", "university1652", "sues200", "vpr", "frames")
+OWN_ORIGIN = (45.0, -30.0)  # latitude, longitude of an own city's south-western corner: open sea, in the North Atlantic
+OWN_CITY = WorldConfig(("downtown",), places=300, spacing_m=20.0, tile_px=256, city_size_m=1000.0, resolution_m=0.4)
 CVUSA_ORIGIN = (39.8, -98.6)  # latitude, longitude of the first city's south-western corner
 UTM_ORIGIN = (690_000.0, 6_090_000.0)  # easting, northing of that corner, in no particular zone
 VIGOR_ORIGINS = dict(zip(CITIES, ((40.75, -73.98), (47.61, -122.33), (37.77, -122.42), (41.88, -87.63)), strict=True))
@@ -214,3 +221,95 @@ def _over(flights: Dataset, some: np.ndarray, views: np.ndarray | None = None) -
     count = len(flights) // len(flights.gallery)
     views = np.arange(count) if views is None else views
     return flights.take((some[:, None] * count + views).ravel(), some)
+
+
+# somebody's own city
+
+
+def export_own_city(
+    root: Path | str, world: WorldConfig = OWN_CITY, *, zoom: int = 18, photo_fov_deg: float | None = None,
+    progress: bool = True,
+) -> Path:  # fmt: skip
+    """Render a city as somebody's own; `root`, absent or empty, appears only when it is complete.
+
+    Two folders, as a reader would bring them: ground/, north-aligned panoramas or photos, shuffled, without positions (of photos
+    ground.csv has compass and field of view), and tiles/, z/x/y.jpg, a level of an XYZ pyramid. Beside them, for the evaluation
+    alone, truth.csv, where and how each picture was taken, and city.json, the settings.
+    world: of one city, whose style the committed encoders have not learnt from: those learnt from 'garden' and 'canal'. Its tiles
+    are source tiles; its span is that of the candidates that will be cut: so far from the edge of the tiles all pictures stay.
+    zoom: of the pyramid; 18 is 0.42 m a pixel at the origin. photo_fov_deg: photos of so many degrees across instead of
+    panoramas, 4:3, in any direction, cut from the panoramas (give 512 of `panorama_px`).
+    InputError: a setting is impossible, the city has fewer places, or `root` holds something.
+    """
+    places, seed = world.places, world.seed
+    centre_m, edge_m, names = _pyramid(world.city_size_m, zoom)
+    # a tile that would reach over the city's edge is not there, so places keep a tile's edge more away from it
+    wide = replace(world, span_m=world.span_m + 2 * float(edge_m.max()))
+    bar = tqdm(total=places + len(names), desc="rendering the city", unit="image", disable=not progress)
+    with write.new_folder(root) as scratch, bar:
+        scene, stops, nuisance = city_of(wide, 0, places, "cpu")
+        order = np.random.default_rng([seed, 410]).permutation(places)
+        files = [f"pano_{k:05d}.jpg" for k in np.argsort(order)]  # stop order[k] has the name k
+        # what is said of the middle of a picture, and what it shows
+        compass_deg, faces_deg = np.zeros(places, np.float32), nuisance.heading_deg
+        if photo_fov_deg is not None:
+            compass_deg = np.random.default_rng([seed, 411]).uniform(0, 360, places).astype(np.float32)
+            faces_deg = (compass_deg + faces_deg) % 360
+        ground = panorama_shots(scene, stops, replace(nuisance, heading_deg=faces_deg), world.panorama_px)
+        # a mosaic of one day and one exposure, by the first camera, with noise of each tile's own
+        first = np.zeros(len(names), np.int32)
+        sensor = nuisance.satellite_sensor.take(first)
+        sensor = replace(sensor, seed=sensor.seed + torch.arange(len(names), dtype=torch.int32))
+        camera, poses = partial(satellite_tiles, size_px=world.tile_px), (*centre_m.T, edge_m)
+        tiles = Shots(scene, camera, poses, sensor, (nuisance.satellite_day,), first)
+        for shots, folder, paths in ((ground, scratch / "ground", files), (tiles, scratch / "tiles", names)):
+            for rows, images in shots.taken():
+                pictures = torch.from_numpy(images)
+                if shots is ground and photo_fov_deg is not None:  # the panorama's centre column is the photo's
+                    size = world.panorama_px * 3 // 4, world.panorama_px
+                    pictures = perspective_view(pictures, size, photo_fov_deg)
+                for i, picture in zip(rows, pictures, strict=True):
+                    write.save_image(picture, folder / paths[i])
+                bar.update(len(rows))
+        degrees = from_metres(stops.metres.astype(np.float64), OWN_ORIGIN)
+        truth = {"file": files, "latitude": [f"{v:.8f}" for v in degrees[:, 0]],
+                 "longitude": [f"{v:.8f}" for v in degrees[:, 1]],
+                 "heading_deg": [f"{float(v) % 360:.3f}" for v in faces_deg]}  # fmt: skip
+        pd.DataFrame(truth).iloc[order].to_csv(scratch / "truth.csv", index=False, lineterminator="\n")
+        if photo_fov_deg is not None:
+            known = {"file": files, "heading_deg": [f"{float(v) % 360:.3f}" for v in compass_deg],
+                     "fov_deg": f"{photo_fov_deg:g}"}  # fmt: skip
+            pd.DataFrame(known).iloc[order].to_csv(scratch / "ground.csv", index=False, lineterminator="\n")
+        settings = asdict(world) | {
+            "zoom": zoom, "photo_fov_deg": photo_fov_deg, "origin": list(OWN_ORIGIN),
+            "heading_error_deg": float(np.abs(nuisance.heading_deg).max()), "note": "a synthetic city at a made-up place",
+        }  # fmt: skip
+        (scratch / "city.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    return Path(root).resolve()
+
+
+def _pyramid(size_m: float, zoom: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Centres (T, 2) and edges (T,) in the city's metres, and names, of the XYZ tiles that lie wholly in the city."""
+    if not 0 < zoom <= 24:
+        raise InputError("zoom", expected="1 to 24", found=zoom, todo="Aerial pictures have 18 to 20.")
+    side = 2**zoom
+    corners = np.array([[0, 0], [size_m, size_m]])  # south-western, north-eastern
+    lat, lon = from_metres(corners, OWN_ORIGIN).T
+    x0, x1 = ((lon + 180) / 360 * side).astype(int)
+    y1, y0 = ((1 - np.arctanh(np.sin(np.radians(lat))) / np.pi) / 2 * side).astype(int)
+    xy = np.stack(np.meshgrid(np.arange(x0, x1 + 1), np.arange(y0, y1 + 1)), -1).reshape(-1, 2)
+
+    def metres(corner: float) -> np.ndarray:
+        x, y = (xy + corner).T / side
+        lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * y))))
+        return to_metres(Positions(np.stack([lat, x * 360 - 180], 1), Wgs84()), OWN_ORIGIN).values
+
+    low, high = metres(0), metres(1)  # north-western and south-eastern corners
+    # On the ellipsoid Web Mercator's pixels are a quarter of a percent longer to the east than to the north; a tile is
+    # drawn as a square between the two, a tenth of a metre off at its edges.
+    centre_m, edge_m = (low + high) / 2, np.abs(high - low).mean(1)
+    inside = np.all((centre_m >= edge_m[:, None] / 2) & (centre_m <= size_m - edge_m[:, None] / 2), axis=1)
+    if not inside.any():
+        todo = "Enlarge it, or the zoom."
+        raise InputError("city_size_m", expected="room for a whole tile", found=f"{size_m:g} m", todo=todo)
+    return centre_m[inside], edge_m[inside], [f"{zoom}/{x}/{y}.jpg" for x, y in xy[inside]]
