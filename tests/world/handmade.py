@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ucvgl.world.city import City
 from ucvgl.world.kinds import Kind
 from ucvgl.world.plan import Plan
-from ucvgl.world.styles import GARDEN
+from ucvgl.world.styles import STYLES
 
 SIZE_M, RESOLUTION_M, GROUND_M = 200.0, 0.5, 5.0
 Draw = Callable[[City, NDArray, NDArray], None]
@@ -18,10 +18,10 @@ def handmade_city(*draws: Draw) -> City:
     """Level asphalt 5 m above datum, 200 m square at 0.5 m, drawn upon by functions of (city, east_m, north_m)."""
     count = int(SIZE_M / RESOLUTION_M)
     city = City(
-        GARDEN, 0, SIZE_M, RESOLUTION_M,
+        STYLES["garden"], 0, SIZE_M, RESOLUTION_M,
         relief=np.zeros((count, count, 4), np.int16), surface=np.full((count, count, 4), 100, np.uint8),
         facade=np.zeros((count, count, 4), np.uint8), extra=np.zeros((count, count, 2), np.uint8),
-        plan=Plan(GARDEN, 0, SIZE_M),
+        plan=Plan(STYLES["garden"], 0, SIZE_M),
     )  # fmt: skip
     city.relief[..., 0] = round(100 * GROUND_M)
     city.surface[..., 3] = Kind.ROAD

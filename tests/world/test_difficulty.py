@@ -36,8 +36,6 @@ def test_draws_stay_within_three_spreads(name):
     ):  # fmt: skip
         assert np.abs(value).max() <= 3 * spread + 1e-5
         assert np.std(value) >= 0.75 * spread
-    assert gain.min() >= 0.3
-    assert drawn.ground_sensor.gamma.min() >= 0.4
     assert set(drawn.day) == set(range(len(drawn.days)))
 
 
@@ -47,10 +45,8 @@ def test_a_place_draws_the_same_whatever_comes_after_it_and_seeds_are_independen
         np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[:30])
     for field in ("gain", "gamma", "noise", "seed"):
         assert torch.equal(getattr(few.ground_sensor, field), getattr(many.ground_sensor, field)[:30])
-    for x, y in (
-        (many.heading_deg, other.heading_deg), (many.heading_deg, many.pitch_deg), (many.pitch_deg, many.roll_deg),
-        (many.tile_shift_m[:, 0], many.tile_shift_m[:, 1]),
-        (many.camera_height_m, many.ground_sensor.gamma), (many.ground_sensor.gain[:, 0], many.satellite_sensor.gain[:, 0]),
-    ):  # fmt: skip
-        assert abs(np.corrcoef(x, y)[0, 1]) < 0.08
-    assert len(np.unique(many.ground_sensor.seed)) > 1990
+    draws = [
+        many.heading_deg, other.heading_deg, many.pitch_deg, many.roll_deg, *many.tile_shift_m.T, many.camera_height_m,
+        many.ground_sensor.gamma, many.ground_sensor.gain[:, 0], many.satellite_sensor.gain[:, 0],
+    ]  # fmt: skip
+    assert np.abs(np.corrcoef(draws) - np.eye(len(draws))).max() < 0.09

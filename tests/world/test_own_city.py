@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ucvgl.world.own_city import ORIGIN, export_own_city
 
 from ucvgl.data.files import read_columns, read_position_table
 from ucvgl.data.folders import image_position
@@ -15,7 +16,6 @@ from ucvgl.locate.pictures import check_ground
 from ucvgl.locate.tiles import open_mosaic
 from ucvgl.positions import Neighbours, Positions, Wgs84, to_metres
 from ucvgl.world.difficulty import satellite_condition
-from ucvgl.world.own_city import ORIGIN, export_own_city
 from ucvgl.world.pairs import WorldConfig
 from ucvgl.world.rendering import scene_of
 from ucvgl.world.views import panoramas, satellite_tiles
