@@ -20,10 +20,9 @@ def paired(name, split, count, seed=0, frame="wgs84", prefix="p"):
     """`count` pairs, positions about 100 m apart (or degrees of Helsinki)."""
     rng = np.random.default_rng(seed)
     grid = np.stack(np.divmod(np.arange(count), 10), axis=1) * 100.0 + rng.uniform(-10, 10, (count, 2))
-    if frame == "wgs84":
-        places = Positions(np.round(np.array([60.17, 24.94]) + grid / 1e5, 6), Wgs84())
-    else:
-        places = Positions(np.round(np.array([690_000.0, 6_090_000.0]) + grid, 2), Metres("UTM"))
+    metres = Positions(np.round(np.array([690_000.0, 6_090_000.0]) + grid, 2), Metres("UTM"))
+    degrees = Positions(np.round(np.array([60.17, 24.94]) + grid / 1e5, 6), Wgs84())
+    places = degrees if frame == "wgs84" else metres
     ground = images(count, prefix, seed, 8, 32, places)
     tiles = images(count, prefix, seed + 1, 16, 16, places)
     return Dataset(name, split, ground, tiles, Positives.one_each(np.arange(count)))
@@ -35,11 +34,8 @@ def cvusa(root):
 
 
 def cvact(root):
-    splits = {
-        "train": paired("cvact", "train", 6, 0, "metres", "t"),
-        "val": paired("cvact", "val", 4, 5, "metres", "v"),
-        "test": paired("cvact", "test", 5, 9, "metres", "x"),
-    }
+    parts = ("train", 6, 0, "t"), ("val", 4, 5, "v"), ("test", 5, 9, "x")
+    splits = {split: paired("cvact", split, count, seed, "metres", prefix) for split, count, seed, prefix in parts}
     return splits, w.write_cvact(splits, root)
 
 
@@ -91,10 +87,8 @@ def vpr_split(name, split, queries, database, seed=0):
     rng = np.random.default_rng(seed)
     places = np.round(np.array([584_700.0, 4_476_700.0]) + rng.uniform(0, 120, (queries + database, 2)), 2)
     q, d = (Positions(p, Metres("UTM")) for p in (places[:queries], places[queries:]))
-    near = np.hypot(*(q.values[:, None] - d.values[None]).transpose(2, 0, 1))
-    rows = [[j for j in np.argsort(row, kind="stable") if row[j] <= 25] for row in near]
     sides = images(queries, "q", seed, 12, 16, q), images(database, "d", seed, 12, 16, d)
-    return Dataset(name, split, *sides, Positives.of(rows))
+    return Dataset(name, split, *sides, Positives.within(q, d, 25.0))
 
 
 def vpr(root):
@@ -113,9 +107,9 @@ def same(a, b):
     return all(np.array_equal(getattr(a, n), getattr(b, n), equal_nan=n == "values") for n in names)
 
 
-def close(a, b, tolerance=12):
+def close(a, b):
     """JPEG keeps smooth pictures within a few levels."""
-    return abs(a.int() - b.int()).float().mean() < tolerance
+    return abs(a.int() - b.int()).float().mean() < 12
 
 
 def same_pictures(read, written):
@@ -133,14 +127,25 @@ def jpeg(path, array=None, **options):
     Image.fromarray(texture(16, 16) if array is None else array).save(path, format="JPEG", **options)
 
 
+def folders(root, sides, count, *, textured=False):
+    """So many images, numbered alike, in each of some folders; all alike, or each with a texture of its own."""
+    for side in sides:
+        for k in range(count):
+            jpeg(root / side / f"{k:03d}.jpg", texture(16, 16, k) if textured else None)
+    return root
+
+
+def line(root, count):
+    """A test part alone whose photos lie on a made-up line, as Nordland's of the benchmark."""
+    for side in ("database", "queries"):
+        for k in range(count):
+            jpeg(root / "images" / "test" / side / f"@0@{k * 25 / 10.5:07.1f}@@@@@{k}@@@@@@@@.jpg")
+    return root
+
+
 def gps(lat, lon):
     """EXIF with that position."""
     exif = Image.Exif()
-
-    def parts(value):
-        degrees, rest = divmod(abs(value), 1)
-        minutes, rest = divmod(rest * 60, 1)
-        return degrees, minutes, round(rest * 60, 6)
-
-    exif[0x8825] = {1: "S" if lat < 0 else "N", 2: parts(lat), 3: "W" if lon < 0 else "E", 4: parts(lon)}
+    lat_parts, lon_parts = ((int(v), int(v % 1 * 60), round(v * 60 % 1 * 60, 6)) for v in (abs(lat), abs(lon)))
+    exif[0x8825] = {1: "S" if lat < 0 else "N", 2: lat_parts, 3: "W" if lon < 0 else "E", 4: lon_parts}
     return exif

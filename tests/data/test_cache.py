@@ -1,8 +1,5 @@
 """Folders made once: the same again, whole or not at all, damage named with its remedy."""
 
-import time
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
 from ucvgl.data import cache
@@ -38,20 +35,6 @@ def test_an_interrupted_making_or_a_full_disk_leaves_nothing_behind(tmp_path, mo
     with pytest.raises(InputError, match=r"GB free.*UCVGL_RUNS"):
         made_once("images", KEY, write)
     assert not [path for path in (tmp_path / "runs" / "images").iterdir() if path.suffix != ".lock"]
-
-
-def test_two_that_want_the_same_wait_for_the_first_who_makes_it():
-    made = []
-
-    def slowly(folder):
-        made.append(folder)
-        time.sleep(0.3)
-        write(folder)
-
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: made_once("images", KEY, slowly), range(2))
-    assert first == second
-    assert len(made) == 1
 
 
 @pytest.mark.parametrize("left", [None, b"", b"x" * 500, "cut"])

@@ -3,9 +3,8 @@
 import dataset_trees as trees
 import numpy as np
 import pytest
-from PIL import Image
 
-from ucvgl.data import ArrayImages, Dataset, FileImages, Positives
+from ucvgl.data import ArrayImages, Dataset, Positives
 from ucvgl.data.container import joined
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions
@@ -48,16 +47,6 @@ def test_parts_of_queries_and_of_the_gallery():
     assert [row.tolist() for row in fewer.positives] == [[2], [2], [], [1], [0]]
     assert fewer.gallery.ids == tuple(data.gallery.ids[i] for i in (6, 5, 0))
     assert fewer.semi_positives[4].tolist() == [2]  # of tiles 7, 0 and 1, tile 0 is left
-
-
-def test_another_file_under_the_same_name_is_another_data_set(tmp_path):
-    for i in range(3):
-        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(tmp_path / f"{i}.png")
-    images = FileImages(str(tmp_path), "012", [f"{i}.png" for i in range(3)])
-    before = images.digest()
-    assert images.digest() == before
-    Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save(tmp_path / "1.png")
-    assert images.digest() != before
 
 
 def where(at):

@@ -1,6 +1,5 @@
 """`ucvgl evaluate`: every layout by its protocol, as the methods measure it; what is missing is said before anything runs."""
 
-import json
 import sys
 from dataclasses import replace
 
@@ -72,16 +71,6 @@ def test_each_layout_is_measured_as_its_method_measures_it(layout, parts, column
         assert 100 * (some["rank"] < 2).mean() == pytest.approx(table.loc[label, "r_at_1"])
 
 
-def test_the_command_prints_a_table_and_the_protocol(weights, tmp_path, monkeypatch, capsys):
-    _, root = trees.cvact(tmp_path / "set")
-    said = told(monkeypatch, capsys, "--data", root, "--weights", weights, "--part", "test")
-    assert "r_at_1_percent" in said
-    assert "test: A hit is any tile within 5 m (UTM)." in said
-    table = json.loads(told(monkeypatch, capsys, "--data", root, "--weights", weights, "--json"))
-    assert table.keys() == {"val", "test"}
-    assert list(table["test"]) == ["r_at_1", "r_at_5", "r_at_10", "r_at_1_percent", "queries", "left_out"]
-
-
 def test_a_backbone_takes_images_of_the_size_it_asks_for(monkeypatch):
     untrained = lambda name, weights, **more: EncoderConfig(name, "none", **more)  # noqa: E731
     monkeypatch.setattr("ucvgl.lab.evaluate.EncoderConfig", untrained)
@@ -104,20 +93,14 @@ def test_reproduce_layout(weights, tmp_path, monkeypatch, capsys):
     assert "expected a layout of cvusa, cvact" in said
 
 
-def test_cvusa_positions(weights, tmp_path):
-    """Positions play no part in measuring."""
-    splits, root = trees.cvusa(tmp_path / "set")
-    (root / "split_locations" / "all.csv").unlink()
-    table = evaluate(open_model(weights), open_tests(root), progress=False)
-    assert table["queries"].to_dict() == {"val": len(splits["val"])}
-
-
 def test_cvact_missing(weights, tmp_path, monkeypatch, capsys):
     """A pair of CVACT is left out and counted; elsewhere an absent file is an error, which names the option that helps."""
     _, root = trees.cvact(tmp_path / "cvact")
     min(root.glob("ANU_data_test/satview_polish/*.jpg")).unlink()
     said = told(monkeypatch, capsys, "--data", root, "--weights", weights, "--part", "test")
     assert "1 of 5 pairs left out, files absent" in said
+    assert "test: A hit is any tile within 5 m (UTM)." in said
+    assert "r_at_1_percent" in told(monkeypatch, capsys, "--data", root, "--weights", weights, "--json")
     _, root = trees.cvusa(tmp_path / "cvusa")
     data = open_dataset("cvusa", root, "val")
     (root / data.query.paths[0]).unlink()
@@ -129,21 +112,9 @@ def test_cvact_missing(weights, tmp_path, monkeypatch, capsys):
     assert "1 of 4 pairs left out, files absent" in open_tests(root)["val"].note
 
 
-def test_test_only_vpr(weights, tmp_path):
-    for side in ("database", "queries"):
-        for k in range(4):
-            trees.jpeg(tmp_path / "images" / "test" / side / f"@0@{k * 25 / 10.5:07.1f}@@@@@{k}@@@@@@@@.jpg")
-    table = evaluate(open_model(weights), open_tests(tmp_path), progress=False)
-    assert table["queries"].to_dict() == {"test": 4}
-    with pytest.raises(InputError, match=r"part: expected one of test, found 'val'"):
-        open_tests(tmp_path, parts=["val"])
-
-
 def test_own_folders(weights, tmp_path, monkeypatch, capsys):
     """No pairs: said at once, with what would help; own pairs are measured by the part that is held out."""
-    for k in range(24):
-        for side in ("ground", "satellite"):
-            trees.jpeg(tmp_path / "own" / side / f"{k:03d}.jpg", trees.texture(16, 16, k))
+    trees.folders(tmp_path / "own", ("ground", "satellite"), 24, textured=True)
     code, said = told(monkeypatch, capsys, "--data", tmp_path / "own", "--weights", weights)
     assert code == 2
     assert "this layout has no pairs. Measuring recall needs them: name the two images of each alike, in query/" in said

@@ -20,21 +20,13 @@ def folders(tmp_path):
     return tmp_path
 
 
-def test_no_positions_and_no_pairs(folders):
-    data = open_dataset("auto", folders)
-    assert (len(data), len(data.gallery), data.labelled) == (3, 4, False)
-    assert data.query.positions is None
-    assert "0 of 3" in data.note
-    assert data.gallery.ids[0] == "deeper/tile0.png"
-    assert parts("folders", folders) == ("train",)
-
-
 def test_tables(folders):
     table = folders / "places.csv"
     table.write_text(
         "Filename;Longitude [deg];Latitude [deg];compass\nphoto0.jpg;24.9;60.1;3\nphoto2;24.8;60.2;4\nphoto1;;;\n"
     )
     data = open_dataset("folders", folders, query_csv=table)
+    assert (len(data.gallery), data.labelled, parts("folders", folders)) == (4, False, ("train",))
     assert data.query.positions.known.tolist() == [True, False, True]
     assert data.query.positions.values[2].tolist() == [60.2, 24.8]
     assert "2 of 3" in data.note
@@ -79,14 +71,6 @@ def test_exif_positions(folders):
     assert places.known.tolist() == [True, True, False, False, False]
 
 
-def test_absent_and_empty_folders(tmp_path):
-    with pytest.raises(InputError, match="no such folder"):
-        open_dataset("folders", tmp_path)
-    (tmp_path / "ground").mkdir()
-    with pytest.raises(InputError, match="photos or panoramas"):
-        open_dataset("folders", tmp_path)
-
-
 def test_equal_names_are_pairs(tmp_path):
     for i in range(3):
         trees.jpeg(tmp_path / "drone" / "deeper" / f"{i}.JPG")
@@ -102,12 +86,3 @@ def test_equal_names_are_pairs(tmp_path):
     trees.jpeg(tmp_path / "drone" / "deeper" / "2.png")
     with pytest.raises(InputError, match="every id once, found 1 repeated, first 'deeper/2'"):
         open_dataset("pairs", tmp_path)
-
-
-def test_no_equal_names(tmp_path):
-    trees.jpeg(tmp_path / "drone" / "a.jpg")
-    trees.jpeg(tmp_path / "satellite" / "b.jpg")
-    with pytest.raises(InputError, match="a, b, none equal"):
-        open_dataset("pairs", tmp_path)
-    with pytest.raises(InputError, match="one of all, train, val, test"):
-        open_dataset("pairs", tmp_path, "dev")

@@ -98,15 +98,6 @@ def test_vigor(corrected, tmp_path):
     assert (cross.gallery.read(3) == cities["SanFrancisco"].gallery.read(3)).all()  # PNG tiles lose nothing
 
 
-def test_vigors_corrected_labels_come_first_and_may_lack_the_list_of_tiles(tmp_path):
-    _, root = trees.vigor(tmp_path / "set", corrected=True)
-    path = root / "splits__corrected" / "Chicago" / "pano_label_balanced__corrected.txt"
-    before = open_dataset("vigor", root, "test", area="cross")
-    path.write_text(path.read_text().partition("\n")[2])
-    (root / "splits__corrected" / "Chicago" / "satellite_list.txt").unlink()
-    assert open_dataset("vigor", root, "test", area="cross").query.ids == before.query.ids[:5] + before.query.ids[6:]
-
-
 def test_vigor_in_the_folders_of_sample4geo(tmp_path):
     cities, root = trees.vigor(tmp_path / "set")
     plain = open_dataset("vigor", root)

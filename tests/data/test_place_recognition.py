@@ -1,7 +1,6 @@
 """Place recognition: names with `@`, written and read back, MSLS's protocols; two folders numbered alike, in parts of the line."""
 
 import re
-from dataclasses import replace
 
 import dataset_trees as trees
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 import torch
 
 from ucvgl.data import detect_layout, open_dataset, parts
-from ucvgl.data import write as w
 from ucvgl.data.place_recognition import fields, read_frames, without_dark
 from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.errors import InputError
@@ -18,7 +16,7 @@ from ucvgl.metrics import retrieval_measures
 
 def test_round_trip(tmp_path):
     splits, root = trees.vpr(tmp_path / "set")
-    assert parts("vpr", root) == ("train", "val", "test")
+    assert (detect_layout(root), parts("vpr", root)) == ("vpr", ("train", "val", "test"))
     for split, written in splits.items():
         read = open_dataset("vpr", root, split)
         for side in ("query", "gallery"):
@@ -36,10 +34,7 @@ def test_round_trip(tmp_path):
 
 
 def test_nordland_counts_frames(tmp_path):
-    root = tmp_path / "set"
-    for k in range(30):
-        for side in ("database", "queries"):
-            trees.jpeg(root / "images" / "test" / side / f"@0@{k * 25 / 10.5:07.1f}@@@@@{k}@@@@@@@@.jpg")
+    root = trees.line(tmp_path / "set", 30)
     read = open_dataset("nordland", root)
     assert "10 frames" in read.note
     assert sorted(read.positives[15]) == list(range(5, 26))
@@ -53,22 +48,6 @@ def test_degrees_in_place_of_metres_are_refused(tmp_path):
         trees.jpeg(tmp_path / "images" / "test" / side / "@46.2@7.4@@@@@a@@@@@@@@.jpg")
     with pytest.raises(InputError, match="look like degrees"):
         open_dataset("vpr", tmp_path)
-
-
-@pytest.mark.parametrize("count", [740, 20])
-def test_msls_says_its_protocol(count, tmp_path):
-    data = trees.paired("msls", "val", count, frame="metres")
-    data = replace(data, query=trees.images(count, "q", 0, 2, 2, data.query.positions), gallery=trees.images(
-        3, "d", 0, 2, 2, data.gallery.positions.take([0, 1, 2])), positives=trees.Positives.of([[]] * count))  # fmt: skip
-    read = open_dataset("msls", w.write_vpr({"val": data}, tmp_path / "set"), "val")
-    assert (f"MSLS with {count} queries, a published protocol" in read.note) == (count == 740)
-    assert ("neither published protocol" in read.note) == (count == 20)
-
-
-def test_sets_of_one_layout_go_by_their_folders_name(tmp_path):
-    for name, found in {"MSLS": "msls", "tokyo247": "tokyo247", "mine": "vpr"}.items():
-        assert detect_layout(trees.vpr(tmp_path / name)[1]) == found
-        assert parts(found, tmp_path / name) == ("train", "val", "test")
 
 
 def frames(root, side, numbers, name="{:07d}.jpg", size=(6, 8)):

@@ -79,13 +79,6 @@ def test_frames():
     assert sorted(train.positives[9]) == [7, 8, 9, 10, 11]
 
 
-def test_university_pairs():
-    views = open_dataset("pairs", sample("university1652"))
-    assert (len(views.query), len(views.gallery)) == (250, 250)
-    assert views.positives.best().tolist() == list(range(250))
-    assert tuple(views.query.read(5).shape) == (3, 128, 128)
-
-
 def test_university_name_lists_are_the_trees_the_reader_expects(tmp_path):
     """The official lists name 701 tile queries and 51,355 drone images of 951 buildings: the published counts."""
     queries = columns(sample("university1652", "query_name.txt"), None, (1,))
@@ -105,15 +98,6 @@ def test_university_name_lists_are_the_trees_the_reader_expects(tmp_path):
     assert asked == [b for b in ("0000", "0001", "0003", "0007") if any(f"/{b}/" in c[0] for _, c in queries)]
     # 951 buildings times 54 is one less than the published 51,355: building 0000 has 55 drone images
     assert [len(views.positives[i]) for i in range(len(asked))] == [55] + [54] * (len(asked) - 1)
-
-
-def test_position_tables():
-    ids, positions = read_position_table(sample("helsinki", "CVH3D_validation_set.csv"))
-    assert (len(ids), ids[0]) == (7_485, "2404297846368594")
-    assert 60.0 < positions.values[:, 0].min() < positions.values[:, 0].max() < 60.5
-    ids, positions = read_position_table(sample("amsterdam", "panorama1_20160324_000022.csv"))
-    assert (len(ids), ids[0]) == (733, "pano_0000_000000")
-    assert positions.values[0] == pytest.approx([52.3668688704792, 4.91225265953536])
 
 
 def test_helsinki_pictures_with_their_positions(tmp_path):

@@ -90,10 +90,10 @@ def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", pro
     Photos are uint8 (3, H, W), with true positions in metres; queries without a hit are left out. InputError if the streets
     have fewer places at that spacing, or there is no room on the disk.
     """
-    manner, size, count = MANNERS[config.kind], config.photo_px, config.places
-    sides = {"gallery": ("d", (count * manner.headings, *size)), "query": ("q", (count, *size))}
-    behind = ["drives", asdict(CAMERA), asdict(manner)]
-    found = rendered(config, behind, sides, lambda *city: passes(config, *city, device), progress=progress)
+    manner = MANNERS[config.kind]
+    query, gallery = ("q", config.places, *config.photo_px), ("d", config.places * manner.headings, *config.photo_px)
+    behind, city = ["drives", asdict(CAMERA), asdict(manner)], partial(passes, config, device=device)
+    found = rendered(config, behind, city, query=query, gallery=gallery, progress=progress)
     hits = Positives.within(found["query"].positions, found["gallery"].positions, HIT_M)
     name, split, note = f"world-{config.kind}", f"seed-{config.seed}", f"A hit is within {HIT_M:g} m."
     return Dataset(name, split, **found, positives=hits, note=note).answerable()
@@ -106,9 +106,7 @@ def passes(config: DriveConfig, number: int, count: int, device: torch.device | 
     stops = along_streets(street_places(scene.city, config.spacing_m, margin_m=EDGE_M), count, seed)
     every, known = np.arange(count), np.arange(count * manner.headings)
     stop = known // manner.headings
-    quarter_deg = np.float32(360 / manner.headings)
-    database_days, query_days = drive_days(config.kind, seed)
-
+    quarter_deg, (database_days, query_days) = np.float32(360 / manner.headings), drive_days(config.kind, seed)
     # of both passes, one after the other
     scaled = {name: getattr(CAMERA, name) * config.nuisance for name in SCALED}
     drawn = draw_nuisance(replace(CAMERA, **scaled), len(known) + count, seed, device)

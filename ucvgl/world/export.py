@@ -40,8 +40,8 @@ VIGOR_ORIGINS = dict(zip(CITIES, ((40.75, -73.98), (47.61, -122.33), (37.77, -12
 VIGOR_TILE_PX = 640  # the label offsets count pixels of VIGOR's own tiles, whatever the size of these
 STRIP = 224 / 616  # share of a panorama's rows that CVUSA's strips show
 LEAST_PLACES = 3  # a city: one each for train, val and test
-DRONE_PITCH_DEG, DRONE_FOV_DEG, SUES_PITCH_DEG, SUES_FOV_DEG = -60.0, 60.0, -70.0, 30.0
 DRONE_ALTITUDES_M = (120.0, 60.0)  # University-1652 circles down; from, to
+DRONE_PITCH_DEG, DRONE_FOV_DEG, SUES_PITCH_DEG, SUES_FOV_DEG = -60.0, 60.0, -70.0, 30.0
 
 
 def export_world(
@@ -180,8 +180,9 @@ def _two_passes(world: WorldConfig, size_px: tuple[int, int], progress: bool) ->
             sides[name] = Shots(scene, camera, poses, sensor, nuisance.days, day)
         return sides
 
-    sides = {"gallery": ("d", (world.places, *size_px)), "query": ("q", (world.places, *size_px))}
-    found = rendered(world, ["two passes", asdict(level), size_px], sides, city, progress=progress)
+    query, gallery = ("q", world.places, *size_px), ("d", world.places, *size_px)
+    behind = ["two passes", asdict(level), size_px]
+    found = rendered(world, behind, city, query=query, gallery=gallery, progress=progress)
     query, gallery = (_in_utm(found[name]) for name in ("query", "gallery"))
     return Dataset("vpr", "all", query, gallery, Positives.within(query.positions, gallery.positions, HIT_M))
 
@@ -207,12 +208,10 @@ def _flights(
             "gallery": tile_shots(world, scene, places.metres + nuisance.tile_shift_m, nuisance),
         }
 
-    sides = {
-        "query": ("flight", (world.places * views, photo_px, photo_px)),
-        "gallery": ("place", (world.places, world.tile_px, world.tile_px)),
-    }
+    query = "flight", world.places * views, photo_px, photo_px
+    gallery = "place", world.places, world.tile_px, world.tile_px
     behind = ["flights", asdict(level), altitude_m.tolist(), round_views, pitch_deg, fov_deg]
-    found = rendered(world, behind, sides, city, progress=progress)
+    found = rendered(world, behind, city, query=query, gallery=gallery, progress=progress)
     return Dataset("flights", "all", **found, positives=Positives.one_each(np.repeat(np.arange(world.places), views)))
 
 

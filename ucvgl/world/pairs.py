@@ -53,12 +53,10 @@ def world_pairs(
             "gallery": tile_shots(config, scene, places.metres + nuisance.tile_shift_m, nuisance),
         }
 
-    sides = {
-        "query": (f"{split}-", (config.places, config.panorama_px, 2 * config.panorama_px)),
-        "gallery": (f"{split}-", (config.places, config.tile_px, config.tile_px)),
-    }
+    query = f"{split}-", config.places, config.panorama_px, 2 * config.panorama_px
+    gallery = f"{split}-", config.places, config.tile_px, config.tile_px
     behind = ["pairs", asdict(level_named(config.difficulty))]
-    found = rendered(config, behind, sides, city, progress=progress)
+    found = rendered(config, behind, city, query=query, gallery=gallery, progress=progress)
     return Dataset("world", split, **found, positives=Positives.one_each(np.arange(config.places)))
 
 
@@ -86,11 +84,9 @@ def world_grid(
 
     counts = shares(config)
     most = sum(min(4 * count, math.ceil(config.city_size_m / step) ** 2) for count in counts)
-    sides = {
-        "query": (f"{split}-", (config.places, config.panorama_px, 2 * config.panorama_px)),
-        "gallery": (f"{split}-tile-", (most, config.tile_px, config.tile_px)),
-    }
-    found = rendered(config, ["grid", asdict(level)], sides, city, progress=progress)
+    query = f"{split}-", config.places, config.panorama_px, 2 * config.panorama_px
+    gallery = f"{split}-tile-", most, config.tile_px, config.tile_px
+    found = rendered(config, ["grid", asdict(level)], city, query=query, gallery=gallery, progress=progress)
     tile_of, first = [], 0
     for number, here in enumerate(np.split(found["query"].positions.values, np.cumsum(counts)[:-1])):
         centre_m, own = around(here - [number * CITY_GAP_M, 0], step)

@@ -104,22 +104,22 @@ class Shots:
 
 
 def rendered(
-    config: Config, behind: Sequence[Any], sides: Mapping[str, tuple[str, tuple[int, int, int]]],
-    city: Callable[[int, int], Mapping[str, Shots]], *, progress: bool = True,
+    config: Config, behind: Sequence[Any], city: Callable[[int, int], Mapping[str, Shots]], *,
+    query: tuple[str, int, int, int], gallery: tuple[str, int, int, int], progress: bool = True,
 ) -> dict[str, ArrayImages]:  # fmt: skip
     """The images of both sides: from the cache if they were rendered before, else rendered and kept.
 
-    config: what it holds names the images, and so does what lies `behind` it (the product, its level). sides: what ids begin with,
-    and how many images there are at most, their height and width. city: its number and how many places it has -> its sides.
-    InputError if there is no room on the disk, or a city has fewer places.
+    config: what it holds names the images, and so does what lies `behind` it (the product, its level). city: its number and how
+    many places it has -> its "query" and "gallery". query, gallery: what ids begin with, and how many images there are at most,
+    their height and width. InputError if there is no room on the disk, or a city has fewer places.
     """
+    sides = {"query": query, "gallery": gallery}
 
     def render(folder: Path) -> None:
         """Straight into memory-mapped files, so that no world is too large for memory."""
-        out = {name: new_images(folder, name, (most, 3, *size)) for name, (_, (most, *size)) in sides.items()}
+        out = {name: new_images(folder, name, (most, 3, *size)) for name, (_, most, *size) in sides.items()}
         where = {name: [np.zeros((0, 3), np.float32)] for name in sides}  # east, north, heading or NaN
-        total = sum(map(len, out.values()))
-        with tqdm(total=total, desc="rendering the world", unit="image", disable=not progress) as bar:
+        with tqdm(total=query[1] + gallery[1], desc="rendering the world", unit="image", disable=not progress) as bar:
             for number, count in enumerate(shares(config)):
                 for name, shots in city(number, count).items() if count else ():
                     first, metres = sum(map(len, where[name])), shots.metres + np.float32([number * CITY_GAP_M, 0])
@@ -139,7 +139,7 @@ def rendered(
     built = [asdict(style_named(name)) for name in config.styles]
     key = {"code": source_digest(), "built": built, "behind": behind, **asdict(config)}
     folder, found = made_once("worlds", key, render), {}
-    for name, (prefix, _) in sides.items():
+    for name, (prefix, *_) in sides.items():
         *metres, heading_deg = np.load(folder / f"{name}_at.npy").T
         turned = None if np.isnan(heading_deg).all() else heading_deg
         positions = Positions(np.stack(metres, 1), FRAME, "embedded world", turned)

@@ -35,8 +35,7 @@ def expose(rgb: Tensor, sensor: Sensor) -> Tensor:
     if not bool((sensor.gamma == 1).all()):
         # a power by way of logarithms: pow itself rounds otherwise at the end of a vector, so depends on the batch
         out = out.clamp_(min=1e-4).log_().mul_(sensor.gamma[:, None, None, None]).exp_()
-    if bool((sensor.noise > 0).any()):
-        out = out + sensor.noise[:, None, None, None] * _noise(out, sensor.seed)
+    out = out + sensor.noise[:, None, None, None] * _noise(out, sensor.seed)
     return (out * 255).clamp(0, 255).round().to(torch.uint8)
 
 
@@ -45,8 +44,7 @@ AIRLIGHT = (0.60, 0.66, 0.74)  # a pale blue
 
 def _hazy(rgb: Tensor, haze: float) -> Tensor:
     """Colours through air: mixed with their own grey, by 1.5 times the haze, and then with the airlight."""
-    red, green, blue = rgb.unbind(1)
-    grey = (red * 0.3 + green * 0.59 + blue * 0.11).unsqueeze(1)
+    grey = rgb[:, :1] * 0.3 + rgb[:, 1:2] * 0.59 + rgb[:, 2:] * 0.11
     mixed = min(1.0, 1.5 * haze)
     air = torch.tensor(AIRLIGHT, device=rgb.device).view(1, 3, 1, 1)
     return (rgb * (1 - mixed) + grey * mixed) * (1 - haze) + air * haze
@@ -54,11 +52,11 @@ def _hazy(rgb: Tensor, haze: float) -> Tensor:
 
 def _blur(rgb: Tensor, sigma_px: float, axis: int) -> Tensor:
     """Gaussian blur along one axis, out to two standard deviations, reflecting at the edges: a sum of shifted pictures."""
-    reach = min(math.ceil(2 * sigma_px - 1e-3), rgb.shape[axis] - 1)
+    size = rgb.shape[axis]
+    reach = min(math.ceil(2 * sigma_px - 1e-3), size - 1)
     weight = [math.exp(-0.5 * (step / sigma_px) ** 2) for step in range(reach + 1)]
     total = weight[0] + 2 * sum(weight[1:])
     out = rgb * (weight[0] / total)
-    size = rgb.shape[axis]
     for step in range(1, reach + 1):
         share = weight[step] / total
         out.narrow(axis, 0, size - step).add_(rgb.narrow(axis, step, size - step), alpha=share)
