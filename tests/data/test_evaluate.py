@@ -12,8 +12,7 @@ from ucvgl import cli
 from ucvgl.data import open_dataset
 from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.encoders import EncoderConfig, open_model, save_model, two_view_encoder
-from ucvgl.errors import InputError
-from ucvgl.lab.evaluate import encoder_of, evaluate, open_tests
+from ucvgl.lab.evaluate import evaluate, open_tests
 from ucvgl.methods import sample4geo
 from ucvgl.methods.common import embed_all
 from ucvgl.metrics import retrieval_measures
@@ -69,18 +68,6 @@ def test_each_layout_is_measured_as_its_method_measures_it(layout, parts, column
         assert len(some) == table.loc[label, "queries"]
         assert set(some["query"]) <= set(tests[label].query.ids)
         assert 100 * (some["rank"] < 2).mean() == pytest.approx(table.loc[label, "r_at_1"])
-
-
-def test_a_backbone_takes_images_of_the_size_it_asks_for(monkeypatch):
-    untrained = lambda name, weights, **more: EncoderConfig(name, "none", **more)  # noqa: E731
-    monkeypatch.setattr("ucvgl.lab.evaluate.EncoderConfig", untrained)
-    model = encoder_of(None, "test_vit")
-    assert model.shared
-    assert model.configs[0].image_px == (160, 160)
-    assert model.configs[0].pooling == "head"
-    assert encoder_of(None, "test_vit", (96, 96)).configs[1].image_px == (96, 96)
-    with pytest.raises(InputError, match=r"Similar names: .*resnet18"):
-        encoder_of(None, "resnet_18")
 
 
 def test_reproduce_layout(weights, tmp_path, monkeypatch, capsys):

@@ -88,16 +88,6 @@ def test_unequal_folders_and_gaps(tmp_path):
     assert retrieval_measures(query, gallery, data.positives.pairs())["left_out"] == 1  # as the note says
 
 
-def test_every_tenth_frame_counts_as_one(tmp_path):
-    for side in ("Winter", "Summer"):
-        frames(tmp_path, side, range(10, 310, 10), "images-{:05d}.png")
-    assert detect_layout(tmp_path) == "nordland"
-    data = open_dataset("nordland", tmp_path)
-    assert data.query.paths[0].startswith("Winter/")
-    assert by_number(data)[50] == [50, 40, 60, 30, 70]
-    assert "steps of 10" in data.note
-
-
 def test_training_and_test_part_share_no_frame_and_no_hit(tmp_path):
     for side in ("day_right", "night_right", "day_left"):
         frames(tmp_path, side, range(40), "Image{:03d}.jpg")

@@ -2,10 +2,9 @@
 
 import shutil
 
-import numpy as np
 import pytest
 
-from ucvgl.data import open_dataset, parts, read_position_table
+from ucvgl.data import open_dataset, parts
 from ucvgl.data.check import PUBLISHED
 from ucvgl.data.files import columns
 from ucvgl.errors import InputError
@@ -98,19 +97,3 @@ def test_university_name_lists_are_the_trees_the_reader_expects(tmp_path):
     assert asked == [b for b in ("0000", "0001", "0003", "0007") if any(f"/{b}/" in c[0] for _, c in queries)]
     # 951 buildings times 54 is one less than the published 51,355: building 0000 has 55 drone images
     assert [len(views.positives[i]) for i in range(len(asked))] == [55] + [54] * (len(asked) - 1)
-
-
-def test_helsinki_pictures_with_their_positions(tmp_path):
-    for folder in sorted(sample("helsinki", "samples").iterdir()):
-        for name, side in ((f"{folder.name}.jpg", "ground"), (f"{folder.name}_sat.jpg", "satellite")):
-            (tmp_path / side).mkdir(exist_ok=True)
-            shutil.copyfile(folder / name, tmp_path / side / name)
-    views = open_dataset("folders", tmp_path, query_csv=sample("helsinki", "CVH3D_validation_set.csv"))
-    assert (len(views.query), len(views.gallery)) == (10, 10)
-    assert views.positives[0] is None
-    assert tuple(views.gallery.read(0).shape) == (3, 500, 500)
-    ids, places = read_position_table(sample("helsinki", "CVH3D_validation_set.csv"))
-    rows = dict(zip(ids, places.values.tolist(), strict=True))
-    for name, here in zip(views.query.ids, views.query.positions.values.tolist(), strict=True):
-        assert here == pytest.approx(rows.get(name.removesuffix(".jpg"), [np.nan] * 2), nan_ok=True)
-    assert f"Positions known for {views.query.positions.known.sum()} of 10" in views.note

@@ -9,11 +9,10 @@ import torch
 from PIL import Image
 
 from ucvgl.data.files import read_columns, read_position_table
-from ucvgl.data.folders import image_position
 from ucvgl.locate.candidates import cut
 from ucvgl.locate.pictures import check_ground
 from ucvgl.locate.tiles import open_mosaic
-from ucvgl.positions import Neighbours, Positions, Wgs84, to_metres
+from ucvgl.positions import Positions, Wgs84, to_metres
 from ucvgl.world.difficulty import satellite_condition
 from ucvgl.world.export import OWN_ORIGIN, export_own_city
 from ucvgl.world.pairs import WorldConfig
@@ -93,11 +92,3 @@ def test_photos_have_a_compass_and_a_field_of_view(tmp_path):
     assert {(p.kind, p.width, p.height, p.fov_deg) for p in ground.pictures} == {("photo", 64, 48, 70)}
     assert np.abs((ground.headings("photo") - heading + 180) % 360 - 180).max() < 7.5
     assert np.ptp(heading) > 60  # any direction
-
-
-def test_every_place_has_a_candidate_around_it(city):
-    _, places, _ = read_truth(city)
-    candidates = cut(open_mosaic(city / "tiles"), 24.0)
-    _, away = Neighbours(candidates.positions).nearest(places, 1)
-    assert away.max() <= 24 / 8 * np.sqrt(2) + 0.05
-    assert all(image_position(file) is None for file in (city / "ground").iterdir())

@@ -41,18 +41,6 @@ def test_level_ground_is_met_exactly(eye_m):
     assert (seen.kind == Kind.ROAD).all()
 
 
-@pytest.mark.parametrize("distance", [6.0, 47.0])
-def test_a_wall_stands_where_it_is_built_within_half_a_step(distance):
-    scene = Scene(handmade_city(box(0, 200, 100 + distance, 100 + distance + 12, top_m=40)))
-    azimuth = np.arange(-40.0, 41, 5)
-    seen = look(scene, azimuth, [4.0, 0.5, -0.5])
-    assert (seen.kind == Kind.WALL).all()
-    along = seen.depth_m[0].numpy() * np.cos(np.radians([[4.0], [0.5], [-0.5]])) * np.cos(np.radians(azimuth))
-    # the map is 0.5 m coarse; a step is 4.7 % of the range
-    assert np.abs(along - distance).max() < distance / math.cos(math.radians(40)) * HALF_STEP + 0.75
-    assert (look(scene, [180.0], [2.0]).kind == Kind.SKY).all()  # nothing behind the observer
-
-
 def test_a_crown_floats_over_what_is_behind_and_below(monkeypatch):
     monkeypatch.setattr(Condition, "leaf_cover", property(lambda _: 1.0))
     scene = Scene(handmade_city(crown(100, 115, 3, 3.0, 8.0), box(0, 200, 130, 150, top_m=5)))

@@ -55,14 +55,6 @@ def test_blur_is_a_gaussian_to_two_standard_deviations(blur_px):
     assert (out - (expected * 255)).abs().max() <= 0.51
 
 
-def test_a_picture_does_not_depend_on_its_batch():
-    rgb = picture(5, 13, 27)
-    cameras = sensor(5, gain=(1.1, 0.9, 1.0), gamma=1.3, noise=0.05, blur_px=0.7)
-    batch = expose(rgb, cameras)
-    for k in range(5):
-        assert torch.equal(batch[[k]], expose(rgb[[k]], cameras.take(np.array([k]))))
-
-
 def test_haze_by_hand():
     """Half of a red picture's colour goes to its grey of 0.3 at a haze of a third, then a third to the airlight."""
     red, mixed = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1), torch.tensor([0.65, 0.15, 0.15])

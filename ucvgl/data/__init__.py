@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,11 +47,10 @@ def open_dataset(
 ) -> Dataset:  # fmt: skip
     """A data set by its name, one of `NAMES` or "auto" (by the layout of `root`), its files looked for before anything runs.
 
-    `split` is the part, by default the reader's own; `options` are the reader's further arguments. `missing`: what becomes of
-    listed files that are absent: "error" raises, "drop" leaves them out; the default is "drop" with `skip_unreadable` and for
-    CVACT, whose published archives lack a few. `skip_unreadable` leaves out images that cannot be decoded, else an error when
-    they are read; by default as UCVGL_SKIP_UNREADABLE says. The note tells what was left out. InputError: as the reader, or
-    nothing is left.
+    `split` is by default the reader's own; `options` are the reader's further arguments. `missing` files, listed but absent, raise
+    ("error") or are left out ("drop"; default with `skip_unreadable` and for CVACT, whose published archives lack a few).
+    `skip_unreadable` (default: UCVGL_SKIP_UNREADABLE) leaves out images that cannot be decoded, else an error when they are read.
+    The note tells what was left out. InputError: as the reader, or nothing is left.
     """
     name = detect_layout(root) if name == "auto" else name
     one_of("data set", name, NAMES, "Choose one, or 'auto'.")
@@ -65,7 +65,7 @@ def open_dataset(
     if others:
         note += f" {len(others)} files passed over, of kinds that are not read: {', '.join(others[:3])}."
     (query, gone), (gallery, gone_too) = on_disk(data.query), on_disk(data.gallery)
-    absent = [images.file(i) for images, at in ((query, gone), (gallery, gone_too)) for i in np.flatnonzero(at)]
+    absent = [query.file(i) for i in np.flatnonzero(gone)] + [gallery.file(i) for i in np.flatnonzero(gone_too)]
     if skip_unreadable is None:
         skip_unreadable = os.environ.get("UCVGL_SKIP_UNREADABLE", "0").lower() not in ("", "0", "false", "no")
     missing = missing or ("drop" if skip_unreadable or name == "cvact" else "error")
@@ -92,8 +92,8 @@ def _left_out(data: Dataset, query: np.ndarray, gallery: np.ndarray, why: str) -
     i and gallery image i go together, without both."""
     if not (query.any() or gallery.any()):
         return data
-    sides, pairs = ((data.query, query), (data.gallery, gallery)), data.name in ("cvusa", "cvact")
-    paths = [images.paths[i] for images, mask in sides for i in np.flatnonzero(mask)]
+    pairs = data.name in ("cvusa", "cvact")
+    paths = [*compress(data.query.paths, query), *compress(data.gallery.paths, gallery)]
     kept = data.positives.renumbered(np.where(gallery, -1, 0))
     query = query | (gallery if pairs else ((data.positives.best() >= 0) & (kept.best() < 0)).numpy())
     gallery = query if pairs else gallery
@@ -103,10 +103,8 @@ def _left_out(data: Dataset, query: np.ndarray, gallery: np.ndarray, why: str) -
     counts = f"{query.sum()} of {len(query)} {'pairs' if pairs else 'queries'}"
     if not pairs and gallery.any():
         counts += f" and {gallery.sum()} of {len(gallery)} gallery images"
-    return replace(
-        data.take(np.flatnonzero(~query), np.flatnonzero(~gallery)), left_out=tuple(sorted({*data.left_out, *paths})),
-        note=f"{data.note} {counts} left out, files {why}.".strip(),
-    )  # fmt: skip
+    left_out, note = tuple(sorted({*data.left_out, *paths})), f"{data.note} {counts} left out, files {why}.".strip()
+    return replace(data.take(np.flatnonzero(~query), np.flatnonzero(~gallery)), left_out=left_out, note=note)
 
 
 def splits_of(name: str, root: Path) -> dict[str, dict[str, Any]]:

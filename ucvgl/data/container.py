@@ -275,8 +275,8 @@ class Dataset:
         if not len(rows):
             raise InputError(f"{self.name} {self.split}", expected="a query with a right gallery image", found="none",
                              todo="Are queries and gallery of one place, and in one frame?")  # fmt: skip
-        left_out = f"{len(self) - len(rows)} of {len(self)} queries have no positive and are left out."
-        return replace(self.take(rows), note=f"{self.note} {left_out}".strip())
+        note = f"{self.note} {len(self) - len(rows)} of {len(self)} queries have no positive and are left out."
+        return replace(self.take(rows), note=note.strip())
 
     def digest(self) -> str:
         """Twelve hex digits of ids, files, positions and labels: what stands for the data in the run cache."""

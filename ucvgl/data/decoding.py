@@ -1,8 +1,8 @@
 """Read, decode, resize, batch: images from files to uint8 tensors, in threads, none ever left out silently.
 
-Pillow decodes (JPEG in draft mode, which scales by 1/2, 1/4 or 1/8 while decoding) and torch resizes, which is cheaper than
-Pillow's resizing; the measurement is benchmarks/results/decoding.md. A file that is absent, empty, truncated or no image
-raises an InputError that names it, where the published loops' `cv2.imread` returns a half-grey image, or None.
+Pillow decodes (JPEG in draft mode, scaled while decoding) and torch resizes, which is cheaper: benchmarks/results/decoding.md. A
+file that is absent, empty, truncated or no image raises an InputError that names it, where `cv2.imread` returns a half-grey
+image, or None.
 """
 
 import os

@@ -149,10 +149,7 @@ def read_marker(root: Path) -> dict[str, Any] | None:
 
 
 def lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text list that hold something, with their numbers from 1; the final newline is optional.
-
-    InputError: the file is absent, empty, or not UTF-8 text.
-    """
+    """The lines of a text list that hold something, numbered from 1. InputError: it is absent, empty, or not UTF-8 text."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -210,8 +207,7 @@ def lat_lon(where: object, cells: Iterable[str]) -> list[float]:
 def _rows_by_id(path: Path, wanted: str) -> tuple[list[str], dict[str, tuple[str, list[str]]]]:
     """The header of a CSV, in small letters and without units in brackets; and its rows by id, each with where it stands.
 
-    InputError: quotes that do not close in their line, a wrong column count (which pandas fills up in silence), no id column
-    (`wanted` are the other columns, in words), an id twice.
+    InputError: open quotes, a wrong column count (pandas fills it up in silence), no id column (`wanted`: the others), an id twice.
     """
     rows = lines(path)
     separator, table = max(",;\t", key=rows[0][1].count), []

@@ -23,15 +23,14 @@ SPLITS = {"all": (0.0, 1.0), "train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.
 LEAST = 20  # pairs that can be divided
 
 
-def read_pairs(root: Path | str, split: str = "all", query: str = "", gallery: str = "") -> Dataset:
+def read_pairs(root: Path | str, split: str = "all") -> Dataset:
     """N queries and M gallery images, pairs by file name: "all", or the part "train", "val" or "test", which is drawn.
 
-    The folders are by default `query` and `gallery`, or drone and satellite. InputError: a folder is absent or empty, a name
-    occurs twice, no name is in both, too few pairs to be divided.
+    The folders are query and gallery, or drone and satellite. InputError: a folder is absent or empty, a name occurs twice, no
+    name is in both, too few pairs to be divided.
     """
     one_of("split", split, SPLITS, "Parts of own pairs.")
-    own = (Path(root) / "gallery").is_dir()
-    query, gallery = query or ("query" if own else "drone"), gallery or ("gallery" if own else "satellite")
+    query, gallery = ("query", "gallery") if (Path(root) / "gallery").is_dir() else ("drone", "satellite")
     root = folder(root, f"a folder holding {query}/ and {gallery}/")
     sides = [image_folder(root, side, "images named as those of the other side") for side in (query, gallery)]
     # by names without ending: replace refuses two of one name
@@ -58,26 +57,26 @@ def read_pairs(root: Path | str, split: str = "all", query: str = "", gallery: s
 
 
 def read_folders(
-    root: Path | str, split: str = "all", query: str = "ground", gallery: str = "satellite",
-    query_csv: Path | str | None = None, gallery_csv: Path | str | None = None,
-) -> Dataset:  # fmt: skip
-    """N photos or panoramas and M tiles in two folders of `root`, pairs unknown; the splits "all" and "train" are the same.
+    root: Path | str, split: str = "all", query_csv: Path | str | None = None, gallery_csv: Path | str | None = None
+) -> Dataset:
+    """N photos or panoramas in ground/ and M tiles in satellite/, pairs unknown; the splits "all" and "train" are the same.
 
     Positions come from tables as `read_position_table` takes them, or from EXIF. InputError: a folder is absent or empty, a table
     is wrong, one side's latitude and longitude look swapped.
     """
     one_of("split", split, ("all", "train"), "Without pairs there is no part to test on: recall cannot be measured.")
     root = Path(root)
-    queries, wrong = _images(root / query, "photos or panoramas", query_csv)
-    tiles, wrong_too = _images(root / gallery, "tiles", gallery_csv)
+    queries, wrong = _images(root / "ground", "photos or panoramas", query_csv)
+    tiles, wrong_too = _images(root / "satellite", "tiles", gallery_csv)
     if None not in (queries.positions, tiles.positions) and looks_swapped(queries.positions, tiles.positions):
-        raise InputError(query_csv or root / query, expected="positions near the tiles",
+        raise InputError(query_csv or root / "ground", expected="positions near the tiles",
                          found="some far away that come near when latitude and longitude are exchanged",
                          todo="Exchange the two columns of the side that is wrong.")  # fmt: skip
     known = [0 if side.positions is None else int(side.positions.known.sum()) for side in (queries, tiles)]
     note = f"No pairs. Positions known for {known[0]} of {len(queries)} queries and {known[1]} of {len(tiles)} tiles."
-    for files in filter(None, (wrong, wrong_too)):
-        note += f" {len(files)} files with damaged or impossible positions in their tags, such as {files[0]}."
+    wrong += wrong_too
+    if wrong:
+        note += f" {len(wrong)} files with damaged or impossible positions in their tags, such as {wrong[0]}."
     return Dataset("folders", split, queries, tiles, Positives.unknown(len(queries)), note=note)
 
 

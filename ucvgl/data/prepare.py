@@ -32,11 +32,8 @@ class Preparation:
 
 
 def prepare(data: Dataset, config: Preparation, *, progress: bool = True) -> Dataset:
-    """The data set with tensors behind it, as `config` says; its labels come along untouched.
-
-    query uint8 (N, 3, H, W), gallery (M, 3, h, w), and top_view (N, 3, S, S) if there is a projection. InputError: an image
-    cannot be read, the disk has no room.
-    """
+    """The data set with tensors behind it: query uint8 (N, 3, H, W), gallery (M, 3, h, w), and top_view (N, 3, S, S) if there is a
+    projection; its labels come along untouched. InputError: an image cannot be read, the disk has no room."""
     key = {
         "version": VERSION, "query": data.query.digest(), "gallery": data.gallery.digest(),
         "strip_offset": data.strip_offset, **asdict(config),

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ucvgl.errors import one_of
-from ucvgl.world.appearance import Condition
+from ucvgl.world.appearance import SEASONS, Condition
 from ucvgl.world.noise import Floats, between, hash32, unit
 from ucvgl.world.sensor import Sensor
 
@@ -34,12 +34,11 @@ class Difficulty:
     seasons: tuple[str, ...]  # of the street-level drives, if not the same day
 
 
-YEAR = ("spring", "summer", "autumn", "winter")
 LEVELS = {  # height, heading, tilt, shift, gain, gamma, noise, blur, haze, same day, seasons
-    "easy": Difficulty("easy", (2.5, 2.5), 0, 0, 0, 0, 0, 0.0, 0, 0.0, True, YEAR[1:2]),
+    "easy": Difficulty("easy", (2.5, 2.5), 0, 0, 0, 0, 0, 0.0, 0, 0.0, True, SEASONS[1:2]),
     # the default: UCVGL's cold start, by small encoders, lands where it was published (notebook 02)
-    "medium": Difficulty("medium", (2.1, 2.9), 2.5, 0.7, 2.0, 0.25, 0.18, 0.05, 0.6, 0.3, False, YEAR[:3]),
-    "hard": Difficulty("hard", (1.8, 3.2), 4.5, 1.0, 3.2, 0.30, 0.20, 0.08, 0.9, 0.4, False, YEAR),
+    "medium": Difficulty("medium", (2.1, 2.9), 2.5, 0.7, 2.0, 0.25, 0.18, 0.05, 0.6, 0.3, False, SEASONS[:3]),
+    "hard": Difficulty("hard", (1.8, 3.2), 4.5, 1.0, 3.2, 0.30, 0.20, 0.08, 0.9, 0.4, False, SEASONS),
 }
 DEFAULT_LEVEL = "medium"
 DRIVES = 3  # street-level days of a city
@@ -64,7 +63,6 @@ class Nuisance:
     tile_shift_m: Floats  # (N, 2) east, north
     day: NDArray[np.int32]  # index into `days`
     days: tuple[Condition, ...]
-    satellite_day: Condition
     ground_sensor: Sensor
     satellite_sensor: Sensor
 
@@ -111,7 +109,6 @@ def draw_nuisance(level: Difficulty, count: int, seed: int, device: torch.device
         tile_shift_m=np.stack([spread(level.tile_shift_m, key) for key in (214, 215)], -1),
         day=(hash32(seed, 216, place // STOPS_A_DRIVE) % np.uint32(len(days))).astype(np.int32),
         days=days,
-        satellite_day=satellite_condition(seed),
         ground_sensor=sensor(220, 1.0, level.blur_px, 0.0),
         satellite_sensor=sensor(230, 0.3, 0.0, level.haze),
     )

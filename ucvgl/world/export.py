@@ -24,7 +24,7 @@ from ucvgl.data.vigor import CITIES
 from ucvgl.errors import InputError, check_pixels, one_of
 from ucvgl.geometry import perspective_view
 from ucvgl.positions import Metres, Positions, Wgs84, from_metres, to_metres
-from ucvgl.world.difficulty import draw_nuisance, level_named
+from ucvgl.world.difficulty import draw_nuisance, level_named, satellite_condition
 from ucvgl.world.drives import HIT_M, DriveConfig, world_drives
 from ucvgl.world.noise import between
 from ucvgl.world.pairs import WorldConfig, city_of, panorama_shots, tile_shots, world_grid, world_pairs
@@ -104,11 +104,10 @@ def _strips(pairs: Dataset) -> Dataset:
     rows = pairs.query.size[0]
     strip = max(1, round(rows * STRIP))
     first = (rows - strip) // 2
-    query, gallery = (
-        replace(side, positions=Positions(from_metres(side.positions.values, CVUSA_ORIGIN), Wgs84()))
-        for side in (pairs.query, pairs.gallery)
-    )
-    return replace(pairs, query=replace(query, pixels=query.pixels[:, :, first : first + strip]), gallery=gallery)
+    sides = pairs.query, pairs.gallery
+    at = [Positions(from_metres(side.positions.values, CVUSA_ORIGIN), Wgs84()) for side in sides]
+    query = replace(pairs.query, pixels=pairs.query.pixels[:, :, first : first + strip], positions=at[0])
+    return replace(pairs, query=query, gallery=replace(pairs.gallery, positions=at[1]))
 
 
 def _vigor(world: WorldConfig, grid: Dataset, root: Path) -> None:
@@ -260,7 +259,7 @@ def export_own_city(
         sensor = nuisance.satellite_sensor.take(first)
         sensor = replace(sensor, seed=sensor.seed + torch.arange(len(names), dtype=torch.int32))
         camera, poses = partial(satellite_tiles, size_px=world.tile_px), (*centre_m.T, edge_m)
-        tiles = Shots(scene, camera, poses, sensor, (nuisance.satellite_day,), first)
+        tiles = Shots(scene, camera, poses, sensor, (satellite_condition(scene.city.seed),), first)
         for shots, folder, paths in ((ground, scratch / "ground", files), (tiles, scratch / "tiles", names)):
             for rows, images in shots.taken():
                 pictures = torch.from_numpy(images)

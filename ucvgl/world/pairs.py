@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ucvgl.data.container import Dataset, Positives
-from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance, draw_nuisance, level_named
+from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance, draw_nuisance, level_named, satellite_condition
 from ucvgl.world.places import Places, choose, street_places
 from ucvgl.world.render import Scene
 from ucvgl.world.rendering import CITY_GAP_M, Shots, check_settings, rendered, scene_of, shares
@@ -124,5 +124,5 @@ def panorama_shots(scene: Scene, places: Places, drawn: Nuisance, height_px: int
 def tile_shots(config: WorldConfig, scene: Scene, centre_m: NDArray, drawn: Nuisance) -> Shots:
     """Tiles about centres (N, 2) in the city's metres, all of the mosaic's day."""
     camera = partial(satellite_tiles, span_m=config.span_m, size_px=config.tile_px)
-    day = np.zeros(len(centre_m), np.int32)
-    return Shots(scene, camera, tuple(centre_m.T), drawn.satellite_sensor, (drawn.satellite_day,), day)
+    day, days = np.zeros(len(centre_m), np.int32), (satellite_condition(scene.city.seed),)
+    return Shots(scene, camera, tuple(centre_m.T), drawn.satellite_sensor, days, day)
