@@ -57,14 +57,6 @@ def finding(name, root, item, status="finding"):
 # what `data check` says
 
 
-@pytest.mark.parametrize("name", trees.LAYOUTS)
-def test_every_export_is_complete(name, whole):
-    for quick in (False, True):
-        report = check("auto", whole / name, quick=quick, progress=False)
-        assert (report.name, report.exit_status) == (name, 0), report.text()
-        assert "complete" in report.text()
-
-
 def test_published_counts_and_sizes_and_those_of_the_export(copy):
     root = copy("cvusa")
     path = root / "splits/val-19zl.csv"

@@ -26,7 +26,7 @@ from ucvgl.world.render import Rendered, Scene
 from ucvgl.world.sensor import Sensor, expose
 from ucvgl.world.styles import style_named
 
-RENDER_BATCH = 32
+RENDER_BATCH = 16  # bounds the memory of tilted panoramas' sampling grids
 CITY_GAP_M = 10_000.0  # cities are laid out on a line so far apart that positions of different ones never come near
 FRAME = Metres("embedded world")
 

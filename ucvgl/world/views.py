@@ -16,7 +16,6 @@ from ucvgl.world.appearance import Condition
 from ucvgl.world.kinds import GROUND
 from ucvgl.world.render import Rendered, Scene, cast_columns, texels_at
 
-TILTED_AT_ONCE = 8  # panoramas: bounds the memory of their sampling grids
 DRONE_RANGE_M = 400.0  # how far a drone sees along the ground
 DRONE_ROWS = 384  # of the panorama that drone images and tilted photos are cut from, at least
 
@@ -66,11 +65,7 @@ def panoramas(
     turn = geometry.attitude_matrix(still, pitch_deg, roll_deg)
     pixels = geometry.pixel_grid(height_px, 2 * height_px).to(scene.device, torch.float32)
     rays = geometry.panorama_pixel_to_ray(pixels, height_px)  # (H, W, 3)
-    parts = []
-    for some in torch.arange(len(turn)).split(TILTED_AT_ONCE):
-        pixels = geometry.ray_to_panorama(torch.einsum("hwi,gji->ghwj", rays, turn[some]), height_px)
-        parts.append(_cut(level.rgb[some], level.kind[some], level.depth_m[some], pixels))
-    return Rendered(*map(torch.cat, zip(*parts, strict=True)))
+    return _cut(level, geometry.ray_to_panorama(torch.einsum("hwi,gji->ghwj", rays, turn), height_px))
 
 
 def photos(
@@ -110,8 +105,7 @@ def drone_images(
         ranges=320, range_max_m=DRONE_RANGE_M,
     )  # fmt: skip
     unseen = (across.start, 2 * rows - across.stop, down.start, rows - down.stop)
-    sphere = (functional.pad(field, unseen) for field in (part.rgb, part.kind, part.depth_m))
-    return Rendered(*_cut(*sphere, pixels.to(scene.device)))
+    return _cut(Rendered(*(functional.pad(field, unseen) for field in part)), pixels.to(scene.device))
 
 
 def _assert_inside(scene: Scene, east_m: Tensor, north_m: Tensor, margin_m: float | Tensor = 0.0) -> None:
@@ -134,10 +128,11 @@ def _span(pixels: Tensor, size: int) -> slice:
     return slice(first, last) if first >= 0 and last <= size else slice(0, size)
 
 
-def _cut(rgb: Tensor, kind: Tensor, depth_m: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _cut(panorama: Rendered, pixels: Tensor) -> Rendered:
     """Cut views out of panoramas at their pixels (B or 1, h, w, 2): colours smoothly, truth to the nearest ray."""
-    height, width = kind.shape[-2:]
+    rgb, *truths = panorama
+    count, height, width = truths[0].shape
     column, row = pixels.round().long().unbind(-1)
-    at = (row.clamp(0, height - 1) * width + column % width).flatten(1).expand(len(kind), -1)
-    kind, depth_m = (truth.flatten(1).gather(1, at).reshape(-1, *pixels.shape[1:3]) for truth in (kind, depth_m))
-    return geometry.sample_panorama(rgb, pixels), kind, depth_m
+    at = (row.clamp(0, height - 1) * width + column % width).flatten(1).expand(count, -1)
+    truths = (truth.flatten(1).gather(1, at).reshape(-1, *pixels.shape[1:3]) for truth in truths)
+    return Rendered(geometry.sample_panorama(rgb, pixels), *truths)
