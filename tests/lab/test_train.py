@@ -45,7 +45,7 @@ def test_what_two_processes_trained_one_process_loads(tmp_path, monkeypatch, cap
     done = launch(tmp_path, "02/cold_start/full", "--profile", "tiny", "--seed", "3")
     assert done.returncode == 0, done.stderr
     assert "profile tiny, seed 3: 2 process(es), cpu" in done.stdout
-    for where in ("ucvgl.methods.ucvgl.train", "ucvgl.world.rendering._render", "ucvgl.data.prepare._write"):
+    for where in ("ucvgl.methods.ucvgl.train", "ucvgl.world.rendering.make_city", "ucvgl.data.prepare._write"):
         monkeypatch.setattr(where, again)
     settings = profiles.ucvgl("tiny", 3)
     given = material.material(settings, "world")

@@ -112,7 +112,7 @@ def passes(config: DriveConfig, number: int, count: int, device: torch.device | 
     drawn = draw_nuisance(replace(CAMERA, **scaled), len(known) + count, seed, device)
     error_deg = drawn.heading_deg * np.float32(not manner.still)
     around_deg = quarter_deg * (known % manner.headings).astype(np.float32)
-    heading_deg = _turned(stops.heading_deg[stop], around_deg, error_deg[: len(known)])
+    heading_deg = _turned(stops.heading_deg[stop], around_deg + error_deg[: len(known)])
     poses = *stops.metres[stop].T, between(*DATABASE_EYE_M, seed, 500, stop), heading_deg
     camera, today = partial(photos, size_px=config.photo_px, fov_deg=config.fov_deg), np.zeros(len(known), np.int32)
     gallery = Shots(scene, camera, poses, drawn.ground_sensor.take(known), database_days, today, heading_deg)
@@ -120,7 +120,7 @@ def passes(config: DriveConfig, number: int, count: int, device: torch.device | 
     metres = stops.metres if manner.still else _beside(scene.city, stops, manner)
     quarter = (hash32(seed, 501, every) % np.uint32(manner.headings)).astype(np.float32)
     away_deg = np.float32(manner.turn_deg) * between(-1, 1, seed, 502, every)
-    heading_deg = _turned(stops.heading_deg, quarter_deg * quarter, away_deg + error_deg[len(known) :])
+    heading_deg = _turned(stops.heading_deg, quarter_deg * quarter + (away_deg + error_deg[len(known) :]))
     poses = *metres.T, between(*manner.eye_m, seed, 500 if manner.still else 504, every), heading_deg
     camera = partial(photos, size_px=config.photo_px, fov_deg=config.fov_deg + manner.fov_deg)
     day = (hash32(seed, 503, every) % np.uint32(len(query_days))).astype(np.int32)
@@ -130,12 +130,11 @@ def passes(config: DriveConfig, number: int, count: int, device: torch.device | 
 
 def drive_days(kind: str, seed: int) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
     """The days of a city's database pass and of its query pass."""
+    seasons = ("summer",) if kind in ("hand_held", "season") else ("spring", "summer", "autumn")
+    before = street_day(seed, DAY_KEYS, 0, seasons, 2)
     if kind == "season":  # the same parked cars: nothing but the season differs
         azimuth, elevation = between(140, 220, seed, 506, 3)[0], between(14, 22, seed, 507, 3)[0]
-        winter = Condition("winter", float(azimuth), float(elevation), 0.6, 1.0, 2)
-        return (replace(street_day(seed, DAY_KEYS, 0, ("summer",), 2), cloud=0.15),), (winter,)
-    seasons = ("summer",) if kind == "hand_held" else ("spring", "summer", "autumn")
-    before = street_day(seed, DAY_KEYS, 0, seasons, 2)
+        return (replace(before, cloud=0.15),), (Condition("winter", float(azimuth), float(elevation), 0.6, 1.0, 2),)
     if kind == "night":
         dusk = replace(before, sun_azimuth_deg=285.0, sun_elevation_deg=4.0, cloud=0.5, traffic=3)
         return (before,), (dusk, replace(dusk, sun_elevation_deg=-12.0, traffic=4))
@@ -155,9 +154,8 @@ def _darkened(sensor: Sensor, days: tuple[Condition, ...], day: NDArray) -> Sens
     return replace(sensor, gain=gain, noise=noise)
 
 
-def _turned(heading_deg: Floats, *by_deg: Floats) -> Floats:
-    # a hair below 0 first becomes 360 itself
-    return ((heading_deg + sum(by_deg)) % np.float32(360) % np.float32(360)).astype(np.float32)
+def _turned(heading_deg: Floats, by_deg: Floats) -> Floats:
+    return (heading_deg + by_deg) % np.float32(360) % np.float32(360)  # a hair below 0 first becomes 360 itself
 
 
 def _beside(city: City, stops: Places, manner: Manner) -> Floats:
@@ -166,8 +164,7 @@ def _beside(city: City, stops: Places, manner: Manner) -> Floats:
     turn = np.radians(stops.heading_deg)
     ahead, right = np.stack([np.sin(turn), np.cos(turn)], -1), np.stack([np.cos(turn), -np.sin(turn)], -1)  # (N, 2)
     along = np.float32(manner.along_m) * between(-1, 1, seed, 510, every)
-    # tried one after the other; each (N,) metres ahead and to the right
-    if manner.pavement:
+    if manner.pavement:  # tried one after the other; each (N,) metres ahead and to the right
         side = np.where(unit(seed, 511, every) < np.float32(0.5), np.float32(1), np.float32(-1))
         tries = [(along * far, side * sign * by) for far in (1, 0) for sign in (1, -1) for by in PAVEMENT_M]
         ground = [Kind.PAVEMENT]
