@@ -51,7 +51,7 @@ def told(monkeypatch, capsys, *arguments):
 def test_each_layout_is_measured_as_its_method_measures_it(layout, parts, columns, weights, tmp_path):
     _, root = trees.LAYOUTS[layout](tmp_path / "set")
     tests, model = open_tests(root), open_model(weights)
-    table = evaluate(model, tests, ranks=tmp_path / "ranks.csv", progress=False)
+    table = evaluate(model, tests, ranks=tmp_path / "ranks.csv")
     assert list(table.index) == parts
     assert set(columns or ()) <= set(table.columns)
     assert ("ap" in table.columns) == (layout == "university1652")
@@ -108,7 +108,7 @@ def test_cvusa_positions(weights, tmp_path):
     """Positions play no part in measuring."""
     splits, root = trees.cvusa(tmp_path / "set")
     (root / "split_locations" / "all.csv").unlink()
-    table = evaluate(open_model(weights), open_tests(root), progress=False)
+    table = evaluate(open_model(weights), open_tests(root))
     assert table["queries"].to_dict() == {"val": len(splits["val"])}
 
 
@@ -133,7 +133,7 @@ def test_test_only_vpr(weights, tmp_path):
     for side in ("database", "queries"):
         for k in range(4):
             trees.jpeg(tmp_path / "images" / "test" / side / f"@0@{k * 25 / 10.5:07.1f}@@@@@{k}@@@@@@@@.jpg")
-    table = evaluate(open_model(weights), open_tests(tmp_path), progress=False)
+    table = evaluate(open_model(weights), open_tests(tmp_path))
     assert table["queries"].to_dict() == {"test": 4}
     with pytest.raises(InputError, match=r"part: expected one of test, found 'val'"):
         open_tests(tmp_path, parts=["val"])
@@ -152,7 +152,7 @@ def test_own_folders(weights, tmp_path, monkeypatch, capsys):
     assert {label: len(test) for label, test in open_tests(tmp_path / "own").items()} == {"test": 5}
     assert len(open_tests(tmp_path / "own", parts=["all"])["all"]) == 24
     same = two_view_encoder(replace(GROUND, image_px=(16, 16)), replace(GROUND, image_px=(16, 16)), shared=True, seed=0)
-    assert evaluate(same, open_tests(tmp_path / "own"), progress=False).loc["test", "r_at_1"] == 100  # equal images
+    assert evaluate(same, open_tests(tmp_path / "own")).loc["test", "r_at_1"] == 100  # equal images
 
 
 @pytest.mark.parametrize(

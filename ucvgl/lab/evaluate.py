@@ -66,9 +66,7 @@ def encoder_of(weights: Path | None, backbone: str = "", image_px: tuple[int, in
     return open_model(weights)
 
 
-def evaluate(
-    model: TwoViewEncoder, tests: Mapping[str, Dataset], *, ranks: Path | None = None, progress: bool = True
-) -> pd.DataFrame:
+def evaluate(model: TwoViewEncoder, tests: Mapping[str, Dataset], *, ranks: Path | None = None) -> pd.DataFrame:
     """Measures the encoders of `encoder_of` on each part of a data set, as `open_tests` gives them.
 
     ranks: a CSV to write, a line a query: part, query, rank of its best right image from 1 (halves: ties), how many right
@@ -81,7 +79,7 @@ def evaluate(
     for label, data in tests.items():
         views = [(model.ground, model.configs[0]), (model.satellite, model.configs[1])]
         sides = zip(reversed(views) if data.swapped else views, (data.query, data.gallery), strict=True)
-        query, gallery = (_described(*view, images, label, progress) for view, images in sides)
+        query, gallery = (_described(*view, images, label) for view, images in sides)
         semi = None if data.semi_positives is None else data.semi_positives.pairs()
         places, photos = places_of(query, gallery, data.positives.pairs(), semi_positives=semi), data.name in PHOTOS
         found = measures_of(places, len(query), len(gallery), (1, 5, 10, 20) if photos else (1, 5, 10))
@@ -96,8 +94,8 @@ def evaluate(
     return pd.DataFrame(rows).T.astype({"queries": int, "left_out": int})
 
 
-def _described(encoder: Encoder, config: EncoderConfig, images: FileImages, label: str, progress: bool) -> Tensor:
+def _described(encoder: Encoder, config: EncoderConfig, images: FileImages, label: str) -> Tensor:
     """(N, D) descriptors of images in files, on the GPU if there is one."""
     pixels = (some for _, some in batches(images, config.image_px, EMBED_BATCH))
     count = math.ceil(len(images) / EMBED_BATCH)
-    return embed(encoder, tqdm(pixels, label, count, unit="batch", disable=not progress)).to(device())
+    return embed(encoder, tqdm(pixels, label, count, unit="batch")).to(device())

@@ -7,7 +7,7 @@ ImageNet left them, only labelled images in an epoch. All labels: the same budge
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,16 @@ from ucvgl.pseudo_labels import MiningRule, PseudoLabels, correctness
 from ucvgl.reranking import aligned
 from ucvgl.training import TrainingConfig, train
 
-FOLDER = (
-    "university1652"  # below the folder of real samples (UCVGL_SAMPLES): satellite/ and drone/, one name a building
-)
+FOLDER = "university1652"  # below UCVGL_SAMPLES: satellite/ and drone/, one name a building
 SAME = ("0118", "0167")  # two names of one building
 METHODS = {
     "zero_shot": "ImageNet's encoder", "aligned": "ImageNet's encoder, PCA and Procrustes", "adapted": "adapted, 0 % labels",
     "supervised": "adapted, 100 % labels",
 }  # fmt: skip
+ENCODER = EncoderConfig("tf_efficientnet_lite0", "package", pooling="avg", image_px=(96, 96))
+TRAINING = TrainingConfig(9, 32, 1e-3, warmup_epochs=0.5, clip_norm=5.0)
+RULE = MiningRule()  # mutual, margin 0.05 falling to 0: the paper's on CVUSA
+PLACEMENT = PlacementJitter(10.0, 0.15, 0.1, 1.0, "reflection")
 AUGMENTATION = Augmentation(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05, grey=0.1, blur=0.3, dropout=0.3)
 
 
@@ -47,18 +49,14 @@ AUGMENTATION = Augmentation(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.
 class RealPairs:
     """All settings; chosen by label-free measures and by the held-out measures of fold 0."""
 
-    encoder: EncoderConfig = field(
-        default_factory=lambda: EncoderConfig("tf_efficientnet_lite0", "package", pooling="avg", image_px=(96, 96))
-    )
+    encoder: EncoderConfig = ENCODER
     middle: float = 0.7  # part of a drone image's side that is kept, 90 of 128 px: it shows more ground than its tile
     frozen: int = 3  # the stem and so many groups of blocks stay as they are; half of the time, few of the weights
     folds: int = 5
     images: int = 250  # the first so many
-    training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(9, 32, 1e-3, warmup_epochs=0.5, clip_norm=5.0)
-    )
-    rule: MiningRule = field(default_factory=MiningRule)  # mutual, margin 0.05 falling to 0: the paper's on CVUSA
-    placement: PlacementJitter = field(default_factory=lambda: PlacementJitter(10.0, 0.15, 0.1, 1.0, "reflection"))
+    training: TrainingConfig = TRAINING
+    rule: MiningRule = RULE
+    placement: PlacementJitter = PLACEMENT
     version: int = 1
 
     @property

@@ -25,7 +25,7 @@ from ucvgl import __version__, paths
 from ucvgl.errors import InputError
 from ucvgl.lab import tables
 from ucvgl.lab.settings import WORLD, RunRequest
-from ucvgl.paths import write_json, write_text
+from ucvgl.paths import write_json
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -69,7 +69,7 @@ def device() -> str:
 class Run:
     """One execution of a notebook: what it was asked for, where it writes, and what it has saved so far.
 
-    Everywhere below, `settings` is the dataclass that the numbers came from, or a list of several, for the recipe.
+    `settings`, below, is the dataclass that the numbers came from, or a list of several, for the recipe.
     """
 
     notebook: str  # its name without suffix
@@ -138,7 +138,7 @@ class Run:
         frame.insert(0, "seed", self.seed)
         recipe = {"file": f"{name}.csv", "caption": caption, "note": "", "queries": queries}
         return _shown(
-            _write_table(self._add(f"{name}.csv", "table", caption), frame, recipe | self.provenance(settings))
+            tables.write(self._add(f"{name}.csv", "table", caption), frame, recipe | self.provenance(settings))
         )
 
     def keep(self, name: str) -> "Markdown | str":
@@ -149,7 +149,7 @@ class Run:
         if rows.empty:
             return f"{path} has no rows of seed {self.seed}: nothing to show."
         recipe = tables.recipe(path) | {"seeds": [self.seed]}
-        return _shown(_write_table(self._add(f"{name}.csv", "table", recipe["caption"]), rows, recipe))
+        return _shown(tables.write(self._add(f"{name}.csv", "table", recipe["caption"]), rows, recipe))
 
     def over_seeds(self, name: str, *measures: str) -> "Markdown | str":
         """A table as it is published, over all its seeds: its rows' names, and some measures (columns) as mean ± deviation."""
@@ -171,16 +171,6 @@ def _shown(text: str) -> "Markdown":
     from IPython.display import Markdown
 
     return Markdown(text)
-
-
-def _write_table(path: Path, frame: pd.DataFrame, recipe: dict[str, Any]) -> str:
-    """Writes a table's CSV `path`, and beside it its Markdown and its recipe, both with the note; gives the Markdown."""
-    recipe["note"] = tables.note(recipe["data"], recipe["profile"], recipe["seeds"], recipe["queries"])
-    write_text(path, frame.to_csv(index=False, float_format=tables.FLOAT_FORMAT, lineterminator="\n"))
-    text = tables.render(tables.read(path), recipe["caption"], recipe["note"])
-    write_text(path.with_suffix(".md"), text)
-    write_json(path.with_suffix(".json"), recipe)
-    return text
 
 
 def start(notebook: str, *, profile: str, data: str, seed: int, always_world: bool = False) -> Run:
@@ -217,7 +207,7 @@ def publish(folders: Sequence[Path], out: Path) -> Path:
         saved = [folder / file for folder in folders if (folder / file).exists()]
         recipes = [tables.recipe(path) for path in saved]
         if artefact["kind"] == "table":
-            _write_table(partial / file, pd.concat([tables.read(path) for path in saved]), _together(recipes))
+            tables.write(partial / file, pd.concat([tables.read(path) for path in saved]), _together(recipes))
         else:
             shutil.copyfile(saved[0], partial / file)
             write_json((partial / file).with_suffix(".json"), recipes[0])

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from ucvgl.lab import tables
-from ucvgl.paths import write_json, write_text
 
 # points that published values have to differ by; none of the published tables states a spread of its own
 RESOLVED = 2.0
@@ -78,12 +77,12 @@ def compare(
 
 
 def write_scorecard(figures_folder: Path) -> Path | None:
-    """Collects the published notebooks' scorecards into `scorecard.csv`, `.md` and, with the recipes, `.json`.
+    """Collects the published notebooks' scorecards into the table `scorecard`, compared again over all seeds of their tables.
 
-    The tables are compared again, over all their seeds. `figures_folder` is figures/<profile>, with a folder a notebook.
-    Gives the path of the Markdown; None, and nothing is left there, where no notebook has a scorecard.
+    `figures_folder` is figures/<profile>, with a folder a notebook. Gives the path of the Markdown; None, and nothing is left
+    there, where no notebook has a scorecard.
     """
-    target, rows = figures_folder / "scorecard.csv", []
+    target, scored = figures_folder / "scorecard.csv", []
     pieces = sorted(figures_folder.glob("[!.]*/scorecard.csv"))  # a folder with a dot is still being written
     if not pieces:
         for suffix in (".csv", ".md", ".json"):
@@ -96,26 +95,16 @@ def write_scorecard(figures_folder: Path) -> Path | None:
                 {saved["measure"]: saved["published"].split(", ")},
             )
             gap = tuple(saved["gap"].split(" / ")) if isinstance(saved.get("gap"), str) else None
-            rows.append(compare(table, measures, saved["paper"], gap).assign(notebook=piece.parent.name))
-    frame = pd.concat(rows)
+            scored.append(compare(table, measures, saved["paper"], gap).assign(notebook=piece.parent.name))
+    frame = pd.concat(scored)
     frame.insert(0, "notebook", frame.pop("notebook"))
-    recipes = {piece.parent.name: tables.recipe(piece) for piece in pieces}
-    first, seeds = next(iter(recipes.values())), {seed for recipe in recipes.values() for seed in recipe["seeds"]}
-    write_text(target, frame.to_csv(index=False, float_format=tables.FLOAT_FORMAT, lineterminator="\n"))
-    write_text(target.with_suffix(".md"), markdown(frame, tables.note(first["data"], first["profile"], sorted(seeds))))
-    write_json(target.with_suffix(".json"), {"file": target.name, "collected_from": recipes})
-    return target.with_suffix(".md")
-
-
-def markdown(frame: pd.DataFrame, note: str) -> str:
-    """A collected scorecard as its reader sees it: the counts in the caption, a row a table, the note of what was measured."""
     counts = ", ".join(f"{frame[name].sum()} {name}" for name in VERDICTS)
     caption = (
         f"Reproduction score, over pairs of rows: {counts}. A pair is decided where the published values differ by more than "
         f"{RESOLVED:g} points, several columns in one direction, and ours by more than twice the standard error of their "
         f"difference{'' if frame['seeds'].min() > 1 else ': with one seed, the sampling error of the queries alone'}."
     )
-    if "gap" in frame:
-        gaps = zip(frame["gap_ours"], frame.pop("gap_error"), strict=True)
-        frame["gap_ours"] = [None if pd.isna(ratio) else f"{ratio:.2f} ± {error:.2f}" for ratio, error in gaps]
-    return tables.render(frame.assign(seed=0), caption, note)  # one table: `seeds` says over how many
+    recipes = [tables.recipe(piece) for piece in pieces]
+    seeds = sorted({seed for recipe in recipes for seed in recipe["seeds"]})
+    tables.write(target, frame, recipes[0] | {"file": target.name, "caption": caption, "seeds": seeds})
+    return target.with_suffix(".md")

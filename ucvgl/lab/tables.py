@@ -12,8 +12,7 @@ import pandas as pd
 
 from ucvgl.errors import InputError
 from ucvgl.lab.settings import WORLD
-
-FLOAT_FORMAT = "%.6g"  # of numbers in CSV files
+from ucvgl.paths import write_json, write_text
 
 # How the columns of measures are headed in Markdown; any other column keeps its name, with spaces.
 HEADINGS = {f"r_at_{k}": f"R@{k} (%)" for k in (1, 5, 10, 20)} | {
@@ -40,6 +39,16 @@ def recipe(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def write(path: Path, frame: pd.DataFrame, recipe: dict[str, Any]) -> str:
+    """Writes a table's CSV `path`, and beside it its Markdown and its recipe, both with the note; gives the Markdown."""
+    write_text(path, frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    recipe["note"] = note(recipe["data"], recipe["profile"], recipe["seeds"], recipe["queries"])
+    text = render(read(path), recipe["caption"], recipe["note"])
+    write_text(path.with_suffix(".md"), text)
+    write_json(path.with_suffix(".json"), recipe)
+    return text
+
+
 def heading(column: str) -> str:
     """A column's heading: 'CVUSA R@1 (%), published' for published_cvusa_r_at_1."""
     stem = column.removeprefix("published_")
@@ -53,12 +62,12 @@ def heading(column: str) -> str:
 def render(frame: pd.DataFrame, caption: str, note: str) -> str:
     """A table in Markdown, with its caption above and its note (of `note`) below.
 
-    One seed, by the column `seed`: its rows. Several that match row by row: mean ± standard deviation where they differ.
-    Otherwise all rows, with their seeds.
+    One seed, by the column `seed`, if there is one: its rows. Several that match row by row: mean ± standard deviation where
+    they differ. Otherwise all rows, with their seeds.
     """
-    seeds = [rows.drop(columns="seed") for _, rows in frame.groupby("seed", sort=False)]
+    seeds = [rows for _, rows in frame.groupby("seed", sort=False)] if "seed" in frame else [frame]
     shown = {name: [_cell(values, name) for values in zip(*(rows[name] for rows in seeds), strict=False)]
-             for name in frame.columns.drop("seed")}  # fmt: skip
+             for name in frame if name != "seed"}  # fmt: skip
     if len({len(rows) for rows in seeds}) > 1 or any(None in cells for cells in shown.values()):
         shown = {name: [_text(value, name) for value in frame[name]] for name in frame}
     elif len(seeds) > 1:
