@@ -73,10 +73,13 @@ def test_each_layout_is_measured_as_its_method_measures_it(layout, parts, column
 
 
 def test_the_command_prints_a_table_and_the_protocol(weights, tmp_path, monkeypatch, capsys):
+    """A pair of CVACT whose file is absent is left out and counted."""
     _, root = trees.cvact(tmp_path / "set")
+    min(root.glob("ANU_data_test/satview_polish/*.jpg")).unlink()
     said = told(monkeypatch, capsys, "--data", root, "--weights", weights, "--part", "test")
     assert "r_at_1_percent" in said
     assert "test: A hit is any tile within 5 m (UTM)." in said
+    assert "1 of 5 pairs left out, files absent" in said
     table = json.loads(told(monkeypatch, capsys, "--data", root, "--weights", weights, "--json"))
     assert table.keys() == {"val", "test"}
     assert list(table["test"]) == ["r_at_1", "r_at_5", "r_at_10", "r_at_1_percent", "queries", "left_out"]
@@ -94,37 +97,15 @@ def test_a_backbone_takes_images_of_the_size_it_asks_for(monkeypatch):
         encoder_of(None, "resnet_18")
 
 
-def test_reproduce_layout(weights, tmp_path, monkeypatch, capsys):
-    """Another layout than is said, or none."""
-    _, root = trees.cvusa(tmp_path / "set")
-    code, said = told(monkeypatch, capsys, "--data", root, "--weights", weights, "--layout", "vigor")
-    assert (code, "satellite_list.txt" in said) == (2, True)
-    code, said = told(monkeypatch, capsys, "--data", tmp_path, "--weights", weights)
-    assert code == 2
-    assert "expected a layout of cvusa, cvact" in said
-
-
-def test_cvusa_positions(weights, tmp_path):
-    """Positions play no part in measuring."""
+def test_cvusa_without_positions_and_with_an_absent_file(weights, tmp_path, monkeypatch):
+    """Positions play no part in measuring; an absent file is an error, which names the option that helps."""
     splits, root = trees.cvusa(tmp_path / "set")
     (root / "split_locations" / "all.csv").unlink()
     table = evaluate(open_model(weights), open_tests(root))
     assert table["queries"].to_dict() == {"val": len(splits["val"])}
-
-
-def test_cvact_missing(weights, tmp_path, monkeypatch, capsys):
-    """A pair of CVACT is left out and counted; elsewhere an absent file is an error, which names the option that helps."""
-    _, root = trees.cvact(tmp_path / "cvact")
-    min(root.glob("ANU_data_test/satview_polish/*.jpg")).unlink()
-    said = told(monkeypatch, capsys, "--data", root, "--weights", weights, "--part", "test")
-    assert "1 of 5 pairs left out, files absent" in said
-    _, root = trees.cvusa(tmp_path / "cvusa")
-    data = open_dataset("cvusa", root, "val")
-    (root / data.query.paths[0]).unlink()
-    code, said = told(monkeypatch, capsys, "--data", root, "--weights", weights)
-    assert code == 2
-    assert "1 of 8 listed files are absent" in said
-    assert "--skip-unreadable" in said
+    (root / open_dataset("cvusa", root, "val").query.paths[0]).unlink()
+    with pytest.raises(InputError, match=r"1 of 8 listed files are absent.*--skip-unreadable"):
+        open_tests(root)
     monkeypatch.setenv("UCVGL_SKIP_UNREADABLE", "1")
     assert "1 of 4 pairs left out, files absent" in open_tests(root)["val"].note
 
@@ -139,20 +120,20 @@ def test_test_only_vpr(weights, tmp_path):
         open_tests(tmp_path, parts=["val"])
 
 
-def test_own_folders(weights, tmp_path, monkeypatch, capsys):
+def test_own_folders(weights, tmp_path):
     """No pairs: said at once, with what would help; own pairs are measured by the part that is held out."""
     for k in range(24):
         for side in ("ground", "satellite"):
-            trees.jpeg(tmp_path / "own" / side / f"{k:03d}.jpg", trees.texture(16, 16, k))
-    code, said = told(monkeypatch, capsys, "--data", tmp_path / "own", "--weights", weights)
-    assert code == 2
-    assert "this layout has no pairs. Measuring recall needs them: name the two images of each alike, in query/" in said
-    (tmp_path / "own" / "ground").rename(tmp_path / "own" / "query")
-    (tmp_path / "own" / "satellite").rename(tmp_path / "own" / "gallery")
-    assert {label: len(test) for label, test in open_tests(tmp_path / "own").items()} == {"test": 5}
-    assert len(open_tests(tmp_path / "own", parts=["all"])["all"]) == 24
-    same = two_view_encoder(replace(GROUND, image_px=(16, 16)), replace(GROUND, image_px=(16, 16)), shared=True, seed=0)
-    assert evaluate(same, open_tests(tmp_path / "own")).loc["test", "r_at_1"] == 100  # equal images
+            trees.jpeg(tmp_path / side / f"{k:03d}.jpg", trees.texture(16, 16, k))
+    with pytest.raises(InputError, match=r"no pairs\. Measuring recall needs them: name the two images of each alike"):
+        open_tests(tmp_path)
+    (tmp_path / "ground").rename(tmp_path / "query")
+    (tmp_path / "satellite").rename(tmp_path / "gallery")
+    assert {label: len(test) for label, test in open_tests(tmp_path).items()} == {"test": 5}
+    assert len(open_tests(tmp_path, parts=["all"])["all"]) == 24
+    square = replace(GROUND, image_px=(16, 16))
+    same = two_view_encoder(square, square, shared=True, seed=0)
+    assert evaluate(same, open_tests(tmp_path)).loc["test", "r_at_1"] == 100  # equal images
 
 
 @pytest.mark.parametrize(
@@ -162,7 +143,9 @@ def test_own_folders(weights, tmp_path, monkeypatch, capsys):
         (["--weights", "w.pth"], "expected a safetensors file with the settings of two encoders"),
         (["--weights", "none.safetensors"], "found no such file"),
         (["--backbone", "resnet_18"], "Similar names"),
+        (["--weights", "w.pth", "--layout", "vigor"], "satellite_list.txt"),
         (["--weights", "w.pth", "--image-px", "32", "32"], "it with --backbone alone"),
+        (["--data", ".", "--weights", "w.pth"], "expected a layout of cvusa, cvact"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, expected, tmp_path, monkeypatch, capsys):

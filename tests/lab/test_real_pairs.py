@@ -70,17 +70,13 @@ def test_measures_by_hand():
     assert both["d2s"]["r_at_1"] == 100
 
 
-def fold_of(data, positives, tmp_path, name):
-    given = replace(data, positives=positives)
-    return rp._compute(given, TINY, torch.arange(24) % 2 == 0, tmp_path / name)
-
-
 def test_no_label_reaches_the_unlabelled_row(data, tmp_path):
     """Another truth changes the measures, but not the labels found, nor the other weights."""
-    rolled = np.roll(np.arange(24), 2)  # within the folds
     first, second = (
-        fold_of(data, Positives.one_each(order), tmp_path, name)
-        for order, name in ((np.arange(24), "a"), (rolled, "b"))
+        rp._compute(
+            replace(data, positives=Positives.one_each(order)), TINY, torch.arange(24) % 2 == 0, tmp_path / name
+        )
+        for name, order in {"a": np.arange(24), "b": np.roll(np.arange(24), 2)}.items()  # rolled within the folds
     )
     assert list(first["measures"]) == list(rp.METHODS)
     assert first["images"] == 12
