@@ -109,8 +109,8 @@ def test_a_table_by_hand(scored):
 def test_the_gap_has_an_error(scored):
     published = {"cvusa_r_at_1": [80.0, 60.0], "cvact_r_at_1": [None, 60.0]}
     row = scored({"a": [50.0], "b": [50.0]}, 100, ("b", "a"), **published)
-    assert (row["gap"], row["gap_ours"], row["gap_published"]) == ("b / a", 1.0, "0.75")
-    assert row["gap_error"] == pytest.approx(2**0.5 * 0.1)  # two errors of a tenth of the value
+    # two errors of a tenth of the value
+    assert (row["gap"], row["gap_ours"], row["gap_published"]) == ("b / a", "1.00 ± 0.14", "0.75")
     assert "gap_ours" not in scored({"b": [50.0]}, 100, ("b", "a"), cvusa_r_at_1=[80.0])
 
 
@@ -139,7 +139,7 @@ def test_collected_it_is_the_score_of_all_seeds(tmp_path, monkeypatch, seeds):
         f"Reproduction score, over pairs of rows: {kept:d} kept, 0 contradicted, {not kept:d} undecided."
     )
     assert ("with one seed, the sampling error of the queries alone" in text) != kept
-    assert row["gap_ours"] == pytest.approx(0.6 if kept else 0.8)
+    assert row["gap_ours"] == ("0.60 ± 0.16" if kept else "0.80 ± 0.13")
     recipe = json.loads((folder / "scorecard.json").read_text())
     assert (recipe["profile"], recipe["seeds"]) == ("tiny", list(seeds))
     shutil.rmtree(folder / "01_toy")

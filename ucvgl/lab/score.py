@@ -69,8 +69,8 @@ def compare(
                "seeds": frame["seed"].nunique(), "queries": count, **found}  # fmt: skip
         if gap is not None and set(gap) <= set(mean) and mean[gap[1]] > 0:
             (a, b), ratios = gap, (theirs.loc[gap[0]] / theirs.loc[gap[1]]).dropna()
-            row |= {"gap": f"{a} / {b}", "gap_ours": mean[a] / mean[b]}
-            row["gap_error"] = math.hypot(error[a], row["gap_ours"] * error[b]) / mean[b]
+            ratio, spread = mean[a] / mean[b], math.hypot(error[a], mean[a] / mean[b] * error[b]) / mean[b]
+            row |= {"gap": f"{a} / {b}", "gap_ours": f"{ratio:.2f} ± {spread:.2f}"}
             row["gap_published"] = ", ".join(f"{ratio:.2f}" for ratio in ratios)
         scored.append(row)
     return pd.DataFrame(scored)
@@ -106,5 +106,6 @@ def write_scorecard(figures_folder: Path) -> Path | None:
     )
     recipes = [tables.recipe(piece) for piece in pieces]
     seeds = sorted({seed for recipe in recipes for seed in recipe["seeds"]})
-    tables.write(target, frame, recipes[0] | {"file": target.name, "caption": caption, "seeds": seeds})
+    collected = {"notebook": ", ".join(piece.parent.name for piece in pieces), "seeds": seeds, "settings": []}
+    tables.write(target, frame, recipes[0] | {"file": target.name, "caption": caption, **collected})
     return target.with_suffix(".md")
