@@ -6,7 +6,7 @@ recognised, a part that is absent.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,10 +70,9 @@ def located(data: Dataset) -> bool:
 
 def for_supervision(method: Sample4Geo, given: Parts) -> Parts:
     """UCVGL's images as Sample4Geo is given them, the held-out city as its test 'cross'."""
+    train, test = given.train, given.test
     if method.ground_kind == "top view":
-        train, test = (replace(part, query=part.top_view) for part in (given.train, given.test))
-    else:
-        train, test = given.train, given.test
+        train, test = (replace(part, query=part.top_view) for part in (train, test))
     return Parts(train, {"cross": test})
 
 
@@ -82,12 +81,24 @@ def _ready(settings: Sample4GeoSettings, data: Dataset, method: Sample4Geo) -> D
     return prepare(data, replace(settings.images, polar=method.tile_kind == "polar"))
 
 
+def split_rows(count: int, wanted: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on (at most `wanted`, evenly), and every fourth row, to test on, as VIGOR's same area."""
+    rows = np.arange(count)
+    learnt = rows[rows % 4 < 3]
+    return learnt[_spread(len(learnt), wanted or count)], rows[3::4]
+
+
+def _spread(count: int, wanted: int) -> np.ndarray:
+    """At most so many of `count` rows, evenly."""
+    return np.linspace(0, count - 1, min(wanted, count)).astype(np.int64)
+
+
 def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> list[Parts]:
-    """The data of the table on sampling.
+    """The data of the table on sampling: VIGOR's two protocols, each with its own training part; of any other data set its
+    training and its validation part.
 
     The world, in VIGOR's layout: trained on three quarters of the panoramas of some cities; 'same' asks with the others of these
-    cities, 'cross' with as many of cities in other styles, among as many tiles. VIGOR: its two protocols, each with its own
-    training part. Any other data set: its training and its validation part.
+    cities, 'cross' with as many of cities in other styles, among as many tiles.
     """
     if data == WORLD:
         trained, unseen = (_ready(settings, world_grid(world), method) for world in (settings.trained, settings.unseen))
@@ -104,17 +115,6 @@ def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> l
     train = opened("train")
     train.require_labels("supervised training")
     return [Parts(train, {"same": opened("val" if "val" in parts(name, data) else "test")})]
-
-
-def split_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on, and every fourth row, to test on, as VIGOR's same area."""
-    rows = np.arange(count)
-    return rows[rows % 4 < 3], rows[3::4]
-
-
-def _spread(count: int, wanted: int) -> np.ndarray:
-    """At most so many of `count` rows, evenly."""
-    return np.linspace(0, count - 1, min(wanted, count)).astype(np.int64)
 
 
 def equal_galleries(tests: Mapping[str, Dataset]) -> dict[str, Dataset]:
@@ -139,9 +139,8 @@ def open_others(
         city = [images.positions.values[:, 0] // CITY_GAP_M for images in (whole.query, whole.gallery)]
         for number, name in enumerate(world.styles):
             part = whole.take(*(np.flatnonzero(own == number) for own in city))
-            rows, rest = split_rows(len(part))
-            learnt[name] = part.take(rows[_spread(len(rows), settings.small)])
-            held[name] = part.take(rest[: max(1, settings.small // 2)])
+            rows, rest = split_rows(len(part), settings.small)
+            learnt[name], held[name] = part.take(rows), part.take(rest[: max(1, settings.small // 2)])
     held = equal_galleries(held) if held else {}
     for root in (data, other) if other and data != WORLD else ():
         area, name = open_areas(settings, root, settings.method)[0], detect_layout(root)
@@ -151,11 +150,9 @@ def open_others(
 
 def one_area(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> Parts:
     """The world's first city, `small` panoramas of it to train on; or the data set's (first) protocol. Its own test comes first."""
-    return (
-        next(iter(open_others(settings, data, "", method).values()))
-        if data == WORLD
-        else open_areas(settings, data, method)[0]
-    )
+    if data == WORLD:
+        return next(iter(open_others(settings, data, "", method).values()))
+    return open_areas(settings, data, method)[0]
 
 
 def with_field_of_view(test: Dataset, fov_deg: float, seed: int) -> Dataset:
@@ -200,15 +197,13 @@ def _flown(root: str, flights: Flights, split: str, **which: Any) -> Dataset:
 
 def _exported(layout: str, flights: Flights) -> str:
     """The folder of the world's drone images in files, as a published set's; rendered once."""
-
-    def export(folder: Path) -> None:
-        world = WorldConfig(
-            flights.styles, flights.seed, flights.places, flights.spacing_m, flights.difficulty, flights.span_m,
-            flights.tile_px, city_size_m=flights.city_size_m, resolution_m=flights.resolution_m,
-        )  # fmt: skip
-        export_world(layout, folder / "set", world, photo_px=flights.image_px, drone_views=flights.views)
-
-    return str(made_once("flights", {"code": source_digest(), "layout": layout, **asdict(flights)}, export) / "set")
+    key = {"code": source_digest(), "layout": layout, **asdict(flights)}
+    world = WorldConfig(
+        flights.styles, flights.seed, flights.places, flights.spacing_m, flights.difficulty, flights.span_m, flights.tile_px,
+        city_size_m=flights.city_size_m, resolution_m=flights.resolution_m,
+    )  # fmt: skip
+    export = partial(export_world, world=world, photo_px=flights.image_px, drone_views=flights.views)
+    return str(made_once("flights", key, lambda folder: export(layout, folder / "set")) / "set")
 
 
 def open_drives(configs: Sequence[DriveConfig]) -> Dataset:

@@ -33,7 +33,8 @@ def browse(
     """
     rows = rows.reset_index(drop=True)
     texts = rows.apply(lambda column: column.map({True: "right", False: "wrong"}) if column.dtype == bool else column)
-    records, told = rows.to_dict("records"), [_told(row) for row in texts.to_dict("records")]
+    texts = texts.map(lambda value: f"{value:.4g}".replace("nan", "none") if isinstance(value, float) else value)
+    records, told = rows.to_dict("records"), texts.to_dict("records")
     knobs = {
         name: widgets.Dropdown(options=[ALL, *texts[name].unique()], value=start, description=name, style=NAMED)
         for name, start in filters.items()
@@ -46,7 +47,8 @@ def browse(
             said.value, box.value = "no row fits these filters", ""
             return
         row = shown[place.value - 1]
-        said.value = html.escape(f"{place.value} of {len(shown)}: {told[row]}")
+        words = "; ".join(f"{name} {value}" for name, value in told[row].items())
+        said.value = html.escape(f"{place.value} of {len(shown)}: {words}")
         box.value = _page(draw(records[row]), height_px)
 
     def choose(_: object = None) -> None:
@@ -94,11 +96,6 @@ def _knob(name: str, start: bool | tuple[float, ...]) -> widgets.ValueWidget:
     value, least, greatest, step = start
     return widgets.FloatSlider(value=value, min=least, max=greatest, step=step, description=name, readout_format=".4g",
                                continuous_update=False, style=NAMED, layout={"width": "420px"})  # fmt: skip
-
-
-def _told(row: Mapping[str, object]) -> str:
-    texts = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items())
-    return "; ".join(texts).replace(" nan", " none")
 
 
 def _page(pictures: Pictures, height_px: int) -> str:
