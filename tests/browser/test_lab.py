@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
@@ -32,8 +32,7 @@ WINDOW = {"width": 1280, "height": 900}
 HIGHEST = 16_000  # window that a browser still paints
 QUIET = {"fetchNews": "false", "checkForUpdates": False}
 
-# The notebook in front: its kernel's state, and of each code cell its place, first line, number (none until it is done),
-# errors, and whether it shows a widget.
+# The notebook in front: its kernel's state, and of each code cell its place, first line, number (none until it is done), errors.
 STATE = """() => {
   const panel = window.jupyterapp.shell.currentWidget;
   const cells = [...panel.content.model.cells].map((cell, at) => ({ cell, at })).filter(({ cell }) => cell.type === "code");
@@ -45,7 +44,6 @@ STATE = """() => {
       first: cell.sharedModel.source.split("\\n")[0],
       number: cell.executionState === "idle" ? cell.executionCount : null,
       errors: outputs(cell).filter((o) => o.type === "error").map((o) => `${o.toJSON().ename}: ${o.toJSON().evalue}`),
-      widget: outputs(cell).some((o) => "application/vnd.jupyter.widget-view+json" in o.data),
     })),
   };
 }"""
@@ -66,16 +64,9 @@ PICTURES = """(cell) => [...cell.querySelectorAll(".jp-OutputArea img")].map((im
 CHANGED = f"([cell, before]) => ({PICTURES})(cell) !== before"
 
 
-class Lab(NamedTuple):
-    """A running JupyterLab."""
-
-    url: str
-    token: str
-
-
 @pytest.fixture(scope="module")
-def lab(chromium, tmp_path_factory) -> Iterator[Lab]:
-    """JupyterLab on loopback, on a free port, with a random token and nobody's settings."""
+def lab(chromium, tmp_path_factory) -> Iterator[tuple[str, str]]:
+    """Address and token of a JupyterLab on loopback, on a free port, with nobody's settings."""
     home = tmp_path_factory.mktemp("lab")
     (home / "notebooks").mkdir()
     for path in NOTEBOOKS:
@@ -101,7 +92,7 @@ def lab(chromium, tmp_path_factory) -> Iterator[Lab]:
             env={**os.environ, **own, "JUPYTER_TOKEN": token, "UCVGL_PROFILE": "tiny"},
         )  # fmt: skip
         try:
-            yield Lab(_address(server, home / "runtime", log), token)
+            yield _address(server, home / "runtime", log), token
         finally:
             server.terminate()  # it ends its kernels first
             server.wait(60)
@@ -131,21 +122,17 @@ def page(chromium, lab) -> "Iterator[Page]":
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_its_controls_change_their_pictures(page, lab, shots, path):
-    stem = path.stem
-    page.goto(f"{lab.url}lab/workspaces/{stem}/tree/{path.name}?token={lab.token}", timeout=START_S * 1000)
+    stem, (url, token) = path.stem, lab
+    page.goto(f"{url}lab/workspaces/{stem}/tree/{path.name}?token={token}", timeout=START_S * 1000)
     page.wait_for_function(OPEN, timeout=START_S * 1000)
     page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
     page.locator(".lm-Menu-itemLabel").get_by_text("Run All Cells", exact=True).click()
-    cells = _run(page, stem)
-    widgets = [cell["at"] for cell in cells if cell["widget"]]
-    for cell in cells:
-        if cell["widget"]:
-            where = f"{stem}, cell {cell['at']} [{cell['number']}], '{cell['first']}'"
-            _move_one(page, page.locator(".jp-Notebook .jp-Cell").nth(cell["at"]), where)
-    made = sum(
-        "widgets." in cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
-    )
-    assert len(widgets) == made, f"{stem}: of its widgets, those seen are in cells {widgets}"
+    _run(page, stem)
+    cells = nbformat.read(path, as_version=4).cells
+    widgets = [at for at, cell in enumerate(cells) if cell.cell_type == "code" and "widgets." in cell.source]
+    for at in widgets:
+        where = f"{stem}, cell {at}, {cells[at].source.splitlines()[0]!r}"
+        _move_one(page, page.locator(".jp-Notebook .jp-Cell").nth(at), where)
     assert page.locator(".jp-Dialog").count() == 0, f"{stem}: {page.locator('.jp-Dialog').first.text_content()}"
     _whole(page, shots / f"lab_{stem}.png")
     for at in widgets:
@@ -153,8 +140,8 @@ def test_a_notebook_runs_and_its_controls_change_their_pictures(page, lab, shots
         shown.screenshot(path=shots / f"lab_{stem}_cell{at}.png")
 
 
-def _run(page: "Page", stem: str) -> list[dict]:
-    """Waits for the end of all cells and returns them; fails with the name of the cell that stopped."""
+def _run(page: "Page", stem: str) -> None:
+    """Waits for the end of all cells; fails with the name of the cell that stopped."""
     from playwright.sync_api import TimeoutError as TooSlow
 
     with suppress(TooSlow):
@@ -164,7 +151,6 @@ def _run(page: "Page", stem: str) -> list[dict]:
     waiting = [f"cell {c['at']} '{c['first']}' is not done" for c in state["cells"] if c["number"] is None]
     assert state["kernel"] == "idle", f"{stem}: kernel {state['kernel']}; {told + waiting[:1]}"
     assert not told + waiting[:1], stem
-    return state["cells"]
 
 
 def _move_one(page: "Page", shown: "Locator", where: str) -> None:

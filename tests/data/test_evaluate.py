@@ -72,7 +72,7 @@ def test_each_layout_is_measured_as_its_method_measures_it(layout, parts, column
         assert 100 * (some["rank"] < 2).mean() == pytest.approx(table.loc[label, "r_at_1"])
 
 
-def test_the_command_prints_a_table_and_the_protocol(weights, tmp_path, monkeypatch, capsys):
+def test_cvact_missing_and_the_protocol_are_said_beside_the_table(weights, tmp_path, monkeypatch, capsys):
     """A pair of CVACT whose file is absent is left out and counted."""
     _, root = trees.cvact(tmp_path / "set")
     min(root.glob("ANU_data_test/satview_polish/*.jpg")).unlink()
@@ -97,7 +97,7 @@ def test_a_backbone_takes_images_of_the_size_it_asks_for(monkeypatch):
         encoder_of(None, "resnet_18")
 
 
-def test_cvusa_without_positions_and_with_an_absent_file(weights, tmp_path, monkeypatch):
+def test_cvusa_positions_and_an_absent_file(weights, tmp_path, monkeypatch):
     """Positions play no part in measuring; an absent file is an error, which names the option that helps."""
     splits, root = trees.cvusa(tmp_path / "set")
     (root / "split_locations" / "all.csv").unlink()
@@ -143,7 +143,7 @@ def test_own_folders(weights, tmp_path):
         (["--weights", "w.pth"], "expected a safetensors file with the settings of two encoders"),
         (["--weights", "none.safetensors"], "found no such file"),
         (["--backbone", "resnet_18"], "Similar names"),
-        (["--weights", "w.pth", "--layout", "vigor"], "satellite_list.txt"),
+        pytest.param(["--weights", "w.pth", "--layout", "vigor"], "satellite_list.txt", id="reproduce_layout"),
         (["--weights", "w.pth", "--image-px", "32", "32"], "it with --backbone alone"),
         (["--data", ".", "--weights", "w.pth"], "expected a layout of cvusa, cvact"),
     ],
