@@ -157,7 +157,8 @@ def _move_one(page: "Page", shown: "Locator", where: str) -> None:
     """Moves the cell's first slider, or else dropdown, that has somewhere to go: the picture changes."""
     shown.scroll_into_view_if_needed()
     shown.locator(".jupyter-widgets img").first.wait_for()
-    names = [label.text_content() for label in shown.locator(".jupyter-widgets .widget-label").all()]
+    labels = shown.locator(":is(.widget-slider, .widget-dropdown) .widget-label").all()
+    names = [label.text_content() for label in labels]
     assert all(name.strip() for name in names), f"{where}: a control without a name among {names}"
     before = shown.evaluate(PICTURES)
     for slider in shown.locator(".noUi-handle").all():
