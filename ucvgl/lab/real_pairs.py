@@ -182,7 +182,7 @@ def _compute(data: Dataset, recipe: RealPairs, held: Tensor, folder: Path) -> di
     model, labels = adapted(images, recipe, folder / "adapted", none)
     taught, _ = adapted(images, recipe, folder / "supervised", truth.best())
     every = centred(begun), Descriptors(*aligned(found.ground, found.satellite)), centred(model), centred(taught)
-    right = data.take(*held.nonzero().T.expand(2, -1)).positives
+    right = data.take(rows := held.nonzero()[:, 0], rows).positives
     measures = {
         name: measured(Descriptors(each.ground[held], each.satellite[held]), right)
         for name, each in zip(METHODS, every, strict=True)
