@@ -33,7 +33,7 @@ from ucvgl.data.container import Dataset, Parts
 from ucvgl.data.prepare import Preparation
 from ucvgl.encoders import EncoderConfig
 from ucvgl.geometry import TopView
-from ucvgl.lab import material, profiles, provenance, stages
+from ucvgl.lab import material, profiles, results, stages
 from ucvgl.lab.settings import WORLD
 from ucvgl.methods.common import device
 from ucvgl.methods.sample4geo import new_model
@@ -255,7 +255,7 @@ MEASUREMENTS: tuple[Callable[[Asked], Result], ...] = (tests, precision, step, m
 
 def report(folder: Path, failed: dict[str, str]) -> str:
     """All results of the folder in Markdown, and what failed."""
-    text = [f"# The first hour with a GPU: {provenance.device()}, torch {torch.__version__}"]
+    text = [f"# The first hour with a GPU: {results.device()}, torch {torch.__version__}"]
     if folder.name.endswith("small"):
         text.append("Small sizes: they show that the script works, and nothing about this device.")
     for file in (folder / f"{measure.__name__}.json" for measure in MEASUREMENTS):
@@ -269,7 +269,7 @@ def report(folder: Path, failed: dict[str, str]) -> str:
 
 def measured(asked: Asked, wanted: Sequence[str], out: Path) -> int:
     """Measures what has no result yet, and writes the report after each; the exit status."""
-    kind = re.sub(r"\W+", "-", f"{provenance.device()} torch {torch.__version__}{' small' if asked.small else ''}")
+    kind = re.sub(r"\W+", "-", f"{results.device()} torch {torch.__version__}{' small' if asked.small else ''}")
     folder, failed = runs() / "gpu" / kind, {}
     for measure in MEASUREMENTS:
         name = measure.__name__
@@ -282,7 +282,7 @@ def measured(asked: Asked, wanted: Sequence[str], out: Path) -> int:
                 failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             else:
                 found = {"title": f"{name}: {measure.__doc__.rstrip('.')}", "note": note, "rows": rows}
-                write_json(folder / f"{name}.json", found | {"seconds": now() - begun, "commit": provenance.commit()})
+                write_json(folder / f"{name}.json", found | {"seconds": now() - begun, "commit": results.commit()})
         write_text(out, report(folder, failed))
     print(out.read_text(encoding="utf-8"))
     return int(bool(failed))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ucvgl.lab import provenance
+from ucvgl.lab import results
 from ucvgl.paths import write_text
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -81,8 +81,8 @@ def in_a_process(call: Callable[..., Any], *args: object) -> Any:
 def environment() -> str:
     """Device, threads, versions, commit and what else the machine did, in a sentence."""
     return (
-        f"{provenance.device()}, {torch.get_num_threads()} thread(s); Python {platform.python_version()}, torch "
-        f"{torch.__version__}, numpy {np.__version__}; ucvgl {provenance.commit() or 'no checkout'}; load "
+        f"{results.device()}, {torch.get_num_threads()} thread(s); Python {platform.python_version()}, torch "
+        f"{torch.__version__}, numpy {np.__version__}; ucvgl {results.commit() or 'no checkout'}; load "
         f"{os.getloadavg()[0]:.1f}."
     )
 

@@ -190,7 +190,7 @@ def evaluate(
     from ucvgl.lab import evaluate as lab
 
     tests = lab.open_tests(data, layout, part or ())  # what it lacks is said before weights are fetched
-    table = lab.evaluate(lab.encoder_of(weights, backbone, image_px), tests, ranks=ranks, progress=not as_json)
+    table = lab.evaluate(lab.encoder_of(weights, backbone, image_px), tests, ranks=ranks)
     notes = "".join(f"\n{label}: {test.note}" for label, test in tests.items() if test.note)
     typer.echo(table.to_json(orient="index", indent=2) if as_json else f"{table.round(2).to_string()}\n{notes}")
 

@@ -1,5 +1,6 @@
 """`ucvgl evaluate`: every layout by its protocol, as the methods measure it; what is missing is said before anything runs."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -12,7 +13,8 @@ from ucvgl import cli
 from ucvgl.data import open_dataset
 from ucvgl.data.prepare import Preparation, prepare
 from ucvgl.encoders import EncoderConfig, open_model, save_model, two_view_encoder
-from ucvgl.lab.evaluate import evaluate, open_tests
+from ucvgl.errors import InputError
+from ucvgl.lab.evaluate import encoder_of, evaluate, open_tests
 from ucvgl.methods import sample4geo
 from ucvgl.methods.common import embed_all
 from ucvgl.metrics import retrieval_measures
@@ -49,7 +51,7 @@ def told(monkeypatch, capsys, *arguments):
 def test_each_layout_is_measured_as_its_method_measures_it(layout, parts, columns, weights, tmp_path):
     _, root = trees.LAYOUTS[layout](tmp_path / "set")
     tests, model = open_tests(root), open_model(weights)
-    table = evaluate(model, tests, ranks=tmp_path / "ranks.csv", progress=False)
+    table = evaluate(model, tests, ranks=tmp_path / "ranks.csv")
     assert list(table.index) == parts
     assert set(columns or ()) <= set(table.columns)
     assert ("ap" in table.columns) == (layout == "university1652")
@@ -80,37 +82,68 @@ def test_reproduce_layout(weights, tmp_path, monkeypatch, capsys):
     assert "expected a layout of cvusa, cvact" in said
 
 
-def test_cvact_missing(weights, tmp_path, monkeypatch, capsys):
-    """A pair of CVACT is left out and counted; elsewhere an absent file is an error, which names the option that helps."""
-    _, root = trees.cvact(tmp_path / "cvact")
+def test_cvact_missing_and_the_protocol_are_said_beside_the_table(weights, tmp_path, monkeypatch, capsys):
+    """A pair of CVACT whose file is absent is left out and counted."""
+    _, root = trees.cvact(tmp_path / "set")
     min(root.glob("ANU_data_test/satview_polish/*.jpg")).unlink()
     said = told(monkeypatch, capsys, "--data", root, "--weights", weights, "--part", "test")
-    assert "1 of 5 pairs left out, files absent" in said
+    assert "r_at_1_percent" in said
     assert "test: A hit is any tile within 5 m (UTM)." in said
-    assert "r_at_1_percent" in told(monkeypatch, capsys, "--data", root, "--weights", weights, "--json")
-    _, root = trees.cvusa(tmp_path / "cvusa")
-    data = open_dataset("cvusa", root, "val")
-    (root / data.query.paths[0]).unlink()
-    code, said = told(monkeypatch, capsys, "--data", root, "--weights", weights)
-    assert code == 2
-    assert "1 of 8 listed files are absent" in said
-    assert "--skip-unreadable" in said
+    assert "1 of 5 pairs left out, files absent" in said
+    table = json.loads(told(monkeypatch, capsys, "--data", root, "--weights", weights, "--json"))
+    assert table.keys() == {"val", "test"}
+    assert list(table["test"]) == ["r_at_1", "r_at_5", "r_at_10", "r_at_1_percent", "queries", "left_out"]
+
+
+def test_a_backbone_takes_images_of_the_size_it_asks_for(monkeypatch):
+    untrained = lambda name, weights, **more: EncoderConfig(name, "none", **more)  # noqa: E731
+    monkeypatch.setattr("ucvgl.lab.evaluate.EncoderConfig", untrained)
+    model = encoder_of(None, "test_vit")
+    assert model.shared
+    assert model.configs[0].image_px == (160, 160)
+    assert model.configs[0].pooling == "head"
+    assert encoder_of(None, "test_vit", (96, 96)).configs[1].image_px == (96, 96)
+    with pytest.raises(InputError, match=r"Similar names: .*resnet18"):
+        encoder_of(None, "resnet_18")
+
+
+def test_cvusa_positions_and_an_absent_file(weights, tmp_path, monkeypatch):
+    """Positions play no part in measuring; an absent file is an error, which names the option that helps."""
+    splits, root = trees.cvusa(tmp_path / "set")
+    (root / "split_locations" / "all.csv").unlink()
+    table = evaluate(open_model(weights), open_tests(root))
+    assert table["queries"].to_dict() == {"val": len(splits["val"])}
+    (root / open_dataset("cvusa", root, "val").query.paths[0]).unlink()
+    with pytest.raises(InputError, match=r"1 of 8 listed files are absent.*--skip-unreadable"):
+        open_tests(root)
     monkeypatch.setenv("UCVGL_SKIP_UNREADABLE", "1")
     assert "1 of 4 pairs left out, files absent" in open_tests(root)["val"].note
 
 
-def test_own_folders(weights, tmp_path, monkeypatch, capsys):
+def test_test_only_vpr(weights, tmp_path):
+    for side in ("database", "queries"):
+        for k in range(4):
+            trees.jpeg(tmp_path / "images" / "test" / side / f"@0@{k * 25 / 10.5:07.1f}@@@@@{k}@@@@@@@@.jpg")
+    table = evaluate(open_model(weights), open_tests(tmp_path))
+    assert table["queries"].to_dict() == {"test": 4}
+    with pytest.raises(InputError, match=r"part: expected one of test, found 'val'"):
+        open_tests(tmp_path, parts=["val"])
+
+
+def test_own_folders(weights, tmp_path):
     """No pairs: said at once, with what would help; own pairs are measured by the part that is held out."""
-    trees.folders(tmp_path / "own", ("ground", "satellite"), 24, textured=True)
-    code, said = told(monkeypatch, capsys, "--data", tmp_path / "own", "--weights", weights)
-    assert code == 2
-    assert "this layout has no pairs. Measuring recall needs them: name the two images of each alike, in query/" in said
-    (tmp_path / "own" / "ground").rename(tmp_path / "own" / "query")
-    (tmp_path / "own" / "satellite").rename(tmp_path / "own" / "gallery")
-    assert {label: len(test) for label, test in open_tests(tmp_path / "own").items()} == {"test": 5}
-    assert len(open_tests(tmp_path / "own", parts=["all"])["all"]) == 24
-    same = two_view_encoder(replace(GROUND, image_px=(16, 16)), replace(GROUND, image_px=(16, 16)), shared=True, seed=0)
-    assert evaluate(same, open_tests(tmp_path / "own"), progress=False).loc["test", "r_at_1"] == 100  # equal images
+    for k in range(24):
+        for side in ("ground", "satellite"):
+            trees.jpeg(tmp_path / side / f"{k:03d}.jpg", trees.texture(16, 16, k))
+    with pytest.raises(InputError, match=r"no pairs\. Measuring recall needs them: name the two images of each alike"):
+        open_tests(tmp_path)
+    (tmp_path / "ground").rename(tmp_path / "query")
+    (tmp_path / "satellite").rename(tmp_path / "gallery")
+    assert {label: len(test) for label, test in open_tests(tmp_path).items()} == {"test": 5}
+    assert len(open_tests(tmp_path, parts=["all"])["all"]) == 24
+    square = replace(GROUND, image_px=(16, 16))
+    same = two_view_encoder(square, square, shared=True, seed=0)
+    assert evaluate(same, open_tests(tmp_path)).loc["test", "r_at_1"] == 100  # equal images
 
 
 @pytest.mark.parametrize(
@@ -120,7 +153,9 @@ def test_own_folders(weights, tmp_path, monkeypatch, capsys):
         (["--weights", "w.pth"], "expected a safetensors file with the settings of two encoders"),
         (["--weights", "none.safetensors"], "found no such file"),
         (["--backbone", "resnet_18"], "Similar names"),
+        pytest.param(["--weights", "w.pth", "--layout", "vigor"], "satellite_list.txt", id="reproduce_layout"),
         (["--weights", "w.pth", "--image-px", "32", "32"], "it with --backbone alone"),
+        (["--data", ".", "--weights", "w.pth"], "expected a layout of cvusa, cvact"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, expected, tmp_path, monkeypatch, capsys):

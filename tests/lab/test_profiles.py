@@ -56,7 +56,7 @@ def test_sample4geo_paper_profile_has_the_published_settings():
 def test_vg_ssl_paper_profile_has_the_published_settings(backbone, width, batch):
     settings = profiles.vg_ssl("paper", 0, backbone=backbone)
     methods = settings.methods
-    assert set(methods) == set(published.frame("vg_ssl_r50")["row"]) == set(published.frame("vg_ssl_deit_s")["row"])
+    assert set(methods) == set(published.frame("vg_ssl_r50").index) == set(published.frame("vg_ssl_deit_s").index)
     for config in methods.values():
         assert config.encoder.width == width
         assert (config.training.learning_rate, config.training.batch_size, config.queries) == (1e-5, batch, 10_000)

@@ -104,7 +104,7 @@ def test_own_pairs_of_any_shape_are_learnt_by_three_methods(tmp_path, capsys):
     last = {key.rpartition("-")[0]: path for key, _, path in found}
     assert list(last) == ["sample4geo", "vg-ssl", "intra-view", "cross-view", "curriculum"]
     for path in last.values():
-        assert evaluate(open_model(path), open_tests(root), progress=False).loc["test", "queries"] == 8
+        assert evaluate(open_model(path), open_tests(root)).loc["test", "queries"] == 8
     with pytest.raises(InputError, match="expected panoramas, which notebooks 02 to 05 project, found pairs: photos"):
         rows.rows(asked, 0, measured=True)
 

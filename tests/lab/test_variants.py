@@ -43,8 +43,8 @@ def test_every_published_row_has_one():
         ("ucvgl_cold", variants.cold_start(start)), ("ucvgl_semi_cvact", variants.label_ratios(steps)),
         ("ucvgl_rerank", variants.ablation(steps)), ("sample4geo", variants.sampling(sample4geo)),
     ):  # fmt: skip
-        assert {key for key, *_ in rows} == set(published.frame(table)["row"])
-    assert {key for key, *_ in variants.main(steps)} - {"pretrained_100"} <= set(published.frame("ucvgl_main")["row"])
+        assert {key for key, *_ in rows} == set(published.frame(table).index)
+    assert {key for key, *_ in variants.main(steps)} - {"pretrained_100"} <= set(published.frame("ucvgl_main").index)
     ratios = {key: config for key, _, config in variants.label_ratios(steps)}
     assert [ratios[f"labels_{k}"].label_ratio for k in (1, 5, 10, 20, 100)] == [0.01, 0.05, 0.1, 0.2, 1.0]
     assert not ratios["labelled_only_10"].mine

@@ -20,8 +20,7 @@ from tqdm import tqdm
 from ucvgl import paths
 from ucvgl.distributed import from_first, processes
 from ucvgl.errors import InputError
-from ucvgl.lab.provenance import device, trained_on
-from ucvgl.lab.results import plain_settings
+from ucvgl.lab.results import device, plain_settings, trained_on
 from ucvgl.paths import replace_folder, waiting_for, write_json
 
 FORMAT = 1  # of the folder; a new one makes every stage run again

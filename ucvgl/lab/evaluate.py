@@ -24,7 +24,6 @@ from ucvgl.methods.common import EMBED_BATCH, device
 from ucvgl.metrics import average_precision, measures_of, places_of
 
 DRONES, PHOTOS = ("university1652", "sues200"), (*PLACE_RECOGNITION, *FRAMES)
-RANKS = ("part", "query", "rank", "right_images", "average_precision")
 
 
 def open_tests(root: Path | str, layout: str = "auto", parts: Sequence[str] = ()) -> dict[str, Dataset]:
@@ -37,12 +36,11 @@ def open_tests(root: Path | str, layout: str = "auto", parts: Sequence[str] = ()
     known = splits_of(name, Path(root))
     wanted = parts or (["test"] if name == "pairs" else [label for label in known if "train" not in label])
     known |= {"test": {"split": "test"}} if "all" in known else {}  # a part that the reader draws
-    for label in wanted:
-        if label not in known:
-            todo = suggest(label, [*known])
-            raise InputError("part", expected=f"one of {', '.join(known)}", found=repr(label), todo=todo)
     opened = {}
     for label in wanted:
+        if label not in known:
+            expected = f"one of {', '.join(known)}"
+            raise InputError("part", expected=expected, found=repr(label), todo=suggest(label, [*known]))
         swapped = known[label].get("direction") == "satellite2drone"
         opened[label] = replace(open_dataset(name, root, **known[label]), swapped=swapped)
         opened[label].require_labels("Measuring recall")
@@ -53,7 +51,7 @@ def encoder_of(weights: Path | None, backbone: str = "", image_px: tuple[int, in
     """The encoders of a file of `save_model`; or one for both views: a timm backbone with its published weights and its own
     pooling, for images of the size it asks for if none is said.
 
-    InputError: both or neither; as `open_model` and `Encoder`.
+    InputError: both or neither, a size for a file's; as `open_model` and `Encoder`.
     """
     if (weights is None) == (not backbone):
         todo = "Give one: a file that a training left, or a timm name such as convnext_base.fb_in22k_ft_in1k_384."
@@ -68,40 +66,36 @@ def encoder_of(weights: Path | None, backbone: str = "", image_px: tuple[int, in
     return open_model(weights)
 
 
-def evaluate(
-    model: TwoViewEncoder, tests: Mapping[str, Dataset], *, ranks: Path | None = None, progress: bool = True
-) -> pd.DataFrame:
+def evaluate(model: TwoViewEncoder, tests: Mapping[str, Dataset], *, ranks: Path | None = None) -> pd.DataFrame:
     """Measures the encoders of `encoder_of` on each part of a data set, as `open_tests` gives them.
 
     ranks: a CSV to write, a line a query: part, query, rank of its best right image from 1 (halves: ties), how many right
-    images there are, average precision from 0 to 1.
-
-    Gives a row a part, in percent: R@k; for satellite images R@1 %, for drones AP, for VIGOR the hit rate; and how many queries
-    were measured, and left out for want of a right image. InputError: an image that cannot be read, descriptors that are not
-    finite.
+    images there are, average precision from 0 to 1. Gives a row a part, in percent: R@k; for satellite images R@1 %, for drones
+    AP, for VIGOR the hit rate; and how many queries were measured, and left out for want of a right image. InputError: an image
+    that cannot be read, descriptors that are not finite.
     """
     model.to(device())
     rows, lines = {}, []
     for label, data in tests.items():
         views = [(model.ground, model.configs[0]), (model.satellite, model.configs[1])]
         sides = zip(reversed(views) if data.swapped else views, (data.query, data.gallery), strict=True)
-        query, gallery = (_described(*view, images, label, progress) for view, images in sides)
+        query, gallery = (_described(*view, images, label) for view, images in sides)
         semi = None if data.semi_positives is None else data.semi_positives.pairs()
-        places = places_of(query, gallery, data.positives.pairs(), semi_positives=semi)
-        photos = data.name in PHOTOS
+        places, photos = places_of(query, gallery, data.positives.pairs(), semi_positives=semi), data.name in PHOTOS
         found = measures_of(places, len(query), len(gallery), (1, 5, 10, 20) if photos else (1, 5, 10))
-        unused = {"r_at_1_percent": photos, "ap": data.name not in DRONES}
-        rows[label] = {key: value for key, value in found.items() if not unused.get(key)}
-        columns = (places.first + 1, places.count, average_precision(places))
-        values = [label, [data.query.ids[i] for i in places.query.tolist()], *(column.tolist() for column in columns)]
-        lines.append(pd.DataFrame(dict(zip(RANKS, values, strict=True))))
+        unused = [*(["r_at_1_percent"] if photos else []), *(["ap"] if data.name not in DRONES else [])]
+        rows[label] = pd.Series(found).drop(unused, errors="ignore")
+        lines.append(pd.DataFrame({
+            "part": label, "query": [data.query.ids[i] for i in places.query.tolist()], "rank": places.first.cpu() + 1,
+            "right_images": places.count.cpu(), "average_precision": average_precision(places).cpu(),
+        }))  # fmt: skip
     if ranks is not None:
         pd.concat(lines).to_csv(ranks, index=False)
     return pd.DataFrame(rows).T.astype({"queries": int, "left_out": int})
 
 
-def _described(encoder: Encoder, config: EncoderConfig, images: FileImages, label: str, progress: bool) -> Tensor:
+def _described(encoder: Encoder, config: EncoderConfig, images: FileImages, label: str) -> Tensor:
     """(N, D) descriptors of images in files, on the GPU if there is one."""
     pixels = (some for _, some in batches(images, config.image_px, EMBED_BATCH))
     count = math.ceil(len(images) / EMBED_BATCH)
-    return embed(encoder, tqdm(pixels, label, count, unit="batch", disable=not progress)).to(device())
+    return embed(encoder, tqdm(pixels, label, count, unit="batch")).to(device())

@@ -1,11 +1,12 @@
 """The images that rows train on and are measured by: the embedded world's, or those of a data set's folder.
 
-Labels come along; a stage that claims to do without is given `Parts.unlabelled`.
+Labels come along; a stage that claims to do without is given `Parts.unlabelled`. InputError everywhere: a layout that is not
+recognised, a part that is absent.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ucvgl.data.cache import made_once
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives, joined
 from ucvgl.data.place_recognition import read_frames, without_dark
 from ucvgl.data.prepare import Preparation, prepare
-from ucvgl.data.university import HEIGHTS
+from ucvgl.data.university import DIRECTIONS, HEIGHTS
 from ucvgl.errors import InputError
 from ucvgl.lab.profiles import Flights, Sample4GeoSettings, UcvglSettings, VgSslSettings
 from ucvgl.lab.settings import WORLD
@@ -33,22 +34,19 @@ REAL_FRAMES = ("nordland", "gardens_point", "corridor")
 
 
 def open_parts(data: str, train: WorldConfig, test: WorldConfig) -> Parts:
-    """Training and test part of the embedded world, or of a data set that lies in the folder `data`; InputError if its layout is
-    not recognised, or it lacks a part."""
+    """Training and test part of the embedded world, or of a data set that lies in the folder `data`."""
     if data == WORLD:
         return Parts(world_pairs(train, "train"), {"test": world_pairs(test, "test")})
     name = detect_layout(data)
-    there = parts(name, data)
     # what the paper evaluates on is the validation part; VIGOR has none, and own folders have no pairs to measure by
-    held_out = next((part for part in ("val", "test") if part in there), None)
-    tests = {} if held_out is None else {held_out: open_dataset(name, data, held_out)}
-    return Parts(open_dataset(name, data, "train"), tests)
+    tests = [part for part in ("val", "test") if part in parts(name, data)][:1]
+    return Parts(open_dataset(name, data, "train"), {part: open_dataset(name, data, part) for part in tests})
 
 
 def material(settings: UcvglSettings, data: str, *, measured: bool = True) -> Parts:
     """Opens, renders or loads the data (the world, or a data set's root) and projects it.
 
-    measured: tables are wanted, so pairs must be known in a part that is held out. InputError: as `open_parts`; or no pairs.
+    measured: tables are wanted, so pairs must be known in a part that is held out, else InputError.
     """
     opened = open_parts(data, settings.train, settings.test)
     if measured and not any(test.labelled for test in opened.tests.values()):
@@ -72,25 +70,41 @@ def located(data: Dataset) -> bool:
 
 def for_supervision(method: Sample4Geo, given: Parts) -> Parts:
     """UCVGL's images as Sample4Geo is given them, the held-out city as its test 'cross'."""
-    train, test = (
-        replace(part, query=part.top_view) if method.ground_kind == "top view" else part
-        for part in (given.train, given.test)
-    )
+    train, test = given.train, given.test
+    if method.ground_kind == "top view":
+        train, test = (replace(part, query=part.top_view) for part in (train, test))
     return Parts(train, {"cross": test})
 
 
+def _ready(settings: Sample4GeoSettings, data: Dataset, method: Sample4Geo) -> Dataset:
+    """Images made ready, as the encoders are given them."""
+    return prepare(data, replace(settings.images, polar=method.tile_kind == "polar"))
+
+
+def split_rows(count: int, wanted: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on (at most `wanted`, evenly), and every fourth row, to test on, as VIGOR's same area."""
+    rows = np.arange(count)
+    learnt = rows[rows % 4 < 3]
+    return learnt[_spread(len(learnt), wanted or count)], rows[3::4]
+
+
+def _spread(count: int, wanted: int) -> np.ndarray:
+    """At most so many of `count` rows, evenly."""
+    return np.linspace(0, count - 1, min(wanted, count)).astype(np.int64)
+
+
 def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> list[Parts]:
-    """The data of the table on sampling.
+    """The data of the table on sampling: VIGOR's two protocols, each with its own training part; of any other data set its
+    training and its validation part.
 
     The world, in VIGOR's layout: trained on three quarters of the panoramas of some cities; 'same' asks with the others of these
-    cities, 'cross' with as many of cities in other styles, among as many tiles. VIGOR: its two protocols, each with its own
-    training part. Any other data set: its training and its validation part.
+    cities, 'cross' with as many of cities in other styles, among as many tiles.
     """
     if data == WORLD:
         trained, unseen = (_ready(settings, world_grid(world), method) for world in (settings.trained, settings.unseen))
         learnt, held = split_rows(len(trained))
-        asked = np.linspace(0, len(unseen) - 1, min(len(held), len(unseen))).astype(np.int64)
-        return [Parts(trained.take(learnt), equal_galleries({"same": trained.take(held), "cross": unseen.take(asked)}))]
+        tests = {"same": trained.take(held), "cross": unseen.take(_spread(len(unseen), len(held)))}
+        return [Parts(trained.take(learnt), equal_galleries(tests))]
     name = detect_layout(data)
 
     def opened(split: str, **more: str) -> Dataset:
@@ -103,42 +117,42 @@ def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> l
     return [Parts(train, {"same": opened("val" if "val" in parts(name, data) else "test")})]
 
 
-def _ready(settings: Sample4GeoSettings, data: Dataset, method: Sample4Geo) -> Dataset:
-    """Images made ready, as the encoders are given them."""
-    return prepare(data, replace(settings.images, polar=method.tile_kind == "polar"))
-
-
-def split_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on, and every fourth row, to test on, as VIGOR's same area."""
-    rows = np.arange(count)
-    return rows[rows % 4 < 3], rows[3::4]
-
-
 def equal_galleries(tests: Mapping[str, Dataset]) -> dict[str, Dataset]:
     """The tests with galleries of the smallest's size: every query's own tile stays, then semi-positives, then the others."""
-    size = min(len(test.gallery) for test in tests.values())
-    cut = {}
+    size, cut = min(len(test.gallery) for test in tests.values()), {}
     for name, test in tests.items():
         own = test.positives.best()
         wanted = np.concatenate([own[own >= 0], test.semi_positives.indices, np.arange(len(test.gallery))])
-        first = np.unique(wanted, return_index=True)[1]
-        cut[name] = test.take(np.arange(len(test)), np.sort(wanted[np.sort(first)][:size]))
+        first = np.sort(np.unique(wanted, return_index=True)[1])
+        cut[name] = test.take(np.arange(len(test)), np.sort(wanted[first][:size]))
     return cut
 
 
-def styles(settings: Sample4GeoSettings, method: Sample4Geo) -> dict[str, Parts]:
-    """A city of each style, `small` of its panoramas to train on; its own held-out panoramas and those of all others as tests."""
+def open_others(
+    settings: Sample4GeoSettings, data: str, other: str, method: Sample4Geo | None = None
+) -> dict[str, Parts]:
+    """What the table on generalisation trains and tests on: a city of each style, `small` of its panoramas to train on, or two
+    data sets (empty if there is only one); each tested on what is held out of all, its own first."""
     learnt, held = {}, {}
-    for world in (settings.trained, settings.unseen):
-        whole = _ready(settings, world_grid(world), method)
-        city = [(images.positions.values[:, 0] // CITY_GAP_M).astype(int) for images in (whole.query, whole.gallery)]
+    for world in (settings.trained, settings.unseen) if data == WORLD else ():
+        whole = _ready(settings, world_grid(world), method or settings.brief)
+        city = [images.positions.values[:, 0] // CITY_GAP_M for images in (whole.query, whole.gallery)]
         for number, name in enumerate(world.styles):
             part = whole.take(*(np.flatnonzero(own == number) for own in city))
-            rows, rest = split_rows(len(part))
-            some = np.linspace(0, len(rows) - 1, min(settings.small, len(rows))).astype(np.int64)
-            learnt[name], held[name] = part.take(rows[some]), part.take(rest[: max(1, settings.small // 2)])
-    held = equal_galleries(held)
+            rows, rest = split_rows(len(part), settings.small)
+            learnt[name], held[name] = part.take(rows), part.take(rest[: max(1, settings.small // 2)])
+    held = equal_galleries(held) if held else {}
+    for root in (data, other) if other and data != WORLD else ():
+        area, name = open_areas(settings, root, settings.method)[0], detect_layout(root)
+        learnt[name], held[name] = area.train, area.test
     return {name: Parts(part, {name: held[name], **held}) for name, part in learnt.items()}
+
+
+def one_area(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> Parts:
+    """The world's first city, `small` panoramas of it to train on; or the data set's (first) protocol. Its own test comes first."""
+    if data == WORLD:
+        return next(iter(open_others(settings, data, "", method).values()))
+    return open_areas(settings, data, method)[0]
 
 
 def with_field_of_view(test: Dataset, fov_deg: float, seed: int) -> Dataset:
@@ -154,78 +168,47 @@ def with_field_of_view(test: Dataset, fov_deg: float, seed: int) -> Dataset:
 
 def open_flights(settings: Sample4GeoSettings, root: str = "") -> Parts:
     """Drone images and tiles of places, in both directions: a folder of University-1652 or SUES-200, or the world exported as
-    the former.
-
-    The tests 'd2s' and 's2d' ask drone images among tiles and tiles among drone images.
-    """
-    root = root or _exported("university1652", settings.flights)
-    layout, ways = detect_layout(root), {"d2s": "drone2satellite", "s2d": "satellite2drone"}
-    train = open_dataset(layout, root, "train", direction=ways["d2s"])
-    tests = {name: open_dataset(layout, root, "test", direction=way) for name, way in ways.items()}
-    tests["s2d"] = replace(tests["s2d"], swapped=True)
-    return Parts(
-        _flown(train, settings.flights), {name: _flown(test, settings.flights) for name, test in tests.items()}
-    )
+    the former. The tests 'd2s' and 's2d' ask drone images among tiles and tiles among drone images."""
+    root, flights = root or _exported("university1652", settings.flights), settings.flights
+    d2s, s2d = DIRECTIONS
+    train, there = _flown(root, flights, "train", direction=d2s), _flown(root, flights, "test", direction=d2s)
+    back = replace(_flown(root, flights, "test", direction=s2d), swapped=True)
+    return Parts(train, {"d2s": there, "s2d": back})
 
 
 def open_heights(settings: Sample4GeoSettings) -> Parts:
     """The world exported in SUES-200's form: drone images of all four heights to train on, a test a height."""
-    root, flights = _exported("sues200", settings.heights), settings.heights
-    parts, tests = (
-        [_flown(open_dataset("sues200", root, split, height_m=height), flights) for height in HEIGHTS]
-        for split in ("train", "test")
-    )
-    queries = [part.query for part in parts]  # the tiles are the same at all heights
+    flights = settings.heights
+    root = _exported("sues200", flights)
+    trained = [_flown(root, flights, "train", height_m=height) for height in HEIGHTS]
+    queries = [part.query for part in trained]  # the tiles are the same at all heights
     ids = [f"{height}/{name}" for height, images in zip(HEIGHTS, queries, strict=True) for name in images.ids]
     query = ArrayImages(ids, torch.cat([images[:] for images in queries]), None, " ".join(i.digest() for i in queries))
-    best = torch.cat([part.positives.best() for part in parts]).numpy()
-    train = replace(parts[0], query=query, positives=Positives.one_each(best), note="All four heights.")
-    return Parts(train, {f"{height}m": test for height, test in zip(HEIGHTS, tests, strict=True)})
+    best = torch.cat([part.positives.best() for part in trained]).numpy()
+    train = replace(trained[0], query=query, positives=Positives.one_each(best), note="All four heights.")
+    return Parts(train, {f"{height}m": _flown(root, flights, "test", height_m=height) for height in HEIGHTS})
 
 
-def _flown(data: Dataset, flights: Flights) -> Dataset:
-    """Drone images and tiles of a set in their sizes."""
+def _flown(root: str, flights: Flights, split: str, **which: Any) -> Dataset:
+    """Drone images and tiles of a set in their sizes; which: a direction or a height."""
+    data = open_dataset(detect_layout(root), root, split, **which)
     return prepare(data, Preparation((flights.image_px,) * 2, (flights.tile_px,) * 2))
 
 
 def _exported(layout: str, flights: Flights) -> str:
     """The folder of the world's drone images in files, as a published set's; rendered once."""
-
-    def export(folder: Path) -> None:
-        world = WorldConfig(
-            flights.styles, flights.seed, flights.places, flights.spacing_m, flights.difficulty, flights.span_m,
-            flights.tile_px, city_size_m=flights.city_size_m, resolution_m=flights.resolution_m,
-        )  # fmt: skip
-        export_world(layout, folder / "set", world, photo_px=flights.image_px, drone_views=flights.views)
-
-    return str(made_once("flights", {"code": source_digest(), "layout": layout, **asdict(flights)}, export) / "set")
-
-
-def open_others(settings: Sample4GeoSettings, data: str, other: str) -> dict[str, Parts]:
-    """What the table on generalisation trains and tests on: the world's styles, or two data sets, each tested on the parts of
-    all (CVUSA -> CVACT and back), its own first; empty if there is only one."""
-    if data == WORLD:
-        return styles(settings, settings.brief)
-    found = {}
-    for root in (data, other) if other else ():
-        name = detect_layout(root)
-        splits = ("train", "test" if name == "vigor" else "val")
-        found[name] = [_ready(settings, open_dataset(name, root, s), settings.method) for s in splits]
-    tests = {name: test for name, (_, test) in found.items()}
-    return {name: Parts(train, {name: tests[name], **tests}) for name, (train, _) in found.items()}
-
-
-def one_area(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> Parts:
-    """The world's first city, `small` panoramas of it to train on; or the data set's (first) protocol. Its own test comes first."""
-    if data == WORLD:
-        return next(iter(styles(settings, method).values()))
-    return open_areas(settings, data, method)[0]
+    key = {"code": source_digest(), "layout": layout, **asdict(flights)}
+    world = WorldConfig(
+        flights.styles, flights.seed, flights.places, flights.spacing_m, flights.difficulty, flights.span_m, flights.tile_px,
+        city_size_m=flights.city_size_m, resolution_m=flights.resolution_m,
+    )  # fmt: skip
+    export = partial(export_world, world=world, photo_px=flights.image_px, drone_views=flights.views)
+    return str(made_once("flights", key, lambda folder: export(layout, folder / "set")) / "set")
 
 
 def open_drives(configs: Sequence[DriveConfig]) -> Dataset:
     """Drives of the world as one training set."""
-    drives = [world_drives(config) for config in configs]
-    return joined(drives, "embedded world, drives", HIT_M)
+    return joined([world_drives(config) for config in configs], "embedded world, drives", HIT_M)
 
 
 def open_sets(settings: VgSslSettings, data: str) -> tuple[Dataset, dict[str, Dataset]]:
@@ -233,29 +216,26 @@ def open_sets(settings: VgSslSettings, data: str) -> tuple[Dataset, dict[str, Da
     if data == WORLD:
         tests = {name: world_drives(config) for name, config in settings.tests.items()}
         return open_drives(settings.train), tests
-    size = Preparation(settings.photo_px, settings.photo_px)
-    name = detect_layout(data)
+    size, name = Preparation(settings.photo_px, settings.photo_px), detect_layout(data)
 
     def opened(split: str) -> Dataset:
         found = open_dataset(name, data, split).answerable()
         return prepare(apart(found) if name == "pairs" else found, size)
 
     test = opened("val" if name == "msls" else "test")  # MSLS: of its test part no positions were published
-    if "train" in parts(name, data):
-        return opened("train"), {test.name: test}
     # a set that is there to be measured on, as Tokyo 24/7: trained on the world's drives
-    return prepare(open_drives(settings.train), size), {test.name: test}
+    train = opened("train") if "train" in parts(name, data) else prepare(open_drives(settings.train), size)
+    return train, {test.name: test}
 
 
 def apart(data: Dataset) -> Dataset:
     """Own pairs, each at a place a kilometre from the next, so that positions say what the pairs do."""
-    frame, best = Metres("own pairs, a kilometre apart"), data.positives.best().numpy()
-    places = (1000.0 * np.stack([at, 0 * at], 1) for at in (best, np.arange(len(data.gallery))))
-    query, gallery = (
-        replace(images, positions=Positions(at, frame, "own pairs"))
-        for images, at in zip((data.query, data.gallery), places, strict=True)
-    )
-    return replace(data, query=query, gallery=gallery)
+
+    def at(place: np.ndarray) -> Positions:
+        return Positions(1000.0 * np.stack([place, 0 * place], 1), Metres("own pairs, a kilometre apart"), "own pairs")
+
+    query = replace(data.query, positions=at(data.positives.best().numpy()))
+    return replace(data, query=query, gallery=replace(data.gallery, positions=at(np.arange(len(data.gallery)))))
 
 
 def real_frames() -> bool:
@@ -263,20 +243,15 @@ def real_frames() -> bool:
     return all((samples() / name).is_dir() for name in REAL_FRAMES)
 
 
-def walk(side: str) -> Dataset:
-    """Gardens Point's frames at their own size: those of the folder `side`, looked up in those of the day, right side."""
-    return read_frames(samples() / "gardens_point", name="gardens_point", folders=(side, "day_right"))
-
-
 def open_frames(settings: VgSslSettings) -> tuple[Dataset, dict[str, Dataset]]:
     """Real frames: the first 70 % of Nordland to train on; its last part, Gardens Point and Corridor to test on.
 
     A hit is within 2 frames; of "nordland_within_1" within one. Dark frames of Nordland are left out, 20 frames part its two parts.
     """
-    root, size = samples(), Preparation(settings.frame_px, settings.frame_px)
+    size = Preparation(settings.frame_px, settings.frame_px)
 
     def opened(name: str, split: str = "all", **more: Any) -> Dataset:
-        found = prepare(read_frames(root / name, split, name, **more), size)
+        found = prepare(read_frames(samples() / name, split, name, **more), size)
         some = range(min(settings.frames or len(found), len(found), len(found.gallery)))
         return found.take(some, some) if settings.frames else found
 

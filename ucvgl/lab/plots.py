@@ -15,15 +15,6 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ucvgl.world.kinds import Kind
-
-CLASS_COLOURS: dict[Kind, tuple[int, int, int]] = {
-    Kind.ROAD: (110, 110, 115), Kind.MARKING: (240, 240, 240), Kind.CROSSING: (250, 220, 90),
-    Kind.PAVEMENT: (190, 170, 160), Kind.PAVING: (205, 190, 150), Kind.GRASS: (130, 190, 90),
-    Kind.WATER: (70, 130, 200), Kind.ROOF: (200, 90, 70), Kind.WALL: (230, 160, 120), Kind.CAR: (160, 60, 170),
-    Kind.TREE: (40, 120, 50), Kind.SKY: (200, 225, 245),
-}  # fmt: skip
-
 PALETTE = ("#1f6f8b", "#e07a3f", "#6b8f3c", "#8a5a9e", "#b8323a", "#555555")
 WIDTH_IN = 11.0
 # The green and the vermilion of Okabe and Ito, which colour-blind readers tell apart; pictures also carry a tick or a cross.
@@ -51,34 +42,17 @@ def as_picture(image: Tensor) -> np.ndarray:
     return image.permute(1, 2, 0).numpy()
 
 
-def class_picture(kind: Tensor) -> Tensor:
-    """A class map (H, W) as colours (3, H, W) uint8."""
-    table = torch.tensor([CLASS_COLOURS[k] for k in Kind], dtype=torch.uint8)
-    return table[kind.cpu().int()].permute(2, 0, 1)
-
-
-def depth_picture(depth_m: Tensor, far_m: float = 60.0) -> Tensor:
-    """A depth map (H, W) as colours (3, H, W): near is light, far dark, sky black."""
-    share = (1 - torch.log1p(depth_m.cpu().clamp(max=far_m)) / math.log1p(far_m)).clamp(0, 1).numpy()
-    colours = torch.from_numpy(plt.get_cmap("magma")(share)[..., :3]).permute(2, 0, 1).float()
-    return torch.where(torch.isinf(depth_m.cpu()), 0.0, colours)
-
-
 def show(axes: Axes, image: Tensor, title: str = "") -> None:
     """An image without axes."""
     axes.imshow(as_picture(image), interpolation="nearest")
     axes.set_axis_off()
-    if title:
-        axes.set_title(title)
+    axes.set_title(title)
 
 
 def sheet(
     columns: Mapping[str, Sequence[Tensor]], *, row_labels: Sequence[str] = (), width_in: float = WIDTH_IN
 ) -> Figure:
-    """Pictures in rows and titled columns, each column as wide as its pictures' shape asks for.
-
-    columns: title -> pictures (3, H, W), one a row.
-    """
+    """Pictures (3, H, W) in columns by their titles, each as wide as its pictures' shape asks for."""
     pictures = [picture for row in zip(*columns.values(), strict=True) for picture in row]
     return montage(pictures, list(columns), columns=len(columns), row_labels=row_labels, width_in=width_in)
 
@@ -92,35 +66,29 @@ def montage(
     titled = 1 if len(titles) <= columns else rows
     size = (width_in, rows * width_in / sum(ratios) * 1.03 + 0.28 * titled + 0.07)
     figure, grid = plt.subplots(rows, columns, squeeze=False, figsize=size, width_ratios=ratios)
-    for axes in grid.ravel():
+    for axes, picture, title in itertools.zip_longest(grid.flat, pictures, titles):
         axes.set_axis_off()
-    for axes, picture, title in itertools.zip_longest(grid.ravel()[: len(pictures)], pictures, titles, fillvalue=""):
-        show(axes, picture, title)
+        if picture is not None:
+            show(axes, picture, title or "")
     for axes, label in zip(grid[:, 0], row_labels, strict=False):
         axes.text(-0.04, 0.5, label, rotation=90, ha="right", va="center", transform=axes.transAxes)
     return figure
 
 
-def number_maps(maps: Mapping[str, Tensor], *, form: str = "{:.0f}", width_in: float = WIDTH_IN) -> Figure:
-    """Small matrices (H, W) side by side, each number written into its cell: what a method computes on the way.
-
-    maps: title -> numbers; form: how a number is written.
-    """
+def number_maps(maps: Mapping[str, Tensor], *, form: str = ".0f", width_in: float = WIDTH_IN) -> Figure:
+    """Small matrices (H, W) by their titles, side by side, each number written into its cell: what a method computes on the way."""
     figure, grid = plt.subplots(1, len(maps), squeeze=False, figsize=(width_in, width_in / len(maps) + 0.35))
+    plain = {"square": True, "cbar": False, "xticklabels": False, "yticklabels": False}
     for axes, (title, numbers) in zip(grid[0], maps.items(), strict=True):
         sns.heatmap(
-            numbers.detach().cpu().numpy(), annot=np.vectorize(form.format)(numbers.detach().cpu()), fmt="", square=True,
-            cbar=False, cmap="vlag", ax=axes, xticklabels=False, yticklabels=False, annot_kws={"fontsize": 8},
-        )  # fmt: skip
+            numbers.detach().cpu(), annot=True, fmt=form, annot_kws={"fontsize": 8}, cmap="vlag", ax=axes, **plain
+        )
         axes.set_title(title)
     return figure
 
 
 def bars(frame: pd.DataFrame, x: str, y: str, hue: str, *, form: str = "%.1f") -> Figure:
-    """A bar for each row of a table, in groups, its height written on top.
-
-    x, y, hue: columns: the group, the height, the colour; form: how a height is written.
-    """
+    """A bar for each row of a table, its height on top, as `form` writes it; columns: x the group, y the height, hue the colour."""
     figure, axes = plt.subplots(figsize=(8.2, 3.4))
     sns.barplot(frame, x=x, y=y, hue=hue, ax=axes)
     for container in axes.containers:
@@ -130,12 +98,10 @@ def bars(frame: pd.DataFrame, x: str, y: str, hue: str, *, form: str = "%.1f") -
     return figure
 
 
-def diagram(
-    boxes: Mapping[str, tuple[float, float]], arrows: Sequence[tuple[str, str, str]], *, width_in: float = WIDTH_IN
-) -> Figure:
+def diagram(boxes: Mapping[str, tuple[float, float]], arrows: Sequence[tuple[str, str, str]]) -> Figure:
     """Boxes by their text, at (right, up), and arrows from one box to another with a text each."""
     right, up = (max(place[axis] for place in boxes.values()) for axis in (0, 1))
-    figure, axes = plt.subplots(figsize=(width_in, 1.3 * up + 1))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 1.3 * up + 1))
     outline = {"boxstyle": "round,pad=0.5", "facecolor": "#eef3f5", "edgecolor": PALETTE[0]}
     drawn = {text: axes.text(*place, text, ha="center", va="center", bbox=outline) for text, place in boxes.items()}
     for start, end, text in arrows:
@@ -155,20 +121,18 @@ def ranked(
 ) -> dict[str, Tensor]:
     """What was retrieved, the nearest first, by its caption, each as of `framed`.
 
-    gallery: pictures (3, H, W). index: the k that were retrieved. right: k truth values, NaN where not known. notes: k texts
-    for the captions, or none.
+    gallery: pictures (3, H, W). index: the k retrieved. right: k truth values, NaN where not known. notes: k captions, or none.
     """
     found = {}
-    for rank, (row, true) in enumerate(zip(index, right, strict=True), 1):
-        name = f"{rank}: {notes[rank - 1]}" if notes else str(rank)
-        name += {1.0: ", right", 0.0: ", wrong"}.get(float(true), "")
-        found[name] = framed(gallery[int(row)], true)
+    for rank, (row, true, note) in enumerate(itertools.zip_longest(index, right, notes), 1):
+        name = f"{rank}: {note}" if note else str(rank)
+        found[name + {1.0: ", right", 0.0: ", wrong"}.get(float(true), "")] = framed(gallery[int(row)], true)
     return found
 
 
 def framed(picture: Tensor, right: float) -> Tensor:
     """A picture (3, H, W) in a green frame with a tick, in a red one with a cross, or as it is where truth is not known (NaN)."""
-    if right != right:
+    if math.isnan(right):
         return strip([picture])
     return strip([picture], RIGHT_COLOUR, TICK_LINE) if right else strip([picture], WRONG_COLOUR, CROSS_LINE)
 
@@ -178,11 +142,11 @@ def strip(
 ) -> Tensor:
     """Pictures of any shape side by side, (3, STRIP_PX, W) uint8, in a frame of a colour, or none.
 
-    mark: corners of a white line in the upper left, which has the colour of the frame.
+    mark: corners of a white line in the upper left, on the colour of the frame.
     """
     scaled = [Image.fromarray(as_picture(picture)) for picture in pictures]
     scaled = [image.resize((max(1, round(STRIP_PX * image.width / image.height)), STRIP_PX)) for image in scaled]
-    sheet = Image.fromarray(np.concatenate([np.asarray(image) for image in scaled], axis=1))
+    sheet = Image.fromarray(np.concatenate(scaled, axis=1))
     pen = ImageDraw.Draw(sheet)
     if frame:
         pen.rectangle((0, 0, sheet.width - 1, sheet.height - 1), outline=frame, width=frame_px)

@@ -22,38 +22,21 @@ def content() -> dict[str, Any]:
     return json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 
 
-def frame(name: str, *, key: str = "row") -> pd.DataFrame:
-    """A published table: its row keys in a column called `key`, a `label` for the reader, then float columns."""
+def frame(name: str) -> pd.DataFrame:
+    """A published table by its row keys, float columns; `frame(...).reindex(keys)` has the rows that `keys` name, NaN for None."""
     table = content()["tables"][name]
-    values = pd.DataFrame([row["values"] for row in table["rows"].values()], columns=table["columns"], dtype="float64")
-    values.insert(0, key, list(table["rows"]))
-    values.insert(1, "label", [row["label"] for row in table["rows"].values()])
-    return values
+    values = {key: row["values"] for key, row in table["rows"].items()}
+    return pd.DataFrame.from_dict(values, "index", "float64", table["columns"])
 
 
-def column(name: str, column: str, *, rows: Sequence[str | None] | None = None) -> list[float | None]:
-    """One column, a value a row: what `Run.save_table(published=...)` takes; None stands for a row that was not published."""
-    values = frame(name).set_index("row")[column]
-    keys = list(values.index) if rows is None else rows
-    return [None if key is None or pd.isna(values[key]) else float(values[key]) for key in keys]
+def label_rates(data_set: str) -> pd.DataFrame:
+    """The cold start's label counts on cvusa or cvact in percent, as our tables have them, by row key.
 
-
-def value(name: str, row: str, column_name: str) -> float | None:
-    """One published value."""
-    return column(name, column_name, rows=[row])[0]
-
-
-def label_rates(data_set: str, *, rows: Sequence[str | None] | None = None) -> dict[str, list[float | None]]:
-    """The cold start's label counts on cvusa or cvact as percentages, as our tables have them.
-
-    `labels`: pseudo-labels found, of the training pairs; `correct`: right ones, of those found. None where a row was not
-    published or nothing was found.
+    `labels`: pseudo-labels found, of the training pairs; `correct`: right ones, of those found (NaN where nothing was).
     """
-    found, right = (column("ucvgl_cold", f"{data_set}_{count}", rows=rows) for count in ("labels", "correct"))
-    return {
-        "labels": [None if n is None else 100 * n / TRAINING_PAIRS for n in found],
-        "correct": [None if r is None or not n else 100 * r / n for r, n in zip(right, found, strict=True)],
-    }
+    counts = frame("ucvgl_cold")
+    found, right = counts[f"{data_set}_labels"], counts[f"{data_set}_correct"]
+    return pd.DataFrame({"labels": 100 * found / TRAINING_PAIRS, "correct": 100 * right / found})
 
 
 def remarks(name: str, *, columns: Sequence[str] | None = None, rows: Sequence[str | None] | None = None) -> str:
@@ -62,12 +45,11 @@ def remarks(name: str, *, columns: Sequence[str] | None = None, rows: Sequence[s
     shown = table["columns"] if columns is None else columns
     for row in (table["rows"][key] for key in (table["rows"] if rows is None else rows) if key is not None):
         known = [c for c, v in zip(table["columns"], row["values"], strict=True) if c in shown and v is not None]
-        for mark, meaning in content()["marks"].items():
+        for mark in ("B", "C"):
             marked = [c for c in known if row.get("marks", {}).get(c, table["mark"]) == mark]
-            if marked and mark != "A":
+            if marked:
                 which = "" if marked == known else f", {', '.join(marked)}"
-                sentences.append(f"Published '{row['label']}'{which}: {meaning} ({mark}).")
-        sentences += [
-            f"Published '{row['label']}', {c}: {flag}." for c, flag in row.get("flags", {}).items() if c in shown
-        ]
-    return " ".join([*sentences, *([table["note"]] if table["note"] else [])])
+                sentences.append(f"Published '{row['label']}'{which}: {content()['marks'][mark]} ({mark}).")
+        flags = row.get("flags", {}).items()
+        sentences += [f"Published '{row['label']}', {c}: {flag}." for c, flag in flags if c in shown]
+    return " ".join([*sentences, *filter(None, [table["note"]])])

@@ -1,15 +1,14 @@
 """Real drone and satellite images without their pairs: University-1652's sample, five folds, in the run cache.
 
-Zero-shot: an ImageNet encoder, its averaged last features, each view's mean subtracted. Adapted: UCVGL's curriculum (section
-3.4) from there: mutual nearest neighbours with a margin among the unpaired images of the training folds become pairs, found
-anew before each epoch. For 200 images this differs from the paper: no fake satellite images and no step before, one encoder
-for both views, its early stages and all batch statistics as ImageNet left them, only labelled images in an epoch, the last
-epoch taken unseen. All labels: the same budget on the true pairs. Aligned: no training, PCA and Procrustes.
+Zero-shot: an ImageNet encoder, its averaged last features, each view's mean subtracted. Aligned: the same with PCA and
+Procrustes. Adapted: UCVGL's curriculum (section 3.4) from there, on the unpaired images of the training folds. For 200 images
+this differs from the paper: no step before it, one encoder for both views, its early stages and all batch statistics as
+ImageNet left them, only labelled images in an epoch. All labels: the same budget on the true pairs.
 """
 
-import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +28,20 @@ from ucvgl.methods.common import device
 from ucvgl.methods.curriculum import PseudoPairs
 from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, describe
 from ucvgl.metrics import retrieval_measures
-from ucvgl.pseudo_labels import MiningRule, correctness
+from ucvgl.pseudo_labels import MiningRule, PseudoLabels, correctness
 from ucvgl.reranking import aligned
-from ucvgl.training import Row, TrainingConfig, train
+from ucvgl.training import TrainingConfig, train
 
-# below the folder of real samples (UCVGL_SAMPLES): satellite/ and drone/, one name a building
-FOLDER = "university1652"
-SAME = (("0118", "0167"),)  # two names of one building
+FOLDER = "university1652"  # below UCVGL_SAMPLES: satellite/ and drone/, one name a building
+SAME = ("0118", "0167")  # two names of one building
 METHODS = {
     "zero_shot": "ImageNet's encoder", "aligned": "ImageNet's encoder, PCA and Procrustes", "adapted": "adapted, 0 % labels",
     "supervised": "adapted, 100 % labels",
 }  # fmt: skip
+ENCODER = EncoderConfig("tf_efficientnet_lite0", "package", pooling="avg", image_px=(96, 96))
+TRAINING = TrainingConfig(9, 32, 1e-3, warmup_epochs=0.5, clip_norm=5.0)
+RULE = MiningRule()  # mutual, margin 0.05 falling to 0: the paper's on CVUSA
+PLACEMENT = PlacementJitter(10.0, 0.15, 0.1, 1.0, "reflection")
 AUGMENTATION = Augmentation(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05, grey=0.1, blur=0.3, dropout=0.3)
 
 
@@ -47,27 +49,21 @@ AUGMENTATION = Augmentation(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.
 class RealPairs:
     """All settings; chosen by label-free measures and by the held-out measures of fold 0."""
 
-    encoder: EncoderConfig = field(
-        default_factory=lambda: EncoderConfig("tf_efficientnet_lite0", "package", pooling="avg", image_px=(96, 96))
-    )
+    encoder: EncoderConfig = ENCODER
     middle: float = 0.7  # part of a drone image's side that is kept, 90 of 128 px: it shows more ground than its tile
     frozen: int = 3  # the stem and so many groups of blocks stay as they are; half of the time, few of the weights
     folds: int = 5
     images: int = 250  # the first so many
-    training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(9, 32, 1e-3, warmup_epochs=0.5, clip_norm=5.0)
-    )
-    rule: MiningRule = field(default_factory=MiningRule)  # mutual, margin 0.05 falling to 0: the paper's on CVUSA
-    # beside the quarter turns of a pair
-    placement: PlacementJitter = field(default_factory=lambda: PlacementJitter(10.0, 0.15, 0.1, 1.0, "reflection"))
+    training: TrainingConfig = TRAINING
+    rule: MiningRule = RULE
+    placement: PlacementJitter = PLACEMENT
     version: int = 1
 
     @property
     def curriculum(self) -> Curriculum:
         """No step before it, only labelled images in an epoch."""
-        start = Pretraining(
-            self.encoder, self.encoder, "top view", intra=None, cross=None, augmentation=AUGMENTATION, centre=True
-        )
+        both = self.encoder, self.encoder
+        start = Pretraining(*both, "top view", intra=None, cross=None, augmentation=AUGMENTATION, centre=True)
         return Curriculum(start, training=self.training, rule=self.rule, few=1.0, augmentation=AUGMENTATION,
                           placement=self.placement, warmup=0, seed=self.training.seed)  # fmt: skip
 
@@ -87,38 +83,35 @@ def at_hand() -> bool:
 
 def read_sample(recipe: RealPairs) -> Dataset:
     """Drone images, their middles alone, and whole tiles; of a building with two names both are right."""
-    data = open_dataset("pairs", paths.samples() / FOLDER)
+    data, px = open_dataset("pairs", paths.samples() / FOLDER), recipe.encoder.image_px
     rows = range(min(recipe.images, len(data)))
-    row = {data.gallery.ids[i].rpartition(".")[0]: i for i in rows}
-    positives = [[i] for i in rows]
-    for one, other in SAME:
-        if one in row and other in row:
-            positives[row[one]], positives[row[other]] = [row[one], row[other]], [row[other], row[one]]
-    images = [data.query.read(i) for i in rows]
-    middles = [[side - 2 * round(side * (1 - recipe.middle) / 2) for side in image.shape[1:]] for image in images]
-    drone = [resize(center_crop(i, px), recipe.encoder.image_px) for i, px in zip(images, middles, strict=True)]
-    tile = [data.gallery.read(i, recipe.encoder.image_px) for i in rows]
-    query, gallery = (ArrayImages(list(row), torch.stack(images)) for images in (drone, tile))
+    names = [data.gallery.ids[i].rpartition(".")[0] for i in rows]
+    positives, alike = [[i] for i in rows], [i for i in rows if names[i] in SAME]
+    for i in alike:
+        positives[i] += [other for other in alike if other != i]
+    drone = []
+    for image in map(data.query.read, rows):
+        middle = [side - 2 * round(side * (1 - recipe.middle) / 2) for side in image.shape[1:]]
+        drone.append(resize(center_crop(image, middle), px))
+    tile = [data.gallery.read(i, px) for i in rows]
+    query, gallery = (ArrayImages(names, torch.stack(images)) for images in (drone, tile))
     return Dataset("university1652-sample", "all", query, gallery, Positives.of(positives), top_view=query)
 
 
 def folds_of(names: Sequence[str], count: int) -> Tensor:
     """Int64 (N,): the fold of each name, the same for every seed; names of one building in one, sizes differ by little."""
-    first = {second: first for first, second in SAME}
-    buildings = sorted({first.get(name, name) for name in names})
+    building = [SAME[0] if name in SAME else name for name in names]
+    buildings = sorted(set(building))
     order = torch.randperm(len(buildings), generator=torch.Generator().manual_seed(0)).tolist()
-    fold = {buildings[building]: place % count for place, building in enumerate(order)}
-    return torch.tensor([fold[first.get(name, name)] for name in names])
+    fold = {buildings[number]: place % count for place, number in enumerate(order)}
+    return torch.tensor([fold[name] for name in building])
 
 
 def unpaired(data: Dataset, rows: Tensor, seed: int) -> tuple[Dataset, Tensor, Tensor]:
     """The images at `rows`, each view in an order of its own that says nothing of the other, pairs unknown; and both orders."""
-    generator = torch.Generator().manual_seed(seed)
+    generator, ids = torch.Generator().manual_seed(seed), [str(i) for i in range(len(rows))]
     ground, satellite = (rows[torch.randperm(len(rows), generator=generator)] for _ in range(2))
-    query, gallery = (
-        ArrayImages([str(i) for i in range(len(rows))], images[order])
-        for images, order in ((data.query, ground), (data.gallery, satellite))
-    )
+    query, gallery = ArrayImages(ids, data.query[ground]), ArrayImages(ids, data.gallery[satellite])
     hidden = replace(data, query=query, gallery=gallery, positives=Positives.unknown(len(rows)), top_view=query)
     return hidden, ground, satellite
 
@@ -130,7 +123,7 @@ class FineTuning(PseudoPairs):
     def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Two descriptors a row."""
         for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if isinstance(module, nn.BatchNorm2d):
                 module.eval()
         return super().embed(model, inputs)
 
@@ -138,31 +131,23 @@ class FineTuning(PseudoPairs):
 def zero_shot(recipe: RealPairs) -> TwoViewEncoder:
     """The encoder as ImageNet left it, for both views, its early stages frozen."""
     model = two_view_encoder(recipe.encoder, recipe.encoder, shared=True, seed=recipe.training.seed)
-    if recipe.frozen:
-        backbone = model.ground.backbone
-        for part in (backbone.conv_stem, backbone.bn1, *backbone.blocks[: recipe.frozen]):
-            part.requires_grad_(False)
+    backbone = model.ground.backbone
+    early = (backbone.conv_stem, backbone.bn1, *backbone.blocks[: recipe.frozen]) if recipe.frozen else ()
+    for part in early:
+        part.requires_grad_(False)
     return model.to(device(), memory_format=torch.channels_last).eval()
 
 
-def adapted(
-    images: Dataset, recipe: RealPairs, folder: Path, given: Tensor, truth: Tensor
-) -> tuple[TwoViewEncoder, list[Row]]:
-    """The encoder after the curriculum, and a row an epoch with the labels that were found, and right.
+def adapted(images: Dataset, recipe: RealPairs, folder: Path, given: Tensor) -> tuple[TwoViewEncoder, PseudoLabels]:
+    """The encoder after the curriculum on unpaired images, and the labels of its last epoch.
 
-    images: unpaired. given: (n,) all labels, or -1 for none: then no label comes in. truth: (P, 2) pairs, for the counts alone.
+    given: (n,) all labels, or -1 for none: then no label comes in.
     """
-    model, known = zero_shot(recipe), torch.ones(len(images), dtype=torch.bool)
-    steps = replace(recipe.curriculum, label_ratio=1.0 if (given >= 0).any() else 0.0)
+    model, steps = zero_shot(recipe), replace(recipe.curriculum, label_ratio=float((given >= 0).any()))
     task = FineTuning(images, given, steps)
-
-    def count(epoch: int, model: nn.Module) -> dict[str, float]:
-        mined = int(((task.labels.satellite >= 0) & ~task.labels.given).sum())
-        return {"labels": mined, "right": round(mined * correctness(task.labels, truth, known)) if mined else 0}
-
     folder.mkdir(parents=True, exist_ok=True)
-    rows = train(model, task, steps.training, folder, name="real-pairs", after_epoch=count, progress=False)
-    return model.eval(), rows
+    train(model, task, steps.training, folder, name="real-pairs", progress=False)
+    return model.eval(), task.labels
 
 
 def measured(found: Descriptors, positives: Positives) -> dict[str, dict[str, float]]:
@@ -175,19 +160,16 @@ def measured(found: Descriptors, positives: Positives) -> dict[str, dict[str, fl
 def measure_fold(recipe: RealPairs, fold: int) -> StageResult:
     """Adapts on all folds but one and measures on that one, from the run cache.
 
-    Its numbers: "measures" by method and direction, "labels" a row an epoch, "images" held out.
+    Its numbers: "measures" by method and direction, "labels" of the last epoch and how many are "right", "images" held out.
     """
     data = read_sample(recipe)
-    parts = folds_of(data.query.ids, recipe.folds)
-    held = parts == fold
-    compute = functools.partial(_compute, data, recipe, held.nonzero()[:, 0], (~held).nonzero()[:, 0])
-    return run_stage("real-pairs", _OneFold(recipe, fold), data.digest(), compute)
+    held = folds_of(data.query.ids, recipe.folds) == fold
+    return run_stage("real-pairs", _OneFold(recipe, fold), data.digest(), partial(_compute, data, recipe, held))
 
 
-def _compute(data: Dataset, recipe: RealPairs, held: Tensor, rows: Tensor, folder: Path) -> dict[str, Any]:
-    images, ground, satellite = unpaired(data, rows, recipe.training.seed)
-    truth = data.take(ground, satellite).positives
-    plain = replace(recipe.curriculum.start, centre=False)
+def _compute(data: Dataset, recipe: RealPairs, held: Tensor, folder: Path) -> dict[str, Any]:
+    images, ground, satellite = unpaired(data, (~held).nonzero()[:, 0], recipe.training.seed)
+    truth, plain = data.take(ground, satellite).positives, replace(recipe.curriculum.start, centre=False)
 
     def centred(model: TwoViewEncoder) -> Descriptors:
         """Less the mean of the images adapted on, each view its own."""
@@ -195,15 +177,16 @@ def _compute(data: Dataset, recipe: RealPairs, held: Tensor, rows: Tensor, folde
         views = (found.ground, ground), (found.satellite, satellite)
         return Descriptors(*(F.normalize(values - values[some].mean(0), dim=1) for values, some in views))
 
-    begun = zero_shot(recipe)
+    begun, none = zero_shot(recipe), torch.full((len(images),), -1)
     found = describe(begun, data, plain)
-    none = torch.full((len(rows),), -1)
-    model, labels = adapted(images, recipe, folder / "adapted", none, truth.pairs())
-    taught, _ = adapted(images, recipe, folder / "supervised", truth.best(), truth.pairs())
+    model, labels = adapted(images, recipe, folder / "adapted", none)
+    taught, _ = adapted(images, recipe, folder / "supervised", truth.best())
     every = centred(begun), Descriptors(*aligned(found.ground, found.satellite)), centred(model), centred(taught)
-    right = data.take(held, held).positives
+    right = data.take(rows := held.nonzero()[:, 0], rows).positives
     measures = {
         name: measured(Descriptors(each.ground[held], each.satellite[held]), right)
         for name, each in zip(METHODS, every, strict=True)
     }
-    return {"measures": measures, "labels": labels, "images": len(held)}
+    known = correctness(labels, truth.pairs(), torch.ones(len(images), dtype=torch.bool))
+    last = {"labels": labels.count, "right": round(known * labels.count) if labels.count else 0}
+    return {"measures": measures, "labels": [last], "images": int(held.sum())}

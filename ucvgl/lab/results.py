@@ -4,13 +4,16 @@ A notebook calls `start`, saves through the `Run` it gets, and closes with `run.
 edge of the Snakefile's graph. `publish` merges the seeds into `figures/`. A killed run leaves nothing half-written.
 """
 
-import hashlib
-import json
 import os
+import platform
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,33 +21,55 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ucvgl import __version__, paths
 from ucvgl.errors import InputError
 from ucvgl.lab import tables
-from ucvgl.lab.provenance import commit, device, trained_on, versions
 from ucvgl.lab.settings import WORLD, RunRequest
-from ucvgl.paths import figures, plain, replace_folder, write_json, write_text
+from ucvgl.paths import write_json
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
     from matplotlib.figure import Figure
 
+trained_on: set[str] = set()  # devices that the stages this process has loaded were computed on
+
 
 def plain_settings(config: Any) -> dict[str, Any]:
     """A dataclass instance as JSON can hold it; TypeError if it is none, or for a field that has no such form."""
-    return plain(asdict(config))
+    return paths.plain(asdict(config))
 
 
-def config_hash(config: Any) -> str:
-    """Twelve hex digits that name a dataclass instance: SHA-256 of its type's name and its fields as canonical JSON."""
-    text = json.dumps([type(config).__name__, plain_settings(config)], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def commit() -> str | None:
+    """The commit of this checkout, with '-dirty' if tracked sources differ from it; None where there is no checkout.
+
+    What the engine itself rewrites (figures/, outputs in notebooks/) does not make it dirty.
+    """
+    if not (paths.ROOT / ".git").exists():
+        return None
+    status = ["git", "status", "--porcelain=2", "--branch", "--untracked-files=no", "."]
+    without = [":(exclude)figures", ":(exclude)notebooks"]
+    try:
+        told = subprocess.check_output([*status, *without], cwd=paths.ROOT, text=True, stderr=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    head, *others = told.splitlines()
+    dirty = any(not line.startswith("# ") for line in others)
+    return head.removeprefix("# branch.oid ") + "-dirty" * dirty
+
+
+def device() -> str:
+    """What computes here, in words: the GPU's name if torch is loaded and sees one, else the CPU's kind and cores."""
+    torch = sys.modules.get("torch")  # not imported just to ask: that takes seconds
+    if torch is not None and torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    return f"CPU {platform.machine()}, {os.cpu_count()} cores"
 
 
 @dataclass
 class Run:
     """One execution of a notebook: what it was asked for, where it writes, and what it has saved so far.
 
-    Everywhere below, `settings` is the dataclass that the numbers came from, or a list of several, for the recipe.
+    `settings`, below, is the dataclass that the numbers came from, or a list of several, for the recipe.
     """
 
     notebook: str  # its name without suffix
@@ -55,7 +80,6 @@ class Run:
     measured_on: str  # the data id that tables and figures name
     started: float = field(default_factory=time.monotonic)  # seconds
     artefacts: list[dict[str, str]] = field(default_factory=list)  # file, kind, caption, in the order of saving
-    queries: dict[str, int] = field(default_factory=dict)  # test queries behind a table's recalls, by the table's name
 
     def provenance(self, settings: Any = None) -> dict[str, Any]:
         """How to make it again: data, profile, seeds, configurations, versions, commit, device; the seconds it took."""
@@ -63,91 +87,78 @@ class Run:
         return {
             "notebook": self.notebook, "data": self.measured_on, "profile": self.profile,
             "rows": os.environ.get("UCVGL_ROWS") or "all", "seeds": [self.seed],
-            "settings": [{"type": type(c).__name__, "hash": config_hash(c), "values": plain_settings(c)} for c in configs],
-            "versions": versions(), "commit": commit(),
+            "settings": [{"type": type(config).__name__, "values": plain_settings(config)} for config in configs],
+            "versions": {"ucvgl": __version__, "python": platform.python_version()}
+            | {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")},  # those that can change a number
+            "commit": commit(),
             "device": " and ".join(sorted({device()} | trained_on)),  # a stage may come from elsewhere
             "seconds": round(time.monotonic() - self.started, 1),
         }  # fmt: skip
 
-    def _add(self, name: str, kind: str, caption: str) -> Path:
-        """The file of an artefact, noted in the list; two of one name would write one recipe, <name>.json."""
-        file = f"{name}.{'png' if kind == 'figure' else 'csv'}"
-        self.artefacts = [a for a in self.artefacts if a["file"] != file]  # a cell that was run again
-        taken = name in ("results", *(Path(a["file"]).stem for a in self.artefacts))
-        assert not taken, f"{name!r} is taken by another artefact"
+    def _add(self, file: str, kind: str, caption: str) -> Path:
+        """The path of an artefact, noted in the list; two of one name would write one recipe, <name>.json."""
+        self.artefacts = [other for other in self.artefacts if other["file"] != file]  # a cell that was run again
+        name, taken = Path(file).stem, {"results", *(Path(other["file"]).stem for other in self.artefacts)}
+        assert name not in taken, f"{name!r} is taken by another artefact"
         self.artefacts.append({"file": file, "kind": kind, "caption": caption})
         return self.folder / file
 
-    def save_figure(self, figure: "Figure", name: str, *, caption: str, settings: Any = None, dpi: int = 110) -> Path:
+    def save_figure(self, figure: "Figure", name: str, *, caption: str, settings: Any = None) -> Path:
         """Saves a matplotlib figure, which is neither shown nor closed, as `<name>.png` and its recipe as `<name>.json`.
 
         The caption says what there is to see; the recipe adds what it was measured on. Gives the picture's path.
         """
-        path = self._add(name, "figure", caption)
-        partial = path.with_name(f".{path.name}.partial")
+        path, drawn = self._add(f"{name}.png", "figure", caption), BytesIO()
         # without the software's name: the same picture, byte for byte, from another matplotlib
-        figure.savefig(partial, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
-        with Image.open(partial) as picture:  # 256 colours: photographs at a third of the size, for a repository
+        figure.savefig(drawn, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+        partial = path.with_name(f".{path.name}.partial")
+        with Image.open(drawn) as picture:  # 256 colours: photographs at a third of the size, for a repository
             picture.convert("RGB").quantize(256).save(partial, format="PNG", optimize=True)
         partial.replace(path)
         note = tables.note(self.measured_on, self.profile, [self.seed])
-        recipe = {"file": path.name, "caption": caption, "note": note}
-        write_json(path.with_suffix(".json"), recipe | self.provenance(settings))
+        write_json(
+            path.with_suffix(".json"), {"file": path.name, "caption": caption, "note": note} | self.provenance(settings)
+        )
         return path
 
     def save_table(
-        self, frame: pd.DataFrame, name: str, *, caption: str, settings: Any = None, queries: int | None = None,
-        published: Mapping[str, Sequence[float | None]] | None = None,
+        self, frame: pd.DataFrame, name: str, *, caption: str, settings: Any = None, queries: tables.Queries = None,
+        published: Mapping[str, Sequence[float | None]] | pd.DataFrame | None = None,
     ) -> "Markdown":  # fmt: skip
         """Saves a table as `<name>.csv` (to compute with), `<name>.md` (to read) and its recipe as `<name>.json`.
 
-        Gives the Markdown, which a notebook shows as a table.
-
-        Args:
-            frame: a row a method or setting; measures named as in `tables.HEADINGS`, in percent. The index is not saved.
-                A `seed` column is put first where there is none.
-            name: lower-case letters, digits and underscores.
-            caption: what the table shows; a note on what it was measured on is added.
-            published: a paper's values, a column each, one value a row (None: not published); saved as
-                `published_<column>` behind the columns of `frame`.
-            settings: as above.
-            queries: how many test queries its recalls rest on, the fewest if columns differ; None: it has no recalls. It
-                is kept in the recipe, and the note under the table gives the sampling error.
+        frame: a row a method or setting; measures named as in `tables.HEADINGS`, in percent. The index is not saved; a column
+        `seed` comes first. published: a paper's values, a column each, one a row of `frame`; saved behind it as
+        `published_<column>`. queries: how many test queries the recalls rest on, or those of each column, by its name; the
+        note under the table gives their sampling error. Gives the Markdown, which a notebook shows as a table.
         """
         frame = frame.reset_index(drop=True)
-        for column, values in (published or {}).items():
+        for column, values in ({} if published is None else published).items():
             frame[f"published_{column}"] = np.array(values, dtype=float)  # None becomes NaN, another length an error
-        if "seed" not in frame:
-            frame.insert(0, "seed", self.seed)
+        frame.insert(0, "seed", self.seed)
         recipe = {"file": f"{name}.csv", "caption": caption, "note": "", "queries": queries}
-        return self._save(name, frame, recipe | self.provenance(settings))
-
-    def _save(self, name: str, frame: pd.DataFrame, recipe: dict[str, Any]) -> "Markdown":
-        from IPython.display import Markdown
-
-        if recipe["queries"] is not None:
-            self.queries[name] = recipe["queries"]
-        return Markdown(_write_table(self._add(name, "table", recipe["caption"]), frame, recipe))
+        return _shown(
+            tables.write(self._add(f"{name}.csv", "table", caption), frame, recipe | self.provenance(settings))
+        )
 
     def keep(self, name: str) -> "Markdown | str":
         """A published table once more, where the data it was measured on is absent: this seed's rows, with their own recipe."""
-        path = figures() / self.profile / self.notebook / f"{name}.csv"
+        path = RunRequest(self.profile).figure_folder(self.notebook) / f"{name}.csv"
         table = tables.read(path) if path.exists() else pd.DataFrame({"seed": []})
         rows = table[table["seed"] == self.seed]
         if rows.empty:
             return f"{path} has no rows of seed {self.seed}: nothing to show."
-        return self._save(name, rows, _load(path.with_suffix(".json")) | {"seeds": [self.seed]})
+        recipe = tables.recipe(path) | {"seeds": [self.seed]}
+        return _shown(tables.write(self._add(f"{name}.csv", "table", recipe["caption"]), rows, recipe))
 
     def over_seeds(self, name: str, *measures: str) -> "Markdown | str":
         """A table as it is published, over all its seeds: its rows' names, and some measures (columns) as mean ± deviation."""
         path = RunRequest(self.profile, self.data).figure_folder(self.notebook) / f"{name}.csv"
         if not path.exists():
             return f"{path} is not there yet: `make reproduce SEED=0,1,2` writes it."
-        from IPython.display import Markdown
-
         table = tables.read(path)
         shown = table[["seed", table.columns[1], *measures]]
-        return Markdown(tables.render(shown, f"Published: `{name}`.", _load(path.with_suffix(".json"))["note"]))
+        return _shown(tables.render(shown, f"Published: `{name}`.", tables.recipe(path)["note"]))
 
     def finish(self, **numbers: float | str | None) -> Path:
         """Writes results.json, the last call of a notebook: headline numbers (None: not measured), artefacts, recipe."""
@@ -156,14 +167,10 @@ class Run:
         return path
 
 
-def _write_table(path: Path, frame: pd.DataFrame, recipe: dict[str, Any]) -> str:
-    """Writes a table's CSV `path`, and beside it its Markdown and its recipe, both with the note; gives the Markdown."""
-    recipe["note"] = tables.note(recipe["data"], recipe["profile"], recipe["seeds"], recipe["queries"])
-    write_text(path, frame.to_csv(index=False, float_format=tables.FLOAT_FORMAT, lineterminator="\n"))
-    text = tables.render(tables.read(path), recipe["caption"], recipe["note"])
-    write_text(path.with_suffix(".md"), text)
-    write_json(path.with_suffix(".json"), recipe)
-    return text
+def _shown(text: str) -> "Markdown":
+    from IPython.display import Markdown
+
+    return Markdown(text)
 
 
 def start(notebook: str, *, profile: str, data: str, seed: int, always_world: bool = False) -> Run:
@@ -177,8 +184,7 @@ def start(notebook: str, *, profile: str, data: str, seed: int, always_world: bo
     chosen = os.environ.get("UCVGL_RUN_FOLDER")
     folder = Path(chosen) if chosen else asked.run_folder(f"{notebook}-interactive", seed)
     folder.mkdir(parents=True, exist_ok=True)
-    measured_on = WORLD if always_world else asked.data_id
-    return Run(notebook, asked.profile, asked.data, seed, folder, measured_on)
+    return Run(notebook, asked.profile, asked.data, seed, folder, WORLD if always_world else asked.data_id)
 
 
 def publish(folders: Sequence[Path], out: Path) -> Path:
@@ -188,7 +194,7 @@ def publish(folders: Sequence[Path], out: Path) -> Path:
     its seeds. The executed notebooks stay in runs/. Gives the path of the merged results.json; raises InputError for an
     unfinished run, for none at all, and for runs of different notebooks, profiles or data sets.
     """
-    results = [_load(folder / "results.json") for folder in folders]
+    results = [tables.recipe(folder / "results.json") for folder in folders]
     for key in ("notebook", "profile", "data"):
         values = sorted({str(result[key]) for result in results})
         if len(values) != 1:
@@ -199,31 +205,23 @@ def publish(folders: Sequence[Path], out: Path) -> Path:
     artefacts = {a["file"]: a for result in reversed(results) for a in result["artefacts"]}  # the first seed's caption
     for file, artefact in artefacts.items():
         saved = [folder / file for folder in folders if (folder / file).exists()]
-        recipes = [_load(path.with_suffix(".json")) for path in saved]
+        recipes = [tables.recipe(path) for path in saved]
         if artefact["kind"] == "table":
-            counts = [recipe["queries"] for recipe in recipes if recipe["queries"] is not None]
-            recipe = recipes[0] | _together(recipes) | {"queries": min(counts, default=None)}
-            _write_table(partial / file, pd.concat([tables.read(path) for path in saved]), recipe)
-            continue
-        shutil.copyfile(saved[0], partial / file)
-        write_json((partial / file).with_suffix(".json"), recipes[0])
+            tables.write(partial / file, pd.concat([tables.read(path) for path in saved]), _together(recipes))
+        else:
+            shutil.copyfile(saved[0], partial / file)
+            write_json((partial / file).with_suffix(".json"), recipes[0])
     numbers = {str(result["seeds"][0]): result["numbers"] for result in results}
-    merged = results[0] | {"numbers": numbers, "artefacts": list(artefacts.values())} | _together(results)
+    merged = _together(results) | {"numbers": numbers, "artefacts": list(artefacts.values())}
     write_json(partial / "results.json", merged)
-    replace_folder(partial, out)
+    paths.replace_folder(partial, out)
     return out / "results.json"
 
 
 def _together(recipes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {
+    """The first seed's recipe, with the seeds, seconds and devices of all."""
+    return recipes[0] | {
         "seeds": [seed for recipe in recipes for seed in recipe["seeds"]],
         "seconds": round(sum(recipe["seconds"] for recipe in recipes), 1),
         "device": "; ".join(dict.fromkeys(recipe["device"] for recipe in recipes)),
     }
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(path, expected="a finished run's file", found=error, todo="Run the notebook again.") from error

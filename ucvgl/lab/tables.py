@@ -1,17 +1,18 @@
 """Tables as their reader sees them: Markdown with mean ± standard deviation over seeds, and a note on how sure numbers are."""
 
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ucvgl.errors import InputError
 from ucvgl.lab.settings import WORLD
-
-FLOAT_FORMAT = "%.6g"  # of numbers in CSV files
+from ucvgl.paths import write_json, write_text
 
 # How the columns of measures are headed in Markdown; any other column keeps its name, with spaces.
 HEADINGS = {f"r_at_{k}": f"R@{k} (%)" for k in (1, 5, 10, 20)} | {
@@ -19,11 +20,33 @@ HEADINGS = {f"r_at_{k}": f"R@{k} (%)" for k in (1, 5, 10, 20)} | {
     "labels": "labels (%)",
 }  # fmt: skip
 MEASURE = re.compile(rf"(published_)?(?:(.+)_)?({'|'.join(sorted(HEADINGS, key=len, reverse=True))})")
+Queries = int | Mapping[str, int] | None  # behind the recalls of a table, or of each column; None: it has no recalls
 
 
 def read(path: Path) -> pd.DataFrame:
     """A saved table; only an empty cell is 'not known', so that a row may be called None."""
     return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+def recipe(path: Path) -> dict[str, Any]:
+    """What stands in JSON beside a table or figure, or in results.json; InputError where no finished run left it."""
+    try:
+        return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        where = path.with_suffix(".json")
+        raise InputError(
+            where, expected="a finished run's file", found=error, todo="Run the notebook again."
+        ) from error
+
+
+def write(path: Path, frame: pd.DataFrame, recipe: dict[str, Any]) -> str:
+    """Writes a table's CSV `path`, and beside it its Markdown and its recipe, both with the note; gives the Markdown."""
+    write_text(path, frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    recipe["note"] = note(recipe["data"], recipe["profile"], recipe["seeds"], recipe["queries"])
+    text = render(read(path), recipe["caption"], recipe["note"])
+    write_text(path.with_suffix(".md"), text)
+    write_json(path.with_suffix(".json"), recipe)
+    return text
 
 
 def heading(column: str) -> str:
@@ -36,8 +59,37 @@ def heading(column: str) -> str:
     return text if stem == column else f"{text}, published"
 
 
-def _cell(value: Any, column: str) -> str:
-    """One value: '-' where it is not known, percentages to one decimal, other numbers to four digits."""
+def render(frame: pd.DataFrame, caption: str, note: str) -> str:
+    """A table in Markdown, with its caption above and its note (of `note`) below.
+
+    One seed, by the column `seed`, if there is one: its rows. Several that match row by row: mean ± standard deviation where
+    they differ. Otherwise all rows, with their seeds.
+    """
+    seeds = [rows for _, rows in frame.groupby("seed", sort=False)] if "seed" in frame else [frame]
+    shown = {name: [_cell(values, name) for values in zip(*(rows[name] for rows in seeds), strict=False)]
+             for name in frame if name != "seed"}  # fmt: skip
+    if len({len(rows) for rows in seeds}) > 1 or any(None in cells for cells in shown.values()):
+        shown = {name: [_text(value, name) for value in frame[name]] for name in frame}
+    elif len(seeds) > 1:
+        note += "; where seeds differ: mean ± standard deviation"
+    columns = ([heading(name), "---", *cells] for name, cells in shown.items())
+    body = "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
+    return f"{caption}\n\n{body}\n\n*{note}.*\n"
+
+
+def _cell(values: Sequence[Any], column: str) -> str | None:
+    """A value a seed: equal ones as they are, differing numbers as mean ± standard deviation; None for differing texts."""
+    texts = {_text(value, column) for value in values}
+    if len(texts) == 1:
+        return texts.pop()
+    if any(isinstance(value, (str, bool, np.bool_)) or pd.isna(value) for value in values):
+        return None
+    mean, spread = np.mean(values), np.std(values, ddof=1)
+    return f"{mean:.1f} ± {spread:.1f}" if MEASURE.fullmatch(column) else f"{mean:.4g} ± {spread:.2g}"
+
+
+def _text(value: Any, column: str) -> str:
+    """'-' for what is not known, percentages to one decimal, other numbers to four digits."""
     if pd.isna(value):
         return "-"
     if isinstance(value, (str, bool, np.bool_)):
@@ -47,54 +99,19 @@ def _cell(value: Any, column: str) -> str:
     return f"{value:.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _over_seeds(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame | None:
-    """Several seeds' rows in one: equal cells as they are, differing numbers as mean ± standard deviation.
-
-    None where they do not match row by row, or texts differ: then every row has to be shown.
-    """
-    if len({len(rows) for rows in seeds}) > 1:
-        return None
-    merged = seeds[0].astype(object)
-    for column in merged:
-        for row in merged.index:
-            values = [rows.at[row, column] for rows in seeds]
-            if len({_cell(value, column) for value in values}) == 1:
-                continue
-            if any(isinstance(value, (str, bool, np.bool_)) or pd.isna(value) for value in values):
-                return None
-            mean, spread = np.mean(values), np.std(values, ddof=1)
-            percent = MEASURE.fullmatch(column) is not None
-            merged.at[row, column] = f"{mean:.1f} ± {spread:.1f}" if percent else f"{mean:.4g} ± {spread:.2g}"
-    return merged
-
-
-def render(frame: pd.DataFrame, caption: str, note: str) -> str:
-    """A table in Markdown, with its caption above and its note (of `note`) below.
-
-    One seed, by the column `seed`: its rows. Several that match row by row: mean ± standard deviation where they differ.
-    Otherwise all rows, with their seeds.
-    """
-    seeds = [rows.drop(columns="seed").reset_index(drop=True) for _, rows in frame.groupby("seed", sort=False)]
-    merged = _over_seeds(seeds)
-    if merged is not None and len(seeds) > 1:
-        note += "; where seeds differ: mean ± standard deviation"
-    shown = frame if merged is None else merged
-    columns = [[heading(column), "---", *(_cell(value, column) for value in shown[column])] for column in shown]
-    body = "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
-    return f"{caption}\n\n{body}\n\n*{note}.*\n"
-
-
-def note(data: str, profile: str, seeds: Sequence[int], queries: int | None = None) -> str:
+def note(data: str, profile: str, seeds: Sequence[int], queries: Queries = None) -> str:
     """The line under every table and in every recipe: what the numbers were measured on, and how sure recalls are.
 
-    A recall p of n independent `queries` has a standard error of sqrt(p (1 - p) / n), which is greatest at 50 %; None
-    stands for a table without recalls.
+    A recall p of n independent queries has a standard error of sqrt(p (1 - p) / n), which is greatest at 50 %.
     """
     world = "the embedded world, a synthetic city: not comparable with numbers on CVUSA or any other real data set"
     where = world if data == WORLD else f"the data set {data}"
     text = f"Measured on {where}; profile {profile}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     if queries is None:
         return text
+    counts = sorted(queries.values() if isinstance(queries, Mapping) else [queries])
+    ends = dict.fromkeys((counts[0], counts[-1]))  # one, where all are alike
     spread = "; one seed, so the spread over seeds is not known" if len(seeds) == 1 else ""
-    error = f"a standard error of up to {50 / math.sqrt(queries):.1f} points of its own"
-    return f"{text}{spread}; a recall of {queries:,} queries has {error}"
+    count = " to ".join(f"{n:,}" for n in ends)
+    error = " to ".join(f"{50 / math.sqrt(n):.1f}" for n in ends)
+    return f"{text}{spread}; a recall of {count} queries has a standard error of up to {error} points of its own"

@@ -18,7 +18,7 @@ from ucvgl.lab import rows as lab_rows
 from ucvgl.lab.cache import StageResult
 from ucvgl.lab.graph import marker
 from ucvgl.lab.memory import check_fits, step_of
-from ucvgl.lab.provenance import device
+from ucvgl.lab.results import device
 from ucvgl.lab.rows import Stage, all_stages
 from ucvgl.lab.settings import RunRequest
 from ucvgl.lab.sources import suggest
