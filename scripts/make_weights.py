@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+from trials import Case, Trial, search_city
 
 from ucvgl.augment import Augmentation, augment, move_together, to_float
 from ucvgl.data.prepare import BATCH
@@ -30,10 +31,10 @@ from ucvgl.encoders import EncoderConfig, TwoViewEncoder, open_model, save_model
 from ucvgl.geometry import TopView, top_view
 from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
+from ucvgl.locate.adapt import WORLD_WEIGHTS
 from ucvgl.locate.confidence import BEST as BEST_FIVE
 from ucvgl.locate.confidence import FEATURES, LEAST, RADIUS_M, SETTINGS, Calibration
-from ucvgl.locate.search import WEIGHTS, calibration_name
-from ucvgl.locate.trials import Case, Trial, search_city
+from ucvgl.locate.search import calibration_path
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device
@@ -258,7 +259,7 @@ def calibrate(case: Case) -> Calibration:
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
     """As `confidence.load_calibration` reads it."""
-    write_json(path, {**asdict(calibration), "settings": {**SETTINGS, "unit": "cosine"}, "version": 1})
+    write_json(path, {**asdict(calibration), "settings": SETTINGS, "version": 1})
 
 
 def main() -> None:
@@ -269,9 +270,9 @@ def main() -> None:
     )
     only = parser.parse_args().only
     if only != "calibrations":
-        save_model(open_model(train_encoders(WorldWeights()).folder / BEST).half(), WEIGHTS / "world.safetensors")
+        save_model(open_model(train_encoders(WorldWeights()).folder / BEST).half(), WORLD_WEIGHTS)
     for case in CASES if only != "encoders" else ():
-        write_calibration(calibrate(case), WEIGHTS / f"{calibration_name(case.kind, searched=case.searched)}.json")
+        write_calibration(calibrate(case), calibration_path(case.kind, searched=case.searched))
 
 
 if __name__ == "__main__":

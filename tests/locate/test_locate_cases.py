@@ -24,9 +24,11 @@ from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.locate import inputs, rasters
 from ucvgl.locate.candidates import cut
+from ucvgl.locate.confidence import load_calibration
 from ucvgl.locate.inputs import Request
 from ucvgl.locate.pictures import BY_SHAPE, MAGNETIC, UNREFERENCED, check_ground, fov_from_35mm
-from ucvgl.locate.report import Outcome, write_report
+from ucvgl.locate.run import Outcome, write_report
+from ucvgl.locate.search import calibration_path
 from ucvgl.locate.tiles import from_degrees, open_mosaic
 from ucvgl.locate.views import StreetConfig, north_up, read_picture
 from ucvgl.positions import haversine
@@ -582,9 +584,10 @@ def made(encoders):
 
 
 def assumptions(seen, root):
-    found = type("Found", (), {"kind": "panorama", "known": torch.tensor([True]), "rounds": []})
+    calibration = load_calibration(calibration_path("panorama", searched=False))
+    found = type("Found", (), {"known": torch.tensor([True]), "rounds": [], "calibration": calibration})
     request = Request(root / "ground", root / "tiles", root / "out", epochs=0)
-    write_report(Outcome(root, "", replace(seen, request=request), {"panorama": found}, g.table(), None, 0, {}))
+    write_report(Outcome(root, "", replace(seen, request=request), {"panorama": found}, g.table(), None, 0.0))
     return (root / "report.md").read_text(encoding="utf-8").splitlines()
 
 
