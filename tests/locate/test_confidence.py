@@ -74,8 +74,7 @@ def test_evidence_against_plain_loops(seed, n, m):
 @pytest.mark.parametrize("kind", ["panorama", "photo"])
 def test_the_committed_calibrations_load_and_fit_the_evidence(kind, searched):
     found = c.load_calibration(calibration_path(kind, searched=searched))
-    assert found.names == c.FEATURES
-    assert 0 < found.right < found.pictures
+    assert len(found.weight) == len(c.FEATURES)
     assert "old_town" in found.measured_on
     assert ("searched for" in found.measured_on) == searched
 
@@ -106,7 +105,6 @@ def test_the_fit_is_where_the_published_loss_is_flat():
     assert w.grad.abs().max() < 1e-4
     assert (fitted.weight[3], fitted.sd[3]) == (0, 1)  # a feature that never varies says nothing
     assert c.probabilities(fitted, found).mean() == pytest.approx(float(y.mean()), abs=1e-6)
-    assert (fitted.pictures, fitted.right) == (300, int(y.sum()))
 
 
 def test_later_counts_the_first_candidate_that_is_right_among_wrong_places_and_unknown_ones_are_left_out():
@@ -116,7 +114,6 @@ def test_later_counts_the_first_candidate_that_is_right_among_wrong_places_and_u
     found = c.Evidence(values, np.tile(np.arange(5), (8, 1)), np.zeros((8, 5)), error_m)
     # five wrong, and one more for caution
     assert fit(found, error_m).later == pytest.approx((2 / 6, 1 / 6, 0, 1 / 6))
-    assert fit(found, error_m).pictures == 7
 
 
 def test_known_positions_correct_the_probabilities():

@@ -34,9 +34,7 @@ from ucvgl.world.pairs import WorldConfig
 
 SIZE, PLACES = 32, 24
 ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
-MADE_UP = Calibration(
-    ("margin", "match"), (0.0, 0.0), (0.05, 1.0), (0.3, 0.5), -1.0, (0.1,) * 4, "made-up cities", 10, 5
-)
+MADE_UP = Calibration((0.0,) * 5, (0.05, 1.0, 1.0, 1.0, 1.0), (0.3, 0.0, 0.5, 0.0, 0.0), -1.0, (0.1,) * 4, "made-up")
 FILES = ["map.html", "positions.csv", "positions.geojson", "positions.gpkg", "report.md"]
 
 

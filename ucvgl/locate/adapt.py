@@ -60,10 +60,10 @@ def adapt(
     model: TwoViewEncoder, start: Pretraining, images: Dataset, config: AdaptConfig, came: Descriptors, *,
     progress: bool = True,
 ) -> tuple[TwoViewEncoder, list[dict[str, Any]]]:  # fmt: skip
-    """The encoders of `starting_model`, whose descriptors of the images are `came`, or a copy trained on these, in the run cache.
+    """The encoders of `starting_model`, whose descriptors of the images are `came`, or a copy trained on these.
 
-    Beside them a round for those that came and one for each epoch: its name, how many pseudo-labels it trained on (None: it only
-    measured), `pseudo_labels.quality`, and seconds.
+    From the run cache. Beside them a round for those that came and one for each epoch: its name, how many pseudo-labels it
+    trained on (None: it only measured), `pseudo_labels.quality`, and seconds.
     """
     before = quality(neighbours(came))
     rounds = [{"name": "as they came", "labels": None, **before, "seconds": 0.0}]

@@ -1,9 +1,9 @@
 """How likely a picture's place is right: evidence from the retrieval alone, turned into a calibrated probability.
 
 Ours; UCVGL has only the yes or no of its pseudo-labels (mutual matching and a margin, section 3.4). The evidence is what
-those two look at, and where the best candidates lie. A logistic regression of it is fitted where truth is known, in the
-embedded world (scripts/make_weights.py), to pictures inside and outside of the tiles, and carried to a place where it is not.
-A shift, as of a gallery many times larger, which offers more that is similar, `recalibrated` mends from known positions.
+those look at, and where the best candidates lie. A logistic regression of it is fitted in the embedded world, to pictures
+inside and outside of the tiles (scripts/make_weights.py), and carried to a place where no truth is known. Of a gallery many
+times larger, which offers more that is similar, it knows nothing: `recalibrated` mends that from some known positions.
 """
 
 import json
@@ -54,13 +54,13 @@ class Placement(NamedTuple):
 
 
 def evidence(ground: Tensor, satellite: Tensor, centre_m: np.ndarray) -> Evidence:
-    """What retrieval by CSLS, without any truth, says of pictures (N, D) and candidates (M, D) that lie at centre_m (M, 2).
+    """What retrieval by CSLS says, without truth, of pictures (N, D) and candidates (M, D) that lie at centre_m (M, 2).
 
     margin: how far the best candidate's score is ahead of the first in the list that lies elsewhere, or of the last.
     mass: the part of softmax(SCALE cosine) over all candidates that lies within BESIDE_M of the best one.
     match: 1 / r, r the picture's place in the list of its best candidate; 1 is a mutual match, 0 not among PICTURES.
     agreement: the fraction of the candidates two to five within NEAR_M of the best.
-    mutual: the fraction of all pictures with a mutual match, the same for each; low where many lie outside of the tiles.
+    mutual: the fraction of all pictures with a mutual match, for each; low where many lie outside of the tiles.
     """
     both = csls_neighbours(ground, satellite, min(NEIGHBOURS, len(satellite)), min(PICTURES, len(ground)))
     score, index = both.ground_score.double().numpy(), both.ground_index.numpy()  # (N, k)
@@ -86,36 +86,30 @@ def evidence(ground: Tensor, satellite: Tensor, centre_m: np.ndarray) -> Evidenc
 class Calibration:
     """A logistic regression of the evidence, and where the truth was when the best candidate was wrong.
 
-    probability = sigmoid(bias + sum_f weight_f (x_f - mean_f) / sd_f).
+    probability = sigmoid(bias + sum_f weight_f (x_f - mean_f) / sd_f), over FEATURES.
     """
 
-    names: tuple[str, ...]  # the features it looks at, of FEATURES
-    mean: tuple[float, ...]  # of each where it was fitted
-    sd: tuple[float, ...]  # of each where it was fitted; 1 where it did not vary
+    mean: tuple[float, ...]  # of each feature where it was fitted
+    sd: tuple[float, ...]  # 1 where a feature did not vary
     weight: tuple[float, ...]  # of each standardised feature
-    bias: float  # of the fit
-    # for candidates two to five the fraction of the wrongly placed pictures whose true place was within RADIUS_M of
-    # that candidate and of none before it
+    bias: float
+    # for candidates two to five the fraction of the wrongly placed pictures whose truth was near it and none before it
     later: tuple[float, ...]
     measured_on: str  # in words, for captions
-    pictures: int  # how many it was fitted to
-    right: int  # how many of these were right
     scale: float = 20.0  # of cosines in `chain.softmax`, where pictures of a drive are placed together
 
 
 def load_calibration(path: Path) -> Calibration:
-    """A committed calibration, of evidence with these settings."""
+    """A committed calibration, of this evidence."""
     found = json.loads(path.read_text(encoding="utf-8"))
-    assert (found["version"], found["settings"]) == (1, SETTINGS), path
-    values = {field.name: found[field.name] for field in fields(Calibration)}
-    return Calibration(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    assert (found["version"], found["settings"], tuple(found["names"])) == (1, SETTINGS, FEATURES), path
+    return Calibration(**{field.name: found[field.name] for field in fields(Calibration)})
 
 
 def probabilities(calibration: Calibration, evidence: Evidence) -> np.ndarray:
     """(N,) float64: the probability that each picture's true place is within RADIUS_M of its best candidate."""
-    x = evidence.values[:, [FEATURES.index(name) for name in calibration.names]]
-    logits = (x - calibration.mean) / calibration.sd @ np.array(calibration.weight) + calibration.bias
-    return expit(logits).clip(LEAST, 1 - LEAST)
+    x = (evidence.values - calibration.mean) / calibration.sd
+    return expit(x @ np.array(calibration.weight) + calibration.bias).clip(LEAST, 1 - LEAST)
 
 
 def place_alone(calibration: Calibration, evidence: Evidence, probability: np.ndarray | None = None) -> Placement:
@@ -126,10 +120,10 @@ def place_alone(calibration: Calibration, evidence: Evidence, probability: np.nd
 
 
 def radius(calibration: Calibration, evidence: Evidence, probability: np.ndarray, level: float) -> np.ndarray:
-    """(N,) metres around the best candidate within which the true place lies with a probability of `level`; inf: not known.
+    """(N,) metres around the best candidate within which the truth lies with a probability of `level`; inf: not known.
 
-    It is believed within RADIUS_M of the best candidate with the picture's probability p (N,), within RADIUS_M of candidate
-    j = 2 to 5 with (1 - p) later_j, and anywhere with the rest. The radius is the least that gathers `level`.
+    It is believed within RADIUS_M of the best candidate with the picture's probability p (N,), of candidate j = 2 to 5
+    with (1 - p) later_j, and anywhere with the rest. The radius is the least that gathers `level`.
     """
     reach = evidence.distance_m + RADIUS_M
     others = np.array(calibration.later[: reach.shape[1] - 1])
@@ -141,9 +135,9 @@ def radius(calibration: Calibration, evidence: Evidence, probability: np.ndarray
 
 
 def recalibrated(probability: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Probabilities (N,) after a look at some known positions, by Platt's scaling (1999): a logistic regression of the logit.
+    """Probabilities (N,) after a look at some known positions: Platt's scaling (1999), logistic regression of the logit.
 
-    right: (N,) 1 or 0, NaN where it is not known. Its targets are softened as there, so that all may be right, or wrong.
+    right: (N,) 1 or 0, NaN where it is not known; softened as there, so that all may be right, or wrong.
     """
     x, y = logit(probability)[:, None], right[~np.isnan(right)]
     known = x[~np.isnan(right)]

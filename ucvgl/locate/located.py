@@ -1,8 +1,8 @@
 """Pictures on the map: what `ucvgl locate` found, as a table, GeoJSON and GeoPackage, and how far off it was.
 
-A table of places has a row a picture and the columns of positions.csv. All positions here are WGS84, latitude and longitude in
-degrees. Files are written whole or not at all, into a folder that is marked as ours; a folder that holds something else is
-left alone. Truth enters in `compare` alone.
+A table of places has a row a picture and the columns of positions.csv. All positions here are WGS84, latitude and
+longitude in degrees. Files are written whole or not at all, into a folder that is marked as ours; one that holds something
+else is left alone.
 """
 
 import csv
@@ -30,11 +30,11 @@ from ucvgl.positions import Positions, Wgs84, haversine
 
 MARK = ".ucvgl-located.json"
 NO_HEADING = "heading searched for"
-# of a picture: its file's name, the place, the probability that the truth is within RADIUS_M, metres within which it is with
-# 50 and 90 % (empty: the evidence does not say), the heading of its centre, and what a reader should know, joined by "; "
+# of a picture: its file's name, the place, the probability that the truth is within RADIUS_M, metres within which it is
+# with 50 and 90 % (empty: not known), the heading of its centre, and what a reader should know, joined by "; "
 COLUMNS = ("picture", "latitude", "longitude", "probability", "radius_m", "radius_90_m", "heading_deg", "notes")
-# of its best candidates, the first being the place: the score is a similarity, or of a drive the probability that the picture
-# was taken within RADIUS_M; the distance is that from the first
+# of its best candidates, the first being the place: the score is a similarity, or of a drive the probability that the
+# picture was taken within RADIUS_M; the distance is that from the first
 CANDIDATE = ("tile", "latitude", "longitude", "score", "distance_m")
 HEADER = (*COLUMNS, *(f"candidate_{n}_{field}" for n in range(1, BEST + 1) for field in CANDIDATE))
 WRITTEN = ("positions.csv", "positions.geojson", "positions.gpkg")
@@ -74,8 +74,8 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def claim_folder(folder: Path | str, *, dry_run: bool = False) -> Path:
-    """Makes `folder` ours to write in, or only looks whether it could be: absent, empty, or marked by an earlier run, whose files
-    then stay until replaced. InputError: it holds something else, is a file, or cannot be written."""
+    """Makes `folder` ours to write in, or only looks whether it could be: absent, empty, or marked by an earlier run,
+    whose files stay until replaced. InputError: it holds something else, is a file, or cannot be written."""
     folder, another = Path(folder).expanduser().resolve(), "Choose another folder, or empty this one."
     try:
         held = folder.iterdir() if folder.exists() else ()
@@ -123,9 +123,9 @@ def _write_geopackage(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_truth(path: Path | str, pictures: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Known positions of some of the pictures, which a CSV names with or without folder and ending; empty cells are unknown.
+    """Known positions of some pictures, from a CSV that names them with or without folder and ending; cells may be empty.
 
-    InputError: as `data.files.read_position_table`; east and north in place of degrees; no picture's name; one name for two.
+    InputError: as `data.files.read_position_table`; east and north in place of degrees; no picture's name; one for two.
     """
     names, positions = read_position_table(path)
     if not isinstance(positions.frame, Wgs84):
@@ -150,7 +150,7 @@ def check_near(truth: Truth, tiles: Positions, where: Path | str) -> None:
 
 
 def errors_m(table: pd.DataFrame, truth: Truth) -> np.ndarray:
-    """(N, 5) great-circle metres from the truth to each candidate: NaN where it is unknown, inf beyond the last candidate."""
+    """(N, 5) great-circle metres from the truth to each candidate; NaN where it is unknown, inf beyond the last one."""
     known = np.array([truth.get(name, (np.nan, np.nan)) for name in table["picture"]]).reshape(-1, 1, 2)
     of = [[f"candidate_{n}_{field}" for n in range(1, BEST + 1)] for field in ("latitude", "longitude")]
     away = haversine(np.stack([table[names].to_numpy(np.float64) for names in of], axis=-1), known)
@@ -158,7 +158,7 @@ def errors_m(table: pd.DataFrame, truth: Truth) -> np.ndarray:
 
 
 def placed_right(table: pd.DataFrame, truth: Truth) -> np.ndarray:
-    """(N, 5) 1 where a candidate, of which the first is the place, lies within RADIUS_M of the truth, NaN where that is unknown."""
+    """(N, 5) 1 where a candidate, the first being the place, lies within RADIUS_M of the truth; NaN where it is unknown."""
     away = errors_m(table, truth)
     return np.where(np.isnan(away), np.nan, away <= RADIUS_M)
 

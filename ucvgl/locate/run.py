@@ -1,4 +1,4 @@
-"""`ucvgl locate`: two folders of imagery in, pictures on a map out, and report.md, whose text is report.md.j2 beside this file.
+"""`ucvgl locate`: two folders of imagery in, pictures on a map out, and a report, whose text is report.md.j2.
 
 Known positions, where some are given, enter after everything is placed.
 """
@@ -76,8 +76,8 @@ class Outcome:
         rows = [f"{len(p):,} of {len(self.inputs.ground.pictures):,} pictures placed: {(p >= 0.9).sum()} with 90 % or "
                 f"more, {p.sum():.0f} expected within {RADIUS_M:g} m"]  # fmt: skip
         if truth is not None:
-            rows.append(f"of {truth['known']:,} with a known position {truth['recall']:.1%} within {RADIUS_M:g} m, median "
-                        f"error {truth['median_error_m']:.1f} m; calibration error "
+            rows.append(f"of {truth['known']:,} with a known position {truth['recall']:.1%} within {RADIUS_M:g} m, "
+                        f"median error {truth['median_error_m']:.1f} m; calibration error "
                         f"{100 * truth['calibration_error']:.1f} points")  # fmt: skip
         rows += [f"{len(self.unusable):,} files left out, see report.md"] * bool(self.unusable)
         return "\n".join([*rows, f"open {self.folder / 'map.html'}"])
@@ -109,7 +109,7 @@ def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = 
 
 
 def place(found: Search, inputs: Inputs) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A search's pictures on the map; and those of known position, by which probabilities are corrected, as they were before."""
+    """A search's pictures on the map; and those of known position, which correct the others, as they were before that."""
     request, candidates, calibration = inputs.request, inputs.candidates, found.calibration
     if request.drive is None:
         placement = place_alone(calibration, found.evidence)

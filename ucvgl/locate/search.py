@@ -30,8 +30,6 @@ from ucvgl.methods.common import EMBED_BATCH
 from ucvgl.methods.ucvgl import Descriptors, Pretraining
 from ucvgl.search import top_k
 
-IMAGES, TURN = "images.npy", "turn.npy"  # in stages' folders, (N, 3, h, w) uint8 and (M, D) float16
-
 
 @dataclass(frozen=True, eq=False)
 class Search:
@@ -85,7 +83,6 @@ def search(inputs: Inputs, kind: Kind, *, progress: bool = True) -> Search:
     if not bool(known.all()):
         headings = find_headings(inputs, kind, headings, images, model, progress=progress)
         images = seen(headings)
-
     before = describe_turns(model, images, start, config, count=1)
     adapted, rounds = adapt(model, start, images, config, before, progress=progress)
     after = describe_turns(adapted, images, start, config if adapted is model else None)
@@ -108,8 +105,8 @@ def describe_turns(
 ) -> Descriptors:
     """Pictures (N, 4 D) and tiles (M, 4 D) in four quarter turns together, so that a cosine is the mean of four.
 
-    The encoders were trained on such turns but do not answer the same to each, so the mean is surer: ours, worth 7 and 9
-    points of pictures placed in two cities. Tiles as of `describe_tiles`; count: of the turns, beginning with none.
+    The encoders were trained on such turns but do not answer the same to each, so the mean is surer: ours, worth 7 and
+    9 points of pictures placed in two cities. Tiles as of `describe_tiles`; count: of the turns, beginning with none.
     """
     turn = roll_panoramas if start.ground_is_panorama else turn_squares
     pictures = _together(lambda quarters: _embedded(model.ground, images.query, turn, quarters), count)
@@ -117,20 +114,20 @@ def describe_turns(
 
 
 def describe_tiles(model: TwoViewEncoder, tiles: ArrayImages, came: AdaptConfig | None, *, count: int = 4) -> Tensor:
-    """Tiles (M, count D). By encoders that `came` as a file, and no imagery has changed, they are made once for a set of
-    tiles, whatever pictures are searched for, and kept in the run cache, each turn in half precision."""
+    """Tiles (M, count D). By encoders that `came` as a file, and no imagery has changed, they are made once for a set
+    of tiles, whatever pictures are searched for, and kept in the run cache, each turn in half precision."""
 
     def turned(quarters: int) -> Tensor:
         return _embedded(model.satellite, tiles, turn_squares, quarters)
 
     def kept(quarters: int) -> Tensor:
         def compute(folder: Path) -> dict[str, int]:
-            np.save(folder / TURN, turned(quarters).half().numpy(), allow_pickle=False)
+            np.save(folder / "turn.npy", turned(quarters).half().numpy(), allow_pickle=False)
             return {"tiles": len(tiles)}
 
         key = _Settings((Path(came.start).name, came.start_digest, quarters))
         folder = run_stage("tile-descriptors", key, tiles.source, compute).folder
-        return torch.from_numpy(np.load(folder / TURN, allow_pickle=False)).float()
+        return torch.from_numpy(np.load(folder / "turn.npy", allow_pickle=False)).float()
 
     return _together(turned if came is None else kept, count)
 
@@ -207,11 +204,13 @@ def _stored(stage: str, key: _Settings, data_id: str, shape: tuple[int, ...], pa
     """Images of a shape, written part by part to a folder of the run cache, and mapped from there."""
 
     def compute(folder: Path) -> dict[str, int]:
-        with (folder / IMAGES).open("wb") as file:  # not mapped: a full disk then raises, and does not end the process
+        with (folder / "images.npy").open(
+            "wb"
+        ) as file:  # not mapped: a full disk then raises, and does not end the process
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             file.writelines(pixels.numpy().tobytes() for pixels in parts)
         return {"images": shape[0]}
 
     folder = run_stage(stage, key, data_id, compute).folder
-    pixels = np.load(folder / IMAGES, mmap_mode="c", allow_pickle=False)  # copy-on-write, and nothing writes
+    pixels = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)  # copy-on-write, and nothing writes
     return ArrayImages(tuple(map(str, range(len(pixels)))), torch.from_numpy(pixels), source=folder.name)
