@@ -53,9 +53,6 @@ def found_in(city, adapt, **changes):
     return search(SimpleNamespace(**given, request=SimpleNamespace(turns=4)), "panorama", progress=False)
 
 
-# ------------------------------------------------------------------------------------------------------ what is searched
-
-
 def test_pictures_are_made_once_and_each_heading_anew(city, monkeypatch):
     pictures = city.ground.of_kind("panorama")
     headings = torch.linspace(0, 300, PLACES, dtype=torch.float64)
@@ -110,8 +107,6 @@ def test_two_candidates_are_enough_and_one_is_told(city, adapt):
         found_in(city, adapt, candidates=some_of(city.candidates, [3]))
 
 
-# ----------------------------------------------------------------------------------------------------------- the headings
-
 WIDTH, TURNS = 120, 12
 
 
@@ -152,12 +147,9 @@ def headings_of(t, known):
     return find_headings(inputs, "panorama", known, t.images, t.model, progress=False)
 
 
-def test_headings_are_found(turned):
+def test_headings_are_found_and_known_ones_stay_and_cost_nothing(turned, monkeypatch):
     unknown = torch.full((6,), float("nan"), dtype=torch.float64)
     assert torch.equal(headings_of(turned, unknown), turned.headings)
-
-
-def test_known_headings_stay_and_cost_nothing(turned, monkeypatch):
     seen = []
     real = module.street_views
 

@@ -43,8 +43,6 @@ def test_each_picture_stands_at_its_best_candidate():
     assert second["notes"] == m.NO_HEADING
 
 
-# ----------------------------------------------------------------------------------------------------------- the files
-
 names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
 metres = st.floats(-1e4, 1e4)
 rows = st.builds(
@@ -154,9 +152,6 @@ def test_nothing_is_half_written_when_the_disk_is_full(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         m.write_positions(tmp_path, g.table(place("new.jpg")))
     assert "old.jpg" in (tmp_path / "positions.csv").read_text()
-
-
-# ----------------------------------------------------------------------------------------------------- against the truth
 
 
 def test_errors_are_metres_and_unknown_ones_are_left_out():

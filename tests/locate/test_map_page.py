@@ -66,9 +66,6 @@ def decoded(text):
     return np.array(Image.open(io.BytesIO(base64.b64decode(text))))
 
 
-# ------------------------------------------------------------------------------------------------------------ the page
-
-
 def test_places_pictures_and_mosaic_are_all_in_it():
     seen = Seen(page())
     data, pictures = json.loads(seen.of("data")), json.loads(seen.of("pictures"))
@@ -119,9 +116,6 @@ def test_pictures_are_no_larger_than_asked_for_and_those_of_many_places_smaller(
         seen = Seen(page(*(place(f"{i}.jpg") for i in range(count)), ground=lambda i: grey(5, 200, 400)))
         assert {decoded(text).shape for text in json.loads(seen.of("pictures"))["ground"]} == {shape}
         assert decoded(json.loads(seen.of("data"))["background"].partition(",")[2]).shape == (10, 30, 3)
-
-
-# ----------------------------------------------------------------------------------------------------------- the script
 
 
 def node(code):

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.signal import fftconvolve
+from scipy.special import softmax
 
 from ucvgl.errors import InputError
 from ucvgl.locate.candidates import Candidates
@@ -23,12 +24,6 @@ LEAK = 0.02  # a tenth or five times of it change little
 def cells_of(centre_m: np.ndarray, stride_m: float) -> np.ndarray:
     """(M, 2) int64: column and row of candidates in their grid."""
     return np.round((centre_m - centre_m.min(0)) / stride_m).astype(int)
-
-
-def softmax(cosines: np.ndarray, scale: float) -> np.ndarray:
-    """(N, M) probability of each candidate for each picture alone."""
-    value = np.exp(scale * (cosines - cosines.max(1, keepdims=True)))
-    return value / value.sum(1, keepdims=True)
 
 
 def _spread(values: np.ndarray, cells: np.ndarray, kernel: np.ndarray) -> np.ndarray:
@@ -92,7 +87,7 @@ def place_together(
     centre_m, stride_m = candidates.centre_m, candidates.stride_m
     # candidates nearest to two places may lie a diagonal of the grid farther apart than these
     reach = reach_m / stride_m + np.sqrt(2)
-    posterior = forward_backward(softmax(cosines[order], scale), cells_of(centre_m, stride_m), reach)
+    posterior = forward_backward(softmax(scale * cosines[order], axis=1), cells_of(centre_m, stride_m), reach)
     return place_drive(posterior[np.argsort(order)], centre_m, stride_m)
 
 

@@ -96,7 +96,7 @@ class Calibration:
     # for candidates two to five the fraction of the wrongly placed pictures whose truth was near it and none before it
     later: tuple[float, ...]
     measured_on: str  # in words, for captions
-    scale: float = 20.0  # of cosines in `chain.softmax`, where pictures of a drive are placed together
+    scale: float = 20.0  # of cosines where pictures of a drive are placed together (`chain.place_together`)
 
 
 def load_calibration(path: Path) -> Calibration:
