@@ -62,8 +62,8 @@ def adapt(
 ) -> tuple[TwoViewEncoder, list[dict[str, Any]]]:  # fmt: skip
     """The encoders of `starting_model`, whose descriptors of the images are `came`, or a copy trained on these.
 
-    From the run cache. Beside them a round for those that came and one for each epoch: its name, how many pseudo-labels it
-    trained on (None: it only measured), `pseudo_labels.quality`, and seconds.
+    From the run cache. Beside them a round for those that came and one for each epoch: its name, how many pseudo-labels
+    it trained on (None: it only measured), `pseudo_labels.quality`, and seconds.
     """
     before = quality(neighbours(came))
     rounds = [{"name": "as they came", "labels": None, **before, "seconds": 0.0}]
@@ -75,7 +75,8 @@ def adapt(
     )  # fmt: skip
     steps = Curriculum(
         start, training=training, smoothing=0.2, rule=MiningRule(threshold=0.0, keep=config.keep), warmup=0,
-        augmentation=SMALL_AUGMENTATION, placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), seed=config.seed,
+        placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), augmentation=SMALL_AUGMENTATION,
+        seed=config.seed,
     )  # fmt: skip
     learner, given = deepcopy(model), torch.full((len(images),), -1)  # no label is given
 

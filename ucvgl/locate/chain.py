@@ -1,9 +1,9 @@
 """Pictures of one drive, placed together: a hidden Markov chain on the grid of candidates. Ours.
 
-The state of a picture is the candidate x nearest to it, and p(picture | x) ~ exp(scale s(x)) for its cosines s(x). Until
-the next picture the camera moves to any candidate in a disc, as its speed allows, with the same probability; with LEAK it
-may be anywhere, as after a gap. Forward-backward (Rabiner 1989, section III.A) then gives p(x | all pictures), exactly. A
-sum over a disc is a convolution, so a step takes O(M log M) for M candidates, however far it reaches.
+The state of a picture is the candidate x nearest to it, and p(picture | x) ~ exp(scale s(x)) for its cosines s(x).
+Until the next picture the camera moves to any candidate in a disc, as its speed allows, with the same probability; with
+LEAK it may be anywhere, as after a gap. Forward-backward (Rabiner 1989, section III.A) then gives p(x | all pictures).
+A sum over a disc is a convolution, so a step takes O(M log M) for M candidates, however far it reaches.
 """
 
 from collections.abc import Sequence
@@ -37,8 +37,8 @@ def _spread(values: np.ndarray, cells: np.ndarray, kernel: np.ndarray) -> np.nda
 def forward_backward(likelihood: np.ndarray, cells: np.ndarray, reach: np.ndarray, leak: float = LEAK) -> np.ndarray:
     """(N, M) probability of each candidate for each picture, given all pictures of the drive.
 
-    likelihood: (N, M) of each picture alone, in the drive's order; cells: (M, 2) of the candidates; reach: (N - 1,) cells
-    that the camera may have moved between two pictures; leak: the probability that it is anywhere instead.
+    likelihood: (N, M) of each picture alone, in the drive's order; cells: (M, 2) of the candidates; reach: (N - 1,) how
+    many the camera may have moved between two pictures; leak: the probability that it is anywhere instead.
     """
     count = len(cells)
 

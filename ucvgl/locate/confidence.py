@@ -1,9 +1,9 @@
 """How likely a picture's place is right: evidence from the retrieval alone, turned into a calibrated probability.
 
-Ours; UCVGL has only the yes or no of its pseudo-labels (mutual matching and a margin, section 3.4). The evidence is what
-those look at, and where the best candidates lie. A logistic regression of it is fitted in the embedded world, to pictures
-inside and outside of the tiles (scripts/make_weights.py), and carried to a place where no truth is known. Of a gallery many
-times larger, which offers more that is similar, it knows nothing: `recalibrated` mends that from some known positions.
+Ours; UCVGL has only the yes or no of its pseudo-labels (mutual matching and a margin, section 3.4). The evidence is
+what those look at, and where the best candidates lie. A logistic regression of it is fitted in the embedded world, to
+pictures inside and outside of the tiles (scripts/make_weights.py), and carried to a place where no truth is known. Of a
+gallery many times larger, which offers more that is similar, it knows nothing: `recalibrated` mends that.
 """
 
 import json
@@ -135,7 +135,7 @@ def radius(calibration: Calibration, evidence: Evidence, probability: np.ndarray
 
 
 def recalibrated(probability: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Probabilities (N,) after a look at some known positions: Platt's scaling (1999), logistic regression of the logit.
+    """Probabilities (N,) after a look at some known positions: Platt's scaling (1999), logistic regression of logits.
 
     right: (N,) 1 or 0, NaN where it is not known; softened as there, so that all may be right, or wrong.
     """

@@ -1,8 +1,7 @@
 """Pictures on the map: what `ucvgl locate` found, as a table, GeoJSON and GeoPackage, and how far off it was.
 
-A table of places has a row a picture and the columns of positions.csv. All positions here are WGS84, latitude and
-longitude in degrees. Files are written whole or not at all, into a folder that is marked as ours; one that holds something
-else is left alone.
+A table of places has a row a picture and the columns of positions.csv. All positions here are WGS84, in degrees. Files
+are written whole or not at all, into a folder that is marked as ours; one that holds something else is left alone.
 """
 
 import csv
@@ -123,7 +122,7 @@ def _write_geopackage(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_truth(path: Path | str, pictures: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Known positions of some pictures, from a CSV that names them with or without folder and ending; cells may be empty.
+    """Known positions of some pictures, from a CSV that names them with or without folder and ending, or has none.
 
     InputError: as `data.files.read_position_table`; east and north in place of degrees; no picture's name; one for two.
     """
@@ -158,7 +157,7 @@ def errors_m(table: pd.DataFrame, truth: Truth) -> np.ndarray:
 
 
 def placed_right(table: pd.DataFrame, truth: Truth) -> np.ndarray:
-    """(N, 5) 1 where a candidate, the first being the place, lies within RADIUS_M of the truth; NaN where it is unknown."""
+    """(N, 5) 1 where a candidate, the first being the place, lies within RADIUS_M of the truth; NaN: not known."""
     away = errors_m(table, truth)
     return np.where(np.isnan(away), np.nan, away <= RADIUS_M)
 

@@ -1,8 +1,8 @@
 """map.html: one page, no network, that shows where pictures were taken, over the tiles they were found in.
 
-Everything is in the file: style, script (map_page.html, .css and .js beside this file, and Leaflet 1.9.4, whole, with its
-licence), the mosaic, small pictures as WebP. These are text until a place is chosen, so a page with a thousand places opens
-at once. Names of files reach the page as data, never as markup.
+Everything is in it: style, script (map_page.html, .css and .js beside this file, and Leaflet 1.9.4, whole, with its
+licence), the mosaic, small pictures as WebP. These are text until a place is chosen, so a page with a thousand places
+opens at once. Names of files reach the page as data, never as markup.
 """
 
 import base64
@@ -38,8 +38,8 @@ QUALITY = 55  # of the WebP images
 
 
 def background_of(tiles: Mosaic) -> tuple[Tensor, list[list[float]]]:
-    """The tiles as one picture, uint8 (3, H, W), north up, painted square by square, grey where no tile is; and latitude
-    and longitude of its south-western and its north-eastern corner."""
+    """The tiles as one picture, uint8 (3, H, W), north up, painted square by square, grey where no tile is; and
+    latitude and longitude of its south-western and its north-eastern corner."""
     low, high = tiles.bounds_m
     edge, size = float(max(high - low)) / BACKGROUND_PARTS, max(16, BACKGROUND_PX // BACKGROUND_PARTS)
     columns, rows = np.ceil((high - low) / edge - 1e-6).astype(int)
@@ -60,7 +60,7 @@ def map_page(
 ) -> str:  # fmt: skip
     """The whole page as HTML, of `located.places`, at least one, and of `background_of`.
 
-    ground, top: a place's picture (3, H, W), uint8 or float in 0..1, and its top view; tile: a candidate's, by its name.
+    ground, top: a place's picture (3, H, W), uint8 or float in 0..1, and its top view; tile: a candidate's, by name.
     Each is asked for once, and None is a picture that cannot be read.
     """
     rows, (mosaic, bounds) = records(places), background

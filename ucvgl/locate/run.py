@@ -109,7 +109,7 @@ def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = 
 
 
 def place(found: Search, inputs: Inputs) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A search's pictures on the map; and those of known position, which correct the others, as they were before that."""
+    """A search's pictures on the map; and those of known position, which correct them, as they were before that."""
     request, candidates, calibration = inputs.request, inputs.candidates, found.calibration
     if request.drive is None:
         placement = place_alone(calibration, found.evidence)

@@ -87,9 +87,8 @@ def search(inputs: Inputs, kind: Kind, *, progress: bool = True) -> Search:
     adapted, rounds = adapt(model, start, images, config, before, progress=progress)
     after = describe_turns(adapted, images, start, config if adapted is model else None)
     half = Descriptors(after.ground.half(), after.satellite.half())
-    found = evidence(
-        half.ground.float(), half.satellite.float(), candidates.centre_m
-    )  # the CPU is slow in half precision
+    # in single precision, since the CPU is slow in half
+    found = evidence(half.ground.float(), half.satellite.float(), candidates.centre_m)
     return Search(kind, ground.of_kind(kind), images, headings, known, half, found, rounds)
 
 
@@ -191,13 +190,13 @@ def street_images(
 
 def tile_images(candidates: Candidates, *, progress: bool = True) -> ArrayImages:
     """All candidates, from the run cache."""
-    count, size = len(candidates), candidates.size_px
+    shape = len(candidates), 3, candidates.size_px, candidates.size_px
 
     def cut() -> Iterator[Tensor]:
-        yield from map(candidates.read, tqdm(range(count), desc="cutting tiles", unit="tile", disable=not progress))
+        yield from map(candidates.read, tqdm(range(shape[0]), desc="cutting tiles", unit="tile", disable=not progress))
 
-    key = _Settings((candidates.span_m, size))
-    return _stored("candidates", key, candidates.digest(), (count, 3, size, size), cut())
+    key = _Settings((candidates.span_m, candidates.size_px))
+    return _stored("candidates", key, candidates.digest(), shape, cut())
 
 
 def _stored(stage: str, key: _Settings, data_id: str, shape: tuple[int, ...], parts: Iterable[Tensor]) -> ArrayImages:
