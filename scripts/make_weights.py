@@ -30,9 +30,10 @@ from ucvgl.encoders import EncoderConfig, TwoViewEncoder, open_model, save_model
 from ucvgl.geometry import TopView, top_view
 from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
+from ucvgl.locate.adapt import WORLD_WEIGHTS
 from ucvgl.locate.confidence import BEST as BEST_FIVE
 from ucvgl.locate.confidence import FEATURES, LEAST, RADIUS_M, SETTINGS, Calibration
-from ucvgl.locate.search import WEIGHTS, calibration_name
+from ucvgl.locate.search import calibration_path
 from ucvgl.locate.trials import Case, Trial, search_city
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
@@ -188,9 +189,8 @@ def train_encoders(config: WorldWeights, *, progress: bool = True) -> StageResul
 
 
 def fit_calibration(
-    values: np.ndarray, error_m: np.ndarray, *, measured_on: str, names: Sequence[str] = FEATURES, penalty: float = 1.0,
-    scale: float = Calibration.scale,
-) -> Calibration:  # fmt: skip
+    values: np.ndarray, error_m: np.ndarray, *, measured_on: str, penalty: float = 1.0, scale: float = Calibration.scale
+) -> Calibration:
     """Fits the probability of being right where truth is known: the w, b that minimise log loss + penalty |w|^2 / 2.
 
     scikit-learn's logistic regression: the loss is summed over the pictures, the features are standardised, the bias is free:
@@ -201,16 +201,14 @@ def fit_calibration(
         values: (N, 5) of `confidence.Evidence`.
         error_m: (N, 5) metres between each of the best candidates and the truth; NaN where unknown, and left out.
         measured_on: where, in words.
-        names: which of FEATURES to look at.
         penalty: of the squared weights, above 0: separable pictures would otherwise make them infinite.
         scale: of `fit_scale`.
     """
     from sklearn.linear_model import LogisticRegression
 
     known = ~np.isnan(error_m[:, 0])
-    hits = error_m[known] <= RADIUS_M  # (n, 5)
+    x, hits = values[known], error_m[known] <= RADIUS_M  # (n, 5) each
     right = hits[:, 0]
-    x = values[known][:, [FEATURES.index(name) for name in names]]
     mean, sd = x.mean(0), x.std(0)
     sd = np.where(sd > 1e-12, sd, 1.0)
     fitted = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=10_000).fit((x - mean) / sd, right)
@@ -218,9 +216,7 @@ def fit_calibration(
     first = np.where(wrong.any(1), wrong.argmax(1), 0)  # 0: none of the five
     later = np.bincount(first, minlength=BEST_FIVE)[1:BEST_FIVE] / (len(wrong) + 1)
     rows = (tuple(row.tolist()) for row in (mean, sd, fitted.coef_[0]))
-    bias = float(fitted.intercept_[0])
-    counts = len(right), int(right.sum())
-    return Calibration(tuple(names), *rows, bias, tuple(later.tolist()), measured_on, *counts, scale=scale)
+    return Calibration(*rows, float(fitted.intercept_[0]), tuple(later.tolist()), measured_on, scale)
 
 
 def fit_scale(trials: Sequence[Trial]) -> float:
@@ -258,7 +254,7 @@ def calibrate(case: Case) -> Calibration:
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
     """As `confidence.load_calibration` reads it."""
-    write_json(path, {**asdict(calibration), "settings": {**SETTINGS, "unit": "cosine"}, "version": 1})
+    write_json(path, {"names": FEATURES, **asdict(calibration), "settings": SETTINGS, "version": 1})
 
 
 def main() -> None:
@@ -269,9 +265,9 @@ def main() -> None:
     )
     only = parser.parse_args().only
     if only != "calibrations":
-        save_model(open_model(train_encoders(WorldWeights()).folder / BEST).half(), WEIGHTS / "world.safetensors")
+        save_model(open_model(train_encoders(WorldWeights()).folder / BEST).half(), WORLD_WEIGHTS)
     for case in CASES if only != "encoders" else ():
-        write_calibration(calibrate(case), WEIGHTS / f"{calibration_name(case.kind, searched=case.searched)}.json")
+        write_calibration(calibrate(case), calibration_path(case.kind, searched=case.searched))
 
 
 if __name__ == "__main__":

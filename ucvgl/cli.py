@@ -120,26 +120,24 @@ def locate(
     epochs: Annotated[int, Search(help="Of training on this imagery, without labels; 0: none.")] = 10,
     turns: Annotated[int, Search(help="Headings tried for a picture without one; a multiple of 4.")] = 24,
     truth: Annotated[Path | None, Known(help="CSV of known positions: file, latitude, longitude; evaluates.")] = None,
-    labels: Annotated[Path | None, Known(help="The same, to train on.")] = None,
     seed: Annotated[int, Search(help="Seed of everything random.")] = 0,
     drive: Annotated[Order | None, Search(help="Place a drive's pictures together, by EXIF's time or name.")] = None,
     speed: Annotated[float, Search(help="Of a drive by time: at most, in metres a second.")] = 15.0,
     step: Annotated[float, Search(help="Of a drive by name: at most, in metres from picture to picture.")] = 50.0,
-    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be done, and for how long.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what the folders hold, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
     """Place street pictures on a map by satellite tiles of the area. Exit status: 0 written, 2 not usable, 130 stopped."""
     from ucvgl.locate.inputs import Request, read_inputs
     from ucvgl.locate.located import claim_folder
     from ucvgl.locate.run import locate as run
-    from ucvgl.locate.run import plan
 
     request = Request(
         ground=ground, tiles=tiles, out=out, ground_table=ground_table, tiles_table=tiles_table,
         kind=kind, fov_deg=fov, heading_deg=heading, camera_height_m=camera_height, crop_offset_px=crop_offset,
         scheme=scheme, zoom=zoom, epsg=epsg, span_m=span, stride_m=stride,
         checkpoint=checkpoint, ground_input=ground_input, epochs=epochs, turns=turns,
-        truth=truth, labels=labels, seed=seed, drive=drive, speed_m_s=speed, step_m=step,
+        truth=truth, seed=seed, drive=drive, speed_m_s=speed, step_m=step,
     )  # fmt: skip
     try:
         # stages say what they do; with --json stdout is for the JSON alone
@@ -147,10 +145,8 @@ def locate(
             if dry_run:
                 claim_folder(out, dry_run=True)
                 inputs = read_inputs(request, progress=not as_json)
-                found = plan(inputs)
-                text = "\n".join(
-                    [inputs.text(), *(f"{name.replace('_', ' ')}: {value}" for name, value in found.items())]
-                )
+                counts = {"tiles": len(inputs.mosaic), "candidates": len(inputs.candidates)}
+                found, text = inputs.ground.counts() | counts, inputs.text()
             else:
                 outcome = run(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
                 found, text = outcome.summary(), outcome.text()

@@ -14,7 +14,7 @@ from PIL import Image
 from toy_sets import generator
 
 from ucvgl.locate.located import CANDIDATE, HEADER
-from ucvgl.locate.map_page import Background, map_page
+from ucvgl.locate.map_page import map_page
 
 pytestmark = pytest.mark.browser
 
@@ -81,7 +81,7 @@ def city(path, count):
         rows.append((f"street_{i:04d}.jpg", probability, round(4 + 30 * (1 - probability), 1), "", best))
     located = table(*rows)
     page = map_page(
-        located, Background(noise(0, 2048, 2048), 60.0, 24.0, 60.01, 24.01), title=f"{count} pictures of a made-up city",
+        located, (noise(0, 2048, 2048), [(60.0, 24.0), (60.01, 24.01)]), title=f"{count} pictures of a made-up city",
         ground=lambda i: noise(i, 128, 256), top=lambda i: noise(i, 112, 112), tile=lambda name: noise(int(name[5:-6]), 80, 80),
     )  # fmt: skip
     path.write_text(page, encoding="utf-8")
@@ -90,7 +90,7 @@ def city(path, count):
 
 def page_of_one(path, one, title, image):
     """Writes a page of one place."""
-    page = map_page(table(one), Background(GREY, 59.99, 23.99, 60.01, 24.01), title=title, ground=lambda i: image,
+    page = map_page(table(one), (GREY, [(59.99, 23.99), (60.01, 24.01)]), title=title, ground=lambda i: image,
                     top=lambda i: image, tile=lambda name: image)  # fmt: skip
     path.write_text(page, encoding="utf-8")
 

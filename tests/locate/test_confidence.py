@@ -1,4 +1,4 @@
-"""Confidence: the evidence against hand-sized lists and naive loops, the fit against its own gradient, honest numbers."""
+"""Confidence: the evidence against hand-sized lists and plain loops, the fit against its own gradient, honest numbers."""
 
 from dataclasses import replace
 
@@ -8,83 +8,70 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from make_weights import fit_calibration
-from scipy.special import expit, logit
+from scipy.special import expit
 from scipy.stats import binomtest
 
 from ucvgl import metrics
 from ucvgl.locate import confidence as c
-from ucvgl.search import BothWays, both_ways
-
-LINE = np.array([[0.0, 0], [5, 0], [100, 0], [200, 0], [300, 0], [400, 0]])
-
-
-BOTH = BothWays(
-    torch.tensor([[0.9, 0.88, 0.7, 0.6, 0.5, 0.4], [0.5, 0.5, 0.4, 0.3, 0.2, 0.1]], dtype=torch.float64),
-    torch.tensor([[0, 1, 2, 3, 4, 5], [3, 2, 0, 1, 4, 5]]),
-    torch.zeros(6, 2),
-    torch.tensor([[1, 0], [0, 1], [0, 1], [1, 0], [0, 1], [0, 1]]),
-)
-
-# ------------------------------------------------------------------------------------------------------- the evidence
+from ucvgl.locate.search import calibration_path
+from ucvgl.reranking import csls_neighbours
+from ucvgl.search import BothWays
 
 
-def test_evidence_by_hand():
-    found = c.evidence(BOTH, LINE, np.array([0.75, 0.25]))
+def test_evidence_by_hand(monkeypatch):
+    line = np.array([[0.0, 0], [5, 0], [100, 0], [200, 0], [300, 0], [400, 0]])
+    lists = BothWays(
+        torch.tensor([[0.9, 0.88, 0.7, 0.6, 0.5, 0.4], [0.5, 0.5, 0.4, 0.3, 0.2, 0.1]], dtype=torch.float64),
+        torch.tensor([[0, 1, 2, 3, 4, 5], [3, 2, 0, 1, 4, 5]]), torch.zeros(6, 2),
+        torch.tensor([[1, 0], [0, 1], [0, 1], [1, 0], [0, 1], [0, 1]]),
+    )  # fmt: skip
+    monkeypatch.setattr(c, "csls_neighbours", lambda *_: lists)
+    all_alike = torch.ones(2, 1), torch.ones(6, 1)
+    found = c.evidence(*all_alike, line)
     # picture 0: the second candidate overlaps the first, so the margin is to the third; its candidate prefers picture 1
-    assert found.values[0] == pytest.approx([0.2, 0.75, 1 / 2, 1 / 4, 1 / 2])
+    assert found.values[0] == pytest.approx([0.2, 2 / 6, 1 / 2, 1 / 4, 1 / 2])
     # picture 1: a tie with a candidate elsewhere; a mutual match; the other four lie far away
-    assert found.values[1] == pytest.approx([0, 0.25, 1, 0, 1 / 2])
+    assert found.values[1] == pytest.approx([0, 1 / 6, 1, 0, 1 / 2])
     assert found.best.tolist() == [[0, 1, 2, 3, 4], [3, 2, 0, 1, 4]]
     assert found.distance_m.tolist() == [[0, 5, 100, 200, 300], [0, 100, 200, 195, 100]]
     assert found.score[0].tolist() == [0.9, 0.88, 0.7, 0.6, 0.5]
+    # a list that never leaves the place: the margin is what is sure
+    assert c.evidence(*all_alike, line / 100).values[0] == pytest.approx([0.5, 1, 0.5, 1, 0.5])
 
 
-def test_a_list_that_never_leaves_the_place_counts_what_is_sure():
-    assert c.evidence(BOTH, LINE / 100, np.ones(2)).values[0] == pytest.approx([0.5, 1, 0.5, 1, 0.5])
-
-
-def naive(both, where, ground, satellite):
-    rows = []
-    n, k = len(both.ground_index), min(c.NEIGHBOURS, len(where))
+def naive(ground, satellite, where):
+    n, k = len(ground), min(c.NEIGHBOURS, len(where))
+    both, rows = csls_neighbours(ground, satellite, k, min(c.PICTURES, n)), []
     for i in range(n):
-        index = both.ground_index[i, :k].tolist()
-        score = both.ground_score[i, :k].double().tolist()
+        index, score = both.ground_index[i].tolist(), both.ground_score[i].tolist()
         away = [float(np.linalg.norm(where[j] - where[index[0]])) for j in index]
         first = next((j for j in range(k) if away[j] > c.RADIUS_M), k - 1)
-        own = both.satellite_index[index[0], : c.PICTURES].tolist()
-        agree = [d <= c.NEAR_M for d in away[1:5]]
+        own = both.satellite_index[index[0]].tolist()
         likelihood = np.exp(c.SCALE * (satellite @ ground[i]).numpy())
-        likelihood /= likelihood.sum()
-        rows.append(
-            [
-                score[0] - score[first],
-                sum(
-                    likelihood[j] for j in range(len(where)) if np.linalg.norm(where[j] - where[index[0]]) <= c.BESIDE_M
-                ),
-                1 / (own.index(i) + 1) if i in own else 0,
-                sum(agree) / len(agree),
-            ]
-        )
+        beside = [j for j in range(len(where)) if np.linalg.norm(where[j] - where[index[0]]) <= c.BESIDE_M]
+        agree = [d <= c.NEAR_M for d in away[1:5]]
+        rows.append([score[0] - score[first], likelihood[beside].sum() / likelihood.sum(),
+                     1 / (own.index(i) + 1) if i in own else 0, sum(agree) / len(agree)])  # fmt: skip
     mutual = sum(row[2] == 1 for row in rows) / n
     return np.array([[*row, mutual] for row in rows])
 
 
 @given(st.integers(0, 10_000), st.integers(5, 12), st.integers(5, 40))
-def test_evidence_against_plain_loops_and_free_of_a_shift(seed, n, m):
+def test_evidence_against_plain_loops(seed, n, m):
     generator = torch.Generator().manual_seed(seed)
     ground, satellite = (torch.randn(size, 4, generator=generator, dtype=torch.float64) for size in (n, m))
     where = 90 * torch.rand(m, 2, generator=generator).numpy()
-    both = both_ways(ground, satellite, min(m, 22), min(n, 7))
-    mass = c.mass_beside(ground, satellite, where, both.ground_index[:, 0].numpy())
-    found = c.evidence(both, where, mass)
-    assert found.values == pytest.approx(naive(both, where, ground, satellite), abs=1e-9)
-    shifted = c.evidence(replace(both, ground_score=both.ground_score - 7), where, mass)
-    assert shifted.values == pytest.approx(found.values, abs=1e-9)
-    assert (found.values >= 0).all()
-    assert (found.values[:, 2:] <= 1).all()
+    found = c.evidence(ground, satellite, where)
+    assert found.values == pytest.approx(naive(ground, satellite, where), abs=1e-9)
 
 
-# ----------------------------------------------------------------------------------------------------- the calibration
+@pytest.mark.parametrize("searched", [False, True])
+@pytest.mark.parametrize("kind", ["panorama", "photo"])
+def test_the_committed_calibrations_load_and_fit_the_evidence(kind, searched):
+    found = c.load_calibration(calibration_path(kind, searched=searched))
+    assert len(found.weight) == len(c.FEATURES)
+    assert "old_town" in found.measured_on
+    assert ("searched for" in found.measured_on) == searched
 
 
 def fit(found, error_m, **settings):
@@ -113,76 +100,38 @@ def test_the_fit_is_where_the_published_loss_is_flat():
     assert w.grad.abs().max() < 1e-4
     assert (fitted.weight[3], fitted.sd[3]) == (0, 1)  # a feature that never varies says nothing
     assert c.probabilities(fitted, found).mean() == pytest.approx(float(y.mean()), abs=1e-6)
-    assert (fitted.pictures, fitted.right) == (300, int(y.sum()))
 
 
-def test_separable_pictures_keep_finite_weights_and_unknown_ones_are_left_out():
-    found, error_m = simulated(100, seed=4, weight=1000.0)
-    assert 1 < fit(found, error_m, names=("margin",)).weight[0] < 20
-    error_m[50:] = np.nan
-    assert fit(found, error_m, names=("margin",)).pictures == 50
-
-
-def test_later_counts_the_first_candidate_that_is_right_among_wrong_places():
-    at = np.array([0, 0, 1, 1, 2, 9, 4])  # right, right, second, second, third, nowhere, fifth
+def test_later_counts_the_first_candidate_that_is_right_among_wrong_places_and_unknown_ones_are_left_out():
+    at = np.array([0, 0, 1, 1, 2, 9, 4, np.nan])  # right, right, second, second, third, nowhere, fifth, unknown
     error_m = 100.0 * np.abs(np.arange(5) - at[:, None])
-    found = c.Evidence(
-        np.random.default_rng(0).random((7, 5)), np.tile(np.arange(5), (7, 1)), np.zeros((7, 5)), error_m
-    )
+    values = np.random.default_rng(0).random((8, 5))
+    found = c.Evidence(values, np.tile(np.arange(5), (8, 1)), np.zeros((8, 5)), error_m)
     # five wrong, and one more for caution
     assert fit(found, error_m).later == pytest.approx((2 / 6, 1 / 6, 0, 1 / 6))
 
 
-# --------------------------------------------------------------------------------------------------- a few known positions
-
-
-def fitted_on_a_test():
-    return fit(*simulated(200, seed=8))
-
-
-def test_no_known_position_changes_nothing():
-    before = fitted_on_a_test()
-    assert c.recalibrated(before, np.array([0.3, 0.4]), np.array([np.nan, np.nan])) == before
-
-
-def test_five_known_positions_do_not_decide():
-    before = fitted_on_a_test()
-    after = c.recalibrated(before, np.full(5, 0.9), np.zeros(5))
-    moved = expit(logit(0.9) / after.temperature + after.shift)
-    assert 0.3 < moved < 0.7
-    surer = c.recalibrated(before, np.full(5, 0.9), np.ones(5))
-    assert 0.9 < expit(logit(0.9) / surer.temperature + surer.shift) < 0.97
-
-
-def test_recalibration_is_where_its_loss_is_flat():
+def test_known_positions_correct_the_probabilities():
     rng = np.random.default_rng(10)
-    x, y = rng.normal(size=40), (rng.random(40) < 0.3).astype(float)
-    before = fitted_on_a_test()
-    after = c.recalibrated(before, expit(x), y)
-    again = c.recalibrated(replace(before, temperature=1.7, shift=0.4), expit(x), y)  # follows an earlier one
-    assert again.temperature == pytest.approx(1.7 * after.temperature)
-    assert again.shift == pytest.approx(0.4 / after.temperature + after.shift)
-
-    def loss(t, s):
-        a = x / t + s
-        return np.sum(np.log1p(np.exp(a)) - y * a) + np.log(t) ** 2 / (2 * 0.25**2) + s**2 / 2
-
-    best = loss(after.temperature, after.shift)
-    for step in (-1e-2, 1e-2):
-        assert best < loss(after.temperature + step, after.shift)
-        assert best < loss(after.temperature, after.shift + step)
+    p = expit(rng.normal(size=400))
+    right = (rng.random(400) < expit(0.5 * np.log(p / (1 - p)) - 1)).astype(float)
+    right[200:] = np.nan
+    after = c.recalibrated(p, right)
+    assert after[:200].mean() == pytest.approx(right[:200].mean(), abs=0.01)
+    assert metrics.calibration_error(after, right) < metrics.calibration_error(p, right) / 2
+    assert (np.argsort(after) == np.argsort(p)).all()
+    for same in (0.0, 1.0):  # all are wrong, or right
+        after = c.recalibrated(p, np.where(np.arange(400) < 20, same, np.nan))
+        assert abs(after - same).max() < 0.2
 
 
-# ------------------------------------------------------------------------------------------------------------- the radius
-
-
-def one_place(distances, later=(0.5, 0.0, 0.2, 0.0)):
+def one_place(distances, later):
     found = c.Evidence(np.zeros((1, 5)), np.arange(5)[None], np.zeros((1, 5)), np.array([distances]))
-    return replace(fitted_on_a_test(), later=later), found
+    return replace(fit(*simulated(50, seed=8)), later=later), found
 
 
 def test_radius_by_hand():
-    fitted, found = one_place([0.0, 20.0, 5.0, 300.0, 1.0])
+    fitted, found = one_place([0.0, 20.0, 5.0, 300.0, 1.0], (0.5, 0.0, 0.2, 0.0))
     for p, level, metres in [
         (0.6, 0.5, 10), (0.4, 0.5, 30), (0.4, 0.7, 30), (0.4, 0.8, 310), (0.4, 0.83, np.inf), (0.9, 0.9, 10)
     ]:  # fmt: skip
@@ -192,22 +141,11 @@ def test_radius_by_hand():
 @given(st.integers(0, 1000), st.floats(0.05, 0.9))
 def test_a_radius_grows_with_the_level_and_shrinks_with_the_probability(seed, p):
     rng = np.random.default_rng(seed)
-    fitted, found = one_place([0.0, *rng.uniform(0, 100, 4)], later=(0.3, 0.2, 0.1, 0.1))
+    fitted, found = one_place([0.0, *rng.uniform(0, 100, 4)], (0.3, 0.2, 0.1, 0.1))
     at = [c.radius(fitted, found, np.array([p]), level)[0] for level in (0.1, 0.5, 0.7, 0.9)]
     assert at == sorted(at)
     assert at[0] >= 10
     assert c.radius(fitted, found, np.array([p + 0.05]), 0.5)[0] <= at[1]
-
-
-# ------------------------------------------------------------------------------------------------------ how good is it
-
-
-def test_calibration_error_by_hand():
-    p, y = np.array([0.1, 0.1, 0.9, 0.9]), np.array([0, 0, 1, 1])
-    assert metrics.calibration_error(p, y, bins=2) == pytest.approx(0.1)
-    assert metrics.calibration_error(p, 1 - y, bins=2) == pytest.approx(0.9)
-    assert metrics.calibration_error(p, y, bins=1) == pytest.approx(0)  # 0.5 claimed, 0.5 true
-    assert metrics.calibration_error(np.full(4, 0.5), y) == pytest.approx(0)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 12))
@@ -219,8 +157,6 @@ def test_bins_against_a_plain_split_of_the_sorted(seed, n, bins):
         groups.setdefault(rank * bins // n, []).append(i)
     expected = sum(len(g) / n * abs(p[g].mean() - y[g].mean()) for g in groups.values())
     assert metrics.calibration_error(p, y, bins) == pytest.approx(expected)
-    order = rng.permutation(n)
-    assert metrics.calibration_error(p[order], y[order], bins) == pytest.approx(expected)
     table = metrics.reliability(p, y, bins)
     assert table["pictures"].sum() == n
     assert table["pictures"].max() - table["pictures"].min() <= 1
@@ -230,20 +166,12 @@ def test_bins_against_a_plain_split_of_the_sorted(seed, n, bins):
         assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high), abs=1e-6)
 
 
-def test_equal_probabilities_share_a_bin_whatever_their_order():
-    p, y = np.array([0.5] * 6 + [0.9] * 2), np.array([1, 1, 1, 0, 0, 0, 1, 1])
-    for order in (np.arange(8), np.arange(8)[::-1]):
-        assert metrics.reliability(p[order], y[order], 4)["pictures"].tolist() == [6, 2]
-
-
 def test_precision_at_a_threshold_leaves_unknown_ones_out():
     p, y = np.array([0.9, 0.8, 0.7, 0.2, 0.95]), np.array([1, 0, 1, 0, np.nan])
     found = metrics.claimed_and_true_precision(p, y, 0.7)
     assert (found.placed, found.share) == (3, 0.75)
     assert (found.claimed, found.true) == pytest.approx((0.8, 2 / 3))
-    none = metrics.claimed_and_true_precision(p, y, 0.99)
-    assert none.placed == 0
-    assert np.isnan([none.claimed, none.true]).all()
+    assert metrics.claimed_and_true_precision(p, y, 0.99).placed == 0
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0.01, 1))

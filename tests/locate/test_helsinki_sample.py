@@ -1,6 +1,5 @@
 """`ucvgl locate` on ten real photos and tiles of Helsinki: it runs and says what it took for granted; no accuracy is claimed."""
 
-import csv
 import shutil
 from pathlib import Path
 
@@ -19,20 +18,19 @@ def helsinki(tmp_path: Path) -> Path:
     sample = paths.samples() / "helsinki"
     if not sample.exists():
         pytest.skip(f"no sample data: {sample} is absent (set UCVGL_SAMPLES)")
-    with (sample / "CVH3D_validation_set.csv").open(encoding="utf-8", newline="") as file:
-        known = {row["Grd_ID"]: row for row in csv.DictReader(file)}
-    ground, tiles = (["file,heading_deg"], ["file,latitude,longitude,span_m"])
+    known = pd.read_csv(sample / "CVH3D_validation_set.csv", dtype=str).set_index("Grd_ID")
     for name in ("ground", "tiles"):
         (tmp_path / name).mkdir()
     for folder in sorted((sample / "samples").iterdir()):
-        row = known[folder.name]
         shutil.copy(folder / f"{folder.name}.jpg", tmp_path / "ground")
         shutil.copy(folder / f"{folder.name}_sat.jpg", tmp_path / "tiles")
-        ground.append(f"{folder.name}.jpg,{row['Compass_angle']}")
-        # where in its tile a photo was taken is not said: the tile is put around it, which is why nothing is measured
-        tiles.append(f"{folder.name}_sat.jpg,{row['Latitude']},{row['Longitude']},{TILE_M:g}")
-    (tmp_path / "ground.csv").write_text("\n".join(ground), encoding="utf-8")
-    (tmp_path / "tiles.csv").write_text("\n".join(tiles), encoding="utf-8")
+    some = known.loc[[path.stem for path in sorted((tmp_path / "ground").iterdir())]]
+    some.rename(columns={"Compass_angle": "heading_deg"})["heading_deg"].rename_axis("file").to_csv(
+        tmp_path / "ground.csv"
+    )
+    # where in its tile a photo was taken is not said: the tile is put around it, which is why nothing is measured
+    tiles = some[["Latitude", "Longitude"]].rename(columns=str.lower, index="{}_sat".format).assign(span_m=TILE_M)
+    tiles.rename_axis("file").to_csv(tmp_path / "tiles.csv")
     return tmp_path
 
 

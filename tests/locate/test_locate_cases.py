@@ -24,9 +24,11 @@ from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.locate import inputs, rasters
 from ucvgl.locate.candidates import cut
+from ucvgl.locate.confidence import load_calibration
 from ucvgl.locate.inputs import Request
 from ucvgl.locate.pictures import BY_SHAPE, MAGNETIC, UNREFERENCED, check_ground, fov_from_35mm
-from ucvgl.locate.report import Outcome, write_report
+from ucvgl.locate.run import Outcome, write_report
+from ucvgl.locate.search import calibration_path
 from ucvgl.locate.tiles import from_degrees, open_mosaic
 from ucvgl.locate.views import StreetConfig, north_up, read_picture
 from ucvgl.positions import haversine
@@ -484,7 +486,6 @@ def test_same_names(tmp_path, made):
     for option, header, row in (
         ("ground_table", "heading_deg", "90"),
         ("truth", "latitude,longitude", "46.2,7.4"),
-        ("labels", "latitude,longitude", "46.2,7.4"),
     ):  # fmt: skip
         table.write_text(f"file,{header}\n0001.jpg,{row}\n0002.jpg,{row}\n")
         with pytest.raises(InputError, match=says):
@@ -505,12 +506,11 @@ def test_truth_swapped(tmp_path, made):
         ("46.2,7.4", None),
     ):  # fmt: skip
         table.write_text(f"file,latitude,longitude\np.jpg,{row}\n")
-        for option in ("truth", "labels"):
-            if says is None:
-                assert len(getattr(made(tmp_path, **{option: table}, epochs=1), option)) == 1
-                continue
-            with pytest.raises(InputError, match=says):
-                made(tmp_path, **{option: table}, epochs=1)
+        if says is None:
+            assert len(made(tmp_path, truth=table).truth) == 1
+            continue
+        with pytest.raises(InputError, match=says):
+            made(tmp_path, truth=table)
     g.pyramid(tmp_path / "esri", ZYX)
     with pytest.raises(InputError, match="--scheme"):
         made(tmp_path, truth=table, tiles=tmp_path / "esri")
@@ -582,9 +582,10 @@ def made(encoders):
 
 
 def assumptions(seen, root):
-    found = type("Found", (), {"kind": "panorama", "known": torch.tensor([True]), "rounds": []})
+    calibration = load_calibration(calibration_path("panorama", searched=False))
+    found = type("Found", (), {"known": torch.tensor([True]), "rounds": [], "calibration": calibration})
     request = Request(root / "ground", root / "tiles", root / "out", epochs=0)
-    write_report(Outcome(root, "", replace(seen, request=request), {"panorama": found}, g.table(), None, 0, {}))
+    write_report(Outcome(root, "", replace(seen, request=request), {"panorama": found}, g.table(), None, 0.0))
     return (root / "report.md").read_text(encoding="utf-8").splitlines()
 
 

@@ -1,7 +1,6 @@
 """map.html: whole in itself, safe from names, small enough; its script's arithmetic and clicks in node, where there is one."""
 
 import base64
-import hashlib
 import io
 import json
 import re
@@ -13,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 from geo_inputs import at, place, table
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
 from PIL import Image
 
 from ucvgl.locate import map_page as m
@@ -35,7 +32,7 @@ def grey(value=100, height=8, width=8):
 
 
 def page(*places, **changes):
-    background = m.Background(grey(9, 20, 60), *at(-100, -100), *at(500, 100))
+    background = grey(9, 20, 60), [at(-100, -100), at(500, 100)]
     given = {"title": "A test", "ground": lambda i: grey(10 * i, 16, 32), "top": lambda i: grey(10 * i + 1),
              "tile": lambda name: grey(7)}  # fmt: skip
     return m.map_page(table(*places or PLACES), background, **{**given, **changes})
@@ -69,9 +66,6 @@ def decoded(text):
     return np.array(Image.open(io.BytesIO(base64.b64decode(text))))
 
 
-# ------------------------------------------------------------------------------------------------------------ the page
-
-
 def test_places_pictures_and_mosaic_are_all_in_it():
     seen = Seen(page())
     data, pictures = json.loads(seen.of("data")), json.loads(seen.of("pictures"))
@@ -79,16 +73,15 @@ def test_places_pictures_and_mosaic_are_all_in_it():
     first = data["places"][0]
     assert (first["latitude"], first["longitude"], first["probability"]) == (*at(0, 0), 0.2)
     assert (first["radius_m"], first["radius_90_m"], first["heading_deg"]) == (10, None, 90)
-    assert first["notes"] == ["dark", "tilted"]
-    assert data["tiles"] == ["t0", "t1", "t2", EVIL]
-    assert [best["tile"] for best in data["places"][2]["candidates"]] == [2, 3]
-    assert [len(pictures[kind]) for kind in ("ground", "top", "tile")] == [3, 3, 4]
+    assert first["notes"] == "dark; tilted"
+    assert [best["tile"] for best in data["places"][2]["candidates"]] == ["t2", EVIL]
+    assert [len(pictures[kind]) for kind in ("ground", "top")] == [3, 3]
+    assert list(pictures["tile"]) == ["t0", "t1", "t2", EVIL]
     for i in range(3):
         assert decoded(pictures["ground"][i]).shape == (16, 32, 3)
         assert abs(decoded(pictures["ground"][i]).astype(int) - 10 * i).max() <= 3
-    source = data["background"]["src"]
-    assert decoded(source.removeprefix("data:image/webp;base64,")).shape == (20, 60, 3)
-    assert data["background"]["south"] == at(-100, -100)[0]
+    assert decoded(data["background"].removeprefix("data:image/webp;base64,")).shape == (20, 60, 3)
+    assert data["bounds"] == [list(at(-100, -100)), list(at(500, 100))]
 
 
 def test_names_and_titles_are_data_never_markup():
@@ -103,73 +96,32 @@ def test_names_and_titles_are_data_never_markup():
     assert not set("<>&\u2028") & set(data)
 
 
-def test_the_policy_admits_this_script_this_style_and_no_network():
+def test_nothing_is_asked_of_any_network():
     text = page()
-    seen = Seen(text)
-    policy = next(a["content"] for t, a in seen.elements if a.get("http-equiv") == "Content-Security-Policy")
-    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
-    assert rules["default-src"] == "'none'"
-    assert rules["img-src"] == "data:"
-    for kind, tag in (("script-src", "script"), ("style-src", "style")):
-        inside = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-        assert len(inside) == 1
-        digest = base64.b64encode(hashlib.sha256(inside[0].encode()).digest()).decode()
-        assert rules[kind] == f"'sha256-{digest}'"
-    assert "unsafe" not in policy
-    assert not [
-        a for _, a in seen.elements if any(key in ("src", "href", "style") or key.startswith("on") for key in a)
-    ]
-    # Leaflet's home, two reports of browsers' faults, and the name of SVG's elements: nothing that is asked for
+    asks = [a for _, a in Seen(text).elements if any(key in ("src", "href", "style") or key[:2] == "on" for key in a)]
+    assert not asks
+    # Leaflet's home, two reports of browsers' faults, and the name of SVG's elements
     home = ("leafletjs.com", "bugzilla.mozilla.org", "bugs.chromium.org", "www.w3.org")
     assert set(re.findall(r"https?://([\w.]+)", text)) == set(home)
-    assert "url(" not in text.replace("url(images/", "").replace(
-        "url(#default#VML)", ""
-    )  # of icons that are never shown
+    icons = text.replace("url(images/", "").replace("url(#default#VML)", "")  # which are never shown
+    assert "url(" not in icons
     licence = m.Path(m.__file__).parent / "leaflet" / "LICENSE"
     assert "Redistribution and use in source and binary forms" in licence.read_text(encoding="utf-8")
 
 
-def test_the_scale_is_plasma_and_its_lightness_only_grows():
-    assert [to_hex(colormaps["plasma"](i / 10)) for i in range(11)] == list(m.SCALE)
-    light = [np.dot([int(c[i : i + 2], 16) for i in (1, 3, 5)], (0.2126, 0.7152, 0.0722)) for c in m.SCALE]
-    assert light == sorted(light)
-
-
-# ------------------------------------------------------------------------------------------------------------- the size
-
-
-def test_pictures_are_no_larger_than_asked_for_and_keep_their_shape(monkeypatch):
-    monkeypatch.setattr(m, "GROUND_PX", 50)
-    monkeypatch.setattr(m, "BACKGROUND_PX", 30)
-    seen = Seen(page(place("a"), ground=lambda i: grey(5, 100, 200)))
-    assert decoded(json.loads(seen.of("pictures"))["ground"][0]).shape == (25, 50, 3)
-    source = json.loads(seen.of("data"))["background"]["src"].partition(",")[2]
-    assert decoded(source).shape == (10, 30, 3)
-
-
-def test_more_places_have_smaller_pictures_and_then_no_more_of_them(monkeypatch):
+def test_pictures_are_no_larger_than_asked_for_and_those_of_many_places_smaller(monkeypatch):
     monkeypatch.setattr(m, "FULL", 4)
-    for count, width in ((4, 256), (9, 171), (60, 115)):
-        places = [place(f"{i}.jpg", others=[(f"{i}-{j}", 9, j) for j in range(4)], tile=f"{i}") for i in range(count)]
-        kept = json.loads(Seen(page(*places, ground=lambda i: grey(5, 128, 256))).of("pictures"))
-        assert {decoded(text).shape[1] for text in kept["ground"] if text} == {width}
-        there = [text is not None for text in kept["ground"]]
-        assert there == [text is not None for text in kept["top"]] == [text is not None for text in kept["tile"][::5]]
-        assert sum(there) == min(count, 20)
-        assert there == sorted(there, reverse=True)
-
-
-# ----------------------------------------------------------------------------------------------------------- the script
+    monkeypatch.setattr(m, "BACKGROUND_PX", 30)
+    for count, shape in ((4, (128, 256, 3)), (9, (86, 171, 3))):
+        seen = Seen(page(*(place(f"{i}.jpg") for i in range(count)), ground=lambda i: grey(5, 200, 400)))
+        assert {decoded(text).shape for text in json.loads(seen.of("pictures"))["ground"]} == {shape}
+        assert decoded(json.loads(seen.of("data"))["background"].partition(",")[2]).shape == (10, 30, 3)
 
 
 def node(code):
     script = m.Path(m.__file__).with_name("map_page.js")
-    done = subprocess.run(
-        ["node", "-e", f"const m = require({json.dumps(str(script))});\n{code}"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command = ["node", "-e", f"const m = require({json.dumps(str(script))});\n{code}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

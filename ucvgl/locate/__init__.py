@@ -9,9 +9,10 @@ try:
     import jinja2  # noqa: F401
     import morecantile  # noqa: F401
     import rasterio  # noqa: F401
+    import sklearn  # noqa: F401
 except ImportError as error:
     raise InputError(
-        "ucvgl locate", expected="the packages of the extra 'geo' (rasterio, morecantile, jinja2)",
+        "ucvgl locate", expected="the packages of the extra 'geo' (rasterio, morecantile, scikit-learn, jinja2)",
         found=f"no {error.name}", todo="Install them: pip install 'ucvgl[geo]', or in a clone pip install -e '.[geo]'.",
     ) from error  # fmt: skip
 

@@ -1,7 +1,6 @@
 """Encoders for somebody's own imagery: begun with given ones, and trained on it without a label.
 
-UCVGL's step 5 with no truth anywhere: the epoch kept is the one in which most pictures and candidates choose each other,
-and the encoders as they came are among those to choose from.
+UCVGL's step 5 with no truth anywhere; where fewer pictures and candidates choose each other after it, nothing changes.
 """
 
 import hashlib
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from ucvgl.augment import PlacementJitter
 from ucvgl.data.container import Dataset
@@ -27,11 +25,7 @@ from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels, quality
 from ucvgl.training import TrainingConfig
 
 WORLD_WEIGHTS = Path(__file__).parents[1] / "weights" / "world.safetensors"  # of scripts/make_weights.py
-
 EPOCHS = 10  # of training on one's own imagery
-# of a round, all but the first and the last without a label (`pseudo_labels.quality`): pseudo-labels it trained on, None where it
-# only measured; 0 to 1; a cosine; 0 to 1; skewness, about 0 where all candidates are found equally often; what it took
-MEASURES = ("labels", "mutual_rate", "mean_margin", "cycle", "hubness", "seconds")
 
 
 @dataclass(frozen=True)
@@ -42,8 +36,7 @@ class AdaptConfig:
     start_digest: str  # of that file, so that another file under its name is another training
     given: Literal["top view", "panorama"] = "top view"  # what the ground encoder reads
     epochs: int = EPOCHS  # of step 5; 0 leaves the encoders as they come
-    # of step 5; gentler than from scratch (2e-3), since the encoders know something already
-    learning_rate: float = 2e-4
+    learning_rate: float = 2e-4  # gentler than from scratch (2e-3), since the encoders know something already
     batch_size: int = 64  # pairs
     # part of the mutual matches that is believed at first, the best margins; it grows to all. UCVGL's threshold is for
     # one kind of encoder; candidates that overlap have small margins in any. In a city of the world 83 % of a tenth
@@ -64,51 +57,41 @@ def starting_model(config: AdaptConfig) -> tuple[TwoViewEncoder, Pretraining]:
 
 
 def adapt(
-    model: TwoViewEncoder, start: Pretraining, images: Dataset, config: AdaptConfig, given: Tensor | None = None, *,
-    came: Descriptors, progress: bool = True,
+    model: TwoViewEncoder, start: Pretraining, images: Dataset, config: AdaptConfig, came: Descriptors, *,
+    progress: bool = True,
 ) -> tuple[TwoViewEncoder, list[dict[str, Any]]]:  # fmt: skip
-    """The encoders after training on these images, from the run cache.
+    """The encoders of `starting_model`, whose descriptors of the images are `came`, or a copy trained on these.
 
-    Args:
-        model: to begin with; left as it is.
-        start: how it is used.
-        images: N pictures and M candidates; nothing says which belong together.
-        config: how long.
-        given: (N,) int64 candidates of pictures whose place is known, -1 elsewhere: semi-supervised; None: none is.
-        came: the images' descriptors by these encoders.
-        progress: show bars.
-
-    Returns:
-        the encoders, on the GPU if there is one, and the name and MEASURES of a round for them as they came and for each epoch.
+    From the run cache. Beside them a round for those that came and one for each epoch: its name, how many pseudo-labels
+    it trained on (None: it only measured), `pseudo_labels.quality`, and seconds.
     """
     before = quality(neighbours(came))
-    rows: list[dict[str, Any]] = []
-    if config.epochs > 0:
-        known = torch.full((len(images),), -1) if given is None else given
-        training = TrainingConfig(
-            epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate, weight_decay=0.05,
-            warmup_epochs=0.5, clip_norm=5.0, seed=config.seed,
-        )  # fmt: skip
-        steps = Curriculum(
-            start, training=training, smoothing=0.2,
-            rule=MiningRule(threshold=0.0, keep=config.keep), warmup=0, augmentation=SMALL_AUGMENTATION,
-            placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), seed=config.seed,
-        )  # fmt: skip
-        learner = deepcopy(model)
+    rounds = [{"name": "as they came", "labels": None, **before, "seconds": 0.0}]
+    if config.epochs == 0:
+        return model, rounds
+    training = TrainingConfig(
+        epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate, weight_decay=0.05,
+        warmup_epochs=0.5, clip_norm=5.0, seed=config.seed,
+    )  # fmt: skip
+    steps = Curriculum(
+        start, training=training, smoothing=0.2, rule=MiningRule(threshold=0.0, keep=config.keep), warmup=0,
+        placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), augmentation=SMALL_AUGMENTATION,
+        seed=config.seed,
+    )  # fmt: skip
+    learner, given = deepcopy(model), torch.full((len(images),), -1)  # no label is given
 
-        def compute(folder: Path) -> dict[str, Any]:
-            with suppress(NoPseudoLabels):  # nothing matches: the encoders stay as they came, and the report says so
-                return {"rows": train_on_pseudo_labels(
-                    learner, images, steps, folder, given=known, truth=None, progress=progress
-                )}  # fmt: skip
-            return {"rows": []}
+    def compute(folder: Path) -> dict[str, Any]:
+        rows = []
+        with suppress(NoPseudoLabels):  # nothing matches: the encoders stay as they came, and the report says so
+            rows = train_on_pseudo_labels(learner, images, steps, folder, given=given, truth=None, progress=progress)
+        return {"rows": rows}
 
-        labels = hashlib.sha256(known.numpy().tobytes()).hexdigest()[:12]
-        stage = run_stage("adapt", config, f"{images.digest()}+{labels}", compute)
-        rows = stage.numbers["rows"]
-        if rows and rows[-1][CHOSEN_BY] >= before[CHOSEN_BY]:
-            load_model(learner, stage.folder / BEST)
-            model = learner.eval()
-    named = {"as they came": {"labels": None, "seconds": 0.0, **before}}
-    named |= {f"epoch {number}": row | {"labels": int(row["labels"])} for number, row in enumerate(rows, 1)}
-    return model, [{"name": name, **{key: row[key] for key in MEASURES}} for name, row in named.items()]
+    digest = hashlib.sha256(given.numpy().tobytes()).hexdigest()[:12]
+    stage = run_stage("adapt", config, f"{images.digest()}+{digest}", compute)
+    for epoch, row in enumerate(stage.numbers["rows"], 1):
+        measured = {key: row[key] for key in before}
+        rounds.append({"name": f"epoch {epoch}", "labels": int(row["labels"]), **measured, "seconds": row["seconds"]})
+    if len(rounds) > 1 and rounds[-1][CHOSEN_BY] >= before[CHOSEN_BY]:
+        load_model(learner, stage.folder / BEST)
+        model = learner.eval()
+    return model, rounds

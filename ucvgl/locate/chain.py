@@ -1,10 +1,9 @@
-"""Pictures of one drive, placed together: a hidden Markov chain on the grid of candidates.
+"""Pictures of one drive, placed together: a hidden Markov chain on the grid of candidates. Ours.
 
-Ours. The state of a picture is the candidate x nearest to it. What it says itself is a softmax of its cosines s(x):
-p(picture | x) ~ exp(scale s(x)). Until the next picture the camera moves no farther than its speed allows, to any candidate
-in a disc with the same probability; with LEAK it may be anywhere, as after a gap in the drive. Forward-backward (Rabiner
-1989, section III.A) then gives p(x | all pictures) of each picture, exactly. A sum over a disc is a convolution, so a step
-takes O(M log M) for M candidates, however far it reaches.
+The state of a picture is the candidate x nearest to it, and p(picture | x) ~ exp(scale s(x)) for its cosines s(x).
+Until the next picture the camera moves to any candidate in a disc, as its speed allows, with the same probability; with
+LEAK it may be anywhere, as after a gap. Forward-backward (Rabiner 1989, section III.A) then gives p(x | all pictures).
+A sum over a disc is a convolution, so a step takes O(M log M) for M candidates, however far it reaches.
 """
 
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.signal import fftconvolve
+from scipy.special import softmax
 
 from ucvgl.errors import InputError
 from ucvgl.locate.candidates import Candidates
@@ -26,29 +26,27 @@ def cells_of(centre_m: np.ndarray, stride_m: float) -> np.ndarray:
     return np.round((centre_m - centre_m.min(0)) / stride_m).astype(int)
 
 
-def softmax(cosines: np.ndarray, scale: float) -> np.ndarray:
-    """(N, M) probability of each candidate for each picture alone."""
-    value = np.exp(scale * (cosines - cosines.max(1, keepdims=True)))
-    return value / value.sum(1, keepdims=True)
+def _spread(values: np.ndarray, cells: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Values (N, M) of candidates in cells (M, 2), each the sum over those around it, weighted by a kernel in cells."""
+    at = tuple(cells.T)
+    sheet = np.zeros((len(values), *(cells.max(0) + 1)))
+    sheet[:, *at] = values
+    return fftconvolve(sheet, kernel[None], mode="same", axes=(1, 2))[:, *at].clip(min=0)
 
 
 def forward_backward(likelihood: np.ndarray, cells: np.ndarray, reach: np.ndarray, leak: float = LEAK) -> np.ndarray:
     """(N, M) probability of each candidate for each picture, given all pictures of the drive.
 
-    Args:
-        likelihood: (N, M) of each picture alone, in the drive's order, up to a factor for each.
-        cells: (M, 2) of the candidates.
-        reach: (N - 1,) in cells, how far the camera may have moved between two pictures.
-        leak: probability that it is anywhere instead.
+    likelihood: (N, M) of each picture alone, in the drive's order; cells: (M, 2) of the candidates; reach: (N - 1,) how
+    many the camera may have moved between two pictures; leak: the probability that it is anywhere instead.
     """
-    at, shape, count = tuple(cells.T), tuple(cells.max(0) + 1), len(cells)
+    count = len(cells)
 
     def within(values: np.ndarray, radius: float) -> np.ndarray:
         """Sums of values (M,) over the disc around each candidate."""
-        sheet = np.zeros(shape)
-        sheet[at] = values
-        side = np.arange(-int(min(radius, max(shape))), int(min(radius, max(shape))) + 1)
-        return fftconvolve(sheet, np.hypot(side[:, None], side) <= radius, mode="same")[at].clip(min=0)
+        widest = int(min(radius, cells.max() + 1))
+        side = np.arange(-widest, widest + 1)
+        return _spread(values[None], cells, np.hypot(side[:, None], side) <= radius)[0]
 
     sizes = {radius: within(np.ones(count), radius).round() for radius in np.unique(reach)}
     ahead, behind = likelihood.astype(np.float64), np.ones(likelihood.shape)
@@ -67,21 +65,13 @@ def forward_backward(likelihood: np.ndarray, cells: np.ndarray, reach: np.ndarra
 def drive_order(
     pictures: Sequence[Picture], by: Literal["time", "name"], speed_m_s: float, step_m: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The order (N,) of pictures, and how far (N - 1,) metres the camera may have moved between two of them.
+    """The order (N,) of a drive's pictures, and how far (N - 1,) metres the camera may have moved between two of them.
 
-    Args:
-        pictures: of one drive.
-        by: their order: EXIF's time stamps, or their names.
-        speed_m_s: at most, between two time stamps.
-        step_m: at most, between two pictures in the order of their names.
-
-    Raises:
-        InputError: a picture without a time stamp, where these order them.
+    By EXIF's time stamps, at most at a speed; or by names, at most a step each. InputError: a time stamp is missing.
     """
     if by == "name":
         return np.argsort([p.file for p in pictures], kind="stable"), np.full(len(pictures) - 1, step_m)
-    without = [p.file for p in pictures if p.taken_s is None]
-    if without:
+    if without := [p.file for p in pictures if p.taken_s is None]:
         raise InputError("--drive time", expected="a time stamp (EXIF DateTimeOriginal) in every picture",
                          found=f"{len(without):,} without, such as {without[0]}",
                          todo="Say --drive name, if their names are in order.")  # fmt: skip
@@ -97,7 +87,7 @@ def place_together(
     centre_m, stride_m = candidates.centre_m, candidates.stride_m
     # candidates nearest to two places may lie a diagonal of the grid farther apart than these
     reach = reach_m / stride_m + np.sqrt(2)
-    posterior = forward_backward(softmax(cosines[order], scale), cells_of(centre_m, stride_m), reach)
+    posterior = forward_backward(softmax(scale * cosines[order], axis=1), cells_of(centre_m, stride_m), reach)
     return place_drive(posterior[np.argsort(order)], centre_m, stride_m)
 
 
@@ -110,14 +100,13 @@ def place_drive(posterior: np.ndarray, centre_m: np.ndarray, stride_m: float) ->
     reach = int(RADIUS_M / stride_m) + 1
     away = (stride_m * np.arange(-reach, reach + 1)[:, None] + steps).ravel()  # of points in the cells around
     part = (np.hypot(away[:, None], away) <= RADIUS_M).reshape(2 * reach + 1, 20, -1, 20).mean((1, 3))
-    at = tuple(cells_of(centre_m, stride_m).T)
-    sheet = np.zeros((len(posterior), *(np.max(at, 1) + 1)))
-    sheet[:, *at] = posterior
-    near = fftconvolve(sheet, part[None], mode="same", axes=(1, 2))[:, *at].clip(0, 1)  # (N, M)
+    near = _spread(posterior, cells_of(centre_m, stride_m), part).clip(max=1)  # (N, M)
     best = np.argsort(-near, axis=1, kind="stable")[:, :BEST]
     score = np.take_along_axis(near, best, 1)
-    away = np.hypot(*np.moveaxis(centre_m - centre_m[best[:, :1]], -1, 0))  # (N, M)
+
+    away = np.linalg.norm(centre_m - centre_m[best[:, :1]], axis=-1)  # (N, M)
     order = np.argsort(away, axis=1, kind="stable")
-    gathered = np.take_along_axis(posterior, order, 1).cumsum(1)[:, :, None] < LEVELS  # (N, M, 2)
-    reached = np.take_along_axis(away, np.take_along_axis(order, gathered.sum(1).clip(max=len(centre_m) - 1), 1), 1)
-    return Placement(best, score, np.take_along_axis(away, best, 1), score[:, 0], reached.clip(min=RADIUS_M))
+    gathered = np.take_along_axis(posterior, order, 1).cumsum(1)
+    reached = [(gathered < level).sum(1).clip(max=len(centre_m) - 1) for level in LEVELS]  # places in the order
+    radii = np.take_along_axis(np.take_along_axis(away, order, 1), np.stack(reached, 1), 1)
+    return Placement(best, score, np.take_along_axis(away, best, 1), score[:, 0], radii.clip(min=RADIUS_M))

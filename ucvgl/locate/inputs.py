@@ -41,7 +41,6 @@ class Request:
     epochs: int = EPOCHS  # of training on this imagery; 0: none
     turns: int = 24  # headings tried, a multiple of 4; 24 are 15 degrees apart, the encoders bear half
     truth: Path | None = None  # CSV of known positions, to evaluate by
-    labels: Path | None = None  # CSV of known positions, to train on
     seed: int = 0  # of everything random
     drive: Literal["time", "name"] | None = (
         None  # pictures of one drive, placed together in that order; None: each alone
@@ -54,11 +53,6 @@ class Request:
             raise InputError("turns", expected="a multiple of 4", found=self.turns, todo="24 are 15 degrees apart.")
         check_number("speed_m_s", self.speed_m_s, unit="m/s", low=0)
         check_number("step_m", self.step_m, unit="m", low=0)
-        if self.labels is not None and self.epochs == 0:
-            raise InputError(
-                "--labels", expected="epochs to train on them", found="--epochs 0",
-                todo="Give one or more, or give the positions as --truth, to evaluate by.",
-            )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +66,6 @@ class Inputs:
     adapt: AdaptConfig  # where the encoders come from, and how they are trained on this imagery
     street: StreetConfig  # what is made of a picture
     truth: Truth
-    labels: Truth
 
     @property
     def kinds(self) -> list[Kind]:
@@ -116,13 +109,11 @@ def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
     if request.drive is not None:
         drive_order(ground.usable, request.drive, request.speed_m_s, request.step_m)  # told now, not after the training
     names = [picture.file for picture in ground.usable]
-    tables = (request.truth, request.labels)
-    truth, labels = ({} if path is None else read_truth(path, names) for path in tables)
+    truth = {} if request.truth is None else read_truth(request.truth, names)
     tiles = open_mosaic(
         request.tiles, request.tiles_table, scheme=request.scheme, zoom=request.zoom, epsg=request.epsg,
         progress=progress,
     )  # fmt: skip
-    for path, known in zip(tables, (truth, labels), strict=True):
-        check_near(known, tiles.positions, path or "")
+    check_near(truth, tiles.positions, request.truth or "")
     candidates = cut(tiles, request.span_m, request.stride_m, tile_px)
-    return Inputs(request, ground, tiles, candidates, adapt, street, truth, labels)
+    return Inputs(request, ground, tiles, candidates, adapt, street, truth)

@@ -1,8 +1,7 @@
 """Pictures on the map: what `ucvgl locate` found, as a table, GeoJSON and GeoPackage, and how far off it was.
 
-A table of places has a row a picture and the columns of positions.csv. All positions here are WGS84, latitude and longitude in
-degrees. Files are written whole or not at all, into a folder that is marked as ours; a folder that holds something else is
-left alone. Truth enters in `compare` alone.
+A table of places has a row a picture and the columns of positions.csv. All positions here are WGS84, in degrees. Files
+are written whole or not at all, into a folder that is marked as ours; one that holds something else is left alone.
 """
 
 import csv
@@ -12,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyproj import CRS
 
 from ucvgl.data.files import read_position_table, table_rows
 from ucvgl.data.folders import looks_swapped
@@ -29,41 +28,34 @@ from ucvgl.paths import write_json, write_text
 from ucvgl.positions import Positions, Wgs84, haversine
 
 MARK = ".ucvgl-located.json"
-ANOTHER = "Choose another folder, or empty this one."
-MARKED = {"made_by": "ucvgl locate", "version": 1}
 NO_HEADING = "heading searched for"
-# of a picture: its file's name, the place, the probability that the truth is within RADIUS_M, metres within which it is with
-# 50 and 90 % (empty: the evidence does not say), the heading of its centre, and what a reader should know, joined by "; "
+# of a picture: its file's name, the place, the probability that the truth is within RADIUS_M, metres within which it is
+# with 50 and 90 % (empty: not known), the heading of its centre, and what a reader should know, joined by "; "
 COLUMNS = ("picture", "latitude", "longitude", "probability", "radius_m", "radius_90_m", "heading_deg", "notes")
-# of its best candidates, the first being the place: the score is a similarity, or of a drive the probability that the picture
-# was taken within RADIUS_M; the distance is that from the first
+# of its best candidates, the first being the place: the score is a similarity, or of a drive the probability that the
+# picture was taken within RADIUS_M; the distance is that from the first
 CANDIDATE = ("tile", "latitude", "longitude", "score", "distance_m")
 HEADER = (*COLUMNS, *(f"candidate_{n}_{field}" for n in range(1, BEST + 1) for field in CANDIDATE))
 WRITTEN = ("positions.csv", "positions.geojson", "positions.gpkg")
-FAR_M = 1e5  # from all tiles: no position of this city
+FAR_KM = 100  # from all tiles: no position of this city
 Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pictures, by their files' names
-
-# ---------------------------------------------------------------------------------------------------------- the result
 
 
 def places(
-    pictures: Sequence[Picture],
-    headings_deg: np.ndarray,
-    known: np.ndarray,
-    candidates: Candidates,
+    pictures: Sequence[Picture], headings_deg: np.ndarray, known: Sequence[bool], candidates: Candidates,
     placement: Placement,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Pictures (N,) with their headings (N,), known or found, and where they were placed: a row each, of HEADER."""
     degrees = candidates.positions.values.round(7)  # a centimetre
-    best = placement.best
     radii_m = np.where(np.isfinite(placement.radii_m), placement.radii_m, np.nan).round(1)  # (N, 2)
-    notes = ["; ".join(p.notes + (NO_HEADING,) * (not said)) for p, said in zip(pictures, known, strict=True)]
+    latitude, longitude = degrees[placement.best[:, 0]].T
     table = pd.DataFrame({
-        "picture": [picture.file for picture in pictures], "latitude": degrees[best[:, 0], 0],
-        "longitude": degrees[best[:, 0], 1], "probability": placement.probability.round(4), "radius_m": radii_m[:, 0],
-        "radius_90_m": radii_m[:, 1], "heading_deg": (headings_deg % 360).round(1) % 360, "notes": notes,
+        "picture": [picture.file for picture in pictures], "latitude": latitude, "longitude": longitude,
+        "probability": placement.probability.round(4), "radius_m": radii_m[:, 0], "radius_90_m": radii_m[:, 1],
+        "heading_deg": (headings_deg % 360).round(1) % 360,
+        "notes": ["; ".join(p.notes + (NO_HEADING,) * (not said)) for p, said in zip(pictures, known, strict=True)],
     })  # fmt: skip
-    for n, (index, score, away) in enumerate(zip(best.T, placement.score.T, placement.distance_m.T, strict=True), 1):
+    for n, (index, score, away) in enumerate(zip(*(a.T for a in placement[:3]), strict=True), 1):
         columns = np.array(candidates.ids)[index], *degrees[index].T, score.round(6), away.round(1)
         for field, column in zip(CANDIDATE, columns, strict=True):
             table[f"candidate_{n}_{field}"] = column
@@ -72,39 +64,29 @@ def places(
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table of places as JSON has them: None where something is not known, and a list of candidates."""
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
     found = []
-    for row in rows:
+    for row in table.astype(object).where(table.notna(), None).to_dict("records"):
         best = [{field: row[f"candidate_{n}_{field}"] for field in CANDIDATE} for n in range(1, BEST + 1)]
         candidates = [one for one in best if one["tile"] is not None]
         found.append({name: row[name] for name in COLUMNS} | {"candidates": candidates})
     return found
 
 
-# ----------------------------------------------------------------------------------------------------------- the files
-
-
 def claim_folder(folder: Path | str, *, dry_run: bool = False) -> Path:
-    """Makes `folder` ours to write in, or only looks whether it could be.
-
-    It may be absent, empty, or marked by an earlier run, whose files then stay until replaced.
-
-    Raises:
-        InputError: it holds something else, is a file, or cannot be written.
-    """
-    folder = Path(folder).expanduser().resolve()
+    """Makes `folder` ours to write in, or only looks whether it could be: absent, empty, or marked by an earlier run,
+    whose files stay until replaced. InputError: it holds something else, is a file, or cannot be written."""
+    folder, another = Path(folder).expanduser().resolve(), "Choose another folder, or empty this one."
     try:
         held = folder.iterdir() if folder.exists() else ()
         names = sorted(p.name for p in held if not p.name.startswith(f".{MARK}."))  # of a killed run
         if not dry_run and not names:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / MARK, MARKED)
+            write_json(folder / MARK, {"made_by": "ucvgl locate", "version": 1})
     except OSError as error:
-        raise InputError(folder, expected="a folder that can be written", found=error, todo=ANOTHER) from error
+        raise InputError(folder, expected="a folder that can be written", found=error, todo=another) from error
     if names and MARK not in names:
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        expected = f"an absent or empty folder, or one that {MARKED['made_by']} wrote"
-        raise InputError(folder, expected=expected, found=ascii(shown), todo=ANOTHER)
+        shown = ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)
+        expected = "an absent or empty folder, or one that ucvgl locate wrote"
+        raise InputError(folder, expected=expected, found=ascii(shown), todo=another)
     return folder
 
 
@@ -122,72 +104,33 @@ def write_positions(folder: Path, table: pd.DataFrame) -> None:
         point = {"type": "Point", "coordinates": [longitude, latitude]}
         features.append({"type": "Feature", "geometry": point, "properties": row})
     write_json(folder / WRITTEN[1], {"type": "FeatureCollection", "features": features})
-    partial = folder / f".{WRITTEN[2]}.partial"
-    try:
-        partial.unlink(missing_ok=True)  # of a killed run
-        _write_geopackage(partial, table)
-        partial.replace(folder / WRITTEN[2])
-    finally:
-        partial.unlink(missing_ok=True)  # a full disk, Ctrl-C
-
-
-_GEOPACKAGE = """
-PRAGMA application_id = 1196444487;
-PRAGMA user_version = 10300;
-CREATE TABLE gpkg_spatial_ref_sys (srs_name TEXT NOT NULL, srs_id INTEGER PRIMARY KEY, organization TEXT NOT NULL,
-    organization_coordsys_id INTEGER NOT NULL, definition TEXT NOT NULL, description TEXT);
-CREATE TABLE gpkg_contents (table_name TEXT NOT NULL PRIMARY KEY, data_type TEXT NOT NULL, identifier TEXT UNIQUE,
-    description TEXT DEFAULT '', last_change DATETIME NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')),
-    min_x DOUBLE, min_y DOUBLE, max_x DOUBLE, max_y DOUBLE, srs_id INTEGER,
-    CONSTRAINT fk_gc_r_srs_id FOREIGN KEY (srs_id) REFERENCES gpkg_spatial_ref_sys(srs_id));
-CREATE TABLE gpkg_geometry_columns (table_name TEXT NOT NULL, column_name TEXT NOT NULL, geometry_type_name TEXT NOT NULL,
-    srs_id INTEGER NOT NULL, z TINYINT NOT NULL, m TINYINT NOT NULL,
-    CONSTRAINT pk_geom_cols PRIMARY KEY (table_name, column_name), CONSTRAINT uk_gc_table_name UNIQUE (table_name),
-    CONSTRAINT fk_gc_tn FOREIGN KEY (table_name) REFERENCES gpkg_contents(table_name),
-    CONSTRAINT fk_gc_srs FOREIGN KEY (srs_id) REFERENCES gpkg_spatial_ref_sys (srs_id));
-INSERT INTO gpkg_spatial_ref_sys VALUES ('Undefined cartesian', -1, 'NONE', -1, 'undefined', NULL);
-INSERT INTO gpkg_spatial_ref_sys VALUES ('Undefined geographic', 0, 'NONE', 0, 'undefined', NULL);
-"""
+    with TemporaryDirectory(prefix=".", dir=folder) as scratch:
+        path = Path(scratch, WRITTEN[2])
+        _write_geopackage(path, table)
+        path.replace(folder / WRITTEN[2])
 
 
 def _write_geopackage(path: Path, table: pd.DataFrame) -> None:
-    """The table's rows as points: the tables that OGC's GeoPackage asks for, and one of its own."""
-    texts = {"picture", "notes", *(name for name in HEADER if name.endswith("_tile"))}
-    kinds = {name: "TEXT" if name in texts else "DOUBLE" for name in HEADER}
-    kinds |= {"fid": "INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL", "geom": "POINT"}
-    where = table[["longitude", "latitude"]]
+    kinds = {"fid": "INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL", "geom": "POINT"}
+    where = table[["longitude", "latitude"]].to_numpy(np.float64)
     # a point's header (little-endian, no envelope, EPSG 4326), then well-known binary
-    points = [struct.pack("<2sBBiBIdd", b"GP", 0, 1, 4326, 1, 1, *place) for place in where.to_numpy(np.float64)]
-    ahead = pd.DataFrame({"fid": range(1, len(table) + 1), "geom": points})
-    box = [*where.min().tolist(), *where.max().tolist()] if len(table) else [None] * 4
-    with closing(sqlite3.connect(path)) as base, base:
-        base.executescript(_GEOPACKAGE)
-        wgs84 = CRS.from_epsg(4326).to_wkt("WKT1_GDAL")
-        base.execute("INSERT INTO gpkg_spatial_ref_sys VALUES ('WGS 84', 4326, 'EPSG', 4326, ?, NULL)", (wgs84,))
-        pd.concat([ahead, table], axis=1).to_sql("positions", base, index=False, dtype=kinds)
-        base.execute(
-            "INSERT INTO gpkg_contents (table_name, data_type, identifier, min_x, min_y, max_x, max_y, srs_id) "
-            "VALUES ('positions', 'features', 'positions', ?, ?, ?, ?, 4326)", box,
-        )  # fmt: skip
-        base.execute("INSERT INTO gpkg_geometry_columns VALUES ('positions', 'geom', 'POINT', 4326, 0, 0)")
-
-
-# ----------------------------------------------------------------------------------------------------- against the truth
+    points = [struct.pack("<2sBBiBIdd", b"GP", 0, 1, 4326, 1, 1, *place) for place in where]
+    whole = pd.DataFrame({"fid": range(1, len(table) + 1), "geom": points}).join(table)
+    with closing(sqlite3.connect(path)) as base:
+        whole.to_sql("positions", base, index=False, dtype=kinds)
+        base.executescript(Path(__file__).with_name("geopackage.sql").read_text(encoding="utf-8"))
 
 
 def read_truth(path: Path | str, pictures: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Known positions of some of the pictures: a CSV with an id or file column, latitude and longitude; empty cells are unknown.
+    """Known positions of some pictures, from a CSV that names them with or without folder and ending, or has none.
 
-    Names may stand without folder or ending.
-
-    Raises:
-        InputError: as `data.files.read_position_table`; east and north in place of degrees; no picture's name; one name for two.
+    InputError: as `data.files.read_position_table`; east and north in place of degrees; no picture's name; one for two.
     """
     names, positions = read_position_table(path)
     if not isinstance(positions.frame, Wgs84):
         raise InputError(path, expected="latitude and longitude", found="east and north", todo="Give WGS84 degrees.")
     rows = table_rows(pictures, names, path)
-    found = zip(pictures, rows.tolist(), positions.values[rows].tolist(), positions.known[rows].tolist(), strict=True)
+    found = zip(pictures, rows, positions.values[rows].tolist(), positions.known[rows], strict=True)
     return {picture: (lat, lon) for picture, row, (lat, lon), known in found if row >= 0 and known}
 
 
@@ -195,26 +138,18 @@ def check_near(truth: Truth, tiles: Positions, where: Path | str) -> None:
     """InputError where known positions lie 100 km from all tiles: exchanged columns, another city, or tiles misread."""
     if not truth:
         return
-    known = Positions(list(truth.values()), Wgs84(), str(where))
-    if looks_swapped(known, tiles):
-        raise InputError(
-            where, expected="positions near the tiles", found="some far away that come near when latitude and longitude are "
-            "exchanged", todo="Exchange the two columns.",
-        )  # fmt: skip
-    middle = np.median(tiles.values, axis=0)
-    away = haversine(known.values, middle)
-    if away.min() > FAR_M:
-        raise InputError(
-            where, expected="positions near the tiles", found=f"the nearest {away.min() / 1000:,.0f} km from their middle, "
-            f"{middle[0]:.4f}, {middle[1]:.4f}", todo="Check the table, and how the tiles' names are read (--scheme).",
-        )  # fmt: skip
+    known, middle = Positions(list(truth.values()), Wgs84(), str(where)), np.median(tiles.values, axis=0)
+    away_km = haversine(known.values, middle).min() / 1000
+    swapped = looks_swapped(known, tiles)
+    if swapped or away_km > FAR_KM:
+        found = f"the nearest {away_km:,.0f} km from their middle, {middle[0]:.4f}, {middle[1]:.4f}"
+        found += "; they come near when latitude and longitude are exchanged" * swapped
+        todo = "Exchange the two columns." if swapped else "Check the table, and how tiles' names are read (--scheme)."
+        raise InputError(where, expected="positions near the tiles", found=found, todo=todo)
 
 
 def errors_m(table: pd.DataFrame, truth: Truth) -> np.ndarray:
-    """(N, 5) great-circle metres from the truth, by pictures' names, to each candidate.
-
-    NaN where truth is unknown, inf beyond the last candidate.
-    """
+    """(N, 5) great-circle metres from the truth to each candidate; NaN where it is unknown, inf beyond the last one."""
     known = np.array([truth.get(name, (np.nan, np.nan)) for name in table["picture"]]).reshape(-1, 1, 2)
     of = [[f"candidate_{n}_{field}" for n in range(1, BEST + 1)] for field in ("latitude", "longitude")]
     away = haversine(np.stack([table[names].to_numpy(np.float64) for names in of], axis=-1), known)
@@ -222,7 +157,7 @@ def errors_m(table: pd.DataFrame, truth: Truth) -> np.ndarray:
 
 
 def placed_right(table: pd.DataFrame, truth: Truth) -> np.ndarray:
-    """(N, 5) 1 where a candidate, of which the first is the place, lies within RADIUS_M of the truth, NaN where that is unknown."""
+    """(N, 5) 1 where a candidate, the first being the place, lies within RADIUS_M of the truth; NaN: not known."""
     away = errors_m(table, truth)
     return np.where(np.isnan(away), np.nan, away <= RADIUS_M)
 
@@ -230,10 +165,8 @@ def placed_right(table: pd.DataFrame, truth: Truth) -> np.ndarray:
 def compare(table: pd.DataFrame, truth: Truth) -> dict[str, Any]:
     """How far off the places are, and whether their probabilities hold; pictures without a known position are left out.
 
-    Returns:
-        known, how many have one; radius_m, within which a place counts as right; recall and recall_5, the fractions that is
-        right, or has one of the best five right; median_error_m and p90_error_m; the expected calibration_error, 0 to 1; and
-        half, the fields of `metrics.Precision` for the more probable half.
+    known: how many have one; recall, recall_5: the fraction placed within radius_m, or with one of the best five there;
+    calibration_error: expected, 0 to 1; half: the fields of `metrics.Precision` for the more probable half.
     """
     error = errors_m(table, truth)
     known = ~np.isnan(error[:, 0])

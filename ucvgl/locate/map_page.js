@@ -51,7 +51,7 @@ function radiusText(r50, r90) {
 function start() {
   const find = (id) => document.getElementById(id);
   const data = JSON.parse(find("data").textContent);
-  const { places, tiles, scale } = data;
+  const { places, scale } = data;
   const still = { animate: false };
   const map = L.map("canvas", {
     attributionControl: false, zoomControl: false, keyboard: false, preferCanvas: true, zoomSnap: 0, wheelPxPerZoomLevel: 120,
@@ -62,10 +62,9 @@ function start() {
   const loaded = () => requestAnimationFrame(() => {
     document.documentElement.dataset.painted ??= String(Math.round(performance.now()));
   });
-  const { src, south, west, north, east } = data.background;
-  const bounds = L.latLngBounds([[south, west], [north, east]]);
+  const bounds = L.latLngBounds(data.bounds);
   const box = L.latLngBounds(places.map((place) => [place.latitude, place.longitude])).extend(bounds);
-  L.imageOverlay(src, bounds, { pane: "under" }).on("load error", loaded).addTo(map);
+  L.imageOverlay(data.background, bounds, { pane: "under" }).on("load error", loaded).addTo(map);
   const dots = L.layerGroup().addTo(map);
   const marks = L.layerGroup().addTo(map);
   L.control.scale({ imperial: false, maxWidth: 150, position: "bottomright" }).addTo(map);
@@ -166,7 +165,7 @@ function start() {
       make("p", `Probability ${probabilityText(place.probability)}. ${radiusText(place.radius_m, place.radius_90_m)}`),
       make("p", `${place.latitude.toFixed(6)}, ${place.longitude.toFixed(6)}`
         + (place.heading_deg === null ? "" : `; its centre looks to ${place.heading_deg.toFixed(0)}°`)),
-      ...place.notes.map((note) => make("p", `Note: ${note}.`)),
+      ...place.notes.split("; ").filter(Boolean).map((note) => make("p", `Note: ${note}.`)),
       small("ground", i, `The picture ${place.picture}`, "ground"),
     ];
     const grid = make("div", undefined, "grid"); // the top view beside what it is to be compared with
@@ -178,9 +177,9 @@ function start() {
     const list = make("ol");
     place.candidates.forEach(({ tile, score, distance_m: away }, rank) => {
       const item = make("li");
-      item.append(small("tile", tile, `Candidate ${rank + 1}, ${tiles[tile]}`));
+      item.append(small("tile", tile, `Candidate ${rank + 1}, ${tile}`));
       item.append(make("div", `${rank + 1}. ${rank ? `${away} m away` : "taken as its place"}, score ${score.toFixed(3)}`));
-      item.append(make("div", tiles[tile]));
+      item.append(make("div", tile));
       list.append(item);
     });
     grid.append(list);

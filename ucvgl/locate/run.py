@@ -1,107 +1,104 @@
-"""`ucvgl locate`: two folders of imagery in, pictures on a map out.
+"""`ucvgl locate`: two folders of imagery in, pictures on a map out, and a report, whose text is report.md.j2.
 
-`inputs.read_inputs` reads the folders, `plan` says what a run would do and for how long, `locate` does it: read, project,
-adapt, retrieve (search.py), and write positions, map and report. Known positions, where some are given, enter in the
-evaluation after everything is placed, or in training if that is asked for, never both.
+Known positions, where some are given, enter after everything is placed.
 """
 
+import html
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy.spatial import cKDTree
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 
 from ucvgl import paths
-from ucvgl.encoders import embed, open_model
 from ucvgl.errors import InputError
-from ucvgl.lab.results import device as device_words
+from ucvgl.lab.results import device
 from ucvgl.locate import located
 from ucvgl.locate.chain import drive_order, place_together
-from ucvgl.locate.confidence import place_alone, recalibrated
-from ucvgl.locate.figures import result_map, save
+from ucvgl.locate.confidence import RADIUS_M, place_alone, recalibrated
 from ucvgl.locate.inputs import Inputs, Request, read_inputs
-from ucvgl.locate.map_page import Background, background_of, map_page
+from ucvgl.locate.map_page import background_of, map_page
 from ucvgl.locate.pictures import Kind
-from ucvgl.locate.report import LEAST_RECALIBRATED, Outcome, write_report
-from ucvgl.locate.search import Search, calibration_of, search
+from ucvgl.locate.search import Search, search
 from ucvgl.locate.views import read_picture
-from ucvgl.methods.common import EMBED_BATCH, device
-from ucvgl.positions import Positions, Wgs84, to_metres
 
 PICTURE_PX = 512  # longer edge at which pictures are read for the page
-TRAINING_COST = 8.0  # a training step against embedding its images once; for the estimate alone
+LEAST = (0.95, 0.9, 0.75, 0.5, 0.0)  # probabilities that the report counts from
+LEAST_RECALIBRATED = 20  # known positions from which on the probabilities are corrected by them
 
 
-def plan(inputs: Inputs) -> dict[str, Any]:
-    """What a run would read, train and write, and about how long its encoders would take, by timing a few tiles here."""
-    pictures = {kind: len(inputs.ground.of_kind(kind)) for kind in inputs.kinds}
-    searched = {kind: int(np.isnan(inputs.ground.headings(kind)).sum()) for kind in inputs.kinds}
-    count, tiles, epochs = sum(pictures.values()), len(inputs.candidates), inputs.request.epochs
-    # before each mining, and in four quarter turns; then headings, then steps of pairs
-    images = (count + tiles * len(pictures)) * (epochs + 4) + sum(searched.values()) * inputs.request.turns
-    images += TRAINING_COST * 2 * count * epochs
-    encoder = open_model(inputs.adapt.start).to(device(), memory_format=torch.channels_last).satellite
-    some = torch.stack([inputs.candidates.read(i) for i in range(min(64, tiles))])
-    for _ in range(2):  # the first warms up
-        begun = time.perf_counter()
-        embed(encoder, some.split(EMBED_BATCH))
-        seconds = time.perf_counter() - begun
-    return {
-        "device": device_words(),
-        "pictures": pictures,
-        "without_heading": searched,
-        "unusable": len(inputs.ground.unusable) + len(inputs.mosaic.unreadable),
-        "tiles": len(inputs.mosaic),
-        "candidates": tiles,
-        "epochs": epochs,
-        "seconds": round(images * seconds / len(some), 1),
-        "writes": [str(inputs.request.out / name) for name in (*located.WRITTEN, "map.html", "map.png", "report.md")],
-    }
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run found."""
+
+    folder: Path  # where everything lies
+    command: str  # that was run
+    inputs: Inputs  # what it was asked for, and what the folders hold
+    searches: Mapping[Kind, Search]  # by kind of picture
+    places: pd.DataFrame  # of `located.places`, the pictures that were placed
+    truth: dict[str, Any] | None  # of `located.compare`, if some positions were known
+    seconds: float  # of the whole run
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        """Of adaptation, in order, as of `adapt.adapt`."""
+        named = ((f"{kind}s, {one['name']}", one) for kind, found in self.searches.items() for one in found.rounds)
+        return [one | {"name": name} for name, one in named]
+
+    @property
+    def unusable(self) -> list[tuple[str, str]]:
+        """File and reason of each that was left out, pictures and tiles."""
+        pictures = [(picture.file, picture.reason_unusable or "") for picture in self.inputs.ground.unusable]
+        return [*pictures, *self.inputs.mosaic.unreadable]
+
+    def summary(self) -> dict[str, Any]:
+        """For machines: counts, confidence, quality, time, files."""
+        return {
+            "out": str(self.folder), "files": sorted(p.name for p in self.folder.glob("[!.]*")), "device": device(),
+            "pictures": len(self.inputs.ground.pictures), "placed": len(self.places),
+            "unusable": [{"file": file, "reason": reason} for file, reason in self.unusable],
+            "tiles": len(self.inputs.mosaic), "candidates": len(self.inputs.candidates),
+            "expected_right": round(self.places["probability"].sum(), 1), "radius_m": RADIUS_M, "rounds": self.rounds,
+            "seconds": self.seconds, "truth": self.truth,
+        }  # fmt: skip
+
+    def text(self) -> str:
+        """A few lines for people."""
+        p, truth = self.places["probability"], self.truth
+        rows = [f"{len(p):,} of {len(self.inputs.ground.pictures):,} pictures placed: {(p >= 0.9).sum()} with 90 % or "
+                f"more, {p.sum():.0f} expected within {RADIUS_M:g} m"]  # fmt: skip
+        if truth is not None:
+            rows.append(f"of {truth['known']:,} with a known position {truth['recall']:.1%} within {RADIUS_M:g} m, "
+                        f"median error {truth['median_error_m']:.1f} m; calibration error "
+                        f"{100 * truth['calibration_error']:.1f} points")  # fmt: skip
+        rows += [f"{len(self.unusable):,} files left out, see report.md"] * bool(self.unusable)
+        return "\n".join([*rows, f"open {self.folder / 'map.html'}"])
 
 
 def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = True) -> Outcome:
-    """Places the pictures and writes positions, map and report to `request.out`.
+    """Places the pictures and writes positions, map and report, which quotes the command, to `request.out`.
 
-    Args:
-        request: what is asked for.
-        command: as the report quotes it.
-        progress: show bars.
-
-    Raises:
-        InputError: as `read_inputs`; an output folder that holds something else; a full disk.
+    InputError: as `read_inputs`; an output folder that holds something else; a full disk.
     """
-    folder = located.claim_folder(request.out)
-    seconds: dict[str, float] = {}
-
-    @contextmanager
-    def timed(step: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        yield
-        seconds[step] = time.perf_counter() - begun
-
+    begun, folder = time.perf_counter(), located.claim_folder(request.out)
     try:
-        with timed("checking the imagery"):
-            inputs = read_inputs(request, progress=progress)
-        labels = label_candidates(inputs)
-        searches: dict[Kind, Search] = {}
-        for kind in inputs.kinds:
-            with timed(f"projecting, training and searching {kind}s"):
-                known = torch.tensor([labels.get(p.file, -1) for p in inputs.ground.of_kind(kind)]) if labels else None
-                searches[kind] = search(inputs, kind, known, progress=progress)
-        untaught = {name: where for name, where in inputs.truth.items() if name not in labels}
-        places, compared = _placed(inputs, searches, untaught)
-        with timed("drawing the map"):
-            background = background_of(inputs.mosaic)
-            located.write_positions(folder, places)
-            save(result_map(places, background, truth=inputs.truth), folder / "map.png")
-            paths.write_text(folder / "map.html", _page(inputs, places, searches, background))
-        outcome = Outcome(folder, command, inputs, searches, places, compared, len(labels), seconds)
+        inputs = read_inputs(request, progress=progress)
+        searches = {kind: search(inputs, kind, progress=progress) for kind in inputs.kinds}
+        tables = [place(found, inputs) for found in searches.values()]
+        places, judged = (pd.concat(some, ignore_index=True) for some in zip(*tables, strict=True))
+        truth = located.compare(judged, inputs.truth) if len(judged) else None
+        located.write_positions(folder, places)
+        paths.write_text(folder / "map.html", page_of(inputs, places, searches))
+        seconds = time.perf_counter() - begun
+        outcome = Outcome(folder, command, inputs, searches, places, truth, seconds)
         write_report(outcome)
     except OSError as error:
         raise InputError(
@@ -111,45 +108,30 @@ def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = 
     return outcome
 
 
-def label_candidates(inputs: Inputs) -> dict[str, int]:
-    """The candidate nearest to each picture whose place is to be trained on; without those far from any."""
-    if not inputs.labels:
-        return {}
-    metres = to_metres(Positions(list(inputs.labels.values()), Wgs84()), inputs.mosaic.origin).values
-    away, index = cKDTree(inputs.candidates.centre_m).query(metres)
-    found = zip(inputs.labels, away.tolist(), index.tolist(), strict=True)
-    return {name: at for name, far, at in found if far <= inputs.candidates.stride_m}
+def place(found: Search, inputs: Inputs) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A search's pictures on the map; and those of known position, which correct them, as they were before that."""
+    request, candidates, calibration = inputs.request, inputs.candidates, found.calibration
+    if request.drive is None:
+        placement = place_alone(calibration, found.evidence)
+    else:
+        order, reach_m = drive_order(found.pictures, request.drive, request.speed_m_s, request.step_m)
+        placement = place_together(found.cosines, calibration.scale, order, reach_m, candidates)
+    headings, known = found.headings_deg.numpy(), found.known.tolist()
+    table_of = partial(located.places, found.pictures, headings, known, candidates)
+    table = table_of(placement)
+    right = located.placed_right(table, inputs.truth)[:, 0]
+    judged = table[~np.isnan(right)]
+    if request.drive is None and len(judged) >= LEAST_RECALIBRATED:
+        p = recalibrated(placement.probability, right)
+        table = table_of(place_alone(calibration, found.evidence, p))
+    return table, judged
 
 
-def _placed(
-    inputs: Inputs, searches: Mapping[Kind, Search], truth: located.Truth
-) -> tuple[pd.DataFrame, dict[str, Any] | None]:
-    """All pictures on the map; probabilities corrected by known positions, after these have judged the given ones."""
-    placed, judged, request = [], [], inputs.request
-    for found in searches.values():
-        calibration, candidates = calibration_of(found), inputs.candidates
-        known = found.pictures, found.headings_deg.numpy(), found.known.tolist(), candidates
-        if request.drive is None:
-            placement = place_alone(calibration, found.evidence)
-        else:
-            order, reach_m = drive_order(found.pictures, request.drive, request.speed_m_s, request.step_m)
-            placement = place_together(found.cosines, calibration.scale, order, reach_m, candidates)
-        group = located.places(*known, placement)
-        right = located.placed_right(group, truth)[:, 0]
-        judged.append(group[~np.isnan(right)])
-        if request.drive is None and (~np.isnan(right)).sum() >= LEAST_RECALIBRATED:
-            better = recalibrated(calibration, group["probability"].to_numpy(), right)
-            group = located.places(*known, place_alone(better, found.evidence))
-        placed.append(group)
-    known_ones = pd.concat(judged, ignore_index=True)
-    return pd.concat(placed, ignore_index=True), located.compare(known_ones, truth) if len(known_ones) else None
-
-
-def _page(inputs: Inputs, places: pd.DataFrame, searches: Mapping[Kind, Search], background: Background) -> str:
-    """The page, with pictures read again at a small size."""
-    row = {tile: i for i, tile in enumerate(inputs.candidates.ids)}
+def page_of(inputs: Inputs, places: pd.DataFrame, searches: Mapping[Kind, Search]) -> str:
+    """map.html of a run, with pictures read again at a small size."""
     pictures = [picture for found in searches.values() for picture in found.pictures]  # in the order of `places`
     views = [view for found in searches.values() for view in found.images.top_view]
+    row = {tile: i for i, tile in enumerate(inputs.candidates.ids)}
 
     def read(i: int) -> Tensor | None:
         with suppress(InputError):  # gone meanwhile; its place is known all the same
@@ -157,6 +139,32 @@ def _page(inputs: Inputs, places: pd.DataFrame, searches: Mapping[Kind, Search],
         return None
 
     return map_page(
-        places, background, title=f"Where the pictures of {Path(inputs.request.ground).resolve().name} were taken",
-        ground=read, top=views.__getitem__, tile=lambda name: inputs.candidates.read(row[name]),
+        places, background_of(inputs.mosaic), ground=read, top=views.__getitem__,
+        tile=lambda name: inputs.candidates.read(row[name]),
+        title=f"Where the pictures of {Path(inputs.request.ground).resolve().name} were taken",
     )  # fmt: skip
+
+
+def write_report(outcome: Outcome) -> None:
+    """Writes report.md, atomically: counts, how sure, quality by round, against the truth, what would help."""
+    page = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )  # fmt: skip
+    page.filters |= {"cell": _cell, "thousands": "{:,}".format}
+    p, usable = outcome.places["probability"], outcome.inputs.ground.usable
+    text = page.get_template("report.md.j2").render(
+        outcome=outcome, inputs=outcome.inputs, cut=outcome.inputs.candidates, request=outcome.inputs.request,
+        radius_m=RADIUS_M, rounds=outcome.rounds, sure=[(least, p[p >= least]) for least in LEAST],
+        calibrated_on=dict.fromkeys(found.calibration.measured_on for found in outcome.searches.values()),
+        noted=Counter(note for picture in usable for note in picture.notes),
+        crops=sum(one.kind == "panorama" and one.crop is None and one.width > 2.2 * one.height for one in usable),
+        corrected=len(outcome.inputs.truth) >= LEAST_RECALIBRATED and outcome.inputs.request.drive is None,
+    )  # fmt: skip
+    paths.write_text(outcome.folder / "report.md", text)
+
+
+def _cell(value: object) -> str:
+    """A text that stays one cell and no markup, whatever a file's name is."""
+    text = "".join(c if c.isprintable() else " " for c in str(value))
+    return html.escape(text, quote=False).replace("\\", "\\\\").replace("|", "\\|").replace("`", "'")

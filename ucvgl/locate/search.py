@@ -1,12 +1,10 @@
-"""From street pictures and candidate tiles to places: project, find headings, adapt, retrieve, claim a probability.
+"""From street pictures and candidate tiles to the evidence for places: project, find headings, adapt, retrieve.
 
-Every step that takes time is a stage of the run cache, so that a stopped run goes on. No truth enters but through
-`given`, the labels of pictures whose place the caller knows and wants to train on.
+Every step that takes time is a stage of the run cache, so that a stopped run goes on. No truth enters.
 """
 
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,82 +19,77 @@ from ucvgl.data.container import ArrayImages, Dataset, FileImages, Positives
 from ucvgl.encoders import Encoder, TwoViewEncoder, embed
 from ucvgl.errors import InputError
 from ucvgl.lab.cache import run_stage
-from ucvgl.locate.adapt import AdaptConfig, adapt, starting_model
+from ucvgl.locate.adapt import WORLD_WEIGHTS, AdaptConfig, adapt, starting_model
 from ucvgl.locate.candidates import Candidates
-from ucvgl.locate.confidence import NEIGHBOURS, PICTURES, Calibration, Evidence, evidence, load_calibration, mass_beside
+from ucvgl.locate.confidence import Calibration, Evidence, evidence, load_calibration
 from ucvgl.locate.inputs import Inputs
 from ucvgl.locate.pictures import Ground, Kind, Picture
 from ucvgl.locate.views import StreetConfig, street_views
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import EMBED_BATCH
-from ucvgl.methods.ucvgl import Descriptors, Pretraining, ground_input
-from ucvgl.reranking import csls_neighbours
+from ucvgl.methods.ucvgl import Descriptors, Pretraining
 from ucvgl.search import top_k
-
-WEIGHTS = Path(__file__).parents[1] / "weights"
-IMAGES = "images.npy"  # in a stage's folder, (N, 3, h, w) uint8
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
     """What a search for the pictures of one kind found."""
 
-    kind: Kind  # of the pictures
+    kind: Kind
     pictures: list[Picture]  # N
     images: Dataset  # the same, as the encoder is given them, and M candidates
     headings_deg: Tensor  # (N,) of the pictures' centres, known or found
     known: Tensor  # (N,) bool, which headings were known
-    # (N, 4 D) and (M, 4 D) float16, whose inner product is the mean cosine of four quarter turns
-    descriptors: Descriptors
+    descriptors: Descriptors  # of `describe_turns`, in half precision
     evidence: Evidence  # for each picture's best candidate
-    rounds: list[dict[str, Any]]  # of adaptation
+    rounds: list[dict[str, Any]]  # of `adapt.adapt`
 
     @property
     def cosines(self) -> np.ndarray:
         """(N, M) float32 of each picture and each candidate."""
         return (self.descriptors.ground.float() @ self.descriptors.satellite.float().T).numpy()
 
+    @property
+    def calibration(self) -> Calibration:
+        """The committed one that fits: by kind of picture, and by whether any heading was searched for."""
+        return load_calibration(calibration_path(self.kind, searched=not bool(self.known.all())))
 
-def search(inputs: Inputs, kind: Kind, given: Tensor | None = None, *, progress: bool = True) -> Search:
+
+def calibration_path(kind: Kind, *, searched: bool) -> Path:
+    """The committed calibration of such pictures."""
+    return WORLD_WEIGHTS.with_name(f"{kind}{'-turned' * searched}.json")
+
+
+def search(inputs: Inputs, kind: Kind, *, progress: bool = True) -> Search:
     """Adapts the encoders to all usable pictures of a kind and searches the candidates for them.
 
-    Args:
-        inputs: checked.
-        kind: which pictures.
-        given: (N,) int64 candidates of pictures whose place is known, -1 elsewhere; None: none is.
-        progress: show bars.
-
-    Raises:
-        InputError: fewer than two candidates, a file that cannot be read.
+    InputError: fewer than two candidates, a file that cannot be read.
     """
-    ground, candidates, street = inputs.ground, inputs.candidates, inputs.street
+    ground, candidates, config = inputs.ground, inputs.candidates, inputs.adapt
     if len(candidates) < 2:
-        raise InputError(
-            candidates.mosaic.root, expected="two candidates or more", found=len(candidates),
-            todo="Add tiles, or give a smaller span or stride.",
-        )  # fmt: skip
+        raise InputError(candidates.mosaic.root, expected="two candidates or more", found=len(candidates),
+                         todo="Add tiles, or give a smaller span or stride.")  # fmt: skip
+    model, start = starting_model(config)
+    tiles = tile_images(candidates, progress=progress)
+
+    def seen(headings_deg: Tensor) -> Dataset:
+        pictures = street_images(ground, kind, headings_deg, inputs.street, progress=progress)
+        # panorama and top view are one, since an encoder reads one of them
+        return Dataset("locate", "all", pictures, tiles, Positives.unknown(len(pictures)), top_view=pictures)
+
     headings = torch.from_numpy(ground.headings(kind))
     known = ~headings.isnan()
-    pictures = street_images(ground, kind, headings.nan_to_num(0.0), street, progress=progress)
-    tiles = tile_images(candidates, progress=progress)
-    # panorama and top view are one, since an encoder reads one of them
-    images = Dataset("locate", "all", pictures, tiles, Positives.unknown(len(pictures)), top_view=pictures)
-    came, start = starting_model(inputs.adapt)
+    images = seen(headings.nan_to_num(0.0))
     if not bool(known.all()):
-        turned = tile_turns(came, images, inputs.adapt)
-        headings = find_headings(inputs, kind, headings, images, came, turned, progress=progress)
-        pictures = street_images(ground, kind, headings, street, progress=progress)
-        images = replace(images, query=pictures, top_view=pictures)
-    upright = _embedded(came.ground, ground_input(images, start), roll_panoramas, 0)
-    before = Descriptors(_centred(upright), _centred(tile_turns(came, images, inputs.adapt, 1)[0]))
-    model, rounds = adapt(came, start, images, inputs.adapt, given, came=before, progress=progress)
-    turned = tile_turns(model, images, inputs.adapt if model is came else None)
-    after = Descriptors(picture_turns(model, images, start).half(), together(turned).half())
-    exact = Descriptors(after.ground.float(), after.satellite.float())  # the CPU multiplies half precision slowly
-    both = csls_neighbours(exact.ground, exact.satellite, min(NEIGHBOURS, len(candidates)), min(PICTURES, len(known)))
-    mass = mass_beside(exact.ground, exact.satellite, candidates.centre_m, both.ground_index[:, 0].cpu().numpy())
-    found = evidence(both, candidates.centre_m, mass)
-    return Search(kind, ground.of_kind(kind), images, headings, known, after, found, rounds)
+        headings = find_headings(inputs, kind, headings, images, model, progress=progress)
+        images = seen(headings)
+    before = describe_turns(model, images, start, config, count=1)
+    adapted, rounds = adapt(model, start, images, config, before, progress=progress)
+    after = describe_turns(adapted, images, start, config if adapted is model else None)
+    half = Descriptors(after.ground.half(), after.satellite.half())
+    # in single precision, since the CPU is slow in half
+    found = evidence(half.ground.float(), half.satellite.float(), candidates.centre_m)
+    return Search(kind, ground.of_kind(kind), images, headings, known, half, found, rounds)
 
 
 @dataclass(frozen=True)
@@ -106,41 +99,36 @@ class _Settings:
     values: tuple[object, ...]
 
 
-# ------------------------------------------------------------------------------------------------------- the descriptors
+def describe_turns(
+    model: TwoViewEncoder, images: Dataset, start: Pretraining, came: AdaptConfig | None = None, *, count: int = 4
+) -> Descriptors:
+    """Pictures (N, 4 D) and tiles (M, 4 D) in four quarter turns together, so that a cosine is the mean of four.
 
-
-def picture_turns(model: TwoViewEncoder, images: Dataset, start: Pretraining) -> Tensor:
-    """Descriptors (N, 4 D) of the pictures in all four quarter turns together, each turn centred.
-
-    A cosine of these and of `tile_turns` is the mean of four, of the same pair turned together. The encoders were trained on
-    such turns but do not answer the same to each, so the mean is surer: ours, worth 7 and 9 points of pictures placed in two
-    cities.
+    The encoders were trained on such turns but do not answer the same to each, so the mean is surer: ours, worth 7 and
+    9 points of pictures placed in two cities. Tiles as of `describe_tiles`; count: of the turns, beginning with none.
     """
-    ground = ground_input(images, start)
     turn = roll_panoramas if start.ground_is_panorama else turn_squares
-    return together([_embedded(model.ground, ground, turn, quarters) for quarters in range(4)])
+    pictures = _together(lambda quarters: _embedded(model.ground, images.query, turn, quarters), count)
+    return Descriptors(pictures, describe_tiles(model, images.gallery, came, count=count))
 
 
-def tile_turns(model: TwoViewEncoder, images: Dataset, came: AdaptConfig | None, count: int = 4) -> list[Tensor]:
-    """Descriptors (M, D) of the tiles in the first of four quarter turns, counter-clockwise.
+def describe_tiles(model: TwoViewEncoder, tiles: ArrayImages, came: AdaptConfig | None, *, count: int = 4) -> Tensor:
+    """Tiles (M, count D). By encoders that `came` as a file, and no imagery has changed, they are made once for a set
+    of tiles, whatever pictures are searched for, and kept in the run cache, each turn in half precision."""
 
-    Those of encoders `came` as a file, which no imagery has changed yet, are made once for a set of tiles, in the run cache,
-    in half precision: whatever pictures are searched for. None: they have been trained on the imagery.
-    """
-
-    def one(quarters: int) -> Tensor:
-        return _embedded(model.satellite, images.gallery, turn_squares, quarters).cpu()
+    def turned(quarters: int) -> Tensor:
+        return _embedded(model.satellite, tiles, turn_squares, quarters)
 
     def kept(quarters: int) -> Tensor:
         def compute(folder: Path) -> dict[str, int]:
-            np.save(folder / "turn.npy", one(quarters).half().numpy(), allow_pickle=False)
-            return {"tiles": len(images.gallery)}
+            np.save(folder / "turn.npy", turned(quarters).half().numpy(), allow_pickle=False)
+            return {"tiles": len(tiles)}
 
         key = _Settings((Path(came.start).name, came.start_digest, quarters))
-        stage = run_stage("tile-descriptors", key, images.gallery.source, compute)
-        return torch.from_numpy(np.load(stage.folder / "turn.npy", allow_pickle=False)).float()
+        folder = run_stage("tile-descriptors", key, tiles.source, compute).folder
+        return torch.from_numpy(np.load(folder / "turn.npy", allow_pickle=False)).float()
 
-    return [one(quarters) if came is None else kept(quarters) for quarters in range(count)]
+    return _together(turned if came is None else kept, count)
 
 
 def _embedded(encoder: Encoder, images: ArrayImages, turn: Callable[[Tensor, Tensor], Tensor], quarters: int) -> Tensor:
@@ -149,26 +137,42 @@ def _embedded(encoder: Encoder, images: ArrayImages, turn: Callable[[Tensor, Ten
     return embed(encoder, (turn(images[rows], torch.full((len(rows),), quarters)) for rows in parts))
 
 
-def together(turned: Sequence[Tensor]) -> Tensor:
+def _together(described: Callable[[int], Tensor], count: int) -> Tensor:
     """(N, D) of each turn, centred, side by side at unit length."""
-    return torch.cat([_centred(one) for one in turned], -1) / math.sqrt(len(turned))
+    turns = [described(quarters) for quarters in range(count)]
+    return torch.cat([centred_by_domain(one) if len(one) > 1 else one for one in turns], -1) / math.sqrt(count)
 
 
-def _centred(descriptors: Tensor) -> Tensor:
-    return centred_by_domain(descriptors) if len(descriptors) > 1 else descriptors
+@torch.no_grad()
+def find_headings(
+    inputs: Inputs, kind: Kind, headings_deg: Tensor, images: Dataset, model: TwoViewEncoder, *, progress: bool = True
+) -> Tensor:
+    """Headings (N,) degrees, those that are NaN replaced by the turn at which a picture finds its best candidate.
 
+    Each such picture is embedded at all turns, centred on the mean over them and their turns, and the turn with the
+    highest mean cosine to any candidate in its four quarter turns is taken. Ours.
+    """
+    street, count = inputs.street, inputs.request.turns
+    missing = headings_deg.isnan()
+    pictures = [p for p, lost in zip(inputs.ground.of_kind(kind), missing.tolist(), strict=True) if lost]
 
-def calibration_name(kind: Kind, *, searched: bool) -> str:
-    """What the committed calibration of such pictures is called."""
-    return f"{kind}{'-turned' * searched}"
+    def compute(folder: Path) -> dict[str, list[float]]:
+        turns = torch.arange(count, dtype=torch.float64) * (360 / count)
+        views = street_views(inputs.ground, pictures, [turns] * len(pictures), street, progress=progress)
+        parts = (some for _, part in views for some in part.flatten(0, 1).split(EMBED_BATCH))
+        each = centred_by_domain(embed(model.ground, parts)).view(len(pictures), count, -1)
+        # a view of heading h turned counter-clockwise by a quarter is the view of heading h - 90
+        query = torch.cat([each.roll(k * count // 4, 1) for k in range(4)], -1).flatten(0, 1)
+        score, _ = top_k(query, describe_tiles(model, images.gallery, inputs.adapt), 1)
+        found = headings_deg.clone()
+        found[missing] = turns[score.view(-1, count).argmax(1)]
+        return {"headings_deg": found.tolist()}
 
-
-def calibration_of(found: Search) -> Calibration:
-    """The committed calibration that fits a search: by kind of picture, and by whether any heading was searched for."""
-    return load_calibration(WEIGHTS / f"{calibration_name(found.kind, searched=not bool(found.known.all()))}.json")
-
-
-# ---------------------------------------------------------------------------------------------------- pictures and tiles
+    # with no epochs: the encoders are trained later
+    key = _Settings((street, count, replace(inputs.adapt, epochs=0), tuple(headings_deg.nan_to_num(-1.0).tolist())))
+    return torch.tensor(
+        run_stage("headings", key, images.digest(), compute).numbers["headings_deg"], dtype=torch.float64
+    )
 
 
 def street_images(
@@ -177,79 +181,35 @@ def street_images(
     """The pictures of one kind as the encoder reads them, at headings (N,), from the run cache."""
     pictures = ground.of_kind(kind)
     names = [picture.file for picture in pictures]
-    seen = tuple((p.fov_deg or 0.0, *(p.crop or ())) for p in pictures)
-    key = _Settings((street, kind, tuple(headings_deg.tolist()), seen))
-
-    def made() -> Iterator[tuple[slice, Tensor]]:
-        for rows, views in street_views(ground, pictures, list(headings_deg[:, None]), street, progress=progress):
-            yield rows, views[:, 0]
-
+    known = tuple((p.fov_deg or 0.0, *(p.crop or ())) for p in pictures)
+    key = _Settings((street, kind, tuple(headings_deg.tolist()), known))
+    views = street_views(ground, pictures, list(headings_deg[:, None]), street, progress=progress)
     digest = FileImages(ground.root, names, names).digest()
-    return _stored("street-views", key, digest, (len(pictures), 3, *street.size_px), made())
+    return _stored("street-views", key, digest, (len(pictures), 3, *street.size_px), (part for _, part in views))
 
 
 def tile_images(candidates: Candidates, *, progress: bool = True) -> ArrayImages:
     """All candidates, from the run cache."""
+    shape = len(candidates), 3, candidates.size_px, candidates.size_px
 
-    def made() -> Iterator[tuple[int, Tensor]]:
-        for k in tqdm(range(len(candidates)), desc="cutting tiles", unit="tile", disable=not progress):
-            yield k, candidates.read(k)
+    def cut() -> Iterator[Tensor]:
+        yield from map(candidates.read, tqdm(range(shape[0]), desc="cutting tiles", unit="tile", disable=not progress))
 
-    key, size = _Settings((candidates.span_m, candidates.size_px)), candidates.size_px
-    return _stored("candidates", key, candidates.digest(), (len(candidates), 3, size, size), made())
+    key = _Settings((candidates.span_m, candidates.size_px))
+    return _stored("candidates", key, candidates.digest(), shape, cut())
 
 
-def _stored(
-    stage: str, key: _Settings, data_id: str, shape: tuple[int, ...], made: Iterator[tuple[int | slice, Tensor]]
-) -> ArrayImages:
-    """Images of a shape, made part by part, in a folder of the run cache, and mapped from there."""
+def _stored(stage: str, key: _Settings, data_id: str, shape: tuple[int, ...], parts: Iterable[Tensor]) -> ArrayImages:
+    """Images of a shape, written part by part to a folder of the run cache, and mapped from there."""
 
     def compute(folder: Path) -> dict[str, int]:
-        out = np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape)
-        if hasattr(os, "posix_fallocate"):  # else a disk that fills up later would end the process instead of raising
-            with (folder / IMAGES).open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, (folder / IMAGES).stat().st_size)
-        for rows, pixels in made:
-            out[rows] = pixels.numpy()
-        out.flush()
+        with (folder / "images.npy").open(
+            "wb"
+        ) as file:  # not mapped: a full disk then raises, and does not end the process
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            file.writelines(pixels.numpy().tobytes() for pixels in parts)
         return {"images": shape[0]}
 
     folder = run_stage(stage, key, data_id, compute).folder
-    pixels = np.load(folder / IMAGES, mmap_mode="c", allow_pickle=False)  # copy-on-write, and nothing writes
+    pixels = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)  # copy-on-write, and nothing writes
     return ArrayImages(tuple(map(str, range(len(pixels)))), torch.from_numpy(pixels), source=folder.name)
-
-
-# --------------------------------------------------------------------------------------------------------------- headings
-
-
-@torch.no_grad()
-def find_headings(
-    inputs: Inputs, kind: Kind, headings_deg: Tensor, images: Dataset, model: TwoViewEncoder, turned: Sequence[Tensor],
-    *, progress: bool = True,
-) -> Tensor:  # fmt: skip
-    """Headings (N,) degrees, those that are NaN replaced by the turn at which a picture finds its best candidate.
-
-    Each such picture is embedded at all turns, centred on the mean over them and their turns, and the turn with the
-    highest mean cosine to any candidate in its four quarter turns is taken. Ours.
-    """
-    ground, street, count = inputs.ground, inputs.street, inputs.request.turns
-    blind = headings_deg.isnan()
-    without = [picture for picture, lost in zip(ground.of_kind(kind), blind.tolist(), strict=True) if lost]
-
-    def compute(folder: Path) -> dict[str, list[float]]:
-        turns = torch.arange(count, dtype=torch.float64) * (360 / count)
-        views = street_views(ground, without, [turns] * len(without), street, progress=progress)
-        parts = (some for _, part in views for some in part.flatten(0, 1).split(EMBED_BATCH))
-        alone = centred_by_domain(embed(model.ground, parts))
-        alone = alone.view(len(without), count, -1)
-        # a view of heading h turned counter-clockwise by a quarter is the view of heading h - 90
-        query = torch.cat([alone.roll(k * count // 4, 1) for k in range(4)], -1).flatten(0, 1)
-        score, _ = top_k(query, together(turned).to(query), 1)
-        found = headings_deg.clone()
-        found[blind] = turns[score.view(-1, count).argmax(1)]
-        return {"headings_deg": found.tolist()}
-
-    # with no epochs: the encoders are trained later
-    key = _Settings((street, count, replace(inputs.adapt, epochs=0), tuple(headings_deg.nan_to_num(-1.0).tolist())))
-    stage = run_stage("headings", key, images.digest(), compute)
-    return torch.tensor(stage.numbers["headings_deg"], dtype=torch.float64)

@@ -17,11 +17,11 @@ from ucvgl.lab.results import WORLD
 from ucvgl.locate.adapt import EPOCHS
 from ucvgl.locate.candidates import Candidates
 from ucvgl.locate.chain import place_together
-from ucvgl.locate.confidence import RADIUS_M, Placement, probabilities
+from ucvgl.locate.confidence import RADIUS_M, Placement, place_alone
 from ucvgl.locate.inputs import Inputs, Request, read_inputs
 from ucvgl.locate.located import read_truth
 from ucvgl.locate.pictures import Kind
-from ucvgl.locate.search import Search, calibration_of, search
+from ucvgl.locate.search import Search, search
 from ucvgl.positions import Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.export import OWN_CITY, export_own_city
 
@@ -57,12 +57,22 @@ CASES = {
 class Trial:
     """A search whose truth was opened after it."""
 
-    found: Search  # by the search
+    found: Search
     candidates: Candidates  # that were searched
     where_m: np.ndarray  # (N, 2) where the pictures were taken, in the candidates' metres
 
+    def alone(self) -> Placement:
+        """Each picture placed alone."""
+        return place_alone(self.found.calibration, self.found.evidence)
+
+    def together(self, scale: float | None = None) -> Placement:
+        """All pictures placed as one drive with time stamps; of its speed SPEED_M_S is told."""
+        order, seconds = drive_past(self.where_m)
+        scale = self.found.calibration.scale if scale is None else scale
+        return place_together(self.found.cosines, scale, order, SPEED_M_S * np.diff(seconds), self.candidates)
+
     def error_m(self, best: np.ndarray | None = None) -> np.ndarray:
-        """(N, B) metres between candidates (N, B), or the best five, and the truth."""
+        """(N, B) metres between candidates (N, B), or the best of each picture alone, and the truth."""
         best = self.found.evidence.best if best is None else best
         return np.linalg.norm(self.candidates.centre_m[best] - self.where_m[:, None], axis=-1)
 
@@ -77,16 +87,6 @@ class Trial:
     def degrees(self) -> np.ndarray:
         """(N, 2) latitude and longitude where the pictures were taken."""
         return from_metres(self.where_m, self.candidates.mosaic.origin)
-
-    def probability(self) -> np.ndarray:
-        """(N,) predicted of each picture alone."""
-        return probabilities(calibration_of(self.found), self.found.evidence)
-
-    def together(self, scale: float | None = None) -> Placement:
-        """All pictures placed as one drive with time stamps; of its speed SPEED_M_S is told."""
-        order, seconds = drive_past(self.where_m)
-        scale = calibration_of(self.found).scale if scale is None else scale
-        return place_together(self.found.cosines, scale, order, SPEED_M_S * np.diff(seconds), self.candidates)
 
 
 def drive_past(where_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -149,16 +149,13 @@ def opened(found: Search, inputs: Inputs) -> Trial:
     return Trial(found, inputs.candidates, where)
 
 
-# ----------------------------------------------------------------------------------------------------- the notebook's city
-
-
 def is_own(data: str) -> bool:
     """Whether `data` is a folder with ground/ and tiles/, somebody's own."""
     return data != WORLD and all((Path(data) / name).is_dir() for name in ("ground", "tiles"))
 
 
 def request(case: Case, data: str, out: Path) -> Request:
-    """What `ucvgl locate` is asked for: the exported city, or the folder of one's own."""
+    """What notebook 07 asks `ucvgl locate` for: the exported city, or the folder of one's own."""
     if not is_own(data):
         return request_for(case, world_city(case), out)
     root = Path(data)
