@@ -75,7 +75,7 @@ def translation(config: CycleGanConfig) -> float:
 
     def run(steps: int, folder: Path) -> None:
         few = replace(config, epochs=1, decay_epochs=0, steps_per_epoch=steps)
-        train_cyclegan(images, images.flip(0), few, folder, device=device(), progress=False)
+        train_cyclegan(images, images.flip(0), few, folder, device())
 
     return STEPS * config.batch / added(1, 1 + STEPS, run)
 

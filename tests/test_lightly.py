@@ -6,23 +6,19 @@ negatives, nor a triplet loss: tests/test_ssl_losses.py holds those against loop
 
 import pytest
 import torch
+from toy_sets import randn
 
 from ucvgl import ssl_losses as s
 from ucvgl.heads import Queue
 
 lightly = pytest.importorskip("lightly.loss", reason="lightly is absent: it is in the extra `test`")
 
-DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 BATCHES = pytest.mark.parametrize(("items", "dims", "scale"), [(2, 3, 1.0), (16, 8, 0.3), (24, 5, 30.0), (5, 32, 1.0)])
 
 
-def batch(items, dims, scale=1.0, dtype=torch.float64, count=2):
+def batch(items, dims, scale, count=2):
     """Embeddings that are neither centred nor of unit length."""
-    generator = torch.Generator().manual_seed(items * dims)
-    return [
-        (scale * torch.randn(items, dims, generator=generator, dtype=dtype) + 0.2).requires_grad_()
-        for _ in range(count)
-    ]
+    return [(scale * randn(items, dims, seed=seed) + 0.2).requires_grad_() for seed in range(count)]
 
 
 def value_and_gradients(loss, inputs):
@@ -37,7 +33,6 @@ def mean_of_negative_cosines(p1, z2, p2, z1):
 
 CASES = {  # ours, theirs, how many embeddings they compare
     "NT-Xent": (lambda a, b: s.nt_xent(a, b, 0.07), lightly.NTXentLoss(0.07), 2),
-    "NT-Xent, warm": (lambda a, b: s.nt_xent(a, b, 0.5), lightly.NTXentLoss(0.5), 2),
     "SimSiam": (s.simsiam, mean_of_negative_cosines, 4),
     # the paper's squared distance is 2 - 2 cos and both directions are added; lightly's examples take the mean of the -cos
     "BYOL": (
@@ -51,23 +46,19 @@ CASES = {  # ours, theirs, how many embeddings they compare
 }
 
 
-@DTYPES
 @BATCHES
 @pytest.mark.parametrize(("ours", "theirs", "count"), CASES.values(), ids=CASES)
-def test_value_and_gradients_are_theirs(ours, theirs, count, items, dims, scale, dtype):
-    inputs = batch(items, dims, scale, dtype, count)
+def test_value_and_gradients_are_theirs(ours, theirs, count, items, dims, scale):
+    inputs = batch(items, dims, scale, count)
     torch.testing.assert_close(value_and_gradients(ours, inputs), value_and_gradients(theirs, inputs))
 
 
-@DTYPES
 @BATCHES
-def test_moco_is_their_loss_with_a_memory_bank_and_detached_keys(items, dims, scale, dtype):
-    query, key = batch(items, dims, scale, dtype)
-    bank = lightly.NTXentLoss(0.07, memory_bank_size=(20, dims)).to(dtype)
+def test_moco_is_their_loss_with_a_memory_bank_and_detached_keys(items, dims, scale):
+    """lightly leaves it to the caller that keys get no gradient."""
+    query, key = batch(items, dims, scale)
+    bank = lightly.NTXentLoss(0.07, memory_bank_size=(20, dims)).double()
     queue = bank.memory_bank.bank.clone()  # theirs is renewed by every loss of a query with a gradient
-    # lightly leaves it to the caller that keys get no gradient: its own loss sends one into them
-    assert value_and_gradients(bank, [query, key])[1][1].abs().max() > 0
-    bank.memory_bank.bank = queue.clone()
     found = value_and_gradients(lambda q, k: s.moco(q, k, queue, 0.07), [query, key])
     torch.testing.assert_close(found, value_and_gradients(lambda q, k: bank(q, k.detach()), [query, key]))
 
@@ -81,7 +72,7 @@ def test_moco_and_its_queue_are_theirs_over_many_batches():
     generator = torch.Generator().manual_seed(0)
     for _ in range(8):  # 2 2/3 times round
         query, key = (torch.randn(4, 6, generator=generator) for _ in range(2))
-        ours = s.moco(query, key, queue.negatives()[0], 0.2)
+        ours = s.moco(query, key, queue.keys.clone(), 0.2)
         torch.testing.assert_close(ours, theirs(query.requires_grad_(), key))
         queue.push(key, torch.arange(4))
         torch.testing.assert_close(queue.keys, theirs.memory_bank.bank)

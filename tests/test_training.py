@@ -18,12 +18,7 @@ from training_worker import Pairs, Toy, assert_same_weights, killable, measured,
 
 from ucvgl import checkpoints
 from ucvgl.errors import InputError
-from ucvgl.training import (
-    CHECKPOINT,
-    METRICS,
-    TrainingConfig,
-    train,
-)
+from ucvgl.training import CHECKPOINT, METRICS, TrainingConfig, train
 
 WORKER = Path(__file__).with_name("training_worker.py")
 SHORT = TrainingConfig(epochs=2, batch_size=4, learning_rate=3e-3)
@@ -34,6 +29,10 @@ TIMES = ("seconds", "images_per_second")
 def run(folder, config=SHORT, model=None, task=None, **more):
     model, task = model or Toy(dropout=0.3), task or Pairs()
     return model, train(model, task, config, folder, **{"progress": False, **more})
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
 
 
 def timeless(rows):
@@ -97,23 +96,29 @@ def test_it_is_the_plain_loop(tmp_path):
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    for name, value in plain.state_dict().items():
-        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(dict(model.state_dict()), dict(plain.state_dict()), rtol=1e-9, atol=1e-12)
     for epoch, row in enumerate(rows):
         assert row["loss"] == pytest.approx(sum(losses[3 * epoch : 3 * epoch + 3]) / 3, rel=1e-5)
     assert rows[-1]["lr"] == pytest.approx(rate)
 
 
-def test_it_learns_and_leaves_weights_and_metrics(tmp_path):
-    model, rows = run(tmp_path, replace(SHORT, epochs=12, learning_rate=1e-2), Toy(), after_epoch=measured)
+def test_it_learns_leaves_weights_and_metrics_and_is_loaded(tmp_path):
+    config = replace(SHORT, epochs=12, learning_rate=1e-2)
+    model, rows = run(tmp_path, config, Toy(), after_epoch=measured)
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS, CHECKPOINT]
-    assert [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()] == rows
+    assert rows_of(tmp_path) == rows
     assert list(rows[0]) == ["epoch", "loss", "lr", *TIMES, "drawn", "weight"]
     assert [row["epoch"] for row in rows] == list(range(12))
     assert rows[0]["images_per_second"] == pytest.approx(2 * 12 / rows[0]["seconds"])
     assert_same_weights(saved_weights(tmp_path), model)
     assert not any(module.training for module in model.modules())
+    task, measurements = Pairs(), []
+    loaded, again = run(tmp_path, config, Toy(), task, after_epoch=lambda *a: measurements.append(a))
+    assert again == rows
+    assert_same_weights(model, loaded)
+    assert (task.items, measurements) == ([], [])
+    assert all(name.startswith("model.") for name in load_file(tmp_path / CHECKPOINT))  # no moments any more
 
 
 def test_the_seed_alone_decides(tmp_path):
@@ -129,13 +134,11 @@ def test_the_seed_alone_decides(tmp_path):
 
 
 def test_loading_ahead_changes_nothing(tmp_path):
-    threads = torch.get_num_threads()
     one, two = Pairs(mined=True), Pairs(mined=True)
     plain, _ = run(tmp_path / "1", task=one)
     ahead, _ = run(tmp_path / "2", replace(SHORT, prefetch=True), task=two)
     assert_same_weights(plain, ahead)
     assert one.items == two.items
-    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(3, [3]), (9, [4, 4])])
@@ -160,11 +163,9 @@ def test_clipping_bounds_the_gradient(tmp_path, setting, limit, greatest):
     assert seen == pytest.approx([limit] * 6, rel=1e-2)
 
 
-def test_one_process_trains_in_several_precisions(tmp_path):
+def test_half_precision_is_near_full_precision(tmp_path):
     one, _ = run(tmp_path / "1")
     half, rows = run(tmp_path / "2", replace(SHORT, precision="bf16"))
-    two, _ = run(tmp_path / "3")
-    assert_same_weights(one, two)
     assert half.ground[0].weight.dtype == torch.float32
     assert not torch.equal(half.ground[0].weight, one.ground[0].weight)
     torch.testing.assert_close(half.ground[0].weight, one.ground[0].weight, atol=0.03, rtol=0)
@@ -190,8 +191,7 @@ def test_training_in_chunks_is_training_on_the_whole_batch(tmp_path, chunk):
     seen, embed = [], task.embed
     task.embed = lambda model, inputs: seen.append(len(inputs[0])) or embed(model, inputs)
     chunks, again = run(tmp_path / "chunks", replace(SHORT, chunk=chunk), Toy(dtype=torch.float64), task)
-    for name, value in whole.state_dict().items():
-        torch.testing.assert_close(chunks.state_dict()[name], value, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(dict(chunks.state_dict()), dict(whole.state_dict()), rtol=1e-9, atol=1e-12)
     assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in again])
     assert max(seen) == chunk
     assert sum(seen) == 2 * 4 * 6  # each of the rows of six steps is embedded twice
@@ -201,7 +201,7 @@ def test_training_in_chunks_is_training_on_the_whole_batch(tmp_path, chunk):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    return killable(tmp_path_factory.mktemp("whole"), lambda steps: None)
+    return killable(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.mark.parametrize("step", [1, 3, 5, 12])
@@ -212,21 +212,44 @@ def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(tmp_path, uninterrupted, 
     model, rows = killable(tmp_path, taken.append)
     assert_same_weights(uninterrupted[0], model)
     assert timeless(rows) == timeless(uninterrupted[1])
-    assert [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()] == rows
+    assert rows_of(tmp_path) == rows
     whole_epochs = (step - 1) // STEPS
     assert taken == list(range(whole_epochs * STEPS + 1, 13))  # and no epoch that was saved is done again
+
+
+def test_a_stop_while_a_checkpoint_is_written_leaves_the_last_one(tmp_path, uninterrupted, monkeypatch):
+    written = []
+
+    def half_written(tensors, path, metadata):
+        written.append(path)
+        if len(written) == 3:
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+        save_file(tensors, path, metadata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ucvgl.checkpoints.save_file", half_written)
+        with pytest.raises(KeyboardInterrupt):
+            killable(tmp_path)
+    model, rows = killable(tmp_path)
+    assert_same_weights(uninterrupted[0], model)
+    assert rows_of(tmp_path) == rows
     assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS, CHECKPOINT]
 
 
-def test_a_finished_run_is_loaded(tmp_path):
-    one, first = run(tmp_path)
-    task, measurements = Pairs(), []
-    two, again = run(tmp_path, task=task, after_epoch=lambda *a: measurements.append(a))
-    assert again == first
-    assert_same_weights(one, two)
-    assert not task.items
-    assert not measurements
-    assert all(name.startswith("model.") for name in load_file(tmp_path / CHECKPOINT))  # no moments any more
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
+    """The first time killed after one step, before there is any checkpoint."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    for folder, step in (("killed", 1), ("killed", 5), ("killed", 0), ("whole", 0)):
+        command = [sys.executable, str(WORKER), "kill", str(tmp_path / folder), str(step)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == (-signal.SIGKILL if step else 0), done.stderr
+    assert_same_weights(saved_weights(tmp_path / "killed"), saved_weights(tmp_path / "whole"))
+    rows = [timeless(rows_of(tmp_path / name)) for name in ("killed", "whole")]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 4
 
 
 def test_other_settings_or_another_model_cannot_go_on(tmp_path):
@@ -259,38 +282,3 @@ def test_a_loss_that_is_not_finite_is_told_and_the_checkpoint_stays(tmp_path, va
         run(tmp_path, task=Diverging(), name="toys")
     model, _ = run(tmp_path)
     assert_same_weights(model, run(tmp_path / "whole")[0])
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("processes")
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
-    """The first time killed after one step, before there is any checkpoint."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    for folder, step in (("killed", 1), ("killed", 5), ("killed", 0), ("whole", 0)):
-        command = [sys.executable, str(WORKER), "kill", str(tmp_path / folder), str(step)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == (-signal.SIGKILL if step else 0), done.stderr
-    assert_same_weights(saved_weights(tmp_path / "killed"), saved_weights(tmp_path / "whole"))
-    rows = [timeless(map(json.loads, (tmp_path / n / METRICS).read_text().splitlines())) for n in ("killed", "whole")]
-    assert rows[0] == rows[1]
-    assert len(rows[0]) == 4
-
-
-def test_a_stop_while_a_checkpoint_is_written_leaves_the_last_one(tmp_path, uninterrupted, monkeypatch):
-    written = []
-
-    def half_written(tensors, path, metadata):
-        written.append(path)
-        if len(written) == 3:
-            path.write_bytes(b"half")
-            raise KeyboardInterrupt
-        save_file(tensors, path, metadata)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("ucvgl.checkpoints.save_file", half_written)
-        with pytest.raises(KeyboardInterrupt):
-            killable(tmp_path, lambda steps: None)
-    model, rows = killable(tmp_path, lambda steps: None)
-    assert_same_weights(uninterrupted[0], model)
-    assert [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()] == rows
-    assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS, CHECKPOINT]

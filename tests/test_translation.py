@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import linalg
+from toy_sets import generator
 
 from ucvgl import translation as t
 from ucvgl.errors import InputError
@@ -17,67 +18,54 @@ TINY = t.CycleGanConfig(
     load_px=18, crop_px=16, channels=4, blocks=1, downsamplings=1, patch=2, discriminator_channels=4,
     discriminator_layers=1, pool=3, epochs=2, decay_epochs=1, steps_per_epoch=3, batch=2,
 )  # fmt: skip
+CPU = torch.device("cpu")
+WEIGHTS = {"none": None, "centre": t.centre_weight(7).double(), "mask": torch.eye(7).double()}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def images(count, size=18, seed=0):
+    """Correlated colours, uint8."""
+    mix = torch.rand(3, 3, generator=generator(seed)) / 3
+    noise = torch.rand(count, 3, size, size, generator=generator(seed + 100))
+    return (torch.einsum("kc,bchw->bkhw", mix, noise) * 255).to(torch.uint8)
 
 
-def images(count, size=18, seed=0, tint=(1.0, 0.8, 0.6)):
-    generator = torch.Generator().manual_seed(seed)
-    grey = torch.rand(count, 1, size, size, generator=generator) * 200
-    values = grey * torch.tensor(tint).view(3, 1, 1) + 40 * torch.rand(count, 3, size, size, generator=generator)
-    return values.to(torch.uint8)
-
-
-def colours(count, size, seed):
-    """Correlated float64 colours."""
-    generator = torch.Generator().manual_seed(seed)
-    mix = torch.rand(3, 3, generator=generator, dtype=torch.float64)
-    return torch.einsum("kc,bchw->bkhw", mix, torch.rand(count, 3, size, size, generator=generator).double())
-
-
-def numpy_moments(values, weight):
+def numpy_moments(values, weight=None):
     """Mean and covariance of all pixels, as numpy's weighted covariance has them."""
     flat = values.permute(1, 0, 2, 3).reshape(3, -1).numpy()
+    weight = np.ones(values.shape[2:]) if weight is None else weight.numpy()
     weights = np.broadcast_to(weight, (len(values), *weight.shape)).reshape(-1)
     return np.average(flat, axis=1, weights=weights), np.cov(flat, aweights=weights, ddof=0)
 
 
-WEIGHTS = {"none": None, "centre": t.centre_weight(7).double(), "mask": torch.eye(7).double()}
-
-
 @pytest.mark.parametrize("weight", WEIGHTS.values(), ids=WEIGHTS)
 def test_mapped_top_views_have_the_satellites_mean_and_covariance(weight):
-    top, satellite = colours(70, 7, 2), colours(5, 7, 3)  # more than one chunk, and another number
+    top, satellite = images(70, 7, 2), images(5, 7, 3)  # more than one chunk, and another number
     matrix, offset = t.fit_statistics(top, satellite, weight=weight)
-    mapped = (matrix @ top.flatten(2) + offset[:, None]).view_as(top)
-    pixels = np.ones((7, 7)) if weight is None else weight.numpy()
-    for ours, wanted in zip(numpy_moments(mapped, pixels), numpy_moments(satellite, pixels), strict=True):
-        np.testing.assert_allclose(ours, wanted, atol=1e-10)
+    mapped = (matrix @ (top.double() / 255).flatten(2) + offset[:, None]).view(top.shape)
+    for ours, wanted in zip(
+        numpy_moments(mapped, weight), numpy_moments(satellite.double() / 255, weight), strict=True
+    ):
+        np.testing.assert_allclose(ours, wanted, atol=1e-7)
+    expected = (mapped.clamp(0, 1) * 255).round()
+    assert (t.apply_statistics(top, (matrix, offset)).double() - expected).abs().max() <= 1  # by a rounding
 
 
 def test_covariance_map_is_monge_kantorovich():
-    """Symmetric, positive, and the same by scipy's matrix square roots; the identity between equal sets."""
-    top, satellite = colours(9, 7, 6), colours(9, 7, 7)
+    """Symmetric, and the same by scipy's matrix square roots; the identity between equal sets."""
+    top, satellite = images(9, 7, 6), images(9, 7, 7)
     matrix, _ = t.fit_statistics(top, satellite)
-    source, target = (numpy_moments(values, np.ones((7, 7)))[1] for values in (top, satellite))
+    source, target = (numpy_moments(values.double() / 255)[1] for values in (top, satellite))
     root = linalg.sqrtm(source)
     oracle = linalg.inv(root) @ linalg.sqrtm(root @ target @ root) @ linalg.inv(root)
-    np.testing.assert_allclose(matrix, oracle, atol=1e-8)
-    assert torch.allclose(matrix, matrix.T, atol=1e-10)
-    assert torch.linalg.eigvalsh(matrix).min() > 0
+    np.testing.assert_allclose(matrix, oracle, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-10)
     same, offset = t.fit_statistics(top, top)
-    assert torch.allclose(same, torch.eye(3).double(), atol=1e-8)
-    assert offset.abs().max() < 1e-8
+    np.testing.assert_allclose(same, np.eye(3), atol=1e-8)
+    np.testing.assert_allclose(offset, 0, atol=1e-8)
 
 
 def test_pool_fills_then_shows_half_old_ones():
-    pool, draws = t.ImagePool(10), torch.Generator().manual_seed(0)
+    pool, draws = t.ImagePool(10), generator()
     first = torch.arange(10.0).view(10, 1, 1, 1)
     assert torch.equal(pool.exchange(first, draws), first)
     old = 0
@@ -92,12 +80,12 @@ def test_pool_fills_then_shows_half_old_ones():
 
 @pytest.mark.parametrize("change", [{}, {"patch": 4, "downsamplings": 0}, {"residual": True}])
 def test_generator_keeps_shape_and_range_and_images_apart(change):
-    network = t.initialise(t.ResnetGenerator(replace(TINY, **change)), torch.Generator().manual_seed(0))
+    network = t.initialise(t.ResnetGenerator(replace(TINY, **change)), generator())
     batch = torch.rand(3, 3, 16, 24) * 2 - 1
     out = network(batch)
     assert out.shape == batch.shape
     assert out.abs().max() <= 1
-    assert torch.allclose(out[1:2], network(batch[1:2]), atol=1e-5)
+    torch.testing.assert_close(out[1:2], network(batch[1:2]), rtol=0, atol=1e-5)
 
 
 def test_paper_generator_has_the_papers_size():
@@ -108,31 +96,49 @@ def test_paper_generator_has_the_papers_size():
         assert sum(p.numel() for p in t.ResnetGenerator(t.CycleGanConfig()).parameters()) == by_hand
 
 
+def test_one_step_is_the_papers_objective():
+    """The losses of a joined step against the networks called one by one, and every network moves."""
+    training, draws = t.CycleGan(replace(TINY, lambda_identity=0.5), CPU), generator()
+    top, satellite = (torch.rand(2, 3, 16, 16, generator=draws) * 2 - 1 for _ in range(2))
+    before = {name: value.clone() for name, value in training.state_dict().items() if name.endswith("weight")}
+    to_satellite, to_top, (of_satellite, of_top) = training.to_satellite, training.to_top, training.discriminators
+    with torch.no_grad():
+        fake_satellite, fake_top = to_satellite(top), to_top(satellite)
+        expected = [
+            (of_satellite(fake_satellite) - 1).square().mean() + (of_top(fake_top) - 1).square().mean(),
+            (to_top(fake_satellite) - top).abs().mean() + (to_satellite(fake_top) - satellite).abs().mean(),
+            (to_satellite(satellite) - satellite).abs().mean() + (to_top(top) - top).abs().mean(),
+        ]
+        for discriminator, real, fake in ((of_satellite, satellite, fake_satellite), (of_top, top, fake_top)):
+            expected.append(((discriminator(real) - 1).square().mean() + discriminator(fake).square().mean()) / 2)
+    losses = training.step(top, satellite, draws)
+    torch.testing.assert_close(losses, torch.stack(expected), rtol=0, atol=1e-5)
+    assert not any(torch.equal(value, training.state_dict()[name]) for name, value in before.items())
+
+
 def rows_of(folder):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
 def test_a_stopped_training_goes_on_bit_for_bit(tmp_path, monkeypatch):
-    top, satellite = images(5), images(7, seed=1, tint=(0.5, 0.9, 0.4))
-    whole = t.train_cyclegan(top, satellite, TINY, tmp_path / "whole", progress=False)
-    real, steps = t._CycleGan.step, itertools.count()
+    """Stopped in the middle of the second epoch, and of the third after the second was begun again."""
+    top, satellite = images(5), images(7, seed=1)
+    whole = t.train_cyclegan(top, satellite, TINY, tmp_path / "whole", CPU)
+    real, steps = t.CycleGan.step, itertools.count()
 
     def stopped(*arguments):
-        if next(steps) in (
-            4,
-            9,
-        ):  # in the middle of the second epoch, and of the third after the second was begun again
+        if next(steps) in (4, 9):
             raise KeyboardInterrupt
         return real(*arguments)
 
     for epochs in (1, 2):
         with monkeypatch.context() as patch:
-            patch.setattr(t._CycleGan, "step", stopped)
+            patch.setattr(t.CycleGan, "step", stopped)
             with pytest.raises(KeyboardInterrupt):
-                t.train_cyclegan(top, satellite, TINY, tmp_path / "parts", progress=False)
+                t.train_cyclegan(top, satellite, TINY, tmp_path / "parts", CPU)
         assert len(rows_of(tmp_path / "parts")) == epochs
-    parts = t.train_cyclegan(top, satellite, TINY, tmp_path / "parts", progress=False)
+    parts = t.train_cyclegan(top, satellite, TINY, tmp_path / "parts", CPU)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
     assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "parts")
     assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["generator.safetensors", "metrics.jsonl"]
@@ -140,47 +146,23 @@ def test_a_stopped_training_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert [row["lr"] for row in rows] == pytest.approx([2e-4, 2e-4, 1e-4])
     assert rows[0].keys() == {"epoch", "lr", *t.LOSSES}
     # a finished folder is loaded: no step is taken
-    monkeypatch.setattr(t._CycleGan, "step", None)
-    again = t.train_cyclegan(top, satellite, TINY, tmp_path / "parts", progress=False)
-    assert torch.equal(t.translate(again, images(3, 20)), t.translate(whole, images(3, 20)))
-    assert t.translate(whole, images(3, 21)).shape == (3, 3, 21, 21)  # no multiple of the stride
-
-
-def test_one_step_is_the_papers_objective():
-    """The losses of a joined step against the networks called one by one, and every network moves."""
-    training = t._CycleGan(replace(TINY, lambda_identity=0.5), torch.device("cpu"))
-    generator = torch.Generator().manual_seed(0)
-    top, satellite = (torch.rand(2, 3, 16, 16, generator=generator) * 2 - 1 for _ in range(2))
-    before = {name: value.clone() for name, value in training.state_dict().items()}
-    of_satellite, of_top = training.discriminators
-    with torch.no_grad():
-        fake_satellite, fake_top = training.to_satellite(top), training.to_top(satellite)
-        expected = [
-            (of_satellite(fake_satellite) - 1).square().mean() + (of_top(fake_top) - 1).square().mean(),
-            (training.to_top(fake_satellite) - top).abs().mean()
-            + (training.to_satellite(fake_top) - satellite).abs().mean(),
-            (training.to_satellite(satellite) - satellite).abs().mean() + (training.to_top(top) - top).abs().mean(),
-        ]
-        for discriminator, real, fake in ((of_satellite, satellite, fake_satellite), (of_top, top, fake_top)):
-            real_loss, fake_loss = (discriminator(real) - 1).square().mean(), discriminator(fake).square().mean()
-            expected.append((real_loss + fake_loss) / 2)
-    losses = training.step(top, satellite, generator)
-    assert torch.allclose(losses, torch.stack(expected), atol=1e-5)
-    weights = [name for name in before if name.endswith("weight")]
-    assert all(not torch.equal(before[name], training.state_dict()[name]) for name in weights)
+    monkeypatch.setattr(t.CycleGan, "step", None)
+    again = t.train_cyclegan(top, satellite, TINY, tmp_path / "parts", CPU)
+    fakes = t.translate(whole, images(3, 21))
+    assert torch.equal(t.translate(again, images(3, 21)), fakes)
+    assert fakes.shape == (3, 3, 21, 21)  # no multiple of the stride
 
 
 def test_a_diverged_training_names_the_epoch_and_keeps_the_checkpoint(tmp_path, monkeypatch):
-    whole, calls = t._CycleGan.step, []
+    whole, steps = t.CycleGan.step, itertools.count()
 
     def step(self, *arguments):
-        calls.append(1)
-        return whole(self, *arguments) * (math.nan if len(calls) == 5 else 1)  # the second of the second epoch
+        return whole(self, *arguments) * (math.nan if next(steps) == 4 else 1)  # the second of the second epoch
 
-    monkeypatch.setattr(t._CycleGan, "step", step)
+    monkeypatch.setattr(t.CycleGan, "step", step)
     with pytest.raises(InputError, match="epoch 2: expected finite losses"):
-        t.train_cyclegan(images(3), images(3, seed=1), TINY, tmp_path, progress=False)
+        t.train_cyclegan(images(3), images(3, seed=1), TINY, tmp_path, CPU)
     assert len(rows_of(tmp_path)) == 1
     # what was kept is good: it goes on from there
-    t.train_cyclegan(images(3), images(3, seed=1), TINY, tmp_path, progress=False)
+    t.train_cyclegan(images(3), images(3, seed=1), TINY, tmp_path, CPU)
     assert [row["epoch"] for row in rows_of(tmp_path)] == [1, 2, 3]

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from ucvgl.distributed import embed_sharded, from_first, gather, main_process_first, processes
+from ucvgl.distributed import from_first, gather, joined, main_process_first, processes
 from ucvgl.errors import InputError
 from ucvgl.heads import Learner, SslLoss
 from ucvgl.lab.cache import run_stage
+from ucvgl.methods import common
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
 KILLED = TrainingConfig(epochs=4, batch_size=4, learning_rate=3e-3, warmup_epochs=1, seed=3)
@@ -30,7 +31,7 @@ LOSSES = {  # name -> the method's settings; None: the toy's own loss, on mined 
     "moco": SslLoss("moco", 0, queue=10, momentum=0.9),
     "vicreg": SslLoss("vicreg", 0),
 }
-BATCHES = (0, 1, 5)  # of sets that two processes embed: an empty set, an empty shard, even and uneven ones
+COUNTS = (2, 14)  # images that two processes embed, three at a time: an empty part, uneven parts
 
 
 class Toy(nn.Module):
@@ -38,11 +39,10 @@ class Toy(nn.Module):
 
     def __init__(self, *, dropout=0.0, norm=False, dtype=torch.float32):
         super().__init__()
-        generator_state = torch.get_rng_state()
-        torch.manual_seed(0)
-        self.ground, self.satellite = (self._encoder(dropout, norm) for _ in range(2))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.ground, self.satellite = (self._encoder(dropout, norm) for _ in range(2))
         self.log_scale = nn.Parameter(torch.tensor(1.0))
-        torch.set_rng_state(generator_state)
         self.to(dtype)
 
     @staticmethod
@@ -104,6 +104,7 @@ class Flat(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(1)
         self.weight = nn.Parameter(torch.randn(192, 5, generator=generator) / 14)
+        self.mean = torch.zeros(1)  # where `embed` looks for the device
 
     def forward(self, images):
         return F.normalize((images - 0.5).flatten(1) @ self.weight, dim=1)
@@ -142,16 +143,9 @@ def learnt(name, folder):
     return model.state_dict() | {"step gradients": torch.stack(kept), "labels": task.labels}
 
 
-def embedded(encoder, batches):
-    """As ucvgl.encoders.embed: rows of all batches, (0, 5) of none."""
-    with torch.no_grad():
-        return torch.cat([encoder(batch) for batch in batches]) if batches else torch.zeros(0, 5)
-
-
-def some_batches(count):
-    """Of three images each, the last of two."""
-    images = torch.rand(max(0, 3 * count - 1), 3, 8, 8, generator=torch.Generator().manual_seed(2))
-    return images.split(3) if count else ()
+def embedded(count):
+    """Descriptors of so many images, by all processes."""
+    return common.embed_all(Flat(), torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(2)))
 
 
 def measured(epoch, model):
@@ -159,7 +153,7 @@ def measured(epoch, model):
     return {"drawn": float(torch.rand(())), "weight": float(model.log_scale.detach())}
 
 
-def killable(folder, on_step):
+def killable(folder, on_step=lambda steps: None):
     """The training that is killed: dropout, batch norm, mined labels."""
     model = Toy(dropout=0.3, norm=True)
     task = Pairs(mined=True, on_step=on_step)
@@ -194,26 +188,23 @@ def together(folder):
     with suppress(KeyboardInterrupt):
         killable(folder / "stopped", stop_at(5))  # both processes, in the second epoch
     for name in ("stopped", "whole"):
-        model, _ = killable(folder / name, lambda steps: None)
+        model, _ = killable(folder / name)
         found |= {f"{name}/{key}": value for key, value in model.state_dict().items()}
     try:
         train(Toy(), Pairs(), TrainingConfig(epochs=1, batch_size=5), folder / "odd", progress=False)
     except InputError as error:
         (folder / f"odd-{place.process_index}.txt").write_text(str(error))
 
-    encoder = Toy().ground.eval()
-    for count in BATCHES:
-        found[f"sharded/{count}"] = embed_sharded(
-            lambda batches: embedded(encoder, batches), some_batches(count), place
-        )
+    common.EMBED_BATCH = 3
+    found |= {f"sharded/{count}": embedded(count) for count in COUNTS}
     own = torch.arange(2) + 10 * place.process_index
-    found["integers"], found["pairs"] = gather((own, own[:, None] > 0), place)
-    found["agreed"] = torch.tensor(from_first(7 + place.process_index, place))
+    found["integers"], found["pairs"] = gather((own, own[:, None] > 0))
+    found["uneven"] = joined(own[: 1 + place.process_index])
+    found["agreed"] = torch.tensor(from_first(7 + place.process_index))
     save_file({k: v.contiguous().clone() for k, v in found.items()}, folder / f"{place.process_index}.safetensors")
 
     def compute(partial):
-        inside = processes()
-        assert (inside.num_processes, inside.is_main_process) == (1, True)
+        assert (processes().num_processes, processes().is_main_process) == (1, True)
         rows = train(Toy(), Pairs(), TrainingConfig(epochs=1, batch_size=5), partial, progress=False)  # odd: alone
         with (folder / "computed").open("a") as file:
             file.write(f"{place.process_index} ")
@@ -222,7 +213,7 @@ def together(folder):
     def outer(partial):
         with main_process_first():
             inner = run_stage("inner", JOINT, "toy", compute, say=lambda line: None)
-        return {"inner": inner.loaded, "count": from_first(processes().num_processes, processes())}
+        return {"inner": inner.loaded, "count": from_first(processes().num_processes)}
 
     with main_process_first():
         run_stage("before", JOINT, "toy", compute, say=lambda line: None)

@@ -5,7 +5,6 @@ Nothing is pickled.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ucvgl.errors import InputError
+from ucvgl.paths import written_whole
 
 TRAINING = "ucvgl_training"  # where a training's header stands in the file's metadata
 ANEW = "or delete the folder to begin anew."
@@ -24,12 +24,10 @@ Tensors = dict[str, Tensor]
 
 def write(path: Path, tensors: Tensors, header: dict[str, Any], kind: str = TRAINING) -> None:
     """Writes tensors and a header atomically; `kind` is what the file holds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     # contiguous copies: safetensors refuses channels-last tensors, and views of one storage
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(copies, partial, {"format": "pt", kind: json.dumps(header)})
-    partial.replace(path)
+    with written_whole(path) as partial:
+        save_file(copies, partial, {"format": "pt", kind: json.dumps(header)})
 
 
 def read(
@@ -49,8 +47,8 @@ def check_settings(path: Path, then: dict[str, Any], now: dict[str, Any]) -> Non
     differing = [key for key in sorted(now.keys() | then) if now.get(key) != then.get(key)]
     if differing:
         old, new = (", ".join(f"{key}={settings.get(key)!r}" for key in differing) for settings in (then, now))
-        todo = "Restore them, or delete the folder to begin anew."
-        raise InputError(path, expected=f"the settings it began with: {old}", found=new, todo=todo)
+        expected, todo = f"the settings it began with: {old}", f"Restore them, {ANEW}"
+        raise InputError(path, expected=expected, found=new, todo=todo)
 
 
 def weights_of(model: nn.Module) -> Tensors:
@@ -66,10 +64,12 @@ def fill(
 ) -> None:
     """Copies a file's tensors into one's own of the same names, in place; InputError, and no change, if any differs."""
     ours, theirs = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (own, weights))
-    different = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+    different = [
+        f"{name} {theirs.get(name, 'missing')} instead of {ours.get(name, 'none')}"
+        for name in ours | theirs if ours.get(name) != theirs.get(name)
+    ]  # fmt: skip
     if different:
-        first = [f"{name} {theirs.get(name, 'missing')} instead of {ours.get(name, 'none')}" for name in different[:3]]
-        found = f"{len(different)} differences: {', '.join(first)}{', ...' if len(different) > 3 else ''}"
+        found = f"{len(different)} differences: {', '.join(different[:3])}{', ...' if len(different) > 3 else ''}"
         raise InputError(path, expected=f"the {len(own)} tensors of the model", found=found, todo=todo)
     for name, tensor in own.items():
         tensor.copy_(weights[name])

@@ -4,7 +4,7 @@
 everything here leaves its arguments alone. It works the same over NCCL (GPUs) and gloo (CPUs).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,11 +32,10 @@ class SingleProcess:
         """There is nobody to wait for."""
 
 
-Place = PartialState | SingleProcess
 _single: list[SingleProcess] = []  # not empty inside `main_process_first`
 
 
-def processes() -> Place:
+def processes() -> PartialState | SingleProcess:
     """This process's place. Not an Accelerator, which fixes the precision for the whole life of a process."""
     return _single[-1] if _single else PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
 
@@ -56,9 +55,14 @@ def main_process_first() -> Iterator[None]:
             _single.pop()
 
 
-def from_first(value: Any, place: Place) -> Any:
+def from_first(value: Any) -> Any:
     """The main process's value, in all; a tensor must be on the CPU."""
-    return value if place.num_processes == 1 else broadcast_object_list([value])[0]
+    return value if processes().num_processes == 1 else broadcast_object_list([value])[0]
+
+
+def joined(own: Tensor) -> Tensor:
+    """The rows of all processes, one process after the other; on the CPU, without gradients, of any number each."""
+    return own if processes().num_processes == 1 else torch.cat(gather_object([own]))
 
 
 class _Gather(torch.autograd.Function):
@@ -81,35 +85,24 @@ class _Gather(torch.autograd.Function):
         return tuple(reduce(g.contiguous(), "sum")[first : first + ctx.rows] for g in gradients)
 
 
-def gather(tensors: tuple[Tensor, ...], place: Place) -> tuple[Tensor, ...]:
+def gather(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Each (b, ...) tensor -> (processes * b, ...), in the order of the processes, with gradients.
 
     What comes back is the sum over the processes of the gradients by this one's rows. With parameter gradients averaged
     over the processes (`average_`), a loss over gathered rows has the gradient of one process that held them all.
     """
-    return _Gather.apply(*tensors) if place.num_processes > 1 and tensors else tensors
+    return _Gather.apply(*tensors) if tensors and processes().num_processes > 1 else tensors
 
 
-def embed_sharded(embed: Callable[[Sequence[Tensor]], Tensor], batches: Sequence[Tensor], place: Place) -> Tensor:
-    """What `embed(batches)` (N, D), on the CPU, returns, each process embedding some of the batches; the same in all.
-
-    All processes call it, with the same batches; of no batch `embed` gives (0, D), as `ucvgl.encoders.embed` does.
-    """
-    if place.num_processes == 1:
-        return embed(batches)
-    first, last = (len(batches) * k // place.num_processes for k in (place.process_index, place.process_index + 1))
-    return torch.cat(gather_object([embed(batches[first:last])]))
-
-
-def average_(tensors: Iterable[Tensor], place: Place) -> None:
+def average_(tensors: Iterable[Tensor]) -> None:
     """Replaces each tensor by its mean over the processes; all must pass the same ones in the same order."""
-    if place.num_processes > 1:
+    if processes().num_processes > 1:
         for value in tensors:
             value.copy_(reduce(value.contiguous(), "mean"))
 
 
-def copy_from_first_(tensors: Iterable[Tensor], place: Place) -> None:
+def copy_from_first_(tensors: Iterable[Tensor]) -> None:
     """Overwrites each tensor by the main process's."""
-    if place.num_processes > 1:
+    if processes().num_processes > 1:
         for value in tensors:
             value.copy_(broadcast(value.contiguous()))

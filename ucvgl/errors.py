@@ -2,27 +2,19 @@
 
 import math
 from collections.abc import Iterable
-from functools import partial
 from numbers import Real
 
 
 class InputError(ValueError):
     """Bad input, told so that the reader can mend it without opening the code.
 
-    Args:
-        where: the file (with line), field, parameter or argument at fault.
-        expected: what would have been right, with unit or shape.
-        found: what was there instead.
-        todo: the next step, as a sentence.
+    where: the file (with line), field, parameter or argument at fault; expected: what would have been right, with unit or
+    shape; found: what was there instead; todo: the next step, as a sentence.
     """
 
-    def __init__(self, where: object, *, expected: str, found: object, todo: str) -> None:
-        super().__init__(where, expected, found, todo)
+    def __init__(self, where: object, expected: str, found: object, todo: str) -> None:
         self.where, self.expected, self.found, self.todo = str(where), expected, str(found), todo
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Survives the way out of a worker process, which keyword arguments alone would not."""
-        return partial(type(self), expected=self.expected, found=self.found, todo=self.todo), (self.where,)
+        super().__init__(self.where, expected, self.found, todo)  # all, or it would not survive the way out of a worker
 
     def __str__(self) -> str:
         return f"{self.where}: expected {self.expected}, found {self.found}. {self.todo}"
@@ -48,12 +40,10 @@ def check_fields(settings: object, where: str, todo: str, *rules: tuple[str, boo
 
 def check_number(where: str, value: object, *, unit: str = "", low: float = -math.inf, high: float = math.inf) -> float:
     """A setting that has to be a finite number strictly between low and high, as a float; or InputError."""
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    if real and math.isfinite(value) and low < value < high:
+    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low < value < high:
         return float(value)
-    bounds = f" above {low:g}" * (low > -math.inf) + " and" * (low > -math.inf and high < math.inf)
-    bounds += f" below {high:g}" * (high < math.inf)
-    expected = f"a finite number{bounds} {unit}".rstrip()
+    bounds = [f"above {low:g}"] * (low > -math.inf) + [f"below {high:g}"] * (high < math.inf)
+    expected = " ".join(["a finite number", " and ".join(bounds), unit]).replace("  ", " ").rstrip()
     raise InputError(where, expected=expected, found=repr(value), todo="Give one such number.")
 
 

@@ -55,32 +55,22 @@ def _hidden(width_in: int, width: int) -> list[nn.Module]:
     return [nn.Linear(width_in, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
 
 
-class Projector(nn.Sequential):
+def projector(width_in: int, width: int, layers: int) -> nn.Sequential:
     """Descriptors (B, width_in) -> what a loss compares, (B, width); without layers the descriptors themselves.
 
-    Source: VG-SSL (Xiao, Zhu, Loianno; WACV 2025), where 0 to 3 Linear layers and widths of 1024 to 4096, of the hidden
-    layers and of the output, were tried; what each method has stands in `SslLoss`.
+    VG-SSL tried 0 to 3 Linear layers and widths of 1024 to 4096; what each method has stands in `SslLoss`.
     """
-
-    def __init__(self, width_in: int, width: int, layers: int) -> None:
-        widths = [width_in] + [width] * layers
-        hidden = [part for sizes in pairwise(widths[:-1]) for part in _hidden(*sizes)]
-        super().__init__(*hidden, *([nn.Linear(widths[-2], width)] if layers else []))
-        self.width = widths[-1]
+    widths = [width_in] + [width] * layers
+    hidden = [part for sizes in pairwise(widths[:-1]) for part in _hidden(*sizes)]
+    return nn.Sequential(*hidden, *([nn.Linear(widths[-2], width)] if layers else []))
 
 
-class Predictor(nn.Sequential):
+def predictor(width: int, hidden: int) -> nn.Sequential:
     """Linear - batch norm - ReLU - Linear, (B, width) -> (B, width): predicts one view's projection from the other's.
 
-    The hidden layer has 4096 numbers in VG-SSL and BYOL, 512 in SimSiam. lr_scale: its learning rate in the encoder's
-    (`training.adamw`): one that keeps up with the encoder holds off collapse.
-
-    Source: BYOL (Grill et al.; NeurIPS 2020), section 3.3; SimSiam (Chen, He; CVPR 2021).
+    The hidden layer has 4096 numbers in VG-SSL and BYOL (Grill et al.; NeurIPS 2020, section 3.3), 512 in SimSiam.
     """
-
-    def __init__(self, width: int, hidden: int, lr_scale: float = 1.0) -> None:
-        super().__init__(*_hidden(width, hidden), nn.Linear(hidden, width))
-        self.lr_scale = lr_scale
+    return nn.Sequential(*_hidden(width, hidden), nn.Linear(hidden, width))
 
 
 def momentum_encoder(model: nn.Module, momentum: float = 0.999) -> nn.Module:
@@ -105,7 +95,7 @@ class Queue(nn.Module):
     """
 
     keys: Tensor  # (size, dim) float32, of unit length; 0 where empty
-    items: Tensor  # (size,) int64, the item of each key; -1 where empty
+    items: Tensor  # (size,) int64, the item of each key; -1 where empty: no negative, `ssl_losses.moco` masks it
     pushed: Tensor  # int64 scalar, keys pushed since the start; the next goes to entry pushed % size
 
     def __init__(self, size: int, dim: int, set_size: int) -> None:
@@ -117,15 +107,6 @@ class Queue(nn.Module):
         self.register_buffer("keys", torch.zeros(size, dim))
         self.register_buffer("items", torch.full((size,), -1, dtype=torch.int64))
         self.register_buffer("pushed", torch.tensor(0))
-
-    @property
-    def empty(self) -> Tensor:
-        """(size,) bool: entries not yet filled. They are no negatives: `ucvgl.ssl_losses.moco` masks them."""
-        return self.items < 0
-
-    def negatives(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys (size, dim), items (size,) and `empty` (size,): copies, which a `push` before the backward pass leaves alone."""
-        return self.keys.clone(), self.items.clone(), self.empty
 
     @torch.no_grad()
     def push(self, keys: Tensor, items: Tensor) -> None:
@@ -158,17 +139,20 @@ class Learner(nn.Module):
         super().__init__()
         self.settings, self.encoder, self.fixed_norms = settings, encoder, fixed_norms
         method = settings.method
+        layers = 0 if method == "triplet" else settings.projector_layers
+        width = settings.projector_width if layers else encoder.dim
         self.predictor = self.momentum = self.queue = None
         with seeded(seed):
-            layers = 0 if method == "triplet" else settings.projector_layers
-            self.projector = Projector(encoder.dim, settings.projector_width, layers)
+            self.projector = projector(encoder.dim, width, layers)
             if method in ("byol", "simsiam"):
-                width, rate = settings.predictor_width, settings.predictor_rate
-                self.predictor = Predictor(self.projector.width, width, rate)
+                self.predictor = predictor(width, settings.predictor_width)
+                self.predictor.lr_scale = (
+                    settings.predictor_rate
+                )  # of `training.adamw`: a faster one holds off collapse
         if method in ("moco", "byol"):
             self.momentum = momentum_encoder(self._embedder(), settings.momentum)
         if method == "moco":
-            self.queue = Queue(settings.queue, self.projector.width, items)
+            self.queue = Queue(settings.queue, width, items)
 
     def _embedder(self) -> nn.Sequential:
         """The same parameters in a container of their own."""
@@ -178,10 +162,10 @@ class Learner(nn.Module):
         """As in torch, but for norms that are fixed."""
         super().train(mode)
         if self.fixed_norms:
-            for network in (self.encoder,) if self.momentum is None else (self.encoder, self.momentum.module[0]):
-                for part in network.modules():
-                    if isinstance(part, _BatchNorm):
-                        part.eval()
+            followers = [] if self.momentum is None else [*self.momentum.module[0].modules()]
+            for part in (*self.encoder.modules(), *followers):
+                if isinstance(part, _BatchNorm):
+                    part.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
@@ -206,9 +190,8 @@ class Learner(nn.Module):
         return *self.predictor(embeddings).chunk(2), *target.chunk(2)
 
     def loss(
-        self, compared: tuple[Tensor, ...], items: Tensor, *,
-        near: Tensor | None = None, near_queue: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+        self, compared: tuple[Tensor, ...], items: Tensor, near: Tensor | None = None, near_queue: Tensor | None = None
+    ) -> Tensor:
         """The method's loss on what all processes `compared`; MoCo's queue then gets the batch's keys, of these items (B,).
 
         near: (B, B) bool, items that are no negatives of each other, for SimCLR; near_queue: (B, queue) bool, the same of the
@@ -219,9 +202,10 @@ class Learner(nn.Module):
             case "simclr":
                 return nt_xent(*compared, settings.temperature, near)
             case "moco":
-                keys, _, empty = self.queue.negatives()
-                skip = empty.expand(len(items), -1)
-                value = moco(*compared, keys, settings.temperature, skip if near_queue is None else skip | near_queue)
+                empty = (self.queue.items < 0).expand(len(items), -1)
+                skip = empty if near_queue is None else empty | near_queue
+                # a copy, which the push before the backward pass leaves alone
+                value = moco(*compared, self.queue.keys.clone(), settings.temperature, skip)
                 self.queue.push(compared[1], items)
                 return value
             case "byol":

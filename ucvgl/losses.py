@@ -16,18 +16,15 @@ def info_nce(
 ) -> Tensor:  # fmt: skip
     """Symmetric InfoNCE: the mean cross-entropy of scale * query @ reference.T along its rows and along its columns.
 
-    Source: Sample4Geo (Deuser, Habel, Oswald; ICCV 2023); UCVGL (Li, Qian, Xia; CVPR 2024).
+    query and reference: (B, D), L2-normalised. scale: exp of the learnable log-scale, 1 / 0.07 at first in both papers.
+    label_smoothing: the fraction of the target that is spread over all candidates; papers 0.1, UCVGL's step 4: 0.3.
+    not_negative: (B, B) bool, pairs (i, j) for which reference j is no negative of query i, nor query i of reference j: two
+    panoramas of one tile, say (VIGOR). They are left out of the denominators; the diagonal never is.
 
-    Args:
-        query: (B, D), L2-normalised.
-        reference: (B, D), L2-normalised.
-        scale: exp of the learnable log-scale, 1 / 0.07 at first in both papers.
-        label_smoothing: the fraction of the target that is spread over all candidates; papers 0.1, UCVGL's step 4: 0.3.
-        not_negative: (B, B) bool, pairs (i, j) for which reference j is no negative of query i, nor query i of reference
-            j: two panoramas of one tile, say (VIGOR). They are left out of the denominators; the diagonal never is.
+    Source: Sample4Geo (Deuser, Habel, Oswald; ICCV 2023); UCVGL (Li, Qian, Xia; CVPR 2024).
     """
     target = torch.arange(len(query), device=query.device)
-    return _symmetric(query, reference, scale, target, label_smoothing, not_negative)
+    return _symmetric(query, reference, scale, target, label_smoothing, not_negative, no_match=0)
 
 
 def soft_info_nce(
@@ -48,7 +45,7 @@ def soft_info_nce(
 
 def _symmetric(
     query: Tensor, reference: Tensor, scale: Tensor | float, target: Tensor,
-    smoothing: float, not_negative: Tensor | None, no_match: int = 0,
+    smoothing: float, not_negative: Tensor | None, no_match: int,
 ) -> Tensor:  # fmt: skip
     """The mean cross-entropy along the logits' rows and columns, with `no_match` columns of zeros behind either."""
     # in float32 under autocast too: at a logit of 14 bfloat16 numbers lie 1/16 apart, more than a match and the next best

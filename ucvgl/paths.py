@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,38 +57,41 @@ def files_digest(root: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it; raises TypeError for what has no such form."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((plain(item) for item in value), key=repr)
+    """A value as it comes back from JSON; raises TypeError for what has no such form."""
+    return json.loads(json.dumps(value, default=_plain_leaf))
+
+
+def _plain_leaf(value: Any) -> Any:
+    """What JSON has no form for, as something that it has one for: paths, numpy's and torch's scalars."""
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "item") and not getattr(value, "shape", ()):  # a numpy or torch scalar
-        value = value.item()
-    if hasattr(value, "value") and hasattr(value, "name"):  # an enum member
-        return plain(value.value)
-    if value is None or isinstance(value, (str, int, float)):
-        return value
+    if hasattr(value, "item") and not getattr(value, "shape", ()):
+        return value.item()
     raise TypeError(f"a setting must be made of numbers, texts, sequences and mappings, not {type(value).__name__}")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file under a temporary name and renames it, so that readers see the old or the new one, whole."""
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, renamed to `path` at the end, so that readers see the old or the new file, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)  # a full disk, Ctrl-C
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically, indented, keys in their given order; NaN and infinity raise ValueError."""
-    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain_leaf)
+    write_text(path, text + "\n")
 
 
 def replace_folder(new: Path, target: Path) -> None:
@@ -107,11 +110,9 @@ def waiting_for(path: Path, busy: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(blocking=False)
+        held = lock.acquire(blocking=False)
     except Timeout:
         sys.stderr.write(f"{busy}: waiting for it\n")
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()

@@ -19,7 +19,6 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, not_negative: Tensor | N
     -log( exp(s_ip / T) / sum over k != i of exp(s_ik / T) ), p being the other view of i; the mean over the 2B views.
     VG-SSL's temperature is 0.07. not_negative: (B, B) bool, items that are no negatives of each other, as places within
     25 m; a mark of (i, j) or (j, i) holds for all combinations of their views, one on the diagonal means nothing.
-
     Source: SimCLR (Chen, Kornblith, Norouzi, Hinton; ICML 2020), equation 1.
     """
     views = F.normalize(torch.cat((_wide(z1), _wide(z2))), dim=1)  # (2B, D)
@@ -38,15 +37,10 @@ def moco(query: Tensor, key: Tensor, queue: Tensor, temperature: float, not_nega
 
     -log( exp(q k / T) / (exp(q k / T) + sum over the queue of exp(q n / T)) ), the mean over the queries.
 
-    Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 1.
-
-    Args:
-        query: (B, D), of the encoder that learns.
-        key: (B, D), of the momentum encoder, which saw the other view.
-        queue: (K, D), keys of earlier batches (`heads.Queue`), of unit length, which is not done again here.
-        temperature: VG-SSL 0.07.
-        not_negative: (B, K) bool, entries of the queue that are no negatives of a query: places within 25 m of it, and
-            entries not yet filled. Where all are left out the loss is 0.
+    query: (B, D), of the encoder that learns; key: (B, D), of the momentum encoder, which saw the other view; queue: (K, D),
+    keys of earlier batches (`heads.Queue`), of unit length, which is not done again here; VG-SSL's temperature is 0.07.
+    not_negative: (B, K) bool, entries that are no negatives of a query: places within 25 m of it, and entries not yet filled;
+    where all are left out the loss is 0. Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 1.
     """
     query, key = F.normalize(_wide(query), dim=1), F.normalize(_wide(key.detach()), dim=1)
     query = query / temperature  # here and not in the product, which is (B, K)
@@ -77,10 +71,7 @@ def triplet(
 
 
 def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
-    """The mean of -cos(prediction, target), of (B, D) each; the target gets no gradient.
-
-    Source: SimSiam (Chen, He; CVPR 2021), equations 1 and 3.
-    """
+    """The mean of -cos(prediction, target), of (B, D) each; the target gets no gradient. SimSiam, equations 1 and 3."""
     prediction, target = F.normalize(_wide(prediction), dim=1), F.normalize(_wide(target.detach()), dim=1)
     return -(prediction * target).sum(1).mean()
 
@@ -90,7 +81,6 @@ def byol(prediction: Tensor, target: Tensor) -> Tensor:
 
     One direction: the paper's loss is the sum of both, byol(p1, t2) + byol(p2, t1), p1 predicted by the online network
     from view 1, t2 projected by the momentum encoder from view 2; targets get no gradient.
-
     Source: BYOL (Grill et al.; NeurIPS 2020), equation 2.
     """
     return 2 + 2 * negative_cosine(prediction, target)
@@ -100,7 +90,6 @@ def simsiam(p1: Tensor, z2: Tensor, p2: Tensor, z1: Tensor) -> Tensor:
     """The mean of the negative cosines of both directions, (D(p1, z2) + D(p2, z1)) / 2; z1 and z2 get no gradient.
 
     (B, D) each: p1 predicted and z1 projected from view 1, p2 and z2 from view 2, by the same network.
-
     Source: SimSiam (Chen, He; CVPR 2021), equation 4.
     """
     return (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
@@ -110,7 +99,6 @@ def barlow_twins(z1: Tensor, z2: Tensor, lambda_: float = 0.0051) -> Tensor:
     """The sum of (1 - C_ii)^2 and lambda times the sum of C_ij^2, i != j, C being the cross-correlation of two views.
 
     (B, D) each, B at least 2; lambda in paper and VG-SSL 0.0051.
-
     Source: Barlow Twins (Zbontar, Jing, Misra, LeCun, Deny; ICML 2021), equation 1.
     """
     correlation = cross_correlation(z1, z2)
@@ -118,14 +106,11 @@ def barlow_twins(z1: Tensor, z2: Tensor, lambda_: float = 0.0051) -> Tensor:
 
 
 def cross_correlation(z1: Tensor, z2: Tensor, eps: float = 1e-5) -> Tensor:
-    """The correlation over the batch of each dimension of z1 (rows) with each of z2 (columns), (D, D).
+    """The correlation over the batch of each dimension of z1 (rows) with each of z2 (columns), (D, D). Barlow Twins, equation 2.
 
-    Each dimension is brought to mean 0 and divided by sqrt(variance + eps), the variance being the biased one (over B),
-    as batch normalisation does in the authors' code; equation 2 has no eps. A constant dimension becomes 0: it has no
-    correlation with anything, costs 1 in the loss, and its gradient is finite. With few items a correlation is large by
-    chance, in size about 1 / sqrt(B).
-
-    Source: Barlow Twins, equation 2.
+    Each dimension is brought to mean 0 and divided by sqrt(variance + eps), the variance being the biased one (over B), as batch
+    normalisation does in the authors' code; the equation has no eps. A constant dimension becomes 0: it has no correlation
+    with anything, costs 1 in the loss, and its gradient is finite. With few items a correlation is about 1 / sqrt(B) by chance.
     """
     z1, z2 = (_wide(z) for z in (z1, z2))
     z1, z2 = (z - z.mean(0) for z in (z1, z2))
@@ -139,7 +124,6 @@ def vicreg(z1: Tensor, z2: Tensor, invariance: float = 25.0, variance: float = 2
     (B, D) each, B at least 2, not to be normalised, or the deviations cannot reach 1. As in the authors' code and in VG-SSL's,
     with their weights. Equation 6 of the paper differs from both: there the variance terms of the views are added and the
     squared distance is not divided by D, which would be weights of 25 D, 50 and 1 here.
-
     Source: VICReg (Bardes, Ponce, LeCun; ICLR 2022).
     """
     spread = (variance_loss(z1) + variance_loss(z2)) / 2
@@ -153,20 +137,15 @@ def invariance_loss(z1: Tensor, z2: Tensor) -> Tensor:
 
 
 def variance_loss(z: Tensor, least: float = 1.0, eps: float = 1e-4) -> Tensor:
-    """The mean over the dimensions of (B, D) of max(0, least - sqrt(variance + eps)), the variance being the unbiased one.
+    """The mean over the dimensions of (B, D) of max(0, least - sqrt(variance + eps)); VICReg, equations 1 and 2.
 
-    `least` is the standard deviation that each should reach; eps keeps the slope finite where one is constant.
-
-    Source: VICReg, equations 1 and 2.
+    The variance is the unbiased one, `least` the standard deviation to reach; eps keeps the slope of a constant finite.
     """
     return F.relu(least - (_wide(z).var(0) + eps).sqrt()).mean()
 
 
 def covariance_loss(z: Tensor) -> Tensor:
-    """The sum of the squared covariances (over B - 1) of different dimensions of (B, D), divided by D.
-
-    Source: VICReg, equations 3 and 4.
-    """
+    """The sum of the squared covariances (over B - 1) of different dimensions of (B, D), over D; VICReg, equations 3, 4."""
     z = _wide(z)
     z = z - z.mean(0)
     covariance = _product(z.T, z) / (len(z) - 1)  # (D, D)
@@ -181,17 +160,15 @@ def off_diagonal_squares(matrix: Tensor) -> Tensor:
 def embedding_std(z: Tensor) -> Tensor:
     """How well embeddings (B, D) are spread, in 0..1: the mean deviation of a dimension of the unit vectors, times sqrt(D).
 
-    Near 1 for directions that are even on the sphere, 0 where all are one. The deviation is the biased one, which B even
-    directions leave at about sqrt(1 - 1 / B). It sees directions fall together, and dimensions that die, not a
-    collapse onto a few directions askew to all dimensions. No gradient.
-
+    Near 1 for directions that are even on the sphere, 0 where all are one. It sees directions fall together, and dimensions
+    that die, not a collapse onto a few directions askew to all dimensions. No gradient.
     Source: SimSiam (Chen, He; CVPR 2021), section 4.1, where 1 / sqrt(D) is the value without collapse.
     """
     return F.normalize(_wide(z.detach()), dim=1).std(0, correction=0).mean() * math.sqrt(z.shape[1])
 
 
 def is_collapsed(z: Tensor, threshold: float = 0.1) -> bool:
-    """Whether `embedding_std` is below the threshold, or no number; waits for the GPU, which no loss does.
+    """Whether `embedding_std` is below the threshold, or no number.
 
     At 0.1, our choice, even what is left in all dimensions has two random items at a mean cosine of 0.99.
     """

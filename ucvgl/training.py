@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -24,8 +23,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from ucvgl import checkpoints
-from ucvgl.distributed import Place, average_, copy_from_first_, from_first, gather, processes
+from ucvgl import checkpoints, distributed
+from ucvgl.checkpoints import prefixed, without
 from ucvgl.errors import InputError, check_fields
 from ucvgl.paths import write_text
 
@@ -48,20 +47,19 @@ class TrainingConfig:
     clip_norm: float | None = None  # of the whole gradient; None: off
     clip_value: float | None = None  # of each value of the gradient; None: off; Sample4Geo 100
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; fp16 needs CUDA; Sample4Geo mixed
-    chunk: int | None = None  # images of a view embedded at a time (`embed_in_chunks`); None: the batch at once
+    chunk: int | None = None  # images of a view embedded at a time (gradient caching); None: the batch at once
     prefetch: bool = False  # load the next batch in a thread while this one trains; worth it with a GPU
     epochs_before: int = 0  # of the same cosine, which this training skips; UCVGL's step 4: 12
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 2, "epochs_before": 0, "chunk": 1, "seed": 0}
-        whole = [
-            (name, n, getattr(self, name)) for name, n in least.items() if name != "chunk" or self.chunk is not None
-        ]
+        least = {"epochs": 1, "batch_size": 2, "epochs_before": 0, "seed": 0}
+        least |= {} if self.chunk is None else {"chunk": 1}
         limits = ("clip_norm", self.clip_norm), ("clip_value", self.clip_value)
         check_fields(
             self, "training: ", "Choose another.",
-            *((name, type(value) is int and value >= n, f"a whole number >= {n}") for name, n, value in whole),
+            *((name, type(getattr(self, name)) is int and getattr(self, name) >= n, f"a whole number >= {n}")
+              for name, n in least.items()),
             *((name, value is None or 0 < value < math.inf, "a number > 0, or None") for name, value in limits),
             ("learning_rate", 0 < self.learning_rate < math.inf, "a number > 0"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "a number >= 0"),
@@ -153,23 +151,17 @@ def train(
 ) -> list[Row]:  # fmt: skip
     """Trains `model` in place, or goes on after the last whole epoch that `folder` has, or loads a finished training.
 
-    Args:
-        model: moved to the process's device; left there in evaluation mode.
-        task: what is learnt.
-        config: how.
-        folder: gets training.safetensors and metrics.jsonl after each epoch; on a file system that all processes see.
-        name: for the progress bar and messages.
-        after: folder of a finished training of the same parameters that kept its optimiser, which this one goes on with.
-        keep_optimiser: save the optimiser's state after the last epoch, too.
-        after_epoch: called in every process with the epoch and the model in evaluation mode; the numbers it returns
-            join the epoch's row. A run killed meanwhile repeats the epoch, and then calls it again.
-        progress: show a bar, in the main process.
+    The model is left on the process's device, in evaluation mode; `folder`, on a file system that all processes see, gets
+    training.safetensors and metrics.jsonl after each epoch. after: folder of a finished training of the same parameters that
+    had `keep_optimiser`, whose optimiser this one goes on with. after_epoch: called in every process with the epoch and the
+    model in evaluation mode, again where a run was killed meanwhile; the numbers it returns join the epoch's row. name,
+    progress: of the bar that the main process shows.
 
     A row for each epoch: epoch (from 0), loss (mean over its steps), lr (of its last step), seconds, images_per_second, and
     what after_epoch returned. InputError: settings that this machine or model cannot do, an epoch of too few items, a loss or
     measure that is not finite, or a folder that holds a run with other settings or another model.
     """
-    place = processes()
+    place = distributed.processes()
     on_gpu = place.device.type == "cuda"
     norms = any(isinstance(module, _BatchNorm) for module in model.modules())
     check_fields(
@@ -183,47 +175,51 @@ def train(
     optimiser = adamw(model, config)
     learnt = [p for group in optimiser.param_groups for p in group["params"]]
     scaler = torch.amp.GradScaler(place.device.type, enabled=config.precision == "fp16")
-    if after is not None:
-        _load_optimiser(*checkpoints.read(after / CHECKPOINT), optimiser, scaler)
     settings = asdict(config) | {"learnt parameters": sum(p.requires_grad for p in model.parameters())}
-    rows = _resume(folder / CHECKPOINT, settings, model, task, optimiser, scaler)
-    copy_from_first_(checkpoints.weights_of(model).values(), place)
+    rows = _resume(folder / CHECKPOINT, settings, model, task) if (folder / CHECKPOINT).is_file() else []
+    optimised = folder if rows else after
+    if optimised is not None and len(rows) < config.epochs:
+        header, tensors = checkpoints.read(optimised / CHECKPOINT)
+        checkpoints.load_optimiser(optimiser, without("optimiser.", tensors))
+        scaler.load_state_dict(header["scaler"])
+    distributed.copy_from_first_(checkpoints.weights_of(model).values())
     hidden = not (progress and place.is_main_process) or len(rows) == config.epochs
     # the caller's random numbers are as if none had been drawn here
     with tqdm(desc=name, unit="step", disable=hidden) as bar, torch.random.fork_rng([place.device] if on_gpu else []):
         for epoch in range(len(rows), config.epochs):
             begun, where = time.perf_counter(), f"{name}: epoch {epoch}"
-            batches = _batches(task, config, place, _order(epoch, model, task, config, place), epoch, where)
+            order = _order(epoch, model, task, config, where)
+            steps = max(1, len(order) // config.batch_size)  # fewer items than a batch make one smaller batch
             bar.set_description(f"{name} epoch {epoch + 1}/{config.epochs}", refresh=False)
-            bar.total = bar.n + (config.epochs - epoch) * len(batches)
+            bar.total = bar.n + (config.epochs - epoch) * steps
             losses, images = [], 0
             model.train()
-            for step, batch in enumerate(_loaded(batches, config.prefetch)):
+            for step, batch in enumerate(_batches(task, config, order, epoch, steps)):
                 _seed(config.seed, epoch, step, place.process_index)
                 optimiser.zero_grad()
                 inputs, labels = (tuple(v.to(place.device, non_blocking=True) for v in part) for part in batch)
-                embeddings = gather(_embed(model, task, config, inputs), place)  # (batch_size, D) each
-                loss = task.loss(model, embeddings, gather(labels, place))
+                embeddings = distributed.gather(_embed(model, task, config, inputs))  # (batch_size, D) each
+                loss = task.loss(model, embeddings, distributed.gather(labels))
                 scaler.scale(loss).backward()
-                average_([p.grad for p in learnt if p.grad is not None], place)
+                distributed.average_([p.grad for p in learnt if p.grad is not None])
                 scaler.unscale_(optimiser)
                 if config.clip_norm is not None:
                     nn.utils.clip_grad_norm_(learnt, config.clip_norm)
                 if config.clip_value is not None:
                     nn.utils.clip_grad_value_(learnt, config.clip_value)
-                lr = learning_rate(config, epoch + (step + 0.5) / len(batches))
+                lr = learning_rate(config, epoch + (step + 0.5) / steps)
                 for group in optimiser.param_groups:
                     group["lr"] = lr * group["lr_scale"]
                 scaler.step(optimiser)
                 scaler.update()
-                task.after_step(model, (epoch + (step + 1) / len(batches)) / config.epochs)
+                task.after_step(model, (epoch + (step + 1) / steps) / config.epochs)
                 losses.append(loss.detach())
                 images += place.num_processes * sum(map(len, inputs))
                 if not on_gpu or step % LOOK_EVERY == 0:
                     bar.set_postfix(loss=f"{_finite(f'{where}, step {step}, loss', losses[-1]):.3f}", refresh=False)
                 bar.update()
             optimiser.zero_grad()
-            average_([b for b in model.buffers() if b.is_floating_point()], place)  # running means and variances
+            distributed.average_([b for b in model.buffers() if b.is_floating_point()])  # running means and variances
             seconds = time.perf_counter() - begun
             mean = _finite(f"{where}, loss", sum(torch.stack(losses).tolist()) / len(losses))
             row = {"epoch": epoch, "loss": mean, "lr": lr, "seconds": seconds, "images_per_second": images / seconds}
@@ -234,10 +230,10 @@ def train(
             rows.append(row)
             if place.is_main_process:
                 write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
-                tensors = checkpoints.prefixed("model.", checkpoints.weights_of(model))
+                tensors = prefixed("model.", checkpoints.weights_of(model))
                 if len(rows) < config.epochs or keep_optimiser:
-                    tensors |= checkpoints.prefixed("optimiser.", checkpoints.optimiser_state(optimiser))
-                    tensors |= checkpoints.prefixed("task.", task.state())
+                    tensors |= prefixed("optimiser.", checkpoints.optimiser_state(optimiser))
+                    tensors |= prefixed("task.", task.state())
                 header = {"settings": settings, "rows": rows, "scaler": scaler.state_dict()}
                 checkpoints.write(folder / CHECKPOINT, tensors, header)
     place.wait_for_everyone()
@@ -245,82 +241,68 @@ def train(
     return rows
 
 
-def _resume(
-    path: Path, settings: dict[str, object], model: nn.Module, task: Task, optimiser: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-) -> list[Row]:  # fmt: skip
-    """Puts everything back as it was saved, after checking that it is the same training; the rows of its epochs."""
-    if not path.is_file():
-        return []
+def _resume(path: Path, settings: dict[str, object], model: nn.Module, task: Task) -> list[Row]:
+    """Puts model and task back as they were saved, after checking that it is the same training; the rows of its epochs."""
     header, tensors = checkpoints.read(path)
     checkpoints.check_settings(path, header["settings"], settings)
-    checkpoints.fill(path, checkpoints.weights_of(model), checkpoints.without("model.", tensors))
-    if len(header["rows"]) < settings["epochs"]:
-        _load_optimiser(header, tensors, optimiser, scaler)
-        task.load_state(checkpoints.without("task.", tensors))
+    checkpoints.fill(path, checkpoints.weights_of(model), without("model.", tensors))
+    task.load_state(without("task.", tensors))
     model.eval()  # as the epoch before left it: the next may begin with mining
     return header["rows"]
 
 
-def _load_optimiser(
-    header: dict[str, Any], tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler
-) -> None:
-    checkpoints.load_optimiser(optimiser, checkpoints.without("optimiser.", tensors))
-    scaler.load_state_dict(header["scaler"])
-
-
-def _order(epoch: int, model: nn.Module, task: Task, config: TrainingConfig, place: Place) -> Tensor:
+def _order(epoch: int, model: nn.Module, task: Task, config: TrainingConfig, where: str) -> Tensor:
     """The items of the epoch, the main process's in all: mining may differ in the last bit, and so in a label."""
+    place = distributed.processes()
     _seed(config.seed, epoch, "order")
     order = task.order(epoch, model, _generator(config.seed, epoch, "order")).cpu()
     if place.num_processes > 1:
         state = {key: value.cpu() for key, value in task.state().items()}
-        order, state = from_first((order, state), place)
+        order, state = distributed.from_first((order, state))
         if not place.is_main_process:
             task.load_state(state)
-    return order
-
-
-def _batches(
-    task: Task, config: TrainingConfig, place: Place, order: Tensor, epoch: int, where: str
-) -> list[Callable[[], Batch]]:
-    """What loads this process's share of each batch of the epoch; fewer items than a batch make one smaller batch."""
     least = max(2, place.num_processes)
     if len(order) < least:
         todo = "Too few images or labels are left: loosen what selects them."
         raise InputError(where, expected=f"at least {least} items to contrast", found=len(order), todo=todo)
+    return order
+
+
+def _batches(task: Task, config: TrainingConfig, order: Tensor, epoch: int, steps: int) -> Iterator[Batch]:
+    """This process's share of each batch of the epoch; with `prefetch` the next one loads in a thread meanwhile."""
+    place = distributed.processes()
     own = min(config.batch_size, len(order)) // place.num_processes
-    size = own * place.num_processes
     pinned = config.prefetch and place.device.type == "cuda"
 
     @torch.no_grad()
     def load(step: int) -> Batch:
-        first = step * size + place.process_index * own
+        first = (step * place.num_processes + place.process_index) * own
         batch = task.batch(order[first : first + own], _generator(config.seed, epoch, step, place.process_index))
         # in memory that a GPU copies from while it computes; what lies on a device already stays there
         return Batch(
             *(tuple(v.pin_memory() if pinned and v.device.type == "cpu" else v for v in part) for part in batch)
         )
 
-    return [partial(load, step) for step in range(len(order) // size if size == config.batch_size else 1)]
-
-
-def _loaded(batches: list[Callable[[], Batch]], prefetch: bool) -> Iterator[Batch]:
-    """The batches one after the other; with `prefetch` the next one loads in a thread meanwhile."""
-    if not prefetch:
-        yield from (load() for load in batches)
+    if not config.prefetch:
+        yield from map(load, range(steps))
         return
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
-        batch = batches[0]()
-        for load in batches[1:]:
-            coming = pool.submit(load)
+        batch = load(0)
+        for step in range(1, steps):
+            coming = pool.submit(load, step)
             yield batch
             batch = coming.result()
         yield batch
 
 
 def _embed(model: nn.Module, task: Task, config: TrainingConfig, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """(b, ...) inputs -> (b, D) embeddings in fp32, by a forward pass in the precision of the settings."""
+    """(b, ...) inputs -> (b, D) embeddings in fp32, by a forward pass in the precision of the settings.
+
+    With `chunk`, gradient caching (Gao, Zhang, Han, Callan 2021, 'Scaling deep contrastive learning batch size under memory
+    limited setup', section 3) by torch's activation checkpointing: the activations of a chunk of rows alone are in memory at a
+    time, in the backward pass too, which embeds each chunk again from the same random state. The gradient is that of the whole
+    batch, for the price of one more forward pass.
+    """
     half = HALF.get(config.precision)
 
     def embed(*images: Tensor) -> tuple[Tensor, ...]:
@@ -328,23 +310,11 @@ def _embed(model: nn.Module, task: Task, config: TrainingConfig, inputs: tuple[T
             embeddings = task.embed(model, images)
         return tuple(e.float() if e.dtype in HALF.values() else e for e in embeddings)
 
-    return embed(*inputs) if config.chunk is None else embed_in_chunks(embed, inputs, config.chunk)
-
-
-def embed_in_chunks(
-    embed: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...], chunk: int
-) -> tuple[Tensor, ...]:
-    """What `embed(*inputs)` returns, with the activations of `chunk` rows in memory at a time, in the backward pass too.
-
-    Gradient caching (Gao, Zhang, Han, Callan 2021, 'Scaling deep contrastive learning batch size under memory limited
-    setup', section 3) by torch's activation checkpointing, each chunk a segment: embed all and forget the activations,
-    differentiate the loss by the embeddings, embed each chunk again from the same random state and send its rows of that
-    gradient back. The gradient is that of the whole batch, for the price of one more forward pass; `embed` must treat
-    rows by themselves, which batch norms do not.
-    """
-    chunks = zip(*(value.split(chunk) for value in inputs), strict=True)
+    if config.chunk is None:
+        return embed(*inputs)
+    chunks = zip(*(value.split(config.chunk) for value in inputs), strict=True)
     parts = [checkpoint(embed, *rows, use_reentrant=False) for rows in chunks]
-    return tuple(torch.cat(part) for part in zip(*parts, strict=True))  # (B, D) each
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True))  # (b, D) each
 
 
 def _finite(where: str, value: Tensor | float) -> float:

@@ -20,6 +20,7 @@ from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from ucvgl import checkpoints
+from ucvgl.augment import to_float
 from ucvgl.errors import InputError, check_fields
 
 CHUNK = 64  # images whose colours are taken at a time
@@ -35,7 +36,7 @@ def centre_weight(size_px: int, spread: float = 0.45) -> Tensor:
 def fit_statistics(top_views: Tensor, satellites: Tensor, *, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The linear map that gives top views the satellite images' mean and covariance of colours, and changes them least.
 
-    Monge-Kantorovich (Pitie and Kokaram, 2007). A direction in which the top views do not vary is not stretched. The sets,
+    Monge-Kantorovich (Pitie and Kokaram, 2007). A direction in which the top views do not vary is not stretched. The sets, uint8
     (N, 3, S, S) and (M, 3, S, S), need not show the same places. `weight` (S, S), not negative, is of each pixel in both; 0
     keeps out what a top view does not see. A float64 matrix (3, 3) and offset (3,), for colours in 0..1.
     """
@@ -51,7 +52,7 @@ def _colours(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (3,) and covariance (3, 3) of all pixels' colours, float64 on the CPU."""
     means, covariances = [], []
     for chunk in images.split(CHUNK):
-        pixels = _unit(chunk.cpu()).double().flatten(2)  # (b, 3, S * S)
+        pixels = to_float(chunk.cpu()).double().flatten(2)  # (b, 3, S * S)
         means.append(pixels @ weight)
         centred = pixels - means[-1][..., None]
         covariances.append((centred * weight) @ centred.mT)
@@ -69,19 +70,13 @@ def _power(matrix: Tensor, exponent: float) -> Tensor:
 
 
 def apply_statistics(images: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
-    """Top views (B, 3, H, W), uint8 or float in 0..1, in the colours of `fit_statistics`, clipped; as they came."""
+    """Top views (B, 3, H, W), uint8, in the colours of `fit_statistics`, clipped; uint8 on the same device."""
     out = torch.empty_like(images)
+    matrix, offset = (value.to(images.device, torch.float32) for value in statistics)
     for chunk, result in zip(images.split(CHUNK), out.split(CHUNK), strict=True):
-        colours = _unit(chunk)
-        matrix, offset = (value.to(colours) for value in statistics)
-        colours = (matrix @ colours.flatten(2) + offset[:, None]).view_as(chunk).clamp(0, 1)
-        result.copy_(colours if images.is_floating_point() else (colours * 255).round())
+        colours = matrix @ to_float(chunk).flatten(2) + offset[:, None]
+        result.copy_((colours.view_as(chunk).clamp(0, 1) * 255).round())
     return out
-
-
-def _unit(images: Tensor) -> Tensor:
-    """uint8 or float in 0..1 to float in 0..1."""
-    return images if images.is_floating_point() else images.float() / 255
 
 
 @dataclass(frozen=True)
@@ -112,8 +107,8 @@ class CycleGanConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        whole = {name: n for name, n in vars(self).items() if type(getattr(type(self), name)) is int}
-        whole |= {} if self.steps_per_epoch is None else {"steps_per_epoch": self.steps_per_epoch}
+        whole = [name for name in vars(self) if type(getattr(CycleGanConfig, name)) is int]
+        whole += [] if self.steps_per_epoch is None else ["steps_per_epoch"]
         least = dict.fromkeys(whole, 1) | dict.fromkeys(("decay_epochs", "downsamplings", "pool", "blocks", "seed"), 0)
         # reflection needs one pixel more than it pads; the discriminators must have at least one output
         smallest = max(2 * self.stride, 4 * self.patch, 3 << self.discriminator_layers)
@@ -121,8 +116,8 @@ class CycleGanConfig:
         sizes = f"a multiple of {self.stride} (patch * 2**downsamplings), {smallest} to load_px, {self.load_px}"
         check_fields(
             self, "CycleGanConfig.", "Choose another value.",
-            *((name, type(n) is int and n >= least[name], f"a whole number of at least {least[name]}")
-              for name, n in whole.items()),
+            *((name, type(getattr(self, name)) is int and getattr(self, name) >= n, f"a whole number of at least {n}")
+              for name, n in least.items()),
             ("lambda_cycle", 0 <= self.lambda_cycle < math.inf, "a number of at least 0"),
             ("lambda_identity", 0 <= self.lambda_identity < math.inf, "a number of at least 0"),
             ("beta1", 0 <= self.beta1 < 1, "0 to below 1"), ("lr", 0 < self.lr < 1, "above 0 and below 1"),
@@ -173,17 +168,15 @@ class ResnetGenerator(nn.Module):
         return torch.tanh(change + torch.atanh(0.99 * images) if self.residual else change)
 
 
-class PatchDiscriminator(nn.Sequential):
+def patch_discriminator(config: CycleGanConfig) -> nn.Sequential:
     """Scores overlapping patches of images (B, 3, H, W) in -1..1: (B, 1, h, w), 1 real and 0 fake. Zhu et al., section 7.2."""
-
-    def __init__(self, config: CycleGanConfig) -> None:
-        width, last = config.discriminator_channels, config.discriminator_layers
-        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
-        for layer in range(1, last + 1):
-            before, width = width, min(2 * width, 8 * config.discriminator_channels)
-            convolution = nn.Conv2d(before, width, 4, stride=2 if layer < last else 1, padding=1)
-            layers += [convolution, _norm(width), nn.LeakyReLU(0.2, inplace=True)]
-        super().__init__(*layers, nn.Conv2d(width, 1, 4, padding=1))
+    width, last = config.discriminator_channels, config.discriminator_layers
+    layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+    for layer in range(1, last + 1):
+        before, width = width, min(2 * width, 8 * config.discriminator_channels)
+        convolution = nn.Conv2d(before, width, 4, stride=2 if layer < last else 1, padding=1)
+        layers += [convolution, _norm(width), nn.LeakyReLU(0.2, inplace=True)]
+    return nn.Sequential(*layers, nn.Conv2d(width, 1, 4, padding=1))
 
 
 def _conv(inside: int, out: int, kernel: int) -> nn.Module:
@@ -206,11 +199,6 @@ def initialise(network: nn.Module, generator: Generator) -> nn.Module:
 def adversarial_loss(scores: Tensor, real: bool) -> Tensor:
     """Least squares: mean of (score - 1)^2 for what should pass as real, of score^2 for fakes. Zhu et al., section 4."""
     return (scores - 1).square().mean() if real else scores.square().mean()
-
-
-def discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """Half the sum of both least-squares terms, which slows the discriminator down. Zhu et al., section 7.1."""
-    return (adversarial_loss(real_scores, True) + adversarial_loss(fake_scores, False)) / 2
 
 
 class ImagePool:
@@ -237,7 +225,7 @@ class ImagePool:
         return out
 
 
-class _CycleGan(nn.Module):
+class CycleGan(nn.Module):
     """Two generators, two discriminators, their optimiser and the pools of earlier fakes."""
 
     def __init__(self, config: CycleGanConfig, device: torch.device) -> None:
@@ -245,7 +233,7 @@ class _CycleGan(nn.Module):
         self.config, self.device, draws = config, device, _draws(config.seed, "weights")
         self.to_satellite, self.to_top = (initialise(ResnetGenerator(config), draws) for _ in range(2))
         # of satellite images and of top views, as all that comes in pairs
-        self.discriminators = nn.ModuleList(initialise(PatchDiscriminator(config), draws) for _ in range(2))
+        self.discriminators = nn.ModuleList(initialise(patch_discriminator(config), draws) for _ in range(2))
         self.pools = [ImagePool(config.pool), ImagePool(config.pool)]
         # one for all: it passes over parameters without a gradient, the discriminators' or the generators' by turns
         self.optimiser = torch.optim.Adam(self.to(device).parameters(), lr=config.lr, betas=(config.beta1, 0.999))
@@ -275,7 +263,9 @@ class _CycleGan(nn.Module):
         for discriminator, pool, (real, fake) in zip(self.discriminators, self.pools, pairs, strict=True):
             shown = torch.cat([real, pool.exchange(fake.detach().float(), draws)])
             with precision:
-                losses.append(discriminator_loss(*discriminator(shown).split(count)))
+                of_real, of_fake = discriminator(shown).split(count)
+                # half the sum, which slows the discriminator down (section 7.1)
+                losses.append((adversarial_loss(of_real, True) + adversarial_loss(of_fake, False)) / 2)
         self._learn(losses[0] + losses[1])
         return torch.stack([adversarial, cycle, identity, *losses]).detach().float()
 
@@ -299,9 +289,8 @@ class _CycleGan(nn.Module):
 
 
 def train_cyclegan(
-    top_views: Tensor, satellites: Tensor, config: CycleGanConfig, folder: Path, *,
-    device: torch.device | str = "cpu", progress: bool = True,
-) -> nn.Module:  # fmt: skip
+    top_views: Tensor, satellites: Tensor, config: CycleGanConfig, folder: Path, device: torch.device
+) -> nn.Module:
     """Train a CycleGAN on two unpaired sets and give its generator from top views to satellite images, in eval mode.
 
     After each epoch `folder` has checkpoint.safetensors, from which a stopped run goes on (on a CPU bit for bit as if it had
@@ -313,7 +302,7 @@ def train_cyclegan(
     InputError for a folder with another configuration, or a loss that is no longer finite; the last checkpoint stays.
     """
     settings = asdict(config)
-    gan, rows = _CycleGan(config, torch.device(device)), []
+    gan, rows = CycleGan(config, device), []
     checkpoint, finished = folder / "checkpoint.safetensors", folder / "generator.safetensors"
     if before := next((path for path in (finished, checkpoint) if path.exists()), None):
         header, saved = checkpoints.read(before)
@@ -323,34 +312,27 @@ def train_cyclegan(
             return gan.to_satellite.eval().requires_grad_(False)
         gan.restore(saved)
         rows = header["rows"]
-    folder.mkdir(parents=True, exist_ok=True)
     steps = config.steps_per_epoch or max(len(top_views), len(satellites)) // config.batch or 1
     epochs = config.epochs + config.decay_epochs
-    bar = tqdm(total=epochs * steps, initial=len(rows) * steps, desc="CycleGAN", unit="step", disable=not progress)
-    for epoch in range(len(rows), epochs):
+    for epoch in tqdm(range(len(rows), epochs), desc="CycleGAN", unit="epoch", initial=len(rows), total=epochs):
         began = time.perf_counter()
         # full at first, then linearly down, to 0 one epoch after the last (Zhu et al., 7.1)
         lr = config.lr * (1 - max(0, epoch + 1 - config.epochs) / (config.decay_epochs + 1))
         gan.optimiser.param_groups[0]["lr"] = lr
-        draws = _draws(config.seed, "order", epoch)
-        orders = [
-            _order(len(images), steps * config.batch, draws).view(steps, -1) for images in (top_views, satellites)
-        ]
+        draws, shown = _draws(config.seed, "order", epoch), steps * config.batch
+        orders = [_order(len(images), shown, draws).view(steps, -1) for images in (top_views, satellites)]
         losses = []
         for step, (some, others) in enumerate(zip(*orders, strict=True)):
             draws = _draws(config.seed, "step", epoch, step)
-            top = augment(top_views[some].to(gan.device), config, draws)
-            losses.append(gan.step(top, augment(satellites[others].to(gan.device), config, draws), draws))
-            bar.update()
+            top = augment(top_views[some].to(device), config, draws)
+            losses.append(gan.step(top, augment(satellites[others].to(device), config, draws), draws))
         means = dict(zip(LOSSES, torch.stack(losses).cpu().mean(0).tolist(), strict=True))
         if not all(map(math.isfinite, means.values())):
-            raise InputError(f"CycleGAN, epoch {epoch + 1}", expected="finite losses", found=means,
-                             todo="Lower lr; the checkpoint of the last whole epoch, if there is one, is kept.")  # fmt: skip
-        bar.set_postfix(cycle=f"{means['cycle']:.3f}", adversarial=f"{means['adversarial']:.3f}")
+            todo = "Lower lr; the checkpoint of the last whole epoch, if there is one, is kept."
+            raise InputError(f"CycleGAN, epoch {epoch + 1}", expected="finite losses", found=means, todo=todo)
         rows.append({"epoch": epoch + 1, "lr": lr, **means, "seconds": round(time.perf_counter() - began, 2)})
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         checkpoints.write(checkpoint, gan.everything(), {"config": settings, "rows": rows})
-    bar.close()
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     checkpoints.write(finished, gan.to_satellite.state_dict(), {"config": settings})
     checkpoint.unlink(missing_ok=True)
     return gan.to_satellite.eval().requires_grad_(False)
@@ -363,7 +345,6 @@ def _order(count: int, wanted: int, draws: Generator) -> Tensor:
 
 def augment(images: Tensor, config: CycleGanConfig, draws: Generator) -> Tensor:
     """Resize to load_px, crop, flip and turn, each image by itself: uint8 (B, 3, S, S) to float (B, 3, crop, crop) in -1..1."""
-    assert images.dtype == torch.uint8, images.dtype
     count, room = len(images), config.load_px - config.crop_px
     corners = torch.randint(room + 1, (count, 2), generator=draws).tolist()
     flips = (torch.rand(count, generator=draws) < 0.5).tolist()
@@ -391,7 +372,6 @@ def translate(generator: nn.Module, images: Tensor, batch: int = 64) -> Tensor:
 
     `generator` is from `train_cyclegan`; sides that are no multiples of its `stride` are reflected to one.
     """
-    assert images.dtype == torch.uint8, images.dtype
     device, out = next(generator.parameters()).device, torch.empty_like(images)
     height, width = images.shape[2:]
     margin = 0, -width % generator.stride, 0, -height % generator.stride

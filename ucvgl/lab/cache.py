@@ -80,7 +80,7 @@ def run_stage(
             lock.enter_context(waiting_for(mutex, f"another process runs {folder.name}"))
             resumed = not folder.exists() and _begun(partial, key)
         # the main process's answer, once it has the lock: on a shared file system the others may see a folder later
-        loaded = from_first(folder.exists(), place)
+        loaded = from_first(folder.exists())
         if not loaded:
             begun = time.perf_counter()
             numbers = compute(partial)

@@ -60,25 +60,23 @@ class PseudoPairs(Task):
             self.labels = PseudoLabels(self.given, none, none.bool(), self.given >= 0)
         self.found = None
         self.pairs = mining.epoch_items(self.labels, len(self.data.gallery), generator, few=config.few)
-        return torch.arange(len(self.pairs)) if self.hard is None else self._hard_batches(found, generator)
-
-    def _hard_batches(self, found: Descriptors, generator: Generator) -> Tensor:
-        """The epoch's pairs in batches of tiles that look alike (Sample4Geo's similarity sampling), as labels or not."""
-        ground, tile, size = self.pairs.ground, self.pairs.satellite, self.config.training.batch_size
-        if len(tile.unique()) < size:
-            return torch.arange(len(self.pairs))  # too few to choose from
-        near = similarity_neighbours(found.ground[ground], found.satellite, self.hard.range, place=tile)
+        tile, size = self.pairs.satellite, training.batch_size
+        if self.hard is None or len(tile.unique()) < size:
+            return torch.arange(len(self.pairs))
+        # in batches of tiles that look alike (Sample4Geo's similarity sampling), as labels or not
+        near = similarity_neighbours(found.ground[self.pairs.ground], found.satellite, self.hard.range, place=tile)
         return neighbour_batches(near, size, generator, self.hard, place=tile, places=len(self.data.gallery))
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """Ground images and the tiles they are paired with."""
         config, pairs = self.config, self.pairs
-        ground = ucvgl.ground_input(self.data, config.start)[pairs.ground[items]]
-        tile = self.data.gallery[pairs.satellite[items]]
-        moved = augment.move_together((ground, tile), config.start.moves, config.augmentation, generator)
-        ground = augment.augment(moved[0], config.augmentation, generator)
-        hole, placements = augment.SATELLITE_HOLE, [config.placement]
-        tile = augment.augment(moved[1], config.augmentation, generator, hole=hole, placements=placements)
+        images = (
+            ucvgl.ground_input(self.data, config.start)[pairs.ground[items]],
+            self.data.gallery[pairs.satellite[items]],
+        )
+        ground, tile = augment.move_together(images, config.start.moves, config.augmentation, generator)
+        ground = augment.augment(ground, config.augmentation, generator)
+        tile = ucvgl.augmented_tile(tile, config, generator)
         return Batch((ground, tile), (pairs.matched[items], pairs.ground[items], pairs.satellite[items]))
 
     def loss(self, model: TwoViewEncoder, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
@@ -88,9 +86,8 @@ class PseudoPairs(Task):
         same = satellite[:, None] == satellite
         if self.config.rule.share == 1:
             same &= ground[:, None] == ground
-        return soft_info_nce(
-            *embeddings, model.scale, matched, label_smoothing=self.config.smoothing, not_negative=same
-        )
+        smoothing = self.config.smoothing
+        return soft_info_nce(*embeddings, model.scale, matched, label_smoothing=smoothing, not_negative=same)
 
     def state(self) -> dict[str, Tensor]:
         """The labels and pairs of the epoch."""
@@ -115,9 +112,8 @@ def curriculum(
 ) -> dict[str, Any]:  # fmt: skip
     """Step 5, on the encoders of `pretrain`, which stand in the folder `pretrained`; None begins with random weights.
 
-    Given labels are drawn from the training part of `truth`, `label_ratio` of them; the rest as in `train_on_pseudo_labels`.
-    Gives "rows", a row an epoch with labels found, the part that was right (`correct`), label-free measures and recall after it;
-    "recall" of the last.
+    Given labels are drawn from the training part of `truth`, `label_ratio` of them. Gives "rows", a row an epoch with labels
+    found, the part that was right (`correct`), label-free measures and recall after it; "recall" of the last.
     """
     model = ucvgl.new_model(config.start).to(device())
     if pretrained is not None:
@@ -125,27 +121,19 @@ def curriculum(
     seed = None if config.label_order == "file" else config.seed
     given = mining.given_subset(truth.train.positives.best(), config.label_ratio, seed=seed)
     rows = train_on_pseudo_labels(model, data, config, folder, given=given, truth=truth, hard=hard)
-    return {"rows": rows, "recall": tested(rows[-1])}
+    recall = {name.removeprefix("test_"): value for name, value in rows[-1].items() if name.startswith("test_")}
+    return {"rows": rows, "recall": recall}
 
 
 def train_on_pseudo_labels(
     model: TwoViewEncoder, data: Dataset, config: Curriculum, folder: Path, *, given: Tensor, truth: Parts | None,
     hard: NeighbourDraw | None = None, progress: bool = True,
 ) -> list[Row]:  # fmt: skip
-    """Step 5 on a model as it stands; the weights of the last epoch are saved in `folder`.
+    """Step 5 on a model as it stands, whatever `config` says of the start; the weights of the last epoch are saved in `folder`.
 
-    Args:
-        model: begins with whatever it has learnt; what `config` says of the start is not looked at.
-        data: unlabelled.
-        config: the rule, the training.
-        folder: of a stage.
-        given: (N,) int64 labels that are given, -1 where none is.
-        truth: for measures that choose nothing; None where nothing is known.
-        hard: ours: batches of pairs whose tiles are similar, by the encoders of the epoch, which need no label for it.
-        progress: show bars.
-
-    Raises:
-        NoPseudoLabels: none was found, and none given.
+    data: unlabelled. given: (N,) int64 labels, -1 where none is. truth: for measures that choose nothing; None where nothing is
+    known. hard, ours: batches of pairs whose tiles are similar, by the encoders of the epoch, which need no label for it.
+    NoPseudoLabels: none was found, and none given.
     """
     if not (given >= 0).any():  # nothing to warm up on: the schedules begin where the warm-up ends
         left = config.training.epochs - config.warmup
@@ -159,7 +147,7 @@ def train_on_pseudo_labels(
         mined = int(((task.labels.satellite >= 0) & ~task.labels.given).sum())
         counts = {"labels": float(mined)}
         if truth is not None:
-            right = correctness(task.labels, truth.train.positives.pairs(), torch.tensor(truth.train.positives.known))
+            right = _correct(task.labels, truth)
             counts["correct"] = 0.0 if math.isnan(right) else right * mined
         recall = ucvgl.held_out_recall(model, config.start, truth)
         return counts | measures | {f"test_{name}": value for name, value in recall.items()}
@@ -179,11 +167,6 @@ def chosen_epoch(rows: list[Row]) -> int:
     return max(range(len(rows)), key=lambda epoch: (rows[epoch].get(CHOSEN_BY, 0.0), epoch))
 
 
-def tested(row: Row) -> dict[str, float]:
-    """The recall of an epoch's row."""
-    return {name.removeprefix("test_"): value for name, value in row.items() if name.startswith("test_")}
-
-
 def first_labels(model: TwoViewEncoder, data: Dataset, config: Curriculum) -> PseudoLabels:
     """What the rule labels at epoch 0 with the encoders as they are."""
     return mining.select(ucvgl.neighbours(ucvgl.describe(model, data, config.start)), config.rule)
@@ -191,9 +174,10 @@ def first_labels(model: TwoViewEncoder, data: Dataset, config: Curriculum) -> Ps
 
 def label_counts(labels: PseudoLabels, truth: Parts) -> dict[str, float]:
     """How many are labelled and right of them, and the same in percent: `labels` of all ground images, `correct` of those."""
-    positives = truth.train.positives
-    right = correctness(labels, positives.pairs(), torch.tensor(positives.known)) if labels.count else 0.0
-    return {
-        "found": labels.count, "right": round(right * labels.count), "labels": 100 * labels.coverage,
-        "correct": 100 * right,
-    }  # fmt: skip
+    right, found = _correct(labels, truth) if labels.count else 0.0, labels.count
+    return {"found": found, "right": round(right * found), "labels": 100 * labels.coverage, "correct": 100 * right}
+
+
+def _correct(labels: PseudoLabels, truth: Parts) -> float:
+    """The fraction of the labels that is right, NaN where there is none to tell."""
+    return correctness(labels, truth.train.positives.pairs(), torch.tensor(truth.train.positives.known))

@@ -18,10 +18,10 @@ from torch import Generator, Tensor, nn
 
 from ucvgl import augment, sampling
 from ucvgl.data.container import Dataset, Positives
-from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, load_model, save_model, two_view_encoder
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.losses import info_nce
-from ucvgl.methods.common import BEST, EMBED_BATCH, describe, device
+from ucvgl.methods.common import BEST, EMBED_BATCH, describe, device, trained
 from ucvgl.metrics import retrieval_measures
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
@@ -94,7 +94,7 @@ class SupervisedPairs(Task):
 
     def order(self, epoch: int, model: TwoViewEncoder, generator: Generator) -> Tensor:
         """Every item once but for the tail, batch after batch."""
-        rule = self.config.sampling
+        rule, size = self.config.sampling, self.config.training.batch_size
         source = rule.source(epoch)
         if source == "geographic" and rule.kind == "both" and self.given.gallery.positions is None:
             source = "random"  # as similarity sampling begins
@@ -103,7 +103,7 @@ class SupervisedPairs(Task):
             due = bool(self.searched < rule.refresh_every) or epoch % rule.refresh_every == 0
         if source != "random" and due:
             self.neighbours, self.searched = self.near(source, model), torch.tensor(epoch)
-        near, size = self.neighbours if source != "random" else None, self.config.training.batch_size
+        near = None if source == "random" else self.neighbours
         return sampling.neighbour_batches(near, size, generator, rule.draw, place=self.place, places=len(self.tiles))
 
     def near(self, source: str, model: TwoViewEncoder) -> Tensor | None:
@@ -130,10 +130,11 @@ class SupervisedPairs(Task):
             fov_deg = fovs_deg[int(torch.randint(len(fovs_deg), (1,), generator=generator))]
             first = torch.randint(ground.shape[3], (len(items),), generator=generator)
             ground = augment.crop_panoramas(ground, fov_deg, first)
-        holes = augment.SATELLITE_HOLE, augment.GROUND_HOLE  # a drone's images lose as small ones as tiles
+        small, large = augment.SATELLITE_HOLE, augment.GROUND_HOLE  # a drone's images lose as small ones as tiles
+        hole = small if config.ground_kind == "oblique" else large
         placed = [config.placement] if config.placement is not None and config.tile_kind == "tile" else []
-        ground = augment.augment(ground, config.augmentation, generator, hole=holes[config.ground_kind != "oblique"])
-        tile = augment.augment(tile, config.augmentation, generator, hole=holes[0], placements=placed)
+        ground = augment.augment(ground, config.augmentation, generator, hole=hole)
+        tile = augment.augment(tile, config.augmentation, generator, hole=small, placements=placed)
         return Batch((ground, tile), (self.place[items], self.semi[items]))
 
     def loss(self, model: TwoViewEncoder, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
@@ -151,8 +152,7 @@ def new_model(config: Sample4Geo) -> TwoViewEncoder:
 
 def trained_model(folder: Path, config: Sample4Geo) -> TwoViewEncoder:
     """The encoders that `supervise` left in its folder, those of the last epoch, on the GPU if there is one."""
-    load_model(model := new_model(config), folder / BEST)
-    return model.to(device()).eval()
+    return trained(new_model(config), folder)
 
 
 def supervise(given: Dataset, config: Sample4Geo, tests: Mapping[str, Dataset], folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ last epoch's, where the official code keeps the best by recall on labelled valid
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, save_model
 from ucvgl.errors import check_fields, one_of
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
-from ucvgl.methods.common import BEST, device, embed_all
+from ucvgl.methods.common import BEST, device, embed_all, trained
 from ucvgl.metrics import ranks_of, recall_at
 from ucvgl.pseudo_labels import QUALITY_K, MiningRule
 from ucvgl.search import BothWays, both_ways
@@ -118,8 +118,7 @@ class Curriculum:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Descriptors:
+class Descriptors(NamedTuple):
     """Both views of a set of images, (N, D) and (M, D), ready to be compared by dot products."""
 
     ground: Tensor
@@ -132,11 +131,7 @@ def ground_input(data: Dataset, config: Pretraining) -> ArrayImages:
 
 
 def describe(model: TwoViewEncoder, data: Dataset, config: Pretraining) -> Descriptors:
-    """Embeds all images of both views; `config` says what the ground encoder is given.
-
-    Ours, with `config.centre`: each view's mean is subtracted (a view of one image is left as it is). What all images of a
-    view share, its light or its sensor, tells no place from another.
-    """
+    """Embeds all images of both views; ours, with `config.centre`: less each view's mean (but of a view of one image)."""
     ground, satellite = embed_all(model.ground, ground_input(data, config)), embed_all(model.satellite, data.gallery)
     if config.centre:
         ground, satellite = (centred_by_domain(d) if len(d) > 1 else d for d in (ground, satellite))
@@ -172,7 +167,7 @@ def fake_satellites(data: Dataset, config: Pretraining, gan: Path | None = None)
 def train_translation(data: Dataset, config: Pretraining, folder: Path) -> dict[str, float]:
     """Trains the CycleGAN of step 2 and translates every ground image, to fakes.npy; it has no numbers."""
     source = _translated_from(data, config)
-    gan = train_cyclegan(source, data.gallery[:], config.translation.gan, folder, device=device())
+    gan = train_cyclegan(source, data.gallery[:], config.translation.gan, folder, device())
     np.save(folder / "fakes.npy", translate(gan, source).cpu().numpy(), allow_pickle=False)
     return {}
 
@@ -184,8 +179,7 @@ def _translated_from(data: Dataset, config: Pretraining) -> Tensor:
 
 @dataclass
 class IntraView(Task):
-    """Step 3: two augmentations of a ground image attract, and so do two of a tile. Row i of the one is a stranger to
-    row i of the other."""
+    """Step 3: two augmentations of a ground image attract, and so do two of a tile; rows of the two are unpaired."""
 
     ground: ArrayImages
     tile: ArrayImages
@@ -201,12 +195,11 @@ class IntraView(Task):
         if len(tiles) < len(items):
             tiles = torch.randint(len(self.tile), (len(items),), generator=generator)
         config, ground, tile = self.config, self.ground[items], self.tile[tiles]
-        hole = augment.SATELLITE_HOLE
         # the first version of each alone is mirrored
         mirrored = [augment.move_together((v,), ("stay",), config.augmentation, generator)[0] for v in (ground, tile)]
         views = [augment.augment(version, config.augmentation, generator) for version in (mirrored[0], ground)]
-        for version, moved in (mirrored[1], [config.placement]), (tile, [config.second_placement, config.placement]):
-            views.append(augment.augment(version, config.augmentation, generator, hole=hole, placements=moved))
+        views.append(augmented_tile(mirrored[1], config, generator))
+        views.append(augmented_tile(tile, config, generator, config.second_placement))
         return Batch(tuple(views), (items,))
 
     def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -235,15 +228,10 @@ class CrossView(Task):
         config = self.config
         of_ground, of_tile = config.moves
         how = of_ground, of_tile if config.projection else of_ground  # a squeezed panorama rolls
-        ground, fake = augment.move_together(
-            (self.ground[items], self.fake[items]), how, config.augmentation, generator
-        )
-        inputs = [
-            augment.augment(ground, config.augmentation, generator),
-            augment.augment(
-                fake, config.augmentation, generator, hole=augment.SATELLITE_HOLE, placements=[config.placement]
-            ),
-        ]
+        images = self.ground[items], self.fake[items]
+        ground, fake = augment.move_together(images, how, config.augmentation, generator)
+        ground = augment.augment(ground, config.augmentation, generator)
+        inputs = [ground, augmented_tile(fake, config, generator)]
         if config.occlusion is not None and config.projection:  # without it there is none to imitate
             drawn = torch.randint(len(self.tile), (len(items),), generator=generator)
             (tile,) = augment.move_together((self.tile[drawn],), ("turn",), config.augmentation, generator)
@@ -264,11 +252,18 @@ class CrossView(Task):
         return sum(info_nce(*pair, model.scale, label_smoothing=smoothing) for pair in pairs)  # type: ignore[return-value]
 
 
+def augmented_tile(
+    images: Tensor, config: Pretraining | Curriculum, generator: Generator, *first: augment.PlacementJitter
+) -> Tensor:
+    """Tiles or fakes (B, 3, S, S), placed by the settings' jitter (after the `first`) and augmented."""
+    placements = [*first, config.placement]
+    return augment.augment(images, config.augmentation, generator, hole=augment.SATELLITE_HOLE, placements=placements)
+
+
 def new_model(config: Pretraining) -> TwoViewEncoder:
     """Encoders as they begin, from the seed; channels last, which convolutions run faster in on most devices."""
-    return two_view_encoder(config.ground, config.satellite, shared=False, seed=config.seed).to(
-        memory_format=torch.channels_last
-    )
+    model = two_view_encoder(config.ground, config.satellite, shared=False, seed=config.seed)
+    return model.to(memory_format=torch.channels_last)
 
 
 def go_on_with(model: TwoViewEncoder, folder: Path) -> None:
@@ -293,10 +288,9 @@ def pretrain(
 ) -> dict[str, Any]:  # fmt: skip
     """Step 4, unless it is left out, on a model (see `go_on_with`) that step 3 has trained, unless that is.
 
-    `data` is unlabelled, `truth` for measures that choose nothing, None where nothing is known. after: folder of `intra_view`,
-    whose optimiser step 4 goes on with; gan: folder of `train_translation`, where fakes come from a GAN. The weights left in
-    `folder` open by `pretrained_model`; with `intra` and `cross` both None they are as they began. Gives "cross", a row an epoch;
-    "recall" of the held-out part, empty without truth.
+    `data` is unlabelled, `truth` for measures that choose nothing. after: folder of `intra_view`, whose optimiser step 4 goes on
+    with; gan: folder of `train_translation`, where fakes come from a GAN. The weights left in `folder` open by
+    `pretrained_model`. Gives "cross", a row an epoch; "recall" of the held-out part, empty without truth.
     """
     rows: list[Row] = []
     if config.cross is not None:
@@ -312,11 +306,10 @@ def pretrain(
 
 def intra_key(config: Pretraining) -> Pretraining:
     """The settings that step 3 depends on: rows that differ in later steps share it."""
-    given = "panorama" if config.ground_is_panorama else "top view"
+    given = replace(config, ground_input="panorama" if config.ground_is_panorama else "top view", projection=True)
     return replace(
-        config, ground_input=given, projection=True, translation=Translation("none"), cross=None, cross_smoothing=0.0,
-        occlusion=None, centre=False,
-    )  # fmt: skip
+        given, translation=Translation("none"), cross=None, cross_smoothing=0.0, occlusion=None, centre=False
+    )
 
 
 def held_out_recall(model: TwoViewEncoder, config: Pretraining, truth: Parts | None) -> dict[str, float]:
@@ -328,6 +321,4 @@ def held_out_recall(model: TwoViewEncoder, config: Pretraining, truth: Parts | N
 
 def pretrained_model(folder: Path, config: Pretraining) -> TwoViewEncoder:
     """The encoders that `pretrain` or `curriculum` left in their folder, on the GPU if there is one."""
-    model = new_model(config)
-    load_model(model, folder / BEST)
-    return model.to(device()).eval()
+    return trained(new_model(config), folder)

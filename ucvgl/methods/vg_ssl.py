@@ -12,7 +12,6 @@ constant rate.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +21,10 @@ from torch import Generator, Tensor, nn
 from ucvgl import checkpoints
 from ucvgl.augment import resized_crop, to_float
 from ucvgl.data.container import ArrayImages, Dataset
-from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
+from ucvgl.encoders import EncoderConfig, TwoViewEncoder, save_model, two_view_encoder
 from ucvgl.errors import InputError, check_fields, one_of
 from ucvgl.heads import Learner, Method, SslLoss
-from ucvgl.methods.common import BEST, describe, device, embed_all
+from ucvgl.methods.common import BEST, describe, device, embed_all, trained
 from ucvgl.metrics import retrieval_measures
 from ucvgl.positions import Neighbours
 from ucvgl.sampling import CHUNK, POSITIVE_M, best_positives, hardest_negatives, near_mask, random_negatives, same_way
@@ -118,17 +117,20 @@ class GeoPairs(Task):
 
     def _mine(self, model: Learner, drawn: Tensor, generator: Generator) -> None:
         """Positives and negatives of the queries drawn; what is no candidate of theirs is not even embedded."""
-        config, given = self.config, self.given
+        config, given, triplets = self.config, self.given, self.config.method == "triplet"
         asked, pairs = drawn.sort().values, self.pairs[torch.isin(self.pairs[:, 0], drawn)]
-        pool = self._pool(len(given.gallery), generator)
+        pool = torch.arange(len(given.gallery))  # database images that negatives are mined from
+        if not (triplets and config.mining == "full"):
+            mined = (config.mining if triplets else config.geopair) == "partial"
+            pool = torch.randperm(len(given.gallery), generator=generator)[: config.pool if mined else 0]
         wanted = torch.cat((pairs[:, 1], pool)).unique()
         query, database = (_projected(model, i) for i in (given.query.subset(asked), given.gallery.subset(wanted)))
         row, column = pairs.T.contiguous()
         rows = torch.stack([torch.searchsorted(asked, row), torch.searchsorted(wanted, column)], 1)
         self.positive = torch.full((len(given),), -1)
         self.positive[asked] = wanted[best_positives(query, database, rows)]
-        k, asked_m = config.negatives if config.method == "triplet" else 1, self.query_m[asked]
-        if config.method == "triplet" and config.mining == "random":
+        k, asked_m = config.negatives if triplets else 1, self.query_m[asked]
+        if triplets and config.mining == "random":
             found = random_negatives(asked_m, self.database_m, k, generator)
         elif len(pool):
             candidates = database[torch.searchsorted(wanted, pool)]
@@ -139,27 +141,20 @@ class GeoPairs(Task):
         self.negative = torch.full((len(given), k), -1)
         self.negative[asked] = found
 
-    def _pool(self, images: int, generator: Generator) -> Tensor:
-        """Database images that negatives are mined from; none where none are."""
-        config, triplets = self.config, self.config.method == "triplet"
-        if triplets and config.mining == "full":
-            return torch.arange(images)
-        mined = (config.mining if triplets else config.geopair) == "partial"
-        return torch.randperm(images, generator=generator)[: config.pool if mined else 0]
-
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """Query, positive; then the two views of a hard negative (partial), or the negatives (triplet). One coin mirrors them
         all: a pair mirrored on one side would be another street."""
         config, database = self.config, self.given.gallery
-        place = self.query_m[items]
         mirrored = config.augment and bool(torch.rand((), generator=generator) < 0.5)
 
         def view(images: Tensor) -> Tensor:
-            crop = partial(resized_crop, least=config.crop, generator=generator, ratio=config.crop_ratio)
-            return crop(to_float(images)) if config.augment else to_float(images)
+            images = to_float(images)
+            if not config.augment:
+                return images
+            return resized_crop(images, least=config.crop, generator=generator, ratio=config.crop_ratio)
 
         inputs = [view(self.given.query[items]), to_float(database[self.positive[items]])]
-        labels = [items, place]
+        labels = [items, self.query_m[items]]
         if self.negative is not None:
             found = self.negative[items]  # (b, k)
             images = database[found.clamp(min=0)]  # (b, k, 3, H, W)
@@ -212,27 +207,20 @@ def learn(given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], folder: P
     """Trains on `given` with one loss; `trained_encoder` opens the weights it leaves in `folder`. No choice is made by the tests.
 
     Gives "rows", a row an epoch with the seconds of mining and the embeddings' standard deviation; "recall", by test, None where
-    the embeddings "collapsed"; "std"; "peak_mb", memory that training took on a GPU, of its last part if it was resumed, else
-    None. InputError: no query has a positive, a queue longer than the set.
+    the embeddings "collapsed"; "std". InputError: no query has a positive, a queue longer than the set.
     """
     task = GeoPairs(given, config)
     views, model = new_learner(given, config)
     sample = given.query.subset(range(0, len(given.query), max(1, len(given.query) // SPREAD_OF)))
 
     def measure(epoch: int, _: nn.Module) -> dict[str, float]:
-        found = embed_all(model.encoder, sample)
-        return {"std": float(embedding_std(found)), "mining_seconds": task.mining_seconds}
+        return {"std": float(embedding_std(embed_all(model.encoder, sample))), "mining_seconds": task.mining_seconds}
 
-    on_gpu = device().type == "cuda"
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-        begun = torch.cuda.memory_allocated()
     rows = train(model, task, config.loop, folder, name=config.method, after_epoch=measure)
-    peak_mb = (torch.cuda.max_memory_allocated() - begun) / 2**20 if on_gpu else None
     save_model(views, folder / BEST)
     collapsed = is_collapsed(embed_all(model.encoder, sample))
     recall = {name: None if collapsed else evaluate(views, test) for name, test in tests.items()}
-    return {"rows": rows, "recall": recall, "collapsed": collapsed, "std": rows[-1]["std"], "peak_mb": peak_mb}
+    return {"rows": rows, "recall": recall, "collapsed": collapsed, "std": rows[-1]["std"]}
 
 
 def new_learner(given: Dataset, config: VgSsl) -> tuple[TwoViewEncoder, Learner]:
@@ -252,9 +240,7 @@ def trained_learner(folder: Path, given: Dataset, config: VgSsl) -> Learner:
 
 def trained_encoder(folder: Path, config: VgSsl) -> TwoViewEncoder:
     """The encoder that `learn` left in its folder, without projector, on the GPU if there is one."""
-    model = untrained_encoder(config)
-    load_model(model, folder / BEST)
-    return model
+    return trained(untrained_encoder(config), folder)
 
 
 def untrained_encoder(config: VgSsl) -> TwoViewEncoder:
