@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from pretended_cuda import CUDA, OnCuda, outside, pretended_cuda
 from toy_sets import ENCODER, SIZE, N, generator, street, toy, truth
 
 from ucvgl import checkpoints, distributed, translation
-from ucvgl.distributed import SingleProcess
 from ucvgl.encoders import EncoderConfig
 from ucvgl.heads import SslLoss
 from ucvgl.methods import common, curriculum, sample4geo, ucvgl, vg_ssl
@@ -37,7 +37,10 @@ def gpu(monkeypatch):
     """A pretended GPU that the methods find."""
     for module in (common, curriculum, sample4geo, ucvgl, vg_ssl):
         monkeypatch.setattr(module, "device", lambda: CUDA)
-    monkeypatch.setattr(distributed, "processes", lambda: SingleProcess(CUDA))
+    place = SimpleNamespace(
+        device=CUDA, num_processes=1, process_index=0, is_main_process=True, wait_for_everyone=lambda: None
+    )
+    monkeypatch.setattr(distributed, "processes", lambda: place)
     for name in ("read", "write"):
         monkeypatch.setattr(checkpoints, name, outside(getattr(checkpoints, name)))
     fork = torch.random.fork_rng

@@ -1,4 +1,4 @@
-"""Two processes: training as one, the losses of all methods, resume, sharded embeddings, who waits for whom.
+"""Two processes: training as one, the losses of all methods, resume, sharded embeddings, what is made once.
 
 What two processes on the CPU left is compared with one process that had the joint batch.
 """
@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from training_worker import COUNTS, LOSSES, assert_same_weights, embedded, learnt
 
 from ucvgl.checkpoints import without
-from ucvgl.distributed import SingleProcess, main_process_first, processes
 from ucvgl.methods import common
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -74,15 +73,5 @@ def test_rows_of_any_type_come_in_the_order_of_the_processes(found):
         assert int(each["agreed"]) == 7
 
 
-def test_what_the_main_process_computed_first_the_others_find(folder):
-    assert (folder / "computed").read_text() == "0 0 "  # each of the two stages once, by the main process
-
-
-def test_main_process_first_is_nested_and_ends_with_an_error():
-    with main_process_first():
-        with main_process_first():
-            assert isinstance(processes(), SingleProcess)
-        assert isinstance(processes(), SingleProcess)
-    with pytest.raises(ZeroDivisionError), main_process_first():
-        _ = 1 / 0
-    assert not isinstance(processes(), SingleProcess)
+def test_what_is_made_once_is_made_by_one_of_them(folder):
+    assert (folder / "made").read_text() in ("by 0", "by 1")

@@ -4,9 +4,7 @@
 everything here leaves its arguments alone. It works the same over NCCL (GPUs) and gloo (CPUs).
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -19,40 +17,9 @@ from torch import Tensor
 PATIENCE = timedelta(days=7)  # one process may render a world for hours; the launcher ends those that wait in vain
 
 
-@dataclass(frozen=True)
-class SingleProcess:
-    """In place of PartialState inside `main_process_first`, where every process works by itself."""
-
-    device: torch.device
-    num_processes: int = 1
-    process_index: int = 0
-    is_main_process: bool = True
-
-    def wait_for_everyone(self) -> None:
-        """There is nobody to wait for."""
-
-
-_single: list[SingleProcess] = []  # not empty inside `main_process_first`
-
-
-def processes() -> PartialState | SingleProcess:
+def processes() -> PartialState:
     """This process's place. Not an Accelerator, which fixes the precision for the whole life of a process."""
-    return _single[-1] if _single else PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
-
-
-@contextmanager
-def main_process_first() -> Iterator[None]:
-    """The main process runs the block by itself, without collectives; the others wait, and run it after that.
-
-    For what is computed once and kept in the run cache (a rendered world, projected images, a CycleGAN).
-    """
-    place = processes()
-    with nullcontext() if _single else place.main_process_first():
-        _single.append(SingleProcess(place.device))
-        try:
-            yield
-        finally:
-            _single.pop()
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
 
 
 def from_first(value: Any) -> Any:

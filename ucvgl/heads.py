@@ -76,10 +76,9 @@ def predictor(width: int, hidden: int) -> nn.Sequential:
 def momentum_encoder(model: nn.Module, momentum: float = 0.999) -> nn.Module:
     """A copy whose `update(model)`, after each step, moves its parameters to momentum * own + (1 - momentum) * model's.
 
-    It is called like the model (the encoder and its projector), has no gradients and stays in training mode: its batch norms use
-    the statistics of the batch, as in the code of MoCo and BYOL. Buffers, such as running statistics, are copied, not averaged.
-
-    Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 2, 0.999; BYOL, section 3.1, VG-SSL 0.99. Computed by timm.
+    It has no gradients and stays in training mode: its batch norms use the statistics of the batch, as in the code of MoCo and
+    BYOL. Buffers, such as running statistics, are copied, not averaged. Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020),
+    equation 2, 0.999; BYOL, section 3.1, VG-SSL 0.99. Computed by timm.
     """
     from timm.utils import ModelEmaV3  # here, since timm takes longer to load than all else
 
@@ -91,7 +90,7 @@ class Queue(nn.Module):
 
     Source: MoCo, section 3.2. Differs: it starts empty, so that no random vector is ever a negative; its size need be no multiple
     of the batch; items tell which keys are of places near a query. Shapes never change and no value is read back, so that a GPU
-    never waits. All state is in buffers. InputError for more keys than `set_size`, the items of the training set.
+    never waits. InputError for more keys than `set_size`, the items of the training set.
     """
 
     keys: Tensor  # (size, dim) float32, of unit length; 0 where empty
@@ -127,15 +126,11 @@ class Learner(nn.Module):
 
     Beside the encoder, which is kept afterwards, its projector (the identity without layers), BYOL's and SimSiam's predictor,
     the momentum encoder of MoCo and BYOL with its projector, and MoCo's queue; what a method has not is None. The seed is of
-    the heads' weights; InputError for a queue that is longer than the `items` that are trained on.
-
-    fixed_norms: the encoder's batch norms keep the statistics they came with. For few images unlike those of the
-    pretraining: their own statistics undo more than some epochs can teach.
+    the heads' weights; InputError for a queue that is longer than the `items` that are trained on. fixed_norms: the encoder's
+    batch norms keep their statistics, for few images unlike the pretraining's, whose own would undo what some epochs teach.
     """
 
-    def __init__(
-        self, encoder: Encoder, settings: SslLoss, seed: int, items: int, *, fixed_norms: bool = False
-    ) -> None:
+    def __init__(self, encoder: Encoder, settings: SslLoss, seed: int, items: int, fixed_norms: bool = False) -> None:
         super().__init__()
         self.settings, self.encoder, self.fixed_norms = settings, encoder, fixed_norms
         method = settings.method
@@ -209,8 +204,8 @@ class Learner(nn.Module):
                 self.queue.push(compared[1], items)
                 return value
             case "byol":
-                p1, p2, t1, t2 = compared
-                return byol(p1, t2) + byol(p2, t1)
+                p1, p2, target1, target2 = compared
+                return byol(p1, target2) + byol(p2, target1)
             case "simsiam":
                 p1, p2, z1, z2 = compared
                 return simsiam(p1, z2, p2, z1)

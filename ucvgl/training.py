@@ -112,8 +112,7 @@ class Batch(NamedTuple):
 class Task(Protocol):
     """What is learnt. Subclass it; `embed` and the last three methods may be left as they are.
 
-    Randomness comes from the generators given (on the CPU). Epochs count from 0. In several processes each has a task
-    of its own, made from the same settings.
+    Randomness comes from the generators given (on the CPU). Epochs count from 0. Each of several processes has its own task.
     """
 
     kept: ClassVar[tuple[str, ...]] = ()  # attributes, tensors or None, that `state` has
@@ -187,12 +186,11 @@ def train(
     # the caller's random numbers are as if none had been drawn here
     with tqdm(desc=name, unit="step", disable=hidden) as bar, torch.random.fork_rng([place.device] if on_gpu else []):
         for epoch in range(len(rows), config.epochs):
-            begun, where = time.perf_counter(), f"{name}: epoch {epoch}"
+            begun, where, losses, images = time.perf_counter(), f"{name}: epoch {epoch}", [], 0
             order = _order(epoch, model, task, config, where)
             steps = max(1, len(order) // config.batch_size)  # fewer items than a batch make one smaller batch
             bar.set_description(f"{name} epoch {epoch + 1}/{config.epochs}", refresh=False)
             bar.total = bar.n + (config.epochs - epoch) * steps
-            losses, images = [], 0
             model.train()
             for step, batch in enumerate(_batches(task, config, order, epoch, steps)):
                 _seed(config.seed, epoch, step, place.process_index)
@@ -272,27 +270,24 @@ def _batches(task: Task, config: TrainingConfig, order: Tensor, epoch: int, step
     """This process's share of each batch of the epoch; with `prefetch` the next one loads in a thread meanwhile."""
     place = distributed.processes()
     own = min(config.batch_size, len(order)) // place.num_processes
-    pinned = config.prefetch and place.device.type == "cuda"
 
     @torch.no_grad()
     def load(step: int) -> Batch:
         first = (step * place.num_processes + place.process_index) * own
         batch = task.batch(order[first : first + own], _generator(config.seed, epoch, step, place.process_index))
-        # in memory that a GPU copies from while it computes; what lies on a device already stays there
-        return Batch(
-            *(tuple(v.pin_memory() if pinned and v.device.type == "cpu" else v for v in part) for part in batch)
-        )
+        if config.prefetch and place.device.type == "cuda":  # into memory that a GPU copies from while it computes
+            return Batch(*(tuple(v.pin_memory() if v.device.type == "cpu" else v for v in part) for part in batch))
+        return batch
 
     if not config.prefetch:
         yield from map(load, range(steps))
         return
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
-        batch = load(0)
+        coming = pool.submit(load, 0)
         for step in range(1, steps):
-            coming = pool.submit(load, step)
+            batch, coming = coming.result(), pool.submit(load, step)
             yield batch
-            batch = coming.result()
-        yield batch
+        yield coming.result()
 
 
 def _embed(model: nn.Module, task: Task, config: TrainingConfig, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -325,7 +320,7 @@ def _finite(where: str, value: Tensor | float) -> float:
 
 
 def _number(*key: int | str) -> int:
-    """A 64-bit number for a place in the run: the same on every machine, unrelated from one place to the next."""
+    """A 64-bit number for a place in the run, unrelated from one place to the next."""
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest())
 
 

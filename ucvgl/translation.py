@@ -118,10 +118,8 @@ class CycleGanConfig:
             self, "CycleGanConfig.", "Choose another value.",
             *((name, type(getattr(self, name)) is int and getattr(self, name) >= n, f"a whole number of at least {n}")
               for name, n in least.items()),
-            ("lambda_cycle", 0 <= self.lambda_cycle < math.inf, "a number of at least 0"),
-            ("lambda_identity", 0 <= self.lambda_identity < math.inf, "a number of at least 0"),
-            ("beta1", 0 <= self.beta1 < 1, "0 to below 1"), ("lr", 0 < self.lr < 1, "above 0 and below 1"),
-            ("precision", self.precision in ("fp32", "bf16"), "fp32 or bf16"), ("crop_px", fits, sizes),
+            ("lr", 0 < self.lr < 1, "above 0 and below 1"), ("crop_px", fits, sizes),
+            ("precision", self.precision in ("fp32", "bf16"), "fp32 or bf16"),
         )  # fmt: skip
 
     @property
@@ -293,16 +291,14 @@ def train_cyclegan(
 ) -> nn.Module:
     """Train a CycleGAN on two unpaired sets and give its generator from top views to satellite images, in eval mode.
 
-    After each epoch `folder` has checkpoint.safetensors, from which a stopped run goes on (on a CPU bit for bit as if it had
-    not been stopped), and metrics.jsonl; at the end generator.safetensors, which is loaded if it is there.
-
-    The sets are uint8 (N, 3, S, S) and (M, 3, S, S), two images each at least, as a discriminator that knows one real image
-    teaches to draw it; they may be memory-mapped, only batches are copied. Random draws are the CPU's on any device.
+    The sets, uint8 (N, 3, S, S) and (M, 3, S, S), may be memory-mapped. After each epoch `folder` has checkpoint.safetensors,
+    from which a stopped run goes on (on a CPU bit for bit), and metrics.jsonl; at the end generator.safetensors, which is
+    loaded if it is there. Random draws are the CPU's on any device.
 
     InputError for a folder with another configuration, or a loss that is no longer finite; the last checkpoint stays.
     """
-    settings = asdict(config)
-    gan, rows = CycleGan(config, device), []
+    settings, rows = asdict(config), []
+    gan = CycleGan(config, device)
     checkpoint, finished = folder / "checkpoint.safetensors", folder / "generator.safetensors"
     if before := next((path for path in (finished, checkpoint) if path.exists()), None):
         header, saved = checkpoints.read(before)

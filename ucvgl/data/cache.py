@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from ucvgl import paths
-from ucvgl.distributed import main_process_first
 from ucvgl.errors import InputError
 
 
 def made_once(kind: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
     """The folder runs/<kind>/<hash of key>, made if it is not there; it appears when it is complete.
 
-    `key` is everything the contents depend on, as JSON takes it. `make` writes into the folder it is given, in one process.
+    `key` is everything the contents depend on, as JSON takes it. `make` writes into the folder it is given, in one process:
+    others, of this training or another's, wait for it.
     """
     text = json.dumps(key, sort_keys=True)
     folder = paths.runs() / kind / hashlib.sha256(text.encode()).hexdigest()[:12]
     lock = folder.with_name(f".{folder.name}.lock")
-    with main_process_first(), paths.waiting_for(lock, f"another process makes {kind}/{folder.name}"):
+    with paths.waiting_for(lock, f"another process makes {kind}/{folder.name}"):
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
                 scratch = Path(name) / "made"

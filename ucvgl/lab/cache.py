@@ -7,7 +7,6 @@ killed run so that training in it resumes, and gets its own name when the stage 
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -64,9 +63,8 @@ def run_stage(
 
     `compute` does the work. It gets the folder to write to, which after a kill still has what was written before, and returns
     what goes into result.json: numbers, texts, lists and dictionaries of them. In several processes (torchrun) all call it at
-    once and train in it together; the first one's result counts. What one process is to do by itself stands in
-    `ucvgl.distributed.main_process_first()`. `say` is given one line: whether the stage was loaded or run, and how long it
-    took. The rest as in `stage_key`.
+    once and train in it together; the first one's result counts. `say` is given one line: whether the stage was loaded or run,
+    and how long it took. The rest as in `stage_key`.
 
     InputError: the folder is damaged, an unfinished one has other settings, or the result has no form in JSON.
     """
@@ -89,7 +87,7 @@ def run_stage(
                 _finish(partial, folder, numbers, time.perf_counter() - begun, resumed)
             place.wait_for_everyone()
     result = _load(folder, key, loaded)
-    if os.environ.get("RANK", "0") == "0":  # of several processes one says it, even where each is its own main process
+    if place.is_main_process:
         took = f"in {result.seconds:.0f} s" + (", its last part after a stop" if result.resumed else "")
         say(f"{folder.name}: loaded (ran {took})" if loaded else f"{folder.name}: ran {took}")
     return result

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ucvgl.data.container import Dataset, Parts
-from ucvgl.distributed import main_process_first
+from ucvgl.distributed import processes
 from ucvgl.heads import SslLoss
 from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.methods import curriculum as step_5
@@ -23,9 +23,11 @@ from ucvgl.sampling import NeighbourDraw
 
 def translation(data: Dataset, config: ucvgl.Pretraining) -> StageResult:
     """UCVGL, step 2: the CycleGAN and the fake satellite images it makes; of several processes one trains it."""
-    with main_process_first():
-        key = f"{data.digest()}-{config.projection}"
-        return run_stage("translation", config.translation, key, partial(ucvgl.train_translation, data, config))
+
+    def compute(folder: Path) -> dict[str, Any]:
+        return ucvgl.train_translation(data, config, folder) if processes().is_main_process else {}
+
+    return run_stage("translation", config.translation, f"{data.digest()}-{config.projection}", compute)
 
 
 def gan_folder(data: Dataset, config: ucvgl.Pretraining) -> Path | None:
