@@ -241,6 +241,9 @@ def test_embedding_in_batches_is_embedding_at_once_and_leaves_the_encoder_as_it_
     assert embed(encoder, []).shape == (0, encoder.dim)
     assert encoder.training
     assert same(before, encoder.state_dict())  # batch statistics among it
+    for unnoticed in (images(1, 16, 64), torch.zeros(1, 3, 32, 32, dtype=torch.uint8)):  # as many positions; no floats
+        with pytest.raises(AssertionError):
+            encoder(unnoticed)
     bad = images(3, 32, 32)
     bad[1, 0, 4, 4] = torch.nan
     with pytest.raises(InputError, match=r"batch 1: .*in 1 of 3 rows"):
@@ -278,9 +281,3 @@ def test_a_frozen_backbone_stays_and_what_follows_it_is_trained():
 def test_settings_that_cannot_be(changes, said):
     with pytest.raises(InputError, match=said):
         Encoder(replace(SMALL, **changes))
-
-
-@pytest.mark.parametrize("bad", [images(1, 64, 32), torch.zeros(1, 3, 32, 64, dtype=torch.uint8)])
-def test_images_that_would_pass_unnoticed(bad):
-    with pytest.raises(AssertionError):
-        Encoder(replace(SMALL, pooling="safa", image_px=(32, 64)))(bad)

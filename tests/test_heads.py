@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from toy_sets import generator
 
-from ucvgl.heads import Queue, momentum_encoder, predictor, projector
+from ucvgl.heads import Learner, Queue, SslLoss, predictor, projector
 
 
 def randn(*shape, seed=0):
@@ -29,19 +29,19 @@ def test_heads_of_two_layers_are_the_formula(head):
         torch.testing.assert_close(copy.deepcopy(head).train(training)(x), expected)
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0])
-def test_an_update_is_the_moving_average_from_the_first_step_on(momentum):
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
-    ema = momentum_encoder(model, momentum)
-    expected = [p.detach().clone() for p in model.parameters()]
+def test_the_momentum_encoder_is_the_moving_average_from_the_first_step_on():
+    encoder = nn.Linear(3, 4)
+    encoder.dim = 4
+    model = Learner(encoder, SslLoss("byol", 2, 5, 6, momentum=0.9), 0, 7)
+    learns = [*model.encoder.parameters(), *model.projector.parameters()]
+    expected = [p.detach().clone() for p in learns]
     for step in range(3):
         with torch.no_grad():
-            for number, p in enumerate(model.parameters()):
+            for number, p in enumerate(learns):
                 p += randn(*p.shape, seed=10 * step + number)
-        ema.update(model)
-        now = [p.detach() for p in model.parameters()]
-        expected = [momentum * e + (1 - momentum) * p for e, p in zip(expected, now, strict=True)]
-        torch.testing.assert_close([p.detach() for p in ema.parameters()], expected)
+        model.follow()
+        expected = [0.9 * e + 0.1 * p.detach() for e, p in zip(expected, learns, strict=True)]
+        torch.testing.assert_close([p.detach() for p in model.momentum.parameters()], expected)
 
 
 @given(st.integers(1, 7), st.lists(st.integers(0, 17), max_size=8))

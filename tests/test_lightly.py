@@ -1,7 +1,6 @@
 """The self-supervised losses against lightly's, in value and gradient; where the definitions differ, how they relate.
 
-lightly has no loss of its own for BYOL and SimSiam (its examples add two negative cosines), and none with left-out
-negatives, nor a triplet loss: tests/test_ssl_losses.py holds those against loops.
+lightly has none with left-out negatives, nor a triplet loss: tests/test_ssl_losses.py holds those against loops.
 """
 
 import pytest

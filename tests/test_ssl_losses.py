@@ -1,8 +1,7 @@
-"""Self-supervised losses: against loops, by hand, gradients; masks; collapse (lightly: test_lightly.py)."""
+"""Self-supervised losses: against loops, by hand; masks; collapse. test_lightly.py has another library's values and gradients."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -19,7 +18,6 @@ def cos(a, b):
 
 
 sizes = st.integers(1, 6), st.integers(1, 5), st.integers(0, 99)
-two_or_more = st.integers(2, 6), st.integers(1, 5), st.integers(0, 99)
 
 
 def nt_xent_by_loops(z1, z2, temperature, skip=None):
@@ -59,28 +57,6 @@ def triplet_by_loops(query, positive, negatives, margin, present=None):
     return sum(losses) / len(losses) if losses else 0.0
 
 
-def barlow_by_loops(z1, z2, lambda_, eps=1e-5):
-    d = z1.shape[1]
-    covariance = np.cov(z1.T, z2.T, ddof=0)  # of all dimensions of both views
-    total = 0.0
-    for i in range(d):
-        for j in range(d):
-            c = covariance[i, d + j] / math.sqrt((covariance[i, i] + eps) * (covariance[d + j, d + j] + eps))
-            total += (1 - c) ** 2 if i == j else lambda_ * c**2
-    return total
-
-
-def vicreg_by_loops(z1, z2, weights):
-    d = z1.shape[1]
-    distance = np.mean((z1.numpy() - z2.numpy()) ** 2)
-    spread = redundancy = 0.0
-    for z in (z1, z2):
-        covariance = np.cov(z.T).reshape(d, d)
-        spread += sum(max(0.0, 1 - math.sqrt(covariance[i, i] + 1e-4)) for i in range(d)) / d / 2
-        redundancy += sum(covariance[i, j] ** 2 for i in range(d) for j in range(d) if i != j) / d
-    return weights[0] * distance + weights[1] * spread + weights[2] * redundancy
-
-
 @given(*sizes, st.sampled_from([0.07, 0.5, 2.0]), st.booleans())
 def test_nt_xent_is_the_formula(count, dim, seed, temperature, masked):
     z1, z2 = randn(count, dim, seed=seed), randn(count, dim, seed=seed + 100)
@@ -118,20 +94,6 @@ def test_cosine_losses_are_the_formulas(count, dim, seed):
     assert float(s.simsiam(p1, z2, p2, z1)) == pytest.approx(-(one + two) / 2)
 
 
-@given(*two_or_more, st.sampled_from([0.0051, 0.5]))
-def test_barlow_twins_is_the_formula(count, dim, seed, lambda_):
-    z1, z2 = randn(count, dim, seed=seed), 3 * randn(count, dim, seed=seed + 100) - 5
-    expected = barlow_by_loops(z1, z2, lambda_)
-    assert float(s.barlow_twins(z1, z2, lambda_)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
-
-
-@given(*two_or_more, st.sampled_from([(25.0, 25.0, 1.0), (1.0, 2.0, 3.0)]))
-def test_vicreg_is_the_formula(count, dim, seed, weights):
-    z1, z2 = 0.7 * randn(count, dim, seed=seed), randn(count, dim, seed=seed + 100) + 2
-    expected = vicreg_by_loops(z1, z2, weights)
-    assert float(s.vicreg(z1, z2, *weights)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
-
-
 def test_nt_xent_by_hand():
     # two items at a right angle, both views alike: each view has its positive at cosine 1, two others at 0
     z = angles(0, 90)
@@ -164,19 +126,11 @@ def test_vicreg_by_hand():
     assert float(s.covariance_loss(z)) == pytest.approx((1 + 1) / 2)
 
 
-@pytest.mark.parametrize(
-    "loss",
-    [
-        lambda a, b: s.nt_xent(a, b, 0.3, random_mask(5, 5, seed=9)),
-        lambda a, b: s.barlow_twins(a, b, 0.3),
-        s.vicreg,
-    ],
-    ids=["nt_xent", "barlow_twins", "vicreg"],
-)
-def test_gradients_are_right_and_both_views_count_alike(loss):
+def test_gradients_past_a_mask_are_right_and_both_views_count_alike():
     a, b = ((0.8 * randn(5, 3, seed=n)).requires_grad_() for n in (4, 5))
-    assert torch.autograd.gradcheck(loss, (a, b))
-    torch.testing.assert_close(loss(a, b), loss(b, a))
+    mask = random_mask(5, 5, seed=9)
+    assert torch.autograd.gradcheck(lambda a, b: s.nt_xent(a, b, 0.3, mask), (a, b))
+    torch.testing.assert_close(s.nt_xent(a, b, 0.3, mask), s.nt_xent(b, a, 0.3, mask))
 
 
 def test_a_mask_of_everything_leaves_the_positives():

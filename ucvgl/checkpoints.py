@@ -6,7 +6,7 @@ Nothing is pickled.
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +20,7 @@ TRAINING = "ucvgl_training"  # where a training's header stands in the file's me
 ANEW = "or delete the folder to begin anew."
 
 Tensors = dict[str, Tensor]
+T = TypeVar("T")
 
 
 def write(path: Path, tensors: Tensors, header: dict[str, Any], kind: str = TRAINING) -> None:
@@ -64,12 +65,10 @@ def fill(
 ) -> None:
     """Copies a file's tensors into one's own of the same names, in place; InputError, and no change, if any differs."""
     ours, theirs = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (own, weights))
-    different = [
-        f"{name} {theirs.get(name, 'missing')} instead of {ours.get(name, 'none')}"
-        for name in ours | theirs if ours.get(name) != theirs.get(name)
-    ]  # fmt: skip
+    different = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
     if different:
-        found = f"{len(different)} differences: {', '.join(different[:3])}{', ...' if len(different) > 3 else ''}"
+        first = [f"{name} {theirs.get(name, 'missing')} instead of {ours.get(name, 'none')}" for name in different[:3]]
+        found = f"{len(different)} differences: {', '.join(first)}{', ...' if len(different) > 3 else ''}"
         raise InputError(path, expected=f"the {len(own)} tensors of the model", found=found, todo=todo)
     for name, tensor in own.items():
         tensor.copy_(weights[name])
@@ -90,11 +89,11 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Tensors) -> None:
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
-def prefixed(prefix: str, tensors: Tensors) -> Tensors:
-    """The tensors under `prefix`, to put several dictionaries into one."""
-    return {prefix + name: value for name, value in tensors.items()}
+def prefixed(prefix: str, values: dict[str, T]) -> dict[str, T]:
+    """The values under `prefix`, to put several dictionaries into one."""
+    return {prefix + name: value for name, value in values.items()}
 
 
-def without(prefix: str, tensors: Tensors) -> Tensors:
-    """The tensors that stand under `prefix`, under their own names again."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def without(prefix: str, values: dict[str, T]) -> dict[str, T]:
+    """The values that stand under `prefix`, under their own names again."""
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

@@ -59,11 +59,9 @@ class EncoderConfig:
             ("pretrained", self.pretrained in sources, f"one of {', '.join(sources)} with {self.backbone}"),
             ("pooling", self.pooling in POOLINGS, f"one of {', '.join(POOLINGS)}"),
             ("depth", self.depth is None or (self.depth >= 1 and cuts), "None, or 1 or more with a pooling that cuts"),
-            ("safa_heads", self.safa_heads >= 1, "at least 1"),
             ("width", self.width is None or self.width >= 1, "None or at least 1"),
             ("width", self.width is not None or self.pooling != "tokens", "a number with 'tokens'"),
             ("width", learns or not self.frozen, "a number with a frozen backbone and a pooling that learns nothing"),
-            ("drop_path", 0 <= self.drop_path < 1, "0 to 1, without 1"),
             ("image_px", len(self.image_px) == 2 and min(self.image_px) >= 1, "(height, width) in pixels"),
         )  # fmt: skip
 
@@ -81,9 +79,9 @@ class Safa(nn.Module):
     """Spatial-aware feature aggregation: each head weights the positions by their strongest channel.
 
     The maximum over the channels (B, h*w) passes two linear layers, h*w -> h*w // 2 -> h*w, without an activation in between; a
-    head's descriptor is the sum of the features with these weights. Source: SAFA (Shi, Liu, Yu, Li; NeurIPS 2019), as used by
-    UCVGL. The initial weights are ours: on pretrained features (`even`) nearly equal, as average pooling; on random ones, whose
-    averages hardly differ, so that contrastive training did not start, as in torch's linear layers.
+    head's descriptor is the sum of the features with these weights. Source: SAFA (Shi, Liu, Yu, Li; NeurIPS 2019), as in UCVGL.
+    Initial weights, ours: on pretrained features (`even`) nearly equal, as average pooling; on random ones, whose averages
+    hardly differ, so that training did not start, as in torch's linear layers.
     """
 
     def __init__(self, positions: int, heads: int, *, even: bool = True) -> None:
@@ -245,9 +243,9 @@ class TwoViewEncoder(nn.Module):
 def two_view_encoder(ground: EncoderConfig, satellite: EncoderConfig, shared: bool, seed: int) -> TwoViewEncoder:
     """Build the encoders of both views on the CPU, their initial weights drawn from a seed of their own.
 
-    One encoder is shared by both views (Sample4Geo), or each has its own (UCVGL), initialised differently. Shared under SAFA,
-    which weighs positions, and for images of two sizes, it is the backbone alone: each view has its own weights of positions.
-    InputError: as `Encoder`; descriptors of two widths; shared weights with settings that differ in more than image_px.
+    One encoder is shared by both views (Sample4Geo), or each has its own (UCVGL). Under SAFA and for images of two sizes the
+    backbone alone is shared: each view has its own weights of positions. InputError: as `Encoder`; descriptors of two widths;
+    shared weights with settings that differ in more than image_px.
     """
     if shared and replace(satellite, image_px=ground.image_px) != ground:
         expected, found = "the same settings for both views (image_px may differ)", f"{ground} and {satellite}"
@@ -277,8 +275,7 @@ def seeded(seed: int) -> Iterator[None]:
 def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
     """Batches (B, 3, H, W), uint8 or float in 0..1, on any device -> descriptors (N, D), float32, on the CPU.
 
-    In evaluation mode, on the encoder's device; afterwards the encoder has the mode it had before. InputError: descriptors
-    with NaN or infinity, with the number of the batch from 0.
+    In evaluation mode, on the encoder's device; the mode is put back. InputError: NaN or infinity, with the batch from 0.
     """
     training = encoder.training
     encoder.eval()

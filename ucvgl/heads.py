@@ -73,18 +73,6 @@ def predictor(width: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(*_hidden(width, hidden), nn.Linear(hidden, width))
 
 
-def momentum_encoder(model: nn.Module, momentum: float = 0.999) -> nn.Module:
-    """A copy whose `update(model)`, after each step, moves its parameters to momentum * own + (1 - momentum) * model's.
-
-    It has no gradients and stays in training mode: its batch norms use the statistics of the batch, as in the code of MoCo and
-    BYOL. Buffers, such as running statistics, are copied, not averaged. Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020),
-    equation 2, 0.999; BYOL, section 3.1, VG-SSL 0.99. Computed by timm.
-    """
-    from timm.utils import ModelEmaV3  # here, since timm takes longer to load than all else
-
-    return ModelEmaV3(model, decay=momentum, exclude_buffers=True).requires_grad_(False).train()
-
-
 class Queue(nn.Module):
     """The last `size` keys of the momentum encoder (VG-SSL 65,536), and the item of each, in a ring: new ones replace the oldest.
 
@@ -125,9 +113,10 @@ class Learner(nn.Module):
     """Images -> what the loss compares.
 
     Beside the encoder, which is kept afterwards, its projector (the identity without layers), BYOL's and SimSiam's predictor,
-    the momentum encoder of MoCo and BYOL with its projector, and MoCo's queue; what a method has not is None. The seed is of
-    the heads' weights; InputError for a queue that is longer than the `items` that are trained on. fixed_norms: the encoder's
-    batch norms keep their statistics, for few images unlike the pretraining's, whose own would undo what some epochs teach.
+    the momentum encoder of MoCo (CVPR 2020, equation 2) and BYOL (section 3.1) with its projector, and MoCo's queue; what a
+    method has not is None. The seed is of the heads' weights; InputError for a queue that is longer than the `items` that are
+    trained on. fixed_norms: the encoder's batch norms keep their statistics, for few images unlike the pretraining's, whose own
+    would undo what some epochs teach.
     """
 
     def __init__(self, encoder: Encoder, settings: SslLoss, seed: int, items: int, fixed_norms: bool = False) -> None:
@@ -145,7 +134,11 @@ class Learner(nn.Module):
                     settings.predictor_rate
                 )  # of `training.adamw`: a faster one holds off collapse
         if method in ("moco", "byol"):
-            self.momentum = momentum_encoder(self._embedder(), settings.momentum)
+            from timm.utils import ModelEmaV3  # here, since timm takes longer to load than all else
+
+            # in training mode: its batch norms use the batch's statistics, as in the code of MoCo and BYOL
+            ema = ModelEmaV3(self._embedder(), decay=settings.momentum, exclude_buffers=True)
+            self.momentum = ema.requires_grad_(False).train()
         if method == "moco":
             self.queue = Queue(settings.queue, width, items)
 
@@ -184,13 +177,10 @@ class Learner(nn.Module):
             target = embeddings if self.momentum is None else self.momentum(joint)
         return *self.predictor(embeddings).chunk(2), *target.chunk(2)
 
-    def loss(
-        self, compared: tuple[Tensor, ...], items: Tensor, near: Tensor | None = None, near_queue: Tensor | None = None
-    ) -> Tensor:
+    def loss(self, compared: tuple[Tensor, ...], items: Tensor, near: Tensor | None = None) -> Tensor:
         """The method's loss on what all processes `compared`; MoCo's queue then gets the batch's keys, of these items (B,).
 
-        near: (B, B) bool, items that are no negatives of each other, for SimCLR; near_queue: (B, queue) bool, the same of the
-        queue's keys, for MoCo.
+        near: bool, what is no negative of an item: (B, B), other items of the batch, for SimCLR; (B, queue), keys, for MoCo.
         """
         settings = self.settings
         match settings.method:
@@ -198,7 +188,7 @@ class Learner(nn.Module):
                 return nt_xent(*compared, settings.temperature, near)
             case "moco":
                 empty = (self.queue.items < 0).expand(len(items), -1)
-                skip = empty if near_queue is None else empty | near_queue
+                skip = empty if near is None else empty | near
                 # a copy, which the push before the backward pass leaves alone
                 value = moco(*compared, self.queue.keys.clone(), settings.temperature, skip)
                 self.queue.push(compared[1], items)
@@ -216,6 +206,6 @@ class Learner(nn.Module):
         raise AssertionError("the triplet loss takes three views")
 
     def follow(self) -> None:
-        """Moves the momentum encoder, after a step of the optimiser."""
+        """After a step of the optimiser, moves the momentum encoder to momentum * its own + (1 - momentum) * the learner's."""
         if self.momentum is not None:
             self.momentum.update(self._embedder())

@@ -20,7 +20,6 @@ def info_nce(
     label_smoothing: the fraction of the target that is spread over all candidates; papers 0.1, UCVGL's step 4: 0.3.
     not_negative: (B, B) bool, pairs (i, j) for which reference j is no negative of query i, nor query i of reference j: two
     panoramas of one tile, say (VIGOR). They are left out of the denominators; the diagonal never is.
-
     Source: Sample4Geo (Deuser, Habel, Oswald; ICCV 2023); UCVGL (Li, Qian, Xia; CVPR 2024).
     """
     target = torch.arange(len(query), device=query.device)
@@ -35,9 +34,7 @@ def soft_info_nce(
 
     Unmatched rows, `matched` (B,) bool false, have any image as their reference: its query pushes all references below a similarity
     of 0, its own among them, and that reference all queries. Matched rows have the class in their denominator too. The other
-    arguments are those of `info_nce`; the logit of 'no match' is not scaled.
-
-    Source: UCVGL, the loss of the curriculum, with a label smoothing of 0.1 that reaches 'no match' as well.
+    arguments are those of `info_nce`. Source: UCVGL's curriculum, with a label smoothing of 0.1 that reaches 'no match' as well.
     """
     target = torch.where(matched, torch.arange(len(query), device=query.device), len(query))
     return _symmetric(query, reference, scale, target, label_smoothing, not_negative, no_match=1)

@@ -16,28 +16,28 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()  # installed without its repository
 
 
-def _folder(variable: str, default: Path) -> Path:
-    return Path(os.environ.get(variable) or default).expanduser().resolve()
+def _folder(name: str, default: Path | None = None) -> Path:
+    return Path(os.environ.get(f"UCVGL_{name.upper()}") or default or HOME / name).expanduser().resolve()
 
 
 def notebooks() -> Path:
     """The numbered notebooks (UCVGL_NOTEBOOKS)."""
-    return _folder("UCVGL_NOTEBOOKS", HOME / "notebooks")
+    return _folder("notebooks")
 
 
 def runs() -> Path:
     """Everything computed: executed notebooks, cached stages, rendered worlds (UCVGL_RUNS)."""
-    return _folder("UCVGL_RUNS", HOME / "runs")
+    return _folder("runs")
 
 
 def figures() -> Path:
     """What `make reproduce` publishes: images, tables, provenance (UCVGL_FIGURES)."""
-    return _folder("UCVGL_FIGURES", HOME / "figures")
+    return _folder("figures")
 
 
 def samples() -> Path:
     """Real sample data for tests and one notebook cell (UCVGL_SAMPLES); where that is unset, a folder that never exists."""
-    return _folder("UCVGL_SAMPLES", Path(os.devnull, "UCVGL_SAMPLES is not set"))
+    return _folder("samples", Path(os.devnull, "UCVGL_SAMPLES is not set"))
 
 
 def files_digest(root: str) -> str:

@@ -56,10 +56,9 @@ def triplet(
 ) -> Tensor:
     """max(0, d(query, positive) + margin - d(query, negative)), the mean over all negatives that are there.
 
-    query and positive (B, D), negatives (B, K, D), of unit length, which is not done here. Distances are Euclidean and plain,
-    as in the benchmark of Berton et al. (CVPR 2022), which VG-SSL's baseline is taken from, with 10 negatives each; NetVLAD
-    (Arandjelovic et al.; CVPR 2016, equation 7) squares them and sums. present: (B, K) bool, False where a query has no
-    such negative, whose numbers must be finite; without any the loss is 0.
+    query and positive (B, D), negatives (B, K, D), of unit length, which is not done here. Distances are Euclidean and plain, as
+    in the benchmark of Berton et al. (CVPR 2022), VG-SSL's baseline; NetVLAD (Arandjelovic et al.; CVPR 2016, equation 7)
+    squares them and sums. present: (B, K) bool, False where a query has no such negative; without any the loss is 0.
     """
     query, positive, negatives = _wide(query), _wide(positive), _wide(negatives)
     near = torch.linalg.vector_norm(query - positive, dim=-1)[:, None]  # (B, 1)
@@ -79,27 +78,24 @@ def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
 def byol(prediction: Tensor, target: Tensor) -> Tensor:
     """The squared distance of unit vectors, 2 - 2 cos(prediction, target), (B, D) each, the mean over the items.
 
-    One direction: the paper's loss is the sum of both, byol(p1, t2) + byol(p2, t1), p1 predicted by the online network
-    from view 1, t2 projected by the momentum encoder from view 2; targets get no gradient.
-    Source: BYOL (Grill et al.; NeurIPS 2020), equation 2.
+    One direction of BYOL's (Grill et al.; NeurIPS 2020, equation 2), which is byol(p1, t2) + byol(p2, t1): p1 predicted by
+    the online network from view 1, t2 projected by the momentum encoder from view 2; targets get no gradient.
     """
     return 2 + 2 * negative_cosine(prediction, target)
 
 
 def simsiam(p1: Tensor, z2: Tensor, p2: Tensor, z1: Tensor) -> Tensor:
-    """The mean of the negative cosines of both directions, (D(p1, z2) + D(p2, z1)) / 2; z1 and z2 get no gradient.
+    """The mean of the negative cosines of both directions, (D(p1, z2) + D(p2, z1)) / 2; SimSiam (Chen, He; CVPR 2021), equation 4.
 
-    (B, D) each: p1 predicted and z1 projected from view 1, p2 and z2 from view 2, by the same network.
-    Source: SimSiam (Chen, He; CVPR 2021), equation 4.
+    (B, D) each: p1 predicted and z1 projected from view 1, p2 and z2 from view 2, by one network; z1, z2 get no gradient.
     """
     return (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
 
 
 def barlow_twins(z1: Tensor, z2: Tensor, lambda_: float = 0.0051) -> Tensor:
-    """The sum of (1 - C_ii)^2 and lambda times the sum of C_ij^2, i != j, C being the cross-correlation of two views.
+    """The sum of (1 - C_ii)^2 and lambda times the sum of C_ij^2, i != j, C being the cross-correlation of two views (B, D).
 
-    (B, D) each, B at least 2; lambda in paper and VG-SSL 0.0051.
-    Source: Barlow Twins (Zbontar, Jing, Misra, LeCun, Deny; ICML 2021), equation 1.
+    Barlow Twins (Zbontar, Jing, Misra, LeCun, Deny; ICML 2021), equation 1; B at least 2; lambda there and in VG-SSL 0.0051.
     """
     correlation = cross_correlation(z1, z2)
     return (1 - correlation.diagonal()).square().sum() + lambda_ * off_diagonal_squares(correlation)
@@ -109,8 +105,7 @@ def cross_correlation(z1: Tensor, z2: Tensor, eps: float = 1e-5) -> Tensor:
     """The correlation over the batch of each dimension of z1 (rows) with each of z2 (columns), (D, D). Barlow Twins, equation 2.
 
     Each dimension is brought to mean 0 and divided by sqrt(variance + eps), the variance being the biased one (over B), as batch
-    normalisation does in the authors' code; the equation has no eps. A constant dimension becomes 0: it has no correlation
-    with anything, costs 1 in the loss, and its gradient is finite. With few items a correlation is about 1 / sqrt(B) by chance.
+    normalisation does in the authors' code; the equation has no eps. A constant dimension becomes 0 and costs 1 in the loss.
     """
     z1, z2 = (_wide(z) for z in (z1, z2))
     z1, z2 = (z - z.mean(0) for z in (z1, z2))
@@ -121,10 +116,9 @@ def cross_correlation(z1: Tensor, z2: Tensor, eps: float = 1e-5) -> Tensor:
 def vicreg(z1: Tensor, z2: Tensor, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0) -> Tensor:
     """The weighted sum of `invariance_loss`, `variance_loss` (mean of the views) and `covariance_loss` (sum of the views).
 
-    (B, D) each, B at least 2, not to be normalised, or the deviations cannot reach 1. As in the authors' code and in VG-SSL's,
-    with their weights. Equation 6 of the paper differs from both: there the variance terms of the views are added and the
-    squared distance is not divided by D, which would be weights of 25 D, 50 and 1 here.
-    Source: VICReg (Bardes, Ponce, LeCun; ICLR 2022).
+    VICReg (Bardes, Ponce, LeCun; ICLR 2022), as in the authors' code and VG-SSL's; equation 6 adds the views' variance terms and
+    does not divide the squared distance by D, which would be weights of 25 D, 50 and 1 here. (B, D) each, B at least 2, not to
+    be normalised, or the deviations cannot reach 1.
     """
     spread = (variance_loss(z1) + variance_loss(z2)) / 2
     redundancy = covariance_loss(z1) + covariance_loss(z2)
@@ -160,18 +154,14 @@ def off_diagonal_squares(matrix: Tensor) -> Tensor:
 def embedding_std(z: Tensor) -> Tensor:
     """How well embeddings (B, D) are spread, in 0..1: the mean deviation of a dimension of the unit vectors, times sqrt(D).
 
-    Near 1 for directions that are even on the sphere, 0 where all are one. It sees directions fall together, and dimensions
-    that die, not a collapse onto a few directions askew to all dimensions. No gradient.
-    Source: SimSiam (Chen, He; CVPR 2021), section 4.1, where 1 / sqrt(D) is the value without collapse.
+    Near 1 for directions that are even on the sphere, 0 where all are one; it sees dimensions that die, not a collapse onto a
+    few directions askew to all dimensions. No gradient. SimSiam, section 4.1, where 1 / sqrt(D) is the value without collapse.
     """
     return F.normalize(_wide(z.detach()), dim=1).std(0, correction=0).mean() * math.sqrt(z.shape[1])
 
 
 def is_collapsed(z: Tensor, threshold: float = 0.1) -> bool:
-    """Whether `embedding_std` is below the threshold, or no number.
-
-    At 0.1, our choice, even what is left in all dimensions has two random items at a mean cosine of 0.99.
-    """
+    """Whether `embedding_std` is below the threshold, or no number; at 0.1, ours, two random items have a cosine of 0.99."""
     return not float(embedding_std(z)) >= threshold
 
 

@@ -62,9 +62,7 @@ class TrainingConfig:
               for name, n in least.items()),
             *((name, value is None or 0 < value < math.inf, "a number > 0, or None") for name, value in limits),
             ("learning_rate", 0 < self.learning_rate < math.inf, "a number > 0"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "a number >= 0"),
             ("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"0 to less than epochs ({self.epochs})"),
-            ("min_lr_ratio", 0 <= self.min_lr_ratio <= 1, "0 to 1"),
             ("precision", self.precision in ("fp32", *HALF), "fp32, bf16 or fp16"),
         )  # fmt: skip
 

@@ -107,17 +107,14 @@ class CycleGanConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        whole = [name for name in vars(self) if type(getattr(CycleGanConfig, name)) is int]
-        whole += [] if self.steps_per_epoch is None else ["steps_per_epoch"]
-        least = dict.fromkeys(whole, 1) | dict.fromkeys(("decay_epochs", "downsamplings", "pool", "blocks", "seed"), 0)
+        least = {"batch": 1, "epochs": 1, "decay_epochs": 0, "pool": 0}
         # reflection needs one pixel more than it pads; the discriminators must have at least one output
         smallest = max(2 * self.stride, 4 * self.patch, 3 << self.discriminator_layers)
         fits = self.crop_px % self.stride == 0 and smallest <= self.crop_px <= self.load_px
         sizes = f"a multiple of {self.stride} (patch * 2**downsamplings), {smallest} to load_px, {self.load_px}"
         check_fields(
             self, "CycleGanConfig.", "Choose another value.",
-            *((name, type(getattr(self, name)) is int and getattr(self, name) >= n, f"a whole number of at least {n}")
-              for name, n in least.items()),
+            *((name, getattr(self, name) >= n, f"at least {n}") for name, n in least.items()),
             ("lr", 0 < self.lr < 1, "above 0 and below 1"), ("crop_px", fits, sizes),
             ("precision", self.precision in ("fp32", "bf16"), "fp32 or bf16"),
         )  # fmt: skip
@@ -315,9 +312,10 @@ def train_cyclegan(
         # full at first, then linearly down, to 0 one epoch after the last (Zhu et al., 7.1)
         lr = config.lr * (1 - max(0, epoch + 1 - config.epochs) / (config.decay_epochs + 1))
         gan.optimiser.param_groups[0]["lr"] = lr
-        draws, shown = _draws(config.seed, "order", epoch), steps * config.batch
-        orders = [_order(len(images), shown, draws).view(steps, -1) for images in (top_views, satellites)]
-        losses = []
+        draws, shown, orders, losses = _draws(config.seed, "order", epoch), steps * config.batch, [], []
+        for count in (len(top_views), len(satellites)):  # whole permutations, one after the other
+            order = torch.cat([torch.randperm(count, generator=draws) for _ in range(math.ceil(shown / count))])
+            orders.append(order[:shown].view(steps, -1))
         for step, (some, others) in enumerate(zip(*orders, strict=True)):
             draws = _draws(config.seed, "step", epoch, step)
             top = augment(top_views[some].to(device), config, draws)
@@ -332,11 +330,6 @@ def train_cyclegan(
     checkpoints.write(finished, gan.to_satellite.state_dict(), {"config": settings})
     checkpoint.unlink(missing_ok=True)
     return gan.to_satellite.eval().requires_grad_(False)
-
-
-def _order(count: int, wanted: int, draws: Generator) -> Tensor:
-    """`wanted` indices below `count`: whole permutations, one after the other."""
-    return torch.cat([torch.randperm(count, generator=draws) for _ in range(math.ceil(wanted / count))])[:wanted]
 
 
 def augment(images: Tensor, config: CycleGanConfig, draws: Generator) -> Tensor:

@@ -126,10 +126,7 @@ def test_interrupted_training_goes_on_to_the_same_weights(monkeypatch, tmp_path)
 
 def test_separate_encoders_and_swapped_views():
     """Where tiles are the queries, they go through the satellite encoder, and the gallery through the ground encoder."""
-    method = replace(METHOD, shared=False)
-    model = sample4geo.new_model(method)
-    assert not model.shared
-    forth = labelled()
+    model, forth = sample4geo.new_model(replace(METHOD, shared=False)), labelled()
     back = replace(forth, query=forth.gallery, gallery=forth.query, swapped=True)
     query, gallery = sample4geo.describe(model, forth)
     asked, searched = sample4geo.describe(model, back)

@@ -31,9 +31,8 @@ def colour_descriptor(images: Tensor, *, bins: int = 8) -> Tensor:
     """
     level = (images.int() * bins) // 256  # (B, 3, H, W)
     code = ((level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]).flatten(1).long()
-    counts = torch.zeros(len(images), bins**3, device=images.device).scatter_add_(
-        1, code, torch.ones_like(code, dtype=torch.float32)
-    )
+    counts = torch.zeros(len(images), bins**3, device=images.device)
+    counts.scatter_add_(1, code, torch.ones_like(code, dtype=counts.dtype))
     return F.normalize(counts.sqrt(), dim=1)
 
 

@@ -82,11 +82,10 @@ class PseudoPairs(Task):
     def loss(self, model: TwoViewEncoder, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
         """Soft symmetric InfoNCE. Ours: a pair that a batch holds twice, having few labels, is no negative of itself, and
         neither are panoramas that may share a tile (`share`)."""
-        matched, ground, satellite = labels
+        (matched, ground, satellite), smoothing = labels, self.config.smoothing
         same = satellite[:, None] == satellite
         if self.config.rule.share == 1:
             same &= ground[:, None] == ground
-        smoothing = self.config.smoothing
         return soft_info_nce(*embeddings, model.scale, matched, label_smoothing=smoothing, not_negative=same)
 
     def state(self) -> dict[str, Tensor]:
@@ -121,8 +120,7 @@ def curriculum(
     seed = None if config.label_order == "file" else config.seed
     given = mining.given_subset(truth.train.positives.best(), config.label_ratio, seed=seed)
     rows = train_on_pseudo_labels(model, data, config, folder, given=given, truth=truth, hard=hard)
-    recall = {name.removeprefix("test_"): value for name, value in rows[-1].items() if name.startswith("test_")}
-    return {"rows": rows, "recall": recall}
+    return {"rows": rows, "recall": without("test_", rows[-1])}
 
 
 def train_on_pseudo_labels(
@@ -149,8 +147,7 @@ def train_on_pseudo_labels(
         if truth is not None:
             right = _correct(task.labels, truth)
             counts["correct"] = 0.0 if math.isnan(right) else right * mined
-        recall = ucvgl.held_out_recall(model, config.start, truth)
-        return counts | measures | {f"test_{name}": value for name, value in recall.items()}
+        return counts | measures | prefixed("test_", ucvgl.held_out_recall(model, config.start, truth))
 
     rows = train(model, task, config.training, folder, name="curriculum", after_epoch=follow, progress=progress)
     save_model(model, folder / BEST)

@@ -1,7 +1,6 @@
 """Across the papers: VG-SSL's six losses in the place of UCVGL's InfoNCE as intra-view pretraining (its step 3).
 
-Neither paper has this. Everything else of the cold start stays as it is. The heads are dropped before step 4. No position
-and no label is known to it, so no image is left out as a negative.
+Neither paper has this. The heads are dropped before step 4. Without positions, no image is left out as a negative.
 """
 
 from dataclasses import dataclass, replace

@@ -17,6 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ucvgl import augment, sampling
+from ucvgl.checkpoints import without
 from ucvgl.data.container import Dataset, Positives
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, save_model, two_view_encoder
 from ucvgl.errors import InputError
@@ -130,10 +131,10 @@ class SupervisedPairs(Task):
             fov_deg = fovs_deg[int(torch.randint(len(fovs_deg), (1,), generator=generator))]
             first = torch.randint(ground.shape[3], (len(items),), generator=generator)
             ground = augment.crop_panoramas(ground, fov_deg, first)
-        small, large = augment.SATELLITE_HOLE, augment.GROUND_HOLE  # a drone's images lose as small ones as tiles
-        hole = small if config.ground_kind == "oblique" else large
-        placed = [config.placement] if config.placement is not None and config.tile_kind == "tile" else []
+        small, large = augment.SATELLITE_HOLE, augment.GROUND_HOLE
+        hole = small if config.ground_kind == "oblique" else large  # a drone's images lose as small ones as tiles
         ground = augment.augment(ground, config.augmentation, generator, hole=hole)
+        placed = [config.placement] if config.placement is not None and config.tile_kind == "tile" else []
         tile = augment.augment(tile, config.augmentation, generator, hole=small, placements=placed)
         return Batch((ground, tile), (self.place[items], self.semi[items]))
 
@@ -145,7 +146,7 @@ class SupervisedPairs(Task):
 
 
 def new_model(config: Sample4Geo) -> TwoViewEncoder:
-    """Encoders as they begin; channels last, which convolutions run faster in on most devices."""
+    """Encoders as they begin; channels last."""
     model = two_view_encoder(config.ground, config.satellite, shared=config.shared, seed=config.training.seed)
     return model.to(memory_format=torch.channels_last)
 
@@ -169,8 +170,7 @@ def supervise(given: Dataset, config: Sample4Geo, tests: Mapping[str, Dataset], 
 
     rows = train(model, task, config.training, folder, name="sample4geo", after_epoch=measure)
     save_model(model, folder / BEST)
-    last = {tuple(key.split(": ")): value for key, value in rows[-1].items() if ": " in key}
-    return {"rows": rows, "recall": {name: {k: v for (test, k), v in last.items() if test == name} for name in tests}}
+    return {"rows": rows, "recall": {name: without(f"{name}: ", rows[-1]) for name in tests}}
 
 
 def evaluate(model: TwoViewEncoder, test: Dataset) -> dict[str, float]:

@@ -1,12 +1,11 @@
 """UCVGL (Li, Qian, Xia; CVPR 2024): from unpaired panoramas and satellite tiles to encoders that match them.
 
-The five steps of the paper, each a function that writes to a folder and returns its numbers (`lab.stages` keeps them in the
-run cache): train_translation (step 2, after the projection of step 1), intra_view (3), pretrain (4), and in `curriculum` (5).
-No step is given a label unless the method is told to be given some; truth enters as `Parts`, in measures that choose nothing.
+The paper's steps, each a function that writes to a folder and returns its numbers (`lab.stages` keeps them in the run cache):
+train_translation (step 2, after the projection of step 1), intra_view (3), pretrain (4), and in `curriculum` (5). No step is
+given a label unless the method is told to be given some; truth enters as `Parts`, in measures that choose nothing.
 
-Ours, each a setting that is off by default: top views instead of panoramas for the ground encoder; tiles with synthetic top
-views (see synthetic_top_view); descriptors centred for each view; look-alikes in a batch. Differs: the weights kept are the
-last epoch's, where the official code keeps the best by recall on labelled validation pairs.
+Ours, off by default: top views for the ground encoder; tiles with synthetic top views; descriptors centred for each view;
+similar tiles in a batch. Differs: the last epoch's weights are kept, officially the best by recall on labelled validation pairs.
 """
 
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ucvgl import augment
+from ucvgl.checkpoints import prefixed
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.data.prepare import resized
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
@@ -57,8 +57,7 @@ class Pretraining:
     ground_input: Literal["panorama", "top view", "photo"] = "panorama"
     projection: bool = True  # step 1; without it the fake is made from the panorama, squeezed into the tile's square
     translation: Translation = field(default_factory=Translation)  # step 2
-    # steps 3 and 4, of one optimiser; step 4's cosine begins where one over both would stand. None leaves a step out.
-    # UCVGL 12 and 16 epochs
+    # steps 3 and 4, of one optimiser and one cosine, UCVGL 12 and 16 epochs; None leaves a step out
     intra: TrainingConfig | None = field(default_factory=lambda: TrainingConfig(epochs=12))
     cross: TrainingConfig | None = field(default_factory=lambda: TrainingConfig(epochs=16, epochs_before=12))
     intra_smoothing: float = 0.1  # of the labels; UCVGL 0.1
@@ -194,13 +193,13 @@ class IntraView(Task):
         tiles = torch.randperm(len(self.tile), generator=generator)[: len(items)]
         if len(tiles) < len(items):
             tiles = torch.randint(len(self.tile), (len(items),), generator=generator)
-        config, ground, tile = self.config, self.ground[items], self.tile[tiles]
+        config, images = self.config, (self.ground[items], self.tile[tiles])
         # the first version of each alone is mirrored
-        mirrored = [augment.move_together((v,), ("stay",), config.augmentation, generator)[0] for v in (ground, tile)]
-        views = [augment.augment(version, config.augmentation, generator) for version in (mirrored[0], ground)]
-        views.append(augmented_tile(mirrored[1], config, generator))
-        views.append(augmented_tile(tile, config, generator, config.second_placement))
-        return Batch(tuple(views), (items,))
+        mirrored = [augment.move_together((v,), ("stay",), config.augmentation, generator)[0] for v in images]
+        views = [augment.augment(version, config.augmentation, generator) for version in (mirrored[0], images[0])]
+        first = augmented_tile(mirrored[1], config, generator)
+        second = augmented_tile(images[1], config, generator, config.second_placement)
+        return Batch((*views, first, second), (items,))
 
     def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Four descriptors a row."""
@@ -208,8 +207,7 @@ class IntraView(Task):
 
     def loss(self, model: TwoViewEncoder, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
         """InfoNCE(ground, ground) + InfoNCE(tile, tile)."""
-        smoothing = self.config.intra_smoothing
-        return sum(info_nce(*pair, model.scale, label_smoothing=smoothing) for pair in (embeddings[:2], embeddings[2:]))  # type: ignore[return-value]
+        return _info_nce_of_pairs(model, embeddings, self.config.intra_smoothing)
 
 
 @dataclass
@@ -247,9 +245,12 @@ class CrossView(Task):
 
     def loss(self, model: TwoViewEncoder, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
         """InfoNCE(ground, own fake) + InfoNCE(synthetic top view, tile)."""
-        smoothing = self.config.cross_smoothing
-        pairs = [embeddings[i : i + 2] for i in range(0, len(embeddings), 2)]
-        return sum(info_nce(*pair, model.scale, label_smoothing=smoothing) for pair in pairs)  # type: ignore[return-value]
+        return _info_nce_of_pairs(model, embeddings, self.config.cross_smoothing)
+
+
+def _info_nce_of_pairs(model: TwoViewEncoder, embeddings: tuple[Tensor, ...], smoothing: float) -> Tensor:
+    pairs = [embeddings[i : i + 2] for i in range(0, len(embeddings), 2)]
+    return sum(info_nce(*pair, model.scale, label_smoothing=smoothing) for pair in pairs)  # type: ignore[return-value]
 
 
 def augmented_tile(
@@ -267,7 +268,7 @@ def new_model(config: Pretraining) -> TwoViewEncoder:
 
 
 def go_on_with(model: TwoViewEncoder, folder: Path) -> None:
-    """The encoders that another step left; the temperature begins anew, as in the official code, where each step's loss owns it."""
+    """The encoders that another step left; the temperature begins anew, as in the official code: each step's loss owns it."""
     fresh = model.log_scale.detach().clone()
     load_model(model, folder / BEST)
     model.log_scale.data.copy_(fresh)
@@ -297,7 +298,7 @@ def pretrain(
         task = CrossView(ground_input(data, config), fake_satellites(data, config, gan), data.gallery, config)
 
         def follow(epoch: int, model: nn.Module) -> dict[str, float]:
-            return {f"test_{name}": value for name, value in held_out_recall(model, config, truth).items()}
+            return prefixed("test_", held_out_recall(model, config, truth))
 
         rows = train(model, task, config.cross, folder, name="cross-view", after=after, after_epoch=follow)
     save_model(model, folder / BEST)

@@ -22,7 +22,7 @@ from ucvgl import checkpoints
 from ucvgl.augment import resized_crop, to_float
 from ucvgl.data.container import ArrayImages, Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, save_model, two_view_encoder
-from ucvgl.errors import InputError, check_fields, one_of
+from ucvgl.errors import InputError, one_of
 from ucvgl.heads import Learner, Method, SslLoss
 from ucvgl.methods.common import BEST, describe, device, embed_all, trained
 from ucvgl.metrics import retrieval_measures
@@ -58,11 +58,9 @@ class VgSsl:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        one_of("VgSsl.geopair", self.geopair, ("random", "partial"), "Choose one.")
+        geopairs = ("random",) if self.method in ("moco", "triplet") else ("random", "partial")
+        one_of("VgSsl.geopair", self.geopair, geopairs, "MoCo's negatives are in its queue, the triplet's are mined.")
         one_of("VgSsl.mining", self.mining, ("full", "partial", "random"), "Choose one.")
-        fits = self.geopair == "random" or self.method not in ("moco", "triplet")
-        todo = "MoCo's negatives are in its queue, the triplet's are mined: see `mining`."
-        check_fields(self, "VgSsl.", todo, ("geopair", fits, f"random with {self.method}"))
 
     @property
     def method(self) -> Method:
@@ -77,8 +75,8 @@ class VgSsl:
     @property
     def loop(self) -> TrainingConfig:
         """The training, whose batch counts pairs: of the partial form half of them are of a query."""
-        halved = self.geopair == "partial"
-        return replace(self.training, batch_size=self.training.batch_size // 2) if halved else self.training
+        size = self.training.batch_size // (2 if self.geopair == "partial" else 1)
+        return replace(self.training, batch_size=size)
 
 
 @dataclass
@@ -185,12 +183,11 @@ class GeoPairs(Task):
         if more:
             embeddings = tuple(torch.cat(embeddings[i : i + 2]) for i in range(0, len(embeddings), 2))
             place = torch.cat((place, more[1]))
-        if not self.config.mask_near:
-            return model.loss(embeddings, items)
-        if model.queue is None:
-            return model.loss(embeddings, items, near=near_mask(place, place))
-        where = self.query_m.to(place.device)
-        return model.loss(embeddings, items, near_queue=near_mask(place, where[model.queue.items.clamp(min=0)]))
+        near = None
+        if self.config.mask_near:
+            queued = None if model.queue is None else model.queue.items.clamp(min=0)
+            near = near_mask(place, place if queued is None else self.query_m.to(place.device)[queued])
+        return model.loss(embeddings, items, near)
 
     def after_step(self, model: Learner, progress: float) -> None:
         """The momentum encoder, if there is one, follows."""
