@@ -2,8 +2,7 @@
 them together, each of the six losses of a pair of views by its method's rules (VG-SSL, WACV 2025, section 3.2).
 
 None of it is kept: a place is recognised by the encoder's own descriptor. Hidden layers are Linear - batch norm - ReLU, the
-last layer a Linear alone, as in BYOL, Barlow Twins and VICReg. SimCLR and SimSiam put a batch norm behind the projector's
-last layer as well, MoCo v2 has none at all. Weights are drawn from torch's own generator: build heads under a seed.
+last layer a Linear alone, as in BYOL, Barlow Twins and VICReg; SimCLR and SimSiam have one more batch norm, MoCo v2 none.
 """
 
 from dataclasses import dataclass
@@ -97,10 +96,7 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def push(self, keys: Tensor, items: Tensor) -> None:
-        """Add keys (B, dim), normalised here, and their items (B,), after the loss whose positives they were.
-
-        Of more keys than entries the last stay. In distributed training each process pushes the gathered keys of all.
-        """
+        """Add the keys (B, dim) of all processes, normalised here, and their items (B,); of more than `size` the last stay."""
         size, count = len(self.keys), len(keys)
         kept = min(count, size)
         entries = (self.pushed + torch.arange(count - kept, count, device=self.pushed.device)) % size

@@ -1,9 +1,8 @@
 """The losses of self-supervised learning between two views of one place, the triplet loss, and a measure of collapse.
 
-VG-SSL (Xiao, Zhu, Loianno; WACV 2025) trains with them on pairs that positions give; each is its own paper's. Row i of
-every tensor belongs to item i. Losses that compare directions normalise by themselves. All is computed in float32 at
-least, under autocast too. Differs: negatives that lie too near to be any can be left out of NT-Xent and MoCo; what must
-get no gradient is detached in here.
+VG-SSL (Xiao, Zhu, Loianno; WACV 2025) trains with them on pairs that positions give; each is its own paper's. Row i of every
+tensor belongs to item i; losses that compare directions normalise, and detach what must get no gradient; all is computed in
+float32 at least. Differs: negatives that lie too near to be any can be left out of NT-Xent and MoCo.
 """
 
 import math

@@ -1,10 +1,9 @@
 """The training loop of all methods: its settings, AdamW and its learning rate, gradient caching, resume.
 
-What is learnt is a `Task`: which items make an epoch, how a batch is loaded and embedded, and what its loss is; the loop
-knows nothing of views or labels. Nothing random is saved: every step seeds its generators from (seed, epoch, step,
-process), so a resumed run goes on bit for bit as if it had never stopped, on a CPU at least; GPUs may sum in another
-order. The loop averages the gradients of several processes itself: DistributedDataParallel wants one forward pass of the
-whole model a step, and tasks embed as they like. Batch norms see their own process's images.
+What is learnt is a `Task`: which items make an epoch, how a batch is loaded and embedded, and what its loss is. Nothing random
+is saved: every step seeds its generators from (seed, epoch, step, process), so a resumed run goes on bit for bit, on a CPU at
+least; GPUs may sum in another order. The loop averages the gradients of several processes itself: DistributedDataParallel wants
+one forward pass of the whole model a step, and tasks embed as they like. Batch norms see their own process's images.
 """
 
 import hashlib

@@ -7,18 +7,16 @@ from torch.nn import functional as F
 from ucvgl.translation import centre_weight
 
 
-def pixel_descriptor(images: Tensor, *, size_px: int = 32, blur_px: float = 1.5, centre: float = 0.45) -> Tensor:
+def pixel_descriptor(images: Tensor, size_px: int = 32) -> Tensor:
     """Blurred, centre-weighted, standardised pixels: (B, 3, S, S) uint8 or float -> (B, 3 * size_px**2) float32, unit length.
 
-    A dot product of two is a weighted normalised correlation. `blur_px` is a standard deviation in pixels of `size_px`. Far ground
-    is smeared in a top view, so a Gaussian weight trusts the middle, of a standard deviation of `centre` half widths.
+    A dot product of two is a weighted normalised correlation; far ground is smeared in a top view, so the middle weighs more.
     """
     from torchvision.transforms.v2 import functional as V  # here, since it takes seconds to load
 
     small = F.interpolate(images.float(), (size_px, size_px), mode="area")
-    kernel = 2 * int(2 * blur_px + 0.999) + 1
-    small = V.gaussian_blur(small, [kernel, kernel], [blur_px, blur_px])
-    weight = centre_weight(size_px, centre).to(images.device)
+    small = V.gaussian_blur(small, [7, 7], [1.5, 1.5])
+    weight = centre_weight(size_px).to(images.device)
     weight = weight / weight.sum()
     mean = (small * weight).sum((-2, -1), keepdim=True)
     return F.normalize(((small - mean) * weight.sqrt()).flatten(1), dim=1)

@@ -1,10 +1,8 @@
 """Sample4Geo (Deuser, Habel, Oswald; ICCV 2023): supervised matching with hard negatives in every batch.
 
-One encoder for both views, symmetric InfoNCE over a batch, and batches that are not drawn at random: places near each other
-(GPS sampling) until the first refresh, then places whose tiles are similar to the encoder as it is (dynamic similarity
-sampling, DSS). A tile that shows a panorama's spot off centre (VIGOR's semi-positives) is not sampled as its neighbour, and
-is no negative of it where another brings it along.
-
+One encoder for both views, symmetric InfoNCE, and batches of places near each other (GPS sampling) until the first refresh,
+then of places whose tiles are similar to the encoder as it is (dynamic similarity sampling, DSS). A tile that shows a panorama's
+spot off centre (VIGOR's semi-positives) is not sampled as its neighbour, and is no negative of it if it comes along.
 Differs from the published code: the last epoch is kept, not the best on the test set; distances are metres.
 """
 
@@ -20,7 +18,7 @@ from ucvgl import augment, sampling
 from ucvgl.checkpoints import without
 from ucvgl.data.container import Dataset, Positives
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, save_model, two_view_encoder
-from ucvgl.errors import InputError
+from ucvgl.errors import check_fields, one_of
 from ucvgl.losses import info_nce
 from ucvgl.methods.common import BEST, EMBED_BATCH, describe, device, trained
 from ucvgl.metrics import retrieval_measures
@@ -42,9 +40,8 @@ class Sampling:
     refresh_every: int = 4  # epochs between searches for similar places; the first at this epoch; Sample4Geo 4
 
     def __post_init__(self) -> None:
-        if self.kind not in SAMPLERS or self.refresh_every < 1:
-            expected = f"one of {', '.join(SAMPLERS)}, refreshed every 1 epoch or more"
-            raise InputError("Sampling", expected=expected, found=self, todo="Sample4Geo has both, and 4.")
+        one_of("Sampling.kind", self.kind, SAMPLERS, "Sample4Geo has both.")
+        check_fields(self, "Sampling.", "Sample4Geo has 4.", ("refresh_every", self.refresh_every >= 1, "1 or more"))
 
     def source(self, epoch: int) -> str:
         """'random', 'geographic' or 'similarity': before the first refresh no similarity is known."""

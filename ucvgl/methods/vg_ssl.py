@@ -1,12 +1,10 @@
 """VG-SSL (Xiao, Zhu, Loianno; WACV 2025): six self-supervised losses for place recognition, beside a triplet baseline.
 
-One encoder for queries and database. A pair is a query and its best positive (see sampling.py); the loss is SimCLR's,
-MoCo v2's, BYOL's, SimSiam's, Barlow Twins' or VICReg's, behind a projector that is dropped afterwards, or the triplet
-loss on mined negatives. Places are compared by the encoder's own descriptors.
+One encoder for queries and database. A pair is a query and its best positive (see sampling.py); the loss is one of `heads`,
+behind a projector that is dropped afterwards, or the triplet loss on mined negatives.
 
 Differs from the published code: images within 25 m of each other are no negatives of each other (a switch); a positive looks the
-same way where headings are known; the last epoch is kept; MoCo's queue starts empty; AdamW with a cosine instead of Adam at a
-constant rate.
+same way where headings are known; the last epoch is kept; MoCo's queue starts empty; AdamW with a cosine, not Adam at one rate.
 """
 
 import time
