@@ -14,8 +14,8 @@ Frames, for the whole package:
 - satellite tile (S, S): north up, east right, span_m across; polar view (H, W): azimuth as in the panorama, rows from
   the tile's inscribed circle (top) to its centre (bottom).
 
-Images are (B, C, H, W), uint8 (returned rounded) or floating (sampled in float32, float64 for float64). Where several
-panorama pixels fall on one of a view's, near a top view's centre, and must not alias, ask for twice the size and average.
+Images are (B, C, H, W), uint8 (returned rounded) or floating (sampled in float32, float64 for float64). One image at T
+grids gives T views. A view does not average: where it must not alias, ask for twice the size and do so.
 """
 
 import math
@@ -49,10 +49,10 @@ class TopView:
 
     def __post_init__(self) -> None:
         check_pixels("TopView.size_px", self.size_px)
-        check_number("TopView.fov_deg", self.fov_deg, unit="deg", low=0, high=180)
-        check_number("TopView.camera_height_m", self.camera_height_m, unit="m", low=0)
+        bounds = {"fov_deg": ("deg", 0, 180), "camera_height_m": ("m", 0, math.inf)}
         for field in fields(self)[1:]:  # numpy scalars become floats, so equal settings share one cached grid
-            value = check_number(f"TopView.{field.name}", getattr(self, field.name))
+            unit, low, high = bounds.get(field.name, ("deg", -math.inf, math.inf))
+            value = check_number(f"TopView.{field.name}", getattr(self, field.name), unit=unit, low=low, high=high)
             object.__setattr__(self, field.name, value)
 
     @classmethod
@@ -88,13 +88,16 @@ def focal_px(width_px: int, fov_deg: float) -> float:
     return width_px / 2 / math.tan(math.radians(fov_deg) / 2)
 
 
-def attitude_matrix(heading_deg: Tensor, pitch_deg: Tensor, roll_deg: Tensor) -> Tensor:
+def attitude_matrix(heading_deg: Tensor, pitch_deg: Tensor | float, roll_deg: Tensor | float) -> Tensor:
     """Rotation from camera (right, forward, up) to world (east, north, up): (...) angles -> (..., 3, 3).
 
     The camera starts level and facing north, turns clockwise by the heading about the vertical, then raises its nose by
     the pitch about its own right axis, then lowers its right side by the roll about its own forward axis: R =
     Rz(-heading) Rx(pitch) Ry(roll), right-handed rotations.
     """
+    assert heading_deg.isfinite().all(), "a heading is nan or infinite"  # it would show some pixel of the seam
+    dtype, device = heading_deg.dtype, heading_deg.device
+    pitch_deg, roll_deg = (torch.as_tensor(angle, dtype=dtype, device=device) for angle in (pitch_deg, roll_deg))
     angles = torch.stack(torch.broadcast_tensors(heading_deg, pitch_deg, roll_deg)).deg2rad()  # (3, ...)
     (ch, cp, cr), (sh, sp, sr) = angles.cos(), angles.sin()
     rows = [
@@ -130,10 +133,7 @@ def top_view_pixel_to_ray(pixel: Tensor, settings: TopView) -> Tensor:
 
 
 def ray_to_ground(ray: Tensor, camera_height_m: float) -> Tensor:
-    """Where rays (..., 3) of any length meet level ground: (..., 2) metres east and north; nan at or above the horizon.
-
-    nan and no error, as the rays of an image always include sky; test with `isfinite`.
-    """
+    """Where rays (..., 3) of any length meet level ground: (..., 2) metres east and north; nan at or above the horizon."""
     east_north, up = ray[..., :2], ray[..., 2:]
     down = torch.where(up < 0, -up, torch.nan)
     return east_north / down * camera_height_m
@@ -177,8 +177,7 @@ def top_view(panorama: Tensor, settings: TopView = TopView(), *, heading_deg: Te
     """The ground plane seen from above, north up and level: whole panoramas (B, C, H, 2H) -> (B, C, S, S).
 
     Walls and trees are smeared outwards: only what is ground lands where it stands. The settings' attitude is undone; their
-    defaults are UCVGL's for CVUSA. heading_deg: (B,) for panoramas of different headings, instead of the settings'; one
-    panorama and (T,) headings give T views of it.
+    defaults are UCVGL's for CVUSA. heading_deg: (B,) for panoramas of different headings, instead of the settings'.
     """
     height = panorama.shape[-2]
     if heading_deg is None:
@@ -190,7 +189,7 @@ def top_view(panorama: Tensor, settings: TopView = TopView(), *, heading_deg: Te
 def top_view_pixels(settings: TopView, panorama_height_px: int, heading_deg: Tensor) -> Tensor:
     """Where a top view looks, for cameras of the headings (G,): panorama pixels (G, S, S, 2)."""
     ray = top_view_pixel_to_ray(pixel_grid(settings.size_px, settings.size_px), settings)  # (S, S, 3), of the world
-    camera = _attitude(heading_deg, settings.pitch_deg, settings.roll_deg)  # (G, 3, 3), camera to world
+    camera = attitude_matrix(heading_deg, settings.pitch_deg, settings.roll_deg)  # (G, 3, 3), camera to world
     return ray_to_panorama(_turned(ray, camera.mT), panorama_height_px)  # the camera's rays, (G, S, S, 3), to pixels
 
 
@@ -224,21 +223,21 @@ def perspective_grid(
     column, row = pixel_grid(height, width).unbind(-1)
     right, up = column - (width - 1) / 2, (height - 1) / 2 - row
     ray = torch.stack([right, torch.full_like(right, focal_px(width, fov_deg)), up], -1)  # of the camera
-    turn = _attitude(torch.tensor([heading_deg], dtype=dtype), pitch_deg, roll_deg)
-    return ray_to_panorama(_turned(ray, turn), panorama_height_px)
+    camera = attitude_matrix(torch.tensor([heading_deg], dtype=dtype), pitch_deg, roll_deg)
+    return ray_to_panorama(_turned(ray, camera), panorama_height_px)
 
 
 def photo_top_view(photo: Tensor, photo_fov_deg: float, settings: TopView, heading_deg: Tensor) -> Tensor:
     """The ground that a level pinhole photo shows, from above and north up: (B, C, h, w) -> (B, C, S, S).
 
     The inverse of `perspective_view` on flat ground, ours: the papers project panoramas alone. Only a sector in the
-    direction of the heading (B,) is seen, from the lower edge of the photo outwards; the rest is black. One photo and (T,)
-    headings give T views of it. photo_fov_deg: across the photo's width, in (0, 180). The settings' attitude is not used.
+    direction of the heading (B,) is seen, from the lower edge of the photo outwards; the rest is black. photo_fov_deg:
+    across the photo's width, in (0, 180). The settings' attitude is not used.
     """
     height, width = photo.shape[-2:]
     focal = focal_px(width, photo_fov_deg)
     ray = top_view_pixel_to_ray(pixel_grid(settings.size_px, settings.size_px), settings)
-    camera = _attitude(heading_deg.to(photo.device, _float_of(photo)), 0.0, 0.0)  # (G, 3, 3), camera to world
+    camera = attitude_matrix(heading_deg.to(photo.device, _float_of(photo)), 0.0, 0.0)  # (G, 3, 3), camera to world
     right, ahead, up = _turned(ray, camera.mT).unbind(-1)  # (G, S, S), of the camera
     depth = ahead.clamp_min(1e-6)
     column, row = (width - 1) / 2 + focal * right / depth, (height - 1) / 2 - focal * up / depth
@@ -253,15 +252,8 @@ def polar_view(tile: Tensor, height_px: int, width_px: int) -> Tensor:
     Columns are azimuths as in the panorama, centre column north; row i lies at radius S/2 * (1 - (i + 0.5) /
     height_px), from the inscribed circle down to the centre, so the tile's corners are left out.
     """
-    size = tile.shape[-1]
     ground = polar_pixel_to_ground(pixel_grid(height_px, width_px), height_px, width_px, 1.0)  # a span of 1 cancels out
-    return _sample(tile, ground_to_tile_pixel(ground, size, 1.0)[None])
-
-
-def _attitude(heading_deg: Tensor, pitch_deg: float, roll_deg: float) -> Tensor:
-    """Rotations (G, 3, 3), camera to world, for headings (G,)."""
-    assert heading_deg.isfinite().all(), "a heading is nan or infinite"  # it would show some pixel of the seam
-    return attitude_matrix(heading_deg, heading_deg.new_tensor([pitch_deg]), heading_deg.new_tensor([roll_deg]))
+    return _sample(tile, ground_to_tile_pixel(ground, tile.shape[-1], 1.0)[None])
 
 
 def _turned(ray: Tensor, turn: Tensor) -> Tensor:
@@ -278,8 +270,7 @@ def _float_of(images: Tensor) -> torch.dtype:
 def sample_panorama(panorama: Tensor, pixels: Tensor) -> Tensor:
     """Panoramas (B, C, H, 2H) at pixels (B or 1, h, w, 2) as (column, row) -> (B, C, h, w).
 
-    Any column is right, they wrap around; rows are held within [-0.5, H - 0.5], which is pole to pole. One panorama at
-    pixels (T, h, w, 2) gives T views of it.
+    Any column is right, they wrap around; rows are held within [-0.5, H - 0.5], which is pole to pole.
     """
     height, width = panorama.shape[-2:]
     assert width == 2 * height, f"{width} x {height} px is not 2:1: a strip goes through complete_panorama first"
@@ -295,13 +286,13 @@ def _sample(images: Tensor, pixels: Tensor, *, sphere: bool = False) -> Tensor:
         return below[0].unflatten(1, pixels.shape[:2]).transpose(0, 1).contiguous()  # (T, C, h, w)
     dtype, (height, width) = _float_of(images), images.shape[-2:]
     column, row = pixels.to(images.device).unbind(-1)
-    first, last = 0, height
+    first, last, at_once = 0, height, max(len(images), 1)
     if len(pixels) == 1:  # only the rows that are read: of a panorama from above, the lower half
-        first = max(int(row.min().floor()), 0)
+        first, at_once = max(int(row.min().floor()), 0), AT_ONCE
         last = max(min(int(row.max().floor()) + 2, height), first + 1)
     points = torch.stack([(2 * column + 1) / width - 1, (2 * (row - first) + 1) / (last - first) - 1], -1).to(dtype)
     views = []
-    for part in images.split(AT_ONCE if len(pixels) == 1 else max(len(images), 1)):
+    for part in images.split(at_once):
         source, grid = part[:, :, first:last].to(dtype), points.expand(len(part), -1, -1, -1)
         view = F.grid_sample(source, grid, padding_mode="border", align_corners=False)  # (b, C, h, w)
         if sphere:

@@ -2,8 +2,7 @@
 
 A rank counts the wrong items of strictly greater similarity, and half of those of equal similarity: the mean of an item's
 best and worst place among equals. Published code counts the best (Sample4Geo: strictly greater), which rewards a collapsed
-embedding. Equal means the same bits: a matrix product may round a duplicate image differently. A rank of 1/2, a tie with
-one wrong item, is still within the first.
+embedding. Equal means the same bits. A rank of 1/2, a tie with one wrong item, is still within the first.
 
 Which items are right comes as int64 (P, 2) rows of (query index, gallery index), in any order; a row twice counts once.
 """
@@ -66,31 +65,28 @@ def places_of(query: Tensor, gallery: Tensor, positives: Tensor, *, semi_positiv
     NaN or infinity.
     """
     check_embeddings(query, gallery)
-    measured, column = _sorted_pairs(positives, query, gallery)
-    measured, row, count = measured.unique_consecutive(return_inverse=True, return_counts=True)  # (A,), (P,), (A,)
-    semi_query, semi_column = _sorted_pairs(positives[:0] if semi_positives is None else semi_positives, query, gallery)
-    known = torch.isin(semi_query, measured)
-    semi_row, semi_column = torch.searchsorted(measured, semi_query[known]), semi_column[known]
-    above, masked = (torch.zeros(len(e), device=query.device) for e in (row, measured))
-
+    row, column = _sorted_pairs(positives, query, gallery)
+    semi_row, semi_column = _sorted_pairs(positives[:0] if semi_positives is None else semi_positives, query, gallery)
+    above, masked = torch.zeros(len(row), device=query.device), torch.zeros(len(query), device=query.device)
     gallery = gallery.to(product_dtype(query, gallery))
-    step = max(1, CHUNK_BYTES // (gallery.element_size() * len(gallery)))
-    for start in range(0, len(measured), step):
-        similarity = query[measured[start : start + step]].to(gallery.dtype) @ gallery.T  # (B, R)
-        some = _between(row, start, start + step)
+    for block in torch.arange(len(query)).split(max(1, CHUNK_BYTES // (gallery.element_size() * len(gallery)))):
+        start, end = int(block[0]), int(block[-1]) + 1
+        similarity = query[start:end].to(gallery.dtype) @ gallery.T  # (B, R)
+        some = (start <= row) & (row < end)
         at, right = row[some] - start, column[some]
         own = similarity[at, right]
         similarity[at, right] = -torch.inf  # only wrong items are left to be counted
         above[some] = _count_above(similarity, at, own)
         best = torch.full_like(similarity[:, 0], -torch.inf).scatter_reduce(0, at, own, "amax")  # (B,)
-        some = _between(semi_row, start, start + step)
+        some = (start <= semi_row) & (semi_row < end)
         at = semi_row[some] - start
         difference = similarity[at, semi_column[some]] - best[at]
         masked.index_add_(0, semi_row[some], (difference.sign().float() + 1) / 2)  # greater 1, equal 1/2, less 0
+    measured, count = row.unique_consecutive(return_counts=True)
     order = above.argsort(stable=True)
     above = above[order[row[order].argsort(stable=True)]]  # within each query the best first
     places = Places(measured, count, above, None)
-    return places if semi_positives is None else replace(places, unmasked_above=places.first - masked)
+    return places if semi_positives is None else replace(places, unmasked_above=places.first - masked[measured])
 
 
 def average_precision(places: Places) -> Tensor:
@@ -115,7 +111,7 @@ def retrieval_measures(
     query: Tensor, gallery: Tensor, positives: Tensor, *,
     semi_positives: Tensor | None = None, ks: Sequence[int] = (1, 5, 10),
 ) -> dict[str, float]:  # fmt: skip
-    """`measures_of` a search, from embeddings (Q, D) and (R, D); pairs as in `places_of`."""
+    """`measures_of` a search, from embeddings (Q, D) and (R, D); pairs as in `places_of`, one at least."""
     assert len(positives), "no query has a right item"
     places = places_of(query, gallery, positives, semi_positives=semi_positives)
     return measures_of(places, len(query), len(gallery), ks)
@@ -145,16 +141,9 @@ def _percent(hit: Tensor) -> float:
 
 def _sorted_pairs(pairs: Tensor, query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
     """The rows of (query, gallery) sorted, each once, as two int64 (P,)."""
-    sizes = torch.tensor([len(query), len(gallery)])
-    assert ((pairs >= 0) & (pairs < sizes.to(pairs.device))).all(), "pairs of other embeddings"
+    assert ((pairs >= 0) & (pairs < pairs.new_tensor([len(query), len(gallery)]))).all(), "pairs of other embeddings"
     number = (pairs[:, 0] * len(gallery) + pairs[:, 1]).to(query.device).unique()
     return number // len(gallery), number % len(gallery)
-
-
-def _between(ascending: Tensor, first: int, last: int) -> slice:
-    """Where an ascending list has the values from `first` to before `last`."""
-    ends = torch.searchsorted(ascending, torch.tensor([first, last], device=ascending.device))
-    return slice(*ends.tolist())
 
 
 def _count_above(similarity: Tensor, row: Tensor, own: Tensor) -> Tensor:
