@@ -22,7 +22,7 @@ from ucvgl.augment import to_float
 from ucvgl.encoders import EncoderConfig
 from ucvgl.methods.common import device
 from ucvgl.methods.sample4geo import new_model
-from ucvgl.metrics import ranks_of, recall_at, retrieval_measures
+from ucvgl.metrics import places_of, recall_at, retrieval_measures
 from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
 from ucvgl.training import TrainingConfig
 
@@ -53,7 +53,7 @@ def recall(clone: Clone, sizes: Sizes, *, times: int = 1, vigor: bool = False, a
     def ours() -> dict[str, float]:
         if vigor or all_measures:
             return retrieval_measures(query, gallery, pairs, semi_positives=semi, ks=KS)
-        found = recall_at(ranks_of(query, gallery, own), [*KS, count // 100])
+        found = recall_at(places_of(query, gallery, pairs).first, [*KS, count // 100])
         return found | {"r_at_1_percent": found[f"r_at_{count // 100}"]}
 
     def agree(theirs: dict[str, float], ours: dict[str, float]) -> str:

@@ -39,7 +39,7 @@ def test_transverse_mercator_keeps_the_geodesic_of_flinders_peak_and_buninyong()
     # Geocentric Datum of Australia Technical Manual (GRS80, equal to WGS84 here to 0.1 mm): 54,972.271 m
     flinders = -(37 + 57 / 60 + 3.72030 / 3600), 144 + 25 / 60 + 29.52440 / 3600
     buninyong = -(37 + 39 / 60 + 10.15610 / 3600), 143 + 55 / 60 + 35.38390 / 3600
-    local = to_metres(wgs84(flinders, buninyong))
+    local = to_metres(wgs84(flinders, buninyong), flinders)
     straight = float(np.hypot(*(local.values[0] - local.values[1])))
     x = local.values[:, 0]  # the projection's scale along a line: 1 + (x1^2 + x1 x2 + x2^2) / 6 R^2, here 2e-6
     scale = 1 + (x[0] ** 2 + x[0] * x[1] + x[1] ** 2) / (6 * 6_371_000**2)

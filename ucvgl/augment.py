@@ -4,12 +4,12 @@ One heading turn or flip moves all views of a place together. Turning a tile by 
 to the top, so its panorama is rolled left by a quarter of its width. Appearance (colour, grey, blur, dropout) is drawn for each.
 
 Defaults: UCVGL (section 3, official code) and Sample4Geo (section 4, official code). Differs: colour is jittered in the fixed
-order brightness, contrast, saturation, hue, composed and clipped once; hue turns in the YIQ plane; Sample4Geo's JPEG
-compression (quality 90-100, p 0.5) is left out, it cannot be batched.
+order brightness, contrast, saturation, hue, and clipped once; hue turns in the YIQ plane; Sample4Geo's JPEG compression
+(quality 90-100, p 0.5) is left out, it cannot be batched.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,30 +61,21 @@ def to_float(images: Tensor) -> Tensor:
 
 def turn_squares(images: Tensor, quarters: Tensor) -> Tensor:
     """Turn tiles or top views (B, C, S, S), each by so many (B,) quarters counter-clockwise."""
-    return _moved(images, quarters, lambda some, k: torch.rot90(some, k, dims=(2, 3)))
+    return torch.stack([torch.rot90(image, k, (1, 2)) for image, k in zip(images, quarters.tolist(), strict=True)])
 
 
 def roll_panoramas(images: Tensor, quarters: Tensor) -> Tensor:
     """Roll panoramas (B, C, H, W) as `turn_squares` turns their tiles: left by so many (B,) quarters of the width."""
     width = images.shape[3]
     assert width % 4 == 0, f"a quarter of {width} px is no whole number of columns"
-    return _moved(images, quarters, lambda some, k: some.roll(-k * width // 4, dims=3))
-
-
-def _moved(images: Tensor, quarters: Tensor, move: Callable[[Tensor, int], Tensor]) -> Tensor:
-    images, quarters = images.clone(), quarters.to(images.device) % 4
-    for k in (1, 2, 3):
-        rows = (quarters == k).nonzero()[:, 0]
-        if len(rows):
-            images[rows] = move(images[rows], k)
-    return images
+    return torch.stack([image.roll(-k * width // 4, 2) for image, k in zip(images, quarters.tolist(), strict=True)])
 
 
 def crop_panoramas(images: Tensor, fov_deg: float, first: Tensor) -> Tensor:
-    """What a camera of a field of view sees of panoramas (B, C, H, W): `fov_deg` of their 360 degrees from column `first` (B,) on.
+    """What a camera sees of panoramas (B, C, H, W): `fov_deg` of their 360 degrees from column `first` (B,) on.
 
-    Of the same size, since SAFA weighs positions: what it sees stays where it is, to a whole column, and the rest is black;
-    panoramas go on at their seam.
+    Of the same size, since SAFA weighs positions: what it sees stays where it is, and the rest is black; panoramas go on at
+    their seam.
     """
     width = images.shape[3]
     column = (torch.arange(width) - first.cpu()[:, None]) % width  # (B, W), from the first that is seen
@@ -100,14 +91,13 @@ def move_together(
 ) -> tuple[Tensor, ...]:
     """One flip and one quarter turn drawn for all images (B, C, H, W) of a place, whichever the view.
 
-    `moves` is how each view follows the turn: panoramas 'roll', squares that are north up 'turn', and images whose heading
-    says nothing about the tile's, as a drone's, 'stay'. All are flipped. The generator is on the CPU.
+    `moves` is how each view follows the turn: panoramas 'roll', squares that are north up 'turn', and images of another
+    heading, as a drone's, 'stay'. All are flipped. The generator is on the CPU.
     """
     count = len(images[0])
     flipped = (torch.rand(count, generator=generator) < settings.flip).view(-1, 1, 1, 1)
     quarters = torch.randint(1, 4, (count,), generator=generator)
     quarters = quarters * (torch.rand(count, generator=generator) < settings.turn)
-
     follow = {"roll": roll_panoramas, "turn": turn_squares, "stay": lambda image, _: image}
     mirrored = [torch.where(flipped.to(image.device), image.flip(3), image) for image in images]
     return tuple(follow[move](image, quarters) for image, move in zip(mirrored, moves, strict=True))
@@ -127,11 +117,10 @@ class PlacementJitter:
     padding: Literal["zeros", "reflection"] = "zeros"  # what enters at the edges: black, as in UCVGL, or a mirror image
 
     def __post_init__(self) -> None:
-        check_fields(
-            self, "placement jitter: ", "Correct it.",
-            ("turn_deg", 0 <= self.turn_deg < 90, "0 to below 90"), ("scale", 0 <= self.scale < 1, "0 to below 1"),
-            ("shift", 0 <= self.shift < 1, "0 to below 1"), ("probability", 0 <= self.probability <= 1, "0 to 1"),
-        )  # fmt: skip
+        ends = {"turn_deg": 90, "scale": 1, "shift": 1}
+        rules = [(name, 0 <= getattr(self, name) < end, f"0 to below {end}") for name, end in ends.items()]
+        rules.append(("probability", 0 <= self.probability <= 1, "0 to 1"))
+        check_fields(self, "placement jitter: ", "Correct it.", *rules)
 
 
 UCVGL_PLACEMENT = PlacementJitter()
@@ -197,21 +186,22 @@ def augment(
     places = uniform(5, 25)
 
     images = images.clone() if images.is_floating_point() else to_float(images)
-    if settings.dropout_as == "UCVGL":
-        _drop(images, dropped, as_grid, places, hole, settings)
+    as_ucvgl = settings.dropout_as == "UCVGL"
+    if as_ucvgl:
+        _drop(images, dropped, as_grid, places, hole, as_ucvgl)
     for placement in placements:
         images = jitter_placement(images, placement, generator)
     step = max(1, AT_ONCE // images[0].numel()) if images.device.type == "cpu" else len(images)
     parts = zip(*(value.split(step) for value in (images, colour, grey, blurred, sharpened)), strict=True)
     images = torch.cat([_recolour_and_blur(*part) for part in parts])
-    if settings.dropout_as == "Sample4Geo":
-        _drop(images, dropped, as_grid, places, hole, settings)
+    if not as_ucvgl:
+        _drop(images, dropped, as_grid, places, hole, as_ucvgl)
     return images
 
 
 def _recolour_and_blur(images: Tensor, colour: Tensor, grey: Tensor, blurred: Tensor, sharpened: Tensor) -> Tensor:
     """Change the colours of float (B, 3, H, W) in 0..1, and blur some; of those sharpen some instead."""
-    images = recolour(images, *colour_change(images, colour, grey))
+    images = recolour(images, colour, grey)
     rows = blurred.nonzero()[:, 0].to(images.device)
     if len(rows):
         sharp = images[rows]
@@ -221,11 +211,8 @@ def _recolour_and_blur(images: Tensor, colour: Tensor, grey: Tensor, blurred: Te
     return images
 
 
-def _drop(
-    images: Tensor, dropped: Tensor, as_grid: Tensor, places: Tensor, hole: float, settings: Augmentation
-) -> None:
+def _drop(images: Tensor, dropped: Tensor, as_grid: Tensor, places: Tensor, hole: float, as_ucvgl: bool) -> None:
     """Set a grid or rectangles of the dropped images to zero, in place; `places` (B, 5, 25), 0..1, says where."""
-    as_ucvgl = settings.dropout_as == "UCVGL"
     height, width = images.shape[2:]
     for row in dropped.nonzero()[:, 0].tolist():
         if as_grid[row]:
@@ -234,11 +221,12 @@ def _drop(
             drop_rectangles(images[row], places[row], (height, width if as_ucvgl else height))
 
 
-def colour_change(images: Tensor, colour: Tensor, grey: Tensor) -> tuple[Tensor, Tensor]:
-    """Brightness, contrast, saturation, hue and grey of each image as one matrix (B, 3, 3) and an offset (B, 3).
+def recolour(images: Tensor, colour: Tensor, grey: Tensor) -> Tensor:
+    """Brightness, contrast, saturation, hue and grey of float (B, 3, H, W), clipped to 0..1 at the end.
 
-    All are linear in the colours, so a batch is passed over once. Contrast turns around the image's mean luma. `colour` (B, 4) has
-    the relative changes, of the hue a fraction of the circle, 0 if unchanged; `grey` (B,) bool.
+    All are linear in the colours, so each image is passed over once, with one matrix and one offset. Contrast turns around the
+    image's mean luma. `colour` (B, 4) has the relative changes, of the hue a fraction of the circle, 0 if unchanged; `grey`
+    (B,) bool.
     """
     brightness, contrast, saturation, hue = colour.unsqueeze(-1).unbind(1)  # (B, 1) each
     weights = torch.tensor(LUMA)
@@ -249,14 +237,8 @@ def colour_change(images: Tensor, colour: Tensor, grey: Tensor) -> tuple[Tensor,
     mix = to_grey + (1 + saturation)[..., None] * (identity - to_grey)
     mix = hue_matrix(hue[:, 0] * 2 * math.pi) @ mix
     mix = torch.where(grey.view(-1, 1, 1), to_grey @ mix, mix)
-    matrix, offset = mix @ matrix, (mix @ offset[..., None])[..., 0]
-    return matrix.to(images), offset.to(images)
-
-
-def recolour(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
-    """(B, 3, H, W) with each pixel's colour multiplied by (B, 3, 3), (B, 3) added, and clipped to 0..1."""
-    flat = images.flatten(2)  # (B, 3, H * W)
-    return torch.baddbmm(offset[..., None], matrix, flat).clamp_(0, 1).view_as(images)
+    matrix, offset = (mix @ matrix).to(images), (mix @ offset[..., None]).to(images)  # (B, 3, 3), (B, 3, 1)
+    return torch.baddbmm(offset, matrix, images.flatten(2)).clamp_(0, 1).view_as(images)
 
 
 def hue_matrix(angle: Tensor) -> Tensor:
@@ -281,11 +263,10 @@ def drop_grid(image: Tensor, hole: float, begin: Tensor) -> None:
 
     `begin` (2,), from 0 to below 1, is where the squares lie in their cells, from top or left to bottom or right.
     """
-    height, width = image.shape[1:]
-    cell = max(2, width // 10)
+    cell = max(2, image.shape[2] // 10)
     side = max(1, int(hole * cell))
     stripes = []
-    for length, part in zip((height, width), begin.tolist(), strict=True):
+    for length, part in zip(image.shape[1:], begin.tolist(), strict=True):
         steps = torch.arange(length, device=image.device) - int(part * (cell - side + 1))
         stripes.append((steps >= 0) & (steps % cell < side))
     image.masked_fill_(stripes[0][:, None] & stripes[1], 0.0)
@@ -294,11 +275,7 @@ def drop_grid(image: Tensor, hole: float, begin: Tensor) -> None:
 def drop_rectangles(image: Tensor, places: Tensor, of: tuple[int, int]) -> None:
     """Set 10 to 25 rectangles to zero, in place: 0.1 to 0.2 of the first length high, of the second wide; (C, H, W)."""
     height, width = image.shape[1:]
-    for rectangle in range(10 + int(16 * float(places[4, 0]))):
-        high, wide = (
-            max(1, round(length * (0.1 + 0.1 * float(places[i, rectangle]))))
-            for length, i in zip(of, (0, 3), strict=True)
-        )
-        top = int(float(places[1, rectangle]) * (height - high + 1))
-        left = int(float(places[2, rectangle]) * (width - wide + 1))
+    for tall, down, right, broad in places[:4, : 10 + int(16 * float(places[4, 0]))].T.tolist():
+        high, wide = max(1, round(of[0] * (0.1 + 0.1 * tall))), max(1, round(of[1] * (0.1 + 0.1 * broad)))
+        top, left = int(down * (height - high + 1)), int(right * (width - wide + 1))
         image[:, top : top + high, left : left + wide] = 0.0

@@ -35,10 +35,7 @@ AT_ONCE = 8  # images that are converted to floats and sampled together: bounds 
 
 @dataclass(frozen=True)
 class TopView:
-    """Settings of a top view; InputError for a value that is not finite or out of range.
-
-    The attitude (order and signs: `attitude_matrix`) is how the camera stood; the top view undoes it, north up and level.
-    """
+    """Settings of a top view, whose attitude (see `attitude_matrix`) is undone; InputError for a value out of range."""
 
     size_px: int = 750  # side; the paper: 750 for CVUSA, 1200 for CVACT
     fov_deg: float = 175.0  # full angle across the side, in (0, 180); the paper: 175 for CVUSA, 170 for CVACT
@@ -161,16 +158,15 @@ def complete_panorama(strip: Tensor, *, strip_offset: float = 0.0) -> Tensor:
     horizon; CVUSA's is `CVUSA_STRIP_OFFSET`. InputError: an odd width, or a strip that would not lie inside the panorama.
     """
     height, width = strip.shape[-2:]
-    if width % 2:
-        raise InputError("strip", expected="an even width", found=f"{width} px", todo="Resize it to an even width.")
-    above, offset = (width // 2 - height) // 2, round(strip_offset * width)  # rows
-    if not 0 <= above - offset <= width // 2 - height:
+    missing, offset = width // 2 - height, round(strip_offset * width)  # rows
+    above = missing // 2 - offset
+    if width % 2 or not 0 <= above <= missing:
         raise InputError(
-            "panorama", expected=f"360 degrees across, and rows that fit the {width // 2} of the whole sphere",
+            "panorama", expected=f"360 degrees across, an even width, and rows that fit the {width // 2} of the whole sphere",
             found=f"{width} x {height} px (width x height), the middle {offset} px above the horizon",
             todo="Give panoramas 2:1 or strips of a whole turn, and the strip's own offset; a photo has no panorama.",
         )  # fmt: skip
-    return F.pad(strip, (0, 0, above - offset, width // 2 - height - (above - offset)))
+    return F.pad(strip, (0, 0, above, missing - above))
 
 
 def top_view(panorama: Tensor, settings: TopView = TopView(), *, heading_deg: Tensor | None = None) -> Tensor:
@@ -205,10 +201,9 @@ def perspective_view(
     panorama: Tensor, size_px: tuple[int, int], fov_deg: float,
     heading_deg: float = 0.0, pitch_deg: float = 0.0, roll_deg: float = 0.0,
 ) -> Tensor:  # fmt: skip
-    """What a pinhole camera with this attitude records: (B, C, H, 2H) level panoramas -> (B, C, h, w) photos.
+    """What a pinhole camera of this attitude (`attitude_matrix`) records: (B, C, H, 2H) level panoramas -> (B, C, h, w) photos.
 
-    size_px: (height, width); fov_deg: full angle across the width, in (0, 180); heading clockwise from north, pitch
-    nose up, roll right side down (`attitude_matrix`).
+    size_px: (height, width); fov_deg: full angle across the width, in (0, 180).
     """
     height, attitude = panorama.shape[-2], (heading_deg, pitch_deg, roll_deg)
     return sample_panorama(panorama, perspective_grid(height, size_px, fov_deg, *attitude, dtype=torch.float64))
@@ -304,22 +299,18 @@ def _sample(images: Tensor, pixels: Tensor, *, sphere: bool = False) -> Tensor:
 def _mend_seam_and_poles(view: Tensor, source: Tensor, column: Tensor, row: Tensor, first: int, height: int) -> None:
     """Sample again, in place, the few pixels of `view` (B, C, h, w) whose four neighbours straddle the seam or a pole.
 
-    Padding the panorama by a column and a row would copy all of it. `source` (B, C, rows, W) has the panorama's rows from
-    `first` on, of `height` in all; column and row are (B or 1, h, w).
+    `source` (B, C, rows, W) has the panorama's rows from `first` on, of `height` in all; column and row are (B or 1, h, w).
     """
     width = source.shape[-1]
     straddles = (column < 0) | (column > width - 1) | (row < 0) | (row > height - 1)
     grid, out = straddles.flatten(1).nonzero().unbind(-1)  # (K,) which grid, and the place in h * w
-    column, row = column.flatten(1)[grid, out], row.flatten(1)[grid, out]  # (K,)
-    left, above = column.floor(), row.floor()
-    right, below = column - left, row - above  # weights of the right and of the lower neighbour
-    weights = torch.stack([1 - right, right, 1 - right, right], -1)
-    weights = weights * torch.stack([1 - below, 1 - below, below, below], -1)  # (K, 4)
-    columns = torch.stack([left, left + 1, left, left + 1], -1).long()
-    rows = torch.stack([above, above, above + 1, above + 1], -1).long()
+    pixel = torch.stack([column, row], -1).flatten(1, 2)[grid, out][:, None]  # (K, 1, 2)
+    corner, part = pixel.new_tensor([[0, 0], [1, 0], [0, 1], [1, 1]]), pixel - pixel.floor()
+    weights = torch.where(corner == 1, part, 1 - part).prod(-1)  # (K, 4)
+    columns, rows = (pixel.floor() + corner).long().unbind(-1)  # (K, 4)
     beyond = (rows < 0) | (rows >= height)  # past a pole: the same row, half a turn away
     columns = torch.where(beyond, columns + width // 2, columns) % width
-    rows = torch.where(rows < 0, -1 - rows, torch.where(rows >= height, 2 * height - 1 - rows, rows)) - first
+    rows = torch.where(beyond, (-1 - rows) % (2 * height), rows) - first
     image = torch.arange(len(view), device=view.device)[:, None] if len(straddles) == 1 else grid  # (B, 1) or (K,)
     neighbours = source[image[..., None], :, rows, columns]  # (B, K, 4, C) or (K, 4, C)
     view.flatten(2)[image, :, out] = (neighbours * weights[..., None].to(source.dtype)).sum(-2)

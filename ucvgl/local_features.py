@@ -1,8 +1,7 @@
-"""Re-ranking by learned local features: the second stage of a two-stage search, on a CPU.
+"""Re-ranking by learned local features: the second stage of a two-stage search, on a CPU. Extra `rerank`.
 
-Global descriptors name k candidates; XFeat (Potje, Cadar, Araujo, Martins, Nascimento; CVPR 2024) counts how many
-keypoints of the query each of them shares. Extra `rerank`. Differs from R2Former, which VG-SSL's two-stage row has: that
-one learns to re-rank on the data set; here nothing is trained, and matches are counted without a geometric check.
+Of k candidates, XFeat (Potje, Cadar, Araujo, Martins, Nascimento; CVPR 2024) counts how many keypoints of the query each
+shares. Differs from R2Former, which VG-SSL's two-stage row has: nothing is trained, and no geometry is checked.
 """
 
 from functools import cache
@@ -15,6 +14,8 @@ from torch import Tensor
 from ucvgl.data.container import FileImages
 from ucvgl.data.decoding import decode_file, image_size
 from ucvgl.errors import InputError
+from ucvgl.pseudo_labels import mutual
+from ucvgl.search import both_ways
 
 LONGEST_PX = 640  # of the longer side; smaller images keep their size
 SHORTEST_PX = 32  # what XFeat's coarsest map divides by
@@ -42,8 +43,7 @@ def _xfeat() -> Any:
 def local_features(path: str, count: int = FEATURES) -> Tensor:
     """The `count` best keypoints of an image file or fewer: descriptors (N, 64) of unit length, on the GPU if there is one.
 
-    At the file's own size, scaled down to a longer side of 640 px. InputError: the extra is not installed, no image, or one
-    whose shorter side is then below 32 px.
+    Scaled down to a longer side of 640 px. InputError: the extra is not installed, no image, or a shorter side below 32 px.
     """
     height, width = image_size(path)
     scale = min(1.0, LONGEST_PX / max(height, width))
@@ -59,17 +59,16 @@ def mutual_matches(a: Tensor, b: Tensor, least_cosine: float = LEAST_COSINE) -> 
     """(P, 2) int64: rows of (N, D) and (M, D), of unit length, that are each other's nearest, with at least that cosine."""
     if not len(a) or not len(b):
         return torch.zeros(0, 2, dtype=torch.int64, device=a.device)
-    cosine = a @ b.T  # (N, M)
-    highest, nearest = cosine.max(1)  # (N,)
-    kept = (cosine.argmax(0)[nearest] == torch.arange(len(a), device=a.device)) & (highest >= least_cosine)
-    return torch.stack([kept.nonzero()[:, 0], nearest[kept]], 1)
+    both = both_ways(a, b, 1, 1)
+    kept = mutual(both) & (both.ground_score[:, 0] >= least_cosine)
+    return torch.stack([kept.nonzero()[:, 0], both.ground_index[kept, 0]], 1)
 
 
 def rerank(query: FileImages, gallery: FileImages, nearest: Tensor) -> Tensor:
     """The k candidates of each query, (Q, k) int64 gallery indices, in the order of their matches with it, most first.
 
-    Candidates with as many matches keep their order. Features are computed once for each query and each gallery image that is
-    a candidate; the latter's are held, 0.26 MB an image. InputError: as `local_features`.
+    Candidates with as many matches keep their order. Features are computed once for each image; those of candidates are held,
+    0.26 MB each. InputError: as `local_features`.
     """
     found, matches = {i: local_features(gallery.file(i)) for i in nearest.unique().tolist()}, []
     for number, row in enumerate(nearest.tolist()):

@@ -25,15 +25,6 @@ CHUNK_BYTES = 64 << 20  # of similarities held at a time: whole rows of the gall
 CELLS = 1 << 20  # similarities counted together: they stay in the processor's cache
 
 
-def ranks_of(query: Tensor, gallery: Tensor, positive: Tensor) -> Tensor:
-    """Rank of each query's positive in the gallery, from 0; float32 (Q,), halves where ties are.
-
-    From (Q, D) and (R, D) embeddings and (Q,) integer indices into the gallery; InputError where they have NaN or infinity.
-    """
-    own = torch.arange(len(query), device=positive.device)
-    return places_of(query, gallery, torch.stack([own, positive], 1)).wrong_above
-
-
 def recall_at(ranks: Tensor, k: Sequence[int]) -> dict[str, float]:
     """Share of queries whose positive is among the first k, in percent, as {'r_at_1': ..., ...}."""
     return {f"r_at_{n}": _percent(ranks < n) for n in k}
@@ -159,17 +150,6 @@ def _count_above(similarity: Tensor, row: Tensor, own: Tensor) -> Tensor:
 # Guo et al. 2017, "On calibration of modern neural networks", section 2; bins of equal count (Nguyen and O'Connor 2015).
 
 
-@dataclass(frozen=True)
-class Precision:
-    """What is claimed and what is true of the pictures at or above a threshold."""
-
-    threshold: float  # the least probability
-    placed: int  # how many pictures have it
-    share: float  # the part of all pictures, 0 to 1
-    claimed: float  # their mean probability; NaN if there is none
-    true: float  # the part of them that is right; NaN if there is none
-
-
 def reliability(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> "pd.DataFrame":
     """Claimed against true by at most so many bins of about equal count; equal probabilities share a bin.
 
@@ -195,12 +175,17 @@ def calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 10
     return float(np.average((table["claimed"] - table["true"]).abs(), weights=table["pictures"]))
 
 
-def claimed_and_true_precision(probability: np.ndarray, right: np.ndarray, threshold: float) -> Precision:
-    """What is claimed and what is true of the pictures whose probability is at least `threshold`; NaN in `right` is left out."""
+def claimed_and_true_precision(probability: np.ndarray, right: np.ndarray, threshold: float) -> dict[str, float]:
+    """What is claimed and what is true of the pictures whose probability is at least `threshold`; NaN in `right` is left out.
+
+    threshold; placed and share, how many pictures reach it and which part of all; claimed, their mean probability, and true,
+    the part of them that is right, both NaN if there is none.
+    """
     p, y = _known(probability, right)
     some = p >= threshold
     claimed, true = (float(x[some].mean()) if some.any() else math.nan for x in (p, y))
-    return Precision(float(threshold), int(some.sum()), float(some.mean()), claimed, true)
+    return {"threshold": float(threshold), "placed": int(some.sum()), "share": float(some.mean()), "claimed": claimed,
+            "true": true}  # fmt: skip
 
 
 def threshold_for(probability: np.ndarray, share: float) -> float:

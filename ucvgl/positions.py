@@ -1,8 +1,8 @@
 """Positions on the Earth or in a local frame, distances between them, and neighbours without an N x N matrix.
 
-A `Positions` says by its frame what its numbers are: `Wgs84` holds latitude and longitude in degrees, `Metres` holds
-east and north in metres of a stated frame; nothing converts silently. Distances on WGS84 are great-circle distances on the
-sphere of mean radius (the published geographic sampling handed degrees to a haversine that expects radians).
+A `Positions` says by its frame what its numbers are: degrees on `Wgs84`, or `Metres` of a stated frame; nothing converts
+silently. Distances on WGS84 are great-circle distances on the sphere of mean radius (the published geographic sampling
+handed degrees to a haversine that expects radians).
 """
 
 from dataclasses import dataclass, replace
@@ -30,9 +30,9 @@ class Metres:
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """Positions of N images, and where they look if that is known, immutable; a row of NaN is an image whose position is not.
+    """Positions of N images, and where they look, immutable; a row of NaN is an image whose position is not known.
 
-    InputError for no numbers, half-known rows, infinite values, or degrees outside the Earth.
+    InputError for half-known rows, infinite values, or degrees outside the Earth.
     """
 
     values: np.ndarray  # (N, 2) float64; latitude and longitude, or east and north, as `frame` says
@@ -41,26 +41,20 @@ class Positions:
     heading_deg: np.ndarray | None = None  # (N,) clockwise from north, NaN where unknown; None: unknown for all
 
     def __post_init__(self) -> None:
-        try:
-            values = np.array(self.values, dtype=np.float64).reshape(len(self.values), 2)
-        except (TypeError, ValueError) as error:
-            raise InputError(self.where, expected="two numbers a row", found=error, todo="Correct them.") from error
-        unknown = np.isnan(values)
-        bad = (unknown[:, 0] != unknown[:, 1]) | np.isinf(values).any(1)
-        if bad.any():
-            row = int(bad.argmax())
-            raise InputError(f"{self.where}, row {row + 1}", expected="two finite numbers, or NaN twice where unknown",
-                             found=values[row].tolist(), todo="Complete the row or mark it as unknown.")  # fmt: skip
-        outside = (np.abs(values) > (90, 180)).any(1) & isinstance(self.frame, Wgs84)
-        if outside.any():
-            row = int(outside.argmax())
-            lat, lon = values[row]
-            swapped = bool(abs(lon) <= 90 and abs(lat) <= 180)
+        values = np.array(self.values, dtype=np.float64).reshape(len(self.values), 2)
+        degrees = isinstance(self.frame, Wgs84)
+        outside = (np.abs(values) > (90, 180)).any(1) if degrees else np.isinf(values).any(1)
+        wrong = outside | (np.isnan(values).sum(1) == 1)
+        if wrong.any():
+            row = int(wrong.argmax())
+            first, second = values[row].tolist()
+            swapped = degrees and abs(second) <= 90 < abs(first) <= 180
             raise InputError(
-                f"{self.where}, row {row + 1}", expected="latitude in -90..90 and longitude in -180..180 degrees",
-                found=f"{lat:g}, {lon:g}" + " (latitude and longitude look swapped)" * swapped,
-                todo="Put the latitude first." if swapped else "Correct the position, or give metres as `Metres`.",
-            )  # fmt: skip
+                f"{self.where}, row {row + 1}",
+                expected="latitude in -90..90 and longitude in -180..180 degrees" if degrees else "two finite numbers",
+                found=f"{first:g}, {second:g}" + " (latitude and longitude look swapped)" * swapped,
+                todo="Put the latitude first." if swapped else "Correct the position, or leave both empty (NaN).",
+            )
         values.setflags(write=False)
         object.__setattr__(self, "values", values)
         assert self.heading_deg is None or len(self.heading_deg) == len(values)
@@ -103,18 +97,13 @@ def _check_frame(positions: Positions, frame: Wgs84 | Metres) -> None:
                          todo="Bring both into one frame.")  # fmt: skip
 
 
-def to_metres(positions: Positions, origin: tuple[float, float] | None = None) -> Positions:
+def to_metres(positions: Positions, origin: tuple[float, float]) -> Positions:
     """WGS84 to metres east and north of an origin, by a transverse Mercator projection of scale 1 at its meridian.
 
     The projection's own scale remains, 1 + x^2 / (2 R^2) at x metres east: 0.003 % at 50 km, 0.012 % at 100 km. Unknown
-    positions stay unknown; the origin is latitude and longitude in degrees, the middle of the known ones by default.
+    positions stay unknown; the origin is latitude and longitude in degrees.
     """
     _check_frame(positions, Wgs84())
-    if origin is None:
-        known = positions.values[positions.known]
-        if len(known) == 0:
-            raise InputError(positions.where, expected="one known position", found="none", todo="Give an origin.")
-        origin = tuple((known.min(0) + known.max(0)) / 2)
     lat, lon = positions.values.T
     frame = Metres(f"transverse Mercator at {origin[0]:.6f}, {origin[1]:.6f}")
     return Positions(np.stack(_transverse_mercator(origin)(lon, lat), axis=1), frame, positions.where)
@@ -131,7 +120,7 @@ def _transverse_mercator(origin: tuple[float, float]) -> Proj:
 
 
 class Neighbours:
-    """Nearest positions by a tree, built once: O(N log N) time and O(N) memory; unknown ones are never found.
+    """Nearest positions by a tree, built once; unknown ones are never found.
 
     WGS84 goes into a tree of points on the sphere in space, where the chord orders like the arc.
     """

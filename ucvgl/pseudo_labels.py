@@ -2,8 +2,8 @@
 
 UCVGL, section 3.4 ('fast re-ranking') and the curriculum: a pair counts if each is the other's nearest (mutual) and the
 first satellite image is clearly ahead of the second (margin). The threshold on the margin falls over the epochs.
-Differs: O(N k) instead of dense N x N matrices and a list scan, shared tiles (`share`), and, ours, a fraction of the best
-margins (`keep`) for encoders whose margins are not those of the paper. Only `correctness` sees the true pairs.
+Differs: O(N k) instead of dense N x N matrices, shared tiles (`share`), and, ours, a fraction of the best margins (`keep`).
+Only `correctness` sees the true pairs.
 """
 
 import math
@@ -28,11 +28,10 @@ class MiningRule:
 
     mutual: bool = True  # only pairs that are each other's nearest; the paper's
     threshold: float = 0.05  # least margin, first minus second cosine; CVUSA 0.05, CVACT 0.025, VIGOR 0.035
-    # a pair is mutual if the ground image is among its tile's `share` nearest; the paper's is 1. Greater where several
-    # ground images share a tile, as in VIGOR
+    # mutual: the ground image is among its tile's `share` nearest; the paper's is 1, more where images share a tile (VIGOR)
     share: int = 1
-    # ours, None in the paper: at most this fraction of the mutual pairs, the best margins first. It asks nothing of the
-    # margins' scale, which differs between encoders; set the threshold to 0 to use it alone
+    # ours, None in the paper: at most this fraction of the mutual pairs, the best margins first, whatever their scale, which
+    # differs between encoders; set the threshold to 0 to use it alone
     keep: float | None = None
 
     def __post_init__(self) -> None:
@@ -72,11 +71,6 @@ class PseudoLabels:
         """How many ground images have a label."""
         return int((self.satellite >= 0).sum())
 
-    @property
-    def coverage(self) -> float:
-        """The fraction of the ground images that have a label."""
-        return self.count / max(1, len(self))
-
 
 def mutual(both: BothWays, *, share: int = 1) -> Tensor:
     """(N,) bool: ground image i is among the `share` nearest ground images of its nearest satellite image."""
@@ -89,16 +83,15 @@ def mutual(both: BothWays, *, share: int = 1) -> Tensor:
 def margins(both: BothWays) -> Tensor:
     """(N,) float: how far each ground image's nearest satellite image is ahead of the second, 0 or more."""
     if len(both.satellite_index) == 1:
-        todo = "Add satellite images: with one there is nothing to choose from."
-        raise InputError("margins", expected="two satellite images or more", found="a satellite set of one", todo=todo)
+        raise InputError("margins", expected="two satellite images or more", found="a satellite set of one",
+                         todo="Add satellite images.")  # fmt: skip
     return both.ground_score[:, 0] - both.ground_score[:, 1]
 
 
 def select(both: BothWays, rule: MiningRule) -> PseudoLabels:
     """Pseudo-labels from neighbours, by cosine or re-scored (see reranking): 2 satellite and `share` ground images a list.
 
-    A margin equal to the threshold is enough. Of equal margins, `keep` takes the lower ground index. No match at all is
-    no error here: every label is then -1.
+    A margin equal to the threshold is enough. Of equal margins, `keep` takes the lower ground index.
     """
     margin, matched = margins(both), mutual(both, share=rule.share)
     chosen = matched.clone() if rule.mutual else torch.ones_like(matched)
@@ -154,12 +147,10 @@ def epoch_items(labels: PseudoLabels, satellites: int, generator: Generator, *, 
     """An epoch of training pairs from pseudo-labels of N ground images (UCVGL, section 3.4), on the CPU.
 
     Fewer than few * N labels (0.4 in the paper): those P alone, in N // (P + 1) + 1 passes as in the official code, which is
-    about N. Each pass shuffles its first and its second half anew, so that a pair stands more than P // 2 places from itself
-    and a batch of up to P // 2 + 1 holds no pair twice; a batch sampler that shuffles again would lose this. Otherwise: every
-    ground image once, an unlabelled one beside a random one of the `satellites` that no label uses; too few of these are used
-    again in whole shuffled rounds, and if there is none, unlabelled ground images are left out.
-
-    Raises NoPseudoLabels where there is none.
+    about N. Each pass shuffles its first and its second half anew, so that a batch of up to P // 2 + 1 holds no pair twice.
+    Otherwise: every ground image once, an unlabelled one beside a random one of the `satellites` that no label uses; too few of
+    these are used again in whole shuffled rounds, and if there is none, unlabelled ground images are left out. NoPseudoLabels:
+    no label at all.
     """
     satellite = labels.satellite.cpu()
     matched = satellite >= 0
@@ -188,7 +179,7 @@ def _shuffled(values: Tensor, generator: Generator) -> Tensor:
 
 
 def quality(both: BothWays) -> dict[str, float]:
-    """Measures of a pair of encoders that need no label, to choose an epoch or a threshold by. O(N k).
+    """Measures of a pair of encoders that need no label, to choose an epoch or a threshold by.
 
     From lists of `QUALITY_K` or more, or of all images where there are fewer:
         mutual_rate: fraction of the ground images whose nearest satellite image has them as its nearest.
@@ -199,8 +190,7 @@ def quality(both: BothWays) -> dict[str, float]:
     satellites = len(both.satellite_index)
     assert both.ground_index.shape[1] >= min(QUALITY_K, satellites), "the lists are shorter than QUALITY_K"
     found = torch.bincount(both.ground_index[:, :QUALITY_K].flatten(), minlength=satellites).double()
-    centred = found - found.mean()
-    variance = centred.square().mean()
+    centred, variance = found - found.mean(), found.var(correction=0)
     return {
         "mutual_rate": float(mutual(both).double().mean()),
         "mean_margin": float(margins(both).double().mean()),
@@ -210,10 +200,10 @@ def quality(both: BothWays) -> dict[str, float]:
 
 
 def correctness(labels: PseudoLabels, pairs: Tensor, known: Tensor) -> float:
-    """The fraction of the mined labels that are right: the only function here that sees true pairs, for evaluation alone.
+    """The fraction of the mined labels that are right, for evaluation alone; given labels and unknown images are left out.
 
     `pairs` (P, 2) int64 are the right rows of (ground, satellite), `known` (N,) bool whether a ground image's are known.
-    Labels that were given and unknown images are left out; NaN where no label is left.
+    NaN where no label is left.
     """
     mined = (labels.satellite >= 0) & ~labels.given & known.to(labels.given.device)
     pairs = pairs.to(labels.satellite)

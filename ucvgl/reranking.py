@@ -15,74 +15,58 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ucvgl.pseudo_labels import MiningRule, PseudoLabels, select
-from ucvgl.search import CHUNK_BYTES, BothWays, blocks, both_ways, top_k
+from ucvgl.search import BothWays, blocks, both_ways, top_k
 
 
 @torch.no_grad()
 def csls_neighbours(
-    ground: Tensor, satellite: Tensor, k_ground: int = 5, k_satellite: int = 5, *, k: int = 10,
-    chunk_bytes: int = CHUNK_BYTES,
-) -> BothWays:  # fmt: skip
+    ground: Tensor, satellite: Tensor, k_ground: int = 5, k_satellite: int = 5, *, k: int = 10
+) -> BothWays:
     """Neighbours by cross-domain similarity local scaling, CSLS (Conneau et al. 2018, section 2.3).
 
     The score is 2 cos(x, y) - r(x) - r(y), r an image's mean cosine with its k nearest of the other view (10 there; all
     where there are fewer): an image near to everything loses. Margins are on twice the scale of the cosine's. The other
     arguments are those of `search.both_ways`.
     """
-    near = both_ways(ground, satellite, min(k, len(satellite)), min(k, len(ground)), chunk_bytes=chunk_bytes)
+    near = both_ways(ground, satellite, min(k, len(satellite)), min(k, len(ground)))
     of_ground, of_satellite = near.ground_score.mean(1), near.satellite_score.mean(1)
-    x = _widened(2 * ground, -of_ground, torch.ones_like(of_ground))
-    y = _widened(satellite, torch.ones_like(of_satellite), -of_satellite)
-    return both_ways(x, y, k_ground, k_satellite, chunk_bytes=chunk_bytes)
+    return both_ways(_widened(2 * ground, -of_ground, 1), _widened(satellite, 1, -of_satellite), k_ground, k_satellite)
 
 
 @torch.no_grad()
 def inverted_softmax_neighbours(
-    ground: Tensor, satellite: Tensor, k_ground: int = 5, k_satellite: int = 5, *, temperature: float = 0.07,
-    chunk_bytes: int = CHUNK_BYTES,
-) -> BothWays:  # fmt: skip
+    ground: Tensor, satellite: Tensor, k_ground: int = 5, k_satellite: int = 5, *, temperature: float = 0.07
+) -> BothWays:
     """Neighbours by the inverted softmax (Smith et al. 2017, section 2.3): normalised over the queries, not the gallery.
 
     The score of gallery image y for query x is cos(x, y) - T log mean exp(cos(x', y) / T), the mean over all queries x':
-    T times the logarithm of the published probability (but for a constant), so margins keep the cosine's scale. Queries
-    are ground images in one direction and satellite images in the other: a pair has two scores.
-    Smith et al. learn the temperature T; here it is where UCVGL's loss begins. Arguments as in `search.both_ways`.
+    T times the logarithm of the published probability (but for a constant), so margins keep the cosine's scale. A pair has
+    two scores, one a direction. Smith et al. learn the temperature T; here it is where UCVGL's loss begins.
     """
-    of_ground, of_satellite = (x.new_full((len(x),), -torch.inf) for x in (ground, satellite))
-    for rows, columns, product in blocks(ground, satellite, chunk_bytes):
-        product = product.div_(temperature)
-        of_ground[rows] = torch.logaddexp(of_ground[rows], product.logsumexp(1))
-        of_satellite[columns] = torch.logaddexp(of_satellite[columns], product.logsumexp(0))
-    of_ground = temperature * (of_ground - math.log(len(satellite)))
-    of_satellite = temperature * (of_satellite - math.log(len(ground)))
-    # (x, 1) . (y, -of_y), and the same with the roles exchanged
-    x, y = (_widened(e, torch.ones_like(e[:, 0])) for e in (ground, satellite))
-    to_satellite = top_k(x, _widened(satellite, -of_satellite), k_ground, chunk_bytes=chunk_bytes)
-    to_ground = top_k(y, _widened(ground, -of_ground), k_satellite, chunk_bytes=chunk_bytes)
+    of_ground, of_satellite = (
+        _log_mean_exp(*views, temperature) for views in ((ground, satellite), (satellite, ground))
+    )
+    to_satellite = top_k(_widened(ground, 1), _widened(satellite, -of_satellite), k_ground)  # (x, 1) . (y, -of_y)
+    to_ground = top_k(_widened(satellite, 1), _widened(ground, -of_ground), k_satellite)
     return BothWays(*to_satellite, *to_ground)
 
 
 @torch.no_grad()
 def sinkhorn_neighbours(
-    ground: Tensor, satellite: Tensor, k_ground: int = 5, k_satellite: int = 5, *, temperature: float = 0.07,
-    rounds: int = 10, chunk_bytes: int = CHUNK_BYTES,
+    ground: Tensor, satellite: Tensor, k_ground: int = 5, k_satellite: int = 5, *,
+    temperature: float = 0.07, rounds: int = 10,
 ) -> BothWays:  # fmt: skip
     """Neighbours by entropic optimal transport (Cuturi 2013): every image of either view has as much to give away as another.
 
     The score is cos(x, y) - u(x) - v(y): T times the logarithm of the transport plan, u and v found by so many rounds of
     scaling its rows and its columns. As one view's images compete for the other's, hubs get a high price. One round of
-    columns alone is the inverted softmax. Arguments as in `search.both_ways`.
+    columns alone is the inverted softmax.
     """
-    u, v = ground.new_zeros(len(ground)), satellite.new_zeros(len(satellite))
+    v = satellite.new_zeros(len(satellite))
     for _ in range(rounds):
-        for ours, other, price, theirs in ((ground, satellite, u, v), (satellite, ground, v, u)):
-            price.fill_(-torch.inf)
-            pairs = _widened(ours, torch.ones_like(price)), _widened(other, -theirs)
-            for rows, _, score in blocks(*pairs, chunk_bytes):
-                price[rows] = torch.logaddexp(price[rows], (score / temperature).logsumexp(1))
-            price.mul_(temperature).sub_(temperature * math.log(len(other)))
-    x, y = _widened(ground, -u, torch.ones_like(u)), _widened(satellite, torch.ones_like(v), -v)
-    return both_ways(x, y, k_ground, k_satellite, chunk_bytes=chunk_bytes)
+        u = _log_mean_exp(_widened(ground, 1), _widened(satellite, -v), temperature)
+        v = _log_mean_exp(_widened(satellite, 1), _widened(ground, -u), temperature)
+    return both_ways(_widened(ground, -u, 1), _widened(satellite, 1, -v), k_ground, k_satellite)
 
 
 @torch.no_grad()
@@ -129,5 +113,15 @@ def aligned(ground: Tensor, satellite: Tensor, *, width: int = 64, rounds: int =
     return ground, satellite
 
 
-def _widened(embeddings: Tensor, *columns: Tensor) -> Tensor:
-    return torch.cat([embeddings, *(column[:, None] for column in columns)], 1)
+def _widened(embeddings: Tensor, *columns: Tensor | float) -> Tensor:
+    """(N, D) with columns more, of numbers (N,) or of one number."""
+    new = (torch.as_tensor(column).to(embeddings).expand(len(embeddings)) for column in columns)
+    return torch.column_stack([embeddings, *new])
+
+
+def _log_mean_exp(ours: Tensor, other: Tensor, temperature: float) -> Tensor:
+    """T log mean exp(x y / T) for each x of ours, (N, D), the mean over all y of the other view, (M, D); (N,)."""
+    total = ours.new_full((len(ours),), -torch.inf)
+    for rows, _, product in blocks(ours, other):
+        total[rows] = torch.logaddexp(total[rows], (product / temperature).logsumexp(1))
+    return temperature * (total - math.log(len(other)))

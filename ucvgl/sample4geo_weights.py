@@ -1,8 +1,8 @@
 """The checkpoints that the authors of Sample4Geo published (ICCV 2023), as a `TwoViewEncoder` and as safetensors.
 
-Theirs, of CVUSA, CVACT, VIGOR and University-1652 alike, are state dicts written by torch.save: a timm ConvNeXt-Base without
-classifier under the prefix 'model.', one for both views, and 'logit_scale', the logarithm of the similarities' factor. They
-are pickle streams, read by torch's restricted unpickler (weights_only=True), which makes tensors and runs nothing else.
+Theirs, of all four data sets, are state dicts written by torch.save: a timm ConvNeXt-Base without classifier under the prefix
+'model.', one for both views, and 'logit_scale', the logarithm of the similarities' factor. They are pickle streams, read by
+torch's restricted unpickler (weights_only=True), which makes tensors and runs nothing else.
 """
 
 import warnings
@@ -26,22 +26,18 @@ def convert_sample4geo(
     It has shared weights and its learned scale, on the CPU. The file is as published (.pth); names may begin with 'module.', as
     torch.nn.DataParallel writes them. The weights fit any (height, width); the settings record it: of CVUSA's and CVACT's
     ground images (140, 768), VIGOR's (384, 768), University-1652's drone images and all satellite images (384, 384).
-
-    Raises:
-        InputError: a target of another suffix; no such file, not a checkpoint, one with pickled code, of another form or another
-            network, or with NaN.
+    InputError: a target of another suffix; no checkpoint, or one with pickled code, of another network, or with NaN.
     """
-    target = Path(target)
-    if target.suffix != ".safetensors":
-        expected, todo = "a file name ending in .safetensors", "Name the file to write, not the one to read."
-        raise InputError(target, expected=expected, found=target.suffix or "none", todo=todo)
+    if Path(target).suffix != ".safetensors":
+        raise InputError(target, expected="a file name ending in .safetensors", found=Path(target).suffix or "none",
+                         todo="Name the file to write, not the one to read.")  # fmt: skip
     state = _read(Path(path))
     configs = [EncoderConfig(BACKBONE, pooling="head", image_px=size_px) for size_px in (ground_px, satellite_px)]
     model = two_view_encoder(*configs, shared=True, seed=0)
     own = {f"model.{name}": tensor for name, tensor in model.ground.backbone.state_dict().items()}
     own["logit_scale"] = model.log_scale
     fill(Path(path), own, state, "Give a checkpoint as the authors published it, as it was downloaded and unpacked.")
-    save_model(model, target)
+    save_model(model, Path(target))
     return model
 
 
@@ -51,20 +47,17 @@ def _read(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch says of strange files, the error below says as well
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the bytes of a strange file lead to
-        # not torch's own text, which tells how to run the file
-        raise InputError(
-            path, expected="a checkpoint of tensors alone, as torch.save writes it",
-            found="no such file" if not path.is_file() else f"{type(error).__name__}; nothing in it was run",
-            todo="Check the path. Do not load the file in another way unless you trust whoever made it.",
-        ) from error  # fmt: skip
+    except (
+        Exception
+    ) as error:  # torch raises whatever the bytes of a strange file lead to, and tells how to run the file
+        found = f"{type(error).__name__}; nothing in it was run" if path.is_file() else "no such file"
+        raise InputError(path, expected="a checkpoint of tensors alone, as torch.save writes it", found=found,
+                         todo="Check the path; load it in no other way unless you trust whoever made it.") from error  # fmt: skip
     if not (isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())):
         found = f"a dict with {', '.join(map(str, [*state][:3]))}" if isinstance(state, dict) else type(state).__name__
-        todo = "Give the weights alone, without optimiser and epoch: what model.state_dict() returns."
-        raise InputError(path, expected="a state dict, tensors by name", found=found, todo=todo)
-    wrong = [str(name) for name, value in state.items() if not torch.isfinite(value).all()]
-    if wrong:
+        raise InputError(path, expected="a state dict, tensors by name", found=found,
+                         todo="Give what model.state_dict() returns, without optimiser and epoch.")  # fmt: skip
+    if wrong := [str(name) for name, value in state.items() if not torch.isfinite(value).all()]:
         found = f"NaN or infinity in {len(wrong)} tensors, first {wrong[0]}"
-        todo = "The training diverged, or the file is damaged: take another."
-        raise InputError(path, expected="finite weights", found=found, todo=todo)
+        raise InputError(path, expected="finite weights", found=found, todo="Take another: it diverged or is damaged.")
     return {str(name).removeprefix("module."): value for name, value in state.items()}

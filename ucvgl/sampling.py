@@ -37,29 +37,21 @@ class NeighbourDraw:
     drawn: int = 32  # so many of the others join, drawn without replacement
 
     def __post_init__(self) -> None:
-        joining = self.nearest + self.drawn
-        check_fields(
-            self, "neighbour draw: ", "Give counts, and widen the range or let fewer join.",
-            *((name, isinstance(n, int) and n >= 0, "a whole number, 0 or more") for name, n in vars(self).items()),
-            ("range", joining <= self.range, f"nearest + drawn of at most the range, here at least {joining}"),
-        )  # fmt: skip
+        rules = [(name, isinstance(n, int) and n >= 0, "a whole number, 0 or more") for name, n in vars(self).items()]
+        rules.append(("range", self.nearest + self.drawn <= self.range, "at least nearest + drawn"))
+        check_fields(self, "neighbour draw: ", "Give counts, and widen the range or let fewer join.", *rules)
 
 
 def geographic_neighbours(positions: Positions | None, k: int) -> Tensor:
     """GPS sampling: the k nearest other places of each place, nearest first, equally near ones by the lower index.
 
-    On WGS84 distances are rounded at about a nanometre, so only places at one position count as equally near there. All P
-    positions must be known; k is 1 to P - 1. int32 (P, k), half the memory of int64; for items that share places:
-    `geographic_neighbours(...)[place]`.
+    int32 (P, k), half the memory of int64, k from 1 to P - 1; for items that share places: `geographic_neighbours(...)[place]`.
+    On WGS84 only places at one position count as equally near. InputError where positions are missing.
     """
-    if positions is None:
-        raise InputError("positions", expected="a position of each place", found="none",
-                         todo="Geographic sampling needs them: sample at random or by similarity instead.")  # fmt: skip
-    unknown = np.flatnonzero(~positions.known)
-    if len(unknown):
-        raise InputError(positions.where, expected="a position of each place",
-                         found=f"{len(unknown)} of {len(positions)} unknown, the first at index {unknown[0]}",
-                         todo="Complete them, leave those places out, or sample by similarity.")  # fmt: skip
+    if positions is None or not positions.known.all():
+        found = "none" if positions is None else f"{(~positions.known).sum()} of {len(positions)} unknown"
+        raise InputError("positions" if positions is None else positions.where, expected="a position of each place",
+                         found=found, todo="Complete them, or sample at random or by similarity.")  # fmt: skip
     _check_k(k, len(positions))
     tree = Neighbours(positions)
     out = torch.empty(len(positions), k, dtype=torch.int32)
@@ -90,23 +82,22 @@ def _nearest(tree: Neighbours, positions: Positions, own: np.ndarray, want: int)
 def similarity_neighbours(query: Tensor, reference: Tensor, k: int, *, place: Tensor | None = None) -> Tensor:
     """DSS: the k other places whose tiles are most similar to each item's ground image, the most similar first.
 
-    Streamed through `ucvgl.search.top_k`; equal similarities by the lower index. From (N, D) embeddings of the items' ground
-    images and (P, D) of the places' tiles, each once; `place` (N,) is left out of an item's list, None: item i is place i.
-    int32 (N, k) places, k at most P - 1, on the CPU, where batches are drawn.
+    From (N, D) embeddings of the items' ground images and (P, D) of the places' tiles, each once; `place` (N,) is left out
+    of an item's list, None: item i is place i. Equal similarities by the lower index; k at most P - 1. int32 (N, k), on the
+    CPU, where batches are drawn.
     """
     _check_k(k, len(reference))
     own = torch.arange(len(query)) if place is None else place.cpu()
     out = torch.empty(len(query), k, dtype=torch.int32)
-    for start in range(0, len(query), CHUNK):
-        rows = slice(start, start + CHUNK)
+    for rows in torch.arange(len(query)).split(CHUNK):
         out[rows] = without(top_k(query[rows], reference, k + 1)[1].cpu(), own[rows, None]).int()
     return out
 
 
 def without(lists: Tensor, places: Tensor) -> Tensor:
-    """Lists (Q, k + m), none with a place twice, without the m places that each is given to leave out; (Q, k).
+    """Lists (Q, k + m) without the m places that each is to leave out, its last entries where it lacks some of them; (Q, k).
 
-    places: (Q, m), an item's own place or its semi-positives, -1 for none; where a list lacks some, its last entries go.
+    places: (Q, m), an item's own place or its semi-positives, -1 for none.
     """
     left = (lists[:, :, None] != places[:, None]).all(2)
     k = lists.shape[1] - places.shape[1]
@@ -130,14 +121,9 @@ def neighbour_batches(
     drawn while its place is in the batch waits and comes back behind the others. What fills no batch at the end is
     dropped: N modulo `batch_size` items, or, where places are shared, items of fewer places than a batch holds.
 
-    Args:
-        neighbours: (N, L) int32 or int64, for each item the places near it, best first, none twice, L at least
-            `draw.range`; None: no neighbours join, batches are random.
-        batch_size: items in a batch, 128 in the paper; InputError for more than there are places.
-        generator: the source of every random number.
-        draw: how many neighbours join.
-        place: (N,) int, the place of each item; None: item i is place i.
-        places: how many there are, where neither lists nor `place` tell; a place without an item never joins.
+    neighbours: (N, L) int32 or int64, for each item the places near it, best first, none twice, L at least `draw.range`;
+    None: batches are random. batch_size: 128 in the paper; InputError for more than there are places. place: (N,) int, the
+    place of each item; None: item i is place i. places: how many there are, where neither lists nor `place` tell.
     """
     return batches_with_sources(neighbours, batch_size, generator, draw, place=place, places=places)[0]
 
@@ -149,35 +135,29 @@ def batches_with_sources(
     """`neighbour_batches`, and for each of its items the drawn item that brought it along, a drawn item itself; int64 (n,)."""
     if place is None:
         place = torch.arange(places if neighbours is None else len(neighbours))
-    of_item = place.cpu().numpy()
-    near = None if neighbours is None else neighbours.cpu().numpy()
+    of_item, near = place.cpu().numpy(), None if neighbours is None else neighbours.cpu().numpy()
     count, sizes = len(of_item), np.bincount(of_item, minlength=places or 0)  # items in all, and of each place
     have = np.count_nonzero(sizes)
     if not 1 <= batch_size <= have:
         raise InputError("batch size", expected=f"1 to {have}, the number of places", found=batch_size,
                          todo="Take smaller batches: no place may stand twice in one.")  # fmt: skip
     order = torch.randperm(count, generator=generator, device=generator.device).cpu().numpy()
-    pool = _Pool(order, of_item, sizes)
-    batches, sources, used = [], [], 0
-    brought = []  # items of each source, itself included
+    pool, batches, sources = _Pool(order, of_item, sizes), [], []
     while len(order):
         start = 0
         while start < len(order):
             # so many that about BLOCK of them are unused: only those are gathered for
-            end = start + BLOCK * count // max(1, count - used)
+            end = start + BLOCK * count // max(1, count - len(sources))
             block, start = pool.unused(order[start:end]), end
             joining = _candidates(block, near, draw, generator, pool.empty)
             for item, candidates in zip(block.tolist(), joining, strict=True):
-                if taken := pool.take(item, candidates, batch_size):
-                    sources.append(item)
-                    brought.append(taken)
-                    used += taken
-                    if len(pool.batch) == batch_size:
-                        batches.append(pool.close_batch())
+                sources += [item] * pool.take(item, candidates, batch_size)
+                if len(pool.batch) == batch_size:
+                    batches.append(pool.close_batch())
         order, pool.back = np.array(pool.back, np.int64), []
     items = np.concatenate(batches)
     assert np.bincount(items).max() == 1, "a place stands twice in a list of neighbours"
-    return torch.from_numpy(items), torch.from_numpy(np.repeat(sources, brought)[: len(items)])
+    return torch.from_numpy(items), torch.tensor(sources[: len(items)])
 
 
 def _candidates(
@@ -196,8 +176,8 @@ def _candidates(
 def _columns(count: int, draw: NeighbourDraw, generator: Generator) -> np.ndarray:
     """For each of `count` drawn items the entries of its list that join: the nearest, then some of the rest.
 
-    The rest is shuffled by sorting random numbers that carry their column in the lowest bits, so equal ones cannot occur
-    and the order does not depend on how the sort is done. int64 (count, nearest + drawn).
+    The rest is shuffled by sorting random numbers that carry their column in the lowest bits, so that none are equal.
+    int64 (count, nearest + drawn).
     """
     nearest = np.broadcast_to(np.arange(draw.nearest), (count, draw.nearest))
     rest = draw.range - draw.nearest
@@ -212,9 +192,8 @@ def _columns(count: int, draw: NeighbourDraw, generator: Generator) -> np.ndarra
 class _Pool:
     """The unused items of each place, and the places of the current batch.
 
-    A closed place is in the current batch, or has no item left. What the batch changes in its places is brought up to date
-    when it is full, for all of them together: until then they are closed. A place gives its items away in `order` (N,);
-    `of_item` (N,) is the place of each item, `sizes` (P,) the items of each place.
+    A closed place is in the current batch, or has no item left; it is brought up to date when the batch is full, all of them
+    together. A place gives its items away in `order` (N,); `of_item` (N,) is the place of each item, `sizes` (P,) their number.
     """
 
     def __init__(self, order: np.ndarray, of_item: np.ndarray, sizes: np.ndarray) -> None:
@@ -234,10 +213,7 @@ class _Pool:
         return items[~self.used[items]]
 
     def take(self, item: int, candidates: list[int], size: int) -> int:
-        """Take a drawn item, and one of each candidate place that is not closed, into a batch of `size`; how many.
-
-        0 if the item is used, or if its place is in the batch: then it waits.
-        """
+        """Take a drawn item, and one of each open candidate place, into a batch of `size`; how many, 0 if it has to wait."""
         closed, place = self.closed, self.place[item]
         if closed[place] or self.used[item]:
             if not self.empty[place]:
@@ -253,7 +229,7 @@ class _Pool:
     def close_batch(self) -> np.ndarray:
         """The items of the batch. Its places that have items left open again, and one that waits comes back from each.
 
-        One is enough, since a batch takes one of a place; so no item is looked at more often than its place is used.
+        One is enough, since a batch takes one of a place: so time stays linear.
         """
         places, self.batch = np.array(self.batch), []
         items = self.chosen[places]
@@ -265,12 +241,11 @@ class _Pool:
             while self.used[self.queue[self.next[place]]]:
                 self.next[place] += 1
             self.chosen[place] = self.queue[self.next[place]]
-            waiting = self.waiting.get(place)
-            while waiting:
-                item = waiting.pop()
-                if not self.used[item]:
-                    self.back.append(item)
-                    break
+            waiting = self.waiting.get(place, [])
+            while waiting and self.used[waiting[-1]]:
+                waiting.pop()
+            if waiting:
+                self.back.append(waiting.pop())
         return items
 
 
@@ -278,7 +253,7 @@ class _Pool:
 # VG-SSL (Xiao, Zhu, Loianno; WACV 2025), section 3; mining as in NetVLAD (Arandjelovic et al.; CVPR 2016). A query's positive
 # is the image within 10 m that is nearest to it for the networks as they are, mined again every epoch; images beyond 25 m
 # are negatives. Nearest by the Euclidean distance of what the loss compares, as published. Ours: places within 25 m of each
-# other are no negatives of each other in a batch either (`near_mask`), and a positive looks the way of its query (`same_way`).
+# other are no negatives in a batch either (`near_mask`), and a positive looks the way of its query (`same_way`).
 
 
 def same_way(query_deg: np.ndarray | None, database_deg: np.ndarray | None, pairs: Tensor) -> Tensor:
@@ -295,8 +270,7 @@ def same_way(query_deg: np.ndarray | None, database_deg: np.ndarray | None, pair
 def best_positives(query: Tensor, database: Tensor, pairs: Tensor) -> Tensor:
     """The nearest of each query's positives; of equals the one named first.
 
-    From (Q, D) and (M, D) embeddings and int64 (P, 2) rows of (query, database image), the images within 10 m, any number a
-    query; int64 (Q,), -1 for a query without any.
+    From (Q, D) and (M, D) embeddings and int64 (P, 2) rows of (query, image within 10 m); int64 (Q,), -1 without any.
     """
     parts = pairs.split(64 * QUERY_CHUNK)
     score = torch.cat([-(query[p[:, 0]] - database[p[:, 1]]).square().sum(1) for p in parts])  # (P,)
@@ -314,8 +288,8 @@ def hardest_negatives(
 ) -> Tensor:
     """The k images of a pool nearest to each query and more than `radius_m` away: int64 (Q, k), -1 where there are fewer.
 
-    From (Q, D) and (R, D) embeddings and (Q, 2) and (R, 2) metres east and north; the pool is the whole database ('full'
-    mining), or a random part of it ('partial'). The hardest first.
+    From (Q, D) and (R, D) embeddings and (Q, 2) and (R, 2) metres east and north, the hardest first; the pool is the whole
+    database ('full' mining), or a random part of it ('partial').
     """
     chunks = zip(query.split(QUERY_CHUNK), query_m.split(QUERY_CHUNK), strict=True)
     half = pool.square().sum(1) / 2  # |q - p|^2 = |q|^2 + 2 (|p|^2 / 2 - q p): the query's own length changes no order

@@ -1,8 +1,7 @@
 """Exact nearest neighbours by inner product, in blocks: the product of two sets is walked and never held whole.
 
 UCVGL, section 3.4, matches two views both ways; its code holds two dense N x N matrices. Among equal similarities (the same
-bits, which a matrix product may not give a duplicate image in another block) the lower index comes first. Sets and result
-lie on one device. Embeddings in half precision are multiplied in float32.
+bits) the lower index comes first. Sets and result lie on one device. Half precision is multiplied in float32.
 """
 
 from collections.abc import Iterator
@@ -40,8 +39,7 @@ def top_k(
 
     From (Q, D) and (R, D) embeddings and k, 1 to R: similarities (Q, k) and int64 gallery indices (Q, k). InputError:
     embeddings with NaN or infinity. A block has at most `chunk_bytes` of similarities. The engine 'faiss' (extra cpu or
-    gpu) searches its flat index, in float32 and as exactly; it rounds sums otherwise, so similarities closer than about
-    1e-6 may change places.
+    gpu) searches its flat index in float32; it rounds sums otherwise, so similarities within about 1e-6 may change places.
     """
     check_embeddings(query, gallery)
     if engine == "faiss":
@@ -56,10 +54,7 @@ def top_k(
 def both_ways(
     ground: Tensor, satellite: Tensor, k_ground: int, k_satellite: int, *, chunk_bytes: int = CHUNK_BYTES
 ) -> BothWays:
-    """`top_k` of ground (N, D) over satellite images (M, D) and of satellite over ground images, from one pass.
-
-    k_ground satellite images for each ground image, 1 to M; k_satellite ground images for each satellite image, 1 to N.
-    """
+    """`top_k` of ground (N, D) over satellite images (M, D), k_ground each, and the reverse, k_satellite, from one pass."""
     check_embeddings(ground, satellite)
     of_ground, of_satellite = _empty(ground, satellite, k_ground), _empty(satellite, ground, k_satellite)
     for rows, columns, product in blocks(ground, satellite, chunk_bytes):
@@ -73,8 +68,7 @@ def blocks(
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Walk the product of (Q, D) and (R, D): query rows, gallery rows and their (rows, columns) inner products.
 
-    Blocks are as large as the bytes allow, and about square, or with `tall` about so many queries high. For any query the
-    gallery's slices ascend, and for any gallery item the queries'.
+    Blocks are as large as the bytes allow, and about square, or with `tall` about so many queries high; slices ascend.
     """
     dtype = product_dtype(query, gallery)
     query, gallery = query.to(dtype), gallery.to(dtype)
@@ -83,10 +77,10 @@ def blocks(
     width = max(1, min(len(gallery), cells // height))
     height = cells // width  # more where the gallery is narrow
     for top in range(0, len(query), height):
-        some = query[top : top + height]
+        rows = slice(top, min(top + height, len(query)))
         for left in range(0, len(gallery), width):
-            passing = gallery[left : left + width]
-            yield slice(top, top + len(some)), slice(left, left + len(passing)), some @ passing.T
+            columns = slice(left, min(left + width, len(gallery)))
+            yield rows, columns, query[rows] @ gallery[columns].T
 
 
 def product_dtype(query: Tensor, gallery: Tensor) -> torch.dtype:
@@ -140,10 +134,9 @@ def _merge(best: Lists, rows: slice, block: Tensor, first: int) -> None:
     elif len(better) < len(score):
         block = block.index_select(0, better)
     found = _select(block, min(k, block.shape[1]))
-    candidates, where = _sorted(
-        torch.cat([score[better], block.gather(1, found)], 1), torch.cat([index[better], found + first], 1)
-    )
-    score[better], index[better] = candidates[:, :k], where[:, :k]
+    scores = torch.cat([score[better], block.gather(1, found)], 1)
+    scores, indices = _sorted(scores, torch.cat([index[better], found + first], 1))
+    score[better], index[better] = scores[:, :k], indices[:, :k]
 
 
 def _sorted(score: Tensor, index: Tensor) -> Lists:
@@ -157,13 +150,12 @@ def _select(block: Tensor, k: int) -> Tensor:
     """The columns of each row's k greatest values; of equals at the edge, the lower ones. int64 (rows, k) in any order."""
     width = block.shape[1]
     score, found = block.topk(min(k + 1, width), dim=1)
-    if width > k:
-        # topk promises no order among equals: where the k-th equals the next, choose again by index
-        tied = (score[:, k] == score[:, k - 1]).nonzero()[:, 0]
-        found = found[:, :k]
-        if len(tied):
-            some, edge = block[tied], score[tied, k - 1, None]
-            places = torch.arange(width, dtype=torch.int32, device=block.device)
-            key = torch.where(some > edge, width, torch.where(some == edge, -places, -width))
-            found[tied] = key.topk(k, dim=1).indices
+    # topk promises no order among equals: where the k-th equals the next, choose again by index
+    tied = (score[:, k - 1] == score[:, -1]).nonzero()[:, 0] if width > k else []
+    found = found[:, :k]
+    if len(tied):
+        some, edge = block[tied], score[tied, k - 1, None]
+        places = torch.arange(width, dtype=torch.int32, device=block.device)
+        key = torch.where(some > edge, width, torch.where(some == edge, -places, -width))
+        found[tied] = key.topk(k, dim=1).indices
     return found

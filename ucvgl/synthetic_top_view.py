@@ -2,7 +2,7 @@
 
 A top view is sharp up to the first wall, car or crown in each direction, smeared along the ray beyond it, and never quite
 centred, turned or scaled as its tile. Both can be put into a tile, without a label. Ours: UCVGL's CycleGAN goes from top views
-to tiles only, and small encoders trained from scratch then learn to recognise the smears, which no real tile has.
+to tiles only, and small encoders then learn to recognise the smears, which no real tile has.
 """
 
 import math
@@ -33,14 +33,14 @@ def horizon(count: int, size_px: int, settings: Occlusion, generator: Generator)
     Between 4 and `directions` sectors of equal angle, the first at a random azimuth; each is blocked at one distance.
     """
     x, y = _coordinates(size_px)
-    blocks = torch.randint(4, settings.directions + 1, (count,), generator=generator)
+    blocks = torch.randint(4, settings.directions + 1, (count, 1, 1), generator=generator)
     distance = torch.rand(count, settings.directions, generator=generator)
     distance = settings.nearest + distance * (settings.farthest - settings.nearest)
     free = torch.rand(count, settings.directions, generator=generator) < settings.open_share
     distance = torch.where(free, 2.0, distance)  # beyond the corners
     first = torch.rand(count, 1, 1, generator=generator)
     azimuth = (torch.atan2(x, -y) / (2 * math.pi) + first) % 1  # (count, S, S)
-    sector = (azimuth * blocks.view(-1, 1, 1)).long().clamp(max=settings.directions - 1)
+    sector = (azimuth * blocks).long().clamp(max=settings.directions - 1)
     return distance.gather(1, sector.flatten(1)).view(count, size_px, size_px)
 
 
@@ -60,8 +60,7 @@ def smear(images: Tensor, settings: Occlusion, generator: Generator) -> Tensor:
     painted = torch.rand(count, 1, 1, 1, generator=generator) * settings.wall
     darker = torch.rand(count, 1, 1, 1, generator=generator) * settings.shade
     beyond = (radius - seen).unsqueeze(1)  # (B, 1, S, S)
-    weight = (beyond > 0) * painted
-    shade = 1 - darker * beyond.clamp(0, 1)
+    weight, shade = (beyond > 0) * painted, 1 - darker * beyond.clamp(0, 1)
     return (out * (1 - weight).to(out) + (colour * weight * shade).to(out)).clamp(0, 1)
 
 

@@ -169,9 +169,9 @@ def test_bins_against_a_plain_split_of_the_sorted(seed, n, bins):
 def test_precision_at_a_threshold_leaves_unknown_ones_out():
     p, y = np.array([0.9, 0.8, 0.7, 0.2, 0.95]), np.array([1, 0, 1, 0, np.nan])
     found = metrics.claimed_and_true_precision(p, y, 0.7)
-    assert (found.placed, found.share) == (3, 0.75)
-    assert (found.claimed, found.true) == pytest.approx((0.8, 2 / 3))
-    assert metrics.claimed_and_true_precision(p, y, 0.99).placed == 0
+    assert (found["placed"], found["share"]) == (3, 0.75)
+    assert (found["claimed"], found["true"]) == pytest.approx((0.8, 2 / 3))
+    assert metrics.claimed_and_true_precision(p, y, 0.99)["placed"] == 0
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0.01, 1))

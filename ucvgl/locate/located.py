@@ -9,7 +9,6 @@ import sqlite3
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -166,7 +165,7 @@ def compare(table: pd.DataFrame, truth: Truth) -> dict[str, Any]:
     """How far off the places are, and whether their probabilities hold; pictures without a known position are left out.
 
     known: how many have one; recall, recall_5: the fraction placed within radius_m, or with one of the best five there;
-    calibration_error: expected, 0 to 1; half: the fields of `metrics.Precision` for the more probable half.
+    calibration_error: expected, 0 to 1; half: what `metrics.claimed_and_true_precision` gives for the more probable half.
     """
     error = errors_m(table, truth)
     known = ~np.isnan(error[:, 0])
@@ -177,5 +176,5 @@ def compare(table: pd.DataFrame, truth: Truth) -> dict[str, Any]:
         "known": int(known.sum()), "radius_m": RADIUS_M, "recall": float(right.mean()),
         "recall_5": float((error <= RADIUS_M).any(1).mean()), "median_error_m": median, "p90_error_m": high,
         "calibration_error": calibration_error(p, right),
-        "half": asdict(claimed_and_true_precision(p, right, threshold_for(p, 0.5))),
+        "half": claimed_and_true_precision(p, right, threshold_for(p, 0.5)),
     }  # fmt: skip

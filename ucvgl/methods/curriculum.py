@@ -172,7 +172,8 @@ def first_labels(model: TwoViewEncoder, data: Dataset, config: Curriculum) -> Ps
 def label_counts(labels: PseudoLabels, truth: Parts) -> dict[str, float]:
     """How many are labelled and right of them, and the same in percent: `labels` of all ground images, `correct` of those."""
     right, found = _correct(labels, truth) if labels.count else 0.0, labels.count
-    return {"found": found, "right": round(right * found), "labels": 100 * labels.coverage, "correct": 100 * right}
+    share = 100 * found / len(labels)
+    return {"found": found, "right": round(right * found), "labels": share, "correct": 100 * right}
 
 
 def _correct(labels: PseudoLabels, truth: Parts) -> float:

@@ -25,7 +25,7 @@ from ucvgl.errors import check_fields, one_of
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device, embed_all, trained
-from ucvgl.metrics import ranks_of, recall_at
+from ucvgl.metrics import places_of, recall_at
 from ucvgl.pseudo_labels import QUALITY_K, MiningRule
 from ucvgl.search import BothWays, both_ways
 from ucvgl.synthetic_top_view import Occlusion, synthetic_top_view
@@ -141,7 +141,7 @@ def evaluate(found: Descriptors, positives: Positives) -> dict[str, float]:
     """Recall at 1, 5, 10 and 1 % of the gallery, in percent, over ground images whose tile is known."""
     best = positives.best()
     known = (best >= 0).nonzero()[:, 0]
-    ranks = ranks_of(found.ground[known], found.satellite, best[known])
+    ranks = places_of(found.ground, found.satellite, torch.stack([known, best[known]], 1)).first
     one_percent = max(1, len(found.satellite) // 100)
     return recall_at(ranks, KS) | {"r_at_1_percent": recall_at(ranks, (one_percent,))[f"r_at_{one_percent}"]}
 
