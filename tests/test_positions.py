@@ -7,16 +7,7 @@ from hypothesis import strategies as st
 
 from ucvgl.data.folders import looks_swapped
 from ucvgl.errors import InputError
-from ucvgl.positions import (
-    Metres,
-    Neighbours,
-    Positions,
-    Wgs84,
-    distances,
-    from_metres,
-    haversine,
-    to_metres,
-)
+from ucvgl.positions import Metres, Neighbours, Positions, Wgs84, distances, from_metres, haversine, to_metres
 
 
 def wgs84(*rows):
@@ -30,9 +21,7 @@ def test_haversine_of_known_city_pairs():
     # Williams, "Aviation Formulary": LAX (33 57 N, 118 24 W) to JFK (40 38 N, 73 47 W) is 0.623585 rad, 2144 nautical miles
     radians = haversine(np.array([33 + 57 / 60, -118.4]), np.array([40 + 38 / 60, -(73 + 47 / 60)])) / 6_371_008.8
     assert radians == pytest.approx(0.623585, abs=2e-6)
-    # antipodes and the same point
-    assert haversine(np.array([0.0, 0.0]), np.array([0.0, 180.0])) == pytest.approx(np.pi * 6_371_008.8)
-    assert haversine(np.array([[52.0, 4.0]]), np.array([[52.0, 4.0]]))[0] == 0
+    assert haversine(np.array([0.0, 0.0]), np.array([0.0, 180.0])) == pytest.approx(np.pi * 6_371_008.8)  # antipodes
 
 
 def test_transverse_mercator_keeps_the_geodesic_of_flinders_peak_and_buninyong():
@@ -77,24 +66,24 @@ def test_neighbours_equal_the_brute_force(frame):
     assert np.take_along_axis(dense, indices, 1) == pytest.approx(metres, abs=1e-6)
 
 
-def test_neighbours_over_the_date_line_and_at_the_pole():
-    p = wgs84((0, 179.9999), (0, -179.9999), (89.9999, 0), (89.9999, 180))
+def test_neighbours_over_the_date_line_and_at_the_pole_but_never_where_unknown():
+    p = wgs84((0, 179.9999), (0, -179.9999), (np.nan, np.nan), (89.9999, 0), (89.9999, 180))
     offsets, found = Neighbours(p).within(p, 30.0)
-    assert [sorted(found[offsets[i] : offsets[i + 1]]) for i in range(4)] == [[0, 1], [0, 1], [2, 3], [2, 3]]
+    assert [sorted(found[offsets[i] : offsets[i + 1]]) for i in range(5)] == [[0, 1], [0, 1], [], [3, 4], [3, 4]]
+    with pytest.raises(InputError, match="known positions"):
+        Neighbours(wgs84((np.nan, np.nan)))
 
 
-def test_unknown_positions_are_never_found():
-    p = Positions(np.array([[0, 0], [np.nan, np.nan], [1, 0]]), Metres("test"))
-    offsets, found = Neighbours(p).within(p, 5)
-    assert offsets.tolist() == [0, 2, 2, 4]
-    assert set(found) == {0, 2}
-    with pytest.raises(InputError):
-        Neighbours(Positions(np.full((2, 2), np.nan), Metres("test")))
-
-
-def test_swapped_columns_are_recognised():
-    with pytest.raises(InputError, match="look swapped"):
-        wgs84((-122.3, 47.6))
+def test_wrong_degrees_and_swapped_columns_are_recognised():
+    for row, message in (
+        ((-122.3, 47.6), "row 1.*look swapped"),
+        ((60, 190), "60, 190"),
+        ((60, np.nan), "found 60, nan"),
+    ):
+        with pytest.raises(InputError, match=message):
+            wgs84(row)
+    with pytest.raises(InputError, match="two finite numbers, found inf, 0"):
+        Positions(np.array([[np.inf, 0]]), Metres("test"))
     helsinki = wgs84((60.17, 24.94), (60.18, 24.95))
     assert looks_swapped(wgs84((24.94, 60.17)), helsinki)
     assert not looks_swapped(wgs84((60.2, 24.9)), helsinki)

@@ -10,13 +10,7 @@ from torch.nn.functional import normalize
 from ucvgl import sampling
 from ucvgl.errors import InputError
 from ucvgl.positions import Metres, Positions, Wgs84, haversine
-from ucvgl.sampling import (
-    NeighbourDraw,
-    batches_with_sources,
-    geographic_neighbours,
-    neighbour_batches,
-    similarity_neighbours,
-)
+from ucvgl.sampling import NeighbourDraw, geographic_neighbours, neighbour_batches, similarity_neighbours
 
 
 def seeded(seed):
@@ -57,15 +51,16 @@ def test_geographic_neighbours_in_degrees_are_those_of_the_haversine():
 
 
 def test_missing_positions_and_too_many_neighbours():
-    with pytest.raises(InputError, match=r"positions: expected a position of each place, found none"):
-        geographic_neighbours(None, 3)
     values = np.arange(10.0).reshape(5, 2)
+    whole = Positions(values.copy(), Metres("grid"))
     values[[2, 4]] = np.nan
-    with pytest.raises(InputError, match=r"2 of 5 unknown, the first at index 2"):
-        geographic_neighbours(Positions(values, Metres("grid")), 3)
-    for k in (0, 5):
-        with pytest.raises(InputError, match=r"k: expected 1 to 4, the other places of 5"):
-            geographic_neighbours(Positions(np.arange(10.0).reshape(5, 2), Metres("grid")), k)
+    for positions, k, message in (
+        (None, 3, "positions: expected a position of each place, found none"),
+        (Positions(values, Metres("grid")), 3, "2 of 5 unknown"),
+        (whole, 5, "k: expected 1 to 4, the other places of 5"),
+    ):
+        with pytest.raises(InputError, match=message):
+            geographic_neighbours(positions, k)
 
 
 @given(st.integers(2, 25), st.integers(0, 30), st.integers(1, 9), st.data())
@@ -85,69 +80,46 @@ def test_similarity_neighbours_are_a_full_sort_without_the_own_place(places, ite
         assert found[i].tolist() == [j for _, j in sorted((-s, j) for j, s in enumerate(row)) if j != own[i]][:k]
 
 
-@given(st.integers(1, 6), st.integers(0, 4), st.integers(1, 5), st.integers(0, 10**6))
-def test_lists_without_some_places_are_what_a_loop_leaves(rows, leave, k, seed):
-    rng = np.random.default_rng(seed)
-    lists = torch.stack([torch.from_numpy(rng.permutation(12)[: k + leave]) for _ in range(rows)])
-    out = torch.from_numpy(rng.integers(-1, 12, (rows, leave)))
-    found = sampling.without(lists, out)
-    assert found.tolist() == [
-        [x for x in row if x not in away][:k] for row, away in zip(lists.tolist(), out.tolist(), strict=True)
-    ]
-
-
 def naive(order, lists, chosen, batch_size, place):
     """The procedure with lists and sets, one item and one neighbour at a time; `chosen` are the entries that join."""
-    pool, used, done, batch, sources, waiting = list(order), set(), [], [], [], {}
-    places_in = set()
-    returning = []
+    pool, back, waiting = list(order), [], {}
+    used, done, batch, sources = set(), [], [], []
     while pool:
         item = pool.pop(0)
-        if item not in used and place[item] in places_in:
+        there = {place[i] for i in batch}
+        if item not in used and place[item] in there:
             waiting.setdefault(place[item], []).append(item)
         elif item not in used:
             joined = [item]
-            seen = {place[item]}
-            for column in chosen.get(item, []):
-                near = lists[item][column]
+            for near in (lists[item][column] for column in chosen.get(item, [])):
                 unused = [i for i in order if place[i] == near and i not in used]
-                if near not in places_in and near not in seen and unused:
+                if near not in there | {place[i] for i in joined} and unused:
                     joined.append(unused[0])
-                    seen.add(near)
             joined = joined[: batch_size - len(batch)]
-            batch += joined
-            sources += [item] * len(joined)
+            batch, sources = batch + joined, sources + [item] * len(joined)
             used.update(joined)
-            places_in = {place[i] for i in batch}
             if len(batch) == batch_size:
-                done += batch
                 for i in batch:
                     unused = [w for w in waiting.get(place[i], []) if w not in used]
-                    if unused:
-                        returning.append(unused.pop())
-                    waiting[place[i]] = unused
-                batch, places_in = [], set()
+                    back += unused[-1:]
+                    waiting[place[i]] = unused[:-1]
+                done, batch = done + batch, []
         if not pool:
-            pool, returning = returning, []
+            pool, back = back, []
     return done, sources[: len(done)]
 
 
 @pytest.fixture
 def chosen(monkeypatch):
     """Fills with the entries of its list that were drawn for each item, as the batches are made."""
-    entries, last = {}, []
-    columns, candidates = sampling._columns, sampling._candidates
+    entries, last, columns, candidates = {}, [], sampling._columns, sampling._candidates
 
-    def columns_kept(*args):
-        last.append(columns(*args))
-        return last[-1]
-
-    def candidates_kept(block, near, *args):
-        found = candidates(block, near, *args)
+    def candidates_kept(block, *args):
+        found = candidates(block, *args)
         entries.update(zip(block.tolist(), last[-1].tolist(), strict=True))
         return found
 
-    monkeypatch.setattr(sampling, "_columns", columns_kept)
+    monkeypatch.setattr(sampling, "_columns", lambda *args: last.append(columns(*args)) or last[-1])
     monkeypatch.setattr(sampling, "_candidates", candidates_kept)
     return entries
 
@@ -156,18 +128,16 @@ def chosen(monkeypatch):
 @pytest.mark.parametrize("seed", range(6))
 def test_batches_are_those_of_the_naive_walk(chosen, monkeypatch, block, seed):
     monkeypatch.setattr(sampling, "BLOCK", block)
-    items = 30 + 3 * seed
-    shared = seed % 3 > 0
+    items, shared = 30 + 3 * seed, seed % 3 > 0
     places = 12 + seed if shared else items
     place = torch.randint(places, (items,), generator=seeded(seed)) if shared else torch.arange(items)
     batch_size = [1, 4, 7, 11][seed % 4]
     lists = random_lists(items, places, place.tolist(), 8, seed)
     draw = NeighbourDraw(range=8, nearest=seed % 4, drawn=4)
     extra = {"place": place, "places": places} if shared else {}
-    found, sources = batches_with_sources(lists, batch_size, seeded(seed), draw, **extra)
+    found, sources = sampling.batches_with_sources(lists, batch_size, seeded(seed), draw, **extra)
     order = torch.randperm(items, generator=seeded(seed)).tolist()
     expected = naive(order, lists.tolist(), chosen, batch_size, place.tolist())
-    assert len(found) > 0
     assert (found.tolist(), sources.tolist()) == expected
 
 
@@ -197,52 +167,33 @@ def test_a_batch_of_more_places_than_there_are_and_a_list_that_repeats_one():
 
 
 def scene(seed, queries=9, images=20, spread=60.0):
-    rng = torch.Generator().manual_seed(seed)
-    embed = [normalize(torch.randn(n, 4, generator=rng), dim=1) for n in (queries, images)]
-    metres = [spread * torch.rand(n, 2, generator=rng, dtype=torch.float64) for n in (queries, images)]
-    return *embed, *metres
-
-
-def loop_near(a, b, radius):
-    return [[float((p - q).norm()) <= radius for q in b] for p in a]
-
-
-def pairs_within(query_m, database_m, radius):
-    near = loop_near(query_m, database_m, radius)
-    rows = [(i, j) for i, row in enumerate(near) for j, hit in enumerate(row) if hit]
-    return torch.tensor(rows, dtype=torch.int64).reshape(-1, 2)
+    rng = seeded(seed)
+    query, pool = (normalize(torch.randn(n, 4, generator=rng), dim=1) for n in (queries, images))
+    query_m, pool_m = (spread * torch.rand(n, 2, generator=rng, dtype=torch.float64) for n in (queries, images))
+    return query, pool, query_m, pool_m, [[float((p - q).norm()) for q in pool_m] for p in query_m]
 
 
 @given(st.integers(0, 2**16))
 def test_best_positive_by_loop(seed):
-    query, database, query_m, database_m = scene(seed)
-    pairs = pairs_within(query_m, database_m, 15.0)
-    found = sampling.best_positives(
-        query, database, pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))]
-    )
+    query, database, *_, away = scene(seed)
+    pairs = torch.tensor([(i, j) for i, row in enumerate(away) for j, m in enumerate(row) if m <= 15] or [(0, 0)])
+    found = sampling.best_positives(query, database, pairs[torch.randperm(len(pairs), generator=seeded(seed))])
     for i, best in enumerate(found.tolist()):
         near = pairs[pairs[:, 0] == i, 1].tolist()
-        if not near:
-            assert best == -1
-            continue
-        assert best in near
-        assert float(query[i] @ database[best]) == pytest.approx(max(float(query[i] @ database[j]) for j in near))
+        assert best == max(near, key=lambda j: float(query[i] @ database[j]), default=-1)
 
 
 @given(st.integers(0, 2**16), st.integers(1, 25))
 def test_hardest_negatives_by_full_sort(seed, k):
-    query, pool, query_m, pool_m = scene(seed)
+    query, pool, query_m, pool_m, away = scene(seed)
     found = sampling.hardest_negatives(query, pool, query_m, pool_m, k)
-    assert found.shape == (9, k)
-    near = loop_near(query_m, pool_m, 25.0)
     for i, row in enumerate(found.tolist()):
-        far = sorted((j for j in range(20) if not near[i][j]), key=lambda j: -float(query[i] @ pool[j]))[:k]
-        assert [j for j in row if j >= 0] == far
-        assert row[len(far) :] == [-1] * (k - len(far))
+        far = sorted((j for j in range(20) if away[i][j] > 25), key=lambda j: -float(query[i] @ pool[j]))[:k]
+        assert row == far + [-1] * (k - len(far))
 
 
 def test_near_keeps_metres_at_utm_coordinates():
-    """A radius decided to a centimetre at coordinates of five million metres, given as float32 would not hold it."""
+    """A radius decided to a centimetre at coordinates of five million metres, which float32 would not hold."""
     place = torch.tensor([[500_000.0, 5_400_000.0]], dtype=torch.float64)
     others = place + torch.tensor([[25.0, 0.0], [25.01, 0.0], [0.0, -24.99]], dtype=torch.float64)
     assert sampling.near_mask(place, others).tolist() == [[True, False, True]]

@@ -202,12 +202,10 @@ def augment(
 def _recolour_and_blur(images: Tensor, colour: Tensor, grey: Tensor, blurred: Tensor, sharpened: Tensor) -> Tensor:
     """Change the colours of float (B, 3, H, W) in 0..1, and blur some; of those sharpen some instead."""
     images = recolour(images, colour, grey)
-    rows = blurred.nonzero()[:, 0].to(images.device)
-    if len(rows):
-        sharp = images[rows]
-        soft = blur3(sharp)
-        sharpened = sharpened.to(images.device)[rows].view(-1, 1, 1, 1)
-        images[rows] = torch.where(sharpened, (2 * sharp - soft).clamp_(0, 1), soft)
+    if blurred.any():
+        rows, sharpened = blurred.nonzero()[:, 0].to(images.device), sharpened[blurred].view(-1, 1, 1, 1)
+        sharp, soft = images[rows], blur3(images[rows])
+        images[rows] = torch.where(sharpened.to(images.device), (2 * sharp - soft).clamp_(0, 1), soft)
     return images
 
 

@@ -59,11 +59,6 @@ class TopView:
         return cls(size_px, fov_deg, camera_height_m, **attitude)
 
     @property
-    def focal_px(self) -> float:
-        """Distance of the image plane, in pixels."""
-        return focal_px(self.size_px, self.fov_deg)
-
-    @property
     def span_m(self) -> float:
         """Ground shown across the side, in metres: 2 h tan(fov/2)."""
         return 2 * self.camera_height_m * math.tan(math.radians(self.fov_deg) / 2)
@@ -125,8 +120,8 @@ def ray_to_panorama(ray: Tensor, height_px: int) -> Tensor:
 def top_view_pixel_to_ray(pixel: Tensor, settings: TopView) -> Tensor:
     """Top-view pixels (..., 2) to rays (..., 3) in the world frame, all a focal length deep."""
     column, row = pixel.unbind(-1)
-    centre = (settings.size_px - 1) / 2
-    return torch.stack([column - centre, centre - row, torch.full_like(row, -settings.focal_px)], -1)
+    centre, focal = (settings.size_px - 1) / 2, focal_px(settings.size_px, settings.fov_deg)
+    return torch.stack([column - centre, centre - row, torch.full_like(row, -focal)], -1)
 
 
 def ray_to_ground(ray: Tensor, camera_height_m: float) -> Tensor:
@@ -244,8 +239,8 @@ def photo_top_view(photo: Tensor, photo_fov_deg: float, settings: TopView, headi
 def polar_view(tile: Tensor, height_px: int, width_px: int) -> Tensor:
     """A north-up tile unrolled around its centre (SAFA, section 3.1): (B, C, S, S) -> (B, C, height_px, width_px).
 
-    Columns are azimuths as in the panorama, centre column north; row i lies at radius S/2 * (1 - (i + 0.5) /
-    height_px), from the inscribed circle down to the centre, so the tile's corners are left out.
+    Columns are azimuths as in the panorama; row i lies at radius S/2 * (1 - (i + 0.5) / height_px), from the inscribed circle
+    down to the centre: the tile's corners are left out.
     """
     ground = polar_pixel_to_ground(pixel_grid(height_px, width_px), height_px, width_px, 1.0)  # a span of 1 cancels out
     return _sample(tile, ground_to_tile_pixel(ground, tile.shape[-1], 1.0)[None])
@@ -258,7 +253,6 @@ def _turned(ray: Tensor, turn: Tensor) -> Tensor:
 
 
 def _float_of(images: Tensor) -> torch.dtype:
-    """What images are sampled in: float64 for float64, float32 for all else."""
     return torch.float64 if images.dtype == torch.float64 else torch.float32
 
 

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ucvgl.search import check_embeddings, product_dtype
+from ucvgl.search import CHUNK_BYTES, check_embeddings, product_dtype
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CHUNK_BYTES = 64 << 20  # of similarities held at a time: whole rows of the gallery, one at least
 CELLS = 1 << 20  # similarities counted together: they stay in the processor's cache
 
 

@@ -75,10 +75,7 @@ class Positions:
 
 
 def haversine(a_deg: np.ndarray, b_deg: np.ndarray) -> np.ndarray:
-    """Great-circle distance in metres between latitudes and longitudes in degrees, (..., 2) and (..., 2) -> (...).
-
-    On the sphere of radius 6,371,008.8 m; the ellipsoid differs by at most about 0.6 %.
-    """
+    """Great-circle distance in metres between degrees (..., 2) and (..., 2) -> (...); the ellipsoid's differs by 0.6 % at most."""
     a, b = np.radians(np.asarray(a_deg, np.float64)), np.radians(np.asarray(b_deg, np.float64))
     sines = np.sin((b - a) / 2) ** 2
     h = sines[..., 0] + np.cos(a[..., 0]) * np.cos(b[..., 0]) * sines[..., 1]
@@ -98,10 +95,9 @@ def _check_frame(positions: Positions, frame: Wgs84 | Metres) -> None:
 
 
 def to_metres(positions: Positions, origin: tuple[float, float]) -> Positions:
-    """WGS84 to metres east and north of an origin, by a transverse Mercator projection of scale 1 at its meridian.
+    """WGS84 to metres east and north of an origin in degrees, by a transverse Mercator projection of scale 1 at its meridian.
 
-    The projection's own scale remains, 1 + x^2 / (2 R^2) at x metres east: 0.003 % at 50 km, 0.012 % at 100 km. Unknown
-    positions stay unknown; the origin is latitude and longitude in degrees.
+    The projection's own scale remains, 1 + x^2 / (2 R^2) at x metres east: 0.003 % at 50 km. Unknown ones stay unknown.
     """
     _check_frame(positions, Wgs84())
     lat, lon = positions.values.T

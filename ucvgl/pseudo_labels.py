@@ -35,12 +35,10 @@ class MiningRule:
     keep: float | None = None
 
     def __post_init__(self) -> None:
-        check_fields(
-            self, "mining rule: ", "UCVGL's on CVUSA are 0.05, 1 and None.",
-            ("threshold", 0 <= self.threshold < math.inf, "a cosine, 0 or more"),
-            ("share", self.share >= 1, "a whole number, 1 or more"),
-            ("keep", self.keep is None or 0 <= self.keep <= 1, "a fraction, 0 to 1"),
-        )  # fmt: skip
+        threshold = "threshold", 0 <= self.threshold < math.inf, "a cosine, 0 or more"
+        share = "share", self.share >= 1, "a whole number, 1 or more"
+        keep = "keep", self.keep is None or 0 <= self.keep <= 1, "a fraction, 0 to 1"
+        check_fields(self, "mining rule: ", "UCVGL's on CVUSA are 0.05, 1 and None.", threshold, share, keep)
 
     def at(self, epoch: float, epochs: float) -> "MiningRule":
         """The rule at an epoch of the curriculum: the threshold falls to 0, and `keep` grows to 1 at the same pace."""
@@ -110,7 +108,6 @@ def given_subset(best: Tensor, ratio: float, *, seed: int | None) -> Tensor:
     `best` (N,) int64 is the right satellite image of each ground image, -1 where unknown. The seed draws the subset, a
     greater ratio containing a smaller one; without it the first in file order are given, as in the paper.
     """
-    best = torch.as_tensor(best)
     known = (best >= 0).nonzero()[:, 0]
     if seed is not None:
         known = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))]
@@ -156,9 +153,8 @@ def epoch_items(labels: PseudoLabels, satellites: int, generator: Generator, *, 
     matched = satellite >= 0
     ground = matched.nonzero()[:, 0]
     if not len(ground):
-        found = f"no pseudo-label for {len(labels)} images"
-        todo = "Lower the threshold, raise `keep` or `share`, give some labels, or pretrain the encoders for longer."
-        raise NoPseudoLabels("training pairs", expected="at least one pseudo-label", found=found, todo=todo)
+        raise NoPseudoLabels("training pairs", expected="a pseudo-label", found=f"none for {len(labels)} images",
+                             todo="Lower the threshold, raise `keep`, give labels, or pretrain for longer.")  # fmt: skip
     if len(ground) < few * len(labels):
         passes = len(labels) // (len(ground) + 1) + 1
         first, second = _shuffled(ground, generator).tensor_split(2)

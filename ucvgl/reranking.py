@@ -2,9 +2,8 @@
 
 Nearest neighbours in many dimensions have hubs: a few images near to everything, which take the labels of others. Three known
 remedies (CSLS, inverted softmax, Sinkhorn assignment) correct an image's score by a number of its own, which an inner product
-does by itself if every embedding gets a column or two more: [2x, -r(x), 1] . [y, 1, -r(y)]; N x M numbers are never held.
-`agreeing` asks a label's neighbours instead, and `aligned` begins without any training. Embeddings should be of unit length
-and in float32 or better.
+does by itself if every embedding gets a column or two more: [2x, -r(x), 1] . [y, 1, -r(y)]. `agreeing` asks a label's
+neighbours instead, and `aligned` begins without any training. Embeddings are of unit length, in float32 or better.
 """
 
 import math

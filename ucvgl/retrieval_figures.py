@@ -1,21 +1,15 @@
-"""Figures of retrieval that several notebooks draw: what is retrieved, where labels lie, the tiles of a batch.
+"""Figures that notebooks 03 and 04 share: what is retrieved, and where labels lie."""
 
-Each takes plain tensors and returns a matplotlib figure. Right and wrong have one colour each throughout.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ucvgl.lab.plots import PALETTE, RIGHT_COLOUR, WIDTH_IN, WRONG_COLOUR, framed, montage, sheet, strip
+from ucvgl.lab.plots import RIGHT_COLOUR, WIDTH_IN, WRONG_COLOUR, framed, sheet
 
 RIGHT, WRONG, UNLABELLED = 1, 0, -1  # the status of a match on `match_map`
-SHOWN = 10  # tiles a row: eleven inches hold no more that can still be told apart
-FRAME_COLOUR = PALETTE[4]  # of a drawn place
 
 
 def retrieval_rows(
@@ -56,17 +50,3 @@ def match_map(
         axes.set(title=title, xlabel="metres east", ylabel="metres north", aspect="equal")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
-
-
-def batch_pictures(tiles_by_sampler: Mapping[str, Sequence[Tensor]], marks: Mapping[str, Sequence[bool]]) -> Figure:
-    """A row a sampler: the first tiles of one of its batches, drawn places framed, those that joined them unframed.
-
-    tiles_by_sampler: sampler -> tiles (3, S, S), a drawn place first and behind it those that joined it; the first SHOWN
-    are shown. marks: sampler -> for each tile whether it was drawn.
-    """
-    columns, pictures = min(SHOWN, max(map(len, tiles_by_sampler.values()))), []
-    for name, tiles in tiles_by_sampler.items():
-        drawn = zip(tiles[:columns], marks[name][:columns], strict=True)
-        row = [strip([tile], FRAME_COLOUR if mark else "") for tile, mark in drawn]
-        pictures += row + [torch.full_like(row[0], 255)] * (columns - len(row))
-    return montage(pictures, [""] * len(pictures), columns=columns, row_labels=list(tiles_by_sampler))

@@ -118,8 +118,7 @@ def neighbour_batches(
 
     Items are drawn in random order. After each drawn item come the nearest places of its list, then those drawn from the
     rest, each with one unused item of its own (the first in the random order), as long as the batch has room. An item
-    drawn while its place is in the batch waits and comes back behind the others. What fills no batch at the end is
-    dropped: N modulo `batch_size` items, or, where places are shared, items of fewer places than a batch holds.
+    drawn while its place is in the batch waits and comes back behind the others. What fills no batch at the end is dropped.
 
     neighbours: (N, L) int32 or int64, for each item the places near it, best first, none twice, L at least `draw.range`;
     None: batches are random. batch_size: 128 in the paper; InputError for more than there are places. place: (N,) int, the
@@ -229,7 +228,7 @@ class _Pool:
     def close_batch(self) -> np.ndarray:
         """The items of the batch. Its places that have items left open again, and one that waits comes back from each.
 
-        One is enough, since a batch takes one of a place: so time stays linear.
+        One is enough, since a batch takes one of a place: time stays linear.
         """
         places, self.batch = np.array(self.batch), []
         items = self.chosen[places]
@@ -257,10 +256,7 @@ class _Pool:
 
 
 def same_way(query_deg: np.ndarray | None, database_deg: np.ndarray | None, pairs: Tensor) -> Tensor:
-    """Bool (P,): which of int64 (P, 2) pairs look the same way, within 45 degrees; all of whom a heading is not known.
-
-    query_deg, database_deg: (Q,) and (M,) headings clockwise from north, NaN where unknown, or None.
-    """
+    """Bool (P,): which of int64 (P, 2) pairs look the same way, within 45 degrees; (Q,) and (M,) headings, NaN or None: all."""
     if query_deg is None or database_deg is None:
         return torch.ones(len(pairs), dtype=torch.bool)
     apart = query_deg[pairs[:, 0]] - database_deg[pairs[:, 1]]
@@ -283,24 +279,20 @@ def best_positives(query: Tensor, database: Tensor, pairs: Tensor) -> Tensor:
     return best
 
 
-def hardest_negatives(
-    query: Tensor, pool: Tensor, query_m: Tensor, pool_m: Tensor, k: int, *, radius_m: float = NEGATIVE_M
-) -> Tensor:
-    """The k images of a pool nearest to each query and more than `radius_m` away: int64 (Q, k), -1 where there are fewer.
+def hardest_negatives(query: Tensor, pool: Tensor, query_m: Tensor, pool_m: Tensor, k: int) -> Tensor:
+    """The k images of a pool nearest to each query and more than 25 m away: int64 (Q, k), -1 where there are fewer.
 
     From (Q, D) and (R, D) embeddings and (Q, 2) and (R, 2) metres east and north, the hardest first; the pool is the whole
     database ('full' mining), or a random part of it ('partial').
     """
     chunks = zip(query.split(QUERY_CHUNK), query_m.split(QUERY_CHUNK), strict=True)
     half = pool.square().sum(1) / 2  # |q - p|^2 = |q|^2 + 2 (|p|^2 / 2 - q p): the query's own length changes no order
-    return torch.cat([_far(rows @ pool.T - half, near_mask(rows_m, pool_m, radius_m), k) for rows, rows_m in chunks])
+    return torch.cat([_far(rows @ pool.T - half, near_mask(rows_m, pool_m), k) for rows, rows_m in chunks])
 
 
-def random_negatives(
-    query_m: Tensor, database_m: Tensor, k: int, generator: Generator, *, radius_m: float = NEGATIVE_M
-) -> Tensor:
-    """k distinct random images that lie more than `radius_m` from each query; arguments and result of `hardest_negatives`."""
-    near = (near_mask(rows_m, database_m, radius_m) for rows_m in query_m.split(QUERY_CHUNK))
+def random_negatives(query_m: Tensor, database_m: Tensor, k: int, generator: Generator) -> Tensor:
+    """k distinct random images that lie more than 25 m from each query; arguments and result of `hardest_negatives`."""
+    near = (near_mask(rows_m, database_m) for rows_m in query_m.split(QUERY_CHUNK))
     return torch.cat([_far(torch.rand(mask.shape, generator=generator), mask, k) for mask in near])
 
 
@@ -310,7 +302,7 @@ def _far(score: Tensor, near: Tensor, k: int) -> Tensor:
     return F.pad(index.masked_fill(highest == -torch.inf, -1), (0, k - index.shape[1]), value=-1)
 
 
-def near_mask(first_m: Tensor, second_m: Tensor, radius_m: float = NEGATIVE_M) -> Tensor:
-    """Which places lie within `radius_m` of each other: (A, 2) and (B, 2) metres -> bool (A, B)."""
+def near_mask(first_m: Tensor, second_m: Tensor) -> Tensor:
+    """Which places lie within 25 m of each other: (A, 2) and (B, 2) metres -> bool (A, B)."""
     # differences, not a matrix product: that would lose metres at coordinates of a million
-    return (first_m[:, None].double() - second_m[None].double()).square().sum(2) <= radius_m**2
+    return (first_m[:, None].double() - second_m[None].double()).square().sum(2) <= NEGATIVE_M**2
