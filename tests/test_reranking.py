@@ -1,9 +1,12 @@
 """Re-scored neighbours against dense versions of the published formulas; hubs; memory."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from ucvgl import reranking, search
 from ucvgl.pseudo_labels import PseudoLabels
 from ucvgl.reranking import agreeing, aligned, csls_neighbours, inverted_softmax_neighbours, sinkhorn_neighbours
 from ucvgl.search import both_ways
@@ -11,11 +14,17 @@ from ucvgl.search import both_ways
 ALL = (csls_neighbours, inverted_softmax_neighbours, sinkhorn_neighbours)
 
 
-def views(n, m, width=6, seed=0, noise=0.4, dtype=torch.float64):
+@pytest.fixture(params=[64, 1 << 20])
+def chunks(request, monkeypatch):
+    """Blocks of so many bytes."""
+    monkeypatch.setattr(reranking, "blocks", partial(search.blocks, chunk_bytes=request.param))
+
+
+def views(n, m, width=6):
     """Two views of places: ground image i shows tile i % m."""
-    generator = torch.Generator().manual_seed(seed)
-    satellite = torch.randn(m, width, generator=generator, dtype=dtype)
-    ground = satellite[torch.arange(n) % m] + noise * torch.randn(n, width, generator=generator, dtype=dtype)
+    generator = torch.Generator().manual_seed(0)
+    satellite = torch.randn(m, width, generator=generator).double()
+    ground = satellite[torch.arange(n) % m] + 0.4 * torch.randn(n, width, generator=generator)
     return F.normalize(ground, dim=1), F.normalize(satellite, dim=1)
 
 
@@ -32,26 +41,25 @@ def same_lists(both, of_ground, of_satellite):
         assert all(len(set(row)) == len(row) for row in index.tolist())
 
 
-@pytest.mark.parametrize("chunk", [64, 1 << 20])
 @pytest.mark.parametrize(("n", "m", "k"), [(31, 24, 10), (6, 7, 50)])
-def test_csls_is_the_published_formula(n, m, k, chunk):
+def test_csls_is_the_published_formula(n, m, k):
     x, y = views(n, m)
     cosine = x @ y.T
     r_x = torch.stack([row.sort(descending=True).values[:k].mean() for row in cosine])
     r_y = torch.stack([row.sort(descending=True).values[:k].mean() for row in cosine.T])
     dense = 2 * cosine - r_x[:, None] - r_y
-    same_lists(csls_neighbours(x, y, 4, 3, k=k, chunk_bytes=chunk), dense, dense.T)
+    same_lists(csls_neighbours(x, y, 4, 3, k=k), dense, dense.T)
 
 
-@pytest.mark.parametrize("chunk", [64, 1 << 20])
+@pytest.mark.usefixtures("chunks")
 @pytest.mark.parametrize("temperature", [0.01, 1.0])
-def test_inverted_softmax_is_the_published_formula(temperature, chunk):
+def test_inverted_softmax_is_the_published_formula(temperature):
     x, y = views(23, 17)
     cosine = x @ y.T
     power = (cosine / temperature).exp()
     of_ground = temperature * (power / power.mean(0)).log()
     of_satellite = temperature * (power.T / power.mean(1)).log()
-    found = inverted_softmax_neighbours(x, y, 4, 3, temperature=temperature, chunk_bytes=chunk)
+    found = inverted_softmax_neighbours(x, y, 4, 3, temperature=temperature)
     same_lists(found, of_ground, of_satellite)
 
 
@@ -69,8 +77,8 @@ def test_a_hub_loses_what_it_took(rescore):
     assert (found == torch.arange(8)).all()
 
 
-@pytest.mark.parametrize("chunk", [64, 1 << 20])
-def test_sinkhorn_scales_rows_and_columns_in_turn(chunk):
+@pytest.mark.usefixtures("chunks")
+def test_sinkhorn_scales_rows_and_columns_in_turn():
     x, y = views(9, 12)
     cost, temperature, rounds = x @ y.T, 0.2, 4
     plan = (cost / temperature).exp()
@@ -78,7 +86,7 @@ def test_sinkhorn_scales_rows_and_columns_in_turn(chunk):
         plan = plan / plan.mean(1, keepdim=True)
         plan = plan / plan.mean(0, keepdim=True)
     dense = temperature * plan.log()
-    found = sinkhorn_neighbours(x, y, 4, 3, temperature=temperature, rounds=rounds, chunk_bytes=chunk)
+    found = sinkhorn_neighbours(x, y, 4, 3, temperature=temperature, rounds=rounds)
     same_lists(found, dense, dense.T)
 
 
