@@ -105,6 +105,7 @@ test-browser: $(BROWSER)
 	UCVGL_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
 gpu-check: env
+	-$(BIN)/python -m pytest -q -m gpu --continue-on-collection-errors
 	$(BIN)/python -m benchmarks.gpu
 
 lab: env

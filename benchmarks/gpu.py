@@ -1,11 +1,11 @@
-"""The first hour with a GPU: does everything run on it, how exactly, how fast, and the laptop study at ten times its size.
+"""The first hour with a GPU: how exactly it computes, how fast, and the laptop study at ten times its size.
 
     python -m benchmarks.gpu [--only NAME ...] [--small]
 
-One measurement after the other: tests, precision, step, matches, study. Each result is kept under runs/gpu/<device and
-torch>/ and not measured again until its file is deleted; the study keeps its stages in the run cache, and resumes. After
-each the report benchmarks/results/gpu.md is written anew. The official loop's step: `side_by_side.py --rows "training step"`.
-Exit status: 2 without a GPU, unless the sizes are `--small`, which only show that the script works; 1 if something failed.
+One measurement after the other: precision, step, matches, study. Each result is kept under runs/gpu/<device and torch>/ and
+not measured again until its file is deleted; the study keeps its stages in the run cache, and resumes. After each the report
+benchmarks/results/gpu.md is written anew. Exit status: 2 without a GPU, unless the sizes are `--small`, which only show that
+the script works; 1 if something failed.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import gc
 import json
 import re
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,7 +36,7 @@ from ucvgl.lab import material, profiles, results, stages
 from ucvgl.lab.settings import WORLD
 from ucvgl.methods.common import device
 from ucvgl.methods.sample4geo import new_model
-from ucvgl.paths import ROOT, runs, write_json, write_text
+from ucvgl.paths import runs, write_json, write_text
 from ucvgl.pseudo_labels import NoPseudoLabels, mutual
 from ucvgl.search import both_ways
 from ucvgl.training import TrainingConfig
@@ -82,19 +81,6 @@ def forget() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-
-
-def tests(asked: Asked) -> Result:
-    """The tests that need a GPU."""
-    # these files alone: others import packages that a machine with a GPU may lack
-    files = sorted(str(f) for f in (ROOT / "tests").rglob("test_*.py") if "\n@pytest.mark.gpu" in f.read_text("utf-8"))
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-rfE", "--continue-on-collection-errors", *files]
-    begun = now()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
-    lines = [line[:200] for line in (done.stdout or done.stderr).splitlines() if line.strip()] or ["said nothing"]
-    bad = "".join(f" `{line}`" for line in lines if line.startswith(("FAILED", "ERROR")))
-    row = {"result": lines[-1], "exit status": str(done.returncode), "seconds": f"{now() - begun:.0f}"}
-    return f"`pytest -m gpu` over {len(files)} files.{bad}", [row]
 
 
 def rate(stamps: Sequence[float], images: int) -> str:
@@ -239,9 +225,8 @@ def study(asked: Asked) -> Result:
         except NoPseudoLabels:
             done[name] = {}
     for name, found in done.items():
-        rows.append(
-            {"stage": name} | {key: f"{found[key]:.1f}" if found else "" for key in ("minutes", "r_at_1", "r_at_5")}
-        )
+        numbers = {key: f"{found[key]:.1f}" if found else "" for key in ("minutes", "r_at_1", "r_at_5")}
+        rows.append({"stage": name} | numbers)
     encoder, (height, width) = settings.start.ground, settings.images.query_px
     return (
         f"{len(given.train):,} places of the embedded world, panoramas of {height} x {width} pixels; recall in a city never "
@@ -250,7 +235,7 @@ def study(asked: Asked) -> Result:
     ), rows
 
 
-MEASUREMENTS: tuple[Callable[[Asked], Result], ...] = (tests, precision, step, matches, study)
+MEASUREMENTS: tuple[Callable[[Asked], Result], ...] = (precision, step, matches, study)
 
 
 def report(folder: Path, failed: dict[str, str]) -> str:

@@ -1,8 +1,4 @@
-"""What the benchmarks share: time and memory of a call, a fresh process for it, and the page that is written.
-
-`torch.utils.benchmark` was looked at first: it times one way after the other, so that another load on the machine hits one
-of them alone, it warms up anew for each number, and its tables are no Markdown.
-"""
+"""What the benchmarks share: time and memory of a call, a fresh process for it, and the page that is written."""
 
 import ctypes
 import gc
@@ -33,16 +29,8 @@ def now() -> float:
     return time.perf_counter()
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """How long a call takes."""
-    gc.collect()
-    begun = now()
-    call()
-    return now() - begun
-
-
 def in_turns(
-    ways: Mapping[str, Callable[[], Any]], repeats: int, measure: Callable[[Callable[[], Any]], float] = seconds
+    ways: Mapping[str, Callable[[], Any]], repeats: int, measure: Callable[[Callable[[], Any]], float]
 ) -> dict[str, list[float]]:
     """What `measure` says of each way, in each of so many rounds; the ways take turns, after a round that warms up."""
     found: dict[str, list[float]] = {name: [] for name in ways}

@@ -10,9 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -20,8 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ucvgl.errors import InputError
-
-# -------------------------------------------------------------------------------------------------------------- clones
 
 
 class Repository(NamedTuple):
@@ -46,12 +42,9 @@ def check_clone(name: str, folder: Path) -> None:
     """Raises InputError unless the folder is a clone of the repository of this name."""
     repository = REPOSITORIES[name]
     if not (folder / repository.marker).is_file():
-        raise InputError(
-            f"{repository.argument} {folder}",
-            expected=f"a clone of {repository.url}, with {repository.marker}",
-            found="a folder without it" if folder.is_dir() else "no folder",
-            todo=f"Run `git clone {repository.url}` and give the folder it makes.",
-        )
+        found = "a folder without it" if folder.is_dir() else "no folder"
+        raise InputError(f"{repository.argument} {folder}", expected=f"a clone with {repository.marker}", found=found,
+                         todo=f"Run `git clone {repository.url}` and give the folder it makes.")  # fmt: skip
 
 
 def commit_of(folder: Path) -> str:
@@ -62,25 +55,6 @@ def commit_of(folder: Path) -> str:
     return subprocess.run(git, capture_output=True, text=True, timeout=60).stdout.strip() or "unknown commit"
 
 
-class StandIn(ModuleType):
-    """In the place of a package that is not installed: its names can be imported, and fail where they are called."""
-
-    __path__ = ()  # a package
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.__spec__ = ModuleSpec(name, None, is_package=True)  # libraries ask for it
-
-    def __getattr__(self, name: str) -> type | ModuleType:
-        if name.startswith("__"):
-            raise AttributeError(name)
-
-        def refuse(*_: object, **__: object) -> None:
-            raise CannotRun(f"needs the package {self.__name__.partition('.')[0]}, which is not installed")
-
-        return sys.modules.get(f"{self.__name__}.{name}") or type(name, (), {"__init__": refuse})
-
-
 @dataclass(frozen=True)
 class Clone:
     """A clone, in a process of its own."""
@@ -88,29 +62,9 @@ class Clone:
     root: Path
 
     def get(self, module: str, name: str, folder: str = ".") -> Callable[..., Any]:
-        """A function or class of one of its modules; `folder`: inside the clone, whose scripts import from there.
-
-        CannotRun where it is not there or does not import. Packages that are not installed are replaced by `StandIn`s.
-        """
-        root = str((self.root / folder).resolve())
-        if root not in sys.path:
-            sys.path.insert(0, root)
-        while True:
-            try:
-                return getattr(importlib.import_module(module), name)
-            except ModuleNotFoundError as error:
-                own = (self.root / folder / str(error.name).partition(".")[0]).with_suffix(".py")
-                if own.exists() or own.with_suffix("").exists() or error.name in sys.modules:
-                    raise CannotRun(f"{module} does not import: {error}") from error
-                sys.modules[error.name] = StandIn(error.name)
-
-
-def stand_ins() -> list[str]:
-    """The packages that were replaced in this process."""
-    return sorted(name for name, module in sys.modules.items() if isinstance(module, StandIn) and "." not in name)
-
-
-# ------------------------------------------------------------------------------------------------------------ the rows
+        """A function or class of one of its modules; `folder`: inside the clone, whose scripts import from there."""
+        sys.path.insert(0, str((self.root / folder).resolve()))
+        return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,10 @@
 
     python benchmarks/side_by_side.py --ucvgl DIR --sample4geo DIR [--rows TEXT] [--small] [--out FILE]
 
-takes clones of the official repositories that you made and imports their functions as they are. A clone may be left out:
-its rows say so. Each row runs in a process of its own, which sees one clone; so does each side once more for its memory. A
-function that cannot run here gets the reason in its row. Sleeps in the official functions are left out. On a GPU the
-training step has the published size.
-
-Writes benchmarks/results/side_by_side.md. Exit status: 1 where results differ or a row of ours failed, else 0.
+takes clones of the official repositories that you made and imports their functions as they are; their sleeps are left out.
+A clone may be missing: its rows say so. Each row runs in a process of its own, which sees one clone; so does each side once
+more for its memory. On a GPU the training step has the published size. Writes benchmarks/results/side_by_side.md; exit
+status 1 where results differ or a row of ours failed.
 """
 
 import argparse
@@ -26,7 +24,7 @@ import official_sample4geo
 import official_ucvgl
 import torch
 from harness import RESULTS, in_a_process, in_turns, now, peak_mb, write
-from official import REPOSITORIES, SMALL, CannotRun, Clone, Differs, Pair, Row, Sizes, check_clone, commit_of, stand_ins
+from official import REPOSITORIES, SMALL, CannotRun, Clone, Differs, Pair, Row, Sizes, check_clone, commit_of
 
 from ucvgl.errors import InputError
 
@@ -75,9 +73,8 @@ def timed(pair: Pair, repeats: int) -> dict[str, Any]:
 
 def work(row: Row, folder: Path, sizes: Sizes, what: str) -> dict[str, Any]:
     """One row in this process; what: 'time', or the side whose memory is measured, of SIDES."""
-    silent = io.StringIO()
+    quiet = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
     try:
-        quiet = redirect_stdout(silent), redirect_stderr(silent)
         with mock.patch("time.sleep"), mock.patch("sys.dont_write_bytecode", True), quiet[0], quiet[1]:
             pair = official_call(lambda: row.prepare(Clone(folder), sizes))
             if what == "time":
@@ -91,7 +88,7 @@ def work(row: Row, folder: Path, sizes: Sizes, what: str) -> dict[str, Any]:
         found = {"agreement": f"results differ: not timed; {error}"}
     except Exception as error:
         found = {"agreement": f"ucvgl failed: {in_words(error)}"}
-    return found | {"stand-ins": stand_ins()}
+    return found
 
 
 def measured(row: Row, folder: Path, sizes: Sizes) -> dict[str, Any]:
@@ -127,19 +124,18 @@ def main() -> int:
     published = Sizes()
     if torch.cuda.is_available():
         published = replace(published, model="convnext_base", train_batch=128, image_px=384, steps=7)
-    rows, replaced = [], set()
+    rows = []
     for row in wanted:
         line = {"agreement": f"{REPOSITORIES[row.repository].argument} not given"}
         if row.repository in clones:
             line = measured(row, clones[row.repository], SMALL if asked.small else published)
-        replaced |= {f"{row.repository}: {package}" for package in line.get("stand-ins", [])}
         line |= {"task": row.task, "official": f"{row.repository}: {row.function}"}
         rows.append({column: line.get(column, "") for column in COLUMNS})
         print(f"{row.task}: {line.get('times faster', line['agreement'])}", file=sys.stderr, flush=True)
     commits = [f"{name} {commit_of(folder)} ({REPOSITORIES[name].url}). " for name, folder in clones.items()]
     about = (
         "Medians of rounds in which both sides take turns; memory is the peak above imports and inputs, each side in a "
-        f"process of its own. Replaced by empty modules, where they are not installed: {', '.join(sorted(replaced)) or 'none'}."
+        "process of its own."
     )
     after = "\n".join(["What is timed:", "", *(f"- {row.task}: {row.note}" for row in wanted)])
     write(asked.out, "The official code beside ucvgl", "".join(commits) + about, rows, after)
