@@ -68,11 +68,9 @@ def in_a_process(call: Callable[..., Any], *args: object) -> Any:
 
 def environment() -> str:
     """Device, threads, versions, commit and what else the machine did, in a sentence."""
-    return (
-        f"{results.device()}, {torch.get_num_threads()} thread(s); Python {platform.python_version()}, torch "
-        f"{torch.__version__}, numpy {np.__version__}; ucvgl {results.commit() or 'no checkout'}; load "
-        f"{os.getloadavg()[0]:.1f}."
-    )
+    machine = f"{results.device()}, {torch.get_num_threads()} thread(s); load {os.getloadavg()[0]:.1f}"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
+    return f"{machine}; {versions}; ucvgl {results.commit() or 'no checkout'}."
 
 
 def number(value: object) -> str:

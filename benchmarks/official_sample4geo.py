@@ -32,10 +32,10 @@ PRINTED = {"Recall@1": "r_at_1", "Recall@5": "r_at_5", "Recall@10": "r_at_10", "
 LEARNING_RATE = 1e-4  # of the training step
 
 
-def recall(clone: Clone, sizes: Sizes, *, times: int = 1, vigor: bool = False, all_measures: bool = False) -> Pair:
+def recall(clone: Clone, sizes: Sizes, *, vigor: bool = False, all_measures: bool = False) -> Pair:
     """Recall of one right tile each, for VIGOR with three semi-positives; the official function prints the measures."""
     scores = clone.get(f"sample4geo.evaluate.{'vigor' if vigor else 'cvusa_and_cvact'}", "calculate_scores")
-    count = times * sizes.gallery
+    count = sizes.gallery
     query, gallery = features(count, sizes.width, 0.2)
     own = torch.arange(count)
     labels, pairs, semi = own, torch.stack([own, own], 1), None
@@ -67,10 +67,10 @@ def recall(clone: Clone, sizes: Sizes, *, times: int = 1, vigor: bool = False, a
     return Pair(f"{count:,} x {count:,}, {sizes.width}-D", official, ours, agree)
 
 
-def nearest(clone: Clone, sizes: Sizes, *, times: int = 1, vigor: bool = False) -> Pair:
+def nearest(clone: Clone, sizes: Sizes, *, vigor: bool = False) -> Pair:
     """The tiles most similar to each ground image, without its own."""
     search = clone.get(f"sample4geo.evaluate.{'vigor' if vigor else 'cvusa_and_cvact'}", "calculate_nearest")
-    count = times * sizes.gallery
+    count = sizes.gallery
     query, gallery = features(count, sizes.width, 0.2)
     own = torch.arange(count)
     labels = torch.stack([(own + step) % count for step in range(4)], 1) if vigor else own
@@ -177,12 +177,10 @@ ROWS = [
     Row("recall", "Sample4Geo", "calculate_scores", recall, RECALL),
     Row("recall with average precision", "Sample4Geo", "calculate_scores", partial(recall, all_measures=True),
         f"{RECALL}; ours has average precision beside it"),
-    Row("recall, beyond", "Sample4Geo", "calculate_scores", partial(recall, times=2), RECALL),
     Row("recall and hit rate", "Sample4Geo", "vigor.calculate_scores", partial(recall, vigor=True),
         "3 semi-positives each; ours has average precision beside it"),
     Row("nearest lists", "Sample4Geo", "calculate_nearest", nearest, LISTS),
     Row("nearest lists, VIGOR's form", "Sample4Geo", "vigor.calculate_nearest", partial(nearest, vigor=True), LISTS),
-    Row("nearest lists, beyond", "Sample4Geo", "calculate_nearest", partial(nearest, times=2), LISTS),
     Row("similarity shuffle", "Sample4Geo", "CVUSADatasetTrain.shuffle", shuffle,
         "their lists hold Python integers, as in its files of distances; their sleep of 0.3 s is left out"),
     Row("training step", "Sample4Geo", "trainer.train, TimmModel, InfoNCE", training_step,

@@ -133,10 +133,7 @@ def main() -> int:
         rows.append({column: line.get(column, "") for column in COLUMNS})
         print(f"{row.task}: {line.get('times faster', line['agreement'])}", file=sys.stderr, flush=True)
     commits = [f"{name} {commit_of(folder)} ({REPOSITORIES[name].url}). " for name, folder in clones.items()]
-    about = (
-        "Medians of rounds in which both sides take turns; memory is the peak above imports and inputs, each side in a "
-        "process of its own."
-    )
+    about = "Medians of rounds in which both sides take turns; memory is the peak above imports and inputs."
     after = "\n".join(["What is timed:", "", *(f"- {row.task}: {row.note}" for row in wanted)])
     write(asked.out, "The official code beside ucvgl", "".join(commits) + about, rows, after)
     return int(any(row["agreement"].startswith(("results differ", "ucvgl failed")) for row in rows))

@@ -72,10 +72,9 @@ def roll_panoramas(images: Tensor, quarters: Tensor) -> Tensor:
 
 
 def crop_panoramas(images: Tensor, fov_deg: float, first: Tensor) -> Tensor:
-    """What a camera sees of panoramas (B, C, H, W): `fov_deg` of their 360 degrees from column `first` (B,) on.
+    """What a camera sees of panoramas (B, C, H, W): `fov_deg` from column `first` (B,) on, over the seam; the rest is black.
 
-    Of the same size, since SAFA weighs positions: what it sees stays where it is, and the rest is black; panoramas go on at
-    their seam.
+    The size stays, since SAFA weighs positions.
     """
     width = images.shape[3]
     column = (torch.arange(width) - first.cpu()[:, None]) % width  # (B, W), from the first that is seen
@@ -91,8 +90,8 @@ def move_together(
 ) -> tuple[Tensor, ...]:
     """One flip and one quarter turn drawn for all images (B, C, H, W) of a place, whichever the view.
 
-    `moves` is how each view follows the turn: panoramas 'roll', squares that are north up 'turn', and images of another
-    heading, as a drone's, 'stay'. All are flipped. The generator is on the CPU.
+    `moves`: how each view follows the turn: panoramas 'roll', squares that are north up 'turn', images of another heading, as
+    a drone's, 'stay'. The generator is on the CPU.
     """
     count = len(images[0])
     flipped = (torch.rand(count, generator=generator) < settings.flip).view(-1, 1, 1, 1)
@@ -257,10 +256,7 @@ def blur3(images: Tensor) -> Tensor:
 
 
 def drop_grid(image: Tensor, hole: float, begin: Tensor) -> None:
-    """Set a grid of squares to zero, in place: `hole` of each side of cells of W/10 pixels; (C, H, W).
-
-    `begin` (2,), from 0 to below 1, is where the squares lie in their cells, from top or left to bottom or right.
-    """
+    """Set squares of a (C, H, W) to zero, in place: `hole` of each side of cells of W/10 pixels, at `begin` (2,), 0..1, in them."""
     cell = max(2, image.shape[2] // 10)
     side = max(1, int(hole * cell))
     stripes = []

@@ -173,7 +173,7 @@ def top_view(panorama: Tensor, settings: TopView = TopView(), *, heading_deg: Te
     height = panorama.shape[-2]
     if heading_deg is None:
         return sample_panorama(panorama, fixed_top_view_pixels(settings, height))
-    heading_deg = heading_deg.to(panorama.device, _float_of(panorama))
+    heading_deg = heading_deg.to(panorama.device, torch.promote_types(panorama.dtype, torch.float32))
     return sample_panorama(panorama, top_view_pixels(settings, height, heading_deg))
 
 
@@ -221,13 +221,13 @@ def photo_top_view(photo: Tensor, photo_fov_deg: float, settings: TopView, headi
     """The ground that a level pinhole photo shows, from above and north up: (B, C, h, w) -> (B, C, S, S).
 
     The inverse of `perspective_view` on flat ground, ours: the papers project panoramas alone. Only a sector in the
-    direction of the heading (B,) is seen, from the lower edge of the photo outwards; the rest is black. photo_fov_deg:
-    across the photo's width, in (0, 180). The settings' attitude is not used.
+    direction of the heading (B,), not the settings', is seen, from the photo's lower edge outwards; the rest is black.
     """
     height, width = photo.shape[-2:]
     focal = focal_px(width, photo_fov_deg)
     ray = top_view_pixel_to_ray(pixel_grid(settings.size_px, settings.size_px), settings)
-    camera = attitude_matrix(heading_deg.to(photo.device, _float_of(photo)), 0.0, 0.0)  # (G, 3, 3), camera to world
+    heading_deg = heading_deg.to(photo.device, torch.promote_types(photo.dtype, torch.float32))
+    camera = attitude_matrix(heading_deg, 0.0, 0.0)  # (G, 3, 3), camera to world
     right, ahead, up = _turned(ray, camera.mT).unbind(-1)  # (G, S, S), of the camera
     depth = ahead.clamp_min(1e-6)
     column, row = (width - 1) / 2 + focal * right / depth, (height - 1) / 2 - focal * up / depth
@@ -252,10 +252,6 @@ def _turned(ray: Tensor, turn: Tensor) -> Tensor:
         return torch.einsum("hwi,gji->ghwj", ray.to(turn), turn)
 
 
-def _float_of(images: Tensor) -> torch.dtype:
-    return torch.float64 if images.dtype == torch.float64 else torch.float32
-
-
 def sample_panorama(panorama: Tensor, pixels: Tensor) -> Tensor:
     """Panoramas (B, C, H, 2H) at pixels (B or 1, h, w, 2) as (column, row) -> (B, C, h, w).
 
@@ -273,7 +269,7 @@ def _sample(images: Tensor, pixels: Tensor, *, sphere: bool = False) -> Tensor:
     if len(images) == 1 < len(pixels):  # its views below each other, so that it is converted once
         below = _sample(images, pixels.flatten(0, 1)[None], sphere=sphere)
         return below[0].unflatten(1, pixels.shape[:2]).transpose(0, 1).contiguous()  # (T, C, h, w)
-    dtype, (height, width) = _float_of(images), images.shape[-2:]
+    dtype, (height, width) = torch.promote_types(images.dtype, torch.float32), images.shape[-2:]
     column, row = pixels.to(images.device).unbind(-1)
     first, last, at_once = 0, height, max(len(images), 1)
     if len(pixels) == 1:  # only the rows that are read: of a panorama from above, the lower half

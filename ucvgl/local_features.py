@@ -67,8 +67,7 @@ def mutual_matches(a: Tensor, b: Tensor, least_cosine: float = LEAST_COSINE) -> 
 def rerank(query: FileImages, gallery: FileImages, nearest: Tensor) -> Tensor:
     """The k candidates of each query, (Q, k) int64 gallery indices, in the order of their matches with it, most first.
 
-    Candidates with as many matches keep their order. Features are computed once for each image; those of candidates are held,
-    0.26 MB each. InputError: as `local_features`.
+    Equal ones keep their order. Candidates' features are held, 0.26 MB each. InputError: as `local_features`.
     """
     found, matches = {i: local_features(gallery.file(i)) for i in nearest.unique().tolist()}, []
     for number, row in enumerate(nearest.tolist()):

@@ -10,16 +10,14 @@ Which items are right comes as int64 (P, 2) rows of (query index, gallery index)
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy.stats import binomtest
 from torch import Tensor
 
 from ucvgl.search import CHUNK_BYTES, check_embeddings, product_dtype
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CELLS = 1 << 20  # similarities counted together: they stay in the processor's cache
 
@@ -59,8 +57,9 @@ def places_of(query: Tensor, gallery: Tensor, positives: Tensor, *, semi_positiv
     semi_row, semi_column = _sorted_pairs(positives[:0] if semi_positives is None else semi_positives, query, gallery)
     above, masked = torch.zeros(len(row), device=query.device), torch.zeros(len(query), device=query.device)
     gallery = gallery.to(product_dtype(query, gallery))
-    for block in torch.arange(len(query)).split(max(1, CHUNK_BYTES // (gallery.element_size() * len(gallery)))):
-        start, end = int(block[0]), int(block[-1]) + 1
+    step = max(1, CHUNK_BYTES // (gallery.element_size() * len(gallery)))
+    for start in range(0, len(query), step):
+        end = start + step
         similarity = query[start:end].to(gallery.dtype) @ gallery.T  # (B, R)
         some = (start <= row) & (row < end)
         at, right = row[some] - start, column[some]
@@ -84,9 +83,7 @@ def average_precision(places: Places) -> Tensor:
 
     The j-th best right item (from 0) at rank r_j from 0 adds the mean of two precisions, (j + 1) / (r_j + 1) with it and
     j / r_j just before it (1 where r_j is 0); the result is the mean over the right items. r_j is j plus the wrong items
-    above; the benchmark takes the order in which its sort happens to leave equals.
-
-    Source: University-1652 (Zheng, Wei, Yang; ACM MM 2020), the trapezoid rule of its evaluation.
+    above. Source: University-1652 (Zheng, Wei, Yang; ACM MM 2020), the trapezoid rule of its evaluation.
     """
     owner = torch.arange(len(places.count), device=places.count.device).repeat_interleave(places.count)
     begin = (places.count.cumsum(0) - places.count)[owner]
@@ -108,9 +105,9 @@ def retrieval_measures(
 
 
 def measures_of(places: Places, queries: int, gallery: int, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-    """Every measure of a search, averaged over the queries that have a right item; all in percent but the last two.
+    """Every measure of a search of so many queries and gallery items, averaged over the queries that have a right item.
 
-    From where the right items stand and how many `queries` and items in the `gallery` there are:
+    In percent, but for the last two:
         r_at_<k>: a right item among the first k, semi-positives counting as wrong (VIGOR's published protocol).
         r_at_1_percent: the same for k = max(1, floor(R / 100)) (Sample4Geo's metric).
         hit_rate: the first is right once semi-positives are masked out (VIGOR); only with semi_positives.
@@ -149,15 +146,12 @@ def _count_above(similarity: Tensor, row: Tensor, own: Tensor) -> Tensor:
 # Guo et al. 2017, "On calibration of modern neural networks", section 2; bins of equal count (Nguyen and O'Connor 2015).
 
 
-def reliability(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> "pd.DataFrame":
+def reliability(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> pd.DataFrame:
     """Claimed against true by at most so many bins of about equal count; equal probabilities share a bin.
 
     From (N,) probabilities, 0 to 1, and (N,) 1 or 0, NaN left out: a row a bin that is not empty, ascending: from_p, to_p,
     claimed (mean probability), true (part that is right), low and high (its 95 % interval of Wilson, 1927), pictures.
     """
-    import pandas as pd
-    from scipy.stats import binomtest
-
     p, y = _known(probability, right)
     bin_of = np.searchsorted(np.sort(p), p) * bins // len(p)  # of equals the first counts
     rows = []
@@ -177,14 +171,15 @@ def calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 10
 def claimed_and_true_precision(probability: np.ndarray, right: np.ndarray, threshold: float) -> dict[str, float]:
     """What is claimed and what is true of the pictures whose probability is at least `threshold`; NaN in `right` is left out.
 
-    threshold; placed and share, how many pictures reach it and which part of all; claimed, their mean probability, and true,
-    the part of them that is right, both NaN if there is none.
+    threshold; placed and share: how many pictures reach it, and which part of all; claimed: their mean probability; true: the
+    part of them that is right (both NaN if there is none).
     """
     p, y = _known(probability, right)
     some = p >= threshold
-    claimed, true = (float(x[some].mean()) if some.any() else math.nan for x in (p, y))
-    return {"threshold": float(threshold), "placed": int(some.sum()), "share": float(some.mean()), "claimed": claimed,
-            "true": true}  # fmt: skip
+    counts = {"threshold": float(threshold), "placed": int(some.sum()), "share": float(some.mean())}
+    return counts | {
+        name: float(x[some].mean()) if some.any() else math.nan for name, x in (("claimed", p), ("true", y))
+    }
 
 
 def threshold_for(probability: np.ndarray, share: float) -> float:

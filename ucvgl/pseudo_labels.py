@@ -81,8 +81,9 @@ def mutual(both: BothWays, *, share: int = 1) -> Tensor:
 def margins(both: BothWays) -> Tensor:
     """(N,) float: how far each ground image's nearest satellite image is ahead of the second, 0 or more."""
     if len(both.satellite_index) == 1:
-        raise InputError("margins", expected="two satellite images or more", found="a satellite set of one",
-                         todo="Add satellite images.")  # fmt: skip
+        raise InputError(
+            "margins", expected="several satellite images", found="a satellite set of one", todo="Add some."
+        )
     return both.ground_score[:, 0] - both.ground_score[:, 1]
 
 
@@ -106,7 +107,7 @@ def given_subset(best: Tensor, ratio: float, *, seed: int | None) -> Tensor:
     """The labels of a semi-supervised run: a fraction of the known ones, the others hidden; int64 (N,), -1 where hidden.
 
     `best` (N,) int64 is the right satellite image of each ground image, -1 where unknown. The seed draws the subset, a
-    greater ratio containing a smaller one; without it the first in file order are given, as in the paper.
+    greater ratio containing a smaller one; None: the first in file order, as in the paper.
     """
     known = (best >= 0).nonzero()[:, 0]
     if seed is not None:

@@ -18,9 +18,7 @@ from ucvgl.search import BothWays, blocks, both_ways, top_k
 
 
 @torch.no_grad()
-def csls_neighbours(
-    ground: Tensor, satellite: Tensor, k_ground: int = 5, k_satellite: int = 5, *, k: int = 10
-) -> BothWays:
+def csls_neighbours(ground: Tensor, satellite: Tensor, k_ground: int, k_satellite: int, *, k: int = 10) -> BothWays:
     """Neighbours by cross-domain similarity local scaling, CSLS (Conneau et al. 2018, section 2.3).
 
     The score is 2 cos(x, y) - r(x) - r(y), r an image's mean cosine with its k nearest of the other view (10 there; all
@@ -34,7 +32,7 @@ def csls_neighbours(
 
 @torch.no_grad()
 def inverted_softmax_neighbours(
-    ground: Tensor, satellite: Tensor, k_ground: int = 5, k_satellite: int = 5, *, temperature: float = 0.07
+    ground: Tensor, satellite: Tensor, k_ground: int, k_satellite: int, *, temperature: float = 0.07
 ) -> BothWays:
     """Neighbours by the inverted softmax (Smith et al. 2017, section 2.3): normalised over the queries, not the gallery.
 
@@ -52,9 +50,8 @@ def inverted_softmax_neighbours(
 
 @torch.no_grad()
 def sinkhorn_neighbours(
-    ground: Tensor, satellite: Tensor, k_ground: int = 5, k_satellite: int = 5, *,
-    temperature: float = 0.07, rounds: int = 10,
-) -> BothWays:  # fmt: skip
+    ground: Tensor, satellite: Tensor, k_ground: int, k_satellite: int, *, temperature: float = 0.07, rounds: int = 10
+) -> BothWays:
     """Neighbours by entropic optimal transport (Cuturi 2013): every image of either view has as much to give away as another.
 
     The score is cos(x, y) - u(x) - v(y): T times the logarithm of the transport plan, u and v found by so many rounds of

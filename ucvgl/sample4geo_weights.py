@@ -23,10 +23,10 @@ def convert_sample4geo(
 ) -> TwoViewEncoder:
     """Write a published checkpoint as a .safetensors file, which `ucvgl.encoders.open_model` opens, and return the model.
 
-    It has shared weights and its learned scale, on the CPU. The file is as published (.pth); names may begin with 'module.', as
-    torch.nn.DataParallel writes them. The weights fit any (height, width); the settings record it: of CVUSA's and CVACT's
-    ground images (140, 768), VIGOR's (384, 768), University-1652's drone images and all satellite images (384, 384).
-    InputError: a target of another suffix; no checkpoint, or one with pickled code, of another network, or with NaN.
+    It has shared weights and its learned scale, on the CPU. Names may begin with 'module.', as torch.nn.DataParallel writes
+    them. The weights fit any (height, width), which the settings record: of CVUSA's and CVACT's ground images (140, 768),
+    VIGOR's (384, 768), all others (384, 384). InputError: a target of another suffix; no checkpoint, or one with pickled
+    code, of another network, or with NaN.
     """
     if Path(target).suffix != ".safetensors":
         raise InputError(target, expected="a file name ending in .safetensors", found=Path(target).suffix or "none",

@@ -6,8 +6,7 @@ Differs from the official code: the place with index 0 joins like any other; dis
 the code hands degrees to a haversine of radians; time and memory grow with N times the length of the lists.
 
 An *item* is a pair to train on, a *place* is its tile. Several items may share one (panoramas of a VIGOR tile, drone images of
-a University-1652 building): `place` (N,) then names each item's. Neighbours are places; those that show an item's spot off
-centre (VIGOR's semi-positives) are taken out of its list by `without`.
+a University-1652 building): `place` (N,) then names each item's. Neighbours are places.
 """
 
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from ucvgl.search import top_k
 CHUNK = 8192  # items searched at a time: a few ten MB beside the result
 BLOCK = 64  # drawn items whose neighbours are gathered at a time; more would look up items that join meanwhile
 POSITIVE_M, NEGATIVE_M = 10.0, 25.0  # VG-SSL, and the place-recognition benchmarks before it
-SAME_WAY_DEG = 45.0  # ours: a photo of the other side of the street shows another place
 QUERY_CHUNK = 1024  # queries compared with all images at a time
 
 
@@ -82,9 +80,8 @@ def _nearest(tree: Neighbours, positions: Positions, own: np.ndarray, want: int)
 def similarity_neighbours(query: Tensor, reference: Tensor, k: int, *, place: Tensor | None = None) -> Tensor:
     """DSS: the k other places whose tiles are most similar to each item's ground image, the most similar first.
 
-    From (N, D) embeddings of the items' ground images and (P, D) of the places' tiles, each once; `place` (N,) is left out
-    of an item's list, None: item i is place i. Equal similarities by the lower index; k at most P - 1. int32 (N, k), on the
-    CPU, where batches are drawn.
+    From (N, D) embeddings of the items' ground images and (P, D) of the places' tiles; `place` (N,), None: item i is place
+    i, is left out of an item's list. Equal similarities by the lower index; k at most P - 1. int32 (N, k), on the CPU.
     """
     _check_k(k, len(reference))
     own = torch.arange(len(query)) if place is None else place.cpu()
@@ -175,8 +172,7 @@ def _candidates(
 def _columns(count: int, draw: NeighbourDraw, generator: Generator) -> np.ndarray:
     """For each of `count` drawn items the entries of its list that join: the nearest, then some of the rest.
 
-    The rest is shuffled by sorting random numbers that carry their column in the lowest bits, so that none are equal.
-    int64 (count, nearest + drawn).
+    The rest is shuffled by sorting random numbers that carry their column in the lowest bits. int64 (count, nearest + drawn).
     """
     nearest = np.broadcast_to(np.arange(draw.nearest), (count, draw.nearest))
     rest = draw.range - draw.nearest
@@ -257,10 +253,11 @@ class _Pool:
 
 def same_way(query_deg: np.ndarray | None, database_deg: np.ndarray | None, pairs: Tensor) -> Tensor:
     """Bool (P,): which of int64 (P, 2) pairs look the same way, within 45 degrees; (Q,) and (M,) headings, NaN or None: all."""
+    # ours: a photo of the other side of the street shows another place
     if query_deg is None or database_deg is None:
         return torch.ones(len(pairs), dtype=torch.bool)
     apart = query_deg[pairs[:, 0]] - database_deg[pairs[:, 1]]
-    return ~torch.from_numpy(np.abs((apart + 180) % 360 - 180) > SAME_WAY_DEG)
+    return ~torch.from_numpy(np.abs((apart + 180) % 360 - 180) > 45)
 
 
 def best_positives(query: Tensor, database: Tensor, pairs: Tensor) -> Tensor:

@@ -85,8 +85,7 @@ def blocks(
 
 def product_dtype(query: Tensor, gallery: Tensor) -> torch.dtype:
     """The dtype of a product of these: theirs, or float32 where they are stored in half precision."""
-    dtype = torch.promote_types(query.dtype, gallery.dtype)
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    return torch.promote_types(torch.promote_types(query.dtype, gallery.dtype), torch.float32)
 
 
 def check_embeddings(*sets: Tensor) -> None:

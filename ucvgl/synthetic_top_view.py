@@ -28,14 +28,11 @@ class Occlusion:
 
 
 def horizon(count: int, size_px: int, settings: Occlusion, generator: Generator) -> Tensor:
-    """How far each of `count` cameras sees along the ray through each pixel: (count, S, S), in half widths.
-
-    Between 4 and `directions` sectors of equal angle, the first at a random azimuth; each is blocked at one distance.
-    """
+    """How far each of `count` cameras sees along the ray through each pixel, blocked in 4 or more sectors: (count, S, S)."""
     x, y = _coordinates(size_px)
     blocks = torch.randint(4, settings.directions + 1, (count, 1, 1), generator=generator)
-    distance = torch.rand(count, settings.directions, generator=generator)
-    distance = settings.nearest + distance * (settings.farthest - settings.nearest)
+    part = torch.rand(count, settings.directions, generator=generator)
+    distance = settings.nearest + part * (settings.farthest - settings.nearest)
     free = torch.rand(count, settings.directions, generator=generator) < settings.open_share
     distance = torch.where(free, 2.0, distance)  # beyond the corners
     first = torch.rand(count, 1, 1, generator=generator)
@@ -47,7 +44,7 @@ def horizon(count: int, size_px: int, settings: Occlusion, generator: Generator)
 def smear(images: Tensor, settings: Occlusion, generator: Generator) -> Tensor:
     """Draw out what stands at the horizon along the rays beyond it, in a colour between the ground's and a wall's.
 
-    Float in 0..1, (B, 3, S, S), the camera in the middle; random numbers from a generator on the CPU.
+    Float in 0..1, (B, 3, S, S), the camera in the middle; the generator is on the CPU.
     """
     count, _, _, width = images.shape
     x, y = _coordinates(width)
