@@ -8,51 +8,24 @@ import torch
 
 from ucvgl import augment as a
 from ucvgl.errors import InputError
+from ucvgl.geometry import polar_view
 
 NONE = a.Augmentation(*([0.0] * 11))
 
 
-def scene(bearing_deg, width=64, side=32):
-    """A panorama and a tile in which one object stands at a bearing (clockwise from north) of the camera."""
-    panorama, tile = torch.zeros(1, 3, 16, width), torch.zeros(1, 3, side, side)
-    column = int(((bearing_deg / 360 + 0.5) % 1) * width)  # north in the centre column, east to the right
-    panorama[..., 8:12, column] = 1
-    angle = torch.deg2rad(torch.tensor(float(bearing_deg)))
-    row, col = side / 2 - 0.5 - 10 * angle.cos(), side / 2 - 0.5 + 10 * angle.sin()  # up is north, right is east
-    tile[..., int(row.round()), int(col.round())] = 1
-    return panorama, tile
-
-
-def bearing_in_panorama(panorama):
-    column = int(panorama[0, 0, 9].argmax())
-    return (column / panorama.shape[3] - 0.5) % 1 * 360
-
-
-def bearing_in_tile(tile):
-    row, col = divmod(int(tile[0, 0].argmax()), tile.shape[3])
-    centre = tile.shape[2] / 2 - 0.5
-    return float(torch.rad2deg(torch.atan2(torch.tensor(col - centre), torch.tensor(centre - row)))) % 360
-
-
-@pytest.mark.parametrize("bearing", [0, 90, 270])
-@pytest.mark.parametrize("quarters", [1, 2, 3, -1])
-def test_a_turn_keeps_panorama_and_tile_together(bearing, quarters):
-    panorama, tile = scene(bearing)
-    panorama, tile = (
-        a.roll_panoramas(panorama, torch.tensor([quarters])),
-        a.turn_squares(tile, torch.tensor([quarters])),
-    )
-    expected = (bearing - 90 * quarters) % 360  # counter-clockwise: bearings decrease
-    assert bearing_in_panorama(panorama) == pytest.approx(expected)
-    assert abs((bearing_in_tile(tile) - expected + 180) % 360 - 180) < 5
-
-
-@pytest.mark.parametrize("bearing", [0, 45, 270])
-def test_a_flip_keeps_panorama_and_tile_together(bearing):
-    panorama, tile = a.move_together(scene(bearing), ("roll", "turn"), replace(NONE, flip=1.0), torch.Generator())
-    # the middle lies between two columns of 64
-    assert abs((bearing_in_panorama(panorama) + bearing + 180) % 360 - 180) <= 360 / 64
-    assert abs((bearing_in_tile(tile) + bearing + 180) % 360 - 180) < 5
+def test_turns_and_flips_keep_panorama_and_tile_together():
+    """The polar view of a moved tile is its moved polar view, each image moved by itself."""
+    tile, quarters = torch.rand(16, 3, 30, 30, dtype=torch.float64), torch.arange(16) % 4
+    panorama = polar_view(tile, 16, 64)
+    turned, rolled = a.turn_squares(tile, quarters), a.roll_panoramas(panorama, quarters)
+    torch.testing.assert_close(polar_view(turned, 16, 64), rolled)
+    torch.testing.assert_close(turned[1], torch.rot90(tile[1], 1, (1, 2)))  # counter-clockwise
+    settings = replace(NONE, flip=0.5, turn=0.5)
+    both = a.move_together((panorama, tile, tile), ("roll", "turn", "stay"), settings, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(polar_view(both[1], 16, 64), both[0])
+    kept, mirrored = ((both[2] == image).flatten(1).all(1) for image in (tile, tile.flip(3)))
+    assert (kept ^ mirrored).all()
+    assert 4 < mirrored.sum() < 12
 
 
 def test_colour_change_is_brightness_then_contrast_then_saturation_then_hue_then_grey():

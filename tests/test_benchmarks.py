@@ -78,8 +78,7 @@ def test_ways_take_turns_and_the_page_has_their_table(tmp_path, capsys):
 
 
 def test_the_gpus_measurements_run_at_small_sizes_once(fresh_runs, tmp_path, monkeypatch, capsys):
-    tiny = replace(gpu.SMALL, px=32, few_pairs=2, steps=gpu.WARM_UP + 1, images=400, width=16, chunk_bytes=1 << 14,
-                   checked=50)  # fmt: skip
+    tiny = replace(gpu.SMALL, px=32, few_pairs=2, steps=gpu.WARM_UP + 1, images=400, width=16, checked=50)
     out = tmp_path / "gpu.md"
     assert gpu.measured(tiny, ["precision", "matches"], out) == 0
     exact, plain, half = (

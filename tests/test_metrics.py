@@ -9,24 +9,24 @@ from ucvgl import metrics
 from ucvgl.metrics import average_precision, places_of, recall_at, retrieval_measures
 
 
-def test_a_collapsed_embedding_is_not_rewarded() -> None:
+def test_a_collapsed_embedding_is_not_rewarded():
     """Published code counts ties in favour: everything equal would be R@1 100 %. Here it is the middle of the list."""
     ranks = places_of(torch.ones(4, 3), torch.ones(9, 3), pairs((0, 0), (1, 3), (2, 5), (3, 8))).first
     assert ranks.tolist() == [4.0] * 4
     assert recall_at(ranks, (1, 5)) == {"r_at_1": 0.0, "r_at_5": 100.0}
 
 
-def embeddings(similarity: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
+def embeddings(similarity):
     """Queries and gallery whose products are exactly the numbers given, a row a query."""
     table = torch.tensor(similarity)
     return torch.eye(len(table)), table.T.contiguous()
 
 
-def pairs(*rows: tuple[int, int]) -> torch.Tensor:
+def pairs(*rows):
     return torch.tensor(rows, dtype=torch.int64).reshape(-1, 2)
 
 
-def sorted_ranks(similarity: list[float], right: set[int]) -> list[float]:
+def sorted_ranks(similarity, right):
     """The oracle: rank of the j-th right item from 0, the mean of equals in the best and in the worst order."""
     orders = []
     for right_first in (True, False):
@@ -35,19 +35,15 @@ def sorted_ranks(similarity: list[float], right: set[int]) -> list[float]:
     return [(best + worst) / 2 for best, worst in zip(*orders, strict=True)]
 
 
-def naive_precision(ranks: list[float]) -> float:
-    before = [j / rank if rank > 0 else 1.0 for j, rank in enumerate(ranks)]
-    return sum(b + (j + 1) / (rank + 1) for j, (b, rank) in enumerate(zip(before, ranks, strict=True))) / 2 / len(ranks)
+def naive_precision(ranks):
+    return sum((j / rank if rank else 1) + (j + 1) / (rank + 1) for j, rank in enumerate(ranks)) / 2 / len(ranks)
 
 
-def naive_measures(
-    table: list[list[float]], right: list[set[int]], semi: list[set[int]] | None, ks: list[int]
-) -> dict[str, float]:
+def naive_measures(table, right, semi, ks):
     asked = [i for i in range(len(table)) if right[i]]
     ranks = {i: sorted_ranks(table[i], right[i]) for i in asked}
-    out = {f"r_at_{k}": 100 * sum(ranks[i][0] < k for i in asked) / len(asked) for k in ks}
-    one_percent = max(1, len(table[0]) // 100)
-    out["r_at_1_percent"] = 100 * sum(ranks[i][0] < one_percent for i in asked) / len(asked)
+    names = {f"r_at_{k}": k for k in ks} | {"r_at_1_percent": max(1, len(table[0]) // 100)}
+    out = {name: 100 * sum(ranks[i][0] < k for i in asked) / len(asked) for name, k in names.items()}
     if semi is not None:
         hits = 0
         for i in asked:  # the masked tiles are really taken out of the list
@@ -59,12 +55,12 @@ def naive_measures(
     return out | {"queries": len(asked), "left_out": len(table) - len(asked)}
 
 
-def flat(sets: list[set[int]]) -> torch.Tensor:
+def flat(sets):
     return pairs(*[(i, item) for i, items in enumerate(sets) for item in items])
 
 
 @given(st.data(), st.sampled_from([1, 60, 1 << 20]), st.sampled_from([1, 20, 1 << 20]))
-def test_measures_equal_full_sorts_with_many_ties(data: st.DataObject, chunk_bytes: int, cells: int) -> None:
+def test_measures_equal_full_sorts_with_many_ties(data, chunk_bytes, cells):
     queries, items = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 9))
     numbers = st.lists(st.integers(-2, 2).map(float), min_size=items, max_size=items)
     table = data.draw(st.lists(numbers, min_size=queries, max_size=queries))
@@ -81,10 +77,10 @@ def test_measures_equal_full_sorts_with_many_ties(data: st.DataObject, chunk_byt
     assert found == pytest.approx(naive_measures(table, right, semi, ks), rel=1e-5)
 
 
-def test_average_precision_by_hand() -> None:
+def test_average_precision_by_hand():
     query, gallery = embeddings([[0.9, 0.8, 0.7, 0.6, 0.5]])
 
-    def ap(*right: int) -> float:
+    def ap(*right):
         return average_precision(places_of(query, gallery, pairs(*[(0, item) for item in right]))).item()
 
     assert ap(0) == ap(0, 1, 2, 3, 4) == 1
@@ -94,10 +90,8 @@ def test_average_precision_by_hand() -> None:
 
 
 @pytest.mark.parametrize("wrong", [(1, 12), (1, -1), (2, 1)])
-def test_pairs_of_other_embeddings_are_not_measured(wrong: tuple[int, int]) -> None:
+def test_pairs_of_other_embeddings_are_not_measured(wrong):
     """Neither -1 for an unknown item nor an index too large may silently become another pair."""
     for positives, semi in ((pairs((0, 1), wrong), None), (pairs((0, 1)), pairs(wrong))):
         with pytest.raises(AssertionError, match="other embeddings"):
             retrieval_measures(torch.ones(2, 3), torch.ones(12, 3), positives, semi_positives=semi)
-    with pytest.raises(AssertionError, match="no query has a right item"):
-        retrieval_measures(torch.ones(2, 3), torch.ones(12, 3), pairs())

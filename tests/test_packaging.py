@@ -67,8 +67,3 @@ def test_torch_and_torchvision_are_a_matching_pair():
     assert needed.specifier.contains(pins()["torch"][0])
     for name in ("torch", "torchvision"):
         assert Version(metadata.version(name)).public == pins()[name][0].public
-
-
-def test_no_registry_host_is_named():
-    for name in ("pyproject.toml", "constraints.txt", "environment.yml", "Makefile"):
-        assert not re.search(r"https?://|index-url", (ROOT / name).read_text()), name

@@ -29,15 +29,12 @@ def mine(ground, satellite, rule):
     return select(both_ways(ground, satellite, 2, min(rule.share, len(ground))), rule)
 
 
-def labelled(satellite, margin=None):
+def labelled(satellite):
     satellite = torch.tensor(satellite, dtype=torch.int64)
-    margin = torch.zeros(len(satellite)) if margin is None else torch.tensor(margin)
-    return PseudoLabels(satellite, margin, satellite >= 0, torch.zeros(len(satellite), dtype=torch.bool))
+    return PseudoLabels(satellite, torch.zeros(len(satellite)), satellite >= 0, torch.zeros_like(satellite).bool())
 
 
-@given(
-    st.integers(1, 25), st.integers(2, 25), st.integers(1, 4), st.sampled_from([0, 0.02, 0.1, 0.5]), st.integers(0, 99)
-)
+@given(st.integers(1, 25), st.integers(2, 25), st.integers(1, 4), st.sampled_from([0, 0.02, 0.5]), st.integers(0, 99))
 def test_mining_is_the_rule_in_loops(n, m, share, threshold, seed):
     x, y = views(n, m, seed)
     cosine = (x @ y.T).numpy()
@@ -58,10 +55,9 @@ def test_keep_takes_the_best_margins(keep):
     x, y = views(300, 300, width=6)
     everything, some = mine(x, y, ANY), mine(x, y, MiningRule(threshold=0, keep=keep))
     assert some.count == math.floor(keep * everything.count + 1e-9)
-    kept, left = some.satellite >= 0, (everything.satellite >= 0) & (some.satellite < 0)
-    assert (everything.satellite[kept] == some.satellite[kept]).all()
-    if kept.any() and left.any():
-        assert some.margin[kept].min() >= some.margin[left].max()
+    candidates = everything.satellite >= 0
+    best = some.margin.where(candidates, -1).argsort(descending=True)[: some.count]
+    assert set(best.tolist()) == set((some.satellite >= 0).nonzero()[:, 0].tolist())
     # the scale of the margins does not matter to it, while it does to the threshold
     assert torch.equal(mine(0.1 * x, y, MiningRule(threshold=0, keep=keep)).satellite, some.satellite)
 
@@ -95,8 +91,7 @@ def test_a_part_of_the_labels_is_given(n, ratio, seed):
 
 
 def test_given_labels_take_the_place_of_mined_ones():
-    mined = labelled([5, 6, 7, -1, 2], margin=[0.1, 0.2, 0.3, 0.4, 0.5])
-    given_ = torch.tensor([-1, 5, 7, 3, -1])
+    mined, given_ = labelled([5, 6, 7, -1, 2]), torch.tensor([-1, 5, 7, 3, -1])
     mixed = p.mix_given(mined, given_)
     assert mixed.satellite.tolist() == [-1, 5, 7, 3, 2]  # ground 0 claimed tile 5, which belongs to ground 1
     assert mixed.given.tolist() == [False, True, True, True, False]

@@ -74,13 +74,9 @@ def test_a_diverged_model_finds_nothing():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_halves_are_multiplied_in_float32(dtype):
-    generator = torch.Generator().manual_seed(1)
-    x, y = (torch.randn(n, 6, generator=generator).to(dtype) for n in (40, 33))
-    expected, found = both_ways(x.float(), y.float(), 3, 2), both_ways(x, y, 3, 2)
-    assert all(torch.equal(a, b) for a, b in zip(vars(expected).values(), vars(found).values(), strict=True))
-    score, index = top_k(x, y.float(), 5, chunk_bytes=400)
-    assert score.dtype == torch.float32
-    assert torch.equal(index, top_k(x.float(), y.float(), 5)[1])
+    x, y = (torch.randn(n, 6).to(dtype) for n in (40, 33))
+    found, expected = both_ways(x, y, 3, 2), both_ways(x.float(), y.float(), 3, 2)
+    assert all(map(torch.equal, vars(found).values(), vars(expected).values()))
     assert top_k(x, y.double(), 1)[0].dtype == torch.float64
 
 
