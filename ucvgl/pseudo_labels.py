@@ -28,8 +28,7 @@ class MiningRule:
 
     mutual: bool = True  # only pairs that are each other's nearest; the paper's
     threshold: float = 0.05  # least margin, first minus second cosine; CVUSA 0.05, CVACT 0.025, VIGOR 0.035
-    # mutual: the ground image is among its tile's `share` nearest; the paper's is 1, more where images share a tile (VIGOR)
-    share: int = 1
+    share: int = 1  # mutual: among its tile's `share` nearest; the paper's is 1, more where images share a tile (VIGOR)
     # ours, None in the paper: at most this fraction of the mutual pairs, the best margins first, whatever their scale, which
     # differs between encoders; set the threshold to 0 to use it alone
     keep: float | None = None

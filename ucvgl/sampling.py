@@ -253,7 +253,6 @@ class _Pool:
 
 def same_way(query_deg: np.ndarray | None, database_deg: np.ndarray | None, pairs: Tensor) -> Tensor:
     """Bool (P,): which of int64 (P, 2) pairs look the same way, within 45 degrees; (Q,) and (M,) headings, NaN or None: all."""
-    # ours: a photo of the other side of the street shows another place
     if query_deg is None or database_deg is None:
         return torch.ones(len(pairs), dtype=torch.bool)
     apart = query_deg[pairs[:, 0]] - database_deg[pairs[:, 1]]
