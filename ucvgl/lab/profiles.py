@@ -90,27 +90,21 @@ PUBLISHED = {
 
 def ucvgl(
     profile: str, seed: int, *, data: str = WORLD, level: str = DEFAULT_LEVEL, backbone: str = ""
-) -> UcvglSettings:  # fmt: skip
-    """UCVGL's settings.
+) -> UcvglSettings:
+    """UCVGL's settings; InputError for an unknown profile.
 
-    Args:
-        profile: tiny, laptop or paper; InputError for another.
-        seed: of the training.
-        data: the world, or a data set's root: CVUSA, CVACT and VIGOR have their own projection and threshold.
-        level: of the world's difficulty.
-        backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's.
+    data: the world, or a data set's root: CVUSA, CVACT and VIGOR have their own projection and threshold. level: of the
+    world's difficulty. backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's.
     """
-    check_profile(profile)
-    settings = _ucvgl_paper(seed, level, data, backbone) if profile == "paper" else _ucvgl_small(profile, seed, level)
-    settings = smoke(settings)
+    paper = check_profile(profile) == "paper"
+    settings = smoke(_ucvgl_paper(seed, level, data, backbone)) if paper else _ucvgl_small(profile, seed, level)
     if data == WORLD or shows_panoramas(detect_layout(data), data, PUBLISHED):
         return settings
     # photos, drone images or any others that are not projected: squeezed into the tiles' squares
-    px = settings.images.gallery_px
-    ground = replace(settings.start.ground, image_px=px)
+    images = Preparation(settings.images.gallery_px, settings.images.gallery_px)
+    ground = replace(settings.start.ground, image_px=images.query_px)
     start = replace(settings.start, ground=ground, ground_input="photo", projection=False)
-    steps = replace(settings.curriculum, start=start)
-    return replace(settings, images=Preparation(px, px), start=start, curriculum=steps)
+    return replace(settings, images=images, start=start, curriculum=replace(settings.curriculum, start=start))
 
 
 def _held_out(trained: WorldConfig, styles: tuple[str, ...], places: int) -> WorldConfig:

@@ -16,8 +16,8 @@ from ucvgl.distributed import processes
 from ucvgl.errors import InputError
 from ucvgl.lab import rows as lab_rows
 from ucvgl.lab.cache import StageResult
+from ucvgl.lab.cost import check_fits, cost_of
 from ucvgl.lab.graph import marker
-from ucvgl.lab.memory import check_fits, step_of
 from ucvgl.lab.results import device
 from ucvgl.lab.rows import Stage, all_stages
 from ucvgl.lab.settings import RunRequest
@@ -49,7 +49,7 @@ def train(names: Sequence[str], asked: RunRequest) -> None:
     if place.device.type == "cuda":  # all before anything runs
         available = torch.cuda.get_device_properties(place.device).total_memory
         for key, stage in wanted.items():
-            check_fits(key, step_of(stage.name, stage.settings[0]), available)
+            check_fits(key, cost_of(stage), available)
     for key, stage in wanted.items():
         begun = time.time()
         found = stage.run()
