@@ -86,28 +86,20 @@ def run_stage(
             numbers = compute(partial)
             place.wait_for_everyone()
             if place.is_main_process:
-                result = {
-                    "seconds": time.perf_counter() - begun,
-                    "resumed": resumed,
-                    "device": device(),
-                    "numbers": numbers,
-                }
-                _finish(partial, folder, result)
+                seconds = time.perf_counter() - begun
+                result = {"seconds": seconds, "resumed": resumed, "device": device(), "numbers": numbers}
+                try:
+                    write_json(partial / RESULT, result)
+                except (TypeError, ValueError) as error:
+                    expected, todo = "finite numbers, texts, lists and dictionaries", "Return plain values."
+                    raise InputError(f"result of {folder.name}", expected=expected, found=error, todo=todo) from None
+                replace_folder(partial, folder)
             place.wait_for_everyone()
     found = _load(folder, key, loaded)
     if place.is_main_process:
         took = f"in {found.seconds:.0f} s" + (", its last part after a stop" if found.resumed else "")
         say(f"{folder.name}: loaded (ran {took})" if loaded else f"{folder.name}: ran {took}")
     return found
-
-
-def _finish(partial: Path, folder: Path, result: dict[str, Any]) -> None:
-    try:
-        write_json(partial / RESULT, result)
-    except (TypeError, ValueError) as error:
-        expected, todo = "finite numbers, texts, lists and dictionaries", "Return plain values."
-        raise InputError(f"result of {folder.name}", expected=expected, found=error, todo=todo) from None
-    replace_folder(partial, folder)
 
 
 def _load(folder: Path, key: dict[str, Any], loaded: bool) -> StageResult:
@@ -127,11 +119,10 @@ def _check_config(folder: Path, key: dict[str, Any]) -> None:
         raise _damaged(folder, f"{CONFIG}: {error}") from None
     now = json.loads(json.dumps(key))
     if then != now:
-        settings = {
-            f"settings.{name}" for name, value in now["settings"].items() if then.get("settings", {}).get(name) != value
-        }
-        others = {name for name in now if name != "settings" and then.get(name) != now[name]}
-        expected = f"a folder begun with the settings of now: {', '.join(sorted(others | settings))} differ"
+        names = [name for name in now if name != "settings" and then.get(name) != now[name]]
+        before = then.get("settings", {})
+        names += [f"settings.{name}" for name, value in now["settings"].items() if before.get(name) != value]
+        expected = f"a folder begun with the settings of now: {', '.join(names)} differ"
         raise InputError(folder, expected=expected, found=f"others in {CONFIG}", todo=ANEW)
 
 

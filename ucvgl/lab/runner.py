@@ -21,14 +21,8 @@ def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
     The folder appears when everything is complete, in the place of an older one; a killed run leaves no trace in it. If
     a cell fails, the partly executed notebook is kept beside it, as `<out>.failed.ipynb`. Gives the path of results.json.
 
-    Args:
-        name: the notebook's name without suffix.
-        asked: with one seed; what the notebook has no parameter for is left out.
-        out: the folder to write.
-
-    Raises:
-        InputError: an unknown notebook.
-        NotebookError: a cell failed, the kernel died, or the notebook never called `run.finish`.
+    asked: with one seed; what the notebook has no parameter for is left out. InputError: an unknown notebook. NotebookError:
+    a cell failed, the kernel died, or the notebook never called `run.finish`.
     """
     notebook = find_notebook(name)
     given = {"profile": asked.profile, "data": asked.data, "seed": asked.seeds[0], **asked.further(notebook.parameters)}

@@ -4,7 +4,6 @@ The stages have the same names in the run cache as those of a notebook's cells, 
 """
 
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -39,13 +38,9 @@ def train(names: Sequence[str], asked: RunRequest) -> None:
     known = lab_rows.rows(asked, seed)
     wanted = {key: stage for name in names for key, stage in _find(name, known).items()}
     place = processes()
-
-    def say(line: str) -> None:
-        if place.is_main_process:
-            sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
-
-    say(f"profile {asked.profile}, seed {seed}: {place.num_processes} process(es), {place.device.type}")
+    place.print(
+        f"profile {asked.profile}, seed {seed}: {place.num_processes} process(es), {place.device.type}", flush=True
+    )
     if place.device.type == "cuda":  # all before anything runs
         available = torch.cuda.get_device_properties(place.device).total_memory
         for key, stage in wanted.items():
@@ -54,9 +49,9 @@ def train(names: Sequence[str], asked: RunRequest) -> None:
         begun = time.time()
         found = stage.run()
         if isinstance(found, Parts) and not any(test.labelled for test in found.tests.values()):
-            say("no pairs are known in a held-out part: recall cannot be measured")
+            place.print("no pairs are known in a held-out part: recall cannot be measured", flush=True)
         if isinstance(found, StageResult) and (found.folder / BEST).is_file():
-            say(f"{key}: {found.folder / BEST}")  # for `ucvgl evaluate`
+            place.print(f"{key}: {found.folder / BEST}", flush=True)  # for `ucvgl evaluate`
         if place.is_main_process:
             write_json(marker(key), {"seconds": round(time.time() - begun, 1), "device": device()})
         place.wait_for_everyone()
