@@ -34,6 +34,10 @@ def folder_of(stage="intra-view", config=None, data_id="world"):
     return stage_folder(stage_key(stage, config or Config(), data_id))
 
 
+def files_of(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 class Stage:
     """A computation that counts its calls, writes a file and may be killed after that."""
 
@@ -59,8 +63,8 @@ def test_a_stage_is_run_once_and_loaded_after(runs):
     assert one.numbers == two.numbers == {"r_at_1": 12.5, "rows": [{"epoch": 0}, {"epoch": 1}], "best": None}
     name = folder_of().name
     assert stage.said == [f"{name}: ran in 0 s", f"{name}: loaded (ran in 0 s)"]
-    assert sorted(path.name for path in one.folder.iterdir()) == ["config.json", "result.json", "weights"]
-    assert sorted(path.name for path in runs.iterdir()) == [f".{name}.lock", name]
+    assert files_of(one.folder) == ["config.json", "result.json", "weights"]
+    assert files_of(runs) == [f".{name}.lock", name]
 
 
 def test_each_stage_setting_and_data_set_has_a_folder_of_its_own():
@@ -73,30 +77,25 @@ def test_each_stage_setting_and_data_set_has_a_folder_of_its_own():
     assert folder_of(config=Config(sizes=[1, 2])) == folders[0]  # a list or a tuple: the same JSON
 
 
-def test_what_a_killed_run_wrote_is_there_when_it_goes_on(runs):
-    stage = Stage(killed=2)
+def test_a_killed_stage_goes_on_from_what_it_wrote_but_not_with_other_settings(runs):
+    stage, name = Stage(killed=2), folder_of().name
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             stage.run()
         assert not folder_of().exists()
-    done = stage.run()
-    assert (done.folder / "weights").read_text() == "1 2 3 "
-    assert stage.said == [f"{done.folder.name}: ran in 0 s, its last part after a stop"]
-    assert len(list(runs.iterdir())) == 2  # the folder and its lock
-    assert done.resumed
-    assert stage.run().resumed
-
-
-def test_an_unfinished_folder_with_other_settings_cannot_go_on(runs):
-    stage = Stage(killed=1)
-    with pytest.raises(KeyboardInterrupt):
-        stage.run()
-    path = next(runs.glob(".*.partial")) / "config.json"
-    path.write_text(path.read_text().replace('"rate": 0.1', '"rate": 0.3').replace('"world"', '"cvusa"'))
+    path = runs / f".{name}.partial" / "config.json"
+    begun = path.read_text()
+    path.write_text(begun.replace('"rate": 0.1', '"rate": 0.3').replace('"world"', '"cvusa"'))
     with pytest.raises(InputError, match=r"data_id, settings\.inner differ.*Delete the folder") as caught:
         stage.run()
     assert str(path.parent) in str(caught.value)
-    assert stage.calls == 1
+    path.write_text(begun)
+    done = stage.run()
+    assert (done.folder / "weights").read_text() == "1 2 3 "
+    assert stage.said == [f"{name}: ran in 0 s, its last part after a stop"]
+    assert files_of(runs) == [f".{name}.lock", name]
+    assert done.resumed
+    assert stage.run().resumed
 
 
 @pytest.mark.parametrize(
