@@ -97,7 +97,7 @@ def ucvgl(
     world's difficulty. backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's.
     """
     paper = check_profile(profile) == "paper"
-    settings = smoke(_ucvgl_paper(seed, level, data, backbone)) if paper else _ucvgl_small(profile, seed, level)
+    settings = smoke(_ucvgl_paper(seed, level, data, backbone) if paper else _ucvgl_small(profile, seed, level))
     if data == WORLD or shows_panoramas(detect_layout(data), data, PUBLISHED):
         return settings
     # photos, drone images or any others that are not projected: squeezed into the tiles' squares
@@ -213,9 +213,10 @@ def sample4geo(profile: str, seed: int, *, data: str = WORLD, backbone: str = ""
     """Sample4Geo's settings; arguments as `ucvgl`."""
     other = ucvgl(profile, seed, data=data, backbone=backbone)
     if profile == "paper":
-        settings = smoke(_sample4geo_paper(other, seed, data, backbone))
+        settings = _sample4geo_paper(other, seed, data, backbone)
     else:
         settings = _sample4geo_small(other, profile, seed)
+    settings = smoke(settings)
     if other.images.top_view is not None:
         return settings
     photos = {"ground": settings.method.satellite, "ground_kind": "oblique", "tile_kind": "photo"}
