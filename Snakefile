@@ -16,7 +16,7 @@ if "plan" not in config:
 PLAN = graph.read_plan(Path(config["plan"]))
 ASKED = PLAN.asked
 RUNS = graph.paths.runs()
-STAGES = {stage.key: stage for stage in PLAN.stages if stage.is_job}
+STAGES = {stage.key: stage for stage in PLAN.stages if PLAN.stage_jobs}
 NOTEBOOKS = {(job.name, job.seed): job for job in PLAN.notebooks}
 PYTHON = sys.executable
 GPU = graph.has_gpu()
@@ -64,7 +64,8 @@ rule stage:
         str(graph.marker("{key}")),
     params:
         seed=lambda wildcards: STAGES[wildcards.key].seed,
-    priority: lambda wildcards: STAGES[wildcards.key].priority
+    # what most others wait for comes first
+    priority: lambda wildcards: sum(wildcards.key in stage.needs for stage in STAGES.values())
     threads: lambda wildcards: graph.threads(workflow.resource_settings.cores, WIDTH, alone=GPU)
     resources:
         gpu=int(GPU),

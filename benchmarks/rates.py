@@ -24,6 +24,7 @@ from torch import Generator
 from ucvgl.augment import UCVGL, augment
 from ucvgl.encoders import Encoder, EncoderConfig
 from ucvgl.lab import profiles, rows
+from ucvgl.lab.cost import cost_of, work_of
 from ucvgl.lab.graph import RATES
 from ucvgl.lab.settings import RunRequest
 from ucvgl.methods.common import device
@@ -99,7 +100,7 @@ def wanted() -> dict[str, Callable[[], float]]:
     needed: set[str] = set()
     for profile in ("tiny", "laptop", "paper"):
         stages = rows.all_stages(rows.rows(RunRequest(profile, rows="all"), 0).values())
-        needed |= {stage.work for stage in stages.values()}
+        needed |= {cost_of(stage).work for stage in stages.values()}
         big = profile == "paper" and not torch.cuda.is_available()
         one, two, three = profiles.ucvgl(profile, 0), profiles.sample4geo(profile, 0), profiles.vg_ssl(profile, 0)
         encoders = {one.start.ground, two.method.ground, two.drone.ground}
@@ -107,13 +108,13 @@ def wanted() -> dict[str, Callable[[], float]]:
         encoders |= {method.encoder for method in (*three.methods.values(), *three.real.values())}
         for config in encoders:
             precision = one.curriculum.training.precision
-            found[rows.encoder_work(config)] = partial(training, config, precision, 1 if big else 32)
+            found[work_of(config)] = partial(training, config, precision, 1 if big else 32)
         for gan in {one.gan, one.start.translation.gan}:
             if gan.crop_px <= 128 or torch.cuda.is_available():  # the paper's takes minutes a step on a CPU
-                found[rows.gan_work(gan)] = partial(translation, gan)
+                found[work_of(gan)] = partial(translation, gan)
         for world in (one.train, two.trained):
-            found[rows.rendering_work("panoramas and tiles", world.panorama_px)] = partial(rendering, world)
-        found[rows.rendering_work("photos", three.photo_px[0])] = partial(rendering, three.train[0])
+            found[work_of(world)] = partial(rendering, world)
+        found[work_of(three.train[0])] = partial(rendering, three.train[0])
     return {work: measure for work, measure in found.items() if work in needed}
 
 

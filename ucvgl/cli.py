@@ -1,5 +1,6 @@
 """The command line: `ucvgl --help`. Bad input is one line on stderr and exit status 2."""
 
+import gc
 import json
 import os
 import shlex
@@ -30,13 +31,13 @@ Drone = Annotated[str, Option(help="University-1652, for notebook 05's table on 
 Json = Annotated[bool, Option("--json", help="The result for machines, on stdout.")]
 Scheme, Order = Literal["xyz", "tms", "zyx"], Literal["time", "name"]  # of tiles' names, of a drive's pictures
 Backbone = Annotated[str, Option(help="Of the paper profile: a timm name; with ':frozen' only the head is trained.")]
+Rows = Annotated[str, Option(help="all; headline: fewer, the paper profile's default; or smoke: a few steps.")]
 
 
-def _skip_unreadable(skip: bool) -> bool:
+def _skip_unreadable(skip: bool) -> None:
     """What this process and those it starts (kernels, Snakemake's jobs) do with unreadable images."""
     if skip:
         os.environ["UCVGL_SKIP_UNREADABLE"] = "1"
-    return skip
 
 
 _SKIP = "Leave out images that are absent or damaged; counted in notes."
@@ -67,33 +68,30 @@ def publish(
     out: Annotated[Path, Option(help="The folder to write, as figures/laptop/01_projection.")],
 ) -> None:
     """Merge the runs of one notebook, a folder a seed, into one folder of tables and figures."""
-    from ucvgl.lab import results
+    from ucvgl.lab.results import publish as run
 
-    results.publish(runs, out)
+    run(runs, out)
 
 
 @app.command(rich_help_panel=PAPERS, context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
 def reproduce(
-    context: typer.Context,
-    profile: Profile = "laptop",
-    data: Data = "world",
+    context: typer.Context, profile: Profile = "laptop", data: Data = "world",
     seed: Annotated[str, Option(help="One seed, or several separated by commas.")] = "0",
-    rows: Annotated[str, Option(help="all; headline: fewer, the paper profile's default; or smoke: a few steps.")] = "",
-    panorama: Panorama = "",
-    other: Other = "",
-    drone: Drone = "",
-    backbone: Backbone = "",
+    rows: Rows = "", panorama: Panorama = "", other: Other = "", drone: Drone = "", backbone: Backbone = "",
     cores: Annotated[str, Option(help="How many CPU cores to use, or 'all'.")] = "all",
-    job_seconds: Annotated[float, Option(help="Shorter trainings, by the estimate, are left to the notebooks.")] = 20.0,
-    dry_run: Annotated[bool, Option("--dry-run", help="Print rows, what is cached, about how long it takes.")] = False,
+    stage_jobs: Annotated[bool | None, Option(help="A job for each stage; else the notebooks train.")] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print rows, what is cached, and what the rest costs.")] = False,
     skip_unreadable: Skip = False,
-) -> None:
+) -> None:  # fmt: skip
     """Regenerate every table and figure that is not up to date. What follows `--` is handed to Snakemake."""
+    gc.disable()  # torch loads a fifth quicker without
     from ucvgl.lab.reproduce import reproduce as run
     from ucvgl.lab.settings import RunRequest, seeds_of
 
     asked = RunRequest(profile, data, seeds_of(seed), rows, panorama, other, drone, backbone)
-    raise typer.Exit(run(asked, job_seconds=job_seconds, cores=cores, dry=dry_run, more=context.args))
+    status = run(asked, stage_jobs=stage_jobs, cores=cores, dry=dry_run, more=context.args)
+    sys.stdout.flush()
+    os._exit(status)  # a second sooner than by taking down what torch has loaded
 
 
 @app.command(rich_help_panel=YOURS)
@@ -102,9 +100,7 @@ def locate(
     tiles: Annotated[Path, Option(help="Folder of satellite tiles: z/x/y names, GeoTIFF, or with a table.")],
     out: Annotated[Path, Option(help="Folder to write: absent, empty, or of an earlier run.")],
     ground_table: Annotated[Path | None, Imagery(help="CSV: file, and heading_deg, fov_deg or both.")] = None,
-    tiles_table: Annotated[
-        Path | None, Imagery(help="CSV: file, latitude, longitude, span_m/metres_per_pixel.")
-    ] = None,
+    tiles_table: Annotated[Path | None, Imagery(help="CSV: file, latitude, longitude, span_m or metres_per_pixel.")] = None,
     kind: Annotated[Literal["panorama", "photo"] | None, Imagery(help="If the pictures' shape does not tell.")] = None,
     fov: Annotated[float | None, Imagery(help="Degrees across photos that do not say theirs.")] = None,
     heading: Annotated[float | None, Imagery(help="Degrees that the centre shows; 0: north. Else searched.")] = None,
@@ -124,13 +120,12 @@ def locate(
     drive: Annotated[Order | None, Search(help="Place a drive's pictures together, by EXIF's time or name.")] = None,
     speed: Annotated[float, Search(help="Of a drive by time: at most, in metres a second.")] = 15.0,
     step: Annotated[float, Search(help="Of a drive by name: at most, in metres from picture to picture.")] = 50.0,
-    dry_run: Annotated[bool, Option("--dry-run", help="Say what the folders hold, and stop.")] = False,
-    as_json: Json = False,
-) -> None:
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what the folders hold, and stop.")] = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Place street pictures on a map by satellite tiles of the area. Exit status: 0 written, 2 not usable, 130 stopped."""
+    from ucvgl.locate import run
     from ucvgl.locate.inputs import Request, read_inputs
     from ucvgl.locate.located import claim_folder
-    from ucvgl.locate.run import locate as run
 
     request = Request(
         ground=ground, tiles=tiles, out=out, ground_table=ground_table, tiles_table=tiles_table,
@@ -148,7 +143,7 @@ def locate(
                 counts = {"tiles": len(inputs.mosaic), "candidates": len(inputs.candidates)}
                 found, text = inputs.ground.counts() | counts, inputs.text()
             else:
-                outcome = run(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
+                outcome = run.locate(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
                 found, text = outcome.summary(), outcome.text()
     except KeyboardInterrupt:
         typer.echo("ucvgl: stopped; what was computed is kept, and the same command goes on from there", err=True)
@@ -179,9 +174,8 @@ def evaluate(
     layout: Annotated[str, Option(help="As of `data check`; recognised if not said.")] = "auto",
     part: Annotated[list[str] | None, Option(help="As val, or 'test drone2satellite'; repeat it. Else all.")] = None,
     ranks: Annotated[Path | None, Option(help="A CSV to write: the rank of each query's best right image.")] = None,
-    as_json: Json = False,
-    skip_unreadable: Skip = False,
-) -> None:
+    as_json: Json = False, skip_unreadable: Skip = False,
+) -> None:  # fmt: skip
     """Measure an encoder on a data set by its published protocol: recall, hit rate or AP. Nothing is trained."""
     from ucvgl.lab import evaluate as lab
 
@@ -199,9 +193,8 @@ app.add_typer(data_app, name="data", rich_help_panel=YOURS)
 def check(
     name: Annotated[str, Argument(help="cvusa, cvact, vigor, university1652, sues200, msls, ..., folders or auto.")],
     root: Annotated[Path, Argument(help="The data set's folder.")],
-    quick: Annotated[bool, Option("--quick", help="Decode a sample of the images instead of all.")] = False,
-    as_json: Json = False,
-) -> None:
+    quick: Annotated[bool, Option("--quick", help="Decode a sample of the images instead of all.")] = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Say whether a data set is complete and what to mend. Exit status: 0 complete, 1 findings, 2 not usable."""
     from ucvgl.data.check import check as check_dataset
 
@@ -217,14 +210,10 @@ def export(
     layout: Annotated[str, Option(help="cvusa, cvact, vigor, university1652, sues200, vpr or frames.")],
     places: Annotated[int, Option(help="How many places, over all cities.")] = 300,
     seed: Annotated[int, Option(help="Seed of the cities and of everything drawn.")] = 0,
-    style: Annotated[list[str] | None, Option(help="A city's style; repeat it. Else garden and canal.")] = None,
-    difficulty: Annotated[str, Option(help="easy, medium or hard.")] = "medium",
-    span_m: Annotated[float, Option(help="Edge of a tile on the ground, metres.")] = 50.0,
     tile_px: Annotated[int, Option(help="Edge of a tile.")] = 128,
     panorama_px: Annotated[int, Option(help="Height of a panorama; CVUSA's strips show 224/616 of it.")] = 128,
     photo_px: Annotated[int, Option(help="Edge of a drone image, width of a photo.")] = 128,
     city_size_m: Annotated[float, Option(help="Edge of a city, metres.")] = 768.0,
-    resolution_m: Annotated[float, Option(help="Of the city's rasters, metres a pixel.")] = 0.25,
 ) -> None:
     """Write the embedded world in the layout of a published data set; the folder appears when it is complete."""
     if source != "world":
@@ -232,10 +221,8 @@ def export(
     from ucvgl.world.export import export_world
     from ucvgl.world.pairs import WorldConfig
 
-    world = WorldConfig(
-        tuple(style or ("garden", "canal")), seed, places, difficulty=difficulty, span_m=span_m, tile_px=tile_px,
-        panorama_px=panorama_px, city_size_m=city_size_m, resolution_m=resolution_m,
-    )  # fmt: skip
+    styles = ("garden", "canal")
+    world = WorldConfig(styles, seed, places, panorama_px=panorama_px, tile_px=tile_px, city_size_m=city_size_m)
     root = export_world(layout, out, world, photo_px=photo_px)
     typer.echo(f"Written: {root}. Check it with: ucvgl data check {layout} {root}")
 
@@ -247,13 +234,12 @@ def city(
     places: Annotated[int, Option(help="How many pictures.")] = 300,
     seed: Annotated[int, Option(help="Seed of the city and of everything drawn.")] = 0,
     photo_fov: Annotated[float | None, Option(help="Photos of so many degrees across instead of panoramas.")] = None,
-    difficulty: Annotated[str, Option(help="easy, medium or hard.")] = "medium",
 ) -> None:
     """Write a synthetic city as unlabelled pictures and positioned tiles, for `ucvgl locate`; beside them the truth."""
     from ucvgl.world.export import OWN_CITY, export_own_city
 
     panorama_px = 128 if photo_fov is None else 512
-    world = replace(OWN_CITY, styles=(style,), places=places, seed=seed, difficulty=difficulty, panorama_px=panorama_px)
+    world = replace(OWN_CITY, styles=(style,), places=places, seed=seed, panorama_px=panorama_px)
     root = export_own_city(out, world, photo_fov_deg=photo_fov)
     more = ["--heading", "0"] if photo_fov is None else ["--ground-table", f"{root}/ground.csv"]
     words = ["ucvgl", "locate", "--ground", f"{root}/ground", "--tiles", f"{root}/tiles", *more, "--out", "FOLDER"]
@@ -275,8 +261,9 @@ def convert(
     from ucvgl.sample4geo_weights import convert_sample4geo
 
     model = convert_sample4geo(checkpoint, target, ground_px, satellite_px)
-    scale = float(model.scale.detach())
-    typer.echo(f"Written: {target}, a shared encoder of {model.ground.dim} numbers, scale {scale:.1f}")
+    typer.echo(
+        f"Written: {target}, a shared encoder of {model.ground.dim} numbers, scale {float(model.scale.detach()):.1f}"
+    )
 
 
 def main() -> None:

@@ -18,37 +18,37 @@ def layouts(monkeypatch):
     monkeypatch.setattr(profiles, "detect_layout", lambda data: data.removeprefix("/data/"))
 
 
-def test_ucvgl_paper_profile_has_the_published_settings():
-    for name, fov, threshold in (("cvusa", 175, 0.05), ("cvact", 170, 0.025), ("vigor", 170, 0.035)):
-        settings = profiles.ucvgl("paper", 0, data=f"/data/{name}")
-        assert settings.images.top_view.fov_deg == fov
-        assert settings.curriculum.rule == MiningRule(threshold=threshold, share=2 if name == "vigor" else 1)
-        assert settings.start.ground_input == "panorama"
-        assert (settings.start.placement, settings.start.second_placement) == (UCVGL_PLACEMENT, SECOND_VERSION)
-        assert (settings.start.occlusion, settings.start.centre) == (None, False)
-        assert (settings.start.intra.epochs, settings.start.cross.epochs_before) == (12, 12)
-        epochs = [settings.start.intra.epochs, settings.start.cross.epochs, settings.curriculum.training.epochs]
-        assert epochs == [12, 16, 40]
-        assert settings.start.translation.kind == "cyclegan"
-        assert settings.curriculum.label_order == "file"
-        assert settings.curriculum.warmup == 6
-    assert profiles.ucvgl("paper", 0, data="/data/vigor").images.query_px == (384, 768)
-    assert profiles.ucvgl("paper", 0).train.places == 35_532  # a world of CVUSA's size
-
-
-def test_sample4geo_paper_profile_has_the_published_settings():
-    for name, ground_px in (("cvusa", (140, 768)), ("cvact", (140, 768)), ("vigor", (384, 768))):
-        settings = profiles.sample4geo("paper", 0, data=f"/data/{name}")
-        method = settings.method
-        assert settings.images.query_px == method.ground.image_px == ground_px
-        assert method.ground.backbone == method.satellite.backbone == "convnext_base.fb_in22k_ft_in1k_384"
-        assert (method.ground.pooling, method.shared, method.smoothing, method.placement) == ("head", True, 0.1, None)
-        assert method.sampling == Sampling()
-        expected = TrainingConfig(
-            learning_rate=1e-3, warmup_epochs=1.0, clip_value=100.0, precision="bf16", chunk=16, prefetch=True
-        )
-        assert method.training == expected
-    assert profiles.sample4geo("paper", 3).method.training.seed == 3
+@pytest.mark.parametrize(
+    ("name", "fov", "threshold", "share", "ucvgl_px", "sample4geo_px"),
+    [
+        ("cvusa", 175, 0.05, 1, (384, 384), (140, 768)), ("cvact", 170, 0.025, 1, (384, 384), (140, 768)),
+        ("vigor", 170, 0.035, 2, (384, 768), (384, 768)),
+    ],
+)  # fmt: skip
+def test_the_paper_profile_has_the_published_settings(name, fov, threshold, share, ucvgl_px, sample4geo_px):
+    settings = profiles.sample4geo("paper", 3, data=f"/data/{name}")
+    ours, method = settings.unlabelled, settings.method
+    start, steps = ours.start, ours.curriculum
+    assert (ours.images.top_view.fov_deg, ours.images.query_px) == (fov, ucvgl_px)
+    assert steps.rule == MiningRule(threshold=threshold, share=share)
+    assert (start.ground_input, start.translation.kind, start.occlusion, start.centre) == (
+        "panorama", "cyclegan", None, False,
+    )  # fmt: skip
+    assert (start.placement, start.second_placement) == (UCVGL_PLACEMENT, SECOND_VERSION)
+    assert [start.intra.epochs, start.cross.epochs, start.cross.epochs_before, steps.training.epochs] == [
+        12,
+        16,
+        12,
+        40,
+    ]
+    assert (steps.label_order, steps.warmup) == ("file", 6)
+    assert settings.images.query_px == method.ground.image_px == sample4geo_px
+    assert method.ground.backbone == method.satellite.backbone == "convnext_base.fb_in22k_ft_in1k_384"
+    assert (method.ground.pooling, method.shared, method.smoothing, method.placement) == ("head", True, 0.1, None)
+    assert method.sampling == Sampling()
+    assert method.training == TrainingConfig(
+        learning_rate=1e-3, warmup_epochs=1.0, clip_value=100.0, precision="bf16", chunk=16, prefetch=True, seed=3
+    )
     assert settings.drone.training.epochs == 1  # University-1652 gets worse after that
 
 
@@ -97,20 +97,21 @@ def test_another_backbone_takes_images_of_the_size_it_asks_for():
         assert (photos.pooling, photos.width) == ("unit_gem", 1024)
         assert settings.images == replace(settings.unlabelled.images, top_view=None)
         assert settings.unlabelled.images.top_view.size_px == settings.flights.image_px == 518
-    for name in ("resnet50", "deit_small"):  # of notebook 06 alone
-        assert profiles.sample4geo("paper", 0, data="/data/cvusa", backbone=name) == profiles.sample4geo(
-            "paper", 0, data="/data/cvusa"
-        )
+    plain, other = (profiles.sample4geo("paper", 0, data="/data/cvusa", backbone=name) for name in ("", "deit_small"))
+    assert plain == other  # deit_small and resnet50 are of notebook 06 alone
 
 
 def test_the_laptop_profile_runs_the_papers_task():
     """What differs from the paper's profile: sizes, the augmentation's strength, the translation, and centred descriptors."""
     small, paper = profiles.ucvgl("laptop", 0), profiles.ucvgl("paper", 0)
-    of_start = ("ground_input", "projection", "intra_smoothing", "cross_smoothing", "placement", "second_placement",
-                "occlusion")  # fmt: skip
-    of_steps = ("pretrained", "mine", "refresh", "few", "smoothing", "label_ratio", "placement")
-    pairs = (small.start, paper.start, of_start), (small.curriculum, paper.curriculum, of_steps)
-    assert all(getattr(mine, name) == getattr(theirs, name) for mine, theirs, names in pairs for name in names)
+    mine, theirs = (
+        [getattr(settings.start, name) for name in ("ground_input", "projection", "intra_smoothing", "cross_smoothing",
+                                                    "placement", "second_placement", "occlusion")]
+        + [getattr(settings.curriculum, name) for name in ("pretrained", "mine", "refresh", "few", "smoothing", "label_ratio",
+                                                           "placement")]
+        for settings in (small, paper)
+    )  # fmt: skip
+    assert mine == theirs
     assert small.curriculum.rule == MiningRule(threshold=small.curriculum.rule.threshold)
     assert (small.start.ground.pooling, small.start.ground.safa_heads) == ("safa", 8)
 

@@ -6,47 +6,33 @@ from ucvgl.errors import InputError
 from ucvgl.lab import rows
 from ucvgl.lab.settings import RunRequest
 
-PROFILES = ("tiny", "laptop", "paper")
 
-
-@pytest.mark.parametrize("profile", PROFILES)
-def test_each_stage_follows_what_it_needs(profile):
-    found = rows.rows(RunRequest(profile, rows="all"), 0)
-    seen = set()
-    for key, stage in rows.all_stages(found.values()).items():
+@pytest.mark.parametrize("profile", ["tiny", "laptop", "paper"])
+def test_each_stage_follows_what_it_needs_and_headline_has_rows_of_every_table(profile):
+    every, some = (rows.rows(RunRequest(profile, rows=which), 0) for which in ("all", "headline"))
+    stages, seen = rows.all_stages(every.values()), set()
+    for key, stage in stages.items():
         assert {need.key for need in stage.needs} <= seen
         seen.add(key)
-    assert {stage.key for stage in found.values()} <= seen
-
-
-def test_equal_stages_have_one_key_in_every_process_and_other_settings_another():
-    def named(profile, seed):
-        return {name: stage.key for name, stage in rows.rows(RunRequest(profile), seed).items()}
-
-    assert named("laptop", 0) == named("laptop", 0)
-    names = named("laptop", 0)
-    assert names["05/unlabelled/ucvgl"] == names["04/ours/main"]
-    assert names["05/unlabelled/ucvgl_100"] == names["04/label_ratio/labels_100"]
-    assert names["05/architecture/full"] == names["05/fields_of_view/full"] == names["05/generalisation/garden"]
-    first, second = named("laptop", 0), named("laptop", 1)
-    assert all(first[name] != second[name] for name in first)
-    assert not set(named("tiny", 0).values()) & set(first.values())
-
-
-def test_seeds_share_what_depends_on_none():
-    stages = [rows.all_stages(rows.rows(RunRequest("laptop"), seed).values()) for seed in (0, 1, 2)]
-    shared = set(stages[0]) & set(stages[1]) & set(stages[2])
-    assert {stages[0][key].name for key in shared} >= {"images", "drives", "areas"}
-    assert len(set().union(*stages)) == sum(map(len, stages)) - 2 * len(shared)
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-def test_headline_has_a_row_of_every_table_and_less_to_train(profile):
-    every, some = rows.rows(RunRequest(profile, rows="all"), 0), rows.rows(RunRequest(profile, rows="headline"), 0)
+    assert {stage.key for stage in every.values()} <= seen
     tables = {name.rpartition("/")[0] for name in every}
     assert {name.rpartition("/")[0] for name in some} == tables
     assert set(rows.HEADLINE) - tables <= {"05/real", "06/real"}  # where no images are at hand
-    assert len(rows.all_stages(some.values())) < 0.5 * len(rows.all_stages(every.values()))
+    assert len(rows.all_stages(some.values())) < 0.5 * len(stages)
+
+
+def test_rows_and_seeds_share_the_stages_that_are_equal():
+    names, again, other = (rows.rows(RunRequest("laptop"), seed) for seed in (0, 0, 1))
+    keys = {name: stage.key for name, stage in names.items()}
+    assert keys == {name: stage.key for name, stage in again.items()}
+    assert keys["05/unlabelled/ucvgl"] == keys["04/ours/main"]
+    assert keys["05/unlabelled/ucvgl_100"] == keys["04/label_ratio/labels_100"]
+    assert keys["05/architecture/full"] == keys["05/fields_of_view/full"] == keys["05/generalisation/garden"]
+    assert all(keys[name] != other[name].key for name in keys)
+    first, second = (rows.all_stages(found.values()) for found in (names, other))
+    shared = first.keys() & second.keys()
+    assert {first[key].name for key in shared} >= {"images", "drives", "areas"}
+    assert not shared & rows.all_stages(rows.rows(RunRequest("tiny"), 0).values()).keys()
 
 
 def test_a_table_shows_the_rows_that_are_asked_for(monkeypatch):

@@ -2,6 +2,10 @@
 
 from ucvgl.lab import profiles, published, variants
 
+UCVGL, SAMPLE4GEO, PHOTOS = (
+    settings("laptop", 0) for settings in (profiles.ucvgl, profiles.sample4geo, profiles.vg_ssl)
+)
+
 
 def changed(before, after):
     """The names of the fields in which two settings differ; those of a curriculum's start in its place."""
@@ -10,15 +14,13 @@ def changed(before, after):
 
 
 def test_each_row_changes_one_thing():
-    ucvgl, sample4geo = profiles.ucvgl("laptop", 0), profiles.sample4geo("laptop", 0)
-    photos = profiles.vg_ssl("laptop", 0)
     tables = [
-        (ucvgl.start, variants.cold_start(ucvgl.start)),
-        (ucvgl.start, variants.translations(ucvgl)),
-        (ucvgl.curriculum, variants.ours(ucvgl.curriculum)),
-        (ucvgl.curriculum, variants.ablation(ucvgl.curriculum)),
-        (sample4geo.brief, variants.architectures(sample4geo) + variants.fields_of_view(sample4geo)[1:]),
-        (photos.methods["simclr"], [row for row in variants.geopair(photos) if row[1] == "SimCLR"]),
+        (UCVGL.start, variants.cold_start(UCVGL.start)),
+        (UCVGL.start, variants.translations(UCVGL)),
+        (UCVGL.curriculum, variants.ours(UCVGL.curriculum)),
+        (UCVGL.curriculum, variants.ablation(UCVGL.curriculum)),
+        (SAMPLE4GEO.brief, variants.architectures(SAMPLE4GEO) + variants.fields_of_view(SAMPLE4GEO)[1:]),
+        (PHOTOS.methods["simclr"], [row for row in variants.geopair(PHOTOS) if row[1] == "SimCLR"]),
     ]
     assert [{key: changed(before, config) for key, *_, config in rows} for before, rows in tables] == [
         {
@@ -37,18 +39,16 @@ def test_each_row_changes_one_thing():
 
 
 def test_every_published_row_has_one():
-    ucvgl, sample4geo = profiles.ucvgl("laptop", 0), profiles.sample4geo("laptop", 0)
-    start, steps = ucvgl.start, ucvgl.curriculum
+    steps = UCVGL.curriculum
     for table, rows in (
-        ("ucvgl_cold", variants.cold_start(start)), ("ucvgl_semi_cvact", variants.label_ratios(steps)),
-        ("ucvgl_rerank", variants.ablation(steps)), ("sample4geo", variants.sampling(sample4geo)),
+        ("ucvgl_cold", variants.cold_start(UCVGL.start)), ("ucvgl_semi_cvact", variants.label_ratios(steps)),
+        ("ucvgl_rerank", variants.ablation(steps)), ("sample4geo", variants.sampling(SAMPLE4GEO)),
     ):  # fmt: skip
         assert {key for key, *_ in rows} == set(published.frame(table).index)
     assert {key for key, *_ in variants.main(steps)} - {"pretrained_100"} <= set(published.frame("ucvgl_main").index)
-    ratios = {key: config for key, _, config in variants.label_ratios(steps)}
-    assert [ratios[f"labels_{k}"].label_ratio for k in (1, 5, 10, 20, 100)] == [0.01, 0.05, 0.1, 0.2, 1.0]
-    assert not ratios["labelled_only_10"].mine
-    kinds = [method.sampling.kind for _, _, method in variants.sampling(sample4geo)]
-    assert kinds == ["random", "geographic", "similarity", "both"]
-    without_positions = variants.sampling(sample4geo, located=False)
-    assert [key for key, *_ in without_positions] == ["random", "dss_only"]
+    ratios = {key: (config.label_ratio, config.mine) for key, _, config in variants.label_ratios(steps)}
+    assert ratios == {"labelled_only_10": (0.1, False)} | {f"labels_{k}": (k / 100, True) for k in (1, 5, 10, 20, 100)}
+    without_positions = variants.sampling(SAMPLE4GEO, located=False)
+    assert [(key, method.sampling.kind) for key, _, method in without_positions] == [
+        ("random", "random"), ("dss_only", "similarity"),
+    ]  # fmt: skip

@@ -61,11 +61,9 @@ def run_stage(
 ) -> StageResult:  # fmt: skip
     """Loads the stage if its folder is complete, otherwise runs it; a second process waits for the first and loads.
 
-    `compute` does the work. It gets the folder to write to, which after a kill still has what was written before, and returns
-    what goes into result.json: numbers, texts, lists and dictionaries of them. In several processes (torchrun) all call it at
-    once and train in it together; the first one's result counts. `say` is given one line: whether the stage was loaded or run,
-    and how long it took. The rest as in `stage_key`.
-
+    `compute` gets the folder to write to, which after a kill still has what was written before, and returns what goes into
+    result.json: numbers, texts, lists and dictionaries of them. In several processes (torchrun) all call it and train in it
+    together; the first one's result counts. `say` is given one line: whether the stage was loaded or run, and how long it took.
     InputError: the folder is damaged, an unfinished one has other settings, or the result has no form in JSON.
     """
     key = stage_key(stage, config, data_id)
@@ -76,7 +74,11 @@ def run_stage(
         if place.is_main_process:
             mutex = folder.with_name(f".{folder.name}.lock")
             lock.enter_context(waiting_for(mutex, f"another process runs {folder.name}"))
-            resumed = not folder.exists() and _begun(partial, key)
+            resumed = (partial / CONFIG).exists() and not folder.exists()
+            if resumed:
+                _check_config(partial, key)
+            elif not folder.exists():
+                write_json(partial / CONFIG, key)
         # the main process's answer, once it has the lock: on a shared file system the others may see a folder later
         loaded = from_first(folder.exists())
         if not loaded:
@@ -84,32 +86,20 @@ def run_stage(
             numbers = compute(partial)
             place.wait_for_everyone()
             if place.is_main_process:
-                _finish(partial, folder, numbers, time.perf_counter() - begun, resumed)
+                seconds = time.perf_counter() - begun
+                result = {"seconds": seconds, "resumed": resumed, "device": device(), "numbers": numbers}
+                try:
+                    write_json(partial / RESULT, result)
+                except (TypeError, ValueError) as error:
+                    expected, todo = "finite numbers, texts, lists and dictionaries", "Return plain values."
+                    raise InputError(f"result of {folder.name}", expected=expected, found=error, todo=todo) from None
+                replace_folder(partial, folder)
             place.wait_for_everyone()
-    result = _load(folder, key, loaded)
+    found = _load(folder, key, loaded)
     if place.is_main_process:
-        took = f"in {result.seconds:.0f} s" + (", its last part after a stop" if result.resumed else "")
+        took = f"in {found.seconds:.0f} s" + (", its last part after a stop" if found.resumed else "")
         say(f"{folder.name}: loaded (ran {took})" if loaded else f"{folder.name}: ran {took}")
-    return result
-
-
-def _begun(partial: Path, key: dict[str, Any]) -> bool:
-    """Whether a killed run left the working folder, which then has to be this stage's; else it is made."""
-    if (partial / CONFIG).exists():
-        _check_config(partial, key)
-        return True
-    write_json(partial / CONFIG, key)
-    return False
-
-
-def _finish(partial: Path, folder: Path, numbers: dict[str, Any], seconds: float, resumed: bool) -> None:
-    result = {"seconds": seconds, "resumed": resumed, "device": device(), "numbers": numbers}
-    try:
-        write_json(partial / RESULT, result)
-    except (TypeError, ValueError) as error:
-        expected, todo = "finite numbers, texts, lists and dictionaries", "Return plain values."
-        raise InputError(f"result of {folder.name}", expected=expected, found=error, todo=todo) from None
-    replace_folder(partial, folder)
+    return found
 
 
 def _load(folder: Path, key: dict[str, Any], loaded: bool) -> StageResult:
@@ -124,20 +114,16 @@ def _load(folder: Path, key: dict[str, Any], loaded: bool) -> StageResult:
 
 def _check_config(folder: Path, key: dict[str, Any]) -> None:
     try:
-        then = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        then = dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
         raise _damaged(folder, f"{CONFIG}: {error}") from None
-    if names := _differing(then, json.loads(json.dumps(key))):
-        expected = f"a folder begun with the settings of now: {', '.join(sorted(names))} differ"
+    now = json.loads(json.dumps(key))
+    if then != now:
+        names = [name for name in now if name != "settings" and then.get(name) != now[name]]
+        before = then.get("settings", {})
+        names += [f"settings.{name}" for name, value in now["settings"].items() if before.get(name) != value]
+        expected = f"a folder begun with the settings of now: {', '.join(names)} differ"
         raise InputError(folder, expected=expected, found=f"others in {CONFIG}", todo=ANEW)
-
-
-def _differing(then: Any, now: Any, name: str = "") -> set[str]:
-    """The dotted names of the settings in which two configurations differ."""
-    if not (isinstance(then, dict) and isinstance(now, dict)):
-        return set() if then == now else {name or "all"}
-    names = then.keys() | now.keys()
-    return {d for k in names for d in _differing(then.get(k), now.get(k), f"{name}.{k}".lstrip("."))}
 
 
 def _damaged(folder: Path, found: str) -> InputError:

@@ -26,11 +26,10 @@ _Settings = TypeVar("_Settings")
 
 
 def with_backbone(encoder: EncoderConfig, choice: str) -> EncoderConfig:
-    """The encoder on another timm backbone, for images of the size that its published weights ask for; '' and PAPER_BACKBONES
-    change nothing.
+    """The encoder on another timm backbone, for images of the size that its weights ask for; '' and PAPER_BACKBONES change nothing.
 
-    `choice` is a name, such as vit_small_patch14_dinov2.lvd142m; with ':frozen' behind it the backbone stays as it was
-    published, and what pools its features is trained, with a linear layer where nothing in that learns.
+    `choice`: a name; with ':frozen' behind it the backbone stays as it was published, and what pools its features is trained,
+    with a linear layer where nothing in that learns.
     """
     if choice in ("", *PAPER_BACKBONES):
         return encoder

@@ -90,27 +90,21 @@ PUBLISHED = {
 
 def ucvgl(
     profile: str, seed: int, *, data: str = WORLD, level: str = DEFAULT_LEVEL, backbone: str = ""
-) -> UcvglSettings:  # fmt: skip
-    """UCVGL's settings.
+) -> UcvglSettings:
+    """UCVGL's settings; InputError for an unknown profile.
 
-    Args:
-        profile: tiny, laptop or paper; InputError for another.
-        seed: of the training.
-        data: the world, or a data set's root: CVUSA, CVACT and VIGOR have their own projection and threshold.
-        level: of the world's difficulty.
-        backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's.
+    data: the world, or a data set's root: CVUSA, CVACT and VIGOR have their own projection and threshold. level: of the
+    world's difficulty. backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's.
     """
-    check_profile(profile)
-    settings = _ucvgl_paper(seed, level, data, backbone) if profile == "paper" else _ucvgl_small(profile, seed, level)
-    settings = smoke(settings)
+    paper = check_profile(profile) == "paper"
+    settings = smoke(_ucvgl_paper(seed, level, data, backbone) if paper else _ucvgl_small(profile, seed, level))
     if data == WORLD or shows_panoramas(detect_layout(data), data, PUBLISHED):
         return settings
     # photos, drone images or any others that are not projected: squeezed into the tiles' squares
-    px = settings.images.gallery_px
-    ground = replace(settings.start.ground, image_px=px)
+    images = Preparation(settings.images.gallery_px, settings.images.gallery_px)
+    ground = replace(settings.start.ground, image_px=images.query_px)
     start = replace(settings.start, ground=ground, ground_input="photo", projection=False)
-    steps = replace(settings.curriculum, start=start)
-    return replace(settings, images=Preparation(px, px), start=start, curriculum=steps)
+    return replace(settings, images=images, start=start, curriculum=replace(settings.curriculum, start=start))
 
 
 def _held_out(trained: WorldConfig, styles: tuple[str, ...], places: int) -> WorldConfig:
@@ -218,10 +212,11 @@ class Sample4GeoSettings:
 def sample4geo(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> Sample4GeoSettings:
     """Sample4Geo's settings; arguments as `ucvgl`."""
     other = ucvgl(profile, seed, data=data, backbone=backbone)
-    paper = profile == "paper"
-    settings = smoke(
-        _sample4geo_paper(other, seed, data, backbone) if paper else _sample4geo_small(other, profile, seed)
-    )
+    if profile == "paper":
+        settings = _sample4geo_paper(other, seed, data, backbone)
+    else:
+        settings = _sample4geo_small(other, profile, seed)
+    settings = smoke(settings)
     if other.images.top_view is not None:
         return settings
     photos = {"ground": settings.method.satellite, "ground_kind": "oblique", "tile_kind": "photo"}
@@ -287,7 +282,6 @@ SSL_METHODS: dict[str, Method] = {
     "triplet": "triplet", "simclr": "simclr", "mocov2": "moco", "barlow_twins": "barlow", "vicreg": "vicreg", "byol": "byol",
     "simsiam": "simsiam",
 }  # fmt: skip
-PARTIAL = ("simclr", "barlow", "vicreg")  # hard negatives enter as pairs of their own
 # Of 3e-4, 1e-3 and 3e-3 (SimSiam 1e-4, 3e-4 and 1e-3) the best on the last fifth of Nordland's training part after 4 epochs;
 # SimSiam's 6.1 % at 3e-4 stands for its 6.9 at 1e-4, which is within the error (benchmarks/results/place_recognition.md).
 LAPTOP_RATE: dict[Method, float] = {
@@ -316,12 +310,9 @@ class VgSslSettings:
 
 
 def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSettings:
-    """VG-SSL's settings.
+    """VG-SSL's settings; InputError for an unknown profile.
 
-    Args:
-        profile: tiny, laptop or paper; InputError for another.
-        seed: of the training.
-        backbone: of the paper profile: resnet50 (GeM, 1024 numbers), deit_small (two tokens, 256), or as `with_backbone` takes it.
+    backbone: of the paper profile: resnet50 (GeM, 1024 numbers), deit_small (two tokens, 256), or as `with_backbone` takes it.
     """
     tested, frames, frame_px = DRIVES, None, (32, 64)
     match check_profile(profile):
@@ -332,9 +323,7 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
             training = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3, weight_decay=0.05, seed=seed)
         case "laptop":
             train = DriveConfig("car", STYLES, WORLD_SEED, 1000)
-            encoder = EncoderConfig(
-                "tf_efficientnet_lite0", "package", depth=3, pooling="safa", width=512, image_px=(48, 64)
-            )
+            encoder = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, width=512, image_px=(48, 64))
             training = TrainingConfig(epochs=4, batch_size=64, learning_rate=1e-3, weight_decay=0.05, warmup_epochs=0.5,
                                       clip_norm=5.0, seed=seed)  # fmt: skip
         case _:
@@ -349,14 +338,18 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
             encoder = with_backbone(encoder, backbone)
             training = TrainingConfig(epochs=30, batch_size=32 if backbone == "deit_small" else 64, learning_rate=1e-5,
                                       precision="bf16", prefetch=True, seed=seed)  # fmt: skip
-    width, real = encoder.width, {}
+    width, methods, real = encoder.width, {}, {}
     if profile == "paper":
-        methods = {key: _as_published(method, encoder, training, backbone) for key, method in SSL_METHODS.items()}
+        for key, method in SSL_METHODS.items():
+            augment = backbone != "deit_small" and method != "moco"
+            methods[key] = VgSsl(
+                encoder, published(method), training, queries=10_000, augment=augment, geopair=_pairs(method)
+            )
         heads = (0, 2048), (1, 2048), (2, 2048), (3, 2048), (2, 1024), (2, 4096)
         projectors = tuple((layers, wide, width) for layers, wide in heads)
     else:
-        methods = {key: _small_method(method, encoder, training, train.places) for key, method in SSL_METHODS.items()}
-        for key, config in methods.items():
+        for key, method in SSL_METHODS.items():
+            methods[key] = config = _small_method(method, encoder, training, train.places)
             # random pairs for all: on the last fifth SimCLR had 61 % with them, 57 % in the partial form, at twice the cost
             real[key] = replace(
                 config, encoder=replace(encoder, image_px=frame_px), geopair="random",
@@ -376,12 +369,9 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
     return smoke(settings) if profile == "paper" else settings
 
 
-def _as_published(method: Method, encoder: EncoderConfig, training: TrainingConfig, backbone: str) -> VgSsl:
-    augment = backbone != "deit_small" and method != "moco"
-    return VgSsl(
-        encoder, published(method), training, queries=10_000, augment=augment,
-        geopair="partial" if method in PARTIAL else "random",
-    )  # fmt: skip
+def _pairs(method: Method) -> str:
+    """The published form: of some methods hard negatives enter as pairs of their own."""
+    return "partial" if method in ("simclr", "barlow", "vicreg") else "random"
 
 
 def _small_method(method: Method, encoder: EncoderConfig, training: TrainingConfig, places: int) -> VgSsl:
@@ -394,5 +384,5 @@ def _small_method(method: Method, encoder: EncoderConfig, training: TrainingConf
     # ImageNet's statistics: those of these small photos undo more than is learnt
     return VgSsl(
         encoder, loss, replace(training, learning_rate=LAPTOP_RATE[method]), negatives=2, fixed_norms=True,
-        crop_ratio=None, geopair="partial" if method in PARTIAL else "random",
+        crop_ratio=None, geopair=_pairs(method),
     )  # fmt: skip

@@ -7,37 +7,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab.graph import JOB_SECONDS, Plan, dry_run, has_gpu, kept_plan, marker
+from ucvgl.lab.graph import Plan, dry_run, has_gpu, kept_plan, marker
 from ucvgl.lab.runner import failure
 from ucvgl.lab.settings import RunRequest
 
 
 def reproduce(
-    asked: RunRequest,
-    *,
-    job_seconds: float = JOB_SECONDS,
-    cores: str = "all",
-    dry: bool = False,
-    more: Sequence[str] = (),
-) -> int:
+    asked: RunRequest, *, stage_jobs: bool | None = None, cores: str = "all", dry: bool = False, more: Sequence[str] = ()
+) -> int:  # fmt: skip
     """Regenerates every table and figure that is not up to date, through Snakemake, whose exit status it gives.
 
-    job_seconds: as of `plan`. cores: a number, or 'all'. dry: only say what would be done. more: further arguments for
+    stage_jobs: as of `plan`. cores: a number, or 'all'. dry: only say what would be done. more: further arguments for
     Snakemake, as `--executor slurm --jobs 20`. InputError: bad settings.
     """
     if cores != "all" and not re.fullmatch(r"[1-9][0-9]*", cores):
         raise InputError("cores", expected="a number >= 1, or 'all'", found=repr(cores), todo="For example CORES=2.")
     if asked.rows == "smoke":
         os.environ["UCVGL_ROWS"] = "smoke"  # for the profiles, in the plan as in all jobs
-    todo, path = kept_plan(asked, job_seconds)
+    todo, path = kept_plan(asked, stage_jobs)
     if todo.left_out:
         sys.stderr.write(f"not for data of this layout, left out: {', '.join(todo.left_out)}\n")
     if dry:
-        sys.stdout.write(dry_run(todo, os.cpu_count() or 1 if cores == "all" else int(cores), path) + "\n")
+        sys.stdout.write(dry_run(todo, os.cpu_count() or 1 if cores == "all" else int(cores)) + "\n")
         return 0
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")]
     command += ["--directory", str(paths.runs()), "--rerun-incomplete", "--rerun-triggers", "code", "input", "params"]
@@ -46,9 +40,9 @@ def reproduce(
     command += ["--quiet", "host", "reason", "rules"]
     if not {"--executor", "-e"} & set(more):  # a cluster takes --jobs instead, and knows its own GPUs
         command += ["--cores", cores, *(["--resources", "gpu=1"] if has_gpu() else [])]
-    begun, before = time.time(), _marks(todo)
+    begun = time.time()
     status = _until_it_ends([*command, "--config", f"plan={path}", *more])
-    made, seconds = sum(before[path] != mark for path, mark in _marks(todo).items()), time.time() - begun
+    seconds = time.time() - begun
     if {"-n", "--dry-run", "--dryrun"} & set(more):
         return status
     if status == 0:
@@ -56,7 +50,8 @@ def reproduce(
 
         root = asked.figure_folder("x").parent
         write_scorecard(root)
-        what = f"{made} of {len(before)} were renewed" if made else "everything was up to date, nothing was run"
+        made = [name for name in todo.names if (root / name / "results.json").stat().st_mtime >= begun]
+        what = f"renewed: {', '.join(made)}" if made else "everything was up to date, nothing was run"
         sys.stderr.write(f"{what} ({seconds:.0f} s); tables and figures: {root}\n")
     else:
         sys.stderr.write("".join(_missing(todo, begun)))
@@ -80,18 +75,11 @@ def _until_it_ends(command: Sequence[str]) -> int:
 
 def _missing(todo: Plan, begun: float) -> Iterator[str]:
     """What stands in the way of each notebook that was not run: a cell, or rows."""
-    rows = {key: name for name, keys in reversed(todo.row_names.items()) for key in keys}
-    jobs = {job.key for job in todo.stages if job.is_job}
+    rows = {key: name for name, keys in reversed(todo.rows.items()) for key in keys}
     for job in todo.notebooks:
         failed = todo.asked.run_folder(f"{job.name}.failed.ipynb", job.seed)
-        missing = [rows.get(key, key) for key in job.stages if key in jobs and not marker(key).is_file()]
+        missing = [rows.get(key, key) for key in job.stages if todo.stage_jobs and not marker(key).is_file()]
         if failed.is_file() and failed.stat().st_mtime >= begun:
             yield f"\n{job.name} seed {job.seed}: {failure(failed)}\n  in {failed}\n\n"
         elif missing:
             yield f"\n{job.name} seed {job.seed}: not run, these of its rows are missing: {', '.join(missing)}\n\n"
-
-
-def _marks(todo: Plan) -> dict[str, int | None]:
-    """The time stamps of all results, to tell afterwards which were made."""
-    results = [todo.run(job.name, job.seed) for job in todo.notebooks] + [todo.published(name) for name in todo.names]
-    return {path: Path(path).stat().st_mtime_ns if Path(path).exists() else None for path in results}

@@ -7,7 +7,6 @@ stages, and so do seeds where a stage does not depend on one (the rendered world
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,11 +14,9 @@ from typing import Any
 from ucvgl.data import FRAMES, PLACE_RECOGNITION, detect_layout
 from ucvgl.data.container import Dataset, Parts
 from ucvgl.data.university import HEIGHTS
-from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.lab import material, profiles, real_pairs, stages, variants
 from ucvgl.lab.cache import StageResult
-from ucvgl.lab.memory import training_of
 from ucvgl.lab.results import plain_settings
 from ucvgl.lab.settings import WORLD, RunRequest, asked_rows
 from ucvgl.methods.pretraining_losses import WithLoss
@@ -29,7 +26,9 @@ from ucvgl.methods.vg_ssl import VgSsl
 from ucvgl.paths import files_digest, samples
 from ucvgl.pseudo_labels import NoPseudoLabels
 from ucvgl.sampling import NeighbourDraw
-from ucvgl.translation import CycleGanConfig
+
+NORDLAND_TRAINING = 2386  # frames of its first part, about
+DRONE_TRAINING = 37_854  # University-1652's drone images
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,7 @@ class Stage:
     settings: tuple[Any, ...]  # all it depends on, the images included; of dataclasses, numbers and texts
     run: Callable[[], object] = field(repr=False, compare=False)  # computes it, or finds it
     needs: tuple["Stage", ...] = ()  # stages it begins with
-    passes: int = 0  # images that are rendered, or that go through an encoder forwards and backwards, about
-    work: str = ""  # what is done with each, a line of rates.csv; '' where that takes no time to speak of
-    steps: int = 0  # of the optimiser, about
+    items: int = 0  # that it trains on in an epoch, or renders or makes ready; about
 
     @functools.cached_property
     def key(self) -> str:
@@ -85,41 +82,6 @@ def chosen(table: str, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]
     return [row for row in rows if asked_rows() == "all" or row[0] in HEADLINE[table]]
 
 
-# ----------------------------------------------------------------------------------------------------------- work of a stage
-
-
-def trained(
-    name: str, settings: tuple[Any, ...], run: Callable[[], object], needs: tuple[Stage, ...], items: int
-) -> Stage:
-    """A stage that trains the encoders of its first setting, on so many `items` an epoch."""
-    found = training_of(name, settings[0])
-    if found is None:  # left out: no intra-view, or no cross-view step
-        return Stage(name, settings, run, needs)
-    training, views = found
-    first, _ = views[0]
-    seen = sum(images * math.prod(encoder.image_px) for encoder, images in views) / math.prod(first.image_px)
-    if name == "curriculum":  # embedded for mining after each epoch: a quarter of a step's work
-        seen *= 1.25
-    steps = training.epochs * max(1, items // training.batch_size)
-    return Stage(name, settings, run, needs, int(training.epochs * seen * items), encoder_work(first), steps)
-
-
-def encoder_work(encoder: EncoderConfig) -> str:
-    """A line of rates.csv."""
-    depth = "" if encoder.depth is None else f" to stage {encoder.depth}"
-    return f"training {encoder.backbone}{depth}, {encoder.image_px[0]} x {encoder.image_px[1]} px"
-
-
-def gan_work(gan: CycleGanConfig) -> str:
-    """A line of rates.csv."""
-    return f"training CycleGAN of {gan.channels} channels and {gan.blocks} blocks, {gan.crop_px} px"
-
-
-def rendering_work(what: str, height_px: int) -> str:
-    """A line of rates.csv."""
-    return f"rendering {what}, {height_px} px high"
-
-
 def _source(data: str, *world: Any) -> tuple[Any, ...]:
     """What names the images: the world's settings, or a folder's name with the names, sizes and times of its files."""
     return world if data == WORLD else (data, files_digest(data))
@@ -135,22 +97,21 @@ class _Ucvgl:
     images: Stage
     given: Callable[[], Parts] = field(compare=False)
     count: int  # of ground images trained on
-    located: bool  # whether every tile has a position
-    measured: bool  # whether a held-out part has known pairs
+    located: bool = True  # whether every tile has a position
+    measured: bool = True  # whether a held-out part has known pairs
     part: str = ""  # of the images; '' for all
 
     @staticmethod
     def of(settings: profiles.UcvglSettings, data: str) -> "_Ucvgl":
         given = functools.cache(lambda: material.material(settings, data, measured=False))
-        world, named = settings.train, (*_source(data, settings.train, settings.test), settings.images)
+        world, test = settings.train, settings.test
+        named = (*_source(data, world, test), settings.images)
         if data == WORLD:
-            work = rendering_work("panoramas and tiles", world.panorama_px)
-            images = Stage("images", named, given, (), world.places + settings.test.places, work)
-            return _Ucvgl(images, given, world.places, located=True, measured=True)
-        listed = material.open_parts(data, world, settings.test)  # the lists alone
+            return _Ucvgl(Stage("images", named, given, items=world.places + test.places), given, world.places)
+        listed = material.open_parts(data, world, test)  # the lists alone
+        images = Stage("images", named, given, items=sum(map(len, (listed.train, *listed.tests.values()))))
         measured = any(test.labelled for test in listed.tests.values())
-        located = material.located(listed.train)
-        return _Ucvgl(Stage("images", named, given), given, len(listed.train), located, measured)
+        return _Ucvgl(images, given, len(listed.train), material.located(listed.train), measured)
 
     @property
     def place(self) -> tuple[Any, ...]:
@@ -163,48 +124,40 @@ class _Ucvgl:
         return replace(self, given=given, count=self.count // 2, part="every second place")
 
     def cold_start(self, start: Pretraining) -> Stage:
-        needs = [self.images]
+        needs, first, named = [self.images], (self.images,), self.place
         if start.intra is not None:
-            needs.append(trained(
-                "intra-view", (intra_key(start), *self.place), lambda: stages.intra_view(self.given().unlabelled, start),
-                (self.images,), self.count,
-            ))  # fmt: skip
+            run = functools.partial(self._run, stages.intra_view, start)
+            needs.append(Stage("intra-view", (intra_key(start), *named), run, first, self.count))
         if start.cross is not None and start.translation.kind == "cyclegan":
-            gan = start.translation.gan
-            needs.append(Stage(
-                "translation", (start.translation, start.projection, *self.place),
-                lambda: stages.translation(self.given().unlabelled, start), (self.images,),
-                (gan.epochs + gan.decay_epochs) * gan.batch * (gan.steps_per_epoch or 0), gan_work(gan),
-            ))  # fmt: skip
-        return trained(
-            "cross-view", (start, *self.place), lambda: stages.pretrain(self.given().unlabelled, start, self.given()),
-            tuple(needs), self.count,
-        )  # fmt: skip
+            run = functools.partial(self._run, stages.translation, start)
+            needs.append(Stage("translation", (start.translation, start.projection, *named), run, first, self.count))
+        run = functools.partial(self._run, stages.pretrain, start, measured=True)
+        return Stage("cross-view", (start, *named), run, tuple(needs), self.count)
 
     def cold_start_with(self, config: WithLoss) -> Stage:
-        return trained(
-            "cold-start-with", (config, *self.images.settings),
-            lambda: stages.cold_start_with(self.given().unlabelled, config, self.given()), (self.images,), self.count,
-        )  # fmt: skip
+        run = functools.partial(self._run, stages.cold_start_with, config, measured=True)
+        return Stage("cold-start-with", (config, *self.images.settings), run, (self.images,), self.count)
 
     def curriculum(self, steps: Curriculum, hard: NeighbourDraw | None = None) -> Stage:
-        def run() -> object:
-            try:
-                return stages.curriculum(self.given().unlabelled, steps, self.given(), hard=hard)
-            except NoPseudoLabels:  # the row shows the cold start, and says that nothing was found
-                return None
-
         first = self.cold_start(steps.start) if steps.pretrained else self.images
-        return trained("curriculum", (steps, hard, *self.place), run, (first,), self.count)
+        run = functools.partial(self._run, functools.partial(stages.curriculum, hard=hard), steps, measured=True)
+        return Stage("curriculum", (steps, hard, *self.place), run, (first,), self.count)
+
+    def _run(self, step: Callable[..., StageResult], config: object, *, measured: bool = False) -> StageResult | None:
+        """A step on the images, which are given without labels, and with all of them where it is measured."""
+        given = self.given()
+        try:
+            return step(given.unlabelled, config, *([given] if measured else []))
+        except NoPseudoLabels:  # the row shows the cold start, and says that nothing was found
+            return None
 
 
 def ucvgl_rows(settings: profiles.UcvglSettings, data: str, own: _Ucvgl) -> Iterator[_Line]:
     """(table, key, stage) of notebooks 02 and 04; 03 looks at the first of them."""
-    for table, starts in (
-        ("02/cold_start", variants.cold_start(settings.start)), ("02/translation", variants.translations(settings)),
-    ):  # fmt: skip
-        for key, _, start in starts:
-            yield table, key, own.cold_start(start)
+    for key, _, start in variants.cold_start(settings.start):
+        yield "02/cold_start", key, own.cold_start(start)
+    for key, _, start in variants.translations(settings):
+        yield "02/translation", key, own.cold_start(start)
     fewer = own.fewer() if data == WORLD else own
     ours = variants.ours(settings.curriculum)
     for table, images, curricula in (
@@ -222,25 +175,21 @@ def ucvgl_rows(settings: profiles.UcvglSettings, data: str, own: _Ucvgl) -> Iter
 
 def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, given: _Ucvgl) -> Iterator[_Line]:
     """(table, key, stage) of notebook 05; `given` are UCVGL's images."""
-    data, other = asked.data, asked.other
-    world, photos = data == WORLD, settings.method.tile_kind == "photo"
+    data, other, world = asked.data, asked.other, asked.data == WORLD
     grids = _source(data, settings.trained, settings.unseen)
     opened = functools.partial(material.open_areas, settings, data, settings.method)
-    images = Stage("areas", (*grids, settings.images), opened)
-    count, few = given.count, given.count
-    if world:
-        work = rendering_work("panoramas and tiles", settings.trained.panorama_px)
-        images = replace(images, passes=2 * (settings.trained.places + settings.unseen.places), work=work)
-        count, few = settings.trained.places * 3 // 4, settings.small
+    places = settings.trained.places + settings.unseen.places
+    images = Stage("areas", (*grids, settings.images), opened, items=2 * places if world else given.count)
+    count, few = (settings.trained.places * 3 // 4, settings.small) if world else (given.count, given.count)
 
     def stage(
-        config: Sample4Geo, areas: Callable[[], list[Parts]], named: tuple[Any, ...], count: int,
+        config: Sample4Geo, areas: Callable[[], list[Parts]], named: tuple[Any, ...], count: int = few,
         needs: tuple[Stage, ...] = (images,),
     ) -> Stage:  # fmt: skip
         def run() -> StageResult:
             return [stages.supervise(area.train, config, area.tests) for area in areas()][-1]
 
-        return trained("sample4geo", (config, *named), run, needs, count)
+        return Stage("sample4geo", (config, *named), run, needs, count)
 
     for key, _, config in variants.sampling(settings, located=given.located):
         yield "05/sampling", key, stage(config, opened, ("areas", *grids), count)
@@ -249,61 +198,52 @@ def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, gi
         names = (*settings.trained.styles, *settings.unseen.styles) if world else map(detect_layout, (data, other))
         for number, name in enumerate(names):
             named = ("trained on", number, *grids, *(_source(other) if other else ()))
-            yield "05/generalisation", name, stage(settings.brief, lambda n=number: [cities()[n]], named, few)
+            yield "05/generalisation", name, stage(settings.brief, lambda n=number: [cities()[n]], named)
+    flights, heights = settings.flights, settings.heights
     if asked.drone or world:
-        named = ("drone", *(_source(asked.drone) if asked.drone else (settings.flights,)))
-        # University-1652's training drone images; three fifths of the world's places are trained on
-        number = 37_854 if asked.drone else settings.flights.places * settings.flights.views * 3 // 5
-        yield (
-            "05/drone",
-            "full",
-            stage(settings.drone, lambda: [material.open_flights(settings, asked.drone)], named, number, ()),
-        )
+        named = ("drone", *(_source(asked.drone) if asked.drone else (flights,)))
+        # three fifths of the world's places are trained on
+        number = DRONE_TRAINING if asked.drone else flights.places * flights.views * 3 // 5
+        flown = stage(settings.drone, lambda: [material.open_flights(settings, asked.drone)], named, number, ())
+        yield "05/drone", "full", flown
     if world:
-        number = len(HEIGHTS) * settings.heights.places * settings.heights.views * 3 // 5
-        named = ("heights", settings.heights)
+        number, named = len(HEIGHTS) * heights.places * heights.views * 3 // 5, ("heights", heights)
         yield "05/heights", "full", stage(settings.drone, lambda: [material.open_heights(settings)], named, number, ())
+    panoramas = settings.method.tile_kind != "photo"
     for table, rows in (
         ("05/architecture", variants.architectures(settings)), ("05/fields_of_view", variants.fields_of_view(settings)),
     ):  # fmt: skip
-        for key, _, config in rows[:-1] if photos else rows:
+        for key, _, config in rows if panoramas else rows[:-1]:
             area = functools.partial(material.one_area, settings, data, config)
-            yield table, key, stage(config, lambda area=area: [area()], ("trained on", 0, *grids), few)
+            yield table, key, stage(config, lambda area=area: [area()], ("trained on", 0, *grids))
     fewer = given.fewer() if world else given
+    named = ("all", fewer.part, *given.images.settings[:-1])
     for key, _, config in variants.unlabelled(settings):
         if isinstance(config, Curriculum):
             hard = settings.brief.sampling.draw if key == "ucvgl_dss" else None
-            yield "05/unlabelled", key, fewer.curriculum(config, hard)
+            found = fewer.curriculum(config, hard)
         else:
             area = functools.partial(material.for_supervision, config)
-            named = ("all", fewer.part, *given.images.settings[:-1])
-            yield (
-                "05/unlabelled",
-                key,
-                stage(config, lambda a=area: [a(fewer.given())], named, fewer.count, (given.images,)),
-            )
+            found = stage(config, lambda a=area: [a(fewer.given())], named, fewer.count, (given.images,))
+        yield "05/unlabelled", key, found
     if world and settings.real is not None and real_pairs.at_hand():
         recipe, files = settings.real, files_digest(str(samples() / real_pairs.FOLDER))
-        passes = 4 * recipe.training.epochs * recipe.images * (recipe.folds - 1) // recipe.folds
         for fold in range(recipe.folds):
             run = functools.partial(real_pairs.measure_fold, recipe, fold)
-            one = Stage("real-pairs", (recipe, fold, files), run, (), passes, encoder_work(recipe.encoder))
-            yield "05/real", f"fold_{fold}", one
+            yield "05/real", f"fold_{fold}", Stage("real-pairs", (recipe, fold, files), run)
 
 
 # ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
 
 
-NORDLAND_TRAINING = 2386  # frames of its first part, about
-
-
 def vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
     """(table, key, stage) of notebook 06."""
-    data, settings = asked.data, profiles.vg_ssl(asked.profile, seed, backbone=asked.backbone or "resnet50")
+    data, world = asked.data, asked.data == WORLD
+    settings = profiles.vg_ssl(asked.profile, seed, backbone=asked.backbone or "resnet50")
     opened = functools.cache(lambda: material.open_sets(settings, data))
-    photos = 2 * sum(drive.places for drive in (*settings.train, *settings.joined, *settings.tests.values()))
     source = _source(data, settings.train, tuple(settings.tests.items()))
-    drives = Stage("drives", source, opened, (), photos, rendering_work("photos", settings.photo_px[0]))
+    photos = 2 * sum(drive.places for drive in (*settings.train, *settings.joined, *settings.tests.values()))
+    drives = Stage("drives", source, opened, items=photos if world else 0)
 
     def stage(
         config: VgSsl, sets: Callable[[], tuple[Dataset, Mapping[str, Dataset]]] = opened,
@@ -314,16 +254,16 @@ def vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
             return stages.learn(train, config, tests)
 
         count = queries or config.queries or sum(drive.places for drive in settings.train)
-        return trained("vg-ssl", (config, *named), run, needs, count)
+        return Stage("vg-ssl", (config, *named), run, needs, count)
 
-    if settings.real and data == WORLD and material.real_frames():
+    if settings.real and world and material.real_frames():
         frames = functools.cache(lambda: material.open_frames(settings))
         named = settings.frames, *(files_digest(str(samples() / name)) for name in material.REAL_FRAMES)
         for key, config in settings.real.items():
             yield "06/real", key, stage(config, frames, named, (), settings.frames or NORDLAND_TRAINING)
     for key, config in settings.methods.items():
         yield "06/main", key, stage(config)
-    if data == WORLD:
+    if world:
         every = functools.cache(lambda: (material.open_drives(settings.joined), opened()[1]))
         for key in variants.JOINED:
             yield "06/joined", key, stage(settings.methods[key], every, (*source, settings.joined))
@@ -333,7 +273,7 @@ def vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
         yield "06/projector", key, stage(config)
     for key, _, config in variants.minings(settings):
         yield "06/cost", key, stage(config)
-    if data == WORLD:
+    if world:
         own = _Ucvgl.of(settings.cold_start, WORLD).fewer()
         for key, _, config in variants.pretraining_losses(settings, own.count):
             found = own.cold_start_with(config) if isinstance(config, WithLoss) else own.cold_start(config)

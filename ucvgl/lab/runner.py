@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 from ucvgl.lab.settings import RunRequest
@@ -23,14 +21,8 @@ def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
     The folder appears when everything is complete, in the place of an older one; a killed run leaves no trace in it. If
     a cell fails, the partly executed notebook is kept beside it, as `<out>.failed.ipynb`. Gives the path of results.json.
 
-    Args:
-        name: the notebook's name without suffix.
-        asked: with one seed; what the notebook has no parameter for is left out.
-        out: the folder to write.
-
-    Raises:
-        InputError: an unknown notebook.
-        NotebookError: a cell failed, the kernel died, or the notebook never called `run.finish`.
+    asked: with one seed; what the notebook has no parameter for is left out. InputError: an unknown notebook. NotebookError:
+    a cell failed, the kernel died, or the notebook never called `run.finish`.
     """
     notebook = find_notebook(name)
     given = {"profile": asked.profile, "data": asked.data, "seed": asked.seeds[0], **asked.further(notebook.parameters)}
@@ -39,20 +31,14 @@ def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
 
     out = out.resolve()
     partial, failed = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.name}.failed.ipynb")
-    label = f"{name} seed {given['seed']}"
+    executed, label = partial / "executed.ipynb", f"{name} seed {given['seed']}"
     with waiting_for(out.with_name(f".{out.name}.lock"), f"another process runs {label}"):
         shutil.rmtree(partial, ignore_errors=True)
-        _own_kernel(partial / "jupyter")
-        environment = {
-            "UCVGL_PROFILE": "",  # the profile is a parameter here
-            "UCVGL_RUN_FOLDER": str(partial),
-            "JUPYTER_PATH": os.pathsep.join(filter(None, [str(partial / "jupyter"), os.environ.get("JUPYTER_PATH")])),
-        }
+        kernels = _own_kernel(partial)
         bar = {"desc": label, "mininterval": 0.5 if sys.stderr.isatty() else 5, "file": sys.stderr}
-        executed, why = partial / "executed.ipynb", ""
+        why = ""
         try:
-            with _environment(environment):
-                papermill.execute_notebook(notebook.path, executed, given, kernel_name="python3", progress_bar=bar)
+            papermill.execute_notebook(notebook.path, executed, given, kernel_name="python3", progress_bar=bar)
         except papermill.PapermillExecutionError:
             why = failure(executed)
         except nbclient.exceptions.DeadKernelError:
@@ -64,30 +50,24 @@ def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
             raise NotebookError(f"{label}: {why}\nthe partly executed notebook: {failed}")
         if not (partial / "results.json").is_file():
             raise NotebookError(f"{label}: ran to its end without run.finish(...), so it has no results.json")
-        shutil.rmtree(partial / "jupyter")
+        shutil.rmtree(kernels)
         replace_folder(partial, out)
         failed.unlink(missing_ok=True)
     return out / "results.json"
 
 
-@contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for a while: a kernel inherits this process's."""
-    before = dict(os.environ)
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _own_kernel(folder: Path) -> None:
-    """Writes a kernel named python3 that is the running interpreter, whatever kernels are registered elsewhere."""
+def _own_kernel(run_folder: Path) -> Path:
+    """A folder with a kernel named python3 that is the running interpreter, whatever kernels are registered elsewhere; this
+    process finds it from now on. It is told to write to `run_folder`."""
     from ipykernel.kernelspec import get_kernel_dict
 
     spec = get_kernel_dict(["--log-level=50"])  # its notes on sockets and on shutting down tell a reader nothing
+    # the profile is a parameter here
+    spec["env"] = {"UCVGL_PROFILE": "", "UCVGL_RUN_FOLDER": str(run_folder)}
+    folder = run_folder / "jupyter"
     write_text(folder / "kernels" / "python3" / "kernel.json", json.dumps(spec))
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("JUPYTER_PATH")]))
+    return folder
 
 
 def failure(executed: Path) -> str:

@@ -26,7 +26,7 @@ class RunRequest:
     panorama: str = ""  # a picture file for the notebooks that take one
     other: str = ""  # of notebook 05, a second data set; '' for none
     drone: str = ""  # of notebook 05, University-1652; '' for none
-    backbone: str = ""  # of the paper profile, as `choices.with_backbone` takes it; '' for the paper's
+    backbone: str = ""  # of the paper profile, as `profiles.with_backbone` takes it; '' for the paper's
 
     def __post_init__(self) -> None:
         check_profile(self.profile)
@@ -34,12 +34,17 @@ class RunRequest:
         set_field(self, "seeds", tuple(self.seeds))
         set_field(self, "rows", self.rows or ("headline" if self.profile == "paper" else "all"))
         one_of("rows", self.rows, ROWS, "Choose one.")
-        if self.data != WORLD:
-            expected = "'world' (the embedded city) or the root folder of a data set"
-            set_field(self, "data", _there("data", self.data, expected, "Check the path; DATA.md lists the layouts."))
-        for name, what in (("panorama", "a picture file"), ("other", "a folder"), ("drone", "a folder")):
-            if given := getattr(self, name):
-                set_field(self, name, _there(name, given, what, "Check the spelling of the path."))
+        for name in ("data", "panorama", "other", "drone"):
+            given = getattr(self, name)
+            if given != WORLD and (given or name == "data"):
+                path = Path(given).expanduser().resolve()
+                if not given or not (path.is_file() if name == "panorama" else path.is_dir()):
+                    expected = (
+                        "a picture file" if name == "panorama" else "a folder" + ", or 'world'" * (name == "data")
+                    )
+                    todo = "Check the path; DATA.md lists the layouts."
+                    raise InputError(name, expected=expected, found=repr(given), todo=todo)
+                set_field(self, name, str(path))
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
                 raise InputError("seed", expected="a whole number >= 0", found=repr(seed), todo="Choose another seed.")
@@ -57,8 +62,8 @@ class RunRequest:
 
     def further(self, names: Collection[str]) -> dict[str, str]:
         """What is given beside profile, data and seed, of the parameters `names`, which some notebooks have."""
-        given = {"panorama": self.panorama, "other": self.other, "drone": self.drone, "backbone": self.backbone}
-        return {name: value for name, value in given.items() if value and name in names}
+        further = ("panorama", "other", "drone", "backbone")
+        return {name: getattr(self, name) for name in further if getattr(self, name) and name in names}
 
     def run_folder(self, notebook: str, seed: int) -> Path:
         """Where one notebook's run is kept, under runs/."""
@@ -85,15 +90,7 @@ def asked_rows() -> str:
 def seeds_of(text: str) -> tuple[int, ...]:
     """'0,1,2' as numbers; InputError for anything but different whole numbers."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(re.fullmatch(r"[0-9]+", part) for part in parts) or len({int(p) for p in parts}) < len(parts):
-        raise InputError("seed", expected="different whole numbers >= 0, separated by commas", found=repr(text),
-                         todo="For example SEED=0,1,2.")  # fmt: skip
+    if not all(re.fullmatch(r"[0-9]+", part) for part in parts) or len({int(part) for part in parts}) < len(parts):
+        expected, todo = "different whole numbers >= 0, separated by commas", "For example SEED=0,1,2."
+        raise InputError("seed", expected=expected, found=repr(text), todo=todo)
     return tuple(int(part) for part in parts)
-
-
-def _there(key: str, text: str, expected: str, todo: str) -> str:
-    """The absolute path of what is given, a folder or, of a picture, a file."""
-    path = Path(text).expanduser().resolve()
-    if not text or not (path.is_file() if key == "panorama" else path.is_dir()):
-        raise InputError(key, expected=expected, found=repr(text), todo=todo)
-    return str(path)

@@ -27,19 +27,19 @@ class Notebook:
     path: Path
     cells: list[dict[str, Any]]
     rows: tuple[str, ...]  # beginnings of the names of the rows it shows (`lab.rows`)
-    layouts: tuple[str, ...] | None  # those of the data it is for; None: for all
+    layouts: tuple[str, ...]  # those of the data it is for; none: for all
 
     @property
     def parameters(self) -> list[str]:
         """The names that its cell tagged `parameters` sets, in order; InputError if profile, data or seed is missing."""
         cell = next((cell_source(cell) for cell in self.cells if "parameters" in cell_tags(cell)), "")
         names = re.findall(r"(?m)^(\w+) *(?::[^=\n]+)?=", cell)
-        missing = [name for name in REQUIRED if name not in names]
-        if missing:
-            raise InputError(
-                self.path.name, expected=f"a cell tagged 'parameters' that sets {', '.join(REQUIRED)}",
-                found=f"no {', '.join(missing)}", todo="Add it: every notebook takes these three.",
-            )  # fmt: skip
+        if missing := [name for name in REQUIRED if name not in names]:
+            expected, todo = (
+                f"a cell tagged 'parameters' that sets {', '.join(REQUIRED)}",
+                "Add it: every notebook takes these.",
+            )
+            raise InputError(self.path.name, expected=expected, found=f"no {', '.join(missing)}", todo=todo)
         return names
 
     def fingerprint(self) -> str:
@@ -58,8 +58,7 @@ def read_notebook(path: Path) -> Notebook:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         said = content.get("metadata", {}).get("ucvgl", {})
-        layouts = said.get("layouts")
-        return Notebook(path, list(content["cells"]), tuple(said.get("rows", ())), layouts and tuple(layouts))
+        return Notebook(path, list(content["cells"]), tuple(said.get("rows", ())), tuple(said.get("layouts") or ()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         found, todo = f"{type(error).__name__}: {error}", "Open and save it in JupyterLab, or restore it from git."
         raise InputError(path, expected="a Jupyter notebook (format 4)", found=found, todo=todo) from error

@@ -40,25 +40,25 @@ def intra_view(data: Dataset, config: ucvgl.Pretraining) -> StageResult:
     return run_stage("intra-view", ucvgl.intra_key(config), data.digest(), partial(ucvgl.intra_view, data, config))
 
 
-def pretrain(data: Dataset, config: ucvgl.Pretraining, truth: Parts | None) -> StageResult:
+def pretrain(data: Dataset, config: ucvgl.Pretraining, truth: Parts) -> StageResult:
     """UCVGL, steps 2 to 4: the cold start. Its numbers are step 4's, and step 3's losses as "intra"."""
 
     def compute(folder: Path) -> dict[str, Any]:
         first = None if config.intra is None else intra_view(data, config)
-        return _cross_view(first, data, config, truth, folder, after=first and first.folder)
+        return _cross_view(first, data, config, truth, folder, go_on=True)
 
-    return run_stage("cross-view", config, data_key(data, truth), compute)
+    return run_stage("cross-view", config, _measured(data, truth), compute)
 
 
 def _cross_view(
-    first: StageResult | None, data: Dataset, config: ucvgl.Pretraining, truth: Parts | None, folder: Path, *,
-    after: Path | None,
-) -> dict[str, Any]:  # fmt: skip
-    """Step 4 with the weights of `first`, and with the optimiser in the folder `after`."""
+    first: StageResult | None, data: Dataset, config: ucvgl.Pretraining, truth: Parts, folder: Path, *, go_on: bool
+) -> dict[str, Any]:
+    """Step 4 with the weights of `first`, if there is one, and to `go_on` with its optimiser, too."""
     model = ucvgl.new_model(config).to(device())
     if first is not None:
         ucvgl.go_on_with(model, first.folder)
     gan = None if config.cross is None else gan_folder(data, config)
+    after = first.folder if first is not None and go_on else None
     numbers = ucvgl.pretrain(model, data, config, truth, folder, after=after, gan=gan)
     return {"intra": [] if first is None else first.numbers["rows"]} | numbers
 
@@ -78,10 +78,9 @@ def cold_start_with(data: Dataset, config: WithLoss, truth: Parts) -> StageResul
     def compute(folder: Path) -> dict[str, Any]:
         key = _IntraWith(ucvgl.intra_key(config.start), config.loss, config.version)
         first = run_stage("intra-view-with", key, data.digest(), partial(intra_view_with, data, config))
-        # the optimiser of a model with heads cannot go on
-        return _cross_view(first, data, config.start, truth, folder, after=None)
+        return _cross_view(first, data, config.start, truth, folder, go_on=False)  # nor could it, of a model with heads
 
-    return run_stage("cold-start-with", config, data_key(data, truth), compute)
+    return run_stage("cold-start-with", config, _measured(data, truth), compute)
 
 
 @dataclass(frozen=True)
@@ -102,15 +101,13 @@ def curriculum(
         return step_5.curriculum(data, config, truth, folder, pretrained=before, hard=hard)
 
     key = config if hard is None else _HardCurriculum(config, hard)
-    return run_stage("curriculum", key, data_key(data, truth), compute)
+    return run_stage("curriculum", key, _measured(data, truth), compute)
 
 
-def data_key(data: Dataset, truth: Parts | None) -> str:
+def _measured(data: Dataset, truth: Parts) -> str:
     """Names the images trained on, those tested on and the truth: some labels of it may be given."""
-    names = [data.digest()]
-    if truth is not None:
-        names += [test.digest() for test in list(truth.tests.values())[:1]]
-        names += [truth.train.positives.digest()] if truth.tests or truth.train.labelled else []
+    names = [data.digest(), *(test.digest() for test in list(truth.tests.values())[:1])]
+    names += [truth.train.positives.digest()] if truth.tests or truth.train.labelled else []
     return "+".join(names)
 
 

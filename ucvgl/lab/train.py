@@ -4,7 +4,6 @@ The stages have the same names in the run cache as those of a notebook's cells, 
 """
 
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -16,8 +15,8 @@ from ucvgl.distributed import processes
 from ucvgl.errors import InputError
 from ucvgl.lab import rows as lab_rows
 from ucvgl.lab.cache import StageResult
+from ucvgl.lab.cost import check_fits, cost_of
 from ucvgl.lab.graph import marker
-from ucvgl.lab.memory import check_fits, step_of
 from ucvgl.lab.results import device
 from ucvgl.lab.rows import Stage, all_stages
 from ucvgl.lab.settings import RunRequest
@@ -39,24 +38,20 @@ def train(names: Sequence[str], asked: RunRequest) -> None:
     known = lab_rows.rows(asked, seed)
     wanted = {key: stage for name in names for key, stage in _find(name, known).items()}
     place = processes()
-
-    def say(line: str) -> None:
-        if place.is_main_process:
-            sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
-
-    say(f"profile {asked.profile}, seed {seed}: {place.num_processes} process(es), {place.device.type}")
+    place.print(
+        f"profile {asked.profile}, seed {seed}: {place.num_processes} process(es), {place.device.type}", flush=True
+    )
     if place.device.type == "cuda":  # all before anything runs
         available = torch.cuda.get_device_properties(place.device).total_memory
         for key, stage in wanted.items():
-            check_fits(key, step_of(stage.name, stage.settings[0]), available)
+            check_fits(key, cost_of(stage), available)
     for key, stage in wanted.items():
         begun = time.time()
         found = stage.run()
         if isinstance(found, Parts) and not any(test.labelled for test in found.tests.values()):
-            say("no pairs are known in a held-out part: recall cannot be measured")
+            place.print("no pairs are known in a held-out part: recall cannot be measured", flush=True)
         if isinstance(found, StageResult) and (found.folder / BEST).is_file():
-            say(f"{key}: {found.folder / BEST}")  # for `ucvgl evaluate`
+            place.print(f"{key}: {found.folder / BEST}", flush=True)  # for `ucvgl evaluate`
         if place.is_main_process:
             write_json(marker(key), {"seconds": round(time.time() - begun, 1), "device": device()})
         place.wait_for_everyone()

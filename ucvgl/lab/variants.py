@@ -37,12 +37,9 @@ def cold_start(start: Pretraining) -> list[tuple[str, str, Pretraining]]:
 
 def translations(settings: UcvglSettings) -> list[tuple[str, str, Pretraining]]:
     """Ways from the top view to the fake satellite image."""
-    ways = (
-        ("none", "none: the top view itself", Translation("none")),
-        ("statistics", "colours matched to the tiles", Translation("statistics")),
-        ("cyclegan", "CycleGAN", Translation("cyclegan", settings.gan)),
-    )
-    return [(kind, name, replace(settings.start, translation=way)) for kind, name, way in ways]
+    names = {"none": "none: the top view itself", "statistics": "colours matched to the tiles", "cyclegan": "CycleGAN"}
+    ways = {kind: Translation(kind, settings.gan) if kind == "cyclegan" else Translation(kind) for kind in names}
+    return [(kind, name, replace(settings.start, translation=ways[kind])) for kind, name in names.items()]
 
 
 def main(steps: Curriculum) -> list[tuple[str, str, Curriculum]]:
@@ -59,10 +56,8 @@ def main(steps: Curriculum) -> list[tuple[str, str, Curriculum]]:
 def label_ratios(steps: Curriculum) -> list[tuple[str, str, Curriculum]]:
     """UCVGL's step 5 alone, on a part of the labels."""
     alone = replace(steps, pretrained=False, label_ratio=0.1)
-    rows = [("labelled_only_10", "10 %, labelled part only", replace(alone, mine=False))]
-    for percent in (1, 5, 10, 20, 100):
-        rows.append((f"labels_{percent}", f"{percent} %", replace(alone, label_ratio=percent / 100)))
-    return rows
+    ratios = [(f"labels_{k}", f"{k} %", replace(alone, label_ratio=k / 100)) for k in (1, 5, 10, 20, 100)]
+    return [("labelled_only_10", "10 %, labelled part only", replace(alone, mine=False)), *ratios]
 
 
 def ablation(steps: Curriculum) -> list[tuple[str, str, Curriculum]]:
@@ -91,19 +86,17 @@ def ours(steps: Curriculum) -> list[tuple[str, str, Curriculum]]:
 
 def sampling(settings: Sample4GeoSettings, *, located: bool = True) -> list[tuple[str, str, Sample4Geo]]:
     """The samplers, measured often enough for a curve; those that need positions only where tiles have them (`located`)."""
-    kinds = [
+    method = replace(settings.method, evaluate_every=settings.method.sampling.refresh_every)
+    kinds = (
         ("random", "random", "random"),
         ("gps_only", "geographic neighbours (GPS)", "geographic"),
         ("dss_only", "similar places (DSS)", "similarity"),
         ("full", "GPS until the first refresh, then DSS: Sample4Geo", "both"),
-    ]
-    rows = []
-    for key, name, kind in kinds:
-        changed = replace(settings.method.sampling, kind=kind)
-        method = replace(settings.method, sampling=changed, evaluate_every=changed.refresh_every)
-        if located or kind in ("random", "similarity"):
-            rows.append((key, name, method))
-    return rows
+    )
+    return [
+        (key, name, replace(method, sampling=replace(method.sampling, kind=kind)))
+        for key, name, kind in kinds if located or kind in ("random", "similarity")
+    ]  # fmt: skip
 
 
 def architectures(settings: Sample4GeoSettings) -> list[tuple[str, str, Sample4Geo]]:
@@ -121,10 +114,7 @@ def architectures(settings: Sample4GeoSettings) -> list[tuple[str, str, Sample4G
 def fields_of_view(settings: Sample4GeoSettings) -> list[tuple[str, str, Sample4Geo]]:
     """What is seen in training; the last row needs panoramas."""
     limited = replace(settings.brief, fovs_deg=settings.fovs_deg)
-    return [
-        ("full", "whole panoramas", settings.brief),
-        ("limited", "every field of view", limited),
-    ]
+    return [("full", "whole panoramas", settings.brief), ("limited", "every field of view", limited)]
 
 
 def unlabelled(settings: Sample4GeoSettings) -> list[tuple[str, str, Curriculum | Sample4Geo]]:
@@ -178,20 +168,15 @@ def geopair(settings: VgSslSettings) -> Iterator[tuple[str, str, str, VgSsl]]:
     """(key, method, pairs, its settings): every form of SimCLR's pairs; with and without hard negatives as pairs of the others
     that have them."""
     for method, config in settings.methods.items():
-        if config.geopair != "partial":
-            continue
-        forms = [
+        prefix, every = ("", 4) if method == "simclr" else (f"{method}_", 2)
+        forms = (
             ("partial", "partial: with hard negatives as pairs", config),
             ("random", "random: pairs alone", replace(config, geopair="random")),
-        ]
-        if method == "simclr":
-            near = "partial, near places count as negatives (as published)"
-            forms += [
-                ("no_augmentation", "partial, without crops and mirroring", replace(config, augment=False)),
-                ("no_mask", near, replace(config, mask_near=False)),
-            ]
-        for key, name, changed in forms:
-            yield key if method == "simclr" else f"{method}_{key}", SSL[method], name, changed
+            ("no_augmentation", "partial, without crops and mirroring", replace(config, augment=False)),
+            ("no_mask", "partial, near places count as negatives (as published)", replace(config, mask_near=False)),
+        )
+        for key, name, changed in forms[:every] if config.geopair == "partial" else ():
+            yield prefix + key, SSL[method], name, changed
 
 
 def projectors(settings: VgSslSettings) -> Iterator[tuple[str, VgSsl]]:
@@ -215,7 +200,6 @@ def pretraining_losses(settings: VgSslSettings, items: int) -> Iterator[tuple[st
     start = settings.cold_start.start
     yield "none", "none", without_intra_view(start)
     yield "info_nce", "InfoNCE: UCVGL", start
-    for key, name in SSL.items():
-        if key != "triplet":
-            loss = settings.methods[key].loss
-            yield key, name, WithLoss(start, replace(loss, queue=min(loss.queue, max(1, items // 2))))
+    losses = {key: config.loss for key, config in settings.methods.items() if key != "triplet"}
+    for key, loss in losses.items():
+        yield key, SSL[key], WithLoss(start, replace(loss, queue=min(loss.queue, max(1, items // 2))))

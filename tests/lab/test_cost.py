@@ -1,4 +1,4 @@
-"""What a training step is estimated to hold, beside what a real one holds; a step that cannot fit says so."""
+"""What a stage is estimated to cost, beside what a real training holds; a step that cannot fit says so."""
 
 import os
 import subprocess
@@ -10,7 +10,8 @@ import pytest
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.heads import SslLoss
-from ucvgl.lab.memory import Step, check_fits, encoder_bytes, step_of
+from ucvgl.lab.cost import Cost, check_fits, cost_of, encoder_bytes
+from ucvgl.lab.rows import Stage
 from ucvgl.methods.sample4geo import Sample4Geo
 from ucvgl.methods.ucvgl import Curriculum, Pretraining
 from ucvgl.methods.vg_ssl import VgSsl
@@ -23,7 +24,7 @@ MEASURE = """
 import gc
 import torch
 from ucvgl.encoders import Encoder, EncoderConfig
-from ucvgl.lab.memory import encoder_bytes
+from ucvgl.lab.cost import encoder_bytes
 from ucvgl.training import TrainingConfig, adamw
 torch.set_num_threads(1)
 config, count = EncoderConfig("convnext_atto", pooling="safa", image_px=(128, 128)), 64
@@ -45,7 +46,7 @@ gc.collect()
 open("/proc/self/clear_refs", "w").write("5")
 before = status("VmRSS") - sum(4 * p.numel() for p in encoder.parameters())
 steps(torch.rand(count, 3, 128, 128), 2)
-fixed, image = encoder_bytes(config, "fp32")
+fixed, *_, image = encoder_bytes(config, "fp32")
 print((fixed + count * image) / (status("VmHWM") - before))
 """
 
@@ -57,38 +58,43 @@ def test_the_estimate_is_within_a_fifth_of_what_a_run_takes():
     assert 0.8 < float(done.stdout.split()[-1]) < 1.2
 
 
+def cost(name, config, items=64):
+    return cost_of(Stage(name, (config,), lambda: None, items=items))
+
+
 def test_an_estimate_follows_the_settings():
     plain = Pretraining(SMALL, SMALL, intra=TrainingConfig(chunk=16), cross=TrainingConfig(chunk=16))
-    intra, cross = (step_of(name, plain) for name in ("intra-view", "cross-view"))
+    intra, cross = (cost(name, plain) for name in ("intra-view", "cross-view"))
     assert (intra.rows, cross.rows, intra.fixed) == (16, 16, cross.fixed)
     assert intra.row == 2 * cross.row
-    assert cross == step_of("curriculum", Curriculum(plain, training=TrainingConfig(chunk=16)))
-    assert step_of("curriculum", Curriculum(plain)).rows == 128
+    assert cost("curriculum", Curriculum(plain, training=TrainingConfig(chunk=16))).memory == cross.memory
+    assert cost("curriculum", Curriculum(plain)).rows == 128
     assert cross.fixed > 2 * 15 * PARAMETERS  # two encoders: weights, gradients and two moments
-    one = step_of("sample4geo", Sample4Geo(SMALL, SMALL, training=TrainingConfig()))
-    assert one.fixed == cross.fixed // 2
-    assert one.row == cross.row
+    assert 2 * 7 * PARAMETERS < cross.disk < 2 * 9 * PARAMETERS  # of each the weights, twice
+    assert intra.disk > 1.9 * cross.disk  # and the moments
+    one = cost("sample4geo", Sample4Geo(SMALL, SMALL, training=TrainingConfig()))
+    assert (one.fixed, one.row) == (cross.fixed // 2, cross.row)
     photos = VgSsl(SMALL, SslLoss("triplet"), TrainingConfig(batch_size=8))
-    assert step_of("vg-ssl", photos).row == 6 * cross.row  # a query, its positive and ten negatives
-    larger = step_of("sample4geo", Sample4Geo(*[replace(SMALL, image_px=(128, 128))] * 2, training=TrainingConfig()))
+    assert cost("vg-ssl", photos).row == 6 * cross.row  # a query, its positive and ten negatives
+    larger = cost("sample4geo", Sample4Geo(*[replace(SMALL, image_px=(128, 128))] * 2, training=TrainingConfig()))
     assert 3.5 < larger.row / one.row < 4.5
-    assert step_of("images", ("anything",)) is None
-    assert step_of("cross-view", replace(plain, cross=None)) is None
+    wide = cost("sample4geo", Sample4Geo(replace(SMALL, image_px=(64, 192)), SMALL, training=TrainingConfig()))
+    assert wide.row == pytest.approx(2 * one.row)
+    assert cost("cross-view", replace(plain, cross=None)) == Cost()
 
 
 def test_half_precision_and_a_frozen_backbone_hold_less():
-    full, half = (encoder_bytes(SMALL, precision)[1] for precision in ("fp32", "bf16"))
+    full, half = (encoder_bytes(SMALL, precision)[-1] for precision in ("fp32", "bf16"))
     assert half < 0.8 * full
     lite = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, image_px=(64, 64))
-    learnt, frozen = (encoder_bytes(replace(lite, pretrained=p), "fp32")[1] for p in ("package", "frozen package"))
+    learnt, frozen = (encoder_bytes(replace(lite, pretrained=p), "fp32")[-1] for p in ("package", "frozen package"))
     assert frozen < 0.1 * learnt
 
 
 def test_a_step_that_cannot_fit_says_so_with_what_would():
-    step = Step(fixed=2 << 30, row=1 << 28, rows=128)
+    step = Cost(fixed=2 << 30, row=1 << 28, rows=128)
     check_fits("key", step, 64 << 30)
     with pytest.raises(InputError, match=r"at most 10.0 GiB.*about 34.0 GiB for 128 rows.*TrainingConfig.chunk=32"):
         check_fits("key", step, 10 << 30)
     with pytest.raises(InputError, match="not even one row fits"):
         check_fits("key", step, 2 << 30)
-    check_fits("key", None, 0)

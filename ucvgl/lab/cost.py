@@ -1,0 +1,189 @@
+"""What a stage costs before it is run: images, steps, memory at the peak of a step, disk; and whether a step fits."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ucvgl.data.container import Dataset
+from ucvgl.data.prepare import Preparation
+from ucvgl.encoders import Encoder, EncoderConfig
+from ucvgl.errors import InputError
+from ucvgl.lab.real_pairs import RealPairs
+from ucvgl.lab.rows import Stage
+from ucvgl.methods.common import device
+from ucvgl.methods.pretraining_losses import WithLoss
+from ucvgl.methods.sample4geo import Sample4Geo
+from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
+from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, new_learner
+from ucvgl.training import HALF, TrainingConfig
+from ucvgl.translation import CycleGanConfig
+from ucvgl.world.drives import DriveConfig
+from ucvgl.world.pairs import WorldConfig
+
+GIB = 2**30
+COUNTED = 8  # images in the batch whose memory is counted
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage costs, about; nothing where it only finds what others made."""
+
+    images: int = 0  # that are rendered, or that go through an encoder forwards and backwards
+    work: str = ""  # what is done with each, a line of rates.csv
+    steps: int = 0  # of the optimiser
+    fixed: int = 0  # bytes that a step holds of weights, gradients and AdamW's two moments
+    row: int = 0  # bytes that autograd keeps of every view of a row
+    rows: int = 0  # that are embedded at a time
+    disk: int = 0  # bytes it leaves in the run folder
+
+    @property
+    def memory(self) -> int:
+        """Bytes at the peak of a step."""
+        return self.fixed + self.rows * self.row
+
+
+def cost_of(stage: Stage) -> Cost:
+    """Estimates from the settings; nothing is computed.
+
+    Left out: projectors and queues, which are small, what a frozen backbone holds only while it is passed, and drone images.
+    """
+    items, config = stage.items, stage.settings[0]
+    match config:
+        case WorldConfig():
+            pixels = 2 * config.panorama_px**2 + config.tile_px**2 + _prepared(stage.settings[-1])
+            return Cost(items, work_of(config), disk=3 * items * pixels)
+        case (DriveConfig() as drive, *_):
+            return Cost(items, work_of(drive), disk=3 * items * math.prod(drive.photo_px))
+        case str():  # a data set's folder
+            return Cost(disk=3 * items * _prepared(stage.settings[-1]) if items else 0)
+        case Translation(gan=gan):
+            seen = (gan.epochs + gan.decay_epochs) * gan.batch * (gan.steps_per_epoch or 0)
+            return Cost(seen, work_of(gan), disk=3 * items * gan.crop_px**2)
+        case RealPairs():
+            seen = 4 * config.training.epochs * config.images * (config.folds - 1) // config.folds
+            return Cost(seen, work_of(config.encoder))
+    found = _training_of(stage.name, config)
+    if found is None:  # left out: no intra-view, or no cross-view step
+        return Cost()
+    training, views = found
+    first, last = views[0][0], views[-1][0]
+    # an encoder that differs in the size of its images holds as much more as these have pixels
+    counts = [encoder_bytes(replace(encoder, image_px=last.image_px), training.precision) for encoder, _ in views]
+    pixels = [images * math.prod(encoder.image_px) for encoder, images in views]
+    row = sum(image * px / math.prod(last.image_px) for (*_, image), px in zip(counts, pixels, strict=True))
+    if isinstance(config, Sample4Geo) and config.shared:
+        counts = counts[:1]
+    fixed, weights, moments = (sum(count[part] for count in counts) for part in range(3))
+    if isinstance(config, VgSsl) and config.method in ("moco", "byol"):
+        fixed += fixed // 4  # the momentum encoder
+    seen = sum(pixels) / math.prod(first.image_px)
+    if stage.name == "curriculum":  # embedded for mining after each epoch: a quarter of a step's work
+        seen *= 1.25
+    # the weights of the last and of the chosen epoch; of step 3, the moments with which step 4 goes on
+    disk = 2 * weights + moments * (stage.name == "intra-view")
+    steps = training.epochs * max(1, items // training.batch_size)
+    rows = training.chunk or training.batch_size
+    return Cost(int(training.epochs * seen * items), work_of(first), steps, fixed, int(row), rows, disk)
+
+
+def _training_of(name: str, config: object) -> tuple[TrainingConfig, list[tuple[EncoderConfig, int]]] | None:
+    """The loop of a stage, and each encoder with the images of a row that it embeds in a step; None where nothing is trained."""
+    match config:
+        case WithLoss():
+            return _training_of("cross-view", config.start)
+        case Pretraining() if name == "intra-view":
+            return config.intra and (config.intra, [(config.ground, 2), (config.satellite, 2)])
+        case Pretraining():
+            tiles = 3 if config.occlusion is not None and config.projection else 1  # and their synthetic top views
+            return config.cross and (config.cross, [(config.ground, 1), (config.satellite, tiles)])
+        case Curriculum():
+            return config.training, [(config.start.ground, 1), (config.start.satellite, 1)]
+        case Sample4Geo():
+            return config.training, [(config.ground, 1), (config.satellite, 1)]
+        case VgSsl():
+            return config.loop, [(config.encoder, config.images_a_query)]
+    return None
+
+
+def work_of(config: EncoderConfig | CycleGanConfig | WorldConfig | DriveConfig) -> str:
+    """What is done with images under these settings, as rates.csv names it."""
+    match config:
+        case EncoderConfig():
+            depth = "" if config.depth is None else f" to stage {config.depth}"
+            return f"training {config.backbone}{depth}, {config.image_px[0]} x {config.image_px[1]} px"
+        case CycleGanConfig():
+            return f"training CycleGAN of {config.channels} channels and {config.blocks} blocks, {config.crop_px} px"
+        case WorldConfig():
+            return f"rendering panoramas and tiles, {config.panorama_px} px high"
+    return f"rendering photos, {config.photo_px[0]} px high"
+
+
+def _prepared(images: Preparation) -> int:
+    """Pixels of a place's images as they are made ready."""
+    top_view_px = images.top_view.size_px if images.top_view else 0
+    return math.prod(images.query_px) + math.prod(images.gallery_px) + top_view_px**2
+
+
+@functools.cache
+def encoder_bytes(config: EncoderConfig, precision: str) -> tuple[int, int, int, int]:
+    """What training an encoder holds however many images a step has, of it weights and AdamW's moments, and for each image.
+
+    In bytes, counted on torch's fake tensors, with which nothing is computed.
+    """
+    with torch.device("meta"):  # some backbones read numbers while they are built, which fake tensors have none of
+        encoder = Encoder(replace(config, pretrained="none"))
+    encoder.backbone.requires_grad_(not config.frozen)
+    weights = sum(value.nbytes for value in (*encoder.parameters(), *encoder.buffers()))
+    learnt = sum(value.nbytes for value in encoder.parameters() if value.requires_grad)
+    half = HALF.get(precision)
+    fixed = weights + 3 * learnt + (learnt // 2 if half else 0)  # autocast keeps the weights in half precision, too
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.autocast("cpu", half, enabled=half is not None):
+        encoder.to_empty(device="cpu")
+        images = torch.zeros(COUNTED, 3, *config.image_px)
+        held = training_bytes(encoder, [images], lambda: encoder(images))
+    return fixed, weights, 2 * learnt, (held - fixed) // COUNTED
+
+
+def check_fits(key: str, cost: Cost, available: int) -> None:
+    """InputError, before anything runs, if a step takes more than the bytes that a device has; says how many rows would fit."""
+    if cost.memory <= available:
+        return
+    fits = (available - cost.fixed) // max(1, cost.row)
+    todo = f"Embed at most {fits} rows at a time: TrainingConfig.chunk={fits} changes no gradient but those of batch norms."
+    raise InputError(key, expected=f"a step of at most {available / GIB:.1f} GiB, this device's memory",
+                     found=f"about {cost.memory / GIB:.1f} GiB for {cost.rows} rows",
+                     todo=todo if fits > 0 else "Take a smaller backbone or smaller images: not even one row fits.")  # fmt: skip
+
+
+def step_bytes(given: Dataset, config: VgSsl) -> int:
+    """Bytes that one training step holds at the end of its forward pass, its images aside (see `training_bytes`)."""
+    task = GeoPairs(given, replace(config, queries=config.training.batch_size))
+    _, model = new_learner(given, config)
+    generator = Generator().manual_seed(config.training.seed)
+    batch = task.batch(task.order(0, model, generator), generator)
+    inputs, labels = (tuple(value.to(device()) for value in part) for part in batch)
+    return training_bytes(model, inputs, lambda: task.loss(model, task.embed(model, inputs), labels))
+
+
+def training_bytes(model: nn.Module, inputs: Sequence[Tensor], loss: Callable[[], object]) -> int:
+    """What is held after the forward pass `loss`: what autograd keeps for the backward pass, the model with its buffers, and
+    for each parameter that learns a gradient and AdamW's two moments; without the inputs. The same on every machine."""
+    # by the storage itself: fake tensors have no address
+    held = {t.untyped_storage()._cdata: t.untyped_storage() for t in (*model.parameters(), *model.buffers())}
+
+    def keep(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()  # held, so that no address is used twice
+        held[storage._cdata] = storage
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        loss()
+    for value in inputs:
+        held.pop(value.untyped_storage()._cdata, None)
+    learnt = sum(3 * p.nbytes for p in model.parameters() if p.requires_grad)
+    return sum(storage.nbytes() for storage in held.values()) + learnt
