@@ -88,8 +88,7 @@ def _unreadable(images: FileImages) -> np.ndarray:
 
 
 def _left_out(data: Dataset, query: np.ndarray, gallery: np.ndarray, why: str) -> Dataset:
-    """The data set without the images of two masks, and without queries that had a right image and now have none; where query
-    i and gallery image i go together, without both."""
+    """Without the images of two masks, and queries that lose their last right image; of pairs, without both sides."""
     if not (query.any() or gallery.any()):
         return data
     pairs = data.name in ("cvusa", "cvact")

@@ -17,11 +17,9 @@ from ucvgl.errors import InputError
 
 
 def made_once(kind: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
-    """The folder runs/<kind>/<hash of key>, made if it is not there; it appears when it is complete.
-
-    `key` is everything the contents depend on, as JSON takes it. `make` writes into the folder it is given, in one process:
-    others, of this training or another's, wait for it.
-    """
+    """The folder runs/<kind>/<hash of key>, made if it is not there; it appears when it is complete. `key` is all that the
+    contents depend on, as JSON takes it. `make` writes into the folder it is given, in one process: others, of this training
+    or another's, wait for it."""
     text = json.dumps(key, sort_keys=True)
     folder = paths.runs() / kind / hashlib.sha256(text.encode()).hexdigest()[:12]
     lock = folder.with_name(f".{folder.name}.lock")

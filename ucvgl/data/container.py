@@ -134,10 +134,8 @@ class ArrayImages(ImageSet):
 
 @dataclass(frozen=True, eq=False)
 class Positives:
-    """Which gallery images are right for each of N queries, stored flat so that 1e5 rows are cheap.
-
-    `positives[i]` is an int64 array of gallery indices, the best first (empty: known to have none), or None where unknown.
-    """
+    """Which gallery images are right for each of N queries, stored flat, as there may be 1e5. `positives[i]` is an
+    int64 array of gallery indices, the best first (empty: known to have none), or None where unknown."""
 
     query: np.ndarray  # int64 (P,), ascending; gallery image `indices[p]` is right for query `query[p]`
     indices: np.ndarray  # int64 (P,), the best of each query first
@@ -226,8 +224,7 @@ class Dataset:
     top_view: ImageSet | None = None  # the queries projected to the ground plane, where `prepare` was asked for it
     note: str = ""  # what a reader of results must know (protocol, what was left out); printed beside results
     left_out: tuple[str, ...] = field(default=(), repr=False)  # paths of files absent or unreadable
-    # of panoramas cropped to a strip: how far above the middle of the whole panorama the strip's middle lies, as a fraction of
-    # its width; UCVGL's value for CVUSA is 20 / 1232
+    # of panoramas cropped to a strip: how far its middle lies above the whole one's, over its width (CVUSA 20 / 1232)
     strip_offset: float = 0.0
     swapped: bool = False  # satellite images are the queries (satellite -> drone)
 
@@ -303,8 +300,7 @@ class Parts(NamedTuple):
 
 
 def joined(parts: Sequence[Dataset], name: str, radius_m: float) -> Dataset:
-    """Several sets of one frame and size as one: every query is looked up in all galleries, and what is near is right,
-    whichever set it is from (MSLS holds drives of one street at many times)."""
+    """Several sets of one frame and size as one: what is near is right, from whichever set (MSLS: drives of a street)."""
     sides = []
     for sets in ([part.query for part in parts], [part.gallery for part in parts]):
         poses = [images.positions for images in sets]

@@ -1,8 +1,7 @@
 """Read, decode, resize, batch: images from files to uint8 tensors, in threads, none ever left out silently.
 
 Pillow decodes (JPEG in draft mode, scaled while decoding) and torch resizes, which is cheaper: benchmarks/results/decoding.md. A
-file that is absent, empty, truncated or no image raises an InputError that names it, where `cv2.imread` returns a half-grey
-image, or None.
+file that is absent, empty, truncated or no image raises InputError, where `cv2.imread` returns a half-grey image or None.
 """
 
 import os
@@ -25,10 +24,8 @@ MAX_PIXELS = 178_956_970  # Pillow's own guard against decompression bombs; a 19
 
 
 def decode_file(path: str, size: tuple[int, int] | None = None) -> Tensor:
-    """One JPEG, PNG, TIFF, WebP or BMP file -> uint8 (3, H, W), RGB, turned upright by its EXIF orientation.
-
-    Resized to `size` (height, width), antialiased, if given. InputError: absent, empty, truncated, too large or no image.
-    """
+    """One JPEG, PNG, TIFF, WebP or BMP file -> uint8 (3, H, W), RGB, turned upright by its EXIF orientation, resized to
+    `size` (height, width), antialiased, if given. InputError: absent, empty, truncated, too large or no image."""
     with _opened(path) as image:
         turned = _orientation(image) != 1
         if size is not None and not turned:

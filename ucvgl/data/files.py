@@ -69,10 +69,8 @@ def nfc(name: str) -> str:
 
 
 def walk(root: Path) -> tuple[list[str], list[str]]:
-    """Images below `root`, and the files passed over because their kind is not read; sorted relative paths.
-
-    InputError: a name is not UTF-8, a folder cannot be read.
-    """
+    """Images below `root`, and files of kinds that are not read; sorted relative paths. InputError: a name is not UTF-8, a
+    folder cannot be read."""
     images: list[str] = []
     others: list[str] = []
 
@@ -205,10 +203,7 @@ def lat_lon(where: object, cells: Iterable[str]) -> list[float]:
 
 
 def _rows_by_id(path: Path, wanted: str) -> tuple[list[str], dict[str, tuple[str, list[str]]]]:
-    """The header of a CSV, in small letters and without units in brackets; and its rows by id, each with where it stands.
-
-    InputError: open quotes, a wrong column count (pandas fills it up in silence), no id column (`wanted`: the others), an id twice.
-    """
+    """The header of a CSV, in small letters, without units; its rows by id, each with where it stands; wanted: else."""
     rows = lines(path)
     separator, table = max(",;\t", key=rows[0][1].count), []
     for number, text in rows:
@@ -247,23 +242,19 @@ def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
     """
     path, wanted = Path(path), "latitude and longitude (or east and north)"
     header, rows = _rows_by_id(path, wanted)
-    lat, lon, east, north = (
-        next((header.index(name) for name in names if name in header), None) for names in (*_DEGREES, *_METRES)
-    )
-    is_degrees = None not in (lat, lon)
-    pair = (lat, lon) if is_degrees else (east, north)
-    if None in pair:
+    lat, lon, *metres = [[header.index(name) for name in names if name in header] for names in (*_DEGREES, *_METRES)]
+    is_degrees = bool(lat and lon)
+    pair = (lat, lon) if is_degrees else metres
+    if not all(pair):
         raise _not_there(path, header, wanted)
-    cells = [(where, [row[i] for i in pair]) for where, row in rows.values()]
+    cells = [(where, [row[some[0]] for some in pair]) for where, row in rows.values()]
     values = [lat_lon(*cell) if is_degrees else numbers(*cell, may_be_empty=True) for cell in cells]
     return list(rows), Positions(values, Wgs84() if is_degrees else Metres(f"the frame of {path.name}"), str(path))
 
 
 def read_columns(path: Path | str, names: Sequence[str]) -> tuple[list[str], dict[str, np.ndarray]]:
     """Ids and columns of numbers from a CSV with a header: of `names` those that are there, (N,) float64, NaN for an empty cell.
-
-    InputError: no id or file column, none of `names`, a wrong column count, a value that is no number, an id twice.
-    """
+    InputError: none of `names`, or as `read_position_table`."""
     path, wanted = Path(path), " or ".join(names)
     header, rows = _rows_by_id(path, wanted)
     at = {name: header.index(name) for name in names if name in header}
@@ -274,10 +265,8 @@ def read_columns(path: Path | str, names: Sequence[str]) -> tuple[list[str], dic
 
 
 def table_rows(names: Sequence[str], ids: Sequence[str], where: object) -> np.ndarray:
-    """(N,) int64: the table's row of each file, -1 for none; a table may leave out folders and endings.
-
-    InputError: no file has a row, or one row would stand for two files.
-    """
+    """(N,) int64: the table's row of each file, -1 for none; a table may leave out folders and endings. InputError: no
+    file has a row, or one row would stand for two files."""
     row = {identifier: i for i, identifier in enumerate(ids)}
     found, taken = np.full(len(names), -1, np.int64), {}
     for i, name in enumerate(map(nfc, names)):

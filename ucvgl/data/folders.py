@@ -1,8 +1,7 @@
 """Own imagery: two folders whose equal file names are pairs, or two folders without pairs.
 
-Nothing says which pairs to train and which to test on, so the parts are drawn: 60, 20 and 20 % by a hash of the name, the same
-everywhere. Without pairs there is a training part alone. Positions are optional and come from a CSV, or else from EXIF GPS tags;
-those that are damaged or impossible are unknown, and the note counts them.
+The parts of pairs are drawn: 60, 20 and 20 % by a hash of the name, the same everywhere. Without pairs all is for training.
+Positions come from a CSV, or else from EXIF GPS tags; damaged or impossible ones are unknown, and the note counts them.
 """
 
 import hashlib
@@ -26,8 +25,8 @@ LEAST = 20  # pairs that can be divided
 def read_pairs(root: Path | str, split: str = "all") -> Dataset:
     """N queries and M gallery images, pairs by file name: "all", or the part "train", "val" or "test", which is drawn.
 
-    The folders are query and gallery, or drone and satellite. InputError: a folder is absent or empty, a name occurs twice, no
-    name is in both, too few pairs to be divided.
+    Folders: query and gallery, or drone and satellite. InputError: one is absent or empty, a name is twice in one, none is
+    in both, too few pairs to be divided.
     """
     one_of("split", split, SPLITS, "Parts of own pairs.")
     query, gallery = ("query", "gallery") if (Path(root) / "gallery").is_dir() else ("drone", "satellite")

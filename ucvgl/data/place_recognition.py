@@ -2,9 +2,7 @@
 
 In the form of the deep visual geo-localisation benchmark (Berton et al., CVPR 2022), names under
 images/{train,val,test}/{database,queries} are @easting@northing@zone@letter@lat@lon@pano id@...@.jpg, and a hit is within 25 m.
-
-In two folders numbered alike (one route filmed twice) the last number in a file's name is its frame, and a hit is a frame at most
-so many away. Folders may be of unequal length, numbers may have gaps.
+In two folders of one route, the last number in a file's name is its frame, and a hit is a frame at most so many away.
 """
 
 import math
@@ -109,9 +107,9 @@ def read_frames(
 ) -> Dataset:  # fmt: skip
     """N queries and M gallery frames of one line: "all", "train" (the first 70 %), or "test" (the rest, after a gap).
 
-    A hit is at most `frames` away: by default 2, 0 for SPED and Essex3IN1, which are no routes. The gap between the parts is as
-    many frames, unless `gap` says otherwise. The `folders` are by default the first of FOLDERS that are there. InputError: a
-    folder is absent or empty, a name holds no number, two files of a folder have one number, a part is empty.
+    A hit is at most `frames` away: by default 2, 0 for SPED and Essex3IN1, which are no routes; `gap`: frames between the
+    parts, by default as many. `folders`: by default the first of FOLDERS that are there. InputError: a folder is absent or
+    empty, a name holds no number, two files of a folder have one number, a part is empty.
     """
     one_of("split", split, ("all", "train", "test"), "Frames on a line have these parts.")
     root = folder(root, "a folder holding two folders of frames")
@@ -155,10 +153,8 @@ def _numbered(root: Path, side: str) -> tuple[FileImages, np.ndarray]:
 
 
 def without_dark(data: Dataset, least: float = 4.0) -> Dataset:
-    """Without the frames at which either side is nearly of one colour, as in a tunnel: nothing can be recognised there.
-
-    data: of two folders numbered alike, as `prepare` returns it; least: standard deviation of an image's pixels, in grey levels.
-    """
+    """Without the frames at which either side is nearly of one colour, as in a tunnel; data: of two folders numbered alike,
+    as `prepare` returns it; least: standard deviation of an image's pixels, in grey levels."""
     at, gone = [], []
     for images in (data.query, data.gallery):
         spread = torch.cat([part.float().std((1, 2, 3)) for part in images[:].split(512)]).numpy()

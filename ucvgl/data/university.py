@@ -16,10 +16,8 @@ HEIGHTS = (150, 200, 250, 300)
 
 
 def read_university1652(root: Path | str, split: str = "test", direction: str = DIRECTIONS[0]) -> Dataset:
-    """One split ("train" or "test") of University-1652; the direction says what is looked up in what.
-
-    InputError: a folder is absent or empty, or a query's building is not in the gallery.
-    """
+    """One split ("train" or "test") of University-1652; the direction says what is looked up in what. InputError: a
+    folder is absent or empty, or a query's building is not in the gallery."""
     root = folder(root, "the folder of University-1652, holding train/ and test/")
     return _read("university1652", root, {"train": "train", "test": "test"}, split, direction, "")
 

@@ -47,10 +47,8 @@ def write_cvusa(splits: Mapping[str, Dataset], root: Path | str) -> Path:
 
 
 def write_cvact(splits: Mapping[str, Dataset], root: Path | str) -> Path:
-    """CVACT: {"train", "val", "test"}: a data set with positions in metres, and ids that are file names.
-
-    The first field of each set in the published MAT file is not documented; the official readers take the second.
-    """
+    """CVACT: {"train", "val", "test"}: a data set with positions in metres, and ids that are file names."""
+    # the first field of each set in the published MAT file is not documented; the official readers take the second
     files: Files = []
     utm: dict[str, np.ndarray] = {}  # a panorama may be in two splits
     for split, data in splits.items():
@@ -88,10 +86,9 @@ def write_vigor(
             for tile, away in zip(tiles, offsets_px[city][i].tolist(), strict=True):
                 cells += [names[tile], *map(repr, away)]
             labels.append(" ".join(cells))
-        is_train = np.isin(np.arange(len(labels)), train[city])
-        parts = {f"same_area_balanced_{split}": [labels[i] for i in np.flatnonzero(is_train == (split == "train"))]
-                 for split in ("train", "test")}  # fmt: skip
-        lists = {"satellite_list": names, "pano_label_balanced": labels, **parts}
+        lists, learnt = {"satellite_list": names, "pano_label_balanced": labels}, set(train[city])
+        lists["same_area_balanced_train"] = [label for i, label in enumerate(labels) if i in learnt]
+        lists["same_area_balanced_test"] = [label for i, label in enumerate(labels) if i not in learnt]
         files += [(f"splits/{city}/{name}.txt", rows) for name, rows in lists.items()]
     return _write("vigor", root, files)
 
@@ -114,12 +111,11 @@ def write_sues200(heights: Mapping[int, tuple[Dataset, Dataset]], queried: Seque
     for height, (train, test) in heights.items():
         tiles = dict.fromkeys([*test.gallery.ids, *train.gallery.ids])  # one number a place, wherever it occurs
         number = {name: f"{i:04d}" for i, name in enumerate(tiles, 1)}
-        for data, some, folder in (
-            (train, range(len(train.gallery)), f"Training/{height}/{{}}"),
-            (test, sorted(set(queried)), f"Testing/{height}/query_{{}}"),
-            (test, range(len(test.gallery)), f"Testing/{height}/gallery_{{}}"),
-        ):
-            files += _buildings(data, some, [number[i] for i in data.gallery.ids], folder, "{}.jpg", 0, "0.png")
+        learned, tested = ([number[i] for i in data.gallery.ids] for data in (train, test))
+        own = "{}.jpg", 0, "0.png"
+        files += _buildings(train, range(len(learned)), learned, f"Training/{height}/{{}}", *own)
+        files += _buildings(test, sorted(set(queried)), tested, f"Testing/{height}/query_{{}}", *own)
+        files += _buildings(test, range(len(tested)), tested, f"Testing/{height}/gallery_{{}}", *own)
     return _write("sues200", root, files)
 
 
