@@ -1,8 +1,7 @@
 """How a city looks on a given day: season, sun, clouds, cast shadows, which cars are there, lamps at night.
 
-Everything that doesn't depend on the observer is worked out once per city and day, as a pyramid of lit colours, so that
-rendering a view only looks colours up. Albedo times (ambient + sun * visibility * cosine), in display space: this is
-a world to learn matching in, not a photometric simulation.
+What doesn't depend on the observer is worked out once per city and day, as a pyramid of lit colours, which views look up.
+Albedo times (ambient + sun * visibility * cosine), in display space: a world to learn matching in, not photometry.
 """
 
 import math
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ucvgl.errors import check_fields, one_of
 from ucvgl.world.city import City
 from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FACADES, TRUNK, Kind
 from ucvgl.world.noise import between, unit
@@ -40,11 +38,6 @@ class Condition:
     cloud: float = 0.1  # 0 clear with hard shadows .. 1 overcast without
     snow: float = 0.0  # share of ground and roofs under snow, 0..1
     traffic: int = 0  # two days with different numbers have partly different parked cars
-
-    def __post_init__(self) -> None:
-        one_of("season", self.season, SEASONS, "Correct it.")
-        shares = ((name, 0 <= getattr(self, name) <= 1, "0 to 1") for name in ("cloud", "snow"))
-        check_fields(self, "", "Correct it.", *shares)
 
     @property
     def night(self) -> bool:
@@ -132,11 +125,8 @@ class Lit:
 
 
 def shadow_ceiling(height: Tensor, resolution_m: float, condition: Condition) -> Tensor:
-    """The height below which each pixel is in shadow, float32 (N, N) metres; height: what casts, metres.
-
-    One sweep away from the sun, linear in the number of pixels: a row's ceiling is the higher of the row before and its
-    ceiling, moved sideways along the sun's azimuth and lowered by the sun's slope.
-    """
+    """The height below which each pixel is in shadow, float32 (N, N) metres; height: what casts, metres. One sweep from the
+    sun: a row's ceiling is the higher of the row before and its ceiling, moved and lowered along the sun's rays."""
     if condition.night or condition.cloud >= 1:
         return torch.full_like(height, -1000.0)
     east, north, up = condition.sun
@@ -144,18 +134,15 @@ def shadow_ceiling(height: Tensor, resolution_m: float, condition: Condition) ->
     field = height if by_rows else height.t()
     # rows run south, columns run east; walk away from the sun
     major, minor = (-north, east) if by_rows else (east, -north)
-    order = range(field.shape[0] - 1, -1, -1) if major > 0 else range(field.shape[0])
-    drop = resolution_m / abs(major) * up
+    size, drop = len(field), resolution_m / abs(major) * up
     shift = minor / abs(major)  # columns to look towards the sun, a row back
     whole, part = math.floor(shift), shift - math.floor(shift)
     pad = abs(whole) + 2
-    ceiling = torch.empty_like(field)
-    above = torch.full((field.shape[1] + 2 * pad,), -1000.0, device=height.device)
-    for row in order:
-        near = above[pad + whole : pad + whole + field.shape[1]]
-        far = above[pad + whole + 1 : pad + whole + 1 + field.shape[1]]
+    ceiling, above = torch.empty_like(field), torch.full((size + 2 * pad,), -1000.0, device=height.device)
+    for row in range(size - 1, -1, -1) if major > 0 else range(size):
+        near, far = (above[pad + whole + k : pad + whole + k + size] for k in (0, 1))
         torch.sub(torch.lerp(near, far, part), drop, out=ceiling[row])
-        torch.maximum(ceiling[row], field[row], out=above[pad : pad + field.shape[1]])
+        torch.maximum(ceiling[row], field[row], out=above[pad : pad + size])
     return ceiling if by_rows else ceiling.t().contiguous()
 
 
@@ -204,8 +191,12 @@ def light_city(city: City, layers: Layers, objects: Objects, condition: Conditio
             light = light + (extra[..., 0].float() / 255)[..., None] * torch.tensor((0.9, 0.68, 0.40), device=device)
         return torch.cat([(colour * light * 255).clamp(0, 255).round().to(torch.uint8), kind[..., None]], -1)
 
-    strips = [lit_rows(slice(first, first + STRIP)) for first in range(0, len(relief), STRIP)]
-    levels = _pyramid(torch.cat(strips))
+    levels = [torch.cat([lit_rows(slice(first, first + STRIP)) for first in range(0, len(relief), STRIP)])]
+    for _ in range(LEVELS - 1):  # halved: colours by averaging, classes by picking
+        *planes, kind = levels[-1].unbind(-1)
+        halves = [F.avg_pool2d(plane[None].float(), 2)[0].round().to(torch.uint8) for plane in planes]
+        size = len(kind) // 2
+        levels.append(torch.stack([*halves, kind[1::2, 1::2][:size, :size]], -1))
     sizes = torch.tensor([len(level) for level in levels], dtype=torch.int32, device=device)
     offsets = (sizes.square().cumsum(0) - sizes.square()).int()
     ceiling_cm = (ceiling * 100).round().clamp(-32000, 32000).to(torch.int16)
@@ -231,14 +222,3 @@ def leaf_colour(tint: Tensor, condition: Condition) -> Tensor:
     ends = torch.tensor((LEAVES[condition.season], NEEDLES), device=tint.device) / 255
     leaves, needles = (low + (high - low) * mix for low, high in ends)
     return torch.where((tint & 1).bool()[..., None], needles, leaves)
-
-
-def _pyramid(base: Tensor) -> list[Tensor]:
-    """Halve uint8 (N, N, 4) again and again: colours by averaging, classes by picking."""
-    levels = [base]
-    for _ in range(LEVELS - 1):
-        *planes, kind = levels[-1].unbind(-1)
-        halves = [F.avg_pool2d(plane[None].float(), 2)[0].round().to(torch.uint8) for plane in planes]
-        size = len(kind) // 2
-        levels.append(torch.stack([*halves, kind[1::2, 1::2][:size, :size]], -1))
-    return levels

@@ -1,7 +1,5 @@
-"""The rules that build a city: a function for each thing that is laid, painted, parked or raised, in this order.
-
-Each takes the local coordinates of a strip of rows and changes the strip's canvas in place. All lengths in metres.
-"""
+"""The rules that build a city: a function for each thing that is laid, painted, parked or raised, in this order. Each takes
+the local coordinates of a strip of rows and changes the strip's canvas in place. All lengths in metres."""
 
 from dataclasses import dataclass
 
@@ -64,8 +62,7 @@ def wrapped(value: Floats, period: float) -> Floats:
 
 def lay_ground(plan: Plan, local: Local, mottle: list[Floats], ground: Floats) -> Canvas:
     """Lawn or paving on every lot, with dry and bare patches in the lawns."""
-    style, lots = plan.style, plan.lots
-    green = lots.green[local.lot] | (lots.use[local.lot] == PARK)
+    style, green = plan.style, plan.lots.green[local.lot]
     kind = np.where(green, np.uint8(Kind.GRASS), np.uint8(Kind.PAVING))
     colour = np.where(green[..., None], F(style.lawn), F(style.pavement) * F(0.93))
     dry = green[..., None] * F(0.35) * mottle[0][..., None] * mottle[1][..., None]
@@ -77,9 +74,8 @@ def pave_lots(plan: Plan, local: Local, canvas: Canvas) -> Mask:
     """Driveways and paths to the doors; gives back where they are."""
     lots, lot = plan.lots, local.lot
     house = lots.use[lot] == HOUSE
-    green = lots.green[lot] | (lots.use[lot] == PARK)
     beside = np.abs(local.p - lots.drive[lot] * local.frontage) < 1.5
-    drive = house & beside & green & (local.q < lots.setback[lot] + 3)
+    drive = house & beside & lots.green[lot] & (local.q < lots.setback[lot] + 3)
     door = house & (np.abs(local.p - lots.shift[lot] * local.frontage) < F(0.7)) & (local.q < lots.setback[lot])
     canvas.paint(drive | door, Kind.PAVING, tuple(0.96 * c for c in plan.style.pavement))
     return drive | door
@@ -245,8 +241,7 @@ def facades(
     """The facade layer of City; along_street, away: the nearest wall's normal, along p and q, one of them 1 or -1, the other 0."""
     out, at = np.zeros((*local.u.shape, 4), np.uint8), np.nonzero(built)
     p_part, q_part = along_street[at], away[at] * np.where(local.far_row[at], F(-1), F(1))
-    u_part = np.where(local.along_u[at], p_part, q_part)
-    v_part = np.where(local.along_u[at], q_part, p_part)
+    u_part, v_part = np.where(local.along_u[at], (p_part, q_part), (q_part, p_part))
     # the gradient of u is the direction in which u grows
     step = F(resolution_m)
     east = u_part * np.gradient(local.u, step, axis=1)[at] + v_part * np.gradient(local.v, step, axis=1)[at]

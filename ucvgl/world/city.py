@@ -1,10 +1,7 @@
 """A procedural city as a stack of raster layers, built from a style and a seed; bit for bit the same everywhere.
 
-The trick is one change of coordinates. Street lines run along whole lines of a bent grid (u, v) = (x, y) + smooth noise,
-so that every pixel finds its block, its lot and its place inside the lot by a search and a subtraction, and everything
-that is built, painted or parked is a rule on those local coordinates. Rules only add, multiply, compare and look up
-tables of hashes (see noise.py).
-
+Streets run along lines of a bent grid (u, v) = (x, y) + smooth noise, so that every pixel finds its block, lot and place
+in the lot by a search and a subtraction; what is built, painted or parked is a rule on these coordinates (build.py).
 Frame: metres east (x) and north (y) from the south-west corner. Rasters are north up: row 0 is the northern edge.
 """
 
@@ -51,10 +48,8 @@ class City:
 
 
 def make_city(style: CityStyle, seed: int, *, size_m: float = 768.0, resolution_m: float = 0.25) -> City:
-    """Build a city of a style; another seed, 0 to 2^32 - 1, is another city of it.
-
-    size_m: edge, 200 to 8000 metres; resolution_m: metres a pixel, 0.1 to 1; 0.25 shows lane lines. InputError outside these.
-    """
+    """Build a city of a style; another seed, 0 to 2^32 - 1, is another city of it. size_m: edge, 200 to 8000 metres;
+    resolution_m: metres a pixel, 0.1 to 1; 0.25 shows lane lines. InputError outside these."""
     for name, value, low, high in (
         ("world seed", seed, 0, 2**32 - 1), ("resolution_m", resolution_m, 0.1, 1.0),
         ("size_m", size_m, 200, min(8000, PIXELS_MAX * resolution_m)),
@@ -74,8 +69,7 @@ def make_city(style: CityStyle, seed: int, *, size_m: float = 768.0, resolution_
         for layer, strip in zip(layers, build_strip(plan, resolution_m, rows), strict=True):
             layer[rows] = strip
 
-    # numpy lets go of the interpreter lock inside its loops, and strips are independent: threads change nothing but time
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # strips are independent
         list(pool.map(build, range(0, count - 1, STRIP_ROWS)))
     plant_trees(city)
     return city

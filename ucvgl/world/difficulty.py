@@ -1,8 +1,4 @@
-"""How hard the world is: each nuisance a number, three named levels, and what a level does to N pictures.
-
-The feasibility study behind this project found flat ground, exact centring and shared colours far too easy, and all
-nuisances at full strength out of reach of the method's cold start. So difficulty is a setting.
-"""
+"""How hard the world is: each nuisance a number, three named levels, and what a level does to N pictures."""
 
 from dataclasses import dataclass
 
@@ -10,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ucvgl.errors import one_of
 from ucvgl.world.appearance import SEASONS, Condition
 from ucvgl.world.noise import Floats, between, hash32, unit
 from ucvgl.world.sensor import Sensor
@@ -44,12 +39,6 @@ DEFAULT_LEVEL = "medium"
 DRIVES = 3  # street-level days of a city
 DAY_KEYS = (203, 204, 205, 206)  # of the hashes that their days are drawn from
 STOPS_A_DRIVE = 40  # neighbouring places that were passed on one day
-
-
-def level_named(name: str) -> Difficulty:
-    """The level of that name; InputError lists the known ones."""
-    one_of("difficulty", name, LEVELS, "Pick one.")
-    return LEVELS[name]
 
 
 @dataclass(frozen=True)
@@ -101,14 +90,9 @@ def draw_nuisance(level: Difficulty, count: int, seed: int, device: torch.device
     days: tuple[Condition, ...] = (satellite_condition(seed),)
     if not level.same_day:
         days = tuple(street_day(seed, DAY_KEYS, k, level.seasons, 2 + k) for k in range(DRIVES))
-    return Nuisance(
-        camera_height_m=between(*level.camera_height_m, seed, 210, place),
-        heading_deg=spread(level.heading_deg, 211),
-        pitch_deg=spread(level.tilt_deg, 212),
-        roll_deg=spread(level.tilt_deg, 213),
-        tile_shift_m=np.stack([spread(level.tile_shift_m, key) for key in (214, 215)], -1),
-        day=(hash32(seed, 216, place // STOPS_A_DRIVE) % np.uint32(len(days))).astype(np.int32),
-        days=days,
-        ground_sensor=sensor(220, 1.0, level.blur_px, 0.0),
-        satellite_sensor=sensor(230, 0.3, 0.0, level.haze),
-    )
+    height_m, heading_deg = between(*level.camera_height_m, seed, 210, place), spread(level.heading_deg, 211)
+    pitch_deg, roll_deg = (spread(level.tilt_deg, key) for key in (212, 213))
+    tile_shift_m = np.stack([spread(level.tile_shift_m, key) for key in (214, 215)], -1)
+    day = (hash32(seed, 216, place // STOPS_A_DRIVE) % np.uint32(len(days))).astype(np.int32)
+    sensors = sensor(220, 1.0, level.blur_px, 0.0), sensor(230, 0.3, 0.0, level.haze)
+    return Nuisance(height_m, heading_deg, pitch_deg, roll_deg, tile_shift_m, day, days, *sensors)

@@ -1,8 +1,7 @@
 """Drives as a data set: perspective photos of two passes along the same streets, as place recognition has them.
 
-A kind says how the second pass, which asks, differs from the first, which is searched, after the sets of VG-SSL (Xiao,
-Zhu, Loianno; WACV 2025): 'car' after MSLS, 'hand_held' after Pitts30k, 'season' after Nordland, 'night' after Tokyo
-24/7. Positions say which photos belong together.
+A kind says how the second pass, the queries, differs from the first, after the sets of VG-SSL (Xiao et al., WACV 2025):
+'car' after MSLS, 'hand_held' after Pitts30k, 'season' after Nordland, 'night' after Tokyo 24/7. Positions give the pairs.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -55,7 +54,7 @@ CAMERA = Difficulty(
     blur_px=0.5, haze=0.0, same_day=True, seasons=("summer",),
 )  # fmt: skip
 SCALED = ("heading_deg", "gain", "gamma", "noise", "blur_px")  # by the setting `nuisance`
-NIGHT_GAIN, NIGHT_NOISE = 1.8, 2.5  # a camera at night exposes longer, and shows more noise
+NIGHT_GAIN, NIGHT_NOISE = (1.8, 1.8, 1.8), 2.5  # a camera at night exposes longer, and shows more noise
 DUSK_LIGHT = (0.80, 0.64, 0.56)  # red, green, blue that are left of the day when the sun is setting
 DAY_KEYS = (508, 506, 507, 509)  # of the hashes that days are drawn from
 DUSK_DEG = 10.0  # the sun's elevation below which it is dusk
@@ -87,8 +86,7 @@ class DriveConfig:
 def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", progress: bool = True) -> Dataset:
     """Two passes along the same streets: queries against a gallery; a hit is within 25 m. Rendered once.
 
-    Photos are uint8 (3, H, W), with true positions in metres; queries without a hit are left out. InputError if the streets
-    have fewer places at that spacing, or there is no room on the disk.
+    Photos are uint8 (3, H, W), with true positions in metres; queries without a hit are left out. Errors: `world_pairs`.
     """
     manner = MANNERS[config.kind]
     query, gallery = ("q", config.places, *config.photo_px), ("d", config.places * manner.headings, *config.photo_px)
@@ -107,9 +105,8 @@ def passes(config: DriveConfig, number: int, count: int, device: torch.device | 
     every, known = np.arange(count), np.arange(count * manner.headings)
     stop = known // manner.headings
     quarter_deg, (database_days, query_days) = np.float32(360 / manner.headings), drive_days(config.kind, seed)
-    # of both passes, one after the other
     scaled = {name: getattr(CAMERA, name) * config.nuisance for name in SCALED}
-    drawn = draw_nuisance(replace(CAMERA, **scaled), len(known) + count, seed, device)
+    drawn = draw_nuisance(replace(CAMERA, **scaled), len(known) + count, seed, device)  # of both passes, in turn
     error_deg = drawn.heading_deg * np.float32(not manner.still)
     around_deg = quarter_deg * (known % manner.headings).astype(np.float32)
     heading_deg = _turned(stops.heading_deg[stop], around_deg + error_deg[: len(known)])
@@ -143,15 +140,11 @@ def drive_days(kind: str, seed: int) -> tuple[tuple[Condition, ...], tuple[Condi
 
 def _darkened(sensor: Sensor, days: tuple[Condition, ...], day: NDArray) -> Sensor:
     """The cameras of pictures taken at dusk and at night; those of the day as they are."""
-    gain, noise = sensor.gain.clone(), sensor.noise.clone()
-    for number, condition in enumerate(days):
-        rows = torch.from_numpy(np.flatnonzero(day == number)).to(gain.device)
-        if condition.night:
-            gain[rows] *= NIGHT_GAIN
-            noise[rows] *= NIGHT_NOISE
-        elif condition.sun_elevation_deg < DUSK_DEG:
-            gain[rows] *= torch.tensor(DUSK_LIGHT, device=gain.device)
-    return replace(sensor, gain=gain, noise=noise)
+    dusk = [DUSK_LIGHT if condition.sun_elevation_deg < DUSK_DEG else (1.0, 1.0, 1.0) for condition in days]
+    light = [NIGHT_GAIN if condition.night else by_channel for condition, by_channel in zip(days, dusk, strict=True)]
+    noise = [NIGHT_NOISE if condition.night else 1.0 for condition in days]
+    light, noise = (torch.tensor(by_day)[day].to(sensor.gain.device) for by_day in (light, noise))
+    return replace(sensor, gain=sensor.gain * light, noise=sensor.noise * noise)
 
 
 def _turned(heading_deg: Floats, by_deg: Floats) -> Floats:
@@ -172,24 +165,14 @@ def _beside(city: City, stops: Places, manner: Manner) -> Floats:
         aside = np.float32(manner.aside_m) * between(-1, 1, seed, 512, every)
         tries = [(along, aside), (along / 2, 0 * aside), (along / 4, 0 * aside)]
         ground = [Kind.ROAD, Kind.MARKING, Kind.CROSSING, Kind.PAVEMENT]
-    found, open_ = stops.metres, np.ones(len(stops), bool)
-    for far, aside in tries:
-        there = stops.metres + ahead * far[:, None] + right * aside[:, None]
-        fits = open_ & _free(city, there, ground)
-        found[fits] = there[fits]
-        open_ &= ~fits
-    return found
+    far, aside = np.stack(tries, 1)[..., None]  # (T, N, 1) each
+    there = stops.metres + ahead * far + right * aside  # (T, N, 2)
 
-
-def _free(city: City, metres: NDArray, ground: list[Kind]) -> NDArray[np.bool_]:
-    """Whether points (N, 2) are on such ground, half a metre away from anything that stands or parks."""
+    # free: on such ground, and half a metre away from anything that stands or parks
+    points = there[..., None, :] + np.float32([(0, 0), (0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)])  # (T, N, 5, 2)
     last = len(city.relief) - 1
-
-    def pixel(east_m: float, north_m: float) -> tuple[NDArray, NDArray]:
-        column, up = (metres + np.float32([east_m, north_m])).T / city.resolution_m
-        return (last + 1 - up).astype(int).clip(0, last), column.astype(int).clip(0, last)
-
-    free = np.isin(city.surface[pixel(0, 0)][:, 3], ground)
-    for by in ((0.0, 0.0), (0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5)):
-        free &= city.relief[pixel(*by)][:, 3] == 0
-    return free
+    column = (points[..., 0] / city.resolution_m).astype(int).clip(0, last)
+    row = (last + 1 - points[..., 1] / city.resolution_m).astype(int).clip(0, last)
+    free = np.isin(city.surface[row[..., 0], column[..., 0], 3], ground)
+    free &= (city.relief[row, column, 3] == 0).all(-1)  # (T, N)
+    return np.where(free.any(0)[:, None], there[free.argmax(0), every], stops.metres)

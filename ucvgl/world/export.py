@@ -1,8 +1,7 @@
 """The embedded world as files: in the layout of a published data set (`ucvgl data export world`), or as somebody's own city.
 
-Whoever has no data set runs everything on such an export; whoever has one sees what the code expects. Splits are by place, in
-driving order, so that the parts lie on different streets as far as that goes. Positions are the world's metres, put at a stated
-origin: WGS84 for CVUSA and VIGOR, made-up UTM for CVACT and place recognition.
+Splits are by place, in driving order, so that the parts lie on different streets as far as that goes. Positions are the
+world's metres, put at a stated origin: WGS84 for CVUSA and VIGOR, made-up UTM for CVACT and place recognition.
 """
 
 import json
@@ -24,7 +23,7 @@ from ucvgl.data.vigor import CITIES
 from ucvgl.errors import InputError, check_pixels, one_of
 from ucvgl.geometry import perspective_view
 from ucvgl.positions import Metres, Positions, Wgs84, from_metres, to_metres
-from ucvgl.world.difficulty import draw_nuisance, level_named, satellite_condition
+from ucvgl.world.difficulty import LEVELS, draw_nuisance, satellite_condition
 from ucvgl.world.drives import HIT_M, DriveConfig, world_drives
 from ucvgl.world.noise import between
 from ucvgl.world.pairs import WorldConfig, city_of, panorama_shots, tile_shots, world_grid, world_pairs
@@ -50,9 +49,8 @@ def export_world(
     """Render a world and write it as a data set of one of LAYOUTS; `root`, absent or empty, appears only when it is complete.
 
     world: what is rendered. VIGOR's four cities take its styles in turn; "frames" are the season drive's, without its level.
-    photo_px: edge of a drone image, width of a photo (its height is three quarters of that). drone_views: drone images of a
-    place (SUES-200: at each height). InputError: the layout is unknown, a setting is impossible, the cities have fewer places,
-    or `root` holds something.
+    photo_px: edge of a drone image, width of a 4:3 photo. drone_views: of a place (SUES-200: at each height). InputError:
+    the layout is unknown, a setting is impossible, the cities have fewer places, or `root` holds something.
     """
     one_of("--layout", layout, LAYOUTS, "Choose one.")
     check_pixels("photo_px", photo_px)
@@ -96,9 +94,6 @@ def export_world(
     return Path(root).resolve()
 
 
-# what is written
-
-
 def _strips(pairs: Dataset) -> Dataset:
     """Panoramas cut to CVUSA's strips, positions in degrees."""
     rows = pairs.query.size[0]
@@ -130,10 +125,8 @@ def _vigor(world: WorldConfig, grid: Dataset, root: Path) -> None:
 
 def _frames(world: WorldConfig, size_px: tuple[int, int], root: Path, progress: bool) -> None:
     """The two passes of the season drive, stop by stop; numbers leap where the next stop is in another street or city."""
-    drive = DriveConfig(
-        "season", world.styles, world.seed, world.places, world.spacing_m, size_px, city_size_m=world.city_size_m,
-        resolution_m=world.resolution_m,
-    )  # fmt: skip
+    drive = DriveConfig("season", world.styles, world.seed, world.places, world.spacing_m, size_px)
+    drive = replace(drive, city_size_m=world.city_size_m, resolution_m=world.resolution_m)
     data = world_drives(drive, progress=progress)
     away = np.hypot(*np.diff(data.query.positions.values, axis=0).T)
     write.write_frames(data, np.cumsum([0, *np.where(away > 1.5 * world.spacing_m, 10, 1)]).tolist(), root)
@@ -159,12 +152,9 @@ def _splits(data: Dataset, counts: Sequence[int], weights: tuple[int, ...]) -> d
     return {split: data.take(some, some) for split, some in zip(("train", "val", "test"), parts, strict=False)}
 
 
-# products that only exports need
-
-
 def _two_passes(world: WorldConfig, size_px: tuple[int, int], progress: bool) -> Dataset:
     """Two passes along the streets on two days (one at the level that has only one): the second is looked up in the first."""
-    level, camera = level_named(world.difficulty), partial(photos, size_px=size_px, fov_deg=80.0)
+    level, camera = LEVELS[world.difficulty], partial(photos, size_px=size_px, fov_deg=80.0)
 
     def city(number: int, count: int) -> dict[str, Shots]:
         scene, places, nuisance = city_of(world, number, count, "cpu")
@@ -191,7 +181,7 @@ def _flights(
     progress: bool,
 ) -> Dataset:  # fmt: skip
     """A drone image of every place from each altitude, `round_views` of them once around it, against the places' tiles."""
-    level, views = level_named(world.difficulty), len(altitude_m)
+    level, views = LEVELS[world.difficulty], len(altitude_m)
     reach_m = 2 * float(altitude_m.max()) / math.tan(math.radians(-pitch_deg))
     wide = replace(world, span_m=max(world.span_m, reach_m))
     camera = partial(drone_images, size_px=photo_px, pitch_deg=pitch_deg, fov_deg=fov_deg)
@@ -221,22 +211,17 @@ def _over(flights: Dataset, some: np.ndarray, views: np.ndarray | None = None) -
     return flights.take((some[:, None] * count + views).ravel(), some)
 
 
-# somebody's own city
-
-
 def export_own_city(
     root: Path | str, world: WorldConfig = OWN_CITY, *, zoom: int = 18, photo_fov_deg: float | None = None,
     progress: bool = True,
 ) -> Path:  # fmt: skip
     """Render a city as somebody's own; `root`, absent or empty, appears only when it is complete.
 
-    Two folders, as a reader would bring them: ground/, north-aligned panoramas or photos, shuffled, without positions (of photos
-    ground.csv has compass and field of view), and tiles/, z/x/y.jpg, a level of an XYZ pyramid. Beside them, for the evaluation
-    alone, truth.csv, where and how each picture was taken, and city.json, the settings.
-    world: of one city, whose style the committed encoders have not learnt from: those learnt from 'garden' and 'canal'. Its tiles
-    are source tiles; its span is that of the candidates that will be cut: so far from the edge of the tiles all pictures stay.
-    zoom: of the pyramid; 18 is 0.42 m a pixel at the origin. photo_fov_deg: photos of so many degrees across instead of
-    panoramas, 4:3, in any direction, cut from the panoramas (give 512 of `panorama_px`).
+    ground/ has north-aligned panoramas or photos, shuffled, without positions (ground.csv: compass and field of view of the
+    photos), tiles/ a level of an XYZ pyramid, z/x/y.jpg. For the evaluation alone: truth.csv, the true poses; city.json.
+    world: one city, of a style the committed encoders have not learnt ('garden', 'canal'); its span is that of the candidates
+    to be cut: pictures stay so far from the edge. zoom: 18 is 0.42 m a pixel. photo_fov_deg: 4:3 photos so wide instead of
+    panoramas, in any direction, cut from them (give 512 of `panorama_px`).
     InputError: a setting is impossible, the city has fewer places, or `root` holds something.
     """
     places, seed = world.places, world.seed
@@ -270,13 +255,12 @@ def export_own_city(
                     write.save_image(picture, folder / paths[i])
                 bar.update(len(rows))
         degrees = from_metres(stops.metres.astype(np.float64), OWN_ORIGIN)
-        truth = {"file": files, "latitude": [f"{v:.8f}" for v in degrees[:, 0]],
-                 "longitude": [f"{v:.8f}" for v in degrees[:, 1]],
-                 "heading_deg": [f"{float(v) % 360:.3f}" for v in faces_deg]}  # fmt: skip
+        latitude, longitude = ([f"{value:.8f}" for value in values] for values in degrees.T)
+        faces, compass = ([f"{float(angle) % 360:.3f}" for angle in angles] for angles in (faces_deg, compass_deg))
+        truth = {"file": files, "latitude": latitude, "longitude": longitude, "heading_deg": faces}
         pd.DataFrame(truth).iloc[order].to_csv(scratch / "truth.csv", index=False, lineterminator="\n")
         if photo_fov_deg is not None:
-            known = {"file": files, "heading_deg": [f"{float(v) % 360:.3f}" for v in compass_deg],
-                     "fov_deg": f"{photo_fov_deg:g}"}  # fmt: skip
+            known = {"file": files, "heading_deg": compass, "fov_deg": f"{photo_fov_deg:g}"}
             pd.DataFrame(known).iloc[order].to_csv(scratch / "ground.csv", index=False, lineterminator="\n")
         settings = asdict(world) | {
             "zoom": zoom, "photo_fov_deg": photo_fov_deg, "origin": list(OWN_ORIGIN),
@@ -288,14 +272,11 @@ def export_own_city(
 
 def _pyramid(size_m: float, zoom: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Centres (T, 2) and edges (T,) in the city's metres, and names, of the XYZ tiles that lie wholly in the city."""
-    if not 0 < zoom <= 24:
-        raise InputError("zoom", expected="1 to 24", found=zoom, todo="Aerial pictures have 18 to 20.")
     side = 2**zoom
-    corners = np.array([[0, 0], [size_m, size_m]])  # south-western, north-eastern
-    lat, lon = from_metres(corners, OWN_ORIGIN).T
+    lat, lon = from_metres(np.array([[0, 0], [size_m, size_m]]), OWN_ORIGIN).T  # south-western, north-eastern corner
     x0, x1 = ((lon + 180) / 360 * side).astype(int)
     y1, y0 = ((1 - np.arctanh(np.sin(np.radians(lat))) / np.pi) / 2 * side).astype(int)
-    xy = np.stack(np.meshgrid(np.arange(x0, x1 + 1), np.arange(y0, y1 + 1)), -1).reshape(-1, 2)
+    xy = np.mgrid[x0 : x1 + 1, y0 : y1 + 1].T.reshape(-1, 2)
 
     def metres(corner: float) -> np.ndarray:
         x, y = (xy + corner).T / side
@@ -303,11 +284,10 @@ def _pyramid(size_m: float, zoom: int) -> tuple[np.ndarray, np.ndarray, list[str
         return to_metres(Positions(np.stack([lat, x * 360 - 180], 1), Wgs84()), OWN_ORIGIN).values
 
     low, high = metres(0), metres(1)  # north-western and south-eastern corners
-    # On the ellipsoid Web Mercator's pixels are a quarter of a percent longer to the east than to the north; a tile is
-    # drawn as a square between the two, a tenth of a metre off at its edges.
+    # Web Mercator's pixels are 0.25 % longer to the east than to the north: drawn square, tiles are 0.1 m off at edges
     centre_m, edge_m = (low + high) / 2, np.abs(high - low).mean(1)
     inside = np.all((centre_m >= edge_m[:, None] / 2) & (centre_m <= size_m - edge_m[:, None] / 2), axis=1)
     if not inside.any():
-        todo = "Enlarge it, or the zoom."
-        raise InputError("city_size_m", expected="room for a whole tile", found=f"{size_m:g} m", todo=todo)
+        raise InputError("city_size_m", expected="room for a whole tile", found=f"{size_m:g} m",
+                         todo="Enlarge it, or the zoom.")  # fmt: skip
     return centre_m[inside], edge_m[inside], [f"{zoom}/{x}/{y}.jpg" for x, y in xy[inside]]

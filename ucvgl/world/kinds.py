@@ -4,12 +4,10 @@ from enum import IntEnum
 
 
 class Kind(IntEnum):
-    """What a pixel shows: the class truth of every product."""
+    """What a pixel shows, the class truth of every product: bare ground up to WATER, then what stands on it."""
 
     ROAD, MARKING, CROSSING, PAVEMENT, PAVING, GRASS, WATER, ROOF, WALL, CAR, TREE, SKY = range(12)
 
-
-GROUND = (Kind.ROAD, Kind.MARKING, Kind.CROSSING, Kind.PAVEMENT, Kind.PAVING, Kind.GRASS, Kind.WATER)
 
 FACADES = 4096  # kinds of facade; a building's hash picks one: object numbers 1..FACADES - 1
 CARS = 512  # kinds of car, likewise; the day decides which are there. Numbers -1..-CARS are cabins, the next bonnets

@@ -1,8 +1,7 @@
 """Hashes and value noise that give the same bits on every platform.
 
-Everything a city is made of comes from integer hashes and from additions, products, quotients and floors of IEEE
-numbers, which every machine rounds alike. Sines, powers and library random generators are left out on purpose: their
-last bit differs between platforms and releases, and a city would differ with it.
+A city is made of integer hashes and of sums, products, quotients and floors of IEEE numbers, which every machine rounds
+alike; not of sines, powers and library random generators, whose last bit differs between platforms and releases.
 """
 
 from dataclasses import dataclass

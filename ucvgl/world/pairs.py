@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from ucvgl.data.container import Dataset, Positives
-from ucvgl.world.difficulty import DEFAULT_LEVEL, Nuisance, draw_nuisance, level_named, satellite_condition
+from ucvgl.errors import one_of
+from ucvgl.world.difficulty import DEFAULT_LEVEL, LEVELS, Nuisance, draw_nuisance, satellite_condition
 from ucvgl.world.places import Places, choose, street_places
 from ucvgl.world.render import Scene
 from ucvgl.world.rendering import CITY_GAP_M, Shots, check_settings, rendered, scene_of, shares
@@ -32,7 +33,7 @@ class WorldConfig:
     resolution_m: float = 0.25  # of the city's rasters
 
     def __post_init__(self) -> None:
-        level_named(self.difficulty)
+        one_of("difficulty", self.difficulty, LEVELS, "Pick one.")
         sizes = ("span_m", "tile_px", "panorama_px")
         check_settings(self, *((name, getattr(self, name) > 0, "a number above 0") for name in sizes))
 
@@ -55,7 +56,7 @@ def world_pairs(
 
     query = f"{split}-", config.places, config.panorama_px, 2 * config.panorama_px
     gallery = f"{split}-", config.places, config.tile_px, config.tile_px
-    behind = ["pairs", asdict(level_named(config.difficulty))]
+    behind = ["pairs", asdict(LEVELS[config.difficulty])]
     found = rendered(config, behind, city, query=query, gallery=gallery, progress=progress)
     return Dataset("world", split, **found, positives=Positives.one_each(np.arange(config.places)))
 
@@ -68,7 +69,7 @@ def world_grid(
     A panorama's tile is the one with the nearest centre; the three others that show its spot are semi-positives. Several
     panoramas may share a tile, and some tiles are nobody's nearest. Sizes, ids and errors as `world_pairs`.
     """
-    level, step = level_named(config.difficulty), config.span_m / 2
+    level, step = LEVELS[config.difficulty], config.span_m / 2
     wide = replace(config, span_m=2 * config.span_m)  # keeps places so far from the edge that all four tiles are inside
 
     def city(number: int, count: int) -> dict[str, Shots]:
@@ -108,7 +109,7 @@ def around(here_m: NDArray, step_m: float) -> tuple[NDArray, NDArray]:
 
 def city_of(config: WorldConfig, number: int, count: int, device: torch.device | str) -> tuple[Scene, Places, Nuisance]:
     """City `number` of a world on a device, `count` places in it, and what its level drew for them."""
-    scene, level = scene_of(config, number, device), level_named(config.difficulty)
+    scene, level = scene_of(config, number, device), LEVELS[config.difficulty]
     margin = config.span_m / 2 + max(10.0, 3.1 * level.tile_shift_m)  # room for a tile shifted as far as it can be
     places = choose(street_places(scene.city, config.spacing_m, margin_m=margin), count, scene.city.seed)
     return scene, places, draw_nuisance(level, count, scene.city.seed, device)

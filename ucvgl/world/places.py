@@ -59,14 +59,12 @@ def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -
             heading = np.degrees(np.arctan2(there[0] - here[0], there[1] - here[1])) % 360
             order = np.arange(len(along))[:: 1 if (side > 0) == (axis == 0) else -1]
             keep = order[width[order] > 0]
-            number = np.full(len(keep), axis * 1000 + street)
-            parts.append(np.stack([here[0][keep], here[1][keep], heading[keep], number], -1))
+            parts.append(np.stack([*here, heading, np.full_like(along, axis * 1000 + street)], -1)[keep])
     stops = np.concatenate(parts)
     stops = stops[np.all((stops[:, :2] >= margin_m) & (stops[:, :2] <= city.size_m - margin_m), -1)]
     close = cKDTree(stops[:, :2]).query_pairs(0.6 * spacing_m, output_type="ndarray")
     stops = np.delete(stops, np.unique(close.max(-1)), 0) if len(close) else stops
-    east, north, heading = (stops[:, k].astype(np.float32) for k in range(3))
-    return Places(east, north, heading, stops[:, 3].astype(np.int32))
+    return Places(*stops[:, :3].T.astype(np.float32), stops[:, 3].astype(np.int32))
 
 
 def choose(places: Places, count: int, seed: int) -> Places:

@@ -55,10 +55,9 @@ class Plan:
         present = (unit(seed, key + 2, line, segment) >= style.missing_share) | main | canal
         half = np.where(main, style.main_street_m, style.minor_street_m).astype(np.float32) / 2
         half = np.where(canal, np.float32(5.5 + 5.5), half) * present
-        walk = np.float32(style.pavement_m) * present
-        water = np.where(canal, np.float32(5.5), np.float32(0)) * present
+        walk, water = np.float32(style.pavement_m) * present, np.where(canal, np.float32(5.5), np.float32(0)) * present
         marked = np.broadcast_to((unit(seed, key + 3, line) < style.lane_lines) & ~canal, present.shape)
-        return Streets(lines, half.astype(np.float32), walk.astype(np.float32), water.astype(np.float32), marked)
+        return Streets(lines, half, walk, water, marked)
 
     def bend(self, x_m: NDArray, y_m: NDArray) -> tuple[NDArray, NDArray]:
         """Bent coordinates (u, v) of scattered points."""
@@ -82,10 +81,7 @@ class Lots:
         blocks = (len(plan.northward.lines) - 1) * (len(plan.eastward.lines) - 1)
         lot = np.arange(blocks * 2 * LOTS_ALONG)
 
-        def draw(key: int) -> Floats:
-            return unit(seed, 100 + key, lot)
-
-        def spread(low: float, high: float, key: int) -> Floats:
+        def draw(key: int, low: float = 0.0, high: float = 1.0) -> Floats:
             return between(low, high, seed, 100 + key, lot)
 
         def pick(colours: tuple[Colour, ...], key: int) -> Floats:
@@ -95,55 +91,53 @@ class Lots:
         use = np.where(draw(1) < style.parking_share, CARPARK, use)
         use = np.where(unit(seed, 99, lot // (2 * LOTS_ALONG)) < style.park_share, PARK, use)
         self.use = use.astype(np.uint8)
-        floors = np.floor(spread(style.floors[0], style.floors[1] + 0.999, 2))
+        floors = np.floor(draw(2, style.floors[0], style.floors[1] + 0.999))
         pitched, wing = draw(3) < style.pitched_share, draw(4) < style.wing_share
-        self.width = spread(*style.building_width, 5)  # share of the frontage
-        self.depth = spread(*style.building_depth_m, 9)
-        self.setback = spread(*style.setback_m, 10)
-        self.shift = spread(-0.5, 0.5, 11) * (1 - self.width)  # along the street, share of the frontage
-        self.height = floors * np.float32(FLOOR_M) + spread(0.4, 1.2, 12)
-        self.slope = np.where(pitched, spread(0.45, 0.95, 13), np.float32(0))  # of the roof, rise over run
+        self.width = draw(5, *style.building_width)  # share of the frontage
+        self.depth = draw(9, *style.building_depth_m)
+        self.setback = draw(10, *style.setback_m)
+        self.shift = draw(11, -0.5, 0.5) * (1 - self.width)  # along the street, share of the frontage
+        self.height = floors * np.float32(FLOOR_M) + draw(12, 0.4, 1.2)
+        self.slope = np.where(pitched, draw(13, 0.45, 0.95), np.float32(0))  # of the roof, rise over run
         self.hipped = draw(14) < 0.35
-        self.wing_width = np.where(wing, spread(0.3, 0.55, 15), np.float32(0))
-        self.wing_depth = np.where(wing, spread(3, 9, 16), np.float32(0))
-        self.wing_shift = spread(-0.4, 0.4, 17)
-        wing_floors = np.maximum(np.float32(1), np.floor(floors * spread(0.4, 1.0, 18)))
+        self.wing_width = np.where(wing, draw(15, 0.3, 0.55), np.float32(0))
+        self.wing_depth = np.where(wing, draw(16, 3, 9), np.float32(0))
+        self.wing_shift = draw(17, -0.4, 0.4)
+        wing_floors = np.maximum(np.float32(1), np.floor(floors * draw(18, 0.4, 1.0)))
         self.wing_height = wing_floors * np.float32(FLOOR_M) + np.float32(0.2)
         self.facade = (1 + hash32(seed, 119, lot) % np.uint32(FACADES - 1)).astype(np.int16)
         roof = np.where(pitched[:, None], pick(style.roofs_pitched, 6), pick(style.roofs_flat, 6))
         self.roof = np.clip(roof * between(0.86, 1.12, seed, 107, lot)[:, None], 0, 255).astype(np.uint8)
         self.wing_roof = pick(style.roofs_flat, 8).astype(np.uint8)
-        self.green = draw(20) < style.green_share
+        self.green = (draw(20) < style.green_share) | (use == PARK)
         self.hedge = draw(21) < style.hedge_share
-        self.drive = spread(-0.42, 0.42, 22)  # the driveway's place, share of the frontage
+        self.drive = draw(22, -0.42, 0.42)  # the driveway's place, share of the frontage
 
 
 class Street:
-    """The nearest street of one direction, per pixel of a strip; metres. `before` and `after` are its two neighbours."""
+    """The nearest street of one direction, per pixel of a strip, and (2, rows, N) the two it lies between; metres."""
 
     def __init__(self, streets: Streets, at: Floats, line: NDArray[np.int64], segment: NDArray[np.int64]) -> None:
         """at: across the streets, in the bent grid; line: the street before; segment: between which of the others."""
-        self.before, self.after = at - streets.lines[line], streets.lines[line + 1] - at  # to their centre lines
-        self.half_before, self.half_after = streets.half[line, segment], streets.half[line + 1, segment]
-        # to their kerbs, and to the backs of their pavements
-        self.edge_before, self.edge_after = self.before - self.half_before, self.after - self.half_after
-        self.inner_before = self.edge_before - streets.walk[line, segment]
-        self.inner_after = self.edge_after - streets.walk[line + 1, segment]
-        self.carriageway = (self.edge_before < 0) | (self.edge_after < 0)  # on one, junctions included
-        is_after = self.edge_after < self.edge_before
+        both = np.stack([line, line + 1])
+        self.centre = np.stack([at - streets.lines[line], streets.lines[line + 1] - at])  # to their centre lines
+        self.halves = streets.half[both, segment]
+        self.edge = self.centre - self.halves  # to their kerbs
+        self.inner = self.edge - streets.walk[both, segment]  # to the backs of their pavements
+        self.carriageway = (self.edge < 0).any(0)  # on one, junctions included
+        is_after = self.edge[1] < self.edge[0]
         self.line = line + is_after  # the nearest one's number
-        self.across = np.where(is_after, -self.after, self.before)  # from its middle, positive to the east or north
+        self.across = np.where(is_after, -self.centre[1], self.centre[0])  # from its middle, east or north
         self.half, self.water = streets.half[self.line, segment], streets.water[self.line, segment]
         self.marked = streets.marked[self.line, segment]
-        self.to_kerb = np.minimum(np.abs(self.edge_before), np.abs(self.edge_after))  # the nearer one, without sign
+        self.to_kerb = np.abs(self.edge).min(0)  # the nearer one, without sign
 
     def meet(self, other: "Street", along: Floats) -> None:
         """Add where the pixel is along the street, and how far the junctions with streets of the other direction are."""
         self.along = along
         self.on = self.carriageway & ~other.carriageway
         # to the edge of the junction passed, and of the next; 99 more than to the line of a street that is missing there
-        self.behind = np.where(other.half_before > 0, other.edge_before, other.before + 99)
-        self.ahead = np.where(other.half_after > 0, other.edge_after, other.after + 99)
+        self.behind, self.ahead = np.where(other.halves > 0, other.edge, other.centre + 99)
 
 
 class Local:
@@ -154,33 +148,29 @@ class Local:
         bend = np.float32(2 * plan.style.bend_m)
         self.u = u = x[None, :] + bend * (plan.bend_x.grid(x, y) - np.float32(0.5))  # in the bent grid
         self.v = v = y[:, None] + bend * (plan.bend_y.grid(x, y) - np.float32(0.5))
-        i, j = _interval(plan.northward.lines, u), _interval(plan.eastward.lines, v)
+        i, j = (  # the street lines just before it
+            np.clip(np.searchsorted(streets.lines, at, "right") - 1, 0, len(streets.lines) - 2)
+            for streets, at in ((plan.northward, u), (plan.eastward, v))
+        )
         self.northward, self.eastward = north, east = Street(plan.northward, u, i, j), Street(plan.eastward, v, j, i)
         north.meet(east, v)
         east.meet(north, u)
         self.road = north.carriageway | east.carriageway
-        edges = np.minimum(north.edge_before, north.edge_after), np.minimum(east.edge_before, east.edge_after)
-        self.kerb_m = np.minimum(*edges)  # negative on a carriageway
+        self.kerb_m = np.minimum(north.edge.min(0), east.edge.min(0))  # negative on a carriageway
 
         # the block's inner rectangle, behind the pavements; two rows of lots along its longer side
-        inner_u, inner_v = (np.minimum(street.inner_before, street.inner_after) for street in (north, east))
+        inner_u, inner_v = north.inner.min(0), east.inner.min(0)
         self.inner = np.minimum(inner_u, inner_v)  # to its edge, negative outside
-        width_u, width_v = north.inner_before + north.inner_after, east.inner_before + east.inner_after
+        width_u, width_v = north.inner.sum(0), east.inner.sum(0)
         self.along_u = along_u = width_u >= width_v  # the block is longer along u
         length = np.where(along_u, width_u, width_v)
-        is_far = (street.inner_after < street.inner_before for street in (east, north))
+        is_far = (street.inner[1] < street.inner[0] for street in (east, north))
         self.far_row = np.where(along_u, *is_far)  # in the row of lots on its far side
         lots_along = np.clip(np.floor(length / np.float32(plan.style.lot_m)), 1, LOTS_ALONG)
         self.frontage, self.depth = length / lots_along, np.where(along_u, width_v, width_u) / 2  # of the lot
-        p = np.where(along_u, north.inner_before, east.inner_before)
+        p = np.where(along_u, north.inner[0], east.inner[0])
         place = np.clip(np.floor(p / self.frontage), 0, lots_along - 1)
         self.p = p - (place + np.float32(0.5)) * self.frontage  # along the street from the lot's middle
         self.q = np.where(along_u, inner_v, inner_u)  # away from it, from the pavement
         block = i * (len(plan.eastward.lines) - 1) + j
         self.lot = (block * 2 + self.far_row) * LOTS_ALONG + place.astype(np.int64)  # its row in Lots
-
-
-def _interval(lines: Floats, values: Floats) -> NDArray[np.int64]:
-    """Number of the interval between sorted lines that each value lies in."""
-    found = np.searchsorted(lines, values.ravel(), "right").reshape(values.shape) - 1
-    return np.clip(found, 0, len(lines) - 2)

@@ -5,8 +5,8 @@ the running maximum of its slope says, by binary search, at which range each row
 Crowns float, so they are met where the running maximum of their tops and the running minimum of their undersides both
 admit the ray. Between two ranges the meeting point is interpolated, so that flat ground is met exactly.
 
-Equirectangular panoramas and level perspective photos have vertical columns and are cast directly; tilted cameras
-are cut out of a panorama (see views.py). Differs from a full ray tracer in that nothing overhangs but crowns.
+Panoramas and level photos have vertical columns and are cast directly; tilted cameras are cut out of panoramas (views.py).
+Differs from a full ray tracer in that nothing overhangs but crowns.
 """
 
 import math
@@ -56,10 +56,6 @@ class Scene:
         self.clouds = torch.from_numpy(_cloud_texture(city.seed)).to(self.device)
         self.lit = lru_cache(maxsize=DAYS_KEPT)(partial(light_city, city, self.layers, self.objects))
 
-    def tensors(self, rows: np.ndarray, *arrays: np.ndarray) -> tuple[Tensor, ...]:
-        """These rows of arrays, as float32 on the device."""
-        return tuple(torch.from_numpy(np.float32(array[rows])).to(self.device) for array in arrays)
-
     def pixel(self, east: Tensor, north: Tensor) -> tuple[Tensor, Tensor]:
         """Continuous pixel coordinates (column, row) of points in metres; pixel centres are at halves."""
         return east / self.city.resolution_m, self.pixels - north / self.city.resolution_m
@@ -91,10 +87,7 @@ def _at(values: Tensor, index: Tensor) -> Tensor:
 
 
 def texels_at(lit: Lit, column: Tensor, row: Tensor, footprint_px: Tensor) -> tuple[Tensor, Tensor]:
-    """Colours (..., 3) in 0..1 and classes at continuous pixel coordinates, each from the level its footprint asks for.
-
-    Bilinear in the chosen level; the class is that of the nearest texel.
-    """
+    """Bilinear colours (..., 3) in 0..1 and nearest classes at pixel coordinates, from the level for their footprint."""
     level = (torch.log2(footprint_px.clamp(min=1)) + 0.5).to(torch.int32).clamp_(0, len(lit.sizes) - 1)
     size, offset = _at(lit.sizes, level), _at(lit.offsets, level)
     scale = torch.exp2(-level.float())
@@ -137,22 +130,19 @@ def cast_columns(
 ) -> Rendered:  # fmt: skip
     """Cast columns of rays, as many images at a time as are in flight together.
 
-    east, north, eye_m: (B,) metres, the eye's height above datum; azimuth: (B, W) radians clockwise from north, one per column;
-    slope: (B or 1, W or 1, H) rise over run of each ray; pixel_rad: angle of a pixel, over which colours are averaged; ranges:
-    along a column, more for larger pictures.
+    east, north, eye_m: (B,) metres, the eye's height above datum; azimuth: (B, W) radians clockwise from north; slope:
+    (B or 1, W or 1, H) rise over run of each ray; pixel_rad: angle that colours are averaged over; ranges: steps along a column.
     """
     (batch, width), rows = azimuth.shape, slope.shape[-1]
     slope, ranges = slope.expand(batch, width, rows), ranges or max(112, rows)
     chunk = max(1, CHUNK_RAYS // (width * rows))
     if batch > chunk:
         some = zip(*(values.split(chunk) for values in (east, north, eye_m, azimuth, slope)), strict=True)
-        parts = [
-            cast_columns(scene, condition, *rays, pixel_rad, ranges=ranges, range_max_m=range_max_m) for rays in some
-        ]
+        cast = partial(cast_columns, pixel_rad=pixel_rad, ranges=ranges, range_max_m=range_max_m)
+        parts = [cast(scene, condition, *rays) for rays in some]
         return Rendered(*map(torch.cat, zip(*parts, strict=True)))
 
-    device = scene.device
-    res = scene.city.resolution_m
+    device, res = scene.device, scene.city.resolution_m
     steps = torch.linspace(0, 1, ranges, device=device)
     r = RANGE_MIN_M * torch.exp(steps * math.log(range_max_m / RANGE_MIN_M))  # (R,)
     sin, cos = torch.sin(azimuth), torch.cos(azimuth)  # (B, W)
@@ -177,8 +167,7 @@ def cast_columns(
     r_hit, r_before = _at(r, hit), torch.where(first, 0.0, _at(r, before))
     z_before = torch.where(first, z_hit, z_before)  # nearer than the first range the ground is taken as level
     run, rise = r_hit - r_before, z_hit - z_before
-    # an object that rises faster than a roof can, or from the ground: its side. The gap between two ranges hides where:
-    # take its middle
+    # an object that rises faster than a roof can, or from the ground: its side, taken as midway between the two ranges
     stands = torch.where((number > -TRUNK) & (number < 0) & (parked == 0), 0, number)  # what is there on the day
     number_hit, number_before = stands.gather(-1, hit), stands.gather(-1, before)
     from_ground = (number_before <= 0) & (number_before != number_hit)
@@ -222,9 +211,8 @@ def cast_columns(
     behind_leaves = (_at(values.reshape(-1), leaves.at) for values in (at, high, low))
 
     colour = torch.empty(batch * width * rows, 3, device=device)
-    kind = torch.empty(batch * width * rows, dtype=torch.uint8, device=device)
+    kind = torch.full((batch * width * rows,), int(Kind.SKY), dtype=torch.uint8, device=device)
     colour[open_sky.reshape(-1)] = sky
-    kind[open_sky.reshape(-1)] = Kind.SKY
     for hits, (rgb, classes) in (
         (tops, _shade_tops(scene, lit, tops)),
         (walls, _shade_walls(scene, condition, lit, walls, *behind_walls)),
@@ -240,12 +228,9 @@ def cast_columns(
 
 
 def _shade_tops(scene: Scene, lit: Lit, hits: _Hits) -> tuple[Tensor, Tensor]:
-    """Ground, roofs and tops of cars: the lit map, at the level that a pixel's footprint asks for.
-
-    A footprint is longer than wide, the more so the flatter the ray; where that shows, two samples along it keep apart what
-    is painted on the road.
-    """
+    """Ground, roofs and tops of cars: the lit map, at the level that a pixel's footprint asks for."""
     res = scene.city.resolution_m
+    # a footprint is longer than wide; where that shows, two samples along it keep apart what is painted on the road
     longer = (1 + hits.slope.square()) / hits.slope.abs().clamp(min=0.02)
     reach = hits.width_m * (longer * (0.25 / res)).clamp(max=40.0)
     footprint = hits.width_m * (longer * 0.5).clamp(min=1.0).sqrt() / res
@@ -261,10 +246,7 @@ def _shade_tops(scene: Scene, lit: Lit, hits: _Hits) -> tuple[Tensor, Tensor]:
 def _shade_walls(
     scene: Scene, condition: Condition, lit: Lit, hits: _Hits, at: Tensor, top_z: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Facades with windows, sides of cars, trunks and hedges.
-
-    at: (M,) flat index of the map's pixel behind the wall; top_z: (M,) its height above the eye, metres.
-    """
+    """Facades, sides of cars, trunks and hedges; at, top_z: (M,) the map's pixel behind, its metres above the eye."""
     number = _at(scene.numbers, at).int()
     building, is_car = number > 0, (number < 0) & (number > -TRUNK)
     variant = number.clamp(0)
@@ -284,8 +266,7 @@ def _shade_walls(
 
     # the wall faces the sun, and stands above the shadow's ceiling just in front of it
     sun_east, sun_north, _ = condition.sun
-    # cars, trunks and hedges show the observer their middle
-    round_about = -(hits.sin * sun_east + hits.cos * sun_north)
+    round_about = -(hits.sin * sun_east + hits.cos * sun_north)  # cars, trunks and hedges show their middle
     facing = torch.where(building, normal_east * sun_east + normal_north * sun_north, round_about).clamp_(min=0)
     front = scene.word_index(hits.column + normal_east * 3, hits.row - normal_north * 3)
     ceiling = _at(lit.ceiling.reshape(-1), front) * 0.01 - hits.eye_m
@@ -321,10 +302,7 @@ def _leaf_grain(scene: Scene, hits: _Hits) -> Tensor:
 def _shade_leaves(
     scene: Scene, condition: Condition, lit: Lit, hits: _Hits, grain: Tensor, at: Tensor, high: Tensor, low: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Crowns: tinted by tree, lighter towards the top and in the sun, mottled by leaf.
-
-    at: (M,) the map's pixel; high, low: (M,) slopes of the crown's top and underside there.
-    """
+    """Crowns, lighter towards top and sun; at, high, low: (M,) the map's pixel, slopes of the crown's top and bottom."""
     colour = leaf_colour(_at(scene.layers["extra"].reshape(-1, 2), at)[:, 1], condition)
     up = ((hits.slope - low) / (high - low).clamp(min=1e-3)).clamp_(0, 1)
     ceiling = _at(lit.ceiling.reshape(-1), at) * 0.01 - hits.eye_m
@@ -338,13 +316,12 @@ def _sky(
     scene: Scene, condition: Condition, azimuth: Tensor, rays: Tensor, shift: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Colour at the horizon (3,) and of the sky where mask (B, W, H) says, (M, 3); clouds differ from place to place."""
-    if condition.night:
-        zenith, horizon, cloud = (0.02, 0.03, 0.07), (0.10, 0.10, 0.13), (0.12, 0.11, 0.12)
-    else:
-        zenith, horizon, cloud = (0.33, 0.52, 0.80), (0.78, 0.86, 0.93), (0.95, 0.95, 0.95)
-    zenith, horizon, cloud, dull = (_colour(scene, c) for c in (zenith, horizon, cloud, (0.74, 0.76, 0.79)))
+    clear = (0.33, 0.52, 0.80), (0.78, 0.86, 0.93), (0.95, 0.95, 0.95)
+    dark = (0.02, 0.03, 0.07), (0.10, 0.10, 0.13), (0.12, 0.11, 0.12)
+    zenith, horizon, cloud = (_colour(scene, rgb) for rgb in (dark if condition.night else clear))
     if not condition.night:
-        zenith, horizon = (c + (dull - c) * condition.cloud for c in (zenith, horizon))
+        dull = _colour(scene, (0.74, 0.76, 0.79))
+        zenith, horizon = (rgb + (dull - rgb) * condition.cloud for rgb in (zenith, horizon))
     slope = rays[mask]
     up = (slope / (1 + slope.square()).sqrt()).clamp_(0, 0.999)
     turn = ((azimuth / (2 * math.pi) + shift[:, None] * 0.037) * 512).int() & 511  # (B, W)

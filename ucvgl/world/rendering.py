@@ -1,7 +1,4 @@
-"""From a world's settings to images: rendered once, kept under runs/worlds/<hash of the settings>, mapped after that.
-
-The one path of all products: each says which shots its cities hold, here they are taken, written and opened again.
-"""
+"""From a world's settings to images: rendered once, kept under runs/worlds/<hash of settings>, mapped after that."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,12 +43,11 @@ def check_settings(config: Config, *own: tuple[str, bool, str]) -> None:
     """InputError for the first wrong setting; own: rules of one kind of config, as `check_fields` takes them."""
     for name in config.styles:
         style_named(name)
-    whole = isinstance(config.places, int) and config.places > 0
-    common = (
-        ("styles", len(config.styles) > 0, "at least one city style"), ("places", whole, "a whole number above 0"),
-        ("spacing_m", config.spacing_m > 0, "metres above 0"),
+    check_fields(
+        config, "", "Correct it.", ("styles", len(config.styles) > 0, "at least one city style"),
+        ("places", isinstance(config.places, int) and config.places > 0, "a whole number above 0"),
+        ("spacing_m", config.spacing_m > 0, "metres above 0"), *own,
     )  # fmt: skip
-    check_fields(config, "", "Correct it.", *common, *own)
 
 
 @lru_cache(maxsize=1)
@@ -93,7 +89,8 @@ class Shots:
 
     def view(self, rows: NDArray) -> Rendered:
         """What the cameras of some rows, all of one day, see."""
-        return self.camera(self.scene, self.days[self.day[rows[0]]], *self.scene.tensors(rows, *self.poses))
+        poses = (torch.from_numpy(np.float32(values[rows])).to(self.scene.device) for values in self.poses)
+        return self.camera(self.scene, self.days[self.day[rows[0]]], *poses)
 
     def taken(self) -> Iterator[tuple[NDArray, NDArray[np.uint8]]]:
         """Rows (B,) and their images (B, 3, H, W): a batch at a time, each of one day."""

@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+AIRLIGHT = (0.60, 0.66, 0.74)  # a pale blue, that haze adds
+
 
 @dataclass(frozen=True)
 class Sensor:
@@ -29,25 +31,16 @@ def expose(rgb: Tensor, sensor: Sensor) -> Tensor:
     """Pictures as bytes: (B, 3, H, W) float in 0..1 -> uint8, the same on any device up to one grey level."""
     if sensor.blur_px > 0:
         rgb = _blur(_blur(rgb, sensor.blur_px, -1), sensor.blur_px, -2)
-    if sensor.haze > 0:
-        rgb = _hazy(rgb, sensor.haze)
+    if sensor.haze > 0:  # mixed with their own grey, by 1.5 times the haze, and then with the airlight
+        grey = rgb[:, :1] * 0.3 + rgb[:, 1:2] * 0.59 + rgb[:, 2:] * 0.11
+        mixed, air = min(1.0, 1.5 * sensor.haze), torch.tensor(AIRLIGHT, device=rgb.device).view(1, 3, 1, 1)
+        rgb = (rgb * (1 - mixed) + grey * mixed) * (1 - sensor.haze) + air * sensor.haze
     out = (rgb * sensor.gain[:, :, None, None]).clamp(0, 1)
     if not bool((sensor.gamma == 1).all()):
         # a power by way of logarithms: pow itself rounds otherwise at the end of a vector, so depends on the batch
         out = out.clamp_(min=1e-4).log_().mul_(sensor.gamma[:, None, None, None]).exp_()
     out = out + sensor.noise[:, None, None, None] * _noise(out, sensor.seed)
     return (out * 255).clamp(0, 255).round().to(torch.uint8)
-
-
-AIRLIGHT = (0.60, 0.66, 0.74)  # a pale blue
-
-
-def _hazy(rgb: Tensor, haze: float) -> Tensor:
-    """Colours through air: mixed with their own grey, by 1.5 times the haze, and then with the airlight."""
-    grey = rgb[:, :1] * 0.3 + rgb[:, 1:2] * 0.59 + rgb[:, 2:] * 0.11
-    mixed = min(1.0, 1.5 * haze)
-    air = torch.tensor(AIRLIGHT, device=rgb.device).view(1, 3, 1, 1)
-    return (rgb * (1 - mixed) + grey * mixed) * (1 - haze) + air * haze
 
 
 def _blur(rgb: Tensor, sigma_px: float, axis: int) -> Tensor:

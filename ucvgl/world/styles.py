@@ -1,7 +1,4 @@
-"""City styles: what kind of place is built. Trained on one and tested on another, they make cross-area splits.
-
-Their numbers are a table, `styles.json`, so that what tells the styles apart is seen at a glance.
-"""
+"""City styles, a table in `styles.json`. Trained on one and tested on another, they make cross-area splits."""
 
 import json
 from dataclasses import dataclass
@@ -56,13 +53,8 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _read_styles() -> dict[str, CityStyle]:
-    table = json.loads(Path(__file__).with_name("styles.json").read_text(encoding="utf-8"))  # setting -> style -> value
-    names = table["block_m"]
-    return {name: CityStyle(name, **{key: _tuples(values[name]) for key, values in table.items()}) for name in names}
-
-
-STYLES = _read_styles()
+_TABLE = json.loads(Path(__file__).with_name("styles.json").read_text(encoding="utf-8"))  # setting -> style -> value
+STYLES = {name: CityStyle(name, **{key: _tuples(_TABLE[key][name]) for key in _TABLE}) for name in _TABLE["block_m"]}
 
 
 def style_named(name: str) -> CityStyle:

@@ -1,8 +1,7 @@
 """What a camera makes of a city: satellite tiles, panoramas, street photos and drone images, with their truth.
 
-All take places as float32 tensors (B,) in the city's metres, and give linear-looking colours before the sensor (see
-sensor.py). Conventions: tiles are north up; a panorama's centre column is its heading (north at 0), to the right is
-clockwise; headings are degrees clockwise from north.
+All take places as float32 tensors (B,) in the city's metres, and give colours before the sensor. Tiles are north up;
+headings are degrees clockwise from north; a panorama's centre column shows its heading, to the right is clockwise.
 """
 
 import math
@@ -13,7 +12,7 @@ from torch.nn import functional
 
 from ucvgl import geometry
 from ucvgl.world.appearance import Condition
-from ucvgl.world.kinds import GROUND
+from ucvgl.world.kinds import Kind
 from ucvgl.world.render import Rendered, Scene, cast_columns, texels_at
 
 DRONE_RANGE_M = 400.0  # how far a drone sees along the ground
@@ -22,18 +21,15 @@ DRONE_ROWS = 384  # of the panorama that drone images and tilted photos are cut 
 
 def ground_mask(kind: Tensor) -> Tensor:
     """True where a class map (kinds.Kind) shows bare ground: roads, markings, pavements, lawns, water."""
-    return torch.isin(kind, torch.tensor(GROUND, device=kind.device))
+    return kind <= Kind.WATER
 
 
 def satellite_tiles(
     scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, span_m: float | Tensor, *, size_px: int,
     from_above: bool = True,
 ) -> Rendered:  # fmt: skip
-    """Orthographic tiles `span_m` metres across (one number, or (B,)), north up, centred at the places.
-
-    from_above: as an aircraft sees it; else the ground beneath the crowns, lit as a pedestrian sees it, which is the truth of a
-    projected panorama.
-    """
+    """Orthographic tiles `span_m` metres across (one number, or (B,)), north up, centred at the places. from_above: as an
+    aircraft sees it; else the ground beneath the crowns, the truth of a projected panorama."""
     span_m = torch.as_tensor(span_m, dtype=torch.float32, device=scene.device).expand_as(east_m)
     _assert_inside(scene, east_m, north_m, span_m / 2 - 1e-3)
     steps = ((torch.arange(size_px, device=scene.device) + 0.5) / size_px - 0.5) * span_m[:, None]  # (B, S)
@@ -49,10 +45,7 @@ def panoramas(
     heading_deg: Tensor | None = None, pitch_deg: Tensor | None = None, roll_deg: Tensor | None = None, *,
     height_px: int = 128,
 ) -> Rendered:  # fmt: skip
-    """Equirectangular panoramas, `height_px` x 2 `height_px`, from cameras at a height above the ground.
-
-    heading_deg: (B,) what the centre column shows, by default north; pitch_deg, roll_deg: (B,) the camera's tilt.
-    """
+    """Equirectangular panoramas (H, 2 H) from cameras above the ground; heading, pitch, roll: (B,), by default 0."""
     _assert_inside(scene, east_m, north_m)
     still = torch.zeros_like(east_m)
     heading_deg, pitch_deg, roll_deg = (still if a is None else a for a in (heading_deg, pitch_deg, roll_deg))
@@ -89,9 +82,7 @@ def drone_images(
     size_px: int = 128, pitch_deg: float = -50.0, fov_deg: float = 60.0,
 ) -> Rendered:  # fmt: skip
     """Oblique square images from a drone that looks at the place, in their middle, from `altitude_m` above its ground."""
-    assert -85 <= pitch_deg <= -20  # straight down is a tile
     back = altitude_m / math.tan(math.radians(-pitch_deg))
-    assert float(back.max()) <= 0.75 * DRONE_RANGE_M
     turn = torch.deg2rad(heading_deg)
     eye_east, eye_north = east_m - back * torch.sin(turn), north_m - back * torch.cos(turn)
     _assert_inside(scene, torch.cat([east_m, eye_east]), torch.cat([north_m, eye_north]))
@@ -100,10 +91,8 @@ def drone_images(
     azimuth, slope = _columns_and_rows(scene, rows)
     pixels = geometry.perspective_grid(rows, (size_px, size_px), fov_deg, 0.0, pitch_deg, 0.0)
     across, down = _span(pixels[..., 0], 2 * rows), _span(pixels[..., 1], rows)
-    part = cast_columns(
-        scene, condition, eye_east, eye_north, eye_m, azimuth[across] + turn[:, None], slope[..., down], math.pi / rows,
-        ranges=320, range_max_m=DRONE_RANGE_M,
-    )  # fmt: skip
+    rays = eye_east, eye_north, eye_m, azimuth[across] + turn[:, None], slope[..., down]
+    part = cast_columns(scene, condition, *rays, math.pi / rows, ranges=320, range_max_m=DRONE_RANGE_M)
     unseen = (across.start, 2 * rows - across.stop, down.start, rows - down.stop)
     return _cut(Rendered(*(functional.pad(field, unseen) for field in part)), pixels.to(scene.device))
 
