@@ -103,7 +103,7 @@ def test_own_folders(tmp_path):
 def test_cvusa_positions(tmp_path):
     """all.csv beside the folders, as the subset of CVPR 2017 comes."""
     root = cvusa_tree(tmp_path / "set", [trees.texture(22, 122)] * 4, 3)
-    with pytest.raises(InputError, match="Geographic sampling needs them"):
+    with pytest.raises(InputError, match="expected a position of each place, found none"):
         geographic_neighbours(open_dataset("cvusa", root, "train").gallery.positions, 1)
     without = list(rows(RunRequest("tiny", str(root)), 0, measured=True))
     assert [name for name in without if "sampling" in name] == ["05/sampling/random", "05/sampling/dss_only"]
