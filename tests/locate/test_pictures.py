@@ -92,8 +92,9 @@ def test_panoramas_that_say_so(tmp_path):
     (tmp_path / "t.csv").write_text("file,fov_deg\nb,360\n")
     picture(tmp_path / "g" / "b.jpg", 240, 100)
     assert one(tmp_path / "g", table=tmp_path / "t.csv").kind == "panorama"
-    (tmp_path / "t.csv").write_text("file,fov_deg\nb,200\n")
-    assert "less than 180" in one(tmp_path / "g", table=tmp_path / "t.csv").reason_unusable
+    for fov in (200, 0, 361):
+        (tmp_path / "t.csv").write_text(f"file,fov_deg\nb,{fov}\n")
+        assert f"{fov} degrees: a photo has 0 to 180" in one(tmp_path / "g", table=tmp_path / "t.csv").reason_unusable
 
 
 def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
@@ -121,10 +122,9 @@ def test_the_report(tmp_path):
         (tmp_path / f"x{k:02d}.jpg").write_bytes(b"\xff\xd8\xff")
     text = check_ground(tmp_path).text()
     assert "16 pictures" in text
-    assert "3 panoramas and 1 photos can be used, 12 cannot" in text
+    assert "3 panoramas, 1 photos, 3 without heading, 12 unusable" in text
     assert "fields of view of photos: 1 from exif" in text
-    assert "headings: 1 from exif" in text
-    assert "\n3 without a heading" in text
+    assert "headings: 1 from exif, 3 unknown" in text
     assert "x09.jpg: no whole image" in text
     assert "x10.jpg" not in text
     assert "and 2 more" in text
@@ -138,8 +138,6 @@ def test_the_report(tmp_path):
         ("file,fov_deg\na,70,3\n", ":2: expected 2 columns"),
         ("file,fov_deg\na,wide\n", ":2: expected a finite number"),
         ("file,fov_deg\na,70\na,71\n", ":3: expected every file once"),
-        ("file,fov_deg\na,0\n", "above 0, up to 360 degrees, found 0"),
-        ("file,fov_deg\na,361\n", "above 0, up to 360"),
         ("file,fov_deg\nb,70\n", r"ids such as 'a\.png', found ids such as 'b'"),
         ("file,fov_deg\n", "no rows"),
         ('file,fov_deg\n"a,70\n', "quotes"),
@@ -155,7 +153,7 @@ def test_bad_tables(tmp_path, text, says):
 def test_bad_settings(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         check_ground(tmp_path / "absent")
-    with pytest.raises(InputError, match="street pictures, found no image"):
+    with pytest.raises(InputError, match="street pictures .*found no image"):
         check_ground(tmp_path)
     picture(tmp_path / "a.png", 256, 128)
     for settings in ({"fov_deg": 0.0}, {"fov_deg": 180.0}, {"heading_deg": math.inf}):

@@ -81,7 +81,9 @@ def test_names(tmp_path, pattern):
     centre = unslippy(np.array(x + 0.5), np.array(y + 0.5), 18)
     assert haversine(mosaic.positions.values[mosaic.files.index(name)], centre) < 0.01
     edge = 2 * math.pi * 6378137 / 2**18 * math.cos(math.radians(HERE[0]))
-    assert mosaic.resolution_m == pytest.approx(np.full(12, edge / 64), rel=0.003)  # a sphere's against the ellipsoid's
+    assert [raster.pixel_m for raster in mosaic.rasters] == pytest.approx(
+        [edge / 64] * 12, rel=0.003
+    )  # a sphere's against the ellipsoid's
     assert_true_colours(cut(mosaic, 40.0, 37.0, 32))
 
 
@@ -145,7 +147,7 @@ def write_squares(root, count=3, px=20, edge=40.0, columns="span_m", skip=(), gr
 @pytest.mark.parametrize("columns", ["span_m", "metres_per_pixel"])
 def test_table(tmp_path, columns):
     mosaic = open_mosaic(*write_squares(tmp_path, columns=columns))
-    assert mosaic.resolution_m == pytest.approx(np.full(9, 2.0))
+    assert [raster.pixel_m for raster in mosaic.rasters] == pytest.approx([2.0] * 9)
     assert mosaic.bounds_m[1] - mosaic.bounds_m[0] == pytest.approx([120, 120], abs=1e-4)
     candidates = cut(mosaic, 30.0, 15.0, 24)
     assert (len(candidates), candidates.left_out) == (49, 0)
@@ -155,14 +157,12 @@ def test_table(tmp_path, columns):
 
 
 def test_what_tiles_do_not_cover_is_left_out_and_counted(tmp_path):
-    mosaic = open_mosaic(*write_squares(tmp_path, skip=(4,)))  # a ring of eight tiles around a hole of 40 m
+    mosaic = open_mosaic(*write_squares(tmp_path, px=60, skip=(4,)))  # a ring of eight tiles around a hole of 40 m
     every = cut(mosaic, 20.0, 7.0, 8, least_covered=1e-6)
     # by rectangles: what a square shares with the hole
     overlap = (30 - np.abs(every.centre_m)).clip(0, 20)
     hidden = overlap.prod(1) / 400
-    assert every.covered == pytest.approx(1 - hidden, abs=0.2)  # half a source pixel reaches into the hole on each side
-    grown = (29 - np.abs(every.centre_m)).clip(0, 20).prod(1) / 400  # so count the hole a metre smaller
-    assert every.covered == pytest.approx(1 - grown, abs=2 / 24)
+    assert every.covered == pytest.approx(1 - hidden, abs=1 / 24)
     good = cut(mosaic, 20.0, 7.0, 8)
     assert set(good.ids) == {i for i, share in zip(every.ids, every.covered, strict=True) if share >= 0.99}
     assert len(good) + good.left_out == 15 * 15 == len(every) + every.left_out
@@ -234,7 +234,7 @@ def test_damaged_tiles_are_named_and_left_out(tmp_path):
 
 def test_no_tiles_no_positions(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="satellite tiles, found no image"):
+    with pytest.raises(InputError, match="satellite tiles .*found no image"):
         open_mosaic(tmp_path / "empty")
     with pytest.raises(InputError, match="no such folder"):
         open_mosaic(tmp_path / "absent")
@@ -262,34 +262,29 @@ def test_mixed_and_unknown_systems(tmp_path):
     both = open_mosaic(tmp_path / "a")  # two zones of one grid, as at their border
     assert len({raster.crs for raster in both.rasters}) == 2
     candidates = cut(both, 40.0, 20.0, 32, least_covered=0.9)  # their grids are turned against each other: a gap
-    assert_true_colours(some_of(candidates, np.flatnonzero(candidates.covered == 1)))
-    write_pyramid(tmp_path / "a" / "c", across=2, down=1)
-    with pytest.raises(InputError, match="4 that say it, 2 by their names"):
-        open_mosaic(tmp_path / "a")
+    assert_true_colours(some_of(candidates, [k for k in range(len(candidates)) if candidates.read(k)[2].all()]))
+    write_pyramid(tmp_path / "a" / "c", across=2, down=1)  # each as it says
+    assert (len(open_mosaic(tmp_path / "a")), len({raster.crs for raster in open_mosaic(tmp_path / "a").rasters})) == (
+        6,
+        3,
+    )
     write_projected(tmp_path / "e", 32635, world_files=True)
     with pytest.raises(InputError, match=r"png: .*--epsg"):
         open_mosaic(tmp_path / "e")
     for broken in ("1 0 0 -1 5", "1\n0\n0\n0\n5\n6"):
         (tmp_path / "e" / "0.pgw").write_text(broken)
-        with pytest.raises(InputError, match=r"1 of 4 tiles without: 0\.png|pixels with an area"):
+        with pytest.raises(InputError, match=r"1 of 4 tiles without: 0\.png"):
             open_mosaic(tmp_path / "e", epsg=32635)
-
-
-def test_one_place_twice(tmp_path):
-    write_pyramid(tmp_path, across=2, down=2)
-    write_pyramid(tmp_path, "{z}_{x}_{y}.png", across=2, down=1)
-    with pytest.raises(InputError, match=r"2 pairs of tiles at one place, such as 18/\d+/\d+\.png and 18_\d+_\d+\.png"):
-        open_mosaic(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         ("span_m", "height_m", "metres_per_pixel or span_m"),
-        ("latitude,longitude", "east,north", "latitude and longitude"),
+        ("latitude,longitude", "east,north", "positions in the frame Wgs84"),
         ("t8.png", "t9.png", r"1 tiles without: t8\.png"),
-        (",40.0", ",0", r"t0\.png: expected metres_per_pixel or span_m above 0"),
-        (",40.0", ",", r"t0\.png: expected metres_per_pixel or span_m above 0"),
+        (",40.0", ",0", r"span_m above 0, .*found 1 tiles without: t0\.png"),
+        (",40.0", ",", r"span_m above 0, .*found 1 tiles without: t0\.png"),
         (",24.8", ",74.8", r"within 200 km, found t0\.png at 60\.\d+, 74\.8"),
         (".png", ".tif", "ids such as"),
     ],
@@ -312,8 +307,8 @@ def test_rows_for_tiles_that_are_not_there_are_counted(tmp_path):
 
 def test_bad_cuts(tmp_path):
     mosaic = open_mosaic(*write_squares(tmp_path))
-    with pytest.raises(InputError, match=r"mosaic's 120\.0 m by 120\.0 m, found 121 m"):
-        cut(mosaic, 121.0)
+    with pytest.raises(InputError, match=r"a square of 140 m covered by 99%, found 1 squares"):
+        cut(mosaic, 140.0)
     assert len(cut(mosaic, 120.0)) == 1
     for settings in ({"span_m": 0}, {"span_m": math.nan}, {"stride_m": -1.0}):
         with pytest.raises(InputError):

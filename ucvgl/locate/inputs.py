@@ -42,9 +42,7 @@ class Request:
     turns: int = 24  # headings tried, a multiple of 4; 24 are 15 degrees apart, the encoders bear half
     truth: Path | None = None  # CSV of known positions, to evaluate by
     seed: int = 0  # of everything random
-    drive: Literal["time", "name"] | None = (
-        None  # pictures of one drive, placed together in that order; None: each alone
-    )
+    drive: Literal["time", "name"] | None = None  # order of a drive, whose pictures are placed together; None: each alone
     speed_m_s: float = 15.0  # of a drive by time: at most, between two time stamps
     step_m: float = 50.0  # of a drive by name: at most, between two pictures
 
@@ -74,9 +72,9 @@ class Inputs:
 
     def text(self) -> str:
         """What was found, for people."""
-        cut_to = self.candidates
-        row = f"{len(cut_to):,} candidates of {cut_to.span_m:g} m, {cut_to.stride_m:g} m apart"
-        row += f"; {cut_to.left_out:,} squares that no tile covers left out" * bool(cut_to.left_out)
+        squares = self.candidates
+        row = f"{len(squares):,} candidates of {squares.span_m:g} m, {squares.stride_m:g} m apart"
+        row += f"; {squares.left_out:,} squares that no tile covers left out" * bool(squares.left_out)
         return "\n".join([self.ground.text(), self.mosaic.text(), row])
 
 
@@ -90,30 +88,25 @@ def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
     # by the same name from wherever the command is called: trainings are kept under it
     path = WORLD_WEIGHTS if request.checkpoint == "world" else Path(request.checkpoint).expanduser().resolve()
     ground_encoder, tile_encoder = open_model(path).configs
-    tile_px = tile_encoder.image_px[0]
-    if tile_encoder.image_px != (tile_px, tile_px):
-        raise InputError(path, expected="an encoder of square tiles", found=tile_encoder.image_px, todo="Give another.")
+    height, width = tile_encoder.image_px
+    if height != width:
+        raise InputError(path, expected="an encoder of square tiles", found=f"{height} x {width}", todo="Give another.")
     street = StreetConfig(
         request.ground_input, ground_encoder.image_px, request.span_m, request.camera_height_m, request.crop_offset_px
     )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     adapt = AdaptConfig(str(path), digest, request.ground_input, request.epochs, seed=request.seed)
     ground = check_ground(
-        request.ground, request.ground_table, kind=request.kind, fov_deg=request.fov_deg,
-        heading_deg=request.heading_deg, progress=progress,
-    )  # fmt: skip
+        request.ground, request.ground_table, request.kind, request.fov_deg, request.heading_deg, progress
+    )
     if not ground.usable:
-        raise InputError(
-            ground.root, expected="a usable picture", found=f"{len(ground.unusable)} that are not", todo=ground.text()
-        )
+        found = f"{len(ground.unusable)} that are not"
+        raise InputError(ground.root, expected="a usable picture", found=found, todo=ground.text())
     if request.drive is not None:
         drive_order(ground.usable, request.drive, request.speed_m_s, request.step_m)  # told now, not after the training
     names = [picture.file for picture in ground.usable]
     truth = {} if request.truth is None else read_truth(request.truth, names)
-    tiles = open_mosaic(
-        request.tiles, request.tiles_table, scheme=request.scheme, zoom=request.zoom, epsg=request.epsg,
-        progress=progress,
-    )  # fmt: skip
-    check_near(truth, tiles.positions, request.truth or "")
-    candidates = cut(tiles, request.span_m, request.stride_m, tile_px)
-    return Inputs(request, ground, tiles, candidates, adapt, street, truth)
+    mosaic = open_mosaic(request.tiles, request.tiles_table, request.scheme, request.zoom, request.epsg, progress)
+    check_near(truth, mosaic.positions, request.truth or "")
+    candidates = cut(mosaic, request.span_m, request.stride_m, height)
+    return Inputs(request, ground, mosaic, candidates, adapt, street, truth)

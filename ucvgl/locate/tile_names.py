@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,7 +18,6 @@ from pyproj import Transformer
 from ucvgl.errors import InputError
 
 Scheme = Literal["xyz", "tms", "zyx"]
-SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 MERCATOR_EDGE_M = 2 * np.pi * 6_378_137.0
 MEETS = 0.6  # by how much edges must differ less in one reading than in the others
 PAIRS = 60  # of neighbours looked at, of each kind
@@ -39,20 +38,13 @@ def tile_numbers(names: Sequence[str]) -> tuple[np.ndarray, bool]:
     """
     stems = [name.rpartition(".")[0] for name in names]
     esri = [_ESRI.search(stem) for stem in stems]
-    if any(esri):
-        rows = [[int(m[1]), int(m[2], 16), int(m[3], 16)] if m else [-1, -1, -1] for m in esri]
-        return np.array(rows, np.int64), True
-    found = [_THREE.search(stem) for stem in stems]
-    three = np.array([[int(g) for g in m.groups()] if m else [-1, -1, -1] for m in found], np.int64).reshape(-1, 3)
-
-    def read(order: list[int]) -> np.ndarray:
-        z, x, y = (three[:, order].T[k] for k in range(3))
-        side = np.left_shift(1, z.clip(0, 30))
-        fits = (z >= 0) & (z <= 30) & (x >= 0) & (y >= 0) & (x < side) & (y < side)
-        return np.where(fits[:, None], three[:, order], -1)
-
-    first, last = read([0, 1, 2]), read([2, 0, 1])
-    return (last if (last[:, 0] >= 0).sum() > (first[:, 0] >= 0).sum() else first), False
+    bases = (10, 16, 16) if any(esri) else (10, 10, 10)
+    found = esri if any(esri) else [_THREE.search(stem) for stem in stems]
+    first = np.array([[*map(int, match.groups(), bases)] if match else [-1] * 3 for match in found]).reshape(-1, 3)
+    last = first[:, [2, 0, 1]]
+    fits = [(z >= 0) & (z <= 30) & (np.maximum(x, y) < 1 << z.clip(0, 30)) for z, x, y in (first.T, last.T)]
+    tile, right = (last, fits[1]) if fits[1].sum() > fits[0].sum() else (first, fits[0])
+    return np.where(right[:, None], tile, -1), any(esri)
 
 
 def as_xyz(tile: np.ndarray, scheme: Scheme) -> np.ndarray:
@@ -63,14 +55,14 @@ def as_xyz(tile: np.ndarray, scheme: Scheme) -> np.ndarray:
 
 
 def tell_scheme(
-    root: Path, tile: np.ndarray, edges: Sequence[np.ndarray | None], stated: Scheme | None, esri: bool
+    root: Path, tile: np.ndarray, edges: Sequence[np.ndarray], stated: Scheme | None, esri: bool
 ) -> tuple[Scheme, str]:
     """How the names are to be read, and what a reader must know of it, or ''.
 
     Args:
         root: the folder of tiles; manifests lie in it, below it or beside it.
         tile: (N, 3) numbers of names, of one level.
-        edges: of each tile (4, K, 3): its northern, southern, western and eastern edge; None where not known.
+        edges: of each tile (4, C, K): its northern, southern, western and eastern edge.
         stated: by the caller.
         esri: the names are ArcGIS's own.
 
@@ -83,82 +75,71 @@ def tell_scheme(
             where, expected=f"tile names as --scheme {stated}", found=f"it says, or its extent fits, {said}",
             todo=f"Leave --scheme out, or say --scheme {said}; if the manifest is of other tiles, move it away.",
         )  # fmt: skip
-    if stated or said:
-        return stated or said, "" if stated or esri else f"tile names are {said}, as {where.name} says"
+    if stated or esri:
+        return stated or "zyx", ""
+    if said:
+        return said, f"tile names are {said}, as {where.name} says"
     met = _by_edges(tile, edges)
     if met in (None, "xyz"):
         return "xyz", "" if met else ASSUMED
     return met, f"tile names are {met}: only so the pictures' edges meet (else say --scheme)"
 
 
-# ---------------------------------------------------------------------------------------------------------- the manifest
-
-
 def _by_manifest(root: Path, tile: np.ndarray) -> tuple[Scheme | None, Path]:
     """The one reading that lies in the extent of a manifest in the folder, below it or beside it, else what it says; and where."""
-    for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir()), root.parent):
-        held = {p.name.lower(): p for p in sorted(folder.iterdir()) if p.is_file()}
+    for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir()), root.parent):
+        held = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
         for path in (held[name] for name in MANIFESTS if name in held):
             try:
-                scheme, bounds = _from_json(path) if path.suffix.lower() == ".json" else _from_xml(path)
+                said, bounds = _read_manifest(path)
             except InputError:
                 raise
-            except (ValueError, TypeError, AttributeError, ElementTree.ParseError):
+            except (ValueError, TypeError, AttributeError, KeyError, ElementTree.ParseError):
                 continue  # no manifest, or none that can be read
-            fits = [reading for reading in SCHEMES if bounds and _inside(bounds, as_xyz(tile, reading))]
-            if scheme or bounds:
-                return scheme if scheme in fits or len(fits) != 1 else fits[0], path
+            fits = [scheme for scheme in ("xyz", "tms", "zyx") if bounds and _inside(bounds, as_xyz(tile, scheme))]
+            if said or bounds:
+                return fits[0] if len(fits) == 1 else said, path
     return None, root
 
 
-def _from_json(path: Path) -> tuple[Scheme | None, tuple[float, ...] | None]:
-    """Of metadata.json or TileJSON."""
-    fields = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    scheme, bounds = fields.get("scheme"), fields.get("bounds") or ()
-    bounds = tuple(float(v) for v in (bounds.split(",") if isinstance(bounds, str) else bounds))
-    return scheme if scheme in SCHEMES else None, bounds if len(bounds) == 4 else None
-
-
-def _from_xml(path: Path) -> tuple[Scheme | None, tuple[float, ...] | None]:
-    """Of tilemapresource.xml (gdal2tiles) or conf.xml (ArcGIS)."""
+def _read_manifest(path: Path) -> tuple[Scheme | None, list[float]]:
+    """The reading and the extent that metadata.json, TileJSON, tilemapresource.xml (gdal2tiles) or conf.xml (ArcGIS) says."""
+    if path.suffix.lower() == ".json":
+        fields = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        said, bounds = fields.get("scheme"), fields.get("bounds") or []
+        bounds = [*map(float, bounds.split(",") if isinstance(bounds, str) else bounds)]
+        return said if said in ("xyz", "tms", "zyx") else None, bounds if len(bounds) == 4 else []
     tree = ElementTree.fromstring(path.read_bytes())
     if tree.tag == "CacheInfo":
-        return "zyx", None
+        return "zyx", []
     sets, box = tree.find("TileSets"), tree.find("BoundingBox")
-    profile = None if sets is None else sets.get("profile")
-    if profile not in (None, "mercator", "global-mercator"):
+    profile = "mercator" if sets is None else sets.get("profile", "mercator")
+    if profile not in ("mercator", "global-mercator"):
         raise InputError(
             path, expected="tiles in Web Mercator (profile mercator)", found=f"profile {profile}",
             todo="Make them with gdal2tiles --profile=mercator, or give the picture they were cut from as GeoTIFF.",
         )  # fmt: skip
-    bounds = None if box is None else tuple(float(box.get(key)) for key in ("minx", "miny", "maxx", "maxy"))
-    return "tms" if profile or bounds else None, bounds
+    return "tms", [float(box.attrib[key]) for key in ("minx", "miny", "maxx", "maxy")]
 
 
-def _inside(bounds: tuple[float, ...], tile: np.ndarray) -> bool:
+def _inside(bounds: Sequence[float], tile: np.ndarray) -> bool:
     """Whether nearly all tiles touch an extent in metres or degrees; old gdal2tiles wrote these with the latitude first."""
-    edge = MERCATOR_EDGE_M / 2.0 ** tile[:, 0]
-    west, north = tile[:, 1] * edge - MERCATOR_EDGE_M / 2, MERCATOR_EDGE_M / 2 - tile[:, 2] * edge
-    boxes = [bounds]
-    if max(map(abs, bounds)) <= 180:
-        to_mercator = Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True)
-        orders = bounds, np.reshape(bounds, (2, 2))[:, ::-1].ravel()
-        boxes = [to_mercator.transform_bounds(*order) for order in orders]
-    touches = [
-        (west + edge > left) & (west < right) & (north > low) & (north - edge < high)
-        for left, low, right, high in boxes
-    ]
-    return any(some.mean() > 0.9 for some in touches)
+    edge = MERCATOR_EDGE_M / 2.0 ** tile[:, :1]
+    middle = (tile[:, 1:] + 0.5) * edge * (1, -1) + np.multiply(MERCATOR_EDGE_M / 2, (-1, 1))
+    box = np.reshape(bounds, (2, 2))  # the two corners
+    boxes = [box]
+    if np.abs(box).max() <= 180:
+        mercator = Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True)
+        boxes = [np.stack(mercator.transform(*corners.T), 1) for corners in (box, box[:, ::-1])]
+    return any((np.abs(middle - b.mean(0)) < (np.ptp(b, 0) + edge) / 2).all(1).mean() > 0.9 for b in boxes)
 
-
-# ------------------------------------------------------------------------------------------------------------- the edges
 
 NORTH, SOUTH, WEST, EAST = range(4)
 
 
-def _by_edges(tile: np.ndarray, edges: Sequence[np.ndarray | None]) -> Scheme | None:
+def _by_edges(tile: np.ndarray, edges: Sequence[np.ndarray]) -> Scheme | None:
     """The reading in which the edges of neighbouring pictures meet; None where no reading stands out."""
-    at = {tuple(numbers): edge for numbers, edge in zip(tile.tolist(), edges, strict=True) if edge is not None}
+    at = {tuple(numbers): edge for numbers, edge in zip(tile.tolist(), edges, strict=True)}
 
     def apart(step: tuple[int, int], mine: int, theirs: int) -> float:
         """How much the edges of neighbours differ on the average; 0 without neighbours."""

@@ -16,7 +16,7 @@ from tqdm.contrib.concurrent import thread_map
 from ucvgl.data.decoding import decode_file, resize
 from ucvgl.errors import InputError, check_number
 from ucvgl.geometry import TopView, complete_panorama, photo_top_view, top_view
-from ucvgl.locate.pictures import WHOLE, Crop, Ground, Picture
+from ucvgl.locate.pictures import WHOLE, Ground, Picture
 
 READ_PX = 1024  # what an encoder of 64 px needs of a picture 360 degrees wide, and more
 BATCH = 32  # pictures whose views are made before they are handed on
@@ -48,13 +48,9 @@ class StreetConfig:
 
 
 def north_up(image: Tensor, picture: Picture, headings_deg: Tensor, config: StreetConfig) -> Tensor:
-    """A picture as it looks if its centre shows each of the headings (T,): (T, 3, h, w) uint8, north up.
+    """A picture, uint8 (3, H, W), as it looks if its centre shows each of the headings (T,), clockwise from north, north up.
 
-    Args:
-        image: (3, H, W) uint8, upright, perhaps smaller than the picture is.
-        picture: its kind, a photo's field of view, and what part of the sphere a panorama shows; the rest is black.
-        headings_deg: clockwise from north.
-        config: what is made of it.
+    uint8 (T, 3, h, w); what a photo or a panorama of part of the sphere does not show is black.
 
     Raises:
         InputError: a photo for an encoder that reads panoramas; a crop that fits no panorama.
@@ -67,9 +63,16 @@ def north_up(image: Tensor, picture: Picture, headings_deg: Tensor, config: Stre
                 todo="Use an encoder of top views, or --kind panorama if these are panoramas.",
             )  # fmt: skip
         return photo_top_view(image[None], float(picture.fov_deg or 0), config.top_view, headings_deg)
-    if picture.crop is not None:
-        image, width, height = _on_sphere(image, picture.crop), READ_PX, READ_PX // 2
-        headings_deg = headings_deg - 360 * (picture.crop.left + picture.crop.width / 2 - 0.5)  # of the sphere's centre
+    if picture.crop is not None:  # of the whole sphere, and the heading is that of its centre
+        headings_deg = headings_deg - 360 * (picture.crop.left + picture.crop.width / 2 - 0.5)
+        height, width = READ_PX // 2, READ_PX
+        part, image = image, torch.zeros(3, height, width, dtype=torch.uint8)
+        left, top, across, down = picture.crop
+        rows, columns = (
+            slice(*(min(max(round(at * edge), 0), edge) for at in ends))
+            for ends, edge in (((top, top + down), height), ((left, left + across), width))
+        )
+        image[:, rows, columns] = resize(part, image[0, rows, columns].shape)
     if config.given == "panorama":
         small = resize(image, config.size_px)
         return align_north(small.repeat(len(headings_deg), 1, 1, 1), headings_deg)
@@ -82,25 +85,11 @@ def north_up(image: Tensor, picture: Picture, headings_deg: Tensor, config: Stre
     return top_view(whole, config.top_view, heading_deg=headings_deg)
 
 
-def _on_sphere(picture: Tensor, crop: Crop) -> Tensor:
-    """A panorama of part of the sphere in the whole one, black around it: (3, H, W) -> (3, READ_PX / 2, READ_PX)."""
-    rows, columns = READ_PX // 2, READ_PX
-    top, below = (min(max(round(at * rows), 0), rows) for at in (crop.top, crop.top + crop.height))
-    left, right = (min(max(round(at * columns), 0), columns) for at in (crop.left, crop.left + crop.width))
-    whole = torch.zeros(3, rows, columns, dtype=torch.uint8)
-    whole[:, top:below, left:right] = resize(picture, (below - top, right - left))
-    return whole
-
-
 def align_north(panoramas: Tensor, heading_deg: Tensor) -> Tensor:
-    """Rolls panoramas (B, C, H, W) whose centre columns show headings (B,) so that north comes to the centre.
-
-    To the nearest column, as the quarters of `augment.roll_panoramas` are.
-    """
+    """Panoramas (B, C, H, W) whose centre columns show headings (B,), rolled so that north comes there, to the nearest column."""
     width = panoramas.shape[3]
-    shift = (heading_deg.to(panoramas.device, torch.float64) / 360 * width).round().long()  # (B,)
-    column = (torch.arange(width, device=panoramas.device)[None] - shift[:, None]) % width  # (B, W)
-    return panoramas.gather(3, column[:, None, None].expand_as(panoramas))
+    shifts = (heading_deg / 360 * width).round().long().tolist()
+    return torch.stack([panorama.roll(shift, 2) for panorama, shift in zip(panoramas, shifts, strict=True)])
 
 
 def street_views(
