@@ -153,7 +153,7 @@ def test_bad_tables(tmp_path, text, says):
 def test_bad_settings(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         check_ground(tmp_path / "absent")
-    with pytest.raises(InputError, match="street pictures .*found no image"):
+    with pytest.raises(InputError, match=r"street pictures .*found no image"):
         check_ground(tmp_path)
     picture(tmp_path / "a.png", 256, 128)
     for settings in ({"fov_deg": 0.0}, {"fov_deg": 180.0}, {"heading_deg": math.inf}):

@@ -81,9 +81,8 @@ def test_names(tmp_path, pattern):
     centre = unslippy(np.array(x + 0.5), np.array(y + 0.5), 18)
     assert haversine(mosaic.positions.values[mosaic.files.index(name)], centre) < 0.01
     edge = 2 * math.pi * 6378137 / 2**18 * math.cos(math.radians(HERE[0]))
-    assert [raster.pixel_m for raster in mosaic.rasters] == pytest.approx(
-        [edge / 64] * 12, rel=0.003
-    )  # a sphere's against the ellipsoid's
+    # a sphere's against the ellipsoid's
+    assert [raster.pixel_m for raster in mosaic.rasters] == pytest.approx([edge / 64] * 12, rel=0.003)
     assert_true_colours(cut(mosaic, 40.0, 37.0, 32))
 
 
@@ -165,7 +164,7 @@ def test_what_tiles_do_not_cover_is_left_out_and_counted(tmp_path):
     assert every.covered == pytest.approx(1 - hidden, abs=1 / 24)
     good = cut(mosaic, 20.0, 7.0, 8)
     assert set(good.ids) == {i for i, share in zip(every.ids, every.covered, strict=True) if share >= 0.99}
-    assert len(good) + good.left_out == 15 * 15 == len(every) + every.left_out
+    assert len(good) + good.left_out == 14 * 14 == len(every) + every.left_out
     middle = every.read(int(np.argmin(every.covered)))
     assert (middle[:, 3:5, 3:5] == 0).all()
     assert_true_colours(some_of(every, np.flatnonzero(hidden == 0)))
@@ -218,7 +217,7 @@ def test_damaged_tiles_are_named_and_left_out(tmp_path):
     assert all(reason for _, reason in mosaic.unreadable)
     assert mosaic.unreadable[0][0] in mosaic.text()
     assert "10 tiles" in mosaic.text()
-    assert_true_colours(cut(mosaic, 40.0, 37.0, 32))
+    assert_true_colours(cut(mosaic, 40.0, 37.0, 24, least_covered=1.0))
     files[7].write_bytes(files[7].read_bytes()[:200])  # after they were looked at: found when it is needed
     with pytest.raises(InputError, match=files[7].name):
         images_of(cut(mosaic, 40.0, 37.0, 32))
@@ -234,7 +233,7 @@ def test_damaged_tiles_are_named_and_left_out(tmp_path):
 
 def test_no_tiles_no_positions(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="satellite tiles .*found no image"):
+    with pytest.raises(InputError, match=r"satellite tiles .*found no image"):
         open_mosaic(tmp_path / "empty")
     with pytest.raises(InputError, match="no such folder"):
         open_mosaic(tmp_path / "absent")
@@ -314,7 +313,7 @@ def test_bad_cuts(tmp_path):
         with pytest.raises(InputError):
             cut(mosaic, **{"span_m": 50.0, **settings})
     with pytest.raises(InputError, match="wider stride"):
-        cut(mosaic, 50.0, 0.001)
+        cut(mosaic, 50.0, 0.001, 100_000)
     (tmp_path / "ring").mkdir()
     ring = open_mosaic(*write_squares(tmp_path / "ring", skip=(4,)))
     with pytest.raises(InputError, match="the best covered by"):

@@ -59,12 +59,7 @@ def tell_scheme(
 ) -> tuple[Scheme, str]:
     """How the names are to be read, and what a reader must know of it, or ''.
 
-    Args:
-        root: the folder of tiles; manifests lie in it, below it or beside it.
-        tile: (N, 3) numbers of names, of one level.
-        edges: of each tile (4, C, K): its northern, southern, western and eastern edge.
-        stated: by the caller.
-        esri: the names are ArcGIS's own.
+    tile (N, 3) are the numbers of names, of one level; of each tile (4, C, K) its northern, southern, western and eastern edge.
 
     Raises:
         InputError: the statement and the manifest contradict each other, or the manifest is of another projection.
@@ -95,7 +90,7 @@ def _by_manifest(root: Path, tile: np.ndarray) -> tuple[Scheme | None, Path]:
             except InputError:
                 raise
             except (ValueError, TypeError, AttributeError, KeyError, ElementTree.ParseError):
-                continue  # no manifest, or none that can be read
+                continue  # no manifest
             fits = [scheme for scheme in ("xyz", "tms", "zyx") if bounds and _inside(bounds, as_xyz(tile, scheme))]
             if said or bounds:
                 return fits[0] if len(fits) == 1 else said, path
