@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.ndimage import binary_closing, uniform_filter
 from torch import Tensor
 
 from ucvgl.errors import InputError, check_number
@@ -110,6 +111,7 @@ def _covered(mosaic: Mosaic, first: np.ndarray, stride_m: float, span_m: float, 
             here = corner[0] + left * cell_m, corner[1] - top * cell_m
             shape = below - top, right - left
             there[top:below, left:right] |= pixels(raster, local_crs(mosaic.origin), here, cell_m, shape)[1]
+    there |= binary_closing(there, np.ones((3, 3)))  # files that meet within a cell
     return np.lib.stride_tricks.sliding_window_view(there, (side, side))[::step, ::step].mean((2, 3))
 
 
@@ -124,5 +126,7 @@ def paint(mosaic: Mosaic, centre_m: np.ndarray, span_m: float, size_px: int) -> 
             corner, size = (low[0], high[1]), (size_px, size_px)
             colours, ground = pixels(raster, local_crs(mosaic.origin), corner, span_m / size_px, size)
             total += np.concatenate([np.broadcast_to(colours, (3, *size)), ground[None]]) * ground
-    mean = (total[:3] / total[3].clip(1)).round().astype(np.uint8)
+    gap = binary_closing(total[3] > 0, np.ones((3, 3)), border_value=1) & (total[3] == 0)
+    total[:, gap] = uniform_filter(total, (0, 3, 3))[:, gap]  # between files that meet within a pixel
+    mean = (total[:3] / np.where(total[3] > 0, total[3], 1)).round().astype(np.uint8)
     return torch.from_numpy(mean), torch.from_numpy(total[3] > 0)
