@@ -146,7 +146,7 @@ def test_a_dry_run_says_what_the_folders_hold_and_does_nothing(city, ucvgl, tmp_
     code, out, _ = ucvgl("--dry-run")
     assert code == 0
     assert list(tmp_path.iterdir()) == []
-    assert f"{PLACES} without a heading" in out
+    assert f"{PLACES} without heading" in out
     assert "16 m apart" in out
     found = json.loads(ucvgl("--dry-run", "--json")[1])
     assert found["panoramas"] == found["without heading"] == PLACES

@@ -42,7 +42,9 @@ class Request:
     turns: int = 24  # headings tried, a multiple of 4; 24 are 15 degrees apart, the encoders bear half
     truth: Path | None = None  # CSV of known positions, to evaluate by
     seed: int = 0  # of everything random
-    drive: Literal["time", "name"] | None = None  # order of a drive, whose pictures are placed together; None: each alone
+    drive: Literal["time", "name"] | None = (
+        None  # order of a drive, whose pictures are placed together; None: each alone
+    )
     speed_m_s: float = 15.0  # of a drive by time: at most, between two time stamps
     step_m: float = 50.0  # of a drive by name: at most, between two pictures
 
