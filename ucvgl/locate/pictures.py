@@ -29,6 +29,7 @@ from ucvgl.locate.tiles import not_used
 WHOLE = (1.96, 2.04)  # width over height of a whole panorama
 STRIP = (3.5, 9.0)  # of a strip of one; CVUSA's 5.5
 PHOTO = (0.4, 2.4)  # of a photo, upright or across; 16:9 is 1.78, cinema's 2.39
+LONGEST = 12.0  # of what is stated or tagged: no panorama or photo is longer
 DIAGONAL_MM = math.hypot(36, 24)  # of the film that '35 mm equivalent' refers to
 LEAST_PX = 32  # of the shorter side; the embedded world's strips have 47 rows
 SEAM_PX = (64, 256)  # size at which the edges are compared
@@ -297,15 +298,12 @@ def _kind(
     if stated is None and listed_fov is not None:
         stated = "panorama" if listed_fov == 360 else "photo"
     if stated == "panorama" or (stated is None and projection == "equirectangular"):
-        fits = aspect >= WHOLE[0] or crop is not None
-        return "panorama", None if fits else f"{shape}: a panorama 360 degrees wide has 2 or more", ""
+        fits = WHOLE[0] <= aspect <= LONGEST or crop is not None
+        return "panorama", None if fits else f"{shape}: a panorama 360 degrees wide has 2 to {LONGEST:g}", ""
     if stated == "photo":
-        fits = listed_fov is None or 0 < listed_fov < 180
-        return (
-            "photo",
-            None if fits else f"a field of view of {listed_fov:g} degrees: a photo has 0 to 180, a panorama 360",
-            "",
-        )
+        if listed_fov is not None and not 0 < listed_fov < 180:
+            return "photo", f"a field of view of {listed_fov:g} degrees: a photo has 0 to 180, a panorama 360", ""
+        return "photo", None if 1 / LONGEST <= aspect <= LONGEST else f"{shape}: too long for a photo", ""
     if projection:
         return None, f"its XMP says a {projection} projection: convert it to an equirectangular one", ""
     is_whole = WHOLE[0] <= aspect <= WHOLE[1] or STRIP[0] <= aspect <= STRIP[1]

@@ -64,15 +64,16 @@ def quiet() -> Iterator[None]:
 
 
 def _opened(path: Path) -> DatasetReader:
-    """A file by rasterio; in place of a palette's numbers their colours."""
+    """A file by rasterio; in place of a palette's numbers their colours, and bytes of which 0 is white the other way round."""
     end = path.read_bytes()[-64:] if path.suffix.lower() == ".png" else b"IEND"
     if b"IEND" not in end:
         raise ValueError("truncated" if end else "empty")  # GDAL reads such a PNG, and what is missing is black
     file = DatasetReader(str(path), driver=DRIVERS)
-    if file.colorinterp[0].name != "palette":
-        return file
-    file.close()
-    return DatasetReader(f"vrt://{path}?expand=rgba", driver="VRT")
+    if file.colorinterp[0].name == "palette":
+        return DatasetReader(f"vrt://{path}?expand=rgba", driver="VRT")
+    if file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES" and file.dtypes[0] == "uint8":
+        return DatasetReader(f"vrt://{path}?scale=0,255,255,0", driver="VRT")
+    return file
 
 
 def look(root: Path, name: str, tags: bool, epsg: int | None) -> Raster | str:

@@ -99,8 +99,9 @@ def open_mosaic(
     The arguments are fields of `inputs.Request`. Files that do not say their coordinate system are WGS84 if they look like degrees.
 
     Raises:
-        InputError: no usable tile, tiles without positions, of several zoom levels, an unknown coordinate system, tiles more
-            than 200 km apart, the extra `geo` missing. A tile that cannot be used is no error: `unreadable` names it.
+        InputError: no usable tile, tiles without positions, of several zoom levels or twice at one place, an unknown
+            coordinate system, tiles more than 200 km apart, the extra `geo` missing. A tile that cannot be used is no
+            error: `unreadable` names it.
     """
     root = folder(root, "a folder of satellite tiles")
     images, others = walk(root)
@@ -132,6 +133,14 @@ def open_mosaic(
         )  # fmt: skip
     origin = _middle(middle)
     corners_m = to_metres(Positions(degrees.reshape(-1, 2), Wgs84(), str(root)), origin).values.reshape(-1, 4, 2)
+    _, place, count = np.unique(corners_m.round(1), axis=0, return_inverse=True, return_counts=True)
+    if count.max() > 1:
+        pair = [look.name for look, at in zip(placed, place.ravel(), strict=True) if at == count.argmax()][:2]
+        raise InputError(
+            root, expected="every place once",
+            found=f"{len(placed) - len(count):,} pairs of tiles at one place, such as {' and '.join(sorted(pair))}",
+            todo="Remove one of each pair.",
+        )  # fmt: skip
     (ax, ay), (bx, by) = (corners_m[:, [2, 3]] - corners_m[:, [0, 1]]).transpose(1, 2, 0)  # the diagonals
     area = np.abs(ax * by - ay * bx) / 2
     kinds = sorted({look.kind for look in placed} - {"uint8"})
