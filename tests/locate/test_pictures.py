@@ -2,20 +2,15 @@
 
 import math
 
-import numpy as np
+import geo_inputs as g
 import pytest
-from geo_inputs import tags
 from PIL import Image
 
 from ucvgl.errors import InputError
-from ucvgl.locate.pictures import check_ground, fov_from_35mm
+from ucvgl.locate.pictures import BY_SHAPE, check_ground, fov_from_35mm
 
-
-def picture(path, width, height, exif=None, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(width).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path, **({} if exif is None else {"exif": exif}), **options)
-    return path
+PLAIN = g.tags()  # of no camera
+FOVLESS = "without a field of view"
 
 
 def one(folder, **settings):
@@ -24,48 +19,98 @@ def one(folder, **settings):
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "kind", "reason"),
+    ("pixels", "exif", "settings", "kind", "says"),
     [
-        (256, 128, "panorama", None), (1232, 224, "panorama", None), (616, 112, "panorama", None),
-        (160, 120, "photo", "without a field of view"), (90, 160, "photo", "without a field of view"),
-        (240, 100, None, "neither panorama"), (400, 40, None, "neither panorama"), (40, 400, None, "neither panorama"),
-        (62, 31, "panorama", "less than 32"), (30, 40, "photo", "less than 32"),
+        # by shape and edges
+        (g.ring(128, 256), PLAIN, {}, "panorama", None),
+        (g.ring(128, 640), PLAIN, {}, "panorama", None),
+        (g.texture(128, 256), PLAIN, {}, "panorama", BY_SHAPE),
+        (g.texture(224, 1232), PLAIN, {}, "panorama", BY_SHAPE),
+        (g.texture(120, 160), PLAIN, {}, "photo", FOVLESS),
+        (g.texture(160, 90), PLAIN, {}, "photo", FOVLESS),
+        (g.texture(100, 240), PLAIN, {}, None, "neither panorama"),
+        (g.texture(40, 400), PLAIN, {}, None, "neither panorama"),
+        (g.texture(400, 40), PLAIN, {}, None, "neither panorama"),
+        (g.ring(31, 62), PLAIN, {}, "panorama", "less than 32"),
+        (g.texture(40, 30), PLAIN, {}, "photo", "less than 32"),
+        # tags and edges count more than the shape
+        (g.texture(128, 256), g.tags(focal=4.2), {}, "photo", FOVLESS),  # a lens, of unknown field
+        (g.ring(128, 256), g.tags(focal=1.3), {}, "panorama", None),  # a 360 camera that lost its XMP
+        (g.texture(128, 640), g.tags(focal=4.2), {}, None, "edges that meet"),  # a telephone's sweep
+        # a statement counts more than all
+        (g.texture(100, 240), PLAIN, {"kind": "panorama"}, "panorama", None),
+        (g.texture(100, 240), PLAIN, {"kind": "photo"}, "photo", FOVLESS),
+        (g.texture(100, 240), PLAIN, {"kind": "photo", "fov_deg": 70.0}, "photo", None),
+        (g.ring(128, 256), PLAIN, {"kind": "photo", "fov_deg": 70.0}, "photo", None),
+        (g.texture(120, 160), PLAIN, {"kind": "panorama"}, "panorama", "has 2 to 12"),
+        (g.texture(40, 500), PLAIN, {"kind": "panorama"}, "panorama", "has 2 to 12"),
+        (g.texture(40, 500), PLAIN, {"kind": "photo", "fov_deg": 70.0}, "photo", "too long for a photo"),
+        (g.texture(500, 40), PLAIN, {"kind": "photo", "fov_deg": 70.0}, "photo", "too long for a photo"),
     ],
-)  # fmt: skip
-def test_kinds_by_shape(tmp_path, width, height, kind, reason):
-    picture(tmp_path / "a.png", width, height)
-    found = one(tmp_path)
-    assert (found.kind, found.width, found.height) == (kind, width, height)
-    assert (found.reason_unusable is None) if reason is None else (reason in found.reason_unusable)
-    assert (found.fov_deg, found.fov_source) == ((360.0, "format") if kind == "panorama" else (None, ""))
+)
+def test_kinds(tmp_path, pixels, exif, settings, kind, says):
+    g.save(tmp_path / "a.jpg", pixels, exif=exif, quality=95)
+    found = one(tmp_path, **settings)
+    assert (found.kind, found.width, found.height) == (kind, pixels.shape[1], pixels.shape[0])
+    assert found.notes == ((BY_SHAPE,) if says == BY_SHAPE else ())
+    reason = None if says == BY_SHAPE else says
+    assert (reason in found.reason_unusable) if reason else found.reason_unusable is None
+    fov = {"panorama": (360, "format"), "photo": (settings.get("fov_deg"), "stated" if "fov_deg" in settings else "")}
+    assert (found.fov_deg, found.fov_source) == fov.get(kind, (None, ""))
     assert (found.heading_deg, found.heading_source) == (None, "")
 
 
-def test_stated_kinds_count_more_than_shapes(tmp_path):
-    picture(tmp_path / "a.png", 240, 100)
-    assert one(tmp_path, kind="panorama").reason_unusable is None
-    assert "without a field of view" in one(tmp_path, kind="photo").reason_unusable
-    assert one(tmp_path, kind="photo", fov_deg=70.0).fov_source == "stated"
-    picture(tmp_path / "a.png", 160, 120)
-    assert "2 or more" in one(tmp_path, kind="panorama").reason_unusable
+TURNED = {"ProjectionType": "equirectangular", "PoseHeadingDegrees": "-85.0"}
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-def test_table_then_tags_then_statement(tmp_path, reverse):
+@pytest.mark.parametrize(
+    ("size", "xmp", "settings", "says"),
+    [
+        ((100, 240), g.gpano(**TURNED), {}, (360, "format", 275, None)),
+        ((100, 240), b'<x><r GPano:ProjectionType="equirectangular" GPano:PoseHeadingDegrees="-85.0"/></x>', {},
+         (360, "format", 275, None)),
+        ((512, 1024), g.cropped(0, 0, 1024, 512, 1024, PoseHeadingDegrees=90), {}, (360, "format", 90, None)),
+        # the heading is that of the sphere's middle, not of a part beside it
+        ((128, 256), g.cropped(0, 192, 256, 128, 1024, PoseHeadingDegrees=10), {}, (90, "xmp", 235, None)),
+        ((512, 1024), g.cropped(512, 300, 1024, 256, 2048), {}, "it was cut after that was written"),
+        ((512, 1024), g.cropped(512, 300, 1024, 256, 2048), {"kind": "panorama"}, (360, "format", None, None)),
+        ((256, 1024), g.gpano(ProjectionType="cylindrical"), {}, "cylindrical projection"),
+        ((256, 1024), g.cropped(1500, 300, 1024, 256, 2048), {}, "beyond the sphere"),
+    ],
+)  # fmt: skip
+def test_panoramas_that_say_so(tmp_path, size, xmp, settings, says):
+    g.save(tmp_path / "a.jpg", g.texture(*size), xmp=xmp)
+    found = one(tmp_path, **settings)
+    if isinstance(says, str):
+        assert says in found.reason_unusable
+    else:
+        assert (found.fov_deg, found.fov_source, found.heading_deg, found.reason_unusable) == pytest.approx(says)
+
+
+@pytest.mark.parametrize("fov", [360, 200, 0, 361])
+def test_a_field_of_view_in_a_table_tells_the_kind(tmp_path, fov):
+    (tmp_path / "t.csv").write_text(f"file,fov_deg\nb,{fov}\n")
+    g.save(tmp_path / "g" / "b.jpg", g.texture(100, 240))
+    found = one(tmp_path / "g", table=tmp_path / "t.csv")
+    if fov == 360:
+        assert (found.kind, found.reason_unusable) == ("panorama", None)
+    else:
+        assert f"{fov} degrees: a photo has 0 to 180" in found.reason_unusable
+
+
+def test_table_then_tags_then_statement(tmp_path):
     for name in "abcd":
-        exif = tags(45.0, focal35=28) if name in "ab" else None
-        picture(tmp_path / "g" / f"{name}.jpg", 160, 120, exif)
-    rows = ["a.jpg,70,350", "c,,-10", "elsewhere.jpg,1,1"]
-    (tmp_path / "t.csv").write_text(
-        "file,fov_deg [deg],heading_deg\n" + "\n".join(rows[:: -1 if reverse else 1]) + "\n"
-    )
+        g.save(
+            tmp_path / "g" / f"{name}.jpg",
+            g.texture(120, 160),
+            exif=g.tags(45.0, focal35=28) if name in "ab" else PLAIN,
+        )
+    (tmp_path / "t.csv").write_text("file,fov_deg [deg],heading_deg\nelsewhere.jpg,1,1\nc,,-10\na.jpg,70,350\n")
     ground = check_ground(tmp_path / "g", tmp_path / "t.csv", fov_deg=55.0, heading_deg=5.0)
-    a, b, c, d = ground.pictures
-    assert (a.fov_deg, a.fov_source, a.heading_deg, a.heading_source) == (70, "table", 350, "table")
-    assert (b.fov_source, b.heading_deg, b.heading_source) == ("exif", 45, "exif")
-    assert b.fov_deg == pytest.approx(math.degrees(2 * math.atan(43.2666 * 0.8 / 2 / 28)), abs=1e-3)
-    assert (c.fov_deg, c.fov_source, c.heading_deg, c.heading_source) == (55, "stated", 350, "table")
-    assert (d.fov_deg, d.fov_source, d.heading_deg, d.heading_source) == (55, "stated", 5, "stated")
+    by_lens = pytest.approx(math.degrees(2 * math.atan(43.2666 * 0.8 / 2 / 28)), abs=1e-3)
+    assert [(p.fov_deg, p.fov_source, p.heading_deg, p.heading_source) for p in ground.pictures] == [
+        (70, "table", 350, "table"), (by_lens, "exif", 45, "exif"), (55, "stated", 350, "table"), (55, "stated", 5, "stated"),
+    ]  # fmt: skip
     assert ground.headings("photo").tolist() == [350, 45, 350, 5]
 
 
@@ -76,58 +121,39 @@ def test_equivalent_focal_lengths():
     assert math.tan(math.radians(wide / 2)) / math.tan(math.radians(tall / 2)) == pytest.approx(4 / 3)
 
 
-def test_a_turned_photo_and_a_magnetic_compass(tmp_path):
-    picture(tmp_path / "a.jpg", 160, 120, tags(370.0, "M", focal35=26, orientation=6))
+def test_a_turned_photo_and_a_compass_beyond_a_turn(tmp_path):
+    g.save(tmp_path / "a.jpg", g.texture(120, 160), exif=g.tags(370.0, focal35=26, orientation=6))
     found = one(tmp_path)
-    assert (found.width, found.height) == (120, 160)
+    assert (found.width, found.height, found.heading_deg) == (120, 160, pytest.approx(10.0))
     assert found.fov_deg == pytest.approx(fov_from_35mm(26, 120, 160))
-    assert (found.heading_deg, found.heading_source) == (pytest.approx(10.0), "exif, magnetic")
 
 
-def test_panoramas_that_say_so(tmp_path):
-    xmp = b'<x:xmpmeta><r GPano:ProjectionType="equirectangular" GPano:PoseHeadingDegrees="-85.0"/></x:xmpmeta>'
-    picture(tmp_path / "a.jpg", 240, 100, xmp=xmp)
-    found = one(tmp_path)
-    assert (found.kind, found.fov_deg, found.heading_deg, found.heading_source) == ("panorama", 360, 275, "xmp")
-    (tmp_path / "t.csv").write_text("file,fov_deg\nb,360\n")
-    picture(tmp_path / "g" / "b.jpg", 240, 100)
-    assert one(tmp_path / "g", table=tmp_path / "t.csv").kind == "panorama"
-    for fov in (200, 0, 361):
-        (tmp_path / "t.csv").write_text(f"file,fov_deg\nb,{fov}\n")
-        assert f"{fov} degrees: a photo has 0 to 180" in one(tmp_path / "g", table=tmp_path / "t.csv").reason_unusable
+def test_a_compass_that_says_0_of_0_says_nothing(tmp_path):
+    g.save(tmp_path / "a.jpg", g.ring(64, 128), exif=g.tags((0, 0)))
+    assert (one(tmp_path).heading_deg, one(tmp_path).notes) == (None, ())
 
 
 def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
-    for k in range(4):
-        picture(tmp_path / "deeper" / f"{k}.jpg", 256, 128)
-    picture(tmp_path / "5.png", 256, 128)
-    half = (tmp_path / "deeper" / "1.jpg").read_bytes()
-    (tmp_path / "deeper" / "1.jpg").write_bytes(half[: len(half) // 2])
-    half = (tmp_path / "5.png").read_bytes()
-    (tmp_path / "5.png").write_bytes(half[: len(half) // 2])
-    (tmp_path / "4.jpg").write_bytes(b"")
-    ground = check_ground(tmp_path, heading_deg=0.0)
-    assert [p.file for p in ground.unusable] == ["4.jpg", "5.png", "deeper/1.jpg"]
-    assert [p.reason_unusable[:14] for p in ground.unusable] == ["an empty file", "no whole image", "no whole image"]
-    assert ground.counts() == {"panoramas": 3, "photos": 0, "without heading": 0, "unusable": 3}
-    assert [p.file for p in ground.of_kind("panorama")] == ["deeper/0.jpg", "deeper/2.jpg", "deeper/3.jpg"]
-    assert ground.of_kind("photo") == []
-
-
-def test_the_report(tmp_path):
-    for k in range(3):
-        picture(tmp_path / f"pano{k}.jpg", 256, 128)
-    picture(tmp_path / "photo.jpg", 160, 120, tags(3.0, focal35=28))
-    for k in range(12):
+    for name in ("deeper/0.jpg", "deeper/1.jpg", "deeper/2.jpg", "5.png"):
+        g.save(tmp_path / name, g.ring(128, 256))
+    for name in ("deeper/1.jpg", "5.png"):
+        half = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(half[: len(half) // 2])
+    g.save(tmp_path / "photo.jpg", g.texture(120, 160), exif=g.tags(3.0, focal35=28))
+    for k in range(10):
         (tmp_path / f"x{k:02d}.jpg").write_bytes(b"\xff\xd8\xff")
-    text = check_ground(tmp_path).text()
-    assert "16 pictures" in text
-    assert "3 panoramas, 1 photos, 3 without heading, 12 unusable" in text
-    assert "fields of view of photos: 1 from exif" in text
-    assert "headings: 1 from exif, 3 unknown" in text
-    assert "x09.jpg: no whole image" in text
-    assert "x10.jpg" not in text
-    assert "and 2 more" in text
+    ground = check_ground(tmp_path)
+    assert [p.file for p in ground.unusable] == ["5.png", "deeper/1.jpg", *(f"x{k:02d}.jpg" for k in range(10))]
+    assert {p.reason_unusable[:14] for p in ground.unusable} == {"no whole image"}
+    assert ground.counts() == {"panoramas": 2, "photos": 1, "without heading": 2, "unusable": 12}
+    assert [p.file for p in ground.of_kind("panorama")] == ["deeper/0.jpg", "deeper/2.jpg"]
+    text = ground.text()
+    for says in (
+        "15 pictures", "2 panoramas, 1 photos, 2 without heading, 12 unusable", "fields of view of photos: 1 from exif",
+        "headings: 1 from exif, 2 unknown", "x07.jpg: no whole image", "and 2 more",
+    ):  # fmt: skip
+        assert says in text
+    assert "x08.jpg" not in text
 
 
 @pytest.mark.parametrize(
@@ -144,7 +170,7 @@ def test_the_report(tmp_path):
     ],
 )
 def test_bad_tables(tmp_path, text, says):
-    picture(tmp_path / "g" / "a.png", 160, 120)
+    g.save(tmp_path / "g" / "a.png", g.texture(120, 160))
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(InputError, match=says):
         check_ground(tmp_path / "g", tmp_path / "t.csv")
@@ -155,24 +181,23 @@ def test_bad_settings(tmp_path):
         check_ground(tmp_path / "absent")
     with pytest.raises(InputError, match=r"street pictures .*found no image"):
         check_ground(tmp_path)
-    picture(tmp_path / "a.png", 256, 128)
+    g.save(tmp_path / "a.png", g.ring(128, 256))
     for settings in ({"fov_deg": 0.0}, {"fov_deg": 180.0}, {"heading_deg": math.inf}):
         with pytest.raises(InputError):
             check_ground(tmp_path, **settings)
 
 
 @pytest.mark.parametrize(
-    ("stamp", "fraction", "seconds"),
+    ("stamps", "seconds"),
     [
-        ("2024:05:06 07:08:09", None, 9.0), ("2024:05:06 07:08:09", "25", 9.25), ("2024:05:06 07:08:09\0", "5  ", 9.5),
-        ("0000:00:00 00:00:00", None, None), ("    :  :     :  :  ", None, None), (None, None, None),
+        ({0x9003: "2024:05:06 07:08:09"}, 9.0), ({0x9003: "2024:05:06 07:08:09", 0x9291: "25"}, 9.25),
+        ({0x9003: "2024:05:06 07:08:09\0", 0x9291: "5  "}, 9.5), ({0x9003: "0000:00:00 00:00:00"}, None),
+        ({0x9003: "    :  :     :  :  "}, None), ({}, None),
     ],
 )  # fmt: skip
-def test_time_stamps_of_exif(tmp_path, stamp, fraction, seconds):
+def test_time_stamps_of_exif(tmp_path, stamps, seconds):
     exif = Image.Exif()
-    exif[0x8769] = (
-        {0xA405: 24} | ({} if stamp is None else {0x9003: stamp}) | ({} if fraction is None else {0x9291: fraction})
-    )
-    picture(tmp_path / "a.jpg", 160, 120, exif)
+    exif[0x8769] = {0xA405: 24, **stamps}
+    g.save(tmp_path / "a.jpg", g.texture(120, 160), exif=exif)
     taken = one(tmp_path).taken_s
     assert (taken if taken is None else taken % 60) == seconds
