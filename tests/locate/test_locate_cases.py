@@ -253,28 +253,21 @@ def test_what_is_transparent_in_a_tile_is_no_ground(tmp_path, how):
 
 
 def test_tiff_large(tmp_path, monkeypatch):
-    """Read by windows, none of which is the file."""
-    g.geotiff(tmp_path / "a.tif", g.texture(300, 200, 4), tiled=True, blockxsize=32, blockysize=32, compress="deflate")
-    sizes, real = [], rasters._values
-    monkeypatch.setattr(rasters, "LOOK_PX", 64)
-    monkeypatch.setattr(rasters, "_values", lambda *given: sizes.append(given[-1]) or real(*given))
-    found = cut(open_mosaic(tmp_path), 50.0, 25.0, 48)
-    assert "1 tiles" in found.mosaic.text()
-    assert len(g.images_of(found)) + 2 == len(sizes)
-    assert sizes[0] == (64, 64)
-    assert set(sizes[2:]) == {(48, 48)}
-
-
-def test_more_pixels_than_pillow_reads(tmp_path):
-    """13,400 x 13,400: the limit of another library is none of ours."""
-    path = tmp_path / "a.tif"
+    """13,400 x 13,400, more than Pillow reads, by windows none of which is the file."""
     profile = {"driver": "GTiff", "count": 1, "height": 13_400, "width": 13_400, "dtype": "uint8", "crs": "EPSG:32632"}
     where = Affine(0.1, 0, g.EAST, 0, -0.1, g.NORTH)
-    with rasterio.open(path, "w", **profile, transform=where, compress="deflate", sparse_ok=True, tiled=True):
+    with rasterio.open(
+        tmp_path / "a.tif", "w", **profile, transform=where, compress="deflate", sparse_ok=True, tiled=True
+    ):
         pass
-    mosaic = open_mosaic(tmp_path)
-    assert mosaic.unreadable == ()
-    assert len(cut(mosaic, 50.0)) > 10_000
+    sizes, real = [], rasters._values
+    monkeypatch.setattr(rasters, "_values", lambda *given: sizes.append(given[-1]) or real(*given))
+    found = cut(open_mosaic(tmp_path), 50.0, None, 48)
+    assert (found.mosaic.unreadable, len(found) > 10_000) == ((), True)
+    for k in range(5):
+        found.read(1000 * k)
+    assert sizes[0] == (2048, 2048)  # looked at
+    assert sizes[2:] == [(48, 48)] * 5  # after the cover, in pixels of two metres
 
 
 @pytest.mark.parametrize("how", ["minisblack", "rgb", "bgr", "float", "floatgrey", "palette", "miniswhite"])
