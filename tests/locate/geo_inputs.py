@@ -19,9 +19,8 @@ EAST, NORTH = 376_000.0, 5_117_000.0
 
 def texture(height, width, seed=0, low=40, high=215):
     """Smooth random colours, uint8 (H, W, 3)."""
-    small = np.random.default_rng(seed).integers(
-        low, high, (max(height // 8, 2), max(width // 8, 2), 3), dtype=np.uint8
-    )
+    shape = max(height // 8, 2), max(width // 8, 2), 3
+    small = np.random.default_rng(seed).integers(low, high, shape, dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
@@ -29,6 +28,14 @@ def ring(height, width, seed=0):
     """The same, whose left edge continues its right one."""
     half = texture(height, width // 2, seed)
     return np.concatenate([half, half[:, ::-1]], 1)
+
+
+def seamless(height, width, seed=0):
+    """Blobs of all colours that go all around: uint8 tensor (3, H, W)."""
+    small = torch.rand(1, 3, 4, 9, generator=torch.Generator().manual_seed(seed))
+    small[..., -1] = small[..., 0]
+    large = torch.nn.functional.interpolate(small, (height, width), mode="bilinear", align_corners=True)
+    return (255 * large[0]).round().byte()
 
 
 def save(path, pixels, **options):
@@ -61,11 +68,9 @@ def tags(direction=None, reference="T", focal=None, focal35=None, orientation=No
     exif = Image.Exif()
     if orientation:
         exif[0x0112] = orientation
-    gps = {} if direction is None else {17: IFDRational(*direction) if isinstance(direction, tuple) else direction}
-    if gps and reference:
-        gps[16] = reference
-    if gps:
-        exif.get_ifd(0x8825).update(gps)
+    if direction is not None:
+        exif.get_ifd(0x8825)[17] = IFDRational(*direction) if isinstance(direction, tuple) else direction
+        exif.get_ifd(0x8825).update({16: reference} if reference else {})
     camera = {0x920A: focal, 0xA405: focal35}
     exif.get_ifd(0x8769).update({tag: value for tag, value in camera.items() if value})
     return exif
@@ -99,11 +104,8 @@ def pyramid(root, name, zoom=18, count=3, px=64, one_scene=False):
     for i in range(count):
         for j in range(count):
             z, x, y = zoom, x0 + i, y0 + j
-            tile = (
-                scene[j * px : (j + 1) * px, i * px : (i + 1) * px]
-                if one_scene
-                else texture(px, px, 100 + i * count + j)
-            )
+            part = scene[j * px : (j + 1) * px, i * px : (i + 1) * px]
+            tile = part if one_scene else texture(px, px, 100 + i * count + j)
             save(root / name.format(z=z, x=x, y=y, t=2**z - 1 - y), tile)
     return x0, y0
 

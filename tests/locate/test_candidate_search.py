@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from geo_inputs import some_of
+from geo_inputs import seamless, some_of
 from PIL import Image
 
 from ucvgl.data.container import ArrayImages, Dataset, Positives
@@ -110,58 +110,46 @@ def test_two_candidates_are_enough_and_one_is_told(city, adapt):
 WIDTH, TURNS = 120, 12
 
 
-def blobs(seed):
-    """A panorama without a seam, uint8 (3, 60, 120)."""
-    small = torch.rand(1, 3, 5, 9, generator=torch.Generator().manual_seed(seed))
-    small[..., -1] = small[..., 0]
-    large = torch.nn.functional.interpolate(small, (WIDTH // 2, WIDTH), mode="bilinear", align_corners=True)
-    return (255 * large[0]).round().byte()
-
-
 @pytest.fixture
 def turned(tmp_path, monkeypatch, runs):
     """Six pictures turned by a known angle, candidates that are what they show north up, and an encoder of plain pixels."""
     headings = [0.0, 30.0, 90.0, 150.0, 210.0, 330.0]
     folder = tmp_path / "ground"
     folder.mkdir()
-    for k, heading in enumerate(headings):
-        picture = blobs(k).roll(-round(heading / 360 * WIDTH), 2)
-        Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy())).save(folder / f"{k}.png")
+    scenes = [seamless(WIDTH // 2, WIDTH, k) for k in range(6)]
+    for k, (scene, heading) in enumerate(zip(scenes, headings, strict=True)):
+        picture = scene.roll(-round(heading / 360 * WIDTH), 2)
+        Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0))).save(folder / f"{k}.png")
     street = StreetConfig(size_px=(SIZE, SIZE), span_m=20.0)
-    tile = top_view(torch.stack([blobs(k) for k in (3, 0, 5, 1, 4, 2)]), street.top_view)
-    monkeypatch.setattr(
-        module, "embed", lambda encoder, batches: torch.cat([pixel_descriptor(images) for images in batches])
-    )
+    tile = top_view(torch.stack([scenes[k] for k in (3, 0, 5, 1, 4, 2)]), street.top_view)
+    monkeypatch.setattr(module, "embed", lambda _, batches: torch.cat([*map(pixel_descriptor, batches)]))
     tiles = ArrayImages(map(str, range(6)), tile, source=f"toy {tmp_path.name}")
+    adapt = AdaptConfig("a file", "a digest")
     return SimpleNamespace(
-        headings=torch.tensor(headings, dtype=torch.float64), ground=check_ground(folder), folder=folder,
+        headings=torch.tensor(headings, dtype=torch.float64),
+        inputs=SimpleNamespace(
+            ground=check_ground(folder), street=street, adapt=adapt, request=SimpleNamespace(turns=TURNS)
+        ),
         images=Dataset("toy", "all", tiles, tiles, Positives.unknown(6), top_view=tiles),
         model=SimpleNamespace(ground=None, satellite=None),
-        adapt=AdaptConfig("a file", "a digest"), street=street,
-    )  # fmt: skip
-
-
-def headings_of(t, known):
-    request = SimpleNamespace(turns=TURNS)
-    inputs = SimpleNamespace(ground=t.ground, street=t.street, adapt=t.adapt, request=request)
-    return find_headings(inputs, "panorama", known, t.images, t.model, progress=False)
+    )
 
 
 def test_headings_are_found_and_known_ones_stay_and_cost_nothing(turned, monkeypatch):
-    unknown = torch.full((6,), float("nan"), dtype=torch.float64)
-    assert torch.equal(headings_of(turned, unknown), turned.headings)
-    seen = []
-    real = module.street_views
+    def found(known):
+        return find_headings(turned.inputs, "panorama", known, turned.images, turned.model, progress=False)
+
+    assert torch.equal(found(torch.full_like(turned.headings, torch.nan)), turned.headings)
+    seen, real = [], module.street_views
 
     def watched(ground, pictures, headings, *rest, **options):
         seen.append(([p.file for p in pictures], len(headings)))
         return real(ground, pictures, headings, *rest, **options)
 
     monkeypatch.setattr(module, "street_views", watched)
-    known = turned.headings.clone()
-    known[1], known[4] = 12.5, float("nan")
-    known[2] = float("nan")
     expected = turned.headings.clone()
     expected[1] = 12.5
-    assert torch.equal(headings_of(turned, known), expected)
+    known = expected.clone()
+    known[[2, 4]] = torch.nan
+    assert torch.equal(found(known), expected)
     assert seen == [(["2.png", "4.png"], 2)]
