@@ -45,14 +45,14 @@ def save(path, pixels, **options):
 
 
 def geotiff(
-    path, pixels, crs="EPSG:32632", pixel=1.0, at=(EAST, NORTH), transform=None, mask=None, colormap=None, **options
+    path, pixels, crs="EPSG:32632", at=(EAST, NORTH), transform=None, mask=None, colormap=None, colours=None, **options
 ):
     """(H, W) or (H, W, bands) of any kind, its north-western corner at `at`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     bands = np.atleast_3d(pixels).transpose(2, 0, 1)
     profile = {
         "driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2], "dtype": bands.dtype,
-        "crs": crs, "transform": transform or from_origin(*at, pixel, pixel), **options,
+        "crs": crs, "transform": transform or from_origin(*at, 1, 1), **options,
     }  # fmt: skip
     with rasterio.open(path, "w", **profile) as file:
         file.write(bands)
@@ -60,6 +60,8 @@ def geotiff(
             file.write_mask(mask)
         if colormap is not None:
             file.write_colormap(1, colormap)
+        if colours is not None:
+            file.colorinterp = colours
     return path
 
 

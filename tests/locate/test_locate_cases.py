@@ -163,11 +163,10 @@ def test_ground_control_points_are_told(tmp_path):
 # ------------------------------------------------------------------------------------------------------ what pixels mean
 
 
-def middle(root, span_m=50.0):
-    """A candidate in the middle of a mosaic, float (3, 48, 48); and the mosaic."""
-    mosaic = open_mosaic(root)
-    candidates = cut(mosaic, span_m, None, 48)
-    return candidates.read(len(candidates) // 2).float(), mosaic
+def middle(root):
+    """A candidate in the middle of a mosaic, float (3, 48, 48)."""
+    candidates = cut(open_mosaic(root), 50.0, None, 48)
+    return candidates.read(len(candidates) // 2).float()
 
 
 @pytest.mark.parametrize("bands", [1, 3])
@@ -176,7 +175,7 @@ def test_tiff_16bit(tmp_path, bands):
     scene = g.texture(200, 200, 3, 38, 238)[..., :bands]
     g.geotiff(tmp_path / "byte" / "a.tif", scene)
     g.geotiff(tmp_path / "wide" / "a.tif", scene.astype(np.uint16) * 8)
-    plain, wide = (middle(tmp_path / name)[0] for name in ("byte", "wide"))
+    plain, wide = middle(tmp_path / "byte"), middle(tmp_path / "wide")
     assert plain.mean() == pytest.approx(138, abs=15)
     assert (wide - plain).abs().mean() < 1
     assert "uint16 from 0 to 2047" in open_mosaic(tmp_path / "wide").text()
@@ -185,71 +184,58 @@ def test_tiff_16bit(tmp_path, bands):
 @pytest.mark.parametrize("kind", ["uint16", "int16", "float32", "uint8"])
 def test_other_ranges_are_stretched_alike_in_all_tiles(tmp_path, kind):
     """Reflectances of 0 to 10,000 with a few dead pixels: neighbours match, contrast stays, and 8 bits are left alone."""
-    scene = g.texture(100, 200, 3).astype(float) / 255
-    dark, bright = scene[:, :100] * 0.3, scene[:, 100:]
-    for k, part in enumerate((dark, bright)):
-        values = (part * (200 if kind == "uint8" else 3000)).astype(kind)
-        values[5, 5] = 255 if kind == "uint8" else 32_000
+    top, dead = (200, 255) if kind == "uint8" else (3000, 32_000)
+    for k, bright in enumerate((0.3, 1)):
+        values = (g.texture(100, 100, k) / 255 * bright * top).astype(kind)
+        values[5, 5] = dead
         g.geotiff(tmp_path / f"{k}.tif", values, at=(g.EAST + 100 * k, g.NORTH))
     mosaic = open_mosaic(tmp_path)
-    candidates = cut(mosaic, 100.0, 50.0, 50)
-    (west, east) = (float(candidates.read(k).float().mean()) for k in (0, len(candidates) - 1))
-    if kind == "uint8":
-        assert (mosaic.notes, west) == ((), pytest.approx(0.3 * 100, abs=8))
-    else:
-        assert len(mosaic.notes) == 1
-        assert west < 0.5 * east
-        assert east > 90
+    candidates = g.images_of(cut(mosaic, 100.0, 50.0, 50)).float()
+    west, east = float(candidates[0].mean()), float(candidates[-1].mean())
+    assert len(mosaic.notes) == (kind != "uint8")
+    assert west == pytest.approx(0.3 * 100, abs=8) if kind == "uint8" else (west < 0.5 * east > 45)
+
+
+RGBA = ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha
 
 
 @pytest.mark.parametrize("how", ["nodata", "alpha", "mask", "white", "nan"])
 def test_tiff_collar(tmp_path, how):
     """Two scenes overlap; where the second has no data, the first is seen alone, and not mixed with black."""
-    first = np.full((200, 200, 3), 200, np.uint8)
+    kind, scale = (np.float32, 255) if how == "nan" else (np.uint8, 1)
+    first = np.full((200, 200, 3), 200, kind) / kind(scale)
     second = first.copy()
-    second[:, :100] = 255 if how == "white" else 0
-    valid = np.zeros((200, 200), np.uint8)
-    valid[:, 100:] = 255
-    options = {"nodata": {"nodata": 0}, "white": {"nodata": 255}, "mask": {"mask": valid}}.get(how, {})
+    second[:, :100] = {"white": 255, "nan": np.nan}.get(how, 0)
+    valid = np.repeat(np.repeat(np.uint8([[0, 255]]), 100, 1), 200, 0)
+    options = {"nodata": {"nodata": 0}, "white": {"nodata": 255}, "mask": {"mask": valid}, "alpha": {"colours": RGBA}}
     if how == "alpha":
         second = np.dstack([second, valid])
-    if how == "nan":
-        first, second = (a.astype(np.float32) / 255 for a in (first, second))
-        second[:, :100] = np.nan
-    g.geotiff(tmp_path / "a.tif", first)
-    path = g.geotiff(tmp_path / "b.tif", second, at=(g.EAST + 100, g.NORTH), **options)
-    if how == "alpha":
-        with rasterio.open(path, "r+") as file:
-            file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    g.geotiff(tmp_path / "a.tif", first.astype(kind))
+    g.geotiff(tmp_path / "b.tif", second.astype(kind), at=(g.EAST + 100, g.NORTH), **options.get(how, {}))
     candidates = cut(open_mosaic(tmp_path), 20.0, 10.0, 32)
-    means = [float(candidates.read(k).float().mean()) for k in range(len(candidates))]
+    means = g.images_of(candidates).float().mean((1, 2, 3)).tolist()
     assert means == pytest.approx([200] * len(means), abs=4)  # a corner may lie beyond the tiles by a hundredth
     assert candidates.covered.min() > 0.98
 
 
-@pytest.mark.parametrize("how", ["alpha", "palette", "grey and alpha"])
+@pytest.mark.parametrize("how", ["RGBA", "LA", "P"])
 def test_what_is_transparent_in_a_tile_is_no_ground(tmp_path, how):
     """A tile at the edge of a pyramid, its eastern half transparent: candidates there are left out."""
-    pixels = np.zeros((256, 256, 4), np.uint8)
-    pixels[:, :128] = (200, 200, 200, 255)
-    image = Image.fromarray(pixels, "RGBA")
-    if how == "grey and alpha":
-        image = image.convert("LA")
+    image = Image.new("RGBA", (256, 256))
+    image.paste((200, 200, 200, 255), (0, 0, 128, 256))
     options = {}
-    if how == "palette":
-        image = Image.fromarray((pixels[..., 3] > 0).astype(np.uint8), "P")
+    if how == "P":
+        image = Image.fromarray(np.asarray(image.getchannel("A")) // 255, "P")
         image.putpalette([0, 0, 0, 200, 200, 200])
         options = {"transparency": 0}
-    path = tmp_path / "17" / "68231" / "46450.png"
-    path.parent.mkdir(parents=True)
-    image.save(path, **options)
+    (tmp_path / "17" / "68231").mkdir(parents=True)
+    image.convert(how).save(tmp_path / "17" / "68231" / "46450.png", **options)
     mosaic = open_mosaic(tmp_path)
     candidates = cut(mosaic, 20.0, 10.0, 32)
     assert candidates.left_out >= len(candidates)
     assert (candidates.centre_m[:, 0] < 0).all()
-    assert torch.stack([candidates.read(k) for k in range(len(candidates))]).unique().tolist() == [200]
-    every = cut(mosaic, 20.0, 10.0, 32, least_covered=1e-3)
-    assert every.covered.min() < 0.6
+    assert g.images_of(candidates).unique().tolist() == [200]
+    assert cut(mosaic, 20.0, 10.0, 32, least_covered=1e-3).covered.min() < 0.6
 
 
 def test_tiff_large(tmp_path, monkeypatch):
@@ -275,24 +261,19 @@ def test_tiff_rgbn(tmp_path, how):
     """Bands, sample types and palettes come to the colours of the scene."""
     scene = g.texture(200, 200, 3)
     g.geotiff(tmp_path / "plain" / "a.tif", scene)
-    pixels, options = np.dstack([scene, scene[:, :, :1]]), {"photometric": "RGB"}
-    if how == "minisblack":
-        options = {"photometric": "MINISBLACK"}
-    elif how.startswith("float"):
-        pixels, options = (scene if how == "float" else scene[:, :, 0]) / np.float32(255), {}
-    elif how == "bgr":
-        pixels, options = np.ascontiguousarray(scene[:, :, ::-1]), {}
-    elif how == "palette":
-        image = Image.fromarray(scene).quantize(200)
-        colours = np.array(image.getpalette()[:600]).reshape(-1, 3).tolist()
-        pixels, options = np.asarray(image), {"colormap": {k: (*c, 255) for k, c in enumerate(colours)}}
-    elif how == "miniswhite":
-        pixels, options = 255 - scene[:, :, 0], {"photometric": "MINISWHITE"}
-    path = g.geotiff(tmp_path / "other" / "a.tif", pixels, **options)
-    if how == "bgr":
-        with rasterio.open(path, "r+") as file:
-            file.colorinterp = [ColorInterp.blue, ColorInterp.green, ColorInterp.red]
-    plain, other = (middle(tmp_path / name)[0] for name in ("plain", "other"))
+    reduced = Image.fromarray(scene).quantize(200)
+    palette = np.array(reduced.getpalette()[:600]).reshape(-1, 3).tolist()
+    pixels, options = {
+        "minisblack": (np.dstack([scene, scene[:, :, :1]]), {"photometric": "MINISBLACK"}),
+        "rgb": (np.dstack([scene, scene[:, :, :1]]), {"photometric": "RGB"}),
+        "bgr": (np.ascontiguousarray(scene[:, :, ::-1]), {"colours": RGBA[2::-1]}),
+        "float": (scene / np.float32(255), {}),
+        "floatgrey": (scene[:, :, 0] / np.float32(255), {}),
+        "palette": (np.asarray(reduced), {"colormap": {k: (*c, 255) for k, c in enumerate(palette)}}),
+        "miniswhite": (255 - scene[:, :, 0], {"photometric": "MINISWHITE"}),
+    }[how]
+    g.geotiff(tmp_path / "other" / "a.tif", pixels, **options)
+    plain, other = middle(tmp_path / "plain"), middle(tmp_path / "other")
     if how in ("floatgrey", "miniswhite"):
         plain = plain[:1]
     assert (plain - other).abs().mean() < (8 if how == "palette" else 1)
@@ -300,20 +281,17 @@ def test_tiff_rgbn(tmp_path, how):
 
 def test_kinds_that_are_no_picture_are_named_and_left_out(tmp_path):
     scene = g.texture(200, 200, 3)
-    g.geotiff(tmp_path / "a.tif", scene)
+    whole = g.geotiff(tmp_path / "a.tif", scene).read_bytes()
     g.geotiff(tmp_path / "b.tif", scene[..., 0].astype(np.complex64), at=(g.EAST + 200, g.NORTH))
     (tmp_path / "c.tif").write_bytes(b"")
     (tmp_path / "d.tif").write_text('<VRTDataset rasterXSize="9" rasterYSize="9"/>')  # would read other files
     (tmp_path / "e.jp3").write_bytes(b"?")
-    found = open_mosaic(tmp_path)
-    assert [name for name, _ in found.unreadable] == ["b.tif", "c.tif", "d.tif"]
-    reasons = dict(found.unreadable)
-    whole = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "f.tif").write_bytes(whole[: len(whole) // 2])
-    assert "See previous" not in dict(open_mosaic(tmp_path).unreadable)["f.tif"]  # but what that was
-    assert "complex" in reasons["b.tif"]
-    assert "an empty file" in reasons["c.tif"]
-    assert "not recognized as being in a supported file format" in reasons["d.tif"]
+    found = open_mosaic(tmp_path)
+    says = {"b": "complex", "c": "an empty file", "d": "not recognized as being in a supported file format", "f": "tif"}
+    assert [name for name, _ in found.unreadable] == [f"{name}.tif" for name in says]
+    assert all(word in reason for word, (_, reason) in zip(says.values(), found.unreadable, strict=True))
+    assert "See previous" not in found.text()  # but what that was
     assert "passed over 1 files of kinds that are not read, such as e.jp3" in found.text()
 
 
@@ -442,18 +420,16 @@ def test_zero_bytes(tmp_path):
 
 
 def test_bad_exif(tmp_path):
-    """A GPS directory beyond the end of its block, and one cut short: the pictures are whole."""
-    g.save(tmp_path / "a.jpg", g.ring(64, 128))
-    plain = (tmp_path / "a.jpg").read_bytes()
-    for name, block in (
-        ("beyond", b"II*\0\x08\0\0\0\x01\0\x25\x88\x04\0\x01\0\0\0\0\xff\xff\0\0\0\0\0"),
-        ("short", b"II*\0\x08\0\0\0\x09\0\x25\x88\x04\0\x01\0\0\0\x1a\0\0\0\0\0\0\0"),
-    ):
-        segment = b"Exif\0\0" + block
-        (tmp_path / f"{name}.jpg").write_bytes(
-            plain[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + plain[2:]
-        )
-    assert [p.reason_unusable for p in check_ground(tmp_path).pictures] == [None] * 3
+    """A GPS directory beyond the end of its block, one cut short, a compass that says 0 of 0: the pictures are whole."""
+    plain = g.save(tmp_path / "a.jpg", g.ring(64, 128)).read_bytes()
+    beyond = b"II*\0\x08\0\0\0\x01\0\x25\x88\x04\0\x01\0\0\0\0\xff\xff\0\0\0\0\0"
+    short = b"II*\0\x08\0\0\0\x09\0\x25\x88\x04\0\x01\0\0\0\x1a\0\0\0\0\0\0\0"
+    for name, block in (("beyond", beyond), ("short", short)):
+        segment = b"\xff\xe1" + (len(block) + 8).to_bytes(2, "big") + b"Exif\0\0" + block
+        (tmp_path / f"{name}.jpg").write_bytes(plain[:2] + segment + plain[2:])
+    g.save(tmp_path / "zero.jpg", g.ring(64, 128), exif=g.tags((0, 0)))
+    found = check_ground(tmp_path).pictures
+    assert [(p.reason_unusable, p.heading_deg, p.notes) for p in found] == [(None, None, ())] * 4
 
 
 # --------------------------------------------------------------------------------------------------------- the whole command

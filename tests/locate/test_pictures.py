@@ -128,11 +128,6 @@ def test_a_turned_photo_and_a_compass_beyond_a_turn(tmp_path):
     assert found.fov_deg == pytest.approx(fov_from_35mm(26, 120, 160))
 
 
-def test_a_compass_that_says_0_of_0_says_nothing(tmp_path):
-    g.save(tmp_path / "a.jpg", g.ring(64, 128), exif=g.tags((0, 0)))
-    assert (one(tmp_path).heading_deg, one(tmp_path).notes) == (None, ())
-
-
 def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
     for name in ("deeper/0.jpg", "deeper/1.jpg", "deeper/2.jpg", "5.png"):
         g.save(tmp_path / name, g.ring(128, 256))
