@@ -10,6 +10,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 from rasterio.transform import from_origin
 
+from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.locate.located import CANDIDATE, HEADER
 from ucvgl.positions import from_metres
 
@@ -110,6 +111,13 @@ def pyramid(root, name, zoom=18, count=3, px=64, one_scene=False):
             tile = part if one_scene else texture(px, px, 100 + i * count + j)
             save(root / name.format(z=z, x=x, y=y, t=2**z - 1 - y), tile)
     return x0, y0
+
+
+def tiny_encoders(path):
+    """The name of a file of two encoders that read 32 x 32 pixels."""
+    config = EncoderConfig("test_efficientnet", depth=2, image_px=(32, 32), safa_heads=2)
+    save_model(two_view_encoder(config, config, shared=False, seed=0), path)
+    return str(path)
 
 
 def images_of(candidates):

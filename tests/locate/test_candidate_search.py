@@ -6,11 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from geo_inputs import seamless, some_of
+from geo_inputs import seamless, some_of, tiny_encoders
 from PIL import Image
 
 from ucvgl.data.container import ArrayImages, Dataset, Positives
-from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.geometry import top_view
 from ucvgl.locate import search as module
@@ -25,7 +24,6 @@ from ucvgl.world.export import export_own_city
 from ucvgl.world.pairs import WorldConfig
 
 SIZE, PLACES = 32, 9
-ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
 STREET = StreetConfig(size_px=(SIZE, SIZE), span_m=32.0)
 
 
@@ -42,9 +40,8 @@ def city(tmp_path_factory, runs):
 
 @pytest.fixture(scope="module")
 def adapt(tmp_path_factory):
-    path = tmp_path_factory.mktemp("encoders") / "tiny.safetensors"
-    save_model(two_view_encoder(ENCODER, ENCODER, shared=False, seed=0), path)
-    return AdaptConfig(str(path), "a digest", epochs=0)
+    path = tiny_encoders(tmp_path_factory.mktemp("encoders") / "tiny.safetensors")
+    return AdaptConfig(path, "a digest", epochs=0)
 
 
 def found_in(city, adapt, **changes):

@@ -287,21 +287,16 @@ def test_bad_tables(tmp_path, old, new, says):
         open_mosaic(tiles, table)
 
 
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"span_m": 140.0}, r"a square of 140 m covered by 99%, found 1 squares"),
-        ({"span_m": 118.0, "stride_m": 1.0}, "the best covered by"),
-        ({"span_m": 0}, "span_m"),
-        ({"span_m": math.nan}, "span_m"),
-        ({"stride_m": -1.0}, "stride_m"),
-        ({"stride_m": 0.001, "size_px": 100_000}, "wider stride"),
-    ],
-)
-def test_bad_cuts(tmp_path, settings, says):
+def test_bad_cuts(tmp_path):
     ring = open_mosaic(*write_squares(tmp_path, skip=(4,)))
-    with pytest.raises(InputError, match=says):
-        cut(ring, **settings)
+    for settings, says in (
+        ({"span_m": 140.0}, "a square of 140 m covered by 99%, found 1 squares"),
+        ({"span_m": 118.0, "stride_m": 1.0}, "the best covered by"),
+        ({"span_m": 0}, "span_m"), ({"span_m": math.nan}, "span_m"), ({"stride_m": -1.0}, "stride_m"),
+        ({"stride_m": 0.001, "size_px": 100_000}, "wider stride"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=says):
+            cut(ring, **settings)
     assert len(cut(ring, 120.0, least_covered=0.8)) == 1
 
 
