@@ -148,6 +148,16 @@ def test_world_files_in_any_letter_case(tmp_path, suffix, ending):
     assert np.allclose(open_mosaic(tmp_path).corners_m, mosaic.corners_m)
 
 
+def test_world_files_in_degrees_and_damaged_ones(tmp_path):
+    g.save(tmp_path / "a.png", g.texture(100, 120))
+    (tmp_path / "a.pgw").write_text("6e-6\n0\n0\n-4.5e-6\n7.4\n46.2")
+    assert away(open_mosaic(tmp_path)) < 60
+    for broken in ("6e-6 0 0 -4.5e-6 7.4", "1\n0\n0\n0\n5\n6"):
+        (tmp_path / "a.pgw").write_text(broken)
+        with pytest.raises(InputError, match=r"1 of 1 tiles without: a\.png"):
+            open_mosaic(tmp_path, epsg=4326)
+
+
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")  # of rasterio, while the test writes
 def test_ground_control_points_are_told(tmp_path):
     corners = ((0, 0), (0, 9), (9, 0))
@@ -375,10 +385,7 @@ def test_truth_swapped(tmp_path, made):
     """Told before the run; and so are positions of another place, and tiles that lie elsewhere by their names."""
     g.save(tmp_path / "ground" / "p.jpg", g.ring(64, 128))
     table = tmp_path / "t.csv"
-    exchanged, elsewhere = (
-        "come near when latitude and longitude are exchanged",
-        "positions near the tiles, found .* km",
-    )
+    exchanged, elsewhere = "latitude and longitude are exchanged", "positions near the tiles, found .* km"
     for row, says in (("7.4,46.2", exchanged), ("48.1,11.6", elsewhere)):
         table.write_text(f"file,latitude,longitude\np.jpg,{row}\n")
         with pytest.raises(InputError, match=says):
