@@ -58,8 +58,7 @@ def test_pictures_are_made_once_and_each_heading_anew(city, monkeypatch):
     for k in range(PLACES):
         image = read_picture(city.ground, pictures[k])
         assert torch.equal(views[k], north_up(image, pictures[k], headings[k : k + 1], STREET)[0])
-    others = (headings + 1, STREET), (headings, StreetConfig(size_px=(SIZE, SIZE), span_m=40.0))
-    for turns, street in others:
+    for turns, street in ((headings + 1, STREET), (headings, replace(STREET, span_m=40.0))):
         assert street_images(city.ground, "panorama", turns, street, progress=False).source != views.source
     monkeypatch.setattr(module, "street_views", lambda *_, **__: iter(()))  # nothing, if they were made again
     again = street_images(city.ground, "panorama", headings, STREET, progress=False)

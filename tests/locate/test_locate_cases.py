@@ -190,19 +190,18 @@ def test_tiff_16bit(tmp_path, bands):
     assert "uint16 from 0 to 2047" in open_mosaic(tmp_path / "wide").text()
 
 
-@pytest.mark.parametrize("kind", ["uint16", "int16", "float32", "uint8"])
+@pytest.mark.parametrize("kind", ["uint16", "int16", "float32"])
 def test_other_ranges_are_stretched_alike_in_all_tiles(tmp_path, kind):
-    """Reflectances of 0 to 10,000 with a few dead pixels: neighbours match, contrast stays, and 8 bits are left alone."""
-    top, dead = (200, 255) if kind == "uint8" else (3000, 32_000)
-    for k, bright in enumerate((0.3, 1)):
-        values = (g.texture(100, 100, k) / 255 * bright * top).astype(kind)
-        values[5, 5] = dead
+    """Reflectances of 0 to 10,000 with a few dead pixels: neighbours match and contrast stays."""
+    for k, bright in enumerate((900, 3000)):
+        values = (g.texture(100, 100, k) / 255 * bright).astype(kind)
+        values[5, 5] = 32_000
         g.geotiff(tmp_path / f"{k}.tif", values, at=(g.EAST + 100 * k, g.NORTH))
     mosaic = open_mosaic(tmp_path)
-    candidates = g.images_of(cut(mosaic, 100.0, 50.0, 50)).float()
-    west, east = float(candidates[0].mean()), float(candidates[-1].mean())
-    assert len(mosaic.notes) == (kind != "uint8")
-    assert west == pytest.approx(0.3 * 100, abs=8) if kind == "uint8" else (west < 0.5 * east and east > 90)
+    means = g.images_of(cut(mosaic, 100.0, 50.0, 50)).float().mean((1, 2, 3))
+    assert len(mosaic.notes) == 1
+    assert means[0] < 0.5 * means[-1]
+    assert means[-1] > 90
 
 
 RGBA = ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha

@@ -109,7 +109,7 @@ def test_views_of_a_folder_stand_in_its_order_each_at_its_headings(tmp_path, mon
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"size_px": (32, 64)}, "square"),
+        ({"size_px": (9, 8)}, "square"),
         ({"camera_height_m": 0.0}, "camera"),
         ({"crop_offset_px": 40}, "40 px above the horizon"),
     ],
