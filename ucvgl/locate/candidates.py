@@ -20,7 +20,7 @@ SPAN_M = 50.0  # edge of a candidate: what the embedded world's encoders learnt 
 SIZE_PX = 64  # of a candidate, as WorldConfig.tile_px; the laptop's encoders then read 48
 LEAST_COVERED = 0.99  # of a candidate's area
 GRID_MAX = 5_000_000  # candidates, before those that nothing covers are left out
-CUT = "warped"  # how pixels are cut; another word wherever that changes, so that kept candidates are not taken for new ones
+CUT = "warped"  # how pixels are cut; to be changed with that, so that kept candidates are not taken for new ones
 COVER_STEPS = 24  # the covered share is counted on 24 x 24 points of a candidate, about
 
 
