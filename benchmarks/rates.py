@@ -85,13 +85,13 @@ def rendering(config: WorldConfig | DriveConfig) -> float:
     """Images a second of rendering, the city's own time not among them; of a place in the world one, of a drive two."""
 
     def run(places: int, _: Path) -> None:
-        few = replace(config, styles=config.styles[:1], places=places)
+        few = replace(config, styles=config.styles[:1], places=places, city_size_m=min(config.city_size_m, 1000.0))
         if isinstance(few, WorldConfig):
             world_pairs(few, "train", progress=False)
         else:
             world_drives(few, progress=False)
 
-    return (32 if isinstance(config, WorldConfig) else 64) / added(8, 40, run)
+    return (128 if isinstance(config, WorldConfig) else 256) / added(8, 136, run)
 
 
 def wanted() -> dict[str, Callable[[], float]]:
@@ -120,7 +120,8 @@ def wanted() -> dict[str, Callable[[], float]]:
 
 def main() -> None:
     """Measures and writes."""
-    cpu = f"CPU {platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__.partition('+')[0]}"
+    threads = torch.get_num_threads()
+    cpu = f"CPU {platform.machine()}, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__.partition('+')[0]}"
     name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu
     lines = []
     for work, measure in wanted().items():
