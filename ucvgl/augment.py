@@ -1,11 +1,11 @@
 """Augmentations, batched on the device that holds the images, with every random number from an explicit generator.
 
-One heading turn or flip moves all views of a place together. Turning a tile by a quarter counter-clockwise brings what was east
+A heading turn or flip moves all views of a place together. Turning a tile by a quarter counter-clockwise brings east
 to the top, so its panorama is rolled left by a quarter of its width. Appearance (colour, grey, blur, dropout) is drawn for each.
 
 Defaults: UCVGL (section 3, official code) and Sample4Geo (section 4, official code). Differs: colour is jittered in the fixed
 order brightness, contrast, saturation, hue, and clipped once; hue turns in the YIQ plane; Sample4Geo's JPEG compression
-(quality 90-100, p 0.5) is left out, it cannot be batched.
+(quality 90-100, p 0.5) is left out, since it cannot be batched.
 """
 
 import math

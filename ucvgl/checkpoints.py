@@ -1,6 +1,6 @@
-"""Tensors under flat names, and a JSON header, in one safetensors file: of encoders, and of trainings that go on.
+"""Tensors under flat names, and a JSON header, in one safetensors file: for encoders, and for trainings to resume.
 
-A file is written under another name and renamed when whole, so that a kill at any moment leaves the last good one.
+A file is written under another name and renamed when complete, so that a kill at any moment leaves the last good one.
 Nothing is pickled.
 """
 

@@ -24,14 +24,14 @@ Known = partial(Option, rich_help_panel="Known positions")
 
 Profile = Annotated[str, Option(help="tiny (tests), laptop (readers) or paper (results).")]
 Data = Annotated[str, Option(help="'world', the embedded city, or the root folder of a data set.")]
-Seed = Annotated[int, Option(help="Seed of everything random in it.")]
-Panorama = Annotated[str, Option(help="A panorama of yours for the notebooks that take one.")]
+Seed = Annotated[int, Option(help="Seed of everything random in a run.")]
+Panorama = Annotated[str, Option(help="Your own panorama, for the notebooks that take one.")]
 Other = Annotated[str, Option(help="A second data set, for notebook 05's table on generalisation.")]
 Drone = Annotated[str, Option(help="University-1652, for notebook 05's table on drones.")]
-Json = Annotated[bool, Option("--json", help="The result for machines, on stdout.")]
+Json = Annotated[bool, Option("--json", help="Print the result as JSON, on stdout.")]
 Scheme, Order = Literal["xyz", "tms", "zyx"], Literal["time", "name"]  # of tiles' names, of a drive's pictures
-Backbone = Annotated[str, Option(help="Of the paper profile: a timm name; with ':frozen' only the head is trained.")]
-Rows = Annotated[str, Option(help="all; headline: fewer, the paper profile's default; or smoke: a few steps.")]
+Backbone = Annotated[str, Option(help="For the paper profile: a timm name; with ':frozen' only the head is trained.")]
+Rows = Annotated[str, Option(help="all, headline (fewer; the paper profile's default) or smoke (a few steps).")]
 
 
 def _skip_unreadable(skip: bool) -> None:
@@ -40,18 +40,18 @@ def _skip_unreadable(skip: bool) -> None:
         os.environ["UCVGL_SKIP_UNREADABLE"] = "1"
 
 
-_SKIP = "Leave out images that are absent or damaged; counted in notes."
+_SKIP = "Leave out images that are missing or damaged; notes count them."
 Skip = Annotated[bool, Option("--skip-unreadable", help=_SKIP, callback=_skip_unreadable)]
 
 
 @app.command(rich_help_panel=PAPERS)
 def notebook(
-    name: Annotated[str, Argument(help="The notebook's name without suffix, as 01_projection.")],
+    name: Annotated[str, Argument(help="The notebook's name without suffix, such as 01_projection.")],
     out: Annotated[Path, Option(help="The folder to write; it is replaced when the run is complete.")],
     profile: Profile = "laptop", data: Data = "world", seed: Seed = 0,
     panorama: Panorama = "", other: Other = "", drone: Drone = "", backbone: Backbone = "", skip_unreadable: Skip = False,
 ) -> None:  # fmt: skip
-    """Execute one notebook: its executed copy, artefacts and results.json go to a folder."""
+    """Execute one notebook; its executed copy, artefacts and results.json go to a folder."""
     from ucvgl.lab.runner import NotebookError, run_notebook
     from ucvgl.lab.settings import RunRequest
 
@@ -64,10 +64,10 @@ def notebook(
 
 @app.command(rich_help_panel=PAPERS)
 def publish(
-    runs: Annotated[list[Path], Argument(help="Finished runs of one notebook: their folders, one a seed.")],
-    out: Annotated[Path, Option(help="The folder to write, as figures/laptop/01_projection.")],
+    runs: Annotated[list[Path], Argument(help="Folders of finished runs of one notebook, one per seed.")],
+    out: Annotated[Path, Option(help="The folder to write, such as figures/laptop/01_projection.")],
 ) -> None:
-    """Merge the runs of one notebook, a folder a seed, into one folder of tables and figures."""
+    """Merge the runs of one notebook, one folder per seed, into one folder of tables and figures."""
     from ucvgl.lab.results import publish as run
 
     run(runs, out)
@@ -79,11 +79,11 @@ def reproduce(
     seed: Annotated[str, Option(help="One seed, or several separated by commas.")] = "0",
     rows: Rows = "", panorama: Panorama = "", other: Other = "", drone: Drone = "", backbone: Backbone = "",
     cores: Annotated[str, Option(help="How many CPU cores to use, or 'all'.")] = "all",
-    stage_jobs: Annotated[bool | None, Option(help="A job for each stage; else the notebooks train.")] = None,
-    dry_run: Annotated[bool, Option("--dry-run", help="Print rows, what is cached, and what the rest costs.")] = False,
+    stage_jobs: Annotated[bool | None, Option(help="Make each stage a job; else the notebooks train.")] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the rows, what is cached, and the cost of the rest.")] = False,
     skip_unreadable: Skip = False,
 ) -> None:  # fmt: skip
-    """Regenerate every table and figure that is not up to date. What follows `--` is handed to Snakemake."""
+    """Regenerate every table and figure that is not up to date. What follows `--` is passed to Snakemake."""
     gc.disable()  # torch loads a fifth quicker without
     from ucvgl.lab.reproduce import reproduce as run
     from ucvgl.lab.settings import RunRequest, seeds_of
@@ -98,31 +98,31 @@ def reproduce(
 def locate(
     ground: Annotated[Path, Option(help="Folder of street panoramas or photos; no positions are needed.")],
     tiles: Annotated[Path, Option(help="Folder of satellite tiles: z/x/y names, GeoTIFF, or with a table.")],
-    out: Annotated[Path, Option(help="Folder to write: absent, empty, or of an earlier run.")],
+    out: Annotated[Path, Option(help="Folder to write: new, empty, or from an earlier run.")],
     ground_table: Annotated[Path | None, Imagery(help="CSV: file, and heading_deg, fov_deg or both.")] = None,
     tiles_table: Annotated[Path | None, Imagery(help="CSV: file, latitude, longitude, span_m or metres_per_pixel.")] = None,
-    kind: Annotated[Literal["panorama", "photo"] | None, Imagery(help="If the pictures' shape does not tell.")] = None,
-    fov: Annotated[float | None, Imagery(help="Degrees across photos that do not say theirs.")] = None,
-    heading: Annotated[float | None, Imagery(help="Degrees that the centre shows; 0: north. Else searched.")] = None,
+    kind: Annotated[Literal["panorama", "photo"] | None, Imagery(help="Kind of pictures, if their shape does not tell.")] = None,
+    fov: Annotated[float | None, Imagery(help="Field of view, degrees, of photos that do not state one.")] = None,
+    heading: Annotated[float | None, Imagery(help="Azimuth of the image centre, degrees; 0: north. Else searched.")] = None,
     camera_height: Annotated[float, Imagery(help="Metres above the ground.")] = 2.5,
     crop_offset: Annotated[int, Imagery(help="Pixels from a cropped panorama's middle down to its horizon.")] = 0,
-    scheme: Annotated[Scheme | None, Imagery(help="tms: rows from the south; zyx: ArcGIS; else what fits.")] = None,
-    zoom: Annotated[int | None, Imagery(help="The level to use, where there are several.")] = None,
-    epsg: Annotated[int | None, Imagery(help="Coordinate system of tiles that do not say theirs.")] = None,
+    scheme: Annotated[Scheme | None, Imagery(help="tms: rows from the south; zyx: ArcGIS. Default: what fits.")] = None,
+    zoom: Annotated[int | None, Imagery(help="The level to use, if there are several.")] = None,
+    epsg: Annotated[int | None, Imagery(help="Coordinate system of tiles that do not state one.")] = None,
     span: Annotated[float, Search(help="Edge of a candidate in metres.")] = 50.0,
-    stride: Annotated[float | None, Search(help="Metres between candidates; else a quarter of the span.")] = None,
-    checkpoint: Annotated[str, Search(help="world (committed), or a .safetensors file.")] = "world",
-    ground_input: Annotated[Literal["top view", "panorama"], Search(help="What its encoder reads.")] = "top view",
-    epochs: Annotated[int, Search(help="Of training on this imagery, without labels; 0: none.")] = 10,
+    stride: Annotated[float | None, Search(help="Metres between candidates. Default: a quarter of the span.")] = None,
+    checkpoint: Annotated[str, Search(help="Encoders: world (committed), or a .safetensors file.")] = "world",
+    ground_input: Annotated[Literal["top view", "panorama"], Search(help="What the ground encoder reads.")] = "top view",
+    epochs: Annotated[int, Search(help="Epochs of training on this imagery, without labels; 0: none.")] = 10,
     turns: Annotated[int, Search(help="Headings tried for a picture without one; a multiple of 4.")] = 24,
-    truth: Annotated[Path | None, Known(help="CSV of known positions: file, latitude, longitude; evaluates.")] = None,
+    truth: Annotated[Path | None, Known(help="CSV of known positions: file, latitude, longitude; to compare with.")] = None,
     seed: Annotated[int, Search(help="Seed of everything random.")] = 0,
-    drive: Annotated[Order | None, Search(help="Place a drive's pictures together, by EXIF's time or name.")] = None,
-    speed: Annotated[float, Search(help="Of a drive by time: at most, in metres a second.")] = 15.0,
-    step: Annotated[float, Search(help="Of a drive by name: at most, in metres from picture to picture.")] = 50.0,
+    drive: Annotated[Order | None, Search(help="Place a drive's pictures together, in order of EXIF time or name.")] = None,
+    speed: Annotated[float, Search(help="Highest speed of a drive by time, metres per second.")] = 15.0,
+    step: Annotated[float, Search(help="Largest step of a drive by name, metres between two pictures.")] = 50.0,
     dry_run: Annotated[bool, Option("--dry-run", help="Say what the folders hold, and stop.")] = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Place street pictures on a map by satellite tiles of the area. Exit status: 0 written, 2 not usable, 130 stopped."""
+    """Place street pictures on a map with satellite tiles of the area. Exit status: 0 written, 2 not usable, 130 stopped."""
     from ucvgl.locate import run
     from ucvgl.locate.inputs import Request, read_inputs
     from ucvgl.locate.located import claim_folder
@@ -153,11 +153,11 @@ def locate(
 
 @app.command(rich_help_panel=PAPERS)
 def train(
-    rows: Annotated[list[str], Argument(help="As 04/ablation/no_mutual; 04/ablation for a table, 05 for a notebook.")],
+    rows: Annotated[list[str], Argument(help="Such as 04/ablation/no_mutual; 04/ablation for a table, 05 for a notebook.")],
     profile: Profile = "laptop", data: Data = "world", seed: Seed = 0,
     other: Other = "", drone: Drone = "", backbone: Backbone = "", skip_unreadable: Skip = False,
 ) -> None:  # fmt: skip
-    """Train rows of the tables, into the run cache. Several processes train each together with
+    """Train rows of the tables into the run cache. To train each row in several processes, use
     `accelerate launch --multi_gpu --num_processes N -m ucvgl.cli train ROW`; `reproduce --dry-run` lists the rows."""
     from ucvgl.lab.settings import RunRequest
     from ucvgl.lab.train import train as run
@@ -171,12 +171,12 @@ def evaluate(
     weights: Annotated[Path | None, Option(help="The .safetensors of a training or of `weights convert`.")] = None,
     backbone: Annotated[str, Option(help="Or a timm name, with its published weights.")] = "",
     image_px: Annotated[tuple[int, int] | None, Option(help="Height and width for --backbone, if not its own.")] = None,
-    layout: Annotated[str, Option(help="As of `data check`; recognised if not said.")] = "auto",
-    part: Annotated[list[str] | None, Option(help="As val, or 'test drone2satellite'; repeat it. Else all.")] = None,
-    ranks: Annotated[Path | None, Option(help="A CSV to write: the rank of each query's best right image.")] = None,
+    layout: Annotated[str, Option(help="As for `data check`; recognised by default.")] = "auto",
+    part: Annotated[list[str] | None, Option(help="Such as val or 'test drone2satellite'; repeatable. Default: all.")] = None,
+    ranks: Annotated[Path | None, Option(help="A CSV to write: the rank of each query's best positive.")] = None,
     as_json: Json = False, skip_unreadable: Skip = False,
 ) -> None:  # fmt: skip
-    """Measure an encoder on a data set by its published protocol: recall, hit rate or AP. Nothing is trained."""
+    """Evaluate an encoder on a data set by its published protocol: recall, hit rate or AP. Nothing is trained."""
     from ucvgl.lab import evaluate as lab
 
     tests = lab.open_tests(data, layout, part or ())  # what it lacks is said before weights are fetched
@@ -195,7 +195,7 @@ def check(
     root: Annotated[Path, Argument(help="The data set's folder.")],
     quick: Annotated[bool, Option("--quick", help="Decode a sample of the images instead of all.")] = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Say whether a data set is complete and what to mend. Exit status: 0 complete, 1 findings, 2 not usable."""
+    """Say whether a data set is complete and what to fix. Exit status: 0 complete, 1 findings, 2 not usable."""
     from ucvgl.data.check import check as check_dataset
 
     report = check_dataset(name, root, quick=quick, progress=not as_json)
@@ -233,9 +233,9 @@ def city(
     style: Annotated[str, Option(help="garden, canal, old_town or downtown.")] = "downtown",
     places: Annotated[int, Option(help="How many pictures.")] = 300,
     seed: Annotated[int, Option(help="Seed of the city and of everything drawn.")] = 0,
-    photo_fov: Annotated[float | None, Option(help="Photos of so many degrees across instead of panoramas.")] = None,
+    photo_fov: Annotated[float | None, Option(help="Photos of this many degrees across instead of panoramas.")] = None,
 ) -> None:
-    """Write a synthetic city as unlabelled pictures and positioned tiles, for `ucvgl locate`; beside them the truth."""
+    """Write a synthetic city as unlabelled pictures and positioned tiles, for `ucvgl locate`, with the truth beside them."""
     from ucvgl.world.export import OWN_CITY, export_own_city
 
     panorama_px = 128 if photo_fov is None else 512
@@ -252,7 +252,7 @@ app.add_typer(weights_app, name="weights", rich_help_panel=YOURS)
 
 @weights_app.command()
 def convert(
-    checkpoint: Annotated[Path, Argument(help="As the authors of Sample4Geo published it, a .pth file.")],
+    checkpoint: Annotated[Path, Argument(help="A .pth file, as the authors of Sample4Geo published it.")],
     target: Annotated[Path, Argument(help="The .safetensors file to write.")],
     ground_px: Annotated[tuple[int, int], Option(help="Height and width of the ground images.")] = (140, 768),
     satellite_px: Annotated[tuple[int, int], Option(help="Height and width of the tiles.")] = (384, 384),

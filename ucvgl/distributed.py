@@ -1,7 +1,7 @@
 """Distributed training: what the loop and the embedding of large sets need of torch.distributed.
 
-`torchrun --nproc-per-node 2 ...` or `accelerate launch ...` starts the processes; without either there is one, and
-everything here leaves its arguments alone. It works the same over NCCL (GPUs) and gloo (CPUs).
+`torchrun --nproc-per-node 2 ...` or `accelerate launch ...` starts the processes; without either there is one process, and
+everything here returns its arguments unchanged. It works the same over NCCL (GPUs) and gloo (CPUs).
 """
 
 from collections.abc import Iterable

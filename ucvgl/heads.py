@@ -1,5 +1,5 @@
-"""What VG-SSL's methods train beside an encoder: projector, predictor, momentum encoder, MoCo's queue; and the `Learner` that puts
-them together, each of the six losses of a pair of views by its method's rules (VG-SSL, WACV 2025, section 3.2).
+"""What VG-SSL's methods train beside an encoder: projector, predictor, momentum encoder, MoCo's queue; and the `Learner` that
+combines them by each method's rules into the six losses of a pair of views (VG-SSL, WACV 2025, section 3.2).
 
 None of it is kept: a place is recognised by the encoder's own descriptor. Hidden layers are Linear - batch norm - ReLU, the
 last layer a Linear alone, as in BYOL, Barlow Twins and VICReg; SimCLR and SimSiam have one more batch norm, MoCo v2 none.

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by inner product, in blocks: the product of two sets is walked and never held whole.
+"""Exact nearest neighbours by inner product, in blocks: the product of two sets is computed in parts, never held whole.
 
 UCVGL, section 3.4, matches two views both ways; its code holds two dense N x N matrices. Among equal similarities (the same
 bits) the lower index comes first. Sets and result lie on one device. Half precision is multiplied in float32.

@@ -1,8 +1,8 @@
 """The losses of self-supervised learning between two views of one place, the triplet loss, and a measure of collapse.
 
-VG-SSL (Xiao, Zhu, Loianno; WACV 2025) trains with them on pairs that positions give; each is its own paper's. Row i of every
+VG-SSL (Xiao, Zhu, Loianno; WACV 2025) trains with them on pairs given by positions; each is as in its own paper. Row i of every
 tensor belongs to item i; losses that compare directions normalise, and detach what must get no gradient; all is computed in
-float32 at least. Differs: negatives that lie too near to be any can be left out of NT-Xent and MoCo.
+float32 at least. Differs: places too near to be negatives can be left out of NT-Xent and MoCo.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Readers of the published data sets' layouts and of own folders: one door, `open_dataset`, and one container, `Dataset`."""
+"""Readers of the published data sets' layouts and of own folders: one entry point, `open_dataset`, and one container, `Dataset`."""
 
 import os
 from dataclasses import replace

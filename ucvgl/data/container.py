@@ -1,8 +1,8 @@
 """The one container: what is searched for, what is searched, and which images belong together.
 
-`query` holds the images that are looked up (panoramas, drone images, photos), `gallery` those they are looked up in (satellite
-tiles, photos). Nothing assumes 1:1, as the published code of UCVGL and Sample4Geo does. Readers return it with files behind it,
-`prepare` with tensors of one size.
+`query` holds the images that are searched for (panoramas, drone images, photos), `gallery` those that are searched (satellite
+tiles, photos). Nothing assumes 1:1, as the published code of UCVGL and Sample4Geo does. Readers return it backed by files,
+`prepare` backed by tensors of one size.
 """
 
 import hashlib

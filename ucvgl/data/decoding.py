@@ -1,7 +1,7 @@
 """Read, decode, resize, batch: images from files to uint8 tensors, in threads, none ever left out silently.
 
 Pillow decodes (JPEG in draft mode, scaled while decoding) and torch resizes, which is cheaper: benchmarks/results/decoding.md. A
-file that is absent, empty, truncated or no image raises InputError, where `cv2.imread` returns a half-grey image or None.
+file that is missing, empty, truncated or not an image raises InputError, where `cv2.imread` returns a half-grey image or None.
 """
 
 import os

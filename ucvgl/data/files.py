@@ -1,6 +1,6 @@
 """Folders, lists and tables, read so that every fault is named with its file and line. Nothing read here is ever executed.
 
-One guard for every reader: links are followed (without loops), hidden and generated files passed over, endings taken in
+One guard for every reader: links are followed (without loops), hidden and generated files skipped, endings matched in
 any case, names compared in one Unicode form (NFC), empty cells of a table are unknown values.
 """
 

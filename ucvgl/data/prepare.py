@@ -1,6 +1,6 @@
 """From files to arrays: images of a data set read, projected and resized once, and mapped from disk after that.
 
-So data sets larger than memory are read by the page. No label is looked at.
+So data sets larger than memory are read page by page. Labels are not used.
 """
 
 from collections.abc import Iterator

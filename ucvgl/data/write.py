@@ -1,6 +1,6 @@
 """Writers of the published layouts: a data set in memory into files that the readers here and the official code bases read.
 
-Beside the layout stands `ucvgl-export.json` with the counts and image sizes, so that `ucvgl data check` compares an export with
+Beside the layout lies `ucvgl-export.json` with the counts and image sizes, so that `ucvgl data check` compares an export with
 itself and not with the published counts. A folder appears when it is complete. JPEG loses a little, PNG nothing.
 """
 

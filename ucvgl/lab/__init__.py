@@ -1,1 +1,1 @@
-"""What the notebooks stand on: profiles, rows, the run cache, results with their provenance, published tables, the score, plots."""
+"""What the notebooks build on: profiles, rows, the run cache, results with their provenance, published tables, the score, plots."""

@@ -1,8 +1,8 @@
-"""The run cache: a stage, which is a computation with settings on a data set, is run once and loaded ever after.
+"""The run cache: a stage, which is a computation with settings on a data set, is run once and loaded after that.
 
 Its folder runs/<stage>-<hash of settings and data> holds config.json, result.json, and whatever the stage wrote:
-training.safetensors, metrics.jsonl. It is worked on under another name, `.<stage>-<hash>.partial`, which outlives a
-killed run so that training in it resumes, and gets its own name when the stage is done.
+training.safetensors, metrics.jsonl. Until the stage is done it has another name, `.<stage>-<hash>.partial`, and outlives
+a killed run so that training in it resumes.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What a user's choices change in a profile: another backbone, photos in the place of panoramas, ROWS=smoke."""
+"""What a user's choices change in a profile: another backbone, photos instead of panoramas, ROWS=smoke."""
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress

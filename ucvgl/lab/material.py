@@ -1,7 +1,7 @@
 """The images that rows train on and are measured by: the embedded world's, or those of a data set's folder.
 
-Labels come along; a stage that claims to do without is given `Parts.unlabelled`. InputError everywhere: a layout that is not
-recognised, a part that is absent.
+Labels are included; a stage that works without them gets `Parts.unlabelled`. All raise InputError if a layout is not
+recognised or a part is absent.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What the notebooks draw with: one look, sheets of pictures, maps of numbers, bars. A figure of its own is drawn in its cell."""
+"""What the notebooks draw with: one style, sheets of pictures, maps of numbers, bars. A figure used once is drawn in its cell."""
 
 import itertools
 import math

@@ -1,6 +1,6 @@
 """The profiles tiny, laptop and paper: which images, which encoders, for how long, for each of the papers.
 
-A seed is of the training; the embedded world stays the same for every seed, as a data set of photographs would.
+A seed affects only the training; the embedded world stays the same for every seed, as a data set of photographs would.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""`make reproduce`: the plan handed to Snakemake, and what is said at its end."""
+"""`make reproduce`: the plan passed to Snakemake, and the message at its end."""
 
 import os
 import re

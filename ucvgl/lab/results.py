@@ -1,4 +1,4 @@
-"""What a notebook leaves behind: figures, tables, headline numbers, each with the recipe that made it beside it.
+"""Results and their provenance: figures, tables, headline numbers, each with the recipe that made it beside it.
 
 A notebook calls `start`, saves through the `Run` it gets, and closes with `run.finish(...)`, which writes results.json, the
 edge of the Snakefile's graph. `publish` merges the seeds into `figures/`. A killed run leaves nothing half-written.

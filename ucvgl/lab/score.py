@@ -1,4 +1,4 @@
-"""The reproduction score: which orderings of a published table's rows ours keeps, and which it contradicts. Of no paper; ours.
+"""The reproduction score: which orderings of a published table's rows are kept here, and which contradicted. Ours, from no paper.
 
 On the embedded world no number can equal a published one, but the conclusions can: which of two settings is better. Two rows
 are compared only where the paper tells them apart by more than RESOLVED points and we by more than twice the pooled standard

@@ -1,4 +1,4 @@
-"""What everything is asked with, checked where it comes in; and the folders that are named after it."""
+"""Validated settings of everything that is run; and the folders that are named after them."""
 
 import hashlib
 import os

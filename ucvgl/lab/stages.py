@@ -1,7 +1,7 @@
 """The methods' trainings in the run cache: each is found there, resumed there, or run.
 
-A name stands for the same step in its method's file, which computes it and says what its numbers are; here is what it depends
-on: the key of its folder. `data` is unlabelled, `truth` for measures that choose nothing; all give the stage's folder and numbers.
+A function has the name of its step in the method's file, which computes it and explains its numbers; here is what it depends
+on: the key of its folder. `data` is unlabelled, `truth` only for measures that choose nothing; all return the folder and numbers.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The rows of the tables: of each its key, the published one where there is one, its name, and what it changes of its method."""
+"""The rows of the tables: for each its key (the published one, if any), its name, and what it changes in its method."""
 
 from collections.abc import Iterator
 from dataclasses import replace

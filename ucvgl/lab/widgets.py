@@ -1,4 +1,4 @@
-"""Controls for the notebooks: leaf through rows, turn a knob, see what it does."""
+"""Controls for the notebooks: browse rows, move a slider, see what it does."""
 
 import html
 from base64 import b64encode

@@ -1,6 +1,6 @@
-"""Encoders for somebody's own imagery: begun with given ones, and trained on it without a label.
+"""Encoders for a user's own imagery: given encoders, trained further on it without labels.
 
-UCVGL's step 5 with no truth anywhere; where fewer pictures and candidates choose each other after it, nothing changes.
+UCVGL's step 5 without any truth; if fewer pictures and candidates choose each other after it, the given encoders stay.
 """
 
 import hashlib

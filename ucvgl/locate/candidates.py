@@ -1,4 +1,4 @@
-"""Satellite tiles -> overlapping candidate tiles, square, north up: what a city is searched in.
+"""Satellite tiles -> overlapping candidate tiles, square, north up: the gallery of a city.
 
 A candidate is a square in local metres, a transverse Mercator about the mosaic's middle, into which GDAL warps the files.
 """

@@ -2,8 +2,8 @@
 
 Ours; UCVGL has only the yes or no of its pseudo-labels (mutual matching and a margin, section 3.4). The evidence is
 what those look at, and where the best candidates lie. A logistic regression of it is fitted in the embedded world, to
-pictures inside and outside of the tiles (scripts/make_weights.py), and carried to a place where no truth is known. Of a
-gallery many times larger, which offers more that is similar, it knows nothing: `recalibrated` mends that.
+pictures inside and outside of the tiles (scripts/make_weights.py), and carried to a place where no truth is known. It does
+not account for a gallery many times larger, with more similar candidates: `recalibrated` corrects that.
 """
 
 import json

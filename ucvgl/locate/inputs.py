@@ -1,4 +1,4 @@
-"""What `ucvgl locate` is asked for, and what the folders hold: read and checked, before anything is trained or written."""
+"""The request to `ucvgl locate` and the contents of its folders, checked before anything is trained or written."""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Street pictures of a city, places unknown: which of them can be used, which cannot and why, what is known of their view.
 
-A panorama is told by a statement, by its tags (GPano's XMP, which also says what part of the sphere a cropped one shows), or
-by its two edges, which meet; a photo by its tags, and needs a horizontal field of view. Shape alone is believed only where
-nothing else is known, and that is said. Where a picture was taken is never read: it is what is to be found.
+A panorama is known by a statement, by its tags (GPano's XMP, which also says what part of the sphere a cropped one shows), or
+by its two edges, which meet; a photo by its tags, and needs a horizontal field of view. Shape alone decides only where
+nothing else is known, with a note. Where a picture was taken is never read, since that is to be found.
 """
 
 import math

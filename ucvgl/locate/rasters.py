@@ -1,6 +1,6 @@
 """One file of satellite imagery, by rasterio: where its pixels lie, and its pixels as 8-bit colours in local metres.
 
-What a number in a file means is asked of the file: band order, palette, alpha, no-data, more than eight bits. Where a pixel is
+The file itself says what its numbers mean: band order, palette, alpha, no-data, more than eight bits. Where a pixel is
 transparent, no-data or not finite, there is no ground.
 """
 

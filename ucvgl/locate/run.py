@@ -1,6 +1,6 @@
 """`ucvgl locate`: two folders of imagery in, pictures on a map out, and a report, whose text is report.md.j2.
 
-Known positions, where some are given, enter after everything is placed.
+Known positions, if given, are used only after everything is placed.
 """
 
 import html

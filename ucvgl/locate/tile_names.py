@@ -1,8 +1,8 @@
 """Tile names of Web Mercator pyramids: z/x/y from the north (xyz), from the south (tms), or z/y/x of ArcGIS (zyx).
 
-The three cannot be told apart by a name. What tells them is what fits: a manifest beside the tiles, ArcGIS's own names in
-hexadecimal digits, or the pictures themselves, whose edges meet in one reading alone. Where nothing does, xyz is taken and
-said.
+A name alone does not tell which of the three it is. What does: a manifest beside the tiles, ArcGIS's own names in
+hexadecimal digits, or the pictures themselves, whose edges meet in only one reading. If nothing does, xyz is taken, with
+a note.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Satellite tiles and where each lies: a mosaic, of which `candidates.cut` makes what a city is searched in.
+"""Satellite tiles and where each lies: a mosaic, which `candidates.cut` cuts into candidates.
 
 Positions come from one of three places: what a file says itself (GeoTIFF, or a world file beside it, in any coordinate
 system), the names of a Web Mercator pyramid, or a CSV.

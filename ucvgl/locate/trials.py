@@ -1,7 +1,7 @@
 """Cities whose truth is known, searched as their owner would: for notebook 07, and for the committed calibrations.
 
 Cities of the embedded world are exported as two folders, or somebody's own folder with ground/ and tiles/ is taken; the
-truth is opened after the search alone.
+truth is read only after the search.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""Street pictures as encoders are given them: top views or panoramas, north up, at one heading or at many.
+"""Street pictures as the encoders receive them: top views or panoramas, north up, at one heading or at many.
 
 What a picture does not say of itself is assumed (a camera height) or searched for (a heading); `pictures.check_ground`
 gathers what it says.

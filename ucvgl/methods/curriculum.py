@@ -1,7 +1,7 @@
 """UCVGL's step 5, the semi-supervised curriculum: pairs mined anew before each epoch train the two encoders (section 3.4).
 
-An epoch: embed everything, keep the pairs that `pseudo_labels.select` believes, train on them with the soft InfoNCE. Given labels,
-where there are some, stand in the place of mined ones. Differs: see `ucvgl`.
+An epoch: embed everything, keep the pairs that `pseudo_labels.select` accepts, train on them with the soft InfoNCE. Given labels,
+if any, replace the mined ones. Differs: see `ucvgl`.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Across the papers: VG-SSL's six losses in the place of UCVGL's InfoNCE as intra-view pretraining (its step 3).
+"""Across the papers: VG-SSL's six losses instead of UCVGL's InfoNCE as intra-view pretraining (its step 3).
 
 Neither paper has this. The heads are dropped before step 4. Without positions, no image is left out as a negative.
 """

@@ -1,7 +1,7 @@
-"""Notebook 01: a city to look at, and how far the flat-ground projection is from what the world knows to be true.
+"""Notebook 01: an example city, and the error of the flat-ground projection by the world's ground truth.
 
-The projection of UCVGL's first step (section 3.2) believes that the camera is level, heads north and stands at a known
-height above flat ground. The embedded world knows how far each pixel is, so the error of that belief is measured.
+The projection of UCVGL's first step (section 3.2) assumes that the camera is level, heads north and stands at a known
+height above flat ground. The embedded world knows how far each pixel is, so the error of this assumption is measured.
 """
 
 import numpy as np

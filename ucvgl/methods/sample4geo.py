@@ -1,8 +1,8 @@
 """Sample4Geo (Deuser, Habel, Oswald; ICCV 2023): supervised matching with hard negatives in every batch.
 
 One encoder for both views, symmetric InfoNCE, and batches of places near each other (GPS sampling) until the first refresh,
-then of places whose tiles are similar to the encoder as it is (dynamic similarity sampling, DSS). A tile that shows a panorama's
-spot off centre (VIGOR's semi-positives) is not sampled as its neighbour, and is no negative of it if it comes along.
+then of places whose tiles are similar to the current encoder (dynamic similarity sampling, DSS). A tile that shows a panorama's
+spot off centre (VIGOR's semi-positives) is not sampled as its neighbour, and is no negative of it if it joins the batch.
 Differs from the published code: the last epoch is kept, not the best on the test set; distances are metres.
 """
 

@@ -1,8 +1,8 @@
 """UCVGL (Li, Qian, Xia; CVPR 2024): from unpaired panoramas and satellite tiles to encoders that match them.
 
 The paper's steps, each a function that writes to a folder and returns its numbers (`lab.stages` keeps them in the run cache):
-train_translation (step 2, after the projection of step 1), intra_view (3), pretrain (4), and in `curriculum` (5). No step is
-given a label unless the method is told to be given some; truth enters as `Parts`, in measures that choose nothing.
+train_translation (step 2, after the projection of step 1), intra_view (3), pretrain (4), and in `curriculum` (5). No step
+gets a label unless the method's settings give it some; truth enters as `Parts`, only for measures that choose nothing.
 
 Ours, off by default: top views for the ground encoder; tiles with synthetic top views; descriptors centred for each view;
 similar tiles in a batch. Differs: the last epoch's weights are kept, officially the best by recall on labelled validation pairs.

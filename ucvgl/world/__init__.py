@@ -1,4 +1,4 @@
-"""The embedded world: a procedural city seen from the street, the air and above, with the truth behind each picture.
+"""The embedded world: a procedural city seen from the street, the air and above, with the ground truth of each picture.
 
 styles      what kind of place is built             city        its raster layers, from a seed
 appearance  season, sun, shadows, traffic           render      rays from an eye through those layers
