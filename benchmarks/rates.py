@@ -121,7 +121,9 @@ def wanted() -> dict[str, Callable[[], float]]:
 def main() -> None:
     """Measures and writes."""
     threads = torch.get_num_threads()
-    cpu = f"CPU {platform.machine()}, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__.partition('+')[0]}"
+    cpu = (
+        f"CPU {platform.machine()}, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__.partition('+')[0]}"
+    )
     name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu
     lines = []
     for work, measure in wanted().items():
