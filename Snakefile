@@ -42,6 +42,10 @@ def marks(keys):
     return [str(graph.marker(key)) for key in keys if key in STAGES]
 
 
+def waiting_for(key):
+    return sum(key in stage.needs for stage in STAGES.values())
+
+
 localrules:
     all,
     publish,
@@ -64,8 +68,8 @@ rule stage:
         str(graph.marker("{key}")),
     params:
         seed=lambda wildcards: STAGES[wildcards.key].seed,
-    # what most others wait for comes first
-    priority: lambda wildcards: sum(wildcards.key in stage.needs for stage in STAGES.values())
+    # what most others wait for comes first, then what takes longest: a long one begun last would leave the other cores idle
+    priority: lambda wildcards: 10_000 * waiting_for(wildcards.key) + int(STAGES[wildcards.key].seconds or 0)
     threads: lambda wildcards: graph.threads(workflow.resource_settings.cores, WIDTH, alone=GPU)
     resources:
         gpu=int(GPU),

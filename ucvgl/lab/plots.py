@@ -19,6 +19,7 @@ PALETTE = ("#1f6f8b", "#e07a3f", "#6b8f3c", "#8a5a9e", "#b8323a", "#555555")
 WIDTH_IN = 11.0
 # The green and the vermilion of Okabe and Ito, which colour-blind readers tell apart; pictures also carry a tick or a cross.
 RIGHT_COLOUR, WRONG_COLOUR, NONE_COLOUR = "#009e73", "#d55e00", "#9a9a9a"
+RIGHT, WRONG, UNLABELLED = 1, 0, -1  # the status of a match on `match_map`
 STRIP_PX = 300  # height of a strip: twice that on the page, for dense screens
 TICK_LINE, CROSS_LINE = ((14, 28), (24, 42), (42, 14)), ((14, 14), (42, 42), (28, 28), (42, 14), (14, 42))
 
@@ -154,3 +155,43 @@ def strip(
         pen.rectangle((0, 0, 56, 56), fill=frame)
         pen.line(mark, fill="white", width=6)
     return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)
+
+
+def retrieval_rows(
+    ground: Sequence[Tensor], top_views: Sequence[Tensor], retrieved: Sequence[Sequence[Tensor]], right: Tensor,
+    captions: Sequence[str],
+) -> Figure:  # fmt: skip
+    """A query a row: panorama (3, H, W) with a caption, its top view, its first k tiles, framed as right (Q, k) or wrong."""
+    columns = {"": ground, "top view": top_views}
+    for rank, is_right in enumerate(right.T.tolist()):
+        columns[str(rank + 1)] = [framed(row[rank], value) for row, value in zip(retrieved, is_right, strict=True)]
+    figure = sheet(columns)
+    for axes, caption in zip(figure.axes[:: len(columns)], captions, strict=True):
+        axes.set_title(caption)
+    return figure
+
+
+def match_map(
+    position: Tensor, matched_position: Tensor, status: Tensor, *, city: Sequence[str] | None = None
+) -> Figure:
+    """Where the labels lie, a map a city: right ones, wrong ones with a line to where they were put, unlabelled ones.
+
+    position: (N, 2) metres east and north of the ground images. matched_position: (N, 2) of the tiles they were given;
+    NaN (no line) where there is none, or in another city. status: (N,) RIGHT, WRONG or UNLABELLED. city: N names.
+    """
+    names = np.array([""] * len(status) if city is None else city)
+    at, to, kind = (value.numpy() for value in (position, matched_position, status))
+    cities = dict.fromkeys(names.tolist())
+    height_in = 6.6 if len(cities) == 1 else WIDTH_IN / len(cities)
+    figure, panels = plt.subplots(1, len(cities), squeeze=False, figsize=(WIDTH_IN, height_in), layout="constrained")
+    for axes, name in zip(panels[0], cities, strict=True):
+        wrong, right, none = (at[(names == name) & (kind == value)] for value in (WRONG, RIGHT, UNLABELLED))
+        ends = np.stack([wrong, to[(names == name) & (kind == WRONG)]])  # (2, wrong ones, 2): from and to
+        axes.plot(*ends.transpose(2, 0, 1), color=WRONG_COLOUR, linewidth=0.9, alpha=0.8)
+        axes.scatter(*none.T, label="no label", s=12, facecolors="white", edgecolors="#555555")
+        axes.scatter(*wrong.T, label="wrong", s=26, marker="x", c=WRONG_COLOUR)
+        axes.scatter(*right.T, label="right", s=22, c=RIGHT_COLOUR, edgecolors="white", linewidths=0.4)
+        title = f"{name}\n{len(right)} right, {len(wrong)} wrong, {len(none)} without a label".strip()
+        axes.set(title=title, xlabel="metres east", ylabel="metres north", aspect="equal")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
