@@ -6,7 +6,7 @@ Nothing is pickled.
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,7 +20,6 @@ TRAINING = "ucvgl_training"  # where a training's header stands in the file's me
 ANEW = "or delete the folder to begin anew."
 
 Tensors = dict[str, Tensor]
-T = TypeVar("T")
 
 
 def write(path: Path, tensors: Tensors, header: dict[str, Any], kind: str = TRAINING) -> None:
@@ -89,11 +88,11 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Tensors) -> None:
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
-def prefixed(prefix: str, values: dict[str, T]) -> dict[str, T]:
+def prefixed(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
     """The values under `prefix`, to put several dictionaries into one."""
     return {prefix + name: value for name, value in values.items()}
 
 
-def without(prefix: str, values: dict[str, T]) -> dict[str, T]:
+def without(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
     """The values that stand under `prefix`, under their own names again."""
     return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
