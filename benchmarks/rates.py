@@ -120,18 +120,14 @@ def wanted() -> dict[str, Callable[[], float]]:
 
 def main() -> None:
     """Measures and writes."""
-    threads = torch.get_num_threads()
-    cpu = (
-        f"CPU {platform.machine()}, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__.partition('+')[0]}"
-    )
+    version = torch.__version__.split("+")[0]
+    cpu = f"CPU {platform.machine()}, {torch.get_num_threads()} thread, torch {version}"
     name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu
-    lines = []
-    for work, measure in wanted().items():
-        lines.append({"work": work, "device": name, "images_per_second": float(f"{measure():.3g}")})
-        print(*lines[-1].values(), sep="  ", flush=True)
-    kept = pd.read_csv(RATES)
-    kept = kept[kept["device"].str.startswith("CPU") == torch.cuda.is_available()]
-    write_text(RATES, pd.concat([kept, pd.DataFrame(lines)]).to_csv(index=False, lineterminator="\n"))
+    lines = [[work, name, float(f"{measure():.3g}")] for work, measure in wanted().items()]
+    kept = pd.read_csv(RATES).loc[lambda rows: rows["device"].str.startswith("CPU") == torch.cuda.is_available()]
+    write_text(
+        RATES, pd.concat([kept, pd.DataFrame(lines, columns=kept.columns)]).to_csv(index=False, lineterminator="\n")
+    )
 
 
 if __name__ == "__main__":
