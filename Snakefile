@@ -42,7 +42,7 @@ def marks(keys):
     return [str(graph.marker(key)) for key in keys if key in STAGES]
 
 
-def waiting_for(key):
+def dependents(key):
     return sum(key in stage.needs for stage in STAGES.values())
 
 
@@ -69,7 +69,7 @@ rule stage:
     params:
         seed=lambda wildcards: STAGES[wildcards.key].seed,
     # what most others wait for comes first, then what takes longest: a long one begun last would leave the other cores idle
-    priority: lambda wildcards: 10_000 * waiting_for(wildcards.key) + int(STAGES[wildcards.key].seconds or 0)
+    priority: lambda wildcards: 10_000 * dependents(wildcards.key) + int(STAGES[wildcards.key].seconds or 0)
     threads: lambda wildcards: graph.threads(workflow.resource_settings.cores, WIDTH, alone=GPU)
     resources:
         gpu=int(GPU),

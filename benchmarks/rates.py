@@ -123,7 +123,10 @@ def main() -> None:
     version = torch.__version__.split("+")[0]
     cpu = f"CPU {platform.machine()}, {torch.get_num_threads()} thread, torch {version}"
     name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu
-    lines = [[work, name, float(f"{measure():.3g}")] for work, measure in wanted().items()]
+    lines = []
+    for work, measure in wanted().items():
+        lines.append([work, name, float(f"{measure():.3g}")])
+        print(*lines[-1], sep="  ", flush=True)
     kept = pd.read_csv(RATES).loc[lambda rows: rows["device"].str.startswith("CPU") == torch.cuda.is_available()]
     write_text(
         RATES, pd.concat([kept, pd.DataFrame(lines, columns=kept.columns)]).to_csv(index=False, lineterminator="\n")

@@ -126,9 +126,8 @@ class Learner(nn.Module):
             self.projector = projector(encoder.dim, width, layers)
             if method in ("byol", "simsiam"):
                 self.predictor = predictor(width, settings.predictor_width)
-                self.predictor.lr_scale = (
-                    settings.predictor_rate
-                )  # of `training.adamw`: a faster one holds off collapse
+                # of `training.adamw`: a faster one holds off collapse
+                self.predictor.lr_scale = settings.predictor_rate
         if method in ("moco", "byol"):
             from timm.utils import ModelEmaV3  # here, since timm takes longer to load than all else
 

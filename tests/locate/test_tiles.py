@@ -236,6 +236,18 @@ def test_one_place_twice(tmp_path):
         open_mosaic(tmp_path)
 
 
+@pytest.mark.parametrize(("apart", "same"), [(0.0, True), (0.03, True), (0.1, False)])
+def test_tiles_nearly_at_one_place(apart, same, tmp_path):
+    """A download that was repeated from another server may lie a few pixels beside the first; a neighbour overlaps."""
+    for name, shift in (("a", 0.0), ("b", apart)):
+        geotiff(tmp_path / f"{name}.tif", np.full((64, 64, 3), 90, np.uint8), at=(500_000 + 64 * shift, 6_000_000))
+    if same:
+        with pytest.raises(InputError, match=r"1 pairs of tiles at one place, such as a\.tif and b\.tif"):
+            open_mosaic(tmp_path)
+    else:
+        assert len(open_mosaic(tmp_path)) == 2
+
+
 def test_mixed_systems(tmp_path):
     write_projected(tmp_path / "a", 32635, skip=(1,))
     write_projected(tmp_path / "a" / "b", 32634, skip=(0, 2, 3))

@@ -75,12 +75,8 @@ def cut(
     spare = high - low - span_m
     count = np.floor(spare / stride_m + 1e-3).clip(0).astype(np.int64) + 1  # (2,) east, north
     if count.prod() > GRID_MAX:
-        raise InputError(
-            "stride_m",
-            expected=f"at most {GRID_MAX:,} candidates",
-            found=f"{count.prod():,}",
-            todo="Give a wider stride.",
-        )
+        expected = f"at most {GRID_MAX:,} candidates"
+        raise InputError("stride_m", expected=expected, found=f"{count.prod():,}", todo="Give a wider stride.")
     first = low + span_m / 2 + (spare - (count - 1) * stride_m) / 2
     covered = _covered(mosaic, first, stride_m, span_m, count)  # (rows from the north, columns)
     row, column = np.nonzero(covered >= least_covered - 1e-9)  # from the north, as files are decoded

@@ -24,9 +24,7 @@ from rasterio.windows import Window
 from ucvgl.errors import InputError
 
 DRIVERS = ["GTiff", "PNG", "JPEG", "WEBP", "BMP", "JP2OpenJPEG"]  # by a file's content; none may point to other files
-OPEN_FILES = (
-    200  # that are kept open, with what GDAL warped of them: more than lie across a city, less than systems allow
-)
+OPEN_FILES = 200  # kept open, with what GDAL warped of them: more than lie across a city, less than systems allow
 LOOK_PX = 2048  # edge up to which every pixel is looked at before anything is cut; of a larger file as many in all
 SAMPLES = 4096  # values that a file contributes to the stretch, about
 EDGE_PX = 32  # samples along a tile's edge

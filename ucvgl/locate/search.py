@@ -203,9 +203,8 @@ def _stored(stage: str, key: _Settings, data_id: str, shape: tuple[int, ...], pa
     """Images of a shape, written part by part to a folder of the run cache, and mapped from there."""
 
     def compute(folder: Path) -> dict[str, int]:
-        with (folder / "images.npy").open(
-            "wb"
-        ) as file:  # not mapped: a full disk then raises, and does not end the process
+        # not mapped: a full disk then raises, and does not end the process
+        with (folder / "images.npy").open("wb") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             file.writelines(pixels.numpy().tobytes() for pixels in parts)
         return {"images": shape[0]}

@@ -16,6 +16,7 @@ import morecantile
 import numpy as np
 from pyproj import CRS, Transformer
 from rasterio.transform import from_bounds, from_origin
+from scipy.spatial import cKDTree
 from tqdm.contrib.concurrent import thread_map
 
 from ucvgl.data.container import FileImages
@@ -27,6 +28,7 @@ from ucvgl.locate.tile_names import Scheme, as_xyz, tell_scheme, tile_numbers
 from ucvgl.positions import Positions, Wgs84, from_metres, haversine, to_metres
 
 SHOWN = 10  # files left out that a report lists
+SAME_PLACE = 0.05  # of an edge: tiles of one size whose centres lie nearer show the same place
 WAYS = (
     "GeoTIFF tags (or a world file .pgw, .jgw, .tfw, .wld beside the picture); names z/x/y or z_x_y of an XYZ or TMS pyramid, "
     "or z/y/x of ArcGIS (--scheme zyx); or --tiles-table, a CSV with file, latitude, longitude and metres_per_pixel or span_m"
@@ -133,16 +135,18 @@ def open_mosaic(
         )  # fmt: skip
     origin = _middle(middle)
     corners_m = to_metres(Positions(degrees.reshape(-1, 2), Wgs84(), str(root)), origin).values.reshape(-1, 4, 2)
-    _, place, count = np.unique(corners_m.round(1), axis=0, return_inverse=True, return_counts=True)
-    if count.max() > 1:
-        pair = [look.name for look, at in zip(placed, place.ravel(), strict=True) if at == count.argmax()][:2]
-        raise InputError(
-            root, expected="every place once",
-            found=f"{len(placed) - len(count):,} pairs of tiles at one place, such as {' and '.join(sorted(pair))}",
-            todo="Remove one of each pair.",
-        )  # fmt: skip
     (ax, ay), (bx, by) = (corners_m[:, [2, 3]] - corners_m[:, [0, 1]]).transpose(1, 2, 0)  # the diagonals
     area = np.abs(ax * by - ay * bx) / 2
+    edge, centre = np.sqrt(area), corners_m.mean(1)  # (N,), (N, 2) metres
+    a, b = cKDTree(centre).query_pairs(SAME_PLACE * edge.max(), output_type="ndarray").T
+    near = np.linalg.norm(centre[a] - centre[b], axis=1) < SAME_PLACE * np.minimum(edge[a], edge[b])
+    same = np.flatnonzero(near & (np.abs(np.log(edge[a] / edge[b])) < 2 * SAME_PLACE))
+    if len(same):
+        pair = sorted(placed[at].name for at in (a[same[0]], b[same[0]]))
+        raise InputError(
+            root, expected="every place once", found=f"{len(same):,} pairs of tiles at one place, such as {' and '.join(pair)}",
+            todo="Remove one of each pair.",
+        )  # fmt: skip
     kinds = sorted({look.kind for look in placed} - {"uint8"})
     stretch = {kind: rasters.stretch_of([look.sample for look in placed if look.kind == kind]) for kind in kinds}
     notes += [f"values of {kind} from {a:.4g} to {b:.4g} are shown as 0 to 255" for kind, (a, b) in stretch.items()]
