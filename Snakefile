@@ -17,10 +17,10 @@ PLAN = graph.read_plan(Path(config["plan"]))
 ASKED = PLAN.asked
 RUNS = graph.paths.runs()
 STAGES = {stage.key: stage for stage in PLAN.stages if PLAN.stage_jobs}
-NOTEBOOKS = {(job.name, job.seed): job for job in PLAN.notebooks}
+NOTEBOOKS = {job.name: job for job in PLAN.notebooks}
 PYTHON = sys.executable
 GPU = graph.has_gpu()
-WIDTH = max(len(STAGES), len(PLAN.notebooks))
+WIDTH = max(len(STAGES), len(NOTEBOOKS) * len(ASKED.seeds))
 OPTIONS = f"--profile {ASKED.profile} --data {shlex.quote(ASKED.data)}"
 GIVEN = {"other": ASKED.other, "drone": ASKED.drone, "backbone": ASKED.backbone}
 MORE = " ".join(f"--{key} {shlex.quote(value)}" for key, value in GIVEN.items() if value)
@@ -34,8 +34,8 @@ if workflow.is_main_process and not workflow.dryrun:  # held until this process 
         raise WorkflowError(f"{RUNS}: another `make reproduce` is at work here. Wait for it, or end it.")
 
 
-def job(wildcards):
-    return NOTEBOOKS[wildcards.notebook, int(wildcards.seed)]
+def results(folder):
+    return str(folder / "results.json")
 
 
 def marks(keys):
@@ -44,6 +44,18 @@ def marks(keys):
 
 def dependents(key):
     return sum(key in stage.needs for stage in STAGES.values())
+
+
+def share_of_cores(wildcards):
+    """CPU threads of a job: all where a GPU lets one run at a time, four on a cluster, which tells no cores.
+
+    Small networks leave a second thread idle for half of the time: two trainings of one thread side by side get more done
+    than two of two threads in turn (benchmarks/results/reproduce.md).
+    """
+    cores = workflow.resource_settings.cores
+    if not cores:
+        return 4
+    return cores if GPU else max(1, cores // max(1, min(WIDTH, cores)))
 
 
 localrules:
@@ -57,8 +69,8 @@ wildcard_constraints:
 
 rule all:
     input:
-        [PLAN.run(*key) for key in NOTEBOOKS],
-        [PLAN.published(name) for name in PLAN.names],
+        [results(ASKED.run_folder(name, seed)) for name in NOTEBOOKS for seed in ASKED.seeds],
+        [results(ASKED.figure_folder(name)) for name in NOTEBOOKS],
 
 
 rule stage:
@@ -70,7 +82,7 @@ rule stage:
         seed=lambda wildcards: STAGES[wildcards.key].seed,
     # what most others wait for comes first, then what takes longest: a long one begun last would leave the other cores idle
     priority: lambda wildcards: 10_000 * dependents(wildcards.key) + int(STAGES[wildcards.key].seconds or 0)
-    threads: lambda wildcards: graph.threads(workflow.resource_settings.cores, WIDTH, alone=GPU)
+    threads: share_of_cores
     resources:
         gpu=int(GPU),
     shell:  # large pages, which glibc asks for where told to, make a step 4 % faster
@@ -79,13 +91,13 @@ rule stage:
 
 rule notebook:
     input:
-        lambda wildcards: marks(job(wildcards).stages),
+        lambda wildcards: marks(PLAN.keys(NOTEBOOKS[wildcards.notebook], int(wildcards.seed))),
     output:
-        str(RUNS / f"notebooks/{ASKED.profile}/{ASKED.data_id}/seed{{seed}}/{{notebook}}/results.json"),
+        results(ASKED.run_folder("{notebook}", "{seed}")),
     params:
-        fingerprint=lambda wildcards: job(wildcards).fingerprint,
+        fingerprint=lambda wildcards: NOTEBOOKS[wildcards.notebook].fingerprint,
         out=lambda wildcards, output: output[0].removesuffix("/results.json"),
-    threads: lambda wildcards: graph.threads(workflow.resource_settings.cores, WIDTH, alone=GPU)
+    threads: share_of_cores
     resources:
         gpu=int(GPU),
     shell:
@@ -95,13 +107,13 @@ rule notebook:
 
 rule publish:
     input:
-        lambda wildcards: [PLAN.run(wildcards.notebook, seed) for seed in ASKED.seeds],
+        lambda wildcards: [results(ASKED.run_folder(wildcards.notebook, seed)) for seed in ASKED.seeds],
     output:
-        str(ASKED.figure_folder("{notebook}") / "results.json"),
+        results(ASKED.figure_folder("{notebook}")),
         # figures/ may come from git: that this checkout has published them is noted in runs/
         touch(str(RUNS / f"notebooks/{ASKED.profile}/{ASKED.data_id}/published/{{notebook}}")),
     params:
-        fingerprint=lambda wildcards: NOTEBOOKS[wildcards.notebook, ASKED.seeds[0]].fingerprint,
+        fingerprint=lambda wildcards: NOTEBOOKS[wildcards.notebook].fingerprint,
         runs=lambda wildcards, input: [path.removesuffix("/results.json") for path in input],
         out=lambda wildcards, output: output[0].removesuffix("/results.json"),
     shell:

@@ -11,7 +11,7 @@ import nbformat
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab.reproduce import reproduce
+from ucvgl.lab.graph import reproduce
 from ucvgl.lab.settings import RunRequest
 from ucvgl.lab.sources import cell_tags, notebooks
 from ucvgl.paths import write_text

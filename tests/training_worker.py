@@ -214,7 +214,7 @@ def together(folder):
         rows = train(Toy(), Pairs(), JOINT, partial, progress=False)
         return {"rows": len(rows), "made": made_once("toys", {}, make).name}
 
-    stage = run_stage("outer", JOINT, "toy", compute, say=lambda line: None)
+    stage = run_stage("outer", JOINT, "toy", compute)
     assert stage.numbers["rows"] == 2
     torch.distributed.destroy_process_group()
 

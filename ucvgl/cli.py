@@ -85,7 +85,7 @@ def reproduce(
 ) -> None:  # fmt: skip
     """Regenerate every table and figure that is not up to date. What follows `--` is passed to Snakemake."""
     gc.disable()  # torch loads a fifth quicker without
-    from ucvgl.lab.reproduce import reproduce as run
+    from ucvgl.lab.graph import reproduce as run
     from ucvgl.lab.settings import RunRequest, seeds_of
 
     asked = RunRequest(profile, data, seeds_of(seed), rows, panorama, other, drone, backbone)

@@ -14,7 +14,6 @@ from toys import TABLE, edit_notebook, write_notebook
 
 from ucvgl.errors import InputError
 from ucvgl.lab import graph, rows
-from ucvgl.lab.reproduce import reproduce as reproduce_here
 from ucvgl.lab.settings import RunRequest, seeds_of
 from ucvgl.paths import ROOT, write_json
 
@@ -68,18 +67,18 @@ def test_wrong_seeds_on_the_command_line(text):
 
 
 def planned(**asked):
-    """A plan's notebook jobs by name and seed."""
-    return {(job.name, job.seed): job for job in graph.plan(RunRequest(**asked)).notebooks}
+    """The fingerprints of a plan's notebooks."""
+    return {job.name: job.fingerprint for job in graph.plan(RunRequest(**asked)).notebooks}
 
 
-def test_an_edit_changes_the_fingerprint_of_its_notebook_and_the_choice_of_rows_that_of_all(studio):
+def test_a_notebook_runs_again_after_an_edit_all_after_another_choice_of_rows(studio):
     first = write_notebook(studio / "notebooks", "01_a")
     write_notebook(studio / "notebooks", "02_b")
     before, few = planned(), planned(rows="headline")
     edit_notebook(first, "A toy", "Another toy")
     after = planned()
-    assert [name for name, seed in before if before[name, seed] != after[name, seed]] == ["01_a"]
-    assert all(before[key].fingerprint != few[key].fingerprint for key in before)
+    assert [name for name in before if before[name] != after[name]] == ["01_a"]
+    assert all(before[name] != few[name] for name in before)
 
 
 def test_files_and_names_go_to_the_notebooks_that_take_them(studio):
@@ -92,8 +91,8 @@ def test_files_and_names_go_to_the_notebooks_that_take_them(studio):
     for content in (b"one", b"two"):
         picture.write_bytes(content)
         jobs.append(planned(profile="paper", panorama=str(picture), backbone="deit_small"))
-    assert jobs[0]["01_a", 0].fingerprint != jobs[1]["01_a", 0].fingerprint
-    assert jobs[0]["02_b", 0] == jobs[1]["02_b", 0] == planned(profile="paper")["02_b", 0]
+    assert jobs[0]["01_a"] != jobs[1]["01_a"]
+    assert jobs[0]["02_b"] == jobs[1]["02_b"] == planned(profile="paper")["02_b"]
 
 
 @pytest.fixture
@@ -112,7 +111,7 @@ def test_reproduce_layout(studio, own, capfd):
     write_notebook(studio / "notebooks", "02_b", layouts=("folders", "cvusa"))
     write_notebook(studio / "notebooks", "03_c", layouts=("vpr",))
     assert graph.plan(RunRequest()).left_out == ()
-    assert reproduce_here(RunRequest("tiny", str(own)), more=["--dry-run"]) == 0
+    assert graph.reproduce(RunRequest("tiny", str(own)), more=["--dry-run"]) == 0
     said = capfd.readouterr()
     assert "not for data of this layout, left out: 03_c" in said.err
     assert re.search(r"notebook +2\n", said.out + said.err)
@@ -121,7 +120,7 @@ def test_reproduce_layout(studio, own, capfd):
 def test_stale_cache(studio, own):
     """A file that is replaced, added or taken away makes its data set's jobs run again, and no others."""
     write_notebook(studio / "notebooks", "01_a")
-    seen, world = [planned(data=str(own))["01_a", 0].fingerprint], planned()
+    seen, world = [planned(data=str(own))["01_a"]], planned()
     for change in (
         lambda: (own / "ground" / "1.jpg").write_bytes(b"of another size"),
         lambda: (own / "ground" / "2.jpg").write_bytes(b"2"),
@@ -130,7 +129,7 @@ def test_stale_cache(studio, own):
         lambda: (own / "satellite" / "gone.jpg").symlink_to(own / "none.jpg"),  # a link to nothing
     ):
         change()
-        seen.append(planned(data=str(own))["01_a", 0].fingerprint)
+        seen.append(planned(data=str(own))["01_a"])
     assert len(set(seen)) == 5  # a link to a folder is followed once
     assert planned() == world
 
@@ -144,18 +143,19 @@ def test_a_notebook_waits_for_the_stages_of_its_rows(studio):
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
     write_notebook(studio / "notebooks", "03_c")
     found = graph.plan(RunRequest("tiny", seeds=(0, 1)))
-    stages = {job.key: job for job in found.stages}
-    (first, second), (alone, _) = ([job for job in found.notebooks if job.name == name] for name in ("02_b", "03_c"))
-    kinds = [key.rpartition("-")[0] for key in first.stages]
-    assert kinds == ["images", "intra-view", "cross-view", "drives", "vg-ssl"]
-    assert alone.stages == ()
-    assert set(first.stages) & set(second.stages) == {first.stages[0], first.stages[3]}  # what is rendered
-    images, intra, cross = (stages[key] for key in first.stages[:3])
+    stages, (first, alone) = {job.key: job for job in found.stages}, found.notebooks
+    assert (first.rows, alone.rows) == (ROWS, ())
+    (row, simclr), other = found.keys(first, 0), found.keys(first, 1)
+    assert not {row, simclr} & {*other}
+    assert [key.rpartition("-")[0] for key in stages] == [
+        "images", "intra-view", "cross-view", "drives", "vg-ssl", "intra-view", "cross-view", "vg-ssl",
+    ]  # fmt: skip
+    images, intra, cross = list(stages.values())[:3]
     assert (images.needs, intra.needs, cross.needs) == ((), (images.key,), (images.key, intra.key))
     assert intra.memory == cross.memory > images.memory == 0  # of the largest step in the chain
     # 80 places of panoramas 64 x 128 and tiles 32 x 32, made ready at 32 x 64 and 32 x 32, with top views of 32 x 32
     assert images.disk == 80 * 3 * (64 * 128 + 32 * 32 + 32 * 64 + 2 * 32 * 32)
-    assert found.rows == {ROWS[0]: (cross.key, second.stages[2]), ROWS[1]: (first.stages[4], second.stages[4])}
+    assert found.rows == {ROWS[0]: (cross.key, other[0]), ROWS[1]: (simclr, other[1])}
     assert not found.stage_jobs  # they take less time than a process begins in
     assert graph.plan(RunRequest("laptop")).stage_jobs
 
@@ -172,7 +172,7 @@ def test_a_dry_run_says_what_is_cached_and_what_the_rest_costs(studio):
     found = graph.plan(RunRequest("tiny", seeds=(0, 1)))
     for cached in (0, 1):
         said = graph.dry_run(found, 2)
-        assert re.search(rf"02/cold_start/full +cross-view-\w+ +{cached}/2 +288 +12 +0.0 +0.00 ", said)
+        assert re.search(rf"02/cold_start/full +cross-view-\w+ +{cached}/2 +144 +6 +0.0 +0.00 ", said)
         assert f"need {len(found.stages)} stages; {cached} are in the cache" in said
         assert re.search(r"about 0.0 hours, \d side by side, and 0.0 GB on disk", said)
         write_json(graph.marker(found.rows["02/cold_start/full"][1]), {})
@@ -195,7 +195,7 @@ def test_rows_train_side_by_side_and_a_killed_run_keeps_them(studio):
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
     options = ("--cores", "2", "--stage-jobs")
     found = graph.plan(RunRequest("tiny"))
-    marks = {key: graph.marker(key) for key in found.notebooks[0].stages}
+    marks = {job.key: graph.marker(job.key) for job in found.stages}
     command = [*UCVGL, "reproduce", "--profile", "tiny", *options]
     child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
@@ -239,14 +239,6 @@ def test_a_row_that_fails_is_named_with_its_notebook_and_the_others_go_on(studio
     assert f"{stage.parent}: expected" in done.stderr
     assert "02_b seed 0: not run, these of its rows are missing: 06/main/simclr" in done.stderr
     assert executed(studio) == ["03_c 0"]
-
-
-@pytest.mark.parametrize(
-    ("cores", "width", "alone", "expected"),
-    [(8, 1, False, 8), (8, 2, False, 4), (2, 6, False, 1), (8, 6, True, 8), (None, 6, False, graph.CLUSTER_THREADS)],
-)
-def test_cores_are_shared_by_the_jobs_side_by_side(cores, width, alone, expected):
-    assert graph.threads(cores, width, alone=alone) == expected
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 
 from ucvgl.augment import SECOND_VERSION, UCVGL_PLACEMENT
 from ucvgl.errors import InputError
-from ucvgl.lab import choices, profiles, published
+from ucvgl.lab import profiles, published
 from ucvgl.methods.sample4geo import Sampling
 from ucvgl.pseudo_labels import MiningRule
 from ucvgl.training import TrainingConfig
@@ -118,10 +118,10 @@ def test_the_laptop_profile_runs_the_papers_task():
 
 def test_smoke_cuts_down_the_paper_profile_and_leaves_on_and_off_as_they_are(monkeypatch):
     whole = profiles.sample4geo("paper", 0, data="/data/cvusa"), profiles.vg_ssl("paper", 0)
-    assert choices.smoke(whole) is whole
+    assert profiles.smoke(whole) is whole
     monkeypatch.setenv("UCVGL_ROWS", "smoke")
     flat, photos = few = profiles.sample4geo("paper", 0, data="/data/cvusa"), profiles.vg_ssl("paper", 0)
-    assert choices.smoke(few) == few == choices.smoke(whole)
+    assert profiles.smoke(few) == few == profiles.smoke(whole)
     start, steps = flat.unlabelled.start, flat.unlabelled.curriculum
     assert start.ground == replace(whole[0].unlabelled.start.ground, pretrained="none", image_px=(96, 96))
     assert flat.method.ground.image_px == flat.images.query_px == (140, 192)

@@ -42,7 +42,7 @@ class Stage:
     """A computation that counts its calls, writes a file and may be killed after that."""
 
     def __init__(self, numbers=None, killed=0):
-        self.numbers, self.killed, self.calls, self.said = numbers or {"r_at_1": 12.5}, killed, 0, []
+        self.numbers, self.killed, self.calls = numbers or {"r_at_1": 12.5}, killed, 0
 
     def compute(self, folder):
         self.calls += 1
@@ -53,16 +53,16 @@ class Stage:
         return self.numbers
 
     def run(self):
-        return run_stage("intra-view", Config(), "world", self.compute, say=self.said.append)
+        return run_stage("intra-view", Config(), "world", self.compute)
 
 
-def test_a_stage_is_run_once_and_loaded_after(runs):
+def test_a_stage_is_run_once_and_loaded_after(runs, capsys):
     stage = Stage({"r_at_1": 12.5, "rows": ({"epoch": 0}, {"epoch": 1}), "best": None})
     one, two = stage.run(), stage.run()
     assert (stage.calls, one.loaded, two.loaded, one.resumed) == (1, False, True, False)
     assert one.numbers == two.numbers == {"r_at_1": 12.5, "rows": [{"epoch": 0}, {"epoch": 1}], "best": None}
     name = folder_of().name
-    assert stage.said == [f"{name}: ran in 0 s", f"{name}: loaded (ran in 0 s)"]
+    assert capsys.readouterr().out.splitlines() == [f"{name}: ran in 0 s", f"{name}: loaded (ran in 0 s)"]
     assert files_of(one.folder) == ["config.json", "result.json", "weights"]
     assert files_of(runs) == [f".{name}.lock", name]
 
@@ -77,7 +77,7 @@ def test_each_stage_setting_and_data_set_has_a_folder_of_its_own():
     assert folder_of(config=Config(sizes=[1, 2])) == folders[0]  # a list or a tuple: the same JSON
 
 
-def test_a_killed_stage_goes_on_from_what_it_wrote_but_not_with_other_settings(runs):
+def test_a_killed_stage_goes_on_from_what_it_wrote_but_not_with_other_settings(runs, capsys):
     stage, name = Stage(killed=2), folder_of().name
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
@@ -85,14 +85,13 @@ def test_a_killed_stage_goes_on_from_what_it_wrote_but_not_with_other_settings(r
         assert not folder_of().exists()
     path = runs / f".{name}.partial" / "config.json"
     begun = path.read_text()
-    path.write_text(begun.replace('"rate": 0.1', '"rate": 0.3').replace('"world"', '"cvusa"'))
-    with pytest.raises(InputError, match=r"data_id, settings\.inner differ.*Delete the folder") as caught:
+    path.write_text(begun.replace('"rate": 0.1', '"rate": 0.3'))
+    with pytest.raises(InputError, match=r"settings that its name does not stand for.*Delete the folder"):
         stage.run()
-    assert str(path.parent) in str(caught.value)
     path.write_text(begun)
     done = stage.run()
     assert (done.folder / "weights").read_text() == "1 2 3 "
-    assert stage.said == [f"{name}: ran in 0 s, its last part after a stop"]
+    assert capsys.readouterr().out == f"{name}: ran in 0 s, its last part after a stop\n"
     assert files_of(runs) == [f".{name}.lock", name]
     assert done.resumed
     assert stage.run().resumed
@@ -112,14 +111,6 @@ def test_a_damaged_folder_is_named_and_to_be_deleted(file, content):
         stage.run()
     assert str(folder) in str(caught.value)
     assert stage.calls == 1
-
-
-@pytest.mark.parametrize("numbers", [{"loss": float("nan")}, {"model": object()}])
-def test_a_result_without_a_form_in_json_is_refused(numbers):
-    with pytest.raises(InputError, match=r"result of intra-view-.*expected finite numbers"):
-        Stage(numbers).run()
-    assert not folder_of().exists()
-    assert not Stage().run().loaded  # the work is not lost: what was written is still there
 
 
 def test_a_second_one_waits_for_the_first_and_loads(capfd):

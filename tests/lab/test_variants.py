@@ -1,10 +1,13 @@
 """What each row changes: one thing, and every published row has one."""
 
+import pytest
+
 from ucvgl.lab import profiles, published, variants
 
 UCVGL, SAMPLE4GEO, PHOTOS = (
     settings("laptop", 0) for settings in (profiles.ucvgl, profiles.sample4geo, profiles.vg_ssl)
 )
+TABLES = variants.ucvgl(UCVGL) | variants.sample4geo(SAMPLE4GEO) | variants.vg_ssl(PHOTOS)
 
 
 def changed(before, after):
@@ -13,42 +16,46 @@ def changed(before, after):
     return (fields - {"start"}) | (changed(before.start, after.start) if "start" in fields else set())
 
 
-def test_each_row_changes_one_thing():
-    tables = [
-        (UCVGL.start, variants.cold_start(UCVGL.start)),
-        (UCVGL.start, variants.translations(UCVGL)),
-        (UCVGL.curriculum, variants.ours(UCVGL.curriculum)),
-        (UCVGL.curriculum, variants.ablation(UCVGL.curriculum)),
-        (SAMPLE4GEO.brief, variants.architectures(SAMPLE4GEO) + variants.fields_of_view(SAMPLE4GEO)[1:]),
-        (PHOTOS.methods["simclr"], [row for row in variants.geopair(PHOTOS) if row[1] == "SimCLR"]),
-    ]
-    assert [{key: changed(before, config) for key, *_, config in rows} for before, rows in tables] == [
-        {
+@pytest.mark.parametrize(
+    ("table", "before", "expected"),
+    [
+        ("02/cold_start", UCVGL.start, {
             "no_projection": {"projection"}, "no_fakes": {"translation"}, "no_intra_view": {"intra", "cross"},
             "no_cross_view": {"cross"}, "full": set(),
-        },
-        {"none": {"translation"}, "statistics": set(), "cyclegan": {"translation"}},
-        {"main": set(), "raw": {"centre"}, "synthetic": {"occlusion"}, "top_views": {"ground", "ground_input"}},
-        {"no_mutual": {"rule"}, "no_threshold": {"rule"}, "no_curriculum": {"refresh"}, "full": set()},
-        {
+        }),
+        ("02/translation", UCVGL.start, {"none": {"translation"}, "statistics": set(), "cyclegan": {"translation"}}),
+        ("04/main", UCVGL.curriculum, {
+            "ucvgl_s_0": set(), "ucvgl_b_10": {"label_ratio"}, "ucvgl_s_100": {"label_ratio", "pretrained"},
+            "pretrained_100": {"label_ratio"},
+        }),
+        ("04/ours", UCVGL.curriculum, {
+            "main": set(), "raw": {"centre"}, "synthetic": {"occlusion"}, "top_views": {"ground", "ground_input"},
+        }),
+        ("04/ablation", UCVGL.curriculum, {
+            "no_mutual": {"rule"}, "no_threshold": {"rule"}, "no_curriculum": {"refresh"}, "full": set(),
+        }),
+        ("05/architecture", SAMPLE4GEO.brief, {
             "full": set(), "separate": {"shared"}, "no_smoothing": {"smoothing"}, "polar": {"satellite", "tile_kind"},
-            "limited": {"fovs_deg"},
-        },
-        {"partial": set(), "random": {"geopair"}, "no_augmentation": {"augment"}, "no_mask": {"mask_near"}},
-    ]  # fmt: skip
+        }),
+        ("05/fields_of_view", SAMPLE4GEO.brief, {"full": set(), "limited": {"fovs_deg"}}),
+        ("06/cost", PHOTOS.methods["triplet"], {
+            "triplet_full": {"mining"}, "triplet_partial": set(), "triplet_random": {"mining"},
+        }),
+    ],
+)  # fmt: skip
+def test_each_row_changes_one_thing(table, before, expected):
+    assert {key: changed(before, config) for key, _, config in TABLES[table]} == expected
 
 
 def test_every_published_row_has_one():
-    steps = UCVGL.curriculum
-    for table, rows in (
-        ("ucvgl_cold", variants.cold_start(UCVGL.start)), ("ucvgl_semi_cvact", variants.label_ratios(steps)),
-        ("ucvgl_rerank", variants.ablation(steps)), ("sample4geo", variants.sampling(SAMPLE4GEO)),
+    for table, theirs in (
+        ("02/cold_start", "ucvgl_cold"), ("04/label_ratio", "ucvgl_semi_cvact"), ("04/ablation", "ucvgl_rerank"),
+        ("05/sampling", "sample4geo"), ("06/main", "vg_ssl_r50"),
     ):  # fmt: skip
-        assert {key for key, *_ in rows} == set(published.frame(table).index)
-    assert {key for key, *_ in variants.main(steps)} - {"pretrained_100"} <= set(published.frame("ucvgl_main").index)
-    ratios = {key: (config.label_ratio, config.mine) for key, _, config in variants.label_ratios(steps)}
+        assert {key for key, *_ in TABLES[table]} == set(published.frame(theirs).index)
+    ratios = {key: (config.label_ratio, config.mine) for key, _, config in TABLES["04/label_ratio"]}
     assert ratios == {"labelled_only_10": (0.1, False)} | {f"labels_{k}": (k / 100, True) for k in (1, 5, 10, 20, 100)}
-    without_positions = variants.sampling(SAMPLE4GEO, located=False)
+    without_positions = variants.sample4geo(SAMPLE4GEO, located=False)["05/sampling"]
     assert [(key, method.sampling.kind) for key, _, method in without_positions] == [
         ("random", "random"), ("dss_only", "similarity"),
     ]  # fmt: skip

@@ -5,7 +5,7 @@ import torch
 from toy_sets import ENCODER, N, toy, truth, weights
 
 from ucvgl.heads import SslLoss
-from ucvgl.lab.stages import cold_start_with
+from ucvgl.lab.stages import pretrain as cold_start_with
 from ucvgl.methods import ucvgl
 from ucvgl.methods.pretraining_losses import IntraViewWith, TwoLearners, WithLoss
 from ucvgl.training import TrainingConfig

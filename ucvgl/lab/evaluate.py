@@ -18,7 +18,7 @@ from ucvgl.data import FRAMES, PLACE_RECOGNITION, batches, detect_layout, open_d
 from ucvgl.data.container import Dataset, FileImages
 from ucvgl.encoders import Encoder, EncoderConfig, TwoViewEncoder, embed, open_model, two_view_encoder
 from ucvgl.errors import InputError
-from ucvgl.lab.choices import asked_px
+from ucvgl.lab.profiles import asked_px
 from ucvgl.lab.sources import suggest
 from ucvgl.methods.common import EMBED_BATCH, device
 from ucvgl.metrics import average_precision, measures_of, places_of

@@ -1,27 +1,33 @@
-"""The graph of `make reproduce`: a job for each stage of the rows, then one for each notebook, which finds all in the cache.
+"""`make reproduce`: a job for each stage of the rows, then one for each notebook, which finds all in the cache.
 
-`plan` reads and checks everything the Snakefile needs before anything runs; `dry_run` says what it is.
+`plan` reads and checks everything the Snakefile needs before anything runs, `dry_run` says what it is, `reproduce` runs it.
 """
 
 import csv
 import hashlib
 import json
+import os
+import re
 import shutil
-from collections.abc import Mapping
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab.settings import WORLD, RunRequest
+from ucvgl.lab.runner import failure
+from ucvgl.lab.settings import FURTHER, WORLD, RunRequest
 from ucvgl.lab.sources import find_notebook, notebooks, package_digest
 from ucvgl.paths import write_json
 
 if TYPE_CHECKING:
     from ucvgl.lab.rows import Stage
 
-CLUSTER_THREADS = 4  # for each job where Snakemake is told no cores: an executor plugin with --jobs
 # images a second by what is done with them; benchmarks/rates.py measures them
 RATES = Path(__file__).with_name("rates.csv")
 
@@ -42,11 +48,10 @@ class StageJob:
 
 @dataclass(frozen=True)
 class NotebookJob:
-    """A notebook with one seed, as the Snakefile sees it."""
+    """A notebook as the Snakefile sees it; it makes a job for each seed."""
 
     name: str
-    seed: int
-    stages: tuple[str, ...]  # keys of the stages that its rows need
+    rows: tuple[str, ...]  # the names of those it shows
     fingerprint: str  # what must stay the same for its results to hold
 
 
@@ -58,21 +63,12 @@ class Plan:
     rows: dict[str, tuple[str, ...]]  # of every row, the key of its stage for each seed
     stages: tuple[StageJob, ...]  # each after those it needs
     stage_jobs: bool  # whether stages are jobs; else the notebooks compute them
-    notebooks: tuple[NotebookJob, ...]  # a job a notebook and seed
+    notebooks: tuple[NotebookJob, ...]
     left_out: tuple[str, ...]  # notebooks that are not for data of this layout
 
-    @property
-    def names(self) -> list[str]:
-        """Of the notebooks, in order."""
-        return list(dict.fromkeys(job.name for job in self.notebooks))
-
-    def run(self, notebook: str, seed: int) -> str:
-        """The results.json of one notebook."""
-        return str(self.asked.run_folder(notebook, seed) / "results.json")
-
-    def published(self, notebook: str) -> str:
-        """The results.json of a notebook's merged results."""
-        return str(self.asked.figure_folder(notebook) / "results.json")
+    def keys(self, notebook: NotebookJob, seed: int) -> list[str]:
+        """The stages that the rows of a notebook show."""
+        return [self.rows[row][self.asked.seeds.index(seed)] for row in notebook.rows]
 
 
 def marker(key: str) -> Path:
@@ -83,20 +79,6 @@ def marker(key: str) -> Path:
 def has_gpu() -> bool:
     """Whether `nvidia-smi` is found: the Makefile's test for faiss-gpu, and the Snakefile's for jobs taking turns."""
     return shutil.which("nvidia-smi") is not None
-
-
-def threads(cores: int | None, width: int, *, alone: bool) -> int:
-    """CPU threads for each of `width` jobs side by side on `cores`, which are None on a cluster; all for a job that is `alone`.
-
-    Two trainings of one thread get more done than one of two threads after the other, since small networks leave a second
-    thread idle for about half of the time (benchmarks/results/reproduce.md).
-    """
-    if not cores:
-        return CLUSTER_THREADS
-    return cores if alone else max(1, cores // max(1, min(width, cores)))
-
-
-# ------------------------------------------------------------------------------------------------------------------- plan
 
 
 def plan(asked: RunRequest, stage_jobs: bool | None = None) -> Plan:
@@ -113,32 +95,28 @@ def plan(asked: RunRequest, stage_jobs: bool | None = None) -> Plan:
         left_out = [name for name, book in found.items() if book.layouts and layout not in book.layouts]
         found = {name: book for name, book in found.items() if name not in left_out}
     given = {name: asked.further(book.parameters) for name, book in found.items()}
-    for key in asked.further(("panorama", "other", "drone", "backbone")):
+    for key in asked.further(FURTHER):
         if not any(key in further for further in given.values()):
-            expected, todo = "a notebook with that parameter", f"Leave {key.upper()} out."
-            raise InputError(key, expected=expected, found="none", todo=todo)
-    files = "" if asked.data == WORLD else paths.files_digest(asked.data)
-    picture = _digest(Path(asked.panorama)) if asked.panorama else ""
+            todo = f"Leave {key.upper()} out."
+            raise InputError(key, expected="a notebook with that parameter", found="none", todo=todo)
 
     starts = tuple(start for book in found.values() for start in book.rows)
     rows: dict[str, tuple[str, ...]] = {}
     stages: dict[str, StageJob] = {}
-    needed: dict[tuple[str, int], tuple[str, ...]] = {}
     for seed in asked.seeds if starts else ():
-        from ucvgl.lab.rows import all_stages  # takes seconds to load: torch
-        from ucvgl.lab.rows import rows as rows_of
+        from ucvgl.lab import rows as lab_rows  # takes seconds to load: torch
 
-        shown = {row: stage for row, stage in rows_of(asked, seed, measured=True).items() if row.startswith(starts)}
+        shown = lab_rows.rows(asked, seed, measured=True)
+        shown = {row: stage for row, stage in shown.items() if row.startswith(starts)}
         rows |= {row: (*rows.get(row, ()), stage.key) for row, stage in shown.items()}
-        for key, stage in all_stages(shown.values()).items():
+        for key, stage in lab_rows.all_stages(shown.values()).items():
             stages[key] = stages.get(key) or _job(stage, seed, stages)
-        for name, book in found.items():
-            needed[name, seed] = tuple(all_stages(shown[row] for row in shown if row.startswith(book.rows)))
+    files = "" if asked.data == WORLD else paths.files_digest(asked.data)
     jobs = []
     for name, book in found.items():
-        depends_on = [book.fingerprint(), files, asked.rows, given[name], picture if "panorama" in given[name] else ""]
+        depends_on = [book.fingerprint(), files, asked.rows, given[name], _digest(given[name].get("panorama"))]
         fingerprint = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
-        jobs += [NotebookJob(name, seed, needed.get((name, seed), ()), fingerprint) for seed in asked.seeds]
+        jobs.append(NotebookJob(name, tuple(row for row in rows if row.startswith(book.rows)), fingerprint))
     if stage_jobs is None:
         stage_jobs = asked.profile != "tiny" and asked.rows != "smoke"
     return Plan(asked, rows, tuple(stages.values()), stage_jobs, tuple(jobs), tuple(left_out))
@@ -163,17 +141,16 @@ def _rates() -> tuple[dict[str, float], str]:
     return {row["work"]: float(row["images_per_second"]) for row in rows}, devices
 
 
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _digest(picture: str | None) -> str:
+    return hashlib.sha256(Path(picture).read_bytes()).hexdigest() if picture else ""
 
 
 def kept_plan(asked: RunRequest, stage_jobs: bool | None = None) -> tuple[Plan, Path]:
     """The plan and the file that holds it for the Snakefile; from that file if nothing has changed since. InputError: as `plan`."""
-    files = [RATES, *sorted(paths.notebooks().glob("*.ipynb")), *([Path(asked.panorama)] if asked.panorama else [])]
-    folders = {asked.data, asked.other, asked.drone} - {WORLD, ""}
-    depends_on = [asdict(asked), stage_jobs, package_digest(), has_gpu(), [[str(f), _digest(f)] for f in files],
-                  [[folder, paths.files_digest(folder)] for folder in sorted(folders)]]  # fmt: skip
-    name = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
+    folders = [str(paths.notebooks()), *sorted({asked.data, asked.other, asked.drone} - {WORLD, ""})]
+    depends_on = [asdict(asked), stage_jobs, has_gpu(), package_digest(), RATES.read_text(), _digest(asked.panorama),
+                  str(paths.samples()), [paths.files_digest(folder) for folder in folders]]  # fmt: skip
+    name = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
     path = paths.runs() / "plans" / f"{name}.json"
     try:
         return read_plan(path), path
@@ -185,33 +162,24 @@ def kept_plan(asked: RunRequest, stage_jobs: bool | None = None) -> tuple[Plan, 
 def read_plan(path: Path) -> Plan:
     """A plan from its file."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    stages, notebooks = (
-        tuple(kind(**job) for job in content[name]) for kind, name in ((StageJob, "stages"), (NotebookJob, "notebooks"))
-    )
-    return Plan(**content | {"asked": RunRequest(**content["asked"]), "stages": stages, "notebooks": notebooks})
-
-
-# ---------------------------------------------------------------------------------------------------------------- dry run
+    stages = tuple(StageJob(**job) for job in content["stages"])
+    books = tuple(NotebookJob(**job) for job in content["notebooks"])
+    return Plan(**content | {"asked": RunRequest(**content["asked"]), "stages": stages, "notebooks": books})
 
 
 def dry_run(found: Plan, cores: int) -> str:
-    """What `reproduce` would do: each row with its stage, whether the cache has it, and estimates of what it costs."""
+    """What `reproduce` would do: each row with its stage, how many seeds the cache has, and estimates of what one seed costs."""
     jobs, asked = {job.key: job for job in found.stages}, found.asked
     lines = [f"profile {asked.profile}, data {asked.data}, seeds {', '.join(map(str, asked.seeds))}, rows: {asked.rows}", "",
              f"{'row':<36} {'stage':<34} cached {'images':>11} {'steps':>8} {'GiB':>6} {'GB':>6} minutes"]  # fmt: skip
     for name, keys in found.rows.items():
-        own = [jobs[key] for key in keys]
-        cached = f"{sum(marker(key).is_file() for key in keys)}/{len(keys)}"
-        images, steps, disk = (sum(getattr(job, what) for job in own) for what in ("images", "steps", "disk"))
-        memory = f"{own[0].memory / 2**30:.1f}" if own[0].memory else ""
-        seconds = [job.seconds for job in own]
-        minutes = "?" if None in seconds else f"{sum(seconds) / 60:.1f}"
-        lines.append(
-            f"{name:<36} {keys[0]:<34} {cached:>6} {images:>11,} {steps:>8,} {memory:>6} {disk / 1e9:>6.2f} {minutes:>7}"
-        )
+        job, cached = jobs[keys[0]], f"{sum(marker(key).is_file() for key in keys)}/{len(keys)}"
+        memory = f"{job.memory / 2**30:.1f}" if job.memory else ""
+        minutes = "?" if job.seconds is None else f"{job.seconds / 60:.1f}"
+        costs = f"{job.images:>11,} {job.steps:>8,} {memory:>6} {job.disk / 1e9:>6.2f} {minutes:>7}"
+        lines.append(f"{name:<36} {job.key:<34} {cached:>6} {costs}")
     todo = [job for job in found.stages if not marker(job.key).is_file()]
-    unknown = sum(job.seconds is None for job in todo)
-    lanes = 1 if has_gpu() else max(1, cores)
+    unknown, lanes = sum(job.seconds is None for job in todo), 1 if has_gpu() else max(1, cores)
     hours, disk = sum(job.seconds or 0.0 for job in todo) / 3600 / lanes, sum(job.disk for job in todo) / 1e9
     lines += ["", f"{len(found.rows)} rows of {len(found.notebooks)} notebooks need {len(found.stages)} stages; "
               f"{len(found.stages) - len(todo)} are in the cache",
@@ -220,3 +188,71 @@ def dry_run(found: Plan, cores: int) -> str:
               f"(images a second measured on {_rates()[1]}; shared stages count once; GiB: at the peak of a step, by "
               "torch's count, without what kernels take for themselves; GB: what a stage leaves in the run folder)"]  # fmt: skip
     return "\n".join(lines)
+
+
+def reproduce(
+    asked: RunRequest, *, stage_jobs: bool | None = None, cores: str = "all", dry: bool = False, more: Sequence[str] = ()
+) -> int:  # fmt: skip
+    """Regenerates every table and figure that is not up to date, through Snakemake, whose exit status it gives.
+
+    stage_jobs: as of `plan`. cores: a number, or 'all'. dry: only say what would be done. more: further arguments for
+    Snakemake, as `--executor slurm --jobs 20`. InputError: bad settings.
+    """
+    if cores != "all" and not re.fullmatch(r"[1-9][0-9]*", cores):
+        raise InputError("cores", expected="a number >= 1, or 'all'", found=repr(cores), todo="For example CORES=2.")
+    if asked.rows == "smoke":
+        os.environ["UCVGL_ROWS"] = "smoke"  # for the profiles, in the plan as in all jobs
+    todo, path = kept_plan(asked, stage_jobs)
+    if todo.left_out:
+        sys.stderr.write(f"not for data of this layout, left out: {', '.join(todo.left_out)}\n")
+    if dry:
+        sys.stdout.write(dry_run(todo, os.cpu_count() or 1 if cores == "all" else int(cores)) + "\n")
+        return 0
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")]
+    command += ["--directory", str(paths.runs()), "--rerun-incomplete", "--rerun-triggers", "code", "input", "params"]
+    command += ["--keep-going"]  # a job that fails stops those that need it, not the others
+    command += ["--nolock"]  # Snakemake's own outlives a killed run; the Snakefile holds one that ends with its process
+    command += ["--quiet", "host", "reason", "rules"]
+    if not {"--executor", "-e"} & set(more):  # a cluster takes --jobs instead, and knows its own GPUs
+        command += ["--cores", cores, *(["--resources", "gpu=1"] if has_gpu() else [])]
+    begun = time.time()
+    status = _until_it_ends([*command, "--config", f"plan={path}", *more])
+    seconds = time.time() - begun
+    if {"-n", "--dry-run", "--dryrun"} & set(more):
+        return status
+    if status == 0:
+        from ucvgl.lab.score import write_scorecard  # pandas takes seconds to load
+
+        root = asked.figure_folder("x").parent
+        write_scorecard(root)
+        made = [job.name for job in todo.notebooks if (root / job.name / "results.json").stat().st_mtime >= begun]
+        what = f"renewed: {', '.join(made)}" if made else "everything was up to date, nothing was run"
+        sys.stderr.write(f"{what} ({seconds:.0f} s); tables and figures: {root}\n")
+    else:
+        sys.stderr.write("".join(_missing(todo, begun)))
+        sys.stderr.write(f"stopped after {seconds:.0f} s; what is finished is kept, the next call goes on from there\n")
+    return status
+
+
+def _until_it_ends(command: Sequence[str]) -> int:
+    """The exit status of a command; it hears of SIGTERM, and of Ctrl-C from the terminal, and lets its running jobs end."""
+    child = subprocess.Popen(command)
+    handlers = {signal.SIGTERM: lambda *_: child.terminate(), signal.SIGINT: signal.SIG_IGN}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    status = child.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return status
+
+
+def _missing(todo: Plan, begun: float) -> Iterator[str]:
+    """What stands in the way of each notebook that was not run: a cell, or rows."""
+    for job in todo.notebooks:
+        for seed in todo.asked.seeds:
+            failed, label = todo.asked.run_folder(f"{job.name}.failed.ipynb", seed), f"\n{job.name} seed {seed}: "
+            keys = zip(job.rows, todo.keys(job, seed), strict=True)
+            missing = [row for row, key in keys if todo.stage_jobs and not marker(key).is_file()]
+            if failed.is_file() and failed.stat().st_mtime >= begun:
+                yield f"{label}{failure(failed)}\n  in {failed}\n\n"
+            elif missing:
+                yield f"{label}not run, these of its rows are missing: {', '.join(missing)}\n\n"

@@ -4,17 +4,20 @@ A seed affects only the training; the embedded world stays the same for every se
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 from ucvgl.augment import UCVGL
-from ucvgl.data import detect_layout
+from ucvgl.data import detect_layout, open_dataset
+from ucvgl.data.decoding import image_size
 from ucvgl.data.prepare import Preparation
-from ucvgl.encoders import EncoderConfig
+from ucvgl.encoders import EncoderConfig, similar_names
+from ucvgl.errors import InputError
 from ucvgl.geometry import TopView
 from ucvgl.heads import Method, published
-from ucvgl.lab.choices import shows_panoramas, smoke, with_backbone
 from ucvgl.lab.real_pairs import RealPairs
-from ucvgl.lab.settings import WORLD, check_profile
+from ucvgl.lab.settings import WORLD, asked_rows, check_profile
 from ucvgl.methods.sample4geo import BACKBONE, Sample4Geo, Sampling
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
 from ucvgl.methods.vg_ssl import VgSsl
@@ -22,13 +25,18 @@ from ucvgl.pseudo_labels import MiningRule
 from ucvgl.sampling import NeighbourDraw
 from ucvgl.training import TrainingConfig
 from ucvgl.translation import CycleGanConfig
-from ucvgl.world.difficulty import DEFAULT_LEVEL
 from ucvgl.world.drives import DriveConfig
 from ucvgl.world.pairs import WorldConfig
 
 WORLD_SEED, HELD_OUT_SEED = 0, 1000  # of the cities that are trained on, and of those that are held out
+CITIES, UNSEEN = ("garden", "canal"), ("downtown", "old_town")  # trained on; Sample4Geo's cross area
 STYLES = ("garden", "downtown", "canal", "old_town")  # of the cities that drives lead through
-UNSEEN = ("downtown", "old_town")  # of Sample4Geo's cross area
+
+
+def _held_out(trained: WorldConfig, styles: tuple[str, ...], places: int) -> WorldConfig:
+    """Other cities than those that are trained on, of the same make."""
+    return replace(trained, styles=styles, seed=HELD_OUT_SEED, places=places)
+
 
 # ---------------------------------------------------------------------------------------------- projection, notebook 01
 
@@ -51,9 +59,9 @@ def projection(profile: str, seed: int) -> Projection:
             world = WorldConfig(("garden",), seed, 40, panorama_px=64, tile_px=32, city_size_m=256, resolution_m=0.5)
             return Projection(world, accuracy_places=8, accuracy_panorama_px=128, picture_px=128)
         case "laptop":
-            world = WorldConfig(("garden", "canal"), seed, 1000, panorama_px=128, tile_px=64)
+            world = WorldConfig(CITIES, seed, 1000, panorama_px=128, tile_px=64)
             return Projection(world, accuracy_places=64, accuracy_panorama_px=256, picture_px=256)
-    world = WorldConfig(("garden", "canal"), seed, 2000, panorama_px=512, tile_px=384, city_size_m=1500)
+    world = WorldConfig(CITIES, seed, 2000, panorama_px=512, tile_px=384, city_size_m=1500)
     return smoke(Projection(world, accuracy_places=256, accuracy_panorama_px=512, picture_px=512))
 
 
@@ -88,17 +96,15 @@ PUBLISHED = {
 }
 
 
-def ucvgl(
-    profile: str, seed: int, *, data: str = WORLD, level: str = DEFAULT_LEVEL, backbone: str = ""
-) -> UcvglSettings:
+def ucvgl(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> UcvglSettings:
     """UCVGL's settings; InputError for an unknown profile.
 
-    data: the world, or a data set's root: CVUSA, CVACT and VIGOR have their own projection and threshold. level: of the
-    world's difficulty. backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's.
+    data: the world, or a data set's root: CVUSA, CVACT and VIGOR have their own projection and threshold. backbone: of the
+    paper profile, as `with_backbone` takes it; '' for the paper's.
     """
     paper = check_profile(profile) == "paper"
-    settings = smoke(_ucvgl_paper(seed, level, data, backbone) if paper else _ucvgl_small(profile, seed, level))
-    if data == WORLD or shows_panoramas(detect_layout(data), data, PUBLISHED):
+    settings = smoke(_ucvgl_paper(seed, data, backbone) if paper else _ucvgl_small(profile, seed))
+    if data == WORLD or _shows_panoramas(data):
         return settings
     # photos, drone images or any others that are not projected: squeezed into the tiles' squares
     images = Preparation(settings.images.gallery_px, settings.images.gallery_px)
@@ -107,63 +113,58 @@ def ucvgl(
     return replace(settings, images=images, start=start, curriculum=replace(settings.curriculum, start=start))
 
 
-def _held_out(trained: WorldConfig, styles: tuple[str, ...], places: int) -> WorldConfig:
-    """Other cities than those that are trained on, of the same make."""
-    return replace(trained, styles=styles, seed=WORLD_SEED + HELD_OUT_SEED, places=places)
+def _shows_panoramas(root: str) -> bool:
+    """Whether a data set's queries are panoramas: of its layout, else if the first is twice as wide as high."""
+    if (layout := detect_layout(root)) not in PUBLISHED:
+        with suppress(InputError):  # absent or damaged: said when it is read
+            height, width = image_size(open_dataset(layout, root).query.file(0))
+            return width >= 2 * height
+    return True
 
 
-def _ucvgl_small(profile: str, seed: int, level: str) -> UcvglSettings:
+def _ucvgl_small(profile: str, seed: int) -> UcvglSettings:
     """Encoders that a laptop trains in minutes, or that learn next to nothing; panoramas twice as wide as high."""
+    training = TrainingConfig(weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=seed)
     if profile == "tiny":
-        places, held_out, spacing_m, city_m, resolution_m, rendered_px = 48, 32, 12.0, 256.0, 0.5, (64, 32)
-        backbone, pretrained, px, epochs, warmup, batch = "test_efficientnet", "none", 32, (1, 2, 3), 1, 16
-        threshold = 0.0  # with any other most rows would find no label at all
+        world = WorldConfig(CITIES, WORLD_SEED, 48, panorama_px=64, tile_px=32, city_size_m=256.0, resolution_m=0.5)
+        tile = EncoderConfig("test_efficientnet", depth=3, image_px=(32, 32))
+        held_out, (first, second, last), warmup, batch = 32, (1, 2, 3), 1, 16
+        rule = MiningRule(threshold=0.0)  # with any other most rows would find no label at all
         gan = replace(
             SMALL_GAN, load_px=32, crop_px=32, channels=8, blocks=1, epochs=1, decay_epochs=1, steps_per_epoch=4
         )
     else:
-        places, held_out, spacing_m, city_m, resolution_m, rendered_px = 4000, 1000, 20.0, 1700.0, 0.4, (128, 64)
-        backbone, pretrained, px, epochs, warmup, batch = "tf_efficientnet_lite0", "package", 48, (1, 8, 15), 2, 64
-        threshold, gan = 0.07, replace(SMALL_GAN, seed=seed)
-    world = WorldConfig(
-        ("garden", "canal"), WORLD_SEED, places, spacing_m, level, panorama_px=rendered_px[0], tile_px=rendered_px[1],
-        city_size_m=city_m, resolution_m=resolution_m,
-    )  # fmt: skip
+        world = WorldConfig(CITIES, WORLD_SEED, 4000, 20.0, city_size_m=1700.0, resolution_m=0.4)
+        tile = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, image_px=(48, 48))
+        held_out, (first, second, last), warmup, batch = 1000, (1, 8, 15), 2, 64
+        rule, gan = MiningRule(threshold=0.07), replace(SMALL_GAN, seed=seed)
+    (px, _), test = tile.image_px, _held_out(world, ("garden",), held_out)
     images = Preparation((px, 2 * px), (px, px), TopView.from_span(px, 50.0))
-    satellite = EncoderConfig(backbone, pretrained, depth=3, image_px=images.gallery_px)
-    training = TrainingConfig(batch_size=batch, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=seed)
-    first, second, last = epochs
-    whole = replace(training, learning_rate=6e-3)  # of 2e-3 to 6e-3 the best cold start
+    # of 2e-3 to 6e-3 the best cold start
+    intra = replace(training, batch_size=batch, epochs=first, learning_rate=6e-3)
     start = Pretraining(
-        replace(satellite, image_px=images.query_px), satellite, translation=Translation("statistics"),
-        intra=replace(whole, epochs=first), cross=replace(whole, epochs=second, epochs_before=first),
-        augmentation=SMALL_AUGMENTATION, centre=True, seed=seed,
+        replace(tile, image_px=images.query_px), tile, translation=Translation("statistics"), intra=intra,
+        cross=replace(intra, epochs=second, epochs_before=first), augmentation=SMALL_AUGMENTATION, centre=True, seed=seed,
     )  # fmt: skip
-    steps = Curriculum(
-        start, training=replace(training, epochs=last, learning_rate=5e-3), rule=MiningRule(threshold=threshold),
-        warmup=warmup, augmentation=SMALL_AUGMENTATION, seed=seed,
-    )  # fmt: skip
-    return UcvglSettings(world, _held_out(world, ("garden",), held_out), images, start, steps, gan)
+    training = replace(intra, epochs=last, learning_rate=5e-3)
+    steps = Curriculum(start, training=training, rule=rule, warmup=warmup, augmentation=SMALL_AUGMENTATION, seed=seed)
+    return UcvglSettings(world, test, images, start, steps, gan)
 
 
-def _ucvgl_paper(seed: int, level: str, data: str, backbone: str) -> UcvglSettings:
+def _ucvgl_paper(seed: int, data: str, backbone: str) -> UcvglSettings:
     name = "cvact" if data == WORLD else detect_layout(data)
     fov_deg, threshold, ground_px = PUBLISHED.get(name, PUBLISHED["cvact"])
-    world = WorldConfig(
-        ("garden", "canal"), WORLD_SEED, 35_532, 24.0, level, panorama_px=512, tile_px=384, city_size_m=6000.0
-    )
+    world = WorldConfig(CITIES, WORLD_SEED, 35_532, 24.0, panorama_px=512, tile_px=384, city_size_m=6000.0)
     if data == WORLD:
         fov_deg, ground_px = TopView.from_span(384, 50.0).fov_deg, (384, 768)
     published = EncoderConfig("convnext_small.fb_in22k_ft_in1k_384", "hub", drop_path=0.2, image_px=(384, 384))
-    satellite = with_backbone(published, backbone)
-    ground_px = ground_px if satellite == published else satellite.image_px
-    images = Preparation(ground_px, satellite.image_px, TopView(satellite.image_px[0], fov_deg))
-    ground = replace(satellite, image_px=ground_px)
+    tile, ground = with_backbone(published, ground_px, backbone)
+    images = Preparation(ground.image_px, tile.image_px, TopView(tile.image_px[0], fov_deg))
     # UCVGL's, but for fp32; a batch of 128 at 384 px needs more than 16 GB at once: 16 images of a view at a time, which
     # changes no gradient, for one more forward pass
     training = TrainingConfig(precision="bf16", chunk=16, prefetch=True, seed=seed)
     intra, cross = replace(training, epochs=12), replace(training, epochs=16, epochs_before=12)
-    start = Pretraining(ground, satellite, intra=intra, cross=cross, seed=seed)
+    start = Pretraining(ground, tile, intra=intra, cross=cross, seed=seed)
     share = 2 if name == "vigor" else 1  # VIGOR's tiles are shared; ours, the paper asks for one panorama a tile
     rule = MiningRule(threshold=threshold, share=share)
     steps = Curriculum(start, training=training, rule=rule, label_order="file", seed=seed)
@@ -181,7 +182,7 @@ class Flights:
     views: int = 2  # drone images of a place, of SUES-200 at each height; University-1652 54, SUES-200 50
     image_px: int = 64
     tile_px: int = 64
-    styles: tuple[str, ...] = ("garden", "canal")
+    styles: tuple[str, ...] = CITIES
     seed: int = WORLD_SEED
     city_size_m: float = 900.0
     resolution_m: float = 0.4
@@ -212,10 +213,8 @@ class Sample4GeoSettings:
 def sample4geo(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> Sample4GeoSettings:
     """Sample4Geo's settings; arguments as `ucvgl`."""
     other = ucvgl(profile, seed, data=data, backbone=backbone)
-    if profile == "paper":
-        settings = _sample4geo_paper(other, seed, data, backbone)
-    else:
-        settings = _sample4geo_small(other, profile, seed)
+    paper = profile == "paper"
+    settings = _sample4geo_paper(other, seed, data, backbone) if paper else _sample4geo_small(other, profile, seed)
     settings = smoke(settings)
     if other.images.top_view is not None:
         return settings
@@ -225,16 +224,14 @@ def sample4geo(profile: str, seed: int, *, data: str = WORLD, backbone: str = ""
 
 
 def _sample4geo_small(other: UcvglSettings, profile: str, seed: int) -> Sample4GeoSettings:
-    styles = ("garden", "canal")
     if profile == "tiny":
         tile = EncoderConfig("test_efficientnet", depth=2, pooling="gem", image_px=(16, 16))
         training = replace(other.curriculum.training, epochs=3, batch_size=8, learning_rate=2e-3)
         sampling, fewer = Sampling("both", NeighbourDraw(8, 2, 2), 1), NeighbourDraw(4, 1, 1)
-        world, new, small = WorldConfig(styles, WORLD_SEED, 96, 6.0, "medium", 50.0, 32, 32, 320.0, 0.5), 48, 24
+        world, new, small = WorldConfig(CITIES, WORLD_SEED, 96, 6.0, "medium", 50.0, 32, 32, 320.0, 0.5), 48, 24
         flights = Flights(40, 2, 32, 32, ("garden",), WORLD_SEED, 448.0, 0.5, 12.0, 50.0)
-        heights = replace(flights, places=20, city_size_m=600.0)
-        real = RealPairs(replace(tile, pooling="avg", image_px=(32, 32)), frozen=0, folds=2, images=24,
-                         training=replace(training, epochs=2))  # fmt: skip
+        heights, recipe = replace(flights, places=20, city_size_m=600.0), replace(training, epochs=2)
+        real = RealPairs(replace(tile, pooling="avg", image_px=(32, 32)), frozen=0, folds=2, images=24, training=recipe)
     else:
         # SAFA, since so small a backbone tells no place from another by the average of its features: one backbone for both views
         tile = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, image_px=(48, 48))
@@ -242,35 +239,31 @@ def _sample4geo_small(other: UcvglSettings, profile: str, seed: int) -> Sample4G
         # half of the paper's batch and half of its lists; refreshed twice. On `small` places a quarter of its lists
         sampling, fewer = Sampling("both", NeighbourDraw(64, 16, 16), 3), NeighbourDraw(32, 8, 8)
         # up to 5 m off the centre of tiles of 20 m, on one day: at 12.5 m of 50 m, on two, 3 % were found
-        world, new, small = WorldConfig(styles, WORLD_SEED, 8000, 12.0, "easy", 20.0, 64, 64, 1700.0, 0.4), 4000, 2000
+        world, new, small = WorldConfig(CITIES, WORLD_SEED, 8000, 12.0, "easy", 20.0, 64, 64, 1700.0, 0.4), 4000, 2000
         flights, heights = Flights(), Flights(places=200, city_size_m=1100.0)
         real = RealPairs(training=replace(RealPairs().training, seed=seed))
     images = Preparation((tile.image_px[0], 2 * tile.image_px[0]), tile.image_px)
     panorama, square = (replace(tile, image_px=px) for px in (images.query_px, (flights.image_px,) * 2))
     method = Sample4Geo(panorama, tile, training=training, sampling=sampling, evaluate_every=training.epochs)
     brief = replace(method, sampling=replace(sampling, draw=fewer))
-    drone = replace(brief, ground=square, satellite=square, ground_kind="oblique",
-                    sampling=replace(brief.sampling, kind="similarity"))  # fmt: skip
+    similar = replace(brief.sampling, kind="similarity")
+    drone = replace(brief, ground=square, satellite=square, ground_kind="oblique", sampling=similar)
     unseen = _held_out(world, UNSEEN, new)
     return Sample4GeoSettings(other, world, unseen, small, images, method, brief, drone, flights, heights, real)
 
 
 def _sample4geo_paper(other: UcvglSettings, seed: int, data: str, backbone: str) -> Sample4GeoSettings:
-    name = WORLD if data == WORLD else detect_layout(data)
-    ground_px = (140, 768) if name in ("cvusa", "cvact") else (384, 768)
+    strips = data != WORLD and detect_layout(data) in ("cvusa", "cvact")
     published = EncoderConfig(BACKBONE, "hub", pooling="head", image_px=(384, 384))
-    satellite = with_backbone(published, backbone)
-    ground_px = ground_px if satellite == published else satellite.image_px
-    method = Sample4Geo(replace(satellite, image_px=ground_px), satellite)
+    tile, ground = with_backbone(published, (140, 768) if strips else (384, 768), backbone)
+    method = Sample4Geo(ground, tile)
     # ConvNeXt-B and a batch of 128 at 384 px need more than 16 GB at once: 16 images of a view at a time, the same gradient
     method = replace(method, training=replace(method.training, seed=seed, chunk=16, prefetch=True))
-    drone = replace(
-        method, ground=satellite, ground_kind="oblique", sampling=Sampling("random"),
-        training=replace(method.training, epochs=1, warmup_epochs=0.1),
-    )  # fmt: skip
-    world = WorldConfig(("garden", "canal"), WORLD_SEED, 70_000, 10.0, "medium", 50.0, 384, 384, 6000.0, 0.4)
-    images, flown_px = Preparation(ground_px, satellite.image_px), satellite.image_px
-    flights, heights = Flights(1652, 54, *flown_px, city_size_m=1700.0), Flights(200, 50, *flown_px, city_size_m=1100.0)
+    brief = replace(method.training, epochs=1, warmup_epochs=0.1)
+    drone = replace(method, ground=tile, ground_kind="oblique", sampling=Sampling("random"), training=brief)
+    world = WorldConfig(CITIES, WORLD_SEED, 70_000, 10.0, "medium", 50.0, 384, 384, 6000.0, 0.4)
+    images, px = Preparation(ground.image_px, tile.image_px), tile.image_px
+    flights, heights = Flights(1652, 54, *px, city_size_m=1700.0), Flights(200, 50, *px, city_size_m=1100.0)
     unseen = _held_out(world, UNSEEN, 35_000)
     return Sample4GeoSettings(other, world, unseen, 17_500, images, method, method, drone, flights, heights, None)
 
@@ -314,75 +307,130 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
 
     backbone: of the paper profile: resnet50 (GeM, 1024 numbers), deit_small (two tokens, 256), or as `with_backbone` takes it.
     """
-    tested, frames, frame_px = DRIVES, None, (32, 64)
+    tested, frames, frame_px, deit = DRIVES, None, (32, 64), backbone == "deit_small"
     match check_profile(profile):
         case "tiny":
             train = DriveConfig("car", ("garden",), WORLD_SEED, 20, photo_px=(24, 32), city_size_m=256.0)
             tested, frames, frame_px = dict.fromkeys(DRIVES, 24), 60, (24, 32)
             encoder = EncoderConfig("test_efficientnet", depth=2, pooling="gem", width=16, image_px=(24, 32))
-            training = TrainingConfig(epochs=2, batch_size=8, learning_rate=1e-3, weight_decay=0.05, seed=seed)
+            training = TrainingConfig(2, 8, weight_decay=0.05, seed=seed)
         case "laptop":
             train = DriveConfig("car", STYLES, WORLD_SEED, 1000)
             encoder = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, width=512, image_px=(48, 64))
-            training = TrainingConfig(epochs=4, batch_size=64, learning_rate=1e-3, weight_decay=0.05, warmup_epochs=0.5,
-                                      clip_norm=5.0, seed=seed)  # fmt: skip
+            training = TrainingConfig(4, 64, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=seed)
         case _:
             train = DriveConfig(
                 "car", STYLES, WORLD_SEED, 10_000, photo_px=(480, 640), city_size_m=2000.0, resolution_m=0.25
             )
             tested, frame_px = dict.fromkeys(DRIVES, 2000), (480, 640)
             encoder = EncoderConfig("resnet50.tv_in1k", "hub", pooling="unit_gem", width=1024, image_px=(480, 640))
-            if backbone == "deit_small":
-                deit = "deit_small_distilled_patch16_224.fb_in1k"
-                encoder = replace(encoder, backbone=deit, pooling="tokens", width=256)
-            encoder = with_backbone(encoder, backbone)
-            training = TrainingConfig(epochs=30, batch_size=32 if backbone == "deit_small" else 64, learning_rate=1e-5,
-                                      precision="bf16", prefetch=True, seed=seed)  # fmt: skip
+            if deit:
+                name = "deit_small_distilled_patch16_224.fb_in1k"
+                encoder = replace(encoder, backbone=name, pooling="tokens", width=256)
+            encoder, _ = with_backbone(encoder, encoder.image_px, backbone)
+            training = TrainingConfig(30, 32 if deit else 64, 1e-5, precision="bf16", prefetch=True, seed=seed)
     width, methods, real = encoder.width, {}, {}
+    for key, method in SSL_METHODS.items():
+        loss, pairs = published(method), "partial" if method in ("simclr", "barlow", "vicreg") else "random"
+        if profile == "paper":
+            augment = not deit and method != "moco"
+            methods[key] = VgSsl(encoder, loss, training, pairs, queries=10_000, augment=augment)
+            continue
+        # heads an eighth as wide as the paper's, and a queue as short as the set
+        wide, hidden = max(8, loss.projector_width // 8), max(8, loss.predictor_width // 8)
+        loss = replace(loss, projector_width=wide, predictor_width=hidden, queue=train.places, momentum=0.99)
+        if method in ("byol", "simsiam"):
+            loss = replace(loss, predictor_rate=LAPTOP_PREDICTOR_RATE)
+        learnt = replace(training, learning_rate=LAPTOP_RATE[method])
+        # ImageNet's statistics: those of these small photos undo more than is learnt
+        methods[key] = VgSsl(encoder, loss, learnt, pairs, negatives=2, fixed_norms=True, crop_ratio=None)
+        # random pairs for all: on the last fifth SimCLR had 61 % with them, 57 % in the partial form, at twice the cost
+        real[key] = replace(
+            methods[key], encoder=replace(encoder, image_px=frame_px), geopair="random",
+            training=replace(learnt, epochs=training.epochs * 3 // 2),
+            loss=loss if frames is None else replace(loss, queue=min(20, frames)),
+        )  # fmt: skip
     if profile == "paper":
-        for key, method in SSL_METHODS.items():
-            augment = backbone != "deit_small" and method != "moco"
-            methods[key] = VgSsl(
-                encoder, published(method), training, queries=10_000, augment=augment, geopair=_pairs(method)
-            )
         heads = (0, 2048), (1, 2048), (2, 2048), (3, 2048), (2, 1024), (2, 4096)
         projectors = tuple((layers, wide, width) for layers, wide in heads)
     else:
-        for key, method in SSL_METHODS.items():
-            methods[key] = config = _small_method(method, encoder, training, train.places)
-            # random pairs for all: on the last fifth SimCLR had 61 % with them, 57 % in the partial form, at twice the cost
-            real[key] = replace(
-                config, encoder=replace(encoder, image_px=frame_px), geopair="random",
-                training=replace(config.training, epochs=training.epochs * 3 // 2),
-                loss=replace(config.loss, queue=config.loss.queue if frames is None else min(20, frames)),
-            )  # fmt: skip
         projectors = (0, 256, width), (1, 256, width), (2, 256, width), (2, 64, width), (2, 256, width // 4)
     # the joined form has a quarter of the places by each kind
     joined = tuple(replace(train, kind=kind, places=train.places // len(tested)) for kind in tested)
-    tests = {kind: replace(train, kind=kind, seed=WORLD_SEED + HELD_OUT_SEED, places=n) for kind, n in tested.items()}
+    tests = {kind: replace(train, kind=kind, seed=HELD_OUT_SEED, places=n) for kind, n in tested.items()}
     other = ucvgl(profile, seed)
     short = replace(other.start.cross, epochs=max(1, other.start.cross.epochs // 3))
-    settings = VgSslSettings(
-        (train,), joined, tests, encoder.image_px, methods, frame_px, frames, real, projectors,
-        replace(other, start=replace(other.start, cross=short)),
-    )  # fmt: skip
+    other, photo_px = replace(other, start=replace(other.start, cross=short)), encoder.image_px
+    settings = VgSslSettings((train,), joined, tests, photo_px, methods, frame_px, frames, real, projectors, other)
     return smoke(settings) if profile == "paper" else settings
 
 
-def _pairs(method: Method) -> str:
-    """The published form: of some methods hard negatives enter as pairs of their own."""
-    return "partial" if method in ("simclr", "barlow", "vicreg") else "random"
+# ------------------------------------------------------------------------------------------------------- a user's choices
+
+PAPER_BACKBONES = ("", "resnet50", "deit_small")  # of notebook 06, which change no other
+HEAD = 512  # numbers of the linear layer behind a frozen backbone whose own pooling learns nothing
+# a batch of each epoch: two, so that what an epoch mines is used in the next
+SMOKE: dict[str, Any] = {
+    "epochs": 2, "batch_size": 8, "chunk": 4, "warmup_epochs": 0.0, "epochs_before": 2, "warmup": 1, "precision": "fp32",
+    "decay_epochs": 1, "steps_per_epoch": 1, "refresh_every": 1, "evaluate_every": 1,
+    "draw": NeighbourDraw(4, 1, 1), "threshold": 0.0, "queries": 8, "negatives": 2, "queue": 8,
+    "places": 24, "accuracy_places": 8, "small": 12, "city_size_m": 512.0,
+}  # fmt: skip
+SMOKE_PX = 192  # longer sides are a quarter as long
+_Settings = TypeVar("_Settings")
 
 
-def _small_method(method: Method, encoder: EncoderConfig, training: TrainingConfig, places: int) -> VgSsl:
-    """An encoder that a laptop trains in a minute, heads an eighth as wide as the paper's, and a queue as short as the set."""
-    loss = published(method)
-    width, hidden = max(8, loss.projector_width // 8), max(8, loss.predictor_width // 8)
-    loss = replace(loss, projector_width=width, predictor_width=hidden, queue=places, momentum=0.99)
-    if method in ("byol", "simsiam"):
-        loss = replace(loss, predictor_rate=LAPTOP_PREDICTOR_RATE)
-    # ImageNet's statistics: those of these small photos undo more than is learnt
-    return VgSsl(
-        encoder, loss, replace(training, learning_rate=LAPTOP_RATE[method]), negatives=2, fixed_norms=True,
-        crop_ratio=None, geopair=_pairs(method),
-    )  # fmt: skip
+def with_backbone(
+    published: EncoderConfig, ground_px: tuple[int, int], choice: str
+) -> tuple[EncoderConfig, EncoderConfig]:
+    """The encoders of satellite and ground images: on another timm backbone, both for images of the size its weights ask for.
+
+    `choice`: a name; with ':frozen' behind it the backbone stays as it was published, and what pools its features is trained,
+    with a linear layer where nothing in that learns. PAPER_BACKBONES change nothing.
+    """
+    if choice in PAPER_BACKBONES:
+        return published, replace(published, image_px=ground_px)
+    name, colon, how = choice.partition(":")
+    if colon and how != "frozen":
+        todo = "For example resnet50:frozen."
+        raise InputError("backbone", expected="NAME or NAME:frozen", found=repr(choice), todo=todo)
+    width = HEAD if colon and published.pooling in ("avg", "head") else published.width
+    changed = {"pretrained": "frozen hub" if colon else "hub", "width": width, "drop_path": 0.0}
+    return (replace(published, backbone=name, image_px=asked_px(name), **changed),) * 2
+
+
+def asked_px(backbone: str) -> tuple[int, int]:
+    """(height, width) of the images that the published weights of a timm backbone ask for; InputError for a name without any."""
+    import timm  # takes seconds to load
+
+    known = None
+    with suppress(RuntimeError):  # an unknown tag, the part behind the dot
+        known = timm.get_pretrained_cfg(backbone)
+    if known is None:
+        expected, todo = "a timm model with published weights", f"Similar names: {similar_names(backbone)}."
+        raise InputError("backbone", expected=expected, found=repr(backbone), todo=todo)
+    return known.input_size[1:]
+
+
+def smoke(settings: _Settings) -> _Settings:
+    """With UCVGL_ROWS=smoke, all that takes long cut down (SMOKE), images smaller and weights random; else as they come.
+
+    Twice is as once. Meant for a data set of two dozen places on a CPU, to see that its notebooks run.
+    """
+    return _cut("", settings) if asked_rows() == "smoke" else settings
+
+
+def _cut(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _cut(name, each) for key, each in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_cut(name, each) for each in value)
+    if name in SMOKE and (value or name == "steps_per_epoch"):  # what is off stays off
+        return SMOKE[name]
+    if name.endswith("_px") and isinstance(value, int):
+        return value // 4 if value > SMOKE_PX else value
+    if name == "pretrained" and isinstance(value, str):
+        return "none"
+    if is_dataclass(value):
+        return replace(value, **{f.name: _cut(f.name, getattr(value, f.name)) for f in fields(value)})
+    return value

@@ -16,29 +16,28 @@ class NotebookError(RuntimeError):
 
 
 def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
-    """Executes one notebook and leaves its executed copy, its artefacts and results.json in the folder `out`.
+    """Executes one notebook and leaves its executed copy, its artefacts and results.json, whose path it gives, in `out`.
 
-    The folder appears when everything is complete, in the place of an older one; a killed run leaves no trace in it. If
-    a cell fails, the partly executed notebook is kept beside it, as `<out>.failed.ipynb`. Gives the path of results.json.
-
-    asked: with one seed; what the notebook has no parameter for is left out. InputError: an unknown notebook. NotebookError:
-    a cell failed, the kernel died, or the notebook never called `run.finish`.
+    The folder appears when everything is complete, in the place of an older one. If a cell fails, the partly executed notebook
+    is kept beside it, as `<out>.failed.ipynb`. asked: with one seed; what the notebook has no parameter for is left out.
+    InputError: an unknown notebook. NotebookError: a cell failed, the kernel died, or the notebook never called `run.finish`.
     """
-    notebook = find_notebook(name)
-    given = {"profile": asked.profile, "data": asked.data, "seed": asked.seeds[0], **asked.further(notebook.parameters)}
+    notebook, seed = find_notebook(name), asked.seeds[0]
+    given = {"profile": asked.profile, "data": asked.data, "seed": seed, **asked.further(notebook.parameters)}
     import nbclient.exceptions
     import papermill
 
     out = out.resolve()
     partial, failed = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.name}.failed.ipynb")
-    executed, label = partial / "executed.ipynb", f"{name} seed {given['seed']}"
+    executed, label = partial / "executed.ipynb", f"{name} seed {seed}"
     with waiting_for(out.with_name(f".{out.name}.lock"), f"another process runs {label}"):
         shutil.rmtree(partial, ignore_errors=True)
         kernels = _own_kernel(partial)
         bar = {"desc": label, "mininterval": 0.5 if sys.stderr.isatty() else 5, "file": sys.stderr}
-        why = ""
         try:
             papermill.execute_notebook(notebook.path, executed, given, kernel_name="python3", progress_bar=bar)
+            finished = (partial / "results.json").is_file()
+            why = "" if finished else "ran to its end without run.finish(...), so it has no results.json"
         except papermill.PapermillExecutionError:
             why = failure(executed)
         except nbclient.exceptions.DeadKernelError:
@@ -48,8 +47,6 @@ def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
                 executed.replace(failed)
             shutil.rmtree(partial, ignore_errors=True)
             raise NotebookError(f"{label}: {why}\nthe partly executed notebook: {failed}")
-        if not (partial / "results.json").is_file():
-            raise NotebookError(f"{label}: ran to its end without run.finish(...), so it has no results.json")
         shutil.rmtree(kernels)
         replace_folder(partial, out)
         failed.unlink(missing_ok=True)
@@ -57,13 +54,11 @@ def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
 
 
 def _own_kernel(run_folder: Path) -> Path:
-    """A folder with a kernel named python3 that is the running interpreter, whatever kernels are registered elsewhere; this
-    process finds it from now on. It is told to write to `run_folder`."""
+    """A folder with a kernel 'python3' that is the running interpreter and writes to `run_folder`; found from now on."""
     from ipykernel.kernelspec import get_kernel_dict
 
     spec = get_kernel_dict(["--log-level=50"])  # its notes on sockets and on shutting down tell a reader nothing
-    # the profile is a parameter here
-    spec["env"] = {"UCVGL_PROFILE": "", "UCVGL_RUN_FOLDER": str(run_folder)}
+    spec["env"] = {"UCVGL_PROFILE": "", "UCVGL_RUN_FOLDER": str(run_folder)}  # the profile is a parameter here
     folder = run_folder / "jupyter"
     write_text(folder / "kernels" / "python3" / "kernel.json", json.dumps(spec))
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("JUPYTER_PATH")]))
@@ -72,11 +67,11 @@ def _own_kernel(run_folder: Path) -> Path:
 
 def failure(executed: Path) -> str:
     """Which cell of the source notebook failed, by number and first line, and why."""
-    cells = [cell for cell in read_notebook(executed).cells if "papermill-error-cell-tag" not in cell_tags(cell)]
-    ours = [cell for cell in cells if "injected-parameters" not in cell_tags(cell)]
+    added = {"papermill-error-cell-tag", "injected-parameters"}
+    cells = read_notebook(executed).cells
+    ours = [cell for cell in cells if not added & {*cell_tags(cell)}]
     for cell in cells:
-        error = next((o for o in cell.get("outputs", []) if o.get("output_type") == "error"), None)
-        if error is not None:
+        for error in (output for output in cell.get("outputs", []) if output.get("output_type") == "error"):
             place = f"cell {ours.index(cell) + 1} of {len(ours)}" if cell in ours else "the cell of given parameters"
             first = next((line for line in cell_source(cell).splitlines() if line.strip()), "")
             return f"{place} failed, the one that begins {first!r}\n  {error['ename']}: {error['evalue']}"

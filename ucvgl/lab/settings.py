@@ -1,4 +1,4 @@
-"""Validated settings of everything that is run; and the folders that are named after them."""
+"""What is asked for, checked once; and the folders that are named after it."""
 
 import hashlib
 import os
@@ -13,6 +13,7 @@ from ucvgl.errors import InputError, one_of
 WORLD = "world"
 PROFILES = ("tiny", "laptop", "paper")
 ROWS = ("all", "headline", "smoke")
+FURTHER = ("panorama", "other", "drone", "backbone")  # parameters that only some notebooks have
 
 
 @dataclass(frozen=True)
@@ -34,23 +35,20 @@ class RunRequest:
         set_field(self, "seeds", tuple(self.seeds))
         set_field(self, "rows", self.rows or ("headline" if self.profile == "paper" else "all"))
         one_of("rows", self.rows, ROWS, "Choose one.")
-        for name in ("data", "panorama", "other", "drone"):
+        kinds = {"data": "a folder, or 'world'", "panorama": "a picture file", "other": "a folder", "drone": "a folder"}
+        for name, expected in kinds.items():
             given = getattr(self, name)
-            if given != WORLD and (given or name == "data"):
-                path = Path(given).expanduser().resolve()
-                if not given or not (path.is_file() if name == "panorama" else path.is_dir()):
-                    expected = (
-                        "a picture file" if name == "panorama" else "a folder" + ", or 'world'" * (name == "data")
-                    )
-                    todo = "Check the path; DATA.md lists the layouts."
-                    raise InputError(name, expected=expected, found=repr(given), todo=todo)
-                set_field(self, name, str(path))
-        for seed in self.seeds:
-            if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-                raise InputError("seed", expected="a whole number >= 0", found=repr(seed), todo="Choose another seed.")
+            if given == WORLD or (not given and name != "data"):
+                continue
+            path = Path(given).expanduser().resolve()
+            if not given or not (path.is_file() if name == "panorama" else path.is_dir()):
+                todo = "Check the path; DATA.md lists the layouts."
+                raise InputError(name, expected=expected, found=repr(given), todo=todo)
+            set_field(self, name, str(path))
+        if wrong := [seed for seed in self.seeds if not isinstance(seed, int) or seed < 0]:
+            raise InputError("seed", expected="a whole number >= 0", found=repr(wrong[0]), todo="Choose another seed.")
         if self.backbone and self.profile != "paper":
-            expected = "the paper profile with it"
-            raise InputError("backbone", expected=expected, found=self.profile, todo="Leave it out.")
+            raise InputError("backbone", expected="the paper profile with it", found=self.profile, todo="Leave it out.")
 
     @property
     def data_id(self) -> str:
@@ -61,9 +59,8 @@ class RunRequest:
         return f"{slug}-{hashlib.sha256(self.data.encode()).hexdigest()[:6]}"
 
     def further(self, names: Collection[str]) -> dict[str, str]:
-        """What is given beside profile, data and seed, of the parameters `names`, which some notebooks have."""
-        further = ("panorama", "other", "drone", "backbone")
-        return {name: getattr(self, name) for name in further if getattr(self, name) and name in names}
+        """What is given of FURTHER, of the parameters `names` that a notebook has."""
+        return {name: getattr(self, name) for name in FURTHER if getattr(self, name) and name in names}
 
     def run_folder(self, notebook: str, seed: int) -> Path:
         """Where one notebook's run is kept, under runs/."""
@@ -89,8 +86,8 @@ def asked_rows() -> str:
 
 def seeds_of(text: str) -> tuple[int, ...]:
     """'0,1,2' as numbers; InputError for anything but different whole numbers."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(re.fullmatch(r"[0-9]+", part) for part in parts) or len({int(part) for part in parts}) < len(parts):
+    seeds = tuple(int(part) if re.fullmatch(r" *[0-9]+ *", part) else -1 for part in text.split(","))
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
         expected, todo = "different whole numbers >= 0, separated by commas", "For example SEED=0,1,2."
         raise InputError("seed", expected=expected, found=repr(text), todo=todo)
-    return tuple(int(part) for part in parts)
+    return seeds

@@ -35,60 +35,46 @@ def gan_folder(data: Dataset, config: ucvgl.Pretraining) -> Path | None:
     return translation(data, config).folder if config.translation.kind == "cyclegan" else None
 
 
-def intra_view(data: Dataset, config: ucvgl.Pretraining) -> StageResult:
-    """UCVGL, step 3."""
-    return run_stage("intra-view", ucvgl.intra_key(config), data.digest(), partial(ucvgl.intra_view, data, config))
-
-
-def pretrain(data: Dataset, config: ucvgl.Pretraining, truth: Parts) -> StageResult:
-    """UCVGL, steps 2 to 4: the cold start. Its numbers are step 4's, and step 3's losses as "intra"."""
-
-    def compute(folder: Path) -> dict[str, Any]:
-        first = None if config.intra is None else intra_view(data, config)
-        return _cross_view(first, data, config, truth, folder, go_on=True)
-
-    return run_stage("cross-view", config, _measured(data, truth), compute)
-
-
-def _cross_view(
-    first: StageResult | None, data: Dataset, config: ucvgl.Pretraining, truth: Parts, folder: Path, *, go_on: bool
-) -> dict[str, Any]:
-    """Step 4 with the weights of `first`, if there is one, and to `go_on` with its optimiser, too."""
-    model = ucvgl.new_model(config).to(device())
-    if first is not None:
-        ucvgl.go_on_with(model, first.folder)
-    gan = None if config.cross is None else gan_folder(data, config)
-    after = first.folder if first is not None and go_on else None
-    numbers = ucvgl.pretrain(model, data, config, truth, folder, after=after, gan=gan)
-    return {"intra": [] if first is None else first.numbers["rows"]} | numbers
-
-
 @dataclass(frozen=True)
-class _IntraWith:
-    """What step 3 with another loss depends on."""
-
+class _IntraWith:  # as keys of folders have them: other names or fields, and all is trained again
     intra: ucvgl.Pretraining
     loss: SslLoss
     version: int
 
 
-def cold_start_with(data: Dataset, config: WithLoss, truth: Parts) -> StageResult:
-    """The cold start with one of VG-SSL's losses as its step 3; numbers and weights as `pretrain`'s."""
-
-    def compute(folder: Path) -> dict[str, Any]:
-        key = _IntraWith(ucvgl.intra_key(config.start), config.loss, config.version)
-        first = run_stage("intra-view-with", key, data.digest(), partial(intra_view_with, data, config))
-        return _cross_view(first, data, config.start, truth, folder, go_on=False)  # nor could it, of a model with heads
-
-    return run_stage("cold-start-with", config, _measured(data, truth), compute)
-
-
 @dataclass(frozen=True)
 class _HardCurriculum:
-    """The settings of a curriculum with hard negatives."""
-
     steps: ucvgl.Curriculum
     draw: NeighbourDraw
+
+
+def intra_view(data: Dataset, config: ucvgl.Pretraining | WithLoss) -> StageResult:
+    """UCVGL, step 3, with its own loss or one of VG-SSL's."""
+    if isinstance(config, WithLoss):
+        key = _IntraWith(ucvgl.intra_key(config.start), config.loss, config.version)
+        return run_stage("intra-view-with", key, data.digest(), partial(intra_view_with, data, config))
+    return run_stage("intra-view", ucvgl.intra_key(config), data.digest(), partial(ucvgl.intra_view, data, config))
+
+
+def pretrain(data: Dataset, config: ucvgl.Pretraining | WithLoss, truth: Parts) -> StageResult:
+    """UCVGL, steps 2 to 4: the cold start. Its numbers are step 4's, and step 3's losses as "intra".
+
+    Step 4 goes on with step 3's weights and optimiser; after one of VG-SSL's losses, whose model has heads, with its weights.
+    """
+    other = isinstance(config, WithLoss)
+    start = config.start if other else config
+
+    def compute(folder: Path) -> dict[str, Any]:
+        first = None if start.intra is None else intra_view(data, config)
+        model = ucvgl.new_model(start).to(device())
+        if first is not None:
+            ucvgl.go_on_with(model, first.folder)
+        gan = None if start.cross is None else gan_folder(data, start)
+        after = None if first is None or other else first.folder
+        numbers = ucvgl.pretrain(model, data, start, truth, folder, after=after, gan=gan)
+        return {"intra": [] if first is None else first.numbers["rows"]} | numbers
+
+    return run_stage("cold-start-with" if other else "cross-view", config, _measured(data, truth), compute)
 
 
 def curriculum(

@@ -6,6 +6,7 @@ The stages have the same names in the run cache as those of a notebook's cells, 
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import torch
 import torch.distributed as dist
@@ -13,41 +14,39 @@ import torch.distributed as dist
 from ucvgl.data.container import Parts
 from ucvgl.distributed import processes
 from ucvgl.errors import InputError
-from ucvgl.lab import rows as lab_rows
+from ucvgl.lab import rows
 from ucvgl.lab.cache import StageResult
 from ucvgl.lab.cost import check_fits, cost_of
 from ucvgl.lab.graph import marker
 from ucvgl.lab.results import device
-from ucvgl.lab.rows import Stage, all_stages
 from ucvgl.lab.settings import RunRequest
 from ucvgl.lab.sources import suggest
 from ucvgl.methods.common import BEST
 from ucvgl.paths import write_json
+from ucvgl.pseudo_labels import NoPseudoLabels
 
 
 def train(names: Sequence[str], asked: RunRequest) -> None:
     """Computes stages that the run cache lacks, and notes for the graph that it has them.
 
-    names: of rows, as '04/ablation/no_mutual'; beginnings of such names, as '04/ablation' for a whole table or '05/' for a
-    notebook; or keys of single stages. asked: with one seed. InputError: a name that is none of these, or a step that takes
-    more memory than the GPU has.
+    names: of rows, tables or notebooks, as '04/ablation/no_mutual', '04/ablation', '05'; or keys of single stages. asked: with
+    one seed. InputError: a name that is none of these, or a step that takes more memory than the GPU has.
     """
     if int(os.environ.get("RANK", "0")) > 0:
         os.environ["TQDM_DISABLE"] = "1"  # one process shows the bars
-    (seed,) = asked.seeds
-    known = lab_rows.rows(asked, seed)
+    (seed,), place = asked.seeds, processes()
+    known = rows.rows(asked, seed)
     wanted = {key: stage for name in names for key, stage in _find(name, known).items()}
-    place = processes()
-    place.print(
-        f"profile {asked.profile}, seed {seed}: {place.num_processes} process(es), {place.device.type}", flush=True
-    )
+    where = f"{place.num_processes} process(es), {place.device.type}"
+    place.print(f"profile {asked.profile}, seed {seed}: {where}", flush=True)
     if place.device.type == "cuda":  # all before anything runs
         available = torch.cuda.get_device_properties(place.device).total_memory
         for key, stage in wanted.items():
             check_fits(key, cost_of(stage), available)
     for key, stage in wanted.items():
-        begun = time.time()
-        found = stage.run()
+        begun, found = time.time(), None
+        with suppress(NoPseudoLabels):  # the row shows the cold start, and says that nothing was found
+            found = stage.run()
         if isinstance(found, Parts) and not any(test.labelled for test in found.tests.values()):
             place.print("no pairs are known in a held-out part: recall cannot be measured", flush=True)
         if isinstance(found, StageResult) and (found.folder / BEST).is_file():
@@ -59,13 +58,13 @@ def train(names: Sequence[str], asked: RunRequest) -> None:
         dist.destroy_process_group()
 
 
-def _find(name: str, known: Mapping[str, Stage]) -> dict[str, Stage]:
+def _find(name: str, known: Mapping[str, rows.Stage]) -> dict[str, rows.Stage]:
     """The stages of the rows whose names are `name` or begin with it, or the one stage of that key."""
-    rows = [stage for row, stage in known.items() if f"{row}/".startswith(f"{name.rstrip('/')}/")]
-    if rows:
-        return all_stages(rows)
-    stages = all_stages(known.values())
+    if found := [stage for row, stage in known.items() if f"{row}/".startswith(f"{name.rstrip('/')}/")]:
+        return rows.all_stages(found)
+    stages = rows.all_stages(known.values())
     if name not in stages:
-        expected = f"a row or a table, such as {', '.join(dict.fromkeys(row.rpartition('/')[0] for row in known))}"
+        tables = dict.fromkeys(row.rpartition("/")[0] for row in known)
+        expected = f"a row or a table, such as {', '.join(tables)}"
         raise InputError("row", expected=expected, found=repr(name), todo=suggest(name, [*known]))
     return {name: stages[name]}
