@@ -1,5 +1,6 @@
 """The graph, with toy notebooks and with real rows: plans, interruptions, a cluster, and what bad input says."""
 
+import itertools
 import json
 import os
 import re
@@ -98,10 +99,9 @@ def test_files_and_names_go_to_the_notebooks_that_take_them(studio):
 @pytest.fixture
 def own(tmp_path):
     """A data set of own folders; its files are never decoded here."""
-    for side in ("ground", "satellite"):
-        (tmp_path / "own" / side).mkdir(parents=True)
-        for k in range(2):
-            (tmp_path / "own" / side / f"{k}.jpg").write_bytes(bytes(k + 1))
+    for k, side in itertools.product(range(2), ("ground", "satellite")):
+        (tmp_path / "own" / side).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "own" / side / f"{k}.jpg").write_bytes(bytes(k + 1))
     return tmp_path / "own"
 
 
@@ -191,11 +191,10 @@ def test_a_plan_is_kept_until_something_it_depends_on_changes(studio, monkeypatc
 
 
 @pytest.mark.slow
-def test_rows_train_side_by_side_and_a_killed_run_keeps_them(studio):
-    write_notebook(studio / "notebooks", "02_b", rows=ROWS)
+def test_rows_train_side_by_side_a_killed_run_keeps_them_and_one_that_fails_is_named(studio):
+    notebook = write_notebook(studio / "notebooks", "02_b", rows=ROWS)
     options = ("--cores", "2", "--stage-jobs")
-    found = graph.plan(RunRequest("tiny"))
-    marks = {job.key: graph.marker(job.key) for job in found.stages}
+    marks = [graph.marker(job.key) for job in graph.plan(RunRequest("tiny")).stages]
     command = [*UCVGL, "reproduce", "--profile", "tiny", *options]
     child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
@@ -211,32 +210,24 @@ def test_rows_train_side_by_side_and_a_killed_run_keeps_them(studio):
     kept = {path: path.stat().st_mtime_ns for path in (studio / "runs").glob("*-*/result.json")}
     reproduce(*options)
     assert executed(studio) == ["02_b 0"]
-    assert all(mark.exists() for mark in marks.values())
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     spans = {}  # when each began and ended
-    for key, mark in marks.items():
+    for mark in marks:
         end = mark.stat().st_mtime
-        spans[key.rpartition("-")[0]] = end - json.loads(mark.read_text())["seconds"], end
+        spans[mark.stem.rpartition("-")[0]] = end - json.loads(mark.read_text())["seconds"], end
     pairs = [(spans[a], spans[b]) for a in ("images", "intra-view", "cross-view") for b in ("drives", "vg-ssl")]
     assert any(one[0] < other[1] and other[0] < one[1] for one, other in pairs), spans
     assert "everything was up to date" in reproduce(*options).stderr
 
-
-@pytest.mark.slow
-def test_a_row_that_fails_is_named_with_its_notebook_and_the_others_go_on(studio):
-    path = write_notebook(studio / "notebooks", "02_b", rows=ROWS[1:])
-    reproduce("--stage-jobs")
-    executed(studio)
-    edit_notebook(path, "A toy", "Another toy")  # to be run again, with a row that is no longer whole
+    # a row that is no longer whole stops its notebook, which is edited and so to be run again, and no other
+    edit_notebook(notebook, "A toy", "Another toy")
     (stage,) = (studio / "runs").glob("vg-ssl-*/result.json")
     stage.write_text("{")
-    (mark,) = (studio / "runs" / "stages").glob("vg-ssl-*.json")
-    mark.unlink()
+    marks[-1].unlink()
     write_notebook(studio / "notebooks", "03_c")
-    done = reproduce("--stage-jobs", check=False)
+    done = reproduce(*options, check=False)
     assert done.returncode == 1
-    assert "a whole stage, with config.json and result.json" in done.stderr
-    assert f"{stage.parent}: expected" in done.stderr
+    assert f"{stage.parent}: expected a whole stage, with config.json and result.json" in done.stderr
     assert "02_b seed 0: not run, these of its rows are missing: 06/main/simclr" in done.stderr
     assert executed(studio) == ["03_c 0"]
 
@@ -330,20 +321,11 @@ def test_on_a_cluster_a_killed_job_is_retried_beside_the_others_and_its_result_i
     assert not [path for path in (studio / "runs").rglob("*") if path.name.endswith((".partial", ".failed.ipynb"))]
 
 
-# ------------------------------------------------------------------------------------------------------- make and cli
-
-
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (
-            ["make", "--no-print-directory", "reproduce", "PROFIL=tiny"],
-            "unknown setting: PROFIL. Known ones: PROFILE DATA SEED",
-        ),
-        (
-            [*UCVGL, "reproduce", "--profile", "laptp"],
-            "ucvgl: profile: expected one of tiny, laptop, paper, found 'laptp'",
-        ),
+        (["make", "reproduce", "PROFIL=tiny"], "unknown setting: PROFIL. Known ones: PROFILE DATA SEED"),
+        ([*UCVGL, "reproduce", "--profile", "laptp"], "profile: expected one of tiny, laptop, paper, found 'laptp'"),
     ],
 )
 def test_a_mistyped_setting_is_one_line_and_status_2(command, message):

@@ -95,11 +95,9 @@ def plan(asked: RunRequest, stage_jobs: bool | None = None) -> Plan:
         left_out = [name for name, book in found.items() if book.layouts and layout not in book.layouts]
         found = {name: book for name, book in found.items() if name not in left_out}
     given = {name: asked.further(book.parameters) for name, book in found.items()}
-    for key in asked.further(FURTHER):
-        if not any(key in further for further in given.values()):
-            todo = f"Leave {key.upper()} out."
-            raise InputError(key, expected="a notebook with that parameter", found="none", todo=todo)
-
+    for key in asked.further(FURTHER).keys() - {key for further in given.values() for key in further}:
+        todo = f"Leave {key.upper()} out."
+        raise InputError(key, expected="a notebook with that parameter", found="none", todo=todo)
     starts = tuple(start for book in found.values() for start in book.rows)
     rows: dict[str, tuple[str, ...]] = {}
     stages: dict[str, StageJob] = {}
@@ -115,8 +113,7 @@ def plan(asked: RunRequest, stage_jobs: bool | None = None) -> Plan:
     jobs = []
     for name, book in found.items():
         depends_on = [book.fingerprint(), files, asked.rows, given[name], _digest(given[name].get("panorama"))]
-        fingerprint = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
-        jobs.append(NotebookJob(name, tuple(row for row in rows if row.startswith(book.rows)), fingerprint))
+        jobs.append(NotebookJob(name, tuple(row for row in rows if row.startswith(book.rows)), _hash(depends_on)))
     if stage_jobs is None:
         stage_jobs = asked.profile != "tiny" and asked.rows != "smoke"
     return Plan(asked, rows, tuple(stages.values()), stage_jobs, tuple(jobs), tuple(left_out))
@@ -145,13 +142,16 @@ def _digest(picture: str | None) -> str:
     return hashlib.sha256(Path(picture).read_bytes()).hexdigest() if picture else ""
 
 
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
 def kept_plan(asked: RunRequest, stage_jobs: bool | None = None) -> tuple[Plan, Path]:
     """The plan and the file that holds it for the Snakefile; from that file if nothing has changed since. InputError: as `plan`."""
     folders = [str(paths.notebooks()), *sorted({asked.data, asked.other, asked.drone} - {WORLD, ""})]
     depends_on = [asdict(asked), stage_jobs, has_gpu(), package_digest(), RATES.read_text(), _digest(asked.panorama),
                   str(paths.samples()), [paths.files_digest(folder) for folder in folders]]  # fmt: skip
-    name = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
-    path = paths.runs() / "plans" / f"{name}.json"
+    path = paths.runs() / "plans" / f"{_hash(depends_on)[:16]}.json"
     try:
         return read_plan(path), path
     except (OSError, ValueError, TypeError, KeyError):  # not there, or damaged

@@ -86,6 +86,7 @@ SMALL_GAN = CycleGanConfig(
     discriminator_layers=2, lambda_cycle=2.0, lambda_identity=0.0, lr=5e-4, batch=4, epochs=3, decay_epochs=3,
     steps_per_epoch=150,
 )  # fmt: skip
+TINY_GAN = replace(SMALL_GAN, load_px=32, crop_px=32, channels=8, blocks=1, epochs=1, decay_epochs=1, steps_per_epoch=4)
 SMALL_AUGMENTATION = replace(UCVGL, jitter=0.8, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.075, grey=0.1,
                              blur=0.3, dropout=0.3)  # fmt: skip
 # by data set: field of view of the top view, first threshold, ground image; UCVGL's
@@ -130,9 +131,7 @@ def _ucvgl_small(profile: str, seed: int) -> UcvglSettings:
         tile = EncoderConfig("test_efficientnet", depth=3, image_px=(32, 32))
         held_out, (first, second, last), warmup, batch = 32, (1, 2, 3), 1, 16
         rule = MiningRule(threshold=0.0)  # with any other most rows would find no label at all
-        gan = replace(
-            SMALL_GAN, load_px=32, crop_px=32, channels=8, blocks=1, epochs=1, decay_epochs=1, steps_per_epoch=4
-        )
+        gan = TINY_GAN
     else:
         world = WorldConfig(CITIES, WORLD_SEED, 4000, 20.0, city_size_m=1700.0, resolution_m=0.4)
         tile = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, image_px=(48, 48))
@@ -270,15 +269,12 @@ def _sample4geo_paper(other: UcvglSettings, seed: int, data: str, backbone: str)
 
 # ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
 
-# the methods by the keys of the published tables, in their order
-SSL_METHODS: dict[str, Method] = {
-    "triplet": "triplet", "simclr": "simclr", "mocov2": "moco", "barlow_twins": "barlow", "vicreg": "vicreg", "byol": "byol",
-    "simsiam": "simsiam",
-}  # fmt: skip
-# Of 3e-4, 1e-3 and 3e-3 (SimSiam 1e-4, 3e-4 and 1e-3) the best on the last fifth of Nordland's training part after 4 epochs;
-# SimSiam's 6.1 % at 3e-4 stands for its 6.9 at 1e-4, which is within the error (benchmarks/results/place_recognition.md).
-LAPTOP_RATE: dict[Method, float] = {
-    "triplet": 1e-3, "simclr": 1e-3, "moco": 3e-3, "barlow": 1e-3, "vicreg": 1e-3, "byol": 3e-4, "simsiam": 3e-4,
+# The methods by the keys of the published tables, in their order, with the laptop's learning rate: of 3e-4, 1e-3 and 3e-3 (SimSiam
+# 1e-4, 3e-4 and 1e-3) the best on the last fifth of Nordland's training part after 4 epochs; SimSiam's 6.1 % at 3e-4 stands for
+# its 6.9 at 1e-4, which is within the error (benchmarks/results/place_recognition.md).
+SSL_METHODS: dict[str, tuple[Method, float]] = {
+    "triplet": ("triplet", 1e-3), "simclr": ("simclr", 1e-3), "mocov2": ("moco", 3e-3), "barlow_twins": ("barlow", 1e-3),
+    "vicreg": ("vicreg", 1e-3), "byol": ("byol", 3e-4), "simsiam": ("simsiam", 3e-4),
 }  # fmt: skip
 # Of 1, 10 and 30 times that, on the same frames: what a predictor learns at that has some two hundred steps to learn in.
 LAPTOP_PREDICTOR_RATE = 30.0
@@ -319,18 +315,17 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
             encoder = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, width=512, image_px=(48, 64))
             training = TrainingConfig(4, 64, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=seed)
         case _:
-            train = DriveConfig(
-                "car", STYLES, WORLD_SEED, 10_000, photo_px=(480, 640), city_size_m=2000.0, resolution_m=0.25
-            )
-            tested, frame_px = dict.fromkeys(DRIVES, 2000), (480, 640)
-            encoder = EncoderConfig("resnet50.tv_in1k", "hub", pooling="unit_gem", width=1024, image_px=(480, 640))
+            px = (480, 640)
+            train = DriveConfig("car", STYLES, WORLD_SEED, 10_000, photo_px=px, city_size_m=2000.0, resolution_m=0.25)
+            tested, frame_px = dict.fromkeys(DRIVES, 2000), px
+            encoder = EncoderConfig("resnet50.tv_in1k", "hub", pooling="unit_gem", width=1024, image_px=px)
             if deit:
                 name = "deit_small_distilled_patch16_224.fb_in1k"
                 encoder = replace(encoder, backbone=name, pooling="tokens", width=256)
             encoder, _ = with_backbone(encoder, encoder.image_px, backbone)
             training = TrainingConfig(30, 32 if deit else 64, 1e-5, precision="bf16", prefetch=True, seed=seed)
     width, methods, real = encoder.width, {}, {}
-    for key, method in SSL_METHODS.items():
+    for key, (method, rate) in SSL_METHODS.items():
         loss, pairs = published(method), "partial" if method in ("simclr", "barlow", "vicreg") else "random"
         if profile == "paper":
             augment = not deit and method != "moco"
@@ -341,7 +336,7 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
         loss = replace(loss, projector_width=wide, predictor_width=hidden, queue=train.places, momentum=0.99)
         if method in ("byol", "simsiam"):
             loss = replace(loss, predictor_rate=LAPTOP_PREDICTOR_RATE)
-        learnt = replace(training, learning_rate=LAPTOP_RATE[method])
+        learnt = replace(training, learning_rate=rate)
         # ImageNet's statistics: those of these small photos undo more than is learnt
         methods[key] = VgSsl(encoder, loss, learnt, pairs, negatives=2, fixed_norms=True, crop_ratio=None)
         # random pairs for all: on the last fifth SimCLR had 61 % with them, 57 % in the partial form, at twice the cost
@@ -377,12 +372,10 @@ SMOKE: dict[str, Any] = {
     "places": 24, "accuracy_places": 8, "small": 12, "city_size_m": 512.0,
 }  # fmt: skip
 SMOKE_PX = 192  # longer sides are a quarter as long
-_Settings = TypeVar("_Settings")
+_Settings, Size = TypeVar("_Settings"), tuple[int, int]
 
 
-def with_backbone(
-    published: EncoderConfig, ground_px: tuple[int, int], choice: str
-) -> tuple[EncoderConfig, EncoderConfig]:
+def with_backbone(published: EncoderConfig, ground_px: Size, choice: str) -> tuple[EncoderConfig, EncoderConfig]:
     """The encoders of satellite and ground images: on another timm backbone, both for images of the size its weights ask for.
 
     `choice`: a name; with ':frozen' behind it the backbone stays as it was published, and what pools its features is trained,
@@ -395,11 +388,12 @@ def with_backbone(
         todo = "For example resnet50:frozen."
         raise InputError("backbone", expected="NAME or NAME:frozen", found=repr(choice), todo=todo)
     width = HEAD if colon and published.pooling in ("avg", "head") else published.width
-    changed = {"pretrained": "frozen hub" if colon else "hub", "width": width, "drop_path": 0.0}
-    return (replace(published, backbone=name, image_px=asked_px(name), **changed),) * 2
+    source = "frozen hub" if colon else "hub"
+    encoder = replace(published, backbone=name, pretrained=source, width=width, drop_path=0.0, image_px=asked_px(name))
+    return encoder, encoder
 
 
-def asked_px(backbone: str) -> tuple[int, int]:
+def asked_px(backbone: str) -> Size:
     """(height, width) of the images that the published weights of a timm backbone ask for; InputError for a name without any."""
     import timm  # takes seconds to load
 

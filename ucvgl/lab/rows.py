@@ -4,12 +4,11 @@ A row is a line of a table in a notebook; a stage is one computation that the ru
 stages, and so do seeds where a stage does not depend on one (the rendered world). The Snakefile makes a job of each stage.
 """
 
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 from ucvgl.data import FRAMES, PLACE_RECOGNITION, detect_layout
@@ -50,13 +49,9 @@ HEADLINE: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _in_headline(table: str, key: str) -> bool:
-    return table not in HEADLINE or key in HEADLINE[table]
-
-
 def chosen(table: str, tables: Mapping[str, Iterable[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
     """Of a table's rows, each with its key first, those that UCVGL_ROWS asks for."""
-    return [row for row in tables[table] if asked_rows() == "all" or _in_headline(table, row[0])]
+    return [row for row in tables[table] if asked_rows() == "all" or row[0] in HEADLINE.get(table, row[:1])]
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ class Stage:
     needs: tuple["Stage", ...] = ()  # stages it begins with
     items: int = 0  # that it trains on in an epoch, or renders or makes ready; about
 
-    @functools.cached_property
+    @cached_property
     def key(self) -> str:
         """Its name and twelve hex digits of its settings: the same for the rows and seeds that share it."""
         values = [plain_settings(value) if hasattr(value, "__dataclass_fields__") else value for value in self.settings]
@@ -101,7 +96,7 @@ class _Ucvgl:
 
     @staticmethod
     def of(settings: profiles.UcvglSettings, data: str) -> "_Ucvgl":
-        given = functools.cache(partial(material.material, settings, data, measured=False))
+        given = cache(partial(material.material, settings, data, measured=False))
         world, test = settings.train, settings.test
         named = (*_source(data, world, test), settings.images)
         if data == WORLD:
@@ -113,7 +108,7 @@ class _Ucvgl:
 
     def fewer(self) -> "_Ucvgl":
         """The same on every second place (see `material.fewer`)."""
-        given = functools.cache(lambda: material.fewer(self.given()))
+        given = cache(lambda: material.fewer(self.given()))
         return replace(self, given=given, count=self.count // 2, part="every second place")
 
     def cold_start(self, start: Pretraining | WithLoss) -> Stage:
@@ -175,8 +170,11 @@ def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, gi
     for key, _, config in tables["05/sampling"]:
         yield "05/sampling", key, stage(config, opened, ("areas", *grids), count, images)
     if other or world:
-        cities = functools.cache(lambda: list(material.open_others(settings, data, other).values()))
-        names = (*settings.trained.styles, *settings.unseen.styles) if world else map(detect_layout, (data, other))
+        cities = cache(lambda: list(material.open_others(settings, data, other).values()))
+        names = [*settings.trained.styles, *settings.unseen.styles] if world else [*map(detect_layout, (data, other))]
+        if len({*names}) < len(names):
+            todo = "Its table tells data sets by their layout."
+            raise InputError("other", expected="a data set of another layout", found=names[1], todo=todo)
         for number, name in enumerate(names):
             named = ("trained on", number, *grids, *(_source(other) if other else ()))
             found = stage(settings.brief, lambda number=number: cities()[number], named, few, images)
@@ -201,8 +199,8 @@ def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, gi
             found = fewer.curriculum(config, settings.brief.sampling.draw if key == "ucvgl_dss" else None)
         else:
             named = ("all", fewer.part, *given.images.settings[:-1])
-            area = functools.partial(lambda config: material.for_supervision(config, fewer.given()), config)
-            found = stage(config, area, named, fewer.count, given.images)
+            area = partial(material.for_supervision, config)
+            found = stage(config, lambda area=area: area(fewer.given()), named, fewer.count, given.images)
         yield "05/unlabelled", key, found
     if world and settings.real is not None and real_pairs.at_hand():
         files = files_digest(str(samples() / real_pairs.FOLDER))
@@ -218,9 +216,9 @@ def vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
     """(table, key, stage) of notebook 06."""
     data, world = asked.data, asked.data == WORLD
     settings = profiles.vg_ssl(asked.profile, seed, backbone=asked.backbone or "resnet50")
-    opened = functools.cache(lambda: material.open_sets(settings, data))
-    every = functools.cache(lambda: (material.open_drives(settings.joined), opened()[1]))
-    frames = functools.cache(lambda: material.open_frames(settings))
+    opened = cache(lambda: material.open_sets(settings, data))
+    every = cache(lambda: (material.open_drives(settings.joined), opened()[1]))
+    frames = cache(lambda: material.open_frames(settings))
     photos = 2 * sum(drive.places for drive in (*settings.train, *settings.joined, *settings.tests.values()))
     source = _source(data, settings.train, tuple(settings.tests.items()))
     drives = Stage("drives", source, opened, items=photos if world else 0)
@@ -254,11 +252,10 @@ def vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
 
 
 def rows(asked: RunRequest, seed: int, *, measured: bool = False) -> dict[str, Stage]:
-    """What each row of a profile shows that is asked for, with one seed of the training, in the order of the notebooks.
+    """The stage of each row that is asked for, with one seed of the training, by its name, as '04/ablation/no_mutual'.
 
-    Names are '<number of the notebook>/<table>/<key>', as '04/ablation/no_mutual'.
-
-    measured: leave out the rows of notebooks 02 to 05 where no held-out part has known pairs: there is no table then.
+    measured: without the rows of notebooks 02 to 05 where no held-out part has known pairs: there is no table then. InputError:
+    such a table is wanted of photos.
     """
     data, found = asked.data, []
     layout = WORLD if data == WORLD else detect_layout(data)
@@ -276,8 +273,8 @@ def rows(asked: RunRequest, seed: int, *, measured: bool = False) -> dict[str, S
             found += [*ucvgl_rows(settings.unlabelled, data, own), *sample4geo_rows(settings, asked, own)]
     if photos or layout in (WORLD, "pairs"):
         found += vg_ssl_rows(asked, seed)
-    every = asked.rows == "all"
-    return {f"{table}/{key}": stage for table, key, stage in found if every or _in_headline(table, key)}
+    kept = [line for line in found if asked.rows == "all" or line[1] in HEADLINE.get(line[0], line[1:2])]
+    return {f"{table}/{key}": stage for table, key, stage in kept}
 
 
 def all_stages(wanted: Iterable[Stage]) -> dict[str, Stage]:

@@ -38,13 +38,12 @@ class RunRequest:
         kinds = {"data": "a folder, or 'world'", "panorama": "a picture file", "other": "a folder", "drone": "a folder"}
         for name, expected in kinds.items():
             given = getattr(self, name)
-            if given == WORLD or (not given and name != "data"):
-                continue
-            path = Path(given).expanduser().resolve()
-            if not given or not (path.is_file() if name == "panorama" else path.is_dir()):
-                todo = "Check the path; DATA.md lists the layouts."
-                raise InputError(name, expected=expected, found=repr(given), todo=todo)
-            set_field(self, name, str(path))
+            if given != WORLD and (given or name == "data"):
+                path = Path(given).expanduser().resolve()
+                if not given or not (path.is_file() if name == "panorama" else path.is_dir()):
+                    todo = "Check the path; DATA.md lists the layouts."
+                    raise InputError(name, expected=expected, found=repr(given), todo=todo)
+                set_field(self, name, str(path))
         if wrong := [seed for seed in self.seeds if not isinstance(seed, int) or seed < 0]:
             raise InputError("seed", expected="a whole number >= 0", found=repr(wrong[0]), todo="Choose another seed.")
         if self.backbone and self.profile != "paper":
@@ -53,10 +52,8 @@ class RunRequest:
     @property
     def data_id(self) -> str:
         """A short name for the data set, safe in a path: 'world', or the folder's name and six hex digits of its path."""
-        if self.data == WORLD:
-            return WORLD
         slug = re.sub(r"[^a-z0-9]+", "-", Path(self.data).name.lower()).strip("-") or "data"
-        return f"{slug}-{hashlib.sha256(self.data.encode()).hexdigest()[:6]}"
+        return WORLD if self.data == WORLD else f"{slug}-{hashlib.sha256(self.data.encode()).hexdigest()[:6]}"
 
     def further(self, names: Collection[str]) -> dict[str, str]:
         """What is given of FURTHER, of the parameters `names` that a notebook has."""

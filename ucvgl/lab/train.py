@@ -37,8 +37,8 @@ def train(names: Sequence[str], asked: RunRequest) -> None:
     (seed,), place = asked.seeds, processes()
     known = rows.rows(asked, seed)
     wanted = {key: stage for name in names for key, stage in _find(name, known).items()}
-    where = f"{place.num_processes} process(es), {place.device.type}"
-    place.print(f"profile {asked.profile}, seed {seed}: {where}", flush=True)
+    many = place.num_processes
+    place.print(f"profile {asked.profile}, seed {seed}: {many} process(es), {place.device.type}", flush=True)
     if place.device.type == "cuda":  # all before anything runs
         available = torch.cuda.get_device_properties(place.device).total_memory
         for key, stage in wanted.items():
@@ -64,7 +64,6 @@ def _find(name: str, known: Mapping[str, rows.Stage]) -> dict[str, rows.Stage]:
         return rows.all_stages(found)
     stages = rows.all_stages(known.values())
     if name not in stages:
-        tables = dict.fromkeys(row.rpartition("/")[0] for row in known)
-        expected = f"a row or a table, such as {', '.join(tables)}"
+        expected = f"a row or a table, such as {', '.join(dict.fromkeys(row.rpartition('/')[0] for row in known))}"
         raise InputError("row", expected=expected, found=repr(name), todo=suggest(name, [*known]))
     return {name: stages[name]}

@@ -6,7 +6,7 @@ from typing import Any
 from ucvgl.lab.profiles import Sample4GeoSettings, UcvglSettings, VgSslSettings
 from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.methods.sample4geo import Sample4Geo
-from ucvgl.methods.ucvgl import Pretraining, Translation
+from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
 from ucvgl.synthetic_top_view import Occlusion
 
 Tables = dict[str, list[tuple[str, str, Any]]]  # by table, its rows
@@ -24,14 +24,17 @@ STANDS_FOR = {
     "car": "msls_val", "hand_held": "pitts30k", "night": "tokyo247", "season": "nordland", "msls": "msls_val",
     "pitts30k": "pitts30k", "tokyo247": "tokyo247", "nordland": "nordland",
 }  # fmt: skip
-DRAWS = {"full": "negatives from all", "partial": "negatives from a part", "random": "any negatives"}  # the triplet's
 
 
 def ucvgl(settings: UcvglSettings) -> Tables:
     """Of notebooks 02 and 04: cold starts and curricula. 04/ours is not the paper's; its last two rows need top views."""
     start, steps = settings.start, settings.curriculum
     gan, statistics, none = Translation("cyclegan", settings.gan), Translation("statistics"), Translation("none")
-    supervised, all_labels = replace(steps, pretrained=False), replace(steps, label_ratio=1.0)
+    supervised = replace(steps, pretrained=False)
+
+    def after(changed: Pretraining) -> Curriculum:
+        return replace(steps, start=changed)
+
     return {
         "02/cold_start": [
             ("no_projection", "(a) BEV projection", replace(start, projection=False)),
@@ -48,8 +51,8 @@ def ucvgl(settings: UcvglSettings) -> Tables:
         "04/main": [
             ("ucvgl_s_0", "0 %", steps),
             ("ucvgl_b_10", "10 %", replace(steps, label_ratio=0.1)),
-            ("ucvgl_s_100", "100 %, no cold start", replace(all_labels, pretrained=False)),
-            ("pretrained_100", "100 %, after the cold start (not in the paper)", all_labels),
+            ("ucvgl_s_100", "100 %, no cold start", replace(supervised, label_ratio=1.0)),
+            ("pretrained_100", "100 %, after the cold start (not in the paper)", replace(steps, label_ratio=1.0)),
         ],
         "04/ablation": [
             ("no_mutual", "(a) mutual matching", replace(steps, rule=replace(steps.rule, mutual=False))),
@@ -62,13 +65,10 @@ def ucvgl(settings: UcvglSettings) -> Tables:
             *((f"labels_{k}", f"{k} %", replace(supervised, label_ratio=k / 100)) for k in (1, 5, 10, 20, 100)),
         ],
         "04/ours": [
-            (key, name, replace(steps, start=changed))
-            for key, name, changed in (
-                ("main", "descriptors centred, as in the other tables", start),
-                ("raw", "raw cosines, as published", replace(start, centre=False)),
-                ("synthetic", "tiles with synthetic top views in step 4", replace(start, occlusion=Occlusion())),
-                ("top_views", "top views to the ground encoder (a shortcut)", on_top_views(start)),
-            )
+            ("main", "descriptors centred, as in the other tables", steps),
+            ("raw", "raw cosines, as published", after(replace(start, centre=False))),
+            ("synthetic", "tiles with synthetic top views in step 4", after(replace(start, occlusion=Occlusion()))),
+            ("top_views", "top views to the ground encoder (a shortcut)", after(on_top_views(start))),
         ],
     }
 
@@ -85,34 +85,31 @@ def on_top_views(start: Pretraining) -> Pretraining:
 
 
 def sample4geo(settings: Sample4GeoSettings, *, located: bool = True) -> Tables:
-    """Of notebook 05. The samplers that need positions only where tiles have them (`located`); the last rows of
-    05/architecture and 05/fields_of_view need panoramas; of 05/unlabelled/ucvgl_dss `settings.brief.sampling.draw` chooses the
-    hard negatives; of 05/real a row is a fold."""
+    """Of notebook 05; without positions of the tiles (`located`) two samplers are left out.
+
+    The last rows of 05/architecture and 05/fields_of_view need panoramas. Of 05/unlabelled/ucvgl_dss `brief.sampling.draw`
+    chooses the hard negatives. A row of 05/real is a fold.
+    """
     brief, steps = settings.brief, settings.unlabelled.curriculum
-    as_polar = replace(brief.satellite, image_px=settings.images.query_px)
+    polar = replace(brief.satellite, image_px=settings.images.query_px)
     # measured often enough for a curve
     method = replace(settings.method, evaluate_every=settings.method.sampling.refresh_every)
-    samplers = (
+    samplers = [
         ("random", "random", "random"),
         ("gps_only", "geographic neighbours (GPS)", "geographic"),
         ("dss_only", "similar places (DSS)", "similarity"),
         ("full", "GPS until the first refresh, then DSS: Sample4Geo", "both"),
-    )
+    ]
     return {
         "05/sampling": [
             (key, name, replace(method, sampling=replace(method.sampling, kind=kind)))
-            for key, name, kind in samplers
-            if located or kind in ("random", "similarity")
+            for key, name, kind in (samplers if located else samplers[::2])
         ],
         "05/architecture": [
             ("full", "one encoder, smoothing 0.1: Sample4Geo", brief),
             ("separate", "an encoder for each view", replace(brief, shared=False)),
             ("no_smoothing", "no label smoothing", replace(brief, smoothing=0.0)),
-            (
-                "polar",
-                "polar-transformed tiles (not in the paper)",
-                replace(brief, satellite=as_polar, tile_kind="polar"),
-            ),
+            ("polar", "polar-transformed tiles (not in the paper)", replace(brief, satellite=polar, tile_kind="polar")),
         ],
         "05/fields_of_view": [
             ("full", "whole panoramas", brief),
@@ -151,18 +148,18 @@ def published_ssl(backbone: str) -> str:
 def vg_ssl(settings: VgSslSettings) -> Tables:
     """Of notebook 06: in 06/geopair every form of SimCLR's pairs, with and without hard negatives as pairs of the others; in
     06/pretraining_losses UCVGL's cold start by the loss of its step 3, a queue holding half of the ground images at most."""
-    methods, start, geopair = settings.methods, settings.cold_start.start, []
+    methods, start, geopair, projectors = settings.methods, settings.cold_start.start, [], []
     for method, config in methods.items():
-        prefix, every = ("", 4) if method == "simclr" else (f"{method}_", 2)
-        forms = (
+        forms = [
             ("partial", "partial: with hard negatives as pairs", config),
             ("random", "random: pairs alone", replace(config, geopair="random")),
             ("no_augmentation", "partial, without crops and mirroring", replace(config, augment=False)),
             ("no_mask", "partial, near places count as negatives (as published)", replace(config, mask_near=False)),
-        )
+        ]
+        prefix, forms = ("", forms) if method == "simclr" else (f"{method}_", forms[:2])
         if config.geopair == "partial":
-            geopair += [(prefix + key, f"{SSL[method]}, {name}", changed) for key, name, changed in forms[:every]]
-    projectors, barlow = [], methods["barlow_twins"]
+            geopair += [(prefix + key, f"{SSL[method]}, {name}", changed) for key, name, changed in forms]
+    barlow, triplet = methods["barlow_twins"], methods["triplet"]
     for layers, width, descriptor in settings.projectors:
         loss = replace(barlow.loss, projector_layers=layers, projector_width=width)
         changed = replace(barlow, loss=loss, encoder=replace(barlow.encoder, width=descriptor))
@@ -172,14 +169,13 @@ def vg_ssl(settings: VgSslSettings) -> Tables:
     return {
         "06/real": [(key, SSL[key], config) for key, config in settings.real.items()],
         "06/main": [(key, SSL[key], config) for key, config in methods.items()],
-        "06/joined": [
-            (key, SSL[key], methods[key]) for key in ("simclr", "triplet")
-        ],  # trained on all kinds of drives, too
+        "06/joined": [(key, SSL[key], methods[key]) for key in ("simclr", "triplet")],  # all kinds of drives, too
         "06/geopair": geopair,
         "06/projector": projectors,
         "06/cost": [
-            (f"triplet_{kind}", f"triplet, {name}", replace(methods["triplet"], mining=kind))
-            for kind, name in DRAWS.items()
+            ("triplet_full", "triplet, negatives from all", replace(triplet, mining="full")),
+            ("triplet_partial", "triplet, negatives from a part", replace(triplet, mining="partial")),
+            ("triplet_random", "triplet, any negatives", replace(triplet, mining="random")),
         ],
         "06/pretraining_losses": [
             ("none", "none", without_intra_view(start)),
