@@ -1,10 +1,66 @@
-"""Rows and their stages: order, keys, what is shared, the choice of rows."""
+"""Rows and their stages: what each row changes, order, keys, what is shared, the choice of rows."""
 
 import pytest
 
 from ucvgl.errors import InputError
-from ucvgl.lab import rows
+from ucvgl.lab import profiles, published, rows, variants
 from ucvgl.lab.settings import RunRequest
+
+UCVGL, SAMPLE4GEO, PHOTOS = (
+    settings("laptop", 0) for settings in (profiles.ucvgl, profiles.sample4geo, profiles.vg_ssl)
+)
+TABLES = variants.ucvgl(UCVGL) | variants.sample4geo(SAMPLE4GEO) | variants.vg_ssl(PHOTOS)
+
+
+def changed(before, after):
+    """The names of the fields in which two settings differ; those of a curriculum's start in its place."""
+    fields = {name for name in vars(before) if getattr(before, name) != getattr(after, name)}
+    return (fields - {"start"}) | (changed(before.start, after.start) if "start" in fields else set())
+
+
+@pytest.mark.parametrize(
+    ("table", "before", "expected"),
+    [
+        ("02/cold_start", UCVGL.start, {
+            "no_projection": {"projection"}, "no_fakes": {"translation"}, "no_intra_view": {"intra", "cross"},
+            "no_cross_view": {"cross"}, "full": set(),
+        }),
+        ("02/translation", UCVGL.start, {"none": {"translation"}, "statistics": set(), "cyclegan": {"translation"}}),
+        ("04/main", UCVGL.curriculum, {
+            "ucvgl_s_0": set(), "ucvgl_b_10": {"label_ratio"}, "ucvgl_s_100": {"label_ratio", "pretrained"},
+            "pretrained_100": {"label_ratio"},
+        }),
+        ("04/ours", UCVGL.curriculum, {
+            "main": set(), "raw": {"centre"}, "synthetic": {"occlusion"}, "top_views": {"ground", "ground_input"},
+        }),
+        ("04/ablation", UCVGL.curriculum, {
+            "no_mutual": {"rule"}, "no_threshold": {"rule"}, "no_curriculum": {"refresh"}, "full": set(),
+        }),
+        ("05/architecture", SAMPLE4GEO.brief, {
+            "full": set(), "separate": {"shared"}, "no_smoothing": {"smoothing"}, "polar": {"satellite", "tile_kind"},
+        }),
+        ("05/fields_of_view", SAMPLE4GEO.brief, {"full": set(), "limited": {"fovs_deg"}}),
+        ("06/cost", PHOTOS.methods["triplet"], {
+            "triplet_full": {"mining"}, "triplet_partial": set(), "triplet_random": {"mining"},
+        }),
+    ],
+)  # fmt: skip
+def test_each_row_changes_one_thing(table, before, expected):
+    assert {key: changed(before, config) for key, _, config in TABLES[table]} == expected
+
+
+def test_every_published_row_has_one():
+    for table, theirs in (
+        ("02/cold_start", "ucvgl_cold"), ("04/label_ratio", "ucvgl_semi_cvact"), ("04/ablation", "ucvgl_rerank"),
+        ("05/sampling", "sample4geo"), ("06/main", "vg_ssl_r50"),
+    ):  # fmt: skip
+        assert {key for key, *_ in TABLES[table]} == set(published.frame(theirs).index)
+    ratios = {key: (config.label_ratio, config.mine) for key, _, config in TABLES["04/label_ratio"]}
+    assert ratios == {"labelled_only_10": (0.1, False)} | {f"labels_{k}": (k / 100, True) for k in (1, 5, 10, 20, 100)}
+    without_positions = variants.sample4geo(SAMPLE4GEO, located=False)["05/sampling"]
+    assert [(key, method.sampling.kind) for key, _, method in without_positions] == [
+        ("random", "random"), ("dss_only", "similarity"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("profile", ["tiny", "laptop", "paper"])
