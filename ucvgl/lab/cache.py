@@ -30,7 +30,7 @@ class StageResult:
     """A stage's folder and what it found."""
 
     folder: Path  # complete; not to be written to
-    numbers: dict[str, Any]  # what the stage returned, as it comes back from JSON
+    numbers: dict[str, Any]  # what the stage returned
     loaded: bool  # whether it was found complete
     seconds: float  # what its run took; if that was resumed, its last part
     resumed: bool  # whether that run went on from a killed one

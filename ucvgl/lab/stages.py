@@ -1,7 +1,6 @@
-"""The methods' trainings in the run cache: each is found there, resumed there, or run.
+"""The methods' trainings in the run cache, by what each depends on: each is found there, resumed there, or run.
 
-A function has the name of its step in the method's file, which computes it and explains its numbers; here is what it depends
-on: the key of its folder. `data` is unlabelled, `truth` only for measures that choose nothing; all return the folder and numbers.
+Their numbers are explained where they are computed, in the methods. `data` is unlabelled, `truth` for measures that choose nothing.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,4 @@
-"""What `ucvgl train` trains: rows of the tables or single stages, by one process or by several together.
-
-The stages have the same names in the run cache as those of a notebook's cells, which then load them.
-"""
+"""`ucvgl train`: rows of the tables or single stages, by one process or several together; notebooks then load them."""
 
 import os
 import time

@@ -140,11 +140,6 @@ def on_same_terms(settings: Sample4GeoSettings) -> Sample4Geo:
     )  # fmt: skip
 
 
-def published_ssl(backbone: str) -> str:
-    """The published table of a backbone."""
-    return "vg_ssl_deit_s" if backbone == "deit_small" else "vg_ssl_r50"
-
-
 def vg_ssl(settings: VgSslSettings) -> Tables:
     """Of notebook 06: in 06/geopair every form of SimCLR's pairs, with and without hard negatives as pairs of the others; in
     06/pretraining_losses UCVGL's cold start by the loss of its step 3, a queue holding half of the ground images at most."""
