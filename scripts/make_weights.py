@@ -31,10 +31,12 @@ from ucvgl.geometry import TopView, top_view
 from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
 from ucvgl.locate.adapt import WORLD_WEIGHTS
-from ucvgl.locate.confidence import BEST as BEST_FIVE
 from ucvgl.locate.confidence import FEATURES, LEAST, RADIUS_M, SETTINGS, Calibration
-from ucvgl.locate.search import calibration_path
-from ucvgl.locate.trials import Case, Trial, search_city
+from ucvgl.locate.inputs import Inputs
+from ucvgl.locate.located import errors_m, placed_right
+from ucvgl.locate.run import place
+from ucvgl.locate.search import Search, calibration_path
+from ucvgl.locate.trials import Case, as_drive, outside, search_city
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device
@@ -194,8 +196,7 @@ def fit_calibration(
     """Fits the probability of being right where truth is known: the w, b that minimise log loss + penalty |w|^2 / 2.
 
     scikit-learn's logistic regression: the loss is summed over the pictures, the features are standardised, the bias is free:
-    so the mean probability on these pictures is the fraction of them that is right. `later` is counted, with one wrong picture
-    added whose truth was nowhere.
+    so the mean probability on these pictures is the fraction of them that is right.
 
     Args:
         values: (N, 5) of `confidence.Evidence`.
@@ -207,25 +208,25 @@ def fit_calibration(
     from sklearn.linear_model import LogisticRegression
 
     known = ~np.isnan(error_m[:, 0])
-    x, hits = values[known], error_m[known] <= RADIUS_M  # (n, 5) each
-    right = hits[:, 0]
+    x, right = values[known], error_m[known, 0] <= RADIUS_M  # (n, 5) and (n,)
     mean, sd = x.mean(0), x.std(0)
     sd = np.where(sd > 1e-12, sd, 1.0)
     fitted = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=10_000).fit((x - mean) / sd, right)
-    wrong = hits[~right]
-    first = np.where(wrong.any(1), wrong.argmax(1), 0)  # 0: none of the five
-    later = np.bincount(first, minlength=BEST_FIVE)[1:BEST_FIVE] / (len(wrong) + 1)
     rows = (tuple(row.tolist()) for row in (mean, sd, fitted.coef_[0]))
-    return Calibration(*rows, float(fitted.intercept_[0]), tuple(later.tolist()), measured_on, scale)
+    return Calibration(*rows, float(fitted.intercept_[0]), measured_on, scale)
 
 
-def fit_scale(trials: Sequence[Trial]) -> float:
+def fit_scale(cities: Sequence[tuple[Search, Inputs]]) -> float:
     """The scale of the cosines with which the probabilities of drives lose least, as the logarithm of the truth's own."""
+    drives = [as_drive(*city) for city in cities]
 
     def loss(scale: float) -> float:
-        placed = [(trial.right(found := trial.together(scale)), found.probability) for trial in trials]
-        right, p = (np.concatenate(column) for column in zip(*placed, strict=True))
-        return -float(np.log(np.where(right == 1, p, 1 - p).clip(LEAST)).mean())
+        losses = []
+        for found, inputs in drives:
+            table = place(replace(found, calibration=replace(found.calibration, scale=scale)), inputs)
+            right, p = placed_right(table, inputs.truth)[:, 0], table["probability"]
+            losses.append(-np.log(np.where(right == 1, p, 1 - p).clip(LEAST)))
+        return float(np.concatenate(losses).mean())
 
     return min(SCALES, key=loss)
 
@@ -238,17 +239,17 @@ def calibrate(case: Case) -> Calibration:
     cities = [replace(case, style=style, seed=seed) for style, seed in CALIBRATION_CITIES]
     whole = [search_city(city) for city in cities]
     part = [search_city(replace(city, outside=True)) for city in cities]
-    outside = np.mean([trial.outside().mean() for trial in part])
+    missing = np.mean([outside(*trial).mean() for trial in part])
     headings = "headings searched for" if case.searched else "known headings"
     styles = ", ".join(sorted({city.style for city in cities}))
     words = (
         f"{len(cities)} synthetic cities ({styles}), {case.places} {case.kind}s each, {headings}, each searched in "
-        f"all its tiles and in those of a part, which {outside:.0%} of the pictures lie outside of"
+        f"all its tiles and in those of a part, which {missing:.0%} of the pictures lie outside of"
     )
     # the encoders know their own styles: there a drive's likelihood may be sharper than it should be elsewhere
     scale = fit_scale([trial for trial, city in zip(whole, cities, strict=True) if city.style not in CITIES])
-    values = np.concatenate([trial.found.evidence.values for trial in whole + part])
-    error_m = np.concatenate([trial.error_m() for trial in whole + part])
+    values = np.concatenate([found.evidence.values for found, _ in whole + part])
+    error_m = np.concatenate([errors_m(place(found, inputs), inputs.truth) for found, inputs in whole + part])
     return fit_calibration(values, error_m, measured_on=words, scale=scale)
 
 

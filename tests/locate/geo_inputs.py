@@ -144,7 +144,7 @@ def at(east=0.0, north=0.0):
 
 def place(name="a.jpg", p=0.8, east=0.0, north=0.0, others=(), tile="t.png", **more):
     """A row of a table of places; others: tile and metres east and north of its second candidate and so on."""
-    row = {"picture": name, "probability": p, "radius_m": 10.0, "notes": ""}
+    row = {"picture": name, "probability": p, "notes": ""}
     row["latitude"], row["longitude"] = at(east, north)
     for n, (name, *metres) in enumerate([(tile, east, north), *others], 1):
         away = float(np.hypot(metres[0] - east, metres[1] - north))

@@ -1,6 +1,7 @@
 """The chain on a drive: against the sum over all paths, hand-sized cases, and time stamps that order pictures."""
 
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ucvgl.errors import InputError
-from ucvgl.locate.chain import drive_order, forward_backward, place_drive
+from ucvgl.locate.chain import drive_order, forward_backward, place_together
 from ucvgl.locate.confidence import RADIUS_M
 from ucvgl.locate.pictures import Picture
 
@@ -58,16 +59,17 @@ def test_one_picture_alone_is_its_own_likelihood():
 
 
 def test_placement_counts_what_lies_within_the_radius():
-    centre = 12.5 * np.array([[0, 0], [1, 0], [2, 0], [40, 0]])
-    posterior = np.array([[0.72, 0.2, 0, 0.08], [0, 0, 0.05, 0.95]])
-    found = place_drive(posterior, centre, 12.5)
+    candidates = SimpleNamespace(centre_m=12.5 * np.array([[0, 0], [1, 0], [2, 0], [40, 0]]), stride_m=12.5)
     rng = np.random.default_rng(0)
     shift = 12.5 * (rng.random((200_000, 2)) - 0.5)
     beside = (np.hypot(*(shift + np.array([12.5, 0])).T) <= RADIUS_M).mean()  # of the next cell
-    assert found.best[:, 0].tolist() == [0, 3]
-    assert found.probability == pytest.approx([0.72 + 0.2 * beside, 0.95], abs=0.005)
-    assert found.radii_m == pytest.approx(np.array([[10, 12.5], [10, 10]]))
-    assert found.distance_m[0] == pytest.approx([0, 12.5, 500, 25])
+    for likelihood, best, p in (([0.72, 0.2, 1e-9, 0.08], 0, 0.72 + 0.2 * beside), ([1e-9, 1e-9, 0.05, 0.95], 3, 0.95)):
+        found = place_together(
+            np.log([likelihood]) / 20, 20.0, np.array([0]), np.zeros(0), candidates
+        )  # a picture alone
+        assert found.best[0, 0] == best
+        assert found.probability == pytest.approx([p], abs=0.005)
+    assert found.score[0].tolist() == sorted(found.score[0], reverse=True)
 
 
 def test_time_stamps_and_names_order_a_drive():

@@ -1,7 +1,5 @@
 """Confidence: the evidence against hand-sized lists and plain loops, the fit against its own gradient, honest numbers."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -33,7 +31,6 @@ def test_evidence_by_hand(monkeypatch):
     # picture 1: a tie with a candidate elsewhere; a mutual match; the other four lie far away
     assert found.values[1] == pytest.approx([0, 1 / 6, 1, 0, 1 / 2])
     assert found.best.tolist() == [[0, 1, 2, 3, 4], [3, 2, 0, 1, 4]]
-    assert found.distance_m.tolist() == [[0, 5, 100, 200, 300], [0, 100, 200, 195, 100]]
     assert found.score[0].tolist() == [0.9, 0.88, 0.7, 0.6, 0.5]
     # a list that never leaves the place: the margin is what is sure
     assert c.evidence(*all_alike, line / 100).values[0] == pytest.approx([0.5, 1, 0.5, 1, 0.5])
@@ -74,24 +71,14 @@ def test_the_committed_calibrations_load_and_fit_the_evidence(kind, searched):
     assert ("searched for" in found.measured_on) == searched
 
 
-def fit(found, error_m, **settings):
-    return fit_calibration(found.values, error_m, measured_on="a test", **settings)
-
-
-def simulated(n, seed, weight=2.0, bias=-0.5):
-    """Evidence whose first feature decides: candidates 1 km apart, the truth 5 m from the best one or far off."""
-    rng = np.random.default_rng(seed)
-    values = np.column_stack([rng.normal(size=n), rng.random(n), rng.random(n), *np.full((2, n), 0.25)])
-    right = rng.random(n) < expit(weight * values[:, 0] + bias)
-    away = np.tile(1000.0 * np.arange(5), (n, 1))
-    found = c.Evidence(values, np.tile(np.arange(5), (n, 1)), np.zeros((n, 5)), away)
-    return found, np.where(right[:, None], np.hypot(away - 3, 4), 5e5)
-
-
 def test_the_fit_is_where_the_published_loss_is_flat():
-    found, error_m = simulated(300, seed=1)
-    fitted = fit(found, error_m, penalty=0.7)
-    x = torch.tensor(found.values)
+    rng = np.random.default_rng(1)
+    values = np.column_stack([rng.normal(size=300), rng.random(300), rng.random(300), *np.full((2, 300), 0.25)])
+    right = rng.random(300) < expit(2 * values[:, 0] - 0.5)  # the first feature decides
+    error_m = np.where(right, 5.0, 5e5)[:, None] + np.zeros(5)
+    unknown = np.vstack([values, values[:1] + 9]), np.vstack([error_m, np.full((1, 5), np.nan)])  # a row to leave out
+    fitted = fit_calibration(*unknown, measured_on="a test", penalty=0.7)
+    x = torch.tensor(values)
     z = (x - x.mean(0)) / torch.where(x.std(0, correction=0) > 1e-9, x.std(0, correction=0), 1.0)
     y = torch.tensor(error_m[:, 0] <= c.RADIUS_M, dtype=torch.float64)
     w = torch.tensor([*fitted.weight, fitted.bias], dtype=torch.float64, requires_grad=True)
@@ -99,16 +86,8 @@ def test_the_fit_is_where_the_published_loss_is_flat():
     (loss + 0.35 * w[:-1].square().sum()).backward()
     assert w.grad.abs().max() < 1e-4
     assert (fitted.weight[3], fitted.sd[3]) == (0, 1)  # a feature that never varies says nothing
+    found = c.Evidence(values, np.zeros((300, 5), int), np.zeros((300, 5)))
     assert c.probabilities(fitted, found).mean() == pytest.approx(float(y.mean()), abs=1e-6)
-
-
-def test_later_counts_the_first_candidate_that_is_right_among_wrong_places_and_unknown_ones_are_left_out():
-    at = np.array([0, 0, 1, 1, 2, 9, 4, np.nan])  # right, right, second, second, third, nowhere, fifth, unknown
-    error_m = 100.0 * np.abs(np.arange(5) - at[:, None])
-    values = np.random.default_rng(0).random((8, 5))
-    found = c.Evidence(values, np.tile(np.arange(5), (8, 1)), np.zeros((8, 5)), error_m)
-    # five wrong, and one more for caution
-    assert fit(found, error_m).later == pytest.approx((2 / 6, 1 / 6, 0, 1 / 6))
 
 
 def test_known_positions_correct_the_probabilities():
@@ -123,29 +102,6 @@ def test_known_positions_correct_the_probabilities():
     for same in (0.0, 1.0):  # all are wrong, or right
         after = c.recalibrated(p, np.where(np.arange(400) < 20, same, np.nan))
         assert abs(after - same).max() < 0.2
-
-
-def one_place(distances, later):
-    found = c.Evidence(np.zeros((1, 5)), np.arange(5)[None], np.zeros((1, 5)), np.array([distances]))
-    return replace(fit(*simulated(50, seed=8)), later=later), found
-
-
-def test_radius_by_hand():
-    fitted, found = one_place([0.0, 20.0, 5.0, 300.0, 1.0], (0.5, 0.0, 0.2, 0.0))
-    for p, level, metres in [
-        (0.6, 0.5, 10), (0.4, 0.5, 30), (0.4, 0.7, 30), (0.4, 0.8, 310), (0.4, 0.83, np.inf), (0.9, 0.9, 10)
-    ]:  # fmt: skip
-        assert c.radius(fitted, found, np.array([p]), level)[0] == pytest.approx(metres), (p, level)
-
-
-@given(st.integers(0, 1000), st.floats(0.05, 0.9))
-def test_a_radius_grows_with_the_level_and_shrinks_with_the_probability(seed, p):
-    rng = np.random.default_rng(seed)
-    fitted, found = one_place([0.0, *rng.uniform(0, 100, 4)], (0.3, 0.2, 0.1, 0.1))
-    at = [c.radius(fitted, found, np.array([p]), level)[0] for level in (0.1, 0.5, 0.7, 0.9)]
-    assert at == sorted(at)
-    assert at[0] >= 10
-    assert c.radius(fitted, found, np.array([p + 0.05]), 0.5)[0] <= at[1]
 
 
 @given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 12))

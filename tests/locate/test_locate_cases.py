@@ -456,7 +456,7 @@ def made(encoders):
 
 def assumptions(seen, root):
     calibration = load_calibration(calibration_path("panorama", searched=False))
-    found = type("Found", (), {"known": torch.tensor([True]), "rounds": [], "calibration": calibration})
+    found = type("Found", (), {"rounds": [], "calibration": calibration})
     request = Request(root / "ground", root / "tiles", root / "out", epochs=0)
     write_report(Outcome(root, "", replace(seen, request=request), {"panorama": found}, g.table(), None, 0.0))
     return (root / "report.md").read_text(encoding="utf-8").splitlines()

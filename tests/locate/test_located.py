@@ -25,29 +25,27 @@ from ucvgl.positions import Positions, Wgs84, from_metres
 
 
 def test_each_picture_stands_at_its_best_candidate():
-    where = Positions(from_metres(np.column_stack([20.0 * np.arange(5), np.zeros(5)]), ORIGIN), Wgs84())
-    candidates = SimpleNamespace(ids=[f"t{i}" for i in range(5)], positions=where)
+    centre_m = np.column_stack([20.0 * np.arange(5), np.zeros(5)])
+    where = Positions(from_metres(centre_m, ORIGIN), Wgs84())
+    candidates = SimpleNamespace(ids=[f"t{i}" for i in range(5)], positions=where, centre_m=centre_m)
     best = np.array([[2, 3, 0, 1, 4], [0, 1, 2, 3, 4]])
-    away, radii = 20.0 * np.abs(best - best[:, :1]), np.array([[10.04, 30], [30, np.inf]])
-    placement = Placement(best, 0.1 * best, away, np.array([0.88079707, 0.1192]), radii)
-    pictures = [Picture("a", "panorama", 64, 32, notes=("dark",)), Picture("b", "panorama", 64, 32)]
-    found = m.places(pictures, np.array([-90.0, 360.0]), [True, False], candidates, placement)
+    pictures = [Picture("a", "panorama", 64, 32, heading_deg=-90.0, notes=("dark", "tilted")),
+                Picture("b", "panorama", 64, 32, heading_deg=359.97)]  # fmt: skip
+    found = m.places(pictures, candidates, Placement(best, 0.1 * best, np.array([0.88, 0.12])))
     assert tuple(found.columns) == m.HEADER
     first, second = m.records(found)
-    assert (first["picture"], first["probability"], first["notes"]) == ("a", 0.8808, "dark")
+    assert (first["picture"], first["probability"], first["notes"]) == ("a", 0.88, "dark; tilted")
     assert (first["latitude"], first["longitude"]) == pytest.approx(tuple(where.values[2]), abs=1e-7)
     assert [c["tile"] for c in first["candidates"]] == ["t2", "t3", "t0", "t1", "t4"]
     assert [c["distance_m"] for c in first["candidates"]] == [0, 20, 40, 20, 40]
-    assert (first["radius_m"], first["radius_90_m"], first["heading_deg"]) == (10, 30, 270)
-    assert (second["radius_m"], second["radius_90_m"], second["heading_deg"]) == (30, None, 0)
-    assert second["notes"] == m.NO_HEADING
+    assert (first["heading_deg"], second["heading_deg"], second["notes"]) == (270, 0, "")
 
 
 names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
 metres = st.floats(-1e4, 1e4)
 rows = st.builds(
     place, names, st.floats(0, 1), metres, metres, st.lists(st.tuples(names, metres, metres), max_size=4), tile=names,
-    radius_90_m=st.one_of(st.none(), st.floats(0, 1e5)), heading_deg=st.one_of(st.none(), st.floats(0, 360)), notes=names,
+    heading_deg=st.one_of(st.none(), st.floats(0, 360)), notes=names,
 )  # fmt: skip
 
 
@@ -65,11 +63,11 @@ def test_what_is_written_is_read_back_whatever_the_names(tmp_path_factory, rows)
         assert read == given
     collection = json.loads((folder / "positions.geojson").read_text(encoding="utf-8"))
     assert [f["properties"]["picture"] for f in collection["features"]] == [row["picture"] for row in rows]
-    assert sorted(p.name for p in folder.iterdir()) == sorted(m.WRITTEN)
+    assert len(list(folder.iterdir())) == 3
 
 
 def test_geojson_is_what_rfc_7946_says(tmp_path):
-    one = place(others=[("u", 20, 0)], heading_deg=45.0, notes="dark; tilted")
+    one = place(others=[("u", 20, 0)], notes="dark; tilted")
     m.write_positions(tmp_path, g.table(one))
     collection = json.loads((tmp_path / "positions.geojson").read_text(encoding="utf-8"))
     (found,) = collection["features"]
@@ -78,7 +76,7 @@ def test_geojson_is_what_rfc_7946_says(tmp_path):
     assert (set(found["geometry"]), found["geometry"]["type"]) == ({"type", "coordinates"}, "Point")
     assert found["geometry"]["coordinates"] == pytest.approx([24.94, 60.17], abs=1e-4)  # longitude first
     assert found["properties"]["notes"] == "dark; tilted"
-    assert found["properties"]["radius_90_m"] is None
+    assert found["properties"]["heading_deg"] is None
     second = {field: one[f"candidate_2_{field}"] for field in m.CANDIDATE}
     assert found["properties"]["candidates"][1:] == [second]
 
@@ -112,7 +110,9 @@ def test_the_geopackage_is_what_ogc_asks_for(tmp_path):
         assert columns["geom"] == ("POINT", 0)  # 31
         assert set(m.HEADER) == set(columns) - {"fid", "geom"}
         assert {kind for kind, _ in columns.values()} <= {"INTEGER", "POINT", "TEXT", "REAL"}  # 5
-        blob, *row = ask("SELECT geom, picture, probability, radius_90_m, notes, candidate_2_tile FROM positions")[0]
+        blob, *row = ask("SELECT geom, picture, probability, candidate_3_tile, notes, candidate_2_tile FROM positions")[
+            0
+        ]
         assert row == ["a.jpg", 0.8, None, "dark; tilted", "u"]
     magic, version, flags, srs, order, kind, x, y = struct.unpack("<2sBBiBIdd", blob)
     assert (magic, version, flags, srs, order, kind) == (b"GP", 0, 1, 4326, 1, 1)  # 19: little-endian, a point
@@ -128,17 +128,17 @@ def test_absent_empty_and_own_folders_are_taken_and_keep_what_is_in_them(tmp_pat
     assert not folder.exists()
     folder.mkdir(parents=True)
     (folder / f".{m.MARK}.123.partial").write_text("{")  # of a run that was killed at once
-    assert m.claim_folder(folder) == folder
     (folder / "positions.csv").write_text("kept")
-    assert m.claim_folder(folder) == folder
+    assert m.claim_folder(folder) == m.claim_folder(folder) == folder
     assert (folder / "positions.csv").read_text() == "kept"
 
 
 @pytest.mark.parametrize("name", ["holiday.jpg", ".hidden", "positions.csv"])
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(InputError, match="Choose another folder"):
-        m.claim_folder(tmp_path)
+    for folder in (tmp_path, tmp_path / name):
+        with pytest.raises(InputError, match="Choose another folder"):
+            m.claim_folder(folder)
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from geo_inputs import place, table, truth_of
 
@@ -26,7 +25,7 @@ def outcome(folder, located=(), rounds=(), unusable=(), truth=None, notes=(), st
     request = Request(Path("g"), Path("t"), Path("o"))
     inputs = SimpleNamespace(request=request, ground=ground, mosaic=mosaic, candidates=cut, truth={})
     calibration = SimpleNamespace(measured_on="4 made-up cities")
-    found = SimpleNamespace(known=np.array([True]), rounds=rounds, calibration=calibration)
+    found = SimpleNamespace(rounds=rounds, calibration=calibration)
     return r.Outcome(
         folder, "ucvgl locate", inputs, {"panorama": found} if rounds else {}, table(*located), truth, 603.0
     )
@@ -85,9 +84,14 @@ def test_advice_names_what_was_seen_and_nothing_else(tmp_path, changes, word):
     assert word in advice
 
 
-@pytest.mark.parametrize("kept", ["epoch 1", "as they came", "none"])
-def test_the_report_says_which_encoders_placed_the_pictures(tmp_path, kept):
-    tried = {"epoch 1": rounds(0.5, 0.6), "as they came": rounds(0.5, 0.4), "none": rounds(0.5)}[kept]
-    r.write_report(outcome(tmp_path, [place()], tried))
-    said = (tmp_path / "report.md").read_text()
-    assert ("no pseudo-label was found" if kept == "none" else f"those kept are: {kept},") in said
+@pytest.mark.parametrize(
+    ("rates", "says"),
+    [
+        ((0.5, 0.6), "kept are: epoch 1,"),
+        ((0.5, 0.4), "kept are: as they came,"),
+        ((0.5,), "no pseudo-label was found"),
+    ],
+)
+def test_the_report_says_which_encoders_placed_the_pictures(tmp_path, rates, says):
+    r.write_report(outcome(tmp_path, [place()], rounds(*rates)))
+    assert says in (tmp_path / "report.md").read_text()

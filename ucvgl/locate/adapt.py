@@ -14,11 +14,11 @@ import torch
 
 from ucvgl.augment import PlacementJitter
 from ucvgl.data.container import Dataset
-from ucvgl.encoders import TwoViewEncoder, load_model, open_model
+from ucvgl.encoders import TwoViewEncoder, open_model
 from ucvgl.errors import InputError
 from ucvgl.lab.cache import run_stage
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
-from ucvgl.methods.common import BEST, device
+from ucvgl.methods.common import device, trained
 from ucvgl.methods.curriculum import CHOSEN_BY, train_on_pseudo_labels
 from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, neighbours
 from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels, quality
@@ -39,8 +39,7 @@ class AdaptConfig:
     learning_rate: float = 2e-4  # gentler than from scratch (2e-3), since the encoders know something already
     batch_size: int = 64  # pairs
     # part of the mutual matches that is believed at first, the best margins; it grows to all. UCVGL's threshold is for
-    # one kind of encoder; candidates that overlap have small margins in any. In a city of the world 83 % of a tenth
-    # are right, 68 % of a quarter, 44 % of all
+    # one kind of encoder. In a city of the world 83 % of a tenth are right, 68 % of a quarter, 44 % of all
     keep: float = 0.25
     seed: int = 0  # of everything random
 
@@ -70,13 +69,12 @@ def adapt(
     if config.epochs == 0:
         return model, rounds
     training = TrainingConfig(
-        epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate, weight_decay=0.05,
-        warmup_epochs=0.5, clip_norm=5.0, seed=config.seed,
+        config.epochs, config.batch_size, config.learning_rate, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0,
+        seed=config.seed,
     )  # fmt: skip
     steps = Curriculum(
         start, training=training, smoothing=0.2, rule=MiningRule(threshold=0.0, keep=config.keep), warmup=0,
-        placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), augmentation=SMALL_AUGMENTATION,
-        seed=config.seed,
+        placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), augmentation=SMALL_AUGMENTATION, seed=config.seed,
     )  # fmt: skip
     learner, given = deepcopy(model), torch.full((len(images),), -1)  # no label is given
 
@@ -91,7 +89,5 @@ def adapt(
     for epoch, row in enumerate(stage.numbers["rows"], 1):
         measured = {key: row[key] for key in before}
         rounds.append({"name": f"epoch {epoch}", "labels": int(row["labels"]), **measured, "seconds": row["seconds"]})
-    if len(rounds) > 1 and rounds[-1][CHOSEN_BY] >= before[CHOSEN_BY]:
-        load_model(learner, stage.folder / BEST)
-        model = learner.eval()
-    return model, rounds
+    is_better = len(rounds) > 1 and rounds[-1][CHOSEN_BY] >= before[CHOSEN_BY]
+    return trained(learner, stage.folder) if is_better else model, rounds

@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from ucvgl.errors import InputError
 from ucvgl.locate.candidates import Candidates
-from ucvgl.locate.confidence import BEST, LEVELS, RADIUS_M, Placement
+from ucvgl.locate.confidence import BEST, RADIUS_M, Placement
 from ucvgl.locate.pictures import Picture
 
 LEAK = 0.02  # a tenth or five times of it change little
@@ -83,30 +83,19 @@ def drive_order(
 def place_together(
     cosines: np.ndarray, scale: float, order: np.ndarray, reach_m: np.ndarray, candidates: Candidates
 ) -> Placement:
-    """Pictures (N, M), which a drive takes in an order (N,), moving so far (N - 1,) at most from one to the next."""
-    centre_m, stride_m = candidates.centre_m, candidates.stride_m
-    # candidates nearest to two places may lie a diagonal of the grid farther apart than these
-    reach = reach_m / stride_m + np.sqrt(2)
-    posterior = forward_backward(softmax(scale * cosines[order], axis=1), cells_of(centre_m, stride_m), reach)
-    return place_drive(posterior[np.argsort(order)], centre_m, stride_m)
+    """Pictures (N, M), which a drive takes in an order (N,), moving so far (N - 1,) at most from one to the next.
 
-
-def place_drive(posterior: np.ndarray, centre_m: np.ndarray, stride_m: float) -> Placement:
-    """Each picture at the candidate within RADIUS_M of which it most probably was taken.
-
-    One whose nearest candidate is another may lie so near, too: as many of them as of that one's cell do.
+    Each is placed at the candidate within RADIUS_M of which it most probably was taken. One whose nearest candidate is
+    another may lie so near, too: as many of them as of that one's cell do.
     """
+    stride_m, cells = candidates.stride_m, cells_of(candidates.centre_m, candidates.stride_m)
+    # candidates nearest to two places may lie a diagonal of the grid farther apart than these
+    posterior = forward_backward(softmax(scale * cosines[order], axis=1), cells, reach_m / stride_m + np.sqrt(2))
     steps = ((np.arange(20) + 0.5) / 20 - 0.5) * stride_m
     reach = int(RADIUS_M / stride_m) + 1
     away = (stride_m * np.arange(-reach, reach + 1)[:, None] + steps).ravel()  # of points in the cells around
     part = (np.hypot(away[:, None], away) <= RADIUS_M).reshape(2 * reach + 1, 20, -1, 20).mean((1, 3))
-    near = _spread(posterior, cells_of(centre_m, stride_m), part).clip(max=1)  # (N, M)
+    near = _spread(posterior[np.argsort(order)], cells, part).clip(max=1)  # (N, M)
     best = np.argsort(-near, axis=1, kind="stable")[:, :BEST]
     score = np.take_along_axis(near, best, 1)
-
-    away = np.linalg.norm(centre_m - centre_m[best[:, :1]], axis=-1)  # (N, M)
-    order = np.argsort(away, axis=1, kind="stable")
-    gathered = np.take_along_axis(posterior, order, 1).cumsum(1)
-    reached = [(gathered < level).sum(1).clip(max=len(centre_m) - 1) for level in LEVELS]  # places in the order
-    radii = np.take_along_axis(np.take_along_axis(away, order, 1), np.stack(reached, 1), 1)
-    return Placement(best, score, np.take_along_axis(away, best, 1), score[:, 0], radii.clip(min=RADIUS_M))
+    return Placement(best, score, score[:, 0])

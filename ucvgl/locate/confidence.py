@@ -1,9 +1,9 @@
 """How likely a picture's place is right: evidence from the retrieval alone, turned into a calibrated probability.
 
-Ours; UCVGL has only the yes or no of its pseudo-labels (mutual matching and a margin, section 3.4). The evidence is
-what those look at, and where the best candidates lie. A logistic regression of it is fitted in the embedded world, to
-pictures inside and outside of the tiles (scripts/make_weights.py), and carried to a place where no truth is known. It does
-not account for a gallery many times larger, with more similar candidates: `recalibrated` corrects that.
+Ours; UCVGL has only the yes or no of its pseudo-labels (mutual matching and a margin, section 3.4). The evidence is what
+those look at, and where the best candidates lie. A logistic regression of it is fitted in the embedded world, to pictures
+inside and outside of the tiles (scripts/make_weights.py), and carried to a place where no truth is known. It does not
+account for a gallery many times larger, with more similar candidates: `recalibrated` corrects that.
 """
 
 import json
@@ -29,7 +29,6 @@ PICTURES = 5  # neighbours of each candidate
 FEATURES = ("margin", "mass", "match", "agreement", "mutual")
 SETTINGS = {"radius_m": RADIUS_M, "near_m": NEAR_M, "beside_m": BESIDE_M, "scale": SCALE, "k": NEIGHBOURS,
             "k_pictures": PICTURES, "unit": "cosine"}  # as calibrations name them  # fmt: skip
-LEVELS = (0.5, 0.9)  # of the radii that are given with a place
 BLOCK = 256  # pictures whose likelihoods are held at a time
 LEAST = 1e-6  # probabilities are kept this far from 0 and 1
 
@@ -40,17 +39,14 @@ class Evidence(NamedTuple):
     values: np.ndarray  # (N, 5) float64, a column each of FEATURES
     best: np.ndarray  # (N, B) int64 candidates, best first
     score: np.ndarray  # (N, B) float64, theirs
-    distance_m: np.ndarray  # (N, B) float64 from the best, 0 for itself
 
 
 class Placement(NamedTuple):
-    """N pictures and their best candidates, the first being the place: by `place_alone`, or `chain.place_drive`."""
+    """N pictures and their best candidates, the first being the place."""
 
     best: np.ndarray  # (N, B) int64 candidates
     score: np.ndarray  # (N, B) of these, by which they are best
-    distance_m: np.ndarray  # (N, B) from the first
     probability: np.ndarray  # (N,) that the truth is within RADIUS_M of the first
-    radii_m: np.ndarray  # (N, 2) within which it is with the probabilities LEVELS; inf: not known
 
 
 def evidence(ground: Tensor, satellite: Tensor, centre_m: np.ndarray) -> Evidence:
@@ -63,40 +59,33 @@ def evidence(ground: Tensor, satellite: Tensor, centre_m: np.ndarray) -> Evidenc
     mutual: the fraction of all pictures with a mutual match, for each; low where many lie outside of the tiles.
     """
     both = csls_neighbours(ground, satellite, min(NEIGHBOURS, len(satellite)), min(PICTURES, len(ground)))
-    score, index = both.ground_score.double().numpy(), both.ground_index.numpy()  # (N, k)
+    score, index, row = both.ground_score.double().numpy(), both.ground_index.numpy(), np.arange(len(ground))
     distance = np.linalg.norm(centre_m[index] - centre_m[index[:, :1]], axis=-1)  # (N, k)
     elsewhere = distance > RADIUS_M
-    first = np.where(elsewhere.any(1), elsewhere.argmax(1), -1)
-    margin = score[:, 0] - score[np.arange(len(score)), first]
+    margin = score[:, 0] - score[row, np.where(elsewhere.any(1), elsewhere.argmax(1), -1)]
 
     where, mass = torch.from_numpy(centre_m), []
     for part, best in zip(ground.split(BLOCK), both.ground_index[:, 0].split(BLOCK), strict=True):
         likelihood = (SCALE * part @ satellite.T).softmax(1).double()  # (BLOCK, M)
         mass.append((likelihood * (torch.cdist(where[best], where) <= BESIDE_M)).sum(1))
 
-    own = both.satellite_index.numpy()[index[:, 0]] == np.arange(len(score))[:, None]  # (N, PICTURES)
+    own = both.satellite_index.numpy()[index[:, 0]] == row[:, None]  # (N, PICTURES)
     match = np.where(own.any(1), 1 / (1 + own.argmax(1)), 0.0)
-    agreement = (distance[:, 1:BEST] <= NEAR_M).mean(1)
-    mutual = np.full(len(score), (match == 1).mean())
+    agreement, mutual = (distance[:, 1:BEST] <= NEAR_M).mean(1), np.full(len(row), (match == 1).mean())
     values = np.stack([margin, torch.cat(mass).numpy(), match, agreement, mutual], axis=1)
-    return Evidence(values, index[:, :BEST], score[:, :BEST], distance[:, :BEST])
+    return Evidence(values, index[:, :BEST], score[:, :BEST])
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A logistic regression of the evidence, and where the truth was when the best candidate was wrong.
+    """A logistic regression of the evidence: probability = sigmoid(bias + sum_f weight_f (x_f - mean_f) / sd_f)."""
 
-    probability = sigmoid(bias + sum_f weight_f (x_f - mean_f) / sd_f), over FEATURES.
-    """
-
-    mean: tuple[float, ...]  # of each feature where it was fitted
+    mean: tuple[float, ...]  # of each of FEATURES where it was fitted
     sd: tuple[float, ...]  # 1 where a feature did not vary
     weight: tuple[float, ...]  # of each standardised feature
     bias: float
-    # for candidates two to five the fraction of the wrongly placed pictures whose truth was near it and none before it
-    later: tuple[float, ...]
     measured_on: str  # in words, for captions
-    scale: float = 20.0  # of cosines where pictures of a drive are placed together (`chain.place_together`)
+    scale: float = 20.0  # of cosines where pictures of a drive are placed together (`chain`)
 
 
 def load_calibration(path: Path) -> Calibration:
@@ -112,35 +101,13 @@ def probabilities(calibration: Calibration, evidence: Evidence) -> np.ndarray:
     return expit(x @ np.array(calibration.weight) + calibration.bias).clip(LEAST, 1 - LEAST)
 
 
-def place_alone(calibration: Calibration, evidence: Evidence, probability: np.ndarray | None = None) -> Placement:
-    """Each picture at its best candidate, with a probability of its own (N,), or the calibration's."""
-    p = probabilities(calibration, evidence) if probability is None else probability
-    radii = np.stack([radius(calibration, evidence, p, level) for level in LEVELS], axis=1)
-    return Placement(evidence.best, evidence.score, evidence.distance_m, p, radii)
-
-
-def radius(calibration: Calibration, evidence: Evidence, probability: np.ndarray, level: float) -> np.ndarray:
-    """(N,) metres around the best candidate within which the truth lies with a probability of `level`; inf: not known.
-
-    It is believed within RADIUS_M of the best candidate with the picture's probability p (N,), of candidate j = 2 to 5
-    with (1 - p) later_j, and anywhere with the rest. The radius is the least that gathers `level`.
-    """
-    reach = evidence.distance_m + RADIUS_M
-    others = np.array(calibration.later[: reach.shape[1] - 1])
-    mass = np.column_stack([probability, np.outer(1 - probability, others)])
-    order = np.argsort(reach, axis=1, kind="stable")
-    gathered = np.take_along_axis(mass, order, 1).cumsum(1) >= level - 1e-12
-    found = np.take_along_axis(reach, order, 1)[np.arange(len(reach)), gathered.argmax(1)]
-    return np.where(gathered.any(1), found, np.inf)
-
-
 def recalibrated(probability: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Probabilities (N,) after a look at some known positions: Platt's scaling (1999), logistic regression of logits.
 
     right: (N,) 1 or 0, NaN where it is not known; softened as there, so that all may be right, or wrong.
     """
-    x, y = logit(probability)[:, None], right[~np.isnan(right)]
-    known = x[~np.isnan(right)]
+    x, known = logit(probability)[:, None], ~np.isnan(right)
+    y = right[known]
     target = np.where(y == 1, (y.sum() + 1) / (y.sum() + 2), 1 / ((1 - y).sum() + 2))
-    twice, answers, weights = np.concatenate([known, known]), np.repeat([1, 0], len(y)), np.append(target, 1 - target)
+    twice, answers, weights = np.tile(x[known], (2, 1)), np.repeat([1, 0], len(y)), np.append(target, 1 - target)
     return LogisticRegression().fit(twice, answers, weights).predict_proba(x)[:, 1].clip(LEAST, 1 - LEAST)

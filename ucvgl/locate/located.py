@@ -1,7 +1,7 @@
 """Pictures on the map: what `ucvgl locate` found, as a table, GeoJSON and GeoPackage, and how far off it was.
 
-A table of places has a row a picture and the columns of positions.csv. All positions here are WGS84, in degrees. Files
-are written whole or not at all, into a folder that is marked as ours; one that holds something else is left alone.
+A table of places has a row a picture and the columns of positions.csv; its positions are WGS84, in degrees. Files are
+written whole or not at all, into a folder that is marked as ours; one that holds something else is left alone.
 """
 
 import csv
@@ -10,7 +10,6 @@ import struct
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,52 +22,45 @@ from ucvgl.locate.candidates import Candidates
 from ucvgl.locate.confidence import BEST, RADIUS_M, Placement
 from ucvgl.locate.pictures import Picture
 from ucvgl.metrics import calibration_error, claimed_and_true_precision, threshold_for
-from ucvgl.paths import write_json, write_text
+from ucvgl.paths import write_json, write_text, written_whole
 from ucvgl.positions import Positions, Wgs84, haversine
 
 MARK = ".ucvgl-located.json"
-NO_HEADING = "heading searched for"
-# of a picture: its file's name, the place, the probability that the truth is within RADIUS_M, metres within which it is
-# with 50 and 90 % (empty: not known), the heading of its centre, and what a reader should know, joined by "; "
-COLUMNS = ("picture", "latitude", "longitude", "probability", "radius_m", "radius_90_m", "heading_deg", "notes")
+# of a picture: its file's name, the place, the probability that the truth is within RADIUS_M, the heading of its centre,
+# and what a reader should know, joined by "; "
+COLUMNS = ("picture", "latitude", "longitude", "probability", "heading_deg", "notes")
 # of its best candidates, the first being the place: the score is a similarity, or of a drive the probability that the
 # picture was taken within RADIUS_M; the distance is that from the first
 CANDIDATE = ("tile", "latitude", "longitude", "score", "distance_m")
 HEADER = (*COLUMNS, *(f"candidate_{n}_{field}" for n in range(1, BEST + 1) for field in CANDIDATE))
-WRITTEN = ("positions.csv", "positions.geojson", "positions.gpkg")
 FAR_KM = 100  # from all tiles: no position of this city
 Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pictures, by their files' names
 
 
-def places(
-    pictures: Sequence[Picture], headings_deg: np.ndarray, known: Sequence[bool], candidates: Candidates,
-    placement: Placement,
-) -> pd.DataFrame:  # fmt: skip
-    """Pictures (N,) with their headings (N,), known or found, and where they were placed: a row each, of HEADER."""
-    degrees = candidates.positions.values.round(7)  # a centimetre
-    radii_m = np.where(np.isfinite(placement.radii_m), placement.radii_m, np.nan).round(1)  # (N, 2)
-    latitude, longitude = degrees[placement.best[:, 0]].T
+def places(pictures: Sequence[Picture], candidates: Candidates, placement: Placement) -> pd.DataFrame:
+    """Pictures (N,), each with its heading, and where they were placed: a row each, of HEADER."""
+    best, score, probability = placement
+    degrees, centre_m = candidates.positions.values.round(7), candidates.centre_m  # to a centimetre
+    away_m = np.linalg.norm(centre_m[best] - centre_m[best[:, :1]], axis=-1)  # (N, B)
     table = pd.DataFrame({
-        "picture": [picture.file for picture in pictures], "latitude": latitude, "longitude": longitude,
-        "probability": placement.probability.round(4), "radius_m": radii_m[:, 0], "radius_90_m": radii_m[:, 1],
-        "heading_deg": (headings_deg % 360).round(1) % 360,
-        "notes": ["; ".join(p.notes + (NO_HEADING,) * (not said)) for p, said in zip(pictures, known, strict=True)],
+        "picture": [picture.file for picture in pictures], "notes": ["; ".join(picture.notes) for picture in pictures],
+        "latitude": degrees[best[:, 0], 0], "longitude": degrees[best[:, 0], 1], "probability": probability,
+        "heading_deg": np.array([picture.heading_deg % 360 for picture in pictures]).round(1) % 360,
     })  # fmt: skip
-    for n, (index, score, away) in enumerate(zip(*(a.T for a in placement[:3]), strict=True), 1):
-        columns = np.array(candidates.ids)[index], *degrees[index].T, score.round(6), away.round(1)
-        for field, column in zip(CANDIDATE, columns, strict=True):
-            table[f"candidate_{n}_{field}"] = column
+    for n, index in enumerate(best.T):
+        cells = np.array(candidates.ids)[index], *degrees[index].T, score[:, n].round(6), away_m[:, n].round(1)
+        for field, column in zip(CANDIDATE, cells, strict=True):
+            table[f"candidate_{n + 1}_{field}"] = column
     return table.reindex(columns=list(HEADER))
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table of places as JSON has them: None where something is not known, and a list of candidates."""
-    found = []
-    for row in table.astype(object).where(table.notna(), None).to_dict("records"):
-        best = [{field: row[f"candidate_{n}_{field}"] for field in CANDIDATE} for n in range(1, BEST + 1)]
-        candidates = [one for one in best if one["tile"] is not None]
-        found.append({name: row[name] for name in COLUMNS} | {"candidates": candidates})
-    return found
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    for row in rows:
+        best = [{field: row.pop(f"candidate_{n}_{field}") for field in CANDIDATE} for n in range(1, BEST + 1)]
+        row["candidates"] = [one for one in best if one["tile"] is not None]
+    return rows
 
 
 def claim_folder(folder: Path | str, *, dry_run: bool = False) -> Path:
@@ -76,16 +68,15 @@ def claim_folder(folder: Path | str, *, dry_run: bool = False) -> Path:
     whose files stay until replaced. InputError: it holds something else, is a file, or cannot be written."""
     folder, another = Path(folder).expanduser().resolve(), "Choose another folder, or empty this one."
     try:
-        held = folder.iterdir() if folder.exists() else ()
-        names = sorted(p.name for p in held if not p.name.startswith(f".{MARK}."))  # of a killed run
-        if not dry_run and not names:
+        names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+        is_ours = not names or any(MARK in name for name in names)
+        if is_ours and not dry_run:
             write_json(folder / MARK, {"made_by": "ucvgl locate", "version": 1})
     except OSError as error:
         raise InputError(folder, expected="a folder that can be written", found=error, todo=another) from error
-    if names and MARK not in names:
-        shown = ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)
+    if not is_ours:
         expected = "an absent or empty folder, or one that ucvgl locate wrote"
-        raise InputError(folder, expected=expected, found=ascii(shown), todo=another)
+        raise InputError(folder, expected=expected, found=ascii(", ".join(names[:4])), todo=another)
     return folder
 
 
@@ -95,28 +86,21 @@ def write_positions(folder: Path, table: pd.DataFrame) -> None:
     The GeoJSON follows RFC 7946: WGS84, longitude first, points; all else are properties. The GeoPackage follows OGC
     12-128r18 (1.3): a layer of points in WGS84 with the table's columns.
     """
-    # quotes guard any name
-    write_text(folder / WRITTEN[0], table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n"))
+    text = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")  # quotes guard any name
+    write_text(folder / "positions.csv", text)
     features = []
     for row in records(table):
         latitude, longitude = row.pop("latitude"), row.pop("longitude")
         point = {"type": "Point", "coordinates": [longitude, latitude]}
         features.append({"type": "Feature", "geometry": point, "properties": row})
-    write_json(folder / WRITTEN[1], {"type": "FeatureCollection", "features": features})
-    with TemporaryDirectory(prefix=".", dir=folder) as scratch:
-        path = Path(scratch, WRITTEN[2])
-        _write_geopackage(path, table)
-        path.replace(folder / WRITTEN[2])
-
-
-def _write_geopackage(path: Path, table: pd.DataFrame) -> None:
-    kinds = {"fid": "INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL", "geom": "POINT"}
-    where = table[["longitude", "latitude"]].to_numpy(np.float64)
+    write_json(folder / "positions.geojson", {"type": "FeatureCollection", "features": features})
     # a point's header (little-endian, no envelope, EPSG 4326), then well-known binary
+    where = table[["longitude", "latitude"]].to_numpy(np.float64)
     points = [struct.pack("<2sBBiBIdd", b"GP", 0, 1, 4326, 1, 1, *place) for place in where]
-    whole = pd.DataFrame({"fid": range(1, len(table) + 1), "geom": points}).join(table)
-    with closing(sqlite3.connect(path)) as base:
-        whole.to_sql("positions", base, index=False, dtype=kinds)
+    layer = pd.DataFrame({"fid": range(1, len(table) + 1), "geom": points}).join(table)
+    kinds = {"fid": "INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL", "geom": "POINT"}
+    with written_whole(folder / "positions.gpkg") as path, closing(sqlite3.connect(path)) as base:
+        layer.to_sql("positions", base, index=False, dtype=kinds)
         base.executescript(Path(__file__).with_name("geopackage.sql").read_text(encoding="utf-8"))
 
 
@@ -138,8 +122,7 @@ def check_near(truth: Truth, tiles: Positions, where: Path | str) -> None:
     if not truth:
         return
     known, middle = Positions(list(truth.values()), Wgs84(), str(where)), np.median(tiles.values, axis=0)
-    away_km = haversine(known.values, middle).min() / 1000
-    swapped = looks_swapped(known, tiles)
+    away_km, swapped = haversine(known.values, middle).min() / 1000, looks_swapped(known, tiles)
     if swapped or away_km > FAR_KM:
         found = f"the nearest {away_km:,.0f} km from their middle, {middle[0]:.4f}, {middle[1]:.4f}"
         found += "; they come near when latitude and longitude are exchanged" * swapped
@@ -150,9 +133,8 @@ def check_near(truth: Truth, tiles: Positions, where: Path | str) -> None:
 def errors_m(table: pd.DataFrame, truth: Truth) -> np.ndarray:
     """(N, 5) great-circle metres from the truth to each candidate; NaN where it is unknown, inf beyond the last one."""
     known = np.array([truth.get(name, (np.nan, np.nan)) for name in table["picture"]]).reshape(-1, 1, 2)
-    of = [[f"candidate_{n}_{field}" for n in range(1, BEST + 1)] for field in ("latitude", "longitude")]
-    away = haversine(np.stack([table[names].to_numpy(np.float64) for names in of], axis=-1), known)
-    return np.where(np.isnan(away) & ~np.isnan(known[:, :, 0]), np.inf, away)
+    where = table.filter(regex=r"candidate_\d_(latitude|longitude)").to_numpy(np.float64).reshape(-1, BEST, 2)
+    return np.where(np.isnan(known[..., 0]), np.nan, np.nan_to_num(haversine(where, known), nan=np.inf))
 
 
 def placed_right(table: pd.DataFrame, truth: Truth) -> np.ndarray:
@@ -167,14 +149,12 @@ def compare(table: pd.DataFrame, truth: Truth) -> dict[str, Any]:
     known: how many have one; recall, recall_5: the fraction placed within radius_m, or with one of the best five there;
     calibration_error: expected, 0 to 1; half: what `metrics.claimed_and_true_precision` gives for the more probable half.
     """
-    error = errors_m(table, truth)
+    error, right = errors_m(table, truth), placed_right(table, truth)
     known = ~np.isnan(error[:, 0])
-    error, p = error[known], table["probability"].to_numpy()[known]
-    right = error[:, 0] <= RADIUS_M
-    median, high = np.quantile(error[:, 0], (0.5, 0.9)).tolist()
+    error, right, p = error[known, 0], right[known], table["probability"].to_numpy()[known]
     return {
-        "known": int(known.sum()), "radius_m": RADIUS_M, "recall": float(right.mean()),
-        "recall_5": float((error <= RADIUS_M).any(1).mean()), "median_error_m": median, "p90_error_m": high,
-        "calibration_error": calibration_error(p, right),
-        "half": claimed_and_true_precision(p, right, threshold_for(p, 0.5)),
+        "known": len(p), "radius_m": RADIUS_M, "recall": right[:, 0].mean(), "recall_5": right.any(1).mean(),
+        "median_error_m": np.median(error), "p90_error_m": np.quantile(error, 0.9),
+        "calibration_error": calibration_error(p, right[:, 0]),
+        "half": claimed_and_true_precision(p, right[:, 0], threshold_for(p, 0.5)),
     }  # fmt: skip

@@ -39,13 +39,6 @@ function probabilityText(p) {
   return p >= 0.995 && p < 1 ? "> 0.99" : p.toFixed(2);
 }
 
-/** What is known of the distance to the true place, in words. */
-function radiusText(r50, r90) {
-  if (r50 === null) return "The evidence does not bound where it is.";
-  const high = r90 === null ? "; not bounded for 90 %" : `, within ${r90} m with 90 %`;
-  return `Within ${r50} m with 50 %${high}.`;
-}
-
 // --------------------------------------------------------------------------------------------------------- the page
 
 function start() {
@@ -90,15 +83,12 @@ function start() {
     mark();
   }
 
-  /** What belongs to the chosen place: its circle of 50 %, and the other candidates by number. */
+  /** What belongs to the chosen place: the other candidates by number. */
   function mark() {
     marks.clearLayers();
     if (chosen < 0) return;
     const own = places[chosen];
     const quiet = { renderer, interactive: false };
-    if (own.radius_m !== null) {
-      marks.addLayer(L.circle([own.latitude, own.longitude], { ...quiet, radius: own.radius_m, color: "#ffffff", weight: 2, fillColor: "#ffffff", fillOpacity: 0.25 }));
-    }
     own.candidates.forEach(({ latitude, longitude }, rank) => {
       if (rank === 0) return;
       for (const [color, weight] of [["#000000", 4], ["#ffffff", 2]]) {
@@ -162,7 +152,7 @@ function start() {
     const panel = find("chosen");
     const rows = [
       make("h2", place.picture),
-      make("p", `Probability ${probabilityText(place.probability)}. ${radiusText(place.radius_m, place.radius_90_m)}`),
+      make("p", `Probability ${probabilityText(place.probability)}.`),
       make("p", `${place.latitude.toFixed(6)}, ${place.longitude.toFixed(6)}`
         + (place.heading_deg === null ? "" : `; its centre looks to ${place.heading_deg.toFixed(0)}°`)),
       ...place.notes.split("; ").filter(Boolean).map((note) => make("p", `Note: ${note}.`)),
@@ -184,7 +174,7 @@ function start() {
     });
     grid.append(list);
     rows.push(make("h3", pictures.top[i] ? "Seen from above, and its best candidates" : "Best candidates"), grid);
-    rows.push(make("p", `On the map: ${place.radius_m === null ? "" : "a circle of 50 %, and "}the other candidates by number.`, "hint"));
+    rows.push(make("p", "On the map: the other candidates by number.", "hint"));
     panel.replaceChildren(...rows);
     for (const button of find("list").querySelectorAll("button")) {
       button.setAttribute("aria-current", String(Number(button.dataset.place) === i));
@@ -238,4 +228,4 @@ function start() {
 }
 
 if (typeof document !== "undefined") start();
-else module.exports = { colourAt, chosenFew, circleSize, probabilityText, radiusText };
+else module.exports = { colourAt, chosenFew, circleSize, probabilityText };

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jinja2 import Environment
-from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
@@ -34,7 +33,7 @@ GROUND_PX, TOP_PX, TILE_PX = 256, 112, 80  # longer edges of a picture, its top 
 FULL = 1000  # places that take 25 MB with five candidates each; pictures of more are smaller, as many pixels in all
 BACKGROUND_PX, BACKGROUND_PARTS = 2048, 48  # longer edge of the mosaic, and the squares along it that it is painted by
 GREY = 214  # of the ground without tiles
-QUALITY = 55  # of the WebP images
+FILES = ("leaflet/leaflet.css", "map_page.css", "leaflet/leaflet.js", "map_page.js", "map_page.html")
 
 
 def background_of(tiles: Mosaic) -> tuple[Tensor, list[list[float]]]:
@@ -43,12 +42,13 @@ def background_of(tiles: Mosaic) -> tuple[Tensor, list[list[float]]]:
     low, high = tiles.bounds_m
     edge, size = float(max(high - low)) / BACKGROUND_PARTS, max(16, BACKGROUND_PX // BACKGROUND_PARTS)
     columns, rows = np.ceil((high - low) / edge - 1e-6).astype(int)
-    sheet = torch.full((3, rows * size, columns * size), GREY, dtype=torch.uint8)
-    for row, column in np.ndindex(rows, columns):
+
+    def square(row: int, column: int) -> Tensor:
         centre = np.array([low[0] + (column + 0.5) * edge, high[1] - (row + 0.5) * edge])
         colours, there = paint(tiles, centre, edge, size)
-        part = sheet[:, row * size : (row + 1) * size, column * size : (column + 1) * size]
-        part[:, there] = colours[:, there]
+        return torch.where(there, colours, GREY)
+
+    sheet = torch.cat([torch.cat([square(i, j) for j in range(columns)], 2) for i in range(rows)], 1)
     width, height = np.round((high - low) / edge * size).astype(int)
     ends = np.array([(low[0], high[1] - height * edge / size), (low[0] + width * edge / size, high[1])])
     return sheet[:, :height, :width], from_metres(ends, tiles.origin).tolist()
@@ -63,26 +63,21 @@ def map_page(
     ground, top: a place's picture (3, H, W), uint8 or float in 0..1, and its top view; tile: a candidate's, by name.
     Each is asked for once, and None is a picture that cannot be read.
     """
-    rows, (mosaic, bounds) = records(places), background
+    rows, scale = records(places), min(1.0, math.sqrt(FULL / len(places)))
     tiles = dict.fromkeys(best["tile"] for row in rows for best in row["candidates"])
-    scale = min(1.0, math.sqrt(FULL / len(rows)))
     pictures = {
         "ground": [_webp(ground(i), scale * GROUND_PX) for i in range(len(rows))],
         "top": [_webp(top(i), scale * TOP_PX) for i in range(len(rows))],
         "tile": {name: _webp(tile(name), scale * TILE_PX) for name in tiles},
     }
-    source = f"data:image/webp;base64,{_webp(mosaic, BACKGROUND_PX)}"
-    script, style = (_part(f"leaflet/leaflet.{end}") + "\n" + _part(f"map_page.{end}") for end in ("js", "css"))
-    page = Environment(autoescape=True, keep_trailing_newline=True)  # its tojson may stand inside a script element
-    page.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    return page.from_string(_part("map_page.html")).render(
-        title=title, style=Markup(style), script=Markup(script), pictures=pictures,
-        data={"scale": SCALE, "background": source, "bounds": bounds, "places": rows},
+    source = f"data:image/webp;base64,{_webp(background[0], BACKGROUND_PX)}"
+    *parts, page = (Path(__file__).parent.joinpath(name).read_text(encoding="utf-8") for name in FILES)
+    environment = Environment(autoescape=True, keep_trailing_newline=True)  # its tojson may stand in a script element
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment.from_string(page).render(
+        title=title, style="\n".join(parts[:2]), script="\n".join(parts[2:]), pictures=pictures,
+        data={"scale": SCALE, "background": source, "bounds": background[1], "places": rows},
     )  # fmt: skip
-
-
-def _part(name: str) -> str:
-    return Path(__file__).parent.joinpath(name).read_text(encoding="utf-8")
 
 
 def _webp(image: Tensor | None, longest_px: float) -> str | None:
@@ -91,5 +86,5 @@ def _webp(image: Tensor | None, longest_px: float) -> str | None:
         return None
     picture, buffer = Image.fromarray(as_picture(image)), io.BytesIO()
     picture.thumbnail((round(longest_px), round(longest_px)), Image.Resampling.LANCZOS)
-    picture.save(buffer, "WEBP", quality=QUALITY, method=4)
+    picture.save(buffer, "WEBP", quality=55, method=4)
     return base64.b64encode(buffer.getvalue()).decode("ascii")

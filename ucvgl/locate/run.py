@@ -9,11 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
@@ -23,7 +21,7 @@ from ucvgl.errors import InputError
 from ucvgl.lab.results import device
 from ucvgl.locate import located
 from ucvgl.locate.chain import drive_order, place_together
-from ucvgl.locate.confidence import RADIUS_M, place_alone, recalibrated
+from ucvgl.locate.confidence import RADIUS_M, Placement, probabilities, recalibrated
 from ucvgl.locate.inputs import Inputs, Request, read_inputs
 from ucvgl.locate.map_page import background_of, map_page
 from ucvgl.locate.pictures import Kind
@@ -44,14 +42,14 @@ class Outcome:
     inputs: Inputs  # what it was asked for, and what the folders hold
     searches: Mapping[Kind, Search]  # by kind of picture
     places: pd.DataFrame  # of `located.places`, the pictures that were placed
-    truth: dict[str, Any] | None  # of `located.compare`, if some positions were known
+    truth: dict[str, Any] | None  # of `located.compare`, before any correction, if some positions were known
     seconds: float  # of the whole run
 
     @property
     def rounds(self) -> list[dict[str, Any]]:
         """Of adaptation, in order, as of `adapt.adapt`."""
-        named = ((f"{kind}s, {one['name']}", one) for kind, found in self.searches.items() for one in found.rounds)
-        return [one | {"name": name} for name, one in named]
+        searches = self.searches.items()
+        return [one | {"name": f"{kind}s, {one['name']}"} for kind, found in searches for one in found.rounds]
 
     @property
     def unusable(self) -> list[tuple[str, str]]:
@@ -92,13 +90,15 @@ def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = 
     try:
         inputs = read_inputs(request, progress=progress)
         searches = {kind: search(inputs, kind, progress=progress) for kind in inputs.kinds}
-        tables = [place(found, inputs) for found in searches.values()]
-        places, judged = (pd.concat(some, ignore_index=True) for some in zip(*tables, strict=True))
-        truth = located.compare(judged, inputs.truth) if len(judged) else None
+        places = pd.concat([place(found, inputs) for found in searches.values()], ignore_index=True)
+        truth = located.compare(places, inputs.truth) if inputs.truth else None
+        if request.drive is None and len(inputs.truth) >= LEAST_RECALIBRATED:
+            right = located.placed_right(places, inputs.truth)[:, 0]
+            places["probability"] = recalibrated(places["probability"].to_numpy(), right)
+        places["probability"] = places["probability"].round(4)
         located.write_positions(folder, places)
         paths.write_text(folder / "map.html", page_of(inputs, places, searches))
-        seconds = time.perf_counter() - begun
-        outcome = Outcome(folder, command, inputs, searches, places, truth, seconds)
+        outcome = Outcome(folder, command, inputs, searches, places, truth, time.perf_counter() - begun)
         write_report(outcome)
     except OSError as error:
         raise InputError(
@@ -108,23 +108,16 @@ def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = 
     return outcome
 
 
-def place(found: Search, inputs: Inputs) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A search's pictures on the map; and those of known position, which correct them, as they were before that."""
-    request, candidates, calibration = inputs.request, inputs.candidates, found.calibration
+def place(found: Search, inputs: Inputs) -> pd.DataFrame:
+    """A search's pictures on the map, each alone or all together: a table of `located.places`."""
+    request, candidates = inputs.request, inputs.candidates
     if request.drive is None:
-        placement = place_alone(calibration, found.evidence)
+        p = probabilities(found.calibration, found.evidence)
+        placement = Placement(found.evidence.best, found.evidence.score, p)
     else:
         order, reach_m = drive_order(found.pictures, request.drive, request.speed_m_s, request.step_m)
-        placement = place_together(found.cosines, calibration.scale, order, reach_m, candidates)
-    headings, known = found.headings_deg.numpy(), found.known.tolist()
-    table_of = partial(located.places, found.pictures, headings, known, candidates)
-    table = table_of(placement)
-    right = located.placed_right(table, inputs.truth)[:, 0]
-    judged = table[~np.isnan(right)]
-    if request.drive is None and len(judged) >= LEAST_RECALIBRATED:
-        p = recalibrated(placement.probability, right)
-        table = table_of(place_alone(calibration, found.evidence, p))
-    return table, judged
+        placement = place_together(found.cosines, found.calibration.scale, order, reach_m, candidates)
+    return located.places(found.pictures, candidates, placement)
 
 
 def page_of(inputs: Inputs, places: pd.DataFrame, searches: Mapping[Kind, Search]) -> str:
@@ -147,11 +140,11 @@ def page_of(inputs: Inputs, places: pd.DataFrame, searches: Mapping[Kind, Search
 
 def write_report(outcome: Outcome) -> None:
     """Writes report.md, atomically: counts, how sure, quality by round, against the truth, what would help."""
+    templates = FileSystemLoader(Path(__file__).parent)
     page = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )  # fmt: skip
-    page.filters |= {"cell": _cell, "thousands": "{:,}".format}
+        loader=templates, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    page.filters["cell"] = _cell
     p, usable = outcome.places["probability"], outcome.inputs.ground.usable
     text = page.get_template("report.md.j2").render(
         outcome=outcome, inputs=outcome.inputs, cut=outcome.inputs.candidates, request=outcome.inputs.request,
