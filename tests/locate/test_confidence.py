@@ -13,44 +13,6 @@ from ucvgl import metrics
 from ucvgl.locate import confidence as c
 from ucvgl.locate.search import calibration_path
 from ucvgl.reranking import csls_neighbours
-from ucvgl.search import BothWays
-
-
-def test_evidence_by_hand(monkeypatch):
-    line = np.array([[0.0, 0], [5, 0], [100, 0], [200, 0], [300, 0], [400, 0]])
-    lists = BothWays(
-        torch.tensor([[0.9, 0.88, 0.7, 0.6, 0.5, 0.4], [0.5, 0.5, 0.4, 0.3, 0.2, 0.1]], dtype=torch.float64),
-        torch.tensor([[0, 1, 2, 3, 4, 5], [3, 2, 0, 1, 4, 5]]), torch.zeros(6, 2),
-        torch.tensor([[1, 0], [0, 1], [0, 1], [1, 0], [0, 1], [0, 1]]),
-    )  # fmt: skip
-    monkeypatch.setattr(c, "csls_neighbours", lambda *_: lists)
-    all_alike = torch.ones(2, 1), torch.ones(6, 1)
-    found = c.evidence(*all_alike, line)
-    # picture 0: the second candidate overlaps the first, so the margin is to the third; its candidate prefers picture 1
-    assert found.values[0] == pytest.approx([0.2, 2 / 6, 1 / 2, 1 / 4, 1 / 2])
-    # picture 1: a tie with a candidate elsewhere; a mutual match; the other four lie far away
-    assert found.values[1] == pytest.approx([0, 1 / 6, 1, 0, 1 / 2])
-    assert found.best.tolist() == [[0, 1, 2, 3, 4], [3, 2, 0, 1, 4]]
-    assert found.score[0].tolist() == [0.9, 0.88, 0.7, 0.6, 0.5]
-    # a list that never leaves the place: the margin is what is sure
-    assert c.evidence(*all_alike, line / 100).values[0] == pytest.approx([0.5, 1, 0.5, 1, 0.5])
-
-
-def naive(ground, satellite, where):
-    n, k = len(ground), min(c.NEIGHBOURS, len(where))
-    both, rows = csls_neighbours(ground, satellite, k, min(c.PICTURES, n)), []
-    for i in range(n):
-        index, score = both.ground_index[i].tolist(), both.ground_score[i].tolist()
-        away = [float(np.linalg.norm(where[j] - where[index[0]])) for j in index]
-        first = next((j for j in range(k) if away[j] > c.RADIUS_M), k - 1)
-        own = both.satellite_index[index[0]].tolist()
-        likelihood = np.exp(c.SCALE * (satellite @ ground[i]).numpy())
-        beside = [j for j in range(len(where)) if np.linalg.norm(where[j] - where[index[0]]) <= c.BESIDE_M]
-        agree = [d <= c.NEAR_M for d in away[1:5]]
-        rows.append([score[0] - score[first], likelihood[beside].sum() / likelihood.sum(),
-                     1 / (own.index(i) + 1) if i in own else 0, sum(agree) / len(agree)])  # fmt: skip
-    mutual = sum(row[2] == 1 for row in rows) / n
-    return np.array([[*row, mutual] for row in rows])
 
 
 @given(st.integers(0, 10_000), st.integers(5, 12), st.integers(5, 40))
@@ -59,7 +21,21 @@ def test_evidence_against_plain_loops(seed, n, m):
     ground, satellite = (torch.randn(size, 4, generator=generator, dtype=torch.float64) for size in (n, m))
     where = 90 * torch.rand(m, 2, generator=generator).numpy()
     found = c.evidence(ground, satellite, where)
-    assert found.values == pytest.approx(naive(ground, satellite, where), abs=1e-9)
+    k = min(c.NEIGHBOURS, m)
+    both, rows = csls_neighbours(ground, satellite, k, min(c.PICTURES, n)), []
+    for i in range(n):
+        index, score = both.ground_index[i].tolist(), both.ground_score[i].tolist()
+        assert (found.best[i].tolist(), found.score[i].tolist()) == (index[:5], score[:5])
+        away = [float(np.linalg.norm(where[j] - where[index[0]])) for j in index]
+        first = next((j for j in range(k) if away[j] > c.RADIUS_M), k - 1)  # elsewhere: no overlap with the best
+        own = both.satellite_index[index[0]].tolist()
+        likelihood = np.exp(c.SCALE * (satellite @ ground[i]).numpy())
+        beside = [j for j in range(m) if np.linalg.norm(where[j] - where[index[0]]) <= c.BESIDE_M]
+        agree = [d <= c.NEAR_M for d in away[1:5]]
+        rows.append([score[0] - score[first], likelihood[beside].sum() / likelihood.sum(),
+                     1 / (own.index(i) + 1) if i in own else 0, sum(agree) / len(agree)])  # fmt: skip
+    mutual = sum(row[2] == 1 for row in rows) / n
+    assert found.values == pytest.approx(np.array([[*row, mutual] for row in rows]), abs=1e-9)
 
 
 @pytest.mark.parametrize("searched", [False, True])
@@ -120,14 +96,6 @@ def test_bins_against_a_plain_split_of_the_sorted(seed, n, bins):
         k = round(row["true"] * row["pictures"])
         interval = binomtest(int(k), int(row["pictures"])).proportion_ci(method="wilson")
         assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high), abs=1e-6)
-
-
-def test_precision_at_a_threshold_leaves_unknown_ones_out():
-    p, y = np.array([0.9, 0.8, 0.7, 0.2, 0.95]), np.array([1, 0, 1, 0, np.nan])
-    found = metrics.claimed_and_true_precision(p, y, 0.7)
-    assert (found["placed"], found["share"]) == (3, 0.75)
-    assert (found["claimed"], found["true"]) == pytest.approx((0.8, 2 / 3))
-    assert metrics.claimed_and_true_precision(p, y, 0.99)["placed"] == 0
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0.01, 1))

@@ -70,20 +70,17 @@ def test_geojson_is_what_rfc_7946_says(tmp_path):
     one = place(others=[("u", 20, 0)], notes="dark; tilted")
     m.write_positions(tmp_path, g.table(one))
     collection = json.loads((tmp_path / "positions.geojson").read_text(encoding="utf-8"))
-    (found,) = collection["features"]
-    assert (set(collection), collection["type"]) == ({"type", "features"}, "FeatureCollection")  # no crs: WGS84
-    assert (set(found), found["type"]) == ({"type", "geometry", "properties"}, "Feature")
-    assert (set(found["geometry"]), found["geometry"]["type"]) == ({"type", "coordinates"}, "Point")
-    assert found["geometry"]["coordinates"] == pytest.approx([24.94, 60.17], abs=1e-4)  # longitude first
-    assert found["properties"]["notes"] == "dark; tilted"
-    assert found["properties"]["heading_deg"] is None
-    second = {field: one[f"candidate_2_{field}"] for field in m.CANDIDATE}
-    assert found["properties"]["candidates"][1:] == [second]
+    (found,) = collection.pop("features")
+    properties, geometry = found.pop("properties"), found.pop("geometry")
+    assert (collection, found) == ({"type": "FeatureCollection"}, {"type": "Feature"})  # no crs: WGS84
+    assert geometry == {"type": "Point", "coordinates": [one["longitude"], one["latitude"]]}
+    assert (properties["notes"], properties["heading_deg"]) == ("dark; tilted", None)
+    assert properties["candidates"][1:] == [{field: one[f"candidate_2_{field}"] for field in m.CANDIDATE}]
 
 
 def test_the_geopackage_is_what_ogc_asks_for(tmp_path):
     """Requirements of OGC 12-128r18 by their numbers; a point's bytes by clause 2.1.3."""
-    one = place("a.jpg", others=[("u", 20, 0)], heading_deg=45.0, notes="dark; tilted")
+    one = place("a.jpg", others=[("u", 20, 0)], notes="dark; tilted")
     m.write_positions(tmp_path, g.table(one, place("b.jpg", east=100.0)))
     path = tmp_path / "positions.gpkg"
     assert path.read_bytes()[:16] == b"SQLite format 3\0"  # 1
@@ -92,34 +89,27 @@ def test_the_geopackage_is_what_ogc_asks_for(tmp_path):
         def ask(text):
             return base.execute(text).fetchall()
 
-        assert ask("PRAGMA application_id") == [(0x47504B47,)]  # 2
-        assert ask("PRAGMA user_version") == [(10300,)]
-        assert ask("PRAGMA integrity_check") == [("ok",)]  # 6
+        for pragma, value in (
+            ("application_id", 0x47504B47),
+            ("user_version", 10300),
+            ("integrity_check", "ok"),
+        ):  # 2, 6
+            assert ask(f"PRAGMA {pragma}") == [(value,)]
         assert ask("PRAGMA foreign_key_check") == []  # 7
-        assert {row[0] for row in ask("SELECT srs_id FROM gpkg_spatial_ref_sys")} == {-1, 0, 4326}  # 11
-        (wgs84,) = ask("SELECT definition FROM gpkg_spatial_ref_sys WHERE organization = 'EPSG' AND srs_id = 4326")
-        assert CRS.from_wkt(wgs84[0]).to_epsg() == 4326
-        names = "table_name, data_type, min_x, min_y, max_x, max_y, srs_id, last_change"
-        (content,) = ask(f"SELECT {names} FROM gpkg_contents")  # 13
-        assert (content[:2], content[6]) == (("positions", "features"), 4326)  # 18
-        assert content[2] < content[4]
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", content[7])  # 15
+        known = dict(ask("SELECT srs_id, definition FROM gpkg_spatial_ref_sys"))  # 11
+        assert (set(known), CRS.from_wkt(known[4326]).to_epsg()) == ({-1, 0, 4326}, 4326)
+        ((*what, changed),) = ask("SELECT table_name, data_type, srs_id, min_x < max_x, last_change FROM gpkg_contents")
+        assert what == ["positions", "features", 4326, 1]  # 13, 18
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", changed)  # 15
         assert ask("SELECT * FROM gpkg_geometry_columns") == [("positions", "geom", "POINT", 4326, 0, 0)]  # 21 to 28
         columns = {row[1]: (row[2], row[5]) for row in ask("PRAGMA table_info(positions)")}
-        assert columns["fid"] == ("INTEGER", 1)  # 29
-        assert columns["geom"] == ("POINT", 0)  # 31
-        assert set(m.HEADER) == set(columns) - {"fid", "geom"}
-        assert {kind for kind, _ in columns.values()} <= {"INTEGER", "POINT", "TEXT", "REAL"}  # 5
-        blob, *row = ask("SELECT geom, picture, probability, candidate_3_tile, notes, candidate_2_tile FROM positions")[
-            0
-        ]
-        assert row == ["a.jpg", 0.8, None, "dark; tilted", "u"]
-    magic, version, flags, srs, order, kind, x, y = struct.unpack("<2sBBiBIdd", blob)
-    assert (magic, version, flags, srs, order, kind) == (b"GP", 0, 1, 4326, 1, 1)  # 19: little-endian, a point
-    assert (x, y) == (one["longitude"], one["latitude"])
-
-
-# ---------------------------------------------------------------------------------------------------------- the folder
+        assert (columns.pop("fid"), columns.pop("geom")) == (("INTEGER", 1), ("POINT", 0))  # 29, 31
+        assert (set(columns), {kind for kind, _ in columns.values()} - {"TEXT", "REAL"}) == (set(m.HEADER), set())  # 5
+        blob, *row = ask("SELECT geom, probability, candidate_3_tile, notes, candidate_2_tile FROM positions")[0]
+        assert row == [0.8, None, "dark; tilted", "u"]
+    # 19: little-endian, a point
+    expected = b"GP", 0, 1, 4326, 1, 1, one["longitude"], one["latitude"]
+    assert struct.unpack("<2sBBiBIdd", blob) == expected
 
 
 def test_absent_empty_and_own_folders_are_taken_and_keep_what_is_in_them(tmp_path):

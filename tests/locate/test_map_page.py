@@ -84,13 +84,10 @@ def test_places_pictures_and_mosaic_are_all_in_it():
 
 
 def test_names_and_titles_are_data_never_markup():
-    plain, evil = Seen(page(place("a"), title="x")), Seen(page(place(EVIL, tile=EVIL), title=EVIL))
+    text = page(place(EVIL, tile=EVIL), title=EVIL)
+    plain, evil = Seen(page(place("a"), title="x")), Seen(text)
     assert [tag for tag, _ in evil.elements] == [tag for tag, _ in plain.elements]
-    assert not [tag for tag, _ in evil.elements if tag == "img"]
-    assert evil.of("title") == EVIL
-    assert evil.of("h1") == EVIL
-    assert json.loads(evil.of("data"))["places"][0]["picture"] == EVIL
-    text = page(place(EVIL), title=EVIL)
+    assert evil.of("title") == evil.of("h1") == json.loads(evil.of("data"))["places"][0]["picture"] == EVIL
     data = text[text.index('id="data">') + 10 :].split("</script>", 1)[0]
     assert not set("<>&\u2028") & set(data)
 

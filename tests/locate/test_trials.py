@@ -49,12 +49,12 @@ def test_a_city_is_rendered_once_and_asked_for_by_what_its_pictures_say(tmp_path
         ("panorama", False, (0.0, None, None)), ("panorama", True, (None, None, None)),
         ("photo", False, (None, "ground.csv", 80.0)), ("photo", True, (None, None, 80.0)),
     ):  # fmt: skip
-        asked = trials.world_request(replace(case, kind=kind, searched=searched), tmp_path / "out")
+        asked = trials.request(replace(case, kind=kind, searched=searched), "world", tmp_path / "out")
         table = asked.ground_table and asked.ground_table.name
         assert (asked.kind, asked.heading_deg, table, asked.fov_deg, asked.truth) == (kind, *said, None)
         assert asked.tiles == asked.ground.parent / "tiles"
     assert seen == [("old_town", 7, 3, None, 128), ("old_town", 7, 3, 80.0, 512)]
-    part = trials.world_request(replace(case, outside=True), tmp_path / "out").tiles
+    part = trials.request(replace(case, outside=True), "world", tmp_path / "out").tiles
     assert sorted(path.name for path in part.glob("18/*")) == ["100", "101", "102", "103", "104"]
 
 

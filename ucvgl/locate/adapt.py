@@ -59,19 +59,14 @@ def adapt(
     model: TwoViewEncoder, start: Pretraining, images: Dataset, config: AdaptConfig, came: Descriptors, *,
     progress: bool = True,
 ) -> tuple[TwoViewEncoder, list[dict[str, Any]]]:  # fmt: skip
-    """The encoders of `starting_model`, whose descriptors of the images are `came`, or a copy trained on these.
-
-    From the run cache. Beside them a round for those that came and one for each epoch: its name, how many pseudo-labels
-    it trained on (None: it only measured), `pseudo_labels.quality`, and seconds.
-    """
+    """The encoders of `starting_model`, whose descriptors of the images are `came`, or a copy trained on these, and a
+    round for those that came and for each epoch: name, pseudo-labels, `pseudo_labels.quality`, seconds."""
     before = quality(neighbours(came))
     rounds = [{"name": "as they came", "labels": None, **before, "seconds": 0.0}]
     if config.epochs == 0:
         return model, rounds
-    training = TrainingConfig(
-        config.epochs, config.batch_size, config.learning_rate, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0,
-        seed=config.seed,
-    )  # fmt: skip
+    asked = config.epochs, config.batch_size, config.learning_rate
+    training = TrainingConfig(*asked, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=config.seed)
     steps = Curriculum(
         start, training=training, smoothing=0.2, rule=MiningRule(threshold=0.0, keep=config.keep), warmup=0,
         placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), augmentation=SMALL_AUGMENTATION, seed=config.seed,
@@ -87,7 +82,7 @@ def adapt(
     digest = hashlib.sha256(given.numpy().tobytes()).hexdigest()[:12]
     stage = run_stage("adapt", config, f"{images.digest()}+{digest}", compute)
     for epoch, row in enumerate(stage.numbers["rows"], 1):
-        measured = {key: row[key] for key in before}
-        rounds.append({"name": f"epoch {epoch}", "labels": int(row["labels"]), **measured, "seconds": row["seconds"]})
+        measured = {key: row[key] for key in (*before, "seconds")}
+        rounds.append({"name": f"epoch {epoch}", "labels": int(row["labels"])} | measured)
     is_better = len(rounds) > 1 and rounds[-1][CHOSEN_BY] >= before[CHOSEN_BY]
     return trained(learner, stage.folder) if is_better else model, rounds

@@ -37,8 +37,8 @@ def _spread(values: np.ndarray, cells: np.ndarray, kernel: np.ndarray) -> np.nda
 def forward_backward(likelihood: np.ndarray, cells: np.ndarray, reach: np.ndarray, leak: float = LEAK) -> np.ndarray:
     """(N, M) probability of each candidate for each picture, given all pictures of the drive.
 
-    likelihood: (N, M) of each picture alone, in the drive's order; cells: (M, 2) of the candidates; reach: (N - 1,) how
-    many the camera may have moved between two pictures; leak: the probability that it is anywhere instead.
+    From the likelihood (N, M) of each alone, in the drive's order, candidates in cells (M, 2), and how many cells (N - 1,)
+    the camera may have moved between two pictures; `leak` is the probability that it is anywhere instead.
     """
     count = len(cells)
 

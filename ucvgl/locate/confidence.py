@@ -1,9 +1,8 @@
-"""How likely a picture's place is right: evidence from the retrieval alone, turned into a calibrated probability.
+"""How likely a picture's place is right: evidence from the retrieval alone, turned into a calibrated probability. Ours.
 
-Ours; UCVGL has only the yes or no of its pseudo-labels (mutual matching and a margin, section 3.4). The evidence is what
-those look at, and where the best candidates lie. A logistic regression of it is fitted in the embedded world, to pictures
-inside and outside of the tiles (scripts/make_weights.py), and carried to a place where no truth is known. It does not
-account for a gallery many times larger, with more similar candidates: `recalibrated` corrects that.
+The evidence is what UCVGL's pseudo-labels look at (mutual matching and a margin, section 3.4), and where the best candidates
+lie. A logistic regression of it is fitted in the embedded world, to pictures inside and outside of the tiles, and carried to
+a place where no truth is known. It knows nothing of a gallery many times larger: `recalibrated` corrects that.
 """
 
 import json

@@ -1,20 +1,21 @@
 """map.html: one page, no network, that shows where pictures were taken, over the tiles they were found in.
 
-Everything is in it: style, script (map_page.html, .css and .js beside this file, and Leaflet 1.9.4, whole, with its
-licence), the mosaic, small pictures as WebP. These are text until a place is chosen, so a page with a thousand places
-opens at once. Names of files reach the page as data, never as markup.
+Everything is in it: style and script (beside this file, and Leaflet, whole), the mosaic, small pictures as WebP. These are
+text until a place is chosen, so a page with a thousand places opens at once.
 """
 
 import base64
+import html
 import io
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
@@ -33,7 +34,6 @@ GROUND_PX, TOP_PX, TILE_PX = 256, 112, 80  # longer edges of a picture, its top 
 FULL = 1000  # places that take 25 MB with five candidates each; pictures of more are smaller, as many pixels in all
 BACKGROUND_PX, BACKGROUND_PARTS = 2048, 48  # longer edge of the mosaic, and the squares along it that it is painted by
 GREY = 214  # of the ground without tiles
-FILES = ("leaflet/leaflet.css", "map_page.css", "leaflet/leaflet.js", "map_page.js", "map_page.html")
 
 
 def background_of(tiles: Mosaic) -> tuple[Tensor, list[list[float]]]:
@@ -71,13 +71,27 @@ def map_page(
         "tile": {name: _webp(tile(name), scale * TILE_PX) for name in tiles},
     }
     source = f"data:image/webp;base64,{_webp(background[0], BACKGROUND_PX)}"
-    *parts, page = (Path(__file__).parent.joinpath(name).read_text(encoding="utf-8") for name in FILES)
-    environment = Environment(autoescape=True, keep_trailing_newline=True)  # its tojson may stand in a script element
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    return environment.from_string(page).render(
-        title=title, style="\n".join(parts[:2]), script="\n".join(parts[2:]), pictures=pictures,
-        data={"scale": SCALE, "background": source, "bounds": background[1], "places": rows},
+    data = {"scale": SCALE, "background": source, "bounds": background[1], "places": rows}
+    return rendered("map_page.html", title=title, pictures=pictures, data=data)
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A template beside this file with values in it; in .html these are data, and their tojson may stand in a script."""
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder), autoescape=select_autoescape(["html"]), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters["cell"] = _cell
+    environment.globals["text"] = lambda name: (folder / name).read_text(encoding="utf-8")
+    return environment.get_template(template).render(values)
+
+
+def _cell(value: object) -> str:
+    """A text that stays one cell of a Markdown table and no markup, whatever a file's name is."""
+    text = "".join(c if c.isprintable() else " " for c in str(value))
+    return html.escape(text, quote=False).replace("\\", "\\\\").replace("|", "\\|").replace("`", "'")
 
 
 def _webp(image: Tensor | None, longest_px: float) -> str | None:

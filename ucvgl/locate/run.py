@@ -3,7 +3,6 @@
 Known positions, if given, are used only after everything is placed.
 """
 
-import html
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 
 from ucvgl import paths
@@ -23,13 +21,12 @@ from ucvgl.locate import located
 from ucvgl.locate.chain import drive_order, place_together
 from ucvgl.locate.confidence import RADIUS_M, Placement, probabilities, recalibrated
 from ucvgl.locate.inputs import Inputs, Request, read_inputs
-from ucvgl.locate.map_page import background_of, map_page
+from ucvgl.locate.map_page import background_of, map_page, rendered
 from ucvgl.locate.pictures import Kind
 from ucvgl.locate.search import Search, search
 from ucvgl.locate.views import read_picture
 
 PICTURE_PX = 512  # longer edge at which pictures are read for the page
-LEAST = (0.95, 0.9, 0.75, 0.5, 0.0)  # probabilities that the report counts from
 LEAST_RECALIBRATED = 20  # known positions from which on the probabilities are corrected by them
 
 
@@ -70,15 +67,7 @@ class Outcome:
 
     def text(self) -> str:
         """A few lines for people."""
-        p, truth = self.places["probability"], self.truth
-        rows = [f"{len(p):,} of {len(self.inputs.ground.pictures):,} pictures placed: {(p >= 0.9).sum()} with 90 % or "
-                f"more, {p.sum():.0f} expected within {RADIUS_M:g} m"]  # fmt: skip
-        if truth is not None:
-            rows.append(f"of {truth['known']:,} with a known position {truth['recall']:.1%} within {RADIUS_M:g} m, "
-                        f"median error {truth['median_error_m']:.1f} m; calibration error "
-                        f"{100 * truth['calibration_error']:.1f} points")  # fmt: skip
-        rows += [f"{len(self.unusable):,} files left out, see report.md"] * bool(self.unusable)
-        return "\n".join([*rows, f"open {self.folder / 'map.html'}"])
+        return rendered("outcome.txt.j2", outcome=self, p=self.places["probability"], radius_m=RADIUS_M).rstrip()
 
 
 def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = True) -> Outcome:
@@ -140,24 +129,12 @@ def page_of(inputs: Inputs, places: pd.DataFrame, searches: Mapping[Kind, Search
 
 def write_report(outcome: Outcome) -> None:
     """Writes report.md, atomically: counts, how sure, quality by round, against the truth, what would help."""
-    templates = FileSystemLoader(Path(__file__).parent)
-    page = Environment(
-        loader=templates, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    page.filters["cell"] = _cell
-    p, usable = outcome.places["probability"], outcome.inputs.ground.usable
-    text = page.get_template("report.md.j2").render(
-        outcome=outcome, inputs=outcome.inputs, cut=outcome.inputs.candidates, request=outcome.inputs.request,
-        radius_m=RADIUS_M, rounds=outcome.rounds, sure=[(least, p[p >= least]) for least in LEAST],
-        calibrated_on=dict.fromkeys(found.calibration.measured_on for found in outcome.searches.values()),
+    usable = outcome.inputs.ground.usable
+    text = rendered(
+        "report.md.j2", outcome=outcome, inputs=outcome.inputs, cut=outcome.inputs.candidates, radius_m=RADIUS_M,
+        request=outcome.inputs.request, rounds=outcome.rounds, p=outcome.places["probability"],
         noted=Counter(note for picture in usable for note in picture.notes),
         crops=sum(one.kind == "panorama" and one.crop is None and one.width > 2.2 * one.height for one in usable),
         corrected=len(outcome.inputs.truth) >= LEAST_RECALIBRATED and outcome.inputs.request.drive is None,
     )  # fmt: skip
     paths.write_text(outcome.folder / "report.md", text)
-
-
-def _cell(value: object) -> str:
-    """A text that stays one cell and no markup, whatever a file's name is."""
-    text = "".join(c if c.isprintable() else " " for c in str(value))
-    return html.escape(text, quote=False).replace("\\", "\\\\").replace("|", "\\|").replace("`", "'")

@@ -53,17 +53,12 @@ def is_own(data: str) -> bool:
 
 
 def request(case: Case, data: str, out: Path) -> Request:
-    """What notebook 07 asks `ucvgl locate` for: the exported city, or the folder of one's own."""
-    if not is_own(data):
-        return world_request(case, out)
-    root = Path(data)
-    tables = (path if path.is_file() else None for path in (root / "ground.csv", root / "tiles.csv"))
-    return Request(root / "ground", root / "tiles", out, *tables, epochs=case.epochs)
-
-
-def world_request(case: Case, out: Path) -> Request:
-    """What one would ask for a city of the embedded world, which is exported to the run cache unless it lies there:
-    headings are stated or tabled, unless they are to be searched."""
+    """What one asks `ucvgl locate` for: a folder of one's own, or a city of the embedded world, which is exported to the
+    run cache unless it lies there; its headings are stated or tabled, unless they are to be searched."""
+    if is_own(data):
+        root = Path(data)
+        tables = (path if path.is_file() else None for path in (root / "ground.csv", root / "tiles.csv"))
+        return Request(root / "ground", root / "tiles", out, *tables, epochs=case.epochs)
     is_photo = case.kind == "photo"
     name = f"{case.style}-{case.seed}-{case.places}-{case.city_size_m:g}" + f"-photo{FOV_DEG:g}" * is_photo
     root = paths.runs() / "cities" / name
@@ -79,15 +74,14 @@ def world_request(case: Case, out: Path) -> Request:
         with new_folder(tiles) as scratch:
             for column in columns[: round(len(columns) * WESTERN)]:
                 shutil.copytree(column, scratch / column.relative_to(root / "tiles"))
-    request = Request(root / "ground", tiles, out, kind=case.kind, epochs=case.epochs)
-    if is_photo:
-        return replace(request, ground_table=None if case.searched else root / "ground.csv", fov_deg=FOV_DEG)
-    return replace(request, heading_deg=None if case.searched else 0.0)
+    table = root / "ground.csv" if is_photo and not case.searched else None
+    fov_deg, heading_deg = (FOV_DEG, None) if is_photo else (None, None if case.searched else 0.0)
+    return Request(root / "ground", tiles, out, table, None, case.kind, fov_deg, heading_deg, epochs=case.epochs)
 
 
 def search_city(case: Case) -> tuple[Search, Inputs]:
     """Searches a city of the case as anybody's; `run.place` places its pictures, `located.errors_m` opens the truth."""
-    asked = world_request(case, Path())
+    asked = request(case, WORLD, Path())
     inputs = read_inputs(replace(asked, truth=asked.ground.parent / "truth.csv"), progress=False)
     return search(inputs, case.kind), inputs
 
