@@ -13,6 +13,8 @@ from rasterio.transform import from_origin
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.locate.located import CANDIDATE, HEADER
 from ucvgl.positions import from_metres
+from ucvgl.world.export import export_own_city
+from ucvgl.world.pairs import WorldConfig
 
 HERE = (46.2, 7.4)  # in UTM zone 32
 EAST, NORTH = 376_000.0, 5_117_000.0
@@ -118,6 +120,12 @@ def tiny_encoders(path):
     config = EncoderConfig("test_efficientnet", depth=2, image_px=(32, 32), safa_heads=2)
     save_model(two_view_encoder(config, config, shared=False, seed=0), path)
     return str(path)
+
+
+def small_city(root, places):
+    """A city of so many panoramas, exported to a folder."""
+    world = WorldConfig(("downtown",), 0, places, 8.0, "medium", 24.0, 64, 32, 256.0, 0.5)
+    return export_own_city(root, world, zoom=20, progress=False)
 
 
 def images_of(candidates):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from geo_inputs import seamless, some_of, tiny_encoders
+from geo_inputs import seamless, small_city, some_of, tiny_encoders
 from PIL import Image
 
 from ucvgl.data.container import ArrayImages, Dataset, Positives
@@ -20,8 +20,6 @@ from ucvgl.locate.search import SEARCHED, find_headings, search
 from ucvgl.locate.tiles import open_mosaic
 from ucvgl.locate.views import StreetConfig, north_up, read_picture
 from ucvgl.methods.baselines import pixel_descriptor
-from ucvgl.world.export import export_own_city
-from ucvgl.world.pairs import WorldConfig
 
 SIZE, PLACES = 32, 9
 STREET = StreetConfig(size_px=(SIZE, SIZE), span_m=32.0)
@@ -30,10 +28,7 @@ STREET = StreetConfig(size_px=(SIZE, SIZE), span_m=32.0)
 @pytest.fixture(scope="module")
 def city(tmp_path_factory, runs):
     """Nine panoramas, known to face north and not, and the candidates of a small city, as `read_inputs` gives them."""
-    root = export_own_city(
-        tmp_path_factory.mktemp("own") / "city",
-        WorldConfig(("downtown",), 0, PLACES, 8.0, "medium", 24.0, 64, 32, 256.0, 0.5), zoom=20, progress=False,
-    )  # fmt: skip
+    root = small_city(tmp_path_factory.mktemp("own") / "city", PLACES)
     adapt = AdaptConfig(tiny_encoders(root / "tiny.safetensors"), "a digest", epochs=0)
     candidates = cut(open_mosaic(root / "tiles"), 32.0, 16.0, SIZE)
 
