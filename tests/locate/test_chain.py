@@ -64,12 +64,10 @@ def test_placement_counts_what_lies_within_the_radius():
     shift = 12.5 * (rng.random((200_000, 2)) - 0.5)
     beside = (np.hypot(*(shift + np.array([12.5, 0])).T) <= RADIUS_M).mean()  # of the next cell
     for likelihood, best, p in (([0.72, 0.2, 1e-9, 0.08], 0, 0.72 + 0.2 * beside), ([1e-9, 1e-9, 0.05, 0.95], 3, 0.95)):
-        found = place_together(
-            np.log([likelihood]) / 20, 20.0, np.array([0]), np.zeros(0), candidates
-        )  # a picture alone
-        assert found.best[0, 0] == best
-        assert found.probability == pytest.approx([p], abs=0.005)
-    assert found.score[0].tolist() == sorted(found.score[0], reverse=True)
+        # a picture alone
+        found, near = place_together(np.log([likelihood]) / 20, 20.0, np.array([0]), np.zeros(0), candidates)
+        assert (found[0, 0], near[0, 0]) == (best, pytest.approx(p, abs=0.005))
+        assert near[0].tolist() == sorted(near[0], reverse=True)
 
 
 def test_time_stamps_and_names_order_a_drive():

@@ -19,7 +19,6 @@ from pyproj import CRS
 
 from ucvgl.errors import InputError
 from ucvgl.locate import located as m
-from ucvgl.locate.confidence import Placement
 from ucvgl.locate.pictures import Picture
 from ucvgl.positions import Positions, Wgs84, from_metres
 
@@ -31,7 +30,7 @@ def test_each_picture_stands_at_its_best_candidate():
     best = np.array([[2, 3, 0, 1, 4], [0, 1, 2, 3, 4]])
     pictures = [Picture("a", "panorama", 64, 32, heading_deg=-90.0, notes=("dark", "tilted")),
                 Picture("b", "panorama", 64, 32, heading_deg=359.97)]  # fmt: skip
-    found = m.places(pictures, candidates, Placement(best, 0.1 * best, np.array([0.88, 0.12])))
+    found = m.places(pictures, candidates, best, 0.1 * best, np.array([0.88, 0.12]))
     assert tuple(found.columns) == m.HEADER
     first, second = m.records(found)
     assert (first["picture"], first["probability"], first["notes"]) == ("a", 0.88, "dark; tilted")

@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from ucvgl.errors import InputError
 from ucvgl.locate.candidates import Candidates
-from ucvgl.locate.confidence import BEST, RADIUS_M, Placement
+from ucvgl.locate.confidence import BEST, RADIUS_M
 from ucvgl.locate.pictures import Picture
 
 LEAK = 0.02  # a tenth or five times of it change little
@@ -82,11 +82,11 @@ def drive_order(
 
 def place_together(
     cosines: np.ndarray, scale: float, order: np.ndarray, reach_m: np.ndarray, candidates: Candidates
-) -> Placement:
+) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (N, M), which a drive takes in an order (N,), moving so far (N - 1,) at most from one to the next.
 
-    Each is placed at the candidate within RADIUS_M of which it most probably was taken. One whose nearest candidate is
-    another may lie so near, too: as many of them as of that one's cell do.
+    Their best candidates (N, B), and the probability of each that the picture was taken within RADIUS_M of it. One whose
+    nearest candidate is another may lie so near, too: as many of them as of that one's cell do.
     """
     stride_m, cells = candidates.stride_m, cells_of(candidates.centre_m, candidates.stride_m)
     # candidates nearest to two places may lie a diagonal of the grid farther apart than these
@@ -97,5 +97,4 @@ def place_together(
     part = (np.hypot(away[:, None], away) <= RADIUS_M).reshape(2 * reach + 1, 20, -1, 20).mean((1, 3))
     near = _spread(posterior[np.argsort(order)], cells, part).clip(max=1)  # (N, M)
     best = np.argsort(-near, axis=1, kind="stable")[:, :BEST]
-    score = np.take_along_axis(near, best, 1)
-    return Placement(best, score, score[:, 0])
+    return best, np.take_along_axis(near, best, 1)

@@ -40,14 +40,6 @@ class Evidence(NamedTuple):
     score: np.ndarray  # (N, B) float64, theirs
 
 
-class Placement(NamedTuple):
-    """N pictures and their best candidates, the first being the place."""
-
-    best: np.ndarray  # (N, B) int64 candidates
-    score: np.ndarray  # (N, B) of these, by which they are best
-    probability: np.ndarray  # (N,) that the truth is within RADIUS_M of the first
-
-
 def evidence(ground: Tensor, satellite: Tensor, centre_m: np.ndarray) -> Evidence:
     """What retrieval by CSLS says, without truth, of pictures (N, D) and candidates (M, D) that lie at centre_m (M, 2).
 

@@ -19,7 +19,7 @@ from ucvgl.data.files import read_position_table, table_rows
 from ucvgl.data.folders import looks_swapped
 from ucvgl.errors import InputError
 from ucvgl.locate.candidates import Candidates
-from ucvgl.locate.confidence import BEST, RADIUS_M, Placement
+from ucvgl.locate.confidence import BEST, RADIUS_M
 from ucvgl.locate.pictures import Picture
 from ucvgl.metrics import calibration_error, claimed_and_true_precision, threshold_for
 from ucvgl.paths import write_json, write_text, written_whole
@@ -37,9 +37,11 @@ FAR_KM = 100  # from all tiles: no position of this city
 Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pictures, by their files' names
 
 
-def places(pictures: Sequence[Picture], candidates: Candidates, placement: Placement) -> pd.DataFrame:
-    """Pictures (N,), each with its heading, and where they were placed: a row each, of HEADER."""
-    best, score, probability = placement
+def places(
+    pictures: Sequence[Picture], candidates: Candidates, best: np.ndarray, score: np.ndarray, probability: np.ndarray
+) -> pd.DataFrame:
+    """Pictures (N,), each with its heading, their best candidates (N, B), the first being the place, with scores (N, B), and
+    the probability (N,) that the truth is within RADIUS_M of the first: a row each, of HEADER."""
     degrees, centre_m = candidates.positions.values.round(7), candidates.centre_m  # to a centimetre
     away_m = np.linalg.norm(centre_m[best] - centre_m[best[:, :1]], axis=-1)  # (N, B)
     table = pd.DataFrame({

@@ -27,8 +27,7 @@ from ucvgl.locate.located import records
 from ucvgl.locate.tiles import Mosaic
 from ucvgl.positions import from_metres
 
-# The colours of a probability from 0 to 1: told apart by every common kind of colour vision, by lightness alone on grey
-# paper, and absent from vegetation and asphalt
+# of a probability from 0 to 1: told apart by every common kind of colour vision, by lightness alone on grey paper
 SCALE = [to_hex(colormaps["plasma"](i / 10)) for i in range(11)]
 GROUND_PX, TOP_PX, TILE_PX = 256, 112, 80  # longer edges of a picture, its top view and a candidate
 FULL = 1000  # places that take 25 MB with five candidates each; pictures of more are smaller, as many pixels in all

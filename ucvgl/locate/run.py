@@ -19,7 +19,7 @@ from ucvgl.errors import InputError
 from ucvgl.lab.results import device
 from ucvgl.locate import located
 from ucvgl.locate.chain import drive_order, place_together
-from ucvgl.locate.confidence import RADIUS_M, Placement, probabilities, recalibrated
+from ucvgl.locate.confidence import RADIUS_M, probabilities, recalibrated
 from ucvgl.locate.inputs import Inputs, Request, read_inputs
 from ucvgl.locate.map_page import background_of, map_page, rendered
 from ucvgl.locate.pictures import Kind
@@ -101,12 +101,11 @@ def place(found: Search, inputs: Inputs) -> pd.DataFrame:
     """A search's pictures on the map, each alone or all together: a table of `located.places`."""
     request, candidates = inputs.request, inputs.candidates
     if request.drive is None:
-        p = probabilities(found.calibration, found.evidence)
-        placement = Placement(found.evidence.best, found.evidence.score, p)
-    else:
-        order, reach_m = drive_order(found.pictures, request.drive, request.speed_m_s, request.step_m)
-        placement = place_together(found.cosines, found.calibration.scale, order, reach_m, candidates)
-    return located.places(found.pictures, candidates, placement)
+        _, best, score = found.evidence
+        return located.places(found.pictures, candidates, best, score, probabilities(found.calibration, found.evidence))
+    order, reach_m = drive_order(found.pictures, request.drive, request.speed_m_s, request.step_m)
+    best, score = place_together(found.cosines, found.calibration.scale, order, reach_m, candidates)
+    return located.places(found.pictures, candidates, best, score, score[:, 0])
 
 
 def page_of(inputs: Inputs, places: pd.DataFrame, searches: Mapping[Kind, Search]) -> str:
