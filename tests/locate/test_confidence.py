@@ -1,4 +1,4 @@
-"""Confidence: the evidence against hand-sized lists and plain loops, the fit against its own gradient, honest numbers."""
+"""Confidence: the evidence against plain loops, the fit against its own gradient, honest numbers."""
 
 import numpy as np
 import pytest

@@ -69,7 +69,8 @@ def adapt(
     training = TrainingConfig(*asked, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=config.seed)
     steps = Curriculum(
         start, training=training, smoothing=0.2, rule=MiningRule(threshold=0.0, keep=config.keep), warmup=0,
-        placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), augmentation=SMALL_AUGMENTATION, seed=config.seed,
+        placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), augmentation=SMALL_AUGMENTATION,
+        seed=config.seed,
     )  # fmt: skip
     learner, given = deepcopy(model), torch.full((len(images),), -1)  # no label is given
 

@@ -37,8 +37,8 @@ def _spread(values: np.ndarray, cells: np.ndarray, kernel: np.ndarray) -> np.nda
 def forward_backward(likelihood: np.ndarray, cells: np.ndarray, reach: np.ndarray, leak: float = LEAK) -> np.ndarray:
     """(N, M) probability of each candidate for each picture, given all pictures of the drive.
 
-    From the likelihood (N, M) of each alone, in the drive's order, candidates in cells (M, 2), and how many cells (N - 1,)
-    the camera may have moved between two pictures; `leak` is the probability that it is anywhere instead.
+    From the likelihood (N, M) of each alone, in the drive's order, candidates in cells (M, 2), and how many cells
+    (N - 1,) the camera may have moved between two pictures; `leak` is the probability that it is anywhere instead.
     """
     count = len(cells)
 
@@ -85,8 +85,8 @@ def place_together(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (N, M), which a drive takes in an order (N,), moving so far (N - 1,) at most from one to the next.
 
-    Their best candidates (N, B), and the probability of each that the picture was taken within RADIUS_M of it. One whose
-    nearest candidate is another may lie so near, too: as many of them as of that one's cell do.
+    Their best candidates (N, B), and the probability of each that the picture was taken within RADIUS_M of it. One
+    whose nearest candidate is another may lie so near, too: as many of them as of that one's cell do.
     """
     stride_m, cells = candidates.stride_m, cells_of(candidates.centre_m, candidates.stride_m)
     # candidates nearest to two places may lie a diagonal of the grid farther apart than these

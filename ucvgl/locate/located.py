@@ -26,8 +26,8 @@ from ucvgl.paths import write_json, write_text, written_whole
 from ucvgl.positions import Positions, Wgs84, haversine
 
 MARK = ".ucvgl-located.json"
-# of a picture: its file's name, the place, the probability that the truth is within RADIUS_M, the heading of its centre,
-# and what a reader should know, joined by "; "
+# of a picture: its file's name, the place, the probability that the truth is within RADIUS_M, its centre's heading, and
+# what a reader should know, joined by "; "
 COLUMNS = ("picture", "latitude", "longitude", "probability", "heading_deg", "notes")
 # of its best candidates, the first being the place: the score is a similarity, or of a drive the probability that the
 # picture was taken within RADIUS_M; the distance is that from the first
@@ -40,7 +40,7 @@ Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pict
 def places(
     pictures: Sequence[Picture], candidates: Candidates, best: np.ndarray, score: np.ndarray, probability: np.ndarray
 ) -> pd.DataFrame:
-    """Pictures (N,), each with its heading, their best candidates (N, B), the first being the place, with scores (N, B), and
+    """Pictures (N,), each with its heading, their best candidates (N, B), the first being the place, with scores, and
     the probability (N,) that the truth is within RADIUS_M of the first: a row each, of HEADER."""
     degrees, centre_m = candidates.positions.values.round(7), candidates.centre_m  # to a centimetre
     away_m = np.linalg.norm(centre_m[best] - centre_m[best[:, :1]], axis=-1)  # (N, B)
@@ -149,7 +149,7 @@ def compare(table: pd.DataFrame, truth: Truth) -> dict[str, Any]:
     """How far off the places are, and whether their probabilities hold; pictures without a known position are left out.
 
     known: how many have one; recall, recall_5: the fraction placed within radius_m, or with one of the best five there;
-    calibration_error: expected, 0 to 1; half: what `metrics.claimed_and_true_precision` gives for the more probable half.
+    calibration_error: expected, 0 to 1; half: `metrics.claimed_and_true_precision` of the more probable half.
     """
     error, right = errors_m(table, truth), placed_right(table, truth)
     known = ~np.isnan(error[:, 0])

@@ -1,7 +1,7 @@
 """map.html: one page, no network, that shows where pictures were taken, over the tiles they were found in.
 
-Everything is in it: style and script (beside this file, and Leaflet, whole), the mosaic, small pictures as WebP. These are
-text until a place is chosen, so a page with a thousand places opens at once.
+Everything is in it: style and script (beside this file, and Leaflet, whole), the mosaic, small pictures as WebP. These
+are text until a place is chosen, so a page with a thousand places opens at once.
 """
 
 import base64
@@ -75,7 +75,7 @@ def map_page(
 
 
 def rendered(template: str, **values: Any) -> str:
-    """A template beside this file with values in it; in .html these are data, and their tojson may stand in a script."""
+    """A template beside this file with values in it; in .html these are data, whose tojson may stand in a script."""
     folder = Path(__file__).parent
     environment = Environment(
         loader=FileSystemLoader(folder), autoescape=select_autoescape(["html"]), undefined=StrictUndefined,

@@ -53,8 +53,8 @@ def is_own(data: str) -> bool:
 
 
 def request(case: Case, data: str, out: Path) -> Request:
-    """What one asks `ucvgl locate` for: a folder of one's own, or a city of the embedded world, which is exported to the
-    run cache unless it lies there; its headings are stated or tabled, unless they are to be searched."""
+    """What one asks `ucvgl locate` for: a folder of one's own, or a city of the embedded world, exported to the run
+    cache unless it lies there; its headings are stated or tabled, unless they are to be searched."""
     if is_own(data):
         root = Path(data)
         tables = (path if path.is_file() else None for path in (root / "ground.csv", root / "tiles.csv"))

@@ -43,12 +43,12 @@ class StreetConfig:
 def north_up(image: Tensor, picture: Picture, headings_deg: Tensor, config: StreetConfig) -> Tensor:
     """A picture, uint8 (3, H, W), north up, if its centre shows each of the headings (T,), clockwise from north.
 
-    uint8 (T, 3, h, w), black where it shows nothing. InputError: a photo for an encoder of panoramas; a crop that fits none.
+    uint8 (T, 3, h, w), black where it shows nothing. InputError: a photo, where panoramas are read; an impossible crop.
     """
     if picture.kind == "photo":
         if config.given == "panorama":
             raise InputError("photos", expected="panoramas, which this encoder reads", found="a photo",
-                             todo="Use an encoder of top views, or --kind panorama if these are panoramas.")  # fmt: skip
+                             todo="Use an encoder of top views, or say --kind panorama if they are.")  # fmt: skip
         return photo_top_view(image[None], float(picture.fov_deg or 0), config.top_view, headings_deg)
     if picture.crop is not None:  # of the whole sphere, and the heading is that of its centre
         headings_deg = headings_deg - 360 * (picture.crop.left + picture.crop.width / 2 - 0.5)
