@@ -1,7 +1,7 @@
 """How likely a picture's place is right: evidence from the retrieval alone, turned into a calibrated probability. Ours.
 
 The evidence is what UCVGL's pseudo-labels look at (mutual matching and a margin, section 3.4), and where the best
-candidates lie. A logistic regression of it is fitted in the embedded world, to pictures inside and outside of tiles, and
+candidates lie. A logistic regression of it is fitted in the embedded world, to pictures inside and outside tiles, and
 carried to a place where no truth is known. It knows nothing of a much larger gallery: `recalibrated` corrects that.
 """
 
