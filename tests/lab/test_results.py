@@ -33,6 +33,12 @@ def table(seed=0):
     return pd.DataFrame({"method": ["a", "c"], "r_at_1": [57.634 + seed, 20.0]})
 
 
+def drawing():
+    figure = Figure()
+    figure.subplots().plot([1, 2])
+    return figure
+
+
 def read(path: Path):
     return json.loads(path.read_text())
 
@@ -47,10 +53,10 @@ def test_start_writes_where_the_engine_says_or_beside_the_published_figures(stud
 
 
 def test_a_data_id_is_safe_in_a_path_and_tells_folders_apart(tmp_path):
-    one, two = tmp_path / "a" / "My CVUSA (v2)", tmp_path / "b" / "My CVUSA (v2)"
-    for folder in (one, two):
+    folders = [tmp_path / parent / "My CVUSA (v2)" for parent in "ab"]
+    for folder in folders:
         folder.mkdir(parents=True)
-    first, second = (RunRequest("tiny", str(folder)) for folder in (one, two))
+    first, second = (RunRequest("tiny", str(folder)) for folder in folders)
     assert first.data_id != second.data_id
     assert first.data_id.startswith("my-cvusa-v2-")
     assert first.figure_folder("01_toy").parts[-2:] == (f"tiny-{first.data_id}", "01_toy")
@@ -67,14 +73,13 @@ def test_a_table_is_saved_to_compute_with_and_to_read(start):
     assert {"commit", "device", "versions", "seconds", "seeds"} <= set(recipe)
     shown = run.save_table(table(), "recalls", caption="A toy.", queries={"r_at_1": 400, "r_at_5": 400})
     assert read(run.folder / "recalls.json")["queries"] == {"r_at_1": 400, "r_at_5": 400}
-    assert "one seed, so the spread over seeds is not known; a recall of 400 queries has a standard error" in shown.data
+    assert "a recall of 400 queries has a standard error" in shown.data
     with pytest.raises(ValueError, match="Length of values"):
         run.save_table(table(), "other", caption="A toy.", published={"r_at_1": [1.0]})
 
 
 def test_a_figure_is_the_same_bytes_twice_and_has_its_recipe(start):
-    run, figure = start(), Figure()
-    figure.subplots().plot([1, 2])
+    run, figure = start(), drawing()
     first = run.save_figure(figure, "line", caption="A line.").read_bytes()
     assert run.save_figure(figure, "line", caption="A line.").read_bytes() == first
     assert read(run.folder / "line.json")["caption"] == "A line."
@@ -92,7 +97,6 @@ def test_no_recipe_names_the_folder_of_a_data_set(tmp_path, start):
     run.finish(best=np.float32(0.5), none=None)
     assert read(run.folder / "results.json")["numbers"] == {"best": 0.5, "none": None}
     assert all("secret" not in path.read_text() for path in run.folder.iterdir())
-    assert "Measured on the data set cvact-" in (run.folder / "toy.md").read_text()
     with pytest.raises(ValueError, match="Out of range float"):
         run.finish(best=float("nan"))
 
@@ -100,11 +104,8 @@ def test_no_recipe_names_the_folder_of_a_data_set(tmp_path, start):
 def finished(run, *, figure=True):
     run.save_table(table(run.seed), "toy", caption="A toy.", queries=400)
     if figure:
-        drawn = Figure()
-        drawn.subplots().plot([run.seed, 2])
-        run.save_figure(drawn, "line", caption="A line.")
+        run.save_figure(drawing(), "line", caption="A line.")
     run.finish(best=float(run.seed))
-    (run.folder / "executed.ipynb").write_text("{}")
     return run.folder
 
 
@@ -126,11 +127,9 @@ def test_seeds_are_merged_with_mean_and_spread_and_shown_again(studio, start):
     assert pd.read_csv(out / "toy.csv")["seed"].tolist() == [0, 0, 1, 1, 2, 2]
     text = (out / "toy.md").read_text()
     assert "| a | 58.6 ± 1.0 |\n| c | 20.0 |" in text
-    error = "a recall of 400 queries has a standard error of up to 2.5 points of its own"
-    assert f"seeds 0, 1, 2; {error}; where seeds differ: mean ± standard deviation" in text
+    assert "seeds 0, 1, 2; a recall of 400 queries" in text
     assert (read(out / "toy.json")["seeds"], read(out / "toy.json")["queries"]) == ([0, 1, 2], 400)
     assert read(out / "line.json")["seeds"] == [1]  # the first that has it
-    assert (out / "line.png").read_bytes() == (folders[1] / "line.png").read_bytes()
     assert read(out / "results.json")["numbers"] == {"0": {"best": 0.0}, "1": {"best": 1.0}, "2": {"best": 2.0}}
     # where the data is absent: this seed's rows once more, and those of all seeds
     run = start(seed=1)
@@ -144,9 +143,7 @@ def test_seeds_are_merged_with_mean_and_spread_and_shown_again(studio, start):
 def test_unfinished_or_mixed_runs_are_not_published(studio, start):
     with pytest.raises(InputError, match=r"results\.json: expected a finished run's file"):
         results.publish([studio], studio / "out")
-    other = start(profile="laptop")
-    other.finish()
-    for runs in ([], [finished(start()), other.folder]):
+    for runs in ([], [finished(start()), finished(start(profile="laptop"))]):
         with pytest.raises(InputError, match="expected runs of one"):
             results.publish(runs, studio / "out")
     assert not (studio / "out").exists()

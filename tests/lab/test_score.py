@@ -2,11 +2,8 @@
 
 import json
 import math
-import shutil
 import statistics
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import assume, given
@@ -26,13 +23,10 @@ def scored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("score")
 
     def compare(mine, queries, gap=None, **published):
-        rows = [
-            {"seed": seed, "part": part, "r_at_1": recall} for part in mine for seed, recall in enumerate(mine[part])
-        ]
-        frame = pd.DataFrame(rows)
+        rows = [(seed, part, recall) for part in mine for seed, recall in enumerate(mine[part])]
+        frame = pd.DataFrame(rows, columns=["seed", "part", "r_at_1"])
         for column, values in published.items():
-            by_part = dict(zip(mine, values, strict=True))
-            frame[f"published_{column}"] = np.array([by_part[part] for part in frame["part"]], float)
+            frame[f"published_{column}"] = frame["part"].map(dict(zip(mine, values, strict=True))).astype(float)
         frame.to_csv(folder / "toy.csv", index=False)
         (folder / "toy.json").write_text(json.dumps({"queries": queries}))
         (row,) = m.compare(folder / "toy.csv", {"r_at_1": list(published)}, "Toy (2024)", gap).to_dict("records")
@@ -41,17 +35,20 @@ def scored(tmp_path_factory):
     return compare
 
 
-def test_a_pair_is_kept_contradicted_or_undecided():
-    assert verdict(5.0, 2.4, [10.0]) == "kept"
-    assert verdict(-5.0, 2.4, [10.0]) == "contradicted"
-    assert verdict(5.0, 2.5, [10.0]) == "undecided"  # by ours: 5 is not above 2 x 2.5
-    assert verdict(5.0, 2.4, [2.0]) == "undecided"  # by published: 2 points are not above 2
-    assert verdict(0.0, 0.0, [10.0]) == "undecided"
-    # two published columns are one comparison
-    assert verdict(5.0, 1.0, [10.0, 3.0]) == "kept"
-    assert verdict(5.0, 1.0, [10.0, -1.0]) == "kept"  # the second does not resolve the pair
-    assert verdict(5.0, 1.0, [-10.0, -1.0]) == "contradicted"
-    assert verdict(5.0, 1.0, [10.0, -3.0]) == "undecided"  # both do, and disagree
+@pytest.mark.parametrize(
+    ("difference", "error", "published", "found"),
+    [
+        (5.0, 2.4, [10.0], "kept"),
+        (-5.0, 2.4, [10.0], "contradicted"),
+        (5.0, 2.5, [10.0], "undecided"),  # by ours: 5 is not above 2 x 2.5
+        (5.0, 2.4, [2.0], "undecided"),  # by published: 2 points are not above 2
+        (0.0, 0.0, [10.0], "undecided"),
+        (5.0, 1.0, [10.0, -1.0], "kept"),  # two columns are one comparison, and the second does not resolve the pair
+        (5.0, 1.0, [10.0, -3.0], "undecided"),  # both do, and disagree
+    ],
+)
+def test_a_pair_is_kept_contradicted_or_undecided(difference, error, published, found):
+    assert verdict(difference, error, published) == found
 
 
 def test_the_error_of_one_seed_is_that_of_sampling_and_three_add_their_spread():
@@ -118,30 +115,24 @@ def test_the_gap_has_an_error(scored):
 def test_collected_it_is_the_score_of_all_seeds(tmp_path, monkeypatch, seeds):
     """20, 30 and 40 with an error of 5.8 over seeds and 4.6 by sampling, beside 50 with 5: 20 is above 2 x 8.9."""
     monkeypatch.delenv("UCVGL_PROFILE", raising=False)
-    runs: list[Path] = []
-    for seed, recall in seeds.items():
-        runs.append(tmp_path / f"runs/seed{seed}")
-        monkeypatch.setenv("UCVGL_RUN_FOLDER", str(runs[-1]))
+    runs, folder = [tmp_path / f"runs/seed{seed}" for seed in seeds], tmp_path / "figures/tiny"
+    assert m.write_scorecard(folder) is None
+    for out, (seed, recall) in zip(runs, seeds.items(), strict=True):
+        monkeypatch.setenv("UCVGL_RUN_FOLDER", str(out))
         run = results.start("01_toy", profile="tiny", data="world", seed=seed)
         table = pd.DataFrame({"part": ["None", "n/a"], "r_at_1": [50.0, recall]})
         run.save_table(table, "toy", caption="A toy.", published={"cvusa_r_at_1": [80.0, 60.0]}, queries=100)
-        card = m.compare(runs[-1] / "toy.csv", {"r_at_1": ["cvusa_r_at_1"]}, "Toy (2024)", ("n/a", "None"))
+        card = m.compare(out / "toy.csv", {"r_at_1": ["cvusa_r_at_1"]}, "Toy (2024)", ("n/a", "None"))
         run.save_table(card, "scorecard", caption="The score.")
         run.finish()
-    folder = tmp_path / "figures/tiny"
     results.publish(runs, folder / "01_toy")
     text = m.write_scorecard(folder).read_text()
     (row,) = pd.read_csv(folder / "scorecard.csv", keep_default_na=False).to_dict("records")
     kept = len(seeds) > 1
     assert [row[name] for name in ("seeds", "queries", *m.VERDICTS)] == [len(seeds), 100, kept, 0, not kept]
-    assert row["notebook"] == "01_toy"
-    assert text.startswith(
-        f"Reproduction score, over pairs of rows: {kept:d} kept, 0 contradicted, {not kept:d} undecided."
-    )
+    counts = f"{kept:d} kept, 0 contradicted, {not kept:d} undecided."
+    assert text.startswith(f"Reproduction score, over pairs of rows: {counts}")
     assert ("with one seed, the sampling error of the queries alone" in text) != kept
-    assert row["gap_ours"] == ("0.60 ± 0.16" if kept else "0.80 ± 0.13")
+    assert (row["notebook"], row["gap_ours"]) == ("01_toy", "0.60 ± 0.16" if kept else "0.80 ± 0.13")
     recipe = json.loads((folder / "scorecard.json").read_text())
     assert (recipe["profile"], recipe["seeds"]) == ("tiny", list(seeds))
-    shutil.rmtree(folder / "01_toy")
-    assert m.write_scorecard(folder) is None
-    assert not list(folder.iterdir())  # nothing of notebooks that are gone

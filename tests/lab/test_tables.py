@@ -10,15 +10,12 @@ def table(seed=0, recall=57.634, **more):
     return pd.DataFrame({"seed": seed, "method": ["a|b", "c"], "r_at_1": [recall, 20.0], "tiles": [300, 4000], **more})
 
 
-def test_one_seed_shows_its_rows():
+def test_one_seed_shows_its_rows_and_several_their_mean_and_standard_deviation():
     text = tables.render(table(published_r_at_1=[91.23, None]), "A toy.", "Note")
     assert text == (
         "A toy.\n\n| method | R@1 (%) | tiles | R@1 (%), published |\n| --- | --- | --- | --- |\n"
         "| a\\|b | 57.6 | 300 | 91.2 |\n| c | 20.0 | 4000 | - |\n\n*Note.*\n"
     )
-
-
-def test_seeds_are_merged_with_mean_and_standard_deviation():
     text = tables.render(pd.concat([table(seed, 57.0 + seed) for seed in (0, 1, 2)]), "A toy.", "Note")
     assert text.splitlines()[4:6] == ["| a\\|b | 58.0 ± 1.0 | 300 |", "| c | 20.0 | 4000 |"]
     assert "*Note; where seeds differ: mean ± standard deviation.*" in text
@@ -31,17 +28,11 @@ def test_seeds_that_do_not_match_show_every_row(other):
     assert sum(line.startswith("| 1 |") for line in lines) == len(other)
 
 
-@pytest.mark.parametrize(
-    ("column", "heading"),
-    [
-        ("published_r_at_1_percent", "R@1% (%), published"),
-        ("published_cvact_val_r_at_10", "CVACT VAL R@10 (%), published"),
-        ("chosen_with_labels_r_at_1", "chosen with labels R@1 (%)"),
-        ("labels_given", "labels given"),
-    ],
-)
-def test_headings_tell_data_set_and_measure(column, heading):
-    assert tables.heading(column) == heading
+def test_headings_tell_data_set_and_measure():
+    assert tables.heading("published_r_at_1_percent") == "R@1% (%), published"
+    assert tables.heading("published_cvact_val_r_at_10") == "CVACT VAL R@10 (%), published"
+    assert tables.heading("chosen_with_labels_r_at_1") == "chosen with labels R@1 (%)"
+    assert tables.heading("labels_given") == "labels given"
 
 
 def test_the_note_gives_the_sampling_error_of_the_queries():

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ucvgl.data import FRAMES, PLACE_RECOGNITION, batches, detect_layout, open_dataset, splits_of
 from ucvgl.data.container import Dataset, FileImages
 from ucvgl.encoders import Encoder, EncoderConfig, TwoViewEncoder, embed, open_model, two_view_encoder
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, one_of
 from ucvgl.lab.profiles import asked_px
 from ucvgl.lab.sources import suggest
 from ucvgl.methods.common import EMBED_BATCH, device
@@ -29,8 +29,7 @@ DRONES, PHOTOS = ("university1652", "sues200"), (*PLACE_RECOGNITION, *FRAMES)
 def open_tests(root: Path | str, layout: str = "auto", parts: Sequence[str] = ()) -> dict[str, Dataset]:
     """The parts of a data set that are there to be measured on, by their labels in `data.splits_of`; own pairs' "test".
 
-    `parts` are other labels, such as "all" of own pairs that were never trained on. InputError: another layout, a label that
-    is none, listed files that are absent, no pairs to measure by.
+    `parts`: other labels, as "all" of own pairs never trained on. InputError: another layout or label, absent files, no pairs.
     """
     name = detect_layout(root) if layout == "auto" else layout
     known = splits_of(name, Path(root))
@@ -38,9 +37,7 @@ def open_tests(root: Path | str, layout: str = "auto", parts: Sequence[str] = ()
     known |= {"test": {"split": "test"}} if "all" in known else {}  # a part that the reader draws
     opened = {}
     for label in wanted:
-        if label not in known:
-            expected = f"one of {', '.join(known)}"
-            raise InputError("part", expected=expected, found=repr(label), todo=suggest(label, [*known]))
+        one_of("part", label, known, suggest(label, [*known]))
         swapped = known[label].get("direction") == "satellite2drone"
         opened[label] = replace(open_dataset(name, root, **known[label]), swapped=swapped)
         opened[label].require_labels("Measuring recall")
@@ -49,10 +46,7 @@ def open_tests(root: Path | str, layout: str = "auto", parts: Sequence[str] = ()
 
 def encoder_of(weights: Path | None, backbone: str = "", image_px: tuple[int, int] | None = None) -> TwoViewEncoder:
     """The encoders of a file of `save_model`; or one for both views: a timm backbone with its published weights and its own
-    pooling, for images of the size it asks for if none is said.
-
-    InputError: both or neither, a size for a file's; as `open_model` and `Encoder`.
-    """
+    pooling, for images of the size it asks for if none is said. InputError: both or neither, a size for a file's."""
     if (weights is None) == (not backbone):
         todo = "Give one: a file that a training left, or a timm name such as convnext_base.fb_in22k_ft_in1k_384."
         found = "both" if backbone else "neither"
@@ -75,16 +69,15 @@ def evaluate(model: TwoViewEncoder, tests: Mapping[str, Dataset], *, ranks: Path
     that cannot be read, descriptors that are not finite.
     """
     model.to(device())
-    rows, lines = {}, []
+    views, rows, lines = [(model.ground, model.configs[0]), (model.satellite, model.configs[1])], {}, []
     for label, data in tests.items():
-        views = [(model.ground, model.configs[0]), (model.satellite, model.configs[1])]
         sides = zip(reversed(views) if data.swapped else views, (data.query, data.gallery), strict=True)
         query, gallery = (_described(*view, images, label) for view, images in sides)
-        semi = None if data.semi_positives is None else data.semi_positives.pairs()
-        places, photos = places_of(query, gallery, data.positives.pairs(), semi_positives=semi), data.name in PHOTOS
+        semi, photos = data.semi_positives and data.semi_positives.pairs(), data.name in PHOTOS
+        places = places_of(query, gallery, data.positives.pairs(), semi_positives=semi)
         found = measures_of(places, len(query), len(gallery), (1, 5, 10, 20) if photos else (1, 5, 10))
-        unused = [*(["r_at_1_percent"] if photos else []), *(["ap"] if data.name not in DRONES else [])]
-        rows[label] = pd.Series(found).drop(unused, errors="ignore")
+        unused = ["r_at_1_percent"] * photos + ["ap"] * (data.name not in DRONES)
+        rows[label] = {name: value for name, value in found.items() if name not in unused}
         lines.append(pd.DataFrame({
             "part": label, "query": [data.query.ids[i] for i in places.query.tolist()], "rank": places.first.cpu() + 1,
             "right_images": places.count.cpu(), "average_precision": average_precision(places).cpu(),
@@ -97,5 +90,4 @@ def evaluate(model: TwoViewEncoder, tests: Mapping[str, Dataset], *, ranks: Path
 def _described(encoder: Encoder, config: EncoderConfig, images: FileImages, label: str) -> Tensor:
     """(N, D) descriptors of images in files, on the GPU if there is one."""
     pixels = (some for _, some in batches(images, config.image_px, EMBED_BATCH))
-    count = math.ceil(len(images) / EMBED_BATCH)
-    return embed(encoder, tqdm(pixels, label, count, unit="batch")).to(device())
+    return embed(encoder, tqdm(pixels, label, math.ceil(len(images) / EMBED_BATCH), unit="batch")).to(device())

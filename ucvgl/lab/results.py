@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 from PIL import Image
 
 from ucvgl import __version__, paths
 from ucvgl.errors import InputError
 from ucvgl.lab import tables
 from ucvgl.lab.settings import WORLD, RunRequest
-from ucvgl.paths import write_json
+from ucvgl.paths import write_json, written_whole
 
-if TYPE_CHECKING:
-    from IPython.display import Markdown
+if TYPE_CHECKING:  # matplotlib takes half a second to load
     from matplotlib.figure import Figure
 
 trained_on: set[str] = set()  # devices that the stages this process has loaded were computed on
@@ -40,21 +40,15 @@ def plain_settings(config: Any) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of this checkout, with '-dirty' if tracked sources differ from it; None where there is no checkout.
-
-    What the engine itself rewrites (figures/, outputs in notebooks/) does not make it dirty.
-    """
-    if not (paths.ROOT / ".git").exists():
+    """The commit of this checkout, with '-dirty' if tracked sources differ from it, but for what the engine itself rewrites
+    (figures/, outputs in notebooks/); None where there is no checkout."""
+    if not (paths.ROOT / ".git").exists() or shutil.which("git") is None:
         return None
-    status = ["git", "status", "--porcelain=2", "--branch", "--untracked-files=no", "."]
-    without = [":(exclude)figures", ":(exclude)notebooks"]
-    try:
-        told = subprocess.check_output([*status, *without], cwd=paths.ROOT, text=True, stderr=subprocess.DEVNULL)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    head, *others = told.splitlines()
-    dirty = any(not line.startswith("# ") for line in others)
-    return head.removeprefix("# branch.oid ") + "-dirty" * dirty
+    command = ["git", "status", "--porcelain=2", "--branch", "--untracked-files=no", "."]
+    command += [":(exclude)figures", ":(exclude)notebooks"]
+    told = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True).stdout.splitlines()
+    dirty = any(not line.startswith("# ") for line in told)
+    return told[0].removeprefix("# branch.oid ") + "-dirty" * dirty if told else None
 
 
 def device() -> str:
@@ -81,9 +75,9 @@ class Run:
     started: float = field(default_factory=time.monotonic)  # seconds
     artefacts: list[dict[str, str]] = field(default_factory=list)  # file, kind, caption, in the order of saving
 
-    def provenance(self, settings: Any = None) -> dict[str, Any]:
+    def provenance(self, settings: Any = ()) -> dict[str, Any]:
         """How to make it again: data, profile, seeds, configurations, versions, commit, device; the seconds it took."""
-        configs = settings if isinstance(settings, (list, tuple)) else [] if settings is None else [settings]
+        configs = settings if isinstance(settings, (list, tuple)) else [settings]
         return {
             "notebook": self.notebook, "data": self.measured_on, "profile": self.profile,
             "rows": os.environ.get("UCVGL_ROWS") or "all", "seeds": [self.seed],
@@ -103,45 +97,37 @@ class Run:
         self.artefacts.append({"file": file, "kind": kind, "caption": caption})
         return self.folder / file
 
-    def save_figure(self, figure: "Figure", name: str, *, caption: str, settings: Any = None) -> Path:
-        """Saves a matplotlib figure, which is neither shown nor closed, as `<name>.png` and its recipe as `<name>.json`.
-
-        The caption says what there is to see; the recipe adds what it was measured on. Gives the picture's path.
-        """
+    def save_figure(self, figure: "Figure", name: str, *, caption: str, settings: Any = ()) -> Path:
+        """Saves a matplotlib figure, which is neither shown nor closed, as `<name>.png`, its recipe as `<name>.json`; the path."""
         path, drawn = self._add(f"{name}.png", "figure", caption), BytesIO()
         # without the software's name: the same picture, byte for byte, from another matplotlib
         figure.savefig(drawn, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
-        partial = path.with_name(f".{path.name}.partial")
-        with Image.open(drawn) as picture:  # 256 colours: photographs at a third of the size, for a repository
+        with Image.open(drawn) as picture, written_whole(path) as partial:
+            # 256 colours: photographs at a third of the size, for a repository
             picture.convert("RGB").quantize(256).save(partial, format="PNG", optimize=True)
-        partial.replace(path)
         note = tables.note(self.measured_on, self.profile, [self.seed])
-        write_json(
-            path.with_suffix(".json"), {"file": path.name, "caption": caption, "note": note} | self.provenance(settings)
-        )
+        recipe = {"file": path.name, "caption": caption, "note": note} | self.provenance(settings)
+        write_json(path.with_suffix(".json"), recipe)
         return path
 
     def save_table(
-        self, frame: pd.DataFrame, name: str, *, caption: str, settings: Any = None, queries: tables.Queries = None,
+        self, frame: pd.DataFrame, name: str, *, caption: str, settings: Any = (), queries: tables.Queries = None,
         published: Mapping[str, Sequence[float | None]] | pd.DataFrame | None = None,
-    ) -> "Markdown":  # fmt: skip
+    ) -> Markdown:  # fmt: skip
         """Saves a table as `<name>.csv` (to compute with), `<name>.md` (to read) and its recipe as `<name>.json`.
 
         frame: a row a method or setting; measures named as in `tables.HEADINGS`, in percent. The index is not saved; a column
-        `seed` comes first. published: a paper's values, a column each, one a row of `frame`; saved behind it as
-        `published_<column>`. queries: how many test queries the recalls rest on, or those of each column, by its name; the
-        note under the table gives their sampling error. Gives the Markdown, which a notebook shows as a table.
+        `seed` comes first. published: a paper's columns beside it, saved as `published_<column>`. queries: how many test queries
+        the recalls rest on, or those of each column by its name, for the sampling error in the note.
         """
         frame = frame.reset_index(drop=True)
         for column, values in ({} if published is None else published).items():
             frame[f"published_{column}"] = np.array(values, dtype=float)  # None becomes NaN, another length an error
         frame.insert(0, "seed", self.seed)
-        recipe = {"file": f"{name}.csv", "caption": caption, "note": "", "queries": queries}
-        return _shown(
-            tables.write(self._add(f"{name}.csv", "table", caption), frame, recipe | self.provenance(settings))
-        )
+        recipe = {"file": f"{name}.csv", "caption": caption, "note": "", "queries": queries} | self.provenance(settings)
+        return Markdown(tables.write(self._add(f"{name}.csv", "table", caption), frame, recipe))
 
-    def keep(self, name: str) -> "Markdown | str":
+    def keep(self, name: str) -> Markdown | str:
         """A published table once more, where the data it was measured on is absent: this seed's rows, with their own recipe."""
         path = RunRequest(self.profile).figure_folder(self.notebook) / f"{name}.csv"
         table = tables.read(path) if path.exists() else pd.DataFrame({"seed": []})
@@ -149,16 +135,16 @@ class Run:
         if rows.empty:
             return f"{path} has no rows of seed {self.seed}: nothing to show."
         recipe = tables.recipe(path) | {"seeds": [self.seed]}
-        return _shown(tables.write(self._add(f"{name}.csv", "table", recipe["caption"]), rows, recipe))
+        return Markdown(tables.write(self._add(f"{name}.csv", "table", recipe["caption"]), rows, recipe))
 
-    def over_seeds(self, name: str, *measures: str) -> "Markdown | str":
+    def over_seeds(self, name: str, *measures: str) -> Markdown | str:
         """A table as it is published, over all its seeds: its rows' names, and some measures (columns) as mean ± deviation."""
         path = RunRequest(self.profile, self.data).figure_folder(self.notebook) / f"{name}.csv"
         if not path.exists():
             return f"{path} is not there yet: `make reproduce SEED=0,1,2` writes it."
         table = tables.read(path)
         shown = table[["seed", table.columns[1], *measures]]
-        return _shown(tables.render(shown, f"Published: `{name}`.", tables.recipe(path)["note"]))
+        return Markdown(tables.render(shown, f"Published: `{name}`.", tables.recipe(path)["note"]))
 
     def finish(self, **numbers: float | str | None) -> Path:
         """Writes results.json, the last call of a notebook: headline numbers (None: not measured), artefacts, recipe."""
@@ -167,22 +153,14 @@ class Run:
         return path
 
 
-def _shown(text: str) -> "Markdown":
-    from IPython.display import Markdown
-
-    return Markdown(text)
-
-
 def start(notebook: str, *, profile: str, data: str, seed: int, always_world: bool = False) -> Run:
-    """Opens a run: call it in the set-up cell of a notebook, after the `parameters` cell.
+    """Opens a run, after a notebook's `parameters` cell; UCVGL_PROFILE overrides `profile` (for CI).
 
-    The environment variable UCVGL_PROFILE overrides `profile` (for CI). `always_world` says that the numbers are the
-    embedded world's whatever the data set. The run writes to the folder the engine chose (UCVGL_RUN_FOLDER); when a reader
-    steps through, to `<notebook>-interactive` under runs/, so that published figures stay as they are.
+    always_world: the numbers are the embedded world's whatever the data set. The run writes to the folder that the engine chose
+    (UCVGL_RUN_FOLDER), else, where a reader steps through, to `<notebook>-interactive` under runs/.
     """
     asked = RunRequest(os.environ.get("UCVGL_PROFILE") or profile, data, (seed,))
-    chosen = os.environ.get("UCVGL_RUN_FOLDER")
-    folder = Path(chosen) if chosen else asked.run_folder(f"{notebook}-interactive", seed)
+    folder = Path(os.environ.get("UCVGL_RUN_FOLDER") or asked.run_folder(f"{notebook}-interactive", seed))
     folder.mkdir(parents=True, exist_ok=True)
     return Run(notebook, asked.profile, asked.data, seed, folder, WORLD if always_world else asked.data_id)
 
@@ -190,15 +168,14 @@ def start(notebook: str, *, profile: str, data: str, seed: int, always_world: bo
 def publish(folders: Sequence[Path], out: Path) -> Path:
     """Merges the finished runs of one notebook, a folder a seed, into the folder `out`, replacing what was there.
 
-    Tables get the rows of all seeds, and in Markdown mean and spread; figures are the first seed's; every recipe lists
-    its seeds. The executed notebooks stay in runs/. Gives the path of the merged results.json; raises InputError for an
-    unfinished run, for none at all, and for runs of different notebooks, profiles or data sets.
+    Tables get the rows of all seeds, and in Markdown mean and spread; figures are the first seed's; every recipe lists its
+    seeds. Gives the path of the merged results.json; InputError: an unfinished run, none, or several notebooks' or data sets'.
     """
     results = [tables.recipe(folder / "results.json") for folder in folders]
-    for key in ("notebook", "profile", "data"):
-        values = sorted({str(result[key]) for result in results})
-        if len(values) != 1:
-            raise InputError("publish", expected=f"runs of one {key}", found=values, todo="Publish them one by one.")
+    runs = sorted({f"{result['notebook']}, profile {result['profile']}, {result['data']}" for result in results})
+    if len(runs) != 1:
+        raise InputError("publish", expected="runs of one notebook, profile and data set", found=runs,
+                         todo="Publish them one by one.")  # fmt: skip
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -212,8 +189,8 @@ def publish(folders: Sequence[Path], out: Path) -> Path:
             shutil.copyfile(saved[0], partial / file)
             write_json((partial / file).with_suffix(".json"), recipes[0])
     numbers = {str(result["seeds"][0]): result["numbers"] for result in results}
-    merged = _together(results) | {"numbers": numbers, "artefacts": list(artefacts.values())}
-    write_json(partial / "results.json", merged)
+    merged = {"numbers": numbers, "artefacts": list(artefacts.values())}
+    write_json(partial / "results.json", _together(results) | merged)
     paths.replace_folder(partial, out)
     return out / "results.json"
 

@@ -30,13 +30,12 @@ def read(path: Path) -> pd.DataFrame:
 
 def recipe(path: Path) -> dict[str, Any]:
     """What stands in JSON beside a table or figure, or in results.json; InputError where no finished run left it."""
+    file = path.with_suffix(".json")
     try:
-        return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        where = path.with_suffix(".json")
-        raise InputError(
-            where, expected="a finished run's file", found=error, todo="Run the notebook again."
-        ) from error
+        expected, todo = "a finished run's file", "Run the notebook again."
+        raise InputError(file, expected=expected, found=error, todo=todo) from error
 
 
 def write(path: Path, frame: pd.DataFrame, recipe: dict[str, Any]) -> str:
@@ -51,12 +50,11 @@ def write(path: Path, frame: pd.DataFrame, recipe: dict[str, Any]) -> str:
 
 def heading(column: str) -> str:
     """A column's heading: 'CVUSA R@1 (%), published' for published_cvusa_r_at_1."""
-    stem = column.removeprefix("published_")
-    text = stem.replace("_", " ").replace("|", "\\|")
+    theirs, text = column.startswith("published_"), column.removeprefix("published_").replace("_", " ")
     if found := MEASURE.fullmatch(column):
         before = (found[2] or "").replace("_", " ")
-        text = f"{before.upper() if found[1] else before} {HEADINGS[found[3]]}".strip()  # data sets: CVUSA, CVACT VAL
-    return text if stem == column else f"{text}, published"
+        text = f"{before.upper() if theirs else before} {HEADINGS[found[3]]}".strip()  # data sets: CVUSA, CVACT VAL
+    return text.replace("|", "\\|") + ", published" * theirs
 
 
 def render(frame: pd.DataFrame, caption: str, note: str) -> str:
@@ -109,9 +107,10 @@ def note(data: str, profile: str, seeds: Sequence[int], queries: Queries = None)
     text = f"Measured on {where}; profile {profile}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     if queries is None:
         return text
-    counts = sorted(queries.values() if isinstance(queries, Mapping) else [queries])
-    ends = dict.fromkeys((counts[0], counts[-1]))  # one, where all are alike
+    counts = list(queries.values()) if isinstance(queries, Mapping) else [queries]
+    ends = sorted({min(counts), max(counts)})
+    count, error = (
+        " to ".join(some) for some in ([f"{n:,}" for n in ends], [f"{50 / math.sqrt(n):.1f}" for n in ends])
+    )
     spread = "; one seed, so the spread over seeds is not known" if len(seeds) == 1 else ""
-    count = " to ".join(f"{n:,}" for n in ends)
-    error = " to ".join(f"{50 / math.sqrt(n):.1f}" for n in ends)
     return f"{text}{spread}; a recall of {count} queries has a standard error of up to {error} points of its own"
