@@ -83,7 +83,7 @@ def test_a_figure_is_the_same_bytes_twice_and_has_its_recipe(start):
     first = run.save_figure(figure, "line", caption="A line.").read_bytes()
     assert run.save_figure(figure, "line", caption="A line.").read_bytes() == first
     assert read(run.folder / "line.json")["caption"] == "A line."
-    assert [a["file"] for a in run.artefacts] == ["line.png"]
+    assert [a["file"] for a in run.artefacts.values()] == ["line.png"]
     for name in ("line", "results"):  # whose .json is another's
         with pytest.raises(AssertionError, match="taken by another artefact"):
             run.save_table(table(), name, caption="A toy.")

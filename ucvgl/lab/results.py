@@ -73,7 +73,7 @@ class Run:
     folder: Path  # where its artefacts go
     measured_on: str  # the data id that tables and figures name
     started: float = field(default_factory=time.monotonic)  # seconds
-    artefacts: list[dict[str, str]] = field(default_factory=list)  # file, kind, caption, in the order of saving
+    artefacts: dict[str, dict[str, str]] = field(default_factory=dict)  # by name: file, kind, caption
 
     def provenance(self, settings: Any = ()) -> dict[str, Any]:
         """How to make it again: data, profile, seeds, configurations, versions, commit, device; the seconds it took."""
@@ -89,17 +89,17 @@ class Run:
             "seconds": round(time.monotonic() - self.started, 1),
         }  # fmt: skip
 
-    def _add(self, file: str, kind: str, caption: str) -> Path:
-        """The path of an artefact, noted in the list; two of one name would write one recipe, <name>.json."""
-        self.artefacts = [other for other in self.artefacts if other["file"] != file]  # a cell that was run again
-        name, taken = Path(file).stem, {"results", *(Path(other["file"]).stem for other in self.artefacts)}
-        assert name not in taken, f"{name!r} is taken by another artefact"
-        self.artefacts.append({"file": file, "kind": kind, "caption": caption})
-        return self.folder / file
+    def _add(self, name: str, kind: str, caption: str) -> Path:
+        """The path of an artefact, which is noted; two kinds of one name would write one recipe, <name>.json."""
+        before = "results" if name == "results" else self.artefacts.get(name, {"kind": kind})["kind"]
+        assert before == kind, f"{name!r} is taken by another artefact"
+        path = self.folder / f"{name}.{'csv' if kind == 'table' else 'png'}"
+        self.artefacts[name] = {"file": path.name, "kind": kind, "caption": caption}
+        return path
 
     def save_figure(self, figure: "Figure", name: str, *, caption: str, settings: Any = ()) -> Path:
         """Saves a matplotlib figure, which is neither shown nor closed, as `<name>.png`, its recipe as `<name>.json`; the path."""
-        path, drawn = self._add(f"{name}.png", "figure", caption), BytesIO()
+        path, drawn = self._add(name, "figure", caption), BytesIO()
         # without the software's name: the same picture, byte for byte, from another matplotlib
         figure.savefig(drawn, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
         with Image.open(drawn) as picture, written_whole(path) as partial:
@@ -125,7 +125,7 @@ class Run:
             frame[f"published_{column}"] = np.array(values, dtype=float)  # None becomes NaN, another length an error
         frame.insert(0, "seed", self.seed)
         recipe = {"file": f"{name}.csv", "caption": caption, "note": "", "queries": queries} | self.provenance(settings)
-        return Markdown(tables.write(self._add(f"{name}.csv", "table", caption), frame, recipe))
+        return Markdown(tables.write(self._add(name, "table", caption), frame, recipe))
 
     def keep(self, name: str) -> Markdown | str:
         """A published table once more, where the data it was measured on is absent: this seed's rows, with their own recipe."""
@@ -135,7 +135,7 @@ class Run:
         if rows.empty:
             return f"{path} has no rows of seed {self.seed}: nothing to show."
         recipe = tables.recipe(path) | {"seeds": [self.seed]}
-        return Markdown(tables.write(self._add(f"{name}.csv", "table", recipe["caption"]), rows, recipe))
+        return Markdown(tables.write(self._add(name, "table", recipe["caption"]), rows, recipe))
 
     def over_seeds(self, name: str, *measures: str) -> Markdown | str:
         """A table as it is published, over all its seeds: its rows' names, and some measures (columns) as mean ± deviation."""
@@ -149,7 +149,7 @@ class Run:
     def finish(self, **numbers: float | str | None) -> Path:
         """Writes results.json, the last call of a notebook: headline numbers (None: not measured), artefacts, recipe."""
         path = self.folder / "results.json"
-        write_json(path, {"numbers": numbers, "artefacts": self.artefacts, **self.provenance()})
+        write_json(path, {"numbers": numbers, "artefacts": [*self.artefacts.values()], **self.provenance()})
         return path
 
 
@@ -182,15 +182,15 @@ def publish(folders: Sequence[Path], out: Path) -> Path:
     artefacts = {a["file"]: a for result in reversed(results) for a in result["artefacts"]}  # the first seed's caption
     for file, artefact in artefacts.items():
         saved = [folder / file for folder in folders if (folder / file).exists()]
-        recipes = [tables.recipe(path) for path in saved]
         if artefact["kind"] == "table":
-            tables.write(partial / file, pd.concat([tables.read(path) for path in saved]), _together(recipes))
+            merged = _together([tables.recipe(path) for path in saved])
+            tables.write(partial / file, pd.concat(map(tables.read, saved)), merged)
         else:
-            shutil.copyfile(saved[0], partial / file)
-            write_json((partial / file).with_suffix(".json"), recipes[0])
+            for path in (saved[0], saved[0].with_suffix(".json")):
+                shutil.copyfile(path, partial / path.name)
     numbers = {str(result["seeds"][0]): result["numbers"] for result in results}
-    merged = {"numbers": numbers, "artefacts": list(artefacts.values())}
-    write_json(partial / "results.json", _together(results) | merged)
+    merged = _together(results) | {"numbers": numbers, "artefacts": [*artefacts.values()]}
+    write_json(partial / "results.json", merged)
     paths.replace_folder(partial, out)
     return out / "results.json"
 
