@@ -46,10 +46,8 @@ class Cost:
 
 
 def cost_of(stage: Stage) -> Cost:
-    """Estimates from the settings; nothing is computed.
-
-    Left out: projectors and queues, which are small, what a frozen backbone holds only while it is passed, and drone images.
-    """
+    """Estimates from the settings. Left out: projectors and queues, which are small, what a frozen backbone holds only while it
+    is passed, and drone images."""
     items, config = stage.items, stage.settings[0]
     loop = None  # a stage's training, and each encoder with the images of a row that it embeds in a step
     match config:
@@ -121,10 +119,8 @@ def _prepared(images: Preparation) -> int:
 
 @functools.cache
 def encoder_bytes(config: EncoderConfig, precision: str) -> tuple[int, int, int, int]:
-    """What training an encoder holds however many images a step has, of it weights and AdamW's moments, and for each image.
-
-    In bytes, counted on torch's fake tensors, with which nothing is computed.
-    """
+    """Bytes that training an encoder holds however many images a step has, of it weights and AdamW's moments, and for each image;
+    counted on torch's fake tensors, with which nothing is computed."""
     with torch.device("meta"):  # some backbones read numbers while they are built, which fake tensors have none of
         encoder = Encoder(replace(config, pretrained="none"))
     encoder.backbone.requires_grad_(not config.frozen)

@@ -1,7 +1,6 @@
 """Real drone and satellite images without their pairs: University-1652's sample, five folds, in the run cache.
 
-Zero-shot: an ImageNet encoder, its averaged last features, each view's mean subtracted. Aligned: the same with PCA and
-Procrustes. Adapted: UCVGL's curriculum (section 3.4) from there, on the unpaired images of the training folds. For 200 images
+Adapted: UCVGL's curriculum (section 3.4) from ImageNet's encoder, on the unpaired images of the training folds. For 200 images
 this differs from the paper: no step before it, one encoder for both views, its early stages and all batch statistics as
 ImageNet left them, only labelled images in an epoch. All labels: the same budget on the true pairs.
 """
@@ -154,7 +153,7 @@ def measured(found: Descriptors, positives: Positives) -> dict[str, dict[str, fl
 
 
 def measure_fold(recipe: RealPairs, fold: int) -> StageResult:
-    """Adapts on all folds but one and measures on that one, from the run cache.
+    """Adapts on all folds but one and measures on that one, or finds it in the run cache.
 
     Its numbers: "measures" by method and direction, "labels" of the last epoch and how many are "right", "images" held out.
     """
@@ -179,10 +178,7 @@ def _compute(data: Dataset, recipe: RealPairs, held: Tensor, folder: Path) -> di
     after = (centred(describe(each, data, plain)) for each in (model, taught))
     every = centred(begun), Descriptors(*aligned(begun.ground, begun.satellite)), *after
     right = data.take(rows := held.nonzero()[:, 0], rows).positives
-    measures = {
-        name: measured(Descriptors(each.ground[held], each.satellite[held]), right)
-        for name, each in zip(METHODS, every, strict=True)
-    }
+    found = [measured(Descriptors(each.ground[held], each.satellite[held]), right) for each in every]
     known = correctness(labels, truth.pairs(), torch.ones(len(images), dtype=torch.bool))
     last = {"labels": labels.count, "right": round(known * labels.count) if labels.count else 0}
-    return {"measures": measures, "labels": [last], "images": int(held.sum())}
+    return {"measures": dict(zip(METHODS, found, strict=True)), "labels": [last], "images": int(held.sum())}

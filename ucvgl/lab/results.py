@@ -61,10 +61,7 @@ def device() -> str:
 
 @dataclass
 class Run:
-    """One execution of a notebook: what it was asked for, where it writes, and what it has saved so far.
-
-    `settings`, below, is the dataclass that the numbers came from, or a list of several, for the recipe.
-    """
+    """One execution of a notebook; `settings`, below: the dataclass that the numbers came from, or a list of several."""
 
     notebook: str  # its name without suffix
     profile: str  # one of PROFILES

@@ -86,7 +86,5 @@ def cell_tags(cell: Mapping[str, Any]) -> list[str]:
 
 def package_digest() -> str:
     """SHA-256 over the modules of this package."""
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
+    modules = {str(path.relative_to(PACKAGE)): path.read_bytes() for path in sorted(PACKAGE.rglob("*.py"))}
+    return hashlib.sha256(b"".join(name.encode() + code for name, code in modules.items())).hexdigest()
