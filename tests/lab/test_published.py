@@ -1,4 +1,4 @@
-"""The published tables: every value is there with its mark, and what is marked is said."""
+"""The published tables: every value is there with its mark."""
 
 from collections import Counter
 
@@ -43,11 +43,3 @@ def test_cold_start_labels_are_4_percent_and_66_percent_of_them_right():
         0,
     ]  # 0 of 21
     assert all(f"{published.TRAINING_PAIRS:,} training" in module.__doc__ for module in (cvusa, cvact))
-
-
-def test_remarks_name_what_is_inferred_or_out_of_line_and_only_what_is_shown():
-    everything = published.remarks("ucvgl_semi_cvact")
-    assert "Published 'the labelled 10 % alone': inferred (C)." in everything
-    assert "Published '100 % labels', cvact_val_r_at_10: out of line" in everything
-    shown = published.remarks("ucvgl_semi_cvact", columns=["cvact_val_r_at_1"], rows=["labels_10", None, "labels_100"])
-    assert shown == "Step 5 alone, without the cold start (inferred)."  # the table's note

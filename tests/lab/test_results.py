@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from ucvgl.errors import InputError
-from ucvgl.lab import results, tables
+from ucvgl.lab import results
 from ucvgl.lab.settings import RunRequest
 
 
@@ -132,7 +132,7 @@ def test_seeds_are_merged_with_mean_and_spread_and_shown_again(studio, start):
     # where the data is absent: this seed's rows once more, and those of all seeds
     run = start(seed=1)
     assert "| a | 58.6 |" in run.keep("toy").data
-    assert tables.read(run.folder / "toy.csv")["seed"].tolist() == [1, 1]
+    assert results.read_table(run.folder / "toy.csv")["seed"].tolist() == [1, 1]
     assert "| a | 58.6 ± 1.0 |" in run.over_seeds("toy", "r_at_1").data
     assert "is not there yet" in run.over_seeds("main", "r_at_1")
     assert "no rows of seed 7" in start(seed=7).keep("toy")
@@ -145,3 +145,46 @@ def test_unfinished_or_mixed_runs_are_not_published(studio, start):
         with pytest.raises(InputError, match="expected runs of one"):
             results.publish(runs, studio / "out")
     assert not (studio / "out").exists()
+
+
+# ---------------------------------------------------------------------------------------------------- tables in Markdown
+
+
+def of_seed(seed=0, recall=57.634, **more):
+    return pd.DataFrame({"seed": seed, "method": ["a|b", "c"], "r_at_1": [recall, 20.0], "tiles": [300, 4000], **more})
+
+
+def test_one_seed_shows_its_rows_and_several_their_mean_and_standard_deviation():
+    text = results.render(of_seed(published_r_at_1=[91.23, None]), "A toy.", "Note")
+    assert text == (
+        "A toy.\n\n| method | R@1 (%) | tiles | R@1 (%), published |\n| --- | --- | --- | --- |\n"
+        "| a\\|b | 57.6 | 300 | 91.2 |\n| c | 20.0 | 4000 | - |\n\n*Note.*\n"
+    )
+    text = results.render(pd.concat([of_seed(seed, 57.0 + seed) for seed in (0, 1, 2)]), "A toy.", "Note")
+    assert text.splitlines()[4:6] == ["| a\\|b | 58.0 ± 1.0 | 300 |", "| c | 20.0 | 4000 |"]
+    assert "*Note; where seeds differ: mean ± standard deviation.*" in text
+
+
+@pytest.mark.parametrize("other", [of_seed(1).iloc[:1], of_seed(1).assign(method="d"), of_seed(1, recall=None)])
+def test_seeds_that_do_not_match_show_every_row(other):
+    lines = results.render(pd.concat([of_seed(), other]), "A toy.", "Note").splitlines()
+    assert lines[2].startswith("| seed | method |")
+    assert sum(line.startswith("| 1 |") for line in lines) == len(other)
+
+
+def test_headings_tell_data_set_and_measure():
+    assert results.heading("published_r_at_1_percent") == "R@1% (%), published"
+    assert results.heading("published_cvact_val_r_at_10") == "CVACT VAL R@10 (%), published"
+    assert results.heading("chosen_with_labels_r_at_1") == "chosen with labels R@1 (%)"
+    assert results.heading("labels_given") == "labels given"
+
+
+def test_the_note_gives_the_sampling_error_of_the_queries():
+    plain = "Measured on the data set cvact-12ab; profile laptop, seed 0"
+    assert results.note("cvact-12ab", "laptop", [0]) == plain
+    error = "a recall of 2,500 queries has a standard error of up to 1.0 points of its own"  # 100 x 0.5 / sqrt(2500)
+    one = results.note("cvact-12ab", "laptop", [0], 2500)
+    assert one == f"{plain}; one seed, so the spread over seeds is not known; {error}"
+    two = results.note("world", "tiny", [0, 1], {"a": 2500, "b": 100, "c": 400})
+    error = "a recall of 100 to 2,500 queries has a standard error of up to 5.0 to 1.0 points of its own"
+    assert two.endswith(f"other real data set; profile tiny, seeds 0, 1; {error}")

@@ -2,11 +2,10 @@
 
 Columns are named `<data set>_<measure>` (`cvusa_r_at_1`), in percent but for the counts of the cold start; rows by a short key
 (`full`, `no_fakes`, `labels_10`) that notebooks use for their own rows too. Not known is None, in frames NaN. A mark says where
-a value comes from: A the authors' own material, B quoted by a third party, C inferred; `remarks` tells B and C.
+a value comes from: A the authors' own material, B quoted by a third party, C inferred; a table's caption tells B and C.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +28,3 @@ def label_rates(data_set: str) -> pd.DataFrame:
     counts = frame("ucvgl_cold")
     found, right = counts[f"{data_set}_labels"], counts[f"{data_set}_correct"]
     return pd.DataFrame({"labels": 100 * found / TRAINING_PAIRS, "correct": 100 * right / found})
-
-
-def remarks(name: str, *, columns: Sequence[str] | None = None, rows: Sequence[str | None] | None = None) -> str:
-    """Sentences to stand under a table that shows these columns and rows: B and C marks, oddities, the table's note."""
-    table, sentences = CONTENT["tables"][name], []
-    shown = table["columns"] if columns is None else columns
-    for row in (table["rows"][key] for key in (table["rows"] if rows is None else rows) if key is not None):
-        known = [c for c, v in zip(table["columns"], row["values"], strict=True) if c in shown and v is not None]
-        for mark in ("B", "C"):
-            marked = [c for c in known if row.get("marks", {}).get(c, table["mark"]) == mark]
-            which = "" if marked == known else f", {', '.join(marked)}"
-            if marked:
-                sentences.append(f"Published '{row['label']}'{which}: {CONTENT['marks'][mark]} ({mark}).")
-        flags = row.get("flags", {}).items()
-        sentences += [f"Published '{row['label']}', {c}: {flag}." for c, flag in flags if c in shown]
-    return " ".join(filter(None, [*sentences, table["note"]]))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ucvgl.lab import tables
+from ucvgl.lab.results import read_recipe, read_table, write_table
 
 # points that published values have to differ by; none of the published tables states a spread of its own
 RESOLVED = 2.0
@@ -47,7 +47,7 @@ def compare(
     measures: our column -> the published columns beside it, as `Run.save_table` was given them. gap: the rows, by the column
     `part`, whose ratio sums the table up; its error is propagated from theirs, and there is one ratio a published column.
     """
-    frame, queries, scored = tables.read(table), tables.recipe(table)["queries"], []
+    frame, queries, scored = read_table(table), read_recipe(table)["queries"], []
     assert not frame.duplicated(["seed", "part"]).any(), f"{table}: a row stands twice, and would count as two seeds"
     for measure, columns in measures.items():
         count = queries[measure] if isinstance(queries, Mapping) else queries
@@ -81,13 +81,13 @@ def write_scorecard(figures_folder: Path) -> Path | None:
         return None
     scored = []
     for piece in pieces:
-        for row in tables.read(piece).drop_duplicates(["table", "measure"]).to_dict("records"):
+        for row in read_table(piece).drop_duplicates(["table", "measure"]).to_dict("records"):
             gap = tuple(row["gap"].split(" / ")) if isinstance(row.get("gap"), str) else None
             beside = {row["measure"]: row["published"].split(", ")}
             found = compare(piece.with_name(f"{row['table']}.csv"), beside, row["paper"], gap)
             found.insert(0, "notebook", piece.parent.name)
             scored.append(found)
-    frame, recipes = pd.concat(scored), [tables.recipe(piece) for piece in pieces]
+    frame, recipes = pd.concat(scored), [read_recipe(piece) for piece in pieces]
     counts = ", ".join(f"{frame[name].sum()} {name}" for name in VERDICTS)
     one_seed = "" if frame["seeds"].min() > 1 else ": with one seed, the sampling error of the queries alone"
     caption = (
@@ -99,5 +99,5 @@ def write_scorecard(figures_folder: Path) -> Path | None:
         "file": "scorecard.csv", "notebook": ", ".join(piece.parent.name for piece in pieces), "caption": caption,
         "seeds": sorted({seed for recipe in recipes for seed in recipe["seeds"]}), "settings": [],
     }  # fmt: skip
-    tables.write(figures_folder / "scorecard.csv", frame, recipes[0] | collected)
+    write_table(figures_folder / "scorecard.csv", frame, recipes[0] | collected)
     return figures_folder / "scorecard.md"
