@@ -48,10 +48,9 @@ def read(path: Path):
 def test_start_writes_where_the_engine_says_or_beside_the_published_figures(studio, monkeypatch, start):
     assert start(2).folder == studio / "tiny2"
     monkeypatch.delenv("UCVGL_RUN_FOLDER")
-    run = results.start("01_toy", profile="laptop", data="world", seed=3)
-    assert run.folder == studio / "runs/notebooks/laptop/world/seed3/01_toy-interactive"
     monkeypatch.setenv("UCVGL_PROFILE", "tiny")
-    assert results.start("01_toy", profile="laptop", data="world", seed=0).profile == "tiny"
+    run = results.start("01_toy", profile="laptop", data="world", seed=3)
+    assert run.folder == studio / "runs/notebooks/tiny/world/seed3/01_toy-interactive"
 
 
 def test_a_data_id_is_safe_in_a_path_and_tells_folders_apart(tmp_path):
@@ -173,18 +172,17 @@ def test_seeds_that_do_not_match_show_every_row(other):
 
 
 def test_headings_tell_data_set_and_measure():
-    assert results.heading("published_r_at_1_percent") == "R@1% (%), published"
-    assert results.heading("published_cvact_val_r_at_10") == "CVACT VAL R@10 (%), published"
+    assert results.heading("published_cvact_val_r_at_1_percent") == "CVACT VAL R@1% (%), published"
     assert results.heading("chosen_with_labels_r_at_1") == "chosen with labels R@1 (%)"
     assert results.heading("labels_given") == "labels given"
 
 
 def test_the_note_gives_the_sampling_error_of_the_queries():
-    plain = "Measured on the data set cvact-12ab; profile laptop, seed 0"
-    assert results.note("cvact-12ab", "laptop", [0]) == plain
-    error = "a recall of 2,500 queries has a standard error of up to 1.0 points of its own"  # 100 x 0.5 / sqrt(2500)
-    one = results.note("cvact-12ab", "laptop", [0], 2500)
-    assert one == f"{plain}; one seed, so the spread over seeds is not known; {error}"
+    one = (
+        "Measured on the data set cvact-12ab; profile laptop, seed 0; one seed, so the spread over seeds is not known; "
+    )
+    one += "a recall of 2,500 queries has a standard error of up to 1.0 points of its own"  # 100 x 0.5 / sqrt(2500)
+    assert results.note("cvact-12ab", "laptop", [0], 2500) == one
     two = results.note("world", "tiny", [0, 1], {"a": 2500, "b": 100, "c": 400})
     error = "a recall of 100 to 2,500 queries has a standard error of up to 5.0 to 1.0 points of its own"
     assert two.endswith(f"other real data set; profile tiny, seeds 0, 1; {error}")

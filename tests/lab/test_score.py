@@ -1,5 +1,6 @@
 """The reproduction score: by hand, against a naive loop, and what must not change it."""
 
+import itertools
 import json
 import math
 import statistics
@@ -14,7 +15,6 @@ from ucvgl.lab import score as m
 from ucvgl.lab.score import standard_error, verdict
 
 percent = st.integers(0, 100).map(float)
-TWO = {"r_at_1": ["cvusa_r_at_1", "cvact_r_at_1"]}
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,8 @@ def test_the_error_of_one_seed_is_that_of_sampling_and_three_add_their_spread():
 def naive(mine, other, queries):
     """The definition, pair by pair: mine by part and seed, other by part with a value a column."""
     found = dict.fromkeys(m.VERDICTS, 0)
-    for a, b in [(a, b) for a in mine for b in mine if a < b]:
-        apart = [x - y for x, y in zip(other[a], other[b], strict=True) if x is not None and y is not None]
+    for a, b in itertools.combinations(mine, 2):
+        apart = [x - y for x, y in zip(other[a], other[b], strict=True) if None not in (x, y)]
         if not apart:
             continue
         variance = 0.0
@@ -75,10 +75,10 @@ def naive(mine, other, queries):
 
 @given(st.data(), st.integers(1, 3), st.integers(20, 1000))
 def test_a_table_is_the_naive_count_of_its_pairs(scored, data, seeds, queries):
-    other = {key: data.draw(st.lists(percent | st.none(), min_size=2, max_size=2)) for key in "abcd"}
+    other = {key: data.draw(st.tuples(percent | st.none(), percent | st.none())) for key in "abcd"}
     mine = {key: data.draw(st.lists(percent, min_size=seeds, max_size=seeds)) for key in "abcd"}
-    columns = {name: [other[key][i] for key in mine] for i, name in enumerate(TWO["r_at_1"])}
-    found = scored(mine, queries, **columns)
+    cvusa, cvact = zip(*other.values(), strict=True)
+    found = scored(mine, queries, cvusa_r_at_1=cvusa, cvact_r_at_1=cvact)
     assert {name: found[name] for name in m.VERDICTS} == naive(mine, other, queries)
 
 
@@ -86,8 +86,8 @@ def test_a_table_by_hand(scored):
     # errors of 5 points each at 50 %: differences above 2 x sqrt(2) x 5 = 14 count; c did not train, d is not published
     mine = {"a": [65.0], "b": [45.0], "c": [math.nan], "d": [1.0]}
     row = scored(mine, 100, cvusa_r_at_1=[80.0, 60.0, 59.0, None], cvact_r_at_1=[70.0, 65.0, None, None])
-    assert [row[name] for name in m.VERDICTS] == [1, 0, 0]
-    assert (row["published"], row["seeds"], row["queries"]) == ("cvusa_r_at_1, cvact_r_at_1", 1, 100)
+    found = [row[name] for name in ("published", "seeds", "queries", *m.VERDICTS)]
+    assert found == ["cvusa_r_at_1, cvact_r_at_1", 1, 100, 1, 0, 0]
     # of a table whose columns rest on test sets of their own, the column's counts
     row = scored({"a": [65.0], "b": [45.0]}, {"r_at_1": 20, "other": 1}, cvusa_r_at_1=[80.0, 60.0])
     assert (row["queries"], row["undecided"]) == (20, 1)
