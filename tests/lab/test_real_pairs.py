@@ -41,15 +41,6 @@ def data():
     return Dataset("blocks", "all", query, gallery, Positives.one_each(np.arange(24)), top_view=query)
 
 
-def test_both_views_are_shuffled_and_no_pair_is_left(data):
-    hidden, ground, satellite = rp.unpaired(data, torch.arange(24)[::2], 0)
-    assert hidden.query[:].equal(data.query[ground])
-    assert hidden.gallery[:].equal(data.gallery[satellite])
-    assert not ground.equal(satellite)
-    assert not hidden.labelled
-    assert not set(hidden.query.ids) & set(data.query.ids[1:])  # names tell nothing
-
-
 def test_measures_by_hand():
     """Drone 1 at 95 degrees is nearer to tile 2 at 120 than to its own at 60."""
     angle = torch.tensor([0.0, 60.0, 120.0]).deg2rad()

@@ -138,8 +138,8 @@ def _equal_galleries(tests: Mapping[str, Dataset]) -> dict[str, Dataset]:
 
 
 def open_flights(settings: Sample4GeoSettings, root: str = "") -> Parts:
-    """Drone images and tiles of places, in both directions: a folder of University-1652 or SUES-200, or the world exported as
-    the former. The tests 'd2s' and 's2d' ask drone images among tiles and tiles among drone images."""
+    """A folder of University-1652 or SUES-200, or the world exported as the former; the tests 'd2s' and 's2d' ask drone images
+    among tiles and tiles among drone images."""
     flights, (d2s, s2d) = settings.flights, DIRECTIONS
     root = root or _exported("university1652", flights)
     train, there = (_flown(root, flights, split, direction=d2s) for split in ("train", "test"))
@@ -201,15 +201,11 @@ def open_sets(settings: VgSslSettings, data: str) -> tuple[Dataset, dict[str, Da
 
 def _apart(data: Dataset) -> Dataset:
     """Own pairs, each at a place a kilometre from the next, so that positions say what the pairs do."""
-    frame, places = (
-        Metres("own pairs, a kilometre apart"),
-        (data.positives.best().numpy(), np.arange(len(data.gallery))),
-    )
-    query, gallery = (
-        replace(images, positions=Positions(1000.0 * np.stack([place, 0 * place], 1), frame, "own pairs"))
-        for images, place in zip((data.query, data.gallery), places, strict=True)
-    )
-    return replace(data, query=query, gallery=gallery)
+    sides = []
+    for images, place in ((data.query, data.positives.best().numpy()), (data.gallery, np.arange(len(data.gallery)))):
+        metres = 1000.0 * np.stack([place, 0 * place], 1)
+        sides.append(replace(images, positions=Positions(metres, Metres("own pairs, a kilometre apart"), "own pairs")))
+    return replace(data, query=sides[0], gallery=sides[1])
 
 
 def real_frames() -> bool:

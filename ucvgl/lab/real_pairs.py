@@ -107,15 +107,6 @@ def folds_of(names: Sequence[str], count: int) -> Tensor:
     return torch.stack([fold[name] for name in _buildings(names)])
 
 
-def unpaired(data: Dataset, rows: Tensor, seed: int) -> tuple[Dataset, Tensor, Tensor]:
-    """The images at `rows`, each view in an order of its own that says nothing of the other, pairs unknown; and both orders."""
-    generator, ids = torch.Generator().manual_seed(seed), [str(i) for i in range(len(rows))]
-    ground, satellite = (rows[torch.randperm(len(rows), generator=generator)] for _ in range(2))
-    query, gallery = ArrayImages(ids, data.query[ground]), ArrayImages(ids, data.gallery[satellite])
-    hidden = replace(data, query=query, gallery=gallery, positives=Positives.unknown(len(rows)), top_view=query)
-    return hidden, ground, satellite
-
-
 class FineTuning(PseudoPairs):
     """UCVGL's step 5 with the batch statistics left as they are: those of some forty pairs would be worse."""
 
@@ -163,8 +154,10 @@ def measure_fold(recipe: RealPairs, fold: int) -> StageResult:
 
 
 def _compute(data: Dataset, recipe: RealPairs, held: Tensor, folder: Path) -> dict[str, Any]:
-    images, ground, satellite = unpaired(data, (~held).nonzero()[:, 0], recipe.training.seed)
-    truth, none = data.take(ground, satellite).positives, torch.full((len(images),), -1)
+    rows, draw = (~held).nonzero()[:, 0], torch.Generator().manual_seed(recipe.training.seed)
+    ground, satellite = (rows[torch.randperm(len(rows), generator=draw)] for _ in range(2))  # says nothing of the pairs
+    images = data.take(ground, satellite)
+    truth, none = images.positives, torch.full((len(images),), -1)
     plain = replace(recipe.curriculum.start, centre=False)
 
     def centred(found: Descriptors) -> Descriptors:
@@ -173,8 +166,8 @@ def _compute(data: Dataset, recipe: RealPairs, held: Tensor, folder: Path) -> di
         return Descriptors(*(F.normalize(values - values[some].mean(0), dim=1) for values, some in views))
 
     begun = describe(zero_shot(recipe), data, plain)
-    model, labels = adapted(images, recipe, folder / "adapted", none)
-    taught, _ = adapted(images, recipe, folder / "supervised", truth.best())
+    model, labels = adapted(images.without_labels(), recipe, folder / "adapted", none)
+    taught, _ = adapted(images.without_labels(), recipe, folder / "supervised", truth.best())
     after = (centred(describe(each, data, plain)) for each in (model, taught))
     every = centred(begun), Descriptors(*aligned(begun.ground, begun.satellite)), *after
     right = data.take(rows := held.nonzero()[:, 0], rows).positives
