@@ -20,11 +20,8 @@ from ucvgl.paths import write_text
 def refresh_outputs(executed: Path, source: Path) -> None:
     """Copies the outputs of an executed notebook into the committed one, without what changes from run to run.
 
-    Left out: papermill's notes and its cell, timings, the state of widgets, progress bars, and the folder this checkout
-    lies in. Sources and metadata of the committed notebook stay as they are.
-
-    Raises:
-        InputError: the cells of the two differ: the notebook was edited since.
+    Left out: papermill's cell, widgets, progress bars, and the folder this checkout lies in. Sources and metadata of the
+    committed notebook stay. InputError: the cells of the two differ, as the notebook was edited since.
     """
     notebook = nbformat.read(source, as_version=4)
     done = [c for c in nbformat.read(executed, as_version=4).cells if "injected-parameters" not in cell_tags(c)]
@@ -34,32 +31,24 @@ def refresh_outputs(executed: Path, source: Path) -> None:
     code = [(old, new) for old, new in zip(notebook.cells, done, strict=True) if old.cell_type == "code"]
     for count, (old, new) in enumerate(code, 1):
         old.execution_count = count
-        old.outputs = [_clean(output, count) for output in new.outputs if _lasts(output)]
+        cleaned = (_clean(output, count) for output in new.outputs)
+        old.outputs = [output for output in cleaned if output.get("text") != "" and output.get("data") != {}]
     write_text(source, nbformat.writes(notebook) + "\n")
 
 
-def _lasts(output: Any) -> bool:
-    """Not so progress bars and widgets, which are nothing without their kernel."""
-    if output.output_type == "stream" and output.name == "stderr":
-        return bool(_without_bars(output.text).strip())
-    return "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
-
-
 def _clean(output: Any, count: int) -> Any:
-    """One output as it is committed."""
+    """One output as it is committed; without text or data if nothing of it lasts."""
     if output.output_type == "stream":
-        output.text = _without_root(_without_bars(output.text))
+        lines = output.text.split("\n")
+        kept = "\n".join(line for line in lines if "\r" not in line and "it/s]" not in line)  # but for progress bars
+        output.text = _without_root(kept if kept.strip() else "")
     data = output.get("data", {})
-    for kind, text in data.items():
-        if kind.startswith("text/") and isinstance(text, str):
-            data[kind] = _without_root(text)
+    if "application/vnd.jupyter.widget-view+json" in data:  # nothing without its kernel
+        data.clear()
+    data |= {kind: _without_root(text) for kind, text in data.items() if kind.startswith("text/")}
     if "execution_count" in output:
         output.execution_count = count
     return output
-
-
-def _without_bars(text: str) -> str:
-    return "\n".join(line for line in text.split("\n") if "\r" not in line and "it/s]" not in line)
 
 
 def _without_root(text: str) -> str:

@@ -5,7 +5,6 @@ import sys
 from dataclasses import replace
 
 import dataset_trees as trees
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,8 +15,6 @@ from ucvgl.encoders import EncoderConfig, open_model, save_model, two_view_encod
 from ucvgl.errors import InputError
 from ucvgl.lab.evaluate import encoder_of, evaluate, open_tests
 from ucvgl.methods import sample4geo
-from ucvgl.methods.common import embed_all
-from ucvgl.metrics import retrieval_measures
 
 pytestmark = pytest.mark.usefixtures("fresh_runs")
 GROUND = EncoderConfig("test_efficientnet", depth=2, pooling="gem", image_px=(16, 32))
@@ -30,19 +27,24 @@ def weights(tmp_path_factory):
     return path
 
 
-def told(monkeypatch, capsys, *arguments):
+@pytest.fixture
+def told(monkeypatch, capsys):
     """What the command prints, or its error."""
-    monkeypatch.setattr(sys, "argv", ["ucvgl", "evaluate", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    said = capsys.readouterr()
-    return said.out if caught.value.code == 0 else (caught.value.code, said.err)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ucvgl", "evaluate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        said = capsys.readouterr()
+        return said.out if caught.value.code == 0 else (caught.value.code, said.err)
+
+    return run
 
 
 @pytest.mark.parametrize(
     ("layout", "parts", "columns"),
     [
-        ("cvact", ["val", "test"], None),
+        ("cvact", ["val", "test"], []),
         ("vigor", ["same-test", "cross-test"], ["hit_rate"]),
         ("university1652", ["test drone2satellite", "test satellite2drone"], ["ap"]),
         ("vpr", ["val", "test"], ["r_at_5", "r_at_10"]),
@@ -53,44 +55,29 @@ def test_each_layout_is_measured_as_its_method_measures_it(layout, parts, column
     tests, model = open_tests(root), open_model(weights)
     table = evaluate(model, tests, ranks=tmp_path / "ranks.csv")
     assert list(table.index) == parts
-    assert set(columns or ()) <= set(table.columns)
+    assert set(columns) <= set(table.columns)
     assert ("ap" in table.columns) == (layout == "university1652")
+    ranks = pd.read_csv(tmp_path / "ranks.csv").groupby("part")
     for label, test in tests.items():
         sizes = (16, 16), (16, 32)
         ready = prepare(test, Preparation(*(sizes if test.swapped else reversed(sizes))), progress=False)
-        if layout == "vpr":
-            found = embed_all(model.ground, ready.query), embed_all(model.satellite, ready.gallery)
-            expected = retrieval_measures(*found, ready.positives.pairs())
-        else:
-            expected = sample4geo.evaluate(model, ready)
+        expected = sample4geo.evaluate(model, ready)
         for name in table.columns.intersection(list(expected)):
             assert table.loc[label, name] == pytest.approx(expected[name]), (label, name)
-    ranks = pd.read_csv(tmp_path / "ranks.csv")
-    for label, some in ranks.groupby("part"):
-        assert len(some) == table.loc[label, "queries"]
-        assert set(some["query"]) <= set(tests[label].query.ids)
-        assert 100 * (some["rank"] < 2).mean() == pytest.approx(table.loc[label, "r_at_1"])
+        lines = ranks.get_group(label)
+        assert len(lines) == table.loc[label, "queries"]
+        assert set(lines["query"]) <= set(test.query.ids)
+        assert 100 * (lines["rank"] < 2).mean() == pytest.approx(table.loc[label, "r_at_1"])
 
 
-def test_reproduce_layout(weights, tmp_path, monkeypatch, capsys):
-    """Another layout than is said, or none."""
-    _, root = trees.cvusa(tmp_path / "set")
-    code, said = told(monkeypatch, capsys, "--data", root, "--weights", weights, "--layout", "vigor")
-    assert (code, "satellite_list.txt" in said) == (2, True)
-    code, said = told(monkeypatch, capsys, "--data", tmp_path, "--weights", weights)
-    assert code == 2
-    assert "expected a layout of cvusa, cvact" in said
-
-
-def test_cvact_missing_and_the_protocol_are_said_beside_the_table(weights, tmp_path, monkeypatch, capsys):
+def test_cvact_missing_and_the_protocol_are_said_beside_the_table(weights, tmp_path, told):
     """A pair of CVACT whose file is absent is left out and counted."""
     _, root = trees.cvact(tmp_path / "set")
     min(root.glob("ANU_data_test/satview_polish/*.jpg")).unlink()
-    said = told(monkeypatch, capsys, "--data", root, "--weights", weights, "--part", "test")
-    assert "r_at_1_percent" in said
+    said = told("--data", root, "--weights", weights, "--part", "test")
     assert "test: A hit is any tile within 5 m (UTM)." in said
     assert "1 of 5 pairs left out, files absent" in said
-    table = json.loads(told(monkeypatch, capsys, "--data", root, "--weights", weights, "--json"))
+    table = json.loads(told("--data", root, "--weights", weights, "--json"))
     assert table.keys() == {"val", "test"}
     assert list(table["test"]) == ["r_at_1", "r_at_5", "r_at_10", "r_at_1_percent", "queries", "left_out"]
 
@@ -99,12 +86,8 @@ def test_a_backbone_takes_images_of_the_size_it_asks_for(monkeypatch):
     untrained = lambda name, weights, **more: EncoderConfig(name, "none", **more)  # noqa: E731
     monkeypatch.setattr("ucvgl.lab.evaluate.EncoderConfig", untrained)
     model = encoder_of(None, "test_vit")
-    assert model.shared
-    assert model.configs[0].image_px == (160, 160)
-    assert model.configs[0].pooling == "head"
+    assert (model.shared, model.configs[0].image_px, model.configs[0].pooling) == (True, (160, 160), "head")
     assert encoder_of(None, "test_vit", (96, 96)).configs[1].image_px == (96, 96)
-    with pytest.raises(InputError, match=r"Similar names: .*resnet18"):
-        encoder_of(None, "resnet_18")
 
 
 def test_cvusa_positions_and_an_absent_file(weights, tmp_path, monkeypatch):
@@ -152,17 +135,16 @@ def test_own_folders(weights, tmp_path):
         ([], "expected --weights or --backbone, found neither"),
         (["--weights", "w.pth"], "expected a safetensors file with the settings of two encoders"),
         (["--weights", "none.safetensors"], "found no such file"),
-        (["--backbone", "resnet_18"], "Similar names"),
+        (["--backbone", "resnet_18"], "Similar names: "),
         pytest.param(["--weights", "w.pth", "--layout", "vigor"], "satellite_list.txt", id="reproduce_layout"),
         (["--weights", "w.pth", "--image-px", "32", "32"], "it with --backbone alone"),
         (["--data", ".", "--weights", "w.pth"], "expected a layout of cvusa, cvact"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(arguments, expected, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_status_2(arguments, expected, tmp_path, monkeypatch, told):
     _, root = trees.vpr(tmp_path / "set")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "w.pth").write_bytes(np.random.default_rng(0).bytes(100))
-    code, said = told(monkeypatch, capsys, "--data", root, *arguments)
-    assert code == 2
+    (tmp_path / "w.pth").write_bytes(bytes(range(100)))
+    code, said = told("--data", root, *arguments)
+    assert (code, said.count("\n")) == (2, 1)
     assert expected in said
-    assert said.count("\n") == 1

@@ -6,21 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ucvgl.data.container import Dataset
 from ucvgl.data.prepare import Preparation
 from ucvgl.encoders import Encoder, EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.lab.real_pairs import RealPairs
 from ucvgl.lab.rows import Stage
-from ucvgl.methods.common import device
 from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.methods.sample4geo import Sample4Geo
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
-from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, new_learner
-from ucvgl.training import HALF, TrainingConfig
+from ucvgl.methods.vg_ssl import VgSsl
+from ucvgl.training import HALF
 from ucvgl.translation import CycleGanConfig
 from ucvgl.world.drives import DriveConfig
 from ucvgl.world.pairs import WorldConfig
@@ -48,11 +46,10 @@ class Cost:
 
 
 def cost_of(stage: Stage) -> Cost:
-    """Estimates from the settings; nothing is computed.
-
-    Left out: projectors and queues, which are small, what a frozen backbone holds only while it is passed, and drone images.
-    """
+    """Estimates from the settings. Left out: projectors and queues, which are small, what a frozen backbone holds only while it
+    is passed, and drone images."""
     items, config = stage.items, stage.settings[0]
+    loop = None  # a stage's training, and each encoder with the images of a row that it embeds in a step
     match config:
         case WorldConfig():
             pixels = 2 * config.panorama_px**2 + config.tile_px**2 + _prepared(stage.settings[-1])
@@ -67,13 +64,24 @@ def cost_of(stage: Stage) -> Cost:
         case RealPairs():
             seen = 4 * config.training.epochs * config.images * (config.folds - 1) // config.folds
             return Cost(seen, work_of(config.encoder))
-    found = _training_of(stage.name, config)
-    if found is None:  # left out: no intra-view, or no cross-view step
+        case WithLoss():
+            return cost_of(replace(stage, name="cross-view", settings=(config.start,)))
+        case Pretraining() if stage.name == "intra-view":
+            loop, views = config.intra, [(config.ground, 2), (config.satellite, 2)]
+        case Pretraining():
+            tiles = 3 if config.occlusion is not None and config.projection else 1  # and their synthetic top views
+            loop, views = config.cross, [(config.ground, 1), (config.satellite, tiles)]
+        case Curriculum():
+            loop, views = config.training, [(config.start.ground, 1), (config.start.satellite, 1)]
+        case Sample4Geo():
+            loop, views = config.training, [(config.ground, 1), (config.satellite, 1)]
+        case VgSsl():
+            loop, views = config.loop, [(config.encoder, config.images_a_query)]
+    if loop is None:  # left out: no intra-view, or no cross-view step
         return Cost()
-    training, views = found
     first, last = views[0][0], views[-1][0]
     # an encoder that differs in the size of its images holds as much more as these have pixels
-    counts = [encoder_bytes(replace(encoder, image_px=last.image_px), training.precision) for encoder, _ in views]
+    counts = [encoder_bytes(replace(encoder, image_px=last.image_px), loop.precision) for encoder, _ in views]
     pixels = [images * math.prod(encoder.image_px) for encoder, images in views]
     row = sum(image * px / math.prod(last.image_px) for (*_, image), px in zip(counts, pixels, strict=True))
     if isinstance(config, Sample4Geo) and config.shared:
@@ -81,33 +89,13 @@ def cost_of(stage: Stage) -> Cost:
     fixed, weights, moments = (sum(count[part] for count in counts) for part in range(3))
     if isinstance(config, VgSsl) and config.method in ("moco", "byol"):
         fixed += fixed // 4  # the momentum encoder
-    seen = sum(pixels) / math.prod(first.image_px)
-    if stage.name == "curriculum":  # embedded for mining after each epoch: a quarter of a step's work
-        seen *= 1.25
+    # embedded for mining after each epoch of the curriculum: a quarter of a step's work
+    seen = sum(pixels) / math.prod(first.image_px) * (1.25 if stage.name == "curriculum" else 1)
     # the weights of the last and of the chosen epoch; of step 3, the moments with which step 4 goes on
     disk = 2 * weights + moments * (stage.name == "intra-view")
-    steps = training.epochs * max(1, items // training.batch_size)
-    rows = training.chunk or training.batch_size
-    return Cost(int(training.epochs * seen * items), work_of(first), steps, fixed, int(row), rows, disk)
-
-
-def _training_of(name: str, config: object) -> tuple[TrainingConfig, list[tuple[EncoderConfig, int]]] | None:
-    """The loop of a stage, and each encoder with the images of a row that it embeds in a step; None where nothing is trained."""
-    match config:
-        case WithLoss():
-            return _training_of("cross-view", config.start)
-        case Pretraining() if name == "intra-view":
-            return config.intra and (config.intra, [(config.ground, 2), (config.satellite, 2)])
-        case Pretraining():
-            tiles = 3 if config.occlusion is not None and config.projection else 1  # and their synthetic top views
-            return config.cross and (config.cross, [(config.ground, 1), (config.satellite, tiles)])
-        case Curriculum():
-            return config.training, [(config.start.ground, 1), (config.start.satellite, 1)]
-        case Sample4Geo():
-            return config.training, [(config.ground, 1), (config.satellite, 1)]
-        case VgSsl():
-            return config.loop, [(config.encoder, config.images_a_query)]
-    return None
+    steps = loop.epochs * max(1, items // loop.batch_size)
+    rows = loop.chunk or loop.batch_size
+    return Cost(int(loop.epochs * seen * items), work_of(first), steps, fixed, int(row), rows, disk)
 
 
 def work_of(config: EncoderConfig | CycleGanConfig | WorldConfig | DriveConfig) -> str:
@@ -131,10 +119,8 @@ def _prepared(images: Preparation) -> int:
 
 @functools.cache
 def encoder_bytes(config: EncoderConfig, precision: str) -> tuple[int, int, int, int]:
-    """What training an encoder holds however many images a step has, of it weights and AdamW's moments, and for each image.
-
-    In bytes, counted on torch's fake tensors, with which nothing is computed.
-    """
+    """Bytes that training an encoder holds however many images a step has, of it weights and AdamW's moments, and for each image;
+    counted on torch's fake tensors, with which nothing is computed."""
     with torch.device("meta"):  # some backbones read numbers while they are built, which fake tensors have none of
         encoder = Encoder(replace(config, pretrained="none"))
     encoder.backbone.requires_grad_(not config.frozen)
@@ -160,30 +146,20 @@ def check_fits(key: str, cost: Cost, available: int) -> None:
                      todo=todo if fits > 0 else "Take a smaller backbone or smaller images: not even one row fits.")  # fmt: skip
 
 
-def step_bytes(given: Dataset, config: VgSsl) -> int:
-    """Bytes that one training step holds at the end of its forward pass, its images aside (see `training_bytes`)."""
-    task = GeoPairs(given, replace(config, queries=config.training.batch_size))
-    _, model = new_learner(given, config)
-    generator = Generator().manual_seed(config.training.seed)
-    batch = task.batch(task.order(0, model, generator), generator)
-    inputs, labels = (tuple(value.to(device()) for value in part) for part in batch)
-    return training_bytes(model, inputs, lambda: task.loss(model, task.embed(model, inputs), labels))
-
-
 def training_bytes(model: nn.Module, inputs: Sequence[Tensor], loss: Callable[[], object]) -> int:
     """What is held after the forward pass `loss`: what autograd keeps for the backward pass, the model with its buffers, and
     for each parameter that learns a gradient and AdamW's two moments; without the inputs. The same on every machine."""
-    # by the storage itself: fake tensors have no address
-    held = {t.untyped_storage()._cdata: t.untyped_storage() for t in (*model.parameters(), *model.buffers())}
+    kept = [*model.parameters(), *model.buffers()]
 
     def keep(value: Tensor) -> Tensor:
-        storage = value.untyped_storage()  # held, so that no address is used twice
-        held[storage._cdata] = storage
+        kept.append(value)  # held, so that no address is used twice
         return value
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
         loss()
+    held = {
+        value.untyped_storage()._cdata: value.untyped_storage().nbytes() for value in kept
+    }  # fake ones have no address
     for value in inputs:
         held.pop(value.untyped_storage()._cdata, None)
-    learnt = sum(3 * p.nbytes for p in model.parameters() if p.requires_grad)
-    return sum(storage.nbytes() for storage in held.values()) + learnt
+    return sum(held.values()) + 3 * sum(p.nbytes for p in model.parameters() if p.requires_grad)

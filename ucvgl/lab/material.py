@@ -1,7 +1,6 @@
 """The images that rows train on and are measured by: the embedded world's, or those of a data set's folder.
 
-Labels are included; a stage that works without them gets `Parts.unlabelled`. All raise InputError if a layout is not
-recognised or a part is absent.
+Labels are included. All raise InputError if a layout is not recognised or a part is absent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ucvgl.augment import crop_panoramas
 from ucvgl.data import detect_layout, open_dataset, parts
 from ucvgl.data.cache import made_once
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives, joined
@@ -44,17 +42,15 @@ def open_parts(data: str, train: WorldConfig, test: WorldConfig) -> Parts:
 
 
 def material(settings: UcvglSettings, data: str, *, measured: bool = True) -> Parts:
-    """Opens, renders or loads the data (the world, or a data set's root) and projects it.
-
-    measured: tables are wanted, so pairs must be known in a part that is held out, else InputError.
-    """
-    opened = open_parts(data, settings.train, settings.test)
-    if measured and not any(test.labelled for test in opened.tests.values()):
+    """The parts of `open_parts`, made ready; where tables are wanted (`measured`), InputError if no held-out pairs are known."""
+    train, tests = open_parts(data, settings.train, settings.test)
+    if measured and not any(test.labelled for test in tests.values()):
         expected = "a held-out part with known pairs, for the notebook's tables"
         todo = "`ucvgl train 04/main/ucvgl_s_0 --data ...` trains without labels; recall cannot be measured."
         raise InputError(data, expected=expected, found="no pairs in this layout", todo=todo)
-    tests = {name: prepare(test, settings.images) for name, test in opened.tests.items()}
-    return Parts(prepare(opened.train, settings.images), tests)
+    return Parts(
+        prepare(train, settings.images), {name: prepare(test, settings.images) for name, test in tests.items()}
+    )
 
 
 def fewer(given: Parts) -> Parts:
@@ -68,43 +64,16 @@ def located(data: Dataset) -> bool:
     return data.gallery.positions is not None and bool(data.gallery.positions.known.all())
 
 
-def for_supervision(method: Sample4Geo, given: Parts) -> Parts:
-    """UCVGL's images as Sample4Geo is given them, the held-out city as its test 'cross'."""
-    train, test = given.train, given.test
-    if method.ground_kind == "top view":
-        train, test = (replace(part, query=part.top_view) for part in (train, test))
-    return Parts(train, {"cross": test})
-
-
-def _ready(settings: Sample4GeoSettings, data: Dataset, method: Sample4Geo) -> Dataset:
-    """Images made ready, as the encoders are given them."""
-    return prepare(data, replace(settings.images, polar=method.tile_kind == "polar"))
-
-
-def split_rows(count: int, wanted: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on (at most `wanted`, evenly), and every fourth row, to test on, as VIGOR's same area."""
-    rows = np.arange(count)
-    learnt = rows[rows % 4 < 3]
-    return learnt[_spread(len(learnt), wanted or count)], rows[3::4]
-
-
-def _spread(count: int, wanted: int) -> np.ndarray:
-    """At most so many of `count` rows, evenly."""
-    return np.linspace(0, count - 1, min(wanted, count)).astype(np.int64)
-
-
 def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> list[Parts]:
-    """The data of the table on sampling: VIGOR's two protocols, each with its own training part; of any other data set its
-    training and its validation part.
+    """The table on sampling: VIGOR's two protocols, each with its own training part; another data set's training and test part.
 
     The world, in VIGOR's layout: trained on three quarters of the panoramas of some cities; 'same' asks with the others of these
     cities, 'cross' with as many of cities in other styles, among as many tiles.
     """
     if data == WORLD:
         trained, unseen = (_ready(settings, world_grid(world), method) for world in (settings.trained, settings.unseen))
-        learnt, held = split_rows(len(trained))
-        tests = {"same": trained.take(held), "cross": unseen.take(_spread(len(unseen), len(held)))}
-        return [Parts(trained.take(learnt), equal_galleries(tests))]
+        learnt, held = _split(trained)
+        return [Parts(learnt, _equal_galleries({"same": held, "cross": _evenly(unseen, len(held))}))]
     name = detect_layout(data)
 
     def opened(split: str, **more: str) -> Dataset:
@@ -117,17 +86,6 @@ def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> l
     return [Parts(train, {"same": opened("val" if "val" in parts(name, data) else "test")})]
 
 
-def equal_galleries(tests: Mapping[str, Dataset]) -> dict[str, Dataset]:
-    """The tests with galleries of the smallest's size: every query's own tile stays, then semi-positives, then the others."""
-    size, cut = min(len(test.gallery) for test in tests.values()), {}
-    for name, test in tests.items():
-        own = test.positives.best()
-        wanted = np.concatenate([own[own >= 0], test.semi_positives.indices, np.arange(len(test.gallery))])
-        first = np.sort(np.unique(wanted, return_index=True)[1])
-        cut[name] = test.take(np.arange(len(test)), np.sort(wanted[first][:size]))
-    return cut
-
-
 def open_others(
     settings: Sample4GeoSettings, data: str, other: str, method: Sample4Geo | None = None
 ) -> dict[str, Parts]:
@@ -138,10 +96,10 @@ def open_others(
         whole = _ready(settings, world_grid(world), method or settings.brief)
         city = [images.positions.values[:, 0] // CITY_GAP_M for images in (whole.query, whole.gallery)]
         for number, name in enumerate(world.styles):
-            part = whole.take(*(np.flatnonzero(own == number) for own in city))
-            rows, rest = split_rows(len(part), settings.small)
-            learnt[name], held[name] = part.take(rows), part.take(rest[: max(1, settings.small // 2)])
-    held = equal_galleries(held) if held else {}
+            most, rest = _split(whole.take(*(np.flatnonzero(own == number) for own in city)))
+            learnt[name] = _evenly(most, settings.small)
+            held[name] = rest.take(range(min(len(rest), max(1, settings.small // 2))))
+    held = _equal_galleries(held) if held else {}
     for root in (data, other) if other and data != WORLD else ():
         area, name = open_areas(settings, root, settings.method)[0], detect_layout(root)
         learnt[name], held[name] = area.train, area.test
@@ -150,28 +108,41 @@ def open_others(
 
 def one_area(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> Parts:
     """The world's first city, `small` panoramas of it to train on; or the data set's (first) protocol. Its own test comes first."""
-    if data == WORLD:
-        return next(iter(open_others(settings, data, "", method).values()))
-    return open_areas(settings, data, method)[0]
+    cities = open_others(settings, data, "", method)
+    return next(iter(cities.values())) if cities else open_areas(settings, data, method)[0]
 
 
-def with_field_of_view(test: Dataset, fov_deg: float, seed: int) -> Dataset:
-    """The test with panoramas cut to a field of view, each rolled to a random heading that nobody is told."""
-    whole = test.query[:]
-    first = torch.randint(whole.shape[3], (len(whole),), generator=torch.Generator().manual_seed(seed))
-    columns = (torch.arange(whole.shape[3]) + first[:, None]) % whole.shape[3]  # (N, W)
-    rolled = whole.gather(3, columns[:, None, None].expand(whole.shape))
-    seen = crop_panoramas(rolled, fov_deg, torch.zeros(len(whole), dtype=torch.int64))
-    source = f"{test.query.digest()}, {fov_deg:g} degrees, headings {seed}"
-    return replace(test, query=replace(test.query, pixels=seen, rows=None, source=source))
+def _ready(settings: Sample4GeoSettings, data: Dataset, method: Sample4Geo) -> Dataset:
+    return prepare(data, replace(settings.images, polar=method.tile_kind == "polar"))
+
+
+def _split(data: Dataset) -> tuple[Dataset, Dataset]:
+    """Queries to train on, and every fourth one, to test on, as VIGOR's same area."""
+    rows = np.arange(len(data))
+    return data.take(rows[rows % 4 < 3]), data.take(rows[3::4])
+
+
+def _evenly(data: Dataset, wanted: int) -> Dataset:
+    """At most so many of the queries, evenly."""
+    return data.take(np.linspace(0, len(data) - 1, min(wanted, len(data))).astype(np.int64))
+
+
+def _equal_galleries(tests: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """The tests with galleries of the smallest's size: every query's own tile stays, then semi-positives, then the others."""
+    size, cut = min(len(test.gallery) for test in tests.values()), {}
+    for name, test in tests.items():
+        first = [*test.positives.best().tolist(), *test.semi_positives.indices.tolist()]
+        kept = list(dict.fromkeys([*first, *range(len(test.gallery))]))[:size]  # each once, in this order
+        cut[name] = test.take(range(len(test)), sorted(kept))
+    return cut
 
 
 def open_flights(settings: Sample4GeoSettings, root: str = "") -> Parts:
-    """Drone images and tiles of places, in both directions: a folder of University-1652 or SUES-200, or the world exported as
-    the former. The tests 'd2s' and 's2d' ask drone images among tiles and tiles among drone images."""
-    root, flights = root or _exported("university1652", settings.flights), settings.flights
-    d2s, s2d = DIRECTIONS
-    train, there = _flown(root, flights, "train", direction=d2s), _flown(root, flights, "test", direction=d2s)
+    """A folder of University-1652 or SUES-200, or the world exported as the former; the tests 'd2s' and 's2d' ask drone images
+    among tiles and tiles among drone images."""
+    flights, (d2s, s2d) = settings.flights, DIRECTIONS
+    root = root or _exported("university1652", flights)
+    train, there = (_flown(root, flights, split, direction=d2s) for split in ("train", "test"))
     back = replace(_flown(root, flights, "test", direction=s2d), swapped=True)
     return Parts(train, {"d2s": there, "s2d": back})
 
@@ -180,13 +151,13 @@ def open_heights(settings: Sample4GeoSettings) -> Parts:
     """The world exported in SUES-200's form: drone images of all four heights to train on, a test a height."""
     flights = settings.heights
     root = _exported("sues200", flights)
-    trained = [_flown(root, flights, "train", height_m=height) for height in HEIGHTS]
+    trained, tests = ([_flown(root, flights, split, height_m=h) for h in HEIGHTS] for split in ("train", "test"))
     queries = [part.query for part in trained]  # the tiles are the same at all heights
     ids = [f"{height}/{name}" for height, images in zip(HEIGHTS, queries, strict=True) for name in images.ids]
     query = ArrayImages(ids, torch.cat([images[:] for images in queries]), None, " ".join(i.digest() for i in queries))
     best = torch.cat([part.positives.best() for part in trained]).numpy()
     train = replace(trained[0], query=query, positives=Positives.one_each(best), note="All four heights.")
-    return Parts(train, {f"{height}m": _flown(root, flights, "test", height_m=height) for height in HEIGHTS})
+    return Parts(train, {f"{height}m": test for height, test in zip(HEIGHTS, tests, strict=True)})
 
 
 def _flown(root: str, flights: Flights, split: str, **which: Any) -> Dataset:
@@ -197,11 +168,11 @@ def _flown(root: str, flights: Flights, split: str, **which: Any) -> Dataset:
 
 def _exported(layout: str, flights: Flights) -> str:
     """The folder of the world's drone images in files, as a published set's; rendered once."""
-    key = {"code": source_digest(), "layout": layout, **asdict(flights)}
     world = WorldConfig(
         flights.styles, flights.seed, flights.places, flights.spacing_m, flights.difficulty, flights.span_m, flights.tile_px,
         city_size_m=flights.city_size_m, resolution_m=flights.resolution_m,
     )  # fmt: skip
+    key = {"code": source_digest(), "layout": layout, **asdict(flights)}
     export = partial(export_world, world=world, photo_px=flights.image_px, drone_views=flights.views)
     return str(made_once("flights", key, lambda folder: export(layout, folder / "set")) / "set")
 
@@ -220,7 +191,7 @@ def open_sets(settings: VgSslSettings, data: str) -> tuple[Dataset, dict[str, Da
 
     def opened(split: str) -> Dataset:
         found = open_dataset(name, data, split).answerable()
-        return prepare(apart(found) if name == "pairs" else found, size)
+        return prepare(_apart(found) if name == "pairs" else found, size)
 
     test = opened("val" if name == "msls" else "test")  # MSLS: of its test part no positions were published
     # a set that is there to be measured on, as Tokyo 24/7: trained on the world's drives
@@ -228,14 +199,13 @@ def open_sets(settings: VgSslSettings, data: str) -> tuple[Dataset, dict[str, Da
     return train, {test.name: test}
 
 
-def apart(data: Dataset) -> Dataset:
+def _apart(data: Dataset) -> Dataset:
     """Own pairs, each at a place a kilometre from the next, so that positions say what the pairs do."""
-
-    def at(place: np.ndarray) -> Positions:
-        return Positions(1000.0 * np.stack([place, 0 * place], 1), Metres("own pairs, a kilometre apart"), "own pairs")
-
-    query = replace(data.query, positions=at(data.positives.best().numpy()))
-    return replace(data, query=query, gallery=replace(data.gallery, positions=at(np.arange(len(data.gallery)))))
+    sides = []
+    for images, place in ((data.query, data.positives.best().numpy()), (data.gallery, np.arange(len(data.gallery)))):
+        metres = 1000.0 * np.stack([place, 0 * place], 1)
+        sides.append(replace(images, positions=Positions(metres, Metres("own pairs, a kilometre apart"), "own pairs")))
+    return replace(data, query=sides[0], gallery=sides[1])
 
 
 def real_frames() -> bool:
@@ -248,18 +218,19 @@ def open_frames(settings: VgSslSettings) -> tuple[Dataset, dict[str, Dataset]]:
 
     A hit is within 2 frames; of "nordland_within_1" within one. Dark frames of Nordland are left out, 20 frames part its two parts.
     """
-    size = Preparation(settings.frame_px, settings.frame_px)
 
     def opened(name: str, split: str = "all", **more: Any) -> Dataset:
-        found = prepare(read_frames(samples() / name, split, name, **more), size)
+        found = read_frames(samples() / name, split, name, **more)
+        found = prepare(found, Preparation(settings.frame_px, settings.frame_px))
         some = range(min(settings.frames or len(found), len(found), len(found.gallery)))
-        return found.take(some, some) if settings.frames else found
+        found = found.take(some, some) if settings.frames else found
+        return without_dark(found) if name == "nordland" else found
 
     tests = {
-        "nordland": without_dark(opened("nordland", "test", gap=20)),
-        "nordland_within_1": without_dark(opened("nordland", "test", gap=20, frames=1)),
+        "nordland": opened("nordland", "test", gap=20),
+        "nordland_within_1": opened("nordland", "test", gap=20, frames=1),
         "gardens_day": opened("gardens_point", folders=("day_left", "day_right")),
         "gardens_night": opened("gardens_point", folders=("night_right", "day_right")),
         "corridor": opened("corridor"),
     }
-    return without_dark(opened("nordland", "train")), {name: test.answerable() for name, test in tests.items()}
+    return opened("nordland", "train"), {name: test.answerable() for name, test in tests.items()}

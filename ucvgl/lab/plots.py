@@ -17,11 +17,10 @@ from torch import Tensor
 
 PALETTE = ("#1f6f8b", "#e07a3f", "#6b8f3c", "#8a5a9e", "#b8323a", "#555555")
 WIDTH_IN = 11.0
-# The green and the vermilion of Okabe and Ito, which colour-blind readers tell apart; pictures also carry a tick or a cross.
+# The green and the vermilion of Okabe and Ito, which colour-blind readers tell apart; frames carry a tick or a cross, too.
 RIGHT_COLOUR, WRONG_COLOUR, NONE_COLOUR = "#009e73", "#d55e00", "#9a9a9a"
-RIGHT, WRONG, UNLABELLED = 1, 0, -1  # the status of a match on `match_map`
 STRIP_PX = 300  # height of a strip: twice that on the page, for dense screens
-TICK_LINE, CROSS_LINE = ((14, 28), (24, 42), (42, 14)), ((14, 14), (42, 42), (28, 28), (42, 14), (14, 42))
+MARKS = {RIGHT_COLOUR: ((14, 28), (24, 42), (42, 14)), WRONG_COLOUR: ((14, 14), (42, 42), (28, 28), (42, 14), (14, 42))}
 
 
 def use_style() -> None:
@@ -37,10 +36,9 @@ def use_style() -> None:
 
 def as_picture(image: Tensor) -> np.ndarray:
     """(3, H, W) uint8 or float in 0..1 as (H, W, 3) uint8."""
-    image = image.detach().cpu()
     if image.is_floating_point():
         image = (image.clamp(0, 1) * 255).round().to(torch.uint8)
-    return image.permute(1, 2, 0).numpy()
+    return image.detach().cpu().permute(1, 2, 0).numpy()
 
 
 def show(axes: Axes, image: Tensor, title: str = "") -> None:
@@ -79,11 +77,9 @@ def montage(
 def number_maps(maps: Mapping[str, Tensor], *, form: str = ".0f", width_in: float = WIDTH_IN) -> Figure:
     """Small matrices (H, W) by their titles, side by side, each number written into its cell: what a method computes on the way."""
     figure, grid = plt.subplots(1, len(maps), squeeze=False, figsize=(width_in, width_in / len(maps) + 0.35))
-    plain = {"square": True, "cbar": False, "xticklabels": False, "yticklabels": False}
     for axes, (title, numbers) in zip(grid[0], maps.items(), strict=True):
-        sns.heatmap(
-            numbers.detach().cpu(), annot=True, fmt=form, annot_kws={"fontsize": 8}, cmap="vlag", ax=axes, **plain
-        )
+        sns.heatmap(numbers.detach().cpu(), annot=True, fmt=form, annot_kws={"fontsize": 8}, cmap="vlag", square=True,
+                    cbar=False, xticklabels=False, yticklabels=False, ax=axes)  # fmt: skip
         axes.set_title(title)
     return figure
 
@@ -94,24 +90,24 @@ def bars(frame: pd.DataFrame, x: str, y: str, hue: str, *, form: str = "%.1f") -
     sns.barplot(frame, x=x, y=y, hue=hue, ax=axes)
     for container in axes.containers:
         axes.bar_label(container, fmt=form, padding=2, fontsize=9)
-    groups = len(axes.get_legend_handles_labels()[0])
-    axes.legend(title=None, ncols=groups, loc="lower left", bbox_to_anchor=(0, 1))  # above: bars may fill the axes
+    # above: bars may fill the axes
+    axes.legend(title=None, ncols=frame[hue].nunique(), loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 
 def diagram(boxes: Mapping[str, tuple[float, float]], arrows: Sequence[tuple[str, str, str]]) -> Figure:
     """Boxes by their text, at (right, up), and arrows from one box to another with a text each."""
-    right, up = (max(place[axis] for place in boxes.values()) for axis in (0, 1))
+    right, up = np.max([*boxes.values()], axis=0)
     figure, axes = plt.subplots(figsize=(WIDTH_IN, 1.3 * up + 1))
     outline = {"boxstyle": "round,pad=0.5", "facecolor": "#eef3f5", "edgecolor": PALETTE[0]}
     drawn = {text: axes.text(*place, text, ha="center", va="center", bbox=outline) for text, place in boxes.items()}
+    plain = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     for start, end, text in arrows:
-        (x, y), (to_x, to_y) = boxes[start], boxes[end]
-        ends = {"patchA": drawn[start].get_bbox_patch(), "patchB": drawn[end].get_bbox_patch()}
-        line = {"arrowstyle": "->", "color": PALETTE[0], "shrinkA": 2, "shrinkB": 2, **ends}
-        axes.annotate("", (to_x, to_y), (x, y), arrowprops=line)
-        beside = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}, "ha": "center", "va": "center"}
-        axes.text((x + to_x) / 2, (y + to_y) / 2, text, fontsize=9, color=PALETTE[4], **beside)
+        line = {"arrowstyle": "->", "color": PALETTE[0], "patchA": drawn[start].get_bbox_patch(),
+                "patchB": drawn[end].get_bbox_patch()}  # fmt: skip
+        axes.annotate("", boxes[end], boxes[start], arrowprops=line)
+        middle = np.mean([boxes[start], boxes[end]], axis=0)
+        axes.text(*middle, text, fontsize=9, color=PALETTE[4], ha="center", va="center", bbox=plain)
     axes.set(xlim=(-0.6, right + 0.6), ylim=(-0.5, up + 0.5))
     axes.set_axis_off()
     return figure
@@ -133,65 +129,18 @@ def ranked(
 
 def framed(picture: Tensor, right: float) -> Tensor:
     """A picture (3, H, W) in a green frame with a tick, in a red one with a cross, or as it is where truth is not known (NaN)."""
-    if math.isnan(right):
-        return strip([picture])
-    return strip([picture], RIGHT_COLOUR, TICK_LINE) if right else strip([picture], WRONG_COLOUR, CROSS_LINE)
+    return strip([picture], {1.0: RIGHT_COLOUR, 0.0: WRONG_COLOUR}.get(float(right), ""))
 
 
-def strip(
-    pictures: Sequence[Tensor], frame: str = "", mark: Sequence[tuple[int, int]] = (), *, frame_px: int = 14
-) -> Tensor:
-    """Pictures of any shape side by side, (3, STRIP_PX, W) uint8, in a frame of a colour, or none.
-
-    mark: corners of a white line in the upper left, on the colour of the frame.
-    """
+def strip(pictures: Sequence[Tensor], frame: str = "", *, frame_px: int = 14) -> Tensor:
+    """Pictures of any shape side by side, (3, STRIP_PX, W) uint8, in a frame of a colour, or none; those of MARKS with theirs."""
     scaled = [Image.fromarray(as_picture(picture)) for picture in pictures]
     scaled = [image.resize((max(1, round(STRIP_PX * image.width / image.height)), STRIP_PX)) for image in scaled]
     sheet = Image.fromarray(np.concatenate(scaled, axis=1))
     pen = ImageDraw.Draw(sheet)
     if frame:
         pen.rectangle((0, 0, sheet.width - 1, sheet.height - 1), outline=frame, width=frame_px)
-    if mark:
+    if frame in MARKS:
         pen.rectangle((0, 0, 56, 56), fill=frame)
-        pen.line(mark, fill="white", width=6)
+        pen.line(MARKS[frame], fill="white", width=6)
     return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)
-
-
-def retrieval_rows(
-    ground: Sequence[Tensor], top_views: Sequence[Tensor], retrieved: Sequence[Sequence[Tensor]], right: Tensor,
-    captions: Sequence[str],
-) -> Figure:  # fmt: skip
-    """A query a row: panorama (3, H, W) with a caption, its top view, its first k tiles, framed as right (Q, k) or wrong."""
-    columns = {"": ground, "top view": top_views}
-    for rank, is_right in enumerate(right.T.tolist()):
-        columns[str(rank + 1)] = [framed(row[rank], value) for row, value in zip(retrieved, is_right, strict=True)]
-    figure = sheet(columns)
-    for axes, caption in zip(figure.axes[:: len(columns)], captions, strict=True):
-        axes.set_title(caption)
-    return figure
-
-
-def match_map(
-    position: Tensor, matched_position: Tensor, status: Tensor, *, city: Sequence[str] | None = None
-) -> Figure:
-    """Where the labels lie, a map a city: right ones, wrong ones with a line to where they were put, unlabelled ones.
-
-    position: (N, 2) metres east and north of the ground images. matched_position: (N, 2) of the tiles they were given;
-    NaN (no line) where there is none, or in another city. status: (N,) RIGHT, WRONG or UNLABELLED. city: N names.
-    """
-    names = np.array([""] * len(status) if city is None else city)
-    at, to, kind = (value.numpy() for value in (position, matched_position, status))
-    cities = dict.fromkeys(names.tolist())
-    height_in = 6.6 if len(cities) == 1 else WIDTH_IN / len(cities)
-    figure, panels = plt.subplots(1, len(cities), squeeze=False, figsize=(WIDTH_IN, height_in), layout="constrained")
-    for axes, name in zip(panels[0], cities, strict=True):
-        wrong, right, none = (at[(names == name) & (kind == value)] for value in (WRONG, RIGHT, UNLABELLED))
-        ends = np.stack([wrong, to[(names == name) & (kind == WRONG)]])  # (2, wrong ones, 2): from and to
-        axes.plot(*ends.transpose(2, 0, 1), color=WRONG_COLOUR, linewidth=0.9, alpha=0.8)
-        axes.scatter(*none.T, label="no label", s=12, facecolors="white", edgecolors="#555555")
-        axes.scatter(*wrong.T, label="wrong", s=26, marker="x", c=WRONG_COLOUR)
-        axes.scatter(*right.T, label="right", s=22, c=RIGHT_COLOUR, edgecolors="white", linewidths=0.4)
-        title = f"{name}\n{len(right)} right, {len(wrong)} wrong, {len(none)} without a label".strip()
-        axes.set(title=title, xlabel="metres east", ylabel="metres north", aspect="equal")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure

@@ -2,54 +2,29 @@
 
 Columns are named `<data set>_<measure>` (`cvusa_r_at_1`), in percent but for the counts of the cold start; rows by a short key
 (`full`, `no_fakes`, `labels_10`) that notebooks use for their own rows too. Not known is None, in frames NaN. A mark says where
-a value comes from: A the authors' own material, B quoted by a third party, C inferred; `remarks` tells B and C.
+a value comes from: A the authors' own material, B quoted by a third party, C inferred; a table's caption tells B and C.
 """
 
 import json
-from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 TRAINING_PAIRS = 35_532  # of CVUSA, and of CVACT: where the cold start looked for labels
-
-
-@cache
-def content() -> dict[str, Any]:
-    """What published.json holds: `tables` by name, with columns and rows, `papers` and `marks`; not to be changed."""
-    return json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
+CONTENT: dict[str, Any] = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 
 
 def frame(name: str) -> pd.DataFrame:
     """A published table by its row keys, float columns; `frame(...).reindex(keys)` has the rows that `keys` name, NaN for None."""
-    table = content()["tables"][name]
+    table = CONTENT["tables"][name]
     values = {key: row["values"] for key, row in table["rows"].items()}
     return pd.DataFrame.from_dict(values, "index", "float64", table["columns"])
 
 
 def label_rates(data_set: str) -> pd.DataFrame:
-    """The cold start's label counts on cvusa or cvact in percent, as our tables have them, by row key.
-
-    `labels`: pseudo-labels found, of the training pairs; `correct`: right ones, of those found (NaN where nothing was).
-    """
+    """The cold start's label counts on cvusa or cvact in percent, by row key: `labels` found, of the training pairs; `correct`
+    ones, of those found (NaN where nothing was)."""
     counts = frame("ucvgl_cold")
     found, right = counts[f"{data_set}_labels"], counts[f"{data_set}_correct"]
     return pd.DataFrame({"labels": 100 * found / TRAINING_PAIRS, "correct": 100 * right / found})
-
-
-def remarks(name: str, *, columns: Sequence[str] | None = None, rows: Sequence[str | None] | None = None) -> str:
-    """Sentences to stand under a table that shows these columns and rows: B and C marks, oddities, the table's note."""
-    table, sentences = content()["tables"][name], []
-    shown = table["columns"] if columns is None else columns
-    for row in (table["rows"][key] for key in (table["rows"] if rows is None else rows) if key is not None):
-        known = [c for c, v in zip(table["columns"], row["values"], strict=True) if c in shown and v is not None]
-        for mark in ("B", "C"):
-            marked = [c for c in known if row.get("marks", {}).get(c, table["mark"]) == mark]
-            if marked:
-                which = "" if marked == known else f", {', '.join(marked)}"
-                sentences.append(f"Published '{row['label']}'{which}: {content()['marks'][mark]} ({mark}).")
-        flags = row.get("flags", {}).items()
-        sentences += [f"Published '{row['label']}', {c}: {flag}." for c, flag in flags if c in shown]
-    return " ".join([*sentences, *filter(None, [table["note"]])])

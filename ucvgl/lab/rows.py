@@ -199,8 +199,11 @@ def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, gi
             found = fewer.curriculum(config, settings.brief.sampling.draw if key == "ucvgl_dss" else None)
         else:
             named = ("all", fewer.part, *given.images.settings[:-1])
-            area = partial(material.for_supervision, config)
-            found = stage(config, lambda area=area: area(fewer.given()), named, fewer.count, given.images)
+
+            def held_out() -> Parts:
+                return fewer.given()._replace(tests={"cross": fewer.given().test})
+
+            found = stage(config, held_out, named, fewer.count, given.images)
         yield "05/unlabelled", key, found
     if world and settings.real is not None and real_pairs.at_hand():
         files = files_digest(str(samples() / real_pairs.FOLDER))

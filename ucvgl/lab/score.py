@@ -4,8 +4,7 @@ On the embedded world no number can equal a published one, but the conclusions c
 are compared only where the paper tells them apart by more than RESOLVED points and we by more than twice the pooled standard
 error; everything else is undecided. The same two rows against several published columns (CVUSA, CVACT) are one comparison.
 
-A notebook scores the tables it has saved and saves the outcome as its table `scorecard`. `write_scorecard` collects the
-notebooks and compares again over all seeds.
+A notebook saves the score of its tables as its table `scorecard`; `write_scorecard` compares again over all seeds.
 """
 
 import itertools
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ucvgl.lab import tables
+from ucvgl.lab.results import read_recipe, read_table, write_table
 
 # points that published values have to differ by; none of the published tables states a spread of its own
 RESOLVED = 2.0
@@ -24,12 +23,8 @@ VERDICTS = ("kept", "contradicted", "undecided")
 
 
 def standard_error(recalls: Sequence[float], queries: int) -> float:
-    """Of the mean of one row's recalls (in percent, one a seed), in points: spread over seeds and sampling of the queries that
-    each rests on, in quadrature; with one seed the sampling alone.
-
-    The latter is that of independent queries, sqrt(p (1 - p) / n): too large for the difference of two rows tested on the same
-    queries, and for average precision.
-    """
+    """Of the mean of one row's recalls (in percent, one a seed), in points: spread over seeds and sampling of independent queries,
+    sqrt(p (1 - p) / n), in quadrature; the latter is too large for rows tested on the same queries, and for average precision."""
     p = np.clip(np.mean(recalls) / 100, 0, 1)
     spread = np.std(recalls, ddof=1) / math.sqrt(len(recalls)) if len(recalls) > 1 else 0.0
     return float(np.hypot(spread, 100 * math.sqrt(p * (1 - p) / queries)))
@@ -52,60 +47,57 @@ def compare(
     measures: our column -> the published columns beside it, as `Run.save_table` was given them. gap: the rows, by the column
     `part`, whose ratio sums the table up; its error is propagated from theirs, and there is one ratio a published column.
     """
-    frame, queries, scored = tables.read(table), tables.recipe(table)["queries"], []
+    frame, queries, scored = read_table(table), read_recipe(table)["queries"], []
     assert not frame.duplicated(["seed", "part"]).any(), f"{table}: a row stands twice, and would count as two seeds"
     for measure, columns in measures.items():
         count = queries[measure] if isinstance(queries, Mapping) else queries
-        ours = {part: rows.dropna() for part, rows in frame.groupby("part", sort=False)[measure]}
-        mean = {part: rows.mean() for part, rows in ours.items() if len(rows)}
-        error = {part: standard_error(ours[part], count) for part in mean}
+        ours = frame.dropna(subset=measure).groupby("part", sort=False)[measure]
+        mean, error = ours.mean(), ours.agg(standard_error, count)
         theirs = frame.drop_duplicates("part").set_index("part")[[f"published_{column}" for column in columns]]
         found = dict.fromkeys(VERDICTS, 0)
-        for a, b in itertools.combinations(mean, 2):
+        for a, b in itertools.combinations(mean.index, 2):
             published = (theirs.loc[a] - theirs.loc[b]).dropna()
             if len(published):
                 found[verdict(mean[a] - mean[b], math.hypot(error[a], error[b]), published)] += 1
         row = {"table": table.stem, "paper": paper, "measure": measure, "published": ", ".join(columns),
                "seeds": frame["seed"].nunique(), "queries": count, **found}  # fmt: skip
-        if gap is not None and set(gap) <= set(mean) and mean[gap[1]] > 0:
-            (a, b), ratios = gap, (theirs.loc[gap[0]] / theirs.loc[gap[1]]).dropna()
-            ratio, spread = mean[a] / mean[b], math.hypot(error[a], mean[a] / mean[b] * error[b]) / mean[b]
-            row |= {"gap": f"{a} / {b}", "gap_ours": f"{ratio:.2f} ± {spread:.2f}"}
-            row["gap_published"] = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        if gap is not None and set(gap) <= set(mean.index) and mean[gap[1]] > 0:
+            a, b = gap
+            ratio, ratios = mean[a] / mean[b], (theirs.loc[a] / theirs.loc[b]).dropna()
+            spread = math.hypot(error[a], ratio * error[b]) / mean[b]
+            row |= {"gap": f"{a} / {b}", "gap_ours": f"{ratio:.2f} ± {spread:.2f}",
+                    "gap_published": ", ".join(f"{ratio:.2f}" for ratio in ratios)}  # fmt: skip
         scored.append(row)
     return pd.DataFrame(scored)
 
 
 def write_scorecard(figures_folder: Path) -> Path | None:
-    """Collects the published notebooks' scorecards into the table `scorecard`, compared again over all seeds of their tables.
+    """Compares again what the scorecards in figures/<profile> compare, over all seeds of their tables, and collects it in one.
 
-    `figures_folder` is figures/<profile>, with a folder a notebook. Gives the path of the Markdown; None, and nothing is left
-    there, where no notebook has a scorecard.
+    Gives the path of the Markdown; None where no notebook has a scorecard.
     """
-    target, scored = figures_folder / "scorecard.csv", []
     pieces = sorted(figures_folder.glob("[!.]*/scorecard.csv"))  # a folder with a dot is still being written
     if not pieces:
-        for suffix in (".csv", ".md", ".json"):
-            target.with_suffix(suffix).unlink(missing_ok=True)
         return None
+    scored = []
     for piece in pieces:
-        for saved in tables.read(piece).drop_duplicates(["table", "measure"]).to_dict("records"):
-            table, measures = (
-                piece.with_name(f"{saved['table']}.csv"),
-                {saved["measure"]: saved["published"].split(", ")},
-            )
-            gap = tuple(saved["gap"].split(" / ")) if isinstance(saved.get("gap"), str) else None
-            scored.append(compare(table, measures, saved["paper"], gap).assign(notebook=piece.parent.name))
-    frame = pd.concat(scored)
-    frame.insert(0, "notebook", frame.pop("notebook"))
+        for row in read_table(piece).drop_duplicates(["table", "measure"]).to_dict("records"):
+            gap = tuple(row["gap"].split(" / ")) if isinstance(row.get("gap"), str) else None
+            beside = {row["measure"]: row["published"].split(", ")}
+            found = compare(piece.with_name(f"{row['table']}.csv"), beside, row["paper"], gap)
+            found.insert(0, "notebook", piece.parent.name)
+            scored.append(found)
+    frame, recipes = pd.concat(scored), [read_recipe(piece) for piece in pieces]
     counts = ", ".join(f"{frame[name].sum()} {name}" for name in VERDICTS)
+    one_seed = "" if frame["seeds"].min() > 1 else ": with one seed, the sampling error of the queries alone"
     caption = (
         f"Reproduction score, over pairs of rows: {counts}. A pair is decided where the published values differ by more than "
         f"{RESOLVED:g} points, several columns in one direction, and ours by more than twice the standard error of their "
-        f"difference{'' if frame['seeds'].min() > 1 else ': with one seed, the sampling error of the queries alone'}."
+        f"difference{one_seed}."
     )
-    recipes = [tables.recipe(piece) for piece in pieces]
-    seeds = sorted({seed for recipe in recipes for seed in recipe["seeds"]})
-    collected = {"notebook": ", ".join(piece.parent.name for piece in pieces), "seeds": seeds, "settings": []}
-    tables.write(target, frame, recipes[0] | {"file": target.name, "caption": caption, **collected})
-    return target.with_suffix(".md")
+    collected = {
+        "file": "scorecard.csv", "notebook": ", ".join(piece.parent.name for piece in pieces), "caption": caption,
+        "seeds": sorted({seed for recipe in recipes for seed in recipe["seeds"]}), "settings": [],
+    }  # fmt: skip
+    write_table(figures_folder / "scorecard.csv", frame, recipes[0] | collected)
+    return figures_folder / "scorecard.md"

@@ -1,7 +1,6 @@
-"""Notebooks as sources: which there are, their parameters, what they say of themselves, and their fingerprints.
+"""Notebooks as sources: their parameters, what they say of themselves, and their fingerprints.
 
-A job is up to date as long as its fingerprint is: a hash of the notebook's cells and of this package's modules. Dates of files
-play no part: a fresh checkout reruns nothing that no edit touched.
+A job is up to date as long as its fingerprint is: a hash of cells and modules, not of dates, which a fresh checkout changes.
 """
 
 import hashlib
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ucvgl import paths
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, one_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
 REQUIRED = ("profile", "data", "seed")  # parameters that every notebook has
@@ -34,12 +33,11 @@ class Notebook:
         """The names that its cell tagged `parameters` sets, in order; InputError if profile, data or seed is missing."""
         cell = next((cell_source(cell) for cell in self.cells if "parameters" in cell_tags(cell)), "")
         names = re.findall(r"(?m)^(\w+) *(?::[^=\n]+)?=", cell)
-        if missing := [name for name in REQUIRED if name not in names]:
-            expected, todo = (
-                f"a cell tagged 'parameters' that sets {', '.join(REQUIRED)}",
-                "Add it: every notebook takes these.",
+        if missing := ", ".join(name for name in REQUIRED if name not in names):
+            expected = f"a cell tagged 'parameters' that sets {', '.join(REQUIRED)}"
+            raise InputError(
+                self.path.name, expected=expected, found=f"no {missing}", todo="Every notebook takes these."
             )
-            raise InputError(self.path.name, expected=expected, found=f"no {', '.join(missing)}", todo=todo)
         return names
 
     def fingerprint(self) -> str:
@@ -66,10 +64,7 @@ def read_notebook(path: Path) -> Notebook:
 
 def find_notebook(name: str) -> Notebook:
     """The notebook of that name; InputError if there is none."""
-    known = notebooks()
-    if name not in known:
-        expected = f"one of {', '.join(known) or '(none exists yet)'}"
-        raise InputError("notebook", expected=expected, found=repr(name), todo=suggest(name, known))
+    one_of("notebook", name, notebooks(), suggest(name, notebooks()))
     return read_notebook(paths.notebooks() / f"{name}.ipynb")
 
 
@@ -91,7 +86,5 @@ def cell_tags(cell: Mapping[str, Any]) -> list[str]:
 
 def package_digest() -> str:
     """SHA-256 over the modules of this package."""
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
+    modules = {str(path.relative_to(PACKAGE)): path.read_bytes() for path in sorted(PACKAGE.rglob("*.py"))}
+    return hashlib.sha256(b"".join(name.encode() + code for name, code in modules.items())).hexdigest()
