@@ -107,7 +107,6 @@ def locate(
     camera_height: Annotated[float, Imagery(help="Metres above the ground.")] = 2.5,
     crop_offset: Annotated[int, Imagery(help="Pixels from a cropped panorama's middle down to its horizon.")] = 0,
     scheme: Annotated[Scheme | None, Imagery(help="tms: rows from the south; zyx: ArcGIS. Default: what fits.")] = None,
-    zoom: Annotated[int | None, Imagery(help="The level to use, if there are several.")] = None,
     epsg: Annotated[int | None, Imagery(help="Coordinate system of tiles that do not state one.")] = None,
     span: Annotated[float, Search(help="Edge of a candidate in metres.")] = 50.0,
     stride: Annotated[float | None, Search(help="Metres between candidates. Default: a quarter of the span.")] = None,
@@ -130,7 +129,7 @@ def locate(
     request = Request(
         ground=ground, tiles=tiles, out=out, ground_table=ground_table, tiles_table=tiles_table,
         kind=kind, fov_deg=fov, heading_deg=heading, camera_height_m=camera_height, crop_offset_px=crop_offset,
-        scheme=scheme, zoom=zoom, epsg=epsg, span_m=span, stride_m=stride,
+        scheme=scheme, epsg=epsg, span_m=span, stride_m=stride,
         checkpoint=checkpoint, ground_input=ground_input, epochs=epochs, turns=turns,
         truth=truth, seed=seed, drive=drive, speed_m_s=speed, step_m=step,
     )  # fmt: skip

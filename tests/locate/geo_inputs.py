@@ -137,7 +137,7 @@ def some_of(candidates, indices):
     """The candidates at `indices`."""
     at = np.asarray(indices, np.int64)
     ids = tuple(candidates.ids[k] for k in at)
-    return replace(candidates, ids=ids, centre_m=candidates.centre_m[at], covered=candidates.covered[at])
+    return replace(candidates, ids=ids, centre_m=candidates.centre_m[at], corner_px=candidates.corner_px[at])
 
 
 # ----------------------------------------------------------------------------------------- pictures that have been placed

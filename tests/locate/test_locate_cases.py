@@ -21,14 +21,15 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 from ucvgl.errors import InputError
-from ucvgl.locate import inputs, rasters
+from ucvgl.locate import inputs
 from ucvgl.locate.candidates import cut
 from ucvgl.locate.confidence import load_calibration
 from ucvgl.locate.inputs import Request
 from ucvgl.locate.pictures import MAGNETIC, UNREFERENCED, check_ground
+from ucvgl.locate.rasters import from_degrees
 from ucvgl.locate.run import Outcome, write_report
 from ucvgl.locate.search import calibration_path
-from ucvgl.locate.tiles import from_degrees, open_mosaic
+from ucvgl.locate.tiles import open_mosaic
 from ucvgl.locate.views import StreetConfig, north_up, read_picture
 from ucvgl.positions import haversine
 
@@ -72,10 +73,10 @@ def test_gdal2tiles_tms(tmp_path):
     assert away(found) < 300
     assert "tms, as tilemapresource.xml says" in found.notes[0]
     assert away(open_mosaic(tmp_path / "18")) < 300  # the level's own name is read, and the manifest beside it
-    with pytest.raises(InputError, match=r"tilemapresource\.xml: expected tile names as --scheme xyz, found .* tms"):
+    with pytest.raises(InputError, match=r"tilemapresource\.xml: expected .* --scheme xyz, found .* tms"):
         open_mosaic(tmp_path, scheme="xyz")
     (tmp_path / "tilemapresource.xml").write_text(RESOURCE.format(*BOX, "geodetic"))
-    with pytest.raises(InputError, match=r"Web Mercator .* found profile geodetic.*--profile=mercator"):
+    with pytest.raises(InputError, match=r"Web Mercator .* found .* geodetic.*--profile=mercator"):
         open_mosaic(tmp_path)
 
 
@@ -187,7 +188,7 @@ def test_tiff_16bit(tmp_path, bands):
     plain, wide = middle(tmp_path / "byte"), middle(tmp_path / "wide")
     assert plain.mean() == pytest.approx(138, abs=15)
     assert (wide - plain).abs().mean() < 1
-    assert "uint16 from 0 to 2047" in open_mosaic(tmp_path / "wide").text()
+    assert open_mosaic(tmp_path / "wide").notes == ("values of uint16 from 0 to 2047 are shown as 0 to 255",)
 
 
 @pytest.mark.parametrize("kind", ["uint16", "int16", "float32"])
@@ -223,7 +224,7 @@ def test_tiff_collar(tmp_path, how):
     candidates = cut(open_mosaic(tmp_path), 20.0, 10.0, 32)
     means = g.images_of(candidates).float().mean((1, 2, 3)).tolist()
     assert means == pytest.approx([200] * len(means), abs=4)  # a corner may lie beyond the tiles by a hundredth
-    assert candidates.covered.min() > 0.98
+    assert len(candidates) > 450
 
 
 @pytest.mark.parametrize("how", ["RGBA", "LA", "P"])
@@ -243,25 +244,18 @@ def test_what_is_transparent_in_a_tile_is_no_ground(tmp_path, how):
     assert candidates.left_out >= len(candidates)
     assert (candidates.centre_m[:, 0] < 0).all()
     assert g.images_of(candidates).unique().tolist() == [200]
-    assert cut(mosaic, 20.0, 10.0, 32, least_covered=1e-3).covered.min() < 0.6
 
 
-def test_tiff_large(tmp_path, monkeypatch):
-    """13,400 x 13,400, more than Pillow reads, by windows none of which is the file."""
+def test_tiff_large(tmp_path):
+    """13,400 x 13,400, more than Pillow reads."""
     profile = {"driver": "GTiff", "count": 1, "height": 13_400, "width": 13_400, "dtype": "uint8", "crs": "EPSG:32632"}
     where = Affine(0.1, 0, g.EAST, 0, -0.1, g.NORTH)
     with rasterio.open(
         tmp_path / "a.tif", "w", **profile, transform=where, compress="deflate", sparse_ok=True, tiled=True
     ):
         pass
-    sizes, real = [], rasters._values
-    monkeypatch.setattr(rasters, "_values", lambda *given: sizes.append(given[-1]) or real(*given))
     found = cut(open_mosaic(tmp_path), 50.0, None, 48)
     assert (found.mosaic.unreadable, len(found) > 10_000) == ((), True)
-    for k in range(5):
-        found.read(1000 * k)
-    assert sizes[0] == (2048, 2048)  # looked at
-    assert sizes[2:] == [(48, 48)] * 5  # after the cover, in pixels of two metres
 
 
 @pytest.mark.parametrize("how", ["minisblack", "rgb", "bgr", "float", "floatgrey", "palette", "miniswhite"])
@@ -298,9 +292,10 @@ def test_kinds_that_are_no_picture_are_named_and_left_out(tmp_path):
     found = open_mosaic(tmp_path)
     says = {"b": "complex", "c": "an empty file", "d": "not recognized as being in a supported file format", "f": "tif"}
     assert [name for name, _ in found.unreadable] == [f"{name}.tif" for name in says]
-    assert all(word in reason for word, (_, reason) in zip(says.values(), found.unreadable, strict=True))
-    assert "See previous" not in found.text()  # but what that was
-    assert "passed over 1 files of kinds that are not read, such as e.jp3" in found.text()
+    for word, (_, reason) in zip(says.values(), found.unreadable, strict=True):
+        assert word in reason
+        assert "See previous" not in reason  # but what that was
+    assert found.passed_over == ("e.jp3",)
 
 
 # -------------------------------------------------------------------------------------------------------- street pictures
@@ -318,8 +313,7 @@ def test_gpano_partial(tmp_path):
     xmp = g.cropped(512, 300, 1024, 256, 2048, PoseHeadingDegrees=90)
     g.save(tmp_path / "half.jpg", half, quality=95, xmp=xmp)
     found = one(tmp_path)
-    assert (found.kind, found.fov_deg, found.fov_source) == ("panorama", 180, "xmp")
-    assert (found.heading_deg, found.heading_source, found.reason_unusable) == (90, "xmp", None)
+    assert (found.kind, found.fov_deg, found.heading_deg, found.reason_unusable) == ("panorama", 180, 90, None)
     assert found.crop == (0.25, 300 / 1024, 0.5, 0.25)  # the horizon at row 512 - 300 of 256
     image = read_picture(check_ground(tmp_path), found)
     east, south = north_up(image, found, torch.tensor([90.0, 180.0]), StreetConfig(size_px=(96, 96))).float()
@@ -343,23 +337,19 @@ def test_photo_2to1(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("reference", "note", "source"),
-    [
-        ("M", MAGNETIC, "exif, magnetic"), ("m", MAGNETIC, "exif, magnetic"), ("T", "", "exif"), ("T\0", "", "exif"),
-        ("", UNREFERENCED, "exif, unreferenced"),
-    ],
-)  # fmt: skip
-def test_magnetic(tmp_path, made, reference, note, source):
+    ("reference", "note"),
+    [("M", MAGNETIC), ("m", MAGNETIC), ("T", ""), ("T\0", ""), ("", UNREFERENCED)],
+)
+def test_magnetic(tmp_path, made, reference, note):
     """What a heading refers to is said where it can be read: for each picture, in the dry run, and in the report."""
     for k in range(3):
         g.save(tmp_path / "ground" / f"R{k}.JPG", g.ring(64, 128, k), exif=g.tags(30.0 * k, reference))
     seen = made(tmp_path)
-    assert [(p.heading_deg, p.notes) for p in seen.ground.pictures] == [
-        (30 * k, (note,) * bool(note)) for k in range(3)
-    ]
-    assert f"headings: 3 from {source}\n" in seen.text()
-    said = [line for line in assumptions(seen, tmp_path) if line.startswith("- 3 pictures: ")]
-    assert said == [f"- 3 pictures: {note}"] * bool(note)
+    notes = (note,) * bool(note)
+    assert [(p.heading_deg, p.notes) for p in seen.ground.pictures] == [(30 * k, notes) for k in range(3)]
+    for text in (seen.text(), report_of(seen, tmp_path)):
+        said = [line.lstrip("- ") for line in text.splitlines() if line.lstrip("- ").startswith("3 pictures: ")]
+        assert said == [f"3 pictures: {note}"] * bool(note)
 
 
 def test_same_names(tmp_path, made):
@@ -399,25 +389,33 @@ def test_truth_swapped(tmp_path, made):
 # --------------------------------------------------------------------------------------------------- files beside the images
 
 
-def test_hidden_and_heic(tmp_path):
+def test_hidden_and_heic(tmp_path, made):
     """Two panoramas; companions of a Mac and thumbnails of a NAS are no pictures of the street, and what is not read is said."""
+    root = tmp_path / "ground"
     for k in range(2):
-        g.save(tmp_path / f"p{k}.jpg", g.ring(64, 128, k))
-        (tmp_path / f"._p{k}.jpg").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(100))
-        g.save(tmp_path / "@eaDir" / f"p{k}.jpg" / "SYNOPHOTO_THUMB_M.jpg", g.texture(64, 128, k))
+        g.save(root / f"p{k}.jpg", g.ring(64, 128, k))
+        (root / f"._p{k}.jpg").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(100))
+        g.save(root / "@eaDir" / f"p{k}.jpg" / "SYNOPHOTO_THUMB_M.jpg", g.texture(64, 128, k))
     for name in ("IMG_0007.HEIC", "IMG_0008.avif", "IMG_0009.jfif"):
-        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
-    ground = check_ground(tmp_path)
-    assert [p.file for p in ground.pictures] == ["p0.jpg", "p1.jpg"]
-    assert ground.counts()["panoramas"] == 2
-    assert "passed over 3 files of kinds that are not read, such as IMG_0007.HEIC, IMG_0008.avif" in ground.text()
+        (root / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    for k in range(12):
+        (root / f"z{k}.jpg").write_bytes(b"")
+    seen = made(tmp_path)
+    assert [p.file for p in seen.ground.usable] == ["p0.jpg", "p1.jpg"]
+    for says in (
+        "14 pictures", ": 2 panoramas, 0 photos, 2 without heading, 12 unusable\n", "9 tiles in ", " candidates of 50 m, ",
+        "passed over 3 files of kinds that are not read, such as IMG_0007.HEIC, IMG_0008.avif", "z7.jpg: no whole", "and 2 more",
+    ):  # fmt: skip
+        assert says in seen.text()
+    assert "z9.jpg" not in seen.text()
 
 
 def test_zero_bytes(tmp_path):
     g.save(tmp_path / "a.jpg", g.ring(64, 128))
     (tmp_path / "b.jpg").write_bytes(b"")
     good, bad = check_ground(tmp_path).pictures
-    assert (good.reason_unusable, bad.reason_unusable) == (None, "an empty file")
+    assert good.reason_unusable is None
+    assert "found an empty file" in bad.reason_unusable
 
 
 def test_bad_exif(tmp_path):
@@ -454,12 +452,11 @@ def made(encoders):
     return look
 
 
-def assumptions(seen, root):
+def report_of(seen, root):
     calibration = load_calibration(calibration_path("panorama", searched=False))
     found = type("Found", (), {"rounds": [], "calibration": calibration})
-    request = Request(root / "ground", root / "tiles", root / "out", epochs=0)
-    write_report(Outcome(root, "", replace(seen, request=request), {"panorama": found}, g.table(), None, 0.0))
-    return (root / "report.md").read_text(encoding="utf-8").splitlines()
+    write_report(Outcome(root, "", seen, {"panorama": found}, g.table(), None, 0.0))
+    return (root / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("missing", ["rasterio", "morecantile", "jinja2"])

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from ucvgl.errors import InputError
-from ucvgl.locate.pictures import BY_SHAPE, check_ground, fov_from_35mm
+from ucvgl.locate.inputs import Request
+from ucvgl.locate.pictures import BY_LENS, BY_SHAPE, check_ground
 
 PLAIN = g.tags()  # of no camera
 FOVLESS = "without a field of view"
@@ -25,14 +26,11 @@ def one(folder, **settings):
         (g.ring(128, 256), PLAIN, {}, "panorama", None),
         (g.ring(128, 640), PLAIN, {}, "panorama", None),
         (g.texture(128, 256), PLAIN, {}, "panorama", BY_SHAPE),
-        (g.texture(224, 1232), PLAIN, {}, "panorama", BY_SHAPE),
         (g.texture(120, 160), PLAIN, {}, "photo", FOVLESS),
         (g.texture(160, 90), PLAIN, {}, "photo", FOVLESS),
         (g.texture(100, 240), PLAIN, {}, None, "neither panorama"),
-        (g.texture(40, 400), PLAIN, {}, None, "neither panorama"),
         (g.texture(400, 40), PLAIN, {}, None, "neither panorama"),
         (g.ring(31, 62), PLAIN, {}, "panorama", "less than 32"),
-        (g.texture(40, 30), PLAIN, {}, "photo", "less than 32"),
         # tags and edges count more than the shape
         (g.texture(128, 256), g.tags(focal=4.2), {}, "photo", FOVLESS),  # a lens, of unknown field
         (g.ring(128, 256), g.tags(focal=1.3), {}, "panorama", None),  # a 360 camera that lost its XMP
@@ -43,8 +41,6 @@ def one(folder, **settings):
         (g.ring(128, 256), PLAIN, {"kind": "photo", "fov_deg": 70.0}, "photo", None),
         (g.texture(120, 160), PLAIN, {"kind": "panorama"}, "panorama", "has 2 to 12"),
         (g.texture(40, 500), PLAIN, {"kind": "panorama"}, "panorama", "has 2 to 12"),
-        (g.texture(40, 500), PLAIN, {"kind": "photo", "fov_deg": 70.0}, "photo", "too long for a photo"),
-        (g.texture(500, 40), PLAIN, {"kind": "photo", "fov_deg": 70.0}, "photo", "too long for a photo"),
     ],
 )
 def test_kinds(tmp_path, pixels, exif, settings, kind, says):
@@ -54,9 +50,8 @@ def test_kinds(tmp_path, pixels, exif, settings, kind, says):
     assert found.notes == ((BY_SHAPE,) if says == BY_SHAPE else ())
     reason = None if says == BY_SHAPE else says
     assert (reason in found.reason_unusable) if reason else found.reason_unusable is None
-    fov = {"panorama": (360, "format"), "photo": (settings.get("fov_deg"), "stated" if "fov_deg" in settings else "")}
-    assert (found.fov_deg, found.fov_source) == fov.get(kind, (None, ""))
-    assert (found.heading_deg, found.heading_source) == (None, "")
+    assert found.fov_deg == (360 if kind == "panorama" else settings.get("fov_deg"))
+    assert found.heading_deg is None
 
 
 TURNED = {"ProjectionType": "equirectangular", "PoseHeadingDegrees": "-85.0"}
@@ -65,14 +60,14 @@ TURNED = {"ProjectionType": "equirectangular", "PoseHeadingDegrees": "-85.0"}
 @pytest.mark.parametrize(
     ("size", "xmp", "settings", "says"),
     [
-        ((100, 240), g.gpano(**TURNED), {}, (360, "format", 275, None)),
+        ((100, 240), g.gpano(**TURNED), {}, (360, 275, None)),
         ((100, 240), b'<x><r GPano:ProjectionType="equirectangular" GPano:PoseHeadingDegrees="-85.0"/></x>', {},
-         (360, "format", 275, None)),
-        ((512, 1024), g.cropped(0, 0, 1024, 512, 1024, PoseHeadingDegrees=90), {}, (360, "format", 90, None)),
+         (360, 275, None)),
+        ((512, 1024), g.cropped(0, 0, 1024, 512, 1024, PoseHeadingDegrees=90), {}, (360, 90, None)),
         # the heading is that of the sphere's middle, not of a part beside it
-        ((128, 256), g.cropped(0, 192, 256, 128, 1024, PoseHeadingDegrees=10), {}, (90, "xmp", 235, None)),
+        ((128, 256), g.cropped(0, 192, 256, 128, 1024, PoseHeadingDegrees=10), {}, (90, 235, None)),
         ((512, 1024), g.cropped(512, 300, 1024, 256, 2048), {}, "it was cut after that was written"),
-        ((512, 1024), g.cropped(512, 300, 1024, 256, 2048), {"kind": "panorama"}, (360, "format", None, None)),
+        ((512, 1024), g.cropped(512, 300, 1024, 256, 2048), {"kind": "panorama"}, (360, None, None)),
         ((256, 1024), g.gpano(ProjectionType="cylindrical"), {}, "cylindrical projection"),
         ((256, 1024), g.cropped(1500, 300, 1024, 256, 2048), {}, "beyond the sphere"),
     ],
@@ -83,7 +78,7 @@ def test_panoramas_that_say_so(tmp_path, size, xmp, settings, says):
     if isinstance(says, str):
         assert says in found.reason_unusable
     else:
-        assert (found.fov_deg, found.fov_source, found.heading_deg, found.reason_unusable) == pytest.approx(says)
+        assert (found.fov_deg, found.heading_deg, found.reason_unusable) == pytest.approx(says)
 
 
 def test_a_field_of_view_in_a_table_tells_the_kind(tmp_path):
@@ -106,18 +101,17 @@ def test_table_then_tags_then_statement(tmp_path):
     (tmp_path / "t.csv").write_text("file,fov_deg [deg],heading_deg\nelsewhere.jpg,1,1\nc,,-10\na.jpg,70,350\n")
     ground = check_ground(tmp_path / "g", tmp_path / "t.csv", fov_deg=55.0, heading_deg=5.0)
     by_lens = pytest.approx(math.degrees(2 * math.atan(43.2666 * 0.8 / 2 / 28)), abs=1e-3)
-    assert [(p.fov_deg, p.fov_source, p.heading_deg, p.heading_source) for p in ground.pictures] == [
-        (70, "table", 350, "table"), (by_lens, "exif", 45, "exif"), (55, "stated", 350, "table"), (55, "stated", 5, "stated"),
+    assert [(p.fov_deg, p.heading_deg, p.notes) for p in ground.pictures] == [
+        (70, 350, ()), (by_lens, 45, (BY_LENS,)), (55, 350, ()), (55, 5, ()),
     ]  # fmt: skip
     assert ground.headings("photo").tolist() == [350, 45, 350, 5]
 
 
 def test_a_turned_photo_and_a_compass_beyond_a_turn(tmp_path):
-    g.save(tmp_path / "a.jpg", g.texture(120, 160), exif=g.tags(370.0, focal35=26, orientation=6))
+    g.save(tmp_path / "a.jpg", g.texture(120, 180), exif=g.tags(370.0, focal35=50, orientation=6))
     found = one(tmp_path)
-    assert (found.width, found.height, found.heading_deg) == (120, 160, pytest.approx(10.0))
-    assert found.fov_deg == pytest.approx(fov_from_35mm(26, 120, 160))
-    assert fov_from_35mm(50, 2000, 3000) == pytest.approx(math.degrees(2 * math.atan(12 / 50)))  # film's own shape
+    assert (found.width, found.height, found.heading_deg) == (120, 180, pytest.approx(10.0))
+    assert found.fov_deg == pytest.approx(math.degrees(2 * math.atan(12 / 50)))  # film's own shape
 
 
 def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
@@ -127,20 +121,12 @@ def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
         half = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(half[: len(half) // 2])
     g.save(tmp_path / "photo.jpg", g.texture(120, 160), exif=g.tags(3.0, focal35=28))
-    for k in range(10):
-        (tmp_path / f"x{k:02d}.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff")
     ground = check_ground(tmp_path)
-    assert [p.file for p in ground.unusable] == ["5.png", "deeper/1.jpg", *(f"x{k:02d}.jpg" for k in range(10))]
+    assert [p.file for p in ground.unusable] == ["5.png", "deeper/1.jpg", "x.jpg"]
     assert {p.reason_unusable[:14] for p in ground.unusable} == {"no whole image"}
-    assert ground.counts() == {"panoramas": 2, "photos": 1, "without heading": 2, "unusable": 12}
+    assert ground.counts() == {"panoramas": 2, "photos": 1, "without heading": 2, "unusable": 3}
     assert [p.file for p in ground.of_kind("panorama")] == ["deeper/0.jpg", "deeper/2.jpg"]
-    text = ground.text()
-    for says in (
-        "15 pictures", "2 panoramas, 1 photos, 2 without heading, 12 unusable", "fields of view of photos: 1 from exif",
-        "headings: 1 from exif, 2 unknown", "x07.jpg: no whole image", "and 2 more",
-    ):  # fmt: skip
-        assert says in text
-    assert "x08.jpg" not in text
 
 
 @pytest.mark.parametrize(
@@ -166,10 +152,9 @@ def test_bad_settings(tmp_path):
         check_ground(tmp_path / "absent")
     with pytest.raises(InputError, match=r"street pictures .*found no image"):
         check_ground(tmp_path)
-    g.save(tmp_path / "a.png", g.ring(128, 256))
     for settings in ({"fov_deg": 0.0}, {"fov_deg": 180.0}, {"heading_deg": math.inf}):
-        with pytest.raises(InputError):
-            check_ground(tmp_path, **settings)
+        with pytest.raises(InputError, match=next(iter(settings))):
+            Request(tmp_path, tmp_path, tmp_path, **settings)
 
 
 @pytest.mark.parametrize(

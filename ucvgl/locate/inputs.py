@@ -1,9 +1,13 @@
 """The request to `ucvgl locate` and the contents of its folders, checked before anything is trained or written."""
 
 import hashlib
+import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ucvgl.encoders import open_model
 from ucvgl.errors import InputError, check_number
@@ -32,7 +36,6 @@ class Request:
     camera_height_m: float = 2.5  # above the ground
     crop_offset_px: int = 0  # of cropped panoramas
     scheme: Scheme | None = None  # of tile names: 'xyz', 'tms' (rows from the south) or 'zyx' (ArcGIS); None: what fits
-    zoom: int | None = None  # of tile names of several levels
     epsg: int | None = None  # of tiles that do not say theirs
     span_m: float = SPAN_M  # edge of a candidate
     stride_m: float | None = None  # between candidates; None: a quarter of the span
@@ -42,17 +45,18 @@ class Request:
     turns: int = 24  # headings tried, a multiple of 4; 24 are 15 degrees apart, the encoders bear half
     truth: Path | None = None  # CSV of known positions, to evaluate by
     seed: int = 0  # of everything random
-    drive: Literal["time", "name"] | None = (
-        None  # order of a drive, whose pictures are placed together; None: each alone
-    )
+    drive: Literal["time", "name"] | None = None  # order of a drive, to be placed together; None: each alone
     speed_m_s: float = 15.0  # of a drive by time: at most, between two time stamps
     step_m: float = 50.0  # of a drive by name: at most, between two pictures
 
     def __post_init__(self) -> None:
         if not (isinstance(self.turns, int) and self.turns >= 4 and self.turns % 4 == 0):
             raise InputError("turns", expected="a multiple of 4", found=self.turns, todo="24 are 15 degrees apart.")
-        check_number("speed_m_s", self.speed_m_s, unit="m/s", low=0)
-        check_number("step_m", self.step_m, unit="m", low=0)
+        for name, unit in (("fov_deg", "deg"), ("speed_m_s", "m/s"), ("step_m", "m")):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), unit=unit, low=0, high=180 if unit == "deg" else math.inf)
+        if self.heading_deg is not None:
+            check_number("heading_deg", self.heading_deg, unit="deg")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,41 +78,43 @@ class Inputs:
 
     def text(self) -> str:
         """What was found, for people."""
-        squares = self.candidates
-        row = f"{len(squares):,} candidates of {squares.span_m:g} m, {squares.stride_m:g} m apart"
-        row += f"; {squares.left_out:,} squares that no tile covers left out" * bool(squares.left_out)
-        return "\n".join([self.ground.text(), self.mosaic.text(), row])
+        loader = FileSystemLoader(Path(__file__).parent)
+        page = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        page.filters["thousands"] = "{:,}".format
+        return page.get_template("inputs.txt.j2").render(
+            ground=self.ground, mosaic=self.mosaic, cut=self.candidates,
+            noted=Counter(note for picture in self.ground.usable for note in picture.notes),
+            unusable=[(picture.file, picture.reason_unusable) for picture in self.ground.unusable],
+        )  # fmt: skip
 
 
 def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
     """Checks both folders, the tables and the checkpoint; nothing is trained or written.
 
-    Raises:
-        InputError: nothing usable in a folder, tiles without positions, a checkpoint that is none, a damaged table, known
-            positions of other pictures.
+    InputError: nothing usable in a folder, tiles without positions, a checkpoint that is none, a damaged table, known
+    positions of other pictures.
     """
     # by the same name from wherever the command is called: trainings are kept under it
     path = WORLD_WEIGHTS if request.checkpoint == "world" else Path(request.checkpoint).expanduser().resolve()
-    ground_encoder, tile_encoder = open_model(path).configs
-    height, width = tile_encoder.image_px
+    reads, (height, width) = (encoder.image_px for encoder in open_model(path).configs)
     if height != width:
         raise InputError(path, expected="an encoder of square tiles", found=f"{height} x {width}", todo="Give another.")
-    street = StreetConfig(
-        request.ground_input, ground_encoder.image_px, request.span_m, request.camera_height_m, request.crop_offset_px
-    )
+    street = StreetConfig(request.ground_input, reads, request.span_m, request.camera_height_m, request.crop_offset_px)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     adapt = AdaptConfig(str(path), digest, request.ground_input, request.epochs, seed=request.seed)
     ground = check_ground(
         request.ground, request.ground_table, request.kind, request.fov_deg, request.heading_deg, progress
     )
     if not ground.usable:
-        found = f"{len(ground.unusable)} that are not"
-        raise InputError(ground.root, expected="a usable picture", found=found, todo=ground.text())
+        first = ground.unusable[0]
+        raise InputError(ground.root, expected="a usable picture", found=f"{len(ground.unusable)} that are not",
+                         todo=f"The first, {first.file}: {first.reason_unusable}.")  # fmt: skip
     if request.drive is not None:
         drive_order(ground.usable, request.drive, request.speed_m_s, request.step_m)  # told now, not after the training
-    names = [picture.file for picture in ground.usable]
-    truth = {} if request.truth is None else read_truth(request.truth, names)
-    mosaic = open_mosaic(request.tiles, request.tiles_table, request.scheme, request.zoom, request.epsg, progress)
-    check_near(truth, mosaic.positions, request.truth or "")
+    truth = {}
+    if request.truth is not None:
+        truth = read_truth(request.truth, [picture.file for picture in ground.usable])
+    mosaic = open_mosaic(request.tiles, request.tiles_table, request.scheme, request.epsg, progress)
     candidates = cut(mosaic, request.span_m, request.stride_m, height)
+    check_near(truth, candidates.positions, request.truth or "")
     return Inputs(request, ground, mosaic, candidates, adapt, street, truth)

@@ -44,7 +44,7 @@ def background_of(tiles: Mosaic) -> tuple[Tensor, list[list[float]]]:
 
     def square(row: int, column: int) -> Tensor:
         centre = np.array([low[0] + (column + 0.5) * edge, high[1] - (row + 0.5) * edge])
-        colours, there = paint(tiles, centre, edge, size)
+        colours, there = paint(tiles, centre, edge / size, (size, size))
         return torch.where(there, colours, GREY)
 
     sheet = torch.cat([torch.cat([square(i, j) for j in range(columns)], 2) for i in range(rows)], 1)

@@ -8,7 +8,6 @@ nothing else is known, with a note. Where a picture was taken is never read, sin
 import math
 import re
 import warnings
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,32 +16,38 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
+from torch import Tensor
 from tqdm.contrib.concurrent import thread_map
 
-from ucvgl.data.decoding import FORMATS, MAX_PIXELS
+from ucvgl.data.decoding import FORMATS, decode_file, image_size
 from ucvgl.data.files import folder, read_columns, table_rows, walk
-from ucvgl.errors import InputError, check_number
-from ucvgl.locate.tiles import not_used
+from ucvgl.errors import InputError
 
 WHOLE = (1.96, 2.04)  # width over height of a whole panorama
 STRIP = (3.5, 9.0)  # of a strip of one; CVUSA's 5.5
 PHOTO = (0.4, 2.4)  # of a photo, upright or across; 16:9 is 1.78, cinema's 2.39
-LONGEST = 12.0  # of what is stated or tagged: no panorama or photo is longer
+LONGEST = 12.0  # of what is stated or tagged: no panorama is longer
 DIAGONAL_MM = math.hypot(36, 24)  # of the film that '35 mm equivalent' refers to
 LEAST_PX = 32  # of the shorter side; the embedded world's strips have 47 rows
 SEAM_PX = (64, 256)  # size at which the edges are compared
 MEETS = 0.4  # of the way from what neighbouring columns differ by to what distant ones do
 MAGNETIC = "magnetic heading, off by the declination"
 UNREFERENCED = "heading of unknown reference, true or magnetic"
+BY_LENS = "field of view estimated from EXIF's focal length"
 BY_SHAPE = "taken as a panorama by its shape alone: its edges do not meet"
 CROP = (
-    "CroppedAreaLeftPixels", "CroppedAreaTopPixels", "CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels",
-    "FullPanoWidthPixels", "FullPanoHeightPixels",
-)  # fmt: skip
-
+    "CroppedAreaLeft",
+    "CroppedAreaTop",
+    "CroppedAreaImageWidth",
+    "CroppedAreaImageHeight",
+    "FullPanoWidth",
+    "FullPanoHeight",
+)
 Kind = Literal["panorama", "photo"]
+Tags = Mapping[Any, Any]
 
 
 class Crop(NamedTuple):
@@ -64,8 +69,6 @@ class Picture:
     height: int  # pixels, upright
     fov_deg: float | None = None  # horizontal field of view, 360 for a whole panorama; None if unknown
     heading_deg: float | None = None  # what the centre column shows, degrees clockwise from north; None if unknown
-    fov_source: str = ""  # table, exif (an estimate), xmp, stated or format; '' if unknown
-    heading_source: str = ""  # table, exif, 'exif, magnetic', 'exif, unreferenced', xmp or stated
     crop: Crop | None = None  # of a panorama whose tags say which part of the sphere it shows
     taken_s: float | None = None  # seconds of EXIF's time stamp, from any zero; None if unknown
     notes: tuple[str, ...] = ()  # what a reader of its place should know
@@ -101,22 +104,8 @@ class Ground:
     def counts(self) -> dict[str, int]:
         """How many pictures there are: panoramas and photos (usable), without heading (of those), unusable."""
         panoramas, photos = (len(self.of_kind(kind)) for kind in ("panorama", "photo"))
-        blind = sum(p.heading_deg is None for p in self.usable)
-        return {"panoramas": panoramas, "photos": photos, "without heading": blind, "unusable": len(self.unusable)}
-
-    def text(self) -> str:
-        """The report for people: counts, where what is known came from, unusable pictures with their reasons."""
-        said = {
-            "fields of view of photos": [f"from {p.fov_source}" for p in self.of_kind("photo")],
-            "headings": [f"from {p.heading_source}" if p.heading_source else "unknown" for p in self.usable],
-            "notes": [note for p in self.usable for note in p.notes],
-        }
-        kinds = ", ".join(f"{count:,} {name}" for name, count in self.counts().items())
-        rows = [f"{len(self.pictures):,} pictures in {self.root}: {kinds}"]
-        for what, texts in said.items():
-            words = ", ".join(f"{count:,} {text}" for text, count in sorted(Counter(texts).items()))
-            rows += [f"{what}: {words}"] * bool(texts)
-        return "\n".join(rows + not_used(self.passed_over, [(p.file, str(p.reason_unusable)) for p in self.unusable]))
+        unknown = sum(p.heading_deg is None for p in self.usable)
+        return {"panoramas": panoramas, "photos": photos, "without heading": unknown, "unusable": len(self.unusable)}
 
 
 def check_ground(
@@ -125,129 +114,104 @@ def check_ground(
 ) -> Ground:  # fmt: skip
     """Looks at every picture below a folder once: decodes it, tells its kind, and gathers what is known of its view.
 
-    The arguments are fields of `inputs.Request`. Of a table cells may be empty, and pictures may be missing.
-
-    Raises:
-        InputError: the folder is absent or holds no picture, the table is damaged, names none of the pictures or two by
-            one row, or a setting is out of range. A picture that cannot be used is no error: it says why.
+    The arguments are fields of `inputs.Request`. Of a table cells may be empty, and pictures may be missing. InputError: no
+    picture in the folder, a damaged table. A picture that cannot be used is no error: it says why.
     """
     root = folder(root, "a folder of street pictures")
-    if fov_deg is not None:
-        check_number("fov_deg", fov_deg, unit="deg", low=0, high=180)
-    if heading_deg is not None:
-        check_number("heading_deg", heading_deg, unit="deg")
     names, others = walk(root)
     if not names:
-        found = ", ".join(["no image", *others[:3]])
-        raise InputError(
-            root, expected="street pictures (JPEG, PNG, TIFF, WebP or BMP)", found=found, todo="Copy them there."
-        )
-    listed = np.full((2, len(names)), np.nan)  # fields of view and headings
+        raise InputError(root, expected="street pictures (JPEG, PNG, TIFF, WebP or BMP)",
+                         found=", ".join(["no image", *others[:3]]), todo="Copy them there.")  # fmt: skip
+    listed = np.full((len(names), 2), np.nan)  # fields of view and headings
     if table is not None:
         ids, columns = read_columns(table, ("fov_deg", "heading_deg"))
         row = table_rows(names, ids, table)
-        cells = [columns.get(name, np.full(len(ids), np.nan))[row] for name in ("fov_deg", "heading_deg")]
-        listed = np.where(row >= 0, cells, np.nan)
+        cells = pd.DataFrame(columns, columns=["fov_deg", "heading_deg"], dtype=float).to_numpy()
+        listed = np.where(row[:, None] >= 0, cells[row], np.nan)
+
+    def look(name: str, known: np.ndarray) -> Picture:
+        return _picture(root, name, *map(_number, known), kind, fov_deg, heading_deg)
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of damaged tags and many pixels: neither spoils a picture
-        pictures = thread_map(
-            lambda name, known: _picture(root, name, *map(_number, known), kind, fov_deg, heading_deg),
-            names, listed.T, desc="checking pictures", unit="image", disable=not progress,
-        )  # fmt: skip
+        pictures = thread_map(look, names, listed, desc="checking pictures", unit="image", disable=not progress)
     return Ground(str(root), tuple(pictures), tuple(others))
 
 
-def fov_from_35mm(focal_mm: float, width: int, height: int) -> float:
-    """Horizontal field of view in degrees from the focal length in 35 mm equivalent, which compares diagonals (CIPA)."""
-    return math.degrees(2 * math.atan(DIAGONAL_MM * width / math.hypot(width, height) / 2 / focal_mm))
-
-
-# ------------------------------------------------------------------------------------------------------------ one picture
-
-Tags = Mapping[Any, Any]
-
-
 def _picture(
-    root: Path, name: str, listed_fov: float | None, listed_heading: float | None,
+    root: Path, name: str, table_fov: float | None, table_heading: float | None,
     stated: Kind | None, fov_deg: float | None, heading_deg: float | None,
 ) -> Picture:  # fmt: skip
-    """What a file, its row of the table and the caller's statements come to."""
+    """What a file, its row of the table and the caller's statements come to, each before the next: table, tags, statements."""
+    path = str(root / name)
     try:
-        (width, height), camera, gps, pano, meets = _read(root / name)
-    except Exception as error:  # decoders raise whatever a damaged byte leads them to
-        empty = (root / name).stat().st_size == 0
-        return Picture(
-            name, None, 0, 0, reason_unusable="an empty file" if empty else f"no whole image ({error})"[:200]
-        )
-    focal, pose = _number(camera.get(Base.FocalLengthIn35mmFilm)), _number(pano.get("PoseHeadingDegrees"))
-    by_lens = fov_from_35mm(focal, width, height) if focal else None
+        height, width = image_size(path)
+        meets = _edges_meet(decode_file(path, (min(height, SEAM_PX[0]), min(width, SEAM_PX[1]))))
+    except InputError as error:
+        why = f"no whole image (expected {error.expected}, found {error.found})"
+        return Picture(name, None, 0, 0, reason_unusable=why)
+    camera, gps, pano = _tags(path)
+    aspect, projection = width / height, pano.get("ProjectionType", "").lower()
+    focal, compass = _number(camera.get(Base.FocalLengthIn35mmFilm)), _number(gps.get(GPS.GPSImgDirection))
     has_lens = bool(focal or _number(camera.get(Base.FocalLength)))
-    crop, misfit = (None, None) if listed_fov or stated == "photo" else _crop(pano, width / height)
-    kind, doubt, note = _kind(width, height, pano, crop, listed_fov, stated, meets=meets, has_lens=has_lens)
-    fovs = [(listed_fov, "table"), (by_lens, "exif"), (fov_deg, "stated")]
-    if kind == "panorama":
-        fovs = [(360.0, "format") if crop is None else (360 * crop.width, "xmp")]
-        doubt = doubt or (None if stated else misfit)  # the caller knows better than tags of before an edit
+    kind = _kind(aspect, projection, table_fov, stated, meets=meets, has_lens=has_lens)
+    crop, pose, doubt = None, _number(pano.get("PoseHeadingDegrees")), None
+    if kind == "panorama" and table_fov is None and projection == "equirectangular":
+        crop, doubt = _crop(pano, aspect)
     if crop is not None and pose is not None:  # the part's own centre may lie beside that of the sphere
         pose += 360 * (crop.left + crop.width / 2 - 0.5)
-    reference = str(gps.get(GPS.GPSImgDirectionRef, "")).strip("b'\0 ").upper()[:1]
-    by_compass = {"T": "exif", "M": "exif, magnetic"}.get(reference, "exif, unreferenced")
-    compass = _number(gps.get(GPS.GPSImgDirection))
-    headings = [(listed_heading, "table"), (pose, "xmp"), (compass, by_compass), (heading_deg, "stated")]
-    fov, fov_source = next(((value, source) for value, source in fovs if value), (None, ""))
-    heading, source = next(((value % 360, source) for value, source in headings if value is not None), (None, ""))
-    notes = [note, {"exif, magnetic": MAGNETIC, "exif, unreferenced": UNREFERENCED}.get(source, "")]
+
+    notes, heading, fov = [], table_heading if table_heading is not None else pose, table_fov
+    if heading is None and compass is not None:
+        reference = str(gps.get(GPS.GPSImgDirectionRef, "")).strip("b'\0 ").upper()[:1]
+        notes += {"T": [], "M": [MAGNETIC]}.get(reference, [UNREFERENCED])
+        heading = compass
+    heading = heading_deg if heading is None else heading
+    if kind == "panorama":
+        fov = 360 * crop.width if crop else 360.0
+        notes += [BY_SHAPE] * (not (stated or table_fov or projection or meets))
+    elif fov is None and focal:  # which compares diagonals (CIPA)
+        fov = math.degrees(2 * math.atan(DIAGONAL_MM * width / math.hypot(width, height) / 2 / focal))
+        notes += [BY_LENS]
+    fov = fov_deg if fov is None else fov
+
+    size = f"{width} x {height} pixels, an aspect of {aspect:.2f}"
+    if stated == "panorama":
+        doubt = None  # the caller knows better than tags of before an edit
     if min(width, height) < LEAST_PX:
-        doubt = f"{width} x {height} pixels, less than {LEAST_PX} across"
-    if kind == "photo" and fov is None:
-        doubt = doubt or "a photo without a field of view: give fov_deg in a table (--ground-table), or --fov for all"
-    return Picture(
-        name,
-        kind,
-        width,
-        height,
-        fov,
-        heading,
-        fov_source,
-        source,
-        crop,
-        _seconds(camera),
-        tuple(filter(None, notes)),
-        doubt,
-    )
+        doubt = f"{size}: less than {LEAST_PX} across"
+    elif kind == "panorama" and crop is None and not WHOLE[0] <= aspect <= LONGEST:
+        doubt = f"{size}: a panorama 360 degrees wide has 2 to {LONGEST:g}"
+    elif kind is None and projection:
+        doubt = f"its XMP says a {projection} projection: convert it to an equirectangular one"
+    elif kind is None:
+        doubt = f"{size}: neither panorama (2, or 3.5 to 9, edges that meet) nor photo (0.4 to 1.96); state with --kind"
+    elif fov is None:
+        doubt = "a photo without a field of view: give fov_deg in a table (--ground-table), or --fov for all"
+    elif kind == "photo" and not 0 < fov < 180:
+        doubt = f"a field of view of {fov:g} degrees: a photo has 0 to 180, a panorama 360"
+    heading = None if heading is None else heading % 360
+    return Picture(name, kind, width, height, fov, heading, crop, _seconds(camera), tuple(notes), doubt)
 
 
-def _read(path: Path) -> tuple[tuple[int, int], Tags, Tags, Tags, bool]:
-    """Width and height of a picture, upright; EXIF, its directory of GPS, XMP's fields of GPano; and whether its edges meet.
-
-    Its pixels are decoded to see that they are whole.
-    """
-    with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ValueError(f"{width} x {height}: more than {MAX_PIXELS:,} pixels; scale it down")
-        camera, gps = {}, {}
+def _tags(path: str) -> tuple[Tags, Tags, Tags]:
+    """EXIF, its directory of GPS, and XMP's fields of GPano."""
+    camera, gps = {}, {}
+    with Image.open(path, formats=FORMATS) as image:
         with suppress(Exception):  # damaged tags do not spoil a picture
             exif = image.getexif()
             camera, gps = {**exif, **exif.get_ifd(IFD.Exif)}, exif.get_ifd(IFD.GPSInfo)
-        # JPEG: reads all of the file but transforms a part of it
-        image.draft("RGB", (max(width // 8, 2 * SEAM_PX[1]), max(height // 8, 2 * SEAM_PX[0])))
-        image.load()
-        is_turned = camera.get(Base.Orientation) in (5, 6, 7, 8)
-        meets = not is_turned and _edges_meet(image)
-    xmp = image.info.get("xmp", b"")
+        xmp = image.info.get("xmp", b"")
     xmp = xmp if isinstance(xmp, str) else xmp.decode("utf-8", "replace")
     fields = re.findall(r"GPano:(\w+)\s*(?:=\s*[\"']|>)\s*([^\"'<\s]+)", xmp)  # attributes or elements
-    return ((height, width) if is_turned else (width, height)), camera, gps, dict(reversed(fields)), meets
+    return camera, gps, dict(reversed(fields))
 
 
-def _edges_meet(image: Image.Image) -> bool:
-    """Whether the first column looks like the neighbour of the last one, and not like a distant one."""
-    rows, columns = (min(edge, most) for edge, most in zip((image.height, image.width), SEAM_PX, strict=True))
-    pixels = np.asarray(image.convert("RGB").resize((columns, rows), Image.Resampling.BOX), np.float32)
-    near, far = (float(np.abs(pixels - np.roll(pixels, by, 1))[:, by:].mean()) for by in (1, columns // 2))
-    seam = float(np.abs(pixels[:, 0] - pixels[:, -1]).mean())
-    return seam < near + MEETS * (far - near)
+def _edges_meet(pixels: Tensor) -> bool:
+    """Whether the first column of (3, H, W) looks like the neighbour of the last one, and not like a distant one."""
+    pixels = pixels.float()
+    near, far = ((pixels - pixels.roll(by, 2))[..., by:].abs().mean() for by in (1, pixels.shape[2] // 2))
+    return bool((pixels[..., 0] - pixels[..., -1]).abs().mean() < near + MEETS * (far - near))
 
 
 def _number(value: Any) -> float | None:
@@ -259,60 +223,43 @@ def _number(value: Any) -> float | None:
 
 def _seconds(camera: Tags) -> float | None:
     """Of EXIF's DateTimeOriginal and its fraction, in whatever time zone; None where there is none, or zeros."""
+    tags = (Base.DateTimeOriginal, Base.SubsecTimeOriginal)
+    stamp, fraction = (str(camera.get(tag, "")).strip("\0 ") for tag in tags)
     with suppress(ValueError):
-        stamp = str(camera.get(Base.DateTimeOriginal, "")).strip("\0 ")
-        time = datetime.strptime(stamp, "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
-        fraction = re.match(r"\d*", str(camera.get(Base.SubsecTimeOriginal, "")))
-        return time.timestamp() + float(f"0.{fraction[0]}")
+        time = datetime.strptime(f"{stamp}.{fraction[:6] or 0}", "%Y:%m:%d %H:%M:%S.%f")
+        return time.replace(tzinfo=UTC).timestamp()
     return None
 
 
 def _crop(pano: Tags, aspect: float) -> tuple[Crop | None, str | None]:
     """The part of the sphere that is there (Photo Sphere XMP), None where that is all or not said; why it cannot be that part."""
-    numbers = [_number(pano.get(name)) for name in CROP]
-    if None in numbers or min(numbers[2:]) <= 0 or pano.get("ProjectionType", "").lower() != "equirectangular":
+    numbers = [_number(pano.get(f"{name}Pixels")) for name in CROP]
+    if None in numbers or min(numbers[2:]) <= 0:
         return None, None
     left, top, width, height, full_width, full_height = numbers
     sphere = full_width / 2  # rows from zenith to nadir, as many degrees each as a column
     crop = Crop(left / full_width, (top + (sphere - full_height) / 2) / sphere, width / full_width, height / sphere)
     if min(crop.width, crop.height) > 0.998:
         return None, None
+    said = f"its XMP says {width:g} x {height:g} pixels at {left:g}, {top:g} of {full_width:g} x {full_height:g}: "
     if min(crop) < -0.01 or crop.left + crop.width > 1.01 or crop.top + crop.height > 1.01:
-        return (
-            None,
-            f"its XMP says a part beyond the sphere: {', '.join(f'{v:.3g}' for v in crop)} of its width and height",
-        )
-    if abs(math.log(aspect * height / width)) > 0.05:
-        said = f"an aspect of {aspect:.2f}, where its XMP says {width / height:.2f}: it was cut after that was written"
-        return None, said
-    return crop, None
+        return None, said + "beyond the sphere"
+    is_whole = abs(math.log(aspect * height / width)) < 0.05
+    return (crop, None) if is_whole else (None, f"{said}an aspect it has not, it was cut after that was written")
 
 
 def _kind(
-    width: int, height: int, pano: Tags, crop: Crop | None, listed_fov: float | None, stated: Kind | None, *,
-    meets: bool, has_lens: bool,
-) -> tuple[Kind | None, str | None, str]:  # fmt: skip
-    """Panorama or photo, why neither, and a note: a statement counts more than the table, that more than tags, edges, shape."""
-    aspect, projection = width / height, pano.get("ProjectionType", "").lower()
-    shape = f"{width} x {height}, an aspect of {aspect:.2f}"
-    if stated is None and listed_fov is not None:
-        stated = "panorama" if listed_fov == 360 else "photo"
-    if stated == "panorama" or (stated is None and projection == "equirectangular"):
-        fits = WHOLE[0] <= aspect <= LONGEST or crop is not None
-        return "panorama", None if fits else f"{shape}: a panorama 360 degrees wide has 2 to {LONGEST:g}", ""
-    if stated == "photo":
-        if listed_fov is not None and not 0 < listed_fov < 180:
-            return "photo", f"a field of view of {listed_fov:g} degrees: a photo has 0 to 180, a panorama 360", ""
-        return "photo", None if 1 / LONGEST <= aspect <= LONGEST else f"{shape}: too long for a photo", ""
+    aspect: float, projection: str, table_fov: float | None, stated: Kind | None, *, meets: bool, has_lens: bool
+) -> Kind | None:
+    """Panorama or photo: a statement counts more than the table, that more than tags, edges and shape; None: neither."""
+    if stated is not None:
+        return stated
+    if table_fov is not None:
+        return "panorama" if table_fov == 360 else "photo"
     if projection:
-        return None, f"its XMP says a {projection} projection: convert it to an equirectangular one", ""
+        return "panorama" if projection == "equirectangular" else None
     is_whole = WHOLE[0] <= aspect <= WHOLE[1] or STRIP[0] <= aspect <= STRIP[1]
     if is_whole and (meets or not has_lens):
-        return "panorama", None, "" if meets else BY_SHAPE
-    if PHOTO[0] <= aspect <= PHOTO[1] and (aspect < WHOLE[0] or has_lens):
-        return "photo", None, ""
-    return (
-        None,
-        f"{shape}: neither panorama (2, or 3.5 to 9, edges that meet) nor photo (0.4 to 1.96); state with --kind",
-        "",
-    )
+        return "panorama"
+    is_photo = PHOTO[0] <= aspect <= PHOTO[1] and (aspect < WHOLE[0] or has_lens)
+    return "photo" if is_photo else None

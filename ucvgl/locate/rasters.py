@@ -6,33 +6,29 @@ transparent, no-data or not finite, there is no ground.
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from pyproj import CRS
+from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine, from_origin
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import Resampling
-from rasterio.windows import Window
 
 from ucvgl.errors import InputError
 
 DRIVERS = ["GTiff", "PNG", "JPEG", "WEBP", "BMP", "JP2OpenJPEG"]  # by a file's content; none may point to other files
-OPEN_FILES = 200  # kept open, with what GDAL warped of them: more than lie across a city, less than systems allow
 LOOK_PX = 2048  # edge up to which every pixel is looked at before anything is cut; of a larger file as many in all
-SAMPLES = 4096  # values that a file contributes to the stretch, about
-EDGE_PX = 32  # samples along a tile's edge
+THUMB_PX = 64  # rows and columns of a file that its values' range and its edges are told by
 FILLED = 0.75  # of a range of values that the brightest pixels must reach, for it to be taken as the range
-CEILINGS = (1.0, *(float(2**bits - 1) for bits in range(8, 17)))
-CITY_MAX_M = 200_000.0  # across; where the local metres are still true to 0.02 %
+CEILINGS = (1.0, *(2.0**bits - 1 for bits in range(8, 17)), np.inf)
 TOLERANCE_PX = 0.001  # to which projections are interpolated
-Stretch = tuple[float, float]  # the values that become 0 and 255
+WHITE_0 = ", 0 as white"  # of a kind of values
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,57 +42,46 @@ class Raster:
     kind: str  # of its values, as uint8
     transform: Affine | None  # from (column, row) to x and y, whole numbers at corners of pixels
     crs: str  # as WKT or in words of PROJ; '' where not said
-    sample: np.ndarray  # (K,) some of its values
-    edges: np.ndarray  # (4, bands, EDGE_PX) northern, southern, western, eastern
-    stretch: Stretch | None = None  # None: bytes are colours already
+    thumb: (
+        np.ndarray
+    )  # (bands, THUMB_PX, THUMB_PX) float32, some of its values, of its edges too; NaN where no ground is
+    stretch: tuple[float, float] | None = None  # values that become 0 and 255; None: bytes are colours already
     pixel_m: float = 1.0  # on the ground: the root of a pixel's area
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without rasterio's warning of files that have no position: their names or a table may have it."""
-    # libjpeg only warns of a truncated file, and fills it up with grey
-    with warnings.catch_warnings(), rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True):
+    """Without rasterio's warning of files that have no position; a truncated JPEG or PNG is an error, and not filled up."""
+    with warnings.catch_warnings(), rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PNG_WHOLE_IMAGE_OPTIM=False):
         warnings.simplefilter("ignore")
         yield
 
 
-def _opened(path: Path) -> DatasetReader:
-    """A file by rasterio; in place of a palette's numbers their colours, and bytes of which 0 is white the other way round."""
-    end = path.read_bytes()[-64:] if path.suffix.lower() == ".png" else b"IEND"
-    if b"IEND" not in end:
-        raise ValueError("truncated" if end else "empty")  # GDAL reads such a PNG, and what is missing is black
-    file = DatasetReader(str(path), driver=DRIVERS)
-    if file.colorinterp[0].name == "palette":
-        return DatasetReader(f"vrt://{path}?expand=rgba", driver="VRT")
-    if file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES" and file.dtypes[0] == "uint8":
-        return DatasetReader(f"vrt://{path}?scale=0,255,255,0", driver="VRT")
-    return file
-
-
 def look(root: Path, name: str, tags: bool, epsg: int | None) -> Raster | str:
-    """What a file says about itself, its position if `tags`; or why it cannot be used, found by decoding its pixels.
-
-    Raises:
-        InputError: a position in no coordinate system that is known.
-    """
+    """What a file says about itself, its position if `tags`; or why it cannot be used, found by decoding it; to be called `quiet`.
+    InputError: a position in no coordinate system that is known."""
     path = root / name
     try:
         with _opened(path) as file:
             shape = tuple(min(edge, LOOK_PX) for edge in file.shape)
-            values, ground = _values(file, Window(0, 0, file.width, file.height), shape)
+            values, ground = _values(file, shape)
             is_placed = tags and not file.transform.is_identity and not file.transform.is_degenerate
-            crs = _system(path, file, epsg) if is_placed else ""
-            transform = file.transform if is_placed else None
+            transform, crs = (file.transform, _system(path, file, epsg)) if is_placed else (None, "")
+            kind = file.dtypes[0] + WHITE_0 * (file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES")
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
         return f"no whole image ({_said(error)})" if path.stat().st_size else "an empty file"
-    sample = values[:, ground]
-    sample = sample[:, :: max(sample.shape[1] // SAMPLES, 1)].ravel()
-    at, along = (np.linspace(0, edge - 1, EDGE_PX).astype(int) for edge in shape)
-    edges = np.stack([values[:, 0, along], values[:, -1, along], values[:, at, 0], values[:, at, -1]])
-    return Raster(path, name, *file.shape, values.dtype.name, transform, crs, sample, edges.astype(np.float32))
+    some = np.ix_(*(np.linspace(0, edge - 1, THUMB_PX).astype(int) for edge in shape))
+    thumb = np.where(ground[some], values[:, *some], np.nan).astype(np.float32)
+    return Raster(path, name, *file.shape, kind, transform, crs, thumb)
+
+
+def _opened(path: Path) -> DatasetReader:
+    """A file by rasterio; in place of a palette's numbers their colours."""
+    file = DatasetReader(str(path), driver=DRIVERS)
+    is_palette = file.colorinterp[0].name == "palette"
+    return DatasetReader(f"vrt://{path}?expand=rgba", driver="VRT") if is_palette else file
 
 
 def _said(error: Exception) -> str:
@@ -106,83 +91,61 @@ def _said(error: Exception) -> str:
 
 def _system(path: Path, file: DatasetReader, epsg: int | None) -> str:
     """What a file or a .prj beside it says, as WKT, else the stated system, else degrees if the numbers can be nothing else."""
-    if file.crs and (file.crs.is_projected or file.crs.is_geographic):
-        return file.crs.to_wkt()
     right, _, x, _, down, y = file.transform[:6]
     is_degrees = max(abs(right), abs(down)) < 0.01 and abs(x) <= 180 and abs(y) <= 90
-    beside = next((p for p in path.parent.iterdir() if p.name.lower() == f"{path.stem.lower()}.prj"), None)
-    said = beside.read_text(encoding="utf-8", errors="replace") if beside else epsg or (4326 if is_degrees else "none")
-    try:
-        crs = CRS.from_user_input(said)
-        if not (crs.is_projected or crs.is_geographic):
-            raise CRSError(f"{crs.type_name} {crs.name!r}")
-    except CRSError as error:
-        raise InputError(
-            path, expected="a projected or geographic coordinate system", found=f"{error}"[:120],
-            todo="Say it with --epsg (326xx and 327xx are UTM, 3857 Web Mercator), or reproject (gdalwarp -t_srs EPSG:3857).",
-        ) from error  # fmt: skip
-    return crs.to_wkt()
+    beside = [p for p in path.parent.iterdir() if p.name.lower() == f"{path.stem.lower()}.prj"]
+    said = [file.crs and file.crs.to_wkt(), *(p.read_text(encoding="utf-8", errors="replace") for p in beside)]
+    said = [*filter(None, said), epsg or (4326 if is_degrees else "none")]
+    for words in said:
+        with suppress(CRSError):
+            crs = CRS.from_user_input(words)
+            if crs.is_projected or crs.is_geographic:
+                return crs.to_wkt()
+    raise InputError(path, expected="a projected or geographic coordinate system", found=", ".join(map(str, said))[:120],
+                     todo="Say it with --epsg (such as 32632 for UTM), or reproject (gdalwarp -t_srs EPSG:3857).")  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------------------ the pixels
+@lru_cache(maxsize=64)
+def from_degrees(crs: str) -> Transformer:
+    """From longitude and latitude to x and y of a coordinate system, as WKT or in words of PROJ."""
+    return Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
 
-def _values(file: DatasetReader | WarpedVRT, window: Window, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Values (1 or 3, *shape) of a window as the file has them, and where it is ground; some pixels if these are fewer.
+def _values(file: DatasetReader | WarpedVRT, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Values (1 or 3, *shape) as the file has them, and where it is ground; some pixels if these are fewer.
 
     Of the bands red, green and blue where the file says so, else the first three that are no alpha, else the first.
     """
     names = [colour.name for colour in file.colorinterp]
-    is_white_0 = file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
-    if "cyan" in names or is_white_0 or file.dtypes[0].startswith("complex"):
-        raise ValueError(
-            "colours for print, complex numbers, or 0 as white: convert it to RGB, gdal_translate -ot Byte -scale"
-        )
+    if "cyan" in names or file.dtypes[0].startswith("complex"):
+        raise ValueError("colours for print, or complex numbers: convert it to RGB, gdal_translate -ot Byte -scale")
     colours = [names.index(name) + 1 for name in ("red", "green", "blue") if name in names]
     if len(colours) < 3:
         others = [number for number, name in enumerate(names, 1) if name != "alpha"]
         colours = others[:3] if len(others) >= 3 else others[:1]
-    values = file.read(colours, window=window, out_shape=(len(colours), *shape))
+    values = file.read(colours, out_shape=(len(colours), *shape))
     if "alpha" in names:  # GDAL takes that of bytes and of 16 bits alone as a mask
-        ground = file.read(names.index("alpha") + 1, window=window, out_shape=shape) > 0
+        ground = file.read(names.index("alpha") + 1, out_shape=shape) > 0
     else:
-        ground = file.dataset_mask(window=window, out_shape=shape) > 0
+        ground = file.dataset_mask(out_shape=shape) > 0
     finite = np.isfinite(values).all(0)
     return np.where(finite, values, 0), ground & finite
 
 
-def stretch_of(samples: Sequence[np.ndarray]) -> Stretch:
+def stretch_of(kind: str, thumbs: Sequence[np.ndarray]) -> tuple[float, float]:
     """The values that become 0 and 255, one pair for all files of a kind, so that neighbours match.
 
     The range that the numbers can have (1 for reflectances, 8 to 16 bits), if the brightest fill it; else, of a scene that
     is scaled otherwise, the first and the 99th percentile.
     """
-    values = np.concatenate(samples).astype(np.float64)
-    if len(values) == 0:
-        return 0.0, 255.0
-    first, last, top = map(float, np.percentile(values, [1, 99, 99.9]))
-    ceiling = next((ceiling for ceiling in CEILINGS if ceiling >= top), np.inf)
-    if first >= 0 and top >= FILLED * ceiling:
-        return 0.0, ceiling
-    return (first, last) if last > first else (first - 0.5, first + 0.5)
-
-
-@lru_cache(OPEN_FILES)
-def _warped(raster: Raster, changed_ns: int, local: str, pixel_m: float, phase: tuple[float, float]) -> WarpedVRT:
-    """A file in local metres, with pixels about all of a city; one that was exchanged has another time of change."""
-    file = _opened(raster.path)
-    if file.shape != (raster.height, raster.width):
-        raise ValueError(f"{file.width} x {file.height} pixels, where there were {raster.width} x {raster.height}")
-    nodata = np.nan if raster.kind.startswith("float") and file.nodata is None else file.nodata
-    around = int(CITY_MAX_M / pixel_m)
-    west, south = (np.subtract(phase, around) * pixel_m).tolist()
-    scale = min(1.0, raster.pixel_m / pixel_m)  # finer pixels are averaged
-    return WarpedVRT(
-        file, src_crs=raster.crs, src_transform=raster.transform, src_nodata=nodata, nodata=None, crs=local,
-        transform=from_origin(west, south + 2 * around * pixel_m, pixel_m, pixel_m), width=2 * around, height=2 * around,
-        add_alpha="alpha" not in [colour.name for colour in file.colorinterp], resampling=Resampling.bilinear,
-        tolerance=TOLERANCE_PX, XSCALE=scale, YSCALE=scale,
-    )  # fmt: skip
+    values = np.concatenate([thumb[np.isfinite(thumb)] for thumb in thumbs])
+    low, high, top = np.percentile(values, [1, 99, 99.9]).tolist() if len(values) else (0.0, 255.0, 255.0)
+    ceiling = next(ceiling for ceiling in CEILINGS if ceiling >= top)
+    if low >= 0 and top >= FILLED * ceiling:
+        low, high = 0.0, ceiling
+    elif low == high:
+        high = low + 1
+    return (high, low) if kind.endswith(WHITE_0) else (low, high)
 
 
 def pixels(
@@ -190,17 +153,18 @@ def pixels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """What a file shows of a rectangle, north up: uint8 (1 or 3, *shape), and where it does, bool (*shape); to be read `quiet`.
 
-    corner_m: north-western, in metres east and north of the coordinate system `local`.
-
-    Raises:
-        InputError: the file is gone or damaged.
+    corner_m: north-western, in metres east and north of the coordinate system `local`. InputError: the file is gone or damaged.
     """
-    corner = np.divide(corner_m, pixel_m)
-    phase = np.round(corner % 1, 6) % 1  # the same for all corners whole pixels apart: a file is warped once for them
-    column, row = ((corner - phase).round().astype(int) * (1, -1) + int(CITY_MAX_M / pixel_m)).tolist()
+    scale = min(1.0, raster.pixel_m / pixel_m)  # finer pixels are averaged
     try:
-        file = _warped(raster, raster.path.stat().st_mtime_ns, local, pixel_m, tuple(phase.tolist()))
-        values, ground = _values(file, Window(column, row, *shape[::-1]), shape)
+        with _opened(raster.path) as file, WarpedVRT(
+            file, src_crs=raster.crs, src_transform=raster.transform, nodata=None, crs=local,
+            src_nodata=np.nan if raster.kind.startswith("float") and file.nodata is None else file.nodata,
+            transform=from_origin(*corner_m, pixel_m, pixel_m), height=shape[0], width=shape[1],
+            add_alpha="alpha" not in [colour.name for colour in file.colorinterp], resampling=Resampling.bilinear,
+            tolerance=TOLERANCE_PX, XSCALE=scale, YSCALE=scale,
+        ) as warped:  # fmt: skip
+            values, ground = _values(warped, shape)
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
         found = _said(error) if raster.path.exists() else "no such file"
         raise InputError(raster.path, expected="a whole tile", found=found, todo="Copy the file again.") from error

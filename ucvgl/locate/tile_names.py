@@ -1,7 +1,7 @@
 """Tile names of Web Mercator pyramids: z/x/y from the north (xyz), from the south (tms), or z/y/x of ArcGIS (zyx).
 
 A name alone does not tell which of the three it is. What does: a manifest beside the tiles, ArcGIS's own names in
-hexadecimal digits, or the pictures themselves, whose edges meet in only one reading. If nothing does, xyz is taken, with
+hexadecimal digits, or the images themselves, whose edges meet in only one reading. If nothing does, xyz is taken, with
 a note.
 """
 
@@ -9,18 +9,17 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
-from pyproj import Transformer
 
 from ucvgl.errors import InputError
+from ucvgl.locate.rasters import from_degrees
 
 Scheme = Literal["xyz", "tms", "zyx"]
 MERCATOR_EDGE_M = 2 * np.pi * 6_378_137.0
 MEETS = 0.6  # by how much edges must differ less in one reading than in the others
-PAIRS = 60  # of neighbours looked at, of each kind
 MANIFESTS = ("tilemapresource.xml", "metadata.json", "tile.json", "tiles.json", "tilejson.json", "conf.xml")
 ASSUMED = (
     "tile names are read as z/x/y with rows from the north (--scheme xyz): nothing beside the tiles says so, and other "
@@ -28,6 +27,7 @@ ASSUMED = (
 )
 _THREE = re.compile(r"(?<!\d)(\d{1,9})[/_-](\d{1,9})[/_-](\d{1,9})(?:@\dx)?$")
 _ESRI = re.compile(r"(?:^|/)L(\d{1,2})/R([0-9a-f]{8})/C([0-9a-f]{8})$", re.IGNORECASE)
+NORTH, SOUTH, WEST, EAST = np.s_[:, 0], np.s_[:, -1], np.s_[..., 0], np.s_[..., -1]  # edges of an image
 
 
 def tile_numbers(names: Sequence[str]) -> tuple[np.ndarray, bool]:
@@ -37,14 +37,13 @@ def tile_numbers(names: Sequence[str]) -> tuple[np.ndarray, bool]:
     L18/R0001abcd/C0002abcd of ArcGIS's exploded caches.
     """
     stems = [name.rpartition(".")[0] for name in names]
-    esri = [_ESRI.search(stem) for stem in stems]
-    bases = (10, 16, 16) if any(esri) else (10, 10, 10)
-    found = esri if any(esri) else [_THREE.search(stem) for stem in stems]
+    is_esri = any(map(_ESRI.search, stems))
+    found, bases = map((_ESRI if is_esri else _THREE).search, stems), (10, 16, 16) if is_esri else (10, 10, 10)
     first = np.array([[*map(int, match.groups(), bases)] if match else [-1] * 3 for match in found]).reshape(-1, 3)
     last = first[:, [2, 0, 1]]
     fits = [(z >= 0) & (z <= 30) & (np.maximum(x, y) < 1 << z.clip(0, 30)) for z, x, y in (first.T, last.T)]
     tile, right = (last, fits[1]) if fits[1].sum() > fits[0].sum() else (first, fits[0])
-    return np.where(right[:, None], tile, -1), any(esri)
+    return np.where(right[:, None], tile, -1), is_esri
 
 
 def as_xyz(tile: np.ndarray, scheme: Scheme) -> np.ndarray:
@@ -55,49 +54,42 @@ def as_xyz(tile: np.ndarray, scheme: Scheme) -> np.ndarray:
 
 
 def tell_scheme(
-    root: Path, tile: np.ndarray, edges: Sequence[np.ndarray], stated: Scheme | None, esri: bool
+    root: Path, tile: np.ndarray, thumbs: Sequence[np.ndarray], stated: Scheme | None
 ) -> tuple[Scheme, str]:
-    """How the names are to be read, and what a reader must know of it, or ''.
+    """How the names are to be read, and what a reader must know of it, or ''. InputError: the statement contradicts the manifest.
 
-    tile (N, 3) are the numbers of names, of one level; of each tile (4, C, K) its northern, southern, western and eastern edge.
-
-    Raises:
-        InputError: the statement and the manifest contradict each other, or the manifest is of another projection.
+    tile (N, 3) are the numbers of names, of one level; thumbs: each tile at a small size (bands, rows, columns).
     """
-    said, where = ("zyx", root) if esri else _by_manifest(root, tile)
-    if stated and said and stated != said:
-        raise InputError(
-            where, expected=f"tile names as --scheme {stated}", found=f"it says, or its extent fits, {said}",
-            todo=f"Leave --scheme out, or say --scheme {said}; if the manifest is of other tiles, move it away.",
-        )  # fmt: skip
-    if stated or esri:
-        return stated or "zyx", ""
+    said, where = _by_manifest(root, tile)
+    if said == "geodetic" or (stated and said and stated != said):
+        raise InputError(where, expected=f"Web Mercator tiles named as --scheme {stated or 'xyz, tms or zyx'}",
+                         found=f"it says, or its extent fits, {said}", todo="Say the same, or move it away if it is of other "
+                         "tiles; make geodetic ones anew with gdal2tiles --profile=mercator.")  # fmt: skip
+    if stated:
+        return stated, ""
     if said:
         return said, f"tile names are {said}, as {where.name} says"
-    met = _by_edges(tile, edges)
-    if met in (None, "xyz"):
-        return "xyz", "" if met else ASSUMED
-    return met, f"tile names are {met}: only so the pictures' edges meet (else say --scheme)"
+    met = _by_edges(tile, thumbs)
+    if met in ("tms", "zyx"):
+        return met, f"tile names are {met}: only so the images' edges meet (else say --scheme)"
+    return "xyz", "" if met else ASSUMED
 
 
-def _by_manifest(root: Path, tile: np.ndarray) -> tuple[Scheme | None, Path]:
+def _by_manifest(root: Path, tile: np.ndarray) -> tuple[str | None, Path]:
     """The one reading that lies in the extent of a manifest in the folder, below it or beside it, else what it says; and where."""
     for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir()), root.parent):
-        held = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
-        for path in (held[name] for name in MANIFESTS if name in held):
+        for path in sorted(path for path in folder.iterdir() if path.name.lower() in MANIFESTS):
             try:
                 said, bounds = _read_manifest(path)
-            except InputError:
-                raise
-            except (ValueError, TypeError, AttributeError, KeyError, ElementTree.ParseError):
+            except (OSError, ValueError, TypeError, AttributeError, KeyError, ElementTree.ParseError):
                 continue  # no manifest
             fits = [scheme for scheme in ("xyz", "tms", "zyx") if bounds and _inside(bounds, as_xyz(tile, scheme))]
             if said or bounds:
-                return fits[0] if len(fits) == 1 else said, path
+                return fits[0] if len(fits) == 1 and said != "geodetic" else said, path
     return None, root
 
 
-def _read_manifest(path: Path) -> tuple[Scheme | None, list[float]]:
+def _read_manifest(path: Path) -> tuple[str | None, list[float]]:
     """The reading and the extent that metadata.json, TileJSON, tilemapresource.xml (gdal2tiles) or conf.xml (ArcGIS) says."""
     if path.suffix.lower() == ".json":
         fields = json.loads(path.read_text(encoding="utf-8", errors="replace"))
@@ -108,13 +100,8 @@ def _read_manifest(path: Path) -> tuple[Scheme | None, list[float]]:
     if tree.tag == "CacheInfo":
         return "zyx", []
     sets, box = tree.find("TileSets"), tree.find("BoundingBox")
-    profile = "mercator" if sets is None else sets.get("profile", "mercator")
-    if profile not in ("mercator", "global-mercator"):
-        raise InputError(
-            path, expected="tiles in Web Mercator (profile mercator)", found=f"profile {profile}",
-            todo="Make them with gdal2tiles --profile=mercator, or give the picture they were cut from as GeoTIFF.",
-        )  # fmt: skip
-    return "tms", [float(box.attrib[key]) for key in ("minx", "miny", "maxx", "maxy")]
+    is_mercator = sets is None or sets.get("profile", "mercator").endswith("mercator")
+    return "tms" if is_mercator else "geodetic", [float(box.attrib[key]) for key in ("minx", "miny", "maxx", "maxy")]
 
 
 def _inside(bounds: Sequence[float], tile: np.ndarray) -> bool:
@@ -124,30 +111,24 @@ def _inside(bounds: Sequence[float], tile: np.ndarray) -> bool:
     box = np.reshape(bounds, (2, 2))  # the two corners
     boxes = [box]
     if np.abs(box).max() <= 180:
-        mercator = Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True)
-        boxes = [np.stack(mercator.transform(*corners.T), 1) for corners in (box, box[:, ::-1])]
+        boxes = [np.stack(from_degrees("EPSG:3857").transform(*corners.T), 1) for corners in (box, box[:, ::-1])]
     return any((np.abs(middle - b.mean(0)) < (np.ptp(b, 0) + edge) / 2).all(1).mean() > 0.9 for b in boxes)
 
 
-NORTH, SOUTH, WEST, EAST = range(4)
+def _by_edges(tile: np.ndarray, thumbs: Sequence[np.ndarray]) -> Scheme | None:
+    """The reading in which the edges of neighbouring images meet; None where no reading stands out."""
+    at = {tuple(numbers): np.nan_to_num(thumb) for numbers, thumb in zip(tile.tolist(), thumbs, strict=True)}
+    first = [(image, at[z, a + 1, b]) for (z, a, b), image in at.items() if (z, a + 1, b) in at]
+    second = [(image, at[z, a, b + 1]) for (z, a, b), image in at.items() if (z, a, b + 1) in at]
 
-
-def _by_edges(tile: np.ndarray, edges: Sequence[np.ndarray]) -> Scheme | None:
-    """The reading in which the edges of neighbouring pictures meet; None where no reading stands out."""
-    at = {tuple(numbers): edge for numbers, edge in zip(tile.tolist(), edges, strict=True)}
-
-    def apart(step: tuple[int, int], mine: int, theirs: int) -> float:
+    def apart(pairs: list[tuple[np.ndarray, np.ndarray]], mine: Any, theirs: Any) -> float:
         """How much the edges of neighbours differ on the average; 0 without neighbours."""
-        nexts = ((edge, at.get((z, a + step[0], b + step[1]))) for (z, a, b), edge in at.items())
-        pairs = [(edge, other) for edge, other in nexts if other is not None]
-        some = pairs[:: max(1, len(pairs) // PAIRS)]
-        return float(np.mean([np.abs(edge[mine] - other[theirs]).mean() for edge, other in some])) if some else 0.0
+        return float(np.mean([np.abs(one[mine] - other[theirs]).mean() for one, other in pairs] or [0.0]))
 
-    first, second = (1, 0), (0, 1)
     sums: dict[Scheme, float] = {
         "xyz": apart(first, EAST, WEST) + apart(second, SOUTH, NORTH),
         "tms": apart(first, EAST, WEST) + apart(second, NORTH, SOUTH),
         "zyx": apart(first, SOUTH, NORTH) + apart(second, EAST, WEST),
     }
-    (best, least), (_, next_best), _ = sorted(sums.items(), key=lambda item: item[1])
-    return best if least < MEETS * next_best else None
+    best, next_best, _ = sorted(sums, key=sums.__getitem__)
+    return best if sums[best] < MEETS * sums[next_best] else None

@@ -5,16 +5,11 @@ system), the names of a Web Mercator pyramid, or a CSV.
 """
 
 import hashlib
-import math
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import morecantile
 import numpy as np
-from pyproj import CRS, Transformer
 from rasterio.transform import from_bounds, from_origin
 from scipy.spatial import cKDTree
 from tqdm.contrib.concurrent import thread_map
@@ -22,15 +17,14 @@ from tqdm.contrib.concurrent import thread_map
 from ucvgl.data.container import FileImages
 from ucvgl.data.files import folder, read_columns, read_position_table, table_rows, walk
 from ucvgl.errors import InputError
-from ucvgl.locate import rasters
-from ucvgl.locate.rasters import CITY_MAX_M, Raster
+from ucvgl.locate.rasters import Raster, from_degrees, look, quiet, stretch_of
 from ucvgl.locate.tile_names import Scheme, as_xyz, tell_scheme, tile_numbers
-from ucvgl.positions import Positions, Wgs84, from_metres, haversine, to_metres
+from ucvgl.positions import Positions, Wgs84, haversine, to_metres
 
-SHOWN = 10  # files left out that a report lists
-SAME_PLACE = 0.05  # of an edge: tiles of one size whose centres lie nearer show the same place
+CITY_MAX_M = 200_000.0  # across; where the local metres are still true to 0.02 %
+SAME_PLACE = 0.05  # of an edge: tiles whose corners lie nearer show the same place
 WAYS = (
-    "GeoTIFF tags (or a world file .pgw, .jgw, .tfw, .wld beside the picture); names z/x/y or z_x_y of an XYZ or TMS pyramid, "
+    "GeoTIFF tags (or a world file .pgw, .jgw, .tfw, .wld beside the image); names z/x/y or z_x_y of an XYZ or TMS pyramid, "
     "or z/y/x of ArcGIS (--scheme zyx); or --tiles-table, a CSV with file, latitude, longitude and metres_per_pixel or span_m"
 )
 
@@ -56,11 +50,6 @@ class Mosaic:
         return tuple(raster.name for raster in self.rasters)
 
     @property
-    def positions(self) -> Positions:
-        """Latitude and longitude of the files' centres."""
-        return Positions(from_metres(self.corners_m.mean(1), self.origin), Wgs84(), self.root)
-
-    @property
     def bounds_m(self) -> tuple[np.ndarray, np.ndarray]:
         """South-western and north-eastern corner (2,) of all files, in local metres."""
         return self.corners_m.min((0, 1)), self.corners_m.max((0, 1))
@@ -71,151 +60,106 @@ class Mosaic:
         said = f"{FileImages(self.root, self.files, self.files).digest()} {stretch}"
         return hashlib.sha256(said.encode() + self.corners_m.tobytes()).hexdigest()[:16]
 
-    def text(self) -> str:
-        """One paragraph for people: how many, where, how fine, what was left out."""
-        across, high = self.bounds_m[1] - self.bounds_m[0]
-        fine = [raster.pixel_m for raster in self.rasters]
-        systems = sorted({CRS.from_user_input(text).name for text in {raster.crs for raster in self.rasters}})
-        rows = [
-            f"{len(self):,} tiles in {self.root}: {across:,.0f} m by {high:,.0f} m around {self.origin[0]:.6f}, "
-            f"{self.origin[1]:.6f}; {min(fine):.3g} to {max(fine):.3g} m a pixel; {', '.join(systems)}"
-        ]
-        return "\n".join([*rows, *self.notes, *not_used(self.passed_over, self.unreadable)])
-
-
-def not_used(passed_over: Sequence[str], unreadable: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines of a report: files of kinds that are not read, and the first of those that cannot be used, with their reasons."""
-    rows = [f"left out: {file}: {reason}" for file, reason in unreadable[:SHOWN]]
-    if passed_over:
-        some = ", ".join(passed_over[:3])
-        rows.insert(0, f"passed over {len(passed_over):,} files of kinds that are not read, such as {some}")
-    return rows + [f"left out: and {len(unreadable) - SHOWN:,} more"] * (len(unreadable) > SHOWN)
-
 
 def open_mosaic(
-    root: Path | str, table: Path | str | None = None, scheme: Scheme | None = None, zoom: int | None = None,
-    epsg: int | None = None, progress: bool = False,
+    root: Path | str, table: Path | str | None = None, scheme: Scheme | None = None, epsg: int | None = None,
+    progress: bool = False,
 ) -> Mosaic:  # fmt: skip
     """Finds the tiles below a folder and where each lies. What a file says counts more than its name; a table is asked alone.
 
-    The arguments are fields of `inputs.Request`. Files that do not say their coordinate system are WGS84 if they look like degrees.
-
-    Raises:
-        InputError: no usable tile, tiles without positions, of several zoom levels or twice at one place, an unknown
-            coordinate system, tiles more than 200 km apart, the extra `geo` missing. A tile that cannot be used is no
-            error: `unreadable` names it.
+    The arguments are fields of `inputs.Request`. InputError: no usable tile, tiles without positions or twice at one place, an
+    unknown coordinate system, tiles more than 200 km apart. A tile that cannot be used is no error: `unreadable` names it.
     """
     root = folder(root, "a folder of satellite tiles")
     images, others = walk(root)
     passed_over = tuple(name for name in others if not name.lower().endswith(".jp2"))
     names = sorted({*images, *others} - {*passed_over})
-    with rasters.quiet():
-        looks = thread_map(
-            lambda name: rasters.look(root, name, table is None, epsg), names, desc="looking at tiles", unit="tile",
-            disable=not progress,
-        )  # fmt: skip
-    unreadable = tuple((name, look) for name, look in zip(names, looks, strict=True) if isinstance(look, str))
-    good = [look for look in looks if isinstance(look, Raster)]
+    with quiet():
+        looks = thread_map(lambda name: look(root, name, table is None, epsg), names, desc="looking at tiles", unit="tile",
+                           disable=not progress)  # fmt: skip
+    unreadable = tuple((name, found) for name, found in zip(names, looks, strict=True) if isinstance(found, str))
+    good = [found for found in looks if isinstance(found, Raster)]
     if not good:
         found = f"{len(unreadable)} that cannot: {': '.join(unreadable[0])}" if unreadable else "no image"
-        raise InputError(
-            root, expected="satellite tiles that can be used (PNG, JPEG, TIFF, JPEG 2000 or WebP)",
-            found=", ".join([found, *passed_over[:3]]), todo="Convert them, or copy them again if they are damaged.",
-        )  # fmt: skip
-    placed, notes = _by_names(root, good, scheme, zoom) if table is None else _by_table(good, Path(table))
-    degrees = np.stack([_corners(look) for look in placed])  # (N, 4, 2)
-    middle = degrees.mean(1)
-    away = np.nan_to_num(haversine(middle, np.median(middle, axis=0)), nan=np.inf)
+        raise InputError(root, expected="satellite tiles that can be used (PNG, JPEG, TIFF, JPEG 2000 or WebP)",
+                         found=", ".join([found, *passed_over[:3]]),
+                         todo="Convert them, or copy them again if they are damaged.")  # fmt: skip
+    placed, notes = _by_names(root, good, scheme) if table is None else _by_table(good, Path(table))
+
+    degrees = np.stack([_corners(raster) for raster in placed])  # (N, 4, 2)
+    centre = degrees.mean(1)
+    away = np.nan_to_num(haversine(centre, np.median(centre, axis=0)), nan=np.inf)
     if away.max() > CITY_MAX_M / 2:
         far = int(away.argmax())
-        raise InputError(
-            root, expected="tiles of one city, within 200 km",
-            found=f"{placed[far].name} at {middle[far, 0]:.5f}, {middle[far, 1]:.5f}",
-            todo="Correct its position (latitude first) or system (--epsg), or put each city into a folder of its own.",
-        )  # fmt: skip
-    origin = _middle(middle)
+        raise InputError(root, expected="tiles of one city, within 200 km",
+                         found=f"{placed[far].name} at {centre[far, 0]:.5f}, {centre[far, 1]:.5f}",
+                         todo="Correct its position (latitude first) or system (--epsg), or put each city into a folder of "
+                         "its own.")  # fmt: skip
+    origin = _middle(centre)
     corners_m = to_metres(Positions(degrees.reshape(-1, 2), Wgs84(), str(root)), origin).values.reshape(-1, 4, 2)
     (ax, ay), (bx, by) = (corners_m[:, [2, 3]] - corners_m[:, [0, 1]]).transpose(1, 2, 0)  # the diagonals
-    area = np.abs(ax * by - ay * bx) / 2
-    edge, centre = np.sqrt(area), corners_m.mean(1)  # (N,), (N, 2) metres
-    a, b = cKDTree(centre).query_pairs(SAME_PLACE * edge.max(), output_type="ndarray").T
-    near = np.linalg.norm(centre[a] - centre[b], axis=1) < SAME_PLACE * np.minimum(edge[a], edge[b])
-    same = np.flatnonzero(near & (np.abs(np.log(edge[a] / edge[b])) < 2 * SAME_PLACE))
-    if len(same):
-        pair = sorted(placed[at].name for at in (a[same[0]], b[same[0]]))
-        raise InputError(
-            root, expected="every place once", found=f"{len(same):,} pairs of tiles at one place, such as {' and '.join(pair)}",
-            todo="Remove one of each pair.",
-        )  # fmt: skip
-    kinds = sorted({look.kind for look in placed} - {"uint8"})
-    stretch = {kind: rasters.stretch_of([look.sample for look in placed if look.kind == kind]) for kind in kinds}
+    area = np.abs(ax * by - ay * bx) / 2  # (N,) square metres
+    # of four corners in a space of eight dimensions
+    same = cKDTree(corners_m.reshape(-1, 8)).query_pairs(2 * SAME_PLACE * np.sqrt(area.min()))
+    if same:
+        pair = " and ".join(sorted(placed[i].name for i in min(same)))
+        raise InputError(root, expected="every place once", found=f"{len(same):,} pairs of tiles at one place, such as {pair}",
+                         todo="Remove one of each pair.")  # fmt: skip
+
+    kinds = sorted({raster.kind for raster in placed} - {"uint8"})
+    stretch = {kind: stretch_of(kind, [raster.thumb for raster in placed if raster.kind == kind]) for kind in kinds}
     notes += [f"values of {kind} from {a:.4g} to {b:.4g} are shown as 0 to 255" for kind, (a, b) in stretch.items()]
-    files = tuple(
-        replace(look, stretch=stretch.get(look.kind), pixel_m=math.sqrt(size / (look.width * look.height)))
-        for look, size in zip(placed, area.tolist(), strict=True)
-    )
-    return Mosaic(str(root), files, origin, corners_m, unreadable, passed_over, tuple(notes))
+    pixel_m = np.sqrt(area / [raster.width * raster.height for raster in placed]).tolist()
+    rasters = [
+        replace(raster, stretch=stretch.get(raster.kind), pixel_m=m) for raster, m in zip(placed, pixel_m, strict=True)
+    ]
+    return Mosaic(str(root), tuple(rasters), origin, corners_m, unreadable, passed_over, tuple(notes))
 
 
-# --------------------------------------------------------------------------------------------------- where each file lies
-
-
-def _by_names(
-    root: Path, looks: list[Raster], scheme: Scheme | None, zoom: int | None
-) -> tuple[list[Raster], list[str]]:
-    """The files that say where they lie, the others by their names, of one level; and what a reader must know of that."""
-    tagged = [look for look in looks if look.transform is not None]
-    looks = [look for look in looks if look.transform is None]
-    if not looks:
+def _by_names(root: Path, rasters: list[Raster], scheme: Scheme | None) -> tuple[list[Raster], list[str]]:
+    """The files that say where they lie, the others by their names, of the finest level; and what a reader must know of that."""
+    tagged = [raster for raster in rasters if raster.transform is not None]
+    named = [raster for raster in rasters if raster.transform is None]
+    if not named:
         return tagged, []
     above = f"{root.resolve().name}/" if root.resolve().name.isdigit() else ""  # somebody points at a level's folder
-    tile, esri = tile_numbers([above + look.name for look in looks])
-    lost = [look.name for look, z in zip(looks, tile[:, 0].tolist(), strict=True) if z < 0]
+    tile, is_esri = tile_numbers([above + raster.name for raster in named])
+    lost = [raster.name for raster, z in zip(named, tile[:, 0].tolist(), strict=True) if z < 0]
     if lost:
-        raise InputError(
-            root, expected=f"a position for every tile: {WAYS}",
-            found=f"{len(lost):,} of {len(looks) + len(tagged):,} tiles without: {', '.join(lost[:3])}",
-            todo="Give the positions in one of these ways; rectify pictures with ground control points (gdalwarp).",
-        )  # fmt: skip
-    levels = Counter(tile[:, 0].tolist())
-    zoom = next(iter(levels)) if zoom is None and len(levels) == 1 else zoom
-    if zoom not in levels:
-        raise InputError(
-            root, expected="one zoom level" if zoom is None else f"tiles of zoom {zoom}",
-            found=", ".join(f"zoom {z}: {count:,} tiles" for z, count in sorted(levels.items())),
-            todo="Choose one with --zoom.",
-        )  # fmt: skip
-    keep = np.flatnonzero(tile[:, 0] == zoom)
-    looks, tile = [looks[i] for i in keep], tile[keep]
-    scheme, note = tell_scheme(root.parent if above else root, tile, [look.edges for look in looks], scheme, esri)
+        raise InputError(root, expected=f"a position for every tile: {WAYS}",
+                         found=f"{len(lost):,} of {len(rasters):,} tiles without: {', '.join(lost[:3])}",
+                         todo="Give the positions in one of these ways; rectify ground control points (gdalwarp).")  # fmt: skip
+    finest = tile[:, 0].max()
+    level = np.flatnonzero(tile[:, 0] == finest)
+    notes = [f"of several zoom levels the finest, {finest}, is taken: {len(level):,} tiles"] * (len(level) < len(tile))
+    thumbs = [named[i].thumb for i in level]
+    scheme, note = tell_scheme(root.parent if above else root, tile[level], thumbs, "zyx" if is_esri else scheme)
     mercator = morecantile.tms.get("WebMercatorQuad")
-    for (z, x, y), look in zip(as_xyz(tile, scheme).tolist(), looks, strict=True):
+    for i, (z, x, y) in zip(level, as_xyz(tile[level], scheme).tolist(), strict=True):
         bounds = mercator.xy_bounds(morecantile.Tile(x, y, z))
-        transform = from_bounds(*bounds, look.width, look.height)
-        tagged.append(replace(look, transform=transform, crs="EPSG:3857"))
-    return tagged, [note] * bool(note)
+        transform = from_bounds(*bounds, named[i].width, named[i].height)
+        tagged.append(replace(named[i], transform=transform, crs="EPSG:3857"))
+    return tagged, notes + [note] * bool(note)
 
 
-def _by_table(looks: list[Raster], table: Path) -> tuple[list[Raster], list[str]]:
+def _by_table(rasters: list[Raster], table: Path) -> tuple[list[Raster], list[str]]:
     """Files at centres in degrees, taken as north up and true to scale in local metres; and what a reader must know of that."""
     files, places = read_position_table(table)
     _, columns = read_columns(table, ("metres_per_pixel", "span_m"))
-    row = table_rows([look.name for look in looks], files, table)
+    row = table_rows([raster.name for raster in rasters], files, table)
     scale, span = (columns.get(name, np.full(len(files), np.nan))[row] for name in ("metres_per_pixel", "span_m"))
-    scale = np.where(np.isnan(scale), span / [look.width for look in looks], scale)
+    scale = np.where(np.isnan(scale), span / [raster.width for raster in rasters], scale)
     lost = np.flatnonzero(~((row >= 0) & places.known[row] & (scale > 0)))
     if len(lost):
-        raise InputError(
-            table, expected="a position, and metres_per_pixel or span_m above 0, for every tile",
-            found=f"{len(lost):,} tiles without: {', '.join(looks[i].name for i in lost[:3])}",
-            todo="Complete the rows, or move these tiles elsewhere.",
-        )  # fmt: skip
+        raise InputError(table, expected="a position, and metres_per_pixel or span_m above 0, for every tile",
+                         found=f"{len(lost):,} tiles without: {', '.join(rasters[i].name for i in lost[:3])}",
+                         todo="Complete the rows, or move these tiles elsewhere.")  # fmt: skip
     degrees = places.take(row)
     origin = _middle(degrees.values)
     placed = []
-    for look, metre, (east, north) in zip(looks, scale, to_metres(degrees, origin).values, strict=True):
-        transform = from_origin(east - metre * look.width / 2, north + metre * look.height / 2, metre, metre)
-        placed.append(replace(look, transform=transform, crs=local_crs(origin)))
+    for raster, metre, (east, north) in zip(rasters, scale, to_metres(degrees, origin).values, strict=True):
+        transform = from_origin(east - metre * raster.width / 2, north + metre * raster.height / 2, metre, metre)
+        placed.append(replace(raster, transform=transform, crs=local_crs(origin)))
     extra = len(files) - len(np.unique(row))
     return placed, [f"{extra:,} rows of {table.name} name no usable tile here"] * bool(extra)
 
@@ -237,9 +181,3 @@ def local_crs(origin: tuple[float, float]) -> str:
     return (
         f"+proj=tmerc +lat_0={origin[0]:.6f} +lon_0={origin[1]:.6f} +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +type=crs"
     )
-
-
-@lru_cache(maxsize=64)
-def from_degrees(crs: str) -> Transformer:
-    """From longitude and latitude to x and y of a coordinate system, as WKT or in words of PROJ."""
-    return Transformer.from_crs("EPSG:4326", crs, always_xy=True)
