@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import geo_inputs as g
 import numpy as np
@@ -43,9 +42,6 @@ SWAPPED = (BOX[1], BOX[0], BOX[3], BOX[2])
 def away(mosaic):
     """Metres from HERE to the middle of the tiles."""
     return float(haversine(np.array(mosaic.origin), np.array(g.HERE)))
-
-
-# ------------------------------------------------------------------------------------------------------ the tiles' names
 
 
 def test_esri_zyx(tmp_path):
@@ -135,42 +131,26 @@ def test_geotiff_controls(tmp_path, form, point):
     assert haversine(np.array([lat, lon]), np.array(expected[::-1])) < 1e-4
 
 
-@pytest.mark.parametrize("suffix", [".pgw", ".PGW", ".pngw", ".wld", ".Wld"])
-@pytest.mark.parametrize("ending", [".png", ".PNG"])
+@pytest.mark.parametrize(
+    ("ending", "suffix"), [(".png", ".PGW"), (".PNG", ".pgw"), (".png", ".pngw"), (".png", ".Wld")]
+)
 def test_world_files_in_any_letter_case(tmp_path, suffix, ending):
     g.save(tmp_path / f"a{ending}", g.texture(100, 120))
     numbers = (C, S, S, -C, g.EAST + (C + S) / 2, g.NORTH + (S - C) / 2)
-    (tmp_path / f"a{suffix}").write_text("\n".join(map(repr, map(float, numbers))))
+    world = tmp_path / f"a{suffix}"
+    world.write_text("\n".join(map(repr, map(float, numbers))))
     mosaic = open_mosaic(tmp_path, epsg=32632)
     assert mosaic.rasters[0].transform * (10.5, 20.5) == pytest.approx(np.array(FORMS["rotated"][1] * (10.5, 20.5)))
     with pytest.raises(InputError, match="--epsg"):
         open_mosaic(tmp_path)
     (tmp_path / "A.prj").write_text(rasterio.CRS.from_epsg(32632).to_wkt())
     assert np.allclose(open_mosaic(tmp_path).corners_m, mosaic.corners_m)
-
-
-def test_world_files_in_degrees_and_damaged_ones(tmp_path):
-    g.save(tmp_path / "a.png", g.texture(100, 120))
-    (tmp_path / "a.pgw").write_text("6e-6\n0\n0\n-4.5e-6\n7.4\n46.2")
+    (tmp_path / "A.prj").unlink()
+    world.write_text("6e-6\n0\n0\n-4.5e-6\n7.4\n46.2")  # degrees
     assert away(open_mosaic(tmp_path)) < 60
-    for broken in ("6e-6 0 0 -4.5e-6 7.4", "1\n0\n0\n0\n5\n6"):
-        (tmp_path / "a.pgw").write_text(broken)
-        with pytest.raises(InputError, match=r"1 of 1 tiles without: a\.png"):
-            open_mosaic(tmp_path, epsg=4326)
-
-
-@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")  # of rasterio, while the test writes
-def test_ground_control_points_are_told(tmp_path):
-    corners = ((0, 0), (0, 9), (9, 0))
-    points = [rasterio.control.GroundControlPoint(row, col, g.EAST + col, g.NORTH - row) for row, col in corners]
-    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", count=1, height=10, width=10, dtype="uint8") as file:
-        file.write(np.zeros((1, 10, 10), np.uint8))
-        file.gcps = points, rasterio.CRS.from_epsg(32632)
-    with pytest.raises(InputError, match=r"1 of 1 tiles without: a\.tif.*ground control points \(gdalwarp\)"):
-        open_mosaic(tmp_path)
-
-
-# ------------------------------------------------------------------------------------------------------ what pixels mean
+    world.write_text("6e-6 0 0 -4.5e-6 7.4")
+    with pytest.raises(InputError, match=r"1 of 1 tiles without: a.*gdalwarp"):
+        open_mosaic(tmp_path, epsg=4326)
 
 
 def middle(root):
@@ -219,8 +199,8 @@ def test_tiff_collar(tmp_path, how):
     options = {"nodata": {"nodata": 0}, "white": {"nodata": 255}, "mask": {"mask": valid}, "alpha": {"colours": RGBA}}
     if how == "alpha":
         second = np.dstack([second, valid])
-    g.geotiff(tmp_path / "a.tif", first.astype(kind))
-    g.geotiff(tmp_path / "b.tif", second.astype(kind), at=(g.EAST + 100, g.NORTH), **options.get(how, {}))
+    g.geotiff(tmp_path / "b.tif", first.astype(kind))
+    g.geotiff(tmp_path / "a.tif", second.astype(kind), at=(g.EAST + 100, g.NORTH), **options.get(how, {}))
     candidates = cut(open_mosaic(tmp_path), 20.0, 10.0, 32)
     means = g.images_of(candidates).float().mean((1, 2, 3)).tolist()
     assert means == pytest.approx([200] * len(means), abs=4)  # a corner may lie beyond the tiles by a hundredth
@@ -230,17 +210,14 @@ def test_tiff_collar(tmp_path, how):
 @pytest.mark.parametrize("how", ["RGBA", "LA", "P"])
 def test_what_is_transparent_in_a_tile_is_no_ground(tmp_path, how):
     """A tile at the edge of a pyramid, its eastern half transparent: candidates there are left out."""
-    image = Image.new("RGBA", (256, 256))
+    image, options = Image.new("RGBA", (256, 256)), {}
     image.paste((200, 200, 200, 255), (0, 0, 128, 256))
-    options = {}
     if how == "P":
-        image = Image.fromarray(np.asarray(image.getchannel("A")) // 255, "P")
+        image, options = Image.fromarray(np.asarray(image.getchannel("A")) // 255, "P"), {"transparency": 0}
         image.putpalette([0, 0, 0, 200, 200, 200])
-        options = {"transparency": 0}
     (tmp_path / "17" / "68231").mkdir(parents=True)
     image.convert(how).save(tmp_path / "17" / "68231" / "46450.png", **options)
-    mosaic = open_mosaic(tmp_path)
-    candidates = cut(mosaic, 20.0, 10.0, 32)
+    candidates = cut(open_mosaic(tmp_path), 20.0, 10.0, 32)
     assert candidates.left_out >= len(candidates)
     assert (candidates.centre_m[:, 0] < 0).all()
     assert g.images_of(candidates).unique().tolist() == [200]
@@ -285,20 +262,16 @@ def test_kinds_that_are_no_picture_are_named_and_left_out(tmp_path):
     scene = g.texture(200, 200, 3)
     whole = g.geotiff(tmp_path / "a.tif", scene).read_bytes()
     g.geotiff(tmp_path / "b.tif", scene[..., 0].astype(np.complex64), at=(g.EAST + 200, g.NORTH))
-    (tmp_path / "c.tif").write_bytes(b"")
-    (tmp_path / "d.tif").write_text('<VRTDataset rasterXSize="9" rasterYSize="9"/>')  # would read other files
-    (tmp_path / "e.jp3").write_bytes(b"?")
-    (tmp_path / "f.tif").write_bytes(whole[: len(whole) // 2])
+    vrt = b'<VRTDataset rasterXSize="9" rasterYSize="9"/>'  # would read other files
+    for name, content in (("c.tif", b""), ("d.tif", vrt), ("e.jp3", b"?"), ("f.tif", whole[: len(whole) // 2])):
+        (tmp_path / name).write_bytes(content)
     found = open_mosaic(tmp_path)
-    says = {"b": "complex", "c": "an empty file", "d": "not recognized as being in a supported file format", "f": "tif"}
-    assert [name for name, _ in found.unreadable] == [f"{name}.tif" for name in says]
-    for word, (_, reason) in zip(says.values(), found.unreadable, strict=True):
+    assert [name for name, _ in found.unreadable] == ["b.tif", "c.tif", "d.tif", "f.tif"]
+    words = ("complex", "an empty file", "not recognized as being in a supported file format", "tif")
+    for word, (_, reason) in zip(words, found.unreadable, strict=True):
         assert word in reason
         assert "See previous" not in reason  # but what that was
     assert found.passed_over == ("e.jp3",)
-
-
-# -------------------------------------------------------------------------------------------------------- street pictures
 
 
 def one(root, **settings):
@@ -386,9 +359,6 @@ def test_truth_swapped(tmp_path, made):
         made(tmp_path, truth=table, tiles=tmp_path / "esri")
 
 
-# --------------------------------------------------------------------------------------------------- files beside the images
-
-
 def test_hidden_and_heic(tmp_path, made):
     """Two panoramas; companions of a Mac and thumbnails of a NAS are no pictures of the street, and what is not read is said."""
     root = tmp_path / "ground"
@@ -431,9 +401,6 @@ def test_bad_exif(tmp_path):
     assert [(p.reason_unusable, p.heading_deg, p.notes) for p in found] == [(None, None, ())] * 4
 
 
-# --------------------------------------------------------------------------------------------------------- the whole command
-
-
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory):
     return g.tiny_encoders(tmp_path_factory.mktemp("encoders") / "tiny.safetensors")
@@ -443,7 +410,7 @@ def encoders(tmp_path_factory):
 def made(encoders):
     """What `look` says of a folder with ground/ and, unless it is there, a small pyramid."""
 
-    def look(root: Path, **changes):
+    def look(root, **changes):
         if "tiles" not in changes and not (root / "tiles").exists():
             g.pyramid(root / "tiles", XYZ)
         asked = Request(root / "ground", root / "tiles", root / "out", checkpoint=encoders, epochs=0)

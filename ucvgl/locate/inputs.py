@@ -1,7 +1,6 @@
 """The request to `ucvgl locate` and the contents of its folders, checked before anything is trained or written."""
 
 import hashlib
-import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +51,10 @@ class Request:
     def __post_init__(self) -> None:
         if not (isinstance(self.turns, int) and self.turns >= 4 and self.turns % 4 == 0):
             raise InputError("turns", expected="a multiple of 4", found=self.turns, todo="24 are 15 degrees apart.")
-        for name, unit in (("fov_deg", "deg"), ("speed_m_s", "m/s"), ("step_m", "m")):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), unit=unit, low=0, high=180 if unit == "deg" else math.inf)
-        if self.heading_deg is not None:
-            check_number("heading_deg", self.heading_deg, unit="deg")
+        if self.fov_deg is not None:
+            check_number("fov_deg", self.fov_deg, unit="deg", low=0, high=180)
+        check_number("speed_m_s", self.speed_m_s, unit="m/s", low=0)
+        check_number("step_m", self.step_m, unit="m", low=0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,7 +84,7 @@ def open_mosaic(
         raise InputError(root, expected="satellite tiles that can be used (PNG, JPEG, TIFF, JPEG 2000 or WebP)",
                          found=", ".join([found, *passed_over[:3]]),
                          todo="Convert them, or copy them again if they are damaged.")  # fmt: skip
-    placed, notes = _by_names(root, good, scheme) if table is None else _by_table(good, Path(table))
+    placed, notes = _by_names(root, good, scheme) if table is None else (_by_table(good, Path(table)), [])
 
     degrees = np.stack([_corners(raster) for raster in placed])  # (N, 4, 2)
     centre = degrees.mean(1)
@@ -95,7 +95,7 @@ def open_mosaic(
                          found=f"{placed[far].name} at {centre[far, 0]:.5f}, {centre[far, 1]:.5f}",
                          todo="Correct its position (latitude first) or system (--epsg), or put each city into a folder of "
                          "its own.")  # fmt: skip
-    origin = _middle(centre)
+    origin = tuple(((centre.min(0) + centre.max(0)) / 2).round(6).tolist())
     corners_m = to_metres(Positions(degrees.reshape(-1, 2), Wgs84(), str(root)), origin).values.reshape(-1, 4, 2)
     (ax, ay), (bx, by) = (corners_m[:, [2, 3]] - corners_m[:, [0, 1]]).transpose(1, 2, 0)  # the diagonals
     area = np.abs(ax * by - ay * bx) / 2  # (N,) square metres
@@ -142,8 +142,8 @@ def _by_names(root: Path, rasters: list[Raster], scheme: Scheme | None) -> tuple
     return tagged, notes + [note] * bool(note)
 
 
-def _by_table(rasters: list[Raster], table: Path) -> tuple[list[Raster], list[str]]:
-    """Files at centres in degrees, taken as north up and true to scale in local metres; and what a reader must know of that."""
+def _by_table(rasters: list[Raster], table: Path) -> list[Raster]:
+    """Files at centres in degrees, taken as north up and true to scale in metres about their mean."""
     files, places = read_position_table(table)
     _, columns = read_columns(table, ("metres_per_pixel", "span_m"))
     row = table_rows([raster.name for raster in rasters], files, table)
@@ -155,18 +155,12 @@ def _by_table(rasters: list[Raster], table: Path) -> tuple[list[Raster], list[st
                          found=f"{len(lost):,} tiles without: {', '.join(rasters[i].name for i in lost[:3])}",
                          todo="Complete the rows, or move these tiles elsewhere.")  # fmt: skip
     degrees = places.take(row)
-    origin = _middle(degrees.values)
+    origin = tuple(degrees.values.mean(0).round(6).tolist())
     placed = []
     for raster, metre, (east, north) in zip(rasters, scale, to_metres(degrees, origin).values, strict=True):
         transform = from_origin(east - metre * raster.width / 2, north + metre * raster.height / 2, metre, metre)
         placed.append(replace(raster, transform=transform, crs=local_crs(origin)))
-    extra = len(files) - len(np.unique(row))
-    return placed, [f"{extra:,} rows of {table.name} name no usable tile here"] * bool(extra)
-
-
-def _middle(degrees: np.ndarray) -> tuple[float, float]:
-    """Latitude and longitude in the middle of places (N, 2), to six decimals."""
-    return tuple(((degrees.min(0) + degrees.max(0)) / 2).round(6).tolist())
+    return placed
 
 
 def _corners(raster: Raster) -> np.ndarray:
