@@ -39,13 +39,8 @@ UNREFERENCED = "heading of unknown reference, true or magnetic"
 BY_LENS = "field of view estimated from EXIF's focal length"
 BY_SHAPE = "taken as a panorama by its shape alone: its edges do not meet"
 CROP = (
-    "CroppedAreaLeft",
-    "CroppedAreaTop",
-    "CroppedAreaImageWidth",
-    "CroppedAreaImageHeight",
-    "FullPanoWidth",
-    "FullPanoHeight",
-)
+    "CroppedAreaLeft", "CroppedAreaTop", "CroppedAreaImageWidth", "CroppedAreaImageHeight", "FullPanoWidth", "FullPanoHeight",
+)  # fmt: skip
 Kind = Literal["panorama", "photo"]
 Tags = Mapping[Any, Any]
 
@@ -150,20 +145,20 @@ def _picture(
     except InputError as error:
         why = f"no whole image (expected {error.expected}, found {error.found})"
         return Picture(name, None, 0, 0, reason_unusable=why)
-    camera, gps, pano = _tags(path)
-    aspect, projection = width / height, pano.get("ProjectionType", "").lower()
-    focal, compass = _number(camera.get(Base.FocalLengthIn35mmFilm)), _number(gps.get(GPS.GPSImgDirection))
-    has_lens = bool(focal or _number(camera.get(Base.FocalLength)))
+    tags = _tags(path)
+    aspect, projection = width / height, tags.get("ProjectionType", "").lower()
+    focal, compass = _number(tags.get(Base.FocalLengthIn35mmFilm)), _number(tags.get(GPS.GPSImgDirection))
+    has_lens = bool(focal or _number(tags.get(Base.FocalLength)))
     kind = _kind(aspect, projection, table_fov, stated, meets=meets, has_lens=has_lens)
-    crop, pose, doubt = None, _number(pano.get("PoseHeadingDegrees")), None
+    crop, pose, doubt = None, _number(tags.get("PoseHeadingDegrees")), None
     if kind == "panorama" and table_fov is None and projection == "equirectangular":
-        crop, doubt = _crop(pano, aspect)
+        crop, doubt = _crop(tags, aspect)
     if crop is not None and pose is not None:  # the part's own centre may lie beside that of the sphere
         pose += 360 * (crop.left + crop.width / 2 - 0.5)
 
     notes, heading, fov = [], table_heading if table_heading is not None else pose, table_fov
     if heading is None and compass is not None:
-        reference = str(gps.get(GPS.GPSImgDirectionRef, "")).strip("b'\0 ").upper()[:1]
+        reference = str(tags.get(GPS.GPSImgDirectionRef, "")).strip("b'\0 ").upper()[:1]
         notes += {"T": [], "M": [MAGNETIC]}.get(reference, [UNREFERENCED])
         heading = compass
     heading = heading_deg if heading is None else heading
@@ -191,20 +186,20 @@ def _picture(
     elif kind == "photo" and not 0 < fov < 180:
         doubt = f"a field of view of {fov:g} degrees: a photo has 0 to 180, a panorama 360"
     heading = None if heading is None else heading % 360
-    return Picture(name, kind, width, height, fov, heading, crop, _seconds(camera), tuple(notes), doubt)
+    return Picture(name, kind, width, height, fov, heading, crop, _seconds(tags), tuple(notes), doubt)
 
 
-def _tags(path: str) -> tuple[Tags, Tags, Tags]:
-    """EXIF, its directory of GPS, and XMP's fields of GPano."""
-    camera, gps = {}, {}
+def _tags(path: str) -> Tags:
+    """EXIF and its directory of GPS by their numbers, which differ, and XMP's fields of GPano by their names."""
+    tags: dict[Any, Any] = {}
     with Image.open(path, formats=FORMATS) as image:
         with suppress(Exception):  # damaged tags do not spoil a picture
             exif = image.getexif()
-            camera, gps = {**exif, **exif.get_ifd(IFD.Exif)}, exif.get_ifd(IFD.GPSInfo)
+            tags = {**exif.get_ifd(IFD.GPSInfo), **exif, **exif.get_ifd(IFD.Exif)}
         xmp = image.info.get("xmp", b"")
     xmp = xmp if isinstance(xmp, str) else xmp.decode("utf-8", "replace")
     fields = re.findall(r"GPano:(\w+)\s*(?:=\s*[\"']|>)\s*([^\"'<\s]+)", xmp)  # attributes or elements
-    return camera, gps, dict(reversed(fields))
+    return tags | dict(reversed(fields))
 
 
 def _edges_meet(pixels: Tensor) -> bool:
@@ -221,19 +216,19 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _seconds(camera: Tags) -> float | None:
+def _seconds(tags: Tags) -> float | None:
     """Of EXIF's DateTimeOriginal and its fraction, in whatever time zone; None where there is none, or zeros."""
-    tags = (Base.DateTimeOriginal, Base.SubsecTimeOriginal)
-    stamp, fraction = (str(camera.get(tag, "")).strip("\0 ") for tag in tags)
+    keys = (Base.DateTimeOriginal, Base.SubsecTimeOriginal)
+    stamp, fraction = (str(tags.get(key, "")).strip("\0 ") for key in keys)
     with suppress(ValueError):
         time = datetime.strptime(f"{stamp}.{fraction[:6] or 0}", "%Y:%m:%d %H:%M:%S.%f")
         return time.replace(tzinfo=UTC).timestamp()
     return None
 
 
-def _crop(pano: Tags, aspect: float) -> tuple[Crop | None, str | None]:
+def _crop(tags: Tags, aspect: float) -> tuple[Crop | None, str | None]:
     """The part of the sphere that is there (Photo Sphere XMP), None where that is all or not said; why it cannot be that part."""
-    numbers = [_number(pano.get(f"{name}Pixels")) for name in CROP]
+    numbers = [_number(tags.get(f"{name}Pixels")) for name in CROP]
     if None in numbers or min(numbers[2:]) <= 0:
         return None, None
     left, top, width, height, full_width, full_height = numbers

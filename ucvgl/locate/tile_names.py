@@ -8,6 +8,7 @@ a note.
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -60,7 +61,10 @@ def tell_scheme(
 
     tile (N, 3) are the numbers of names, of one level; thumbs: each tile at a small size (bands, rows, columns).
     """
-    said, where = _by_manifest(root, tile)
+    said, bounds, where = _manifest(root)
+    fits = [scheme for scheme in ("xyz", "tms", "zyx") if bounds and _inside(bounds, as_xyz(tile, scheme))]
+    if len(fits) == 1 and said != "geodetic":
+        said = fits[0]  # a manifest may be left behind from another run
     if said == "geodetic" or (stated and said and stated != said):
         raise InputError(where, expected=f"Web Mercator tiles named as --scheme {stated or 'xyz, tms or zyx'}",
                          found=f"it says, or its extent fits, {said}", todo="Say the same, or move it away if it is of other "
@@ -75,33 +79,25 @@ def tell_scheme(
     return "xyz", "" if met else ASSUMED
 
 
-def _by_manifest(root: Path, tile: np.ndarray) -> tuple[str | None, Path]:
-    """The one reading that lies in the extent of a manifest in the folder, below it or beside it, else what it says; and where."""
-    for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir()), root.parent):
-        for path in sorted(path for path in folder.iterdir() if path.name.lower() in MANIFESTS):
-            try:
-                said, bounds = _read_manifest(path)
-            except (OSError, ValueError, TypeError, AttributeError, KeyError, ElementTree.ParseError):
-                continue  # no manifest
-            fits = [scheme for scheme in ("xyz", "tms", "zyx") if bounds and _inside(bounds, as_xyz(tile, scheme))]
-            if said or bounds:
-                return fits[0] if len(fits) == 1 and said != "geodetic" else said, path
-    return None, root
-
-
-def _read_manifest(path: Path) -> tuple[str | None, list[float]]:
-    """The reading and the extent that metadata.json, TileJSON, tilemapresource.xml (gdal2tiles) or conf.xml (ArcGIS) says."""
-    if path.suffix.lower() == ".json":
-        fields = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-        said, bounds = fields.get("scheme"), fields.get("bounds") or []
-        bounds = [*map(float, bounds.split(",") if isinstance(bounds, str) else bounds)]
-        return said if said in ("xyz", "tms", "zyx") else None, bounds if len(bounds) == 4 else []
-    tree = ElementTree.fromstring(path.read_bytes())
-    if tree.tag == "CacheInfo":
-        return "zyx", []
-    sets, box = tree.find("TileSets"), tree.find("BoundingBox")
-    is_mercator = sets is None or sets.get("profile", "mercator").endswith("mercator")
-    return "tms" if is_mercator else "geodetic", [float(box.attrib[key]) for key in ("minx", "miny", "maxx", "maxy")]
+def _manifest(root: Path) -> tuple[str | None, list[float], Path]:
+    """What metadata.json, TileJSON, tilemapresource.xml (gdal2tiles) or conf.xml (ArcGIS) in the folder, below it or beside it
+    says: the reading, and the extent as two corners; and where it stands."""
+    folders = (root, *sorted(path for path in root.iterdir() if path.is_dir()), root.parent)
+    for path in (path for folder in folders for path in sorted(folder.iterdir()) if path.name.lower() in MANIFESTS):
+        with suppress(OSError, ValueError, TypeError, AttributeError, KeyError, ElementTree.ParseError):  # no manifest
+            if path.suffix.lower() == ".json":
+                fields = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+                said, box = fields.get("scheme"), fields.get("bounds") or []
+                box = box.split(",") if isinstance(box, str) else box
+            elif (tree := ElementTree.fromstring(path.read_bytes())).tag == "CacheInfo":
+                said, box = "zyx", []
+            else:
+                profile = [tiles.get("profile", "mercator") for tiles in tree.iter("TileSets")]
+                said = "geodetic" if any(not name.endswith("mercator") for name in profile) else "tms"
+                box = [tree.find("BoundingBox").attrib[key] for key in ("minx", "miny", "maxx", "maxy")]
+            if said in ("xyz", "tms", "zyx", "geodetic") or len(box) == 4:
+                return said, [*map(float, box)], path
+    return None, [], root
 
 
 def _inside(bounds: Sequence[float], tile: np.ndarray) -> bool:
