@@ -65,16 +65,15 @@ def look(root: Path, name: str, tags: bool, epsg: int | None) -> Raster | str:
         with _opened(path) as file:
             shape = tuple(min(edge, LOOK_PX) for edge in file.shape)
             values, ground = _values(file, shape)
-            is_placed = tags and not file.transform.is_identity and not file.transform.is_degenerate
-            transform, crs = (file.transform, _system(path, file, epsg)) if is_placed else (None, "")
+            transform, system = file.transform, file.crs
             kind = file.dtypes[0] + WHITE_0 * (file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES")
-    except InputError:
-        raise
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
         return f"no whole image ({_said(error)})" if path.stat().st_size else "an empty file"
     some = np.ix_(*(np.linspace(0, edge - 1, THUMB_PX).astype(int) for edge in shape))
     thumb = np.where(ground[some], values[:, *some], np.nan).astype(np.float32)
-    return Raster(path, name, *file.shape, kind, transform, crs, thumb)
+    if not tags or transform.is_identity or transform.is_degenerate:
+        return Raster(path, name, *file.shape, kind, None, "", thumb)
+    return Raster(path, name, *file.shape, kind, transform, _system(path, transform, system, epsg), thumb)
 
 
 def _opened(path: Path) -> DatasetReader:
@@ -89,12 +88,12 @@ def _said(error: Exception) -> str:
     return str(error.__cause__ or error).replace("\n", " ")[:160]
 
 
-def _system(path: Path, file: DatasetReader, epsg: int | None) -> str:
+def _system(path: Path, transform: Affine, system: rasterio.CRS | None, epsg: int | None) -> str:
     """What a file or a .prj beside it says, as WKT, else the stated system, else degrees if the numbers can be nothing else."""
-    right, _, x, _, down, y = file.transform[:6]
+    right, _, x, _, down, y = transform[:6]
     is_degrees = max(abs(right), abs(down)) < 0.01 and abs(x) <= 180 and abs(y) <= 90
     beside = [p for p in path.parent.iterdir() if p.name.lower() == f"{path.stem.lower()}.prj"]
-    said = [file.crs and file.crs.to_wkt(), *(p.read_text(encoding="utf-8", errors="replace") for p in beside)]
+    said = [system and system.to_wkt(), *(p.read_text(encoding="utf-8", errors="replace") for p in beside)]
     said = [*filter(None, said), epsg or (4326 if is_degrees else "none")]
     for words in said:
         with suppress(CRSError):
