@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from ucvgl.encoders import open_model
 from ucvgl.errors import InputError, check_number
 from ucvgl.locate.adapt import EPOCHS, WORLD_WEIGHTS, AdaptConfig
 from ucvgl.locate.candidates import SPAN_M, Candidates, cut
 from ucvgl.locate.chain import drive_order
 from ucvgl.locate.located import Truth, check_near, read_truth
+from ucvgl.locate.map_page import rendered
 from ucvgl.locate.pictures import Ground, Kind, check_ground
 from ucvgl.locate.tile_names import Scheme
 from ucvgl.locate.tiles import Mosaic, open_mosaic
@@ -76,14 +75,11 @@ class Inputs:
 
     def text(self) -> str:
         """What was found, for people."""
-        loader = FileSystemLoader(Path(__file__).parent)
-        page = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        page.filters["thousands"] = "{:,}".format
-        return page.get_template("inputs.txt.j2").render(
-            ground=self.ground, mosaic=self.mosaic, cut=self.candidates,
+        return rendered(
+            "inputs.txt.j2", ground=self.ground, mosaic=self.mosaic, cut=self.candidates,
             noted=Counter(note for picture in self.ground.usable for note in picture.notes),
             unusable=[(picture.file, picture.reason_unusable) for picture in self.ground.unusable],
-        )  # fmt: skip
+        ).rstrip()  # fmt: skip
 
 
 def read_inputs(request: Request, *, progress: bool = True) -> Inputs:

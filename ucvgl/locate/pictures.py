@@ -92,10 +92,6 @@ class Ground:
         """The usable pictures of one kind."""
         return [p for p in self.usable if p.kind == kind]
 
-    def headings(self, kind: Kind) -> np.ndarray:
-        """(K,) float64 degrees, in the order of `of_kind(kind)`; NaN where unknown."""
-        return np.array([p.heading_deg for p in self.of_kind(kind)], np.float64)
-
     def counts(self) -> dict[str, int]:
         """How many pictures there are: panoramas and photos (usable), without heading (of those), unusable."""
         panoramas, photos = (len(self.of_kind(kind)) for kind in ("panorama", "photo"))
