@@ -51,7 +51,7 @@ def test_top_view_settings_by_hand():
 def test_a_top_view_is_a_tile_of_its_span(view, x, y):
     pixel = fine(x, y) * view.size_px - 0.5
     ground = geometry.ray_to_ground(geometry.top_view_pixel_to_ray(pixel, view), view.camera_height_m)
-    back = geometry.ground_to_tile_pixel(ground, view.size_px, view.span_m)
+    back = (view.size_px - 1) / 2 + ground * fine(1, -1) * (view.size_px / view.span_m)
     torch.testing.assert_close(back, pixel, atol=1e-7, rtol=0)
 
 
