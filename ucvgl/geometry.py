@@ -129,10 +129,8 @@ def ray_to_ground(ray: Tensor, camera_height_m: float) -> Tensor:
 
 def complete_panorama(strip: Tensor, *, strip_offset: float = 0.0) -> Tensor:
     """Pad a strip cut from a whole turn to 2:1 with black, as UCVGL does: (B, C, H, W), W even -> (B, C, W/2, W).
-
-    strip_offset: how far its middle lies above the horizon, as a fraction of its width; CVUSA's is
-    `CVUSA_STRIP_OFFSET`. InputError: an odd width, or a strip that would not lie inside the panorama.
-    """
+    strip_offset: how far its middle lies above the horizon, as a fraction of its width (CVUSA_STRIP_OFFSET). InputError:
+    an odd width, or a strip that would not lie inside the panorama."""
     height, width = strip.shape[-2:]
     missing, offset = width // 2 - height, round(strip_offset * width)  # rows
     above = missing // 2 - offset
@@ -196,11 +194,9 @@ def perspective_grid(
 
 
 def photo_top_view(photo: Tensor, photo_fov_deg: float, settings: TopView, heading_deg: Tensor) -> Tensor:
-    """The ground that a level pinhole photo shows, from above and north up: (B, C, h, w) -> (B, C, S, S).
-
-    Ours: the papers project panoramas alone. Only a sector in the direction of the heading (B,), not the settings', is
-    seen, from the photo's lower edge outwards; the rest is black.
-    """
+    """The ground that a level pinhole photo shows, from above and north up: (B, C, h, w) -> (B, C, S, S). Ours: the papers
+    project panoramas alone. Only a sector in the direction of the heading (B,), not the settings', is seen, from the
+    photo's lower edge outwards; the rest is black."""
     height, width = photo.shape[-2:]
     focal = focal_px(width, photo_fov_deg)
     ray = top_view_pixel_to_ray(pixel_grid(settings.size_px, settings.size_px), settings)

@@ -174,8 +174,8 @@ class Learner(nn.Module):
             case "moco":
                 empty = (self.queue.items < 0).expand(len(items), -1)
                 skip = empty if near is None else empty | near
-                # a copy, which the push before the backward pass leaves alone
-                value = moco(*compared, self.queue.keys.clone(), settings.temperature, skip)
+                keys = self.queue.keys.clone()  # which the push before the backward pass leaves alone
+                value = moco(*compared, keys, settings.temperature, skip)
                 self.queue.push(compared[1], items)
                 return value
             case "byol":

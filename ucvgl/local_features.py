@@ -1,7 +1,6 @@
 """Re-ranking by learned local features, the second stage of a two-stage search: XFeat (Potje et al.; CVPR 2024; extra
 `rerank`) counts how many keypoints of the query each of k candidates shares. Differs from R2Former, which VG-SSL's
-two-stage row has: nothing is trained, and no geometry is checked.
-"""
+two-stage row has: nothing is trained, and no geometry is checked."""
 
 from functools import cache
 from importlib.util import find_spec

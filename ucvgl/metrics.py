@@ -137,8 +137,7 @@ def _count_above(similarity: Tensor, row: Tensor, own: Tensor) -> Tensor:
     return out
 
 
-# Probabilities against what is true: Guo et al. 2017, "On calibration of modern neural networks", section 2; bins of
-# equal count (Nguyen and O'Connor 2015).
+# Probabilities against what is true: Guo et al. 2017, section 2; bins of equal count (Nguyen and O'Connor 2015).
 
 
 def reliability(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> pd.DataFrame:

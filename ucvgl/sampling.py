@@ -227,10 +227,9 @@ class _Pool:
         return items
 
 
-# GeoPair: VG-SSL (Xiao, Zhu, Loianno; WACV 2025), section 3; mining as in NetVLAD (Arandjelovic et al.; CVPR 2016). A
-# query's positive is the image within 10 m that is nearest to it for the networks as they are, by the Euclidean
-# distance of what the loss compares; images beyond 25 m are negatives. Ours: places within 25 m of each other are no
-# negatives in a batch either (`near_mask`), and a positive looks the way of its query (`same_way`).
+# GeoPair: VG-SSL (Xiao, Zhu, Loianno; WACV 2025), section 3. A query's positive is the image within 10 m that is nearest
+# by the Euclidean distance of what the loss compares; images beyond 25 m are negatives. Ours: places within 25 m of each
+# other are no negatives in a batch either (`near_mask`), and a positive looks the way of its query (`same_way`).
 
 
 def same_way(query_deg: np.ndarray | None, database_deg: np.ndarray | None, pairs: Tensor) -> Tensor:

@@ -33,11 +33,10 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, not_negative: Tensor | N
 def moco(query: Tensor, key: Tensor, queue: Tensor, temperature: float, not_negative: Tensor | None = None) -> Tensor:
     """InfoNCE of each query against its own key and the K keys of a queue, by cosine; only the query gets a gradient.
 
-    -log( exp(q k / T) / (exp(q k / T) + sum over the queue of exp(q n / T)) ), the mean over the queries. query: (B,
-    D); key: (B, D), of the momentum encoder, which saw the other view; queue: (K, D), keys of earlier batches
-    (`heads.Queue`), of unit length; VG-SSL's temperature is 0.07. not_negative: (B, K) bool, entries that are no
-    negatives of a query: places within 25 m of it, and entries not yet filled; where all are left out the loss is 0.
-    Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 1.
+    -log( exp(q k / T) / (exp(q k / T) + sum over the queue of exp(q n / T)) ), the mean over the queries (B, D). key:
+    (B, D), of the momentum encoder, which saw the other view; queue: (K, D), keys of earlier batches, of unit length;
+    VG-SSL's temperature is 0.07. not_negative: (B, K) bool, what is no negative of a query: places within 25 m, entries
+    not yet filled; of all the loss is 0. Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 1.
     """
     query, key = F.normalize(_wide(query), dim=1), F.normalize(_wide(key.detach()), dim=1)
     query = query / temperature  # here and not in the product, which is (B, K)
@@ -142,10 +141,8 @@ def off_diagonal_squares(matrix: Tensor) -> Tensor:
 
 
 def embedding_std(z: Tensor) -> Tensor:
-    """How well embeddings (B, D) are spread, in 0..1: the mean deviation of a dimension of the unit vectors, times sqrt(D).
-
-    Near 1 for directions that are even on the sphere, 0 where all are one. No gradient. SimSiam, section 4.1.
-    """
+    """How well embeddings (B, D) are spread, 0 (all are one) to 1 (even on the sphere): the mean deviation of a dimension of
+    the unit vectors, times sqrt(D). No gradient. SimSiam, section 4.1."""
     return F.normalize(_wide(z.detach()), dim=1).std(0, correction=0).mean() * math.sqrt(z.shape[1])
 
 

@@ -157,8 +157,7 @@ class ResnetGenerator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """H and W are multiples of the configuration's `stride`."""
         change = F.pixel_shuffle(self.body(F.pixel_unshuffle(images, self.patch)), self.patch)
-        # 0.99, as atanh(1) is infinite
-        return torch.tanh(change + torch.atanh(0.99 * images) if self.residual else change)
+        return torch.tanh(change + torch.atanh(0.99 * images) if self.residual else change)  # atanh(1) is infinite
 
 
 def patch_discriminator(config: CycleGanConfig) -> nn.Sequential:
@@ -218,7 +217,7 @@ class ImagePool:
 
 
 class CycleGan(nn.Module):
-    """Two generators, two discriminators, their optimiser and the pools of earlier fakes."""
+    """Two generators, two discriminators, one optimiser, which passes over what has no gradient, pools of earlier fakes."""
 
     def __init__(self, config: CycleGanConfig, device: torch.device) -> None:
         super().__init__()
@@ -227,7 +226,6 @@ class CycleGan(nn.Module):
         # of satellite images and of top views, as all that comes in pairs
         self.discriminators = nn.ModuleList(initialise(patch_discriminator(config), draws) for _ in range(2))
         self.pools = [ImagePool(config.pool), ImagePool(config.pool)]
-        # it passes over parameters without a gradient, the discriminators' or the generators' by turns
         self.optimiser = torch.optim.Adam(self.to(device).parameters(), lr=config.lr, betas=(config.beta1, 0.999))
 
     def step(self, top: Tensor, satellite: Tensor, draws: Generator) -> Tensor:
@@ -256,7 +254,7 @@ class CycleGan(nn.Module):
             shown = torch.cat([real, pool.exchange(fake.detach().float(), draws)])
             with precision:
                 of_real, of_fake = discriminator(shown).split(count)
-                # half the sum, which slows the discriminator down (section 7.1)
+                # half the sum (section 7.1)
                 losses.append((adversarial_loss(of_real, True) + adversarial_loss(of_fake, False)) / 2)
         self._learn(losses[0] + losses[1])
         return torch.stack([adversarial, cycle, identity, *losses]).detach().float()

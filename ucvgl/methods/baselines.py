@@ -21,8 +21,8 @@ def pixel_descriptor(images: Tensor, size_px: int = 32) -> Tensor:
 
 
 def colour_descriptor(images: Tensor, *, bins: int = 8) -> Tensor:
-    """Joint colour histogram, (B, 3, H, W) uint8 -> (B, bins**3) float32 of unit length: what is there, not where. Roots of the
-    counts, so that a dot product is the Bhattacharyya coefficient."""
+    """Joint colour histogram, (B, 3, H, W) uint8 -> (B, bins**3) float32 of unit length: what is there, not where.
+    Roots of the counts, so that a dot product is the Bhattacharyya coefficient."""
     level = (images.int() * bins) // 256  # (B, 3, H, W)
     code = ((level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]).flatten(1).long()
     counts = torch.zeros(len(images), bins**3, device=images.device)

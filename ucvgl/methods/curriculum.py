@@ -46,8 +46,7 @@ class PseudoPairs(Task):
         """Mines pairs, unless the labels of before still hold, and draws an epoch of them."""
         config, training = self.config, self.config.training
         epoch, epochs = epoch + training.epochs_before, training.epochs + training.epochs_before
-        # without a curriculum there is one mining, the first
-        begins = max(config.warmup, training.epochs_before)
+        begins = max(config.warmup, training.epochs_before)  # the mining, the only one without a curriculum
         due = _mines(config) and (epoch >= begins if config.refresh else epoch == begins)
         found = self.found or (self.look(model) if due or self.hard is not None else None)
         if due:
@@ -77,8 +76,8 @@ class PseudoPairs(Task):
         return Batch((ground, tile), (pairs.matched[items], pairs.ground[items], pairs.satellite[items]))
 
     def loss(self, model: TwoViewEncoder, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
-        """Soft symmetric InfoNCE. Ours: a pair that a batch holds twice, having few labels, is no negative of itself, and
-        neither are panoramas that may share a tile (`share`)."""
+        """Soft symmetric InfoNCE. Ours: a pair that a batch holds twice, having few labels, is no negative of itself,
+        and neither are panoramas that may share a tile (`share`)."""
         (matched, ground, satellite), smoothing = labels, self.config.smoothing
         same = satellite[:, None] == satellite
         if self.config.rule.share == 1:
@@ -102,9 +101,9 @@ def curriculum(
     data: Dataset, config: Curriculum, truth: Parts, folder: Path, *, pretrained: Path | None,
     hard: NeighbourDraw | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Step 5, on the encoders of `pretrain`, which stand in the folder `pretrained`; None begins with random weights. Given
-    labels are drawn from the training part of `truth`. Gives "rows", a row an epoch with labels found, the part that was
-    right (`correct`), label-free measures and recall after it; "recall" of the last."""
+    """Step 5, on the encoders of `pretrain`, which stand in the folder `pretrained`; None begins with random weights.
+    Given labels are drawn from the training part of `truth`. Gives "rows", a row an epoch with labels found, the part
+    that was right (`correct`), label-free measures and recall after it; "recall" of the last."""
     model = ucvgl.new_model(config.start).to(device())
     if pretrained is not None:
         ucvgl.go_on_with(model, pretrained)
@@ -118,11 +117,9 @@ def train_on_pseudo_labels(
     model: TwoViewEncoder, data: Dataset, config: Curriculum, folder: Path, *, given: Tensor, truth: Parts | None,
     hard: NeighbourDraw | None = None, progress: bool = True,
 ) -> list[Row]:  # fmt: skip
-    """Step 5 on a model as it stands, whatever `config` says of the start; the weights of the last epoch are saved in `folder`.
-
+    """Step 5 on a model as it stands, whatever `config` says of the start; the last epoch's weights are saved in `folder`.
     data: unlabelled. given: (N,) int64 labels, -1 where none is. truth: for measures that choose nothing; None: unknown.
-    hard, ours: batches of pairs whose tiles are similar. NoPseudoLabels: none was found, and none given.
-    """
+    hard, ours: batches of pairs whose tiles are similar. NoPseudoLabels: none was found, and none given."""
     if not (given >= 0).any():  # nothing to warm up on: the schedules begin where the warm-up ends
         left = config.training.epochs - config.warmup
         training = replace(config.training, epochs=left, epochs_before=config.warmup)

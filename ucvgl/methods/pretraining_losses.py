@@ -1,5 +1,5 @@
-"""Across the papers: VG-SSL's six losses instead of UCVGL's InfoNCE as intra-view pretraining (its step 3). Neither paper has
-this. The heads are dropped before step 4. Without positions, no image is left out as a negative."""
+"""Across the papers: VG-SSL's six losses instead of UCVGL's InfoNCE as intra-view pretraining (its step 3). Neither
+paper has this. The heads are dropped before step 4. Without positions, no image is left out as a negative."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

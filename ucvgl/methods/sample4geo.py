@@ -86,8 +86,9 @@ class SupervisedPairs(Task):
         number = torch.full((len(self.given.gallery) + 1,), -1)  # of each tile's place; the last stands for no tile
         number[self.tiles] = torch.arange(len(self.tiles))
         semi = self.given.semi_positives or Positives.unknown(len(best))
-        # (P, S) places that show the item's spot off centre, -1 for none
-        self.semi = number[semi.padded()][self.ground]
+        self.semi = number[semi.padded()][
+            self.ground
+        ]  # (P, S) places that show the item's spot off centre, -1 for none
 
     def order(self, epoch: int, model: TwoViewEncoder, generator: Generator) -> Tensor:
         """Every item once but for the tail, batch after batch."""

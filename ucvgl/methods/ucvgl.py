@@ -1,10 +1,10 @@
 """UCVGL (Li, Qian, Xia; CVPR 2024): from unpaired panoramas and satellite tiles to encoders that match them.
 
-The paper's steps, each a function that writes to a folder and returns its numbers (`lab.stages` keeps them): train_translation
-(step 2, after the projection of step 1), intra_view (3), pretrain (4), and in `curriculum` (5). No step gets a label unless
-its settings give some; truth enters as `Parts`, for measures that choose nothing. Ours, off by default: top views for the
-ground encoder; synthetic top views; centred descriptors; similar tiles in a batch. Differs: the last epoch's weights are kept,
-officially the best by recall on labelled validation pairs.
+The paper's steps, each a function that writes to a folder and returns its numbers (`lab.stages` keeps them):
+train_translation (step 2, after the projection of step 1), intra_view (3), pretrain (4), and in `curriculum` (5). No
+step gets a label unless its settings give some; truth enters as `Parts`, for measures that choose nothing. Ours, off by
+default: top views for the ground encoder; synthetic top views; centred descriptors; similar tiles in a batch. Differs:
+the last epoch's weights are kept, officially the best by recall on labelled validation pairs.
 """
 
 from dataclasses import dataclass, field, replace
@@ -285,9 +285,9 @@ def pretrain(
 ) -> dict[str, Any]:  # fmt: skip
     """Step 4, unless it is left out, on a model (see `go_on_with`) that step 3 has trained, unless that is.
 
-    `data` is unlabelled, `truth` for measures that choose nothing. after: folder of `intra_view`, whose optimiser step 4 goes
-    on with; gan: folder of `train_translation`. The weights left in `folder` open by `pretrained_model`. Gives "cross", a row
-    an epoch; "recall" of the held-out part, empty without truth.
+    `data` is unlabelled, `truth` for measures that choose nothing. after: folder of `intra_view`, whose optimiser step
+    4 goes on with; gan: folder of `train_translation`. The weights left in `folder` open by `pretrained_model`. Gives
+    "cross", a row an epoch; "recall" of the held-out part, empty without truth.
     """
     rows: list[Row] = []
     if config.cross is not None:

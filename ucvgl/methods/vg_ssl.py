@@ -1,9 +1,9 @@
 """VG-SSL (Xiao, Zhu, Loianno; WACV 2025): six self-supervised losses for place recognition, beside a triplet baseline.
 
-One encoder for queries and database. A pair is a query and its best positive (see sampling.py); the loss is one of `heads`, behind
-a projector that is dropped afterwards, or the triplet loss on mined negatives. Differs from the published code: images within
-25 m are no negatives of each other (a switch); a positive looks the same way where headings are known; the last epoch is kept;
-MoCo's queue starts empty; AdamW with a cosine, not Adam at one rate.
+One encoder for queries and database. A pair is a query and its best positive (see sampling.py); the loss is one of
+`heads`, behind a projector that is dropped afterwards, or the triplet loss on mined negatives. Differs from the
+published code: images within 25 m are no negatives of each other (a switch); a positive looks the same way where
+headings are known; the last epoch is kept; MoCo's queue starts empty; AdamW with a cosine, not Adam at one rate.
 """
 
 import time
@@ -136,8 +136,8 @@ class GeoPairs(Task):
         self.negative[asked] = found
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
-        """Query, positive; then the two views of a hard negative (partial), or the negatives (triplet). One coin mirrors them
-        all: a pair mirrored on one side would be another street."""
+        """Query, positive; then the two views of a hard negative (partial), or the negatives (triplet). One coin
+        mirrors them all: a pair mirrored on one side would be another street."""
         config, database = self.config, self.given.gallery
         mirrored = config.augment and bool(torch.rand((), generator=generator) < 0.5)
 
@@ -195,9 +195,9 @@ def _projected(model: Learner, images: ArrayImages) -> Tensor:
 
 
 def learn(given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], folder: Path) -> dict[str, Any]:
-    """Trains on `given` with one loss; `trained_encoder` opens the weights it leaves in `folder`. Gives "rows", a row an epoch
-    with the seconds of mining and the embeddings' standard deviation; "recall", by test, None where the embeddings
-    "collapsed"; "std". InputError: no query has a positive, a queue longer than the set."""
+    """Trains on `given` with one loss; `trained_encoder` opens the weights it leaves in `folder`. Gives "rows", a row
+    an epoch with the seconds of mining and the embeddings' standard deviation; "recall", by test, None where the
+    embeddings "collapsed"; "std". InputError: no query has a positive, a queue longer than the set."""
     task = GeoPairs(given, config)
     views, model = new_learner(given, config)
     sample = given.query.subset(range(0, len(given.query), max(1, len(given.query) // SPREAD_OF)))
@@ -220,7 +220,7 @@ def new_learner(given: Dataset, config: VgSsl) -> tuple[TwoViewEncoder, Learner]
 
 def trained_learner(folder: Path, given: Dataset, config: VgSsl) -> Learner:
     """The encoder that `learn` left in its folder, with the heads that it was trained with, on the GPU if there is one."""
-    path, (_, model) = folder / CHECKPOINT, new_learner(given, config)
+    path, model = folder / CHECKPOINT, new_learner(given, config)[1]
     checkpoints.fill(path, checkpoints.weights_of(model), checkpoints.without("model.", checkpoints.read(path)[1]))
     return model.eval()
 
