@@ -146,11 +146,9 @@ def test_no_place_twice_in_a_batch_and_only_what_fills_none_is_dropped(items, pl
     assert len({int(place[i]) for i in dropped}) < batch_size  # not one more batch could be made of them
 
 
-def test_a_batch_of_more_places_than_there_are_and_a_list_that_repeats_one():
+def test_a_batch_of_more_places_than_there_are():
     with pytest.raises(InputError, match="batch size: expected 1 to 2, the number of places, found 3"):
         neighbour_batches(None, 3, seeded(0), place=torch.tensor([0, 0, 1, 1]))
-    with pytest.raises(AssertionError, match="twice"):
-        neighbour_batches(torch.tensor([[1, 1], [0, 0], [0, 0]]), 3, seeded(0), NeighbourDraw(2, 2, 0))
 
 
 def scene(seed, queries=9, images=20, spread=60.0):
