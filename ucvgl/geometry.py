@@ -143,11 +143,8 @@ def complete_panorama(strip: Tensor, *, strip_offset: float = 0.0) -> Tensor:
 
 
 def top_view(panorama: Tensor, settings: TopView = TopView(), *, heading_deg: Tensor | None = None) -> Tensor:
-    """The ground plane seen from above, north up and level: whole panoramas (B, C, H, 2H) -> (B, C, S, S).
-
-    Only what is ground lands where it stands: walls and trees are smeared outwards. The settings' attitude is undone;
-    heading_deg: (B,) for panoramas of different headings, instead of the settings'.
-    """
+    """The ground plane seen from above, north up and level: whole panoramas (B, C, H, 2H) -> (B, C, S, S). What is no ground
+    is smeared outwards. The settings' attitude is undone; heading_deg: (B,), instead of the settings'."""
     height = panorama.shape[-2]
     if heading_deg is None:
         return sample_panorama(panorama, fixed_top_view_pixels(settings, height))
@@ -211,11 +208,8 @@ def photo_top_view(photo: Tensor, photo_fov_deg: float, settings: TopView, headi
 
 
 def polar_view(tile: Tensor, height_px: int, width_px: int) -> Tensor:
-    """A north-up tile unrolled around its centre (SAFA, section 3.1): (B, C, S, S) -> (B, C, height_px, width_px).
-
-    Columns are azimuths as in the panorama; row i lies at radius S/2 * (1 - (i + 0.5) / height_px), from the inscribed
-    circle down to the centre: the tile's corners are left out.
-    """
+    """A north-up tile unrolled around its centre (SAFA, section 3.1): (B, C, S, S) -> (B, C, height_px, width_px). Columns
+    are azimuths as in the panorama; row i lies at radius S/2 * (1 - (i + 0.5) / height_px): corners are left out."""
     (column, row), size = pixel_grid(height_px, width_px).unbind(-1), tile.shape[-1]
     azimuth = ((column + 0.5) / width_px - 0.5) * (2 * math.pi)
     radius, centre = 0.5 * (1 - (row + 0.5) / height_px), (size - 1) / 2  # the radius in sides of the tile

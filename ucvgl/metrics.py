@@ -46,9 +46,7 @@ class Places:
 @torch.no_grad()
 def places_of(query: Tensor, gallery: Tensor, positives: Tensor, *, semi_positives: Tensor | None = None) -> Places:
     """Where each right item stands among the wrong ones, from (Q, D) and (R, D) embeddings and (P, 2) rows of right items.
-
-    Semi-positives, (S, 2), are neither right nor wrong for the hit rate, unless right too. InputError: NaN or infinity.
-    """
+    Semi-positives, (S, 2), are neither right nor wrong for the hit rate, unless right too. InputError: NaN or infinity."""
     check_embeddings(query, gallery)
     row, column = _sorted_pairs(positives, query, gallery)
     semi_row, semi_column = _sorted_pairs(positives[:0] if semi_positives is None else semi_positives, query, gallery)

@@ -74,11 +74,9 @@ def _nearest(tree: Neighbours, positions: Positions, own: np.ndarray, want: int)
 
 @torch.no_grad()
 def similarity_neighbours(query: Tensor, reference: Tensor, k: int, *, place: Tensor | None = None) -> Tensor:
-    """DSS: the k other places whose tiles are most similar to each item's ground image, the most similar first.
-
-    From (N, D) embeddings of the items' ground images and (P, D) of the places' tiles; `place` (N,), None: item i is place
-    i, is left out of an item's list. Equal similarities by the lower index; k at most P - 1. int32 (N, k), on the CPU.
-    """
+    """DSS: the k other places whose tiles (P, D) are most similar to each item's ground image (N, D), the most similar first,
+    equals by the lower index: int32 (N, k), on the CPU, k at most P - 1. place: (N,), each item's own; None: item i is
+    place i."""
     _check_k(k, len(reference))
     own = torch.arange(len(query)) if place is None else place.cpu()
     out = torch.empty(len(query), k, dtype=torch.int32)
