@@ -124,7 +124,7 @@ def shuffle(clone: Clone, sizes: Sizes) -> Pair:
         return close(abs(first - second) / first, 0.05, f"{text} {second:.2f}")
 
     text = f"{sizes.places:,} places, {sizes.draw} neighbours, batches of {sizes.batch}"
-    return Pair(text, official, lambda: neighbour_batches(near, sizes.batch, generator, draw), agree)
+    return Pair(text, official, lambda: neighbour_batches(near, sizes.batch, generator, draw)[0], agree)
 
 
 def training_step(clone: Clone, sizes: Sizes) -> Pair:

@@ -1,9 +1,8 @@
 """A CUDA device that is not there: torch's fake tensors say where a GPU would fail, the CPU computes the values.
 
-Every operation runs on the CPU, for the values that code reads back (`.item()`, `.tolist()`, `nonzero`), so that whole
-trainings run as they are. One whose operands are on two devices runs first on fake tensors of torch's own
-(FakeTensorMode), which fails where a GPU would. Not seen: autocast, pinned memory, streams, generators of a GPU, what
-threads of their own compute (`prefetch`), and the kernels.
+Every operation runs on the CPU, so that whole trainings run as they are; one whose operands are on two devices runs first on
+fake tensors of torch's own (FakeTensorMode), which fails where a GPU would. Not seen: autocast, pinned memory, streams, a
+GPU's generators, what threads of their own compute (`prefetch`), and the kernels.
 """
 
 from contextlib import contextmanager
@@ -50,9 +49,6 @@ class OnCuda(Tensor):
             made._is_param = True
         return memo.setdefault(id(self), made)
 
-    def __repr__(self):
-        return f"OnCuda({self.values_on_cpu!r})"
-
     def __tensor_flatten__(self):
         return ["values_on_cpu"], None
 
@@ -94,7 +90,7 @@ def devices_of(operation, args, kwargs):
     given = {x.device for x in leaves if isinstance(x, Tensor)} | {x for x in leaves if isinstance(x, torch.device)}
     name = operation.name().partition("::")[2].partition(".")[0]
     if len(given) < 2:  # nothing to differ from
-        device = CUDA if any(device.type == "cuda" for device in given) else CPU
+        device = CUDA if CUDA in given or torch.device("cuda") in given else CPU
         if any(x.device.type != device.type for x in leaves if isinstance(x, Generator)):
             raise RuntimeError(f"{operation}: a generator of another device than {device}")
         return repeat(device)

@@ -14,7 +14,6 @@ from ucvgl import paths
 
 sys.path.insert(0, str(paths.ROOT / "benchmarks"))  # no package
 import gpu
-import harness
 import official
 import side_by_side
 
@@ -66,15 +65,6 @@ def test_other_results_are_not_timed_and_failures_are_told_apart(tmp_path, their
     pair = official.Pair("", theirs, ours, lambda a, b: official.close(abs(a - b), 0, "apart"))
     found = side_by_side.work(official.Row("", "", "", lambda clone, sizes: pair, ""), tmp_path, TINY, "time")
     assert found["agreement"] == says
-
-
-def test_ways_take_turns_and_the_page_has_their_table(tmp_path, capsys):
-    order = []
-    found = harness.in_turns({"a": 1, "b": 2}, 2, lambda way: order.append(way) or way)
-    assert order == [1, 2, 1, 2, 1, 2]  # the first two warm up
-    assert found == {"a": [1, 1], "b": [2, 2]}
-    harness.write(tmp_path / "page.md", "Title", "About.", [{"way": "a|b", "ms": 1234.5}])
-    assert "| way | ms |\n| --- | --- |\n| a/b | 1,234 |" in (tmp_path / "page.md").read_text()
 
 
 def test_the_gpus_measurements_run_at_small_sizes_once(fresh_runs, tmp_path, monkeypatch, capsys):

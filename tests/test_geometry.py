@@ -1,6 +1,5 @@
 """Geometry: hand-sized cases, py360convert as oracle, seam and poles, strips, gradients, dtypes."""
 
-import dataclasses
 import math
 from unittest import mock
 
@@ -51,20 +50,8 @@ def test_top_view_settings_by_hand():
 def test_a_top_view_is_a_tile_of_its_span(view, x, y):
     pixel = fine(x, y) * view.size_px - 0.5
     ground = geometry.ray_to_ground(geometry.top_view_pixel_to_ray(pixel, view), view.camera_height_m)
-    back = geometry.ground_to_tile_pixel(ground, view.size_px, view.span_m)
+    back = (view.size_px - 1) / 2 + ground * fine(1, -1) * (view.size_px / view.span_m)
     torch.testing.assert_close(back, pixel, atol=1e-7, rtol=0)
-
-
-def test_each_panorama_may_have_its_own_heading():
-    panorama, heading, view = noise(3, 3, 32, 64), fine(0, 33, -170), TopView(24, 140, pitch_deg=5, roll_deg=4)
-    together = top_view(panorama, view, heading_deg=heading)
-    many = top_view(panorama[:1], view, heading_deg=heading)  # or one has many
-    for i in range(3):
-        turned = dataclasses.replace(view, heading_deg=heading[i].item())
-        torch.testing.assert_close(together[i : i + 1], top_view(panorama[i : i + 1], turned), atol=1e-9, rtol=0)
-        torch.testing.assert_close(many[i : i + 1], top_view(panorama[:1], turned), atol=1e-9, rtol=0)
-    with pytest.raises(AssertionError, match="heading"):
-        top_view(panorama, view, heading_deg=torch.tensor([0.0, math.nan, 0.0]))
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3, -1])
@@ -160,19 +147,3 @@ def test_a_photos_top_view_is_the_panoramas_in_its_sector(heading, fov, size):
     off = (torch.atan2(east, -north).rad2deg() - heading + 180) % 360 - 180
     assert 10 < seen.sum() < 41 * 41 / 2
     assert (off[seen].abs() <= fov / 2 + 1e-6).all()
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32])
-@pytest.mark.parametrize("count", [3, 2 * geometry.AT_ONCE + 1])  # a few at a time, put together again
-def test_dtypes_come_back(dtype, count):
-    panorama, heading, view = (noise(count, 1, 32, 64) * 255).to(dtype), torch.full((count,), 20.0), TopView(30, 150)
-    for call in (
-        lambda p: top_view(p, view),
-        lambda p: top_view(p, view, heading_deg=heading),
-        lambda p: top_view(p[:1], view, heading_deg=heading),
-        lambda p: photo_top_view(p[..., :40], 80.0, view, heading),
-    ):
-        exact, found = call(panorama.double()), call(panorama)
-        assert found.dtype == dtype
-        bound = 0.51 if dtype == torch.uint8 else 255 * max(torch.finfo(dtype).eps, 1e-4)
-        assert (found.double() - exact).abs().max() <= bound

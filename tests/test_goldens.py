@@ -200,11 +200,11 @@ def batches():
     found = {f"neighbours {name}": near for name, near in (lists | {"DSS, shared": many}).items()}
     for seed in range(3):
         for name, near in ({"random": None} | lists).items():
-            found[f"{name}, seed {seed}"] = sampling.batches_with_sources(near, 8, generator(seed), draw, places=60)
+            found[f"{name}, seed {seed}"] = sampling.neighbour_batches(near, 8, generator(seed), draw, places=60)
         for name, near in {"random": None, "GPS": lists["GPS"][shared], "DSS": many}.items():
-            order = sampling.neighbour_batches(near, 8, generator(seed), draw, place=shared, places=60)
+            order, _ = sampling.neighbour_batches(near, 8, generator(seed), draw, place=shared, places=60)
             found[f"{name}, shared, seed {seed}"] = order
-        found[f"nearest alone, seed {seed}"] = sampling.neighbour_batches(lists["DSS"], 10, generator(seed), nearest)
+        found[f"nearest alone, seed {seed}"] = sampling.neighbour_batches(lists["DSS"], 10, generator(seed), nearest)[0]
     sources = {kind: " ".join(Sampling(kind, draw, 4).source(epoch) for epoch in range(6)) for kind in SAMPLERS}
     return found | {"sources": sources}
 

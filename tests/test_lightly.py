@@ -52,16 +52,6 @@ def test_value_and_gradients_are_theirs(ours, theirs, count, items, dims, scale)
     torch.testing.assert_close(value_and_gradients(ours, inputs), value_and_gradients(theirs, inputs))
 
 
-@BATCHES
-def test_moco_is_their_loss_with_a_memory_bank_and_detached_keys(items, dims, scale):
-    """lightly leaves it to the caller that keys get no gradient."""
-    query, key = batch(items, dims, scale)
-    bank = lightly.NTXentLoss(0.07, memory_bank_size=(20, dims)).double()
-    queue = bank.memory_bank.bank.clone()  # theirs is renewed by every loss of a query with a gradient
-    found = value_and_gradients(lambda q, k: s.moco(q, k, queue, 0.07), [query, key])
-    torch.testing.assert_close(found, value_and_gradients(lambda q, k: bank(q, k.detach()), [query, key]))
-
-
 def test_moco_and_its_queue_are_theirs_over_many_batches():
     """Once the queue is full: lightly's begins with random vectors, ours empty. The batch divides the size; otherwise
     lightly drops the end of the batch that reaches the end of the bank, and ours goes on at the beginning."""

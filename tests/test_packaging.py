@@ -2,7 +2,6 @@
 
 import re
 import tomllib
-from importlib import metadata
 
 import pytest
 import yaml
@@ -59,11 +58,3 @@ def test_the_wheel_takes_every_file_of_the_package():
     files = {path for path in (ROOT / "ucvgl").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert {path for path in files if path.suffix not in (".py", ".pyc")} == taken
     assert ROOT / "ucvgl" / "py.typed" in taken
-
-
-def test_torch_and_torchvision_are_a_matching_pair():
-    """The wheel's own requirement is the authority."""
-    needed = next(r for r in map(Requirement, metadata.requires("torchvision")) if r.name == "torch")
-    assert needed.specifier.contains(pins()["torch"][0])
-    for name in ("torch", "torchvision"):
-        assert Version(metadata.version(name)).public == pins()[name][0].public

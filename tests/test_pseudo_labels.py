@@ -50,7 +50,7 @@ def test_mining_is_the_rule_in_loops(n, m, share, threshold, seed):
         assert labels.count == sum(s >= 0 for s in expected)
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.29, 0.999])
+@pytest.mark.parametrize("keep", [0.0, 0.29])
 def test_keep_takes_the_best_margins(keep):
     x, y = views(300, 300, width=6)
     everything, some = mine(x, y, ANY), mine(x, y, MiningRule(threshold=0, keep=keep))
@@ -58,8 +58,6 @@ def test_keep_takes_the_best_margins(keep):
     candidates = everything.satellite >= 0
     best = some.margin.where(candidates, -1).argsort(descending=True)[: some.count]
     assert set(best.tolist()) == set((some.satellite >= 0).nonzero()[:, 0].tolist())
-    # the scale of the margins does not matter to it, while it does to the threshold
-    assert torch.equal(mine(0.1 * x, y, MiningRule(threshold=0, keep=keep)).satellite, some.satellite)
 
 
 def test_nothing_to_choose_from_and_no_label_at_all_say_what_to_do():
@@ -68,14 +66,6 @@ def test_nothing_to_choose_from_and_no_label_at_all_say_what_to_do():
     for satellite in ([-1, -1, -1], []):
         with pytest.raises(p.NoPseudoLabels, match=r"found none for .* images.*Lower the threshold"):
             p.epoch_items(labelled(satellite), 5, generator(), few=0.0)
-
-
-def test_a_rule_over_the_epochs():
-    rule = MiningRule(threshold=0.04, share=3, keep=0.2)
-    assert rule.at(0, 10) == rule
-    assert dataclasses.astuple(rule.at(5, 10)) == pytest.approx((True, 0.02, 3, 0.6))
-    assert rule.at(10, 10).keep == pytest.approx(1)
-    assert MiningRule().at(7, 10).keep is None
 
 
 @given(st.integers(0, 60), st.floats(0, 1), st.one_of(st.none(), st.integers(0, 50)))
@@ -96,8 +86,6 @@ def test_given_labels_take_the_place_of_mined_ones():
     assert mixed.satellite.tolist() == [-1, 5, 7, 3, 2]  # ground 0 claimed tile 5, which belongs to ground 1
     assert mixed.given.tolist() == [False, True, True, True, False]
     assert p.mix_given(mined, given_, share=2).satellite.tolist() == [5, 5, 7, 3, 2]
-    shared = torch.tensor([-1, 4, 4, -1, -1])  # given ones may share a tile whatever the rule
-    assert p.mix_given(mined, shared).satellite.tolist() == [5, 4, 4, -1, 2]
 
 
 @given(st.integers(1, 120), st.data())

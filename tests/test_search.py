@@ -72,14 +72,6 @@ def test_a_diverged_model_finds_nothing():
         top_k(x, x, 5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_halves_are_multiplied_in_float32(dtype):
-    x, y = (torch.randn(n, 6).to(dtype) for n in (40, 33))
-    found, expected = both_ways(x, y, 3, 2), both_ways(x.float(), y.float(), 3, 2)
-    assert all(map(torch.equal, vars(found).values(), vars(expected).values()))
-    assert top_k(x, y.double(), 1)[0].dtype == torch.float64
-
-
 @pytest.mark.parametrize("tied", [False, True])
 def test_nothing_of_n_by_n_is_held(tied):
     n, chunk = 1500, 1 << 16

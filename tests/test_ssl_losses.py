@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
-from toy_sets import angles, randn, random_mask
+from toy_sets import randn, random_mask
 
 from ucvgl import ssl_losses as s
 
@@ -84,32 +84,6 @@ def test_triplet_is_the_formula(count, dim, seed, k, margin, masked):
     assert float(ours) == pytest.approx(expected, abs=1e-9)
 
 
-@given(*sizes)
-def test_cosine_losses_are_the_formulas(count, dim, seed):
-    p1, z2, p2, z1 = (randn(count, dim, seed=seed + 100 * n) for n in range(4))
-    one = sum(cos(p, z) for p, z in zip(p1, z2, strict=True)) / count
-    two = sum(cos(p, z) for p, z in zip(p2, z1, strict=True)) / count
-    assert float(s.negative_cosine(p1, z2)) == pytest.approx(-one)
-    assert float(s.byol(p1, z2)) == pytest.approx(2 - 2 * one)
-    assert float(s.simsiam(p1, z2, p2, z1)) == pytest.approx(-(one + two) / 2)
-
-
-def test_nt_xent_by_hand():
-    # two items at a right angle, both views alike: each view has its positive at cosine 1, two others at 0
-    z = angles(0, 90)
-    assert float(s.nt_xent(z, z, 0.5)) == pytest.approx(math.log(1 + 2 * math.exp(-2)))
-    # all alike: one of 2B - 1
-    assert float(s.nt_xent(*[angles(*[30] * 4)] * 2, 0.07)) == pytest.approx(math.log(7))
-    assert float(s.nt_xent(angles(0), angles(50), 0.07)) == 0  # nothing to tell it from
-
-
-def test_triplet_by_hand():
-    # at 60 degrees unit vectors are 1 apart, at 180 they are 2 apart, at 90 sqrt(2)
-    negatives = angles(180, 90, 0)[None]
-    losses = 0.0, 0.0, 1.1  # 1 + 0.1 - 2; 1 + 0.1 - 1.41; 1 + 0.1 - 0
-    assert float(s.triplet(angles(0), angles(60), negatives)) == pytest.approx(sum(losses) / 3)
-
-
 def test_barlow_twins_by_hand():
     # two dimensions of variance 1, without correlation; the second view has the second one turned round
     z = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]], dtype=torch.float64)
@@ -124,13 +98,6 @@ def test_vicreg_by_hand():
     assert float(s.invariance_loss(z, z + torch.tensor([1, 3]))) == (1 + 9) / 2
     assert float(s.variance_loss(z, eps=0)) == pytest.approx((1 - math.sqrt(0.5)) / 2)
     assert float(s.covariance_loss(z)) == pytest.approx((1 + 1) / 2)
-
-
-def test_gradients_past_a_mask_are_right_and_both_views_count_alike():
-    a, b = ((0.8 * randn(5, 3, seed=n)).requires_grad_() for n in (4, 5))
-    mask = random_mask(5, 5, seed=9)
-    assert torch.autograd.gradcheck(lambda a, b: s.nt_xent(a, b, 0.3, mask), (a, b))
-    torch.testing.assert_close(s.nt_xent(a, b, 0.3, mask), s.nt_xent(b, a, 0.3, mask))
 
 
 def test_a_mask_of_everything_leaves_the_positives():

@@ -1,6 +1,5 @@
 """Synthetic top views: sharp to the horizon, smeared beyond it."""
 
-import pytest
 import torch
 from toy_sets import generator
 
@@ -27,9 +26,3 @@ def test_beyond_the_horizon_the_colour_is_that_at_its_foot():
     inside = (RADIUS > 0.2) & (RADIUS < 0.9)
     assert error[:, inside].mean() < 0.01  # the sampling rounds where the ring of the horizon is thin
     assert error[:, inside].max() < 0.06
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_share_of_open_directions(share):
-    seen = horizon(300, 16, Occlusion(open_share=share), generator())
-    assert float((seen > 1.5).float().mean()) == pytest.approx(share, abs=0.04)

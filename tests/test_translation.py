@@ -32,8 +32,7 @@ def images(count, size=18, seed=0):
 def numpy_moments(values, weight=None):
     """Mean and covariance of all pixels, as numpy's weighted covariance has them."""
     flat = values.permute(1, 0, 2, 3).reshape(3, -1).numpy()
-    weight = np.ones(values.shape[2:]) if weight is None else weight.numpy()
-    weights = np.broadcast_to(weight, (len(values), *weight.shape)).reshape(-1)
+    weights = np.ones(flat.shape[1]) if weight is None else np.tile(weight.numpy().ravel(), len(values))
     return np.average(flat, axis=1, weights=weights), np.cov(flat, aweights=weights, ddof=0)
 
 
@@ -42,39 +41,32 @@ def test_mapped_top_views_have_the_satellites_mean_and_covariance(weight):
     top, satellite = images(70, 7, 2), images(5, 7, 3)  # more than one chunk, and another number
     matrix, offset = t.fit_statistics(top, satellite, weight=weight)
     mapped = (matrix @ (top.double() / 255).flatten(2) + offset[:, None]).view(top.shape)
-    for ours, wanted in zip(
-        numpy_moments(mapped, weight), numpy_moments(satellite.double() / 255, weight), strict=True
-    ):
+    moments = numpy_moments(mapped, weight), numpy_moments(satellite.double() / 255, weight)
+    for ours, wanted in zip(*moments, strict=True):
         np.testing.assert_allclose(ours, wanted, atol=1e-7)
     expected = (mapped.clamp(0, 1) * 255).round()
     assert (t.apply_statistics(top, (matrix, offset)).double() - expected).abs().max() <= 1  # by a rounding
 
 
 def test_covariance_map_is_monge_kantorovich():
-    """Symmetric, and the same by scipy's matrix square roots; the identity between equal sets."""
+    """The same by scipy's matrix square roots."""
     top, satellite = images(9, 7, 6), images(9, 7, 7)
     matrix, _ = t.fit_statistics(top, satellite)
     source, target = (numpy_moments(values.double() / 255)[1] for values in (top, satellite))
     root = linalg.sqrtm(source)
     oracle = linalg.inv(root) @ linalg.sqrtm(root @ target @ root) @ linalg.inv(root)
     np.testing.assert_allclose(matrix, oracle, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(matrix, matrix.T, atol=1e-10)
-    same, offset = t.fit_statistics(top, top)
-    np.testing.assert_allclose(same, np.eye(3), atol=1e-8)
-    np.testing.assert_allclose(offset, 0, atol=1e-8)
 
 
 def test_pool_fills_then_shows_half_old_ones():
-    pool, draws = t.ImagePool(10), generator()
+    pool, draws, old = t.ImagePool(10), generator(), 0
     first = torch.arange(10.0).view(10, 1, 1, 1)
     assert torch.equal(pool.exchange(first, draws), first)
-    old = 0
     for number in range(10, 410):
         before = pool.images.flatten().tolist()
         shown = pool.exchange(torch.full((1, 1, 1, 1), float(number)), draws).item()
         old += shown != number
-        expected = before if shown == number else [*(x for x in before if x != shown), number]
-        assert sorted(pool.images.flatten().tolist()) == sorted(expected)
+        assert sorted([*pool.images.flatten().tolist(), shown]) == sorted([*before, number])
     assert 160 < old < 240
 
 
@@ -135,9 +127,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
     assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "parts")
     assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["generator.safetensors", "metrics.jsonl"]
-    rows = rows_of(tmp_path / "whole")
-    assert [row["lr"] for row in rows] == pytest.approx([2e-4, 2e-4, 1e-4])
-    assert rows[0].keys() == {"epoch", "lr", *t.LOSSES}
+    assert [row["lr"] for row in rows_of(tmp_path / "whole")] == pytest.approx([2e-4, 2e-4, 1e-4])
     # a finished folder is loaded: no step is taken
     monkeypatch.setattr(t.CycleGan, "step", None)
     again = t.train_cyclegan(top, satellite, TINY, tmp_path / "parts", CPU)
@@ -156,6 +146,3 @@ def test_a_diverged_training_names_the_epoch_and_keeps_the_checkpoint(tmp_path, 
     with pytest.raises(InputError, match="epoch 2: expected finite losses"):
         t.train_cyclegan(images(3), images(3, seed=1), TINY, tmp_path, CPU)
     assert len(rows_of(tmp_path)) == 1
-    # what was kept is good: it goes on from there
-    t.train_cyclegan(images(3), images(3, seed=1), TINY, tmp_path, CPU)
-    assert [row["epoch"] for row in rows_of(tmp_path)] == [1, 2, 3]

@@ -49,10 +49,8 @@ class Toy(nn.Module):
 
     @staticmethod
     def _encoder(dropout, norm):
-        between = nn.BatchNorm2d(4) if norm else nn.Identity()
-        return nn.Sequential(
-            nn.Conv2d(3, 4, 3, stride=2), between, nn.GELU(), nn.Dropout(dropout), nn.Flatten(), nn.Linear(36, 5)
-        )
+        first = nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4) if norm else nn.Identity()
+        return nn.Sequential(*first, nn.GELU(), nn.Dropout(dropout), nn.Flatten(), nn.Linear(36, 5))
 
     def forward(self, ground, satellite):
         return F.normalize(self.ground(ground), dim=1), F.normalize(self.satellite(satellite), dim=1)
@@ -157,10 +155,8 @@ def measured(epoch, model):
 
 def killable(folder, on_step=lambda steps: None):
     """The training that is killed: dropout, batch norm, mined labels."""
-    model = Toy(dropout=0.3, norm=True)
-    task = Pairs(mined=True, on_step=on_step)
-    rows = train(model, task, KILLED, folder, after_epoch=measured, progress=False)
-    return model, rows
+    model, task = Toy(dropout=0.3, norm=True), Pairs(mined=True, on_step=on_step)
+    return model, train(model, task, KILLED, folder, after_epoch=measured, progress=False)
 
 
 def stop_at(step):
@@ -178,10 +174,6 @@ def assert_same_weights(one, two):
     assert one.keys() == two.keys()
     for name in one:
         assert torch.equal(one[name], two[name]), name
-
-
-def kill(folder, step):
-    killable(folder, lambda steps: os.kill(os.getpid(), signal.SIGKILL) if steps == step else None)
 
 
 def together(folder):
@@ -222,6 +214,7 @@ def together(folder):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[1] == "kill":
-        kill(Path(sys.argv[2]), int(sys.argv[3]))
+        last = int(sys.argv[3])
+        killable(Path(sys.argv[2]), lambda steps: os.kill(os.getpid(), signal.SIGKILL) if steps == last else None)
     else:
         together(Path(sys.argv[2]))

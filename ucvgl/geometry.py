@@ -2,9 +2,7 @@
 
 Step 1 of UCVGL (Li, Qian, Xia; CVPR 2024, section 3.2) lays a panorama out on the ground: top-view pixel -> ray ->
 panorama pixel -> bilinear sample. The polar view is SAFA's polar transform (Shi et al., NeurIPS 2019, section 3.1).
-Unlike the published code, columns wrap around the seam, rows pass over the poles, and batches share one grid.
-
-Frames, for the whole package:
+Unlike in the published code, columns wrap around the seam, and rows pass over the poles. Frames, for the whole package:
 
 - world: (east, north, up); a ground position is (east, north) in metres from the point below the camera;
 - pixel: (column, row), pixel centres at whole numbers, so an image spans -0.5 to width - 0.5;
@@ -14,8 +12,8 @@ Frames, for the whole package:
 - satellite tile (S, S): north up, east right, span_m across; polar view (H, W): azimuth as in the panorama, rows from
   the tile's inscribed circle (top) to its centre (bottom).
 
-Images are (B, C, H, W), uint8 (returned rounded) or floating (sampled in float32, float64 for float64). One image at T
-grids gives T views. A view does not average: where it must not alias, ask for twice the size and do so.
+Images are (B, C, H, W), uint8 (returned rounded) or floating (sampled in float32, float64 for float64); one at T grids
+gives T views. A view does not average: where it must not alias, ask for twice the size and do so.
 """
 
 import math
@@ -27,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ucvgl.errors import InputError, check_number, check_pixels
+from ucvgl.errors import InputError, check_number
 
 CVUSA_STRIP_OFFSET = 20 / 1232  # UCVGL: 20 px, for CVUSA's strips of 224 x 1232
 AT_ONCE = 8  # images that are converted to floats and sampled together: bounds the memory
@@ -45,7 +43,7 @@ class TopView:
     roll_deg: float = 0.0  # right side down; the paper: 0
 
     def __post_init__(self) -> None:
-        check_pixels("TopView.size_px", self.size_px)
+        check_number("TopView.size_px", self.size_px, unit="px", low=0, whole=True)
         bounds = {"fov_deg": ("deg", 0, 180), "camera_height_m": ("m", 0, math.inf)}
         for field in fields(self)[1:]:  # numpy scalars become floats, so equal settings share one cached grid
             unit, low, high = bounds.get(field.name, ("deg", -math.inf, math.inf))
@@ -55,8 +53,7 @@ class TopView:
     @classmethod
     def from_span(cls, size_px: int, span_m: float, camera_height_m: float = 2.5, **attitude: float) -> Self:
         """The top view that shows span_m of ground across, to lie pixel on pixel over a tile of that span."""
-        fov_deg = math.degrees(2 * math.atan(span_m / 2 / camera_height_m))
-        return cls(size_px, fov_deg, camera_height_m, **attitude)
+        return cls(size_px, math.degrees(2 * math.atan(span_m / 2 / camera_height_m)), camera_height_m, **attitude)
 
     @property
     def span_m(self) -> float:
@@ -83,9 +80,8 @@ def focal_px(width_px: int, fov_deg: float) -> float:
 def attitude_matrix(heading_deg: Tensor, pitch_deg: Tensor | float, roll_deg: Tensor | float) -> Tensor:
     """Rotation from camera (right, forward, up) to world (east, north, up): (...) angles -> (..., 3, 3).
 
-    The camera starts level and facing north, turns clockwise by the heading about the vertical, then raises its nose by
-    the pitch about its own right axis, then lowers its right side by the roll about its own forward axis: R =
-    Rz(-heading) Rx(pitch) Ry(roll), right-handed rotations.
+    A level camera that faces north turns clockwise by the heading, then raises its nose by the pitch, then lowers its
+    right side by the roll, each about its own axis: R = Rz(-heading) Rx(pitch) Ry(roll), right-handed rotations.
     """
     assert heading_deg.isfinite().all(), "a heading is nan or infinite"  # it would show some pixel of the seam
     dtype, device = heading_deg.dtype, heading_deg.device
@@ -131,45 +127,24 @@ def ray_to_ground(ray: Tensor, camera_height_m: float) -> Tensor:
     return east_north / down * camera_height_m
 
 
-def ground_to_tile_pixel(ground: Tensor, size_px: int, span_m: float) -> Tensor:
-    """Metres (..., 2) east and north of a tile's centre to its pixels (..., 2), possibly outside the image."""
-    east, north = ground.unbind(-1)
-    centre, scale = (size_px - 1) / 2, size_px / span_m
-    return torch.stack([centre + east * scale, centre - north * scale], -1)
-
-
-def polar_pixel_to_ground(pixel: Tensor, height_px: int, width_px: int, span_m: float) -> Tensor:
-    """Polar-view pixels (..., 2) to metres (..., 2): azimuth by column, radius span/2 * (1 - (row + 0.5) / H)."""
-    column, row = pixel.unbind(-1)
-    azimuth = ((column + 0.5) / width_px - 0.5) * (2 * math.pi)
-    radius = span_m / 2 * (1 - (row + 0.5) / height_px)
-    return torch.stack([radius * azimuth.sin(), radius * azimuth.cos()], -1)
-
-
 def complete_panorama(strip: Tensor, *, strip_offset: float = 0.0) -> Tensor:
     """Pad a strip cut from a whole turn to 2:1 with black, as UCVGL does: (B, C, H, W), W even -> (B, C, W/2, W).
-
-    strip_offset: how far its middle lies above the horizon, as a fraction of its width, whatever its size; 0: cut around the
-    horizon; CVUSA's is `CVUSA_STRIP_OFFSET`. InputError: an odd width, or a strip that would not lie inside the panorama.
-    """
+    strip_offset: how far its middle lies above the horizon, as a fraction of its width (CVUSA_STRIP_OFFSET). InputError:
+    an odd width, or a strip that would not lie inside the panorama."""
     height, width = strip.shape[-2:]
     missing, offset = width // 2 - height, round(strip_offset * width)  # rows
     above = missing // 2 - offset
     if width % 2 or not 0 <= above <= missing:
-        raise InputError(
-            "panorama", expected=f"360 degrees across, an even width, and rows that fit the {width // 2} of the whole sphere",
-            found=f"{width} x {height} px (width x height), the middle {offset} px above the horizon",
-            todo="Give panoramas 2:1 or strips of a whole turn, and the strip's own offset; a photo has no panorama.",
-        )  # fmt: skip
+        expected = f"360 degrees across, an even width, and rows that fit the {width // 2} of the whole sphere"
+        found = f"{width} x {height} px (width x height), the middle {offset} px above the horizon"
+        todo = "Give panoramas 2:1 or strips of a whole turn, and the strip's own offset; a photo has no panorama."
+        raise InputError("panorama", expected, found, todo)
     return F.pad(strip, (0, 0, above, missing - above))
 
 
 def top_view(panorama: Tensor, settings: TopView = TopView(), *, heading_deg: Tensor | None = None) -> Tensor:
-    """The ground plane seen from above, north up and level: whole panoramas (B, C, H, 2H) -> (B, C, S, S).
-
-    Walls and trees are smeared outwards: only what is ground lands where it stands. The settings' attitude is undone; their
-    defaults are UCVGL's for CVUSA. heading_deg: (B,) for panoramas of different headings, instead of the settings'.
-    """
+    """The ground plane seen from above, north up and level: whole panoramas (B, C, H, 2H) -> (B, C, S, S). What is no ground
+    is smeared outwards. The settings' attitude is undone; heading_deg: (B,), instead of the settings'."""
     height = panorama.shape[-2]
     if heading_deg is None:
         return sample_panorama(panorama, fixed_top_view_pixels(settings, height))
@@ -196,10 +171,8 @@ def perspective_view(
     panorama: Tensor, size_px: tuple[int, int], fov_deg: float,
     heading_deg: float = 0.0, pitch_deg: float = 0.0, roll_deg: float = 0.0,
 ) -> Tensor:  # fmt: skip
-    """What a pinhole camera of this attitude (`attitude_matrix`) records: (B, C, H, 2H) level panoramas -> (B, C, h, w) photos.
-
-    size_px: (height, width); fov_deg: full angle across the width, in (0, 180).
-    """
+    """What a pinhole camera of this attitude (`attitude_matrix`) records: (B, C, H, 2H) level panoramas -> (B, C, h, w)
+    photos of size_px (height, width); fov_deg: full angle across the width, in (0, 180)."""
     height, attitude = panorama.shape[-2], (heading_deg, pitch_deg, roll_deg)
     return sample_panorama(panorama, perspective_grid(height, size_px, fov_deg, *attitude, dtype=torch.float64))
 
@@ -208,7 +181,7 @@ def perspective_grid(
     panorama_height_px: int, size_px: tuple[int, int], fov_deg: float,
     heading_deg: float = 0.0, pitch_deg: float = 0.0, roll_deg: float = 0.0, *, dtype: torch.dtype = torch.float32,
 ) -> Tensor:  # fmt: skip
-    """Where `perspective_view` looks: panorama pixels (1, h, w, 2); for a renderer that has its own panoramas."""
+    """Where `perspective_view` looks: panorama pixels (1, h, w, 2)."""
     height, width = size_px
     column, row = pixel_grid(height, width).unbind(-1)
     right, up = column - (width - 1) / 2, (height - 1) / 2 - row
@@ -218,11 +191,9 @@ def perspective_grid(
 
 
 def photo_top_view(photo: Tensor, photo_fov_deg: float, settings: TopView, heading_deg: Tensor) -> Tensor:
-    """The ground that a level pinhole photo shows, from above and north up: (B, C, h, w) -> (B, C, S, S).
-
-    The inverse of `perspective_view` on flat ground, ours: the papers project panoramas alone. Only a sector in the
-    direction of the heading (B,), not the settings', is seen, from the photo's lower edge outwards; the rest is black.
-    """
+    """The ground that a level pinhole photo shows, from above and north up: (B, C, h, w) -> (B, C, S, S). Ours: the papers
+    project panoramas alone. Only a sector in the direction of the heading (B,), not the settings', is seen, from the
+    photo's lower edge outwards; the rest is black."""
     height, width = photo.shape[-2:]
     focal = focal_px(width, photo_fov_deg)
     ray = top_view_pixel_to_ray(pixel_grid(settings.size_px, settings.size_px), settings)
@@ -237,13 +208,13 @@ def photo_top_view(photo: Tensor, photo_fov_deg: float, settings: TopView, headi
 
 
 def polar_view(tile: Tensor, height_px: int, width_px: int) -> Tensor:
-    """A north-up tile unrolled around its centre (SAFA, section 3.1): (B, C, S, S) -> (B, C, height_px, width_px).
-
-    Columns are azimuths as in the panorama; row i lies at radius S/2 * (1 - (i + 0.5) / height_px), from the inscribed circle
-    down to the centre: the tile's corners are left out.
-    """
-    ground = polar_pixel_to_ground(pixel_grid(height_px, width_px), height_px, width_px, 1.0)  # a span of 1 cancels out
-    return _sample(tile, ground_to_tile_pixel(ground, tile.shape[-1], 1.0)[None])
+    """A north-up tile unrolled around its centre (SAFA, section 3.1): (B, C, S, S) -> (B, C, height_px, width_px). Columns
+    are azimuths as in the panorama; row i lies at radius S/2 * (1 - (i + 0.5) / height_px): corners are left out."""
+    (column, row), size = pixel_grid(height_px, width_px).unbind(-1), tile.shape[-1]
+    azimuth = ((column + 0.5) / width_px - 0.5) * (2 * math.pi)
+    radius, centre = 0.5 * (1 - (row + 0.5) / height_px), (size - 1) / 2  # the radius in sides of the tile
+    pixel = torch.stack([centre + radius * azimuth.sin() * size, centre - radius * azimuth.cos() * size], -1)
+    return _sample(tile, pixel[None])
 
 
 def _turned(ray: Tensor, turn: Tensor) -> Tensor:
@@ -253,10 +224,8 @@ def _turned(ray: Tensor, turn: Tensor) -> Tensor:
 
 
 def sample_panorama(panorama: Tensor, pixels: Tensor) -> Tensor:
-    """Panoramas (B, C, H, 2H) at pixels (B or 1, h, w, 2) as (column, row) -> (B, C, h, w).
-
-    Any column is right, they wrap around; rows are held within [-0.5, H - 0.5], which is pole to pole.
-    """
+    """Panoramas (B, C, H, 2H) at pixels (B or 1, h, w, 2) as (column, row) -> (B, C, h, w). Columns wrap around; rows
+    are held within [-0.5, H - 0.5], which is pole to pole."""
     height, width = panorama.shape[-2:]
     assert width == 2 * height, f"{width} x {height} px is not 2:1: a strip goes through complete_panorama first"
     column, row = pixels.to(panorama.device).unbind(-1)

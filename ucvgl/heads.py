@@ -1,5 +1,5 @@
-"""What VG-SSL's methods train beside an encoder: projector, predictor, momentum encoder, MoCo's queue; and the `Learner` that
-combines them by each method's rules into the six losses of a pair of views (VG-SSL, WACV 2025, section 3.2).
+"""What VG-SSL's methods train beside an encoder: projector, predictor, momentum encoder, MoCo's queue; and the
+`Learner`, which makes of them the six losses of a pair of views (VG-SSL, WACV 2025, section 3.2).
 
 None of it is kept: a place is recognised by the encoder's own descriptor. Hidden layers are Linear - batch norm - ReLU, the
 last layer a Linear alone, as in BYOL, Barlow Twins and VICReg; SimCLR and SimSiam have one more batch norm, MoCo v2 none.
@@ -55,10 +55,7 @@ def _hidden(width_in: int, width: int) -> list[nn.Module]:
 
 
 def projector(width_in: int, width: int, layers: int) -> nn.Sequential:
-    """Descriptors (B, width_in) -> what a loss compares, (B, width); without layers the descriptors themselves.
-
-    VG-SSL tried 0 to 3 Linear layers and widths of 1024 to 4096; what each method has stands in `SslLoss`.
-    """
+    """Descriptors (B, width_in) -> what a loss compares, (B, width); without layers the descriptors themselves."""
     widths = [width_in] + [width] * layers
     hidden = [part for sizes in pairwise(widths[:-1]) for part in _hidden(*sizes)]
     return nn.Sequential(*hidden, *([nn.Linear(widths[-2], width)] if layers else []))
@@ -66,17 +63,15 @@ def projector(width_in: int, width: int, layers: int) -> nn.Sequential:
 
 def predictor(width: int, hidden: int) -> nn.Sequential:
     """Linear - batch norm - ReLU - Linear, (B, width) -> (B, width): predicts one view's projection from the other's.
-
-    The hidden layer has 4096 numbers in VG-SSL and BYOL (Grill et al.; NeurIPS 2020, section 3.3), 512 in SimSiam.
-    """
+    The hidden layer has 4096 numbers in VG-SSL and BYOL (Grill et al.; NeurIPS 2020, section 3.3), 512 in SimSiam."""
     return nn.Sequential(*_hidden(width, hidden), nn.Linear(hidden, width))
 
 
 class Queue(nn.Module):
     """The last `size` keys of the momentum encoder (VG-SSL 65,536), and the item of each, in a ring: new ones replace the oldest.
 
-    Source: MoCo, section 3.2. Differs: it starts empty, so that no random vector is ever a negative; its size need be no multiple
-    of the batch; items tell which keys are of places near a query. Shapes never change and no value is read back, so that a GPU
+    Source: MoCo, section 3.2. Differs: it starts empty, so that no random vector is ever a negative; its size need be
+    no multiple of the batch; items tell which keys are of places near a query. No value is read back, so that a GPU
     never waits. InputError for more keys than `set_size`, the items of the training set.
     """
 
@@ -87,9 +82,10 @@ class Queue(nn.Module):
     def __init__(self, size: int, dim: int, set_size: int) -> None:
         super().__init__()
         if not 1 <= size <= set_size:
-            todo = "Shorten the queue: it would hold the same item more than once."
             expected = f"1 to {set_size}, the items of the training set"
-            raise InputError("Queue: size", expected=expected, found=size, todo=todo)
+            raise InputError(
+                "Queue: size", expected, found=size, todo="Shorten the queue: it would hold an item twice."
+            )
         self.register_buffer("keys", torch.zeros(size, dim))
         self.register_buffer("items", torch.full((size,), -1, dtype=torch.int64))
         self.register_buffer("pushed", torch.tensor(0))
@@ -110,24 +106,23 @@ class Learner(nn.Module):
 
     Beside the encoder, which is kept afterwards, its projector (the identity without layers), BYOL's and SimSiam's predictor,
     the momentum encoder of MoCo (CVPR 2020, equation 2) and BYOL (section 3.1) with its projector, and MoCo's queue; what a
-    method has not is None. The seed is of the heads' weights; InputError for a queue that is longer than the `items` that are
-    trained on. fixed_norms: the encoder's batch norms keep their statistics, for few images unlike the pretraining's, whose own
-    would undo what some epochs teach.
+    method has not is None. The seed is of the heads' weights; `items`: how many are trained on, which a queue may not exceed.
+    fixed_norms: the encoder's batch norms keep their statistics, for few images unlike the pretraining's.
     """
 
     def __init__(self, encoder: Encoder, settings: SslLoss, seed: int, items: int, fixed_norms: bool = False) -> None:
         super().__init__()
         self.settings, self.encoder, self.fixed_norms = settings, encoder, fixed_norms
-        method = settings.method
-        layers = 0 if method == "triplet" else settings.projector_layers
+        method, layers = settings.method, 0 if settings.method == "triplet" else settings.projector_layers
         width = settings.projector_width if layers else encoder.dim
         self.predictor = self.momentum = self.queue = None
         with seeded(seed):
             self.projector = projector(encoder.dim, width, layers)
             if method in ("byol", "simsiam"):
                 self.predictor = predictor(width, settings.predictor_width)
-                # of `training.adamw`: a faster one holds off collapse
-                self.predictor.lr_scale = settings.predictor_rate
+                self.predictor.lr_scale = (
+                    settings.predictor_rate
+                )  # of `training.adamw`: a faster one holds off collapse
         if method in ("moco", "byol"):
             from timm.utils import ModelEmaV3  # here, since timm takes longer to load than all else
 
@@ -156,15 +151,12 @@ class Learner(nn.Module):
         return self.projector(self.encoder(images))
 
     def compared(self, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
-        """Two views of each item -> what `loss` takes: (B, D) each, behind predictor or momentum encoder where it has them.
-
-        Both views pass the networks as one batch, for their batch norms.
-        """
+        """Two views of each item -> what `loss` takes: (B, D) each, behind predictor or momentum encoder where it has them."""
         if self.settings.method == "moco":
             with torch.no_grad():
                 key = self.momentum(second)
             return self(first), key
-        joint = torch.cat((first, second))
+        joint = torch.cat((first, second))  # one batch, for the batch norms
         embeddings = self(joint)
         if self.predictor is None:
             return embeddings.chunk(2)
@@ -174,9 +166,7 @@ class Learner(nn.Module):
 
     def loss(self, compared: tuple[Tensor, ...], items: Tensor, near: Tensor | None = None) -> Tensor:
         """The method's loss on what all processes `compared`; MoCo's queue then gets the batch's keys, of these items (B,).
-
-        near: bool, what is no negative of an item: (B, B), other items of the batch, for SimCLR; (B, queue), keys, for MoCo.
-        """
+        near: bool, what is no negative of an item: (B, B), other items of the batch, for SimCLR; (B, queue), keys, for MoCo."""
         settings = self.settings
         match settings.method:
             case "simclr":
@@ -184,8 +174,8 @@ class Learner(nn.Module):
             case "moco":
                 empty = (self.queue.items < 0).expand(len(items), -1)
                 skip = empty if near is None else empty | near
-                # a copy, which the push before the backward pass leaves alone
-                value = moco(*compared, self.queue.keys.clone(), settings.temperature, skip)
+                keys = self.queue.keys.clone()  # which the push before the backward pass leaves alone
+                value = moco(*compared, keys, settings.temperature, skip)
                 self.queue.push(compared[1], items)
                 return value
             case "byol":

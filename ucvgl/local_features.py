@@ -1,8 +1,6 @@
-"""Re-ranking by learned local features: the second stage of a two-stage search, on a CPU. Extra `rerank`.
-
-Of k candidates, XFeat (Potje, Cadar, Araujo, Martins, Nascimento; CVPR 2024) counts how many keypoints of the query each
-shares. Differs from R2Former, which VG-SSL's two-stage row has: nothing is trained, and no geometry is checked.
-"""
+"""Re-ranking by learned local features, the second stage of a two-stage search: XFeat (Potje et al.; CVPR 2024; extra
+`rerank`) counts how many keypoints of the query each of k candidates shares. Differs from R2Former, which VG-SSL's
+two-stage row has: nothing is trained, and no geometry is checked."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -20,8 +18,7 @@ from ucvgl.search import both_ways
 LONGEST_PX = 640  # of the longer side; smaller images keep their size
 SHORTEST_PX = 32  # what XFeat's coarsest map divides by
 LEAST_COSINE = 0.82  # XFeat's own
-# of an image, at most; XFeat 4,096. On Gardens Point, night to day, 500, 1,000 and 2,048 give R@1 75.0, 75.5 and 76.0, and
-# matching takes 2, 6 and 50 ms a pair of images, on one core
+# of an image, at most; XFeat 4,096. On Gardens Point, night to day, 500, 1,000 and 2,048 give R@1 75.0, 75.5, 76.0 in 2, 6, 50 ms
 FEATURES = 1000
 
 
@@ -41,16 +38,14 @@ def _xfeat() -> Any:
 
 
 def local_features(path: str, count: int = FEATURES) -> Tensor:
-    """The `count` best keypoints of an image file or fewer: descriptors (N, 64) of unit length, on the GPU if there is one.
-
-    Scaled down to a longer side of 640 px. InputError: the extra is not installed, no image, or a shorter side below 32 px.
-    """
+    """The `count` best keypoints of an image file or fewer: descriptors (N, 64) of unit length, on the GPU if there is
+    one. InputError: the extra is not installed, no image, or, at a longer side of 640 px, a shorter one below 32 px."""
     height, width = image_size(path)
     scale = min(1.0, LONGEST_PX / max(height, width))
     size_px = round(height * scale), round(width * scale)
     if min(size_px) < SHORTEST_PX:
-        raise InputError(path, expected=f"a shorter side of at least {SHORTEST_PX} px",
-                         found=f"{size_px[1]} x {size_px[0]} px", todo="Give a larger or less elongated image.")  # fmt: skip
+        expected, found = f"a shorter side of at least {SHORTEST_PX} px", f"{size_px[1]} x {size_px[0]} px"
+        raise InputError(path, expected, found, todo="Give a larger or less elongated image.")
     image = decode_file(path, size_px)[None].float()  # (1, 3, H, W)
     return _xfeat().detectAndCompute(image, count)[0]["descriptors"]
 
@@ -65,10 +60,8 @@ def mutual_matches(a: Tensor, b: Tensor, least_cosine: float = LEAST_COSINE) -> 
 
 
 def rerank(query: FileImages, gallery: FileImages, nearest: Tensor) -> Tensor:
-    """The k candidates of each query, (Q, k) int64 gallery indices, in the order of their matches with it, most first.
-
-    Equal ones keep their order. Candidates' features are held, 0.26 MB each. InputError: as `local_features`.
-    """
+    """The k candidates of each query, (Q, k) int64 gallery indices, in the order of their matches with it, most first;
+    equal ones keep their order. Candidates' features are held, 0.26 MB each. InputError: as `local_features`."""
     found, matches = {i: local_features(gallery.file(i)) for i in nearest.unique().tolist()}, []
     for number, row in enumerate(nearest.tolist()):
         own = local_features(query.file(number))

@@ -1,8 +1,8 @@
 """Contrastive losses between the embeddings of two views; row i of the queries belongs to row i of the references.
 
-InfoNCE (van den Oord, Li, Vinyals 2018) in both directions, as Sample4Geo and UCVGL train with, and UCVGL's soft form with
-a class 'no match' for rows without a pair. Differs: references that two rows share can be left out of the denominators,
-where the published code counts them as negatives.
+InfoNCE (van den Oord, Li, Vinyals 2018) in both directions, as Sample4Geo and UCVGL train with, and UCVGL's soft form
+with a class 'no match' for rows without a pair. Differs: references that two rows share can be left out of the
+denominators, where the published code counts them as negatives.
 """
 
 import torch
@@ -18,9 +18,8 @@ def info_nce(
 
     query and reference: (B, D), L2-normalised. scale: exp of the learnable log-scale, 1 / 0.07 at first in both papers.
     label_smoothing: the fraction of the target that is spread over all candidates; papers 0.1, UCVGL's step 4: 0.3.
-    not_negative: (B, B) bool, pairs (i, j) for which reference j is no negative of query i, nor query i of reference j: two
-    panoramas of one tile, say (VIGOR). They are left out of the denominators; the diagonal never is.
-    Source: Sample4Geo (Deuser, Habel, Oswald; ICCV 2023); UCVGL (Li, Qian, Xia; CVPR 2024).
+    not_negative: (B, B) bool, pairs (i, j) that are left out of the denominators, as two panoramas of one tile (VIGOR);
+    the diagonal never is. Source: Sample4Geo (Deuser, Habel, Oswald; ICCV 2023); UCVGL (Li, Qian, Xia; CVPR 2024).
     """
     target = torch.arange(len(query), device=query.device)
     return _symmetric(query, reference, scale, target, label_smoothing, not_negative, no_match=0)
@@ -32,9 +31,9 @@ def soft_info_nce(
 ) -> Tensor:  # fmt: skip
     """Symmetric InfoNCE with one more class, 'no match', whose logit is always 0: the target of rows without a pair.
 
-    Unmatched rows, `matched` (B,) bool false, have any image as their reference: its query pushes all references below a similarity
-    of 0, its own among them, and that reference all queries. Matched rows have the class in their denominator too. The other
-    arguments are those of `info_nce`. Source: UCVGL's curriculum, with a label smoothing of 0.1 that reaches 'no match' as well.
+    Unmatched rows, `matched` (B,) bool false, have any image as their reference: its query pushes all references below
+    a similarity of 0, and that reference all queries. Matched rows have the class in their denominator too; label
+    smoothing reaches it as well. The other arguments are those of `info_nce`. Source: UCVGL's curriculum.
     """
     target = torch.where(matched, torch.arange(len(query), device=query.device), len(query))
     return _symmetric(query, reference, scale, target, label_smoothing, not_negative, no_match=1)

@@ -1,8 +1,8 @@
 """Ranks, recall, hit rate and average precision of a search by inner product, in blocks: no query x gallery matrix is held.
 
-A rank counts the wrong items of strictly greater similarity, and half of those of equal similarity: the mean of an item's
-best and worst place among equals. Published code counts the best (Sample4Geo: strictly greater), which rewards a collapsed
-embedding. Equal means the same bits. A rank of 1/2, a tie with one wrong item, is still within the first.
+A rank counts the wrong items of strictly greater similarity, and half of those of equal similarity (the same bits): the
+mean of an item's best and worst place among equals. Published code counts the best (Sample4Geo: strictly greater),
+which rewards a collapsed embedding. A rank of 1/2, a tie with one wrong item, is still within the first.
 
 Which items are right comes as int64 (P, 2) rows of (query index, gallery index), in any order; a row twice counts once.
 """
@@ -33,8 +33,7 @@ class Places:
 
     query: Tensor  # (A,) int64, these queries, ascending
     count: Tensor  # (A,) int64, how many right items each has
-    # (P,) float32, how many wrong items stand above a right item, those of equal similarity counting half: the queries one
-    # after the other, within each the best right item first
+    # (P,) float32, wrong items above each right item, equals by half: query after query, within each the best item first
     wrong_above: Tensor
     unmasked_above: Tensor | None  # (A,) float32, of the best right item, semi-positives masked out; None without any
 
@@ -46,12 +45,8 @@ class Places:
 
 @torch.no_grad()
 def places_of(query: Tensor, gallery: Tensor, positives: Tensor, *, semi_positives: Tensor | None = None) -> Places:
-    """Where each right item stands among the wrong ones, from one pass over the gallery for each block of queries.
-
-    From (Q, D) and (R, D) embeddings and (P, 2) rows of the right items, any number a query. Semi-positives, (S, 2), are
-    neither right nor wrong when it comes to the hit rate; a right item among them stays right. InputError: embeddings with
-    NaN or infinity.
-    """
+    """Where each right item stands among the wrong ones, from (Q, D) and (R, D) embeddings and (P, 2) rows of right items.
+    Semi-positives, (S, 2), are neither right nor wrong for the hit rate, unless right too. InputError: NaN or infinity."""
     check_embeddings(query, gallery)
     row, column = _sorted_pairs(positives, query, gallery)
     semi_row, semi_column = _sorted_pairs(positives[:0] if semi_positives is None else semi_positives, query, gallery)
@@ -81,9 +76,9 @@ def places_of(query: Tensor, gallery: Tensor, positives: Tensor, *, semi_positiv
 def average_precision(places: Places) -> Tensor:
     """(A,) float32: each query's average precision, 0 to 1, as University-1652's benchmark computes it.
 
-    The j-th best right item (from 0) at rank r_j from 0 adds the mean of two precisions, (j + 1) / (r_j + 1) with it and
-    j / r_j just before it (1 where r_j is 0); the result is the mean over the right items. r_j is j plus the wrong items
-    above. Source: University-1652 (Zheng, Wei, Yang; ACM MM 2020), the trapezoid rule of its evaluation.
+    The j-th best right item, at rank r_j (both from 0), adds the mean of two precisions, (j + 1) / (r_j + 1) with it
+    and j / r_j just before it (1 where r_j is 0); r_j is j plus the wrong items above. The mean over the right items.
+    Source: University-1652 (Zheng, Wei, Yang; ACM MM 2020), the trapezoid rule of its evaluation.
     """
     owner = torch.arange(len(places.count), device=places.count.device).repeat_interleave(places.count)
     begin = (places.count.cumsum(0) - places.count)[owner]
@@ -107,12 +102,10 @@ def retrieval_measures(
 def measures_of(places: Places, queries: int, gallery: int, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
     """Every measure of a search of so many queries and gallery items, averaged over the queries that have a right item.
 
-    In percent, but for the last two:
-        r_at_<k>: a right item among the first k, semi-positives counting as wrong (VIGOR's published protocol).
-        r_at_1_percent: the same for k = max(1, floor(R / 100)) (Sample4Geo's metric).
-        hit_rate: the first is right once semi-positives are masked out (VIGOR); only with semi_positives.
-        ap: mean of `average_precision`.
-        queries, left_out: how many queries were measured, and how many were not for want of a right item.
+    In percent: r_at_<k>, a right item among the first k, semi-positives counting as wrong (VIGOR's published protocol);
+    r_at_1_percent, the same for k = max(1, floor(R / 100)) (Sample4Geo's metric); hit_rate, the first is right once
+    semi-positives are masked out (VIGOR), only with some; ap, the mean of `average_precision`. And queries and
+    left_out: how many were measured, and how many were not for want of a right item.
     """
     measures = recall_at(places.first, ks)
     measures["r_at_1_percent"] = _percent(places.first < max(1, gallery // 100))
@@ -142,15 +135,14 @@ def _count_above(similarity: Tensor, row: Tensor, own: Tensor) -> Tensor:
     return out
 
 
-# ---------------------------------------------------------------------------- probabilities against what is true
-# Guo et al. 2017, "On calibration of modern neural networks", section 2; bins of equal count (Nguyen and O'Connor 2015).
+# Probabilities against what is true: Guo et al. 2017, section 2; bins of equal count (Nguyen and O'Connor 2015).
 
 
 def reliability(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> pd.DataFrame:
-    """Claimed against true by at most so many bins of about equal count; equal probabilities share a bin.
+    """Claimed against true by at most so many bins of about equal count, a row each; equal probabilities share a bin.
 
-    From (N,) probabilities, 0 to 1, and (N,) 1 or 0, NaN left out: a row a bin that is not empty, ascending: from_p, to_p,
-    claimed (mean probability), true (part that is right), low and high (its 95 % interval of Wilson, 1927), pictures.
+    From (N,) probabilities, 0 to 1, and (N,) 1 or 0, NaN left out: from_p, to_p, claimed (mean probability), true (part
+    that is right), low and high (its 95 % interval of Wilson, 1927), pictures.
     """
     p, y = _known(probability, right)
     bin_of = np.searchsorted(np.sort(p), p) * bins // len(p)  # of equals the first counts
@@ -169,17 +161,13 @@ def calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 10
 
 
 def claimed_and_true_precision(probability: np.ndarray, right: np.ndarray, threshold: float) -> dict[str, float]:
-    """What is claimed and what is true of the pictures whose probability is at least `threshold`; NaN in `right` is left out.
-
-    threshold; placed and share: how many pictures reach it, and which part of all; claimed: their mean probability; true: the
-    part of them that is right (both NaN if there is none).
-    """
+    """Of the pictures whose probability is at least `threshold`: placed and share, how many and which part of all;
+    claimed, their mean probability; true, the part that is right (NaN if there is none). NaN in `right` is left out."""
     p, y = _known(probability, right)
     some = p >= threshold
-    counts = {"threshold": float(threshold), "placed": int(some.sum()), "share": float(some.mean())}
-    return counts | {
-        name: float(x[some].mean()) if some.any() else math.nan for name, x in (("claimed", p), ("true", y))
-    }
+    claimed, true = (float(x[some].mean()) if some.any() else math.nan for x in (p, y))
+    placed, share = int(some.sum()), float(some.mean())
+    return {"threshold": float(threshold), "placed": placed, "share": share, "claimed": claimed, "true": true}
 
 
 def threshold_for(probability: np.ndarray, share: float) -> float:
@@ -188,8 +176,7 @@ def threshold_for(probability: np.ndarray, share: float) -> float:
     return float(np.sort(p)[::-1][math.ceil(share * len(p) - 1e-9) - 1])
 
 
-def _known(probability: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64, without the rows of unknown truth."""
-    p, y = np.asarray(probability, np.float64), np.asarray(right, np.float64)
-    known = ~np.isnan(y)
-    return p[known], y[known]
+def _known(probability: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Both as float64, (2, N), without the rows of unknown truth."""
+    both = np.stack([probability, right]).astype(np.float64)
+    return both[:, ~np.isnan(both[1])]

@@ -57,12 +57,12 @@ def files_digest(root: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as it comes back from JSON; raises TypeError for what has no such form."""
+    """A value as it comes back from JSON; TypeError for what has no such form."""
     return json.loads(json.dumps(value, default=_plain_leaf))
 
 
 def _plain_leaf(value: Any) -> Any:
-    """What JSON has no form for, as something that it has one for: paths, numpy's and torch's scalars."""
+    """Paths, and numpy's and torch's scalars, which JSON has no form for."""
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "item") and not getattr(value, "shape", ()):
@@ -90,8 +90,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically, indented, keys in their given order; NaN and infinity raise ValueError."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain_leaf)
-    write_text(path, text + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain_leaf) + "\n")
 
 
 def replace_folder(new: Path, target: Path) -> None:

@@ -1,8 +1,7 @@
 """Positions on the Earth or in a local frame, distances between them, and neighbours without an N x N matrix.
 
-A `Positions` says by its frame what its numbers are: degrees on `Wgs84`, or `Metres` of a stated frame; nothing converts
-silently. Distances on WGS84 are great-circle distances on the sphere of mean radius (the published geographic sampling
-handed degrees to a haversine that expects radians).
+A `Positions` says by its frame what its numbers are: degrees on `Wgs84`, or `Metres` of a stated frame. Distances on WGS84 are
+great-circle distances on the sphere of mean radius (the published sampling handed degrees to a haversine of radians).
 """
 
 from dataclasses import dataclass, replace
@@ -31,9 +30,7 @@ class Metres:
 @dataclass(frozen=True, eq=False)
 class Positions:
     """Positions of N images, and where they look, immutable; a row of NaN is an image whose position is not known.
-
-    InputError for half-known rows, infinite values, or degrees outside the Earth.
-    """
+    InputError for half-known rows, infinite values, or degrees outside the Earth."""
 
     values: np.ndarray  # (N, 2) float64; latitude and longitude, or east and north, as `frame` says
     frame: Wgs84 | Metres
@@ -49,12 +46,10 @@ class Positions:
             row = int(wrong.argmax())
             first, second = values[row].tolist()
             swapped = degrees and abs(second) <= 90 < abs(first) <= 180
-            raise InputError(
-                f"{self.where}, row {row + 1}",
-                expected="latitude in -90..90 and longitude in -180..180 degrees" if degrees else "two finite numbers",
-                found=f"{first:g}, {second:g}" + " (latitude and longitude look swapped)" * swapped,
-                todo="Put the latitude first." if swapped else "Correct the position, or leave both empty (NaN).",
-            )
+            found = f"{first:g}, {second:g}" + " (latitude and longitude look swapped)" * swapped
+            expected = "latitude in -90..90 and longitude in -180..180 degrees" if degrees else "two finite numbers"
+            todo = "Put the latitude first." if swapped else "Correct the position, or leave both empty (NaN)."
+            raise InputError(f"{self.where}, row {row + 1}", expected, found, todo)
         values.setflags(write=False)
         object.__setattr__(self, "values", values)
         assert self.heading_deg is None or len(self.heading_deg) == len(values)
@@ -90,15 +85,13 @@ def distances(a: Positions, b: Positions) -> np.ndarray:
 
 def _check_frame(positions: Positions, frame: Wgs84 | Metres) -> None:
     if positions.frame != frame:
-        raise InputError(positions.where, expected=f"positions in the frame {frame}", found=positions.frame,
-                         todo="Bring both into one frame.")  # fmt: skip
+        expected = f"positions in the frame {frame}"
+        raise InputError(positions.where, expected, found=positions.frame, todo="Bring both into one frame.")
 
 
 def to_metres(positions: Positions, origin: tuple[float, float]) -> Positions:
-    """WGS84 to metres east and north of an origin in degrees, by a transverse Mercator projection of scale 1 at its meridian.
-
-    The projection's own scale remains, 1 + x^2 / (2 R^2) at x metres east: 0.003 % at 50 km. Unknown ones stay unknown.
-    """
+    """WGS84 to metres east and north of an origin in degrees, by a transverse Mercator projection of scale 1 at its
+    meridian; its own scale remains, 1 + x^2 / (2 R^2) at x metres east: 0.003 % at 50 km."""
     _check_frame(positions, Wgs84())
     lat, lon = positions.values.T
     frame = Metres(f"transverse Mercator at {origin[0]:.6f}, {origin[1]:.6f}")
@@ -116,10 +109,7 @@ def _transverse_mercator(origin: tuple[float, float]) -> Proj:
 
 
 class Neighbours:
-    """Nearest positions by a tree, built once; unknown ones are never found.
-
-    WGS84 goes into a tree of points on the sphere in space, where the chord orders like the arc.
-    """
+    """Nearest positions by a tree, built once; unknown ones are never found."""
 
     def __init__(self, positions: Positions) -> None:
         self.frame, self._rows = positions.frame, np.flatnonzero(positions.known)
@@ -128,6 +118,7 @@ class Neighbours:
         self._tree = cKDTree(self._points(positions.take(self._rows)))
 
     def _points(self, positions: Positions) -> np.ndarray:
+        """Metres as they are; degrees as points on the sphere in space, where the chord orders like the arc."""
         _check_frame(positions, self.frame)
         if isinstance(self.frame, Metres):
             return positions.values
@@ -140,10 +131,8 @@ class Neighbours:
         return 2 * EARTH_RADIUS_M * np.arcsin(np.clip(chord / (2 * EARTH_RADIUS_M), 0, 1))
 
     def within(self, queries: Positions, radius_m: float) -> tuple[np.ndarray, np.ndarray]:
-        """Every position within `radius_m` metres (inclusive) of each of Q queries, nearest first, then by index.
-
-        Offsets (Q + 1,) and indices (M,), int64: query i has `indices[offsets[i] : offsets[i + 1]]`, none if it is unknown.
-        """
+        """What lies within `radius_m` metres (inclusive) of each of Q queries, nearest first, then by index: offsets (Q
+        + 1,) and indices (M,), int64; query i has `indices[offsets[i] : offsets[i + 1]]`, none if it is unknown."""
         known = np.flatnonzero(queries.known)
         points = self._points(queries.take(known))
         # a hair more than asked, as a chord is no longer than its arc, then cut by the distance itself

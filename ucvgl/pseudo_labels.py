@@ -3,7 +3,6 @@
 UCVGL, section 3.4 ('fast re-ranking') and the curriculum: a pair counts if each is the other's nearest (mutual) and the
 first satellite image is clearly ahead of the second (margin). The threshold on the margin falls over the epochs.
 Differs: O(N k) instead of dense N x N matrices, shared tiles (`share`), and, ours, a fraction of the best margins (`keep`).
-Only `correctness` sees the true pairs.
 """
 
 import math
@@ -29,8 +28,7 @@ class MiningRule:
     mutual: bool = True  # only pairs that are each other's nearest; the paper's
     threshold: float = 0.05  # least margin, first minus second cosine; CVUSA 0.05, CVACT 0.025, VIGOR 0.035
     share: int = 1  # mutual: among its tile's `share` nearest; the paper's is 1, more where images share a tile (VIGOR)
-    # ours, None in the paper: at most this fraction of the mutual pairs, the best margins first, whatever their scale, which
-    # differs between encoders; set the threshold to 0 to use it alone
+    # ours, None in the paper: at most this fraction of the mutual pairs, the best margins first; threshold 0 uses it alone
     keep: float | None = None
 
     def __post_init__(self) -> None:
@@ -80,17 +78,13 @@ def mutual(both: BothWays, *, share: int = 1) -> Tensor:
 def margins(both: BothWays) -> Tensor:
     """(N,) float: how far each ground image's nearest satellite image is ahead of the second, 0 or more."""
     if len(both.satellite_index) == 1:
-        raise InputError(
-            "margins", expected="several satellite images", found="a satellite set of one", todo="Add some."
-        )
+        raise InputError("margins", "several satellite images", "a satellite set of one", "Add some.")
     return both.ground_score[:, 0] - both.ground_score[:, 1]
 
 
 def select(both: BothWays, rule: MiningRule) -> PseudoLabels:
-    """Pseudo-labels from neighbours, by cosine or re-scored (see reranking): 2 satellite and `share` ground images a list.
-
-    A margin equal to the threshold is enough. Of equal margins, `keep` takes the lower ground index.
-    """
+    """Pseudo-labels from neighbours, by cosine or re-scored (see reranking): 2 satellite and `share` ground images a
+    list. A margin equal to the threshold is enough. Of equal margins, `keep` takes the lower ground index."""
     margin, matched = margins(both), mutual(both, share=rule.share)
     chosen = matched.clone() if rule.mutual else torch.ones_like(matched)
     if rule.keep is not None:
@@ -105,8 +99,8 @@ def select(both: BothWays, rule: MiningRule) -> PseudoLabels:
 def given_subset(best: Tensor, ratio: float, *, seed: int | None) -> Tensor:
     """The labels of a semi-supervised run: a fraction of the known ones, the others hidden; int64 (N,), -1 where hidden.
 
-    `best` (N,) int64 is the right satellite image of each ground image, -1 where unknown. The seed draws the subset, a
-    greater ratio containing a smaller one; None: the first in file order, as in the paper.
+    `best` (N,) int64: the right images, -1 where unknown. The seed draws the subset, a part of a greater ratio's; None:
+    the first in file order, as in the paper.
     """
     known = (best >= 0).nonzero()[:, 0]
     if seed is not None:
@@ -117,9 +111,7 @@ def given_subset(best: Tensor, ratio: float, *, seed: int | None) -> Tensor:
 
 def mix_given(labels: PseudoLabels, given: Tensor, *, share: int = 1) -> PseudoLabels:
     """Given labels, (N,) int64 satellite indices and -1 where unknown, in the place of mined ones, and marked as given.
-
-    With a `share` of 1 (see `MiningRule`) a mined label goes if its satellite image was given to another ground image.
-    """
+    With a `share` of 1 (see `MiningRule`) a mined label goes if its satellite image was given to another ground image."""
     given = given.to(labels.satellite)
     known = given >= 0
     satellite = torch.where(known, given, labels.satellite)
@@ -130,7 +122,7 @@ def mix_given(labels: PseudoLabels, given: Tensor, *, share: int = 1) -> PseudoL
 
 @dataclass(frozen=True, eq=False)
 class EpochPairs:
-    """The pairs of an epoch, n of them, about as many as ground images, in the order to train on (shuffled already)."""
+    """The n pairs of an epoch, about as many as ground images, in the order to train on (shuffled already)."""
 
     ground: Tensor  # (n,) int64 ground indices
     satellite: Tensor  # (n,) int64 satellite indices
@@ -143,18 +135,17 @@ class EpochPairs:
 def epoch_items(labels: PseudoLabels, satellites: int, generator: Generator, *, few: float = 0.4) -> EpochPairs:
     """An epoch of training pairs from pseudo-labels of N ground images (UCVGL, section 3.4), on the CPU.
 
-    Fewer than few * N labels (0.4 in the paper): those P alone, in N // (P + 1) + 1 passes as in the official code, which is
-    about N. Each pass shuffles its first and its second half anew, so that a batch of up to P // 2 + 1 holds no pair twice.
-    Otherwise: every ground image once, an unlabelled one beside a random one of the `satellites` that no label uses; too few of
-    these are used again in whole shuffled rounds, and if there is none, unlabelled ground images are left out. NoPseudoLabels:
-    no label at all.
+    Fewer than few * N labels (0.4 in the paper): those P alone, in N // (P + 1) + 1 passes as in the official code; each
+    shuffles its two halves anew, so that a batch of up to P // 2 + 1 holds no pair twice. Otherwise: every ground image once,
+    an unlabelled one beside a random one of the `satellites` that no label uses, which are used again in whole shuffled rounds
+    if too few, and without any, unlabelled ground images are left out. NoPseudoLabels: no label at all.
     """
     satellite = labels.satellite.cpu()
     matched = satellite >= 0
     ground = matched.nonzero()[:, 0]
     if not len(ground):
-        raise NoPseudoLabels("training pairs", expected="a pseudo-label", found=f"none for {len(labels)} images",
-                             todo="Lower the threshold, raise `keep`, give labels, or pretrain for longer.")  # fmt: skip
+        todo = "Lower the threshold, raise `keep`, give labels, or pretrain for longer."
+        raise NoPseudoLabels("training pairs", "a pseudo-label", f"none for {len(labels)} images", todo)
     if len(ground) < few * len(labels):
         passes = len(labels) // (len(ground) + 1) + 1
         first, second = _shuffled(ground, generator).tensor_split(2)
@@ -175,13 +166,11 @@ def _shuffled(values: Tensor, generator: Generator) -> Tensor:
 
 
 def quality(both: BothWays) -> dict[str, float]:
-    """Measures of a pair of encoders that need no label, to choose an epoch or a threshold by.
+    """Measures of a pair of encoders that need no label, to choose an epoch or a threshold by; from lists of `QUALITY_K`.
 
-    From lists of `QUALITY_K` or more, or of all images where there are fewer:
-        mutual_rate: fraction of the ground images whose nearest satellite image has them as its nearest.
-        mean_margin: mean of `margins`.
-        cycle: fraction of the ground images among the 5 nearest ground images of their nearest satellite image.
-        hubness: skewness of how often a satellite image is among the 5 nearest (Radovanovic et al. 2010); 0: all alike.
+    mutual_rate: fraction of the ground images whose nearest satellite image has them as its nearest. mean_margin: mean
+    of `margins`. cycle: fraction of the ground images among the 5 nearest of their nearest satellite image. hubness:
+    skewness of how often a satellite image is among the 5 nearest (Radovanovic et al. 2010); 0: all alike.
     """
     satellites = len(both.satellite_index)
     assert both.ground_index.shape[1] >= min(QUALITY_K, satellites), "the lists are shorter than QUALITY_K"
@@ -196,11 +185,8 @@ def quality(both: BothWays) -> dict[str, float]:
 
 
 def correctness(labels: PseudoLabels, pairs: Tensor, known: Tensor) -> float:
-    """The fraction of the mined labels that are right, for evaluation alone; given labels and unknown images are left out.
-
-    `pairs` (P, 2) int64 are the right rows of (ground, satellite), `known` (N,) bool whether a ground image's are known.
-    NaN where no label is left.
-    """
+    """The fraction of the mined labels that are right, for evaluation alone; NaN where there is none. `pairs` (P, 2)
+    int64 are the right rows of (ground, satellite), `known` (N,) bool whether a ground image's are known."""
     mined = (labels.satellite >= 0) & ~labels.given & known.to(labels.given.device)
     pairs = pairs.to(labels.satellite)
     right = torch.zeros_like(mined)

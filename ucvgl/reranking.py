@@ -1,9 +1,8 @@
 """Other rules for pseudo-labels, without labels. Ours: the paper's 'fast re-ranking' is `pseudo_labels.select` on cosines.
 
-Nearest neighbours in many dimensions have hubs: a few images near to everything, which take the labels of others. Three known
-remedies (CSLS, inverted softmax, Sinkhorn assignment) correct an image's score by a number of its own, which an inner product
-does by itself if every embedding gets a column or two more: [2x, -r(x), 1] . [y, 1, -r(y)]. `agreeing` asks a label's
-neighbours instead, and `aligned` begins without any training. Embeddings are of unit length, in float32 or better.
+Nearest neighbours in many dimensions have hubs, a few images near to everything, which take the labels of others. Three
+known remedies correct an image's score by a number of its own, which an inner product does by itself if every embedding
+gets a column or two more: [2x, -r(x), 1] . [y, 1, -r(y)]. Embeddings are of unit length, in float32 or better.
 """
 
 import math
@@ -22,8 +21,7 @@ def csls_neighbours(ground: Tensor, satellite: Tensor, k_ground: int, k_satellit
     """Neighbours by cross-domain similarity local scaling, CSLS (Conneau et al. 2018, section 2.3).
 
     The score is 2 cos(x, y) - r(x) - r(y), r an image's mean cosine with its k nearest of the other view (10 there; all
-    where there are fewer): an image near to everything loses. Margins are on twice the scale of the cosine's. The other
-    arguments are those of `search.both_ways`.
+    where there are fewer). Margins are on twice the scale of the cosine's. The other arguments: `search.both_ways`.
     """
     near = both_ways(ground, satellite, min(k, len(satellite)), min(k, len(ground)))
     of_ground, of_satellite = near.ground_score.mean(1), near.satellite_score.mean(1)
@@ -36,13 +34,12 @@ def inverted_softmax_neighbours(
 ) -> BothWays:
     """Neighbours by the inverted softmax (Smith et al. 2017, section 2.3): normalised over the queries, not the gallery.
 
-    The score of gallery image y for query x is cos(x, y) - T log mean exp(cos(x', y) / T), the mean over all queries x':
-    T times the logarithm of the published probability (but for a constant), so margins keep the cosine's scale. A pair has
-    two scores, one a direction. Smith et al. learn the temperature T; here it is where UCVGL's loss begins.
+    The score of gallery image y for query x is cos(x, y) - T log mean exp(cos(x', y) / T), the mean over all queries
+    x': T times the logarithm of the published probability (but for a constant), so margins keep the cosine's scale. A
+    pair has two scores, one a direction. Smith et al. learn the temperature T; here it is where UCVGL's loss begins.
     """
-    of_ground, of_satellite = (
-        _log_mean_exp(*views, temperature) for views in ((ground, satellite), (satellite, ground))
-    )
+    of_ground = _log_mean_exp(ground, satellite, temperature)
+    of_satellite = _log_mean_exp(satellite, ground, temperature)
     to_satellite = top_k(_widened(ground, 1), _widened(satellite, -of_satellite), k_ground)  # (x, 1) . (y, -of_y)
     to_ground = top_k(_widened(satellite, 1), _widened(ground, -of_ground), k_satellite)
     return BothWays(*to_satellite, *to_ground)
@@ -54,9 +51,8 @@ def sinkhorn_neighbours(
 ) -> BothWays:
     """Neighbours by entropic optimal transport (Cuturi 2013): every image of either view has as much to give away as another.
 
-    The score is cos(x, y) - u(x) - v(y): T times the logarithm of the transport plan, u and v found by so many rounds of
-    scaling its rows and its columns. As one view's images compete for the other's, hubs get a high price. One round of
-    columns alone is the inverted softmax.
+    The score is cos(x, y) - u(x) - v(y): T times the logarithm of the transport plan, u and v found by so many rounds
+    of scaling its rows and its columns; hubs get a high price. One round of columns alone is the inverted softmax.
     """
     v = satellite.new_zeros(len(satellite))
     for _ in range(rounds):
@@ -90,8 +86,7 @@ def aligned(ground: Tensor, satellite: Tensor, *, width: int = 64, rounds: int =
     """Both views in one space without training (after VFM-Loc, 2026): a PCA for each view, then orthogonal Procrustes.
 
     (N, D) and (M, E) of any encoders -> (N, width) and (M, width) of unit length, with width at most each of N, M, D and E.
-    Mutual matches stand for pairs; the rotation that brings them together best, U V^T of the singular vectors of their
-    cross-covariance, gives better ones.
+    The rotation that brings mutual matches together best, U V^T of their cross-covariance's singular vectors, gives better ones.
     """
 
     def principal(x: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
 """Which pairs meet in a batch: Sample4Geo's batches of hard negatives, and VG-SSL's GeoPair.
 
-Sample4Geo (Deuser, Habel, Oswald; ICCV 2023), section 3: each drawn pair brings its geographic neighbours along in the first
-epochs (GPS sampling), then, refreshed every few epochs, visually similar hard negatives (dynamic similarity sampling, DSS).
-Differs from the official code: the place with index 0 joins like any other; distances are metres on the sphere, where
+Sample4Geo (Deuser, Habel, Oswald; ICCV 2023), section 3: each drawn pair brings its geographic neighbours along in the
+first epochs (GPS sampling), then, refreshed every few epochs, visually similar hard negatives (dynamic similarity
+sampling, DSS). Differs from the official code: the place with index 0 joins like any other; distances are metres, where
 the code hands degrees to a haversine of radians; time and memory grow with N times the length of the lists.
 
-An *item* is a pair to train on, a *place* is its tile. Several items may share one (panoramas of a VIGOR tile, drone images of
-a University-1652 building): `place` (N,) then names each item's. Neighbours are places.
+An *item* is a pair to train on, a *place* is its tile. Several items may share one (panoramas of a VIGOR tile, drone
+images of a University-1652 building): `place` (N,) then names each item's. Neighbours are places.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,9 @@ from ucvgl.errors import InputError, check_fields
 from ucvgl.positions import Neighbours, Positions
 from ucvgl.search import top_k
 
-CHUNK = 8192  # items searched at a time: a few ten MB beside the result
+CHUNK, QUERY_CHUNK = 8192, 1024  # items searched, and queries compared with all images, at a time
 BLOCK = 64  # drawn items whose neighbours are gathered at a time; more would look up items that join meanwhile
 POSITIVE_M, NEGATIVE_M = 10.0, 25.0  # VG-SSL, and the place-recognition benchmarks before it
-QUERY_CHUNK = 1024  # queries compared with all images at a time
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,8 @@ class NeighbourDraw:
 
 
 def geographic_neighbours(positions: Positions | None, k: int) -> Tensor:
-    """GPS sampling: the k nearest other places of each place, nearest first, equally near ones by the lower index.
-
-    int32 (P, k), half the memory of int64, k from 1 to P - 1; for items that share places: `geographic_neighbours(...)[place]`.
-    On WGS84 only places at one position count as equally near. InputError where positions are missing.
-    """
+    """GPS sampling: the k nearest other places of each place, nearest first, equally near ones (on WGS84 those at one
+    position) by the lower index: int32 (P, k), k from 1 to P - 1. InputError where positions are missing."""
     if positions is None or not positions.known.all():
         found = "none" if positions is None else f"{(~positions.known).sum()} of {len(positions)} unknown"
         raise InputError("positions" if positions is None else positions.where, expected="a position of each place",
@@ -78,11 +74,9 @@ def _nearest(tree: Neighbours, positions: Positions, own: np.ndarray, want: int)
 
 @torch.no_grad()
 def similarity_neighbours(query: Tensor, reference: Tensor, k: int, *, place: Tensor | None = None) -> Tensor:
-    """DSS: the k other places whose tiles are most similar to each item's ground image, the most similar first.
-
-    From (N, D) embeddings of the items' ground images and (P, D) of the places' tiles; `place` (N,), None: item i is place
-    i, is left out of an item's list. Equal similarities by the lower index; k at most P - 1. int32 (N, k), on the CPU.
-    """
+    """DSS: the k other places whose tiles (P, D) are most similar to each item's ground image (N, D), the most similar first,
+    equals by the lower index: int32 (N, k), on the CPU, k at most P - 1. place: (N,), each item's own; None: item i is
+    place i."""
     _check_k(k, len(reference))
     own = torch.arange(len(query)) if place is None else place.cpu()
     out = torch.empty(len(query), k, dtype=torch.int32)
@@ -92,10 +86,8 @@ def similarity_neighbours(query: Tensor, reference: Tensor, k: int, *, place: Te
 
 
 def without(lists: Tensor, places: Tensor) -> Tensor:
-    """Lists (Q, k + m) without the m places that each is to leave out, its last entries where it lacks some of them; (Q, k).
-
-    places: (Q, m), an item's own place or its semi-positives, -1 for none.
-    """
+    """Lists (Q, k + m) without the m places (Q, m) that each is to leave out, -1 for none, its last entries where it
+    lacks some of them; (Q, k)."""
     left = (lists[:, :, None] != places[:, None]).all(2)
     k = lists.shape[1] - places.shape[1]
     return lists[left & (left.cumsum(1) <= k)].view(len(lists), k)
@@ -103,32 +95,25 @@ def without(lists: Tensor, places: Tensor) -> Tensor:
 
 def _check_k(k: int, places: int) -> None:
     if not 1 <= k < places:
-        raise InputError("k", expected=f"1 to {places - 1}, the other places of {places}", found=k,
-                         todo="Ask for fewer neighbours, or give more places.")  # fmt: skip
+        expected = f"1 to {places - 1}, the other places of {places}"
+        raise InputError("k", expected, found=k, todo="Ask for fewer neighbours, or give more places.")
 
 
 def neighbour_batches(
     neighbours: Tensor | None, batch_size: int, generator: Generator, draw: NeighbourDraw = NeighbourDraw(), *,
     place: Tensor | None = None, places: int | None = None,
-) -> Tensor:  # fmt: skip
-    """The items of one epoch in order, batch after batch: no item twice, no place twice in a batch. int64 (n,), on the CPU.
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The items of one epoch in order, batch after batch, and the drawn item that brought each along; int64 (n,), on the CPU.
 
-    Items are drawn in random order. After each drawn item come the nearest places of its list, then those drawn from the
-    rest, each with one unused item of its own (the first in the random order), as long as the batch has room. An item
-    drawn while its place is in the batch waits and comes back behind the others. What fills no batch at the end is dropped.
+    No item comes twice, no place twice in a batch. Items are drawn in random order. After each drawn item come the
+    nearest places of its list, then those drawn from the rest, each with one unused item of its own (the first in the
+    random order), as long as the batch has room. An item drawn while its place is in the batch waits and comes back
+    behind the others. What fills no batch at the end is dropped.
 
     neighbours: (N, L) int32 or int64, for each item the places near it, best first, none twice, L at least `draw.range`;
     None: batches are random. batch_size: 128 in the paper; InputError for more than there are places. place: (N,) int, the
     place of each item; None: item i is place i. places: how many there are, where neither lists nor `place` tell.
     """
-    return batches_with_sources(neighbours, batch_size, generator, draw, place=place, places=places)[0]
-
-
-def batches_with_sources(
-    neighbours: Tensor | None, batch_size: int, generator: Generator, draw: NeighbourDraw = NeighbourDraw(), *,
-    place: Tensor | None = None, places: int | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """`neighbour_batches`, and for each of its items the drawn item that brought it along, a drawn item itself; int64 (n,)."""
     if place is None:
         place = torch.arange(places if neighbours is None else len(neighbours))
     of_item, near = place.cpu().numpy(), None if neighbours is None else neighbours.cpu().numpy()
@@ -170,15 +155,12 @@ def _candidates(
 
 
 def _columns(count: int, draw: NeighbourDraw, generator: Generator) -> np.ndarray:
-    """For each of `count` drawn items the entries of its list that join: the nearest, then some of the rest.
-
-    The rest is shuffled by sorting random numbers that carry their column in the lowest bits. int64 (count, nearest + drawn).
-    """
+    """The entries of its list that join each of `count` drawn items, the nearest, then some: int64 (count, nearest + drawn)."""
     nearest = np.broadcast_to(np.arange(draw.nearest), (count, draw.nearest))
-    rest = draw.range - draw.nearest
     if not draw.drawn:
         return nearest
-    bits = rest.bit_length()
+    rest = draw.range - draw.nearest
+    bits = rest.bit_length()  # shuffled by sorting random numbers that carry their column in the lowest bits
     keys = torch.randint(1 << (62 - bits), (count, rest), generator=generator, device=generator.device).cpu().numpy()
     shuffled = np.sort(keys << bits | np.arange(rest), axis=1) & ((1 << bits) - 1)
     return np.concatenate([nearest, draw.nearest + shuffled[:, : draw.drawn]], axis=1)
@@ -187,8 +169,8 @@ def _columns(count: int, draw: NeighbourDraw, generator: Generator) -> np.ndarra
 class _Pool:
     """The unused items of each place, and the places of the current batch.
 
-    A closed place is in the current batch, or has no item left; it is brought up to date when the batch is full, all of them
-    together. A place gives its items away in `order` (N,); `of_item` (N,) is the place of each item, `sizes` (P,) their number.
+    A closed place is in the current batch, or has no item left; all are brought up to date together, when the batch is full.
+    A place gives its items away in `order` (N,); `of_item` (N,) is the place of each item, `sizes` (P,) their number.
     """
 
     def __init__(self, order: np.ndarray, of_item: np.ndarray, sizes: np.ndarray) -> None:
@@ -222,10 +204,7 @@ class _Pool:
         return 1 + len(free)
 
     def close_batch(self) -> np.ndarray:
-        """The items of the batch. Its places that have items left open again, and one that waits comes back from each.
-
-        One is enough, since a batch takes one of a place: time stays linear.
-        """
+        """The items of the batch. Its places that have items left open again, and one that waits comes back from each."""
         places, self.batch = np.array(self.batch), []
         items = self.chosen[places]
         self.used[items] = True
@@ -236,7 +215,9 @@ class _Pool:
             while self.used[self.queue[self.next[place]]]:
                 self.next[place] += 1
             self.chosen[place] = self.queue[self.next[place]]
-            waiting = self.waiting.get(place, [])
+            waiting = self.waiting.get(
+                place, []
+            )  # of which one is enough, as a batch takes one of a place: time stays linear
             while waiting and self.used[waiting[-1]]:
                 waiting.pop()
             if waiting:
@@ -244,10 +225,8 @@ class _Pool:
         return items
 
 
-# ------------------------------------------------------------------------------------------------------------ GeoPair
-# VG-SSL (Xiao, Zhu, Loianno; WACV 2025), section 3; mining as in NetVLAD (Arandjelovic et al.; CVPR 2016). A query's positive
-# is the image within 10 m that is nearest to it for the networks as they are, mined again every epoch; images beyond 25 m
-# are negatives. Nearest by the Euclidean distance of what the loss compares, as published. Ours: places within 25 m of each
+# GeoPair: VG-SSL (Xiao, Zhu, Loianno; WACV 2025), section 3. A query's positive is the image within 10 m that is nearest
+# by the Euclidean distance of what the loss compares; images beyond 25 m are negatives. Ours: places within 25 m of each
 # other are no negatives in a batch either (`near_mask`), and a positive looks the way of its query (`same_way`).
 
 
@@ -260,10 +239,8 @@ def same_way(query_deg: np.ndarray | None, database_deg: np.ndarray | None, pair
 
 
 def best_positives(query: Tensor, database: Tensor, pairs: Tensor) -> Tensor:
-    """The nearest of each query's positives; of equals the one named first.
-
-    From (Q, D) and (M, D) embeddings and int64 (P, 2) rows of (query, image within 10 m); int64 (Q,), -1 without any.
-    """
+    """The nearest of each query's positives, of equals the first named: int64 (Q,), -1 without any; from (Q, D) and (M,
+    D) embeddings and int64 (P, 2) rows of (query, image within 10 m)."""
     parts = pairs.split(64 * QUERY_CHUNK)
     score = torch.cat([-(query[p[:, 0]] - database[p[:, 1]]).square().sum(1) for p in parts])  # (P,)
     # by query, then the highest score first; stable, so that of equals the first named stays first
@@ -276,11 +253,9 @@ def best_positives(query: Tensor, database: Tensor, pairs: Tensor) -> Tensor:
 
 
 def hardest_negatives(query: Tensor, pool: Tensor, query_m: Tensor, pool_m: Tensor, k: int) -> Tensor:
-    """The k images of a pool nearest to each query and more than 25 m away: int64 (Q, k), -1 where there are fewer.
-
-    From (Q, D) and (R, D) embeddings and (Q, 2) and (R, 2) metres east and north, the hardest first; the pool is the whole
-    database ('full' mining), or a random part of it ('partial').
-    """
+    """The k images of a pool nearest to each query and more than 25 m away: int64 (Q, k), -1 where there are fewer;
+    from (Q, D) and (R, D) embeddings and (Q, 2) and (R, 2) metres, the hardest first; the pool is the whole database
+    ('full' mining), or a random part of it ('partial')."""
     chunks = zip(query.split(QUERY_CHUNK), query_m.split(QUERY_CHUNK), strict=True)
     half = pool.square().sum(1) / 2  # |q - p|^2 = |q|^2 + 2 (|p|^2 / 2 - q p): the query's own length changes no order
     return torch.cat([_far(rows @ pool.T - half, near_mask(rows_m, pool_m), k) for rows, rows_m in chunks])

@@ -1,7 +1,7 @@
 """Exact nearest neighbours by inner product, in blocks: the product of two sets is computed in parts, never held whole.
 
-UCVGL, section 3.4, matches two views both ways; its code holds two dense N x N matrices. Among equal similarities (the same
-bits) the lower index comes first. Sets and result lie on one device. Half precision is multiplied in float32.
+UCVGL, section 3.4, matches two views both ways; its code holds two dense N x N matrices. Among equal similarities (the
+same bits) the lower index comes first. Sets and result lie on one device. Half precision is multiplied in float32.
 """
 
 from collections.abc import Iterator
@@ -37,9 +37,9 @@ def top_k(
 ) -> Lists:  # fmt: skip
     """The k gallery items with the greatest inner product with each query, best first, ties by the lower index.
 
-    From (Q, D) and (R, D) embeddings and k, 1 to R: similarities (Q, k) and int64 gallery indices (Q, k). InputError:
-    embeddings with NaN or infinity. A block has at most `chunk_bytes` of similarities. The engine 'faiss' (extra cpu or
-    gpu) searches its flat index in float32; it rounds sums otherwise, so similarities within about 1e-6 may change places.
+    From (Q, D) and (R, D) embeddings and k, 1 to R: similarities and int64 gallery indices, (Q, k) each. InputError:
+    NaN or infinity. A block has at most `chunk_bytes` of similarities. The engine 'faiss' (extra cpu or gpu) searches
+    its flat index in float32; it rounds sums otherwise, so similarities within about 1e-6 may change places.
     """
     check_embeddings(query, gallery)
     if engine == "faiss":
@@ -66,10 +66,8 @@ def both_ways(
 def blocks(
     query: Tensor, gallery: Tensor, chunk_bytes: int = CHUNK_BYTES, *, tall: int | None = None
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Walk the product of (Q, D) and (R, D): query rows, gallery rows and their (rows, columns) inner products.
-
-    Blocks are as large as the bytes allow, and about square, or with `tall` about so many queries high; slices ascend.
-    """
+    """The product of (Q, D) and (R, D) in blocks, as large as the bytes allow: query rows, gallery rows, inner
+    products. They are about square, or with `tall` about so many queries high; slices ascend."""
     dtype = product_dtype(query, gallery)
     query, gallery = query.to(dtype), gallery.to(dtype)
     cells = max(1, chunk_bytes // dtype.itemsize)
@@ -88,12 +86,12 @@ def product_dtype(query: Tensor, gallery: Tensor) -> torch.dtype:
     return torch.promote_types(torch.promote_types(query.dtype, gallery.dtype), torch.float32)
 
 
-def check_embeddings(*sets: Tensor) -> None:
+def check_embeddings(*sets: Tensor, where: str = "embeddings") -> None:
     """Raises InputError where (B, D) has NaN or infinity: nothing exceeds NaN, so it would rank first."""
     for values in sets:
         if not values.sum(dtype=product_dtype(values, values)).isfinite():  # far faster than a look at every number
             found = f"NaN or infinity in {int((~values.isfinite()).any(1).sum())} of {len(values)} rows"
-            raise InputError("embeddings", expected="finite numbers", found=found, todo="Look for a diverged model.")
+            raise InputError(where, expected="finite numbers", found=found, todo="Look for NaN, or a diverged model.")
 
 
 def _faiss_top_k(query: Tensor, gallery: Tensor, k: int) -> Lists:
@@ -148,8 +146,7 @@ def _sorted(score: Tensor, index: Tensor) -> Lists:
 def _select(block: Tensor, k: int) -> Tensor:
     """The columns of each row's k greatest values; of equals at the edge, the lower ones. int64 (rows, k) in any order."""
     width = block.shape[1]
-    score, found = block.topk(min(k + 1, width), dim=1)
-    # topk promises no order among equals: where the k-th equals the next, choose again by index
+    score, found = block.topk(min(k + 1, width), dim=1)  # which promises no order among equals
     tied = (score[:, k - 1] == score[:, -1]).nonzero()[:, 0] if width > k else []
     found = found[:, :k]
     if len(tied):

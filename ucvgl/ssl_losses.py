@@ -1,8 +1,8 @@
 """The losses of self-supervised learning between two views of one place, the triplet loss, and a measure of collapse.
 
-VG-SSL (Xiao, Zhu, Loianno; WACV 2025) trains with them on pairs given by positions; each is as in its own paper. Row i of every
-tensor belongs to item i; losses that compare directions normalise, and detach what must get no gradient; all is computed in
-float32 at least. Differs: places too near to be negatives can be left out of NT-Xent and MoCo.
+VG-SSL (Xiao, Zhu, Loianno; WACV 2025) trains with them on pairs given by positions; each is as in its own paper. Row i
+of every tensor belongs to item i; losses that compare directions normalise; all is computed in float32 at least.
+Differs: places too near to be negatives can be left out of NT-Xent and MoCo.
 """
 
 import math
@@ -17,8 +17,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, not_negative: Tensor | N
 
     -log( exp(s_ip / T) / sum over k != i of exp(s_ik / T) ), p being the other view of i; the mean over the 2B views.
     VG-SSL's temperature is 0.07. not_negative: (B, B) bool, items that are no negatives of each other, as places within
-    25 m; a mark of (i, j) or (j, i) holds for all combinations of their views, one on the diagonal means nothing.
-    Source: SimCLR (Chen, Kornblith, Norouzi, Hinton; ICML 2020), equation 1.
+    25 m, in all combinations of their views. Source: SimCLR (Chen, Kornblith, Norouzi, Hinton; ICML 2020), equation 1.
     """
     views = F.normalize(torch.cat((_wide(z1), _wide(z2))), dim=1)  # (2B, D)
     each = torch.arange(len(views), device=views.device)
@@ -34,12 +33,10 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, not_negative: Tensor | N
 def moco(query: Tensor, key: Tensor, queue: Tensor, temperature: float, not_negative: Tensor | None = None) -> Tensor:
     """InfoNCE of each query against its own key and the K keys of a queue, by cosine; only the query gets a gradient.
 
-    -log( exp(q k / T) / (exp(q k / T) + sum over the queue of exp(q n / T)) ), the mean over the queries.
-
-    query: (B, D), of the encoder that learns; key: (B, D), of the momentum encoder, which saw the other view; queue: (K, D),
-    keys of earlier batches (`heads.Queue`), of unit length, which is not done again here; VG-SSL's temperature is 0.07.
-    not_negative: (B, K) bool, entries that are no negatives of a query: places within 25 m of it, and entries not yet filled;
-    where all are left out the loss is 0. Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 1.
+    -log( exp(q k / T) / (exp(q k / T) + sum over the queue of exp(q n / T)) ), the mean over the queries (B, D). key:
+    (B, D), of the momentum encoder, which saw the other view; queue: (K, D), keys of earlier batches, of unit length;
+    VG-SSL's temperature is 0.07. not_negative: (B, K) bool, what is no negative of a query: places within 25 m, entries
+    not yet filled; of all the loss is 0. Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 1.
     """
     query, key = F.normalize(_wide(query), dim=1), F.normalize(_wide(key.detach()), dim=1)
     query = query / temperature  # here and not in the product, which is (B, K)
@@ -55,9 +52,9 @@ def triplet(
 ) -> Tensor:
     """max(0, d(query, positive) + margin - d(query, negative)), the mean over all negatives that are there.
 
-    query and positive (B, D), negatives (B, K, D), of unit length, which is not done here. Distances are Euclidean and plain, as
-    in the benchmark of Berton et al. (CVPR 2022), VG-SSL's baseline; NetVLAD (Arandjelovic et al.; CVPR 2016, equation 7)
-    squares them and sums. present: (B, K) bool, False where a query has no such negative; without any the loss is 0.
+    query and positive (B, D), negatives (B, K, D), of unit length. Distances are plain, as in the benchmark of Berton
+    et al. (CVPR 2022), VG-SSL's baseline; NetVLAD (Arandjelovic et al.; CVPR 2016, equation 7) squares them and sums.
+    present: (B, K) bool, False where a query has no such negative; without any the loss is 0.
     """
     query, positive, negatives = _wide(query), _wide(positive), _wide(negatives)
     near = torch.linalg.vector_norm(query - positive, dim=-1)[:, None]  # (B, 1)
@@ -77,25 +74,21 @@ def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
 def byol(prediction: Tensor, target: Tensor) -> Tensor:
     """The squared distance of unit vectors, 2 - 2 cos(prediction, target), (B, D) each, the mean over the items.
 
-    One direction of BYOL's (Grill et al.; NeurIPS 2020, equation 2), which is byol(p1, t2) + byol(p2, t1): p1 predicted by
-    the online network from view 1, t2 projected by the momentum encoder from view 2; targets get no gradient.
+    BYOL (Grill et al.; NeurIPS 2020, equation 2) is byol(p1, t2) + byol(p2, t1), p1 predicted by the online network
+    from view 1, t2 projected by the momentum encoder from view 2; targets get no gradient.
     """
     return 2 + 2 * negative_cosine(prediction, target)
 
 
 def simsiam(p1: Tensor, z2: Tensor, p2: Tensor, z1: Tensor) -> Tensor:
-    """The mean of the negative cosines of both directions, (D(p1, z2) + D(p2, z1)) / 2; SimSiam (Chen, He; CVPR 2021), equation 4.
-
-    (B, D) each: p1 predicted and z1 projected from view 1, p2 and z2 from view 2, by one network; z1, z2 get no gradient.
-    """
+    """The mean of the negative cosines of both directions, (D(p1, z2) + D(p2, z1)) / 2; SimSiam (Chen, He; CVPR 2021), equation
+    4. (B, D) each: p1 predicted and z1 projected from view 1, p2 and z2 from view 2; z1, z2 get no gradient."""
     return (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
 
 
 def barlow_twins(z1: Tensor, z2: Tensor, lambda_: float = 0.0051) -> Tensor:
-    """The sum of (1 - C_ii)^2 and lambda times the sum of C_ij^2, i != j, C being the cross-correlation of two views (B, D).
-
-    Barlow Twins (Zbontar, Jing, Misra, LeCun, Deny; ICML 2021), equation 1; B at least 2; lambda there and in VG-SSL 0.0051.
-    """
+    """The sum of (1 - C_ii)^2 and lambda (0.0051, as VG-SSL's) times the sum of C_ij^2, i != j, C being the
+    cross-correlation of two views (B, D). Barlow Twins (Zbontar, Jing, Misra, LeCun, Deny; ICML 2021), equation 1."""
     correlation = cross_correlation(z1, z2)
     return (1 - correlation.diagonal()).square().sum() + lambda_ * off_diagonal_squares(correlation)
 
@@ -103,8 +96,8 @@ def barlow_twins(z1: Tensor, z2: Tensor, lambda_: float = 0.0051) -> Tensor:
 def cross_correlation(z1: Tensor, z2: Tensor, eps: float = 1e-5) -> Tensor:
     """The correlation over the batch of each dimension of z1 (rows) with each of z2 (columns), (D, D). Barlow Twins, equation 2.
 
-    Each dimension is brought to mean 0 and divided by sqrt(variance + eps), the variance being the biased one (over B), as batch
-    normalisation does in the authors' code; the equation has no eps. A constant dimension becomes 0 and costs 1 in the loss.
+    Each dimension is brought to mean 0 and divided by sqrt(variance + eps), the variance over B, as batch normalisation
+    does in the authors' code; the equation has no eps. A constant dimension becomes 0 and costs 1 in the loss.
     """
     z1, z2 = (_wide(z) for z in (z1, z2))
     z1, z2 = (z - z.mean(0) for z in (z1, z2))
@@ -116,8 +109,7 @@ def vicreg(z1: Tensor, z2: Tensor, invariance: float = 25.0, variance: float = 2
     """The weighted sum of `invariance_loss`, `variance_loss` (mean of the views) and `covariance_loss` (sum of the views).
 
     VICReg (Bardes, Ponce, LeCun; ICLR 2022), as in the authors' code and VG-SSL's; equation 6 adds the views' variance terms and
-    does not divide the squared distance by D, which would be weights of 25 D, 50 and 1 here. (B, D) each, B at least 2, not to
-    be normalised, or the deviations cannot reach 1.
+    does not divide the squared distance by D, which would be weights of 25 D, 50 and 1 here. (B, D) each, not normalised.
     """
     spread = (variance_loss(z1) + variance_loss(z2)) / 2
     redundancy = covariance_loss(z1) + covariance_loss(z2)
@@ -130,10 +122,8 @@ def invariance_loss(z1: Tensor, z2: Tensor) -> Tensor:
 
 
 def variance_loss(z: Tensor, least: float = 1.0, eps: float = 1e-4) -> Tensor:
-    """The mean over the dimensions of (B, D) of max(0, least - sqrt(variance + eps)); VICReg, equations 1 and 2.
-
-    The variance is the unbiased one, `least` the standard deviation to reach; eps keeps the slope of a constant finite.
-    """
+    """The mean over the dimensions of (B, D) of max(0, least - sqrt(variance + eps)); VICReg, equations 1 and 2. The
+    variance is over B - 1, `least` the standard deviation to reach; eps keeps the slope of a constant finite."""
     return F.relu(least - (_wide(z).var(0) + eps).sqrt()).mean()
 
 
@@ -151,11 +141,8 @@ def off_diagonal_squares(matrix: Tensor) -> Tensor:
 
 
 def embedding_std(z: Tensor) -> Tensor:
-    """How well embeddings (B, D) are spread, in 0..1: the mean deviation of a dimension of the unit vectors, times sqrt(D).
-
-    Near 1 for directions that are even on the sphere, 0 where all are one; it sees dimensions that die, not a collapse onto a
-    few directions askew to all dimensions. No gradient. SimSiam, section 4.1, where 1 / sqrt(D) is the value without collapse.
-    """
+    """How well embeddings (B, D) are spread, 0 (all are one) to 1 (even on the sphere): the mean deviation of a dimension of
+    the unit vectors, times sqrt(D). No gradient. SimSiam, section 4.1."""
     return F.normalize(_wide(z.detach()), dim=1).std(0, correction=0).mean() * math.sqrt(z.shape[1])
 
 

@@ -1,9 +1,9 @@
 """The training loop of all methods: its settings, AdamW and its learning rate, gradient caching, resume.
 
-What is learnt is a `Task`: which items make an epoch, how a batch is loaded and embedded, and what its loss is. Nothing random
-is saved: every step seeds its generators from (seed, epoch, step, process), so a resumed run goes on bit for bit, on a CPU at
-least; GPUs may sum in another order. The loop averages the gradients of several processes itself: DistributedDataParallel wants
-one forward pass of the whole model a step, and tasks embed as they like. Batch norms see their own process's images.
+What is learnt is a `Task`: which items make an epoch, how a batch is loaded and embedded, and what its loss is. Every
+step seeds its generators from (seed, epoch, step, process), so a resumed run goes on bit for bit, on a CPU at least.
+The loop averages the gradients of several processes itself: DistributedDataParallel wants one forward pass of the whole
+model a step, and tasks embed as they like. Batch norms see their own process's images.
 """
 
 import hashlib
@@ -67,10 +67,8 @@ class TrainingConfig:
 
 
 def learning_rate(config: TrainingConfig, epochs_done: float) -> float:
-    """Linear from 0 over the warm-up, then half a cosine down to min_lr_ratio, by step (UCVGL: by epoch).
-
-    `epochs_done` counts this training's; the cosine runs over those before it as well.
-    """
+    """Linear from 0 over the warm-up, then half a cosine down to min_lr_ratio, by step (UCVGL: by epoch), over the
+    `epochs_before` and this training's, of which `epochs_done` are done."""
     epochs_done += config.epochs_before
     if epochs_done < config.warmup_epochs:
         return config.learning_rate * epochs_done / config.warmup_epochs
@@ -81,20 +79,16 @@ def learning_rate(config: TrainingConfig, epochs_done: float) -> float:
 
 
 def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW, as in all three papers, over what is not frozen, decaying matrices and kernels alone; fused on CUDA.
-
-    A part of the model with an `lr_scale` learns at so many times the rate.
-    """
+    """AdamW, as in all three papers, over what is not frozen, decaying matrices and kernels alone; fused on CUDA. A
+    part of the model with an `lr_scale` learns at so many times the rate."""
     scales = {p: part.lr_scale for part in model.modules() if hasattr(part, "lr_scale") for p in part.parameters()}
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for p in model.parameters():
         if p.requires_grad:
             plain = p.ndim < 2 or p.numel() == 1  # biases, norms, scalars such as the temperature
             groups.setdefault((plain, scales.get(p, 1.0)), []).append(p)
-    settings = [
-        {"params": groups[plain, scale], "weight_decay": 0.0 if plain else config.weight_decay, "lr_scale": scale}
-        for plain, scale in sorted(groups)
-    ]
+    decay = {True: 0.0, False: config.weight_decay}
+    settings = [{"params": groups[key], "weight_decay": decay[key[0]], "lr_scale": key[1]} for key in sorted(groups)]
     fused = True if all(p.is_cuda for some in groups.values() for p in some) else None
     return torch.optim.AdamW(settings, lr=config.learning_rate, fused=fused)
 
@@ -107,10 +101,8 @@ class Batch(NamedTuple):
 
 
 class Task(Protocol):
-    """What is learnt. Subclass it; `embed` and the last three methods may be left as they are.
-
-    Randomness comes from the generators given (on the CPU). Epochs count from 0. Each of several processes has its own task.
-    """
+    """What is learnt. Subclass it; `embed` and the last three methods may be left as they are. Randomness comes from
+    the generators given (on the CPU). Epochs count from 0. Each of several processes has its own task."""
 
     kept: ClassVar[tuple[str, ...]] = ()  # attributes, tensors or None, that `state` has
 
@@ -147,15 +139,14 @@ def train(
 ) -> list[Row]:  # fmt: skip
     """Trains `model` in place, or goes on after the last whole epoch that `folder` has, or loads a finished training.
 
-    The model is left on the process's device, in evaluation mode; `folder`, on a file system that all processes see, gets
-    training.safetensors and metrics.jsonl after each epoch. after: folder of a finished training of the same parameters that
-    had `keep_optimiser`, whose optimiser this one goes on with. after_epoch: called in every process with the epoch and the
-    model in evaluation mode, again where a run was killed meanwhile; the numbers it returns join the epoch's row. name,
-    progress: of the bar that the main process shows.
+    The model is left on the process's device, in evaluation mode; `folder`, which all processes see, gets training.safetensors
+    and metrics.jsonl after each epoch. after: folder of a finished training of the same parameters that had `keep_optimiser`,
+    whose optimiser this one goes on with. after_epoch: called in every process with the epoch and the model in evaluation mode,
+    again where a run was killed meanwhile; its numbers join the epoch's row. name, progress: of the main process's bar.
 
-    A row for each epoch: epoch (from 0), loss (mean over its steps), lr (of its last step), seconds, images_per_second, and
-    what after_epoch returned. InputError: settings that this machine or model cannot do, an epoch of too few items, a loss or
-    measure that is not finite, or a folder that holds a run with other settings or another model.
+    A row for each epoch: epoch (from 0), loss (mean over its steps), lr (of its last step), seconds, images_per_second,
+    and what after_epoch returned. InputError: settings that this machine or model cannot do, an epoch of too few items,
+    a loss or measure that is not finite, or a folder that holds a run with other settings or another model.
     """
     place = distributed.processes()
     on_gpu = place.device.type == "cuda"
@@ -290,10 +281,9 @@ def _batches(task: Task, config: TrainingConfig, order: Tensor, epoch: int, step
 def _embed(model: nn.Module, task: Task, config: TrainingConfig, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """(b, ...) inputs -> (b, D) embeddings in fp32, by a forward pass in the precision of the settings.
 
-    With `chunk`, gradient caching (Gao, Zhang, Han, Callan 2021, 'Scaling deep contrastive learning batch size under memory
-    limited setup', section 3) by torch's activation checkpointing: the activations of a chunk of rows alone are in memory at a
-    time, in the backward pass too, which embeds each chunk again from the same random state. The gradient is that of the whole
-    batch, for the price of one more forward pass.
+    With `chunk`, gradient caching (Gao, Zhang, Han, Callan 2021, section 3) by torch's activation checkpointing: the
+    activations of a chunk of rows alone are in memory at a time, in the backward pass too, which embeds each chunk
+    again from the same random state. The gradient is that of the whole batch, for the price of one more forward pass.
     """
     half = HALF.get(config.precision)
 

@@ -1,9 +1,8 @@
 """Step 2 of UCVGL (section 3.2, 'image projection'): top views to fake satellite images, learned from two unpaired sets.
 
-Two ways: colour statistics (ours: a linear map of the colours, seconds), and the paper's CycleGAN (Zhu, Park, Isola, Efros:
-Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks, ICCV 2017, sections 3, 4 and 7).
-Differs from the CycleGAN's paper: upsampling resizes and convolves instead of a transposed convolution, whose 3 x 3 kernel
-at stride 2 covers pixels unevenly and prints a checkerboard that an encoder would learn from; quarter turns as augmentation;
+Two ways: colour statistics (ours: a linear map of the colours, seconds), and the paper's CycleGAN (Zhu, Park, Isola,
+Efros; ICCV 2017, sections 3, 4 and 7). Differs from its paper: upsampling resizes and convolves, since a transposed
+convolution of 3 x 3 at stride 2 prints a checkerboard that an encoder would learn from; quarter turns as augmentation;
 several images a step; `patch` and `residual`, off by default, which make 64-px images trainable without a GPU.
 """
 
@@ -36,9 +35,9 @@ def centre_weight(size_px: int, spread: float = 0.45) -> Tensor:
 def fit_statistics(top_views: Tensor, satellites: Tensor, *, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The linear map that gives top views the satellite images' mean and covariance of colours, and changes them least.
 
-    Monge-Kantorovich (Pitie and Kokaram, 2007). A direction in which the top views do not vary is not stretched. The sets, uint8
-    (N, 3, S, S) and (M, 3, S, S), need not show the same places. `weight` (S, S), not negative, is of each pixel in both; 0
-    keeps out what a top view does not see. A float64 matrix (3, 3) and offset (3,), for colours in 0..1.
+    Monge-Kantorovich (Pitie and Kokaram, 2007). From uint8 (N, 3, S, S) and (M, 3, S, S) of any places, and the
+    `weight` (S, S), 0 or more, of each pixel in both: a float64 matrix (3, 3) and offset (3,), for colours in 0..1. A
+    direction in which the top views do not vary is not stretched.
     """
     weight = torch.ones(top_views.shape[2:]) if weight is None else weight.cpu()
     weight = weight.flatten().double() / weight.double().sum()  # (S * S,)
@@ -56,8 +55,7 @@ def _colours(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         means.append(pixels @ weight)
         centred = pixels - means[-1][..., None]
         covariances.append((centred * weight) @ centred.mT)
-    centres = torch.cat(means)  # (B, 3)
-    # the law of total covariance: around the images' own means, plus of those means
+    centres = torch.cat(means)  # (B, 3); the law of total covariance: around the images' own means, plus of those means
     return centres.mean(0), torch.cat(covariances).mean(0) + torch.cov(centres.T, correction=0)
 
 
@@ -108,7 +106,7 @@ class CycleGanConfig:
 
     def __post_init__(self) -> None:
         least = {"batch": 1, "epochs": 1, "decay_epochs": 0, "pool": 0}
-        # reflection needs one pixel more than it pads; the discriminators must have at least one output
+        # what reflections pad, and one output of the discriminators
         smallest = max(2 * self.stride, 4 * self.patch, 3 << self.discriminator_layers)
         fits = self.crop_px % self.stride == 0 and smallest <= self.crop_px <= self.load_px
         sizes = f"a multiple of {self.stride} (patch * 2**downsamplings), {smallest} to load_px, {self.load_px}"
@@ -159,8 +157,7 @@ class ResnetGenerator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """H and W are multiples of the configuration's `stride`."""
         change = F.pixel_shuffle(self.body(F.pixel_unshuffle(images, self.patch)), self.patch)
-        # shrunk a little, as atanh(1) is infinite: with no change, the output is 0.99 of the input
-        return torch.tanh(change + torch.atanh(0.99 * images) if self.residual else change)
+        return torch.tanh(change + torch.atanh(0.99 * images) if self.residual else change)  # atanh(1) is infinite
 
 
 def patch_discriminator(config: CycleGanConfig) -> nn.Sequential:
@@ -200,16 +197,15 @@ class ImagePool:
     """Up to `size` earlier fakes, from which half of each batch shown to a discriminator is taken. Zhu et al., section 4."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
-        self.images: Tensor | None = None  # (up to size, 3, H, W)
+        self.size, self.images = size, torch.empty(0)  # (up to size, 3, H, W)
 
     def exchange(self, fakes: Tensor, generator: Generator) -> Tensor:
         """Swap each of (B, 3, H, W) detached fakes with probability 0.5; until the pool is full, store it and hand it through."""
         if self.size == 0:
             return fakes
-        stored = fakes[:0] if self.images is None else self.images
-        new = fakes[: self.size - len(stored)]
-        self.images = torch.cat([stored, new]) if len(new) else stored
+        new = fakes[: self.size - len(self.images)]
+        if len(new):
+            self.images = torch.cat([self.images.to(new), new])
         swap = torch.rand(len(fakes), generator=generator) < 0.5
         places = torch.randint(self.size, (len(fakes),), generator=generator).tolist()
         out = fakes.clone()
@@ -221,7 +217,7 @@ class ImagePool:
 
 
 class CycleGan(nn.Module):
-    """Two generators, two discriminators, their optimiser and the pools of earlier fakes."""
+    """Two generators, two discriminators, one optimiser, which passes over what has no gradient, pools of earlier fakes."""
 
     def __init__(self, config: CycleGanConfig, device: torch.device) -> None:
         super().__init__()
@@ -230,7 +226,6 @@ class CycleGan(nn.Module):
         # of satellite images and of top views, as all that comes in pairs
         self.discriminators = nn.ModuleList(initialise(patch_discriminator(config), draws) for _ in range(2))
         self.pools = [ImagePool(config.pool), ImagePool(config.pool)]
-        # one for all: it passes over parameters without a gradient, the discriminators' or the generators' by turns
         self.optimiser = torch.optim.Adam(self.to(device).parameters(), lr=config.lr, betas=(config.beta1, 0.999))
 
     def step(self, top: Tensor, satellite: Tensor, draws: Generator) -> Tensor:
@@ -259,7 +254,7 @@ class CycleGan(nn.Module):
             shown = torch.cat([real, pool.exchange(fake.detach().float(), draws)])
             with precision:
                 of_real, of_fake = discriminator(shown).split(count)
-                # half the sum, which slows the discriminator down (section 7.1)
+                # half the sum (section 7.1)
                 losses.append((adversarial_loss(of_real, True) + adversarial_loss(of_fake, False)) / 2)
         self._learn(losses[0] + losses[1])
         return torch.stack([adversarial, cycle, identity, *losses]).detach().float()
@@ -273,7 +268,7 @@ class CycleGan(nn.Module):
         """All that the next step depends on: weights, the optimiser's moments and the pools."""
         weights = checkpoints.prefixed("weights.", self.state_dict())
         moments = checkpoints.prefixed("moments.", checkpoints.optimiser_state(self.optimiser))
-        return weights | moments | {f"pool.{i}": p.images for i, p in enumerate(self.pools) if p.images is not None}
+        return weights | moments | {f"pool.{i}": p.images for i, p in enumerate(self.pools) if len(p.images)}
 
     def restore(self, saved: dict[str, Tensor]) -> None:
         """Take up where `everything` was saved."""
@@ -288,14 +283,11 @@ def train_cyclegan(
 ) -> nn.Module:
     """Train a CycleGAN on two unpaired sets and give its generator from top views to satellite images, in eval mode.
 
-    The sets, uint8 (N, 3, S, S) and (M, 3, S, S), may be memory-mapped. After each epoch `folder` has checkpoint.safetensors,
-    from which a stopped run goes on (on a CPU bit for bit), and metrics.jsonl; at the end generator.safetensors, which is
-    loaded if it is there. Random draws are the CPU's on any device.
-
-    InputError for a folder with another configuration, or a loss that is no longer finite; the last checkpoint stays.
+    The sets are uint8 (N, 3, S, S) and (M, 3, S, S). After each epoch `folder` has checkpoint.safetensors, from which a
+    stopped run goes on (on a CPU bit for bit), and metrics.jsonl; at the end generator.safetensors, which is loaded if it is
+    there. InputError for a folder with another configuration, or a loss that is no longer finite; the last checkpoint stays.
     """
-    settings, rows = asdict(config), []
-    gan = CycleGan(config, device)
+    settings, rows, gan = asdict(config), [], CycleGan(config, device)
     checkpoint, finished = folder / "checkpoint.safetensors", folder / "generator.safetensors"
     if before := next((path for path in (finished, checkpoint) if path.exists()), None):
         header, saved = checkpoints.read(before)
@@ -357,10 +349,8 @@ def _draws(seed: int, *names: str | int) -> Generator:
 
 @torch.no_grad()
 def translate(generator: nn.Module, images: Tensor, batch: int = 64) -> Tensor:
-    """Fake satellite images of top views: uint8 (B, 3, H, W) to the same, on the images' device, `batch` at a time.
-
-    `generator` is from `train_cyclegan`; sides that are no multiples of its `stride` are reflected to one.
-    """
+    """Fake satellite images of top views: uint8 (B, 3, H, W) to the same, on the images' device, `batch` at a time, by
+    a generator of `train_cyclegan`; sides that are no multiples of its `stride` are reflected to one."""
     device, out = next(generator.parameters()).device, torch.empty_like(images)
     height, width = images.shape[2:]
     margin = 0, -width % generator.stride, 0, -height % generator.stride

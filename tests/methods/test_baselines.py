@@ -3,7 +3,7 @@
 import torch
 from torchvision.transforms.v2 import functional as V
 
-from ucvgl.methods.baselines import centred_by_domain, colour_descriptor, pixel_descriptor
+from ucvgl.methods.baselines import colour_descriptor, pixel_descriptor
 
 
 def pictures(count: int = 6, size: int = 48) -> torch.Tensor:
@@ -25,8 +25,3 @@ def test_colours_by_hand() -> None:
     descriptor = colour_descriptor(image)[0]
     torch.testing.assert_close(descriptor[[0, 511]], torch.tensor([0.75, 0.25]).sqrt())
     assert int((descriptor > 0).sum()) == 2
-
-
-def test_a_common_shift_of_a_domain_is_removed() -> None:
-    descriptors = torch.nn.functional.normalize(torch.randn(20, 8, generator=torch.Generator().manual_seed(2)), dim=1)
-    torch.testing.assert_close(centred_by_domain(descriptors + 3), centred_by_domain(descriptors))

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from toy_sets import ENCODER, N, toy, truth, weights
+from toy_sets import ENCODER, toy, truth, weights
 
 from ucvgl.heads import SslLoss
 from ucvgl.lab.stages import pretrain as cold_start_with
 from ucvgl.methods import ucvgl
-from ucvgl.methods.pretraining_losses import IntraViewWith, TwoLearners, WithLoss
+from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.training import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("fresh_runs")
@@ -31,17 +31,3 @@ def test_each_loss_trains_both_encoders(method):
         assert any(name.startswith(view) and not torch.equal(before[name], value) for name, value in after.items())
     assert not any("projector" in name or "queue" in name for name in after)
     assert ucvgl.pretrained_model(stage.folder, START) is not None
-
-
-def test_the_loss_is_the_sum_of_both_views():
-    setting = config("vicreg")
-    model = TwoLearners(ucvgl.new_model(START), setting, (N, N)).eval()
-    given = toy()
-    task = IntraViewWith(given.top_view, given.gallery, START)
-    batch = task.batch(torch.arange(8), torch.Generator().manual_seed(0))
-    parts = task.embed(model, batch.inputs)
-    assert len(parts) == 4
-    both = task.loss(model, parts, batch.labels)
-    alone = model.ground.loss(parts[:2], batch.labels[0]) + model.satellite.loss(parts[2:], batch.labels[0])
-    torch.testing.assert_close(both, alone)
-    assert model.ground.projector is not model.satellite.projector

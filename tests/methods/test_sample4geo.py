@@ -10,11 +10,9 @@ from toy_sets import ENCODER, N, blocks, generator, image_set, killed_and_resume
 from ucvgl.augment import Augmentation, roll_panoramas, turn_squares
 from ucvgl.data.container import Dataset, Positives
 from ucvgl.lab.stages import supervise
-from ucvgl.methods import sample4geo, ucvgl
-from ucvgl.methods.curriculum import PseudoPairs
+from ucvgl.methods import sample4geo
 from ucvgl.methods.sample4geo import Sample4Geo, Sampling, SupervisedPairs, trained_model
 from ucvgl.positions import Metres, Positions
-from ucvgl.pseudo_labels import MiningRule
 from ucvgl.sampling import NeighbourDraw
 from ucvgl.training import TrainingConfig
 
@@ -48,24 +46,16 @@ def test_similar_places_are_searched_when_due(monkeypatch):
     assert model.training  # left as it was
 
 
-@pytest.mark.parametrize(
-    ("kinds", "moves"),
-    [(("panorama", "tile"), "pair"), (("oblique", "tile"), "tile"), (("panorama", "polar"), "rolls")],
-)
-def test_views_move_with_their_heading(kinds, moves):
+@pytest.mark.parametrize("kinds", [("panorama", "tile"), ("oblique", "tile"), ("panorama", "polar")])
+def test_views_move_with_their_heading(kinds):
     method = replace(METHOD, ground_kind=kinds[0], tile_kind=kinds[1], augmentation=replace(NONE, turn=1.0))
-    task = SupervisedPairs(labelled(), method)
-    items = torch.arange(8)
-    ground, tile = task.batch(items, generator()).inputs
-    images = [(image[:8].float() / 255) for image in (task.given.query, task.given.gallery)]
-    draws = generator()
+    task, draws = SupervisedPairs(labelled(), method), generator()
     torch.rand(8, generator=draws)
     quarters = torch.randint(1, 4, (8,), generator=draws)
-    rolled, turned = roll_panoramas(images[0], quarters), turn_squares(images[1], quarters)
-    expected = {"pair": (rolled, turned), "tile": (images[0], turned)}
-    expected["rolls"] = (rolled, roll_panoramas(images[1], quarters))
-    for found, wanted in zip((ground, tile), expected[moves], strict=True):
-        torch.testing.assert_close(found, wanted)
+    moved = {"panorama": roll_panoramas, "polar": roll_panoramas, "tile": turn_squares, "oblique": lambda x, _: x}
+    sides = zip(kinds, (task.given.query, task.given.gallery), strict=True)
+    expected = [moved[kind](images[:8].float() / 255, quarters) for kind, images in sides]
+    torch.testing.assert_close(list(task.batch(torch.arange(8), generator()).inputs), expected)
 
 
 def beside(count=N):
@@ -104,9 +94,7 @@ def test_it_learns_and_is_found_again():
     stage = supervise(labelled(), method, tests)
     rows = stage.numbers["rows"]
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
-    assert stage.numbers["recall"]["same"]["r_at_5"] > 2 * 500 / N
-    assert "same: r_at_1" in rows[1]
-    assert "same: r_at_1" not in rows[0]  # every second epoch
+    assert ["same: r_at_1" in row for row in rows[:2]] == [False, True]  # every second epoch
     assert supervise(labelled(), method, tests).loaded
     model = trained_model(stage.folder, method)
     assert sample4geo.evaluate(model, labelled()) == stage.numbers["recall"]["same"]
@@ -133,19 +121,6 @@ def test_separate_encoders_and_swapped_views():
     assert torch.equal(query, searched)
     assert torch.equal(gallery, asked)
     assert not torch.allclose(query, sample4geo.describe(model, replace(back, swapped=False))[1])
-
-
-def test_hard_negatives_over_pseudo_pairs_need_no_label():
-    """UCVGL with similar tiles in a batch: no tile twice in a batch, and no label is there to be used."""
-    images = replace(labelled().without_labels(), top_view=labelled().query)
-    start = ucvgl.Pretraining(
-        ENCODER, ENCODER, "top view", translation=ucvgl.Translation("none"), intra=None, cross=METHOD.training
-    )
-    steps = ucvgl.Curriculum(start, training=METHOD.training, rule=MiningRule(threshold=0.0), warmup=0)
-    task = PseudoPairs(images, torch.full((N,), -1), steps, DRAW)
-    order = task.order(0, ucvgl.new_model(start).eval(), generator())
-    assert len(order)
-    assert all(len(batch.unique()) == len(batch) for batch in task.pairs.satellite[order].split(8))
 
 
 def test_cvusa_positions():

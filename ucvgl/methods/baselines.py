@@ -9,9 +9,7 @@ from ucvgl.translation import centre_weight
 
 def pixel_descriptor(images: Tensor, size_px: int = 32) -> Tensor:
     """Blurred, centre-weighted, standardised pixels: (B, 3, S, S) uint8 or float -> (B, 3 * size_px**2) float32, unit length.
-
-    A dot product of two is a weighted normalised correlation; far ground is smeared in a top view, so the middle weighs more.
-    """
+    A dot product is a weighted normalised correlation; far ground is smeared in a top view, so the middle weighs more."""
     from torchvision.transforms.v2 import functional as V  # here, since it takes seconds to load
 
     small = F.interpolate(images.float(), (size_px, size_px), mode="area")
@@ -24,9 +22,7 @@ def pixel_descriptor(images: Tensor, size_px: int = 32) -> Tensor:
 
 def colour_descriptor(images: Tensor, *, bins: int = 8) -> Tensor:
     """Joint colour histogram, (B, 3, H, W) uint8 -> (B, bins**3) float32 of unit length: what is there, not where.
-
-    Square roots of the counts, so that a dot product is the Bhattacharyya coefficient.
-    """
+    Roots of the counts, so that a dot product is the Bhattacharyya coefficient."""
     level = (images.int() * bins) // 256  # (B, 3, H, W)
     code = ((level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]).flatten(1).long()
     counts = torch.zeros(len(images), bins**3, device=images.device)

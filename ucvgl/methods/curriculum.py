@@ -1,8 +1,5 @@
-"""UCVGL's step 5, the semi-supervised curriculum: pairs mined anew before each epoch train the two encoders (section 3.4).
-
-An epoch: embed everything, keep the pairs that `pseudo_labels.select` accepts, train on them with the soft InfoNCE. Given labels,
-if any, replace the mined ones. Differs: see `ucvgl`.
-"""
+"""UCVGL's step 5, the semi-supervised curriculum (section 3.4): before each epoch embed everything, keep the pairs that
+`pseudo_labels.select` accepts, train on them with the soft InfoNCE; given labels replace mined ones. Differs: see `ucvgl`."""
 
 import math
 from dataclasses import dataclass, replace
@@ -24,6 +21,8 @@ from ucvgl.methods.ucvgl import Curriculum, Descriptors
 from ucvgl.pseudo_labels import EpochPairs, PseudoLabels, correctness
 from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
 from ucvgl.training import Batch, Row, Task, train
+
+CHOSEN_BY = "mutual_rate"  # ours: the label-free measure that can choose an epoch
 
 
 @dataclass
@@ -47,8 +46,7 @@ class PseudoPairs(Task):
         """Mines pairs, unless the labels of before still hold, and draws an epoch of them."""
         config, training = self.config, self.config.training
         epoch, epochs = epoch + training.epochs_before, training.epochs + training.epochs_before
-        # without a curriculum there is one mining, the first
-        begins = max(config.warmup, training.epochs_before)
+        begins = max(config.warmup, training.epochs_before)  # the mining, the only one without a curriculum
         due = _mines(config) and (epoch >= begins if config.refresh else epoch == begins)
         found = self.found or (self.look(model) if due or self.hard is not None else None)
         if due:
@@ -65,23 +63,21 @@ class PseudoPairs(Task):
             return torch.arange(len(self.pairs))
         # in batches of tiles that look alike (Sample4Geo's similarity sampling), as labels or not
         near = similarity_neighbours(found.ground[self.pairs.ground], found.satellite, self.hard.range, place=tile)
-        return neighbour_batches(near, size, generator, self.hard, place=tile, places=len(self.data.gallery))
+        return neighbour_batches(near, size, generator, self.hard, place=tile, places=len(self.data.gallery))[0]
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """Ground images and the tiles they are paired with."""
         config, pairs = self.config, self.pairs
-        images = (
-            ucvgl.ground_input(self.data, config.start)[pairs.ground[items]],
-            self.data.gallery[pairs.satellite[items]],
-        )
+        inputs, tiles = ucvgl.ground_input(self.data, config.start), self.data.gallery
+        images = inputs[pairs.ground[items]], tiles[pairs.satellite[items]]
         ground, tile = augment.move_together(images, config.start.moves, config.augmentation, generator)
         ground = augment.augment(ground, config.augmentation, generator)
         tile = ucvgl.augmented_tile(tile, config, generator)
         return Batch((ground, tile), (pairs.matched[items], pairs.ground[items], pairs.satellite[items]))
 
     def loss(self, model: TwoViewEncoder, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:
-        """Soft symmetric InfoNCE. Ours: a pair that a batch holds twice, having few labels, is no negative of itself, and
-        neither are panoramas that may share a tile (`share`)."""
+        """Soft symmetric InfoNCE. Ours: a pair that a batch holds twice, having few labels, is no negative of itself,
+        and neither are panoramas that may share a tile (`share`)."""
         (matched, ground, satellite), smoothing = labels, self.config.smoothing
         same = satellite[:, None] == satellite
         if self.config.rule.share == 1:
@@ -101,19 +97,13 @@ class PseudoPairs(Task):
             self.labels, self.pairs = PseudoLabels(**without("labels.", state)), EpochPairs(**without("pairs.", state))
 
 
-# ours: the label-free measure that can choose an epoch; notebook 04 shows how it follows recall
-CHOSEN_BY = "mutual_rate"
-
-
 def curriculum(
     data: Dataset, config: Curriculum, truth: Parts, folder: Path, *, pretrained: Path | None,
     hard: NeighbourDraw | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Step 5, on the encoders of `pretrain`, which stand in the folder `pretrained`; None begins with random weights.
-
-    Given labels are drawn from the training part of `truth`, `label_ratio` of them. Gives "rows", a row an epoch with labels
-    found, the part that was right (`correct`), label-free measures and recall after it; "recall" of the last.
-    """
+    Given labels are drawn from the training part of `truth`. Gives "rows", a row an epoch with labels found, the part
+    that was right (`correct`), label-free measures and recall after it; "recall" of the last."""
     model = ucvgl.new_model(config.start).to(device())
     if pretrained is not None:
         ucvgl.go_on_with(model, pretrained)
@@ -127,12 +117,9 @@ def train_on_pseudo_labels(
     model: TwoViewEncoder, data: Dataset, config: Curriculum, folder: Path, *, given: Tensor, truth: Parts | None,
     hard: NeighbourDraw | None = None, progress: bool = True,
 ) -> list[Row]:  # fmt: skip
-    """Step 5 on a model as it stands, whatever `config` says of the start; the weights of the last epoch are saved in `folder`.
-
-    data: unlabelled. given: (N,) int64 labels, -1 where none is. truth: for measures that choose nothing; None where nothing is
-    known. hard, ours: batches of pairs whose tiles are similar, by the encoders of the epoch, which need no label for it.
-    NoPseudoLabels: none was found, and none given.
-    """
+    """Step 5 on a model as it stands, whatever `config` says of the start; the last epoch's weights are saved in `folder`.
+    data: unlabelled. given: (N,) int64 labels, -1 where none is. truth: for measures that choose nothing; None: unknown.
+    hard, ours: batches of pairs whose tiles are similar. NoPseudoLabels: none was found, and none given."""
     if not (given >= 0).any():  # nothing to warm up on: the schedules begin where the warm-up ends
         left = config.training.epochs - config.warmup
         training = replace(config.training, epochs=left, epochs_before=config.warmup)

@@ -1,7 +1,5 @@
-"""Across the papers: VG-SSL's six losses instead of UCVGL's InfoNCE as intra-view pretraining (its step 3).
-
-Neither paper has this. The heads are dropped before step 4. Without positions, no image is left out as a negative.
-"""
+"""Across the papers: VG-SSL's six losses instead of UCVGL's InfoNCE as intra-view pretraining (its step 3). Neither
+paper has this. The heads are dropped before step 4. Without positions, no image is left out as a negative."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,7 +56,6 @@ class IntraViewWith(IntraView):
 def intra_view_with(data: Dataset, config: WithLoss, folder: Path) -> dict[str, list[dict[str, float]]]:
     """Step 3 with another loss; numbers as `ucvgl.intra_view`'s."""
     start = config.start
-    assert start.intra is not None
     views = new_model(start).to(device())
     model = TwoLearners(views, config, (len(data), len(data.gallery))).to(device())
     task = IntraViewWith(ground_input(data, start), data.gallery, start)

@@ -1,8 +1,5 @@
-"""Notebook 01: an example city, and the error of the flat-ground projection by the world's ground truth.
-
-The projection of UCVGL's first step (section 3.2) assumes that the camera is level, heads north and stands at a known
-height above flat ground. The embedded world knows how far each pixel is, so the error of this assumption is measured.
-"""
+"""Notebook 01: an example city, and the error of the flat-ground projection (UCVGL, section 3.2), which assumes a level camera
+that heads north at a known height above flat ground, by the embedded world, which knows how far each pixel is."""
 
 import numpy as np
 import torch
@@ -25,11 +22,9 @@ CANDIDATES = 24  # stops whose panoramas are compared
 
 
 def position_errors(view: Rendered, believed: TopView, within_m: float) -> tuple[Tensor, Tensor]:
-    """How far from its true spot each ground pixel is put: errors and true distances from the camera, metres, flat (M,).
-
-    view: (B, H, 2H) panoramas of level cameras that head north; believed: the height and attitude that the projection takes them to
-    have; ground that is farther off than `within_m` is left out.
-    """
+    """How far from its true spot each ground pixel is put: errors and true distances from the camera, metres, flat
+    (M,); farther ground than `within_m` is left out. view: (B, H, 2H) panoramas of level cameras that head north;
+    believed: the height and attitude that the projection takes them to have."""
     rows = view.kind.shape[-2]
     ray = panorama_pixel_to_ray(pixel_grid(rows, 2 * rows).to(view.depth_m), rows)  # (H, W, 3)
     truth = ray[..., :2] * view.depth_m[..., None]  # (B, H, W, 2)
@@ -41,12 +36,10 @@ def position_errors(view: Rendered, believed: TopView, within_m: float) -> tuple
 
 
 def colour_errors(view: Rendered, ground: Rendered, settings: TopView) -> tuple[Tensor, Tensor, Tensor]:
-    """Top views against the orthographic ground in the same light, pixel on pixel, each (B, S, S).
-
-    view: (B, H, 2H) panoramas of level cameras that head north, at the settings' height; ground: tiles of their span and size
-    around the same places, `from_above=False`. Mean error of the channels in grey levels of 255, nan where not both truths show
-    ground; whether the panorama saw ground there; distance from the camera, metres.
-    """
+    """Top views against the orthographic ground in the same light, each (B, S, S): mean error of the channels in grey
+    levels of 255, nan where not both truths show ground; whether the panorama saw ground there; metres from the camera.
+    view: (B, H, 2H) panoramas of level cameras that head north, at the settings' height; ground: tiles of their span
+    and size around the same places, `from_above=False`."""
     seen = top_view(ground_mask(view.kind)[:, None].float(), settings)[:, 0] > 0.99
     error = (top_view(view.rgb, settings) - ground.rgb).abs().mean(1) * 255
     size = settings.size_px
@@ -58,10 +51,8 @@ def colour_errors(view: Rendered, ground: Rendered, settings: TopView) -> tuple[
 def example_city(
     style: str, seed: int, resolution_m: float = 0.25, device: torch.device | str = "cpu"
 ) -> tuple[Scene, Places]:
-    """A small city of a style, and the stops of its drives, the most varied first, the others in driving order.
-
-    Most varied is the panorama of the largest entropy of classes, sky left out, among some stops that are spread over the city.
-    """
+    """A small city of a style, and the stops of its drives, the most varied first (of some that are spread over the
+    city, by the entropy of a panorama's classes, sky left out), the others in driving order."""
     scene = Scene(make_city(style_named(style), seed, size_m=SIZE_M, resolution_m=resolution_m), device)
     places = street_places(scene.city, SPACING_M, margin_m=MARGIN_M)
     some = np.linspace(0, len(places) - 1, min(CANDIDATES, len(places))).astype(int)

@@ -1,9 +1,8 @@
 """Sample4Geo (Deuser, Habel, Oswald; ICCV 2023): supervised matching with hard negatives in every batch.
 
-One encoder for both views, symmetric InfoNCE, and batches of places near each other (GPS sampling) until the first refresh,
-then of places whose tiles are similar to the current encoder (dynamic similarity sampling, DSS). A tile that shows a panorama's
-spot off centre (VIGOR's semi-positives) is not sampled as its neighbour, and is no negative of it if it joins the batch.
-Differs from the published code: the last epoch is kept, not the best on the test set; distances are metres.
+One encoder for both views, symmetric InfoNCE, and batches of places near each other (GPS sampling) until the first refresh, then
+of similar ones (dynamic similarity sampling, DSS). A tile that shows a panorama's spot off centre (VIGOR's semi-positives) is
+not sampled as its neighbour, and no negative of it. Differs: the last epoch is kept, not the best on the test set.
 """
 
 from collections.abc import Mapping
@@ -44,7 +43,7 @@ class Sampling:
         check_fields(self, "Sampling.", "Sample4Geo has 4.", ("refresh_every", self.refresh_every >= 1, "1 or more"))
 
     def source(self, epoch: int) -> str:
-        """'random', 'geographic' or 'similarity': before the first refresh no similarity is known."""
+        """'random', 'geographic' or 'similarity', which is not known before the first refresh."""
         if self.kind in ("similarity", "both") and epoch >= self.refresh_every:
             return "similarity"
         return {"similarity": "random", "both": "geographic"}.get(self.kind, self.kind)
@@ -87,8 +86,9 @@ class SupervisedPairs(Task):
         number = torch.full((len(self.given.gallery) + 1,), -1)  # of each tile's place; the last stands for no tile
         number[self.tiles] = torch.arange(len(self.tiles))
         semi = self.given.semi_positives or Positives.unknown(len(best))
-        # (P, S) places that show the item's spot off centre, -1 for none
-        self.semi = number[semi.padded()][self.ground]
+        self.semi = number[semi.padded()][
+            self.ground
+        ]  # (P, S) places that show the item's spot off centre, -1 for none
 
     def order(self, epoch: int, model: TwoViewEncoder, generator: Generator) -> Tensor:
         """Every item once but for the tail, batch after batch."""
@@ -102,7 +102,7 @@ class SupervisedPairs(Task):
         if source != "random" and due:
             self.neighbours, self.searched = self.near(source, model), torch.tensor(epoch)
         near = None if source == "random" else self.neighbours
-        return sampling.neighbour_batches(near, size, generator, rule.draw, place=self.place, places=len(self.tiles))
+        return sampling.neighbour_batches(near, size, generator, rule.draw, place=self.place, places=len(self.tiles))[0]
 
     def near(self, source: str, model: TwoViewEncoder) -> Tensor | None:
         """Places near each item's, by position or by similarity, no semi-positive among them: (P, range); None: random."""
@@ -155,9 +155,7 @@ def trained_model(folder: Path, config: Sample4Geo) -> TwoViewEncoder:
 
 def supervise(given: Dataset, config: Sample4Geo, tests: Mapping[str, Dataset], folder: Path) -> dict[str, Any]:
     """Trains on all pairs; `rows` an epoch, with the tests' measures as `<test>: r_at_1`, and `recall` of the last, by test.
-
-    InputError: geographic sampling without positions, fewer places than a batch, lists longer than there are places.
-    """
+    InputError: geographic sampling without positions, fewer places than a batch, lists longer than there are places."""
     model, task = new_model(config).to(device()), SupervisedPairs(given, config)
 
     def measure(epoch: int, _: nn.Module) -> dict[str, float]:

@@ -1,11 +1,10 @@
 """UCVGL (Li, Qian, Xia; CVPR 2024): from unpaired panoramas and satellite tiles to encoders that match them.
 
-The paper's steps, each a function that writes to a folder and returns its numbers (`lab.stages` keeps them in the run cache):
-train_translation (step 2, after the projection of step 1), intra_view (3), pretrain (4), and in `curriculum` (5). No step
-gets a label unless the method's settings give it some; truth enters as `Parts`, only for measures that choose nothing.
-
-Ours, off by default: top views for the ground encoder; tiles with synthetic top views; descriptors centred for each view;
-similar tiles in a batch. Differs: the last epoch's weights are kept, officially the best by recall on labelled validation pairs.
+The paper's steps, each a function that writes to a folder and returns its numbers (`lab.stages` keeps them):
+train_translation (step 2, after the projection of step 1), intra_view (3), pretrain (4), and in `curriculum` (5). No
+step gets a label unless its settings give some; truth enters as `Parts`, for measures that choose nothing. Ours, off by
+default: top views for the ground encoder; synthetic top views; centred descriptors; similar tiles in a batch. Differs:
+the last epoch's weights are kept, officially the best by recall on labelled validation pairs.
 """
 
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from ucvgl.errors import check_fields, one_of
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device, embed_all, trained
-from ucvgl.metrics import places_of, recall_at
+from ucvgl.metrics import measures_of, places_of
 from ucvgl.pseudo_labels import QUALITY_K, MiningRule
 from ucvgl.search import BothWays, both_ways
 from ucvgl.synthetic_top_view import Occlusion, synthetic_top_view
@@ -141,9 +140,9 @@ def evaluate(found: Descriptors, positives: Positives) -> dict[str, float]:
     """Recall at 1, 5, 10 and 1 % of the gallery, in percent, over ground images whose tile is known."""
     best = positives.best()
     known = (best >= 0).nonzero()[:, 0]
-    ranks = places_of(found.ground, found.satellite, torch.stack([known, best[known]], 1)).first
-    one_percent = max(1, len(found.satellite) // 100)
-    return recall_at(ranks, KS) | {"r_at_1_percent": recall_at(ranks, (one_percent,))[f"r_at_{one_percent}"]}
+    places = places_of(found.ground, found.satellite, torch.stack([known, best[known]], 1))
+    measures = measures_of(places, len(found.ground), len(found.satellite), KS)
+    return {name: value for name, value in measures.items() if name.startswith("r_at_")}
 
 
 def neighbours(found: Descriptors, k: int = QUALITY_K) -> BothWays:
@@ -154,7 +153,6 @@ def neighbours(found: Descriptors, k: int = QUALITY_K) -> BothWays:
 def fake_satellites(data: Dataset, config: Pretraining, gan: Path | None = None) -> Tensor:
     """A fake satellite image of each ground image: (N, 3, S, S) uint8; those of a GAN stand in the folder of its training."""
     if config.translation.kind == "cyclegan":
-        assert gan is not None
         return torch.from_numpy(np.load(gan / "fakes.npy", mmap_mode="c", allow_pickle=False))
     source = _translated_from(data, config)
     if config.translation.kind == "none":
@@ -189,12 +187,11 @@ class IntraView(Task):
         return torch.randperm(len(self.ground), generator=generator)
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
-        """Two versions of each ground image, and of as many tiles drawn at random; which ground images they are."""
+        """Two versions of each ground image, the first mirrored, and of as many random tiles; which ground images they are."""
         tiles = torch.randperm(len(self.tile), generator=generator)[: len(items)]
         if len(tiles) < len(items):
             tiles = torch.randint(len(self.tile), (len(items),), generator=generator)
         config, images = self.config, (self.ground[items], self.tile[tiles])
-        # the first version of each alone is mirrored
         mirrored = [augment.move_together((v,), ("stay",), config.augmentation, generator)[0] for v in images]
         views = [augment.augment(version, config.augmentation, generator) for version in (mirrored[0], images[0])]
         first = augmented_tile(mirrored[1], config, generator)
@@ -218,7 +215,6 @@ class CrossView(Task):
     fake: Tensor
     tile: ArrayImages
     config: Pretraining
-
     order = IntraView.order  # every ground image once
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
@@ -289,9 +285,9 @@ def pretrain(
 ) -> dict[str, Any]:  # fmt: skip
     """Step 4, unless it is left out, on a model (see `go_on_with`) that step 3 has trained, unless that is.
 
-    `data` is unlabelled, `truth` for measures that choose nothing. after: folder of `intra_view`, whose optimiser step 4 goes on
-    with; gan: folder of `train_translation`, where fakes come from a GAN. The weights left in `folder` open by
-    `pretrained_model`. Gives "cross", a row an epoch; "recall" of the held-out part, empty without truth.
+    `data` is unlabelled, `truth` for measures that choose nothing. after: folder of `intra_view`, whose optimiser step
+    4 goes on with; gan: folder of `train_translation`. The weights left in `folder` open by `pretrained_model`. Gives
+    "cross", a row an epoch; "recall" of the held-out part, empty without truth.
     """
     rows: list[Row] = []
     if config.cross is not None:
@@ -308,9 +304,8 @@ def pretrain(
 def intra_key(config: Pretraining) -> Pretraining:
     """The settings that step 3 depends on: rows that differ in later steps share it."""
     given = replace(config, ground_input="panorama" if config.ground_is_panorama else "top view", projection=True)
-    return replace(
-        given, translation=Translation("none"), cross=None, cross_smoothing=0.0, occlusion=None, centre=False
-    )
+    later = replace(given, translation=Translation("none"), cross=None, cross_smoothing=0.0)
+    return replace(later, occlusion=None, centre=False)
 
 
 def held_out_recall(model: TwoViewEncoder, config: Pretraining, truth: Parts | None) -> dict[str, float]:

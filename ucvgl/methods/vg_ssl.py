@@ -1,10 +1,9 @@
 """VG-SSL (Xiao, Zhu, Loianno; WACV 2025): six self-supervised losses for place recognition, beside a triplet baseline.
 
-One encoder for queries and database. A pair is a query and its best positive (see sampling.py); the loss is one of `heads`,
-behind a projector that is dropped afterwards, or the triplet loss on mined negatives.
-
-Differs from the published code: images within 25 m of each other are no negatives of each other (a switch); a positive looks the
-same way where headings are known; the last epoch is kept; MoCo's queue starts empty; AdamW with a cosine, not Adam at one rate.
+One encoder for queries and database. A pair is a query and its best positive (see sampling.py); the loss is one of
+`heads`, behind a projector that is dropped afterwards, or the triplet loss on mined negatives. Differs from the
+published code: images within 25 m are no negatives of each other (a switch); a positive looks the same way where
+headings are known; the last epoch is kept; MoCo's queue starts empty; AdamW with a cosine, not Adam at one rate.
 """
 
 import time
@@ -98,8 +97,7 @@ class GeoPairs(Task):
         self.items = self.pairs[:, 0].unique()  # queries that have a positive
         if not len(self.items):
             expected = f"a database image within {POSITIVE_M:g} m of one query at least, facing its way"
-            todo = "Check that both have positions in one frame."
-            raise InputError(self.given.name, expected=expected, found="none", todo=todo)
+            raise InputError(self.given.name, expected, "none", "Check that both have positions in one frame.")
 
     def order(self, epoch: int, model: Learner, generator: Generator) -> Tensor:
         """Draws the epoch's queries, and mines for them."""
@@ -138,16 +136,14 @@ class GeoPairs(Task):
         self.negative[asked] = found
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
-        """Query, positive; then the two views of a hard negative (partial), or the negatives (triplet). One coin mirrors them
-        all: a pair mirrored on one side would be another street."""
+        """Query, positive; then the two views of a hard negative (partial), or the negatives (triplet). One coin
+        mirrors them all: a pair mirrored on one side would be another street."""
         config, database = self.config, self.given.gallery
         mirrored = config.augment and bool(torch.rand((), generator=generator) < 0.5)
 
         def view(images: Tensor) -> Tensor:
             images = to_float(images)
-            if not config.augment:
-                return images
-            return resized_crop(images, least=config.crop, generator=generator, ratio=config.crop_ratio)
+            return resized_crop(images, config.crop, generator, ratio=config.crop_ratio) if config.augment else images
 
         inputs = [view(self.given.query[items]), to_float(database[self.positive[items]])]
         labels = [items, self.query_m[items]]
@@ -199,11 +195,9 @@ def _projected(model: Learner, images: ArrayImages) -> Tensor:
 
 
 def learn(given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], folder: Path) -> dict[str, Any]:
-    """Trains on `given` with one loss; `trained_encoder` opens the weights it leaves in `folder`. No choice is made by the tests.
-
-    Gives "rows", a row an epoch with the seconds of mining and the embeddings' standard deviation; "recall", by test, None where
-    the embeddings "collapsed"; "std". InputError: no query has a positive, a queue longer than the set.
-    """
+    """Trains on `given` with one loss; `trained_encoder` opens the weights it leaves in `folder`. Gives "rows", a row
+    an epoch with the seconds of mining and the embeddings' standard deviation; "recall", by test, None where the
+    embeddings "collapsed"; "std". InputError: no query has a positive, a queue longer than the set."""
     task = GeoPairs(given, config)
     views, model = new_learner(given, config)
     sample = given.query.subset(range(0, len(given.query), max(1, len(given.query) // SPREAD_OF)))
@@ -220,15 +214,13 @@ def learn(given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], folder: P
 
 def new_learner(given: Dataset, config: VgSsl) -> tuple[TwoViewEncoder, Learner]:
     """The encoder as it begins, and what trains it with its heads, on the GPU if there is one."""
-    views = untrained_encoder(config)
-    items, seed = len(given.query), config.training.seed
-    return views, Learner(views.ground, config.loss, seed, items, fixed_norms=config.fixed_norms).to(device())
+    views, seed = untrained_encoder(config), config.training.seed
+    return views, Learner(views.ground, config.loss, seed, len(given.query), config.fixed_norms).to(device())
 
 
 def trained_learner(folder: Path, given: Dataset, config: VgSsl) -> Learner:
     """The encoder that `learn` left in its folder, with the heads that it was trained with, on the GPU if there is one."""
-    path = folder / CHECKPOINT
-    _, model = new_learner(given, config)
+    path, model = folder / CHECKPOINT, new_learner(given, config)[1]
     checkpoints.fill(path, checkpoints.weights_of(model), checkpoints.without("model.", checkpoints.read(path)[1]))
     return model.eval()
 

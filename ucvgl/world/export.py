@@ -20,7 +20,7 @@ from ucvgl.data import write
 from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.data.university import HEIGHTS
 from ucvgl.data.vigor import CITIES
-from ucvgl.errors import InputError, check_pixels, one_of
+from ucvgl.errors import InputError, check_number, one_of
 from ucvgl.geometry import perspective_view
 from ucvgl.positions import Metres, Positions, Wgs84, from_metres, to_metres
 from ucvgl.world.difficulty import LEVELS, draw_nuisance, satellite_condition
@@ -53,7 +53,7 @@ def export_world(
     the layout is unknown, a setting is impossible, the cities have fewer places, or `root` holds something.
     """
     one_of("--layout", layout, LAYOUTS, "Choose one.")
-    check_pixels("photo_px", photo_px)
+    check_number("photo_px", photo_px, unit="px", low=0, whole=True)
     if layout == "vigor":
         world = replace(world, styles=tuple(world.styles[i % len(world.styles)] for i in range(len(CITIES))))
     counts = shares(world)
