@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from PIL import Image
+from PIL import Image, TiffTags
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from pyproj import Transformer
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
@@ -86,6 +87,8 @@ def test_gdal2tiles_tms(tmp_path):
         (TMS, "metadata.json", json.dumps({"bounds": ",".join(map(str, BOX))})),
         (ZYX, "tile.json", json.dumps({"bounds": BOX})),
         (ZYX, "conf.xml", "<CacheInfo><TileCacheInfo/></CacheInfo>"),
+        (TMS, "metadata.json", json.dumps({"scheme": "tms", "bounds": [*BOX, 0, 1]})),  # an extent that is none
+        (XYZ, "tile.json", json.dumps({"scheme": "XYZ", "bounds": (-180, -85, 180, 85)})),  # nothing that tells
         ("_alllayers/L{z:02d}/R{y:08x}/C{x:08x}.png", "conf.txt", ""),  # ArcGIS's own names need none
     ],
 )
@@ -238,7 +241,7 @@ def test_tiff_large(tmp_path):
 @pytest.mark.parametrize("how", ["minisblack", "rgb", "bgr", "float", "floatgrey", "palette", "miniswhite"])
 def test_tiff_rgbn(tmp_path, how):
     """Bands, sample types and palettes come to the colours of the scene."""
-    scene = g.texture(200, 200, 3)
+    scene = g.texture(200, 200, 3, 120, 250)
     g.geotiff(tmp_path / "plain" / "a.tif", scene)
     reduced = Image.fromarray(scene).quantize(200)
     palette = np.array(reduced.getpalette()[:600]).reshape(-1, 3).tolist()
@@ -265,9 +268,10 @@ def test_kinds_that_are_no_picture_are_named_and_left_out(tmp_path):
     vrt = b'<VRTDataset rasterXSize="9" rasterYSize="9"/>'  # would read other files
     for name, content in (("c.tif", b""), ("d.tif", vrt), ("e.jp3", b"?"), ("f.tif", whole[: len(whole) // 2])):
         (tmp_path / name).write_bytes(content)
+    (tmp_path / "g.tif").symlink_to("moved.tif")
     found = open_mosaic(tmp_path)
-    assert [name for name, _ in found.unreadable] == ["b.tif", "c.tif", "d.tif", "f.tif"]
-    words = ("complex", "an empty file", "not recognized as being in a supported file format", "tif")
+    assert [name for name, _ in found.unreadable] == ["b.tif", "c.tif", "d.tif", "f.tif", "g.tif"]
+    words = ("complex", "an empty file", "not recognized as being in a supported file format", "tif", "No such file")
     for word, (_, reason) in zip(words, found.unreadable, strict=True):
         assert word in reason
         assert "See previous" not in reason  # but what that was
@@ -388,6 +392,7 @@ def test_zero_bytes(tmp_path):
     assert "found an empty file" in bad.reason_unusable
 
 
+@pytest.mark.filterwarnings("ignore:Metadata Warning")  # of Pillow, while the test writes
 def test_bad_exif(tmp_path):
     """A GPS directory beyond the end of its block, one cut short, a compass that says 0 of 0: the pictures are whole."""
     plain = g.save(tmp_path / "a.jpg", g.ring(64, 128)).read_bytes()
@@ -399,6 +404,10 @@ def test_bad_exif(tmp_path):
     g.save(tmp_path / "zero.jpg", g.ring(64, 128), exif=g.tags((0, 0)))
     found = check_ground(tmp_path).pictures
     assert [(p.reason_unusable, p.heading_deg, p.notes) for p in found] == [(None, None, ())] * 4
+    xmp = ImageFileDirectory_v2()
+    xmp.tagtype[700], xmp[700] = TiffTags.SHORT, (1, 2, 3)  # should be bytes
+    g.save(tmp_path / "b" / "numbers.tif", g.ring(64, 128), tiffinfo=xmp)
+    assert one(tmp_path / "b").reason_unusable is None
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,6 @@ def city(tmp_path_factory, runs):
     patch = pytest.MonkeyPatch()
     patch.setattr(searching, "load_calibration", lambda path: replace(MADE_UP, measured_on=f"made-up {path.stem}s"))
     patch.setattr(map_page, "BACKGROUND_PX", 256)  # most of the time goes into large pictures
-    patch.setattr(map_page, "BACKGROUND_PARTS", 16)
     patch.setattr(module, "PICTURE_PX", 64)
     yield SimpleNamespace(
         ground=root / "ground", tiles=root / "tiles", truth=root / "truth.csv", encoders=root / "tiny.safetensors"
@@ -225,6 +224,7 @@ def wrong(tmp_path):
         ("--drive", "time", f"{PLACES} without, such as pano_00000.jpg"),
         ("--epochs", -1, "expected 0 or more"),
         ("--turns", 6, "a multiple of 4"),
+        ("--heading", "nan", "heading_deg"),
         ("--camera-height", 0, "camera_height_m"),
         ("--stride", 0, "stride_m"),
         ("--speed", 0, "speed_m_s"),

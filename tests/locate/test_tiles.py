@@ -11,6 +11,7 @@ from pyproj import CRS, Transformer
 from rasterio.transform import from_origin
 
 from ucvgl.errors import InputError
+from ucvgl.locate import candidates as cutting
 from ucvgl.locate.candidates import cut
 from ucvgl.locate.tile_names import tile_numbers
 from ucvgl.locate.tiles import open_mosaic
@@ -258,6 +259,20 @@ def test_bad_cuts(tmp_path):
         with pytest.raises(InputError, match=says):
             cut(ring, **settings)
     assert len(cut(ring, 120.0, least_covered=0.8)) == 1
+
+
+def test_files_are_read_by_parts_and_the_whole_has_a_bound(tmp_path, monkeypatch):
+    mosaic, sizes = open_mosaic(write_projected(tmp_path, 32635)), []
+    whole = cut(mosaic, 60.0, 15.0, 40).picture
+    real = cutting.pixels
+    monkeypatch.setattr(cutting, "pixels", lambda *given: sizes.append(given[-1]) or real(*given))
+    monkeypatch.setattr(cutting, "PART_PX", 17)
+    parts = cut(mosaic, 60.0, 15.0, 40).picture
+    assert (whole.int() - parts.int()).abs().max() <= 1
+    assert np.max(sizes) == 17
+    monkeypatch.setattr(cutting, "PICTURE_MAX", whole[0].numel() - 1)
+    with pytest.raises(InputError, match=r"pixels of 1\.5 m, found .* wider span"):
+        cut(mosaic, 60.0, 15.0, 40)
 
 
 @given(st.integers(0, 22), st.data())

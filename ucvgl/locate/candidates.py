@@ -6,6 +6,7 @@ square of it.
 
 import hashlib
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ SPAN_M = 50.0  # edge of a candidate: what the embedded world's encoders learnt 
 SIZE_PX = 64  # of a candidate, as WorldConfig.tile_px; the laptop's encoders then read 48
 LEAST_COVERED = 0.99  # of a candidate's area
 GRID_MAX = 5_000_000  # candidates, before those that nothing covers are left out
+PICTURE_MAX = 1_000_000_000  # pixels of the whole mosaic, which take 8 GB while it is painted
+PART_PX = 2048  # edge of the part of a file that is read at a time
 CUT = "warped"  # how pixels are cut; to be changed with that, so that kept candidates are not taken for new ones
 
 
@@ -80,6 +83,10 @@ def cut(
                          todo="Give a wider stride.")  # fmt: skip
     first = low + span_m / 2 + (spare - (count - 1) * stride_m) / 2
     middle, shape = first + (count - 1) * stride_m / 2, (count - 1)[::-1] * step + size_px
+    if shape.prod() > PICTURE_MAX:
+        raise InputError(mosaic.root, expected=f"at most {PICTURE_MAX:,} pixels of {span_m / size_px:.3g} m",
+                         found=f"{shape[1]:,} x {shape[0]:,} around all tiles",
+                         todo="Give a wider span, or tiles of a smaller area.")  # fmt: skip
     picture, there = paint(mosaic, middle, span_m / size_px, tuple(shape.tolist()))
     squares = np.lib.stride_tricks.sliding_window_view(there.numpy(), (size_px, size_px))[::step, ::step]
     covered = squares.mean((2, 3))  # (rows from the north, columns)
@@ -106,13 +113,18 @@ def paint(mosaic: Mosaic, centre_m: np.ndarray, pixel_m: float, shape: tuple[int
     with quiet():
         for i in np.flatnonzero((begin < end).all(1)):
             (left, top), (right, below) = begin[i].astype(int).tolist(), end[i].astype(int).tolist()
-            corner, part = (west + left * pixel_m, north - top * pixel_m), there[top:below, left:right]
-            colours, ground = pixels(mosaic.rasters[i], local_crs(mosaic.origin), corner, pixel_m, part.shape)
-            np.copyto(picture[:, top:below, left:right], colours, where=ground & ~part)
-            part |= ground
+            for row, column in product(range(top, below, PART_PX), range(left, right, PART_PX)):
+                corner = west + column * pixel_m, north - row * pixel_m
+                part = np.s_[row : min(row + PART_PX, below), column : min(column + PART_PX, right)]
+                shown = there[part]
+                colours, ground = pixels(mosaic.rasters[i], local_crs(mosaic.origin), corner, pixel_m, shown.shape)
+                np.copyto(picture[:, *part], colours, where=ground & ~shown)
+                shown |= ground
     # between files that meet within a pixel: the mean of what is around
-    around = np.pad(np.concatenate([picture, there[None]]), ((0, 0), (1, 1), (1, 1)), mode="edge")
-    row, column = np.nonzero(binary_closing(around[3], np.ones((3, 3)))[1:-1, 1:-1] & ~there)
-    near = np.stack([around[:, row + down, column + right] for down, right in np.ndindex(3, 3)]).sum(0, np.float32)
-    picture[:, row, column], there[row, column] = (near[:3] / near[3]).round(), True
+    closed = binary_closing(np.pad(there, 1, mode="edge"), np.ones((3, 3)))[1:-1, 1:-1]
+    row, column = np.nonzero(closed & ~there)
+    steps = product((-1, 0, 1), repeat=2)
+    near = [np.ravel_multi_index((row + down, column + right), shape, mode="clip") for down, right in steps]
+    mean = picture.reshape(3, -1)[:, near].sum(1) / there.ravel()[near].sum(0)
+    picture[:, row, column], there[row, column] = mean.round(), True
     return torch.from_numpy(picture), torch.from_numpy(there)

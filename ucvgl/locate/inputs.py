@@ -52,6 +52,8 @@ class Request:
             raise InputError("turns", expected="a multiple of 4", found=self.turns, todo="24 are 15 degrees apart.")
         if self.fov_deg is not None:
             check_number("fov_deg", self.fov_deg, unit="deg", low=0, high=180)
+        if self.heading_deg is not None:
+            check_number("heading_deg", self.heading_deg, unit="deg")
         check_number("speed_m_s", self.speed_m_s, unit="m/s", low=0)
         check_number("step_m", self.step_m, unit="m", low=0)
 

@@ -31,26 +31,21 @@ from ucvgl.positions import from_metres
 SCALE = [to_hex(colormaps["plasma"](i / 10)) for i in range(11)]
 GROUND_PX, TOP_PX, TILE_PX = 256, 112, 80  # longer edges of a picture, its top view and a candidate
 FULL = 1000  # places that take 25 MB with five candidates each; pictures of more are smaller, as many pixels in all
-BACKGROUND_PX, BACKGROUND_PARTS = 2048, 48  # longer edge of the mosaic, and the squares along it that it is painted by
+BACKGROUND_PX = 2048  # longer edge of the mosaic
 GREY = 214  # of the ground without tiles
 
 
 def background_of(tiles: Mosaic) -> tuple[Tensor, list[list[float]]]:
-    """The tiles as one picture, uint8 (3, H, W), north up, painted square by square, grey where no tile is; and
-    latitude and longitude of its south-western and its north-eastern corner."""
+    """The tiles as one picture, uint8 (3, H, W), north up, grey where no tile is; and latitude and longitude of its
+    south-western and its north-eastern corner."""
     low, high = tiles.bounds_m
-    edge, size = float(max(high - low)) / BACKGROUND_PARTS, max(16, BACKGROUND_PX // BACKGROUND_PARTS)
-    columns, rows = np.ceil((high - low) / edge - 1e-6).astype(int)
-
-    def square(row: int, column: int) -> Tensor:
-        centre = np.array([low[0] + (column + 0.5) * edge, high[1] - (row + 0.5) * edge])
-        colours, there = paint(tiles, centre, edge / size, (size, size))
-        return torch.where(there, colours, GREY)
-
-    sheet = torch.cat([torch.cat([square(i, j) for j in range(columns)], 2) for i in range(rows)], 1)
-    width, height = np.round((high - low) / edge * size).astype(int)
-    ends = np.array([(low[0], high[1] - height * edge / size), (low[0] + width * edge / size, high[1])])
-    return sheet[:, :height, :width], from_metres(ends, tiles.origin).tolist()
+    pixel_m = float(max(high - low)) / BACKGROUND_PX
+    size = np.ceil((high - low) / pixel_m - 1e-6)  # columns and rows
+    half_m = size * pixel_m / 2
+    centre = (low + high) / 2
+    colours, there = paint(tiles, centre, pixel_m, tuple(size[::-1].astype(int).tolist()))
+    ends = np.stack([centre - half_m, centre + half_m])
+    return torch.where(there, colours, GREY), from_metres(ends, tiles.origin).tolist()
 
 
 def map_page(

@@ -193,7 +193,7 @@ def _tags(path: str) -> Tags:
             exif = image.getexif()
             tags = {**exif.get_ifd(IFD.GPSInfo), **exif, **exif.get_ifd(IFD.Exif)}
         xmp = image.info.get("xmp", b"")
-    xmp = xmp if isinstance(xmp, str) else xmp.decode("utf-8", "replace")
+    xmp = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp)  # a damaged one is numbers
     fields = re.findall(r"GPano:(\w+)\s*(?:=\s*[\"']|>)\s*([^\"'<\s]+)", xmp)  # attributes or elements
     return tags | dict(reversed(fields))
 

@@ -24,7 +24,7 @@ from ucvgl.errors import InputError
 
 DRIVERS = ["GTiff", "PNG", "JPEG", "WEBP", "BMP", "JP2OpenJPEG"]  # by a file's content; none may point to other files
 LOOK_PX = 2048  # edge up to which every pixel is looked at before anything is cut; of a larger file as many in all
-THUMB_PX = 64  # rows and columns of a file that its values' range and its edges are told by
+THUMB_PX = 32  # rows and columns of a file that its values' range and its edges are told by
 FILLED = 0.75  # of a range of values that the brightest pixels must reach, for it to be taken as the range
 CEILINGS = (1.0, *(2.0**bits - 1 for bits in range(8, 17)), np.inf)
 TOLERANCE_PX = 0.001  # to which projections are interpolated
@@ -68,7 +68,7 @@ def look(root: Path, name: str, tags: bool, epsg: int | None) -> Raster | str:
             transform, system = file.transform, file.crs
             kind = file.dtypes[0] + WHITE_0 * (file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES")
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
-        return f"no whole image ({_said(error)})" if path.stat().st_size else "an empty file"
+        return "an empty file" if path.exists() and not path.stat().st_size else f"no whole image ({_said(error)})"
     some = np.ix_(*(np.linspace(0, edge - 1, THUMB_PX).astype(int) for edge in shape))
     thumb = np.where(ground[some], values[:, *some], np.nan).astype(np.float32)
     if not tags or transform.is_identity or transform.is_degenerate:
@@ -92,9 +92,11 @@ def _system(path: Path, transform: Affine, system: rasterio.CRS | None, epsg: in
     """What a file or a .prj beside it says, as WKT, else the stated system, else degrees if the numbers can be nothing else."""
     right, _, x, _, down, y = transform[:6]
     is_degrees = max(abs(right), abs(down)) < 0.01 and abs(x) <= 180 and abs(y) <= 90
-    beside = [p for p in path.parent.iterdir() if p.name.lower() == f"{path.stem.lower()}.prj"]
-    said = [system and system.to_wkt(), *(p.read_text(encoding="utf-8", errors="replace") for p in beside)]
-    said = [*filter(None, said), epsg or (4326 if is_degrees else "none")]
+    said = [system.to_wkt()] if system else []
+    if not (system and (system.is_projected or system.is_geographic)):  # to list a folder for each file takes long
+        beside = [p for p in path.parent.iterdir() if p.name.lower() == f"{path.stem.lower()}.prj"]
+        said += [p.read_text(encoding="utf-8", errors="replace") for p in beside]
+    said.append(epsg or (4326 if is_degrees else "none"))
     for words in said:
         with suppress(CRSError):
             crs = CRS.from_user_input(words)
@@ -134,13 +136,15 @@ def _values(file: DatasetReader | WarpedVRT, shape: tuple[int, int]) -> tuple[np
 def stretch_of(kind: str, thumbs: Sequence[np.ndarray]) -> tuple[float, float]:
     """The values that become 0 and 255, one pair for all files of a kind, so that neighbours match.
 
-    The range that the numbers can have (1 for reflectances, 8 to 16 bits), if the brightest fill it; else, of a scene that
-    is scaled otherwise, the first and the 99th percentile.
+    Of bytes all; else the range that the numbers can have (1 for reflectances, 8 to 16 bits), if the brightest fill it;
+    else, of a scene that is scaled otherwise, the first and the 99th percentile.
     """
     values = np.concatenate([thumb[np.isfinite(thumb)] for thumb in thumbs])
     low, high, top = np.percentile(values, [1, 99, 99.9]).tolist() if len(values) else (0.0, 255.0, 255.0)
     ceiling = next(ceiling for ceiling in CEILINGS if ceiling >= top)
-    if low >= 0 and top >= FILLED * ceiling:
+    if kind.startswith("uint8"):
+        low, high = 0.0, 255.0
+    elif low >= 0 and top >= FILLED * ceiling:
         low, high = 0.0, ceiling
     elif low == high:
         high = low + 1

@@ -88,14 +88,16 @@ def _manifest(root: Path) -> tuple[str | None, list[float], Path]:
             if path.suffix.lower() == ".json":
                 fields = json.loads(path.read_text(encoding="utf-8", errors="replace"))
                 said, box = fields.get("scheme"), fields.get("bounds") or []
+                said = said if said in ("xyz", "tms", "zyx") else None
                 box = box.split(",") if isinstance(box, str) else box
+                box = box if len(box) == 4 else []
             elif (tree := ElementTree.fromstring(path.read_bytes())).tag == "CacheInfo":
                 said, box = "zyx", []
             else:
                 profile = [tiles.get("profile", "mercator") for tiles in tree.iter("TileSets")]
                 said = "geodetic" if any(not name.endswith("mercator") for name in profile) else "tms"
                 box = [tree.find("BoundingBox").attrib[key] for key in ("minx", "miny", "maxx", "maxy")]
-            if said in ("xyz", "tms", "zyx", "geodetic") or len(box) == 4:
+            if said or box:
                 return said, [*map(float, box)], path
     return None, [], root
 
@@ -113,13 +115,15 @@ def _inside(bounds: Sequence[float], tile: np.ndarray) -> bool:
 
 def _by_edges(tile: np.ndarray, thumbs: Sequence[np.ndarray]) -> Scheme | None:
     """The reading in which the edges of neighbouring images meet; None where no reading stands out."""
-    at = {tuple(numbers): np.nan_to_num(thumb) for numbers, thumb in zip(tile.tolist(), thumbs, strict=True)}
+    at = dict(zip(map(tuple, tile.tolist()), thumbs, strict=True))
     first = [(image, at[z, a + 1, b]) for (z, a, b), image in at.items() if (z, a + 1, b) in at]
     second = [(image, at[z, a, b + 1]) for (z, a, b), image in at.items() if (z, a, b + 1) in at]
 
     def apart(pairs: list[tuple[np.ndarray, np.ndarray]], mine: Any, theirs: Any) -> float:
         """How much the edges of neighbours differ on the average; 0 without neighbours."""
-        return float(np.mean([np.abs(one[mine] - other[theirs]).mean() for one, other in pairs] or [0.0]))
+        return float(
+            np.mean([np.abs(np.nan_to_num(a[mine]) - np.nan_to_num(b[theirs])).mean() for a, b in pairs] or [0.0])
+        )
 
     sums: dict[Scheme, float] = {
         "xyz": apart(first, EAST, WEST) + apart(second, SOUTH, NORTH),
