@@ -216,8 +216,9 @@ def _seconds(tags: Tags) -> float | None:
     """Of EXIF's DateTimeOriginal and its fraction, in whatever time zone; None where there is none, or zeros."""
     keys = (Base.DateTimeOriginal, Base.SubsecTimeOriginal)
     stamp, fraction = (str(tags.get(key, "")).strip("\0 ") for key in keys)
+    digits = re.sub(r"\D.*", "", fraction)[:6]  # a damaged fraction does not spoil the stamp
     with suppress(ValueError):
-        time = datetime.strptime(f"{stamp}.{fraction[:6] or 0}", "%Y:%m:%d %H:%M:%S.%f")
+        time = datetime.strptime(f"{stamp}.{digits or 0}", "%Y:%m:%d %H:%M:%S.%f")
         return time.replace(tzinfo=UTC).timestamp()
     return None
 
