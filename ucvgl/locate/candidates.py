@@ -24,7 +24,7 @@ LEAST_COVERED = 0.99  # of a candidate's area
 GRID_MAX = 5_000_000  # candidates, before those that nothing covers are left out
 PICTURE_MAX = 1_000_000_000  # pixels of the whole mosaic, which take 8 GB while it is painted
 PART_PX = 2048  # edge of the part of a file that is read at a time
-CUT = "warped"  # how pixels are cut; to be changed with that, so that kept candidates are not taken for new ones
+CUT = "painted"  # how pixels are cut; to be changed with that, so that kept candidates are not taken for new ones
 
 
 @dataclass(frozen=True, eq=False)
