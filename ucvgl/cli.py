@@ -79,12 +79,12 @@ def reproduce(
     dry_run: Annotated[bool, Option("--dry-run", help="Print the rows, what is cached, and the cost of the rest.")] = False,
 ) -> None:  # fmt: skip
     """Regenerate every table and figure that is not up to date. What follows `--` is passed to Snakemake."""
-    gc.disable()  # torch, with which a new plan is made, loads a fifth quicker
+    gc.disable()  # torch loads a fifth quicker
     from ucvgl.lab import graph, settings
 
     asked = settings.RunRequest(profile, data, settings.seeds_of(seed), rows, panorama, other, drone, backbone)
-    graph.kept_plan(asked, stage_jobs)
-    if "ucvgl.lab.rows" in sys.modules and "UCVGL_PLANNED" not in os.environ:  # once more, without torch's 0.9 GB
+    graph.kept_plan(asked, stage_jobs)  # a new one is made with torch, which would hold 0.9 GB until Snakemake ends:
+    if "ucvgl.lab.rows" in sys.modules and "UCVGL_PLANNED" not in os.environ:  # begin again, now that it is kept
         os.execve(sys.executable, sys.orig_argv, {**os.environ, "UCVGL_PLANNED": "yes"})
     raise Exit(graph.reproduce(asked, stage_jobs=stage_jobs, cores=cores, dry=dry_run, more=context.args))
 
@@ -129,15 +129,15 @@ def locate(
         with redirect_stdout(sys.stderr if as_json else sys.stdout):  # stages say what they do: beside the JSON
             if dry_run:
                 located.claim_folder(out, dry_run=True)
-                held = inputs.read_inputs(request, progress=not as_json)
-                found = held.ground.counts() | {"tiles": len(held.mosaic), "candidates": len(held.candidates)}
+                result = inputs.read_inputs(request, progress=not as_json)
+                summary = result.ground.counts() | {"tiles": len(result.mosaic), "candidates": len(result.candidates)}
             else:
-                held = run.locate(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
-                found = held.summary()
+                result = run.locate(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
+                summary = result.summary()
     except KeyboardInterrupt:
         echo("ucvgl: stopped; what was computed is kept, and the same command goes on from there", err=True)
         raise Exit(130) from None
-    echo(json.dumps(found, indent=2) if as_json else held.text())
+    echo(json.dumps(summary, indent=2) if as_json else result.text())
 
 
 @app.command(rich_help_panel=PAPERS)
