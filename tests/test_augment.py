@@ -1,5 +1,6 @@
 """Augmentations: the paired heading turn against a scene, each change of an image by itself."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -96,6 +97,17 @@ def test_crops_have_the_drawn_ratio_and_area(size):
     area, ratio = high * wide / (height * width), wide / high
     assert 0.74 < area.min() < 0.8 < 0.9 < area.max() < 1.01
     assert 0.74 < ratio.min() < 1.05 < 1.25 < ratio.max() < 1.35
+
+
+def test_each_image_is_moved_by_itself_and_within_its_bounds():
+    """A bright dot half way to the right lands no farther than turn, scale and shift allow."""
+    images = torch.zeros(200, 1, 65, 65)
+    images[:, 0, 32, 48] = 1.0
+    moved = a.jitter_placement(images, a.PlacementJitter(10, 0.1, 0.1, 1.0), torch.Generator().manual_seed(0))[:, 0]
+    steps, weight = torch.arange(65.0), moved / moved.sum((1, 2), keepdim=True)
+    distance = torch.hypot((weight.sum(1) * steps).sum(1) - 48, (weight.sum(2) * steps).sum(1) - 32)
+    assert distance.max() < 16 * (1 / 0.9 - 1) + 0.1 * 32.5 / 0.9 * math.sqrt(2) + 16 / 0.9 * math.radians(10) + 1
+    assert len(distance.mul(1000).round().unique()) > 150
 
 
 @pytest.mark.parametrize("fov_deg", [360, 90, 1])

@@ -1,5 +1,6 @@
 """Geometry: hand-sized cases, py360convert as oracle, seam and poles, strips, gradients, dtypes."""
 
+import dataclasses
 import math
 from unittest import mock
 
@@ -147,3 +148,16 @@ def test_a_photos_top_view_is_the_panoramas_in_its_sector(heading, fov, size):
     off = (torch.atan2(east, -north).rad2deg() - heading + 180) % 360 - 180
     assert 10 < seen.sum() < 41 * 41 / 2
     assert (off[seen].abs() <= fov / 2 + 1e-6).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_many_panoramas_of_any_type_have_each_its_own_heading(dtype):
+    count, view = 2 * geometry.AT_ONCE + 1, TopView(16, 140, pitch_deg=5, roll_deg=4)  # more than are sampled together
+    panorama, heading = (noise(count, 3, 16, 32) * 255).to(dtype), torch.linspace(-170, 190, count, dtype=FINE)
+    found = top_view(panorama, view, heading_deg=heading)
+    assert found.dtype == dtype
+    for image, deg, above in zip(panorama.double(), heading.tolist(), found.double(), strict=True):
+        exact = top_view(image[None], dataclasses.replace(view, heading_deg=deg))[0]
+        assert (above - exact).abs().max() <= (0.55 if dtype == torch.uint8 else 0.05)
+    with pytest.raises(AssertionError, match="heading"):
+        top_view(panorama, view, heading_deg=heading.where(heading > 0, math.nan))

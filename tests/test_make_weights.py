@@ -1,8 +1,12 @@
 """The committed encoders and how they are trained: squares and sectors by hand, what a batch shows, the loss by hand."""
 
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
-from make_weights import WorldWeights, sector, squares, train_encoders
+from make_weights import WorldPairs, WorldWeights, sector, squares, train_encoders
 
 from ucvgl.encoders import EncoderConfig, embed, open_model
 from ucvgl.methods.common import BEST
@@ -49,6 +53,14 @@ def test_a_sector_by_hand():
     near = sector(4, one(0, 0), one(100, 360), one(0.4, 0.4))[:, 0].int()
     assert near[0].tolist() == [[1, 1, 1, 1], [0] * 4, [0] * 4, [0] * 4]
     assert near[1].tolist() == [[1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1], [1, 1, 1, 1]]
+
+
+def test_the_loss_by_hand():
+    task = WorldPairs(None, None, None, replace(TINY, smoothing=0.0))
+    ground, wrong = torch.eye(2) * 2 - 1, torch.eye(2).flip(0) * 2 - 1  # opposite of each other, their mean is 0
+    found = float(task.loss(SimpleNamespace(scale=torch.tensor(2.0)), (ground, ground, wrong), ()))
+    # cosines 1 and -1: the pairs' -log(e^2 / (e^2 + e^-2)), and the hard negatives' -log(e^2 / (e^2 + e^2 + e^-2))
+    assert found == pytest.approx(math.log(1 + math.exp(-4)) + math.log(2 + math.exp(-4)), abs=1e-5)
 
 
 def test_a_training_leaves_encoders_that_open(runs):

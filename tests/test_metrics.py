@@ -87,3 +87,10 @@ def test_average_precision_by_hand():
     assert ap(4) == pytest.approx((0 / 4 + 1 / 5) / 2)
     assert ap(0, 2) == pytest.approx((1 + (1 / 2 + 2 / 3) / 2) / 2)
     assert ap(3, 1) == pytest.approx(((0 / 1 + 1 / 2) / 2 + (1 / 3 + 2 / 4) / 2) / 2)
+
+
+@pytest.mark.parametrize("wrong", [(1, 12), (1, -1), (2, 1)])
+def test_pairs_of_other_embeddings_are_not_measured(wrong):
+    """Neither -1 for an unknown item nor an index too large may silently become another pair."""
+    with pytest.raises(AssertionError, match="other embeddings"):
+        retrieval_measures(torch.ones(2, 3), torch.ones(12, 3), pairs((0, 1), wrong))

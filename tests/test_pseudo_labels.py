@@ -86,6 +86,8 @@ def test_given_labels_take_the_place_of_mined_ones():
     assert mixed.satellite.tolist() == [-1, 5, 7, 3, 2]  # ground 0 claimed tile 5, which belongs to ground 1
     assert mixed.given.tolist() == [False, True, True, True, False]
     assert p.mix_given(mined, given_, share=2).satellite.tolist() == [5, 5, 7, 3, 2]
+    shared = torch.tensor([-1, 4, 4, -1, -1])  # given ones may share a tile, whatever the rule
+    assert p.mix_given(mined, shared).satellite.tolist() == [5, 4, 4, -1, 2]
 
 
 @given(st.integers(1, 120), st.data())

@@ -72,6 +72,11 @@ def test_a_diverged_model_finds_nothing():
         top_k(x, x, 5)
 
 
+def test_halves_are_multiplied_in_float32():
+    x, y = (torch.randn(n, 6).bfloat16() for n in (40, 33))
+    assert all(map(torch.equal, top_k(x, y, 3), top_k(x.float(), y.float(), 3)))
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_nothing_of_n_by_n_is_held(tied):
     n, chunk = 1500, 1 << 16

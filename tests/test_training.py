@@ -186,6 +186,20 @@ def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(tmp_path, uninterrupted, 
     assert taken == list(range(whole_epochs * STEPS + 1, 13))  # and no epoch that was saved is done again
 
 
+def test_a_stop_while_a_checkpoint_is_written_leaves_the_last_one(tmp_path, monkeypatch):
+    def half_written(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    checkpoints.write(tmp_path / CHECKPOINT, {"weight": torch.ones(2)}, {"epoch": 1})
+    monkeypatch.setattr(checkpoints, "save_file", half_written)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.write(tmp_path / CHECKPOINT, {"weight": torch.zeros(2)}, {"epoch": 2})
+    header, tensors = checkpoints.read(tmp_path / CHECKPOINT)
+    assert (header, tensors["weight"].tolist()) == ({"epoch": 1}, [1.0, 1.0])
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("processes")
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path):

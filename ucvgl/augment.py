@@ -83,8 +83,8 @@ Move = Literal["roll", "turn", "stay"]
 def move_together(
     images: Sequence[Tensor], moves: Sequence[Move], settings: Augmentation, generator: Generator
 ) -> tuple[Tensor, ...]:
-    """One flip and one quarter turn drawn for all images (B, C, H, W) of a place. `moves`: how each view follows the
-    turn: panoramas 'roll', squares that are north up 'turn', images of another heading, as a drone's, 'stay'."""
+    """One flip and one quarter turn, drawn on the CPU, for all images (B, C, H, W) of a place. `moves`: how each view follows
+    the turn: panoramas 'roll', squares that are north up 'turn', images of another heading, as a drone's, 'stay'."""
     count = len(images[0])
     flipped = (torch.rand(count, generator=generator) < settings.flip).view(-1, 1, 1, 1)
     quarters = torch.randint(1, 4, (count,), generator=generator)
@@ -118,7 +118,7 @@ STREET_LEVEL = PlacementJitter(7.0, 0.15, 0.15, 1.0, "reflection")  # ours: erro
 
 
 def jitter_placement(images: Tensor, settings: PlacementJitter, generator: Generator) -> Tensor:
-    """Turn, scale and shift some of the images, float (B, C, S, S)."""
+    """Turn, scale and shift some of the images, float (B, C, S, S); drawn on the CPU."""
     draws = torch.rand(4, len(images), generator=generator) * 2 - 1
     if settings.probability < 1:
         draws = draws * (torch.rand(len(images), generator=generator) < settings.probability)

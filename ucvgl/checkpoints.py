@@ -55,7 +55,7 @@ def weights_of(model: nn.Module) -> Tensors:
 
 
 @torch.no_grad()
-def fill(path: str | Path, own: Tensors, weights: Tensors, todo: str = f"Restore the model of before, {ANEW}") -> None:
+def fill(path: str | Path, own: Tensors, weights: Tensors, todo: str = f"Restore the former model, {ANEW}") -> None:
     """Copies a file's tensors into one's own of the same names, in place; InputError, and no change, if any differs."""
     ours, theirs = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (own, weights))
     different = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]

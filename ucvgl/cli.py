@@ -1,5 +1,6 @@
 """The command line: `ucvgl --help`. Bad input is one line on stderr and exit status 2."""
 
+import gc
 import json
 import os
 import shlex
@@ -10,19 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
-from typer import Argument, Option
+from typer import Argument, Context, Exit, Option, Typer, echo
 
 from ucvgl.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Cross-view geo-localisation, step by step.")
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: check one, or export the embedded world as one.")
-weights_app = typer.Typer(no_args_is_help=True, help="Published weights.")
+app = Typer(no_args_is_help=True, add_completion=False, help="Cross-view geo-localisation, step by step.")
+data_app, weights_app = Typer(no_args_is_help=True), Typer(no_args_is_help=True)
 PAPERS, YOURS = "The papers, reproduced", "Your own images"  # the panels of `ucvgl --help`
-Imagery = partial(Option, rich_help_panel="What the imagery does not say itself")  # and those of `ucvgl locate --help`
-Search = partial(Option, rich_help_panel="Search and training")
-app.add_typer(data_app, name="data", rich_help_panel=YOURS)
-app.add_typer(weights_app, name="weights", rich_help_panel=YOURS)
+Imagery, Search = (partial(Option, rich_help_panel=panel) for panel in ("What the imagery does not say", "Search"))
+app.add_typer(data_app, name="data", help="Check a data set, or export the world as one.", rich_help_panel=YOURS)
+app.add_typer(weights_app, name="weights", help="Published weights.", rich_help_panel=YOURS)
 Profile = Annotated[str, Option(help="tiny (tests), laptop (readers) or paper (results).")]
 Data = Annotated[str, Option(help="'world', the embedded city, or the root folder of a data set.")]
 Seed = Annotated[int, Option(help="Seed of everything random in a run.")]
@@ -73,7 +71,7 @@ def publish(
 
 @app.command(rich_help_panel=PAPERS, context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
 def reproduce(
-    context: typer.Context, profile: Profile = "laptop", data: Data = "world", rows: Rows = "", panorama: Panorama = "",
+    context: Context, profile: Profile = "laptop", data: Data = "world", rows: Rows = "", panorama: Panorama = "",
     other: Other = "", drone: Drone = "", backbone: Backbone = "", skip_unreadable: Skip = False,
     seed: Annotated[str, Option(help="One seed, or several separated by commas.")] = "0",
     cores: Annotated[str, Option(help="How many CPU cores to use, or 'all'.")] = "all",
@@ -81,10 +79,14 @@ def reproduce(
     dry_run: Annotated[bool, Option("--dry-run", help="Print the rows, what is cached, and the cost of the rest.")] = False,
 ) -> None:  # fmt: skip
     """Regenerate every table and figure that is not up to date. What follows `--` is passed to Snakemake."""
+    gc.disable()  # torch loads a fifth quicker
     from ucvgl.lab import graph, settings
 
     asked = settings.RunRequest(profile, data, settings.seeds_of(seed), rows, panorama, other, drone, backbone)
-    raise typer.Exit(graph.reproduce(asked, stage_jobs=stage_jobs, cores=cores, dry=dry_run, more=context.args))
+    graph.kept_plan(asked, stage_jobs)  # a new one is made with torch, which would hold 0.9 GB until Snakemake ends:
+    if "ucvgl.lab.rows" in sys.modules and "UCVGL_PLANNED" not in os.environ:  # begin again, now that it is kept
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "UCVGL_PLANNED": "yes"})
+    raise Exit(graph.reproduce(asked, stage_jobs=stage_jobs, cores=cores, dry=dry_run, more=context.args))
 
 
 @app.command(rich_help_panel=YOURS)
@@ -107,9 +109,9 @@ def locate(
     ground_input: Annotated[Literal["top view", "panorama"], Search(help="What the ground encoder reads.")] = "top view",
     epochs: Annotated[int, Search(help="Epochs of training on this imagery, without labels; 0: none.")] = 10,
     turns: Annotated[int, Search(help="Headings tried for a picture without one; a multiple of 4.")] = 24,
-    truth: Annotated[Path | None, Imagery(help="CSV of known positions: file, latitude, longitude.")] = None,
+    truth: Annotated[Path | None, Imagery(help="CSV to compare with: file, latitude, longitude.")] = None,
     seed: Annotated[int, Search(help="Seed of everything random.")] = 0,
-    drive: Annotated[Literal["time", "name"] | None, Search(help="Place a drive's pictures in this order.")] = None,
+    drive: Annotated[Literal["time", "name"] | None, Search(help="Place a drive's pictures together, in this order.")] = None,
     speed: Annotated[float, Search(help="Highest speed of a drive by time, metres per second.")] = 15.0,
     step: Annotated[float, Search(help="Largest step of a drive by name, metres between two pictures.")] = 50.0,
     dry_run: Annotated[bool, Option("--dry-run", help="Say what the folders hold, and stop.")] = False, as_json: Json = False,
@@ -127,15 +129,15 @@ def locate(
         with redirect_stdout(sys.stderr if as_json else sys.stdout):  # stages say what they do: beside the JSON
             if dry_run:
                 located.claim_folder(out, dry_run=True)
-                held = inputs.read_inputs(request, progress=not as_json)
-                found = held.ground.counts() | {"tiles": len(held.mosaic), "candidates": len(held.candidates)}
+                result = inputs.read_inputs(request, progress=not as_json)
+                summary = result.ground.counts() | {"tiles": len(result.mosaic), "candidates": len(result.candidates)}
             else:
-                held = run.locate(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
-                found = held.summary()
+                result = run.locate(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
+                summary = result.summary()
     except KeyboardInterrupt:
-        typer.echo("ucvgl: stopped; what was computed is kept, and the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
-    typer.echo(json.dumps(found, indent=2) if as_json else held.text())
+        echo("ucvgl: stopped; what was computed is kept, and the same command goes on from there", err=True)
+        raise Exit(130) from None
+    echo(json.dumps(summary, indent=2) if as_json else result.text())
 
 
 @app.command(rich_help_panel=PAPERS)
@@ -144,7 +146,7 @@ def train(
     profile: Profile = "laptop", data: Data = "world", seed: Seed = 0,
     other: Other = "", drone: Drone = "", backbone: Backbone = "", skip_unreadable: Skip = False,
 ) -> None:  # fmt: skip
-    """Train rows of the tables into the run cache; `reproduce --dry-run` lists them, `accelerate launch` shares each."""
+    """Train rows, which `reproduce --dry-run` lists, into the run cache; by `accelerate launch` each in several processes."""
     from ucvgl.lab import settings, train
 
     train.train(rows, settings.RunRequest(profile, data, (seed,), "all", "", other, drone, backbone))
@@ -167,7 +169,7 @@ def evaluate(
     tests = lab.open_tests(data, layout, part or ())  # what it lacks is said before weights are fetched
     table = lab.evaluate(lab.encoder_of(weights, backbone, image_px), tests, ranks=ranks)
     notes = "".join(f"\n{label}: {test.note}" for label, test in tests.items() if test.note)
-    typer.echo(table.to_json(orient="index", indent=2) if as_json else f"{table.round(2).to_string()}\n{notes}")
+    echo(table.to_json(orient="index", indent=2) if as_json else f"{table.round(2).to_string()}\n{notes}")
 
 
 @data_app.command()
@@ -180,8 +182,8 @@ def check(
     from ucvgl.data.check import check as check_dataset
 
     report = check_dataset(name, root, quick=quick, progress=not as_json)
-    typer.echo(report.json() if as_json else report.text())
-    raise typer.Exit(report.exit_status)
+    echo(report.json() if as_json else report.text())
+    raise Exit(report.exit_status)
 
 
 @data_app.command()
@@ -201,7 +203,7 @@ def export(
 
     city = pairs.WorldConfig(("garden", "canal"), seed, places, panorama_px=panorama_px, tile_px=tile_px)
     root = export.export_world(layout, out, replace(city, city_size_m=city_size_m), photo_px=photo_px)
-    typer.echo(f"The {source} is written: {root}. Check it with: ucvgl data check {layout} {root}")
+    echo(f"The {source} is written: {root}. Check it with: ucvgl data check {layout} {root}")
 
 
 @data_app.command()
@@ -216,10 +218,9 @@ def city(
     from ucvgl.world.export import OWN_CITY, export_own_city
 
     world = replace(OWN_CITY, styles=(style,), places=places, seed=seed, panorama_px=128 if photo_fov is None else 512)
-    root = export_own_city(out, world, photo_fov_deg=photo_fov)
-    more = ["--heading", "0"] if photo_fov is None else ["--ground-table", f"{root}/ground.csv"]
-    words = ["ucvgl", "locate", "--ground", f"{root}/ground", "--tiles", f"{root}/tiles", *more, "--out", "FOLDER"]
-    typer.echo(f"Written: {root}. Its places: {shlex.join(words)}")
+    root = shlex.quote(str(export_own_city(out, world, photo_fov_deg=photo_fov)))
+    more = "--heading 0" if photo_fov is None else f"--ground-table {root}/ground.csv"
+    echo(f"Written: {root}. Its places: ucvgl locate --ground {root}/ground --tiles {root}/tiles {more} --out FOLDER")
 
 
 @weights_app.command()
@@ -233,7 +234,7 @@ def convert(
     from ucvgl.sample4geo_weights import convert_sample4geo
 
     model = convert_sample4geo(checkpoint, target, ground_px, satellite_px)
-    typer.echo(f"Written: {target}, a shared encoder of {model.ground.dim} numbers")
+    echo(f"Written: {target}, a shared encoder of {model.ground.dim} numbers")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Distributed training: what the loop and the embedding of large sets need of torch.distributed, NCCL (GPUs) or gloo (CPUs).
 
-`torchrun --nproc-per-node 2 ...` or `accelerate launch ...` starts the processes; of one, arguments come back unchanged.
+`torchrun --nproc-per-node 2 ...` or `accelerate launch ...` starts the processes; a single one gets its arguments back.
 """
 
 from collections.abc import Iterable
@@ -37,9 +37,8 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.rows = len(tensors[0])
-        sent = [
-            value.to(torch.uint8) if value.dtype == torch.bool else value for value in tensors
-        ]  # gloo sends no bool
+        # gloo sends no bool
+        sent = [value.to(torch.uint8) if value.dtype == torch.bool else value for value in tensors]
         return tuple(rows.to(value.dtype) for rows, value in zip(rows_of_all(sent), tensors, strict=True))
 
     @staticmethod
@@ -49,8 +48,8 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Each (b, ...) tensor -> (processes * b, ...), in their order, with gradients, summed over the processes: with parameter
-    gradients averaged (`average_`), a loss over gathered rows has the gradient of one process that held all."""
+    """Each (b, ...) tensor -> (processes * b, ...), in the processes' order. Gradients come back summed over the processes: with
+    those of parameters averaged (`average_`), a loss over gathered rows has the gradient of one process that held all."""
     return _Gather.apply(*tensors) if tensors and processes().num_processes > 1 else tensors
 
 

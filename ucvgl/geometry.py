@@ -129,8 +129,8 @@ def ray_to_ground(ray: Tensor, camera_height_m: float) -> Tensor:
 
 def complete_panorama(strip: Tensor, *, strip_offset: float = 0.0) -> Tensor:
     """Pad a strip cut from a whole turn to 2:1 with black, as UCVGL does: (B, C, H, W), W even -> (B, C, W/2, W).
-    strip_offset: how far its middle lies above the horizon, as a fraction of its width (CVUSA_STRIP_OFFSET). InputError:
-    an odd width, or a strip that would not lie inside the panorama."""
+    strip_offset: how far its middle lies above the horizon, as a fraction of its width (CVUSA_STRIP_OFFSET; 0: cut around
+    it). InputError: an odd width, or a strip that would not lie inside the panorama."""
     height, width = strip.shape[-2:]
     missing, offset = width // 2 - height, round(strip_offset * width)  # rows
     above = missing // 2 - offset
@@ -144,7 +144,7 @@ def complete_panorama(strip: Tensor, *, strip_offset: float = 0.0) -> Tensor:
 
 def top_view(panorama: Tensor, settings: TopView = TopView(), *, heading_deg: Tensor | None = None) -> Tensor:
     """The ground plane seen from above, north up and level: whole panoramas (B, C, H, 2H) -> (B, C, S, S). What is no ground
-    is smeared outwards. The settings' attitude is undone; heading_deg: (B,), instead of the settings'."""
+    is smeared outwards. The settings (UCVGL's for CVUSA) have an attitude to undo; heading_deg, (B,), replaces theirs."""
     height = panorama.shape[-2]
     if heading_deg is None:
         return sample_panorama(panorama, fixed_top_view_pixels(settings, height))

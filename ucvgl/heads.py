@@ -83,9 +83,8 @@ class Queue(nn.Module):
         super().__init__()
         if not 1 <= size <= set_size:
             expected = f"1 to {set_size}, the items of the training set"
-            raise InputError(
-                "Queue: size", expected, found=size, todo="Shorten the queue: it would hold an item twice."
-            )
+            todo = "Shorten the queue: it would hold an item twice."
+            raise InputError("Queue: size", expected, found=size, todo=todo)
         self.register_buffer("keys", torch.zeros(size, dim))
         self.register_buffer("items", torch.full((size,), -1, dtype=torch.int64))
         self.register_buffer("pushed", torch.tensor(0))
@@ -106,7 +105,7 @@ class Learner(nn.Module):
 
     Beside the encoder, which is kept afterwards, its projector (the identity without layers), BYOL's and SimSiam's predictor,
     the momentum encoder of MoCo (CVPR 2020, equation 2) and BYOL (section 3.1) with its projector, and MoCo's queue; what a
-    method has not is None. The seed is of the heads' weights; `items`: how many are trained on, which a queue may not exceed.
+    method has not is None. The seed is of the heads' weights; `items`: how many are trained on, InputError for a longer queue.
     fixed_norms: the encoder's batch norms keep their statistics, for few images unlike the pretraining's.
     """
 
@@ -120,9 +119,8 @@ class Learner(nn.Module):
             self.projector = projector(encoder.dim, width, layers)
             if method in ("byol", "simsiam"):
                 self.predictor = predictor(width, settings.predictor_width)
-                self.predictor.lr_scale = (
-                    settings.predictor_rate
-                )  # of `training.adamw`: a faster one holds off collapse
+                # of `training.adamw`: a faster one holds off collapse
+                self.predictor.lr_scale = settings.predictor_rate
         if method in ("moco", "byol"):
             from timm.utils import ModelEmaV3  # here, since timm takes longer to load than all else
 

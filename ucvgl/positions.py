@@ -131,8 +131,8 @@ class Neighbours:
         return 2 * EARTH_RADIUS_M * np.arcsin(np.clip(chord / (2 * EARTH_RADIUS_M), 0, 1))
 
     def within(self, queries: Positions, radius_m: float) -> tuple[np.ndarray, np.ndarray]:
-        """What lies within `radius_m` metres (inclusive) of each of Q queries, nearest first, then by index: offsets (Q
-        + 1,) and indices (M,), int64; query i has `indices[offsets[i] : offsets[i + 1]]`, none if it is unknown."""
+        """What lies within `radius_m` metres (inclusive) of each of Q queries, nearest first, then by index: int64 offsets
+        (Q + 1,) and indices (M,); query i has `indices[offsets[i] : offsets[i + 1]]`, none if it is unknown."""
         known = np.flatnonzero(queries.known)
         points = self._points(queries.take(known))
         # a hair more than asked, as a chord is no longer than its arc, then cut by the distance itself

@@ -99,8 +99,8 @@ def select(both: BothWays, rule: MiningRule) -> PseudoLabels:
 def given_subset(best: Tensor, ratio: float, *, seed: int | None) -> Tensor:
     """The labels of a semi-supervised run: a fraction of the known ones, the others hidden; int64 (N,), -1 where hidden.
 
-    `best` (N,) int64: the right images, -1 where unknown. The seed draws the subset, a part of a greater ratio's; None:
-    the first in file order, as in the paper.
+    `best` (N,) int64: the right satellite images, -1 where unknown. The seed draws the subset, and a greater ratio keeps
+    those of a smaller one; None: the first in file order, as in the paper.
     """
     known = (best >= 0).nonzero()[:, 0]
     if seed is not None:
@@ -166,7 +166,7 @@ def _shuffled(values: Tensor, generator: Generator) -> Tensor:
 
 
 def quality(both: BothWays) -> dict[str, float]:
-    """Measures of a pair of encoders that need no label, to choose an epoch or a threshold by; from lists of `QUALITY_K`.
+    """Measures of a pair of encoders that need no label, to choose an epoch or a threshold by; from QUALITY_K neighbours.
 
     mutual_rate: fraction of the ground images whose nearest satellite image has them as its nearest. mean_margin: mean
     of `margins`. cycle: fraction of the ground images among the 5 nearest of their nearest satellite image. hubness:

@@ -41,7 +41,7 @@ class NeighbourDraw:
 
 def geographic_neighbours(positions: Positions | None, k: int) -> Tensor:
     """GPS sampling: the k nearest other places of each place, nearest first, equally near ones (on WGS84 those at one
-    position) by the lower index: int32 (P, k), k from 1 to P - 1. InputError where positions are missing."""
+    position) by the lower index: int32 (P, k), k from 1 to P - 1. InputError: missing positions, another k."""
     if positions is None or not positions.known.all():
         found = "none" if positions is None else f"{(~positions.known).sum()} of {len(positions)} unknown"
         raise InputError("positions" if positions is None else positions.where, expected="a position of each place",
@@ -215,9 +215,8 @@ class _Pool:
             while self.used[self.queue[self.next[place]]]:
                 self.next[place] += 1
             self.chosen[place] = self.queue[self.next[place]]
-            waiting = self.waiting.get(
-                place, []
-            )  # of which one is enough, as a batch takes one of a place: time stays linear
+            # one that waits is enough, as a batch takes one of a place: time stays linear
+            waiting = self.waiting.get(place, [])
             while waiting and self.used[waiting[-1]]:
                 waiting.pop()
             if waiting:
@@ -239,8 +238,8 @@ def same_way(query_deg: np.ndarray | None, database_deg: np.ndarray | None, pair
 
 
 def best_positives(query: Tensor, database: Tensor, pairs: Tensor) -> Tensor:
-    """The nearest of each query's positives, of equals the first named: int64 (Q,), -1 without any; from (Q, D) and (M,
-    D) embeddings and int64 (P, 2) rows of (query, image within 10 m)."""
+    """The nearest of each query's positives, of equals the first named: int64 (Q,), -1 without any; from embeddings (Q, D)
+    and (M, D), and int64 (P, 2) rows of (query, image within 10 m)."""
     parts = pairs.split(64 * QUERY_CHUNK)
     score = torch.cat([-(query[p[:, 0]] - database[p[:, 1]]).square().sum(1) for p in parts])  # (P,)
     # by query, then the highest score first; stable, so that of equals the first named stays first

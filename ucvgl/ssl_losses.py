@@ -36,7 +36,7 @@ def moco(query: Tensor, key: Tensor, queue: Tensor, temperature: float, not_nega
     -log( exp(q k / T) / (exp(q k / T) + sum over the queue of exp(q n / T)) ), the mean over the queries (B, D). key:
     (B, D), of the momentum encoder, which saw the other view; queue: (K, D), keys of earlier batches, of unit length;
     VG-SSL's temperature is 0.07. not_negative: (B, K) bool, what is no negative of a query: places within 25 m, entries
-    not yet filled; of all the loss is 0. Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 1.
+    not yet filled; without any negative it is 0. Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 1.
     """
     query, key = F.normalize(_wide(query), dim=1), F.normalize(_wide(key.detach()), dim=1)
     query = query / temperature  # here and not in the product, which is (B, K)
@@ -52,8 +52,8 @@ def triplet(
 ) -> Tensor:
     """max(0, d(query, positive) + margin - d(query, negative)), the mean over all negatives that are there.
 
-    query and positive (B, D), negatives (B, K, D), of unit length. Distances are plain, as in the benchmark of Berton
-    et al. (CVPR 2022), VG-SSL's baseline; NetVLAD (Arandjelovic et al.; CVPR 2016, equation 7) squares them and sums.
+    query and positive (B, D), negatives (B, K, D), of unit length. Distances are Euclidean, as in the benchmark of Berton et
+    al. (CVPR 2022), VG-SSL's baseline; NetVLAD (Arandjelovic et al.; CVPR 2016, equation 7) squares them and sums.
     present: (B, K) bool, False where a query has no such negative; without any the loss is 0.
     """
     query, positive, negatives = _wide(query), _wide(positive), _wide(negatives)
@@ -87,8 +87,8 @@ def simsiam(p1: Tensor, z2: Tensor, p2: Tensor, z1: Tensor) -> Tensor:
 
 
 def barlow_twins(z1: Tensor, z2: Tensor, lambda_: float = 0.0051) -> Tensor:
-    """The sum of (1 - C_ii)^2 and lambda (0.0051, as VG-SSL's) times the sum of C_ij^2, i != j, C being the
-    cross-correlation of two views (B, D). Barlow Twins (Zbontar, Jing, Misra, LeCun, Deny; ICML 2021), equation 1."""
+    """The sum of (1 - C_ii)^2 and lambda (0.0051, as VG-SSL's) times the sum of C_ij^2, i != j, C being the cross-correlation
+    of two views (B, D), B at least 2. Barlow Twins (Zbontar, Jing, Misra, LeCun, Deny; ICML 2021), equation 1."""
     correlation = cross_correlation(z1, z2)
     return (1 - correlation.diagonal()).square().sum() + lambda_ * off_diagonal_squares(correlation)
 
@@ -109,7 +109,8 @@ def vicreg(z1: Tensor, z2: Tensor, invariance: float = 25.0, variance: float = 2
     """The weighted sum of `invariance_loss`, `variance_loss` (mean of the views) and `covariance_loss` (sum of the views).
 
     VICReg (Bardes, Ponce, LeCun; ICLR 2022), as in the authors' code and VG-SSL's; equation 6 adds the views' variance terms and
-    does not divide the squared distance by D, which would be weights of 25 D, 50 and 1 here. (B, D) each, not normalised.
+    does not divide the squared distance by D, which would be weights of 25 D, 50 and 1 here. (B, D) each, B at least 2, not
+    to be normalised, or the deviations cannot reach 1.
     """
     spread = (variance_loss(z1) + variance_loss(z2)) / 2
     redundancy = covariance_loss(z1) + covariance_loss(z2)

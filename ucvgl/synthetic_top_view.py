@@ -1,8 +1,8 @@
 """What the flat-ground projection would make of a satellite tile: a top view whose true tile is known.
 
 A top view is sharp up to the first wall, car or crown in each direction, smeared along the ray beyond it, and never
-quite placed as its tile. Both can be put into a tile, without a label. Ours: of UCVGL's CycleGAN, from top views to
-tiles only, small encoders learn to recognise the smears, which no real tile has.
+quite placed as its tile. Both can be put into a tile, without a label. Ours: UCVGL's CycleGAN goes from top views to
+tiles only, and small encoders then learn to recognise the smears, which no real tile has.
 """
 
 import math
@@ -43,7 +43,7 @@ def horizon(count: int, size_px: int, settings: Occlusion, generator: Generator)
 
 def smear(images: Tensor, settings: Occlusion, generator: Generator) -> Tensor:
     """Draw out what stands at the horizon along the rays beyond it, in a colour between the ground's and a wall's;
-    float in 0..1, (B, 3, S, S), the camera in the middle."""
+    float in 0..1, (B, 3, S, S), the camera in the middle. The generator is on the CPU."""
     count, _, _, width = images.shape
     x, y = _coordinates(width)
     radius = torch.hypot(x, y).clamp(min=1e-3)

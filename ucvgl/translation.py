@@ -106,7 +106,7 @@ class CycleGanConfig:
 
     def __post_init__(self) -> None:
         least = {"batch": 1, "epochs": 1, "decay_epochs": 0, "pool": 0}
-        # what reflections pad, and one output of the discriminators
+        # reflection needs one pixel more than it pads; the discriminators must have at least one output
         smallest = max(2 * self.stride, 4 * self.patch, 3 << self.discriminator_layers)
         fits = self.crop_px % self.stride == 0 and smallest <= self.crop_px <= self.load_px
         sizes = f"a multiple of {self.stride} (patch * 2**downsamplings), {smallest} to load_px, {self.load_px}"
@@ -157,7 +157,8 @@ class ResnetGenerator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """H and W are multiples of the configuration's `stride`."""
         change = F.pixel_shuffle(self.body(F.pixel_unshuffle(images, self.patch)), self.patch)
-        return torch.tanh(change + torch.atanh(0.99 * images) if self.residual else change)  # atanh(1) is infinite
+        # 0.99, as atanh(1) is infinite: with no change, that much of the input
+        return torch.tanh(change + torch.atanh(0.99 * images) if self.residual else change)
 
 
 def patch_discriminator(config: CycleGanConfig) -> nn.Sequential:
@@ -217,7 +218,7 @@ class ImagePool:
 
 
 class CycleGan(nn.Module):
-    """Two generators, two discriminators, one optimiser, which passes over what has no gradient, pools of earlier fakes."""
+    """Two generators, two discriminators with pools of earlier fakes, one optimiser: it passes over what has no gradient."""
 
     def __init__(self, config: CycleGanConfig, device: torch.device) -> None:
         super().__init__()

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from toy_sets import ENCODER, toy, truth, weights
+from toy_sets import ENCODER, N, generator, toy, truth, weights
 
+from ucvgl import ssl_losses
 from ucvgl.heads import SslLoss
 from ucvgl.lab.stages import pretrain as cold_start_with
 from ucvgl.methods import ucvgl
-from ucvgl.methods.pretraining_losses import WithLoss
+from ucvgl.methods.pretraining_losses import IntraViewWith, TwoLearners, WithLoss
 from ucvgl.training import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("fresh_runs")
@@ -31,3 +32,13 @@ def test_each_loss_trains_both_encoders(method):
         assert any(name.startswith(view) and not torch.equal(before[name], value) for name, value in after.items())
     assert not any("projector" in name or "queue" in name for name in after)
     assert ucvgl.pretrained_model(stage.folder, START) is not None
+
+
+def test_the_loss_is_the_sum_over_both_views():
+    model, given = TwoLearners(ucvgl.new_model(START), config("vicreg"), (N, N)).eval(), toy()
+    task = IntraViewWith(given.top_view, given.gallery, START)
+    batch = task.batch(torch.arange(8), generator())
+    views = task.embed(model, batch.inputs)
+    expected = ssl_losses.vicreg(*views[:2]) + ssl_losses.vicreg(*views[2:])
+    torch.testing.assert_close(task.loss(model, views, batch.labels), expected)
+    assert model.ground.projector is not model.satellite.projector

@@ -152,6 +152,8 @@ def kept_plan(asked: RunRequest, stage_jobs: bool | None = None) -> tuple[Plan, 
     depends_on = [asdict(asked), stage_jobs, has_gpu(), package_digest(), RATES.read_text(), _digest(asked.panorama),
                   str(paths.samples()), [paths.files_digest(folder) for folder in folders]]  # fmt: skip
     path = paths.runs() / "plans" / f"{_hash(depends_on)[:16]}.json"
+    if asked.rows == "smoke":
+        os.environ["UCVGL_ROWS"] = "smoke"  # for the profiles, in the plan as in all jobs
     try:
         return read_plan(path), path
     except (OSError, ValueError, TypeError, KeyError):  # not there, or damaged
@@ -200,8 +202,6 @@ def reproduce(
     """
     if cores != "all" and not re.fullmatch(r"[1-9][0-9]*", cores):
         raise InputError("cores", expected="a number >= 1, or 'all'", found=repr(cores), todo="For example CORES=2.")
-    if asked.rows == "smoke":
-        os.environ["UCVGL_ROWS"] = "smoke"  # for the profiles, in the plan as in all jobs
     todo, path = kept_plan(asked, stage_jobs)
     if todo.left_out:
         sys.stderr.write(f"not for data of this layout, left out: {', '.join(todo.left_out)}\n")

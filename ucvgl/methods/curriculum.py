@@ -102,8 +102,8 @@ def curriculum(
     hard: NeighbourDraw | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Step 5, on the encoders of `pretrain`, which stand in the folder `pretrained`; None begins with random weights.
-    Given labels are drawn from the training part of `truth`. Gives "rows", a row an epoch with labels found, the part
-    that was right (`correct`), label-free measures and recall after it; "recall" of the last."""
+    Given labels, `label_ratio` of them, come from the training part of `truth`. Gives "rows", a row an epoch with labels
+    found, the part that was right (`correct`), label-free measures and recall after it; "recall" of the last."""
     model = ucvgl.new_model(config.start).to(device())
     if pretrained is not None:
         ucvgl.go_on_with(model, pretrained)

@@ -1,8 +1,8 @@
 """Sample4Geo (Deuser, Habel, Oswald; ICCV 2023): supervised matching with hard negatives in every batch.
 
 One encoder for both views, symmetric InfoNCE, and batches of places near each other (GPS sampling) until the first refresh, then
-of similar ones (dynamic similarity sampling, DSS). A tile that shows a panorama's spot off centre (VIGOR's semi-positives) is
-not sampled as its neighbour, and no negative of it. Differs: the last epoch is kept, not the best on the test set.
+of visually similar ones (dynamic similarity sampling, DSS). A tile that shows a panorama's spot off centre (VIGOR's semi-positives)
+is not sampled as its neighbour, and no negative of it. Differs: the last epoch is kept, not the best on the test set.
 """
 
 from collections.abc import Mapping
@@ -86,9 +86,8 @@ class SupervisedPairs(Task):
         number = torch.full((len(self.given.gallery) + 1,), -1)  # of each tile's place; the last stands for no tile
         number[self.tiles] = torch.arange(len(self.tiles))
         semi = self.given.semi_positives or Positives.unknown(len(best))
-        self.semi = number[semi.padded()][
-            self.ground
-        ]  # (P, S) places that show the item's spot off centre, -1 for none
+        # (P, S) places that show the item's spot off centre, -1 for none
+        self.semi = number[semi.padded()][self.ground]
 
     def order(self, epoch: int, model: TwoViewEncoder, generator: Generator) -> Tensor:
         """Every item once but for the tail, batch after batch."""
