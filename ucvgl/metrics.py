@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 from ucvgl.search import CHUNK_BYTES, check_embeddings, product_dtype
@@ -144,6 +143,8 @@ def reliability(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> p
     From (N,) probabilities, 0 to 1, and (N,) 1 or 0, NaN left out: from_p, to_p, claimed (mean probability), true (part
     that is right), low and high (its 95 % interval of Wilson, 1927), pictures.
     """
+    from scipy.stats import binomtest  # here, since it takes half a second to load
+
     p, y = _known(probability, right)
     bin_of = np.searchsorted(np.sort(p), p) * bins // len(p)  # of equals the first counts
     rows = []
