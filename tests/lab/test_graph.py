@@ -47,7 +47,7 @@ def reproduce(*arguments, check=True):
     [
         ({"profile": "huge"}, "found 'huge'"),
         ({"data": "/no/such/folder"}, "found '/no/such/folder'"),
-        ({"seeds": (0, -1)}, "expected a whole number >= 0, found -1"),
+        ({"seeds": (0, -1)}, "expected different whole numbers >= 0, found '0,-1'"),
         ({"panorama": "/no/such.jpg"}, "expected a picture file"),
         ({"rows": "hedline"}, "expected one of all, headline, smoke, found 'hedline'"),
         ({"drone": "/no/such"}, "expected a folder"),
@@ -65,7 +65,7 @@ def test_wrong_seeds_on_the_command_line():
     assert seeds_of("0, 2,1") == (0, 2, 1)
     for text in ("0,1,0", "0;1", "-1", ""):
         with pytest.raises(InputError, match="expected different whole numbers"):
-            seeds_of(text)
+            RunRequest(seeds=seeds_of(text))
 
 
 def planned(**asked):

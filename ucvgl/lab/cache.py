@@ -63,11 +63,12 @@ def run_stage(stage: str, config: Any, data_id: str, compute: Callable[[Path], d
     partial, mutex = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "lock"))
     first = place.is_main_process
     with waiting_for(mutex, f"another process runs {folder.name}") if first else nullcontext():
-        resumed = (partial / CONFIG).exists() and not folder.exists()
-        if first and resumed:
-            _check_settings(partial, key)
-        elif first and not folder.exists():
-            write_json(partial / CONFIG, key)
+        resumed = (partial / CONFIG).exists()
+        if first and not folder.exists():
+            if resumed:
+                _read(partial / CONFIG, lambda found: found == key)
+            else:
+                write_json(partial / CONFIG, key)
         # the main process's answer, once it has the lock: on a shared file system the others may see a folder later
         loaded = from_first(folder.exists())
         if not loaded:
@@ -80,12 +81,9 @@ def run_stage(stage: str, config: Any, data_id: str, compute: Callable[[Path], d
                 write_json(partial / RESULT, result)
                 replace_folder(partial, folder)
             place.wait_for_everyone()
-    _check_settings(folder, key)
-    try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        found = StageResult(folder, result["numbers"], loaded, result["seconds"], result["resumed"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder, f"{RESULT}: {type(error).__name__}: {error}") from None
+    _read(folder / CONFIG, lambda found: found == key)
+    result = _read(folder / RESULT, lambda found: {"numbers", "seconds", "resumed"} <= {*found})
+    found = StageResult(folder, result["numbers"], loaded, result["seconds"], result["resumed"])
     trained_on.update([result["device"]] if "device" in result else [])
     if first:
         took = f"ran in {found.seconds:.0f} s" + (", its last part after a stop" if found.resumed else "")
@@ -93,16 +91,13 @@ def run_stage(stage: str, config: Any, data_id: str, compute: Callable[[Path], d
     return found
 
 
-def _check_settings(folder: Path, key: dict[str, Any]) -> None:
+def _read(path: Path, right: Callable[[Any], bool]) -> Any:
+    """The content of one of a stage's two files; InputError if it is damaged or not `right`."""
     try:
-        if json.loads((folder / CONFIG).read_text(encoding="utf-8")) == key:
-            return
-        found = "settings that its name does not stand for"
-    except (OSError, ValueError) as error:
-        found = str(error)
-    raise _damaged(folder, f"{CONFIG}: {found}")
-
-
-def _damaged(folder: Path, found: str) -> InputError:
-    todo = "Delete the folder; the stage is then run again."
-    return InputError(folder, expected=f"a whole stage, with {CONFIG} and {RESULT}", found=found, todo=todo)
+        if right(content := json.loads(path.read_text(encoding="utf-8"))):
+            return content
+        found = "settings that its name does not stand for, or no results"
+    except (OSError, TypeError, ValueError) as error:
+        found = f"{type(error).__name__}: {error}"
+    expected, todo = f"a whole stage, with {CONFIG} and {RESULT}", "Delete the folder; the stage is then run again."
+    raise InputError(path.parent, expected=expected, found=f"{path.name}: {found}", todo=todo)

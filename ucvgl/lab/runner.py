@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ucvgl.lab.settings import RunRequest
-from ucvgl.lab.sources import cell_source, cell_tags, find_notebook, read_notebook
+from ucvgl.lab.sources import cell_tags, find_notebook, read_notebook
 from ucvgl.paths import replace_folder, waiting_for, write_text
 
 
@@ -26,13 +26,18 @@ def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
     given = {"profile": asked.profile, "data": asked.data, "seed": seed, **asked.further(notebook.parameters)}
     import nbclient.exceptions
     import papermill
+    from ipykernel.kernelspec import get_kernel_dict
 
     out = out.resolve()
     partial, failed = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.name}.failed.ipynb")
     executed, label = partial / "executed.ipynb", f"{name} seed {seed}"
     with waiting_for(out.with_name(f".{out.name}.lock"), f"another process runs {label}"):
         shutil.rmtree(partial, ignore_errors=True)
-        kernels = _own_kernel(partial)
+        # a kernel of the running interpreter; its notes on sockets and on shutting down tell a reader nothing
+        kernel = get_kernel_dict(["--log-level=50"]) | {"env": {"UCVGL_PROFILE": "", "UCVGL_RUN_FOLDER": str(partial)}}
+        write_text(partial / "jupyter" / "kernels" / "python3" / "kernel.json", json.dumps(kernel))
+        before = filter(None, [os.environ.get("JUPYTER_PATH")])
+        os.environ["JUPYTER_PATH"] = os.pathsep.join([str(partial / "jupyter"), *before])
         bar = {"desc": label, "mininterval": 0.5 if sys.stderr.isatty() else 5, "file": sys.stderr}
         try:
             papermill.execute_notebook(notebook.path, executed, given, kernel_name="python3", progress_bar=bar)
@@ -47,22 +52,10 @@ def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
                 executed.replace(failed)
             shutil.rmtree(partial, ignore_errors=True)
             raise NotebookError(f"{label}: {why}\nthe partly executed notebook: {failed}")
-        shutil.rmtree(kernels)
+        shutil.rmtree(partial / "jupyter")
         replace_folder(partial, out)
         failed.unlink(missing_ok=True)
     return out / "results.json"
-
-
-def _own_kernel(run_folder: Path) -> Path:
-    """A folder with a kernel 'python3' that is the running interpreter and writes to `run_folder`; found from now on."""
-    from ipykernel.kernelspec import get_kernel_dict
-
-    spec = get_kernel_dict(["--log-level=50"])  # its notes on sockets and on shutting down tell a reader nothing
-    spec["env"] = {"UCVGL_PROFILE": "", "UCVGL_RUN_FOLDER": str(run_folder)}  # the profile is a parameter here
-    folder = run_folder / "jupyter"
-    write_text(folder / "kernels" / "python3" / "kernel.json", json.dumps(spec))
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("JUPYTER_PATH")]))
-    return folder
 
 
 def failure(executed: Path) -> str:
@@ -73,6 +66,6 @@ def failure(executed: Path) -> str:
     for cell in cells:
         for error in (output for output in cell.get("outputs", []) if output.get("output_type") == "error"):
             place = f"cell {ours.index(cell) + 1} of {len(ours)}" if cell in ours else "the cell of given parameters"
-            first = next((line for line in cell_source(cell).splitlines() if line.strip()), "")
+            first = next((line for line in cell["source"].splitlines() if line.strip()), "")
             return f"{place} failed, the one that begins {first!r}\n  {error['ename']}: {error['evalue']}"
     return "stopped half-way"

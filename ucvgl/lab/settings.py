@@ -14,6 +14,7 @@ WORLD = "world"
 PROFILES = ("tiny", "laptop", "paper")
 ROWS = ("all", "headline", "smoke")
 FURTHER = ("panorama", "other", "drone", "backbone")  # parameters that only some notebooks have
+ON_DISK = {"data": "a folder, or 'world'", "panorama": "a picture file", "other": "a folder", "drone": "a folder"}
 
 
 @dataclass(frozen=True)
@@ -31,21 +32,21 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         check_profile(self.profile)
-        set_field = object.__setattr__  # the class is frozen
-        set_field(self, "seeds", tuple(self.seeds))
-        set_field(self, "rows", self.rows or ("headline" if self.profile == "paper" else "all"))
-        one_of("rows", self.rows, ROWS, "Choose one.")
-        kinds = {"data": "a folder, or 'world'", "panorama": "a picture file", "other": "a folder", "drone": "a folder"}
-        for name, expected in kinds.items():
+        changed = {"seeds": tuple(self.seeds), "rows": self.rows or ("headline" if self.profile == "paper" else "all")}
+        one_of("rows", changed["rows"], ROWS, "Choose one.")
+        for name, expected in ON_DISK.items():
             given = getattr(self, name)
             if given != WORLD and (given or name == "data"):
                 path = Path(given).expanduser().resolve()
                 if not given or not (path.is_file() if name == "panorama" else path.is_dir()):
                     todo = "Check the path; DATA.md lists the layouts."
                     raise InputError(name, expected=expected, found=repr(given), todo=todo)
-                set_field(self, name, str(path))
-        if wrong := [seed for seed in self.seeds if not isinstance(seed, int) or seed < 0]:
-            raise InputError("seed", expected="a whole number >= 0", found=repr(wrong[0]), todo="Choose another seed.")
+                changed[name] = str(path)
+        vars(self).update(changed)  # the class is frozen
+        whole = all(isinstance(seed, int) and seed >= 0 for seed in self.seeds)
+        if not whole or len(set(self.seeds)) < len(self.seeds):
+            found, todo = ",".join(map(str, self.seeds)), "For example SEED=0,1,2."
+            raise InputError("seed", expected="different whole numbers >= 0", found=repr(found), todo=todo)
         if self.backbone and self.profile != "paper":
             raise InputError("backbone", expected="the paper profile with it", found=self.profile, todo="Leave it out.")
 
@@ -81,10 +82,6 @@ def asked_rows() -> str:
     return which
 
 
-def seeds_of(text: str) -> tuple[int, ...]:
-    """'0,1,2' as numbers; InputError for anything but different whole numbers."""
-    seeds = tuple(int(part) if re.fullmatch(r" *[0-9]+ *", part) else -1 for part in text.split(","))
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        expected, todo = "different whole numbers >= 0, separated by commas", "For example SEED=0,1,2."
-        raise InputError("seed", expected=expected, found=repr(text), todo=todo)
-    return seeds
+def seeds_of(text: str) -> tuple[int | str, ...]:
+    """'0,1,2' as numbers; what is none stays a text, which `RunRequest` does not take."""
+    return tuple(int(part) if re.fullmatch(r" *[0-9]+ *", part) else part for part in text.split(","))

@@ -24,25 +24,26 @@ class Notebook:
     """A notebook's source, and what it says of itself to the graph in `metadata.ucvgl`."""
 
     path: Path
-    cells: list[dict[str, Any]]
+    cells: list[dict[str, Any]]  # each source as one text
     rows: tuple[str, ...]  # beginnings of the names of the rows it shows (`lab.rows`)
     layouts: tuple[str, ...]  # those of the data it is for; none: for all
 
     @property
     def parameters(self) -> list[str]:
         """The names that its cell tagged `parameters` sets, in order; InputError if profile, data or seed is missing."""
-        cell = next((cell_source(cell) for cell in self.cells if "parameters" in cell_tags(cell)), "")
+        cell = next((cell["source"] for cell in self.cells if "parameters" in cell_tags(cell)), "")
         names = re.findall(r"(?m)^(\w+) *(?::[^=\n]+)?=", cell)
         if missing := ", ".join(name for name in REQUIRED if name not in names):
-            expected = f"a cell tagged 'parameters' that sets {', '.join(REQUIRED)}"
-            raise InputError(
-                self.path.name, expected=expected, found=f"no {missing}", todo="Every notebook takes these."
+            expected, todo = (
+                f"a cell tagged 'parameters' that sets {', '.join(REQUIRED)}",
+                "Every notebook takes these.",
             )
+            raise InputError(self.path.name, expected=expected, found=f"no {missing}", todo=todo)
         return names
 
     def fingerprint(self) -> str:
         """SHA-256 over its cells (kind, tags, source; not outputs) and over the package's modules."""
-        cells = [[cell.get("cell_type"), sorted(cell_tags(cell)), cell_source(cell)] for cell in self.cells]
+        cells = [[cell["cell_type"], sorted(cell_tags(cell)), cell["source"]] for cell in self.cells]
         return hashlib.sha256(json.dumps([cells, package_digest()]).encode()).hexdigest()
 
 
@@ -55,8 +56,9 @@ def read_notebook(path: Path) -> Notebook:
     """A notebook's source; InputError if it is missing or broken."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        said = content.get("metadata", {}).get("ucvgl", {})
-        return Notebook(path, list(content["cells"]), tuple(said.get("rows", ())), tuple(said.get("layouts") or ()))
+        cells, said = content["cells"], content.get("metadata", {}).get("ucvgl", {})
+        cells = [cell | {"source": "".join(cell["source"])} for cell in cells]
+        return Notebook(path, cells, tuple(said.get("rows", ())), tuple(said.get("layouts", ())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         found, todo = f"{type(error).__name__}: {error}", "Open and save it in JupyterLab, or restore it from git."
         raise InputError(path, expected="a Jupyter notebook (format 4)", found=found, todo=todo) from error
@@ -72,11 +74,6 @@ def suggest(word: str, known: Sequence[str]) -> str:
     """The next step for a word that is none of `known`: the closest one, if any is close."""
     close = get_close_matches(word, known, n=1, cutoff=0.5)
     return f"Did you mean {close[0]}?" if close else "Choose one of these."
-
-
-def cell_source(cell: Mapping[str, Any]) -> str:
-    """The text of a cell, which a notebook file may hold in lines."""
-    return "".join(cell.get("source", ""))
 
 
 def cell_tags(cell: Mapping[str, Any]) -> list[str]:
