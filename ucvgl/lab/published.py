@@ -13,6 +13,8 @@ import pandas as pd
 
 TRAINING_PAIRS = 35_532  # of CVUSA, and of CVACT: where the cold start looked for labels
 CONTENT: dict[str, Any] = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
+# VG-SSL's methods by key: names and families (section 2); test sets, the world's by what they stand for -> columns' prefix
+SSL, FAMILIES, STANDS_FOR = (CONTENT["vg_ssl"][name] for name in ("names", "families", "columns_of_test_sets"))
 
 
 def frame(name: str) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from ucvgl.data import FRAMES, PLACE_RECOGNITION, detect_layout
@@ -29,29 +30,16 @@ NORDLAND_TRAINING = 2386  # frames of its first part, about
 DRONE_TRAINING = 37_854  # University-1652's drone images
 # By table: the keys of the rows that ROWS=headline keeps: one a method, and what a notebook's figures cannot do without; a
 # table that is not here stays whole.
-HEADLINE: Mapping[str, tuple[str, ...]] = {
-    "02/cold_start": ("full",),
-    "02/translation": ("statistics", "cyclegan"),
-    "04/main": ("ucvgl_s_0", "ucvgl_s_100"),
-    "04/label_ratio": ("labels_10",),
-    "04/ablation": ("no_curriculum", "full"),
-    "04/ours": ("main", "raw"),
-    "05/sampling": ("random", "full"),
-    "05/generalisation": ("garden", "cvusa", "cvact", "vigor"),
-    "05/architecture": ("full",),
-    "05/unlabelled": ("ucvgl", "sample4geo"),
-    "05/real": ("fold_0",),
-    "06/joined": ("simclr",),
-    "06/geopair": ("partial",),
-    "06/projector": ("2x256_512", "2x256_16", "2x2048_1024"),
-    "06/cost": ("triplet_full",),
-    "06/pretraining_losses": ("none", "info_nce"),
-}
+HEADLINE: Mapping[str, list[str]] = json.loads(Path(__file__).with_name("headline.json").read_text(encoding="utf-8"))
 
 
 def chosen(table: str, tables: Mapping[str, Iterable[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
     """Of a table's rows, each with its key first, those that UCVGL_ROWS asks for."""
-    return [row for row in tables[table] if asked_rows() == "all" or row[0] in HEADLINE.get(table, row[:1])]
+    return [row for row in tables[table] if _is_wanted(asked_rows(), table, row[0])]
+
+
+def _is_wanted(choice: str, table: str, key: str) -> bool:
+    return choice == "all" or key in HEADLINE.get(table, [key])
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,7 @@ class Stage:
 
     name: str  # as in the run cache
     settings: tuple[Any, ...]  # all it depends on, the images included; of dataclasses, numbers and texts
-    run: Callable[[], object] = field(repr=False, compare=False)  # computes it, or finds it
+    run: Callable[[], Any] = field(repr=False, compare=False)  # computes it, or finds it
     needs: tuple["Stage", ...] = ()  # stages it begins with
     items: int = 0  # that it trains on in an epoch, or renders or makes ready; about
 
@@ -80,36 +68,33 @@ def _source(data: str, *world: Any) -> tuple[Any, ...]:
     return world if data == WORLD else (data, files_digest(data))
 
 
-# -------------------------------------------------------------------------------------------------- UCVGL, notebooks 02 to 04
-
-
 @dataclass(frozen=True)
 class _Ucvgl:
     """UCVGL's stages on one set of images."""
 
-    images: Stage
-    given: Callable[[], Parts]
+    images: Stage  # which gives them as `Parts`
     count: int  # of ground images trained on
-    located: bool = True  # whether every tile has a position
-    measured: bool = True  # whether a held-out part has known pairs
+    listed: Parts | None = None  # of a data set, without its images
     part: str = ""  # of the images; '' for all
 
     @staticmethod
     def of(settings: profiles.UcvglSettings, data: str) -> "_Ucvgl":
+        worlds = settings.train, settings.test
         given = cache(partial(material.material, settings, data, measured=False))
-        world, test = settings.train, settings.test
-        named = (*_source(data, world, test), settings.images)
+        images = Stage("images", (*_source(data, *worlds), settings.images), given)
         if data == WORLD:
-            return _Ucvgl(Stage("images", named, given, items=world.places + test.places), given, world.places)
-        listed = material.open_parts(data, world, test)  # the lists alone
-        images = Stage("images", named, given, items=sum(map(len, (listed.train, *listed.tests.values()))))
-        measured = any(test.labelled for test in listed.tests.values())
-        return _Ucvgl(images, given, len(listed.train), material.located(listed.train), measured)
+            return _Ucvgl(replace(images, items=sum(world.places for world in worlds)), settings.train.places)
+        listed = material.open_parts(data, *worlds)
+        items = sum(map(len, (listed.train, *listed.tests.values())))
+        return _Ucvgl(replace(images, items=items), len(listed.train), listed)
 
     def fewer(self) -> "_Ucvgl":
         """The same on every second place (see `material.fewer`)."""
-        given = cache(lambda: material.fewer(self.given()))
-        return replace(self, given=given, count=self.count // 2, part="every second place")
+        return replace(self, count=self.count // 2, part="every second place")
+
+    def given(self) -> Parts:
+        given = self.images.run()
+        return material.fewer(given) if self.part else given
 
     def cold_start(self, start: Pretraining | WithLoss) -> Stage:
         if isinstance(start, WithLoss):
@@ -134,8 +119,8 @@ class _Ucvgl:
         return Stage(name, settings, lambda: run(self.given()), needs or (self.images,), self.count)
 
 
-def ucvgl_rows(settings: profiles.UcvglSettings, data: str, own: _Ucvgl) -> Iterator[_Line]:
-    """(table, key, stage) of notebooks 02 and 04; 03 looks at the first of them."""
+def _ucvgl_rows(settings: profiles.UcvglSettings, data: str, own: _Ucvgl) -> Iterator[_Line]:
+    """Of notebooks 02 and 04; 03 looks at the first of them."""
     fewer = own.fewer() if data == WORLD else own
     for table, rows in variants.ucvgl(settings).items():
         images = fewer if table in ("04/label_ratio", "04/ours") else own
@@ -144,16 +129,12 @@ def ucvgl_rows(settings: profiles.UcvglSettings, data: str, own: _Ucvgl) -> Iter
             yield table, key, images.cold_start(config) if cold else images.curriculum(config)
 
 
-# --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
-
-
-def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, given: _Ucvgl) -> Iterator[_Line]:
-    """(table, key, stage) of notebook 05; `given` are UCVGL's images."""
+def _sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, given: _Ucvgl) -> Iterator[_Line]:
+    """Of notebook 05; `given` are UCVGL's images."""
     data, other, world = asked.data, asked.other, asked.data == WORLD
-    tables = variants.sample4geo(settings, located=given.located)
-    grids = _source(data, settings.trained, settings.unseen)
+    tables = variants.sample4geo(settings, located=world or material.located(given.listed.train))
+    grids, places = _source(data, settings.trained, settings.unseen), settings.trained.places + settings.unseen.places
     opened = partial(material.open_areas, settings, data, settings.method)
-    places = settings.trained.places + settings.unseen.places
     images = Stage("areas", (*grids, settings.images), opened, items=2 * places if world else given.count)
     count, few = (settings.trained.places * 3 // 4, settings.small) if world else (given.count, given.count)
 
@@ -194,16 +175,13 @@ def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, gi
             area = partial(material.one_area, settings, data, config)
             yield table, key, stage(config, area, ("trained on", 0, *grids), few, images)
     fewer = given.fewer() if world else given
+    cross = cache(lambda: fewer.given()._replace(tests={"cross": fewer.given().test}))
     for key, _, config in tables["05/unlabelled"]:
         if isinstance(config, Curriculum):
             found = fewer.curriculum(config, settings.brief.sampling.draw if key == "ucvgl_dss" else None)
         else:
             named = ("all", fewer.part, *given.images.settings[:-1])
-
-            def held_out() -> Parts:
-                return fewer.given()._replace(tests={"cross": fewer.given().test})
-
-            found = stage(config, held_out, named, fewer.count, given.images)
+            found = stage(config, cross, named, fewer.count, given.images)
         yield "05/unlabelled", key, found
     if world and settings.real is not None and real_pairs.at_hand():
         files = files_digest(str(samples() / real_pairs.FOLDER))
@@ -212,16 +190,11 @@ def sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, gi
             yield "05/real", key, Stage("real-pairs", (settings.real, fold, files), run)
 
 
-# ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
-
-
-def vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
-    """(table, key, stage) of notebook 06."""
+def _vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
+    """Of notebook 06."""
     data, world = asked.data, asked.data == WORLD
     settings = profiles.vg_ssl(asked.profile, seed, backbone=asked.backbone or "resnet50")
-    opened = cache(lambda: material.open_sets(settings, data))
-    every = cache(lambda: (material.open_drives(settings.joined), opened()[1]))
-    frames = cache(lambda: material.open_frames(settings))
+    tables, opened = variants.vg_ssl(settings), cache(partial(material.open_sets, settings, data))
     photos = 2 * sum(drive.places for drive in (*settings.train, *settings.joined, *settings.tests.values()))
     source = _source(data, settings.train, tuple(settings.tests.items()))
     drives = Stage("drives", source, opened, items=photos if world else 0)
@@ -234,8 +207,8 @@ def vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
 
         return Stage("vg-ssl", (config, *named), run, (drives,), config.queries or places)
 
-    tables = variants.vg_ssl(settings)
     if world and settings.real and material.real_frames():
+        frames = cache(partial(material.open_frames, settings))
         files = [files_digest(str(samples() / name)) for name in material.REAL_FRAMES]
         for key, _, config in tables["06/real"]:
             found = stage(config, frames, settings.frames, *files)
@@ -244,14 +217,12 @@ def vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
         for key, _, config in tables[table]:
             yield table, key, stage(config, opened, *source)
     if world:
+        every = cache(lambda: (material.open_drives(settings.joined), opened()[1]))
         for key, _, config in tables["06/joined"]:
             yield "06/joined", key, stage(config, every, *source, settings.joined)
         own = _Ucvgl.of(settings.cold_start, WORLD).fewer()
         for key, _, config in tables["06/pretraining_losses"]:
             yield "06/pretraining_losses", key, own.cold_start(config)
-
-
-# ------------------------------------------------------------------------------------------------------------ all of a profile
 
 
 def rows(asked: RunRequest, seed: int, *, measured: bool = False) -> dict[str, Stage]:
@@ -266,18 +237,18 @@ def rows(asked: RunRequest, seed: int, *, measured: bool = False) -> dict[str, S
     if not photos:
         settings = profiles.sample4geo(asked.profile, seed, data=data, backbone=asked.backbone)
         own = _Ucvgl.of(settings.unlabelled, data)
-        if measured and own.measured and settings.unlabelled.images.top_view is None:
+        known = own.listed is None or any(test.labelled for test in own.listed.tests.values())
+        if measured and known and settings.unlabelled.images.top_view is None:
             raise InputError(
                 data, expected="panoramas, which notebooks 02 to 05 project", found=f"{layout}: photos",
                 todo=f"Train rows (`ucvgl train 04/main/ucvgl_s_0 05/sampling/dss_only --data {data}`; own pairs also "
                 "06/main/simclr), then `ucvgl evaluate`; University-1652 is DRONE= beside DATA=.",
             )  # fmt: skip
-        if own.measured or not measured:
-            found += [*ucvgl_rows(settings.unlabelled, data, own), *sample4geo_rows(settings, asked, own)]
+        if known or not measured:
+            found += [*_ucvgl_rows(settings.unlabelled, data, own), *_sample4geo_rows(settings, asked, own)]
     if photos or layout in (WORLD, "pairs"):
-        found += vg_ssl_rows(asked, seed)
-    kept = [line for line in found if asked.rows == "all" or line[1] in HEADLINE.get(line[0], line[1:2])]
-    return {f"{table}/{key}": stage for table, key, stage in kept}
+        found += _vg_ssl_rows(asked, seed)
+    return {f"{table}/{key}": stage for table, key, stage in found if _is_wanted(asked.rows, table, key)}
 
 
 def all_stages(wanted: Iterable[Stage]) -> dict[str, Stage]:

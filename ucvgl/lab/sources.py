@@ -82,6 +82,8 @@ def cell_tags(cell: Mapping[str, Any]) -> list[str]:
 
 
 def package_digest() -> str:
-    """SHA-256 over the modules of this package."""
-    modules = {str(path.relative_to(PACKAGE)): path.read_bytes() for path in sorted(PACKAGE.rglob("*.py"))}
-    return hashlib.sha256(b"".join(name.encode() + code for name, code in modules.items())).hexdigest()
+    """SHA-256 over the modules of this package, and its tables in JSON."""
+    files = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.json")])
+    return hashlib.sha256(
+        b"".join(str(path.relative_to(PACKAGE)).encode() + path.read_bytes() for path in files)
+    ).hexdigest()

@@ -36,10 +36,8 @@ def train(names: Sequence[str], asked: RunRequest) -> None:
     wanted = {key: stage for name in names for key, stage in _find(name, known).items()}
     many = place.num_processes
     place.print(f"profile {asked.profile}, seed {seed}: {many} process(es), {place.device.type}", flush=True)
-    if place.device.type == "cuda":  # all before anything runs
-        available = torch.cuda.get_device_properties(place.device).total_memory
-        for key, stage in wanted.items():
-            check_fits(key, cost_of(stage), available)
+    for key, stage in wanted.items() if place.device.type == "cuda" else ():  # all before anything runs
+        check_fits(key, cost_of(stage), torch.cuda.get_device_properties(place.device).total_memory)
     for key, stage in wanted.items():
         begun, found = time.time(), None
         with suppress(NoPseudoLabels):  # the row shows the cold start, and says that nothing was found
@@ -57,10 +55,9 @@ def train(names: Sequence[str], asked: RunRequest) -> None:
 
 def _find(name: str, known: Mapping[str, rows.Stage]) -> dict[str, rows.Stage]:
     """The stages of the rows whose names are `name` or begin with it, or the one stage of that key."""
-    if found := [stage for row, stage in known.items() if f"{row}/".startswith(f"{name.rstrip('/')}/")]:
-        return rows.all_stages(found)
-    stages = rows.all_stages(known.values())
-    if name not in stages:
-        expected = f"a row or a table, such as {', '.join(dict.fromkeys(row.rpartition('/')[0] for row in known))}"
-        raise InputError("row", expected=expected, found=repr(name), todo=suggest(name, [*known]))
-    return {name: stages[name]}
+    found = [stage for row, stage in known.items() if f"{row}/".startswith(f"{name.rstrip('/')}/")]
+    stages = rows.all_stages(found or known.values())
+    if found or name in stages:
+        return stages if found else {name: stages[name]}
+    expected = f"a row or a table, such as {', '.join(dict.fromkeys(row.rpartition('/')[0] for row in known))}"
+    raise InputError("row", expected=expected, found=repr(name), todo=suggest(name, [*known]))

@@ -4,37 +4,20 @@ from dataclasses import replace
 from typing import Any
 
 from ucvgl.lab.profiles import Sample4GeoSettings, UcvglSettings, VgSslSettings
+from ucvgl.lab.published import SSL
 from ucvgl.methods.pretraining_losses import WithLoss
-from ucvgl.methods.sample4geo import Sample4Geo
-from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
+from ucvgl.methods.sample4geo import SAMPLERS, Sample4Geo
+from ucvgl.methods.ucvgl import Pretraining, Translation
 from ucvgl.synthetic_top_view import Occlusion
 
 Tables = dict[str, list[tuple[str, str, Any]]]  # by table, its rows
-
-SSL = {
-    "triplet": "Triplet", "simclr": "SimCLR", "mocov2": "MoCo v2", "barlow_twins": "Barlow Twins", "vicreg": "VICReg",
-    "byol": "BYOL", "simsiam": "SimSiam",
-}  # fmt: skip
-FAMILIES = {  # VG-SSL, section 2
-    "triplet": "metric learning", "simclr": "contrastive", "mocov2": "contrastive", "barlow_twins": "information-maximising",
-    "vicreg": "information-maximising", "byol": "self-distillation", "simsiam": "self-distillation",
-}  # fmt: skip
-# test sets -> the published columns' prefix: of the world's drives what they stand for, of real sets their own
-STANDS_FOR = {
-    "car": "msls_val", "hand_held": "pitts30k", "night": "tokyo247", "season": "nordland", "msls": "msls_val",
-    "pitts30k": "pitts30k", "tokyo247": "tokyo247", "nordland": "nordland",
-}  # fmt: skip
 
 
 def ucvgl(settings: UcvglSettings) -> Tables:
     """Of notebooks 02 and 04: cold starts and curricula. 04/ours is not the paper's; its last two rows need top views."""
     start, steps = settings.start, settings.curriculum
     gan, statistics, none = Translation("cyclegan", settings.gan), Translation("statistics"), Translation("none")
-    supervised = replace(steps, pretrained=False)
-
-    def after(changed: Pretraining) -> Curriculum:
-        return replace(steps, start=changed)
-
+    supervised, synthetic = replace(steps, pretrained=False), replace(start, occlusion=Occlusion())
     return {
         "02/cold_start": [
             ("no_projection", "(a) BEV projection", replace(start, projection=False)),
@@ -66,9 +49,9 @@ def ucvgl(settings: UcvglSettings) -> Tables:
         ],
         "04/ours": [
             ("main", "descriptors centred, as in the other tables", steps),
-            ("raw", "raw cosines, as published", after(replace(start, centre=False))),
-            ("synthetic", "tiles with synthetic top views in step 4", after(replace(start, occlusion=Occlusion()))),
-            ("top_views", "top views to the ground encoder (a shortcut)", after(on_top_views(start))),
+            ("raw", "raw cosines, as published", replace(steps, start=replace(start, centre=False))),
+            ("synthetic", "tiles with synthetic top views in step 4", replace(steps, start=synthetic)),
+            ("top_views", "top views to the ground encoder (a shortcut)", replace(steps, start=on_top_views(start))),
         ],
     }
 
@@ -94,17 +77,15 @@ def sample4geo(settings: Sample4GeoSettings, *, located: bool = True) -> Tables:
     polar = replace(brief.satellite, image_px=settings.images.query_px)
     # measured often enough for a curve
     method = replace(settings.method, evaluate_every=settings.method.sampling.refresh_every)
+    kinds = {kind: replace(method, sampling=replace(method.sampling, kind=kind)) for kind in SAMPLERS}
     samplers = [
-        ("random", "random", "random"),
-        ("gps_only", "geographic neighbours (GPS)", "geographic"),
-        ("dss_only", "similar places (DSS)", "similarity"),
-        ("full", "GPS until the first refresh, then DSS: Sample4Geo", "both"),
+        ("random", "random", kinds["random"]),
+        ("gps_only", "geographic neighbours (GPS)", kinds["geographic"]),
+        ("dss_only", "similar places (DSS)", kinds["similarity"]),
+        ("full", "GPS until the first refresh, then DSS: Sample4Geo", kinds["both"]),
     ]
     return {
-        "05/sampling": [
-            (key, name, replace(method, sampling=replace(method.sampling, kind=kind)))
-            for key, name, kind in (samplers if located else samplers[::2])
-        ],
+        "05/sampling": samplers if located else samplers[::2],
         "05/architecture": [
             ("full", "one encoder, smoothing 0.1: Sample4Geo", brief),
             ("separate", "an encoder for each view", replace(brief, shared=False)),
@@ -127,16 +108,13 @@ def sample4geo(settings: Sample4GeoSettings, *, located: bool = True) -> Tables:
 
 def on_same_terms(settings: Sample4GeoSettings) -> Sample4Geo:
     """Sample4Geo with the encoders, augmentation and budget of UCVGL's curriculum."""
-    steps = settings.unlabelled.curriculum
-    start = steps.start
-    kinds = ("panorama" if start.ground_is_panorama else "top view"), "tile"
-    if start.ground_input == "photo":
-        kinds = "oblique", "photo"
+    steps, start = settings.unlabelled.curriculum, settings.unlabelled.curriculum.start
+    kinds = ("panorama", "tile") if start.ground_is_panorama else ("top view", "tile")
+    kinds = ("oblique", "photo") if start.ground_input == "photo" else kinds
     return Sample4Geo(
-        start.ground, start.satellite, shared=False, ground_kind=kinds[0], tile_kind=kinds[1],
-        training=steps.training, sampling=replace(settings.brief.sampling, kind="similarity"),
-        smoothing=steps.smoothing, augmentation=steps.augmentation, placement=steps.placement,
-        evaluate_every=steps.training.epochs,
+        start.ground, start.satellite, False, *kinds, training=steps.training, smoothing=steps.smoothing,
+        sampling=replace(settings.brief.sampling, kind="similarity"), augmentation=steps.augmentation,
+        placement=steps.placement, evaluate_every=steps.training.epochs,
     )  # fmt: skip
 
 
