@@ -6,7 +6,7 @@ A seed affects only the training; the embedded world stays the same for every se
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from ucvgl.augment import UCVGL
 from ucvgl.data import detect_layout, open_dataset
@@ -31,14 +31,10 @@ from ucvgl.world.pairs import WorldConfig
 WORLD_SEED, HELD_OUT_SEED = 0, 1000  # of the cities that are trained on, and of those that are held out
 CITIES, UNSEEN = ("garden", "canal"), ("downtown", "old_town")  # trained on; Sample4Geo's cross area
 STYLES = ("garden", "downtown", "canal", "old_town")  # of the cities that drives lead through
-
-
-def _held_out(trained: WorldConfig, styles: tuple[str, ...], places: int) -> WorldConfig:
-    """Other cities than those that are trained on, of the same make."""
-    return replace(trained, styles=styles, seed=HELD_OUT_SEED, places=places)
-
-
-# ---------------------------------------------------------------------------------------------- projection, notebook 01
+LAPTOP = TrainingConfig(weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0)
+# a batch of 128 at 384 px needs more than 16 GB at once: 16 images of a view at a time, for one more forward pass, which changes
+# no gradient
+PAPER = TrainingConfig(precision="bf16", chunk=16, prefetch=True)
 
 
 @dataclass(frozen=True)
@@ -65,12 +61,9 @@ def projection(profile: str, seed: int) -> Projection:
     return smoke(Projection(world, accuracy_places=256, accuracy_panorama_px=512, picture_px=512))
 
 
-# ------------------------------------------------------------------------------------------------- UCVGL, notebooks 02 to 04
-
-
 @dataclass(frozen=True)
 class UcvglSettings:
-    """UCVGL's settings in a profile."""
+    """UCVGL's settings in a profile, for notebooks 02 to 04."""
 
     train: WorldConfig
     test: WorldConfig  # another city
@@ -91,10 +84,8 @@ SMALL_AUGMENTATION = replace(UCVGL, jitter=0.8, brightness=0.3, contrast=0.3, sa
                              blur=0.3, dropout=0.3)  # fmt: skip
 # by data set: field of view of the top view, first threshold, ground image; UCVGL's
 PUBLISHED = {
-    "cvusa": (175.0, 0.05, (384, 384)),
-    "cvact": (170.0, 0.025, (384, 384)),
-    "vigor": (170.0, 0.035, (384, 768)),
-}
+    "cvusa": (175.0, 0.05, (384, 384)), "cvact": (170.0, 0.025, (384, 384)), "vigor": (170.0, 0.035, (384, 768)),
+}  # fmt: skip
 
 
 def ucvgl(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> UcvglSettings:
@@ -125,22 +116,20 @@ def _shows_panoramas(root: str) -> bool:
 
 def _ucvgl_small(profile: str, seed: int) -> UcvglSettings:
     """Encoders that a laptop trains in minutes, or that learn next to nothing; panoramas twice as wide as high."""
-    training = TrainingConfig(weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=seed)
     if profile == "tiny":
         world = WorldConfig(CITIES, WORLD_SEED, 48, panorama_px=64, tile_px=32, city_size_m=256.0, resolution_m=0.5)
         tile = EncoderConfig("test_efficientnet", depth=3, image_px=(32, 32))
         held_out, (first, second, last), warmup, batch = 32, (1, 2, 3), 1, 16
-        rule = MiningRule(threshold=0.0)  # with any other most rows would find no label at all
-        gan = TINY_GAN
+        rule, gan = MiningRule(threshold=0.0), TINY_GAN  # with any other most rows would find no label at all
     else:
         world = WorldConfig(CITIES, WORLD_SEED, 4000, 20.0, city_size_m=1700.0, resolution_m=0.4)
         tile = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, image_px=(48, 48))
         held_out, (first, second, last), warmup, batch = 1000, (1, 8, 15), 2, 64
         rule, gan = MiningRule(threshold=0.07), replace(SMALL_GAN, seed=seed)
-    (px, _), test = tile.image_px, _held_out(world, ("garden",), held_out)
+    (px, _), test = tile.image_px, replace(world, styles=("garden",), seed=HELD_OUT_SEED, places=held_out)
     images = Preparation((px, 2 * px), (px, px), TopView.from_span(px, 50.0))
     # of 2e-3 to 6e-3 the best cold start
-    intra = replace(training, batch_size=batch, epochs=first, learning_rate=6e-3)
+    intra = replace(LAPTOP, batch_size=batch, epochs=first, learning_rate=6e-3, seed=seed)
     start = Pretraining(
         replace(tile, image_px=images.query_px), tile, translation=Translation("statistics"), intra=intra,
         cross=replace(intra, epochs=second, epochs_before=first), augmentation=SMALL_AUGMENTATION, centre=True, seed=seed,
@@ -151,26 +140,23 @@ def _ucvgl_small(profile: str, seed: int) -> UcvglSettings:
 
 
 def _ucvgl_paper(seed: int, data: str, backbone: str) -> UcvglSettings:
+    """UCVGL's, but for fp32."""
     name = "cvact" if data == WORLD else detect_layout(data)
     fov_deg, threshold, ground_px = PUBLISHED.get(name, PUBLISHED["cvact"])
     world = WorldConfig(CITIES, WORLD_SEED, 35_532, 24.0, panorama_px=512, tile_px=384, city_size_m=6000.0)
+    test = replace(world, styles=("garden",), seed=HELD_OUT_SEED, places=8_884)
     if data == WORLD:
         fov_deg, ground_px = TopView.from_span(384, 50.0).fov_deg, (384, 768)
-    published = EncoderConfig("convnext_small.fb_in22k_ft_in1k_384", "hub", drop_path=0.2, image_px=(384, 384))
+    published = EncoderConfig("convnext_small.fb_in22k_ft_in1k_384", "hub", drop_path=0.2)
     tile, ground = with_backbone(published, ground_px, backbone)
     images = Preparation(ground.image_px, tile.image_px, TopView(tile.image_px[0], fov_deg))
-    # UCVGL's, but for fp32; a batch of 128 at 384 px needs more than 16 GB at once: 16 images of a view at a time, which
-    # changes no gradient, for one more forward pass
-    training = TrainingConfig(precision="bf16", chunk=16, prefetch=True, seed=seed)
+    training = replace(PAPER, seed=seed)
     intra, cross = replace(training, epochs=12), replace(training, epochs=16, epochs_before=12)
     start = Pretraining(ground, tile, intra=intra, cross=cross, seed=seed)
     share = 2 if name == "vigor" else 1  # VIGOR's tiles are shared; ours, the paper asks for one panorama a tile
     rule = MiningRule(threshold=threshold, share=share)
     steps = Curriculum(start, training=training, rule=rule, label_order="file", seed=seed)
-    return UcvglSettings(world, _held_out(world, ("garden",), 8_884), images, start, steps, start.translation.gan)
-
-
-# --------------------------------------------------------------------------------------------------- Sample4Geo, notebook 05
+    return UcvglSettings(world, test, images, start, steps, start.translation.gan)
 
 
 @dataclass(frozen=True)
@@ -192,7 +178,7 @@ class Flights:
 
 @dataclass(frozen=True)
 class Sample4GeoSettings:
-    """Sample4Geo's settings in a profile."""
+    """Sample4Geo's settings in a profile, for notebook 05."""
 
     unlabelled: UcvglSettings  # UCVGL's, whose images and encoders the table beside Sample4Geo shares
     trained: WorldConfig  # in VIGOR's layout, a city a style: a quarter of the panoramas is held out for the same area
@@ -234,7 +220,7 @@ def _sample4geo_small(other: UcvglSettings, profile: str, seed: int) -> Sample4G
     else:
         # SAFA, since so small a backbone tells no place from another by the average of its features: one backbone for both views
         tile = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, image_px=(48, 48))
-        training = TrainingConfig(9, 64, 2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=seed)
+        training = replace(LAPTOP, epochs=9, batch_size=64, learning_rate=2e-3, seed=seed)
         # half of the paper's batch and half of its lists; refreshed twice. On `small` places a quarter of its lists
         sampling, fewer = Sampling("both", NeighbourDraw(64, 16, 16), 3), NeighbourDraw(32, 8, 8)
         # up to 5 m off the centre of tiles of 20 m, on one day: at 12.5 m of 50 m, on two, 3 % were found
@@ -247,44 +233,40 @@ def _sample4geo_small(other: UcvglSettings, profile: str, seed: int) -> Sample4G
     brief = replace(method, sampling=replace(sampling, draw=fewer))
     similar = replace(brief.sampling, kind="similarity")
     drone = replace(brief, ground=square, satellite=square, ground_kind="oblique", sampling=similar)
-    unseen = _held_out(world, UNSEEN, new)
+    unseen = replace(world, styles=UNSEEN, seed=HELD_OUT_SEED, places=new)
     return Sample4GeoSettings(other, world, unseen, small, images, method, brief, drone, flights, heights, real)
 
 
 def _sample4geo_paper(other: UcvglSettings, seed: int, data: str, backbone: str) -> Sample4GeoSettings:
     strips = data != WORLD and detect_layout(data) in ("cvusa", "cvact")
-    published = EncoderConfig(BACKBONE, "hub", pooling="head", image_px=(384, 384))
-    tile, ground = with_backbone(published, (140, 768) if strips else (384, 768), backbone)
+    tile, ground = with_backbone(
+        EncoderConfig(BACKBONE, "hub", pooling="head"), (140, 768) if strips else (384, 768), backbone
+    )
     method = Sample4Geo(ground, tile)
-    # ConvNeXt-B and a batch of 128 at 384 px need more than 16 GB at once: 16 images of a view at a time, the same gradient
-    method = replace(method, training=replace(method.training, seed=seed, chunk=16, prefetch=True))
+    method = replace(method, training=replace(method.training, seed=seed, chunk=PAPER.chunk, prefetch=True))
     brief = replace(method.training, epochs=1, warmup_epochs=0.1)
     drone = replace(method, ground=tile, ground_kind="oblique", sampling=Sampling("random"), training=brief)
     world = WorldConfig(CITIES, WORLD_SEED, 70_000, 10.0, "medium", 50.0, 384, 384, 6000.0, 0.4)
+    unseen = replace(world, styles=UNSEEN, seed=HELD_OUT_SEED, places=35_000)
     images, px = Preparation(ground.image_px, tile.image_px), tile.image_px
     flights, heights = Flights(1652, 54, *px, city_size_m=1700.0), Flights(200, 50, *px, city_size_m=1100.0)
-    unseen = _held_out(world, UNSEEN, 35_000)
     return Sample4GeoSettings(other, world, unseen, 17_500, images, method, method, drone, flights, heights, None)
 
 
-# ------------------------------------------------------------------------------------------------------ VG-SSL, notebook 06
-
-# The methods by the keys of the published tables, in their order, with the laptop's learning rate: of 3e-4, 1e-3 and 3e-3 (SimSiam
-# 1e-4, 3e-4 and 1e-3) the best on the last fifth of Nordland's training part after 4 epochs; SimSiam's 6.1 % at 3e-4 stands for
-# its 6.9 at 1e-4, which is within the error (benchmarks/results/place_recognition.md).
+# VG-SSL's methods by the keys of the published tables, in their order, with the laptop's learning rate: of 3e-4, 1e-3 and 3e-3
+# (SimSiam 1e-4, 3e-4 and 1e-3) the best on the last fifth of Nordland's training part after 4 epochs; SimSiam's 6.1 % at 3e-4
+# stands for its 6.9 at 1e-4, which is within the error (benchmarks/results/place_recognition.md).
 SSL_METHODS: dict[str, tuple[Method, float]] = {
     "triplet": ("triplet", 1e-3), "simclr": ("simclr", 1e-3), "mocov2": ("moco", 3e-3), "barlow_twins": ("barlow", 1e-3),
     "vicreg": ("vicreg", 1e-3), "byol": ("byol", 3e-4), "simsiam": ("simsiam", 3e-4),
 }  # fmt: skip
-# Of 1, 10 and 30 times that, on the same frames: what a predictor learns at that has some two hundred steps to learn in.
-LAPTOP_PREDICTOR_RATE = 30.0
 # stand for MSLS, Pitts30k, Tokyo 24/7 and Nordland; so many queries that the untrained encoder neither fails nor suffices
 DRIVES = {"car": 400, "hand_held": 150, "night": 150, "season": 800}
 
 
 @dataclass(frozen=True)
 class VgSslSettings:
-    """VG-SSL's settings in a profile."""
+    """VG-SSL's settings in a profile, for notebook 06."""
 
     train: tuple[DriveConfig, ...]  # by car alone, as MSLS: the other kinds show how it generalises
     joined: tuple[DriveConfig, ...]  # of all kinds
@@ -313,7 +295,7 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
         case "laptop":
             train = DriveConfig("car", STYLES, WORLD_SEED, 1000)
             encoder = EncoderConfig("tf_efficientnet_lite0", "package", depth=3, width=512, image_px=(48, 64))
-            training = TrainingConfig(4, 64, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=seed)
+            training = replace(LAPTOP, epochs=4, batch_size=64, seed=seed)
         case _:
             px = (480, 640)
             train = DriveConfig("car", STYLES, WORLD_SEED, 10_000, photo_px=px, city_size_m=2000.0, resolution_m=0.25)
@@ -335,7 +317,8 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
         wide, hidden = max(8, loss.projector_width // 8), max(8, loss.predictor_width // 8)
         loss = replace(loss, projector_width=wide, predictor_width=hidden, queue=train.places, momentum=0.99)
         if method in ("byol", "simsiam"):
-            loss = replace(loss, predictor_rate=LAPTOP_PREDICTOR_RATE)
+            # of 1, 10 and 30 the best on the same frames: what a predictor learns at that has some two hundred steps to learn in
+            loss = replace(loss, predictor_rate=30.0)
         learnt = replace(training, learning_rate=rate)
         # ImageNet's statistics: those of these small photos undo more than is learnt
         methods[key] = VgSsl(encoder, loss, learnt, pairs, negatives=2, fixed_norms=True, crop_ratio=None)
@@ -353,14 +336,11 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
     # the joined form has a quarter of the places by each kind
     joined = tuple(replace(train, kind=kind, places=train.places // len(tested)) for kind in tested)
     tests = {kind: replace(train, kind=kind, seed=HELD_OUT_SEED, places=n) for kind, n in tested.items()}
-    other = ucvgl(profile, seed)
+    other, photo_px = ucvgl(profile, seed), encoder.image_px
     short = replace(other.start.cross, epochs=max(1, other.start.cross.epochs // 3))
-    other, photo_px = replace(other, start=replace(other.start, cross=short)), encoder.image_px
-    settings = VgSslSettings((train,), joined, tests, photo_px, methods, frame_px, frames, real, projectors, other)
-    return smoke(settings) if profile == "paper" else settings
+    other = replace(other, start=replace(other.start, cross=short))
+    return smoke(VgSslSettings((train,), joined, tests, photo_px, methods, frame_px, frames, real, projectors, other))
 
-
-# ------------------------------------------------------------------------------------------------------- a user's choices
 
 PAPER_BACKBONES = ("", "resnet50", "deit_small")  # of notebook 06, which change no other
 HEAD = 512  # numbers of the linear layer behind a frozen backbone whose own pooling learns nothing
@@ -372,10 +352,11 @@ SMOKE: dict[str, Any] = {
     "places": 24, "accuracy_places": 8, "small": 12, "city_size_m": 512.0,
 }  # fmt: skip
 SMOKE_PX = 192  # longer sides are a quarter as long
-_Settings, Size = TypeVar("_Settings"), tuple[int, int]
 
 
-def with_backbone(published: EncoderConfig, ground_px: Size, choice: str) -> tuple[EncoderConfig, EncoderConfig]:
+def with_backbone(
+    published: EncoderConfig, ground_px: tuple[int, int], choice: str
+) -> tuple[EncoderConfig, EncoderConfig]:
     """The encoders of satellite and ground images: on another timm backbone, both for images of the size its weights ask for.
 
     `choice`: a name; with ':frozen' behind it the backbone stays as it was published, and what pools its features is trained,
@@ -393,32 +374,27 @@ def with_backbone(published: EncoderConfig, ground_px: Size, choice: str) -> tup
     return encoder, encoder
 
 
-def asked_px(backbone: str) -> Size:
+def asked_px(backbone: str) -> tuple[int, int]:
     """(height, width) of the images that the published weights of a timm backbone ask for; InputError for a name without any."""
     import timm  # takes seconds to load
 
-    known = None
     with suppress(RuntimeError):  # an unknown tag, the part behind the dot
-        known = timm.get_pretrained_cfg(backbone)
-    if known is None:
-        expected, todo = "a timm model with published weights", f"Similar names: {similar_names(backbone)}."
-        raise InputError("backbone", expected=expected, found=repr(backbone), todo=todo)
-    return known.input_size[1:]
+        if known := timm.get_pretrained_cfg(backbone):
+            return known.input_size[1:]
+    expected, todo = "a timm model with published weights", f"Similar names: {similar_names(backbone)}."
+    raise InputError("backbone", expected=expected, found=repr(backbone), todo=todo)
 
 
-def smoke(settings: _Settings) -> _Settings:
-    """With UCVGL_ROWS=smoke, all that takes long cut down (SMOKE), images smaller and weights random; else as they come.
-
-    Twice is as once. Meant for a data set of two dozen places on a CPU, to see that its notebooks run.
+def smoke(value: Any, name: str = "") -> Any:
+    """With UCVGL_ROWS=smoke, settings with all that takes long cut down (SMOKE), images smaller and weights random; else as they
+    come. Twice is as once. Meant for a data set of two dozen places on a CPU, to see that its notebooks run. name: of the field.
     """
-    return _cut("", settings) if asked_rows() == "smoke" else settings
-
-
-def _cut(name: str, value: Any) -> Any:
+    if asked_rows() != "smoke":
+        return value
     if isinstance(value, Mapping):
-        return {key: _cut(name, each) for key, each in value.items()}
+        return {key: smoke(each, name) for key, each in value.items()}
     if isinstance(value, tuple):
-        return tuple(_cut(name, each) for each in value)
+        return tuple(smoke(each, name) for each in value)
     if name in SMOKE and (value or name == "steps_per_epoch"):  # what is off stays off
         return SMOKE[name]
     if name.endswith("_px") and isinstance(value, int):
@@ -426,5 +402,5 @@ def _cut(name: str, value: Any) -> Any:
     if name == "pretrained" and isinstance(value, str):
         return "none"
     if is_dataclass(value):
-        return replace(value, **{f.name: _cut(f.name, getattr(value, f.name)) for f in fields(value)})
+        return replace(value, **{f.name: smoke(getattr(value, f.name), f.name) for f in fields(value)})
     return value
