@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ucvgl import paths
-from ucvgl.data.container import ArrayImages, Dataset, Positives
+from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.encoders import EncoderConfig
 from ucvgl.lab import real_pairs as rp
 from ucvgl.methods.ucvgl import Descriptors
@@ -67,7 +67,8 @@ def test_training_moves_what_is_not_frozen_alone(data, tmp_path):
     """Weights change; the batch statistics, and with `frozen` the stem, do not."""
     recipe = replace(TINY, frozen=1)
     before = rp.zero_shot(recipe).state_dict()
-    after = rp.adapted(data.without_labels(), recipe, tmp_path, torch.full((24,), -1))[0].state_dict()
+    none = torch.full((24,), -1)
+    after = rp.adapted(data.without_labels(), recipe, tmp_path, none, Parts(data, {}))[0].state_dict()
     moved = {name for name in before if not before[name].equal(after[name])}
     assert moved
     assert not any("running" in name or "conv_stem" in name or "blocks.0." in name for name in moved)

@@ -49,8 +49,7 @@ def cost_of(stage: Stage) -> Cost:
     """Estimates from the settings. Left out: projectors and queues, which are small, what a frozen backbone holds only while it
     is passed, and drone images."""
     items, config = stage.items, stage.settings[0]
-    loop = None  # a stage's training, and each encoder with the images of a row that it embeds in a step
-    match config:
+    match config:  # a stage's training, and each encoder with the images of a row that it embeds in a step
         case WorldConfig():
             pixels = 2 * config.panorama_px**2 + config.tile_px**2 + _prepared(stage.settings[-1])
             return Cost(items, work_of(config), disk=3 * items * pixels)
@@ -84,8 +83,7 @@ def cost_of(stage: Stage) -> Cost:
     counts = [encoder_bytes(replace(encoder, image_px=last.image_px), loop.precision) for encoder, _ in views]
     pixels = [images * math.prod(encoder.image_px) for encoder, images in views]
     row = sum(image * px / math.prod(last.image_px) for (*_, image), px in zip(counts, pixels, strict=True))
-    if isinstance(config, Sample4Geo) and config.shared:
-        counts = counts[:1]
+    counts = counts[:1] if isinstance(config, Sample4Geo) and config.shared else counts
     fixed, weights, moments = (sum(count[part] for count in counts) for part in range(3))
     if isinstance(config, VgSsl) and config.method in ("moco", "byol"):
         fixed += fixed // 4  # the momentum encoder
@@ -93,8 +91,7 @@ def cost_of(stage: Stage) -> Cost:
     seen = sum(pixels) / math.prod(first.image_px) * (1.25 if stage.name == "curriculum" else 1)
     # the weights of the last and of the chosen epoch; of step 3, the moments with which step 4 goes on
     disk = 2 * weights + moments * (stage.name == "intra-view")
-    steps = loop.epochs * max(1, items // loop.batch_size)
-    rows = loop.chunk or loop.batch_size
+    steps, rows = loop.epochs * max(1, items // loop.batch_size), loop.chunk or loop.batch_size
     return Cost(int(loop.epochs * seen * items), work_of(first), steps, fixed, int(row), rows, disk)
 
 
@@ -137,29 +134,26 @@ def encoder_bytes(config: EncoderConfig, precision: str) -> tuple[int, int, int,
 
 def check_fits(key: str, cost: Cost, available: int) -> None:
     """InputError, before anything runs, if a step takes more than the bytes that a device has; says how many rows would fit."""
-    if cost.memory <= available:
-        return
-    fits = (available - cost.fixed) // max(1, cost.row)
-    todo = f"Embed at most {fits} rows at a time: TrainingConfig.chunk={fits} changes no gradient but those of batch norms."
-    raise InputError(key, expected=f"a step of at most {available / GIB:.1f} GiB, this device's memory",
-                     found=f"about {cost.memory / GIB:.1f} GiB for {cost.rows} rows",
-                     todo=todo if fits > 0 else "Take a smaller backbone or smaller images: not even one row fits.")  # fmt: skip
+    if cost.memory > available:
+        fits = (available - cost.fixed) // max(1, cost.row)
+        todo = f"Embed at most {fits} rows at a time: TrainingConfig.chunk={fits} changes no gradient but those of batch norms."
+        todo = todo if fits > 0 else "Take a smaller backbone or smaller images: not even one row fits."
+        expected = f"a step of at most {available / GIB:.1f} GiB, this device's memory"
+        raise InputError(key, expected, f"about {cost.memory / GIB:.1f} GiB for {cost.rows} rows", todo)
 
 
 def training_bytes(model: nn.Module, inputs: Sequence[Tensor], loss: Callable[[], object]) -> int:
     """What is held after the forward pass `loss`: what autograd keeps for the backward pass, the model with its buffers, and
     for each parameter that learns a gradient and AdamW's two moments; without the inputs. The same on every machine."""
-    kept = [*model.parameters(), *model.buffers()]
+    kept = [*model.parameters(), *model.buffers()]  # held, so that no address is used twice
 
     def keep(value: Tensor) -> Tensor:
-        kept.append(value)  # held, so that no address is used twice
+        kept.append(value)
         return value
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
         loss()
-    held = {
-        value.untyped_storage()._cdata: value.untyped_storage().nbytes() for value in kept
-    }  # fake ones have no address
+    held = {value.untyped_storage()._cdata: value.untyped_storage().nbytes() for value in kept}  # fake: no address
     for value in inputs:
         held.pop(value.untyped_storage()._cdata, None)
     return sum(held.values()) + 3 * sum(p.nbytes for p in model.parameters() if p.requires_grad)

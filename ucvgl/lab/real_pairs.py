@@ -19,20 +19,20 @@ from torchvision.transforms.v2.functional import center_crop
 from ucvgl import paths
 from ucvgl.augment import Augmentation, PlacementJitter
 from ucvgl.data import open_dataset
-from ucvgl.data.container import ArrayImages, Dataset, Positives
+from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.data.decoding import resize
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
 from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.methods.common import device
-from ucvgl.methods.curriculum import PseudoPairs
+from ucvgl.methods.curriculum import train_on_pseudo_labels
 from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, describe
 from ucvgl.metrics import retrieval_measures
-from ucvgl.pseudo_labels import MiningRule, PseudoLabels, correctness
+from ucvgl.pseudo_labels import MiningRule
 from ucvgl.reranking import aligned
-from ucvgl.training import TrainingConfig, train
+from ucvgl.training import Row, TrainingConfig
 
 FOLDER = "university1652"  # below UCVGL_SAMPLES: satellite/ and drone/, one name a building
-SAME = ("0118", "0167")  # two names of one building
+SAME = ("0167", "0118")  # two names of one building
 METHODS = {
     "zero_shot": "ImageNet's encoder", "aligned": "ImageNet's encoder, PCA and Procrustes", "adapted": "adapted, 0 % labels",
     "supervised": "adapted, 100 % labels",
@@ -67,9 +67,7 @@ class RealPairs:
 
 
 @dataclass(frozen=True)
-class _OneFold:
-    """What the run cache keeps a fold by."""
-
+class _OneFold:  # what the run cache keeps a fold by
     recipe: RealPairs
     fold: int
 
@@ -84,56 +82,48 @@ def read_sample(recipe: RealPairs) -> Dataset:
     data, px = open_dataset("pairs", paths.samples() / FOLDER), recipe.encoder.image_px
     rows = range(min(recipe.images, len(data)))
     names = [data.gallery.ids[i].rpartition(".")[0] for i in rows]
-    building = _buildings(names)
+    building = [name.replace(*SAME) for name in names]
     positives = [[i, *(j for j in rows if j != i and building[j] == building[i])] for i in rows]
     drone = []
     for image in map(data.query.read, rows):
         middle = [side - 2 * round(side * (1 - recipe.middle) / 2) for side in image.shape[1:]]
         drone.append(resize(center_crop(image, middle), px))
-    tile = [data.gallery.read(i, px) for i in rows]
-    query, gallery = (ArrayImages(names, torch.stack(images)) for images in (drone, tile))
+    query, gallery = (ArrayImages(names, torch.stack(i)) for i in (drone, [data.gallery.read(i, px) for i in rows]))
     return Dataset("university1652-sample", "all", query, gallery, Positives.of(positives), top_view=query)
-
-
-def _buildings(names: Sequence[str]) -> list[str]:
-    return [SAME[0] if name in SAME else name for name in names]
 
 
 def folds_of(names: Sequence[str], count: int) -> Tensor:
     """Int64 (N,): the fold of each name, the same for every seed; names of one building in one, sizes differ by little."""
-    buildings = sorted(set(_buildings(names)))
+    buildings = sorted({name.replace(*SAME) for name in names})
     place = torch.randperm(len(buildings), generator=torch.Generator().manual_seed(0)).argsort()  # in a drawn order
     fold = dict(zip(buildings, place % count, strict=True))
-    return torch.stack([fold[name] for name in _buildings(names)])
-
-
-class FineTuning(PseudoPairs):
-    """UCVGL's step 5 with the batch statistics left as they are: those of some forty pairs would be worse."""
-
-    def embed(self, model: TwoViewEncoder, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Two descriptors a row."""
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return super().embed(model, inputs)
+    return torch.stack([fold[name.replace(*SAME)] for name in names])
 
 
 def zero_shot(recipe: RealPairs) -> TwoViewEncoder:
-    """The encoder as ImageNet left it, for both views, its early stages frozen."""
+    """The encoder as ImageNet left it, for both views, its early stages frozen. Its batch statistics stay as they are in training
+    too: those of some forty pairs would be worse."""
     model = two_view_encoder(recipe.encoder, recipe.encoder, shared=True, seed=recipe.training.seed)
     backbone = model.ground.backbone
     for part in (backbone.conv_stem, backbone.bn1, *backbone.blocks[: recipe.frozen]):
         part.requires_grad_(False)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.register_forward_pre_hook(_keep_statistics)
     return model.to(device(), memory_format=torch.channels_last).eval()
 
 
-def adapted(images: Dataset, recipe: RealPairs, folder: Path, given: Tensor) -> tuple[TwoViewEncoder, PseudoLabels]:
-    """The encoder after the curriculum on unpaired images, and the labels of its last epoch; given: (n,) all labels, or -1."""
+def _keep_statistics(norm: nn.Module, _: object) -> None:
+    norm.eval()
+
+
+def adapted(
+    images: Dataset, recipe: RealPairs, folder: Path, given: Tensor, truth: Parts
+) -> tuple[TwoViewEncoder, Row]:
+    """The encoder after the curriculum on unpaired images, and the row of its last epoch; given: (n,) all labels, or -1."""
     model, steps = zero_shot(recipe), replace(recipe.curriculum, label_ratio=float((given >= 0).any()))
-    task = FineTuning(images, given, steps)
-    folder.mkdir(parents=True, exist_ok=True)
-    train(model, task, steps.training, folder, name="real-pairs", progress=False)
-    return model.eval(), task.labels
+    rows = train_on_pseudo_labels(model, images, steps, folder, given=given, truth=truth, progress=False)
+    return model.eval(), rows[-1]
 
 
 def measured(found: Descriptors, positives: Positives) -> dict[str, dict[str, float]]:
@@ -156,22 +146,20 @@ def measure_fold(recipe: RealPairs, fold: int) -> StageResult:
 def _compute(data: Dataset, recipe: RealPairs, held: Tensor, folder: Path) -> dict[str, Any]:
     rows, draw = (~held).nonzero()[:, 0], torch.Generator().manual_seed(recipe.training.seed)
     ground, satellite = (rows[torch.randperm(len(rows), generator=draw)] for _ in range(2))  # says nothing of the pairs
-    images = data.take(ground, satellite)
-    truth, none = images.positives, torch.full((len(images),), -1)
+    truth = Parts(data.take(ground, satellite), {})
+    none, best = torch.full((len(rows),), -1), truth.train.positives.best()
+    model, last = adapted(truth.unlabelled, recipe, folder / "adapted", none, truth)
+    taught, _ = adapted(truth.unlabelled, recipe, folder / "supervised", best, truth)
     plain = replace(recipe.curriculum.start, centre=False)
+    begun, *after = (describe(each, data, plain) for each in (zero_shot(recipe), model, taught))
 
     def centred(found: Descriptors) -> Descriptors:
         """Less the mean of the images adapted on, each view its own."""
-        views = (found.ground, ground), (found.satellite, satellite)
+        views = zip(found, (ground, satellite), strict=True)
         return Descriptors(*(F.normalize(values - values[some].mean(0), dim=1) for values, some in views))
 
-    begun = describe(zero_shot(recipe), data, plain)
-    model, labels = adapted(images.without_labels(), recipe, folder / "adapted", none)
-    taught, _ = adapted(images.without_labels(), recipe, folder / "supervised", truth.best())
-    after = (centred(describe(each, data, plain)) for each in (model, taught))
-    every = centred(begun), Descriptors(*aligned(begun.ground, begun.satellite)), *after
+    every = centred(begun), Descriptors(*aligned(*begun)), *map(centred, after)
     right = data.take(rows := held.nonzero()[:, 0], rows).positives
     found = [measured(Descriptors(each.ground[held], each.satellite[held]), right) for each in every]
-    known = correctness(labels, truth.pairs(), torch.ones(len(images), dtype=torch.bool))
-    last = {"labels": labels.count, "right": round(known * labels.count) if labels.count else 0}
-    return {"measures": dict(zip(METHODS, found, strict=True)), "labels": [last], "images": int(held.sum())}
+    labels = [{"labels": round(last["labels"]), "right": round(last["correct"])}]
+    return {"measures": dict(zip(METHODS, found, strict=True)), "labels": labels, "images": int(held.sum())}

@@ -28,7 +28,7 @@ from PIL import Image
 
 from ucvgl import __version__, paths
 from ucvgl.errors import InputError
-from ucvgl.lab.settings import WORLD, RunRequest
+from ucvgl.lab.settings import WORLD, RunRequest, asked_rows
 from ucvgl.paths import write_json, write_text, written_whole
 
 if TYPE_CHECKING:  # matplotlib takes half a second to load
@@ -40,6 +40,7 @@ HEADINGS = {f"r_at_{k}": f"R@{k} (%)" for k in (1, 5, 10, 20)} | {
     "labels": "labels (%)",
 }  # fmt: skip
 MEASURE = re.compile(rf"(published_)?(?:(.+)_)?({'|'.join(sorted(HEADINGS, key=len, reverse=True))})")
+TEXTS = str, bool, np.bool_  # what is not averaged over seeds
 Queries = int | Mapping[str, int] | None  # behind the recalls of a table, or of each column; None: it has no recalls
 trained_on: set[str] = set()  # devices that the stages this process has loaded were computed on
 
@@ -54,11 +55,10 @@ def commit() -> str | None:
     (figures/, outputs in notebooks/); None where there is no checkout."""
     if not (paths.ROOT / ".git").exists() or shutil.which("git") is None:
         return None
-    command = ["git", "status", "--porcelain=2", "--branch", "--untracked-files=no", "."]
-    command += [":(exclude)figures", ":(exclude)notebooks"]
-    told = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True).stdout.splitlines()
-    dirty = any(not line.startswith("# ") for line in told)
-    return told[0].removeprefix("# branch.oid ") + "-dirty" * dirty if told else None
+    git, sources = ["git", "-C", str(paths.ROOT)], [".", ":(exclude)figures", ":(exclude)notebooks"]
+    found = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *sources], capture_output=True).returncode == 1
+    return found + "-dirty" * changed or None
 
 
 def device() -> str:
@@ -126,7 +126,7 @@ def _cell(values: Sequence[Any], column: str) -> str | None:
     texts = {_text(value, column) for value in values}
     if len(texts) == 1:
         return texts.pop()
-    if any(isinstance(value, (str, bool, np.bool_)) or pd.isna(value) for value in values):
+    if any(isinstance(value, TEXTS) or pd.isna(value) for value in values):
         return None
     mean, spread = np.mean(values), np.std(values, ddof=1)
     return f"{mean:.1f} ± {spread:.1f}" if MEASURE.fullmatch(column) else f"{mean:.4g} ± {spread:.2g}"
@@ -134,13 +134,10 @@ def _cell(values: Sequence[Any], column: str) -> str | None:
 
 def _text(value: Any, column: str) -> str:
     """'-' for what is not known, percentages to one decimal, other numbers to four digits."""
-    if pd.isna(value):
-        return "-"
-    if isinstance(value, (str, bool, np.bool_)):
-        return str(value).replace("|", "\\|").replace("\n", " ")
-    if MEASURE.fullmatch(column):
-        return f"{value:.1f}"
-    return f"{value:.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"
+    if isinstance(value, TEXTS) or pd.isna(value):
+        return "-" if pd.isna(value) else str(value).replace("|", "\\|").replace("\n", " ")
+    whole = float(value).is_integer() or abs(value) >= 1000
+    return f"{value:.1f}" if MEASURE.fullmatch(column) else f"{value:.0f}" if whole else f"{value:.4g}"
 
 
 def note(data: str, profile: str, seeds: Sequence[int], queries: Queries = None) -> str:
@@ -155,9 +152,7 @@ def note(data: str, profile: str, seeds: Sequence[int], queries: Queries = None)
         return text
     counts = list(queries.values()) if isinstance(queries, Mapping) else [queries]
     ends = sorted({min(counts), max(counts)})
-    count, error = (
-        " to ".join(some) for some in ([f"{n:,}" for n in ends], [f"{50 / math.sqrt(n):.1f}" for n in ends])
-    )
+    count, error = " to ".join(f"{n:,}" for n in ends), " to ".join(f"{50 / math.sqrt(n):.1f}" for n in ends)
     spread = "; one seed, so the spread over seeds is not known" if len(seeds) == 1 else ""
     return f"{text}{spread}; a recall of {count} queries has a standard error of up to {error} points of its own"
 
@@ -178,22 +173,21 @@ class Run:
     def provenance(self, settings: Any = ()) -> dict[str, Any]:
         """How to make it again: data, profile, seeds, configurations, versions, commit, device; the seconds it took."""
         configs = settings if isinstance(settings, (list, tuple)) else [settings]
+        versions = {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")}  # can change a number
         return {
-            "notebook": self.notebook, "data": self.measured_on, "profile": self.profile,
-            "rows": os.environ.get("UCVGL_ROWS") or "all", "seeds": [self.seed],
+            "notebook": self.notebook, "data": self.measured_on, "profile": self.profile, "rows": asked_rows(),
+            "seeds": [self.seed],
             "settings": [{"type": type(config).__name__, "values": plain_settings(config)} for config in configs],
-            "versions": {"ucvgl": __version__, "python": platform.python_version()}
-            | {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")},  # those that can change a number
-            "commit": commit(),
+            "versions": {"ucvgl": __version__, "python": platform.python_version(), **versions}, "commit": commit(),
             "device": " and ".join(sorted({device()} | trained_on)),  # a stage may come from elsewhere
             "seconds": round(time.monotonic() - self.started, 1),
         }  # fmt: skip
 
     def _add(self, name: str, kind: str, caption: str) -> Path:
         """The path of an artefact, which is noted; two kinds of one name would write one recipe, <name>.json."""
-        before = "results" if name == "results" else self.artefacts.get(name, {"kind": kind})["kind"]
-        assert before == kind, f"{name!r} is taken by another artefact"
         path = self.folder / f"{name}.{'csv' if kind == 'table' else 'png'}"
+        taken = name == "results" or self.artefacts.get(name, {"kind": kind})["kind"] != kind
+        assert not taken, f"{name!r} is taken by another artefact"
         self.artefacts[name] = {"file": path.name, "kind": kind, "caption": caption}
         return path
 
@@ -205,9 +199,8 @@ class Run:
         with Image.open(drawn) as picture, written_whole(path) as partial:
             # 256 colours: photographs at a third of the size, for a repository
             picture.convert("RGB").quantize(256).save(partial, format="PNG", optimize=True)
-        said = note(self.measured_on, self.profile, [self.seed])
-        recipe = {"file": path.name, "caption": caption, "note": said} | self.provenance(settings)
-        write_json(path.with_suffix(".json"), recipe)
+        said = {"file": path.name, "caption": caption, "note": note(self.measured_on, self.profile, [self.seed])}
+        write_json(path.with_suffix(".json"), said | self.provenance(settings))
         return path
 
     def save_table(
@@ -230,9 +223,8 @@ class Run:
     def keep(self, name: str) -> Markdown | str:
         """A published table once more, where the data it was measured on is absent: this seed's rows, with their own recipe."""
         path = RunRequest(self.profile).figure_folder(self.notebook) / f"{name}.csv"
-        table = read_table(path) if path.exists() else pd.DataFrame({"seed": []})
-        rows = table[table["seed"] == self.seed]
-        if rows.empty:
+        rows = read_table(path).query(f"seed == {self.seed}") if path.exists() else ()
+        if len(rows) == 0:
             return f"{path} has no rows of seed {self.seed}: nothing to show."
         recipe = read_recipe(path) | {"seeds": [self.seed]}
         return Markdown(write_table(self._add(name, "table", recipe["caption"]), rows, recipe))
@@ -274,8 +266,8 @@ def publish(folders: Sequence[Path], out: Path) -> Path:
     results = [read_recipe(folder / "results.json") for folder in folders]
     runs = sorted({f"{result['notebook']}, profile {result['profile']}, {result['data']}" for result in results})
     if len(runs) != 1:
-        raise InputError("publish", expected="runs of one notebook, profile and data set", found=runs,
-                         todo="Publish them one by one.")  # fmt: skip
+        expected, todo = "runs of one notebook, profile and data set", "Publish them one by one."
+        raise InputError("publish", expected=expected, found=runs, todo=todo)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -286,8 +278,8 @@ def publish(folders: Sequence[Path], out: Path) -> Path:
             merged = _together([read_recipe(path) for path in saved])
             write_table(partial / file, pd.concat(map(read_table, saved)), merged)
         else:
-            for path in (saved[0], saved[0].with_suffix(".json")):
-                shutil.copyfile(path, partial / path.name)
+            shutil.copy(saved[0], partial)
+            shutil.copy(saved[0].with_suffix(".json"), partial)
     numbers = {str(result["seeds"][0]): result["numbers"] for result in results}
     merged = _together(results) | {"numbers": numbers, "artefacts": [*artefacts.values()]}
     write_json(partial / "results.json", merged)
