@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 # images a second by what is done with them; benchmarks/rates.py measures them
 RATES = Path(__file__).with_name("rates.csv")
+SNAKEMAKE = [
+    sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile"), "--rerun-incomplete",
+    "--rerun-triggers", "code", "input", "params", "--quiet", "host", "reason", "rules",
+    "--keep-going",  # a job that fails stops those that need it, not the others
+    "--nolock",  # Snakemake's own outlives a killed run; the Snakefile holds one that ends with its process
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -208,18 +214,14 @@ def reproduce(
     if dry:
         sys.stdout.write(dry_run(todo, os.cpu_count() or 1 if cores == "all" else int(cores)) + "\n")
         return 0
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")]
-    command += ["--directory", str(paths.runs()), "--rerun-incomplete", "--rerun-triggers", "code", "input", "params"]
-    command += ["--keep-going"]  # a job that fails stops those that need it, not the others
-    command += ["--nolock"]  # Snakemake's own outlives a killed run; the Snakefile holds one that ends with its process
-    command += ["--quiet", "host", "reason", "rules"]
+    command = [*SNAKEMAKE, "--directory", str(paths.runs()), "--config", f"plan={path}"]
     if not {"--executor", "-e"} & set(more):  # a cluster takes --jobs instead, and knows its own GPUs
         command += ["--cores", cores, *(["--resources", "gpu=1"] if has_gpu() else [])]
     begun = time.time()
-    status = _until_it_ends([*command, "--config", f"plan={path}", *more])
-    seconds = time.time() - begun
+    status = _until_it_ends([*command, *more])
     if {"-n", "--dry-run", "--dryrun"} & set(more):
         return status
+    took = f"{time.time() - begun:.0f} s"
     if status == 0:
         from ucvgl.lab.score import write_scorecard  # pandas takes seconds to load
 
@@ -227,21 +229,20 @@ def reproduce(
         write_scorecard(root)
         made = [job.name for job in todo.notebooks if (root / job.name / "results.json").stat().st_mtime >= begun]
         what = f"renewed: {', '.join(made)}" if made else "everything was up to date, nothing was run"
-        sys.stderr.write(f"{what} ({seconds:.0f} s); tables and figures: {root}\n")
+        sys.stderr.write(f"{what} ({took}); tables and figures: {root}\n")
     else:
         sys.stderr.write("".join(_missing(todo, begun)))
-        sys.stderr.write(f"stopped after {seconds:.0f} s; what is finished is kept, the next call goes on from there\n")
+        sys.stderr.write(f"stopped after {took}; what is finished is kept, the next call goes on from there\n")
     return status
 
 
 def _until_it_ends(command: Sequence[str]) -> int:
     """The exit status of a command; it hears of SIGTERM, and of Ctrl-C from the terminal, and lets its running jobs end."""
     child = subprocess.Popen(command)
-    handlers = {signal.SIGTERM: lambda *_: child.terminate(), signal.SIGINT: signal.SIG_IGN}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate()), signal.signal(signal.SIGINT, signal.SIG_IGN)
     status = child.wait()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    signal.signal(signal.SIGTERM, before[0])
+    signal.signal(signal.SIGINT, before[1])
     return status
 
 

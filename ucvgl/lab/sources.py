@@ -82,8 +82,8 @@ def cell_tags(cell: Mapping[str, Any]) -> list[str]:
 
 
 def package_digest() -> str:
-    """SHA-256 over the modules of this package, and its tables in JSON."""
-    files = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.json")])
+    """SHA-256 over the modules of this package and its tables of values."""
+    files = sorted(path for kind in ("py", "json", "toml") for path in PACKAGE.rglob(f"*.{kind}"))
     return hashlib.sha256(
         b"".join(str(path.relative_to(PACKAGE)).encode() + path.read_bytes() for path in files)
     ).hexdigest()
