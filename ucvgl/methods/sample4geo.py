@@ -25,7 +25,6 @@ from ucvgl.training import Batch, Task, TrainingConfig, train
 
 VERSION = 4  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 SAMPLERS = ("random", "geographic", "similarity", "both")
-BACKBONE = "convnext_base.fb_in22k_ft_in1k_384"
 MOVES = {"panorama": "roll", "top view": "turn", "oblique": "stay", "polar": "roll", "tile": "turn", "photo": "stay"}
 PUBLISHED = TrainingConfig(learning_rate=1e-3, warmup_epochs=1.0, clip_value=100.0, precision="bf16")
 
