@@ -3,7 +3,7 @@
 Labels are included. All raise InputError if a layout is not recognised or a part is absent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -48,9 +48,8 @@ def material(settings: UcvglSettings, data: str, *, measured: bool = True) -> Pa
         expected = "a held-out part with known pairs, for the notebook's tables"
         todo = "`ucvgl train 04/main/ucvgl_s_0 --data ...` trains without labels; recall cannot be measured."
         raise InputError(data, expected=expected, found="no pairs in this layout", todo=todo)
-    return Parts(
-        prepare(train, settings.images), {name: prepare(test, settings.images) for name, test in tests.items()}
-    )
+    ready = partial(prepare, config=settings.images)
+    return Parts(ready(train), {name: ready(test) for name, test in tests.items()})
 
 
 def fewer(given: Parts) -> Parts:
@@ -76,8 +75,8 @@ def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> l
         return [Parts(learnt, _equal_galleries({"same": held, "cross": _evenly(unseen, len(held))}))]
     name = detect_layout(data)
 
-    def opened(split: str, **more: str) -> Dataset:
-        return _ready(settings, open_dataset(name, data, split, **more), method)
+    def opened(split: str, **area: str) -> Dataset:
+        return _ready(settings, open_dataset(name, data, split, **area), method)
 
     if name == "vigor":
         return [Parts(opened("train", area=area), {area: opened("test", area=area)}) for area in ("same", "cross")]
@@ -92,17 +91,19 @@ def open_others(
     """What the table on generalisation trains and tests on: a city of each style, `small` of its panoramas to train on, or two
     data sets (empty if there is only one); each tested on what is held out of all, its own first."""
     learnt, held = {}, {}
-    for world in (settings.trained, settings.unseen) if data == WORLD else ():
-        whole = _ready(settings, world_grid(world), method or settings.brief)
-        city = [images.positions.values[:, 0] // CITY_GAP_M for images in (whole.query, whole.gallery)]
-        for number, name in enumerate(world.styles):
-            most, rest = _split(whole.take(*(np.flatnonzero(own == number) for own in city)))
-            learnt[name] = _evenly(most, settings.small)
-            held[name] = rest.take(range(min(len(rest), max(1, settings.small // 2))))
-    held = _equal_galleries(held) if held else {}
-    for root in (data, other) if other and data != WORLD else ():
-        area, name = open_areas(settings, root, settings.method)[0], detect_layout(root)
-        learnt[name], held[name] = area.train, area.test
+    if data == WORLD:
+        for world in (settings.trained, settings.unseen):
+            whole = _ready(settings, world_grid(world), method or settings.brief)
+            city = [images.positions.values[:, 0] // CITY_GAP_M for images in (whole.query, whole.gallery)]
+            for number, name in enumerate(world.styles):
+                most, rest = _split(whole.take(*(np.flatnonzero(own == number) for own in city)))
+                learnt[name] = _evenly(most, settings.small)
+                held[name] = rest.take(range(min(len(rest), max(1, settings.small // 2))))
+        held = _equal_galleries(held)
+    elif other:
+        for root in (data, other):
+            area, name = open_areas(settings, root, settings.method)[0], detect_layout(root)
+            learnt[name], held[name] = area.train, area.test
     return {name: Parts(part, {name: held[name], **held}) for name, part in learnt.items()}
 
 
@@ -140,18 +141,15 @@ def _equal_galleries(tests: Mapping[str, Dataset]) -> dict[str, Dataset]:
 def open_flights(settings: Sample4GeoSettings, root: str = "") -> Parts:
     """A folder of University-1652 or SUES-200, or the world exported as the former; the tests 'd2s' and 's2d' ask drone images
     among tiles and tiles among drone images."""
-    flights, (d2s, s2d) = settings.flights, DIRECTIONS
-    root = root or _exported("university1652", flights)
-    train, there = (_flown(root, flights, split, direction=d2s) for split in ("train", "test"))
-    back = replace(_flown(root, flights, "test", direction=s2d), swapped=True)
-    return Parts(train, {"d2s": there, "s2d": back})
+    opened, (d2s, s2d) = _flown("university1652", settings.flights, root), DIRECTIONS
+    back = replace(opened("test", direction=s2d), swapped=True)
+    return Parts(opened("train", direction=d2s), {"d2s": opened("test", direction=d2s), "s2d": back})
 
 
 def open_heights(settings: Sample4GeoSettings) -> Parts:
     """The world exported in SUES-200's form: drone images of all four heights to train on, a test a height."""
-    flights = settings.heights
-    root = _exported("sues200", flights)
-    trained, tests = ([_flown(root, flights, split, height_m=h) for h in HEIGHTS] for split in ("train", "test"))
+    opened = _flown("sues200", settings.heights)
+    trained, tests = ([opened(split, height_m=height) for height in HEIGHTS] for split in ("train", "test"))
     queries = [part.query for part in trained]  # the tiles are the same at all heights
     ids = [f"{height}/{name}" for height, images in zip(HEIGHTS, queries, strict=True) for name in images.ids]
     query = ArrayImages(ids, torch.cat([images[:] for images in queries]), None, " ".join(i.digest() for i in queries))
@@ -160,21 +158,23 @@ def open_heights(settings: Sample4GeoSettings) -> Parts:
     return Parts(train, {f"{height}m": test for height, test in zip(HEIGHTS, tests, strict=True)})
 
 
-def _flown(root: str, flights: Flights, split: str, **which: Any) -> Dataset:
-    """Drone images and tiles of a set in their sizes; which: a direction or a height."""
-    data = open_dataset(detect_layout(root), root, split, **which)
-    return prepare(data, Preparation((flights.image_px,) * 2, (flights.tile_px,) * 2))
+def _flown(layout: str, flights: Flights, root: str = "") -> Callable[..., Dataset]:
+    """Opens a split of the folder `root`, or of the world's drone images in the files of such a layout, which are rendered once,
+    for a direction or a height."""
+    if not root:
+        world = WorldConfig(
+            flights.styles, flights.seed, flights.places, flights.spacing_m, flights.difficulty, flights.span_m,
+            flights.tile_px, city_size_m=flights.city_size_m, resolution_m=flights.resolution_m,
+        )  # fmt: skip
+        key = {"code": source_digest(), "layout": layout, **asdict(flights)}
+        export = partial(export_world, world=world, photo_px=flights.image_px, drone_views=flights.views)
+        root = str(made_once("flights", key, lambda folder: export(layout, folder / "set")) / "set")
+    size = Preparation((flights.image_px,) * 2, (flights.tile_px,) * 2)
 
+    def opened(split: str, **which: Any) -> Dataset:
+        return prepare(open_dataset(detect_layout(root), root, split, **which), size)
 
-def _exported(layout: str, flights: Flights) -> str:
-    """The folder of the world's drone images in files, as a published set's; rendered once."""
-    world = WorldConfig(
-        flights.styles, flights.seed, flights.places, flights.spacing_m, flights.difficulty, flights.span_m, flights.tile_px,
-        city_size_m=flights.city_size_m, resolution_m=flights.resolution_m,
-    )  # fmt: skip
-    key = {"code": source_digest(), "layout": layout, **asdict(flights)}
-    export = partial(export_world, world=world, photo_px=flights.image_px, drone_views=flights.views)
-    return str(made_once("flights", key, lambda folder: export(layout, folder / "set")) / "set")
+    return opened
 
 
 def open_drives(configs: Sequence[DriveConfig]) -> Dataset:
