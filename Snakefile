@@ -17,7 +17,7 @@ PLAN = graph.read_plan(Path(config["plan"]))
 ASKED = PLAN.asked
 RUNS = graph.paths.runs()
 STAGES = {stage.key: stage for stage in PLAN.stages if PLAN.stage_jobs}
-NOTEBOOKS = {job.name: job for job in PLAN.notebooks}
+NOTEBOOKS = PLAN.notebooks
 PYTHON = sys.executable
 GPU = graph.has_gpu()
 WIDTH = max(len(STAGES), len(NOTEBOOKS) * len(ASKED.seeds))
@@ -91,11 +91,11 @@ rule stage:
 
 rule notebook:
     input:
-        lambda wildcards: marks(PLAN.keys(NOTEBOOKS[wildcards.notebook], int(wildcards.seed))),
+        lambda wildcards: marks(PLAN.keys(wildcards.notebook, int(wildcards.seed))),
     output:
         results(ASKED.run_folder("{notebook}", "{seed}")),
     params:
-        fingerprint=lambda wildcards: NOTEBOOKS[wildcards.notebook].fingerprint,
+        fingerprint=lambda wildcards: PLAN.fingerprints[wildcards.notebook],
         out=lambda wildcards, output: output[0].removesuffix("/results.json"),
     threads: share_of_cores
     resources:
@@ -113,7 +113,7 @@ rule publish:
         # figures/ may come from git: that this checkout has published them is noted in runs/
         touch(str(RUNS / f"notebooks/{ASKED.profile}/{ASKED.data_id}/published/{{notebook}}")),
     params:
-        fingerprint=lambda wildcards: NOTEBOOKS[wildcards.notebook].fingerprint,
+        fingerprint=lambda wildcards: PLAN.fingerprints[wildcards.notebook],
         runs=lambda wildcards, input: [path.removesuffix("/results.json") for path in input],
         out=lambda wildcards, output: output[0].removesuffix("/results.json"),
     shell:

@@ -70,7 +70,7 @@ def test_wrong_seeds_on_the_command_line():
 
 def planned(**asked):
     """The fingerprints of a plan's notebooks."""
-    return {job.name: job.fingerprint for job in graph.plan(RunRequest(**asked)).notebooks}
+    return graph.plan(RunRequest(**asked)).fingerprints
 
 
 def test_what_makes_a_notebook_run_again(studio):
@@ -103,7 +103,7 @@ def test_reproduce_layout(studio, own, capfd):
     write_notebook(studio / "notebooks", "01_a")
     write_notebook(studio / "notebooks", "02_b", layouts=("folders", "cvusa"))
     write_notebook(studio / "notebooks", "03_c", layouts=("vpr",))
-    assert graph.plan(RunRequest()).left_out == ()
+    assert graph.plan(RunRequest()).left_out == []
     assert graph.reproduce(RunRequest("tiny", str(own)), more=["--dry-run"]) == 0
     said = capfd.readouterr()
     assert "not for data of this layout, left out: 03_c" in said.err
@@ -136,19 +136,19 @@ def test_a_notebook_waits_for_the_stages_of_its_rows_which_a_dry_run_lists_with_
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
     write_notebook(studio / "notebooks", "03_c")
     found = graph.plan(RunRequest("tiny", seeds=(0, 1)))
-    stages, (first, alone) = {job.key: job for job in found.stages}, found.notebooks
-    assert (first.rows, alone.rows) == (ROWS, ())
-    (row, simclr), other = found.keys(first, 0), found.keys(first, 1)
+    stages = {job.key: job for job in found.stages}
+    assert found.notebooks == {"02_b": [*ROWS], "03_c": []}
+    (row, simclr), other = found.keys("02_b", 0), found.keys("02_b", 1)
     assert not {row, simclr} & {*other}
     assert [key.rpartition("-")[0] for key in stages] == [
         "images", "intra-view", "cross-view", "drives", "vg-ssl", "intra-view", "cross-view", "vg-ssl",
     ]  # fmt: skip
     images, intra, cross = list(stages.values())[:3]
-    assert (images.needs, intra.needs, cross.needs) == ((), (images.key,), (images.key, intra.key))
+    assert (images.needs, intra.needs, cross.needs) == ([], [images.key], [images.key, intra.key])
     assert intra.memory == cross.memory > images.memory == 0  # of the largest step in the chain
     # 80 places of panoramas 64 x 128 and tiles 32 x 32, made ready at 32 x 64 and 32 x 32, with top views of 32 x 32
     assert images.disk == 80 * 3 * (64 * 128 + 32 * 32 + 32 * 64 + 2 * 32 * 32)
-    assert found.rows == {ROWS[0]: (cross.key, other[0]), ROWS[1]: (simclr, other[1])}
+    assert found.rows == {ROWS[0]: [cross.key, other[0]], ROWS[1]: [simclr, other[1]]}
     assert not found.stage_jobs  # they take less time than a process begins in
     assert graph.plan(RunRequest("laptop")).stage_jobs
     for cached in (0, 1):

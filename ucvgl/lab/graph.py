@@ -5,6 +5,7 @@
 
 import csv
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -44,7 +45,7 @@ class StageJob:
 
     key: str
     seed: int  # of the first row that needs it
-    needs: tuple[str, ...]  # keys of the stages it waits for
+    needs: list[str]  # keys of the stages it waits for
     images: int  # that go through an encoder, or are rendered
     steps: int  # of the optimiser
     seconds: float | None  # None where no rate is known
@@ -53,28 +54,20 @@ class StageJob:
 
 
 @dataclass(frozen=True)
-class NotebookJob:
-    """A notebook as the Snakefile sees it; it makes a job for each seed."""
-
-    name: str
-    rows: tuple[str, ...]  # the names of those it shows
-    fingerprint: str  # what must stay the same for its results to hold
-
-
-@dataclass(frozen=True)
 class Plan:
     """Everything the Snakefile needs, read and checked."""
 
     asked: RunRequest
-    rows: dict[str, tuple[str, ...]]  # of every row, the key of its stage for each seed
-    stages: tuple[StageJob, ...]  # each after those it needs
+    rows: dict[str, list[str]]  # of every row, the key of its stage for each seed
+    stages: list[StageJob]  # each after those it needs
     stage_jobs: bool  # whether stages are jobs; else the notebooks compute them
-    notebooks: tuple[NotebookJob, ...]
-    left_out: tuple[str, ...]  # notebooks that are not for data of this layout
+    notebooks: dict[str, list[str]]  # the names of the rows that each shows; of each a job for each seed
+    fingerprints: dict[str, str]  # of each notebook, what must stay the same for its results to hold
+    left_out: list[str]  # notebooks that are not for data of this layout
 
-    def keys(self, notebook: NotebookJob, seed: int) -> list[str]:
+    def keys(self, notebook: str, seed: int) -> list[str]:
         """The stages that the rows of a notebook show."""
-        return [self.rows[row][self.asked.seeds.index(seed)] for row in notebook.rows]
+        return [self.rows[row][self.asked.seeds.index(seed)] for row in self.notebooks[notebook]]
 
 
 def marker(key: str) -> Path:
@@ -105,31 +98,32 @@ def plan(asked: RunRequest, stage_jobs: bool | None = None) -> Plan:
         todo = f"Leave {key.upper()} out."
         raise InputError(key, expected="a notebook with that parameter", found="none", todo=todo)
     starts = tuple(start for book in found.values() for start in book.rows)
-    rows: dict[str, tuple[str, ...]] = {}
+    rows: dict[str, list[str]] = {}
     stages: dict[str, StageJob] = {}
     for seed in asked.seeds if starts else ():
         from ucvgl.lab import rows as lab_rows  # takes seconds to load: torch
 
-        shown = lab_rows.rows(asked, seed, measured=True)
-        shown = {row: stage for row, stage in shown.items() if row.startswith(starts)}
-        rows |= {row: (*rows.get(row, ()), stage.key) for row, stage in shown.items()}
+        every = lab_rows.rows(asked, seed, measured=True)
+        shown = {row: stage for row, stage in every.items() if row.startswith(starts)}
+        rows |= {row: [*rows.get(row, ()), stage.key] for row, stage in shown.items()}
         for key, stage in lab_rows.all_stages(shown.values()).items():
             stages[key] = stages.get(key) or _job(stage, seed, stages)
     files = "" if asked.data == WORLD else paths.files_digest(asked.data)
-    jobs = []
-    for name, book in found.items():
-        depends_on = [book.fingerprint(), files, asked.rows, given[name], _digest(given[name].get("panorama"))]
-        jobs.append(NotebookJob(name, tuple(row for row in rows if row.startswith(book.rows)), _hash(depends_on)))
+    prints = {
+        name: _hash([book.fingerprint(), files, asked.rows, given[name], _digest(given[name].get("panorama"))])
+        for name, book in found.items()
+    }
+    shows = {name: [row for row in rows if row.startswith(book.rows)] for name, book in found.items()}
     if stage_jobs is None:
         stage_jobs = asked.profile != "tiny" and asked.rows != "smoke"
-    return Plan(asked, rows, tuple(stages.values()), stage_jobs, tuple(jobs), tuple(left_out))
+    return Plan(asked, rows, [*stages.values()], stage_jobs, shows, prints, left_out)
 
 
 def _job(stage: "Stage", seed: int, before: Mapping[str, StageJob]) -> StageJob:
     """A stage with its estimates; `before`: those it needs, at least."""
     from ucvgl.lab.cost import cost_of
 
-    cost, needs = cost_of(stage), tuple(need.key for need in stage.needs)
+    cost, needs = cost_of(stage), [need.key for need in stage.needs]
     rate = _rates()[0].get(cost.work)
     seconds = 0.0 if not cost.work else cost.images / rate if rate else None
     memory = max([cost.memory, *(before[key].memory for key in needs)])
@@ -170,9 +164,8 @@ def kept_plan(asked: RunRequest, stage_jobs: bool | None = None) -> tuple[Plan, 
 def read_plan(path: Path) -> Plan:
     """A plan from its file."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    stages = tuple(StageJob(**job) for job in content["stages"])
-    books = tuple(NotebookJob(**job) for job in content["notebooks"])
-    return Plan(**content | {"asked": RunRequest(**content["asked"]), "stages": stages, "notebooks": books})
+    stages = [StageJob(**job) for job in content["stages"]]
+    return Plan(**content | {"asked": RunRequest(**content["asked"]), "stages": stages})
 
 
 def dry_run(found: Plan, cores: int) -> str:
@@ -227,7 +220,7 @@ def reproduce(
 
         root = asked.figure_folder("x").parent
         write_scorecard(root)
-        made = [job.name for job in todo.notebooks if (root / job.name / "results.json").stat().st_mtime >= begun]
+        made = [name for name in todo.notebooks if (root / name / "results.json").stat().st_mtime >= begun]
         what = f"renewed: {', '.join(made)}" if made else "everything was up to date, nothing was run"
         sys.stderr.write(f"{what} ({took}); tables and figures: {root}\n")
     else:
@@ -248,12 +241,11 @@ def _until_it_ends(command: Sequence[str]) -> int:
 
 def _missing(todo: Plan, begun: float) -> Iterator[str]:
     """What stands in the way of each notebook that was not run: a cell, or rows."""
-    for job in todo.notebooks:
-        for seed in todo.asked.seeds:
-            failed, label = todo.asked.run_folder(f"{job.name}.failed.ipynb", seed), f"\n{job.name} seed {seed}: "
-            keys = zip(job.rows, todo.keys(job, seed), strict=True)
-            missing = [row for row, key in keys if todo.stage_jobs and not marker(key).is_file()]
-            if failed.is_file() and failed.stat().st_mtime >= begun:
-                yield f"{label}{failure(failed)}\n  in {failed}\n\n"
-            elif missing:
-                yield f"{label}not run, these of its rows are missing: {', '.join(missing)}\n\n"
+    for name, seed in itertools.product(todo.notebooks, todo.asked.seeds):
+        failed, label = todo.asked.run_folder(f"{name}.failed.ipynb", seed), f"\n{name} seed {seed}: "
+        keys = zip(todo.notebooks[name], todo.keys(name, seed), strict=True)
+        missing = [row for row, key in keys if todo.stage_jobs and not marker(key).is_file()]
+        if failed.is_file() and failed.stat().st_mtime >= begun:
+            yield f"{label}{failure(failed)}\n  in {failed}\n\n"
+        elif missing:
+            yield f"{label}not run, these of its rows are missing: {', '.join(missing)}\n\n"
