@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from tqdm import tqdm
 from ucvgl import paths
 from ucvgl.distributed import from_first, processes
 from ucvgl.errors import InputError
-from ucvgl.lab.results import device, plain_settings, trained_on
-from ucvgl.paths import replace_folder, waiting_for, write_json
+from ucvgl.lab.results import device, trained_on
+from ucvgl.paths import plain, replace_folder, waiting_for, write_json
 
 FORMAT = 1  # of the folder; a new one makes every stage run again
 CONFIG, RESULT = "config.json", "result.json"
@@ -41,7 +41,7 @@ def stage_key(stage: str, config: Any, data_id: str) -> dict[str, Any]:
 
     config: a frozen dataclass, nested if need be. data_id: names all else that the stage reads.
     """
-    settings = {"settings_type": type(config).__name__, "settings": plain_settings(config)}
+    settings = {"settings_type": type(config).__name__, "settings": plain(asdict(config))}
     return {"format": FORMAT, "stage": stage, "data_id": data_id, **settings}
 
 

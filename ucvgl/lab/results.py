@@ -29,7 +29,7 @@ from PIL import Image
 from ucvgl import __version__, paths
 from ucvgl.errors import InputError
 from ucvgl.lab.settings import WORLD, RunRequest, asked_rows
-from ucvgl.paths import write_json, write_text, written_whole
+from ucvgl.paths import plain, write_json, write_text, written_whole
 
 if TYPE_CHECKING:  # matplotlib takes half a second to load
     from matplotlib.figure import Figure
@@ -43,11 +43,6 @@ MEASURE = re.compile(rf"(published_)?(?:(.+)_)?({'|'.join(sorted(HEADINGS, key=l
 TEXTS = str, bool, np.bool_  # what is not averaged over seeds
 Queries = int | Mapping[str, int] | None  # behind the recalls of a table, or of each column; None: it has no recalls
 trained_on: set[str] = set()  # devices that the stages this process has loaded were computed on
-
-
-def plain_settings(config: Any) -> dict[str, Any]:
-    """A dataclass instance as JSON can hold it; TypeError if it is none, or for a field that has no such form."""
-    return paths.plain(asdict(config))
 
 
 def commit() -> str | None:
@@ -80,18 +75,17 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        expected, todo = "a finished run's file", "Run the notebook again."
-        raise InputError(file, expected=expected, found=error, todo=todo) from error
+        raise InputError(file, "a finished run's file", found=error, todo="Run the notebook again.") from error
 
 
-def write_table(path: Path, frame: pd.DataFrame, recipe: dict[str, Any]) -> str:
+def write_table(path: Path, frame: pd.DataFrame, recipe: dict[str, Any]) -> Markdown:
     """Writes a table's CSV `path`, and beside it its Markdown and its recipe, both with the note; gives the Markdown."""
     write_text(path, frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     recipe["note"] = note(recipe["data"], recipe["profile"], recipe["seeds"], recipe["queries"])
     text = render(read_table(path), recipe["caption"], recipe["note"])
     write_text(path.with_suffix(".md"), text)
     write_json(path.with_suffix(".json"), recipe)
-    return text
+    return Markdown(text)
 
 
 def heading(column: str) -> str:
@@ -113,7 +107,7 @@ def render(frame: pd.DataFrame, caption: str, note: str) -> str:
     shown = {name: [_cell(values, name) for values in zip(*(rows[name] for rows in seeds), strict=False)]
              for name in frame if name != "seed"}  # fmt: skip
     if len({len(rows) for rows in seeds}) > 1 or any(None in cells for cells in shown.values()):
-        shown = {name: [_text(value, name) for value in frame[name]] for name in frame}
+        shown = {name: [_cell([value], name) for value in frame[name]] for name in frame}
     elif len(seeds) > 1:
         note += "; where seeds differ: mean ± standard deviation"
     columns = ([heading(name), "---", *cells] for name, cells in shown.items())
@@ -122,22 +116,21 @@ def render(frame: pd.DataFrame, caption: str, note: str) -> str:
 
 
 def _cell(values: Sequence[Any], column: str) -> str | None:
-    """A value a seed: equal ones as they are, differing numbers as mean ± standard deviation; None for differing texts."""
-    texts = {_text(value, column) for value in values}
+    """A value a seed: equal ones as they are, differing numbers as mean ± standard deviation; None for differing texts. '-' for
+    what is not known, percentages to one decimal, other numbers to four digits."""
+    percent, texts = MEASURE.fullmatch(column), set()
+    for value in values:
+        if isinstance(value, TEXTS) or pd.isna(value):
+            texts.add("-" if pd.isna(value) else str(value).replace("|", "\\|").replace("\n", " "))
+        else:
+            whole = float(value).is_integer() or abs(value) >= 1000
+            texts.add(f"{value:.1f}" if percent else f"{value:.0f}" if whole else f"{value:.4g}")
     if len(texts) == 1:
         return texts.pop()
     if any(isinstance(value, TEXTS) or pd.isna(value) for value in values):
         return None
     mean, spread = np.mean(values), np.std(values, ddof=1)
-    return f"{mean:.1f} ± {spread:.1f}" if MEASURE.fullmatch(column) else f"{mean:.4g} ± {spread:.2g}"
-
-
-def _text(value: Any, column: str) -> str:
-    """'-' for what is not known, percentages to one decimal, other numbers to four digits."""
-    if isinstance(value, TEXTS) or pd.isna(value):
-        return "-" if pd.isna(value) else str(value).replace("|", "\\|").replace("\n", " ")
-    whole = float(value).is_integer() or abs(value) >= 1000
-    return f"{value:.1f}" if MEASURE.fullmatch(column) else f"{value:.0f}" if whole else f"{value:.4g}"
+    return f"{mean:.1f} ± {spread:.1f}" if percent else f"{mean:.4g} ± {spread:.2g}"
 
 
 def note(data: str, profile: str, seeds: Sequence[int], queries: Queries = None) -> str:
@@ -177,7 +170,7 @@ class Run:
         return {
             "notebook": self.notebook, "data": self.measured_on, "profile": self.profile, "rows": asked_rows(),
             "seeds": [self.seed],
-            "settings": [{"type": type(config).__name__, "values": plain_settings(config)} for config in configs],
+            "settings": [{"type": type(config).__name__, "values": plain(asdict(config))} for config in configs],
             "versions": {"ucvgl": __version__, "python": platform.python_version(), **versions}, "commit": commit(),
             "device": " and ".join(sorted({device()} | trained_on)),  # a stage may come from elsewhere
             "seconds": round(time.monotonic() - self.started, 1),
@@ -218,7 +211,7 @@ class Run:
             frame[f"published_{column}"] = np.array(values, dtype=float)  # None becomes NaN, another length an error
         frame.insert(0, "seed", self.seed)
         recipe = {"file": f"{name}.csv", "caption": caption, "note": "", "queries": queries} | self.provenance(settings)
-        return Markdown(write_table(self._add(name, "table", caption), frame, recipe))
+        return write_table(self._add(name, "table", caption), frame, recipe)
 
     def keep(self, name: str) -> Markdown | str:
         """A published table once more, where the data it was measured on is absent: this seed's rows, with their own recipe."""
@@ -227,7 +220,7 @@ class Run:
         if len(rows) == 0:
             return f"{path} has no rows of seed {self.seed}: nothing to show."
         recipe = read_recipe(path) | {"seeds": [self.seed]}
-        return Markdown(write_table(self._add(name, "table", recipe["caption"]), rows, recipe))
+        return write_table(self._add(name, "table", recipe["caption"]), rows, recipe)
 
     def over_seeds(self, name: str, *measures: str) -> Markdown | str:
         """A table as it is published, over all its seeds: its rows' names, and some measures (columns) as mean ± deviation."""
@@ -266,8 +259,7 @@ def publish(folders: Sequence[Path], out: Path) -> Path:
     results = [read_recipe(folder / "results.json") for folder in folders]
     runs = sorted({f"{result['notebook']}, profile {result['profile']}, {result['data']}" for result in results})
     if len(runs) != 1:
-        expected, todo = "runs of one notebook, profile and data set", "Publish them one by one."
-        raise InputError("publish", expected=expected, found=runs, todo=todo)
+        raise InputError("publish", "runs of one notebook, profile and data set", runs, "Publish them one by one.")
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

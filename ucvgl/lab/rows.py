@@ -7,7 +7,7 @@ stages, and so do seeds where a stage does not depend on one (the rendered world
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,12 @@ from ucvgl.data.container import Dataset, Parts
 from ucvgl.data.university import HEIGHTS
 from ucvgl.errors import InputError
 from ucvgl.lab import material, profiles, real_pairs, stages, variants
-from ucvgl.lab.results import plain_settings
 from ucvgl.lab.settings import WORLD, RunRequest, asked_rows
 from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.methods.sample4geo import Sample4Geo
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, intra_key
 from ucvgl.methods.vg_ssl import VgSsl
-from ucvgl.paths import files_digest, samples
+from ucvgl.paths import files_digest, plain, samples
 from ucvgl.sampling import NeighbourDraw
 
 NORDLAND_TRAINING = 2386  # frames of its first part, about
@@ -55,7 +54,7 @@ class Stage:
     @cached_property
     def key(self) -> str:
         """Its name and twelve hex digits of its settings: the same for the rows and seeds that share it."""
-        values = [plain_settings(value) if hasattr(value, "__dataclass_fields__") else value for value in self.settings]
+        values = [plain(asdict(value)) if hasattr(value, "__dataclass_fields__") else value for value in self.settings]
         text = json.dumps([self.name, values], sort_keys=True, default=str)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
