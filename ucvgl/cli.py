@@ -49,12 +49,12 @@ def notebook(
     panorama: Panorama = "", other: Other = "", drone: Drone = "", backbone: Backbone = "", skip_unreadable: Skip = False,
 ) -> None:  # fmt: skip
     """Execute one notebook; its executed copy, artefacts and results.json go to a folder."""
-    from ucvgl.lab import runner, settings
+    from ucvgl.lab import settings, sources
 
     asked = settings.RunRequest(profile, data, (seed,), "", panorama, other, drone, backbone)
     try:
-        runner.run_notebook(name, asked, out)
-    except runner.NotebookError as error:
+        sources.run_notebook(name, asked, out)
+    except sources.NotebookError as error:
         raise SystemExit(str(error)) from error
 
 

@@ -6,8 +6,8 @@ from refresh_notebooks import refresh_outputs
 from toys import TABLE, edit_notebook, write_notebook
 
 from ucvgl.errors import InputError
-from ucvgl.lab.runner import run_notebook
 from ucvgl.lab.settings import RunRequest
+from ucvgl.lab.sources import run_notebook
 from ucvgl.paths import ROOT
 
 BAR = "import sys\nfor i in range(3): sys.stderr.write(f'\\r {i}/3 [00:01, 9.0it/s]')"

@@ -9,8 +9,8 @@ import pytest
 from toys import TABLE, edit_notebook, write_notebook
 
 from ucvgl.errors import InputError
-from ucvgl.lab.runner import NotebookError, run_notebook
 from ucvgl.lab.settings import RunRequest
+from ucvgl.lab.sources import NotebookError, run_notebook
 
 
 def test_a_notebook_leaves_its_results_and_nothing_else(studio, monkeypatch):

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab.runner import failure
 from ucvgl.lab.settings import FURTHER, WORLD, RunRequest
-from ucvgl.lab.sources import find_notebook, notebooks, package_digest
+from ucvgl.lab.sources import failure, find_notebook, notebooks, package_digest
 from ucvgl.paths import write_json
 
 if TYPE_CHECKING:
@@ -170,25 +169,19 @@ def read_plan(path: Path) -> Plan:
 
 def dry_run(found: Plan, cores: int) -> str:
     """What `reproduce` would do: each row with its stage, how many seeds the cache has, and estimates of what one seed costs."""
-    jobs, asked = {job.key: job for job in found.stages}, found.asked
-    lines = [f"profile {asked.profile}, data {asked.data}, seeds {', '.join(map(str, asked.seeds))}, rows: {asked.rows}", "",
-             f"{'row':<36} {'stage':<34} cached {'images':>11} {'steps':>8} {'GiB':>6} {'GB':>6} minutes"]  # fmt: skip
-    for name, keys in found.rows.items():
-        job, cached = jobs[keys[0]], f"{sum(marker(key).is_file() for key in keys)}/{len(keys)}"
-        memory = f"{job.memory / 2**30:.1f}" if job.memory else ""
-        minutes = "?" if job.seconds is None else f"{job.seconds / 60:.1f}"
-        costs = f"{job.images:>11,} {job.steps:>8,} {memory:>6} {job.disk / 1e9:>6.2f} {minutes:>7}"
-        lines.append(f"{name:<36} {job.key:<34} {cached:>6} {costs}")
-    todo = [job for job in found.stages if not marker(job.key).is_file()]
-    unknown, lanes = sum(job.seconds is None for job in todo), 1 if has_gpu() else max(1, cores)
-    hours, disk = sum(job.seconds or 0.0 for job in todo) / 3600 / lanes, sum(job.disk for job in todo) / 1e9
-    lines += ["", f"{len(found.rows)} rows of {len(found.notebooks)} notebooks need {len(found.stages)} stages; "
-              f"{len(found.stages) - len(todo)} are in the cache",
-              f"to compute: {len(todo)} stages, about {hours:.1f} hours, {lanes} side by side, and {disk:.1f} GB on disk"
-              + (f"; {unknown} have a rate that was never measured on such a device" if unknown else ""),
-              f"(images a second measured on {_rates()[1]}; shared stages count once; GiB: at the peak of a step, by "
-              "torch's count, without what kernels take for themselves; GB: what a stage leaves in the run folder)"]  # fmt: skip
-    return "\n".join(lines)
+    from jinja2 import Template
+
+    jobs, cached = (
+        {job.key: job for job in found.stages},
+        [job.key for job in found.stages if marker(job.key).is_file()],
+    )
+    rows = [
+        (name, jobs[keys[0]], f"{sum(key in cached for key in keys)}/{len(keys)}") for name, keys in found.rows.items()
+    ]
+    todo, lanes = [job for job in found.stages if job.key not in cached], 1 if has_gpu() else max(1, cores)
+    hours = sum(job.seconds or 0.0 for job in todo) / 3600 / lanes
+    text = Template(Path(__file__).with_name("dry_run.txt.j2").read_text(encoding="utf-8"), trim_blocks=True)
+    return text.render(plan=found, rows=rows, todo=todo, lanes=lanes, hours=hours, devices=_rates()[1])
 
 
 def reproduce(
