@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ucvgl.lab import published as m
 from ucvgl.lab import results
-from ucvgl.lab import score as m
-from ucvgl.lab.score import standard_error, verdict
+from ucvgl.lab.published import standard_error, verdict
 
 percent = st.integers(0, 100).map(float)
 

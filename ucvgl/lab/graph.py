@@ -209,7 +209,7 @@ def reproduce(
         return status
     took = f"{time.time() - begun:.0f} s"
     if status == 0:
-        from ucvgl.lab.score import write_scorecard  # pandas takes seconds to load
+        from ucvgl.lab.published import write_scorecard  # pandas takes seconds to load
 
         root = asked.figure_folder("x").parent
         write_scorecard(root)

@@ -1,15 +1,21 @@
-"""What the notebooks draw with: one style, sheets of pictures, maps of numbers, bars. A figure used once is drawn in its cell."""
+"""What the notebooks draw with: one style, sheets of pictures, maps of numbers, bars; and their browser, which leafs through the
+rows of a table and shows the pictures of each. A figure used once is drawn in its cell."""
 
+import html
 import itertools
 import math
-import sys
-from collections.abc import Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
+from typing import Any
 
+import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
@@ -19,8 +25,9 @@ PALETTE = ("#1f6f8b", "#e07a3f", "#6b8f3c", "#8a5a9e", "#b8323a", "#555555")
 WIDTH_IN = 11.0
 # The green and the vermilion of Okabe and Ito, which colour-blind readers tell apart; frames carry a tick or a cross, too.
 RIGHT_COLOUR, WRONG_COLOUR, NONE_COLOUR = "#009e73", "#d55e00", "#9a9a9a"
-STRIP_PX = 300  # height of a strip: twice that on the page, for dense screens
 MARKS = {RIGHT_COLOUR: ((14, 28), (24, 42), (42, 14)), WRONG_COLOUR: ((14, 14), (42, 42), (28, 28), (42, 14), (14, 42))}
+STRIP_PX = 300  # height of a strip: twice that on the page, for dense screens
+ALL = "all"  # a filter of the browser that leaves nothing out
 
 
 def use_style() -> None:
@@ -28,7 +35,7 @@ def use_style() -> None:
     sns.set_theme(style="ticks", palette=PALETTE, font_scale=0.95)
     plt.rcParams.update({"figure.dpi": 80, "axes.titlesize": 10.5, "axes.spines.top": False, "axes.spines.right": False,
                          "legend.frameon": False, "figure.constrained_layout.use": True})  # fmt: skip
-    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+    if get_ipython() is not None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("jpeg", pil_kwargs={"quality": 82})  # as PNG the notebooks would take several megabytes
@@ -90,8 +97,9 @@ def bars(frame: pd.DataFrame, x: str, y: str, hue: str, *, form: str = "%.1f") -
     sns.barplot(frame, x=x, y=y, hue=hue, ax=axes)
     for container in axes.containers:
         axes.bar_label(container, fmt=form, padding=2, fontsize=9)
-    # above: bars may fill the axes
-    axes.legend(title=None, ncols=frame[hue].nunique(), loc="lower left", bbox_to_anchor=(0, 1))
+    axes.legend(
+        title=None, ncols=frame[hue].nunique(), loc="lower left", bbox_to_anchor=(0, 1)
+    )  # bars may fill the axes
     return figure
 
 
@@ -136,11 +144,69 @@ def strip(pictures: Sequence[Tensor], frame: str = "", *, frame_px: int = 14) ->
     """Pictures of any shape side by side, (3, STRIP_PX, W) uint8, in a frame of a colour, or none; those of MARKS with theirs."""
     scaled = [Image.fromarray(as_picture(picture)) for picture in pictures]
     scaled = [image.resize((max(1, round(STRIP_PX * image.width / image.height)), STRIP_PX)) for image in scaled]
-    sheet = Image.fromarray(np.concatenate(scaled, axis=1))
-    pen = ImageDraw.Draw(sheet)
+    joined = Image.fromarray(np.concatenate(scaled, axis=1))
+    pen = ImageDraw.Draw(joined)
     if frame:
-        pen.rectangle((0, 0, sheet.width - 1, sheet.height - 1), outline=frame, width=frame_px)
+        pen.rectangle((0, 0, joined.width - 1, joined.height - 1), outline=frame, width=frame_px)
     if frame in MARKS:
         pen.rectangle((0, 0, 56, 56), fill=frame)
         pen.line(MARKS[frame], fill="white", width=6)
-    return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)
+    return torch.from_numpy(np.array(joined)).permute(2, 0, 1)
+
+
+def browse(
+    rows: pd.DataFrame, draw: Callable[[dict[str, Any]], Mapping[str, Tensor]], *, filters: Mapping[str, str],
+    height_px: int = 150,
+) -> widgets.VBox:  # fmt: skip
+    """Leaf through the rows of a table, all or those that filters choose: what a row says, and the pictures drawn of it.
+
+    rows: one or more, in their order; a column of truth values is read as right and wrong. draw: a row as column -> value;
+    gives pictures (3, H, W), uint8 or float in 0..1, by their captions. filters: one or more columns of texts -> where the
+    filter starts, ALL or a text ("right"). height_px: of a picture on the page.
+    """
+    rows = rows.reset_index(drop=True)
+    texts = rows.apply(lambda column: column.map({True: "right", False: "wrong"}) if column.dtype == bool else column)
+    texts = texts.map(lambda value: f"{value:.4g}".replace("nan", "none") if isinstance(value, float) else value)
+    knobs = {name: widgets.Dropdown(options=[ALL, *texts[name].unique()], value=start, description=name)
+             for name, start in filters.items()}  # fmt: skip
+    place = widgets.IntSlider(value=1, min=1, max=len(rows), description="row", continuous_update=False)
+    said, box, chosen = widgets.HTML(), widgets.HTML(), []
+
+    def look(_: object = None) -> None:
+        said.value, box.value = "no row fits these filters", ""
+        if chosen:
+            row = chosen[place.value - 1]
+            words = "; ".join(f"{name} {value}" for name, value in texts.loc[row].items())
+            said.value = html.escape(f"{place.value} of {len(chosen)}: {words}")
+            pictures = draw(rows.iloc[[row]].to_dict("records")[0])
+            figures = "".join(_on_page(picture, caption, height_px) for caption, picture in pictures.items())
+            box.value = f'<div style="display: flex; flex-wrap: wrap">{figures}</div>'
+
+    def choose(_: object = None) -> None:
+        fits = [(texts[name] == knob.value) | (knob.value == ALL) for name, knob in knobs.items()]
+        chosen[:] = texts.index[np.logical_and.reduce(fits)]
+        place.unobserve(look, "value")  # one picture for the new choice, not one for each step on the way
+        place.max, place.disabled = max(1, len(chosen)), not chosen
+        place.observe(look, "value")
+        look()
+
+    for knob in knobs.values():
+        knob.observe(choose, "value")
+    choose()
+    return widgets.VBox([place, widgets.HBox([*knobs.values()], layout={"flex_flow": "row wrap"}), said, box])
+
+
+def _on_page(picture: Tensor, caption: str, height_px: int) -> str:
+    """A picture above its caption, as HTML."""
+    file = BytesIO()
+    Image.fromarray(as_picture(picture)).save(file, "jpeg", quality=88)
+    source = f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"
+    image = f'<img src="{source}" height="{height_px}">'
+    return f'<figure style="margin: 2px">{image}<figcaption>{html.escape(caption)}</figcaption></figure>'
+
+
+def hits(right: Tensor) -> pd.DataFrame:
+    """A row a query to browse, of (Q, k) bool, which of what was retrieved is right: the nearest, and the first right one."""
+    first = torch.where(right.any(1), right.int().argmax(1) + 1.0, torch.nan)
+    return pd.DataFrame({"query": range(len(right)), "nearest": right[:, 0].numpy(), "first right at": first.numpy(),
+                         "R@1 of all queries (%)": 100 * right[:, 0].double().mean().item()})  # fmt: skip

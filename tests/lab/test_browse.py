@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ucvgl.lab.widgets import browse, hits
+from ucvgl.lab.plots import browse, hits
 
 QUERIES = pd.DataFrame({"query": range(4), "nearest": [True, False, True, False], "margin": [0.3, 0.1, 0.2, np.nan]})
 METHODS = pd.concat([QUERIES.assign(method="simclr"), QUERIES.assign(method="byol", nearest=[False, True, True, True])])
