@@ -130,11 +130,8 @@ def test_a_notebook_runs_and_its_controls_change_their_pictures(page, lab, shots
     page.locator(".lm-Menu-itemLabel").get_by_text("Run All Cells", exact=True).click()
     _run(page, stem)
     cells = nbformat.read(path, as_version=4).cells
-    widgets = [
-        at
-        for at, cell in enumerate(cells)
-        if cell.cell_type == "code" and re.search(r"browse\(|widgets\.", cell.source)
-    ]
+    code = [(at, cell.source) for at, cell in enumerate(cells) if cell.cell_type == "code"]
+    widgets = [at for at, source in code if re.search(r"browse\(|widgets\.", source)]
     for at in widgets:
         where = f"{stem}, cell {at}, {cells[at].source.splitlines()[0]!r}"
         _move_one(page, page.locator(".jp-Notebook .jp-Cell").nth(at), where)

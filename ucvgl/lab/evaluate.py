@@ -47,14 +47,14 @@ def encoder_of(weights: Path | None, backbone: str = "", image_px: tuple[int, in
     pooling, for images of the size it asks for if none is said. InputError: both or neither, a size for a file's."""
     if (weights is None) == (not backbone):
         todo = "Give one: a file that a training left, or a timm name such as convnext_base.fb_in22k_ft_in1k_384."
-        found = "both" if backbone else "neither"
-        raise InputError("evaluate", expected="--weights or --backbone", found=found, todo=todo)
+        raise InputError("evaluate", "--weights or --backbone", "both" if backbone else "neither", todo)
     if weights is None:
         config = EncoderConfig(backbone, "hub", pooling="head", image_px=image_px or asked_px(backbone))
         return two_view_encoder(config, config, shared=True, seed=0)
     if image_px is not None:
-        todo = "Leave it out: the file says which images its encoders take."
-        raise InputError("--image-px", expected="it with --backbone alone", found=f"it with {weights}", todo=todo)
+        raise InputError(
+            "--image-px", "it with --backbone alone", f"it with {weights}", "The file says its images' size."
+        )
     return open_model(weights)
 
 

@@ -94,8 +94,7 @@ def plan(asked: RunRequest, stage_jobs: bool | None = None) -> Plan:
         found = {name: book for name, book in found.items() if name not in left_out}
     given = {name: asked.further(book.parameters) for name, book in found.items()}
     for key in asked.further(FURTHER).keys() - {key for further in given.values() for key in further}:
-        todo = f"Leave {key.upper()} out."
-        raise InputError(key, expected="a notebook with that parameter", found="none", todo=todo)
+        raise InputError(key, "a notebook with that parameter", "none", f"Leave {key.upper()} out.")
     starts = tuple(start for book in found.values() for start in book.rows)
     rows: dict[str, list[str]] = {}
     stages: dict[str, StageJob] = {}

@@ -45,9 +45,8 @@ def material(settings: UcvglSettings, data: str, *, measured: bool = True) -> Pa
     """The parts of `open_parts`, made ready; where tables are wanted (`measured`), InputError if no held-out pairs are known."""
     train, tests = open_parts(data, settings.train, settings.test)
     if measured and not any(test.labelled for test in tests.values()):
-        expected = "a held-out part with known pairs, for the notebook's tables"
         todo = "`ucvgl train 04/main/ucvgl_s_0 --data ...` trains without labels; recall cannot be measured."
-        raise InputError(data, expected=expected, found="no pairs in this layout", todo=todo)
+        raise InputError(data, "a held-out part with known pairs, for the tables", "no pairs in this layout", todo)
     ready = partial(prepare, config=settings.images)
     return Parts(ready(train), {name: ready(test) for name, test in tests.items()})
 

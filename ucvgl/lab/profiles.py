@@ -273,8 +273,7 @@ def with_backbone(
         return published, replace(published, image_px=ground_px)
     name, colon, how = choice.partition(":")
     if colon and how != "frozen":
-        todo = "For example resnet50:frozen."
-        raise InputError("backbone", expected="NAME or NAME:frozen", found=repr(choice), todo=todo)
+        raise InputError("backbone", "NAME or NAME:frozen", repr(choice), "For example resnet50:frozen.")
     width = HEAD if colon and published.pooling in ("avg", "head") else published.width
     source = "frozen hub" if colon else "hub"
     encoder = replace(published, backbone=name, pretrained=source, width=width, drop_path=0.0, image_px=asked_px(name))
@@ -288,8 +287,8 @@ def asked_px(backbone: str) -> tuple[int, int]:
     with suppress(RuntimeError):  # an unknown tag, the part behind the dot
         if known := timm.get_pretrained_cfg(backbone):
             return known.input_size[1:]
-    expected, todo = "a timm model with published weights", f"Similar names: {similar_names(backbone)}."
-    raise InputError("backbone", expected=expected, found=repr(backbone), todo=todo)
+    todo = f"Similar names: {similar_names(backbone)}."
+    raise InputError("backbone", "a timm model with published weights", repr(backbone), todo)
 
 
 def smoke(value: Any, name: str = "") -> Any:

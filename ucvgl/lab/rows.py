@@ -153,8 +153,7 @@ def _sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, g
         cities = cache(lambda: list(material.open_others(settings, data, other).values()))
         names = [*settings.trained.styles, *settings.unseen.styles] if world else [*map(detect_layout, (data, other))]
         if len({*names}) < len(names):
-            todo = "Its table tells data sets by their layout."
-            raise InputError("other", expected="a data set of another layout", found=names[1], todo=todo)
+            raise InputError("other", "a data set of another layout", names[1], "Its table tells them by their layout.")
         for number, name in enumerate(names):
             named = ("trained on", number, *grids, *(_source(other) if other else ()))
             found = stage(settings.brief, lambda number=number: cities()[number], named, few, images)
@@ -238,11 +237,9 @@ def rows(asked: RunRequest, seed: int, *, measured: bool = False) -> dict[str, S
         own = _Ucvgl.of(settings.unlabelled, data)
         known = own.listed is None or any(test.labelled for test in own.listed.tests.values())
         if measured and known and settings.unlabelled.images.top_view is None:
-            raise InputError(
-                data, expected="panoramas, which notebooks 02 to 05 project", found=f"{layout}: photos",
-                todo=f"Train rows (`ucvgl train 04/main/ucvgl_s_0 05/sampling/dss_only --data {data}`; own pairs also "
-                "06/main/simclr), then `ucvgl evaluate`; University-1652 is DRONE= beside DATA=.",
-            )  # fmt: skip
+            todo = f"Train rows (`ucvgl train 04/main/ucvgl_s_0 05/sampling/dss_only --data {data}`; own pairs also "
+            todo += "06/main/simclr), then `ucvgl evaluate`; University-1652 is DRONE= beside DATA=."
+            raise InputError(data, "panoramas, which notebooks 02 to 05 project", f"{layout}: photos", todo)
         if known or not measured:
             found += [*_ucvgl_rows(settings.unlabelled, data, own), *_sample4geo_rows(settings, asked, own)]
     if photos or layout in (WORLD, "pairs"):

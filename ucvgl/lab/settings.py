@@ -39,16 +39,15 @@ class RunRequest:
             if given != WORLD and (given or name == "data"):
                 path = Path(given).expanduser().resolve()
                 if not given or not (path.is_file() if name == "panorama" else path.is_dir()):
-                    todo = "Check the path; DATA.md lists the layouts."
-                    raise InputError(name, expected=expected, found=repr(given), todo=todo)
+                    raise InputError(name, expected, repr(given), "Check the path; DATA.md lists the layouts.")
                 changed[name] = str(path)
         vars(self).update(changed)  # the class is frozen
         whole = all(isinstance(seed, int) and seed >= 0 for seed in self.seeds)
         if not whole or len(set(self.seeds)) < len(self.seeds):
-            found, todo = ",".join(map(str, self.seeds)), "For example SEED=0,1,2."
-            raise InputError("seed", expected="different whole numbers >= 0", found=repr(found), todo=todo)
+            found = repr(",".join(map(str, self.seeds)))
+            raise InputError("seed", "different whole numbers >= 0", found, "For example SEED=0,1,2.")
         if self.backbone and self.profile != "paper":
-            raise InputError("backbone", expected="the paper profile with it", found=self.profile, todo="Leave it out.")
+            raise InputError("backbone", "the paper profile with it", self.profile, "Leave it out.")
 
     @property
     def data_id(self) -> str:

@@ -43,11 +43,8 @@ class Notebook:
         cell = next((cell["source"] for cell in self.cells if "parameters" in cell_tags(cell)), "")
         names = re.findall(r"(?m)^(\w+) *(?::[^=\n]+)?=", cell)
         if missing := ", ".join(name for name in REQUIRED if name not in names):
-            expected, todo = (
-                f"a cell tagged 'parameters' that sets {', '.join(REQUIRED)}",
-                "Every notebook takes these.",
-            )
-            raise InputError(self.path.name, expected=expected, found=f"no {missing}", todo=todo)
+            expected = f"a cell tagged 'parameters' that sets {', '.join(REQUIRED)}"
+            raise InputError(self.path.name, expected, f"no {missing}", "Every notebook takes these.")
         return names
 
     def fingerprint(self) -> str:
@@ -70,7 +67,7 @@ def read_notebook(path: Path) -> Notebook:
         return Notebook(path, cells, tuple(said.get("rows", ())), tuple(said.get("layouts", ())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         found, todo = f"{type(error).__name__}: {error}", "Open and save it in JupyterLab, or restore it from git."
-        raise InputError(path, expected="a Jupyter notebook (format 4)", found=found, todo=todo) from error
+        raise InputError(path, "a Jupyter notebook (format 4)", found, todo) from error
 
 
 def find_notebook(name: str) -> Notebook:
@@ -92,10 +89,10 @@ def cell_tags(cell: Mapping[str, Any]) -> list[str]:
 
 def package_digest() -> str:
     """SHA-256 over the modules of this package and its tables of values."""
-    files = sorted(path for kind in ("py", "json", "toml") for path in PACKAGE.rglob(f"*.{kind}"))
-    return hashlib.sha256(
-        b"".join(str(path.relative_to(PACKAGE)).encode() + path.read_bytes() for path in files)
-    ).hexdigest()
+    digest = hashlib.sha256()
+    for path in sorted(path for kind in ("py", "json", "toml") for path in PACKAGE.rglob(f"*.{kind}")):
+        digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
@@ -143,9 +140,8 @@ def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
 
 def failure(executed: Path) -> str:
     """Which cell of the source notebook failed, by number and first line, and why."""
-    added = {"papermill-error-cell-tag", "injected-parameters"}
     cells = read_notebook(executed).cells
-    ours = [cell for cell in cells if not added & {*cell_tags(cell)}]
+    ours = [cell for cell in cells if not {"papermill-error-cell-tag", "injected-parameters"} & {*cell_tags(cell)}]
     for cell in cells:
         for error in (output for output in cell.get("outputs", []) if output.get("output_type") == "error"):
             place = f"cell {ours.index(cell) + 1} of {len(ours)}" if cell in ours else "the cell of given parameters"
