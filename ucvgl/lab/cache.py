@@ -55,8 +55,8 @@ def run_stage(stage: str, config: Any, data_id: str, compute: Callable[[Path], d
     """Loads the stage if its folder is complete, otherwise runs it; a second process waits for the first and loads.
 
     `compute` gets the folder to write to, which after a kill still has what was written before, and returns what goes into
-    result.json: finite numbers, texts, lists and dictionaries. In several processes (torchrun) all call it and train in it
-    together; the first one's result counts. InputError: the folder is damaged, or an unfinished one has other settings.
+    result.json: finite numbers, texts, lists and dictionaries. In several processes (torchrun) all train in it together, and
+    the first one's result counts. InputError: the folder is damaged, or an unfinished one has other settings.
     """
     key, place = stage_key(stage, config, data_id), processes()
     folder = stage_folder(key)
@@ -67,8 +67,7 @@ def run_stage(stage: str, config: Any, data_id: str, compute: Callable[[Path], d
         if first and not folder.exists():
             if resumed:
                 _read(partial / CONFIG, lambda found: found == key)
-            else:
-                write_json(partial / CONFIG, key)
+            write_json(partial / CONFIG, key)
         # the main process's answer, once it has the lock: on a shared file system the others may see a folder later
         loaded = from_first(folder.exists())
         if not loaded:

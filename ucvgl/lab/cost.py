@@ -23,7 +23,6 @@ from ucvgl.translation import CycleGanConfig
 from ucvgl.world.drives import DriveConfig
 from ucvgl.world.pairs import WorldConfig
 
-GIB = 2**30
 COUNTED = 8  # images in the batch whose memory is counted
 
 
@@ -63,19 +62,19 @@ def cost_of(stage: Stage) -> Cost:
         case RealPairs():
             seen = 4 * config.training.epochs * config.images * (config.folds - 1) // config.folds
             return Cost(seen, work_of(config.encoder))
-        case WithLoss():
-            return cost_of(replace(stage, name="cross-view", settings=(config.start,)))
-        case Pretraining() if stage.name == "intra-view":
-            loop, views = config.intra, [(config.ground, 2), (config.satellite, 2)]
-        case Pretraining():
+        case WithLoss(start=start):
+            return cost_of(replace(stage, name="cross-view", settings=(start,)))
+        case Pretraining(intra=loop) if stage.name == "intra-view":
+            views = [(config.ground, 2), (config.satellite, 2)]
+        case Pretraining(cross=loop):
             tiles = 3 if config.occlusion is not None and config.projection else 1  # and their synthetic top views
-            loop, views = config.cross, [(config.ground, 1), (config.satellite, tiles)]
-        case Curriculum():
-            loop, views = config.training, [(config.start.ground, 1), (config.start.satellite, 1)]
-        case Sample4Geo():
-            loop, views = config.training, [(config.ground, 1), (config.satellite, 1)]
-        case VgSsl():
-            loop, views = config.loop, [(config.encoder, config.images_a_query)]
+            views = [(config.ground, 1), (config.satellite, tiles)]
+        case Curriculum(training=loop, start=start):
+            views = [(start.ground, 1), (start.satellite, 1)]
+        case Sample4Geo(training=loop):
+            views = [(config.ground, 1), (config.satellite, 1)]
+        case VgSsl(loop=loop):
+            views = [(config.encoder, config.images_a_query)]
     if loop is None:  # left out: no intra-view, or no cross-view step
         return Cost()
     first, last = views[0][0], views[-1][0]
@@ -98,13 +97,12 @@ def cost_of(stage: Stage) -> Cost:
 def work_of(config: EncoderConfig | CycleGanConfig | WorldConfig | DriveConfig) -> str:
     """What is done with images under these settings, as rates.csv names it."""
     match config:
-        case EncoderConfig():
-            depth = "" if config.depth is None else f" to stage {config.depth}"
-            return f"training {config.backbone}{depth}, {config.image_px[0]} x {config.image_px[1]} px"
-        case CycleGanConfig():
-            return f"training CycleGAN of {config.channels} channels and {config.blocks} blocks, {config.crop_px} px"
-        case WorldConfig():
-            return f"rendering panoramas and tiles, {config.panorama_px} px high"
+        case EncoderConfig(backbone=name, depth=depth, image_px=(height, width)):
+            return f"training {name}{'' if depth is None else f' to stage {depth}'}, {height} x {width} px"
+        case CycleGanConfig(channels=channels, blocks=blocks, crop_px=px):
+            return f"training CycleGAN of {channels} channels and {blocks} blocks, {px} px"
+        case WorldConfig(panorama_px=px):
+            return f"rendering panoramas and tiles, {px} px high"
     return f"rendering photos, {config.photo_px[0]} px high"
 
 
@@ -138,8 +136,8 @@ def check_fits(key: str, cost: Cost, available: int) -> None:
         fits = (available - cost.fixed) // max(1, cost.row)
         todo = f"Embed at most {fits} rows at a time: TrainingConfig.chunk={fits} changes no gradient but those of batch norms."
         todo = todo if fits > 0 else "Take a smaller backbone or smaller images: not even one row fits."
-        expected = f"a step of at most {available / GIB:.1f} GiB, this device's memory"
-        raise InputError(key, expected, f"about {cost.memory / GIB:.1f} GiB for {cost.rows} rows", todo)
+        expected = f"a step of at most {available / 2**30:.1f} GiB, this device's memory"
+        raise InputError(key, expected, f"about {cost.memory / 2**30:.1f} GiB for {cost.rows} rows", todo)
 
 
 def training_bytes(model: nn.Module, inputs: Sequence[Tensor], loss: Callable[[], object]) -> int:

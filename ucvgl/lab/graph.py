@@ -96,8 +96,7 @@ def plan(asked: RunRequest, stage_jobs: bool | None = None) -> Plan:
     for key in asked.further(FURTHER).keys() - {key for further in given.values() for key in further}:
         raise InputError(key, "a notebook with that parameter", "none", f"Leave {key.upper()} out.")
     starts = tuple(start for book in found.values() for start in book.rows)
-    rows: dict[str, list[str]] = {}
-    stages: dict[str, StageJob] = {}
+    rows, stages = {}, {}
     for seed in asked.seeds if starts else ():
         from ucvgl.lab import rows as lab_rows  # takes seconds to load: torch
 
@@ -107,14 +106,13 @@ def plan(asked: RunRequest, stage_jobs: bool | None = None) -> Plan:
         for key, stage in lab_rows.all_stages(shown.values()).items():
             stages[key] = stages.get(key) or _job(stage, seed, stages)
     files = "" if asked.data == WORLD else paths.files_digest(asked.data)
-    prints = {
-        name: _hash([book.fingerprint(), files, asked.rows, given[name], _digest(given[name].get("panorama"))])
-        for name, book in found.items()
-    }
-    shows = {name: [row for row in rows if row.startswith(book.rows)] for name, book in found.items()}
+    shows, fingerprints = {}, {}
+    for name, book in found.items():
+        depends_on = [book.fingerprint(), files, asked.rows, given[name], _digest(given[name].get("panorama"))]
+        shows[name], fingerprints[name] = [row for row in rows if row.startswith(book.rows)], _hash(depends_on)
     if stage_jobs is None:
         stage_jobs = asked.profile != "tiny" and asked.rows != "smoke"
-    return Plan(asked, rows, [*stages.values()], stage_jobs, shows, prints, left_out)
+    return Plan(asked, rows, [*stages.values()], stage_jobs, shows, fingerprints, left_out)
 
 
 def _job(stage: "Stage", seed: int, before: Mapping[str, StageJob]) -> StageJob:
@@ -207,18 +205,18 @@ def reproduce(
     if {"-n", "--dry-run", "--dryrun"} & set(more):
         return status
     took = f"{time.time() - begun:.0f} s"
-    if status == 0:
-        from ucvgl.lab.published import write_scorecard  # pandas takes seconds to load
-
-        root = asked.figure_folder("x").parent
-        write_scorecard(root)
-        made = [name for name in todo.notebooks if (root / name / "results.json").stat().st_mtime >= begun]
-        what = f"renewed: {', '.join(made)}" if made else "everything was up to date, nothing was run"
-        sys.stderr.write(f"{what} ({took}); tables and figures: {root}\n")
-    else:
+    if status:
         sys.stderr.write("".join(_missing(todo, begun)))
         sys.stderr.write(f"stopped after {took}; what is finished is kept, the next call goes on from there\n")
-    return status
+        return status
+    from ucvgl.lab.published import write_scorecard  # pandas takes seconds to load
+
+    root = asked.figure_folder("x").parent
+    write_scorecard(root)
+    made = [name for name in todo.notebooks if (root / name / "results.json").stat().st_mtime >= begun]
+    what = f"renewed: {', '.join(made)}" if made else "everything was up to date, nothing was run"
+    sys.stderr.write(f"{what} ({took}); tables and figures: {root}\n")
+    return 0
 
 
 def _until_it_ends(command: Sequence[str]) -> int:

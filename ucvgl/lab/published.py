@@ -1,15 +1,12 @@
 """The published tables of the three papers, from published.json, and how ours agree with them: the reproduction score.
 
 Nothing else may fill a 'published' column. Columns are named `<data set>_<measure>` (`cvusa_r_at_1`), in percent but for the counts
-of the cold start; rows by a short key (`full`, `no_fakes`, `labels_10`) that notebooks use for their own rows too. Not known is
-None, in frames NaN. A mark says where a value comes from: A the authors' own material, B quoted by a third party, C inferred; a
-table's caption tells B and C.
+of the cold start; rows by a short key (`full`, `no_fakes`, `labels_10`) that notebooks use for their own rows too. A mark says
+where a value comes from: A the authors' own material, B quoted by a third party, C inferred; a table's caption tells B and C.
 
 The score is ours, from no paper. On the embedded world no number can equal a published one, but the conclusions can: which of two
 settings is better. Two rows are compared only where the paper tells them apart by more than RESOLVED points and we by more than
-twice the pooled standard error; everything else is undecided. The same two rows against several published columns (CVUSA, CVACT)
-are one comparison. A notebook saves the score of its tables as its table `scorecard`; `write_scorecard` compares again over all
-seeds.
+twice the pooled standard error; the same two against several published columns (CVUSA, CVACT) are one comparison.
 """
 
 import itertools
@@ -28,8 +25,7 @@ TRAINING_PAIRS = 35_532  # of CVUSA, and of CVACT: where the cold start looked f
 CONTENT: dict[str, Any] = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 # VG-SSL's methods by key: names and families (section 2); test sets, the world's by what they stand for -> columns' prefix
 SSL, FAMILIES, STANDS_FOR = (CONTENT["vg_ssl"][name] for name in ("names", "families", "columns_of_test_sets"))
-# points that published values have to differ by; none of the published tables states a spread of its own
-RESOLVED = 2.0
+RESOLVED = 2.0  # points that published values have to differ by; none of the tables states a spread of its own
 VERDICTS = ("kept", "contradicted", "undecided")
 
 
@@ -84,23 +80,20 @@ def compare(
         for a, b in itertools.combinations(mean.index, 2):
             if len(published := (theirs.loc[a] - theirs.loc[b]).dropna()):
                 found[verdict(mean[a] - mean[b], math.hypot(error[a], error[b]), published)] += 1
-        row = {"table": table.stem, "paper": paper, "measure": measure, "published": ", ".join(columns),
-               "seeds": saved["seed"].nunique(), "queries": count, **found}  # fmt: skip
+        scored.append({"table": table.stem, "paper": paper, "measure": measure, "published": ", ".join(columns),
+                       "seeds": saved["seed"].nunique(), "queries": count, **found})  # fmt: skip
         if gap is not None and set(gap) <= set(mean.index) and mean[gap[1]] > 0:
             a, b = gap
             ratio, ratios = mean[a] / mean[b], (theirs.loc[a] / theirs.loc[b]).dropna()
             spread = math.hypot(error[a], ratio * error[b]) / mean[b]
-            row |= {"gap": f"{a} / {b}", "gap_ours": f"{ratio:.2f} ± {spread:.2f}",
-                    "gap_published": ", ".join(f"{ratio:.2f}" for ratio in ratios)}  # fmt: skip
-        scored.append(row)
+            scored[-1] |= {"gap": f"{a} / {b}", "gap_ours": f"{ratio:.2f} ± {spread:.2f}",
+                           "gap_published": ", ".join(f"{ratio:.2f}" for ratio in ratios)}  # fmt: skip
     return pd.DataFrame(scored)
 
 
 def write_scorecard(figures_folder: Path) -> Path | None:
-    """Compares again what the scorecards in figures/<profile> compare, over all seeds of their tables, and collects it in one.
-
-    Gives the path of the Markdown; None where no notebook has a scorecard.
-    """
+    """Compares again what the notebooks' tables `scorecard` in figures/<profile> compare, over all seeds of their tables, and
+    collects it in one, whose Markdown's path it gives; None where there is none."""
     pieces = sorted(figures_folder.glob("[!.]*/scorecard.csv"))  # a folder with a dot is still being written
     if not pieces:
         return None
@@ -115,14 +108,11 @@ def write_scorecard(figures_folder: Path) -> Path | None:
     every = pd.concat(scored)
     counts = ", ".join(f"{every[name].sum()} {name}" for name in VERDICTS)
     one_seed = "" if every["seeds"].min() > 1 else ": with one seed, the sampling error of the queries alone"
-    caption = (
-        f"Reproduction score, over pairs of rows: {counts}. A pair is decided where the published values differ by more than "
-        f"{RESOLVED:g} points, several columns in one direction, and ours by more than twice the standard error of their "
-        f"difference{one_seed}."
-    )
-    collected = {
-        "file": "scorecard.csv", "notebook": ", ".join(piece.parent.name for piece in pieces), "caption": caption,
-        "seeds": sorted({seed for recipe in recipes for seed in recipe["seeds"]}), "settings": [],
-    }  # fmt: skip
+    caption = f"Reproduction score, over pairs of rows: {counts}. A pair is decided where the published values differ by more "
+    caption += f"than {RESOLVED:g} points, several columns in one direction, and ours by more than twice the standard error of "
+    caption += f"their difference{one_seed}."
+    seeds = sorted({seed for recipe in recipes for seed in recipe["seeds"]})
+    books = ", ".join(piece.parent.name for piece in pieces)
+    collected = {"file": "scorecard.csv", "notebook": books, "caption": caption, "seeds": seeds, "settings": []}
     write_table(figures_folder / "scorecard.csv", every, recipes[0] | collected)
     return figures_folder / "scorecard.md"
