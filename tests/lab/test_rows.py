@@ -73,7 +73,7 @@ def test_each_stage_follows_what_it_needs_and_headline_has_rows_of_every_table(p
     assert {stage.key for stage in every.values()} <= seen
     tables = {name.rpartition("/")[0] for name in every}
     assert {name.rpartition("/")[0] for name in some} == tables
-    assert set(rows.HEADLINE) - tables <= {"05/real"}  # where no images are at hand
+    assert set(variants.HEADLINE) - tables <= {"05/real"}  # where no images are at hand
     assert len(rows.all_stages(some.values())) < 0.5 * len(stages)
 
 

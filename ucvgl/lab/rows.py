@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property, partial
-from pathlib import Path
 from typing import Any
 
 from ucvgl.data import FRAMES, PLACE_RECOGNITION, detect_layout
@@ -27,9 +26,6 @@ from ucvgl.sampling import NeighbourDraw
 
 NORDLAND_TRAINING = 2386  # frames of its first part, about
 DRONE_TRAINING = 37_854  # University-1652's drone images
-# By table: the keys of the rows that ROWS=headline keeps: one a method, and what a notebook's figures cannot do without; a
-# table that is not here stays whole.
-HEADLINE: Mapping[str, list[str]] = json.loads(Path(__file__).with_name("headline.json").read_text(encoding="utf-8"))
 
 
 def chosen(table: str, tables: Mapping[str, Iterable[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
@@ -38,7 +34,7 @@ def chosen(table: str, tables: Mapping[str, Iterable[tuple[Any, ...]]]) -> list[
 
 
 def _is_wanted(choice: str, table: str, key: str) -> bool:
-    return choice == "all" or key in HEADLINE.get(table, [key])
+    return choice == "all" or key in variants.HEADLINE.get(table, [key])
 
 
 @dataclass(frozen=True)
