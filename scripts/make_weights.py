@@ -28,8 +28,8 @@ from ucvgl.augment import Augmentation, augment, move_together, to_float
 from ucvgl.data.prepare import BATCH
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, open_model, save_model, two_view_encoder
 from ucvgl.geometry import TopView, top_view
-from ucvgl.lab.cache import StageResult, run_stage
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
+from ucvgl.lab.stages import StageResult, run_stage
 from ucvgl.locate.adapt import WORLD_WEIGHTS
 from ucvgl.locate.confidence import FEATURES, LEAST, RADIUS_M, SETTINGS, Calibration
 from ucvgl.locate.inputs import Inputs

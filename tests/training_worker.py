@@ -22,7 +22,7 @@ from ucvgl.data.cache import made_once
 from ucvgl.distributed import from_first, gather, joined, processes
 from ucvgl.errors import InputError
 from ucvgl.heads import Learner, SslLoss
-from ucvgl.lab.cache import run_stage
+from ucvgl.lab.stages import run_stage
 from ucvgl.methods import common
 from ucvgl.training import Batch, Task, TrainingConfig, train
 

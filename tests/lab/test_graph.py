@@ -253,7 +253,7 @@ KILLED_ONCE = """\
 import signal, time
 from dataclasses import dataclass
 from pathlib import Path
-from ucvgl.lab.cache import run_stage
+from ucvgl.lab.stages import run_stage
 @dataclass(frozen=True)
 class Config:
     steps: int = 4

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ucvgl.errors import InputError
-from ucvgl.lab.cache import run_stage, stage_folder, stage_key
+from ucvgl.lab.stages import run_stage, stage_folder, stage_key
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ucvgl.data import open_dataset
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.data.decoding import resize
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, two_view_encoder
-from ucvgl.lab.cache import StageResult, run_stage
+from ucvgl.lab.stages import StageResult, run_stage
 from ucvgl.methods.common import device
 from ucvgl.methods.curriculum import train_on_pseudo_labels
 from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, describe

@@ -12,12 +12,12 @@ from ucvgl.data.container import Parts
 from ucvgl.distributed import processes
 from ucvgl.errors import InputError
 from ucvgl.lab import rows
-from ucvgl.lab.cache import StageResult
 from ucvgl.lab.cost import check_fits, cost_of
 from ucvgl.lab.graph import marker
 from ucvgl.lab.results import device
 from ucvgl.lab.settings import RunRequest
 from ucvgl.lab.sources import suggest
+from ucvgl.lab.stages import StageResult
 from ucvgl.methods.common import BEST
 from ucvgl.paths import write_json
 from ucvgl.pseudo_labels import NoPseudoLabels

@@ -16,8 +16,8 @@ from ucvgl.augment import PlacementJitter
 from ucvgl.data.container import Dataset
 from ucvgl.encoders import TwoViewEncoder, open_model
 from ucvgl.errors import InputError
-from ucvgl.lab.cache import run_stage
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
+from ucvgl.lab.stages import run_stage
 from ucvgl.methods.common import device, trained
 from ucvgl.methods.curriculum import CHOSEN_BY, train_on_pseudo_labels
 from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, neighbours

@@ -19,7 +19,7 @@ from ucvgl.data.cache import mapped
 from ucvgl.data.container import ArrayImages, Dataset, FileImages, Positives
 from ucvgl.encoders import Encoder, TwoViewEncoder, embed
 from ucvgl.errors import InputError
-from ucvgl.lab.cache import run_stage
+from ucvgl.lab.stages import run_stage
 from ucvgl.locate.adapt import WORLD_WEIGHTS, AdaptConfig, adapt, starting_model
 from ucvgl.locate.candidates import Candidates
 from ucvgl.locate.confidence import Calibration, Evidence, evidence, load_calibration
