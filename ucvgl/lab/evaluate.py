@@ -52,9 +52,7 @@ def encoder_of(weights: Path | None, backbone: str = "", image_px: tuple[int, in
         config = EncoderConfig(backbone, "hub", pooling="head", image_px=image_px or asked_px(backbone))
         return two_view_encoder(config, config, shared=True, seed=0)
     if image_px is not None:
-        raise InputError(
-            "--image-px", "it with --backbone alone", f"it with {weights}", "The file says its images' size."
-        )
+        raise InputError("--image-px", "it with --backbone alone", f"it with {weights}", "The file says which images.")
     return open_model(weights)
 
 

@@ -168,13 +168,10 @@ def dry_run(found: Plan, cores: int) -> str:
     """What `reproduce` would do: each row with its stage, how many seeds the cache has, and estimates of what one seed costs."""
     from jinja2 import Template
 
-    jobs, cached = (
-        {job.key: job for job in found.stages},
-        [job.key for job in found.stages if marker(job.key).is_file()],
-    )
-    rows = [
-        (name, jobs[keys[0]], f"{sum(key in cached for key in keys)}/{len(keys)}") for name, keys in found.rows.items()
-    ]
+    jobs = {job.key: job for job in found.stages}
+    cached = [key for key in jobs if marker(key).is_file()]
+    seeds = {name: f"{sum(key in cached for key in keys)}/{len(keys)}" for name, keys in found.rows.items()}
+    rows = [(name, jobs[keys[0]], seeds[name]) for name, keys in found.rows.items()]
     todo, lanes = [job for job in found.stages if job.key not in cached], 1 if has_gpu() else max(1, cores)
     hours = sum(job.seconds or 0.0 for job in todo) / 3600 / lanes
     text = Template(Path(__file__).with_name("dry_run.txt.j2").read_text(encoding="utf-8"), trim_blocks=True)

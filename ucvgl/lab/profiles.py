@@ -31,6 +31,7 @@ from ucvgl.translation import CycleGanConfig
 from ucvgl.world.drives import DriveConfig
 from ucvgl.world.pairs import WorldConfig
 
+Size = tuple[int, int]  # height and width, px
 WORLD_SEED, HELD_OUT_SEED = 0, 1000  # of the cities that are trained on, and of those that are held out
 CITIES, UNSEEN = ("garden", "canal"), ("downtown", "old_town")  # trained on; Sample4Geo's cross area
 PAPER_BACKBONES = ("", "resnet50", "deit_small")  # of notebook 06, which change no other
@@ -47,7 +48,6 @@ def _tuples(value: Any) -> Any:
 
 VALUES = _tuples(tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8")))
 SMALL_AUGMENTATION = replace(UCVGL, **VALUES["augmentation"])
-LAPTOP_GAN = CycleGanConfig(**VALUES["gan"]["laptop"])
 
 
 @dataclass(frozen=True)
@@ -89,26 +89,23 @@ def ucvgl(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> 
     table, paper, known = VALUES["ucvgl"][check_profile(profile)], profile == "paper", VALUES["ucvgl"]["data_sets"]
     world = WorldConfig(CITIES, WORLD_SEED, **table["world"])
     test = replace(world, styles=("garden",), seed=HELD_OUT_SEED, places=table["held_out"])
-    tile, rule = EncoderConfig(**table["tile"]), table["rule"]
+    tile, rule = EncoderConfig(**table["tile"]), MiningRule(**table["rule"])
     ground_px, fov_deg = (tile.image_px[0], 2 * tile.image_px[1]), TopView.from_span(tile.image_px[0], 50.0).fov_deg
     if paper and data != WORLD:
         theirs = known.get(detect_layout(data), known["cvact"])
-        ground_px, fov_deg, rule = theirs["ground_px"], theirs["fov_deg"], theirs["rule"]
+        ground_px, fov_deg, rule = theirs["ground_px"], theirs["fov_deg"], MiningRule(**theirs["rule"])
     tile, ground = with_backbone(tile, ground_px, backbone)
     images = Preparation(ground.image_px, tile.image_px, TopView(tile.image_px[0], fov_deg))
     intra, cross, loop = (
         TrainingConfig(**table["training"], **table[step], seed=seed) for step in ("intra", "cross", "curriculum")
     )
-    gan = CycleGanConfig() if paper else replace(LAPTOP_GAN, seed=seed)
-    gan = replace(LAPTOP_GAN, **VALUES["gan"]["tiny"]) if profile == "tiny" else gan
-    augmentation = UCVGL if paper else SMALL_AUGMENTATION
+    gan, augmentation = CycleGanConfig(**table["gan"]), UCVGL if paper else SMALL_AUGMENTATION
     start = Pretraining(
         ground, tile, translation=Translation("cyclegan" if paper else "statistics"), intra=intra, cross=cross,
         augmentation=augmentation, **table["start"], seed=seed,
     )  # fmt: skip
-    steps = Curriculum(
-        start, training=loop, rule=MiningRule(**rule), augmentation=augmentation, **table["steps"], seed=seed
-    )
+    steps = Curriculum(start, training=loop, rule=rule, augmentation=augmentation, **table["steps"], seed=seed)
+    gan = replace(gan, seed=seed) if profile == "laptop" else gan
     settings = smoke(UcvglSettings(world, test, images, start, steps, gan))
     if data == WORLD or _shows_panoramas(data):
         return settings
@@ -190,9 +187,9 @@ def sample4geo(profile: str, seed: int, *, data: str = WORLD, backbone: str = ""
         encoder = replace(ENCODER, **table["real_encoder"])
         real = RealPairs(encoder, training=replace(TRAINING, **table["real_training"], seed=seed), **table["real"])
     images, heights = Preparation(ground.image_px, tile.image_px), replace(flights, **table["heights"])
-    settings = smoke(
-        Sample4GeoSettings(other, world, unseen, table["small"], images, method, brief, drone, flights, heights, real)
-    )
+    few = table["small"]
+    settings = Sample4GeoSettings(other, world, unseen, few, images, method, brief, drone, flights, heights, real)
+    settings = smoke(settings)
     if other.images.top_view is not None:
         return settings
     photos = {"ground": settings.method.satellite, "ground_kind": "oblique", "tile_kind": "photo"}
@@ -207,9 +204,9 @@ class VgSslSettings:
     train: tuple[DriveConfig, ...]  # by car alone, as MSLS: the other kinds show how it generalises
     joined: tuple[DriveConfig, ...]  # of all kinds
     tests: Mapping[str, DriveConfig]
-    photo_px: tuple[int, int]
+    photo_px: Size
     methods: Mapping[str, VgSsl]  # by published key
-    frame_px: tuple[int, int]  # of the real frames, which are 32 x 64
+    frame_px: Size  # of the real frames, which are 32 x 64
     frames: int | None  # so many of each part, from its beginning; None: all
     real: Mapping[str, VgSsl]  # by published key, on Nordland; empty in the paper profile, where `data` names real sets
     projectors: tuple[tuple[int, int, int], ...]  # layers, width behind each, numbers of the descriptor before them
@@ -261,9 +258,7 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
     ))  # fmt: skip
 
 
-def with_backbone(
-    published: EncoderConfig, ground_px: tuple[int, int], choice: str
-) -> tuple[EncoderConfig, EncoderConfig]:
+def with_backbone(published: EncoderConfig, ground_px: Size, choice: str) -> tuple[EncoderConfig, EncoderConfig]:
     """The encoders of satellite and ground images: on another timm backbone, both for images of the size its weights ask for.
 
     `choice`: a name; with ':frozen' behind it the backbone stays as it was published, and what pools its features is trained,
@@ -280,7 +275,7 @@ def with_backbone(
     return encoder, encoder
 
 
-def asked_px(backbone: str) -> tuple[int, int]:
+def asked_px(backbone: str) -> Size:
     """(height, width) of the images that the published weights of a timm backbone ask for; InputError for a name without any."""
     import timm  # takes seconds to load
 

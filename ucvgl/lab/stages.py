@@ -109,7 +109,7 @@ def _read(path: Path, right: Callable[[Any], bool]) -> Any:
     except (OSError, TypeError, ValueError) as error:
         found = f"{type(error).__name__}: {error}"
     expected, todo = f"a whole stage, with {CONFIG} and {RESULT}", "Delete the folder; the stage is then run again."
-    raise InputError(path.parent, expected=expected, found=f"{path.name}: {found}", todo=todo)
+    raise InputError(path.parent, expected, f"{path.name}: {found}", todo)
 
 
 def translation(data: Dataset, config: ucvgl.Pretraining) -> StageResult:
