@@ -13,7 +13,7 @@ from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab.graph import reproduce
 from ucvgl.lab.settings import RunRequest
-from ucvgl.lab.sources import cell_tags, notebooks
+from ucvgl.lab.sources import notebooks
 from ucvgl.paths import write_text
 
 
@@ -24,7 +24,11 @@ def refresh_outputs(executed: Path, source: Path) -> None:
     committed notebook stay. InputError: the cells of the two differ, as the notebook was edited since.
     """
     notebook = nbformat.read(source, as_version=4)
-    done = [c for c in nbformat.read(executed, as_version=4).cells if "injected-parameters" not in cell_tags(c)]
+    done = [
+        c
+        for c in nbformat.read(executed, as_version=4).cells
+        if "injected-parameters" not in c.metadata.get("tags", [])
+    ]
     if [(c.cell_type, c.source) for c in done] != [(c.cell_type, c.source) for c in notebook.cells]:
         todo = "Run `make reproduce` first."
         raise InputError(source.name, expected="the cells that were executed", found="others", todo=todo)

@@ -14,19 +14,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab.settings import FURTHER, WORLD, RunRequest
 from ucvgl.lab.sources import failure, find_notebook, notebooks, package_digest
 from ucvgl.paths import write_json
-
-if TYPE_CHECKING:
-    from ucvgl.lab.rows import Stage
 
 # images a second by what is done with them; benchmarks/rates.py measures them
 RATES = Path(__file__).with_name("rates.csv")
@@ -96,15 +92,21 @@ def plan(asked: RunRequest, stage_jobs: bool | None = None) -> Plan:
     for key in asked.further(FURTHER).keys() - {key for further in given.values() for key in further}:
         raise InputError(key, "a notebook with that parameter", "none", f"Leave {key.upper()} out.")
     starts = tuple(start for book in found.values() for start in book.rows)
-    rows, stages = {}, {}
+    rows, stages, rates = {}, {}, _rates()[0]
     for seed in asked.seeds if starts else ():
-        from ucvgl.lab import rows as lab_rows  # takes seconds to load: torch
+        from ucvgl.lab import cost  # takes seconds to load: torch
+        from ucvgl.lab import rows as lab_rows
 
         every = lab_rows.rows(asked, seed, measured=True)
         shown = {row: stage for row, stage in every.items() if row.startswith(starts)}
         rows |= {row: [*rows.get(row, ()), stage.key] for row, stage in shown.items()}
         for key, stage in lab_rows.all_stages(shown.values()).items():
-            stages[key] = stages.get(key) or _job(stage, seed, stages)
+            costs, needs = cost.cost_of(stage), [need.key for need in stage.needs]
+            rate = rates.get(costs.work)
+            seconds = 0.0 if not costs.work else costs.images / rate if rate else None
+            memory = max([costs.memory, *(stages[need].memory for need in needs)])
+            job = StageJob(key, seed, needs, costs.images, costs.steps, seconds, memory, costs.disk)
+            stages.setdefault(key, job)
     files = "" if asked.data == WORLD else paths.files_digest(asked.data)
     shows, fingerprints = {}, {}
     for name, book in found.items():
@@ -113,17 +115,6 @@ def plan(asked: RunRequest, stage_jobs: bool | None = None) -> Plan:
     if stage_jobs is None:
         stage_jobs = asked.profile != "tiny" and asked.rows != "smoke"
     return Plan(asked, rows, [*stages.values()], stage_jobs, shows, fingerprints, left_out)
-
-
-def _job(stage: "Stage", seed: int, before: Mapping[str, StageJob]) -> StageJob:
-    """A stage with its estimates; `before`: those it needs, at least."""
-    from ucvgl.lab.cost import cost_of
-
-    cost, needs = cost_of(stage), [need.key for need in stage.needs]
-    rate = _rates()[0].get(cost.work)
-    seconds = 0.0 if not cost.work else cost.images / rate if rate else None
-    memory = max([cost.memory, *(before[key].memory for key in needs)])
-    return StageJob(stage.key, seed, needs, cost.images, cost.steps, seconds, memory, cost.disk)
 
 
 def _rates() -> tuple[dict[str, float], str]:
@@ -187,7 +178,7 @@ def reproduce(
     Snakemake, as `--executor slurm --jobs 20`. InputError: bad settings.
     """
     if cores != "all" and not re.fullmatch(r"[1-9][0-9]*", cores):
-        raise InputError("cores", expected="a number >= 1, or 'all'", found=repr(cores), todo="For example CORES=2.")
+        raise InputError("cores", "a number >= 1, or 'all'", repr(cores), "For example CORES=2.")
     todo, path = kept_plan(asked, stage_jobs)
     if todo.left_out:
         sys.stderr.write(f"not for data of this layout, left out: {', '.join(todo.left_out)}\n")

@@ -16,11 +16,11 @@ from ucvgl.data import detect_layout, open_dataset
 from ucvgl.data.decoding import image_size
 from ucvgl.data.prepare import Preparation
 from ucvgl.encoders import EncoderConfig, similar_names
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, one_of
 from ucvgl.geometry import TopView
 from ucvgl.heads import published
 from ucvgl.lab.real_pairs import ENCODER, TRAINING, RealPairs
-from ucvgl.lab.settings import WORLD, asked_rows, check_profile
+from ucvgl.lab.settings import PROFILES, WORLD, asked_rows
 from ucvgl.methods.sample4geo import Sample4Geo, Sampling
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
 from ucvgl.methods.vg_ssl import VgSsl
@@ -63,9 +63,9 @@ class Projection:
 
 def projection(profile: str, seed: int) -> Projection:
     """Notebook 01's sizes; InputError for an unknown profile."""
+    one_of("profile", profile, PROFILES, "Choose one.")
     table = VALUES["projection"]
-    sizes = table[check_profile(profile)]
-    return smoke(Projection(WorldConfig(**table["worlds"][profile], seed=seed), **sizes))
+    return smoke(Projection(WorldConfig(**table["worlds"][profile], seed=seed), **table[profile]))
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def ucvgl(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> 
     data: the world, or a data set's root: CVUSA, CVACT and VIGOR have their own projection and threshold. backbone: of the
     paper profile, as `with_backbone` takes it; '' for the paper's.
     """
-    table, paper, known = VALUES["ucvgl"][check_profile(profile)], profile == "paper", VALUES["ucvgl"]["data_sets"]
+    one_of("profile", profile, PROFILES, "Choose one.")
+    table, paper, known = VALUES["ucvgl"][profile], profile == "paper", VALUES["ucvgl"]["data_sets"]
     world = WorldConfig(CITIES, WORLD_SEED, **table["world"])
     test = replace(world, styles=("garden",), seed=HELD_OUT_SEED, places=table["held_out"])
     tile, rule = EncoderConfig(**table["tile"]), MiningRule(**table["rule"])
@@ -218,7 +219,8 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
 
     backbone: of the paper profile: resnet50 (GeM, 1024 numbers), deit_small (two tokens, 256), or as `with_backbone` takes it.
     """
-    table, paper = VALUES["vg_ssl"][check_profile(profile)], profile == "paper"
+    cold = ucvgl(profile, seed)
+    table, paper = VALUES["vg_ssl"][profile], profile == "paper"
     deit = paper and backbone == "deit_small"
     other = VALUES["vg_ssl"]["deit_small"] if deit else {"encoder": {}, "training": {}}
     encoder, training = EncoderConfig(**table["encoder"] | other["encoder"]), table["training"] | other["training"]
@@ -249,7 +251,6 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
     # the joined form has a quarter of the places by each kind
     joined = tuple(replace(train, kind=kind, places=train.places // len(table["tests"])) for kind in table["tests"])
     tests = {kind: replace(train, kind=kind, seed=HELD_OUT_SEED, places=n) for kind, n in table["tests"].items()}
-    cold = ucvgl(profile, seed)
     short = replace(cold.start.cross, epochs=max(1, cold.start.cross.epochs // 3))
     cold = replace(cold, start=replace(cold.start, cross=short))
     return smoke(VgSslSettings(

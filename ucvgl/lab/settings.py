@@ -31,7 +31,7 @@ class RunRequest:
     backbone: str = ""  # of the paper profile, as `profiles.with_backbone` takes it; '' for the paper's
 
     def __post_init__(self) -> None:
-        check_profile(self.profile)
+        one_of("profile", self.profile, PROFILES, "Choose one.")
         changed = {"seeds": tuple(self.seeds), "rows": self.rows or ("headline" if self.profile == "paper" else "all")}
         one_of("rows", changed["rows"], ROWS, "Choose one.")
         for name, expected in ON_DISK.items():
@@ -66,12 +66,6 @@ class RunRequest:
     def figure_folder(self, notebook: str) -> Path:
         """Where one notebook's merged results are published, under figures/."""
         return paths.figures() / (self.profile if self.data == WORLD else f"{self.profile}-{self.data_id}") / notebook
-
-
-def check_profile(profile: str) -> str:
-    """Gives `profile` back if it is one of PROFILES; raises InputError otherwise."""
-    one_of("profile", profile, PROFILES, "Choose one.")
-    return profile
 
 
 def asked_rows() -> str:

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -33,14 +33,14 @@ class Notebook:
     """A notebook's source, and what it says of itself to the graph in `metadata.ucvgl`."""
 
     path: Path
-    cells: list[dict[str, Any]]  # each source as one text
+    cells: list[dict[str, Any]]  # each with its source as one text, and its tags
     rows: tuple[str, ...]  # beginnings of the names of the rows it shows (`lab.rows`)
     layouts: tuple[str, ...]  # those of the data it is for; none: for all
 
     @property
     def parameters(self) -> list[str]:
         """The names that its cell tagged `parameters` sets, in order; InputError if profile, data or seed is missing."""
-        cell = next((cell["source"] for cell in self.cells if "parameters" in cell_tags(cell)), "")
+        cell = next((cell["source"] for cell in self.cells if "parameters" in cell["tags"]), "")
         names = re.findall(r"(?m)^(\w+) *(?::[^=\n]+)?=", cell)
         if missing := ", ".join(name for name in REQUIRED if name not in names):
             expected = f"a cell tagged 'parameters' that sets {', '.join(REQUIRED)}"
@@ -49,7 +49,7 @@ class Notebook:
 
     def fingerprint(self) -> str:
         """SHA-256 over its cells (kind, tags, source; not outputs) and over the package's modules."""
-        cells = [[cell["cell_type"], sorted(cell_tags(cell)), cell["source"]] for cell in self.cells]
+        cells = [[cell["cell_type"], sorted(cell["tags"]), cell["source"]] for cell in self.cells]
         return hashlib.sha256(json.dumps([cells, package_digest()]).encode()).hexdigest()
 
 
@@ -63,7 +63,7 @@ def read_notebook(path: Path) -> Notebook:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         cells, said = content["cells"], content.get("metadata", {}).get("ucvgl", {})
-        cells = [cell | {"source": "".join(cell["source"])} for cell in cells]
+        cells = [cell | {"source": "".join(cell["source"]), "tags": cell["metadata"].get("tags", [])} for cell in cells]
         return Notebook(path, cells, tuple(said.get("rows", ())), tuple(said.get("layouts", ())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         found, todo = f"{type(error).__name__}: {error}", "Open and save it in JupyterLab, or restore it from git."
@@ -80,11 +80,6 @@ def suggest(word: str, known: Sequence[str]) -> str:
     """The next step for a word that is none of `known`: the closest one, if any is close."""
     close = get_close_matches(word, known, n=1, cutoff=0.5)
     return f"Did you mean {close[0]}?" if close else "Choose one of these."
-
-
-def cell_tags(cell: Mapping[str, Any]) -> list[str]:
-    """The tags of a cell."""
-    return list(cell.get("metadata", {}).get("tags", []))
 
 
 def package_digest() -> str:
@@ -141,7 +136,7 @@ def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
 def failure(executed: Path) -> str:
     """Which cell of the source notebook failed, by number and first line, and why."""
     cells = read_notebook(executed).cells
-    ours = [cell for cell in cells if not {"papermill-error-cell-tag", "injected-parameters"} & {*cell_tags(cell)}]
+    ours = [cell for cell in cells if not {"papermill-error-cell-tag", "injected-parameters"} & {*cell["tags"]}]
     for cell in cells:
         for error in (output for output in cell.get("outputs", []) if output.get("output_type") == "error"):
             place = f"cell {ours.index(cell) + 1} of {len(ours)}" if cell in ours else "the cell of given parameters"
