@@ -24,9 +24,9 @@ from torch import Generator
 from ucvgl.augment import UCVGL, augment
 from ucvgl.encoders import Encoder, EncoderConfig
 from ucvgl.lab import profiles, rows
-from ucvgl.lab.cost import cost_of, work_of
 from ucvgl.lab.graph import RATES
 from ucvgl.lab.settings import RunRequest
+from ucvgl.lab.train import cost_of, work_of
 from ucvgl.methods.common import device
 from ucvgl.paths import write_text
 from ucvgl.translation import CycleGanConfig, train_cyclegan

@@ -10,8 +10,8 @@ import pytest
 from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.heads import SslLoss
-from ucvgl.lab.cost import Cost, check_fits, cost_of, encoder_bytes
 from ucvgl.lab.rows import Stage
+from ucvgl.lab.train import Cost, check_fits, cost_of, encoder_bytes
 from ucvgl.methods.sample4geo import Sample4Geo
 from ucvgl.methods.ucvgl import Curriculum, Pretraining
 from ucvgl.methods.vg_ssl import VgSsl
@@ -24,7 +24,7 @@ MEASURE = """
 import gc
 import torch
 from ucvgl.encoders import Encoder, EncoderConfig
-from ucvgl.lab.cost import encoder_bytes
+from ucvgl.lab.train import encoder_bytes
 from ucvgl.training import TrainingConfig, adamw
 torch.set_num_threads(1)
 config, count = EncoderConfig("convnext_atto", pooling="safa", image_px=(128, 128)), 64

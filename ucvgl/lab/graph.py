@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ucvgl import paths
 from ucvgl.errors import InputError
-from ucvgl.lab.settings import FURTHER, WORLD, RunRequest
+from ucvgl.lab.settings import FURTHER, WORLD, RunRequest, marker
 from ucvgl.lab.sources import failure, find_notebook, notebooks, package_digest
 from ucvgl.paths import write_json
 
@@ -65,11 +65,6 @@ class Plan:
         return [self.rows[row][self.asked.seeds.index(seed)] for row in self.notebooks[notebook]]
 
 
-def marker(key: str) -> Path:
-    """The file that a stage's job leaves when the run cache has the stage."""
-    return paths.runs() / "stages" / f"{key}.json"
-
-
 def has_gpu() -> bool:
     """Whether `nvidia-smi` is found: the Makefile's test for faiss-gpu, and the Snakefile's for jobs taking turns."""
     return shutil.which("nvidia-smi") is not None
@@ -94,14 +89,14 @@ def plan(asked: RunRequest, stage_jobs: bool | None = None) -> Plan:
     starts = tuple(start for book in found.values() for start in book.rows)
     rows, stages, rates = {}, {}, _rates()[0]
     for seed in asked.seeds if starts else ():
-        from ucvgl.lab import cost  # takes seconds to load: torch
-        from ucvgl.lab import rows as lab_rows
+        from ucvgl.lab import rows as lab_rows  # takes seconds to load: torch
+        from ucvgl.lab import train
 
         every = lab_rows.rows(asked, seed, measured=True)
         shown = {row: stage for row, stage in every.items() if row.startswith(starts)}
         rows |= {row: [*rows.get(row, ()), stage.key] for row, stage in shown.items()}
         for key, stage in lab_rows.all_stages(shown.values()).items():
-            costs, needs = cost.cost_of(stage), [need.key for need in stage.needs]
+            costs, needs = train.cost_of(stage), [need.key for need in stage.needs]
             rate = rates.get(costs.work)
             seconds = 0.0 if not costs.work else costs.images / rate if rate else None
             memory = max([costs.memory, *(stages[need].memory for need in needs)])

@@ -78,3 +78,8 @@ def asked_rows() -> str:
 def seeds_of(text: str) -> tuple[int | str, ...]:
     """'0,1,2' as numbers; what is none stays a text, which `RunRequest` does not take."""
     return tuple(int(part) if re.fullmatch(r" *[0-9]+ *", part) else part for part in text.split(","))
+
+
+def marker(key: str) -> Path:
+    """The file that a stage's job leaves when the run cache has the stage."""
+    return paths.runs() / "stages" / f"{key}.json"
