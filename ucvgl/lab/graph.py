@@ -1,7 +1,4 @@
-"""`make reproduce`: a job for each stage of the rows, then one for each notebook, which finds all in the cache.
-
-`plan` reads and checks everything the Snakefile needs before anything runs, `dry_run` says what it is, `reproduce` runs it.
-"""
+"""`make reproduce`: a job for each stage of the rows, then one for each notebook, which finds all in the cache."""
 
 import csv
 import hashlib

@@ -1,7 +1,5 @@
-"""The images that rows train on and are measured by: the embedded world's, or those of a data set's folder.
-
-Labels are included. All raise InputError if a layout is not recognised or a part is absent.
-"""
+"""The images, with their labels, that rows train on and are measured by: the embedded world's, or those of a data set's folder.
+All raise InputError if a layout is not recognised or a part is absent."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -64,10 +62,8 @@ def located(data: Dataset) -> bool:
 
 def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> list[Parts]:
     """The table on sampling: VIGOR's two protocols, each with its own training part; another data set's training and test part.
-
     The world, in VIGOR's layout: trained on three quarters of the panoramas of some cities; 'same' asks with the others of these
-    cities, 'cross' with as many of cities in other styles, among as many tiles.
-    """
+    cities, 'cross' with as many of cities in other styles, among as many tiles."""
     if data == WORLD:
         trained, unseen = (_ready(settings, world_grid(world), method) for world in (settings.trained, settings.unseen))
         learnt, held = _split(trained)
@@ -213,10 +209,8 @@ def real_frames() -> bool:
 
 
 def open_frames(settings: VgSslSettings) -> tuple[Dataset, dict[str, Dataset]]:
-    """Real frames: the first 70 % of Nordland to train on; its last part, Gardens Point and Corridor to test on.
-
-    A hit is within 2 frames; of "nordland_within_1" within one. Dark frames of Nordland are left out, 20 frames part its two parts.
-    """
+    """Real frames: the first 70 % of Nordland to train on; its last part, Gardens Point and Corridor to test on. A hit is within
+    2 frames; of "nordland_within_1" within one. Dark frames of Nordland are left out, 20 frames part its two parts."""
 
     def opened(name: str, split: str = "all", **more: Any) -> Dataset:
         found = read_frames(samples() / name, split, name, **more)

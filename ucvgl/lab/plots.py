@@ -124,10 +124,8 @@ def diagram(boxes: Mapping[str, tuple[float, float]], arrows: Sequence[tuple[str
 def ranked(
     gallery: Sequence[Tensor], index: Sequence[int], right: Sequence[float], notes: Sequence[str] = ()
 ) -> dict[str, Tensor]:
-    """What was retrieved, the nearest first, by its caption, each as of `framed`.
-
-    gallery: pictures (3, H, W). index: the k retrieved. right: k truth values, NaN where not known. notes: k captions, or none.
-    """
+    """What was retrieved, the nearest first, by its caption, each as of `framed`. gallery: pictures (3, H, W). index: the k
+    retrieved. right: k truth values, NaN where not known. notes: k captions, or none."""
     found = {}
     for rank, (row, true, note) in enumerate(itertools.zip_longest(index, right, notes), 1):
         name = f"{rank}: {note}" if note else str(rank)

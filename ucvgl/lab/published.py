@@ -21,7 +21,7 @@ import pandas as pd
 
 from ucvgl.lab.results import read_recipe, read_table, write_table
 
-TRAINING_PAIRS = 35_532  # of CVUSA, and of CVACT: where the cold start looked for labels
+TRAINING_PAIRS = 35_532  # of CVUSA, and of CVACT: those that the cold start's counts of labels are of
 CONTENT: dict[str, Any] = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 # VG-SSL's methods by key: names and families (section 2); test sets, the world's by what they stand for -> columns' prefix
 SSL, FAMILIES, STANDS_FOR = (CONTENT["vg_ssl"][name] for name in ("names", "families", "columns_of_test_sets"))
@@ -34,14 +34,6 @@ def frame(name: str) -> pd.DataFrame:
     table = CONTENT["tables"][name]
     values = {key: row["values"] for key, row in table["rows"].items()}
     return pd.DataFrame.from_dict(values, "index", "float64", table["columns"])
-
-
-def label_rates(data_set: str) -> pd.DataFrame:
-    """The cold start's label counts on cvusa or cvact in percent, by row key: `labels` found, of the training pairs; `correct`
-    ones, of those found (NaN where nothing was)."""
-    counts = frame("ucvgl_cold")
-    found, right = counts[f"{data_set}_labels"], counts[f"{data_set}_correct"]
-    return pd.DataFrame({"labels": 100 * found / TRAINING_PAIRS, "correct": 100 * right / found})
 
 
 def standard_error(recalls: Sequence[float], queries: int) -> float:

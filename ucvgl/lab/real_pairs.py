@@ -134,10 +134,8 @@ def measured(found: Descriptors, positives: Positives) -> dict[str, dict[str, fl
 
 
 def measure_fold(recipe: RealPairs, fold: int) -> StageResult:
-    """Adapts on all folds but one and measures on that one, or finds it in the run cache.
-
-    Its numbers: "measures" by method and direction, "labels" of the last epoch and how many are "right", "images" held out.
-    """
+    """Adapts on all folds but one and measures on that one, or finds it in the run cache. Its numbers: "measures" by method and
+    direction, "labels" of the last epoch and how many are "right", "images" held out."""
     data = read_sample(recipe)
     held = folds_of(data.query.ids, recipe.folds) == fold
     return run_stage("real-pairs", _OneFold(recipe, fold), data.digest(), partial(_compute, data, recipe, held))

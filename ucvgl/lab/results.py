@@ -98,11 +98,8 @@ def heading(column: str) -> str:
 
 
 def render(frame: pd.DataFrame, caption: str, note: str) -> str:
-    """A table in Markdown, with its caption above and its note (of `note`) below.
-
-    One seed, by the column `seed`, if there is one: its rows. Several that match row by row: mean ± standard deviation where
-    they differ. Otherwise all rows, with their seeds.
-    """
+    """A table in Markdown, with its caption above and its note (of `note`) below. One seed, by the column `seed`, if there is one:
+    its rows. Several that match row by row: mean ± standard deviation where they differ. Otherwise all rows, with their seeds."""
     seeds = [rows for _, rows in frame.groupby("seed", sort=False)] if "seed" in frame else [frame]
     shown = {name: [_cell(values, name) for values in zip(*(rows[name] for rows in seeds), strict=False)]
              for name in frame if name != "seed"}  # fmt: skip
@@ -134,10 +131,8 @@ def _cell(values: Sequence[Any], column: str) -> str | None:
 
 
 def note(data: str, profile: str, seeds: Sequence[int], queries: Queries = None) -> str:
-    """The line under every table and in every recipe: what the numbers were measured on, and how sure recalls are.
-
-    A recall p of n independent queries has a standard error of sqrt(p (1 - p) / n), which is greatest at 50 %.
-    """
+    """The line under every table and in every recipe: what the numbers were measured on, and how sure recalls are. A recall p of n
+    independent queries has a standard error of sqrt(p (1 - p) / n), which is greatest at 50 %."""
     world = "the embedded world, a synthetic city: not comparable with numbers on CVUSA or any other real data set"
     where = world if data == WORLD else f"the data set {data}"
     text = f"Measured on {where}; profile {profile}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"

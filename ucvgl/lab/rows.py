@@ -55,6 +55,7 @@ class Stage:
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
+Opened = Callable[[], Parts | list[Parts]]
 _Line = tuple[str, str, Stage]  # table, key, stage
 
 
@@ -133,9 +134,7 @@ def _sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, g
     images = Stage("areas", (*grids, settings.images), opened, items=2 * places if world else given.count)
     count, few = (settings.trained.places * 3 // 4, settings.small) if world else (given.count, given.count)
 
-    def stage(
-        config: Sample4Geo, opened: Callable[[], Parts | list[Parts]], named: tuple[Any, ...], items: int, *needs: Stage
-    ) -> Stage:
+    def stage(config: Sample4Geo, opened: Opened, named: tuple[Any, ...], items: int, *needs: Stage) -> Stage:
         def run() -> object:
             areas = opened()
             areas = areas if isinstance(areas, list) else [areas]
@@ -220,11 +219,9 @@ def _vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
 
 
 def rows(asked: RunRequest, seed: int, *, measured: bool = False) -> dict[str, Stage]:
-    """The stage of each row that is asked for, with one seed of the training, by its name, as '04/ablation/no_mutual'.
-
-    measured: without the rows of notebooks 02 to 05 where no held-out part has known pairs: there is no table then. InputError:
-    such a table is wanted of photos.
-    """
+    """The stage of each row that is asked for, with one seed of the training, by its name, as '04/ablation/no_mutual'. measured:
+    without the rows of notebooks 02 to 05 where no held-out part has known pairs: there is no table then. InputError: such a table
+    is wanted of photos."""
     data, found = asked.data, []
     layout = WORLD if data == WORLD else detect_layout(data)
     photos = layout in (*PLACE_RECOGNITION, *FRAMES)

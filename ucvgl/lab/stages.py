@@ -1,10 +1,8 @@
-"""The run cache, and the methods' trainings in it: a stage, which is a computation with settings on a data set, is run once and
-loaded after that.
+"""The run cache, and the methods' trainings in it: a stage, a computation with settings on a data set, is run once, then loaded.
 
 Its folder runs/<stage>-<hash of settings and data> holds config.json, result.json, and whatever the stage wrote. Until the
-stage is done it has another name, `.<stage>-<hash>.partial`, and outlives a killed run so that training in it resumes. The
-trainings' numbers are explained where they are computed, in the methods; there `data` is unlabelled, `truth` for measures that
-choose nothing.
+stage is done it is called `.<stage>-<hash>.partial`, and outlives a killed run so that training in it resumes. The numbers are
+explained where they are computed, in the methods. `data` is unlabelled, `truth` for measures that choose nothing.
 """
 
 import hashlib
@@ -47,10 +45,8 @@ class StageResult:
 
 
 def stage_key(stage: str, config: Any, data_id: str) -> dict[str, Any]:
-    """All that tells one run of a stage from another; no version of a package is in it, nor a device.
-
-    config: a frozen dataclass, nested if need be. data_id: names all else that the stage reads.
-    """
+    """All that tells one run of a stage from another: config, a frozen dataclass, nested if need be, and data_id, which names all
+    else that the stage reads; no version of a package, nor a device."""
     settings = {"settings_type": type(config).__name__, "settings": plain(asdict(config))}
     return {"format": FORMAT, "stage": stage, "data_id": data_id, **settings}
 
@@ -148,10 +144,8 @@ def intra_view(data: Dataset, config: ucvgl.Pretraining | WithLoss) -> StageResu
 
 
 def pretrain(data: Dataset, config: ucvgl.Pretraining | WithLoss, truth: Parts) -> StageResult:
-    """UCVGL, steps 2 to 4: the cold start. Its numbers are step 4's, and step 3's losses as "intra".
-
-    Step 4 goes on with step 3's weights and optimiser; after one of VG-SSL's losses, whose model has heads, with its weights.
-    """
+    """UCVGL, steps 2 to 4: the cold start. Its numbers are step 4's, and step 3's losses as "intra". Step 4 goes on with step 3's
+    weights and optimiser; after one of VG-SSL's losses, whose model has heads, with its weights."""
     other = isinstance(config, WithLoss)
     start = config.start if other else config
 
