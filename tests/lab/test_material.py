@@ -47,7 +47,7 @@ def test_same_and_cross_ask_as_much_among_as_many_tiles():
 
 
 def test_each_style_is_trained_on_and_tested_on_by_all():
-    cities = material.open_others(SETTINGS, WORLD, "")
+    cities = material.open_others(SETTINGS, WORLD, "", SETTINGS.brief)
     assert list(cities) == ["garden", "canal", "downtown", "old_town"]
     for name, part in cities.items():
         assert next(iter(part.tests)) == name

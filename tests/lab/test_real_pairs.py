@@ -68,7 +68,7 @@ def test_training_moves_what_is_not_frozen_alone(data, tmp_path):
     recipe = replace(TINY, frozen=1)
     before = rp.zero_shot(recipe).state_dict()
     none = torch.full((24,), -1)
-    after = rp.adapted(data.without_labels(), recipe, tmp_path, none, Parts(data, {}))[0].state_dict()
+    after = rp.adapted(Parts(data, {}), recipe, tmp_path, none)[0].state_dict()
     moved = {name for name in before if not before[name].equal(after[name])}
     assert moved
     assert not any("running" in name or "conv_stem" in name or "blocks.0." in name for name in moved)

@@ -97,7 +97,7 @@ def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch):
     tables = variants.sample4geo(settings)
     areas = [(*material.open_areas(settings, "world", settings.method), config)
              for *_, config in rows.chosen("05/sampling", tables)]  # fmt: skip
-    areas.append((material.open_others(settings, "world", "")["garden"], settings.brief))
+    areas.append((material.open_others(settings, "world", "", settings.brief)["garden"], settings.brief))
     areas += [(flown, settings.drone) for flown in (material.open_flights(settings), material.open_heights(settings))]
     small = material.fewer(material.material(settings.unlabelled, "world"))
     areas.append((small._replace(tests={"cross": small.test}), variants.on_same_terms(settings)))

@@ -25,10 +25,8 @@ DRONES, PHOTOS = ("university1652", "sues200"), (*PLACE_RECOGNITION, *FRAMES)
 
 
 def open_tests(root: Path | str, layout: str = "auto", parts: Sequence[str] = ()) -> dict[str, Dataset]:
-    """The parts of a data set that are there to be measured on, by their labels in `data.splits_of`; own pairs' "test".
-
-    `parts`: other labels, as "all" of own pairs never trained on. InputError: another layout or label, absent files, no pairs.
-    """
+    """The parts of a data set that are there to be measured on, by their labels in `data.splits_of`; own pairs' "test". `parts`:
+    other labels, as "all" of own pairs never trained on. InputError: another layout or label, absent files, no pairs."""
     name = detect_layout(root) if layout == "auto" else layout
     known = splits_of(name, Path(root))
     wanted = parts or (["test"] if name == "pairs" else [label for label in known if "train" not in label])

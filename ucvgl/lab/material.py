@@ -80,15 +80,13 @@ def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> l
     return [Parts(train, {"same": opened("val" if "val" in parts(name, data) else "test")})]
 
 
-def open_others(
-    settings: Sample4GeoSettings, data: str, other: str, method: Sample4Geo | None = None
-) -> dict[str, Parts]:
+def open_others(settings: Sample4GeoSettings, data: str, other: str, method: Sample4Geo) -> dict[str, Parts]:
     """What the table on generalisation trains and tests on: a city of each style, `small` of its panoramas to train on, or two
     data sets (empty if there is only one); each tested on what is held out of all, its own first."""
     learnt, held = {}, {}
     if data == WORLD:
         for world in (settings.trained, settings.unseen):
-            whole = _ready(settings, world_grid(world), method or settings.brief)
+            whole = _ready(settings, world_grid(world), method)
             city = [images.positions.values[:, 0] // CITY_GAP_M for images in (whole.query, whole.gallery)]
             for number, name in enumerate(world.styles):
                 most, rest = _split(whole.take(*(np.flatnonzero(own == number) for own in city)))

@@ -27,7 +27,6 @@ WIDTH_IN = 11.0
 RIGHT_COLOUR, WRONG_COLOUR, NONE_COLOUR = "#009e73", "#d55e00", "#9a9a9a"
 MARKS = {RIGHT_COLOUR: ((14, 28), (24, 42), (42, 14)), WRONG_COLOUR: ((14, 14), (42, 42), (28, 28), (42, 14), (14, 42))}
 STRIP_PX = 300  # height of a strip: twice that on the page, for dense screens
-ALL = "all"  # a filter of the browser that leaves nothing out
 
 
 def use_style() -> None:
@@ -160,12 +159,12 @@ def browse(
 
     rows: one or more, in their order; a column of truth values is read as right and wrong. draw: a row as column -> value;
     gives pictures (3, H, W), uint8 or float in 0..1, by their captions. filters: one or more columns of texts -> where the
-    filter starts, ALL or a text ("right"). height_px: of a picture on the page.
+    filter starts, "all" or a text ("right"). height_px: of a picture on the page.
     """
     rows = rows.reset_index(drop=True)
     texts = rows.apply(lambda column: column.map({True: "right", False: "wrong"}) if column.dtype == bool else column)
     texts = texts.map(lambda value: f"{value:.4g}".replace("nan", "none") if isinstance(value, float) else value)
-    knobs = {name: widgets.Dropdown(options=[ALL, *texts[name].unique()], value=start, description=name)
+    knobs = {name: widgets.Dropdown(options=["all", *texts[name].unique()], value=start, description=name)
              for name, start in filters.items()}  # fmt: skip
     place = widgets.IntSlider(value=1, min=1, max=len(rows), description="row", continuous_update=False)
     said, box, chosen = widgets.HTML(), widgets.HTML(), []
@@ -181,7 +180,7 @@ def browse(
             box.value = f'<div style="display: flex; flex-wrap: wrap">{figures}</div>'
 
     def choose(_: object = None) -> None:
-        fits = [(texts[name] == knob.value) | (knob.value == ALL) for name, knob in knobs.items()]
+        fits = [(texts[name] == knob.value) | (knob.value == "all") for name, knob in knobs.items()]
         chosen[:] = texts.index[np.logical_and.reduce(fits)]
         place.unobserve(look, "value")  # one picture for the new choice, not one for each step on the way
         place.max, place.disabled = max(1, len(chosen)), not chosen

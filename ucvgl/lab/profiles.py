@@ -1,7 +1,6 @@
-"""The profiles tiny, laptop and paper: which images, which encoders, for how long, for each of the papers.
+"""The profiles tiny, laptop and paper: which images, which encoders, for how long, for each of the papers; from profiles.toml.
 
-The values stand in profiles.toml. A seed affects only the training; the embedded world stays the same for every seed, as a data
-set of photographs would.
+A seed affects only the training; the embedded world stays the same for every seed, as a data set of photographs would.
 """
 
 import tomllib
@@ -35,6 +34,7 @@ Size = tuple[int, int]  # height and width, px
 WORLD_SEED, HELD_OUT_SEED = 0, 1000  # of the cities that are trained on, and of those that are held out
 CITIES, UNSEEN = ("garden", "canal"), ("downtown", "old_town")  # trained on; Sample4Geo's cross area
 PAPER_BACKBONES = ("", "resnet50", "deit_small")  # of notebook 06, which change no other
+STEPS = ("intra", "cross", "curriculum")  # UCVGL's 3 to 5
 HEAD = 512  # numbers of the linear layer behind a frozen backbone whose own pooling learns nothing
 SMOKE_PX = 192  # with ROWS=smoke longer sides are a quarter as long
 
@@ -97,14 +97,13 @@ def ucvgl(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> 
         ground_px, fov_deg, rule = theirs["ground_px"], theirs["fov_deg"], MiningRule(**theirs["rule"])
     tile, ground = with_backbone(tile, ground_px, backbone)
     images = Preparation(ground.image_px, tile.image_px, TopView(tile.image_px[0], fov_deg))
-    intra, cross, loop = (
-        TrainingConfig(**table["training"], **table[step], seed=seed) for step in ("intra", "cross", "curriculum")
-    )
+    loops = {step: TrainingConfig(**table["training"], **table[step], seed=seed) for step in STEPS}
     gan, augmentation = CycleGanConfig(**table["gan"]), UCVGL if paper else SMALL_AUGMENTATION
     start = Pretraining(
-        ground, tile, translation=Translation("cyclegan" if paper else "statistics"), intra=intra, cross=cross,
-        augmentation=augmentation, **table["start"], seed=seed,
+        ground, tile, translation=Translation("cyclegan" if paper else "statistics"), intra=loops["intra"],
+        cross=loops["cross"], augmentation=augmentation, **table["start"], seed=seed,
     )  # fmt: skip
+    loop = loops["curriculum"]
     steps = Curriculum(start, training=loop, rule=rule, augmentation=augmentation, **table["steps"], seed=seed)
     gan = replace(gan, seed=seed) if profile == "laptop" else gan
     settings = smoke(UcvglSettings(world, test, images, start, steps, gan))
@@ -158,8 +157,7 @@ class Sample4GeoSettings:
     flights: Flights  # University-1652's form
     heights: Flights  # SUES-200's form
     real: RealPairs | None  # on University-1652's sample; None in the paper profile, where `drone` names the whole set
-    # of ground images, at unknown headings (Shi et al., CVPR 2020)
-    fovs_deg: tuple[float, ...] = (360.0, 180.0, 90.0, 70.0)
+    fovs_deg: tuple[float, ...] = (360.0, 180.0, 90.0, 70.0)  # at unknown headings (Shi et al., CVPR 2020)
 
 
 def sample4geo(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> Sample4GeoSettings:

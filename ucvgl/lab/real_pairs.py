@@ -117,12 +117,10 @@ def _keep_statistics(norm: nn.Module, _: object) -> None:
     norm.eval()
 
 
-def adapted(
-    images: Dataset, recipe: RealPairs, folder: Path, given: Tensor, truth: Parts
-) -> tuple[TwoViewEncoder, Row]:
+def adapted(truth: Parts, recipe: RealPairs, folder: Path, given: Tensor) -> tuple[TwoViewEncoder, Row]:
     """The encoder after the curriculum on unpaired images, and the row of its last epoch; given: (n,) all labels, or -1."""
     model, steps = zero_shot(recipe), replace(recipe.curriculum, label_ratio=float((given >= 0).any()))
-    rows = train_on_pseudo_labels(model, images, steps, folder, given=given, truth=truth, progress=False)
+    rows = train_on_pseudo_labels(model, truth.unlabelled, steps, folder, given=given, truth=truth, progress=False)
     return model.eval(), rows[-1]
 
 
@@ -146,8 +144,8 @@ def _compute(data: Dataset, recipe: RealPairs, held: Tensor, folder: Path) -> di
     ground, satellite = (rows[torch.randperm(len(rows), generator=draw)] for _ in range(2))  # says nothing of the pairs
     truth = Parts(data.take(ground, satellite), {})
     none, best = torch.full((len(rows),), -1), truth.train.positives.best()
-    model, last = adapted(truth.unlabelled, recipe, folder / "adapted", none, truth)
-    taught, _ = adapted(truth.unlabelled, recipe, folder / "supervised", best, truth)
+    model, last = adapted(truth, recipe, folder / "adapted", none)
+    taught, _ = adapted(truth, recipe, folder / "supervised", best)
     plain = replace(recipe.curriculum.start, centre=False)
     begun, *after = (describe(each, data, plain) for each in (zero_shot(recipe), model, taught))
 

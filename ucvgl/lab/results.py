@@ -234,11 +234,9 @@ class Run:
 
 
 def start(notebook: str, *, profile: str, data: str, seed: int, always_world: bool = False) -> Run:
-    """Opens a run, after a notebook's `parameters` cell; UCVGL_PROFILE overrides `profile` (for CI).
-
-    always_world: the numbers are the embedded world's whatever the data set. The run writes to the folder that the engine chose
-    (UCVGL_RUN_FOLDER), else, where a reader steps through, to `<notebook>-interactive` under runs/.
-    """
+    """Opens a run, after a notebook's `parameters` cell; UCVGL_PROFILE overrides `profile` (for CI). always_world: the numbers are
+    the embedded world's whatever the data set. The run writes to the folder that the engine chose (UCVGL_RUN_FOLDER), else, where
+    a reader steps through, to `<notebook>-interactive` under runs/."""
     asked = RunRequest(os.environ.get("UCVGL_PROFILE") or profile, data, (seed,))
     folder = Path(os.environ.get("UCVGL_RUN_FOLDER") or asked.run_folder(f"{notebook}-interactive", seed))
     folder.mkdir(parents=True, exist_ok=True)

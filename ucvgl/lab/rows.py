@@ -145,7 +145,7 @@ def _sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, g
     for key, _, config in tables["05/sampling"]:
         yield "05/sampling", key, stage(config, opened, ("areas", *grids), count, images)
     if other or world:
-        cities = cache(lambda: list(material.open_others(settings, data, other).values()))
+        cities = cache(lambda: list(material.open_others(settings, data, other, settings.brief).values()))
         names = [*settings.trained.styles, *settings.unseen.styles] if world else [*map(detect_layout, (data, other))]
         if len({*names}) < len(names):
             raise InputError("other", "a data set of another layout", names[1], "Its table tells them by their layout.")

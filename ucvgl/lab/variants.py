@@ -14,7 +14,6 @@ from ucvgl.methods.ucvgl import Pretraining
 from ucvgl.synthetic_top_view import Occlusion
 
 Rows = list[tuple[str, str, Any]]  # key, name, settings
-Tables = dict[str, Rows]
 KNOWN = tomllib.loads(Path(__file__).with_name("variants.toml").read_text(encoding="utf-8"))
 HEADLINE: Mapping[str, list[str]] = KNOWN["headline"]
 
@@ -34,7 +33,7 @@ def _table(table: str, settings: Any, others: Mapping[str, Any] | None = None) -
     return [(key, name, changed((others or {}).get(key, settings), values)) for key, (name, values) in rows]
 
 
-def ucvgl(settings: UcvglSettings) -> Tables:
+def ucvgl(settings: UcvglSettings) -> dict[str, Rows]:
     """Of notebooks 02 and 04: cold starts and curricula."""
     start, steps = settings.start, settings.curriculum
     gan = replace(start, translation=replace(start.translation, gan=settings.gan))
@@ -53,24 +52,21 @@ def on_top_views(start: Pretraining) -> Pretraining:
     return replace(start, ground=ground, ground_input="top view")
 
 
-def sample4geo(settings: Sample4GeoSettings, *, located: bool = True) -> Tables:
-    """Of notebook 05; without positions of the tiles (`located`) two samplers are left out.
-
-    The last rows of 05/architecture and 05/fields_of_view need panoramas. Of 05/unlabelled/ucvgl_dss `brief.sampling.draw`
-    chooses the hard negatives. A row of 05/real is a fold.
-    """
-    brief = settings.brief
+def sample4geo(settings: Sample4GeoSettings, *, located: bool = True) -> dict[str, Rows]:
+    """Of notebook 05; without positions of the tiles (`located`) two samplers are left out. The last rows of 05/architecture and
+    05/fields_of_view need panoramas. Of 05/unlabelled/ucvgl_dss `brief.sampling.draw` chooses the hard negatives."""
+    brief, steps, folds = settings.brief, settings.unlabelled.curriculum, settings.real.folds if settings.real else 0
     polar = replace(brief, satellite=replace(brief.satellite, image_px=settings.images.query_px))
     # measured often enough for a curve
     samplers = _table("05/sampling", replace(settings.method, evaluate_every=settings.method.sampling.refresh_every))
-    limited = replace(brief, fovs_deg=settings.fovs_deg)
-    supervised = {"sample4geo": on_same_terms(settings)}
     return {
         "05/sampling": samplers if located else samplers[::2],
         "05/architecture": _table("05/architecture", brief, {"polar": polar}),
-        "05/fields_of_view": _table("05/fields_of_view", brief, {"limited": limited}),
-        "05/unlabelled": _table("05/unlabelled", settings.unlabelled.curriculum, supervised),
-        "05/real": [(f"fold_{k}", f"without fold {k}", k) for k in range(settings.real.folds if settings.real else 0)],
+        "05/fields_of_view": _table(
+            "05/fields_of_view", brief, {"limited": replace(brief, fovs_deg=settings.fovs_deg)}
+        ),
+        "05/unlabelled": _table("05/unlabelled", steps, {"sample4geo": on_same_terms(settings)}),
+        "05/real": [(f"fold_{k}", f"without fold {k}", k) for k in range(folds)],
     }
 
 
@@ -86,7 +82,7 @@ def on_same_terms(settings: Sample4GeoSettings) -> Sample4Geo:
     )  # fmt: skip
 
 
-def vg_ssl(settings: VgSslSettings) -> Tables:
+def vg_ssl(settings: VgSslSettings) -> dict[str, Rows]:
     """Of notebook 06: in 06/geopair every form of SimCLR's pairs, with and without hard negatives as pairs of the others; in
     06/pretraining_losses UCVGL's cold start by the loss of its step 3, a queue holding half of the ground images at most."""
     methods, start, geopair, projectors = settings.methods, settings.cold_start.start, [], []
