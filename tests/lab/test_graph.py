@@ -39,9 +39,6 @@ def reproduce(*arguments, check=True):
     return done
 
 
-# ------------------------------------------------------------------------------------------------------------ the graph
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -69,7 +66,6 @@ def test_wrong_seeds_on_the_command_line():
 
 
 def planned(**asked):
-    """The fingerprints of a plan's notebooks."""
     return graph.plan(RunRequest(**asked)).fingerprints
 
 
@@ -126,8 +122,6 @@ def test_stale_cache(studio, own):
     assert len(set(seen)) == 5  # a link to a folder is followed once
     assert planned() == world
 
-
-# ------------------------------------------------------------------------------------------------------------ rows as jobs
 
 ROWS = ("02/cold_start/full", "06/main/simclr")
 

@@ -99,28 +99,24 @@ def test_no_recipe_names_the_folder_of_a_data_set(tmp_path, start):
         run.finish(best=float("nan"))
 
 
-def finished(run, *, figure=True):
+def finished(run):
     run.save_table(table(run.seed), "toy", caption="A toy.", queries=400)
-    if figure:
+    if run.seed:
         run.save_figure(drawing(), "line", caption="A line.")
     run.finish(best=float(run.seed))
     return run.folder
 
 
-def test_one_seed_is_published_as_it_was_saved(studio, start):
-    folder, out = finished(start()), studio / "figures/tiny/01_toy"
-    out.mkdir(parents=True)
-    (out / "gone.png").write_text("of an older version")
-    results.publish([folder], out)
-    saved = {"toy.csv", "toy.md", "toy.json", "line.png", "line.json"}
-    assert {p.name for p in out.iterdir()} == {*saved, "results.json"}
-    assert all((out / name).read_bytes() == (folder / name).read_bytes() for name in saved)
-    assert [p.name for p in out.parent.iterdir()] == ["01_toy"]
-
-
 def test_seeds_are_merged_with_mean_and_spread_and_shown_again(studio, start):
     out = studio / "figures/tiny/01_toy"
-    results.publish([finished(start(seed), figure=seed > 0) for seed in (0, 1, 2)], out)
+    out.mkdir(parents=True)
+    (out / "gone.png").write_text("of an older version")
+    folder = finished(start(1))
+    results.publish([folder], out)  # one seed: as it was saved
+    saved = {"toy.csv", "toy.md", "toy.json", "line.png", "line.json"}
+    assert {path.name for path in out.iterdir()} == {*saved, "results.json"}
+    assert all((out / name).read_bytes() == (folder / name).read_bytes() for name in saved)
+    results.publish([finished(start(seed)) for seed in (0, 1, 2)], out)
     assert pd.read_csv(out / "toy.csv")["seed"].tolist() == [0, 0, 1, 1, 2, 2]
     text, numbers = (out / "toy.md").read_text(), {str(seed): {"best": float(seed)} for seed in (0, 1, 2)}
     assert "| a | 58.6 ± 1.0 |\n| c | 20.0 |" in text

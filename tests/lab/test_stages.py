@@ -64,11 +64,12 @@ def test_a_stage_is_run_once_and_loaded_after(capsys):
 def test_each_stage_setting_and_data_set_has_a_folder_of_its_own():
     """If the first line fails, everybody's stages run again: raise FORMAT on purpose, or leave the key alone."""
     assert folder_of(config=Inner()).name == "intra-view-e69440d975a7"
-    other = type("OfAnotherName", (Config,), {})()
+    configs = Config(), Config(folder=Path()), Config(inner=Inner(0.2)), type("OfAnotherName", (Config,), {})()
     folders = [
-        folder_of(config=config) for config in (Config(), Config(folder=Path()), Config(inner=Inner(0.2)), other)
+        *(folder_of(config=each) for each in configs),
+        folder_of("cross-view"),
+        folder_of(data_id="cvusa-123456"),
     ]
-    folders += [folder_of("cross-view"), folder_of(data_id="cvusa-123456")]
     assert len({path.name.rsplit("-", 1)[1] for path in folders}) == len(folders)
     assert folder_of(config=Config(sizes=[1, 2])) == folders[0]  # a list or a tuple: the same JSON
 
