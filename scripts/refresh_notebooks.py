@@ -24,11 +24,8 @@ def refresh_outputs(executed: Path, source: Path) -> None:
     committed notebook stay. InputError: the cells of the two differ, as the notebook was edited since.
     """
     notebook = nbformat.read(source, as_version=4)
-    done = [
-        c
-        for c in nbformat.read(executed, as_version=4).cells
-        if "injected-parameters" not in c.metadata.get("tags", [])
-    ]
+    cells = nbformat.read(executed, as_version=4).cells
+    done = [cell for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     if [(c.cell_type, c.source) for c in done] != [(c.cell_type, c.source) for c in notebook.cells]:
         todo = "Run `make reproduce` first."
         raise InputError(source.name, expected="the cells that were executed", found="others", todo=todo)

@@ -96,9 +96,8 @@ def bars(frame: pd.DataFrame, x: str, y: str, hue: str, *, form: str = "%.1f") -
     sns.barplot(frame, x=x, y=y, hue=hue, ax=axes)
     for container in axes.containers:
         axes.bar_label(container, fmt=form, padding=2, fontsize=9)
-    axes.legend(
-        title=None, ncols=frame[hue].nunique(), loc="lower left", bbox_to_anchor=(0, 1)
-    )  # bars may fill the axes
+    # above, since bars may fill the axes
+    axes.legend(title=None, ncols=frame[hue].nunique(), loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 

@@ -8,7 +8,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -59,8 +58,10 @@ def train(names: Sequence[str], asked: RunRequest) -> None:
         check_fits(key, cost_of(stage), torch.cuda.get_device_properties(place.device).total_memory)
     for key, stage in wanted.items():
         begun, found = time.time(), None
-        with suppress(NoPseudoLabels):  # the row shows the cold start, and says that nothing was found
+        try:
             found = stage.run()
+        except NoPseudoLabels as error:  # the row shows the cold start, and says that nothing was found
+            place.print(f"{key}: {error}", flush=True)
         if isinstance(found, Parts) and not any(test.labelled for test in found.tests.values()):
             place.print("no pairs are known in a held-out part: recall cannot be measured", flush=True)
         if isinstance(found, StageResult) and (found.folder / BEST).is_file():

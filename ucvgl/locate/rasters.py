@@ -42,9 +42,7 @@ class Raster:
     kind: str  # of its values, as uint8
     transform: Affine | None  # from (column, row) to x and y, whole numbers at corners of pixels
     crs: str  # as WKT or in words of PROJ; '' where not said
-    thumb: (
-        np.ndarray
-    )  # (bands, THUMB_PX, THUMB_PX) float32, some of its values, of its edges too; NaN where no ground is
+    thumb: np.ndarray  # (bands, THUMB_PX, THUMB_PX) float32, some of its values, its edges' too; NaN where no ground is
     stretch: tuple[float, float] | None = None  # values that become 0 and 255; None: bytes are colours already
     pixel_m: float = 1.0  # on the ground: the root of a pixel's area
 

@@ -121,9 +121,8 @@ def _by_edges(tile: np.ndarray, thumbs: Sequence[np.ndarray]) -> Scheme | None:
 
     def apart(pairs: list[tuple[np.ndarray, np.ndarray]], mine: Any, theirs: Any) -> float:
         """How much the edges of neighbours differ on the average; 0 without neighbours."""
-        return float(
-            np.mean([np.abs(np.nan_to_num(a[mine]) - np.nan_to_num(b[theirs])).mean() for a, b in pairs] or [0.0])
-        )
+        edges = ((np.nan_to_num(a[mine]), np.nan_to_num(b[theirs])) for a, b in pairs)
+        return float(np.mean([np.abs(one - other).mean() for one, other in edges] or [0.0]))
 
     sums: dict[Scheme, float] = {
         "xyz": apart(first, EAST, WEST) + apart(second, SOUTH, NORTH),
