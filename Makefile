@@ -71,6 +71,7 @@ $(STAMP): pyproject.toml constraints.txt
 	else \
 	    echo 'make: TORCH_BACKEND needs uv, which cannot be installed here; leave it out' >&2; exit 1; \
 	fi
+	@$(BIN)/python -m compileall -q ucvgl
 	@touch $@
 
 reproduce: env

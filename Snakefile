@@ -47,7 +47,8 @@ def dependents(key):
 
 
 def share_of_cores(wildcards):
-    """CPU threads of a job: all where a GPU lets one run at a time, four on a cluster, which tells no cores.
+    """CPU threads of a job: all where a GPU lets one run at a time, and for the images that most others wait for; four on a
+    cluster, which tells no cores.
 
     Small networks leave a second thread idle for half of the time: two trainings of one thread side by side get more done
     than two of two threads in turn (benchmarks/results/reproduce.md).
@@ -55,7 +56,8 @@ def share_of_cores(wildcards):
     cores = workflow.resource_settings.cores
     if not cores:
         return 4
-    return cores if GPU else max(1, cores // max(1, min(WIDTH, cores)))
+    first = "key" in wildcards.keys() and dependents(wildcards.key) == max(map(dependents, STAGES))
+    return cores if GPU or first else max(1, cores // max(1, min(WIDTH, cores)))
 
 
 localrules:

@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -83,9 +84,8 @@ def reproduce(
     from ucvgl.lab import graph, settings
 
     asked = settings.RunRequest(profile, data, settings.seeds_of(seed), rows, panorama, other, drone, backbone)
-    graph.kept_plan(asked, stage_jobs)  # a new one is made with torch, which would hold 0.9 GB until Snakemake ends:
-    if "ucvgl.lab.rows" in sys.modules and "UCVGL_PLANNED" not in os.environ:  # begin again, now that it is kept
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, "UCVGL_PLANNED": "yes"})
+    with ProcessPoolExecutor(1) as apart:  # a new plan is made with torch, which would hold 0.9 GB until Snakemake ends
+        apart.submit(graph.kept_plan, asked, stage_jobs).result()
     raise Exit(graph.reproduce(asked, stage_jobs=stage_jobs, cores=cores, dry=dry_run, more=context.args))
 
 

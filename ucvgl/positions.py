@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from pyproj import Proj
-from scipy.spatial import cKDTree
 
 from ucvgl.errors import InputError
 
@@ -115,6 +114,8 @@ class Neighbours:
         self.frame, self._rows = positions.frame, np.flatnonzero(positions.known)
         if len(self._rows) == 0:
             raise InputError(positions.where, expected="known positions", found="none", todo="This step needs them.")
+        from scipy.spatial import cKDTree  # here: every process would wait for it
+
         self._tree = cKDTree(self._points(positions.take(self._rows)))
 
     def _points(self, positions: Positions) -> np.ndarray:

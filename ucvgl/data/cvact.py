@@ -8,7 +8,6 @@ in 32 bits, 0.5 m apart in Canberra; here they have 64. Published counts: 35,532
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from ucvgl.data.container import Dataset, FileImages, Positives
 from ucvgl.data.files import folder, one_of
@@ -45,6 +44,8 @@ def read_cvact(root: Path | str, split: str = "val") -> Dataset:
 
 def _read_mat(path: Path, split: str) -> tuple[list[str], np.ndarray]:
     """Ids and UTM east and north (N, 2) of a split."""
+    from scipy.io import loadmat  # here, as in write.py: every process would wait for it
+
     name, field = SETS[split]
     try:
         data = loadmat(path, variable_names=["panoIds", "utm", name], simplify_cells=True)

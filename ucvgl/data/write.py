@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 from PIL import Image
 from torch import Tensor
 
@@ -185,7 +184,9 @@ def _write(layout: str, root: Path | str, files: Files, strip_offset: float = 0.
             assert not path.exists(), f"two files of one name: {name}"
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(contents, dict):
-                scipy.io.savemat(str(path), contents, oned_as="column")
+                from scipy.io import savemat
+
+                savemat(str(path), contents, oned_as="column")
             elif isinstance(contents, list):
                 path.write_text("".join(f"{row}\n" for row in contents), encoding="utf-8", newline="\n")
             else:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from ucvgl.errors import InputError
 from ucvgl.world.city import City
@@ -62,6 +61,8 @@ def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -
             parts.append(np.stack([*here, heading, np.full_like(along, axis * 1000 + street)], -1)[keep])
     stops = np.concatenate(parts)
     stops = stops[np.all((stops[:, :2] >= margin_m) & (stops[:, :2] <= city.size_m - margin_m), -1)]
+    from scipy.spatial import cKDTree  # here: every process would wait for it
+
     close = cKDTree(stops[:, :2]).query_pairs(0.6 * spacing_m, output_type="ndarray")
     stops = np.delete(stops, np.unique(close.max(-1)), 0) if len(close) else stops
     return Places(*stops[:, :3].T.astype(np.float32), stops[:, 3].astype(np.int32))
