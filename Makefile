@@ -39,7 +39,7 @@ help:
 	@echo '                         PROFILE=tiny|laptop|paper ($(PROFILE))   DATA=world|<folder> ($(DATA))'
 	@echo '                         ROWS=all|headline|smoke (headline for the paper profile, else all)'
 	@echo '                         SEED=0,1,2 ($(SEED))   CORES=all|<n> ($(CORES))   PANORAMA=<picture>'
-	@echo '                         OTHER=<second data set>   DRONE=<University-1652>   BACKBONE=<a timm name>[:frozen]'
+	@echo '                         OTHER=<second data set>   DRONE=<University-1652 or SUES-200>   BACKBONE=<a timm name>[:frozen]'
 	@echo 'make test                linter, tests, and the notebooks with the tiny profile'
 	@echo 'make test-browser        the notebooks in JupyterLab, and a map page, in chromium; installs it (apt-get) where it is missing'
 	@echo '                         screenshots: UCVGL_SHOTS=<folder> make test-browser'

@@ -27,7 +27,7 @@ Data = Annotated[str, Option(help="'world', the embedded city, or the root folde
 Seed = Annotated[int, Option(help="Seed of everything random in a run.")]
 Panorama = Annotated[str, Option(help="Your own panorama, for the notebooks that take one.")]
 Other = Annotated[str, Option(help="A second data set, for notebook 05's table on generalisation.")]
-Drone = Annotated[str, Option(help="University-1652, for notebook 05's table on drones.")]
+Drone = Annotated[str, Option(help="University-1652 or SUES-200, for notebook 05's tables on drones.")]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON, on stdout.")]
 Backbone = Annotated[str, Option(help="For the paper profile: a timm name; with ':frozen' only the head is trained.")]
 Rows = Annotated[str, Option(help="all, headline (fewer; the paper profile's default) or smoke (a few steps).")]

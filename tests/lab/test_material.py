@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from ucvgl.lab import material, profiles
-from ucvgl.lab.settings import WORLD
+from ucvgl import paths
+from ucvgl.errors import InputError
+from ucvgl.lab import material, profiles, rows
+from ucvgl.lab.settings import WORLD, RunRequest
 
 pytestmark = pytest.mark.usefixtures("fresh_runs")
 SETTINGS = profiles.sample4geo("tiny", 0)
@@ -57,8 +60,20 @@ def test_each_style_is_trained_on_and_tested_on_by_all():
         assert np.ptp(part.train.gallery.positions.values[:, 0]) < 1000  # of one city alone
 
 
-def test_sues200s_form_has_a_test_a_height():
+def test_sues200s_form_has_a_test_a_height_of_the_world_and_of_a_folder(tmp_path):
     flown = material.open_heights(SETTINGS)
     assert list(flown.tests) == ["150m", "200m", "250m", "300m"]
     assert len(flown.train) == 4 * 12 * SETTINGS.heights.views
     assert (flown.train.positives.best().bincount() == 4 * SETTINGS.heights.views).all()
+
+    (root,) = map(str, paths.runs().glob("flights/*/set"))
+    assert (material.drone_root("sues200", root), material.drone_root("university1652", root)) == (root, "")
+    assert torch.equal(material.open_heights(SETTINGS, root).train.query[:], flown.train.query[:])
+    found = rows.rows(RunRequest("tiny", drone=root), 0)
+    assert [root in found[f"05/{table}/full"].settings for table in ("heights", "drone")] == [True, False]
+
+    for side in ("query", "gallery"):
+        (tmp_path / side).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / side / "a.png")
+    with pytest.raises(InputError, match="drone: expected one of university1652, sues200, found 'pairs'"):
+        rows.rows(RunRequest("tiny", drone=str(tmp_path)), 0)

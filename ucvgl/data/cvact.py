@@ -44,7 +44,7 @@ def read_cvact(root: Path | str, split: str = "val") -> Dataset:
 
 def _read_mat(path: Path, split: str) -> tuple[list[str], np.ndarray]:
     """Ids and UTM east and north (N, 2) of a split."""
-    from scipy.io import loadmat  # here, as in write.py: every process would wait for it
+    from scipy.io import loadmat  # here: every process would wait for it
 
     name, field = SETS[split]
     try:

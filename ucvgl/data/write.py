@@ -180,11 +180,10 @@ def _write(layout: str, root: Path | str, files: Files, strip_offset: float = 0.
     """Every file, and beside them the counts and sizes of what the reader finds there."""
     with new_folder(root) as folder:
         for name, contents in files:
-            path = folder / name
+            (path := folder / name).parent.mkdir(parents=True, exist_ok=True)
             assert not path.exists(), f"two files of one name: {name}"
-            path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(contents, dict):
-                from scipy.io import savemat
+                from scipy.io import savemat  # here: every process would wait for it
 
                 savemat(str(path), contents, oned_as="column")
             elif isinstance(contents, list):

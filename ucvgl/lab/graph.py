@@ -71,8 +71,7 @@ def plan(asked: RunRequest, stage_jobs: bool | None = None) -> Plan:
     """Reads and checks the notebooks and their rows, before anything runs.
 
     stage_jobs: whether each stage is a job of its own; None: but for the tiny profile and ROWS=smoke, whose stages take less time
-    than a process that loads torch. InputError: no notebook takes what is given, or one lacks a parameter that every one has.
-    """
+    than a process that loads torch. InputError: no notebook takes what is given, or one lacks a parameter that every one has."""
     found, left_out = {name: find_notebook(name) for name in notebooks()}, []
     if asked.data != WORLD:
         from ucvgl.data import detect_layout  # takes seconds to load: torch
@@ -167,8 +166,7 @@ def reproduce(
     """Regenerates every table and figure that is not up to date, through Snakemake, whose exit status it gives.
 
     stage_jobs: as of `plan`. cores: a number, or 'all'. dry: only say what would be done. more: further arguments for
-    Snakemake, as `--executor slurm --jobs 20`. InputError: bad settings.
-    """
+    Snakemake, as `--executor slurm --jobs 20`. InputError: bad settings."""
     if cores != "all" and not re.fullmatch(r"[1-9][0-9]*", cores):
         raise InputError("cores", "a number >= 1, or 'all'", repr(cores), "For example CORES=2.")
     todo, path = kept_plan(asked, stage_jobs)

@@ -131,17 +131,21 @@ def _equal_galleries(tests: Mapping[str, Dataset]) -> dict[str, Dataset]:
     return cut
 
 
+def drone_root(layout: str, drone: str) -> str:
+    """The folder that DRONE names, if it has this layout; else empty."""
+    return drone if drone and detect_layout(drone) == layout else ""
+
+
 def open_flights(settings: Sample4GeoSettings, root: str = "") -> Parts:
-    """A folder of University-1652 or SUES-200, or the world exported as the former; the tests 'd2s' and 's2d' ask drone images
-    among tiles and tiles among drone images."""
+    """A folder of University-1652, or the world exported as one; tests: drone images among tiles (d2s), and back (s2d)."""
     opened, (d2s, s2d) = _flown("university1652", settings.flights, root), DIRECTIONS
     back = replace(opened("test", direction=s2d), swapped=True)
     return Parts(opened("train", direction=d2s), {"d2s": opened("test", direction=d2s), "s2d": back})
 
 
-def open_heights(settings: Sample4GeoSettings) -> Parts:
-    """The world exported in SUES-200's form: drone images of all four heights to train on, a test a height."""
-    opened = _flown("sues200", settings.heights)
+def open_heights(settings: Sample4GeoSettings, root: str = "") -> Parts:
+    """A folder of SUES-200, or the world exported as one: drone images of all four heights to train on, a test a height."""
+    opened = _flown("sues200", settings.heights, root)
     trained, tests = ([opened(split, height_m=height) for height in HEIGHTS] for split in ("train", "test"))
     queries = [part.query for part in trained]  # the tiles are the same at all heights
     ids = [f"{height}/{name}" for height, images in zip(HEIGHTS, queries, strict=True) for name in images.ids]

@@ -14,7 +14,7 @@ from typing import Any
 from ucvgl.data import FRAMES, PLACE_RECOGNITION, detect_layout
 from ucvgl.data.container import Dataset, Parts
 from ucvgl.data.university import HEIGHTS
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, one_of
 from ucvgl.lab import material, profiles, real_pairs, stages, variants
 from ucvgl.lab.settings import WORLD, RunRequest, asked_rows
 from ucvgl.methods.pretraining_losses import WithLoss
@@ -25,7 +25,7 @@ from ucvgl.paths import files_digest, plain, samples
 from ucvgl.sampling import NeighbourDraw
 
 NORDLAND_TRAINING = 2386  # frames of its first part, about
-DRONE_TRAINING = 37_854  # University-1652's drone images
+UNIVERSITY, SUES = 37_854, 24_000  # drone images to train on, of University-1652 and SUES-200
 
 
 def chosen(table: str, tables: Mapping[str, Iterable[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
@@ -153,16 +153,17 @@ def _sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, g
             named = ("trained on", number, *grids, *(_source(other) if other else ()))
             found = stage(settings.brief, lambda number=number: cities()[number], named, few, images)
             yield "05/generalisation", name, found
-    flights, heights = settings.flights, settings.heights
-    if asked.drone or world:
-        named = ("drone", *(_source(asked.drone) if asked.drone else (flights,)))
-        # three fifths of the world's places are trained on
-        items = DRONE_TRAINING if asked.drone else flights.places * flights.views * 3 // 5
-        flown = partial(material.open_flights, settings, asked.drone)
-        yield "05/drone", "full", stage(settings.drone, flown, named, items)
-    if world:
-        items, flown = len(HEIGHTS) * heights.places * heights.views * 3 // 5, partial(material.open_heights, settings)
-        yield "05/heights", "full", stage(settings.drone, flown, ("heights", heights), items)
+    drones = (("drone", "university1652", UNIVERSITY, 1, settings.flights, material.open_flights),
+              ("heights", "sues200", SUES, len(HEIGHTS), settings.heights, material.open_heights))  # fmt: skip
+    if asked.drone:
+        one_of("drone", detect_layout(asked.drone), [layout for _, layout, *_ in drones], "Leave it out.")
+    for table, layout, items, heights, flights, opens in drones:
+        if (root := material.drone_root(layout, asked.drone)) or world:
+            items = (
+                items if root else heights * flights.places * flights.views * 3 // 5
+            )  # three fifths are for training
+            named = (table, *(_source(root) if root else (flights,)))
+            yield f"05/{table}", "full", stage(settings.drone, partial(opens, settings, root), named, items)
     for table in ("05/architecture", "05/fields_of_view"):
         for key, _, config in tables[table] if settings.method.tile_kind != "photo" else tables[table][:-1]:
             area = partial(material.one_area, settings, data, config)
@@ -220,8 +221,7 @@ def _vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
 
 def rows(asked: RunRequest, seed: int, *, measured: bool = False) -> dict[str, Stage]:
     """The stage of each row that is asked for, with one seed of the training, by its name, as '04/ablation/no_mutual'. measured:
-    without the rows of notebooks 02 to 05 where no held-out part has known pairs: there is no table then. InputError: such a table
-    is wanted of photos."""
+    without those of notebooks 02 to 05 where no held-out part has known pairs. InputError: their tables are wanted of photos."""
     data, found = asked.data, []
     layout = WORLD if data == WORLD else detect_layout(data)
     photos = layout in (*PLACE_RECOGNITION, *FRAMES)
@@ -231,7 +231,7 @@ def rows(asked: RunRequest, seed: int, *, measured: bool = False) -> dict[str, S
         known = own.listed is None or any(test.labelled for test in own.listed.tests.values())
         if measured and known and settings.unlabelled.images.top_view is None:
             todo = f"Train rows (`ucvgl train 04/main/ucvgl_s_0 05/sampling/dss_only --data {data}`; own pairs also "
-            todo += "06/main/simclr), then `ucvgl evaluate`; University-1652 is DRONE= beside DATA=."
+            todo += "06/main/simclr), then `ucvgl evaluate`; drone images are DRONE= beside DATA=."
             raise InputError(data, "panoramas, which notebooks 02 to 05 project", f"{layout}: photos", todo)
         if known or not measured:
             found += [*_ucvgl_rows(settings.unlabelled, data, own), *_sample4geo_rows(settings, asked, own)]

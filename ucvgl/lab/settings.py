@@ -27,7 +27,7 @@ class RunRequest:
     rows: str = ""  # one of ROWS; '': headline for the paper profile, else all
     panorama: str = ""  # a picture file for the notebooks that take one
     other: str = ""  # of notebook 05, a second data set; '' for none
-    drone: str = ""  # of notebook 05, University-1652; '' for none
+    drone: str = ""  # of notebook 05, University-1652 or SUES-200; '' for none
     backbone: str = ""  # of the paper profile, as `profiles.with_backbone` takes it; '' for the paper's
 
     def __post_init__(self) -> None:
