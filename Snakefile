@@ -47,8 +47,7 @@ def dependents(key):
 
 
 def share_of_cores(wildcards):
-    """CPU threads of a job: all where a GPU lets one run at a time, and for the images that most others wait for; four on a
-    cluster, which tells no cores.
+    """CPU threads of a job: all where a GPU lets one run at a time, four on a cluster, which tells no cores.
 
     Small networks leave a second thread idle for half of the time: two trainings of one thread side by side get more done
     than two of two threads in turn (benchmarks/results/reproduce.md).
@@ -56,8 +55,17 @@ def share_of_cores(wildcards):
     cores = workflow.resource_settings.cores
     if not cores:
         return 4
-    first = "key" in wildcards.keys() and dependents(wildcards.key) == max(map(dependents, STAGES))
-    return cores if GPU or first else max(1, cores // max(1, min(WIDTH, cores)))
+    return cores if GPU else max(1, cores // max(1, min(WIDTH, cores)))
+
+
+def idle_too(wildcards, threads):
+    """Threads of what is not trained, notebooks and rendered images: with the cores that are idle, if there are any.
+
+    They wait asleep (OMP_WAIT_POLICY): threads that wait awake, as is the default, take turns with other jobs on too few
+    cores, and work took up to ten times as long.
+    """
+    rendered = wildcards.get("key", "images").partition("-")[0] in ("images", "areas", "drives")
+    return max(threads, workflow.resource_settings.cores or 0) if rendered else threads
 
 
 localrules:
@@ -87,8 +95,9 @@ rule stage:
     threads: share_of_cores
     resources:
         gpu=int(GPU),
+        omp=idle_too,
     shell:  # large pages, which glibc asks for where told to, make a step 4 % faster
-        "OMP_NUM_THREADS={threads} GLIBC_TUNABLES=glibc.malloc.hugetlb=1 UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli train {wildcards.key:q} {OPTIONS} {MORE} --seed {params.seed}"
+        "OMP_NUM_THREADS={resources.omp} OMP_WAIT_POLICY=passive GLIBC_TUNABLES=glibc.malloc.hugetlb=1 UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli train {wildcards.key:q} {OPTIONS} {MORE} --seed {params.seed}"
 
 
 rule notebook:
@@ -102,8 +111,9 @@ rule notebook:
     threads: share_of_cores
     resources:
         gpu=int(GPU),
+        omp=idle_too,
     shell:
-        "OMP_NUM_THREADS={threads} UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli notebook {wildcards.notebook:q} {OPTIONS} {MORE}"
+        "OMP_NUM_THREADS={resources.omp} OMP_WAIT_POLICY=passive UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli notebook {wildcards.notebook:q} {OPTIONS} {MORE}"
         " {PICTURE} --seed {wildcards.seed:q} --out {params.out:q}"
 
 
