@@ -24,9 +24,8 @@ from ucvgl.data.container import Positives
 from ucvgl.data.prepare import Preparation, prepare, resized
 from ucvgl.encoders import embed, open_model
 from ucvgl.geometry import TopView
-from ucvgl.locate import views as street
+from ucvgl.locate import pictures as street
 from ucvgl.locate.adapt import WORLD_WEIGHTS
-from ucvgl.locate.pictures import Picture
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
 from ucvgl.world import rendering as world_rendering
 from ucvgl.world import views as rendering
@@ -136,7 +135,7 @@ def views():
         return (geometry.top_view(images, settings) * normal(0, 1, 3, 12, 12)).sum()
 
     def seen(image, kind, config):
-        picture = Picture("a.jpg", kind, image.shape[2], image.shape[1], 75.0)
+        picture = street.Picture("a.jpg", kind, image.shape[2], image.shape[1], 75.0)
         return street.north_up(image, picture, HEADINGS, config)
 
     return {

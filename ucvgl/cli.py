@@ -128,7 +128,7 @@ def locate(
     try:
         with redirect_stdout(sys.stderr if as_json else sys.stdout):  # stages say what they do: beside the JSON
             if dry_run:
-                located.claim_folder(out, dry_run=True)
+                located.check_folder(out)
                 result = inputs.read_inputs(request, progress=not as_json)
                 summary = result.ground.counts() | {"tiles": len(result.mosaic), "candidates": len(result.candidates)}
             else:

@@ -1,7 +1,5 @@
 """Small inputs that tests write themselves: textures, GeoTIFF by rasterio, pictures with EXIF and XMP, pyramids."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import rasterio
@@ -126,18 +124,6 @@ def small_city(root, places):
     """A city of so many panoramas, exported to a folder."""
     world = WorldConfig(("downtown",), 0, places, 8.0, "medium", 24.0, 64, 32, 256.0, 0.5)
     return export_own_city(root, world, zoom=20, progress=False)
-
-
-def images_of(candidates):
-    """All candidates, uint8 (N, 3, S, S)."""
-    return torch.stack([candidates.read(k) for k in range(len(candidates))])
-
-
-def some_of(candidates, indices):
-    """The candidates at `indices`."""
-    at = np.asarray(indices, np.int64)
-    ids = tuple(candidates.ids[k] for k in at)
-    return replace(candidates, ids=ids, centre_m=candidates.centre_m[at], corner_px=candidates.corner_px[at])
 
 
 # ----------------------------------------------------------------------------------------- pictures that have been placed

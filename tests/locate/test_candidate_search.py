@@ -6,19 +6,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from geo_inputs import seamless, small_city, some_of, tiny_encoders
+from geo_inputs import seamless, small_city, tiny_encoders
 from PIL import Image
 
-from ucvgl.data.container import ArrayImages, Dataset, Positives
+from ucvgl.data.container import ArrayImages
 from ucvgl.errors import InputError
 from ucvgl.geometry import top_view
 from ucvgl.locate import search as module
 from ucvgl.locate.adapt import AdaptConfig
-from ucvgl.locate.candidates import cut
-from ucvgl.locate.pictures import check_ground
+from ucvgl.locate.pictures import StreetConfig, check_ground, north_up, read_picture
 from ucvgl.locate.search import SEARCHED, find_headings, search
-from ucvgl.locate.tiles import open_mosaic
-from ucvgl.locate.views import StreetConfig, north_up, read_picture
+from ucvgl.locate.tiles import cut, open_mosaic
 from ucvgl.methods.baselines import pixel_descriptor
 
 SIZE, PLACES = 32, 9
@@ -59,7 +57,7 @@ def test_a_search_finds_a_heading_and_candidates_for_every_picture(city, heading
         assert torch.equal(
             found.images.top_view[k], north_up(read_picture(inputs.ground, picture), picture, turn, STREET)[0]
         )
-    monkeypatch.setattr(module, "street_views", lambda *_: iter(()))  # nothing, if they were made again
+    monkeypatch.setattr(module, "street_views", None)  # they are not made again
     assert torch.equal(found_in(inputs).images.query[:], found.images.query[:])
 
 
@@ -79,9 +77,9 @@ def test_tiles_are_embedded_once_for_all_runs(city, monkeypatch, tmp_path):
 
 def test_two_candidates_are_enough_and_one_is_told(city):
     some = city().candidates
-    assert found_in(city(0.0, candidates=some_of(some, [0, 5]))).evidence.best.shape == (PLACES, 2)
+    assert found_in(city(0.0, candidates=some.take([0, 5]))).evidence.best.shape == (PLACES, 2)
     with pytest.raises(InputError, match="two candidates or more"):
-        found_in(city(candidates=some_of(some, [3])))
+        found_in(city(candidates=some.take([3])))
 
 
 def test_headings_are_found_and_known_ones_stay_and_cost_nothing(tmp_path, monkeypatch, runs):
@@ -93,18 +91,17 @@ def test_headings_are_found_and_known_ones_stay_and_cost_nothing(tmp_path, monke
         Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0))).save(tmp_path / f"{k}.png")
     street = StreetConfig(size_px=(SIZE, SIZE), span_m=20.0)
     tile = top_view(torch.stack([scenes[k] for k in (3, 0, 5, 1, 4, 2)]), street.top_view)
-    tiles = ArrayImages(map(str, range(6)), tile, source=f"toy {tmp_path.name}")
+    candidates = SimpleNamespace(images=ArrayImages(map(str, range(6)), tile))
     monkeypatch.setattr(module, "embed", lambda _, batches: torch.cat([*map(pixel_descriptor, batches)]))
     ground = check_ground(tmp_path)
     inputs = SimpleNamespace(
-        ground=ground, street=street, adapt=AdaptConfig("a file", ""), request=SimpleNamespace(turns=12)
-    )
-    images = Dataset("toy", "all", tiles, tiles, Positives.unknown(6), top_view=tiles)
+        ground=ground, street=street, adapt=AdaptConfig("a file", ""), request=SimpleNamespace(turns=12),
+        candidates=candidates,
+    )  # fmt: skip
 
     def found(pictures):
-        return [
-            p.heading_deg for p in find_headings(inputs, pictures, images, SimpleNamespace(ground=None, satellite=None))
-        ]
+        model = SimpleNamespace(ground=None, satellite=None)
+        return [picture.heading_deg for picture in find_headings(inputs, pictures, model)]
 
     pictures = ground.of_kind("panorama")
     assert found(pictures) == headings

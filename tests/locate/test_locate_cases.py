@@ -22,15 +22,12 @@ from rasterio.transform import Affine
 
 from ucvgl.errors import InputError
 from ucvgl.locate import inputs
-from ucvgl.locate.candidates import cut
 from ucvgl.locate.confidence import load_calibration
 from ucvgl.locate.inputs import Request
-from ucvgl.locate.pictures import MAGNETIC, UNREFERENCED, check_ground
-from ucvgl.locate.rasters import from_degrees
-from ucvgl.locate.run import Outcome, write_report
+from ucvgl.locate.pictures import MAGNETIC, UNREFERENCED, StreetConfig, check_ground, north_up, read_picture
+from ucvgl.locate.run import Outcome
 from ucvgl.locate.search import calibration_path
-from ucvgl.locate.tiles import open_mosaic
-from ucvgl.locate.views import StreetConfig, north_up, read_picture
+from ucvgl.locate.tiles import cut, from_degrees, open_mosaic
 from ucvgl.positions import haversine
 
 XYZ, TMS, ZYX = "{z}/{x}/{y}.png", "{z}/{x}/{t}.png", "{z}/{y}/{x}.png"
@@ -150,7 +147,7 @@ def test_world_files_in_any_letter_case(tmp_path, suffix, ending):
     assert np.allclose(open_mosaic(tmp_path).corners_m, mosaic.corners_m)
     (tmp_path / "A.prj").unlink()
     world.write_text("6e-6\n0\n0\n-4.5e-6\n7.4\n46.2")  # degrees
-    assert away(open_mosaic(tmp_path)) < 60
+    assert away(open_mosaic(tmp_path, epsg=4326)) < 60
     world.write_text("6e-6 0 0 -4.5e-6 7.4")
     with pytest.raises(InputError, match=r"1 of 1 tiles without: a.*gdalwarp"):
         open_mosaic(tmp_path, epsg=4326)
@@ -159,7 +156,7 @@ def test_world_files_in_any_letter_case(tmp_path, suffix, ending):
 def middle(root):
     """A candidate in the middle of a mosaic, float (3, 48, 48)."""
     candidates = cut(open_mosaic(root), 50.0, None, 48)
-    return candidates.read(len(candidates) // 2).float()
+    return candidates.images.read(len(candidates) // 2).float()
 
 
 @pytest.mark.parametrize("bands", [1, 3])
@@ -182,7 +179,7 @@ def test_other_ranges_are_stretched_alike_in_all_tiles(tmp_path, kind):
         values[5, 5] = 32_000
         g.geotiff(tmp_path / f"{k}.tif", values, at=(g.EAST + 100 * k, g.NORTH))
     mosaic = open_mosaic(tmp_path)
-    means = g.images_of(cut(mosaic, 100.0, 50.0, 50)).float().mean((1, 2, 3))
+    means = cut(mosaic, 100.0, 50.0, 50).images[:].float().mean((1, 2, 3))
     assert len(mosaic.notes) == 1
     assert means[0] < 0.5 * means[-1]
     assert means[-1] > 90
@@ -205,7 +202,7 @@ def test_tiff_collar(tmp_path, how):
     g.geotiff(tmp_path / "b.tif", first.astype(kind))
     g.geotiff(tmp_path / "a.tif", second.astype(kind), at=(g.EAST + 100, g.NORTH), **options.get(how, {}))
     candidates = cut(open_mosaic(tmp_path), 20.0, 10.0, 32)
-    means = g.images_of(candidates).float().mean((1, 2, 3)).tolist()
+    means = candidates.images[:].float().mean((1, 2, 3)).tolist()
     assert means == pytest.approx([200] * len(means), abs=4)  # a corner may lie beyond the tiles by a hundredth
     assert len(candidates) > 450
 
@@ -223,7 +220,7 @@ def test_what_is_transparent_in_a_tile_is_no_ground(tmp_path, how):
     candidates = cut(open_mosaic(tmp_path), 20.0, 10.0, 32)
     assert candidates.left_out >= len(candidates)
     assert (candidates.centre_m[:, 0] < 0).all()
-    assert g.images_of(candidates).unique().tolist() == [200]
+    assert candidates.images[:].unique().tolist() == [200]
 
 
 def test_tiff_large(tmp_path):
@@ -235,7 +232,7 @@ def test_tiff_large(tmp_path):
     ):
         pass
     found = cut(open_mosaic(tmp_path), 50.0, None, 48)
-    assert (found.mosaic.unreadable, len(found) > 10_000) == ((), True)
+    assert (found.mosaic.left_out, len(found) > 10_000) == ((), True)
 
 
 @pytest.mark.parametrize("how", ["minisblack", "rgb", "bgr", "float", "floatgrey", "palette", "miniswhite"])
@@ -270,16 +267,18 @@ def test_kinds_that_are_no_picture_are_named_and_left_out(tmp_path):
         (tmp_path / name).write_bytes(content)
     (tmp_path / "g.tif").symlink_to("moved.tif")
     found = open_mosaic(tmp_path)
-    assert [name for name, _ in found.unreadable] == ["b.tif", "c.tif", "d.tif", "f.tif", "g.tif"]
+    assert [name for name, _ in found.left_out] == ["b.tif", "c.tif", "d.tif", "f.tif", "g.tif"]
     words = ("complex", "an empty file", "not recognized as being in a supported file format", "tif", "No such file")
-    for word, (_, reason) in zip(words, found.unreadable, strict=True):
+    for word, (_, reason) in zip(words, found.left_out, strict=True):
         assert word in reason
         assert "See previous" not in reason  # but what that was
     assert found.passed_over == ("e.jp3",)
 
 
 def one(root, **settings):
-    (found,) = check_ground(root, **settings).pictures
+    ground = check_ground(root, **settings)
+    assert ground.left_out == ()
+    (found,) = ground.pictures
     return found
 
 
@@ -290,7 +289,7 @@ def test_gpano_partial(tmp_path):
     xmp = g.cropped(512, 300, 1024, 256, 2048, PoseHeadingDegrees=90)
     g.save(tmp_path / "half.jpg", half, quality=95, xmp=xmp)
     found = one(tmp_path)
-    assert (found.kind, found.fov_deg, found.heading_deg, found.reason_unusable) == ("panorama", 180, 90, None)
+    assert (found.kind, found.fov_deg, found.heading_deg) == ("panorama", 180, 90)
     assert found.crop == (0.25, 300 / 1024, 0.5, 0.25)  # the horizon at row 512 - 300 of 256
     image = read_picture(check_ground(tmp_path), found)
     east, south = north_up(image, found, torch.tensor([90.0, 180.0]), StreetConfig(size_px=(96, 96))).float()
@@ -375,7 +374,7 @@ def test_hidden_and_heic(tmp_path, made):
     for k in range(12):
         (root / f"z{k}.jpg").write_bytes(b"")
     seen = made(tmp_path)
-    assert [p.file for p in seen.ground.usable] == ["p0.jpg", "p1.jpg"]
+    assert [p.file for p in seen.ground.pictures] == ["p0.jpg", "p1.jpg"]
     for says in (
         "14 pictures", ": 2 panoramas, 0 photos, 2 without heading, 12 unusable\n", "9 tiles in ", " candidates of 50 m, ",
         "passed over 3 files of kinds that are not read, such as IMG_0007.HEIC, IMG_0008.avif", "z7.jpg: no whole", "and 2 more",
@@ -387,9 +386,10 @@ def test_hidden_and_heic(tmp_path, made):
 def test_zero_bytes(tmp_path):
     g.save(tmp_path / "a.jpg", g.ring(64, 128))
     (tmp_path / "b.jpg").write_bytes(b"")
-    good, bad = check_ground(tmp_path).pictures
-    assert good.reason_unusable is None
-    assert "found an empty file" in bad.reason_unusable
+    ground = check_ground(tmp_path)
+    assert [picture.file for picture in ground.pictures] == ["a.jpg"]
+    ((name, reason),) = ground.left_out
+    assert (name, "found an empty file" in reason) == ("b.jpg", True)
 
 
 @pytest.mark.filterwarnings("ignore:Metadata Warning")  # of Pillow, while the test writes
@@ -403,11 +403,11 @@ def test_bad_exif(tmp_path):
         (tmp_path / f"{name}.jpg").write_bytes(plain[:2] + segment + plain[2:])
     g.save(tmp_path / "zero.jpg", g.ring(64, 128), exif=g.tags((0, 0)))
     found = check_ground(tmp_path).pictures
-    assert [(p.reason_unusable, p.heading_deg, p.notes) for p in found] == [(None, None, ())] * 4
+    assert [(p.heading_deg, p.notes) for p in found] == [(None, ())] * 4
     xmp = ImageFileDirectory_v2()
     xmp.tagtype[700], xmp[700] = TiffTags.SHORT, (1, 2, 3)  # should be bytes
     g.save(tmp_path / "b" / "numbers.tif", g.ring(64, 128), tiffinfo=xmp)
-    assert one(tmp_path / "b").reason_unusable is None
+    assert one(tmp_path / "b").kind == "panorama"
 
 
 @pytest.fixture(scope="module")
@@ -431,11 +431,10 @@ def made(encoders):
 def report_of(seen, root):
     calibration = load_calibration(calibration_path("panorama", searched=False))
     found = type("Found", (), {"rounds": [], "calibration": calibration})
-    write_report(Outcome(root, "", seen, {"panorama": found}, g.table(), None, 0.0))
-    return (root / "report.md").read_text(encoding="utf-8")
+    return Outcome(root, "", seen, {"panorama": found}, g.table(), None, 0.0).report()
 
 
-@pytest.mark.parametrize("missing", ["rasterio", "morecantile", "jinja2"])
+@pytest.mark.parametrize("missing", ["rasterio", "morecantile"])
 def test_without_the_extra_one_error_says_what_to_install(tmp_path, missing):
     code = f"import sys; sys.modules['{missing}'] = None; from ucvgl import cli; cli.main()"
     words = ["locate", "--ground", tmp_path, "--tiles", tmp_path, "--out", tmp_path / "o"]

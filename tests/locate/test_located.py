@@ -26,7 +26,8 @@ from ucvgl.positions import Positions, Wgs84, from_metres
 def test_each_picture_stands_at_its_best_candidate():
     centre_m = np.column_stack([20.0 * np.arange(5), np.zeros(5)])
     where = Positions(from_metres(centre_m, ORIGIN), Wgs84())
-    candidates = SimpleNamespace(ids=[f"t{i}" for i in range(5)], positions=where, centre_m=centre_m)
+    images = SimpleNamespace(ids=[f"t{i}" for i in range(5)], positions=where)
+    candidates = SimpleNamespace(images=images, centre_m=centre_m)
     best = np.array([[2, 3, 0, 1, 4], [0, 1, 2, 3, 4]])
     pictures = [Picture("a", "panorama", 64, 32, heading_deg=-90.0, notes=("dark", "tilted")),
                 Picture("b", "panorama", 64, 32, heading_deg=359.97)]  # fmt: skip
@@ -35,8 +36,8 @@ def test_each_picture_stands_at_its_best_candidate():
     first, second = m.records(found)
     assert (first["picture"], first["probability"], first["notes"]) == ("a", 0.88, "dark; tilted")
     assert (first["latitude"], first["longitude"]) == pytest.approx(tuple(where.values[2]), abs=1e-7)
-    assert [c["tile"] for c in first["candidates"]] == ["t2", "t3", "t0", "t1", "t4"]
-    assert [c["distance_m"] for c in first["candidates"]] == [0, 20, 40, 20, 40]
+    assert [first[f"candidate_{n}_tile"] for n in range(1, 6)] == ["t2", "t3", "t0", "t1", "t4"]
+    assert [first[f"candidate_{n}_distance_m"] for n in range(1, 6)] == [0, 20, 40, 20, 40]
     assert (first["heading_deg"], second["heading_deg"], second["notes"]) == (270, 0, "")
 
 
@@ -74,7 +75,7 @@ def test_geojson_is_what_rfc_7946_says(tmp_path):
     assert (collection, found) == ({"type": "FeatureCollection"}, {"type": "Feature"})  # no crs: WGS84
     assert geometry == {"type": "Point", "coordinates": [one["longitude"], one["latitude"]]}
     assert (properties["notes"], properties["heading_deg"]) == ("dark; tilted", None)
-    assert properties["candidates"][1:] == [{field: one[f"candidate_2_{field}"] for field in m.CANDIDATE}]
+    assert (properties["candidate_2_tile"], properties["candidate_3_tile"]) == ("u", None)
 
 
 def test_the_geopackage_is_what_ogc_asks_for(tmp_path):
@@ -111,24 +112,19 @@ def test_the_geopackage_is_what_ogc_asks_for(tmp_path):
     assert struct.unpack("<2sBBiBIdd", blob) == expected
 
 
-def test_absent_empty_and_own_folders_are_taken_and_keep_what_is_in_them(tmp_path):
+def test_absent_empty_and_own_folders_are_taken(tmp_path):
     folder = tmp_path / "a" / "b"
-    assert m.claim_folder(folder, dry_run=True) == folder
+    assert m.check_folder(folder) == folder
     assert not folder.exists()
     folder.mkdir(parents=True)
-    (folder / f".{m.MARK}.123.partial").write_text("{")  # of a run that was killed at once
-    (folder / "positions.csv").write_text("kept")
-    assert m.claim_folder(folder) == m.claim_folder(folder) == folder
+    for name in (".report.md.123.partial", "positions.csv"):  # the first of a run that was killed at once
+        (folder / name).write_text("kept")
+    assert m.check_folder(folder) == folder
     assert (folder / "positions.csv").read_text() == "kept"
-
-
-@pytest.mark.parametrize("name", ["holiday.jpg", ".hidden", "positions.csv"])
-def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, name):
-    (tmp_path / name).write_text("mine")
-    for folder in (tmp_path, tmp_path / name):
-        with pytest.raises(InputError, match="Choose another folder"):
-            m.claim_folder(folder)
-    assert [p.name for p in tmp_path.iterdir()] == [name]
+    (folder / "holiday.jpg").write_text("mine")
+    for path, says in ((folder, r"found 'holiday\.jpg'"), (folder / "holiday.jpg", "Not a directory")):
+        with pytest.raises(InputError, match=rf"{says}.* Choose another folder"):
+            m.check_folder(path)
 
 
 def test_nothing_is_half_written_when_the_disk_is_full(tmp_path, monkeypatch):

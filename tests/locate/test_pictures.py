@@ -15,8 +15,9 @@ FOVLESS = "without a field of view"
 
 
 def one(folder, **settings):
-    (found,) = check_ground(folder, **settings).pictures
-    return found
+    """The picture of a folder, or why it is left out."""
+    ground = check_ground(folder, **settings)
+    return ground.pictures[0] if ground.pictures else ground.left_out[0][1]
 
 
 @pytest.mark.parametrize(
@@ -46,11 +47,12 @@ def one(folder, **settings):
 def test_kinds(tmp_path, pixels, exif, settings, kind, says):
     g.save(tmp_path / "a.jpg", pixels, exif=exif, quality=95)
     found = one(tmp_path, **settings)
+    if says not in (None, BY_SHAPE):
+        assert says in found
+        return
     assert (found.kind, found.width, found.height) == (kind, pixels.shape[1], pixels.shape[0])
     assert found.notes == ((BY_SHAPE,) if says == BY_SHAPE else ())
-    reason = None if says == BY_SHAPE else says
-    assert (reason in found.reason_unusable) if reason else found.reason_unusable is None
-    assert found.fov_deg == (360 if kind == "panorama" else settings.get("fov_deg"))
+    assert found.fov_deg == (360 if kind == "panorama" else settings["fov_deg"])
     assert found.heading_deg is None
 
 
@@ -60,14 +62,14 @@ TURNED = {"ProjectionType": "equirectangular", "PoseHeadingDegrees": "-85.0"}
 @pytest.mark.parametrize(
     ("size", "xmp", "settings", "says"),
     [
-        ((100, 240), g.gpano(**TURNED), {}, (360, 275, None)),
+        ((100, 240), g.gpano(**TURNED), {}, (360, 275)),
         ((100, 240), b'<x><r GPano:ProjectionType="equirectangular" GPano:PoseHeadingDegrees="-85.0"/></x>', {},
-         (360, 275, None)),
-        ((512, 1024), g.cropped(0, 0, 1024, 512, 1024, PoseHeadingDegrees=90), {}, (360, 90, None)),
+         (360, 275)),
+        ((512, 1024), g.cropped(0, 0, 1024, 512, 1024, PoseHeadingDegrees=90), {}, (360, 90)),
         # the heading is that of the sphere's middle, not of a part beside it
-        ((128, 256), g.cropped(0, 192, 256, 128, 1024, PoseHeadingDegrees=10), {}, (90, 235, None)),
+        ((128, 256), g.cropped(0, 192, 256, 128, 1024, PoseHeadingDegrees=10), {}, (90, 235)),
         ((512, 1024), g.cropped(512, 300, 1024, 256, 2048), {}, "it was cut after that was written"),
-        ((512, 1024), g.cropped(512, 300, 1024, 256, 2048), {"kind": "panorama"}, (360, None, None)),
+        ((512, 1024), g.cropped(512, 300, 1024, 256, 2048), {"kind": "panorama"}, (360, None)),
         ((256, 1024), g.gpano(ProjectionType="cylindrical"), {}, "cylindrical projection"),
         ((256, 1024), g.cropped(1500, 300, 1024, 256, 2048), {}, "beyond the sphere"),
     ],
@@ -76,19 +78,19 @@ def test_panoramas_that_say_so(tmp_path, size, xmp, settings, says):
     g.save(tmp_path / "a.jpg", g.texture(*size), xmp=xmp)
     found = one(tmp_path, **settings)
     if isinstance(says, str):
-        assert says in found.reason_unusable
+        assert says in found
     else:
-        assert (found.fov_deg, found.heading_deg, found.reason_unusable) == pytest.approx(says)
+        assert (found.fov_deg, found.heading_deg) == pytest.approx(says)
 
 
 def test_a_field_of_view_in_a_table_tells_the_kind(tmp_path):
-    reasons = []
+    found = []
     for fov in (360, 200, 0, 361):
         (tmp_path / "t.csv").write_text(f"file,fov_deg\nb,{fov}\n")
         g.save(tmp_path / "g" / "b.jpg", g.texture(100, 240))
-        reasons.append(one(tmp_path / "g", table=tmp_path / "t.csv").reason_unusable)
+        found.append(one(tmp_path / "g", table=tmp_path / "t.csv"))
     says = "a field of view of {} degrees: a photo has 0 to 180, a panorama 360"
-    assert reasons == [None, *map(says.format, (200, 0, 361))]
+    assert (found[0].kind, found[1:]) == ("panorama", [*map(says.format, (200, 0, 361))])
 
 
 def test_table_then_tags_then_statement(tmp_path):
@@ -118,8 +120,8 @@ def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff")
     g.save(tmp_path / "photo.jpg", g.texture(120, 160), exif=g.tags(3.0, focal35=28))
     ground = check_ground(tmp_path)
-    assert [p.file for p in ground.unusable] == ["5.png", "deeper/1.jpg", "x.jpg"]
-    assert {p.reason_unusable[:14] for p in ground.unusable} == {"no whole image"}
+    assert [name for name, _ in ground.left_out] == ["5.png", "deeper/1.jpg", "x.jpg"]
+    assert {reason[:14] for _, reason in ground.left_out} == {"no whole image"}
     assert ground.counts() == {"panoramas": 1, "photos": 1, "without heading": 1, "unusable": 3}
     assert [p.file for p in ground.of_kind("panorama")] == ["deeper/0.jpg"]
 

@@ -8,8 +8,8 @@ from geo_inputs import place, table, truth_of
 
 from ucvgl.locate import located as m
 from ucvgl.locate import run as r
-from ucvgl.locate.inputs import Request
-from ucvgl.locate.pictures import Picture
+from ucvgl.locate.inputs import Inputs, Request
+from ucvgl.locate.pictures import Ground, Picture
 
 
 class Sized(SimpleNamespace):
@@ -17,18 +17,15 @@ class Sized(SimpleNamespace):
         return self.count
 
 
-def outcome(folder, located=(), rounds=(), unusable=(), truth=None, notes=(), stride_m=10.0):
-    pictures = [Picture(file, None, 0, 0, reason_unusable=why) for file, why in unusable]
-    ground = SimpleNamespace(pictures=[*pictures, *located], usable=[], unusable=pictures)
-    mosaic = Sized(count=9, unreadable=(), notes=notes)
-    cut = Sized(count=81, span_m=50.0, stride_m=stride_m)
-    request = Request(Path("g"), Path("t"), Path("o"))
-    inputs = SimpleNamespace(request=request, ground=ground, mosaic=mosaic, candidates=cut, truth={})
-    calibration = SimpleNamespace(measured_on="4 made-up cities")
-    found = SimpleNamespace(rounds=rounds, calibration=calibration)
-    return r.Outcome(
-        folder, "ucvgl locate", inputs, {"panorama": found} if rounds else {}, table(*located), truth, 603.0
+def outcome(located=(), rounds=(), unusable=(), truth=None, notes=(), stride_m=10.0):
+    ground = Ground(
+        "g", tuple(Picture(row["picture"], "panorama", 64, 32, 360.0, 0.0) for row in located), unusable, ()
     )
+    cut = Sized(count=81, span_m=50.0, stride_m=stride_m, mosaic=Sized(count=9, left_out=(), notes=notes))
+    inputs = Inputs(Request(Path("g"), Path("t"), Path("o")), ground, cut, None, None, {})
+    found = SimpleNamespace(rounds=rounds, calibration=SimpleNamespace(measured_on="4 made-up cities"))
+    searches = {"panorama": found} if rounds else {}
+    return r.Outcome(Path("o"), "ucvgl locate", inputs, searches, table(*located), truth, 603.0)
 
 
 def rounds(*rates, hubness=0.5):
@@ -37,12 +34,11 @@ def rounds(*rates, hubness=0.5):
     return [{"name": name, "labels": 10, "mutual_rate": rate, **same} for name, rate in zip(names, rates, strict=True)]
 
 
-def test_a_report_says_what_happened(tmp_path):
+def test_a_report_says_what_happened():
     located = [place("a.jpg", 0.96), place("b.jpg", 0.6), place("c.jpg", 0.2)]
     truth = m.compare(table(*located), truth_of(a=(3.0, 4.0)))
     broken = (("bad|name`<b>.jpg", "cut\noff"),)
-    r.write_report(outcome(tmp_path, located, rounds(0.3, 0.5), broken, truth, ("north is up",)))
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    text = outcome(located, rounds(0.3, 0.5), broken, truth, ("north is up",)).report()
     for line in (
         "| pictures found | 4 |", "| files left out | 1 |", "| candidates of 50 m, 10 m apart | 81 |", "| seconds taken | 603 |",
         "| 95% or more | 1 | 96% |", "| 50% or more | 2 | 78% |", "| 0% or more | 3 | 59% |",
@@ -56,9 +52,8 @@ def test_a_report_says_what_happened(tmp_path):
     assert set(rows) == {3, 4, 8}  # no name has broken a table
 
 
-def test_a_report_without_rounds_truth_or_places_is_short(tmp_path):
-    r.write_report(outcome(tmp_path))
-    text = (tmp_path / "report.md").read_text()
+def test_a_report_without_rounds_truth_or_places_is_short():
+    text = outcome().report()
     assert ("## Quality" in text, "## Against" in text) == (False, False)
     assert ("- Nothing stands out." in text, "| 95% or more | 0 | - |" in text) == (True, True)
 
@@ -74,10 +69,9 @@ def test_a_report_without_rounds_truth_or_places_is_short(tmp_path):
         ({"truth": None}, "--truth"),
     ],
 )
-def test_advice_names_what_was_seen_and_nothing_else(tmp_path, changes, word):
+def test_advice_names_what_was_seen_and_nothing_else(changes, word):
     known = {"truth": m.compare(table(place()), truth_of(a=(0.0, 0.0)))}
-    r.write_report(outcome(tmp_path, [place()] * 3, **known | changes))
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    text = outcome([place()] * 3, **known | changes).report()
     (advice,) = text.split("## What would help\n\n")[1].split("\n\n##")[0].splitlines()
     assert word in advice
 
@@ -90,6 +84,5 @@ def test_advice_names_what_was_seen_and_nothing_else(tmp_path, changes, word):
         ((0.5,), "no pseudo-label was found"),
     ],
 )
-def test_the_report_says_which_encoders_placed_the_pictures(tmp_path, rates, says):
-    r.write_report(outcome(tmp_path, [place()], rounds(*rates)))
-    assert says in (tmp_path / "report.md").read_text()
+def test_the_report_says_which_encoders_placed_the_pictures(rates, says):
+    assert says in outcome([place()], rounds(*rates)).report()

@@ -9,9 +9,8 @@ from PIL import Image
 from ucvgl.data.decoding import resize
 from ucvgl.errors import InputError
 from ucvgl.geometry import complete_panorama, perspective_view, photo_top_view, top_view
-from ucvgl.locate import views as street
-from ucvgl.locate.pictures import Picture, check_ground
-from ucvgl.locate.views import StreetConfig, street_views
+from ucvgl.locate import pictures as street
+from ucvgl.locate.pictures import Picture, StreetConfig, check_ground, street_views
 
 CONFIG = StreetConfig(size_px=(24, 24), span_m=20.0)
 NORTH = torch.zeros(1, dtype=torch.float64)
@@ -20,7 +19,7 @@ WHOLE = seamless(64, 128)
 
 def north_up(image, kind, headings_deg, config, fov_deg=None):
     """A picture of which nothing else is known."""
-    picture = Picture("a.jpg", kind, image.shape[2], image.shape[1], fov_deg)
+    picture = Picture("a.jpg", kind, image.shape[2], image.shape[1], fov_deg or 360)
     return street.north_up(image, picture, headings_deg, config)
 
 
@@ -108,7 +107,7 @@ def test_views_of_a_folder_stand_in_its_order_each_at_its_headings(tmp_path, mon
         ("panorama", 32, None, {"size_px": (9, 8)}, "square"),
         ("panorama", 32, None, {"camera_height_m": 0.0}, "camera"),
         ("panorama", 32, None, {"crop_offset_px": 40}, "40 px above the horizon"),
-        ("photo", 96, None, {}, "fov_deg"),
+        ("photo", 96, 180.0, {}, "fov_deg"),
         ("photo", 96, 80.0, {"given": "panorama"}, "panoramas, which this encoder reads"),
     ],
 )

@@ -4,17 +4,16 @@ import math
 
 import numpy as np
 import pytest
-from geo_inputs import geotiff, images_of, save, some_of
+from geo_inputs import geotiff, save
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 from rasterio.transform import from_origin
 
 from ucvgl.errors import InputError
-from ucvgl.locate import candidates as cutting
-from ucvgl.locate.candidates import cut
+from ucvgl.locate import tiles as module
 from ucvgl.locate.tile_names import tile_numbers
-from ucvgl.locate.tiles import open_mosaic
+from ucvgl.locate.tiles import cut, open_mosaic
 from ucvgl.positions import Positions, Wgs84, from_metres, haversine, to_metres
 
 HERE = (60.2, 24.9)  # 2 degrees west of UTM zone 35's meridian: its grid is turned there by 1.8 degrees
@@ -52,11 +51,11 @@ def write_pyramid(root, pattern="{z}/{x}/{y}.png", zoom=18, across=4, down=3, px
 
 def assert_true_colours(candidates, worst_m=2.6):
     """Every pixel shows its own place: to the roundings of colours (2.4 m) each, and to a twentieth of a pixel together."""
-    scale = candidates.span_m / candidates.size_px
-    steps = (np.arange(candidates.size_px) + 0.5 - candidates.size_px / 2) * scale
-    centres = to_metres(candidates.positions, HERE).values
+    scale = candidates.span_m / candidates.images.size[0]
+    steps = (np.arange(candidates.images.size[0]) + 0.5 - candidates.images.size[0] / 2) * scale
+    centres = to_metres(candidates.images.positions, HERE).values
     errors = []
-    for i, image in enumerate(images_of(candidates).numpy().astype(np.float64)):
+    for i, image in enumerate(candidates.images[:].numpy().astype(np.float64)):
         assert (np.abs(image[2] - 77) <= 1).all()
         seen = (image[:2] / 255 - 0.5) * WIDE
         expected = np.stack(np.meshgrid(centres[i, 0] + steps, centres[i, 1] - steps))
@@ -73,10 +72,13 @@ def assert_true_colours(candidates, worst_m=2.6):
 @pytest.mark.parametrize("pattern", ["{z}/{x}/{y}.png", "sat-{z}-{x}-{y}@2x.png", "{x}_{y}_{z}.png"])
 def test_names(tmp_path, pattern):
     mosaic = open_mosaic(write_pyramid(tmp_path, pattern))
-    assert (len(mosaic), {raster.crs for raster in mosaic.rasters}, mosaic.unreadable) == (12, {"EPSG:3857"}, ())
+    assert (len(mosaic), {raster.crs for raster in mosaic.rasters}, mosaic.left_out) == (12, {"EPSG:3857"}, ())
     x, y = (int(v) for v in slippy(*HERE, 18))
     centre = from_metres(
-        mosaic.corners_m[mosaic.files.index(pattern.format(z=18, x=x, y=y))].mean(0)[None], mosaic.origin
+        mosaic.corners_m[[raster.name for raster in mosaic.rasters].index(pattern.format(z=18, x=x, y=y))].mean(0)[
+            None
+        ],
+        mosaic.origin,
     )
     assert haversine(centre[0], unslippy(np.array(x + 0.5), np.array(y + 0.5), 18)) < 0.01
     edge = 2 * math.pi * 6378137 / 2**18 * math.cos(math.radians(HERE[0]))
@@ -135,7 +137,7 @@ def test_table(tmp_path, columns):
     candidates = cut(mosaic, 30.0, 15.0, 24)
     assert (len(candidates), candidates.left_out) == (49, 0)
     assert_true_colours(candidates)
-    assert to_metres(candidates.positions, mosaic.origin).values == pytest.approx(candidates.centre_m, abs=1e-6)
+    assert to_metres(candidates.images.positions, mosaic.origin).values == pytest.approx(candidates.centre_m, abs=1e-6)
 
 
 def test_what_tiles_do_not_cover_is_left_out_and_counted(tmp_path):
@@ -145,27 +147,28 @@ def test_what_tiles_do_not_cover_is_left_out_and_counted(tmp_path):
     for least in (0.5, 0.99):
         good = cut(mosaic, 20.0, 7.5, 40, least_covered=least)
         sure = np.abs(1 - hidden - least) > 0.03
-        kept = np.isin(every.ids, good.ids)
+        kept = np.isin(every.images.ids, good.images.ids)
         assert (kept == (1 - hidden >= least))[sure].all()
         assert len(good) + good.left_out == len(every) == 14 * 14
-    assert (every.read(int(hidden.argmax())) == 0).all()
-    assert_true_colours(some_of(every, np.flatnonzero(hidden == 0)))
+    assert (every.images.read(int(hidden.argmax())) == 0).all()
+    assert_true_colours(every.take(np.flatnonzero(hidden == 0)))
 
 
 @pytest.mark.parametrize("px", [64, 66, 63])
 def test_fine_pixels_are_averaged_not_picked(tmp_path, px):
     board = np.repeat(np.indices((px, px)).sum(0)[..., None] % 2 * 200, 3, 2).astype(np.uint8)
     candidates = cut(open_mosaic(*write_squares(tmp_path, count=2, px=px, edge=64.0, grey=board)), 50.0, 39.0, 8)
-    assert (images_of(candidates).float() - 100).abs().max() < 12  # one pixel is six of the source's
+    assert (candidates.images[:].float() - 100).abs().max() < 12  # one pixel is six of the source's
 
 
 def test_of_overlapping_tiles_the_first_is_seen_and_of_a_gap_within_a_pixel_nothing(tmp_path):
     for k, (east, shade) in enumerate(((0.0, 60), (5.0, 120), (16.02, 180))):
         geotiff(tmp_path / f"{k}.tif", np.full((10, 10, 3), shade, np.uint8), at=(500_000 + east, 6_000_000))
-    shades = (
-        cut(open_mosaic(tmp_path), 8.0, 1.0, 8, least_covered=0).picture[0, 4].unique_consecutive(return_counts=True)
-    )
+    mosaic = open_mosaic(tmp_path)
+    picture, there = mosaic.paint(np.mean(mosaic.bounds_m, axis=0), 1.0, (8, 26))
+    shades = picture[0, 4].unique_consecutive(return_counts=True)
     assert [x.tolist() for x in shades] == [[60, 120, 150, 180], [10, 5, 1, 10]]
+    assert there.all()
 
 
 def test_a_tile_that_is_damaged_or_gone_meanwhile_is_told(tmp_path):
@@ -184,7 +187,7 @@ def test_damaged_tiles_are_named_and_left_out(tmp_path):
     files[5].write_bytes(b"")
     mosaic = open_mosaic(tmp_path)
     damaged = [str(files[k].relative_to(tmp_path)) for k in (0, 5)]
-    assert [name for name, reason in mosaic.unreadable if reason] == damaged
+    assert [name for name, reason in mosaic.left_out if reason] == damaged
     assert len(mosaic) == 10
     assert_true_colours(cut(mosaic, 40.0, 37.0, 24, least_covered=1.0))
     for file in files:
@@ -209,18 +212,6 @@ def test_of_several_zoom_levels_the_finest_is_taken(tmp_path):
     mosaic = open_mosaic(tmp_path)
     assert (len(mosaic), mosaic.notes) == (12, ("of several zoom levels the finest, 18, is taken: 12 tiles",))
     assert len(open_mosaic(tmp_path / "17")) == 4
-
-
-@pytest.mark.parametrize(("apart", "same"), [(0.0, True), (0.03, True), (0.1, False)])
-def test_one_place_twice(apart, same, tmp_path):
-    """A download that was repeated from another server may lie a few pixels beside the first; a neighbour overlaps."""
-    for name, shift in (("a", 0.0), ("b", apart)):
-        geotiff(tmp_path / f"{name}.tif", np.full((64, 64, 3), 90, np.uint8), at=(500_000 + 64 * shift, 6_000_000))
-    if same:
-        with pytest.raises(InputError, match=r"1 pairs of tiles at one place, such as a\.tif and b\.tif"):
-            open_mosaic(tmp_path)
-    else:
-        assert len(open_mosaic(tmp_path)) == 2
 
 
 def test_mixed_systems(tmp_path):
@@ -263,15 +254,16 @@ def test_bad_cuts(tmp_path):
 
 def test_files_are_read_by_parts_and_the_whole_has_a_bound(tmp_path, monkeypatch):
     mosaic, sizes = open_mosaic(write_projected(tmp_path, 32635)), []
-    whole = cut(mosaic, 60.0, 15.0, 40).picture
-    real = cutting.pixels
-    monkeypatch.setattr(cutting, "pixels", lambda *given: sizes.append(given[-1]) or real(*given))
-    monkeypatch.setattr(cutting, "PART_PX", 17)
-    parts = cut(mosaic, 60.0, 15.0, 40).picture
+    area = np.mean(mosaic.bounds_m, axis=0), 1.5, (90, 80)
+    whole, _ = mosaic.paint(*area)
+    real = module._pixels
+    monkeypatch.setattr(module, "_pixels", lambda *given: sizes.append(given[-1]) or real(*given))
+    monkeypatch.setattr(module, "PART_PX", 17)
+    parts, _ = mosaic.paint(*area)
     assert (whole.int() - parts.int()).abs().max() <= 1
     assert np.max(sizes) == 17
-    monkeypatch.setattr(cutting, "PICTURE_MAX", whole[0].numel() - 1)
-    with pytest.raises(InputError, match=r"pixels of 1\.5 m, found .* wider span"):
+    monkeypatch.setattr(module, "PICTURE_MAX", 80 * 90)
+    with pytest.raises(InputError, match=r"pixels of 1\.5 m .* wider stride or span"):
         cut(mosaic, 60.0, 15.0, 40)
 
 

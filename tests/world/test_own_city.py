@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 
 from ucvgl.data.files import read_columns, read_position_table
-from ucvgl.locate.candidates import cut
 from ucvgl.locate.pictures import check_ground
-from ucvgl.locate.tiles import open_mosaic
+from ucvgl.locate.tiles import cut, open_mosaic
 from ucvgl.positions import Positions, Wgs84, to_metres
 from ucvgl.world.difficulty import satellite_condition
 from ucvgl.world.export import OWN_ORIGIN, export_own_city
@@ -54,11 +53,11 @@ def test_the_mosaic_is_the_city_from_above(city, scene):
     candidates = cut(mosaic, 40.0, 40.0, 32)
     assert candidates.left_out == 0
     day = satellite_condition(scene.city.seed)
-    shown = to_metres(candidates.positions, OWN_ORIGIN).values
+    shown = to_metres(candidates.images.positions, OWN_ORIGIN).values
     for i in range(len(candidates)):
         east, north = torch.tensor(shown[i], dtype=torch.float32)[:, None]
 
-        found, inside = candidates.read(i), 23 < shown[i].min() < shown[i].max() < 233
+        found, inside = candidates.images.read(i), 23 < shown[i].min() < shown[i].max() < 233
         there, *beside = [
             alike(found, satellite_tiles(scene, day, east + right, north + up, 40.0, size_px=32).rgb[0])
             for right, up in ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))[: 5 if inside else 1]

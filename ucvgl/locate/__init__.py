@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from ucvgl.errors import InputError
 
-if missing := [name for name in ("rasterio", "morecantile", "sklearn", "jinja2") if find_spec(name) is None]:
+if missing := [name for name in ("rasterio", "morecantile") if find_spec(name) is None]:
     raise InputError(
         "ucvgl locate", expected="the packages of the extra 'geo' (rasterio, morecantile, scikit-learn, jinja2)",
         found=f"no {missing[0]}", todo="Install them: pip install 'ucvgl[geo]', or in a clone pip install -e '.[geo]'.",

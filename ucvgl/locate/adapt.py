@@ -3,7 +3,6 @@
 UCVGL's step 5 without any truth; if fewer pictures and candidates choose each other after it, the given encoders stay.
 """
 
-import hashlib
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -72,16 +71,17 @@ def adapt(
         placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), augmentation=SMALL_AUGMENTATION,
         seed=config.seed,
     )  # fmt: skip
-    learner, given = deepcopy(model), torch.full((len(images),), -1)  # no label is given
+    learner, no_labels = deepcopy(model), torch.full((len(images),), -1)
 
     def compute(folder: Path) -> dict[str, Any]:
         rows = []
         with suppress(NoPseudoLabels):  # nothing matches: the encoders stay as they came, and the report says so
-            rows = train_on_pseudo_labels(learner, images, steps, folder, given=given, truth=None, progress=progress)
+            rows = train_on_pseudo_labels(
+                learner, images, steps, folder, given=no_labels, truth=None, progress=progress
+            )
         return {"rows": rows}
 
-    digest = hashlib.sha256(given.numpy().tobytes()).hexdigest()[:12]
-    stage = run_stage("adapt", config, f"{images.digest()}+{digest}", compute)
+    stage = run_stage("adapt", config, images.digest(), compute)
     for epoch, row in enumerate(stage.numbers["rows"], 1):
         measured = {key: row[key] for key in (*before, "seconds")}
         rounds.append({"name": f"epoch {epoch}", "labels": int(row["labels"])} | measured)

@@ -1,21 +1,25 @@
-"""How likely a picture's place is right: evidence from the retrieval alone, turned into a calibrated probability. Ours.
+"""How likely a picture's place is right: alone, by evidence from the retrieval; in a drive, by a hidden Markov chain. Ours.
 
-The evidence is what UCVGL's pseudo-labels look at (mutual matching and a margin, section 3.4), and where the best
-candidates lie. A logistic regression of it is fitted in the embedded world, to pictures inside and outside tiles, and
-carried to a place where no truth is known. It knows nothing of a much larger gallery: `recalibrated` corrects that.
+The evidence is what UCVGL's pseudo-labels look at (mutual matching and a margin, section 3.4), and where the best candidates
+lie. A logistic regression of it is fitted in the embedded world, to pictures inside and outside tiles, and carried to a place
+where no truth is known. It knows nothing of a much larger gallery.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
+from scipy.signal import fftconvolve
+from scipy.special import expit, softmax
 from torch import Tensor
 
+from ucvgl.errors import InputError
+from ucvgl.locate.pictures import Picture
+from ucvgl.locate.tiles import Candidates
 from ucvgl.reranking import csls_neighbours
 
 BEST = 5  # candidates of a picture that are written, drawn and compared in space
@@ -30,6 +34,9 @@ SETTINGS = {"radius_m": RADIUS_M, "near_m": NEAR_M, "beside_m": BESIDE_M, "scale
             "k_pictures": PICTURES, "unit": "cosine"}  # as calibrations name them  # fmt: skip
 BLOCK = 256  # pictures whose likelihoods are held at a time
 LEAST = 1e-6  # probabilities are kept this far from 0 and 1
+LEAK = (
+    0.02  # probability that a drive's camera may be anywhere, as after a gap; a tenth or five times of it change little
+)
 
 
 class Evidence(NamedTuple):
@@ -76,7 +83,7 @@ class Calibration:
     weight: tuple[float, ...]  # of each standardised feature
     bias: float
     measured_on: str  # in words, for captions
-    scale: float = 20.0  # of cosines where pictures of a drive are placed together (`chain`)
+    scale: float = 20.0  # of cosines where pictures of a drive are placed together
 
 
 def load_calibration(path: Path) -> Calibration:
@@ -92,13 +99,76 @@ def probabilities(calibration: Calibration, evidence: Evidence) -> np.ndarray:
     return expit(x @ np.array(calibration.weight) + calibration.bias).clip(LEAST, 1 - LEAST)
 
 
-def recalibrated(probability: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Probabilities (N,) after a look at some known positions: Platt's scaling (1999), logistic regression of logits.
+def drive_order(
+    pictures: Sequence[Picture], by: Literal["time", "name"], speed_m_s: float, step_m: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The order (N,) of a drive's pictures, and how far (N - 1,) metres the camera may have moved between two of them: by EXIF's
+    time stamps, at most at a speed; or by names, at most a step each. InputError: a time stamp is missing."""
+    if by == "name":
+        return np.argsort([p.file for p in pictures], kind="stable"), np.full(len(pictures) - 1, step_m)
+    if without := [p.file for p in pictures if p.taken_s is None]:
+        raise InputError("--drive time", "a time stamp (EXIF DateTimeOriginal) in every picture",
+                         f"{len(without):,} without, such as {without[0]}", "Say --drive name, if names are in order.")  # fmt: skip
+    taken = np.array([p.taken_s for p in pictures], np.float64)
+    order = np.argsort(taken, kind="stable")
+    return order, speed_m_s * np.diff(taken[order])
 
-    right: (N,) 1 or 0, NaN where it is not known; softened as there, so that all may be right, or wrong.
+
+def cells_of(centre_m: np.ndarray, stride_m: float) -> np.ndarray:
+    """(M, 2) int64: column and row of candidates in their grid."""
+    return np.round((centre_m - centre_m.min(0)) / stride_m).astype(int)
+
+
+def _spread(values: np.ndarray, cells: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Values (N, M) of candidates in cells (M, 2), each the sum over those around it, weighted by a kernel in cells."""
+    at = tuple(cells.T)
+    sheet = np.zeros((len(values), *(cells.max(0) + 1)))
+    sheet[:, *at] = values
+    return fftconvolve(sheet, kernel[None], mode="same", axes=(1, 2))[:, *at].clip(min=0)
+
+
+def forward_backward(likelihood: np.ndarray, cells: np.ndarray, reach: np.ndarray, leak: float = LEAK) -> np.ndarray:
+    """(N, M) probability of each candidate for each picture, given all pictures of the drive (Rabiner 1989, section III.A).
+
+    The state of a picture is the candidate nearest to it: from the likelihood (N, M) of each picture alone, in the drive's order,
+    of candidates in cells (M, 2), and how many cells (N - 1,) the camera may have moved between two pictures, to any in that disc
+    with the same probability; `leak` is the probability that it is anywhere instead. A sum over a disc is a convolution.
     """
-    x, known = logit(probability)[:, None], ~np.isnan(right)
-    y = right[known]
-    target = np.where(y == 1, (y.sum() + 1) / (y.sum() + 2), 1 / ((1 - y).sum() + 2))
-    twice, answers, weights = np.tile(x[known], (2, 1)), np.repeat([1, 0], len(y)), np.append(target, 1 - target)
-    return LogisticRegression().fit(twice, answers, weights).predict_proba(x)[:, 1].clip(LEAST, 1 - LEAST)
+    count = len(cells)
+
+    def within(values: np.ndarray, radius: float) -> np.ndarray:
+        """Sums of values (M,) over the disc around each candidate."""
+        widest = int(min(radius, cells.max() + 1))
+        side = np.arange(-widest, widest + 1)
+        return _spread(values[None], cells, np.hypot(side[:, None], side) <= radius)[0]
+
+    sizes = {radius: within(np.ones(count), radius).round() for radius in np.unique(reach)}
+    ahead, behind = likelihood.astype(np.float64), np.ones(likelihood.shape)
+    ahead[0] /= ahead[0].sum()
+    for t, radius in enumerate(reach, 1):
+        ahead[t] *= (1 - leak) * within(ahead[t - 1] / sizes[radius], radius) + leak / count
+        ahead[t] /= ahead[t].sum()
+    for t, radius in reversed(list(enumerate(reach, 1))):
+        later = likelihood[t] * behind[t]
+        behind[t - 1] = (1 - leak) * within(later, radius) / sizes[radius] + leak / count * later.sum()
+        behind[t - 1] /= behind[t - 1].max()
+    both = ahead * behind
+    return both / both.sum(1, keepdims=True)
+
+
+def place_together(
+    cosines: np.ndarray, scale: float, order: np.ndarray, reach_m: np.ndarray, candidates: Candidates
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of pictures (N, M), which a drive takes in an order (N,), moving so far (N - 1,) at most from one to the next, the best
+    candidates (N, B), and the probability of each that the picture was taken within RADIUS_M of it. One whose nearest candidate
+    is another may lie so near, too: as many of them as of that one's cell do."""
+    stride_m, cells = candidates.stride_m, cells_of(candidates.centre_m, candidates.stride_m)
+    # candidates nearest to two places may lie a diagonal of the grid farther apart than these
+    posterior = forward_backward(softmax(scale * cosines[order], axis=1), cells, reach_m / stride_m + np.sqrt(2))
+    steps = ((np.arange(20) + 0.5) / 20 - 0.5) * stride_m
+    reach = int(RADIUS_M / stride_m) + 1
+    away = (stride_m * np.arange(-reach, reach + 1)[:, None] + steps).ravel()  # of points in the cells around
+    part = (np.hypot(away[:, None], away) <= RADIUS_M).reshape(2 * reach + 1, 20, -1, 20).mean((1, 3))
+    near = _spread(posterior[np.argsort(order)], cells, part).clip(max=1)  # (N, M)
+    best = np.argsort(-near, axis=1, kind="stable")[:, :BEST]
+    return best, np.take_along_axis(near, best, 1)

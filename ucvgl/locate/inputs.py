@@ -1,7 +1,6 @@
 """The request to `ucvgl locate` and the contents of its folders, checked before anything is trained or written."""
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,14 +8,12 @@ from typing import Literal
 from ucvgl.encoders import open_model
 from ucvgl.errors import InputError, check_number
 from ucvgl.locate.adapt import EPOCHS, WORLD_WEIGHTS, AdaptConfig
-from ucvgl.locate.candidates import SPAN_M, Candidates, cut
-from ucvgl.locate.chain import drive_order
-from ucvgl.locate.located import Truth, check_near, read_truth
+from ucvgl.locate.confidence import drive_order
+from ucvgl.locate.located import Truth, read_truth
 from ucvgl.locate.map_page import rendered
-from ucvgl.locate.pictures import Ground, Kind, check_ground
+from ucvgl.locate.pictures import Ground, Kind, StreetConfig, check_ground
 from ucvgl.locate.tile_names import Scheme
-from ucvgl.locate.tiles import Mosaic, open_mosaic
-from ucvgl.locate.views import StreetConfig
+from ucvgl.locate.tiles import SPAN_M, Candidates, Mosaic, cut, open_mosaic
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Request:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.turns, int) and self.turns >= 4 and self.turns % 4 == 0):
-            raise InputError("turns", expected="a multiple of 4", found=self.turns, todo="24 are 15 degrees apart.")
+            raise InputError("turns", "a multiple of 4", self.turns, "24 are 15 degrees apart.")
         if self.fov_deg is not None:
             check_number("fov_deg", self.fov_deg, unit="deg", low=0, high=180)
         if self.heading_deg is not None:
@@ -64,53 +61,48 @@ class Inputs:
 
     request: Request
     ground: Ground
-    mosaic: Mosaic
     candidates: Candidates
     adapt: AdaptConfig  # where the encoders come from, and how they are trained on this imagery
     street: StreetConfig  # what is made of a picture
     truth: Truth
 
     @property
-    def kinds(self) -> list[Kind]:
-        """Of the usable pictures."""
-        return sorted({picture.kind for picture in self.ground.usable})
+    def mosaic(self) -> Mosaic:
+        """The tiles."""
+        return self.candidates.mosaic
+
+    @property
+    def left_out(self) -> list[tuple[str, str]]:
+        """File and reason of each that cannot be used, pictures and tiles."""
+        return [*self.ground.left_out, *self.mosaic.left_out]
 
     def text(self) -> str:
         """What was found, for people."""
-        return rendered(
-            "inputs.txt.j2", ground=self.ground, mosaic=self.mosaic, cut=self.candidates,
-            noted=Counter(note for picture in self.ground.usable for note in picture.notes),
-            unusable=[(picture.file, picture.reason_unusable) for picture in self.ground.unusable],
-        ).rstrip()  # fmt: skip
+        return rendered("inputs.txt.j2", inputs=self)
 
 
 def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
-    """Checks both folders, the tables and the checkpoint; nothing is trained or written.
-
-    InputError: nothing usable in a folder, tiles without positions, a checkpoint that is none, a damaged table, known
-    positions of other pictures.
-    """
+    """Checks both folders, the tables and the checkpoint; nothing is trained or written. InputError: nothing usable in a folder,
+    tiles without positions, a checkpoint that is none, a damaged table, known positions of other pictures."""
     # by the same name from wherever the command is called: trainings are kept under it
     path = WORLD_WEIGHTS if request.checkpoint == "world" else Path(request.checkpoint).expanduser().resolve()
     reads, (height, width) = (encoder.image_px for encoder in open_model(path).configs)
     if height != width:
-        raise InputError(path, expected="an encoder of square tiles", found=f"{height} x {width}", todo="Give another.")
+        raise InputError(path, "an encoder of square tiles", f"{height} x {width}", "Give another.")
     street = StreetConfig(request.ground_input, reads, request.span_m, request.camera_height_m, request.crop_offset_px)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     adapt = AdaptConfig(str(path), digest, request.ground_input, request.epochs, seed=request.seed)
-    ground = check_ground(
-        request.ground, request.ground_table, request.kind, request.fov_deg, request.heading_deg, progress
-    )
-    if not ground.usable:
-        first = ground.unusable[0]
-        raise InputError(ground.root, expected="a usable picture", found=f"{len(ground.unusable)} that are not",
-                         todo=f"The first, {first.file}: {first.reason_unusable}.")  # fmt: skip
+    asked = request.ground_table, request.kind, request.fov_deg, request.heading_deg
+    ground = check_ground(request.ground, *asked, progress)
+    if not ground.pictures:
+        first = "The first, {}: {}.".format(*ground.left_out[0])
+        raise InputError(ground.root, "a usable picture", f"{len(ground.left_out)} that are not", first)
     if request.drive is not None:
-        drive_order(ground.usable, request.drive, request.speed_m_s, request.step_m)  # told now, not after the training
-    truth = {}
-    if request.truth is not None:
-        truth = read_truth(request.truth, [picture.file for picture in ground.usable])
+        drive_order(
+            ground.pictures, request.drive, request.speed_m_s, request.step_m
+        )  # told now, not after the training
+    files = [picture.file for picture in ground.pictures]
     mosaic = open_mosaic(request.tiles, request.tiles_table, request.scheme, request.epsg, progress)
     candidates = cut(mosaic, request.span_m, request.stride_m, height)
-    check_near(truth, candidates.positions, request.truth or "")
-    return Inputs(request, ground, mosaic, candidates, adapt, street, truth)
+    truth = read_truth(request.truth, files, candidates.images.positions) if request.truth else {}
+    return Inputs(request, ground, candidates, adapt, street, truth)

@@ -1,7 +1,8 @@
-"""Pictures on the map: what `ucvgl locate` found, as a table, GeoJSON and GeoPackage, and how far off it was.
+"""Pictures on the map: what `ucvgl locate` found, as a table, CSV, GeoJSON and GeoPackage, and how far off it was.
 
-A table of places has a row a picture and the columns of positions.csv; its positions are WGS84, in degrees. Files are
-written whole or not at all, into a folder that is marked as ours; one that holds something else is left alone.
+A table of places has a row a picture and HEADER's columns: its file's name, the place in degrees of WGS84, the probability that the
+truth is within RADIUS_M, its centre's heading, notes joined by "; ", and of its best candidates, the first being the place, the
+score (a similarity, or of a drive the probability that the picture was taken within RADIUS_M) and the distance from the first.
 """
 
 import csv
@@ -18,21 +19,17 @@ import pandas as pd
 from ucvgl.data.files import read_position_table, table_rows
 from ucvgl.data.folders import looks_swapped
 from ucvgl.errors import InputError
-from ucvgl.locate.candidates import Candidates
 from ucvgl.locate.confidence import BEST, RADIUS_M
 from ucvgl.locate.pictures import Picture
+from ucvgl.locate.tiles import Candidates
 from ucvgl.metrics import calibration_error, claimed_and_true_precision, threshold_for
 from ucvgl.paths import write_json, write_text, written_whole
 from ucvgl.positions import Positions, Wgs84, haversine
 
-MARK = ".ucvgl-located.json"
-# of a picture: its file's name, the place, the probability that the truth is within RADIUS_M, its centre's heading, and
-# what a reader should know, joined by "; "
-COLUMNS = ("picture", "latitude", "longitude", "probability", "heading_deg", "notes")
-# of its best candidates, the first being the place: the score is a similarity, or of a drive the probability that the
-# picture was taken within RADIUS_M; the distance is that from the first
+FILES = ("map.html", "positions.csv", "positions.geojson", "positions.gpkg", "report.md")  # that a run writes
 CANDIDATE = ("tile", "latitude", "longitude", "score", "distance_m")
-HEADER = (*COLUMNS, *(f"candidate_{n}_{field}" for n in range(1, BEST + 1) for field in CANDIDATE))
+HEADER = ("picture", "latitude", "longitude", "probability", "heading_deg", "notes",
+          *(f"candidate_{n}_{field}" for n in range(1, BEST + 1) for field in CANDIDATE))  # fmt: skip
 FAR_KM = 100  # from all tiles: no position of this city
 Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pictures, by their files' names
 
@@ -40,60 +37,49 @@ Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pict
 def places(
     pictures: Sequence[Picture], candidates: Candidates, best: np.ndarray, score: np.ndarray, probability: np.ndarray
 ) -> pd.DataFrame:
-    """Pictures (N,), each with its heading, their best candidates (N, B), the first being the place, with scores, and
-    the probability (N,) that the truth is within RADIUS_M of the first: a row each, of HEADER."""
-    degrees, centre_m = candidates.positions.values.round(7), candidates.centre_m  # to a centimetre
+    """The table of pictures (N,), each with its heading, of their best candidates (N, B) with scores, and of probabilities (N,)."""
+    degrees, centre_m = candidates.images.positions.values.round(7), candidates.centre_m  # to a centimetre
     away_m = np.linalg.norm(centre_m[best] - centre_m[best[:, :1]], axis=-1)  # (N, B)
     table = pd.DataFrame({
         "picture": [picture.file for picture in pictures], "notes": ["; ".join(picture.notes) for picture in pictures],
-        "latitude": degrees[best[:, 0], 0], "longitude": degrees[best[:, 0], 1], "probability": probability,
+        "latitude": degrees[best[:, 0], 0], "longitude": degrees[best[:, 0], 1], "probability": probability.round(4),
         "heading_deg": np.array([picture.heading_deg % 360 for picture in pictures]).round(1) % 360,
     })  # fmt: skip
     for n, index in enumerate(best.T):
-        cells = np.array(candidates.ids)[index], *degrees[index].T, score[:, n].round(6), away_m[:, n].round(1)
-        for field, column in zip(CANDIDATE, cells, strict=True):
-            table[f"candidate_{n + 1}_{field}"] = column
+        cells = np.array(candidates.images.ids)[index], *degrees[index].T, score[:, n].round(6), away_m[:, n].round(1)
+        names = [f"candidate_{n + 1}_{field}" for field in CANDIDATE]
+        table = table.assign(**dict(zip(names, cells, strict=True)))
     return table.reindex(columns=list(HEADER))
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table of places as JSON has them: None where something is not known, and a list of candidates."""
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    for row in rows:
-        best = [{field: row.pop(f"candidate_{n}_{field}") for field in CANDIDATE} for n in range(1, BEST + 1)]
-        row["candidates"] = [one for one in best if one["tile"] is not None]
-    return rows
+    """The rows of a table of places as JSON has them: None where something is not known."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
-def claim_folder(folder: Path | str, *, dry_run: bool = False) -> Path:
-    """Makes `folder` ours to write in, or only looks whether it could be: absent, empty, or marked by an earlier run,
-    whose files stay until replaced. InputError: it holds something else, is a file, or cannot be written."""
-    folder, another = Path(folder).expanduser().resolve(), "Choose another folder, or empty this one."
+def check_folder(folder: Path) -> Path:
+    """The folder to write to, whole: absent, or with nothing but what an earlier run wrote, which stays until it is replaced, and
+    hidden files. InputError: it holds something else, is a file, or cannot be read."""
+    folder, todo = folder.expanduser().resolve(), "Choose another folder, or empty this one."
     try:
         names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-        is_ours = not names or any(MARK in name for name in names)
-        if is_ours and not dry_run:
-            write_json(folder / MARK, {"made_by": "ucvgl locate", "version": 1})
     except OSError as error:
-        raise InputError(folder, expected="a folder that can be written", found=error, todo=another) from error
-    if not is_ours:
-        expected = "an absent or empty folder, or one that ucvgl locate wrote"
-        raise InputError(folder, expected=expected, found=ascii(", ".join(names[:4])), todo=another)
+        raise InputError(folder, "a folder", error, todo) from error
+    if others := [name for name in names if name not in FILES and name[0] != "."]:
+        raise InputError(
+            folder, "an absent or empty folder, or one of an earlier run", ascii(", ".join(others[:4])), todo
+        )
     return folder
 
 
 def write_positions(folder: Path, table: pd.DataFrame) -> None:
-    """Writes a table of places as positions.csv, positions.geojson and positions.gpkg, each atomically.
-
-    The GeoJSON follows RFC 7946: WGS84, longitude first, points; all else are properties. The GeoPackage follows OGC
-    12-128r18 (1.3): a layer of points in WGS84 with the table's columns.
-    """
+    """Writes a table of places as positions.csv, positions.geojson (RFC 7946: WGS84, longitude first; all else are properties) and
+    positions.gpkg (OGC 12-128r18, 1.3: a layer of points in WGS84 with the table's columns), each atomically."""
     text = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")  # quotes guard any name
     write_text(folder / "positions.csv", text)
     features = []
     for row in records(table):
-        latitude, longitude = row.pop("latitude"), row.pop("longitude")
-        point = {"type": "Point", "coordinates": [longitude, latitude]}
+        point = {"type": "Point", "coordinates": [row.pop("longitude"), row.pop("latitude")]}
         features.append({"type": "Feature", "geometry": point, "properties": row})
     write_json(folder / "positions.geojson", {"type": "FeatureCollection", "features": features})
     # a point's header (little-endian, no envelope, EPSG 4326), then well-known binary
@@ -106,37 +92,33 @@ def write_positions(folder: Path, table: pd.DataFrame) -> None:
         base.executescript(Path(__file__).with_name("geopackage.sql").read_text(encoding="utf-8"))
 
 
-def read_truth(path: Path | str, pictures: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Known positions of some pictures, from a CSV that names them with or without folder and ending, or has none.
-
-    InputError: as `data.files.read_position_table`; east and north in place of degrees; no picture's name; one for two.
-    """
+def read_truth(path: Path | str, pictures: Sequence[str], tiles: Positions | None = None) -> Truth:
+    """Known positions of some pictures, from a CSV that names them with or without folder and ending. InputError: as
+    `data.files.read_position_table`; east and north in place of degrees; no picture's name; one for two; and, if tiles are given,
+    all 100 km from these: exchanged columns, another city, or tiles misread."""
     names, positions = read_position_table(path)
     if not isinstance(positions.frame, Wgs84):
-        raise InputError(path, expected="latitude and longitude", found="east and north", todo="Give WGS84 degrees.")
+        raise InputError(path, "latitude and longitude", "east and north", "Give WGS84 degrees.")
     rows = table_rows(pictures, names, path)
     found = zip(pictures, rows, positions.values[rows].tolist(), positions.known[rows], strict=True)
-    return {picture: (lat, lon) for picture, row, (lat, lon), known in found if row >= 0 and known}
-
-
-def check_near(truth: Truth, tiles: Positions, where: Path | str) -> None:
-    """InputError where known positions lie 100 km from all tiles: exchanged columns, another city, or tiles misread."""
-    if not truth:
-        return
-    known, middle = Positions(list(truth.values()), Wgs84(), str(where)), np.median(tiles.values, axis=0)
-    away_km, swapped = haversine(known.values, middle).min() / 1000, looks_swapped(known, tiles)
-    if swapped or away_km > FAR_KM:
-        found = f"the nearest {away_km:,.0f} km from their middle, {middle[0]:.4f}, {middle[1]:.4f}"
-        found += "; they come near when latitude and longitude are exchanged" * swapped
-        todo = "Exchange the two columns." if swapped else "Check the table, and how tiles' names are read (--scheme)."
-        raise InputError(where, expected="positions near the tiles", found=found, todo=todo)
+    truth = {picture: (lat, lon) for picture, row, (lat, lon), known in found if row >= 0 and known}
+    if tiles is not None and truth:
+        known, middle = Positions(list(truth.values()), Wgs84()), np.median(tiles.values, axis=0)
+        away_km, swapped = haversine(known.values, middle).min() / 1000, looks_swapped(known, tiles)
+        if swapped or away_km > FAR_KM:
+            said = f"the nearest {away_km:,.0f} km from their middle, {middle[0]:.4f}, {middle[1]:.4f}"
+            said += "; they come near when latitude and longitude are exchanged" * swapped
+            todo = "Exchange the columns." if swapped else "Check the table, and how tiles' names are read (--scheme)."
+            raise InputError(path, "positions near the tiles", said, todo)
+    return truth
 
 
 def errors_m(table: pd.DataFrame, truth: Truth) -> np.ndarray:
     """(N, 5) great-circle metres from the truth to each candidate; NaN where it is unknown, inf beyond the last one."""
     known = np.array([truth.get(name, (np.nan, np.nan)) for name in table["picture"]]).reshape(-1, 1, 2)
-    where = table.filter(regex=r"candidate_\d_(latitude|longitude)").to_numpy(np.float64).reshape(-1, BEST, 2)
-    return np.where(np.isnan(known[..., 0]), np.nan, np.nan_to_num(haversine(where, known), nan=np.inf))
+    where = table.filter(regex=r"candidate_\d_(latitude|longitude)").to_numpy(np.float64)
+    away = np.nan_to_num(haversine(where.reshape(-1, BEST, 2), known), nan=np.inf)
+    return np.where(np.isnan(known[..., 0]), np.nan, away)
 
 
 def placed_right(table: pd.DataFrame, truth: Truth) -> np.ndarray:
@@ -146,14 +128,11 @@ def placed_right(table: pd.DataFrame, truth: Truth) -> np.ndarray:
 
 
 def compare(table: pd.DataFrame, truth: Truth) -> dict[str, Any]:
-    """How far off the places are, and whether their probabilities hold; pictures without a known position are left out.
-
-    known: how many have one; recall, recall_5: the fraction placed within radius_m, or with one of the best five there;
-    calibration_error: expected, 0 to 1; half: `metrics.claimed_and_true_precision` of the more probable half.
-    """
-    error, right = errors_m(table, truth), placed_right(table, truth)
-    known = ~np.isnan(error[:, 0])
-    error, right, p = error[known, 0], right[known], table["probability"].to_numpy()[known]
+    """How far off the places are, and whether their probabilities hold, of pictures with a known position: recall and recall_5, the
+    fraction placed within radius_m, or with one of the best five there; calibration_error, 0 to 1; half, the
+    `metrics.claimed_and_true_precision` of the more probable half."""
+    table = table[table["picture"].isin(truth.keys())]
+    error, right, p = errors_m(table, truth)[:, 0], placed_right(table, truth), table["probability"].to_numpy()
     return {
         "known": len(p), "radius_m": RADIUS_M, "recall": right[:, 0].mean(), "recall_5": right.any(1).mean(),
         "median_error_m": np.median(error), "p90_error_m": np.quantile(error, 0.9),

@@ -18,6 +18,13 @@ function colourAt(scale, p) {
   return `rgb(${mixed.join(", ")})`;
 }
 
+/** The best candidates of a place, from its columns candidate_1_tile and so on. */
+function candidatesOf(place) {
+  const fields = ["tile", "latitude", "longitude", "score", "distance_m"];
+  const best = [1, 2, 3, 4, 5].map((n) => Object.fromEntries(fields.map((field) => [field, place[`candidate_${n}_${field}`]])));
+  return best.filter(({ tile }) => tile !== null);
+}
+
 /** Indices of the places with a probability of `least` or more and `text` in the name, the most probable first. */
 function chosenFew(places, least, text) {
   const wanted = text.trim().toLowerCase();
@@ -44,6 +51,7 @@ function probabilityText(p) {
 function start() {
   const find = (id) => document.getElementById(id);
   const data = JSON.parse(find("data").textContent);
+  for (const place of data.places) place.candidates = candidatesOf(place);
   const { places, scale } = data;
   const still = { animate: false };
   const map = L.map("canvas", {

@@ -22,7 +22,6 @@ from PIL import Image
 from torch import Tensor
 
 from ucvgl.lab.plots import as_picture
-from ucvgl.locate.candidates import paint
 from ucvgl.locate.located import records
 from ucvgl.locate.tiles import Mosaic
 from ucvgl.positions import from_metres
@@ -39,33 +38,28 @@ def background_of(tiles: Mosaic) -> tuple[Tensor, list[list[float]]]:
     """The tiles as one picture, uint8 (3, H, W), north up, grey where no tile is; and latitude and longitude of its
     south-western and its north-eastern corner."""
     low, high = tiles.bounds_m
-    pixel_m = float(max(high - low)) / BACKGROUND_PX
+    centre, pixel_m = (low + high) / 2, float(max(high - low)) / BACKGROUND_PX
     size = np.ceil((high - low) / pixel_m - 1e-6)  # columns and rows
-    half_m = size * pixel_m / 2
-    centre = (low + high) / 2
-    colours, there = paint(tiles, centre, pixel_m, tuple(size[::-1].astype(int).tolist()))
-    ends = np.stack([centre - half_m, centre + half_m])
+    colours, there = tiles.paint(centre, pixel_m, tuple(size[::-1].astype(int).tolist()))
+    ends = centre + np.array([[-0.5], [0.5]]) * size * pixel_m
     return torch.where(there, colours, GREY), from_metres(ends, tiles.origin).tolist()
 
 
 def map_page(
     places: pd.DataFrame, background: tuple[Tensor, list[list[float]]], *, title: str,
-    ground: Callable[[int], Tensor | None], top: Callable[[int], Tensor | None], tile: Callable[[str], Tensor | None],
+    ground: Callable[[int], Tensor], top: Callable[[int], Tensor], tile: Callable[[str], Tensor],
 ) -> str:  # fmt: skip
-    """The whole page as HTML, of `located.places`, at least one, and of `background_of`.
-
-    ground, top: a place's picture (3, H, W), uint8 or float in 0..1, and its top view; tile: a candidate's, by name.
-    Each is asked for once, and None is a picture that cannot be read.
-    """
-    rows, scale = records(places), min(1.0, math.sqrt(FULL / len(places)))
-    tiles = dict.fromkeys(best["tile"] for row in rows for best in row["candidates"])
+    """The whole page as HTML, of `located.places`, at least one, and of `background_of`. ground, top: a place's picture (3, H, W),
+    uint8 or float in 0..1, and its top view; tile: a candidate's, by name."""
+    scale, numbers = min(1.0, math.sqrt(FULL / len(places))), range(len(places))
+    names = dict.fromkeys(places.filter(regex=r"candidate_\d_tile").stack().dropna())
     pictures = {
-        "ground": [_webp(ground(i), scale * GROUND_PX) for i in range(len(rows))],
-        "top": [_webp(top(i), scale * TOP_PX) for i in range(len(rows))],
-        "tile": {name: _webp(tile(name), scale * TILE_PX) for name in tiles},
+        "ground": [_webp(ground(i), scale * GROUND_PX) for i in numbers],
+        "top": [_webp(top(i), scale * TOP_PX) for i in numbers],
+        "tile": {name: _webp(tile(name), scale * TILE_PX) for name in names},
     }
     source = f"data:image/webp;base64,{_webp(background[0], BACKGROUND_PX)}"
-    data = {"scale": SCALE, "background": source, "bounds": background[1], "places": rows}
+    data = {"scale": SCALE, "background": source, "bounds": background[1], "places": records(places)}
     return rendered("map_page.html", title=title, pictures=pictures, data=data)
 
 
@@ -74,7 +68,7 @@ def rendered(template: str, **values: Any) -> str:
     folder = Path(__file__).parent
     environment = Environment(
         loader=FileSystemLoader(folder), autoescape=select_autoescape(["html"]), undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters["cell"] = _cell
@@ -88,10 +82,8 @@ def _cell(value: object) -> str:
     return html.escape(text, quote=False).replace("\\", "\\\\").replace("|", "\\|").replace("`", "'")
 
 
-def _webp(image: Tensor | None, longest_px: float) -> str | None:
+def _webp(image: Tensor, longest_px: float) -> str:
     """A picture, no larger than so many pixels along its longer edge, as WebP in base64."""
-    if image is None:
-        return None
     picture, buffer = Image.fromarray(as_picture(image)), io.BytesIO()
     picture.thumbnail((round(longest_px), round(longest_px)), Image.Resampling.LANCZOS)
     picture.save(buffer, "WEBP", quality=55, method=4)

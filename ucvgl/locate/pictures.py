@@ -1,4 +1,4 @@
-"""Street pictures of a city, places unknown: which of them can be used, which cannot and why, what is known of their view.
+"""Street pictures of a city, places unknown: which of them can be used, what is known of their view, and as encoders receive them.
 
 A panorama is known by a statement, by its tags (GPano's XMP, which also says what part of the sphere a cropped one shows), or
 by its two edges, which meet; a photo by its tags, and needs a horizontal field of view. Shape alone decides only where
@@ -8,23 +8,26 @@ nothing else is known, with a note. Where a picture was taken is never read, sin
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 from torch import Tensor
+from tqdm.auto import tqdm
 from tqdm.contrib.concurrent import thread_map
 
-from ucvgl.data.decoding import FORMATS, decode_file, image_size
+from ucvgl.data.decoding import FORMATS, decode_file, image_size, resize
 from ucvgl.data.files import folder, read_columns, table_rows, walk
-from ucvgl.errors import InputError
+from ucvgl.errors import InputError, check_number
+from ucvgl.geometry import TopView, complete_panorama, photo_top_view, top_view
 
 WHOLE = (1.96, 2.04)  # width over height of a whole panorama
 STRIP = (3.5, 9.0)  # of a strip of one; CVUSA's 5.5
@@ -34,69 +37,54 @@ DIAGONAL_MM = math.hypot(36, 24)  # of the film that '35 mm equivalent' refers t
 LEAST_PX = 32  # of the shorter side; the embedded world's strips have 47 rows
 SEAM_PX = (64, 256)  # size at which the edges are compared
 MEETS = 0.4  # of the way from what neighbouring columns differ by to what distant ones do
+READ_PX = 1024  # longer edge at which pictures are read: what an encoder of 64 px needs of 360 degrees, and more
+BATCH = 32  # pictures whose views are made before they are handed on
 MAGNETIC = "magnetic heading, off by the declination"
 UNREFERENCED = "heading of unknown reference, true or magnetic"
 BY_LENS = "field of view estimated from EXIF's focal length"
 BY_SHAPE = "taken as a panorama by its shape alone: its edges do not meet"
-CROP = (
-    "CroppedAreaLeft", "CroppedAreaTop", "CroppedAreaImageWidth", "CroppedAreaImageHeight", "FullPanoWidth", "FullPanoHeight",
-)  # fmt: skip
 Kind = Literal["panorama", "photo"]
 Tags = Mapping[Any, Any]
-
-
-class Crop(NamedTuple):
-    """The part of the full sphere that a picture shows, as fractions of its width and height."""
-
-    left: float
-    top: float
-    width: float
-    height: float
+Crop = tuple[float, float, float, float]  # left, top, width and height of a part, as fractions of the full sphere's
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One street picture and what is known of it."""
+    """One street picture that can be used, and what is known of it."""
 
     file: str  # its path below the folder
-    kind: Kind | None  # 'panorama' (equirectangular) or 'photo'; None where that cannot be told
-    width: int  # pixels, upright; 0 if the file could not be read
+    kind: Kind  # a panorama is equirectangular
+    width: int  # pixels, upright
     height: int  # pixels, upright
-    fov_deg: float | None = None  # horizontal field of view, 360 for a whole panorama; None if unknown
+    fov_deg: float = 360.0  # horizontal field of view, 360 for a whole panorama
     heading_deg: float | None = None  # what the centre column shows, degrees clockwise from north; None if unknown
     crop: Crop | None = None  # of a panorama whose tags say which part of the sphere it shows
     taken_s: float | None = None  # seconds of EXIF's time stamp, from any zero; None if unknown
     notes: tuple[str, ...] = ()  # what a reader of its place should know
-    reason_unusable: str | None = None  # why it cannot be used; None if it can
 
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """The street pictures of a folder, in the order of their names, and files of kinds that are not read."""
+    """The street pictures of a folder, in the order of their names."""
 
     root: str
-    pictures: tuple[Picture, ...]
-    passed_over: tuple[str, ...] = ()
-
-    @property
-    def usable(self) -> list[Picture]:
-        """The pictures that can be used."""
-        return [p for p in self.pictures if p.reason_unusable is None]
-
-    @property
-    def unusable(self) -> list[Picture]:
-        """The others; each says why."""
-        return [p for p in self.pictures if p.reason_unusable is not None]
+    pictures: tuple[Picture, ...]  # those that can be used
+    left_out: tuple[tuple[str, str], ...]  # file and reason of the others
+    passed_over: tuple[str, ...]  # files of kinds that are not read
 
     def of_kind(self, kind: Kind) -> list[Picture]:
-        """The usable pictures of one kind."""
-        return [p for p in self.usable if p.kind == kind]
+        """The pictures of one kind."""
+        return [picture for picture in self.pictures if picture.kind == kind]
 
     def counts(self) -> dict[str, int]:
         """How many pictures there are: panoramas and photos (usable), without heading (of those), unusable."""
-        panoramas, photos = (len(self.of_kind(kind)) for kind in ("panorama", "photo"))
-        unknown = sum(p.heading_deg is None for p in self.usable)
-        return {"panoramas": panoramas, "photos": photos, "without heading": unknown, "unusable": len(self.unusable)}
+        panoramas, photos = len(self.of_kind("panorama")), len(self.of_kind("photo"))
+        unknown = sum(picture.heading_deg is None for picture in self.pictures)
+        return {"panoramas": panoramas, "photos": photos, "without heading": unknown, "unusable": len(self.left_out)}
+
+    def notes(self) -> Counter[str]:
+        """How many pictures each note belongs to."""
+        return Counter(note for picture in self.pictures for note in picture.notes)
 
 
 def check_ground(
@@ -104,140 +92,86 @@ def check_ground(
     heading_deg: float | None = None, progress: bool = False,
 ) -> Ground:  # fmt: skip
     """Looks at every picture below a folder once: decodes it, tells its kind, and gathers what is known of its view.
-
     The arguments are fields of `inputs.Request`. Of a table cells may be empty, and pictures may be missing. InputError: no
-    picture in the folder, a damaged table. A picture that cannot be used is no error: it says why.
-    """
+    picture in the folder, a damaged table; a single one that cannot be used is `left_out`."""
     root = folder(root, "a folder of street pictures")
     names, others = walk(root)
     if not names:
-        raise InputError(root, expected="street pictures (JPEG, PNG, TIFF, WebP or BMP)",
-                         found=", ".join(["no image", *others[:3]]), todo="Copy them there.")  # fmt: skip
-    listed = np.full((len(names), 2), np.nan)  # fields of view and headings
+        found = ", ".join(["no image", *others[:3]])
+        raise InputError(root, "street pictures (JPEG, PNG, TIFF, WebP or BMP)", found, "Copy them there.")
+    row, columns = np.arange(len(names)), {}
     if table is not None:
         ids, columns = read_columns(table, ("fov_deg", "heading_deg"))
         row = table_rows(names, ids, table)
-        cells = pd.DataFrame(columns, columns=["fov_deg", "heading_deg"], dtype=float).to_numpy()
-        listed = np.where(row[:, None] >= 0, cells[row], np.nan)
+    listed = pd.DataFrame(columns, columns=["fov_deg", "heading_deg"], dtype=float).reindex(row).to_numpy()
 
-    def look(name: str, known: np.ndarray) -> Picture:
-        return _picture(root, name, *map(_number, known), kind, fov_deg, heading_deg)
+    def look(name: str, known: np.ndarray) -> Picture | str:
+        return _look(root, name, *map(_number, known), kind, fov_deg, heading_deg)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of damaged tags and many pixels: neither spoils a picture
-        pictures = thread_map(look, names, listed, desc="checking pictures", unit="image", disable=not progress)
-    return Ground(str(root), tuple(pictures), tuple(others))
+        looks = thread_map(look, names, listed, desc="checking pictures", disable=not progress)
+    left_out = tuple((name, found) for name, found in zip(names, looks, strict=True) if isinstance(found, str))
+    return Ground(str(root), tuple(found for found in looks if isinstance(found, Picture)), left_out, tuple(others))
 
 
-def _picture(
+def _look(
     root: Path, name: str, table_fov: float | None, table_heading: float | None,
     stated: Kind | None, fov_deg: float | None, heading_deg: float | None,
-) -> Picture:  # fmt: skip
-    """What a file, its row of the table and the caller's statements come to, each before the next: table, tags, statements."""
+) -> Picture | str:  # fmt: skip
+    """What a file, its row of the table and the caller's statements come to, each before the next: table, tags, statements; or
+    why it cannot be used."""
     path = str(root / name)
     try:
         height, width = image_size(path)
         meets = _edges_meet(decode_file(path, (min(height, SEAM_PX[0]), min(width, SEAM_PX[1]))))
     except InputError as error:
-        why = f"no whole image (expected {error.expected}, found {error.found})"
-        return Picture(name, None, 0, 0, reason_unusable=why)
+        return f"no whole image (expected {error.expected}, found {error.found})"
     tags = _tags(path)
     aspect, projection = width / height, tags.get("ProjectionType", "").lower()
-    focal, compass = _number(tags.get(Base.FocalLengthIn35mmFilm)), _number(tags.get(GPS.GPSImgDirection))
+    size = f"{width} x {height} pixels, an aspect of {aspect:.2f}"
+    focal = _number(tags.get(Base.FocalLengthIn35mmFilm))
     has_lens = bool(focal or _number(tags.get(Base.FocalLength)))
     kind = _kind(aspect, projection, table_fov, stated, meets=meets, has_lens=has_lens)
-    crop, pose, doubt = None, _number(tags.get("PoseHeadingDegrees")), None
-    if kind == "panorama" and table_fov is None and projection == "equirectangular":
-        crop, doubt = _crop(tags, aspect)
-    if crop is not None and pose is not None:  # the part's own centre may lie beside that of the sphere
-        pose += 360 * (crop.left + crop.width / 2 - 0.5)
+    if min(width, height) < LEAST_PX:
+        return f"{size}: less than {LEAST_PX} across"
+    if kind is None and projection:
+        return f"its XMP says a {projection} projection: convert it to an equirectangular one"
+    if kind is None:
+        return f"{size}: neither panorama (2, or 3.5 to 9, edges that meet) nor photo (0.4 to 1.96); state with --kind"
 
-    notes, heading, fov = [], table_heading if table_heading is not None else pose, table_fov
-    if heading is None and compass is not None:
+    is_tagged = kind == "panorama" and table_fov is None and projection == "equirectangular"
+    crop = _crop(tags, aspect) if is_tagged else None
+    if isinstance(crop, str) and stated is None:
+        return crop
+    crop = None if isinstance(crop, str) else crop  # the caller knows better than tags of before an edit
+    notes, pose, compass = [], _number(tags.get("PoseHeadingDegrees")), _number(tags.get(GPS.GPSImgDirection))
+    if crop and pose is not None:  # the part's own centre may lie beside that of the sphere
+        pose += 360 * (crop[0] + crop[2] / 2 - 0.5)
+    if table_heading is None and pose is None and compass is not None:
         reference = str(tags.get(GPS.GPSImgDirectionRef, "")).strip("b'\0 ").upper()[:1]
         notes += {"T": [], "M": [MAGNETIC]}.get(reference, [UNREFERENCED])
-        heading = compass
-    heading = heading_deg if heading is None else heading
+    heading = _first(table_heading, pose, compass, heading_deg)
+
     if kind == "panorama":
-        fov = 360 * crop.width if crop else 360.0
+        fov = 360 * crop[2] if crop else 360.0
         notes += [BY_SHAPE] * (not (stated or table_fov or projection or meets))
-    elif fov is None and focal:  # which compares diagonals (CIPA)
-        fov = math.degrees(2 * math.atan(DIAGONAL_MM * width / math.hypot(width, height) / 2 / focal))
-        notes += [BY_LENS]
-    fov = fov_deg if fov is None else fov
-
-    size = f"{width} x {height} pixels, an aspect of {aspect:.2f}"
-    if stated == "panorama":
-        doubt = None  # the caller knows better than tags of before an edit
-    if min(width, height) < LEAST_PX:
-        doubt = f"{size}: less than {LEAST_PX} across"
-    elif kind == "panorama" and crop is None and not WHOLE[0] <= aspect <= LONGEST:
-        doubt = f"{size}: a panorama 360 degrees wide has 2 to {LONGEST:g}"
-    elif kind is None and projection:
-        doubt = f"its XMP says a {projection} projection: convert it to an equirectangular one"
-    elif kind is None:
-        doubt = f"{size}: neither panorama (2, or 3.5 to 9, edges that meet) nor photo (0.4 to 1.96); state with --kind"
-    elif fov is None:
-        doubt = "a photo without a field of view: give fov_deg in a table (--ground-table), or --fov for all"
-    elif kind == "photo" and not 0 < fov < 180:
-        doubt = f"a field of view of {fov:g} degrees: a photo has 0 to 180, a panorama 360"
-    heading = None if heading is None else heading % 360
-    return Picture(name, kind, width, height, fov, heading, crop, _seconds(tags), tuple(notes), doubt)
-
-
-def _tags(path: str) -> Tags:
-    """EXIF and its directory of GPS by their numbers, which differ, and XMP's fields of GPano by their names."""
-    tags: dict[Any, Any] = {}
-    with Image.open(path, formats=FORMATS) as image:
-        with suppress(Exception):  # damaged tags do not spoil a picture
-            exif = image.getexif()
-            tags = {**exif.get_ifd(IFD.GPSInfo), **exif, **exif.get_ifd(IFD.Exif)}
-        xmp = image.info.get("xmp", b"")
-    xmp = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp)  # a damaged one is numbers
-    fields = re.findall(r"GPano:(\w+)\s*(?:=\s*[\"']|>)\s*([^\"'<\s]+)", xmp)  # attributes or elements
-    return tags | dict(reversed(fields))
-
-
-def _edges_meet(pixels: Tensor) -> bool:
-    """Whether the first column of (3, H, W) looks like the neighbour of the last one, and not like a distant one."""
-    pixels = pixels.float()
-    near, far = ((pixels - pixels.roll(by, 2))[..., by:].abs().mean() for by in (1, pixels.shape[2] // 2))
-    return bool((pixels[..., 0] - pixels[..., -1]).abs().mean() < near + MEETS * (far - near))
-
-
-def _number(value: Any) -> float | None:
-    """A finite number of a tag or a table, None without."""
-    with suppress(TypeError, ValueError, ZeroDivisionError):
-        return float(value) if math.isfinite(float(value)) else None
-    return None
-
-
-def _seconds(tags: Tags) -> float | None:
-    """Of EXIF's DateTimeOriginal and its fraction, in whatever time zone; None where there is none, or zeros."""
-    keys = (Base.DateTimeOriginal, Base.SubsecTimeOriginal)
-    stamp, fraction = (str(tags.get(key, "")).strip("\0 ") for key in keys)
-    digits = re.sub(r"\D.*", "", fraction)[:6]  # a damaged fraction does not spoil the stamp
-    with suppress(ValueError):
-        time = datetime.strptime(f"{stamp}.{digits or 0}", "%Y:%m:%d %H:%M:%S.%f")
-        return time.replace(tzinfo=UTC).timestamp()
-    return None
-
-
-def _crop(tags: Tags, aspect: float) -> tuple[Crop | None, str | None]:
-    """The part of the sphere that is there (Photo Sphere XMP), None where that is all or not said; why it cannot be that part."""
-    numbers = [_number(tags.get(f"{name}Pixels")) for name in CROP]
-    if None in numbers or min(numbers[2:]) <= 0:
-        return None, None
-    left, top, width, height, full_width, full_height = numbers
-    sphere = full_width / 2  # rows from zenith to nadir, as many degrees each as a column
-    crop = Crop(left / full_width, (top + (sphere - full_height) / 2) / sphere, width / full_width, height / sphere)
-    if min(crop.width, crop.height) > 0.998:
-        return None, None
-    said = f"its XMP says {width:g} x {height:g} pixels at {left:g}, {top:g} of {full_width:g} x {full_height:g}: "
-    if min(crop) < -0.01 or crop.left + crop.width > 1.01 or crop.top + crop.height > 1.01:
-        return None, said + "beyond the sphere"
-    is_whole = abs(math.log(aspect * height / width)) < 0.05
-    return (crop, None) if is_whole else (None, f"{said}an aspect it has not, it was cut after that was written")
+        if crop is None and not WHOLE[0] <= aspect <= LONGEST:
+            return f"{size}: a panorama 360 degrees wide has 2 to {LONGEST:g}"
+    else:
+        lens = None
+        if table_fov is None and focal:  # which compares diagonals (CIPA)
+            lens = math.degrees(2 * math.atan(DIAGONAL_MM * width / math.hypot(width, height) / 2 / focal))
+            notes += [BY_LENS]
+        fov = _first(table_fov, lens, fov_deg)
+        if fov is None:
+            return "a photo without a field of view: give fov_deg in a table (--ground-table), or --fov for all"
+        if not 0 < fov < 180:
+            return f"a field of view of {fov:g} degrees: a photo has 0 to 180, a panorama 360"
+    stamp, fraction = (str(tags.get(key, "")).strip("\0 ") for key in (Base.DateTimeOriginal, Base.SubsecTimeOriginal))
+    taken = pd.to_datetime(stamp, format="%Y:%m:%d %H:%M:%S", errors="coerce") - pd.Timestamp(0)
+    seconds = _number(taken.total_seconds() + (_number(f"0.{fraction}") or 0))
+    return Picture(name, kind, width, height, fov, heading and heading % 360, crop, seconds, tuple(notes))
 
 
 def _kind(
@@ -255,3 +189,127 @@ def _kind(
         return "panorama"
     is_photo = PHOTO[0] <= aspect <= PHOTO[1] and (aspect < WHOLE[0] or has_lens)
     return "photo" if is_photo else None
+
+
+def _edges_meet(pixels: Tensor) -> bool:
+    """Whether the first column of (3, H, W) looks like the neighbour of the last one, and not like a distant one."""
+    pixels = pixels.float()
+    near, far = ((pixels - pixels.roll(by, 2))[..., by:].abs().mean() for by in (1, pixels.shape[2] // 2))
+    return bool((pixels[..., 0] - pixels[..., -1]).abs().mean() < near + MEETS * (far - near))
+
+
+def _tags(path: str) -> Tags:
+    """EXIF and its directory of GPS by their numbers, which differ, and XMP's fields of GPano by their names."""
+    tags: dict[Any, Any] = {}
+    with Image.open(path, formats=FORMATS) as image:
+        with suppress(Exception):  # damaged tags do not spoil a picture
+            exif = image.getexif()
+            tags = {**exif.get_ifd(IFD.GPSInfo), **exif, **exif.get_ifd(IFD.Exif)}
+        xmp = image.info.get("xmp", b"")
+    xmp = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp)  # a damaged one is numbers
+    fields = re.findall(r"GPano:(\w+)\s*(?:=\s*[\"']|>)\s*([^\"'<\s]+)", xmp)  # attributes or elements
+    return tags | dict(reversed(fields))
+
+
+def _crop(tags: Tags, aspect: float) -> Crop | str | None:
+    """The part of the sphere that is there (Photo Sphere XMP), None: all, or not said; or why it cannot be that part."""
+    names = "CroppedAreaLeft CroppedAreaTop CroppedAreaImageWidth CroppedAreaImageHeight FullPanoWidth FullPanoHeight"
+    numbers = [_number(tags.get(f"{name}Pixels")) for name in names.split()]
+    if None in numbers or min(numbers[2:]) <= 0:
+        return None
+    left, top, width, height, full_width, full_height = numbers
+    sphere = full_width / 2  # rows from zenith to nadir, as many degrees each as a column
+    crop = left / full_width, (top + (sphere - full_height) / 2) / sphere, width / full_width, height / sphere
+    if min(crop[2:]) > 0.998:
+        return None
+    said = f"its XMP says {width:g} x {height:g} pixels at {left:g}, {top:g} of {full_width:g} x {full_height:g}: "
+    if min(crop) < -0.01 or crop[0] + crop[2] > 1.01 or crop[1] + crop[3] > 1.01:
+        return said + "beyond the sphere"
+    was_cut = abs(math.log(aspect * height / width)) >= 0.05
+    return f"{said}an aspect it has not, it was cut after that was written" if was_cut else crop
+
+
+def _number(value: Any) -> float | None:
+    """A finite number of a tag or a table, None without."""
+    with suppress(TypeError, ValueError, ZeroDivisionError):
+        return float(value) if math.isfinite(float(value)) else None
+    return None
+
+
+def _first(*values: float | None) -> float | None:
+    """The first that is known."""
+    return next((value for value in values if value is not None), None)
+
+
+@dataclass(frozen=True)
+class StreetConfig:
+    """What is made of a picture."""
+
+    given: Literal["top view", "panorama"] = "top view"  # what the encoder reads
+    size_px: tuple[int, int] = (48, 48)  # (height, width) of that; a top view is square
+    span_m: float = 50.0  # ground across a top view: the candidates' span
+    camera_height_m: float = 2.5  # assumed; 2.5 is a car's roof camera
+    crop_offset_px: int = 0  # of panoramas cut at top and bottom: rows from their middle down to the horizon; CVUSA 20
+
+    def __post_init__(self) -> None:
+        if self.given == "top view" and self.size_px[0] != self.size_px[1]:
+            raise InputError("ground input", "an encoder of square images, for top views", self.size_px,
+                             "If it was trained on panoramas, say --ground-input panorama.")  # fmt: skip
+        check_number("camera_height_m", self.camera_height_m, unit="m", low=0)
+
+    @property
+    def top_view(self) -> TopView:
+        """The projection's settings."""
+        return TopView.from_span(self.size_px[0], self.span_m, self.camera_height_m)
+
+
+def north_up(image: Tensor, picture: Picture, headings_deg: Tensor, config: StreetConfig) -> Tensor:
+    """A picture, uint8 (3, H, W), north up, if its centre shows each of the headings (T,), clockwise from north.
+
+    uint8 (T, 3, h, w), black where it shows nothing. InputError: a photo, where panoramas are read; an impossible crop.
+    """
+    if picture.kind == "photo":
+        if config.given == "panorama":
+            raise InputError("photos", "panoramas, which this encoder reads", "a photo",
+                             "Use an encoder of top views, or say --kind panorama if they are.")  # fmt: skip
+        return photo_top_view(image[None], picture.fov_deg, config.top_view, headings_deg)
+    if (
+        picture.crop is not None
+    ):  # into its place in the sphere, black elsewhere; the heading is that of the part's centre
+        left, top, width, height = picture.crop
+        headings_deg = headings_deg - 360 * (left + width / 2 - 0.5)
+        sphere = torch.zeros(3, READ_PX // 2, READ_PX, dtype=torch.uint8)
+        rows = slice(max(0, round(top * READ_PX / 2)), round((top + height) * READ_PX / 2))
+        columns = slice(max(0, round(left * READ_PX)), round((left + width) * READ_PX))
+        sphere[:, rows, columns] = resize(image, sphere[0, rows, columns].shape)
+        image = sphere
+    if config.given == "panorama":
+        small = resize(image, config.size_px)
+        shifts = (headings_deg / 360 * config.size_px[1]).round().long()  # to the nearest column
+        return torch.stack([small.roll(shift, 2) for shift in shifts.tolist()])
+    height, width = image.shape[1:]
+    even = width // 2 * 2
+    if WHOLE[0] <= width / height <= WHOLE[1]:  # a few rows or columns off 2:1 are the stitching's, not a crop
+        whole = resize(image, (even // 2, even))[None]
+    else:
+        offset = round(config.crop_offset_px * width / picture.width)
+        whole = complete_panorama(image[None, :, :, :even], strip_offset=offset / even)
+    return top_view(whole, config.top_view, heading_deg=headings_deg)
+
+
+def street_views(
+    ground: Ground, pictures: Sequence[Picture], headings_deg: Sequence[Tensor], config: StreetConfig
+) -> Iterator[Tensor]:
+    """Pictures of a folder, each at its headings (T,), the same T for all: some at a time, (rows, T, 3, h, w) uint8."""
+    for first in tqdm(range(0, len(pictures), BATCH), desc="projecting", disable=None):
+        some = pictures[first : first + BATCH]
+        read = thread_map(lambda picture: read_picture(ground, picture), some, disable=True)
+        turns = headings_deg[first : first + BATCH]
+        yield torch.stack([north_up(*one, config) for one in zip(read, some, turns, strict=True)])
+
+
+def read_picture(ground: Ground, picture: Picture, longest_px: int = READ_PX) -> Tensor:
+    """A picture (3, H, W) uint8, its longer edge no more than that: sampled at full size it would alias."""
+    shrink = min(1.0, longest_px / max(picture.width, picture.height))
+    size = tuple(max(1, round(edge * shrink)) for edge in (picture.height, picture.width))
+    return decode_file(f"{ground.root}/{picture.file}", size)

@@ -4,30 +4,24 @@ Known positions, if given, are used only after everything is placed.
 """
 
 import time
-from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import Tensor
 
 from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab.results import device
 from ucvgl.locate import located
-from ucvgl.locate.chain import drive_order, place_together
-from ucvgl.locate.confidence import RADIUS_M, probabilities, recalibrated
+from ucvgl.locate.confidence import RADIUS_M, drive_order, place_together, probabilities
 from ucvgl.locate.inputs import Inputs, Request, read_inputs
 from ucvgl.locate.map_page import background_of, map_page, rendered
-from ucvgl.locate.pictures import Kind
+from ucvgl.locate.pictures import Kind, read_picture
 from ucvgl.locate.search import Search, search
-from ucvgl.locate.views import read_picture
 
 PICTURE_PX = 512  # longer edge at which pictures are read for the page
-LEAST_RECALIBRATED = 20  # known positions from which on the probabilities are corrected by them
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +33,7 @@ class Outcome:
     inputs: Inputs  # what it was asked for, and what the folders hold
     searches: Mapping[Kind, Search]  # by kind of picture
     places: pd.DataFrame  # of `located.places`, the pictures that were placed
-    truth: dict[str, Any] | None  # of `located.compare`, before any correction, if some positions were known
+    truth: dict[str, Any] | None  # of `located.compare`, if some positions were known
     seconds: float  # of the whole run
 
     @property
@@ -48,18 +42,13 @@ class Outcome:
         searches = self.searches.items()
         return [one | {"name": f"{kind}s, {one['name']}"} for kind, found in searches for one in found.rounds]
 
-    @property
-    def unusable(self) -> list[tuple[str, str]]:
-        """File and reason of each that was left out, pictures and tiles."""
-        pictures = [(picture.file, picture.reason_unusable or "") for picture in self.inputs.ground.unusable]
-        return [*pictures, *self.inputs.mosaic.unreadable]
-
     def summary(self) -> dict[str, Any]:
         """For machines: counts, confidence, quality, time, files."""
+        ground = self.inputs.ground
         return {
-            "out": str(self.folder), "files": sorted(p.name for p in self.folder.glob("[!.]*")), "device": device(),
-            "pictures": len(self.inputs.ground.pictures), "placed": len(self.places),
-            "unusable": [{"file": file, "reason": reason} for file, reason in self.unusable],
+            "out": str(self.folder), "files": located.FILES, "device": device(),
+            "pictures": len(ground.pictures) + len(ground.left_out), "placed": len(self.places),
+            "unusable": [{"file": file, "reason": reason} for file, reason in self.inputs.left_out],
             "tiles": len(self.inputs.mosaic), "candidates": len(self.inputs.candidates),
             "expected_right": round(self.places["probability"].sum(), 1), "radius_m": RADIUS_M, "rounds": self.rounds,
             "seconds": self.seconds, "truth": self.truth,
@@ -67,33 +56,31 @@ class Outcome:
 
     def text(self) -> str:
         """A few lines for people."""
-        return rendered("outcome.txt.j2", outcome=self, p=self.places["probability"], radius_m=RADIUS_M).rstrip()
+        return rendered("outcome.txt.j2", outcome=self, radius_m=RADIUS_M)
+
+    def report(self) -> str:
+        """Counts, how sure, quality by round, against the truth, what would help: Markdown."""
+        return rendered("report.md.j2", outcome=self, radius_m=RADIUS_M) + "\n"
 
 
 def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = True) -> Outcome:
-    """Places the pictures and writes positions, map and report, which quotes the command, to `request.out`.
-
-    InputError: as `read_inputs`; an output folder that holds something else; a full disk.
-    """
-    begun, folder = time.perf_counter(), located.claim_folder(request.out)
+    """Places the pictures and writes positions, map and report, which quotes the command, to `request.out`. InputError: as
+    `read_inputs`; an output folder that holds something else; a full disk."""
+    begun, folder = time.perf_counter(), located.check_folder(request.out)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         inputs = read_inputs(request, progress=progress)
-        searches = {kind: search(inputs, kind, progress=progress) for kind in inputs.kinds}
+        kinds = sorted({picture.kind for picture in inputs.ground.pictures})
+        searches = {kind: search(inputs, kind, progress=progress) for kind in kinds}
         places = pd.concat([place(found, inputs) for found in searches.values()], ignore_index=True)
-        truth = located.compare(places, inputs.truth) if inputs.truth else None
-        if request.drive is None and len(inputs.truth) >= LEAST_RECALIBRATED:
-            right = located.placed_right(places, inputs.truth)[:, 0]
-            places["probability"] = recalibrated(places["probability"].to_numpy(), right)
-        places["probability"] = places["probability"].round(4)
         located.write_positions(folder, places)
         paths.write_text(folder / "map.html", page_of(inputs, places, searches))
+        truth = located.compare(places, inputs.truth) if inputs.truth else None
         outcome = Outcome(folder, command, inputs, searches, places, truth, time.perf_counter() - begun)
-        write_report(outcome)
+        paths.write_text(folder / "report.md", outcome.report())
     except OSError as error:
-        raise InputError(
-            folder, expected="room and leave to write", found=error,
-            todo=f"Free some of {paths.runs()} or of this disk, and run it again: what was computed is kept.",
-        ) from error  # fmt: skip
+        todo = f"Free some of {paths.runs()} or of this disk, and run it again: what was computed is kept."
+        raise InputError(folder, "room and leave to write", error, todo) from error
     return outcome
 
 
@@ -101,7 +88,7 @@ def place(found: Search, inputs: Inputs) -> pd.DataFrame:
     """A search's pictures on the map, each alone or all together: a table of `located.places`."""
     request, candidates = inputs.request, inputs.candidates
     if request.drive is None:
-        _, best, score = found.evidence
+        best, score = found.evidence.best, found.evidence.score
         return located.places(found.pictures, candidates, best, score, probabilities(found.calibration, found.evidence))
     order, reach_m = drive_order(found.pictures, request.drive, request.speed_m_s, request.step_m)
     best, score = place_together(found.cosines, found.calibration.scale, order, reach_m, candidates)
@@ -112,28 +99,10 @@ def page_of(inputs: Inputs, places: pd.DataFrame, searches: Mapping[Kind, Search
     """map.html of a run, with pictures read again at a small size."""
     pictures = [picture for found in searches.values() for picture in found.pictures]  # in the order of `places`
     views = [view for found in searches.values() for view in found.images.top_view]
-    row = {tile: i for i, tile in enumerate(inputs.candidates.ids)}
-
-    def read(i: int) -> Tensor | None:
-        with suppress(InputError):  # gone meanwhile; its place is known all the same
-            return read_picture(inputs.ground, pictures[i], PICTURE_PX)
-        return None
-
+    tiles = inputs.candidates.images
+    row = {tile: i for i, tile in enumerate(tiles.ids)}
     return map_page(
-        places, background_of(inputs.mosaic), ground=read, top=views.__getitem__,
-        tile=lambda name: inputs.candidates.read(row[name]),
-        title=f"Where the pictures of {Path(inputs.request.ground).resolve().name} were taken",
+        places, background_of(inputs.mosaic), title=f"Where the pictures of {Path(inputs.ground.root).resolve().name} were taken",
+        ground=lambda i: read_picture(inputs.ground, pictures[i], PICTURE_PX), top=views.__getitem__,
+        tile=lambda name: tiles.read(row[name]),
     )  # fmt: skip
-
-
-def write_report(outcome: Outcome) -> None:
-    """Writes report.md, atomically: counts, how sure, quality by round, against the truth, what would help."""
-    usable = outcome.inputs.ground.usable
-    text = rendered(
-        "report.md.j2", outcome=outcome, inputs=outcome.inputs, cut=outcome.inputs.candidates, radius_m=RADIUS_M,
-        request=outcome.inputs.request, rounds=outcome.rounds, p=outcome.places["probability"],
-        noted=Counter(note for picture in usable for note in picture.notes),
-        crops=sum(one.kind == "panorama" and one.crop is None and one.width > 2.2 * one.height for one in usable),
-        corrected=len(outcome.inputs.truth) >= LEAST_RECALIBRATED and outcome.inputs.request.drive is None,
-    )  # fmt: skip
-    paths.write_text(outcome.folder / "report.md", text)

@@ -1,8 +1,7 @@
 """Tile names of Web Mercator pyramids: z/x/y from the north (xyz), from the south (tms), or z/y/x of ArcGIS (zyx).
 
-A name alone does not tell which of the three it is. What does: a manifest beside the tiles, ArcGIS's own names in
-hexadecimal digits, or the images themselves, whose edges meet in only one reading. If nothing does, xyz is taken, with
-a note.
+A name alone does not tell which of the three it is. What does: a manifest beside the tiles, ArcGIS's own names in hexadecimal
+digits, or the images themselves, whose edges meet in only one reading. If nothing does, xyz is taken, with a note.
 """
 
 import json
@@ -10,15 +9,16 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from xml.etree import ElementTree
 
 import numpy as np
+from pyproj import Transformer
 
 from ucvgl.errors import InputError
-from ucvgl.locate.rasters import from_degrees
 
 Scheme = Literal["xyz", "tms", "zyx"]
+SCHEMES: tuple[Scheme, ...] = ("xyz", "tms", "zyx")
 MERCATOR_EDGE_M = 2 * np.pi * 6_378_137.0
 MEETS = 0.6  # by how much edges must differ less in one reading than in the others
 MANIFESTS = ("tilemapresource.xml", "metadata.json", "tile.json", "tiles.json", "tilejson.json", "conf.xml")
@@ -28,15 +28,11 @@ ASSUMED = (
 )
 _THREE = re.compile(r"(?<!\d)(\d{1,9})[/_-](\d{1,9})[/_-](\d{1,9})(?:@\dx)?$")
 _ESRI = re.compile(r"(?:^|/)L(\d{1,2})/R([0-9a-f]{8})/C([0-9a-f]{8})$", re.IGNORECASE)
-NORTH, SOUTH, WEST, EAST = np.s_[:, 0], np.s_[:, -1], np.s_[..., 0], np.s_[..., -1]  # edges of an image
 
 
 def tile_numbers(names: Sequence[str]) -> tuple[np.ndarray, bool]:
-    """(N, 3) int64 from the ends of file names, level first, -1 where there are none; and whether they are ArcGIS's own.
-
-    z/x/y, z_x_y and z-x-y; x_y_z only where that explains more of the names, so never when both readings do; and
-    L18/R0001abcd/C0002abcd of ArcGIS's exploded caches.
-    """
+    """(N, 3) int64 from the ends of file names, level first, -1 where there are none; and whether they are ArcGIS's own: z/x/y,
+    z_x_y and z-x-y; x_y_z only where that explains more of the names; L18/R0001abcd/C0002abcd of ArcGIS's exploded caches."""
     stems = [name.rpartition(".")[0] for name in names]
     is_esri = any(map(_ESRI.search, stems))
     found, bases = map((_ESRI if is_esri else _THREE).search, stems), (10, 16, 16) if is_esri else (10, 10, 10)
@@ -57,26 +53,24 @@ def as_xyz(tile: np.ndarray, scheme: Scheme) -> np.ndarray:
 def tell_scheme(
     root: Path, tile: np.ndarray, thumbs: Sequence[np.ndarray], stated: Scheme | None
 ) -> tuple[Scheme, str]:
-    """How the names are to be read, and what a reader must know of it, or ''. InputError: the statement contradicts the manifest.
-
-    tile (N, 3) are the numbers of names, of one level; thumbs: each tile at a small size (bands, rows, columns).
-    """
+    """How the numbers (N, 3) of names, of one level, are to be read, and what a reader must know of it, or ''; thumbs: each tile
+    at a small size (bands, rows, columns). InputError: the statement contradicts the manifest."""
     said, bounds, where = _manifest(root)
-    fits = [scheme for scheme in ("xyz", "tms", "zyx") if bounds and _inside(bounds, as_xyz(tile, scheme))]
+    fits = [scheme for scheme in SCHEMES if bounds and _inside(bounds, as_xyz(tile, scheme))]
     if len(fits) == 1 and said != "geodetic":
         said = fits[0]  # a manifest may be left behind from another run
     if said == "geodetic" or (stated and said and stated != said):
-        raise InputError(where, expected=f"Web Mercator tiles named as --scheme {stated or 'xyz, tms or zyx'}",
-                         found=f"it says, or its extent fits, {said}", todo="Say the same, or move it away if it is of other "
-                         "tiles; make geodetic ones anew with gdal2tiles --profile=mercator.")  # fmt: skip
+        todo = "Say the same, or move it away if it is of other tiles; make geodetic ones anew: gdal2tiles --profile=mercator."
+        expected = f"Web Mercator tiles named as --scheme {stated or 'xyz, tms or zyx'}"
+        raise InputError(where, expected, f"it says, or its extent fits, {said}", todo)
     if stated:
         return stated, ""
     if said:
         return said, f"tile names are {said}, as {where.name} says"
     met = _by_edges(tile, thumbs)
-    if met in ("tms", "zyx"):
-        return met, f"tile names are {met}: only so the images' edges meet (else say --scheme)"
-    return "xyz", "" if met else ASSUMED
+    if met in (None, "xyz"):
+        return "xyz", "" if met else ASSUMED
+    return met, f"tile names are {met}: only so the images' edges meet (else say --scheme)"
 
 
 def _manifest(root: Path) -> tuple[str | None, list[float], Path]:
@@ -88,17 +82,16 @@ def _manifest(root: Path) -> tuple[str | None, list[float], Path]:
             if path.suffix.lower() == ".json":
                 fields = json.loads(path.read_text(encoding="utf-8", errors="replace"))
                 said, box = fields.get("scheme"), fields.get("bounds") or []
-                said = said if said in ("xyz", "tms", "zyx") else None
                 box = box.split(",") if isinstance(box, str) else box
-                box = box if len(box) == 4 else []
             elif (tree := ElementTree.fromstring(path.read_bytes())).tag == "CacheInfo":
                 said, box = "zyx", []
             else:
-                profile = [tiles.get("profile", "mercator") for tiles in tree.iter("TileSets")]
-                said = "geodetic" if any(not name.endswith("mercator") for name in profile) else "tms"
+                is_mercator = all(one.get("profile", "mercator").endswith("mercator") for one in tree.iter("TileSets"))
+                said = "tms" if is_mercator else "geodetic"
                 box = [tree.find("BoundingBox").attrib[key] for key in ("minx", "miny", "maxx", "maxy")]
-            if said or box:
-                return said, [*map(float, box)], path
+            said = said if said in (*SCHEMES, "geodetic") else None
+            if said or len(box) == 4:
+                return said, [*map(float, box)] if len(box) == 4 else [], path
     return None, [], root
 
 
@@ -106,28 +99,21 @@ def _inside(bounds: Sequence[float], tile: np.ndarray) -> bool:
     """Whether nearly all tiles touch an extent in metres or degrees; old gdal2tiles wrote these with the latitude first."""
     edge = MERCATOR_EDGE_M / 2.0 ** tile[:, :1]
     middle = (tile[:, 1:] + 0.5) * edge * (1, -1) + np.multiply(MERCATOR_EDGE_M / 2, (-1, 1))
-    box = np.reshape(bounds, (2, 2))  # the two corners
-    boxes = [box]
-    if np.abs(box).max() <= 180:
-        boxes = [np.stack(from_degrees("EPSG:3857").transform(*corners.T), 1) for corners in (box, box[:, ::-1])]
+    boxes = [np.reshape(bounds, (2, 2))]  # the two corners
+    if np.abs(bounds).max() <= 180:
+        to_mercator = Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True)
+        boxes = [np.stack(to_mercator.transform(*box.T), 1) for box in (boxes[0], boxes[0][:, ::-1])]
     return any((np.abs(middle - b.mean(0)) < (np.ptp(b, 0) + edge) / 2).all(1).mean() > 0.9 for b in boxes)
 
 
 def _by_edges(tile: np.ndarray, thumbs: Sequence[np.ndarray]) -> Scheme | None:
     """The reading in which the edges of neighbouring images meet; None where no reading stands out."""
-    at = dict(zip(map(tuple, tile.tolist()), thumbs, strict=True))
-    first = [(image, at[z, a + 1, b]) for (z, a, b), image in at.items() if (z, a + 1, b) in at]
-    second = [(image, at[z, a, b + 1]) for (z, a, b), image in at.items() if (z, a, b + 1) in at]
-
-    def apart(pairs: list[tuple[np.ndarray, np.ndarray]], mine: Any, theirs: Any) -> float:
-        """How much the edges of neighbours differ on the average; 0 without neighbours."""
-        edges = ((np.nan_to_num(a[mine]), np.nan_to_num(b[theirs])) for a, b in pairs)
-        return float(np.mean([np.abs(one - other).mean() for one, other in edges] or [0.0]))
-
-    sums: dict[Scheme, float] = {
-        "xyz": apart(first, EAST, WEST) + apart(second, SOUTH, NORTH),
-        "tms": apart(first, EAST, WEST) + apart(second, NORTH, SOUTH),
-        "zyx": apart(first, SOUTH, NORTH) + apart(second, EAST, WEST),
-    }
-    best, next_best, _ = sorted(sums, key=sums.__getitem__)
-    return best if sums[best] < MEETS * sums[next_best] else None
+    apart: dict[Scheme, float] = {}
+    for scheme in SCHEMES:
+        places = map(tuple, as_xyz(tile, scheme)[:, 1:].tolist())
+        at = dict(zip(places, map(np.nan_to_num, thumbs), strict=True))
+        east = [(image[..., -1], at[x + 1, y][..., 0]) for (x, y), image in at.items() if (x + 1, y) in at]
+        south = [(image[:, -1], at[x, y + 1][:, 0]) for (x, y), image in at.items() if (x, y + 1) in at]
+        apart[scheme] = float(np.mean([np.abs(one - other).mean() for one, other in east + south] or [0.0]))
+    best, next_best, _ = sorted(SCHEMES, key=apart.__getitem__)
+    return best if apart[best] < MEETS * apart[next_best] else None

@@ -1,32 +1,74 @@
-"""Satellite tiles and where each lies: a mosaic, which `candidates.cut` cuts into candidates.
+"""Satellite tiles: where each file lies, all of them as one mosaic, and the candidates that are cut from it, square, north up.
 
-Positions come from one of three places: what a file says itself (GeoTIFF, or a world file beside it, in any coordinate
-system), the names of a Web Mercator pyramid, or a CSV.
+Positions come from what a file says itself (GeoTIFF, or a world file beside it, in any coordinate system), from the names of a
+Web Mercator pyramid, or from a CSV. The file also says what its numbers mean: band order, palette, alpha, no-data, more than
+eight bits. Where a pixel is transparent, no-data or not finite, there is no ground.
 """
 
 import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import morecantile
 import numpy as np
-from rasterio.transform import from_bounds, from_origin
-from scipy.spatial import cKDTree
+import rasterio
+import torch
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
+from rasterio.fill import fillnodata
+from rasterio.io import DatasetReader
+from rasterio.transform import Affine, from_bounds, from_origin
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import Resampling
+from scipy.ndimage import binary_closing
+from torch import Tensor
 from tqdm.contrib.concurrent import thread_map
 
-from ucvgl.data.container import FileImages
+from ucvgl.data.container import ArrayImages, FileImages, Rows
 from ucvgl.data.files import folder, read_columns, read_position_table, table_rows, walk
-from ucvgl.errors import InputError
-from ucvgl.locate.rasters import Raster, from_degrees, look, quiet, stretch_of
+from ucvgl.errors import InputError, check_number
 from ucvgl.locate.tile_names import Scheme, as_xyz, tell_scheme, tile_numbers
-from ucvgl.positions import Positions, Wgs84, haversine, to_metres
+from ucvgl.positions import Positions, Wgs84, from_metres, haversine, to_metres
 
+DRIVERS = ["GTiff", "PNG", "JPEG", "WEBP", "BMP", "JP2OpenJPEG"]  # by a file's content; none may point to other files
+LOOK_PX = 2048  # edge up to which every pixel is looked at before anything is cut; of a larger file as many in all
+THUMB_PX = 32  # rows and columns of a file that its values' range and its edges are told by
+PART_PX = 2048  # edge of the part of a file that is read at a time
+FILLED = 0.75  # of a range of values that the brightest pixels must reach, for it to be taken as the range
+CEILINGS = (1.0, *(2.0**bits - 1 for bits in range(8, 17)), np.inf)
+TOLERANCE_PX = 0.001  # to which projections are interpolated
+WHITE_0 = ", 0 as white"  # of a kind of values
+SPAN_M = 50.0  # edge of a candidate: what the embedded world's encoders learnt (WorldConfig, laptop profile)
+SIZE_PX = 64  # of a candidate, as WorldConfig.tile_px; the laptop's encoders then read 48
+LEAST_COVERED = 0.99  # of a candidate's area
+GRID_MAX = 5_000_000  # candidates, before those that nothing covers are left out
+PICTURE_MAX = 1_000_000_000  # pixels of the whole mosaic, which take 8 GB while it is painted
 CITY_MAX_M = 200_000.0  # across; where the local metres are still true to 0.02 %
-SAME_PLACE = 0.05  # of an edge: tiles whose corners lie nearer show the same place
 WAYS = (
     "GeoTIFF tags (or a world file .pgw, .jgw, .tfw, .wld beside the image); names z/x/y or z_x_y of an XYZ or TMS pyramid, "
     "or z/y/x of ArcGIS (--scheme zyx); or --tiles-table, a CSV with file, latitude, longitude and metres_per_pixel or span_m"
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """A file, what it says about itself, and what the mosaic says of it."""
+
+    path: Path
+    name: str  # its path below the folder
+    height: int
+    width: int
+    kind: str  # of its values, as uint8
+    thumb: np.ndarray  # (bands, THUMB_PX, THUMB_PX) float32, some of its values, its edges' too; NaN where no ground is
+    transform: Affine | None = None  # from (column, row) to x and y, whole numbers at corners of pixels
+    crs: str = ""  # as WKT or in words of PROJ
+    stretch: tuple[float, float] | None = None  # values that become 0 and 255; None: bytes are colours already
+    pixel_m: float = 1.0  # on the ground: the root of a pixel's area
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,17 +79,12 @@ class Mosaic:
     rasters: tuple[Raster, ...]  # N files below it, each with its map from pixels to its coordinate system
     origin: tuple[float, float]  # latitude and longitude of the local frame's zero, to six decimals
     corners_m: np.ndarray  # (N, 4, 2) float64 metres east and north: north-west, north-east, south-east, south-west
-    unreadable: tuple[tuple[str, str], ...] = ()  # file and reason of those that were left out
+    left_out: tuple[tuple[str, str], ...] = ()  # file and reason of those that cannot be used
     passed_over: tuple[str, ...] = ()  # files of kinds that are not read
     notes: tuple[str, ...] = ()  # what else a reader must know
 
     def __len__(self) -> int:
         return len(self.rasters)
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Their paths below the folder."""
-        return tuple(raster.name for raster in self.rasters)
 
     @property
     def bounds_m(self) -> tuple[np.ndarray, np.ndarray]:
@@ -56,9 +93,53 @@ class Mosaic:
 
     def digest(self) -> str:
         """A digest that changes with names, positions and, as far as is cheap, pixels."""
+        names = [raster.name for raster in self.rasters]
         stretch = sorted({(raster.kind, raster.stretch) for raster in self.rasters if raster.stretch})
-        said = f"{FileImages(self.root, self.files, self.files).digest()} {stretch}"
+        said = f"{FileImages(self.root, names, names).digest()} {stretch}"
         return hashlib.sha256(said.encode() + self.corners_m.tobytes()).hexdigest()[:16]
+
+    def paint(self, centre_m: np.ndarray, pixel_m: float, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """A rectangle about a place (2,): uint8 (3, *shape), north up, black where nothing is, and bool (*shape), where something
+        is; of files that overlap the first. InputError: a file that cannot be read."""
+        size = np.array(shape[::-1])  # columns and rows
+        west, north = centre_m + size * (-0.5, 0.5) * pixel_m
+        picture, there = np.zeros((3, *shape), np.uint8), np.zeros(shape, bool)
+        corners = (self.corners_m - (west, north)) / (pixel_m, -pixel_m)  # (N, 4, 2) columns and rows
+        begin, end = np.floor(corners.min(1)).clip(0, size), np.ceil(corners.max(1)).clip(0, size)
+        with _quiet():
+            for i in np.flatnonzero((begin < end).all(1)):
+                (left, top), (right, below) = begin[i].astype(int).tolist(), end[i].astype(int).tolist()
+                for row, column in product(range(top, below, PART_PX), range(left, right, PART_PX)):
+                    part = np.s_[row : min(row + PART_PX, below), column : min(column + PART_PX, right)]
+                    shown = there[part]
+                    where = from_origin(west + column * pixel_m, north - row * pixel_m, pixel_m, pixel_m)
+                    colours, ground = _pixels(self.rasters[i], _local_crs(self.origin), where, shown.shape)
+                    np.copyto(picture[:, *part], colours, where=ground & ~shown)
+                    shown |= ground
+        gap = binary_closing(np.pad(there, 1, mode="edge"), np.ones((3, 3)))[1:-1, 1:-1] & ~there
+        if gap.any():  # between files that meet within a pixel
+            for band in picture:
+                band[gap] = fillnodata(band, there.astype(np.uint8), max_search_distance=2)[gap]
+        return torch.from_numpy(picture), torch.from_numpy(there | gap)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """N square candidate tiles, north up."""
+
+    mosaic: Mosaic  # the source
+    span_m: float  # edge on the ground, metres
+    stride_m: float  # between centres, metres
+    centre_m: np.ndarray  # (N, 2) float64 metres east and north in the mosaic's frame
+    images: ArrayImages  # their pixels and positions; ids are row and column in the grid, counted from the south-west
+    left_out: int  # squares of the grid that are covered less than was asked for
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, rows: Rows) -> "Candidates":
+        """The candidates at `rows`, in that order."""
+        return replace(self, centre_m=self.centre_m[rows], images=self.images.subset(rows))
 
 
 def open_mosaic(
@@ -66,54 +147,146 @@ def open_mosaic(
     progress: bool = False,
 ) -> Mosaic:  # fmt: skip
     """Finds the tiles below a folder and where each lies. What a file says counts more than its name; a table is asked alone.
-
-    The arguments are fields of `inputs.Request`. InputError: no usable tile, tiles without positions or twice at one place, an
-    unknown coordinate system, tiles more than 200 km apart. A tile that cannot be used is no error: `unreadable` names it.
-    """
+    The arguments are fields of `inputs.Request`. InputError: no usable tile (`left_out` names single ones that are not), tiles
+    without positions, an unknown coordinate system, tiles more than 200 km apart."""
     root = folder(root, "a folder of satellite tiles")
     images, others = walk(root)
     passed_over = tuple(name for name in others if not name.lower().endswith(".jp2"))
     names = sorted({*images, *others} - {*passed_over})
-    with quiet():
-        looks = thread_map(lambda name: look(root, name, table is None, epsg), names, desc="looking at tiles", unit="tile",
-                           disable=not progress)  # fmt: skip
-    unreadable = tuple((name, found) for name, found in zip(names, looks, strict=True) if isinstance(found, str))
+    with _quiet():
+        looks = thread_map(
+            lambda name: _look(root, name, table is None, epsg), names, desc="looking at tiles", disable=not progress
+        )
+    left_out = tuple((name, found) for name, found in zip(names, looks, strict=True) if isinstance(found, str))
     good = [found for found in looks if isinstance(found, Raster)]
     if not good:
-        found = f"{len(unreadable)} that cannot: {': '.join(unreadable[0])}" if unreadable else "no image"
-        raise InputError(root, expected="satellite tiles that can be used (PNG, JPEG, TIFF, JPEG 2000 or WebP)",
-                         found=", ".join([found, *passed_over[:3]]),
-                         todo="Convert them, or copy them again if they are damaged.")  # fmt: skip
+        found = f"{len(left_out)} that cannot: {': '.join(left_out[0])}" if left_out else "no image"
+        raise InputError(root, "satellite tiles that can be used (PNG, JPEG, TIFF, JPEG 2000 or WebP)",
+                         ", ".join([found, *passed_over[:3]]), "Convert them, or copy damaged ones again.")  # fmt: skip
     placed, notes = _by_names(root, good, scheme) if table is None else (_by_table(good, Path(table)), [])
 
-    degrees = np.stack([_corners(raster) for raster in placed])  # (N, 4, 2)
+    degrees = np.empty((len(placed), 4, 2))  # latitude and longitude of corners, infinite outside a coordinate system
+    for corners, raster in zip(degrees, placed, strict=True):
+        x, y = raster.transform * (np.array([0, 1, 1, 0]) * raster.width, np.array([0, 0, 1, 1]) * raster.height)
+        corners[:, 1], corners[:, 0] = from_degrees(raster.crs).transform(x, y, direction="INVERSE")
     centre = degrees.mean(1)
     away = np.nan_to_num(haversine(centre, np.median(centre, axis=0)), nan=np.inf)
     if away.max() > CITY_MAX_M / 2:
         far = int(away.argmax())
-        raise InputError(root, expected="tiles of one city, within 200 km",
-                         found=f"{placed[far].name} at {centre[far, 0]:.5f}, {centre[far, 1]:.5f}",
-                         todo="Correct its position (latitude first) or system (--epsg), or put each city into a folder of "
-                         "its own.")  # fmt: skip
+        found = f"{placed[far].name} at {centre[far, 0]:.5f}, {centre[far, 1]:.5f}"
+        todo = "Correct its position (latitude first) or system (--epsg), or put each city into a folder of its own."
+        raise InputError(root, "tiles of one city, within 200 km", found, todo)
     origin = tuple(((centre.min(0) + centre.max(0)) / 2).round(6).tolist())
     corners_m = to_metres(Positions(degrees.reshape(-1, 2), Wgs84(), str(root)), origin).values.reshape(-1, 4, 2)
     (ax, ay), (bx, by) = (corners_m[:, [2, 3]] - corners_m[:, [0, 1]]).transpose(1, 2, 0)  # the diagonals
     area = np.abs(ax * by - ay * bx) / 2  # (N,) square metres
-    # of four corners in a space of eight dimensions
-    same = cKDTree(corners_m.reshape(-1, 8)).query_pairs(2 * SAME_PLACE * np.sqrt(area.min()))
-    if same:
-        pair = " and ".join(sorted(placed[i].name for i in min(same)))
-        raise InputError(root, expected="every place once", found=f"{len(same):,} pairs of tiles at one place, such as {pair}",
-                         todo="Remove one of each pair.")  # fmt: skip
 
     kinds = sorted({raster.kind for raster in placed} - {"uint8"})
-    stretch = {kind: stretch_of(kind, [raster.thumb for raster in placed if raster.kind == kind]) for kind in kinds}
-    notes += [f"values of {kind} from {a:.4g} to {b:.4g} are shown as 0 to 255" for kind, (a, b) in stretch.items()]
-    pixel_m = np.sqrt(area / [raster.width * raster.height for raster in placed]).tolist()
-    rasters = [
-        replace(raster, stretch=stretch.get(raster.kind), pixel_m=m) for raster, m in zip(placed, pixel_m, strict=True)
-    ]
-    return Mosaic(str(root), tuple(rasters), origin, corners_m, unreadable, passed_over, tuple(notes))
+    stretch = {kind: _stretch(kind, [raster.thumb for raster in placed if raster.kind == kind]) for kind in kinds}
+    notes += ["values of {} from {:.4g} to {:.4g} are shown as 0 to 255".format(kind, *stretch[kind]) for kind in kinds]
+    rasters = []
+    for raster, square in zip(placed, area.tolist(), strict=True):
+        pixel_m = (square / raster.width / raster.height) ** 0.5
+        rasters.append(replace(raster, stretch=stretch.get(raster.kind), pixel_m=pixel_m))
+    return Mosaic(str(root), tuple(rasters), origin, corners_m, left_out, passed_over, tuple(notes))
+
+
+def cut(
+    mosaic: Mosaic, span_m: float = SPAN_M, stride_m: float | None = None, size_px: int = SIZE_PX, *,
+    least_covered: float = LEAST_COVERED,
+) -> Candidates:  # fmt: skip
+    """Lays a grid of squares of span_m over the mosaic; those that tiles cover less than `least_covered` are left out.
+
+    stride_m, between centres, becomes whole pixels; a quarter of the span by default, so that no place is farther from the
+    nearest centre than 0.18 spans, 8.8 m of 50. InputError: a setting out of range, no square covered, a tile that is damaged.
+    """
+    span_m = check_number("span_m", span_m, unit="m", low=0)
+    stride_m = check_number("stride_m", span_m / 4 if stride_m is None else stride_m, unit="m", low=0)
+    step = max(1, round(stride_m * size_px / span_m))  # pixels
+    stride_m = step * span_m / size_px
+    low, high = mosaic.bounds_m
+    spare = high - low - span_m
+    count = np.floor(spare / stride_m + 1e-3).clip(0).astype(np.int64) + 1  # (2,) east, north
+    first = low + span_m / 2 + (spare - (count - 1) * stride_m) / 2
+    middle, (height, width) = first + (count - 1) * stride_m / 2, ((count - 1)[::-1] * step + size_px).tolist()
+    if count.prod() > GRID_MAX or height * width > PICTURE_MAX:
+        found = f"{count.prod():,} in {width:,} x {height:,} pixels of {span_m / size_px:.3g} m around all tiles"
+        raise InputError(mosaic.root, f"at most {GRID_MAX:,} candidates and {PICTURE_MAX:,} pixels", found,
+                         "Give a wider stride or span, or tiles of a smaller area.")  # fmt: skip
+    picture, there = mosaic.paint(middle, span_m / size_px, (height, width))
+    squares = np.lib.stride_tricks.sliding_window_view(there.numpy(), (size_px, size_px))[::step, ::step]
+    covered = squares.mean((2, 3))  # (rows from the north, columns)
+    row, column = np.nonzero(covered >= least_covered - 1e-9)
+    if len(row) == 0:
+        found = f"{count.prod():,} squares, the best covered by {covered.max():.0%}"
+        raise InputError(mosaic.root, f"a square of {span_m:g} m covered by {least_covered:.0%}", found,
+                         "Give a smaller span, or tiles without gaps.")  # fmt: skip
+    north = count[1] - 1 - row
+    centre_m = first + np.stack([column, north], 1) * stride_m
+    # a square around each pixel of the picture, none of them copied; a candidate is the one that begins at its corner
+    windows = (height - size_px) * width + width - size_px + 1, 3, size_px, size_px
+    pixels = picture.as_strided(windows, (1, height * width, width, 1))
+    images = ArrayImages(
+        [f"{n:05d}_{e:05d}" for n, e in zip(north.tolist(), column.tolist(), strict=True)], pixels,
+        Positions(from_metres(centre_m, mosaic.origin), Wgs84(), mosaic.root),
+        source=f"{mosaic.digest()} {span_m!r} {size_px}", rows=torch.from_numpy((row * width + column) * step),
+    )  # fmt: skip
+    return Candidates(mosaic, span_m, stride_m, centre_m, images, int(count.prod()) - len(images))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without rasterio's warning of files that have no position; a truncated JPEG or PNG is an error, and not filled up."""
+    with warnings.catch_warnings(), rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PNG_WHOLE_IMAGE_OPTIM=False):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _look(root: Path, name: str, tags: bool, epsg: int | None) -> Raster | str:
+    """What a file says about itself, its position if `tags`; or why it cannot be used, found by decoding it."""
+    path = root / name
+    try:
+        with _opened(path) as file:
+            shape = tuple(min(edge, LOOK_PX) for edge in file.shape)
+            values, ground = _values(file, shape)
+            transform, system = file.transform, file.crs
+            kind = file.dtypes[0] + WHITE_0 * (file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES")
+    except Exception as error:  # decoders raise whatever a damaged byte leads them to
+        return "an empty file" if path.exists() and not path.stat().st_size else f"no whole image ({_said(error)})"
+    some = np.ix_(*(np.linspace(0, edge - 1, THUMB_PX).astype(int) for edge in shape))
+    thumb = np.where(ground[some], values[:, *some], np.nan).astype(np.float32)
+    raster = Raster(path, name, *file.shape, kind, thumb)
+    if not tags or transform.is_identity or transform.is_degenerate:
+        return raster
+    return replace(raster, transform=transform, crs=_system(path, system, epsg))
+
+
+def _opened(path: Path) -> DatasetReader:
+    """A file by rasterio; in place of a palette's numbers their colours."""
+    file = DatasetReader(str(path), driver=DRIVERS)
+    is_palette = file.colorinterp[0].name == "palette"
+    return DatasetReader(f"vrt://{path}?expand=rgba", driver="VRT") if is_palette else file
+
+
+def _said(error: Exception) -> str:
+    """What a decoder said, or the error behind it, where it only points to that."""
+    return str(error.__cause__ or error).replace("\n", " ")[:160]
+
+
+def _system(path: Path, system: rasterio.CRS | None, epsg: int | None) -> str:
+    """What a file or a .prj beside it says, as WKT, else the stated system."""
+    said = [system.to_wkt()] if system else []
+    if not (system and (system.is_projected or system.is_geographic)):  # to list a folder for each file takes long
+        beside = [p for p in path.parent.iterdir() if p.name.lower() == f"{path.stem.lower()}.prj"]
+        said += [p.read_text(encoding="utf-8", errors="replace") for p in beside]
+    said.append(epsg or "none")
+    for words in said:
+        with suppress(CRSError):
+            crs = CRS.from_user_input(words)
+            if crs.is_projected or crs.is_geographic:
+                return crs.to_wkt()
+    raise InputError(path, "a projected or geographic coordinate system", ", ".join(map(str, said))[:120],
+                     "Say it with --epsg (32632: UTM; 4326: degrees), or reproject (gdalwarp -t_srs EPSG:3857).")  # fmt: skip
 
 
 def _by_names(root: Path, rasters: list[Raster], scheme: Scheme | None) -> tuple[list[Raster], list[str]]:
@@ -126,9 +299,9 @@ def _by_names(root: Path, rasters: list[Raster], scheme: Scheme | None) -> tuple
     tile, is_esri = tile_numbers([above + raster.name for raster in named])
     lost = [raster.name for raster, z in zip(named, tile[:, 0].tolist(), strict=True) if z < 0]
     if lost:
-        raise InputError(root, expected=f"a position for every tile: {WAYS}",
-                         found=f"{len(lost):,} of {len(rasters):,} tiles without: {', '.join(lost[:3])}",
-                         todo="Give the positions in one of these ways; rectify ground control points (gdalwarp).")  # fmt: skip
+        found = f"{len(lost):,} of {len(rasters):,} tiles without: {', '.join(lost[:3])}"
+        todo = "Give the positions in one of these ways; rectify ground control points (gdalwarp)."
+        raise InputError(root, f"a position for every tile: {WAYS}", found, todo)
     finest = tile[:, 0].max()
     level = np.flatnonzero(tile[:, 0] == finest)
     notes = [f"of several zoom levels the finest, {finest}, is taken: {len(level):,} tiles"] * (len(level) < len(tile))
@@ -151,27 +324,80 @@ def _by_table(rasters: list[Raster], table: Path) -> list[Raster]:
     scale = np.where(np.isnan(scale), span / [raster.width for raster in rasters], scale)
     lost = np.flatnonzero(~((row >= 0) & places.known[row] & (scale > 0)))
     if len(lost):
-        raise InputError(table, expected="a position, and metres_per_pixel or span_m above 0, for every tile",
-                         found=f"{len(lost):,} tiles without: {', '.join(rasters[i].name for i in lost[:3])}",
-                         todo="Complete the rows, or move these tiles elsewhere.")  # fmt: skip
+        found = f"{len(lost):,} tiles without: {', '.join(rasters[i].name for i in lost[:3])}"
+        raise InputError(table, "a position, and metres_per_pixel or span_m above 0, for every tile", found,
+                         "Complete the rows, or move these tiles elsewhere.")  # fmt: skip
     degrees = places.take(row)
     origin = tuple(degrees.values.mean(0).round(6).tolist())
     placed = []
     for raster, metre, (east, north) in zip(rasters, scale, to_metres(degrees, origin).values, strict=True):
         transform = from_origin(east - metre * raster.width / 2, north + metre * raster.height / 2, metre, metre)
-        placed.append(replace(raster, transform=transform, crs=local_crs(origin)))
+        placed.append(replace(raster, transform=transform, crs=_local_crs(origin)))
     return placed
 
 
-def _corners(raster: Raster) -> np.ndarray:
-    """(4, 2) latitude and longitude of a file's corners; infinite where these lie outside its coordinate system."""
-    x, y = raster.transform * (np.array([0, 1, 1, 0]) * raster.width, np.array([0, 0, 1, 1]) * raster.height)
-    lon, lat = from_degrees(raster.crs).transform(x, y, direction="INVERSE")
-    return np.stack([lat, lon], axis=1)
+@lru_cache(maxsize=64)
+def from_degrees(crs: str) -> Transformer:
+    """From longitude and latitude to x and y of a coordinate system, as WKT or in words of PROJ."""
+    return Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
 
-def local_crs(origin: tuple[float, float]) -> str:
+def _local_crs(origin: tuple[float, float]) -> str:
     """Metres about a place, in words of PROJ: the frame of `positions.to_metres`."""
-    return (
-        f"+proj=tmerc +lat_0={origin[0]:.6f} +lon_0={origin[1]:.6f} +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +type=crs"
-    )
+    return f"+proj=tmerc +lat_0={origin[0]:.6f} +lon_0={origin[1]:.6f} +k=1 +datum=WGS84 +units=m +type=crs"
+
+
+def _values(file: DatasetReader | WarpedVRT, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Values (1 or 3, *shape) as the file has them, and where it is ground; some pixels if these are fewer. Of the bands red,
+    green and blue where the file says so, else the first three that are no alpha, else the first."""
+    names = [colour.name for colour in file.colorinterp]
+    if "cyan" in names or file.dtypes[0].startswith("complex"):
+        raise ValueError("colours for print, or complex numbers: convert it to RGB, gdal_translate -ot Byte -scale")
+    colours = [names.index(name) + 1 for name in ("red", "green", "blue") if name in names]
+    if len(colours) < 3:
+        others = [number for number, name in enumerate(names, 1) if name != "alpha"]
+        colours = others[:3] if len(others) >= 3 else others[:1]
+    values = file.read(colours, out_shape=(len(colours), *shape))
+    if "alpha" in names:  # GDAL takes that of bytes and of 16 bits alone as a mask
+        ground = file.read(names.index("alpha") + 1, out_shape=shape) > 0
+    else:
+        ground = file.dataset_mask(out_shape=shape) > 0
+    finite = np.isfinite(values).all(0)
+    return np.where(finite, values, 0), ground & finite
+
+
+def _stretch(kind: str, thumbs: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The values that become 0 and 255, for all files of a kind alike: of bytes all; else the range that the numbers can
+    have (1 for reflectances, 8 to 16 bits), if the brightest fill it; else the first and the 99th percentile."""
+    values = np.concatenate([thumb[np.isfinite(thumb)] for thumb in thumbs])
+    low, high, top = np.percentile(values, [1, 99, 99.9]).tolist() if len(values) else (0.0, 255.0, 255.0)
+    ceiling = next(ceiling for ceiling in CEILINGS if ceiling >= top)
+    if kind.startswith("uint8"):
+        low, high = 0.0, 255.0
+    elif low >= 0 and top >= FILLED * ceiling:
+        low, high = 0.0, ceiling
+    elif low == high:
+        high = low + 1
+    return (high, low) if kind.endswith(WHITE_0) else (low, high)
+
+
+def _pixels(raster: Raster, local: str, where: Affine, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """What a file shows of a rectangle of the coordinate system `local`: uint8 (1 or 3, *shape), and where it does, bool (*shape).
+    InputError: the file is gone or damaged."""
+    scale = min(1.0, raster.pixel_m / where.a)  # finer pixels are averaged
+    try:
+        with _opened(raster.path) as file, WarpedVRT(
+            file, src_crs=raster.crs, src_transform=raster.transform, nodata=None, crs=local,
+            src_nodata=np.nan if raster.kind.startswith("float") and file.nodata is None else file.nodata,
+            transform=where, height=shape[0], width=shape[1], resampling=Resampling.bilinear,
+            add_alpha="alpha" not in [colour.name for colour in file.colorinterp],
+            tolerance=TOLERANCE_PX, XSCALE=scale, YSCALE=scale,
+        ) as warped:  # fmt: skip
+            values, ground = _values(warped, shape)
+    except Exception as error:  # decoders raise whatever a damaged byte leads them to
+        found = _said(error) if raster.path.exists() else "no such file"
+        raise InputError(raster.path, expected="a whole tile", found=found, todo="Copy the file again.") from error
+    if raster.stretch is not None:
+        low, high = raster.stretch
+        values = ((values.astype(np.float32) - low) * (255 / (high - low))).round().clip(0, 255).astype(np.uint8)
+    return values, ground

@@ -3,7 +3,6 @@
 Cities of the embedded world are exported as two folders, or somebody's own folder with ground/ and tiles/ is taken.
 """
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ucvgl import paths
-from ucvgl.data.write import new_folder
 from ucvgl.lab.results import WORLD
 from ucvgl.locate.adapt import EPOCHS
 from ucvgl.locate.confidence import RADIUS_M
@@ -22,7 +20,7 @@ from ucvgl.positions import Positions, Wgs84, to_metres
 from ucvgl.world.export import OWN_CITY, export_own_city
 
 FOV_DEG = 80.0  # of photos
-WESTERN = 5 / 8  # of a city's columns of tiles, where two of five pictures are to lie outside
+WESTERN = 5 / 8  # of a city's width that is searched, where two of five pictures are to lie outside
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Case:
     style: str = "old_town"  # the calibrations were fitted on it among others, the encoders on others alone
     places: int = 300
     city_size_m: float = 1000.0
-    outside: bool = False  # are tiles of a part given, so that about two of five pictures lie outside
+    outside: bool = False  # is a part searched, so that about two of five pictures lie outside
     epochs: int = 0  # of training on the city's own imagery
     seed: int = 0  # of the city
 
@@ -63,26 +61,25 @@ def request(case: Case, data: str, out: Path) -> Request:
     name = f"{case.style}-{case.seed}-{case.places}-{case.city_size_m:g}" + f"-photo{FOV_DEG:g}" * is_photo
     root = paths.runs() / "cities" / name
     if not root.exists():
-        world = replace(
-            OWN_CITY, styles=(case.style,), places=case.places, seed=case.seed, panorama_px=512 if is_photo else 128,
-            city_size_m=case.city_size_m,
-        )  # fmt: skip
+        world = replace(OWN_CITY, styles=(case.style,), seed=case.seed, places=case.places, city_size_m=case.city_size_m,
+                        panorama_px=512 if is_photo else 128)  # fmt: skip
         export_own_city(root, world, photo_fov_deg=FOV_DEG if is_photo else None)
-    tiles = root / (f"western-{WESTERN:.3f}" if case.outside else "tiles")
-    if not tiles.exists():
-        columns = sorted((root / "tiles").glob("*/*"))
-        with new_folder(tiles) as scratch:
-            for column in columns[: round(len(columns) * WESTERN)]:
-                shutil.copytree(column, scratch / column.relative_to(root / "tiles"))
     table = root / "ground.csv" if is_photo and not case.searched else None
     fov_deg, heading_deg = (FOV_DEG, None) if is_photo else (None, None if case.searched else 0.0)
-    return Request(root / "ground", tiles, out, table, None, case.kind, fov_deg, heading_deg, epochs=case.epochs)
+    return Request(
+        root / "ground", root / "tiles", out, table, None, case.kind, fov_deg, heading_deg, epochs=case.epochs
+    )
 
 
 def search_city(case: Case) -> tuple[Search, Inputs]:
     """Searches a city of the case as anybody's; `run.place` places its pictures, `located.errors_m` opens the truth."""
     asked = request(case, WORLD, Path())
     inputs = read_inputs(replace(asked, truth=asked.ground.parent / "truth.csv"), progress=False)
+    if case.outside:
+        east_m = inputs.candidates.centre_m[:, 0] + inputs.candidates.span_m / 2
+        low, high = inputs.mosaic.bounds_m
+        western = np.flatnonzero(east_m <= low[0] + WESTERN * (high - low)[0])
+        inputs = replace(inputs, candidates=inputs.candidates.take(western))
     return search(inputs, case.kind), inputs
 
 
@@ -98,11 +95,8 @@ def outside(found: Search, inputs: Inputs) -> np.ndarray:
 
 
 def as_drive(found: Search, inputs: Inputs) -> tuple[Search, Inputs]:
-    """The same pictures with the time stamps of a drive past all places, each time to the nearest that is left.
-
-    A synthetic city's pictures come in no order. The drive goes at 5 to 10 metres a second; it is what a camera's clock
-    would tell, and all of the truth that enters.
-    """
+    """The same pictures, which come in no order, with the time stamps of a drive past all places, each time to the nearest that is
+    left, at 5 to 10 metres a second: what a camera's clock would tell, and all of the truth that enters."""
     where = true_m(found, inputs)
     order, left = [int(where.sum(1).argmin())], np.ones(len(where), bool)
     while len(order) < len(where):
@@ -112,7 +106,5 @@ def as_drive(found: Search, inputs: Inputs) -> tuple[Search, Inputs]:
     steps = np.hypot(*np.diff(where[order], axis=0).T)
     speed = np.random.default_rng(len(where)).uniform(5, 10, len(steps))
     seconds = np.append(0.0, np.cumsum(steps / speed))[np.argsort(order)]
-    pictures = [
-        replace(picture, taken_s=taken) for picture, taken in zip(found.pictures, seconds.tolist(), strict=True)
-    ]
-    return replace(found, pictures=pictures), replace(inputs, request=replace(inputs.request, drive="time"))
+    stamped = [replace(one, taken_s=taken) for one, taken in zip(found.pictures, seconds.tolist(), strict=True)]
+    return replace(found, pictures=stamped), replace(inputs, request=replace(inputs.request, drive="time"))
