@@ -129,10 +129,10 @@ def locate(
         with redirect_stdout(sys.stderr if as_json else sys.stdout):  # stages say what they do: beside the JSON
             if dry_run:
                 located.check_folder(out)
-                result = inputs.read_inputs(request, progress=not as_json)
+                result = inputs.read_inputs(request)
                 summary = result.ground.counts() | {"tiles": len(result.mosaic), "candidates": len(result.candidates)}
             else:
-                result = run.locate(request, command=shlex.join(["ucvgl", *sys.argv[1:]]), progress=not as_json)
+                result = run.locate(request, command=shlex.join(["ucvgl", *sys.argv[1:]]))
                 summary = result.summary()
     except KeyboardInterrupt:
         echo("ucvgl: stopped; what was computed is kept, and the same command goes on from there", err=True)

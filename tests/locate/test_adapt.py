@@ -32,7 +32,7 @@ def came_with(monkeypatch):
 def run(config, images=None):
     model, start = starting_model(config)
     images = images or toy()
-    after, rounds = adapt(model, start, images, config, describe(model, images, start), progress=False)
+    after, rounds = adapt(model, start, images, config, describe(model, images, start))
     return model, after, rounds
 
 

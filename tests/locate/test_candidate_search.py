@@ -39,7 +39,7 @@ def city(tmp_path_factory, runs):
 
 
 def found_in(inputs):
-    return search(inputs, "panorama", progress=False)
+    return search(inputs, "panorama")
 
 
 @pytest.mark.parametrize("heading_deg", [0.0, 30.0, None])

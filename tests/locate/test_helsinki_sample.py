@@ -30,7 +30,7 @@ def test_ten_photos_are_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path / "runs"))
     folders = [tmp_path / name for name in ("ground", "tiles", "out", "ground.csv", "tiles.csv")]
-    outcome = locate(Request(*folders, kind="photo", fov_deg=70.0, stride_m=25.0, epochs=1), progress=False)
+    outcome = locate(Request(*folders, kind="photo", fov_deg=70.0, stride_m=25.0, epochs=1))
     places = outcome.places
     assert len(pd.read_csv(outcome.folder / "positions.csv")) == len(places) == 10
     # 150 / 25 steps each way; nothing between the tiles

@@ -423,7 +423,7 @@ def made(encoders):
         if "tiles" not in changes and not (root / "tiles").exists():
             g.pyramid(root / "tiles", XYZ)
         asked = Request(root / "ground", root / "tiles", root / "out", checkpoint=encoders, epochs=0)
-        return inputs.read_inputs(replace(asked, **changes), progress=False)
+        return inputs.read_inputs(replace(asked, **changes))
 
     return look
 

@@ -15,7 +15,6 @@ import pytest
 import torch
 from geo_inputs import save, small_city, texture, tiny_encoders
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
 from ucvgl import cli
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
@@ -28,7 +27,6 @@ from ucvgl.locate.inputs import Request
 from ucvgl.locate.located import FILES, read_truth
 from ucvgl.locate.pictures import BY_SHAPE
 from ucvgl.locate.run import locate
-from ucvgl.world import export
 
 SIZE, PLACES = 32, 24
 ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
@@ -52,7 +50,7 @@ def city(tmp_path_factory, runs):
 
 def located_in(city, out, truth=None):
     given = {"heading_deg": 0.0, "span_m": 32.0, "stride_m": 16.0, "epochs": 1, "checkpoint": str(city.encoders)}
-    return locate(Request(city.ground, city.tiles, out, truth=truth, **given), progress=False)
+    return locate(Request(city.ground, city.tiles, out, truth=truth, **given))
 
 
 @pytest.fixture(scope="module")
@@ -260,18 +258,3 @@ def test_a_full_disk_while_computing(ucvgl, tmp_path, monkeypatch):
     assert (code, names(tmp_path / "out")) == (2, [])
     for words in ("No space left on device", "what was computed is kept", str(tmp_path / "runs")):
         assert words in said
-
-
-@pytest.mark.parametrize(
-    ("options", "expected", "panorama_px"),
-    [([], ["--heading", "0"], 128), (["--photo-fov", "80"], ["--ground-table"], 512)],
-)
-def test_the_city_says_how_to_place_it(tmp_path, monkeypatch, options, expected, panorama_px):
-    seen = []
-    monkeypatch.setattr(export, "export_own_city", lambda out, world, **more: seen.append(world) or out)
-    given = CliRunner().invoke(cli.app, ["data", "city", str(tmp_path / "city"), "--places", "7", *options])
-    assert given.exit_code == 0
-    assert [(world.styles, world.places, world.panorama_px) for world in seen] == [(("downtown",), 7, panorama_px)]
-    line = given.output.replace("\n", " ").split("ucvgl locate ")[1].split()
-    said = [word for word in line if word.startswith("--") or word == "0"]
-    assert said == ["--ground", "--tiles", *expected, "--out"]

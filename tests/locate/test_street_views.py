@@ -6,7 +6,6 @@ import torch
 from geo_inputs import seamless
 from PIL import Image
 
-from ucvgl.data.decoding import resize
 from ucvgl.errors import InputError
 from ucvgl.geometry import complete_panorama, perspective_view, photo_top_view, top_view
 from ucvgl.locate import pictures as street
@@ -75,13 +74,6 @@ def test_a_panorama_that_is_nearly_whole_is_taken_as_whole(height, width):
     assert (found.shape, found.dtype) == ((1, 3, 24, 24), torch.uint8)
     assert apart(found, top_view(WHOLE[None], CONFIG.top_view)) < (0.1 if (height, width) == (64, 128) else 3)
     assert bool((found.flatten(2).amax(2) > 0).all())
-
-
-def test_panoramas_for_an_encoder_of_panoramas_are_squeezed():
-    found = north_up(WHOLE, "panorama", torch.tensor([0.0, 90.0]), StreetConfig("panorama", (16, 48)))
-    assert found.shape == (2, 3, 16, 48)
-    assert torch.equal(found[0], resize(WHOLE, (16, 48)))
-    assert torch.equal(found[1], found[0].roll(12, 2))  # what was in the centre shows east, right of north
 
 
 def test_views_of_a_folder_stand_in_its_order_each_at_its_headings(tmp_path, monkeypatch):

@@ -55,8 +55,7 @@ def starting_model(config: AdaptConfig) -> tuple[TwoViewEncoder, Pretraining]:
 
 
 def adapt(
-    model: TwoViewEncoder, start: Pretraining, images: Dataset, config: AdaptConfig, came: Descriptors, *,
-    progress: bool = True,
+    model: TwoViewEncoder, start: Pretraining, images: Dataset, config: AdaptConfig, came: Descriptors
 ) -> tuple[TwoViewEncoder, list[dict[str, Any]]]:  # fmt: skip
     """The encoders of `starting_model`, whose descriptors of the images are `came`, or a copy trained on these, and a
     round for those that came and for each epoch: name, pseudo-labels, `pseudo_labels.quality`, seconds."""
@@ -76,9 +75,7 @@ def adapt(
     def compute(folder: Path) -> dict[str, Any]:
         rows = []
         with suppress(NoPseudoLabels):  # nothing matches: the encoders stay as they came, and the report says so
-            rows = train_on_pseudo_labels(
-                learner, images, steps, folder, given=no_labels, truth=None, progress=progress
-            )
+            rows = train_on_pseudo_labels(learner, images, steps, folder, given=no_labels, truth=None)
         return {"rows": rows}
 
     stage = run_stage("adapt", config, images.digest(), compute)

@@ -81,7 +81,7 @@ class Inputs:
         return rendered("inputs.txt.j2", inputs=self)
 
 
-def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
+def read_inputs(request: Request) -> Inputs:
     """Checks both folders, the tables and the checkpoint; nothing is trained or written. InputError: nothing usable in a folder,
     tiles without positions, a checkpoint that is none, a damaged table, known positions of other pictures."""
     # by the same name from wherever the command is called: trainings are kept under it
@@ -92,8 +92,7 @@ def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
     street = StreetConfig(request.ground_input, reads, request.span_m, request.camera_height_m, request.crop_offset_px)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     adapt = AdaptConfig(str(path), digest, request.ground_input, request.epochs, seed=request.seed)
-    asked = request.ground_table, request.kind, request.fov_deg, request.heading_deg
-    ground = check_ground(request.ground, *asked, progress)
+    ground = check_ground(request.ground, request.ground_table, request.kind, request.fov_deg, request.heading_deg)
     if not ground.pictures:
         first = "The first, {}: {}.".format(*ground.left_out[0])
         raise InputError(ground.root, "a usable picture", f"{len(ground.left_out)} that are not", first)
@@ -102,7 +101,7 @@ def read_inputs(request: Request, *, progress: bool = True) -> Inputs:
             ground.pictures, request.drive, request.speed_m_s, request.step_m
         )  # told now, not after the training
     files = [picture.file for picture in ground.pictures]
-    mosaic = open_mosaic(request.tiles, request.tiles_table, request.scheme, request.epsg, progress)
+    mosaic = open_mosaic(request.tiles, request.tiles_table, request.scheme, request.epsg)
     candidates = cut(mosaic, request.span_m, request.stride_m, height)
     truth = read_truth(request.truth, files, candidates.images.positions) if request.truth else {}
     return Inputs(request, ground, candidates, adapt, street, truth)

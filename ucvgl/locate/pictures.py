@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from tqdm.contrib.concurrent import thread_map
 
+from ucvgl.data.container import FileImages
 from ucvgl.data.decoding import FORMATS, decode_file, image_size, resize
 from ucvgl.data.files import folder, read_columns, table_rows, walk
 from ucvgl.errors import InputError, check_number
@@ -82,6 +83,11 @@ class Ground:
         unknown = sum(picture.heading_deg is None for picture in self.pictures)
         return {"panoramas": panoramas, "photos": photos, "without heading": unknown, "unusable": len(self.left_out)}
 
+    def digest(self) -> str:
+        """Changes with a picture's name or file."""
+        names = [picture.file for picture in self.pictures]
+        return FileImages(self.root, names, names).digest()
+
     def notes(self) -> Counter[str]:
         """How many pictures each note belongs to."""
         return Counter(note for picture in self.pictures for note in picture.notes)
@@ -89,7 +95,7 @@ class Ground:
 
 def check_ground(
     root: Path | str, table: Path | str | None = None, kind: Kind | None = None, fov_deg: float | None = None,
-    heading_deg: float | None = None, progress: bool = False,
+    heading_deg: float | None = None,
 ) -> Ground:  # fmt: skip
     """Looks at every picture below a folder once: decodes it, tells its kind, and gathers what is known of its view.
     The arguments are fields of `inputs.Request`. Of a table cells may be empty, and pictures may be missing. InputError: no
@@ -108,9 +114,10 @@ def check_ground(
     def look(name: str, known: np.ndarray) -> Picture | str:
         return _look(root, name, *map(_number, known), kind, fov_deg, heading_deg)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of damaged tags and many pixels: neither spoils a picture
-        looks = thread_map(look, names, listed, desc="checking pictures", disable=not progress)
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # Pillow's, of damaged tags and many pixels: neither spoils a picture
+        looks = thread_map(look, names, listed, desc="checking pictures", disable=None)
     left_out = tuple((name, found) for name, found in zip(names, looks, strict=True) if isinstance(found, str))
     return Ground(str(root), tuple(found for found in looks if isinstance(found, Picture)), left_out, tuple(others))
 

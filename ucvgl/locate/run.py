@@ -63,15 +63,15 @@ class Outcome:
         return rendered("report.md.j2", outcome=self, radius_m=RADIUS_M) + "\n"
 
 
-def locate(request: Request, *, command: str = "ucvgl locate", progress: bool = True) -> Outcome:
+def locate(request: Request, *, command: str = "ucvgl locate") -> Outcome:
     """Places the pictures and writes positions, map and report, which quotes the command, to `request.out`. InputError: as
     `read_inputs`; an output folder that holds something else; a full disk."""
     begun, folder = time.perf_counter(), located.check_folder(request.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        inputs = read_inputs(request, progress=progress)
+        inputs = read_inputs(request)
         kinds = sorted({picture.kind for picture in inputs.ground.pictures})
-        searches = {kind: search(inputs, kind, progress=progress) for kind in kinds}
+        searches = {kind: search(inputs, kind) for kind in kinds}
         places = pd.concat([place(found, inputs) for found in searches.values()], ignore_index=True)
         located.write_positions(folder, places)
         paths.write_text(folder / "map.html", page_of(inputs, places, searches))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ucvgl.augment import roll_panoramas, turn_squares
 from ucvgl.data.cache import mapped
-from ucvgl.data.container import ArrayImages, Dataset, FileImages, Positives
+from ucvgl.data.container import ArrayImages, Dataset, Positives
 from ucvgl.encoders import Encoder, TwoViewEncoder, embed
 from ucvgl.errors import InputError
 from ucvgl.lab.stages import run_stage
@@ -53,7 +53,7 @@ def calibration_path(kind: Kind, *, searched: bool) -> Path:
     return WORLD_WEIGHTS.with_name(f"{kind}{'-turned' * searched}.json")
 
 
-def search(inputs: Inputs, kind: Kind, *, progress: bool = True) -> Search:
+def search(inputs: Inputs, kind: Kind) -> Search:
     """Adapts the encoders to all pictures of a kind and searches the candidates for them. InputError: fewer than two candidates,
     a file that cannot be read."""
     candidates, config = inputs.candidates, inputs.adapt
@@ -66,7 +66,7 @@ def search(inputs: Inputs, kind: Kind, *, progress: bool = True) -> Search:
         pictures = find_headings(inputs, pictures, model)
     images = street_images(inputs, pictures)
     before = describe_turns(model, images, start, config, count=1)
-    adapted, rounds = adapt(model, start, images, config, before, progress=progress)
+    adapted, rounds = adapt(model, start, images, config, before)
     after = describe_turns(adapted, images, start, config if adapted is model else None)
     half = Descriptors(after.ground.half(), after.satellite.half())
     # in single precision, since the CPU is slow in half
@@ -121,7 +121,7 @@ def find_headings(inputs: Inputs, pictures: list[Picture], model: TwoViewEncoder
         return turns[score.view(-1, count).argmax(1)]
 
     key = inputs.street, count, inputs.adapt.start_digest, missing
-    found = iter(_kept("headings", key, f"{_files(inputs, missing)}+{tiles.digest()}", find).tolist())
+    found = iter(_kept("headings", key, f"{inputs.ground.digest()}+{tiles.digest()}", find).tolist())
 
     def turned(picture: Picture) -> Picture:
         return replace(picture, heading_deg=next(found), notes=(*picture.notes, SEARCHED))
@@ -136,16 +136,10 @@ def street_images(inputs: Inputs, pictures: list[Picture]) -> Dataset:
     def project() -> Tensor:
         return torch.cat([part[:, 0] for part in street_views(inputs.ground, pictures, turns, inputs.street)])
 
-    pixels = _kept("street-views", (inputs.street, pictures), _files(inputs, pictures), project)
+    pixels = _kept("street-views", (inputs.street, pictures), inputs.ground.digest(), project)
     views = ArrayImages([picture.file for picture in pictures], pixels)
     # panorama and top view are one, since an encoder reads one of them
     return Dataset("locate", "all", views, inputs.candidates.images, Positives.unknown(len(views)), top_view=views)
-
-
-def _files(inputs: Inputs, pictures: list[Picture]) -> str:
-    """Changes with a picture's file."""
-    names = [picture.file for picture in pictures]
-    return FileImages(inputs.ground.root, names, names).digest()
 
 
 @dataclass(frozen=True)

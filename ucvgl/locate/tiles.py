@@ -7,10 +7,10 @@ eight bits. Where a pixel is transparent, no-data or not finite, there is no gro
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -36,6 +36,10 @@ from ucvgl.locate.tile_names import Scheme, as_xyz, tell_scheme, tile_numbers
 from ucvgl.positions import Positions, Wgs84, from_metres, haversine, to_metres
 
 DRIVERS = ["GTiff", "PNG", "JPEG", "WEBP", "BMP", "JP2OpenJPEG"]  # by a file's content; none may point to other files
+STRICT = {
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": False,
+}  # truncated files are not filled up
 LOOK_PX = 2048  # edge up to which every pixel is looked at before anything is cut; of a larger file as many in all
 THUMB_PX = 32  # rows and columns of a file that its values' range and its edges are told by
 PART_PX = 2048  # edge of the part of a file that is read at a time
@@ -106,7 +110,7 @@ class Mosaic:
         picture, there = np.zeros((3, *shape), np.uint8), np.zeros(shape, bool)
         corners = (self.corners_m - (west, north)) / (pixel_m, -pixel_m)  # (N, 4, 2) columns and rows
         begin, end = np.floor(corners.min(1)).clip(0, size), np.ceil(corners.max(1)).clip(0, size)
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"), rasterio.Env(**STRICT):
             for i in np.flatnonzero((begin < end).all(1)):
                 (left, top), (right, below) = begin[i].astype(int).tolist(), end[i].astype(int).tolist()
                 for row, column in product(range(top, below, PART_PX), range(left, right, PART_PX)):
@@ -143,9 +147,8 @@ class Candidates:
 
 
 def open_mosaic(
-    root: Path | str, table: Path | str | None = None, scheme: Scheme | None = None, epsg: int | None = None,
-    progress: bool = False,
-) -> Mosaic:  # fmt: skip
+    root: Path | str, table: Path | str | None = None, scheme: Scheme | None = None, epsg: int | None = None
+) -> Mosaic:
     """Finds the tiles below a folder and where each lies. What a file says counts more than its name; a table is asked alone.
     The arguments are fields of `inputs.Request`. InputError: no usable tile (`left_out` names single ones that are not), tiles
     without positions, an unknown coordinate system, tiles more than 200 km apart."""
@@ -153,10 +156,9 @@ def open_mosaic(
     images, others = walk(root)
     passed_over = tuple(name for name in others if not name.lower().endswith(".jp2"))
     names = sorted({*images, *others} - {*passed_over})
-    with _quiet():
-        looks = thread_map(
-            lambda name: _look(root, name, table is None, epsg), names, desc="looking at tiles", disable=not progress
-        )
+    with warnings.catch_warnings(action="ignore"), rasterio.Env(**STRICT):  # rasterio warns where no position is
+        look = partial(_look, root, tags=table is None, epsg=epsg)
+        looks = thread_map(look, names, desc="looking at tiles", disable=None)
     left_out = tuple((name, found) for name, found in zip(names, looks, strict=True) if isinstance(found, str))
     good = [found for found in looks if isinstance(found, Raster)]
     if not good:
@@ -191,11 +193,8 @@ def open_mosaic(
     return Mosaic(str(root), tuple(rasters), origin, corners_m, left_out, passed_over, tuple(notes))
 
 
-def cut(
-    mosaic: Mosaic, span_m: float = SPAN_M, stride_m: float | None = None, size_px: int = SIZE_PX, *,
-    least_covered: float = LEAST_COVERED,
-) -> Candidates:  # fmt: skip
-    """Lays a grid of squares of span_m over the mosaic; those that tiles cover less than `least_covered` are left out.
+def cut(mosaic: Mosaic, span_m: float = SPAN_M, stride_m: float | None = None, size_px: int = SIZE_PX) -> Candidates:
+    """Lays a grid of squares of span_m over the mosaic; those that tiles cover less than LEAST_COVERED are left out.
 
     stride_m, between centres, becomes whole pixels; a quarter of the span by default, so that no place is farther from the
     nearest centre than 0.18 spans, 8.8 m of 50. InputError: a setting out of range, no square covered, a tile that is damaged.
@@ -216,10 +215,10 @@ def cut(
     picture, there = mosaic.paint(middle, span_m / size_px, (height, width))
     squares = np.lib.stride_tricks.sliding_window_view(there.numpy(), (size_px, size_px))[::step, ::step]
     covered = squares.mean((2, 3))  # (rows from the north, columns)
-    row, column = np.nonzero(covered >= least_covered - 1e-9)
+    row, column = np.nonzero(covered >= LEAST_COVERED - 1e-9)
     if len(row) == 0:
         found = f"{count.prod():,} squares, the best covered by {covered.max():.0%}"
-        raise InputError(mosaic.root, f"a square of {span_m:g} m covered by {least_covered:.0%}", found,
+        raise InputError(mosaic.root, f"a square of {span_m:g} m covered by {LEAST_COVERED:.0%}", found,
                          "Give a smaller span, or tiles without gaps.")  # fmt: skip
     north = count[1] - 1 - row
     centre_m = first + np.stack([column, north], 1) * stride_m
@@ -232,14 +231,6 @@ def cut(
         source=f"{mosaic.digest()} {span_m!r} {size_px}", rows=torch.from_numpy((row * width + column) * step),
     )  # fmt: skip
     return Candidates(mosaic, span_m, stride_m, centre_m, images, int(count.prod()) - len(images))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without rasterio's warning of files that have no position; a truncated JPEG or PNG is an error, and not filled up."""
-    with warnings.catch_warnings(), rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PNG_WHOLE_IMAGE_OPTIM=False):
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _look(root: Path, name: str, tags: bool, epsg: int | None) -> Raster | str:

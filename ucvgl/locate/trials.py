@@ -74,7 +74,7 @@ def request(case: Case, data: str, out: Path) -> Request:
 def search_city(case: Case) -> tuple[Search, Inputs]:
     """Searches a city of the case as anybody's; `run.place` places its pictures, `located.errors_m` opens the truth."""
     asked = request(case, WORLD, Path())
-    inputs = read_inputs(replace(asked, truth=asked.ground.parent / "truth.csv"), progress=False)
+    inputs = read_inputs(replace(asked, truth=asked.ground.parent / "truth.csv"))
     if case.outside:
         east_m = inputs.candidates.centre_m[:, 0] + inputs.candidates.span_m / 2
         low, high = inputs.mosaic.bounds_m
