@@ -4,11 +4,14 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from make_weights import WorldPairs, WorldWeights, sector, squares, train_encoders
+from make_weights import WorldPairs, WorldWeights, fit_calibration, sector, squares, train_encoders
+from scipy.special import expit
 
 from ucvgl.encoders import EncoderConfig, embed, open_model
+from ucvgl.locate import confidence as c
 from ucvgl.methods.common import BEST
 from ucvgl.training import TrainingConfig
 from ucvgl.world.pairs import WorldConfig
@@ -72,3 +75,22 @@ def test_a_training_leaves_encoders_that_open(runs):
     assert not model.shared
     assert embed(model.ground, [torch.zeros(2, 3, SIZE, SIZE)]).shape == (2, model.ground.dim)
     assert train_encoders(TINY, progress=False).loaded
+
+
+def test_the_fit_is_where_the_published_loss_is_flat():
+    rng = np.random.default_rng(1)
+    values = np.column_stack([rng.normal(size=300), rng.random(300), rng.random(300), *np.full((2, 300), 0.25)])
+    right = rng.random(300) < expit(2 * values[:, 0] - 0.5)  # the first feature decides
+    error_m = np.where(right, 5.0, 5e5)[:, None] + np.zeros(5)
+    unknown = np.vstack([values, values[:1] + 9]), np.vstack([error_m, np.full((1, 5), np.nan)])  # a row to leave out
+    fitted = fit_calibration(*unknown, measured_on="a test", penalty=0.7)
+    x = torch.tensor(values)
+    z = (x - x.mean(0)) / torch.where(x.std(0, correction=0) > 1e-9, x.std(0, correction=0), 1.0)
+    y = torch.tensor(error_m[:, 0] <= c.RADIUS_M, dtype=torch.float64)
+    w = torch.tensor([*fitted.weight, fitted.bias], dtype=torch.float64, requires_grad=True)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(z @ w[:-1] + w[-1], y, reduction="sum")
+    (loss + 0.35 * w[:-1].square().sum()).backward()
+    assert w.grad.abs().max() < 1e-4
+    assert (fitted.weight[3], fitted.sd[3]) == (0, 1)  # a feature that never varies says nothing
+    found = c.Evidence(values, np.zeros((300, 5), int), np.zeros((300, 5)))
+    assert c.probabilities(fitted, found).mean() == pytest.approx(float(y.mean()), abs=1e-6)

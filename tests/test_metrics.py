@@ -1,9 +1,11 @@
 """Ranks and measures against full sorts and hand-sized cases, with ties, masks and whatever the blocks."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from ucvgl import metrics
 from ucvgl.metrics import average_precision, places_of, recall_at, retrieval_measures
@@ -94,3 +96,30 @@ def test_pairs_of_other_embeddings_are_not_measured(wrong):
     """Neither -1 for an unknown item nor an index too large may silently become another pair."""
     with pytest.raises(AssertionError, match="other embeddings"):
         retrieval_measures(torch.ones(2, 3), torch.ones(12, 3), pairs((0, 1), wrong))
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 12))
+def test_bins_against_a_plain_split_of_the_sorted(seed, n, bins):
+    rng = np.random.default_rng(seed)
+    p, y = rng.permutation(np.linspace(0.01, 0.99, n)), rng.integers(0, 2, n).astype(float)
+    groups = {}
+    for rank, i in enumerate(np.argsort(p)):
+        groups.setdefault(rank * bins // n, []).append(i)
+    expected = sum(len(g) / n * abs(p[g].mean() - y[g].mean()) for g in groups.values())
+    assert metrics.calibration_error(p, y, bins) == pytest.approx(expected)
+    table = metrics.reliability(p, y, bins)
+    assert table["pictures"].sum() == n
+    assert table["pictures"].max() - table["pictures"].min() <= 1
+    for _, row in table.iterrows():
+        k = round(row["true"] * row["pictures"])
+        interval = binomtest(int(k), int(row["pictures"])).proportion_ci(method="wilson")
+        assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high), abs=1e-6)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0.01, 1))
+def test_a_threshold_reaches_its_share_and_a_greater_one_does_not(values, share):
+    p = np.array(values)
+    at = metrics.threshold_for(p, share)
+    assert (p >= at).mean() >= share - 1e-9
+    greater = p[p > at]
+    assert len(greater) / len(p) < share

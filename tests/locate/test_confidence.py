@@ -8,11 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from make_weights import fit_calibration
-from scipy.special import expit
-from scipy.stats import binomtest
 
-from ucvgl import metrics
 from ucvgl.errors import InputError
 from ucvgl.locate import confidence as c
 from ucvgl.locate.pictures import Picture
@@ -50,52 +46,6 @@ def test_the_committed_calibrations_load_and_fit_the_evidence(kind, searched):
     assert len(found.weight) == len(c.FEATURES)
     assert "old_town" in found.measured_on
     assert ("searched for" in found.measured_on) == searched
-
-
-def test_the_fit_is_where_the_published_loss_is_flat():
-    rng = np.random.default_rng(1)
-    values = np.column_stack([rng.normal(size=300), rng.random(300), rng.random(300), *np.full((2, 300), 0.25)])
-    right = rng.random(300) < expit(2 * values[:, 0] - 0.5)  # the first feature decides
-    error_m = np.where(right, 5.0, 5e5)[:, None] + np.zeros(5)
-    unknown = np.vstack([values, values[:1] + 9]), np.vstack([error_m, np.full((1, 5), np.nan)])  # a row to leave out
-    fitted = fit_calibration(*unknown, measured_on="a test", penalty=0.7)
-    x = torch.tensor(values)
-    z = (x - x.mean(0)) / torch.where(x.std(0, correction=0) > 1e-9, x.std(0, correction=0), 1.0)
-    y = torch.tensor(error_m[:, 0] <= c.RADIUS_M, dtype=torch.float64)
-    w = torch.tensor([*fitted.weight, fitted.bias], dtype=torch.float64, requires_grad=True)
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(z @ w[:-1] + w[-1], y, reduction="sum")
-    (loss + 0.35 * w[:-1].square().sum()).backward()
-    assert w.grad.abs().max() < 1e-4
-    assert (fitted.weight[3], fitted.sd[3]) == (0, 1)  # a feature that never varies says nothing
-    found = c.Evidence(values, np.zeros((300, 5), int), np.zeros((300, 5)))
-    assert c.probabilities(fitted, found).mean() == pytest.approx(float(y.mean()), abs=1e-6)
-
-
-@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 12))
-def test_bins_against_a_plain_split_of_the_sorted(seed, n, bins):
-    rng = np.random.default_rng(seed)
-    p, y = rng.permutation(np.linspace(0.01, 0.99, n)), rng.integers(0, 2, n).astype(float)
-    groups = {}
-    for rank, i in enumerate(np.argsort(p)):
-        groups.setdefault(rank * bins // n, []).append(i)
-    expected = sum(len(g) / n * abs(p[g].mean() - y[g].mean()) for g in groups.values())
-    assert metrics.calibration_error(p, y, bins) == pytest.approx(expected)
-    table = metrics.reliability(p, y, bins)
-    assert table["pictures"].sum() == n
-    assert table["pictures"].max() - table["pictures"].min() <= 1
-    for _, row in table.iterrows():
-        k = round(row["true"] * row["pictures"])
-        interval = binomtest(int(k), int(row["pictures"])).proportion_ci(method="wilson")
-        assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high), abs=1e-6)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0.01, 1))
-def test_a_threshold_reaches_its_share_and_a_greater_one_does_not(values, share):
-    p = np.array(values)
-    at = metrics.threshold_for(p, share)
-    assert (p >= at).mean() >= share - 1e-9
-    greater = p[p > at]
-    assert len(greater) / len(p) < share
 
 
 def all_paths(likelihood, cells, reach, leak):

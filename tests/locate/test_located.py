@@ -6,7 +6,6 @@ import re
 import sqlite3
 import struct
 from contextlib import closing
-from pathlib import Path
 from types import SimpleNamespace
 
 import geo_inputs as g
@@ -125,18 +124,6 @@ def test_absent_empty_and_own_folders_are_taken(tmp_path):
     for path, says in ((folder, r"found 'holiday\.jpg'"), (folder / "holiday.jpg", "Not a directory")):
         with pytest.raises(InputError, match=rf"{says}.* Choose another folder"):
             m.check_folder(path)
-
-
-def test_nothing_is_half_written_when_the_disk_is_full(tmp_path, monkeypatch):
-    m.write_positions(tmp_path, g.table(place("old.jpg")))
-
-    def full(path, *_, **__):
-        raise OSError(28, "No space left on device", str(path))
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space"):
-        m.write_positions(tmp_path, g.table(place("new.jpg")))
-    assert "old.jpg" in (tmp_path / "positions.csv").read_text()
 
 
 def test_errors_are_metres_and_unknown_ones_are_left_out():

@@ -1,15 +1,13 @@
 """Street pictures north up: whatever their shape and heading, what comes out is what a camera that faces north shows."""
 
-import numpy as np
 import pytest
 import torch
 from geo_inputs import seamless
-from PIL import Image
 
 from ucvgl.errors import InputError
 from ucvgl.geometry import complete_panorama, perspective_view, photo_top_view, top_view
 from ucvgl.locate import pictures as street
-from ucvgl.locate.pictures import Picture, StreetConfig, check_ground, street_views
+from ucvgl.locate.pictures import Picture, StreetConfig
 
 CONFIG = StreetConfig(size_px=(24, 24), span_m=20.0)
 NORTH = torch.zeros(1, dtype=torch.float64)
@@ -74,23 +72,6 @@ def test_a_panorama_that_is_nearly_whole_is_taken_as_whole(height, width):
     assert (found.shape, found.dtype) == ((1, 3, 24, 24), torch.uint8)
     assert apart(found, top_view(WHOLE[None], CONFIG.top_view)) < (0.1 if (height, width) == (64, 128) else 3)
     assert bool((found.flatten(2).amax(2) > 0).all())
-
-
-def test_views_of_a_folder_stand_in_its_order_each_at_its_headings(tmp_path, monkeypatch):
-    monkeypatch.setattr(street, "BATCH", 3)
-    panoramas = [seamless(64 if k % 2 else 32, 128, seed=k) for k in range(7)]  # of two shapes
-    for k, panorama in enumerate(panoramas):
-        Image.fromarray(np.ascontiguousarray(panorama.permute(1, 2, 0))).save(tmp_path / f"{k}.png")
-    Image.new("RGB", (80, 60), (255, 255, 255)).save(tmp_path / "3a.png")  # a photo between them
-    (tmp_path / "4a.png").write_bytes(b"no picture")
-    ground = check_ground(tmp_path, fov_deg=80.0)
-    headings = [torch.tensor([30.0 * k, -50.0]) for k in range(7)]
-    parts = list(street_views(ground, ground.of_kind("panorama"), headings, CONFIG))
-    assert [len(part) for part in parts] == [3, 3, 1]
-    for views, panorama, turns in zip(torch.cat(parts), panoramas, headings, strict=True):
-        assert torch.equal(views, north_up(panorama, "panorama", turns, CONFIG))
-    (photo,) = street_views(ground, ground.of_kind("photo"), [NORTH], CONFIG)
-    assert sorted(set(photo.unique().tolist())) == [0, 255]
 
 
 @pytest.mark.parametrize(

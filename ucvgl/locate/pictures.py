@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,23 +112,19 @@ def check_ground(
         row = table_rows(names, ids, table)
     listed = pd.DataFrame(columns, columns=["fov_deg", "heading_deg"], dtype=float).reindex(row).to_numpy()
 
-    def look(name: str, known: np.ndarray) -> Picture | str:
-        return _look(root, name, *map(_number, known), kind, fov_deg, heading_deg)
-
-    with warnings.catch_warnings(
-        action="ignore"
-    ):  # Pillow's, of damaged tags and many pixels: neither spoils a picture
+    look = partial(_look, root, stated=kind, fov_deg=fov_deg, heading_deg=heading_deg)
+    with warnings.catch_warnings(action="ignore"):  # Pillow's of damaged tags and many pixels
         looks = thread_map(look, names, listed, desc="checking pictures", disable=None)
     left_out = tuple((name, found) for name, found in zip(names, looks, strict=True) if isinstance(found, str))
     return Ground(str(root), tuple(found for found in looks if isinstance(found, Picture)), left_out, tuple(others))
 
 
 def _look(
-    root: Path, name: str, table_fov: float | None, table_heading: float | None,
-    stated: Kind | None, fov_deg: float | None, heading_deg: float | None,
-) -> Picture | str:  # fmt: skip
-    """What a file, its row of the table and the caller's statements come to, each before the next: table, tags, statements; or
-    why it cannot be used."""
+    root: Path, name: str, listed: np.ndarray, *, stated: Kind | None, fov_deg: float | None, heading_deg: float | None
+) -> Picture | str:
+    """What a file, its row (2,) of the table and the caller's statements come to, each before the next but for the kind: table,
+    tags, statements; or why it cannot be used."""
+    table_fov, table_heading = map(_number, listed)
     path = str(root / name)
     try:
         height, width = image_size(path)
@@ -139,7 +136,17 @@ def _look(
     size = f"{width} x {height} pixels, an aspect of {aspect:.2f}"
     focal = _number(tags.get(Base.FocalLengthIn35mmFilm))
     has_lens = bool(focal or _number(tags.get(Base.FocalLength)))
-    kind = _kind(aspect, projection, table_fov, stated, meets=meets, has_lens=has_lens)
+    is_shaped = WHOLE[0] <= aspect <= WHOLE[1] or STRIP[0] <= aspect <= STRIP[1]
+    if stated is not None:
+        kind = stated
+    elif table_fov is not None:
+        kind = "panorama" if table_fov == 360 else "photo"
+    elif projection:
+        kind = "panorama" if projection == "equirectangular" else None
+    elif is_shaped and (meets or not has_lens):
+        kind = "panorama"
+    else:
+        kind = "photo" if PHOTO[0] <= aspect <= PHOTO[1] and (aspect < WHOLE[0] or has_lens) else None
     if min(width, height) < LEAST_PX:
         return f"{size}: less than {LEAST_PX} across"
     if kind is None and projection:
@@ -181,23 +188,6 @@ def _look(
     return Picture(name, kind, width, height, fov, heading and heading % 360, crop, seconds, tuple(notes))
 
 
-def _kind(
-    aspect: float, projection: str, table_fov: float | None, stated: Kind | None, *, meets: bool, has_lens: bool
-) -> Kind | None:
-    """Panorama or photo: a statement counts more than the table, that more than tags, edges and shape; None: neither."""
-    if stated is not None:
-        return stated
-    if table_fov is not None:
-        return "panorama" if table_fov == 360 else "photo"
-    if projection:
-        return "panorama" if projection == "equirectangular" else None
-    is_whole = WHOLE[0] <= aspect <= WHOLE[1] or STRIP[0] <= aspect <= STRIP[1]
-    if is_whole and (meets or not has_lens):
-        return "panorama"
-    is_photo = PHOTO[0] <= aspect <= PHOTO[1] and (aspect < WHOLE[0] or has_lens)
-    return "photo" if is_photo else None
-
-
 def _edges_meet(pixels: Tensor) -> bool:
     """Whether the first column of (3, H, W) looks like the neighbour of the last one, and not like a distant one."""
     pixels = pixels.float()
@@ -229,11 +219,11 @@ def _crop(tags: Tags, aspect: float) -> Crop | str | None:
     crop = left / full_width, (top + (sphere - full_height) / 2) / sphere, width / full_width, height / sphere
     if min(crop[2:]) > 0.998:
         return None
-    said = f"its XMP says {width:g} x {height:g} pixels at {left:g}, {top:g} of {full_width:g} x {full_height:g}: "
-    if min(crop) < -0.01 or crop[0] + crop[2] > 1.01 or crop[1] + crop[3] > 1.01:
-        return said + "beyond the sphere"
-    was_cut = abs(math.log(aspect * height / width)) >= 0.05
-    return f"{said}an aspect it has not, it was cut after that was written" if was_cut else crop
+    is_inside = min(crop) >= -0.01 and crop[0] + crop[2] <= 1.01 and crop[1] + crop[3] <= 1.01
+    if is_inside and abs(math.log(aspect * height / width)) < 0.05:
+        return crop
+    said = f"its XMP says {width:g} x {height:g} pixels at {left:g}, {top:g} of {full_width:g} x {full_height:g}"
+    return f"{said}: beyond the sphere, or it was cut after that was written"
 
 
 def _number(value: Any) -> float | None:

@@ -20,7 +20,7 @@ from ucvgl.positions import Positions, Wgs84, to_metres
 from ucvgl.world.export import OWN_CITY, export_own_city
 
 FOV_DEG = 80.0  # of photos
-WESTERN = 5 / 8  # of a city's width that is searched, where two of five pictures are to lie outside
+WESTERN = 0.6  # of a city's candidates that are searched, where two of five pictures are to lie outside
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,8 @@ def search_city(case: Case) -> tuple[Search, Inputs]:
     asked = request(case, WORLD, Path())
     inputs = read_inputs(replace(asked, truth=asked.ground.parent / "truth.csv"))
     if case.outside:
-        east_m = inputs.candidates.centre_m[:, 0] + inputs.candidates.span_m / 2
-        low, high = inputs.mosaic.bounds_m
-        western = np.flatnonzero(east_m <= low[0] + WESTERN * (high - low)[0])
+        east_m = inputs.candidates.centre_m[:, 0]
+        western = np.flatnonzero(east_m < np.quantile(east_m, WESTERN))
         inputs = replace(inputs, candidates=inputs.candidates.take(western))
     return search(inputs, case.kind), inputs
 
