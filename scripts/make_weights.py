@@ -30,9 +30,8 @@ from ucvgl.encoders import EncoderConfig, TwoViewEncoder, open_model, save_model
 from ucvgl.geometry import TopView, top_view
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
 from ucvgl.lab.stages import StageResult, run_stage
-from ucvgl.locate.adapt import WORLD_WEIGHTS
 from ucvgl.locate.confidence import FEATURES, LEAST, RADIUS_M, SETTINGS, Calibration
-from ucvgl.locate.inputs import Inputs
+from ucvgl.locate.inputs import WORLD_WEIGHTS, Inputs
 from ucvgl.locate.located import errors_m, placed_right
 from ucvgl.locate.run import place
 from ucvgl.locate.search import Search, calibration_path

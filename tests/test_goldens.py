@@ -25,7 +25,7 @@ from ucvgl.data.prepare import Preparation, prepare, resized
 from ucvgl.encoders import embed, open_model
 from ucvgl.geometry import TopView
 from ucvgl.locate import pictures as street
-from ucvgl.locate.adapt import WORLD_WEIGHTS
+from ucvgl.locate.inputs import WORLD_WEIGHTS
 from ucvgl.methods.sample4geo import SAMPLERS, Sampling
 from ucvgl.world import rendering as world_rendering
 from ucvgl.world import views as rendering

@@ -7,8 +7,9 @@ from toy_sets import ENCODER, killed_and_resumed, toy
 from toy_sets import same as equal
 
 from ucvgl.encoders import save_model, two_view_encoder
-from ucvgl.locate import adapt as module
-from ucvgl.locate.adapt import AdaptConfig, adapt, starting_model
+from ucvgl.locate import search as module
+from ucvgl.locate.inputs import AdaptConfig
+from ucvgl.locate.search import adapt, starting_model
 from ucvgl.methods import curriculum
 from ucvgl.methods.ucvgl import describe, neighbours
 from ucvgl.pseudo_labels import quality

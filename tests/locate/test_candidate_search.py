@@ -13,7 +13,7 @@ from ucvgl.data.container import ArrayImages
 from ucvgl.errors import InputError
 from ucvgl.geometry import top_view
 from ucvgl.locate import search as module
-from ucvgl.locate.adapt import AdaptConfig
+from ucvgl.locate.inputs import AdaptConfig
 from ucvgl.locate.pictures import StreetConfig, check_ground, north_up, read_picture
 from ucvgl.locate.search import SEARCHED, find_headings, search
 from ucvgl.locate.tiles import cut, open_mosaic

@@ -140,7 +140,7 @@ def test_the_truth_judges_and_changes_nothing(city, done, tmp_path, monkeypatch)
     assert says(done.folder, f"| pictures with a known position | {PLACES} |")
     assert f"of {PLACES} with a known position" in done.text()
 
-    monkeypatch.setattr("ucvgl.locate.adapt.train_on_pseudo_labels", None)  # would fail if it were trained again
+    monkeypatch.setattr("ucvgl.locate.search.train_on_pseudo_labels", None)  # would fail if it were trained again
     again = located_in(city, tmp_path / "out")
     assert (again.truth, again.rounds, again.places.equals(done.places)) == (None, done.rounds, True)
     (tmp_path / "few.csv").write_text("\n".join(city.truth.read_text().splitlines()[:6]))

@@ -38,7 +38,7 @@ class Outcome:
 
     @property
     def rounds(self) -> list[dict[str, Any]]:
-        """Of adaptation, in order, as of `adapt.adapt`."""
+        """Of adaptation, in order, as of `search.adapt`."""
         searches = self.searches.items()
         return [one | {"name": f"{kind}s, {one['name']}"} for kind, found in searches for one in found.rounds]
 

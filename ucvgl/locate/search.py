@@ -1,10 +1,13 @@
 """From street pictures and candidate tiles to the evidence for places: project, find headings, adapt, retrieve.
 
-Every step that takes time is a stage of the run cache, so that a stopped run goes on. No truth enters.
+Every step that takes time is a stage of the run cache, so that a stopped run goes on. No truth enters, nor any label: the encoders
+are trained further by UCVGL's step 5, and if fewer pictures and candidates choose each other after it, the given ones stay.
 """
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +16,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ucvgl.augment import roll_panoramas, turn_squares
+from ucvgl.augment import PlacementJitter, roll_panoramas, turn_squares
 from ucvgl.data.cache import mapped
 from ucvgl.data.container import ArrayImages, Dataset, Positives
-from ucvgl.encoders import Encoder, TwoViewEncoder, embed
+from ucvgl.encoders import Encoder, TwoViewEncoder, embed, open_model
 from ucvgl.errors import InputError
+from ucvgl.lab.profiles import SMALL_AUGMENTATION
 from ucvgl.lab.stages import run_stage
-from ucvgl.locate.adapt import WORLD_WEIGHTS, AdaptConfig, adapt, starting_model
 from ucvgl.locate.confidence import Calibration, Evidence, evidence, load_calibration
-from ucvgl.locate.inputs import Inputs
+from ucvgl.locate.inputs import WORLD_WEIGHTS, AdaptConfig, Inputs
 from ucvgl.locate.pictures import Kind, Picture, street_views
 from ucvgl.methods.baselines import centred_by_domain
-from ucvgl.methods.common import EMBED_BATCH
-from ucvgl.methods.ucvgl import Descriptors, Pretraining
+from ucvgl.methods.common import EMBED_BATCH, device, trained
+from ucvgl.methods.curriculum import CHOSEN_BY, train_on_pseudo_labels
+from ucvgl.methods.ucvgl import Curriculum, Descriptors, Pretraining, neighbours
+from ucvgl.pseudo_labels import MiningRule, NoPseudoLabels, quality
 from ucvgl.search import top_k
+from ucvgl.training import TrainingConfig
 
 SEARCHED = "heading searched for"  # the note of such a picture
 
@@ -40,7 +46,7 @@ class Search:
     descriptors: Descriptors  # of `describe_turns`, in half precision
     evidence: Evidence  # for each picture's best candidate
     calibration: Calibration  # the committed one that fits
-    rounds: list[dict[str, Any]]  # of `adapt.adapt`
+    rounds: list[dict[str, Any]]  # of `adapt`
 
     @property
     def cosines(self) -> np.ndarray:
@@ -72,6 +78,45 @@ def search(inputs: Inputs, kind: Kind) -> Search:
     # in single precision, since the CPU is slow in half
     found = evidence(half.ground.float(), half.satellite.float(), candidates.centre_m)
     return Search(pictures, images, half, found, load_calibration(calibration_path(kind, searched=searched)), rounds)
+
+
+def starting_model(config: AdaptConfig) -> tuple[TwoViewEncoder, Pretraining]:
+    """The encoders to begin with, and how they are used."""
+    # channels last: convolutions take three fifths of the time on a CPU
+    model = open_model(config.start).to(device(), memory_format=torch.channels_last).eval()
+    return model, Pretraining(*model.configs, ground_input=config.given, intra=None, cross=None, centre=True)
+
+
+def adapt(
+    model: TwoViewEncoder, start: Pretraining, images: Dataset, config: AdaptConfig, came: Descriptors
+) -> tuple[TwoViewEncoder, list[dict[str, Any]]]:  # fmt: skip
+    """The encoders of `starting_model`, whose descriptors of the images are `came`, or a copy trained on these, and a
+    round for those that came and for each epoch: name, pseudo-labels, `pseudo_labels.quality`, seconds."""
+    before = quality(neighbours(came))
+    rounds = [{"name": "as they came", "labels": None, **before, "seconds": 0.0}]
+    if config.epochs == 0:
+        return model, rounds
+    asked = config.epochs, config.batch_size, config.learning_rate
+    training = TrainingConfig(*asked, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=config.seed)
+    steps = Curriculum(
+        start, training=training, smoothing=0.2, rule=MiningRule(threshold=0.0, keep=config.keep), warmup=0,
+        placement=PlacementJitter(3.5, 0.075, 0.075, 1.0, "reflection"), augmentation=SMALL_AUGMENTATION,
+        seed=config.seed,
+    )  # fmt: skip
+    learner, no_labels = deepcopy(model), torch.full((len(images),), -1)
+
+    def compute(folder: Path) -> dict[str, Any]:
+        rows = []
+        with suppress(NoPseudoLabels):  # nothing matches: the encoders stay as they came, and the report says so
+            rows = train_on_pseudo_labels(learner, images, steps, folder, given=no_labels, truth=None)
+        return {"rows": rows}
+
+    stage = run_stage("adapt", config, images.digest(), compute)
+    for epoch, row in enumerate(stage.numbers["rows"], 1):
+        measured = {key: row[key] for key in (*before, "seconds")}
+        rounds.append({"name": f"epoch {epoch}", "labels": int(row["labels"])} | measured)
+    is_better = len(rounds) > 1 and rounds[-1][CHOSEN_BY] >= before[CHOSEN_BY]
+    return trained(learner, stage.folder) if is_better else model, rounds
 
 
 def describe_turns(

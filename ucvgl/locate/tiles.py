@@ -98,9 +98,8 @@ class Mosaic:
     def digest(self) -> str:
         """A digest that changes with names, positions and, as far as is cheap, pixels."""
         names = [raster.name for raster in self.rasters]
-        stretch = sorted({(raster.kind, raster.stretch) for raster in self.rasters if raster.stretch})
-        said = f"{FileImages(self.root, names, names).digest()} {stretch}"
-        return hashlib.sha256(said.encode() + self.corners_m.tobytes()).hexdigest()[:16]
+        files = FileImages(self.root, names, names).digest().encode()
+        return hashlib.sha256(files + self.corners_m.tobytes()).hexdigest()[:16]
 
     def paint(self, centre_m: np.ndarray, pixel_m: float, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """A rectangle about a place (2,): uint8 (3, *shape), north up, black where nothing is, and bool (*shape), where something

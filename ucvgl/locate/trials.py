@@ -11,9 +11,8 @@ from scipy.spatial import cKDTree
 
 from ucvgl import paths
 from ucvgl.lab.results import WORLD
-from ucvgl.locate.adapt import EPOCHS
 from ucvgl.locate.confidence import RADIUS_M
-from ucvgl.locate.inputs import Inputs, Request, read_inputs
+from ucvgl.locate.inputs import EPOCHS, Inputs, Request, read_inputs
 from ucvgl.locate.pictures import Kind
 from ucvgl.locate.search import Search, search
 from ucvgl.positions import Positions, Wgs84, to_metres
