@@ -13,7 +13,7 @@ from matplotlib import colormaps
 from PIL import Image
 from toy_sets import generator
 
-from ucvgl.locate.map_page import map_page
+from ucvgl.locate.located import map_page
 
 pytestmark = pytest.mark.browser
 

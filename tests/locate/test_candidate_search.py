@@ -1,4 +1,4 @@
-"""From folders to evidence: the pictures and candidates that encoders are given, headings, places (search.py)."""
+"""From folders to evidence: what encoders are given, headings, training on somebody's own imagery without any truth (search.py)."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,16 +8,20 @@ import pytest
 import torch
 from geo_inputs import seamless, small_city, tiny_encoders
 from PIL import Image
+from toy_sets import ENCODER, same, toy
 
 from ucvgl.data.container import ArrayImages
+from ucvgl.encoders import save_model, two_view_encoder
 from ucvgl.errors import InputError
 from ucvgl.geometry import top_view
 from ucvgl.locate import search as module
 from ucvgl.locate.inputs import AdaptConfig
 from ucvgl.locate.pictures import StreetConfig, check_ground, north_up, read_picture
-from ucvgl.locate.search import SEARCHED, find_headings, search
+from ucvgl.locate.search import SEARCHED, adapt, find_headings, search, starting_model
 from ucvgl.locate.tiles import cut, open_mosaic
 from ucvgl.methods.baselines import pixel_descriptor
+from ucvgl.methods.ucvgl import describe, neighbours
+from ucvgl.pseudo_labels import quality
 
 SIZE, PLACES = 32, 9
 STREET = StreetConfig(size_px=(SIZE, SIZE), span_m=32.0)
@@ -27,59 +31,51 @@ STREET = StreetConfig(size_px=(SIZE, SIZE), span_m=32.0)
 def city(tmp_path_factory, runs):
     """Nine panoramas, known to face north and not, and the candidates of a small city, as `read_inputs` gives them."""
     root = small_city(tmp_path_factory.mktemp("own") / "city", PLACES)
-    adapt = AdaptConfig(tiny_encoders(root / "tiny.safetensors"), "a digest", epochs=0)
+    config = AdaptConfig(tiny_encoders(root / "tiny.safetensors"), "a digest", epochs=0)
     candidates = cut(open_mosaic(root / "tiles"), 32.0, 16.0, SIZE)
 
     def inputs(heading_deg=None, **changes):
         given = {"ground": check_ground(root / "ground", heading_deg=heading_deg), "candidates": candidates,
-                 "adapt": adapt, "street": STREET, "request": SimpleNamespace(turns=4)}  # fmt: skip
+                 "adapt": config, "street": STREET, "request": SimpleNamespace(turns=4)}  # fmt: skip
         return SimpleNamespace(**given | changes)
 
     return inputs
 
 
-def found_in(inputs):
-    return search(inputs, "panorama")
-
-
 @pytest.mark.parametrize("heading_deg", [0.0, 30.0, None])
 def test_a_search_finds_a_heading_and_candidates_for_every_picture(city, heading_deg, monkeypatch):
     inputs = city(heading_deg)
-    found = found_in(inputs)
+    found = search(inputs, "panorama")
     headings = {picture.heading_deg for picture in found.pictures}
     assert headings <= ({0.0, 90.0, 180.0, 270.0} if heading_deg is None else {heading_deg})
     assert [SEARCHED in picture.notes for picture in found.pictures] == [heading_deg is None] * PLACES
     assert len(found.images.gallery) == len(inputs.candidates)
     assert (found.evidence.values.shape, found.evidence.best.shape) == ((PLACES, 5), (PLACES, 5))
     assert [one["name"] for one in found.rounds] == ["as they came"]
-    for k, picture in enumerate(found.pictures):  # turned by the heading that is known, or was found
+    for view, picture in zip(found.images.top_view, found.pictures, strict=True):  # by the heading known, or found
         turn = torch.tensor([picture.heading_deg], dtype=torch.float64)
-        assert torch.equal(
-            found.images.top_view[k], north_up(read_picture(inputs.ground, picture), picture, turn, STREET)[0]
-        )
+        assert torch.equal(view, north_up(read_picture(inputs.ground, picture), picture, turn, STREET)[0])
     monkeypatch.setattr(module, "street_views", None)  # they are not made again
-    assert torch.equal(found_in(inputs).images.query[:], found.images.query[:])
+    assert torch.equal(search(inputs, "panorama").images.query[:], found.images.query[:])
 
 
 def test_tiles_are_embedded_once_for_all_runs(city, monkeypatch, tmp_path):
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
     turned, real = [], module.turn_squares
     monkeypatch.setattr(module, "turn_squares", lambda some, by: turned.append(len(some)) or real(some, by))
-    found_in(city())
-    every = 4 * len(city().candidates)
-    assert sum(turned) == every + 5 * PLACES  # once as the encoders came, and in four turns
-    known = city(0.0)  # another case, the same tiles
-    found_in(known)
-    assert sum(turned) == every + 10 * PLACES
-    found_in(city(0.0, adapt=replace(known.adapt, start_digest="another digest")))
-    assert sum(turned) == 2 * every + 15 * PLACES
+    every, known = 4 * len(city().candidates), city(0.0)
+    other = city(0.0, adapt=replace(known.adapt, start_digest="another digest"))
+    # pictures once as the encoders came, and in four turns
+    for inputs, tiles, times in ((city(), 1, 5), (known, 1, 10), (other, 2, 15)):
+        search(inputs, "panorama")
+        assert sum(turned) == tiles * every + times * PLACES
 
 
 def test_two_candidates_are_enough_and_one_is_told(city):
     some = city().candidates
-    assert found_in(city(0.0, candidates=some.take([0, 5]))).evidence.best.shape == (PLACES, 2)
+    assert search(city(0.0, candidates=some.take([0, 5])), "panorama").evidence.best.shape == (PLACES, 2)
     with pytest.raises(InputError, match="two candidates or more"):
-        found_in(city(candidates=some.take([3])))
+        search(city(candidates=some.take([3])), "panorama")
 
 
 def test_headings_are_found_and_known_ones_stay_and_cost_nothing(tmp_path, monkeypatch, runs):
@@ -91,28 +87,83 @@ def test_headings_are_found_and_known_ones_stay_and_cost_nothing(tmp_path, monke
         Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0))).save(tmp_path / f"{k}.png")
     street = StreetConfig(size_px=(SIZE, SIZE), span_m=20.0)
     tile = top_view(torch.stack([scenes[k] for k in (3, 0, 5, 1, 4, 2)]), street.top_view)
-    candidates = SimpleNamespace(images=ArrayImages(map(str, range(6)), tile))
     monkeypatch.setattr(module, "embed", lambda _, batches: torch.cat([*map(pixel_descriptor, batches)]))
-    ground = check_ground(tmp_path)
+    ground, model = check_ground(tmp_path), SimpleNamespace(ground=None, satellite=None)
     inputs = SimpleNamespace(
         ground=ground, street=street, adapt=AdaptConfig("a file", ""), request=SimpleNamespace(turns=12),
-        candidates=candidates,
+        candidates=SimpleNamespace(images=ArrayImages(map(str, range(6)), tile)),
     )  # fmt: skip
+    pictures = find_headings(inputs, ground.of_kind("panorama"), model)
+    assert [picture.heading_deg for picture in pictures] == headings
 
-    def found(pictures):
-        model = SimpleNamespace(ground=None, satellite=None)
-        return [picture.heading_deg for picture in find_headings(inputs, pictures, model)]
-
-    pictures = ground.of_kind("panorama")
-    assert found(pictures) == headings
     seen, real = [], module.street_views
-    monkeypatch.setattr(
-        module, "street_views", lambda ground, some, *rest: seen.extend(some) or real(ground, some, *rest)
-    )
-    known = [
-        replace(picture, heading_deg=12.5 if k == 1 else deg)
-        for k, (picture, deg) in enumerate(zip(pictures, headings, strict=True))
-    ]
-    known[2], known[4] = pictures[2], pictures[4]
-    assert found(known) == [headings[0], 12.5, *headings[2:]]
-    assert seen == [pictures[2], pictures[4]]
+    monkeypatch.setattr(module, "street_views", lambda of, some, *more: seen.extend(some) or real(of, some, *more))
+    known = [replace(picture, heading_deg=12.5) for picture in pictures]
+    known[2], known[4] = ground.pictures[2], ground.pictures[4]
+    again = [picture.heading_deg for picture in find_headings(inputs, known, model)]
+    assert again == [12.5, 12.5, headings[2], 12.5, headings[4], 12.5]
+    assert seen == [ground.pictures[2], ground.pictures[4]]
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+@pytest.fixture
+def config(tmp_path, fresh_runs):
+    path = tmp_path / "tiny.safetensors"
+    save_model(two_view_encoder(ENCODER, ENCODER, shared=False, seed=0), path)
+    return AdaptConfig(str(path), "a digest", epochs=2, learning_rate=1e-3, batch_size=8)
+
+
+@pytest.fixture
+def came_with(monkeypatch):
+    """As if so many had been mutual matches when the encoders came."""
+    return lambda rate: monkeypatch.setattr(module, "quality", lambda both: quality(both) | {"mutual_rate": rate})
+
+
+def adapted(config, images=None):
+    model, start = starting_model(config)
+    images = images or toy()
+    return model, *adapt(model, start, images, config, describe(model, images, start))
+
+
+def test_it_begins_with_the_file_and_without_epochs_ends_with_it(config):
+    model, start = starting_model(config)
+    assert (model.configs, model.training) == ((ENCODER, ENCODER), False)
+    assert (start.ground_input, start.intra, start.cross) == ("top view", None, None)
+    model, after, (came,) = adapted(replace(config, epochs=0))
+    assert after is model
+    measured = quality(neighbours(describe(model, toy(), start)))
+    assert came == {"name": "as they came", "labels": None, "seconds": 0.0, **measured}
+
+
+def test_training_changes_a_copy_without_any_truth(config, monkeypatch, came_with):
+    came_with(0.0)
+    seen, real = {}, module.train_on_pseudo_labels
+
+    def watched(*args, given, truth, **options):
+        seen.update(labels=bool((given >= 0).any()), truth=truth)
+        return real(*args, given=given, truth=truth, **options)
+
+    monkeypatch.setattr(module, "train_on_pseudo_labels", watched)
+    model, after, rounds = adapted(config)
+    assert seen == {"labels": False, "truth": None}
+    assert same(starting_model(config)[0].state_dict(), model.state_dict())
+    assert not same(after.state_dict(), model.state_dict())
+    assert not after.training
+    assert [one["name"] for one in rounds] == ["as they came", "epoch 1", "epoch 2"]
+    assert all(one["seconds"] > 0 for one in rounds[1:])
+
+
+@pytest.mark.parametrize(("keep", "rate", "rounds"), [(0.0, 0.0, 1), (0.25, 1.5, 3)])
+def test_nothing_to_learn_from_and_what_is_worse_leave_the_encoders(config, came_with, keep, rate, rounds):
+    came_with(rate)
+    model, after, shown = adapted(replace(config, keep=keep))
+    assert after is model
+    assert len(shown) == rounds  # the report shows what was tried
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_picture_or_two_are_no_failure(config, count):
+    few = toy(data_id=f"first {count}").take(range(count))
+    assert adapted(config, few)[2][0]["name"] == "as they came"

@@ -14,7 +14,7 @@ import torch
 from geo_inputs import at, place, table
 from PIL import Image
 
-from ucvgl.locate import map_page as m
+from ucvgl.locate import located as m
 
 EVIL = "</script><img src=x onerror=alert(1)>&amp;{{DATA}}\u2028'\"`.jpg"
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node, to run the page's script")

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from ucvgl import cli
 from ucvgl.encoders import EncoderConfig, save_model, two_view_encoder
 from ucvgl.locate import inputs as reading
-from ucvgl.locate import located, map_page
+from ucvgl.locate import located
 from ucvgl.locate import run as module
 from ucvgl.locate import search as searching
 from ucvgl.locate.confidence import Calibration
@@ -40,7 +40,7 @@ def city(tmp_path_factory, runs):
     tiny_encoders(root / "tiny.safetensors")
     patch = pytest.MonkeyPatch()
     patch.setattr(searching, "load_calibration", lambda path: replace(MADE_UP, measured_on=f"made-up {path.stem}s"))
-    patch.setattr(map_page, "BACKGROUND_PX", 256)  # most of the time goes into large pictures
+    patch.setattr(located, "BACKGROUND_PX", 256)  # most of the time goes into large pictures
     patch.setattr(module, "PICTURE_PX", 64)
     yield SimpleNamespace(
         ground=root / "ground", tiles=root / "tiles", truth=root / "truth.csv", encoders=root / "tiny.safetensors"

@@ -11,7 +11,7 @@ if missing := [name for name in ("rasterio", "morecantile") if find_spec(name) i
     )  # fmt: skip
 
 from ucvgl.locate.inputs import Request, read_inputs
-from ucvgl.locate.map_page import background_of as background
+from ucvgl.locate.located import background_of as background
 from ucvgl.locate.run import locate
 
 __all__ = ["Request", "background", "locate", "read_inputs"]

@@ -34,9 +34,7 @@ SETTINGS = {"radius_m": RADIUS_M, "near_m": NEAR_M, "beside_m": BESIDE_M, "scale
             "k_pictures": PICTURES, "unit": "cosine"}  # as calibrations name them  # fmt: skip
 BLOCK = 256  # pictures whose likelihoods are held at a time
 LEAST = 1e-6  # probabilities are kept this far from 0 and 1
-LEAK = (
-    0.02  # probability that a drive's camera may be anywhere, as after a gap; a tenth or five times of it change little
-)
+LEAK = 0.02  # probability that a drive's camera is anywhere, as after a gap; a tenth or five times of it change little
 
 
 class Evidence(NamedTuple):

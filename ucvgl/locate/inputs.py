@@ -8,8 +8,7 @@ from typing import Literal
 from ucvgl.encoders import open_model
 from ucvgl.errors import InputError, check_number
 from ucvgl.locate.confidence import drive_order
-from ucvgl.locate.located import Truth, read_truth
-from ucvgl.locate.map_page import rendered
+from ucvgl.locate.located import Truth, read_truth, rendered
 from ucvgl.locate.pictures import Ground, Kind, StreetConfig, check_ground
 from ucvgl.locate.tile_names import Scheme
 from ucvgl.locate.tiles import SPAN_M, Candidates, Mosaic, cut, open_mosaic
@@ -119,9 +118,8 @@ def read_inputs(request: Request) -> Inputs:
         first = "The first, {}: {}.".format(*ground.left_out[0])
         raise InputError(ground.root, "a usable picture", f"{len(ground.left_out)} that are not", first)
     if request.drive is not None:
-        drive_order(
-            ground.pictures, request.drive, request.speed_m_s, request.step_m
-        )  # told now, not after the training
+        # what is missing is told now, not after the training
+        drive_order(ground.pictures, request.drive, request.speed_m_s, request.step_m)
     files = [picture.file for picture in ground.pictures]
     mosaic = open_mosaic(request.tiles, request.tiles_table, request.scheme, request.epsg)
     candidates = cut(mosaic, request.span_m, request.stride_m, height)

@@ -1,36 +1,55 @@
-"""Pictures on the map: what `ucvgl locate` found, as a table, CSV, GeoJSON and GeoPackage, and how far off it was.
+"""Pictures on the map: what `ucvgl locate` found, as a table, CSV, GeoJSON, GeoPackage and map page, and how far off it was.
 
 A table of places has a row a picture and HEADER's columns: its file's name, the place in degrees of WGS84, the probability that the
 truth is within RADIUS_M, its centre's heading, notes joined by "; ", and of its best candidates, the first being the place, the
 score (a similarity, or of a drive the probability that the picture was taken within RADIUS_M) and the distance from the first.
+map.html is one page that needs no network: style and script (beside this file, and Leaflet, whole), mosaic and small pictures, as
+text until a place is chosen, are in it.
 """
 
+import base64
 import csv
+import html
+import io
+import math
 import sqlite3
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from PIL import Image
+from torch import Tensor
 
 from ucvgl.data.files import read_position_table, table_rows
 from ucvgl.data.folders import looks_swapped
 from ucvgl.errors import InputError
+from ucvgl.lab.plots import as_picture
 from ucvgl.locate.confidence import BEST, RADIUS_M
 from ucvgl.locate.pictures import Picture
-from ucvgl.locate.tiles import Candidates
+from ucvgl.locate.tiles import Candidates, Mosaic
 from ucvgl.metrics import calibration_error, claimed_and_true_precision, threshold_for
 from ucvgl.paths import write_json, write_text, written_whole
-from ucvgl.positions import Positions, Wgs84, haversine
+from ucvgl.positions import Positions, Wgs84, from_metres, haversine
 
 FILES = ("map.html", "positions.csv", "positions.geojson", "positions.gpkg", "report.md")  # that a run writes
 CANDIDATE = ("tile", "latitude", "longitude", "score", "distance_m")
 HEADER = ("picture", "latitude", "longitude", "probability", "heading_deg", "notes",
           *(f"candidate_{n}_{field}" for n in range(1, BEST + 1) for field in CANDIDATE))  # fmt: skip
 FAR_KM = 100  # from all tiles: no position of this city
+# of a probability from 0 to 1: told apart by every common kind of colour vision, by lightness alone on grey paper
+SCALE = [to_hex(colormaps["plasma"](i / 10)) for i in range(11)]
+GROUND_PX, TOP_PX, TILE_PX = 256, 112, 80  # longer edges of a picture, its top view and a candidate
+FULL = 1000  # places that take 25 MB with five candidates each; pictures of more are smaller, as many pixels in all
+BACKGROUND_PX = 2048  # longer edge of the mosaic
+GREY = 214  # of the ground without tiles
 Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pictures, by their files' names
 
 
@@ -66,9 +85,8 @@ def check_folder(folder: Path) -> Path:
     except OSError as error:
         raise InputError(folder, "a folder", error, todo) from error
     if others := [name for name in names if name not in FILES and name[0] != "."]:
-        raise InputError(
-            folder, "an absent or empty folder, or one of an earlier run", ascii(", ".join(others[:4])), todo
-        )
+        expected = "an absent or empty folder, or one that ucvgl locate wrote"
+        raise InputError(folder, expected, ascii(", ".join(others[:4])), todo)
     return folder
 
 
@@ -90,6 +108,62 @@ def write_positions(folder: Path, table: pd.DataFrame) -> None:
     with written_whole(folder / "positions.gpkg") as path, closing(sqlite3.connect(path)) as base:
         layer.to_sql("positions", base, index=False, dtype=kinds)
         base.executescript(Path(__file__).with_name("geopackage.sql").read_text(encoding="utf-8"))
+
+
+def background_of(tiles: Mosaic) -> tuple[Tensor, list[list[float]]]:
+    """The tiles as one picture, uint8 (3, H, W), north up, grey where no tile is; and latitude and longitude of its
+    south-western and its north-eastern corner."""
+    low, high = tiles.bounds_m
+    centre, pixel_m = (low + high) / 2, float(max(high - low)) / BACKGROUND_PX
+    size = np.ceil((high - low) / pixel_m - 1e-6)  # columns and rows
+    colours, there = tiles.paint(centre, pixel_m, tuple(size[::-1].astype(int).tolist()))
+    ends = centre + np.array([[-0.5], [0.5]]) * size * pixel_m
+    return torch.where(there, colours, GREY), from_metres(ends, tiles.origin).tolist()
+
+
+def map_page(
+    places: pd.DataFrame, background: tuple[Tensor, list[list[float]]], *, title: str,
+    ground: Callable[[int], Tensor], top: Callable[[int], Tensor], tile: Callable[[str], Tensor],
+) -> str:  # fmt: skip
+    """The whole page as HTML, of `located.places`, at least one, and of `background_of`. ground, top: a place's picture (3, H, W),
+    uint8 or float in 0..1, and its top view; tile: a candidate's, by name."""
+    scale, numbers = min(1.0, math.sqrt(FULL / len(places))), range(len(places))
+    names = dict.fromkeys(places.filter(regex=r"candidate_\d_tile").stack().dropna())
+    pictures = {
+        "ground": [_webp(ground(i), scale * GROUND_PX) for i in numbers],
+        "top": [_webp(top(i), scale * TOP_PX) for i in numbers],
+        "tile": {name: _webp(tile(name), scale * TILE_PX) for name in names},
+    }
+    source = f"data:image/webp;base64,{_webp(background[0], BACKGROUND_PX)}"
+    data = {"scale": SCALE, "background": source, "bounds": background[1], "places": records(places)}
+    return rendered("map_page.html", title=title, pictures=pictures, data=data)
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A template beside this file with values in it; in .html these are data, whose tojson may stand in a script."""
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder), autoescape=select_autoescape(["html"]), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters["cell"] = _cell
+    environment.globals["text"] = lambda name: (folder / name).read_text(encoding="utf-8")
+    return environment.get_template(template).render(values)
+
+
+def _cell(value: object) -> str:
+    """A text that stays one cell of a Markdown table and no markup, whatever a file's name is."""
+    text = "".join(c if c.isprintable() else " " for c in str(value))
+    return html.escape(text, quote=False).replace("\\", "\\\\").replace("|", "\\|").replace("`", "'")
+
+
+def _webp(image: Tensor, longest_px: float) -> str:
+    """A picture, no larger than so many pixels along its longer edge, as WebP in base64."""
+    picture, buffer = Image.fromarray(as_picture(image)), io.BytesIO()
+    picture.thumbnail((round(longest_px), round(longest_px)), Image.Resampling.LANCZOS)
+    picture.save(buffer, "WEBP", quality=55, method=4)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def read_truth(path: Path | str, pictures: Sequence[str], tiles: Positions | None = None) -> Truth:

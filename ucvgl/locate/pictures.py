@@ -270,9 +270,7 @@ def north_up(image: Tensor, picture: Picture, headings_deg: Tensor, config: Stre
             raise InputError("photos", "panoramas, which this encoder reads", "a photo",
                              "Use an encoder of top views, or say --kind panorama if they are.")  # fmt: skip
         return photo_top_view(image[None], picture.fov_deg, config.top_view, headings_deg)
-    if (
-        picture.crop is not None
-    ):  # into its place in the sphere, black elsewhere; the heading is that of the part's centre
+    if picture.crop is not None:  # into its place in the sphere, black elsewhere; the heading is of the part's centre
         left, top, width, height = picture.crop
         headings_deg = headings_deg - 360 * (left + width / 2 - 0.5)
         sphere = torch.zeros(3, READ_PX // 2, READ_PX, dtype=torch.uint8)

@@ -17,7 +17,6 @@ from ucvgl.lab.results import device
 from ucvgl.locate import located
 from ucvgl.locate.confidence import RADIUS_M, drive_order, place_together, probabilities
 from ucvgl.locate.inputs import Inputs, Request, read_inputs
-from ucvgl.locate.map_page import background_of, map_page, rendered
 from ucvgl.locate.pictures import Kind, read_picture
 from ucvgl.locate.search import Search, search
 
@@ -56,11 +55,11 @@ class Outcome:
 
     def text(self) -> str:
         """A few lines for people."""
-        return rendered("outcome.txt.j2", outcome=self, radius_m=RADIUS_M)
+        return located.rendered("outcome.txt.j2", outcome=self, radius_m=RADIUS_M)
 
     def report(self) -> str:
         """Counts, how sure, quality by round, against the truth, what would help: Markdown."""
-        return rendered("report.md.j2", outcome=self, radius_m=RADIUS_M) + "\n"
+        return located.rendered("report.md.j2", outcome=self, radius_m=RADIUS_M) + "\n"
 
 
 def locate(request: Request, *, command: str = "ucvgl locate") -> Outcome:
@@ -101,8 +100,8 @@ def page_of(inputs: Inputs, places: pd.DataFrame, searches: Mapping[Kind, Search
     views = [view for found in searches.values() for view in found.images.top_view]
     tiles = inputs.candidates.images
     row = {tile: i for i, tile in enumerate(tiles.ids)}
-    return map_page(
-        places, background_of(inputs.mosaic), title=f"Where the pictures of {Path(inputs.ground.root).resolve().name} were taken",
-        ground=lambda i: read_picture(inputs.ground, pictures[i], PICTURE_PX), top=views.__getitem__,
-        tile=lambda name: tiles.read(row[name]),
+    return located.map_page(
+        places, located.background_of(inputs.mosaic), ground=lambda i: read_picture(inputs.ground, pictures[i], PICTURE_PX),
+        top=views.__getitem__, tile=lambda name: tiles.read(row[name]),
+        title=f"Where the pictures of {Path(inputs.ground.root).resolve().name} were taken",
     )  # fmt: skip
