@@ -77,23 +77,6 @@ def test_forward_backward_is_the_sum_over_all_paths(seed, pictures, count, leak)
     assert found == pytest.approx(all_paths(likelihood, cells, reach, leak), abs=1e-9)
 
 
-def test_a_doubtful_picture_is_placed_by_its_neighbours():
-    cells = np.stack([np.arange(10), np.zeros(10, int)], 1)
-    likelihood = np.full((3, 10), 0.01)
-    likelihood[0, 2] = likelihood[2, 4] = 1
-    likelihood[1, [3, 9]] = 0.5, 0.6  # alone it is taken for cell 9
-    found = c.forward_backward(likelihood, cells, np.array([1.0, 1.0]))
-    assert found.argmax(1).tolist() == [2, 3, 4]
-    assert (
-        c.forward_backward(likelihood, cells, np.array([99.0, 99.0]))[1].argmax() == 9
-    )  # nothing is known of the speed
-
-
-def test_one_picture_alone_is_its_own_likelihood():
-    p = np.array([[0.1, 0.7, 0.2]])
-    assert c.forward_backward(p, np.array([[0, 0], [0, 1], [5, 5]]), np.zeros(0)) == pytest.approx(p)
-
-
 def test_placement_counts_what_lies_within_the_radius():
     candidates = SimpleNamespace(centre_m=12.5 * np.array([[0, 0], [1, 0], [2, 0], [40, 0]]), stride_m=12.5)
     rng = np.random.default_rng(0)

@@ -25,13 +25,10 @@ def test_a_folder_of_ones_own(tmp_path: Path):
     assert not trials.is_own(str(tmp_path))
     for name in ("ground", "tiles"):
         (tmp_path / name).mkdir()
-    assert trials.is_own(str(tmp_path))
-    for name in ("tiles.csv", "truth.csv"):
-        (tmp_path / name).write_text("file,latitude,longitude\n")
+    (tmp_path / "tiles.csv").write_text("file,latitude,longitude\n")
     asked = trials.request(Case(), str(tmp_path), tmp_path / "out")
-    assert (asked.ground, asked.tiles) == (tmp_path / "ground", tmp_path / "tiles")
-    assert (asked.ground_table, asked.tiles_table) == (None, tmp_path / "tiles.csv")
-    assert asked.truth is None  # opened after the search
+    found = asked.ground, asked.tiles, asked.ground_table, asked.tiles_table, asked.truth  # opened after the search
+    assert found == (tmp_path / "ground", tmp_path / "tiles", None, tmp_path / "tiles.csv", None)
 
 
 def test_a_city_is_rendered_once_and_asked_for_by_what_its_pictures_say(tmp_path, monkeypatch):
