@@ -108,7 +108,6 @@ def locate(
     checkpoint: Annotated[str, Search(help="Encoders: world (committed), or a .safetensors file.")] = "world",
     ground_input: Annotated[Literal["top view", "panorama"], Search(help="What the ground encoder reads.")] = "top view",
     epochs: Annotated[int, Search(help="Epochs of training on this imagery, without labels; 0: none.")] = 10,
-    turns: Annotated[int, Search(help="Headings tried for a picture without one; a multiple of 4.")] = 24,
     truth: Annotated[Path | None, Imagery(help="CSV to compare with: file, latitude, longitude.")] = None,
     seed: Annotated[int, Search(help="Seed of everything random.")] = 0,
     drive: Annotated[Literal["time", "name"] | None, Search(help="Place a drive's pictures together, in this order.")] = None,
@@ -122,8 +121,8 @@ def locate(
     request = inputs.Request(
         ground=ground, tiles=tiles, out=out, ground_table=ground_table, tiles_table=tiles_table, kind=kind, fov_deg=fov,
         heading_deg=heading, camera_height_m=camera_height, crop_offset_px=crop_offset, scheme=scheme, epsg=epsg,
-        span_m=span, stride_m=stride, checkpoint=checkpoint, ground_input=ground_input, epochs=epochs, turns=turns,
-        truth=truth, seed=seed, drive=drive, speed_m_s=speed, step_m=step,
+        span_m=span, stride_m=stride, checkpoint=checkpoint, ground_input=ground_input, epochs=epochs, truth=truth,
+        seed=seed, drive=drive, speed_m_s=speed, step_m=step,
     )  # fmt: skip
     try:
         with redirect_stdout(sys.stderr if as_json else sys.stdout):  # stages say what they do: beside the JSON

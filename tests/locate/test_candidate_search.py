@@ -36,7 +36,7 @@ def city(tmp_path_factory, runs):
 
     def inputs(heading_deg=None, **changes):
         given = {"ground": check_ground(root / "ground", heading_deg=heading_deg), "candidates": candidates,
-                 "adapt": config, "street": STREET, "request": SimpleNamespace(turns=4)}  # fmt: skip
+                 "adapt": config, "street": STREET}  # fmt: skip
         return SimpleNamespace(**given | changes)
 
     return inputs
@@ -44,6 +44,7 @@ def city(tmp_path_factory, runs):
 
 @pytest.mark.parametrize("heading_deg", [0.0, 30.0, None])
 def test_a_search_finds_a_heading_and_candidates_for_every_picture(city, heading_deg, monkeypatch):
+    monkeypatch.setattr(module, "TURNS", 4)
     inputs = city(heading_deg)
     found = search(inputs, "panorama")
     headings = {picture.heading_deg for picture in found.pictures}
@@ -61,6 +62,7 @@ def test_a_search_finds_a_heading_and_candidates_for_every_picture(city, heading
 
 def test_tiles_are_embedded_once_for_all_runs(city, monkeypatch, tmp_path):
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
+    monkeypatch.setattr(module, "TURNS", 4)
     turned, real = [], module.turn_squares
     monkeypatch.setattr(module, "turn_squares", lambda some, by: turned.append(len(some)) or real(some, by))
     every, known = 4 * len(city().candidates), city(0.0)
@@ -87,10 +89,11 @@ def test_headings_are_found_and_known_ones_stay_and_cost_nothing(tmp_path, monke
         Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0))).save(tmp_path / f"{k}.png")
     street = StreetConfig(size_px=(SIZE, SIZE), span_m=20.0)
     tile = top_view(torch.stack([scenes[k] for k in (3, 0, 5, 1, 4, 2)]), street.top_view)
+    monkeypatch.setattr(module, "TURNS", 12)
     monkeypatch.setattr(module, "embed", lambda _, batches: torch.cat([*map(pixel_descriptor, batches)]))
     ground, model = check_ground(tmp_path), SimpleNamespace(ground=None, satellite=None)
     inputs = SimpleNamespace(
-        ground=ground, street=street, adapt=AdaptConfig("a file", ""), request=SimpleNamespace(turns=12),
+        ground=ground, street=street, adapt=AdaptConfig("a file", ""),
         candidates=SimpleNamespace(images=ArrayImages(map(str, range(6)), tile)),
     )  # fmt: skip
     pictures = find_headings(inputs, ground.of_kind("panorama"), model)

@@ -126,21 +126,19 @@ def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
     assert [p.file for p in ground.of_kind("panorama")] == ["deeper/0.jpg"]
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [("file\na\n", "fov_deg or heading_deg"), ("file,fov_deg\na,wide\n", ":2: expected a finite number")],
-)
-def test_bad_tables(tmp_path, text, says):
+def test_bad_tables_and_settings(tmp_path):
     g.save(tmp_path / "g" / "a.png", g.texture(120, 160))
-    (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(InputError, match=says):
-        check_ground(tmp_path / "g", tmp_path / "t.csv")
-
-
-def test_bad_settings(tmp_path):
-    for folder, says in ((tmp_path / "absent", "no such folder"), (tmp_path, r"street pictures .*found no image")):
+    for text, says in (
+        ("file\na\n", "fov_deg or heading_deg"),
+        ("file,fov_deg\na,wide\n", ":2: expected a finite number"),
+    ):
+        (tmp_path / "t.csv").write_text(text)
         with pytest.raises(InputError, match=says):
-            check_ground(folder)
+            check_ground(tmp_path / "g", tmp_path / "t.csv")
+    (tmp_path / "empty").mkdir()
+    for folder, says in (("absent", "no such folder"), ("empty", r"street pictures .*found no image")):
+        with pytest.raises(InputError, match=says):
+            check_ground(tmp_path / folder)
     for fov_deg in (0.0, 180.0):
         with pytest.raises(InputError, match="fov_deg"):
             Request(tmp_path, tmp_path, tmp_path, fov_deg=fov_deg)
@@ -148,14 +146,9 @@ def test_bad_settings(tmp_path):
 
 @pytest.mark.parametrize(
     ("stamp", "fraction", "seconds"),
-    [
-        ("2024:05:06 07:08:09", "", 9.0),
-        ("2024:05:06 07:08:09\0", "25  ", 9.25),
-        ("2024:05:06 07:08:09", "??", 9.0),
-        ("0000:00:00 00:00:00", "5", None),
-        ("", "", None),
-    ],
-)
+    [("2024:05:06 07:08:09", "", 9.0), ("2024:05:06 07:08:09\0", "25  ", 9.25), ("2024:05:06 07:08:09", "??", 9.0),
+     ("0000:00:00 00:00:00", "5", None), ("", "", None)],
+)  # fmt: skip
 def test_time_stamps_of_exif(tmp_path, stamp, fraction, seconds):
     exif = Image.Exif()
     exif[0x8769] = {0xA405: 24, 0x9003: stamp, 0x9291: fraction}

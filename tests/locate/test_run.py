@@ -147,19 +147,20 @@ def test_the_truth_judges_and_changes_nothing(city, done, tmp_path, monkeypatch)
     assert located_in(city, tmp_path / "out", tmp_path / "few.csv").truth["known"] == 5
 
 
-def test_photos_and_panoramas_in_one_folder(city, ucvgl, pictures, tmp_path):
+def test_photos_and_panoramas_in_one_folder(city, ucvgl, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(searching, "TURNS", 4)
     for k in range(3):
         save(pictures / f"photo_{k}.jpg", texture(48, 64, k))
     table = tmp_path / "ground.csv"
     table.write_text("file,heading_deg,fov_deg\nphoto_0.jpg,10,70\nphoto_1.jpg,,70\nphoto_2.jpg,350,70\n")
-    code, said, _ = ucvgl("--ground-table", table, "--turns", 4, "--truth", city.truth, ground=pictures)
+    code, said, _ = ucvgl("--ground-table", table, "--truth", city.truth, ground=pictures)
     assert (code, f"{PLACES + 3} of {PLACES + 3} pictures placed" in said) == (0, True)
     placed = placed_in(tmp_path / "out")
     assert placed["heading_deg"]["photo_0.jpg"] == 10
     assert placed["notes"][["photo_1.jpg", "photo_2.jpg"]].tolist() == ["heading searched for", ""]
     assert placed["heading_deg"]["pano_00000.jpg"] in (0, 90, 180, 270)
     assert says(tmp_path / "out", "made-up panorama-turneds; made-up photo-turneds", "panoramas, as they came",
-                "photos, as they came", f"headings of {PLACES} panoramas were searched for among 4 turns",
+                "photos, as they came", f"headings of {PLACES} panoramas were searched for",
                 "headings of 1 photos were")  # fmt: skip
 
 
@@ -206,7 +207,6 @@ def wrong(tmp_path):
         ("--truth", "others.csv", "ids such as 'pano_00000.jpg'"),
         ("--drive", "time", f"{PLACES} without, such as pano_00000.jpg"),
         ("--epochs", -1, "expected 0 or more"),
-        ("--turns", 6, "a multiple of 4"),
         ("--heading", "nan", "heading_deg"),
         ("--camera-height", 0, "camera_height_m"),
         ("--stride", 0, "stride_m"),

@@ -58,7 +58,6 @@ class Request:
     checkpoint: str = "world"  # 'world', the committed encoders; or a file
     ground_input: Literal["top view", "panorama"] = "top view"  # what the ground encoder of that file reads
     epochs: int = EPOCHS  # of training on this imagery; 0: none
-    turns: int = 24  # headings tried, a multiple of 4; 24 are 15 degrees apart, the encoders bear half
     truth: Path | None = None  # CSV of known positions, to evaluate by
     seed: int = 0  # of everything random
     drive: Literal["time", "name"] | None = None  # order of a drive, to be placed together; None: each alone
@@ -66,8 +65,6 @@ class Request:
     step_m: float = 50.0  # of a drive by name: at most, between two pictures
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.turns, int) and self.turns >= 4 and self.turns % 4 == 0):
-            raise InputError("turns", "a multiple of 4", self.turns, "24 are 15 degrees apart.")
         if self.fov_deg is not None:
             check_number("fov_deg", self.fov_deg, unit="deg", low=0, high=180)
         if self.heading_deg is not None:

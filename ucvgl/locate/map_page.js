@@ -146,11 +146,9 @@ function start() {
 
   function small(kind, i, about, name) {
     pictures = pictures || JSON.parse(find("pictures").textContent);
-    const coded = pictures[kind][i];
-    if (!coded) return make("p", "No picture in this page.", "left-out");
     const image = make("img", undefined, name);
     image.alt = about;
-    image.src = `data:image/webp;base64,${coded}`;
+    image.src = `data:image/webp;base64,${pictures[kind][i]}`;
     return image;
   }
 
@@ -167,11 +165,9 @@ function start() {
       small("ground", i, `The picture ${place.picture}`, "ground"),
     ];
     const grid = make("div", undefined, "grid"); // the top view beside what it is to be compared with
-    if (pictures.top[i]) {
-      const above = make("div");
-      above.append(small("top", i, `Top view of ${place.picture}`), make("div", "Its top view"));
-      grid.append(above);
-    }
+    const above = make("div");
+    above.append(small("top", i, `Top view of ${place.picture}`), make("div", "Its top view"));
+    grid.append(above);
     const list = make("ol");
     place.candidates.forEach(({ tile, score, distance_m: away }, rank) => {
       const item = make("li");
@@ -181,7 +177,7 @@ function start() {
       list.append(item);
     });
     grid.append(list);
-    rows.push(make("h3", pictures.top[i] ? "Seen from above, and its best candidates" : "Best candidates"), grid);
+    rows.push(make("h3", "Seen from above, and its best candidates"), grid);
     rows.push(make("p", "On the map: the other candidates by number.", "hint"));
     panel.replaceChildren(...rows);
     for (const button of find("list").querySelectorAll("button")) {

@@ -35,6 +35,7 @@ from ucvgl.search import top_k
 from ucvgl.training import TrainingConfig
 
 SEARCHED = "heading searched for"  # the note of such a picture
+TURNS = 24  # headings that are tried, a multiple of 4: 15 degrees apart, of which the encoders bear half
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,22 +151,21 @@ def in_turns(
 
 @torch.no_grad()
 def find_headings(inputs: Inputs, pictures: list[Picture], model: TwoViewEncoder) -> list[Picture]:
-    """The pictures, those without a heading with that of the turn, of `Request.turns`, at which the mean cosine of its four quarter
+    """The pictures, those without a heading with that of the turn, of TURNS, at which the mean cosine of its four quarter
     turns to any candidate is the highest; centred on the mean over these pictures and their turns. Ours."""
-    count, tiles = inputs.request.turns, inputs.candidates.images
-    missing = [picture for picture in pictures if picture.heading_deg is None]
+    tiles, missing = inputs.candidates.images, [picture for picture in pictures if picture.heading_deg is None]
 
     def find() -> Tensor:
-        turns = torch.arange(count, dtype=torch.float64) * (360 / count)
+        turns = torch.arange(TURNS, dtype=torch.float64) * (360 / TURNS)
         views = street_views(inputs.ground, missing, [turns] * len(missing), inputs.street)
         parts = (some for part in views for some in part.flatten(0, 1).split(EMBED_BATCH))
-        each = centred_by_domain(embed(model.ground, parts)).view(len(missing), count, -1)
+        each = centred_by_domain(embed(model.ground, parts)).view(len(missing), TURNS, -1)
         # a view of heading h turned counter-clockwise by a quarter is the view of heading h - 90
-        query = torch.cat([each.roll(k * count // 4, 1) for k in range(4)], -1).flatten(0, 1)
+        query = torch.cat([each.roll(k * TURNS // 4, 1) for k in range(4)], -1).flatten(0, 1)
         score, _ = top_k(query, in_turns(model.satellite, tiles, turn_squares, 4, inputs.adapt), 1)
-        return turns[score.view(-1, count).argmax(1)]
+        return turns[score.view(-1, TURNS).argmax(1)]
 
-    key = inputs.street, count, inputs.adapt.start_digest, missing
+    key = inputs.street, TURNS, inputs.adapt.start_digest, missing
     found = iter(_kept("headings", key, f"{inputs.ground.digest()}+{tiles.digest()}", find).tolist())
 
     def turned(picture: Picture) -> Picture:

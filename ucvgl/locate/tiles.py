@@ -59,9 +59,9 @@ WAYS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Raster:
-    """A file, what it says about itself, and what the mosaic says of it."""
+    """A file, what it says about itself, and what its name, a table and the mosaic say of it."""
 
     path: Path
     name: str  # its path below the folder
@@ -164,7 +164,8 @@ def open_mosaic(
         found = f"{len(left_out)} that cannot: {': '.join(left_out[0])}" if left_out else "no image"
         raise InputError(root, "satellite tiles that can be used (PNG, JPEG, TIFF, JPEG 2000 or WebP)",
                          ", ".join([found, *passed_over[:3]]), "Convert them, or copy damaged ones again.")  # fmt: skip
-    placed, notes = _by_names(root, good, scheme) if table is None else (_by_table(good, Path(table)), [])
+    notes = _place_by_names(root, good, scheme) if table is None else _place_by_table(good, Path(table))
+    placed = [raster for raster in good if raster.transform is not None]
 
     degrees = np.empty((len(placed), 4, 2))  # latitude and longitude of corners, infinite outside a coordinate system
     for corners, raster in zip(degrees, placed, strict=True):
@@ -185,11 +186,9 @@ def open_mosaic(
     kinds = sorted({raster.kind for raster in placed} - {"uint8"})
     stretch = {kind: _stretch(kind, [raster.thumb for raster in placed if raster.kind == kind]) for kind in kinds}
     notes += ["values of {} from {:.4g} to {:.4g} are shown as 0 to 255".format(kind, *stretch[kind]) for kind in kinds]
-    rasters = []
     for raster, square in zip(placed, area.tolist(), strict=True):
-        pixel_m = (square / raster.width / raster.height) ** 0.5
-        rasters.append(replace(raster, stretch=stretch.get(raster.kind), pixel_m=pixel_m))
-    return Mosaic(str(root), tuple(rasters), origin, corners_m, left_out, passed_over, tuple(notes))
+        raster.stretch, raster.pixel_m = stretch.get(raster.kind), (square / raster.width / raster.height) ** 0.5
+    return Mosaic(str(root), tuple(placed), origin, corners_m, left_out, passed_over, tuple(notes))
 
 
 def cut(mosaic: Mosaic, span_m: float = SPAN_M, stride_m: float | None = None, size_px: int = SIZE_PX) -> Candidates:
@@ -246,9 +245,9 @@ def _look(root: Path, name: str, tags: bool, epsg: int | None) -> Raster | str:
     some = np.ix_(*(np.linspace(0, edge - 1, THUMB_PX).astype(int) for edge in shape))
     thumb = np.where(ground[some], values[:, *some], np.nan).astype(np.float32)
     raster = Raster(path, name, *file.shape, kind, thumb)
-    if not tags or transform.is_identity or transform.is_degenerate:
-        return raster
-    return replace(raster, transform=transform, crs=_system(path, system, epsg))
+    if tags and not (transform.is_identity or transform.is_degenerate):
+        raster.transform, raster.crs = transform, _system(path, system, epsg)
+    return raster
 
 
 def _opened(path: Path) -> DatasetReader:
@@ -279,12 +278,12 @@ def _system(path: Path, system: rasterio.CRS | None, epsg: int | None) -> str:
                      "Say it with --epsg (32632: UTM; 4326: degrees), or reproject (gdalwarp -t_srs EPSG:3857).")  # fmt: skip
 
 
-def _by_names(root: Path, rasters: list[Raster], scheme: Scheme | None) -> tuple[list[Raster], list[str]]:
-    """The files that say where they lie, the others by their names, of the finest level; and what a reader must know of that."""
-    tagged = [raster for raster in rasters if raster.transform is not None]
+def _place_by_names(root: Path, rasters: list[Raster], scheme: Scheme | None) -> list[str]:
+    """Gives those that do not say where they lie the positions of their names, if they are of the finest level; what a reader must
+    know of that."""
     named = [raster for raster in rasters if raster.transform is None]
     if not named:
-        return tagged, []
+        return []
     above = f"{root.resolve().name}/" if root.resolve().name.isdigit() else ""  # somebody points at a level's folder
     tile, is_esri = tile_numbers([above + raster.name for raster in named])
     lost = [raster.name for raster, z in zip(named, tile[:, 0].tolist(), strict=True) if z < 0]
@@ -300,13 +299,12 @@ def _by_names(root: Path, rasters: list[Raster], scheme: Scheme | None) -> tuple
     mercator = morecantile.tms.get("WebMercatorQuad")
     for i, (z, x, y) in zip(level, as_xyz(tile[level], scheme).tolist(), strict=True):
         bounds = mercator.xy_bounds(morecantile.Tile(x, y, z))
-        transform = from_bounds(*bounds, named[i].width, named[i].height)
-        tagged.append(replace(named[i], transform=transform, crs="EPSG:3857"))
-    return tagged, notes + [note] * bool(note)
+        named[i].transform, named[i].crs = from_bounds(*bounds, named[i].width, named[i].height), "EPSG:3857"
+    return notes + [note] * bool(note)
 
 
-def _by_table(rasters: list[Raster], table: Path) -> list[Raster]:
-    """Files at centres in degrees, taken as north up and true to scale in metres about their mean."""
+def _place_by_table(rasters: list[Raster], table: Path) -> list[str]:
+    """Puts the files at centres in degrees, north up and true to scale in metres about their mean; nothing to know of that."""
     files, places = read_position_table(table)
     _, columns = read_columns(table, ("metres_per_pixel", "span_m"))
     row = table_rows([raster.name for raster in rasters], files, table)
@@ -319,11 +317,10 @@ def _by_table(rasters: list[Raster], table: Path) -> list[Raster]:
                          "Complete the rows, or move these tiles elsewhere.")  # fmt: skip
     degrees = places.take(row)
     origin = tuple(degrees.values.mean(0).round(6).tolist())
-    placed = []
     for raster, metre, (east, north) in zip(rasters, scale, to_metres(degrees, origin).values, strict=True):
-        transform = from_origin(east - metre * raster.width / 2, north + metre * raster.height / 2, metre, metre)
-        placed.append(replace(raster, transform=transform, crs=_local_crs(origin)))
-    return placed
+        west, top = east - metre * raster.width / 2, north + metre * raster.height / 2
+        raster.transform, raster.crs = from_origin(west, top, metre, metre), _local_crs(origin)
+    return []
 
 
 @lru_cache(maxsize=64)
