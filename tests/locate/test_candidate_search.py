@@ -96,7 +96,7 @@ def test_headings_are_found_and_known_ones_stay_and_cost_nothing(tmp_path, monke
         ground=ground, street=street, adapt=AdaptConfig("a file", ""),
         candidates=SimpleNamespace(images=ArrayImages(map(str, range(6)), tile)),
     )  # fmt: skip
-    pictures = find_headings(inputs, ground.of_kind("panorama"), model)
+    pictures = find_headings(inputs, list(ground.pictures), model)
     assert [picture.heading_deg for picture in pictures] == headings
 
     seen, real = [], module.street_views

@@ -123,7 +123,7 @@ def test_damaged_pictures_are_named_counted_and_skipped(tmp_path):
     assert [name for name, _ in ground.left_out] == ["5.png", "deeper/1.jpg", "x.jpg"]
     assert {reason[:14] for _, reason in ground.left_out} == {"no whole image"}
     assert ground.counts() == {"panoramas": 1, "photos": 1, "without heading": 1, "unusable": 3}
-    assert [p.file for p in ground.of_kind("panorama")] == ["deeper/0.jpg"]
+    assert [(p.file, p.kind) for p in ground.pictures] == [("deeper/0.jpg", "panorama"), ("photo.jpg", "photo")]
 
 
 def test_bad_tables_and_settings(tmp_path):

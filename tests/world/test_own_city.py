@@ -89,6 +89,6 @@ def test_photos_have_a_compass_and_a_field_of_view(tmp_path):
     city = export_own_city(tmp_path / "city", replace(SMALL, panorama_px=64), zoom=20, photo_fov_deg=70, progress=False)
     ground, (_, _, heading) = check_ground(city / "ground", city / "ground.csv"), read_truth(city)
     assert {(p.kind, p.width, p.height, p.fov_deg) for p in ground.pictures} == {("photo", 64, 48, 70)}
-    said = np.array([p.heading_deg for p in ground.of_kind("photo")])
+    said = np.array([p.heading_deg for p in ground.pictures])
     assert np.abs((said - heading + 180) % 360 - 180).max() < 7.5
     assert np.ptp(heading) > 60  # any direction

@@ -74,15 +74,11 @@ class Ground:
     left_out: tuple[tuple[str, str], ...]  # file and reason of the others
     passed_over: tuple[str, ...]  # files of kinds that are not read
 
-    def of_kind(self, kind: Kind) -> list[Picture]:
-        """The pictures of one kind."""
-        return [picture for picture in self.pictures if picture.kind == kind]
-
     def counts(self) -> dict[str, int]:
         """How many pictures there are: panoramas and photos (usable), without heading (of those), unusable."""
-        panoramas, photos = len(self.of_kind("panorama")), len(self.of_kind("photo"))
+        kinds = Counter(f"{picture.kind}s" for picture in self.pictures)
         unknown = sum(picture.heading_deg is None for picture in self.pictures)
-        return {"panoramas": panoramas, "photos": photos, "without heading": unknown, "unusable": len(self.left_out)}
+        return {"panoramas": 0, "photos": 0, **kinds, "without heading": unknown, "unusable": len(self.left_out)}
 
     def digest(self) -> str:
         """Changes with a picture's name or file."""

@@ -59,7 +59,7 @@ class Outcome:
 
     def report(self) -> str:
         """Counts, how sure, quality by round, against the truth, what would help: Markdown."""
-        return located.rendered("report.md.j2", outcome=self, radius_m=RADIUS_M) + "\n"
+        return located.rendered("report.md.j2", outcome=self, radius_m=RADIUS_M)
 
 
 def locate(request: Request, *, command: str = "ucvgl locate") -> Outcome:

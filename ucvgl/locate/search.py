@@ -68,7 +68,7 @@ def search(inputs: Inputs, kind: Kind) -> Search:
         todo = "Add tiles, or give a smaller span or stride."
         raise InputError(candidates.mosaic.root, "two candidates or more", len(candidates), todo)
     model, start = starting_model(config)
-    pictures = inputs.ground.of_kind(kind)
+    pictures = [picture for picture in inputs.ground.pictures if picture.kind == kind]
     if searched := any(picture.heading_deg is None for picture in pictures):
         pictures = find_headings(inputs, pictures, model)
     images = street_images(inputs, pictures)
