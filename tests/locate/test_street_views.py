@@ -77,8 +77,6 @@ def test_a_panorama_that_is_nearly_whole_is_taken_as_whole(height, width):
 @pytest.mark.parametrize(
     ("kind", "height", "fov", "settings", "says"),
     [
-        ("panorama", 32, None, {"size_px": (9, 8)}, "square"),
-        ("panorama", 32, None, {"camera_height_m": 0.0}, "camera"),
         ("panorama", 32, None, {"crop_offset_px": 40}, "40 px above the horizon"),
         ("photo", 96, 180.0, {}, "fov_deg"),
         ("photo", 96, 80.0, {"given": "panorama"}, "panoramas, which this encoder reads"),

@@ -69,6 +69,7 @@ class Request:
             check_number("fov_deg", self.fov_deg, unit="deg", low=0, high=180)
         if self.heading_deg is not None:
             check_number("heading_deg", self.heading_deg, unit="deg")
+        check_number("camera_height_m", self.camera_height_m, unit="m", low=0)
         check_number("speed_m_s", self.speed_m_s, unit="m/s", low=0)
         check_number("step_m", self.step_m, unit="m", low=0)
 
@@ -104,9 +105,10 @@ def read_inputs(request: Request) -> Inputs:
     tiles without positions, a checkpoint that is none, a damaged table, known positions of other pictures."""
     # by the same name from wherever the command is called: trainings are kept under it
     path = WORLD_WEIGHTS if request.checkpoint == "world" else Path(request.checkpoint).expanduser().resolve()
-    reads, (height, width) = (encoder.image_px for encoder in open_model(path).configs)
-    if height != width:
-        raise InputError(path, "an encoder of square tiles", f"{height} x {width}", "Give another.")
+    reads, tile_px = (encoder.image_px for encoder in open_model(path).configs)
+    if len({*tile_px}) > 1 or (request.ground_input == "top view" and len({*reads}) > 1):
+        todo = "If its first was trained on panoramas, say --ground-input panorama; else give others."
+        raise InputError(path, "encoders of square top views and square tiles", f"{reads} and {tile_px} pixels", todo)
     street = StreetConfig(request.ground_input, reads, request.span_m, request.camera_height_m, request.crop_offset_px)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     adapt = AdaptConfig(str(path), digest, request.ground_input, request.epochs, seed=request.seed)
@@ -119,6 +121,6 @@ def read_inputs(request: Request) -> Inputs:
         drive_order(ground.pictures, request.drive, request.speed_m_s, request.step_m)
     files = [picture.file for picture in ground.pictures]
     mosaic = open_mosaic(request.tiles, request.tiles_table, request.scheme, request.epsg)
-    candidates = cut(mosaic, request.span_m, request.stride_m, height)
+    candidates = cut(mosaic, request.span_m, request.stride_m, tile_px[0])
     truth = read_truth(request.truth, files, candidates.images.positions) if request.truth else {}
     return Inputs(request, ground, candidates, adapt, street, truth)

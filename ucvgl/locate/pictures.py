@@ -28,7 +28,7 @@ from tqdm.contrib.concurrent import thread_map
 from ucvgl.data.container import FileImages
 from ucvgl.data.decoding import FORMATS, decode_file, image_size, resize
 from ucvgl.data.files import folder, read_columns, table_rows, walk
-from ucvgl.errors import InputError, check_number
+from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, complete_panorama, photo_top_view, top_view
 
 WHOLE = (1.96, 2.04)  # width over height of a whole panorama
@@ -243,12 +243,6 @@ class StreetConfig:
     span_m: float = 50.0  # ground across a top view: the candidates' span
     camera_height_m: float = 2.5  # assumed; 2.5 is a car's roof camera
     crop_offset_px: int = 0  # of panoramas cut at top and bottom: rows from their middle down to the horizon; CVUSA 20
-
-    def __post_init__(self) -> None:
-        if self.given == "top view" and self.size_px[0] != self.size_px[1]:
-            raise InputError("ground input", "an encoder of square images, for top views", self.size_px,
-                             "If it was trained on panoramas, say --ground-input panorama.")  # fmt: skip
-        check_number("camera_height_m", self.camera_height_m, unit="m", low=0)
 
     @property
     def top_view(self) -> TopView:

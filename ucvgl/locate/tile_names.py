@@ -31,16 +31,15 @@ _ESRI = re.compile(r"(?:^|/)L(\d{1,2})/R([0-9a-f]{8})/C([0-9a-f]{8})$", re.IGNOR
 
 
 def tile_numbers(names: Sequence[str]) -> tuple[np.ndarray, bool]:
-    """(N, 3) int64 from the ends of file names, level first, -1 where there are none; and whether they are ArcGIS's own: z/x/y,
-    z_x_y and z-x-y; x_y_z only where that explains more of the names; L18/R0001abcd/C0002abcd of ArcGIS's exploded caches."""
+    """(N, 3) int64 from the ends of file names, z/x/y, z_x_y or z-x-y, level first, -1 where there are none; and whether they are
+    L18/R0001abcd/C0002abcd of ArcGIS's exploded caches."""
     stems = [name.rpartition(".")[0] for name in names]
     is_esri = any(map(_ESRI.search, stems))
     found, bases = map((_ESRI if is_esri else _THREE).search, stems), (10, 16, 16) if is_esri else (10, 10, 10)
-    first = np.array([[*map(int, match.groups(), bases)] if match else [-1] * 3 for match in found]).reshape(-1, 3)
-    last = first[:, [2, 0, 1]]
-    fits = [(z >= 0) & (z <= 30) & (np.maximum(x, y) < 1 << z.clip(0, 30)) for z, x, y in (first.T, last.T)]
-    tile, right = (last, fits[1]) if fits[1].sum() > fits[0].sum() else (first, fits[0])
-    return np.where(right[:, None], tile, -1), is_esri
+    tile = np.array([[*map(int, match.groups(), bases)] if match else [-1] * 3 for match in found]).reshape(-1, 3)
+    z, x, y = tile.T
+    is_tile = (z >= 0) & (z <= 30) & (np.maximum(x, y) < 1 << z.clip(0, 30))
+    return np.where(is_tile[:, None], tile, -1), is_esri
 
 
 def as_xyz(tile: np.ndarray, scheme: Scheme) -> np.ndarray:
