@@ -1,4 +1,4 @@
-"""`ucvgl locate` as it is called: a small city from two folders to files, and what is said where it cannot."""
+"""`ucvgl locate` as it is called: a small city from two folders to files, what is said where it cannot, and its report."""
 
 import errno
 import json
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from geo_inputs import save, small_city, texture, tiny_encoders
+from geo_inputs import place, save, small_city, table, texture, tiny_encoders, truth_of
 from safetensors.torch import save_file
 
 from ucvgl import cli
@@ -23,9 +23,9 @@ from ucvgl.locate import located
 from ucvgl.locate import run as module
 from ucvgl.locate import search as searching
 from ucvgl.locate.confidence import Calibration
-from ucvgl.locate.inputs import Request
+from ucvgl.locate.inputs import Inputs, Request
 from ucvgl.locate.located import FILES, read_truth
-from ucvgl.locate.pictures import BY_SHAPE
+from ucvgl.locate.pictures import BY_SHAPE, Ground, Picture
 from ucvgl.locate.run import locate
 
 SIZE, PLACES = 32, 24
@@ -129,9 +129,7 @@ def test_a_drive_is_placed_together(done, ucvgl, tmp_path):
     alone, together = placed_in(done.folder), placed_in(tmp_path / "out")
     assert list(together["picture"]) == list(alone["picture"])
     assert list(together["probability"]) != list(alone["probability"])
-    assert says(
-        tmp_path / "out", "one drive in the order of their names, at most 30 m from one to the next (--speed, --step)"
-    )
+    assert says(tmp_path / "out", "one drive in the order of their names, at most 30 m from one to the next")
 
 
 def test_the_truth_judges_and_changes_nothing(city, done, tmp_path, monkeypatch):
@@ -151,9 +149,9 @@ def test_photos_and_panoramas_in_one_folder(city, ucvgl, pictures, tmp_path, mon
     monkeypatch.setattr(searching, "TURNS", 4)
     for k in range(3):
         save(pictures / f"photo_{k}.jpg", texture(48, 64, k))
-    table = tmp_path / "ground.csv"
-    table.write_text("file,heading_deg,fov_deg\nphoto_0.jpg,10,70\nphoto_1.jpg,,70\nphoto_2.jpg,350,70\n")
-    code, said, _ = ucvgl("--ground-table", table, "--truth", city.truth, ground=pictures)
+    listed = tmp_path / "ground.csv"
+    listed.write_text("file,heading_deg,fov_deg\nphoto_0.jpg,10,70\nphoto_1.jpg,,70\nphoto_2.jpg,350,70\n")
+    code, said, _ = ucvgl("--ground-table", listed, "--truth", city.truth, ground=pictures)
     assert (code, f"{PLACES + 3} of {PLACES + 3} pictures placed" in said) == (0, True)
     placed = placed_in(tmp_path / "out")
     assert placed["heading_deg"]["photo_0.jpg"] == 10
@@ -258,3 +256,74 @@ def test_a_full_disk_while_computing(ucvgl, tmp_path, monkeypatch):
     assert (code, names(tmp_path / "out")) == (2, [])
     for words in ("No space left on device", "what was computed is kept", str(tmp_path / "runs")):
         assert words in said
+
+
+# ------------------------------------------------------------------------------------------------------------- report.md
+
+
+class Sized(SimpleNamespace):
+    def __len__(self):
+        return self.count
+
+
+def outcome(placed=(), rounds=(), unusable=(), truth=None, notes=(), stride_m=10.0):
+    ground = Ground("g", tuple(Picture(row["picture"], "panorama", 64, 32, 360.0, 0.0) for row in placed), unusable, ())
+    cut = Sized(count=81, span_m=50.0, stride_m=stride_m, mosaic=Sized(count=9, left_out=(), notes=notes))
+    inputs = Inputs(Request(Path("g"), Path("t"), Path("o")), ground, cut, None, None, {})
+    found = SimpleNamespace(rounds=rounds, calibration=SimpleNamespace(measured_on="4 made-up cities"))
+    searches = {"panorama": found} if rounds else {}
+    return module.Outcome(Path("o"), "ucvgl locate", inputs, searches, table(*placed), truth, 603.0)
+
+
+def rounds(*rates, hubness=0.5):
+    same = {"mean_margin": 0.03, "cycle": 0.8, "hubness": hubness, "seconds": 61.0}
+    names = ["as they came", *(f"epoch {i}" for i in range(1, len(rates)))]
+    return [{"name": name, "labels": 10, "mutual_rate": rate, **same} for name, rate in zip(names, rates, strict=True)]
+
+
+def test_a_report_says_what_happened():
+    found = [place("a.jpg", 0.96), place("b.jpg", 0.6), place("c.jpg", 0.2)]
+    truth = located.compare(table(*found), truth_of(a=(3.0, 4.0)))
+    broken = (("bad|name`<b>.jpg", "cut\noff"),)
+    text = outcome(found, rounds(0.3, 0.5), broken, truth, ("north is up",)).report()
+    for line in (
+        "| pictures found | 4 |", "| files left out | 1 |", "| candidates of 50 m, 10 m apart | 81 |", "| seconds taken | 603 |",
+        "| 95% or more | 1 | 96% |", "| 50% or more | 2 | 78% |", "| 0% or more | 3 | 59% |",
+        "| panoramas, epoch 1 | 10 | 50.0% | 0.0300 | 80.0% | 0.50 | 61 s |",
+        "| placed within 10 m | 100.0% |", "| bad\\|name'&lt;b&gt;.jpg | cut off |", "- north is up",
+        "fitted on 4 made-up cities", "- of the encoders for panoramas those kept are: epoch 1,",
+    ):  # fmt: skip
+        assert line in text, line
+    assert "Mutual matches were still growing" in text
+    rows = [line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")]
+    assert set(rows) == {3, 4, 8}  # no name has broken a table
+
+
+def test_a_report_without_rounds_truth_or_places_is_short():
+    text = outcome().report()
+    assert ("## Quality" in text, "## Against" in text) == (False, False)
+    assert ("- Nothing stands out." in text, "| 95% or more | 0 | - |" in text) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"rounds": rounds(0.05)}, "do not fit yet"),
+        ({"rounds": rounds(0.5, hubness=4.0)}, "hubness 4.0"),
+        ({"rounds": rounds(0.2, 0.4)}, "still growing"),
+        ({"stride_m": 25.0}, "stride of 10 m"),
+        ({"unusable": (("a", "b"),)}, "could not be used"),
+        ({"truth": None}, "--truth"),
+    ],
+)
+def test_advice_names_what_was_seen_and_nothing_else(changes, word):
+    known = {"truth": located.compare(table(place()), truth_of(a=(0.0, 0.0)))}
+    text = outcome([place()] * 3, **known | changes).report()
+    (advice,) = text.split("## What would help\n\n")[1].split("\n\n##")[0].splitlines()
+    assert word in advice
+
+
+def test_the_report_says_which_encoders_placed_the_pictures():
+    for rates, words in (((0.5, 0.6), "kept are: epoch 1,"), ((0.5, 0.4), "kept are: as they came,"),
+                         ((0.5,), "no pseudo-label was found")):  # fmt: skip
+        assert words in outcome([place()], rounds(*rates)).report()

@@ -81,12 +81,8 @@ def test_names(tmp_path, pattern):
     mosaic = open_mosaic(write_pyramid(tmp_path, pattern))
     assert (len(mosaic), {raster.crs for raster in mosaic.rasters}, mosaic.left_out) == (12, {"EPSG:3857"}, ())
     x, y = (int(v) for v in slippy(*HERE, 18))
-    centre = from_metres(
-        mosaic.corners_m[[raster.name for raster in mosaic.rasters].index(pattern.format(z=18, x=x, y=y))].mean(0)[
-            None
-        ],
-        mosaic.origin,
-    )
+    (one,) = (i for i, raster in enumerate(mosaic.rasters) if raster.name == pattern.format(z=18, x=x, y=y))
+    centre = from_metres(mosaic.corners_m[one].mean(0)[None], mosaic.origin)
     assert haversine(centre[0], unslippy(np.array(x + 0.5), np.array(y + 0.5), 18)) < 0.01
     edge = 2 * math.pi * 6378137 / 2**18 * math.cos(math.radians(HERE[0]))
     # a sphere's against the ellipsoid's
