@@ -1,8 +1,8 @@
-"""How likely a picture's place is right: alone, by evidence from the retrieval; in a drive, by a hidden Markov chain. Ours.
+"""How likely a picture's place is right: alone, by evidence from the retrieval; in a drive, by a hidden Markov chain.
 
-The evidence is what UCVGL's pseudo-labels look at (mutual matching and a margin, section 3.4), and where the best candidates
-lie. A logistic regression of it is fitted in the embedded world, to pictures inside and outside tiles, and carried to a place
-where no truth is known. It knows nothing of a much larger gallery.
+Ours. The evidence is what UCVGL's pseudo-labels look at (mutual matching and a margin, section 3.4), and where the best
+candidates lie. A logistic regression of it is fitted in the embedded world, to pictures inside and outside tiles, and
+carried to a place where no truth is known. It knows nothing of a much larger gallery.
 """
 
 import json
@@ -100,13 +100,14 @@ def probabilities(calibration: Calibration, evidence: Evidence) -> np.ndarray:
 def drive_order(
     pictures: Sequence[Picture], by: Literal["time", "name"], speed_m_s: float, step_m: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The order (N,) of a drive's pictures, and how far (N - 1,) metres the camera may have moved between two of them: by EXIF's
-    time stamps, at most at a speed; or by names, at most a step each. InputError: a time stamp is missing."""
+    """The order (N,) of a drive's pictures, and how far (N - 1,) metres the camera may have moved between two of them:
+    by EXIF's time stamps, at most at a speed; or by names, at most a step each. InputError: a time stamp is missing."""
     if by == "name":
         return np.argsort([p.file for p in pictures], kind="stable"), np.full(len(pictures) - 1, step_m)
     if without := [p.file for p in pictures if p.taken_s is None]:
-        raise InputError("--drive time", "a time stamp (EXIF DateTimeOriginal) in every picture",
-                         f"{len(without):,} without, such as {without[0]}", "Say --drive name, if names are in order.")  # fmt: skip
+        found = f"{len(without):,} without, such as {without[0]}"
+        raise InputError("--drive time", "a time stamp (EXIF DateTimeOriginal) in every picture", found,
+                         "Say --drive name, if their names are in order.")  # fmt: skip
     taken = np.array([p.taken_s for p in pictures], np.float64)
     order = np.argsort(taken, kind="stable")
     return order, speed_m_s * np.diff(taken[order])
@@ -126,11 +127,12 @@ def _spread(values: np.ndarray, cells: np.ndarray, kernel: np.ndarray) -> np.nda
 
 
 def forward_backward(likelihood: np.ndarray, cells: np.ndarray, reach: np.ndarray, leak: float = LEAK) -> np.ndarray:
-    """(N, M) probability of each candidate for each picture, given all pictures of the drive (Rabiner 1989, section III.A).
+    """(N, M) probability of each candidate for each picture, given all pictures of the drive (Rabiner 1989, III.A).
 
-    The state of a picture is the candidate nearest to it: from the likelihood (N, M) of each picture alone, in the drive's order,
-    of candidates in cells (M, 2), and how many cells (N - 1,) the camera may have moved between two pictures, to any in that disc
-    with the same probability; `leak` is the probability that it is anywhere instead. A sum over a disc is a convolution.
+    The state of a picture is the candidate nearest to it: from the likelihood (N, M) of each picture alone, in the
+    drive's order, of candidates in cells (M, 2), and how many cells (N - 1,) the camera may have moved between two
+    pictures, to any in that disc with the same probability; `leak` is the probability that it is anywhere instead. A
+    sum over a disc is a convolution.
     """
     count = len(cells)
 
@@ -157,9 +159,9 @@ def forward_backward(likelihood: np.ndarray, cells: np.ndarray, reach: np.ndarra
 def place_together(
     cosines: np.ndarray, scale: float, order: np.ndarray, reach_m: np.ndarray, candidates: Candidates
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of pictures (N, M), which a drive takes in an order (N,), moving so far (N - 1,) at most from one to the next, the best
-    candidates (N, B), and the probability of each that the picture was taken within RADIUS_M of it. One whose nearest candidate
-    is another may lie so near, too: as many of them as of that one's cell do."""
+    """Of pictures (N, M), which a drive takes in an order (N,), moving so far (N - 1,) at most from one to the next,
+    the best candidates (N, B), and the probability of each that the picture was taken within RADIUS_M of it. One whose
+    nearest candidate is another may lie so near, too: as many of them as of that one's cell do."""
     stride_m, cells = candidates.stride_m, cells_of(candidates.centre_m, candidates.stride_m)
     # candidates nearest to two places may lie a diagonal of the grid farther apart than these
     posterior = forward_backward(softmax(scale * cosines[order], axis=1), cells, reach_m / stride_m + np.sqrt(2))

@@ -101,8 +101,8 @@ class Inputs:
 
 
 def read_inputs(request: Request) -> Inputs:
-    """Checks both folders, the tables and the checkpoint; nothing is trained or written. InputError: nothing usable in a folder,
-    tiles without positions, a checkpoint that is none, a damaged table, known positions of other pictures."""
+    """Checks both folders, the tables and the checkpoint; nothing is trained or written. InputError: nothing usable in
+    a folder, tiles without positions, a checkpoint that is none, a damaged table, known positions of other pictures."""
     # by the same name from wherever the command is called: trainings are kept under it
     path = WORLD_WEIGHTS if request.checkpoint == "world" else Path(request.checkpoint).expanduser().resolve()
     reads, tile_px = (encoder.image_px for encoder in open_model(path).configs)

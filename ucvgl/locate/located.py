@@ -1,10 +1,11 @@
-"""Pictures on the map: what `ucvgl locate` found, as a table, CSV, GeoJSON, GeoPackage and map page, and how far off it was.
+"""Pictures on the map: what `ucvgl locate` found, as a table, CSV, GeoJSON, GeoPackage and page, and how far off it
+was.
 
-A table of places has a row a picture and HEADER's columns: its file's name, the place in degrees of WGS84, the probability that the
-truth is within RADIUS_M, its centre's heading, notes joined by "; ", and of its best candidates, the first being the place, the
-score (a similarity, or of a drive the probability that the picture was taken within RADIUS_M) and the distance from the first.
-map.html is one page that needs no network: style and script (beside this file, and Leaflet, whole), mosaic and small pictures, as
-text until a place is chosen, are in it.
+A table of places has a row a picture and HEADER's columns: its file's name, the place in degrees of WGS84, the
+probability that the truth is within RADIUS_M, its centre's heading, notes joined by "; ", and of its best candidates,
+the first being the place, the score (a similarity, or of a drive the probability that the picture was taken within
+RADIUS_M) and the distance from the first. map.html is one page that needs no network: style and script (beside this
+file, and Leaflet), mosaic and small pictures, as text until a place is chosen, are in it.
 """
 
 import base64
@@ -56,7 +57,7 @@ Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pict
 def places(
     pictures: Sequence[Picture], candidates: Candidates, best: np.ndarray, score: np.ndarray, probability: np.ndarray
 ) -> pd.DataFrame:
-    """The table of pictures (N,), each with its heading, of their best candidates (N, B) with scores, and of probabilities (N,)."""
+    """The table of N pictures, each with its heading, of best candidates and scores (N, B), and of probabilities."""
     degrees, centre_m = candidates.images.positions.values.round(7), candidates.centre_m  # to a centimetre
     away_m = np.linalg.norm(centre_m[best] - centre_m[best[:, :1]], axis=-1)  # (N, B)
     table = pd.DataFrame({
@@ -77,8 +78,8 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def check_folder(folder: Path) -> Path:
-    """The folder to write to, whole: absent, or with nothing but what an earlier run wrote, which stays until it is replaced, and
-    hidden files. InputError: it holds something else, is a file, or cannot be read."""
+    """The folder to write to, whole: absent, or with nothing but what an earlier run wrote, which stays until it is
+    replaced, and hidden files. InputError: it holds something else, is a file, or cannot be read."""
     folder, todo = folder.expanduser().resolve(), "Choose another folder, or empty this one."
     try:
         names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
@@ -91,8 +92,8 @@ def check_folder(folder: Path) -> Path:
 
 
 def write_positions(folder: Path, table: pd.DataFrame) -> None:
-    """Writes a table of places as positions.csv, positions.geojson (RFC 7946: WGS84, longitude first; all else are properties) and
-    positions.gpkg (OGC 12-128r18, 1.3: a layer of points in WGS84 with the table's columns), each atomically."""
+    """Writes a table of places as positions.csv, positions.geojson (RFC 7946: WGS84, longitude first; all else are
+    properties) and positions.gpkg (OGC 12-128r18, 1.3: a layer of points in WGS84 with the table's columns)."""
     text = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")  # quotes guard any name
     write_text(folder / "positions.csv", text)
     features = []
@@ -125,8 +126,8 @@ def map_page(
     places: pd.DataFrame, background: tuple[Tensor, list[list[float]]], *, title: str,
     ground: Callable[[int], Tensor], top: Callable[[int], Tensor], tile: Callable[[str], Tensor],
 ) -> str:  # fmt: skip
-    """The whole page as HTML, of `located.places`, at least one, and of `background_of`. ground, top: a place's picture (3, H, W),
-    uint8 or float in 0..1, and its top view; tile: a candidate's, by name."""
+    """The whole page as HTML, of `located.places`, at least one, and of `background_of`. ground, top: a place's picture
+    (3, H, W), uint8 or float in 0..1, and its top view; tile: a candidate's, by name."""
     scale, numbers = min(1.0, math.sqrt(FULL / len(places))), range(len(places))
     names = dict.fromkeys(places.filter(regex=r"candidate_\d_tile").stack().dropna())
     pictures = {
@@ -168,8 +169,8 @@ def _webp(image: Tensor, longest_px: float) -> str:
 
 def read_truth(path: Path | str, pictures: Sequence[str], tiles: Positions | None = None) -> Truth:
     """Known positions of some pictures, from a CSV that names them with or without folder and ending. InputError: as
-    `data.files.read_position_table`; east and north in place of degrees; no picture's name; one for two; and, if tiles are given,
-    all 100 km from these: exchanged columns, another city, or tiles misread."""
+    `data.files.read_position_table`; east and north in place of degrees; no picture's name; one for two; and, if tiles
+    are given, all 100 km from these: exchanged columns, another city, or tiles misread."""
     names, positions = read_position_table(path)
     if not isinstance(positions.frame, Wgs84):
         raise InputError(path, "latitude and longitude", "east and north", "Give WGS84 degrees.")
@@ -202,9 +203,9 @@ def placed_right(table: pd.DataFrame, truth: Truth) -> np.ndarray:
 
 
 def compare(table: pd.DataFrame, truth: Truth) -> dict[str, Any]:
-    """How far off the places are, and whether their probabilities hold, of pictures with a known position: recall and recall_5, the
-    fraction placed within radius_m, or with one of the best five there; calibration_error, 0 to 1; half, the
-    `metrics.claimed_and_true_precision` of the more probable half."""
+    """How far off the places are, and whether their probabilities hold, of pictures with a known position: recall and
+    recall_5, the fraction placed within radius_m, or with one of the best five there; calibration_error, 0 to 1; half,
+    the `metrics.claimed_and_true_precision` of the more probable half."""
     table = table[table["picture"].isin(truth.keys())]
     error, right, p = errors_m(table, truth)[:, 0], placed_right(table, truth), table["probability"].to_numpy()
     return {

@@ -1,8 +1,8 @@
-"""Street pictures of a city, places unknown: which of them can be used, what is known of their view, and as encoders receive them.
+"""Street pictures of a city, places unknown: which of them can be used, what is known of their view, and north up.
 
-A panorama is known by a statement, by its tags (GPano's XMP, which also says what part of the sphere a cropped one shows), or
-by its two edges, which meet; a photo by its tags, and needs a horizontal field of view. Shape alone decides only where
-nothing else is known, with a note. Where a picture was taken is never read, since that is to be found.
+A panorama is known by a statement, by its tags (GPano's XMP, which also says what part of the sphere a cropped one
+shows), or by its two edges, which meet; a photo by its tags, and needs a horizontal field of view. Shape alone decides
+only where nothing else is known, with a note. Where a picture was taken is never read, since that is to be found.
 """
 
 import math
@@ -95,8 +95,8 @@ def check_ground(
     heading_deg: float | None = None,
 ) -> Ground:  # fmt: skip
     """Looks at every picture below a folder once: decodes it, tells its kind, and gathers what is known of its view.
-    The arguments are fields of `inputs.Request`. Of a table cells may be empty, and pictures may be missing. InputError: no
-    picture in the folder, a damaged table; a single one that cannot be used is `left_out`."""
+    The arguments are fields of `inputs.Request`. Of a table cells may be empty, and pictures may be missing.
+    InputError: no picture in the folder, a damaged table; a single one that cannot be used is `left_out`."""
     root = folder(root, "a folder of street pictures")
     names, others = walk(root)
     if not names:
@@ -118,8 +118,8 @@ def check_ground(
 def _look(
     root: Path, name: str, listed: np.ndarray, *, stated: Kind | None, fov_deg: float | None, heading_deg: float | None
 ) -> Picture | str:
-    """What a file, its row (2,) of the table and the caller's statements come to, each before the next but for the kind: table,
-    tags, statements; or why it cannot be used."""
+    """What a file, its row (2,) of the table and the caller's statements come to, each before the next but for the
+    kind: table, tags, statements; or why it cannot be used."""
     table_fov, table_heading = map(_number, listed)
     path = str(root / name)
     try:
@@ -205,7 +205,7 @@ def _tags(path: str) -> Tags:
 
 
 def _crop(tags: Tags, aspect: float) -> Crop | str | None:
-    """The part of the sphere that is there (Photo Sphere XMP), None: all, or not said; or why it cannot be that part."""
+    """The part of the sphere that is there (Photo Sphere XMP), None: all, or not said; or what is wrong."""
     names = "CroppedAreaLeft CroppedAreaTop CroppedAreaImageWidth CroppedAreaImageHeight FullPanoWidth FullPanoHeight"
     numbers = [_number(tags.get(f"{name}Pixels")) for name in names.split()]
     if None in numbers or min(numbers[2:]) <= 0:

@@ -63,8 +63,8 @@ class Outcome:
 
 
 def locate(request: Request, *, command: str = "ucvgl locate") -> Outcome:
-    """Places the pictures and writes positions, map and report, which quotes the command, to `request.out`. InputError: as
-    `read_inputs`; an output folder that holds something else; a full disk."""
+    """Places the pictures and writes positions, map and report, which quotes the command, to `request.out`. InputError:
+    as `read_inputs`; an output folder that holds something else; a full disk."""
     begun, folder = time.perf_counter(), located.check_folder(request.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,8 +100,9 @@ def page_of(inputs: Inputs, places: pd.DataFrame, searches: Mapping[Kind, Search
     views = [view for found in searches.values() for view in found.images.top_view]
     tiles = inputs.candidates.images
     row = {tile: i for i, tile in enumerate(tiles.ids)}
+    background = located.background_of(inputs.mosaic)
     return located.map_page(
-        places, located.background_of(inputs.mosaic), ground=lambda i: read_picture(inputs.ground, pictures[i], PICTURE_PX),
+        places, background, ground=lambda i: read_picture(inputs.ground, pictures[i], PICTURE_PX),
         top=views.__getitem__, tile=lambda name: tiles.read(row[name]),
         title=f"Where the pictures of {Path(inputs.ground.root).resolve().name} were taken",
     )  # fmt: skip

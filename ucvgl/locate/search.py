@@ -1,7 +1,7 @@
 """From street pictures and candidate tiles to the evidence for places: project, find headings, adapt, retrieve.
 
-Every step that takes time is a stage of the run cache, so that a stopped run goes on. No truth enters, nor any label: the encoders
-are trained further by UCVGL's step 5, and if fewer pictures and candidates choose each other after it, the given ones stay.
+Every step that takes time is a stage of the run cache, so that a stopped run goes on. No label enters: the encoders are
+trained further by UCVGL's step 5; if fewer pictures and candidates choose each other after it, the given ones stay.
 """
 
 import math
@@ -61,8 +61,8 @@ def calibration_path(kind: Kind, *, searched: bool) -> Path:
 
 
 def search(inputs: Inputs, kind: Kind) -> Search:
-    """Adapts the encoders to all pictures of a kind and searches the candidates for them. InputError: fewer than two candidates,
-    a file that cannot be read."""
+    """Adapts the encoders to all pictures of a kind and searches the candidates for them. InputError: fewer than two
+    candidates, a file that cannot be read."""
     candidates, config = inputs.candidates, inputs.adapt
     if len(candidates) < 2:
         todo = "Add tiles, or give a smaller span or stride."
@@ -123,7 +123,7 @@ def adapt(
 def describe_turns(
     model: TwoViewEncoder, images: Dataset, start: Pretraining, came: AdaptConfig | None = None, *, count: int = 4
 ) -> Descriptors:
-    """Pictures (N, 4 D) and tiles (M, 4 D) in four quarter turns together, so that a cosine is the mean of four, which is surer:
+    """Pictures (N, 4 D) and tiles (M, 4 D) in four quarter turns together, so that a cosine is the mean of four:
     ours, worth 7 and 9 points of pictures placed in two cities. The other arguments are those of `in_turns`."""
     turn = roll_panoramas if start.ground_is_panorama else turn_squares
     pictures = in_turns(model.ground, images.query, turn, count)
@@ -134,8 +134,8 @@ def in_turns(
     encoder: Encoder, images: ArrayImages, turn: Callable[[Tensor, Tensor], Tensor], count: int = 4,
     came: AdaptConfig | None = None,
 ) -> Tensor:  # fmt: skip
-    """Images (N, count D) in quarter turns counter-clockwise, each turn centred, side by side at unit length. Those of an encoder
-    that `came` as a file, and that no imagery has changed, are kept in the run cache, each turn in half precision."""
+    """Images (N, count D) in quarter turns counter-clockwise, each turn centred, side by side at unit length. Those of
+    an encoder that `came` as a file, and that no imagery has changed, are kept in half precision in the run cache."""
 
     def described(quarters: int) -> Tensor:
         parts = torch.arange(len(images)).split(EMBED_BATCH)
@@ -151,8 +151,8 @@ def in_turns(
 
 @torch.no_grad()
 def find_headings(inputs: Inputs, pictures: list[Picture], model: TwoViewEncoder) -> list[Picture]:
-    """The pictures, those without a heading with that of the turn, of TURNS, at which the mean cosine of its four quarter
-    turns to any candidate is the highest; centred on the mean over these pictures and their turns. Ours."""
+    """The pictures, those without a heading with that of the turn, of TURNS, at which the mean cosine of its four
+    quarter turns to any candidate is the highest; centred on the mean over these pictures and their turns. Ours."""
     tiles, missing = inputs.candidates.images, [picture for picture in pictures if picture.heading_deg is None]
 
     def find() -> Tensor:

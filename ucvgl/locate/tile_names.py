@@ -1,7 +1,7 @@
 """Tile names of Web Mercator pyramids: z/x/y from the north (xyz), from the south (tms), or z/y/x of ArcGIS (zyx).
 
-A name alone does not tell which of the three it is. What does: a manifest beside the tiles, ArcGIS's own names in hexadecimal
-digits, or the images themselves, whose edges meet in only one reading. If nothing does, xyz is taken, with a note.
+A name alone does not tell which of the three it is. What does: a manifest beside the tiles, ArcGIS's own names in
+hexadecimal digits, or the images, whose edges meet in only one reading. If nothing does, xyz is taken, with a note.
 """
 
 import json
@@ -31,8 +31,8 @@ _ESRI = re.compile(r"(?:^|/)L(\d{1,2})/R([0-9a-f]{8})/C([0-9a-f]{8})$", re.IGNOR
 
 
 def tile_numbers(names: Sequence[str]) -> tuple[np.ndarray, bool]:
-    """(N, 3) int64 from the ends of file names, z/x/y, z_x_y or z-x-y, level first, -1 where there are none; and whether they are
-    L18/R0001abcd/C0002abcd of ArcGIS's exploded caches."""
+    """(N, 3) int64 from the ends of file names, z/x/y, z_x_y or z-x-y, level first, -1 where there are none; and
+    whether they are L18/R0001abcd/C0002abcd of ArcGIS's exploded caches."""
     stems = [name.rpartition(".")[0] for name in names]
     is_esri = any(map(_ESRI.search, stems))
     found, bases = map((_ESRI if is_esri else _THREE).search, stems), (10, 16, 16) if is_esri else (10, 10, 10)
@@ -52,14 +52,16 @@ def as_xyz(tile: np.ndarray, scheme: Scheme) -> np.ndarray:
 def tell_scheme(
     root: Path, tile: np.ndarray, thumbs: Sequence[np.ndarray], stated: Scheme | None
 ) -> tuple[Scheme, str]:
-    """How the numbers (N, 3) of names, of one level, are to be read, and what a reader must know of it, or ''; thumbs: each tile
-    at a small size (bands, rows, columns). InputError: the statement contradicts the manifest."""
+    """How the numbers (N, 3) of names, of one level, are to be read, and what a reader must know of it, or ''; thumbs:
+    each tile at a small size (bands, rows, columns). InputError: the statement contradicts the manifest."""
     said, bounds, where = _manifest(root)
     fits = [scheme for scheme in SCHEMES if bounds and _inside(bounds, as_xyz(tile, scheme))]
     if len(fits) == 1 and said != "geodetic":
         said = fits[0]  # a manifest may be left behind from another run
     if said == "geodetic" or (stated and said and stated != said):
-        todo = "Say the same, or move it away if it is of other tiles; make geodetic ones anew: gdal2tiles --profile=mercator."
+        todo = (
+            "Say the same, or move it away if it is of other tiles; make them anew with gdal2tiles --profile=mercator."
+        )
         expected = f"Web Mercator tiles named as --scheme {stated or 'xyz, tms or zyx'}"
         raise InputError(where, expected, f"it says, or its extent fits, {said}", todo)
     if stated:
@@ -73,8 +75,8 @@ def tell_scheme(
 
 
 def _manifest(root: Path) -> tuple[str | None, list[float], Path]:
-    """What metadata.json, TileJSON, tilemapresource.xml (gdal2tiles) or conf.xml (ArcGIS) in the folder, below it or beside it
-    says: the reading, and the extent as two corners; and where it stands."""
+    """What metadata.json, TileJSON, tilemapresource.xml (gdal2tiles) or conf.xml (ArcGIS) in the folder, below it or
+    beside it says: the reading, and the extent as two corners; and where it stands."""
     folders = (root, *sorted(path for path in root.iterdir() if path.is_dir()), root.parent)
     for path in (path for folder in folders for path in sorted(folder.iterdir()) if path.name.lower() in MANIFESTS):
         with suppress(OSError, ValueError, TypeError, AttributeError, KeyError, ElementTree.ParseError):  # no manifest
@@ -95,7 +97,7 @@ def _manifest(root: Path) -> tuple[str | None, list[float], Path]:
 
 
 def _inside(bounds: Sequence[float], tile: np.ndarray) -> bool:
-    """Whether nearly all tiles touch an extent in metres or degrees; old gdal2tiles wrote these with the latitude first."""
+    """Whether nearly all tiles touch an extent in metres or degrees; old gdal2tiles wrote latitudes first."""
     edge = MERCATOR_EDGE_M / 2.0 ** tile[:, :1]
     middle = (tile[:, 1:] + 0.5) * edge * (1, -1) + np.multiply(MERCATOR_EDGE_M / 2, (-1, 1))
     boxes = [np.reshape(bounds, (2, 2))]  # the two corners

@@ -1,8 +1,8 @@
-"""Satellite tiles: where each file lies, all of them as one mosaic, and the candidates that are cut from it, square, north up.
+"""Satellite tiles: where each file lies, all of them as one mosaic, and the square candidates cut from it.
 
-Positions come from what a file says itself (GeoTIFF, or a world file beside it, in any coordinate system), from the names of a
-Web Mercator pyramid, or from a CSV. The file also says what its numbers mean: band order, palette, alpha, no-data, more than
-eight bits. Where a pixel is transparent, no-data or not finite, there is no ground.
+Positions come from what a file says itself (GeoTIFF, or a world file beside it, in any coordinate system), from the
+names of a Web Mercator pyramid, or from a CSV. The file also says what its numbers mean: band order, palette, alpha,
+no-data, more than eight bits. Where a pixel is transparent, no-data or not finite, there is no ground.
 """
 
 import hashlib
@@ -102,8 +102,8 @@ class Mosaic:
         return hashlib.sha256(files + self.corners_m.tobytes()).hexdigest()[:16]
 
     def paint(self, centre_m: np.ndarray, pixel_m: float, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """A rectangle about a place (2,): uint8 (3, *shape), north up, black where nothing is, and bool (*shape), where something
-        is; of files that overlap the first. InputError: a file that cannot be read."""
+        """A rectangle about a place (2,): uint8 (3, *shape), north up, black where nothing is, and bool (*shape), where
+        something is; of files that overlap the first. InputError: a file that cannot be read."""
         size = np.array(shape[::-1])  # columns and rows
         west, north = centre_m + size * (-0.5, 0.5) * pixel_m
         picture, there = np.zeros((3, *shape), np.uint8), np.zeros(shape, bool)
@@ -148,9 +148,9 @@ class Candidates:
 def open_mosaic(
     root: Path | str, table: Path | str | None = None, scheme: Scheme | None = None, epsg: int | None = None
 ) -> Mosaic:
-    """Finds the tiles below a folder and where each lies. What a file says counts more than its name; a table is asked alone.
-    The arguments are fields of `inputs.Request`. InputError: no usable tile (`left_out` names single ones that are not), tiles
-    without positions, an unknown coordinate system, tiles more than 200 km apart."""
+    """Finds the tiles below a folder and where each lies. What a file says counts more than its name; a table is asked
+    alone. The arguments are fields of `inputs.Request`. InputError: no usable tile (`left_out` names single ones that
+    are not), tiles without positions, an unknown coordinate system, tiles more than 200 km apart."""
     root = folder(root, "a folder of satellite tiles")
     images, others = walk(root)
     passed_over = tuple(name for name in others if not name.lower().endswith(".jp2"))
@@ -194,8 +194,8 @@ def open_mosaic(
 def cut(mosaic: Mosaic, span_m: float = SPAN_M, stride_m: float | None = None, size_px: int = SIZE_PX) -> Candidates:
     """Lays a grid of squares of span_m over the mosaic; those that tiles cover less than LEAST_COVERED are left out.
 
-    stride_m, between centres, becomes whole pixels; a quarter of the span by default, so that no place is farther from the
-    nearest centre than 0.18 spans, 8.8 m of 50. InputError: a setting out of range, no square covered, a tile that is damaged.
+    stride_m, between centres, becomes whole pixels; a quarter of the span by default, so that no place is farther from
+    the nearest centre than 0.18 spans, 8.8 m of 50. InputError: a bad setting, no square covered, a damaged tile.
     """
     span_m = check_number("span_m", span_m, unit="m", low=0)
     stride_m = check_number("stride_m", span_m / 4 if stride_m is None else stride_m, unit="m", low=0)
@@ -279,8 +279,8 @@ def _system(path: Path, system: rasterio.CRS | None, epsg: int | None) -> str:
 
 
 def _place_by_names(root: Path, rasters: list[Raster], scheme: Scheme | None) -> list[str]:
-    """Gives those that do not say where they lie the positions of their names, if they are of the finest level; what a reader must
-    know of that."""
+    """Gives those that do not say where they lie the positions of their names, if they are of the finest level; what a
+    reader must know of that."""
     named = [raster for raster in rasters if raster.transform is None]
     if not named:
         return []
@@ -304,7 +304,7 @@ def _place_by_names(root: Path, rasters: list[Raster], scheme: Scheme | None) ->
 
 
 def _place_by_table(rasters: list[Raster], table: Path) -> list[str]:
-    """Puts the files at centres in degrees, north up and true to scale in metres about their mean; nothing to know of that."""
+    """Puts the files at centres in degrees, north up and true to scale in metres about their mean; no notes."""
     files, places = read_position_table(table)
     _, columns = read_columns(table, ("metres_per_pixel", "span_m"))
     row = table_rows([raster.name for raster in rasters], files, table)
@@ -335,8 +335,8 @@ def _local_crs(origin: tuple[float, float]) -> str:
 
 
 def _values(file: DatasetReader | WarpedVRT, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Values (1 or 3, *shape) as the file has them, and where it is ground; some pixels if these are fewer. Of the bands red,
-    green and blue where the file says so, else the first three that are no alpha, else the first."""
+    """Values (1 or 3, *shape) as the file has them, and where it is ground; some pixels if these are fewer. Of the
+    bands red, green and blue where the file says so, else the first three that are no alpha, else the first."""
     names = [colour.name for colour in file.colorinterp]
     if "cyan" in names or file.dtypes[0].startswith("complex"):
         raise ValueError("colours for print, or complex numbers: convert it to RGB, gdal_translate -ot Byte -scale")
@@ -354,8 +354,8 @@ def _values(file: DatasetReader | WarpedVRT, shape: tuple[int, int]) -> tuple[np
 
 
 def _stretch(kind: str, thumbs: Sequence[np.ndarray]) -> tuple[float, float]:
-    """The values that become 0 and 255, for all files of a kind alike: of bytes all; else the range that the numbers can
-    have (1 for reflectances, 8 to 16 bits), if the brightest fill it; else the first and the 99th percentile."""
+    """The values that become 0 and 255, for all files of a kind alike: of bytes all; else the range that the numbers
+    can have (1 for reflectances, 8 to 16 bits), if the brightest fill it; else the first and the 99th percentile."""
     values = np.concatenate([thumb[np.isfinite(thumb)] for thumb in thumbs])
     low, high, top = np.percentile(values, [1, 99, 99.9]).tolist() if len(values) else (0.0, 255.0, 255.0)
     ceiling = next(ceiling for ceiling in CEILINGS if ceiling >= top)
@@ -369,8 +369,8 @@ def _stretch(kind: str, thumbs: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def _pixels(raster: Raster, local: str, where: Affine, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """What a file shows of a rectangle of the coordinate system `local`: uint8 (1 or 3, *shape), and where it does, bool (*shape).
-    InputError: the file is gone or damaged."""
+    """What a file shows of a rectangle of the coordinate system `local`: uint8 (1 or 3, *shape), and where it does,
+    bool (*shape). InputError: the file is gone or damaged."""
     scale = min(1.0, raster.pixel_m / where.a)  # finer pixels are averaged
     try:
         with _opened(raster.path) as file, WarpedVRT(

@@ -60,8 +60,8 @@ def request(case: Case, data: str, out: Path) -> Request:
     name = f"{case.style}-{case.seed}-{case.places}-{case.city_size_m:g}" + f"-photo{FOV_DEG:g}" * is_photo
     root = paths.runs() / "cities" / name
     if not root.exists():
-        world = replace(OWN_CITY, styles=(case.style,), seed=case.seed, places=case.places, city_size_m=case.city_size_m,
-                        panorama_px=512 if is_photo else 128)  # fmt: skip
+        world = replace(OWN_CITY, styles=(case.style,), seed=case.seed, places=case.places,
+                        city_size_m=case.city_size_m, panorama_px=512 if is_photo else 128)  # fmt: skip
         export_own_city(root, world, photo_fov_deg=FOV_DEG if is_photo else None)
     table = root / "ground.csv" if is_photo and not case.searched else None
     fov_deg, heading_deg = (FOV_DEG, None) if is_photo else (None, None if case.searched else 0.0)
@@ -93,8 +93,8 @@ def outside(found: Search, inputs: Inputs) -> np.ndarray:
 
 
 def as_drive(found: Search, inputs: Inputs) -> tuple[Search, Inputs]:
-    """The same pictures, which come in no order, with the time stamps of a drive past all places, each time to the nearest that is
-    left, at 5 to 10 metres a second: what a camera's clock would tell, and all of the truth that enters."""
+    """The same pictures, which come in no order, with the time stamps of a drive past all places, each time to the
+    nearest that is left, at 5 to 10 metres a second: what a camera's clock would tell, and no other truth."""
     where = true_m(found, inputs)
     order, left = [int(where.sum(1).argmin())], np.ones(len(where), bool)
     while len(order) < len(where):
