@@ -19,6 +19,7 @@ RUNS = graph.paths.runs()
 STAGES = {stage.key: stage for stage in PLAN.stages if PLAN.stage_jobs}
 NOTEBOOKS = PLAN.notebooks
 PYTHON = sys.executable
+CORES = workflow.resource_settings.cores or 4  # of a job on a cluster, which tells none
 GPU = graph.has_gpu()
 WIDTH = max(len(STAGES), len(NOTEBOOKS) * len(ASKED.seeds))
 OPTIONS = f"--profile {ASKED.profile} --data {shlex.quote(ASKED.data)}"
@@ -52,20 +53,9 @@ def share_of_cores(wildcards):
     Small networks leave a second thread idle for half of the time: two trainings of one thread side by side get more done
     than two of two threads in turn (benchmarks/results/reproduce.md).
     """
-    cores = workflow.resource_settings.cores
-    if not cores:
-        return 4
-    return cores if GPU else max(1, cores // max(1, min(WIDTH, cores)))
-
-
-def idle_too(wildcards, threads):
-    """Threads of what is not trained, notebooks and rendered images: with the cores that are idle, if there are any.
-
-    They wait asleep (OMP_WAIT_POLICY): threads that wait awake, as is the default, take turns with other jobs on too few
-    cores, and work took up to ten times as long.
-    """
-    rendered = wildcards.get("key", "images").partition("-")[0] in ("images", "areas", "drives")
-    return max(threads, workflow.resource_settings.cores or 0) if rendered else threads
+    if GPU or not workflow.resource_settings.cores:
+        return CORES
+    return max(1, CORES // max(1, min(WIDTH, CORES)))
 
 
 localrules:
@@ -95,9 +85,8 @@ rule stage:
     threads: share_of_cores
     resources:
         gpu=int(GPU),
-        omp=idle_too,
     shell:  # large pages, which glibc asks for where told to, make a step 4 % faster
-        "OMP_NUM_THREADS={resources.omp} OMP_WAIT_POLICY=passive GLIBC_TUNABLES=glibc.malloc.hugetlb=1 UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli train {wildcards.key:q} {OPTIONS} {MORE} --seed {params.seed}"
+        "OMP_NUM_THREADS={threads} GLIBC_TUNABLES=glibc.malloc.hugetlb=1 UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli train {wildcards.key:q} {OPTIONS} {MORE} --seed {params.seed}"
 
 
 rule notebook:
@@ -111,9 +100,8 @@ rule notebook:
     threads: share_of_cores
     resources:
         gpu=int(GPU),
-        omp=idle_too,
-    shell:
-        "OMP_NUM_THREADS={resources.omp} OMP_WAIT_POLICY=passive UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli notebook {wildcards.notebook:q} {OPTIONS} {MORE}"
+    shell:  # with idle cores, too; threads that wait awake, as is the default, would make work take ten times as long where there are none
+        "OMP_NUM_THREADS={CORES} OMP_WAIT_POLICY=passive GLIBC_TUNABLES=glibc.malloc.hugetlb=1 UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli notebook {wildcards.notebook:q} {OPTIONS} {MORE}"
         " {PICTURE} --seed {wildcards.seed:q} --out {params.out:q}"
 
 
