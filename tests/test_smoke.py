@@ -41,7 +41,7 @@ def test_a_layout_runs_to_its_end(layout, tmp_path, monkeypatch):
 
     given = ["--data", export(layout, options)]
     given += ["--drone", export(drone, "--places 24 --photo-px 512 --tile-px 512")] if drone else []
-    ucvgl("reproduce", "--profile", "paper", "--rows", "smoke", "--cores", "1", *given)
+    ucvgl("reproduce", "--profile", "paper", "--rows", "smoke", "--cores", "2", *given)
     (figures,) = (tmp_path / "figures").glob("paper-*")
     for table, column in wanted.items():
         assert column in (figures / f"{table}.csv").read_text().partition("\n")[0].split(",")

@@ -129,7 +129,12 @@ def test_absent_empty_and_own_folders_are_taken(tmp_path):
     assert m.check_folder(folder) == folder
     assert (folder / "positions.csv").read_text() == "kept"
     (folder / "holiday.jpg").write_text("mine")
-    for path, says in ((folder, r"found 'holiday\.jpg'"), (folder / "holiday.jpg", "Not a directory")):
+    (folder.parent / "mine").mkdir()
+    (folder.parent / "mine" / "report.md").write_text("of something else")
+    for path, says in (
+        (folder, r"found 'holiday\.jpg'"), (folder / "holiday.jpg", "Not a directory"),
+        (folder.parent / "mine", r"found 'report\.md'"),
+    ):  # fmt: skip
         with pytest.raises(InputError, match=rf"{says}.* Choose another folder"):
             m.check_folder(path)
 

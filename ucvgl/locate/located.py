@@ -78,16 +78,16 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def check_folder(folder: Path) -> Path:
-    """The folder to write to, whole: absent, or with nothing but what an earlier run wrote, which stays until it is
-    replaced, and hidden files. InputError: it holds something else, is a file, or cannot be read."""
+    """The folder to write to, whole: absent, empty, or with what an earlier run wrote, its positions among it, which stays
+    until it is replaced; and hidden files. InputError: it holds something else, is a file, or cannot be read."""
     folder, todo = folder.expanduser().resolve(), "Choose another folder, or empty this one."
     try:
-        names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+        names = {path.name for path in folder.iterdir() if path.name[0] != "."} if folder.exists() else set()
     except OSError as error:
         raise InputError(folder, "a folder", error, todo) from error
-    if others := [name for name in names if name not in FILES and name[0] != "."]:
-        expected = "an absent or empty folder, or one that ucvgl locate wrote"
-        raise InputError(folder, expected, ascii(", ".join(others[:4])), todo)
+    if names and not {"positions.csv"} <= names <= {*FILES}:
+        expected, found = "an absent or empty folder, or one that ucvgl locate wrote", sorted(names - {*FILES} or names)
+        raise InputError(folder, expected, ascii(", ".join(found[:4])), todo)
     return folder
 
 
