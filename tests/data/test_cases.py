@@ -48,7 +48,7 @@ def cvusa_tree(root, panoramas, train):
 def rings(root):
     """Radius of the red line in each top view of the training part, in camera heights; 5.67 is right."""
     data = open_dataset("cvusa", root, "train")
-    ready = prepare(data, Preparation((16, 64), (16, 16), TopView(128, 175.0, 2.5)), progress=False)
+    ready = prepare(data, Preparation((16, 64), (16, 16), TopView(128, 175.0, 2.5)))
     y, x = np.mgrid[:128, :128]
     away = np.hypot(x - 63.5, y - 63.5)
     found = []
@@ -143,9 +143,9 @@ def test_stale_cache(tmp_path):
         trees.folders(tmp_path / "own", ("ground", "satellite"), 3, textured=True),
         Preparation((16, 16), (16, 16)),
     )
-    before = prepare(open_dataset("folders", root), config, progress=False).query[:].clone()
+    before = prepare(open_dataset("folders", root), config).query[:].clone()
     (root / "ground/001.jpg").write_bytes((root / "ground/002.jpg").read_bytes())
-    after = prepare(open_dataset("folders", root), config, progress=False).query[:]
+    after = prepare(open_dataset("folders", root), config).query[:]
     assert not (before[1] == before[2]).all()
     assert (after[1] == after[2]).all()
 

@@ -47,7 +47,7 @@ def read_all(name, root):
 
 
 def finding(name, root, item, status="finding"):
-    report = check(name, root, progress=False)
+    report = check(name, root)
     row = next(r for r in report.rows if r.item.startswith(item) and r.status == status)
     assert row.todo in report.text()
     assert report.exit_status == 1
@@ -240,6 +240,6 @@ def test_damage_gives_the_error_or_a_correct_reading(name, whole, tmp_path, data
         ):  # nothing is invented: what is still read was there before
             right = dict(zip(plain.query.ids, named(plain), strict=True))
             assert all(some <= right[query] for query, some in zip(read.query.ids, named(read), strict=True))
-    report = check(name, root, quick=True, progress=False)
+    report = check(name, root, quick=True)
     assert report.exit_status in (0, 1, 2)
     assert report.text()

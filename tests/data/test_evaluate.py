@@ -60,7 +60,7 @@ def test_each_layout_is_measured_as_its_method_measures_it(layout, parts, column
     ranks = pd.read_csv(tmp_path / "ranks.csv").groupby("part")
     for label, test in tests.items():
         sizes = (16, 16), (16, 32)
-        ready = prepare(test, Preparation(*(sizes if test.swapped else reversed(sizes))), progress=False)
+        ready = prepare(test, Preparation(*(sizes if test.swapped else reversed(sizes))))
         expected = sample4geo.evaluate(model, ready)
         for name in table.columns.intersection(list(expected)):
             assert table.loc[label, name] == pytest.approx(expected[name]), (label, name)

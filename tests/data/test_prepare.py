@@ -16,13 +16,13 @@ pytestmark = pytest.mark.usefixtures("fresh_runs")
 def test_files_become_arrays_once(tmp_path, monkeypatch):
     _, root = trees.cvact(tmp_path / "set")
     data = open_dataset("cvact", root, "val")
-    ready = prepare(data, Preparation((4, 16), (12, 12)), progress=False)
+    ready = prepare(data, Preparation((4, 16), (12, 12)))
     assert (ready.query.size, ready.gallery.size, ready.top_view) == ((4, 16), (12, 12), None)
     assert torch.equal(ready.gallery[:2], torch.stack([data.gallery.read(i, (12, 12)) for i in (0, 1)]))
     assert ready.query.ids == data.query.ids
     assert trees.same(ready.positives, data.positives)
     monkeypatch.setattr("ucvgl.data.prepare._write", None)
-    again = prepare(data.without_labels(), Preparation((4, 16), (12, 12)), progress=False)  # no label is looked at
+    again = prepare(data.without_labels(), Preparation((4, 16), (12, 12)))  # no label is looked at
     assert again.query.digest() == ready.query.digest()
     assert not again.labelled
 
@@ -32,9 +32,9 @@ def test_top_views_and_polar_tiles_are_those_of_the_geometry(tmp_path):
     whole = trees.images(3, "w", 2, 16, 32)
     data = type(data)("x", "train", whole, data.gallery, data.positives)
     view = TopView(size_px=16)
-    ready = prepare(data, Preparation((8, 16), (16, 16), view), progress=False)
+    ready = prepare(data, Preparation((8, 16), (16, 16), view))
     assert torch.equal(ready.top_view[:], top_view(whole[:], view))
-    polar = prepare(data, Preparation((8, 16), (16, 16), polar=True), progress=False).gallery
+    polar = prepare(data, Preparation((8, 16), (16, 16), polar=True)).gallery
     assert torch.equal(polar[:], polar_view(data.gallery[:], 8, 16))
 
 
@@ -44,4 +44,4 @@ def test_a_strip_that_fits_into_no_panorama_is_named(tmp_path):
     (root / "ucvgl-export.json").unlink()
     data = open_dataset("cvusa", root, "train")
     with pytest.raises(InputError, match="32 x 20 px"):
-        prepare(data, Preparation((8, 32), (16, 16), TopView(size_px=16)), progress=False)
+        prepare(data, Preparation((8, 32), (16, 16), TopView(size_px=16)))

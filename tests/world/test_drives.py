@@ -32,7 +32,7 @@ def apart(a, b):
 @pytest.mark.parametrize("kind", MANNERS)
 def test_drives_are_a_data_set(kind, runs):
     config, each = replace(TINY, kind=kind), MANNERS[kind].headings
-    drives = world_drives(config, progress=False)
+    drives = world_drives(config)
     assert (len(drives), len(drives.gallery)) == (11, 11 * each)
     # none is blank, at night either
     assert all(photo.float().std() > 3 for photo in (*drives.query[:], *drives.gallery[:]))
@@ -96,7 +96,7 @@ def test_season_sees_the_same_geometry(towns):
 
 def test_night_is_dark_with_lit_windows(runs):
     config = replace(TINY, kind="night")
-    drives = world_drives(config, progress=False)
+    drives = world_drives(config)
     day = np.concatenate([passes(config, number, count)["query"].day for number, count in enumerate((6, 5))])
     assert set(day) == {0, 1}  # dusk and night
     query = drives.query[:].numpy()

@@ -44,7 +44,7 @@ def image_size(path: str) -> tuple[int, int]:
 
 
 def decode_all(
-    paths: Sequence[str], what: str, size: tuple[int, int] | None = None, progress: bool = True
+    paths: Sequence[str], what: str, size: tuple[int, int] | None = None
 ) -> list[tuple[int, int] | InputError]:
     """(height, width) of every file as `decode_file` returns it, or its error; in parallel, with a bar called `what`."""
 
@@ -55,7 +55,7 @@ def decode_all(
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
-        return list(tqdm(pool.map(look, paths), what, len(paths), unit="image", disable=not progress))
+        return list(tqdm(pool.map(look, paths), what, len(paths), unit="image"))
 
 
 def resize(image: Tensor, size: tuple[int, int] | None) -> Tensor:

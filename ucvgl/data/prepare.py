@@ -31,14 +31,14 @@ class Preparation:
     polar: bool = False  # ours: gallery tiles unrolled around their centres, to the queries' size (SAFA, section 3.1)
 
 
-def prepare(data: Dataset, config: Preparation, *, progress: bool = True) -> Dataset:
+def prepare(data: Dataset, config: Preparation) -> Dataset:
     """The data set with tensors behind it: query uint8 (N, 3, H, W), gallery (M, 3, h, w), and top_view (N, 3, S, S) if there is a
     projection; its labels come along untouched. InputError: an image cannot be read, the disk has no room."""
     key = {
         "version": VERSION, "query": data.query.digest(), "gallery": data.gallery.digest(),
         "strip_offset": data.strip_offset, **asdict(config),
     }  # fmt: skip
-    folder = made_once("images", key, lambda folder: _write(folder, data, config, progress))
+    folder = made_once("images", key, lambda folder: _write(folder, data, config))
     sides = {"query": data.query, "gallery": data.gallery} | ({"top_view": data.query} if config.top_view else {})
     return replace(data, **{
         name: ArrayImages(images.ids, mapped(folder, name), images.positions, f"{folder.name}-{name}")
@@ -46,14 +46,14 @@ def prepare(data: Dataset, config: Preparation, *, progress: bool = True) -> Dat
     })  # fmt: skip
 
 
-def _write(folder: Path, data: Dataset, config: Preparation, progress: bool) -> None:
+def _write(folder: Path, data: Dataset, config: Preparation) -> None:
     n, m = len(data.query), len(data.gallery)
     tile_px = config.query_px if config.polar else config.gallery_px
     shapes = {"query": (n, 3, *config.query_px), "gallery": (m, 3, *tile_px)}
     if config.top_view:
         shapes["top_view"] = n, 3, config.top_view.size_px, config.top_view.size_px
     out = {name: new_images(folder, name, shape) for name, shape in shapes.items()}
-    with tqdm(total=n + m, desc="images", unit="image", disable=not progress) as bar:
+    with tqdm(total=n + m, desc="images", unit="image") as bar:
         for rows, images in _batches(data.query, None if config.top_view else config.query_px):
             out["query"][rows] = resized(images, config.query_px).numpy()
             if config.top_view:

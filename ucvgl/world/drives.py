@@ -83,7 +83,7 @@ class DriveConfig:
         )  # fmt: skip
 
 
-def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", progress: bool = True) -> Dataset:
+def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu") -> Dataset:
     """Two passes along the same streets: queries against a gallery; a hit is within 25 m. Rendered once.
 
     Photos are uint8 (3, H, W), with true positions in metres; queries without a hit are left out. Errors: `world_pairs`.
@@ -91,7 +91,7 @@ def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", pro
     manner = MANNERS[config.kind]
     query, gallery = ("q", config.places, *config.photo_px), ("d", config.places * manner.headings, *config.photo_px)
     behind, city = ["drives", asdict(CAMERA), asdict(manner)], partial(passes, config, device=device)
-    found = rendered(config, behind, city, query=query, gallery=gallery, progress=progress)
+    found = rendered(config, behind, city, query=query, gallery=gallery)
     hits = Positives.within(found["query"].positions, found["gallery"].positions, HIT_M)
     name, split, note = f"world-{config.kind}", f"seed-{config.seed}", f"A hit is within {HIT_M:g} m."
     return Dataset(name, split, **found, positives=hits, note=note).answerable()

@@ -4,7 +4,6 @@ Splits are by place, in driving order, so that the parts lie on different street
 world's metres, put at a stated origin: WGS84 for CVUSA and VIGOR, made-up UTM for CVACT and place recognition.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -40,17 +39,17 @@ VIGOR_TILE_PX = 640  # the label offsets count pixels of VIGOR's own tiles, what
 STRIP = 224 / 616  # share of a panorama's rows that CVUSA's strips show
 LEAST_PLACES = 3  # a city: one each for train, val and test
 DRONE_ALTITUDES_M = (120.0, 60.0)  # University-1652 circles down; from, to
-DRONE_PITCH_DEG, DRONE_FOV_DEG, SUES_PITCH_DEG, SUES_FOV_DEG = -60.0, 60.0, -70.0, 30.0
+DRONE_LOOK, SUES_LOOK = (-60.0, 60.0), (-70.0, 30.0)  # pitch and field of view in degrees
 
 
 def export_world(
-    layout: str, root: Path | str, world: WorldConfig, *, photo_px: int = 128, drone_views: int = 6, progress: bool = True
+    layout: str, root: Path | str, world: WorldConfig, *, photo_px: int = 128, drone_views: int = 6
 ) -> Path:  # fmt: skip
     """Render a world and write it as a data set of one of LAYOUTS; `root`, absent or empty, appears only when it is complete.
 
-    world: what is rendered. VIGOR's four cities take its styles in turn; "frames" are the season drive's, without its level.
-    photo_px: edge of a drone image, width of a 4:3 photo. drone_views: of a place (SUES-200: at each height). InputError:
-    the layout is unknown, a setting is impossible, the cities have fewer places, or `root` holds something.
+    VIGOR's four cities take the world's styles in turn; "frames" are the season drive's, without its level. photo_px: edge of a
+    drone image, width of a 4:3 photo. drone_views: of a place (SUES-200: at each height). InputError: the layout is
+    unknown, a setting is impossible, the cities have fewer places, or `root` holds something.
     """
     one_of("--layout", layout, LAYOUTS, "Choose one.")
     check_number("photo_px", photo_px, unit="px", low=0, whole=True)
@@ -60,37 +59,46 @@ def export_world(
     if min(counts) < LEAST_PLACES:
         least = f"at least {LEAST_PLACES} places in each of {len(counts)} cities"
         raise InputError("--places", expected=least, found=world.places, todo="Ask for more places, or fewer styles.")
-    size = max(1, photo_px * 3 // 4), photo_px
+    photo = max(1, photo_px * 3 // 4), photo_px  # height, width
     with write.new_folder(root) as made:
         match layout:
             case "cvusa":
-                write.write_cvusa(_splits(_strips(world_pairs(world, progress=progress)), counts, (4, 1)), made)
+                write.write_cvusa(_splits(_strips(world_pairs(world)), counts, (4, 1)), made)
             case "cvact":
-                pairs = world_pairs(world, progress=progress)
+                pairs = world_pairs(world)
                 ids = [f"{i:022d}" for i in range(len(pairs))]  # as long as the published ones
                 query, gallery = (replace(_in_utm(side), ids=ids) for side in (pairs.query, pairs.gallery))
                 write.write_cvact(_splits(replace(pairs, query=query, gallery=gallery), counts, (3, 1, 1)), made)
             case "vigor":
-                _vigor(world, world_grid(world, progress=progress), made)
+                _vigor(world, world_grid(world), made)
             case "university1652":
-                altitude_m = np.linspace(*DRONE_ALTITUDES_M, drone_views)
-                flights = _flights(world, altitude_m, drone_views, DRONE_PITCH_DEG, DRONE_FOV_DEG, photo_px, progress)
+                flights = _flights(
+                    world, np.linspace(*DRONE_ALTITUDES_M, drone_views), drone_views, *DRONE_LOOK, photo_px
+                )
                 learned, asked, distractors = _parts(counts, (3, 1, 1))
                 train, test = (_over(flights, some) for some in (learned, np.concatenate([asked, distractors])))
                 write.write_university1652(train, test, range(len(asked)), made)
             case "sues200":
-                altitude_m = np.repeat(np.float64(HEIGHTS), drone_views)
-                flights = _flights(world, altitude_m, drone_views, SUES_PITCH_DEG, SUES_FOV_DEG, photo_px, progress)
+                altitude_m, views = np.repeat(np.float64(HEIGHTS), drone_views), np.arange(drone_views)
+                flights = _flights(world, altitude_m, drone_views, *SUES_LOOK, photo_px)
                 learned, asked = _parts(counts, (3, 2))
-                every = np.arange(world.places)  # a distractor in the test galleries, as the benchmark's split has it
-                sets = {}
-                for height, views in zip(HEIGHTS, np.arange(len(altitude_m)).reshape(-1, drone_views), strict=True):
-                    sets[height] = _over(flights, learned, views), _over(flights, every, views)
+                # every place is in the test galleries, those of training as distractors, as in the benchmark's split
+                sets = {
+                    height: [
+                        _over(flights, some, k * drone_views + views) for some in (learned, np.arange(world.places))
+                    ]
+                    for k, height in enumerate(HEIGHTS)
+                }
                 write.write_sues200(sets, asked.tolist(), made)
             case "vpr":
-                write.write_vpr(_splits(_two_passes(world, size, progress), counts, (3, 1, 1)), made)
+                write.write_vpr(_splits(_two_passes(world, photo), counts, (3, 1, 1)), made)
             case "frames":
-                _frames(world, size, made, progress)
+                drive = DriveConfig("season", world.styles, world.seed, world.places, world.spacing_m, photo)
+                data = world_drives(replace(drive, city_size_m=world.city_size_m, resolution_m=world.resolution_m))
+                # numbers leap where the next stop is in another street or city
+                away = np.hypot(*np.diff(data.query.positions.values, axis=0).T)
+                numbers = np.cumsum([0, *np.where(away > 1.5 * world.spacing_m, 10, 1)])
+                write.write_frames(data, numbers.tolist(), made)
     return Path(root).resolve()
 
 
@@ -123,15 +131,6 @@ def _vigor(world: WorldConfig, grid: Dataset, root: Path) -> None:
     write.write_vigor(cities, offsets_px, train, root)
 
 
-def _frames(world: WorldConfig, size_px: tuple[int, int], root: Path, progress: bool) -> None:
-    """The two passes of the season drive, stop by stop; numbers leap where the next stop is in another street or city."""
-    drive = DriveConfig("season", world.styles, world.seed, world.places, world.spacing_m, size_px)
-    drive = replace(drive, city_size_m=world.city_size_m, resolution_m=world.resolution_m)
-    data = world_drives(drive, progress=progress)
-    away = np.hypot(*np.diff(data.query.positions.values, axis=0).T)
-    write.write_frames(data, np.cumsum([0, *np.where(away > 1.5 * world.spacing_m, 10, 1)]).tolist(), root)
-
-
 def _in_utm(images: ArrayImages) -> ArrayImages:
     """The world's metres in a made-up UTM, to the centimetre that file names hold."""
     metres = np.round(images.positions.values + UTM_ORIGIN, 2)
@@ -152,7 +151,7 @@ def _splits(data: Dataset, counts: Sequence[int], weights: tuple[int, ...]) -> d
     return {split: data.take(some, some) for split, some in zip(("train", "val", "test"), parts, strict=False)}
 
 
-def _two_passes(world: WorldConfig, size_px: tuple[int, int], progress: bool) -> Dataset:
+def _two_passes(world: WorldConfig, size_px: tuple[int, int]) -> Dataset:
     """Two passes along the streets on two days (one at the level that has only one): the second is looked up in the first."""
     level, camera = LEVELS[world.difficulty], partial(photos, size_px=size_px, fov_deg=80.0)
 
@@ -171,15 +170,14 @@ def _two_passes(world: WorldConfig, size_px: tuple[int, int], progress: bool) ->
 
     query, gallery = ("q", world.places, *size_px), ("d", world.places, *size_px)
     behind = ["two passes", asdict(level), size_px]
-    found = rendered(world, behind, city, query=query, gallery=gallery, progress=progress)
+    found = rendered(world, behind, city, query=query, gallery=gallery)
     query, gallery = (_in_utm(found[name]) for name in ("query", "gallery"))
     return Dataset("vpr", "all", query, gallery, Positives.within(query.positions, gallery.positions, HIT_M))
 
 
 def _flights(
-    world: WorldConfig, altitude_m: np.ndarray, round_views: int, pitch_deg: float, fov_deg: float, photo_px: int,
-    progress: bool,
-) -> Dataset:  # fmt: skip
+    world: WorldConfig, altitude_m: np.ndarray, round_views: int, pitch_deg: float, fov_deg: float, photo_px: int
+) -> Dataset:
     """A drone image of every place from each altitude, `round_views` of them once around it, against the places' tiles."""
     level, views = LEVELS[world.difficulty], len(altitude_m)
     reach_m = 2 * float(altitude_m.max()) / math.tan(math.radians(-pitch_deg))
@@ -200,7 +198,7 @@ def _flights(
     query = "flight", world.places * views, photo_px, photo_px
     gallery = "place", world.places, world.tile_px, world.tile_px
     behind = ["flights", asdict(level), altitude_m.tolist(), round_views, pitch_deg, fov_deg]
-    found = rendered(world, behind, city, query=query, gallery=gallery, progress=progress)
+    found = rendered(world, behind, city, query=query, gallery=gallery)
     return Dataset("flights", "all", **found, positives=Positives.one_each(np.repeat(np.arange(world.places), views)))
 
 
@@ -212,23 +210,21 @@ def _over(flights: Dataset, some: np.ndarray, views: np.ndarray | None = None) -
 
 
 def export_own_city(
-    root: Path | str, world: WorldConfig = OWN_CITY, *, zoom: int = 18, photo_fov_deg: float | None = None,
-    progress: bool = True,
-) -> Path:  # fmt: skip
+    root: Path | str, world: WorldConfig = OWN_CITY, *, zoom: int = 18, photo_fov_deg: float | None = None
+) -> Path:
     """Render a city as somebody's own; `root`, absent or empty, appears only when it is complete.
 
     ground/ has north-aligned panoramas or photos, shuffled, without positions (ground.csv: compass and field of view of the
-    photos), tiles/ a level of an XYZ pyramid, z/x/y.jpg. For the evaluation alone: truth.csv, the true poses; city.json.
-    world: one city, of a style the committed encoders have not learnt ('garden', 'canal'); its span is that of the candidates
-    to be cut: pictures stay so far from the edge. zoom: 18 is 0.42 m a pixel. photo_fov_deg: 4:3 photos so wide instead of
-    panoramas, in any direction, cut from them (give 512 of `panorama_px`).
-    InputError: a setting is impossible, the city has fewer places, or `root` holds something.
+    photos), tiles/ a level of an XYZ pyramid, z/x/y.jpg. For the evaluation alone: truth.csv, the true poses.
+    world: one city, of a style the committed encoders have not learnt ('garden', 'canal'); pictures keep its span, that of the
+    candidates to be cut, from the edge. zoom: 18 is 0.42 m a pixel. photo_fov_deg: 4:3 photos so wide instead of panoramas, in
+    any direction, cut from them (give 512 of `panorama_px`). InputError: as `export_world`.
     """
     places, seed = world.places, world.seed
     centre_m, edge_m, names = _pyramid(world.city_size_m, zoom)
     # a tile that would reach over the city's edge is not there, so places keep a tile's edge more away from it
     wide = replace(world, span_m=world.span_m + 2 * float(edge_m.max()))
-    bar = tqdm(total=places + len(names), desc="rendering the city", unit="image", disable=not progress)
+    bar = tqdm(total=places + len(names), desc="rendering the city", unit="image")
     with write.new_folder(root) as scratch, bar:
         scene, stops, nuisance = city_of(wide, 0, places, "cpu")
         order = np.random.default_rng([seed, 410]).permutation(places)
@@ -262,11 +258,6 @@ def export_own_city(
         if photo_fov_deg is not None:
             known = {"file": files, "heading_deg": compass, "fov_deg": f"{photo_fov_deg:g}"}
             pd.DataFrame(known).iloc[order].to_csv(scratch / "ground.csv", index=False, lineterminator="\n")
-        settings = asdict(world) | {
-            "zoom": zoom, "photo_fov_deg": photo_fov_deg, "origin": list(OWN_ORIGIN),
-            "heading_error_deg": float(np.abs(nuisance.heading_deg).max()), "note": "a synthetic city at a made-up place",
-        }  # fmt: skip
-        (scratch / "city.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return Path(root).resolve()
 
 

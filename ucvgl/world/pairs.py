@@ -38,9 +38,7 @@ class WorldConfig:
         check_settings(self, *((name, getattr(self, name) > 0, "a number above 0") for name in sizes))
 
 
-def world_pairs(
-    config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu", progress: bool = True
-) -> Dataset:
+def world_pairs(config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu") -> Dataset:
     """N places; query i is a panorama, gallery image i the tile of the same place. Rendered once.
 
     Panoramas are uint8 (3, H, 2H), tiles (3, S, S), with true positions in metres; `split` is what this part is called.
@@ -57,13 +55,11 @@ def world_pairs(
     query = f"{split}-", config.places, config.panorama_px, 2 * config.panorama_px
     gallery = f"{split}-", config.places, config.tile_px, config.tile_px
     behind = ["pairs", asdict(LEVELS[config.difficulty])]
-    found = rendered(config, behind, city, query=query, gallery=gallery, progress=progress)
+    found = rendered(config, behind, city, query=query, gallery=gallery)
     return Dataset("world", split, **found, positives=Positives.one_each(np.arange(config.places)))
 
 
-def world_grid(
-    config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu", progress: bool = True
-) -> Dataset:
+def world_grid(config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu") -> Dataset:
     """N panoramas and the M tiles around them, `span_m` wide on a grid of half of that: VIGOR's layout (CVPR 2021).
 
     A panorama's tile is the one with the nearest centre; the three others that show its spot are semi-positives. Several
@@ -87,7 +83,7 @@ def world_grid(
     most = sum(min(4 * count, math.ceil(config.city_size_m / step) ** 2) for count in counts)
     query = f"{split}-", config.places, config.panorama_px, 2 * config.panorama_px
     gallery = f"{split}-tile-", most, config.tile_px, config.tile_px
-    found = rendered(config, ["grid", asdict(level)], city, query=query, gallery=gallery, progress=progress)
+    found = rendered(config, ["grid", asdict(level)], city, query=query, gallery=gallery)
     tile_of, first = [], 0
     for number, here in enumerate(np.split(found["query"].positions.values, np.cumsum(counts)[:-1])):
         centre_m, own = around(here - [number * CITY_GAP_M, 0], step)

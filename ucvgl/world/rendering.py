@@ -102,7 +102,7 @@ class Shots:
 
 def rendered(
     config: Config, behind: Sequence[Any], city: Callable[[int, int], Mapping[str, Shots]], *,
-    query: tuple[str, int, int, int], gallery: tuple[str, int, int, int], progress: bool = True,
+    query: tuple[str, int, int, int], gallery: tuple[str, int, int, int],
 ) -> dict[str, ArrayImages]:  # fmt: skip
     """The images of both sides: from the cache if they were rendered before, else rendered and kept.
 
@@ -116,7 +116,7 @@ def rendered(
         """Straight into memory-mapped files, so that no world is too large for memory."""
         out = {name: new_images(folder, name, (most, 3, *size)) for name, (_, most, *size) in sides.items()}
         where = {name: [np.zeros((0, 3), np.float32)] for name in sides}  # east, north, heading or NaN
-        with tqdm(total=query[1] + gallery[1], desc="rendering the world", unit="image", disable=not progress) as bar:
+        with tqdm(total=query[1] + gallery[1], desc="rendering the world", unit="image") as bar:
             for number, count in enumerate(shares(config)):
                 for name, shots in city(number, count).items() if count else ():
                     first, metres = sum(map(len, where[name])), shots.metres + np.float32([number * CITY_GAP_M, 0])
