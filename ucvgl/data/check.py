@@ -1,5 +1,4 @@
 """`ucvgl data check`: is a data set complete, and if not, what to do. A table of what was expected, found and missing.
-
 An export of the embedded world is compared with the counts and sizes it was written with (`ucvgl-export.json`), everything else
 with the published ones (`published.json`). Those of CVACT, SUES-200, VIGOR's training and cross-area lists, and all image sizes but
 CVUSA's are from general knowledge, checked against no copy: a finding about one of these alone may be the table's fault.

@@ -1,7 +1,5 @@
-"""From files to arrays: images of a data set read, projected and resized once, and mapped from disk after that.
-
-So data sets larger than memory are read page by page. Labels are not used.
-"""
+"""From files to arrays: images of a data set read, projected and resized once, and mapped from disk after that, so that data
+sets larger than memory are read page by page. Labels are not used."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace

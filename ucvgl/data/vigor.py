@@ -20,10 +20,8 @@ CROSS = {"train": ("NewYork", "Seattle"), "test": ("SanFrancisco", "Chicago")}
 
 
 def read_vigor(root: Path | str, split: str = "test", area: Literal["same", "cross"] = "same") -> Dataset:
-    """One split of VIGOR: N panoramas against every tile of its cities (M); one positive and three semi-positives each.
-
-    `area` is "same" or "cross". The corrected labels are taken if they are there, and the note says so.
-    """
+    """One split of VIGOR: N panoramas against every tile of its cities (M); one positive and three semi-positives each. The
+    corrected labels are taken if they are there, and the note says so."""
     one_of("split", split, CROSS, "VIGOR has these two.")
     one_of("area", area, ("same", "cross"), "VIGOR has these two.")
     root = folder(root, "the folder of VIGOR, holding splits/")

@@ -69,10 +69,8 @@ def write_vigor(
     root: Path | str,
 ) -> Path:  # fmt: skip
     """VIGOR: a data set a city, each panorama with one positive and three semi-positives; positions in WGS84 become file names.
-
     `offsets_px` are (N, 4, 2) rows and columns in pixels of the 640-pixel tile from the panorama to the centres of the positive
-    and the semi-positives (north and east positive); `train` has the panoramas of the same-area training list.
-    """
+    and the semi-positives (north and east positive); `train` has the panoramas of the same-area training list."""
     files: Files = []
     for city, data in cities.items():
         names = [f"satellite_{lat:.6f}_{lon:.6f}.png" for lat, lon in data.gallery.positions.values]

@@ -1,7 +1,6 @@
-"""How a city looks on a given day: season, sun, clouds, cast shadows, which cars are there, lamps at night.
-
-What doesn't depend on the observer is worked out once per city and day, as a pyramid of lit colours, which views look up.
-Albedo times (ambient + sun * visibility * cosine), in display space: a world to learn matching in, not photometry.
+"""How a city looks on a given day: season, sun, clouds, cast shadows, which cars are there, lamps at night. Worked out once per
+city and day, as a pyramid of lit colours, which views look up: albedo times (ambient + sun * visibility * cosine), in display
+space: a world to learn matching in, not photometry.
 """
 
 import math
@@ -152,12 +151,11 @@ def light_city(city: City, layers: Layers, objects: Objects, condition: Conditio
     device = relief.device
     cars, site = car_heights(city, condition, device), (-relief[..., 3].int()).clamp(0, TRUNK)
     solid = relief[..., 0].float() * 0.01 + cars[site]
-    crown = (relief[..., 0].float() + relief[..., 2].float()) * 0.01
     leafy = (relief[..., 2] > 0) & (layers["dither"] < condition.leaf_cover)
-    covered = torch.where(leafy, crown, solid)
+    covered = torch.where(leafy, (relief[..., 0].float() + relief[..., 2].float()) * 0.01, solid)
     ceiling = shadow_ceiling(covered, city.resolution_m, condition)
-    top = (covered if from_above else solid)[None]  # what the light falls on
-    top = F.pad(top, (0, 0, 1, 1), mode="replicate")[0]  # a row more at either edge
+    # what the light falls on, with a row more at either edge
+    top = F.pad((covered if from_above else solid)[None], (0, 0, 1, 1), mode="replicate")[0]
     sun_east, sun_north, sun_up = condition.sun
 
     def lit_rows(rows: slice) -> Tensor:

@@ -84,10 +84,8 @@ class DriveConfig:
 
 
 def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu") -> Dataset:
-    """Two passes along the same streets: queries against a gallery; a hit is within 25 m. Rendered once.
-
-    Photos are uint8 (3, H, W), with true positions in metres; queries without a hit are left out. Errors: `world_pairs`.
-    """
+    """Two passes along the same streets: queries against a gallery; a hit is within 25 m. Rendered once. Photos are uint8
+    (3, H, W), with true positions in metres; queries without a hit are left out. Errors: `world_pairs`."""
     manner = MANNERS[config.kind]
     query, gallery = ("q", config.places, *config.photo_px), ("d", config.places * manner.headings, *config.photo_px)
     behind, city = ["drives", asdict(CAMERA), asdict(manner)], partial(passes, config, device=device)

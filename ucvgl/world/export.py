@@ -1,8 +1,6 @@
-"""The embedded world as files: in the layout of a published data set (`ucvgl data export world`), or as a user's own city.
-
-Splits are by place, in driving order, so that the parts lie on different streets as far as that goes. Positions are the
-world's metres, put at a stated origin: WGS84 for CVUSA and VIGOR, made-up UTM for CVACT and place recognition.
-"""
+"""The embedded world as files: in the layout of a published data set (`ucvgl data export world`), or as a user's own city. Splits
+are by place, in driving order, so that the parts lie on different streets as far as that goes. Positions are the world's
+metres, put at a stated origin: WGS84 for CVUSA and VIGOR, made-up UTM for CVACT and place recognition."""
 
 import math
 from collections.abc import Sequence

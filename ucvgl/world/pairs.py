@@ -39,18 +39,14 @@ class WorldConfig:
 
 
 def world_pairs(config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu") -> Dataset:
-    """N places; query i is a panorama, gallery image i the tile of the same place. Rendered once.
-
-    Panoramas are uint8 (3, H, 2H), tiles (3, S, S), with true positions in metres; `split` is what this part is called.
-    InputError if the cities have fewer places at that spacing, or there is no room on the disk.
-    """
+    """N places; query i is a panorama, gallery image i the tile of the same place, with true positions in metres; rendered once.
+    Panoramas are uint8 (3, H, 2H), tiles (3, S, S); `split` is what this part is called. InputError if the cities have
+    fewer places at that spacing, or there is no room on the disk."""
 
     def city(number: int, count: int) -> dict[str, Shots]:
         scene, places, nuisance = city_of(config, number, count, device)
-        return {
-            "query": panorama_shots(scene, places, nuisance, config.panorama_px),
-            "gallery": tile_shots(config, scene, places.metres + nuisance.tile_shift_m, nuisance),
-        }
+        tiles = tile_shots(config, scene, places.metres + nuisance.tile_shift_m, nuisance)
+        return {"query": panorama_shots(scene, places, nuisance, config.panorama_px), "gallery": tiles}
 
     query = f"{split}-", config.places, config.panorama_px, 2 * config.panorama_px
     gallery = f"{split}-", config.places, config.tile_px, config.tile_px
@@ -60,11 +56,9 @@ def world_pairs(config: WorldConfig, split: str = "all", *, device: torch.device
 
 
 def world_grid(config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu") -> Dataset:
-    """N panoramas and the M tiles around them, `span_m` wide on a grid of half of that: VIGOR's layout (CVPR 2021).
-
-    A panorama's tile is the one with the nearest centre; the three others that show its spot are semi-positives. Several
-    panoramas may share a tile, and some tiles are nobody's nearest. Sizes, ids and errors as `world_pairs`.
-    """
+    """N panoramas and the M tiles around them, `span_m` wide on a grid of half of that: VIGOR's layout (CVPR 2021). A panorama's
+    tile is the one with the nearest centre, the three others that show its spot are semi-positives; tiles may be shared, or
+    nobody's nearest. Sizes, ids and errors as `world_pairs`."""
     level, step = LEVELS[config.difficulty], config.span_m / 2
     wide = replace(config, span_m=2 * config.span_m)  # keeps places so far from the edge that all four tiles are inside
 
@@ -73,11 +67,8 @@ def world_grid(config: WorldConfig, split: str = "all", *, device: torch.device 
         # rounded as they are kept, so that reading them gives the same tiles
         kept = (places.metres + np.float32([number * CITY_GAP_M, 0])).astype(np.float64)
         centre_m = np.float32(around(kept - [number * CITY_GAP_M, 0], step)[0])
-        drawn = draw_nuisance(level, len(centre_m), scene.city.seed, device)
-        return {
-            "query": panorama_shots(scene, places, nuisance, config.panorama_px),
-            "gallery": tile_shots(config, scene, centre_m, drawn),
-        }
+        tiles = tile_shots(config, scene, centre_m, draw_nuisance(level, len(centre_m), scene.city.seed, device))
+        return {"query": panorama_shots(scene, places, nuisance, config.panorama_px), "gallery": tiles}
 
     counts = shares(config)
     most = sum(min(4 * count, math.ceil(config.city_size_m / step) ** 2) for count in counts)

@@ -36,8 +36,8 @@ class Places:
     def check(self, count: int) -> None:
         """InputError if there are fewer than `count`."""
         if count > len(self):
-            raise InputError("number of places", expected=f"at most {len(self)} at this spacing", found=count,
-                             todo="Shorten spacing_m, enlarge the city or use more cities.")  # fmt: skip
+            todo = "Shorten spacing_m, enlarge the city or use more cities."
+            raise InputError("number of places", f"at most {len(self)} at this spacing", count, todo)
 
 
 def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -> Places:

@@ -1,12 +1,10 @@
 """The ray caster: one vertical fan of rays per image column, through a height field with tree crowns.
 
-A column looks along one azimuth. Along it the relief is read at log-spaced ranges once, whatever the number of rows;
-the running maximum of its slope says, by binary search, at which range each row's ray first meets something solid.
-Crowns float, so they are met where the running maximum of their tops and the running minimum of their undersides both
-admit the ray. Between two ranges the meeting point is interpolated, so that flat ground is met exactly.
-
-Panoramas and level photos have vertical columns and are cast directly; tilted cameras are cut out of panoramas (views.py).
-Differs from a full ray tracer in that nothing overhangs but crowns.
+Along a column's azimuth the relief is read at log-spaced ranges once, whatever the number of rows; the running maximum of its
+slope says, by binary search, at which range each row's ray first meets something solid. Crowns float, so they are met where
+the running maximum of their tops and the running minimum of their undersides both admit the ray; nothing else overhangs.
+Between two ranges the meeting point is interpolated, so that flat ground is met exactly. Panoramas and level photos have
+vertical columns and are cast directly; tilted cameras are cut out of panoramas (views.py).
 """
 
 import math
@@ -128,11 +126,9 @@ def cast_columns(
     scene: Scene, condition: Condition, east: Tensor, north: Tensor, eye_m: Tensor, azimuth: Tensor, slope: Tensor,
     pixel_rad: float, *, ranges: int | None = None, range_max_m: float = RANGE_MAX_M,
 ) -> Rendered:  # fmt: skip
-    """Cast columns of rays, as many images at a time as are in flight together.
-
-    east, north, eye_m: (B,) metres, the eye's height above datum; azimuth: (B, W) radians clockwise from north; slope:
-    (B or 1, W or 1, H) rise over run of each ray; pixel_rad: angle that colours are averaged over; ranges: steps along a column.
-    """
+    """Cast columns of rays. east, north, eye_m: (B,) metres, the eye's height above datum; azimuth: (B, W) radians clockwise from
+    north; slope: (B or 1, W or 1, H) rise over run of each ray; pixel_rad: angle that colours are averaged over; ranges: steps
+    along a column."""
     (batch, width), rows = azimuth.shape, slope.shape[-1]
     slope, ranges = slope.expand(batch, width, rows), ranges or max(112, rows)
     chunk = max(1, CHUNK_RAYS // (width * rows))
@@ -221,8 +217,7 @@ def cast_columns(
         haze = (1 - torch.exp(hits.run_m * (-1 / 700)))[:, None]
         colour[hits.ray] = rgb + (horizon - rgb) * haze
         kind[hits.ray] = classes
-    depth = torch.where(in_crown, leaf_r, distance) * (1 + rays.square()).sqrt()
-    depth = torch.where(open_sky, torch.inf, depth)
+    depth = torch.where(open_sky, torch.inf, torch.where(in_crown, leaf_r, distance) * (1 + rays.square()).sqrt())
     colour = colour.reshape(batch, width, rows, 3).permute(0, 3, 2, 1)
     return Rendered(colour, kind.reshape(batch, width, rows).transpose(1, 2), depth.transpose(1, 2))
 

@@ -104,12 +104,10 @@ def rendered(
     config: Config, behind: Sequence[Any], city: Callable[[int, int], Mapping[str, Shots]], *,
     query: tuple[str, int, int, int], gallery: tuple[str, int, int, int],
 ) -> dict[str, ArrayImages]:  # fmt: skip
-    """The images of both sides: from the cache if they were rendered before, else rendered and kept.
-
-    config: what it holds names the images, and so does what lies `behind` it (the product, its level). city: its number and how
-    many places it has -> its "query" and "gallery". query, gallery: what ids begin with, and how many images there are at most,
-    their height and width. InputError if there is no room on the disk, or a city has fewer places.
-    """
+    """The images of both sides, named by the settings and by what lies `behind` them (the product, its level): from the cache if
+    they were rendered before. city: its number and how many places it has -> its "query" and "gallery". query, gallery: what
+    ids begin with, and how many images there are at most, their height and width. InputError if there is no room on the disk,
+    or a city has fewer places."""
     sides = {"query": query, "gallery": gallery}
 
     def render(folder: Path) -> None:
@@ -125,7 +123,6 @@ def rendered(
                     for rows, images in shots.taken():
                         out[name][first + rows] = images
                         bar.update(len(rows))
-                bar.set_postfix(city=config.styles[number])
         for name, images in out.items():
             images.flush()
             at = np.concatenate(where[name])

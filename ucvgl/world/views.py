@@ -1,8 +1,6 @@
-"""What a camera makes of a city: satellite tiles, panoramas, street photos and drone images, with their truth.
-
-All take places as float32 tensors (B,) in the city's metres, and give colours before the sensor. Tiles are north up;
-headings are degrees clockwise from north; a panorama's centre column shows its heading, to the right is clockwise.
-"""
+"""What a camera makes of a city: satellite tiles, panoramas, street photos and drone images, with their truth. All take places
+as float32 tensors (B,) in the city's metres, and give colours before the sensor. Tiles are north up; headings are degrees
+clockwise from north; a panorama's centre column shows its heading, to the right is clockwise."""
 
 import math
 
@@ -41,9 +39,8 @@ def satellite_tiles(
 
 
 def panoramas(
-    scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, camera_height_m: Tensor,
-    heading_deg: Tensor | None = None, pitch_deg: Tensor | None = None, roll_deg: Tensor | None = None, *,
-    height_px: int = 128,
+    scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, camera_height_m: Tensor, heading_deg: Tensor | None = None,
+    pitch_deg: Tensor | None = None, roll_deg: Tensor | None = None, *, height_px: int = 128,
 ) -> Rendered:  # fmt: skip
     """Equirectangular panoramas (H, 2 H) from cameras above the ground; heading, pitch, roll: (B,), by default 0."""
     _assert_inside(scene, east_m, north_m)
