@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ucvgl.world.appearance import Condition, car_heights, shadow_ceiling
-from ucvgl.world.kinds import CARS, TRUNK, Kind
+from ucvgl.world.styles import CARS, TRUNK, Kind
 
 
 def marched_ceiling(height, resolution_m, condition):

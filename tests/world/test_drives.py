@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ucvgl.world.drives import MANNERS, DriveConfig, passes, world_drives
-from ucvgl.world.kinds import Kind
 from ucvgl.world.rendering import CITY_GAP_M
 from ucvgl.world.sensor import expose
+from ucvgl.world.styles import Kind
 
 TINY = DriveConfig(
     styles=("garden", "canal"), places=11, spacing_m=9.0, photo_px=(12, 16), city_size_m=256, resolution_m=0.5

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from ucvgl.world.kinds import Kind
 from ucvgl.world.places import MARGIN_M, Places, choose, street_places
+from ucvgl.world.styles import Kind
 
 
 def test_stops_are_on_the_carriageway_or_the_quay(city):

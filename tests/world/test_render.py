@@ -10,9 +10,9 @@ from marcher import march
 
 from ucvgl.world import render
 from ucvgl.world.appearance import Condition
-from ucvgl.world.kinds import Kind
 from ucvgl.world.places import choose, street_places
 from ucvgl.world.render import RANGE_MAX_M, RANGE_MIN_M, Rendered, Scene, cast_columns
+from ucvgl.world.styles import Kind
 from ucvgl.world.views import panoramas
 
 DAY = Condition(cloud=0.0)

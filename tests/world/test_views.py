@@ -7,9 +7,9 @@ import torch
 from handmade import handmade_city, patch
 
 from ucvgl.world.appearance import Condition
-from ucvgl.world.kinds import Kind
 from ucvgl.world.places import street_places
 from ucvgl.world.render import Scene
+from ucvgl.world.styles import Kind
 from ucvgl.world.views import drone_images, panoramas, photos, satellite_tiles
 
 DAY = Condition(cloud=0.0)

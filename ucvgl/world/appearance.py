@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ucvgl.world.city import City
-from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FACADES, TRUNK, Kind
 from ucvgl.world.noise import between, unit
-from ucvgl.world.styles import Colour
+from ucvgl.world.styles import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FACADES, TRUNK, Colour, Kind
 
 Layers = dict[str, Tensor]  # of a city, by name
 SEASONS = ("spring", "summer", "autumn", "winter")

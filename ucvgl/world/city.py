@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from ucvgl.errors import InputError
 from ucvgl.world.build import build_strip
-from ucvgl.world.kinds import TRUNK, Kind
 from ucvgl.world.noise import between, unit
 from ucvgl.world.plan import Plan
-from ucvgl.world.styles import CityStyle
+from ucvgl.world.styles import TRUNK, CityStyle, Kind
 
 STRIP_ROWS = 128
 PIXELS_MAX = 32_000  # a side: all levels of the colour pyramid together are counted in 32 bits

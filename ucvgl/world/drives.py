@@ -15,11 +15,11 @@ from ucvgl.data.container import Dataset, Positives
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import City
 from ucvgl.world.difficulty import Difficulty, draw_nuisance, street_day
-from ucvgl.world.kinds import Kind
 from ucvgl.world.noise import Floats, between, hash32, unit
 from ucvgl.world.places import Places, along_streets, street_places
 from ucvgl.world.rendering import Shots, check_settings, rendered, scene_of
 from ucvgl.world.sensor import Sensor
+from ucvgl.world.styles import Kind
 from ucvgl.world.views import photos
 
 HIT_M = 25.0  # VG-SSL and every published protocol of place recognition

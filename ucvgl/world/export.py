@@ -57,7 +57,7 @@ def export_world(
     if min(counts) < LEAST_PLACES:
         least = f"at least {LEAST_PLACES} places in each of {len(counts)} cities"
         raise InputError("--places", expected=least, found=world.places, todo="Ask for more places, or fewer styles.")
-    photo = max(1, photo_px * 3 // 4), photo_px  # height, width
+    photo, views = (max(1, photo_px * 3 // 4), photo_px), np.arange(drone_views)
     with write.new_folder(root) as made:
         match layout:
             case "cvusa":
@@ -70,23 +70,19 @@ def export_world(
             case "vigor":
                 _vigor(world, world_grid(world), made)
             case "university1652":
-                flights = _flights(
-                    world, np.linspace(*DRONE_ALTITUDES_M, drone_views), drone_views, *DRONE_LOOK, photo_px
-                )
+                altitude_m = np.linspace(*DRONE_ALTITUDES_M, drone_views)
+                flights = _flights(world, altitude_m, drone_views, *DRONE_LOOK, photo_px)
                 learned, asked, distractors = _parts(counts, (3, 1, 1))
-                train, test = (_over(flights, some) for some in (learned, np.concatenate([asked, distractors])))
+                train, test = (_over(flights, some, views) for some in (learned, np.concatenate([asked, distractors])))
                 write.write_university1652(train, test, range(len(asked)), made)
             case "sues200":
-                altitude_m, views = np.repeat(np.float64(HEIGHTS), drone_views), np.arange(drone_views)
+                altitude_m = np.repeat(np.float64(HEIGHTS), drone_views)
                 flights = _flights(world, altitude_m, drone_views, *SUES_LOOK, photo_px)
-                learned, asked = _parts(counts, (3, 2))
-                # every place is in the test galleries, those of training as distractors, as in the benchmark's split
-                sets = {
-                    height: [
-                        _over(flights, some, k * drone_views + views) for some in (learned, np.arange(world.places))
-                    ]
-                    for k, height in enumerate(HEIGHTS)
-                }
+                (learned, asked), every, sets = _parts(counts, (3, 2)), np.arange(world.places), {}
+                for k, height in enumerate(
+                    HEIGHTS
+                ):  # every place is in the test galleries, as in the benchmark's split
+                    sets[height] = [_over(flights, some, k * drone_views + views) for some in (learned, every)]
                 write.write_sues200(sets, asked.tolist(), made)
             case "vpr":
                 write.write_vpr(_splits(_two_passes(world, photo), counts, (3, 1, 1)), made)
@@ -104,8 +100,7 @@ def _strips(pairs: Dataset) -> Dataset:
     """Panoramas cut to CVUSA's strips, positions in degrees."""
     rows = pairs.query.size[0]
     strip = max(1, round(rows * STRIP))
-    first = (rows - strip) // 2
-    sides = pairs.query, pairs.gallery
+    first, sides = (rows - strip) // 2, (pairs.query, pairs.gallery)
     at = [Positions(from_metres(side.positions.values, CVUSA_ORIGIN), Wgs84()) for side in sides]
     query = replace(pairs.query, pixels=pairs.query.pixels[:, :, first : first + strip], positions=at[0])
     return replace(pairs, query=query, gallery=replace(pairs.gallery, positions=at[1]))
@@ -178,8 +173,7 @@ def _flights(
 ) -> Dataset:
     """A drone image of every place from each altitude, `round_views` of them once around it, against the places' tiles."""
     level, views = LEVELS[world.difficulty], len(altitude_m)
-    reach_m = 2 * float(altitude_m.max()) / math.tan(math.radians(-pitch_deg))
-    wide = replace(world, span_m=max(world.span_m, reach_m))
+    wide = replace(world, span_m=max(world.span_m, 2 * float(altitude_m.max()) / math.tan(math.radians(-pitch_deg))))
     camera = partial(drone_images, size_px=photo_px, pitch_deg=pitch_deg, fov_deg=fov_deg)
 
     def city(number: int, count: int) -> dict[str, Shots]:
@@ -188,10 +182,8 @@ def _flights(
         heading_deg = (heading_deg + between(0, 360, scene.city.seed, 402, here)).astype(np.float32) % 360
         poses = *places.metres[here].T, np.tile(altitude_m, count), heading_deg
         sensor = draw_nuisance(level, count * views, scene.city.seed).ground_sensor
-        return {
-            "query": Shots(scene, camera, poses, sensor, nuisance.days, nuisance.day[here]),
-            "gallery": tile_shots(world, scene, places.metres + nuisance.tile_shift_m, nuisance),
-        }
+        tiles = tile_shots(world, scene, places.metres + nuisance.tile_shift_m, nuisance)
+        return {"query": Shots(scene, camera, poses, sensor, nuisance.days, nuisance.day[here]), "gallery": tiles}
 
     query = "flight", world.places * views, photo_px, photo_px
     gallery = "place", world.places, world.tile_px, world.tile_px
@@ -200,11 +192,9 @@ def _flights(
     return Dataset("flights", "all", **found, positives=Positives.one_each(np.repeat(np.arange(world.places), views)))
 
 
-def _over(flights: Dataset, some: np.ndarray, views: np.ndarray | None = None) -> Dataset:
-    """The drone images of some places, all or some of each place's, against the tiles of these places."""
-    count = len(flights) // len(flights.gallery)
-    views = np.arange(count) if views is None else views
-    return flights.take((some[:, None] * count + views).ravel(), some)
+def _over(flights: Dataset, some: np.ndarray, views: np.ndarray) -> Dataset:
+    """These views of each of some places against the tiles of these places."""
+    return flights.take((some[:, None] * (len(flights) // len(flights.gallery)) + views).ravel(), some)
 
 
 def export_own_city(
@@ -222,8 +212,7 @@ def export_own_city(
     centre_m, edge_m, names = _pyramid(world.city_size_m, zoom)
     # a tile that would reach over the city's edge is not there, so places keep a tile's edge more away from it
     wide = replace(world, span_m=world.span_m + 2 * float(edge_m.max()))
-    bar = tqdm(total=places + len(names), desc="rendering the city", unit="image")
-    with write.new_folder(root) as scratch, bar:
+    with write.new_folder(root) as scratch:
         scene, stops, nuisance = city_of(wide, 0, places, "cpu")
         order = np.random.default_rng([seed, 410]).permutation(places)
         files = [f"pano_{k:05d}.jpg" for k in np.argsort(order)]  # stop order[k] has the name k
@@ -239,23 +228,21 @@ def export_own_city(
         sensor = replace(sensor, seed=sensor.seed + torch.arange(len(names), dtype=torch.int32))
         camera, poses = partial(satellite_tiles, size_px=world.tile_px), (*centre_m.T, edge_m)
         tiles = Shots(scene, camera, poses, sensor, (satellite_condition(scene.city.seed),), first)
-        for shots, folder, paths in ((ground, scratch / "ground", files), (tiles, scratch / "tiles", names)):
-            for rows, images in shots.taken():
+        for shots, folder, paths in ((ground, "ground", files), (tiles, "tiles", names)):
+            for rows, images in tqdm(shots.taken(), f"rendering {folder}", unit="batch"):
                 pictures = torch.from_numpy(images)
                 if shots is ground and photo_fov_deg is not None:  # the panorama's centre column is the photo's
                     size = world.panorama_px * 3 // 4, world.panorama_px
                     pictures = perspective_view(pictures, size, photo_fov_deg)
                 for i, picture in zip(rows, pictures, strict=True):
-                    write.save_image(picture, folder / paths[i])
-                bar.update(len(rows))
-        degrees = from_metres(stops.metres.astype(np.float64), OWN_ORIGIN)
-        latitude, longitude = ([f"{value:.8f}" for value in values] for values in degrees.T)
+                    write.save_image(picture, scratch / folder / paths[i])
+        lat, lon = ([f"{value:.8f}" for value in values] for values in from_metres(stops.metres, OWN_ORIGIN).T)
         faces, compass = ([f"{float(angle) % 360:.3f}" for angle in angles] for angles in (faces_deg, compass_deg))
-        truth = {"file": files, "latitude": latitude, "longitude": longitude, "heading_deg": faces}
-        pd.DataFrame(truth).iloc[order].to_csv(scratch / "truth.csv", index=False, lineterminator="\n")
+        tables = {"truth": {"file": files, "latitude": lat, "longitude": lon, "heading_deg": faces}}
         if photo_fov_deg is not None:
-            known = {"file": files, "heading_deg": compass, "fov_deg": f"{photo_fov_deg:g}"}
-            pd.DataFrame(known).iloc[order].to_csv(scratch / "ground.csv", index=False, lineterminator="\n")
+            tables["ground"] = {"file": files, "heading_deg": compass, "fov_deg": f"{photo_fov_deg:g}"}
+        for name, table in tables.items():
+            pd.DataFrame(table).iloc[order].to_csv(scratch / f"{name}.csv", index=False, lineterminator="\n")
     return Path(root).resolve()
 
 

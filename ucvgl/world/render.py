@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ucvgl.world.appearance import Condition, Lit, car_heights, leaf_colour, light_city, make_objects
 from ucvgl.world.city import City
-from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FLOOR_M, TRUNK, Kind
 from ucvgl.world.noise import Noise, unit
+from ucvgl.world.styles import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FLOOR_M, TRUNK, Kind
 
 RANGE_MIN_M, RANGE_MAX_M = 0.6, 170.0
 TWO_SAMPLES_PX = 0.4  # a footprint that reaches this many pixels of the map to either side is sampled twice
@@ -32,7 +32,7 @@ class Rendered(NamedTuple):
     """A batch of pictures and the truth behind them; nothing beyond the range of 170 m counts as seen: it is SKY."""
 
     rgb: Tensor  # float32 (B, 3, H, W) in 0..1, before the sensor
-    kind: Tensor  # uint8 (B, H, W), the class (kinds.Kind)
+    kind: Tensor  # uint8 (B, H, W), the class (styles.Kind)
     depth_m: Tensor | None = None  # float32 (B, H, W) along the ray, inf for sky; tiles have none
 
 

@@ -10,15 +10,15 @@ from torch.nn import functional
 
 from ucvgl import geometry
 from ucvgl.world.appearance import Condition
-from ucvgl.world.kinds import Kind
 from ucvgl.world.render import Rendered, Scene, cast_columns, texels_at
+from ucvgl.world.styles import Kind
 
 DRONE_RANGE_M = 400.0  # how far a drone sees along the ground
 DRONE_ROWS = 384  # of the panorama that drone images and tilted photos are cut from, at least
 
 
 def ground_mask(kind: Tensor) -> Tensor:
-    """True where a class map (kinds.Kind) shows bare ground: roads, markings, pavements, lawns, water."""
+    """True where a class map (styles.Kind) shows bare ground: roads, markings, pavements, lawns, water."""
     return kind <= Kind.WATER
 
 
