@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from ucvgl.world.difficulty import expose
 from ucvgl.world.drives import MANNERS, DriveConfig, passes, world_drives
 from ucvgl.world.rendering import CITY_GAP_M
-from ucvgl.world.sensor import expose
 from ucvgl.world.styles import Kind
 
 TINY = DriveConfig(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as V
 
-from ucvgl.world.sensor import AIRLIGHT, Sensor, expose
+from ucvgl.world.difficulty import AIRLIGHT, Sensor, expose
 
 
 def picture(count: int = 2, rows: int = 12, columns: int = 24) -> torch.Tensor:

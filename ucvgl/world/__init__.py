@@ -3,6 +3,6 @@
 styles      what kind of place is built             city        its raster layers, from a seed
 appearance  season, sun, shadows, traffic           render      rays from an eye through those layers
 places      stops of drives along the streets       views       tiles, panoramas, photos, drone images
-sensor      exposure, noise, bytes                  difficulty  how far panorama and tile differ
-pairs       all of it as a data set
+difficulty  how far panorama and tile differ, and what sensors do
+rendering   settings to images, kept                pairs, drives, export   all of it as data sets
 """

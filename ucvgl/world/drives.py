@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from ucvgl.data.container import Dataset, Positives
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import City
-from ucvgl.world.difficulty import Difficulty, draw_nuisance, street_day
+from ucvgl.world.difficulty import Difficulty, Sensor, draw_nuisance, street_day
 from ucvgl.world.noise import Floats, between, hash32, unit
 from ucvgl.world.places import Places, along_streets, street_places
-from ucvgl.world.rendering import Shots, check_settings, rendered, scene_of
-from ucvgl.world.sensor import Sensor
+from ucvgl.world.rendering import DriveConfig, Shots, rendered, scene_of
 from ucvgl.world.styles import Kind
 from ucvgl.world.views import photos
 
@@ -58,29 +57,6 @@ NIGHT_GAIN, NIGHT_NOISE = (1.8, 1.8, 1.8), 2.5  # a camera at night exposes long
 DUSK_LIGHT = (0.80, 0.64, 0.56)  # red, green, blue that are left of the day when the sun is setting
 DAY_KEYS = (508, 506, 507, 509)  # of the hashes that days are drawn from
 DUSK_DEG = 10.0  # the sun's elevation below which it is dusk
-
-
-@dataclass(frozen=True)
-class DriveConfig:
-    """Which streets, driven how, and which photos."""
-
-    kind: str = "car"  # one of MANNERS
-    styles: tuple[str, ...] = ("garden", "downtown")  # one city each
-    seed: int = 0  # of the cities and everything drawn; kinds of one seed share their streets
-    places: int = 300  # stops over all cities; each is asked for once
-    spacing_m: float = 10.0  # between stops; VG-SSL's positives are within 10 m, its hits within 25 m
-    photo_px: tuple[int, int] = (48, 64)  # height, width; VG-SSL 480 x 640
-    fov_deg: float = 80.0  # across, of the database
-    nuisance: float = 1.0  # times what CAMERA says of exposure, tone, noise, blur and heading; 0: a perfect camera
-    city_size_m: float = 512.0
-    resolution_m: float = 0.5  # of the city's rasters
-
-    def __post_init__(self) -> None:
-        check_settings(
-            self, ("kind", self.kind in MANNERS, f"one of {', '.join(MANNERS)}"),
-            ("photo_px", min(self.photo_px) > 0, "height and width"), ("fov_deg", 15 < self.fov_deg < 180, "degrees in (15, 180)"),
-            ("nuisance", 0 <= self.nuisance <= 3, "a factor in [0, 3]"),
-        )  # fmt: skip
 
 
 def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu") -> Dataset:

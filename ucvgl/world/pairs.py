@@ -1,7 +1,7 @@
 """The world as a data set of panoramas and satellite tiles: pairs of one spot each, or tiles on a grid, as in VIGOR."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -9,33 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from ucvgl.data.container import Dataset, Positives
-from ucvgl.errors import one_of
-from ucvgl.world.difficulty import DEFAULT_LEVEL, LEVELS, Nuisance, draw_nuisance, satellite_condition
+from ucvgl.world.difficulty import LEVELS, Nuisance, draw_nuisance, satellite_condition
 from ucvgl.world.places import Places, choose, street_places
 from ucvgl.world.render import Scene
-from ucvgl.world.rendering import CITY_GAP_M, Shots, check_settings, rendered, scene_of, shares
+from ucvgl.world.rendering import CITY_GAP_M, Shots, WorldConfig, rendered, scene_of, shares
 from ucvgl.world.views import panoramas, satellite_tiles
-
-
-@dataclass(frozen=True)
-class WorldConfig:
-    """Which world, which places, which pictures."""
-
-    styles: tuple[str, ...] = ("garden",)  # one city each
-    seed: int = 0
-    places: int = 1000  # over all cities
-    spacing_m: float = 12.0  # between stops along a street; VIGOR's tiles overlap like this, CVUSA's are farther apart
-    difficulty: str = DEFAULT_LEVEL
-    span_m: float = 50.0  # edge of a tile on the ground; CVUSA's zoom-19 tiles span about 70
-    tile_px: int = 64  # the paper's 384
-    panorama_px: int = 128  # height; width is twice that. CVACT's are 832
-    city_size_m: float = 768.0
-    resolution_m: float = 0.25  # of the city's rasters
-
-    def __post_init__(self) -> None:
-        one_of("difficulty", self.difficulty, LEVELS, "Pick one.")
-        sizes = ("span_m", "tile_px", "panorama_px")
-        check_settings(self, *((name, getattr(self, name) > 0, "a number above 0") for name in sizes))
 
 
 def world_pairs(config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu") -> Dataset:
