@@ -54,9 +54,6 @@ def finding(name, root, item, status="finding"):
     return row
 
 
-# what `data check` says
-
-
 def test_published_counts_and_sizes_and_those_of_the_export(copy):
     root = copy("cvusa")
     path = root / "splits/val-19zl.csv"
@@ -105,9 +102,6 @@ def test_command_line(copy, monkeypatch, capsys):
     assert "cvusa, cvact" in run("cvsua", root)[1].err
 
 
-# what the readers say
-
-
 @pytest.mark.parametrize("name", ["cvusa", "vigor"])
 @pytest.mark.parametrize(
     ("damage", "says"),
@@ -143,10 +137,8 @@ def test_repeated_and_unlisted_rows(copy):
     root = copy("vigor")
     path = root / "splits/Chicago/satellite_list.txt"
     first, _, rest = path.read_text().partition("\n")
-    for text, says in (
-        (f"{first}\n{rest}{first}\n", r"satellite_list\.txt:9"),
-        (rest, r"same_area_balanced_test\.txt:\d"),
-    ):
+    twice, fewer = f"{first}\n{rest}{first}\n", rest
+    for text, says in ((twice, r"satellite_list\.txt:9"), (fewer, r"same_area_balanced_test\.txt:\d")):
         path.write_text(text)
         with pytest.raises(InputError, match=says):
             open_dataset("vigor", root)
@@ -203,16 +195,13 @@ def _damage(root, data):
         case "delete":
             path.unlink()
         case "rename":
-            path.rename(
-                path.with_name(data.draw(st.sampled_from(["x.jpg", "@@@.jpg", "@1@2", "@x@y@.jpg", "é.png", " "])))
-            )
+            names = ["x.jpg", "@@@.jpg", "@1@2", "@x@y@.jpg", "é.png", " "]
+            path.rename(path.with_name(data.draw(st.sampled_from(names))))
         case "folder":
             shutil.rmtree(path.parent)
         case _:
-            other, bytes_ = (
-                data.draw(st.sampled_from(files)).read_bytes(),
-                data.draw(st.binary(min_size=1, max_size=20)),
-            )
+            other = data.draw(st.sampled_from(files)).read_bytes()
+            bytes_ = data.draw(st.binary(min_size=1, max_size=20))
             path.write_bytes({
                 "cut": raw[:at], "zero": b"", "flip": raw[:at] + bytes_[:1] + raw[at + 1 :], "swap": other,
                 "line": b"\n".join(rows[:row] + rows[row + 1 :]), "insert": raw[:at] + bytes_ + raw[at:],

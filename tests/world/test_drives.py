@@ -11,9 +11,7 @@ from ucvgl.world.drives import MANNERS, DriveConfig, passes, world_drives
 from ucvgl.world.rendering import CITY_GAP_M
 from ucvgl.world.styles import Kind
 
-TINY = DriveConfig(
-    styles=("garden", "canal"), places=11, spacing_m=9.0, photo_px=(12, 16), city_size_m=256, resolution_m=0.5
-)
+TINY = DriveConfig("car", ("garden", "canal"), 0, 11, 9.0, (12, 16), city_size_m=256, resolution_m=0.5)
 ONE = replace(TINY, styles=("garden",), places=16, photo_px=(24, 32))
 
 

@@ -111,8 +111,8 @@ def test_the_command(runs, tmp_path, monkeypatch, capsys):
             cli.main()
         return ended.value.code
 
-    small = ["--places", 6, "--tile-px", 16, "--panorama-px", 16, "--city-size-m", 256]
-    words = ["--layout", "cvusa", *small, tmp_path / "set"]
+    small = ["--layout", "cvusa", "--places", "6", "--tile-px", "16", "--panorama-px", "16", "--city-size-m", "256"]
+    words = *small, tmp_path / "set"
     assert run("world", *words) == 0
     assert "ucvgl data check cvusa" in capsys.readouterr().out
     assert run("world", *words) == 2

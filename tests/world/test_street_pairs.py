@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ucvgl.data.cache import new_images
-from ucvgl.errors import InputError
 from ucvgl.world import rendering
 from ucvgl.world.difficulty import LEVELS
 from ucvgl.world.pairs import WorldConfig, world_grid, world_pairs
@@ -56,13 +55,6 @@ def test_new_code_renders_again_but_the_same_pictures_are_the_same_data(pairs, m
     monkeypatch.setattr(rendering, "new_images", lambda *what: made.append(what[1]) or new_images(*what))
     assert world_pairs(TINY, "train").digest() == pairs.digest()
     assert made == ["query", "gallery"]
-
-
-def test_more_places_than_available_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
-    with pytest.raises(InputError, match="number of places: expected at most"):
-        world_pairs(replace(TINY, places=5000))
-    assert [path.suffix for path in (tmp_path / "worlds").iterdir()] == [".lock"]  # nothing half-made
 
 
 def test_a_world_on_a_grid(runs):

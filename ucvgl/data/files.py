@@ -200,17 +200,16 @@ def lat_lon(where: object, cells: Iterable[str]) -> list[float]:
 
 def _rows_by_id(path: Path, wanted: str) -> tuple[list[str], dict[str, tuple[str, list[str]]]]:
     """The header of a CSV, in small letters, without units; its rows by id, each with where it stands; wanted: else."""
-    rows = lines(path)
+    rows = [(f"{path}:{number}", text) for number, text in lines(path)]
     separator, table = max(",;\t", key=rows[0][1].count), []
-    for number, text in rows:
+    for where, text in rows:
         try:
             (cells,) = csv.reader([text], delimiter=separator, strict=True)
         except csv.Error as error:
-            raise InputError(f"{path}:{number}", expected="a CSV", found=error, todo="Check its quotes.") from error
+            raise InputError(where, expected="a CSV", found=error, todo="Check its quotes.") from error
         if table and len(cells) != len(table[0][1]):
-            raise InputError(f"{path}:{number}", expected=f"{len(table[0][1])} columns", found=len(cells),
-                             todo="Complete the row.")  # fmt: skip
-        table.append((f"{path}:{number}", cells))
+            raise InputError(where, expected=f"{len(table[0][1])} columns", found=len(cells), todo="Complete the row.")
+        table.append((where, cells))
     (_, names), *rows = table
     header = [re.sub(r"[\[(].*?[\])]", "", name).strip().lower() for name in names]
     which = next((header.index(name) for name in _ID if name in header), None)

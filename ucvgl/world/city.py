@@ -1,9 +1,7 @@
-"""A procedural city as a stack of raster layers, built from a style and a seed; bit for bit the same everywhere.
-
-Streets run along lines of a bent grid (u, v) = (x, y) + smooth noise, so that every pixel finds its block, lot and place
-in the lot by a search and a subtraction; what is built, painted or parked is a rule on these coordinates (build.py).
-Frame: metres east (x) and north (y) from the south-west corner. Rasters are north up: row 0 is the northern edge.
-"""
+"""A procedural city as a stack of raster layers, built from a style and a seed; bit for bit the same everywhere. Streets run along
+lines of a bent grid (u, v) = (x, y) + smooth noise, so that every pixel finds its block, lot and place in the lot by a search
+and a subtraction; what is built, painted or parked is a rule on these coordinates (build.py). Frame: metres east (x) and north
+(y) from the south-west corner. Rasters are north up: row 0 is the northern edge."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -49,10 +47,9 @@ class City:
 def make_city(style: CityStyle, seed: int, *, size_m: float = 768.0, resolution_m: float = 0.25) -> City:
     """Build a city of a style; another seed, 0 to 2^32 - 1, is another city of it. size_m: edge, 200 to 8000 metres;
     resolution_m: metres a pixel, 0.1 to 1; 0.25 shows lane lines. InputError outside these."""
-    for name, value, low, high in (
-        ("world seed", seed, 0, 2**32 - 1), ("resolution_m", resolution_m, 0.1, 1.0),
-        ("size_m", size_m, 200, min(8000, PIXELS_MAX * resolution_m)),
-    ):  # fmt: skip
+    limits = {"world seed": (seed, 0, 2**32 - 1), "resolution_m": (resolution_m, 0.1, 1.0),
+              "size_m": (size_m, 200, min(8000, PIXELS_MAX * resolution_m))}  # fmt: skip
+    for name, (value, low, high) in limits.items():
         if not low <= value <= high:
             todo = "Choose another seed, coarser pixels (0.25), or several cities for more area."
             raise InputError(name, expected=f"{low:g} to {high:g}", found=value, todo=todo)

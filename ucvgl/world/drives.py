@@ -1,8 +1,6 @@
-"""Drives as a data set: perspective photos of two passes along the same streets, as place recognition has them.
-
-A kind says how the second pass, the queries, differs from the first, after the sets of VG-SSL (Xiao et al., WACV 2025):
-'car' after MSLS, 'hand_held' after Pitts30k, 'season' after Nordland, 'night' after Tokyo 24/7. Positions give the pairs.
-"""
+"""Drives as a data set: perspective photos of two passes along the same streets, paired by position, as place recognition has
+them. A kind says how the second pass, the queries, differs from the first, after the sets of VG-SSL (Xiao et al., WACV 2025):
+'car' after MSLS, 'hand_held' after Pitts30k, 'season' after Nordland, 'night' after Tokyo 24/7."""
 
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,7 +14,7 @@ from ucvgl.world.appearance import Condition
 from ucvgl.world.city import City
 from ucvgl.world.difficulty import Difficulty, Sensor, draw_nuisance, street_day
 from ucvgl.world.noise import Floats, between, hash32, unit
-from ucvgl.world.places import Places, along_streets, street_places
+from ucvgl.world.places import Places, choose, street_places
 from ucvgl.world.rendering import DriveConfig, Shots, rendered, scene_of
 from ucvgl.world.styles import Kind
 from ucvgl.world.views import photos
@@ -75,7 +73,7 @@ def passes(config: DriveConfig, number: int, count: int, device: torch.device | 
     """City `number` of the drives: "gallery", the pass past `count` stops, and "query"; InputError if it has fewer."""
     manner, scene = MANNERS[config.kind], scene_of(config, number, device)
     seed = scene.city.seed
-    stops = along_streets(street_places(scene.city, config.spacing_m, margin_m=EDGE_M), count, seed)
+    stops = choose(street_places(scene.city, config.spacing_m, margin_m=EDGE_M), count, seed, whole_streets=True)
     every, known = np.arange(count), np.arange(count * manner.headings)
     stop = known // manner.headings
     quarter_deg, (database_days, query_days) = np.float32(360 / manner.headings), drive_days(config.kind, seed)

@@ -33,12 +33,6 @@ class Places:
         """The stops at those indices."""
         return Places(self.east_m[index], self.north_m[index], self.heading_deg[index], self.drive[index])
 
-    def check(self, count: int) -> None:
-        """InputError if there are fewer than `count`."""
-        if count > len(self):
-            todo = "Shorten spacing_m, enlarge the city or use more cities."
-            raise InputError("number of places", f"at most {len(self)} at this spacing", count, todo)
-
 
 def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -> Places:
     """Stops every `spacing_m` metres along all streets, on the right-hand lane or quay, none nearer than 0.6 spacings."""
@@ -68,16 +62,15 @@ def street_places(city: City, spacing_m: float, *, margin_m: float = MARGIN_M) -
     return Places(*stops[:, :3].T.astype(np.float32), stops[:, 3].astype(np.int32))
 
 
-def choose(places: Places, count: int, seed: int) -> Places:
-    """`count` stops drawn without replacement, kept in driving order; InputError if there are fewer."""
-    places.check(count)
+def choose(places: Places, count: int, seed: int, *, whole_streets: bool = False) -> Places:
+    """`count` stops drawn without replacement, kept in driving order; or those of whole streets, one after the other, the last one
+    cut short. InputError if there are fewer."""
+    if count > len(places):
+        raise InputError("number of places", expected=f"at most {len(places)} at this spacing", found=count,
+                         todo="Shorten spacing_m, enlarge the city or use more cities.")  # fmt: skip
+    if whole_streets:
+        streets = np.unique(places.drive)
+        order = streets[np.argsort(hash32(seed, 505, streets), kind="stable")]
+        return places.take(np.concatenate([np.flatnonzero(places.drive == street) for street in order])[:count])
     order = np.argsort(hash32(seed, 99, np.arange(len(places))), kind="stable")
     return places.take(np.sort(order[:count]))
-
-
-def along_streets(places: Places, count: int, seed: int) -> Places:
-    """`count` stops of whole streets, one after the other, the last one cut short; InputError if there are fewer."""
-    places.check(count)
-    streets = np.unique(places.drive)
-    order = streets[np.argsort(hash32(seed, 505, streets), kind="stable")]
-    return places.take(np.concatenate([np.flatnonzero(places.drive == street) for street in order])[:count])
