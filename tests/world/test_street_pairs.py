@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ucvgl.data.cache import new_images
+from ucvgl.data.prepare import new_images
 from ucvgl.world import rendering
 from ucvgl.world.difficulty import LEVELS
 from ucvgl.world.pairs import WorldConfig, world_grid, world_pairs

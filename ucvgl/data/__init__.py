@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ucvgl.data.cache import made_once
 from ucvgl.data.container import ArrayImages, Dataset, FileImages, ImageSet, Positives
 from ucvgl.data.cvact import read_cvact
 from ucvgl.data.cvusa import read_cvusa
@@ -16,6 +15,7 @@ from ucvgl.data.decoding import batches, decode_all, decode_file
 from ucvgl.data.files import folder, on_disk, one_of, read_position_table
 from ucvgl.data.folders import read_folders, read_pairs
 from ucvgl.data.place_recognition import SPLITS, frame_folders, read_frames, read_place_recognition
+from ucvgl.data.prepare import made_once
 from ucvgl.data.university import DIRECTIONS, HEIGHTS, read_sues200, read_university1652
 from ucvgl.data.vigor import CITIES, read_vigor
 from ucvgl.errors import InputError

@@ -1,22 +1,66 @@
-"""From files to arrays: images of a data set read, projected and resized once, and mapped from disk after that, so that data
-sets larger than memory are read page by page. Labels are not used."""
+"""From files to arrays: images of a data set read, projected and resized, in folders that are made once and mapped from disk after
+that, as rendered worlds are, so that data sets larger than memory are read page by page. Labels are not used."""
 
-from collections.abc import Iterator
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ucvgl.data.cache import made_once, mapped, new_images
+from ucvgl import paths
 from ucvgl.data.container import ArrayImages, Dataset, FileImages, ImageSet
 from ucvgl.data.decoding import batches, image_size
+from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, complete_panorama, polar_view, top_view
 
 BATCH = 64
 VERSION = 1  # of what is written: raised when the pixels change
+
+
+def made_once(kind: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+    """The folder runs/<kind>/<hash of key>, made if it is not there; it appears when it is complete. `key` is all that the
+    contents depend on, as JSON takes it. `make` writes into the folder it is given, in one process: others, of this training
+    or another's, wait for it."""
+    text = json.dumps(key, sort_keys=True)
+    folder = paths.runs() / kind / hashlib.sha256(text.encode()).hexdigest()[:12]
+    lock = folder.with_name(f".{folder.name}.lock")
+    with paths.waiting_for(lock, f"another process makes {kind}/{folder.name}"):
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
+                scratch = Path(name) / "made"
+                scratch.mkdir()
+                (scratch / "key.json").write_text(text)
+                make(scratch)
+                scratch.replace(folder)
+    return folder
+
+
+def new_images(folder: Path, name: str, shape: tuple[int, ...]) -> np.memmap:
+    """An array of images to be filled, uint8 on disk; InputError where the disk has no room for it."""
+    needed = int(np.prod(shape))
+    if shutil.disk_usage(folder).free < 1.05 * needed:
+        raise InputError(folder, expected=f"{needed / 1e9:.2f} GB free", found="less",
+                         todo="Free some, or set UCVGL_RUNS.")  # fmt: skip
+    return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
+
+
+def mapped(folder: Path, name: str) -> Tensor:
+    """An array of a folder of `made_once`, read by the page; InputError if it is missing or damaged."""
+    path = folder / f"{name}.npy"
+    try:
+        # copy-on-write: torch wants writable memory, and nothing writes to it
+        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:  # EOFError: an empty file
+        raise InputError(path, expected="an array", found=error, todo=f"Delete {folder}; it is made again.") from None
 
 
 @dataclass(frozen=True)

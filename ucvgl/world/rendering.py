@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ucvgl.data.cache import made_once, mapped, new_images
 from ucvgl.data.container import ArrayImages
+from ucvgl.data.prepare import made_once, mapped, new_images
 from ucvgl.errors import check_fields, one_of
 from ucvgl.positions import Metres, Positions
 from ucvgl.world.appearance import Condition
