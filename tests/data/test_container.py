@@ -62,11 +62,9 @@ def street(name, along, value):
 
 
 def test_queries_without_an_answer_are_left_out_and_counted():
-    data = street("a", [0, 20, 500], 1)
-    data = data.take(range(3), [0, 1])
-    left = data.answerable()
-    assert (len(data), len(left)) == (3, 2)
-    assert "1 of 3 queries have no positive" in left.note
+    data = street("a", [0, 20, 500], 1).take(range(3), [0, 1])
+    assert (len(data), len(data.answerable())) == (3, 2)
+    assert "1 of 3 queries have no positive" in data.answerable().note
     with pytest.raises(InputError, match="a query with a right gallery image"):
         data.take([2]).answerable()
 

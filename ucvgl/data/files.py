@@ -104,8 +104,7 @@ def image_folder(root: Path, below: str, what: str) -> FileImages:
 
 def folders_in(root: Path) -> list[str]:
     """The names of the folders in `root`, sorted."""
-    with os.scandir(root) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not _is_generated(entry.name))
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and not _is_generated(path.name))
 
 
 def inside(name: str, where: object) -> str:

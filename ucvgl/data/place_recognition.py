@@ -1,8 +1,7 @@
-"""Place recognition: photos against a database of photos, in the two forms such data come in.
-
-In the form of the deep visual geo-localisation benchmark (Berton et al., CVPR 2022), names under
-images/{train,val,test}/{database,queries} are @easting@northing@zone@letter@lat@lon@pano id@...@.jpg, and a hit is within 25 m.
-In two folders of one route, the last number in a file's name is its frame, and a hit is a frame at most so many away.
+"""Place recognition: photos against a database of photos. In the form of the deep visual geo-localisation benchmark (Berton et
+al., CVPR 2022), names under images/{train,val,test}/{database,queries} are
+@easting@northing@zone@letter@lat@lon@pano id@...@.jpg, and a hit is within 25 m. In two folders of one route, the last number
+in a file's name is its frame, and a hit is a frame at most so many away.
 """
 
 import math

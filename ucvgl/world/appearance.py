@@ -5,7 +5,6 @@ space: a world to learn matching in, not photometry.
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -80,16 +79,9 @@ LEAVES = {"spring": ((98, 126, 58), (138, 156, 84)), "summer": ((56, 80, 40), (9
 NEEDLES = ((42, 62, 44), (60, 80, 56))
 
 
-class Objects(NamedTuple):
-    """Tables by object number, on the device."""
-
-    walls: Tensor  # (FACADES, 3) in 0..1
-    window: Tensor  # (FACADES, 4): metres between windows; shares: of that and of a floor that is glass, lit at night
-    car_colour: Tensor  # (TRUNK + 1, 3) in 0..1, by minus the object number
-
-
-def make_objects(city: City, device: torch.device) -> Objects:
-    """Draw the colours of facades and cars of a city."""
+def make_objects(city: City, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw a city's facades and cars: colours of walls in 0..1, (FACADES, 3); (FACADES, 4) metres between windows, and shares, of
+    that and of a floor that is glass, lit at night; colours of cars, (TRUNK + 1, 3) by minus the object number."""
     variant = np.arange(FACADES)
 
     def pick(colours: tuple[Colour, ...], key: int, objects: np.ndarray) -> np.ndarray:
@@ -100,7 +92,7 @@ def make_objects(city: City, device: torch.device) -> Objects:
     bounds = ((2.0, 3.8), (0.34, 0.82 if tall else 0.58), (0.42, 0.74 if tall else 0.6), (0.1, 0.6))
     window = np.stack([between(*pair, city.seed, 82 + k, variant) for k, pair in enumerate(bounds)], -1)
     tables = np.clip(walls, 0, 255) / np.float32(255), window, pick(CAR_COLOURS, 86, CAR_OF) / np.float32(255)
-    return Objects(*(torch.from_numpy(table).to(device) for table in tables))
+    return tuple(torch.from_numpy(table).to(device) for table in tables)
 
 
 def car_heights(city: City, condition: Condition, device: torch.device) -> Tensor:
@@ -144,7 +136,7 @@ def shadow_ceiling(height: Tensor, resolution_m: float, condition: Condition) ->
     return ceiling if by_rows else ceiling.t().contiguous()
 
 
-def light_city(city: City, layers: Layers, objects: Objects, condition: Condition, *, from_above: bool) -> Lit:
+def light_city(city: City, layers: Layers, car_colour: Tensor, condition: Condition, *, from_above: bool) -> Lit:
     """The lit colours of a city on a day: with crowns on top, as an aircraft sees it, or the ground under them."""
     relief = layers["relief"]
     device = relief.device
@@ -163,7 +155,7 @@ def light_city(city: City, layers: Layers, objects: Objects, condition: Conditio
         kind = surface[..., 3]
         colour = _season_ground(surface[..., :3].float() / 255, kind, dither, condition)
         parked = cars[site[rows]] > 0
-        colour = torch.where(parked[..., None], objects.car_colour[site[rows]], colour)
+        colour = torch.where(parked[..., None], car_colour[site[rows]], colour)
         kind = kind.masked_fill(parked, Kind.CAR)
         if from_above:
             leaves = leaf_colour(extra[..., 1], condition) * (0.75 + 0.4 * dither)[..., None]

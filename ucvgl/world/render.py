@@ -50,9 +50,9 @@ class Scene:
         relief = self.layers["relief"].reshape(-1, 4)
         self.relief_words, self.numbers = relief.view(torch.int64).reshape(-1), relief[:, 3].contiguous()
         self.facade_words = self.layers["facade"].view(torch.int32).reshape(-1)
-        self.objects = make_objects(city, self.device)
+        self.walls, self.window, self.car_colour = make_objects(city, self.device)
         self.clouds = torch.from_numpy(_cloud_texture(city.seed)).to(self.device)
-        self.lit = lru_cache(maxsize=DAYS_KEPT)(partial(light_city, city, self.layers, self.objects))
+        self.lit = lru_cache(maxsize=DAYS_KEPT)(partial(light_city, city, self.layers, self.car_colour))
 
     def pixel(self, east: Tensor, north: Tensor) -> tuple[Tensor, Tensor]:
         """Continuous pixel coordinates (column, row) of points in metres; pixel centres are at halves."""
@@ -251,7 +251,7 @@ def _shade_walls(
     z = hits.slope * hits.run_m
     above_ground = z - (top_z - tall_m)
 
-    window = _at(scene.objects.window, variant)
+    window = _at(scene.window, variant)
     u, floor = along_m / window[:, 0], above_ground * (1 / FLOOR_M)
     blur = hits.width_m * 0.5 + 0.08
     to_frame_u = (0.5 * window[:, 1] - (u - u.floor() - 0.5).abs()) * window[:, 0]
@@ -273,9 +273,9 @@ def _shade_walls(
         pane = torch.where(on, _colour(scene, (0.95, 0.78, 0.46)), _colour(scene, (0.03, 0.03, 0.05)))
     else:
         pane = (_colour(scene, (0.20, 0.24, 0.29)) + (room * 0.16)[:, None]) * (0.45 + 0.55 * light)
-    wall = _at(scene.objects.walls, variant) * light * torch.where(above_ground < 0.5, 0.82, 1.0)[:, None]
+    wall = _at(scene.walls, variant) * light * torch.where(above_ground < 0.5, 0.82, 1.0)[:, None]
     wall = wall + (pane - wall) * glass[:, None]
-    car = _at(scene.objects.car_colour, (-number).clamp(0, TRUNK)) * light
+    car = _at(scene.car_colour, (-number).clamp(0, TRUNK)) * light
     below_roof = top_z - z
     cabin = number >= -CARS  # windows all round; the bonnet has none
     greenhouse = (cabin & (below_roof > 0.12) & (below_roof < CAR_HEIGHT_M - BONNET_HEIGHT_M))[:, None]
