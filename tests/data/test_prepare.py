@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from ucvgl.data import open_dataset
-from ucvgl.data import prepare as arrays
 from ucvgl.data.prepare import Preparation, made_once, mapped, new_images, prepare
 from ucvgl.errors import InputError
 from ucvgl.geometry import TopView, polar_view, top_view
@@ -72,7 +71,7 @@ def test_an_interrupted_making_or_a_full_disk_leaves_nothing_behind(tmp_path, mo
 
     with pytest.raises(KeyboardInterrupt):
         made_once("images", KEY, interrupt)
-    monkeypatch.setattr(arrays.shutil, "disk_usage", lambda _: type("usage", (), {"free": 0}))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 0}))
     with pytest.raises(InputError, match=r"GB free.*UCVGL_RUNS"):
         made_once("images", KEY, write)
     assert not [path for path in (tmp_path / "runs" / "images").iterdir() if path.suffix != ".lock"]

@@ -20,8 +20,7 @@ def pairs(runs):
 
 
 def test_a_world_is_a_data_set_rendered_once(pairs, monkeypatch):
-    assert len(pairs) == len(pairs.gallery) == 9
-    assert (pairs.query.size, pairs.gallery.size) == ((16, 32), (16, 16))
+    assert (len(pairs), len(pairs.gallery), pairs.query.size, pairs.gallery.size) == (9, 9, (16, 32), (16, 16))
     assert all(picture.float().std() > 10 for picture in (*pairs.query[:], *pairs.gallery[:]))  # none is blank
     assert pairs.positives.best().tolist() == list(range(9))
     assert pairs.query.ids[3] == "train-000003"

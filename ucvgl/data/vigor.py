@@ -1,5 +1,4 @@
 """VIGOR: panoramas of four cities, tiles that cover them densely, shared tiles, semi-positives (Zhu et al., CVPR 2021).
-
 A line of a list has 13 columns: <panorama> <tile> <d_lat> <d_lon>, then <semi-positive> <d_lat> <d_lon> three times. The offsets
 (pixels to the tile's centre) are not used. Same area: train and test lists of all four cities. Cross area: trained on New York
 and Seattle, tested on San Francisco and Chicago, every panorama of each. Corrected labels are SliceMatch's (CVPR 2023).

@@ -25,7 +25,6 @@ from ucvgl.world.styles import style_named
 
 RENDER_BATCH = 16  # bounds the memory of tilted panoramas' sampling grids
 CITY_GAP_M = 10_000.0  # cities are laid out on a line so far apart that positions of different ones never come near
-FRAME = Metres("embedded world")
 KINDS = ("car", "hand_held", "season", "night")  # of drives
 
 
@@ -170,7 +169,7 @@ def rendered(
     for name, (prefix, *_) in sides.items():
         *metres, heading_deg = np.load(folder / f"{name}_at.npy").T
         turned = None if np.isnan(heading_deg).all() else heading_deg
-        positions = Positions(np.stack(metres, 1), FRAME, "embedded world", turned)
+        positions = Positions(np.stack(metres, 1), Metres("embedded world"), "embedded world", turned)
         ids, source = [f"{prefix}{i:06d}" for i in range(len(heading_deg))], (folder / f"{name}.sha256").read_text()
         found[name] = ArrayImages(ids, mapped(folder, name)[: len(ids)], positions, source)
     return found
