@@ -30,10 +30,9 @@ from ucvgl.methods.sample4geo import SAMPLERS, Sampling
 from ucvgl.world import rendering as world_rendering
 from ucvgl.world import views as rendering
 from ucvgl.world.appearance import Condition
-from ucvgl.world.city import make_city
+from ucvgl.world.city import choose, make_city, street_places
 from ucvgl.world.drives import MANNERS, DriveConfig, world_drives
 from ucvgl.world.pairs import WorldConfig, world_pairs
-from ucvgl.world.places import choose, street_places
 from ucvgl.world.render import Scene
 from ucvgl.world.styles import STYLES
 

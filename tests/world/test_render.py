@@ -10,7 +10,7 @@ from marcher import march
 
 from ucvgl.world import render
 from ucvgl.world.appearance import Condition
-from ucvgl.world.places import choose, street_places
+from ucvgl.world.city import choose, street_places
 from ucvgl.world.render import RANGE_MAX_M, RANGE_MIN_M, Rendered, Scene, cast_columns
 from ucvgl.world.styles import Kind
 from ucvgl.world.views import panoramas

@@ -7,7 +7,7 @@ import torch
 from handmade import handmade_city, patch
 
 from ucvgl.world.appearance import Condition
-from ucvgl.world.places import street_places
+from ucvgl.world.city import street_places
 from ucvgl.world.render import Scene
 from ucvgl.world.styles import Kind
 from ucvgl.world.views import drone_images, panoramas, photos, satellite_tiles

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from ucvgl.data.container import Dataset, Positives
 from ucvgl.world.appearance import Condition
-from ucvgl.world.city import City
+from ucvgl.world.city import City, Places, choose, street_places
 from ucvgl.world.difficulty import Difficulty, Sensor, draw_nuisance, street_day
 from ucvgl.world.noise import Floats, between, hash32, unit
-from ucvgl.world.places import Places, choose, street_places
 from ucvgl.world.rendering import DriveConfig, Shots, rendered, scene_of
 from ucvgl.world.styles import Kind
 from ucvgl.world.views import photos

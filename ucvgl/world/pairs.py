@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from ucvgl.data.container import Dataset, Positives
+from ucvgl.world.city import Places, choose, street_places
 from ucvgl.world.difficulty import LEVELS, Nuisance, draw_nuisance, satellite_condition
-from ucvgl.world.places import Places, choose, street_places
 from ucvgl.world.render import Scene
 from ucvgl.world.rendering import CITY_GAP_M, Shots, WorldConfig, rendered, scene_of, shares
 from ucvgl.world.views import panoramas, satellite_tiles
