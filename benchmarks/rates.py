@@ -87,9 +87,9 @@ def rendering(config: WorldConfig | DriveConfig) -> float:
     def run(places: int, _: Path) -> None:
         few = replace(config, styles=config.styles[:1], places=places, city_size_m=min(config.city_size_m, 1000.0))
         if isinstance(few, WorldConfig):
-            world_pairs(few, "train", progress=False)
+            world_pairs(few, "train")
         else:
-            world_drives(few, progress=False)
+            world_drives(few)
 
     return (128 if isinstance(config, WorldConfig) else 256) / added(8, 136, run)
 

@@ -173,7 +173,7 @@ class WorldPairs(Task):
 
 def train_encoders(config: WorldWeights, *, progress: bool = True) -> StageResult:
     """Trains the encoders, in the run cache; the stage's folder holds best.safetensors."""
-    pairs = world_pairs(config.world, progress=progress)
+    pairs = world_pairs(config.world)
 
     def compute(folder: Path) -> dict[str, Any]:
         view = TopView.from_span(config.encoder.image_px[0], SPAN_M)

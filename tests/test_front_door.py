@@ -35,7 +35,7 @@ def test_readmes_example_runs(tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     world = WorldConfig(("garden", "canal"), places=24, spacing_m=6, city_size_m=256, resolution_m=0.5)
-    export_world("frames", Path("my_frames"), world, photo_px=32, progress=False)
+    export_world("frames", Path("my_frames"), world, photo_px=32)
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     Path("example.py").write_text(example)
     runpy.run_path("example.py")

@@ -30,10 +30,9 @@ from ucvgl.methods.sample4geo import SAMPLERS, Sampling
 from ucvgl.world import rendering as world_rendering
 from ucvgl.world import views as rendering
 from ucvgl.world.appearance import Condition
-from ucvgl.world.city import make_city
+from ucvgl.world.city import choose, make_city, street_places
 from ucvgl.world.drives import MANNERS, DriveConfig, world_drives
 from ucvgl.world.pairs import WorldConfig, world_pairs
-from ucvgl.world.places import choose, street_places
 from ucvgl.world.render import Scene
 from ucvgl.world.styles import STYLES
 
@@ -270,21 +269,21 @@ def worlds():
         for level in ("easy", "medium", "hard") if seed == 0 else ("hard",):
             world = WorldConfig(styles, seed, 5, difficulty=level, tile_px=24, panorama_px=32, city_size_m=256.0,
                                 resolution_m=0.5)  # fmt: skip
-            pairs = world_pairs(world, progress=False)
+            pairs = world_pairs(world)
             found[f"{level} {seed}"] = {
                 "panorama": seen(pairs.query[:]),
                 "tile": seen(pairs.gallery[:]),
                 "truth": [pairs.query.positions.values, pairs.gallery.positions.values],
             }
         config = Preparation((20, 40), (24, 24), TopView.from_span(24, 50.0))
-        given = prepare(pairs, config, progress=False)
+        given = prepare(pairs, config)
         occlusion = synthetic_top_view.Occlusion()
         tiles = given.gallery[:].float() / 255
         parts = {
             "panorama": given.query[:],
             "top view": given.top_view[:],
             "tile": given.gallery[:],
-            "polar tile": prepare(pairs, replace(config, top_view=None, polar=True), progress=False).gallery[:],
+            "polar tile": prepare(pairs, replace(config, top_view=None, polar=True)).gallery[:],
             "synthetic top view": as_bytes(synthetic_top_view.synthetic_top_view(tiles, occlusion, generator(seed))),
         }
         found[f"given to encoders {seed}"] = {name: seen(pixels) for name, pixels in parts.items()}
@@ -298,7 +297,7 @@ def drives():
     for seed, styles in ((0, ("garden",)), (1, ("downtown", "canal"))):
         for kind in MANNERS:
             config = DriveConfig(kind, styles, seed, 8, photo_px=(12, 16), city_size_m=256.0, resolution_m=1.0)
-            photos = world_drives(config, progress=False)
+            photos = world_drives(config)
             sides = {"database": photos.gallery, "query": photos.query}
             metres = {f"{name} m": side.positions.values for name, side in sides.items()}
             seen_there = {name: seen(side[:]) for name, side in sides.items()}

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from ucvgl.data.cache import made_once
+from ucvgl.data.prepare import made_once
 from ucvgl.distributed import from_first, gather, joined, processes
 from ucvgl.errors import InputError
 from ucvgl.heads import Learner, SslLoss

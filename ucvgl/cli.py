@@ -180,7 +180,7 @@ def check(
     """Say whether a data set is complete and what to fix. Exit status: 0 complete, 1 findings, 2 not usable."""
     from ucvgl.data.check import check as check_dataset
 
-    report = check_dataset(name, root, quick=quick, progress=not as_json)
+    report = check_dataset(name, root, quick=quick)
     echo(report.json() if as_json else report.text())
     raise Exit(report.exit_status)
 

@@ -1,6 +1,7 @@
 """Small synthetic data sets in every layout, for the tests of readers, writers and the check."""
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ucvgl.data import ArrayImages, Dataset, Positives
@@ -12,8 +13,8 @@ def images(count, prefix, seed=0, height=16, width=32, positions=None, ids=None)
     """Smooth random images, so that JPEG changes them little; ids of one length."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(30, 220, (count, 3, 2, 2), dtype=np.uint8)
-    array = coarse.repeat(height // 2, 2).repeat(width // 2, 3)
-    return ArrayImages(ids or tuple(f"{prefix}{i:05d}" for i in range(count)), array, positions)
+    pixels = torch.from_numpy(coarse.repeat(height // 2, 2).repeat(width // 2, 3))
+    return ArrayImages(ids or tuple(f"{prefix}{i:05d}" for i in range(count)), pixels, positions)
 
 
 def paired(name, split, count, seed=0, frame="wgs84", prefix="p"):

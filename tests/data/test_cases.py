@@ -48,7 +48,7 @@ def cvusa_tree(root, panoramas, train):
 def rings(root):
     """Radius of the red line in each top view of the training part, in camera heights; 5.67 is right."""
     data = open_dataset("cvusa", root, "train")
-    ready = prepare(data, Preparation((16, 64), (16, 16), TopView(128, 175.0, 2.5)), progress=False)
+    ready = prepare(data, Preparation((16, 64), (16, 16), TopView(128, 175.0, 2.5)))
     y, x = np.mgrid[:128, :128]
     away = np.hypot(x - 63.5, y - 63.5)
     found = []
@@ -139,13 +139,11 @@ def test_test_only_vpr(tmp_path):
 
 def test_stale_cache(tmp_path):
     """A file replaced by another one's content: what was made from it is made again."""
-    root, config = (
-        trees.folders(tmp_path / "own", ("ground", "satellite"), 3, textured=True),
-        Preparation((16, 16), (16, 16)),
-    )
-    before = prepare(open_dataset("folders", root), config, progress=False).query[:].clone()
+    root = trees.folders(tmp_path / "own", ("ground", "satellite"), 3, textured=True)
+    config = Preparation((16, 16), (16, 16))
+    before = prepare(open_dataset("folders", root), config).query[:].clone()
     (root / "ground/001.jpg").write_bytes((root / "ground/002.jpg").read_bytes())
-    after = prepare(open_dataset("folders", root), config, progress=False).query[:]
+    after = prepare(open_dataset("folders", root), config).query[:]
     assert not (before[1] == before[2]).all()
     assert (after[1] == after[2]).all()
 
@@ -245,12 +243,9 @@ def test_bad_exif(tmp_path):
     for side in ("ground", "satellite"):
         for k in range(3):
             trees.jpeg(tmp_path / side / f"g{k}.jpg", exif=trees.gps(46.2 + k / 1e4, 7.4))
-    beyond, short = (
-        struct.pack("<HHHII", 1, 0x8825, 4, 1, 0x00FFFF00) + bytes(4),
-        struct.pack("<HHHII", 9, 0x8825, 4, 1, 26),
-    )
+    beyond = struct.pack("<HHHII", 1, 0x8825, 4, 1, 0x00FFFF00) + bytes(4)
     with_exif(tmp_path / "ground" / "h_beyond.jpg", head + beyond)
-    with_exif(tmp_path / "ground" / "h_short.jpg", head + short)
+    with_exif(tmp_path / "ground" / "h_short.jpg", head + struct.pack("<HHHII", 9, 0x8825, 4, 1, 26))
     trees.jpeg(tmp_path / "ground" / "i_range.jpg", exif=trees.gps(655.35, 655.35))
     trees.jpeg(tmp_path / "ground" / "j_nofix.jpg", exif=trees.gps(0.0, 0.0))
     data = open_dataset("folders", tmp_path)

@@ -47,14 +47,11 @@ def read_all(name, root):
 
 
 def finding(name, root, item, status="finding"):
-    report = check(name, root, progress=False)
+    report = check(name, root)
     row = next(r for r in report.rows if r.item.startswith(item) and r.status == status)
     assert row.todo in report.text()
     assert report.exit_status == 1
     return row
-
-
-# what `data check` says
 
 
 def test_published_counts_and_sizes_and_those_of_the_export(copy):
@@ -105,9 +102,6 @@ def test_command_line(copy, monkeypatch, capsys):
     assert "cvusa, cvact" in run("cvsua", root)[1].err
 
 
-# what the readers say
-
-
 @pytest.mark.parametrize("name", ["cvusa", "vigor"])
 @pytest.mark.parametrize(
     ("damage", "says"),
@@ -143,10 +137,8 @@ def test_repeated_and_unlisted_rows(copy):
     root = copy("vigor")
     path = root / "splits/Chicago/satellite_list.txt"
     first, _, rest = path.read_text().partition("\n")
-    for text, says in (
-        (f"{first}\n{rest}{first}\n", r"satellite_list\.txt:9"),
-        (rest, r"same_area_balanced_test\.txt:\d"),
-    ):
+    twice, fewer = f"{first}\n{rest}{first}\n", rest
+    for text, says in ((twice, r"satellite_list\.txt:9"), (fewer, r"same_area_balanced_test\.txt:\d")):
         path.write_text(text)
         with pytest.raises(InputError, match=says):
             open_dataset("vigor", root)
@@ -203,16 +195,13 @@ def _damage(root, data):
         case "delete":
             path.unlink()
         case "rename":
-            path.rename(
-                path.with_name(data.draw(st.sampled_from(["x.jpg", "@@@.jpg", "@1@2", "@x@y@.jpg", "é.png", " "])))
-            )
+            names = ["x.jpg", "@@@.jpg", "@1@2", "@x@y@.jpg", "é.png", " "]
+            path.rename(path.with_name(data.draw(st.sampled_from(names))))
         case "folder":
             shutil.rmtree(path.parent)
         case _:
-            other, bytes_ = (
-                data.draw(st.sampled_from(files)).read_bytes(),
-                data.draw(st.binary(min_size=1, max_size=20)),
-            )
+            other = data.draw(st.sampled_from(files)).read_bytes()
+            bytes_ = data.draw(st.binary(min_size=1, max_size=20))
             path.write_bytes({
                 "cut": raw[:at], "zero": b"", "flip": raw[:at] + bytes_[:1] + raw[at + 1 :], "swap": other,
                 "line": b"\n".join(rows[:row] + rows[row + 1 :]), "insert": raw[:at] + bytes_ + raw[at:],
@@ -240,6 +229,6 @@ def test_damage_gives_the_error_or_a_correct_reading(name, whole, tmp_path, data
         ):  # nothing is invented: what is still read was there before
             right = dict(zip(plain.query.ids, named(plain), strict=True))
             assert all(some <= right[query] for query, some in zip(read.query.ids, named(read), strict=True))
-    report = check(name, root, quick=True, progress=False)
+    report = check(name, root, quick=True)
     assert report.exit_status in (0, 1, 2)
     assert report.text()

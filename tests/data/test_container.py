@@ -3,6 +3,7 @@
 import dataset_trees as trees
 import numpy as np
 import pytest
+import torch
 
 from ucvgl.data import ArrayImages, Dataset, Positives
 from ucvgl.data.container import joined
@@ -49,26 +50,21 @@ def test_parts_of_queries_and_of_the_gallery():
     assert fewer.semi_positives[4].tolist() == [2]  # of tiles 7, 0 and 1, tile 0 is left
 
 
-def where(at):
-    return Positions(np.stack([at, 0 * at], 1), Metres("street"))
-
-
 def street(name, along, value):
-    """Photos of one grey along a street, a query 4 m behind each of the gallery's."""
-    pixels = np.full((len(along), 3, 2, 2), value, np.uint8)
-    sides = [
-        ArrayImages(map(str, range(len(along))), pixels.copy(), where(at), f"{name}{k}")
-        for k, at in enumerate((np.array(along) + 4.0, np.array(along) + 0.0))
-    ]  # fmt: skip
-    return Dataset(name, "all", *sides, Positives.within(sides[0].positions, sides[1].positions, 25.0))
+    """Photos of one grey along a street, a query 4 m behind each of the gallery's, all to the north."""
+    pixels, ids = torch.full((len(along), 3, 2, 2), value, dtype=torch.uint8), [str(i) for i in range(len(along))]
+    query, gallery = (
+        Positions([(at + behind, 0) for at in along], Metres("street"), heading_deg=np.zeros(len(along)))
+        for behind in (4, 0)
+    )
+    sides = ArrayImages(ids, pixels, query, f"{name}0"), ArrayImages(ids, pixels, gallery, f"{name}1")
+    return Dataset(name, "all", *sides, Positives.within(query, gallery, 25.0))
 
 
 def test_queries_without_an_answer_are_left_out_and_counted():
-    data = street("a", [0, 20, 500], 1)
-    data = data.take(range(3), [0, 1])
-    left = data.answerable()
-    assert (len(data), len(left)) == (3, 2)
-    assert "1 of 3 queries have no positive" in left.note
+    data = street("a", [0, 20, 500], 1).take(range(3), [0, 1])
+    assert (len(data), len(data.answerable())) == (3, 2)
+    assert "1 of 3 queries have no positive" in data.answerable().note
     with pytest.raises(InputError, match="a query with a right gallery image"):
         data.take([2]).answerable()
 

@@ -31,9 +31,9 @@ def test_modes_and_orientation_become_rgb(tmp_path):
     colour = np.zeros((6, 10, 3), np.uint8)
     colour[:3, :5] = (250, 10, 10)
     image = Image.fromarray(colour)
-    for mode, ending in (("L", "png"), ("RGBA", "png"), ("P", "png"), ("CMYK", "jpg"), ("1", "png"), ("LA", "png")):
-        image.convert(mode).save(tmp_path / f"{mode}.{ending}")
-        assert tuple(decode_file(str(tmp_path / f"{mode}.{ending}")).shape) == (3, 6, 10)
+    for name in ("L.png", "RGBA.png", "P.png", "CMYK.jpg", "1.png", "LA.png"):
+        image.convert(name[:-4]).save(tmp_path / name)
+        assert decode_file(str(tmp_path / name)).shape == (3, 6, 10)
     Image.fromarray((np.arange(60, dtype=np.uint16) * 1000).reshape(6, 10)).save(tmp_path / "g.png")
     assert decode_file(str(tmp_path / "g.png"))[0, 5, 9] == 59_000 >> 8
     exif = Image.Exif()

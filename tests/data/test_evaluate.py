@@ -60,7 +60,7 @@ def test_each_layout_is_measured_as_its_method_measures_it(layout, parts, column
     ranks = pd.read_csv(tmp_path / "ranks.csv").groupby("part")
     for label, test in tests.items():
         sizes = (16, 16), (16, 32)
-        ready = prepare(test, Preparation(*(sizes if test.swapped else reversed(sizes))), progress=False)
+        ready = prepare(test, Preparation(*(sizes if test.swapped else reversed(sizes))))
         expected = sample4geo.evaluate(model, ready)
         for name in table.columns.intersection(list(expected)):
             assert table.loc[label, name] == pytest.approx(expected[name]), (label, name)
@@ -104,10 +104,7 @@ def test_cvusa_positions_and_an_absent_file(weights, tmp_path, monkeypatch):
 
 
 def test_test_only_vpr(weights, tmp_path):
-    for side in ("database", "queries"):
-        for k in range(4):
-            trees.jpeg(tmp_path / "images" / "test" / side / f"@0@{k * 25 / 10.5:07.1f}@@@@@{k}@@@@@@@@.jpg")
-    table = evaluate(open_model(weights), open_tests(tmp_path))
+    table = evaluate(open_model(weights), open_tests(trees.line(tmp_path, 4)))
     assert table["queries"].to_dict() == {"test": 4}
     with pytest.raises(InputError, match=r"part: expected one of test, found 'val'"):
         open_tests(tmp_path, parts=["val"])
@@ -115,9 +112,7 @@ def test_test_only_vpr(weights, tmp_path):
 
 def test_own_folders(weights, tmp_path):
     """No pairs: said at once, with what would help; own pairs are measured by the part that is held out."""
-    for k in range(24):
-        for side in ("ground", "satellite"):
-            trees.jpeg(tmp_path / side / f"{k:03d}.jpg", trees.texture(16, 16, k))
+    trees.folders(tmp_path, ("ground", "satellite"), 24, textured=True)
     with pytest.raises(InputError, match=r"no pairs\. Measuring recall needs them: name the two images of each alike"):
         open_tests(tmp_path)
     (tmp_path / "ground").rename(tmp_path / "query")

@@ -3,7 +3,6 @@
 import dataset_trees as trees
 import numpy as np
 import pytest
-from PIL import Image
 
 from ucvgl.data import detect_layout, open_dataset, parts, read_position_table
 from ucvgl.errors import InputError
@@ -14,9 +13,8 @@ from ucvgl.positions import Metres
 def folders(tmp_path):
     for i in range(3):
         trees.jpeg(tmp_path / "ground" / f"photo{i}.jpg")
-    (tmp_path / "satellite" / "deeper").mkdir(parents=True)
     for i in range(4):
-        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "satellite" / "deeper" / f"tile{i}.png")
+        trees.jpeg(tmp_path / "satellite" / "deeper" / f"tile{i}.jpeg")
     return tmp_path
 
 

@@ -68,9 +68,8 @@ def test_cvact(tmp_path):
 def test_cvacts_hits_within_five_metres(tmp_path):
     """Panoramas 0, 4 and 8 m along a street: the middle one has all three tiles right, its own first."""
     data = trees.paired("cvact", "test", 4, 0, "metres", "x")
-    places = Positions(
-        data.query.positions.values[0] + np.array([[0, 0], [0, 4], [0, 8], [500, 0]], float), Metres("UTM")
-    )
+    away = np.array([[0, 0], [0, 4], [0, 8], [500, 0]], float)
+    places = Positions(data.query.positions.values[0] + away, Metres("UTM"))
     data = replace(data, query=replace(data.query, positions=places), gallery=replace(data.gallery, positions=places))
     train = trees.paired("cvact", "train", 4, 1, "metres", "t")
     root = w.write_cvact({"train": train, "val": data, "test": data}, tmp_path / "set")
@@ -135,9 +134,8 @@ def test_drones(name, tmp_path):
 def test_sues200s_heights(tmp_path):
     heights, root = trees.sues200(tmp_path / "set")
     for height in (150, 300):
-        assert trees.same_pictures(
-            open_dataset("sues200", root, "train", height_m=height).query, heights[height][0].query
-        )
+        read = open_dataset("sues200", root, "train", height_m=height)
+        assert trees.same_pictures(read.query, heights[height][0].query)
     with pytest.raises(InputError, match="no such folder"):
         open_dataset("sues200", root, "train", height_m=200)
     with pytest.raises(InputError, match="flown"):

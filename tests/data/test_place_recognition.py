@@ -103,7 +103,7 @@ def test_frames_that_are_dark_in_either_season_are_left_out_of_both(tmp_path):
     frames(frames(tmp_path, "winter", range(6)), "summer", range(6))
     for side, number in (("winter", 1), ("summer", 4)):
         trees.jpeg(tmp_path / side / f"{number:07d}.jpg", np.full((6, 8, 3), 7, np.uint8))
-    data = without_dark(prepare(read_frames(tmp_path), Preparation((6, 8), (6, 8)), progress=False))
+    data = without_dark(prepare(read_frames(tmp_path), Preparation((6, 8), (6, 8))))
     assert by_number(data) == {0: [0, 2], 2: [2, 3, 0], 3: [3, 2, 5], 5: [5, 3]}
     assert "2 frames too dark" in data.note
 

@@ -35,7 +35,6 @@ def test_cvusa_pairs(cvusa):
     assert all(tuple(views.query.read(i).shape) == (3, 224, 1232) for i in range(5))
     assert all(tuple(views.gallery.read(i).shape) == (3, 750, 750) for i in range(5))
     assert views.query.positions is None
-    assert tuple(views.query.read(0, (112, 616)).shape) == (3, 112, 616)
 
 
 def test_cvusa_lists_of_another_release(tmp_path):
@@ -44,7 +43,6 @@ def test_cvusa_lists_of_another_release(tmp_path):
         path = sample("cvusa", "splits", f"{split}-19zl.csv")
         rows = columns(path, ",", (2, 3))
         assert len(rows) == count
-        assert all(len(cells) == 3 for _, cells in rows)
         assert rows[0][1][0].startswith("bingmap/input")  # not bingmap/19
     root = tmp_path / "cvusa"
     shutil.copytree(sample("cvusa", "splits"), root / "splits")

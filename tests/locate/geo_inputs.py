@@ -123,7 +123,7 @@ def tiny_encoders(path):
 def small_city(root, places):
     """A city of so many panoramas, exported to a folder."""
     world = WorldConfig(("downtown",), 0, places, 8.0, "medium", 24.0, 64, 32, 256.0, 0.5)
-    return export_own_city(root, world, zoom=20, progress=False)
+    return export_own_city(root, world, zoom=20)
 
 
 # ----------------------------------------------------------------------------------------- pictures that have been placed

@@ -8,8 +8,8 @@ from ucvgl.geometry import TopView
 from ucvgl.methods.projection import (
     position_errors,
 )
-from ucvgl.world.kinds import Kind
 from ucvgl.world.render import Rendered
+from ucvgl.world.styles import Kind
 
 RIGHT = TopView(camera_height_m=2.5)
 

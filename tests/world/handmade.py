@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ucvgl.world.city import City
-from ucvgl.world.kinds import Kind
 from ucvgl.world.plan import Plan
-from ucvgl.world.styles import STYLES
+from ucvgl.world.styles import STYLES, Kind
 
 SIZE_M, RESOLUTION_M, GROUND_M = 200.0, 0.5, 5.0
 Draw = Callable[[City, NDArray, NDArray], None]

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from ucvgl.world.appearance import Condition
 from ucvgl.world.city import City
-from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, TRUNK, Kind
 from ucvgl.world.noise import unit
+from ucvgl.world.styles import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, TRUNK, Kind
 
 
 def march(

@@ -1,4 +1,4 @@
-"""Days: shadows against a march towards the sun, the colour pyramid, traffic."""
+"""Days: shadows against a march towards the sun, the colour pyramid."""
 
 import math
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ucvgl.world.appearance import Condition, car_heights, shadow_ceiling
-from ucvgl.world.kinds import CARS, TRUNK, Kind
+from ucvgl.world.appearance import Condition, shadow_ceiling
+from ucvgl.world.styles import Kind
 
 
 def marched_ceiling(height, resolution_m, condition):
@@ -59,13 +59,3 @@ def test_the_pyramid_keeps_the_mean(scene):
     assert lit.sizes.tolist() == [448, 224, 112, 56, 28, 14]
     assert set(levels[-1][:, 3].tolist()) <= set(Kind)
     torch.testing.assert_close(torch.stack(means), means[0].expand(6, 3), atol=0.6, rtol=0)  # rounding of five halvings
-
-
-def test_traffic_changes_some_cars_and_not_all(garden):
-    days = [car_heights(garden, Condition(traffic=t), torch.device("cpu")) for t in (0, 1)]
-    there = [day[1 : CARS + 1] > 0 for day in days]
-    assert all(0.6 < t.float().mean() < 0.85 for t in there)
-    assert 0.2 < (there[0] != there[1]).float().mean() < 0.6
-    for day, cabin in zip(days, there, strict=True):  # a car comes with its bonnet
-        assert day[0] == 0 == day[TRUNK]
-        assert torch.equal(day[CARS + 1 : TRUNK] > 0, cabin)

@@ -1,15 +1,16 @@
-"""Cities: the same bits everywhere, layers that agree with each other, bad input."""
+"""Cities: the same bits everywhere, layers that agree with each other; stops on the street, spaced, facing along it."""
 
 import hashlib
 
 import numpy as np
 import pytest
-from scipy.ndimage import binary_erosion
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
 from ucvgl.errors import InputError
-from ucvgl.world.city import STRIP_ROWS, make_city
-from ucvgl.world.kinds import CARS, FACADES, TRUNK, Kind
-from ucvgl.world.styles import STYLES
+from ucvgl.world.city import MARGIN_M, STRIP_ROWS, Places, choose, make_city, street_places
+from ucvgl.world.styles import CARS, FACADES, STYLES, TRUNK, Kind
 
 # What every platform must give for seed 3, 224 m at 0.5 m, the first 16 digits. Edited rules change them: look at the city,
 # then paste what the failing test shows.
@@ -36,21 +37,6 @@ def test_numbers_tell_what_stands_there(city):
     assert 0.3 < cabin.sum() / car.sum() < 0.7
 
 
-def test_facades_have_unit_normals_that_point_out_of_the_building(city):
-    built = city.surface[..., 3] == Kind.ROOF
-    normal = (city.facade[..., :2].astype(float) - 128) / 127
-    length = np.hypot(normal[..., 0], normal[..., 1])
-    np.testing.assert_allclose(length[built], 1, atol=0.02)
-    # a step of the normal from a building's outermost pixels leaves it, in most places (terraces have party walls)
-    rows, cols = np.nonzero(built & ~binary_erosion(built, np.ones((3, 3)), border_value=1))
-    out_r = np.clip(np.rint(rows - 1.6 * normal[rows, cols, 1]).astype(int), 0, 447)
-    out_c = np.clip(np.rint(cols + 1.6 * normal[rows, cols, 0]).astype(int), 0, 447)
-    assert (~built[out_r, out_c]).mean() > 0.85
-    tall = city.facade[..., 3][built] / 4
-    assert tall.min() >= 2.9
-    assert (city.facade[~built] == 0).all()
-
-
 def test_bending_and_unbending_are_inverse(city):
     points = np.random.default_rng(0).uniform(0, 200, (2, 500))
     back = city.plan.unbend(*city.plan.bend(*points))
@@ -72,3 +58,46 @@ def test_a_last_strip_of_one_row_is_built_too():
 def test_bad_settings_are_named(seed, size_m, named):
     with pytest.raises(InputError, match=named):
         make_city(STYLES["garden"], seed, size_m=size_m, resolution_m=0.1)
+
+
+def test_stops_are_on_the_carriageway_or_the_quay(city):
+    places = street_places(city, 5, margin_m=20)
+    col = (places.east_m / 0.5).astype(int)
+    row = (448 - places.north_m / 0.5).astype(int)
+    assert len(places) > 60
+    assert np.isin(city.surface[row, col, 3], [Kind.ROAD, Kind.MARKING, Kind.CROSSING]).all()
+    assert (city.relief[row, col, 3] == 0).mean() > 0.95  # hardly ever inside a parked car
+
+
+@pytest.mark.parametrize("spacing", [4.0, 25.0])
+def test_stops_keep_their_distance_and_their_margin(city, spacing):
+    places = street_places(city, spacing)
+    points = places.metres
+    nearest = cKDTree(points).query(points, 2)[0][:, 1]
+    assert nearest.min() >= 0.6 * spacing - 1e-3
+    assert MARGIN_M <= points.min() < points.max() <= 224 - MARGIN_M
+    same = np.diff(places.drive) == 0
+    along = np.hypot(*np.diff(points, axis=0).T)[same]
+    assert 0.65 * spacing < np.median(along) < 1.5 * spacing  # the bent grid stretches streets a little
+
+
+def test_stops_face_the_next_stop_of_their_drive(city):
+    places = street_places(city, 3, margin_m=20)
+    step = np.diff(np.stack([places.east_m, places.north_m]), axis=1)
+    direction = np.degrees(np.arctan2(*step))
+    middle = places.heading_deg[:-1] + ((np.diff(places.heading_deg) + 180) % 360 - 180) / 2
+    off = np.abs((direction - middle + 180) % 360 - 180)
+    following = (np.diff(places.drive) == 0) & (np.hypot(*step) < 6)
+    assert following.sum() > 50
+    assert np.median(off[following]) < 1
+    assert np.quantile(off[following], 0.97) < 12  # where a lane shifts with the street's width
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 200), st.data(), st.integers(0, 2**31))
+def test_choosing_is_without_replacement_and_in_order(total, data, seed):
+    count, run = data.draw(st.integers(0, total)), np.arange(total)
+    chosen, again = (choose(Places(run, 2 * run, run % 360, run // 10), count, seed) for _ in range(2))
+    assert len(chosen) == count
+    assert (np.diff(chosen.east_m) > 0).all()
+    np.testing.assert_array_equal(chosen.north_m, 2 * again.east_m)

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from ucvgl.world.difficulty import expose
 from ucvgl.world.drives import MANNERS, DriveConfig, passes, world_drives
-from ucvgl.world.kinds import Kind
 from ucvgl.world.rendering import CITY_GAP_M
-from ucvgl.world.sensor import expose
+from ucvgl.world.styles import Kind
 
-TINY = DriveConfig(
-    styles=("garden", "canal"), places=11, spacing_m=9.0, photo_px=(12, 16), city_size_m=256, resolution_m=0.5
-)
+TINY = DriveConfig("car", ("garden", "canal"), 0, 11, 9.0, (12, 16), city_size_m=256, resolution_m=0.5)
 ONE = replace(TINY, styles=("garden",), places=16, photo_px=(24, 32))
 
 
@@ -32,7 +30,7 @@ def apart(a, b):
 @pytest.mark.parametrize("kind", MANNERS)
 def test_drives_are_a_data_set(kind, runs):
     config, each = replace(TINY, kind=kind), MANNERS[kind].headings
-    drives = world_drives(config, progress=False)
+    drives = world_drives(config)
     assert (len(drives), len(drives.gallery)) == (11, 11 * each)
     # none is blank, at night either
     assert all(photo.float().std() > 3 for photo in (*drives.query[:], *drives.gallery[:]))
@@ -96,7 +94,7 @@ def test_season_sees_the_same_geometry(towns):
 
 def test_night_is_dark_with_lit_windows(runs):
     config = replace(TINY, kind="night")
-    drives = world_drives(config, progress=False)
+    drives = world_drives(config)
     day = np.concatenate([passes(config, number, count)["query"].day for number, count in enumerate((6, 5))])
     assert set(day) == {0, 1}  # dusk and night
     query = drives.query[:].numpy()

@@ -25,14 +25,14 @@ def exports(runs, tmp_path_factory):
     for layout in LAYOUTS:
         world = replace(SMALL, difficulty="hard") if layout == "vpr" else SMALL  # on two days
         world = replace(world, city_size_m=384) if layout == "sues200" else world  # 300 m up, a drone stands far back
-        assert export_world(layout, base / layout, world, photo_px=32, drone_views=2, progress=False) == base / layout
+        assert export_world(layout, base / layout, world, photo_px=32, drone_views=2) == base / layout
     assert {path.name for path in base.iterdir()} == set(LAYOUTS)
     return base
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_is_complete_and_shows_images(layout, exports):
-    report = check("auto", exports / layout, progress=False)
+    report = check("auto", exports / layout)
     assert (report.name, report.exit_status) == (layout, 0), report.text()
     for options in splits_of(layout, exports / layout).values():
         data = open_dataset(layout, exports / layout, **options)
@@ -100,7 +100,7 @@ def test_drones(layout, exports):
 )
 def test_bad_input(layout, change, message, runs, tmp_path):
     with pytest.raises(InputError, match=message):
-        export_world(layout, tmp_path / "set", replace(SMALL, **change), progress=False)
+        export_world(layout, tmp_path / "set", replace(SMALL, **change))
     assert not list(tmp_path.iterdir())
 
 
@@ -111,8 +111,8 @@ def test_the_command(runs, tmp_path, monkeypatch, capsys):
             cli.main()
         return ended.value.code
 
-    small = ["--places", 6, "--tile-px", 16, "--panorama-px", 16, "--city-size-m", 256]
-    words = ["--layout", "cvusa", *small, tmp_path / "set"]
+    small = ["--layout", "cvusa", "--places", "6", "--tile-px", "16", "--panorama-px", "16", "--city-size-m", "256"]
+    words = *small, tmp_path / "set"
     assert run("world", *words) == 0
     assert "ucvgl data check cvusa" in capsys.readouterr().out
     assert run("world", *words) == 2

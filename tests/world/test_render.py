@@ -10,9 +10,9 @@ from marcher import march
 
 from ucvgl.world import render
 from ucvgl.world.appearance import Condition
-from ucvgl.world.kinds import Kind
-from ucvgl.world.places import choose, street_places
+from ucvgl.world.city import choose, street_places
 from ucvgl.world.render import RANGE_MAX_M, RANGE_MIN_M, Rendered, Scene, cast_columns
+from ucvgl.world.styles import Kind
 from ucvgl.world.views import panoramas
 
 DAY = Condition(cloud=0.0)
@@ -26,9 +26,10 @@ def look(scene, azimuth_deg, elevation_deg, *, eye_m=2.5, east=100.0, north=100.
     return cast_columns(scene, condition, *place, azimuth[None], torch.tan(elevation)[None, None], math.radians(1))
 
 
-def city_views(scene, count=3, **options) -> Rendered:
-    places = choose(street_places(scene.city, 15, margin_m=50), count, 0)
-    east, north = (torch.from_numpy(v).to(scene.device) for v in (places.east_m, places.north_m))
+def city_views(scene, some=(0, 1, 2), **options) -> Rendered:
+    """Panoramas of some of three places."""
+    metres = choose(street_places(scene.city, 15, margin_m=50), 3, 0).metres[list(some)]
+    east, north = torch.from_numpy(metres).to(scene.device).T
     return panoramas(scene, DAY, east, north, torch.full_like(east, 2.5), height_px=32, **options)
 
 
@@ -81,10 +82,8 @@ def test_whole_cities_agree_with_a_ray_marcher(cities, style, monkeypatch):
 def test_neither_batches_nor_chunks_show(scene, monkeypatch):
     heading = torch.tensor([0.0, 77.0, 200.0])
     batch = city_views(scene, heading_deg=heading)
-    places = choose(street_places(scene.city, 15, margin_m=50), 3, 0)
     for k in range(3):
-        east, north = torch.from_numpy(places.east_m[[k]]), torch.from_numpy(places.north_m[[k]])
-        one = panoramas(scene, DAY, east, north, torch.tensor([2.5]), height_px=32, heading_deg=heading[[k]])
+        one = city_views(scene, [k], heading_deg=heading[[k]])
         assert all(torch.equal(single, many[[k]]) for single, many in zip(one, batch, strict=True))
     monkeypatch.setattr(render, "CHUNK_RAYS", 1000)
     assert all(map(torch.equal, city_views(scene, heading_deg=heading), batch))

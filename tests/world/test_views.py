@@ -7,9 +7,9 @@ import torch
 from handmade import handmade_city, patch
 
 from ucvgl.world.appearance import Condition
-from ucvgl.world.kinds import Kind
-from ucvgl.world.places import street_places
+from ucvgl.world.city import street_places
 from ucvgl.world.render import Scene
+from ucvgl.world.styles import Kind
 from ucvgl.world.views import drone_images, panoramas, photos, satellite_tiles
 
 DAY = Condition(cloud=0.0)
@@ -17,18 +17,12 @@ DULL = Condition(cloud=1.0)
 NORTH_EAST = patch(108, 112, 106, 110, (250, 20, 20), Kind.CROSSING)  # about (110, 108) of 200
 
 
-def at(east: float, north: float) -> tuple[torch.Tensor, torch.Tensor]:
-    return full(east), full(north)
-
-
-@pytest.fixture
-def three(garden) -> tuple[torch.Tensor, torch.Tensor]:
-    """Three stops."""
-    return tuple(torch.from_numpy(street_places(garden, 15, margin_m=60).metres[:3]).T)
-
-
 def full(value: float, count: int = 1) -> torch.Tensor:
     return torch.full((count,), float(value))
+
+
+def at(east: float, north: float) -> tuple[torch.Tensor, torch.Tensor]:
+    return full(east), full(north)
 
 
 def test_up_is_north_and_right_is_east_in_a_tile():
@@ -71,7 +65,8 @@ def test_a_camera_that_looks_up_sees_the_world_lower():
     assert (view.kind[0, :, 0] == Kind.ROAD).sum() > 52 > 44 > (view.kind[0, :, 96] == Kind.ROAD).sum()
 
 
-def test_a_photo_is_a_piece_of_the_panorama(scene, three):
+def test_a_photo_is_a_piece_of_the_panorama(scene, garden):
+    three = torch.from_numpy(street_places(garden, 15, margin_m=60).metres[:3]).T
     heading = torch.tensor([20.0, 140.0, 300.0])
     rows, columns, fov, high = 49, 65, 70.0, 256
     photo = photos(scene, DULL, *three, full(2.5, 3), heading, size_px=(rows, columns), fov_deg=fov)

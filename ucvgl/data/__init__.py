@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ucvgl.data.cache import made_once
 from ucvgl.data.container import ArrayImages, Dataset, FileImages, ImageSet, Positives
 from ucvgl.data.cvact import read_cvact
 from ucvgl.data.cvusa import read_cvusa
@@ -16,6 +15,7 @@ from ucvgl.data.decoding import batches, decode_all, decode_file
 from ucvgl.data.files import folder, on_disk, one_of, read_position_table
 from ucvgl.data.folders import read_folders, read_pairs
 from ucvgl.data.place_recognition import SPLITS, frame_folders, read_frames, read_place_recognition
+from ucvgl.data.prepare import made_once
 from ucvgl.data.university import DIRECTIONS, HEIGHTS, read_sues200, read_university1652
 from ucvgl.data.vigor import CITIES, read_vigor
 from ucvgl.errors import InputError
@@ -47,10 +47,9 @@ def open_dataset(
 ) -> Dataset:  # fmt: skip
     """A data set by its name, one of `NAMES` or "auto" (by the layout of `root`), its files looked for before anything runs.
 
-    `split` is by default the reader's own; `options` are the reader's further arguments. `missing` files, listed but absent, raise
-    ("error") or are left out ("drop"; default with `skip_unreadable` and for CVACT, whose published archives lack a few).
-    `skip_unreadable` (default: UCVGL_SKIP_UNREADABLE) leaves out images that cannot be decoded, else an error when they are read.
-    The note tells what was left out. InputError: as the reader, or nothing is left.
+    `split` and `options` are the reader's. `missing` files, listed but absent, raise ("error") or are left out ("drop"; default
+    with `skip_unreadable` and for CVACT, whose published archives lack a few). `skip_unreadable` (default: UCVGL_SKIP_UNREADABLE)
+    leaves out images that cannot be decoded, else an error when they are read. The note tells what was left out.
     """
     name = detect_layout(root) if name == "auto" else name
     one_of("data set", name, NAMES, "Choose one, or 'auto'.")
@@ -65,13 +64,13 @@ def open_dataset(
     if others:
         note += f" {len(others)} files passed over, of kinds that are not read: {', '.join(others[:3])}."
     (query, gone), (gallery, gone_too) = on_disk(data.query), on_disk(data.gallery)
-    absent = [query.file(i) for i in np.flatnonzero(gone)] + [gallery.file(i) for i in np.flatnonzero(gone_too)]
+    absent = [*compress(query.paths, gone), *compress(gallery.paths, gone_too)]
     if skip_unreadable is None:
         skip_unreadable = os.environ.get("UCVGL_SKIP_UNREADABLE", "0").lower() not in ("", "0", "false", "no")
     missing = missing or ("drop" if skip_unreadable or name == "cvact" else "error")
     if absent and missing == "error":
         count = f"{len(absent)} of {len(query) + len(gallery)} listed files are absent"
-        raise InputError(query.where, expected=f"the file {absent[0]}", found=f"no such file ({count})",
+        raise InputError(query.where, expected=f"the file {Path(root, absent[0])}", found=f"no such file ({count})",
                          todo="Copy the missing images, or leave them out with --skip-unreadable, which says so.")  # fmt: skip
     data = _left_out(replace(data, query=query, gallery=gallery, note=note), gone, gone_too, "absent")
     if skip_unreadable:

@@ -1,5 +1,4 @@
 """`ucvgl data check`: is a data set complete, and if not, what to do. A table of what was expected, found and missing.
-
 An export of the embedded world is compared with the counts and sizes it was written with (`ucvgl-export.json`), everything else
 with the published ones (`published.json`). Those of CVACT, SUES-200, VIGOR's training and cross-area lists, and all image sizes but
 CVUSA's are from general knowledge, checked against no copy: a finding about one of these alone may be the table's fault.
@@ -71,14 +70,14 @@ class Report:
         return "\n".join([*lines, *["", "Next steps"] * bool(steps), *steps])
 
 
-def check(name: str, root: Path | str, quick: bool = False, progress: bool = True) -> Report:
-    """Check a data set called `name` ("auto": recognised), with a bar while images are decoded: at most 200 a side if `quick`."""
+def check(name: str, root: Path | str, quick: bool = False) -> Report:
+    """Check a data set called `name` ("auto": recognised); if `quick`, at most 200 images a side are decoded."""
     one_of("data set", name, ("auto", *NAMES), "Choose one.")
     rows: list[Row] = []
     try:
         folder(root, "the folder of the data set")
         name = detect_layout(root) if name == "auto" else name
-        rows.extend(_rows(name, Path(root), quick, progress))
+        rows.extend(_rows(name, Path(root), quick))
     except InputError as error:
         rows.append(Row("files", f"{error.where}: {error.expected}", error.found, 1, "unusable", error.todo))
     usable = any(row.item.startswith("split ") and row.status != "unusable" for row in rows)
@@ -86,7 +85,7 @@ def check(name: str, root: Path | str, quick: bool = False, progress: bool = Tru
     return Report(name, str(root), quick, tuple(rows), int(wrong) if usable else 2)
 
 
-def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
+def _rows(name: str, root: Path, quick: bool) -> Iterator[Row]:
     sets: dict[str, Dataset] = {}
     splits, marker = splits_of(name, root), read_marker(root)
     source = "published" if marker is None else "exported"
@@ -118,7 +117,7 @@ def _rows(name: str, root: Path, quick: bool, progress: bool) -> Iterator[Row]:
         every = [getattr(data, side) for data in sets.values()]
         files = list(dict.fromkeys(images.file(i) for images in every for i in range(len(images))))
         files = files[:: -(-len(files) // QUICK_IMAGES) if quick else 1]
-        found = dict(zip(files, decode_all(files, f"decoding {side}", progress=progress), strict=True))
+        found = dict(zip(files, decode_all(files, f"decoding {side}"), strict=True))
         broken = [f"{path} ({error.found})" for path, error in found.items() if isinstance(error, InputError)]
         yield _row("images", side, broken, "all decoded", f"{len(files):,} readable")
         sizes = {path: f"{size[1]} x {size[0]}" for path, size in found.items() if not isinstance(size, InputError)}

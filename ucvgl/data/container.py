@@ -1,13 +1,10 @@
-"""The one container: what is searched for, what is searched, and which images belong together.
-
-`query` holds the images that are searched for (panoramas, drone images, photos), `gallery` those that are searched (satellite
-tiles, photos). Nothing assumes 1:1, as the published code of UCVGL and Sample4Geo does. Readers return it backed by files,
-`prepare` backed by tensors of one size.
+"""The one container: what is searched for (`query`: panoramas, drone images, photos), what is searched (`gallery`: satellite
+tiles, photos), and which images belong together. Nothing assumes 1:1, as the published code of UCVGL and Sample4Geo does.
+Readers return it backed by files, `prepare` backed by tensors of one size.
 """
 
 import hashlib
 import os
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -37,8 +34,8 @@ class ImageSet:
         assert self.positions is None or len(self.positions) == count
         repeated = [name for name, times in Counter(self.ids).items() if times > 1]
         if repeated:
-            found, todo = f"{len(repeated)} repeated, first {repeated[0]!r}", "Remove the repeated rows or files."
-            raise InputError(where, expected="every id once", found=found, todo=todo)
+            raise InputError(where, expected="every id once", found=f"{len(repeated)} repeated, first {repeated[0]!r}",
+                             todo="Remove the repeated rows or files.")  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -46,8 +43,8 @@ class ImageSet:
     def subset(self, rows: Rows) -> Self:
         """The images at `rows`, in that order."""
         at = np.asarray(rows, np.int64)
-        positions = self.positions and self.positions.take(at)
-        return replace(self, ids=[self.ids[i] for i in at], positions=positions, **self._pixels(at))
+        ids, positions = [self.ids[i] for i in at], self.positions and self.positions.take(at)
+        return replace(self, ids=ids, positions=positions, **self._pixels(at))
 
     def _digest(self, parts: Sequence[str]) -> str:
         digest = hashlib.sha256("\n".join(parts).encode())
@@ -105,8 +102,6 @@ class ArrayImages(ImageSet):
     rows: Tensor | None = None  # int64 (N,), which of the K each image is; None: all in order
 
     def __post_init__(self) -> None:
-        with warnings.catch_warnings(action="ignore"):  # an array may be read-only: nothing writes to it
-            object.__setattr__(self, "pixels", torch.as_tensor(self.pixels))
         assert self.pixels.dtype == torch.uint8
         self._check(len(self.pixels if self.rows is None else self.rows), self.source or "images")
 
@@ -267,13 +262,11 @@ class Dataset:
     def answerable(self) -> "Dataset":
         """Without the queries that no gallery image is right for; the note says how many. InputError if none is left."""
         rows = (self.positives.best() >= 0).nonzero()[:, 0]
-        if len(rows) == len(self):
-            return self
         if not len(rows):
             raise InputError(f"{self.name} {self.split}", expected="a query with a right gallery image", found="none",
                              todo="Are queries and gallery of one place, and in one frame?")  # fmt: skip
         note = f"{self.note} {len(self) - len(rows)} of {len(self)} queries have no positive and are left out."
-        return replace(self.take(rows), note=note.strip())
+        return replace(self.take(rows), note=note.strip()) if len(rows) < len(self) else self
 
     def digest(self) -> str:
         """Twelve hex digits of ids, files, positions and labels: what stands for the data in the run cache."""
@@ -300,12 +293,11 @@ class Parts(NamedTuple):
 
 
 def joined(parts: Sequence[Dataset], name: str, radius_m: float) -> Dataset:
-    """Several sets of one frame and size as one: what is near is right, from whichever set (MSLS: drives of a street)."""
+    """Several sets of one frame and size, with headings, as one: what is near is right, from whichever set, as in MSLS."""
     sides = []
     for sets in ([part.query for part in parts], [part.gallery for part in parts]):
         poses = [images.positions for images in sets]
-        known = all(pose.heading_deg is not None for pose in poses)
-        heading_deg = np.concatenate([pose.heading_deg for pose in poses]) if known else None
+        heading_deg = np.concatenate([pose.heading_deg for pose in poses])
         at = Positions(np.concatenate([pose.values for pose in poses]), poses[0].frame, name, heading_deg)
         ids = [f"{number}/{i}" for number, images in enumerate(sets) for i in images.ids]
         source = " ".join(images.digest() for images in sets)

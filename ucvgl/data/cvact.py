@@ -54,9 +54,9 @@ def _read_mat(path: Path, split: str) -> tuple[list[str], np.ndarray]:
         rows = np.atleast_1d(np.asarray(data[name][field], np.float64)).ravel()
         utm = utm.T if utm.shape == (2, len(ids)) != (2, 2) else utm.reshape(len(ids), 2)
         here = rows.astype(np.int64) - 1
-        whole = np.isfinite(utm).all() and len(rows) and (here == rows - 1).all()
+        whole = (np.abs(utm) < 1e9).all() and len(rows) and (here == rows - 1).all()
         if not whole or not 0 <= here.min() <= here.max() < len(ids):
-            raise ValueError(f"{len(rows)} indices of {len(ids)} ids, or a position that is not finite")
+            raise ValueError(f"{len(rows)} indices of {len(ids)} ids, or a position not on the Earth")
         names = [ids[i] for i in here]
         wrong = [name for name in names if not name or not name.isprintable() or set(name) & set("/\\")]
         if wrong:

@@ -1,9 +1,8 @@
 """CVUSA: panoramas of the United States and the tile of each (Zhai et al., CVPR 2017; Workman et al., ICCV 2015).
 
 Paths are taken from the lists, so lists that name other folders (the crossnet subset: `bingmap/input0003932.png`) work as well.
-The published strips lie 20 px of 1232 above the panorama's middle (UCVGL's completion), at any scale; an export of ours says in
-its marker file where its own lie; strips of other proportions are assumed to be centred.
-Published counts: 35,532 training and 8,884 validation pairs.
+The published strips (35,532 training and 8,884 validation pairs) lie 20 px of 1232 above the panorama's middle (UCVGL's
+completion), at any scale; an export of ours says in its marker file where its own lie; others are assumed to be centred.
 """
 
 from contextlib import suppress

@@ -1,7 +1,6 @@
-"""Read, decode, resize, batch: images from files to uint8 tensors, in threads, none ever left out silently.
-
-Pillow decodes (JPEG in draft mode, scaled while decoding) and torch resizes, which is cheaper: benchmarks/results/decoding.md. A
-file that is missing, empty, truncated or not an image raises InputError, where `cv2.imread` returns a half-grey image or None.
+"""Read, decode, resize, batch: images from files to uint8 tensors, in threads, none ever left out silently. Pillow decodes (JPEG
+scaled while decoding) and torch resizes, which is cheaper: benchmarks/results/decoding.md. A file that is missing, empty,
+truncated or not an image raises InputError, where `cv2.imread` returns a half-grey image or None.
 """
 
 import os
@@ -44,7 +43,7 @@ def image_size(path: str) -> tuple[int, int]:
 
 
 def decode_all(
-    paths: Sequence[str], what: str, size: tuple[int, int] | None = None, progress: bool = True
+    paths: Sequence[str], what: str, size: tuple[int, int] | None = None
 ) -> list[tuple[int, int] | InputError]:
     """(height, width) of every file as `decode_file` returns it, or its error; in parallel, with a bar called `what`."""
 
@@ -55,7 +54,7 @@ def decode_all(
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
-        return list(tqdm(pool.map(look, paths), what, len(paths), unit="image", disable=not progress))
+        return list(tqdm(pool.map(look, paths), what, len(paths), unit="image"))
 
 
 def resize(image: Tensor, size: tuple[int, int] | None) -> Tensor:
@@ -94,10 +93,8 @@ def _orientation(image: Image.Image) -> int:
 def batches(
     images: Any, size: tuple[int, int], batch_size: int, order: Sequence[int] | np.ndarray | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images of `size` (height, width) in batches, indices (B,) int64 and images uint8 (B, 3, H, W), in exactly that order.
-
-    The last batch is shorter, never dropped; `order` may repeat one. Threads call `images.read`. InputError: an unreadable file.
-    """
+    """Images of `size` (height, width) in batches, indices (B,) int64 and images uint8 (B, 3, H, W), in exactly that order, which
+    may repeat one; the last batch is shorter, never dropped. Threads call `images.read`. InputError: an unreadable file."""
     rows = torch.as_tensor(range(len(images)) if order is None else order)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for some in rows.split(batch_size):

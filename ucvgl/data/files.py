@@ -1,7 +1,6 @@
-"""Folders, lists and tables, read so that every fault is named with its file and line. Nothing read here is ever executed.
-
-One guard for every reader: links are followed (without loops), hidden and generated files skipped, endings matched in
-any case, names compared in one Unicode form (NFC), empty cells of a table are unknown values.
+"""Folders, lists and tables, read so that every fault is named with its file and line. One guard for every reader: links are
+followed (without loops), hidden and generated files skipped, endings matched in any case, names compared in one Unicode form
+(NFC), empty cells of a table are unknown values. Nothing read here is ever executed.
 """
 
 import csv
@@ -49,14 +48,15 @@ def folder(path: Path | str, what: str) -> Path:
     """An existing folder; InputError says which folder above it exists, and what that holds."""
     path = Path(path)
     if not path.is_dir():
-        nearest = next((p for p in path.parents if p.is_dir()), Path())
-        raise InputError(path, expected=what, found=f"no such folder ({nearest} holds: {_holds(nearest)})",
+        raise InputError(path, expected=what, found=f"no such folder ({_nearby(path)})",
                          todo="Give the folder that holds it, or unpack the data set there.")  # fmt: skip
     return path
 
 
-def _holds(path: Path) -> str:
-    return ", ".join(sorted(ascii(p.name)[1:-1] for p in path.iterdir())[:8]) or "nothing"
+def _nearby(path: Path) -> str:
+    """The nearest folder above that exists, and what it holds."""
+    nearest = next((p for p in path.parents if p.is_dir()), Path())
+    return f"{nearest} holds: " + (", ".join(sorted(ascii(p.name)[1:-1] for p in nearest.iterdir())[:8]) or "nothing")
 
 
 def _is_generated(name: str) -> bool:
@@ -71,8 +71,7 @@ def nfc(name: str) -> str:
 def walk(root: Path) -> tuple[list[str], list[str]]:
     """Images below `root`, and files of kinds that are not read; sorted relative paths. InputError: a name is not UTF-8, a
     folder cannot be read."""
-    images: list[str] = []
-    others: list[str] = []
+    images, others = [], []
 
     def refuse(error: OSError) -> None:
         raise InputError(error.filename, expected="a readable folder", found=error, todo="Remove it.") from error
@@ -105,8 +104,7 @@ def image_folder(root: Path, below: str, what: str) -> FileImages:
 
 def folders_in(root: Path) -> list[str]:
     """The names of the folders in `root`, sorted."""
-    with os.scandir(root) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not _is_generated(entry.name))
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and not _is_generated(path.name))
 
 
 def inside(name: str, where: object) -> str:
@@ -151,9 +149,7 @@ def lines(path: Path) -> list[tuple[int, str]]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        held = _holds(path.parent) if path.parent.is_dir() else "not there either"
-        found = f"no such file (its folder holds: {held})" if isinstance(error, FileNotFoundError) else error
-        raise InputError(path, expected="this list of the data set", found=found,
+        raise InputError(path, expected="this list of the data set", found=f"{error.strerror} ({_nearby(path)})",
                          todo="Unpack the data set's lists there, or give another folder.") from error  # fmt: skip
     text = nfc(raw.decode("utf-8-sig", "surrogateescape"))
     damage = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\udc80-\udcff]", text)
@@ -170,8 +166,7 @@ def lines(path: Path) -> list[tuple[int, str]]:
 
 def columns(path: Path, separator: str | None, counts: Iterable[int]) -> list[tuple[str, list[str]]]:
     """The lines of a list split into columns (None: at blanks), each with where it stands; `counts` columns are right."""
-    counts = tuple(counts)
-    table = []
+    counts, table = tuple(counts), []
     for number, text in lines(path):
         cells = [cell.strip() for cell in text.split(separator)]
         if len(cells) not in counts or not all(cells):
@@ -188,7 +183,7 @@ def numbers(where: object, cells: Iterable[str], *, may_be_empty: bool = False) 
         return [math.nan] * len(cells)
     for cell in cells:
         with suppress(ValueError):
-            if math.isfinite(float(cell)):
+            if abs(float(cell)) < 1e12:  # neither infinite nor NaN, nor so large that its square is
                 continue
         raise InputError(where, expected="a finite number", found=repr(cell[:40]), todo="Correct the number.")
     return [float(cell) for cell in cells]
@@ -204,17 +199,16 @@ def lat_lon(where: object, cells: Iterable[str]) -> list[float]:
 
 def _rows_by_id(path: Path, wanted: str) -> tuple[list[str], dict[str, tuple[str, list[str]]]]:
     """The header of a CSV, in small letters, without units; its rows by id, each with where it stands; wanted: else."""
-    rows = lines(path)
+    rows = [(f"{path}:{number}", text) for number, text in lines(path)]
     separator, table = max(",;\t", key=rows[0][1].count), []
-    for number, text in rows:
+    for where, text in rows:
         try:
             (cells,) = csv.reader([text], delimiter=separator, strict=True)
         except csv.Error as error:
-            raise InputError(f"{path}:{number}", expected="a CSV", found=error, todo="Check its quotes.") from error
+            raise InputError(where, expected="a CSV", found=error, todo="Check its quotes.") from error
         if table and len(cells) != len(table[0][1]):
-            raise InputError(f"{path}:{number}", expected=f"{len(table[0][1])} columns", found=len(cells),
-                             todo="Complete the row.")  # fmt: skip
-        table.append((f"{path}:{number}", cells))
+            raise InputError(where, expected=f"{len(table[0][1])} columns", found=len(cells), todo="Complete the row.")
+        table.append((where, cells))
     (_, names), *rows = table
     header = [re.sub(r"[\[(].*?[\])]", "", name).strip().lower() for name in names]
     which = next((header.index(name) for name in _ID if name in header), None)
@@ -237,9 +231,7 @@ def _not_there(path: Path, header: list[str], wanted: str) -> InputError:
 
 def read_position_table(path: Path | str) -> tuple[list[str], Positions]:
     """Ids and positions from a CSV with a header: an id or file column, and latitude and longitude, or east and north.
-
-    InputError: no id column, no pair of position columns, a wrong column count, a value that is no number, an id twice.
-    """
+    InputError: no such columns, a wrong column count, a value that is no number, an id twice."""
     path, wanted = Path(path), "latitude and longitude (or east and north)"
     header, rows = _rows_by_id(path, wanted)
     lat, lon, *metres = [[header.index(name) for name in names if name in header] for names in (*_DEGREES, *_METRES)]

@@ -1,7 +1,6 @@
-"""Own imagery: two folders whose equal file names are pairs, or two folders without pairs.
-
-The parts of pairs are drawn: 60, 20 and 20 % by a hash of the name, the same everywhere. Without pairs all is for training.
-Positions come from a CSV, or else from EXIF GPS tags; damaged or impossible ones are unknown, and the note counts them.
+"""Own imagery: two folders whose equal file names are pairs, 60, 20 and 20 % of them by a hash of the name for training,
+validation and test, the same everywhere; or two folders without pairs, all for training. Positions of these come from a CSV,
+or else from EXIF GPS tags; damaged or impossible ones are unknown, and the note counts them.
 """
 
 import hashlib
@@ -23,11 +22,9 @@ LEAST = 20  # pairs that can be divided
 
 
 def read_pairs(root: Path | str, split: str = "all") -> Dataset:
-    """N queries and M gallery images, pairs by file name: "all", or the part "train", "val" or "test", which is drawn.
-
-    Folders: query and gallery, or drone and satellite. InputError: one is absent or empty, a name is twice in one, none is
-    in both, too few pairs to be divided.
-    """
+    """N queries and M gallery images, pairs by file name: "all", or the part "train", "val" or "test", which is drawn. Folders:
+    query and gallery, or drone and satellite. InputError: one is absent or empty, a name is twice in one, none is in both, too
+    few pairs to be divided."""
     one_of("split", split, SPLITS, "Parts of own pairs.")
     query, gallery = ("query", "gallery") if (Path(root) / "gallery").is_dir() else ("drone", "satellite")
     root = folder(root, f"a folder holding {query}/ and {gallery}/")
@@ -36,9 +33,8 @@ def read_pairs(root: Path | str, split: str = "all") -> Dataset:
     stems = [replace(side, ids=[name.rpartition(".")[0] for name in side.ids]).ids for side in sides]
     common = set(stems[0]) & set(stems[1])
     if not common:
-        todo = "Rename them, or use the layout 'folders', which has no pairs."
-        raise InputError(root, expected=f"equal names in {query}/ and {gallery}/",
-                         found=f"{stems[0][0]}, {stems[1][0]}, none equal", todo=todo)  # fmt: skip
+        raise InputError(root, expected=f"equal names in {query}/ and {gallery}/", found=f"{stems[0][0]}, {stems[1][0]}",
+                         todo="Rename them, or use the layout 'folders', which has no pairs.")  # fmt: skip
     if split != "all" and len(common) < LEAST:
         raise InputError(root, expected=f"at least {LEAST} pairs to hold some out", found=len(common),
                          todo="Add pairs, or train on another set and test on these with split 'all'.")  # fmt: skip
@@ -59,10 +55,8 @@ def read_folders(
     root: Path | str, split: str = "all", query_csv: Path | str | None = None, gallery_csv: Path | str | None = None
 ) -> Dataset:
     """N photos or panoramas in ground/ and M tiles in satellite/, pairs unknown; the splits "all" and "train" are the same.
-
     Positions come from tables as `read_position_table` takes them, or from EXIF. InputError: a folder is absent or empty, a table
-    is wrong, one side's latitude and longitude look swapped.
-    """
+    is wrong, one side's latitude and longitude look swapped."""
     one_of("split", split, ("all", "train"), "Without pairs there is no part to test on: recall cannot be measured.")
     root = Path(root)
     queries, wrong = _images(root / "ground", "photos or panoramas", query_csv)

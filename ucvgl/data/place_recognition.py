@@ -1,8 +1,7 @@
-"""Place recognition: photos against a database of photos, in the two forms such data come in.
-
-In the form of the deep visual geo-localisation benchmark (Berton et al., CVPR 2022), names under
-images/{train,val,test}/{database,queries} are @easting@northing@zone@letter@lat@lon@pano id@...@.jpg, and a hit is within 25 m.
-In two folders of one route, the last number in a file's name is its frame, and a hit is a frame at most so many away.
+"""Place recognition: photos against a database of photos. In the form of the deep visual geo-localisation benchmark (Berton et
+al., CVPR 2022), names under images/{train,val,test}/{database,queries} are
+@easting@northing@zone@letter@lat@lon@pano id@...@.jpg, and a hit is within 25 m. In two folders of one route, the last number
+in a file's name is its frame, and a hit is a frame at most so many away.
 """
 
 import math
@@ -37,18 +36,16 @@ TRAINING = 0.7  # of the line, from its beginning
 def read_place_recognition(
     root: Path | str, split: str = "test", name: str = "vpr", frames: int | None = None
 ) -> Dataset:
-    """One split: N queries against M database images, every database image within reach a positive, the nearest first.
-
-    With `frames` a hit is at most so many frames away instead of 25 m ("nordland": 10 by default; papers use 1, 2 or 10).
-    """
+    """One split: N queries against M database images, every database image within reach a positive, the nearest first. With
+    `frames` a hit is at most so many frames away instead of 25 m ("nordland": 10 by default; papers use 1, 2 or 10)."""
     one_of("split", split, SPLITS, "Choose one of these.")
     root = folder(root, "the folder that holds images/")
     base = "images/" if (root / "images").is_dir() else ""
     held = [part for part in SPLITS if (root / base / part).is_dir()]
     if held and split not in held:
         todo = "It is for measuring alone: train on another set, such as MSLS or the embedded world, and test here."
-        raise InputError(root / base / split, expected=f"a {split} part", found=f"{' and '.join(held)} alone",
-                         todo=todo if held == ["test"] else "Unpack the rest, or choose another part.")  # fmt: skip
+        todo = todo if held == ["test"] else "Unpack the rest, or choose another part."
+        raise InputError(root / base / split, f"a {split} part", f"{' and '.join(held)} alone", todo)
     query, gallery = (_images(root, f"{base}{split}/{side}") for side in ("queries", "database"))
     frames = 10 if frames is None and name == "nordland" else frames
     if frames is None:
@@ -107,9 +104,9 @@ def read_frames(
 ) -> Dataset:  # fmt: skip
     """N queries and M gallery frames of one line: "all", "train" (the first 70 %), or "test" (the rest, after a gap).
 
-    A hit is at most `frames` away: by default 2, 0 for SPED and Essex3IN1, which are no routes; `gap`: frames between the
-    parts, by default as many. `folders`: by default the first of FOLDERS that are there. InputError: a folder is absent or
-    empty, a name holds no number, two files of a folder have one number, a part is empty.
+    A hit is at most `frames` away: by default 2, 0 for SPED and Essex3IN1, which are no routes; `gap`: frames between the parts, by
+    default as many. `folders`: by default the first of FOLDERS that are there. InputError: a folder is absent or empty, a name
+    holds no number, two files of a folder have one number, a part is empty.
     """
     one_of("split", split, ("all", "train", "test"), "Frames on a line have these parts.")
     root = folder(root, "a folder holding two folders of frames")

@@ -1,5 +1,4 @@
 """University-1652 (Zheng et al., ACM MM 2020), SUES-200 (Zhu et al., TCSVT 2023): many drone images of a building, one tile.
-
 A folder's name is the building. Galleries hold buildings that no query shows (distractors): they count.
 """
 
@@ -38,9 +37,9 @@ def _read(name: str, root: Path, folders: dict[str, str], split: str, direction:
     prefixes = ("", "") if split == "train" else ("query_", "gallery_")
     bases = [f"{folders[split]}/{prefix}{side}" for prefix, side in zip(prefixes, direction.split("2"), strict=True)]
     (query, query_of), (gallery, gallery_of) = (_buildings(root, base) for base in bases)
-    images_of: dict[str, list[int]] = {}
+    images_of = {building: [] for building in gallery_of}
     for i, building in enumerate(gallery_of):
-        images_of.setdefault(building, []).append(i)
+        images_of[building].append(i)
     for i, building in enumerate(query_of):
         if building not in images_of:
             raise InputError(query.file(i), expected=f"building {building} in {root / bases[1]}", found="no such folder",

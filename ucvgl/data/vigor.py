@@ -1,5 +1,4 @@
 """VIGOR: panoramas of four cities, tiles that cover them densely, shared tiles, semi-positives (Zhu et al., CVPR 2021).
-
 A line of a list has 13 columns: <panorama> <tile> <d_lat> <d_lon>, then <semi-positive> <d_lat> <d_lon> three times. The offsets
 (pixels to the tile's centre) are not used. Same area: train and test lists of all four cities. Cross area: trained on New York
 and Seattle, tested on San Francisco and Chicago, every panorama of each. Corrected labels are SliceMatch's (CVPR 2023).
@@ -20,10 +19,8 @@ CROSS = {"train": ("NewYork", "Seattle"), "test": ("SanFrancisco", "Chicago")}
 
 
 def read_vigor(root: Path | str, split: str = "test", area: Literal["same", "cross"] = "same") -> Dataset:
-    """One split of VIGOR: N panoramas against every tile of its cities (M); one positive and three semi-positives each.
-
-    `area` is "same" or "cross". The corrected labels are taken if they are there, and the note says so.
-    """
+    """One split of VIGOR: N panoramas against every tile of its cities (M); one positive and three semi-positives each. The
+    corrected labels are taken if they are there, and the note says so."""
     one_of("split", split, CROSS, "VIGOR has these two.")
     one_of("area", area, ("same", "cross"), "VIGOR has these two.")
     root = folder(root, "the folder of VIGOR, holding splits/")

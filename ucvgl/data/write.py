@@ -1,7 +1,7 @@
 """Writers of the published layouts: a data set in memory into files that the readers here and the official code bases read.
 
 Beside the layout lies `ucvgl-export.json` with the counts and image sizes, so that `ucvgl data check` compares an export with
-itself and not with the published counts. A folder appears when it is complete. JPEG loses a little, PNG nothing.
+itself and not with the published counts. JPEG loses a little, PNG nothing.
 """
 
 import json
@@ -69,10 +69,8 @@ def write_vigor(
     root: Path | str,
 ) -> Path:  # fmt: skip
     """VIGOR: a data set a city, each panorama with one positive and three semi-positives; positions in WGS84 become file names.
-
     `offsets_px` are (N, 4, 2) rows and columns in pixels of the 640-pixel tile from the panorama to the centres of the positive
-    and the semi-positives (north and east positive); `train` has the panoramas of the same-area training list.
-    """
+    and the semi-positives (north and east positive); `train` has the panoramas of the same-area training list."""
     files: Files = []
     for city, data in cities.items():
         names = [f"satellite_{lat:.6f}_{lon:.6f}.png" for lat, lon in data.gallery.positions.values]
@@ -178,25 +176,25 @@ def new_folder(root: Path | str) -> Iterator[Path]:
 
 def _write(layout: str, root: Path | str, files: Files, strip_offset: float = 0.0) -> Path:
     """Every file, and beside them the counts and sizes of what the reader finds there."""
-    with new_folder(root) as folder:
-        for name, contents in files:
-            (path := folder / name).parent.mkdir(parents=True, exist_ok=True)
-            assert not path.exists(), f"two files of one name: {name}"
-            if isinstance(contents, dict):
-                from scipy.io import savemat  # here: every process would wait for it
+    root = Path(root)
+    for name, contents in files:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert not path.exists(), f"two files of one name: {name}"
+        if isinstance(contents, dict):
+            from scipy.io import savemat  # here: every process would wait for it
 
-                savemat(str(path), contents, oned_as="column")
-            elif isinstance(contents, list):
-                path.write_text("".join(f"{row}\n" for row in contents), encoding="utf-8", newline="\n")
-            else:
-                save_image(contents[0].read(contents[1]), path)
-        counts, sizes = {}, {"query": set(), "gallery": set()}
-        for label, options in splits_of(layout, folder).items():
-            data = open_dataset(layout, folder, skip_unreadable=False, **options)
-            counts[label] = len(data.query), len(data.gallery)
-            for side, images in (("query", data.query), ("gallery", data.gallery)):
-                sizes[side].add(tuple(images.read(0).shape[1:]))
-        sizes = {side: sorted(some) for side, some in sizes.items()}
-        marker = {"layout": layout, "counts": counts, "sizes": sizes, "strip_offset": strip_offset}
-        (folder / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
-    return Path(root)
+            savemat(str(path), contents, oned_as="column")
+        elif isinstance(contents, list):
+            path.write_text("".join(f"{row}\n" for row in contents), encoding="utf-8", newline="\n")
+        else:
+            save_image(contents[0].read(contents[1]), path)
+    splits = {label: open_dataset(layout, root, **options) for label, options in splits_of(layout, root).items()}
+    counts = {label: (len(data.query), len(data.gallery)) for label, data in splits.items()}
+    sizes = {
+        side: sorted({tuple(getattr(data, side).read(0).shape[1:]) for data in splits.values()})
+        for side in ("query", "gallery")
+    }
+    marker = {"layout": layout, "counts": counts, "sizes": sizes, "strip_offset": strip_offset}
+    (root / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
+    return root

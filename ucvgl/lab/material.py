@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from ucvgl.data import detect_layout, open_dataset, parts
-from ucvgl.data.cache import made_once
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives, joined
 from ucvgl.data.place_recognition import read_frames, without_dark
-from ucvgl.data.prepare import Preparation, prepare
+from ucvgl.data.prepare import Preparation, made_once, prepare
 from ucvgl.data.university import DIRECTIONS, HEIGHTS
 from ucvgl.errors import InputError
 from ucvgl.lab.profiles import Flights, Sample4GeoSettings, UcvglSettings, VgSslSettings

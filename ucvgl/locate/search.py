@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ucvgl.augment import PlacementJitter, roll_panoramas, turn_squares
-from ucvgl.data.cache import mapped
 from ucvgl.data.container import ArrayImages, Dataset, Positives
+from ucvgl.data.prepare import mapped
 from ucvgl.encoders import Encoder, TwoViewEncoder, embed, open_model
 from ucvgl.errors import InputError
 from ucvgl.lab.profiles import SMALL_AUGMENTATION

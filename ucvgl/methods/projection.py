@@ -8,11 +8,9 @@ from torch.nn import functional as F
 
 from ucvgl.geometry import TopView, attitude_matrix, panorama_pixel_to_ray, pixel_grid, ray_to_ground, top_view
 from ucvgl.world.appearance import Condition
-from ucvgl.world.city import make_city
-from ucvgl.world.kinds import Kind
-from ucvgl.world.places import Places, street_places
+from ucvgl.world.city import Places, make_city, street_places
 from ucvgl.world.render import Rendered, Scene
-from ucvgl.world.styles import style_named
+from ucvgl.world.styles import Kind, style_named
 from ucvgl.world.views import ground_mask, panoramas
 
 SIZE_M = 360.0

@@ -1,12 +1,10 @@
-"""How a city looks on a given day: season, sun, clouds, cast shadows, which cars are there, lamps at night.
-
-What doesn't depend on the observer is worked out once per city and day, as a pyramid of lit colours, which views look up.
-Albedo times (ambient + sun * visibility * cosine), in display space: a world to learn matching in, not photometry.
+"""How a city looks on a given day: season, sun, clouds, cast shadows, which cars are there, lamps at night. Worked out once per
+city and day, as a pyramid of lit colours, which views look up: albedo times (ambient + sun * visibility * cosine), in display
+space: a world to learn matching in, not photometry.
 """
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ucvgl.world.city import City
-from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FACADES, TRUNK, Kind
 from ucvgl.world.noise import between, unit
-from ucvgl.world.styles import Colour
+from ucvgl.world.styles import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FACADES, TRUNK, Colour, Kind
 
 Layers = dict[str, Tensor]  # of a city, by name
 SEASONS = ("spring", "summer", "autumn", "winter")
@@ -82,16 +79,9 @@ LEAVES = {"spring": ((98, 126, 58), (138, 156, 84)), "summer": ((56, 80, 40), (9
 NEEDLES = ((42, 62, 44), (60, 80, 56))
 
 
-class Objects(NamedTuple):
-    """Tables by object number, on the device."""
-
-    walls: Tensor  # (FACADES, 3) in 0..1
-    window: Tensor  # (FACADES, 4): metres between windows; shares: of that and of a floor that is glass, lit at night
-    car_colour: Tensor  # (TRUNK + 1, 3) in 0..1, by minus the object number
-
-
-def make_objects(city: City, device: torch.device) -> Objects:
-    """Draw the colours of facades and cars of a city."""
+def make_objects(city: City, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw a city's facades and cars: colours of walls in 0..1, (FACADES, 3); (FACADES, 4) metres between windows, and shares, of
+    that and of a floor that is glass, lit at night; colours of cars, (TRUNK + 1, 3) by minus the object number."""
     variant = np.arange(FACADES)
 
     def pick(colours: tuple[Colour, ...], key: int, objects: np.ndarray) -> np.ndarray:
@@ -102,7 +92,7 @@ def make_objects(city: City, device: torch.device) -> Objects:
     bounds = ((2.0, 3.8), (0.34, 0.82 if tall else 0.58), (0.42, 0.74 if tall else 0.6), (0.1, 0.6))
     window = np.stack([between(*pair, city.seed, 82 + k, variant) for k, pair in enumerate(bounds)], -1)
     tables = np.clip(walls, 0, 255) / np.float32(255), window, pick(CAR_COLOURS, 86, CAR_OF) / np.float32(255)
-    return Objects(*(torch.from_numpy(table).to(device) for table in tables))
+    return tuple(torch.from_numpy(table).to(device) for table in tables)
 
 
 def car_heights(city: City, condition: Condition, device: torch.device) -> Tensor:
@@ -146,18 +136,17 @@ def shadow_ceiling(height: Tensor, resolution_m: float, condition: Condition) ->
     return ceiling if by_rows else ceiling.t().contiguous()
 
 
-def light_city(city: City, layers: Layers, objects: Objects, condition: Condition, *, from_above: bool) -> Lit:
+def light_city(city: City, layers: Layers, car_colour: Tensor, condition: Condition, *, from_above: bool) -> Lit:
     """The lit colours of a city on a day: with crowns on top, as an aircraft sees it, or the ground under them."""
     relief = layers["relief"]
     device = relief.device
     cars, site = car_heights(city, condition, device), (-relief[..., 3].int()).clamp(0, TRUNK)
     solid = relief[..., 0].float() * 0.01 + cars[site]
-    crown = (relief[..., 0].float() + relief[..., 2].float()) * 0.01
     leafy = (relief[..., 2] > 0) & (layers["dither"] < condition.leaf_cover)
-    covered = torch.where(leafy, crown, solid)
+    covered = torch.where(leafy, (relief[..., 0].float() + relief[..., 2].float()) * 0.01, solid)
     ceiling = shadow_ceiling(covered, city.resolution_m, condition)
-    top = (covered if from_above else solid)[None]  # what the light falls on
-    top = F.pad(top, (0, 0, 1, 1), mode="replicate")[0]  # a row more at either edge
+    # what the light falls on, with a row more at either edge
+    top = F.pad((covered if from_above else solid)[None], (0, 0, 1, 1), mode="replicate")[0]
     sun_east, sun_north, sun_up = condition.sun
 
     def lit_rows(rows: slice) -> Tensor:
@@ -166,7 +155,7 @@ def light_city(city: City, layers: Layers, objects: Objects, condition: Conditio
         kind = surface[..., 3]
         colour = _season_ground(surface[..., :3].float() / 255, kind, dither, condition)
         parked = cars[site[rows]] > 0
-        colour = torch.where(parked[..., None], objects.car_colour[site[rows]], colour)
+        colour = torch.where(parked[..., None], car_colour[site[rows]], colour)
         kind = kind.masked_fill(parked, Kind.CAR)
         if from_above:
             leaves = leaf_colour(extra[..., 1], condition) * (0.75 + 0.4 * dither)[..., None]

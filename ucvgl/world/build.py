@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ucvgl.world.kinds import CARS, TRUNK, Kind
 from ucvgl.world.noise import Floats, hash32, unit
 from ucvgl.world.plan import CARPARK, HOUSE, PARK, Local, Lots, Mask, Plan, Street
+from ucvgl.world.styles import CARS, TRUNK, Kind
 
 F = np.float32  # so that no number of the rules widens the arrays to float64
 

@@ -1,8 +1,6 @@
-"""Drives as a data set: perspective photos of two passes along the same streets, as place recognition has them.
-
-A kind says how the second pass, the queries, differs from the first, after the sets of VG-SSL (Xiao et al., WACV 2025):
-'car' after MSLS, 'hand_held' after Pitts30k, 'season' after Nordland, 'night' after Tokyo 24/7. Positions give the pairs.
-"""
+"""Drives as a data set: perspective photos of two passes along the same streets, paired by position, as place recognition has
+them. A kind says how the second pass, the queries, differs from the first, after the sets of VG-SSL (Xiao et al., WACV 2025):
+'car' after MSLS, 'hand_held' after Pitts30k, 'season' after Nordland, 'night' after Tokyo 24/7."""
 
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -13,13 +11,11 @@ from numpy.typing import NDArray
 
 from ucvgl.data.container import Dataset, Positives
 from ucvgl.world.appearance import Condition
-from ucvgl.world.city import City
-from ucvgl.world.difficulty import Difficulty, draw_nuisance, street_day
-from ucvgl.world.kinds import Kind
+from ucvgl.world.city import City, Places, choose, street_places
+from ucvgl.world.difficulty import Difficulty, Sensor, draw_nuisance, street_day
 from ucvgl.world.noise import Floats, between, hash32, unit
-from ucvgl.world.places import Places, along_streets, street_places
-from ucvgl.world.rendering import Shots, check_settings, rendered, scene_of
-from ucvgl.world.sensor import Sensor
+from ucvgl.world.rendering import DriveConfig, Shots, rendered, scene_of
+from ucvgl.world.styles import Kind
 from ucvgl.world.views import photos
 
 HIT_M = 25.0  # VG-SSL and every published protocol of place recognition
@@ -60,38 +56,13 @@ DAY_KEYS = (508, 506, 507, 509)  # of the hashes that days are drawn from
 DUSK_DEG = 10.0  # the sun's elevation below which it is dusk
 
 
-@dataclass(frozen=True)
-class DriveConfig:
-    """Which streets, driven how, and which photos."""
-
-    kind: str = "car"  # one of MANNERS
-    styles: tuple[str, ...] = ("garden", "downtown")  # one city each
-    seed: int = 0  # of the cities and everything drawn; kinds of one seed share their streets
-    places: int = 300  # stops over all cities; each is asked for once
-    spacing_m: float = 10.0  # between stops; VG-SSL's positives are within 10 m, its hits within 25 m
-    photo_px: tuple[int, int] = (48, 64)  # height, width; VG-SSL 480 x 640
-    fov_deg: float = 80.0  # across, of the database
-    nuisance: float = 1.0  # times what CAMERA says of exposure, tone, noise, blur and heading; 0: a perfect camera
-    city_size_m: float = 512.0
-    resolution_m: float = 0.5  # of the city's rasters
-
-    def __post_init__(self) -> None:
-        check_settings(
-            self, ("kind", self.kind in MANNERS, f"one of {', '.join(MANNERS)}"),
-            ("photo_px", min(self.photo_px) > 0, "height and width"), ("fov_deg", 15 < self.fov_deg < 180, "degrees in (15, 180)"),
-            ("nuisance", 0 <= self.nuisance <= 3, "a factor in [0, 3]"),
-        )  # fmt: skip
-
-
-def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu", progress: bool = True) -> Dataset:
-    """Two passes along the same streets: queries against a gallery; a hit is within 25 m. Rendered once.
-
-    Photos are uint8 (3, H, W), with true positions in metres; queries without a hit are left out. Errors: `world_pairs`.
-    """
+def world_drives(config: DriveConfig, *, device: torch.device | str = "cpu") -> Dataset:
+    """Two passes along the same streets: queries against a gallery; a hit is within 25 m. Rendered once. Photos are uint8
+    (3, H, W), with true positions in metres; queries without a hit are left out. Errors: `world_pairs`."""
     manner = MANNERS[config.kind]
     query, gallery = ("q", config.places, *config.photo_px), ("d", config.places * manner.headings, *config.photo_px)
     behind, city = ["drives", asdict(CAMERA), asdict(manner)], partial(passes, config, device=device)
-    found = rendered(config, behind, city, query=query, gallery=gallery, progress=progress)
+    found = rendered(config, behind, city, query=query, gallery=gallery)
     hits = Positives.within(found["query"].positions, found["gallery"].positions, HIT_M)
     name, split, note = f"world-{config.kind}", f"seed-{config.seed}", f"A hit is within {HIT_M:g} m."
     return Dataset(name, split, **found, positives=hits, note=note).answerable()
@@ -101,7 +72,7 @@ def passes(config: DriveConfig, number: int, count: int, device: torch.device | 
     """City `number` of the drives: "gallery", the pass past `count` stops, and "query"; InputError if it has fewer."""
     manner, scene = MANNERS[config.kind], scene_of(config, number, device)
     seed = scene.city.seed
-    stops = along_streets(street_places(scene.city, config.spacing_m, margin_m=EDGE_M), count, seed)
+    stops = choose(street_places(scene.city, config.spacing_m, margin_m=EDGE_M), count, seed, whole_streets=True)
     every, known = np.arange(count), np.arange(count * manner.headings)
     stop = known // manner.headings
     quarter_deg, (database_days, query_days) = np.float32(360 / manner.headings), drive_days(config.kind, seed)

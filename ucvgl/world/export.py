@@ -1,10 +1,7 @@
-"""The embedded world as files: in the layout of a published data set (`ucvgl data export world`), or as a user's own city.
+"""The embedded world as files: in the layout of a published data set (`ucvgl data export world`), or as a user's own city. Splits
+are by place, in driving order, so that the parts lie on different streets as far as that goes. Positions are the world's
+metres, put at a stated origin: WGS84 for CVUSA and VIGOR, made-up UTM for CVACT and place recognition."""
 
-Splits are by place, in driving order, so that the parts lie on different streets as far as that goes. Positions are the
-world's metres, put at a stated origin: WGS84 for CVUSA and VIGOR, made-up UTM for CVACT and place recognition.
-"""
-
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -40,17 +37,17 @@ VIGOR_TILE_PX = 640  # the label offsets count pixels of VIGOR's own tiles, what
 STRIP = 224 / 616  # share of a panorama's rows that CVUSA's strips show
 LEAST_PLACES = 3  # a city: one each for train, val and test
 DRONE_ALTITUDES_M = (120.0, 60.0)  # University-1652 circles down; from, to
-DRONE_PITCH_DEG, DRONE_FOV_DEG, SUES_PITCH_DEG, SUES_FOV_DEG = -60.0, 60.0, -70.0, 30.0
+DRONE_LOOK, SUES_LOOK = (-60.0, 60.0), (-70.0, 30.0)  # pitch and field of view in degrees
 
 
 def export_world(
-    layout: str, root: Path | str, world: WorldConfig, *, photo_px: int = 128, drone_views: int = 6, progress: bool = True
+    layout: str, root: Path | str, world: WorldConfig, *, photo_px: int = 128, drone_views: int = 6
 ) -> Path:  # fmt: skip
     """Render a world and write it as a data set of one of LAYOUTS; `root`, absent or empty, appears only when it is complete.
 
-    world: what is rendered. VIGOR's four cities take its styles in turn; "frames" are the season drive's, without its level.
-    photo_px: edge of a drone image, width of a 4:3 photo. drone_views: of a place (SUES-200: at each height). InputError:
-    the layout is unknown, a setting is impossible, the cities have fewer places, or `root` holds something.
+    VIGOR's four cities take the world's styles in turn; "frames" are the season drive's, without its level. photo_px: edge of a
+    drone image, width of a 4:3 photo. drone_views: of a place (SUES-200: at each height). InputError: the layout is
+    unknown, a setting is impossible, the cities have fewer places, or `root` holds something.
     """
     one_of("--layout", layout, LAYOUTS, "Choose one.")
     check_number("photo_px", photo_px, unit="px", low=0, whole=True)
@@ -60,37 +57,42 @@ def export_world(
     if min(counts) < LEAST_PLACES:
         least = f"at least {LEAST_PLACES} places in each of {len(counts)} cities"
         raise InputError("--places", expected=least, found=world.places, todo="Ask for more places, or fewer styles.")
-    size = max(1, photo_px * 3 // 4), photo_px
+    photo, views = (max(1, photo_px * 3 // 4), photo_px), np.arange(drone_views)
     with write.new_folder(root) as made:
         match layout:
             case "cvusa":
-                write.write_cvusa(_splits(_strips(world_pairs(world, progress=progress)), counts, (4, 1)), made)
+                write.write_cvusa(_splits(_strips(world_pairs(world)), counts, (4, 1)), made)
             case "cvact":
-                pairs = world_pairs(world, progress=progress)
+                pairs = world_pairs(world)
                 ids = [f"{i:022d}" for i in range(len(pairs))]  # as long as the published ones
                 query, gallery = (replace(_in_utm(side), ids=ids) for side in (pairs.query, pairs.gallery))
                 write.write_cvact(_splits(replace(pairs, query=query, gallery=gallery), counts, (3, 1, 1)), made)
             case "vigor":
-                _vigor(world, world_grid(world, progress=progress), made)
+                _vigor(world, world_grid(world), made)
             case "university1652":
                 altitude_m = np.linspace(*DRONE_ALTITUDES_M, drone_views)
-                flights = _flights(world, altitude_m, drone_views, DRONE_PITCH_DEG, DRONE_FOV_DEG, photo_px, progress)
+                flights = _flights(world, altitude_m, drone_views, *DRONE_LOOK, photo_px)
                 learned, asked, distractors = _parts(counts, (3, 1, 1))
-                train, test = (_over(flights, some) for some in (learned, np.concatenate([asked, distractors])))
+                train, test = (_over(flights, some, views) for some in (learned, np.concatenate([asked, distractors])))
                 write.write_university1652(train, test, range(len(asked)), made)
             case "sues200":
                 altitude_m = np.repeat(np.float64(HEIGHTS), drone_views)
-                flights = _flights(world, altitude_m, drone_views, SUES_PITCH_DEG, SUES_FOV_DEG, photo_px, progress)
-                learned, asked = _parts(counts, (3, 2))
-                every = np.arange(world.places)  # a distractor in the test galleries, as the benchmark's split has it
-                sets = {}
-                for height, views in zip(HEIGHTS, np.arange(len(altitude_m)).reshape(-1, drone_views), strict=True):
-                    sets[height] = _over(flights, learned, views), _over(flights, every, views)
+                flights = _flights(world, altitude_m, drone_views, *SUES_LOOK, photo_px)
+                (learned, asked), every, sets = _parts(counts, (3, 2)), np.arange(world.places), {}
+                for k, height in enumerate(
+                    HEIGHTS
+                ):  # every place is in the test galleries, as in the benchmark's split
+                    sets[height] = [_over(flights, some, k * drone_views + views) for some in (learned, every)]
                 write.write_sues200(sets, asked.tolist(), made)
             case "vpr":
-                write.write_vpr(_splits(_two_passes(world, size, progress), counts, (3, 1, 1)), made)
+                write.write_vpr(_splits(_two_passes(world, photo), counts, (3, 1, 1)), made)
             case "frames":
-                _frames(world, size, made, progress)
+                drive = DriveConfig("season", world.styles, world.seed, world.places, world.spacing_m, photo)
+                data = world_drives(replace(drive, city_size_m=world.city_size_m, resolution_m=world.resolution_m))
+                # numbers leap where the next stop is in another street or city
+                away = np.hypot(*np.diff(data.query.positions.values, axis=0).T)
+                numbers = np.cumsum([0, *np.where(away > 1.5 * world.spacing_m, 10, 1)])
+                write.write_frames(data, numbers.tolist(), made)
     return Path(root).resolve()
 
 
@@ -98,8 +100,7 @@ def _strips(pairs: Dataset) -> Dataset:
     """Panoramas cut to CVUSA's strips, positions in degrees."""
     rows = pairs.query.size[0]
     strip = max(1, round(rows * STRIP))
-    first = (rows - strip) // 2
-    sides = pairs.query, pairs.gallery
+    first, sides = (rows - strip) // 2, (pairs.query, pairs.gallery)
     at = [Positions(from_metres(side.positions.values, CVUSA_ORIGIN), Wgs84()) for side in sides]
     query = replace(pairs.query, pixels=pairs.query.pixels[:, :, first : first + strip], positions=at[0])
     return replace(pairs, query=query, gallery=replace(pairs.gallery, positions=at[1]))
@@ -123,15 +124,6 @@ def _vigor(world: WorldConfig, grid: Dataset, root: Path) -> None:
     write.write_vigor(cities, offsets_px, train, root)
 
 
-def _frames(world: WorldConfig, size_px: tuple[int, int], root: Path, progress: bool) -> None:
-    """The two passes of the season drive, stop by stop; numbers leap where the next stop is in another street or city."""
-    drive = DriveConfig("season", world.styles, world.seed, world.places, world.spacing_m, size_px)
-    drive = replace(drive, city_size_m=world.city_size_m, resolution_m=world.resolution_m)
-    data = world_drives(drive, progress=progress)
-    away = np.hypot(*np.diff(data.query.positions.values, axis=0).T)
-    write.write_frames(data, np.cumsum([0, *np.where(away > 1.5 * world.spacing_m, 10, 1)]).tolist(), root)
-
-
 def _in_utm(images: ArrayImages) -> ArrayImages:
     """The world's metres in a made-up UTM, to the centimetre that file names hold."""
     metres = np.round(images.positions.values + UTM_ORIGIN, 2)
@@ -152,7 +144,7 @@ def _splits(data: Dataset, counts: Sequence[int], weights: tuple[int, ...]) -> d
     return {split: data.take(some, some) for split, some in zip(("train", "val", "test"), parts, strict=False)}
 
 
-def _two_passes(world: WorldConfig, size_px: tuple[int, int], progress: bool) -> Dataset:
+def _two_passes(world: WorldConfig, size_px: tuple[int, int]) -> Dataset:
     """Two passes along the streets on two days (one at the level that has only one): the second is looked up in the first."""
     level, camera = LEVELS[world.difficulty], partial(photos, size_px=size_px, fov_deg=80.0)
 
@@ -171,19 +163,17 @@ def _two_passes(world: WorldConfig, size_px: tuple[int, int], progress: bool) ->
 
     query, gallery = ("q", world.places, *size_px), ("d", world.places, *size_px)
     behind = ["two passes", asdict(level), size_px]
-    found = rendered(world, behind, city, query=query, gallery=gallery, progress=progress)
+    found = rendered(world, behind, city, query=query, gallery=gallery)
     query, gallery = (_in_utm(found[name]) for name in ("query", "gallery"))
     return Dataset("vpr", "all", query, gallery, Positives.within(query.positions, gallery.positions, HIT_M))
 
 
 def _flights(
-    world: WorldConfig, altitude_m: np.ndarray, round_views: int, pitch_deg: float, fov_deg: float, photo_px: int,
-    progress: bool,
-) -> Dataset:  # fmt: skip
+    world: WorldConfig, altitude_m: np.ndarray, round_views: int, pitch_deg: float, fov_deg: float, photo_px: int
+) -> Dataset:
     """A drone image of every place from each altitude, `round_views` of them once around it, against the places' tiles."""
     level, views = LEVELS[world.difficulty], len(altitude_m)
-    reach_m = 2 * float(altitude_m.max()) / math.tan(math.radians(-pitch_deg))
-    wide = replace(world, span_m=max(world.span_m, reach_m))
+    wide = replace(world, span_m=max(world.span_m, 2 * float(altitude_m.max()) / math.tan(math.radians(-pitch_deg))))
     camera = partial(drone_images, size_px=photo_px, pitch_deg=pitch_deg, fov_deg=fov_deg)
 
     def city(number: int, count: int) -> dict[str, Shots]:
@@ -192,44 +182,37 @@ def _flights(
         heading_deg = (heading_deg + between(0, 360, scene.city.seed, 402, here)).astype(np.float32) % 360
         poses = *places.metres[here].T, np.tile(altitude_m, count), heading_deg
         sensor = draw_nuisance(level, count * views, scene.city.seed).ground_sensor
-        return {
-            "query": Shots(scene, camera, poses, sensor, nuisance.days, nuisance.day[here]),
-            "gallery": tile_shots(world, scene, places.metres + nuisance.tile_shift_m, nuisance),
-        }
+        tiles = tile_shots(world, scene, places.metres + nuisance.tile_shift_m, nuisance)
+        return {"query": Shots(scene, camera, poses, sensor, nuisance.days, nuisance.day[here]), "gallery": tiles}
 
     query = "flight", world.places * views, photo_px, photo_px
     gallery = "place", world.places, world.tile_px, world.tile_px
     behind = ["flights", asdict(level), altitude_m.tolist(), round_views, pitch_deg, fov_deg]
-    found = rendered(world, behind, city, query=query, gallery=gallery, progress=progress)
+    found = rendered(world, behind, city, query=query, gallery=gallery)
     return Dataset("flights", "all", **found, positives=Positives.one_each(np.repeat(np.arange(world.places), views)))
 
 
-def _over(flights: Dataset, some: np.ndarray, views: np.ndarray | None = None) -> Dataset:
-    """The drone images of some places, all or some of each place's, against the tiles of these places."""
-    count = len(flights) // len(flights.gallery)
-    views = np.arange(count) if views is None else views
-    return flights.take((some[:, None] * count + views).ravel(), some)
+def _over(flights: Dataset, some: np.ndarray, views: np.ndarray) -> Dataset:
+    """These views of each of some places against the tiles of these places."""
+    return flights.take((some[:, None] * (len(flights) // len(flights.gallery)) + views).ravel(), some)
 
 
 def export_own_city(
-    root: Path | str, world: WorldConfig = OWN_CITY, *, zoom: int = 18, photo_fov_deg: float | None = None,
-    progress: bool = True,
-) -> Path:  # fmt: skip
+    root: Path | str, world: WorldConfig = OWN_CITY, *, zoom: int = 18, photo_fov_deg: float | None = None
+) -> Path:
     """Render a city as somebody's own; `root`, absent or empty, appears only when it is complete.
 
     ground/ has north-aligned panoramas or photos, shuffled, without positions (ground.csv: compass and field of view of the
-    photos), tiles/ a level of an XYZ pyramid, z/x/y.jpg. For the evaluation alone: truth.csv, the true poses; city.json.
-    world: one city, of a style the committed encoders have not learnt ('garden', 'canal'); its span is that of the candidates
-    to be cut: pictures stay so far from the edge. zoom: 18 is 0.42 m a pixel. photo_fov_deg: 4:3 photos so wide instead of
-    panoramas, in any direction, cut from them (give 512 of `panorama_px`).
-    InputError: a setting is impossible, the city has fewer places, or `root` holds something.
+    photos), tiles/ a level of an XYZ pyramid, z/x/y.jpg. For the evaluation alone: truth.csv, the true poses.
+    world: one city, of a style the committed encoders have not learnt ('garden', 'canal'); pictures keep its span, that of the
+    candidates to be cut, from the edge. zoom: 18 is 0.42 m a pixel. photo_fov_deg: 4:3 photos so wide instead of panoramas, in
+    any direction, cut from them (give 512 of `panorama_px`). InputError: as `export_world`.
     """
     places, seed = world.places, world.seed
     centre_m, edge_m, names = _pyramid(world.city_size_m, zoom)
     # a tile that would reach over the city's edge is not there, so places keep a tile's edge more away from it
     wide = replace(world, span_m=world.span_m + 2 * float(edge_m.max()))
-    bar = tqdm(total=places + len(names), desc="rendering the city", unit="image", disable=not progress)
-    with write.new_folder(root) as scratch, bar:
+    with write.new_folder(root) as scratch:
         scene, stops, nuisance = city_of(wide, 0, places, "cpu")
         order = np.random.default_rng([seed, 410]).permutation(places)
         files = [f"pano_{k:05d}.jpg" for k in np.argsort(order)]  # stop order[k] has the name k
@@ -245,28 +228,21 @@ def export_own_city(
         sensor = replace(sensor, seed=sensor.seed + torch.arange(len(names), dtype=torch.int32))
         camera, poses = partial(satellite_tiles, size_px=world.tile_px), (*centre_m.T, edge_m)
         tiles = Shots(scene, camera, poses, sensor, (satellite_condition(scene.city.seed),), first)
-        for shots, folder, paths in ((ground, scratch / "ground", files), (tiles, scratch / "tiles", names)):
-            for rows, images in shots.taken():
+        for shots, folder, paths in ((ground, "ground", files), (tiles, "tiles", names)):
+            for rows, images in tqdm(shots.taken(), f"rendering {folder}", unit="batch"):
                 pictures = torch.from_numpy(images)
                 if shots is ground and photo_fov_deg is not None:  # the panorama's centre column is the photo's
                     size = world.panorama_px * 3 // 4, world.panorama_px
                     pictures = perspective_view(pictures, size, photo_fov_deg)
                 for i, picture in zip(rows, pictures, strict=True):
-                    write.save_image(picture, folder / paths[i])
-                bar.update(len(rows))
-        degrees = from_metres(stops.metres.astype(np.float64), OWN_ORIGIN)
-        latitude, longitude = ([f"{value:.8f}" for value in values] for values in degrees.T)
+                    write.save_image(picture, scratch / folder / paths[i])
+        lat, lon = ([f"{value:.8f}" for value in values] for values in from_metres(stops.metres, OWN_ORIGIN).T)
         faces, compass = ([f"{float(angle) % 360:.3f}" for angle in angles] for angles in (faces_deg, compass_deg))
-        truth = {"file": files, "latitude": latitude, "longitude": longitude, "heading_deg": faces}
-        pd.DataFrame(truth).iloc[order].to_csv(scratch / "truth.csv", index=False, lineterminator="\n")
+        tables = {"truth": {"file": files, "latitude": lat, "longitude": lon, "heading_deg": faces}}
         if photo_fov_deg is not None:
-            known = {"file": files, "heading_deg": compass, "fov_deg": f"{photo_fov_deg:g}"}
-            pd.DataFrame(known).iloc[order].to_csv(scratch / "ground.csv", index=False, lineterminator="\n")
-        settings = asdict(world) | {
-            "zoom": zoom, "photo_fov_deg": photo_fov_deg, "origin": list(OWN_ORIGIN),
-            "heading_error_deg": float(np.abs(nuisance.heading_deg).max()), "note": "a synthetic city at a made-up place",
-        }  # fmt: skip
-        (scratch / "city.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            tables["ground"] = {"file": files, "heading_deg": compass, "fov_deg": f"{photo_fov_deg:g}"}
+        for name, table in tables.items():
+            pd.DataFrame(table).iloc[order].to_csv(scratch / f"{name}.csv", index=False, lineterminator="\n")
     return Path(root).resolve()
 
 

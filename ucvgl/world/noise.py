@@ -1,8 +1,6 @@
-"""Hashes and value noise that give the same bits on every platform.
-
-A city is made of integer hashes and of sums, products, quotients and floors of IEEE numbers, which every machine rounds
-alike; not of sines, powers and library random generators, whose last bit differs between platforms and releases.
-"""
+"""Hashes and value noise that give the same bits on every platform: a city is made of integer hashes and of sums, products,
+quotients and floors of IEEE numbers, which every machine rounds alike; not of sines, powers and library random generators,
+whose last bit differs between platforms and releases."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
 """The world as a data set of panoramas and satellite tiles: pairs of one spot each, or tiles on a grid, as in VIGOR."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -9,66 +9,34 @@ import torch
 from numpy.typing import NDArray
 
 from ucvgl.data.container import Dataset, Positives
-from ucvgl.errors import one_of
-from ucvgl.world.difficulty import DEFAULT_LEVEL, LEVELS, Nuisance, draw_nuisance, satellite_condition
-from ucvgl.world.places import Places, choose, street_places
+from ucvgl.world.city import Places, choose, street_places
+from ucvgl.world.difficulty import LEVELS, Nuisance, draw_nuisance, satellite_condition
 from ucvgl.world.render import Scene
-from ucvgl.world.rendering import CITY_GAP_M, Shots, check_settings, rendered, scene_of, shares
+from ucvgl.world.rendering import CITY_GAP_M, Shots, WorldConfig, rendered, scene_of, shares
 from ucvgl.world.views import panoramas, satellite_tiles
 
 
-@dataclass(frozen=True)
-class WorldConfig:
-    """Which world, which places, which pictures."""
-
-    styles: tuple[str, ...] = ("garden",)  # one city each
-    seed: int = 0
-    places: int = 1000  # over all cities
-    spacing_m: float = 12.0  # between stops along a street; VIGOR's tiles overlap like this, CVUSA's are farther apart
-    difficulty: str = DEFAULT_LEVEL
-    span_m: float = 50.0  # edge of a tile on the ground; CVUSA's zoom-19 tiles span about 70
-    tile_px: int = 64  # the paper's 384
-    panorama_px: int = 128  # height; width is twice that. CVACT's are 832
-    city_size_m: float = 768.0
-    resolution_m: float = 0.25  # of the city's rasters
-
-    def __post_init__(self) -> None:
-        one_of("difficulty", self.difficulty, LEVELS, "Pick one.")
-        sizes = ("span_m", "tile_px", "panorama_px")
-        check_settings(self, *((name, getattr(self, name) > 0, "a number above 0") for name in sizes))
-
-
-def world_pairs(
-    config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu", progress: bool = True
-) -> Dataset:
-    """N places; query i is a panorama, gallery image i the tile of the same place. Rendered once.
-
-    Panoramas are uint8 (3, H, 2H), tiles (3, S, S), with true positions in metres; `split` is what this part is called.
-    InputError if the cities have fewer places at that spacing, or there is no room on the disk.
-    """
+def world_pairs(config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu") -> Dataset:
+    """N places; query i is a panorama, gallery image i the tile of the same place, with true positions in metres; rendered once.
+    Panoramas are uint8 (3, H, 2H), tiles (3, S, S); `split` is what this part is called. InputError if the cities have
+    fewer places at that spacing, or there is no room on the disk."""
 
     def city(number: int, count: int) -> dict[str, Shots]:
         scene, places, nuisance = city_of(config, number, count, device)
-        return {
-            "query": panorama_shots(scene, places, nuisance, config.panorama_px),
-            "gallery": tile_shots(config, scene, places.metres + nuisance.tile_shift_m, nuisance),
-        }
+        tiles = tile_shots(config, scene, places.metres + nuisance.tile_shift_m, nuisance)
+        return {"query": panorama_shots(scene, places, nuisance, config.panorama_px), "gallery": tiles}
 
     query = f"{split}-", config.places, config.panorama_px, 2 * config.panorama_px
     gallery = f"{split}-", config.places, config.tile_px, config.tile_px
     behind = ["pairs", asdict(LEVELS[config.difficulty])]
-    found = rendered(config, behind, city, query=query, gallery=gallery, progress=progress)
+    found = rendered(config, behind, city, query=query, gallery=gallery)
     return Dataset("world", split, **found, positives=Positives.one_each(np.arange(config.places)))
 
 
-def world_grid(
-    config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu", progress: bool = True
-) -> Dataset:
-    """N panoramas and the M tiles around them, `span_m` wide on a grid of half of that: VIGOR's layout (CVPR 2021).
-
-    A panorama's tile is the one with the nearest centre; the three others that show its spot are semi-positives. Several
-    panoramas may share a tile, and some tiles are nobody's nearest. Sizes, ids and errors as `world_pairs`.
-    """
+def world_grid(config: WorldConfig, split: str = "all", *, device: torch.device | str = "cpu") -> Dataset:
+    """N panoramas and the M tiles around them, `span_m` wide on a grid of half of that: VIGOR's layout (CVPR 2021). A panorama's
+    tile is the one with the nearest centre, the three others that show its spot are semi-positives; tiles may be shared, or
+    nobody's nearest. Sizes, ids and errors as `world_pairs`."""
     level, step = LEVELS[config.difficulty], config.span_m / 2
     wide = replace(config, span_m=2 * config.span_m)  # keeps places so far from the edge that all four tiles are inside
 
@@ -77,17 +45,14 @@ def world_grid(
         # rounded as they are kept, so that reading them gives the same tiles
         kept = (places.metres + np.float32([number * CITY_GAP_M, 0])).astype(np.float64)
         centre_m = np.float32(around(kept - [number * CITY_GAP_M, 0], step)[0])
-        drawn = draw_nuisance(level, len(centre_m), scene.city.seed, device)
-        return {
-            "query": panorama_shots(scene, places, nuisance, config.panorama_px),
-            "gallery": tile_shots(config, scene, centre_m, drawn),
-        }
+        tiles = tile_shots(config, scene, centre_m, draw_nuisance(level, len(centre_m), scene.city.seed, device))
+        return {"query": panorama_shots(scene, places, nuisance, config.panorama_px), "gallery": tiles}
 
     counts = shares(config)
     most = sum(min(4 * count, math.ceil(config.city_size_m / step) ** 2) for count in counts)
     query = f"{split}-", config.places, config.panorama_px, 2 * config.panorama_px
     gallery = f"{split}-tile-", most, config.tile_px, config.tile_px
-    found = rendered(config, ["grid", asdict(level)], city, query=query, gallery=gallery, progress=progress)
+    found = rendered(config, ["grid", asdict(level)], city, query=query, gallery=gallery)
     tile_of, first = [], 0
     for number, here in enumerate(np.split(found["query"].positions.values, np.cumsum(counts)[:-1])):
         centre_m, own = around(here - [number * CITY_GAP_M, 0], step)

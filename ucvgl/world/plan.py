@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ucvgl.world.kinds import FACADES, FLOOR_M
 from ucvgl.world.noise import Floats, Noise, between, hash32, unit
-from ucvgl.world.styles import CityStyle, Colour
+from ucvgl.world.styles import FACADES, FLOOR_M, CityStyle, Colour
 
 LOTS_ALONG = 32  # lots along a block's longer side, at most; a table has 2 * 32 rows a block
 Mask = NDArray[np.bool_]

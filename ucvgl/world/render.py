@@ -1,12 +1,10 @@
 """The ray caster: one vertical fan of rays per image column, through a height field with tree crowns.
 
-A column looks along one azimuth. Along it the relief is read at log-spaced ranges once, whatever the number of rows;
-the running maximum of its slope says, by binary search, at which range each row's ray first meets something solid.
-Crowns float, so they are met where the running maximum of their tops and the running minimum of their undersides both
-admit the ray. Between two ranges the meeting point is interpolated, so that flat ground is met exactly.
-
-Panoramas and level photos have vertical columns and are cast directly; tilted cameras are cut out of panoramas (views.py).
-Differs from a full ray tracer in that nothing overhangs but crowns.
+Along a column's azimuth the relief is read at log-spaced ranges once, whatever the number of rows; the running maximum of its
+slope says, by binary search, at which range each row's ray first meets something solid. Crowns float, so they are met where
+the running maximum of their tops and the running minimum of their undersides both admit the ray; nothing else overhangs.
+Between two ranges the meeting point is interpolated, so that flat ground is met exactly. Panoramas and level photos have
+vertical columns and are cast directly; tilted cameras are cut out of panoramas (views.py).
 """
 
 import math
@@ -19,8 +17,8 @@ from torch import Tensor
 
 from ucvgl.world.appearance import Condition, Lit, car_heights, leaf_colour, light_city, make_objects
 from ucvgl.world.city import City
-from ucvgl.world.kinds import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FLOOR_M, TRUNK, Kind
 from ucvgl.world.noise import Noise, unit
+from ucvgl.world.styles import BONNET_HEIGHT_M, CAR_HEIGHT_M, CARS, FLOOR_M, TRUNK, Kind
 
 RANGE_MIN_M, RANGE_MAX_M = 0.6, 170.0
 TWO_SAMPLES_PX = 0.4  # a footprint that reaches this many pixels of the map to either side is sampled twice
@@ -34,7 +32,7 @@ class Rendered(NamedTuple):
     """A batch of pictures and the truth behind them; nothing beyond the range of 170 m counts as seen: it is SKY."""
 
     rgb: Tensor  # float32 (B, 3, H, W) in 0..1, before the sensor
-    kind: Tensor  # uint8 (B, H, W), the class (kinds.Kind)
+    kind: Tensor  # uint8 (B, H, W), the class (styles.Kind)
     depth_m: Tensor | None = None  # float32 (B, H, W) along the ray, inf for sky; tiles have none
 
 
@@ -52,9 +50,9 @@ class Scene:
         relief = self.layers["relief"].reshape(-1, 4)
         self.relief_words, self.numbers = relief.view(torch.int64).reshape(-1), relief[:, 3].contiguous()
         self.facade_words = self.layers["facade"].view(torch.int32).reshape(-1)
-        self.objects = make_objects(city, self.device)
+        self.walls, self.window, self.car_colour = make_objects(city, self.device)
         self.clouds = torch.from_numpy(_cloud_texture(city.seed)).to(self.device)
-        self.lit = lru_cache(maxsize=DAYS_KEPT)(partial(light_city, city, self.layers, self.objects))
+        self.lit = lru_cache(maxsize=DAYS_KEPT)(partial(light_city, city, self.layers, self.car_colour))
 
     def pixel(self, east: Tensor, north: Tensor) -> tuple[Tensor, Tensor]:
         """Continuous pixel coordinates (column, row) of points in metres; pixel centres are at halves."""
@@ -128,11 +126,9 @@ def cast_columns(
     scene: Scene, condition: Condition, east: Tensor, north: Tensor, eye_m: Tensor, azimuth: Tensor, slope: Tensor,
     pixel_rad: float, *, ranges: int | None = None, range_max_m: float = RANGE_MAX_M,
 ) -> Rendered:  # fmt: skip
-    """Cast columns of rays, as many images at a time as are in flight together.
-
-    east, north, eye_m: (B,) metres, the eye's height above datum; azimuth: (B, W) radians clockwise from north; slope:
-    (B or 1, W or 1, H) rise over run of each ray; pixel_rad: angle that colours are averaged over; ranges: steps along a column.
-    """
+    """Cast columns of rays. east, north, eye_m: (B,) metres, the eye's height above datum; azimuth: (B, W) radians clockwise from
+    north; slope: (B or 1, W or 1, H) rise over run of each ray; pixel_rad: angle that colours are averaged over; ranges: steps
+    along a column."""
     (batch, width), rows = azimuth.shape, slope.shape[-1]
     slope, ranges = slope.expand(batch, width, rows), ranges or max(112, rows)
     chunk = max(1, CHUNK_RAYS // (width * rows))
@@ -221,8 +217,7 @@ def cast_columns(
         haze = (1 - torch.exp(hits.run_m * (-1 / 700)))[:, None]
         colour[hits.ray] = rgb + (horizon - rgb) * haze
         kind[hits.ray] = classes
-    depth = torch.where(in_crown, leaf_r, distance) * (1 + rays.square()).sqrt()
-    depth = torch.where(open_sky, torch.inf, depth)
+    depth = torch.where(open_sky, torch.inf, torch.where(in_crown, leaf_r, distance) * (1 + rays.square()).sqrt())
     colour = colour.reshape(batch, width, rows, 3).permute(0, 3, 2, 1)
     return Rendered(colour, kind.reshape(batch, width, rows).transpose(1, 2), depth.transpose(1, 2))
 
@@ -256,7 +251,7 @@ def _shade_walls(
     z = hits.slope * hits.run_m
     above_ground = z - (top_z - tall_m)
 
-    window = _at(scene.objects.window, variant)
+    window = _at(scene.window, variant)
     u, floor = along_m / window[:, 0], above_ground * (1 / FLOOR_M)
     blur = hits.width_m * 0.5 + 0.08
     to_frame_u = (0.5 * window[:, 1] - (u - u.floor() - 0.5).abs()) * window[:, 0]
@@ -278,9 +273,9 @@ def _shade_walls(
         pane = torch.where(on, _colour(scene, (0.95, 0.78, 0.46)), _colour(scene, (0.03, 0.03, 0.05)))
     else:
         pane = (_colour(scene, (0.20, 0.24, 0.29)) + (room * 0.16)[:, None]) * (0.45 + 0.55 * light)
-    wall = _at(scene.objects.walls, variant) * light * torch.where(above_ground < 0.5, 0.82, 1.0)[:, None]
+    wall = _at(scene.walls, variant) * light * torch.where(above_ground < 0.5, 0.82, 1.0)[:, None]
     wall = wall + (pane - wall) * glass[:, None]
-    car = _at(scene.objects.car_colour, (-number).clamp(0, TRUNK)) * light
+    car = _at(scene.car_colour, (-number).clamp(0, TRUNK)) * light
     below_roof = top_z - z
     cabin = number >= -CARS  # windows all round; the bonnet has none
     greenhouse = (cabin & (below_roof > 0.12) & (below_roof < CAR_HEIGHT_M - BONNET_HEIGHT_M))[:, None]

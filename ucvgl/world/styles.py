@@ -1,13 +1,28 @@
-"""City styles, a table in `styles.json`. Trained on one and tested on another, they make cross-area splits."""
+"""What a city is built from: the kinds of surface, the numbers of objects, and city styles, a table in `styles.json`. Trained on
+one style and tested on another, they make cross-area splits."""
 
 import json
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 from ucvgl.errors import one_of
 
 Colour = tuple[int, int, int]
+
+
+class Kind(IntEnum):
+    """What a pixel shows, the class truth of every product: bare ground up to WATER, then what stands on it."""
+
+    ROAD, MARKING, CROSSING, PAVEMENT, PAVING, GRASS, WATER, ROOF, WALL, CAR, TREE, SKY = range(12)
+
+
+FACADES = 4096  # kinds of facade; a building's hash picks one: object numbers 1..FACADES - 1
+CARS = 512  # kinds of car, likewise; the day decides which are there. Numbers -1..-CARS are cabins, the next bonnets
+TRUNK = 2 * CARS + 1  # the object number of tree trunks and hedges, as a negative number like the cars
+FLOOR_M = 3.0
+CAR_HEIGHT_M, BONNET_HEIGHT_M = 1.45, 0.85
 
 
 @dataclass(frozen=True)

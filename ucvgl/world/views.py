@@ -1,8 +1,6 @@
-"""What a camera makes of a city: satellite tiles, panoramas, street photos and drone images, with their truth.
-
-All take places as float32 tensors (B,) in the city's metres, and give colours before the sensor. Tiles are north up;
-headings are degrees clockwise from north; a panorama's centre column shows its heading, to the right is clockwise.
-"""
+"""What a camera makes of a city: satellite tiles, panoramas, street photos and drone images, with their truth. All take places
+as float32 tensors (B,) in the city's metres, and give colours before the sensor. Tiles are north up; headings are degrees
+clockwise from north; a panorama's centre column shows its heading, to the right is clockwise."""
 
 import math
 
@@ -12,15 +10,15 @@ from torch.nn import functional
 
 from ucvgl import geometry
 from ucvgl.world.appearance import Condition
-from ucvgl.world.kinds import Kind
 from ucvgl.world.render import Rendered, Scene, cast_columns, texels_at
+from ucvgl.world.styles import Kind
 
 DRONE_RANGE_M = 400.0  # how far a drone sees along the ground
 DRONE_ROWS = 384  # of the panorama that drone images and tilted photos are cut from, at least
 
 
 def ground_mask(kind: Tensor) -> Tensor:
-    """True where a class map (kinds.Kind) shows bare ground: roads, markings, pavements, lawns, water."""
+    """True where a class map (styles.Kind) shows bare ground: roads, markings, pavements, lawns, water."""
     return kind <= Kind.WATER
 
 
@@ -41,9 +39,8 @@ def satellite_tiles(
 
 
 def panoramas(
-    scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, camera_height_m: Tensor,
-    heading_deg: Tensor | None = None, pitch_deg: Tensor | None = None, roll_deg: Tensor | None = None, *,
-    height_px: int = 128,
+    scene: Scene, condition: Condition, east_m: Tensor, north_m: Tensor, camera_height_m: Tensor, heading_deg: Tensor | None = None,
+    pitch_deg: Tensor | None = None, roll_deg: Tensor | None = None, *, height_px: int = 128,
 ) -> Rendered:  # fmt: skip
     """Equirectangular panoramas (H, 2 H) from cameras above the ground; heading, pitch, roll: (B,), by default 0."""
     _assert_inside(scene, east_m, north_m)
