@@ -108,37 +108,34 @@ def searched(where, cosines):
     """Pictures taken at metres (N, 2), searched for among candidates each 12.5 m along a line."""
     centre = 12.5 * np.stack([np.arange(8), np.zeros(8)], 1)
     images = SimpleNamespace(positions=Positions(from_metres(centre, ORIGIN), Wgs84()), ids=[f"t{k}" for k in range(8)])
-    candidates = SimpleNamespace(centre_m=centre, stride_m=12.5, images=images, mosaic=SimpleNamespace(origin=ORIGIN))
+    mosaic = SimpleNamespace(origin=ORIGIN)
+    candidates = SimpleNamespace(centre_m=centre, stride_m=12.5, images=images, mosaic=mosaic)
     pictures = [Picture(f"{k}.jpg", "panorama", 64, 32, heading_deg=0.0) for k in range(len(where))]
     truth = dict(zip([p.file for p in pictures], from_metres(np.asarray(where), ORIGIN).tolist(), strict=True))
     inputs = Inputs(Request(Path("g"), Path("t"), Path("o")), None, candidates, None, None, truth)
     best = np.argsort(-cosines, axis=1)[:, :5]
     evidence = c.Evidence(np.zeros((len(where), 5)), best, np.take_along_axis(cosines, best, 1))
-    descriptors = Descriptors(torch.from_numpy(cosines), torch.eye(8))
     calibration = c.Calibration((0,) * 5, (1,) * 5, (0,) * 5, 0, "", 20.0)
+    descriptors = Descriptors(torch.from_numpy(cosines), torch.eye(8))
     return Search(pictures, None, descriptors, evidence, calibration, []), inputs
 
 
-def test_a_drive_goes_on_to_the_nearest_place_that_is_left():
-    where = np.array([[0.0, 0], [40, 0], [10, 0], [20, 5], [300, 0]])
-    drive, inputs = as_drive(*searched(where, np.eye(8)[:5]))
-    taken = np.array([picture.taken_s for picture in drive.pictures])
+def test_a_city_is_placed_alone_and_as_a_drive_to_the_nearest_place_that_is_left():
+    """Four pictures near a line of candidates, the last outside; the third alone is placed at the far end."""
+    where = np.array([(26.0, 1.0), (51.0, 1.0), (38.5, 1.0), (300.0, 0.0)])
+    cosines = np.full((4, 8), 0.1)
+    cosines[0, 2] = cosines[1, 4] = 0.9
+    cosines[2, [3, 7]] = 0.8, 0.85
+    city = searched(where, cosines)
+    drive = as_drive(*city)
+    taken = np.array([picture.taken_s for picture in drive[0].pictures])
     order = np.argsort(taken)
-    assert (order.tolist(), inputs.request.drive) == ([0, 2, 3, 1, 4], "time")
+    assert order.tolist() == [0, 2, 1, 3]
     speed = np.hypot(*np.diff(where[order], axis=0).T) / np.diff(taken[order])
     assert ((speed >= 5) & (speed <= 10)).all()
-    assert outside(drive, inputs).tolist() == [False] * 4 + [True]
-
-
-def test_a_city_is_placed_alone_and_as_a_drive():
-    """Three pictures along a line of candidates; the second alone is placed at the far end."""
-    cosines = np.full((3, 8), 0.1)
-    cosines[0, 2] = cosines[2, 4] = 0.9
-    cosines[1, [3, 7]] = 0.8, 0.85
-    city = searched([(26.0, 1.0), (38.5, 1.0), (51.0, 1.0)], cosines)
-    alone, together = (located.place(*one) for one in (city, as_drive(*city)))
-    away = located.errors_m(alone, city[1].truth)[:, 0]
-    assert away == pytest.approx([2**0.5, np.hypot(49, 1), 2**0.5], rel=0.01)
-    assert located.placed_right(alone, city[1].truth)[:, 0].tolist() == [1, 0, 1]
-    assert located.placed_right(together, city[1].truth)[:, 0].tolist() == [1, 1, 1]
-    assert (alone["probability"].tolist(), together["probability"].min() > 0.9) == ([0.5] * 3, True)
+    assert outside(*city).tolist() == [False] * 3 + [True]
+    alone, together = (located.place(*one) for one in (city, drive))
+    away = located.errors_m(alone, city[1].truth)[:3, 0]
+    assert away == pytest.approx([2**0.5, 2**0.5, np.hypot(49, 1)], rel=0.01)
+    assert located.placed_right(alone, city[1].truth)[:, 0].tolist() == [1, 1, 0, 0]
+    assert located.placed_right(together, city[1].truth)[:, 0].tolist() == [1, 1, 1, 0]

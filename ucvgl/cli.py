@@ -126,10 +126,8 @@ def locate(
             if dry_run:
                 located.check_folder(out)
                 seen = inputs.read_inputs(request)
-                summary = seen.ground.counts() | {
-                    "tiles": len(seen.candidates.mosaic.rasters),
-                    "candidates": len(seen.candidates),
-                }
+                tiles, candidates = len(seen.candidates.mosaic.rasters), len(seen.candidates)
+                summary = seen.ground.counts() | {"tiles": tiles, "candidates": candidates}
                 text = located.rendered("inputs.txt.j2", inputs=seen)
             else:
                 outcome = located.locate(request, command=shlex.join(["ucvgl", *sys.argv[1:]]))

@@ -42,8 +42,7 @@ def one(folder, **settings):
         (g.texture(100, 240), PLAIN, {"kind": "panorama"}, "panorama", STRIPPED),
         (g.texture(100, 240), PLAIN, {"kind": "photo"}, "photo", FOVLESS),
         (g.ring(128, 256), PLAIN, {"kind": "photo", "fov_deg": 70.0}, "photo", None),
-        (g.texture(120, 160), PLAIN, {"kind": "panorama"}, "panorama", "has 2 to 12"),
-        (g.texture(40, 500), PLAIN, {"kind": "panorama"}, "panorama", "has 2 to 12"),
+        (g.texture(120, 160), PLAIN, {"kind": "panorama"}, "panorama", "has 2 or more"),
     ],
 )
 def test_kinds(tmp_path, pixels, exif, settings, kind, says):

@@ -302,12 +302,6 @@ def test_a_report_says_what_happened():
     assert set(rows) == {3, 4, 8}  # no name has broken a table
 
 
-def test_a_report_without_rounds_truth_or_places_is_short():
-    text = report()
-    assert ("## Quality" in text, "## Against" in text) == (False, False)
-    assert ("- Nothing stands out." in text, "| 95% or more | 0 | - |" in text) == (True, True)
-
-
 @pytest.mark.parametrize(
     ("changes", "word"),
     [

@@ -11,7 +11,6 @@ if missing := [name for name in ("rasterio", "morecantile") if find_spec(name) i
     )  # fmt: skip
 
 from ucvgl.locate.inputs import Request, read_inputs, read_truth
-from ucvgl.locate.located import background_of as background
-from ucvgl.locate.located import locate
+from ucvgl.locate.located import background, locate
 
 __all__ = ["Request", "background", "locate", "read_inputs", "read_truth"]

@@ -1,7 +1,6 @@
 """The request to `ucvgl locate` and the contents of its folders, checked before anything is trained or written."""
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +69,7 @@ class Request:
     def __post_init__(self) -> None:
         for name in ("fov_deg", "camera_height_m", "span_m", "stride_m", "speed_m_s", "step_m"):
             if (value := getattr(self, name)) is not None:
-                check_number(name, value, low=0, high=180 if name == "fov_deg" else math.inf)
+                check_number(name, value, low=0, high=180 if name == "fov_deg" else np.inf)
         if self.heading_deg is not None:
             check_number("heading_deg", self.heading_deg)
 
@@ -94,8 +93,9 @@ def read_inputs(request: Request) -> Inputs:
     path = WORLD_WEIGHTS if request.checkpoint == "world" else Path(request.checkpoint).expanduser().resolve()
     reads, tile_px = (encoder.image_px for encoder in open_model(path).configs)
     if len({*tile_px}) > 1 or len({*reads}) > 1:
-        found = f"{reads} and {tile_px} pixels"
-        raise InputError(path, "encoders of square top views and square tiles", found, "Give others.")
+        raise InputError(
+            path, "encoders of square top views and tiles", f"{reads} and {tile_px} pixels", "Give others."
+        )
     view = TopView.from_span(reads[0], request.span_m, request.camera_height_m)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     adapt = AdaptConfig(str(path), digest, epochs=request.epochs, seed=request.seed)
@@ -103,8 +103,7 @@ def read_inputs(request: Request) -> Inputs:
     if not ground.pictures:
         first = "The first, {}: {}.".format(*ground.left_out[0])
         raise InputError(ground.root, "a usable picture", f"{len(ground.left_out)} that are not", first)
-    if request.drive is not None:
-        # what is missing is told now, not after the training
+    if request.drive is not None:  # what is missing is told now, not after the training
         drive_order(ground.pictures, request.drive, request.speed_m_s, request.step_m)
     mosaic = open_mosaic(request.tiles, request.tiles_table, request.scheme, request.epsg)
     candidates = cut(mosaic, request.span_m, request.stride_m, tile_px[0])

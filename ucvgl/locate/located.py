@@ -10,7 +10,6 @@ import base64
 import csv
 import html
 import io
-import math
 import sqlite3
 import struct
 import time
@@ -60,7 +59,7 @@ class Outcome:
     folder: Path  # where everything lies
     command: str  # that was run
     inputs: Inputs  # what it was asked for, and what the folders hold
-    found: Search
+    found: Search  # what placed them
     places: pd.DataFrame  # of `places`, the pictures that were placed
     truth: dict[str, Any] | None  # of `compare`, if some positions were known
     seconds: float  # of the whole run
@@ -91,7 +90,7 @@ def locate(request: Request, *, command: str = "ucvgl locate") -> Outcome:
         tiles = inputs.candidates.images
         row = {name: i for i, name in enumerate(tiles.ids)}
         page = map_page(
-            table, background_of(inputs.candidates.mosaic), tile=lambda name: tiles.read(row[name]),
+            table, background(inputs.candidates.mosaic), tile=lambda name: tiles.read(row[name]),
             ground=lambda i: read_picture(inputs.ground, found.pictures[i], 2 * GROUND_PX),
             top=found.images.top_view.read, title=f"Where the pictures of {request.ground.resolve().name} were taken",
         )  # fmt: skip
@@ -173,7 +172,7 @@ def write_positions(folder: Path, table: pd.DataFrame) -> None:
         base.executescript(Path(__file__).with_name("geopackage.sql").read_text(encoding="utf-8"))
 
 
-def background_of(tiles: Mosaic) -> tuple[Tensor, list[list[float]]]:
+def background(tiles: Mosaic) -> tuple[Tensor, list[list[float]]]:
     """The tiles as one picture, uint8 (3, H, W), north up, grey where no tile is; and latitude and longitude of its
     south-western and its north-eastern corner."""
     low, high = tiles.bounds_m
@@ -188,9 +187,9 @@ def map_page(
     places: pd.DataFrame, background: tuple[Tensor, list[list[float]]], *, title: str,
     ground: Callable[[int], Tensor], top: Callable[[int], Tensor], tile: Callable[[str], Tensor],
 ) -> str:  # fmt: skip
-    """The whole page as HTML, of `located.places`, at least one, and of `background_of`. ground, top: a place's picture
+    """The whole page as HTML, of `located.places`, at least one, and of `background`. ground, top: a place's picture
     (3, H, W), uint8 or float in 0..1, and its top view; tile: a candidate's, by name."""
-    scale, numbers = min(1.0, math.sqrt(FULL / len(places))), range(len(places))
+    scale, numbers = min(1.0, (FULL / len(places)) ** 0.5), range(len(places))
     names = dict.fromkeys(places.filter(regex=r"candidate_\d_tile").stack().dropna())
     pictures = {
         "ground": [_webp(ground(i), scale * GROUND_PX) for i in numbers],
@@ -211,8 +210,7 @@ def rendered(template: str, **values: Any) -> str:
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters["cell"] = _cell
-    environment.globals["radius_m"] = RADIUS_M
-    environment.globals["text"] = lambda name: (folder / name).read_text(encoding="utf-8")
+    environment.globals |= {"radius_m": RADIUS_M, "text": lambda name: (folder / name).read_text(encoding="utf-8")}
     return environment.get_template(template).render(values)
 
 

@@ -25,7 +25,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from tqdm.contrib.concurrent import thread_map
 
-from ucvgl.data.container import FileImages
 from ucvgl.data.decoding import FORMATS, decode_file, image_size, resize
 from ucvgl.data.files import image_folder, read_columns, table_rows
 from ucvgl.errors import InputError
@@ -34,7 +33,6 @@ from ucvgl.geometry import TopView, photo_top_view, top_view
 WHOLE = (1.96, 2.04)  # width over height of a whole panorama
 STRIP = (3.5, 9.0)  # of a strip of one; CVUSA's 5.5
 PHOTO = (0.4, 2.4)  # of a photo, upright or across; 16:9 is 1.78, cinema's 2.39
-LONGEST = 12.0  # of what is stated or tagged: no panorama is longer
 DIAGONAL_MM = math.hypot(36, 24)  # of the film that '35 mm equivalent' refers to
 SEAM_PX = (64, 256)  # size at which the edges are compared
 MEETS = 0.4  # of the way from what neighbouring columns differ by to what distant ones do
@@ -79,11 +77,6 @@ class Ground:
         kinds = Counter(f"{picture.kind}s" for picture in self.pictures)
         unknown = sum(picture.heading_deg is None for picture in self.pictures)
         return {"panoramas": 0, "photos": 0, **kinds, "without heading": unknown, "unusable": len(self.left_out)}
-
-    def digest(self) -> str:
-        """Changes with a picture's name or file."""
-        names = [picture.file for picture in self.pictures]
-        return FileImages(self.root, names, names).digest()
 
     def notes(self) -> Counter[str]:
         """How many pictures each note belongs to."""
@@ -153,12 +146,12 @@ def _look(
     if table_heading is None and pose is None and compass is not None:
         reference = str(tags.get(GPS.GPSImgDirectionRef, "")).strip("b'\0 ").upper()[:1]
         notes += {"T": [], "M": [MAGNETIC]}.get(reference, [UNREFERENCED])
-    heading = _first(table_heading, pose, compass, heading_deg)
+    heading = next((one for one in (table_heading, pose, compass, heading_deg) if one is not None), None)
 
     if kind == "panorama":
         notes += [BY_SHAPE] * (not (stated or table_fov or projection or meets))
-        if crop is None and not WHOLE[0] <= aspect <= LONGEST:
-            return f"{size}: a panorama 360 degrees wide has 2 to {LONGEST:g}"
+        if crop is None and aspect < WHOLE[0]:
+            return f"{size}: a panorama 360 degrees wide has 2 or more"
         if crop is None and aspect > WHOLE[1]:  # a few rows or columns off 2:1 are the stitching's, not a crop
             crop, notes = (0.0, 0.5 - 1 / aspect, 1.0, 2 / aspect), [*notes, STRIPPED]
         fov = 360 * (crop or SPHERE)[2]
@@ -167,7 +160,7 @@ def _look(
         if table_fov is None and focal:  # which compares diagonals (CIPA)
             lens = math.degrees(2 * math.atan(DIAGONAL_MM * width / math.hypot(width, height) / 2 / focal))
             notes += [BY_LENS]
-        fov = _first(table_fov, lens, fov_deg)
+        fov = next((one for one in (table_fov, lens, fov_deg) if one is not None), None)
         if fov is None:
             return "a photo without a field of view: give fov_deg in a table (--ground-table), or --fov for all"
         if not 0 < fov < 180:
@@ -221,11 +214,6 @@ def _number(value: Any) -> float | None:
     with suppress(TypeError, ValueError, ZeroDivisionError):
         return float(value) if math.isfinite(float(value)) else None
     return None
-
-
-def _first(*values: float | None) -> float | None:
-    """The first that is known."""
-    return next((value for value in values if value is not None), None)
 
 
 def north_up(image: Tensor, picture: Picture, headings_deg: Tensor, view: TopView) -> Tensor:

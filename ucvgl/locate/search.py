@@ -4,7 +4,6 @@ Every step that takes time is a stage of the run cache, so that a stopped run go
 trained further by UCVGL's step 5; if fewer pictures and candidates choose each other after it, the given ones stay.
 """
 
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from ucvgl.augment import PlacementJitter
 from ucvgl.data.cache import mapped
-from ucvgl.data.container import ArrayImages, Dataset, Positives
+from ucvgl.data.container import ArrayImages, Dataset, FileImages, Positives
 from ucvgl.encoders import Encoder, TwoViewEncoder, embed, open_model
 from ucvgl.errors import InputError
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
@@ -80,8 +79,7 @@ def search(inputs: Inputs) -> Search:
     adapted, rounds = adapt(model, images, config, before)
     after = describe_turns(adapted, images, config if adapted is model else None)
     half = Descriptors(after.ground.half(), after.satellite.half())
-    # in single precision, since the CPU is slow in half
-    found = evidence(half.ground.float(), half.satellite.float(), candidates.centre_m)
+    found = evidence(half.ground.float(), half.satellite.float(), candidates.centre_m)  # the CPU is slow in half
     kind = "photo" if any(picture.kind == "photo" for picture in pictures) else "panorama"
     calibration = load_calibration(calibration_path(kind, searched=searched))
     return Search(pictures, images, half, found, calibration, rounds)
@@ -142,7 +140,7 @@ def in_turns(encoder: Encoder, images: ArrayImages, came: AdaptConfig | None = N
         return _kept("tile-descriptors", key, images.digest(), lambda: described(quarters).half()).float()
 
     turns = map(described if came is None else from_cache, range(count))
-    return torch.cat([centred_by_domain(one) if len(one) > 1 else one for one in turns], -1) / math.sqrt(count)
+    return torch.cat([centred_by_domain(one) if len(one) > 1 else one for one in turns], -1) / count**0.5
 
 
 @torch.no_grad()
@@ -161,8 +159,9 @@ def find_headings(inputs: Inputs, pictures: list[Picture], model: TwoViewEncoder
         score, _ = top_k(query, in_turns(model.satellite, tiles, inputs.adapt), 1)
         return turns[score.view(-1, TURNS).argmax(1)]
 
-    key = inputs.view, TURNS, inputs.adapt.start_digest, missing
-    found = iter(_kept("headings", key, f"{inputs.ground.digest()}+{tiles.digest()}", find).tolist())
+    key, names = (inputs.view, TURNS, inputs.adapt.start_digest, missing), [picture.file for picture in missing]
+    data_id = f"{FileImages(inputs.ground.root, names, names).digest()}+{tiles.digest()}"
+    found = iter(_kept("headings", key, data_id, find).tolist())
     return [
         picture if picture.heading_deg is not None
         else replace(picture, heading_deg=next(found), notes=(*picture.notes, SEARCHED))

@@ -41,7 +41,6 @@ THUMB_PX = 32  # rows and columns of a file that its values' range and its edges
 PART_PX = 2048  # edge of the part of a file that is read at a time
 FILLED = 0.75  # of a range of values that the brightest pixels must reach, for it to be taken as the range
 CEILINGS = (1.0, *(2.0**bits - 1 for bits in range(8, 17)), np.inf)  # of reflectances, and of 8 to 16 bits
-TOLERANCE_PX = 0.001  # to which projections are interpolated
 WHITE_0 = ", 0 as white"  # of a kind of values
 SPAN_M = 50.0  # edge of a candidate: what the embedded world's encoders learnt
 LEAST_COVERED = 0.99  # of a candidate's area
@@ -143,7 +142,7 @@ def open_mosaic(
     passed_over = tuple(name for name in others if not name.lower().endswith(".jp2"))
     names = sorted({*images, *others} - {*passed_over})
     with warnings.catch_warnings(action="ignore"), rasterio.Env(**STRICT):  # rasterio warns where no position is
-        look = partial(_look, root, tags=table is None, epsg=epsg)
+        look = partial(_look, root, epsg=epsg, tags=table is None)
         looks = thread_map(look, names, desc="looking at tiles", disable=None)
     left_out = tuple((name, found) for name, found in zip(names, looks, strict=True) if isinstance(found, str))
     good = [found for found in looks if isinstance(found, Raster)]
@@ -185,8 +184,7 @@ def cut(mosaic: Mosaic, span_m: float, stride_m: float | None, size_px: int) -> 
     stride_m, between centres, becomes whole pixels; a quarter of the span by default, so that no place is farther from
     the nearest centre than 0.18 spans, 8.8 m of 50. InputError: no square covered, too many, a damaged tile.
     """
-    stride_m = span_m / 4 if stride_m is None else stride_m
-    step = max(1, round(stride_m * size_px / span_m))  # pixels
+    step = max(1, round((stride_m or span_m / 4) * size_px / span_m))  # pixels
     stride_m = step * span_m / size_px
     low, high = mosaic.bounds_m
     spare = high - low - span_m
@@ -278,15 +276,15 @@ def _place_by_names(root: Path, rasters: list[Raster], scheme: Scheme | None) ->
         found = f"{len(lost):,} of {len(rasters):,} tiles without: {', '.join(lost[:3])}"
         todo = "Give the positions in one of these ways; rectify ground control points (gdalwarp)."
         raise InputError(root, f"a position for every tile: {WAYS}", found, todo)
-    finest = tile[:, 0].max()
-    level = np.flatnonzero(tile[:, 0] == finest)
-    notes = [f"of several zoom levels the finest, {finest}, is taken: {len(level):,} tiles"] * (len(level) < len(tile))
-    thumbs = [named[i].thumb for i in level]
-    scheme, note = tell_scheme(root.parent if above else root, tile[level], thumbs, "zyx" if is_esri else scheme)
+    is_finest = tile[:, 0] == tile[:, 0].max()
+    level, tile = [raster for raster, finest in zip(named, is_finest, strict=True) if finest], tile[is_finest]
+    notes = [f"of several zoom levels the finest, {tile[0, 0]}, is taken: {len(level):,} tiles"] * (not is_finest.all())
+    thumbs, stated = [raster.thumb for raster in level], "zyx" if is_esri else scheme
+    scheme, note = tell_scheme(root.parent if above else root, tile, thumbs, stated)
     mercator = morecantile.tms.get("WebMercatorQuad")
-    for i, (z, x, y) in zip(level, as_xyz(tile[level], scheme).tolist(), strict=True):
+    for raster, (z, x, y) in zip(level, as_xyz(tile, scheme).tolist(), strict=True):
         bounds = mercator.xy_bounds(morecantile.Tile(x, y, z))
-        named[i].transform, named[i].crs = from_bounds(*bounds, named[i].width, named[i].height), "EPSG:3857"
+        raster.transform, raster.crs = from_bounds(*bounds, raster.width, raster.height), "EPSG:3857"
     return notes + [note] * bool(note)
 
 
@@ -359,7 +357,7 @@ def _pixels(raster: Raster, local: str, where: Affine, shape: tuple[int, int]) -
             src_nodata=np.nan if raster.kind.startswith("float") and file.nodata is None else file.nodata,
             transform=where, height=shape[0], width=shape[1], resampling=Resampling.bilinear,
             add_alpha="alpha" not in [colour.name for colour in file.colorinterp],
-            tolerance=TOLERANCE_PX, XSCALE=scale, YSCALE=scale,
+            tolerance=0.001, XSCALE=scale, YSCALE=scale,  # the projection is interpolated to a thousandth of a pixel
         ) as warped:  # fmt: skip
             values, ground = _values(warped, shape)
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
