@@ -196,7 +196,7 @@ def wrong(tmp_path):
         ("--checkpoint", "notes.safetensors", "a safetensors file"),
         ("--checkpoint", "other.safetensors", "the settings of two encoders"),
         ("--checkpoint", "wide.safetensors", "square top views"),
-        ("--checkpoint", "wide_tiles.safetensors", "square tiles"),
+        ("--checkpoint", "wide_tiles.safetensors", "square top views and tiles"),
         ("--truth", "truth.csv", "truth.csv"),
         ("--truth", "others.csv", "ids such as 'pano_00000.jpg'"),
         ("--drive", "time", f"{PLACES} without, such as pano_00000.jpg"),

@@ -210,7 +210,7 @@ def rendered(template: str, **values: Any) -> str:
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters["cell"] = _cell
-    environment.globals |= {"radius_m": RADIUS_M, "text": lambda name: (folder / name).read_text(encoding="utf-8")}
+    environment.globals.update(radius_m=RADIUS_M, text=lambda name: (folder / name).read_text(encoding="utf-8"))
     return environment.get_template(template).render(values)
 
 
