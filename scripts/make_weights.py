@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.spatial import cKDTree
 from torch import Generator, Tensor, nn
 
 from ucvgl.augment import Augmentation, augment, move_together, to_float
@@ -31,23 +32,25 @@ from ucvgl.geometry import TopView, top_view
 from ucvgl.lab.profiles import SMALL_AUGMENTATION
 from ucvgl.lab.stages import StageResult, run_stage
 from ucvgl.locate.confidence import FEATURES, LEAST, RADIUS_M, SETTINGS, Calibration
-from ucvgl.locate.inputs import WORLD_WEIGHTS, Inputs
-from ucvgl.locate.located import errors_m, placed_right
-from ucvgl.locate.run import place
-from ucvgl.locate.search import Search, calibration_path
-from ucvgl.locate.trials import Case, as_drive, outside, search_city
+from ucvgl.locate.inputs import WORLD_WEIGHTS, Inputs, Request, read_inputs
+from ucvgl.locate.located import errors_m, place, placed_right
+from ucvgl.locate.pictures import Kind
+from ucvgl.locate.search import Search, calibration_path, search
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device
-from ucvgl.paths import write_json
+from ucvgl.paths import runs, write_json
+from ucvgl.positions import Positions, Wgs84, to_metres
 from ucvgl.training import Batch, Task, TrainingConfig, train
+from ucvgl.world.export import OWN_CITY, export_own_city
 from ucvgl.world.pairs import WorldConfig, world_pairs
 
 SPAN_M = 50.0  # of a top view and of a candidate
 CITIES = ("garden", "canal") * 4
-CASES = tuple(Case(kind, searched) for kind, searched in product(("panorama", "photo"), (False, True)))
 # style and seed of a calibration's cities; also of the encoders' styles, so that more than one is known
 CALIBRATION_CITIES = (("old_town", 11), ("old_town", 12), ("garden", 21), ("canal", 22))
+FOV_DEG = 80.0  # of their photos
+WESTERN = 0.6  # of a city's candidates that are searched, where two of five pictures are to lie outside
 SCALES = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0)  # that are tried
 
 
@@ -187,6 +190,71 @@ def train_encoders(config: WorldWeights, *, progress: bool = True) -> StageResul
         return {"rows": rows}
 
     return run_stage("world-weights", config, pairs.digest(), compute)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A city of the embedded world, and how it is searched."""
+
+    kind: Kind = "panorama"
+    searched: bool = False  # are the pictures' headings hidden
+    style: str = "old_town"  # the calibrations were fitted on it among others, the encoders on others alone
+    places: int = 300
+    city_size_m: float = 1000.0
+    outside: bool = False  # is a part searched, so that about two of five pictures lie outside
+    seed: int = 0  # of the city
+
+
+CASES = tuple(Case(kind, searched) for kind, searched in product(("panorama", "photo"), (False, True)))
+
+
+def search_city(case: Case) -> tuple[Search, Inputs]:
+    """Searches a city as anybody's, written to the run cache unless it lies there; headings are stated or tabled, unless
+    they are to be searched for. `located.place` places its pictures, `located.errors_m` opens the truth."""
+    is_photo = case.kind == "photo"
+    name = f"{case.style}-{case.seed}-{case.places}-{case.city_size_m:g}" + f"-photo{FOV_DEG:g}" * is_photo
+    root = runs() / "cities" / name
+    if not root.exists():
+        world = replace(OWN_CITY, styles=(case.style,), seed=case.seed, places=case.places,
+                        city_size_m=case.city_size_m, panorama_px=512 if is_photo else 128)  # fmt: skip
+        export_own_city(root, world, photo_fov_deg=FOV_DEG if is_photo else None)
+    table = root / "ground.csv" if is_photo and not case.searched else None
+    heading_deg = None if is_photo or case.searched else 0.0
+    asked = Request(root / "ground", root / "tiles", root, table, kind=case.kind, fov_deg=FOV_DEG,
+                    heading_deg=heading_deg, epochs=0, truth=root / "truth.csv")  # fmt: skip
+    inputs = read_inputs(asked)
+    if case.outside:
+        east_m = inputs.candidates.centre_m[:, 0]
+        western = np.flatnonzero(east_m < np.quantile(east_m, WESTERN))
+        inputs = replace(inputs, candidates=inputs.candidates.take(western))
+    return search(inputs), inputs
+
+
+def true_m(found: Search, inputs: Inputs) -> np.ndarray:
+    """(N, 2) where the pictures were taken, in the candidates' metres."""
+    where = [inputs.truth[picture.file] for picture in found.pictures]
+    return to_metres(Positions(where, Wgs84()), inputs.candidates.mosaic.origin).values
+
+
+def outside(found: Search, inputs: Inputs) -> np.ndarray:
+    """(N,) bool: which pictures no candidate is near enough to."""
+    return cKDTree(inputs.candidates.centre_m).query(true_m(found, inputs))[0] > RADIUS_M
+
+
+def as_drive(found: Search, inputs: Inputs) -> tuple[Search, Inputs]:
+    """The same pictures, which come in no order, with the time stamps of a drive past all places, each time to the
+    nearest that is left, at 5 to 10 metres a second: what a camera's clock would tell, and no other truth."""
+    where = true_m(found, inputs)
+    order, left = [int(where.sum(1).argmin())], np.ones(len(where), bool)
+    while len(order) < len(where):
+        left[order[-1]] = False
+        away = np.hypot(*(where - where[order[-1]]).T)
+        order.append(int(np.where(left, away, np.inf).argmin()))
+    steps = np.hypot(*np.diff(where[order], axis=0).T)
+    speed = np.random.default_rng(len(where)).uniform(5, 10, len(steps))
+    seconds = np.append(0.0, np.cumsum(steps / speed))[np.argsort(order)]
+    stamped = [replace(one, taken_s=taken) for one, taken in zip(found.pictures, seconds.tolist(), strict=True)]
+    return replace(found, pictures=stamped), replace(inputs, request=replace(inputs.request, drive="time"))
 
 
 def fit_calibration(

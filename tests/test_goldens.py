@@ -127,15 +127,15 @@ def views():
     # the stored strip lies on grey
     whole = geometry.complete_panorama(pictures(1, 10, 48) - 0.25, strip_offset=4 / 48) + 0.25
     pixels = torch.stack([uniform(1, 2, 5, 7) * 80 - 20, uniform(2, 2, 5, 7) * 20 - 0.5], -1)
-    above, wide = street.StreetConfig("top view", (16, 16), 40.0, 2.2, 3), street.StreetConfig("panorama", (10, 20))
+    above = TopView.from_span(16, 40.0, 2.2)
     taken, crop, photo = (as_bytes(pictures(1, *size))[0] for size in ((32, 64), (20, 64), (24, 32)))
 
     def weighted(images):
         return (geometry.top_view(images, settings) * normal(0, 1, 3, 12, 12)).sum()
 
-    def seen(image, kind, config):
-        picture = street.Picture("a.jpg", kind, image.shape[2], image.shape[1], 75.0)
-        return street.north_up(image, picture, HEADINGS, config)
+    def seen(image, kind, crop=street.SPHERE):
+        picture = street.Picture("a.jpg", kind, image.shape[2], image.shape[1], 75.0, crop=crop)
+        return street.north_up(image, picture, HEADINGS, above)
 
     return {
         "top view, plain": geometry.top_view(panorama, settings),
@@ -149,10 +149,9 @@ def views():
         "photo from above, many": geometry.photo_top_view(as_bytes(tile[:1]), 90.0, TopView(10, 150.0), HEADINGS),
         "sampled": geometry.sample_panorama(small, pixels),
         "polar": geometry.polar_view(tile, 7, 12),
-        "street, panorama, from above": seen(taken, "panorama", above),
-        "street, crop, from above": seen(crop, "panorama", above),
-        "street, photo, from above": seen(photo, "photo", above),
-        "street, panorama": seen(taken, "panorama", wide),
+        "street, panorama, from above": seen(taken, "panorama"),
+        "street, crop, from above": seen(crop, "panorama", (0.0, 3 / 32, 1.0, 20 / 32)),
+        "street, photo, from above": seen(photo, "photo"),
         "street, resized": resized(as_bytes(pictures(2, 32, 64)), (7, 9)),
     }
 

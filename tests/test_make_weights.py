@@ -2,17 +2,25 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from make_weights import WorldPairs, WorldWeights, fit_calibration, sector, squares, train_encoders
+from geo_inputs import ORIGIN
+from make_weights import WorldPairs, WorldWeights, as_drive, fit_calibration, outside, sector, squares, train_encoders
 from scipy.special import expit
 
 from ucvgl.encoders import EncoderConfig, embed, open_model
 from ucvgl.locate import confidence as c
+from ucvgl.locate import located
+from ucvgl.locate.inputs import Inputs, Request
+from ucvgl.locate.pictures import Picture
+from ucvgl.locate.search import Search
 from ucvgl.methods.common import BEST
+from ucvgl.methods.ucvgl import Descriptors
+from ucvgl.positions import Positions, Wgs84, from_metres
 from ucvgl.training import TrainingConfig
 from ucvgl.world.pairs import WorldConfig
 
@@ -94,3 +102,40 @@ def test_the_fit_is_where_the_published_loss_is_flat():
     assert (fitted.weight[3], fitted.sd[3]) == (0, 1)  # a feature that never varies says nothing
     found = c.Evidence(values, np.zeros((300, 5), int), np.zeros((300, 5)))
     assert c.probabilities(fitted, found).mean() == pytest.approx(float(y.mean()), abs=1e-6)
+
+
+def searched(where, cosines):
+    """Pictures taken at metres (N, 2), searched for among candidates each 12.5 m along a line."""
+    centre = 12.5 * np.stack([np.arange(8), np.zeros(8)], 1)
+    images = SimpleNamespace(positions=Positions(from_metres(centre, ORIGIN), Wgs84()), ids=[f"t{k}" for k in range(8)])
+    mosaic = SimpleNamespace(origin=ORIGIN)
+    candidates = SimpleNamespace(centre_m=centre, stride_m=12.5, images=images, mosaic=mosaic)
+    pictures = [Picture(f"{k}.jpg", "panorama", 64, 32, heading_deg=0.0) for k in range(len(where))]
+    truth = dict(zip([p.file for p in pictures], from_metres(np.asarray(where), ORIGIN).tolist(), strict=True))
+    inputs = Inputs(Request(Path("g"), Path("t"), Path("o")), None, candidates, None, None, truth)
+    best = np.argsort(-cosines, axis=1)[:, :5]
+    evidence = c.Evidence(np.zeros((len(where), 5)), best, np.take_along_axis(cosines, best, 1))
+    calibration = c.Calibration((0,) * 5, (1,) * 5, (0,) * 5, 0, "", 20.0)
+    descriptors = Descriptors(torch.from_numpy(cosines), torch.eye(8))
+    return Search(pictures, None, descriptors, evidence, calibration, []), inputs
+
+
+def test_a_city_is_placed_alone_and_as_a_drive_to_the_nearest_place_that_is_left():
+    """Four pictures near a line of candidates, the last outside; the third alone is placed at the far end."""
+    where = np.array([(26.0, 1.0), (51.0, 1.0), (38.5, 1.0), (300.0, 0.0)])
+    cosines = np.full((4, 8), 0.1)
+    cosines[0, 2] = cosines[1, 4] = 0.9
+    cosines[2, [3, 7]] = 0.8, 0.85
+    city = searched(where, cosines)
+    drive = as_drive(*city)
+    taken = np.array([picture.taken_s for picture in drive[0].pictures])
+    order = np.argsort(taken)
+    assert order.tolist() == [0, 2, 1, 3]
+    speed = np.hypot(*np.diff(where[order], axis=0).T) / np.diff(taken[order])
+    assert ((speed >= 5) & (speed <= 10)).all()
+    assert outside(*city).tolist() == [False] * 3 + [True]
+    alone, together = (located.place(*one) for one in (city, drive))
+    away = located.errors_m(alone, city[1].truth)[:3, 0]
+    assert away == pytest.approx([2**0.5, 2**0.5, np.hypot(49, 1)], rel=0.01)
+    assert located.placed_right(alone, city[1].truth)[:, 0].tolist() == [1, 1, 0, 0]
+    assert located.placed_right(together, city[1].truth)[:, 0].tolist() == [1, 1, 1, 0]

@@ -99,14 +99,12 @@ def locate(
     fov: Annotated[float | None, Imagery(help="Field of view, degrees, of photos that do not state one.")] = None,
     heading: Annotated[float | None, Imagery(help="Azimuth of the image centre, degrees; 0: north. Else searched.")] = None,
     camera_height: Annotated[float, Imagery(help="Metres above the ground.")] = 2.5,
-    crop_offset: Annotated[int, Imagery(help="Pixels from a cropped panorama's middle down to its horizon.")] = 0,
     scheme: Annotated[Literal["xyz", "tms", "zyx"] | None, Imagery(help="tms: from the south; zyx: ArcGIS.")] = None,
     epsg: Annotated[int | None, Imagery(help="Coordinate system of tiles that do not state one.")] = None,
     span: Annotated[float, Search(help="Edge of a candidate in metres.")] = 50.0,
     stride: Annotated[float | None, Search(help="Metres between candidates. Default: a quarter of the span.")] = None,
     checkpoint: Annotated[str, Search(help="Encoders: world (committed), or a .safetensors file.")] = "world",
-    ground_input: Annotated[Literal["top view", "panorama"], Search(help="What the ground encoder reads.")] = "top view",
-    epochs: Annotated[int, Search(help="Epochs of training on this imagery, without labels; 0: none.")] = 10,
+    epochs: Annotated[int, Search(help="Epochs of training on this imagery, without labels; 0: none.", min=0)] = 10,
     truth: Annotated[Path | None, Imagery(help="CSV to compare with: file, latitude, longitude.")] = None,
     seed: Annotated[int, Search(help="Seed of everything random.")] = 0,
     drive: Annotated[Literal["time", "name"] | None, Search(help="Place a drive's pictures together, in this order.")] = None,
@@ -115,27 +113,29 @@ def locate(
     dry_run: Annotated[bool, Option("--dry-run", help="Say what the folders hold, and stop.")] = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Place street pictures on a map of satellite tiles. Exit status: 0 written, 2 not usable, 130 stopped."""
-    from ucvgl.locate import inputs, located, run
+    from ucvgl.locate import inputs, located
 
     request = inputs.Request(
         ground=ground, tiles=tiles, out=out, ground_table=ground_table, tiles_table=tiles_table, kind=kind, fov_deg=fov,
-        heading_deg=heading, camera_height_m=camera_height, crop_offset_px=crop_offset, scheme=scheme, epsg=epsg,
-        span_m=span, stride_m=stride, checkpoint=checkpoint, ground_input=ground_input, epochs=epochs, truth=truth,
+        heading_deg=heading, camera_height_m=camera_height, scheme=scheme, epsg=epsg,
+        span_m=span, stride_m=stride, checkpoint=checkpoint, epochs=epochs, truth=truth,
         seed=seed, drive=drive, speed_m_s=speed, step_m=step,
     )  # fmt: skip
     try:
         with redirect_stdout(sys.stderr if as_json else sys.stdout):  # stages say what they do: beside the JSON
             if dry_run:
                 located.check_folder(out)
-                result = inputs.read_inputs(request)
-                summary = result.ground.counts() | {"tiles": len(result.mosaic), "candidates": len(result.candidates)}
+                seen = inputs.read_inputs(request)
+                tiles, candidates = len(seen.candidates.mosaic.rasters), len(seen.candidates)
+                summary = seen.ground.counts() | {"tiles": tiles, "candidates": candidates}
+                text = located.rendered("inputs.txt.j2", inputs=seen)
             else:
-                result = run.locate(request, command=shlex.join(["ucvgl", *sys.argv[1:]]))
-                summary = result.summary()
+                outcome = located.locate(request, command=shlex.join(["ucvgl", *sys.argv[1:]]))
+                summary, text = outcome.summary(), located.rendered("outcome.txt.j2", outcome=outcome)
     except KeyboardInterrupt:
         echo("ucvgl: stopped; what was computed is kept, and the same command goes on from there", err=True)
         raise Exit(130) from None
-    echo(json.dumps(summary, indent=2) if as_json else result.text())
+    echo(json.dumps(summary, indent=2) if as_json else text)
 
 
 @app.command(rich_help_panel=PAPERS)

@@ -11,20 +11,20 @@ from PIL import Image
 from toy_sets import ENCODER, same, toy
 
 from ucvgl.data.container import ArrayImages
-from ucvgl.encoders import save_model, two_view_encoder
+from ucvgl.encoders import open_model, save_model, two_view_encoder
 from ucvgl.errors import InputError
-from ucvgl.geometry import top_view
+from ucvgl.geometry import TopView, top_view
 from ucvgl.locate import search as module
 from ucvgl.locate.inputs import AdaptConfig
-from ucvgl.locate.pictures import StreetConfig, check_ground, north_up, read_picture
-from ucvgl.locate.search import SEARCHED, adapt, find_headings, search, starting_model
+from ucvgl.locate.pictures import check_ground, north_up, read_picture
+from ucvgl.locate.search import SEARCHED, adapt, find_headings, search
 from ucvgl.locate.tiles import cut, open_mosaic
 from ucvgl.methods.baselines import pixel_descriptor
-from ucvgl.methods.ucvgl import describe, neighbours
+from ucvgl.methods.ucvgl import Pretraining, describe, neighbours
 from ucvgl.pseudo_labels import quality
 
 SIZE, PLACES = 32, 9
-STREET = StreetConfig(size_px=(SIZE, SIZE), span_m=32.0)
+VIEW = TopView.from_span(SIZE, 32.0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def city(tmp_path_factory, runs):
 
     def inputs(heading_deg=None, **changes):
         given = {"ground": check_ground(root / "ground", heading_deg=heading_deg), "candidates": candidates,
-                 "adapt": config, "street": STREET}  # fmt: skip
+                 "adapt": config, "view": VIEW}  # fmt: skip
         return SimpleNamespace(**given | changes)
 
     return inputs
@@ -46,7 +46,7 @@ def city(tmp_path_factory, runs):
 def test_a_search_finds_a_heading_and_candidates_for_every_picture(city, heading_deg, monkeypatch):
     monkeypatch.setattr(module, "TURNS", 4)
     inputs = city(heading_deg)
-    found = search(inputs, "panorama")
+    found = search(inputs)
     headings = {picture.heading_deg for picture in found.pictures}
     assert headings <= ({0.0, 90.0, 180.0, 270.0} if heading_deg is None else {heading_deg})
     assert [SEARCHED in picture.notes for picture in found.pictures] == [heading_deg is None] * PLACES
@@ -55,57 +55,51 @@ def test_a_search_finds_a_heading_and_candidates_for_every_picture(city, heading
     assert [one["name"] for one in found.rounds] == ["as they came"]
     for view, picture in zip(found.images.top_view, found.pictures, strict=True):  # by the heading known, or found
         turn = torch.tensor([picture.heading_deg], dtype=torch.float64)
-        assert torch.equal(view, north_up(read_picture(inputs.ground, picture), picture, turn, STREET)[0])
-    monkeypatch.setattr(module, "street_views", None)  # they are not made again
-    assert torch.equal(search(inputs, "panorama").images.query[:], found.images.query[:])
+        assert torch.equal(view, north_up(read_picture(inputs.ground, picture), picture, turn, VIEW)[0])
 
 
 def test_tiles_are_embedded_once_for_all_runs(city, monkeypatch, tmp_path):
     monkeypatch.setenv("UCVGL_RUNS", str(tmp_path))
     monkeypatch.setattr(module, "TURNS", 4)
-    turned, real = [], module.turn_squares
-    monkeypatch.setattr(module, "turn_squares", lambda some, by: turned.append(len(some)) or real(some, by))
-    every, known = 4 * len(city().candidates), city(0.0)
+    embedded, real = [], module.embed
+    monkeypatch.setattr(module, "embed", lambda *given: embedded.append(found := real(*given)) or found)
+    known = city(0.0)
     other = city(0.0, adapt=replace(known.adapt, start_digest="another digest"))
-    # pictures once as the encoders came, and in four turns
-    for inputs, tiles, times in ((city(), 1, 5), (known, 1, 10), (other, 2, 15)):
-        search(inputs, "panorama")
-        assert sum(turned) == tiles * every + times * PLACES
+    for inputs, times in ((city(), 1), (known, 1), (other, 2)):
+        search(inputs)
+        assert [*map(len, embedded)].count(len(known.candidates)) == 4 * times  # in four quarter turns
 
 
 def test_two_candidates_are_enough_and_one_is_told(city):
     some = city().candidates
-    assert search(city(0.0, candidates=some.take([0, 5])), "panorama").evidence.best.shape == (PLACES, 2)
+    assert search(city(0.0, candidates=some.take([0, 5]))).evidence.best.shape == (PLACES, 2)
     with pytest.raises(InputError, match="two candidates or more"):
-        search(city(candidates=some.take([3])), "panorama")
+        search(city(candidates=some.take([3])))
 
 
-def test_headings_are_found_and_known_ones_stay_and_cost_nothing(tmp_path, monkeypatch, runs):
+def test_headings_are_found_and_known_ones_stay(tmp_path, monkeypatch, runs):
     """Six pictures turned by a known angle, candidates that are what they show north up, and an encoder of plain pixels."""
     width, headings = 120, [0.0, 30.0, 90.0, 150.0, 210.0, 330.0]
     scenes = [seamless(width // 2, width, k) for k in range(6)]
     for k, (scene, heading) in enumerate(zip(scenes, headings, strict=True)):
         picture = scene.roll(-round(heading / 360 * width), 2)
         Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0))).save(tmp_path / f"{k}.png")
-    street = StreetConfig(size_px=(SIZE, SIZE), span_m=20.0)
-    tile = top_view(torch.stack([scenes[k] for k in (3, 0, 5, 1, 4, 2)]), street.top_view)
+    view = TopView.from_span(SIZE, 20.0)
+    tile = top_view(torch.stack([scenes[k] for k in (3, 0, 5, 1, 4, 2)]), view)
     monkeypatch.setattr(module, "TURNS", 12)
     monkeypatch.setattr(module, "embed", lambda _, batches: torch.cat([*map(pixel_descriptor, batches)]))
     ground, model = check_ground(tmp_path), SimpleNamespace(ground=None, satellite=None)
     inputs = SimpleNamespace(
-        ground=ground, street=street, adapt=AdaptConfig("a file", ""),
+        ground=ground, view=view, adapt=AdaptConfig("a file", ""),
         candidates=SimpleNamespace(images=ArrayImages(map(str, range(6)), tile)),
     )  # fmt: skip
     pictures = find_headings(inputs, list(ground.pictures), model)
     assert [picture.heading_deg for picture in pictures] == headings
 
-    seen, real = [], module.street_views
-    monkeypatch.setattr(module, "street_views", lambda of, some, *more: seen.extend(some) or real(of, some, *more))
     known = [replace(picture, heading_deg=12.5) for picture in pictures]
     known[2], known[4] = ground.pictures[2], ground.pictures[4]
     again = [picture.heading_deg for picture in find_headings(inputs, known, model)]
     assert again == [12.5, 12.5, headings[2], 12.5, headings[4], 12.5]
-    assert seen == [ground.pictures[2], ground.pictures[4]]
 
 
 # ------------------------------------------------------------------------------------------------------------- training
@@ -125,18 +119,18 @@ def came_with(monkeypatch):
 
 
 def adapted(config, images=None):
-    model, start = starting_model(config)
-    images = images or toy()
-    return model, *adapt(model, start, images, config, describe(model, images, start))
+    model, images = open_model(config.start), images or toy()
+    return model, *adapt(model, images, config, describe(model, images, start_of(model)))
+
+
+def start_of(model):
+    return Pretraining(*model.configs, ground_input="top view", centre=True)
 
 
 def test_it_begins_with_the_file_and_without_epochs_ends_with_it(config):
-    model, start = starting_model(config)
-    assert (model.configs, model.training) == ((ENCODER, ENCODER), False)
-    assert (start.ground_input, start.intra, start.cross) == ("top view", None, None)
     model, after, (came,) = adapted(replace(config, epochs=0))
     assert after is model
-    measured = quality(neighbours(describe(model, toy(), start)))
+    measured = quality(neighbours(describe(model, toy(), start_of(model))))
     assert came == {"name": "as they came", "labels": None, "seconds": 0.0, **measured}
 
 
@@ -151,7 +145,7 @@ def test_training_changes_a_copy_without_any_truth(config, monkeypatch, came_wit
     monkeypatch.setattr(module, "train_on_pseudo_labels", watched)
     model, after, rounds = adapted(config)
     assert seen == {"labels": False, "truth": None}
-    assert same(starting_model(config)[0].state_dict(), model.state_dict())
+    assert same(open_model(config.start).state_dict(), model.state_dict())
     assert not same(after.state_dict(), model.state_dict())
     assert not after.training
     assert [one["name"] for one in rounds] == ["as they came", "epoch 1", "epoch 2"]

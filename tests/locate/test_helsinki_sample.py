@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ucvgl import paths
-from ucvgl.locate.run import Request, locate
+from ucvgl.locate import Request, locate
 
 TILE_M = 200.0  # edge of a tile on the ground
 

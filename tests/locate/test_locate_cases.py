@@ -21,13 +21,14 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 from ucvgl.errors import InputError
+from ucvgl.geometry import TopView
 from ucvgl.locate import inputs
 from ucvgl.locate.confidence import load_calibration
 from ucvgl.locate.inputs import Request
-from ucvgl.locate.pictures import MAGNETIC, UNREFERENCED, StreetConfig, check_ground, north_up, read_picture
-from ucvgl.locate.run import Outcome
+from ucvgl.locate.located import Outcome, rendered
+from ucvgl.locate.pictures import MAGNETIC, UNREFERENCED, check_ground, north_up, read_picture
 from ucvgl.locate.search import calibration_path
-from ucvgl.locate.tiles import cut, from_degrees, open_mosaic
+from ucvgl.locate.tiles import cut, open_mosaic
 from ucvgl.positions import haversine
 
 XYZ, TMS, ZYX = "{z}/{x}/{y}.png", "{z}/{x}/{t}.png", "{z}/{y}/{x}.png"
@@ -124,7 +125,7 @@ def test_geotiff_controls(tmp_path, form, point):
             file.update_tags(AREA_OR_POINT="Point")
     mosaic = open_mosaic(tmp_path)
     where = mosaic.rasters[0].transform * (10.5, 20.5)
-    lon, lat = from_degrees(mosaic.rasters[0].crs).transform(*where, direction="INVERSE")
+    lon, lat = Transformer.from_crs(mosaic.rasters[0].crs, 4326, always_xy=True).transform(*where)
     with rasterio.open(path) as file:
         x, y = file.transform * (10.5, 20.5)
     expected = Transformer.from_crs(epsg, 4326, always_xy=True).transform(x, y)
@@ -292,7 +293,7 @@ def test_gpano_partial(tmp_path):
     assert (found.kind, found.fov_deg, found.heading_deg) == ("panorama", 180, 90)
     assert found.crop == (0.25, 300 / 1024, 0.5, 0.25)  # the horizon at row 512 - 300 of 256
     image = read_picture(check_ground(tmp_path), found)
-    east, south = north_up(image, found, torch.tensor([90.0, 180.0]), StreetConfig(size_px=(96, 96))).float()
+    east, south = north_up(image, found, torch.tensor([90.0, 180.0]), TopView.from_span(96, 50.0)).float()
     y, x = np.mgrid[:96, :96]
     for mine, others, heading in ((0, (1, 2), 45), (1, (0, 2), 135)):
         post = ((east[mine] > 150) & (east[others[0]] < 100) & (east[others[1]] < 100)).numpy()
@@ -323,7 +324,7 @@ def test_magnetic(tmp_path, made, reference, note):
     seen = made(tmp_path)
     notes = (note,) * bool(note)
     assert [(p.heading_deg, p.notes) for p in seen.ground.pictures] == [(30 * k, notes) for k in range(3)]
-    for text in (seen.text(), report_of(seen, tmp_path)):
+    for text in (rendered("inputs.txt.j2", inputs=seen), report_of(seen, tmp_path)):
         said = [line.lstrip("- ") for line in text.splitlines() if line.lstrip("- ").startswith("3 pictures: ")]
         assert said == [f"3 pictures: {note}"] * bool(note)
 
@@ -379,8 +380,8 @@ def test_hidden_and_heic(tmp_path, made):
         "14 pictures", ": 2 panoramas, 0 photos, 2 without heading, 12 unusable\n", "9 tiles in ", " candidates of 50 m, ",
         "passed over 3 files of kinds that are not read, such as IMG_0007.HEIC, IMG_0008.avif", "z7.jpg: no whole", "and 2 more",
     ):  # fmt: skip
-        assert says in seen.text()
-    assert "z9.jpg" not in seen.text()
+        assert says in rendered("inputs.txt.j2", inputs=seen)
+    assert "z9.jpg" not in rendered("inputs.txt.j2", inputs=seen)
 
 
 def test_zero_bytes(tmp_path):
@@ -431,7 +432,7 @@ def made(encoders):
 def report_of(seen, root):
     calibration = load_calibration(calibration_path("panorama", searched=False))
     found = type("Found", (), {"rounds": [], "calibration": calibration})
-    return Outcome(root, "", seen, {"panorama": found}, g.table(), None, 0.0).report()
+    return rendered("report.md.j2", outcome=Outcome(root, "", seen, found, g.table(), None, 0.0))
 
 
 @pytest.mark.parametrize("missing", ["rasterio", "morecantile"])

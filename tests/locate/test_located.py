@@ -160,18 +160,6 @@ def test_errors_are_metres_and_unknown_ones_are_left_out():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("key", ["city/a.jpg", "city/a", "a.jpg", "a"])
-def test_truth_is_found_with_or_without_folder_and_ending_and_may_be_unknown(tmp_path, key):
-    (tmp_path / "truth.csv").write_text(f"file,latitude,longitude\n{key},60.17,24.94\nb.jpg,,\n")
-    assert m.read_truth(tmp_path / "truth.csv", ["city/a.jpg", "b.jpg", "c.jpg"]) == {"city/a.jpg": ORIGIN}
-
-
-def test_truth_comes_from_a_table_in_degrees(tmp_path):
-    (tmp_path / "truth.csv").write_text("file,east,north\na.jpg,100,200\n")
-    with pytest.raises(InputError, match="latitude and longitude"):
-        m.read_truth(tmp_path / "truth.csv", ["a.jpg"])
-
-
 # ------------------------------------------------------------------------------------------------------------- map.html
 
 EVIL = "</script><img src=x onerror=alert(1)>&amp;{{DATA}}\u2028'\"`.jpg"

@@ -1,4 +1,4 @@
-"""Pictures on a map: two folders of imagery in, positions with probabilities out. `ucvgl locate` calls `run.locate`."""
+"""Pictures on a map: two folders of imagery in, positions with probabilities out. `ucvgl locate` calls `locate`."""
 
 from importlib.util import find_spec
 
@@ -10,8 +10,7 @@ if missing := [name for name in ("rasterio", "morecantile") if find_spec(name) i
         found=f"no {missing[0]}", todo="Install them: pip install 'ucvgl[geo]', or in a clone pip install -e '.[geo]'.",
     )  # fmt: skip
 
-from ucvgl.locate.inputs import Request, read_inputs
-from ucvgl.locate.located import background_of as background
-from ucvgl.locate.run import locate
+from ucvgl.locate.inputs import Request, read_inputs, read_truth
+from ucvgl.locate.located import background, locate
 
-__all__ = ["Request", "background", "locate", "read_inputs"]
+__all__ = ["Request", "background", "locate", "read_inputs", "read_truth"]

@@ -129,15 +129,13 @@ def _spread(values: np.ndarray, cells: np.ndarray, kernel: np.ndarray) -> np.nda
 def forward_backward(likelihood: np.ndarray, cells: np.ndarray, reach: np.ndarray, leak: float = LEAK) -> np.ndarray:
     """(N, M) probability of each candidate for each picture, given all pictures of the drive (Rabiner 1989, III.A).
 
-    The state of a picture is the candidate nearest to it: from the likelihood (N, M) of each picture alone, in the
-    drive's order, of candidates in cells (M, 2), and how many cells (N - 1,) the camera may have moved between two
-    pictures, to any in that disc with the same probability; `leak` is the probability that it is anywhere instead. A
-    sum over a disc is a convolution.
+    From the likelihood (N, M) of each picture alone, in the drive's order, of candidates in cells (M, 2), and how many
+    cells (N - 1,) the camera may have moved between two pictures, to any in that disc with the same probability; `leak`
+    is the probability that it is anywhere instead. A sum over a disc is a convolution.
     """
     count = len(cells)
 
     def within(values: np.ndarray, radius: float) -> np.ndarray:
-        """Sums of values (M,) over the disc around each candidate."""
         widest = int(min(radius, cells.max() + 1))
         side = np.arange(-widest, widest + 1)
         return _spread(values[None], cells, np.hypot(side[:, None], side) <= radius)[0]

@@ -1,22 +1,21 @@
-"""Pictures on the map: what `ucvgl locate` found, as a table, CSV, GeoJSON, GeoPackage and page, and how far off it
-was.
+"""`ucvgl locate`: two folders of imagery in, pictures on a map out, as a table, GeoJSON, GeoPackage, page and report.
 
-A table of places has a row a picture and HEADER's columns: its file's name, the place in degrees of WGS84, the
-probability that the truth is within RADIUS_M, its centre's heading, notes joined by "; ", and of its best candidates,
-the first being the place, the score (a similarity, or of a drive the probability that the picture was taken within
-RADIUS_M) and the distance from the first. map.html is one page that needs no network: style and script (beside this
-file, and Leaflet), mosaic and small pictures, as text until a place is chosen, are in it.
+A table of places has a row a picture and HEADER's columns: the place in degrees of WGS84, the probability that the truth
+is within RADIUS_M, notes joined by "; ", and of its best candidates, the first being the place, the score (a similarity,
+or of a drive the probability that the picture was taken within RADIUS_M) and the distance from the first. map.html needs
+no network: script, mosaic and small pictures are in it. Known positions are used only after everything is placed.
 """
 
 import base64
 import csv
 import html
 import io
-import math
 import sqlite3
 import struct
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,29 +28,91 @@ from matplotlib.colors import to_hex
 from PIL import Image
 from torch import Tensor
 
-from ucvgl.data.files import read_position_table, table_rows
-from ucvgl.data.folders import looks_swapped
+from ucvgl import paths
 from ucvgl.errors import InputError
 from ucvgl.lab.plots import as_picture
-from ucvgl.locate.confidence import BEST, RADIUS_M
-from ucvgl.locate.pictures import Picture
+from ucvgl.lab.results import device
+from ucvgl.locate.confidence import BEST, RADIUS_M, drive_order, place_together, probabilities
+from ucvgl.locate.inputs import Inputs, Request, Truth, read_inputs
+from ucvgl.locate.pictures import Picture, read_picture
+from ucvgl.locate.search import Search, search
 from ucvgl.locate.tiles import Candidates, Mosaic
 from ucvgl.metrics import calibration_error, claimed_and_true_precision, threshold_for
-from ucvgl.paths import write_json, write_text, written_whole
-from ucvgl.positions import Positions, Wgs84, from_metres, haversine
+from ucvgl.positions import from_metres, haversine
 
 FILES = ("map.html", "positions.csv", "positions.geojson", "positions.gpkg", "report.md")  # that a run writes
 CANDIDATE = ("tile", "latitude", "longitude", "score", "distance_m")
 HEADER = ("picture", "latitude", "longitude", "probability", "heading_deg", "notes",
           *(f"candidate_{n}_{field}" for n in range(1, BEST + 1) for field in CANDIDATE))  # fmt: skip
-FAR_KM = 100  # from all tiles: no position of this city
 # of a probability from 0 to 1: told apart by every common kind of colour vision, by lightness alone on grey paper
 SCALE = [to_hex(colormaps["plasma"](i / 10)) for i in range(11)]
 GROUND_PX, TOP_PX, TILE_PX = 256, 112, 80  # longer edges of a picture, its top view and a candidate
 FULL = 1000  # places that take 25 MB with five candidates each; pictures of more are smaller, as many pixels in all
 BACKGROUND_PX = 2048  # longer edge of the mosaic
 GREY = 214  # of the ground without tiles
-Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pictures, by their files' names
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run found."""
+
+    folder: Path  # where everything lies
+    command: str  # that was run
+    inputs: Inputs  # what it was asked for, and what the folders hold
+    found: Search  # what placed them
+    places: pd.DataFrame  # of `places`, the pictures that were placed
+    truth: dict[str, Any] | None  # of `compare`, if some positions were known
+    seconds: float  # of the whole run
+
+    def summary(self) -> dict[str, Any]:
+        """For machines: counts, confidence, quality, time, files."""
+        ground, mosaic = self.inputs.ground, self.inputs.candidates.mosaic
+        unusable = [{"file": file, "reason": reason} for file, reason in ground.left_out + mosaic.left_out]
+        return {
+            "out": str(self.folder), "files": FILES, "device": device(),
+            "pictures": len(ground.pictures) + len(ground.left_out), "placed": len(self.places),
+            "unusable": unusable, "tiles": len(mosaic.rasters), "candidates": len(self.inputs.candidates),
+            "expected_right": round(self.places["probability"].sum(), 1), "radius_m": RADIUS_M, "rounds": self.found.rounds,
+            "seconds": self.seconds, "truth": self.truth,
+        }  # fmt: skip
+
+
+def locate(request: Request, *, command: str = "ucvgl locate") -> Outcome:
+    """Places the pictures and writes positions, map and report, which quotes the command, to `request.out`. InputError:
+    as `read_inputs`; an output folder that holds something else; a full disk."""
+    begun, folder = time.perf_counter(), check_folder(request.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        inputs = read_inputs(request)
+        found = search(inputs)
+        table = place(found, inputs)
+        write_positions(folder, table)
+        tiles = inputs.candidates.images
+        row = {name: i for i, name in enumerate(tiles.ids)}
+        page = map_page(
+            table, background(inputs.candidates.mosaic), tile=lambda name: tiles.read(row[name]),
+            ground=lambda i: read_picture(inputs.ground, found.pictures[i], 2 * GROUND_PX),
+            top=found.images.top_view.read, title=f"Where the pictures of {request.ground.resolve().name} were taken",
+        )  # fmt: skip
+        paths.write_text(folder / "map.html", page)
+        truth = compare(table, inputs.truth) if inputs.truth else None
+        outcome = Outcome(folder, command, inputs, found, table, truth, time.perf_counter() - begun)
+        paths.write_text(folder / "report.md", rendered("report.md.j2", outcome=outcome))
+    except OSError as error:
+        todo = f"Free some of {paths.runs()} or of this disk, and run it again: what was computed is kept."
+        raise InputError(folder, "room and leave to write", error, todo) from error
+    return outcome
+
+
+def place(found: Search, inputs: Inputs) -> pd.DataFrame:
+    """A search's pictures on the map, each alone or all together: a table of `places`."""
+    request, candidates = inputs.request, inputs.candidates
+    if request.drive is None:
+        best, score = found.evidence.best, found.evidence.score
+        return places(found.pictures, candidates, best, score, probabilities(found.calibration, found.evidence))
+    order, reach_m = drive_order(found.pictures, request.drive, request.speed_m_s, request.step_m)
+    best, score = place_together(found.cosines, found.calibration.scale, order, reach_m, candidates)
+    return places(found.pictures, candidates, best, score, score[:, 0])
 
 
 def places(
@@ -95,23 +156,23 @@ def write_positions(folder: Path, table: pd.DataFrame) -> None:
     """Writes a table of places as positions.csv, positions.geojson (RFC 7946: WGS84, longitude first; all else are
     properties) and positions.gpkg (OGC 12-128r18, 1.3: a layer of points in WGS84 with the table's columns)."""
     text = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")  # quotes guard any name
-    write_text(folder / "positions.csv", text)
+    paths.write_text(folder / "positions.csv", text)
     features = []
     for row in records(table):
         point = {"type": "Point", "coordinates": [row.pop("longitude"), row.pop("latitude")]}
         features.append({"type": "Feature", "geometry": point, "properties": row})
-    write_json(folder / "positions.geojson", {"type": "FeatureCollection", "features": features})
+    paths.write_json(folder / "positions.geojson", {"type": "FeatureCollection", "features": features})
     # a point's header (little-endian, no envelope, EPSG 4326), then well-known binary
     where = table[["longitude", "latitude"]].to_numpy(np.float64)
     points = [struct.pack("<2sBBiBIdd", b"GP", 0, 1, 4326, 1, 1, *place) for place in where]
     layer = pd.DataFrame({"fid": range(1, len(table) + 1), "geom": points}).join(table)
     kinds = {"fid": "INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL", "geom": "POINT"}
-    with written_whole(folder / "positions.gpkg") as path, closing(sqlite3.connect(path)) as base:
+    with paths.written_whole(folder / "positions.gpkg") as path, closing(sqlite3.connect(path)) as base:
         layer.to_sql("positions", base, index=False, dtype=kinds)
         base.executescript(Path(__file__).with_name("geopackage.sql").read_text(encoding="utf-8"))
 
 
-def background_of(tiles: Mosaic) -> tuple[Tensor, list[list[float]]]:
+def background(tiles: Mosaic) -> tuple[Tensor, list[list[float]]]:
     """The tiles as one picture, uint8 (3, H, W), north up, grey where no tile is; and latitude and longitude of its
     south-western and its north-eastern corner."""
     low, high = tiles.bounds_m
@@ -126,9 +187,9 @@ def map_page(
     places: pd.DataFrame, background: tuple[Tensor, list[list[float]]], *, title: str,
     ground: Callable[[int], Tensor], top: Callable[[int], Tensor], tile: Callable[[str], Tensor],
 ) -> str:  # fmt: skip
-    """The whole page as HTML, of `located.places`, at least one, and of `background_of`. ground, top: a place's picture
+    """The whole page as HTML, of `located.places`, at least one, and of `background`. ground, top: a place's picture
     (3, H, W), uint8 or float in 0..1, and its top view; tile: a candidate's, by name."""
-    scale, numbers = min(1.0, math.sqrt(FULL / len(places))), range(len(places))
+    scale, numbers = min(1.0, (FULL / len(places)) ** 0.5), range(len(places))
     names = dict.fromkeys(places.filter(regex=r"candidate_\d_tile").stack().dropna())
     pictures = {
         "ground": [_webp(ground(i), scale * GROUND_PX) for i in numbers],
@@ -149,7 +210,7 @@ def rendered(template: str, **values: Any) -> str:
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters["cell"] = _cell
-    environment.globals["text"] = lambda name: (folder / name).read_text(encoding="utf-8")
+    environment.globals.update(radius_m=RADIUS_M, text=lambda name: (folder / name).read_text(encoding="utf-8"))
     return environment.get_template(template).render(values)
 
 
@@ -165,27 +226,6 @@ def _webp(image: Tensor, longest_px: float) -> str:
     picture.thumbnail((round(longest_px), round(longest_px)), Image.Resampling.LANCZOS)
     picture.save(buffer, "WEBP", quality=55, method=4)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def read_truth(path: Path | str, pictures: Sequence[str], tiles: Positions | None = None) -> Truth:
-    """Known positions of some pictures, from a CSV that names them with or without folder and ending. InputError: as
-    `data.files.read_position_table`; east and north in place of degrees; no picture's name; one for two; and, if tiles
-    are given, all 100 km from these: exchanged columns, another city, or tiles misread."""
-    names, positions = read_position_table(path)
-    if not isinstance(positions.frame, Wgs84):
-        raise InputError(path, "latitude and longitude", "east and north", "Give WGS84 degrees.")
-    rows = table_rows(pictures, names, path)
-    found = zip(pictures, rows, positions.values[rows].tolist(), positions.known[rows], strict=True)
-    truth = {picture: (lat, lon) for picture, row, (lat, lon), known in found if row >= 0 and known}
-    if tiles is not None and truth:
-        known, middle = Positions(list(truth.values()), Wgs84()), np.median(tiles.values, axis=0)
-        away_km, swapped = haversine(known.values, middle).min() / 1000, looks_swapped(known, tiles)
-        if swapped or away_km > FAR_KM:
-            said = f"the nearest {away_km:,.0f} km from their middle, {middle[0]:.4f}, {middle[1]:.4f}"
-            said += "; they come near when latitude and longitude are exchanged" * swapped
-            todo = "Exchange the columns." if swapped else "Check the table, and how tiles' names are read (--scheme)."
-            raise InputError(path, "positions near the tiles", said, todo)
-    return truth
 
 
 def errors_m(table: pd.DataFrame, truth: Truth) -> np.ndarray:

@@ -25,18 +25,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from tqdm.contrib.concurrent import thread_map
 
-from ucvgl.data.container import FileImages
 from ucvgl.data.decoding import FORMATS, decode_file, image_size, resize
-from ucvgl.data.files import folder, read_columns, table_rows, walk
+from ucvgl.data.files import image_folder, read_columns, table_rows
 from ucvgl.errors import InputError
-from ucvgl.geometry import TopView, complete_panorama, photo_top_view, top_view
+from ucvgl.geometry import TopView, photo_top_view, top_view
 
 WHOLE = (1.96, 2.04)  # width over height of a whole panorama
 STRIP = (3.5, 9.0)  # of a strip of one; CVUSA's 5.5
 PHOTO = (0.4, 2.4)  # of a photo, upright or across; 16:9 is 1.78, cinema's 2.39
-LONGEST = 12.0  # of what is stated or tagged: no panorama is longer
 DIAGONAL_MM = math.hypot(36, 24)  # of the film that '35 mm equivalent' refers to
-LEAST_PX = 32  # of the shorter side; the embedded world's strips have 47 rows
 SEAM_PX = (64, 256)  # size at which the edges are compared
 MEETS = 0.4  # of the way from what neighbouring columns differ by to what distant ones do
 READ_PX = 1024  # longer edge at which pictures are read: what an encoder of 64 px needs of 360 degrees, and more
@@ -45,9 +42,10 @@ MAGNETIC = "magnetic heading, off by the declination"
 UNREFERENCED = "heading of unknown reference, true or magnetic"
 BY_LENS = "field of view estimated from EXIF's focal length"
 BY_SHAPE = "taken as a panorama by its shape alone: its edges do not meet"
+STRIPPED = "cut at top and bottom, its horizon taken to be in the middle"
 Kind = Literal["panorama", "photo"]
-Tags = Mapping[Any, Any]
 Crop = tuple[float, float, float, float]  # left, top, width and height of a part, as fractions of the full sphere's
+SPHERE: Crop = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Picture:
     height: int  # pixels, upright
     fov_deg: float = 360.0  # horizontal field of view, 360 for a whole panorama
     heading_deg: float | None = None  # what the centre column shows, degrees clockwise from north; None if unknown
-    crop: Crop | None = None  # of a panorama whose tags say which part of the sphere it shows
+    crop: Crop = SPHERE  # the part of it that a panorama shows
     taken_s: float | None = None  # seconds of EXIF's time stamp, from any zero; None if unknown
     notes: tuple[str, ...] = ()  # what a reader of its place should know
 
@@ -80,11 +78,6 @@ class Ground:
         unknown = sum(picture.heading_deg is None for picture in self.pictures)
         return {"panoramas": 0, "photos": 0, **kinds, "without heading": unknown, "unusable": len(self.left_out)}
 
-    def digest(self) -> str:
-        """Changes with a picture's name or file."""
-        names = [picture.file for picture in self.pictures]
-        return FileImages(self.root, names, names).digest()
-
     def notes(self) -> Counter[str]:
         """How many pictures each note belongs to."""
         return Counter(note for picture in self.pictures for note in picture.notes)
@@ -97,83 +90,77 @@ def check_ground(
     """Looks at every picture below a folder once: decodes it, tells its kind, and gathers what is known of its view.
     The arguments are fields of `inputs.Request`. Of a table cells may be empty, and pictures may be missing.
     InputError: no picture in the folder, a damaged table; a single one that cannot be used is `left_out`."""
-    root = folder(root, "a folder of street pictures")
-    names, others = walk(root)
-    if not names:
-        found = ", ".join(["no image", *others[:3]])
-        raise InputError(root, "street pictures (JPEG, PNG, TIFF, WebP or BMP)", found, "Copy them there.")
-    row, columns = np.arange(len(names)), {}
+    images = image_folder(Path(root), "", "street pictures")
+    listed = np.full((len(images), 2), np.nan)
     if table is not None:
         ids, columns = read_columns(table, ("fov_deg", "heading_deg"))
-        row = table_rows(names, ids, table)
-    listed = pd.DataFrame(columns, columns=["fov_deg", "heading_deg"], dtype=float).reindex(row).to_numpy()
+        rows = pd.DataFrame(columns, columns=["fov_deg", "heading_deg"], dtype=float)
+        listed = rows.reindex(table_rows(images.paths, ids, table)).to_numpy()
 
-    look = partial(_look, root, stated=kind, fov_deg=fov_deg, heading_deg=heading_deg)
+    look = partial(_look, images.root, stated=kind, fov_deg=fov_deg, heading_deg=heading_deg)
     with warnings.catch_warnings(action="ignore"):  # Pillow's of damaged tags and many pixels
-        looks = thread_map(look, names, listed, desc="checking pictures", disable=None)
-    left_out = tuple((name, found) for name, found in zip(names, looks, strict=True) if isinstance(found, str))
-    return Ground(str(root), tuple(found for found in looks if isinstance(found, Picture)), left_out, tuple(others))
+        looks = thread_map(look, images.paths, listed, desc="checking pictures", disable=None)
+    left_out = tuple((name, found) for name, found in zip(images.paths, looks, strict=True) if isinstance(found, str))
+    return Ground(images.root, tuple(one for one in looks if isinstance(one, Picture)), left_out, images.others)
 
 
 def _look(
-    root: Path, name: str, listed: np.ndarray, *, stated: Kind | None, fov_deg: float | None, heading_deg: float | None
+    root: str, name: str, listed: np.ndarray, *, stated: Kind | None, fov_deg: float | None, heading_deg: float | None
 ) -> Picture | str:
     """What a file, its row (2,) of the table and the caller's statements come to, each before the next but for the
     kind: table, tags, statements; or why it cannot be used."""
     table_fov, table_heading = map(_number, listed)
-    path = str(root / name)
+    path = f"{root}/{name}"
     try:
         height, width = image_size(path)
         meets = _edges_meet(decode_file(path, (min(height, SEAM_PX[0]), min(width, SEAM_PX[1]))))
     except InputError as error:
         return f"no whole image (expected {error.expected}, found {error.found})"
-    tags = _tags(path)
-    aspect, projection = width / height, tags.get("ProjectionType", "").lower()
+    tags, aspect = _tags(path), width / height
     size = f"{width} x {height} pixels, an aspect of {aspect:.2f}"
+    projection = tags.get("ProjectionType", "").lower()
     focal = _number(tags.get(Base.FocalLengthIn35mmFilm))
     has_lens = bool(focal or _number(tags.get(Base.FocalLength)))
     is_shaped = WHOLE[0] <= aspect <= WHOLE[1] or STRIP[0] <= aspect <= STRIP[1]
-    if stated is not None:
-        kind = stated
-    elif table_fov is not None:
-        kind = "panorama" if table_fov == 360 else "photo"
-    elif projection:
-        kind = "panorama" if projection == "equirectangular" else None
-    elif is_shaped and (meets or not has_lens):
-        kind = "panorama"
-    else:
-        kind = "photo" if PHOTO[0] <= aspect <= PHOTO[1] and (aspect < WHOLE[0] or has_lens) else None
-    if min(width, height) < LEAST_PX:
-        return f"{size}: less than {LEAST_PX} across"
-    if kind is None and projection:
+    if stated is not None or table_fov is not None:
+        kind = stated or ("panorama" if table_fov == 360 else "photo")
+    elif projection not in ("", "equirectangular"):
         return f"its XMP says a {projection} projection: convert it to an equirectangular one"
-    if kind is None:
+    elif projection or (is_shaped and (meets or not has_lens)):
+        kind = "panorama"
+    elif PHOTO[0] <= aspect <= PHOTO[1] and (aspect < WHOLE[0] or has_lens):
+        kind = "photo"
+    else:
         return f"{size}: neither panorama (2, or 3.5 to 9, edges that meet) nor photo (0.4 to 1.96); state with --kind"
 
-    is_tagged = kind == "panorama" and table_fov is None and projection == "equirectangular"
-    crop = _crop(tags, aspect) if is_tagged else None
-    if isinstance(crop, str) and stated is None:
-        return crop
-    crop = None if isinstance(crop, str) else crop  # the caller knows better than tags of before an edit
-    notes, pose, compass = [], _number(tags.get("PoseHeadingDegrees")), _number(tags.get(GPS.GPSImgDirection))
+    crop, notes = None, []
+    if kind == "panorama" and table_fov is None and projection == "equirectangular":
+        crop = _crop(tags, aspect)
+    if isinstance(crop, str):
+        if stated is None:
+            return crop
+        crop = None  # the caller knows better than tags of before an edit
+    pose, compass = _number(tags.get("PoseHeadingDegrees")), _number(tags.get(GPS.GPSImgDirection))
     if crop and pose is not None:  # the part's own centre may lie beside that of the sphere
         pose += 360 * (crop[0] + crop[2] / 2 - 0.5)
     if table_heading is None and pose is None and compass is not None:
         reference = str(tags.get(GPS.GPSImgDirectionRef, "")).strip("b'\0 ").upper()[:1]
         notes += {"T": [], "M": [MAGNETIC]}.get(reference, [UNREFERENCED])
-    heading = _first(table_heading, pose, compass, heading_deg)
+    heading = next((one for one in (table_heading, pose, compass, heading_deg) if one is not None), None)
 
     if kind == "panorama":
-        fov = 360 * crop[2] if crop else 360.0
         notes += [BY_SHAPE] * (not (stated or table_fov or projection or meets))
-        if crop is None and not WHOLE[0] <= aspect <= LONGEST:
-            return f"{size}: a panorama 360 degrees wide has 2 to {LONGEST:g}"
+        if crop is None and aspect < WHOLE[0]:
+            return f"{size}: a panorama 360 degrees wide has 2 or more"
+        if crop is None and aspect > WHOLE[1]:  # a few rows or columns off 2:1 are the stitching's, not a crop
+            crop, notes = (0.0, 0.5 - 1 / aspect, 1.0, 2 / aspect), [*notes, STRIPPED]
+        fov = 360 * (crop or SPHERE)[2]
     else:
         lens = None
         if table_fov is None and focal:  # which compares diagonals (CIPA)
             lens = math.degrees(2 * math.atan(DIAGONAL_MM * width / math.hypot(width, height) / 2 / focal))
             notes += [BY_LENS]
-        fov = _first(table_fov, lens, fov_deg)
+        fov = next((one for one in (table_fov, lens, fov_deg) if one is not None), None)
         if fov is None:
             return "a photo without a field of view: give fov_deg in a table (--ground-table), or --fov for all"
         if not 0 < fov < 180:
@@ -181,7 +168,7 @@ def _look(
     stamp, fraction = (str(tags.get(key, "")).strip("\0 ") for key in (Base.DateTimeOriginal, Base.SubsecTimeOriginal))
     taken = pd.to_datetime(stamp, format="%Y:%m:%d %H:%M:%S", errors="coerce") - pd.Timestamp(0)
     seconds = _number(taken.total_seconds() + (_number(f"0.{fraction}") or 0))
-    return Picture(name, kind, width, height, fov, heading and heading % 360, crop, seconds, tuple(notes))
+    return Picture(name, kind, width, height, fov, heading and heading % 360, crop or SPHERE, seconds, tuple(notes))
 
 
 def _edges_meet(pixels: Tensor) -> bool:
@@ -191,7 +178,7 @@ def _edges_meet(pixels: Tensor) -> bool:
     return bool((pixels[..., 0] - pixels[..., -1]).abs().mean() < near + MEETS * (far - near))
 
 
-def _tags(path: str) -> Tags:
+def _tags(path: str) -> Mapping[Any, Any]:
     """EXIF and its directory of GPS by their numbers, which differ, and XMP's fields of GPano by their names."""
     tags: dict[Any, Any] = {}
     with Image.open(path, formats=FORMATS) as image:
@@ -204,7 +191,7 @@ def _tags(path: str) -> Tags:
     return tags | dict(reversed(fields))
 
 
-def _crop(tags: Tags, aspect: float) -> Crop | str | None:
+def _crop(tags: Mapping[Any, Any], aspect: float) -> Crop | str | None:
     """The part of the sphere that is there (Photo Sphere XMP), None: all, or not said; or what is wrong."""
     names = "CroppedAreaLeft CroppedAreaTop CroppedAreaImageWidth CroppedAreaImageHeight FullPanoWidth FullPanoHeight"
     numbers = [_number(tags.get(f"{name}Pixels")) for name in names.split()]
@@ -229,68 +216,29 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _first(*values: float | None) -> float | None:
-    """The first that is known."""
-    return next((value for value in values if value is not None), None)
-
-
-@dataclass(frozen=True)
-class StreetConfig:
-    """What is made of a picture."""
-
-    given: Literal["top view", "panorama"] = "top view"  # what the encoder reads
-    size_px: tuple[int, int] = (48, 48)  # (height, width) of that; a top view is square
-    span_m: float = 50.0  # ground across a top view: the candidates' span
-    camera_height_m: float = 2.5  # assumed; 2.5 is a car's roof camera
-    crop_offset_px: int = 0  # of panoramas cut at top and bottom: rows from their middle down to the horizon; CVUSA 20
-
-    @property
-    def top_view(self) -> TopView:
-        """The projection's settings."""
-        return TopView.from_span(self.size_px[0], self.span_m, self.camera_height_m)
-
-
-def north_up(image: Tensor, picture: Picture, headings_deg: Tensor, config: StreetConfig) -> Tensor:
-    """A picture, uint8 (3, H, W), north up, if its centre shows each of the headings (T,), clockwise from north.
-
-    uint8 (T, 3, h, w), black where it shows nothing. InputError: a photo, where panoramas are read; an impossible crop.
-    """
+def north_up(image: Tensor, picture: Picture, headings_deg: Tensor, view: TopView) -> Tensor:
+    """A picture, uint8 (3, H, W), from above and north up, if its centre shows each of the headings (T,), clockwise from
+    north: uint8 (T, 3, S, S), black where it shows nothing."""
     if picture.kind == "photo":
-        if config.given == "panorama":
-            raise InputError("photos", "panoramas, which this encoder reads", "a photo",
-                             "Use an encoder of top views, or say --kind panorama if they are.")  # fmt: skip
-        return photo_top_view(image[None], picture.fov_deg, config.top_view, headings_deg)
-    if picture.crop is not None:  # into its place in the sphere, black elsewhere; the heading is of the part's centre
-        left, top, width, height = picture.crop
-        headings_deg = headings_deg - 360 * (left + width / 2 - 0.5)
-        sphere = torch.zeros(3, READ_PX // 2, READ_PX, dtype=torch.uint8)
-        rows = slice(max(0, round(top * READ_PX / 2)), round((top + height) * READ_PX / 2))
-        columns = slice(max(0, round(left * READ_PX)), round((left + width) * READ_PX))
-        sphere[:, rows, columns] = resize(image, sphere[0, rows, columns].shape)
-        image = sphere
-    if config.given == "panorama":
-        small = resize(image, config.size_px)
-        shifts = (headings_deg / 360 * config.size_px[1]).round().long()  # to the nearest column
-        return torch.stack([small.roll(shift, 2) for shift in shifts.tolist()])
-    height, width = image.shape[1:]
-    even = width // 2 * 2
-    if WHOLE[0] <= width / height <= WHOLE[1]:  # a few rows or columns off 2:1 are the stitching's, not a crop
-        whole = resize(image, (even // 2, even))[None]
-    else:
-        offset = round(config.crop_offset_px * width / picture.width)
-        whole = complete_panorama(image[None, :, :, :even], strip_offset=offset / even)
-    return top_view(whole, config.top_view, heading_deg=headings_deg)
+        return photo_top_view(image[None], picture.fov_deg, view, headings_deg)
+    left, top, width, height = picture.crop
+    across = min(READ_PX, round(image.shape[2] / width)) // 2 * 2  # columns of the whole sphere, twice its rows
+    rows = slice(max(0, round(top * across / 2)), round((top + height) * across / 2))
+    columns = slice(max(0, round(left * across)), round((left + width) * across))
+    sphere = torch.zeros(1, 3, across // 2, across, dtype=torch.uint8)
+    sphere[0, :, rows, columns] = resize(image, sphere[0, 0, rows, columns].shape)
+    return top_view(sphere, view, heading_deg=headings_deg - 360 * (left + width / 2 - 0.5))  # of the sphere's centre
 
 
-def street_views(
-    ground: Ground, pictures: Sequence[Picture], headings_deg: Sequence[Tensor], config: StreetConfig
-) -> Iterator[Tensor]:
-    """Pictures of a folder, each at its headings (T,), the same T for all: some at a time, (rows, T, 3, h, w) uint8."""
+def street_views(ground: Ground, pictures: Sequence[Picture], headings_deg: Tensor, view: TopView) -> Iterator[Tensor]:
+    """N pictures of a folder, each at T headings, (N, T), by `north_up`: some at a time, (rows, T, 3, S, S) uint8."""
+
+    def views(picture: Picture, turns: Tensor) -> Tensor:
+        return north_up(read_picture(ground, picture), picture, turns, view)
+
     for first in tqdm(range(0, len(pictures), BATCH), desc="projecting", disable=None):
-        some = pictures[first : first + BATCH]
-        read = thread_map(lambda picture: read_picture(ground, picture), some, disable=True)
-        turns = headings_deg[first : first + BATCH]
-        yield torch.stack([north_up(*one, config) for one in zip(read, some, turns, strict=True)])
+        some = slice(first, first + BATCH)
+        yield torch.stack(thread_map(views, pictures[some], headings_deg[some], disable=True))
 
 
 def read_picture(ground: Ground, picture: Picture, longest_px: int = READ_PX) -> Tensor:

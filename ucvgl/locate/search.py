@@ -4,7 +4,6 @@ Every step that takes time is a stage of the run cache, so that a stopped run go
 trained further by UCVGL's step 5; if fewer pictures and candidates choose each other after it, the given ones stay.
 """
 
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
@@ -16,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ucvgl.augment import PlacementJitter, roll_panoramas, turn_squares
-from ucvgl.data.container import ArrayImages, Dataset, Positives
+from ucvgl.augment import PlacementJitter
+from ucvgl.data.container import ArrayImages, Dataset, FileImages, Positives
 from ucvgl.data.prepare import mapped
 from ucvgl.encoders import Encoder, TwoViewEncoder, embed, open_model
 from ucvgl.errors import InputError
@@ -40,7 +39,7 @@ TURNS = 24  # headings that are tried, a multiple of 4: 15 degrees apart, of whi
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What a search for the pictures of one kind found."""
+    """What a search for pictures found."""
 
     pictures: list[Picture]  # N, each with its heading, known or found
     images: Dataset  # the same, as the encoder is given them, and M candidates
@@ -60,43 +59,42 @@ def calibration_path(kind: Kind, *, searched: bool) -> Path:
     return WORLD_WEIGHTS.with_name(f"{kind}{'-turned' * searched}.json")
 
 
-def search(inputs: Inputs, kind: Kind) -> Search:
-    """Adapts the encoders to all pictures of a kind and searches the candidates for them. InputError: fewer than two
-    candidates, a file that cannot be read."""
+def search(inputs: Inputs) -> Search:
+    """Adapts the encoders to all pictures and searches the candidates for them. The calibration is that of photos if
+    one is among the pictures. InputError: fewer than two candidates, a file that cannot be read."""
     candidates, config = inputs.candidates, inputs.adapt
     if len(candidates) < 2:
         todo = "Add tiles, or give a smaller span or stride."
         raise InputError(candidates.mosaic.root, "two candidates or more", len(candidates), todo)
-    model, start = starting_model(config)
-    pictures = [picture for picture in inputs.ground.pictures if picture.kind == kind]
-    if searched := any(picture.heading_deg is None for picture in pictures):
-        pictures = find_headings(inputs, pictures, model)
-    images = street_images(inputs, pictures)
-    before = describe_turns(model, images, start, config, count=1)
-    adapted, rounds = adapt(model, start, images, config, before)
-    after = describe_turns(adapted, images, start, config if adapted is model else None)
-    half = Descriptors(after.ground.half(), after.satellite.half())
-    # in single precision, since the CPU is slow in half
-    found = evidence(half.ground.float(), half.satellite.float(), candidates.centre_m)
-    return Search(pictures, images, half, found, load_calibration(calibration_path(kind, searched=searched)), rounds)
-
-
-def starting_model(config: AdaptConfig) -> tuple[TwoViewEncoder, Pretraining]:
-    """The encoders to begin with, and how they are used."""
     # channels last: convolutions take three fifths of the time on a CPU
     model = open_model(config.start).to(device(), memory_format=torch.channels_last).eval()
-    return model, Pretraining(*model.configs, ground_input=config.given, intra=None, cross=None, centre=True)
+    pictures = list(inputs.ground.pictures)
+    if searched := any(picture.heading_deg is None for picture in pictures):
+        pictures = find_headings(inputs, pictures, model)
+    headings_deg = torch.tensor([[picture.heading_deg] for picture in pictures], dtype=torch.float64)
+    pixels = torch.cat([*street_views(inputs.ground, pictures, headings_deg, inputs.view)])[:, 0]
+    views = ArrayImages([picture.file for picture in pictures], pixels)
+    images = Dataset("locate", "all", views, candidates.images, Positives.unknown(len(views)), top_view=views)
+    before = describe_turns(model, images, config, count=1)
+    adapted, rounds = adapt(model, images, config, before)
+    after = describe_turns(adapted, images, config if adapted is model else None)
+    half = Descriptors(after.ground.half(), after.satellite.half())
+    found = evidence(half.ground.float(), half.satellite.float(), candidates.centre_m)  # the CPU is slow in half
+    kind = "photo" if any(picture.kind == "photo" for picture in pictures) else "panorama"
+    calibration = load_calibration(calibration_path(kind, searched=searched))
+    return Search(pictures, images, half, found, calibration, rounds)
 
 
 def adapt(
-    model: TwoViewEncoder, start: Pretraining, images: Dataset, config: AdaptConfig, came: Descriptors
+    model: TwoViewEncoder, images: Dataset, config: AdaptConfig, came: Descriptors
 ) -> tuple[TwoViewEncoder, list[dict[str, Any]]]:  # fmt: skip
-    """The encoders of `starting_model`, whose descriptors of the images are `came`, or a copy trained on these, and a
+    """Encoders that came as a file, whose descriptors of the images are `came`, or a copy trained on these, and a
     round for those that came and for each epoch: name, pseudo-labels, `pseudo_labels.quality`, seconds."""
     before = quality(neighbours(came))
     rounds = [{"name": "as they came", "labels": None, **before, "seconds": 0.0}]
     if config.epochs == 0:
         return model, rounds
+    start = Pretraining(*model.configs, ground_input=config.given, intra=None, cross=None, centre=True)
     asked = config.epochs, config.batch_size, config.learning_rate
     training = TrainingConfig(*asked, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0, seed=config.seed)
     steps = Curriculum(
@@ -121,32 +119,28 @@ def adapt(
 
 
 def describe_turns(
-    model: TwoViewEncoder, images: Dataset, start: Pretraining, came: AdaptConfig | None = None, *, count: int = 4
+    model: TwoViewEncoder, images: Dataset, came: AdaptConfig | None = None, *, count: int = 4
 ) -> Descriptors:
-    """Pictures (N, 4 D) and tiles (M, 4 D) in four quarter turns together, so that a cosine is the mean of four:
+    """Top views (N, 4 D) and tiles (M, 4 D) in four quarter turns together, so that a cosine is the mean of four:
     ours, worth 7 and 9 points of pictures placed in two cities. The other arguments are those of `in_turns`."""
-    turn = roll_panoramas if start.ground_is_panorama else turn_squares
-    pictures = in_turns(model.ground, images.query, turn, count)
-    return Descriptors(pictures, in_turns(model.satellite, images.gallery, turn_squares, count, came))
+    return Descriptors(in_turns(model.ground, images.top_view, None, count),
+                       in_turns(model.satellite, images.gallery, came, count))  # fmt: skip
 
 
-def in_turns(
-    encoder: Encoder, images: ArrayImages, turn: Callable[[Tensor, Tensor], Tensor], count: int = 4,
-    came: AdaptConfig | None = None,
-) -> Tensor:  # fmt: skip
+def in_turns(encoder: Encoder, images: ArrayImages, came: AdaptConfig | None = None, count: int = 4) -> Tensor:
     """Images (N, count D) in quarter turns counter-clockwise, each turn centred, side by side at unit length. Those of
     an encoder that `came` as a file, and that no imagery has changed, are kept in half precision in the run cache."""
 
     def described(quarters: int) -> Tensor:
         parts = torch.arange(len(images)).split(EMBED_BATCH)
-        return embed(encoder, (turn(images[rows], torch.full((len(rows),), quarters)) for rows in parts))
+        return embed(encoder, (images[rows].rot90(quarters, (2, 3)) for rows in parts))
 
     def from_cache(quarters: int) -> Tensor:
         key = Path(came.start).name, came.start_digest, quarters
         return _kept("tile-descriptors", key, images.digest(), lambda: described(quarters).half()).float()
 
     turns = map(described if came is None else from_cache, range(count))
-    return torch.cat([centred_by_domain(one) if len(one) > 1 else one for one in turns], -1) / math.sqrt(count)
+    return torch.cat([centred_by_domain(one) if len(one) > 1 else one for one in turns], -1) / count**0.5
 
 
 @torch.no_grad()
@@ -157,34 +151,22 @@ def find_headings(inputs: Inputs, pictures: list[Picture], model: TwoViewEncoder
 
     def find() -> Tensor:
         turns = torch.arange(TURNS, dtype=torch.float64) * (360 / TURNS)
-        views = street_views(inputs.ground, missing, [turns] * len(missing), inputs.street)
+        views = street_views(inputs.ground, missing, turns.expand(len(missing), -1), inputs.view)
         parts = (some for part in views for some in part.flatten(0, 1).split(EMBED_BATCH))
         each = centred_by_domain(embed(model.ground, parts)).view(len(missing), TURNS, -1)
         # a view of heading h turned counter-clockwise by a quarter is the view of heading h - 90
         query = torch.cat([each.roll(k * TURNS // 4, 1) for k in range(4)], -1).flatten(0, 1)
-        score, _ = top_k(query, in_turns(model.satellite, tiles, turn_squares, 4, inputs.adapt), 1)
+        score, _ = top_k(query, in_turns(model.satellite, tiles, inputs.adapt), 1)
         return turns[score.view(-1, TURNS).argmax(1)]
 
-    key = inputs.street, TURNS, inputs.adapt.start_digest, missing
-    found = iter(_kept("headings", key, f"{inputs.ground.digest()}+{tiles.digest()}", find).tolist())
-
-    def turned(picture: Picture) -> Picture:
-        return replace(picture, heading_deg=next(found), notes=(*picture.notes, SEARCHED))
-
-    return [turned(picture) if picture.heading_deg is None else picture for picture in pictures]
-
-
-def street_images(inputs: Inputs, pictures: list[Picture]) -> Dataset:
-    """Pictures of one kind as the encoder reads them, at their headings, and candidates."""
-    turns = [torch.tensor([picture.heading_deg], dtype=torch.float64) for picture in pictures]
-
-    def project() -> Tensor:
-        return torch.cat([part[:, 0] for part in street_views(inputs.ground, pictures, turns, inputs.street)])
-
-    pixels = _kept("street-views", (inputs.street, pictures), inputs.ground.digest(), project)
-    views = ArrayImages([picture.file for picture in pictures], pixels)
-    # panorama and top view are one, since an encoder reads one of them
-    return Dataset("locate", "all", views, inputs.candidates.images, Positives.unknown(len(views)), top_view=views)
+    key, names = (inputs.view, TURNS, inputs.adapt.start_digest, missing), [picture.file for picture in missing]
+    data_id = f"{FileImages(inputs.ground.root, names, names).digest()}+{tiles.digest()}"
+    found = iter(_kept("headings", key, data_id, find).tolist())
+    return [
+        picture if picture.heading_deg is not None
+        else replace(picture, heading_deg=next(found), notes=(*picture.notes, SEARCHED))
+        for picture in pictures
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)

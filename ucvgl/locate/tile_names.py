@@ -59,15 +59,11 @@ def tell_scheme(
     if len(fits) == 1 and said != "geodetic":
         said = fits[0]  # a manifest may be left behind from another run
     if said == "geodetic" or (stated and said and stated != said):
-        todo = (
-            "Say the same, or move it away if it is of other tiles; make them anew with gdal2tiles --profile=mercator."
-        )
         expected = f"Web Mercator tiles named as --scheme {stated or 'xyz, tms or zyx'}"
-        raise InputError(where, expected, f"it says, or its extent fits, {said}", todo)
-    if stated:
-        return stated, ""
-    if said:
-        return said, f"tile names are {said}, as {where.name} says"
+        raise InputError(where, expected, f"it says, or its extent fits, {said}", "Say the same, or move it away if it "
+                         "is of other tiles; make them anew with gdal2tiles --profile=mercator.")  # fmt: skip
+    if stated or said:
+        return stated or said, "" if stated else f"tile names are {said}, as {where.name} says"
     met = _by_edges(tile, thumbs)
     if met in (None, "xyz"):
         return "xyz", "" if met else ASSUMED
@@ -90,9 +86,9 @@ def _manifest(root: Path) -> tuple[str | None, list[float], Path]:
                 is_mercator = all(one.get("profile", "mercator").endswith("mercator") for one in tree.iter("TileSets"))
                 said = "tms" if is_mercator else "geodetic"
                 box = [tree.find("BoundingBox").attrib[key] for key in ("minx", "miny", "maxx", "maxy")]
-            said = said if said in (*SCHEMES, "geodetic") else None
-            if said or len(box) == 4:
-                return said, [*map(float, box)] if len(box) == 4 else [], path
+            said, box = said if said in (*SCHEMES, "geodetic") else None, [*map(float, box)] if len(box) == 4 else []
+            if said or box:
+                return said, box, path
     return None, [], root
 
 

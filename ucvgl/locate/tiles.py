@@ -1,8 +1,7 @@
 """Satellite tiles: where each file lies, all of them as one mosaic, and the square candidates cut from it.
 
 Positions come from what a file says itself (GeoTIFF, or a world file beside it, in any coordinate system), from the
-names of a Web Mercator pyramid, or from a CSV. The file also says what its numbers mean: band order, palette, alpha,
-no-data, more than eight bits. Where a pixel is transparent, no-data or not finite, there is no ground.
+names of a Web Mercator pyramid, or from a CSV. Where a pixel is transparent, no-data or not finite, there is no ground.
 """
 
 import hashlib
@@ -10,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -31,24 +30,19 @@ from tqdm.contrib.concurrent import thread_map
 
 from ucvgl.data.container import ArrayImages, FileImages, Rows
 from ucvgl.data.files import folder, read_columns, read_position_table, table_rows, walk
-from ucvgl.errors import InputError, check_number
+from ucvgl.errors import InputError
 from ucvgl.locate.tile_names import Scheme, as_xyz, tell_scheme, tile_numbers
 from ucvgl.positions import Positions, Wgs84, from_metres, haversine, to_metres
 
 DRIVERS = ["GTiff", "PNG", "JPEG", "WEBP", "BMP", "JP2OpenJPEG"]  # by a file's content; none may point to other files
-STRICT = {
-    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
-    "GDAL_PNG_WHOLE_IMAGE_OPTIM": False,
-}  # truncated files are not filled up
+STRICT = {"GDAL_ERROR_ON_LIBJPEG_WARNING": True, "GDAL_PNG_WHOLE_IMAGE_OPTIM": False}  # no filling up of cut files
 LOOK_PX = 2048  # edge up to which every pixel is looked at before anything is cut; of a larger file as many in all
 THUMB_PX = 32  # rows and columns of a file that its values' range and its edges are told by
 PART_PX = 2048  # edge of the part of a file that is read at a time
 FILLED = 0.75  # of a range of values that the brightest pixels must reach, for it to be taken as the range
-CEILINGS = (1.0, *(2.0**bits - 1 for bits in range(8, 17)), np.inf)
-TOLERANCE_PX = 0.001  # to which projections are interpolated
+CEILINGS = (1.0, *(2.0**bits - 1 for bits in range(8, 17)), np.inf)  # of reflectances, and of 8 to 16 bits
 WHITE_0 = ", 0 as white"  # of a kind of values
-SPAN_M = 50.0  # edge of a candidate: what the embedded world's encoders learnt (WorldConfig, laptop profile)
-SIZE_PX = 64  # of a candidate, as WorldConfig.tile_px; the laptop's encoders then read 48
+SPAN_M = 50.0  # edge of a candidate: what the embedded world's encoders learnt
 LEAST_COVERED = 0.99  # of a candidate's area
 GRID_MAX = 5_000_000  # candidates, before those that nothing covers are left out
 PICTURE_MAX = 1_000_000_000  # pixels of the whole mosaic, which take 8 GB while it is painted
@@ -87,19 +81,10 @@ class Mosaic:
     passed_over: tuple[str, ...] = ()  # files of kinds that are not read
     notes: tuple[str, ...] = ()  # what else a reader must know
 
-    def __len__(self) -> int:
-        return len(self.rasters)
-
     @property
     def bounds_m(self) -> tuple[np.ndarray, np.ndarray]:
         """South-western and north-eastern corner (2,) of all files, in local metres."""
         return self.corners_m.min((0, 1)), self.corners_m.max((0, 1))
-
-    def digest(self) -> str:
-        """A digest that changes with names, positions and, as far as is cheap, pixels."""
-        names = [raster.name for raster in self.rasters]
-        files = FileImages(self.root, names, names).digest().encode()
-        return hashlib.sha256(files + self.corners_m.tobytes()).hexdigest()[:16]
 
     def paint(self, centre_m: np.ndarray, pixel_m: float, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """A rectangle about a place (2,): uint8 (3, *shape), north up, black where nothing is, and bool (*shape), where
@@ -108,10 +93,11 @@ class Mosaic:
         west, north = centre_m + size * (-0.5, 0.5) * pixel_m
         picture, there = np.zeros((3, *shape), np.uint8), np.zeros(shape, bool)
         corners = (self.corners_m - (west, north)) / (pixel_m, -pixel_m)  # (N, 4, 2) columns and rows
-        begin, end = np.floor(corners.min(1)).clip(0, size), np.ceil(corners.max(1)).clip(0, size)
+        begin = np.floor(corners.min(1)).clip(0, size).astype(int)
+        end = np.ceil(corners.max(1)).clip(0, size).astype(int)
         with warnings.catch_warnings(action="ignore"), rasterio.Env(**STRICT):
             for i in np.flatnonzero((begin < end).all(1)):
-                (left, top), (right, below) = begin[i].astype(int).tolist(), end[i].astype(int).tolist()
+                (left, top), (right, below) = begin[i].tolist(), end[i].tolist()
                 for row, column in product(range(top, below, PART_PX), range(left, right, PART_PX)):
                     part = np.s_[row : min(row + PART_PX, below), column : min(column + PART_PX, right)]
                     shown = there[part]
@@ -156,7 +142,7 @@ def open_mosaic(
     passed_over = tuple(name for name in others if not name.lower().endswith(".jp2"))
     names = sorted({*images, *others} - {*passed_over})
     with warnings.catch_warnings(action="ignore"), rasterio.Env(**STRICT):  # rasterio warns where no position is
-        look = partial(_look, root, tags=table is None, epsg=epsg)
+        look = partial(_look, root, epsg=epsg, tags=table is None)
         looks = thread_map(look, names, desc="looking at tiles", disable=None)
     left_out = tuple((name, found) for name, found in zip(names, looks, strict=True) if isinstance(found, str))
     good = [found for found in looks if isinstance(found, Raster)]
@@ -167,10 +153,11 @@ def open_mosaic(
     notes = _place_by_names(root, good, scheme) if table is None else _place_by_table(good, Path(table))
     placed = [raster for raster in good if raster.transform is not None]
 
+    systems = {crs: Transformer.from_crs(crs, "EPSG:4326", always_xy=True) for crs in {one.crs for one in placed}}
     degrees = np.empty((len(placed), 4, 2))  # latitude and longitude of corners, infinite outside a coordinate system
     for corners, raster in zip(degrees, placed, strict=True):
         x, y = raster.transform * (np.array([0, 1, 1, 0]) * raster.width, np.array([0, 0, 1, 1]) * raster.height)
-        corners[:, 1], corners[:, 0] = from_degrees(raster.crs).transform(x, y, direction="INVERSE")
+        corners[:, 1], corners[:, 0] = systems[raster.crs].transform(x, y)
     centre = degrees.mean(1)
     away = np.nan_to_num(haversine(centre, np.median(centre, axis=0)), nan=np.inf)
     if away.max() > CITY_MAX_M / 2:
@@ -185,21 +172,19 @@ def open_mosaic(
 
     kinds = sorted({raster.kind for raster in placed} - {"uint8"})
     stretch = {kind: _stretch(kind, [raster.thumb for raster in placed if raster.kind == kind]) for kind in kinds}
-    notes += ["values of {} from {:.4g} to {:.4g} are shown as 0 to 255".format(kind, *stretch[kind]) for kind in kinds]
+    notes += [f"values of {kind} from {a:.4g} to {b:.4g} are shown as 0 to 255" for kind, (a, b) in stretch.items()]
     for raster, square in zip(placed, area.tolist(), strict=True):
         raster.stretch, raster.pixel_m = stretch.get(raster.kind), (square / raster.width / raster.height) ** 0.5
     return Mosaic(str(root), tuple(placed), origin, corners_m, left_out, passed_over, tuple(notes))
 
 
-def cut(mosaic: Mosaic, span_m: float = SPAN_M, stride_m: float | None = None, size_px: int = SIZE_PX) -> Candidates:
+def cut(mosaic: Mosaic, span_m: float, stride_m: float | None, size_px: int) -> Candidates:
     """Lays a grid of squares of span_m over the mosaic; those that tiles cover less than LEAST_COVERED are left out.
 
     stride_m, between centres, becomes whole pixels; a quarter of the span by default, so that no place is farther from
-    the nearest centre than 0.18 spans, 8.8 m of 50. InputError: a bad setting, no square covered, a damaged tile.
+    the nearest centre than 0.18 spans, 8.8 m of 50. InputError: no square covered, too many, a damaged tile.
     """
-    span_m = check_number("span_m", span_m, unit="m", low=0)
-    stride_m = check_number("stride_m", span_m / 4 if stride_m is None else stride_m, unit="m", low=0)
-    step = max(1, round(stride_m * size_px / span_m))  # pixels
+    step = max(1, round((stride_m or span_m / 4) * size_px / span_m))  # pixels
     stride_m = step * span_m / size_px
     low, high = mosaic.bounds_m
     spare = high - low - span_m
@@ -223,10 +208,13 @@ def cut(mosaic: Mosaic, span_m: float = SPAN_M, stride_m: float | None = None, s
     # a square around each pixel of the picture, none of them copied; a candidate is the one that begins at its corner
     windows = (height - size_px) * width + width - size_px + 1, 3, size_px, size_px
     pixels = picture.as_strided(windows, (1, height * width, width, 1))
+    names = [raster.name for raster in mosaic.rasters]
+    files = FileImages(mosaic.root, names, names).digest().encode()  # of names, and of sizes and times of change
+    digest = hashlib.sha256(files + mosaic.corners_m.tobytes()).hexdigest()[:16]
     images = ArrayImages(
         [f"{n:05d}_{e:05d}" for n, e in zip(north.tolist(), column.tolist(), strict=True)], pixels,
         Positions(from_metres(centre_m, mosaic.origin), Wgs84(), mosaic.root),
-        source=f"{mosaic.digest()} {span_m!r} {size_px}", rows=torch.from_numpy((row * width + column) * step),
+        source=f"{digest} {span_m!r} {size_px}", rows=torch.from_numpy((row * width + column) * step),
     )  # fmt: skip
     return Candidates(mosaic, span_m, stride_m, centre_m, images, int(count.prod()) - len(images))
 
@@ -264,23 +252,20 @@ def _said(error: Exception) -> str:
 
 def _system(path: Path, system: rasterio.CRS | None, epsg: int | None) -> str:
     """What a file or a .prj beside it says, as WKT, else the stated system."""
-    said = [system.to_wkt()] if system else []
+    beside = []
     if not (system and (system.is_projected or system.is_geographic)):  # to list a folder for each file takes long
         beside = [p for p in path.parent.iterdir() if p.name.lower() == f"{path.stem.lower()}.prj"]
-        said += [p.read_text(encoding="utf-8", errors="replace") for p in beside]
-    said.append(epsg or "none")
-    for words in said:
+    for words in (system, *(p.read_text(encoding="utf-8", errors="replace") for p in beside), epsg):
         with suppress(CRSError):
             crs = CRS.from_user_input(words)
             if crs.is_projected or crs.is_geographic:
                 return crs.to_wkt()
-    raise InputError(path, "a projected or geographic coordinate system", ", ".join(map(str, said))[:120],
+    raise InputError(path, "a projected or geographic coordinate system", f"{system or epsg or 'none'}"[:120],
                      "Say it with --epsg (32632: UTM; 4326: degrees), or reproject (gdalwarp -t_srs EPSG:3857).")  # fmt: skip
 
 
 def _place_by_names(root: Path, rasters: list[Raster], scheme: Scheme | None) -> list[str]:
-    """Gives those that do not say where they lie the positions of their names, if they are of the finest level; what a
-    reader must know of that."""
+    """Gives those of the finest level that do not say where they lie the positions of their names; notes on that."""
     named = [raster for raster in rasters if raster.transform is None]
     if not named:
         return []
@@ -291,15 +276,15 @@ def _place_by_names(root: Path, rasters: list[Raster], scheme: Scheme | None) ->
         found = f"{len(lost):,} of {len(rasters):,} tiles without: {', '.join(lost[:3])}"
         todo = "Give the positions in one of these ways; rectify ground control points (gdalwarp)."
         raise InputError(root, f"a position for every tile: {WAYS}", found, todo)
-    finest = tile[:, 0].max()
-    level = np.flatnonzero(tile[:, 0] == finest)
-    notes = [f"of several zoom levels the finest, {finest}, is taken: {len(level):,} tiles"] * (len(level) < len(tile))
-    thumbs = [named[i].thumb for i in level]
-    scheme, note = tell_scheme(root.parent if above else root, tile[level], thumbs, "zyx" if is_esri else scheme)
+    is_finest = tile[:, 0] == tile[:, 0].max()
+    level, tile = [raster for raster, finest in zip(named, is_finest, strict=True) if finest], tile[is_finest]
+    notes = [f"of several zoom levels the finest, {tile[0, 0]}, is taken: {len(level):,} tiles"] * (not is_finest.all())
+    thumbs, stated = [raster.thumb for raster in level], "zyx" if is_esri else scheme
+    scheme, note = tell_scheme(root.parent if above else root, tile, thumbs, stated)
     mercator = morecantile.tms.get("WebMercatorQuad")
-    for i, (z, x, y) in zip(level, as_xyz(tile[level], scheme).tolist(), strict=True):
+    for raster, (z, x, y) in zip(level, as_xyz(tile, scheme).tolist(), strict=True):
         bounds = mercator.xy_bounds(morecantile.Tile(x, y, z))
-        named[i].transform, named[i].crs = from_bounds(*bounds, named[i].width, named[i].height), "EPSG:3857"
+        raster.transform, raster.crs = from_bounds(*bounds, raster.width, raster.height), "EPSG:3857"
     return notes + [note] * bool(note)
 
 
@@ -321,12 +306,6 @@ def _place_by_table(rasters: list[Raster], table: Path) -> list[str]:
         west, top = east - metre * raster.width / 2, north + metre * raster.height / 2
         raster.transform, raster.crs = from_origin(west, top, metre, metre), _local_crs(origin)
     return []
-
-
-@lru_cache(maxsize=64)
-def from_degrees(crs: str) -> Transformer:
-    """From longitude and latitude to x and y of a coordinate system, as WKT or in words of PROJ."""
-    return Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
 
 def _local_crs(origin: tuple[float, float]) -> str:
@@ -378,12 +357,12 @@ def _pixels(raster: Raster, local: str, where: Affine, shape: tuple[int, int]) -
             src_nodata=np.nan if raster.kind.startswith("float") and file.nodata is None else file.nodata,
             transform=where, height=shape[0], width=shape[1], resampling=Resampling.bilinear,
             add_alpha="alpha" not in [colour.name for colour in file.colorinterp],
-            tolerance=TOLERANCE_PX, XSCALE=scale, YSCALE=scale,
+            tolerance=0.001, XSCALE=scale, YSCALE=scale,  # the projection is interpolated to a thousandth of a pixel
         ) as warped:  # fmt: skip
             values, ground = _values(warped, shape)
     except Exception as error:  # decoders raise whatever a damaged byte leads them to
         found = _said(error) if raster.path.exists() else "no such file"
-        raise InputError(raster.path, expected="a whole tile", found=found, todo="Copy the file again.") from error
+        raise InputError(raster.path, "a whole tile", found, "Copy the file again.") from error
     if raster.stretch is not None:
         low, high = raster.stretch
         values = ((values.astype(np.float32) - low) * (255 / (high - low))).round().clip(0, 255).astype(np.uint8)
