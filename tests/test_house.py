@@ -15,8 +15,7 @@ from ucvgl.paths import ROOT, notebooks
 PACKAGE = ROOT / "ucvgl"
 FLAT = (
     "geometry", "positions", "augment", "encoders", "heads", "losses", "ssl_losses", "sampling", "search", "metrics",
-    "pseudo_labels", "reranking", "translation", "synthetic_top_view", "training", "distributed", "checkpoints", "errors",
-    "paths",
+    "pseudo_labels", "reranking", "translation", "training", "distributed", "checkpoints", "errors", "paths",
 )  # fmt: skip
 # a floor may import those before it and itself; what lies above is not listed
 FLOORS = [FLAT, ("data",), ("world",), ("methods", "local_features"), ("lab",), ("locate",)]

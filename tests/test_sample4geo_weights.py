@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ucvgl import sample4geo_weights
+from ucvgl import encoders
+from ucvgl.encoders import convert_sample4geo
 from ucvgl.errors import InputError
-from ucvgl.sample4geo_weights import convert_sample4geo
 
 TINY = "test_convnext"  # 0.2 M parameters, 64 numbers a descriptor; ends as ConvNeXt-Base does
 WIDE, SQUARE = (32, 64), (32, 32)
@@ -32,7 +32,7 @@ class Published(nn.Module):
 
 @pytest.fixture
 def published(monkeypatch):
-    monkeypatch.setattr(sample4geo_weights, "BACKBONE", TINY)
+    monkeypatch.setattr(encoders, "PUBLISHED_BACKBONE", TINY)
     return Published().eval()
 
 

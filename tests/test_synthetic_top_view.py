@@ -3,7 +3,7 @@
 import torch
 from toy_sets import generator
 
-from ucvgl.synthetic_top_view import Occlusion, horizon, smear
+from ucvgl.augment import Occlusion, horizon, smear
 
 SIZE = 32
 STEPS = (torch.arange(SIZE) + 0.5) * (2 / SIZE) - 1

@@ -7,7 +7,6 @@ model a step, and tasks embed as they like. Batch norms see their own process's 
 """
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +24,8 @@ from tqdm.auto import tqdm
 from ucvgl import checkpoints, distributed
 from ucvgl.checkpoints import prefixed, without
 from ucvgl.errors import InputError, check_fields
-from ucvgl.paths import write_text
 
-CHECKPOINT, METRICS = "training.safetensors", "metrics.jsonl"
+CHECKPOINT = "training.safetensors"
 LOOK_EVERY = 20  # steps between looks at the loss on a GPU: each waits for the GPU to finish
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Row = dict[str, float]
@@ -52,13 +50,14 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 2, "epochs_before": 0, "seed": 0}
-        least |= {} if self.chunk is None else {"chunk": 1}
+        least = {"epochs": 1, "batch_size": 2, "epochs_before": 0, "seed": 0, "chunk": 1}
+        counts = [
+            (name, getattr(self, name), n) for name, n in least.items() if name != "chunk" or self.chunk is not None
+        ]
         limits = ("clip_norm", self.clip_norm), ("clip_value", self.clip_value)
         check_fields(
             self, "training: ", "Choose another.",
-            *((name, type(getattr(self, name)) is int and getattr(self, name) >= n, f"a whole number >= {n}")
-              for name, n in least.items()),
+            *((name, type(value) is int and value >= n, f"a whole number >= {n}") for name, value, n in counts),
             *((name, value is None or 0 < value < math.inf, "a number > 0, or None") for name, value in limits),
             ("learning_rate", 0 < self.learning_rate < math.inf, "a number > 0"),
             ("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"0 to less than epochs ({self.epochs})"),
@@ -140,9 +139,9 @@ def train(
     """Trains `model` in place, or goes on after the last whole epoch that `folder` has, or loads a finished training.
 
     The model is left on the process's device, in evaluation mode; `folder`, which all processes see, gets training.safetensors
-    and metrics.jsonl after each epoch. after: folder of a finished training of the same parameters that had `keep_optimiser`,
-    whose optimiser this one goes on with. after_epoch: called in every process with the epoch and the model in evaluation mode,
-    again where a run was killed meanwhile; its numbers join the epoch's row. name, progress: of the main process's bar.
+    after each epoch. after: folder of a finished training of the same parameters that had `keep_optimiser`, whose optimiser
+    this one goes on with. after_epoch: called in every process with the epoch and the model in evaluation mode, again where a
+    run was killed meanwhile; its numbers join the epoch's row. name, progress: of the main process's bar.
 
     A row for each epoch: epoch (from 0), loss (mean over its steps), lr (of its last step), seconds, images_per_second,
     and what after_epoch returned. InputError: settings that this machine or model cannot do, an epoch of too few items,
@@ -215,7 +214,6 @@ def train(
                 row[key] = _finite(f"{where}, {key}", value)
             rows.append(row)
             if place.is_main_process:
-                write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
                 tensors = prefixed("model.", checkpoints.weights_of(model))
                 if len(rows) < config.epochs or keep_optimiser:
                     tensors |= prefixed("optimiser.", checkpoints.optimiser_state(optimiser))

@@ -17,9 +17,8 @@ from ucvgl.data.university import HEIGHTS
 from ucvgl.errors import InputError, one_of
 from ucvgl.lab import material, profiles, real_pairs, stages, variants
 from ucvgl.lab.settings import WORLD, RunRequest, asked_rows
-from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.methods.sample4geo import Sample4Geo
-from ucvgl.methods.ucvgl import Curriculum, Pretraining, intra_key
+from ucvgl.methods.ucvgl import Curriculum, Pretraining, WithLoss, intra_key
 from ucvgl.methods.vg_ssl import VgSsl
 from ucvgl.paths import files_digest, plain, samples
 from ucvgl.sampling import NeighbourDraw

@@ -27,9 +27,8 @@ from ucvgl.lab.settings import RunRequest, marker
 from ucvgl.lab.sources import suggest
 from ucvgl.lab.stages import StageResult
 from ucvgl.methods.common import BEST
-from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.methods.sample4geo import Sample4Geo
-from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
+from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation, WithLoss
 from ucvgl.methods.vg_ssl import VgSsl
 from ucvgl.paths import write_json
 from ucvgl.pseudo_labels import NoPseudoLabels

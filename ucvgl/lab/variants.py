@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ucvgl.augment import Occlusion
 from ucvgl.lab.profiles import Sample4GeoSettings, UcvglSettings, VgSslSettings
 from ucvgl.lab.published import SSL
-from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.methods.sample4geo import Sample4Geo
-from ucvgl.methods.ucvgl import Pretraining
-from ucvgl.synthetic_top_view import Occlusion
+from ucvgl.methods.ucvgl import Pretraining, WithLoss
 
 Rows = list[tuple[str, str, Any]]  # key, name, settings
 KNOWN = tomllib.loads(Path(__file__).with_name("variants.toml").read_text(encoding="utf-8"))

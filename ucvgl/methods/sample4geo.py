@@ -19,7 +19,7 @@ from ucvgl.data.container import Dataset, Positives
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, save_model, two_view_encoder
 from ucvgl.errors import check_fields, one_of
 from ucvgl.losses import info_nce
-from ucvgl.methods.common import BEST, EMBED_BATCH, describe, device, trained
+from ucvgl.methods.common import BEST, EMBED_BATCH, describe, device
 from ucvgl.metrics import retrieval_measures
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
@@ -141,20 +141,15 @@ class SupervisedPairs(Task):
 
 
 def new_model(config: Sample4Geo) -> TwoViewEncoder:
-    """Encoders as they begin; channels last."""
+    """Encoders as they begin, on the GPU if there is one; channels last."""
     model = two_view_encoder(config.ground, config.satellite, shared=config.shared, seed=config.training.seed)
-    return model.to(memory_format=torch.channels_last)
-
-
-def trained_model(folder: Path, config: Sample4Geo) -> TwoViewEncoder:
-    """The encoders that `supervise` left in its folder, those of the last epoch, on the GPU if there is one."""
-    return trained(new_model(config), folder)
+    return model.to(device(), memory_format=torch.channels_last)
 
 
 def supervise(given: Dataset, config: Sample4Geo, tests: Mapping[str, Dataset], folder: Path) -> dict[str, Any]:
     """Trains on all pairs; `rows` an epoch, with the tests' measures as `<test>: r_at_1`, and `recall` of the last, by test.
     InputError: geographic sampling without positions, fewer places than a batch, lists longer than there are places."""
-    model, task = new_model(config).to(device()), SupervisedPairs(given, config)
+    model, task = new_model(config), SupervisedPairs(given, config)
 
     def measure(epoch: int, _: nn.Module) -> dict[str, float]:
         if (epoch + 1) % config.evaluate_every and epoch + 1 != config.training.epochs:

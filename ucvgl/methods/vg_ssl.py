@@ -21,7 +21,7 @@ from ucvgl.data.container import ArrayImages, Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, save_model, two_view_encoder
 from ucvgl.errors import InputError, one_of
 from ucvgl.heads import Learner, Method, SslLoss
-from ucvgl.methods.common import BEST, describe, device, embed_all, trained
+from ucvgl.methods.common import BEST, describe, device, embed_all
 from ucvgl.metrics import retrieval_measures
 from ucvgl.positions import Neighbours
 from ucvgl.sampling import CHUNK, POSITIVE_M, best_positives, hardest_negatives, near_mask, random_negatives, same_way
@@ -195,7 +195,7 @@ def _projected(model: Learner, images: ArrayImages) -> Tensor:
 
 
 def learn(given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], folder: Path) -> dict[str, Any]:
-    """Trains on `given` with one loss; `trained_encoder` opens the weights it leaves in `folder`. Gives "rows", a row
+    """Trains on `given` with one loss, and leaves the encoder's weights in `folder`. Gives "rows", a row
     an epoch with the seconds of mining and the embeddings' standard deviation; "recall", by test, None where the
     embeddings "collapsed"; "std". InputError: no query has a positive, a queue longer than the set."""
     task = GeoPairs(given, config)
@@ -223,11 +223,6 @@ def trained_learner(folder: Path, given: Dataset, config: VgSsl) -> Learner:
     path, model = folder / CHECKPOINT, new_learner(given, config)[1]
     checkpoints.fill(path, checkpoints.weights_of(model), checkpoints.without("model.", checkpoints.read(path)[1]))
     return model.eval()
-
-
-def trained_encoder(folder: Path, config: VgSsl) -> TwoViewEncoder:
-    """The encoder that `learn` left in its folder, without projector, on the GPU if there is one."""
-    return trained(untrained_encoder(config), folder)
 
 
 def untrained_encoder(config: VgSsl) -> TwoViewEncoder:
