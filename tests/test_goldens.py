@@ -355,7 +355,3 @@ def test_as_it_was(name):
         else:
             assert (now.shape, now.dtype.kind) == (before.shape, "f"), key
             np.testing.assert_allclose(now, before, rtol=close, atol=close, err_msg=key)
-
-
-def test_nothing_is_stored_that_is_not_compared():
-    assert {path.stem for path in FOLDER.glob("*.*")} - {"README"} == set(GOLDENS)

@@ -3,8 +3,7 @@
 A turn or flip moves all views of a place together: a quarter counter-clockwise brings a tile's east to the top, and rolls its
 panorama left by a quarter of its width. Appearance is drawn for each. Defaults: UCVGL (section 3) and Sample4Geo (section 4),
 official code. Differs: colour is jittered in the order brightness, contrast, saturation, hue, and clipped once; hue turns in
-the YIQ plane; Sample4Geo's JPEG compression (quality 90-100, p 0.5) is left out, since it cannot be batched.
-"""
+the YIQ plane; Sample4Geo's JPEG compression (quality 90-100, p 0.5) is left out, since it cannot be batched."""
 
 import math
 from collections.abc import Sequence
@@ -133,8 +132,7 @@ def resized_crop(images: Tensor, least: float, generator: Generator, *, ratio: f
     """A random crop of `least`..1 of each image's area, resized back (VG-SSL: 0.75 to 1); float (B, C, H, W).
 
     Its width is 1/ratio..ratio times its height (torchvision and VG-SSL: 4/3), the first of ten draws that fits into
-    the image, else the whole image; of no ratio it has the image's own shape.
-    """
+    the image, else the whole image; of no ratio it has the image's own shape."""
     height, width = images.shape[2:]
     values, tries = (3, 1) if ratio is None else (4, 10)
     draws = torch.rand(values, tries, len(images), generator=generator, device=generator.device)
@@ -160,8 +158,7 @@ def augment(
     """Dropout, placement, colour jitter, grey, blur or sharpening, drawn for each image, in this order or with dropout last.
 
     (B, 3, H, W) on any device, uint8 or float in 0..1 -> float in 0..1, copied. `hole` is what a dropped grid takes of
-    its cells' sides; the placements, of squares, are drawn one after the other.
-    """
+    its cells' sides; the placements, of squares, are drawn one after the other."""
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(len(images), *shape, generator=generator, device=generator.device).cpu()
@@ -212,8 +209,7 @@ def recolour(images: Tensor, colour: Tensor, grey: Tensor) -> Tensor:
     """Brightness, contrast (around the mean luma), saturation, hue and grey of float (B, 3, H, W), clipped to 0..1 at the end.
 
     All are linear in the colours: one matrix and one offset an image. `colour` (B, 4) has the relative changes, of the
-    hue a fraction of the circle, 0 if unchanged; `grey` (B,) bool.
-    """
+    hue a fraction of the circle, 0 if unchanged; `grey` (B,) bool."""
     brightness, contrast, saturation, hue = colour.unsqueeze(-1).unbind(1)  # (B, 1) each
     weights = torch.tensor(LUMA)
     identity, to_grey = torch.eye(3), weights.expand(3, 3)  # the latter makes every channel the luma

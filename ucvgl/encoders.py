@@ -30,7 +30,6 @@ POOLINGS = ("safa", "gem", "unit_gem", "avg", "head", "tokens")
 WHOLE = ("head", "tokens")  # of all stages, the backbone's own last norm included
 LOG_SCALE = math.log(1 / 0.07)
 PUBLISHED_BACKBONE = "convnext_base.fb_in22k_ft_in1k_384"  # of every checkpoint that Sample4Geo's authors published
-PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 
 if sys.platform == "linux" and (_mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):  # glibc; musl has none
     # glibc gives a training step's memory back to the system, which zeroes it for the next step: a sixth of the time on a CPU.
@@ -59,7 +58,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_px", tuple(self.image_px))  # JSON has lists
-        package = self.backbone.partition(".")[0] == PACKAGE_BACKBONE
+        package = self.backbone.partition(".")[0] == "tf_efficientnet_lite0"
         sources = ("none", "hub", "frozen hub", *(["package", "frozen package"] if package else []))
         cuts = self.pooling not in WHOLE
         learns = self.width is not None or self.pooling not in ("avg", "head")
@@ -86,8 +85,7 @@ class Safa(nn.Module):
     The maximum over the channels (B, h*w) passes two linear layers, h*w -> h*w // 2 -> h*w, without an activation in
     between; a head's descriptor is the sum of the features with these weights. Source: SAFA (Shi, Liu, Yu, Li; NeurIPS
     2019), as in UCVGL. Initial weights, ours: on pretrained features (`even`) nearly equal, as average pooling; on
-    random ones as in torch's linear layers, since averages hardly differ there and training did not start.
-    """
+    random ones as in torch's linear layers, since averages hardly differ there and training did not start."""
 
     def __init__(self, positions: int, heads: int, *, even: bool = True) -> None:
         super().__init__()
@@ -241,11 +239,9 @@ class TwoViewEncoder(nn.Module):
 
 
 def two_view_encoder(ground: EncoderConfig, satellite: EncoderConfig, shared: bool, seed: int) -> TwoViewEncoder:
-    """Build the encoders of both views on the CPU, their initial weights drawn from a seed of their own.
-
-    `shared`: one for both views (Sample4Geo), but for SAFA's weights of positions where image sizes differ; else two (UCVGL).
-    InputError: as `Encoder`; descriptors of two widths; shared weights with settings that differ in more than image_px.
-    """
+    """Build the encoders of both views on the CPU, their initial weights drawn from a seed of their own. `shared`: one for both
+    views (Sample4Geo), but for SAFA's weights of positions where image sizes differ; else two (UCVGL). InputError: as `Encoder`;
+    descriptors of two widths; shared weights with settings that differ in more than image_px."""
     if shared and replace(satellite, image_px=ground.image_px) != ground:
         expected, found = "the same settings for both views (image_px may differ)", f"{ground} and {satellite}"
         raise InputError("shared encoders", expected=expected, found=found, todo="Make them the same, or share none.")
@@ -365,8 +361,7 @@ def convert_sample4geo(
 
     Theirs are state dicts, of a timm ConvNeXt-Base for both views, 'model.', and 'logit_scale'; names may begin with 'module.'.
     The settings record (height, width): of CVUSA's and CVACT's ground images (140, 768), VIGOR's (384, 768), all others (384,
-    384). InputError: a target of another suffix; no checkpoint, or one with pickled code, of another network, or with NaN.
-    """
+    384). InputError: a target of another suffix; no checkpoint, or one with pickled code, or of another network."""
     if (suffix := Path(target).suffix) != ".safetensors":
         todo = "Name the file to write, not the one to read."
         raise InputError(target, "a file name ending in .safetensors", found=suffix or "none", todo=todo)
@@ -398,7 +393,4 @@ def _published_weights(path: Path) -> dict[str, Tensor]:
         found = f"a dict with {', '.join(map(str, [*state][:3]))}" if isinstance(state, dict) else type(state).__name__
         todo = "Give what model.state_dict() returns, without optimiser and epoch."
         raise InputError(path, expected="a state dict, tensors by name", found=found, todo=todo)
-    if wrong := [str(name) for name, value in state.items() if not torch.isfinite(value).all()]:
-        found = f"NaN or infinity in {len(wrong)} tensors, first {wrong[0]}"
-        raise InputError(path, expected="finite weights", found=found, todo="Take another: it diverged or is damaged.")
     return {str(name).removeprefix("module."): value for name, value in state.items()}

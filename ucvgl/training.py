@@ -3,8 +3,7 @@
 What is learnt is a `Task`: which items make an epoch, how a batch is loaded and embedded, and what its loss is. Every
 step seeds its generators from (seed, epoch, step, process), so a resumed run goes on bit for bit, on a CPU at least.
 The loop averages the gradients of several processes itself: DistributedDataParallel wants one forward pass of the whole
-model a step, and tasks embed as they like. Batch norms see their own process's images.
-"""
+model a step, and tasks embed as they like. Batch norms see their own process's images."""
 
 import hashlib
 import math
@@ -86,8 +85,8 @@ def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
         if p.requires_grad:
             plain = p.ndim < 2 or p.numel() == 1  # biases, norms, scalars such as the temperature
             groups.setdefault((plain, scales.get(p, 1.0)), []).append(p)
-    decay = {True: 0.0, False: config.weight_decay}
-    settings = [{"params": groups[key], "weight_decay": decay[key[0]], "lr_scale": key[1]} for key in sorted(groups)]
+    settings = [{"params": groups[plain, scale], "weight_decay": 0.0 if plain else config.weight_decay, "lr_scale": scale}
+                for plain, scale in sorted(groups)]  # fmt: skip
     fused = True if all(p.is_cuda for some in groups.values() for p in some) else None
     return torch.optim.AdamW(settings, lr=config.learning_rate, fused=fused)
 
@@ -145,8 +144,7 @@ def train(
 
     A row for each epoch: epoch (from 0), loss (mean over its steps), lr (of its last step), seconds, images_per_second,
     and what after_epoch returned. InputError: settings that this machine or model cannot do, an epoch of too few items,
-    a loss or measure that is not finite, or a folder that holds a run with other settings or another model.
-    """
+    a loss or measure that is not finite, or a folder that holds a run with other settings or another model."""
     place = distributed.processes()
     on_gpu = place.device.type == "cuda"
     norms = any(isinstance(module, _BatchNorm) for module in model.modules())
@@ -279,10 +277,9 @@ def _batches(task: Task, config: TrainingConfig, order: Tensor, epoch: int, step
 def _embed(model: nn.Module, task: Task, config: TrainingConfig, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """(b, ...) inputs -> (b, D) embeddings in fp32, by a forward pass in the precision of the settings.
 
-    With `chunk`, gradient caching (Gao, Zhang, Han, Callan 2021, section 3) by torch's activation checkpointing: the
-    activations of a chunk of rows alone are in memory at a time, in the backward pass too, which embeds each chunk
-    again from the same random state. The gradient is that of the whole batch, for the price of one more forward pass.
-    """
+    With `chunk`, gradient caching (Gao, Zhang, Han, Callan 2021, section 3) by torch's activation checkpointing: one chunk's
+    activations are in memory at a time, in the backward pass too, which embeds each again from the same random state. The
+    gradient is that of the whole batch, for one more forward pass."""
     half = HALF.get(config.precision)
 
     def embed(*images: Tensor) -> tuple[Tensor, ...]:

@@ -8,13 +8,15 @@ import pytest
 import torch
 from toy_sets import ENCODER, SIZE, N, generator, killed_and_resumed, same, toy, truth, weights
 
+from ucvgl import ssl_losses
 from ucvgl.augment import Augmentation, Occlusion, PlacementJitter
 from ucvgl.encoders import save_model
+from ucvgl.heads import SslLoss
 from ucvgl.lab.stages import curriculum, pretrain
 from ucvgl.losses import soft_info_nce
 from ucvgl.methods import curriculum as step_5
 from ucvgl.methods import ucvgl
-from ucvgl.methods.common import BEST
+from ucvgl.methods.common import BEST, trained
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
 from ucvgl.pseudo_labels import MiningRule
 from ucvgl.training import TrainingConfig, learning_rate
@@ -120,3 +122,32 @@ def test_a_pair_that_stands_twice_in_a_batch_is_no_negative_but_another_panorama
     assert twice < plain
     task.config = replace(STEPS, rule=MiningRule(share=2))
     torch.testing.assert_close(task.loss(model, embeddings, (matched, torch.arange(4), tile)), twice)
+
+
+OTHER = replace(START, translation=Translation("none"), cross=replace(TRAINING, epochs=1), occlusion=None)
+
+
+def with_loss(method):
+    return ucvgl.WithLoss(OTHER, SslLoss(method, 0 if method == "moco" else 1, 8, 8, queue=12))
+
+
+@pytest.mark.parametrize("method", ["moco", "byol", "vicreg"])
+def test_each_loss_trains_both_encoders(method):
+    stage = pretrain(toy(), with_loss(method), truth())
+    assert len(stage.numbers["intra"]) == len(stage.numbers["cross"]) == 1
+    before = ucvgl.new_model(OTHER).state_dict()
+    after = weights(stage)
+    for view in ("ground", "satellite"):
+        assert any(name.startswith(view) and not torch.equal(before[name], value) for name, value in after.items())
+    assert not any("projector" in name or "queue" in name for name in after)
+    assert trained(stage.folder).configs == (ENCODER, ENCODER)
+
+
+def test_the_loss_is_the_sum_over_both_views():
+    model, given = ucvgl.TwoLearners(ucvgl.new_model(OTHER), with_loss("vicreg"), (N, N)).eval(), toy()
+    task = ucvgl.IntraViewWith(given.top_view, given.gallery, OTHER)
+    batch = task.batch(torch.arange(8), generator())
+    views = task.embed(model, batch.inputs)
+    expected = ssl_losses.vicreg(*views[:2]) + ssl_losses.vicreg(*views[2:])
+    torch.testing.assert_close(task.loss(model, views, batch.labels), expected)
+    assert model.ground.projector is not model.satellite.projector

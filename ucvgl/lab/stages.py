@@ -2,8 +2,7 @@
 
 Its folder runs/<stage>-<hash of settings and data> holds config.json, result.json, and whatever the stage wrote. Until the
 stage is done it is called `.<stage>-<hash>.partial`, and outlives a killed run so that training in it resumes. The numbers are
-explained where they are computed, in the methods. `data` is unlabelled, `truth` for measures that choose nothing.
-"""
+explained where they are computed, in the methods. `data` is unlabelled, `truth` for measures that choose nothing."""
 
 import hashlib
 import json
@@ -57,12 +56,10 @@ def stage_folder(key: dict[str, Any]) -> Path:
 
 
 def run_stage(stage: str, config: Any, data_id: str, compute: Callable[[Path], dict[str, Any]]) -> StageResult:
-    """Loads the stage if its folder is complete, otherwise runs it; a second process waits for the first and loads.
-
-    `compute` gets the folder to write to, which after a kill still has what was written before, and returns what goes into
-    result.json: finite numbers, texts, lists and dictionaries. In several processes (torchrun) all train in it together, and
-    the first one's result counts. InputError: the folder is damaged, or an unfinished one has other settings.
-    """
+    """Loads the stage if its folder is complete, otherwise runs it; a second process waits for the first and loads. `compute` gets
+    the folder to write to, which after a kill still has what was written before, and returns what goes into result.json: finite
+    numbers, texts, lists and dictionaries. In several processes (torchrun) all train in it together, and the first one's result
+    counts. InputError: the folder is damaged, or an unfinished one has other settings."""
     key, place = stage_key(stage, config, data_id), processes()
     folder = stage_folder(key)
     unfinished, mutex = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "lock"))

@@ -2,8 +2,7 @@
 
 One encoder for both views, symmetric InfoNCE, and batches of places near each other (GPS sampling) until the first refresh, then
 of visually similar ones (dynamic similarity sampling, DSS). A tile that shows a panorama's spot off centre (VIGOR's semi-positives)
-is not sampled as its neighbour, and no negative of it. Differs: the last epoch is kept, not the best on the test set.
-"""
+is not sampled as its neighbour, and no negative of it. Differs: the last epoch is kept, not the best on the test set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +22,6 @@ from ucvgl.methods.common import BEST, EMBED_BATCH, describe, device
 from ucvgl.metrics import retrieval_measures
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
-VERSION = 4  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 SAMPLERS = ("random", "geographic", "similarity", "both")
 MOVES = {"panorama": "roll", "top view": "turn", "oblique": "stay", "polar": "roll", "tile": "turn", "photo": "stay"}
 PUBLISHED = TrainingConfig(learning_rate=1e-3, warmup_epochs=1.0, clip_value=100.0, precision="bf16")
@@ -65,7 +63,7 @@ class Sample4Geo:
     augmentation: augment.Augmentation = augment.SAMPLE4GEO
     placement: augment.PlacementJitter | None = None  # ours: tiles moved against their ground image; None as Sample4Geo
     evaluate_every: int = 4  # epochs; Sample4Geo 4
-    version: int = VERSION
+    version: int = 4  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 
 
 @dataclass
@@ -85,8 +83,7 @@ class SupervisedPairs(Task):
         number = torch.full((len(self.given.gallery) + 1,), -1)  # of each tile's place; the last stands for no tile
         number[self.tiles] = torch.arange(len(self.tiles))
         semi = self.given.semi_positives or Positives.unknown(len(best))
-        # (P, S) places that show the item's spot off centre, -1 for none
-        self.semi = number[semi.padded()][self.ground]
+        self.semi = number[semi.padded()][self.ground]  # (P, S) places that show its spot off centre, -1 for none
 
     def order(self, epoch: int, model: TwoViewEncoder, generator: Generator) -> Tensor:
         """Every item once but for the tail, batch after batch."""
@@ -94,10 +91,8 @@ class SupervisedPairs(Task):
         source = rule.source(epoch)
         if source == "geographic" and rule.kind == "both" and self.given.gallery.positions is None:
             source = "random"  # as similarity sampling begins
-        due = self.neighbours is None
-        if source == "similarity" and not due:
-            due = bool(self.searched < rule.refresh_every) or epoch % rule.refresh_every == 0
-        if source != "random" and due:
+        stale = epoch % rule.refresh_every == 0 or (self.searched is not None and self.searched < rule.refresh_every)
+        if source != "random" and (self.neighbours is None or (source == "similarity" and stale)):
             self.neighbours, self.searched = self.near(source, model), torch.tensor(epoch)
         near = None if source == "random" else self.neighbours
         return sampling.neighbour_batches(near, size, generator, rule.draw, place=self.place, places=len(self.tiles))[0]

@@ -4,8 +4,7 @@ The paper's steps, each a function that writes to a folder and returns its numbe
 train_translation (step 2, after the projection of step 1), intra_view (3), pretrain (4), and in `curriculum` (5). No
 step gets a label unless its settings give some; truth enters as `Parts`, for measures that choose nothing. Ours, off by
 default: top views for the ground encoder; synthetic top views; centred descriptors; similar tiles in a batch. Differs:
-the last epoch's weights are kept, officially the best by recall on labelled validation pairs.
-"""
+the last epoch's weights are kept, officially the best by recall on labelled validation pairs."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -137,9 +136,7 @@ def describe(model: TwoViewEncoder, data: Dataset, config: Pretraining) -> Descr
 
 def evaluate(found: Descriptors, positives: Positives) -> dict[str, float]:
     """Recall at 1, 5, 10 and 1 % of the gallery, in percent, over ground images whose tile is known."""
-    best = positives.best()
-    known = (best >= 0).nonzero()[:, 0]
-    measures = retrieval_measures(found.ground, found.satellite, torch.stack([known, best[known]], 1))
+    measures = retrieval_measures(found.ground, found.satellite, positives.pairs())
     return {name: value for name, value in measures.items() if name.startswith("r_at_")}
 
 
@@ -329,12 +326,9 @@ def pretrain(
     model: TwoViewEncoder, data: Dataset, config: Pretraining, truth: Parts | None, folder: Path, *,
     after: Path | None = None, gan: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Step 4, unless it is left out, on a model (see `go_on_with`) that step 3 has trained, unless that is.
-
-    `data` is unlabelled, `truth` for measures that choose nothing. after: folder of `intra_view`, whose optimiser step
-    4 goes on with; gan: folder of `train_translation`. The weights left in `folder` open by `pretrained_model`. Gives
-    "cross", a row an epoch; "recall" of the held-out part, empty without truth.
-    """
+    """Step 4, unless it is left out, on a model (see `go_on_with`) that step 3 has trained, unless that is. `data` is unlabelled,
+    `truth` for measures that choose nothing. after: folder of `intra_view`, whose optimiser step 4 goes on with; gan: folder of
+    `train_translation`. Gives "cross", a row an epoch; "recall" of the held-out part, empty without truth."""
     rows: list[Row] = []
     if config.cross is not None:
         task = CrossView(ground_input(data, config), fake_satellites(data, config, gan), data.gallery, config)
