@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from toy_sets import generator
 
 from ucvgl import augment as a
 from ucvgl.errors import InputError
@@ -21,7 +22,7 @@ def test_turns_and_flips_keep_panorama_and_tile_together():
     torch.testing.assert_close(polar_view(turned, 16, 64), rolled)
     torch.testing.assert_close(turned[1], torch.rot90(tile[1], 1, (1, 2)))  # counter-clockwise
     settings = replace(NONE, flip=0.5, turn=0.5)
-    both = a.move_together((panorama, tile, tile), ("roll", "turn", "stay"), settings, torch.Generator().manual_seed(0))
+    both = a.move_together((panorama, tile, tile), ("roll", "turn", "stay"), settings, generator(0))
     torch.testing.assert_close(polar_view(both[1], 16, 64), both[0])
     kept, mirrored = ((both[2] == image).flatten(1).all(1) for image in (tile, tile.flip(3)))
     assert (kept ^ mirrored).all()
@@ -53,9 +54,7 @@ def test_colour_change_is_brightness_then_contrast_then_saturation_then_hue_then
 def test_holes_are_dropped_before_the_image_moves_or_after_it(form):
     images, settings = torch.ones(8, 3, 40, 40), replace(NONE, dropout=1.0, jitter=1.0, contrast=1.0, dropout_as=form)
     aside = a.PlacementJitter(0, 0, 0.2, 1.0, "reflection")
-    still, moved = (
-        a.augment(images, settings, torch.Generator().manual_seed(2), placements=some) for some in ([], [aside])
-    )
+    still, moved = (a.augment(images, settings, generator(2), placements=some) for some in ([], [aside]))
     assert images.min() == 1  # the images given are left as they were
     assert torch.equal(still == 0, moved == 0) == (form == "Sample4Geo")
 
@@ -87,7 +86,7 @@ def test_crops_have_the_drawn_ratio_and_area(size):
     height, width = size
     rows, columns = torch.meshgrid(torch.arange(height) / 1.0, torch.arange(width) / 1.0, indexing="ij")
     images = torch.stack([rows, columns, rows]).expand(300, 3, height, width)
-    out = a.resized_crop(images, 0.75, torch.Generator().manual_seed(3), ratio=4 / 3)
+    out = a.resized_crop(images, 0.75, generator(3), ratio=4 / 3)
     inside = out[:, :, 2:-2, 2:-2]
     high = (inside[:, 0, -1, 0] - inside[:, 0, 0, 0]) / (height - 5) * height
     wide = (inside[:, 1, 0, -1] - inside[:, 1, 0, 0]) / (width - 5) * width
@@ -103,7 +102,7 @@ def test_each_image_is_moved_by_itself_and_within_its_bounds():
     """A bright dot half way to the right lands no farther than turn, scale and shift allow."""
     images = torch.zeros(200, 1, 65, 65)
     images[:, 0, 32, 48] = 1.0
-    moved = a.jitter_placement(images, a.PlacementJitter(10, 0.1, 0.1, 1.0), torch.Generator().manual_seed(0))[:, 0]
+    moved = a.jitter_placement(images, a.PlacementJitter(10, 0.1, 0.1, 1.0), generator(0))[:, 0]
     steps, weight = torch.arange(65.0), moved / moved.sum((1, 2), keepdim=True)
     distance = torch.hypot((weight.sum(1) * steps).sum(1) - 48, (weight.sum(2) * steps).sum(1) - 32)
     assert distance.max() < 16 * (1 / 0.9 - 1) + 0.1 * 32.5 / 0.9 * math.sqrt(2) + 16 / 0.9 * math.radians(10) + 1
@@ -128,3 +127,26 @@ def test_a_field_of_view_is_so_many_columns_around_the_seam(fov_deg):
 def test_bad_settings(kind, name, value):
     with pytest.raises(InputError, match=name):
         kind(**{name: value})
+
+
+SIZE = 32
+STEPS = (torch.arange(SIZE) + 0.5) * (2 / SIZE) - 1
+RADIUS = torch.hypot(STEPS[:, None], STEPS)
+
+
+def test_what_is_nearer_than_every_occluder_stays():
+    images = torch.rand(6, 3, SIZE, SIZE, generator=generator(1))
+    out = a.smear(images, a.Occlusion(), generator())
+    near = RADIUS < 0.19  # the nearest there is
+    torch.testing.assert_close(out[..., near], images[..., near], atol=1e-5, rtol=0)
+
+
+def test_beyond_the_horizon_the_colour_is_that_at_its_foot():
+    """A tile whose colour is its radius becomes the lesser of radius and horizon, where nothing is painted."""
+    far = RADIUS.clamp(max=1.0)
+    settings = a.Occlusion(wall=0.0, shade=0.0, nearest=0.4, farthest=0.8)
+    out = a.smear(far.expand(4, 3, SIZE, SIZE), settings, generator(3))
+    error = (out[:, 0] - torch.minimum(far, a.horizon(4, SIZE, settings, generator(3)))).abs()
+    inside = (RADIUS > 0.2) & (RADIUS < 0.9)
+    assert error[:, inside].mean() < 0.01  # the sampling rounds where the ring of the horizon is thin
+    assert error[:, inside].max() < 0.06

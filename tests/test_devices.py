@@ -35,7 +35,7 @@ GAN = translation.CycleGanConfig(
 @pytest.fixture
 def gpu(monkeypatch):
     """A pretended GPU that the methods find."""
-    for module in (common, curriculum, sample4geo, ucvgl, vg_ssl):
+    for module in (common, sample4geo, ucvgl, vg_ssl):
         monkeypatch.setattr(module, "device", lambda: CUDA)
     place = SimpleNamespace(
         device=CUDA, num_processes=1, process_index=0, is_main_process=True, wait_for_everyone=lambda: None
@@ -79,7 +79,7 @@ def test_what_a_gpu_refuses_is_refused(gpu):
 def test_ucvgl(gpu, tmp_path):
     """Steps 3, 4 and 5, the last with given labels, and without them but with similar tiles in a batch."""
     ucvgl.intra_view(toy(), START, tmp_path / "3")
-    model = ucvgl.pretrained_model(tmp_path / "3", START)
+    model = common.trained(tmp_path / "3")
     ucvgl.pretrain(model, toy(), START, truth(), tmp_path / "4", after=tmp_path / "3")
     assert all_on_gpu(model)
     steps = Curriculum(START, training=TRAINING, rule=MiningRule(threshold=0.0), warmup=1, label_ratio=0.5)
@@ -105,7 +105,7 @@ def test_sample4geo(gpu, tmp_path):
     )  # fmt: skip
     recall = sample4geo.supervise(street(), method, {"test": street(1)}, tmp_path)["recall"]
     assert recall["test"]["r_at_1"] > 0
-    assert all_on_gpu(sample4geo.trained_model(tmp_path, method))
+    assert all_on_gpu(common.trained(tmp_path))
 
 
 @pytest.mark.parametrize(

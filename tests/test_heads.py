@@ -5,13 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
-from toy_sets import generator
+from toy_sets import randn
 
 from ucvgl.heads import Learner, Queue, SslLoss
-
-
-def randn(*shape, seed=0):
-    return torch.randn(*shape, generator=generator(seed))
 
 
 def test_the_momentum_encoder_is_the_moving_average_from_the_first_step_on():
@@ -23,7 +19,7 @@ def test_the_momentum_encoder_is_the_moving_average_from_the_first_step_on():
     for step in range(3):
         with torch.no_grad():
             for number, p in enumerate(learns):
-                p += randn(*p.shape, seed=10 * step + number)
+                p += randn(*p.shape, seed=10 * step + number, dtype=torch.float32)
         model.follow()
         expected = [0.9 * e + 0.1 * p.detach() for e, p in zip(expected, learns, strict=True)]
         torch.testing.assert_close([p.detach() for p in model.momentum.parameters()], expected)
@@ -33,7 +29,7 @@ def test_the_momentum_encoder_is_the_moving_average_from_the_first_step_on():
 def test_the_queue_holds_the_last_keys(size, batches):
     queue, everything, first = Queue(size, 3, 7), [], 0
     for count in batches:
-        keys, items = randn(count, 3, seed=first), torch.arange(first, first + count)
+        keys, items = randn(count, 3, seed=first, dtype=torch.float32), torch.arange(first, first + count)
         queue.push(keys, items)
         everything += list(zip(items.tolist(), F.normalize(keys, dim=1), strict=True))
         first += count

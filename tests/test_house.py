@@ -2,6 +2,7 @@
 
 import ast
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -10,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from ucvgl.errors import InputError
 from ucvgl.paths import ROOT, notebooks
 
 PACKAGE = ROOT / "ucvgl"
 FLAT = (
     "geometry", "positions", "augment", "encoders", "heads", "losses", "ssl_losses", "sampling", "search", "metrics",
-    "pseudo_labels", "reranking", "translation", "synthetic_top_view", "training", "distributed", "checkpoints", "errors",
-    "paths",
+    "pseudo_labels", "reranking", "translation", "training", "distributed", "checkpoints", "errors", "paths",
 )  # fmt: skip
 # a floor may import those before it and itself; what lies above is not listed
 FLOORS = [FLAT, ("data",), ("world",), ("methods", "local_features"), ("lab",), ("locate",)]
@@ -96,3 +97,10 @@ def test_no_two_files_of_tests_have_one_name():
     """pytest takes a file for a module of its bare name, and the second of two is not collected."""
     names = [path.name for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"]
     assert len(names) == len(set(names))
+
+
+def test_the_one_error_says_where_what_and_what_to_do_and_survives_a_worker_process():
+    error = InputError("list.csv, line 3", expected="three columns", found=2, todo="Add the third.")
+    assert str(error) == "list.csv, line 3: expected three columns, found 2. Add the third."
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 (what multiprocessing does with an exception)
+    assert (str(again), again.found) == (str(error), "2")

@@ -1,6 +1,5 @@
 """The training loop: against a plain loop, in chunks, stopped anywhere, killed; losses that are not finite."""
 
-import json
 import math
 import os
 import signal
@@ -18,7 +17,7 @@ from training_worker import Pairs, Toy, assert_same_weights, killable, measured,
 
 from ucvgl import checkpoints
 from ucvgl.errors import InputError
-from ucvgl.training import CHECKPOINT, METRICS, TrainingConfig, train
+from ucvgl.training import CHECKPOINT, TrainingConfig, train
 
 WORKER = Path(__file__).with_name("training_worker.py")
 SHORT = TrainingConfig(epochs=2, batch_size=4, learning_rate=3e-3)
@@ -32,7 +31,7 @@ def run(folder, config=SHORT, model=None, task=None, **more):
 
 
 def rows_of(folder):
-    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    return checkpoints.read(folder / CHECKPOINT)[0]["rows"]
 
 
 def timeless(rows):
@@ -105,7 +104,7 @@ def test_it_learns_leaves_weights_and_metrics_and_is_loaded(tmp_path):
     config = replace(SHORT, epochs=12, learning_rate=1e-2)
     model, rows = run(tmp_path, config, Toy(), after_epoch=measured)
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS, CHECKPOINT]
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
     assert rows_of(tmp_path) == rows
     assert list(rows[0]) == ["epoch", "loss", "lr", *TIMES, "drawn", "weight"]
     assert rows[0]["images_per_second"] == pytest.approx(2 * 12 / rows[0]["seconds"])

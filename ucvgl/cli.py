@@ -230,7 +230,7 @@ def convert(
     satellite_px: Annotated[tuple[int, int], Option(help="Height and width of the tiles.")] = (384, 384),
 ) -> None:
     """Turn a checkpoint of Sample4Geo's authors into one that ucvgl opens; nothing in it is run."""
-    from ucvgl.sample4geo_weights import convert_sample4geo
+    from ucvgl.encoders import convert_sample4geo
 
     model = convert_sample4geo(checkpoint, target, ground_px, satellite_px)
     echo(f"Written: {target}, a shared encoder of {model.ground.dim} numbers")

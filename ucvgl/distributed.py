@@ -1,7 +1,6 @@
 """Distributed training: what the loop and the embedding of large sets need of torch.distributed, NCCL (GPUs) or gloo (CPUs).
 
-`torchrun --nproc-per-node 2 ...` or `accelerate launch ...` starts the processes; a single one gets its arguments back.
-"""
+`torchrun --nproc-per-node 2 ...` or `accelerate launch ...` starts the processes; a single one gets its arguments back."""
 
 from collections.abc import Iterable
 from datetime import timedelta

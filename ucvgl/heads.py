@@ -2,8 +2,7 @@
 `Learner`, which makes of them the six losses of a pair of views (VG-SSL, WACV 2025, section 3.2).
 
 None of it is kept: a place is recognised by the encoder's own descriptor. Hidden layers are Linear - batch norm - ReLU, the
-last layer a Linear alone, as in BYOL, Barlow Twins and VICReg; SimCLR and SimSiam have one more batch norm, MoCo v2 none.
-"""
+last layer a Linear alone, as in BYOL, Barlow Twins and VICReg; SimCLR and SimSiam have one more batch norm, MoCo v2 none."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -72,8 +71,7 @@ class Queue(nn.Module):
 
     Source: MoCo, section 3.2. Differs: it starts empty, so that no random vector is ever a negative; its size need be
     no multiple of the batch; items tell which keys are of places near a query. No value is read back, so that a GPU
-    never waits. InputError for more keys than `set_size`, the items of the training set.
-    """
+    never waits. InputError for more keys than `set_size`, the items of the training set."""
 
     keys: Tensor  # (size, dim) float32, of unit length; 0 where empty
     items: Tensor  # (size,) int64, the item of each key; -1 where empty: no negative, `ssl_losses.moco` masks it
@@ -106,8 +104,7 @@ class Learner(nn.Module):
     Beside the encoder, which is kept afterwards, its projector (the identity without layers), BYOL's and SimSiam's predictor,
     the momentum encoder of MoCo (CVPR 2020, equation 2) and BYOL (section 3.1) with its projector, and MoCo's queue; what a
     method has not is None. The seed is of the heads' weights; `items`: how many are trained on, InputError for a longer queue.
-    fixed_norms: the encoder's batch norms keep their statistics, for few images unlike the pretraining's.
-    """
+    fixed_norms: the encoder's batch norms keep their statistics, for few images unlike the pretraining's."""
 
     def __init__(self, encoder: Encoder, settings: SslLoss, seed: int, items: int, fixed_norms: bool = False) -> None:
         super().__init__()
@@ -119,8 +116,7 @@ class Learner(nn.Module):
             self.projector = projector(encoder.dim, width, layers)
             if method in ("byol", "simsiam"):
                 self.predictor = predictor(width, settings.predictor_width)
-                # of `training.adamw`: a faster one holds off collapse
-                self.predictor.lr_scale = settings.predictor_rate
+                self.predictor.lr_scale = settings.predictor_rate  # for `adamw`: a faster one holds off collapse
         if method in ("moco", "byol"):
             from timm.utils import ModelEmaV3  # here, since timm takes longer to load than all else
 

@@ -16,7 +16,6 @@ from ucvgl.pseudo_labels import mutual
 from ucvgl.search import both_ways
 
 LONGEST_PX = 640  # of the longer side; smaller images keep their size
-SHORTEST_PX = 32  # what XFeat's coarsest map divides by
 LEAST_COSINE = 0.82  # XFeat's own
 # of an image, at most; XFeat 4,096. On Gardens Point, night to day, 500, 1,000 and 2,048 give R@1 75.0, 75.5, 76.0 in 2, 6, 50 ms
 FEATURES = 1000
@@ -39,14 +38,10 @@ def _xfeat() -> Any:
 
 def local_features(path: str, count: int = FEATURES) -> Tensor:
     """The `count` best keypoints of an image file or fewer: descriptors (N, 64) of unit length, on the GPU if there is
-    one. InputError: the extra is not installed, no image, or, at a longer side of 640 px, a shorter one below 32 px."""
+    one. InputError: the extra is not installed, or no image."""
     height, width = image_size(path)
     scale = min(1.0, LONGEST_PX / max(height, width))
-    size_px = round(height * scale), round(width * scale)
-    if min(size_px) < SHORTEST_PX:
-        expected, found = f"a shorter side of at least {SHORTEST_PX} px", f"{size_px[1]} x {size_px[0]} px"
-        raise InputError(path, expected, found, todo="Give a larger or less elongated image.")
-    image = decode_file(path, size_px)[None].float()  # (1, 3, H, W)
+    image = decode_file(path, (round(height * scale), round(width * scale)))[None].float()  # (1, 3, H, W)
     return _xfeat().detectAndCompute(image, count)[0]["descriptors"]
 
 

@@ -2,8 +2,7 @@
 
 InfoNCE (van den Oord, Li, Vinyals 2018) in both directions, as Sample4Geo and UCVGL train with, and UCVGL's soft form
 with a class 'no match' for rows without a pair. Differs: references that two rows share can be left out of the
-denominators, where the published code counts them as negatives.
-"""
+denominators, where the published code counts them as negatives."""
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +18,7 @@ def info_nce(
     query and reference: (B, D), L2-normalised. scale: exp of the learnable log-scale, 1 / 0.07 at first in both papers.
     label_smoothing: the fraction of the target that is spread over all candidates; papers 0.1, UCVGL's step 4: 0.3.
     not_negative: (B, B) bool, pairs (i, j) that are left out of the denominators, as two panoramas of one tile (VIGOR);
-    the diagonal never is. Source: Sample4Geo (Deuser, Habel, Oswald; ICCV 2023); UCVGL (Li, Qian, Xia; CVPR 2024).
-    """
+    the diagonal never is. Source: Sample4Geo (Deuser, Habel, Oswald; ICCV 2023); UCVGL (Li, Qian, Xia; CVPR 2024)."""
     target = torch.arange(len(query), device=query.device)
     return _symmetric(query, reference, scale, target, label_smoothing, not_negative, no_match=0)
 
@@ -33,8 +31,7 @@ def soft_info_nce(
 
     Unmatched rows, `matched` (B,) bool false, have any image as their reference: its query pushes all references below
     a similarity of 0, and that reference all queries. Matched rows have the class in their denominator too; label
-    smoothing reaches it as well. The other arguments are those of `info_nce`. Source: UCVGL's curriculum.
-    """
+    smoothing reaches it as well. The other arguments are those of `info_nce`. Source: UCVGL's curriculum."""
     target = torch.where(matched, torch.arange(len(query), device=query.device), len(query))
     return _symmetric(query, reference, scale, target, label_smoothing, not_negative, no_match=1)
 

@@ -4,8 +4,7 @@ A rank counts the wrong items of strictly greater similarity, and half of those 
 mean of an item's best and worst place among equals. Published code counts the best (Sample4Geo: strictly greater),
 which rewards a collapsed embedding. A rank of 1/2, a tie with one wrong item, is still within the first.
 
-Which items are right comes as int64 (P, 2) rows of (query index, gallery index), in any order; a row twice counts once.
-"""
+Which items are right comes as int64 (P, 2) rows of (query index, gallery index), in any order; a row twice counts once."""
 
 import math
 from collections.abc import Sequence
@@ -77,8 +76,7 @@ def average_precision(places: Places) -> Tensor:
 
     The j-th best right item, at rank r_j (both from 0), adds the mean of two precisions, (j + 1) / (r_j + 1) with it
     and j / r_j just before it (1 where r_j is 0); r_j is j plus the wrong items above. The mean over the right items.
-    Source: University-1652 (Zheng, Wei, Yang; ACM MM 2020), the trapezoid rule of its evaluation.
-    """
+    Source: University-1652 (Zheng, Wei, Yang; ACM MM 2020), the trapezoid rule of its evaluation."""
     owner = torch.arange(len(places.count), device=places.count.device).repeat_interleave(places.count)
     begin = (places.count.cumsum(0) - places.count)[owner]
     j = torch.arange(len(owner), device=owner.device) - begin
@@ -104,8 +102,7 @@ def measures_of(places: Places, queries: int, gallery: int, ks: Sequence[int] = 
     In percent: r_at_<k>, a right item among the first k, semi-positives counting as wrong (VIGOR's published protocol);
     r_at_1_percent, the same for k = max(1, floor(R / 100)) (Sample4Geo's metric); hit_rate, the first is right once
     semi-positives are masked out (VIGOR), only with some; ap, the mean of `average_precision`. And queries and
-    left_out: how many were measured, and how many were not for want of a right item.
-    """
+    left_out: how many were measured, and how many were not for want of a right item."""
     measures = recall_at(places.first, ks)
     measures["r_at_1_percent"] = _percent(places.first < max(1, gallery // 100))
     if places.unmasked_above is not None:
@@ -141,8 +138,7 @@ def reliability(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> p
     """Claimed against true by at most so many bins of about equal count, a row each; equal probabilities share a bin.
 
     From (N,) probabilities, 0 to 1, and (N,) 1 or 0, NaN left out: from_p, to_p, claimed (mean probability), true (part
-    that is right), low and high (its 95 % interval of Wilson, 1927), pictures.
-    """
+    that is right), low and high (its 95 % interval of Wilson, 1927), pictures."""
     from scipy.stats import binomtest  # here, since it takes half a second to load
 
     p, y = _known(probability, right)

@@ -1,8 +1,7 @@
 """Positions on the Earth or in a local frame, distances between them, and neighbours without an N x N matrix.
 
 A `Positions` says by its frame what its numbers are: degrees on `Wgs84`, or `Metres` of a stated frame. Distances on WGS84 are
-great-circle distances on the sphere of mean radius (the published sampling handed degrees to a haversine of radians).
-"""
+great-circle distances on the sphere of mean radius (the published sampling handed degrees to a haversine of radians)."""
 
 from dataclasses import dataclass, replace
 

@@ -2,8 +2,7 @@
 
 UCVGL, section 3.4 ('fast re-ranking') and the curriculum: a pair counts if each is the other's nearest (mutual) and the
 first satellite image is clearly ahead of the second (margin). The threshold on the margin falls over the epochs.
-Differs: O(N k) instead of dense N x N matrices, shared tiles (`share`), and, ours, a fraction of the best margins (`keep`).
-"""
+Differs: O(N k) instead of dense N x N matrices, shared tiles (`share`), and, ours, a fraction of the best margins (`keep`)."""
 
 import math
 from dataclasses import dataclass, replace
@@ -100,8 +99,7 @@ def given_subset(best: Tensor, ratio: float, *, seed: int | None) -> Tensor:
     """The labels of a semi-supervised run: a fraction of the known ones, the others hidden; int64 (N,), -1 where hidden.
 
     `best` (N,) int64: the right satellite images, -1 where unknown. The seed draws the subset, and a greater ratio keeps
-    those of a smaller one; None: the first in file order, as in the paper.
-    """
+    those of a smaller one; None: the first in file order, as in the paper."""
     known = (best >= 0).nonzero()[:, 0]
     if seed is not None:
         known = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))]
@@ -138,8 +136,7 @@ def epoch_items(labels: PseudoLabels, satellites: int, generator: Generator, *, 
     Fewer than few * N labels (0.4 in the paper): those P alone, in N // (P + 1) + 1 passes as in the official code; each
     shuffles its two halves anew, so that a batch of up to P // 2 + 1 holds no pair twice. Otherwise: every ground image once,
     an unlabelled one beside a random one of the `satellites` that no label uses, which are used again in whole shuffled rounds
-    if too few, and without any, unlabelled ground images are left out. NoPseudoLabels: no label at all.
-    """
+    if too few, and without any, unlabelled ground images are left out. NoPseudoLabels: no label at all."""
     satellite = labels.satellite.cpu()
     matched = satellite >= 0
     ground = matched.nonzero()[:, 0]
@@ -170,8 +167,7 @@ def quality(both: BothWays) -> dict[str, float]:
 
     mutual_rate: fraction of the ground images whose nearest satellite image has them as its nearest. mean_margin: mean
     of `margins`. cycle: fraction of the ground images among the 5 nearest of their nearest satellite image. hubness:
-    skewness of how often a satellite image is among the 5 nearest (Radovanovic et al. 2010); 0: all alike.
-    """
+    skewness of how often a satellite image is among the 5 nearest (Radovanovic et al. 2010); 0: all alike."""
     satellites = len(both.satellite_index)
     assert both.ground_index.shape[1] >= min(QUALITY_K, satellites), "the lists are shorter than QUALITY_K"
     found = torch.bincount(both.ground_index[:, :QUALITY_K].flatten(), minlength=satellites).double()

@@ -2,8 +2,7 @@
 
 Nearest neighbours in many dimensions have hubs, a few images near to everything, which take the labels of others. Three
 known remedies correct an image's score by a number of its own, which an inner product does by itself if every embedding
-gets a column or two more: [2x, -r(x), 1] . [y, 1, -r(y)]. Embeddings are of unit length, in float32 or better.
-"""
+gets a column or two more: [2x, -r(x), 1] . [y, 1, -r(y)]. Embeddings are of unit length, in float32 or better."""
 
 import math
 from dataclasses import replace
@@ -21,8 +20,7 @@ def csls_neighbours(ground: Tensor, satellite: Tensor, k_ground: int, k_satellit
     """Neighbours by cross-domain similarity local scaling, CSLS (Conneau et al. 2018, section 2.3).
 
     The score is 2 cos(x, y) - r(x) - r(y), r an image's mean cosine with its k nearest of the other view (10 there; all
-    where there are fewer). Margins are on twice the scale of the cosine's. The other arguments: `search.both_ways`.
-    """
+    where there are fewer). Margins are on twice the scale of the cosine's. The other arguments: `search.both_ways`."""
     near = both_ways(ground, satellite, min(k, len(satellite)), min(k, len(ground)))
     of_ground, of_satellite = near.ground_score.mean(1), near.satellite_score.mean(1)
     return both_ways(_widened(2 * ground, -of_ground, 1), _widened(satellite, 1, -of_satellite), k_ground, k_satellite)
@@ -36,8 +34,7 @@ def inverted_softmax_neighbours(
 
     The score of gallery image y for query x is cos(x, y) - T log mean exp(cos(x', y) / T), the mean over all queries
     x': T times the logarithm of the published probability (but for a constant), so margins keep the cosine's scale. A
-    pair has two scores, one a direction. Smith et al. learn the temperature T; here it is where UCVGL's loss begins.
-    """
+    pair has two scores, one a direction. Smith et al. learn the temperature T; here it is where UCVGL's loss begins."""
     of_ground = _log_mean_exp(ground, satellite, temperature)
     of_satellite = _log_mean_exp(satellite, ground, temperature)
     to_satellite = top_k(_widened(ground, 1), _widened(satellite, -of_satellite), k_ground)  # (x, 1) . (y, -of_y)
@@ -52,8 +49,7 @@ def sinkhorn_neighbours(
     """Neighbours by entropic optimal transport (Cuturi 2013): every image of either view has as much to give away as another.
 
     The score is cos(x, y) - u(x) - v(y): T times the logarithm of the transport plan, u and v found by so many rounds
-    of scaling its rows and its columns; hubs get a high price. One round of columns alone is the inverted softmax.
-    """
+    of scaling its rows and its columns; hubs get a high price. One round of columns alone is the inverted softmax."""
     v = satellite.new_zeros(len(satellite))
     for _ in range(rounds):
         u = _log_mean_exp(_widened(ground, 1), _widened(satellite, -v), temperature)
@@ -66,8 +62,7 @@ def agreeing(labels: PseudoLabels, ground: Tensor, satellite: Tensor, *, k: int 
     """The labels that neighbours confirm, the others taken away (after UniABG, AAAI 2026, its graph-filtered labels).
 
     In each view's own graph two images are joined if each is among the other's k nearest. A label (i, j) stays if a ground
-    image joined to i has a label whose tile is j or joined to j: neighbouring streets lie under neighbouring tiles.
-    """
+    image joined to i has a label whose tile is j or joined to j: neighbouring streets lie under neighbouring tiles."""
 
     def joined(x: Tensor) -> Tensor:
         near = top_k(x, x, min(k + 1, len(x)))[1]  # (N, k + 1), itself among them
@@ -86,8 +81,7 @@ def aligned(ground: Tensor, satellite: Tensor, *, width: int = 64, rounds: int =
     """Both views in one space without training (after VFM-Loc, 2026): a PCA for each view, then orthogonal Procrustes.
 
     (N, D) and (M, E) of any encoders -> (N, width) and (M, width) of unit length, with width at most each of N, M, D and E.
-    The rotation that brings mutual matches together best, U V^T of their cross-covariance's singular vectors, gives better ones.
-    """
+    The rotation that brings mutual matches together best, U V^T of their cross-covariance's singular vectors, gives better ones."""
 
     def principal(x: Tensor) -> Tensor:
         x = x - x.mean(0)

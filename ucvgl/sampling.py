@@ -6,8 +6,7 @@ sampling, DSS). Differs from the official code: the place with index 0 joins lik
 the code hands degrees to a haversine of radians; time and memory grow with N times the length of the lists.
 
 An *item* is a pair to train on, a *place* is its tile. Several items may share one (panoramas of a VIGOR tile, drone
-images of a University-1652 building): `place` (N,) then names each item's. Neighbours are places.
-"""
+images of a University-1652 building): `place` (N,) then names each item's. Neighbours are places."""
 
 from dataclasses import dataclass
 
@@ -75,8 +74,7 @@ def _nearest(tree: Neighbours, positions: Positions, own: np.ndarray, want: int)
 @torch.no_grad()
 def similarity_neighbours(query: Tensor, reference: Tensor, k: int, *, place: Tensor | None = None) -> Tensor:
     """DSS: the k other places whose tiles (P, D) are most similar to each item's ground image (N, D), the most similar first,
-    equals by the lower index: int32 (N, k), on the CPU, k at most P - 1. place: (N,), each item's own; None: item i is
-    place i."""
+    equals by the lower index: int32 (N, k), on the CPU, k at most P - 1. place: (N,), each item's own; None: 0 to N - 1."""
     _check_k(k, len(reference))
     own = torch.arange(len(query)) if place is None else place.cpu()
     out = torch.empty(len(query), k, dtype=torch.int32)
@@ -86,8 +84,7 @@ def similarity_neighbours(query: Tensor, reference: Tensor, k: int, *, place: Te
 
 
 def without(lists: Tensor, places: Tensor) -> Tensor:
-    """Lists (Q, k + m) without the m places (Q, m) that each is to leave out, -1 for none, its last entries where it
-    lacks some of them; (Q, k)."""
+    """Lists (Q, k + m) without m places each (Q, m), -1 for none, its last entries where it lacks some of them; (Q, k)."""
     left = (lists[:, :, None] != places[:, None]).all(2)
     k = lists.shape[1] - places.shape[1]
     return lists[left & (left.cumsum(1) <= k)].view(len(lists), k)
@@ -112,8 +109,7 @@ def neighbour_batches(
 
     neighbours: (N, L) int32 or int64, for each item the places near it, best first, none twice, L at least `draw.range`;
     None: batches are random. batch_size: 128 in the paper; InputError for more than there are places. place: (N,) int, the
-    place of each item; None: item i is place i. places: how many there are, where neither lists nor `place` tell.
-    """
+    place of each item; None: item i is place i. places: how many there are, where neither lists nor `place` tell."""
     if place is None:
         place = torch.arange(places if neighbours is None else len(neighbours))
     of_item, near = place.cpu().numpy(), None if neighbours is None else neighbours.cpu().numpy()
@@ -170,8 +166,7 @@ class _Pool:
     """The unused items of each place, and the places of the current batch.
 
     A closed place is in the current batch, or has no item left; all are brought up to date together, when the batch is full.
-    A place gives its items away in `order` (N,); `of_item` (N,) is the place of each item, `sizes` (P,) their number.
-    """
+    A place gives its items away in `order` (N,); `of_item` (N,) is the place of each item, `sizes` (P,) their number."""
 
     def __init__(self, order: np.ndarray, of_item: np.ndarray, sizes: np.ndarray) -> None:
         self.place, self.batch = of_item.tolist(), []

@@ -1,8 +1,7 @@
 """Exact nearest neighbours by inner product, in blocks: the product of two sets is computed in parts, never held whole.
 
 UCVGL, section 3.4, matches two views both ways; its code holds two dense N x N matrices. Among equal similarities (the
-same bits) the lower index comes first. Sets and result lie on one device. Half precision is multiplied in float32.
-"""
+same bits) the lower index comes first. Sets and result lie on one device. Half precision is multiplied in float32."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,8 +38,7 @@ def top_k(
 
     From (Q, D) and (R, D) embeddings and k, 1 to R: similarities and int64 gallery indices, (Q, k) each. InputError:
     NaN or infinity. A block has at most `chunk_bytes` of similarities. The engine 'faiss' (extra cpu or gpu) searches
-    its flat index in float32; it rounds sums otherwise, so similarities within about 1e-6 may change places.
-    """
+    its flat index in float32; it rounds sums otherwise, so similarities within about 1e-6 may change places."""
     check_embeddings(query, gallery)
     if engine == "faiss":
         return _faiss_top_k(query, gallery, k)

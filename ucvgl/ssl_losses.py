@@ -2,8 +2,7 @@
 
 VG-SSL (Xiao, Zhu, Loianno; WACV 2025) trains with them on pairs given by positions; each is as in its own paper. Row i
 of every tensor belongs to item i; losses that compare directions normalise; all is computed in float32 at least.
-Differs: places too near to be negatives can be left out of NT-Xent and MoCo.
-"""
+Differs: places too near to be negatives can be left out of NT-Xent and MoCo."""
 
 import math
 
@@ -17,8 +16,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, not_negative: Tensor | N
 
     -log( exp(s_ip / T) / sum over k != i of exp(s_ik / T) ), p being the other view of i; the mean over the 2B views.
     VG-SSL's temperature is 0.07. not_negative: (B, B) bool, items that are no negatives of each other, as places within
-    25 m, in all combinations of their views. Source: SimCLR (Chen, Kornblith, Norouzi, Hinton; ICML 2020), equation 1.
-    """
+    25 m, in all combinations of their views. Source: SimCLR (Chen, Kornblith, Norouzi, Hinton; ICML 2020), equation 1."""
     views = F.normalize(torch.cat((_wide(z1), _wide(z2))), dim=1)  # (2B, D)
     each = torch.arange(len(views), device=views.device)
     positive = each.roll(len(z1))
@@ -36,8 +34,7 @@ def moco(query: Tensor, key: Tensor, queue: Tensor, temperature: float, not_nega
     -log( exp(q k / T) / (exp(q k / T) + sum over the queue of exp(q n / T)) ), the mean over the queries (B, D). key:
     (B, D), of the momentum encoder, which saw the other view; queue: (K, D), keys of earlier batches, of unit length;
     VG-SSL's temperature is 0.07. not_negative: (B, K) bool, what is no negative of a query: places within 25 m, entries
-    not yet filled; without any negative it is 0. Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 1.
-    """
+    not yet filled; without any negative it is 0. Source: MoCo (He, Fan, Wu, Xie, Girshick; CVPR 2020), equation 1."""
     query, key = F.normalize(_wide(query), dim=1), F.normalize(_wide(key.detach()), dim=1)
     query = query / temperature  # here and not in the product, which is (B, K)
     own = (query * key).sum(1)  # (B,)
@@ -54,8 +51,7 @@ def triplet(
 
     query and positive (B, D), negatives (B, K, D), of unit length. Distances are Euclidean, as in the benchmark of Berton et
     al. (CVPR 2022), VG-SSL's baseline; NetVLAD (Arandjelovic et al.; CVPR 2016, equation 7) squares them and sums.
-    present: (B, K) bool, False where a query has no such negative; without any the loss is 0.
-    """
+    present: (B, K) bool, False where a query has no such negative; without any the loss is 0."""
     query, positive, negatives = _wide(query), _wide(positive), _wide(negatives)
     near = torch.linalg.vector_norm(query - positive, dim=-1)[:, None]  # (B, 1)
     far = torch.linalg.vector_norm(query[:, None] - negatives, dim=-1)  # (B, K)
@@ -75,8 +71,7 @@ def byol(prediction: Tensor, target: Tensor) -> Tensor:
     """The squared distance of unit vectors, 2 - 2 cos(prediction, target), (B, D) each, the mean over the items.
 
     BYOL (Grill et al.; NeurIPS 2020, equation 2) is byol(p1, t2) + byol(p2, t1), p1 predicted by the online network
-    from view 1, t2 projected by the momentum encoder from view 2; targets get no gradient.
-    """
+    from view 1, t2 projected by the momentum encoder from view 2; targets get no gradient."""
     return 2 + 2 * negative_cosine(prediction, target)
 
 
@@ -97,8 +92,7 @@ def cross_correlation(z1: Tensor, z2: Tensor, eps: float = 1e-5) -> Tensor:
     """The correlation over the batch of each dimension of z1 (rows) with each of z2 (columns), (D, D). Barlow Twins, equation 2.
 
     Each dimension is brought to mean 0 and divided by sqrt(variance + eps), the variance over B, as batch normalisation
-    does in the authors' code; the equation has no eps. A constant dimension becomes 0 and costs 1 in the loss.
-    """
+    does in the authors' code; the equation has no eps. A constant dimension becomes 0 and costs 1 in the loss."""
     z1, z2 = (_wide(z) for z in (z1, z2))
     z1, z2 = (z - z.mean(0) for z in (z1, z2))
     z1, z2 = (z / (z.square().mean(0) + eps).sqrt() for z in (z1, z2))
@@ -110,8 +104,7 @@ def vicreg(z1: Tensor, z2: Tensor, invariance: float = 25.0, variance: float = 2
 
     VICReg (Bardes, Ponce, LeCun; ICLR 2022), as in the authors' code and VG-SSL's; equation 6 adds the views' variance terms and
     does not divide the squared distance by D, which would be weights of 25 D, 50 and 1 here. (B, D) each, B at least 2, not
-    to be normalised, or the deviations cannot reach 1.
-    """
+    to be normalised, or the deviations cannot reach 1."""
     spread = (variance_loss(z1) + variance_loss(z2)) / 2
     redundancy = covariance_loss(z1) + covariance_loss(z2)
     return invariance * invariance_loss(z1, z2) + variance * spread + covariance * redundancy

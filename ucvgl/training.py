@@ -3,11 +3,9 @@
 What is learnt is a `Task`: which items make an epoch, how a batch is loaded and embedded, and what its loss is. Every
 step seeds its generators from (seed, epoch, step, process), so a resumed run goes on bit for bit, on a CPU at least.
 The loop averages the gradients of several processes itself: DistributedDataParallel wants one forward pass of the whole
-model a step, and tasks embed as they like. Batch norms see their own process's images.
-"""
+model a step, and tasks embed as they like. Batch norms see their own process's images."""
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +23,8 @@ from tqdm.auto import tqdm
 from ucvgl import checkpoints, distributed
 from ucvgl.checkpoints import prefixed, without
 from ucvgl.errors import InputError, check_fields
-from ucvgl.paths import write_text
 
-CHECKPOINT, METRICS = "training.safetensors", "metrics.jsonl"
+CHECKPOINT = "training.safetensors"
 LOOK_EVERY = 20  # steps between looks at the loss on a GPU: each waits for the GPU to finish
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Row = dict[str, float]
@@ -52,13 +49,14 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 2, "epochs_before": 0, "seed": 0}
-        least |= {} if self.chunk is None else {"chunk": 1}
+        least = {"epochs": 1, "batch_size": 2, "epochs_before": 0, "seed": 0, "chunk": 1}
+        counts = [
+            (name, getattr(self, name), n) for name, n in least.items() if name != "chunk" or self.chunk is not None
+        ]
         limits = ("clip_norm", self.clip_norm), ("clip_value", self.clip_value)
         check_fields(
             self, "training: ", "Choose another.",
-            *((name, type(getattr(self, name)) is int and getattr(self, name) >= n, f"a whole number >= {n}")
-              for name, n in least.items()),
+            *((name, type(value) is int and value >= n, f"a whole number >= {n}") for name, value, n in counts),
             *((name, value is None or 0 < value < math.inf, "a number > 0, or None") for name, value in limits),
             ("learning_rate", 0 < self.learning_rate < math.inf, "a number > 0"),
             ("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"0 to less than epochs ({self.epochs})"),
@@ -87,8 +85,8 @@ def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
         if p.requires_grad:
             plain = p.ndim < 2 or p.numel() == 1  # biases, norms, scalars such as the temperature
             groups.setdefault((plain, scales.get(p, 1.0)), []).append(p)
-    decay = {True: 0.0, False: config.weight_decay}
-    settings = [{"params": groups[key], "weight_decay": decay[key[0]], "lr_scale": key[1]} for key in sorted(groups)]
+    settings = [{"params": groups[plain, scale], "weight_decay": 0.0 if plain else config.weight_decay, "lr_scale": scale}
+                for plain, scale in sorted(groups)]  # fmt: skip
     fused = True if all(p.is_cuda for some in groups.values() for p in some) else None
     return torch.optim.AdamW(settings, lr=config.learning_rate, fused=fused)
 
@@ -140,14 +138,13 @@ def train(
     """Trains `model` in place, or goes on after the last whole epoch that `folder` has, or loads a finished training.
 
     The model is left on the process's device, in evaluation mode; `folder`, which all processes see, gets training.safetensors
-    and metrics.jsonl after each epoch. after: folder of a finished training of the same parameters that had `keep_optimiser`,
-    whose optimiser this one goes on with. after_epoch: called in every process with the epoch and the model in evaluation mode,
-    again where a run was killed meanwhile; its numbers join the epoch's row. name, progress: of the main process's bar.
+    after each epoch. after: folder of a finished training of the same parameters that had `keep_optimiser`, whose optimiser
+    this one goes on with. after_epoch: called in every process with the epoch and the model in evaluation mode, again where a
+    run was killed meanwhile; its numbers join the epoch's row. name, progress: of the main process's bar.
 
     A row for each epoch: epoch (from 0), loss (mean over its steps), lr (of its last step), seconds, images_per_second,
     and what after_epoch returned. InputError: settings that this machine or model cannot do, an epoch of too few items,
-    a loss or measure that is not finite, or a folder that holds a run with other settings or another model.
-    """
+    a loss or measure that is not finite, or a folder that holds a run with other settings or another model."""
     place = distributed.processes()
     on_gpu = place.device.type == "cuda"
     norms = any(isinstance(module, _BatchNorm) for module in model.modules())
@@ -215,7 +212,6 @@ def train(
                 row[key] = _finite(f"{where}, {key}", value)
             rows.append(row)
             if place.is_main_process:
-                write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
                 tensors = prefixed("model.", checkpoints.weights_of(model))
                 if len(rows) < config.epochs or keep_optimiser:
                     tensors |= prefixed("optimiser.", checkpoints.optimiser_state(optimiser))
@@ -281,10 +277,9 @@ def _batches(task: Task, config: TrainingConfig, order: Tensor, epoch: int, step
 def _embed(model: nn.Module, task: Task, config: TrainingConfig, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """(b, ...) inputs -> (b, D) embeddings in fp32, by a forward pass in the precision of the settings.
 
-    With `chunk`, gradient caching (Gao, Zhang, Han, Callan 2021, section 3) by torch's activation checkpointing: the
-    activations of a chunk of rows alone are in memory at a time, in the backward pass too, which embeds each chunk
-    again from the same random state. The gradient is that of the whole batch, for the price of one more forward pass.
-    """
+    With `chunk`, gradient caching (Gao, Zhang, Han, Callan 2021, section 3) by torch's activation checkpointing: one chunk's
+    activations are in memory at a time, in the backward pass too, which embeds each again from the same random state. The
+    gradient is that of the whole batch, for one more forward pass."""
     half = HALF.get(config.precision)
 
     def embed(*images: Tensor) -> tuple[Tensor, ...]:

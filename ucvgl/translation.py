@@ -3,8 +3,7 @@
 Two ways: colour statistics (ours: a linear map of the colours, seconds), and the paper's CycleGAN (Zhu, Park, Isola,
 Efros; ICCV 2017, sections 3, 4 and 7). Differs from its paper: upsampling resizes and convolves, since a transposed
 convolution of 3 x 3 at stride 2 prints a checkerboard that an encoder would learn from; quarter turns as augmentation;
-several images a step; `patch` and `residual`, off by default, which make 64-px images trainable without a GPU.
-"""
+several images a step; `patch` and `residual`, off by default, which make 64-px images trainable without a GPU."""
 
 import hashlib
 import json
@@ -19,7 +18,7 @@ from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from ucvgl import checkpoints
-from ucvgl.augment import to_float
+from ucvgl.augment import to_float, turn_squares
 from ucvgl.errors import InputError, check_fields
 
 CHUNK = 64  # images whose colours are taken at a time
@@ -37,8 +36,7 @@ def fit_statistics(top_views: Tensor, satellites: Tensor, *, weight: Tensor | No
 
     Monge-Kantorovich (Pitie and Kokaram, 2007). From uint8 (N, 3, S, S) and (M, 3, S, S) of any places, and the
     `weight` (S, S), 0 or more, of each pixel in both: a float64 matrix (3, 3) and offset (3,), for colours in 0..1. A
-    direction in which the top views do not vary is not stretched.
-    """
+    direction in which the top views do not vary is not stretched."""
     weight = torch.ones(top_views.shape[2:]) if weight is None else weight.cpu()
     weight = weight.flatten().double() / weight.double().sum()  # (S * S,)
     (source_mean, source), (target_mean, target) = (_colours(images, weight) for images in (top_views, satellites))
@@ -285,9 +283,8 @@ def train_cyclegan(
     """Train a CycleGAN on two unpaired sets and give its generator from top views to satellite images, in eval mode.
 
     The sets are uint8 (N, 3, S, S) and (M, 3, S, S). After each epoch `folder` has checkpoint.safetensors, from which a
-    stopped run goes on (on a CPU bit for bit), and metrics.jsonl; at the end generator.safetensors, which is loaded if it is
-    there. InputError for a folder with another configuration, or a loss that is no longer finite; the last checkpoint stays.
-    """
+    stopped run goes on (on a CPU bit for bit), at the end generator.safetensors, which is loaded if it is there. InputError
+    for a folder with another configuration, or a loss that is no longer finite; the last checkpoint stays."""
     settings, rows, gan = asdict(config), [], CycleGan(config, device)
     checkpoint, finished = folder / "checkpoint.safetensors", folder / "generator.safetensors"
     if before := next((path for path in (finished, checkpoint) if path.exists()), None):
@@ -319,27 +316,22 @@ def train_cyclegan(
             raise InputError(f"CycleGAN, epoch {epoch + 1}", expected="finite losses", found=means, todo=todo)
         rows.append({"epoch": epoch + 1, "lr": lr, **means, "seconds": round(time.perf_counter() - began, 2)})
         checkpoints.write(checkpoint, gan.everything(), {"config": settings, "rows": rows})
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    checkpoints.write(finished, gan.to_satellite.state_dict(), {"config": settings})
+    checkpoints.write(finished, gan.to_satellite.state_dict(), {"config": settings, "rows": rows})
     checkpoint.unlink(missing_ok=True)
     return gan.to_satellite.eval().requires_grad_(False)
 
 
 def augment(images: Tensor, config: CycleGanConfig, draws: Generator) -> Tensor:
     """Resize to load_px, crop, flip and turn, each image by itself: uint8 (B, 3, S, S) to float (B, 3, crop, crop) in -1..1."""
-    count, room = len(images), config.load_px - config.crop_px
-    corners = torch.randint(room + 1, (count, 2), generator=draws).tolist()
-    flips = (torch.rand(count, generator=draws) < 0.5).tolist()
-    quarters = torch.randint(4, (count,), generator=draws).tolist()
+    count, size = len(images), config.crop_px
+    corners = torch.randint(config.load_px - size + 1, (count, 2), generator=draws).tolist()
+    flipped = torch.rand(count, generator=draws) < (0.5 if config.flip else 0.0)
+    quarters = torch.randint(4, (count,), generator=draws) * config.turn
     values = images.float() / 127.5 - 1
     if images.shape[-1] != config.load_px:
         values = F.interpolate(values, (config.load_px, config.load_px), mode="bilinear", antialias=True)
-    out = []
-    for image, (row, column), flip, quarter in zip(values, corners, flips, quarters, strict=True):
-        part = image[:, row : row + config.crop_px, column : column + config.crop_px]
-        part = part.flip(2) if config.flip and flip else part
-        out.append(torch.rot90(part, quarter, dims=(1, 2)) if config.turn else part)
-    return torch.stack(out)
+    crops = torch.stack([image[:, y : y + size, x : x + size] for image, (y, x) in zip(values, corners, strict=True)])
+    return turn_squares(torch.where(flipped.view(-1, 1, 1, 1).to(crops.device), crops.flip(3), crops), quarters)
 
 
 def _draws(seed: int, *names: str | int) -> Generator:

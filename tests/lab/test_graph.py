@@ -44,7 +44,7 @@ def reproduce(*arguments, check=True):
     [
         ({"profile": "huge"}, "found 'huge'"),
         ({"data": "/no/such/folder"}, "found '/no/such/folder'"),
-        ({"seeds": (0, -1)}, "expected different whole numbers >= 0, found '0,-1'"),
+        *(({"seeds": seeds_of(text)}, "expected different whole numbers") for text in ("0,1,0", "0;1", "0,-1", "")),
         ({"panorama": "/no/such.jpg"}, "expected a picture file"),
         ({"rows": "hedline"}, "expected one of all, headline, smoke, found 'hedline'"),
         ({"drone": "/no/such"}, "expected a folder"),
@@ -56,13 +56,6 @@ def test_wrong_settings_are_found_before_anything_runs(studio, wrong, message):
     write_notebook(studio / "notebooks", "01_toy")
     with pytest.raises(InputError, match=message):
         graph.plan(RunRequest(**wrong))
-
-
-def test_wrong_seeds_on_the_command_line():
-    assert seeds_of("0, 2,1") == (0, 2, 1)
-    for text in ("0,1,0", "0;1", "-1", ""):
-        with pytest.raises(InputError, match="expected different whole numbers"):
-            RunRequest(seeds=seeds_of(text))
 
 
 def planned(**asked):
@@ -129,7 +122,7 @@ ROWS = ("02/cold_start/full", "06/main/simclr")
 def test_a_notebook_waits_for_the_stages_of_its_rows_which_a_dry_run_lists_with_their_cost(studio):
     write_notebook(studio / "notebooks", "02_b", rows=ROWS)
     write_notebook(studio / "notebooks", "03_c")
-    found = graph.plan(RunRequest("tiny", seeds=(0, 1)))
+    found = graph.plan(RunRequest("tiny", seeds=seeds_of("0, 1")))
     stages = {job.key: job for job in found.stages}
     assert found.notebooks == {"02_b": [*ROWS], "03_c": []}
     (row, simclr), other = found.keys("02_b", 0), found.keys("02_b", 1)
@@ -307,15 +300,3 @@ def test_a_mistyped_setting_is_one_line_and_status_2(command, message):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert message in done.stderr
-
-
-@pytest.mark.slow
-def test_a_new_plan_is_made_by_a_process_that_ends(studio):
-    """Torch, which planning loads, would hold most of a GB until Snakemake ends."""
-    write_notebook(studio / "notebooks", "02_b", rows=ROWS[1:])
-    asked = "['reproduce', '--profile', 'tiny', '--dry-run']"
-    code = (
-        f"import sys; from ucvgl.cli import app; app({asked}, standalone_mode=False); sys.exit('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.count(ROWS[1]) == 1

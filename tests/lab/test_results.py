@@ -142,9 +142,6 @@ def test_unfinished_or_mixed_runs_are_not_published(studio, start):
     assert not (studio / "out").exists()
 
 
-# ---------------------------------------------------------------------------------------------------- tables in Markdown
-
-
 def of_seed(seed=0, recall=57.634, **more):
     return pd.DataFrame({"seed": seed, "method": ["a|b", "c"], "r_at_1": [recall, 20.0], "tiles": [300, 4000], **more})
 
@@ -174,10 +171,8 @@ def test_headings_tell_data_set_and_measure():
 
 
 def test_the_note_gives_the_sampling_error_of_the_queries():
-    one = (
-        "Measured on the data set cvact-12ab; profile laptop, seed 0; one seed, so the spread over seeds is not known; "
-    )
-    one += "a recall of 2,500 queries has a standard error of up to 1.0 points of its own"  # 100 x 0.5 / sqrt(2500)
+    one = "Measured on the data set cvact-12ab; profile laptop, seed 0; one seed, so the spread over seeds is not known"
+    one += "; a recall of 2,500 queries has a standard error of up to 1.0 points of its own"  # 100 x 0.5 / sqrt(2500)
     assert results.note("cvact-12ab", "laptop", [0], 2500) == one
     two = results.note("world", "tiny", [0, 1], {"a": 2500, "b": 100, "c": 400})
     error = "a recall of 100 to 2,500 queries has a standard error of up to 5.0 to 1.0 points of its own"

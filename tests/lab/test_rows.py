@@ -6,9 +6,8 @@ from ucvgl.errors import InputError
 from ucvgl.lab import profiles, published, rows, variants
 from ucvgl.lab.settings import RunRequest
 
-UCVGL, SAMPLE4GEO, PHOTOS = (
-    settings("laptop", 0) for settings in (profiles.ucvgl, profiles.sample4geo, profiles.vg_ssl)
-)
+SAMPLE4GEO, PHOTOS = profiles.sample4geo("laptop", 0), profiles.vg_ssl("laptop", 0)
+UCVGL = SAMPLE4GEO.unlabelled
 TABLES = variants.ucvgl(UCVGL) | variants.sample4geo(SAMPLE4GEO) | variants.vg_ssl(PHOTOS)
 
 

@@ -83,9 +83,7 @@ def test_a_killed_stage_goes_on_from_what_it_wrote_but_not_with_other_settings(r
     path = runs / f".{name}.partial" / "config.json"
     begun = path.read_text()
     path.write_text(begun.replace('"rate": 0.1', '"rate": 0.3'))
-    with pytest.raises(
-        InputError, match=r"settings that its name does not stand for, or no results. Delete the folder"
-    ):
+    with pytest.raises(InputError, match=r"settings that its name does not stand for, or no results. Delete"):
         stage.run()
     path.write_text(begun)
     done = stage.run()

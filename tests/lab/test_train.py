@@ -1,7 +1,6 @@
 """`ucvgl train`: rows and stages into the run cache, alone or by two processes; the tables then find them there. What a stage is
 estimated to cost, beside what a real training holds."""
 
-import json
 import os
 import re
 import subprocess
@@ -21,7 +20,7 @@ from ucvgl.lab.evaluate import evaluate, open_tests
 from ucvgl.lab.graph import marker
 from ucvgl.lab.settings import RunRequest
 from ucvgl.lab.train import Cost, check_fits, cost_of, encoder_bytes, train
-from ucvgl.methods import ucvgl
+from ucvgl.methods import common, ucvgl
 from ucvgl.methods.sample4geo import Sample4Geo
 from ucvgl.methods.ucvgl import Curriculum, Pretraining
 from ucvgl.methods.vg_ssl import VgSsl
@@ -54,9 +53,7 @@ def test_what_two_processes_trained_one_process_loads(tmp_path, monkeypatch):
     stage = stages.pretrain(given.unlabelled, settings.start, given)
     assert stage.loaded
     assert stages.intra_view(given.unlabelled, settings.start).loaded
-    lines = [json.loads(line) for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
-    assert lines == stage.numbers["cross"]
-    model = ucvgl.pretrained_model(stage.folder, settings.start)
+    model = common.trained(stage.folder)
     found = ucvgl.evaluate(ucvgl.describe(model, given.test, settings.start), given.test.positives)
     assert found == stage.numbers["recall"]  # two processes evaluated the weights that were saved
     row = rows.rows(RunRequest("tiny"), 3)["02/cold_start/full"]
@@ -98,7 +95,7 @@ def test_own_pairs_of_any_shape_are_learnt_by_three_methods(tmp_path, capsys):
 def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch):
     monkeypatch.setenv("UCVGL_ROWS", "headline")
     train([*rows.rows(RunRequest("tiny", rows="headline"), 0)], RunRequest("tiny"))
-    for where in ("ucvgl", "curriculum", "sample4geo", "vg_ssl", "pretraining_losses"):
+    for where in ("ucvgl", "curriculum", "sample4geo", "vg_ssl"):
         monkeypatch.setattr(f"ucvgl.methods.{where}.train", again)
     settings, photos = profiles.sample4geo("tiny", 0), profiles.vg_ssl("tiny", 0)
     tables = variants.sample4geo(settings)

@@ -11,7 +11,8 @@ from ucvgl.augment import Augmentation, roll_panoramas, turn_squares
 from ucvgl.data.container import Dataset, Positives
 from ucvgl.lab.stages import supervise
 from ucvgl.methods import sample4geo
-from ucvgl.methods.sample4geo import Sample4Geo, Sampling, SupervisedPairs, trained_model
+from ucvgl.methods.common import trained
+from ucvgl.methods.sample4geo import Sample4Geo, Sampling, SupervisedPairs
 from ucvgl.positions import Metres, Positions
 from ucvgl.sampling import NeighbourDraw
 from ucvgl.training import TrainingConfig
@@ -96,7 +97,7 @@ def test_it_learns_and_is_found_again():
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
     assert ["same: r_at_1" in row for row in rows[:2]] == [False, True]  # every second epoch
     assert supervise(labelled(), method, tests).loaded
-    model = trained_model(stage.folder, method)
+    model = trained(stage.folder)
     assert sample4geo.evaluate(model, labelled()) == stage.numbers["recall"]["same"]
     assert model.shared
 

@@ -8,16 +8,17 @@ import pytest
 import torch
 from toy_sets import ENCODER, SIZE, N, generator, killed_and_resumed, same, toy, truth, weights
 
-from ucvgl.augment import Augmentation, PlacementJitter
+from ucvgl import ssl_losses
+from ucvgl.augment import Augmentation, Occlusion, PlacementJitter
 from ucvgl.encoders import save_model
+from ucvgl.heads import SslLoss
 from ucvgl.lab.stages import curriculum, pretrain
 from ucvgl.losses import soft_info_nce
 from ucvgl.methods import curriculum as step_5
 from ucvgl.methods import ucvgl
-from ucvgl.methods.common import BEST
+from ucvgl.methods.common import BEST, trained
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
 from ucvgl.pseudo_labels import MiningRule
-from ucvgl.synthetic_top_view import Occlusion
 from ucvgl.training import TrainingConfig, learning_rate
 
 pytestmark = pytest.mark.usefixtures("fresh_runs")
@@ -102,11 +103,10 @@ def test_only_the_first_version_of_step_3_is_mirrored():
 
 
 def test_the_temperature_begins_anew_where_the_encoders_go_on(tmp_path):
-    first, second = ucvgl.new_model(START), ucvgl.new_model(replace(START, seed=1))
+    first = ucvgl.new_model(START)
     first.log_scale.data.fill_(0.5)
     save_model(first, tmp_path / BEST)
-    ucvgl.go_on_with(second, tmp_path)
-    weights, theirs = second.state_dict(), first.state_dict()
+    weights, theirs = ucvgl.go_on_with(tmp_path).state_dict(), first.state_dict()
     assert weights.pop("log_scale") == pytest.approx(math.log(1 / 0.07)) != theirs.pop("log_scale")
     assert all(torch.equal(value, theirs[name]) for name, value in weights.items())
 
@@ -122,3 +122,32 @@ def test_a_pair_that_stands_twice_in_a_batch_is_no_negative_but_another_panorama
     assert twice < plain
     task.config = replace(STEPS, rule=MiningRule(share=2))
     torch.testing.assert_close(task.loss(model, embeddings, (matched, torch.arange(4), tile)), twice)
+
+
+OTHER = replace(START, translation=Translation("none"), cross=replace(TRAINING, epochs=1), occlusion=None)
+
+
+def with_loss(method):
+    return ucvgl.WithLoss(OTHER, SslLoss(method, 0 if method == "moco" else 1, 8, 8, queue=12))
+
+
+@pytest.mark.parametrize("method", ["moco", "byol", "vicreg"])
+def test_each_loss_trains_both_encoders(method):
+    stage = pretrain(toy(), with_loss(method), truth())
+    assert len(stage.numbers["intra"]) == len(stage.numbers["cross"]) == 1
+    before = ucvgl.new_model(OTHER).state_dict()
+    after = weights(stage)
+    for view in ("ground", "satellite"):
+        assert any(name.startswith(view) and not torch.equal(before[name], value) for name, value in after.items())
+    assert not any("projector" in name or "queue" in name for name in after)
+    assert trained(stage.folder).configs == (ENCODER, ENCODER)
+
+
+def test_the_loss_is_the_sum_over_both_views():
+    model, given = ucvgl.TwoLearners(ucvgl.new_model(OTHER), with_loss("vicreg"), (N, N)).eval(), toy()
+    task = ucvgl.IntraViewWith(given.top_view, given.gallery, OTHER)
+    batch = task.batch(torch.arange(8), generator())
+    views = task.embed(model, batch.inputs)
+    expected = ssl_losses.vicreg(*views[:2]) + ssl_losses.vicreg(*views[2:])
+    torch.testing.assert_close(task.loss(model, views, batch.labels), expected)
+    assert model.ground.projector is not model.satellite.projector

@@ -14,8 +14,8 @@ from ucvgl.encoders import EncoderConfig
 from ucvgl.errors import InputError
 from ucvgl.heads import METHODS, SslLoss
 from ucvgl.lab.stages import learn
-from ucvgl.methods import vg_ssl
-from ucvgl.methods.vg_ssl import GeoPairs, VgSsl, trained_encoder
+from ucvgl.methods import common, vg_ssl
+from ucvgl.methods.vg_ssl import GeoPairs, VgSsl
 from ucvgl.positions import Metres, Positions
 from ucvgl.sampling import near_mask, same_way
 from ucvgl.training import TrainingConfig
@@ -120,7 +120,7 @@ def test_every_method_trains_and_is_found_again(method):
     assert len(stage.numbers["rows"]) == 2
     assert all(row["mining_seconds"] > 0 for row in stage.numbers["rows"])
     moved = vg_ssl.untrained_encoder(config(method)).state_dict()
-    trained = trained_encoder(stage.folder, config(method)).state_dict()
+    trained = common.trained(stage.folder).state_dict()
     assert any(not torch.equal(moved[name], trained[name]) for name in moved)
     assert not any("projector" in name or "predictor" in name or "queue" in name for name in weights(stage))
     if not stage.numbers["collapsed"]:

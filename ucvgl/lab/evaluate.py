@@ -1,8 +1,7 @@
 """`ucvgl evaluate`: a saved encoder, or any of timm's, measured on a data set by its published protocol; nothing is trained.
 
 Only descriptors stay in memory. Queries go through the ground encoder, tiles and databases through the satellite one; satellite
-images as queries the other way round. An encoder that reads top views needs a projection: its notebook measures it.
-"""
+images as queries the other way round. An encoder that reads top views needs a projection: its notebook measures it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -55,18 +54,16 @@ def encoder_of(weights: Path | None, backbone: str = "", image_px: tuple[int, in
 
 
 def evaluate(model: TwoViewEncoder, tests: Mapping[str, Dataset], *, ranks: Path | None = None) -> pd.DataFrame:
-    """A row a part of a data set, in percent: R@k; for satellite images R@1 %, for drones AP, for VIGOR the hit rate; and how many
-    queries were measured, and left out for want of a right image.
-
-    ranks: a CSV to write, a line a query: part, query, rank of its best right image from 1 (halves: ties), how many right
-    images there are, average precision from 0 to 1. InputError: an unreadable image, descriptors that are not finite.
-    """
+    """A row a part of a data set, in percent: R@k; for satellite images R@1 %, for drones AP, for VIGOR the hit rate; how many
+    queries were measured, and left out for want of a right image. ranks: a CSV to write, a line a query: part, query, rank of its
+    best right image from 1 (halves: ties), how many right images there are, average precision from 0 to 1."""
     model.to(device())
-    views, rows, lines = [(model.ground, model.configs[0]), (model.satellite, model.configs[1])], {}, []
+    views, rows, lines = [*zip((model.ground, model.satellite), model.configs, strict=True)], {}, []
     for label, data in tests.items():
-        sides = zip(reversed(views) if data.swapped else views, (data.query, data.gallery), strict=True)
         found = []  # descriptors (N, D) of the queries, and of the gallery, on the GPU if there is one
-        for (encoder, config), images in sides:
+        for (encoder, config), images in zip(
+            views[::-1] if data.swapped else views, (data.query, data.gallery), strict=True
+        ):
             pixels = (some for _, some in batches(images, config.image_px, EMBED_BATCH))
             bar = tqdm(pixels, label, math.ceil(len(images) / EMBED_BATCH), unit="batch")
             found.append(embed(encoder, bar).to(device()))

@@ -21,8 +21,7 @@ from ucvgl.lab.settings import FURTHER, WORLD, RunRequest, marker
 from ucvgl.lab.sources import failure, find_notebook, notebooks, package_digest
 from ucvgl.paths import write_json
 
-# images a second by what is done with them; benchmarks/rates.py measures them
-RATES = Path(__file__).with_name("rates.csv")
+RATES = Path(__file__).with_name("rates.csv")  # images a second by kind of work; benchmarks/rates.py measures them
 SNAKEMAKE = [
     sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile"), "--rerun-incomplete",
     "--rerun-triggers", "code", "input", "params", "--quiet", "host", "reason", "rules",

@@ -155,14 +155,11 @@ def open_heights(settings: Sample4GeoSettings, root: str = "") -> Parts:
 
 
 def _flown(layout: str, flights: Flights, root: str = "") -> Callable[..., Dataset]:
-    """Opens a split of the folder `root`, or of the world's drone images in the files of such a layout, which are rendered once,
-    for a direction or a height."""
+    """Opens splits of the folder `root`, or of the world's drone images in the files of such a layout, which are rendered once."""
     if not root:
-        world = WorldConfig(
-            flights.styles, flights.seed, flights.places, flights.spacing_m, flights.difficulty, flights.span_m,
-            flights.tile_px, city_size_m=flights.city_size_m, resolution_m=flights.resolution_m,
-        )  # fmt: skip
-        key = {"code": source_digest(), "layout": layout, **asdict(flights)}
+        settings = asdict(flights)
+        world = WorldConfig(**{name: settings[name] for name in settings.keys() - {"views", "image_px"}})
+        key = {"code": source_digest(), "layout": layout, **settings}
         export = partial(export_world, world=world, photo_px=flights.image_px, drone_views=flights.views)
         root = str(made_once("flights", key, lambda folder: export(layout, folder / "set")) / "set")
     size = Preparation((flights.image_px,) * 2, (flights.tile_px,) * 2)

@@ -54,9 +54,7 @@ def show(axes: Axes, image: Tensor, title: str = "") -> None:
     axes.set_title(title)
 
 
-def sheet(
-    columns: Mapping[str, Sequence[Tensor]], *, row_labels: Sequence[str] = (), width_in: float = WIDTH_IN
-) -> Figure:
+def sheet(columns: Mapping[str, list[Tensor]], *, row_labels: Sequence[str] = (), width_in: float = WIDTH_IN) -> Figure:
     """Pictures (3, H, W) in columns by their titles, each as wide as its pictures' shape asks for."""
     pictures = [picture for row in zip(*columns.values(), strict=True) for picture in row]
     return montage(pictures, list(columns), columns=len(columns), row_labels=row_labels, width_in=width_in)
@@ -154,12 +152,9 @@ def browse(
     rows: pd.DataFrame, draw: Callable[[dict[str, Any]], Mapping[str, Tensor]], *, filters: Mapping[str, str],
     height_px: int = 150,
 ) -> widgets.VBox:  # fmt: skip
-    """Leaf through the rows of a table, all or those that filters choose: what a row says, and the pictures drawn of it.
-
-    rows: one or more, in their order; a column of truth values is read as right and wrong. draw: a row as column -> value;
-    gives pictures (3, H, W), uint8 or float in 0..1, by their captions. filters: one or more columns of texts -> where the
-    filter starts, "all" or a text ("right"). height_px: of a picture on the page.
-    """
+    """Leaf through the rows of a table, all or those that filters choose: what a row says, and the pictures drawn of it. A column
+    of truth values is read as right and wrong. draw: a row as column -> value; gives pictures (3, H, W) by their captions.
+    filters: columns of texts -> where the filter starts, "all" or a text ("right"). height_px: of a picture on the page."""
     rows = rows.reset_index(drop=True)
     texts = rows.apply(lambda column: column.map({True: "right", False: "wrong"}) if column.dtype == bool else column)
     texts = texts.map(lambda value: f"{value:.4g}".replace("nan", "none") if isinstance(value, float) else value)

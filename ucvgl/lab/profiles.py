@@ -1,7 +1,6 @@
 """The profiles tiny, laptop and paper: which images, which encoders, for how long, for each of the papers; from profiles.toml.
 
-A seed affects only the training; the embedded world stays the same for every seed, as a data set of photographs would.
-"""
+A seed affects only the training; the embedded world stays the same for every seed, as a data set of photographs would."""
 
 import tomllib
 from collections.abc import Mapping
@@ -15,11 +14,11 @@ from ucvgl.data import detect_layout, open_dataset
 from ucvgl.data.decoding import image_size
 from ucvgl.data.prepare import Preparation
 from ucvgl.encoders import EncoderConfig, similar_names
-from ucvgl.errors import InputError, one_of
+from ucvgl.errors import InputError
 from ucvgl.geometry import TopView
 from ucvgl.heads import published
-from ucvgl.lab.real_pairs import ENCODER, TRAINING, RealPairs
-from ucvgl.lab.settings import PROFILES, WORLD, asked_rows
+from ucvgl.lab.real_pairs import RealPairs
+from ucvgl.lab.settings import WORLD, asked_rows
 from ucvgl.methods.sample4geo import Sample4Geo, Sampling
 from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
 from ucvgl.methods.vg_ssl import VgSsl
@@ -46,6 +45,15 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
+def changed(settings: Any, values: Mapping[str, Any]) -> Any:
+    """A dataclass with other values: a table of values changes the dataclass in that field, "left out" is None."""
+    new = {}
+    for name, value in values.items():
+        inner = changed(getattr(settings, name), value) if isinstance(value, dict) else value
+        new[name] = None if inner == "left out" else inner
+    return replace(settings, **new)
+
+
 VALUES = _tuples(tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8")))
 SMALL_AUGMENTATION = replace(UCVGL, **VALUES["augmentation"])
 
@@ -62,8 +70,7 @@ class Projection:
 
 
 def projection(profile: str, seed: int) -> Projection:
-    """Notebook 01's sizes; InputError for an unknown profile."""
-    one_of("profile", profile, PROFILES, "Choose one.")
+    """Notebook 01's sizes."""
     table = VALUES["projection"]
     return smoke(Projection(WorldConfig(**table["worlds"][profile], seed=seed), **table[profile]))
 
@@ -81,12 +88,8 @@ class UcvglSettings:
 
 
 def ucvgl(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> UcvglSettings:
-    """UCVGL's settings; InputError for an unknown profile.
-
-    data: the world, or a data set's root: CVUSA, CVACT and VIGOR have their own projection and threshold. backbone: of the
-    paper profile, as `with_backbone` takes it; '' for the paper's.
-    """
-    one_of("profile", profile, PROFILES, "Choose one.")
+    """UCVGL's settings. data: the world, or a data set's root: CVUSA, CVACT and VIGOR have their
+    own projection and threshold. backbone: of the paper profile, as `with_backbone` takes it; '' for the paper's."""
     table, paper, known = VALUES["ucvgl"][profile], profile == "paper", VALUES["ucvgl"]["data_sets"]
     world = WorldConfig(CITIES, WORLD_SEED, **table["world"])
     test = replace(world, styles=("garden",), seed=HELD_OUT_SEED, places=table["held_out"])
@@ -99,10 +102,9 @@ def ucvgl(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> 
     images = Preparation(ground.image_px, tile.image_px, TopView(tile.image_px[0], fov_deg))
     loops = {step: TrainingConfig(**table["training"], **table[step], seed=seed) for step in STEPS}
     gan, augmentation = CycleGanConfig(**table["gan"]), UCVGL if paper else SMALL_AUGMENTATION
-    start = Pretraining(
-        ground, tile, translation=Translation("cyclegan" if paper else "statistics"), intra=loops["intra"],
-        cross=loops["cross"], augmentation=augmentation, **table["start"], seed=seed,
-    )  # fmt: skip
+    translation = Translation("cyclegan" if paper else "statistics")
+    start = Pretraining(ground, tile, translation=translation, intra=loops["intra"], cross=loops["cross"],
+                        augmentation=augmentation, **table["start"], seed=seed)  # fmt: skip
     loop = loops["curriculum"]
     steps = Curriculum(start, training=loop, rule=rule, augmentation=augmentation, **table["steps"], seed=seed)
     gan = replace(gan, seed=seed) if profile == "laptop" else gan
@@ -110,10 +112,9 @@ def ucvgl(profile: str, seed: int, *, data: str = WORLD, backbone: str = "") -> 
     if data == WORLD or _shows_panoramas(data):
         return settings
     # photos, drone images or any others that are not projected: squeezed into the tiles' squares
-    images = Preparation(settings.images.gallery_px, settings.images.gallery_px)
-    ground = replace(settings.start.ground, image_px=images.query_px)
-    start = replace(settings.start, ground=ground, ground_input="photo", projection=False)
-    return replace(settings, images=images, start=start, curriculum=replace(settings.curriculum, start=start))
+    px = settings.images.gallery_px
+    start = {"ground": {"image_px": px}, "ground_input": "photo", "projection": False}
+    return changed(settings, {"images": Preparation(px, px), "start": start, "curriculum": {"start": start}})
 
 
 def _shows_panoramas(root: str) -> bool:
@@ -172,19 +173,12 @@ def sample4geo(profile: str, seed: int, *, data: str = WORLD, backbone: str = ""
     training = TrainingConfig(**table["training"], seed=seed)
     sampling = Sampling("both", NeighbourDraw(**table["draw"]), table["refresh_every"])
     method = Sample4Geo(ground, tile, training=training, sampling=sampling, **table["method"])
-    brief = replace(method, sampling=replace(sampling, draw=NeighbourDraw(**table["brief"])))
+    brief = changed(method, {"sampling": {"draw": table["brief"]}})
     flights = Flights(**table["flights"])
     flights = replace(flights, image_px=tile.image_px[0], tile_px=tile.image_px[1]) if paper else flights
     square = replace(tile, image_px=(flights.image_px, flights.image_px))
-    flown = replace(brief.sampling, kind=table["drone"]["sampling"])
-    drone = replace(
-        brief, ground=square, satellite=square, ground_kind="oblique", sampling=flown,
-        training=replace(training, **table["drone"]["training"]),
-    )  # fmt: skip
-    real = None
-    if not paper:
-        encoder = replace(ENCODER, **table["real_encoder"])
-        real = RealPairs(encoder, training=replace(TRAINING, **table["real_training"], seed=seed), **table["real"])
+    drone = changed(replace(brief, ground=square, satellite=square, ground_kind="oblique"), table["drone"])
+    real = None if paper else changed(changed(RealPairs(), table["real"]), {"training": {"seed": seed}})
     images, heights = Preparation(ground.image_px, tile.image_px), replace(flights, **table["heights"])
     few = table["small"]
     settings = Sample4GeoSettings(other, world, unseen, few, images, method, brief, drone, flights, heights, real)
@@ -192,8 +186,7 @@ def sample4geo(profile: str, seed: int, *, data: str = WORLD, backbone: str = ""
     if other.images.top_view is not None:
         return settings
     photos = {"ground": settings.method.satellite, "ground_kind": "oblique", "tile_kind": "photo"}
-    method, brief = (replace(method, **photos) for method in (settings.method, settings.brief))
-    return replace(settings, images=other.images, method=method, brief=brief)
+    return changed(settings, {"images": other.images, "method": photos, "brief": photos})
 
 
 @dataclass(frozen=True)
@@ -213,10 +206,8 @@ class VgSslSettings:
 
 
 def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSettings:
-    """VG-SSL's settings; InputError for an unknown profile.
-
-    backbone: of the paper profile: resnet50 (GeM, 1024 numbers), deit_small (two tokens, 256), or as `with_backbone` takes it.
-    """
+    """VG-SSL's settings. backbone: of the paper profile: resnet50 (GeM, 1024 numbers),
+    deit_small (two tokens, 256), or as `with_backbone` takes it."""
     cold = ucvgl(profile, seed)
     table, paper = VALUES["vg_ssl"][profile], profile == "paper"
     deit = paper and backbone == "deit_small"
@@ -241,28 +232,21 @@ def vg_ssl(profile: str, seed: int, *, backbone: str = "resnet50") -> VgSslSetti
         # ImageNet's statistics: those of these small photos undo more than is learnt
         methods[key] = VgSsl(encoder, loss, learnt, pairs, negatives=2, fixed_norms=True, crop_ratio=None)
         # random pairs for all: on the last fifth SimCLR had 61 % with them, 57 % in the partial form, at twice the cost
-        real[key] = replace(
-            methods[key], encoder=replace(encoder, image_px=table["frame_px"]), geopair="random",
-            training=replace(learnt, epochs=training.epochs * 3 // 2),
-            loss=loss if frames is None else replace(loss, queue=min(20, frames)),
-        )  # fmt: skip
+        queue = loss.queue if frames is None else min(20, frames)
+        values = {"geopair": "random", "training": {"epochs": training.epochs * 3 // 2}, "loss": {"queue": queue}}
+        real[key] = changed(methods[key], values | {"encoder": {"image_px": table["frame_px"]}})
     # the joined form has a quarter of the places by each kind
     joined = tuple(replace(train, kind=kind, places=train.places // len(table["tests"])) for kind in table["tests"])
     tests = {kind: replace(train, kind=kind, seed=HELD_OUT_SEED, places=n) for kind, n in table["tests"].items()}
-    short = replace(cold.start.cross, epochs=max(1, cold.start.cross.epochs // 3))
-    cold = replace(cold, start=replace(cold.start, cross=short))
-    return smoke(VgSslSettings(
-        (train,), joined, tests, encoder.image_px, methods, table["frame_px"], frames, real,
-        (table | other)["projectors"], cold,
-    ))  # fmt: skip
+    cold = changed(cold, {"start": {"cross": {"epochs": max(1, cold.start.cross.epochs // 3)}}})
+    photo_px, frame_px, projectors = encoder.image_px, table["frame_px"], (table | other)["projectors"]
+    return smoke(VgSslSettings((train,), joined, tests, photo_px, methods, frame_px, frames, real, projectors, cold))
 
 
 def with_backbone(published: EncoderConfig, ground_px: Size, choice: str) -> tuple[EncoderConfig, EncoderConfig]:
     """The encoders of satellite and ground images: on another timm backbone, both for images of the size its weights ask for.
-
     `choice`: a name; with ':frozen' behind it the backbone stays as it was published, and what pools its features is trained,
-    with a linear layer where nothing in that learns. PAPER_BACKBONES change nothing.
-    """
+    with a linear layer where nothing in that learns. PAPER_BACKBONES change nothing."""
     if choice in PAPER_BACKBONES:
         return published, replace(published, image_px=ground_px)
     name, colon, how = choice.partition(":")

@@ -5,9 +5,7 @@ of the cold start; rows by a short key (`full`, `no_fakes`, `labels_10`) that no
 where a value comes from: A the authors' own material, B quoted by a third party, C inferred; a table's caption tells B and C.
 
 The score is ours, from no paper. On the embedded world no number can equal a published one, but the conclusions can: which of two
-settings is better. Two rows are compared only where the paper tells them apart by more than RESOLVED points and we by more than
-twice the pooled standard error; the same two against several published columns (CVUSA, CVACT) are one comparison.
-"""
+settings is better (`verdict`); the same two rows against several published columns (CVUSA, CVACT) are one comparison."""
 
 import itertools
 import json
@@ -45,8 +43,8 @@ def standard_error(recalls: Sequence[float], queries: int) -> float:
 
 
 def verdict(difference: float, error: float, published: Iterable[float]) -> str:
-    """One of VERDICTS on two rows, by the difference of our means, its standard error, and the same rows' differences in each
-    published column (all in points); those that resolve the pair have to agree."""
+    """One of VERDICTS on two rows, by the difference of our means, its standard error (twice that has to be exceeded), and the same
+    rows' differences in each published column (all in points); those that resolve the pair have to agree."""
     directions = {math.copysign(1, theirs) for theirs in published if abs(theirs) > RESOLVED}
     if len(directions) != 1 or abs(difference) <= 2 * error:
         return "undecided"
@@ -57,10 +55,8 @@ def compare(
     table: Path, measures: Mapping[str, Sequence[str]], paper: str, gap: tuple[str, str] | None = None
 ) -> pd.DataFrame:
     """Scores a saved table (its CSV, all seeds in it): a row a measure, with the number of pairs of rows by verdict.
-
     measures: our column -> the published columns beside it, as `Run.save_table` was given them. gap: the rows, by the column
-    `part`, whose ratio sums the table up; its error is propagated from theirs, and there is one ratio a published column.
-    """
+    `part`, whose ratio sums the table up; its error is propagated from theirs, and there is one ratio a published column."""
     saved, queries, scored = read_table(table), read_recipe(table)["queries"], []
     assert not saved.duplicated(["seed", "part"]).any(), f"{table}: a row stands twice, and would count as two seeds"
     for measure, columns in measures.items():

@@ -2,8 +2,7 @@
 
 Adapted: UCVGL's curriculum (section 3.4) from ImageNet's encoder, on the unpaired images of the training folds. For 200 images
 this differs from the paper: no step before it, one encoder for both views, its early stages and all batch statistics as
-ImageNet left them, only labelled images in an epoch. All labels: the same budget on the true pairs.
-"""
+ImageNet left them, only labelled images in an epoch. All labels: the same budget on the true pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -2,8 +2,7 @@
 
 Tables are kept as CSV, to compute with, and as Markdown, with mean ± standard deviation over seeds and a note on how sure the
 numbers are. A notebook calls `start`, saves through the `Run` it gets, and closes with `run.finish(...)`, which writes
-results.json, the edge of the Snakefile's graph; `publish` merges the seeds into `figures/`.
-"""
+results.json, the edge of the Snakefile's graph; `publish` merges the seeds into `figures/`."""
 
 import json
 import math
@@ -196,11 +195,9 @@ class Run:
         published: Mapping[str, Sequence[float | None]] | pd.DataFrame | None = None,
     ) -> Markdown:  # fmt: skip
         """Saves a table as `<name>.csv` (to compute with), `<name>.md` (to read) and its recipe as `<name>.json`.
-
-        frame: a row a method or setting; measures named as in `HEADINGS`, in percent. The index is not saved; a column
-        `seed` comes first. published: a paper's columns beside it, saved as `published_<column>`. queries: how many test queries
-        the recalls rest on, or those of each column by its name, for the sampling error in the note.
-        """
+        frame: a row a method or setting; measures named as in `HEADINGS`, in percent; no index. A column `seed` comes first.
+        published: a paper's columns beside it, saved as `published_<column>`. queries: how many test queries the recalls rest on,
+        or those of each column by its name, for the sampling error in the note."""
         frame = frame.reset_index(drop=True)
         for column, values in ({} if published is None else published).items():
             frame[f"published_{column}"] = np.array(values, dtype=float)  # None becomes NaN, another length an error
@@ -244,11 +241,9 @@ def start(notebook: str, *, profile: str, data: str, seed: int, always_world: bo
 
 
 def publish(folders: Sequence[Path], out: Path) -> Path:
-    """Merges the finished runs of one notebook, a folder a seed, into the folder `out`, replacing what was there.
-
-    Tables get the rows of all seeds, and in Markdown mean and spread; figures are the first seed's; every recipe lists its
-    seeds. Gives the path of the merged results.json; InputError: an unfinished run, none, or several notebooks' or data sets'.
-    """
+    """Merges the finished runs of one notebook, a folder a seed, into the folder `out`, replacing what was there. Tables get the
+    rows of all seeds, and in Markdown mean and spread; figures are the first seed's; every recipe lists its seeds. Gives the path
+    of the merged results.json; InputError: an unfinished run, none, or several notebooks' or data sets'."""
     results = [read_recipe(folder / "results.json") for folder in folders]
     runs = sorted({f"{result['notebook']}, profile {result['profile']}, {result['data']}" for result in results})
     if len(runs) != 1:

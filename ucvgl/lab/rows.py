@@ -1,8 +1,7 @@
 """The rows of the tables, and what each has to train: the unit of work of `make reproduce`.
 
 A row is a line of a table in a notebook; a stage is one computation that the run cache keeps, such as a training. Rows share
-stages, and so do seeds where a stage does not depend on one (the rendered world). The Snakefile makes a job of each stage.
-"""
+stages, and so do seeds where a stage does not depend on one (the rendered world). The Snakefile makes a job of each stage."""
 
 import hashlib
 import json
@@ -12,15 +11,12 @@ from functools import cache, cached_property, partial
 from typing import Any
 
 from ucvgl.data import FRAMES, PLACE_RECOGNITION, detect_layout
-from ucvgl.data.container import Dataset, Parts
+from ucvgl.data.container import Parts
 from ucvgl.data.university import HEIGHTS
 from ucvgl.errors import InputError, one_of
 from ucvgl.lab import material, profiles, real_pairs, stages, variants
 from ucvgl.lab.settings import WORLD, RunRequest, asked_rows
-from ucvgl.methods.pretraining_losses import WithLoss
-from ucvgl.methods.sample4geo import Sample4Geo
-from ucvgl.methods.ucvgl import Curriculum, Pretraining, intra_key
-from ucvgl.methods.vg_ssl import VgSsl
+from ucvgl.methods import sample4geo, ucvgl, vg_ssl
 from ucvgl.paths import files_digest, plain, samples
 from ucvgl.sampling import NeighbourDraw
 
@@ -55,8 +51,24 @@ class Stage:
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-Opened = Callable[[], Parts | list[Parts]]
 _Line = tuple[str, str, Stage]  # table, key, stage
+
+
+def _training(
+    config: sample4geo.Sample4Geo | vg_ssl.VgSsl,
+    opened: Callable[[], Any],
+    named: tuple[Any, ...],
+    items: int,
+    *needs: Stage,
+) -> Stage:
+    """A training of sample4geo.Sample4Geo or VG-SSL on what `opened` gives: a training part and tests, or a list of them."""
+    name, train = ("vg-ssl", stages.learn) if isinstance(config, vg_ssl.VgSsl) else ("sample4geo", stages.supervise)
+
+    def run() -> object:
+        areas = opened()
+        return [train(given, config, tests) for given, tests in (areas if isinstance(areas, list) else [areas])][-1]
+
+    return Stage(name, (config, *named), run, needs, items)
 
 
 def _source(data: str, *world: Any) -> tuple[Any, ...]:
@@ -92,19 +104,19 @@ class _Ucvgl:
         given = self.images.run()
         return material.fewer(given) if self.part else given
 
-    def cold_start(self, start: Pretraining | WithLoss) -> Stage:
-        if isinstance(start, WithLoss):
+    def cold_start(self, start: ucvgl.Pretraining | ucvgl.WithLoss) -> Stage:
+        if isinstance(start, ucvgl.WithLoss):
             return self._stage("cold-start-with", (start,), lambda on: stages.pretrain(on.unlabelled, start, on))
         needs, part = [self.images], self.part
         if start.intra is not None:
-            key = intra_key(start), part
+            key = ucvgl.intra_key(start), part
             needs.append(self._stage("intra-view", key, lambda on: stages.intra_view(on.unlabelled, start)))
         if start.cross is not None and start.translation.kind == "cyclegan":
             key = start.translation, start.projection, part
             needs.append(self._stage("translation", key, lambda on: stages.translation(on.unlabelled, start)))
         return self._stage("cross-view", (start, part), lambda on: stages.pretrain(on.unlabelled, start, on), *needs)
 
-    def curriculum(self, steps: Curriculum, hard: NeighbourDraw | None = None) -> Stage:
+    def curriculum(self, steps: ucvgl.Curriculum, hard: NeighbourDraw | None = None) -> Stage:
         needs = [self.cold_start(steps.start)] if steps.pretrained else []
         run = partial(stages.curriculum, hard=hard)
         return self._stage("curriculum", (steps, hard, self.part), lambda on: run(on.unlabelled, steps, on), *needs)
@@ -121,7 +133,7 @@ def _ucvgl_rows(settings: profiles.UcvglSettings, data: str, own: _Ucvgl) -> Ite
     for table, rows in variants.ucvgl(settings).items():
         images = fewer if table in ("04/label_ratio", "04/ours") else own
         for key, _, config in rows[:2] if table == "04/ours" and not settings.images.top_view else rows:
-            cold = isinstance(config, Pretraining)
+            cold = isinstance(config, ucvgl.Pretraining)
             yield table, key, images.cold_start(config) if cold else images.curriculum(config)
 
 
@@ -134,16 +146,8 @@ def _sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, g
     images = Stage("areas", (*grids, settings.images), opened, items=2 * places if world else given.count)
     count, few = (settings.trained.places * 3 // 4, settings.small) if world else (given.count, given.count)
 
-    def stage(config: Sample4Geo, opened: Opened, named: tuple[Any, ...], items: int, *needs: Stage) -> Stage:
-        def run() -> object:
-            areas = opened()
-            areas = areas if isinstance(areas, list) else [areas]
-            return [stages.supervise(area.train, config, area.tests) for area in areas][-1]
-
-        return Stage("sample4geo", (config, *named), run, needs, items)
-
     for key, _, config in tables["05/sampling"]:
-        yield "05/sampling", key, stage(config, opened, ("areas", *grids), count, images)
+        yield "05/sampling", key, _training(config, opened, ("areas", *grids), count, images)
     if other or world:
         cities = cache(lambda: list(material.open_others(settings, data, other, settings.brief).values()))
         names = [*settings.trained.styles, *settings.unseen.styles] if world else [*map(detect_layout, (data, other))]
@@ -151,7 +155,7 @@ def _sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, g
             raise InputError("other", "a data set of another layout", names[1], "Its table tells them by their layout.")
         for number, name in enumerate(names):
             named = ("trained on", number, *grids, *(_source(other) if other else ()))
-            found = stage(settings.brief, lambda number=number: cities()[number], named, few, images)
+            found = _training(settings.brief, lambda number=number: cities()[number], named, few, images)
             yield "05/generalisation", name, found
     drones = (("drone", "university1652", UNIVERSITY, 1, settings.flights, material.open_flights),
               ("heights", "sues200", SUES, len(HEIGHTS), settings.heights, material.open_heights))  # fmt: skip
@@ -159,23 +163,22 @@ def _sample4geo_rows(settings: profiles.Sample4GeoSettings, asked: RunRequest, g
         one_of("drone", detect_layout(asked.drone), [layout for _, layout, *_ in drones], "Leave it out.")
     for table, layout, items, heights, flights, opens in drones:
         if (root := material.drone_root(layout, asked.drone)) or world:
-            items = (
-                items if root else heights * flights.places * flights.views * 3 // 5
-            )  # three fifths are for training
+            # three fifths are for training
+            items = items if root else heights * flights.places * flights.views * 3 // 5
             named = (table, *(_source(root) if root else (flights,)))
-            yield f"05/{table}", "full", stage(settings.drone, partial(opens, settings, root), named, items)
+            yield f"05/{table}", "full", _training(settings.drone, partial(opens, settings, root), named, items)
     for table in ("05/architecture", "05/fields_of_view"):
         for key, _, config in tables[table] if settings.method.tile_kind != "photo" else tables[table][:-1]:
             area = partial(material.one_area, settings, data, config)
-            yield table, key, stage(config, area, ("trained on", 0, *grids), few, images)
+            yield table, key, _training(config, area, ("trained on", 0, *grids), few, images)
     fewer = given.fewer() if world else given
     cross = cache(lambda: fewer.given()._replace(tests={"cross": fewer.given().test}))
     for key, _, config in tables["05/unlabelled"]:
-        if isinstance(config, Curriculum):
+        if isinstance(config, ucvgl.Curriculum):
             found = fewer.curriculum(config, settings.brief.sampling.draw if key == "ucvgl_dss" else None)
         else:
             named = ("all", fewer.part, *given.images.settings[:-1])
-            found = stage(config, cross, named, fewer.count, given.images)
+            found = _training(config, cross, named, fewer.count, given.images)
         yield "05/unlabelled", key, found
     if world and settings.real is not None and real_pairs.at_hand():
         files = files_digest(str(samples() / real_pairs.FOLDER))
@@ -193,27 +196,19 @@ def _vg_ssl_rows(asked: RunRequest, seed: int) -> Iterator[_Line]:
     source = _source(data, settings.train, tuple(settings.tests.items()))
     drives = Stage("drives", source, opened, items=photos if world else 0)
     places = sum(drive.places for drive in settings.train)
-
-    def stage(config: VgSsl, sets: Callable[[], tuple[Dataset, Mapping[str, Dataset]]], *named: Any) -> Stage:
-        def run() -> object:
-            train, tests = sets()
-            return stages.learn(train, config, tests)
-
-        return Stage("vg-ssl", (config, *named), run, (drives,), config.queries or places)
-
     if world and settings.real and material.real_frames():
         frames = cache(partial(material.open_frames, settings))
-        files = [files_digest(str(samples() / name)) for name in material.REAL_FRAMES]
+        named = (settings.frames, *(files_digest(str(samples() / name)) for name in material.REAL_FRAMES))
         for key, _, config in tables["06/real"]:
-            found = stage(config, frames, settings.frames, *files)
-            yield "06/real", key, replace(found, needs=(), items=settings.frames or NORDLAND_TRAINING)
+            yield "06/real", key, _training(config, frames, named, settings.frames or NORDLAND_TRAINING)
     for table in ("06/main", "06/geopair", "06/projector", "06/cost"):
         for key, _, config in tables[table]:
-            yield table, key, stage(config, opened, *source)
+            yield table, key, _training(config, opened, source, config.queries or places, drives)
     if world:
         every = cache(lambda: (material.open_drives(settings.joined), opened()[1]))
         for key, _, config in tables["06/joined"]:
-            yield "06/joined", key, stage(config, every, *source, settings.joined)
+            named = (*source, settings.joined)
+            yield "06/joined", key, _training(config, every, named, config.queries or places, drives)
         own = _Ucvgl.of(settings.cold_start, WORLD).fewer()
         for key, _, config in tables["06/pretraining_losses"]:
             yield "06/pretraining_losses", key, own.cold_start(config)

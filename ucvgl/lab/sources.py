@@ -1,7 +1,6 @@
 """Notebooks as sources: their parameters, what they say of themselves, their fingerprints; and one executed by papermill.
 
-A job is up to date as long as its fingerprint is: a hash of cells and modules, not of dates, which a fresh checkout changes.
-"""
+A job is up to date as long as its fingerprint is: a hash of cells and modules, not of dates, which a fresh checkout changes."""
 
 import hashlib
 import json
@@ -91,12 +90,9 @@ def package_digest() -> str:
 
 
 def run_notebook(name: str, asked: RunRequest, out: Path) -> Path:
-    """Executes one notebook and leaves its executed copy, its artefacts and results.json, whose path it gives, in `out`.
-
-    The folder appears when everything is complete, in the place of an older one. If a cell fails, the partly executed notebook
-    is kept beside it, as `<out>.failed.ipynb`. asked: with one seed; what the notebook has no parameter for is left out.
-    InputError: an unknown notebook. NotebookError: a cell failed, the kernel died, or the notebook never called `run.finish`.
-    """
+    """Executes one notebook and leaves its executed copy, its artefacts and results.json, whose path it gives, in `out`, which
+    appears when everything is complete; what the notebook has no parameter for is left out. InputError: an unknown notebook.
+    NotebookError: a cell failed, the kernel died, or the notebook never called `run.finish`; `<out>.failed.ipynb` is kept."""
     notebook, seed = find_notebook(name), asked.seeds[0]
     given = {"profile": asked.profile, "data": asked.data, "seed": seed, **asked.further(notebook.parameters)}
     import nbclient.exceptions

@@ -2,8 +2,7 @@
 
 Its folder runs/<stage>-<hash of settings and data> holds config.json, result.json, and whatever the stage wrote. Until the
 stage is done it is called `.<stage>-<hash>.partial`, and outlives a killed run so that training in it resumes. The numbers are
-explained where they are computed, in the methods. `data` is unlabelled, `truth` for measures that choose nothing.
-"""
+explained where they are computed, in the methods. `data` is unlabelled, `truth` for measures that choose nothing."""
 
 import hashlib
 import json
@@ -23,9 +22,8 @@ from ucvgl.distributed import from_first, processes
 from ucvgl.errors import InputError
 from ucvgl.heads import SslLoss
 from ucvgl.lab.results import device, trained_on
-from ucvgl.methods import common, sample4geo, ucvgl, vg_ssl
 from ucvgl.methods import curriculum as step_5
-from ucvgl.methods.pretraining_losses import WithLoss, intra_view_with
+from ucvgl.methods import sample4geo, ucvgl, vg_ssl
 from ucvgl.paths import plain, replace_folder, waiting_for, write_json
 from ucvgl.sampling import NeighbourDraw
 
@@ -58,12 +56,10 @@ def stage_folder(key: dict[str, Any]) -> Path:
 
 
 def run_stage(stage: str, config: Any, data_id: str, compute: Callable[[Path], dict[str, Any]]) -> StageResult:
-    """Loads the stage if its folder is complete, otherwise runs it; a second process waits for the first and loads.
-
-    `compute` gets the folder to write to, which after a kill still has what was written before, and returns what goes into
-    result.json: finite numbers, texts, lists and dictionaries. In several processes (torchrun) all train in it together, and
-    the first one's result counts. InputError: the folder is damaged, or an unfinished one has other settings.
-    """
+    """Loads the stage if its folder is complete, otherwise runs it; a second process waits for the first and loads. `compute` gets
+    the folder to write to, which after a kill still has what was written before, and returns what goes into result.json: finite
+    numbers, texts, lists and dictionaries. In several processes (torchrun) all train in it together, and the first one's result
+    counts. InputError: the folder is damaged, or an unfinished one has other settings."""
     key, place = stage_key(stage, config, data_id), processes()
     folder = stage_folder(key)
     unfinished, mutex = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "lock"))
@@ -135,25 +131,23 @@ class _HardCurriculum:
     draw: NeighbourDraw
 
 
-def intra_view(data: Dataset, config: ucvgl.Pretraining | WithLoss) -> StageResult:
+def intra_view(data: Dataset, config: ucvgl.Pretraining | ucvgl.WithLoss) -> StageResult:
     """UCVGL, step 3, with its own loss or one of VG-SSL's."""
-    if isinstance(config, WithLoss):
+    if isinstance(config, ucvgl.WithLoss):
         key = _IntraWith(ucvgl.intra_key(config.start), config.loss, config.version)
-        return run_stage("intra-view-with", key, data.digest(), partial(intra_view_with, data, config))
+        return run_stage("intra-view-with", key, data.digest(), partial(ucvgl.intra_view_with, data, config))
     return run_stage("intra-view", ucvgl.intra_key(config), data.digest(), partial(ucvgl.intra_view, data, config))
 
 
-def pretrain(data: Dataset, config: ucvgl.Pretraining | WithLoss, truth: Parts) -> StageResult:
+def pretrain(data: Dataset, config: ucvgl.Pretraining | ucvgl.WithLoss, truth: Parts) -> StageResult:
     """UCVGL, steps 2 to 4: the cold start. Its numbers are step 4's, and step 3's losses as "intra". Step 4 goes on with step 3's
     weights and optimiser; after one of VG-SSL's losses, whose model has heads, with its weights."""
-    other = isinstance(config, WithLoss)
+    other = isinstance(config, ucvgl.WithLoss)
     start = config.start if other else config
 
     def compute(folder: Path) -> dict[str, Any]:
         first = None if start.intra is None else intra_view(data, config)
-        model = ucvgl.new_model(start).to(common.device())
-        if first is not None:
-            ucvgl.go_on_with(model, first.folder)
+        model = ucvgl.new_model(start) if first is None else ucvgl.go_on_with(first.folder)
         gan = None if start.cross is None else gan_folder(data, start)
         after = None if first is None or other else first.folder
         numbers = ucvgl.pretrain(model, data, start, truth, folder, after=after, gan=gan)

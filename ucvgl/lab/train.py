@@ -1,7 +1,6 @@
 """`ucvgl train`: rows of the tables or single stages, by one process or several together; notebooks then load them.
 
-And what a stage costs before it is run: images, steps, memory at the peak of a step, disk; and whether a step fits.
-"""
+And what a stage costs before it is run: images, steps, memory at the peak of a step, disk; and whether a step fits."""
 
 import functools
 import math
@@ -26,11 +25,8 @@ from ucvgl.lab.results import device
 from ucvgl.lab.settings import RunRequest, marker
 from ucvgl.lab.sources import suggest
 from ucvgl.lab.stages import StageResult
+from ucvgl.methods import sample4geo, ucvgl, vg_ssl
 from ucvgl.methods.common import BEST
-from ucvgl.methods.pretraining_losses import WithLoss
-from ucvgl.methods.sample4geo import Sample4Geo
-from ucvgl.methods.ucvgl import Curriculum, Pretraining, Translation
-from ucvgl.methods.vg_ssl import VgSsl
 from ucvgl.paths import write_json
 from ucvgl.pseudo_labels import NoPseudoLabels
 from ucvgl.training import HALF
@@ -42,11 +38,9 @@ COUNTED = 8  # images in the batch whose memory is counted
 
 
 def train(names: Sequence[str], asked: RunRequest) -> None:
-    """Computes stages that the run cache lacks, and notes for the graph that it has them.
-
-    names: of rows, tables or notebooks, as '04/ablation/no_mutual', '04/ablation', '05'; or keys of single stages. asked: with
-    one seed. InputError: a name that is none of these, or a step that takes more memory than the GPU has.
-    """
+    """Computes stages that the run cache lacks, and notes for the graph that it has them. names: of rows, tables or notebooks, as
+    '04/ablation/no_mutual', '04/ablation', '05'; or keys of single stages. asked: with one seed. InputError: a name that is none
+    of these, or a step that takes more memory than the GPU has."""
     if int(os.environ.get("RANK", "0")) > 0:
         os.environ["TQDM_DISABLE"] = "1"  # one process shows the bars
     (seed,), place = asked.seeds, processes()
@@ -102,8 +96,7 @@ class Cost:
 
 
 def cost_of(stage: rows.Stage) -> Cost:
-    """Estimates from the settings. Left out: projectors and queues, which are small, what a frozen backbone holds only while it
-    is passed, and drone images."""
+    """Estimates from the settings; without projectors, queues, what a frozen backbone holds in passing, and drone images."""
     items, config = stage.items, stage.settings[0]
     match config:  # a stage's training, and each encoder with the images of a row that it embeds in a step
         case WorldConfig():
@@ -113,24 +106,24 @@ def cost_of(stage: rows.Stage) -> Cost:
             return Cost(items, work_of(drive), disk=3 * items * math.prod(drive.photo_px))
         case str():  # a data set's folder
             return Cost(disk=3 * items * _prepared(stage.settings[-1]) if items else 0)
-        case Translation(gan=gan):
+        case ucvgl.Translation(gan=gan):
             seen = (gan.epochs + gan.decay_epochs) * gan.batch * (gan.steps_per_epoch or 0)
             return Cost(seen, work_of(gan), disk=3 * items * gan.crop_px**2)
         case RealPairs():
             seen = 4 * config.training.epochs * config.images * (config.folds - 1) // config.folds
             return Cost(seen, work_of(config.encoder))
-        case WithLoss(start=start):
+        case ucvgl.WithLoss(start=start):
             return cost_of(replace(stage, name="cross-view", settings=(start,)))
-        case Pretraining(intra=loop) if stage.name == "intra-view":
+        case ucvgl.Pretraining(intra=loop) if stage.name == "intra-view":
             views = [(config.ground, 2), (config.satellite, 2)]
-        case Pretraining(cross=loop):
+        case ucvgl.Pretraining(cross=loop):
             tiles = 3 if config.occlusion is not None and config.projection else 1  # and their synthetic top views
             views = [(config.ground, 1), (config.satellite, tiles)]
-        case Curriculum(training=loop, start=start):
+        case ucvgl.Curriculum(training=loop, start=start):
             views = [(start.ground, 1), (start.satellite, 1)]
-        case Sample4Geo(training=loop):
+        case sample4geo.Sample4Geo(training=loop):
             views = [(config.ground, 1), (config.satellite, 1)]
-        case VgSsl(loop=loop):
+        case vg_ssl.VgSsl(loop=loop):
             views = [(config.encoder, config.images_a_query)]
     if loop is None:  # left out: no intra-view, or no cross-view step
         return Cost()
@@ -139,9 +132,9 @@ def cost_of(stage: rows.Stage) -> Cost:
     counts = [encoder_bytes(replace(encoder, image_px=last.image_px), loop.precision) for encoder, _ in views]
     pixels = [images * math.prod(encoder.image_px) for encoder, images in views]
     row = sum(image * px / math.prod(last.image_px) for (*_, image), px in zip(counts, pixels, strict=True))
-    counts = counts[:1] if isinstance(config, Sample4Geo) and config.shared else counts
+    counts = counts[:1] if isinstance(config, sample4geo.Sample4Geo) and config.shared else counts
     fixed, weights, moments = (sum(count[part] for count in counts) for part in range(3))
-    if isinstance(config, VgSsl) and config.method in ("moco", "byol"):
+    if isinstance(config, vg_ssl.VgSsl) and config.method in ("moco", "byol"):
         fixed += fixed // 4  # the momentum encoder
     # embedded for mining after each epoch of the curriculum: a quarter of a step's work
     seen = sum(pixels) / math.prod(first.image_px) * (1.25 if stage.name == "curriculum" else 1)

@@ -6,25 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ucvgl.lab.profiles import Sample4GeoSettings, UcvglSettings, VgSslSettings
+from ucvgl.augment import Occlusion
+from ucvgl.lab.profiles import Sample4GeoSettings, UcvglSettings, VgSslSettings, changed
 from ucvgl.lab.published import SSL
-from ucvgl.methods.pretraining_losses import WithLoss
 from ucvgl.methods.sample4geo import Sample4Geo
-from ucvgl.methods.ucvgl import Pretraining
-from ucvgl.synthetic_top_view import Occlusion
+from ucvgl.methods.ucvgl import Pretraining, WithLoss
 
 Rows = list[tuple[str, str, Any]]  # key, name, settings
 KNOWN = tomllib.loads(Path(__file__).with_name("variants.toml").read_text(encoding="utf-8"))
 HEADLINE: Mapping[str, list[str]] = KNOWN["headline"]
-
-
-def changed(settings: Any, values: Mapping[str, Any]) -> Any:
-    """A dataclass with other values: a table of values changes the dataclass in that field, "left out" is None."""
-    new = {}
-    for name, value in values.items():
-        inner = changed(getattr(settings, name), value) if isinstance(value, dict) else value
-        new[name] = None if inner == "left out" else inner
-    return replace(settings, **new)
 
 
 def _table(table: str, settings: Any, others: Mapping[str, Any] | None = None) -> Rows:
@@ -48,8 +38,7 @@ def ucvgl(settings: UcvglSettings) -> dict[str, Rows]:
 
 def on_top_views(start: Pretraining) -> Pretraining:
     """Ours: the ground encoder is given top views."""
-    ground = replace(start.ground, image_px=start.satellite.image_px)
-    return replace(start, ground=ground, ground_input="top view")
+    return changed(start, {"ground": {"image_px": start.satellite.image_px}, "ground_input": "top view"})
 
 
 def sample4geo(settings: Sample4GeoSettings, *, located: bool = True) -> dict[str, Rows]:
@@ -57,14 +46,13 @@ def sample4geo(settings: Sample4GeoSettings, *, located: bool = True) -> dict[st
     05/fields_of_view need panoramas. Of 05/unlabelled/ucvgl_dss `brief.sampling.draw` chooses the hard negatives."""
     brief, steps, folds = settings.brief, settings.unlabelled.curriculum, settings.real.folds if settings.real else 0
     polar = replace(brief, satellite=replace(brief.satellite, image_px=settings.images.query_px))
+    limited = replace(brief, fovs_deg=settings.fovs_deg)
     # measured often enough for a curve
     samplers = _table("05/sampling", replace(settings.method, evaluate_every=settings.method.sampling.refresh_every))
     return {
         "05/sampling": samplers if located else samplers[::2],
         "05/architecture": _table("05/architecture", brief, {"polar": polar}),
-        "05/fields_of_view": _table(
-            "05/fields_of_view", brief, {"limited": replace(brief, fovs_deg=settings.fovs_deg)}
-        ),
+        "05/fields_of_view": _table("05/fields_of_view", brief, {"limited": limited}),
         "05/unlabelled": _table("05/unlabelled", steps, {"sample4geo": on_same_terms(settings)}),
         "05/real": [(f"fold_{k}", f"without fold {k}", k) for k in range(folds)],
     }

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ucvgl import distributed
 from ucvgl.data.container import ArrayImages, Dataset
-from ucvgl.encoders import Encoder, TwoViewEncoder, embed, load_model
+from ucvgl.encoders import Encoder, TwoViewEncoder, embed, open_model
 
 # images embedded at a time; so few stay in a processor's cache: measured 2.6 times as fast as 128 on a CPU, 48 x 96 px
 EMBED_BATCH = 128 if torch.cuda.is_available() else 16
@@ -26,10 +26,9 @@ def embed_all(encoder: Encoder, images: ArrayImages) -> Tensor:
     return distributed.joined(embed(encoder, (images[rows] for rows in batches[first:last])))
 
 
-def trained(model: TwoViewEncoder, folder: Path) -> TwoViewEncoder:
-    """The model with the weights that a stage left in its folder, on the GPU if there is one, in evaluation mode."""
-    load_model(model, folder / BEST)
-    return model.to(device()).eval()
+def trained(folder: Path) -> TwoViewEncoder:
+    """The encoders that a stage left in its folder, on the GPU if there is one, channels last, in evaluation mode."""
+    return open_model(folder / BEST).to(device(), memory_format=torch.channels_last).eval()
 
 
 def describe(model: TwoViewEncoder, test: Dataset) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from ucvgl.data.container import Dataset, Parts
 from ucvgl.encoders import TwoViewEncoder, save_model
 from ucvgl.losses import soft_info_nce
 from ucvgl.methods import ucvgl
-from ucvgl.methods.common import BEST, device
+from ucvgl.methods.common import BEST
 from ucvgl.methods.ucvgl import Curriculum, Descriptors
 from ucvgl.pseudo_labels import EpochPairs, PseudoLabels, correctness
 from ucvgl.sampling import NeighbourDraw, neighbour_batches, similarity_neighbours
@@ -104,9 +104,7 @@ def curriculum(
     """Step 5, on the encoders of `pretrain`, which stand in the folder `pretrained`; None begins with random weights.
     Given labels, `label_ratio` of them, come from the training part of `truth`. Gives "rows", a row an epoch with labels
     found, the part that was right (`correct`), label-free measures and recall after it; "recall" of the last."""
-    model = ucvgl.new_model(config.start).to(device())
-    if pretrained is not None:
-        ucvgl.go_on_with(model, pretrained)
+    model = ucvgl.new_model(config.start) if pretrained is None else ucvgl.go_on_with(pretrained)
     seed = None if config.label_order == "file" else config.seed
     given = mining.given_subset(truth.train.positives.best(), config.label_ratio, seed=seed)
     rows = train_on_pseudo_labels(model, data, config, folder, given=given, truth=truth, hard=hard)

@@ -13,7 +13,6 @@ from ucvgl.world.render import Rendered, Scene
 from ucvgl.world.styles import Kind, style_named
 from ucvgl.world.views import ground_mask, panoramas
 
-SIZE_M = 360.0
 SPACING_M = 15.0  # between stops
 MARGIN_M = 85.0  # to the edge: half a tile and what a panorama shows well
 CANDIDATES = 24  # stops whose panoramas are compared
@@ -51,7 +50,7 @@ def example_city(
 ) -> tuple[Scene, Places]:
     """A small city of a style, and the stops of its drives, the most varied first (of some that are spread over the
     city, by the entropy of a panorama's classes, sky left out), the others in driving order."""
-    scene = Scene(make_city(style_named(style), seed, size_m=SIZE_M, resolution_m=resolution_m), device)
+    scene = Scene(make_city(style_named(style), seed, size_m=360.0, resolution_m=resolution_m), device)
     places = street_places(scene.city, SPACING_M, margin_m=MARGIN_M)
     some = np.linspace(0, len(places) - 1, min(CANDIDATES, len(places))).astype(int)
     east, north = (torch.from_numpy(x[some]).to(scene.device) for x in (places.east_m, places.north_m))

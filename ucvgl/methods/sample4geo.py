@@ -2,8 +2,7 @@
 
 One encoder for both views, symmetric InfoNCE, and batches of places near each other (GPS sampling) until the first refresh, then
 of visually similar ones (dynamic similarity sampling, DSS). A tile that shows a panorama's spot off centre (VIGOR's semi-positives)
-is not sampled as its neighbour, and no negative of it. Differs: the last epoch is kept, not the best on the test set.
-"""
+is not sampled as its neighbour, and no negative of it. Differs: the last epoch is kept, not the best on the test set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,11 +18,10 @@ from ucvgl.data.container import Dataset, Positives
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, embed, save_model, two_view_encoder
 from ucvgl.errors import check_fields, one_of
 from ucvgl.losses import info_nce
-from ucvgl.methods.common import BEST, EMBED_BATCH, describe, device, trained
+from ucvgl.methods.common import BEST, EMBED_BATCH, describe, device
 from ucvgl.metrics import retrieval_measures
 from ucvgl.training import Batch, Task, TrainingConfig, train
 
-VERSION = 4  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 SAMPLERS = ("random", "geographic", "similarity", "both")
 MOVES = {"panorama": "roll", "top view": "turn", "oblique": "stay", "polar": "roll", "tile": "turn", "photo": "stay"}
 PUBLISHED = TrainingConfig(learning_rate=1e-3, warmup_epochs=1.0, clip_value=100.0, precision="bf16")
@@ -65,7 +63,7 @@ class Sample4Geo:
     augmentation: augment.Augmentation = augment.SAMPLE4GEO
     placement: augment.PlacementJitter | None = None  # ours: tiles moved against their ground image; None as Sample4Geo
     evaluate_every: int = 4  # epochs; Sample4Geo 4
-    version: int = VERSION
+    version: int = 4  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 
 
 @dataclass
@@ -85,8 +83,7 @@ class SupervisedPairs(Task):
         number = torch.full((len(self.given.gallery) + 1,), -1)  # of each tile's place; the last stands for no tile
         number[self.tiles] = torch.arange(len(self.tiles))
         semi = self.given.semi_positives or Positives.unknown(len(best))
-        # (P, S) places that show the item's spot off centre, -1 for none
-        self.semi = number[semi.padded()][self.ground]
+        self.semi = number[semi.padded()][self.ground]  # (P, S) places that show its spot off centre, -1 for none
 
     def order(self, epoch: int, model: TwoViewEncoder, generator: Generator) -> Tensor:
         """Every item once but for the tail, batch after batch."""
@@ -94,10 +91,8 @@ class SupervisedPairs(Task):
         source = rule.source(epoch)
         if source == "geographic" and rule.kind == "both" and self.given.gallery.positions is None:
             source = "random"  # as similarity sampling begins
-        due = self.neighbours is None
-        if source == "similarity" and not due:
-            due = bool(self.searched < rule.refresh_every) or epoch % rule.refresh_every == 0
-        if source != "random" and due:
+        stale = epoch % rule.refresh_every == 0 or (self.searched is not None and self.searched < rule.refresh_every)
+        if source != "random" and (self.neighbours is None or (source == "similarity" and stale)):
             self.neighbours, self.searched = self.near(source, model), torch.tensor(epoch)
         near = None if source == "random" else self.neighbours
         return sampling.neighbour_batches(near, size, generator, rule.draw, place=self.place, places=len(self.tiles))[0]
@@ -141,20 +136,15 @@ class SupervisedPairs(Task):
 
 
 def new_model(config: Sample4Geo) -> TwoViewEncoder:
-    """Encoders as they begin; channels last."""
+    """Encoders as they begin, on the GPU if there is one; channels last."""
     model = two_view_encoder(config.ground, config.satellite, shared=config.shared, seed=config.training.seed)
-    return model.to(memory_format=torch.channels_last)
-
-
-def trained_model(folder: Path, config: Sample4Geo) -> TwoViewEncoder:
-    """The encoders that `supervise` left in its folder, those of the last epoch, on the GPU if there is one."""
-    return trained(new_model(config), folder)
+    return model.to(device(), memory_format=torch.channels_last)
 
 
 def supervise(given: Dataset, config: Sample4Geo, tests: Mapping[str, Dataset], folder: Path) -> dict[str, Any]:
     """Trains on all pairs; `rows` an epoch, with the tests' measures as `<test>: r_at_1`, and `recall` of the last, by test.
     InputError: geographic sampling without positions, fewer places than a batch, lists longer than there are places."""
-    model, task = new_model(config).to(device()), SupervisedPairs(given, config)
+    model, task = new_model(config), SupervisedPairs(given, config)
 
     def measure(epoch: int, _: nn.Module) -> dict[str, float]:
         if (epoch + 1) % config.evaluate_every and epoch + 1 != config.training.epochs:

@@ -4,8 +4,7 @@ The paper's steps, each a function that writes to a folder and returns its numbe
 train_translation (step 2, after the projection of step 1), intra_view (3), pretrain (4), and in `curriculum` (5). No
 step gets a label unless its settings give some; truth enters as `Parts`, for measures that choose nothing. Ours, off by
 default: top views for the ground encoder; synthetic top views; centred descriptors; similar tiles in a batch. Differs:
-the last epoch's weights are kept, officially the best by recall on labelled validation pairs.
-"""
+the last epoch's weights are kept, officially the best by recall on labelled validation pairs."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,20 +18,19 @@ from ucvgl import augment
 from ucvgl.checkpoints import prefixed
 from ucvgl.data.container import ArrayImages, Dataset, Parts, Positives
 from ucvgl.data.prepare import resized
-from ucvgl.encoders import EncoderConfig, TwoViewEncoder, load_model, save_model, two_view_encoder
+from ucvgl.encoders import LOG_SCALE, EncoderConfig, TwoViewEncoder, save_model, two_view_encoder
 from ucvgl.errors import check_fields, one_of
+from ucvgl.heads import Learner, SslLoss
 from ucvgl.losses import info_nce
 from ucvgl.methods.baselines import centred_by_domain
 from ucvgl.methods.common import BEST, device, embed_all, trained
-from ucvgl.metrics import measures_of, places_of
+from ucvgl.metrics import retrieval_measures
 from ucvgl.pseudo_labels import QUALITY_K, MiningRule
 from ucvgl.search import BothWays, both_ways
-from ucvgl.synthetic_top_view import Occlusion, synthetic_top_view
 from ucvgl.training import Batch, Row, Task, TrainingConfig, train
 from ucvgl.translation import CycleGanConfig, apply_statistics, centre_weight, fit_statistics, train_cyclegan, translate
 
 VERSION = 3  # of what the stages compute: raised when their numbers change, so that no stage of before is loaded
-KS = (1, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Pretraining:
     augmentation: augment.Augmentation = augment.UCVGL
     placement: augment.PlacementJitter = augment.UCVGL_PLACEMENT  # of tiles and fakes
     second_placement: augment.PlacementJitter = augment.SECOND_VERSION  # of the second version of a tile in step 3
-    occlusion: Occlusion | None = None  # ours: tiles with synthetic top views in step 4; None as UCVGL
+    occlusion: augment.Occlusion | None = None  # ours: tiles with synthetic top views in step 4; None as UCVGL
     centre: bool = False  # ours: subtract each view's mean descriptor before comparing; UCVGL raw cosines
     seed: int = 0
     version: int = VERSION
@@ -138,10 +136,7 @@ def describe(model: TwoViewEncoder, data: Dataset, config: Pretraining) -> Descr
 
 def evaluate(found: Descriptors, positives: Positives) -> dict[str, float]:
     """Recall at 1, 5, 10 and 1 % of the gallery, in percent, over ground images whose tile is known."""
-    best = positives.best()
-    known = (best >= 0).nonzero()[:, 0]
-    places = places_of(found.ground, found.satellite, torch.stack([known, best[known]], 1))
-    measures = measures_of(places, len(found.ground), len(found.satellite), KS)
+    measures = retrieval_measures(found.ground, found.satellite, positives.pairs())
     return {name: value for name, value in measures.items() if name.startswith("r_at_")}
 
 
@@ -207,6 +202,44 @@ class IntraView(Task):
         return _info_nce_of_pairs(model, embeddings, self.config.intra_smoothing)
 
 
+@dataclass(frozen=True)
+class WithLoss:
+    """The cold start with one of VG-SSL's six losses in step 3, which neither paper has: the heads are dropped before step 4, and
+    no image is left out as a negative. Of `start`, its version tells old stages from new ones."""
+
+    start: Pretraining
+    loss: SslLoss
+    version: int = 1  # of what the stage computes
+
+
+class TwoLearners(nn.Module):
+    """The encoders of both views, each with heads of its own."""
+
+    def __init__(self, views: TwoViewEncoder, config: WithLoss, items: tuple[int, int]) -> None:
+        super().__init__()
+        seed = 2 * config.start.seed
+        self.ground = Learner(views.ground, config.loss, seed, items[0])
+        self.satellite = Learner(views.satellite, config.loss, seed + 1, items[1])
+
+
+class IntraViewWith(IntraView):
+    """Step 3 with one of the six losses, for each view by itself."""
+
+    def embed(self, model: TwoLearners, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """What the losses compare: the ground view's, then the satellite view's."""
+        return *model.ground.compared(*inputs[:2]), *model.satellite.compared(*inputs[2:])
+
+    def loss(self, model: TwoLearners, embeddings: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> Tensor:  # type: ignore[override]
+        """Their sum."""
+        half = len(embeddings) // 2
+        return model.ground.loss(embeddings[:half], labels[0]) + model.satellite.loss(embeddings[half:], labels[0])
+
+    def after_step(self, model: TwoLearners, progress: float) -> None:  # type: ignore[override]
+        """The momentum encoders follow."""
+        model.ground.follow()
+        model.satellite.follow()
+
+
 @dataclass
 class CrossView(Task):
     """Step 4: a ground image and its own fake satellite image attract; ours: a tile and its own synthetic top view too."""
@@ -229,7 +262,7 @@ class CrossView(Task):
         if config.occlusion is not None and config.projection:  # without it there is none to imitate
             drawn = torch.randint(len(self.tile), (len(items),), generator=generator)
             (tile,) = augment.move_together((self.tile[drawn],), ("turn",), config.augmentation, generator)
-            view = synthetic_top_view(augment.to_float(tile), config.occlusion, generator)
+            view = augment.synthetic_top_view(augment.to_float(tile), config.occlusion, generator)
             inputs += [augment.augment(image, config.augmentation, generator) for image in (view, tile)]
         return Batch(tuple(inputs))
 
@@ -260,22 +293,32 @@ def augmented_tile(
 def new_model(config: Pretraining) -> TwoViewEncoder:
     """Encoders as they begin, from the seed; channels last, which convolutions run faster in on most devices."""
     model = two_view_encoder(config.ground, config.satellite, shared=False, seed=config.seed)
-    return model.to(memory_format=torch.channels_last)
+    return model.to(device(), memory_format=torch.channels_last)
 
 
-def go_on_with(model: TwoViewEncoder, folder: Path) -> None:
+def go_on_with(folder: Path) -> TwoViewEncoder:
     """The encoders that another step left; the temperature begins anew, as in the official code: each step's loss owns it."""
-    fresh = model.log_scale.detach().clone()
-    load_model(model, folder / BEST)
-    model.log_scale.data.copy_(fresh)
+    model = trained(folder)
+    model.log_scale.data.fill_(LOG_SCALE)
+    return model
 
 
 def intra_view(data: Dataset, config: Pretraining, folder: Path) -> dict[str, Any]:
     """Step 3; numbers: "rows", a row an epoch. What later steps do differently plays no part (see `intra_key`)."""
-    model = new_model(config).to(device())
-    task = IntraView(ground_input(data, config), data.gallery, config)
+    model, task = new_model(config), IntraView(ground_input(data, config), data.gallery, config)
     rows = train(model, task, config.intra, folder, name="intra-view", keep_optimiser=True)
     save_model(model, folder / BEST)
+    return {"rows": rows}
+
+
+def intra_view_with(data: Dataset, config: WithLoss, folder: Path) -> dict[str, Any]:
+    """Step 3 with another loss; numbers as `intra_view`'s."""
+    start, views = config.start, new_model(config.start)
+    model = TwoLearners(views, config, (len(data), len(data.gallery))).to(device())
+    task = IntraViewWith(ground_input(data, start), data.gallery, start)
+    whole = replace(start.intra, chunk=None)  # the projectors' batch norms want the whole batch
+    rows = train(model, task, whole, folder, name=f"intra-view, {config.loss.method}")
+    save_model(views, folder / BEST)
     return {"rows": rows}
 
 
@@ -283,12 +326,9 @@ def pretrain(
     model: TwoViewEncoder, data: Dataset, config: Pretraining, truth: Parts | None, folder: Path, *,
     after: Path | None = None, gan: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Step 4, unless it is left out, on a model (see `go_on_with`) that step 3 has trained, unless that is.
-
-    `data` is unlabelled, `truth` for measures that choose nothing. after: folder of `intra_view`, whose optimiser step
-    4 goes on with; gan: folder of `train_translation`. The weights left in `folder` open by `pretrained_model`. Gives
-    "cross", a row an epoch; "recall" of the held-out part, empty without truth.
-    """
+    """Step 4, unless it is left out, on a model (see `go_on_with`) that step 3 has trained, unless that is. `data` is unlabelled,
+    `truth` for measures that choose nothing. after: folder of `intra_view`, whose optimiser step 4 goes on with; gan: folder of
+    `train_translation`. Gives "cross", a row an epoch; "recall" of the held-out part, empty without truth."""
     rows: list[Row] = []
     if config.cross is not None:
         task = CrossView(ground_input(data, config), fake_satellites(data, config, gan), data.gallery, config)
@@ -313,8 +353,3 @@ def held_out_recall(model: TwoViewEncoder, config: Pretraining, truth: Parts | N
     if truth is None or not truth.tests:
         return {}
     return evaluate(describe(model, truth.test, config), truth.test.positives)
-
-
-def pretrained_model(folder: Path, config: Pretraining) -> TwoViewEncoder:
-    """The encoders that `pretrain` or `curriculum` left in their folder, on the GPU if there is one."""
-    return trained(new_model(config), folder)

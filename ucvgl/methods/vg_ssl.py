@@ -3,8 +3,7 @@
 One encoder for queries and database. A pair is a query and its best positive (see sampling.py); the loss is one of
 `heads`, behind a projector that is dropped afterwards, or the triplet loss on mined negatives. Differs from the
 published code: images within 25 m are no negatives of each other (a switch); a positive looks the same way where
-headings are known; the last epoch is kept; MoCo's queue starts empty; AdamW with a cosine, not Adam at one rate.
-"""
+headings are known; the last epoch is kept; MoCo's queue starts empty; AdamW with a cosine, not Adam at one rate."""
 
 import time
 from collections.abc import Mapping
@@ -21,15 +20,13 @@ from ucvgl.data.container import ArrayImages, Dataset
 from ucvgl.encoders import EncoderConfig, TwoViewEncoder, save_model, two_view_encoder
 from ucvgl.errors import InputError, one_of
 from ucvgl.heads import Learner, Method, SslLoss
-from ucvgl.methods.common import BEST, describe, device, embed_all, trained
+from ucvgl.methods.common import BEST, describe, device, embed_all
 from ucvgl.metrics import retrieval_measures
 from ucvgl.positions import Neighbours
 from ucvgl.sampling import CHUNK, POSITIVE_M, best_positives, hardest_negatives, near_mask, random_negatives, same_way
 from ucvgl.ssl_losses import embedding_std, is_collapsed, triplet
 from ucvgl.training import CHECKPOINT, Batch, Task, TrainingConfig, train
 
-VERSION = 3  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
-KS = (1, 5, 10, 20)
 SPREAD_OF = 300  # queries, about, that the spread of the embeddings is measured on
 
 
@@ -52,7 +49,7 @@ class VgSsl:
     crop_ratio: float | None = 4 / 3  # a crop's greatest width over height, and height over width; None: as the image
     augment: bool = True  # crops and flips
     fixed_norms: bool = False  # the encoder's batch norms keep their statistics; VG-SSL trains them
-    version: int = VERSION
+    version: int = 3  # of what the stage computes: raised when its numbers change, so that no stage of before is loaded
 
     def __post_init__(self) -> None:
         geopairs = ("random",) if self.method in ("moco", "triplet") else ("random", "partial")
@@ -195,7 +192,7 @@ def _projected(model: Learner, images: ArrayImages) -> Tensor:
 
 
 def learn(given: Dataset, config: VgSsl, tests: Mapping[str, Dataset], folder: Path) -> dict[str, Any]:
-    """Trains on `given` with one loss; `trained_encoder` opens the weights it leaves in `folder`. Gives "rows", a row
+    """Trains on `given` with one loss, and leaves the encoder's weights in `folder`. Gives "rows", a row
     an epoch with the seconds of mining and the embeddings' standard deviation; "recall", by test, None where the
     embeddings "collapsed"; "std". InputError: no query has a positive, a queue longer than the set."""
     task = GeoPairs(given, config)
@@ -225,11 +222,6 @@ def trained_learner(folder: Path, given: Dataset, config: VgSsl) -> Learner:
     return model.eval()
 
 
-def trained_encoder(folder: Path, config: VgSsl) -> TwoViewEncoder:
-    """The encoder that `learn` left in its folder, without projector, on the GPU if there is one."""
-    return trained(untrained_encoder(config), folder)
-
-
 def untrained_encoder(config: VgSsl) -> TwoViewEncoder:
     """The encoder as it begins, on the GPU if there is one."""
     model = two_view_encoder(config.encoder, config.encoder, shared=True, seed=config.training.seed)
@@ -238,6 +230,6 @@ def untrained_encoder(config: VgSsl) -> TwoViewEncoder:
 
 def evaluate(model: TwoViewEncoder, test: Dataset) -> dict[str, float]:
     """R@1, 5, 10 and 20 in percent: a database image within 25 m among the first; over queries that have any."""
-    ks = [k for k in KS if k <= len(test.gallery)]
+    ks = [k for k in (1, 5, 10, 20) if k <= len(test.gallery)]
     found = retrieval_measures(*describe(model, test), test.positives.pairs(), ks=ks)
     return {f"r_at_{k}": found[f"r_at_{k}"] for k in ks}
