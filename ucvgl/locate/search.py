@@ -115,7 +115,7 @@ def adapt(
         measured = {key: row[key] for key in (*before, "seconds")}
         rounds.append({"name": f"epoch {epoch}", "labels": int(row["labels"])} | measured)
     is_better = len(rounds) > 1 and rounds[-1][CHOSEN_BY] >= before[CHOSEN_BY]
-    return trained(learner, stage.folder) if is_better else model, rounds
+    return trained(stage.folder) if is_better else model, rounds
 
 
 def describe_turns(
