@@ -100,8 +100,8 @@ rule notebook:
     threads: share_of_cores
     resources:
         gpu=int(GPU),
-    shell:  # with idle cores, too; threads that wait awake, as is the default, would make work take ten times as long where there are none
-        "OMP_NUM_THREADS={CORES} OMP_WAIT_POLICY=passive GLIBC_TUNABLES=glibc.malloc.hugetlb=1 UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli notebook {wildcards.notebook:q} {OPTIONS} {MORE}"
+    shell:  # with idle cores, too; threads that wait awake for long, as is the default, take the cores from what they wait for
+        "OMP_NUM_THREADS={CORES} GOMP_SPINCOUNT=2000 UCVGL_ROWS={ASKED.rows} {PYTHON:q} -m ucvgl.cli notebook {wildcards.notebook:q} {OPTIONS} {MORE}"
         " {PICTURE} --seed {wildcards.seed:q} --out {params.out:q}"
 
 

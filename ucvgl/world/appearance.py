@@ -22,7 +22,7 @@ CAR_COLOURS = (
     (236, 236, 236), (30, 32, 36), (150, 152, 156), (90, 94, 100), (150, 34, 32), (36, 62, 118), (182, 170, 140),
 )  # fmt: skip
 CAR_OF = (np.arange(TRUNK + 1) - 1) % CARS  # which car it is, by minus the object number: cabin and bonnet share it
-STRIP = 512  # rows lit at a time: bounds memory
+STRIP = 64  # rows lit at a time, so that they stay in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -155,14 +155,15 @@ def light_city(city: City, layers: Layers, car_colour: Tensor, condition: Condit
         kind = surface[..., 3]
         colour = _season_ground(surface[..., :3].float() / 255, kind, dither, condition)
         parked = cars[site[rows]] > 0
-        colour = torch.where(parked[..., None], car_colour[site[rows]], colour)
+        colour[parked] = car_colour[site[rows][parked]]
         kind = kind.masked_fill(parked, Kind.CAR)
         if from_above:
-            leaves = leaf_colour(extra[..., 1], condition) * (0.75 + 0.4 * dither)[..., None]
+            crown = leafy[rows]
+            leaves = leaf_colour(extra[..., 1][crown], condition) * (0.75 + 0.4 * dither[crown])[..., None]
             if condition.snow > 0:
                 leaves = leaves + (0.9 - leaves) * 0.4 * condition.snow
-            colour = torch.where(leafy[rows, :, None], leaves, colour)
-            kind = kind.masked_fill(leafy[rows], Kind.TREE)
+            colour[crown] = leaves
+            kind = kind.masked_fill(crown, Kind.TREE)
         above, height, below = (top[rows.start + k : rows.start + k + len(kind)] for k in range(3))
         # slope of the top surface, limited so that a wall's foot doesn't turn black
         east_slope = torch.zeros_like(height)
@@ -178,7 +179,8 @@ def light_city(city: City, layers: Layers, car_colour: Tensor, condition: Condit
         light = sky[..., None] * ambient + sunlight[..., None] * direct
         if condition.night:
             light = light + (extra[..., 0].float() / 255)[..., None] * torch.tensor((0.9, 0.68, 0.40), device=device)
-        return torch.cat([(colour * light * 255).clamp(0, 255).round().to(torch.uint8), kind[..., None]], -1)
+        colour = colour.mul_(light).mul_(255).clamp_(0, 255).round_()
+        return torch.cat([colour.to(torch.uint8), kind[..., None]], -1)
 
     levels = [torch.cat([lit_rows(slice(first, first + STRIP)) for first in range(0, len(relief), STRIP)])]
     for _ in range(LEVELS - 1):  # halved: colours by averaging, classes by picking
@@ -196,8 +198,8 @@ def _season_ground(colour: Tensor, kind: Tensor, dither: Tensor, condition: Cond
     """Lawns turn with the season; snow lies on lawns and roofs, less on paths, hardly on roads."""
     target, share = LAWNS[condition.season]
     target = torch.tensor(target, device=colour.device) / 255
-    lawn = (kind == Kind.GRASS)[..., None]
-    colour = torch.where(lawn, colour + (target - colour) * share, colour)
+    lawn = (kind == Kind.GRASS)[..., None].float()
+    colour = colour + (target - colour).mul_(share * lawn)
     if condition.snow > 0:
         catches = torch.tensor([0.15, 0.1, 0.1, 0.45, 0.7, 1.0, 0.2, 0.92, 0, 0.5, 0.3, 0], device=colour.device)
         share = (catches[kind.int()] * condition.snow * (0.7 + 0.5 * dither)).clamp(0, 1)[..., None]
