@@ -97,6 +97,8 @@ rule notebook:
     params:
         fingerprint=lambda wildcards: PLAN.fingerprints[wildcards.notebook],
         out=lambda wildcards, output: output[0].removesuffix("/results.json"),
+    # the longest first, where notebooks compute their rows
+    priority: lambda wildcards: len(NOTEBOOKS[wildcards.notebook])
     threads: share_of_cores
     resources:
         gpu=int(GPU),

@@ -40,7 +40,7 @@ def test_a_layout_runs_to_its_end(layout, tmp_path, monkeypatch):
         return root
 
     given = ["--data", export(layout, options)]
-    given += ["--drone", export(drone, "--places 24 --photo-px 512 --tile-px 512")] if drone else []
+    given += ["--drone", export(drone, "--places 12 --photo-px 512 --tile-px 512")] if drone else []
     ucvgl("reproduce", "--profile", "paper", "--rows", "smoke", "--cores", "2", *given)
     (figures,) = (tmp_path / "figures").glob("paper-*")
     for table, column in wanted.items():

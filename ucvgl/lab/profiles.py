@@ -35,7 +35,7 @@ CITIES, UNSEEN = ("garden", "canal"), ("downtown", "old_town")  # trained on; Sa
 PAPER_BACKBONES = ("", "resnet50", "deit_small")  # of notebook 06, which change no other
 STEPS = ("intra", "cross", "curriculum")  # UCVGL's 3 to 5
 HEAD = 512  # numbers of the linear layer behind a frozen backbone whose own pooling learns nothing
-SMOKE_PX = 192  # with ROWS=smoke longer sides are a quarter as long
+SMOKE_PX = 128  # with ROWS=smoke longer sides are a quarter as long
 
 
 def _tuples(value: Any) -> Any:
@@ -276,11 +276,11 @@ def smoke(value: Any, name: str = "") -> Any:
         return value
     if isinstance(value, Mapping):
         return {key: smoke(each, name) for key, each in value.items()}
-    if isinstance(value, tuple):
-        return tuple(smoke(each, name) for each in value)
     if name in VALUES["smoke"] and (value or name == "steps_per_epoch"):  # what is off stays off
         few = VALUES["smoke"][name]
         return NeighbourDraw(**few) if name == "draw" else few
+    if isinstance(value, tuple):
+        return tuple(smoke(each, name) for each in value)
     if name.endswith("_px") and isinstance(value, int):
         return value // 4 if value > SMOKE_PX else value
     if name == "pretrained" and isinstance(value, str):
