@@ -35,7 +35,7 @@ CITIES, UNSEEN = ("garden", "canal"), ("downtown", "old_town")  # trained on; Sa
 PAPER_BACKBONES = ("", "resnet50", "deit_small")  # of notebook 06, which change no other
 STEPS = ("intra", "cross", "curriculum")  # UCVGL's 3 to 5
 HEAD = 512  # numbers of the linear layer behind a frozen backbone whose own pooling learns nothing
-SMOKE_PX = 128  # with ROWS=smoke longer sides are a quarter as long
+SMOKE_PX = 192  # with ROWS=smoke longer sides are a quarter as long
 
 
 def _tuples(value: Any) -> Any:
