@@ -301,7 +301,8 @@ def fit_scale(cities: Sequence[tuple[Search, Inputs]]) -> float:
 def calibrate(case: Case) -> Calibration:
     """Searches the cities of a case, each with all its tiles and with those of a part, and fits to all their pictures.
 
-    The encoders stay as they came: ten epochs on each city's imagery would take hours, and change the evidence little.
+    The encoders stay as they came: fitted after ten epochs on each city's imagery, which takes an hour, a calibration is no
+    better on cities that are searched after them (docs/city.md).
     """
     cities = [replace(case, style=style, seed=seed) for style, seed in CALIBRATION_CITIES]
     whole = [search_city(city) for city in cities]

@@ -79,9 +79,8 @@ def export_world(
                 altitude_m = np.repeat(np.float64(HEIGHTS), drone_views)
                 flights = _flights(world, altitude_m, drone_views, *SUES_LOOK, photo_px)
                 (learned, asked), every, sets = _parts(counts, (3, 2)), np.arange(world.places), {}
-                for k, height in enumerate(
-                    HEIGHTS
-                ):  # every place is in the test galleries, as in the benchmark's split
+                # every place is in the test galleries, as in the benchmark's split
+                for k, height in enumerate(HEIGHTS):
                     sets[height] = [_over(flights, some, k * drone_views + views) for some in (learned, every)]
                 write.write_sues200(sets, asked.tolist(), made)
             case "vpr":
