@@ -137,7 +137,7 @@ def pseudo_labels(clone: Clone, sizes: Sizes, *, name: str) -> Pair:
 
 LABELS = "from descriptors: identity in the place of their encoders, gathered over one process"
 KEPT = "theirs builds its grid for each image, as its script does; ours has kept it"
-BUILT = "theirs builds its grid for each image, ours once a call"
+BUILT = "theirs builds its grid for each image, ours once a call: in double precision and for any attitude, which takes longer"
 ROWS = [
     *(Row(f"top view of {'a batch' if batch else 'one panorama'}{', ours builds its grid too' if built else ''}", "UCVGL",
           "get_BEV_projection, get_BEV_tensor", partial(top_views, batch=batch, built=built), BUILT if built else KEPT)

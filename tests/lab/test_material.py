@@ -60,7 +60,7 @@ def test_each_style_is_trained_on_and_tested_on_by_all():
         assert np.ptp(part.train.gallery.positions.values[:, 0]) < 1000  # of one city alone
 
 
-def test_sues200s_form_has_a_test_a_height_of_the_world_and_of_a_folder(tmp_path):
+def test_sues200s_form_has_a_test_a_height_of_the_world_and_of_a_folder(tmp_path, monkeypatch):
     flown = material.open_heights(SETTINGS)
     assert list(flown.tests) == ["150m", "200m", "250m", "300m"]
     assert len(flown.train) == 4 * 12 * SETTINGS.heights.views
@@ -71,6 +71,11 @@ def test_sues200s_form_has_a_test_a_height_of_the_world_and_of_a_folder(tmp_path
     assert torch.equal(material.open_heights(SETTINGS, root).train.query[:], flown.train.query[:])
     found = rows.rows(RunRequest("tiny", drone=root), 0)
     assert [root in found[f"05/{table}/full"].settings for table in ("heights", "drone")] == [True, False]
+
+    monkeypatch.setenv("UCVGL_ROWS", "smoke")
+    few = material.open_heights(SETTINGS, root)
+    assert [len(part) for part in (few.train, *few.tests.values())] == [4 * 16, 8, 8, 8, 8]
+    assert all(part.labelled and len(part.gallery) <= 16 for part in (few.train, *few.tests.values()))
 
     for side in ("query", "gallery"):
         (tmp_path / side).mkdir()

@@ -113,6 +113,14 @@ def test_interrupted_training_goes_on_to_the_same_weights(monkeypatch, tmp_path)
     assert same(weights(whole), weights(resumed))
 
 
+def test_an_epoch_of_a_smoke_run_is_one_batch(monkeypatch):
+    taken, real = [], SupervisedPairs.batch
+    monkeypatch.setenv("UCVGL_ROWS", "smoke")
+    monkeypatch.setattr(SupervisedPairs, "batch", lambda self, *of: taken.append(len(of[0])) or real(self, *of))
+    supervise(labelled(), METHOD, {"same": labelled()})
+    assert taken == [8] * METHOD.training.epochs
+
+
 def test_separate_encoders_and_swapped_views():
     """Where tiles are the queries, they go through the satellite encoder, and the gallery through the ground encoder."""
     model, forth = sample4geo.new_model(replace(METHOD, shared=False)), labelled()

@@ -68,6 +68,7 @@ def _training(
         areas = opened()
         return [train(given, config, tests) for given, tests in (areas if isinstance(areas, list) else [areas])][-1]
 
+    items = min(items, stages.SMOKE_PAIRS) if asked_rows() == "smoke" else items
     return Stage(name, (config, *named), run, needs, items)
 
 
