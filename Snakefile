@@ -97,8 +97,8 @@ rule notebook:
     params:
         fingerprint=lambda wildcards: PLAN.fingerprints[wildcards.notebook],
         out=lambda wildcards, output: output[0].removesuffix("/results.json"),
-    # the longest first, where notebooks compute their rows
-    priority: lambda wildcards: len(NOTEBOOKS[wildcards.notebook])
+    # what needs no row first, while the worlds render on one core; then the longest, where notebooks compute their rows
+    priority: lambda wildcards: len(NOTEBOOKS[wildcards.notebook]) or 10**9
     threads: share_of_cores
     resources:
         gpu=int(GPU),
