@@ -253,6 +253,10 @@ class Dataset:
         return replace(self, query=self.query.subset(rows), gallery=kept, positives=positives, semi_positives=semi,
                        top_view=self.top_view and self.top_view.subset(rows))  # fmt: skip
 
+    def evenly(self, wanted: int) -> "Dataset":
+        """The data set with at most so many of the queries, evenly."""
+        return self.take(np.linspace(0, len(self) - 1, min(wanted, len(self))).astype(np.int64))
+
     def require_labels(self, purpose: str) -> None:
         """InputError, before anything runs, where `purpose` ("supervised training") needs pairs and none is known."""
         if not self.labelled:

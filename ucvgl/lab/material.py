@@ -66,7 +66,7 @@ def open_areas(settings: Sample4GeoSettings, data: str, method: Sample4Geo) -> l
     if data == WORLD:
         trained, unseen = (_ready(settings, world_grid(world), method) for world in (settings.trained, settings.unseen))
         learnt, held = _split(trained)
-        return [Parts(learnt, _equal_galleries({"same": held, "cross": _evenly(unseen, len(held))}))]
+        return [Parts(learnt, _equal_galleries({"same": held, "cross": unseen.evenly(len(held))}))]
     name = detect_layout(data)
 
     def opened(split: str, **area: str) -> Dataset:
@@ -89,7 +89,7 @@ def open_others(settings: Sample4GeoSettings, data: str, other: str, method: Sam
             city = [images.positions.values[:, 0] // CITY_GAP_M for images in (whole.query, whole.gallery)]
             for number, name in enumerate(world.styles):
                 most, rest = _split(whole.take(*(np.flatnonzero(own == number) for own in city)))
-                learnt[name] = _evenly(most, settings.small)
+                learnt[name] = most.evenly(settings.small)
                 held[name] = rest.take(range(min(len(rest), max(1, settings.small // 2))))
         held = _equal_galleries(held)
     elif other:
@@ -115,16 +115,11 @@ def _split(data: Dataset) -> tuple[Dataset, Dataset]:
     return data.take(rows[rows % 4 < 3]), data.take(rows[3::4])
 
 
-def _evenly(data: Dataset, wanted: int) -> Dataset:
-    """At most so many of the queries, evenly."""
-    return data.take(np.linspace(0, len(data) - 1, min(wanted, len(data))).astype(np.int64))
-
-
 def _few(data: Dataset) -> Dataset:
     """With ROWS=smoke sixteen of the queries to train on, eight to test with, and what they ask for; else all."""
     if asked_rows() != "smoke":
         return data
-    data = _evenly(data, 16 if "train" in data.split else 8)
+    data = data.evenly(16 if "train" in data.split else 8)
     known = np.unique(data.positives.indices)
     return data.take(range(len(data)), known if len(known) else range(len(data.gallery)))
 

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from ucvgl import paths
@@ -182,7 +181,7 @@ def _measured(data: Dataset, truth: Parts) -> str:
 def supervise(given: Dataset, config: sample4geo.Sample4Geo, tests: Mapping[str, Dataset]) -> StageResult:
     """Sample4Geo."""
     if asked_rows() == "smoke":
-        given = given.take(np.linspace(0, len(given) - 1, min(SMOKE_PAIRS, len(given))).astype(np.int64))
+        given = given.evenly(SMOKE_PAIRS)
     compute = partial(sample4geo.supervise, given, config, tests)
     return run_stage("sample4geo", config, _with_tests(given, tests), compute)
 
