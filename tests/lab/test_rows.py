@@ -53,7 +53,7 @@ def test_every_published_row_has_one():
 
 
 @pytest.mark.parametrize("profile", ["tiny", "laptop", "paper"])
-def test_each_stage_follows_what_it_needs_and_headline_has_rows_of_every_table(profile):
+def test_each_stage_follows_what_it_needs_and_headline_has_rows_of_the_tables(profile):
     every, some = (rows.rows(RunRequest(profile, rows=which), 0) for which in ("all", "headline"))
     stages, seen = rows.all_stages(every.values()), set()
     for key, stage in stages.items():
@@ -61,7 +61,7 @@ def test_each_stage_follows_what_it_needs_and_headline_has_rows_of_every_table(p
         seen.add(key)
     assert {stage.key for stage in every.values()} <= seen
     tables = {name.rpartition("/")[0] for name in every}
-    assert {name.rpartition("/")[0] for name in some} == tables
+    assert {name.rpartition("/")[0] for name in some} == tables - {"02/translation"}  # the cold start's is its row
     assert set(variants.HEADLINE) - tables <= {"05/real"}  # where no images are at hand
     assert len(rows.all_stages(some.values())) < 0.5 * len(stages)
 
