@@ -94,7 +94,8 @@ def test_own_pairs_of_any_shape_are_learnt_by_three_methods(tmp_path, capsys):
 @pytest.mark.slow
 def test_the_tables_train_nothing_that_the_rows_have_trained(monkeypatch):
     monkeypatch.setenv("UCVGL_ROWS", "headline")
-    train([*rows.rows(RunRequest("tiny", rows="headline"), 0)], RunRequest("tiny"))
+    headline = rows.rows(RunRequest("tiny", rows="headline"), 0)
+    train([*headline, "05/unlabelled/sample4geo"], RunRequest("tiny"))
     for where in ("ucvgl", "curriculum", "sample4geo", "vg_ssl"):
         monkeypatch.setattr(f"ucvgl.methods.{where}.train", again)
     settings, photos = profiles.sample4geo("tiny", 0), profiles.vg_ssl("tiny", 0)
