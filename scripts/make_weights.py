@@ -1,20 +1,20 @@
 """Makes what `ucvgl locate` begins with, from the embedded world, whose truth costs nothing: the encoders, then how far
 their places can be trusted, a calibration for each kind of picture.
 
-    python scripts/make_weights.py          about 70 minutes on two cores; --help for the rest
+    python scripts/make_weights.py          about 90 minutes on two cores; --help for the rest
 
 Ours, in none of the papers. A top view and a square of a satellite image belong together if the camera stood near the
 square's middle: as near as the grid of candidates that a city is searched in can promise. Squares a little farther
 off are hard negatives of their own, so that of overlapping candidates the nearest one wins. Part of the top views is
-cut to the sector that a photo would show. The encoders learn from the styles garden and canal; the calibrations are a
-logistic regression of the evidence (ucvgl/locate/confidence.py), fitted in cities of these styles and of
-old_town that are searched as anybody's would be; downtown is left for the check (notebook 07).
+cut to the sector that a photo would show. The encoders learn from 64 cities, each of a style drawn around garden, canal
+and old_town; the calibrations are a logistic regression of the evidence (ucvgl/locate/confidence.py), fitted in eight
+more that are searched as anybody's would be; downtown is left for the check (notebook 07).
 """
 
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,45 @@ from ucvgl.positions import Positions, Wgs84, to_metres
 from ucvgl.training import Batch, Task, TrainingConfig, train
 from ucvgl.world.export import OWN_CITY, export_own_city
 from ucvgl.world.pairs import WorldConfig, world_pairs
+from ucvgl.world.styles import STYLES, CityStyle
 
 SPAN_M = 50.0  # of a top view and of a candidate
-CITIES = ("garden", "canal") * 4
-# style and seed of a calibration's cities; also of the encoders' styles, so that more than one is known
-CALIBRATION_CITIES = (("old_town", 11), ("old_town", 12), ("garden", 21), ("canal", 22))
+KNOWN = ("garden", "canal", "old_town")  # styles that others are drawn around; downtown is left for the check
+DRAWN = tuple(f"drawn {number}" for number in range(72))  # the names of those
+CITIES = DRAWN[:64]
+TOGETHER = 32  # places of one city that come together in a batch
+CALIBRATION_CITIES = DRAWN[len(CITIES) :]  # of styles that the encoders don't know, as anybody's city
 FOV_DEG = 80.0  # of their photos
 WESTERN = 0.6  # of a city's candidates that are searched, where two of five pictures are to lie outside
-SCALES = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0)  # that are tried
+SCALES = (10.0, 20.0, 30.0, 40.0, 60.0, 80.0, 100.0, 120.0, 160.0)  # that are tried
+
+
+def drawn_style(name: str) -> CityStyle:
+    """A style that is none of the world's, the same for the same name, so that encoders learn what holds in many cities:
+    each number lies between those of two known styles, halved to doubled; colours are of all known palettes, in one tint
+    and saturation; any part of the roofs is pitched."""
+    rng = np.random.default_rng(list(name.encode()))
+    tint, saturation = rng.uniform(0.75, 1.3) * rng.uniform(0.93, 1.07, 3), rng.uniform(0, 1.3)
+    drawn: dict[str, Any] = {"name": name}
+    for key in (entry.name for entry in fields(CityStyle)[1:]):
+        known = [np.asarray(getattr(STYLES[one], key), float) for one in KNOWN]
+        if known[0].shape[-1:] == (3,):  # colours
+            pool = np.concatenate([np.atleast_2d(palette) for palette in known])
+            some = pool[rng.integers(len(pool), size=len(np.atleast_2d(known[0])))]
+            some = (some.mean(1, keepdims=True) * (1 - saturation) + some * saturation) * tint
+            some = some.clip(0, 255).round().astype(int)
+            drawn[key] = tuple(map(tuple, some.tolist())) if known[0].ndim == 2 else tuple(some[0].tolist())
+        else:
+            one, other = (known[i] for i in rng.integers(len(known), size=2))
+            most = 1.0 if max(value.max() for value in known) <= 1 else np.inf  # a share
+            value = ((one + rng.random() * (other - one)) * 2 ** rng.uniform(-1, 1)).clip(max=most)
+            drawn[key] = tuple(value.tolist()) if value.ndim else float(value)
+    low, high = (max(1, round(floors)) for floors in drawn["floors"])
+    return CityStyle(**drawn | {
+        "floors": (low, high), "pitched_share": rng.random(),
+        "block_m": tuple(max(40.0, edge) for edge in drawn["block_m"]),  # with room for lots between two streets
+        "bend_cell_m": max(drawn["bend_cell_m"], 4 * drawn["bend_m"]),  # so that streets don't fold
+    })  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +91,7 @@ class WorldWeights:
 
     world: WorldConfig = field(
         default_factory=lambda: WorldConfig(
-            CITIES, 500, 8000, 20.0, span_m=2 * SPAN_M, tile_px=128, city_size_m=1200.0, resolution_m=0.4
+            CITIES, 500, 256 * len(CITIES), 20.0, span_m=2 * SPAN_M, tile_px=128, city_size_m=1000.0, resolution_m=0.4
         )
     )  # squares of any offset are cut from tiles twice as wide
     encoder: EncoderConfig = field(
@@ -68,7 +99,7 @@ class WorldWeights:
     )
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
-            epochs=14, batch_size=128, learning_rate=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0
+            epochs=24, batch_size=128, learning_rate=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_norm=5.0
         )
     )
     augmentation: Augmentation = SMALL_AUGMENTATION
@@ -131,8 +162,10 @@ class WorldPairs(Task):
     config: WorldWeights
 
     def order(self, epoch: int, model: nn.Module, generator: Generator) -> Tensor:
-        """Every place once."""
-        return torch.randperm(len(self.top_view), generator=generator)
+        """Every place once, TOGETHER of a city: those of other cities are told apart by their style alone."""
+        cities = torch.arange(len(self.top_view)).split(len(self.top_view) // len(self.config.world.styles))
+        rows = torch.cat([city[torch.randperm(len(city), generator=generator)] for city in cities]).split(TOGETHER)
+        return torch.cat([rows[i] for i in torch.randperm(len(rows), generator=generator)])
 
     def batch(self, items: Tensor, generator: Generator) -> Batch:
         """A top view, its square and a hard negative of each place."""
@@ -198,10 +231,10 @@ class Case:
 
     kind: Kind = "panorama"
     searched: bool = False  # are the pictures' headings hidden
-    style: str = "old_town"  # the calibrations were fitted on it among others, the encoders on others alone
+    style: str = "downtown"
     places: int = 300
     city_size_m: float = 1000.0
-    outside: bool = False  # is a part searched, so that about two of five pictures lie outside
+    western: float = 1.0  # part of the candidates that is searched; other pictures lie outside
     seed: int = 0  # of the city
 
 
@@ -223,10 +256,10 @@ def search_city(case: Case) -> tuple[Search, Inputs]:
     asked = Request(root / "ground", root / "tiles", root, table, kind=case.kind, fov_deg=FOV_DEG,
                     heading_deg=heading_deg, epochs=0, truth=root / "truth.csv")  # fmt: skip
     inputs = read_inputs(asked)
-    if case.outside:
+    if case.western < 1:
         east_m = inputs.candidates.centre_m[:, 0]
-        western = np.flatnonzero(east_m < np.quantile(east_m, WESTERN))
-        inputs = replace(inputs, candidates=inputs.candidates.take(western))
+        rows = np.flatnonzero(east_m < np.quantile(east_m, case.western))
+        inputs = replace(inputs, candidates=inputs.candidates.take(rows))
     return search(inputs), inputs
 
 
@@ -299,26 +332,19 @@ def fit_scale(cities: Sequence[tuple[Search, Inputs]]) -> float:
 
 
 def calibrate(case: Case) -> Calibration:
-    """Searches the cities of a case, each with all its tiles and with those of a part, and fits to all their pictures.
-
-    The encoders stay as they came: fitted after ten epochs on each city's imagery, which takes an hour, a calibration is no
-    better on cities that are searched after them (docs/city.md).
-    """
-    cities = [replace(case, style=style, seed=seed) for style, seed in CALIBRATION_CITIES]
+    """Searches the cities of a case, each with all its tiles and with those of a part, and fits to all their pictures."""
+    cities = [replace(case, style=style, seed=seed) for seed, style in enumerate(CALIBRATION_CITIES, 11)]
     whole = [search_city(city) for city in cities]
-    part = [search_city(replace(city, outside=True)) for city in cities]
+    part = [search_city(replace(city, western=WESTERN)) for city in cities]
     missing = np.mean([outside(*trial).mean() for trial in part])
     headings = "headings searched for" if case.searched else "known headings"
-    styles = ", ".join(sorted({city.style for city in cities}))
     words = (
-        f"{len(cities)} synthetic cities ({styles}), {case.places} {case.kind}s each, {headings}, each searched in "
+        f"{len(cities)} synthetic cities of as many styles, {case.places} {case.kind}s each, {headings}, each searched in "
         f"all its tiles and in those of a part, which {missing:.0%} of the pictures lie outside of"
     )
-    # the encoders know their own styles: there a drive's likelihood may be sharper than it should be elsewhere
-    scale = fit_scale([trial for trial, city in zip(whole, cities, strict=True) if city.style not in CITIES])
     values = np.concatenate([found.evidence.values for found, _ in whole + part])
     error_m = np.concatenate([errors_m(place(found, inputs), inputs.truth) for found, inputs in whole + part])
-    return fit_calibration(values, error_m, measured_on=words, scale=scale)
+    return fit_calibration(values, error_m, measured_on=words, scale=fit_scale(whole))
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
@@ -330,9 +356,10 @@ def main() -> None:
     """Writes world.safetensors, in half precision, then a calibration for each case with these encoders."""
     parser = argparse.ArgumentParser(description="Makes the encoders and the calibrations of `ucvgl locate`.")
     parser.add_argument(
-        "--only", choices=("encoders", "calibrations"), help="about 30 and 40 minutes; both if not said"
+        "--only", choices=("encoders", "calibrations"), help="about 60 and 30 minutes; both if not said"
     )
     only = parser.parse_args().only
+    STYLES.update({name: drawn_style(name) for name in DRAWN})
     if only != "calibrations":
         save_model(open_model(train_encoders(WorldWeights()).folder / BEST).half(), WORLD_WEIGHTS)
     for case in CASES if only != "encoders" else ():

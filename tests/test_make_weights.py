@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 import torch
 from geo_inputs import ORIGIN
-from make_weights import WorldPairs, WorldWeights, as_drive, fit_calibration, outside, sector, squares, train_encoders
+from make_weights import (
+    DRAWN,
+    WorldPairs,
+    WorldWeights,
+    as_drive,
+    drawn_style,
+    fit_calibration,
+    outside,
+    sector,
+    squares,
+    train_encoders,
+)
 from scipy.special import expit
 
 from ucvgl.encoders import EncoderConfig, embed, open_model
@@ -23,6 +34,7 @@ from ucvgl.methods.ucvgl import Descriptors
 from ucvgl.positions import Positions, Wgs84, from_metres
 from ucvgl.training import TrainingConfig
 from ucvgl.world.pairs import WorldConfig
+from ucvgl.world.styles import STYLES
 
 SIZE = 32
 ENCODER = EncoderConfig("test_efficientnet", depth=2, image_px=(SIZE, SIZE), safa_heads=2)
@@ -72,6 +84,27 @@ def test_the_loss_by_hand():
     found = float(task.loss(SimpleNamespace(scale=torch.tensor(2.0)), (ground, ground, wrong), ()))
     # cosines 1 and -1: the pairs' -log(e^2 / (e^2 + e^-2)), and the hard negatives' -log(e^2 / (e^2 + e^2 + e^-2))
     assert found == pytest.approx(math.log(1 + math.exp(-4)) + math.log(2 + math.exp(-4)), abs=1e-5)
+
+
+def test_drawn_styles_are_many_and_have_sense():
+    styles = [drawn_style(name) for name in DRAWN]
+    assert styles[3] == drawn_style(DRAWN[3]) != styles[4]
+    assert not STYLES.keys() & {*DRAWN}  # the world's own are as they were
+    for style in styles:
+        assert 1 <= style.floors[0] <= style.floors[1]
+        assert all(low <= high for low, high in (style.block_m, style.setback_m, style.building_width))
+        assert all(0 <= value <= 1 for value in (style.canal_share, style.green_share, style.pitched_share))
+        assert all(type(value) is int and 0 <= value <= 255 for colour in style.walls for value in colour)
+    assert min(style.pitched_share for style in styles) < 0.1 < 0.9 < max(style.pitched_share for style in styles)
+
+
+def test_every_place_comes_once_in_an_epoch_beside_others_of_its_city():
+    config = replace(TINY, world=replace(TINY.world, styles=("garden", "canal", "old_town")))
+    task = WorldPairs(torch.zeros(3 * 64, 1), None, None, config)
+    order = task.order(0, None, torch.Generator().manual_seed(0))
+    assert torch.equal(order.sort().values, torch.arange(len(order)))
+    assert ((order.view(-1, 32) // 64).diff(dim=1) == 0).all()
+    assert not torch.equal(order, task.order(1, None, torch.Generator().manual_seed(1)))
 
 
 def test_a_training_leaves_encoders_that_open(runs):

@@ -104,7 +104,7 @@ def locate(
     span: Annotated[float, Search(help="Edge of a candidate in metres.")] = 50.0,
     stride: Annotated[float | None, Search(help="Metres between candidates. Default: a quarter of the span.")] = None,
     checkpoint: Annotated[str, Search(help="Encoders: world (committed), or a .safetensors file.")] = "world",
-    epochs: Annotated[int, Search(help="Epochs of training on this imagery, without labels; 0: none.", min=0)] = 10,
+    epochs: Annotated[int, Search(help="Epochs of training on this imagery, without labels, such as 10.", min=0)] = 0,
     truth: Annotated[Path | None, Imagery(help="CSV to compare with: file, latitude, longitude.")] = None,
     seed: Annotated[int, Search(help="Seed of everything random.")] = 0,
     drive: Annotated[Literal["time", "name"] | None, Search(help="Place a drive's pictures together, in this order.")] = None,

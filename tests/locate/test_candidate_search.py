@@ -90,7 +90,7 @@ def test_headings_are_found_and_known_ones_stay(tmp_path, monkeypatch, runs):
     monkeypatch.setattr(module, "embed", lambda _, batches: torch.cat([*map(pixel_descriptor, batches)]))
     ground, model = check_ground(tmp_path), SimpleNamespace(ground=None, satellite=None)
     inputs = SimpleNamespace(
-        ground=ground, view=view, adapt=AdaptConfig("a file", ""),
+        ground=ground, view=view, adapt=AdaptConfig("a file", "", 0),
         candidates=SimpleNamespace(images=ArrayImages(map(str, range(6)), tile)),
     )  # fmt: skip
     pictures = find_headings(inputs, list(ground.pictures), model)

@@ -44,7 +44,7 @@ def test_evidence_against_plain_loops(seed, n, m):
 def test_the_committed_calibrations_load_and_fit_the_evidence(kind, searched):
     found = c.load_calibration(calibration_path(kind, searched=searched))
     assert len(found.weight) == len(c.FEATURES)
-    assert "old_town" in found.measured_on
+    assert "8 synthetic cities" in found.measured_on
     assert ("searched for" in found.measured_on) == searched
 
 

@@ -267,11 +267,11 @@ class Cut(SimpleNamespace):
         return self.count
 
 
-def report(placed=(), rounds=(), unusable=(), truth=None, notes=(), stride_m=10.0):
+def report(placed=(), rounds=(), unusable=(), truth=None, notes=(), stride_m=10.0, epochs=10):
     ground = Ground("g", tuple(Picture(row["picture"], "panorama", 64, 32, 360.0, 0.0) for row in placed), unusable, ())
     mosaic = SimpleNamespace(rasters=range(9), left_out=(), notes=notes)
     cut = Cut(count=81, span_m=50.0, stride_m=stride_m, mosaic=mosaic)
-    inputs = Inputs(Request(Path("g"), Path("t"), Path("o")), ground, cut, None, None, {})
+    inputs = Inputs(Request(Path("g"), Path("t"), Path("o"), epochs=epochs), ground, cut, None, None, {})
     found = SimpleNamespace(rounds=rounds, calibration=SimpleNamespace(measured_on="4 made-up cities"))
     return rendered(
         "report.md.j2", outcome=Outcome(Path("o"), "ucvgl locate", inputs, found, table(*placed), truth, 603.0)
@@ -306,6 +306,7 @@ def test_a_report_says_what_happened():
     ("changes", "word"),
     [
         ({"rounds": rounds(0.05)}, "do not fit yet"),
+        ({"rounds": rounds(0.5), "epochs": 0}, "may help (--epochs 10)"),
         ({"rounds": rounds(0.5, hubness=4.0)}, "hubness 4.0"),
         ({"rounds": rounds(0.2, 0.4)}, "still growing"),
         ({"stride_m": 25.0}, "stride of 10 m"),

@@ -20,7 +20,6 @@ from ucvgl.locate.tiles import SPAN_M, Candidates, cut, open_mosaic
 from ucvgl.positions import Positions, Wgs84, haversine
 
 WORLD_WEIGHTS = Path(__file__).parents[1] / "weights" / "world.safetensors"  # of scripts/make_weights.py
-EPOCHS = 10  # of training on one's own imagery
 FAR_KM = 100  # from all tiles: no position of this city
 Truth = Mapping[str, tuple[float, float]]  # latitude and longitude of some pictures, by their files' names
 
@@ -31,14 +30,14 @@ class AdaptConfig:
 
     start: str  # a checkpoint's path
     start_digest: str  # of that file, so that another file under its name is another training
+    epochs: int  # of step 5; 0 leaves the encoders as they come
+    seed: int = 0  # of everything random
     given: Literal["top view"] = "top view"  # what the ground encoder reads
-    epochs: int = EPOCHS  # of step 5; 0 leaves the encoders as they come
     learning_rate: float = 2e-4  # gentler than from scratch (2e-3), since the encoders know something already
     batch_size: int = 64  # pairs
     # part of the mutual matches that is believed at first, the best margins; it grows to all. UCVGL's threshold is for
     # one kind of encoder. In a city of the world 83 % of a tenth are right, 68 % of a quarter, 44 % of all
     keep: float = 0.25
-    seed: int = 0  # of everything random
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Request:
     span_m: float = SPAN_M  # edge of a candidate
     stride_m: float | None = None  # between candidates; None: a quarter of the span
     checkpoint: str = "world"  # 'world', the committed encoders; or a file
-    epochs: int = EPOCHS  # of training on this imagery; 0: none
+    epochs: int = 0  # of training on this imagery: worth it where few pictures and candidates choose each other
     truth: Path | None = None  # CSV of known positions, to evaluate by
     seed: int = 0  # of everything random
     drive: Literal["time", "name"] | None = None  # order of a drive, to be placed together; None: each alone
@@ -98,7 +97,7 @@ def read_inputs(request: Request) -> Inputs:
         )
     view = TopView.from_span(reads[0], request.span_m, request.camera_height_m)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    adapt = AdaptConfig(str(path), digest, epochs=request.epochs, seed=request.seed)
+    adapt = AdaptConfig(str(path), digest, request.epochs, request.seed)
     ground = check_ground(request.ground, request.ground_table, request.kind, request.fov_deg, request.heading_deg)
     if not ground.pictures:
         first = "The first, {}: {}.".format(*ground.left_out[0])
