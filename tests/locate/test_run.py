@@ -322,6 +322,6 @@ def test_advice_names_what_was_seen_and_nothing_else(changes, word):
 
 
 def test_the_report_says_which_encoders_placed_the_pictures():
-    for rates, words in (((0.5, 0.6), "kept are: epoch 1,"), ((0.5, 0.4), "kept are: as they came,"),
+    for rates, words in (((0.5, 0.7, 0.6), "kept are: epoch 2,"), ((0.5, 0.4), "kept are: as they came,"),
                          ((0.5,), "no pseudo-label was found")):  # fmt: skip
         assert words in report([place()], rounds(*rates))
