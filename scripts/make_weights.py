@@ -54,7 +54,7 @@ TOGETHER = 32  # places of one city that come together in a batch
 CALIBRATION_CITIES = DRAWN[len(CITIES) :]  # of styles that the encoders don't know, as anybody's city
 FOV_DEG = 80.0  # of their photos
 WESTERN = 0.6  # of a city's candidates that are searched, where two of five pictures are to lie outside
-SCALES = (10.0, 20.0, 30.0, 40.0, 60.0, 80.0, 100.0, 120.0, 160.0)  # that are tried
+SCALES = (20.0, 30.0, 40.0, 60.0, 80.0, 120.0, 160.0)  # that are tried
 
 
 def drawn_style(name: str) -> CityStyle:
@@ -344,7 +344,7 @@ def calibrate(case: Case) -> Calibration:
     )
     values = np.concatenate([found.evidence.values for found, _ in whole + part])
     error_m = np.concatenate([errors_m(place(found, inputs), inputs.truth) for found, inputs in whole + part])
-    return fit_calibration(values, error_m, measured_on=words, scale=fit_scale(whole))
+    return fit_calibration(values, error_m, measured_on=words, scale=fit_scale(whole + part))
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:

@@ -49,20 +49,24 @@ def test_the_committed_calibrations_load_and_fit_the_evidence(kind, searched):
 
 
 def all_paths(likelihood, cells, reach, leak):
-    """The posterior by adding up every path."""
+    """The posterior by adding up every path, of the candidates and the state outside."""
     count = len(cells)
     away = np.hypot(*(cells[:, None] - cells[None]).transpose(2, 0, 1))
+    away = np.pad(away, (0, 1), constant_values=np.inf)
+    away[count, count] = 0
+    anywhere = np.array([*[0.8 / count] * count, 0.2])
+    likelihood = np.column_stack([likelihood, likelihood.mean(1)])
     steps = []
     for radius in reach:
         near = away <= radius
-        steps.append((1 - leak) * near / near.sum(1, keepdims=True) + leak / count)
+        steps.append((1 - leak) * near / near.sum(1, keepdims=True) + leak * anywhere)
     out = np.zeros(likelihood.shape)
-    for path in product(range(count), repeat=len(likelihood)):
-        p = np.prod([likelihood[t, x] for t, x in enumerate(path)])
+    for path in product(range(count + 1), repeat=len(likelihood)):
+        p = anywhere[path[0]] * np.prod([likelihood[t, x] for t, x in enumerate(path)])
         p *= np.prod([step[a, b] for step, a, b in zip(steps, path, path[1:], strict=False)])
         for t, x in enumerate(path):
             out[t, x] += p
-    return out / out.sum(1, keepdims=True)
+    return (out / out.sum(1, keepdims=True))[:, :-1]
 
 
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(2, 6), st.sampled_from([0.0, 0.02, 0.5]))
@@ -77,6 +81,17 @@ def test_forward_backward_is_the_sum_over_all_paths(seed, pictures, count, leak)
     assert found == pytest.approx(all_paths(likelihood, cells, reach, leak), abs=1e-9)
 
 
+def test_pictures_that_fit_no_path_are_outside():
+    """Ten pictures along a street of 40 candidates, then ten that look like far ones at random."""
+    cells, truth = np.stack([np.arange(40), np.zeros(40, int)], 1), np.arange(10)
+    seen = np.concatenate([truth, 20 + np.array([0, 15, 5, 19, 2, 11, 17, 4, 13, 8])])
+    likelihood = np.full((20, 40), 0.2 / 39)
+    likelihood[np.arange(20), seen] = 0.8
+    found = c.forward_backward(likelihood, cells, np.full(19, 2.0))
+    assert found.argmax(1)[:10].tolist() == truth.tolist()
+    assert found.sum(1)[:9].min() > 0.95 > 0.1 > found.sum(1)[12:].max()
+
+
 def test_placement_counts_what_lies_within_the_radius():
     candidates = SimpleNamespace(centre_m=12.5 * np.array([[0, 0], [1, 0], [2, 0], [40, 0]]), stride_m=12.5)
     rng = np.random.default_rng(0)
@@ -85,7 +100,7 @@ def test_placement_counts_what_lies_within_the_radius():
     for likelihood, best, p in (([0.72, 0.2, 1e-9, 0.08], 0, 0.72 + 0.2 * beside), ([1e-9, 1e-9, 0.05, 0.95], 3, 0.95)):
         # a picture alone
         found, near = c.place_together(np.log([likelihood]) / 20, 20.0, np.array([0]), np.zeros(0), candidates)
-        assert (found[0, 0], near[0, 0]) == (best, pytest.approx(p, abs=0.005))
+        assert (found[0, 0], near[0, 0]) == (best, pytest.approx((1 - c.OUTSIDE) * p, abs=0.005))
         assert near[0].tolist() == sorted(near[0], reverse=True)
 
 

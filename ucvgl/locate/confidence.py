@@ -35,6 +35,7 @@ SETTINGS = {"radius_m": RADIUS_M, "near_m": NEAR_M, "beside_m": BESIDE_M, "scale
 BLOCK = 256  # pictures whose likelihoods are held at a time
 LEAST = 1e-6  # probabilities are kept this far from 0 and 1
 LEAK = 0.02  # probability that a drive's camera is anywhere, as after a gap; a tenth or five times of it change little
+OUTSIDE = 0.2  # probability that it is outside of all candidates then; a half changes little
 
 
 class Evidence(NamedTuple):
@@ -127,31 +128,35 @@ def _spread(values: np.ndarray, cells: np.ndarray, kernel: np.ndarray) -> np.nda
 
 
 def forward_backward(likelihood: np.ndarray, cells: np.ndarray, reach: np.ndarray, leak: float = LEAK) -> np.ndarray:
-    """(N, M) probability of each candidate for each picture, given all pictures of the drive (Rabiner 1989, III.A).
+    """(N, M) probability of each candidate for each picture, given all pictures of the drive (Rabiner 1989, III.A); what
+    a row lacks to 1 is that of being outside of all.
 
     From the likelihood (N, M) of each picture alone, in the drive's order, of candidates in cells (M, 2), and how many
-    cells (N - 1,) the camera may have moved between two pictures, to any in that disc with the same probability; `leak`
-    is the probability that it is anywhere instead. A sum over a disc is a convolution.
+    cells (N - 1,) the camera may have moved between two pictures, to any in that disc with the same probability. Outside,
+    a picture is as likely as at the average candidate, and stays there; `leak` is the probability that it is anywhere
+    instead: with OUTSIDE outside, else at any candidate. A sum over a disc is a convolution.
     """
-    count = len(cells)
+    likelihood = np.column_stack([likelihood, likelihood.mean(1)]).astype(np.float64)  # outside is the last state
+    anywhere = np.append(np.full(len(cells), (1 - OUTSIDE) / len(cells)), OUTSIDE)
 
     def within(values: np.ndarray, radius: float) -> np.ndarray:
         widest = int(min(radius, cells.max() + 1))
         side = np.arange(-widest, widest + 1)
-        return _spread(values[None], cells, np.hypot(side[:, None], side) <= radius)[0]
+        near = _spread(values[None, :-1], cells, np.hypot(side[:, None], side) <= radius)[0]
+        return np.append(near, values[-1])
 
-    sizes = {radius: within(np.ones(count), radius).round() for radius in np.unique(reach)}
-    ahead, behind = likelihood.astype(np.float64), np.ones(likelihood.shape)
-    ahead[0] /= ahead[0].sum()
+    sizes = {radius: within(np.ones_like(anywhere), radius).round() for radius in np.unique(reach)}
+    ahead, behind = likelihood.copy(), np.ones(likelihood.shape)
+    ahead[0] *= anywhere / (ahead[0] @ anywhere)
     for t, radius in enumerate(reach, 1):
-        ahead[t] *= (1 - leak) * within(ahead[t - 1] / sizes[radius], radius) + leak / count
+        ahead[t] *= (1 - leak) * within(ahead[t - 1] / sizes[radius], radius) + leak * anywhere
         ahead[t] /= ahead[t].sum()
     for t, radius in reversed(list(enumerate(reach, 1))):
         later = likelihood[t] * behind[t]
-        behind[t - 1] = (1 - leak) * within(later, radius) / sizes[radius] + leak / count * later.sum()
+        behind[t - 1] = (1 - leak) * within(later, radius) / sizes[radius] + leak * (later @ anywhere)
         behind[t - 1] /= behind[t - 1].max()
     both = ahead * behind
-    return both / both.sum(1, keepdims=True)
+    return (both / both.sum(1, keepdims=True))[:, :-1]
 
 
 def place_together(
