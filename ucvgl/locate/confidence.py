@@ -133,8 +133,8 @@ def forward_backward(likelihood: np.ndarray, cells: np.ndarray, reach: np.ndarra
 
     From the likelihood (N, M) of each picture alone, in the drive's order, of candidates in cells (M, 2), and how many
     cells (N - 1,) the camera may have moved between two pictures, to any in that disc with the same probability. Outside,
-    a picture is as likely as at the average candidate, and stays there; `leak` is the probability that it is anywhere
-    instead: with OUTSIDE outside, else at any candidate. A sum over a disc is a convolution.
+    a picture is as likely as at the average candidate, and the camera stays; `leak` is the probability that it is
+    anywhere instead: with OUTSIDE outside, else at any candidate. A sum over a disc is a convolution.
     """
     likelihood = np.column_stack([likelihood, likelihood.mean(1)]).astype(np.float64)  # outside is the last state
     anywhere = np.append(np.full(len(cells), (1 - OUTSIDE) / len(cells)), OUTSIDE)
