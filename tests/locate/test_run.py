@@ -267,11 +267,11 @@ class Cut(SimpleNamespace):
         return self.count
 
 
-def report(placed=(), rounds=(), unusable=(), truth=None, notes=(), stride_m=10.0, epochs=10):
+def report(placed=(), rounds=(), unusable=(), truth=None, notes=(), stride_m=10.0, epochs=10, drive=None):
     ground = Ground("g", tuple(Picture(row["picture"], "panorama", 64, 32, 360.0, 0.0) for row in placed), unusable, ())
     mosaic = SimpleNamespace(rasters=range(9), left_out=(), notes=notes)
     cut = Cut(count=81, span_m=50.0, stride_m=stride_m, mosaic=mosaic)
-    inputs = Inputs(Request(Path("g"), Path("t"), Path("o"), epochs=epochs), ground, cut, None, None, {})
+    inputs = Inputs(Request(Path("g"), Path("t"), Path("o"), epochs=epochs, drive=drive), ground, cut, None, None, {})
     found = SimpleNamespace(rounds=rounds, calibration=SimpleNamespace(measured_on="4 made-up cities"))
     return rendered(
         "report.md.j2", outcome=Outcome(Path("o"), "ucvgl locate", inputs, found, table(*placed), truth, 603.0)
@@ -319,6 +319,11 @@ def test_advice_names_what_was_seen_and_nothing_else(changes, word):
     text = report([place()] * 3, **known | changes)
     (advice,) = text.split("## What would help\n\n")[1].split("\n\n##")[0].splitlines()
     assert word in advice
+
+
+def test_the_report_says_that_no_path_connects_a_drive():
+    for p, said in ((0.01, True), (0.8, False)):
+        assert ("No path connects" in report([place("a.jpg", p)], rounds(0.7), drive="name")) == said
 
 
 def test_the_report_says_which_encoders_placed_the_pictures():
